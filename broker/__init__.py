@@ -1,0 +1,27 @@
+"""A scan-login broker: a code on a screen, a tap on a phone, a token in the browser.
+
+The map of the house.  A file is a noun; a folder is a family of files that can
+replace one another, or that speak to the same outside.
+
+    login.py       the rule book: what a login is, which changes it allows
+    flow.py        one login, start to finish: begin scan confirm deny redeem resume cancel
+    lobby.py       the browsers that wait at this instance, and what wakes them
+    sessions.py    who holds the phone
+    tokens.py      the JWTs, their keys, the key set
+    state/         what lives minutes                memory
+    bus/           tells an instance that a login has changed        memory
+    records/       what outlives a restart           settings
+    providers/     draw codes and prove who holds the phone          pretend
+    directories/   who an identity is here           open
+    engine/        the transport under python-socketio               stock
+    edge/          the wire: read, call one method, answer
+    settings.py    every setting       errors.py   everything that can go wrong
+    metrics.py     what the operator counts
+    app.py         joins open parts into one application
+    demo.py        broker, example site and phone page in one go
+    __main__.py    the `scan-login` command
+
+One login flows in one direction: edge → flow → login → state → bus → lobby → edge.
+"""
+
+__version__ = "0.1.0"

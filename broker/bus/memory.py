@@ -1,0 +1,47 @@
+"""The bus within this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from broker.bus import Bus, Notice
+
+Listener = asyncio.Queue[Notice | None]
+"""What one listener has yet to hear; None says that the bus was closed."""
+
+
+class MemoryBus:
+    def __init__(self) -> None:
+        self._listeners: dict[str, list[Listener]] = {}
+
+    async def publish(self, instance: str, notice: Notice) -> None:
+        for listener in self._listeners.get(instance, []):
+            listener.put_nowait(notice)
+
+    @asynccontextmanager
+    async def listen(self, instance: str) -> AsyncIterator[AsyncIterator[Notice]]:
+        listener: Listener = asyncio.Queue()
+        here = self._listeners.setdefault(instance, [])
+        here.append(listener)
+        try:
+            yield _notices(listener)
+        finally:
+            here.remove(listener)
+            if not here:
+                self._listeners.pop(instance, None)
+
+    async def close(self) -> None:
+        for here in self._listeners.values():
+            for listener in here:
+                listener.put_nowait(None)
+
+
+async def _notices(listener: Listener) -> AsyncIterator[Notice]:
+    while (notice := await listener.get()) is not None:
+        yield notice
+
+
+def open_bus(url: str) -> Bus:
+    return MemoryBus()

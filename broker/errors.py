@@ -1,0 +1,193 @@
+"""Everything that can go wrong, one class per cause.
+
+`BrokerError`s are answered to whoever asked; the wire word (`error`) and the HTTP
+status stand on the class: the core raises a cause, the edge reads word and
+status from it and decides nothing.  `StartError`s keep a command from starting.
+
+    BrokerError
+    ├── InvalidRequest             invalid_request
+    ├── UnsupportedGrant           unsupported_grant_type (RFC 6749, token endpoint only)
+    ├── UnknownApp                 invalid_client
+    ├── ForeignOrigin              invalid_client
+    ├── InvalidSession             invalid_session
+    ├── LoginError
+    │   ├── UnknownLogin           invalid_grant      no such login, or a wrong secret
+    │   ├── AlreadyRedeemed        invalid_grant
+    │   ├── LoginCancelled         invalid_grant
+    │   ├── NotConfirmed           authorization_pending
+    │   ├── PolledTooFast          slow_down
+    │   ├── LoginDenied            access_denied
+    │   ├── WrongPhone             access_denied
+    │   ├── LoginExpired           expired_token
+    │   ├── UnknownScene           unknown_scene
+    │   ├── AlreadyScanned         already_scanned
+    │   ├── NotAllowed             invalid_state
+    │   └── UnregisteredUser       unregistered_user
+    ├── RateLimited                rate_limited
+    └── Unavailable                temporarily_unavailable
+        └── StateFull
+    StartError
+    ├── SettingsWrong
+    ├── KeyFileUnusable
+    └── PortTaken
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class BrokerError(Exception):
+    """A failure with a word for machines (`error`) and a sentence for people.
+
+    `details` are further fields of the answer, such as `register_url`.
+    `retry_after` is in seconds; None where trying again later is no cure.
+    """
+
+    error: ClassVar[str]
+    status: ClassVar[int]
+    sentence: ClassVar[str]
+    retry_after: int | None = None
+
+    def __init__(self, sentence: str | None = None, **details: str) -> None:
+        super().__init__(sentence or self.sentence)
+        self.details: Mapping[str, str] = details
+
+    def body(self) -> dict[str, str | int]:
+        """The failure as it stands in HTTP bodies and Socket.IO acks alike."""
+        body: dict[str, str | int] = {"error": self.error, "error_description": str(self)}
+        if self.retry_after is not None:
+            body["retry_after"] = self.retry_after
+        return {**body, **self.details}
+
+
+class InvalidRequest(BrokerError):
+    error, status = "invalid_request", 400
+    sentence = "the request is malformed"
+
+
+class UnsupportedGrant(BrokerError):
+    error, status = "unsupported_grant_type", 400
+    sentence = "the only grant_type here is urn:ietf:params:oauth:grant-type:device_code"
+
+
+class UnknownApp(BrokerError):
+    error, status = "invalid_client", 401
+    sentence = "no app has this id"
+
+
+class ForeignOrigin(BrokerError):
+    error, status = "invalid_client", 401
+    sentence = "pages of this origin may not use the app; add the origin to the app's list"
+
+
+class InvalidSession(BrokerError):
+    error, status = "invalid_session", 401
+    sentence = "the phone's session is unknown, wrong or has ended; log in again"
+
+
+class LoginError(BrokerError):
+    """The login does not allow it; whatever was asked for, nothing has changed."""
+
+
+class UnknownLogin(LoginError):
+    """No such login, or a wrong secret: one answer for both, so that guesses learn nothing."""
+
+    error, status = "invalid_grant", 400
+    sentence = "no login has this login_id and secret"
+
+
+class AlreadyRedeemed(LoginError):
+    error, status = "invalid_grant", 400
+    sentence = "the token of this login has been handed over already"
+
+
+class LoginCancelled(LoginError):
+    error, status = "invalid_grant", 400
+    sentence = "the browser cancelled this login"
+
+
+class NotConfirmed(LoginError):
+    error, status = "authorization_pending", 400
+    sentence = "the phone has not confirmed yet"
+
+
+class PolledTooFast(LoginError):
+    error, status = "slow_down", 400
+    sentence = "polled faster than the interval; wait 5 seconds longer between polls"
+
+
+class LoginDenied(LoginError):
+    error, status = "access_denied", 403
+    sentence = "the login was denied on the phone"
+
+
+class WrongPhone(LoginError):
+    error, status = "access_denied", 403
+    sentence = "another phone scanned this code, and only that one may confirm or deny"
+
+
+class LoginExpired(LoginError):
+    error, status = "expired_token", 400
+    sentence = "the code has run out; get a fresh one"
+
+
+class UnknownScene(LoginError):
+    error, status = "unknown_scene", 404
+    sentence = "no live login stands under this code"
+
+
+class AlreadyScanned(LoginError):
+    error, status = "already_scanned", 409
+    sentence = "another phone scanned this code first"
+
+
+class NotAllowed(LoginError):
+    error, status = "invalid_state", 409
+    sentence = "the login's present state does not allow this"
+
+
+class UnregisteredUser(LoginError):
+    """The directory does not know the person; the login stays scanned, to be confirmed later."""
+
+    error, status = "unregistered_user", 403
+    sentence = "nobody is registered here under this identity; register, then confirm again"
+
+
+class RateLimited(BrokerError):
+    error, status = "rate_limited", 429
+    sentence = "too many tries from this address; wait a little"
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__()
+        self.retry_after = retry_after
+
+
+class Unavailable(BrokerError):
+    error, status = "temporarily_unavailable", 503
+    sentence = "the broker cannot do this just now; try again"
+    retry_after = 2
+
+
+class StateFull(Unavailable):
+    sentence = "too many logins are under way; try again"
+
+
+class StartError(Exception):
+    """The command cannot go on; the message says why and what to do."""
+
+
+class SettingsWrong(StartError):
+    """One line for each mistake."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes))
+
+
+class KeyFileUnusable(StartError):
+    """The key file cannot be read, written or understood."""
+
+
+class PortTaken(StartError):
+    """The port cannot be listened on."""

@@ -1,0 +1,210 @@
+"""What a login is, and which changes it allows.
+
+One login is one code on one screen, from the moment it is shown until a token
+is handed over.  This file is the whole rule book.  It reads no clock, opens no
+socket and imports nothing of ours but `errors`: callers pass `now` in and get
+a new `Login` back.
+
+    PENDING ──scan──▶ SCANNED ──confirm──▶ CONFIRMED ──redeem──▶ REDEEMED
+       │                 ├─────deny──────▶ DENIED        │
+       └───────cancel────┴────────────────cancel─────────┴────▶ CANCELLED
+
+EXPIRED is the fruit of no act: it is what time makes of a login that is still
+open (`Login.at`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import NamedTuple
+
+from broker.errors import (
+    AlreadyRedeemed,
+    AlreadyScanned,
+    LoginCancelled,
+    LoginDenied,
+    LoginError,
+    LoginExpired,
+    NotAllowed,
+    NotConfirmed,
+    UnknownScene,
+    WrongPhone,
+)
+
+REDEEM_LIFETIME = 60
+"""Seconds a confirmed login waits for its browser, however late it was confirmed:
+a browser that is just reconnecting still gets what the phone was promised."""
+
+
+class State(StrEnum):
+    PENDING = "pending"
+    SCANNED = "scanned"
+    CONFIRMED = "confirmed"
+    REDEEMED = "redeemed"
+    DENIED = "denied"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+class Act(StrEnum):
+    SCAN = "scan"
+    CONFIRM = "confirm"
+    DENY = "deny"
+    REDEEM = "redeem"
+    CANCEL = "cancel"
+
+
+RULES: Mapping[State, Mapping[Act, State]] = {
+    State.PENDING: {Act.SCAN: State.SCANNED, Act.CANCEL: State.CANCELLED},
+    State.SCANNED: {
+        Act.CONFIRM: State.CONFIRMED,
+        Act.DENY: State.DENIED,
+        Act.CANCEL: State.CANCELLED,
+    },
+    State.CONFIRMED: {Act.REDEEM: State.REDEEMED, Act.CANCEL: State.CANCELLED},
+    State.REDEEMED: {},
+    State.DENIED: {},
+    State.EXPIRED: {},
+    State.CANCELLED: {},
+}
+
+REPEATS: Mapping[Act, frozenset[State]] = {
+    Act.SCAN: frozenset({State.SCANNED}),
+    # The browser may have redeemed before a phone on a bad network asks again.
+    Act.CONFIRM: frozenset({State.CONFIRMED, State.REDEEMED}),
+    Act.DENY: frozenset({State.DENIED}),
+    Act.CANCEL: frozenset({State.CANCELLED}),
+}
+"""An act that is asked for again, in a state that it has led to, changes nothing and succeeds.
+`redeem` is not here: a token leaves once."""
+
+REFUSALS: Mapping[tuple[State, Act], type[LoginError]] = {
+    (State.PENDING, Act.REDEEM): NotConfirmed,
+    (State.SCANNED, Act.REDEEM): NotConfirmed,
+    (State.REDEEMED, Act.REDEEM): AlreadyRedeemed,
+    (State.DENIED, Act.REDEEM): LoginDenied,
+    (State.CANCELLED, Act.REDEEM): LoginCancelled,
+    (State.REDEEMED, Act.SCAN): UnknownScene,
+    (State.DENIED, Act.SCAN): UnknownScene,
+    (State.CANCELLED, Act.SCAN): UnknownScene,
+}
+"""Why an act is refused in a state; `NotAllowed` where no row says more."""
+
+OPEN = frozenset({State.PENDING, State.SCANNED, State.CONFIRMED})
+"""The states that time can still end."""
+
+
+class Identity(NamedTuple):
+    """What a provider says about who holds the phone.
+
+    provider: its name, the token's `idp`.
+    id: the person's id there (WeChat: `openid`), unique within provider and app.
+    """
+
+    provider: str
+    id: str
+
+
+class Phone(NamedTuple):
+    """Who scans: an identity that its provider has proved, within one app."""
+
+    app: str
+    identity: Identity
+
+
+class Browser(NamedTuple):
+    """Where the browser that waits was seen; shown on the phone before it confirms."""
+
+    ip: str
+    user_agent: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """One code on one screen until a token is handed over.
+
+    id: 22 URL-safe characters; may be logged.
+    scene: the string inside the code, at most 32 characters (WeChat's limit
+        for getwxacodeunlimit).  Anyone who sees the screen knows it.
+    secret_hash: SHA-256 of the secret that only the browser knows.
+    began_at, expires_at, confirmed_at: Unix time in seconds.
+    instance: the instance that holds the browser; empty where none waits on a
+        socket (RFC 8628 polling).
+    phone: who scanned; None before.  subject: who that is here; None until confirmed.
+    version: rises by one with each change; what compare-and-set compares.
+    """
+
+    id: str
+    scene: str
+    secret_hash: bytes
+    app: str
+    browser: Browser
+    began_at: float
+    expires_at: float
+    instance: str = ""
+    state: State = State.PENDING
+    phone: Phone | None = None
+    subject: str | None = None
+    confirmed_at: float | None = None
+    version: int = 0
+
+    def at(self, now: float) -> Login:
+        """The login as it stands at `now`: one that is open past its end has expired."""
+        if self.state in OPEN and now >= self.expires_at:
+            return replace(self, state=State.EXPIRED)
+        return self
+
+    def moved_to(self, instance: str) -> Login:
+        """The login with its browser at `instance`; itself when it is there already."""
+        if self.instance == instance:
+            return self
+        return replace(self, instance=instance, version=self.version + 1)
+
+
+def apply(
+    login: Login,
+    act: Act,
+    *,
+    now: float,
+    phone: Phone | None = None,
+    subject: str | None = None,
+) -> Login:
+    """Return `login` as it stands after `act`; itself when the act is a repeat.
+
+    `phone` acts where the act is a phone's; `subject` is who the directory says
+    that is, and belongs to `confirm`.  The phone that scans is the only one that
+    may confirm or deny.
+    Raises a `LoginError`, and then nothing has changed.
+    """
+    current = login.at(now)
+    if current.state is State.EXPIRED:
+        raise LoginExpired
+    _check_phone(current, act, phone)
+    if current.state in REPEATS.get(act, frozenset()):
+        return login
+    state = RULES[current.state].get(act)
+    if state is None:
+        raise REFUSALS.get((current.state, act), NotAllowed)
+    after = replace(current, state=state, version=current.version + 1)
+    if act is Act.SCAN:
+        return replace(after, phone=phone)
+    if act is Act.CONFIRM:
+        return replace(after, subject=subject, confirmed_at=now, expires_at=now + REDEEM_LIFETIME)
+    return after
+
+
+STRANGER: Mapping[Act, type[LoginError]] = {
+    Act.SCAN: AlreadyScanned,
+    Act.CONFIRM: WrongPhone,
+    Act.DENY: WrongPhone,
+}
+"""What a phone hears that is not the one that scanned, by act."""
+
+
+def _check_phone(login: Login, act: Act, phone: Phone | None) -> None:
+    if act is Act.SCAN and login.state not in OPEN:
+        return  # whoever scans a finished login's code finds no live one
+    if act in STRANGER and login.phone not in (None, phone):
+        raise STRANGER[act]

@@ -1,0 +1,16 @@
+"""What the operator counts.  Never a login, scene, session or address as a label."""
+
+from __future__ import annotations
+
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
+
+LOGINS = Counter("scanlogin_logins", "Logins that have come to a state", ["app", "state"])
+REFUSALS = Counter("scanlogin_refusals", "Failures that were answered", ["error"])
+WAITING = Gauge("scanlogin_waiting_browsers", "Browsers that wait at this instance for a phone")
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+def exposition() -> bytes:
+    """All of it in Prometheus' text format."""
+    return generate_latest()

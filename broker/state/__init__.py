@@ -1,0 +1,91 @@
+"""What lives minutes: logins and the phones' sessions.
+
+State is truth.  A change is stored here first; the bus only says "look".
+Each backend is one file; `STATES` is the table of them, by URL scheme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from broker.login import Login, Phone
+
+KEPT = 120
+"""Seconds for which a login is kept past its end, so that a late browser or phone
+hears what became of it rather than that there never was one."""
+
+Clock = Callable[[], float]
+"""Unix time in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A phone's login state.
+
+    id: public half, 22 URL-safe characters.
+    skey_hash: SHA-256 of the secret half.
+    expires_at: Unix time in seconds.
+    """
+
+    id: str
+    skey_hash: bytes
+    phone: Phone
+    expires_at: float
+
+
+class Logins(Protocol):
+    """Where logins are kept, at least until `KEPT` seconds past their end."""
+
+    async def add(self, login: Login) -> None:
+        """Keep a new login, findable by id and by scene.
+
+        A scene that is used again finds the newer login from then on.
+        Raises Unavailable when there is no room, and then nothing is kept.
+        """
+
+    async def get(self, login_id: str) -> Login | None:
+        """The login as it was last stored, or None."""
+
+    async def by_scene(self, scene: str) -> Login | None:
+        """The login that was last added under `scene`, or None."""
+
+    async def swap(self, before: Login, after: Login) -> bool:
+        """Store `after` if what is stored is still `before` (same version); say whether it was.
+
+        Of any number of simultaneous swaps of one version, one succeeds.
+        """
+
+
+class Sessions(Protocol):
+    """Where sessions are kept until their end."""
+
+    async def put(self, session: Session) -> None:
+        """Keep the session; raises Unavailable when there is no room."""
+
+    async def get(self, session_id: str) -> Session | None:
+        """The session, or None once it has ended or where there never was one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """An open backend: one store by noun."""
+
+    logins: Logins
+    sessions: Sessions
+    close: Callable[[], None]
+
+
+STATES: Mapping[str, str] = {"memory": "broker.state.memory"}
+
+
+def open_state(url: str, clock: Clock) -> Store:
+    """Open the state that `url` names; raises ValueError for a scheme that is not in `STATES`."""
+    scheme = urlsplit(url).scheme
+    if scheme not in STATES:
+        raise ValueError(f"unknown state {scheme!r}: want one of {', '.join(sorted(STATES))}")
+    store: Store = import_module(STATES[scheme]).open_store(url, clock)
+    return store

@@ -1,0 +1,195 @@
+"""What many tests share: a clock that is set, parts on memory, a broker on a free port."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from broker.app import build
+from broker.bus import Bus, open_bus
+from broker.directories import Directory
+from broker.directories.open import OpenDirectory
+from broker.errors import UnregisteredUser
+from broker.flow import Flow
+from broker.login import Browser, Identity, Login, Phone
+from broker.providers.pretend import PretendProvider
+from broker.records import App
+from broker.records.settings import SettingsApps
+from broker.serving import Site, serving
+from broker.settings import PREFIX, Settings
+from broker.state import Store, open_state
+from broker.tokens import Issuer, KeyFile
+
+CI = bool(os.environ.get("CI"))
+ALICE = Phone("shop", Identity("pretend", "alice"))
+BOB = Phone("shop", Identity("pretend", "bob"))
+FIREFOX = Browser("192.0.2.7", "Firefox")
+SHOP = App(
+    id="shop",
+    name="A shop",
+    origins=frozenset({"https://shop.example"}),
+    register_url="https://shop.example/register",
+)
+OTHER = App(id="other", name="Another", origins=frozenset({"https://other.example"}))
+
+STATES = ["memory://"]
+BUSES = ["memory://"]
+
+
+class Clock:
+    """Time that stands still until it is set."""
+
+    def __init__(self, time: float = 1_000_000.0) -> None:
+        self.time = time
+
+    def __call__(self) -> float:
+        return self.time
+
+
+class Register:
+    """A directory of the people whom it was told of."""
+
+    def __init__(self, *known: str) -> None:
+        self.known = set(known)
+
+    async def find(self, identity: Identity) -> str:
+        if identity.id not in self.known:
+            raise UnregisteredUser
+        return f"user-{identity.id}"
+
+
+class Running(NamedTuple):
+    """A broker that serves: its address and its settings."""
+
+    url: str
+    settings: Settings
+
+
+StartBroker = Callable[..., Awaitable[Running]]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*os.environ]:
+        if name.startswith(PREFIX) or name in ("HOST", "PORT", "SITE_PORT", "PHONE_PORT"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=STATES)
+def store(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Store]:
+    store = open_state(request.param, clock)
+    yield store
+    store.close()
+
+
+@pytest.fixture(params=BUSES)
+async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
+    bus = open_bus(request.param)
+    yield bus
+    await bus.close()
+
+
+@pytest.fixture
+def issuer(tmp_path: Path, clock: Clock) -> Issuer:
+    return Issuer(
+        file=KeyFile(tmp_path / "keys.json"),
+        algorithm="ES256",
+        issuer="https://login.example",
+        lifetime=600,
+        now=clock(),
+    )
+
+
+@pytest.fixture
+def make_flow(store: Store, bus: Bus, issuer: Issuer, clock: Clock) -> Callable[..., Flow]:
+    """A flow over the store and bus of the test; by default at instance `one`."""
+
+    def make(*, instance: str = "one", directory: Directory | None = None) -> Flow:
+        return Flow(
+            logins=store.logins,
+            bus=bus,
+            apps=SettingsApps([SHOP, OTHER]),
+            provider=PretendProvider(phone_page_url="http://phone.example/"),
+            directory=directory or OpenDirectory(),
+            issuer=issuer,
+            clock=clock,
+            instance=instance,
+            lifetime=120,
+        )
+
+    return make
+
+
+@pytest.fixture
+def flow(make_flow: Callable[..., Flow]) -> Flow:
+    return make_flow()
+
+
+@pytest.fixture
+async def start_broker(tmp_path: Path) -> AsyncIterator[StartBroker]:
+    """Starts a broker on a free port; settings by keyword, `directory` to replace theirs."""
+    async with AsyncExitStack() as stack:
+
+        async def start(directory: Directory | None = None, **changes: object) -> Running:
+            port = free_port()
+            settings = Settings.model_validate(
+                {
+                    "port": port,
+                    "public_url": f"http://127.0.0.1:{port}",
+                    "key_file": tmp_path / f"keys-{port}.json",
+                    "phone_page_url": "http://127.0.0.1:8090/",
+                    **changes,
+                }
+            )
+            broker = build(settings, directory=directory)
+            site = Site("broker", broker.public, "127.0.0.1", port, "PORT")
+            addresses = await stack.enter_async_context(serving([site]))
+            return Running(addresses["broker"], settings)
+
+        yield start
+
+
+@pytest.fixture
+async def broker(start_broker: StartBroker) -> Running:
+    return await start_broker()
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def need(program: str) -> str:
+    """The program's path; without it the test is skipped on a laptop and fails in CI."""
+    path = shutil.which(program)
+    if path is None:
+        missing = f"{program} is not installed: run make test as root on Debian, or install it"
+        pytest.fail(missing) if CI else pytest.skip(missing)
+    return path
+
+
+def a_login(clock: Clock, **changes: object) -> Login:
+    fields: dict[str, object] = {
+        "id": "login-1",
+        "scene": "scene-1",
+        "secret_hash": b"hash",
+        "app": "shop",
+        "browser": FIREFOX,
+        "began_at": clock(),
+        "expires_at": clock() + 120,
+    }
+    return Login(**{**fields, **changes})  # type: ignore[arg-type]

@@ -1,0 +1,62 @@
+"""What every bus promises, over each backend."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from broker.bus import Bus, Notice, open_bus
+
+NOTICES = [
+    Notice("login-scanned", "a"),
+    Notice("login-confirmed", "a"),
+    Notice("login-denied", "b"),
+]
+
+
+async def test_notices_arrive_in_order(bus: Bus) -> None:
+    async with bus.listen("one") as notices:
+        for notice in NOTICES:
+            await bus.publish("one", notice)
+
+        assert [await anext(notices) for _ in NOTICES] == NOTICES
+
+
+async def test_entering_means_listening(bus: Bus) -> None:
+    """What is published before the first item is asked for is not lost."""
+    async with bus.listen("one") as notices:
+        await bus.publish("one", NOTICES[0])
+        await asyncio.sleep(0.01)
+
+        assert await anext(notices) == NOTICES[0]
+
+
+async def test_a_notice_reaches_its_instance_alone(bus: Bus) -> None:
+    async with bus.listen("one") as one, bus.listen("two") as two:
+        await bus.publish("two", NOTICES[0])
+        await bus.publish("one", NOTICES[1])
+
+        assert await anext(one) == NOTICES[1]
+        assert await anext(two) == NOTICES[0]
+
+
+async def test_nobody_listening_is_no_failure(bus: Bus) -> None:
+    await bus.publish("nobody", NOTICES[0])
+
+    async with bus.listen("nobody") as notices:
+        await bus.publish("nobody", NOTICES[1])
+        assert await anext(notices) == NOTICES[1]
+
+
+async def test_closing_ends_the_listeners(bus: Bus) -> None:
+    async with bus.listen("one") as notices:
+        await bus.close()
+
+        with pytest.raises(StopAsyncIteration):
+            await anext(notices)
+
+
+def test_an_unknown_bus_names_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"unknown bus 'smoke': want one of .*memory"):
+        open_bus("smoke://")

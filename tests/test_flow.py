@@ -1,0 +1,282 @@
+"""One login from begin to token, without a network."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable
+
+import pytest
+
+from broker import errors
+from broker.bus import Bus, Notice
+from broker.flow import Begun, Flow
+from broker.login import State
+from broker.state import Store
+from tests.conftest import ALICE, BOB, FIREFOX, SHOP, Clock, Register
+
+
+async def begin(flow: Flow, *, waits_here: bool = True) -> Begun:
+    return await flow.begin("shop", FIREFOX, waits_here=waits_here)
+
+
+async def confirmed(flow: Flow) -> Begun:
+    begun = await begin(flow)
+    await flow.scan(begun.login.scene, ALICE)
+    await flow.confirm(begun.login.id, ALICE)
+    return begun
+
+
+async def test_a_login_from_begin_to_token(flow: Flow) -> None:
+    login, secret, _ = await begin(flow)
+
+    scanned = await flow.scan(login.scene, ALICE)
+    await flow.confirm(login.id, ALICE)
+    redeemed = await flow.redeem(login.id, secret, app="shop")
+
+    assert scanned.app == SHOP
+    assert scanned.login.browser == FIREFOX
+    assert redeemed.login.subject == "pretend:alice"
+    assert redeemed.token.access_token.count(".") == 2
+
+
+async def test_the_three_names_have_their_forms(flow: Flow) -> None:
+    begun = await begin(flow)
+
+    assert len(begun.login.id) == 22
+    assert len(begun.login.scene) == 32
+    assert len(begun.secret) == 43
+    assert begun.secret.encode() not in begun.login.secret_hash
+
+
+async def test_the_code_is_a_picture_that_a_page_can_show(flow: Flow) -> None:
+    begun = await begin(flow)
+
+    head, _, content = begun.code_url.partition(",")
+    assert head == "data:image/svg+xml;base64"
+    assert base64.b64decode(content).startswith(b"<svg")
+
+
+async def test_no_two_logins_share_a_name(flow: Flow) -> None:
+    begun = [await begin(flow) for _ in range(100)]
+
+    names = {name for one in begun for name in (one.login.id, one.login.scene, one.secret)}
+    assert len(names) == 300
+
+
+async def test_the_browser_is_told_of_every_step(flow: Flow, bus: Bus) -> None:
+    async with bus.listen("one") as notices:
+        begun = await confirmed(flow)
+        other = await begin(flow)
+        await flow.scan(other.login.scene, ALICE)
+        await flow.deny(other.login.id, ALICE)
+
+        assert [await anext(notices) for _ in range(4)] == [
+            Notice("login-scanned", begun.login.id),
+            Notice("login-confirmed", begun.login.id),
+            Notice("login-scanned", other.login.id),
+            Notice("login-denied", other.login.id),
+        ]
+
+
+async def test_the_change_is_stored_before_the_browser_is_told(
+    flow: Flow, bus: Bus, store: Store
+) -> None:
+    async with bus.listen("one") as notices:
+        begun = await begin(flow)
+        scanning = asyncio.create_task(flow.scan(begun.login.scene, ALICE))
+        await anext(notices)
+
+        stored = await store.logins.get(begun.login.id)
+        assert stored is not None
+        assert stored.state is State.SCANNED
+        await scanning
+
+
+async def test_an_act_stands_when_the_browser_cannot_be_told(
+    make_flow: Callable[..., Flow], flow: Flow, monkeypatch: pytest.MonkeyPatch, bus: Bus
+) -> None:
+    async def down(instance: str, notice: Notice) -> None:
+        raise errors.Unavailable
+
+    begun = await begin(flow)
+    monkeypatch.setattr(bus, "publish", down)
+
+    await flow.scan(begun.login.scene, ALICE)
+    await flow.confirm(begun.login.id, ALICE)
+
+    assert (await flow.redeem(begun.login.id, begun.secret, app="shop")).token
+
+
+async def test_a_login_that_is_polled_for_sends_no_notice(flow: Flow, bus: Bus) -> None:
+    async with bus.listen("") as nobody, bus.listen("one") as one:
+        begun = await begin(flow, waits_here=False)
+        await flow.scan(begun.login.scene, ALICE)
+
+        for notices in (nobody, one):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.02):
+                    await anext(notices)
+
+
+async def test_a_code_left_too_long_cannot_be_scanned(flow: Flow, clock: Clock) -> None:
+    begun = await begin(flow)
+    clock.time += 120
+
+    with pytest.raises(errors.LoginExpired):
+        await flow.scan(begun.login.scene, ALICE)
+
+
+@pytest.mark.parametrize("secret", ["wrong", ""])
+async def test_a_wrong_secret_and_an_unknown_login_are_answered_alike(
+    flow: Flow, secret: str
+) -> None:
+    begun = await confirmed(flow)
+
+    answers = []
+    for login_id in (begun.login.id, "no-such-login"):
+        for verb in (flow.redeem, flow.resume, flow.cancel):
+            with pytest.raises(errors.UnknownLogin) as refusal:
+                await verb(login_id, secret, app="shop")
+            answers.append(refusal.value.body())
+
+    assert all(answer == answers[0] for answer in answers)
+
+
+async def test_a_login_is_nothing_to_another_app(flow: Flow) -> None:
+    begun = await confirmed(flow)
+    stranger = ALICE._replace(app="other")
+
+    for verb in (flow.redeem, flow.resume, flow.cancel):
+        with pytest.raises(errors.UnknownLogin):
+            await verb(begun.login.id, begun.secret, app="other")
+    with pytest.raises(errors.UnknownScene):
+        await flow.scan(begun.login.scene, stranger)
+    with pytest.raises(errors.UnknownLogin):
+        await flow.confirm(begun.login.id, stranger)
+
+
+async def test_a_token_leaves_once(flow: Flow) -> None:
+    begun = await confirmed(flow)
+    await flow.redeem(begun.login.id, begun.secret, app="shop")
+
+    with pytest.raises(errors.AlreadyRedeemed):
+        await flow.redeem(begun.login.id, begun.secret, app="shop")
+
+
+async def test_of_many_redeems_at_once_one_gets_the_token(flow: Flow) -> None:
+    begun = await confirmed(flow)
+
+    async def redeem() -> bool:
+        try:
+            return bool(await flow.redeem(begun.login.id, begun.secret, app="shop"))
+        except errors.AlreadyRedeemed:
+            return False
+
+    assert (await asyncio.gather(*(redeem() for _ in range(100)))).count(True) == 1
+
+
+async def test_of_two_phones_at_once_one_has_scanned(flow: Flow) -> None:
+    begun = await begin(flow)
+
+    async def scan(phone: object) -> bool:
+        try:
+            return bool(await flow.scan(begun.login.scene, phone))  # type: ignore[arg-type]
+        except errors.AlreadyScanned:
+            return False
+
+    assert sorted(await asyncio.gather(scan(ALICE), scan(BOB))) == [False, True]
+
+
+async def test_a_phone_on_a_bad_network_may_ask_again(flow: Flow) -> None:
+    begun = await begin(flow)
+    for _ in range(2):
+        await flow.scan(begun.login.scene, ALICE)
+    for _ in range(2):
+        await flow.confirm(begun.login.id, ALICE)
+    await flow.redeem(begun.login.id, begun.secret, app="shop")
+
+    assert (await flow.confirm(begun.login.id, ALICE)).state is State.REDEEMED
+
+
+async def test_an_unknown_person_may_register_and_confirm_again(
+    make_flow: Callable[..., Flow], bus: Bus
+) -> None:
+    register = Register()
+    flow = make_flow(directory=register)
+    begun = await begin(flow)
+    await flow.scan(begun.login.scene, ALICE)
+
+    async with bus.listen("one") as notices:
+        with pytest.raises(errors.UnregisteredUser) as refusal:
+            await flow.confirm(begun.login.id, ALICE)
+        assert await anext(notices) == Notice("login-unregistered", begun.login.id)
+    assert refusal.value.body()["register_url"] == SHOP.register_url
+
+    register.known.add("alice")
+    await flow.confirm(begun.login.id, ALICE)
+    redeemed = await flow.redeem(begun.login.id, begun.secret, app="shop")
+    assert redeemed.login.subject == "user-alice"
+
+
+async def test_the_directory_is_not_asked_about_another_phone(
+    make_flow: Callable[..., Flow],
+) -> None:
+    flow = make_flow(directory=Register())
+    begun = await begin(flow)
+    await flow.scan(begun.login.scene, ALICE)
+
+    with pytest.raises(errors.WrongPhone):
+        await flow.confirm(begun.login.id, BOB)
+
+
+async def test_a_browser_may_come_back_on_another_instance(
+    make_flow: Callable[..., Flow], bus: Bus
+) -> None:
+    one, two = make_flow(instance="one"), make_flow(instance="two")
+    begun = await begin(one)
+
+    resumed = await two.resume(begun.login.id, begun.secret, app="shop")
+
+    assert (resumed.state, resumed.instance) == (State.PENDING, "two")
+    async with bus.listen("two") as notices:
+        await one.scan(begun.login.scene, ALICE)
+        assert (await anext(notices)).event == "login-scanned"
+
+
+async def test_resuming_tells_what_became_of_the_login(flow: Flow, clock: Clock) -> None:
+    begun = await begin(flow)
+
+    clock.time += 130
+
+    resumed = await flow.resume(begun.login.id, begun.secret, app="shop")
+    assert resumed.state is State.EXPIRED
+
+
+async def test_an_abandoned_login_is_cancelled_and_one_that_is_over_stays(flow: Flow) -> None:
+    live = await begin(flow)
+    done = await confirmed(flow)
+    await flow.redeem(done.login.id, done.secret, app="shop")
+
+    for begun in (live, done):
+        await flow.abandon(begun.login.id)
+    await flow.abandon("never-was")
+
+    states = [await flow.look(begun.login.id) for begun in (live, done)]
+    assert [login and login.state for login in states] == [State.CANCELLED, State.REDEEMED]
+
+
+async def test_only_a_code_that_can_be_scanned_is_drawn_again(flow: Flow) -> None:
+    begun = await begin(flow)
+    assert (await flow.redraw(begun.login.scene)).data_url() == begun.code_url
+
+    await flow.scan(begun.login.scene, ALICE)
+
+    for scene in (begun.login.scene, "unknown"):
+        with pytest.raises(errors.UnknownScene):
+            await flow.redraw(scene)
+
+
+async def test_an_unknown_app_begins_nothing(flow: Flow) -> None:
+    with pytest.raises(errors.UnknownApp):
+        await flow.begin("nobody", FIREFOX, waits_here=True)

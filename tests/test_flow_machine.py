@@ -1,0 +1,135 @@
+"""Any order of acts by several phones and browsers: no rule of trust ever gives way."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+import jwt
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+
+from broker.bus.memory import MemoryBus
+from broker.directories.open import OpenDirectory
+from broker.errors import LoginError
+from broker.flow import Begun, Flow
+from broker.login import Browser, Identity, Phone, State
+from broker.providers.pretend import PretendProvider
+from broker.records.settings import SettingsApps
+from broker.state.memory import open_store
+from broker.tokens import Issuer, KeyFile
+from tests.conftest import OTHER, SHOP, Clock
+
+PHONES = [
+    Phone(app, Identity("pretend", name)) for app in ("shop", "other") for name in ("alice", "bob")
+]
+INSTANCES = ["one", "two"]
+folder = tempfile.TemporaryDirectory()
+
+
+class Logins(RuleBasedStateMachine):
+    """Three facts are kept beside the flow: who scanned first, who was told `confirmed`, tokens."""
+
+    begun: Bundle[Begun] = Bundle("begun")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.clock = Clock()
+        store = open_store("memory://", self.clock)
+        bus = MemoryBus()
+        self.flows = [
+            Flow(
+                logins=store.logins,
+                bus=bus,
+                apps=SettingsApps([SHOP, OTHER]),
+                provider=PretendProvider(phone_page_url="http://phone.example/"),
+                directory=OpenDirectory(),
+                issuer=Issuer(
+                    file=KeyFile(Path(folder.name) / "keys.json"),
+                    algorithm="ES256",
+                    issuer="https://login.example",
+                    lifetime=600,
+                    now=self.clock(),
+                ),
+                clock=self.clock,
+                instance=instance,
+                lifetime=120,
+            )
+            for instance in INSTANCES
+        ]
+        self.scanned_by: dict[str, Phone] = {}
+        self.confirmed_by: dict[str, Phone] = {}
+        self.tokens: dict[str, list[str]] = {}
+
+    def teardown(self) -> None:
+        self.loop.close()
+
+    def run(self, act):  # type: ignore[no-untyped-def]
+        try:
+            return self.loop.run_until_complete(act)
+        except LoginError:
+            return None
+
+    flows_drawn = st.integers(0, len(INSTANCES) - 1)
+    phones = st.sampled_from(PHONES)
+
+    @rule(target=begun, at=flows_drawn, app=st.sampled_from(["shop", "other"]))
+    def begin(self, at: int, app: str) -> Begun:
+        return self.run(self.flows[at].begin(app, Browser("::1", "x"), waits_here=True))
+
+    @rule(begun=begun, at=flows_drawn, phone=phones)
+    def scan(self, begun: Begun, at: int, phone: Phone) -> None:
+        if self.run(self.flows[at].scan(begun.login.scene, phone)):
+            assert self.scanned_by.setdefault(begun.login.id, phone) == phone
+            assert phone.app == begun.login.app
+
+    @rule(begun=begun, at=flows_drawn, phone=phones)
+    def confirm(self, begun: Begun, at: int, phone: Phone) -> None:
+        if self.run(self.flows[at].confirm(begun.login.id, phone)):
+            assert self.scanned_by.get(begun.login.id) == phone
+            self.confirmed_by[begun.login.id] = phone
+
+    @rule(begun=begun, at=flows_drawn, phone=phones)
+    def deny(self, begun: Begun, at: int, phone: Phone) -> None:
+        if self.run(self.flows[at].deny(begun.login.id, phone)):
+            assert self.scanned_by.get(begun.login.id) == phone
+            assert begun.login.id not in self.confirmed_by
+
+    @rule(begun=begun, at=flows_drawn, other=begun, honest=st.booleans())
+    def redeem(self, begun: Begun, at: int, other: Begun, honest: bool) -> None:
+        secret = begun.secret if honest else other.secret
+        redeemed = self.run(self.flows[at].redeem(begun.login.id, secret, app=begun.login.app))
+        if redeemed:
+            assert secret == begun.secret
+            self.tokens.setdefault(begun.login.id, []).append(redeemed.token.access_token)
+
+    @rule(begun=begun, at=flows_drawn)
+    def resume(self, begun: Begun, at: int) -> None:
+        resumed = self.run(self.flows[at].resume(begun.login.id, begun.secret, app=begun.login.app))
+        if resumed and resumed.state is State.CONFIRMED:
+            assert begun.login.id in self.confirmed_by
+
+    @rule(begun=begun, at=flows_drawn)
+    def cancel(self, begun: Begun, at: int) -> None:
+        self.run(self.flows[at].cancel(begun.login.id, begun.secret, app=begun.login.app))
+
+    @rule(seconds=st.sampled_from([1, 59, 61, 121]))
+    def wait(self, seconds: int) -> None:
+        self.clock.time += seconds
+
+    @invariant()
+    def a_token_follows_one_confirm_by_the_phone_that_scanned(self) -> None:
+        for login_id, tokens in self.tokens.items():
+            assert len(tokens) == 1
+            claims = jwt.decode(tokens[0], options={"verify_signature": False})
+            phone = self.confirmed_by[login_id]
+            assert phone == self.scanned_by[login_id]
+            assert claims["sub"] == f"pretend:{phone.identity.id}"
+            assert claims["aud"] == phone.app
+
+
+TestLogins = Logins.TestCase
+TestLogins.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)

@@ -1,0 +1,179 @@
+"""The browsers that wait: woken once, by the right notice, at the right time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from broker import errors
+from broker.bus import Bus, Notice
+from broker.flow import Begun, Flow
+from broker.lobby import Lobby
+from tests.conftest import ALICE, FIREFOX, Clock
+
+
+class Pushes:
+    """Keeps what browsers were told."""
+
+    def __init__(self) -> None:
+        self.heard: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+
+    async def __call__(self, sid: str, app: str, notice: Notice) -> None:
+        assert app == "shop"
+        if sid == "broken":
+            raise OSError("gone")
+        self.heard.put_nowait((sid, notice.event))
+
+    async def next(self) -> tuple[str, str]:
+        async with asyncio.timeout(5):
+            return await self.heard.get()
+
+
+@pytest.fixture
+def pushes() -> Pushes:
+    return Pushes()
+
+
+@pytest.fixture
+def lobby(bus: Bus, flow: Flow, clock: Clock) -> Lobby:
+    return Lobby(bus=bus, flow=flow, clock=clock, instance="one")
+
+
+@pytest.fixture
+async def running(lobby: Lobby, pushes: Pushes) -> AsyncIterator[Lobby]:
+    task = asyncio.create_task(lobby.run(pushes))
+    await asyncio.sleep(0)
+    yield lobby
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def begin(flow: Flow) -> Begun:
+    return await flow.begin("shop", FIREFOX, waits_here=True)
+
+
+async def test_a_browser_hears_what_its_phone_did(
+    running: Lobby, flow: Flow, pushes: Pushes
+) -> None:
+    begun = await begin(flow)
+    running.wait("tab", begun.login)
+
+    await flow.scan(begun.login.scene, ALICE)
+    await flow.confirm(begun.login.id, ALICE)
+
+    assert await pushes.next() == ("tab", "login-scanned")
+    assert await pushes.next() == ("tab", "login-confirmed")
+
+
+async def test_one_browsers_trouble_is_not_the_others(
+    running: Lobby, flow: Flow, pushes: Pushes
+) -> None:
+    for sid in ("broken", "fine"):
+        begun = await begin(flow)
+        running.wait(sid, begun.login)
+        await flow.scan(begun.login.scene, ALICE)
+
+    assert await pushes.next() == ("fine", "login-scanned")
+
+
+async def test_a_browser_is_told_when_its_code_has_run_out(
+    lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock
+) -> None:
+    begun = await begin(flow)
+    lobby.wait("tab", begun.login)
+
+    clock.time += 119
+    await lobby.expire(pushes)
+    assert pushes.heard.empty()
+    clock.time += 1
+    await lobby.expire(pushes)
+
+    assert await pushes.next() == ("tab", "login-expired")
+    assert len(lobby) == 0
+
+
+async def test_a_new_arrival_that_ends_sooner_is_told_in_time(
+    running: Lobby, flow: Flow, pushes: Pushes, clock: Clock
+) -> None:
+    late, soon = await begin(flow), await begin(flow)
+    running.wait("late", late.login)
+    await asyncio.sleep(0.01)
+
+    clock.time = soon.login.expires_at
+    running.wait("soon", soon.login)
+
+    assert {(await pushes.next())[0], (await pushes.next())[0]} == {"late", "soon"}
+
+
+async def test_a_confirm_whose_notice_was_lost_is_found_at_the_end(
+    lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock
+) -> None:
+    """Nothing listens here: the notices go nowhere, and the state still tells."""
+    begun = await begin(flow)
+    lobby.wait("tab", begun.login)
+    await flow.scan(begun.login.scene, ALICE)
+    clock.time += 119
+    await flow.confirm(begun.login.id, ALICE)
+
+    clock.time += 1
+    await lobby.expire(pushes)
+
+    assert await pushes.next() == ("tab", "login-confirmed")
+    clock.time += 60
+    await lobby.expire(pushes)
+    assert await pushes.next() == ("tab", "login-expired")
+
+
+async def test_a_state_that_is_down_is_asked_again(
+    lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def down(login_id: str) -> None:
+        raise errors.Unavailable
+
+    begun = await begin(flow)
+    lobby.wait("tab", begun.login)
+    clock.time += 120
+    with monkeypatch.context() as patch:
+        patch.setattr(flow, "look", down)
+        await lobby.expire(pushes)
+    assert pushes.heard.empty()
+
+    clock.time += 1
+    await lobby.expire(pushes)
+
+    assert await pushes.next() == ("tab", "login-expired")
+
+
+async def test_a_socket_waits_for_one_login(lobby: Lobby, flow: Flow) -> None:
+    first, second = await begin(flow), await begin(flow)
+
+    assert lobby.wait("tab", first.login) is None
+    assert lobby.wait("tab", first.login) is None
+    assert lobby.wait("tab", second.login) == first.login.id
+    assert len(lobby) == 1
+
+
+async def test_a_login_has_one_socket(running: Lobby, flow: Flow, pushes: Pushes) -> None:
+    begun = await begin(flow)
+    running.wait("old", begun.login)
+    running.wait("new", begun.login)
+    running.leave("old")
+
+    await flow.scan(begun.login.scene, ALICE)
+
+    assert await pushes.next() == ("new", "login-scanned")
+
+
+async def test_whoever_left_is_not_told(running: Lobby, flow: Flow, pushes: Pushes) -> None:
+    begun = await begin(flow)
+    running.wait("tab", begun.login)
+    running.leave("tab")
+    running.leave("tab")
+
+    await flow.scan(begun.login.scene, ALICE)
+    await asyncio.sleep(0.01)
+
+    assert pushes.heard.empty()
+    assert len(running) == 0

@@ -1,0 +1,153 @@
+"""The rule book, by table: no loop, no clock, no network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from broker import errors
+from broker.login import OPEN, RULES, Act, Login, State, apply
+from tests.conftest import ALICE, BOB, Clock, a_login
+
+NOW = 1_000_000.0
+
+OUTCOMES: dict[State, dict[Act, State | type[errors.LoginError]]] = {
+    State.PENDING: {
+        Act.SCAN: State.SCANNED,
+        Act.CONFIRM: errors.NotAllowed,
+        Act.DENY: errors.NotAllowed,
+        Act.REDEEM: errors.NotConfirmed,
+        Act.CANCEL: State.CANCELLED,
+    },
+    State.SCANNED: {
+        Act.SCAN: State.SCANNED,
+        Act.CONFIRM: State.CONFIRMED,
+        Act.DENY: State.DENIED,
+        Act.REDEEM: errors.NotConfirmed,
+        Act.CANCEL: State.CANCELLED,
+    },
+    State.CONFIRMED: {
+        Act.SCAN: errors.NotAllowed,
+        Act.CONFIRM: State.CONFIRMED,
+        Act.DENY: errors.NotAllowed,
+        Act.REDEEM: State.REDEEMED,
+        Act.CANCEL: State.CANCELLED,
+    },
+    State.REDEEMED: {
+        Act.SCAN: errors.UnknownScene,
+        Act.CONFIRM: State.REDEEMED,
+        Act.DENY: errors.NotAllowed,
+        Act.REDEEM: errors.AlreadyRedeemed,
+        Act.CANCEL: errors.NotAllowed,
+    },
+    State.DENIED: {
+        Act.SCAN: errors.UnknownScene,
+        Act.CONFIRM: errors.NotAllowed,
+        Act.DENY: State.DENIED,
+        Act.REDEEM: errors.LoginDenied,
+        Act.CANCEL: errors.NotAllowed,
+    },
+    State.CANCELLED: {
+        Act.SCAN: errors.UnknownScene,
+        Act.CONFIRM: errors.NotAllowed,
+        Act.DENY: errors.NotAllowed,
+        Act.REDEEM: errors.LoginCancelled,
+        Act.CANCEL: State.CANCELLED,
+    },
+    State.EXPIRED: dict.fromkeys(Act, errors.LoginExpired),
+}
+"""What each act comes to in each state, by the phone that scanned."""
+
+
+def login_in(state: State) -> Login:
+    login = a_login(Clock(NOW), state=state)
+    return login if state is State.PENDING else replace(login, phone=ALICE)
+
+
+def test_every_state_has_rules() -> None:
+    assert set(RULES) == set(State)
+    assert {state for state in State if RULES[state]} == OPEN
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("act", Act)
+def test_every_act_in_every_state(state: State, act: Act) -> None:
+    login = login_in(state)
+    outcome = OUTCOMES[state][act]
+
+    if isinstance(outcome, State):
+        after = apply(login, act, now=NOW, phone=ALICE, subject="alice")
+        assert after.state is outcome
+        assert after.version == login.version + (outcome is not state)
+    else:
+        with pytest.raises(outcome):
+            apply(login, act, now=NOW, phone=ALICE, subject="alice")
+
+
+@pytest.mark.parametrize(
+    ("state", "act", "refusal"),
+    [
+        (State.SCANNED, Act.SCAN, errors.AlreadyScanned),
+        (State.CONFIRMED, Act.SCAN, errors.AlreadyScanned),
+        (State.REDEEMED, Act.SCAN, errors.UnknownScene),
+        (State.DENIED, Act.SCAN, errors.UnknownScene),
+        (State.CANCELLED, Act.SCAN, errors.UnknownScene),
+        (State.SCANNED, Act.CONFIRM, errors.WrongPhone),
+        (State.CONFIRMED, Act.CONFIRM, errors.WrongPhone),
+        (State.REDEEMED, Act.CONFIRM, errors.WrongPhone),
+        (State.DENIED, Act.CONFIRM, errors.WrongPhone),
+        (State.CANCELLED, Act.CONFIRM, errors.WrongPhone),
+        (State.SCANNED, Act.DENY, errors.WrongPhone),
+        (State.DENIED, Act.DENY, errors.WrongPhone),
+    ],
+)
+def test_another_phone_gets_nowhere(
+    state: State, act: Act, refusal: type[errors.LoginError]
+) -> None:
+    with pytest.raises(refusal):
+        apply(login_in(state), act, now=NOW, phone=BOB, subject="bob")
+
+
+def test_the_same_person_of_another_app_is_another_phone() -> None:
+    stranger = ALICE._replace(app="other")
+
+    with pytest.raises(errors.WrongPhone):
+        apply(login_in(State.SCANNED), Act.CONFIRM, now=NOW, phone=stranger, subject="alice")
+
+
+@pytest.mark.parametrize("state", OPEN)
+def test_an_open_login_expires_at_its_end_and_not_before(state: State) -> None:
+    login = replace(login_in(state), expires_at=NOW)
+
+    assert login.at(NOW - 0.001).state is state
+    assert login.at(NOW).state is State.EXPIRED
+
+
+def test_a_login_that_is_over_does_not_expire() -> None:
+    assert replace(login_in(State.REDEEMED), expires_at=NOW).at(NOW + 1).state is State.REDEEMED
+
+
+def test_a_login_confirmed_in_its_last_second_has_time_of_its_own() -> None:
+    login = replace(login_in(State.SCANNED), expires_at=NOW + 0.5)
+
+    confirmed = apply(login, Act.CONFIRM, now=NOW, phone=ALICE, subject="alice")
+
+    assert apply(confirmed, Act.REDEEM, now=NOW + 59).state is State.REDEEMED
+    with pytest.raises(errors.LoginExpired):
+        apply(confirmed, Act.REDEEM, now=NOW + 60)
+
+
+def test_only_a_confirm_names_a_subject() -> None:
+    scanned = apply(login_in(State.PENDING), Act.SCAN, now=NOW, phone=ALICE)
+    assert (scanned.phone, scanned.subject, scanned.confirmed_at) == (ALICE, None, None)
+
+    confirmed = apply(scanned, Act.CONFIRM, now=NOW + 3, phone=ALICE, subject="alice")
+    assert (confirmed.phone, confirmed.subject, confirmed.confirmed_at) == (ALICE, "alice", NOW + 3)
+
+
+def test_moving_to_where_the_login_is_changes_nothing() -> None:
+    login = a_login(Clock(NOW), instance="one")
+
+    assert login.moved_to("one") is login
+    assert login.moved_to("two").version == login.version + 1

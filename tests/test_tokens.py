@@ -1,0 +1,246 @@
+"""Tokens that a site can check by itself, and keys that can be exchanged under it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import stat
+import threading
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+
+from broker.errors import KeyFileUnusable
+from broker.login import State
+from broker.tokens import ALGORITHMS, Issuer, KeyFile, KeyRing, open_ring
+from tests.conftest import ALICE, Clock, a_login
+
+REQUIRED = ["exp", "iat", "sub", "aud", "iss", "jti"]
+
+
+def make_issuer(path: Path, clock: Clock, algorithm: str = "ES256") -> Issuer:
+    return Issuer(
+        file=KeyFile(path),
+        algorithm=algorithm,
+        issuer="https://login.example",
+        lifetime=600,
+        now=clock(),
+    )
+
+
+def confirmed_login(clock: Clock) -> Any:
+    return a_login(
+        clock,
+        state=State.REDEEMED,
+        phone=ALICE,
+        subject="pretend:alice",
+        confirmed_at=clock() - 2,
+    )
+
+
+def verify(token: str, key_set: dict[str, Any], clock: Clock) -> dict[str, Any]:
+    """As a site does, but for the clock, which stands still here."""
+    header = jwt.get_unverified_header(token)
+    [key] = [key for key in key_set["keys"] if key["kid"] == header["kid"]]
+    claims: dict[str, Any] = jwt.decode(
+        token,
+        jwt.PyJWK(key),
+        algorithms=[key["alg"]],
+        issuer="https://login.example",
+        audience="shop",
+        options={"require": REQUIRED, "verify_exp": False, "verify_iat": False},
+    )
+    assert claims["exp"] > clock()
+    return claims
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_token_says_who_where_and_until_when(
+    tmp_path: Path, clock: Clock, algorithm: str
+) -> None:
+    issuer = make_issuer(tmp_path / "keys.json", clock, algorithm)
+
+    token = issuer.issue(confirmed_login(clock), now=clock())
+
+    claims = verify(token.access_token, issuer.key_set(now=clock()), clock)
+    assert claims.pop("jti")
+    assert claims == {
+        "iss": "https://login.example",
+        "sub": "pretend:alice",
+        "aud": "shop",
+        "client_id": "shop",
+        "iat": 1_000_000,
+        "exp": 1_000_600,
+        "auth_time": 999_998,
+        "amr": ["scan"],
+        "idp": "pretend",
+    }
+    assert jwt.get_unverified_header(token.access_token)["typ"] == "at+jwt"
+    assert token.expires_in == 600
+
+
+def test_no_token_without_a_confirm(issuer: Issuer, clock: Clock) -> None:
+    with pytest.raises(ValueError, match="never confirmed"):
+        issuer.issue(a_login(clock), now=clock())
+
+
+def test_every_token_has_a_name_of_its_own(issuer: Issuer, clock: Clock) -> None:
+    tokens = [issuer.issue(confirmed_login(clock), now=clock()) for _ in range(20)]
+
+    names = {jwt.decode(t.access_token, options={"verify_signature": False})["jti"] for t in tokens}
+    assert len(names) == 20
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_key_set_shows_nothing_secret(tmp_path: Path, clock: Clock, algorithm: str) -> None:
+    key_set = make_issuer(tmp_path / "keys.json", clock, algorithm).key_set(now=clock())
+
+    assert len(key_set["keys"]) == 2
+    for key in key_set["keys"]:
+        assert (key["alg"], key["use"]) == (algorithm, "sig")
+        assert not set(key) & {"d", "p", "q", "dp", "dq", "qi", "k"}
+
+
+def test_a_kid_is_the_keys_thumbprint(issuer: Issuer, clock: Clock) -> None:
+    """RFC 7638, computed here by its letter."""
+    for key in issuer.key_set(now=clock())["keys"]:
+        text = f'{{"crv":"{key["crv"]}","kty":"{key["kty"]}","x":"{key["x"]}","y":"{key["y"]}"}}'
+        digest = hashlib.sha256(text.encode()).digest()
+        assert key["kid"] == base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def test_the_key_file_is_for_its_owner_alone(tmp_path: Path, clock: Clock) -> None:
+    os.umask(0)
+    path = tmp_path / "keys.json"
+    make_issuer(path, clock)
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [file.name for file in tmp_path.iterdir()] == ["keys.json"]
+
+
+def test_a_restart_keeps_the_keys(tmp_path: Path, clock: Clock) -> None:
+    first = make_issuer(tmp_path / "keys.json", clock).key_set(now=clock())
+
+    assert make_issuer(tmp_path / "keys.json", clock).key_set(now=clock()) == first
+
+
+def test_of_many_first_starts_at_once_one_makes_the_keys(tmp_path: Path) -> None:
+    file = KeyFile(tmp_path / "keys.json")
+    rings: list[KeyRing] = []
+    threads = [
+        threading.Thread(target=lambda: rings.append(open_ring(file, "ES256"))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len({ring.present["kid"] for ring in rings}) == 1
+
+
+def test_rotation_signs_with_a_key_that_sites_know_already(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "keys.json"
+    issuer = make_issuer(path, clock)
+    old_set = issuer.key_set(now=clock())
+    old_token = issuer.issue(confirmed_login(clock), now=clock()).access_token
+
+    rotate(path, clock)
+    clock.time += 5
+    new_token = issuer.issue(confirmed_login(clock), now=clock()).access_token
+
+    assert (
+        jwt.get_unverified_header(new_token)["kid"] != jwt.get_unverified_header(old_token)["kid"]
+    )
+    assert verify(new_token, old_set, clock)
+    assert verify(old_token, issuer.key_set(now=clock()), clock)
+
+
+def test_a_former_key_goes_when_its_last_token_has_ended(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "keys.json"
+    issuer = make_issuer(path, clock)
+    former = issuer.key_set(now=clock())["keys"][0]["kid"]
+    rotate(path, clock)
+
+    clock.time += 600
+    assert former in kids(issuer, clock)
+    clock.time += 61
+    assert former not in kids(issuer, clock)
+    rotate(path, clock)
+    assert former not in path.read_text()
+
+
+def test_another_algorithm_takes_over_with_a_key_of_its_own(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "keys.json"
+    make_issuer(path, clock, "ES256")
+
+    issuer = make_issuer(path, clock, "EdDSA")
+
+    algorithms = [key["alg"] for key in issuer.key_set(now=clock())["keys"]]
+    assert algorithms == ["EdDSA", "EdDSA", "ES256"]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"present": 1, "next": 2, "former": []}', "null"]
+)
+def test_a_damaged_key_file_is_said_to_be_damaged(
+    tmp_path: Path, clock: Clock, content: str
+) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text(content)
+    path.chmod(0o600)
+
+    with pytest.raises(KeyFileUnusable, match="is damaged"):
+        make_issuer(path, clock)
+    assert path.read_text() == content
+
+
+def test_a_key_file_that_others_can_read_is_refused(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "keys.json"
+    make_issuer(path, clock)
+    path.chmod(0o644)
+
+    with pytest.raises(KeyFileUnusable, match="chmod 600"):
+        make_issuer(path, clock)
+
+
+def test_a_folder_that_is_not_there_is_said_to_be_missing(tmp_path: Path, clock: Clock) -> None:
+    with pytest.raises(KeyFileUnusable, match="cannot write"):
+        make_issuer(tmp_path / "nowhere" / "keys.json", clock)
+
+
+def test_a_running_issuer_outlives_its_file(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "keys.json"
+    issuer = make_issuer(path, clock)
+    path.unlink()
+    clock.time += 5
+
+    token = issuer.issue(confirmed_login(clock), now=clock()).access_token
+
+    assert verify(token, issuer.key_set(now=clock()), clock)
+
+
+def test_a_file_damaged_under_a_running_issuer_is_ignored(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "keys.json"
+    issuer = make_issuer(path, clock)
+    path.write_text(json.dumps({"present": {}}))
+    clock.time += 5
+
+    token = issuer.issue(confirmed_login(clock), now=clock()).access_token
+
+    assert verify(token, issuer.key_set(now=clock()), clock)
+
+
+def rotate(path: Path, clock: Clock) -> None:
+    file = KeyFile(path)
+    ring = file.load()
+    assert ring is not None
+    file.save(ring.rotated(now=clock(), token_lifetime=600, algorithm="ES256"))
+
+
+def kids(issuer: Issuer, clock: Clock) -> set[str]:
+    clock.time += 2
+    return {key["kid"] for key in issuer.key_set(now=clock() - 2)["keys"]}
