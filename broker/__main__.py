@@ -1,0 +1,172 @@
+"""The `scan-login` command."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from broker import __version__, logs
+from broker.app import build
+from broker.demo import Ports, run_demo
+from broker.errors import StartError
+from broker.serving import Site, serve_until_stopped
+from broker.settings import PREFIX, Settings, load, unknown_names
+from broker.tokens import KEY_SET_MAX_AGE, KeyFile, open_ring
+
+DEFAULT_FILE = Path("scan-login.toml")
+
+command = typer.Typer(no_args_is_help=True, add_completion=False, help="A scan-login broker.")
+config = typer.Typer(no_args_is_help=True, help="Look at the settings.")
+key = typer.Typer(no_args_is_help=True, help="The keys that tokens are signed with.")
+command.add_typer(config, name="config")
+command.add_typer(key, name="key")
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar=f"{PREFIX}CONFIG",
+        help=f"A TOML file of settings; {DEFAULT_FILE} where there is one.",
+        show_default=False,
+    ),
+]
+
+
+@command.callback(invoke_without_command=True)
+def top(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@command.command()
+def serve(file: ConfigFile = None) -> None:
+    """Run the broker."""
+    settings = _settings(file)
+    logs.set_up(settings.log_level)
+    for name in unknown_names(_file(file)):
+        print(f"{name}: no such setting, ignored", file=sys.stderr)
+    broker = build(settings)
+    sites = [
+        Site("broker", broker.public, settings.host, settings.port, f"{PREFIX}PORT"),
+        Site(
+            "metrics",
+            broker.admin,
+            settings.admin_host,
+            settings.admin_port,
+            f"{PREFIX}ADMIN_PORT",
+            needed=False,
+        ),
+    ]
+
+    def ready(addresses: dict[str, str]) -> None:
+        print(
+            f"scan-login {__version__} ready on {addresses['broker']} "
+            f"(public {settings.public_url}, state {urlsplit(settings.state_url).scheme}, "
+            f"provider {settings.provider})",
+            flush=True,
+        )
+
+    asyncio.run(serve_until_stopped(sites, ready))
+
+
+@command.command()
+def demo(
+    host: Annotated[
+        str,
+        typer.Option(envvar="HOST", help="0.0.0.0 lets a phone on the same network take part."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="PORT", help="The broker's port.")] = 8000,
+    site_port: Annotated[int, typer.Option(envvar="SITE_PORT", help="The site's port.")] = 8080,
+    phone_port: Annotated[int, typer.Option(envvar="PHONE_PORT", help="The phone's port.")] = 8090,
+) -> None:
+    """Run broker, example site and phone page in one go, with the pretend provider."""
+    logs.set_up("warning")
+    asyncio.run(run_demo(host, Ports(port, site_port, phone_port)))
+
+
+@config.command()
+def check(file: ConfigFile = None) -> None:
+    """Read every setting and report all mistakes at once."""
+    _settings(file)
+    unknown = unknown_names(_file(file))
+    for name in unknown:
+        print(f"{name}: no such setting", file=sys.stderr)
+    if unknown:
+        raise typer.Exit(1)
+    print("the settings are in order")
+
+
+@config.command()
+def show(file: ConfigFile = None) -> None:
+    """Print every setting as it is in force; passwords are hidden."""
+    settings = _settings(file)
+    for name in Settings.model_fields:
+        print(f"{name} = {_shown(getattr(settings, name))}")
+
+
+@key.command()
+def rotate(file: ConfigFile = None) -> None:
+    """Sign with the next key from now on, and publish another next one.
+
+    Running brokers notice within seconds; tokens signed before stay good.
+    """
+    settings = _settings(file)
+    keys = KeyFile(settings.key_file)
+    algorithm = settings.token_algorithm
+    rotated = open_ring(keys, algorithm).rotated(
+        now=time.time(), token_lifetime=settings.token_lifetime, algorithm=algorithm
+    )
+    keys.save(rotated)
+    print(f"signing with {rotated.present['kid']}, next is {rotated.next['kid']}")
+    print(
+        f"Sites may hold a key set that is {KEY_SET_MAX_AGE} seconds old: "
+        "rotate again only after that."
+    )
+
+
+@key.command("list")
+def list_keys(file: ConfigFile = None) -> None:
+    """Print the keys of the key set: present, next, and former ones still needed."""
+    settings = _settings(file)
+    ring = open_ring(KeyFile(settings.key_file), settings.token_algorithm)
+    places = ["present", "next"]
+    for position, entry in enumerate(ring.public(time.time())):
+        place = places[position] if position < len(places) else "former"
+        print(f"{place:8} {entry['alg']} {entry['kid']}")
+
+
+def _file(file: Path | None) -> Path | None:
+    return file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+
+
+def _settings(file: Path | None) -> Settings:
+    return load(_file(file))
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(value) or "-"
+    parts = urlsplit(str(value)) if value is not None else None
+    if parts is not None and parts.password:
+        return str(value).replace(f":{parts.password}@", ":[hidden]@")
+    return "-" if value is None else str(value)
+
+
+def main() -> None:
+    try:
+        command(prog_name="scan-login")
+    except StartError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Who knocks, and how often one address may.
+
+Counted are begins, guesses that missed, and polls of one login.  Guesses that
+missed slow their address down whatever it asks for next, so that a right guess
+looks like any other.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
+from limits.aio.storage import Storage
+from limits.aio.strategies import FixedWindowRateLimiter
+
+from broker.errors import InvalidSession, PolledTooFast, RateLimited, UnknownLogin, UnknownScene
+
+MISSES = (InvalidSession, UnknownLogin, UnknownScene)
+"""What a wrong guess meets."""
+
+
+class Addresses:
+    """Finds the address a request came from; believes `X-Forwarded-For` from `trusted` only."""
+
+    def __init__(self, trusted: Iterable[str]) -> None:
+        self._trusted = [ipaddress.ip_network(network) for network in trusted]
+
+    def of(self, request: web.Request) -> str:
+        """The nearest address on the way here that is no trusted proxy's."""
+        address = request.remote or "unknown"
+        hops = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
+        for hop in reversed(hops):
+            if not self._is_trusted(address) or not _parse(hop):
+                break
+            address = str(_parse(hop))
+        return address
+
+    def _is_trusted(self, address: str) -> bool:
+        parsed = _parse(address)
+        return parsed is not None and any(parsed in network for network in self._trusted)
+
+
+def _parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(text.strip())
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def household(address: str) -> str:
+    """What is counted as one: an IPv4 address, or the /64 that one IPv6 household is given."""
+    parsed = _parse(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return address
+
+
+class Gate:
+    """begins, misses: allowed to one household a minute.  interval: seconds between polls."""
+
+    def __init__(self, *, begins: int, misses: int, interval: int) -> None:
+        self._limiter = FixedWindowRateLimiter(Counts())
+        self._begins = RateLimitItemPerMinute(begins, namespace="begins")
+        self._misses = RateLimitItemPerMinute(misses, namespace="misses")
+        # A second of grace: a client's timer may be early, the network uneven.
+        self._polls = RateLimitItemPerSecond(1, max(1, interval - 1), namespace="polls")
+
+    async def begin(self, address: str) -> None:
+        """Count a begin; raises RateLimited past the limit."""
+        if not await self._limiter.hit(self._begins, household(address)):
+            raise RateLimited(await self._wait(self._begins, address))
+
+    @asynccontextmanager
+    async def guess(self, address: str) -> AsyncIterator[None]:
+        """Count what misses inside; raises RateLimited where too much has missed already."""
+        if not await self._limiter.test(self._misses, household(address)):
+            raise RateLimited(await self._wait(self._misses, address))
+        try:
+            yield
+        except MISSES:
+            await self._limiter.hit(self._misses, household(address))
+            raise
+
+    async def poll(self, login_id: str) -> None:
+        """Raises PolledTooFast for the second poll of a login within its interval."""
+        if not await self._limiter.hit(self._polls, login_id):
+            raise PolledTooFast
+
+    async def _wait(self, item: RateLimitItemPerMinute, address: str) -> int:
+        stats = await self._limiter.get_window_stats(item, household(address))
+        return max(1, round(stats.reset_time - time.time()))
+
+
+class Counts(Storage):
+    """Counters of this process.
+
+    `limits` has a memory storage of its own; it walks over every counter at
+    every hit, which a crowd of addresses turns against us.
+    """
+
+    STORAGE_SCHEME = None
+    SWEEP_ABOVE = 10_000
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counts: dict[str, tuple[int, float]] = {}
+        self._sweep_above = self.SWEEP_ABOVE
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        return ValueError
+
+    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        count, end = self._live(key) or (0, time.time() + expiry)
+        self._counts[key] = (count + amount, end)
+        if len(self._counts) > self._sweep_above:
+            self._sweep()
+        return count + amount
+
+    async def get(self, key: str) -> int:
+        live = self._live(key)
+        return live[0] if live else 0
+
+    async def get_expiry(self, key: str) -> float:
+        live = self._live(key)
+        return live[1] if live else time.time()
+
+    async def check(self) -> bool:
+        return True
+
+    async def reset(self) -> int:
+        gone = len(self._counts)
+        self._counts.clear()
+        return gone
+
+    async def clear(self, key: str) -> None:
+        self._counts.pop(key, None)
+
+    def _live(self, key: str) -> tuple[int, float] | None:
+        entry = self._counts.get(key)
+        return entry if entry and entry[1] > time.time() else None
+
+    def _sweep(self) -> None:
+        """Drop what has ended, seldom enough that a hit costs little on average."""
+        now = time.time()
+        self._counts = {key: entry for key, entry in self._counts.items() if entry[1] > now}
+        self._sweep_above = max(self.SWEEP_ABOVE, 2 * len(self._counts))

@@ -1,0 +1,212 @@
+"""RFC 8628 over the same logins, for browsers and devices without a socket.
+
+Stateless: any instance answers, so this is the fallback that needs no sticky
+sessions.  `device_code` is `login_id.secret`, `user_code` is the scene.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from string import Template
+from urllib.parse import parse_qsl, quote
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
+
+from broker.edge.browser import USER_AGENT_MAX, admitted, token_answer
+from broker.edge.gate import Addresses, Gate
+from broker.edge.public import html_page, language, static_text
+from broker.edge.wire import (
+    AppId,
+    Handler,
+    Request,
+    Scene,
+    Wire,
+    plain,
+    private,
+    read,
+    seconds_until,
+)
+from broker.errors import InvalidRequest, NotConfirmed, UnknownLogin, UnknownScene, UnsupportedGrant
+from broker.flow import Flow
+from broker.login import Browser
+from broker.records import Apps
+from broker.state import Clock
+
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+FORM = "application/x-www-form-urlencoded"
+
+
+class DeviceAuthorization(Request):
+    client_id: AppId
+
+
+class TokenRequest(Request):
+    grant_type: str
+    client_id: AppId
+    device_code: str
+
+
+class ShownCode(Request):
+    user_code: Scene
+
+
+class OAuthEdge:
+    """public_url: the address that devices are sent to.  interval: seconds between polls."""
+
+    def __init__(
+        self,
+        *,
+        flow: Flow,
+        apps: Apps,
+        gate: Gate,
+        addresses: Addresses,
+        clock: Clock,
+        public_url: str,
+        interval: int,
+    ) -> None:
+        self._flow = flow
+        self._apps = apps
+        self._gate = gate
+        self._addresses = addresses
+        self._clock = clock
+        self._verification_uri = f"{public_url}/device"
+        self._interval = interval
+        self._page = Template(static_text("device.html"))
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/oauth/device_authorization", self._begin),
+            web.post("/oauth/token", self._redeem),
+            web.options("/oauth/{any}", _preflight),
+            web.get("/device", self._show),
+        ]
+
+    async def _begin(self, request: web.Request) -> web.Response:
+        asked = read(DeviceAuthorization, await _form(request))
+        app = await admitted(self._apps, asked.client_id, request.headers.get(hdrs.ORIGIN))
+        address = self._addresses.of(request)
+        await self._gate.begin(address)
+        agent = plain(request.headers.get(hdrs.USER_AGENT, ""), USER_AGENT_MAX)
+        begun = await self._flow.begin(app.id, Browser(address, agent), waits_here=False)
+        scene = begun.login.scene
+        return private(
+            {
+                "device_code": f"{begun.login.id}.{begun.secret}",
+                "user_code": scene,
+                "verification_uri": self._verification_uri,
+                "verification_uri_complete": f"{self._verification_uri}?user_code={quote(scene)}",
+                "expires_in": seconds_until(begun.login.expires_at, self._clock()),
+                "interval": self._interval,
+                "login_id": begun.login.id,
+                "code_url": begun.code_url,
+            }
+        )
+
+    async def _redeem(self, request: web.Request) -> web.Response:
+        form = await _form(request)
+        if form.get("grant_type", DEVICE_GRANT) != DEVICE_GRANT:
+            raise UnsupportedGrant
+        asked = read(TokenRequest, form)
+        app = await admitted(self._apps, asked.client_id, request.headers.get(hdrs.ORIGIN))
+        async with self._gate.guess(self._addresses.of(request)):
+            return private(await self._token(asked.device_code, app.id))
+
+    async def _token(self, device_code: str, app: str) -> Wire:
+        login_id, dot, secret = device_code.partition(".")
+        if not (dot and device_code.isascii()):
+            raise UnknownLogin("the device_code is none of ours")
+        try:
+            return token_answer(await self._flow.redeem(login_id, secret, app=app))
+        except NotConfirmed:
+            await self._gate.poll(login_id)
+            login = await self._flow.look(login_id)
+            raise NotConfirmed(**({"state": login.state} if login else {})) from None
+
+    async def _show(self, request: web.Request) -> web.Response:
+        """The code of a device as a page, for the person who sits before the device."""
+        words = WORDS[language(request)]
+        if "user_code" not in request.query:
+            return self._render(words, "ask", words["ask"])
+        async with self._gate.guess(self._addresses.of(request)):
+            try:
+                asked = read(ShownCode, {"user_code": request.query["user_code"]})
+                picture = await self._flow.redraw(asked.user_code)
+            except (InvalidRequest, UnknownScene):
+                return self._render(words, "gone", words["gone"], status=404)
+        return self._render(words, "code", words["scan"], picture.data_url())
+
+    def _render(
+        self,
+        words: Mapping[str, str],
+        view: str,
+        sentence: str,
+        picture: str = "data:,",
+        status: int = 200,
+    ) -> web.Response:
+        shown = {**words, "view": view, "sentence": sentence, "picture": picture}
+        safe = {name: html.escape(value) for name, value in shown.items()}
+        return html_page(self._page.substitute(safe), status=status)
+
+
+WORDS: Mapping[str, Mapping[str, str]] = {
+    "en": {
+        "lang": "en",
+        "title": "Sign in on your device",
+        "scan": "Scan this code with your phone, and confirm there. Your device goes on by itself.",
+        "ask": "Type the code that your device shows.",
+        "gone": "This code has run out, or never was one. Start again on your device.",
+        "label": "Code",
+        "button": "Show it as a picture",
+        "alt": "Code to scan with your phone",
+    },
+    "zh": {
+        "lang": "zh-CN",
+        "title": "在设备上登录",
+        "scan": "请用手机扫描此码并在手机上确认，设备会自动继续。",
+        "ask": "请输入设备上显示的代码。",
+        "gone": "此码已失效或不存在，请在设备上重新开始。",
+        "label": "代码",
+        "button": "显示为图片",
+        "alt": "请用手机扫描的码",
+    },
+}
+
+
+async def _form(request: web.Request) -> dict[str, str]:
+    """The form's fields; RFC 6749, 3.1: none may come twice."""
+    if request.content_type != FORM:
+        raise InvalidRequest(f"want a body of {FORM}")
+    try:
+        pairs = parse_qsl((await request.read()).decode(), True, max_num_fields=32)
+    except ValueError:
+        raise InvalidRequest("the body is no form in UTF-8") from None
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise InvalidRequest("a field stands twice")
+    return fields
+
+
+def pages_may_ask(apps: Apps) -> Middleware:
+    """Let pages of allowed origins read the answers under /oauth (CORS, without cookies)."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        origin = request.headers.get(hdrs.ORIGIN)
+        if request.path.startswith("/oauth/") and origin in apps.origins():
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+            response.headers[hdrs.VARY] = hdrs.ORIGIN
+        return response
+
+    return middleware
+
+
+async def _preflight(request: web.Request) -> web.Response:
+    headers = {
+        hdrs.ACCESS_CONTROL_ALLOW_METHODS: "POST",
+        hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "content-type",
+        hdrs.ACCESS_CONTROL_MAX_AGE: "600",
+    }
+    return web.Response(status=204, headers=headers)

@@ -1,0 +1,181 @@
+"""Phones: HTTP under /phone, and Socket.IO namespace /phone, with the same verbs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+
+from aiohttp import web
+
+from broker.edge.gate import Addresses, Gate
+from broker.edge.wire import (
+    OpenSession,
+    ScannedLogin,
+    ScannedScene,
+    SessionProof,
+    Wire,
+    acked,
+    failure,
+    private,
+    read,
+    read_arguments,
+    seconds_until,
+)
+from broker.engine import Refused, Server
+from broker.errors import InvalidRequest, InvalidSession, UnknownApp
+from broker.flow import Flow
+from broker.login import Phone
+from broker.records import Apps
+from broker.sessions import Sessions
+from broker.state import Clock
+
+NAMESPACE = "/phone"
+
+
+class Peer(NamedTuple):
+    """Who is at the other end of a socket; the session is checked again at each act."""
+
+    session_id: str
+    skey: str
+    address: str
+
+
+Verb = Callable[["PhoneEdge", Phone, tuple[object, ...]], Awaitable[Wire]]
+
+
+class PhoneEdge:
+    def __init__(
+        self,
+        *,
+        server: Server,
+        flow: Flow,
+        sessions: Sessions,
+        apps: Apps,
+        gate: Gate,
+        addresses: Addresses,
+        clock: Clock,
+    ) -> None:
+        self._flow = flow
+        self._sessions = sessions
+        self._apps = apps
+        self._gate = gate
+        self._addresses = addresses
+        self._clock = clock
+        self._peers: dict[str, Peer] = {}
+        server.on("connect", self._connect, namespace=NAMESPACE)
+        server.on("disconnect", self._disconnect, namespace=NAMESPACE)
+        server.on("*", self._event, namespace=NAMESPACE)
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/phone/session", self._open_session),
+            *(web.post(f"/phone/{verb}", self._post) for verb in VERBS),
+        ]
+
+    async def _open_session(self, request: web.Request) -> web.Response:
+        asked = read(OpenSession, await json_body(request))
+        if await self._apps.get(asked.app) is None:
+            raise UnknownApp
+        async with self._gate.guess(self._addresses.of(request)):
+            opened = await self._sessions.open(asked.app, asked.js_code)
+        return private(
+            {
+                "id": opened.session.id,
+                "skey": opened.skey,
+                "expires_in": seconds_until(opened.session.expires_at, self._clock()),
+            }
+        )
+
+    async def _post(self, request: web.Request) -> web.Response:
+        verb = VERBS[request.path.rpartition("/")[2]]
+        session_id, skey = _credentials(request)
+        peer = Peer(session_id, skey, self._addresses.of(request))
+        return private(await self._act(verb, peer, (await json_body(request),)))
+
+    async def _connect(self, sid: str, environ: Mapping[str, Any], auth: object = None) -> None:
+        address = self._addresses.of(environ["aiohttp.request"])
+        try:
+            shown = read(SessionProof, auth)
+            async with self._gate.guess(address):
+                await self._sessions.check(shown.id, shown.skey)
+        except Exception as error:  # every CONNECT is answered
+            raise Refused(failure(error).body()) from None
+        self._peers[sid] = Peer(shown.id, shown.skey, address)
+
+    async def _disconnect(self, sid: str, reason: str) -> None:
+        self._peers.pop(sid, None)
+
+    async def _event(self, event: str, sid: str, *arguments: object) -> Wire:
+        return await acked(self._answer(event, sid, arguments))
+
+    async def _answer(self, event: str, sid: str, arguments: tuple[object, ...]) -> Wire:
+        verb = VERBS.get(event)
+        if verb is None:
+            raise InvalidRequest(f"no such event: want one of {', '.join(VERBS)}")
+        return await self._act(verb, self._peers[sid], arguments)
+
+    async def _act(self, verb: Verb, peer: Peer, arguments: tuple[object, ...]) -> Wire:
+        async with self._gate.guess(peer.address):
+            session = await self._sessions.check(peer.session_id, peer.skey)
+            return await verb(self, session.phone, arguments)
+
+    async def _scan(self, phone: Phone, arguments: tuple[object, ...]) -> Wire:
+        asked = read_arguments(ScannedScene, arguments)
+        login, app = await self._flow.scan(asked.scene, phone)
+        now = self._clock()
+        return {
+            "login_id": login.id,
+            "state": login.state,
+            "expires_in": seconds_until(login.expires_at, now),
+            "app": {"id": app.id, "name": app.name},
+            "browser": {
+                "ip": login.browser.ip,
+                "user_agent": login.browser.user_agent,
+                "since": seconds_until(now, login.began_at),
+            },
+        }
+
+    async def _confirm(self, phone: Phone, arguments: tuple[object, ...]) -> Wire:
+        asked = read_arguments(ScannedLogin, arguments)
+        login = await self._flow.confirm(asked.login_id, phone)
+        # A phone that asks again may find the browser done already; its own act is what it hears.
+        return {"login_id": login.id, "state": "confirmed"}
+
+    async def _deny(self, phone: Phone, arguments: tuple[object, ...]) -> Wire:
+        asked = read_arguments(ScannedLogin, arguments)
+        login = await self._flow.deny(asked.login_id, phone)
+        return {"login_id": login.id, "state": login.state}
+
+
+VERBS: Mapping[str, Verb] = {
+    "scan": PhoneEdge._scan,
+    "confirm": PhoneEdge._confirm,
+    "deny": PhoneEdge._deny,
+}
+
+
+async def json_body(request: web.Request) -> object:
+    """The body as JSON; raises InvalidRequest for anything else."""
+    try:
+        body: object = json.loads(await request.read())
+    except (ValueError, RecursionError):
+        raise InvalidRequest("the body is not JSON in UTF-8") from None
+    return body
+
+
+def _credentials(request: web.Request) -> tuple[str, str]:
+    """id and skey from `Authorization: Bearer id.skey`, or from Wafer's headers."""
+    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        session_id, _, skey = bearer.strip().partition(".")
+    else:
+        session_id = request.headers.get("X-WX-Id", "")
+        skey = request.headers.get("X-WX-Skey", "")
+    try:
+        shown = read(SessionProof, {"id": session_id, "skey": skey})
+    except InvalidRequest:
+        raise InvalidSession(
+            "want `Authorization: Bearer <id>.<skey>`, or X-WX-Id and X-WX-Skey"
+        ) from None
+    return shown.id, shown.skey

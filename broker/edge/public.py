@@ -1,0 +1,163 @@
+"""What anybody may ask: key set, health, version, metrics, the widget and its client."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from string import Template
+from typing import NamedTuple
+
+from aiohttp import hdrs, web
+
+from broker import __version__, metrics
+from broker.edge.wire import Handler, refusal
+from broker.errors import Unavailable
+from broker.state import Clock
+from broker.tokens import KEY_SET_MAX_AGE, Issuer
+
+STATIC = Path(__file__).parent / "static"
+
+
+class File(NamedTuple):
+    """A file under static/: its media type, and how many seconds it may be kept unasked."""
+
+    name: str
+    media_type: str
+    max_age: int
+
+
+FILES: Mapping[str, File] = {
+    "/scan-login.js": File("scan-login.js", "text/javascript", 300),
+    "/socket.io/socket.io.min.js": File("vendor/socket.io.min.js", "text/javascript", 86_400),
+    "/page.css": File("page.css", "text/css", 300),
+}
+
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+
+INDEX = {
+    "en": {
+        "lang": "en",
+        "title": "The scan-login broker is running",
+        "sentence": "This is where logins are brokered. A site shows its codes with:",
+    },
+    "zh": {
+        "lang": "zh-CN",
+        "title": "扫码登录服务已启动",
+        "sentence": "登录在此中转。网站这样显示登录码：",
+    },
+}
+
+Readiness = Callable[[], str | None]
+"""Why this instance should get no browsers now; None when it should."""
+
+
+class PublicEdge:
+    def __init__(self, *, issuer: Issuer, ready: Readiness, clock: Clock, public_url: str) -> None:
+        self._issuer = issuer
+        self._ready = ready
+        self._clock = clock
+        self._public_url = public_url
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/", self._index),
+            web.get("/.well-known/jwks.json", self._key_set),
+            *self.health_routes(),
+            *(web.get(path, _served(file)) for path, file in FILES.items()),
+        ]
+
+    def admin_routes(self) -> list[web.RouteDef]:
+        return [web.get("/metrics", _metrics), *self.health_routes()]
+
+    def health_routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/health/live", _live),
+            web.get("/health/ready", self._readiness),
+            web.get("/version", _version),
+        ]
+
+    async def _index(self, request: web.Request) -> web.Response:
+        words = {**INDEX[language(request)], "public_url": self._public_url}
+        safe = {name: html.escape(value) for name, value in words.items()}
+        return html_page(Template(static_text("index.html")).substitute(safe))
+
+    async def _key_set(self, request: web.Request) -> web.Response:
+        headers = {
+            hdrs.CACHE_CONTROL: f"public, max-age={KEY_SET_MAX_AGE}",
+            hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
+        }
+        return web.json_response(self._issuer.key_set(now=self._clock()), headers=headers)
+
+    async def _readiness(self, request: web.Request) -> web.Response:
+        reason = self._ready()
+        if reason is not None:
+            return refusal(Unavailable(reason))
+        return _fresh({"status": "ready"})
+
+
+async def _live(request: web.Request) -> web.Response:
+    return _fresh({"status": "live"})
+
+
+async def _version(request: web.Request) -> web.Response:
+    return _fresh({"name": "scan-login-broker", "version": __version__})
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    return web.Response(
+        body=metrics.exposition(), headers={hdrs.CONTENT_TYPE: metrics.CONTENT_TYPE}
+    )
+
+
+def _fresh(body: Mapping[str, str]) -> web.Response:
+    return web.json_response(body, headers={hdrs.CACHE_CONTROL: "no-store"})
+
+
+def _served(file: File) -> Handler:
+    """A handler that serves `file` from memory, to pages of any site."""
+    content = (STATIC / file.name).read_bytes()
+    tag = hashlib.sha256(content).hexdigest()[:32]
+    headers = {
+        hdrs.CACHE_CONTROL: f"public, max-age={file.max_age}",
+        hdrs.ETAG: f'"{tag}"',
+        hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+    }
+
+    async def serve(request: web.Request) -> web.Response:
+        if any(known.value in (tag, "*") for known in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+        return web.Response(
+            body=content, content_type=file.media_type, charset="utf-8", headers=headers
+        )
+
+    return serve
+
+
+def static_text(name: str) -> str:
+    return (STATIC / name).read_text(encoding="utf-8")
+
+
+def html_page(text: str, *, status: int = 200) -> web.Response:
+    """A page of ours: nothing of anybody else's runs in it, and nobody frames it."""
+    headers = {
+        "Content-Security-Policy": PAGE_POLICY,
+        "Referrer-Policy": "no-referrer",
+        hdrs.CACHE_CONTROL: "no-store",
+    }
+    return web.Response(text=text, content_type="text/html", status=status, headers=headers)
+
+
+def language(request: web.Request) -> str:
+    """`zh` or `en`: whichever the reader names first."""
+    wanted = request.headers.get(hdrs.ACCEPT_LANGUAGE, "").lower()
+    for part in wanted.split(","):
+        for known in ("zh", "en"):
+            if part.strip().startswith(known):
+                return known
+    return "en"

@@ -1,0 +1,154 @@
+"""What requests look like, and how failures are answered: the same over HTTP and Socket.IO."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any, TypeVar
+
+import structlog
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from broker.errors import BrokerError, InvalidRequest, Unavailable
+from broker.metrics import REFUSALS
+
+log = structlog.get_logger()
+
+Wire = dict[str, Any]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+BODY_MAX_BYTES = 64 * 1024
+DEFAULT_APP = "default"
+CONTROL = {ord(character): None for character in map(chr, [*range(32), 127])}
+
+UrlSafe = r"^[A-Za-z0-9_-]+$"
+AppId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+LoginId = Annotated[str, StringConstraints(pattern=UrlSafe, max_length=64)]
+Secret = Annotated[str, StringConstraints(pattern=UrlSafe, max_length=128)]
+Scene = Annotated[str, StringConstraints(pattern=UrlSafe, max_length=32)]
+JsCode = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
+class Request(BaseModel):
+    """Fields that a call needs; further ones are ignored, so that the wire can grow."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class Nothing(Request):
+    """A call without fields."""
+
+
+class ConnectLogin(Request):
+    app: AppId = DEFAULT_APP
+
+
+class SessionProof(Request):
+    id: LoginId
+    skey: Secret
+
+
+class OwnedLogin(Request):
+    login_id: LoginId
+    secret: Secret
+
+
+class OpenSession(Request):
+    app: AppId = DEFAULT_APP
+    js_code: JsCode
+
+
+class ScannedScene(Request):
+    scene: Scene
+
+
+class ScannedLogin(Request):
+    login_id: LoginId
+
+
+R = TypeVar("R", bound=Request)
+
+
+def read(model: type[R], payload: object) -> R:
+    """The payload as `model`; raises InvalidRequest, which names the first field that is wrong."""
+    if not isinstance(payload, Mapping):
+        raise InvalidRequest("want an object with named fields")
+    try:
+        return model.model_validate(dict(payload))
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InvalidRequest(f"{field}: {first['msg']}") from None
+
+
+def read_arguments(model: type[R], arguments: tuple[object, ...]) -> R:
+    """The payload of a Socket.IO event: one object; none at all counts as an empty one."""
+    if len(arguments) > 1:
+        raise InvalidRequest("want one object, not several arguments")
+    return read(model, arguments[0] if arguments else {})
+
+
+def seconds_until(end: float, now: float) -> int:
+    """Whole seconds from `now` to `end`, never below 0: how times stand on the wire."""
+    return max(0, math.ceil(end - now))
+
+
+def plain(text: str, longest: int) -> str:
+    """Text from outside as it may be shown: without control characters, at most `longest` long."""
+    return text.translate(CONTROL)[:longest]
+
+
+def failure(error: Exception) -> BrokerError:
+    """Any exception as one that can be answered; one of ours as it is, a surprise logged."""
+    if not isinstance(error, BrokerError):
+        log.error("unexpected failure", exc_info=error)
+        error = Unavailable()
+    REFUSALS.labels(error.error).inc()
+    return error
+
+
+async def acked(call: Awaitable[Wire]) -> Wire:
+    """The answer of a Socket.IO event: what `call` gives, or its failure's body."""
+    try:
+        return await call
+    except Exception as error:  # every event is answered
+        return failure(error).body()
+
+
+def refusal(error: BrokerError) -> web.Response:
+    headers = {"Cache-Control": "no-store"}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return web.json_response(error.body(), status=error.status, headers=headers)
+
+
+@web.middleware
+async def answer_failures(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every failure of an HTTP request as `{"error", "error_description"}`."""
+    try:
+        return await handler(request)
+    except web.HTTPRequestEntityTooLarge:
+        return refusal(failure(InvalidRequest(f"the body is over {BODY_MAX_BYTES} bytes")))
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        body = InvalidRequest(f"{request.method} {plain(request.path, 64)}: {error.reason}").body()
+        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+        return web.json_response(body, status=error.status, headers=headers)
+    except Exception as error:  # nothing is a 500
+        return refusal(failure(error))
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """What every answer carries."""
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Server"] = "scan-login"  # and not which versions run below it
+
+
+def private(body: Wire) -> web.Response:
+    """An answer for one caller that nobody may keep."""
+    headers = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+    return web.json_response(body, headers=headers)

@@ -1,0 +1,48 @@
+"""Logs: lines of JSON, or lines to read on a terminal; no secret in either."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+SECRETS = frozenset(
+    {
+        "access_token",
+        "device_code",
+        "js_code",
+        "scene",
+        "secret",
+        "session_key",
+        "skey",
+        "token",
+        "user_code",
+    }
+)
+"""Names whose values never reach a log, whoever puts them there."""
+
+
+def redact(logger: Any, method: str, event: Any) -> Any:
+    return {name: "[hidden]" if name in SECRETS else value for name, value in event.items()}
+
+
+def set_up(level: str) -> None:
+    """Log to stderr from `level` on: debug, info, warning or error."""
+    terminal = sys.stderr.isatty()
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            redact,
+            *([] if terminal else [structlog.processors.format_exc_info]),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,267 @@
+"""Every setting: name, unit, default, meaning.
+
+Read from, in this order of weight: the environment (`SCAN_LOGIN_HOST`), a file
+that the environment names (`SCAN_LOGIN_HOST_FILE`), a TOML file (`host`, or
+`scan_login_host`), the default.  All mistakes are reported at once.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+import secrets
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from broker.bus import BUSES
+from broker.directories import DIRECTORIES
+from broker.errors import SettingsWrong
+from broker.providers import PROVIDERS
+from broker.state import STATES
+from broker.tokens import ALGORITHMS
+
+PREFIX = "SCAN_LOGIN_"
+ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:\d{1,5})?")
+Words = Annotated[tuple[str, ...], NoDecode]
+"""Several values: a TOML list, a JSON list, or one string with commas."""
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[int, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    host: str = Field("127.0.0.1", description="address the broker listens on")
+    port: Port = Field(8000, description="port the broker listens on; 0 takes a free one")
+    admin_host: str = Field("127.0.0.1", description="address that serves `/metrics`")
+    admin_port: Port = Field(
+        9000,
+        description="port that serves `/metrics`; 0 takes a free one, and a taken one turns it off",
+    )
+    public_url: str = Field(
+        "http://127.0.0.1:8000", description="how the world reaches the broker; the tokens' `iss`"
+    )
+    origins: Words = Field(
+        (),
+        validate_default=True,
+        description="exact Origins that browsers may come from; the public URL's when empty",
+    )
+    trusted_proxies: Words = Field(
+        (),
+        description="addresses or networks of proxies whose `X-Forwarded-For` is believed",
+    )
+    app_name: str = Field(
+        "Example site", min_length=1, description="name of the app `default` on the phone"
+    )
+    register_url: str | None = Field(
+        None, description="where the app `default` sends people whom it does not know"
+    )
+    state_url: str = Field("memory://", description="where logins and sessions are kept")
+    bus_url: str | None = Field(None, description="what carries notices; the state's when empty")
+    provider: str = Field("pretend", description="who draws codes and proves phones")
+    phone_page_url: str = Field(
+        "http://127.0.0.1:8090/", description="what the pretend provider's codes open"
+    )
+    allow_pretend: bool = Field(
+        False,
+        validate_default=True,
+        description="serve beyond loopback with the pretend provider, which believes everybody",
+    )
+    directory: str = Field("open", description="who an identity is here")
+    login_lifetime: Seconds = Field(
+        120, description="seconds for which a code may be scanned and confirmed"
+    )
+    session_lifetime: Seconds = Field(
+        2_592_000, description="seconds for which a phone's session lives"
+    )
+    token_lifetime: Seconds = Field(600, description="seconds for which a token is good")
+    token_algorithm: str = Field("ES256", description="what tokens are signed with")
+    key_file: Path = Field(
+        Path("scan-login-keys.json"), description="the tokens' keys; made on first start"
+    )
+    interval: Seconds = Field(2, description="seconds between two polls of the token endpoint")
+    begins_per_minute: int = Field(
+        600, gt=0, description="logins that one address may begin a minute"
+    )
+    misses_per_minute: int = Field(
+        120, gt=0, description="wrong guesses that one address may make a minute"
+    )
+    instance: str = Field(
+        default_factory=lambda: secrets.token_hex(4),
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="this process's name on the bus; random when empty",
+    )
+    log_level: str = Field("info", description="debug, info, warning or error")
+
+    # A validator sees the fields above its own: that is why the order is as it is.
+    @field_validator("origins", "trusted_proxies", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            text = value.strip()
+            value = json.loads(text) if text.startswith("[") else re.split(r"[,\s]+", text)
+        return tuple(word for word in value if word != "")
+
+    @field_validator("public_url")
+    @classmethod
+    def _public_url(cls, value: str) -> str:
+        url = value.rstrip("/")
+        if not ORIGIN.fullmatch(_origin(url)) or urlsplit(url).query:
+            raise ValueError("want an http or https URL such as https://login.example")
+        return url
+
+    @field_validator("origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for origin in value:
+            if not ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no Origin: want scheme://host[:port] and no path")
+        return value or tuple(_origin(url) for url in [info.data.get("public_url")] if url)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ipaddress.ip_network(network)
+        return value
+
+    @field_validator("state_url", "bus_url")
+    @classmethod
+    def _scheme(cls, value: str | None, info: ValidationInfo) -> str | None:
+        known = STATES if info.field_name == "state_url" else BUSES
+        if value is not None and urlsplit(value).scheme not in known:
+            raise ValueError(
+                f"want a URL that begins with one of {_list(f'{s}://' for s in known)}"
+            )
+        return value
+
+    @field_validator("provider")
+    @classmethod
+    def _provider(cls, value: str) -> str:
+        return _one_of(value, PROVIDERS)
+
+    @field_validator("allow_pretend")
+    @classmethod
+    def _pretend_stays_home(cls, value: bool, info: ValidationInfo) -> bool:
+        data = info.data
+        hosts = [data.get("host"), urlsplit(data.get("public_url") or "").hostname]
+        public = [host for host in hosts if host and not _is_loopback(host)]
+        if data.get("provider") == "pretend" and public and not value:
+            raise ValueError(
+                f"the pretend provider lets anybody log in as anybody, and {public[0]} can be "
+                f"reached from elsewhere: set {PREFIX}ALLOW_PRETEND=true if that is meant"
+            )
+        return value
+
+    @field_validator("directory")
+    @classmethod
+    def _directory(cls, value: str) -> str:
+        return _one_of(value, DIRECTORIES)
+
+    @field_validator("token_algorithm")
+    @classmethod
+    def _algorithm(cls, value: str) -> str:
+        return _one_of(value, ALGORITHMS)
+
+    @field_validator("log_level")
+    @classmethod
+    def _level(cls, value: str) -> str:
+        return _one_of(value.lower(), ("debug", "info", "warning", "error"))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings
+
+
+def load(file: Path | None = None) -> Settings:
+    """Read all settings; raises SettingsWrong with every mistake there is."""
+    values, mistakes = _read_toml(file) if file else ({}, [])
+    named = {}
+    for name, path in _files(os.environ):
+        try:
+            named[name] = Path(path).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            mistakes.append(f"{_variable(name)}_FILE: cannot read {path}: {error}")
+    try:
+        settings = Settings(**_without_environment({**values, **named}))
+    except ValidationError as error:
+        raise SettingsWrong(mistakes + [_mistake(one) for one in error.errors()]) from None
+    if mistakes:
+        raise SettingsWrong(mistakes)
+    return settings
+
+
+def _without_environment(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that the environment does not set itself: it weighs more than any file."""
+    return {name: value for name, value in values.items() if _variable(name) not in os.environ}
+
+
+def _variable(name: str) -> str:
+    return f"{PREFIX}{name.upper()}"
+
+
+def unknown_names(file: Path | None = None) -> list[str]:
+    """Names that look like settings and are none: misspelt, or of another version."""
+    known = {*Settings.model_fields, *(f"{name}_file" for name in Settings.model_fields), "config"}
+    given = [name for name in os.environ if name.startswith(PREFIX)]
+    wrong = [name for name in given if name.removeprefix(PREFIX).lower() not in known]
+    values = _read_toml(file)[0] if file else {}
+    return wrong + [name for name in values if name not in Settings.model_fields]
+
+
+def _read_toml(file: Path) -> tuple[dict[str, Any], list[str]]:
+    try:
+        content = tomllib.loads(file.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return {}, [f"{file}: {error}"]
+    return {name.removeprefix(PREFIX.lower()): value for name, value in content.items()}, []
+
+
+def _files(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Settings that the environment keeps in files: (name, path)."""
+    for name in Settings.model_fields:
+        path = environment.get(f"{_variable(name)}_FILE")
+        if path is not None:
+            yield name, path
+
+
+def _mistake(error: Any) -> str:
+    return f"{_variable(error['loc'][0])}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _one_of(value: str, known: Any) -> str:
+    if value not in known:
+        raise ValueError(f"{value!r} is unknown: want one of {_list(known)}")
+    return value
+
+
+def _list(words: Any) -> str:
+    return ", ".join(sorted(words))

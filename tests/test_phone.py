@@ -1,0 +1,149 @@
+"""The phone's HTTP: sessions, headers, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from tests.clients import PhoneClient
+from tests.conftest import Running, StartBroker
+
+
+@pytest.fixture
+async def http(broker: Running) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(broker.url) as session:
+        yield session
+
+
+async def test_a_session_has_its_forms(broker: Running) -> None:
+    async with PhoneClient(broker.url) as phone:
+        assert set(phone.session) == {"id", "skey", "expires_in"}
+        assert phone.session["expires_in"] == 2_592_000
+
+
+async def test_the_app_may_be_left_out(http: aiohttp.ClientSession) -> None:
+    async with http.post("/phone/session", json={"js_code": "pretend:alice"}) as response:
+        assert response.status == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "error"),
+    [
+        ({"app": "nobody", "js_code": "pretend:a"}, 401, "invalid_client"),
+        ({"app": "default", "js_code": "nonsense"}, 401, "invalid_session"),
+        ({"app": "default"}, 400, "invalid_request"),
+        ({"app": 1, "js_code": "pretend:a"}, 400, "invalid_request"),
+        ({"app": "default", "js_code": "x" * 257}, 400, "invalid_request"),
+        ([], 400, "invalid_request"),
+        (None, 400, "invalid_request"),
+    ],
+)
+async def test_what_opens_no_session(
+    http: aiohttp.ClientSession, body: object, status: int, error: str
+) -> None:
+    async with http.post("/phone/session", json=body) as response:
+        answer = await response.json()
+        assert (response.status, answer["error"]) == (status, error)
+
+
+async def test_a_refusal_names_the_field_that_is_wrong(http: aiohttp.ClientSession) -> None:
+    async with http.post("/phone/session", json={"app": "default", "js_code": 7}) as response:
+        assert "js_code" in (await response.json())["error_description"]
+
+
+async def test_wafers_headers_are_taken_for_the_session(broker: Running) -> None:
+    async with PhoneClient(broker.url) as phone, aiohttp.ClientSession(broker.url) as http:
+        headers = {"X-WX-Id": phone.session["id"], "X-WX-Skey": phone.session["skey"]}
+        async with http.post("/phone/scan", json={"scene": "x"}, headers=headers) as response:
+            assert (await response.json())["error"] == "unknown_scene"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer a.b"},
+        {"Authorization": "Bearer ."},
+        {"Authorization": "Basic YTpi"},
+        {"Authorization": "Bearer \udcff.\udcfe"},
+        {"X-WX-Id": "a"},
+        {"X-WX-Id": "a", "X-WX-Skey": "b"},
+    ],
+)
+async def test_without_a_session_no_act(
+    http: aiohttp.ClientSession, headers: dict[str, str]
+) -> None:
+    for verb in ("scan", "confirm", "deny"):
+        body = {"scene": "x", "login_id": "x"}
+        async with http.post(f"/phone/{verb}", json=body, headers=headers) as response:
+            assert response.status == 401
+            assert (await response.json())["error"] == "invalid_session"
+            assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_who_the_phone_is_never_comes_from_the_request(broker: Running) -> None:
+    async with PhoneClient(broker.url, "alice") as alice, PhoneClient(broker.url, "bob") as bob:
+        async with aiohttp.ClientSession(broker.url) as http:
+            form = {"client_id": "default"}
+            async with http.post("/oauth/device_authorization", data=form) as response:
+                begun = await response.json()
+        await alice.post("scan", {"scene": begun["user_code"]})
+
+        forged = {
+            "login_id": begun["login_id"],
+            "openid": "alice",
+            "identity": ["pretend", "alice"],
+            "phone": {"app": "default", "identity": ["pretend", "alice"]},
+        }
+        answer = await bob.post("confirm", forged)
+
+        assert answer.body["error"] == "access_denied"
+
+
+async def test_what_a_phone_hears_is_not_kept(broker: Running) -> None:
+    async with PhoneClient(broker.url) as phone:
+        answer = await phone.post("scan", {"scene": "unknown"})
+        assert answer.headers["Cache-Control"] == "no-store"
+
+
+async def test_guesses_slow_their_address_down_and_look_alike(start_broker: StartBroker) -> None:
+    broker = await start_broker(misses_per_minute=3)
+    async with PhoneClient(broker.url) as phone:
+        misses = [await phone.post("scan", {"scene": f"guess-{number}"}) for number in range(3)]
+        slowed = await phone.post("scan", {"scene": "guess-3"})
+
+        assert len({str(miss.body) for miss in misses}) == 1
+        assert (slowed.status, slowed.body["error"]) == (429, "rate_limited")
+        assert 0 < int(slowed.headers["Retry-After"]) <= 60
+        assert slowed.body["retry_after"] == int(slowed.headers["Retry-After"])
+
+
+async def test_behind_a_trusted_proxy_each_address_is_counted_by_itself(
+    start_broker: StartBroker,
+) -> None:
+    broker = await start_broker(misses_per_minute=1, trusted_proxies="127.0.0.0/8")
+    async with aiohttp.ClientSession(broker.url) as http:
+        seen = []
+        for address in ("192.0.2.1", "192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"):
+            headers = {"Authorization": "Bearer a.b", "X-Forwarded-For": f"10.0.0.1, {address}"}
+            async with http.post("/phone/scan", json={}, headers=headers) as response:
+                seen.append(response.status)
+
+    assert seen == [401, 429, 401, 401, 429]
+
+
+async def test_without_a_trusted_proxy_nobody_can_pose_as_another_address(
+    start_broker: StartBroker,
+) -> None:
+    broker = await start_broker(misses_per_minute=1)
+    async with aiohttp.ClientSession(broker.url) as http:
+        seen = []
+        for address in ("192.0.2.1", "192.0.2.2"):
+            headers = {"Authorization": "Bearer a.b", "X-Forwarded-For": address}
+            async with http.post("/phone/scan", json={}, headers=headers) as response:
+                seen.append(response.status)
+
+    assert seen == [401, 429]

@@ -1,0 +1,136 @@
+"""What anybody may ask."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+
+import aiohttp
+import jwt
+import pytest
+
+from broker import __version__
+from broker.edge.public import STATIC
+from broker.tokens import KeyFile
+from tests.clients import PhoneClient, PythonBrowser
+from tests.conftest import Running
+
+
+@pytest.fixture
+async def http(broker: Running) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(broker.url) as session:
+        yield session
+
+
+async def token_of(broker: Running) -> str:
+    browser = PythonBrowser(["websocket"])
+    await browser.connect(broker.url)
+    begun = await browser.emit("begin", {})
+    async with PhoneClient(broker.url) as phone:
+        await phone.post("scan", {"scene": begun["scene"]})
+        await phone.post("confirm", {"login_id": begun["login_id"]})
+    token = await browser.emit("redeem", {"login_id": begun["login_id"], "secret": begun["secret"]})
+    await browser.close()
+    return str(token["access_token"])
+
+
+async def test_a_site_checks_tokens_through_the_key_set_url_also_after_a_rotation(
+    broker: Running,
+) -> None:
+    keys = jwt.PyJWKClient(f"{broker.url}/.well-known/jwks.json")
+
+    def check(token: str) -> str:
+        claims = jwt.decode(
+            token,
+            keys.get_signing_key_from_jwt(token),
+            algorithms=["ES256"],
+            issuer=broker.url,
+            audience="default",
+            options={"require": ["exp", "iat", "sub", "aud", "iss", "jti"]},
+        )
+        return str(claims["sub"])
+
+    before = await token_of(broker)
+    assert await asyncio.to_thread(check, before) == "pretend:alice"
+
+    file = KeyFile(broker.settings.key_file)
+    ring = file.load()
+    assert ring is not None
+    file.save(ring.rotated(now=2_000_000_000, token_lifetime=600, algorithm="ES256"))
+    await asyncio.sleep(1.1)
+    after = await token_of(broker)
+
+    assert jwt.get_unverified_header(before)["kid"] != jwt.get_unverified_header(after)["kid"]
+    assert await asyncio.to_thread(check, after) == "pretend:alice"
+    assert await asyncio.to_thread(check, before) == "pretend:alice"
+
+
+async def test_the_key_set_may_be_kept_a_while_and_read_by_any_page(
+    http: aiohttp.ClientSession,
+) -> None:
+    async with http.get("/.well-known/jwks.json") as response:
+        assert response.headers["Cache-Control"] == "public, max-age=300"
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
+        keys = (await response.json())["keys"]
+        assert len(keys) >= 2
+        assert all({"kid", "alg", "use"} <= set(key) for key in keys)
+
+
+async def test_health_and_version(http: aiohttp.ClientSession) -> None:
+    async with http.get("/health/live") as response:
+        assert (response.status, await response.json()) == (200, {"status": "live"})
+    async with http.get("/health/ready") as response:
+        assert (response.status, await response.json()) == (200, {"status": "ready"})
+    async with http.get("/version") as response:
+        assert (await response.json())["version"] == __version__
+
+
+async def test_metrics_are_not_for_the_public(http: aiohttp.ClientSession) -> None:
+    async with http.get("/metrics") as response:
+        assert response.status == 404
+        assert (await response.json())["error"] == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    ("path", "file"),
+    [
+        ("/scan-login.js", "scan-login.js"),
+        ("/socket.io/socket.io.min.js", "vendor/socket.io.min.js"),
+    ],
+)
+async def test_scripts_are_served_to_pages_of_any_site(
+    http: aiohttp.ClientSession, path: str, file: str
+) -> None:
+    async with http.get(path) as response:
+        assert response.status == 200
+        assert response.content_type == "text/javascript"
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
+        assert await response.read() == (STATIC / file).read_bytes()
+        tag = response.headers["ETag"]
+    async with http.get(path, headers={"If-None-Match": tag}) as response:
+        assert response.status == 304
+
+
+def test_the_vendored_client_is_the_release_unchanged() -> None:
+    """socket.io-client 4.8.4, dist/socket.io.min.js, as npm delivers it."""
+    content = (STATIC / "vendor/socket.io.min.js").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == (
+        "d5d79a35039e860b32bdef4795528b05c2f788d4b2d9dacc913120e2878f7b3f"
+    )
+    assert b"Socket.IO v4.8.4" in content
+
+
+async def test_the_start_page_speaks_the_readers_language(http: aiohttp.ClientSession) -> None:
+    for wanted, text in [("zh", "扫码登录服务已启动"), ("en", "is running")]:
+        async with http.get("/", headers={"Accept-Language": wanted}) as response:
+            page = await response.text()
+            assert text in page
+            assert "/scan-login.js" in page
+
+
+async def test_nothing_tells_what_runs_below(http: aiohttp.ClientSession) -> None:
+    for path in ("/", "/nothing-here", "/health/live", "/phone/scan"):
+        async with http.get(path) as response:
+            assert response.headers["Server"] == "scan-login"
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
