@@ -19,6 +19,7 @@ from broker.edge.gate import Addresses, Gate
 from broker.edge.public import html_page, language, static_text
 from broker.edge.wire import (
     AppId,
+    DeviceCode,
     Handler,
     Request,
     Scene,
@@ -45,7 +46,7 @@ class DeviceAuthorization(Request):
 class TokenRequest(Request):
     grant_type: str
     client_id: AppId
-    device_code: str
+    device_code: DeviceCode
 
 
 class ShownCode(Request):

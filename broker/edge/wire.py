@@ -27,6 +27,7 @@ AppId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 LoginId = Annotated[str, StringConstraints(pattern=UrlSafe, max_length=64)]
 Secret = Annotated[str, StringConstraints(pattern=UrlSafe, max_length=128)]
 Scene = Annotated[str, StringConstraints(pattern=UrlSafe, max_length=32)]
+DeviceCode = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 JsCode = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 

@@ -28,6 +28,9 @@ BACKLOG_MAX = 64
 
 BINARY_PACKETS = ("5", "6")
 
+NO_EVENTS = frozenset({"connect", "disconnect", "*"})
+"""Names of handlers that stock would let a client call as if they were its events."""
+
 # python-engineio logs packets, which hold secrets; what matters is logged by the edge.
 silent = logging.getLogger("broker.engine")
 silent.setLevel(logging.CRITICAL + 1)
@@ -64,6 +67,12 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._async: dict[str, Any] = {**self._async, "websocket": _PlainWebSocket}
+
+    async def disconnect(self, sid: str) -> None:
+        # Stock waits here until the client has read everything, which may be never.
+        socket = self.sockets.pop(sid, None)
+        if socket is not None:
+            await _close(socket)
 
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -136,8 +145,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
             await self._drop(eio_sid)
 
     async def _handle_event(self, eio_sid: str, namespace: str, id: int | None, data: Any) -> None:
-        # Stock would let a client call the handlers of `connect` and `disconnect` by name.
-        if not isinstance(data, list) or not data or data[0] in self.reserved_events:
+        if not isinstance(data, list) or not data or data[0] in NO_EVENTS:
             raise ValueError("not an event")
         await super()._handle_event(eio_sid, namespace, id, data)
 

@@ -1,0 +1,69 @@
+# `make` alone prints what there is.  Every target sets up what it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := broker web_demo mp_stub tests
+CLIENT_VERSION := 4.8.4
+VENDOR := broker/edge/static/vendor
+export PORT SITE_PORT PHONE_PORT
+
+.DEFAULT_GOAL := help
+.PHONY: help demo install test check lint types fix vendor clean system
+
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  HOST=0.0.0.0 make demo lets a real phone on the same network take part;"
+	@echo "  PORT=, SITE_PORT=, PHONE_PORT= choose other ports."
+
+demo: $(VENV)/.installed ## broker, example site and phone page in one go
+	@HOST=$${HOST:-127.0.0.1} exec $(BIN)/scan-login demo
+
+install: $(VENV)/.installed ## a .venv with the scan-login command
+
+test: $(VENV)/.tested system tests/js/node_modules ## set up and run all tests
+	$(BIN)/pytest
+
+check: $(VENV)/.tested lint types test ## what CI runs: lint, types, tests
+
+lint: $(VENV)/.tested
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+types: $(VENV)/.tested
+	$(BIN)/mypy
+
+fix: $(VENV)/.tested ## format, and mend what can be mended by itself
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+vendor: ## fetch the browser's Socket.IO client anew (CLIENT_VERSION=)
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	npm pack --silent --pack-destination "$$folder" socket.io-client@$(CLIENT_VERSION) >/dev/null && \
+	tar -xzf "$$folder"/socket.io-client-*.tgz -C "$$folder" && \
+	cp "$$folder"/package/dist/socket.io.min.js $(VENDOR)/ && \
+	cp "$$folder"/package/LICENSE $(VENDOR)/socket.io-client.LICENSE && \
+	sha256sum $(VENDOR)/socket.io.min.js
+
+clean: ## remove what was set up and built
+	rm -rf $(VENV) build dist *.egg-info tests/js/node_modules tests/screenshots
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+system: # programs that the tests drive: installed as root on Debian, else named
+	@tools/need chromium:chromium node:nodejs npm:npm
+
+$(BIN)/python:
+	@tools/need-venv $(PYTHON)
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.tested: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@ $(VENV)/.installed
+
+tests/js/node_modules: tests/js/package-lock.json | system
+	@if command -v npm >/dev/null; then cd tests/js && npm ci --silent --no-audit --no-fund && touch node_modules; fi

@@ -1,0 +1,276 @@
+"""Every event and route, sent everything: an error word and a living broker, never a 500."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+import aiohttp
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from broker.app import build
+from broker.edge import browser as browser_edge
+from broker.edge import phone as phone_edge
+from broker.engine import stock
+from broker.errors import BrokerError
+from broker.metrics import WAITING
+from broker.serving import Site, serving
+from broker.settings import Settings
+from tests.clients import PhoneClient, PythonBrowser
+from tests.conftest import free_port
+
+T = TypeVar("T")
+FUZZ = settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=50)
+)
+anything = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+fields = st.sampled_from(
+    ["app", "js_code", "scene", "login_id", "secret", "client_id", "device_code", "grant_type"]
+)
+nearly = st.dictionaries(fields, anything | st.text("AZaz09-_.:", max_size=70), max_size=4)
+payloads = anything | nearly
+
+JSON_ROUTES = ["/phone/session", "/phone/scan", "/phone/confirm", "/phone/deny"]
+FORM_ROUTES = ["/oauth/device_authorization", "/oauth/token"]
+GET_ROUTES = ["/device", "/.well-known/jwks.json", "/health/ready", "/scan-login.js", "/socket.io/"]
+
+
+def words(error: type[BrokerError] = BrokerError) -> Iterator[str]:
+    for kind in error.__subclasses__():
+        if "error" in vars(kind):
+            yield kind.error
+        yield from words(kind)
+
+
+WORDS = frozenset(words())
+
+
+class Loop:
+    """A loop that lives as long as its test, so that hypothesis may ask it again and again."""
+
+    def __init__(self, runner: asyncio.Runner, url: str) -> None:
+        self._runner = runner
+        self.url = url
+
+    def __call__(self, act: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(act)
+
+
+@pytest.fixture
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
+    port = free_port()
+    unlimited = 1_000_000
+    broker = build(
+        Settings.model_validate(
+            {
+                "port": port,
+                "public_url": f"http://127.0.0.1:{port}",
+                "key_file": tmp_path_factory.mktemp("keys") / "keys.json",
+                "begins_per_minute": unlimited,
+                "misses_per_minute": unlimited,
+            }
+        )
+    )
+    site = Site("broker", broker.public, "127.0.0.1", port, "PORT")
+    with asyncio.Runner() as runner:
+        stack = contextlib.AsyncExitStack()
+        addresses = runner.run(stack.enter_async_context(serving([site])))
+        yield Loop(runner, addresses["broker"])
+        runner.run(stack.aclose())
+
+
+def is_answer(status: int, answer: Any) -> bool:
+    """A success, or a failure with a known word and a sentence."""
+    if status < 400:
+        return "error" not in answer
+    return (
+        status in (400, 401, 403, 404, 405, 409, 429, 503)
+        and answer["error"] in WORDS
+        and bool(answer["error_description"])
+    )
+
+
+@contextlib.asynccontextmanager
+async def joined(url: str, auth: object, namespace: str) -> AsyncIterator[PythonBrowser]:
+    browser = PythonBrowser(["websocket"])
+    await browser.connect(url, auth, namespace)
+    try:
+        yield browser
+    finally:
+        await browser.close()
+
+
+def test_every_event_of_a_browser_answers_everything(run: Loop) -> None:
+    @FUZZ
+    @given(
+        event=st.sampled_from([*browser_edge.VERBS, "nonsense", ""]),
+        arguments=st.lists(payloads, max_size=3),
+    )
+    def ask(event: str, arguments: list[Any]) -> None:
+        answer = run(browser.emit(event, *arguments))
+        assert is_answer(400 if "error" in answer else 200, answer)
+
+    context = joined(run.url, {"app": "default"}, "/login")
+    browser = run(context.__aenter__())
+    ask()
+    assert "secret" in run(browser.emit("begin", {}))
+    run(context.__aexit__(None, None, None))
+
+
+def test_every_event_of_a_phone_answers_everything(run: Loop) -> None:
+    async def session() -> Any:
+        async with PhoneClient(run.url) as phone:
+            return phone.session
+
+    @FUZZ
+    @given(
+        event=st.sampled_from([*phone_edge.VERBS, "nonsense", ""]),
+        arguments=st.lists(payloads, max_size=3),
+    )
+    def ask(event: str, arguments: list[Any]) -> None:
+        answer = run(browser.emit(event, *arguments))
+        assert answer["error"] in WORDS
+
+    opened = run(session())
+    context = joined(run.url, {"id": opened["id"], "skey": opened["skey"]}, "/phone")
+    browser = run(context.__aenter__())
+    ask()
+    run(context.__aexit__(None, None, None))
+
+
+def test_every_connect_is_let_in_or_turned_away_with_a_word(run: Loop) -> None:
+    async def connect(namespace: str, auth: object) -> str:
+        """The server's answer to CONNECT, read from the wire."""
+        async with (
+            aiohttp.ClientSession() as http,
+            http.ws_connect(run.url + "/socket.io/?EIO=4&transport=websocket") as socket,
+        ):
+            await socket.receive_str()
+            await socket.send_str(f"40{namespace},{json.dumps(auth)}")
+            return await socket.receive_str(timeout=5)
+
+    @FUZZ
+    @given(namespace=st.sampled_from(["/login", "/phone"]), auth=payloads)
+    def ask(namespace: str, auth: object) -> None:
+        answer = run(connect(namespace, auth))
+        if answer.startswith(f"44{namespace},"):
+            assert json.loads(answer.partition(",")[2])["data"]["error"] in WORDS
+        else:
+            assert answer.startswith(f"40{namespace},")
+
+    ask()
+
+
+async def exchange(method: str, url: str, **request: Any) -> tuple[int, Any]:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.request(method, url, allow_redirects=False, **request) as response,
+    ):
+        body = await response.read()
+        if response.status < 400:
+            return response.status, {}
+        return response.status, json.loads(body)
+
+
+def test_every_json_route_answers_everything(run: Loop) -> None:
+    async def session() -> str:
+        async with PhoneClient(run.url) as phone:
+            return phone.bearer
+
+    @FUZZ
+    @given(
+        path=st.sampled_from(JSON_ROUTES),
+        body=payloads.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=200),
+        authorised=st.booleans(),
+    )
+    def ask(path: str, body: bytes, authorised: bool) -> None:
+        headers = {"Authorization": bearer} if authorised else {}
+        assert is_answer(*run(exchange("POST", run.url + path, data=body, headers=headers)))
+
+    bearer = run(session())
+    ask()
+
+
+def test_every_form_route_answers_everything(run: Loop) -> None:
+    @FUZZ
+    @given(
+        path=st.sampled_from(FORM_ROUTES),
+        form=st.dictionaries(fields, st.text(max_size=60), max_size=5) | st.binary(max_size=200),
+        kind=st.sampled_from(["application/x-www-form-urlencoded", "text/plain", "a/b; charset=x"]),
+    )
+    def ask(path: str, form: Any, kind: str) -> None:
+        request = exchange("POST", run.url + path, data=form, headers={"Content-Type": kind})
+        assert is_answer(*run(request))
+
+    ask()
+
+
+def test_every_page_answers_every_query(run: Loop) -> None:
+    async def get(path: str, query: dict[str, str]) -> int:
+        async with (
+            aiohttp.ClientSession() as http,
+            http.get(run.url + path, params=query) as response,
+        ):
+            return response.status
+
+    @FUZZ
+    @given(
+        path=st.sampled_from(GET_ROUTES),
+        query=st.dictionaries(
+            st.sampled_from(["user_code", "EIO", "transport", "sid", "j", "x"]),
+            st.text(max_size=40) | st.sampled_from(["4", "polling", "websocket"]),
+            max_size=4,
+        ),
+    )
+    def ask(path: str, query: dict[str, str]) -> None:
+        assert run(get(path, query)) in (200, 400, 404)
+
+    ask()
+
+
+@pytest.mark.parametrize("path", [*JSON_ROUTES, *FORM_ROUTES])
+def test_a_body_that_is_too_large_is_refused_by_name(run: Loop, path: str) -> None:
+    status, answer = run(exchange("POST", run.url + path, data=b"x" * 70_000))
+
+    assert (status, answer["error"]) in [(400, "invalid_request"), (401, "invalid_session")]
+
+
+@pytest.mark.parametrize("path", [*JSON_ROUTES, *FORM_ROUTES, "/health/live"])
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
+def test_a_wrong_method_is_refused(run: Loop, path: str, method: str) -> None:
+    status, answer = run(exchange(method, run.url + path))
+
+    assert (status, answer["error"]) == (405, "invalid_request")
+
+
+def test_nothing_grows_with_browsers_that_come_and_go(
+    run: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def visit() -> None:
+        async with joined(run.url, None, "/login") as browser:
+            await browser.emit("begin", {})
+            await browser.emit("begin", {})
+
+    waiting: Callable[[], float] = lambda: WAITING._value.get()  # noqa: E731
+    before = waiting()
+    for _ in range(20):
+        run(visit())
+    run(asyncio.sleep(0.1))
+
+    assert waiting() == before
+    assert stock.BACKLOG_MAX == 64

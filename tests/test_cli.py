@@ -1,0 +1,169 @@
+"""The `scan-login` command, run as a command."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from broker import __version__
+from tests.conftest import free_port
+
+COMMAND = [sys.executable, "-m", "broker"]
+
+
+def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+@contextmanager
+def serving(folder: Path, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`scan-login serve` and the line that it prints when it is ready."""
+    process = subprocess.Popen(
+        [*COMMAND, "serve"],
+        cwd=folder,
+        env={**os.environ, "SCAN_LOGIN_ADMIN_PORT": "0", **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        yield process, process.stdout.readline()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_help_and_version(tmp_path: Path) -> None:
+    assert "serve" in run(tmp_path, "--help").stdout
+    assert run(tmp_path, "--version").stdout.strip() == __version__
+
+
+def test_serve_says_one_line_when_it_is_ready_and_ends_cleanly(tmp_path: Path) -> None:
+    port = free_port()
+    with serving(tmp_path, SCAN_LOGIN_PORT=str(port)) as (process, line):
+        assert re.match(
+            rf"scan-login {re.escape(__version__)} ready on http://127.0.0.1:{port} ", line
+        )
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready") as response:
+            assert response.status == 200
+
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=10)
+
+        assert (process.returncode, output, errors) == (0, "", "")
+    assert (tmp_path / "scan-login-keys.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_ctrl_c_ends_it_too(tmp_path: Path) -> None:
+    with serving(tmp_path, SCAN_LOGIN_PORT="0") as (process, _):
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=10)
+        assert process.returncode == 0
+
+
+def test_metrics_stand_on_the_admin_port_alone(tmp_path: Path) -> None:
+    admin = free_port()
+    variables = {"SCAN_LOGIN_PORT": "0", "SCAN_LOGIN_ADMIN_PORT": str(admin)}
+    with (
+        serving(tmp_path, **variables),
+        urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics") as response,
+    ):
+        assert b"scanlogin_logins_total" in response.read()
+
+
+def test_a_taken_port_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with serving(tmp_path, SCAN_LOGIN_PORT="0") as (_, line):
+        port = line.split("http://127.0.0.1:")[1].split()[0]
+
+        refused = run(tmp_path, "serve", SCAN_LOGIN_PORT=port, SCAN_LOGIN_ADMIN_PORT="0")
+
+    assert refused.returncode == 1
+    assert f"port {port} on 127.0.0.1 is taken" in refused.stderr
+    assert "SCAN_LOGIN_PORT=" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_taken_admin_port_turns_metrics_off_and_nothing_else(tmp_path: Path) -> None:
+    admin = str(free_port())
+    with (
+        serving(tmp_path, SCAN_LOGIN_PORT="0", SCAN_LOGIN_ADMIN_PORT=admin),
+        serving(tmp_path, SCAN_LOGIN_PORT="0", SCAN_LOGIN_ADMIN_PORT=admin) as (second, line),
+    ):
+        assert " ready on " in line
+        second.send_signal(signal.SIGTERM)
+        assert "SCAN_LOGIN_ADMIN_PORT" in second.communicate(timeout=10)[1]
+
+
+def test_config_check_reports_all_mistakes_at_once(tmp_path: Path) -> None:
+    checked = run(tmp_path, "config", "check", SCAN_LOGIN_PORT="x", SCAN_LOGIN_STATE_URL="etcd://")
+
+    assert checked.returncode == 1
+    assert "SCAN_LOGIN_PORT: " in checked.stderr
+    assert "SCAN_LOGIN_STATE_URL: want a URL that begins with one of memory://" in checked.stderr
+    assert "Traceback" not in checked.stderr
+
+
+def test_config_check_notices_misspelt_names(tmp_path: Path) -> None:
+    assert run(tmp_path, "config", "check").returncode == 0
+
+    checked = run(tmp_path, "config", "check", SCAN_LOGIN_PROT="1")
+    assert (checked.returncode, checked.stderr.strip()) == (1, "SCAN_LOGIN_PROT: no such setting")
+
+
+def test_config_show_reads_the_file_and_hides_passwords(tmp_path: Path) -> None:
+    (tmp_path / "scan-login.toml").write_text('app_name = "A shop"\n')
+
+    shown = run(tmp_path, "config", "show", SCAN_LOGIN_REGISTER_URL="https://u:hunter2@a.example/")
+
+    assert "app_name = A shop" in shown.stdout
+    assert "hunter2" not in shown.stdout
+    assert "u:[hidden]@a.example" in shown.stdout
+
+
+def test_keys_are_listed_and_rotated_under_a_running_broker(tmp_path: Path) -> None:
+    with serving(tmp_path, SCAN_LOGIN_PORT="0") as (_, line):
+        url = line.split(" ready on ")[1].split()[0]
+        before = run(tmp_path, "key", "list").stdout.split()
+
+        rotated = run(tmp_path, "key", "rotate")
+        time.sleep(1.2)
+        with urllib.request.urlopen(f"{url}/.well-known/jwks.json") as response:
+            published = response.read().decode()
+
+    assert before[0::3] == ["present", "next"]
+    assert f"signing with {before[5]}" in rotated.stdout
+    after = run(tmp_path, "key", "list").stdout.split()
+    assert after[0::3] == ["present", "next", "former"]
+    assert after[8] == before[2]
+    assert all(kid in published for kid in after[2::3])
+
+
+@pytest.mark.parametrize("command", [["serve"], ["key", "list"], ["key", "rotate"]])
+def test_a_damaged_key_file_is_named(tmp_path: Path, command: list[str]) -> None:
+    keys = tmp_path / "scan-login-keys.json"
+    keys.write_text("{")
+    keys.chmod(0o600)
+
+    refused = run(tmp_path, *command, SCAN_LOGIN_PORT="0", SCAN_LOGIN_ADMIN_PORT="0")
+
+    assert refused.returncode == 1
+    assert "scan-login-keys.json is damaged" in refused.stderr
+    assert "Traceback" not in refused.stderr

@@ -1,0 +1,279 @@
+"""What the transport does to sockets that misbehave, byte by byte."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from broker.app import build
+from broker.engine import stock
+from broker.serving import Site, serving
+from tests.clients import NodeBrowser, PythonBrowser, Refused
+from tests.conftest import Running, StartBroker
+
+PATH = "/socket.io/?EIO=4&transport=websocket"
+
+
+@asynccontextmanager
+async def raw(url: str, **headers: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    """A websocket with the Engine.IO handshake behind it and nothing joined."""
+    async with (
+        aiohttp.ClientSession() as http,
+        http.ws_connect(url + PATH, headers=headers, autoclose=False) as socket,
+    ):
+        opened = await socket.receive_str()
+        assert opened[0] == "0"
+        yield socket
+
+
+async def join(socket: aiohttp.ClientWebSocketResponse) -> None:
+    await socket.send_str("40/login,")
+    assert (await socket.receive_str()).startswith("40/login,")
+
+
+async def ends(socket: aiohttp.ClientWebSocketResponse, within: float = 3.0) -> bool:
+    """Whether the server closes the socket in time."""
+    try:
+        async with asyncio.timeout(within):
+            while True:
+                if (await socket.receive()).type in (
+                    aiohttp.WSMsgType.CLOSE,
+                    aiohttp.WSMsgType.CLOSED,
+                    aiohttp.WSMsgType.ERROR,
+                ):
+                    return True
+    except TimeoutError:
+        return False
+
+
+async def lives(url: str) -> bool:
+    """Whether the broker still serves whoever behaves."""
+    async with raw(url) as socket:
+        await join(socket)
+        await socket.send_str('42/login,1["begin",{}]')
+        answer: bool = '"secret"' in await socket.receive_str()
+        return answer
+
+
+async def test_the_handshake_names_the_limit_and_offers_no_deflate(broker: Running) -> None:
+    offer = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.ws_connect(broker.url + PATH, headers=offer) as socket,
+    ):
+        opened = json.loads((await socket.receive_str())[1:])
+        assert opened["maxPayload"] == 65536
+        assert socket.compress == 0
+
+
+async def test_a_socket_that_joins_nothing_is_closed(
+    broker: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert stock.JOIN_WITHIN == 5
+    monkeypatch.setattr(stock, "JOIN_WITHIN", 0.2)
+    async with raw(broker.url) as idle, raw(broker.url) as joined:
+        await join(joined)
+
+        assert await ends(idle)
+        assert not await ends(joined, within=0.3)
+
+
+async def test_a_polling_session_that_joins_nothing_is_closed(
+    broker: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stock, "JOIN_WITHIN", 0.2)
+    async with aiohttp.ClientSession(broker.url) as http:
+        async with http.get("/socket.io/?EIO=4&transport=polling") as response:
+            sid = json.loads((await response.text())[1:])["sid"]
+        await asyncio.sleep(0.4)
+        async with http.get(f"/socket.io/?EIO=4&transport=polling&sid={sid}") as response:
+            assert response.status == 400
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "",
+        "x",
+        "9",
+        "4",
+        "4x",
+        "49",
+        "42",
+        '42{"a":1}',
+        "42[]",
+        "42[1]",
+        '42/login,["connect",{}]',
+        '42/login,["disconnect","x"]',
+        "42/login,7",
+        "42/login,[",
+        "42/login," + "[" * 30_000,
+        "42/login," + "9" * 5_000,
+        '451-/login,["begin",{"_placeholder":true,"num":0}]',
+        '4510000000000-/login,["begin"]',
+        "40/login,",
+        "40/nowhere",
+        "41/nowhere,",
+        "43/login,1[]",
+        "4\ud7ff",
+        "b////",
+    ],
+)
+async def test_nonsense_hurts_nobody_else(broker: Running, frame: str) -> None:
+    async with raw(broker.url) as socket:
+        await join(socket)
+        await socket.send_str(frame)
+        await asyncio.sleep(0.01)
+
+        assert await lives(broker.url)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "x",
+        '42/login,["*"]',
+        '42/login,["connect",{}]',
+        '451-/login,["begin"]',
+        "42/login,[",
+        "42/login,{}",
+    ],
+)
+async def test_nonsense_closes_its_own_socket(broker: Running, frame: str) -> None:
+    async with raw(broker.url) as socket:
+        await join(socket)
+        await socket.send_str(frame)
+
+        assert await ends(socket)
+
+
+async def test_binary_closes_its_socket(broker: Running) -> None:
+    async with raw(broker.url) as socket:
+        await join(socket)
+        await socket.send_bytes(b"\x00\xff")
+
+        assert await ends(socket)
+
+
+@pytest.mark.parametrize("size", [65_537, 500_000])
+async def test_a_frame_over_64_kb_closes_its_socket(broker: Running, size: int) -> None:
+    async with raw(broker.url) as socket:
+        await join(socket)
+        await socket.send_str('42/login,1["begin",{"x":"' + "x" * size + '"}]')
+
+        assert await ends(socket)
+        assert await lives(broker.url)
+
+
+async def test_a_frame_of_just_under_64_kb_is_answered(broker: Running) -> None:
+    async with raw(broker.url) as socket:
+        await join(socket)
+        await socket.send_str('42/login,1["begin",{"x":"' + "x" * 65_000 + '"}]')
+
+        assert '"login_id"' in await socket.receive_str()
+
+
+@pytest.mark.parametrize("body", [b"x" * 70_000, b"\xff\xfe", b"", b"x", b"\x1e" * 40, b"d=4"])
+async def test_a_polling_body_of_nonsense_is_no_500(broker: Running, body: bytes) -> None:
+    async with aiohttp.ClientSession(broker.url) as http:
+        async with http.get("/socket.io/?EIO=4&transport=polling") as response:
+            sid = json.loads((await response.text())[1:])["sid"]
+        async with http.post(
+            f"/socket.io/?EIO=4&transport=polling&sid={sid}", data=body
+        ) as response:
+            assert response.status in (200, 400)
+    assert await lives(broker.url)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "EIO=3&transport=polling", "EIO=4&transport=pigeon", "EIO=4&transport=polling&sid=x"],
+)
+async def test_a_wrong_handshake_is_refused(broker: Running, query: str) -> None:
+    async with (
+        aiohttp.ClientSession(broker.url) as http,
+        http.get(f"/socket.io/?{query}") as response,
+    ):
+        assert response.status == 400
+
+
+async def test_a_slow_reader_is_dropped(
+    start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks and asks and never reads: what piles up for it is bounded."""
+    broker = await start_broker(begins_per_minute=1_000_000)
+    async with raw(broker.url) as socket:
+        await join(socket)
+        transport = socket._response.connection.transport  # type: ignore[union-attr]
+        transport.pause_reading()
+        async with asyncio.timeout(60):
+            with pytest.raises((ConnectionError, aiohttp.ClientError)):
+                await ask_for_ever(socket)
+    assert await lives(broker.url)
+
+
+async def ask_for_ever(socket: aiohttp.ClientWebSocketResponse) -> None:
+    while True:
+        await socket.send_str('42/login,1["begin",{}]')
+        await asyncio.sleep(0)
+
+
+async def test_pages_of_other_origins_cannot_connect(start_broker: StartBroker) -> None:
+    broker = await start_broker(origins="https://site.example,https://shop.example")
+    async with aiohttp.ClientSession() as http:
+        for origin, status in [
+            ("https://site.example", 101),
+            ("https://shop.example", 101),
+            ("https://evil.example", 400),
+            ("https://site.example.evil.example", 400),
+            ("http://site.example", 400),
+            ("null", 400),
+        ]:
+            try:
+                async with http.ws_connect(broker.url + PATH, headers={"Origin": origin}):
+                    seen = 101
+            except aiohttp.WSServerHandshakeError as error:
+                seen = error.status
+            assert (origin, seen) == (origin, status)
+
+
+async def test_a_client_that_is_no_page_needs_no_origin(broker: Running) -> None:
+    assert await lives(broker.url)
+
+
+async def test_only_our_namespaces_are_there(broker: Running) -> None:
+    for namespace in ("/", "/admin"):
+        browser = PythonBrowser(["websocket"])
+        with pytest.raises(Refused):
+            await browser.connect(broker.url, namespace=namespace)
+        await browser.close()
+
+
+async def test_events_of_one_socket_are_answered_in_order(broker: Running) -> None:
+    async with raw(broker.url) as socket:
+        await join(socket)
+        for number in range(20):
+            await socket.send_str(f'42/login,{number}["begin",{{}}]')
+
+        answers = [await socket.receive_str() for _ in range(20)]
+
+        assert [answer.split("[")[0] for answer in answers] == [
+            f"43/login,{number}" for number in range(20)
+        ]
+
+
+async def test_a_broker_that_stops_closes_its_sockets(start_broker: StartBroker) -> None:
+    settings = (await start_broker()).settings
+    browser = NodeBrowser({"transports": ["websocket"], "reconnection": False})
+    site = Site("broker", build(settings).public, "127.0.0.1", 0, "PORT")
+
+    async with serving([site]) as addresses:
+        await browser.connect(addresses["broker"])
+
+    assert (await browser.push())[0] == "disconnect"
+    await browser.close()

@@ -1,0 +1,122 @@
+"""The house keeps its order: who may import whom, and one door for each library."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+HOUSE = ROOT / "broker"
+
+FLOORS: list[set[str]] = [
+    {"errors", "metrics", "logs"},
+    {"login"},
+    {"bus", "state", "records", "providers", "directories", "engine"},
+    {"tokens", "sessions"},
+    {"flow"},
+    {"lobby"},
+    {"edge"},
+    {"settings", "serving"},
+    {"app"},
+    {"demo"},
+    {"__main__"},
+]
+"""A room imports from its own floor's below, never from above or beside."""
+
+SEEN_BY = {"settings": {"app", "demo", "__main__"}}
+"""Rooms that only these may look into: parts take plain arguments."""
+
+DOORS = {
+    "aiohttp": {"edge", "engine", "app", "serving", "demo"},
+    "cryptography": {"tokens"},
+    "engineio": {"engine/stock"},
+    "jwt": {"tokens"},
+    "limits": {"edge/gate"},
+    "prometheus_client": {"metrics"},
+    "pydantic": {"edge/wire", "settings"},
+    "pydantic_settings": {"settings"},
+    "segno": {"providers/pretend"},
+    "socketio": {"engine"},
+    "structlog": None,
+    "typer": {"__main__"},
+    "mp_stub": {"demo"},
+    "web_demo": {"demo"},
+}
+"""Where a library comes in; None: anywhere."""
+
+FILES = sorted(HOUSE.rglob("*.py"))
+
+
+def place(file: Path) -> str:
+    """`edge/gate` for broker/edge/gate.py, `edge` for its __init__."""
+    parts = file.relative_to(HOUSE).with_suffix("").parts
+    return "/".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room(file: Path) -> str:
+    return place(file).split("/")[0]
+
+
+def imports(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def floor_of(name: str) -> int:
+    [floor] = [number for number, rooms in enumerate(FLOORS) if name in rooms]
+    return floor
+
+
+@pytest.mark.parametrize("file", FILES, ids=place)
+def test_a_room_imports_only_from_below(file: Path) -> None:
+    here = room(file)
+    for module in imports(file):
+        top, _, rest = module.partition(".")
+        there = rest.split(".")[0]
+        if top != "broker" or there in ("", here):
+            continue
+        assert floor_of(there) < floor_of(here), (
+            f"broker/{place(file)}.py imports broker.{there}, which is not on a floor below: "
+            f"a login flows one way, from edge to state and back through the bus"
+        )
+        assert here in SEEN_BY.get(there, {here}), (
+            f"broker/{place(file)}.py imports broker.{there}: parts take plain arguments instead"
+        )
+
+
+@pytest.mark.parametrize("file", FILES, ids=place)
+def test_every_library_has_one_door(file: Path) -> None:
+    for module in imports(file):
+        library = module.split(".")[0]
+        if library == "broker" or library in sys.stdlib_module_names:
+            continue
+        assert library in DOORS, f"{library} has no door: add it to DOORS, and say why in decisions"
+        doors = DOORS[library]
+        assert doors is None or place(file) in doors or room(file) in doors, (
+            f"broker/{place(file)}.py imports {library}, whose door is {sorted(doors or [])}"
+        )
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {room(file) for file in FILES} - {""}
+    assert rooms == set().union(*FLOORS)
+
+
+@pytest.mark.parametrize("package", ["web_demo", "mp_stub"])
+def test_the_other_sides_know_nothing_of_the_broker(package: str) -> None:
+    """They are what a site's and a phone's developers copy from."""
+    for file in (ROOT / package).rglob("*.py"):
+        tops = {module.split(".")[0] for module in imports(file)}
+        assert not tops & ({"broker", "web_demo", "mp_stub"} - {package}), file
+
+
+@pytest.mark.parametrize("file", FILES, ids=place)
+def test_a_file_says_what_it_is(file: Path) -> None:
+    assert ast.get_docstring(ast.parse(file.read_text())), f"{file} has no docstring"

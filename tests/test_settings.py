@@ -1,0 +1,145 @@
+"""Settings: where they come from, and every mistake at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from broker.errors import SettingsWrong
+from broker.settings import load, unknown_names
+
+
+def mistakes(file: Path | None = None) -> list[str]:
+    with pytest.raises(SettingsWrong) as wrong:
+        load(file)
+    return str(wrong.value).splitlines()
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    settings = load()
+
+    assert (settings.host, settings.port, settings.admin_port) == ("127.0.0.1", 8000, 9000)
+    assert settings.public_url == "http://127.0.0.1:8000"
+    assert settings.origins == ("http://127.0.0.1:8000",)
+    assert (settings.state_url, settings.bus_url) == ("memory://", None)
+    assert (settings.provider, settings.directory) == ("pretend", "open")
+    assert settings.login_lifetime == 120
+    assert settings.instance != load().instance
+
+
+def test_the_environment_weighs_more_than_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "scan-login.toml"
+    file.write_text(
+        'port = 1\nscan_login_app_name = "From the file"\norigins = ["http://a.example"]\n'
+    )
+    monkeypatch.setenv("SCAN_LOGIN_PORT", "2")
+
+    settings = load(file)
+
+    assert (settings.port, settings.app_name) == (2, "From the file")
+    assert settings.origins == ("http://a.example",)
+
+
+def test_a_secret_may_stand_in_a_file_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "name").write_text("A shop\n")
+    monkeypatch.setenv("SCAN_LOGIN_APP_NAME_FILE", str(tmp_path / "name"))
+    assert load().app_name == "A shop"
+
+    monkeypatch.setenv("SCAN_LOGIN_APP_NAME_FILE", str(tmp_path / "nowhere"))
+    assert "SCAN_LOGIN_APP_NAME_FILE: cannot read" in mistakes()[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://a.example,https://b.example:8443",
+        '["http://a.example", "https://b.example:8443"]',
+        " http://a.example  https://b.example:8443 ",
+    ],
+)
+def test_several_origins_in_one_variable(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("SCAN_LOGIN_ORIGINS", text)
+
+    assert load().origins == ("http://a.example", "https://b.example:8443")
+
+
+def test_every_mistake_is_reported_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in {
+        "PORT": "70000",
+        "LOGIN_LIFETIME": "-1",
+        "STATE_URL": "etcd://",
+        "BUS_URL": "smoke://",
+        "ORIGINS": "https://a.example/path",
+        "PUBLIC_URL": "ftp://a",
+        "PROVIDER": "nobody",
+        "DIRECTORY": "phonebook",
+        "TOKEN_ALGORITHM": "none",
+        "TRUSTED_PROXIES": "10.0.0.0/99",
+        "LOG_LEVEL": "loud",
+        "INSTANCE": "a b",
+    }.items():
+        monkeypatch.setenv(f"SCAN_LOGIN_{name}", value)
+
+    said = mistakes()
+
+    names = {line.split(":")[0] for line in said}
+    assert names >= {
+        "SCAN_LOGIN_PORT",
+        "SCAN_LOGIN_LOGIN_LIFETIME",
+        "SCAN_LOGIN_STATE_URL",
+        "SCAN_LOGIN_BUS_URL",
+        "SCAN_LOGIN_ORIGINS",
+        "SCAN_LOGIN_PUBLIC_URL",
+        "SCAN_LOGIN_PROVIDER",
+        "SCAN_LOGIN_DIRECTORY",
+        "SCAN_LOGIN_TOKEN_ALGORITHM",
+        "SCAN_LOGIN_TRUSTED_PROXIES",
+        "SCAN_LOGIN_LOG_LEVEL",
+        "SCAN_LOGIN_INSTANCE",
+    }
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "null", "https://a.example/", "a.example", "https://*.example"]
+)
+def test_an_origin_is_exact(monkeypatch: pytest.MonkeyPatch, origin: str) -> None:
+    monkeypatch.setenv("SCAN_LOGIN_ORIGINS", origin)
+
+    assert "is no Origin" in mistakes()[0]
+
+
+@pytest.mark.parametrize("name", ["HOST", "PUBLIC_URL"])
+def test_the_pretend_provider_stays_at_home(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(
+        f"SCAN_LOGIN_{name}", "0.0.0.0" if name == "HOST" else "https://login.example"
+    )
+    assert "SCAN_LOGIN_ALLOW_PRETEND=true" in mistakes()[0]
+
+    monkeypatch.setenv("SCAN_LOGIN_ALLOW_PRETEND", "true")
+    assert load().allow_pretend
+
+
+@pytest.mark.parametrize("content", ["port = ", "port = [", "\xff"])
+def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text(content, encoding="latin-1")
+
+    assert mistakes(file)[0].startswith(str(file))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert "nowhere.toml" in mistakes(tmp_path / "nowhere.toml")[0]
+
+
+def test_misspelt_names_are_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "scan-login.toml"
+    file.write_text("prot = 1\nport = 1\n")
+    monkeypatch.setenv("SCAN_LOGIN_HOTS", "x")
+    monkeypatch.setenv("SCAN_LOGIN_APP_NAME_FILE", "x")
+
+    assert unknown_names(file) == ["SCAN_LOGIN_HOTS", "prot"]
