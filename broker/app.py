@@ -14,7 +14,7 @@ from aiohttp import web
 from broker.bus import open_bus
 from broker.directories import DIRECTORIES, Directory
 from broker.edge.browser import BrowserEdge
-from broker.edge.gate import Addresses, Gate
+from broker.edge.gate import Addresses, Gate, Origins
 from broker.edge.oauth import OAuthEdge, pages_may_ask
 from broker.edge.phone import PhoneEdge
 from broker.edge.public import PublicEdge
@@ -74,7 +74,7 @@ def build(
         lifetime=settings.login_lifetime,
     )
     lobby = Lobby(bus=bus, flow=flow, clock=clock, instance=settings.instance)
-    server = Server(allow_origin=lambda origin: origin in apps.origins())
+    server = Server(allow_origin=Origins(apps))
     knock: dict[str, Any] = {
         "gate": Gate(
             begins=settings.begins_per_minute,

@@ -31,9 +31,9 @@ def redact(logger: Any, method: str, event: Any) -> Any:
 def set_up(level: str) -> None:
     """Log to stderr from `level` on: debug, info, warning or error."""
     terminal = sys.stderr.isatty()
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
-    )
+    # Plain: a traceback that shows local variables would show secrets.
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer: Any = plain if terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

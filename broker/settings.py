@@ -48,7 +48,10 @@ class Settings(BaseSettings):
         description="port that serves `/metrics`; 0 takes a free one, and a taken one turns it off",
     )
     public_url: str = Field(
-        "http://127.0.0.1:8000", description="how the world reaches the broker; the tokens' `iss`"
+        "",
+        validate_default=True,
+        description="how the world reaches the broker, and the tokens' `iss`; "
+        "`http://<host>:<port>` when empty",
     )
     origins: Words = Field(
         (),
@@ -113,8 +116,8 @@ class Settings(BaseSettings):
 
     @field_validator("public_url")
     @classmethod
-    def _public_url(cls, value: str) -> str:
-        url = value.rstrip("/")
+    def _public_url(cls, value: str, info: ValidationInfo) -> str:
+        url = value.rstrip("/") or "http://{host}:{port}".format_map({"port": 0, **info.data})
         if not ORIGIN.fullmatch(_origin(url)) or urlsplit(url).query:
             raise ValueError("want an http or https URL such as https://login.example")
         return url

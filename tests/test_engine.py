@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
+import structlog
 
 from broker.app import build
 from broker.engine import stock
@@ -240,6 +241,17 @@ async def test_pages_of_other_origins_cannot_connect(start_broker: StartBroker) 
             except aiohttp.WSServerHandshakeError as error:
                 seen = error.status
             assert (origin, seen) == (origin, status)
+
+
+async def test_an_origin_that_is_turned_away_is_logged_once(start_broker: StartBroker) -> None:
+    broker = await start_broker()
+    with structlog.testing.capture_logs() as lines:
+        async with aiohttp.ClientSession(broker.url) as http:
+            for origin in ["https://a.example", "https://a.example", "https://b.example"]:
+                async with http.get(PATH, headers={"Origin": origin}) as response:
+                    assert response.status == 400
+
+    assert [line["origin"] for line in lines] == ["https://a.example", "https://b.example"]
 
 
 async def test_a_client_that_is_no_page_needs_no_origin(broker: Running) -> None:

@@ -12,15 +12,41 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
+import structlog
 from aiohttp import web
 from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.aio.storage import Storage
 from limits.aio.strategies import FixedWindowRateLimiter
 
+from broker.edge.wire import plain
 from broker.errors import InvalidSession, PolledTooFast, RateLimited, UnknownLogin, UnknownScene
+from broker.records import Apps
+
+log = structlog.get_logger()
 
 MISSES = (InvalidSession, UnknownLogin, UnknownScene)
 """What a wrong guess meets."""
+
+
+class Origins:
+    """Says whether pages of an Origin may come at all: whether any app allows it.
+
+    Each Origin that is turned away is logged once, for the site's developer
+    who forgot to name it; a made-up crowd of them is not.
+    """
+
+    REMEMBERED = 100
+
+    def __init__(self, apps: Apps) -> None:
+        self._apps = apps
+        self._refused: set[str] = set()
+
+    def __call__(self, origin: str) -> bool:
+        allowed = origin in self._apps.origins()
+        if not allowed and origin not in self._refused and len(self._refused) < self.REMEMBERED:
+            self._refused.add(origin)
+            log.warning("no app allows this Origin", origin=plain(origin, 128))
+        return allowed
 
 
 class Addresses:

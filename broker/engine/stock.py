@@ -94,7 +94,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
             async_mode="aiohttp",
             async_handlers=False,
             namespaces=[],
-            cors_allowed_origins=lambda origin, environ: allow_origin(origin),
+            cors_allowed_origins=lambda origin, environ: bool(origin) and allow_origin(origin),
             cors_credentials=False,
             max_http_buffer_size=FRAME_MAX_BYTES,
             http_compression=False,

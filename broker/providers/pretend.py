@@ -16,8 +16,8 @@ from broker.errors import InvalidSession
 from broker.login import Identity
 from broker.providers import Picture
 
-JS_CODE = re.compile(r"pretend:([\w.@-]{1,64})")
-"""An openid of letters and digits of any script, and `_ . @ -`."""
+JS_CODE = re.compile(r"pretend:([^\s\x00-\x1f\x7f]{1,64})")
+"""An openid is anything that can be printed without a space, in any script."""
 
 
 class PretendProvider:

@@ -1,0 +1,103 @@
+"""Canaries: whatever is logged in whole flows and in their failures, no secret is in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import structlog
+
+from broker import logs
+from broker.metrics import exposition
+from tests.clients import PhoneClient, PythonBrowser
+from tests.conftest import StartBroker
+
+REPO = Path(__file__).parent.parent
+
+
+async def test_no_secret_reaches_log_or_metric(
+    start_broker: StartBroker, capfd: pytest.CaptureFixture[str]
+) -> None:
+    logs.set_up("debug")
+    canaries = []
+    try:
+        broker = await start_broker()
+        browser = PythonBrowser(["websocket"])
+        await browser.connect(broker.url)
+        begun = await browser.emit("begin", {})
+        owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
+        async with PhoneClient(broker.url, "canary-openid") as phone:
+            await phone.post("scan", {"scene": begun["scene"]})
+            await phone.post("scan", {"scene": "canary-scene"})
+            await phone.post("confirm", {"login_id": begun["login_id"]})
+            canaries = [phone.session["skey"], phone.session["id"]]
+        token = await browser.emit("redeem", owned)
+        await browser.emit("redeem", owned)
+        await browser.emit("redeem", {**owned, "secret": "canary-secret"})
+        await browser.emit("canary-event", "canary-payload")
+        await browser.close()
+    finally:
+        structlog.reset_defaults()
+
+    said = "".join(capfd.readouterr()) + exposition().decode()
+    canaries += [begun["scene"], begun["secret"], token["access_token"], "canary"]
+    assert not [canary for canary in canaries if canary in said]
+
+
+def test_a_line_is_json_and_hides_what_is_named_like_a_secret() -> None:
+    program = (
+        "from broker import logs; import structlog; logs.set_up('info');"
+        "structlog.get_logger().info('x', secret='s3cr3t', scene='sc3n3', login_id='seen')"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=REPO,
+        env={**os.environ},
+        capture_output=True,
+        text=True,
+    )
+
+    line = json.loads(ran.stderr)
+    assert (line["secret"], line["scene"], line["login_id"]) == ("[hidden]", "[hidden]", "seen")
+    assert line["level"] == "info"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_traceback_shows_no_variables(terminal: bool) -> None:
+    program = (
+        "import sys; from broker import logs; import structlog;"
+        f"sys.stderr.isatty = lambda: {terminal}; logs.set_up('info')\n"
+        "def act(secret):\n    raise ValueError('no')\n"
+        "try:\n    act('can' + 'ary')\n"
+        "except ValueError:\n    structlog.get_logger().exception('failed')\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=REPO,
+        env={**os.environ},
+        capture_output=True,
+        text=True,
+    )
+
+    assert "ValueError" in ran.stderr
+    assert "canary" not in ran.stderr
+
+
+@pytest.mark.parametrize("level", ["warning", "error"])
+def test_a_level_silences_what_is_below(level: str) -> None:
+    program = (
+        f"from broker import logs; import structlog; logs.set_up({level!r});"
+        "structlog.get_logger().info('x')"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=REPO,
+        env={**os.environ},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.stderr == ""
