@@ -1,0 +1,622 @@
+/**
+ * <scan-login>: shows a code, waits for the phone, hands the page a signed token.
+ *
+ *     <script src="https://login.example/scan-login.js" defer></script>
+ *     <scan-login broker="https://login.example" app="default"></scan-login>
+ *     document.querySelector("scan-login").onlogin = async (token) => { … token.access_token … };
+ *
+ * Attributes: `broker` (else where this file came from), `app`, `lang` (zh… or en), `theme` (light or dark).
+ * Events, all prefixed `scan-login-`: begun scanned unregistered denied expired offline online error token.
+ * `onlogin(token)` may return a promise: "signing in" stands until it settles. `refresh()` shows a new code.
+ * Colours: --scan-login-card, -ink, -muted, -line, -accent, -on-accent, -danger; also -border, -radius, -padding, -font.
+ *
+ * The login's secret stays in a private field: it is in no attribute, event or storage.  A push only
+ * says that something changed; what it changed to is asked for, so a push lost on the way costs nothing.
+ */
+(() => {
+"use strict";
+
+const ACK_MS = 8000; // longer than a healthy broker ever takes; after it the link counts as dead
+const OVERDUE_MS = 2000; // how late the push `login-expired` may be before we ask
+const WAIT_SECONDS = 5; // between tries, where the server names no `retry_after`; RFC 8628's poll interval too
+const WAIT = new Set(["rate_limited", "temporarily_unavailable"]); // passing troubles: wait, then try again
+const HOPELESS = new Set(["invalid_client", "invalid_request"]); // the page is set up wrongly: no button helps
+
+// A module has no `currentScript`, and `import.meta` would not parse in a classic script.
+const SCRIPT = document.currentScript ?? [...document.scripts].find((s) => /\/scan-login\.js(\?|$)/.test(s.src));
+
+const TEXTS = {
+  "en": {
+    loading: ["Getting a code…", ""],
+    code: ["Scan to sign in", "Open the app on your phone and scan this code."],
+    scanned: ["Scanned", "Confirm on your phone."],
+    unregistered: ["No account yet", "Register first, then confirm again on your phone."],
+    confirmed: ["Confirmed", "Signing you in…"],
+    done: ["You are signed in", ""],
+    denied: ["Sign-in declined", "It was declined on the phone."],
+    expired: ["This code has expired", "Get a new one and scan again."],
+    offline: ["Connection lost", "Reconnecting…"],
+    waiting: ["Busy right now", "This page tries again by itself."],
+    error: ["Something went wrong", "Please try again."],
+    refused: ["Sign-in is not available here", "Please tell the people who run this site."],
+    rejected: ["This site could not sign you in", "Please try again."],
+    picture: ["The code could not be loaded", "Please try again."],
+    again: "Try again", fresh: "New code", register: "Register",
+    expires: (time) => `Valid for ${time}`, retries: (time) => `Next try in ${time}`,
+    alt: "Sign-in code to scan with your phone",
+  },
+  "zh-CN": {
+    loading: ["正在获取二维码…", ""],
+    code: ["扫码登录", "请用手机扫描二维码"],
+    scanned: ["扫描成功", "请在手机上确认登录"],
+    unregistered: ["尚未注册", "注册后，在手机上再次确认即可"],
+    confirmed: ["已确认", "正在登录…"],
+    done: ["登录成功", ""],
+    denied: ["登录被拒绝", "手机上拒绝了本次登录"],
+    expired: ["二维码已过期", "请刷新后重新扫描"],
+    offline: ["连接已断开", "正在重新连接…"],
+    waiting: ["当前访问较多", "稍后将自动重试"],
+    error: ["出了点问题", "请重试"],
+    refused: ["此处无法扫码登录", "请联系网站管理员"],
+    rejected: ["网站未能完成登录", "请重试"],
+    picture: ["二维码加载失败", "请重试"],
+    again: "重试", fresh: "刷新二维码", register: "去注册",
+    expires: (time) => `${time} 后过期`, retries: (time) => `${time} 后重试`,
+    alt: "登录二维码，请用手机扫描",
+  },
+};
+
+const RING = "M12 3.5a8.5 8.5 0 1 0 .01 0z";
+const PHONE = "M8.2 3.5h7.6A1.7 1.7 0 0 1 17.5 5.2v13.6a1.7 1.7 0 0 1-1.7 1.7H8.2a1.7 1.7 0 0 1-1.7-1.7V5.2a1.7 1.7 0 0 1 1.7-1.7z";
+const ICONS = {
+  phone: `${PHONE}M9.4 12l2 2 3.4-3.8`,
+  tick: "M5.5 12.6l4.3 4.3L18.8 7.6",
+  cross: "M7 7l10 10M17 7L7 17",
+  clock: `${RING}M12 7.5V12l3 2`,
+  alert: `${RING}M12 7.6v5.2M12 16.2v.2`,
+  spin: "M12 3.5a8.5 8.5 0 1 1-8.5 8.5",
+};
+
+// What each view has besides its text.  icon: covers the code; button: over it, link: quietly below;
+// timer: which countdown; live: the code can still be scanned; busy: something is under way.
+const VIEWS = {
+  loading: { busy: true },
+  code: { timer: "expires", live: true },
+  scanned: { icon: "phone", timer: "expires", link: "fresh", live: true },
+  unregistered: { timer: "expires", live: true },
+  confirmed: { icon: "spin", busy: true },
+  done: { icon: "tick" },
+  denied: { icon: "cross", tone: "danger", button: "again" },
+  expired: { icon: "clock", tone: "muted", button: "fresh" },
+  offline: { icon: "spin", busy: true },
+  waiting: { icon: "clock", tone: "muted", timer: "retries", busy: true },
+  error: { icon: "alert", tone: "danger", button: "again" },
+  refused: { icon: "alert", tone: "danger" },
+  rejected: { icon: "alert", tone: "danger", button: "again" },
+  picture: { icon: "alert", tone: "danger", button: "again" },
+};
+
+const palette = (colours) => Object.entries(colours).map(([k, v]) => `--${k}: var(--scan-login-${k}, ${v});`).join("");
+const LIGHT = palette({
+  "card": "#fff", "ink": "#16191d", "muted": "#5b6570", "line": "#dfe3e8", "accent": "#0a7d45",
+  "on-accent": "#fff", "danger": "#b42318", "veil": "rgba(255,255,255,.94)", "bone": "#eceff2", "on-tone": "#fff",
+});
+const DARK = palette({
+  "card": "#1b2026", "ink": "#eceff2", "muted": "#a3adb8", "line": "#323a43", "accent": "#2fbf77",
+  "on-accent": "#08130c", "danger": "#ff8a7a", "veil": "rgba(27,32,38,.94)", "bone": "#2a3139", "on-tone": "#16191d",
+});
+const STYLES = new CSSStyleSheet();
+STYLES.replaceSync(`
+  :host { display: block; ${LIGHT} color-scheme: light; }
+  @media (prefers-color-scheme: dark) { :host(:not([theme="light"])) { ${DARK} color-scheme: dark; } }
+  :host([theme="dark"]) { ${DARK} color-scheme: dark; }
+  :host([hidden]), [hidden] { display: none !important; }
+  * { box-sizing: border-box; margin: 0; }
+  .card { max-width: 20rem; margin: 0 auto; padding: var(--scan-login-padding, 1.25rem);
+    display: flex; flex-direction: column; align-items: center; text-align: center;
+    background: var(--card); color: var(--ink); outline: none;
+    border: var(--scan-login-border, 1px solid var(--line)); border-radius: var(--scan-login-radius, 16px);
+    font: 400 .9375rem/1.5 var(--scan-login-font, system-ui, -apple-system, "Segoe UI", Roboto,
+      "PingFang SC", "Noto Sans CJK SC", "Microsoft YaHei", sans-serif); }
+  .frame { position: relative; width: min(100%, 14rem); aspect-ratio: 1; overflow: hidden;
+    border: 1px solid var(--line); border-radius: 12px; background: var(--bone); }
+  /* White in dark mode too: cameras want the quiet zone brighter than the code. */
+  .code { display: block; width: 100%; height: 100%; padding: 4%; object-fit: contain; background: #fff;
+    opacity: 0; transition: opacity .2s; }
+  .drawn .code { opacity: 1; }
+  .frame:not(.drawn)::before { content: ""; position: absolute; inset: 0; transform: translateX(-100%);
+    background: linear-gradient(90deg, transparent, var(--veil), transparent); opacity: .6;
+    animation: sweep 1.4s ease-in-out infinite; }
+  .veil { position: absolute; inset: 0; padding: 1rem; background: var(--veil); animation: appear .2s;
+    display: flex; flex-direction: column; align-items: center; justify-content: center; gap: 1rem; }
+  .badge { display: grid; place-items: center; width: 3.75rem; height: 3.75rem; border-radius: 50%;
+    background: var(--accent); color: var(--on-accent); }
+  .danger .badge { background: var(--danger); color: var(--on-tone); }
+  .muted .badge { background: var(--muted); color: var(--on-tone); }
+  .spin .badge { background: none; color: var(--accent); animation: turn 1s linear infinite; }
+  svg { width: 2.25rem; height: 2.25rem; fill: none; stroke: currentColor; stroke-width: 1.8;
+    stroke-linecap: round; stroke-linejoin: round; }
+  .spin svg { width: 3rem; height: 3rem; }
+  .status { min-height: 4.1em; padding-top: 1rem; overflow-wrap: anywhere; }
+  .title { font-size: 1.0625rem; font-weight: 600; }
+  .hint, .timer { color: var(--muted); }
+  .timer { min-height: 1.5em; font-size: .875rem; font-variant-numeric: tabular-nums; }
+  button, a { font: inherit; font-weight: 600; line-height: 1.25; border-radius: 999px; cursor: pointer; }
+  .button { display: inline-block; padding: .65em 1.5em; border: 0; text-decoration: none;
+    background: var(--accent); color: var(--on-accent); }
+  .button:hover { filter: brightness(1.08); }
+  .register { margin: .25rem 0 .75rem; }
+  .link { margin-top: .25rem; padding: .4em .9em; border: 0; background: none; color: var(--accent); }
+  .link:hover { text-decoration: underline; }
+  :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+  @keyframes sweep { to { transform: translateX(100%); } }
+  @keyframes turn { to { transform: rotate(1turn); } }
+  @keyframes appear { from { opacity: 0; } }
+  @media (prefers-reduced-motion: reduce) { *, *::before { animation: none !important; transition: none !important; } }
+`);
+
+/** A new element with the given properties and children; text never goes through a parser. */
+function make(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+/** An outline icon; returns the <svg> and the <path> whose `d` is the drawing. */
+function makeIcon() {
+  const [svg, path] = ["svg", "path"].map((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag));
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  svg.append(path);
+  return [svg, path];
+}
+
+const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+
+/** How long to wait before the next try: a little spread keeps a crowd of pages from coming back at once. */
+const waitFor = (answer) => (Number(answer.retry_after) || WAIT_SECONDS) * (1 + Math.random() / 4);
+
+/** `text` if it is a web address; a link must never be `javascript:` whatever the server says. */
+const webAddress = (text) => (/^https?:\/\//i.test(text ?? "") ? text : null);
+
+const clients = new Map();
+
+/** The official Socket.IO client from the broker, loaded once however many elements want it. */
+function loadClient(url) {
+  if (!clients.has(url)) {
+    const before = globalThis.io; // the page may use Socket.IO, of another version, for itself
+    const loading = new Promise((resolve, reject) => {
+      const take = () => { const { io } = globalThis; globalThis.io = before; io ? resolve(io) : reject(); };
+      document.head.append(make("script", { src: url, async: true, onload: take, onerror: reject }));
+    });
+    clients.set(url, loading.catch((error) => { clients.delete(url); throw error; }));
+  }
+  return clients.get(url);
+}
+
+class ScanLogin extends HTMLElement {
+  static observedAttributes = ["lang", "broker", "app"];
+
+  #parts = {};
+  #view = "loading";
+  #said = ""; // the server's own sentence about a failure, shown in place of our hint
+  #login = null; // {id, secret, state, until, registerUrl}: the login that the phone can still act on
+  #turn = {}; // replaced whenever what is under way no longer matters; late answers find it changed
+  #socket = null;
+  #polls = false; // no WebSocket gets through here: RFC 8628 polling instead
+  #offline = false;
+  #until = 0; // when the code runs out, in Unix milliseconds
+  #retryAt = 0; // when the next try is due, likewise
+  #ticking = 0;
+
+  // No field for `onlogin`: it would overwrite one that the page set before this script had loaded.
+  constructor() {
+    super();
+    this.#build();
+  }
+
+  connectedCallback() {
+    if (this.#ticking) return; // only moved within the page: the login goes on
+    this.#ticking = setInterval(() => this.#tick(), 1000);
+    this.#start();
+  }
+
+  disconnectedCallback() {
+    queueMicrotask(() => {
+      if (this.isConnected) return;
+      clearInterval(this.#ticking);
+      this.#ticking = 0;
+      this.#stop();
+    });
+  }
+
+  attributeChangedCallback(name, before, now) {
+    if (name === "lang") this.#render();
+    else if (this.#ticking && before !== now) {
+      this.#polls = false;
+      this.#start();
+    }
+  }
+
+  /** Show a new code; the one on the screen, if any, is cancelled. */
+  refresh() {
+    if (this.#socket?.connected) this.#begin();
+    else this.#start();
+  }
+
+  // ---- the screen ----
+
+  #build() {
+    const [svg, path] = makeIcon();
+    const p = (this.#parts = {
+      path,
+      image: make("img", { className: "code", draggable: false, onload: () => this.#drawn(true), onerror: () => this.#undrawn() }),
+      button: make("button", { className: "button", type: "button", onclick: () => this.refresh() }),
+      title: make("p", { className: "title" }),
+      hint: make("p", { className: "hint" }),
+      timer: make("p", { className: "timer" }),
+      register: make("a", { className: "button register", target: "_blank", rel: "noopener noreferrer" }),
+      link: make("button", { className: "link", type: "button", onclick: () => this.refresh() }),
+    });
+    p.timer.setAttribute("role", "timer"); // a timer is read when asked for, never announced by itself
+    p.veil = make("div", { className: "veil" }, make("span", { className: "badge" }, svg), p.button);
+    p.frame = make("div", { className: "frame" }, p.image, p.veil);
+    p.status = make("div", { className: "status" }, p.title, p.hint);
+    p.status.setAttribute("role", "status");
+    p.status.setAttribute("aria-live", "polite");
+    p.card = make("div", { className: "card", tabIndex: -1 }, p.frame, p.status, p.timer, p.register, p.link);
+    const root = this.attachShadow({ mode: "open" });
+    root.adoptedStyleSheets = [STYLES];
+    root.append(p.card);
+    this.#render();
+  }
+
+  #show(view, said = "") {
+    const focused = this.shadowRoot.activeElement;
+    this.#view = view;
+    this.#said = said;
+    if (view === "loading") this.#drawn(false);
+    this.#render();
+    // A pressed button that vanishes would drop a keyboard user back to the top of the page.
+    if (focused && !focused.checkVisibility?.()) this.#parts.card.focus();
+  }
+
+  #render() {
+    const p = this.#parts;
+    const view = VIEWS[this.#view];
+    const language = this.#language();
+    const texts = TEXTS[language];
+    p.card.lang = language;
+    p.card.className = `card ${view.tone ?? ""} ${view.icon === "spin" ? "spin" : ""}`;
+    p.card.dataset.view = this.#view;
+    p.card.setAttribute("aria-busy", String(Boolean(view.busy)));
+    p.image.alt = texts.alt;
+    p.image.hidden = !p.image.src;
+    p.veil.hidden = !view.icon;
+    p.path.setAttribute("d", ICONS[view.icon] ?? "");
+    [p.title.textContent, p.hint.textContent] = texts[this.#view];
+    if (this.#said) p.hint.textContent = this.#said;
+    p.button.hidden = !view.button;
+    p.button.textContent = texts[view.button] ?? "";
+    p.link.hidden = !view.link;
+    p.link.textContent = texts[view.link] ?? "";
+    p.register.hidden = this.#view !== "unregistered" || !this.#login?.registerUrl;
+    p.register.textContent = texts.register;
+    if (!p.register.hidden) p.register.href = this.#login.registerUrl;
+    this.#renderTimer();
+  }
+
+  #renderTimer() {
+    const { timer } = VIEWS[this.#view];
+    const end = timer === "retries" ? this.#retryAt : this.#until;
+    const seconds = Math.max(0, Math.ceil((end - Date.now()) / 1000));
+    this.#parts.timer.textContent = timer ? TEXTS[this.#language()][timer](clock(seconds)) : "";
+  }
+
+  #language() {
+    const wanted = this.closest("[lang]:not([lang=''])")?.lang ?? navigator.language;
+    return /^zh\b/i.test(wanted) ? "zh-CN" : "en";
+  }
+
+  #drawn(drawn) {
+    this.#parts.frame.classList.toggle("drawn", drawn);
+  }
+
+  #undrawn() {
+    if (!this.#login) return;
+    this.#stop();
+    this.#tell("error", { error: "code_unreachable", error_description: "the picture of the code did not load" });
+    this.#show("picture");
+  }
+
+  #tell(name, detail = {}) {
+    this.dispatchEvent(new CustomEvent(`scan-login-${name}`, { detail, bubbles: true, composed: true }));
+  }
+
+  #tick() {
+    this.#renderTimer();
+    // A push that never came must not leave a dead code on the screen: the broker knows, so ask.
+    if (VIEWS[this.#view].live && Date.now() > this.#until + OVERDUE_MS && this.#socket?.connected) this.#resume();
+  }
+
+  // ---- one login, start to finish ----
+
+  #broker() {
+    return this.getAttribute("broker") || (SCRIPT ? new URL(SCRIPT.src).origin : location.origin);
+  }
+
+  /** Where `path` of the broker is; a broker may live under a prefix of another site. */
+  #at(path) {
+    const { origin, pathname } = new URL(this.#broker(), document.baseURI);
+    const whole = pathname.replace(/\/+$/, "") + path;
+    return { url: origin + whole, origin, path: whole };
+  }
+
+  #app() {
+    return this.getAttribute("app") || "default";
+  }
+
+  async #start() {
+    this.#stop();
+    if (this.#view !== "offline") this.#show("loading");
+    if (!URL.canParse(this.#broker(), document.baseURI)) return this.#end("refused");
+    if (this.#polls) return this.#poll();
+    const turn = this.#turn;
+    const io = await loadClient(this.#at("/socket.io/socket.io.min.js").url).catch(() => null);
+    if (turn !== this.#turn) return;
+    if (io) this.#open(io);
+    else this.#poll();
+  }
+
+  /** Give up whatever is under way; a login still alive is cancelled, so nobody can confirm it any more. */
+  #stop() {
+    if (this.#login && this.#socket?.connected) this.#socket.emit("cancel", this.#proof());
+    this.#hangUp();
+    this.#forget();
+  }
+
+  #hangUp() {
+    this.#socket?.off().disconnect();
+    this.#socket = null;
+  }
+
+  #forget() {
+    this.#login = null;
+    this.#turn = {};
+  }
+
+  #end(view, said) {
+    this.#hangUp(); // an ended login needs no socket: a forgotten tab costs the broker nothing
+    this.#forget();
+    this.#show(view, said);
+  }
+
+  #proof() {
+    return { login_id: this.#login.id, secret: this.#login.secret };
+  }
+
+  #adopt({ login_id, scene, secret, code_url, expires_in }) {
+    this.#login = { id: login_id, secret, state: "pending" };
+    this.#until = Date.now() + expires_in * 1000;
+    this.#drawn(false);
+    this.#parts.image.src = code_url;
+    this.#show("code");
+    this.#tell("begun", { login_id, scene, expires_in });
+  }
+
+  /** Bring the screen to `state`; the one place where a push, a resume and a poll meet. */
+  #follow(state, { register_url } = {}) {
+    const news = this.#login.state !== state;
+    this.#login.state = state;
+    if (state === "confirmed") return this.#redeem();
+    if (state === "pending") return this.#show("code");
+    if (!["scanned", "unregistered", "denied", "expired"].includes(state)) return this.#again(); // ended elsewhere
+    if (state === "unregistered") this.#login.registerUrl = webAddress(register_url);
+    if (state === "denied" || state === "expired") this.#end(state);
+    else this.#show(state);
+    if (news) this.#tell(state);
+  }
+
+  #again() {
+    return this.#polls ? this.#poll() : this.#begin();
+  }
+
+  /** Hand the token to the page, and stay "signing in" until the page has used it. */
+  async #finish({ access_token, token_type, expires_in, subject }) {
+    const token = { access_token, token_type, expires_in, subject };
+    this.#end("confirmed");
+    const turn = this.#turn;
+    try {
+      this.#tell("token", token);
+      await this.onlogin?.({ ...token });
+      if (turn === this.#turn) this.#show("done");
+    } catch (error) {
+      if (turn !== this.#turn) return;
+      this.#tell("error", { error: "login_rejected", error_description: String(error?.message ?? error) });
+      this.#show("rejected");
+    }
+  }
+
+  /** Show why it failed.  Passing troubles are tried again by `retry`, when the server said to. */
+  #fail({ error, error_description, retry_after }, retry) {
+    this.#tell("error", { error, error_description });
+    if (!WAIT.has(error)) return this.#end(HOPELESS.has(error) || !retry ? "refused" : "error", error_description);
+    this.#pause(waitFor({ retry_after }), retry);
+    this.#show("waiting");
+  }
+
+  async #pause(seconds, retry) {
+    const turn = this.#turn;
+    this.#retryAt = Date.now() + seconds * 1000;
+    await sleep(seconds);
+    if (turn === this.#turn) retry();
+  }
+
+  #lost() {
+    if (this.#offline) return;
+    this.#offline = true;
+    this.#show("offline");
+    this.#tell("offline");
+  }
+
+  #back() {
+    if (!this.#offline) return;
+    this.#offline = false;
+    this.#tell("online");
+  }
+
+  // ---- by WebSocket ----
+
+  #open(io) {
+    const { origin, path } = this.#at("/socket.io/");
+    const options = { path, transports: ["websocket"], auth: { app: this.#app() }, forceNew: true, timeout: ACK_MS };
+    const socket = (this.#socket = io(`${origin}/login`, options));
+    let failures = 0;
+    socket.on("connect", () => { failures = -Infinity; this.#back(); this.#enter(); });
+    socket.on("connect_error", ({ data }) => {
+      if (data?.error) this.#refused(data);
+      else if (++failures === 2) this.#poll();
+    });
+    socket.on("disconnect", (reason) => {
+      this.#lost();
+      // Socket.IO reconnects by itself, but not after the server closed the socket on purpose (a drain).
+      if (reason === "io server disconnect") this.#pause(1 + Math.random(), () => socket.connect());
+    });
+    for (const state of ["scanned", "confirmed", "denied", "unregistered", "expired"]) {
+      socket.on(`login-${state}`, (push) => {
+        if (this.#login && push.login_id === this.#login.id) this.#follow(state, push); // else an earlier code's
+      });
+    }
+  }
+
+  /** The broker turned us away at CONNECT: only a passing trouble is worth knocking again. */
+  #refused(data) {
+    this.#back();
+    this.#fail(data, WAIT.has(data.error) ? () => this.#socket.connect() : null);
+  }
+
+  #enter() {
+    return this.#login ? this.#resume() : this.#begin();
+  }
+
+  /** The ack of `event`, or null when it was lost or nobody wants it now; the reconnect then takes over. */
+  async #ask(event, payload) {
+    const [socket, turn] = [this.#socket, this.#turn];
+    try {
+      const answer = await socket.timeout(ACK_MS).emitWithAck(event, payload);
+      return turn === this.#turn ? answer : null;
+    } catch {
+      if (turn === this.#turn && socket.connected) socket.disconnect().connect(); // deaf: a new link
+      return null;
+    }
+  }
+
+  async #begin() {
+    this.#forget();
+    this.#show("loading");
+    const answer = await this.#ask("begin", {});
+    if (answer?.error) this.#fail(answer, () => this.refresh());
+    else if (answer) this.#adopt(answer);
+  }
+
+  async #resume() {
+    const login = this.#login;
+    if (login.asking) return;
+    login.asking = true;
+    const answer = await this.#ask("resume", this.#proof());
+    login.asking = false;
+    if (!answer) return;
+    if (answer.error) return this.#denied(answer);
+    this.#until = Date.now() + answer.expires_in * 1000;
+    const unfinished = answer.state === "pending" || answer.state === "scanned";
+    if (unfinished && answer.expires_in <= 0) this.#follow("expired");
+    else if (answer.state === "scanned" && login.state === "unregistered") this.#show("unregistered");
+    else this.#follow(answer.state);
+  }
+
+  async #redeem() {
+    const login = this.#login;
+    if (login.redeeming) return; // the push and the answer to `resume` may both say "confirmed"
+    login.redeeming = true;
+    this.#show("confirmed");
+    const answer = await this.#ask("redeem", this.#proof());
+    login.redeeming = false;
+    if (answer?.error) this.#denied(answer);
+    else if (answer) this.#finish(answer);
+  }
+
+  /** A refusal of `resume`, `redeem` or a poll, for the login on the screen. */
+  #denied(answer) {
+    if (answer.error === "invalid_grant") return this.#again(); // forgotten by the broker, or used up
+    if (answer.error === "expired_token") return this.#follow("expired");
+    if (answer.error === "access_denied") return this.#follow("denied");
+    this.#fail(answer, () => (this.#socket?.connected ? this.#enter() : this.#socket?.connect()));
+  }
+
+  // ---- by polling: RFC 8628 ----
+
+  async #poll() {
+    this.#hangUp();
+    this.#forget();
+    this.#polls = true;
+    const turn = this.#turn;
+    const answer = await this.#post("/oauth/device_authorization", { client_id: this.#app() });
+    if (turn !== this.#turn) return;
+    if (!answer) return this.#unreachable();
+    this.#back();
+    if (answer.error) return this.#fail(answer, () => this.#poll());
+    this.#adopt({ ...answer, scene: answer.user_code, secret: answer.device_code });
+    let [interval, wait] = [answer.interval || WAIT_SECONDS, 0];
+    while (turn === this.#turn) {
+      await sleep(wait || interval);
+      if (turn !== this.#turn) return;
+      const next = await this.#token();
+      if (turn !== this.#turn) return;
+      if (next?.error === "slow_down") interval += 5; // RFC 8628, section 3.5
+      wait = this.#heed(next);
+    }
+  }
+
+  /** Not even a plain request gets out, so it was not the WebSocket: begin from the top in a while. */
+  #unreachable() {
+    this.#polls = false;
+    this.#lost();
+    this.#pause(waitFor({}), () => this.#start());
+  }
+
+  #token() {
+    return this.#post("/oauth/token", {
+      grant_type: "urn:ietf:params:oauth:grant-type:device_code",
+      device_code: this.#login.secret, client_id: this.#app(),
+    });
+  }
+
+  /** Act on the token endpoint's `answer`; returns seconds to wait before the next, 0 for the usual. */
+  #heed(answer) {
+    if (!answer) return this.#lost(), waitFor({});
+    const returned = this.#offline;
+    this.#back();
+    if (answer.access_token) return this.#finish(answer), 0;
+    if (WAIT.has(answer.error)) return waitFor(answer);
+    const state = answer.error === "unregistered_user" ? "unregistered" : answer.state ?? this.#login.state;
+    if (["authorization_pending", "slow_down", "unregistered_user"].includes(answer.error)) {
+      if (returned || state !== this.#login.state) this.#follow(state, answer);
+    } else this.#denied(answer);
+    return 0;
+  }
+
+  /** POST a form; the JSON answer, or null when the broker could not be reached. */
+  async #post(path, form) {
+    try {
+      const signal = AbortSignal.timeout?.(ACK_MS);
+      const options = { method: "POST", mode: "cors", credentials: "omit", body: new URLSearchParams(form), signal };
+      return await (await fetch(this.#at(path).url, options)).json();
+    } catch {
+      return null;
+    }
+  }
+}
+
+if (!customElements.get("scan-login")) customElements.define("scan-login", ScanLogin);
+})();

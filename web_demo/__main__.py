@@ -1,0 +1,66 @@
+"""python -m web_demo: run the example site."""
+
+import argparse
+import errno
+import os
+import sys
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from .site import make_site
+
+
+def web_address(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a web address: want http://… or https://…"
+        )
+    return text
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="web_demo", description="An example site with login by scan."
+    )
+    broker = os.environ.get("BROKER_URL", "http://127.0.0.1:8000")
+    parser.add_argument("--broker", type=web_address, default=broker, help="where the broker is")
+    parser.add_argument("--issuer", help="the tokens' issuer, where it is not the broker's URL")
+    parser.add_argument("--app", default="default", help="this site's app id at the broker")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--site-url", type=web_address, help="this site's address, behind a proxy")
+    parser.add_argument(
+        "--phone-url", type=web_address, help="a page that pretends to be the phone"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    site = make_site(
+        broker_url=arguments.broker,
+        app=arguments.app,
+        phone_url=arguments.phone_url,
+        issuer=arguments.issuer,
+        site_url=arguments.site_url,
+    )
+    address = f"http://{arguments.host}:{arguments.port}/"
+    try:
+        web.run_app(
+            site,
+            host=arguments.host,
+            port=arguments.port,
+            print=lambda *_: print(
+                f"web_demo: open {address}  (broker {arguments.broker})", flush=True
+            ),
+        )
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            sys.exit(f"web_demo: port {arguments.port} is taken; choose another with --port")
+        sys.exit(f"web_demo: cannot listen on {address}: {error.strerror or error}")
+
+
+if __name__ == "__main__":
+    main()

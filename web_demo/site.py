@@ -1,0 +1,296 @@
+"""A small site behind a login by scan.
+
+    browser ── the code, the token ── broker
+       │ POST /session {access_token}
+       ▼
+     site ── verifies the token by itself ──▶ its own cookie session ──▶ /account
+
+The token buys one session here and is then forgotten: it is short-lived proof
+of a login, not something to carry around.  Sessions are kept in memory, so a
+restart signs everybody out; a real site uses the sessions it already has.
+"""
+
+import asyncio
+import html
+import json
+import logging
+import secrets
+import string
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import jwt
+from aiohttp import web
+
+from .verify import TokenVerifier
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+PAGES = Path(__file__).with_name("pages")
+FILES = {"/site.css", "/login.js", "/icon.svg"}
+LANGUAGES = {"en": "en", "zh": "zh-CN"}  # our name for it: the page's `lang`
+BODY_LIMIT_BYTES = 64 * 1024
+SESSION_COOKIE = "session"
+SESSION_LIFETIME = 8 * 60 * 60
+SESSIONS_MAX = 10_000
+LANGUAGE_LIFETIME = 365 * 24 * 60 * 60
+
+log = logging.getLogger(__name__)
+
+
+def make_site(
+    *,
+    broker_url: str,
+    app: str = "default",
+    phone_url: str | None = None,
+    issuer: str | None = None,
+    site_url: str | None = None,
+) -> web.Application:
+    """The whole site as an application.
+
+    phone_url: a page that pretends to be a phone; the login page links to it (demo only).
+    issuer: the tokens' `iss`, where it is not `broker_url`.
+    site_url: how browsers reach this site, where a proxy hides it (TLS ends there).
+    """
+    site = Site(
+        verifier=TokenVerifier(broker=broker_url, app=app, issuer=issuer),
+        pages=Pages(broker_url=broker_url.rstrip("/"), app=app, phone_url=phone_url or ""),
+        site_url=site_url,
+    )
+    application = web.Application(
+        client_max_size=BODY_LIMIT_BYTES, middlewares=[errors_as_json, site.guard_posts]
+    )
+    application.router.add_get("/", site.login_page)
+    application.router.add_post("/session", site.sign_in)
+    application.router.add_get("/account", site.account_page)
+    application.router.add_post("/sign-out", site.sign_out)
+    for path in FILES:
+        application.router.add_get(path, static_file)
+    application.on_response_prepare.append(security_headers(broker_url))
+    return application
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Who is signed in.  claims: the token's, verified; expires_at: Unix time in seconds."""
+
+    claims: dict[str, Any]
+    expires_at: float
+
+
+class Sessions:
+    """Cookie value → session, at most `SESSIONS_MAX` of them: the oldest makes room."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, Session] = {}
+
+    def open(self, claims: dict[str, Any], now: float) -> str:
+        while len(self._sessions) >= SESSIONS_MAX:
+            del self._sessions[
+                next(iter(self._sessions))
+            ]  # all live equally long: first in is oldest
+        session_id = secrets.token_urlsafe(32)
+        self._sessions[session_id] = Session(claims, now + SESSION_LIFETIME)
+        return session_id
+
+    def get(self, session_id: str | None, now: float) -> Session | None:
+        session = self._sessions.get(session_id or "")
+        return session if session and session.expires_at > now else None
+
+    def close(self, session_id: str | None) -> None:
+        self._sessions.pop(session_id or "", None)
+
+
+class Site:
+    """The handlers, and what they share."""
+
+    def __init__(self, *, verifier: TokenVerifier, pages: "Pages", site_url: str | None) -> None:
+        self._verifier = verifier
+        self._pages = pages
+        self._site_url = site_url.rstrip("/") if site_url else None
+        self._sessions = Sessions()
+
+    async def login_page(self, request: web.Request) -> web.Response:
+        if self._session(request):
+            raise web.HTTPSeeOther("/account")
+        return self._pages.show(request, "login")
+
+    async def account_page(self, request: web.Request) -> web.Response:
+        session = self._session(request)
+        if not session:
+            raise web.HTTPSeeOther("/")
+        return self._pages.show(request, "account", describe(session.claims))
+
+    async def sign_in(self, request: web.Request) -> web.Response:
+        """Trade the broker's token for a session of our own."""
+        token = await access_token(request)
+        try:
+            claims = await asyncio.to_thread(self._verifier.verify, token)
+        except jwt.PyJWKClientConnectionError as error:
+            log.warning("the broker's keys cannot be fetched: %s", error)
+            fail(
+                web.HTTPServiceUnavailable, "temporarily_unavailable", "the broker is out of reach"
+            )
+        except jwt.PyJWTError as error:
+            fail(web.HTTPUnauthorized, "invalid_token", f"the token was not accepted: {error}")
+        self._sessions.close(request.cookies.get(SESSION_COOKIE))
+        response = web.json_response({"next": "/account"})
+        # A new id at every login: one that somebody planted before it is worth nothing after.
+        response.set_cookie(
+            SESSION_COOKIE,
+            self._sessions.open(claims, time.time()),
+            max_age=SESSION_LIFETIME,
+            httponly=True,
+            samesite="Lax",
+            secure=self._origin(request).startswith("https:"),
+        )
+        return response
+
+    async def sign_out(self, request: web.Request) -> web.Response:
+        self._sessions.close(request.cookies.get(SESSION_COOKIE))
+        response = web.HTTPSeeOther("/")
+        response.del_cookie(SESSION_COOKIE)
+        raise response
+
+    @web.middleware
+    async def guard_posts(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse a POST that another site's page sent.
+
+        Without this, a stranger's page could sign its visitor in as the stranger (login CSRF).
+        """
+        if request.method == "POST" and request.headers.get("Origin") != self._origin(request):
+            fail(web.HTTPForbidden, "invalid_origin", "the request came from another site")
+        return await handler(request)
+
+    def _origin(self, request: web.Request) -> str:
+        return self._site_url or f"{request.scheme}://{request.host}"
+
+    def _session(self, request: web.Request) -> Session | None:
+        return self._sessions.get(request.cookies.get(SESSION_COOKIE), time.time())
+
+
+async def access_token(request: web.Request) -> str:
+    """The token in a JSON body.  Only a script of our own origin can send this content type."""
+    if request.content_type != "application/json":
+        fail(web.HTTPUnsupportedMediaType, "invalid_request", "want content type application/json")
+    try:
+        body = json.loads(await request.read())
+    except (ValueError, RecursionError):
+        fail(web.HTTPBadRequest, "invalid_request", "the body is not JSON")
+    token = body.get("access_token") if isinstance(body, dict) else None
+    if not token or not isinstance(token, str):
+        fail(web.HTTPBadRequest, "invalid_request", "access_token is missing")
+    return token
+
+
+def describe(claims: dict[str, Any]) -> dict[str, str]:
+    """The claims as the account page shows them.  The subject is `<provider>:<id>`."""
+    audience = claims["aud"]
+    since = datetime.fromtimestamp(claims.get("auth_time", claims["iat"]), UTC)
+    return {
+        "name": claims["sub"].partition(":")[2] or claims["sub"],
+        "subject": claims["sub"],
+        "issuer": claims["iss"],
+        "audience": audience if isinstance(audience, str) else ", ".join(audience),
+        "since": since.strftime("%Y-%m-%d %H:%M:%S UTC"),
+        "since_iso": since.isoformat(),
+    }
+
+
+class Pages:
+    """HTML from templates: `frame.html` around one page, texts from `texts.json`.
+
+    Every value is escaped on its way in, so a name can hold anything.
+    """
+
+    def __init__(self, **values: str) -> None:
+        self._values = values
+        self._texts: dict[str, dict[str, str]] = json.loads(_read("texts.json"))
+        self._templates = {
+            name: string.Template(_read(f"{name}.html")) for name in ("frame", "login", "account")
+        }
+
+    def show(
+        self, request: web.Request, page: str, values: dict[str, str] | None = None
+    ) -> web.Response:
+        language = choose_language(request)
+        texts = {"lang": LANGUAGES[language], **self._texts[language]}
+        texts["title"] = texts[f"{page}_title"]
+        fields = {k: html.escape(v) for k, v in {**texts, **self._values, **(values or {})}.items()}
+        fields["body"] = self._templates[page].substitute(fields)
+        response = web.Response(
+            text=self._templates["frame"].substitute(fields), content_type="text/html"
+        )
+        response.headers["Content-Language"] = LANGUAGES[language]
+        response.headers["Cache-Control"] = "no-store"  # or "back" shows an account after sign-out
+        response.set_cookie("lang", language, max_age=LANGUAGE_LIFETIME, samesite="Lax")
+        return response
+
+
+def choose_language(request: web.Request) -> str:
+    """`?lang=`, else the cookie it left, else the first that the browser asks for, else English."""
+    asked = request.headers.get("Accept-Language", "").split(",")
+    wanted = [request.query.get("lang", ""), request.cookies.get("lang", ""), *asked]
+    return next(
+        (tag.strip()[:2].lower() for tag in wanted if tag.strip()[:2].lower() in LANGUAGES), "en"
+    )
+
+
+async def static_file(request: web.Request) -> web.FileResponse:
+    return web.FileResponse(PAGES / request.path.lstrip("/"), headers={"Cache-Control": "no-cache"})
+
+
+def security_headers(
+    broker_url: str,
+) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """What a browser may do on our pages: talk to us and to the broker, and nothing else."""
+    url = urlsplit(broker_url)
+    broker = f"{url.scheme}://{url.netloc}"
+    socket = f"{'wss' if url.scheme == 'https' else 'ws'}://{url.netloc}"
+    policy = "; ".join(
+        [
+            "default-src 'none'",
+            f"script-src 'self' {broker}",
+            f"connect-src 'self' {broker} {socket}",
+            f"img-src 'self' data: {broker}",  # pictures of codes on a CDN: name it here as well
+            "style-src 'self'",
+            "form-action 'self'",
+            "base-uri 'none'",
+            "frame-ancestors 'none'",
+        ]
+    )
+
+    async def add(_request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Content-Security-Policy"] = policy
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        # Not `no-referrer`: with that, browsers send `Origin: null` from our own sign-out form.
+        response.headers["Referrer-Policy"] = "same-origin"
+
+    return add
+
+
+def fail(kind: type[web.HTTPException], error: str, description: str) -> NoReturn:
+    body = json.dumps({"error": error, "error_description": description})
+    raise kind(text=body, content_type="application/json")
+
+
+@web.middleware
+async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give aiohttp's own refusals (404, 405, 413 …) the shape of ours."""
+    try:
+        return await handler(request)
+    except web.HTTPError as refusal:
+        if refusal.content_type != "application/json":
+            words = {"error": "invalid_request", "error_description": refusal.reason.lower()}
+            refusal.text = json.dumps(words)
+            refusal.content_type = "application/json"
+        raise
+
+
+def _read(name: str) -> str:
+    return (PAGES / name).read_text(encoding="utf-8")
