@@ -1,0 +1,237 @@
+"""The phone from a terminal.
+
+    python -m mp_stub scan SCENE --as alice       see who asks
+    python -m mp_stub confirm SCENE --as alice    let them in
+    python -m mp_stub deny SCENE --as alice       turn them away
+    python -m mp_stub serve                       the page that plays the phone
+
+Exit code: 0 done, 1 refused by the broker or out of its reach, 2 wrong usage.
+"""
+
+import argparse
+import asyncio
+import errno
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+
+from aiohttp import web
+
+from mp_stub import browsers
+from mp_stub.page import make_phone
+from mp_stub.phone import (
+    BROKER,
+    NAME_MAX,
+    Phone,
+    Refused,
+    Scanned,
+    Unreachable,
+    Unreadable,
+    person_in,
+    scene_in,
+)
+
+
+async def scan(phone: Phone, scene: str) -> str:
+    return describe(await phone.scan(scene))
+
+
+async def confirm(phone: Phone, scene: str) -> str:
+    seen = await phone.scan(scene)
+    await phone.confirm(seen["login_id"])
+    return f"confirmed: {phone.name} is logged in to {site(seen)}, login {seen['login_id']}"
+
+
+async def deny(phone: Phone, scene: str) -> str:
+    seen = await phone.scan(scene)
+    await phone.deny(seen["login_id"])
+    return f"denied: {phone.name} is not logged in to {site(seen)}, login {seen['login_id']}"
+
+
+ACTS: Mapping[str, Callable[[Phone, str], Awaitable[str]]] = {
+    "scan": scan,
+    "confirm": confirm,
+    "deny": deny,
+}
+HELP: Mapping[str, str] = {
+    "scan": "scan a code and print which site, which browser, where from, since when",
+    "confirm": "scan a code and let the browser that shows it in",
+    "deny": "scan a code and turn the browser that shows it away",
+    "serve": "run the page that plays the phone, for a real phone's camera or a second tab",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    asked = parser().parse_args(shielded(sys.argv[1:] if arguments is None else arguments))
+    work = serve(asked) if asked.act == "serve" else act(asked)
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        return 130  # what a shell expects after Ctrl-C
+
+
+async def act(asked: argparse.Namespace) -> int:
+    try:
+        async with Phone(
+            broker=asked.broker, app=asked.app, name=asked.name, socketio=asked.socketio
+        ) as phone:
+            print(await ACTS[asked.act](phone, asked.scene))
+    except Refused as refusal:
+        hint = f" (register at {refusal.register_url})" if refusal.register_url else ""
+        return failed(f"{refusal}{hint}")
+    except Unreachable as cause:
+        return failed(str(cause))
+    return 0
+
+
+async def serve(asked: argparse.Namespace) -> int:
+    # No access log: the page's URL carries the scene.
+    site = make_phone(broker_url=asked.broker, app=asked.app)
+    runner = web.AppRunner(site, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, asked.host, asked.port).start()
+        where = f"http://{bracketed(asked.host)}:{asked.port}"
+        print(f"the phone is at {where} and talks to the broker at {asked.broker}", flush=True)
+        await told_to_stop()
+    except OSError as cause:
+        return failed(no_listening(asked, cause))
+    finally:
+        await runner.cleanup()
+    return 0
+
+
+async def told_to_stop() -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError):  # Windows: Ctrl-C comes as KeyboardInterrupt
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+def no_listening(asked: argparse.Namespace, cause: OSError) -> str:
+    if cause.errno == errno.EADDRINUSE:
+        return f"port {asked.port} on {asked.host} is taken: choose another one with --port"
+    return f"cannot listen on {asked.host} port {asked.port}: {cause.strerror or cause}"
+
+
+def bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def failed(why: str) -> int:
+    print(printable(why), file=sys.stderr)
+    return 1
+
+
+def describe(seen: Scanned) -> str:
+    """What the person must know before confirming, one fact a line."""
+    browser = seen["browser"]
+    began = time.strftime("%H:%M:%S", time.localtime(time.time() - browser["since"]))
+    agent = browser["user_agent"]
+    facts = {
+        "site": site(seen),
+        "browser": f"{browsers.read(agent)} ({agent})",
+        "from": browser["ip"],
+        "since": f"{browser['since']} seconds ago, {began}",
+        "login": f"{seen['login_id']}, {seen['state']}, expires in {seen['expires_in']} seconds",
+    }
+    return "\n".join(f"{fact:<9}{printable(str(value))}" for fact, value in facts.items())
+
+
+def site(seen: Scanned) -> str:
+    return printable(f"{seen['app']['name']} ({seen['app']['id']})")
+
+
+def printable(text: str) -> str:
+    """One line that cannot steer a terminal: browsers call themselves what they like."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="python -m mp_stub",
+        description="A pretend phone: scan a login code, then confirm or deny.",
+        epilog="The environment's BROKER_URL is the default of --broker.",
+    )
+    acts = top.add_subparsers(dest="act", required=True, metavar="ACT")
+    for name in ACTS:
+        add_act(acts.add_parser(name, help=HELP[name], description=HELP[name]))
+    add_serve(acts.add_parser("serve", help=HELP["serve"], description=HELP["serve"]))
+    return top
+
+
+def add_act(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "scene",
+        metavar="SCENE",
+        type=readable(scene_in),
+        help="the text inside the code, or the whole link it carries (quote the link)",
+    )
+    command.add_argument(
+        "--as",
+        dest="name",
+        metavar="NAME",
+        default="alice",
+        type=readable(person_in),
+        help=f"who holds the phone, up to {NAME_MAX} characters (default: %(default)s)",
+    )
+    command.add_argument(
+        "--socketio", action="store_true", help="talk over Socket.IO rather than HTTP"
+    )
+    add_broker(command)
+
+
+def add_serve(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
+    command.add_argument("--port", type=port, default=8090, help="default: %(default)s")
+    add_broker(command)
+
+
+def add_broker(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--broker",
+        metavar="URL",
+        default=os.environ.get("BROKER_URL") or BROKER,
+        help="the broker's address (default: %(default)s)",
+    )
+    command.add_argument(
+        "--app", default="default", help="the app's id at the broker (default: %(default)s)"
+    )
+
+
+def readable(read: Callable[[str], str]) -> Callable[[str], str]:
+    """`read` for argparse, which repeats the words of its own error only."""
+
+    def reading(text: str) -> str:
+        try:
+            return read(text)
+        except Unreadable as cause:
+            raise argparse.ArgumentTypeError(str(cause)) from None
+
+    return reading
+
+
+def port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError("want a number from 1 to 65535")
+    return int(text)
+
+
+def shielded(arguments: Sequence[str]) -> list[str]:
+    """One scene in 64 begins with a dash, and argparse takes it for an option.
+
+    Written as the tail of a link it is safe, and `scene_in` reads it back.
+    """
+    return [
+        f"?scene={argument}" if re.fullmatch(r"-[\w-]{15,31}", argument, re.ASCII) else argument
+        for argument in arguments
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

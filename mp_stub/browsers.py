@@ -1,0 +1,55 @@
+"""Reads a User-Agent the way a person would say it: "Chrome 126 on Windows".
+
+The string is whatever the browser claims.  Known names come out short; the
+rest is left to be shown as it stands.
+"""
+
+import re
+from typing import NamedTuple
+
+# Most browsers also claim to be those below them, so the first match counts.
+PROGRAMS = (
+    ("WeChat", r"MicroMessenger/(\d+)"),
+    ("Edge", r"Edg(?:e|A|iOS)?/(\d+)"),
+    ("Opera", r"OPR/(\d+)"),
+    ("Samsung Internet", r"SamsungBrowser/(\d+)"),
+    ("Firefox", r"(?:Firefox|FxiOS)/(\d+)"),
+    ("Chrome", r"(?:HeadlessChrome|Chrome|CriOS)/(\d+)"),
+    ("Safari", r"Version/(\d+)[\d.]* (?:Mobile/\w+ )?Safari/"),
+    ("curl", r"^curl/(\d+)"),
+    ("Python", r"^(?:Python|python-requests)/(\d+)"),
+)
+SYSTEMS = (
+    ("Android", r"Android"),
+    ("iPhone", r"iPhone"),
+    ("iPad", r"iPad"),
+    ("Windows", r"Windows NT"),
+    ("macOS", r"Macintosh"),
+    ("ChromeOS", r"CrOS"),
+    ("Linux", r"Linux"),
+)
+
+
+class Reading(NamedTuple):
+    """program: name and major version, as in "Chrome 126".  None where nothing was recognised."""
+
+    program: str | None
+    system: str | None
+
+    def __str__(self) -> str:
+        return " on ".join(part for part in self if part) or "an unknown browser"
+
+
+def read(user_agent: str) -> Reading:
+    return Reading(_program(user_agent), _system(user_agent))
+
+
+def _program(user_agent: str) -> str | None:
+    for name, pattern in PROGRAMS:
+        if found := re.search(pattern, user_agent):
+            return f"{name} {found[1][:4]}"
+    return None
+
+
+def _system(user_agent: str) -> str | None:
+    return next((name for name, pattern in SYSTEMS if re.search(pattern, user_agent)), None)

@@ -1,0 +1,244 @@
+"""The page that plays the phone, and the server behind it, which *is* the phone.
+
+    page ──POST /api/scan, confirm, deny──▶ this server ──Phone──▶ broker
+
+The page's script speaks only to its own server, so the broker's phone API
+needs no CORS.  Whoever can open the page can be anybody: it is for trying
+things out, and the broker believes it only with the pretend provider.
+
+It refuses what another site's page could make a browser send (a foreign
+Origin, a body that is not declared as JSON), and every failure is
+`{"error", "error_description"}` in the broker's words.
+"""
+
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from mp_stub import browsers
+from mp_stub.phone import Phone, Refused, Unreachable, Unreadable, person_in, scene_in
+from mp_stub.wire import Answer
+
+log = logging.getLogger(__name__)
+
+BODY_MAX_BYTES = 64 * 1024
+PHONES_MAX = 100
+FIELD_MAX = 2048  # a pasted link; a scene has 32 characters, a login_id 22
+
+FOLDER = Path(__file__).parent / "pages"
+FILES: Mapping[str, tuple[str, str]] = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/phone.css": ("phone.css", "text/css; charset=utf-8"),
+    "/phone.js": ("phone.js", "text/javascript; charset=utf-8"),
+    "/words.js": ("words.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",  # the page's URL carries the scene
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+class Phones:
+    """One open Phone for each name, the least recently used closed to make room.
+
+    A phone in the middle of an act is never closed under it.
+    """
+
+    def __init__(self, broker: str, app: str, size: int = PHONES_MAX) -> None:
+        self._broker = broker
+        self._app = app
+        self._size = size
+        self._phones: OrderedDict[str, Phone] = OrderedDict()
+        self._acting: dict[str, int] = {}
+
+    @asynccontextmanager
+    async def named(self, name: str) -> AsyncIterator[Phone]:
+        """Lend the phone of `name`.  Raises Refused when every phone there may be is acting."""
+        phone = await self._take(name)
+        self._acting[name] = self._acting.get(name, 0) + 1
+        try:
+            yield phone
+        finally:
+            self._acting[name] -= 1
+            if not self._acting[name]:
+                del self._acting[name]
+
+    async def close(self) -> None:
+        while self._phones:
+            _, phone = self._phones.popitem()
+            await phone.__aexit__(None, None, None)
+
+    async def _take(self, name: str) -> Phone:
+        if name not in self._phones:
+            await self._make_room()
+        # Making room may have let somebody else in with the same name.
+        if name not in self._phones:
+            phone = Phone(broker=self._broker, app=self._app, name=name)
+            self._phones[name] = await phone.__aenter__()
+        self._phones.move_to_end(name)
+        return self._phones[name]
+
+    async def _make_room(self) -> None:
+        while len(self._phones) >= self._size:
+            idle = next((name for name in self._phones if name not in self._acting), None)
+            if idle is None:
+                raise Refused("temporarily_unavailable", "too many phones at once", 503, 1)
+            await self._phones.pop(idle).__aexit__(None, None, None)
+
+
+PHONES: web.AppKey[Phones] = web.AppKey("phones", Phones)
+
+Act = Callable[[Phone, Answer], Awaitable[Mapping[str, object]]]
+
+
+async def scan(phone: Phone, fields: Answer) -> Mapping[str, object]:
+    """The broker's answer, and beside the User-Agent what a person would call it."""
+    seen = await phone.scan(scene_in(text(fields, "scene")))
+    reading = browsers.read(str(seen["browser"].get("user_agent") or ""))
+    return {**seen, "browser": {**seen["browser"], **reading._asdict()}}
+
+
+async def confirm(phone: Phone, fields: Answer) -> Mapping[str, object]:
+    return await phone.confirm(text(fields, "login_id"))
+
+
+async def deny(phone: Phone, fields: Answer) -> Mapping[str, object]:
+    return await phone.deny(text(fields, "login_id"))
+
+
+ACTS: Mapping[str, Act] = {"/api/scan": scan, "/api/confirm": confirm, "/api/deny": deny}
+
+
+def make_phone(*, broker_url: str, app: str = "default") -> web.Application:
+    """The whole site.  `app` is the id of the app whose codes it scans."""
+    site = web.Application(client_max_size=BODY_MAX_BYTES, middlewares=[in_our_words])
+    site.on_response_prepare.append(add_headers)
+    site.cleanup_ctx.append(phones_of(broker_url, app))
+    for path in FILES:
+        site.router.add_get(path, serve_file)
+    for path in ACTS:
+        site.router.add_post(path, serve_act)
+    return site
+
+
+def phones_of(broker: str, app: str) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def open_and_close(site: web.Application) -> AsyncIterator[None]:
+        site[PHONES] = Phones(broker, app)
+        yield
+        await site[PHONES].close()
+
+    return open_and_close
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(HEADERS)
+    response.headers.setdefault("Cache-Control", "no-store")
+
+
+async def serve_file(request: web.Request) -> web.StreamResponse:
+    name, kind = FILES[request.path]
+    # "no-cache" asks again each time, and is answered 304 while nothing has changed.
+    headers = {"Content-Type": kind, "Cache-Control": "no-cache"}
+    return web.FileResponse(FOLDER / name, headers=headers)
+
+
+async def serve_act(request: web.Request) -> web.Response:
+    check_sender(request)
+    fields = await fields_of(request)
+    name = person_in(text(fields, "name"))
+    async with request.app[PHONES].named(name) as phone:
+        return web.json_response(await ACTS[request.path](phone, fields))
+
+
+def check_sender(request: web.Request) -> None:
+    """Let only this page's own script through.  Raises Refused.
+
+    A foreign page can make a browser POST, but neither with this content type
+    nor without its own Origin.
+    """
+    if request.content_type != "application/json":
+        raise Refused("invalid_request", "want content-type application/json", 415)
+    origin = request.headers.get("Origin")
+    if origin is not None and host_of(origin) != request.host.lower():
+        raise Refused("access_denied", "only the phone's own page may do that", 403)
+
+
+def host_of(origin: str) -> str | None:
+    """Host and port of an Origin; None for "null" and anything else without a web host.
+
+    Not the scheme: a proxy in front may speak https where we hear http.
+    """
+    try:
+        parts = urlsplit(origin.lower())
+    except ValueError:
+        return None
+    return parts.netloc if parts.scheme in {"http", "https"} else None
+
+
+async def fields_of(request: web.Request) -> Answer:
+    try:
+        fields = json.loads(await request.read())
+    except (ValueError, RecursionError):
+        raise Refused("invalid_request", "the body is not JSON", 400) from None
+    if not isinstance(fields, dict):
+        raise Refused("invalid_request", "the body is not a JSON object", 400)
+    return fields
+
+
+def text(fields: Answer, field: str) -> str:
+    value = fields.get(field)
+    if not isinstance(value, str) or not value.strip():
+        raise Refused("invalid_request", f"{field} is missing", 400)
+    if len(value) > FIELD_MAX:
+        raise Refused("invalid_request", f"{field} is longer than {FIELD_MAX} characters", 400)
+    return value
+
+
+@web.middleware
+async def in_our_words(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Every failure leaves as `{"error", "error_description"}`, the unforeseen too."""
+    try:
+        return await handler(request)
+    except Refused as refusal:
+        return answer(refusal)
+    except Unreachable as cause:
+        return answer(Refused("temporarily_unavailable", str(cause), 503))
+    except web.HTTPException as cause:
+        return answer(http_refusal(cause), cause)
+    except Unreadable as cause:
+        return answer(Refused("invalid_request", str(cause), 400))
+    except Exception:
+        log.exception("%s failed", request.path)
+        return answer(Refused("temporarily_unavailable", "the phone has a fault, see its log", 503))
+
+
+def http_refusal(cause: web.HTTPException) -> Refused:
+    if isinstance(cause, web.HTTPRequestEntityTooLarge):
+        return Refused("invalid_request", f"the body is over {BODY_MAX_BYTES // 1024} KB", 413)
+    return Refused("invalid_request", cause.reason, cause.status)
+
+
+def answer(refusal: Refused, cause: web.HTTPException | None = None) -> web.Response:
+    body = {"error": refusal.error, "error_description": refusal.description}
+    if refusal.register_url is not None:
+        body["register_url"] = refusal.register_url
+    headers = {"Allow": cause.headers["Allow"]} if cause and "Allow" in cause.headers else {}
+    if refusal.retry_after is None:
+        return web.json_response(body, status=refusal.status, headers=headers)
+    headers["Retry-After"] = str(refusal.retry_after)
+    return web.json_response(
+        {**body, "retry_after": refusal.retry_after}, status=refusal.status, headers=headers
+    )

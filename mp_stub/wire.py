@@ -1,0 +1,305 @@
+"""How a phone's acts reach the broker: over HTTP, or over Socket.IO.
+
+    Phone ──scan, confirm, deny──▶ Wire ─┬─ OverHttp      POST /phone/<act>
+                                         └─ OverSocketio  namespace /phone, the answer in the ack
+
+Both say the same words and fail in the same two ways: `Refused` when the
+broker answered no, `Unreachable` when there was no answer of the broker's.
+Neither keeps time: whoever sends sets the limit.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import NamedTuple, Protocol
+
+import aiohttp
+import socketio
+
+NAMESPACE = "/phone"
+
+# HTTP says the status itself; an ack carries only the word.
+STATUSES: Mapping[str, int] = {
+    "invalid_request": 400,
+    "invalid_client": 401,
+    "invalid_session": 401,
+    "invalid_grant": 400,
+    "authorization_pending": 400,
+    "slow_down": 400,
+    "access_denied": 403,
+    "expired_token": 400,
+    "unknown_scene": 404,
+    "already_scanned": 409,
+    "invalid_state": 409,
+    "unregistered_user": 403,
+    "rate_limited": 429,
+    "temporarily_unavailable": 503,
+}
+
+Answer = dict[str, object]
+
+
+class Session(NamedTuple):
+    """What the broker knows this phone by.  `skey` is as good as a password."""
+
+    id: str
+    skey: str
+
+
+class Refused(Exception):
+    """The broker answered, and the answer is no.
+
+    error: the wire's word, such as ``unknown_scene``.
+    status: the HTTP status that belongs to it.
+    retry_after: seconds to wait before asking again, where the broker said so.
+    register_url: where a person whom the site does not know can register.
+    """
+
+    def __init__(
+        self,
+        error: str,
+        description: str,
+        status: int,
+        retry_after: int | None = None,
+        register_url: str | None = None,
+    ) -> None:
+        super().__init__(f"{error}: {description}")
+        self.error = error
+        self.description = description
+        self.status = status
+        self.retry_after = retry_after
+        self.register_url = register_url
+
+
+class Unreachable(Exception):
+    """No answer of the broker's came.  The message says what to do about it."""
+
+    @classmethod
+    def at(cls, broker: str, why: str) -> "Unreachable":
+        return cls(
+            f"cannot reach the broker at {broker} ({why}): start it with `scan-login serve`, "
+            "or give its address with --broker or BROKER_URL"
+        )
+
+
+class Wire(Protocol):
+    """One phone's way to the broker."""
+
+    async def send(self, act: str, payload: Answer, session: Session) -> Answer:
+        """Say `act` to the broker as `session` and return its answer.
+
+        Raises Refused or Unreachable.  After Unreachable the act may or may
+        not have happened; to send it again is harmless.
+        """
+
+    async def close(self) -> None:
+        """Let go of everything held open.  Closing twice is harmless."""
+
+
+class OverHttp:
+    """Each act is one POST."""
+
+    def __init__(self, broker: str, http: aiohttp.ClientSession) -> None:
+        self._broker = broker
+        self._http = http
+
+    async def send(self, act: str, payload: Answer, session: Session) -> Answer:
+        bearer = {"Authorization": f"Bearer {session.id}.{session.skey}"}
+        return await post(self._http, self._broker, f"/phone/{act}", payload, bearer)
+
+    async def close(self) -> None:
+        """Nothing: the connections belong to the `http` that was passed in."""
+
+
+class OverSocketio:
+    """One socket, opened at the first act and again whenever it was lost."""
+
+    def __init__(self, broker: str, http: aiohttp.ClientSession) -> None:
+        self._broker = broker
+        self._http = http
+        self._socket: Socket | None = None
+        self._opening = asyncio.Lock()
+
+    async def send(self, act: str, payload: Answer, session: Session) -> Answer:
+        socket = await self._open_as(session)
+        try:
+            return accepted(await socket.call(act, payload))
+        except (socketio.exceptions.SocketIOError, ConnectionError) as cause:
+            raise Unreachable.at(self._broker, f"socket: {cause}") from cause
+
+    async def close(self) -> None:
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            await socket.close()
+
+    async def _open_as(self, session: Session) -> "Socket":
+        async with self._opening:
+            if self._socket is None or not self._socket.serves(session):
+                await self.close()
+                self._socket = await Socket.open(self._broker, self._http, session)
+            return self._socket
+
+
+class Socket:
+    """A connected Socket.IO client that belongs to one session."""
+
+    def __init__(self, http: aiohttp.ClientSession, session: Session) -> None:
+        self._session = session
+        self._lost = False
+        self._asking: set[asyncio.Future[object]] = set()
+        self._refusal: object = None
+        # Ctrl-C belongs to whoever runs us, and a lost socket is opened by the next act.
+        self._client = socketio.AsyncClient(
+            reconnection=False, handle_sigint=False, http_session=http
+        )
+        self._client.on("disconnect", self._on_disconnect, namespace=NAMESPACE)
+        self._client.on("connect_error", self._on_connect_error, namespace=NAMESPACE)
+
+    @classmethod
+    async def open(cls, broker: str, http: aiohttp.ClientSession, session: Session) -> "Socket":
+        socket = cls(http, session)
+        try:
+            await socket._connect(broker)
+        except (socketio.exceptions.ConnectionError, aiohttp.ClientError, OSError) as cause:
+            raise socket._reason(broker) from cause
+        except asyncio.CancelledError:
+            await socket.close()
+            raise
+        return socket
+
+    def serves(self, session: Session) -> bool:
+        return self._session == session and not self._lost
+
+    async def call(self, act: str, payload: Answer) -> object:
+        """Return what the ack carried; ConnectionError when the socket is lost first.
+
+        The client's own `call` would sit out its whole time limit then.
+        """
+        answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._asking.add(answer)
+        try:
+            await self._client.emit(
+                act, payload, namespace=NAMESPACE, callback=lambda *said: keep(answer, said)
+            )
+            return await answer
+        finally:
+            self._asking.discard(answer)
+
+    async def close(self) -> None:
+        """Say goodbye, for a second at most: a dead peer may never answer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await self._client.disconnect()
+
+    async def _connect(self, broker: str) -> None:
+        await self._client.connect(
+            broker,
+            auth=self._session._asdict(),
+            transports=["websocket"],
+            namespaces=[NAMESPACE],
+            wait_timeout=10,
+        )
+
+    def _on_disconnect(self, _reason: object = None) -> None:
+        self._lost = True
+        for answer in self._asking:
+            if not answer.done():
+                answer.set_exception(ConnectionError("lost before the answer"))
+
+    def _on_connect_error(self, refusal: object = None) -> None:
+        self._refusal = refusal
+
+    def _reason(self, broker: str) -> Exception:
+        """Why the connection was not made: the broker's word if it said one."""
+        if not isinstance(self._refusal, dict):
+            return Unreachable.at(broker, "no socket could be opened")
+        return refused(refusal_words(self._refusal))
+
+
+def keep(answer: asyncio.Future[object], said: tuple[object, ...]) -> None:
+    if not answer.done():  # the caller may have stopped waiting
+        answer.set_result(said[0] if said else None)
+
+
+def refusal_words(refusal: Answer) -> Answer:
+    """Find the wire's words in a CONNECT_ERROR, which is `{message, data?}`.
+
+    A bare sentence there can only be about the session: nothing else is shown at CONNECT.
+    """
+    data = refusal.get("data")
+    if isinstance(data, dict) and "error" in data:
+        return data
+    message = str(refusal.get("message"))
+    word = message if message in STATUSES else "invalid_session"
+    return {"error": word, "error_description": message}
+
+
+async def post(
+    http: aiohttp.ClientSession,
+    broker: str,
+    path: str,
+    payload: Answer,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """POST `payload` to the broker and return its answer.
+
+    Redirects are not followed: they would carry the session to another host.
+    Raises Refused or Unreachable.
+    """
+    try:
+        async with http.post(
+            broker + path, json=payload, headers=headers, allow_redirects=False
+        ) as response:
+            body = await response.read()
+    except (aiohttp.ClientError, OSError) as cause:
+        raise Unreachable.at(broker, why(cause)) from cause
+    answer = parsed(body)
+    if not isinstance(answer, dict) or (response.status >= 300 and "error" not in answer):
+        raise Unreachable.at(broker, f"{response.status}, and not in the broker's words")
+    return accepted(answer, response.status)
+
+
+# What went wrong below HTTP, in a person's words; the first that fits counts.
+TROUBLES: tuple[tuple[type[Exception], str], ...] = (
+    (aiohttp.InvalidURL, "that is no http:// or https:// address"),
+    (aiohttp.NonHttpUrlClientError, "that is no http:// or https:// address"),
+    (aiohttp.ClientConnectorDNSError, "no such host"),
+    (aiohttp.ClientConnectorCertificateError, "its certificate is not trusted"),
+    (aiohttp.ClientConnectorError, "nothing answers there"),
+    (aiohttp.ServerDisconnectedError, "it hung up"),
+)
+
+
+def why(cause: Exception) -> str:
+    words = (words for kind, words in TROUBLES if isinstance(cause, kind))
+    return next(words, str(cause) or type(cause).__name__)
+
+
+def parsed(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def accepted(answer: object, status: int | None = None) -> Answer:
+    """Return `answer` if it is a yes; raise it as Refused if it is a no."""
+    if not isinstance(answer, dict):
+        raise ConnectionError("an answer without a body")
+    if "error" in answer:
+        raise refused(answer, status)
+    return answer
+
+
+def refused(answer: Answer, status: int | None = None) -> Refused:
+    error = str(answer["error"])
+    retry_after = answer.get("retry_after")
+    register_url = answer.get("register_url")
+    return Refused(
+        error,
+        str(answer.get("error_description") or "the broker gave no reason"),
+        status or STATUSES.get(error, 400),
+        int(retry_after) if isinstance(retry_after, int | float) else None,
+        register_url if isinstance(register_url, str) else None,
+    )
