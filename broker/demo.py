@@ -1,0 +1,117 @@
+"""Broker, example site and phone page in one process: the main job in one command."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import aiohttp
+
+from broker.app import build
+from broker.providers.pretend import terminal_code
+from broker.serving import Site, serve_until_stopped
+from broker.settings import Settings
+from mp_stub.page import make_phone
+from web_demo.site import make_site
+
+ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
+
+
+class Ports(NamedTuple):
+    broker: int
+    site: int
+    phone: int
+
+
+async def run_demo(host: str, ports: Ports) -> None:
+    """Serve all three on `host` until stopped; raises PortTaken."""
+    seen_as = own_address() if host in ANY_ADDRESS else host
+    broker_url, site_url, phone_url = (f"http://{seen_as}:{port}" for port in ports)
+    with tempfile.TemporaryDirectory(prefix="scan-login-demo-") as folder:
+        settings = Settings(
+            host=host,
+            port=ports.broker,
+            public_url=broker_url,
+            origins=_site_origins(seen_as, ports.site),
+            phone_page_url=f"{phone_url}/",
+            allow_pretend=True,
+            key_file=Path(folder) / "keys.json",
+        )
+        # The site reaches the broker by the address that its own machine has for sure.
+        broker = build(settings).public
+        site = make_site(broker_url=broker_url, phone_url=phone_url)
+        phone = make_phone(broker_url=broker_url)
+        sites = [
+            Site("broker", broker, host, ports.broker, "PORT"),
+            Site("example site", site, host, ports.site, "SITE_PORT"),
+            Site("phone page", phone, host, ports.phone, "PHONE_PORT"),
+        ]
+        tasks: list[asyncio.Task[None]] = []
+
+        def ready(addresses: dict[str, str]) -> None:
+            print(_greeting(site_url, broker_url, phone_url), flush=True)
+            tasks.append(asyncio.create_task(_terminal_login(broker_url, f"{phone_url}/")))
+
+        try:
+            await serve_until_stopped(sites, ready)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def own_address() -> str:
+    """This machine's address on its network, as a phone there would see it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET; a datagram socket sends nothing here
+        except OSError:
+            return "127.0.0.1"
+        address: str = probe.getsockname()[0]
+        return address
+
+
+def _site_origins(seen_as: str, port: int) -> tuple[str, ...]:
+    return tuple(sorted({f"http://{host}:{port}" for host in (seen_as, "127.0.0.1", "localhost")}))
+
+
+def _greeting(site_url: str, broker_url: str, phone_url: str) -> str:
+    return f"""
+  Example site   {site_url}      open this: it shows the code
+  Phone page     {phone_url}      plays the phone, when you have none at hand
+  Broker         {broker_url}
+
+  Ctrl-C stops all three.
+"""
+
+
+async def _terminal_login(broker_url: str, phone_page_url: str) -> None:
+    """Log this terminal in as well: RFC 8628, with the code printed."""
+    async with aiohttp.ClientSession(broker_url) as http:
+        begun = await _post(http, "/oauth/device_authorization", client_id="default")
+        link = f"{phone_page_url}?{urlencode({'scene': begun['user_code']})}"
+        print(f"  Or log this terminal in: scan, or open {link}\n")
+        print(terminal_code(link), flush=True)
+        while True:
+            await asyncio.sleep(begun["interval"])
+            answer = await _post(
+                http,
+                "/oauth/token",
+                grant_type="urn:ietf:params:oauth:grant-type:device_code",
+                client_id="default",
+                device_code=begun["device_code"],
+            )
+            if answer.get("error") not in ("authorization_pending", "slow_down"):
+                break
+    outcome = answer.get("error_description") or f"logged in as {answer['subject']}"
+    print(f"  This terminal: {outcome}.", flush=True)
+
+
+async def _post(http: aiohttp.ClientSession, path: str, **form: str) -> dict[str, Any]:
+    async with http.post(path, data=form) as response:
+        answer: dict[str, Any] = await response.json()
+        return answer

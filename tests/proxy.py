@@ -1,0 +1,80 @@
+"""A TCP proxy between a client and the broker that can be cut, and can block websockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class Proxy:
+    def __init__(self, *, blocks_websockets: bool = False) -> None:
+        self.port = 0
+        self._target = 0
+        self._blocks_websockets = blocks_websockets
+        self._is_cut = False
+        self._links: set[asyncio.StreamWriter] = set()
+
+    def lead_to(self, port: int) -> None:
+        self._target = port
+
+    def cut(self) -> None:
+        """Reset every connection, and accept none until `restore`."""
+        self._is_cut = True
+        for link in list(self._links):
+            link.transport.abort()
+
+    def restore(self) -> None:
+        self._is_cut = False
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            first = await reader.read(65_536)
+            if self._is_cut or (self._blocks_websockets and b"transport=websocket" in first):
+                writer.transport.abort()
+                return
+            inward, outward = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        outward.write(first)
+        self._links |= {writer, outward}
+        try:
+            await asyncio.gather(copy(reader, outward), copy(inward, writer))
+        finally:
+            for link in (writer, outward):
+                self._links.discard(link)
+                link.transport.abort()
+
+
+async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while chunk := await reader.read(65_536):
+            writer.write(chunk)
+            await writer.drain()
+    except OSError:
+        pass
+    writer.close()
+
+
+@asynccontextmanager
+async def proxying(*, blocks_websockets: bool = False) -> AsyncIterator[Proxy]:
+    """A proxy on a free port; `lead_to` says where it leads."""
+    proxy = Proxy(blocks_websockets=blocks_websockets)
+    tasks: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(proxy.serve(reader, writer))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        server.close()
+        proxy.cut()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,362 @@
+"""The pages in a real browser: Debian's Chromium, driven by Playwright.
+
+Every view that is worth a look is also kept as tests/screenshots/*.png.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+import pytest
+import zxingcpp
+from PIL import Image
+from playwright.async_api import Browser, Locator, Page, WebSocket, async_playwright, expect
+
+from broker.serving import Site, serving
+from mp_stub.page import make_phone
+from tests.conftest import Register, StartBroker, free_port, need
+from tests.proxy import Proxy, proxying
+from web_demo.site import make_site
+
+SCREENSHOTS = Path(__file__).parent / "screenshots"
+WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
+QUIET = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WAIT_MS = 15_000
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=need("chromium"), args=QUIET)
+        yield browser
+        await browser.close()
+
+
+class Stage(NamedTuple):
+    """The demo, with a proxy between browsers and broker."""
+
+    site: str
+    phone: str
+    proxy: Proxy
+
+
+@asynccontextmanager
+async def staged(
+    start_broker: StartBroker,
+    *,
+    register: Register | None = None,
+    blocks_websockets: bool = False,
+    **settings: object,
+) -> AsyncIterator[Stage]:
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(proxying(blocks_websockets=blocks_websockets))
+        site_port, phone_port = free_port(), free_port()
+        site_url, phone_url = (f"http://127.0.0.1:{port}" for port in (site_port, phone_port))
+        broker = await start_broker(
+            register,
+            public_url=f"http://127.0.0.1:{proxy.port}",
+            origins=site_url,
+            phone_page_url=f"{phone_url}/",
+            **settings,
+        )
+        proxy.lead_to(broker.settings.port)
+        site = make_site(broker_url=broker.settings.public_url, phone_url=phone_url)
+        phone = make_phone(broker_url=broker.url)
+        await stack.enter_async_context(
+            serving(
+                [
+                    Site("site", site, "127.0.0.1", site_port, "PORT"),
+                    Site("phone", phone, "127.0.0.1", phone_port, "PORT"),
+                ]
+            )
+        )
+        yield Stage(site_url, phone_url, proxy)
+
+
+async def open_page(chromium: Browser, url: str, **context: object) -> Page:
+    """A page in a context of its own: wide and in English where nothing else is said."""
+    options = {"viewport": WIDE, "locale": "en-GB", **context}
+    page = await (await chromium.new_context(**options)).new_page()  # type: ignore[arg-type]
+    page.set_default_timeout(WAIT_MS)
+    await page.goto(url)
+    return page
+
+
+def view(page: Page, name: str) -> Locator:
+    """The widget while it shows the view `name`."""
+    return page.locator(f"scan-login .card[data-view={name}]")
+
+
+async def shows(page: Page, name: str) -> None:
+    await expect(view(page, name)).to_be_visible(timeout=WAIT_MS)
+
+
+async def keep(page: Page, name: str) -> None:
+    SCREENSHOTS.mkdir(exist_ok=True)
+    await page.wait_for_timeout(300)  # until what fades in has done so
+    await page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+
+async def scene_on(page: Page) -> str:
+    """What a camera reads on the screen."""
+    await expect(page.locator("scan-login .frame.drawn")).to_be_visible(timeout=WAIT_MS)
+    await page.wait_for_timeout(300)
+    picture = await page.locator("scan-login .frame").screenshot()
+    [code] = zxingcpp.read_barcodes(Image.open(io.BytesIO(picture)))
+    [scene] = parse_qs(urlsplit(code.text).query)["scene"]
+    return scene
+
+
+async def scan(chromium: Browser, stage: Stage, page: Page, **context: object) -> Page:
+    """A phone that has scanned the page's code as alice, and shows what it would confirm."""
+    url = f"{stage.phone}/?scene={await scene_on(page)}"
+    phone = await open_page(chromium, url, viewport=NARROW, **context)
+    await phone.locator("input[value=alice]").check(force=True)
+    await phone.locator("#scan").click()
+    await expect(phone.locator("#confirm")).to_be_visible(timeout=WAIT_MS)
+    return phone
+
+
+@pytest.mark.parametrize(
+    ("language", "headline"), [("en-GB", "Signed in as alice"), ("zh-CN", "已登录：alice")]
+)
+@pytest.mark.parametrize(("width", "viewport"), [("wide", WIDE), ("narrow", NARROW)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_from_code_to_signed_in(
+    chromium: Browser,
+    start_broker: StartBroker,
+    language: str,
+    headline: str,
+    width: str,
+    viewport: object,
+    scheme: str,
+) -> None:
+    name = f"{language[:2]}-{width}-{scheme}"
+    look = {"locale": language, "color_scheme": scheme}
+    async with staged(start_broker) as stage:
+        page = await open_page(chromium, stage.site, viewport=viewport, **look)
+        complaints: list[str] = []
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda line: line.type == "error" and complaints.append(line.text))
+        await shows(page, "code")
+        await keep(page, f"{name}-1-code")
+        phone = await scan(chromium, stage, page, **look)
+        await shows(page, "scanned")
+        await keep(page, f"{name}-2-scanned")
+        await keep(phone, f"{name}-3-phone")
+
+        await phone.locator("#allow").click()
+
+        await expect(page.locator("h1")).to_have_text(headline, timeout=WAIT_MS)
+        await keep(page, f"{name}-4-signed-in")
+        await expect(phone.locator("#outcome")).to_be_visible()
+        await keep(phone, f"{name}-5-phone-done")
+        assert complaints == []
+        assert not await page.evaluate(
+            "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        )
+
+
+async def test_the_phone_shows_whom_it_lets_in_and_favours_neither_answer(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with staged(start_broker, app_name="小店 & Co") as stage:
+        page = await open_page(chromium, stage.site)
+        phone = await scan(chromium, stage, page)
+
+        await expect(phone.locator("#fact-site")).to_have_text("小店 & Co")
+        await expect(phone.locator("#fact-browser")).to_contain_text("Chrome")
+        await expect(phone.locator("#fact-from")).to_contain_text("127.0.0.1")
+        await expect(phone.locator("#fact-since")).to_contain_text("ago")
+        boxes = [await phone.locator(button).bounding_box() for button in ("#deny", "#allow")]
+        sizes = [(round(box["width"]), round(box["height"])) for box in boxes if box]
+        looks = [
+            await phone.locator(button).evaluate(
+                "e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor,"
+                " document.activeElement === e].join()"
+            )
+            for button in ("#deny", "#allow")
+        ]
+        assert sizes[0] == sizes[1]
+        assert looks[0] == looks[1]
+        assert looks[0].endswith("false")
+
+
+async def test_denied_and_tried_again(chromium: Browser, start_broker: StartBroker) -> None:
+    async with staged(start_broker) as stage:
+        page = await open_page(chromium, stage.site)
+        phone = await scan(chromium, stage, page)
+
+        await phone.locator("#deny").click()
+
+        await shows(page, "denied")
+        await keep(page, "denied")
+        await page.locator("scan-login .button").first.click()
+        await shows(page, "code")
+
+
+async def test_a_code_runs_out_and_one_tap_brings_another(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with staged(start_broker, login_lifetime=3) as stage:
+        page = await open_page(chromium, stage.site)
+        first = await scene_on(page)
+
+        await shows(page, "expired")
+        await keep(page, "expired")
+        await page.locator("scan-login .button").first.click()
+
+        await shows(page, "code")
+        assert await scene_on(page) != first
+
+
+async def test_a_stranger_is_sent_to_register_and_let_in_after(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    register = Register()
+    url = "https://site.example/register"
+    async with staged(start_broker, register=register, register_url=url) as stage:
+        page = await open_page(chromium, stage.site)
+        phone = await scan(chromium, stage, page)
+        await phone.locator("#allow").click()
+
+        await shows(page, "unregistered")
+        await keep(page, "unregistered")
+        assert await page.locator("scan-login .register").get_attribute("href") == url
+        await expect(phone.locator("#register")).to_have_attribute("href", url)
+        await keep(phone, "unregistered-phone")
+        register.known.add("alice")
+        await phone.locator("#again").click()
+
+        await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=WAIT_MS)
+
+
+async def test_the_network_is_cut_and_comes_back(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    """The phone confirms in between: the browser is let in when it is back."""
+    async with staged(start_broker) as stage:
+        page = await open_page(chromium, stage.site)
+        phone = await scan(chromium, stage, page)
+        await shows(page, "scanned")
+
+        stage.proxy.cut()
+        await shows(page, "offline")
+        await keep(page, "offline")
+        await phone.locator("#allow").click()
+        await expect(phone.locator("#outcome")).to_be_visible()
+        stage.proxy.restore()
+
+        await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=30_000)
+
+
+async def test_where_websockets_are_blocked_the_page_polls(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with staged(start_broker, blocks_websockets=True) as stage:
+        page = await open_page(chromium, stage.site)
+        phone = await scan(chromium, stage, page)
+        await shows(page, "scanned")
+
+        await phone.locator("#allow").click()
+
+        await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=WAIT_MS)
+
+
+async def test_signing_out(chromium: Browser, start_broker: StartBroker) -> None:
+    async with staged(start_broker) as stage:
+        page = await open_page(chromium, stage.site)
+        phone = await scan(chromium, stage, page)
+        await phone.locator("#allow").click()
+        await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=WAIT_MS)
+
+        await page.get_by_role("button", name="Sign out").click()
+
+        await shows(page, "code")
+
+
+async def test_a_keyboard_and_a_screen_reader_get_along(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with staged(start_broker, login_lifetime=2) as stage:
+        page = await open_page(chromium, stage.site)
+        await expect(page.get_by_role("status")).to_contain_text("expired", timeout=WAIT_MS)
+
+        await page.get_by_role("button", name="New code").focus()
+        await page.keyboard.press("Enter")
+
+        await expect(page.get_by_role("status")).to_contain_text("Scan", timeout=WAIT_MS)
+        await expect(page.get_by_role("img", name="code")).to_be_visible()
+
+
+async def test_a_page_of_another_origin_is_told_so_and_does_not_hammer(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with staged(start_broker) as stage:
+        page = await open_page(chromium, stage.site.replace("127.0.0.1", "localhost"))
+
+        await expect(page.locator("scan-login .card")).to_have_attribute(
+            "data-view", "refused", timeout=WAIT_MS
+        )
+        await keep(page, "refused")
+
+
+async def test_the_secret_stays_in_the_component(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with staged(start_broker) as stage:
+        page = await open_page(chromium, "about:blank")
+        heard: list[str] = []
+
+        def listen(socket: WebSocket) -> None:
+            socket.on("framereceived", lambda frame: heard.append(str(frame)))
+
+        page.on("websocket", listen)
+        await page.goto(stage.site)
+        await shows(page, "code")
+        [ack] = [frame for frame in heard if '"secret"' in frame]
+        secret = ack.split('"secret":"')[1][:43]
+
+        everything = await page.evaluate(
+            "document.documentElement.outerHTML + document.querySelector('scan-login')"
+            ".shadowRoot.innerHTML + JSON.stringify(localStorage) + JSON.stringify(sessionStorage)"
+            " + document.cookie + location.href"
+        )
+
+        assert secret not in everything
+
+
+async def test_the_brokers_own_pages(chromium: Browser, start_broker: StartBroker) -> None:
+    broker = await start_broker()
+    async with (
+        aiohttp.ClientSession(broker.url) as http,
+        http.post("/oauth/device_authorization", data={"client_id": "default"}) as response,
+    ):
+        begun = await response.json()
+    for width, viewport in [("wide", WIDE), ("narrow", NARROW)]:
+        page = await open_page(chromium, broker.url, viewport=viewport)
+        await keep(page, f"broker-index-{width}")
+        await page.goto(f"{broker.url}/device")
+        await keep(page, f"broker-device-{width}")
+
+        await page.get_by_label("Code").fill(begun["user_code"])
+        await page.get_by_role("button").click()
+
+        assert page.url == begun["verification_uri_complete"]
+        picture = await page.get_by_role("img").screenshot()
+        [code] = zxingcpp.read_barcodes(Image.open(io.BytesIO(picture)))
+        assert code.text.endswith(begun["user_code"])
+        await keep(page, f"broker-code-{width}")
