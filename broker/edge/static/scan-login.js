@@ -19,6 +19,10 @@
 const ACK_MS = 8000; // longer than a healthy broker ever takes; after it the link counts as dead
 const OVERDUE_MS = 2000; // how late the push `login-expired` may be before we ask
 const WAIT_SECONDS = 5; // between tries, where the server names no `retry_after`; RFC 8628's poll interval too
+const FOREIGN = {
+  error: "invalid_client",
+  error_description: `pages of ${location.origin} may not use this broker: add the origin to SCAN_LOGIN_ORIGINS`,
+};
 const WAIT = new Set(["rate_limited", "temporarily_unavailable"]); // passing troubles: wait, then try again
 const HOPELESS = new Set(["invalid_client", "invalid_request"]); // the page is set up wrongly: no button helps
 
@@ -579,10 +583,20 @@ class ScanLogin extends HTMLElement {
   }
 
   /** Not even a plain request gets out, so it was not the WebSocket: begin from the top in a while. */
-  #unreachable() {
+  async #unreachable() {
+    const turn = this.#turn;
+    const foreign = await this.#isForeign();
+    if (turn !== this.#turn) return;
+    if (foreign) return this.#fail(FOREIGN, null);
     this.#polls = false;
     this.#lost();
     this.#pause(waitFor({}), () => this.#start());
+  }
+
+  /** Whether the broker is there and only hides its answers: this page's Origin is not on the app's list. */
+  async #isForeign() {
+    const alive = await fetch(this.#at("/health/live").url, { mode: "no-cors" }).catch(() => null);
+    return alive !== null && (await this.#post("/oauth/token", {})) === null;
   }
 
   #token() {
