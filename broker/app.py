@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
-from broker.bus import open_bus
+from broker.bus import Bus, open_bus
 from broker.directories import DIRECTORIES, Directory
 from broker.edge.browser import BrowserEdge
 from broker.edge.gate import Addresses, Gate, Origins
@@ -27,7 +28,7 @@ from broker.records import App
 from broker.records.settings import SettingsApps
 from broker.sessions import Sessions
 from broker.settings import Settings
-from broker.state import Clock, open_state
+from broker.state import Clock, Store, open_state
 from broker.tokens import Issuer, KeyFile
 
 log = structlog.get_logger()
@@ -44,10 +45,35 @@ class Broker:
     admin: web.Application
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Core:
+    """The parts that know nothing of the wire."""
+
+    clock: Clock
+    apps: SettingsApps
+    issuer: Issuer
+    sessions: Sessions
+    flow: Flow
+    lobby: Lobby
+    store: Store
+    bus: Bus
+
+    async def close(self) -> None:
+        await self.bus.close()
+        await self.store.close()
+
+
 def build(
     settings: Settings, *, clock: Clock = time.time, directory: Directory | None = None
 ) -> Broker:
-    """A broker as `settings` want it, with nothing running yet; `directory` replaces theirs."""
+    """A broker as `settings` want it, with nothing running yet; `directory` replaces theirs.
+
+    Raises KeyFileUnusable.
+    """
+    return _with_edge(settings, _open_core(settings, clock, directory))
+
+
+def _open_core(settings: Settings, clock: Clock, directory: Directory | None) -> Core:
     store = open_state(settings.state_url, clock)
     bus = open_bus(settings.bus_url or settings.state_url)
     apps = SettingsApps([_default_app(settings)])
@@ -58,9 +84,6 @@ def build(
         issuer=settings.public_url,
         lifetime=settings.token_lifetime,
         now=clock(),
-    )
-    sessions = Sessions(
-        store=store.sessions, provider=provider, clock=clock, lifetime=settings.session_lifetime
     )
     flow = Flow(
         logins=store.logins,
@@ -73,46 +96,59 @@ def build(
         instance=settings.instance,
         lifetime=settings.login_lifetime,
     )
-    lobby = Lobby(bus=bus, flow=flow, clock=clock, instance=settings.instance)
-    server = Server(allow_origin=Origins(apps))
-    knock: dict[str, Any] = {
+    return Core(
+        clock=clock,
+        apps=apps,
+        issuer=issuer,
+        sessions=Sessions(
+            store=store.sessions, provider=provider, clock=clock, lifetime=settings.session_lifetime
+        ),
+        flow=flow,
+        lobby=Lobby(bus=bus, flow=flow, clock=clock, instance=settings.instance),
+        store=store,
+        bus=bus,
+    )
+
+
+def _with_edge(settings: Settings, core: Core) -> Broker:
+    server = Server(allow_origin=Origins(core.apps))
+    door: dict[str, Any] = {
+        "flow": core.flow,
+        "apps": core.apps,
+        "clock": core.clock,
+        "addresses": Addresses(settings.trusted_proxies),
         "gate": Gate(
             begins=settings.begins_per_minute,
             misses=settings.misses_per_minute,
             interval=settings.interval,
         ),
-        "addresses": Addresses(settings.trusted_proxies),
-        "clock": clock,
     }
-    browsers = BrowserEdge(
-        server=server, flow=flow, lobby=lobby, apps=apps, interval=settings.interval, **knock
-    )
-    phones = PhoneEdge(server=server, flow=flow, sessions=sessions, apps=apps, **knock)
-    oauth = OAuthEdge(
-        flow=flow,
-        apps=apps,
-        public_url=settings.public_url,
-        interval=settings.interval,
-        **knock,
-    )
-    running = _Running(lobby, browsers, server)
+    browsers = BrowserEdge(server=server, lobby=core.lobby, interval=settings.interval, **door)
+    phones = PhoneEdge(server=server, sessions=core.sessions, **door)
+    oauth = OAuthEdge(public_url=settings.public_url, interval=settings.interval, **door)
+    running = Running(core, browsers, server)
     public = PublicEdge(
-        issuer=issuer, ready=running.trouble, clock=clock, public_url=settings.public_url
+        issuer=core.issuer,
+        ready=running.trouble,
+        clock=core.clock,
+        public_url=settings.public_url,
     )
-
-    application = web.Application(
-        middlewares=[pages_may_ask(apps), answer_failures], client_max_size=BODY_MAX_BYTES
+    application = _application(
+        [*phones.routes(), *oauth.routes(), *public.routes()], pages_may_ask(core.apps)
     )
-    application.add_routes([*phones.routes(), *oauth.routes(), *public.routes()])
-    application.on_response_prepare.append(add_headers)
     server.attach(application)
     application.cleanup_ctx.append(running.context)
     application.on_shutdown.append(running.close_sockets)
+    return Broker(application, _application(public.admin_routes()))
 
-    admin = web.Application(middlewares=[answer_failures])
-    admin.on_response_prepare.append(add_headers)
-    admin.add_routes(public.admin_routes())
-    return Broker(application, admin)
+
+def _application(routes: Iterable[web.RouteDef], *middlewares: Middleware) -> web.Application:
+    application = web.Application(
+        middlewares=[*middlewares, answer_failures], client_max_size=BODY_MAX_BYTES
+    )
+    application.on_response_prepare.append(add_headers)
+    application.add_routes(routes)
+    return application
 
 
 def _default_app(settings: Settings) -> App:
@@ -124,11 +160,11 @@ def _default_app(settings: Settings) -> App:
     )
 
 
-class _Running:
-    """What runs beside the requests: the lobby."""
+class Running:
+    """What runs beside the requests, the lobby, and what is closed after them."""
 
-    def __init__(self, lobby: Lobby, browsers: BrowserEdge, server: Server) -> None:
-        self._lobby = lobby
+    def __init__(self, core: Core, browsers: BrowserEdge, server: Server) -> None:
+        self._core = core
         self._browsers = browsers
         self._server = server
         self._trouble: str | None = "starting"
@@ -142,6 +178,7 @@ class _Running:
         yield
         task.cancel()
         await asyncio.wait([task])
+        await self._core.close()
 
     async def close_sockets(self, application: web.Application) -> None:
         self._trouble = "draining"
@@ -150,7 +187,7 @@ class _Running:
     async def _keep_lobby(self) -> None:
         while True:
             try:
-                await self._lobby.run(self._browsers.push)
+                await self._core.lobby.run(self._browsers.push)
             except Exception:  # browsers must be woken again, whatever it was
                 log.exception("the lobby failed and starts again")
             await asyncio.sleep(LOBBY_RETRY)

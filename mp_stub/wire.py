@@ -227,9 +227,9 @@ def refusal_words(refusal: Answer) -> Answer:
 
     A bare sentence there can only be about the session: nothing else is shown at CONNECT.
     """
-    data = refusal.get("data")
-    if isinstance(data, dict) and "error" in data:
-        return data
+    for said in (refusal, refusal.get("data")):
+        if isinstance(said, dict) and "error" in said:
+            return said
     message = str(refusal.get("message"))
     word = message if message in STATUSES else "invalid_session"
     return {"error": word, "error_description": message}

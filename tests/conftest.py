@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -88,10 +88,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture(params=STATES)
-def store(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Store]:
+async def store(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator[Store]:
     store = open_state(request.param, clock)
     yield store
-    store.close()
+    await store.close()
 
 
 @pytest.fixture(params=BUSES)

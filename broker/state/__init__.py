@@ -6,7 +6,7 @@ Each backend is one file; `STATES` is the table of them, by URL scheme.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol
@@ -76,7 +76,7 @@ class Store:
 
     logins: Logins
     sessions: Sessions
-    close: Callable[[], None]
+    close: Callable[[], Awaitable[None]]
 
 
 STATES: Mapping[str, str] = {"memory": "broker.state.memory"}

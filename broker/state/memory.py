@@ -89,4 +89,8 @@ class MemorySessions:
 
 
 def open_store(url: str, clock: Clock) -> Store:
-    return Store(MemoryLogins(clock), MemorySessions(clock), close=lambda: None)
+    return Store(MemoryLogins(clock), MemorySessions(clock), close=_nothing_to_close)
+
+
+async def _nothing_to_close() -> None:
+    """Memory goes with its process."""

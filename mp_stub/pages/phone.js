@@ -81,8 +81,8 @@ function ago(seconds) {
   return format.format(-Math.floor(seconds / 3600), "hour");
 }
 
-function clock(at, seconds = "2-digit") {
-  const digits = { hour: "2-digit", minute: "2-digit", second: seconds, hourCycle: "h23" };
+function clock(at, precision = {}) {
+  const digits = { hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...precision };
   return new Intl.DateTimeFormat(phone.language, digits).format(at);
 }
 
@@ -104,7 +104,8 @@ function remember(key, value) {
 function show(view) {
   phone.view = view;
   render();
-  byId(view).scrollIntoView({ block: "start" });
+  scrollTo(0, 0); // the page scrolls on a narrow screen, the frame's inside on a wide one
+  byId(view).parentElement.scrollTo(0, 0);
   byId(view).querySelector("h1").focus({ preventScroll: true });
 }
 
@@ -127,7 +128,7 @@ function renderHome() {
   byId("scene-field").hidden = phone.scene !== "";
   byId("scene-ready").hidden = phone.scene === "";
   byId("scene-text").textContent = phone.scene;
-  const label = phone.name ? word("scanAs", { name: phone.name }) : word("scan");
+  const label = NAME.test(phone.name) ? word("scanAs", { name: phone.name }) : word("scan");
   byId("scan").textContent = phone.doing ? word(DOING[phone.doing]) : label;
   byId("scan").ariaDisabled = String(phone.doing !== null);
 }
@@ -194,7 +195,7 @@ function webLink(text) {
 
 // What changes by itself, once a second.
 function tick() {
-  byId("strip-clock").textContent = clock(Date.now(), undefined);
+  byId("strip-clock").textContent = clock(Date.now());
   if (phone.view === "confirm") tickConfirm();
   if (phone.view === "outcome") tickAgain();
 }
@@ -203,7 +204,7 @@ function tickConfirm() {
   const { at, browser, expires_in: lifetime } = phone.login;
   const gone = Math.floor((Date.now() - at) / 1000);
   const since = Math.max(0, Math.floor(Number(browser?.since) || 0));
-  byId("fact-since").textContent = `${ago(since + gone)} · ${clock(at - since * 1000)}`;
+  byId("fact-since").textContent = `${ago(since + gone)} · ${clock(at - since * 1000, { second: "2-digit" })}`;
   const left = Math.ceil(Number(lifetime) - gone);
   byId("left").textContent = word("left", { time: lasting(Math.max(0, left)) });
   if (left < 0 && !phone.doing) conclude("expired", "confirm");
