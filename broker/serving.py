@@ -58,7 +58,10 @@ async def serving(sites: Iterable[Site]) -> AsyncIterator[dict[str, str]]:
     addresses: dict[str, str] = {}
     async with AsyncExitStack() as stack:
         for site in sites:
-            runner = web.AppRunner(site.application, access_log=None, shutdown_timeout=GRACE)
+            # No client of ours compresses; what unpacks to a thousandfold is an attack.
+            runner = web.AppRunner(
+                site.application, access_log=None, shutdown_timeout=GRACE, auto_decompress=False
+            )
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             try:

@@ -91,7 +91,8 @@ async def act(asked: argparse.Namespace) -> int:
 async def serve(asked: argparse.Namespace) -> int:
     # No access log: the page's URL carries the scene.
     site = make_phone(broker_url=asked.broker, app=asked.app)
-    runner = web.AppRunner(site, access_log=None, shutdown_timeout=1)
+    # Compressed bodies are refused, so nothing need unpack them.
+    runner = web.AppRunner(site, access_log=None, shutdown_timeout=1, auto_decompress=False)
     await runner.setup()
     try:
         await web.TCPSite(runner, asked.host, asked.port).start()

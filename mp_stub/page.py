@@ -169,6 +169,8 @@ def check_sender(request: web.Request) -> None:
     """
     if request.content_type != "application/json":
         raise Refused("invalid_request", "want content-type application/json", 415)
+    if "Content-Encoding" in request.headers:
+        raise Refused("invalid_request", "want the body as it is, not compressed", 415)
     origin = request.headers.get("Origin")
     if origin is not None and host_of(origin) != request.host.lower():
         raise Refused("access_denied", "only the phone's own page may do that", 403)
@@ -189,7 +191,7 @@ def host_of(origin: str) -> str | None:
 async def fields_of(request: web.Request) -> Answer:
     try:
         fields = json.loads(await request.read())
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, web.RequestPayloadError):
         raise Refused("invalid_request", "the body is not JSON", 400) from None
     if not isinstance(fields, dict):
         raise Refused("invalid_request", "the body is not a JSON object", 400)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
@@ -254,6 +255,17 @@ def test_a_body_that_is_too_large_is_refused_by_name(run: Loop, path: str) -> No
     status, answer = run(exchange("POST", run.url + path, data=b"x" * 70_000))
 
     assert (status, answer["error"]) in [(400, "invalid_request"), (401, "invalid_session")]
+
+
+@pytest.mark.parametrize("body", [gzip.compress(b'{"js_code": "pretend:a"}'), b"\x1f\x8b nonsense"])
+def test_a_packed_body_is_not_unpacked(run: Loop, body: bytes) -> None:
+    request = exchange(
+        "POST", run.url + "/phone/session", data=body, headers={"Content-Encoding": "gzip"}
+    )
+
+    status, answer = run(request)
+
+    assert (status, answer["error"]) == (400, "invalid_request")
 
 
 @pytest.mark.parametrize("path", [*JSON_ROUTES, *FORM_ROUTES, "/health/live"])

@@ -91,9 +91,8 @@ class Sessions:
 
     def open(self, claims: dict[str, Any], now: float) -> str:
         while len(self._sessions) >= SESSIONS_MAX:
-            del self._sessions[
-                next(iter(self._sessions))
-            ]  # all live equally long: first in is oldest
+            oldest = next(iter(self._sessions))  # all live equally long, so the first in
+            del self._sessions[oldest]
         session_id = secrets.token_urlsafe(32)
         self._sessions[session_id] = Session(claims, now + SESSION_LIFETIME)
         return session_id
@@ -180,7 +179,7 @@ async def access_token(request: web.Request) -> str:
         fail(web.HTTPUnsupportedMediaType, "invalid_request", "want content type application/json")
     try:
         body = json.loads(await request.read())
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, web.RequestPayloadError):  # the last: a gzip that is none
         fail(web.HTTPBadRequest, "invalid_request", "the body is not JSON")
     token = body.get("access_token") if isinstance(body, dict) else None
     if not token or not isinstance(token, str):
@@ -236,9 +235,8 @@ def choose_language(request: web.Request) -> str:
     """`?lang=`, else the cookie it left, else the first that the browser asks for, else English."""
     asked = request.headers.get("Accept-Language", "").split(",")
     wanted = [request.query.get("lang", ""), request.cookies.get("lang", ""), *asked]
-    return next(
-        (tag.strip()[:2].lower() for tag in wanted if tag.strip()[:2].lower() in LANGUAGES), "en"
-    )
+    names = (tag.strip()[:2].lower() for tag in wanted)
+    return next((name for name in names if name in LANGUAGES), "en")
 
 
 async def static_file(request: web.Request) -> web.FileResponse:

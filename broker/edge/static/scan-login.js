@@ -19,12 +19,12 @@
 const ACK_MS = 8000; // longer than a healthy broker ever takes; after it the link counts as dead
 const OVERDUE_MS = 2000; // how late the push `login-expired` may be before we ask
 const WAIT_SECONDS = 5; // between tries, where the server names no `retry_after`; RFC 8628's poll interval too
+const WAIT = new Set(["rate_limited", "temporarily_unavailable"]); // passing troubles: wait, then try again
+const HOPELESS = new Set(["invalid_client", "invalid_request"]); // the page is set up wrongly: no button helps
 const FOREIGN = {
   error: "invalid_client",
   error_description: `pages of ${location.origin} may not use this broker: add the origin to SCAN_LOGIN_ORIGINS`,
 };
-const WAIT = new Set(["rate_limited", "temporarily_unavailable"]); // passing troubles: wait, then try again
-const HOPELESS = new Set(["invalid_client", "invalid_request"]); // the page is set up wrongly: no button helps
 
 // A module has no `currentScript`, and `import.meta` would not parse in a classic script.
 const SCRIPT = document.currentScript ?? [...document.scripts].find((s) => /\/scan-login\.js(\?|$)/.test(s.src));
@@ -77,7 +77,7 @@ const ICONS = {
   tick: "M5.5 12.6l4.3 4.3L18.8 7.6",
   cross: "M7 7l10 10M17 7L7 17",
   clock: `${RING}M12 7.5V12l3 2`,
-  alert: `${RING}M12 7.6v5.2M12 16.2v.2`,
+  alert: "M12 5v9M12 18.6v.2",
   spin: "M12 3.5a8.5 8.5 0 1 1-8.5 8.5",
 };
 
@@ -141,7 +141,7 @@ STYLES.replaceSync(`
   svg { width: 2.25rem; height: 2.25rem; fill: none; stroke: currentColor; stroke-width: 1.8;
     stroke-linecap: round; stroke-linejoin: round; }
   .spin svg { width: 3rem; height: 3rem; }
-  .status { min-height: 4.1em; padding-top: 1rem; overflow-wrap: anywhere; }
+  .status { min-height: 4.1em; padding-top: 1rem; overflow-wrap: anywhere; text-wrap: balance; }
   .title { font-size: 1.0625rem; font-weight: 600; }
   .hint, .timer { color: var(--muted); }
   .timer { min-height: 1.5em; font-size: .875rem; font-variant-numeric: tabular-nums; }
@@ -205,7 +205,7 @@ class ScanLogin extends HTMLElement {
   #parts = {};
   #view = "loading";
   #said = ""; // the server's own sentence about a failure, shown in place of our hint
-  #login = null; // {id, secret, state, until, registerUrl}: the login that the phone can still act on
+  #login = null; // {id, secret, state, registerUrl}: the login that the phone can still act on
   #turn = {}; // replaced whenever what is under way no longer matters; late answers find it changed
   #socket = null;
   #polls = false; // no WebSocket gets through here: RFC 8628 polling instead
@@ -350,11 +350,15 @@ class ScanLogin extends HTMLElement {
     return this.getAttribute("broker") || (SCRIPT ? new URL(SCRIPT.src).origin : location.origin);
   }
 
-  /** Where `path` of the broker is; a broker may live under a prefix of another site. */
+  /** Where `path` of the broker is, null if nowhere; a broker may live under a prefix of another site. */
   #at(path) {
-    const { origin, pathname } = new URL(this.#broker(), document.baseURI);
-    const whole = pathname.replace(/\/+$/, "") + path;
-    return { url: origin + whole, origin, path: whole };
+    try {
+      const { origin, pathname } = new URL(this.#broker(), document.baseURI);
+      const whole = pathname.replace(/\/+$/, "") + path;
+      return { url: origin + whole, origin, path: whole };
+    } catch {
+      return null;
+    }
   }
 
   #app() {
@@ -364,7 +368,7 @@ class ScanLogin extends HTMLElement {
   async #start() {
     this.#stop();
     if (this.#view !== "offline") this.#show("loading");
-    if (!URL.canParse(this.#broker(), document.baseURI)) return this.#end("refused");
+    if (!this.#at("/")) return this.#end("refused"); // the attribute `broker` is no address
     if (this.#polls) return this.#poll();
     const turn = this.#turn;
     const io = await loadClient(this.#at("/socket.io/socket.io.min.js").url).catch(() => null);
