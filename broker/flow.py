@@ -137,6 +137,8 @@ class Flow:
         try:
             subject = await self._directory.find(phone.identity)
         except UnregisteredUser:
+            # For whoever polls.  Where another act came first, that is what they hear.
+            await self._logins.swap(login, login.by_a_stranger())
             await self._tell(login, UNREGISTERED)
             app = await self._app(login.app)
             raise UnregisteredUser(**register_field(app)) from None
@@ -234,8 +236,8 @@ class Flow:
 
     async def _owned_by(self, login_id: str, secret: str, app: str) -> Login:
         login = await self._logins.get(login_id)
-        expected = login.secret_hash if login and login.app == app else _hash("")
-        if not hmac.compare_digest(expected, _hash(secret)) or login is None:
+        expected = login.secret_hash if login else _hash("")
+        if not hmac.compare_digest(expected, _hash(secret)) or login is None or login.app != app:
             raise UnknownLogin
         return login
 

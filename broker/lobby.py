@@ -17,7 +17,7 @@ import structlog
 from broker.bus import Bus, Notice
 from broker.errors import BrokerError
 from broker.flow import EVENTS, Flow
-from broker.login import OPEN, Login, State
+from broker.login import OPEN, REDEEM_LIFETIME, Login, State
 from broker.metrics import WAITING
 from broker.state import Clock
 
@@ -31,6 +31,9 @@ LAST_EVENTS = frozenset({EVENTS[State.DENIED], EVENTS[State.EXPIRED]})
 
 RETRY = 1.0
 """Seconds until the state is asked again after it could not be."""
+
+SLACK = 100
+"""Ends in the heap beyond twice the browsers that wait, before it is built anew."""
 
 
 class Waiting(NamedTuple):
@@ -84,6 +87,7 @@ class Lobby:
         """Wake browsers through `push` until cancelled."""
         async with self._bus.listen(self._instance) as notices, asyncio.TaskGroup() as group:
             expiry = group.create_task(self._watch_ends(push))
+            await self._catch_up(push)
             async for notice in notices:
                 await self._wake(notice, push)
             expiry.cancel()
@@ -93,26 +97,37 @@ class Lobby:
         while self._ends and self._ends[0][0] <= self._clock():
             end, login_id = heapq.heappop(self._ends)
             waiting = self._waiting.get(login_id)
-            if waiting is None or waiting.until != end:
-                continue
-            try:
-                login = await self._flow.look(login_id)
-            except BrokerError:
-                self._wait_until(login_id, waiting._replace(until=end + RETRY))
-                return
-            await self._settle(login_id, login, waiting, push)
+            if waiting is not None and waiting.until == end:
+                await self._ask(login_id, waiting, push)
 
-    async def _settle(
-        self, login_id: str, login: Login | None, waiting: Waiting, push: Push
-    ) -> None:
+    async def _catch_up(self, push: Push) -> None:
+        """Ask about every browser: notices may have gone by while nobody listened."""
+        for login_id, waiting in list(self._waiting.items()):
+            await self._ask(login_id, waiting, push)
+
+    async def _ask(self, login_id: str, waiting: Waiting, push: Push) -> None:
+        """Ask the state what became of the login, and tell the browser."""
+        try:
+            login = await self._flow.look(login_id)
+        except BrokerError:
+            if self._waiting.get(login_id) is waiting:
+                self._wait_until(login_id, waiting._replace(until=self._clock() + RETRY))
+            return
+        # Unless the browser left, or moved to another socket, in the meantime.
+        if self._waiting.get(login_id) is waiting:
+            await self._settle(login_id, login, push)
+
+    async def _settle(self, login_id: str, login: Login | None, push: Push) -> None:
         state = State.EXPIRED if login is None else login.state
-        if login is not None and state in OPEN:
-            # Confirmed late, so it has time of its own.
-            self._wait_until(login_id, waiting._replace(until=login.expires_at))
         if state in EVENTS:
             await self._wake(Notice(EVENTS[state], login_id), push)
-        elif state not in OPEN:
+        waiting = self._waiting.get(login_id)
+        if waiting is None:
+            return
+        if login is None or state not in OPEN:
             self.forget(login_id)
+        else:
+            self._wait_until(login_id, waiting._replace(until=login.expires_at))
 
     async def _wake(self, notice: Notice, push: Push) -> None:
         waiting = self._waiting.get(notice.login_id)
@@ -120,6 +135,9 @@ class Lobby:
             return
         if notice.event in LAST_EVENTS:
             self.forget(notice.login_id)
+        elif notice.event == EVENTS[State.CONFIRMED]:
+            until = self._clock() + REDEEM_LIFETIME
+            self._wait_until(notice.login_id, waiting._replace(until=until))
         try:
             await push(waiting.sid, waiting.app, notice)
         except Exception:  # one browser's trouble is not the others'
@@ -130,6 +148,10 @@ class Lobby:
             WAITING.inc()
         self._waiting[login_id] = waiting
         heapq.heappush(self._ends, (waiting.until, login_id))
+        if len(self._ends) > 2 * len(self._waiting) + SLACK:
+            # Most ends are of browsers that have left, or were told another end since.
+            self._ends = [(one.until, name) for name, one in self._waiting.items()]
+            heapq.heapify(self._ends)
         if self._ends[0][1] == login_id:
             self._sooner.set()
 

@@ -133,6 +133,8 @@ class Login:
     instance: the instance that holds the browser; empty where none waits on a
         socket (RFC 8628 polling).
     phone: who scanned; None before.  subject: who that is here; None until confirmed.
+    unregistered: the directory did not know who confirmed; no state, for the same
+        code works once the person has registered.
     version: rises by one with each change; what compare-and-set compares.
     """
 
@@ -148,6 +150,7 @@ class Login:
     phone: Phone | None = None
     subject: str | None = None
     confirmed_at: float | None = None
+    unregistered: bool = False
     version: int = 0
 
     def at(self, now: float) -> Login:
@@ -155,6 +158,12 @@ class Login:
         if self.state in OPEN and now >= self.expires_at:
             return replace(self, state=State.EXPIRED)
         return self
+
+    def by_a_stranger(self) -> Login:
+        """The login after a confirm by somebody whom the directory does not know."""
+        if self.unregistered:
+            return self
+        return replace(self, unregistered=True, version=self.version + 1)
 
     def moved_to(self, instance: str) -> Login:
         """The login with its browser at `instance`; itself when it is there already."""
@@ -191,7 +200,13 @@ def apply(
     if act is Act.SCAN:
         return replace(after, phone=phone)
     if act is Act.CONFIRM:
-        return replace(after, subject=subject, confirmed_at=now, expires_at=now + REDEEM_LIFETIME)
+        return replace(
+            after,
+            subject=subject,
+            confirmed_at=now,
+            expires_at=now + REDEEM_LIFETIME,
+            unregistered=False,
+        )
     return after
 
 

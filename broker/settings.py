@@ -38,7 +38,9 @@ Seconds = Annotated[int, Field(gt=0)]
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     host: str = Field("127.0.0.1", description="address the broker listens on")
     port: Port = Field(8000, description="port the broker listens on; 0 takes a free one")
@@ -93,7 +95,9 @@ class Settings(BaseSettings):
     )
     interval: Seconds = Field(2, description="seconds between two polls of the token endpoint")
     begins_per_minute: int = Field(
-        600, gt=0, description="logins that one address may begin a minute"
+        600,
+        gt=0,
+        description="logins that one address may begin a minute, and sessions that it may open",
     )
     misses_per_minute: int = Field(
         120, gt=0, description="wrong guesses that one address may make a minute"
@@ -112,15 +116,25 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             text = value.strip()
             value = json.loads(text) if text.startswith("[") else re.split(r"[,\s]+", text)
+        if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
+            raise ValueError("want a list of words")
         return tuple(word for word in value if word != "")
 
     @field_validator("public_url")
     @classmethod
     def _public_url(cls, value: str, info: ValidationInfo) -> str:
-        url = value.rstrip("/") or "http://{host}:{port}".format_map({"port": 0, **info.data})
-        if not ORIGIN.fullmatch(_origin(url)) or urlsplit(url).query:
+        host, port = info.data.get("host", "127.0.0.1"), info.data.get("port", 8000)
+        url = value.rstrip("/") or f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        if not _is_web(url) or urlsplit(url).query:
             raise ValueError("want an http or https URL such as https://login.example")
         return url
+
+    @field_validator("register_url", "phone_page_url")
+    @classmethod
+    def _page(cls, value: str | None) -> str | None:
+        if value is not None and not _is_web(value):
+            raise ValueError("want an http or https URL")
+        return value
 
     @field_validator("origins")
     @classmethod
@@ -212,7 +226,8 @@ def load(file: Path | None = None) -> Settings:
 
 def _without_environment(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values that the environment does not set itself: it weighs more than any file."""
-    return {name: value for name, value in values.items() if _variable(name) not in os.environ}
+    given = {name.upper() for name, value in os.environ.items() if value}
+    return {name: value for name, value in values.items() if _variable(name) not in given}
 
 
 def _variable(name: str) -> str:
@@ -251,6 +266,10 @@ def _mistake(error: Any) -> str:
 def _origin(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _is_web(url: str) -> bool:
+    return urlsplit(url).scheme in ("http", "https") and bool(urlsplit(url).hostname)
 
 
 def _is_loopback(host: str) -> bool:

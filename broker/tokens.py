@@ -151,7 +151,7 @@ class KeyFile:
 
     def create(self, ring: KeyRing) -> bool:
         """Write `ring` where there is no file yet; say whether there was none."""
-        return self._write(ring, os.link)
+        return self._write(ring, _link)
 
     def save(self, ring: KeyRing) -> None:
         self._write(ring, os.replace)
@@ -170,9 +170,23 @@ class KeyFile:
             place(draft, self.path)
         except FileExistsError:
             return False
+        except OSError as error:
+            raise KeyFileUnusable(f"cannot write {self.path}: {error.strerror}") from None
         finally:
             Path(draft).unlink(missing_ok=True)
         return True
+
+
+def _link(draft: str, path: Path) -> None:
+    """Let the file appear whole, unless there is one.  Raises FileExistsError."""
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: two first starts at once may both write
+        if path.exists():
+            raise FileExistsError from None
+        os.replace(draft, path)
 
 
 def open_ring(file: KeyFile, algorithm: str) -> KeyRing:
@@ -214,12 +228,12 @@ class Issuer:
             ring = ring.rotated(now=now, token_lifetime=lifetime, algorithm=algorithm)
             file.save(ring)
         self._use(ring)
+        self._seen = self._stamp()
         self._looked_at = now
 
     def _use(self, ring: KeyRing) -> None:
         self._ring = ring
         self._key = jwt.PyJWK(ring.present)  # parsed once: parsing costs more than signing
-        self._seen = self._stamp()
 
     def _stamp(self) -> tuple[int, int] | None:
         try:
@@ -233,8 +247,10 @@ class Issuer:
         if 0 <= now - self._looked_at < RELOAD_EVERY:
             return
         self._looked_at = now
-        if self._stamp() in (None, self._seen):
+        stamp = self._stamp()  # before reading: a rotation in between is seen next time
+        if stamp in (None, self._seen):
             return
+        self._seen = stamp
         try:
             ring = self._file.load()
         except KeyFileUnusable as error:

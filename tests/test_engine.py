@@ -84,6 +84,18 @@ async def test_a_socket_that_joins_nothing_is_closed(
         assert not await ends(joined, within=0.3)
 
 
+async def test_a_socket_that_leaves_all_it_joined_is_closed(
+    broker: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with raw(broker.url) as socket:
+        await join(socket)
+        monkeypatch.setattr(stock, "JOIN_WITHIN", 0.2)
+
+        await socket.send_str("41/login,")
+
+        assert await ends(socket)
+
+
 async def test_a_polling_session_that_joins_nothing_is_closed(
     broker: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,6 +143,16 @@ async def test_a_wrong_secret_and_an_unknown_login_are_answered_alike(
     assert all(answer == answers[0] for answer in answers)
 
 
+@pytest.mark.parametrize("secret", ["", "wrong"])
+async def test_a_login_is_nothing_to_another_app_whatever_secret_it_shows(
+    flow: Flow, secret: str
+) -> None:
+    begun = await confirmed(flow)
+
+    with pytest.raises(errors.UnknownLogin):
+        await flow.redeem(begun.login.id, secret, app="other")
+
+
 async def test_a_login_is_nothing_to_another_app(flow: Flow) -> None:
     begun = await confirmed(flow)
     stranger = ALICE._replace(app="other")

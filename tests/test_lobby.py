@@ -10,7 +10,7 @@ import pytest
 from broker import errors
 from broker.bus import Bus, Notice
 from broker.flow import Begun, Flow
-from broker.lobby import Lobby
+from broker.lobby import SLACK, Lobby
 from tests.conftest import ALICE, FIREFOX, Clock
 
 
@@ -127,6 +127,75 @@ async def test_a_confirm_whose_notice_was_lost_is_found_at_the_end(
     clock.time += 60
     await lobby.expire(pushes)
     assert await pushes.next() == ("tab", "login-expired")
+
+
+async def test_what_was_missed_while_nobody_listened_is_caught_up(
+    lobby: Lobby, flow: Flow, pushes: Pushes
+) -> None:
+    fresh, scanned, confirmed = [await begin(flow) for _ in range(3)]
+    for name, begun in [("fresh", fresh), ("scanned", scanned), ("confirmed", confirmed)]:
+        lobby.wait(name, begun.login)
+    await flow.scan(scanned.login.scene, ALICE)
+    await flow.scan(confirmed.login.scene, ALICE)
+    await flow.confirm(confirmed.login.id, ALICE)
+
+    task = asyncio.create_task(lobby.run(pushes))
+
+    heard = {await pushes.next(), await pushes.next()}
+    assert heard == {("scanned", "login-scanned"), ("confirmed", "login-confirmed")}
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_browser_that_never_redeems_is_told_when_that_is_over(
+    lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock, bus: Bus
+) -> None:
+    """Long before its code would have run out."""
+    task = asyncio.create_task(lobby.run(pushes))
+    await asyncio.sleep(0)
+    begun = await begin(flow)
+    lobby.wait("tab", begun.login)
+    await flow.scan(begun.login.scene, ALICE)
+    await flow.confirm(begun.login.id, ALICE)
+    for _ in range(2):
+        await pushes.next()
+
+    clock.time += 60
+    await lobby.expire(pushes)
+
+    assert await pushes.next() == ("tab", "login-expired")
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_browser_that_left_while_the_state_was_asked_stays_gone(
+    lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = await begin(flow)
+    lobby.wait("tab", begun.login)
+    await flow.scan(begun.login.scene, ALICE)
+    clock.time += 119
+    await flow.confirm(begun.login.id, ALICE)
+    clock.time += 1
+    look = flow.look
+
+    async def slow(login_id: str) -> object:
+        lobby.leave("tab")
+        return await look(login_id)
+
+    monkeypatch.setattr(flow, "look", slow)
+    await lobby.expire(pushes)
+
+    assert len(lobby) == 0
+    assert pushes.heard.empty()
+
+
+async def test_a_browser_that_resumes_for_ever_makes_nothing_grow(lobby: Lobby, flow: Flow) -> None:
+    begun = await begin(flow)
+    for _ in range(1_000):
+        lobby.wait("tab", begun.login)
+
+    assert len(lobby._ends) <= SLACK + 2
 
 
 async def test_a_state_that_is_down_is_asked_again(

@@ -146,6 +146,15 @@ def test_only_a_confirm_names_a_subject() -> None:
     assert (confirmed.phone, confirmed.subject, confirmed.confirmed_at) == (ALICE, "alice", NOW + 3)
 
 
+def test_a_stranger_may_confirm_again_after_registering() -> None:
+    stranger = login_in(State.SCANNED).by_a_stranger()
+
+    assert stranger.unregistered
+    assert stranger.by_a_stranger() is stranger
+    confirmed = apply(stranger, Act.CONFIRM, now=NOW, phone=ALICE, subject="alice")
+    assert (confirmed.state, confirmed.unregistered) == (State.CONFIRMED, False)
+
+
 def test_moving_to_where_the_login_is_changes_nothing() -> None:
     login = a_login(Clock(NOW), instance="one")
 

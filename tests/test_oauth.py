@@ -12,7 +12,7 @@ from authlib.integrations.base_client.errors import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
 
 from tests.clients import PhoneClient, PythonBrowser
-from tests.conftest import Running, StartBroker
+from tests.conftest import Register, Running, StartBroker
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -84,6 +84,24 @@ async def test_polling_says_how_far_the_phone_is(
 
     assert (await poll(http, first["device_code"]))[1]["state"] == "pending"
     assert (await poll(http, second["device_code"]))[1]["state"] == "scanned"
+
+
+async def test_polling_tells_a_stranger_where_to_register(start_broker: StartBroker) -> None:
+    register = Register()
+    broker = await start_broker(register, register_url="https://site.example/register")
+    async with aiohttp.ClientSession(broker.url) as http, PhoneClient(broker.url) as phone:
+        begun = await begin(http)
+        await phone.post("scan", {"scene": begun["user_code"]})
+        await phone.post("confirm", {"login_id": begun["login_id"]})
+
+        _, answer = await poll(http, begun["device_code"])
+
+        assert answer["error"] == "authorization_pending"
+        assert answer["state"] == "unregistered"
+        assert answer["register_url"] == "https://site.example/register"
+        register.known.add("alice")
+        await phone.post("confirm", {"login_id": begun["login_id"]})
+        assert (await poll(http, begun["device_code"]))[0] == 200
 
 
 async def test_polling_too_fast_is_told_to_slow_down(http: aiohttp.ClientSession) -> None:

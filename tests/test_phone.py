@@ -121,6 +121,14 @@ async def test_guesses_slow_their_address_down_and_look_alike(start_broker: Star
         assert slowed.body["retry_after"] == int(slowed.headers["Retry-After"])
 
 
+async def test_sessions_are_counted_by_address_too(start_broker: StartBroker) -> None:
+    broker = await start_broker(begins_per_minute=2)
+    async with PhoneClient(broker.url) as phone:
+        seen = [(await phone.post("session", {"js_code": "pretend:a"})).status for _ in range(2)]
+
+    assert seen == [200, 429]
+
+
 async def test_behind_a_trusted_proxy_each_address_is_counted_by_itself(
     start_broker: StartBroker,
 ) -> None:

@@ -124,6 +124,41 @@ def test_the_pretend_provider_stays_at_home(monkeypatch: pytest.MonkeyPatch, nam
     assert load().allow_pretend
 
 
+@pytest.mark.parametrize("name", ["BUS_URL", "INSTANCE", "PUBLIC_URL", "ORIGINS"])
+def test_what_is_empty_counts_as_not_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"SCAN_LOGIN_{name}", "")
+
+    assert getattr(load(), name.lower()) or name == "BUS_URL"
+
+
+@pytest.mark.parametrize(
+    ("host", "url"), [("127.0.0.2", "http://127.0.0.2:81"), ("::1", "http://[::1]:81")]
+)
+def test_the_public_url_follows_host_and_port(
+    monkeypatch: pytest.MonkeyPatch, host: str, url: str
+) -> None:
+    monkeypatch.setenv("SCAN_LOGIN_HOST", host)
+    monkeypatch.setenv("SCAN_LOGIN_PORT", "81")
+
+    assert (load().public_url, load().origins) == (url, (url,))
+
+
+@pytest.mark.parametrize("name", ["REGISTER_URL", "PHONE_PAGE_URL", "PUBLIC_URL"])
+@pytest.mark.parametrize("url", ["javascript:alert(1)", "//x", "nowhere"])
+def test_an_address_is_a_web_address(monkeypatch: pytest.MonkeyPatch, name: str, url: str) -> None:
+    monkeypatch.setenv(f"SCAN_LOGIN_{name}", url)
+
+    assert "http or https URL" in "".join(mistakes())
+
+
+@pytest.mark.parametrize("value", ["5", "[1, 2]", "{}"])
+def test_a_list_in_the_file_is_a_list(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "scan-login.toml"
+    file.write_text(f"origins = {value}\n")
+
+    assert "SCAN_LOGIN_ORIGINS" in mistakes(file)[0]
+
+
 @pytest.mark.parametrize("content", ["port = ", "port = [", "\xff"])
 def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: str) -> None:
     file = tmp_path / "bad.toml"

@@ -97,14 +97,14 @@ async def test_a_flood_ends_in_a_refusal_and_ended_logins_make_room() -> None:
     assert await logins.get("l2") is not None
 
 
-async def test_a_full_shelf_of_sessions_refuses_more() -> None:
+async def test_where_sessions_have_no_room_the_one_that_ends_first_makes_some() -> None:
     clock = Clock()
-    sessions = MemorySessions(clock, capacity=1)
-    session = Session(id="a", skey_hash=b"", phone=ALICE, expires_at=clock() + 10)
-    await sessions.put(session)
+    sessions = MemorySessions(clock, capacity=2)
+    for end, name in enumerate("abc"):
+        session = Session(id=name, skey_hash=b"", phone=ALICE, expires_at=clock() + 10 + end)
+        await sessions.put(session)
 
-    with pytest.raises(Unavailable):
-        await sessions.put(replace(session, id="b"))
+    assert [bool(await sessions.get(name)) for name in "abc"] == [False, True, True]
 
 
 def test_an_unknown_state_names_the_known_ones() -> None:

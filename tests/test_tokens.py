@@ -212,6 +212,48 @@ def test_a_folder_that_is_not_there_is_said_to_be_missing(tmp_path: Path, clock:
         make_issuer(tmp_path / "nowhere" / "keys.json", clock)
 
 
+def test_a_file_system_without_links_has_keys_too(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*paths: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", unsupported)
+    path = tmp_path / "keys.json"
+
+    first = make_issuer(path, clock).key_set(now=clock())
+
+    assert make_issuer(path, clock).key_set(now=clock()) == first
+    assert not KeyFile(path).create(KeyRing.new("ES256"))
+
+
+def test_a_rotation_during_the_reading_of_another_is_seen(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "keys.json"
+
+    class Busy(KeyFile):
+        def load(self) -> KeyRing | None:
+            ring = super().load()
+            if ring is not None and self.rotates:
+                self.rotates = False
+                rotate(path, clock)
+            return ring
+
+        rotates = False
+
+    file = Busy(path)
+    issuer = Issuer(file=file, algorithm="ES256", issuer="x", lifetime=600, now=clock())
+    rotate(path, clock)
+    file.rotates = True
+
+    for _ in range(2):
+        clock.time += 5
+        keys = issuer.key_set(now=clock())["keys"]
+
+    ring = KeyFile(path).load()
+    assert ring is not None
+    assert keys[0]["kid"] == ring.present["kid"]
+
+
 def test_a_running_issuer_outlives_its_file(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.json"
     issuer = make_issuer(path, clock)

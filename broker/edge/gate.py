@@ -88,19 +88,27 @@ def household(address: str) -> str:
 
 
 class Gate:
-    """begins, misses: allowed to one household a minute.  interval: seconds between polls."""
+    """What one household may do.
+
+    begins: logins begun, and sessions opened, a minute.  misses: wrong guesses a
+    minute.  interval: seconds between two polls of one login.
+    """
 
     def __init__(self, *, begins: int, misses: int, interval: int) -> None:
         self._limiter = FixedWindowRateLimiter(Counts())
         self._begins = RateLimitItemPerMinute(begins, namespace="begins")
+        self._sessions = RateLimitItemPerMinute(begins, namespace="sessions")
         self._misses = RateLimitItemPerMinute(misses, namespace="misses")
         # A second of grace: a client's timer may be early, the network uneven.
         self._polls = RateLimitItemPerSecond(1, max(1, interval - 1), namespace="polls")
 
     async def begin(self, address: str) -> None:
-        """Count a begin; raises RateLimited past the limit."""
-        if not await self._limiter.hit(self._begins, household(address)):
-            raise RateLimited(await self._wait(self._begins, address))
+        """Count a login that is begun; raises RateLimited past the limit."""
+        await self._count(self._begins, address)
+
+    async def open_session(self, address: str) -> None:
+        """Count a session that is opened; raises RateLimited past the limit."""
+        await self._count(self._sessions, address)
 
     @asynccontextmanager
     async def guess(self, address: str) -> AsyncIterator[None]:
@@ -117,6 +125,10 @@ class Gate:
         """Raises PolledTooFast for the second poll of a login within its interval."""
         if not await self._limiter.hit(self._polls, login_id):
             raise PolledTooFast
+
+    async def _count(self, item: RateLimitItemPerMinute, address: str) -> None:
+        if not await self._limiter.hit(item, household(address)):
+            raise RateLimited(await self._wait(item, address))
 
     async def _wait(self, item: RateLimitItemPerMinute, address: str) -> int:
         stats = await self._limiter.get_window_stats(item, household(address))

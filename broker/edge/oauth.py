@@ -30,9 +30,9 @@ from broker.edge.wire import (
     seconds_until,
 )
 from broker.errors import InvalidRequest, NotConfirmed, UnknownLogin, UnknownScene, UnsupportedGrant
-from broker.flow import Flow
+from broker.flow import Flow, register_field
 from broker.login import Browser
-from broker.records import Apps
+from broker.records import App, Apps
 from broker.state import Clock
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
@@ -112,18 +112,26 @@ class OAuthEdge:
         asked = read(TokenRequest, form)
         app = await admitted(self._apps, asked.client_id, request.headers.get(hdrs.ORIGIN))
         async with self._gate.guess(self._addresses.of(request)):
-            return private(await self._token(asked.device_code, app.id))
+            return private(await self._token(asked.device_code, app))
 
-    async def _token(self, device_code: str, app: str) -> Wire:
+    async def _token(self, device_code: str, app: App) -> Wire:
         login_id, dot, secret = device_code.partition(".")
         if not (dot and device_code.isascii()):
             raise UnknownLogin("the device_code is none of ours")
         try:
-            return token_answer(await self._flow.redeem(login_id, secret, app=app))
+            return token_answer(await self._flow.redeem(login_id, secret, app=app.id))
         except NotConfirmed:
             await self._gate.poll(login_id)
-            login = await self._flow.look(login_id)
-            raise NotConfirmed(**({"state": login.state} if login else {})) from None
+            raise NotConfirmed(**await self._progress(login_id, app)) from None
+
+    async def _progress(self, login_id: str, app: App) -> dict[str, str]:
+        """How far the phone is: what a browser on a socket hears by push."""
+        login = await self._flow.look(login_id)
+        if login is None:
+            return {}
+        if login.unregistered:
+            return {"state": "unregistered", **register_field(app)}
+        return {"state": login.state}
 
     async def _show(self, request: web.Request) -> web.Response:
         """The code of a device as a page, for the person who sits before the device."""

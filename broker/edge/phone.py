@@ -77,7 +77,9 @@ class PhoneEdge:
         asked = read(OpenSession, await json_body(request))
         if await self._apps.get(asked.app) is None:
             raise UnknownApp
-        async with self._gate.guess(self._addresses.of(request)):
+        address = self._addresses.of(request)
+        await self._gate.open_session(address)
+        async with self._gate.guess(address):
             opened = await self._sessions.open(asked.app, asked.js_code)
         return private(
             {

@@ -121,6 +121,16 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
 
     async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
         await super()._handle_eio_connect(eio_sid, environ)
+        self._expect_to_join(eio_sid)
+
+    async def _handle_disconnect(
+        self, eio_sid: str, namespace: str, reason: str | None = None
+    ) -> None:
+        await super()._handle_disconnect(eio_sid, namespace, reason)
+        if eio_sid in self.environ and not self._joined(eio_sid):
+            self._expect_to_join(eio_sid)
+
+    def _expect_to_join(self, eio_sid: str) -> None:
         asyncio.get_running_loop().call_later(JOIN_WITHIN, self._check_joined, eio_sid)
 
     def _check_joined(self, eio_sid: str) -> None:

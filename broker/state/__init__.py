@@ -64,7 +64,7 @@ class Sessions(Protocol):
     """Where sessions are kept until their end."""
 
     async def put(self, session: Session) -> None:
-        """Keep the session; raises Unavailable when there is no room."""
+        """Keep the session; where there is no room, those that end first make some."""
 
     async def get(self, session_id: str) -> Session | None:
         """The session, or None once it has ended or where there never was one."""

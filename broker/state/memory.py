@@ -17,11 +17,15 @@ T = TypeVar("T")
 
 
 class Shelf(Generic[T]):
-    """A dictionary whose entries end: `end` is Unix time in seconds."""
+    """A dictionary whose entries end: `end` is Unix time in seconds.
 
-    def __init__(self, clock: Clock, capacity: int = CAPACITY) -> None:
+    A full shelf refuses more; one that `gives_way` drops what ends first instead.
+    """
+
+    def __init__(self, clock: Clock, capacity: int = CAPACITY, *, gives_way: bool = False) -> None:
         self._clock = clock
         self._capacity = capacity
+        self._gives_way = gives_way
         self._entries: dict[str, tuple[float, T]] = {}
         self._ends: list[tuple[float, str]] = []
 
@@ -30,9 +34,11 @@ class Shelf(Generic[T]):
 
     def put(self, key: str, value: T, end: float) -> None:
         """Keep `value` under `key` until `end`; raises StateFull when there is no room."""
-        self._sweep()
+        self._sweep(self._clock())
         if key not in self._entries and len(self._entries) >= self._capacity:
-            raise StateFull
+            if not self._gives_way:
+                raise StateFull
+            self._sweep(self._ends[0][0])
         self._entries[key] = (end, value)
         heapq.heappush(self._ends, (end, key))
 
@@ -42,8 +48,7 @@ class Shelf(Generic[T]):
             return None
         return entry[1]
 
-    def _sweep(self) -> None:
-        now = self._clock()
+    def _sweep(self, now: float) -> None:
         while self._ends and self._ends[0][0] <= now:
             _, key = heapq.heappop(self._ends)
             # An entry that was put again has a later end of its own in the heap.
@@ -79,7 +84,8 @@ class MemoryLogins:
 
 class MemorySessions:
     def __init__(self, clock: Clock, capacity: int = CAPACITY) -> None:
-        self._sessions: Shelf[Session] = Shelf(clock, capacity)
+        # A phone whose session is gone logs in again, unseen; one that gets none is stuck.
+        self._sessions: Shelf[Session] = Shelf(clock, capacity, gives_way=True)
 
     async def put(self, session: Session) -> None:
         self._sessions.put(session.id, session, session.expires_at)
