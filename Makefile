@@ -51,7 +51,7 @@ clean: ## remove what was set up and built
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 system: # programs that the tests drive: installed as root on Debian, else named
-	@tools/need chromium:chromium node:nodejs npm:npm
+	@tools/need chromium:chromium node:nodejs npm:npm libatomic.so.1:libatomic1
 
 $(BIN)/python:
 	@tools/need-venv $(PYTHON)

@@ -13,7 +13,6 @@ import typer
 
 from broker import __version__, logs
 from broker.app import build
-from broker.demo import Ports, run_demo
 from broker.errors import StartError
 from broker.serving import Site, serve_until_stopped
 from broker.settings import PREFIX, Settings, load, unknown_names
@@ -89,6 +88,8 @@ def demo(
     phone_port: Annotated[int, typer.Option(envvar="PHONE_PORT", help="The phone's port.")] = 8090,
 ) -> None:
     """Run broker, example site and phone page in one go, with the pretend provider."""
+    from broker.demo import Ports, run_demo  # what a broker in service has no use for
+
     logs.set_up("warning")
     asyncio.run(run_demo(host, Ports(port, site_port, phone_port)))
 
@@ -137,7 +138,9 @@ def rotate(file: ConfigFile = None) -> None:
 def list_keys(file: ConfigFile = None) -> None:
     """Print the keys of the key set: present, next, and former ones still needed."""
     settings = _settings(file)
-    ring = open_ring(KeyFile(settings.key_file), settings.token_algorithm)
+    ring = KeyFile(settings.key_file).load()
+    if ring is None:
+        sys.exit(f"there are no keys in {settings.key_file} yet; `scan-login serve` makes them")
     places = ["present", "next"]
     for position, entry in enumerate(ring.public(time.time())):
         place = places[position] if position < len(places) else "former"

@@ -111,12 +111,12 @@ def _open_core(settings: Settings, clock: Clock, directory: Directory | None) ->
 
 
 def _with_edge(settings: Settings, core: Core) -> Broker:
-    server = Server(allow_origin=Origins(core.apps))
+    addresses = Addresses(settings.trusted_proxies)
+    server = Server(allow_origin=Origins(core.apps), describe=addresses.caller)
     door: dict[str, Any] = {
         "flow": core.flow,
         "apps": core.apps,
         "clock": core.clock,
-        "addresses": Addresses(settings.trusted_proxies),
         "gate": Gate(
             begins=settings.begins_per_minute,
             misses=settings.misses_per_minute,
@@ -124,8 +124,13 @@ def _with_edge(settings: Settings, core: Core) -> Broker:
         ),
     }
     browsers = BrowserEdge(server=server, lobby=core.lobby, interval=settings.interval, **door)
-    phones = PhoneEdge(server=server, sessions=core.sessions, **door)
-    oauth = OAuthEdge(public_url=settings.public_url, interval=settings.interval, **door)
+    phones = PhoneEdge(server=server, sessions=core.sessions, addresses=addresses, **door)
+    oauth = OAuthEdge(
+        addresses=addresses,
+        public_url=settings.public_url,
+        interval=settings.interval,
+        **door,
+    )
     running = Running(core, browsers, server)
     public = PublicEdge(
         issuer=core.issuer,
@@ -190,4 +195,6 @@ class Running:
                 await self._core.lobby.run(self._browsers.push)
             except Exception:  # browsers must be woken again, whatever it was
                 log.exception("the lobby failed and starts again")
+            self._trouble = "no notices are heard"
             await asyncio.sleep(LOBBY_RETRY)
+            self._trouble = None

@@ -14,11 +14,19 @@ import aiohttp
 from broker.app import build
 from broker.providers.pretend import terminal_code
 from broker.serving import Site, serve_until_stopped
-from broker.settings import Settings
+from broker.settings import load
 from mp_stub.page import make_phone
 from web_demo.site import make_site
 
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
+
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+OPEN_HOUSE = """\
+  Whoever reaches these addresses can log in as anybody: the pretend provider
+  believes every phone.  Keep this to a network that you trust.
+"""
 
 
 class Ports(NamedTuple):
@@ -29,10 +37,10 @@ class Ports(NamedTuple):
 
 async def run_demo(host: str, ports: Ports) -> None:
     """Serve all three on `host` until stopped; raises PortTaken."""
-    seen_as = own_address() if host in ANY_ADDRESS else host
+    seen_as = own_address() if host in ANY_ADDRESS else f"[{host}]" if ":" in host else host
     broker_url, site_url, phone_url = (f"http://{seen_as}:{port}" for port in ports)
     with tempfile.TemporaryDirectory(prefix="scan-login-demo-") as folder:
-        settings = Settings(
+        settings = load(
             host=host,
             port=ports.broker,
             public_url=broker_url,
@@ -41,7 +49,6 @@ async def run_demo(host: str, ports: Ports) -> None:
             allow_pretend=True,
             key_file=Path(folder) / "keys.json",
         )
-        # The site reaches the broker by the address that its own machine has for sure.
         broker = build(settings).public
         site = make_site(broker_url=broker_url, phone_url=phone_url)
         phone = make_phone(broker_url=broker_url)
@@ -54,6 +61,8 @@ async def run_demo(host: str, ports: Ports) -> None:
 
         def ready(addresses: dict[str, str]) -> None:
             print(_greeting(site_url, broker_url, phone_url), flush=True)
+            if host not in LOOPBACK:
+                print(OPEN_HOUSE, flush=True)
             tasks.append(asyncio.create_task(_terminal_login(broker_url, f"{phone_url}/")))
 
         try:

@@ -19,7 +19,7 @@ import structlog
 from broker.bus import Bus, Notice
 from broker.directories import Directory
 from broker.errors import (
-    LoginError,
+    BrokerError,
     Unavailable,
     UnknownApp,
     UnknownLogin,
@@ -123,7 +123,6 @@ class Flow:
         if login is None or login.app != phone.app:
             raise UnknownScene
         login = await self._act(login, Act.SCAN, phone=phone)
-        await self._tell(login, EVENTS[State.SCANNED])
         return Scanned(login, await self._app(login.app))
 
     async def confirm(self, login_id: str, phone: Phone) -> Login:
@@ -133,7 +132,8 @@ class Flow:
         login stays scanned, and confirming again after registering works.
         """
         login = await self._scanned_by(login_id, phone)
-        apply(login, Act.CONFIRM, now=self._clock(), phone=phone)  # before the directory is asked
+        if apply(login, Act.CONFIRM, now=self._clock(), phone=phone) is login:
+            return login  # a repeat, which is none of the directory's business
         try:
             subject = await self._directory.find(phone.identity)
         except UnregisteredUser:
@@ -142,15 +142,11 @@ class Flow:
             await self._tell(login, UNREGISTERED)
             app = await self._app(login.app)
             raise UnregisteredUser(**register_field(app)) from None
-        login = await self._act(login, Act.CONFIRM, phone=phone, subject=subject)
-        await self._tell(login, EVENTS[State.CONFIRMED])
-        return login
+        return await self._act(login, Act.CONFIRM, phone=phone, subject=subject)
 
     async def deny(self, login_id: str, phone: Phone) -> Login:
         login = await self._scanned_by(login_id, phone)
-        login = await self._act(login, Act.DENY, phone=phone)
-        await self._tell(login, EVENTS[State.DENIED])
-        return login
+        return await self._act(login, Act.DENY, phone=phone)
 
     async def redeem(self, login_id: str, secret: str, *, app: str) -> Redeemed:
         """Hand the token over, once, to whoever shows the secret."""
@@ -178,11 +174,12 @@ class Flow:
         return await self._act(login, Act.CANCEL)
 
     async def abandon(self, login_id: str) -> None:
-        """Cancel a login whose own socket has begun another; one that is over stays as it is."""
-        login = await self._logins.get(login_id)
-        if login is not None:
-            with suppress(LoginError):
-                await self._act(login, Act.CANCEL)
+        """Cancel a login whose own socket has begun another.
+
+        One that is over stays as it is, and one that cannot be reached now ends with time.
+        """
+        with suppress(BrokerError):
+            await self._act(await self._read(login_id), Act.CANCEL)
 
     async def look(self, login_id: str) -> Login | None:
         """The login as it stands now; None for one that was forgotten."""
@@ -205,11 +202,12 @@ class Flow:
                 return after
             if await self._logins.swap(login, after):
                 LOGINS.labels(after.app, after.state).inc()
+                await self._tell(after, EVENTS.get(after.state))
                 return after
             login = await self._read(login.id)
 
-    async def _tell(self, login: Login, event: str) -> None:
-        if not login.instance:
+    async def _tell(self, login: Login, event: str | None) -> None:
+        if event is None or not login.instance:
             return
         try:
             await self._bus.publish(login.instance, Notice(event, login.id))

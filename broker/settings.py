@@ -42,9 +42,9 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True
     )
 
-    host: str = Field("127.0.0.1", description="address the broker listens on")
+    host: str = Field("127.0.0.1", min_length=1, description="address the broker listens on")
     port: Port = Field(8000, description="port the broker listens on; 0 takes a free one")
-    admin_host: str = Field("127.0.0.1", description="address that serves `/metrics`")
+    admin_host: str = Field("127.0.0.1", min_length=1, description="address that serves `/metrics`")
     admin_port: Port = Field(
         9000,
         description="port that serves `/metrics`; 0 takes a free one, and a taken one turns it off",
@@ -74,7 +74,9 @@ class Settings(BaseSettings):
     bus_url: str | None = Field(None, description="what carries notices; the state's when empty")
     provider: str = Field("pretend", description="who draws codes and proves phones")
     phone_page_url: str = Field(
-        "http://127.0.0.1:8090/", description="what the pretend provider's codes open"
+        "http://127.0.0.1:8090/",
+        max_length=500,
+        description="what the pretend provider's codes open",
     )
     allow_pretend: bool = Field(
         False,
@@ -142,7 +144,8 @@ class Settings(BaseSettings):
         for origin in value:
             if not ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is no Origin: want scheme://host[:port] and no path")
-        return value or tuple(_origin(url) for url in [info.data.get("public_url")] if url)
+        urls = value or tuple(url for url in [info.data.get("public_url")] if url)
+        return tuple(_origin(url) for url in urls)
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -206,8 +209,11 @@ class Settings(BaseSettings):
         return init_settings, env_settings
 
 
-def load(file: Path | None = None) -> Settings:
-    """Read all settings; raises SettingsWrong with every mistake there is."""
+def load(file: Path | None = None, **fixed: Any) -> Settings:
+    """Read all settings, but for those that are `fixed`.
+
+    Raises SettingsWrong with every mistake there is.
+    """
     values, mistakes = _read_toml(file) if file else ({}, [])
     named = {}
     for name, path in _files(os.environ):
@@ -216,7 +222,7 @@ def load(file: Path | None = None) -> Settings:
         except (OSError, UnicodeDecodeError) as error:
             mistakes.append(f"{_variable(name)}_FILE: cannot read {path}: {error}")
     try:
-        settings = Settings(**_without_environment({**values, **named}))
+        settings = Settings(**{**_without_environment({**values, **named}), **fixed})
     except ValidationError as error:
         raise SettingsWrong(mistakes + [_mistake(one) for one in error.errors()]) from None
     if mistakes:
@@ -264,8 +270,10 @@ def _mistake(error: Any) -> str:
 
 
 def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+    """As a browser says it: in lower case, without the scheme's own port (RFC 6454, 6.2)."""
+    parts = urlsplit(url.lower())
+    own_port = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
+    return f"{parts.scheme}://{parts.netloc.removesuffix(own_port)}"
 
 
 def _is_web(url: str) -> bool:

@@ -144,7 +144,8 @@ class KeyFile:
             content = json.loads(text)
             ring = KeyRing(content["present"], content["next"], tuple(content["former"]))
             ring.public(now=0)
-            jwt.PyJWK(ring.present)
+            for key in (ring.present, ring.next):
+                jwt.PyJWK({**key, "d": key["d"]})
         except (ValueError, KeyError, TypeError, jwt.PyJWTError):
             raise KeyFileUnusable(f"{self.path} is damaged: restore it or move it away") from None
         return ring

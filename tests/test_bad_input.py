@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import aiohttp
@@ -64,16 +64,27 @@ WORDS = frozenset(words())
 class Loop:
     """A loop that lives as long as its test, so that hypothesis may ask it again and again."""
 
-    def __init__(self, runner: asyncio.Runner, url: str) -> None:
+    def __init__(self, runner: asyncio.Runner, url: str, server: stock.Server) -> None:
         self._runner = runner
         self.url = url
+        self.server = server
 
     def __call__(self, act: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(act)
 
 
 @pytest.fixture
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
+def run(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Loop]:
+    servers: list[stock.Server] = []
+
+    class Seen(stock.Server):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            servers.append(self)
+
+    monkeypatch.setattr("broker.app.Server", Seen)
     port = free_port()
     unlimited = 1_000_000
     broker = build(
@@ -91,7 +102,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     with asyncio.Runner() as runner:
         stack = contextlib.AsyncExitStack()
         addresses = runner.run(stack.enter_async_context(serving([site])))
-        yield Loop(runner, addresses["broker"])
+        yield Loop(runner, addresses["broker"], *servers)
         runner.run(stack.aclose())
 
 
@@ -276,19 +287,32 @@ def test_a_wrong_method_is_refused(run: Loop, path: str, method: str) -> None:
     assert (status, answer["error"]) == (405, "invalid_request")
 
 
-def test_nothing_grows_with_browsers_that_come_and_go(
-    run: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_grows_with_browsers_that_come_and_go(run: Loop) -> None:
     async def visit() -> None:
         async with joined(run.url, None, "/login") as browser:
             await browser.emit("begin", {})
             await browser.emit("begin", {})
 
-    waiting: Callable[[], float] = lambda: WAITING._value.get()  # noqa: E731
-    before = waiting()
+    async def flee() -> None:
+        """CONNECT behind a close, and in a socket that goes away in the middle."""
+        async with aiohttp.ClientSession(run.url) as http:
+            async with http.get("/socket.io/?EIO=4&transport=polling") as response:
+                sid = json.loads((await response.text())[1:])["sid"]
+            path = f"/socket.io/?EIO=4&transport=polling&sid={sid}"
+            async with http.post(path, data="1\x1e40/login,\x1e40/phone,{}") as response:
+                assert response.status in (200, 400)
+
+    def kept() -> object:
+        server = run.server
+        rooms = {name: len(room[None]) for name, room in server.manager.rooms.items()}
+        return WAITING._value.get(), rooms, server.manager.pending_connect, len(server.environ)
+
+    run(visit())
+    run(asyncio.sleep(0.2))
+    before = kept()
     for _ in range(20):
         run(visit())
-    run(asyncio.sleep(0.1))
+        run(flee())
+    run(asyncio.sleep(0.2))
 
-    assert waiting() == before
-    assert stock.BACKLOG_MAX == 64
+    assert kept() == before

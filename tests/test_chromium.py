@@ -38,9 +38,7 @@ WAIT_MS = 15_000
 
 
 @pytest.fixture
-async def chromium(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Browser]:
-    # The Node that Playwright brings along wants libatomic, which a small Debian lacks.
-    monkeypatch.setenv("PLAYWRIGHT_NODEJS_PATH", need("node"))
+async def chromium() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=need("chromium"), args=QUIET)
         yield browser

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -20,8 +22,11 @@ REPO = Path(__file__).parent.parent
 
 
 async def test_no_secret_reaches_log_or_metric(
-    start_broker: StartBroker, capfd: pytest.CaptureFixture[str]
+    start_broker: StartBroker,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
     logs.set_up("debug")
     canaries = []
     try:
@@ -40,12 +45,23 @@ async def test_no_secret_reaches_log_or_metric(
         await browser.emit("redeem", {**owned, "secret": "canary-secret"})
         await browser.emit("canary-event", "canary-payload")
         await browser.close()
+        await send_raw(broker.url, b"GET /canary HTTP/1.1\r\nX-WX-Skey canary\r\n\r\n")
+        await send_raw(broker.url, b"GET /device?user_code=canary\x01 HTTP/1.1\r\n\r\n")
     finally:
         structlog.reset_defaults()
 
     said = "".join(capfd.readouterr()) + exposition().decode()
     canaries += [begun["scene"], begun["secret"], token["access_token"], "canary"]
     assert not [canary for canary in canaries if canary in said]
+
+
+async def send_raw(url: str, request: bytes) -> None:
+    """A request that is none, which aiohttp would log word for word."""
+    port = int(url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    assert b" 400 " in await reader.read()
+    writer.close()
 
 
 def test_a_line_is_json_and_hides_what_is_named_like_a_secret() -> None:

@@ -11,7 +11,7 @@ import jwt
 import pytest
 
 from broker import __version__
-from broker.edge.public import STATIC
+from broker.edge.pages import STATIC
 from broker.tokens import KeyFile
 from tests.clients import PhoneClient, PythonBrowser
 from tests.conftest import Running

@@ -1,10 +1,12 @@
 """The wire: read, call one method, answer.  Decides nothing.
 
-browser.py   Socket.IO namespace /login
-phone.py     HTTP /phone/* and Socket.IO namespace /phone
-oauth.py     RFC 8628 for browsers and devices without a socket
-public.py    key set, health, version, metrics, the widget and its client
-wire.py      what requests look like, how failures are answered
-gate.py      who knocks, and how often one address may
-static/      what is served as it is
+browser.py     Socket.IO namespace /login
+phone.py       HTTP /phone/* and Socket.IO namespace /phone
+oauth.py       RFC 8628 for browsers and devices without a socket
+public.py      key set, health, version, metrics, the widget and its client
+namespace.py   who is in a namespace, and an answer to everything they say
+wire.py        what requests look like, how failures are answered
+gate.py        who asks, and how often one address may
+pages.py       what the broker's own pages are made of
+static/        what is served as it is
 """

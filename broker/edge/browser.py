@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 from broker.bus import Notice
-from broker.edge.gate import Addresses, Gate
+from broker.edge.gate import Caller, Gate, admitted
+from broker.edge.namespace import Namespace, Verb
 from broker.edge.wire import (
     ConnectLogin,
     Nothing,
     OwnedLogin,
     Wire,
-    acked,
-    failure,
-    plain,
     read,
     read_arguments,
     seconds_until,
+    token_answer,
 )
-from broker.engine import Refused, Server
-from broker.errors import ForeignOrigin, InvalidRequest, UnknownApp
-from broker.flow import UNREGISTERED, Flow, Redeemed, register_field
+from broker.engine import Server
+from broker.flow import UNREGISTERED, Flow, register_field
 from broker.lobby import Lobby
 from broker.login import OPEN, Browser
-from broker.records import App, Apps
+from broker.records import Apps
 from broker.state import Clock
 
 NAMESPACE = "/login"
-USER_AGENT_MAX = 256
 
 
 class Peer(NamedTuple):
@@ -38,7 +36,7 @@ class Peer(NamedTuple):
     browser: Browser
 
 
-Verb = Callable[["BrowserEdge", str, Peer, tuple[object, ...]], Awaitable[Wire]]
+Act = Callable[["BrowserEdge", str, Peer, tuple[object, ...]], Awaitable[Wire]]
 
 
 class BrowserEdge:
@@ -50,7 +48,6 @@ class BrowserEdge:
         lobby: Lobby,
         apps: Apps,
         gate: Gate,
-        addresses: Addresses,
         clock: Clock,
         interval: int,
     ) -> None:
@@ -59,13 +56,10 @@ class BrowserEdge:
         self._lobby = lobby
         self._apps = apps
         self._gate = gate
-        self._addresses = addresses
         self._clock = clock
         self._interval = interval
-        self._peers: dict[str, Peer] = {}
-        server.on("connect", self._connect, namespace=NAMESPACE)
-        server.on("disconnect", self._disconnect, namespace=NAMESPACE)
-        server.on("*", self._event, namespace=NAMESPACE)
+        verbs: dict[str, Verb[Peer]] = {name: partial(act, self) for name, act in VERBS.items()}
+        Namespace(server, NAMESPACE, admit=self._admit, verbs=verbs, left=lobby.leave)
 
     async def push(self, sid: str, app_id: str, notice: Notice) -> None:
         """Tell the browser what its login has come to: the lobby's `Push`."""
@@ -75,30 +69,9 @@ class BrowserEdge:
             payload |= register_field(app)
         await self._server.emit(notice.event, payload, to=sid, namespace=NAMESPACE)
 
-    async def _connect(self, sid: str, environ: Mapping[str, Any], auth: object = None) -> None:
-        try:
-            app_id = read(ConnectLogin, {} if auth is None else auth).app
-            app = await admitted(self._apps, app_id, environ.get("HTTP_ORIGIN"))
-        except Exception as error:  # every CONNECT is answered
-            raise Refused(failure(error).body()) from None
-        browser = Browser(
-            ip=self._addresses.of(environ["aiohttp.request"]),
-            user_agent=plain(environ.get("HTTP_USER_AGENT", ""), USER_AGENT_MAX),
-        )
-        self._peers[sid] = Peer(app.id, browser)
-
-    async def _disconnect(self, sid: str, reason: str) -> None:
-        self._peers.pop(sid, None)
-        self._lobby.leave(sid)
-
-    async def _event(self, event: str, sid: str, *arguments: object) -> Wire:
-        return await acked(self._answer(event, sid, arguments))
-
-    async def _answer(self, event: str, sid: str, arguments: tuple[object, ...]) -> Wire:
-        verb = VERBS.get(event)
-        if verb is None:
-            raise InvalidRequest(f"no such event: want one of {', '.join(VERBS)}")
-        return await verb(self, sid, self._peers[sid], arguments)
+    async def _admit(self, caller: Caller, auth: object) -> Peer:
+        app = await admitted(self._apps, read(ConnectLogin, auth).app, caller.origin)
+        return Peer(app.id, caller.browser)
 
     async def _begin(self, sid: str, peer: Peer, arguments: tuple[object, ...]) -> Wire:
         read_arguments(Nothing, arguments)
@@ -120,6 +93,8 @@ class BrowserEdge:
             login = await self._flow.resume(asked.login_id, asked.secret, app=peer.app)
         if login.state in OPEN:
             await self._replace(self._lobby.wait(sid, login))
+            # A notice may have come between reading and waiting, and gone to nobody.
+            login = await self._flow.look(login.id) or login
         return {
             "login_id": login.id,
             "state": login.state,
@@ -146,31 +121,9 @@ class BrowserEdge:
             await self._flow.abandon(former)
 
 
-VERBS: Mapping[str, Verb] = {
+VERBS: Mapping[str, Act] = {
     "begin": BrowserEdge._begin,
     "resume": BrowserEdge._resume,
     "redeem": BrowserEdge._redeem,
     "cancel": BrowserEdge._cancel,
 }
-
-
-async def admitted(apps: Apps, app_id: str, origin: str | None) -> App:
-    """The app, if pages of `origin` may use it; a caller that is no page sends no Origin.
-
-    Raises UnknownApp or ForeignOrigin.
-    """
-    app = await apps.get(app_id)
-    if app is None:
-        raise UnknownApp
-    if origin is not None and origin not in app.origins:
-        raise ForeignOrigin
-    return app
-
-
-def token_answer(redeemed: Redeemed) -> Wire:
-    return {
-        "access_token": redeemed.token.access_token,
-        "token_type": "Bearer",
-        "expires_in": redeemed.token.expires_in,
-        "subject": redeemed.login.subject,
-    }

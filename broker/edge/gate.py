@@ -11,18 +11,30 @@ import ipaddress
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.aio.storage import Storage
 from limits.aio.strategies import FixedWindowRateLimiter
 
 from broker.edge.wire import plain
-from broker.errors import InvalidSession, PolledTooFast, RateLimited, UnknownLogin, UnknownScene
-from broker.records import Apps
+from broker.errors import (
+    ForeignOrigin,
+    InvalidSession,
+    PolledTooFast,
+    RateLimited,
+    UnknownApp,
+    UnknownLogin,
+    UnknownScene,
+)
+from broker.login import Browser
+from broker.records import App, Apps
 
 log = structlog.get_logger()
+
+USER_AGENT_MAX = 256
 
 MISSES = (InvalidSession, UnknownLogin, UnknownScene)
 """What a wrong guess meets."""
@@ -49,11 +61,22 @@ class Origins:
         return allowed
 
 
+class Caller(NamedTuple):
+    """Who asks.  origin: the page's; None where it is no page."""
+
+    origin: str | None
+    browser: Browser
+
+
 class Addresses:
     """Finds the address a request came from; believes `X-Forwarded-For` from `trusted` only."""
 
     def __init__(self, trusted: Iterable[str]) -> None:
         self._trusted = [ipaddress.ip_network(network) for network in trusted]
+
+    def caller(self, request: web.Request) -> Caller:
+        agent = plain(request.headers.get(hdrs.USER_AGENT, ""), USER_AGENT_MAX)
+        return Caller(request.headers.get(hdrs.ORIGIN), Browser(self.of(request), agent))
 
     def of(self, request: web.Request) -> str:
         """The nearest address on the way here that is no trusted proxy's."""
@@ -77,6 +100,19 @@ def _parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
+
+
+async def admitted(apps: Apps, app_id: str, origin: str | None) -> App:
+    """The app, if pages of `origin` may use it; a caller that is no page sends no Origin.
+
+    Raises UnknownApp or ForeignOrigin.
+    """
+    app = await apps.get(app_id)
+    if app is None:
+        raise UnknownApp
+    if origin is not None and origin not in app.origins:
+        raise ForeignOrigin
+    return app
 
 
 def household(address: str) -> str:

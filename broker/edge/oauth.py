@@ -6,17 +6,14 @@ sessions.  `device_code` is `login_id.secret`, `user_code` is the scene.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
-from string import Template
 from urllib.parse import parse_qsl, quote
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
-from broker.edge.browser import USER_AGENT_MAX, admitted, token_answer
-from broker.edge.gate import Addresses, Gate
-from broker.edge.public import html_page, language, static_text
+from broker.edge.gate import Addresses, Gate, admitted
+from broker.edge.pages import Page, language
 from broker.edge.wire import (
     AppId,
     DeviceCode,
@@ -24,14 +21,13 @@ from broker.edge.wire import (
     Request,
     Scene,
     Wire,
-    plain,
     private,
     read,
     seconds_until,
+    token_answer,
 )
 from broker.errors import InvalidRequest, NotConfirmed, UnknownLogin, UnknownScene, UnsupportedGrant
 from broker.flow import Flow, register_field
-from broker.login import Browser
 from broker.records import App, Apps
 from broker.state import Clock
 
@@ -74,7 +70,7 @@ class OAuthEdge:
         self._clock = clock
         self._verification_uri = f"{public_url}/device"
         self._interval = interval
-        self._page = Template(static_text("device.html"))
+        self._page = Page("device.html")
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -86,11 +82,10 @@ class OAuthEdge:
 
     async def _begin(self, request: web.Request) -> web.Response:
         asked = read(DeviceAuthorization, await _form(request))
-        app = await admitted(self._apps, asked.client_id, request.headers.get(hdrs.ORIGIN))
-        address = self._addresses.of(request)
-        await self._gate.begin(address)
-        agent = plain(request.headers.get(hdrs.USER_AGENT, ""), USER_AGENT_MAX)
-        begun = await self._flow.begin(app.id, Browser(address, agent), waits_here=False)
+        origin, browser = self._addresses.caller(request)
+        app = await admitted(self._apps, asked.client_id, origin)
+        await self._gate.begin(browser.ip)
+        begun = await self._flow.begin(app.id, browser, waits_here=False)
         scene = begun.login.scene
         return private(
             {
@@ -110,8 +105,9 @@ class OAuthEdge:
         if form.get("grant_type", DEVICE_GRANT) != DEVICE_GRANT:
             raise UnsupportedGrant
         asked = read(TokenRequest, form)
-        app = await admitted(self._apps, asked.client_id, request.headers.get(hdrs.ORIGIN))
-        async with self._gate.guess(self._addresses.of(request)):
+        origin, browser = self._addresses.caller(request)
+        app = await admitted(self._apps, asked.client_id, origin)
+        async with self._gate.guess(browser.ip):
             return private(await self._token(asked.device_code, app))
 
     async def _token(self, device_code: str, app: App) -> Wire:
@@ -138,12 +134,12 @@ class OAuthEdge:
         words = WORDS[language(request)]
         if "user_code" not in request.query:
             return self._render(words, "ask", words["ask"])
-        async with self._gate.guess(self._addresses.of(request)):
-            try:
-                asked = read(ShownCode, {"user_code": request.query["user_code"]})
-                picture = await self._flow.redraw(asked.user_code)
-            except (InvalidRequest, UnknownScene):
-                return self._render(words, "gone", words["gone"], status=404)
+        # Not counted as guesses: any page could let its visitors make them, by an image's address.
+        try:
+            asked = read(ShownCode, {"user_code": request.query["user_code"]})
+            picture = await self._flow.redraw(asked.user_code)
+        except (InvalidRequest, UnknownScene):
+            return self._render(words, "gone", words["gone"], status=404)
         return self._render(words, "code", words["scan"], picture.data_url())
 
     def _render(
@@ -155,8 +151,7 @@ class OAuthEdge:
         status: int = 200,
     ) -> web.Response:
         shown = {**words, "view": view, "sentence": sentence, "picture": picture}
-        safe = {name: html.escape(value) for name, value in shown.items()}
-        return html_page(self._page.substitute(safe), status=status)
+        return self._page.show(shown, status=status)
 
 
 WORDS: Mapping[str, Mapping[str, str]] = {

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from aiohttp import web
 
-from broker.edge.gate import Addresses, Gate
+from broker.edge.gate import Addresses, Caller, Gate, admitted
+from broker.edge.namespace import Namespace, Verb
 from broker.edge.wire import (
     OpenSession,
     ScannedLogin,
     ScannedScene,
     SessionProof,
     Wire,
-    acked,
-    failure,
     private,
     read,
     read_arguments,
     seconds_until,
 )
-from broker.engine import Refused, Server
-from broker.errors import InvalidRequest, InvalidSession, UnknownApp
+from broker.engine import Server
+from broker.errors import ForeignOrigin, InvalidRequest, InvalidSession
 from broker.flow import Flow
 from broker.login import Phone
 from broker.records import Apps
@@ -41,7 +40,7 @@ class Peer(NamedTuple):
     address: str
 
 
-Verb = Callable[["PhoneEdge", Phone, tuple[object, ...]], Awaitable[Wire]]
+Act = Callable[["PhoneEdge", Phone, tuple[object, ...]], Awaitable[Wire]]
 
 
 class PhoneEdge:
@@ -62,10 +61,8 @@ class PhoneEdge:
         self._gate = gate
         self._addresses = addresses
         self._clock = clock
-        self._peers: dict[str, Peer] = {}
-        server.on("connect", self._connect, namespace=NAMESPACE)
-        server.on("disconnect", self._disconnect, namespace=NAMESPACE)
-        server.on("*", self._event, namespace=NAMESPACE)
+        verbs = {verb: self._on_socket(verb) for verb in VERBS}
+        Namespace(server, NAMESPACE, admit=self._admit, verbs=verbs)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -74,13 +71,12 @@ class PhoneEdge:
         ]
 
     async def _open_session(self, request: web.Request) -> web.Response:
+        address = self._from_no_page(request)
         asked = read(OpenSession, await json_body(request))
-        if await self._apps.get(asked.app) is None:
-            raise UnknownApp
-        address = self._addresses.of(request)
+        app = await admitted(self._apps, asked.app, None)
         await self._gate.open_session(address)
         async with self._gate.guess(address):
-            opened = await self._sessions.open(asked.app, asked.js_code)
+            opened = await self._sessions.open(app.id, asked.js_code)
         return private(
             {
                 "id": opened.session.id,
@@ -90,37 +86,38 @@ class PhoneEdge:
         )
 
     async def _post(self, request: web.Request) -> web.Response:
-        verb = VERBS[request.path.rpartition("/")[2]]
+        verb = request.path.rpartition("/")[2]
+        address = self._from_no_page(request)
         session_id, skey = _credentials(request)
-        peer = Peer(session_id, skey, self._addresses.of(request))
+        peer = Peer(session_id, skey, address)
         return private(await self._act(verb, peer, (await json_body(request),)))
 
-    async def _connect(self, sid: str, environ: Mapping[str, Any], auth: object = None) -> None:
-        address = self._addresses.of(environ["aiohttp.request"])
-        try:
-            shown = read(SessionProof, auth)
-            async with self._gate.guess(address):
-                await self._sessions.check(shown.id, shown.skey)
-        except Exception as error:  # every CONNECT is answered
-            raise Refused(failure(error).body()) from None
-        self._peers[sid] = Peer(shown.id, shown.skey, address)
+    def _from_no_page(self, request: web.Request) -> str:
+        """The caller's address; raises ForeignOrigin for a page that no app allows.
 
-    async def _disconnect(self, sid: str, reason: str) -> None:
-        self._peers.pop(sid, None)
+        Or any page could spend its visitors' tries, and so lock their whole network out.
+        """
+        origin, browser = self._addresses.caller(request)
+        if origin is not None and origin not in self._apps.origins():
+            raise ForeignOrigin
+        return browser.ip
 
-    async def _event(self, event: str, sid: str, *arguments: object) -> Wire:
-        return await acked(self._answer(event, sid, arguments))
+    async def _admit(self, caller: Caller, auth: object) -> Peer:
+        shown = read(SessionProof, auth)
+        async with self._gate.guess(caller.browser.ip):
+            await self._sessions.check(shown.id, shown.skey)
+        return Peer(shown.id, shown.skey, caller.browser.ip)
 
-    async def _answer(self, event: str, sid: str, arguments: tuple[object, ...]) -> Wire:
-        verb = VERBS.get(event)
-        if verb is None:
-            raise InvalidRequest(f"no such event: want one of {', '.join(VERBS)}")
-        return await self._act(verb, self._peers[sid], arguments)
+    def _on_socket(self, verb: str) -> Verb[Peer]:
+        async def answer(sid: str, peer: Peer, arguments: tuple[object, ...]) -> Wire:
+            return await self._act(verb, peer, arguments)
 
-    async def _act(self, verb: Verb, peer: Peer, arguments: tuple[object, ...]) -> Wire:
+        return answer
+
+    async def _act(self, verb: str, peer: Peer, arguments: tuple[object, ...]) -> Wire:
         async with self._gate.guess(peer.address):
             session = await self._sessions.check(peer.session_id, peer.skey)
-            return await verb(self, session.phone, arguments)
+            return await VERBS[verb](self, session.phone, arguments)
 
     async def _scan(self, phone: Phone, arguments: tuple[object, ...]) -> Wire:
         asked = read_arguments(ScannedScene, arguments)
@@ -150,7 +147,7 @@ class PhoneEdge:
         return {"login_id": login.id, "state": login.state}
 
 
-VERBS: Mapping[str, Verb] = {
+VERBS: Mapping[str, Act] = {
     "scan": PhoneEdge._scan,
     "confirm": PhoneEdge._confirm,
     "deny": PhoneEdge._deny,

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import html
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from string import Template
 from typing import NamedTuple
 
 from aiohttp import hdrs, web
 
 from broker import __version__, metrics
+from broker.edge.pages import STATIC, Page, language
 from broker.edge.wire import Handler, refusal
 from broker.errors import Unavailable
 from broker.state import Clock
 from broker.tokens import KEY_SET_MAX_AGE, Issuer
-
-STATIC = Path(__file__).parent / "static"
 
 
 class File(NamedTuple):
@@ -33,11 +29,6 @@ FILES: Mapping[str, File] = {
     "/socket.io/socket.io.min.js": File("vendor/socket.io.min.js", "text/javascript", 86_400),
     "/page.css": File("page.css", "text/css", 300),
 }
-
-PAGE_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'"
-)
 
 INDEX = {
     "en": {
@@ -62,6 +53,7 @@ class PublicEdge:
         self._ready = ready
         self._clock = clock
         self._public_url = public_url
+        self._page = Page("index.html")
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -82,9 +74,8 @@ class PublicEdge:
         ]
 
     async def _index(self, request: web.Request) -> web.Response:
-        words = {**INDEX[language(request)], "public_url": self._public_url}
-        safe = {name: html.escape(value) for name, value in words.items()}
-        return html_page(Template(static_text("index.html")).substitute(safe))
+        words = INDEX[language(request)]
+        return self._page.show({**words, "public_url": self._public_url})
 
     async def _key_set(self, request: web.Request) -> web.Response:
         headers = {
@@ -137,27 +128,3 @@ def _served(file: File) -> Handler:
         )
 
     return serve
-
-
-def static_text(name: str) -> str:
-    return (STATIC / name).read_text(encoding="utf-8")
-
-
-def html_page(text: str, *, status: int = 200) -> web.Response:
-    """A page of ours: nothing of anybody else's runs in it, and nobody frames it."""
-    headers = {
-        "Content-Security-Policy": PAGE_POLICY,
-        "Referrer-Policy": "no-referrer",
-        hdrs.CACHE_CONTROL: "no-store",
-    }
-    return web.Response(text=text, content_type="text/html", status=status, headers=headers)
-
-
-def language(request: web.Request) -> str:
-    """`zh` or `en`: whichever the reader names first."""
-    wanted = request.headers.get(hdrs.ACCEPT_LANGUAGE, "").lower()
-    for part in wanted.split(","):
-        for known in ("zh", "en"):
-            if part.strip().startswith(known):
-                return known
-    return "en"

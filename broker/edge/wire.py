@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, TypeVar
+from unicodedata import category
 
 import structlog
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from broker.errors import BrokerError, InvalidRequest, Unavailable
+from broker.flow import Redeemed
 from broker.metrics import REFUSALS
 
 log = structlog.get_logger()
@@ -20,7 +22,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 BODY_MAX_BYTES = 64 * 1024
 DEFAULT_APP = "default"
-CONTROL = {ord(character): None for character in map(chr, [*range(32), 127])}
 
 UrlSafe = r"^[A-Za-z0-9_-]+$"
 AppId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -95,9 +96,23 @@ def seconds_until(end: float, now: float) -> int:
     return max(0, math.ceil(end - now))
 
 
+def token_answer(redeemed: Redeemed) -> Wire:
+    """What whoever redeems a login gets, on a socket and from the token endpoint alike."""
+    return {
+        "access_token": redeemed.token.access_token,
+        "token_type": "Bearer",
+        "expires_in": redeemed.token.expires_in,
+        "subject": redeemed.login.subject,
+    }
+
+
 def plain(text: str, longest: int) -> str:
-    """Text from outside as it may be shown: without control characters, at most `longest` long."""
-    return text.translate(CONTROL)[:longest]
+    """Text from outside as it may be shown, at most `longest` long.
+
+    Without what cannot be seen: control characters, and those that turn the
+    direction of writing and so let one thing look like another (Unicode's C).
+    """
+    return "".join(one for one in text[: 2 * longest] if category(one)[0] != "C")[:longest]
 
 
 def failure(error: Exception) -> BrokerError:

@@ -1,8 +1,8 @@
 """python-engineio's own transport on aiohttp, with its rough edges taken off.
 
 What stock does not do and a server that faces the internet must: no
-permessage-deflate (92 KB a socket), a deadline for a socket that joins nothing,
-an end for one that sends nonsense or does not read, and a real close.
+permessage-deflate (92 KB a socket), an end for a socket that joins nothing,
+sends nonsense or does not read, whole bodies, and a close that closes.
 """
 
 from __future__ import annotations
@@ -18,13 +18,19 @@ from aiohttp import web
 from engineio.async_drivers import aiohttp as driver
 
 JOIN_WITHIN = 5.0
-"""Seconds in which a socket must have joined a namespace."""
+"""Seconds in which a socket must have joined a namespace, and a probe must be over."""
 
 FRAME_MAX_BYTES = 64 * 1024
 """Longest message; a longer one closes the socket."""
 
 BACKLOG_MAX = 64
 """Packets that may wait for a slow reader; one that lets more pile up is dropped."""
+
+NAMESPACE_MAX = 64
+"""Characters of a namespace: stock answers an unknown one by repeating it."""
+
+LINGER = 1.0
+"""Seconds that a closed socket has to read the packet that says so."""
 
 BINARY_PACKETS = ("5", "6")
 
@@ -37,36 +43,89 @@ silent.setLevel(logging.CRITICAL + 1)
 
 
 class _PlainWebSocket(driver.WebSocket):  # type: ignore[misc]  # python-engineio has no types
-    """The driver's websocket without compression."""
+    """The driver's websocket without compression, one to a session, closed with it."""
 
-    async def __call__(self, environ: dict[str, Any]) -> web.WebSocketResponse:
+    async def __call__(self, environ: dict[str, Any]) -> web.StreamResponse:
+        request = environ["aiohttp.request"]
+        self._carries = socket = self.handler.__self__
+        if getattr(socket, "transport", None) is not None:
+            return web.Response(status=400, text='"Already upgrading"')
+        socket.transport = request.transport
         self._sock = web.WebSocketResponse(
             compress=False, max_msg_size=self.server.max_http_buffer_size
         )
-        await self._sock.prepare(environ["aiohttp.request"])
-        self.environ = environ
-        socket = self.handler.__self__  # the Engine.IO socket that this one carries
-        socket.transport = environ["aiohttp.request"].transport
         try:
+            await self._sock.prepare(request)
             await self.handler(self)
-        except (ValueError, KeyError):  # no Engine.IO packet: stock leaves the socket half open
+        except Exception:  # no Engine.IO packet: stock would leave the socket half open
             await _close(socket)
+        finally:
+            if not socket.upgraded:  # a probe that came to nothing; the session goes on polling
+                socket.transport = None
+                socket.upgrading = False
         return self._sock
+
+    async def wait(self) -> str | bytes:
+        within = None if self._carries.upgraded else JOIN_WITHIN
+        async with asyncio.timeout(within):
+            data: str | bytes = await super().wait()
+        return data
+
+
+class _Backlog(asyncio.Queue[Any]):
+    """What waits for a socket to read it.  `overflow` is called in place of keeping too much."""
+
+    overflow: Callable[[], None] | None = None
+
+    async def put(self, packet: Any) -> None:
+        if self.qsize() < BACKLOG_MAX or self.overflow is None:
+            self.put_nowait(packet)
+        else:
+            self.overflow()
+
+
+class _Body:
+    """A request's body, read already: stock takes the first piece of it for the whole."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    async def read(self, length: int) -> bytes:
+        return self._content
 
 
 async def _close(socket: Any) -> None:
     """Close an Engine.IO socket now, without waiting for it to read what is left."""
+    _abort(socket)
+    await socket.close(wait=False, abort=True)
+    socket.queue.put_nowait(None)  # ends a pending poll and the writer
+
+
+def _abort(socket: Any) -> None:
     transport = getattr(socket, "transport", None)
     if transport is not None:
         transport.abort()
-    await socket.close(wait=False, abort=True)
-    socket.queue.put_nowait(None)  # ends a pending poll and the writer
+
+
+async def _read_environ(request: web.Request) -> dict[str, Any]:
+    environ: dict[str, Any] = driver.translate_request(request)
+    if request.method == "POST":
+        body = await request.read()
+        environ |= {"wsgi.input": _Body(body), "CONTENT_LENGTH": str(len(body))}
+    return environ
 
 
 class _Engine(engineio.AsyncServer):  # type: ignore[misc]
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._async: dict[str, Any] = {**self._async, "websocket": _PlainWebSocket}
+        self._async: dict[str, Any] = {
+            **self._async,
+            "websocket": _PlainWebSocket,
+            "translate_request": _read_environ,
+        }
+
+    def create_queue(self, *args: Any, **options: Any) -> _Backlog:
+        return _Backlog()
 
     async def disconnect(self, sid: str) -> None:
         # Stock waits here until the client has read everything, which may be never.
@@ -76,20 +135,47 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]
 
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
         try:
-            response: web.StreamResponse = await super().handle_request(request)
+            response = await super().handle_request(request)
+        except web.HTTPRequestEntityTooLarge:
+            await self.disconnect(request.query.get("sid", ""))
+            raise
         except (ValueError, KeyError, UnboundLocalError):
             # What stock trips over: a session that closes under its own request, bytes of no text.
-            return web.Response(status=400, text='"Bad Request"')
-        return response
+            response = None
+        if isinstance(response, web.StreamResponse):
+            return response
+        # A websocket request without the headers of one gives a list of packets.
+        return web.Response(status=400, text='"Bad Request"')
+
+    async def _trigger_event(self, event: str, *args: Any, **options: Any) -> Any:
+        socket = self.sockets.get(args[0])
+        if event == "connect":
+            socket.queue.overflow = lambda: self._drop(socket)
+        elif event == "disconnect" and socket is not None:
+            # A writer that is stuck before a full window would hold the socket open for ever.
+            asyncio.get_running_loop().call_later(LINGER, _abort, socket)
+        return await super()._trigger_event(event, *args, **options)
+
+    def _drop(self, socket: Any) -> None:
+        socket.queue.overflow = lambda: None
+        self.start_background_task(_close, socket)
 
 
 class Server(socketio.AsyncServer):  # type: ignore[misc]
-    """allow_origin: says whether pages of an Origin may connect at all.
+    """Socket.IO for the edge.
 
+    allow_origin: says whether pages of an Origin may connect at all.
+    describe: what handlers of CONNECT get to know of the request, in place of all
+        of it, which would stay as long as the socket does.
     Events of one socket are handled one after the other, in the order they came.
     """
 
-    def __init__(self, *, allow_origin: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        *,
+        allow_origin: Callable[[str], bool],
+        describe: Callable[[web.Request], Any],
+    ) -> None:
         super().__init__(
             async_mode="aiohttp",
             async_handlers=False,
@@ -101,9 +187,8 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
             logger=silent,
             engineio_logger=silent,
         )
-        self.namespaces: list[
-            str
-        ] = []  # none but those with handlers; an empty argument would mean "/"
+        self.namespaces: list[str] = []  # none without handlers; an empty argument would mean "/"
+        self._describe = describe
 
     def _engineio_server_class(self) -> type[_Engine]:
         return _Engine
@@ -114,14 +199,21 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
             await _close(socket)
         await self.shutdown()
 
-    async def _drop(self, eio_sid: str) -> None:
-        socket = self.eio.sockets.get(eio_sid)
-        if socket is not None:
-            await _close(socket)
-
     async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
-        await super()._handle_eio_connect(eio_sid, environ)
+        await super()._handle_eio_connect(eio_sid, self._describe(environ["aiohttp.request"]))
         self._expect_to_join(eio_sid)
+
+    async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
+        await super()._handle_connect(eio_sid, namespace, data)
+        if eio_sid not in self.environ:
+            # Closed in the middle of it: stock has told nobody, and would keep its rooms.
+            await self._forget(eio_sid, namespace or "/")
+
+    async def _forget(self, eio_sid: str, namespace: str) -> None:
+        sid = self.manager.sid_from_eio_sid(eio_sid, namespace)
+        if sid is not None:
+            await self._trigger_event("disconnect", namespace, sid, self.reason.TRANSPORT_CLOSE)
+            await self.manager.disconnect(sid, namespace, ignore_queue=True)
 
     async def _handle_disconnect(
         self, eio_sid: str, namespace: str, reason: str | None = None
@@ -135,7 +227,7 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
 
     def _check_joined(self, eio_sid: str) -> None:
         if eio_sid in self.environ and not self._joined(eio_sid):
-            self.start_background_task(self._drop, eio_sid)
+            self.start_background_task(self.eio.disconnect, eio_sid)
 
     def _joined(self, eio_sid: str) -> bool:
         return any(
@@ -143,31 +235,24 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
             for namespace in self.manager.get_namespaces()
         )
 
-    async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
-        # No event of ours is binary, and stock collects attachments without bound.
-        nonsense = isinstance(data, bytes) or data[:1] in BINARY_PACKETS
+    async def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
+        if eio_sid not in self.environ:
+            return  # what a closed socket had sent along with its close
         try:
-            if not nonsense:
-                await super()._handle_eio_message(eio_sid, data)
+            _check_packet(data)
+            await super()._handle_eio_message(eio_sid, data)
         except Exception:  # whatever a packet trips over, the socket is done
-            nonsense = True
-        if nonsense:
-            await self._drop(eio_sid)
+            await self.eio.disconnect(eio_sid)
 
     async def _handle_event(self, eio_sid: str, namespace: str, id: int | None, data: Any) -> None:
         if not isinstance(data, list) or not data or data[0] in NO_EVENTS:
             raise ValueError("not an event")
         await super()._handle_event(eio_sid, namespace, id, data)
 
-    async def _send_packet(self, eio_sid: str, packet: Any) -> None:
-        await super()._send_packet(eio_sid, packet)
-        await self._drop_slow(eio_sid)
 
-    async def _send_eio_packet(self, eio_sid: str, packet: Any) -> None:
-        await super()._send_eio_packet(eio_sid, packet)
-        await self._drop_slow(eio_sid)
-
-    async def _drop_slow(self, eio_sid: str) -> None:
-        socket = self.eio.sockets.get(eio_sid)
-        if socket is not None and socket.queue.qsize() > BACKLOG_MAX:
-            await self._drop(eio_sid)
+def _check_packet(data: Any) -> None:
+    """Raises ValueError for what no client of ours sends: no text, binary, a long namespace."""
+    if not isinstance(data, str) or data[:1] in BINARY_PACKETS:
+        raise ValueError("no event of ours is binary, and stock collects attachments for ever")
+    if data[1:2] == "/" and len(data[1:].split(",")[0]) > NAMESPACE_MAX:
+        raise ValueError("the namespace is too long")

@@ -29,7 +29,8 @@ class PretendProvider:
 
     def link(self, scene: str) -> str:
         """What the code of `scene` carries."""
-        return f"{self._phone_page_url}?scene={scene}"
+        more = "&" if "?" in self._phone_page_url else "?"
+        return f"{self._phone_page_url}{more}scene={scene}"
 
     async def draw(self, scene: str) -> Picture:
         svg = io.BytesIO()
