@@ -11,7 +11,7 @@ class Proxy:
     def __init__(self, *, blocks_websockets: bool = False) -> None:
         self.port = 0
         self._target = 0
-        self._blocks_websockets = blocks_websockets
+        self.blocks_websockets = blocks_websockets
         self._is_cut = False
         self._links: set[asyncio.StreamWriter] = set()
 
@@ -30,7 +30,7 @@ class Proxy:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             first = await reader.read(65_536)
-            if self._is_cut or (self._blocks_websockets and b"transport=websocket" in first):
+            if self._is_cut or (self.blocks_websockets and b"transport=websocket" in first):
                 writer.transport.abort()
                 return
             inward, outward = await asyncio.open_connection("127.0.0.1", self._target)

@@ -21,6 +21,7 @@ from broker.engine import stock
 from broker.errors import BrokerError
 from broker.metrics import WAITING
 from broker.serving import Site, serving
+from broker.sessions import Sessions
 from broker.settings import Settings
 from tests.clients import PhoneClient, PythonBrowser
 from tests.conftest import free_port
@@ -259,6 +260,37 @@ def test_every_page_answers_every_query(run: Loop) -> None:
         assert run(get(path, query)) in (200, 400, 404)
 
     ask()
+
+
+def test_a_surprise_is_answered_without_its_words(
+    run: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def surprise(self: Sessions, app: str, js_code: str) -> None:
+        raise RuntimeError("canary")
+
+    monkeypatch.setattr(Sessions, "open", surprise)
+    request = exchange("POST", run.url + "/phone/session", json={"js_code": "pretend:a"})
+
+    status, answer = run(request)
+
+    assert (status, answer["error"]) == (503, "temporarily_unavailable")
+    assert "canary" not in str(answer)
+
+
+@pytest.mark.parametrize(
+    ("path", "request_"),
+    [
+        ("/phone/session", {"json": {"js_code": "pretend:a", "more": "x" * 66_000}}),
+        ("/oauth/device_authorization", {"data": {"client_id": "default", "more": "x" * 66_000}}),
+    ],
+)
+def test_what_would_be_right_is_too_large_all_the_same(
+    run: Loop, path: str, request_: dict[str, Any]
+) -> None:
+    status, answer = run(exchange("POST", run.url + path, **request_))
+
+    assert (status, answer["error"]) == (400, "invalid_request")
+    assert "65536" in answer["error_description"]
 
 
 @pytest.mark.parametrize("path", [*JSON_ROUTES, *FORM_ROUTES])

@@ -276,6 +276,39 @@ async def test_where_websockets_are_blocked_the_page_polls(
         await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=WAIT_MS)
 
 
+async def test_where_websockets_stop_working_the_page_polls_for_the_same_login(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with staged(start_broker) as stage:
+        page = await open_page(chromium, stage.site)
+        phone = await scan(chromium, stage, page)
+        await shows(page, "scanned")
+
+        stage.proxy.blocks_websockets = True
+        stage.proxy.cut()
+        await shows(page, "offline")
+        stage.proxy.restore()
+        await shows(page, "scanned")
+        await phone.locator("#allow").click()
+
+        await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=30_000)
+
+
+async def test_a_stranger_is_told_so_where_the_page_polls(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    url = "https://site.example/register"
+    settings = {"register": Register(), "blocks_websockets": True, "register_url": url}
+    async with staged(start_broker, **settings) as stage:  # type: ignore[arg-type]
+        page = await open_page(chromium, stage.site)
+        phone = await scan(chromium, stage, page)
+
+        await phone.locator("#allow").click()
+
+        await shows(page, "unregistered")
+        assert await page.locator("scan-login .register").get_attribute("href") == url
+
+
 async def test_signing_out(chromium: Browser, start_broker: StartBroker) -> None:
     async with staged(start_broker) as stage:
         page = await open_page(chromium, stage.site)

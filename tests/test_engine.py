@@ -13,6 +13,8 @@ import structlog
 
 from broker.app import build
 from broker.engine import stock
+from broker.providers import Picture
+from broker.providers.pretend import PretendProvider
 from broker.serving import Site, serving
 from tests.clients import NodeBrowser, PythonBrowser, Refused
 from tests.conftest import Running, StartBroker
@@ -150,17 +152,99 @@ async def test_nonsense_hurts_nobody_else(broker: Running, frame: str) -> None:
     "frame",
     [
         "x",
+        "4{}",
+        "4" + "[" * 1_100,
         '42/login,["*"]',
         '42/login,["connect",{}]',
+        '42/login,["disconnect","x"]',
         '451-/login,["begin"]',
         "42/login,[",
         "42/login,{}",
+        "40/" + "n" * 65 + ",",
     ],
 )
 async def test_nonsense_closes_its_own_socket(broker: Running, frame: str) -> None:
     async with raw(broker.url) as socket:
         await join(socket)
         await socket.send_str(frame)
+
+        assert await ends(socket)
+
+
+async def test_one_session_has_one_websocket(broker: Running) -> None:
+    """Or the ones that were overtaken would stay when the session is closed."""
+    async with aiohttp.ClientSession(broker.url) as http:
+        async with http.get("/socket.io/?EIO=4&transport=polling") as response:
+            sid = json.loads((await response.text())[1:])["sid"]
+        async with http.ws_connect(f"{PATH}&sid={sid}"):
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
+                await http.ws_connect(f"{PATH}&sid={sid}")
+        assert refusal.value.status == 400
+
+
+async def test_a_probe_that_comes_to_nothing_ends_and_may_be_tried_again(
+    broker: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stock, "JOIN_WITHIN", 0.3)
+    async with aiohttp.ClientSession(broker.url) as http:
+        async with http.get("/socket.io/?EIO=4&transport=polling") as response:
+            sid = json.loads((await response.text())[1:])["sid"]
+        url = f"/socket.io/?EIO=4&transport=polling&sid={sid}"
+        async with http.post(url, data="40/login,") as response:
+            assert response.status == 200
+        for _ in range(2):
+            async with http.ws_connect(f"{PATH}&sid={sid}") as socket:
+                assert await ends(socket)
+
+
+async def test_a_session_that_never_polls_is_dropped_whatever_piles_up(broker: Running) -> None:
+    async with aiohttp.ClientSession(broker.url) as http:
+        async with http.get("/socket.io/?EIO=4&transport=polling") as response:
+            sid = json.loads((await response.text())[1:])["sid"]
+        url = f"/socket.io/?EIO=4&transport=polling&sid={sid}"
+        seen = []
+        for _ in range(10):
+            async with http.post(url, data="\x1e".join("5" * 16)) as response:
+                seen.append(response.status)
+            await asyncio.sleep(0.01)
+
+        assert seen[0] == 200
+        assert seen[-1] == 400
+
+
+async def test_a_body_in_two_pieces_is_one_body(broker: Running) -> None:
+    async with aiohttp.ClientSession(broker.url) as http:
+        async with http.get("/socket.io/?EIO=4&transport=polling") as response:
+            sid = json.loads((await response.text())[1:])["sid"]
+        url = f"/socket.io/?EIO=4&transport=polling&sid={sid}"
+        port = broker.settings.port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"POST {url} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n40/".encode())
+        await asyncio.sleep(0.1)
+        writer.write(b"login,")
+        assert b" 200 " in await reader.readline()
+        writer.close()
+
+        async with http.get(url) as response:
+            assert (await response.text()).startswith("40/login,")
+
+
+async def test_a_websocket_request_without_its_headers_is_no_500(broker: Running) -> None:
+    async with (
+        aiohttp.ClientSession(broker.url) as http,
+        http.get(PATH, headers={"Upgrade": "websocket"}) as response,
+    ):
+        assert response.status == 400
+
+
+async def test_a_closed_socket_that_does_not_read_is_cut(
+    broker: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its writer is stuck before a full window, so the close that is sent never goes out."""
+    monkeypatch.setattr(stock, "LINGER", 0.2)
+    async with raw(broker.url) as socket:
+        await join(socket)
+        await socket.send_str("1")
 
         assert await ends(socket)
 
@@ -278,7 +362,18 @@ async def test_only_our_namespaces_are_there(broker: Running) -> None:
         await browser.close()
 
 
-async def test_events_of_one_socket_are_answered_in_order(broker: Running) -> None:
+async def test_events_of_one_socket_are_answered_in_order(
+    broker: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the first takes longest."""
+    draw = PretendProvider.draw
+    pauses = iter([0.2])
+
+    async def slow(self: PretendProvider, scene: str) -> Picture:
+        await asyncio.sleep(next(pauses, 0))
+        return await draw(self, scene)
+
+    monkeypatch.setattr(PretendProvider, "draw", slow)
     async with raw(broker.url) as socket:
         await join(socket)
         for number in range(20):

@@ -13,6 +13,7 @@ from broker.bus import Bus, Notice
 from broker.flow import Begun, Flow
 from broker.login import State
 from broker.state import Store
+from broker.tokens import Issuer
 from tests.conftest import ALICE, BOB, FIREFOX, SHOP, Clock, Register
 
 
@@ -172,6 +173,45 @@ async def test_a_token_leaves_once(flow: Flow) -> None:
 
     with pytest.raises(errors.AlreadyRedeemed):
         await flow.redeem(begun.login.id, begun.secret, app="shop")
+
+
+async def test_a_token_that_could_not_be_signed_is_not_used_up(
+    flow: Flow, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object, **more: object) -> None:
+        raise OSError("no entropy")
+
+    begun = await confirmed(flow)
+    with monkeypatch.context() as patch:
+        patch.setattr(issuer, "issue", broken)
+        with pytest.raises(OSError, match="entropy"):
+            await flow.redeem(begun.login.id, begun.secret, app="shop")
+
+    assert await flow.redeem(begun.login.id, begun.secret, app="shop")
+
+
+async def test_an_act_that_is_repeated_is_told_once(flow: Flow, bus: Bus) -> None:
+    """Or whoever scanned could flood the browser."""
+    begun = await begin(flow)
+    async with bus.listen("one") as notices:
+        for _ in range(3):
+            await flow.scan(begun.login.scene, ALICE)
+        await flow.deny(begun.login.id, ALICE)
+
+        assert [(await anext(notices)).event for _ in range(2)] == ["login-scanned", "login-denied"]
+
+
+async def test_a_repeated_confirm_does_not_ask_the_directory(
+    make_flow: Callable[..., Flow],
+) -> None:
+    register = Register("alice")
+    flow = make_flow(directory=register)
+    begun = await begin(flow)
+    await flow.scan(begun.login.scene, ALICE)
+    await flow.confirm(begun.login.id, ALICE)
+    register.known.clear()
+
+    assert (await flow.confirm(begun.login.id, ALICE)).subject == "user-alice"
 
 
 async def test_of_many_redeems_at_once_one_gets_the_token(flow: Flow) -> None:

@@ -109,6 +109,22 @@ async def test_what_a_phone_hears_is_not_kept(broker: Running) -> None:
         assert answer.headers["Cache-Control"] == "no-store"
 
 
+async def test_a_page_of_another_origin_cannot_spend_its_visitors_tries(
+    start_broker: StartBroker,
+) -> None:
+    broker = await start_broker(misses_per_minute=1, origins="https://site.example")
+    async with aiohttp.ClientSession(broker.url) as http:
+        for verb in ("session", "scan", "confirm", "deny"):
+            evil = {"Origin": "https://evil.example", "Content-Type": "text/plain"}
+            async with http.post(f"/phone/{verb}", data=b"{}", headers=evil) as response:
+                assert (response.status, (await response.json())["error"]) == (
+                    401,
+                    "invalid_client",
+                )
+        async with http.post("/phone/session", json={"js_code": "pretend:a"}) as response:
+            assert response.status == 200
+
+
 async def test_guesses_slow_their_address_down_and_look_alike(start_broker: StartBroker) -> None:
     broker = await start_broker(misses_per_minute=3)
     async with PhoneClient(broker.url) as phone:

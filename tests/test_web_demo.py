@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
@@ -40,6 +41,9 @@ async def demo(start_broker: StartBroker) -> AsyncIterator[Demo]:
             yield Demo(broker, url, http)
 
 
+numbers = itertools.count()
+
+
 def forged(demo: Demo, algorithm: str = "ES256", key: Any = None, **changes: Any) -> str:
     """A token as the broker would sign it, but for `changes`; None takes a claim away."""
     ring = KeyFile(demo.broker.settings.key_file).load()
@@ -51,7 +55,7 @@ def forged(demo: Demo, algorithm: str = "ES256", key: Any = None, **changes: Any
         "aud": "default",
         "iat": now,
         "exp": now + 600,
-        "jti": "1",
+        "jti": str(next(numbers)),
         **changes,
     }
     given = {name: value for name, value in claims.items() if value is not None}
@@ -83,6 +87,30 @@ async def test_signing_out_ends_the_session(demo: Demo) -> None:
         assert page.status == 303
     async with demo.http.get("/account", allow_redirects=False) as page:
         assert page.headers["Location"] == "/"
+
+
+@pytest.mark.parametrize("end", ["sign-out", "another login"])
+async def test_a_session_that_has_ended_has_ended_on_the_server(demo: Demo, end: str) -> None:
+    """Whoever kept the cookie has nothing."""
+    await demo.sign_in(await token_of(demo.broker))
+    kept = {c.key: c.value for c in demo.http.cookie_jar if c.key == "session"}
+
+    if end == "sign-out":
+        await demo.http.post("/sign-out", headers={"Origin": demo.url})
+    else:
+        await demo.sign_in(await token_of(demo.broker))
+
+    async with (
+        aiohttp.ClientSession(demo.url, cookies=kept) as thief,
+        thief.get("/account", allow_redirects=False) as page,
+    ):
+        assert page.status == 303
+
+
+async def test_a_token_buys_one_session(demo: Demo) -> None:
+    token = await token_of(demo.broker)
+
+    assert [(await demo.sign_in(token))[0] for _ in range(2)] == [200, 401]
 
 
 async def test_every_login_has_a_session_id_of_its_own(demo: Demo) -> None:

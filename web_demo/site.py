@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 import jwt
 from aiohttp import web
 
-from .verify import TokenVerifier
+from .verify import LEEWAY, TokenVerifier
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -105,6 +105,20 @@ class Sessions:
         self._sessions.pop(session_id or "", None)
 
 
+class SpentTokens:
+    """The tokens that bought a session, until they end by themselves: each buys one."""
+
+    def __init__(self) -> None:
+        self._ends: dict[str, float] = {}
+
+    def add(self, jti: str, expires_at: float, now: float) -> bool:
+        """Say whether the token is new here."""
+        self._ends = {known: end for known, end in self._ends.items() if end + LEEWAY > now}
+        is_new = jti not in self._ends
+        self._ends[jti] = expires_at
+        return is_new
+
+
 class Site:
     """The handlers, and what they share."""
 
@@ -113,6 +127,7 @@ class Site:
         self._pages = pages
         self._site_url = site_url.rstrip("/") if site_url else None
         self._sessions = Sessions()
+        self._spent = SpentTokens()
 
     async def login_page(self, request: web.Request) -> web.Response:
         if self._session(request):
@@ -137,6 +152,8 @@ class Site:
             )
         except jwt.PyJWTError as error:
             fail(web.HTTPUnauthorized, "invalid_token", f"the token was not accepted: {error}")
+        if not self._spent.add(claims["jti"], claims["exp"], time.time()):
+            fail(web.HTTPUnauthorized, "invalid_token", "the token was used before")
         self._sessions.close(request.cookies.get(SESSION_COOKIE))
         response = web.json_response({"next": "/account"})
         # A new id at every login: one that somebody planted before it is worth nothing after.

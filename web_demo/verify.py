@@ -10,6 +10,7 @@ from typing import Any
 
 import jwt
 
+LEEWAY = 5  # seconds that the two clocks may differ
 REQUIRED = ["exp", "iat", "sub", "aud", "iss", "jti"]
 
 
@@ -55,7 +56,7 @@ class TokenVerifier:
             algorithms=self._algorithms,
             issuer=self._issuer,
             audience=self._app,
-            leeway=5,  # seconds that the two clocks may differ
+            leeway=LEEWAY,
             options={"require": REQUIRED},
         )
 

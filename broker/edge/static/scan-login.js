@@ -205,7 +205,7 @@ class ScanLogin extends HTMLElement {
   #parts = {};
   #view = "loading";
   #said = ""; // the server's own sentence about a failure, shown in place of our hint
-  #login = null; // {id, secret, state, registerUrl}: the login that the phone can still act on
+  #login = null; // {id, secret, interval, state, registerUrl}: the login that the phone can still act on
   #turn = {}; // replaced whenever what is under way no longer matters; late answers find it changed
   #socket = null;
   #polls = false; // no WebSocket gets through here: RFC 8628 polling instead
@@ -404,8 +404,8 @@ class ScanLogin extends HTMLElement {
     return { login_id: this.#login.id, secret: this.#login.secret };
   }
 
-  #adopt({ login_id, scene, secret, code_url, expires_in }) {
-    this.#login = { id: login_id, secret, state: "pending" };
+  #adopt({ login_id, scene, secret, code_url, expires_in, interval = WAIT_SECONDS }) {
+    this.#login = { id: login_id, secret, interval, state: "pending" };
     this.#until = Date.now() + expires_in * 1000;
     this.#drawn(false);
     this.#parts.image.src = code_url;
@@ -481,10 +481,10 @@ class ScanLogin extends HTMLElement {
     const options = { path, transports: ["websocket"], auth: { app: this.#app() }, forceNew: true, timeout: ACK_MS };
     const socket = (this.#socket = io(`${origin}/login`, options));
     let failures = 0;
-    socket.on("connect", () => { failures = -Infinity; this.#back(); this.#enter(); });
+    socket.on("connect", () => { failures = 0; this.#back(); this.#enter(); });
     socket.on("connect_error", ({ data }) => {
       if (data?.error) this.#refused(data);
-      else if (++failures === 2) this.#poll();
+      else if (++failures >= 2) this.#login ? this.#pollInstead() : this.#poll();
     });
     socket.on("disconnect", (reason) => {
       this.#lost();
@@ -574,8 +574,25 @@ class ScanLogin extends HTMLElement {
     if (!answer) return this.#unreachable();
     this.#back();
     if (answer.error) return this.#fail(answer, () => this.#poll());
-    this.#adopt({ ...answer, scene: answer.user_code, secret: answer.device_code });
-    let [interval, wait] = [answer.interval || WAIT_SECONDS, 0];
+    const secret = answer.device_code.split(".")[1];
+    this.#adopt({ ...answer, scene: answer.user_code, secret });
+    this.#keepPolling();
+  }
+
+  /** The socket does not come back: go on polling for the same login, if plain requests get through. */
+  async #pollInstead() {
+    const turn = this.#turn;
+    const answer = await this.#token();
+    if (turn !== this.#turn || !answer || this.#socket?.connected) return; // offline: the socket tries on
+    this.#hangUp();
+    this.#polls = true;
+    this.#heed(answer);
+    if (turn === this.#turn) this.#keepPolling();
+  }
+
+  async #keepPolling() {
+    const turn = this.#turn;
+    let [interval, wait] = [this.#login.interval, 0];
     while (turn === this.#turn) {
       await sleep(wait || interval);
       if (turn !== this.#turn) return;
@@ -606,7 +623,7 @@ class ScanLogin extends HTMLElement {
   #token() {
     return this.#post("/oauth/token", {
       grant_type: "urn:ietf:params:oauth:grant-type:device_code",
-      device_code: this.#login.secret, client_id: this.#app(),
+      device_code: `${this.#login.id}.${this.#login.secret}`, client_id: this.#app(),
     });
   }
 
@@ -617,8 +634,8 @@ class ScanLogin extends HTMLElement {
     this.#back();
     if (answer.access_token) return this.#finish(answer), 0;
     if (WAIT.has(answer.error)) return waitFor(answer);
-    const state = answer.error === "unregistered_user" ? "unregistered" : answer.state ?? this.#login.state;
-    if (["authorization_pending", "slow_down", "unregistered_user"].includes(answer.error)) {
+    const state = answer.state ?? this.#login.state;
+    if (["authorization_pending", "slow_down"].includes(answer.error)) {
       if (returned || state !== this.#login.state) this.#follow(state, answer);
     } else this.#denied(answer);
     return 0;
