@@ -334,6 +334,15 @@ def test_nothing_grows_with_browsers_that_come_and_go(run: Loop) -> None:
             async with http.post(path, data="1\x1e40/login,\x1e40/phone,{}") as response:
                 assert response.status in (200, 400)
 
+    async def join_while_it_overflows() -> None:
+        async with aiohttp.ClientSession(run.url) as http:
+            async with http.get("/socket.io/?EIO=4&transport=polling") as response:
+                sid = json.loads((await response.text())[1:])["sid"]
+            path = f"/socket.io/?EIO=4&transport=polling&sid={sid}"
+            for packets in [["40/x,"] * 16] * 4 + [["40/login,"]]:
+                async with http.post(path, data="\x1e".join(packets)) as response:
+                    assert response.status in (200, 400)
+
     def kept() -> object:
         server = run.server
         rooms = {name: len(room[None]) for name, room in server.manager.rooms.items()}
@@ -345,6 +354,7 @@ def test_nothing_grows_with_browsers_that_come_and_go(run: Loop) -> None:
     for _ in range(20):
         run(visit())
         run(flee())
+        run(join_while_it_overflows())
     run(asyncio.sleep(0.2))
 
     assert kept() == before
