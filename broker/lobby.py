@@ -113,9 +113,7 @@ class Lobby:
             if self._waiting.get(login_id) is waiting:
                 self._wait_until(login_id, waiting._replace(until=self._clock() + RETRY))
             return
-        # Unless the browser left, or moved to another socket, in the meantime.
-        if self._waiting.get(login_id) is waiting:
-            await self._settle(login_id, login, push)
+        await self._settle(login_id, login, push)
 
     async def _settle(self, login_id: str, login: Login | None, push: Push) -> None:
         state = State.EXPIRED if login is None else login.state

@@ -20,6 +20,8 @@ from broker.edge import phone as phone_edge
 from broker.engine import stock
 from broker.errors import BrokerError
 from broker.metrics import WAITING
+from broker.records import App
+from broker.records.settings import SettingsApps
 from broker.serving import Site, serving
 from broker.sessions import Sessions
 from broker.settings import Settings
@@ -319,7 +321,9 @@ def test_a_wrong_method_is_refused(run: Loop, path: str, method: str) -> None:
     assert (status, answer["error"]) == (405, "invalid_request")
 
 
-def test_nothing_grows_with_browsers_that_come_and_go(run: Loop) -> None:
+def test_nothing_grows_with_browsers_that_come_and_go(
+    run: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def visit() -> None:
         async with joined(run.url, None, "/login") as browser:
             await browser.emit("begin", {})
@@ -334,14 +338,26 @@ def test_nothing_grows_with_browsers_that_come_and_go(run: Loop) -> None:
             async with http.post(path, data="1\x1e40/login,\x1e40/phone,{}") as response:
                 assert response.status in (200, 400)
 
-    async def join_while_it_overflows() -> None:
+    async def close_while_joining() -> None:
         async with aiohttp.ClientSession(run.url) as http:
             async with http.get("/socket.io/?EIO=4&transport=polling") as response:
                 sid = json.loads((await response.text())[1:])["sid"]
             path = f"/socket.io/?EIO=4&transport=polling&sid={sid}"
-            for packets in [["40/x,"] * 16] * 4 + [["40/login,"]]:
-                async with http.post(path, data="\x1e".join(packets)) as response:
+
+            async def post(packet: str, after: float) -> None:
+                await asyncio.sleep(after)
+                async with http.post(path, data=packet) as response:
                     assert response.status in (200, 400)
+
+            await asyncio.gather(post("40/login,", 0), post("1", 0.02))
+
+    get = SettingsApps.get
+
+    async def slow(self: SettingsApps, app_id: str) -> App | None:
+        await asyncio.sleep(0.05)
+        return await get(self, app_id)
+
+    monkeypatch.setattr(SettingsApps, "get", slow)
 
     def kept() -> object:
         server = run.server
@@ -354,7 +370,7 @@ def test_nothing_grows_with_browsers_that_come_and_go(run: Loop) -> None:
     for _ in range(20):
         run(visit())
         run(flee())
-        run(join_while_it_overflows())
+        run(close_while_joining())
     run(asyncio.sleep(0.2))
 
     assert kept() == before

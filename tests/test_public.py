@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator
 import aiohttp
 import jwt
 import pytest
+import structlog
 
 from broker import __version__
 from broker.edge.pages import STATIC
+from broker.lobby import Lobby
 from broker.tokens import KeyFile
 from tests.clients import PhoneClient, PythonBrowser
-from tests.conftest import Running
+from tests.conftest import Running, StartBroker
 
 
 @pytest.fixture
@@ -84,6 +86,24 @@ async def test_health_and_version(http: aiohttp.ClientSession) -> None:
         assert (response.status, await response.json()) == (200, {"status": "ready"})
     async with http.get("/version") as response:
         assert (await response.json())["version"] == __version__
+
+
+async def test_an_instance_that_hears_no_notices_wants_no_browsers(
+    start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def deaf(self: Lobby, push: object) -> None:
+        raise OSError("the bus is gone")
+
+    with structlog.testing.capture_logs() as lines, monkeypatch.context() as patch:
+        patch.setattr(Lobby, "run", deaf)
+        broker = await start_broker()
+        async with aiohttp.ClientSession(broker.url) as http:
+            async with http.get("/health/ready") as response:
+                answer = await response.json()
+                assert (response.status, answer["error"]) == (503, "temporarily_unavailable")
+            async with http.get("/health/live") as response:
+                assert response.status == 200
+    assert lines[0]["event"] == "the lobby failed and starts again"
 
 
 async def test_metrics_are_not_for_the_public(http: aiohttp.ClientSession) -> None:
