@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from broker.edge.wire import BODY_MAX_BYTES, DEFAULT_APP, add_headers, answer_fa
 from broker.engine import Server
 from broker.flow import Flow
 from broker.lobby import Lobby
+from broker.providers import Provider
 from broker.providers.pretend import PretendProvider
 from broker.records import App
 from broker.records.settings import SettingsApps
@@ -32,6 +33,11 @@ from broker.state import Clock, Store, open_state
 from broker.tokens import Issuer, KeyFile
 
 log = structlog.get_logger()
+
+PROVIDERS: Mapping[str, Callable[[Settings], Provider]] = {
+    "pretend": lambda settings: PretendProvider(phone_page_url=settings.phone_page_url),
+}
+"""How each provider is made from the settings, by name."""
 
 LOBBY_RETRY = 1.0
 """Seconds until the lobby starts again after a failure."""
@@ -77,7 +83,7 @@ def _open_core(settings: Settings, clock: Clock, directory: Directory | None) ->
     store = open_state(settings.state_url, clock)
     bus = open_bus(settings.bus_url or settings.state_url)
     apps = SettingsApps([_default_app(settings)])
-    provider = PretendProvider(phone_page_url=settings.phone_page_url)
+    provider = PROVIDERS[settings.provider](settings)
     issuer = Issuer(
         file=KeyFile(settings.key_file),
         algorithm=settings.token_algorithm,

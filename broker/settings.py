@@ -24,7 +24,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from broker.bus import BUSES
 from broker.directories import DIRECTORIES
 from broker.errors import SettingsWrong
-from broker.providers import PROVIDERS
+from broker.providers import NAMES
 from broker.state import STATES
 from broker.tokens import ALGORITHMS
 
@@ -167,7 +167,7 @@ class Settings(BaseSettings):
     @field_validator("provider")
     @classmethod
     def _provider(cls, value: str) -> str:
-        return _one_of(value, PROVIDERS)
+        return _one_of(value, NAMES)
 
     @field_validator("allow_pretend")
     @classmethod

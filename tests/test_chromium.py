@@ -5,21 +5,33 @@ Every view that is worth a look is also kept as tests/screenshots/*.png.
 
 from __future__ import annotations
 
+import asyncio
 import io
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import pytest
 import zxingcpp
+from aiohttp import web
 from PIL import Image
-from playwright.async_api import Browser, Locator, Page, WebSocket, async_playwright, expect
+from playwright.async_api import (
+    Browser,
+    Locator,
+    Page,
+    Response,
+    WebSocket,
+    async_playwright,
+    expect,
+)
 
 from broker.serving import Site, serving
 from mp_stub.page import make_phone
+from mp_stub.phone import Phone
 from tests.conftest import Register, StartBroker, free_port, need
 from tests.proxy import Proxy, proxying
 from web_demo.site import make_site
@@ -307,6 +319,45 @@ async def test_a_stranger_is_told_so_where_the_page_polls(
 
         await shows(page, "unregistered")
         assert await page.locator("scan-login .register").get_attribute("href") == url
+
+
+async def test_the_readmes_page_and_its_check_of_the_token(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    """As they stand there, but for the broker's address."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    [page_text] = re.findall(r"```html\n(.*?)```", readme, re.DOTALL)
+    [check] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    port = free_port()
+    broker = await start_broker(origins=f"http://127.0.0.1:{port}")
+    scope: dict[str, Any] = {}
+    exec(check.replace("https://login.example", broker.url), scope)
+
+    async def show(request: web.Request) -> web.Response:
+        text = page_text.replace("https://login.example", broker.url)
+        return web.Response(text=f"<!doctype html>{text}", content_type="text/html")
+
+    async def take(request: web.Request) -> web.Response:
+        token = (await request.json())["access_token"]
+        return web.Response(text=await asyncio.to_thread(scope["who"], token))
+
+    async def account(request: web.Request) -> web.Response:
+        return web.Response(text="<h1>In</h1>", content_type="text/html")
+
+    site = web.Application()
+    site.add_routes([web.get("/", show), web.post("/session", take), web.get("/account", account)])
+    async with serving([Site("site", site, "127.0.0.1", port, "PORT")]) as addresses:
+        page = await open_page(chromium, addresses["site"])
+        answers: list[Response] = []
+        page.on(
+            "response", lambda one: answers.append(one) if one.url.endswith("session") else None
+        )
+        scene = await scene_on(page)
+        async with Phone(broker=broker.url, name="alice") as phone:
+            await phone.confirm((await phone.scan(scene))["login_id"])
+
+        await expect(page.locator("h1")).to_have_text("In", timeout=WAIT_MS)
+        assert [answer.status for answer in answers] == [200]
 
 
 async def test_signing_out(chromium: Browser, start_broker: StartBroker) -> None:

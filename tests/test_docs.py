@@ -77,7 +77,7 @@ def test_every_route_is_documented(tmp_path: Path) -> None:
         for route in application.router.routes():
             path = route.resource.canonical if route.resource else ""
             if route.method in ("GET", "POST") and path != "/socket.io/":
-                assert f"{route.method} {path}" in PROTOCOL, f"{route.method} {path}"
+                assert f"`{route.method} {path}`" in PROTOCOL, f"{route.method} {path}"
 
 
 def test_every_command_is_documented() -> None:

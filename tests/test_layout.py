@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from broker.app import PROVIDERS
+from broker.providers import NAMES
+
 ROOT = Path(__file__).parent.parent
 HOUSE = ROOT / "broker"
 
@@ -102,6 +105,10 @@ def test_every_library_has_one_door(file: Path) -> None:
         assert doors is None or place(file) in doors or room(file) in doors, (
             f"broker/{place(file)}.py imports {library}, whose door is {sorted(doors or [])}"
         )
+
+
+def test_every_provider_that_can_be_chosen_can_be_made() -> None:
+    assert set(NAMES) == set(PROVIDERS)
 
 
 def test_every_room_has_a_floor() -> None:

@@ -36,4 +36,5 @@ class Provider(Protocol):
         """
 
 
-PROVIDERS = ("pretend",)
+NAMES = ("pretend",)
+"""What the setting `provider` may say; `broker/app.py` knows how each is made."""
