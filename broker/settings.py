@@ -13,12 +13,18 @@ import os
 import re
 import secrets
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from broker.bus import BUSES
@@ -35,6 +41,15 @@ Words = Annotated[tuple[str, ...], NoDecode]
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[int, Field(gt=0)]
+
+
+CHOICES: Mapping[str, Collection[str]] = {
+    "provider": NAMES,
+    "directory": DIRECTORIES,
+    "token_algorithm": ALGORITHMS,
+    "log_level": ("debug", "info", "warning", "error"),
+}
+"""Settings that are one of a few words."""
 
 
 class Settings(BaseSettings):
@@ -109,7 +124,9 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
         description="this process's name on the bus; random when empty",
     )
-    log_level: str = Field("info", description="debug, info, warning or error")
+    log_level: Annotated[str, StringConstraints(to_lower=True)] = Field(
+        "info", description="debug, info, warning or error"
+    )
 
     # A validator sees the fields above its own: that is why the order is as it is.
     @field_validator("origins", "trusted_proxies", mode="before")
@@ -164,10 +181,13 @@ class Settings(BaseSettings):
             )
         return value
 
-    @field_validator("provider")
+    @field_validator(*CHOICES)
     @classmethod
-    def _provider(cls, value: str) -> str:
-        return _one_of(value, NAMES)
+    def _choice(cls, value: str, info: ValidationInfo) -> str:
+        known = CHOICES[info.field_name or ""]
+        if value not in known:
+            raise ValueError(f"{value!r} is unknown: want one of {_list(known)}")
+        return value
 
     @field_validator("allow_pretend")
     @classmethod
@@ -181,21 +201,6 @@ class Settings(BaseSettings):
                 f"reached from elsewhere: set {PREFIX}ALLOW_PRETEND=true if that is meant"
             )
         return value
-
-    @field_validator("directory")
-    @classmethod
-    def _directory(cls, value: str) -> str:
-        return _one_of(value, DIRECTORIES)
-
-    @field_validator("token_algorithm")
-    @classmethod
-    def _algorithm(cls, value: str) -> str:
-        return _one_of(value, ALGORITHMS)
-
-    @field_validator("log_level")
-    @classmethod
-    def _level(cls, value: str) -> str:
-        return _one_of(value.lower(), ("debug", "info", "warning", "error"))
 
     @classmethod
     def settings_customise_sources(
@@ -287,11 +292,5 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _one_of(value: str, known: Any) -> str:
-    if value not in known:
-        raise ValueError(f"{value!r} is unknown: want one of {_list(known)}")
-    return value
-
-
-def _list(words: Any) -> str:
+def _list(words: Iterable[str]) -> str:
     return ", ".join(sorted(words))

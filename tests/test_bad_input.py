@@ -27,6 +27,7 @@ from broker.sessions import Sessions
 from broker.settings import Settings
 from tests.clients import PhoneClient, PythonBrowser
 from tests.conftest import free_port
+from tests.test_engine import open_polling, polling
 
 T = TypeVar("T")
 FUZZ = settings(
@@ -332,17 +333,13 @@ def test_nothing_grows_with_browsers_that_come_and_go(
     async def flee() -> None:
         """CONNECT behind a close, and in a socket that goes away in the middle."""
         async with aiohttp.ClientSession(run.url) as http:
-            async with http.get("/socket.io/?EIO=4&transport=polling") as response:
-                sid = json.loads((await response.text())[1:])["sid"]
-            path = f"/socket.io/?EIO=4&transport=polling&sid={sid}"
+            path = polling(await open_polling(http))
             async with http.post(path, data="1\x1e40/login,\x1e40/phone,{}") as response:
                 assert response.status in (200, 400)
 
     async def close_while_joining() -> None:
         async with aiohttp.ClientSession(run.url) as http:
-            async with http.get("/socket.io/?EIO=4&transport=polling") as response:
-                sid = json.loads((await response.text())[1:])["sid"]
-            path = f"/socket.io/?EIO=4&transport=polling&sid={sid}"
+            path = polling(await open_polling(http))
 
             async def post(packet: str, after: float) -> None:
                 await asyncio.sleep(after)

@@ -34,6 +34,17 @@ async def raw(url: str, **headers: str) -> AsyncIterator[aiohttp.ClientWebSocket
         yield socket
 
 
+def polling(sid: str) -> str:
+    return f"/socket.io/?EIO=4&transport=polling&sid={sid}"
+
+
+async def open_polling(http: aiohttp.ClientSession) -> str:
+    """The sid of a new session that polls, with nothing joined."""
+    async with http.get("/socket.io/?EIO=4&transport=polling") as response:
+        sid: str = json.loads((await response.text())[1:])["sid"]
+        return sid
+
+
 async def join(socket: aiohttp.ClientWebSocketResponse) -> None:
     await socket.send_str("40/login,")
     assert (await socket.receive_str()).startswith("40/login,")
@@ -103,10 +114,9 @@ async def test_a_polling_session_that_joins_nothing_is_closed(
 ) -> None:
     monkeypatch.setattr(stock, "JOIN_WITHIN", 0.2)
     async with aiohttp.ClientSession(broker.url) as http:
-        async with http.get("/socket.io/?EIO=4&transport=polling") as response:
-            sid = json.loads((await response.text())[1:])["sid"]
+        sid = await open_polling(http)
         await asyncio.sleep(0.4)
-        async with http.get(f"/socket.io/?EIO=4&transport=polling&sid={sid}") as response:
+        async with http.get(polling(sid)) as response:
             assert response.status == 400
 
 
@@ -174,8 +184,7 @@ async def test_nonsense_closes_its_own_socket(broker: Running, frame: str) -> No
 async def test_one_session_has_one_websocket(broker: Running) -> None:
     """Or the ones that were overtaken would stay when the session is closed."""
     async with aiohttp.ClientSession(broker.url) as http:
-        async with http.get("/socket.io/?EIO=4&transport=polling") as response:
-            sid = json.loads((await response.text())[1:])["sid"]
+        sid = await open_polling(http)
         async with http.ws_connect(f"{PATH}&sid={sid}"):
             with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
                 await http.ws_connect(f"{PATH}&sid={sid}")
@@ -187,9 +196,8 @@ async def test_a_probe_that_comes_to_nothing_ends_and_may_be_tried_again(
 ) -> None:
     monkeypatch.setattr(stock, "JOIN_WITHIN", 0.3)
     async with aiohttp.ClientSession(broker.url) as http:
-        async with http.get("/socket.io/?EIO=4&transport=polling") as response:
-            sid = json.loads((await response.text())[1:])["sid"]
-        url = f"/socket.io/?EIO=4&transport=polling&sid={sid}"
+        sid = await open_polling(http)
+        url = polling(sid)
         async with http.post(url, data="40/login,") as response:
             assert response.status == 200
         for _ in range(2):
@@ -199,9 +207,8 @@ async def test_a_probe_that_comes_to_nothing_ends_and_may_be_tried_again(
 
 async def test_a_session_that_never_polls_is_dropped_whatever_piles_up(broker: Running) -> None:
     async with aiohttp.ClientSession(broker.url) as http:
-        async with http.get("/socket.io/?EIO=4&transport=polling") as response:
-            sid = json.loads((await response.text())[1:])["sid"]
-        url = f"/socket.io/?EIO=4&transport=polling&sid={sid}"
+        sid = await open_polling(http)
+        url = polling(sid)
         seen = []
         for _ in range(10):
             async with http.post(url, data="\x1e".join("5" * 16)) as response:
@@ -214,9 +221,8 @@ async def test_a_session_that_never_polls_is_dropped_whatever_piles_up(broker: R
 
 async def test_a_body_in_two_pieces_is_one_body(broker: Running) -> None:
     async with aiohttp.ClientSession(broker.url) as http:
-        async with http.get("/socket.io/?EIO=4&transport=polling") as response:
-            sid = json.loads((await response.text())[1:])["sid"]
-        url = f"/socket.io/?EIO=4&transport=polling&sid={sid}"
+        sid = await open_polling(http)
+        url = polling(sid)
         port = broker.settings.port
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(f"POST {url} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n40/".encode())
@@ -278,11 +284,8 @@ async def test_a_frame_of_just_under_64_kb_is_answered(broker: Running) -> None:
 @pytest.mark.parametrize("body", [b"x" * 70_000, b"\xff\xfe", b"", b"x", b"\x1e" * 40, b"d=4"])
 async def test_a_polling_body_of_nonsense_is_no_500(broker: Running, body: bytes) -> None:
     async with aiohttp.ClientSession(broker.url) as http:
-        async with http.get("/socket.io/?EIO=4&transport=polling") as response:
-            sid = json.loads((await response.text())[1:])["sid"]
-        async with http.post(
-            f"/socket.io/?EIO=4&transport=polling&sid={sid}", data=body
-        ) as response:
+        sid = await open_polling(http)
+        async with http.post(polling(sid), data=body) as response:
             assert response.status in (200, 400)
     assert await lives(broker.url)
 

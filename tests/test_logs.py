@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,20 +63,22 @@ async def send_raw(url: str, request: bytes) -> None:
     writer.close()
 
 
+def logged_by(program: str) -> str:
+    """What a process that runs `program` writes to stderr."""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPO, capture_output=True, text=True, check=True
+    )
+    return ran.stderr
+
+
 def test_a_line_is_json_and_hides_what_is_named_like_a_secret() -> None:
     program = (
         "from broker import logs; import structlog; logs.set_up('info');"
         "structlog.get_logger().info('x', secret='s3cr3t', scene='sc3n3', login_id='seen')"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=REPO,
-        env={**os.environ},
-        capture_output=True,
-        text=True,
-    )
+    said = logged_by(program)
 
-    line = json.loads(ran.stderr)
+    line = json.loads(said)
     assert (line["secret"], line["scene"], line["login_id"]) == ("[hidden]", "[hidden]", "seen")
     assert line["level"] == "info"
 
@@ -91,16 +92,10 @@ def test_a_traceback_shows_no_variables(terminal: bool) -> None:
         "try:\n    act('can' + 'ary')\n"
         "except ValueError:\n    structlog.get_logger().exception('failed')\n"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=REPO,
-        env={**os.environ},
-        capture_output=True,
-        text=True,
-    )
+    said = logged_by(program)
 
-    assert "ValueError" in ran.stderr
-    assert "canary" not in ran.stderr
+    assert "ValueError" in said
+    assert "canary" not in said
 
 
 @pytest.mark.parametrize("level", ["warning", "error"])
@@ -109,11 +104,5 @@ def test_a_level_silences_what_is_below(level: str) -> None:
         f"from broker import logs; import structlog; logs.set_up({level!r});"
         "structlog.get_logger().info('x')"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=REPO,
-        env={**os.environ},
-        capture_output=True,
-        text=True,
-    )
-    assert ran.stderr == ""
+    said = logged_by(program)
+    assert said == ""
