@@ -131,7 +131,7 @@ class PhoneEdge:
             "browser": {
                 "ip": login.browser.ip,
                 "user_agent": login.browser.user_agent,
-                "since": seconds_until(now, login.began_at),
+                "since": max(0, int(now - login.began_at)),
             },
         }
 
