@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, Self
 import aiohttp
 import socketio
 
-from tests.conftest import need
+from tests.conftest import miss, need
 
 DRIVER = Path(__file__).parent / "js" / "browser.js"
 Payload = dict[str, Any]
@@ -96,6 +96,8 @@ class NodeBrowser:
         self._heard: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
 
     async def connect(self, url: str, auth: object = None, namespace: str = "/login") -> None:
+        if not (DRIVER.parent / "node_modules").exists():
+            miss("the official client is not installed: make test does so, by npm")
         self._process = await asyncio.create_subprocess_exec(
             need("node"),
             str(DRIVER),

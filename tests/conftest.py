@@ -8,7 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import pytest
 
@@ -177,9 +177,15 @@ def need(program: str) -> str:
     """The program's path; without it the test is skipped on a laptop and fails in CI."""
     path = shutil.which(program)
     if path is None:
-        missing = f"{program} is not installed: run make test as root on Debian, or install it"
-        pytest.fail(missing) if CI else pytest.skip(missing)
+        miss(f"{program} is not installed: run make test as root on Debian, or install it")
     return path
+
+
+def miss(what: str) -> NoReturn:
+    """Go no further for want of something real: a skip on a laptop, a failure in CI."""
+    if CI:
+        pytest.fail(what)
+    pytest.skip(what)
 
 
 def a_login(clock: Clock, **changes: object) -> Login:

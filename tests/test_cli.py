@@ -156,6 +156,22 @@ def test_keys_are_listed_and_rotated_under_a_running_broker(tmp_path: Path) -> N
     assert all(kid in published for kid in after[2::3])
 
 
+def test_looking_for_keys_makes_none(tmp_path: Path) -> None:
+    looked = run(tmp_path, "key", "list")
+
+    assert looked.returncode == 1
+    assert "there are no keys in scan-login-keys.json yet" in looked.stderr
+    assert not (tmp_path / "scan-login-keys.json").exists()
+
+
+def test_a_mistake_in_the_demos_settings_is_named(tmp_path: Path) -> None:
+    refused = run(tmp_path, "demo", SCAN_LOGIN_INTERVAL="x")
+
+    assert refused.returncode == 1
+    assert "SCAN_LOGIN_INTERVAL" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 @pytest.mark.parametrize("command", [["serve"], ["key", "list"], ["key", "rotate"]])
 def test_a_damaged_key_file_is_named(tmp_path: Path, command: list[str]) -> None:
     keys = tmp_path / "scan-login-keys.json"
