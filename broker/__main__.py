@@ -13,10 +13,10 @@ import typer
 
 from broker import __version__, logs
 from broker.app import build
-from broker.errors import StartError
+from broker.errors import SettingsWrong, StartError
 from broker.serving import Site, serve_until_stopped
 from broker.settings import PREFIX, Settings, load, unknown_names
-from broker.tokens import KEY_SET_MAX_AGE, KeyFile, open_ring
+from broker.tokens import KEY_SET_MAX_AGE, KeyFile, KeyRing
 
 DEFAULT_FILE = Path("scan-login.toml")
 
@@ -83,9 +83,15 @@ def demo(
         str,
         typer.Option(envvar="HOST", help="0.0.0.0 lets a phone on the same network take part."),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(envvar="PORT", help="The broker's port.")] = 8000,
-    site_port: Annotated[int, typer.Option(envvar="SITE_PORT", help="The site's port.")] = 8080,
-    phone_port: Annotated[int, typer.Option(envvar="PHONE_PORT", help="The phone's port.")] = 8090,
+    port: Annotated[
+        int, typer.Option(envvar="PORT", min=1, max=65535, help="The broker's port.")
+    ] = 8000,
+    site_port: Annotated[
+        int, typer.Option(envvar="SITE_PORT", min=1, max=65535, help="The site's port.")
+    ] = 8080,
+    phone_port: Annotated[
+        int, typer.Option(envvar="PHONE_PORT", min=1, max=65535, help="The phone page's port.")
+    ] = 8090,
 ) -> None:
     """Run broker, example site and phone page in one go, with the pretend provider."""
     from broker.demo import Ports, run_demo  # what a broker in service has no use for
@@ -97,12 +103,13 @@ def demo(
 @config.command()
 def check(file: ConfigFile = None) -> None:
     """Read every setting and report all mistakes at once."""
-    _settings(file)
-    unknown = unknown_names(_file(file))
-    for name in unknown:
-        print(f"{name}: no such setting", file=sys.stderr)
-    if unknown:
-        raise typer.Exit(1)
+    mistakes = [f"{name}: no such setting" for name in unknown_names(_file(file))]
+    try:
+        _settings(file)
+    except SettingsWrong as error:
+        mistakes.append(str(error))
+    if mistakes:
+        sys.exit("\n".join(mistakes))
     print("the settings are in order")
 
 
@@ -123,10 +130,11 @@ def rotate(file: ConfigFile = None) -> None:
     settings = _settings(file)
     keys = KeyFile(settings.key_file)
     algorithm = settings.token_algorithm
-    rotated = open_ring(keys, algorithm).rotated(
+    rotated = _ring(keys).rotated(
         now=time.time(), token_lifetime=settings.token_lifetime, algorithm=algorithm
     )
     keys.save(rotated)
+    print(f"{keys.path.absolute()}:")
     print(f"signing with {rotated.present['kid']}, next is {rotated.next['kid']}")
     print(
         f"Sites may hold a key set that is {KEY_SET_MAX_AGE} seconds old: "
@@ -138,13 +146,21 @@ def rotate(file: ConfigFile = None) -> None:
 def list_keys(file: ConfigFile = None) -> None:
     """Print the keys of the key set: present, next, and former ones still needed."""
     settings = _settings(file)
-    ring = KeyFile(settings.key_file).load()
-    if ring is None:
-        sys.exit(f"there are no keys in {settings.key_file} yet; `scan-login serve` makes them")
+    ring = _ring(KeyFile(settings.key_file))
     places = ["present", "next"]
     for position, entry in enumerate(ring.public(time.time())):
         place = places[position] if position < len(places) else "former"
         print(f"{place:8} {entry['alg']} {entry['kid']}")
+
+
+def _ring(keys: KeyFile) -> KeyRing:
+    ring = keys.load()
+    if ring is None:
+        sys.exit(
+            f"there are no keys in {keys.path.absolute()}: start the broker once, "
+            f"or say with {PREFIX}KEY_FILE where it keeps them"
+        )
+    return ring
 
 
 def _file(file: Path | None) -> Path | None:

@@ -40,15 +40,16 @@ async def run_demo(host: str, ports: Ports) -> None:
     seen_as = own_address() if host in ANY_ADDRESS else f"[{host}]" if ":" in host else host
     broker_url, site_url, phone_url = (f"http://{seen_as}:{port}" for port in ports)
     with tempfile.TemporaryDirectory(prefix="scan-login-demo-") as folder:
-        settings = load(
-            host=host,
-            port=ports.broker,
-            public_url=broker_url,
-            origins=_site_origins(seen_as, ports.site),
-            phone_page_url=f"{phone_url}/",
-            allow_pretend=True,
-            key_file=Path(folder) / "keys.json",
-        )
+        fixed: dict[str, Any] = {
+            "host": host,
+            "port": ports.broker,
+            "public_url": broker_url,
+            "phone_page_url": f"{phone_url}/",
+            "allow_pretend": True,
+            "key_file": Path(folder) / "keys.json",
+        }
+        asked_for = load(**fixed).origins
+        settings = load(**fixed, origins=(*_site_origins(seen_as, ports.site), *asked_for))
         broker = build(settings).public
         site = make_site(broker_url=broker_url, phone_url=phone_url)
         phone = make_phone(broker_url=broker_url)
@@ -116,7 +117,10 @@ async def _terminal_login(broker_url: str, phone_page_url: str) -> None:
             )
             if answer.get("error") not in ("authorization_pending", "slow_down"):
                 break
-    outcome = answer.get("error_description") or f"logged in as {answer['subject']}"
+    if answer.get("error") == "expired_token":
+        outcome = "its code has run out; the page draws fresh ones"
+    else:
+        outcome = answer.get("error_description") or f"logged in as {answer['subject']}"
     print(f"  This terminal: {outcome}.", flush=True)
 
 

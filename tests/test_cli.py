@@ -113,9 +113,11 @@ def test_a_taken_admin_port_turns_metrics_off_and_nothing_else(tmp_path: Path) -
 
 
 def test_config_check_reports_all_mistakes_at_once(tmp_path: Path) -> None:
-    checked = run(tmp_path, "config", "check", SCAN_LOGIN_PORT="x", SCAN_LOGIN_STATE_URL="etcd://")
+    wrong = {"SCAN_LOGIN_PORT": "x", "SCAN_LOGIN_STATE_URL": "etcd://", "SCAN_LOGIN_PROT": "1"}
+    checked = run(tmp_path, "config", "check", **wrong)
 
     assert checked.returncode == 1
+    assert "SCAN_LOGIN_PROT: no such setting" in checked.stderr
     assert "SCAN_LOGIN_PORT: " in checked.stderr
     assert "SCAN_LOGIN_STATE_URL: want a URL that begins with one of memory://" in checked.stderr
     assert "Traceback" not in checked.stderr
@@ -157,11 +159,12 @@ def test_keys_are_listed_and_rotated_under_a_running_broker(tmp_path: Path) -> N
 
 
 def test_looking_for_keys_makes_none(tmp_path: Path) -> None:
-    looked = run(tmp_path, "key", "list")
+    for command in ("list", "rotate"):
+        looked = run(tmp_path, "key", command)
 
-    assert looked.returncode == 1
-    assert "there are no keys in scan-login-keys.json yet" in looked.stderr
-    assert not (tmp_path / "scan-login-keys.json").exists()
+        assert looked.returncode == 1
+        assert f"there are no keys in {tmp_path}/scan-login-keys.json" in looked.stderr
+        assert not (tmp_path / "scan-login-keys.json").exists()
 
 
 def test_a_mistake_in_the_demos_settings_is_named(tmp_path: Path) -> None:
@@ -169,6 +172,15 @@ def test_a_mistake_in_the_demos_settings_is_named(tmp_path: Path) -> None:
 
     assert refused.returncode == 1
     assert "SCAN_LOGIN_INTERVAL" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("name", ["PORT", "SITE_PORT", "PHONE_PORT"])
+def test_a_port_that_is_none_is_said_to_be_none(tmp_path: Path, name: str) -> None:
+    refused = run(tmp_path, "demo", **{name: "99999"})
+
+    assert refused.returncode == 2
+    assert name in refused.stderr
     assert "Traceback" not in refused.stderr
 
 

@@ -72,6 +72,17 @@ async def test_one_command_serves_broker_site_and_phone_and_one_ctrl_c_ends_them
         assert errors == b""
 
 
+async def test_pages_of_the_origins_that_are_named_may_use_the_demo_too() -> None:
+    async with demo(SCAN_LOGIN_ORIGINS="http://127.0.0.1:1") as running:
+        await running.line("Broker")
+        url = f"http://127.0.0.1:{running.ports['PORT']}/socket.io/?EIO=4&transport=polling"
+        site = f"http://127.0.0.1:{running.ports['SITE_PORT']}"
+        async with aiohttp.ClientSession() as http:
+            for origin, status in [("http://127.0.0.1:1", 200), (site, 200), ("http://x", 400)]:
+                async with http.get(url, headers={"Origin": origin}) as response:
+                    assert (origin, response.status) == (origin, status)
+
+
 async def test_the_code_in_the_terminal_logs_the_terminal_in() -> None:
     async with demo() as running:
         link = (await running.line("log this terminal in")).split()[-1]

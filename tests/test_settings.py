@@ -47,8 +47,9 @@ def test_a_secret_may_stand_in_a_file_of_its_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "name").write_text("A shop\n")
+    (tmp_path / "scan-login.toml").write_text('app_name = "From the TOML file"\n')
     monkeypatch.setenv("SCAN_LOGIN_APP_NAME_FILE", str(tmp_path / "name"))
-    assert load().app_name == "A shop"
+    assert load(tmp_path / "scan-login.toml").app_name == "A shop"
 
     monkeypatch.setenv("SCAN_LOGIN_APP_NAME_FILE", str(tmp_path / "nowhere"))
     assert "SCAN_LOGIN_APP_NAME_FILE: cannot read" in mistakes()[0]

@@ -11,6 +11,12 @@ from aiohttp import web
 from .site import make_site
 
 
+def port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError("want a number from 1 to 65535")
+    return int(text)
+
+
 def web_address(text: str) -> str:
     url = urlsplit(text)
     if url.scheme not in ("http", "https") or not url.hostname:
@@ -29,7 +35,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--issuer", help="the tokens' issuer, where it is not the broker's URL")
     parser.add_argument("--app", default="default", help="this site's app id at the broker")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--port", type=port, default=8080)
     parser.add_argument("--site-url", type=web_address, help="this site's address, behind a proxy")
     parser.add_argument(
         "--phone-url", type=web_address, help="a page that pretends to be the phone"
