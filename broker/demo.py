@@ -14,14 +14,11 @@ import aiohttp
 from broker.app import build
 from broker.providers.pretend import terminal_code
 from broker.serving import Site, serve_until_stopped
-from broker.settings import load
+from broker.settings import is_loopback, load
 from mp_stub.page import make_phone
 from web_demo.site import make_site
 
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
-
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 OPEN_HOUSE = """\
   Whoever reaches these addresses can log in as anybody: the pretend provider
@@ -40,16 +37,16 @@ async def run_demo(host: str, ports: Ports) -> None:
     seen_as = own_address() if host in ANY_ADDRESS else f"[{host}]" if ":" in host else host
     broker_url, site_url, phone_url = (f"http://{seen_as}:{port}" for port in ports)
     with tempfile.TemporaryDirectory(prefix="scan-login-demo-") as folder:
-        fixed: dict[str, Any] = {
-            "host": host,
-            "port": ports.broker,
-            "public_url": broker_url,
-            "phone_page_url": f"{phone_url}/",
-            "allow_pretend": True,
-            "key_file": Path(folder) / "keys.json",
-        }
-        asked_for = load(**fixed).origins
-        settings = load(**fixed, origins=(*_site_origins(seen_as, ports.site), *asked_for))
+        asked_for = load(
+            host=host,
+            port=ports.broker,
+            public_url=broker_url,
+            phone_page_url=f"{phone_url}/",
+            allow_pretend=True,
+            key_file=Path(folder) / "keys.json",
+        )
+        origins = (*_site_origins(seen_as, ports.site), *asked_for.origins)
+        settings = asked_for.model_copy(update={"origins": origins})
         broker = build(settings).public
         site = make_site(broker_url=broker_url, phone_url=phone_url)
         phone = make_phone(broker_url=broker_url)
@@ -62,7 +59,7 @@ async def run_demo(host: str, ports: Ports) -> None:
 
         def ready(addresses: dict[str, str]) -> None:
             print(_greeting(site_url, broker_url, phone_url), flush=True)
-            if host not in LOOPBACK:
+            if not is_loopback(host):
                 print(OPEN_HOUSE, flush=True)
             tasks.append(asyncio.create_task(_terminal_login(broker_url, f"{phone_url}/")))
 

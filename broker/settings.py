@@ -194,7 +194,7 @@ class Settings(BaseSettings):
     def _pretend_stays_home(cls, value: bool, info: ValidationInfo) -> bool:
         data = info.data
         hosts = [data.get("host"), urlsplit(data.get("public_url") or "").hostname]
-        public = [host for host in hosts if host and not _is_loopback(host)]
+        public = [host for host in hosts if host and not is_loopback(host)]
         if data.get("provider") == "pretend" and public and not value:
             raise ValueError(
                 f"the pretend provider lets anybody log in as anybody, and {public[0]} can be "
@@ -285,7 +285,7 @@ def _is_web(url: str) -> bool:
     return urlsplit(url).scheme in ("http", "https") and bool(urlsplit(url).hostname)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

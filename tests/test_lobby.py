@@ -148,24 +148,20 @@ async def test_what_was_missed_while_nobody_listened_is_caught_up(
 
 
 async def test_a_browser_that_never_redeems_is_told_when_that_is_over(
-    lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock, bus: Bus
+    running: Lobby, flow: Flow, pushes: Pushes, clock: Clock
 ) -> None:
     """Long before its code would have run out."""
-    task = asyncio.create_task(lobby.run(pushes))
-    await asyncio.sleep(0)
     begun = await begin(flow)
-    lobby.wait("tab", begun.login)
+    running.wait("tab", begun.login)
     await flow.scan(begun.login.scene, ALICE)
     await flow.confirm(begun.login.id, ALICE)
     for _ in range(2):
         await pushes.next()
 
     clock.time += 60
-    await lobby.expire(pushes)
+    await running.expire(pushes)
 
     assert await pushes.next() == ("tab", "login-expired")
-    task.cancel()
-    await asyncio.wait([task])
 
 
 async def test_a_browser_that_left_while_the_state_was_asked_stays_gone(

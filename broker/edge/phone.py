@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from aiohttp import web
@@ -61,7 +62,7 @@ class PhoneEdge:
         self._gate = gate
         self._addresses = addresses
         self._clock = clock
-        verbs = {verb: self._on_socket(verb) for verb in VERBS}
+        verbs: dict[str, Verb[Peer]] = {verb: partial(self._on_socket, verb) for verb in VERBS}
         Namespace(server, NAMESPACE, admit=self._admit, verbs=verbs)
 
     def routes(self) -> list[web.RouteDef]:
@@ -108,11 +109,10 @@ class PhoneEdge:
             await self._sessions.check(shown.id, shown.skey)
         return Peer(shown.id, shown.skey, caller.browser.ip)
 
-    def _on_socket(self, verb: str) -> Verb[Peer]:
-        async def answer(sid: str, peer: Peer, arguments: tuple[object, ...]) -> Wire:
-            return await self._act(verb, peer, arguments)
-
-        return answer
+    async def _on_socket(
+        self, verb: str, sid: str, peer: Peer, arguments: tuple[object, ...]
+    ) -> Wire:
+        return await self._act(verb, peer, arguments)
 
     async def _act(self, verb: str, peer: Peer, arguments: tuple[object, ...]) -> Wire:
         async with self._gate.guess(peer.address):
