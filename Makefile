@@ -51,7 +51,8 @@ clean: ## remove what was set up and built
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 system: # programs that the tests drive: installed as root on Debian, else named
-	@tools/need chromium:chromium node:nodejs npm:npm libatomic.so.1:libatomic1
+	@tools/need chromium:chromium node:nodejs npm:npm libatomic.so.1:libatomic1 \
+		redis-server:redis-server nginx:nginx-light
 
 $(BIN)/python:
 	@tools/need-venv $(PYTHON)
