@@ -3,13 +3,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := broker web_demo mp_stub tests
+SOURCES := broker web_demo mp_stub tests bench
 CLIENT_VERSION := 4.8.4
 VENDOR := broker/edge/static/vendor
 export PORT SITE_PORT PHONE_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check lint types fix vendor clean system
+.PHONY: help demo install test check lint types fix bench vendor clean system
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ types: $(VENV)/.tested
 fix: $(VENV)/.tested ## format, and mend what can be mended by itself
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+bench: $(VENV)/.benched system ## measure, into bench/RESULTS.md (ROW=growth for one row)
+	$(BIN)/python -m bench $(ROW)
 
 vendor: ## fetch the browser's Socket.IO client anew (CLIENT_VERSION=)
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
@@ -70,3 +73,8 @@ $(VENV)/.tested: pyproject.toml constraints.txt | $(BIN)/python
 
 tests/js/node_modules: tests/js/package-lock.json | system
 	@if command -v npm >/dev/null; then cd tests/js && npm ci --silent --no-audit --no-fund && touch node_modules; fi
+
+$(VENV)/.benched: $(VENV)/.tested
+	@echo "installing what the load generator runs on, the first time only"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
