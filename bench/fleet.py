@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import tempfile
+import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -33,15 +34,35 @@ class Fleet(NamedTuple):
     pids: list[int]
     redis_pid: int
 
-    def cpu_ms(self) -> float:
-        """CPU that all servers have used so far, in user and system mode."""
-        return sum(map(_cpu_ms, self.pids))
-
-    def redis_cpu_ms(self) -> float:
-        return _cpu_ms(self.redis_pid)
-
     def rss_bytes(self) -> int:
+        """The resident memory of all servers together."""
         return sum(map(_rss_bytes, self.pids))
+
+
+class Used(NamedTuple):
+    """CPU in milliseconds; own: the load generator's."""
+
+    servers: float
+    redis: float
+    own: float
+
+
+class Meter:
+    """Counts the CPU that is used from now on."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._start = self._now()
+
+    def read(self) -> Used:
+        return Used(*(now - start for now, start in zip(self._now(), self._start, strict=True)))
+
+    def _now(self) -> Used:
+        return Used(
+            sum(map(_cpu_ms, self._fleet.pids)),
+            _cpu_ms(self._fleet.redis_pid),
+            1000 * time.process_time(),
+        )
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -15,6 +16,8 @@ from bench.fleet import Fleet
 
 GIVE_UP = 20.0
 """Seconds after which an act counts as lost."""
+
+LOST = "lost"
 
 AT_ONCE = 32
 """Browsers that are let in together where the rate does not matter."""
@@ -36,6 +39,15 @@ class Loaded(NamedTuple):
     lost: Counter[str]
     lag: float
 
+    def figures(self) -> dict[str, float]:
+        """As they stand in the tables."""
+        return {
+            "confirm → event p50, ms": 1000 * percentile(self.latencies, 0.5),
+            "p99, ms": 1000 * percentile(self.latencies, 0.99),
+            "latest start, ms": 1000 * self.lag,
+            LOST: self.lost.total(),
+        }
+
 
 async def steadily(act: Act, *, rate: float, seconds: float) -> Loaded:
     """Begin `rate` acts a second for so long, and wait for the last of them."""
@@ -48,11 +60,13 @@ async def steadily(act: Act, *, rate: float, seconds: float) -> Loaded:
         lag = max(lag, time.perf_counter() - due)
         acts.append(asyncio.create_task(_in_time(act(number))))
     ended = await asyncio.gather(*acts, return_exceptions=True)
-    return Loaded(
-        [end for end in ended if not isinstance(end, BaseException)],
-        Counter(f"{type(end).__name__}: {end}" for end in ended if isinstance(end, BaseException)),
-        lag,
+    done = [end for end in ended if not isinstance(end, BaseException)]
+    lost = Counter(
+        f"{type(end).__name__}: {end}" for end in ended if isinstance(end, BaseException)
     )
+    if lost:
+        print(f"lost: {dict(lost)}", file=sys.stderr, flush=True)
+    return Loaded(done, lost, lag)
 
 
 async def _in_time(act: Awaitable[float]) -> float:

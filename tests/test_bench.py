@@ -12,6 +12,7 @@ from bench.candidates import candidate
 from bench.fleet import Fleet
 from bench.load import Crowd, leave, percentile, steadily
 from bench.rows import Cell, Figures, Taken, row
+from bench.rows.growth import AT_REST, SERVERS
 from bench.socketio import Broken, Client
 from tests.conftest import Running, StartBroker
 
@@ -76,7 +77,7 @@ async def test_a_pack_of_frames_may_come_in_pieces() -> None:
 
 def taken(cost: float) -> Taken:
     growth = row("growth")
-    figures: Figures = {"servers' CPU, ms per 1000 confirms": cost, "lost": 0}
+    figures: Figures = {SERVERS: cost, AT_REST: 0}
     return {cell: [figures, figures] for cell in growth.cells}
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from statistics import median
 
-from bench.fleet import Fleet
-from bench.load import Crowd, leave, percentile, steadily
+from bench.fleet import Fleet, Meter
+from bench.load import Crowd, leave, steadily
 from bench.rows import Cell, Figures, Taken
 
 RATE = 200
@@ -19,7 +18,7 @@ IDLE = 5.0
 
 BAR = 1.10
 SERVERS = "servers' CPU, ms per 1000 confirms"
-AT_REST = "the same at rest, ms per s"
+AT_REST = "at rest, ms per s"
 
 
 class Growth:
@@ -37,27 +36,23 @@ class Growth:
         crowd = Crowd(fleet)
         browsers = await crowd.gather(round(RATE * seconds), scanned=True)
         await asyncio.sleep(1)
-        at_rest = fleet.cpu_ms()
+        meter = Meter(fleet)
         await asyncio.sleep(IDLE)
-        before, redis, own = fleet.cpu_ms(), fleet.redis_cpu_ms(), time.process_time()
+        at_rest = meter.read()
+        meter = Meter(fleet)
         ran = await steadily(
             lambda number: crowd.confirm(browsers[number], number), rate=RATE, seconds=seconds
         )
-        servers = fleet.cpu_ms() - before
-        redis = fleet.redis_cpu_ms() - redis
-        own = time.process_time() - own
+        used = meter.read()
         leave(browsers)
         crowd.close()
-        done = len(ran.latencies)
+        thousands = len(ran.latencies) / 1000
         return {
-            SERVERS: 1000 * servers / done,
-            AT_REST: (before - at_rest) / IDLE,
-            "Redis, ms per 1000": 1000 * redis / done,
-            "generator, ms per 1000": 1e6 * own / done,
-            "confirm → event p50, ms": 1000 * percentile(ran.latencies, 0.5),
-            "p99, ms": 1000 * percentile(ran.latencies, 0.99),
-            "latest start, ms": 1000 * ran.lag,
-            "lost": ran.lost.total(),
+            SERVERS: used.servers / thousands,
+            AT_REST: at_rest.servers / IDLE,
+            "Redis, ms per 1000": used.redis / thousands,
+            "generator, ms per 1000": used.own / thousands,
+            **ran.figures(),
         }
 
     def verdict(self, taken: Taken) -> list[str]:
@@ -66,14 +61,25 @@ class Growth:
 
     def _ratio(self, taken: Taken, cell: Cell, fewest: Cell) -> str:
         rounds = [
-            one[SERVERS] / first[SERVERS]
-            for one, first in zip(taken[cell], taken[fewest], strict=True)
+            cost / first
+            for cost, first in zip(costs(taken, cell), costs(taken, fewest), strict=True)
         ]
-        ratio = median(one[SERVERS] for one in taken[cell]) / median(
-            one[SERVERS] for one in taken[fewest]
+        alone = median(less_rest(taken, cell)) / median(less_rest(taken, fewest))
+        return (
+            f"{cell.instances} instances against {fewest.instances}: "
+            f"{median(costs(taken, cell)) / median(costs(taken, fewest)):.2f} "
+            f"({min(rounds):.2f}–{max(rounds):.2f} round by round); "
+            f"{alone:.2f} without what they use at rest."
         )
-        spread = f"{min(rounds):.2f}–{max(rounds):.2f} round by round"
-        return f"{cell.instances} instances against {fewest.instances}: {ratio:.2f} ({spread})."
+
+
+def costs(taken: Taken, cell: Cell) -> list[float]:
+    return [figures[SERVERS] for figures in taken[cell]]
+
+
+def less_rest(taken: Taken, cell: Cell) -> list[float]:
+    """The cost of a confirm without that of heartbeats, pings and timers meanwhile."""
+    return [figures[SERVERS] - figures[AT_REST] * 1000 / RATE for figures in taken[cell]]
 
 
 ROW = Growth()
