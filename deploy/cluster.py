@@ -20,9 +20,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 from deploy import nginx
-from deploy.processes import DidNotStart, Process, free_port, until_listening, until_ready
+from deploy.processes import (
+    DidNotStart,
+    Process,
+    free_port,
+    is_free,
+    until_listening,
+    until_ready,
+)
 
 ROOT = Path(__file__).parent.parent
+USUAL_PORTS = {"PORT": 8000, "SITE_PORT": 8080, "PHONE_PORT": 8090}
+"""Those of `make demo`, and what sets them."""
+
+
+class PortTaken(Exception):
+    """Noticed before anything starts: whoever listens there might answer in our place."""
 
 
 class Broker(NamedTuple):
@@ -205,14 +218,19 @@ async def run(brokers: int, ports: Ports) -> None:
         await stop.wait()
 
 
-def main() -> None:
-    def number(name: str, default: int) -> int:
-        return int(os.environ.get(name) or default)
+def chosen_ports() -> Ports:
+    """The ports that the environment names, or the usual ones.  Raises PortTaken."""
+    ports = {name: int(os.environ.get(name) or usual) for name, usual in USUAL_PORTS.items()}
+    for name, port in ports.items():
+        if not is_free(port):
+            raise PortTaken(f"port {port} is taken: choose another with {name}=…")
+    return Ports(*ports.values())
 
-    ports = Ports(number("PORT", 8000), number("SITE_PORT", 8080), number("PHONE_PORT", 8090))
+
+def main() -> None:
     try:
-        asyncio.run(run(number("BROKERS", 2), ports))
-    except DidNotStart as error:
+        asyncio.run(run(int(os.environ.get("BROKERS") or 2), chosen_ports()))
+    except (DidNotStart, PortTaken) as error:
         sys.exit(str(error))
 
 
