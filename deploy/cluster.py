@@ -72,18 +72,18 @@ class Cluster:
         self._proxy = proxy
         self._settings = settings
 
-    async def start(self, brokers: int) -> None:
+    async def start(self, brokers: int, *, pages: bool) -> None:
         """Raises DidNotStart; what had started by then runs until `stop`."""
         if "state_url" not in self._settings:
             await self._start_redis()
         for _ in range(brokers):
             await self._start_broker()
-        pages = [await self._start_site(), await self._start_phone()]
+        opened = await self._start_pages() if pages else {}
         front = await self._start_nginx()
         for broker in self.brokers:
             await until_ready(broker.process, f"{broker.url}/health/ready")
         await until_ready(front, f"{self.url}/health/ready")
-        for page, url in zip(pages, [self.site_url, self.phone_url], strict=True):
+        for url, page in opened.items():
             await until_ready(page, url)
 
     async def add(self) -> Broker:
@@ -91,11 +91,12 @@ class Cluster:
         broker = await self._start_broker()
         await until_ready(broker.process, f"{broker.url}/health/ready")
         self._list_brokers()
-        self.nginx.signal(signal.SIGHUP)
+        self.nginx.tell(signal.SIGHUP)
         return broker
 
     async def stop(self) -> None:
-        await asyncio.gather(*(broker.process.stop() for broker in self.brokers))
+        """End everything; brokers by SIGINT, since nobody is left to be drained for."""
+        await asyncio.gather(*(broker.process.stop(signal.SIGINT) for broker in self.brokers))
         await asyncio.gather(*(process.stop() for process in self._others))
 
     async def _start_redis(self) -> None:
@@ -132,13 +133,14 @@ class Cluster:
         self.brokers.append(broker)
         return broker
 
-    async def _start_site(self) -> Process:
-        return await self._start_page(
-            *("web_demo", "--port", str(self._ports.site), "--phone-url", self.phone_url)
-        )
-
-    async def _start_phone(self) -> Process:
-        return await self._start_page("mp_stub", "serve", "--port", str(self._ports.phone))
+    async def _start_pages(self) -> dict[str, Process]:
+        """Start the example site and the phone page; each by its URL."""
+        site = ["web_demo", "--port", str(self._ports.site), "--phone-url", self.phone_url]
+        phone = ["mp_stub", "serve", "--port", str(self._ports.phone)]
+        return {
+            self.site_url: await self._start_page(*site),
+            self.phone_url: await self._start_page(*phone),
+        }
 
     async def _start_page(self, module: str, *arguments: str) -> Process:
         page = await self._spawn(
@@ -177,17 +179,23 @@ class Cluster:
 
 @asynccontextmanager
 async def cluster(
-    *, brokers: int = 2, ports: Ports | None = None, proxy: str | None = None, **settings: object
+    *,
+    brokers: int = 2,
+    ports: Ports | None = None,
+    proxy: str | None = None,
+    pages: bool = True,
+    **settings: object,
 ) -> AsyncIterator[Cluster]:
     """Run a cluster inside the ``async with`` block, on free ports where none are given.
 
-    Raises DidNotStart.
+    pages: whether the example site and the phone page run as well.  The rest is
+    as for `Cluster`.  Raises DidNotStart.
     """
     with tempfile.TemporaryDirectory(prefix="scan-login-cluster-") as name:
         chosen = ports or Ports(free_port(), free_port(), free_port())
         made = Cluster(folder=Path(name), ports=chosen, proxy=proxy, settings=settings)
         try:
-            await made.start(brokers)
+            await made.start(brokers, pages=pages)
             yield made
         finally:
             await made.stop()

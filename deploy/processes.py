@@ -12,8 +12,8 @@ from pathlib import Path
 
 import aiohttp
 
-START_WITHIN = 20.0
-"""Seconds that a process gets to be of use."""
+START_WITHIN = 45.0
+"""Seconds that a process gets to be of use: a bound for a machine that is very busy."""
 
 STOP_WITHIN = 12.0
 """Seconds from SIGTERM to SIGKILL: a broker that drains is gone after 10."""
@@ -41,16 +41,16 @@ class Process:
         """None while it runs."""
         return self._process.returncode
 
-    def signal(self, number: signal.Signals) -> None:
+    def tell(self, number: signal.Signals) -> None:
         """Send a signal to the program and its children; one that has ended hears nothing."""
         if self.exit_code is None:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
-    async def stop(self) -> None:
+    async def stop(self, by: signal.Signals = signal.SIGTERM) -> None:
         """End it as an operator would, and by force where that takes too long."""
         if self.exit_code is None:
-            self._process.terminate()
+            self._process.send_signal(by)
         try:
             async with asyncio.timeout(STOP_WITHIN):
                 await self._process.wait()
@@ -58,7 +58,7 @@ class Process:
             await self.kill()
 
     async def kill(self) -> None:
-        self.signal(signal.SIGKILL)
+        self.tell(signal.SIGKILL)
         await self._process.wait()
 
 

@@ -44,6 +44,7 @@ from tests import test_chromium as pages
 from tests.clients import NodeBrowser, PhoneClient
 from tests.conftest import Running, free_port, need
 from tests.servers import eventually
+from tests.test_journeys import secret_of
 from web_demo.site import make_site
 
 ROOT = Path(__file__).parent.parent
@@ -85,9 +86,7 @@ async def whole_login(browser: NodeBrowser, url: str) -> dict[str, Any]:
         assert await browser.push() == ("login-scanned", {"login_id": begun["login_id"]})
         await phone.post("confirm", {"login_id": login["login_id"]})
     assert await browser.push() == ("login-confirmed", {"login_id": begun["login_id"]})
-    token: dict[str, Any] = await browser.emit(
-        "redeem", {"login_id": begun["login_id"], "secret": begun["secret"]}
-    )
+    token: dict[str, Any] = await browser.emit("redeem", secret_of(begun))
     return token
 
 
@@ -293,16 +292,16 @@ async def open_session(http: aiohttp.ClientSession) -> int:
         return response.status
 
 
-async def test_brokers_are_killed_and_added_and_the_browser_goes_on() -> None:
+async def test_brokers_are_killed_added_and_stopped_and_the_browser_goes_on() -> None:
     need("nginx")
     need("redis-server")
-    async with cluster(brokers=2) as running, outside(running) as http:
-        first, second = running.brokers
+    async with cluster(brokers=2, pages=False) as running, outside(running) as http:
+        killed, stopped = running.brokers
         browser = NodeBrowser({})
         await browser.connect(running.url)
         begun = await browser.emit("begin", {})
 
-        await first.process.kill()
+        await killed.process.kill()
         assert {await open_session(http) for _ in range(6)} == {200}
         added = await running.add()
 
@@ -311,28 +310,28 @@ async def test_brokers_are_killed_and_added_and_the_browser_goes_on() -> None:
             return urlsplit(added.url).netloc in (running.folder / "access.log").read_text()
 
         await eventually(is_asked)
-        await second.process.kill()
+        await stopped.process.stop()
         assert {await open_session(http) for _ in range(6)} == {200}
-        resumed = await browser.emit(
-            "resume", {"login_id": begun["login_id"], "secret": begun["secret"]}
-        )
+        resumed = await browser.emit("resume", secret_of(begun))
 
+        assert stopped.process.exit_code == 0
         assert resumed["state"] == "pending"
         await browser.close()
 
 
-async def test_without_a_broker_nginx_answers_in_the_protocols_words() -> None:
-    need("nginx")
-    async with cluster(brokers=1, state_url="memory://") as running, outside(running) as http:
-        await running.brokers[0].process.kill()
+async def test_without_a_broker_nginx_answers_in_the_protocols_words(tmp_path: Path) -> None:
+    async with (
+        fronted(tmp_path, gone=2) as url,
+        aiohttp.ClientSession() as http,
+        http.get(f"{url}/device?user_code=scene-nobody-may-log") as response,
+    ):
+        assert response.status == 503
+        assert response.headers["Retry-After"] == "1"
+        assert (await response.json())["error"] == "temporarily_unavailable"
 
-        async with http.get("/device?user_code=scene-nobody-may-log") as response:
-            assert response.status == 503
-            assert response.headers["Retry-After"] == "1"
-            assert (await response.json())["error"] == "temporarily_unavailable"
-        logs = [(running.folder / f"{name}.log").read_text() for name in ("access", "error")]
-        assert '"GET /device" 503' in logs[0]
-        assert "scene-nobody-may-log" not in "".join(logs)
+    logs = [(tmp_path / f"{name}.log").read_text() for name in ("access", "error")]
+    assert '"GET /device" 503' in logs[0]
+    assert "scene-nobody-may-log" not in "".join(logs)
 
 
 async def test_no_query_string_is_logged(running: Cluster) -> None:
@@ -563,7 +562,7 @@ async def test_demo_cluster_greets_and_ends_by_one_ctrl_c() -> None:
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(60):
         greeting = (await process.stdout.readuntil(b"Ctrl-C")).decode()
         process.send_signal(signal.SIGINT)
         await process.communicate()
