@@ -83,7 +83,7 @@ class Cluster:
     async def subscribed(self, channel: str) -> AsyncIterator[Feed]:
         try:
             async with asyncio.timeout(SILENCE):
-                # Where the slot has moved, the heartbeat's PUBLISH is told so, and the client learns.
+                # Where the slot has moved, the heartbeat's PUBLISH hears so, and the client learns.
                 await self._client.initialize()
                 node = self._client.get_node_from_key(channel)
         except (RedisError, OSError, TimeoutError):
