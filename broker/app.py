@@ -20,6 +20,7 @@ from broker.edge.phone import PhoneEdge
 from broker.edge.public import PublicEdge
 from broker.edge.wire import BODY_MAX_BYTES, DEFAULT_APP, add_headers, answer_failures
 from broker.engine import Server
+from broker.errors import SettingsWrong
 from broker.flow import Flow
 from broker.lobby import Lobby
 from broker.providers import Provider
@@ -27,7 +28,7 @@ from broker.providers.pretend import PretendProvider
 from broker.records import App
 from broker.records.settings import SettingsApps
 from broker.sessions import Sessions
-from broker.settings import Settings
+from broker.settings import PREFIX, Settings
 from broker.state import Clock, Store, open_state
 from broker.tokens import Issuer, KeyFile
 
@@ -79,15 +80,14 @@ def build(
 
     `clock` and `directory` replace those that the settings name.
 
-    Raises KeyFileUnusable.
+    Raises KeyFileUnusable, or SettingsWrong for an address that names nothing.
     """
     return _with_edge(settings, _open_core(settings, clock, directory))
 
 
 def _open_core(settings: Settings, clock: Clock | None, directory: Directory | None) -> Core:
-    store = open_state(settings.state_url, clock, replicas=settings.replicas)
+    store, bus = _connections(settings, clock)
     clock = store.clock
-    bus = open_bus(settings.bus_url or settings.state_url)
     apps = SettingsApps([_default_app(settings)])
     provider = PROVIDERS[settings.provider](settings)
     issuer = Issuer(
@@ -120,6 +120,17 @@ def _open_core(settings: Settings, clock: Clock | None, directory: Directory | N
         store=store,
         bus=bus,
     )
+
+
+def _connections(settings: Settings, clock: Clock | None) -> tuple[Store, Bus]:
+    """State and bus; raises SettingsWrong for an address that is none."""
+    name = "STATE_URL"
+    try:
+        store = open_state(settings.state_url, clock, replicas=settings.replicas)
+        name = "BUS_URL"
+        return store, open_bus(settings.bus_url or settings.state_url)
+    except ValueError as error:
+        raise SettingsWrong([f"{PREFIX}{name}: {error}"]) from None
 
 
 def _with_edge(settings: Settings, core: Core) -> Broker:

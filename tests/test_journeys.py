@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from broker.directories import Directory
 from tests.clients import (
     BrowserClient,
     NodeBrowser,
@@ -22,6 +24,7 @@ from tests.clients import (
     SocketPhone,
 )
 from tests.conftest import Register, Running, StartBroker
+from tests.servers import Engines
 
 BROWSERS: dict[str, Callable[[], BrowserClient]] = {
     "python-websocket": lambda: PythonBrowser(["websocket"]),
@@ -30,16 +33,51 @@ BROWSERS: dict[str, Callable[[], BrowserClient]] = {
     "js-default": lambda: NodeBrowser({}),
 }
 
+WAYS = [
+    *((1, client) for client in BROWSERS),
+    *((2, client) for client in ("js-websocket", "js-default")),
+    (4, "js-default"),
+]
+"""Instances and client: one keeps everything itself, several share a Valkey."""
+
 NewBrowser = Callable[[], BrowserClient]
 NewPhone = Callable[..., Any]
 
 
-@pytest.fixture(params=BROWSERS)
-async def new_browser(request: pytest.FixtureRequest) -> AsyncIterator[NewBrowser]:
+@pytest.fixture(params=WAYS, ids=lambda way: f"{way[0]} {way[1]}")
+def way(request: pytest.FixtureRequest) -> tuple[int, str]:
+    number, client = request.param
+    return int(number), str(client)
+
+
+@pytest.fixture
+def start_broker(
+    way: tuple[int, str], start_broker: StartBroker, engines: Engines, tmp_path: Path
+) -> StartBroker:
+    """Starts a broker, or several: browsers go to the first of them, phones to the last."""
+    size = way[0]
+
+    async def start(directory: Directory | None = None, **changes: object) -> Running:
+        if size == 1:
+            return await start_broker(directory, **changes)
+        shared = {"state_url": engines.url("valkey"), "key_file": tmp_path / "keys.json"}
+        running = [await start_broker(directory, **shared, **changes) for _ in range(size)]
+        return running[0]._replace(phones=running[-1].url)
+
+    return start
+
+
+@pytest.fixture
+async def broker(start_broker: StartBroker) -> Running:
+    return await start_broker()
+
+
+@pytest.fixture
+async def new_browser(way: tuple[int, str]) -> AsyncIterator[NewBrowser]:
     async with AsyncExitStack() as stack:
 
         def new() -> BrowserClient:
-            browser = BROWSERS[request.param]()
+            browser = BROWSERS[way[1]]()
             stack.push_async_callback(browser.close)
             return browser
 
@@ -58,7 +96,7 @@ async def new_phone(broker: Running) -> AsyncIterator[NewPhone]:
     async with AsyncExitStack() as stack:
 
         async def new(name: str = "alice") -> PhoneClient:
-            return await stack.enter_async_context(PhoneClient(broker.url, name))
+            return await stack.enter_async_context(PhoneClient(broker.phones, name))
 
         yield new
 
@@ -81,7 +119,7 @@ async def test_a_login_by_scan_and_confirm(
     phone = await new_phone()
     if over == "socketio":
         socket = SocketPhone(new_browser())
-        await socket.connect(broker.url, phone.session)
+        await socket.connect(broker.phones, phone.session)
         phone = socket
 
     scanned = (await phone.post("scan", {"scene": begun["scene"]})).body
@@ -147,7 +185,7 @@ async def test_a_code_runs_out_and_is_refreshed(
 
     assert fresh["scene"] != old["scene"]
     assert (await browser.emit("redeem", secret_of(old)))["error"] == "expired_token"
-    async with PhoneClient(broker.url) as phone:
+    async with PhoneClient(broker.phones) as phone:
         assert (await phone.post("scan", {"scene": old["scene"]})).body["error"] == "expired_token"
         assert (await phone.post("scan", {"scene": fresh["scene"]})).status == 200
 
@@ -258,7 +296,7 @@ async def test_an_unknown_person_registers_and_confirms_the_same_code(
     await browser.connect(broker.url, {"app": "default"})
     begun = await begin(browser)
 
-    async with PhoneClient(broker.url) as phone:
+    async with PhoneClient(broker.phones) as phone:
         await phone.post("scan", {"scene": begun["scene"]})
         refused = await phone.post("confirm", {"login_id": begun["login_id"]})
         assert (refused.status, refused.body["error"]) == (403, "unregistered_user")
