@@ -99,7 +99,7 @@ def test_files_that_are_named_are_there(page: Path) -> None:
     if page.parent.name == "decisions" or page.name == "CHANGELOG.md":
         return
     for name in re.findall(
-        r"`((?:broker|web_demo|mp_stub|tests|docs|tools)/[\w./-]*)`", page.read_text()
+        r"`((?:broker|web_demo|mp_stub|deploy|tests|docs|tools)/[\w./-]*)`", page.read_text()
     ):
         assert (ROOT / name).exists(), name
 
