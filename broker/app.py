@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -68,7 +67,11 @@ class Core:
     store: Store
     bus: Bus
 
+    async def open(self) -> None:
+        await asyncio.gather(self.store.open(), self.bus.open())
+
     async def close(self) -> None:
+        await self.flow.close()
         await self.bus.close()
         await self.store.close()
 
@@ -131,17 +134,20 @@ MOUNTS: Mapping[str, Callable[[Hall], Mounted]] = {
 
 
 def build(
-    settings: Settings, *, clock: Clock = time.time, directory: Directory | None = None
+    settings: Settings, *, clock: Clock | None = None, directory: Directory | None = None
 ) -> Broker:
-    """A broker as `settings` want it, with nothing running yet; `directory` replaces theirs.
+    """A broker as `settings` want it, with nothing running yet.
+
+    `clock` and `directory` replace those that the settings name.
 
     Raises KeyFileUnusable.
     """
     return _with_edge(settings, _open_core(settings, clock, directory))
 
 
-def _open_core(settings: Settings, clock: Clock, directory: Directory | None) -> Core:
-    store = open_state(settings.state_url, clock)
+def _open_core(settings: Settings, clock: Clock | None, directory: Directory | None) -> Core:
+    store = open_state(settings.state_url, clock, replicas=settings.replicas)
+    clock = store.clock
     bus = open_bus(settings.bus_url or settings.state_url)
     apps = SettingsApps([_default_app(settings)])
     provider = PROVIDERS[settings.provider](settings)
@@ -238,7 +244,14 @@ class Running:
         self._draining = False
 
     def trouble(self) -> str | None:
-        return "draining" if self._draining else self._trouble
+        """Why this instance should get no browsers now; None when it should."""
+        if self._draining:
+            return "draining"
+        if self._trouble is None and self._core.store.trouble() is not None:
+            return "the state cannot be reached"
+        if self._trouble is None and self._push is not None and not self._core.lobby.hears:
+            return "no notices are heard"
+        return self._trouble
 
     def drain(self) -> None:
         """Let nobody begin here from now on; whoever has begun is served."""
@@ -246,6 +259,7 @@ class Running:
         self._gate.close()
 
     async def context(self, application: web.Application) -> AsyncIterator[None]:
+        await self._core.open()
         tasks = [asyncio.create_task(self._keep_lobby(self._push))] if self._push else []
         self._trouble = None
         yield
@@ -265,6 +279,4 @@ class Running:
                 await self._core.lobby.run(push)
             except Exception:  # browsers must be woken again, whatever it was
                 log.exception("the lobby failed and starts again")
-            self._trouble = "no notices are heard"
             await asyncio.sleep(LOBBY_RETRY)
-            self._trouble = None

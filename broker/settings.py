@@ -88,6 +88,13 @@ class Settings(BaseSettings):
     )
     state_url: str = Field("memory://", description="where logins and sessions are kept")
     bus_url: str | None = Field(None, description="what carries notices; the state's when empty")
+    replicas: int = Field(
+        0,
+        ge=0,
+        validate_default=True,
+        description="replicas that must hold a confirm or a redeem before it counts; 0 waits "
+        "for none",
+    )
     workers: int = Field(
         1,
         ge=1,
@@ -220,6 +227,14 @@ class Settings(BaseSettings):
             if role not in ROLES:
                 raise ValueError(f"{role!r} is unknown: want some of {', '.join(ROLES)}")
         return tuple(role for role in ROLES if role in value) or ROLES
+
+    @field_validator("replicas")
+    @classmethod
+    def _has_replicas(cls, value: int, info: ValidationInfo) -> int:
+        scheme = urlsplit(info.data.get("state_url") or "").scheme
+        if value and (scheme == "memory" or scheme.endswith("cluster")):
+            raise ValueError(f"the state {scheme}:// cannot wait for replicas")
+        return value
 
     @field_validator(*CHOICES)
     @classmethod

@@ -8,6 +8,7 @@ import pytest
 from broker.edge import ROLES
 from tests.clients import PhoneClient, PythonBrowser, Refused
 from tests.conftest import Running, StartBroker
+from tests.servers import Engines
 
 PROBES = {
     "browser": ("GET", "/socket.io/?EIO=4&transport=polling"),
@@ -67,6 +68,25 @@ async def test_sockets_join_what_is_served(start_broker: StartBroker) -> None:
 
     browsers = await start_broker(roles="browser")
     assert await joins(browsers, "/login")
+
+
+async def test_sockets_and_logic_may_be_processes_of_their_own(
+    start_broker: StartBroker, engines: Engines
+) -> None:
+    shared = engines.url("redis")
+    sockets = await start_broker(roles="browser", state_url=shared)
+    logic = await start_broker(roles="phone,oauth", state_url=shared)
+    browser = PythonBrowser(["websocket"])
+    await browser.connect(sockets.url)
+    begun = await browser.emit("begin", {})
+
+    async with PhoneClient(logic.url) as phone:
+        await phone.post("scan", {"scene": begun["scene"]})
+        assert (await browser.push())[0] == "login-scanned"
+        await phone.post("confirm", {"login_id": begun["login_id"]})
+        assert (await browser.push())[0] == "login-confirmed"
+
+    await browser.close()
 
 
 @pytest.mark.parametrize("role", ROLES)

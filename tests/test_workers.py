@@ -11,8 +11,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,19 +24,10 @@ from broker import __version__
 from broker.errors import PortTaken, WorkersFailed
 from broker.serving import reserved
 from broker.workers import Supervisor
+from tests.clients import PhoneClient, PythonBrowser
 from tests.conftest import free_port
-from tests.servers import eventually
-from tests.test_cli import run
-
-APART = """
-from broker.bus import BUSES
-from broker.state import STATES
-STATES["apart"], BUSES["apart"] = STATES["memory"], BUSES["memory"]
-from broker.__main__ import main
-main()
-"""
-"""The command, with a state that lets workers start and is no state they share."""
-
+from tests.servers import Engines, eventually
+from tests.test_cli import COMMAND, run
 
 STUBBORN = """
 import signal, time
@@ -63,29 +54,38 @@ class Crew(NamedTuple):
         return {int(child) for child in children.split()}
 
 
-@contextmanager
-def crew(folder: Path, **variables: str) -> Iterator[Crew]:
-    supervisor = subprocess.Popen(
-        [sys.executable, "-c", APART, "serve", "--workers", "2"],
-        cwd=folder,
-        env={
-            **os.environ,
-            "SCAN_LOGIN_STATE_URL": "apart://",
-            "SCAN_LOGIN_PORT": "0",
-            "SCAN_LOGIN_ADMIN_PORT": "0",
-            **variables,
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        assert supervisor.stdout is not None
-        yield Crew(supervisor, supervisor.stdout.readline())
-    finally:
-        supervisor.kill()  # which its workers notice
-        supervisor.communicate()
+StartCrew = Callable[..., AbstractContextManager[Crew]]
+
+
+@pytest.fixture
+def crew(tmp_path: Path, engines: Engines) -> StartCrew:
+    """Starts two workers and their supervisor, which share a Redis; settings by keyword."""
+
+    @contextmanager
+    def start(**variables: str) -> Iterator[Crew]:
+        supervisor = subprocess.Popen(
+            [*COMMAND, "serve", "--workers", "2"],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "SCAN_LOGIN_STATE_URL": engines.url("redis"),
+                "SCAN_LOGIN_PORT": "0",
+                "SCAN_LOGIN_ADMIN_PORT": "0",
+                **variables,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            assert supervisor.stdout is not None
+            yield Crew(supervisor, supervisor.stdout.readline())
+        finally:
+            supervisor.kill()  # which its workers notice
+            supervisor.communicate()
+
+    return start
 
 
 def status(url: str) -> int:
@@ -112,9 +112,9 @@ def adjacent_ports() -> int:
                 return port
 
 
-async def test_workers_share_a_port_and_each_counts_for_itself(tmp_path: Path) -> None:
+async def test_workers_share_a_port_and_each_counts_for_itself(crew: StartCrew) -> None:
     admin = adjacent_ports()
-    with crew(tmp_path, SCAN_LOGIN_ADMIN_PORT=str(admin), SCAN_LOGIN_INSTANCE="shop") as one:
+    with crew(SCAN_LOGIN_ADMIN_PORT=str(admin), SCAN_LOGIN_INSTANCE="shop") as one:
         assert re.match(
             rf"scan-login {re.escape(__version__)} ready on http://127\.0\.0\.1:\d+ ", one.line
         )
@@ -135,8 +135,23 @@ async def test_workers_share_a_port_and_each_counts_for_itself(tmp_path: Path) -
         assert min(counts) > 0
 
 
-async def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
-    with crew(tmp_path, SCAN_LOGIN_DRAIN="0") as one:
+async def test_browser_and_phone_may_come_to_different_workers(crew: StartCrew) -> None:
+    with crew() as one:
+        for _ in range(4):
+            browser = PythonBrowser(["websocket"])
+            await browser.connect(one.url)
+            login = await browser.emit("begin", {})
+            async with PhoneClient(one.url) as phone:
+                await phone.post("scan", {"scene": login["scene"]})
+                assert (await browser.push())[0] == "login-scanned"
+            async with PhoneClient(one.url) as phone:
+                await phone.post("confirm", {"login_id": login["login_id"]})
+                assert (await browser.push())[0] == "login-confirmed"
+            await browser.close()
+
+
+async def test_a_worker_that_dies_is_started_again(crew: StartCrew) -> None:
+    with crew(SCAN_LOGIN_DRAIN="0") as one:
         before = one.workers
         victim = min(before)
 
@@ -145,7 +160,7 @@ async def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
         await eventually(lambda: len(one.workers - before) == 1, within=10)
         assert before - one.workers == {victim}
         for _ in range(10):
-            assert status(f"{one.url}/health/ready") == 200
+            assert status(f"{one.url}/health/live") == 200
         one.supervisor.terminate()
         output, errors = one.supervisor.communicate(timeout=10)
         assert (one.supervisor.returncode, output) == (0, "")
@@ -153,9 +168,9 @@ async def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
         assert "Traceback" not in errors
 
 
-async def test_sigterm_drains_all_of_them_also_when_all_are_told(tmp_path: Path) -> None:
+async def test_sigterm_drains_all_of_them_also_when_all_are_told(crew: StartCrew) -> None:
     """systemd tells every process of a service, and the supervisor passes it on once more."""
-    with crew(tmp_path) as one:
+    with crew() as one:
         workers = one.workers
         began = time.monotonic()
         os.killpg(one.supervisor.pid, signal.SIGTERM)
@@ -170,8 +185,8 @@ async def test_sigterm_drains_all_of_them_also_when_all_are_told(tmp_path: Path)
         assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
 
 
-async def test_a_second_sigterm_does_not_wait(tmp_path: Path) -> None:
-    with crew(tmp_path, SCAN_LOGIN_DRAIN="60") as one:
+async def test_a_second_sigterm_does_not_wait(crew: StartCrew) -> None:
+    with crew(SCAN_LOGIN_DRAIN="60") as one:
         one.supervisor.terminate()
         await asyncio.sleep(0.3)
         assert one.supervisor.poll() is None
@@ -182,23 +197,23 @@ async def test_a_second_sigterm_does_not_wait(tmp_path: Path) -> None:
         assert one.supervisor.returncode == 0
 
 
-async def test_workers_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
-    with crew(tmp_path) as one:
-        assert status(f"{one.url}/health/ready") == 200
+async def test_workers_end_with_a_supervisor_that_is_killed(crew: StartCrew) -> None:
+    with crew() as one:
+        assert status(f"{one.url}/health/live") == 200
 
         one.supervisor.kill()
 
-        await eventually(lambda: status(f"{one.url}/health/ready") == 0)
+        await eventually(lambda: status(f"{one.url}/health/live") == 0, within=10)
         port = int(one.url.rpartition(":")[2])
         with reserved("127.0.0.1", port, "PORT") as again:
             assert again == port
 
 
-def test_what_keeps_them_from_starting_is_said_once(tmp_path: Path) -> None:
+def test_what_keeps_them_from_starting_is_said_once(crew: StartCrew, tmp_path: Path) -> None:
     keys = tmp_path / "scan-login-keys.json"
     keys.write_text("{")
     keys.chmod(0o600)
-    with crew(tmp_path) as one:
+    with crew() as one:
         output, errors = one.supervisor.communicate(timeout=10)
 
     assert (one.supervisor.returncode, output) == (1, "")
@@ -216,7 +231,7 @@ def test_workers_that_would_share_nothing_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sharing", [False, True])
 def test_a_port_that_somebody_has_is_taken_even_when_they_would_share_it(
-    tmp_path: Path, sharing: bool
+    crew: StartCrew, sharing: bool
 ) -> None:
     with socket.socket() as somebody:
         somebody.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -225,7 +240,7 @@ def test_a_port_that_somebody_has_is_taken_even_when_they_would_share_it(
         somebody.listen()
         port = somebody.getsockname()[1]
 
-        with crew(tmp_path, SCAN_LOGIN_PORT=str(port)) as one:
+        with crew(SCAN_LOGIN_PORT=str(port)) as one:
             _, errors = one.supervisor.communicate(timeout=10)
 
     assert one.supervisor.returncode == 1
