@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,13 +22,14 @@ import pytest
 import structlog
 
 from broker import __version__
-from broker.errors import PortTaken, WorkersFailed
+from broker.errors import PortTaken, SettingsWrong, WorkersFailed
 from broker.serving import reserved
+from broker.settings import load
 from broker.workers import Supervisor
 from tests.clients import PhoneClient, PythonBrowser
 from tests.conftest import free_port
 from tests.servers import Engines, eventually
-from tests.test_cli import COMMAND, run
+from tests.test_cli import COMMAND
 
 STUBBORN = """
 import signal, time
@@ -57,35 +59,48 @@ class Crew(NamedTuple):
 StartCrew = Callable[..., AbstractContextManager[Crew]]
 
 
+@contextmanager
+def started(folder: Path, state_url: str, **variables: str) -> Iterator[Crew]:
+    supervisor = subprocess.Popen(
+        [*COMMAND, "serve", "--workers", "2"],
+        cwd=folder,
+        env={
+            **os.environ,
+            "SCAN_LOGIN_STATE_URL": state_url,
+            "SCAN_LOGIN_PORT": "0",
+            "SCAN_LOGIN_ADMIN_PORT": "0",
+            **variables,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert supervisor.stdout is not None
+        yield Crew(supervisor, supervisor.stdout.readline())
+    finally:
+        supervisor.kill()  # which its workers notice
+        supervisor.communicate()
+
+
 @pytest.fixture
 def crew(tmp_path: Path, engines: Engines) -> StartCrew:
     """Starts two workers and their supervisor, which share a Redis; settings by keyword."""
+    return partial(started, tmp_path, engines.url("redis"))
 
-    @contextmanager
-    def start(**variables: str) -> Iterator[Crew]:
-        supervisor = subprocess.Popen(
-            [*COMMAND, "serve", "--workers", "2"],
-            cwd=tmp_path,
-            env={
-                **os.environ,
-                "SCAN_LOGIN_STATE_URL": engines.url("redis"),
-                "SCAN_LOGIN_PORT": "0",
-                "SCAN_LOGIN_ADMIN_PORT": "0",
-                **variables,
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            assert supervisor.stdout is not None
-            yield Crew(supervisor, supervisor.stdout.readline())
-        finally:
-            supervisor.kill()  # which its workers notice
-            supervisor.communicate()
 
-    return start
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory, engines: Engines) -> Iterator[Crew]:
+    """One crew for several tests: its start is what takes long.  The last of them ends it."""
+    with started(
+        tmp_path_factory.mktemp("standing"),
+        engines.url("redis"),
+        SCAN_LOGIN_INSTANCE="shop",
+        SCAN_LOGIN_ADMIN_PORT=str(adjacent_ports()),
+        SCAN_LOGIN_DRAIN="0",
+    ) as crew:
+        yield crew
 
 
 def status(url: str) -> int:
@@ -95,6 +110,11 @@ def status(url: str) -> int:
             return int(response.status)
     except OSError as error:
         return int(getattr(error, "code", 0))
+
+
+def environment(pid: int) -> dict[str, str]:
+    pairs = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return dict(pair.split("=", 1) for pair in pairs if pair)
 
 
 def begun(admin: int) -> float:
@@ -112,60 +132,54 @@ def adjacent_ports() -> int:
                 return port
 
 
-async def test_workers_share_a_port_and_each_counts_for_itself(crew: StartCrew) -> None:
-    admin = adjacent_ports()
-    with crew(SCAN_LOGIN_ADMIN_PORT=str(admin), SCAN_LOGIN_INSTANCE="shop") as one:
-        assert re.match(
-            rf"scan-login {re.escape(__version__)} ready on http://127\.0\.0\.1:\d+ ", one.line
-        )
-        assert len(one.workers) == 2
-        environments = [Path(f"/proc/{pid}/environ").read_text() for pid in one.workers]
-        names = {re.findall("SCAN_LOGIN_INSTANCE=([^\0]+)", text)[0] for text in environments}
-        assert names == {"shop-0", "shop-1"}
+async def test_workers_share_a_port_and_each_counts_for_itself(standing: Crew) -> None:
+    line = rf"scan-login {re.escape(__version__)} ready on http://127\.0\.0\.1:\d+ "
+    assert re.match(line, standing.line)
+    settings = [environment(pid) for pid in standing.workers]
+    assert {one["SCAN_LOGIN_INSTANCE"] for one in settings} == {"shop-0", "shop-1"}
+    first, second = sorted(int(one["SCAN_LOGIN_ADMIN_PORT"]) for one in settings)
+    assert second == first + 1
 
-        for _ in range(30):
-            async with (
-                aiohttp.ClientSession(one.url) as http,
-                http.post("/oauth/device_authorization", data={"client_id": "default"}) as response,
-            ):
-                assert response.status == 200
+    for _ in range(30):
+        async with (
+            aiohttp.ClientSession(standing.url) as http,
+            http.post("/oauth/device_authorization", data={"client_id": "default"}) as response,
+        ):
+            assert response.status == 200
 
-        counts = [begun(admin), begun(admin + 1)]
-        assert sum(counts) == 30
-        assert min(counts) > 0
+    assert begun(first) + begun(second) == 30
+    assert min(begun(first), begun(second)) > 0
 
 
-async def test_browser_and_phone_may_come_to_different_workers(crew: StartCrew) -> None:
-    with crew() as one:
-        for _ in range(4):
-            browser = PythonBrowser(["websocket"])
-            await browser.connect(one.url)
-            login = await browser.emit("begin", {})
-            async with PhoneClient(one.url) as phone:
-                await phone.post("scan", {"scene": login["scene"]})
-                assert (await browser.push())[0] == "login-scanned"
-            async with PhoneClient(one.url) as phone:
-                await phone.post("confirm", {"login_id": login["login_id"]})
-                assert (await browser.push())[0] == "login-confirmed"
-            await browser.close()
+async def test_browser_and_phone_may_come_to_different_workers(standing: Crew) -> None:
+    for _ in range(4):
+        browser = PythonBrowser(["websocket"])
+        await browser.connect(standing.url)
+        login = await browser.emit("begin", {})
+        async with PhoneClient(standing.url) as phone:
+            await phone.post("scan", {"scene": login["scene"]})
+            assert (await browser.push())[0] == "login-scanned"
+        async with PhoneClient(standing.url) as phone:
+            await phone.post("confirm", {"login_id": login["login_id"]})
+            assert (await browser.push())[0] == "login-confirmed"
+        await browser.close()
 
 
-async def test_a_worker_that_dies_is_started_again(crew: StartCrew) -> None:
-    with crew(SCAN_LOGIN_DRAIN="0") as one:
-        before = one.workers
-        victim = min(before)
+async def test_a_worker_that_dies_is_started_again(standing: Crew) -> None:
+    before = standing.workers
+    victim = min(before)
 
-        os.kill(victim, signal.SIGKILL)
+    os.kill(victim, signal.SIGKILL)
 
-        await eventually(lambda: len(one.workers - before) == 1, within=10)
-        assert before - one.workers == {victim}
-        for _ in range(10):
-            assert status(f"{one.url}/health/live") == 200
-        one.supervisor.terminate()
-        output, errors = one.supervisor.communicate(timeout=10)
-        assert (one.supervisor.returncode, output) == (0, "")
-        assert "a worker died and is started again" in errors
-        assert "Traceback" not in errors
+    await eventually(lambda: len(standing.workers - before) == 1, within=20)
+    assert before - standing.workers == {victim}
+    for _ in range(10):
+        assert status(f"{standing.url}/health/live") == 200
+    standing.supervisor.terminate()
+    output, errors = standing.supervisor.communicate(timeout=20)
+    assert (standing.supervisor.returncode, output) == (0, "")
+    assert "a worker died and is started again" in errors
+    assert "Traceback" not in errors
 
 
 async def test_sigterm_drains_all_of_them_also_when_all_are_told(crew: StartCrew) -> None:
@@ -178,7 +192,7 @@ async def test_sigterm_drains_all_of_them_also_when_all_are_told(crew: StartCrew
         for _ in range(6):
             assert status(f"{one.url}/health/ready") == 503
 
-        output, errors = await asyncio.to_thread(one.supervisor.communicate, timeout=10)
+        output, errors = await asyncio.to_thread(one.supervisor.communicate, timeout=20)
 
         assert 2 <= time.monotonic() - began < 10
         assert (one.supervisor.returncode, output, errors) == (0, "", "")
@@ -193,7 +207,7 @@ async def test_a_second_sigterm_does_not_wait(crew: StartCrew) -> None:
 
         one.supervisor.terminate()
 
-        one.supervisor.communicate(timeout=10)
+        one.supervisor.communicate(timeout=20)
         assert one.supervisor.returncode == 0
 
 
@@ -214,39 +228,50 @@ def test_what_keeps_them_from_starting_is_said_once(crew: StartCrew, tmp_path: P
     keys.write_text("{")
     keys.chmod(0o600)
     with crew() as one:
-        output, errors = one.supervisor.communicate(timeout=10)
+        output, errors = one.supervisor.communicate(timeout=20)
 
     assert (one.supervisor.returncode, output) == (1, "")
     assert errors.count("scan-login-keys.json is damaged") == 1
     assert "Traceback" not in errors
 
 
-def test_workers_that_would_share_nothing_are_refused(tmp_path: Path) -> None:
-    refused = run(tmp_path, "serve", "--workers", "2", SCAN_LOGIN_STATE_URL="memory://")
+@pytest.mark.parametrize("bus_url", [None, "memory://"])
+def test_workers_that_would_share_nothing_are_refused(bus_url: str | None) -> None:
+    state_url = "redis://127.0.0.1" if bus_url else "memory://"
 
-    assert refused.returncode == 1
-    assert "SCAN_LOGIN_WORKERS: 2 processes share nothing" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    with pytest.raises(SettingsWrong, match="SCAN_LOGIN_WORKERS: 2 processes share nothing"):
+        load(workers=2, state_url=state_url, bus_url=bus_url)
 
 
-@pytest.mark.parametrize("sharing", [False, True])
-def test_a_port_that_somebody_has_is_taken_even_when_they_would_share_it(
-    crew: StartCrew, sharing: bool
-) -> None:
-    with socket.socket() as somebody:
-        somebody.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        somebody.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, sharing)
-        somebody.bind(("127.0.0.1", 0))
-        somebody.listen()
-        port = somebody.getsockname()[1]
+@contextmanager
+def somebody(*, sharing: bool) -> Iterator[int]:
+    """Somebody else listens: their port."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, sharing)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
 
-        with crew(SCAN_LOGIN_PORT=str(port)) as one:
-            _, errors = one.supervisor.communicate(timeout=10)
+
+def test_a_taken_port_is_named_with_what_to_do(crew: StartCrew) -> None:
+    with somebody(sharing=True) as port, crew(SCAN_LOGIN_PORT=str(port)) as one:
+        _, errors = one.supervisor.communicate(timeout=20)
 
     assert one.supervisor.returncode == 1
     assert f"port {port} on 127.0.0.1 is taken" in errors
     assert "SCAN_LOGIN_PORT=" in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("sharing", [False, True])
+def test_a_port_is_taken_even_when_whoever_has_it_would_share_it(sharing: bool) -> None:
+    with (
+        somebody(sharing=sharing) as port,
+        pytest.raises(PortTaken),
+        reserved("127.0.0.1", port, "PORT"),
+    ):
+        pass
 
 
 def test_of_two_supervisors_at_once_one_has_the_port() -> None:
