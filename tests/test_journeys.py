@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -23,7 +23,8 @@ from tests.clients import (
     Refused,
     SocketPhone,
 )
-from tests.conftest import Register, Running, StartBroker
+from tests.conftest import Register, Running, StartBroker, free_port
+from tests.front import nginx_before
 from tests.servers import Engines
 
 BROWSERS: dict[str, Callable[[], BrowserClient]] = {
@@ -33,38 +34,64 @@ BROWSERS: dict[str, Callable[[], BrowserClient]] = {
     "js-default": lambda: NodeBrowser({}),
 }
 
+
+class Way(NamedTuple):
+    """How many instances, whether nginx stands before them, and which client comes.
+
+    One instance keeps everything itself; several share a Valkey.
+    """
+
+    instances: int
+    nginx: bool
+    client: str
+
+    def __str__(self) -> str:
+        return f"{self.instances}{'-behind-nginx' if self.nginx else ''}-{self.client}"
+
+
 WAYS = [
-    *((1, client) for client in BROWSERS),
-    *((2, client) for client in ("js-websocket", "js-default")),
-    (4, "js-default"),
+    *(Way(1, False, client) for client in BROWSERS),
+    Way(2, False, "js-websocket"),
+    Way(2, True, "js-default"),
+    Way(4, True, "js-default"),
 ]
-"""Instances and client: one keeps everything itself, several share a Valkey."""
 
 NewBrowser = Callable[[], BrowserClient]
 NewPhone = Callable[..., Any]
 
 
-@pytest.fixture(params=WAYS, ids=lambda way: f"{way[0]} {way[1]}")
-def way(request: pytest.FixtureRequest) -> tuple[int, str]:
-    number, client = request.param
-    return int(number), str(client)
+@pytest.fixture(params=WAYS, ids=str)
+def way(request: pytest.FixtureRequest) -> Way:
+    assert isinstance(request.param, Way)
+    return request.param
 
 
 @pytest.fixture
-def start_broker(
-    way: tuple[int, str], start_broker: StartBroker, engines: Engines, tmp_path: Path
-) -> StartBroker:
-    """Starts a broker, or several: browsers go to the first of them, phones to the last."""
-    size = way[0]
+async def start_broker(
+    way: Way, start_broker: StartBroker, engines: Engines, tmp_path: Path
+) -> AsyncIterator[StartBroker]:
+    """Starts a broker, or several.
 
-    async def start(directory: Directory | None = None, **changes: object) -> Running:
-        if size == 1:
-            return await start_broker(directory, **changes)
-        shared = {"state_url": engines.url("valkey"), "key_file": tmp_path / "keys.json"}
-        running = [await start_broker(directory, **shared, **changes) for _ in range(size)]
-        return running[0]._replace(phones=running[-1].url)
+    Without nginx browsers go to the first of them and phones to the last; nginx
+    sends a browser to one by its address, and a phone's requests to all in turn.
+    """
+    async with AsyncExitStack() as stack:
 
-    return start
+        async def start(directory: Directory | None = None, **changes: object) -> Running:
+            if way.instances == 1:
+                return await start_broker(directory, **changes)
+            shared = {"state_url": engines.url("valkey"), "key_file": tmp_path / "keys.json"}
+            running = [
+                await start_broker(directory, **shared, **changes) for _ in range(way.instances)
+            ]
+            if not way.nginx:
+                return running[0]._replace(phones=running[-1].url)
+            urls = [one.url for one in running]
+            front = nginx_before(urls, tmp_path / "nginx", free_port())
+            url = await stack.enter_async_context(front)
+            return running[0]._replace(url=url, phones=url)
+
+        yield start
 
 
 @pytest.fixture
@@ -73,11 +100,11 @@ async def broker(start_broker: StartBroker) -> Running:
 
 
 @pytest.fixture
-async def new_browser(way: tuple[int, str]) -> AsyncIterator[NewBrowser]:
+async def new_browser(way: Way) -> AsyncIterator[NewBrowser]:
     async with AsyncExitStack() as stack:
 
         def new() -> BrowserClient:
-            browser = BROWSERS[way[1]]()
+            browser = BROWSERS[way.client]()
             stack.push_async_callback(browser.close)
             return browser
 
