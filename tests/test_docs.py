@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from prometheus_client import Counter, Gauge
 from typer.main import get_command
 
-from broker import errors
+from broker import errors, metrics
 from broker.__main__ import command
 from broker.app import build
 from broker.edge import browser, phone
@@ -86,6 +87,15 @@ def test_every_command_is_documented() -> None:
     for name, one in top.commands.items():  # type: ignore[attr-defined]
         for words in [f"{name} {sub}" for sub in getattr(one, "commands", {})] or [name]:
             assert f"scan-login {words}" in text, words
+
+
+def test_every_metric_is_documented() -> None:
+    table = (DOCS / "alarms.md").read_text()
+    for metric in vars(metrics).values():
+        if isinstance(metric, Counter | Gauge):
+            [described] = metric.describe()
+            suffix = "_total" if isinstance(metric, Counter) else ""
+            assert f"| `{described.name}{suffix}" in table, described.name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
