@@ -31,8 +31,8 @@ class Loaded(NamedTuple):
 
     latencies: of each act that was done, in seconds.
     lost: those that were not, by reason.
-    lag: how late the latest act was begun, in seconds: beyond the latencies'
-        own size it says that the load was too much for its generator.
+    lag: how late the latest act was begun, in seconds; a large one says that
+        the generator had too little of the machine.
     """
 
     latencies: list[float]

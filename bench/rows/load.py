@@ -23,6 +23,7 @@ SETTLE = 10.0
 BAR = 0.10
 MB = 1e6
 LOGINS, KEPT = "logins", "kept of the growth, %"
+OWN = "generator, ms a login"
 
 
 class Load:
@@ -61,7 +62,7 @@ class Load:
             LOGINS: done,
             "servers' CPU, ms a login": used.servers / done,
             "Redis, ms a login": used.redis / done,
-            "generator, ms a login": used.own / done,
+            OWN: used.own / done,
             **ran.figures(),
             **memory(before, after, *peaks),
         }
@@ -69,10 +70,12 @@ class Load:
     def verdict(self, taken: Taken) -> list[str]:
         runs = [one for figures in taken.values() for one in figures]
         lost, logins = sum(one[LOST] for one in runs), sum(one[LOGINS] for one in runs)
-        kept = median(one[KEPT] for one in runs)
+        kept, own = (median(one[name] for one in runs) for name in (KEPT, OWN))
         return [
             f"Lost: {lost:.0f} of {logins:.0f} logins and of the browsers that waited.",
             f"Kept of the growth after {SETTLE:.0f} s: {kept:.0f} % (median).",
+            f"The generator's own ceiling, at {own:.2g} ms a login: "
+            f"{1000 / own:.0f} logins a second on a core of its own.",
         ]
 
 
