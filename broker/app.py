@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -64,23 +63,30 @@ class Core:
     store: Store
     bus: Bus
 
+    async def open(self) -> None:
+        await asyncio.gather(self.store.open(), self.bus.open())
+
     async def close(self) -> None:
+        await self.flow.close()
         await self.bus.close()
         await self.store.close()
 
 
 def build(
-    settings: Settings, *, clock: Clock = time.time, directory: Directory | None = None
+    settings: Settings, *, clock: Clock | None = None, directory: Directory | None = None
 ) -> Broker:
-    """A broker as `settings` want it, with nothing running yet; `directory` replaces theirs.
+    """A broker as `settings` want it, with nothing running yet.
+
+    `clock` and `directory` replace those that the settings name.
 
     Raises KeyFileUnusable.
     """
     return _with_edge(settings, _open_core(settings, clock, directory))
 
 
-def _open_core(settings: Settings, clock: Clock, directory: Directory | None) -> Core:
-    store = open_state(settings.state_url, clock)
+def _open_core(settings: Settings, clock: Clock | None, directory: Directory | None) -> Core:
+    store = open_state(settings.state_url, clock, replicas=settings.replicas)
+    clock = store.clock
     bus = open_bus(settings.bus_url or settings.state_url)
     apps = SettingsApps([_default_app(settings)])
     provider = PROVIDERS[settings.provider](settings)
@@ -181,9 +187,15 @@ class Running:
         self._trouble: str | None = "starting"
 
     def trouble(self) -> str | None:
+        """Why this instance should get no browsers now; None when it should."""
+        if self._trouble is None and self._core.store.trouble() is not None:
+            return "the state cannot be reached"
+        if self._trouble is None and not self._core.lobby.hears:
+            return "no notices are heard"
         return self._trouble
 
     async def context(self, application: web.Application) -> AsyncIterator[None]:
+        await self._core.open()
         task = asyncio.create_task(self._keep_lobby())
         self._trouble = None
         yield
@@ -201,6 +213,4 @@ class Running:
                 await self._core.lobby.run(self._browsers.push)
             except Exception:  # browsers must be woken again, whatever it was
                 log.exception("the lobby failed and starts again")
-            self._trouble = "no notices are heard"
             await asyncio.sleep(LOBBY_RETRY)
-            self._trouble = None

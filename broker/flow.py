@@ -7,6 +7,7 @@ for the browser finds the truth by asking.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import secrets
@@ -20,13 +21,25 @@ from broker.bus import Bus, Notice
 from broker.directories import Directory
 from broker.errors import (
     BrokerError,
+    LoginError,
     Unavailable,
     UnknownApp,
     UnknownLogin,
     UnknownScene,
     UnregisteredUser,
 )
-from broker.login import Act, Browser, Login, Phone, State, apply
+from broker.login import (
+    CLAIM_LIFETIME,
+    Act,
+    Browser,
+    Login,
+    Phone,
+    State,
+    apply,
+    claim,
+    claim_holds,
+    shelf,
+)
 from broker.metrics import LOGINS
 from broker.providers import Picture, Provider
 from broker.records import App, Apps
@@ -43,8 +56,21 @@ EVENTS: Mapping[State, str] = {
 }
 """What the browser hears when its login has come to a state."""
 
+MOVED = "login-moved"
+"""What an instance hears when another has taken the login over; its browser hears nothing."""
+
 UNREGISTERED = "login-unregistered"
 """What it hears when the directory does not know who confirmed: the login stays scanned."""
+
+
+HANDING_OVER = 0.02
+"""Seconds after which a token is taken to have left this process."""
+
+CLAIM_PAUSE = 0.02
+"""Seconds between two looks at a login whose token another call is handing over."""
+
+RETRY = 0.5
+"""Seconds until a redeemed login is written down again where it could not be."""
 
 
 class Begun(NamedTuple):
@@ -92,6 +118,14 @@ class Flow:
         self._clock = clock
         self._instance = instance
         self._lifetime = lifetime
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Let tokens that are just leaving be written down."""
+        if self._leaving:
+            await asyncio.wait(self._leaving, timeout=CLAIM_LIFETIME)
+        for task in self._leaving:
+            task.cancel()
 
     async def begin(self, app_id: str, browser: Browser, *, waits_here: bool) -> Begun:
         """A fresh login with its code.
@@ -102,9 +136,10 @@ class Flow:
         app = await self._app(app_id)
         now = self._clock()
         secret = secrets.token_urlsafe(32)
+        scene = secrets.token_urlsafe(24)[: self._provider.scene_max]
         login = Login(
-            id=secrets.token_urlsafe(16),
-            scene=secrets.token_urlsafe(24)[: self._provider.scene_max],
+            id=shelf(scene) + secrets.token_urlsafe(16)[1:],
+            scene=scene,
             secret_hash=_hash(secret),
             app=app.id,
             browser=browser,
@@ -133,6 +168,7 @@ class Flow:
         """
         login = await self._scanned_by(login_id, phone)
         if apply(login, Act.CONFIRM, now=self._clock(), phone=phone) is login:
+            await self._logins.secure(login)
             return login  # a repeat, which is none of the directory's business
         try:
             subject = await self._directory.find(phone.identity)
@@ -142,22 +178,33 @@ class Flow:
             await self._tell(login, UNREGISTERED)
             app = await self._app(login.app)
             raise UnregisteredUser(**register_field(app)) from None
-        return await self._act(login, Act.CONFIRM, phone=phone, subject=subject)
+        login = await self._act(login, Act.CONFIRM, phone=phone, subject=subject)
+        await self._logins.secure(login)
+        return login
 
     async def deny(self, login_id: str, phone: Phone) -> Login:
         login = await self._scanned_by(login_id, phone)
         return await self._act(login, Act.DENY, phone=phone)
 
     async def redeem(self, login_id: str, secret: str, *, app: str) -> Redeemed:
-        """Hand the token over, once, to whoever shows the secret."""
+        """Hand the token over, once, to whoever shows the secret.
+
+        The login is claimed before the token leaves and redeemed after, so that an
+        instance that dies in between loses nothing: its claim runs out, and the
+        browser, back on another, redeems again.  Both times it is the same token,
+        by its `jti`.
+        """
         login = await self._owned_by(login_id, secret, app)
         while True:
             now = self._clock()
-            after = apply(login, Act.REDEEM, now=now)
-            token = self._issuer.issue(after, now=now)  # first: a swap cannot be taken back
-            if await self._logins.swap(login, after):
-                LOGINS.labels(after.app, after.state).inc()
-                return Redeemed(after, token)
+            claimed = claim(login, secrets.token_urlsafe(8), now=now)
+            if claimed is None:
+                await asyncio.sleep(CLAIM_PAUSE)
+            else:
+                token = self._issuer.issue(claimed, now=now)  # first: it may fail
+                if await self._logins.swap(login, claimed):
+                    await self._logins.secure(claimed)
+                    return self._handed_over(claimed, token)
             login = await self._read(login_id)
 
     async def resume(self, login_id: str, secret: str, *, app: str) -> Login:
@@ -165,9 +212,13 @@ class Flow:
         login = await self._owned_by(login_id, secret, app)
         while True:
             moved = login.moved_to(self._instance)
-            if moved is login or await self._logins.swap(login, moved):
-                return moved.at(self._clock())
+            if moved is login:
+                break
+            if await self._logins.swap(login, moved):
+                await self._publish(login.instance, Notice(MOVED, login_id))
+                break
             login = await self._read(login_id)
+        return moved.at(self._clock())
 
     async def cancel(self, login_id: str, secret: str, *, app: str) -> Login:
         login = await self._owned_by(login_id, secret, app)
@@ -185,6 +236,15 @@ class Flow:
         """The login as it stands now; None for one that was forgotten."""
         login = await self._logins.get(login_id)
         return None if login is None else login.at(self._clock())
+
+    async def changed(self, known: Mapping[str, int]) -> dict[str, Login | None]:
+        """Of the logins in `known` (id: version) those that are another version now, as they stand.
+
+        None for one that is gone.
+        """
+        now = self._clock()
+        changed = await self._logins.changed(known)
+        return {name: login and login.at(now) for name, login in changed.items()}
 
     async def redraw(self, scene: str) -> Picture:
         """The code of a login that can still be scanned, drawn again; raises UnknownScene."""
@@ -206,13 +266,49 @@ class Flow:
                 return after
             login = await self._read(login.id)
 
+    def _handed_over(self, login: Login, token: Token) -> Redeemed:
+        """The token of a login that is claimed, which is written down once it has left."""
+        now = self._clock()
+        if not claim_holds(login, now=now):
+            raise Unavailable  # too late: by now another may hand it over
+        task = asyncio.create_task(self._finish(login))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+        return Redeemed(login, token)
+
+    async def _finish(self, login: Login) -> None:
+        """Write down that the token has left, for as long as the claim on it is this one."""
+        await asyncio.sleep(HANDING_OVER)
+        ours = login.claim
+        while login.claim == ours:
+            try:
+                after = apply(login, Act.REDEEM, now=self._clock())
+                if await self._logins.swap(login, after):
+                    LOGINS.labels(after.app, after.state).inc()
+                    return
+                login = await self._read(login.id)
+            except LoginError:
+                return  # over in another way
+            except Unavailable:
+                await asyncio.sleep(RETRY)
+
     async def _tell(self, login: Login, event: str | None) -> None:
-        if event is None or not login.instance:
+        if event is not None:
+            await self._publish(login.instance, Notice(event, login.id))
+
+    async def _publish(self, instance: str, notice: Notice) -> None:
+        """Send a notice to where the browser waits, if it waits on a socket at all."""
+        if not instance:
             return
         try:
-            await self._bus.publish(login.instance, Notice(event, login.id))
+            await self._bus.publish(instance, notice)
         except Unavailable as error:
-            log.warning("notice not sent", login_id=login.id, notice=event, reason=str(error))
+            log.warning(
+                "notice not sent",
+                login_id=notice.login_id,
+                notice=notice.event,
+                reason=str(error),
+            )
 
     async def _app(self, app_id: str) -> App:
         app = await self._apps.get(app_id)

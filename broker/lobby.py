@@ -1,24 +1,25 @@
 """The browsers that wait at this instance: who, until when, woken by what.
 
 A browser is a socket (`sid`) with one live login.  It is woken by a notice from
-the bus, or by the end of its login's time; at the end the state is asked, for
-it is truth and the notice may have been lost.
+the bus, or by the end of its login's time.  A notice may be lost and the state
+is truth: so it is asked about every browser once in `ROUND`, and about all of
+them whenever hearing begins anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 import structlog
 
 from broker.bus import Bus, Notice
-from broker.errors import BrokerError
-from broker.flow import EVENTS, Flow
+from broker.errors import BrokerError, Unavailable
+from broker.flow import EVENTS, MOVED, UNREGISTERED, Flow
 from broker.login import OPEN, REDEEM_LIFETIME, Login, State
-from broker.metrics import WAITING
+from broker.metrics import DEAF, FOUND, WAITING
 from broker.state import Clock
 
 log = structlog.get_logger()
@@ -29,21 +30,63 @@ Push = Callable[[str, str, Notice], Awaitable[None]]
 LAST_EVENTS = frozenset({EVENTS[State.DENIED], EVENTS[State.EXPIRED]})
 """After these nothing more can come."""
 
-RETRY = 1.0
-"""Seconds until the state is asked again after it could not be."""
+RANK: Mapping[str, int] = {
+    "": 0,
+    EVENTS[State.SCANNED]: 1,
+    UNREGISTERED: 2,
+    EVENTS[State.CONFIRMED]: 3,
+    EVENTS[State.DENIED]: 4,
+    EVENTS[State.EXPIRED]: 4,
+}
+"""Events in the order in which one login may bring them; "" is none yet."""
+
+ROUND = 4.0
+"""Seconds in which the state is asked about every browser once: a browser hears of
+what its phone was told within 5 s, whatever became of the notice."""
+
+SLICES = 8
+"""Parts of a round, so that a full lobby is never asked about at once."""
+
+BATCH = 1_000
+"""Browsers asked about in one go where all of them are."""
+
+RETRY = 0.5
+"""Seconds until what failed is tried again."""
 
 SLACK = 100
 """Ends in the heap beyond twice the browsers that wait, before it is built anew."""
 
 
 class Waiting(NamedTuple):
+    """version: of the login, when the state was last asked.  told: the last event; "" for none."""
+
     sid: str
     app: str
     until: float
+    version: int
+    told: str
+
+
+def news_of(login: Login | None) -> str:
+    """What a browser should have heard by now of a login; "" is nothing."""
+    if login is None:
+        return EVENTS[State.EXPIRED]
+    if login.unregistered and login.state is State.SCANNED:
+        return UNREGISTERED
+    return EVENTS.get(login.state, "")
+
+
+def is_news(event: str, told: str) -> bool:
+    """Whether a browser that was `told` one thing wants to hear `event`.
+
+    A person may try to confirm several times without being registered, and each
+    time is said; anything else once.
+    """
+    return RANK.get(event, 0) > RANK[told] or event == told == UNREGISTERED
 
 
 class Lobby:
-    """instance: this process's name on the bus."""
+    """instance: this process's name on the bus.  `hears`: whether notices come through."""
 
     def __init__(self, *, bus: Bus, flow: Flow, clock: Clock, instance: str) -> None:
         self._bus = bus
@@ -54,6 +97,8 @@ class Lobby:
         self._login_of: dict[str, str] = {}
         self._ends: list[tuple[float, str]] = []
         self._sooner = asyncio.Event()
+        self._behind = False
+        self.hears = False
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -68,7 +113,8 @@ class Lobby:
         # The login's former socket, gone or going, no longer speaks for it.
         self.forget(login.id)
         self._login_of[sid] = login.id
-        self._wait_until(login.id, Waiting(sid, login.app, login.expires_at))
+        told = news_of(login)
+        self._wait_until(login.id, Waiting(sid, login.app, login.expires_at, login.version, told))
         return former
 
     def leave(self, sid: str) -> None:
@@ -85,57 +131,111 @@ class Lobby:
 
     async def run(self, push: Push) -> None:
         """Wake browsers through `push` until cancelled."""
-        async with self._bus.listen(self._instance) as notices, asyncio.TaskGroup() as group:
-            expiry = group.create_task(self._watch_ends(push))
-            await self._catch_up(push)
-            async for notice in notices:
-                await self._wake(notice, push)
-            expiry.cancel()
+        async with asyncio.TaskGroup() as group:
+            for watch in (self._hear, self._look_round, self._watch_ends):
+                group.create_task(watch(push))
+
+    async def _hear(self, push: Push) -> None:
+        """Wake browsers by notices; whenever hearing begins, catch up with what was missed."""
+        while True:
+            try:
+                async with self._bus.listen(self._instance) as notices:
+                    self.hears = True
+                    await self._look_again(list(self._waiting), push)
+                    async for notice in notices:
+                        await self._wake(notice, push)
+                return  # the bus was closed
+            except Unavailable:
+                if self.hears:
+                    log.warning("no notices are heard; listening afresh")
+                    DEAF.inc()
+            self.hears = False
+            await asyncio.sleep(RETRY)
+
+    async def _look_round(self, push: Push) -> None:
+        """Ask the state about every browser in turn, for a notice may have been lost."""
+        ahead: list[str] = []
+        while True:
+            await asyncio.sleep(ROUND / SLICES)
+            if self._behind or not ahead:
+                ahead = sorted(self._waiting)
+                share = -(-len(ahead) // SLICES)
+            size = len(ahead) if self._behind else share
+            await self._look_again(ahead[:size], push)
+            ahead = ahead[size:]
+
+    async def _look_again(self, login_ids: list[str], push: Push) -> None:
+        """Tell browsers of every change that they have not heard of."""
+        waiting = {name: self._waiting[name] for name in login_ids if name in self._waiting}
+        try:
+            for start in range(0, len(login_ids), BATCH):
+                batch = [name for name in login_ids[start : start + BATCH] if name in waiting]
+                known = {name: waiting[name].version for name in batch}
+                for name, login in (await self._flow.changed(known)).items():
+                    await self._settle(name, login, push)
+        except BrokerError:
+            self._behind = True
+        else:
+            self._behind = False
 
     async def expire(self, push: Push) -> None:
         """Tell every browser whose time has ended what became of its login."""
-        while self._ends and self._ends[0][0] <= self._clock():
+        now = self._clock()
+        due: dict[str, Waiting] = {}
+        while self._ends and self._ends[0][0] <= now:
             end, login_id = heapq.heappop(self._ends)
             waiting = self._waiting.get(login_id)
             if waiting is not None and waiting.until == end:
-                await self._ask(login_id, waiting, push)
-
-    async def _catch_up(self, push: Push) -> None:
-        """Ask about every browser: notices may have gone by while nobody listened."""
-        for login_id, waiting in list(self._waiting.items()):
-            await self._ask(login_id, waiting, push)
-
-    async def _ask(self, login_id: str, waiting: Waiting, push: Push) -> None:
-        """Ask the state what became of the login, and tell the browser."""
-        try:
-            login = await self._flow.look(login_id)
-        except BrokerError:
-            if self._waiting.get(login_id) is waiting:
-                self._wait_until(login_id, waiting._replace(until=self._clock() + RETRY))
+                due[login_id] = waiting
+        if not due:
             return
-        await self._settle(login_id, login, push)
+        try:
+            changed = await self._flow.changed({name: one.version for name, one in due.items()})
+        except BrokerError:
+            for login_id, waiting in due.items():
+                if self._waiting.get(login_id) is waiting:
+                    self._wait_until(login_id, waiting._replace(until=now + RETRY))
+            return
+        for login_id in due:
+            # One that has not changed since is over by time.
+            await self._settle(login_id, changed.get(login_id), push)
 
     async def _settle(self, login_id: str, login: Login | None, push: Push) -> None:
-        state = State.EXPIRED if login is None else login.state
-        if state in EVENTS:
-            await self._wake(Notice(EVENTS[state], login_id), push)
+        """Tell the browser what the state says of its login; None: it is no more."""
         waiting = self._waiting.get(login_id)
         if waiting is None:
             return
-        if login is None or state not in OPEN:
+        if login is not None and login.instance != self._instance:
+            self.forget(login_id)  # resumed elsewhere
+            return
+        event = news_of(login)
+        if RANK[event] > RANK[waiting.told]:
+            FOUND.inc()
+            await self._wake(Notice(event, login_id), push)
+        waiting = self._waiting.get(login_id)
+        if waiting is None:
+            return
+        if login is None or login.state not in OPEN:
             self.forget(login_id)
         else:
-            self._wait_until(login_id, waiting._replace(until=login.expires_at))
+            self._wait_until(
+                login_id, waiting._replace(until=login.expires_at, version=login.version)
+            )
 
     async def _wake(self, notice: Notice, push: Push) -> None:
+        if notice.event == MOVED:
+            await self._look_again([notice.login_id], push)
+            return
         waiting = self._waiting.get(notice.login_id)
-        if waiting is None:
+        if waiting is None or not is_news(notice.event, waiting.told):
             return
         if notice.event in LAST_EVENTS:
             self.forget(notice.login_id)
-        elif notice.event == EVENTS[State.CONFIRMED]:
-            until = self._clock() + REDEEM_LIFETIME
-            self._wait_until(notice.login_id, waiting._replace(until=until))
+        else:
+            until = waiting.until
+            if notice.event == EVENTS[State.CONFIRMED]:
+                until = self._clock() + REDEEM_LIFETIME
+            self._wait_until(notice.login_id, waiting._replace(until=until, told=notice.event))
         try:
             await push(waiting.sid, waiting.app, notice)
         except Exception:  # one browser's trouble is not the others'

@@ -15,6 +15,8 @@ open (`Login.at`).
 
 from __future__ import annotations
 
+import hashlib
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -36,6 +38,13 @@ from broker.errors import (
 REDEEM_LIFETIME = 60
 """Seconds a confirmed login waits for its browser, however late it was confirmed:
 a browser that is just reconnecting still gets what the phone was promised."""
+
+
+CLAIM_LIFETIME = 3
+"""Seconds that a redeem has to hand its token over before another may.  An instance
+that dies in the middle of it keeps its browser waiting no longer than this."""
+
+SHELVES = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 
 
 class State(StrEnum):
@@ -121,6 +130,13 @@ class Browser(NamedTuple):
     user_agent: str
 
 
+class Claim(NamedTuple):
+    """One redeem that is handing the token over, until (Unix time) others may."""
+
+    id: str
+    until: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
     """One code on one screen until a token is handed over.
@@ -133,6 +149,7 @@ class Login:
     instance: the instance that holds the browser; empty where none waits on a
         socket (RFC 8628 polling).
     phone: who scanned; None before.  subject: who that is here; None until confirmed.
+    claim: the redeem that hands the token over, or has; None before.
     unregistered: the directory did not know who confirmed; no state, for the same
         code works once the person has registered.
     version: rises by one with each change; what compare-and-set compares.
@@ -151,6 +168,7 @@ class Login:
     subject: str | None = None
     confirmed_at: float | None = None
     unregistered: bool = False
+    claim: Claim | None = None
     version: int = 0
 
     def at(self, now: float) -> Login:
@@ -194,7 +212,7 @@ def apply(
     if current.state in REPEATS.get(act, frozenset()):
         return login
     state = RULES[current.state].get(act)
-    if state is None:
+    if state is None or (act is Act.CANCEL and is_claimed(current, now)):
         raise REFUSALS.get((current.state, act), NotAllowed)
     after = replace(current, state=state, version=current.version + 1)
     if act is Act.SCAN:
@@ -208,6 +226,32 @@ def apply(
             unregistered=False,
         )
     return after
+
+
+def claim(login: Login, id: str, *, now: float) -> Login | None:
+    """Return `login` claimed by a redeem of that id; None while another holds the claim.
+
+    Raises as `apply` does where the login cannot be redeemed.
+    """
+    apply(login, Act.REDEEM, now=now)
+    if is_claimed(login, now):
+        return None
+    return replace(login, claim=Claim(id, now + CLAIM_LIFETIME), version=login.version + 1)
+
+
+def is_claimed(login: Login, now: float) -> bool:
+    """Whether its token is leaving just now; then nothing else becomes of the login."""
+    return login.claim is not None and now < login.claim.until
+
+
+def claim_holds(login: Login, *, now: float) -> bool:
+    """Whether the token may leave: not so late that another redeem may begin meanwhile."""
+    return login.claim is not None and now < login.claim.until - CLAIM_LIFETIME / 3
+
+
+def shelf(scene: str) -> str:
+    """Where a login is kept: one of 64, by its scene.  It tells nothing of the scene."""
+    return SHELVES[hashlib.sha256(scene.encode()).digest()[0] % len(SHELVES)]
 
 
 STRANGER: Mapping[Act, type[LoginError]] = {

@@ -6,6 +6,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_late
 
 LOGINS = Counter("scanlogin_logins", "Logins that have come to a state", ["app", "state"])
 REFUSALS = Counter("scanlogin_refusals", "Failures that were answered", ["error"])
+DEAF = Counter("scanlogin_bus_deaf", "Times that this instance heard nothing and listened afresh")
+FOUND = Counter("scanlogin_news_found", "Changes that the state told and no notice had")
 WAITING = Gauge("scanlogin_waiting_browsers", "Browsers that wait at this instance for a phone")
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST

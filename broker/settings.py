@@ -87,6 +87,13 @@ class Settings(BaseSettings):
     )
     state_url: str = Field("memory://", description="where logins and sessions are kept")
     bus_url: str | None = Field(None, description="what carries notices; the state's when empty")
+    replicas: int = Field(
+        0,
+        ge=0,
+        validate_default=True,
+        description="replicas that must hold a confirm or a redeem before it counts; 0 waits "
+        "for none",
+    )
     provider: str = Field("pretend", description="who draws codes and proves phones")
     phone_page_url: str = Field(
         "http://127.0.0.1:8090/",
@@ -179,6 +186,14 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"want a URL that begins with one of {_list(f'{s}://' for s in known)}"
             )
+        return value
+
+    @field_validator("replicas")
+    @classmethod
+    def _has_replicas(cls, value: int, info: ValidationInfo) -> int:
+        scheme = urlsplit(info.data.get("state_url") or "").scheme
+        if value and (scheme == "memory" or scheme.endswith("cluster")):
+            raise ValueError(f"the state {scheme}:// cannot wait for replicas")
         return value
 
     @field_validator(*CHOICES)

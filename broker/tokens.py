@@ -15,7 +15,6 @@ import base64
 import hashlib
 import json
 import os
-import secrets
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -272,7 +271,7 @@ class Issuer:
             "client_id": login.app,
             "iat": int(now),
             "exp": int(now) + self._lifetime,
-            "jti": secrets.token_urlsafe(16),
+            "jti": login.id,  # one login, one token, however often it must be handed over
             "auth_time": int(login.confirmed_at),
             "amr": ["scan"],
             "idp": login.phone.identity.provider,

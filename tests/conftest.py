@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import pytest
 
@@ -18,7 +16,7 @@ from broker.directories import Directory
 from broker.directories.open import OpenDirectory
 from broker.errors import UnregisteredUser
 from broker.flow import Flow
-from broker.login import Browser, Identity, Login, Phone
+from broker.login import Browser, Identity, Login, Phone, shelf
 from broker.providers.pretend import PretendProvider
 from broker.records import App
 from broker.records.settings import SettingsApps
@@ -26,8 +24,11 @@ from broker.serving import Site, serving
 from broker.settings import PREFIX, Settings
 from broker.state import Store, open_state
 from broker.tokens import Issuer, KeyFile
+from tests.machine import CI, free_port, miss, need
+from tests.servers import Engines
 
-CI = bool(os.environ.get("CI"))
+__all__ = ["CI", "free_port", "miss", "need"]
+
 ALICE = Phone("shop", Identity("pretend", "alice"))
 BOB = Phone("shop", Identity("pretend", "bob"))
 FIREFOX = Browser("192.0.2.7", "Firefox")
@@ -39,8 +40,12 @@ SHOP = App(
 )
 OTHER = App(id="other", name="Another", origins=frozenset({"https://other.example"}))
 
-STATES = ["memory://"]
-BUSES = ["memory://"]
+STATES = ["memory", "valkey", "redis", "sentinel", "cluster"]
+BUSES = ["memory", "valkey", "redis", "sentinel", "cluster"]
+"""What the families' promises are tested over; see `START` in servers.py."""
+
+SCENE = "scene-1"
+LOGIN_ID = f"{shelf(SCENE)}ogin-1"
 
 
 class Clock:
@@ -87,16 +92,23 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=STATES)
-async def store(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator[Store]:
-    store = open_state(request.param, clock)
+@pytest.fixture(scope="session")
+def engines() -> Iterator[Engines]:
+    engines = Engines()
+    yield engines
+    engines.close()
+
+
+@pytest.fixture
+async def store(clock: Clock) -> AsyncIterator[Store]:
+    store = open_state("memory://", clock)
     yield store
     await store.close()
 
 
-@pytest.fixture(params=BUSES)
-async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
-    bus = open_bus(request.param)
+@pytest.fixture
+async def bus() -> AsyncIterator[Bus]:
+    bus = open_bus("memory://")
     yield bus
     await bus.close()
 
@@ -116,7 +128,7 @@ def issuer(tmp_path: Path, clock: Clock) -> Issuer:
 def make_flow(store: Store, bus: Bus, issuer: Issuer, clock: Clock) -> Callable[..., Flow]:
     """A flow over the store and bus of the test; by default at instance `one`."""
 
-    def make(*, instance: str = "one", directory: Directory | None = None) -> Flow:
+    def make(*, instance: str = "one", directory: Directory | None = None, bus: Bus = bus) -> Flow:
         return Flow(
             logins=store.logins,
             bus=bus,
@@ -166,32 +178,10 @@ async def broker(start_broker: StartBroker) -> Running:
     return await start_broker()
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def need(program: str) -> str:
-    """The program's path; without it the test is skipped on a laptop and fails in CI."""
-    path = shutil.which(program)
-    if path is None:
-        miss(f"{program} is not installed: run make test as root on Debian, or install it")
-    return path
-
-
-def miss(what: str) -> NoReturn:
-    """Go no further for want of something real: a skip on a laptop, a failure in CI."""
-    if CI:
-        pytest.fail(what)
-    pytest.skip(what)
-
-
 def a_login(clock: Clock, **changes: object) -> Login:
     fields: dict[str, object] = {
-        "id": "login-1",
-        "scene": "scene-1",
+        "id": LOGIN_ID,
+        "scene": SCENE,
         "secret_hash": b"hash",
         "app": "shop",
         "browser": FIREFOX,

@@ -8,11 +8,13 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.conftest import free_port, miss, need
+import redis
+
+from tests.machine import free_port, miss, need
 
 START_WITHIN = 10.0
 """Seconds that a server gets to answer."""
@@ -41,11 +43,13 @@ def valkey_program() -> str:
 class RedisServer:
     """One server process that can be stopped, killed, paused and started again."""
 
-    def __init__(self, program: str, *options: str, folder: Path | None = None) -> None:
+    def __init__(self, program: str, *options: str, first: str | None = None) -> None:
+        """`first`: a file of settings, which Sentinel wants."""
         self._program = program
+        self._first = [first] if first else []
         self._options = options
         self._folder = tempfile.TemporaryDirectory(prefix="scan-login-redis-")
-        self.folder = folder or Path(self._folder.name)
+        self.folder = Path(self._folder.name)
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -58,11 +62,16 @@ class RedisServer:
         assert self._process is not None
         return self._process.pid
 
+    def client(self) -> redis.Redis:
+        """For looking behind the broker's back."""
+        return redis.Redis(port=self.port)
+
     def start(self) -> None:
         """Start, and return once it answers."""
         self._process = subprocess.Popen(
             [
                 self._program,
+                *self._first,
                 *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)),
                 *(self._options or PLAIN),
             ],
@@ -125,6 +134,129 @@ def running(program: str, *options: str) -> Iterator[RedisServer]:
         yield server
     finally:
         server.close()
+
+
+class Engines:
+    """The servers that families of tests run over, started when first asked for.
+
+    `url(name)` is how a broker would be told of one; `nodes(name)` are the
+    servers with data in them.
+    """
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._servers: dict[str, tuple[str, list[RedisServer]]] = {}
+
+    def url(self, name: str) -> str:
+        return self._started(name)[0]
+
+    def nodes(self, name: str) -> list[RedisServer]:
+        return self._started(name)[1]
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def empty(self, name: str) -> None:
+        """Forget everything that is stored."""
+        for node in self.nodes(name):
+            with node.client() as client:
+                client.flushall()
+
+    def pass_time(self, name: str, seconds: float) -> None:
+        """Let everything that is stored be `seconds` nearer to its end."""
+        for node in self.nodes(name):
+            with node.client() as client:
+                for key in client.scan_iter():
+                    client.pexpire(key, client.pttl(key) - int(seconds * 1_000))
+
+    def _started(self, name: str) -> tuple[str, list[RedisServer]]:
+        if name not in self._servers:
+            self._servers[name] = START[name](self._stack)
+        return self._servers[name]
+
+
+def start_memory(stack: ExitStack) -> tuple[str, list[RedisServer]]:
+    return "memory://", []
+
+
+def start_redis(stack: ExitStack) -> tuple[str, list[RedisServer]]:
+    server = stack.enter_context(running(redis_program()))
+    return server.url, [server]
+
+
+def start_valkey(stack: ExitStack) -> tuple[str, list[RedisServer]]:
+    server = stack.enter_context(running(valkey_program()))
+    return server.url, [server]
+
+
+def start_sentinel(stack: ExitStack) -> tuple[str, list[RedisServer]]:
+    master = stack.enter_context(running(redis_program()))
+    sentinel = stack.enter_context(sentinel_of(master))
+    return f"redis+sentinel://127.0.0.1:{sentinel.port}/mymaster", [master]
+
+
+def start_cluster(stack: ExitStack) -> tuple[str, list[RedisServer]]:
+    nodes = stack.enter_context(cluster(3))
+    places = ",".join(f"127.0.0.1:{node.port}" for node in nodes)
+    return f"redis+cluster://{places}", nodes
+
+
+START: Mapping[str, Callable[[ExitStack], tuple[str, list[RedisServer]]]] = {
+    "memory": start_memory,
+    "valkey": start_valkey,
+    "redis": start_redis,
+    "sentinel": start_sentinel,
+    "cluster": start_cluster,
+}
+
+
+@contextmanager
+def sentinel_of(master: RedisServer, *, quorum: int = 1) -> Iterator[RedisServer]:
+    """A sentinel that watches `master` as `mymaster`, and takes it for down after 2 s."""
+    with tempfile.TemporaryDirectory(prefix="scan-login-sentinel-") as folder:
+        settings = Path(folder) / "sentinel.conf"
+        settings.write_text(
+            f"sentinel monitor mymaster 127.0.0.1 {master.port} {quorum}\n"
+            "sentinel down-after-milliseconds mymaster 2000\n"
+            "sentinel failover-timeout mymaster 5000\n"
+        )
+        server = RedisServer(redis_program(), "--sentinel", first=str(settings))
+        server.start()
+        try:
+            yield server
+        finally:
+            server.close()
+
+
+@contextmanager
+def cluster(size: int) -> Iterator[list[RedisServer]]:
+    """A Redis Cluster of `size` masters, with the slots dealt out evenly."""
+    ways = [free_port() for _ in range(size)]  # by default port + 10000, which may be too high
+    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", *PLAIN)
+    with ExitStack() as stack:
+        nodes = [
+            stack.enter_context(running(redis_program(), *options, "--cluster-port", str(way)))
+            for way in ways
+        ]
+        clients = [stack.enter_context(node.client()) for node in nodes]
+        for number, client in enumerate(clients):
+            first, last = (16384 * part // size for part in (number, number + 1))
+            client.execute_command("CLUSTER ADDSLOTSRANGE", first, last - 1)
+            client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
+        for client in clients[1:]:
+            client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port, ways[0])
+        end = time.monotonic() + START_WITHIN
+        while not all(is_whole(client, size) for client in clients):
+            if time.monotonic() > end:
+                raise RuntimeError("the cluster did not come together")
+            time.sleep(0.05)
+        yield nodes
+
+
+def is_whole(client: redis.Redis, size: int) -> bool:
+    """Whether this node knows all nodes, and that every slot is served."""
+    info = client.execute_command("CLUSTER INFO")
+    return bool(info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == size)
 
 
 async def eventually(condition: Callable[[], object], within: float = 5.0) -> None:

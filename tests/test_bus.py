@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
 from broker.bus import Bus, Notice, open_bus
+from tests.conftest import BUSES
+from tests.servers import Engines
 
 NOTICES = [
     Notice("login-scanned", "a"),
     Notice("login-confirmed", "a"),
     Notice("login-denied", "b"),
 ]
+
+
+@pytest.fixture(params=BUSES)
+async def bus(request: pytest.FixtureRequest, engines: Engines) -> AsyncIterator[Bus]:
+    bus = open_bus(engines.url(request.param))
+    await bus.open()
+    yield bus
+    await bus.close()
 
 
 async def test_notices_arrive_in_order(bus: Bus) -> None:
@@ -55,6 +66,14 @@ async def test_closing_ends_the_listeners(bus: Bus) -> None:
 
         with pytest.raises(StopAsyncIteration):
             await anext(notices)
+
+
+async def test_an_instance_can_listen_again(bus: Bus) -> None:
+    for notice in NOTICES:
+        async with bus.listen("one") as notices:
+            await bus.publish("one", notice)
+
+            assert await anext(notices) == notice
 
 
 def test_an_unknown_bus_names_the_known_ones() -> None:

@@ -6,12 +6,13 @@ import asyncio
 import base64
 from collections.abc import Callable
 
+import jwt
 import pytest
 
 from broker import errors
 from broker.bus import Bus, Notice
 from broker.flow import Begun, Flow
-from broker.login import State
+from broker.login import CLAIM_LIFETIME, Login, State, claim
 from broker.state import Store
 from broker.tokens import Issuer
 from tests.conftest import ALICE, BOB, FIREFOX, SHOP, Clock, Register
@@ -245,6 +246,7 @@ async def test_a_phone_on_a_bad_network_may_ask_again(flow: Flow) -> None:
     for _ in range(2):
         await flow.confirm(begun.login.id, ALICE)
     await flow.redeem(begun.login.id, begun.secret, app="shop")
+    await flow.close()
 
     assert (await flow.confirm(begun.login.id, ALICE)).state is State.REDEEMED
 
@@ -312,8 +314,85 @@ async def test_an_abandoned_login_is_cancelled_and_one_that_is_over_stays(flow: 
         await flow.abandon(begun.login.id)
     await flow.abandon("never-was")
 
+    await flow.close()
     states = [await flow.look(begun.login.id) for begun in (live, done)]
     assert [login and login.state for login in states] == [State.CANCELLED, State.REDEEMED]
+
+
+async def test_a_claim_whose_instance_died_runs_out_and_the_same_token_leaves_after_all(
+    flow: Flow, make_flow: Callable[..., Flow], clock: Clock, store: Store
+) -> None:
+    """The instance is gone between its claim and its answer: nothing is ever written after it."""
+    begun = await confirmed(flow)
+    login = await store.logins.get(begun.login.id)
+    assert login is not None
+    claimed = claim(login, "of the dead", now=clock())
+    assert claimed is not None
+    await store.logins.swap(login, claimed)
+    other = make_flow(instance="two")
+
+    waiting = asyncio.create_task(other.redeem(begun.login.id, begun.secret, app="shop"))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    clock.time += CLAIM_LIFETIME
+    redeemed = await waiting
+
+    claims = jwt.decode(redeemed.token.access_token, options={"verify_signature": False})
+    assert claims["jti"] == begun.login.id
+    await other.close()
+    with pytest.raises(errors.AlreadyRedeemed):
+        await flow.redeem(begun.login.id, begun.secret, app="shop")
+
+
+async def test_a_redeem_that_was_held_up_too_long_hands_nothing_over(
+    flow: Flow, store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By then another may have handed the token over."""
+    begun = await confirmed(flow)
+    swap = store.logins.swap
+
+    async def slow(before: Login, after: Login) -> bool:
+        clock.time += CLAIM_LIFETIME
+        return await swap(before, after)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.logins, "swap", slow)
+        with pytest.raises(errors.Unavailable):
+            await flow.redeem(begun.login.id, begun.secret, app="shop")
+
+    assert await flow.redeem(begun.login.id, begun.secret, app="shop")
+
+
+async def test_what_is_over_cannot_be_cancelled_while_its_token_leaves(flow: Flow) -> None:
+    begun = await confirmed(flow)
+    await flow.redeem(begun.login.id, begun.secret, app="shop")
+
+    with pytest.raises(errors.NotAllowed):
+        await flow.cancel(begun.login.id, begun.secret, app="shop")
+
+
+async def test_a_login_that_moves_while_its_token_leaves_is_redeemed_all_the_same(
+    flow: Flow, make_flow: Callable[..., Flow]
+) -> None:
+    begun = await confirmed(flow)
+    await flow.redeem(begun.login.id, begun.secret, app="shop")
+    await make_flow(instance="two").resume(begun.login.id, begun.secret, app="shop")
+    await flow.close()
+
+    login = await flow.look(begun.login.id)
+    assert login is not None
+    assert login.state is State.REDEEMED
+
+
+async def test_a_login_that_is_resumed_elsewhere_is_told_to_its_former_instance(
+    flow: Flow, make_flow: Callable[..., Flow], bus: Bus
+) -> None:
+    begun = await begin(flow)
+
+    async with bus.listen("one") as notices:
+        await make_flow(instance="two").resume(begun.login.id, begun.secret, app="shop")
+
+        assert await anext(notices) == Notice("login-moved", begun.login.id)
 
 
 async def test_only_a_code_that_can_be_scanned_is_drawn_again(flow: Flow) -> None:

@@ -18,7 +18,7 @@ from broker.flow import Begun, Flow
 from broker.login import Browser, Identity, Phone, State
 from broker.providers.pretend import PretendProvider
 from broker.records.settings import SettingsApps
-from broker.state.memory import open_store
+from broker.state import open_state
 from broker.tokens import Issuer, KeyFile
 from tests.conftest import OTHER, SHOP, Clock
 
@@ -38,7 +38,7 @@ class Logins(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.clock = Clock()
-        store = open_store("memory://", self.clock)
+        store = open_state("memory://", self.clock)
         bus = MemoryBus()
         self.flows = [
             Flow(
@@ -103,6 +103,7 @@ class Logins(RuleBasedStateMachine):
         secret = begun.secret if honest else other.secret
         redeemed = self.run(self.flows[at].redeem(begun.login.id, secret, app=begun.login.app))
         if redeemed:
+            self.run(self.flows[at].close())
             assert secret == begun.secret
             self.tokens.setdefault(begun.login.id, []).append(redeemed.token.access_token)
 

@@ -17,7 +17,7 @@ HOUSE = ROOT / "broker"
 
 FLOORS: list[set[str]] = [
     {"errors", "metrics", "logs"},
-    {"login"},
+    {"login", "redis_link"},
     {"bus", "state", "records", "providers", "directories", "engine"},
     {"tokens", "sessions"},
     {"flow"},
@@ -42,6 +42,8 @@ DOORS = {
     "prometheus_client": {"metrics"},
     "pydantic": {"edge/wire", "settings"},
     "pydantic_settings": {"settings"},
+    "hiredis": {"redis_link"},
+    "redis": {"redis_link"},
     "segno": {"providers/pretend"},
     "socketio": {"engine"},
     "structlog": None,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 
 import pytest
 
 from broker import errors
 from broker.bus import Bus, Notice
+from broker.bus.memory import MemoryBus
 from broker.flow import Begun, Flow
 from broker.lobby import SLACK, Lobby
 from tests.conftest import ALICE, FIREFOX, Clock
@@ -173,13 +175,13 @@ async def test_a_browser_that_left_while_the_state_was_asked_stays_gone(
     clock.time += 119
     await flow.confirm(begun.login.id, ALICE)
     clock.time += 1
-    look = flow.look
+    changed = flow.changed
 
-    async def slow(login_id: str) -> object:
+    async def slow(known: Mapping[str, int]) -> object:
         lobby.leave("tab")
-        return await look(login_id)
+        return await changed(known)
 
-    monkeypatch.setattr(flow, "look", slow)
+    monkeypatch.setattr(flow, "changed", slow)
     await lobby.expire(pushes)
 
     assert len(lobby) == 0
@@ -197,14 +199,14 @@ async def test_a_browser_that_resumes_for_ever_makes_nothing_grow(lobby: Lobby, 
 async def test_a_state_that_is_down_is_asked_again(
     lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def down(login_id: str) -> None:
+    async def down(known: Mapping[str, int]) -> None:
         raise errors.Unavailable
 
     begun = await begin(flow)
     lobby.wait("tab", begun.login)
     clock.time += 120
     with monkeypatch.context() as patch:
-        patch.setattr(flow, "look", down)
+        patch.setattr(flow, "changed", down)
         await lobby.expire(pushes)
     assert pushes.heard.empty()
 
@@ -245,3 +247,74 @@ async def test_whoever_left_is_not_told(running: Lobby, flow: Flow, pushes: Push
 
     assert pushes.heard.empty()
     assert len(running) == 0
+
+
+async def test_a_change_whose_notice_was_lost_is_found_within_a_round(
+    lobby: Lobby, flow: Flow, make_flow: Callable[..., Flow], pushes: Pushes
+) -> None:
+    """The notice goes to an instance that nobody listens at; the state is asked in turn."""
+    begun = await begin(flow)
+    lobby.wait("tab", begun.login)
+    task = asyncio.create_task(lobby.run(pushes))
+    await asyncio.sleep(0.01)
+
+    deaf = make_flow(bus=MemoryBus())
+    await deaf.scan(begun.login.scene, ALICE)
+    assert await pushes.next() == ("tab", "login-scanned")
+    await deaf.confirm(begun.login.id, ALICE)
+    assert await pushes.next() == ("tab", "login-confirmed")
+
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_login_that_is_gone_from_the_state_has_expired_for_its_browser(
+    lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock
+) -> None:
+    begun = await begin(flow)
+    lobby.wait("tab", replace(begun.login, id="never-stored"))
+
+    await lobby._look_again(["never-stored"], pushes)
+
+    assert await pushes.next() == ("tab", "login-expired")
+    assert len(lobby) == 0
+
+
+async def test_what_a_browser_knows_is_not_said_twice(
+    running: Lobby, flow: Flow, pushes: Pushes, bus: Bus
+) -> None:
+    begun = await begin(flow)
+    running.wait("tab", begun.login)
+    await flow.scan(begun.login.scene, ALICE)
+    for event in ("login-scanned", "login-scanned", "login-confirmed", "login-scanned", "nonsense"):
+        await bus.publish("one", Notice(event, begun.login.id))
+
+    assert await pushes.next() == ("tab", "login-scanned")
+    assert await pushes.next() == ("tab", "login-confirmed")
+    await asyncio.sleep(0.01)
+    assert pushes.heard.empty()
+
+
+async def test_a_login_that_was_resumed_elsewhere_is_let_go(
+    running: Lobby, flow: Flow, make_flow: Callable[..., Flow], pushes: Pushes
+) -> None:
+    begun = await begin(flow)
+    running.wait("tab", begun.login)
+
+    await make_flow(instance="two").resume(begun.login.id, begun.secret, app="shop")
+    await asyncio.sleep(0.01)
+
+    assert len(running) == 0
+    assert pushes.heard.empty()
+
+
+async def test_a_late_word_of_a_move_does_not_let_go_of_one_that_has_come_back(
+    running: Lobby, flow: Flow, bus: Bus
+) -> None:
+    begun = await begin(flow)
+    running.wait("tab", begun.login)
+
+    await bus.publish("one", Notice("login-moved", begun.login.id))
+    await asyncio.sleep(0.01)
+
+    assert len(running) == 1

@@ -3,15 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import pytest
 
 from broker.errors import Unavailable
-from broker.login import State
+from broker.login import Claim, State, shelf
 from broker.state import KEPT, Session, Store, open_state
 from broker.state.memory import MemoryLogins, MemorySessions
-from tests.conftest import ALICE, Clock, a_login
+from tests.conftest import ALICE, LOGIN_ID, SCENE, STATES, Clock, a_login
+from tests.servers import Engines
+
+PassTime = Callable[[float], None]
+
+
+@pytest.fixture(params=STATES)
+def engine(request: pytest.FixtureRequest, engines: Engines) -> str:
+    engines.empty(request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+async def store(engine: str, engines: Engines, clock: Clock) -> AsyncIterator[Store]:
+    store = open_state(engines.url(engine), clock)
+    await store.open()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def pass_time(engine: str, engines: Engines, clock: Clock) -> PassTime:
+    """Lets time pass here and on the servers."""
+
+    def passed(seconds: float) -> None:
+        clock.time += seconds
+        engines.pass_time(engine, seconds)
+
+    return passed
 
 
 async def test_a_login_is_found_by_id_and_by_scene(store: Store, clock: Clock) -> None:
@@ -19,19 +48,19 @@ async def test_a_login_is_found_by_id_and_by_scene(store: Store, clock: Clock) -
 
     await store.logins.add(login)
 
-    assert await store.logins.get("login-1") == login
-    assert await store.logins.by_scene("scene-1") == login
-    assert await store.logins.get("scene-1") is None
-    assert await store.logins.by_scene("login-1") is None
+    assert await store.logins.get(LOGIN_ID) == login
+    assert await store.logins.by_scene(SCENE) == login
+    assert await store.logins.get(SCENE) is None
+    assert await store.logins.by_scene(LOGIN_ID) is None
 
 
 async def test_a_scene_finds_the_newer_login(store: Store, clock: Clock) -> None:
     await store.logins.add(a_login(clock))
-    newer = a_login(clock, id="login-2")
+    newer = a_login(clock, id=f"{LOGIN_ID}-newer")
 
     await store.logins.add(newer)
 
-    assert await store.logins.by_scene("scene-1") == newer
+    assert await store.logins.by_scene(SCENE) == newer
 
 
 async def test_swap_stores_a_change(store: Store, clock: Clock) -> None:
@@ -41,8 +70,8 @@ async def test_swap_stores_a_change(store: Store, clock: Clock) -> None:
 
     assert await store.logins.swap(before, after)
 
-    assert await store.logins.get("login-1") == after
-    assert await store.logins.by_scene("scene-1") == after
+    assert await store.logins.get(LOGIN_ID) == after
+    assert await store.logins.by_scene(SCENE) == after
 
 
 async def test_of_many_swaps_of_one_version_one_succeeds(store: Store, clock: Clock) -> None:
@@ -53,33 +82,103 @@ async def test_of_many_swaps_of_one_version_one_succeeds(store: Store, clock: Cl
     done = await asyncio.gather(*(store.logins.swap(before, after) for after in changes))
 
     assert done.count(True) == 1
-    assert await store.logins.get("login-1") == changes[done.index(True)]
+    assert await store.logins.get(LOGIN_ID) == changes[done.index(True)]
 
 
 async def test_swap_of_a_login_that_is_gone_fails(store: Store, clock: Clock) -> None:
     login = a_login(clock)
 
     assert not await store.logins.swap(login, replace(login, version=1))
-    assert await store.logins.get("login-1") is None
+    assert await store.logins.get(LOGIN_ID) is None
 
 
-async def test_a_login_is_kept_past_its_end_and_then_forgotten(store: Store, clock: Clock) -> None:
+async def test_a_login_is_kept_past_its_end_and_then_forgotten(
+    store: Store, clock: Clock, pass_time: PassTime
+) -> None:
     await store.logins.add(a_login(clock))
 
-    clock.time += 120 + KEPT - 1
-    assert await store.logins.get("login-1") is not None
-    clock.time += 1
-    assert await store.logins.get("login-1") is None
-    assert await store.logins.by_scene("scene-1") is None
+    pass_time(120 + KEPT - 1)
+    assert await store.logins.get(LOGIN_ID) is not None
+    pass_time(1)
+    assert await store.logins.get(LOGIN_ID) is None
+    assert await store.logins.by_scene(SCENE) is None
 
 
-async def test_a_session_lives_until_its_end(store: Store, clock: Clock) -> None:
+async def test_a_login_confirmed_at_last_is_kept_as_much_longer(
+    store: Store, clock: Clock, pass_time: PassTime
+) -> None:
+    before = a_login(clock)
+    await store.logins.add(before)
+    pass_time(119)
+    await store.logins.swap(before, replace(before, version=1, expires_at=clock() + 60))
+
+    pass_time(60 + KEPT - 1)
+    assert await store.logins.get(LOGIN_ID) is not None
+    pass_time(1)
+    assert await store.logins.get(LOGIN_ID) is None
+
+
+async def test_a_login_is_stored_whole(store: Store, clock: Clock) -> None:
+    before = a_login(clock)
+    await store.logins.add(before)
+    after = replace(
+        before,
+        instance="one",
+        state=State.CONFIRMED,
+        phone=ALICE,
+        subject="爱丽丝",
+        confirmed_at=clock() + 1.25,
+        unregistered=True,
+        claim=Claim("c", clock() + 3.5),
+        version=1_000,
+    )
+
+    await store.logins.swap(before, after)
+
+    assert await store.logins.get(LOGIN_ID) == after
+
+
+async def test_only_what_has_changed_is_told(store: Store, clock: Clock) -> None:
+    logins = [a_login(clock, id=f"{shelf(scene)}login", scene=scene) for scene in "ABCDEF"]
+    for login in logins:
+        await store.logins.add(login)
+    changed = replace(logins[2], instance="two", version=11)
+    await store.logins.swap(logins[2], changed)
+
+    known = {login.id: login.version for login in logins}
+    assert await store.logins.changed({**known, "Agone": 1}) == {changed.id: changed, "Agone": None}
+    assert await store.logins.changed({changed.id: 1}) == {changed.id: changed}
+    assert await store.logins.changed({}) == {}
+
+
+async def test_a_login_can_be_made_secure(store: Store, clock: Clock) -> None:
+    login = a_login(clock)
+    await store.logins.add(login)
+
+    await store.logins.secure(login)
+
+
+async def test_a_burst_of_thousands_of_acts_neither_fails_nor_loses(
+    store: Store, clock: Clock
+) -> None:
+    scenes = [f"scene-{number}" for number in range(2_500)]
+    logins = [a_login(clock, id=f"{shelf(scene)}{scene}", scene=scene) for scene in scenes]
+
+    await asyncio.gather(*(store.logins.add(login) for login in logins))
+    found = await asyncio.gather(*(store.logins.get(login.id) for login in logins))
+
+    assert found == logins
+
+
+async def test_a_session_lives_until_its_end(
+    store: Store, clock: Clock, pass_time: PassTime
+) -> None:
     session = Session(id="s", skey_hash=b"h", phone=ALICE, expires_at=clock() + 10)
     await store.sessions.put(session)
 
-    clock.time += 9
+    pass_time(9)
     assert await store.sessions.get("s") == session
-    clock.time += 1
+    pass_time(1)
     assert await store.sessions.get("s") is None
 
 

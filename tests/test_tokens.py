@@ -88,11 +88,13 @@ def test_no_token_without_a_confirm(issuer: Issuer, clock: Clock) -> None:
         issuer.issue(a_login(clock), now=clock())
 
 
-def test_every_token_has_a_name_of_its_own(issuer: Issuer, clock: Clock) -> None:
-    tokens = [issuer.issue(confirmed_login(clock), now=clock()) for _ in range(20)]
+def test_a_token_has_the_name_of_its_login(issuer: Issuer, clock: Clock) -> None:
+    """However often it had to be handed over: a site that keeps names takes it once."""
+    login = confirmed_login(clock)
 
-    names = {jwt.decode(t.access_token, options={"verify_signature": False})["jti"] for t in tokens}
-    assert len(names) == 20
+    for _ in range(2):
+        token = issuer.issue(login, now=clock()).access_token
+        assert jwt.decode(token, options={"verify_signature": False})["jti"] == login.id
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

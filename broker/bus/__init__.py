@@ -26,6 +26,9 @@ class Notice(NamedTuple):
 
 
 class Bus(Protocol):
+    async def open(self) -> None:
+        """Connect; where that fails, go on trying in the background."""
+
     async def publish(self, instance: str, notice: Notice) -> None:
         """Send `notice` to `instance` alone.  Nobody listening there is no failure.
 
@@ -33,17 +36,32 @@ class Bus(Protocol):
         """
 
     def listen(self, instance: str) -> AbstractAsyncContextManager[AsyncIterator[Notice]]:
-        """Hear every notice sent to `instance` while inside the ``async with`` block, in order."""
+        """Hear every notice sent to `instance` while inside the ``async with`` block, in order.
+
+        Entering, and waiting for a notice, raises Unavailable once nothing can be
+        heard any more: what was sent meanwhile is lost.
+        """
 
     async def close(self) -> None:
         """Let go of every connection; listeners end."""
 
 
-BUSES: Mapping[str, str] = {"memory": "broker.bus.memory"}
+BUSES: Mapping[str, str] = {
+    "memory": "broker.bus.memory",
+    "redis": "broker.bus.redis",
+    "rediss": "broker.bus.redis",
+    "redis+sentinel": "broker.bus.redis",
+    "rediss+sentinel": "broker.bus.redis",
+    "redis+cluster": "broker.bus.redis",
+    "rediss+cluster": "broker.bus.redis",
+}
 
 
 def open_bus(url: str) -> Bus:
-    """Open the bus that `url` names; raises ValueError for a scheme that is not in `BUSES`."""
+    """The bus that `url` names, not yet connected.
+
+    Raises ValueError for a scheme that is not in `BUSES`, or a URL that names nothing.
+    """
     scheme = urlsplit(url).scheme
     if scheme not in BUSES:
         raise ValueError(f"unknown bus {scheme!r}: want one of {', '.join(sorted(BUSES))}")

@@ -16,6 +16,9 @@ class MemoryBus:
     def __init__(self) -> None:
         self._listeners: dict[str, list[Listener]] = {}
 
+    async def open(self) -> None:
+        """Nothing to connect."""
+
     async def publish(self, instance: str, notice: Notice) -> None:
         for listener in self._listeners.get(instance, []):
             listener.put_nowait(notice)

@@ -56,7 +56,20 @@ class Logins(Protocol):
     async def swap(self, before: Login, after: Login) -> bool:
         """Store `after` if what is stored is still `before` (same version); say whether it was.
 
-        Of any number of simultaneous swaps of one version, one succeeds.
+        Of any number of simultaneous swaps of one version, one succeeds.  Where
+        Unavailable is raised it may have been stored all the same.
+        """
+
+    async def changed(self, known: Mapping[str, int]) -> dict[str, Login | None]:
+        """Those of the logins in `known` whose version is another now, or that are gone (None).
+
+        `known` maps ids to versions.  Cheap for those that have not changed.
+        """
+
+    async def secure(self, login: Login) -> None:
+        """Return once what is stored of `login` would outlive the loss of a server.
+
+        Raises Unavailable where that cannot be had now; what is stored stays.
         """
 
 
@@ -72,20 +85,41 @@ class Sessions(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """An open backend: one store by noun."""
+    """A backend: one store by noun.
+
+    clock: the time that all instances over this state share.
+    open: connects; where that fails, goes on trying in the background.
+    trouble: why nothing can be asked just now; None when it can.
+    """
 
     logins: Logins
     sessions: Sessions
+    clock: Clock
+    open: Callable[[], Awaitable[None]]
+    trouble: Callable[[], str | None]
     close: Callable[[], Awaitable[None]]
 
 
-STATES: Mapping[str, str] = {"memory": "broker.state.memory"}
+STATES: Mapping[str, str] = {
+    "memory": "broker.state.memory",
+    "redis": "broker.state.redis",
+    "rediss": "broker.state.redis",
+    "redis+sentinel": "broker.state.redis",
+    "rediss+sentinel": "broker.state.redis",
+    "redis+cluster": "broker.state.redis",
+    "rediss+cluster": "broker.state.redis",
+}
 
 
-def open_state(url: str, clock: Clock) -> Store:
-    """Open the state that `url` names; raises ValueError for a scheme that is not in `STATES`."""
+def open_state(url: str, clock: Clock | None = None, *, replicas: int = 0) -> Store:
+    """The state that `url` names, not yet connected.
+
+    clock: replaces the state's own.  replicas: how many must hold a login for it
+    to be secure, where the state has replicas.
+    Raises ValueError for a scheme that is not in `STATES`, or a URL that names nothing.
+    """
     scheme = urlsplit(url).scheme
     if scheme not in STATES:
         raise ValueError(f"unknown state {scheme!r}: want one of {', '.join(sorted(STATES))}")
-    store: Store = import_module(STATES[scheme]).open_store(url, clock)
+    store: Store = import_module(STATES[scheme]).open_store(url, clock, replicas)
     return store

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+import time
+from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 from broker.errors import StateFull
@@ -81,6 +83,17 @@ class MemoryLogins:
         self._logins.put(after.id, after, max(before.expires_at, after.expires_at) + KEPT)
         return True
 
+    async def changed(self, known: Mapping[str, int]) -> dict[str, Login | None]:
+        found = {name: self._logins.get(name) for name in known}
+        return {
+            name: login
+            for name, login in found.items()
+            if login is None or login.version != known[name]
+        }
+
+    async def secure(self, login: Login) -> None:
+        """Memory has no second server that could be lost."""
+
 
 class MemorySessions:
     def __init__(self, clock: Clock, capacity: int = CAPACITY) -> None:
@@ -94,9 +107,17 @@ class MemorySessions:
         return self._sessions.get(session_id)
 
 
-def open_store(url: str, clock: Clock) -> Store:
-    return Store(MemoryLogins(clock), MemorySessions(clock), close=_nothing_to_close)
+def open_store(url: str, clock: Clock | None, replicas: int) -> Store:
+    clock = clock or time.time
+    return Store(
+        MemoryLogins(clock),
+        MemorySessions(clock),
+        clock=clock,
+        open=_nothing,
+        trouble=lambda: None,
+        close=_nothing,
+    )
 
 
-async def _nothing_to_close() -> None:
-    """Memory goes with its process."""
+async def _nothing() -> None:
+    """Memory comes and goes with its process."""

@@ -1,0 +1,96 @@
+"""The bus over Redis Pub/Sub: one channel an instance, so a notice costs the same at any size.
+
+Each instance also sends itself a heartbeat through the bus every second.  Who
+misses three is deaf, whatever its connection looks like (a half-open link says
+nothing), and `listen` ends with `Unavailable`: subscribe afresh, and ask the
+state what has been missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from broker.bus import Bus, Notice
+from broker.errors import Unavailable
+from broker.redis_link import Feed, Redis, open_redis
+
+BEAT = 1.0
+"""Seconds between heartbeats."""
+
+DEAF = 3.0
+"""Seconds without a word after which nothing is heard any more."""
+
+HEARTBEAT = Notice("heartbeat", "")
+
+
+class RedisBus:
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._listening: set[Feed] = set()
+        self._closed = False
+
+    async def open(self) -> None:
+        await self._redis.open()
+
+    async def publish(self, instance: str, notice: Notice) -> None:
+        payload = json.dumps(notice._asdict(), separators=(",", ":")).encode()
+        await self._redis.publish(_channel(instance), payload)
+
+    @asynccontextmanager
+    async def listen(self, instance: str) -> AsyncIterator[AsyncIterator[Notice]]:
+        async with self._redis.subscribed(_channel(instance)) as feed:
+            self._listening.add(feed)
+            heart = asyncio.create_task(self._beat(instance))
+            try:
+                yield self._notices(feed)
+            finally:
+                heart.cancel()
+                await asyncio.wait([heart])
+                self._listening.discard(feed)
+
+    async def close(self) -> None:
+        self._closed = True
+        for feed in self._listening:
+            feed.put_nowait(None)
+        await self._redis.close()
+
+    async def _beat(self, instance: str) -> None:
+        while True:
+            with suppress(Unavailable):
+                await self.publish(instance, HEARTBEAT)
+            await asyncio.sleep(BEAT)
+
+    async def _notices(self, feed: Feed) -> AsyncIterator[Notice]:
+        while True:
+            try:
+                async with asyncio.timeout(DEAF):
+                    payload = await feed.get()
+            except TimeoutError:
+                payload = None
+            if payload is None:
+                break
+            notice = _read(payload)
+            if notice is not None and notice != HEARTBEAT:
+                yield notice
+        if not self._closed:
+            raise Unavailable("nothing is heard on the bus")
+
+
+def _channel(instance: str) -> str:
+    return f"scanlogin:instance:{instance}"
+
+
+def _read(payload: bytes) -> Notice | None:
+    """The notice, or None for what is none: anybody with the server's password can send."""
+    try:
+        fields = json.loads(payload)
+        return Notice(str(fields["event"]), str(fields["login_id"]))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def open_bus(url: str) -> Bus:
+    return RedisBus(open_redis(url))

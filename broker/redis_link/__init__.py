@@ -1,0 +1,60 @@
+"""The one door to Redis, and to Valkey: connections, Sentinel, Cluster, scripts, channels.
+
+redis-py finds the server (TLS, passwords, Sentinel, Cluster's map) and shakes
+hands with it.  On a single server and under Sentinel the connection is then
+ours: a `Wire`, on which commands follow each other without waiting and replies
+are matched in order.  A `Link` keeps one wire alive.  On Cluster redis-py's
+client carries the commands.
+
+Whatever is wrong with the server, a caller sees `Unavailable`, soon: a wire
+that is silent is dropped, and while there is none, callers are refused at once.
+
+wire.py      one live connection, and what a channel carries
+server.py    one server, or Sentinel's master of the moment
+cluster.py   a Redis Cluster
+urls.py      which of them a URL names
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from broker.redis_link.urls import open_server
+from broker.redis_link.wire import Feed, Part, Reply, Script, ServerSaid, script
+
+__all__ = ["Feed", "Part", "Redis", "Reply", "Script", "ServerSaid", "open_redis", "script"]
+
+
+class Redis(Protocol):
+    """A server, or a Cluster, as the state and the bus see it."""
+
+    async def open(self) -> None:
+        """Connect, and go on trying for as long as it takes; returns after the first try."""
+
+    def trouble(self) -> str | None:
+        """Why nothing can be asked just now; None when it can."""
+
+    def clock(self) -> float:
+        """The server's Unix time in seconds: one time for all instances."""
+
+    async def call(self, *command: Part) -> Reply:
+        """The reply to a command; raises Unavailable."""
+
+    async def run(self, what: Script, keys: Sequence[Part], *arguments: Part) -> Reply:
+        """The reply of a script; raises Unavailable."""
+
+    async def publish(self, channel: str, payload: bytes) -> None:
+        """Raises Unavailable."""
+
+    def subscribed(self, channel: str) -> AbstractAsyncContextManager[Feed]:
+        """What `channel` carries, from entering on; raises Unavailable."""
+
+    async def close(self) -> None:
+        """Let go of every connection."""
+
+
+def open_redis(url: str) -> Redis:
+    """What `url` names, with nothing connected yet; raises ValueError."""
+    return open_server(url)

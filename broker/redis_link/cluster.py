@@ -1,0 +1,123 @@
+"""A Redis Cluster, by redis-py's own client."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from redis import asyncio as aioredis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from broker.errors import Unavailable
+from broker.redis_link.wire import (
+    PROBE,
+    SILENCE,
+    Feed,
+    Part,
+    Reply,
+    Script,
+    ServerSaid,
+    SharedTime,
+    meant,
+    subscribed,
+)
+
+log = structlog.get_logger()
+
+IN_FLIGHT = 64
+"""Commands under way at once on Cluster: redis-py raises where it runs out of connections."""
+
+
+def _heed_cancel() -> None:
+    """redis-py 8.1's cluster client may swallow a cancellation and go on: not so its caller."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+class Cluster:
+    """A Redis Cluster, by redis-py's own client; a channel lives on the node of its slot."""
+
+    def __init__(self, client: aioredis.RedisCluster) -> None:
+        self._client = client
+        self.clock = SharedTime()
+        self._room = asyncio.Semaphore(IN_FLIGHT)
+        self._prober: asyncio.Task[None] | None = None
+        self._tried = asyncio.Event()
+        self._reason: str | None = "not connected yet"
+
+    async def open(self) -> None:
+        self._prober = asyncio.create_task(self._probe())
+        await self._tried.wait()
+
+    def trouble(self) -> str | None:
+        return self._reason
+
+    async def call(self, *command: Part) -> Reply:
+        async with self._room:
+            try:
+                async with asyncio.timeout(SILENCE):
+                    reply = await self._client.execute_command(*command)
+                    _heed_cancel()
+                    return reply
+            except NoScriptError:
+                raise
+            except ResponseError as error:
+                raise meant(ServerSaid(str(error))) from None
+            except (RedisError, OSError, TimeoutError):
+                raise Unavailable from None
+
+    async def run(self, what: Script, keys: Sequence[Part], *arguments: Part) -> Reply:
+        with suppress(NoScriptError):
+            return await self.call("EVALSHA", what.sha, len(keys), *keys, *arguments)
+        return await self.call("EVAL", what.text, len(keys), *keys, *arguments)
+
+    async def publish(self, channel: str, payload: bytes) -> None:
+        await self.call("SPUBLISH", channel, payload)
+
+    @asynccontextmanager
+    async def subscribed(self, channel: str) -> AsyncIterator[Feed]:
+        try:
+            async with asyncio.timeout(SILENCE):
+                # Where the slot has moved, the heartbeat's PUBLISH hears so, and the client learns.
+                await self._client.initialize()
+                node = self._client.get_node_from_key(channel)
+        except (RedisError, OSError, TimeoutError):
+            raise Unavailable from None
+        if node is None:
+            raise Unavailable
+
+        def make() -> AbstractConnection:
+            return node.connection_class(**node.connection_kwargs)
+
+        async with subscribed(make, "SSUBSCRIBE", channel) as feed:
+            yield feed
+
+    async def close(self) -> None:
+        if self._prober is not None:
+            self._prober.cancel()
+            await asyncio.wait([self._prober])
+        await self._client.aclose()
+
+    async def _probe(self) -> None:
+        """Ask a node for the time, again and again: that sets the clock, and shows trouble."""
+        while True:
+            asked_at = time.monotonic()
+            try:
+                async with asyncio.timeout(SILENCE):
+                    await self._client.initialize()
+                    node = min(self._client.get_primaries(), key=lambda node: str(node.name))
+                    self.clock.set(
+                        await self._client.execute_command("TIME", target_nodes=node), asked_at
+                    )
+                self._reason = None
+            except (RedisError, OSError, TimeoutError, ValueError) as error:
+                if self._reason is None:
+                    log.warning("redis cannot be reached", reason=str(error))
+                self._reason = str(error) or "no answer"
+            self._tried.set()
+            await asyncio.sleep(PROBE)

@@ -1,0 +1,191 @@
+"""One server, or under Sentinel whichever is the master: a wire that is kept alive."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+
+import structlog
+from redis.asyncio.connection import AbstractConnection
+
+from broker.errors import Unavailable
+from broker.redis_link.wire import (
+    ELSEWHERE,
+    PROBE,
+    SILENCE,
+    Feed,
+    Part,
+    Reply,
+    Script,
+    ServerSaid,
+    SharedTime,
+    Wire,
+    meant,
+    subscribed,
+    wired,
+)
+
+log = structlog.get_logger()
+
+PATIENCE = 0.5
+"""Seconds for which a caller waits for a wire that was lost just now."""
+
+PAUSES = (0.0, 0.1, 0.2, 0.4, 0.8)
+"""Seconds between attempts to connect; the last one again and again, and up to a
+quarter more so that instances do not come all at once."""
+
+NEW = "not connected yet"
+
+
+class Link:
+    """Keeps one wire to a server alive.
+
+    make: gives a connection that has yet to be opened.
+    """
+
+    def __init__(self, make: Callable[[], AbstractConnection], time: SharedTime) -> None:
+        self._make = make
+        self._time = time
+        self._wire: Wire | None = None
+        self._up = asyncio.Event()
+        self._down_since = -PATIENCE
+        self._keeper: asyncio.Task[None] | None = None
+        self._tried = asyncio.Event()
+        self.reason: str | None = NEW
+
+    async def open(self) -> None:
+        self._keeper = asyncio.create_task(self._keep())
+        await self._tried.wait()
+
+    async def close(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+        if self._wire is not None:
+            await self._wire.close()
+
+    async def call(self, *command: Part) -> Reply:
+        """The reply; raises ServerSaid for an error reply, Unavailable where none comes."""
+        wire = self._wire or await self._next_wire()
+        try:
+            return await wire.send(*command)
+        except ConnectionError:
+            raise Unavailable from None
+        except ServerSaid as said:
+            if said.word in ELSEWHERE:
+                wire.abort()
+            raise
+
+    async def _next_wire(self) -> Wire:
+        patience = self._down_since + PATIENCE - time.monotonic()
+        if patience > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await self._up.wait()
+        if self._wire is None:
+            raise Unavailable
+        return self._wire
+
+    async def _keep(self) -> None:
+        attempt = 0
+        while True:
+            try:
+                wire = await wired(self._make)
+            except ConnectionError as error:
+                self._say(str(error))
+                self._tried.set()
+                attempt = min(attempt + 1, len(PAUSES) - 1)
+                await asyncio.sleep(PAUSES[attempt] * random.uniform(1, 1.25))  # noqa: S311
+                continue
+            attempt = 0
+            self._put_up(wire)
+            self._tried.set()
+            await self._watch(wire)
+            self._put_down()
+
+    def _put_up(self, wire: Wire) -> None:
+        self._say(None)
+        self._wire = wire
+        self._up.set()
+
+    def _put_down(self) -> None:
+        self._wire = None
+        self._up.clear()
+        self._down_since = time.monotonic()
+        self._say("the connection was lost")
+
+    def _say(self, reason: str | None) -> None:
+        """Keep why there is no wire, and log each beginning and end of an outage once."""
+        if reason is not None and self.reason in (None, NEW):
+            log.warning("redis cannot be reached", reason=reason)
+        elif reason is None and self.reason not in (None, NEW):
+            log.warning("redis is back")
+        self.reason = reason
+
+    async def _watch(self, wire: Wire) -> None:
+        """Return once the wire is lost; drop it when it is silent.
+
+        The question is TIME, so that the answer sets the clock.
+        """
+        while not wire.lost.is_set():
+            asked_at = time.monotonic()
+            try:
+                async with asyncio.timeout(SILENCE):
+                    self._time.set(await wire.send("TIME"), asked_at)
+            except (TimeoutError, ConnectionError, ServerSaid):
+                wire.abort()
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PROBE):
+                    await wire.lost.wait()
+
+
+class Server:
+    """One server, or under Sentinel whichever is the master.
+
+    make: gives a connection to it that has yet to be opened.
+    let_go: closes what was opened on the way to it.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], AbstractConnection],
+        let_go: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._make = make
+        self._let_go = let_go
+        self.clock = SharedTime()
+        self._link = Link(make, self.clock)
+
+    async def open(self) -> None:
+        await self._link.open()
+
+    def trouble(self) -> str | None:
+        return self._link.reason
+
+    async def call(self, *command: Part) -> Reply:
+        try:
+            return await self._link.call(*command)
+        except ServerSaid as said:
+            raise meant(said) from None
+
+    async def run(self, what: Script, keys: Sequence[Part], *arguments: Part) -> Reply:
+        try:
+            return await self._link.call("EVALSHA", what.sha, len(keys), *keys, *arguments)
+        except ServerSaid as said:
+            if said.word != "NOSCRIPT":
+                raise meant(said) from None
+        return await self.call("EVAL", what.text, len(keys), *keys, *arguments)
+
+    async def publish(self, channel: str, payload: bytes) -> None:
+        await self.call("PUBLISH", channel, payload)
+
+    def subscribed(self, channel: str) -> AbstractAsyncContextManager[Feed]:
+        return subscribed(self._make, "SUBSCRIBE", channel)
+
+    async def close(self) -> None:
+        await self._link.close()
+        await self._let_go()
