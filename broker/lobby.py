@@ -67,6 +67,11 @@ class Waiting(NamedTuple):
     told: str
 
 
+def slice_of(login_id: str) -> int:
+    """Which part of a round a login has its turn in: always the same one, whoever else waits."""
+    return ord(login_id[0]) % SLICES
+
+
 def news_of(login: Login | None) -> str:
     """What a browser should have heard by now of a login; "" is nothing."""
     if login is None:
@@ -154,15 +159,12 @@ class Lobby:
 
     async def _look_round(self, push: Push) -> None:
         """Ask the state about every browser in turn, for a notice may have been lost."""
-        ahead: list[str] = []
+        turn = 0
         while True:
             await asyncio.sleep(ROUND / SLICES)
-            if self._behind or not ahead:
-                ahead = sorted(self._waiting)
-                share = -(-len(ahead) // SLICES)
-            size = len(ahead) if self._behind else share
-            await self._look_again(ahead[:size], push)
-            ahead = ahead[size:]
+            turn = (turn + 1) % SLICES
+            due = [name for name in self._waiting if self._behind or slice_of(name) == turn]
+            await self._look_again(due, push)
 
     async def _look_again(self, login_ids: list[str], push: Push) -> None:
         """Tell browsers of every change that they have not heard of."""

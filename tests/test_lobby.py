@@ -268,6 +268,33 @@ async def test_a_change_whose_notice_was_lost_is_found_within_a_round(
     await asyncio.wait([task])
 
 
+async def test_whoever_comes_in_the_middle_of_a_round_waits_for_no_second_one(
+    lobby: Lobby,
+    flow: Flow,
+    make_flow: Callable[..., Flow],
+    pushes: Pushes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("broker.lobby.ROUND", 0.4)
+    deaf = make_flow(bus=MemoryBus())
+    for number in range(40):
+        lobby.wait(f"other-{number}", (await begin(flow)).login)
+    task = asyncio.create_task(lobby.run(pushes))
+    loop = asyncio.get_running_loop()
+
+    for number in range(10):
+        await asyncio.sleep(0.06)
+        begun = await begin(flow)
+        lobby.wait(f"late-{number}", begun.login)
+        await deaf.scan(begun.login.scene, ALICE)
+        start = loop.time()
+        assert await pushes.next() == (f"late-{number}", "login-scanned")
+        assert loop.time() - start < 0.4 + 0.2
+
+    task.cancel()
+    await asyncio.wait([task])
+
+
 async def test_a_login_that_is_gone_from_the_state_has_expired_for_its_browser(
     lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock
 ) -> None:
