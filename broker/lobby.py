@@ -40,6 +40,11 @@ RANK: Mapping[str, int] = {
 }
 """Events in the order in which one login may bring them; "" is none yet."""
 
+AGAIN = frozenset({UNREGISTERED, EVENTS[State.CONFIRMED]})
+"""Events that one login may bring twice, and each time it is said: a person tries to
+confirm before being registered; a confirm that a failed master took with it is made
+anew.  Any other is said once."""
+
 ROUND = 4.0
 """Seconds in which the state is asked about every browser once: a browser hears of
 what its phone was told within 5 s, whatever became of the notice."""
@@ -82,12 +87,8 @@ def news_of(login: Login | None) -> str:
 
 
 def is_news(event: str, told: str) -> bool:
-    """Whether a browser that was `told` one thing wants to hear `event`.
-
-    A person may try to confirm several times without being registered, and each
-    time is said; anything else once.
-    """
-    return RANK.get(event, 0) > RANK[told] or event == told == UNREGISTERED
+    """Whether a browser that was `told` one thing wants to hear `event`."""
+    return RANK.get(event, 0) > RANK[told] or (event == told and event in AGAIN)
 
 
 class Lobby:

@@ -13,6 +13,7 @@ from broker.bus import Bus, Notice
 from broker.bus.memory import MemoryBus
 from broker.flow import Begun, Flow
 from broker.lobby import SLACK, Lobby
+from broker.state import Store
 from tests.conftest import ALICE, FIREFOX, Clock
 
 
@@ -320,6 +321,25 @@ async def test_what_a_browser_knows_is_not_said_twice(
     assert await pushes.next() == ("tab", "login-confirmed")
     await asyncio.sleep(0.01)
     assert pushes.heard.empty()
+
+
+async def test_a_confirm_that_went_with_a_failed_master_is_told_again_when_made_again(
+    running: Lobby, flow: Flow, pushes: Pushes, store: Store
+) -> None:
+    begun = await begin(flow)
+    running.wait("tab", begun.login)
+    await flow.scan(begun.login.scene, ALICE)
+    scanned = await store.logins.get(begun.login.id)
+    assert scanned is not None
+    await flow.confirm(begun.login.id, ALICE)
+    confirmed = await store.logins.get(begun.login.id)
+    assert confirmed is not None
+
+    await store.logins.swap(confirmed, scanned)
+    await flow.confirm(begun.login.id, ALICE)
+
+    heard = [await pushes.next() for _ in range(3)]
+    assert [event for _, event in heard] == ["login-scanned", "login-confirmed", "login-confirmed"]
 
 
 async def test_a_login_that_was_resumed_elsewhere_is_let_go(
