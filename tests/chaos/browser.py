@@ -83,8 +83,10 @@ class Socket:
             await self._websocket.send_str(f'42/login,1["{event}",{{}}]')
             await asyncio.sleep(0)  # while there is room, sending does not wait
 
-    async def cut(self) -> None:
-        await self._websocket.close()
+    def cut(self) -> None:
+        """Break the connection off, without a word."""
+        if self._websocket._response.connection is not None:
+            self._websocket._response.connection.transport.abort()  # type: ignore[union-attr]
 
     def _keep(self, packet: str) -> None:
         if packet.startswith("42/login,["):
@@ -121,6 +123,7 @@ class Browser:
     """codes: every code that stood on its screen, for the phone to take.
 
     at: the instance that it is connected to, or was.
+    redeems: it has asked for its token, and has no answer yet.
     """
 
     def __init__(self, http: aiohttp.ClientSession, world: World, ledger: Ledger) -> None:
@@ -130,13 +133,14 @@ class Browser:
         self._http = http
         self._world = world
         self._ledger = ledger
+        self.redeems = False
         self._socket: Socket | None = None
         self._done = False
 
-    async def move(self) -> None:
+    def move(self) -> None:
         """Lose the socket, and so come back elsewhere."""
         if self._socket is not None:
-            await self._socket.cut()
+            self._socket.cut()
 
     async def wait(self) -> None:
         """Until the token is there, or can never come."""
@@ -181,7 +185,11 @@ class Browser:
         Where the confirm has gone with a master, wait on.  Any other refusal is
         final: the ledger says whether a token was owed.
         """
-        answer = await self._ask(socket, "redeem", _proof(code))
+        self.redeems = True
+        try:
+            answer = await self._ask(socket, "redeem", _proof(code))
+        finally:
+            self.redeems = False
         word = answer.get("error")
         self._done = word != "authorization_pending"
         if word is None:

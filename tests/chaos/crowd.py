@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 
@@ -17,6 +17,9 @@ from tests.chaos.world import World
 SCANS_AFTER = 1.5
 CONFIRMS_AFTER = 1.0
 """Seconds that people take at most, so that a fault finds logins in every state."""
+
+LOOKS_AGAIN_AFTER = 0.5
+"""Seconds until somebody who was refused scans the same code again."""
 
 
 class Person:
@@ -36,15 +39,18 @@ class Person:
             group.create_task(self._let_in())
 
     async def _let_in(self) -> None:
-        """Scan what is on the screen; where it was refused, the fresh code that must come."""
+        """Scan what is on the screen, until it is confirmed."""
         await self.takes_out_the_phone.wait()
         thinks = random.uniform(0.1, CONFIRMS_AFTER)
-        while not await self._phone.let_in(await self._screen(), thinks=thinks):
-            pass
-
-    async def _screen(self) -> Code:
-        """The latest code that this phone has not tried yet."""
         code = await self.browser.codes.get()
+        while not await self._phone.let_in(code, thinks=thinks):
+            code = await self._look_again(code)
+
+    async def _look_again(self, code: Code) -> Code:
+        """What is on the screen after a refusal: a fresh code that comes soon, or still `code`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOKS_AGAIN_AFTER):
+                code = await self.browser.codes.get()
         while not self.browser.codes.empty():
             code = self.browser.codes.get_nowait()
         return code
@@ -91,9 +97,11 @@ class Crowd:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def move(self) -> None:
-        """Every browser that still waits loses its socket."""
-        await asyncio.gather(*(person.browser.move() for person in self._people))
+    def move(self, *, redeeming: bool) -> None:
+        """Browsers lose their sockets: those that wait for a token's answer, or all others."""
+        for person in self._people:
+            if person.browser.redeems == redeeming:
+                person.browser.move()
 
     async def redeem_again(self) -> None:
         for person in self._people:

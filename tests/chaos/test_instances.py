@@ -19,7 +19,7 @@ from tests.chaos.link import linked
 from tests.chaos.monitor import monitoring
 from tests.chaos.world import Instance, World, over
 from tests.chaos.world import running as brokers
-from tests.conftest import need
+from tests.machine import need
 from tests.servers import RedisServer
 
 long = pytest.mark.chaos_long
@@ -83,8 +83,19 @@ async def test_the_instance_of_a_browser_is_killed_at_its_redeem(
 async def test_browsers_come_back_on_another_instance(fault: Fault, world: World) -> None:
     async with fault("every browser moves to another instance, 10 times", world) as crowd:
         for _ in range(10):
-            await crowd.move()
+            crowd.move(redeeming=False)
             await asyncio.sleep(0.5)
+
+
+@long
+async def test_browsers_lose_their_socket_while_they_redeem(fault: Fault, world: World) -> None:
+    """A token leaves once: one that was on its way is gone, and how many is measured."""
+    async with fault(
+        "browsers cut off while their token is on its way", world, loses=True
+    ) as crowd:
+        for _ in range(1_000):
+            crowd.move(redeeming=True)
+            await asyncio.sleep(0.005)
 
 
 @long

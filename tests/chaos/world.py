@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from tests.chaos.link import Link, linked
-from tests.conftest import free_port
+from tests.machine import free_port
 from tests.servers import RedisServer, eventually
 
 START_WITHIN = 20.0
