@@ -3,22 +3,27 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := broker web_demo mp_stub tests
+SOURCES := broker web_demo mp_stub deploy tests
 CLIENT_VERSION := 4.8.4
 VENDOR := broker/edge/static/vendor
-export PORT SITE_PORT PHONE_PORT
+export PORT SITE_PORT PHONE_PORT BROKERS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check lint types chaos fix vendor clean system
+.PHONY: help demo demo-cluster install test check lint types chaos fix vendor clean system
 
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  HOST=0.0.0.0 make demo lets a real phone on the same network take part;"
 	@echo "  PORT=, SITE_PORT=, PHONE_PORT= choose other ports."
 
 demo: $(VENV)/.installed ## broker, example site and phone page in one go
 	@HOST=$${HOST:-127.0.0.1} exec $(BIN)/scan-login demo
+
+demo-cluster: $(VENV)/.installed ## brokers behind nginx, with Redis between them (BROKERS=2)
+	@# CI: for want of these nothing runs, so it is a failure here too
+	@CI=true tools/need nginx:nginx-light redis-server:redis-server
+	@exec $(BIN)/python -m deploy.cluster
 
 install: $(VENV)/.installed ## a .venv with the scan-login command
 

@@ -8,8 +8,9 @@ replace one another, or that speak to the same outside.
     lobby.py       the browsers that wait at this instance, and what wakes them
     sessions.py    who holds the phone
     tokens.py      the JWTs, their keys, the key set
-    state/         what lives minutes                memory
-    bus/           tells an instance that a login has changed        memory
+    state/         what lives minutes                memory redis
+    bus/           tells an instance that a login has changed        memory redis
+    redis_link/    the one door to Redis: connections, Sentinel, Cluster, scripts
     records/       what outlives a restart           settings
     providers/     draw codes and prove who holds the phone          pretend
     directories/   who an identity is here           open
@@ -18,6 +19,7 @@ replace one another, or that speak to the same outside.
     settings.py    every setting       errors.py   everything that can go wrong
     metrics.py     what the operator counts
     app.py         joins open parts into one application
+    serving.py     listens until told to stop       workers.py  several processes on one port
     demo.py        broker, example site and phone page in one go
     __main__.py    the `scan-login` command
 

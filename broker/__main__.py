@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -13,10 +14,15 @@ import typer
 
 from broker import __version__, logs
 from broker.app import build
+from broker.edge import ROLES
 from broker.errors import SettingsWrong, StartError
-from broker.serving import Site, serve_until_stopped
+from broker.serving import Drain, Site, reserved, serve_until_stopped
 from broker.settings import PREFIX, Settings, load, unknown_names
 from broker.tokens import KEY_SET_MAX_AGE, KeyFile, KeyRing
+from broker.workers import Supervisor
+
+END_WITHIN = 8.0
+"""Seconds in which a worker that is told to end, and has drained, has ended."""
 
 DEFAULT_FILE = Path("scan-login.toml")
 
@@ -47,15 +53,45 @@ def top(
 
 
 @command.command()
-def serve(file: ConfigFile = None) -> None:
+def serve(
+    file: ConfigFile = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that share the port.", show_default=False)
+    ] = None,
+    roles: Annotated[
+        str | None,
+        typer.Option(help=f"What to serve, of {','.join(ROLES)}; everything when not given."),
+    ] = None,
+    worker: Annotated[bool, typer.Option("--worker", hidden=True)] = False,
+) -> None:
     """Run the broker."""
-    settings = _settings(file)
+    given = {"workers": workers, "roles": roles}
+    settings = _settings(
+        file, **{name: value for name, value in given.items() if value is not None}
+    )
     logs.set_up(settings.log_level)
+    if worker:
+        _serve(settings, supervised=True)
+        return
     for name in unknown_names(_file(file)):
         print(f"{name}: no such setting, ignored", file=sys.stderr)
+    if settings.workers > 1:
+        _supervise(settings)
+    else:
+        _serve(settings, supervised=False)
+
+
+def _serve(settings: Settings, *, supervised: bool) -> None:
     broker = build(settings)
     sites = [
-        Site("broker", broker.public, settings.host, settings.port, f"{PREFIX}PORT"),
+        Site(
+            "broker",
+            broker.public,
+            settings.host,
+            settings.port,
+            f"{PREFIX}PORT",
+            shared=supervised,
+        ),
         Site(
             "metrics",
             broker.admin,
@@ -74,7 +110,28 @@ def serve(file: ConfigFile = None) -> None:
             flush=True,
         )
 
-    asyncio.run(serve_until_stopped(sites, ready))
+    drain = Drain(broker.drain, settings.drain)
+    asyncio.run(serve_until_stopped(sites, ready, drain, supervised=supervised))
+
+
+def _supervise(settings: Settings) -> None:
+    """Run workers: this same command once more, with `--worker`.  Raises WorkersFailed."""
+    with reserved(settings.host, settings.port, f"{PREFIX}PORT") as port:
+        supervisor = Supervisor(
+            [sys.executable, *sys.orig_argv[1:], "--worker"],
+            [_of_worker(settings, port, place) for place in range(settings.workers)],
+            patience=settings.drain + END_WITHIN,
+        )
+        asyncio.run(supervisor.run(partial(print, flush=True)))
+
+
+def _of_worker(settings: Settings, port: int, place: int) -> dict[str, str]:
+    """What a worker is told by its environment, which weighs more than any file."""
+    admin_port = settings.admin_port and settings.admin_port + place
+    told = {f"{PREFIX}PORT": str(port), f"{PREFIX}ADMIN_PORT": str(admin_port)}
+    if "instance" in settings.model_fields_set:
+        told[f"{PREFIX}INSTANCE"] = f"{settings.instance}-{place}"
+    return told
 
 
 @command.command()
@@ -167,8 +224,8 @@ def _file(file: Path | None) -> Path | None:
     return file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
 
 
-def _settings(file: Path | None) -> Settings:
-    return load(_file(file))
+def _settings(file: Path | None, **fixed: object) -> Settings:
+    return load(_file(file), **fixed)
 
 
 def _shown(value: object) -> str:

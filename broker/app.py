@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from aiohttp import web
@@ -14,20 +14,21 @@ from aiohttp.typedefs import Middleware
 from broker.bus import Bus, open_bus
 from broker.directories import DIRECTORIES, Directory
 from broker.edge.browser import BrowserEdge
-from broker.edge.gate import Addresses, Gate, Origins
+from broker.edge.gate import Addresses, Gate, Origins, handshakes_pass
 from broker.edge.oauth import OAuthEdge, pages_may_ask
 from broker.edge.phone import PhoneEdge
 from broker.edge.public import PublicEdge
 from broker.edge.wire import BODY_MAX_BYTES, DEFAULT_APP, add_headers, answer_failures
 from broker.engine import Server
+from broker.errors import SettingsWrong
 from broker.flow import Flow
-from broker.lobby import Lobby
+from broker.lobby import Lobby, Push
 from broker.providers import Provider
 from broker.providers.pretend import PretendProvider
 from broker.records import App
 from broker.records.settings import SettingsApps
 from broker.sessions import Sessions
-from broker.settings import Settings
+from broker.settings import PREFIX, Settings
 from broker.state import Clock, Store, open_state
 from broker.tokens import Issuer, KeyFile
 
@@ -44,10 +45,14 @@ LOBBY_RETRY = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """The public application and the one for the operator's port."""
+    """The public application and the one for the operator's port.
+
+    drain: lets no newcomers in from now on, and says so at `/health/ready`.
+    """
 
     public: web.Application
     admin: web.Application
+    drain: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +77,63 @@ class Core:
         await self.store.close()
 
 
+class Hall(NamedTuple):
+    """What the edges share."""
+
+    settings: Settings
+    core: Core
+    server: Server
+    addresses: Addresses
+    gate: Gate
+
+    def door(self) -> dict[str, Any]:
+        """What every edge is made with."""
+        core = self.core
+        return {"flow": core.flow, "apps": core.apps, "clock": core.clock, "gate": self.gate}
+
+
+class Mounted(NamedTuple):
+    """What an edge adds to the application.  push: tells a browser; only browsers are told."""
+
+    routes: Iterable[web.RouteDef] = ()
+    push: Push | None = None
+
+
+def _mount_browsers(hall: Hall) -> Mounted:
+    edge = BrowserEdge(
+        server=hall.server, lobby=hall.core.lobby, interval=hall.settings.interval, **hall.door()
+    )
+    return Mounted(push=edge.push)
+
+
+def _mount_phones(hall: Hall) -> Mounted:
+    edge = PhoneEdge(
+        server=hall.server,
+        sessions=hall.core.sessions,
+        addresses=hall.addresses,
+        **hall.door(),
+    )
+    return Mounted(routes=edge.routes())
+
+
+def _mount_oauth(hall: Hall) -> Mounted:
+    edge = OAuthEdge(
+        addresses=hall.addresses,
+        public_url=hall.settings.public_url,
+        interval=hall.settings.interval,
+        **hall.door(),
+    )
+    return Mounted(routes=edge.routes())
+
+
+MOUNTS: Mapping[str, Callable[[Hall], Mounted]] = {
+    "browser": _mount_browsers,
+    "phone": _mount_phones,
+    "oauth": _mount_oauth,
+}
+"""How each role is served.  Sockets and logic can so run in processes of their own."""
+
+
 def build(
     settings: Settings, *, clock: Clock | None = None, directory: Directory | None = None
 ) -> Broker:
@@ -79,15 +141,14 @@ def build(
 
     `clock` and `directory` replace those that the settings name.
 
-    Raises KeyFileUnusable.
+    Raises KeyFileUnusable, or SettingsWrong for an address that names nothing.
     """
     return _with_edge(settings, _open_core(settings, clock, directory))
 
 
 def _open_core(settings: Settings, clock: Clock | None, directory: Directory | None) -> Core:
-    store = open_state(settings.state_url, clock, replicas=settings.replicas)
+    store, bus = _connections(settings, clock)
     clock = store.clock
-    bus = open_bus(settings.bus_url or settings.state_url)
     apps = SettingsApps([_default_app(settings)])
     provider = PROVIDERS[settings.provider](settings)
     issuer = Issuer(
@@ -122,47 +183,49 @@ def _open_core(settings: Settings, clock: Clock | None, directory: Directory | N
     )
 
 
+def _connections(settings: Settings, clock: Clock | None) -> tuple[Store, Bus]:
+    """State and bus; raises SettingsWrong for an address that is none."""
+    name = "STATE_URL"
+    try:
+        store = open_state(settings.state_url, clock, replicas=settings.replicas)
+        name = "BUS_URL"
+        return store, open_bus(settings.bus_url or settings.state_url)
+    except ValueError as error:
+        raise SettingsWrong([f"{PREFIX}{name}: {error}"]) from None
+
+
 def _with_edge(settings: Settings, core: Core) -> Broker:
     addresses = Addresses(settings.trusted_proxies)
     server = Server(allow_origin=Origins(core.apps), describe=addresses.caller)
-    door: dict[str, Any] = {
-        "flow": core.flow,
-        "apps": core.apps,
-        "clock": core.clock,
-        "gate": Gate(
-            begins=settings.begins_per_minute,
-            misses=settings.misses_per_minute,
-            interval=settings.interval,
-        ),
-    }
-    browsers = BrowserEdge(server=server, lobby=core.lobby, interval=settings.interval, **door)
-    phones = PhoneEdge(server=server, sessions=core.sessions, addresses=addresses, **door)
-    oauth = OAuthEdge(
-        addresses=addresses,
-        public_url=settings.public_url,
+    gate = Gate(
+        begins=settings.begins_per_minute,
+        misses=settings.misses_per_minute,
         interval=settings.interval,
-        **door,
     )
-    running = Running(core, browsers, server)
+    hall = Hall(settings, core, server, addresses, gate)
+    mounted = [MOUNTS[role](hall) for role in settings.roles]
+    push = next((one.push for one in mounted if one.push), None)
+    running = Running(core, push, server, gate)
     public = PublicEdge(
         issuer=core.issuer,
         ready=running.trouble,
         clock=core.clock,
         public_url=settings.public_url,
     )
+    routes = [*public.routes(), *(route for one in mounted for route in one.routes)]
     application = _application(
-        [*phones.routes(), *oauth.routes(), *public.routes()], pages_may_ask(core.apps)
+        routes, pages_may_ask(core.apps), answer_failures, handshakes_pass(gate)
     )
-    server.attach(application)
+    if server.handlers:  # or every handshake would open a socket that can join nothing
+        server.attach(application)
     application.cleanup_ctx.append(running.context)
     application.on_shutdown.append(running.close_sockets)
-    return Broker(application, _application(public.admin_routes()))
+    admin = _application(public.admin_routes(), answer_failures)
+    return Broker(application, admin, running.drain)
 
 
 def _application(routes: Iterable[web.RouteDef], *middlewares: Middleware) -> web.Application:
-    application = web.Application(
-        middlewares=[*middlewares, answer_failures], client_max_size=BODY_MAX_BYTES
-    )
+    application = web.Application(middlewares=middlewares, client_max_size=BODY_MAX_BYTES)
     application.on_response_prepare.append(add_headers)
     application.add_routes(routes)
     return application
@@ -178,39 +241,53 @@ def _default_app(settings: Settings) -> App:
 
 
 class Running:
-    """What runs beside the requests, the lobby, and what is closed after them."""
+    """What runs beside the requests, the lobby, and what is closed after them.
 
-    def __init__(self, core: Core, browsers: BrowserEdge, server: Server) -> None:
+    push: tells a browser.  None where no browsers come, and then no lobby runs.
+    """
+
+    def __init__(self, core: Core, push: Push | None, server: Server, gate: Gate) -> None:
         self._core = core
-        self._browsers = browsers
+        self._push = push
         self._server = server
+        self._gate = gate
         self._trouble: str | None = "starting"
+        self._draining = False
 
     def trouble(self) -> str | None:
         """Why this instance should get no browsers now; None when it should."""
+        if self._draining:
+            return "draining"
         if self._trouble is None and self._core.store.trouble() is not None:
             return "the state cannot be reached"
-        if self._trouble is None and not self._core.lobby.hears:
+        if self._trouble is None and self._push is not None and not self._core.lobby.hears:
             return "no notices are heard"
         return self._trouble
 
+    def drain(self) -> None:
+        """Let nobody begin here from now on; whoever has begun is served."""
+        self._draining = True
+        self._gate.close()
+
     async def context(self, application: web.Application) -> AsyncIterator[None]:
         await self._core.open()
-        task = asyncio.create_task(self._keep_lobby())
+        tasks = [asyncio.create_task(self._keep_lobby(self._push))] if self._push else []
         self._trouble = None
         yield
-        task.cancel()
-        await asyncio.wait([task])
+        for task in tasks:
+            task.cancel()
+            await asyncio.wait([task])
         await self._core.close()
 
     async def close_sockets(self, application: web.Application) -> None:
-        self._trouble = "draining"
+        """Nobody listens any more: browsers that come back come to another instance."""
+        self.drain()
         await self._server.close()
 
-    async def _keep_lobby(self) -> None:
+    async def _keep_lobby(self, push: Push) -> None:
         while True:
             try:
-                await self._core.lobby.run(self._browsers.push)
+                await self._core.lobby.run(push)
             except Exception:  # browsers must be woken again, whatever it was
                 log.exception("the lobby failed and starts again")
             await asyncio.sleep(LOBBY_RETRY)

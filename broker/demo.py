@@ -44,6 +44,8 @@ async def run_demo(host: str, ports: Ports) -> None:
             phone_page_url=f"{phone_url}/",
             allow_pretend=True,
             key_file=Path(folder) / "keys.json",
+            workers=1,
+            roles=(),
         )
         origins = (*_site_origins(seen_as, ports.site), *asked_for.origins)
         settings = asked_for.model_copy(update={"origins": origins})

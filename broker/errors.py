@@ -25,11 +25,13 @@ status from it and decides nothing.  `StartError`s keep a command from starting.
     │   └── UnregisteredUser       unregistered_user
     ├── RateLimited                rate_limited
     └── Unavailable                temporarily_unavailable
-        └── StateFull
+        ├── StateFull
+        └── Draining
     StartError
     ├── SettingsWrong
     ├── KeyFileUnusable
-    └── PortTaken
+    ├── PortTaken
+    └── WorkersFailed
 """
 
 from __future__ import annotations
@@ -174,6 +176,10 @@ class StateFull(Unavailable):
     sentence = "too many logins are under way; try again"
 
 
+class Draining(Unavailable):
+    sentence = "this instance is draining and begins nothing more; ask again, and another answers"
+
+
 class StartError(Exception):
     """The command cannot go on; the message says why and what to do."""
 
@@ -191,3 +197,7 @@ class KeyFileUnusable(StartError):
 
 class PortTaken(StartError):
     """The port cannot be listened on."""
+
+
+class WorkersFailed(StartError):
+    """Not all workers started, or not all of them ended."""

@@ -6,8 +6,9 @@ import asyncio
 import errno
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import NamedTuple
 
 import structlog
@@ -17,8 +18,13 @@ from broker.errors import PortTaken
 
 log = structlog.get_logger()
 
-GRACE = 5.0
-"""Seconds that requests under way get to end once the process is told to stop."""
+Orders = asyncio.Queue[signal.Signals]
+"""What the process is told, by signals."""
+
+GRACE = 2.5
+"""Seconds that requests under way get to end once nobody listens, and again once they are
+told to.  With the sockets' own and the default drain a process ends within 10 seconds:
+what Docker gives it."""
 
 
 class Site(NamedTuple):
@@ -26,6 +32,7 @@ class Site(NamedTuple):
 
     variable: what sets the port, for the sentence about a taken one.
     needed: whether the process ends when the port cannot be had.
+    shared: whether other processes of ours listen on the same port.
     """
 
     name: str
@@ -34,22 +41,65 @@ class Site(NamedTuple):
     port: int
     variable: str
     needed: bool = True
+    shared: bool = False
+
+
+class Drain(NamedTuple):
+    """What comes between a SIGTERM and the end of listening.
+
+    begin: called at once.  pause: in seconds.
+    """
+
+    begin: Callable[[], None]
+    pause: float
 
 
 async def serve_until_stopped(
-    sites: Iterable[Site], ready: Callable[[dict[str, str]], None]
+    sites: Iterable[Site],
+    ready: Callable[[dict[str, str]], None],
+    drain: Drain | None = None,
+    *,
+    supervised: bool = False,
 ) -> None:
     """Serve all sites, call `ready` with their addresses by name, and end on SIGINT or SIGTERM.
 
-    Raises PortTaken.
+    SIGTERM drains first.  `supervised`: also end when standard input does, which
+    our supervisor holds open.  Raises PortTaken.
     """
-    stop = asyncio.Event()
+    orders: Orders = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, orders.put_nowait, number)
+    if supervised:
+        _watch_supervisor(orders)
     async with serving(sites) as addresses:
         ready(addresses)
-        await stop.wait()
+        if await orders.get() is signal.SIGTERM and drain is not None:
+            drain.begin()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(drain.pause):
+                    await _told_to_hurry(orders, supervised)
+
+
+def _watch_supervisor(orders: Orders) -> None:
+    """Nothing is ever written to us; what comes is the end, however the supervisor met its own."""
+    loop = asyncio.get_running_loop()
+
+    def ended() -> None:
+        loop.remove_reader(sys.stdin)
+        orders.put_nowait(signal.SIGINT)
+
+    loop.add_reader(sys.stdin, ended)
+
+
+async def _told_to_hurry(orders: Orders, supervised: bool) -> None:
+    """Wait for whoever will not wait: a second SIGTERM, or SIGINT.
+
+    A worker may well hear one SIGTERM twice, from its supervisor and from systemd,
+    which tells every process of a service: only SIGINT hurries it.
+    """
+    while await orders.get() is signal.SIGTERM and supervised:
+        continue
 
 
 @asynccontextmanager
@@ -73,21 +123,56 @@ async def serving(sites: Iterable[Site]) -> AsyncIterator[dict[str, str]]:
         yield addresses
 
 
+@contextmanager
+def reserved(host: str, port: int, variable: str) -> Iterator[int]:
+    """Hold a port for processes of ours, while inside the ``with`` block; 0 takes a free one.
+
+    It is bound and never listened on, or connections would wait here for nobody.
+    Raises PortTaken, also when whoever has the port would share it.
+    """
+    try:
+        holder = _bind(host, port)
+    except OSError as error:
+        raise PortTaken(_reason(error, "broker", host, port, variable)) from None
+    with holder:
+        # Only now: with it the port could be had from whoever else shares theirs.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        yield holder.getsockname()[1]
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, _, _, address = found[0]
+    # Connections that ended lately keep the port from a socket without SO_REUSEADDR;
+    # one with it can be bound beside another such that does not listen yet.
+    for reuse in (0, 1):
+        holder = socket.socket(family, kind)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+        try:
+            holder.bind(address)
+        except OSError as error:
+            holder.close()
+            refusal = error
+        else:
+            return holder
+    raise refusal
+
+
 async def _listen(runner: web.AppRunner, site: Site) -> str:
     try:
-        await web.TCPSite(runner, site.host, site.port).start()
+        await web.TCPSite(runner, site.host, site.port, reuse_port=site.shared).start()
     except OSError as error:
-        raise PortTaken(_reason(site, error)) from None
+        raise PortTaken(_reason(error, site.name, site.host, site.port, site.variable)) from None
     host, port = runner.addresses[0][:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _reason(site: Site, error: OSError) -> str:
+def _reason(error: OSError, name: str, host: str, port: int, variable: str) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
-            f"port {site.port} on {site.host} is taken, so the {site.name} cannot listen there: "
-            f"choose another with {site.variable}=…"
+            f"port {port} on {host} is taken, so the {name} cannot listen there: "
+            f"choose another with {variable}=…"
         )
     if error.errno in (errno.EACCES, errno.EADDRNOTAVAIL) or isinstance(error, socket.gaierror):
-        return f"the {site.name} cannot listen on {site.host}:{site.port}: {error.strerror}"
+        return f"the {name} cannot listen on {host}:{port}: {error.strerror}"
     raise error

@@ -29,6 +29,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from broker.bus import BUSES
 from broker.directories import DIRECTORIES
+from broker.edge import ROLES
 from broker.errors import SettingsWrong
 from broker.providers import NAMES
 from broker.state import STATES
@@ -94,6 +95,24 @@ class Settings(BaseSettings):
         description="replicas that must hold a confirm or a redeem before it counts; 0 waits "
         "for none",
     )
+    workers: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="processes that share the port, each an instance of its own",
+    )
+    roles: Words = Field(
+        (),
+        validate_default=True,
+        description=f"what this process serves, of {', '.join(ROLES)}; everything when empty",
+    )
+    drain: float = Field(
+        2,
+        ge=0,
+        le=60,
+        description="seconds between a SIGTERM and the end of listening, "
+        "so that load balancers look elsewhere",
+    )
     provider: str = Field("pretend", description="who draws codes and proves phones")
     phone_page_url: str = Field(
         "http://127.0.0.1:8090/",
@@ -136,7 +155,7 @@ class Settings(BaseSettings):
     )
 
     # A validator sees the fields above its own: that is why the order is as it is.
-    @field_validator("origins", "trusted_proxies", mode="before")
+    @field_validator("origins", "trusted_proxies", "roles", mode="before")
     @classmethod
     def _words(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -187,6 +206,27 @@ class Settings(BaseSettings):
                 f"want a URL that begins with one of {_list(f'{s}://' for s in known)}"
             )
         return value
+
+    @field_validator("workers")
+    @classmethod
+    def _workers_share(cls, value: int, info: ValidationInfo) -> int:
+        state_url = info.data.get("state_url", "")
+        urls = {"STATE_URL": state_url, "BUS_URL": info.data.get("bus_url") or state_url}
+        alone = [name for name, url in urls.items() if urlsplit(url).scheme == "memory"]
+        if value > 1 and alone:
+            raise ValueError(
+                f"{value} processes share nothing while {PREFIX}{alone[0]} is memory://: "
+                "want a server that all of them reach"
+            )
+        return value
+
+    @field_validator("roles")
+    @classmethod
+    def _roles(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for role in value:
+            if role not in ROLES:
+                raise ValueError(f"{role!r} is unknown: want some of {', '.join(ROLES)}")
+        return tuple(role for role in ROLES if role in value) or ROLES
 
     @field_validator("replicas")
     @classmethod

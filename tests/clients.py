@@ -82,6 +82,7 @@ class PythonBrowser:
         await self._client.eio.ws.close()
 
     async def close(self) -> None:
+        await asyncio.sleep(0)  # shutdown trips over a reconnect that has yet to begin
         await self._client.shutdown()
         await self._http.close()
 

@@ -71,10 +71,14 @@ class Register:
 
 
 class Running(NamedTuple):
-    """A broker that serves: its address and its settings."""
+    """A broker that serves: its address and its settings.
+
+    phones: where phones are to go, which may be another instance.
+    """
 
     url: str
     settings: Settings
+    phones: str
 
 
 StartBroker = Callable[..., Awaitable[Running]]
@@ -168,7 +172,7 @@ async def start_broker(tmp_path: Path) -> AsyncIterator[StartBroker]:
             broker = build(settings, directory=directory)
             site = Site("broker", broker.public, "127.0.0.1", port, "PORT")
             addresses = await stack.enter_async_context(serving([site]))
-            return Running(addresses["broker"], settings)
+            return Running(addresses["broker"], settings, addresses["broker"])
 
         yield start
 

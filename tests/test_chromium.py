@@ -34,6 +34,7 @@ from mp_stub.page import make_phone
 from mp_stub.phone import Phone
 from tests.conftest import Register, StartBroker, free_port, need
 from tests.proxy import Proxy, proxying
+from tests.servers import Engines
 from web_demo.site import make_site
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
@@ -233,6 +234,23 @@ async def test_a_code_runs_out_and_one_tap_brings_another(
 
         await shows(page, "code")
         assert await scene_on(page) != first
+
+
+async def test_a_code_that_the_broker_has_lost_is_exchanged_unasked(
+    chromium: Browser, start_broker: StartBroker, engines: Engines
+) -> None:
+    """As when Redis comes back without its data."""
+    async with staged(start_broker, state_url=engines.url("valkey")) as stage:
+        page = await open_page(chromium, stage.site)
+        await shows(page, "code")
+        lost = await page.locator("scan-login img").get_attribute("src")
+
+        engines.empty("valkey")
+
+        await expect(page.locator("scan-login img")).not_to_have_attribute(
+            "src", lost or "", timeout=WAIT_MS
+        )
+        await shows(page, "code")
 
 
 async def test_a_stranger_is_sent_to_register_and_let_in_after(

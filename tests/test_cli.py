@@ -33,10 +33,12 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
 
 
 @contextmanager
-def serving(folder: Path, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(
+    folder: Path, *arguments: str, **variables: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`scan-login serve` and the line that it prints when it is ready."""
     process = subprocess.Popen(
-        [*COMMAND, "serve"],
+        [*COMMAND, "serve", *arguments],
         cwd=folder,
         env={**os.environ, "SCAN_LOGIN_ADMIN_PORT": "0", **variables},
         stdout=subprocess.PIPE,

@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from prometheus_client import Counter, Gauge
 from typer.main import get_command
 
-from broker import errors
+from broker import errors, metrics
 from broker.__main__ import command
 from broker.app import build
 from broker.edge import browser, phone
@@ -88,6 +89,15 @@ def test_every_command_is_documented() -> None:
             assert f"scan-login {words}" in text, words
 
 
+def test_every_metric_is_documented() -> None:
+    table = (DOCS / "alarms.md").read_text()
+    for metric in vars(metrics).values():
+        if isinstance(metric, Counter | Gauge):
+            [described] = metric.describe()
+            suffix = "_total" if isinstance(metric, Counter) else ""
+            assert f"| `{described.name}{suffix}" in table, described.name
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_no_link_is_dead(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page.read_text()):
@@ -99,7 +109,7 @@ def test_files_that_are_named_are_there(page: Path) -> None:
     if page.parent.name == "decisions" or page.name == "CHANGELOG.md":
         return
     for name in re.findall(
-        r"`((?:broker|web_demo|mp_stub|tests|docs|tools)/[\w./-]*)`", page.read_text()
+        r"`((?:broker|web_demo|mp_stub|deploy|tests|docs|tools)/[\w./-]*)`", page.read_text()
     ):
         assert (ROOT / name).exists(), name
 

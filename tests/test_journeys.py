@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
+from broker.directories import Directory
 from tests.clients import (
     BrowserClient,
     NodeBrowser,
@@ -21,7 +23,9 @@ from tests.clients import (
     Refused,
     SocketPhone,
 )
-from tests.conftest import Register, Running, StartBroker
+from tests.conftest import Register, Running, StartBroker, free_port
+from tests.front import nginx_before
+from tests.servers import Engines
 
 BROWSERS: dict[str, Callable[[], BrowserClient]] = {
     "python-websocket": lambda: PythonBrowser(["websocket"]),
@@ -30,16 +34,77 @@ BROWSERS: dict[str, Callable[[], BrowserClient]] = {
     "js-default": lambda: NodeBrowser({}),
 }
 
+
+class Way(NamedTuple):
+    """How many instances, whether nginx stands before them, and which client comes.
+
+    One instance keeps everything itself; several share a Valkey.
+    """
+
+    instances: int
+    nginx: bool
+    client: str
+
+    def __str__(self) -> str:
+        return f"{self.instances}{'-behind-nginx' if self.nginx else ''}-{self.client}"
+
+
+WAYS = [
+    *(Way(1, False, client) for client in BROWSERS),
+    Way(2, False, "js-websocket"),
+    Way(2, True, "js-default"),
+    Way(4, True, "js-default"),
+]
+
 NewBrowser = Callable[[], BrowserClient]
 NewPhone = Callable[..., Any]
 
 
-@pytest.fixture(params=BROWSERS)
-async def new_browser(request: pytest.FixtureRequest) -> AsyncIterator[NewBrowser]:
+@pytest.fixture(params=WAYS, ids=str)
+def way(request: pytest.FixtureRequest) -> Way:
+    assert isinstance(request.param, Way)
+    return request.param
+
+
+@pytest.fixture
+async def start_broker(
+    way: Way, start_broker: StartBroker, engines: Engines, tmp_path: Path
+) -> AsyncIterator[StartBroker]:
+    """Starts a broker, or several.
+
+    Without nginx browsers go to the first of them and phones to the last; nginx
+    sends a browser to one by its address, and a phone's requests to all in turn.
+    """
+    async with AsyncExitStack() as stack:
+
+        async def start(directory: Directory | None = None, **changes: object) -> Running:
+            if way.instances == 1:
+                return await start_broker(directory, **changes)
+            shared = {"state_url": engines.url("valkey"), "key_file": tmp_path / "keys.json"}
+            running = [
+                await start_broker(directory, **shared, **changes) for _ in range(way.instances)
+            ]
+            if not way.nginx:
+                return running[0]._replace(phones=running[-1].url)
+            urls = [one.url for one in running]
+            front = nginx_before(urls, tmp_path / "nginx", free_port())
+            url = await stack.enter_async_context(front)
+            return running[0]._replace(url=url, phones=url)
+
+        yield start
+
+
+@pytest.fixture
+async def broker(start_broker: StartBroker) -> Running:
+    return await start_broker()
+
+
+@pytest.fixture
+async def new_browser(way: Way) -> AsyncIterator[NewBrowser]:
     async with AsyncExitStack() as stack:
 
         def new() -> BrowserClient:
-            browser = BROWSERS[request.param]()
+            browser = BROWSERS[way.client]()
             stack.push_async_callback(browser.close)
             return browser
 
@@ -58,7 +123,7 @@ async def new_phone(broker: Running) -> AsyncIterator[NewPhone]:
     async with AsyncExitStack() as stack:
 
         async def new(name: str = "alice") -> PhoneClient:
-            return await stack.enter_async_context(PhoneClient(broker.url, name))
+            return await stack.enter_async_context(PhoneClient(broker.phones, name))
 
         yield new
 
@@ -81,7 +146,7 @@ async def test_a_login_by_scan_and_confirm(
     phone = await new_phone()
     if over == "socketio":
         socket = SocketPhone(new_browser())
-        await socket.connect(broker.url, phone.session)
+        await socket.connect(broker.phones, phone.session)
         phone = socket
 
     scanned = (await phone.post("scan", {"scene": begun["scene"]})).body
@@ -147,7 +212,7 @@ async def test_a_code_runs_out_and_is_refreshed(
 
     assert fresh["scene"] != old["scene"]
     assert (await browser.emit("redeem", secret_of(old)))["error"] == "expired_token"
-    async with PhoneClient(broker.url) as phone:
+    async with PhoneClient(broker.phones) as phone:
         assert (await phone.post("scan", {"scene": old["scene"]})).body["error"] == "expired_token"
         assert (await phone.post("scan", {"scene": fresh["scene"]})).status == 200
 
@@ -258,7 +323,7 @@ async def test_an_unknown_person_registers_and_confirms_the_same_code(
     await browser.connect(broker.url, {"app": "default"})
     begun = await begin(browser)
 
-    async with PhoneClient(broker.url) as phone:
+    async with PhoneClient(broker.phones) as phone:
         await phone.post("scan", {"scene": begun["scene"]})
         refused = await phone.post("confirm", {"login_id": begun["login_id"]})
         assert (refused.status, refused.body["error"]) == (403, "unregistered_user")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.app import PROVIDERS
+from broker.app import MOUNTS, PROVIDERS
+from broker.edge import ROLES
 from broker.providers import NAMES
 
 ROOT = Path(__file__).parent.parent
@@ -23,7 +24,7 @@ FLOORS: list[set[str]] = [
     {"flow"},
     {"lobby"},
     {"edge"},
-    {"settings", "serving"},
+    {"settings", "serving", "workers"},
     {"app"},
     {"demo"},
     {"__main__"},
@@ -111,6 +112,10 @@ def test_every_library_has_one_door(file: Path) -> None:
 
 def test_every_provider_that_can_be_chosen_can_be_made() -> None:
     assert set(NAMES) == set(PROVIDERS)
+
+
+def test_every_role_that_can_be_chosen_can_be_served() -> None:
+    assert set(ROLES) == set(MOUNTS)
 
 
 def test_every_room_has_a_floor() -> None:

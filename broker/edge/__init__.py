@@ -10,3 +10,6 @@ gate.py        who asks, and how often one address may
 pages.py       what the broker's own pages are made of
 static/        what is served as it is
 """
+
+ROLES = ("browser", "phone", "oauth")
+"""The edges that a process may serve or leave to others; what anybody may ask is always there."""

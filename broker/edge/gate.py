@@ -2,7 +2,7 @@
 
 Counted are begins, guesses that missed, and polls of one login.  Guesses that
 missed slow their address down whatever it asks for next, so that a right guess
-looks like any other.
+looks like any other.  A closed gate lets no newcomers in, and whoever is in go on.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from typing import NamedTuple
 
 import structlog
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
 from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.aio.storage import Storage
 from limits.aio.strategies import FixedWindowRateLimiter
 
-from broker.edge.wire import plain
+from broker.edge.wire import Handler, plain
 from broker.errors import (
+    Draining,
     ForeignOrigin,
     InvalidSession,
     PolledTooFast,
@@ -35,6 +37,9 @@ from broker.records import App, Apps
 log = structlog.get_logger()
 
 USER_AGENT_MAX = 256
+
+SOCKETS = "/socket.io/"
+"""Where sockets are opened."""
 
 MISSES = (InvalidSession, UnknownLogin, UnknownScene)
 """What a wrong guess meets."""
@@ -137,9 +142,20 @@ class Gate:
         self._misses = RateLimitItemPerMinute(misses, namespace="misses")
         # A second of grace: a client's timer may be early, the network uneven.
         self._polls = RateLimitItemPerSecond(1, max(1, interval - 1), namespace="polls")
+        self._closed = False
+
+    def close(self) -> None:
+        """Let nobody begin from now on."""
+        self._closed = True
+
+    def check_open(self) -> None:
+        """Raises Draining once the gate is closed."""
+        if self._closed:
+            raise Draining
 
     async def begin(self, address: str) -> None:
-        """Count a login that is begun; raises RateLimited past the limit."""
+        """Count a login that is begun; raises RateLimited past the limit, or Draining."""
+        self.check_open()
         await self._count(self._begins, address)
 
     async def open_session(self, address: str) -> None:
@@ -169,6 +185,21 @@ class Gate:
     async def _wait(self, item: RateLimitItemPerMinute, address: str) -> int:
         stats = await self._limiter.get_window_stats(item, household(address))
         return max(1, round(stats.reset_time - time.time()))
+
+
+def handshakes_pass(gate: Gate) -> Middleware:
+    """Turn Engine.IO handshakes away, requests without a `sid`, once `gate` is closed.
+
+    A load balancer then tries another instance, and so does a client that comes again.
+    """
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path == SOCKETS and "sid" not in request.query:
+            gate.check_open()
+        return await handler(request)
+
+    return middleware
 
 
 class Counts(Storage):

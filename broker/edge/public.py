@@ -64,7 +64,7 @@ class PublicEdge:
         ]
 
     def admin_routes(self) -> list[web.RouteDef]:
-        return [web.get("/metrics", _metrics), *self.health_routes()]
+        return [web.get("/metrics", self._metrics), *self.health_routes()]
 
     def health_routes(self) -> list[web.RouteDef]:
         return [
@@ -90,6 +90,12 @@ class PublicEdge:
             return refusal(Unavailable(reason))
         return _fresh({"status": "ready"})
 
+    async def _metrics(self, request: web.Request) -> web.Response:
+        metrics.READY.set(self._ready() is None)
+        return web.Response(
+            body=metrics.exposition(), headers={hdrs.CONTENT_TYPE: metrics.CONTENT_TYPE}
+        )
+
 
 async def _live(request: web.Request) -> web.Response:
     return _fresh({"status": "live"})
@@ -97,12 +103,6 @@ async def _live(request: web.Request) -> web.Response:
 
 async def _version(request: web.Request) -> web.Response:
     return _fresh({"name": "scan-login-broker", "version": __version__})
-
-
-async def _metrics(request: web.Request) -> web.Response:
-    return web.Response(
-        body=metrics.exposition(), headers={hdrs.CONTENT_TYPE: metrics.CONTENT_TYPE}
-    )
 
 
 def _fresh(body: Mapping[str, str]) -> web.Response:

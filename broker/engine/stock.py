@@ -2,7 +2,8 @@
 
 What stock does not do and a server that faces the internet must: no
 permessage-deflate (92 KB a socket), an end for a socket that joins nothing,
-sends nonsense or does not read, whole bodies, and a close that closes.
+sends nonsense or does not read, whole bodies, a close that closes, and an end
+that answers first what it was asked.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import engineio
@@ -31,6 +33,9 @@ NAMESPACE_MAX = 64
 
 LINGER = 1.0
 """Seconds that a closed socket has to read the packet that says so."""
+
+SETTLE = 2.0
+"""Seconds that acts under way get to be answered before every socket is closed."""
 
 BINARY_PACKETS = ("5", "6")
 
@@ -97,6 +102,15 @@ class _Body:
 async def _close(socket: Any) -> None:
     """Close an Engine.IO socket now, without waiting for it to read what is left."""
     _abort(socket)
+    await _part(socket)
+
+
+async def _part(socket: Any) -> None:
+    """Close an Engine.IO socket once it has been sent what is left, or after `LINGER`.
+
+    No packet says so: the official client comes back by itself only when the
+    transport closes, and stays away when Socket.IO tells it to.
+    """
     await socket.close(wait=False, abort=True)
     socket.queue.put_nowait(None)  # ends a pending poll and the writer
 
@@ -189,14 +203,22 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         )
         self.namespaces: list[str] = []  # none without handlers; an empty argument would mean "/"
         self._describe = describe
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closing = False
 
     def _engineio_server_class(self) -> type[_Engine]:
         return _Engine
 
     async def close(self) -> None:
-        """Close every socket and stop the background task."""
+        """Close every socket, answers to what was asked first, and stop the background task."""
+        self._closing = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE):
+                await self._idle.wait()
         for socket in list(self.eio.sockets.values()):
-            await _close(socket)
+            await _part(socket)
         await self.shutdown()
 
     async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
@@ -236,13 +258,19 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         )
 
     async def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
-        if eio_sid not in self.environ:
+        if self._closing or eio_sid not in self.environ:
             return  # what a closed socket had sent along with its close
+        self._under_way += 1
+        self._idle.clear()
         try:
             _check_packet(data)
             await super()._handle_eio_message(eio_sid, data)
         except Exception:  # whatever a packet trips over, the socket is done
             await self.eio.disconnect(eio_sid)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
 
     async def _handle_event(self, eio_sid: str, namespace: str, id: int | None, data: Any) -> None:
         if not isinstance(data, list) or not data or data[0] in NO_EVENTS:

@@ -18,6 +18,7 @@
 
 const ACK_MS = 8000; // longer than a healthy broker ever takes; after it the link counts as dead
 const OVERDUE_MS = 2000; // how late the push `login-expired` may be before we ask
+const EARLY_MS = 3000; // how early it may be before it means that the broker has lost the login
 const WAIT_SECONDS = 5; // between tries, where the server names no `retry_after`; RFC 8628's poll interval too
 const WAIT = new Set(["rate_limited", "temporarily_unavailable"]); // passing troubles: wait, then try again
 const HOPELESS = new Set(["invalid_client", "invalid_request"]); // the page is set up wrongly: no button helps
@@ -420,6 +421,7 @@ class ScanLogin extends HTMLElement {
     if (state === "confirmed") return this.#redeem();
     if (state === "pending") return this.#show("code");
     if (!["scanned", "unregistered", "denied", "expired"].includes(state)) return this.#again(); // ended elsewhere
+    if (state === "expired" && Date.now() < this.#until - EARLY_MS) return this.#again(); // the broker lost it
     if (state === "unregistered") this.#login.registerUrl = webAddress(register_url);
     if (state === "denied" || state === "expired") this.#end(state);
     else this.#show(state);

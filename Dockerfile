@@ -1,0 +1,31 @@
+# The broker, and beside it the example site and the phone page, which are run with another
+# entrypoint (see docker-compose.yml).
+ARG PYTHON=python:3.13-slim
+
+FROM ${PYTHON} AS build
+WORKDIR /source
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY broker broker
+COPY web_demo web_demo
+COPY mp_stub mp_stub
+RUN python -m venv --without-pip /opt/scan-login \
+    && python -m pip --python /opt/scan-login/bin/python install \
+        --no-cache-dir --disable-pip-version-check -c constraints.txt .
+
+FROM ${PYTHON}
+COPY --from=build /opt/scan-login /opt/scan-login
+RUN groupadd --gid 10001 scan-login \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/scan-login scan-login \
+    && install --directory --owner scan-login --group scan-login --mode 700 /var/lib/scan-login
+ENV PATH=/opt/scan-login/bin:$PATH \
+    SCAN_LOGIN_HOST=0.0.0.0 \
+    SCAN_LOGIN_KEY_FILE=/var/lib/scan-login/keys.json
+# By number: Kubernetes cannot tell that a name is not root.
+USER 10001:10001
+WORKDIR /var/lib/scan-login
+VOLUME /var/lib/scan-login
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD \
+    ["python", "-c", "import os, urllib.request as web; web.urlopen(f'http://127.0.0.1:{os.environ.get(\"SCAN_LOGIN_PORT\", 8000)}/health/live', timeout=3)"]
+ENTRYPOINT ["scan-login"]
+CMD ["serve"]

@@ -1,0 +1,33 @@
+"""nginx in front of brokers that run in the test's own process, by the files of `deploy/`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from deploy import nginx
+from deploy.processes import Process, until_listening
+from tests.machine import need
+
+
+@asynccontextmanager
+async def nginx_before(brokers: Sequence[str], folder: Path, port: int) -> AsyncIterator[str]:
+    """Serve the brokers at these URLs on `port`; gives the address that clients use."""
+    need("nginx")
+    folder.mkdir()
+    conf = nginx.render(folder, port=port, proxy=None)
+    nginx.write_brokers(folder, [url.removeprefix("http://") for url in brokers])
+    log = folder / "nginx.log"
+    with log.open("wb") as file:
+        process = Process(
+            "nginx",
+            await asyncio.create_subprocess_exec(*nginx.command(conf), stdout=file, stderr=file),
+            log,
+        )
+    try:
+        await until_listening(process, port)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        await process.stop()

@@ -1,0 +1,313 @@
+"""What stands between us and Redis: soon a clear refusal, never a hang, and back by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from redis.asyncio.connection import Connection
+
+from broker.bus import Notice, open_bus
+from broker.errors import Unavailable
+from broker.redis_link import Redis, ServerSaid, open_redis, script
+from broker.redis_link.server import PATIENCE
+from broker.redis_link.wire import PROBE, SILENCE, SharedTime
+from broker.state import open_state
+from tests.conftest import Clock, a_login
+from tests.machine import free_port
+from tests.servers import RedisServer, eventually, redis_program, running, valkey_program
+
+PROGRAMS = {"redis": redis_program, "valkey": valkey_program}
+
+
+@pytest.fixture(params=PROGRAMS)
+def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    with running(PROGRAMS[request.param]()) as server:
+        yield server
+
+
+@asynccontextmanager
+async def linked(url: str) -> AsyncIterator[Redis]:
+    link = open_redis(url)
+    await link.open()
+    try:
+        yield link
+    finally:
+        await link.close()
+
+
+@pytest.fixture
+async def link(server: RedisServer) -> AsyncIterator[Redis]:
+    async with linked(server.url) as link:
+        yield link
+
+
+async def works(link: Redis) -> bool:
+    try:
+        await link.call("GET", "x")
+    except Unavailable:
+        return False
+    return True
+
+
+async def test_replies_come_in_the_order_of_their_commands(link: Redis) -> None:
+    replies = await asyncio.gather(*(link.call("INCR", "count") for _ in range(5_000)))
+
+    assert replies == list(range(1, 5_001))
+
+
+async def test_whoever_stops_waiting_does_not_shift_the_others_replies(link: Redis) -> None:
+    await link.call("SET", "name", "alice")
+    given_up = asyncio.create_task(link.call("GET", "other"))
+    await asyncio.sleep(0)
+    given_up.cancel()
+
+    assert await link.call("GET", "name") == b"alice"
+
+
+async def test_a_server_that_stands_still_is_noticed_soon_and_refused_at_once(
+    server: RedisServer, link: Redis
+) -> None:
+    """A half-open link looks the same: it stays open and says nothing."""
+    server.pause()
+
+    began = time.monotonic()
+    with pytest.raises(Unavailable):
+        await link.call("GET", "x")
+    assert time.monotonic() - began < PROBE + SILENCE + 1
+    await asyncio.sleep(PATIENCE)
+    began = time.monotonic()
+    for _ in range(100):
+        with pytest.raises(Unavailable):
+            await link.call("GET", "x")
+    assert time.monotonic() - began < 1
+    assert link.trouble()
+
+    server.go_on()
+    await eventually(lambda: works(link))
+    assert link.trouble() is None
+
+
+async def test_a_server_that_is_restarted_is_found_again(server: RedisServer, link: Redis) -> None:
+    server.kill()
+    await asyncio.sleep(PATIENCE + 0.1)
+    with pytest.raises(Unavailable):
+        await link.call("GET", "x")
+
+    server.start()
+
+    await eventually(lambda: works(link))
+
+
+async def test_a_short_absence_is_waited_out(server: RedisServer, link: Redis) -> None:
+    server.kill()
+    await asyncio.sleep(0.05)
+    server.start()
+
+    assert await works(link)
+
+
+async def test_a_server_that_comes_late_is_found() -> None:
+    server = RedisServer(redis_program())
+    async with linked(server.url) as link:
+        assert link.trouble()
+        with pytest.raises(Unavailable):
+            await link.call("GET", "x")
+        server.start()
+        await eventually(lambda: works(link))
+    server.close()
+
+
+async def test_a_server_that_takes_no_writes_is_not_taken_for_the_master(
+    server: RedisServer, link: Redis
+) -> None:
+    """As after a failover, while nobody has told us."""
+    with server.client() as client:
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        with pytest.raises(Unavailable):
+            await link.call("SET", "x", "y")
+        client.execute_command("REPLICAOF", "NO", "ONE")
+
+    async def writes() -> bool:
+        try:
+            await link.call("SET", "x", "y")
+        except Unavailable:
+            return False
+        return True
+
+    await eventually(writes)
+
+
+async def test_a_script_is_sent_whole_where_the_server_has_forgotten_it(
+    server: RedisServer, link: Redis
+) -> None:
+    greet = script("return ARGV[1]")
+    for _ in range(2):
+        assert await link.run(greet, [], "hello") == b"hello"
+        with server.client() as client:
+            client.script_flush()
+
+
+async def test_a_mistake_of_ours_is_no_outage(link: Redis) -> None:
+    await link.call("SET", "text", "x")
+
+    with pytest.raises(ServerSaid, match="ERR value is not an integer"):
+        await link.call("INCR", "text")
+
+
+async def test_a_wrong_password_is_said_and_a_right_one_works() -> None:
+    with running(redis_program(), "--requirepass", "sesame") as server:
+        async with linked(server.url) as link:
+            assert "authenticat" in str(link.trouble())
+        url = f"redis://:sesame@127.0.0.1:{server.port}/3"
+        async with linked(url) as link:
+            assert await works(link)
+        bus = open_bus(url)
+        await bus.open()
+        async with bus.listen("one") as notices:
+            await bus.publish("one", Notice("login-scanned", "x"))
+            assert await anext(notices) == Notice("login-scanned", "x")
+        await bus.close()
+
+
+async def test_tls(tmp_path: Path) -> None:
+    certificate(tmp_path)
+    port = free_port()
+    files = ("--tls-cert-file", f"{tmp_path}/cert.pem", "--tls-key-file", f"{tmp_path}/key.pem")
+    options = ("--tls-port", str(port), "--tls-auth-clients", "no", *files)
+    with running(redis_program(), *options):
+        async with linked(f"rediss://localhost:{port}?ssl_ca_certs={tmp_path}/cert.pem") as link:
+            assert await works(link)
+        async with linked(f"rediss://localhost:{port}") as link:
+            assert "certificate" in str(link.trouble()).lower()
+
+
+def certificate(folder: Path) -> None:
+    """A self-signed one for localhost: cert.pem and key.pem."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    assert ssl.create_default_context(cafile=str(folder / "cert.pem"))
+
+
+async def test_the_bus_notices_that_it_is_deaf(server: RedisServer) -> None:
+    bus = open_bus(server.url)
+    await bus.open()
+    async with bus.listen("one") as notices:
+        server.pause()
+        began = time.monotonic()
+        with pytest.raises(Unavailable):
+            await anext(notices)
+        assert time.monotonic() - began < 5
+        with pytest.raises(Unavailable):
+            async with bus.listen("one"):
+                pass
+        server.go_on()
+    await eventually(lambda: heard(bus))
+    await bus.close()
+
+
+async def heard(bus: object) -> bool:
+    try:
+        async with bus.listen("one") as notices:  # type: ignore[attr-defined]
+            await bus.publish("one", Notice("login-scanned", "x"))  # type: ignore[attr-defined]
+            return bool(await anext(notices))
+    except Unavailable:
+        return False
+
+
+async def test_what_is_no_notice_is_passed_over(server: RedisServer) -> None:
+    bus = open_bus(server.url)
+    await bus.open()
+    async with bus.listen("one") as notices:
+        with server.client() as client:
+            for nonsense in (b"", b"\xff", b"[]", b"{}", b"null", b"[" * 100_000):
+                client.publish("scanlogin:instance:one", nonsense)
+            client.publish("scanlogin:instance:one", '{"event": "e", "login_id": "x", "more": 1}')
+
+        assert await anext(notices) == Notice("e", "x")
+    await bus.close()
+
+
+async def test_the_servers_time_is_everybodys(server: RedisServer, link: Redis) -> None:
+    with server.client() as client:
+        seconds, microseconds = client.time()  # type: ignore[misc]
+
+    assert abs(link.clock() - (seconds + microseconds / 1e6)) < 0.5
+
+
+def test_a_clock_goes_by_the_middle_of_question_and_answer() -> None:
+    clock = SharedTime()
+    clock.set([b"1000", b"500000"], asked_at=time.monotonic() - 2)
+
+    assert abs(clock() - 1001.5) < 0.2
+
+
+async def test_a_login_is_secure_when_a_replica_has_it(clock: Clock) -> None:
+    with (
+        running(redis_program()) as master,
+        running(redis_program(), "--replicaof", f"127.0.0.1 {master.port}") as replica,
+    ):
+        store = open_state(master.url, clock, replicas=1)
+        await store.open()
+        login = a_login(clock)
+        await store.logins.add(login)
+        await eventually(lambda: secure(store, login), within=20)
+        with replica.client() as client:
+            assert client.exists(*client.keys("*login*"))
+
+        replica.pause()
+        with pytest.raises(Unavailable, match="not safe on a replica"):
+            await store.logins.secure(login)
+        assert await store.logins.get(login.id) == login
+        await store.close()
+
+
+async def secure(store: object, login: object) -> bool:
+    try:
+        await store.logins.secure(login)  # type: ignore[attr-defined]
+    except Unavailable:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "url", ["redis+sentinel://", "redis+cluster:///", "redis://h:port", "redis://h?db=x"]
+)
+def test_a_url_that_names_nothing_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"want|Invalid|invalid|could not be cast"):
+        open_redis(url)
+
+
+def test_what_is_used_of_redis_pys_insides_is_there() -> None:
+    connection = Connection()
+    assert connection._writer is None
+    connection._close()  # type: ignore[no-untyped-call]
