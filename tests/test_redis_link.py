@@ -244,6 +244,24 @@ async def heard(bus: object) -> bool:
         return False
 
 
+async def listen_for_ever(link: Redis) -> None:
+    async with link.subscribed("channel") as feed:
+        await feed.get()
+
+
+async def test_whoever_stops_subscribing_has_stopped(link: Redis) -> None:
+    """Also while redis-py connects, which swallows it: a broker would never end."""
+    for turns in range(30):
+        listening = asyncio.create_task(listen_for_ever(link))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+        listening.cancel()
+
+        ended, _ = await asyncio.wait([listening], timeout=2)
+        assert ended, f"cancelled after {turns} turns of the loop"
+
+
 async def test_what_is_no_notice_is_passed_over(server: RedisServer) -> None:
     bus = open_bus(server.url)
     await bus.open()

@@ -22,6 +22,7 @@ from broker.redis_link.wire import (
     Script,
     ServerSaid,
     SharedTime,
+    heed_cancel,
     meant,
     subscribed,
 )
@@ -30,13 +31,6 @@ log = structlog.get_logger()
 
 IN_FLIGHT = 64
 """Commands under way at once on Cluster: redis-py raises where it runs out of connections."""
-
-
-def _heed_cancel() -> None:
-    """redis-py 8.1's cluster client may swallow a cancellation and go on: not so its caller."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 class Cluster:
@@ -62,7 +56,7 @@ class Cluster:
             try:
                 async with asyncio.timeout(SILENCE):
                     reply = await self._client.execute_command(*command)
-                    _heed_cancel()
+                    heed_cancel()
                     return reply
             except NoScriptError:
                 raise
