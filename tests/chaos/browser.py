@@ -197,20 +197,19 @@ class Browser:
         else:
             self._ledger.refused("redeem", word)
 
-    async def redeem_again(self) -> None:
+    async def redeem_again(self, code: Code) -> None:
         """Ask for the token once more, wherever: it must be refused, or be the same one."""
         instance = self._world.any()
         assert instance is not None
-        assert self.code is not None
         form = {
             "grant_type": "urn:ietf:params:oauth:grant-type:device_code",
             "client_id": "default",
-            "device_code": f"{self.code.login_id}.{self.code.secret}",
+            "device_code": f"{code.login_id}.{code.secret}",
         }
         async with self._http.post(f"{instance.url}/oauth/token", data=form) as response:
             answer = await response.json()
         if "access_token" in answer:
-            self._ledger.token(self.code.login_id, answer["access_token"])
+            self._ledger.token(code.login_id, answer["access_token"])
 
     async def _ask(self, socket: Socket, event: str, payload: Payload) -> Payload:
         """The answer, asking again for as long as the broker says that it cannot just now."""

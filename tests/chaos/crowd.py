@@ -104,8 +104,11 @@ class Crowd:
                 person.browser.move()
 
     async def redeem_again(self) -> None:
+        """Whoever has a token asks once more."""
         for person in self._people:
-            await person.browser.redeem_again()
+            code = person.browser.code
+            if code is not None and self.ledger.entries[code.login_id].tokens:
+                await person.browser.redeem_again(code)
 
     def _person(self) -> Person:
         browser = Browser(self._http, self._world, self.ledger)

@@ -65,17 +65,8 @@ class Pulse:
             link.close()
 
 
-class Pulses:
-    def __init__(self, pulses: Sequence[Pulse]) -> None:
-        self._pulses = pulses
-
-    @property
-    def slowest(self) -> float:
-        return max(pulse.slowest for pulse in self._pulses)
-
-
 @contextmanager
-def pulses(instances: Sequence[Instance]) -> Iterator[Pulses]:
+def pulses(instances: Sequence[Instance]) -> Iterator[list[Pulse]]:
     """Ask every instance while inside the ``with`` block."""
     with ExitStack() as stack:
-        yield Pulses([stack.enter_context(Pulse(one)) for one in instances])
+        yield [stack.enter_context(Pulse(one)) for one in instances]

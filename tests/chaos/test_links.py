@@ -46,6 +46,7 @@ async def test_links_are_slow(fault: Fault, world: World) -> None:
             instance.link.heal()
 
 
+@long
 async def test_links_are_reset_again_and_again(fault: Fault, world: World) -> None:
     async with fault("links reset 20 times", world):
         for number in range(20):

@@ -22,6 +22,9 @@ START_WITHIN = 20.0
 END_WITHIN = 20.0
 """Seconds that a broker gets to end after SIGTERM."""
 
+NOTICED_AFTER = 1.0
+"""Seconds until a load balancer knows that an instance drains."""
+
 NO_LIMITS = {
     "SCAN_LOGIN_BEGINS_PER_MINUTE": "1000000",
     "SCAN_LOGIN_MISSES_PER_MINUTE": "1000000",
@@ -116,10 +119,11 @@ class Instance:
         self._process.wait()
 
     async def stop(self) -> None:
-        """SIGTERM, and wait until it has drained."""
-        self.serving = False
+        """SIGTERM, and wait until it has drained; for a moment people are still sent there."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(NOTICED_AFTER)
+        self.serving = False
         await asyncio.to_thread(self._process.wait, END_WITHIN)
 
 
