@@ -130,10 +130,10 @@ class Browser:
         self.codes: asyncio.Queue[Code] = asyncio.Queue()
         self.code: Code | None = None
         self.at: Instance | None = None
+        self.redeems = False
         self._http = http
         self._world = world
         self._ledger = ledger
-        self.redeems = False
         self._socket: Socket | None = None
         self._done = False
 

@@ -8,6 +8,8 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import aiohttp
@@ -15,7 +17,6 @@ import pytest
 
 from tests.chaos.browser import joined
 from tests.chaos.conftest import Fault
-from tests.chaos.link import linked
 from tests.chaos.monitor import monitoring
 from tests.chaos.world import Instance, World, over
 from tests.chaos.world import running as brokers
@@ -30,6 +31,10 @@ ROUNDS = 5
 ANSWERS_LATE = 0.2
 """Seconds that Redis' answer to a write takes: long enough to kill who waits for it."""
 
+GUESTS = 2
+
+GROWTH_MAX_BYTES = 32 << 20
+"""What a broker may grow by, in all, while rude guests are there and people log in."""
 
 CONFIRMED = (rb"\"confirmed\"", rb"\"claim\":null")
 CLAIMED = (rb"\"confirmed\"", rb"\"claim\":[")
@@ -90,9 +95,8 @@ async def test_browsers_come_back_on_another_instance(fault: Fault, world: World
 @long
 async def test_browsers_lose_their_socket_while_they_redeem(fault: Fault, world: World) -> None:
     """A token leaves once: one that was on its way is gone, and how many is measured."""
-    async with fault(
-        "browsers cut off while their token is on its way", world, loses=True
-    ) as crowd:
+    name = "browsers cut off while their token is on its way"
+    async with fault(name, world, loses=True) as crowd:
         for _ in range(1_000):
             crowd.move(redeeming=True)
             await asyncio.sleep(0.005)
@@ -104,12 +108,6 @@ async def test_instances_are_restarted_one_after_the_other(fault: Fault, three: 
         for instance in three.instances:
             await instance.stop()
             await instance.start()
-
-
-GUESTS = 2
-
-GROWTH_MAX_BYTES = 32 << 20
-"""What a broker may grow by, in all, while rude guests are there and people log in."""
 
 
 @long
@@ -163,10 +161,18 @@ def shifted(offset: str) -> dict[str, str]:
 async def test_clocks_are_ten_minutes_apart(
     fault: Fault, redis: RedisServer, tmp_path: Path
 ) -> None:
-    async with linked(redis.port) as link:
-        instances = [
-            Instance("right", folder=tmp_path, state_url=link.url, link=link),
-            Instance("fast", folder=tmp_path, state_url=link.url, variables=shifted("+10m")),
-        ]
-        async with brokers(instances) as world, fault("clocks 10 minutes apart", world):
+    instances = [
+        Instance("right", folder=tmp_path, state_url=redis.url),
+        Instance("fast", folder=tmp_path, state_url=redis.url, variables=shifted("+10m")),
+    ]
+    async with brokers(instances) as world:
+        right, fast = [await date(one) for one in instances]
+        assert 595 < (fast - right).total_seconds() < 605
+        async with fault("clocks 10 minutes apart", world):
             await asyncio.sleep(5)
+
+
+async def date(instance: Instance) -> datetime:
+    """What an instance's own clock says: HTTP's Date."""
+    async with aiohttp.request("GET", f"{instance.url}/health/live") as response:
+        return parsedate_to_datetime(response.headers["Date"])
