@@ -25,7 +25,7 @@ from tests.servers import RedisServer
 
 long = pytest.mark.chaos_long
 
-ROUNDS = 5
+ROUNDS = 4
 """Times that a moment is struck in, each with whatever else is under way."""
 
 ANSWERS_LATE = 0.2
