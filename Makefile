@@ -9,7 +9,7 @@ VENDOR := broker/edge/static/vendor
 export PORT SITE_PORT PHONE_PORT BROKERS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster install test check lint types fix bench vendor clean system
+.PHONY: help demo demo-cluster install test check lint types fix chaos bench vendor clean system
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ lint: $(VENV)/.tested
 types: $(VENV)/.tested
 	$(BIN)/mypy
 
+chaos: $(VENV)/.tested system ## every fault under load; writes the table in docs/reliability.md
+	$(BIN)/pytest tests/chaos -m "" --table docs/reliability.md
+
 fix: $(VENV)/.tested ## format, and mend what can be mended by itself
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
@@ -60,7 +63,7 @@ clean: ## remove what was set up and built
 
 system: # programs that the tests drive: installed as root on Debian, else named
 	@tools/need chromium:chromium node:nodejs npm:npm libatomic.so.1:libatomic1 \
-		redis-server:redis-server nginx:nginx-light
+		redis-server:redis-server nginx:nginx-light faketime:faketime ip:iproute2
 
 $(BIN)/python:
 	@tools/need-venv $(PYTHON)
