@@ -193,27 +193,29 @@ class Flow:
         secret: str,
         *,
         app: str,
-        arrived: Callable[[], bool] = lambda: True,
+        stands: Callable[[], bool] = lambda: True,
     ) -> Redeemed:
         """Hand the token over, once, to whoever shows the secret.
 
         The login is claimed before the token leaves and redeemed after, so that an
         instance that dies in between loses nothing: its claim runs out, and the
         browser, back on another, redeems again.  Both times it is the same token,
-        by its `jti`.  `arrived` is asked after a moment; False lets the claim run out
-        in the same way.
+        by its `jti`.  `stands`: whether whoever asked is still there; a claim of one
+        who broke off meanwhile runs out in the same way.
         """
         login = await self._owned_by(login_id, secret, app)
         while True:
             now = self._clock()
             claimed = claim(login, secrets.token_urlsafe(8), now=now)
+            if not stands():
+                raise Unavailable  # nobody hears it, and nobody else has to wait for this one
             if claimed is None:
                 await asyncio.sleep(CLAIM_PAUSE)
             else:
                 token = self._issuer.issue(claimed, now=now)  # first: it may fail
                 if await self._logins.swap(login, claimed):
                     await self._logins.secure(claimed)
-                    return self._handed_over(claimed, token, arrived)
+                    return self._handed_over(claimed, token, stands)
             login = await self._read(login_id)
 
     async def resume(self, login_id: str, secret: str, *, app: str) -> Login:
@@ -275,20 +277,20 @@ class Flow:
                 return after
             login = await self._read(login.id)
 
-    def _handed_over(self, login: Login, token: Token, arrived: Callable[[], bool]) -> Redeemed:
+    def _handed_over(self, login: Login, token: Token, stands: Callable[[], bool]) -> Redeemed:
         """The token of a login that is claimed, which is written down once it has left."""
         now = self._clock()
         if not claim_holds(login, now=now):
             raise Unavailable  # too late: by now another may hand it over
-        task = asyncio.create_task(self._finish(login, arrived))
+        task = asyncio.create_task(self._finish(login, stands))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
         return Redeemed(login, token)
 
-    async def _finish(self, login: Login, arrived: Callable[[], bool]) -> None:
+    async def _finish(self, login: Login, stands: Callable[[], bool]) -> None:
         """Write down that the token has left, for as long as the claim on it is this one."""
         await asyncio.sleep(HANDING_OVER)
-        if not arrived():
+        if not stands():
             return
         ours = login.claim
         while login.claim == ours:

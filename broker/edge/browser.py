@@ -20,7 +20,6 @@ from broker.edge.wire import (
     token_answer,
 )
 from broker.engine import Server
-from broker.errors import BrokerError
 from broker.flow import UNREGISTERED, Flow, register_field
 from broker.lobby import Lobby
 from broker.login import OPEN, Browser
@@ -35,6 +34,18 @@ class Peer(NamedTuple):
 
     app: str
     browser: Browser
+
+
+class Redeeming:
+    """A socket that has asked for its token; broken: it broke off, without a goodbye."""
+
+    __slots__ = ("broken",)
+
+    def __init__(self) -> None:
+        self.broken = False
+
+    def stands(self) -> bool:
+        return not self.broken
 
 
 Act = Callable[["BrowserEdge", str, Peer, tuple[object, ...]], Awaitable[Wire]]
@@ -59,7 +70,7 @@ class BrowserEdge:
         self._gate = gate
         self._clock = clock
         self._interval = interval
-        self._handing: dict[str, bool] = {}  # sockets a token is on its way to: do they stand?
+        self._redeeming: dict[str, Redeeming] = {}
         verbs: dict[str, Verb[Peer]] = {name: partial(act, self) for name, act in VERBS.items()}
         Namespace(server, NAMESPACE, admit=self._admit, verbs=verbs, left=self._leave)
 
@@ -105,18 +116,11 @@ class BrowserEdge:
 
     async def _redeem(self, sid: str, peer: Peer, arguments: tuple[object, ...]) -> Wire:
         asked = read_arguments(OwnedLogin, arguments)
-        self._handing[sid] = True
-        try:
-            async with self._gate.guess(peer.browser.ip):
-                redeemed = await self._flow.redeem(
-                    asked.login_id,
-                    asked.secret,
-                    app=peer.app,
-                    arrived=lambda: self._handing.pop(sid, True),
-                )
-        except BrokerError:
-            self._handing.pop(sid, None)
-            raise
+        redeeming = self._redeeming[sid] = Redeeming()
+        async with self._gate.guess(peer.browser.ip):
+            redeemed = await self._flow.redeem(
+                asked.login_id, asked.secret, app=peer.app, stands=redeeming.stands
+            )
         self._lobby.forget(asked.login_id)
         return token_answer(redeemed)
 
@@ -129,8 +133,9 @@ class BrowserEdge:
 
     def _leave(self, sid: str, politely: bool) -> None:
         self._lobby.leave(sid)
-        if sid in self._handing and not politely:
-            self._handing[sid] = False  # it comes back, and asks for its token again
+        redeeming = self._redeeming.pop(sid, None)
+        if redeeming is not None and not politely:
+            redeeming.broken = True  # it comes back, and asks for its token again
 
     async def _replace(self, former: str | None) -> None:
         """A socket has one live login: the one it waited for until now is over."""

@@ -64,6 +64,7 @@ class Crowd:
         self._world = world
         self._tasks: set[asyncio.Task[None]] = set()
         self._people: list[Person] = []
+        self._cut_off: set[Browser] = set()
 
     def __len__(self) -> int:
         """How many are not done yet."""
@@ -97,10 +98,16 @@ class Crowd:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def move(self, *, redeeming: bool) -> None:
-        """Browsers lose their sockets: those that wait for a token's answer, or all others."""
+    def move(self) -> None:
+        """All browsers lose their sockets."""
         for person in self._people:
-            if person.browser.redeems == redeeming:
+            person.browser.move()
+
+    def cut_off_redeeming(self) -> None:
+        """Browsers that wait for their token's answer lose their sockets, each once."""
+        for person in self._people:
+            if person.browser.redeems and person.browser not in self._cut_off:
+                self._cut_off.add(person.browser)
                 person.browser.move()
 
     async def redeem_again(self) -> None:
