@@ -62,10 +62,13 @@ def serve(
         str | None,
         typer.Option(help=f"What to serve, of {','.join(ROLES)}; everything when not given."),
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="`stock` falls back on python-engineio's transport.")
+    ] = None,
     worker: Annotated[bool, typer.Option("--worker", hidden=True)] = False,
 ) -> None:
     """Run the broker."""
-    given = {"workers": workers, "roles": roles}
+    given = {"workers": workers, "roles": roles, "engine": engine}
     settings = _settings(
         file, **{name: value for name, value in given.items() if value is not None}
     )

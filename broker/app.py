@@ -19,7 +19,7 @@ from broker.edge.oauth import OAuthEdge, pages_may_ask
 from broker.edge.phone import PhoneEdge
 from broker.edge.public import PublicEdge
 from broker.edge.wire import BODY_MAX_BYTES, DEFAULT_APP, add_headers, answer_failures
-from broker.engine import Server
+from broker.engine import Server, open_server
 from broker.errors import SettingsWrong
 from broker.flow import Flow
 from broker.lobby import Lobby, Push
@@ -196,7 +196,9 @@ def _connections(settings: Settings, clock: Clock | None) -> tuple[Store, Bus]:
 
 def _with_edge(settings: Settings, core: Core) -> Broker:
     addresses = Addresses(settings.trusted_proxies)
-    server = Server(allow_origin=Origins(core.apps), describe=addresses.caller)
+    server = open_server(
+        settings.engine, allow_origin=Origins(core.apps), describe=addresses.caller
+    )
     gate = Gate(
         begins=settings.begins_per_minute,
         misses=settings.misses_per_minute,

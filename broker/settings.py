@@ -30,6 +30,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from broker.bus import BUSES
 from broker.directories import DIRECTORIES
 from broker.edge import ROLES
+from broker.engine import ENGINES
 from broker.errors import SettingsWrong
 from broker.providers import NAMES
 from broker.state import STATES
@@ -47,6 +48,7 @@ Seconds = Annotated[int, Field(gt=0)]
 CHOICES: Mapping[str, Collection[str]] = {
     "provider": NAMES,
     "directory": DIRECTORIES,
+    "engine": ENGINES,
     "token_algorithm": ALGORITHMS,
     "log_level": ("debug", "info", "warning", "error"),
 }
@@ -112,6 +114,9 @@ class Settings(BaseSettings):
         le=60,
         description="seconds between a SIGTERM and the end of listening, "
         "so that load balancers look elsewhere",
+    )
+    engine: str = Field(
+        "own", description="what carries Socket.IO: our own engine, or python-engineio's, `stock`"
     )
     provider: str = Field("pretend", description="who draws codes and proves phones")
     phone_page_url: str = Field(

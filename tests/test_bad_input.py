@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from broker.app import build
 from broker.edge import browser as browser_edge
 from broker.edge import phone as phone_edge
-from broker.engine import stock
+from broker.engine import Server, open_server
 from broker.errors import BrokerError
 from broker.metrics import WAITING
 from broker.records import App
@@ -68,7 +68,7 @@ WORDS = frozenset(words())
 class Loop:
     """A loop that lives as long as its test, so that hypothesis may ask it again and again."""
 
-    def __init__(self, runner: asyncio.Runner, url: str, server: stock.Server) -> None:
+    def __init__(self, runner: asyncio.Runner, url: str, server: Server) -> None:
         self._runner = runner
         self.url = url
         self.server = server
@@ -81,14 +81,13 @@ class Loop:
 def run(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Loop]:
-    servers: list[stock.Server] = []
+    servers: list[Server] = []
 
-    class Seen(stock.Server):
-        def __init__(self, **options: Any) -> None:
-            super().__init__(**options)
-            servers.append(self)
+    def seen(engine: str, **options: Any) -> Server:
+        servers.append(open_server(engine, **options))
+        return servers[-1]
 
-    monkeypatch.setattr("broker.app.Server", Seen)
+    monkeypatch.setattr("broker.app.open_server", seen)
     port = free_port()
     unlimited = 1_000_000
     broker = build(
@@ -358,8 +357,9 @@ def test_nothing_grows_with_browsers_that_come_and_go(
 
     def kept() -> object:
         server = run.server
-        rooms = {name: len(room[None]) for name, room in server.manager.rooms.items()}
-        return WAITING._value.get(), rooms, server.manager.pending_connect, len(server.environ)
+        manager = server.manager
+        joined = {n: len(list(manager.get_participants(n, None))) for n in manager.get_namespaces()}
+        return WAITING._value.get(), joined, len(server.environ)
 
     run(visit())
     run(asyncio.sleep(0.2))

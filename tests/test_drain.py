@@ -15,7 +15,7 @@ import pytest
 
 from broker import serving as processes
 from broker.app import build
-from broker.engine import stock
+from broker.engine import strict
 from broker.providers import Picture
 from broker.providers.pretend import PretendProvider
 from broker.serving import Site, serving
@@ -154,8 +154,8 @@ async def test_a_request_under_way_is_answered(
 async def test_what_takes_too_long_is_not_waited_for(
     ending: Ending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert stock.SETTLE + 2 * processes.GRACE < 8
-    monkeypatch.setattr(stock, "SETTLE", 0.2)
+    assert strict.SETTLE + 2 * processes.GRACE < 8
+    monkeypatch.setattr(strict, "SETTLE", 0.2)
     monkeypatch.setattr(PretendProvider, "draw", slow(60))
     browser = PythonBrowser(["websocket"])
     await browser.connect(ending.url)

@@ -37,7 +37,7 @@ SEEN_BY = {"settings": {"app", "demo", "__main__"}}
 DOORS = {
     "aiohttp": {"edge", "engine", "app", "serving", "demo"},
     "cryptography": {"tokens"},
-    "engineio": {"engine/stock"},
+    "engineio": {"engine/sessions", "engine/stock"},
     "jwt": {"tokens"},
     "limits": {"edge/gate"},
     "prometheus_client": {"metrics"},

@@ -37,15 +37,12 @@ class Peer(NamedTuple):
 
 
 class Redeeming:
-    """A socket that has asked for its token; broken: it broke off, without a goodbye."""
+    """A socket that has asked for its token.  goodbye: it has left, and said so."""
 
-    __slots__ = ("broken",)
+    __slots__ = ("goodbye",)
 
     def __init__(self) -> None:
-        self.broken = False
-
-    def stands(self) -> bool:
-        return not self.broken
+        self.goodbye = False
 
 
 Act = Callable[["BrowserEdge", str, Peer, tuple[object, ...]], Awaitable[Wire]]
@@ -117,9 +114,13 @@ class BrowserEdge:
     async def _redeem(self, sid: str, peer: Peer, arguments: tuple[object, ...]) -> Wire:
         asked = read_arguments(OwnedLogin, arguments)
         redeeming = self._redeeming[sid] = Redeeming()
+
+        def stands() -> bool:
+            return redeeming.goodbye or self._server.is_open(sid, NAMESPACE)
+
         async with self._gate.guess(peer.browser.ip):
             redeemed = await self._flow.redeem(
-                asked.login_id, asked.secret, app=peer.app, stands=redeeming.stands
+                asked.login_id, asked.secret, app=peer.app, stands=stands
             )
         self._lobby.forget(asked.login_id)
         return token_answer(redeemed)
@@ -134,8 +135,8 @@ class BrowserEdge:
     def _leave(self, sid: str, politely: bool) -> None:
         self._lobby.leave(sid)
         redeeming = self._redeeming.pop(sid, None)
-        if redeeming is not None and not politely:
-            redeeming.broken = True  # it comes back, and asks for its token again
+        if redeeming is not None:
+            redeeming.goodbye = politely  # else it comes back, and asks for its token again
 
     async def _replace(self, former: str | None) -> None:
         """A socket has one live login: the one it waited for until now is over."""

@@ -1,18 +1,41 @@
 """The transport under python-socketio.
 
-`Server` is python-socketio's, over the transport in use; `Refused` is what a
-CONNECT handler raises to turn a socket away with an error body.
+own.py       python-socketio over an engine of our own:
+  sessions.py  Engine.IO: handshakes, polling, upgrades, messages in order
+  sockets.py   a websocket and a long-polling session, nothing else for each
+  frames.py    RFC 6455, without any I/O
+  wheel.py     one timer for all heartbeats
+  rooms.py     who is in which namespace and room
+stock.py     python-engineio's transport, to fall back on
+strict.py    what both have in common: python-socketio, stricter
+
+`Refused` is what a CONNECT handler raises to turn a socket away with an error body.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
 
+from aiohttp import web
 from socketio.exceptions import ConnectionRefusedError as _ConnectionRefused
 
-from broker.engine.stock import Server
+from broker.engine.strict import StrictServer as Server
 
-__all__ = ["Refused", "Server"]
+__all__ = ["ENGINES", "Refused", "Server", "open_server"]
+
+ENGINES: Mapping[str, str] = {"own": "broker.engine.own", "stock": "broker.engine.stock"}
+
+
+def open_server(
+    engine: str, *, allow_origin: Callable[[str], bool], describe: Callable[[web.Request], Any]
+) -> Server:
+    """python-socketio's server over the `engine` of that name in `ENGINES`."""
+    server: Server = import_module(ENGINES[engine]).Server(
+        allow_origin=allow_origin, describe=describe
+    )
+    return server
 
 
 class Refused(_ConnectionRefused):  # type: ignore[misc]  # python-socketio has no types

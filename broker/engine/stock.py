@@ -1,50 +1,30 @@
 """python-engineio's own transport on aiohttp, with its rough edges taken off.
 
 What stock does not do and a server that faces the internet must: no
-permessage-deflate (92 KB a socket), an end for a socket that joins nothing,
-sends nonsense or does not read, whole bodies, a close that closes, and an end
-that answers first what it was asked.
+permessage-deflate (92 KB a socket), an end for a socket that joins nothing or
+does not read, whole bodies, and a close that closes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import engineio
-import socketio
 from aiohttp import web
 from engineio.async_drivers import aiohttp as driver
+
+from broker.engine.strict import StrictServer, silent
 
 JOIN_WITHIN = 5.0
 """Seconds in which a socket must have joined a namespace, and a probe must be over."""
 
-FRAME_MAX_BYTES = 64 * 1024
-"""Longest message; a longer one closes the socket."""
-
 BACKLOG_MAX = 64
 """Packets that may wait for a slow reader; one that lets more pile up is dropped."""
 
-NAMESPACE_MAX = 64
-"""Characters of a namespace: stock answers an unknown one by repeating it."""
-
 LINGER = 1.0
 """Seconds that a closed socket has to read the packet that says so."""
-
-SETTLE = 2.0
-"""Seconds that acts under way get to be answered before every socket is closed."""
-
-BINARY_PACKETS = ("5", "6")
-
-NO_EVENTS = frozenset({"connect", "disconnect", "*"})
-"""Names of handlers that stock would let a client call as if they were its events."""
-
-# python-engineio logs packets, which hold secrets; what matters is logged by the edge.
-silent = logging.getLogger("broker.engine")
-silent.setLevel(logging.CRITICAL + 1)
 
 
 class _PlainWebSocket(driver.WebSocket):  # type: ignore[misc]  # python-engineio has no types
@@ -175,14 +155,8 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]
         self.start_background_task(_close, socket)
 
 
-class Server(socketio.AsyncServer):  # type: ignore[misc]
-    """Socket.IO for the edge.
-
-    allow_origin: says whether pages of an Origin may connect at all.
-    describe: what handlers of CONNECT get to know of the request, in place of all
-        of it, which would stay as long as the socket does.
-    Events of one socket are handled one after the other, in the order they came.
-    """
+class Server(StrictServer):
+    """`allow_origin`: says whether pages of an Origin may connect at all."""
 
     def __init__(
         self,
@@ -191,35 +165,27 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         describe: Callable[[web.Request], Any],
     ) -> None:
         super().__init__(
+            describe=describe,
             async_mode="aiohttp",
-            async_handlers=False,
-            namespaces=[],
             cors_allowed_origins=lambda origin, environ: bool(origin) and allow_origin(origin),
             cors_credentials=False,
-            max_http_buffer_size=FRAME_MAX_BYTES,
             http_compression=False,
-            logger=silent,
             engineio_logger=silent,
         )
-        self.namespaces: list[str] = []  # none without handlers; an empty argument would mean "/"
-        self._describe = describe
-        self._under_way = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._closing = False
 
     def _engineio_server_class(self) -> type[_Engine]:
         return _Engine
 
-    async def close(self) -> None:
-        """Close every socket, answers to what was asked first, and stop the background task."""
-        self._closing = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(SETTLE):
-                await self._idle.wait()
+    def carries(self, eio_sid: str) -> bool:
+        socket = self.eio.sockets.get(eio_sid)
+        transport = getattr(socket, "transport", None)
+        # While a message is handled stock does not hear that the connection is gone.
+        return socket is not None and not (transport is not None and transport.is_closing())
+
+    async def shutdown(self) -> None:
         for socket in list(self.eio.sockets.values()):
             await _part(socket)
-        await self.shutdown()
+        await super().shutdown()
 
     async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
         await super()._handle_eio_connect(eio_sid, self._describe(environ["aiohttp.request"]))
@@ -241,46 +207,12 @@ class Server(socketio.AsyncServer):  # type: ignore[misc]
         self, eio_sid: str, namespace: str, reason: str | None = None
     ) -> None:
         await super()._handle_disconnect(eio_sid, namespace, reason)
-        if eio_sid in self.environ and not self._joined(eio_sid):
+        if eio_sid in self.environ and not self.joined(eio_sid):
             self._expect_to_join(eio_sid)
 
     def _expect_to_join(self, eio_sid: str) -> None:
         asyncio.get_running_loop().call_later(JOIN_WITHIN, self._check_joined, eio_sid)
 
     def _check_joined(self, eio_sid: str) -> None:
-        if eio_sid in self.environ and not self._joined(eio_sid):
+        if eio_sid in self.environ and not self.joined(eio_sid):
             self.start_background_task(self.eio.disconnect, eio_sid)
-
-    def _joined(self, eio_sid: str) -> bool:
-        return any(
-            self.manager.sid_from_eio_sid(eio_sid, namespace) is not None
-            for namespace in self.manager.get_namespaces()
-        )
-
-    async def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
-        if self._closing or eio_sid not in self.environ:
-            return  # what a closed socket had sent along with its close
-        self._under_way += 1
-        self._idle.clear()
-        try:
-            _check_packet(data)
-            await super()._handle_eio_message(eio_sid, data)
-        except Exception:  # whatever a packet trips over, the socket is done
-            await self.eio.disconnect(eio_sid)
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
-
-    async def _handle_event(self, eio_sid: str, namespace: str, id: int | None, data: Any) -> None:
-        if not isinstance(data, list) or not data or data[0] in NO_EVENTS:
-            raise ValueError("not an event")
-        await super()._handle_event(eio_sid, namespace, id, data)
-
-
-def _check_packet(data: Any) -> None:
-    """Raises ValueError for what no client of ours sends: no text, binary, a long namespace."""
-    if not isinstance(data, str) or data[:1] in BINARY_PACKETS:
-        raise ValueError("no event of ours is binary, and stock collects attachments for ever")
-    if data[1:2] == "/" and len(data[1:].split(",")[0]) > NAMESPACE_MAX:
-        raise ValueError("the namespace is too long")

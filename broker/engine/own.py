@@ -1,0 +1,61 @@
+"""python-socketio over the engine of our own: Engine.IO in sessions.py, rooms in rooms.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+from socketio import packet
+
+from broker.engine.rooms import Rooms
+from broker.engine.sessions import Sessions
+from broker.engine.strict import StrictServer, silent
+
+
+class Server(StrictServer):
+    """`allow_origin`: says whether pages of an Origin may connect at all."""
+
+    def __init__(
+        self,
+        *,
+        allow_origin: Callable[[str], bool],
+        describe: Callable[[web.Request], Any],
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            describe=describe,
+            client_manager=Rooms(),
+            allow_origin=allow_origin,
+            engineio_logger=silent,
+            **options,
+        )
+        self.eio.joined = self.joined
+
+    def _engineio_server_class(self) -> type[Sessions]:
+        return Sessions
+
+    def carries(self, eio_sid: str) -> bool:
+        return eio_sid in self.eio.sockets
+
+    async def _handle_eio_connect(self, eio_sid: str, request: web.Request) -> None:
+        await super()._handle_eio_connect(eio_sid, self._describe(request))
+
+    async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
+        name = namespace or "/"
+        known = name in self.handlers or name in self.namespace_handlers
+        if known and self.manager.sid_from_eio_sid(eio_sid, name) is None:
+            await super()._handle_connect(eio_sid, namespace, data)
+            return
+        # The protocol wants an object here; python-socketio sends a string.
+        error = {"message": "Already connected" if known else "Invalid namespace"}
+        await self._send_packet(
+            eio_sid, self.packet_class(packet.CONNECT_ERROR, data=error, namespace=name)
+        )
+
+    async def _handle_disconnect(
+        self, eio_sid: str, namespace: str, reason: str | None = None
+    ) -> None:
+        await super()._handle_disconnect(eio_sid, namespace, reason)
+        if not self.joined(eio_sid):
+            self.eio.expect_to_join(eio_sid)

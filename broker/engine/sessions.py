@@ -1,0 +1,472 @@
+"""Engine.IO v4 over our own sockets, in the place of python-engineio's server.
+
+aiohttp reads every request.  A websocket's connection is then taken over: its
+transport gets one of our sockets for a protocol, and aiohttp lets go of it.
+Messages of one socket are handled in order, by a task that lives only while
+there are any.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from base64 import b64decode
+from binascii import Error as NoBase64
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import engineio
+from aiohttp import hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+
+from broker.engine import frames
+from broker.engine.frames import Violation
+from broker.engine.sockets import (
+    CLOSE,
+    LINGER,
+    MESSAGE,
+    OPEN,
+    PING,
+    PONG,
+    UPGRADE,
+    Packet,
+    Phase,
+    Polling,
+    Socket,
+    WebSocket,
+)
+from broker.engine.wheel import Wheel
+
+JOIN_WITHIN = 5.0
+"""Seconds in which a socket must have joined a namespace, and a probe must be over."""
+
+BODY_WITHIN = 10.0
+"""Seconds that the body of a POST gets to arrive."""
+
+TICKS = 25
+"""Of the wheel, between two pings."""
+
+INBOX_MAX, INBOX_LOW = 64, 16
+"""Messages of one socket that may wait to be handled: then nothing more is read from it,
+until so few are left."""
+
+
+class Wrong(NamedTuple):
+    """A request that is refused; the codes and words are those of Socket.IO's own server."""
+
+    code: int
+    message: str
+    status: int = 400
+
+
+UNKNOWN_TRANSPORT = Wrong(0, "Transport unknown")
+UNKNOWN_SID = Wrong(1, "Session ID unknown")
+BAD_METHOD = Wrong(2, "Bad handshake method")
+BAD_REQUEST = Wrong(3, "Bad request")
+FORBIDDEN = Wrong(4, "Forbidden")
+BAD_VERSION = Wrong(5, "Unsupported protocol version")
+
+ONE_OF_EACH = (hdrs.SEC_WEBSOCKET_KEY, hdrs.SEC_WEBSOCKET_VERSION, hdrs.HOST, hdrs.UPGRADE)
+"""Headers that a websocket's handshake has once: who sends two is read differently elsewhere."""
+
+
+class Gone(NamedTuple):
+    """What ends a socket's messages."""
+
+    reason: str
+
+
+class Inbox(deque[Packet | Gone]):
+    """Messages of one socket that wait, and the task that handles them."""
+
+    task: asyncio.Task[None]
+    paused = False
+
+
+class _TakenOver(web.Response):
+    """What aiohttp gets to see of a request whose connection is not its own any more."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None: ...
+
+
+class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio has no types
+    """python-engineio's server with other sockets.
+
+    allow_origin: says whether pages of an Origin may come.  joined: whether a
+    session is in a namespace, without which it is closed.
+    """
+
+    def __init__(
+        self,
+        *,
+        allow_origin: Callable[[str], bool],
+        **options: Any,
+    ) -> None:
+        super().__init__(async_mode="aiohttp", **options)
+        self.sockets: dict[str, Socket] = {}
+        self.longest: int = self.max_http_buffer_size
+        self.joined: Callable[[str], bool] = lambda sid: True
+        self._allow_origin = allow_origin
+        self._inboxes: dict[str, Inbox] = {}
+        self._wheel: Wheel[Socket] = Wheel(
+            tick=self.ping_interval / TICKS,
+            horizon=max(self.ping_interval, self.ping_timeout, JOIN_WITHIN),
+            ring=self._ring,
+        )
+
+    # ---- what python-socketio asks of it ----
+
+    def transport(self, sid: str) -> str:
+        return "polling" if isinstance(self.sockets.get(sid), Polling) else "websocket"
+
+    async def send(self, sid: str, data: Packet) -> None:
+        self.send_now([sid], [data])
+
+    async def send_packet(self, sid: str, packet: Any) -> None:
+        await self.send(sid, packet.data)
+
+    def send_now(self, sids: Iterable[str], messages: Iterable[Packet]) -> None:
+        """Send messages to every session, framed once for all; back-pressure is the drop rule."""
+        packets = [one if isinstance(one, bytes) else MESSAGE + one for one in messages]
+        framed = b"".join(map(_framed, packets))
+        for sid in sids:
+            socket = self.sockets.get(sid)
+            if isinstance(socket, WebSocket):
+                socket.write(framed)
+            elif socket is not None:
+                for packet in packets:
+                    socket.send(packet)
+
+    async def disconnect(self, sid: str) -> None:
+        self._close(self.sockets.get(sid), frames.NORMAL, self.reason.SERVER_DISCONNECT)
+
+    async def shutdown(self) -> None:
+        for socket in list(self.sockets.values()):
+            self._close(socket, frames.GOING_AWAY, self.reason.SERVER_DISCONNECT)
+        self._wheel.stop()
+        if tasks := [inbox.task for inbox in self._inboxes.values()]:
+            _, late = await asyncio.wait(tasks, timeout=LINGER)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    # ---- requests ----
+
+    async def handle_request(self, request: web.Request) -> web.StreamResponse:
+        headers = self._cors(request)
+        wrong = self._wrong(request)
+        if wrong is not None:
+            return _refusal(wrong, headers)
+        if request.method == hdrs.METH_OPTIONS:
+            return web.Response(status=204, headers=headers)
+        if request.query.get("transport") == "websocket":
+            return await self._websocket(request)
+        if request.method == hdrs.METH_POST:
+            return await self._post(request, headers)
+        return await self._poll(request, headers)
+
+    def _wrong(self, request: web.Request) -> Wrong | None:
+        """Why the request is refused, or None."""
+        query, origin = request.query, request.headers.get(hdrs.ORIGIN)
+        if origin and not self._allow_origin(origin):
+            return FORBIDDEN._replace(status=400)
+        if request.method == hdrs.METH_OPTIONS:
+            return None
+        if query.get("EIO") != "4":
+            return BAD_VERSION
+        if query.get("transport") not in self.transports:
+            return UNKNOWN_TRANSPORT
+        if "sid" in query and query["sid"] not in self.sockets:
+            return UNKNOWN_SID
+        wanted = (hdrs.METH_GET,) if "sid" not in query else (hdrs.METH_GET, hdrs.METH_POST)
+        return None if request.method in wanted else BAD_METHOD
+
+    def _cors(self, request: web.Request) -> Mapping[str, str]:
+        """Lets pages of allowed origins read what polls and posts are answered, without cookies."""
+        origin = request.headers.get(hdrs.ORIGIN)
+        if not origin or not self._allow_origin(origin):
+            return {}
+        return {
+            hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: origin,
+            hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, POST",
+            hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "content-type",
+            hdrs.VARY: hdrs.ORIGIN,
+        }
+
+    # ---- websockets ----
+
+    async def _websocket(self, request: web.Request) -> web.StreamResponse:
+        former = self.sockets.get(request.query.get("sid", ""))
+        if not _is_handshake(request) or (isinstance(former, Polling) and former.upgrade):
+            return _refusal(BAD_REQUEST)
+        socket = self._take_over(request, former.sid if former else self.generate_id())
+        if socket is None:
+            return _refusal(BAD_REQUEST)  # the client has gone
+        if former is None:
+            socket.send(self._open_packet(socket.sid, upgrades=()))
+            await self._begin(socket, request)
+        elif isinstance(former, Polling):
+            socket.probes, former.upgrade = True, socket
+            asyncio.get_running_loop().call_later(JOIN_WITHIN, self._end_probe, socket)
+        else:
+            socket.close()  # the session has its websocket
+        return _TakenOver()
+
+    def _take_over(self, request: web.Request, sid: str) -> WebSocket | None:
+        """Answer the handshake, and have the connection for ourselves."""
+        protocol, transport = request.protocol, request.transport
+        if transport is None:
+            return None
+        accept = frames.accept_key(request.headers[hdrs.SEC_WEBSOCKET_KEY].encode())
+        transport.write(SWITCHING % accept)
+        early: bytes = protocol._message_tail
+        protocol.transport = None  # or it would be closed with the request
+        protocol.force_close()
+        protocol.connection_lost(None)
+        socket = WebSocket(self, sid, transport)
+        if early:
+            asyncio.get_running_loop().call_soon(socket.data_received, early)
+        return socket
+
+    def _probed(self, socket: WebSocket, packet: Packet) -> None:
+        """A packet on a websocket that is being tried for a session that polls."""
+        polling = self.sockets.get(socket.sid)
+        if not isinstance(polling, Polling):
+            socket.close()
+        elif packet == PING + "probe":
+            socket.send(PONG + "probe")
+            polling.changing = True
+            polling.release()
+        elif packet == UPGRADE:
+            self._change_over(polling, socket)
+        else:
+            self._end_probe(socket)
+
+    def _change_over(self, polling: Polling, socket: WebSocket) -> None:
+        """The session goes on over the websocket, with what had yet to be polled."""
+        self._wheel.drop(polling)
+        self.sockets[socket.sid] = socket
+        socket.probes = False
+        for packet in polling.take():
+            socket.send(packet)
+        polling.upgrade = None
+        polling.end()
+        waits = polling.phase is Phase.PONG
+        socket.phase = Phase.PONG if waits else Phase.PING
+        self._wheel.put(socket, self.ping_timeout if waits else self.ping_interval)
+
+    def _end_probe(self, socket: WebSocket) -> None:
+        """The session goes on polling, and may try again."""
+        polling = self.sockets.get(socket.sid)
+        if socket.probes:
+            socket.probes = False
+            socket.close()
+            if isinstance(polling, Polling) and polling.upgrade is socket:
+                polling.upgrade, polling.changing = None, False
+
+    # ---- long polling ----
+
+    async def _poll(self, request: web.Request, headers: Mapping[str, str]) -> web.Response:
+        sid = request.query.get("sid")
+        if sid is None:
+            polling = Polling(self, self.generate_id())
+            polling.send(self._open_packet(polling.sid, upgrades=self._offered()))
+            await self._begin(polling, request)
+            return _text("\x1e".join(map(str, polling.take())), headers)
+        socket = self.sockets[sid]
+        if not isinstance(socket, Polling):
+            return _refusal(BAD_REQUEST, headers)
+        if socket.polls:  # two at once, or the former was given up without a word
+            self._close(socket, frames.NORMAL, self.reason.TRANSPORT_ERROR)
+            return _refusal(BAD_REQUEST, headers)
+        return _text(await socket.poll(), headers)
+
+    async def _post(self, request: web.Request, headers: Mapping[str, str]) -> web.Response:
+        socket = self.sockets[request.query["sid"]]
+        if not isinstance(socket, Polling) or socket.posts:
+            self._close(socket, frames.NORMAL, self.reason.TRANSPORT_ERROR)
+            return _refusal(BAD_REQUEST, headers)
+        socket.posts = True
+        try:
+            async with asyncio.timeout(BODY_WITHIN):
+                body = await request.read()
+            socket.post(body.decode())
+        except (Violation, ValueError, TimeoutError):
+            self._close(socket, frames.NORMAL, self.reason.TRANSPORT_ERROR)
+            return _refusal(BAD_REQUEST, headers)
+        except web.HTTPRequestEntityTooLarge:
+            self._close(socket, frames.NORMAL, self.reason.TRANSPORT_ERROR)
+            raise
+        finally:
+            socket.posts = False
+        await self._handled(socket.sid)
+        return _text("ok", headers)
+
+    async def _handled(self, sid: str) -> None:
+        """Return once what came before has been handled: nobody posts faster than that."""
+        inbox = self._inboxes.get(sid)
+        if inbox is not None:
+            await asyncio.wait([inbox.task])
+
+    # ---- sessions ----
+
+    def _open_packet(self, sid: str, upgrades: Iterable[str]) -> str:
+        return OPEN + json.dumps(
+            {
+                "sid": sid,
+                "upgrades": list(upgrades),
+                "pingInterval": round(self.ping_interval * 1000),
+                "pingTimeout": round(self.ping_timeout * 1000),
+                "maxPayload": self.longest,
+            },
+            separators=(",", ":"),
+        )
+
+    def expect_to_join(self, sid: str) -> None:
+        """Close the session unless it has joined a namespace soon."""
+        socket = self.sockets.get(sid)
+        if socket is not None:
+            socket.phase = Phase.JOIN
+            self._wheel.put(socket, JOIN_WITHIN)
+
+    def _offered(self) -> list[str]:
+        return ["websocket"] if "websocket" in self.transports and self.allow_upgrades else []
+
+    async def _begin(self, socket: Socket, request: web.Request) -> None:
+        self.sockets[socket.sid] = socket
+        self._wheel.put(socket, min(JOIN_WITHIN, self.ping_interval))
+        await self.handlers["connect"](socket.sid, request)
+
+    def receive(self, socket: Socket, packet: Packet) -> None:
+        """A packet has come, in order: the sockets' side of this class.  Raises Violation."""
+        if isinstance(socket, WebSocket) and socket.probes:
+            self._probed(socket, packet)
+        elif socket.sid not in self.sockets:
+            return  # what a closed socket had sent along with its close
+        elif isinstance(packet, bytes):
+            self._deliver(socket.sid, packet)
+        elif packet[:1] == MESSAGE:
+            self._deliver(socket.sid, packet[1:])
+        elif packet == PONG:
+            if socket.phase is Phase.PONG:
+                socket.phase = Phase.ANSWERED
+        elif packet == CLOSE:
+            self._leave(socket)
+        else:
+            raise Violation(frames.POLICY, "no packet of Engine.IO")
+
+    def lost(self, socket: Socket, reason: str) -> None:
+        """Nothing more will come or go: the sockets' side of this class."""
+        if isinstance(socket, WebSocket) and socket.probes:
+            self._end_probe(socket)
+        elif self.sockets.get(socket.sid) is socket:
+            del self.sockets[socket.sid]
+            self._wheel.drop(socket)
+            self._deliver(socket.sid, Gone(reason))
+
+    def _leave(self, socket: Socket) -> None:
+        if isinstance(socket, Polling):
+            socket.end()
+        else:
+            socket.close()
+        self.lost(socket, self.reason.CLIENT_DISCONNECT)
+
+    def _close(self, socket: Socket | None, code: int, reason: str) -> None:
+        if socket is not None:
+            socket.close(code)
+            self.lost(socket, reason)
+
+    def _ring(self, socket: Socket) -> None:
+        """A socket's turn on the wheel: has it joined, has it answered, send it a ping."""
+        if socket.phase is Phase.PONG:
+            self._close(socket, frames.NORMAL, self.reason.PING_TIMEOUT)
+        elif not self.joined(socket.sid):
+            self._close(socket, frames.POLICY, self.reason.SERVER_DISCONNECT)
+        elif socket.phase is Phase.PING:
+            socket.phase = Phase.PONG
+            socket.send(PING)
+            self._wheel.put(socket, self.ping_timeout)
+        else:
+            since = JOIN_WITHIN if socket.phase is Phase.JOIN else self.ping_timeout
+            socket.phase = Phase.PING
+            self._wheel.put(socket, self.ping_interval - since)
+
+    # ---- messages, in order ----
+
+    def _deliver(self, sid: str, item: Packet | Gone) -> None:
+        inbox = self._inboxes.get(sid)
+        if inbox is None:
+            inbox = self._inboxes[sid] = Inbox([item])
+            inbox.task = asyncio.get_running_loop().create_task(self._handle(sid, inbox))
+            return
+        inbox.append(item)
+        if len(inbox) >= INBOX_MAX and not inbox.paused and sid in self.sockets:
+            inbox.paused = True
+            self.sockets[sid].pause()
+
+    async def _handle(self, sid: str, inbox: Inbox) -> None:
+        try:
+            while inbox:
+                await self._handle_one(sid, inbox.popleft())
+                if inbox.paused and len(inbox) <= INBOX_LOW and sid in self.sockets:
+                    inbox.paused = False
+                    self.sockets[sid].resume()
+        finally:
+            del self._inboxes[sid]
+
+    async def _handle_one(self, sid: str, item: Packet | Gone) -> None:
+        try:
+            if isinstance(item, Gone):
+                await self.handlers["disconnect"](sid, item.reason)
+            else:
+                await self.handlers["message"](sid, item)
+        except Exception:  # whatever a message trips over, its socket is done
+            self._close(self.sockets.get(sid), frames.POLICY, self.reason.TRANSPORT_ERROR)
+
+
+SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\n"
+    b"Upgrade: websocket\r\n"
+    b"Connection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: %s\r\n\r\n"
+)
+
+
+def _framed(packet: Packet) -> bytes:
+    if isinstance(packet, bytes):
+        return frames.frame(frames.BINARY, packet)
+    return frames.frame(frames.TEXT, packet.encode())
+
+
+def _is_handshake(request: web.Request) -> bool:
+    """Whether the request opens a websocket by the rules of RFC 6455, section 4.2.1."""
+    headers = request.headers
+    if request.method != hdrs.METH_GET or any(len(headers.getall(n, ())) != 1 for n in ONE_OF_EACH):
+        return False
+    connection = {word.strip().lower() for word in headers.get(hdrs.CONNECTION, "").split(",")}
+    return (
+        headers[hdrs.UPGRADE].lower() == "websocket"
+        and "upgrade" in connection
+        and headers[hdrs.SEC_WEBSOCKET_VERSION] == "13"
+        and _is_key(headers[hdrs.SEC_WEBSOCKET_KEY])
+    )
+
+
+def _is_key(text: str) -> bool:
+    try:
+        return len(b64decode(text, validate=True)) == 16
+    except (NoBase64, ValueError):
+        return False
+
+
+def _text(body: str, headers: Mapping[str, str]) -> web.Response:
+    return web.Response(text=body, headers={hdrs.CACHE_CONTROL: "no-store", **headers})
+
+
+def _refusal(wrong: Wrong, headers: Mapping[str, str] | None = None) -> web.Response:
+    body = {"code": wrong.code, "message": wrong.message}
+    return web.json_response(body, status=wrong.status, headers=headers)

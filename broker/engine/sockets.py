@@ -1,0 +1,350 @@
+"""The two ways of Engine.IO: a websocket, and long polling.
+
+An idle socket is one of these objects and nothing else: no task, no queue, no
+timer, no buffer.  Both speak to the engine in packets: text as it stands on the
+wire (`4…` is a message), binary as bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from base64 import b64decode, b64encode
+from binascii import Error as NoBase64
+from enum import IntEnum
+from typing import Protocol
+
+from broker.engine import frames
+from broker.engine.frames import Violation
+
+Packet = str | bytes
+
+SEPARATOR = "\x1e"
+"""Between packets in a body of long polling."""
+
+OPEN, CLOSE, PING, PONG, MESSAGE, UPGRADE, NOOP = "0123456"
+
+SEND_BUFFER_BYTES = 64 * 1024
+"""What the kernel may keep for a socket that does not read; it doubles the figure."""
+
+BACKLOG_BYTES = 256 * 1024
+"""What may wait here on top of it: a reader slower than that is dropped."""
+
+LINGER = 1.0
+"""Seconds that a peer gets to close its side of a socket that we close."""
+
+
+class Phase(IntEnum):
+    """What a socket is waiting for on the wheel."""
+
+    JOIN = 0
+    PING = 1
+    PONG = 2
+    ANSWERED = 3
+
+
+class Engine(Protocol):
+    """What a socket tells whom it belongs to."""
+
+    longest: int
+
+    def receive(self, socket: Socket, packet: Packet) -> None:
+        """A packet has come, in order."""
+
+    def lost(self, socket: Socket, reason: str) -> None:
+        """Nothing more will come or go."""
+
+
+class Socket(Protocol):
+    """One Engine.IO session on its present way.
+
+    slot: its place on the wheel.  phase: what it is to do until its turn comes there.
+    """
+
+    sid: str
+    slot: int
+    phase: Phase
+
+    def send(self, packet: Packet) -> None:
+        """Send a packet, after all before it."""
+
+    def close(self, code: int = frames.NORMAL) -> None:
+        """Close it, once what was sent has gone; nothing that comes from then on is heard."""
+
+    def abort(self) -> None:
+        """Close it now."""
+
+    def pause(self) -> None:
+        """Take nothing more in, until `resume`: whoever handles it cannot keep up."""
+
+    def resume(self) -> None: ...
+
+
+class WebSocket(asyncio.Protocol):
+    """A websocket whose handshake is done; `asyncio` calls it with what comes.
+
+    rest: bytes of a frame that is not whole yet; need: how many make it so.
+    parts: a message in fragments, of which `kind` is the opcode.
+    out: frames of this turn of the loop, written in one go at its end.
+    probes: it is being tried for a session that still polls.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_engine",
+        "_kind",
+        "_need",
+        "_out",
+        "_parts",
+        "_rest",
+        "_transport",
+        "phase",
+        "probes",
+        "sid",
+        "slot",
+    )
+
+    def __init__(self, engine: Engine, sid: str, transport: asyncio.Transport) -> None:
+        self._engine = engine
+        self._transport = transport
+        self._rest: bytearray | None = None
+        self._need = 0
+        self._parts: bytearray | None = None
+        self._kind = 0
+        self._out: bytes | None = None
+        self._closed = False
+        self.sid = sid
+        self.slot = -1
+        self.phase = Phase.JOIN
+        self.probes = False
+        raw: socket.socket = transport.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        transport.set_protocol(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._closed:
+            if data[0] & frames.OPCODE == frames.CLOSE:
+                self._transport.close()  # both sides have said it
+            return
+        whole: bytes | bytearray = data
+        if self._rest is not None:
+            self._rest += data
+            if len(self._rest) < self._need:
+                return
+            whole, self._rest = self._rest, None
+        try:
+            self._read(whole)
+        except Violation as violation:
+            self._end(violation.code, "transport error")
+
+    def eof_received(self) -> None:
+        """The transport closes itself, and says so."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self._closed:
+            self._closed = True
+            self._engine.lost(self, "transport close")
+
+    def send(self, packet: Packet) -> None:
+        if isinstance(packet, str):
+            self.write(frames.frame(frames.TEXT, packet.encode()))
+        else:
+            self.write(frames.frame(frames.BINARY, packet))
+
+    def write(self, framed: bytes) -> None:
+        """Send whole frames at the end of this turn of the loop."""
+        if self._closed:
+            return
+        if self._out is None:
+            self._out = framed
+            asyncio.get_running_loop().call_soon(self._flush)
+        else:
+            self._out += framed
+
+    def close(self, code: int = frames.NORMAL) -> None:
+        if self._closed:
+            return
+        self.write(frames.close_frame(code))
+        self._flush()
+        self._closed = True
+        self._transport.resume_reading()  # to hear the peer close
+        asyncio.get_running_loop().call_later(LINGER, self._transport.abort)
+
+    def abort(self) -> None:
+        self._closed = True
+        self._transport.abort()
+
+    def pause(self) -> None:
+        self._transport.pause_reading()
+
+    def resume(self) -> None:
+        self._transport.resume_reading()
+
+    def _flush(self) -> None:
+        out, self._out = self._out, None
+        if out is None or self._closed:
+            return
+        self._transport.write(out)
+        if self._transport.get_write_buffer_size() > BACKLOG_BYTES:
+            self.abort()
+            self._engine.lost(self, "transport error")
+
+    def _end(self, code: int, reason: str) -> None:
+        self.close(code)
+        self._engine.lost(self, reason)
+
+    def _read(self, data: bytes | bytearray) -> None:
+        at = 0
+        while not self._closed:
+            held = len(self._parts) if self._parts is not None else 0
+            found = frames.read_frame(data, at, self._engine.longest - held)
+            if isinstance(found, int):
+                if at < len(data):
+                    self._rest = bytearray(data[at:])
+                    self._need = found - at
+                return
+            at = found.end
+            if found.opcode >= frames.CLOSE:
+                self._control(found)
+            else:
+                self._gather(found)
+
+    def _control(self, found: frames.Frame) -> None:
+        if found.opcode == frames.PING:
+            self.write(frames.frame(frames.PONG, found.payload))
+        elif found.opcode == frames.CLOSE:
+            self._end(frames.read_close(found.payload), "transport close")
+            self._transport.close()
+
+    def _gather(self, found: frames.Frame) -> None:
+        """Take a fragment, or a whole message."""
+        begun = self._parts is not None
+        if begun is not (found.opcode == frames.CONTINUATION):
+            raise Violation(frames.PROTOCOL_ERROR, "a fragment out of place")
+        if not begun:
+            self._kind = found.opcode
+        if found.fin and not begun:
+            message: bytes | bytearray = found.payload
+        else:
+            self._parts = self._parts or bytearray()
+            self._parts += found.payload
+            if not found.fin:
+                return
+            message, self._parts = self._parts, None
+        if self._kind == frames.TEXT:
+            self._engine.receive(self, frames.read_text(message))
+        else:
+            self._engine.receive(self, bytes(message))
+
+
+class Polling:
+    """A session by long polling: what waits for the next poll, and the poll that waits.
+
+    upgrade: the websocket that is being tried for it.  changing: the client has found
+    it good and sends no further poll, so that none may be kept waiting.
+    """
+
+    __slots__ = (
+        "_engine",
+        "_out",
+        "_poll",
+        "_size",
+        "changing",
+        "closed",
+        "phase",
+        "posts",
+        "sid",
+        "slot",
+        "upgrade",
+    )
+
+    def __init__(self, engine: Engine, sid: str) -> None:
+        self._engine = engine
+        self._out: list[Packet] = []
+        self._size = 0
+        self._poll: asyncio.Future[None] | None = None
+        self.closed = False
+        self.changing = False
+        self.posts = False
+        self.sid = sid
+        self.slot = -1
+        self.phase = Phase.JOIN
+        self.upgrade: WebSocket | None = None
+
+    @property
+    def polls(self) -> bool:
+        """Whether a poll waits."""
+        return self._poll is not None
+
+    def send(self, packet: Packet) -> None:
+        self._out.append(packet)
+        self._size += len(packet)
+        self.release()
+        if self._size > BACKLOG_BYTES and not self.closed:
+            self.abort()
+            self._engine.lost(self, "transport error")
+
+    def release(self) -> None:
+        """Let the poll that waits be answered."""
+        if self._poll is not None and not self._poll.done():
+            self._poll.set_result(None)
+
+    def take(self) -> list[Packet]:
+        """What waits to be sent, which waits no more."""
+        out, self._out, self._size = self._out, [], 0
+        return out
+
+    async def poll(self) -> str:
+        """The body of a poll's answer: as soon as there is something to send."""
+        if not (self._out or self.closed or self.changing):
+            self._poll = asyncio.get_running_loop().create_future()
+            try:
+                await self._poll
+            finally:
+                self._poll = None
+        return SEPARATOR.join(map(as_text, self.take())) or NOOP
+
+    def post(self, body: str) -> None:
+        """Take the packets of a POST; raises ValueError or Violation for what is none."""
+        packets = [as_packet(text) for text in body.split(SEPARATOR)]
+        for packet in packets:
+            self._engine.receive(self, packet)
+
+    def close(self, code: int = frames.NORMAL) -> None:
+        self._shut(CLOSE)
+
+    def abort(self) -> None:
+        self._shut(CLOSE)
+
+    def end(self) -> None:
+        """Close what the client has closed: nothing is said to a poll that waits."""
+        self._shut(NOOP)
+
+    def pause(self) -> None:
+        """A body is read before it is handled, and no other is taken meanwhile."""
+
+    def resume(self) -> None: ...
+
+    def _shut(self, last: Packet) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        if self.upgrade is not None:
+            self.upgrade.abort()
+        self._out.append(last)
+        self.release()
+
+
+def as_text(packet: Packet) -> str:
+    """A packet as it stands in a body of long polling."""
+    return packet if isinstance(packet, str) else "b" + b64encode(packet).decode()
+
+
+def as_packet(text: str) -> Packet:
+    """The packet that stands in a body; raises ValueError for a binary one that is no base64."""
+    if text[:1] != "b":
+        return text
+    try:
+        return b64decode(text[1:], validate=True)
+    except NoBase64:
+        raise ValueError("binary that is no base64") from None
