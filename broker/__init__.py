@@ -14,7 +14,7 @@ replace one another, or that speak to the same outside.
     records/       what outlives a restart           settings
     providers/     draw codes and prove who holds the phone          pretend
     directories/   who an identity is here           open
-    engine/        the transport under python-socketio               stock
+    engine/        what carries python-socketio      own stock
     edge/          the wire: read, call one method, answer
     settings.py    every setting       errors.py   everything that can go wrong
     metrics.py     what the operator counts

@@ -272,6 +272,21 @@ async def test_a_browser_that_is_cut_off_from_its_token_comes_back_for_it(
     await browser.close()
 
 
+async def test_a_browser_that_has_its_token_and_leaves_has_had_it(
+    browser: BrowserClient, new_browser: NewBrowser, broker: Running, new_phone: NewPhone
+) -> None:
+    begun = await begin(browser)
+    phone = await new_phone()
+    await phone.post("scan", {"scene": begun["scene"]})
+    await phone.post("confirm", {"login_id": begun["login_id"]})
+    assert (await browser.emit("redeem", secret_of(begun)))["access_token"]
+    await browser.close()
+
+    other = new_browser()
+    await other.connect(broker.url)
+    assert (await other.emit("redeem", secret_of(begun)))["error"] == "invalid_grant"
+
+
 async def test_pushes_follow_the_browser_to_its_new_socket(
     browser: BrowserClient, new_browser: NewBrowser, broker: Running, new_phone: NewPhone
 ) -> None:

@@ -213,7 +213,8 @@ class WebSocket(asyncio.Protocol):
         if found.opcode == frames.PING:
             self.write(frames.frame(frames.PONG, found.payload))
         elif found.opcode == frames.CLOSE:
-            self._end(frames.read_close(found.payload), "transport close")
+            # A goodbye, unlike a connection that breaks: nothing was cut off on its way.
+            self._end(frames.read_close(found.payload), "client disconnect")
             self._transport.close()
 
     def _gather(self, found: frames.Frame) -> None:
