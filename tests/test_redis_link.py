@@ -24,7 +24,14 @@ from broker.redis_link.wire import PROBE, SILENCE, SharedTime
 from broker.state import open_state
 from tests.conftest import Clock, a_login
 from tests.machine import free_port
-from tests.servers import RedisServer, eventually, redis_program, running, valkey_program
+from tests.servers import (
+    RedisServer,
+    cluster,
+    eventually,
+    redis_program,
+    running,
+    valkey_program,
+)
 
 PROGRAMS = {"redis": redis_program, "valkey": valkey_program}
 
@@ -145,6 +152,48 @@ async def test_a_server_that_takes_no_writes_is_not_taken_for_the_master(
         return True
 
     await eventually(writes)
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[list[RedisServer]]:
+    with cluster(3) as nodes:
+        yield nodes
+
+
+async def test_a_cluster_that_was_down_is_found_again(nodes: list[RedisServer]) -> None:
+    for node in nodes:
+        node.kill()
+    async with linked(cluster_url(nodes)) as link:
+        for _ in range(5):
+            with pytest.raises(Unavailable):
+                await link.call("GET", "x")
+        assert link.trouble()
+
+        for node in nodes:
+            node.start()
+
+        await eventually(lambda: works(link), within=10)
+        await eventually(lambda: link.trouble() is None)
+
+
+async def test_a_cluster_that_refuses_for_now_is_an_outage(nodes: list[RedisServer]) -> None:
+    """redis-py raises these with the word cut off by which they are known."""
+    async with linked(cluster_url(nodes)) as link:
+        await eventually(lambda: works(link), within=10)
+        for node in nodes:
+            node.client().config_set("maxmemory", 1)
+        with pytest.raises(Unavailable):
+            await link.call("SET", "x", "y")
+        for node in nodes:
+            node.client().config_set("maxmemory", 0)
+
+        await link.call("SET", "x", "y")
+        with pytest.raises(ServerSaid, match="ERR value is not an integer"):
+            await link.call("INCR", "x")
+
+
+def cluster_url(nodes: list[RedisServer]) -> str:
+    return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
 
 
 async def test_a_script_is_sent_whole_where_the_server_has_forgotten_it(

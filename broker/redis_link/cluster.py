@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 import structlog
 from redis import asyncio as aioredis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from broker.errors import Unavailable
 from broker.redis_link.wire import (
@@ -28,6 +28,10 @@ from broker.redis_link.wire import (
 )
 
 log = structlog.get_logger()
+
+OUT_OF_REACH = (RedisError, RedisClusterException, OSError, TimeoutError, AttributeError)
+"""What redis-py raises where a Cluster cannot be reached.  AttributeError: a connection
+that another command's failure has closed in the middle of this one."""
 
 IN_FLIGHT = 64
 """Commands under way at once on Cluster: redis-py raises where it runs out of connections."""
@@ -61,8 +65,9 @@ class Cluster:
             except NoScriptError:
                 raise
             except ResponseError as error:
-                raise meant(ServerSaid(str(error))) from None
-            except (RedisError, OSError, TimeoutError):
+                # redis-py cuts off the words that it knows.
+                raise meant(ServerSaid(f"{error.status_code or ''} {error}".lstrip())) from None
+            except OUT_OF_REACH:
                 raise Unavailable from None
 
     async def run(self, what: Script, keys: Sequence[Part], *arguments: Part) -> Reply:
@@ -80,7 +85,7 @@ class Cluster:
                 # Where the slot has moved, the heartbeat's PUBLISH hears so, and the client learns.
                 await self._client.initialize()
                 node = self._client.get_node_from_key(channel)
-        except (RedisError, OSError, TimeoutError):
+        except OUT_OF_REACH:
             raise Unavailable from None
         if node is None:
             raise Unavailable
@@ -109,7 +114,7 @@ class Cluster:
                         await self._client.execute_command("TIME", target_nodes=node), asked_at
                     )
                 self._reason = None
-            except (RedisError, OSError, TimeoutError, ValueError) as error:
+            except (*OUT_OF_REACH, ValueError) as error:
                 if self._reason is None:
                     log.warning("redis cannot be reached", reason=str(error))
                 self._reason = str(error) or "no answer"
