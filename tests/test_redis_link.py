@@ -367,10 +367,20 @@ async def secure(store: object, login: object) -> bool:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis+sentinel://", "redis+cluster:///", "redis://h:port", "redis://h?db=x"]
+    "url",
+    [
+        "redis+sentinel://",
+        "redis+cluster:///",
+        "redis://h:port",
+        "redis://h?db=x",
+        "redis://h?protocol=2",
+        "redis://h?ssl_ca_cert=misspelt",
+        "redis+sentinel://h/name?misspelt=x",
+        "redis+cluster://h?misspelt=x",
+    ],
 )
 def test_a_url_that_names_nothing_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match=r"want|Invalid|invalid|could not be cast"):
+    with pytest.raises(ValueError, match=r"want|Invalid|invalid|could not be cast|misspelt|ssl_ca"):
         open_redis(url)
 
 
