@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,12 @@ from redis.asyncio.connection import Connection
 
 from broker.bus import Notice, open_bus
 from broker.errors import Unavailable
+from broker.login import Login
 from broker.redis_link import Redis, ServerSaid, open_redis, script
 from broker.redis_link.server import PATIENCE
 from broker.redis_link.wire import PROBE, SILENCE, SharedTime
-from broker.state import open_state
+from broker.state import Logins, open_state
+from broker.state.redis import RedisLogins
 from tests.conftest import Clock, a_login
 from tests.machine import free_port
 from tests.servers import (
@@ -347,7 +350,7 @@ async def test_a_login_is_secure_when_a_replica_has_it(clock: Clock) -> None:
         await store.open()
         login = a_login(clock)
         await store.logins.add(login)
-        await eventually(lambda: secure(store, login), within=20)
+        await eventually(lambda: is_secure(store.logins, login), within=20)
         with replica.client() as client:
             assert client.exists(*client.keys("*login*"))
 
@@ -358,9 +361,31 @@ async def test_a_login_is_secure_when_a_replica_has_it(clock: Clock) -> None:
         await store.close()
 
 
-async def secure(store: object, login: object) -> bool:
+async def test_a_login_is_not_secure_where_another_master_does_not_have_it(clock: Clock) -> None:
+    """A failover may come between the write, on one connection, and the wait, on the other."""
+    with (
+        running(redis_program()) as former,
+        running(redis_program()) as master,
+        running(redis_program(), "--replicaof", f"127.0.0.1 {master.port}"),
+    ):
+        async with linked(former.url) as redis, linked(master.url) as careful:
+            here = RedisLogins(redis=redis, careful=careful, clock=clock, replicas=1)
+            there = RedisLogins(redis=careful, careful=careful, clock=clock, replicas=1)
+            before = a_login(clock)
+            after = replace(before, version=1)
+            await there.add(before)
+            await eventually(lambda: is_secure(there, before), within=20)
+
+            await here.add(after)
+            with pytest.raises(Unavailable):
+                await here.secure(after)
+            await there.swap(before, replace(before, version=2))
+            await here.secure(after)
+
+
+async def is_secure(logins: Logins, login: Login) -> bool:
     try:
-        await store.logins.secure(login)  # type: ignore[attr-defined]
+        await logins.secure(login)
     except Unavailable:
         return False
     return True

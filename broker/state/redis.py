@@ -44,6 +44,16 @@ redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
 """)
 
+TOUCH = """
+local stored = redis.call('GET', KEYS[1])
+if not stored or tonumber(string.match(stored, '^%d+')) < tonumber(ARGV[1]) then
+  return 0
+end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+"""Writes where that version, or a later one, is stored.  No `Script`: a second question,
+where the server has forgotten it, would come after the WAIT."""
+
 
 class RedisLogins:
     """replicas: how many must hold a login before it is secure.
@@ -94,11 +104,12 @@ class RedisLogins:
             return
         # WAIT counts from this connection's own last write, which comes after the swap's.
         key, life = _login_key(login.id), self._life_ms(login.expires_at)
-        _, held = await asyncio.gather(
-            self._careful.call("PEXPIRE", key, life),
+        # It may be to another server than the swap's, when a failover comes in between.
+        written, held = await asyncio.gather(
+            self._careful.call("EVAL", TOUCH, 1, key, login.version, life),
             self._careful.call("WAIT", self._replicas, WAIT_MS),
         )
-        if held < self._replicas:
+        if not written or held < self._replicas:
             raise Unavailable("the change is not safe on a replica yet; ask again")
 
     def _life_ms(self, end: float) -> int:
