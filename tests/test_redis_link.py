@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -229,6 +230,45 @@ async def test_a_wrong_password_is_said_and_a_right_one_works() -> None:
             await bus.publish("one", Notice("login-scanned", "x"))
             assert await anext(notices) == Notice("login-scanned", "x")
         await bus.close()
+
+
+async def test_a_user_who_may_not_ask_for_the_time_is_told_so_and_does_not_come_like_rain(
+    server: RedisServer,
+) -> None:
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "bob", "on", ">pw", "~*", "+@all", "-time")
+        async with linked(f"redis://bob:pw@127.0.0.1:{server.port}") as link:
+            before = client.info("stats")["total_connections_received"]
+            await asyncio.sleep(1)
+
+            assert client.info("stats")["total_connections_received"] - before < 10
+            assert "NOPERM" in str(link.trouble())
+
+
+async def test_the_commands_that_the_docs_name_are_enough(
+    server: RedisServer, clock: Clock
+) -> None:
+    page = Path("docs/alarms.md").read_text()
+    [rules] = re.findall(r"`NOPERM` .*?`(.*?)`", page)
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "bob", "on", ">pw", "-@all", *rules.split())
+    url = f"redis://bob:pw@127.0.0.1:{server.port}"
+    store, bus = open_state(url, clock, replicas=1), open_bus(url)
+    login = a_login(clock)
+    await store.open()
+    await bus.open()
+
+    await store.logins.add(login)
+    assert await store.logins.by_scene(login.scene) == login
+    assert await store.logins.changed({login.id: 0}) == {}
+    with pytest.raises(Unavailable, match="not safe on a replica"):
+        await store.logins.secure(login)
+    async with bus.listen("one") as notices:
+        await bus.publish("one", Notice("login-scanned", "x"))
+        assert await anext(notices) == Notice("login-scanned", "x")
+
+    await bus.close()
+    await store.close()
 
 
 async def test_tls(tmp_path: Path) -> None:

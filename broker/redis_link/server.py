@@ -93,9 +93,9 @@ class Link:
         attempt = 0
         while True:
             try:
-                wire = await wired(self._make)
+                wire = await self._connect()
             except ConnectionError as error:
-                self._say(str(error))
+                self._say(str(error) or "the connection was lost")
                 self._tried.set()
                 attempt = min(attempt + 1, len(PAUSES) - 1)
                 await asyncio.sleep(PAUSES[attempt] * random.uniform(1, 1.25))  # noqa: S311
@@ -105,6 +105,16 @@ class Link:
             self._tried.set()
             await self._watch(wire)
             self._put_down()
+
+    async def _connect(self) -> Wire:
+        """A wire whose server answers, so that the clock is set; raises ConnectionError."""
+        wire = await wired(self._make)
+        try:
+            await self._ask(wire)
+        except BaseException:
+            wire.abort()
+            raise
+        return wire
 
     def _put_up(self, wire: Wire) -> None:
         self._say(None)
@@ -126,21 +136,24 @@ class Link:
         self.reason = reason
 
     async def _watch(self, wire: Wire) -> None:
-        """Return once the wire is lost; drop it when it is silent.
-
-        The question is TIME, so that the answer sets the clock.
-        """
+        """Return once the wire is lost; drop it when it is silent."""
         while not wire.lost.is_set():
-            asked_at = time.monotonic()
-            try:
-                async with asyncio.timeout(SILENCE):
-                    self._time.set(await wire.send("TIME"), asked_at)
-            except (TimeoutError, ConnectionError, ServerSaid):
-                wire.abort()
-                return
             with suppress(TimeoutError):
                 async with asyncio.timeout(PROBE):
                     await wire.lost.wait()
+            try:
+                await self._ask(wire)
+            except ConnectionError:
+                wire.abort()
+
+    async def _ask(self, wire: Wire) -> None:
+        """Ask for the time, and set the clock by it; raises ConnectionError, which says why."""
+        asked_at = time.monotonic()
+        try:
+            async with asyncio.timeout(SILENCE):
+                self._time.set(await wire.send("TIME"), asked_at)
+        except (TimeoutError, ServerSaid) as error:
+            raise ConnectionError(str(error) or "no answer") from None
 
 
 class Server:
