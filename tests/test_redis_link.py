@@ -158,6 +158,24 @@ async def test_a_server_that_takes_no_writes_is_not_taken_for_the_master(
     await eventually(writes)
 
 
+@pytest.mark.parametrize(
+    ("reply", "word"),
+    [
+        ("READONLY You can't write against a read only replica.", "READONLY"),
+        (
+            "ERR Error running script (call to f_49a0): @user_script:2: @user_script: 2: "
+            "-READONLY You can't write against a read only replica.",
+            "READONLY",
+        ),
+        ("ERR value is not an integer or out of range", "ERR"),
+    ],
+)
+def test_a_refusal_is_known_by_its_word_also_out_of_a_script_of_redis_6(
+    reply: str, word: str
+) -> None:
+    assert ServerSaid(reply).word == word
+
+
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[list[RedisServer]]:
     with cluster(3) as nodes:

@@ -55,7 +55,8 @@ class ServerSaid(Exception):
 
     @property
     def word(self) -> str:
-        return str(self).partition(" ")[0]
+        # Redis before 7 says what a script met behind words of its own.
+        return str(self).rpartition(": -")[2].partition(" ")[0]
 
 
 def meant(said: ServerSaid) -> Exception:
