@@ -3,13 +3,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := broker web_demo mp_stub deploy tests
+SOURCES := broker web_demo mp_stub deploy tests bench
 CLIENT_VERSION := 4.8.4
 VENDOR := broker/edge/static/vendor
 export PORT SITE_PORT PHONE_PORT BROKERS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster install test check lint types fix vendor clean system
+.PHONY: help demo demo-cluster install test check lint types fix chaos bench vendor clean system
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,9 +39,15 @@ lint: $(VENV)/.tested
 types: $(VENV)/.tested
 	$(BIN)/mypy
 
+chaos: $(VENV)/.tested system ## every fault under load; writes the table in docs/reliability.md
+	$(BIN)/pytest tests/chaos -m "" --table docs/reliability.md
+
 fix: $(VENV)/.tested ## format, and mend what can be mended by itself
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+bench: $(VENV)/.benched system ## measure, into bench/RESULTS.md (ROW=growth for one row)
+	$(BIN)/python -m bench $(ROW)
 
 vendor: ## fetch the browser's Socket.IO client anew (CLIENT_VERSION=)
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
@@ -57,7 +63,7 @@ clean: ## remove what was set up and built
 
 system: # programs that the tests drive: installed as root on Debian, else named
 	@tools/need chromium:chromium node:nodejs npm:npm libatomic.so.1:libatomic1 \
-		redis-server:redis-server nginx:nginx-light
+		redis-server:redis-server nginx:nginx-light faketime:faketime ip:iproute2
 
 $(BIN)/python:
 	@tools/need-venv $(PYTHON)
@@ -75,3 +81,8 @@ $(VENV)/.tested: pyproject.toml constraints.txt | $(BIN)/python
 
 tests/js/node_modules: tests/js/package-lock.json | system
 	@if command -v npm >/dev/null; then cd tests/js && npm ci --silent --no-audit --no-fund && touch node_modules; fi
+
+$(VENV)/.benched: $(VENV)/.tested
+	@echo "installing what the load generator runs on, the first time only"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@

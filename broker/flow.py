@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -63,10 +63,11 @@ UNREGISTERED = "login-unregistered"
 """What it hears when the directory does not know who confirmed: the login stays scanned."""
 
 
-HANDING_OVER = 0.02
-"""Seconds after which a token is taken to have left this process."""
+HANDING_OVER = 0.25
+"""Seconds after which a token is taken to have arrived: a connection that breaks under
+it has said so by then, on most networks."""
 
-CLAIM_PAUSE = 0.02
+CLAIM_PAUSE = 0.05
 """Seconds between two looks at a login whose token another call is handing over."""
 
 RETRY = 0.5
@@ -186,13 +187,21 @@ class Flow:
         login = await self._scanned_by(login_id, phone)
         return await self._act(login, Act.DENY, phone=phone)
 
-    async def redeem(self, login_id: str, secret: str, *, app: str) -> Redeemed:
+    async def redeem(
+        self,
+        login_id: str,
+        secret: str,
+        *,
+        app: str,
+        arrived: Callable[[], bool] = lambda: True,
+    ) -> Redeemed:
         """Hand the token over, once, to whoever shows the secret.
 
         The login is claimed before the token leaves and redeemed after, so that an
         instance that dies in between loses nothing: its claim runs out, and the
         browser, back on another, redeems again.  Both times it is the same token,
-        by its `jti`.
+        by its `jti`.  `arrived` is asked after a moment; False lets the claim run out
+        in the same way.
         """
         login = await self._owned_by(login_id, secret, app)
         while True:
@@ -204,7 +213,7 @@ class Flow:
                 token = self._issuer.issue(claimed, now=now)  # first: it may fail
                 if await self._logins.swap(login, claimed):
                     await self._logins.secure(claimed)
-                    return self._handed_over(claimed, token)
+                    return self._handed_over(claimed, token, arrived)
             login = await self._read(login_id)
 
     async def resume(self, login_id: str, secret: str, *, app: str) -> Login:
@@ -266,19 +275,21 @@ class Flow:
                 return after
             login = await self._read(login.id)
 
-    def _handed_over(self, login: Login, token: Token) -> Redeemed:
+    def _handed_over(self, login: Login, token: Token, arrived: Callable[[], bool]) -> Redeemed:
         """The token of a login that is claimed, which is written down once it has left."""
         now = self._clock()
         if not claim_holds(login, now=now):
             raise Unavailable  # too late: by now another may hand it over
-        task = asyncio.create_task(self._finish(login))
+        task = asyncio.create_task(self._finish(login, arrived))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
         return Redeemed(login, token)
 
-    async def _finish(self, login: Login) -> None:
+    async def _finish(self, login: Login, arrived: Callable[[], bool]) -> None:
         """Write down that the token has left, for as long as the claim on it is this one."""
         await asyncio.sleep(HANDING_OVER)
+        if not arrived():
+            return
         ours = login.claim
         while login.claim == ours:
             try:

@@ -40,6 +40,11 @@ RANK: Mapping[str, int] = {
 }
 """Events in the order in which one login may bring them; "" is none yet."""
 
+AGAIN = frozenset({UNREGISTERED, EVENTS[State.CONFIRMED]})
+"""Events that one login may bring twice, and each time it is said: a person tries to
+confirm before being registered; a confirm that a failed master took with it is made
+anew.  Any other is said once."""
+
 ROUND = 4.0
 """Seconds in which the state is asked about every browser once: a browser hears of
 what its phone was told within 5 s, whatever became of the notice."""
@@ -67,6 +72,11 @@ class Waiting(NamedTuple):
     told: str
 
 
+def slice_of(login_id: str) -> int:
+    """Which part of a round a login has its turn in: always the same one, whoever else waits."""
+    return ord(login_id[0]) % SLICES
+
+
 def news_of(login: Login | None) -> str:
     """What a browser should have heard by now of a login; "" is nothing."""
     if login is None:
@@ -77,12 +87,8 @@ def news_of(login: Login | None) -> str:
 
 
 def is_news(event: str, told: str) -> bool:
-    """Whether a browser that was `told` one thing wants to hear `event`.
-
-    A person may try to confirm several times without being registered, and each
-    time is said; anything else once.
-    """
-    return RANK.get(event, 0) > RANK[told] or event == told == UNREGISTERED
+    """Whether a browser that was `told` one thing wants to hear `event`."""
+    return RANK.get(event, 0) > RANK[told] or (event == told and event in AGAIN)
 
 
 class Lobby:
@@ -154,15 +160,12 @@ class Lobby:
 
     async def _look_round(self, push: Push) -> None:
         """Ask the state about every browser in turn, for a notice may have been lost."""
-        ahead: list[str] = []
+        turn = 0
         while True:
             await asyncio.sleep(ROUND / SLICES)
-            if self._behind or not ahead:
-                ahead = sorted(self._waiting)
-                share = -(-len(ahead) // SLICES)
-            size = len(ahead) if self._behind else share
-            await self._look_again(ahead[:size], push)
-            ahead = ahead[size:]
+            turn = (turn + 1) % SLICES
+            due = [name for name in self._waiting if self._behind or slice_of(name) == turn]
+            await self._look_again(due, push)
 
     async def _look_again(self, login_ids: list[str], push: Push) -> None:
         """Tell browsers of every change that they have not heard of."""

@@ -81,6 +81,13 @@ class PythonBrowser:
     async def cut(self) -> None:
         await self._client.eio.ws.close()
 
+    def break_off(self) -> None:
+        """Break the connection at once, once what was sent has gone."""
+        asyncio.get_running_loop().call_later(0.005, self._abort)
+
+    def _abort(self) -> None:
+        self._client.eio.ws._response.connection.transport.abort()
+
     async def close(self) -> None:
         await asyncio.sleep(0)  # shutdown trips over a reconnect that has yet to begin
         await self._client.shutdown()

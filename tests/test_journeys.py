@@ -248,6 +248,30 @@ async def test_a_browser_that_was_cut_off_resumes_and_is_let_in(
     assert (await browser.emit("redeem", secret_of(begun)))["access_token"]
 
 
+async def test_a_browser_that_is_cut_off_from_its_token_comes_back_for_it(
+    broker: Running, new_phone: NewPhone
+) -> None:
+    """The answer to `redeem` is on its way when the connection breaks."""
+    browser = PythonBrowser(["websocket"])
+    await browser.connect(broker.url)
+    begun = await begin(browser)
+    phone = await new_phone()
+    await phone.post("scan", {"scene": begun["scene"]})
+    await phone.post("confirm", {"login_id": begun["login_id"]})
+
+    lost = asyncio.create_task(browser.emit("redeem", secret_of(begun)))
+    await asyncio.sleep(0)
+    browser.break_off()
+    while (await browser.push())[0] != "connect":
+        pass
+    assert (await browser.emit("resume", secret_of(begun)))["state"] == "confirmed"
+    assert (await browser.emit("redeem", secret_of(begun)))["access_token"]
+
+    lost.cancel()
+    assert (await browser.emit("redeem", secret_of(begun)))["error"] == "invalid_grant"
+    await browser.close()
+
+
 async def test_pushes_follow_the_browser_to_its_new_socket(
     browser: BrowserClient, new_browser: NewBrowser, broker: Running, new_phone: NewPhone
 ) -> None:

@@ -13,6 +13,7 @@ from broker.bus import Bus, Notice
 from broker.bus.memory import MemoryBus
 from broker.flow import Begun, Flow
 from broker.lobby import SLACK, Lobby
+from broker.state import Store
 from tests.conftest import ALICE, FIREFOX, Clock
 
 
@@ -268,6 +269,33 @@ async def test_a_change_whose_notice_was_lost_is_found_within_a_round(
     await asyncio.wait([task])
 
 
+async def test_whoever_comes_in_the_middle_of_a_round_waits_for_no_second_one(
+    lobby: Lobby,
+    flow: Flow,
+    make_flow: Callable[..., Flow],
+    pushes: Pushes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("broker.lobby.ROUND", 0.4)
+    deaf = make_flow(bus=MemoryBus())
+    for number in range(40):
+        lobby.wait(f"other-{number}", (await begin(flow)).login)
+    task = asyncio.create_task(lobby.run(pushes))
+    loop = asyncio.get_running_loop()
+
+    for number in range(10):
+        await asyncio.sleep(0.06)
+        begun = await begin(flow)
+        lobby.wait(f"late-{number}", begun.login)
+        await deaf.scan(begun.login.scene, ALICE)
+        start = loop.time()
+        assert await pushes.next() == (f"late-{number}", "login-scanned")
+        assert loop.time() - start < 0.4 + 0.2
+
+    task.cancel()
+    await asyncio.wait([task])
+
+
 async def test_a_login_that_is_gone_from_the_state_has_expired_for_its_browser(
     lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock
 ) -> None:
@@ -293,6 +321,25 @@ async def test_what_a_browser_knows_is_not_said_twice(
     assert await pushes.next() == ("tab", "login-confirmed")
     await asyncio.sleep(0.01)
     assert pushes.heard.empty()
+
+
+async def test_a_confirm_that_went_with_a_failed_master_is_told_again_when_made_again(
+    running: Lobby, flow: Flow, pushes: Pushes, store: Store
+) -> None:
+    begun = await begin(flow)
+    running.wait("tab", begun.login)
+    await flow.scan(begun.login.scene, ALICE)
+    scanned = await store.logins.get(begun.login.id)
+    assert scanned is not None
+    await flow.confirm(begun.login.id, ALICE)
+    confirmed = await store.logins.get(begun.login.id)
+    assert confirmed is not None
+
+    await store.logins.swap(confirmed, scanned)
+    await flow.confirm(begun.login.id, ALICE)
+
+    heard = [await pushes.next() for _ in range(3)]
+    assert [event for _, event in heard] == ["login-scanned", "login-confirmed", "login-confirmed"]
 
 
 async def test_a_login_that_was_resumed_elsewhere_is_let_go(

@@ -20,6 +20,7 @@ from broker.edge.wire import (
     token_answer,
 )
 from broker.engine import Server
+from broker.errors import BrokerError
 from broker.flow import UNREGISTERED, Flow, register_field
 from broker.lobby import Lobby
 from broker.login import OPEN, Browser
@@ -58,8 +59,9 @@ class BrowserEdge:
         self._gate = gate
         self._clock = clock
         self._interval = interval
+        self._handing: dict[str, bool] = {}  # sockets a token is on its way to: do they stand?
         verbs: dict[str, Verb[Peer]] = {name: partial(act, self) for name, act in VERBS.items()}
-        Namespace(server, NAMESPACE, admit=self._admit, verbs=verbs, left=lobby.leave)
+        Namespace(server, NAMESPACE, admit=self._admit, verbs=verbs, left=self._leave)
 
     async def push(self, sid: str, app_id: str, notice: Notice) -> None:
         """Tell the browser what its login has come to: the lobby's `Push`."""
@@ -103,8 +105,18 @@ class BrowserEdge:
 
     async def _redeem(self, sid: str, peer: Peer, arguments: tuple[object, ...]) -> Wire:
         asked = read_arguments(OwnedLogin, arguments)
-        async with self._gate.guess(peer.browser.ip):
-            redeemed = await self._flow.redeem(asked.login_id, asked.secret, app=peer.app)
+        self._handing[sid] = True
+        try:
+            async with self._gate.guess(peer.browser.ip):
+                redeemed = await self._flow.redeem(
+                    asked.login_id,
+                    asked.secret,
+                    app=peer.app,
+                    arrived=lambda: self._handing.pop(sid, True),
+                )
+        except BrokerError:
+            self._handing.pop(sid, None)
+            raise
         self._lobby.forget(asked.login_id)
         return token_answer(redeemed)
 
@@ -114,6 +126,11 @@ class BrowserEdge:
             login = await self._flow.cancel(asked.login_id, asked.secret, app=peer.app)
         self._lobby.forget(asked.login_id)
         return {"login_id": login.id, "state": login.state}
+
+    def _leave(self, sid: str, politely: bool) -> None:
+        self._lobby.leave(sid)
+        if sid in self._handing and not politely:
+            self._handing[sid] = False  # it comes back, and asks for its token again
 
     async def _replace(self, former: str | None) -> None:
         """A socket has one live login: the one it waited for until now is over."""

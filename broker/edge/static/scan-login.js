@@ -561,6 +561,7 @@ class ScanLogin extends HTMLElement {
     if (answer.error === "invalid_grant") return this.#again(); // forgotten by the broker, or used up
     if (answer.error === "expired_token") return this.#follow("expired");
     if (answer.error === "access_denied") return this.#follow("denied");
+    if (answer.error === "authorization_pending") return this.#resume(); // a failed server took the confirm with it
     this.#fail(answer, () => (this.#socket?.connected ? this.#enter() : this.#socket?.connect()));
   }
 

@@ -1,0 +1,68 @@
+"""Runs rows and writes what they gave: `python -m bench growth --rounds 3`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import uvloop
+
+from bench import results
+from bench.candidates import candidate
+from bench.fleet import fleet, raise_file_limit
+from bench.load import Crowd, steadily
+from bench.rows import ROWS, Cell, Figures, Row, Taken, row
+
+WARM_UP_RATE = 50
+"""Logins a second."""
+
+
+def main() -> None:
+    asked = _arguments()
+    raise_file_limit()
+    for name in asked.rows or ROWS:
+        uvloop.run(_run(name, asked))
+
+
+async def _run(name: str, asked: argparse.Namespace) -> None:
+    this = row(name)
+    taken = await take(this, asked.rounds, asked.seconds or this.seconds)
+    words = " ".join(sys.argv[1:]) or name
+    print(results.write(name, this, taken, f"python -m bench {words}"), flush=True)
+
+
+async def take(this: Row, rounds: int, seconds: float) -> Taken:
+    """Every cell once a round, and the other way round in every second one."""
+    taken: dict[Cell, list[Figures]] = {cell: [] for cell in this.cells}
+    for number in range(rounds):
+        for cell in list(this.cells)[:: 1 if number % 2 == 0 else -1]:
+            figures = await _once(this, cell, seconds)
+            taken[cell].append(figures)
+            _say(f"round {number + 1} of {rounds}, {cell}: {figures}")
+    return taken
+
+
+async def _once(this: Row, cell: Cell, seconds: float) -> Figures:
+    async with fleet(candidate(cell.candidate), cell.instances) as servers:
+        crowd = Crowd(servers)
+        ran = await steadily(crowd.log_in, rate=WARM_UP_RATE, seconds=servers.candidate.warm_up)
+        crowd.close()
+        if ran.lost:
+            raise SystemExit(f"logins fail already while warming up: {dict(ran.lost)}")
+        return await this.measure(servers, seconds)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure.")
+    parser.add_argument("rows", nargs="*", choices=[[], *ROWS], help="all where none is named")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, help="of load in a run")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

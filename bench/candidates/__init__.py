@@ -1,0 +1,77 @@
+"""Who is measured: how its servers are started, and what its browsers and phones say.
+
+A candidate is a file here and a line in `CANDIDATES`.  The load asks every
+candidate for the same five acts, each in its own dialect: begin, scan, confirm,
+hear of it, redeem.  One that has no such act does nothing for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+
+class Command(NamedTuple):
+    """What starts one server.  It prints a line with its URL once it takes connections."""
+
+    arguments: list[str]
+    environment: Mapping[str, str]
+
+
+class Browser(Protocol):
+    """A socket that waits for one login."""
+
+    async def begin(self) -> None:
+        """Have a login of its own to wait for; raises Broken."""
+
+    async def confirmed(self) -> float:
+        """Wait until it is told of the confirm; time.perf_counter() when that came in."""
+
+    async def redeem(self) -> None:
+        """Have the token; raises Broken where there is none."""
+
+    def close(self) -> None:
+        """Leave."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is still connected, and has heard nothing yet."""
+
+
+class Phone(Protocol):
+    """A phone with a session and a connection of its own, at one server."""
+
+    async def scan(self, browser: Browser) -> None: ...
+    async def confirm(self, browser: Browser) -> None: ...
+    def close(self) -> None: ...
+
+
+class Candidate(Protocol):
+    """name: as it stands in the tables.
+    warm_up: seconds of logins until its servers run at their speed.
+    """
+
+    name: str
+    warm_up: float
+
+    def command(self, *, redis_url: str, folder: Path) -> Command:
+        """One server over the Redis; `folder` is shared by all servers of a run."""
+
+    def versions(self) -> Mapping[str, str]:
+        """What it is made of, for the results."""
+
+    async def browser(self, url: str) -> Browser:
+        """A browser connected to the server at `url`."""
+
+    async def phone(self, url: str) -> Phone:
+        """A phone connected to the server at `url`; any may confirm what another scanned."""
+
+
+CANDIDATES: Mapping[str, str] = {"broker": "bench.candidates.broker"}
+
+
+def candidate(name: str) -> Candidate:
+    found: Candidate = import_module(CANDIDATES[name]).CANDIDATE
+    return found

@@ -1,0 +1,144 @@
+"""The servers of one run: started together over one Redis, watched through /proc."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import resource
+import tempfile
+import time
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.candidates import Candidate, Command
+from tests.servers import redis_program, running
+
+START_WITHIN = 60.0
+"""Seconds; eight servers that start at once share the cores."""
+
+STOP_WITHIN = 15.0
+TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+URL = re.compile(r"http://[\w.]+:\d+")
+
+
+class Fleet(NamedTuple):
+    """N servers of one candidate, and their Redis."""
+
+    candidate: Candidate
+    urls: list[str]
+    pids: list[int]
+    redis_pid: int
+
+    def rss_bytes(self) -> int:
+        """The resident memory of all servers together."""
+        return sum(map(_rss_bytes, self.pids))
+
+
+class Used(NamedTuple):
+    """CPU in milliseconds; own: the load generator's."""
+
+    servers: float
+    redis: float
+    own: float
+
+
+class Meter:
+    """Counts the CPU that is used from now on."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._start = self._now()
+
+    def read(self) -> Used:
+        return Used(*(now - start for now, start in zip(self._now(), self._start, strict=True)))
+
+    def _now(self) -> Used:
+        return Used(
+            sum(map(_cpu_ms, self._fleet.pids)),
+            _cpu_ms(self._fleet.redis_pid),
+            1000 * time.process_time(),
+        )
+
+
+@asynccontextmanager
+async def fleet(candidate: Candidate, instances: int) -> AsyncIterator[Fleet]:
+    """Servers on free ports over a Redis of their own, until the end of the block."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        redis = stack.enter_context(running(redis_program()))
+        command = candidate.command(redis_url=redis.url, folder=folder)
+        started = []
+        for _ in range(instances):
+            started.append(await stack.enter_async_context(_server(command)))
+            if len(started) == 1:  # the first one makes what all share, such as keys
+                urls = [await _url(started[0])]
+        urls += await asyncio.gather(*map(_url, started[1:]))
+        yield Fleet(candidate, urls, [server.pid for server in started], redis.pid)
+
+
+def raise_file_limit() -> None:
+    """As many open files as the system lets us have, here and in what we start."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+@asynccontextmanager
+async def _server(command: Command) -> AsyncIterator[Process]:
+    process = await asyncio.create_subprocess_exec(
+        *command.arguments, env={**os.environ, **command.environment}, stdin=DEVNULL, stdout=PIPE
+    )
+    try:
+        yield process
+    finally:
+        await _stop(process)
+
+
+async def _stop(process: Process) -> None:
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        async with asyncio.timeout(STOP_WITHIN):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+async def _url(server: Process) -> str:
+    """Where the server listens, once it says so; raises RuntimeError when it does not."""
+    assert server.stdout is not None
+    async with asyncio.timeout(START_WITHIN):
+        line = (await server.stdout.readline()).decode()
+    url = URL.search(line)
+    if url is None:
+        raise RuntimeError(f"a server did not start: {line!r}")
+    return url[0]
+
+
+def _family(pid: int) -> Iterator[int]:
+    """The process and all that it has started."""
+    yield pid
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            yield from _family(int(child))
+
+
+def _cpu_ms(pid: int) -> float:
+    return TICK_MS * sum(map(_ticks, _family(pid)))
+
+
+def _ticks(pid: int) -> int:
+    # Fields 14 and 15 of proc_pid_stat(5); the name before them may hold spaces.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def _rss_bytes(pid: int) -> int:
+    statms = (Path(f"/proc/{one}/statm").read_text().split() for one in _family(pid))
+    return sum(int(statm[1]) * PAGE_BYTES for statm in statms)

@@ -1,0 +1,165 @@
+"""Logins at a steady rate, whatever became of those before, and a count of what is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from bench.candidates import Browser, Phone
+from bench.fleet import Fleet
+
+GIVE_UP = 20.0
+"""Seconds after which an act counts as lost."""
+
+LOST = "lost"
+
+AT_ONCE = 32
+"""Browsers that are let in together where the rate does not matter."""
+
+Act = Callable[[int], Awaitable[float]]
+"""What is done again and again, by number; it returns how long its push took, in seconds."""
+
+
+class Loaded(NamedTuple):
+    """What a load has come to.
+
+    latencies: of each act that was done, in seconds.
+    lost: those that were not, by reason.
+    lag: how late the latest act was begun, in seconds; a large one says that
+        the generator had too little of the machine.
+    """
+
+    latencies: list[float]
+    lost: Counter[str]
+    lag: float
+
+    def figures(self) -> dict[str, float]:
+        """As they stand in the tables."""
+        return {
+            "confirm → event p50, ms": 1000 * percentile(self.latencies, 0.5),
+            "p99, ms": 1000 * percentile(self.latencies, 0.99),
+            "latest start, ms": 1000 * self.lag,
+            LOST: self.lost.total(),
+        }
+
+
+async def steadily(act: Act, *, rate: float, seconds: float) -> Loaded:
+    """Begin `rate` acts a second for so long, and wait for the last of them."""
+    start = time.perf_counter()
+    lag = 0.0
+    acts = []
+    for number in range(round(rate * seconds)):
+        due = start + number / rate
+        await asyncio.sleep(max(0, due - time.perf_counter()))
+        lag = max(lag, time.perf_counter() - due)
+        acts.append(asyncio.create_task(_in_time(act(number))))
+    ended = await asyncio.gather(*acts, return_exceptions=True)
+    done = [end for end in ended if not isinstance(end, BaseException)]
+    lost = Counter(
+        f"{type(end).__name__}: {end}" for end in ended if isinstance(end, BaseException)
+    )
+    if lost:
+        print(f"lost: {dict(lost)}", file=sys.stderr, flush=True)
+    return Loaded(done, lost, lag)
+
+
+async def _in_time(act: Awaitable[float]) -> float:
+    async with asyncio.timeout(GIVE_UP):
+        return await act
+
+
+class Crowd:
+    """The browsers and phones of one run, spread evenly over its servers."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._candidate = fleet.candidate
+        self._urls = fleet.urls
+        self._phones: defaultdict[str, list[Phone]] = defaultdict(list)
+
+    async def log_in(self, number: int) -> float:
+        """A whole login: begun at one server, scanned and confirmed at the next, redeemed."""
+        browser = await self.waiting(number)
+        try:
+            await self.scan(browser, number)
+            latency = await self.confirm(browser, number)
+            await browser.redeem()
+        finally:
+            browser.close()
+        return latency
+
+    async def waiting(self, number: int) -> Browser:
+        """A browser that has begun a login."""
+        browser = await self._candidate.browser(self._url(number))
+        try:
+            await browser.begin()
+        except BaseException:
+            browser.close()
+            raise
+        return browser
+
+    async def scan(self, browser: Browser, number: int) -> None:
+        async with self._phone(number) as phone:
+            await phone.scan(browser)
+
+    async def confirm(self, browser: Browser, number: int) -> float:
+        """Seconds from the phone's request until the browser has heard of it."""
+        async with self._phone(number) as phone:
+            said = time.perf_counter()  # a loop's own time may be as coarse as a millisecond
+            await phone.confirm(browser)
+        return await browser.confirmed() - said
+
+    async def gather(self, count: int, *, scanned: bool = False) -> list[Browser]:
+        """That many waiting browsers, as fast as they are let in."""
+        limit = asyncio.Semaphore(AT_ONCE)
+
+        async def come(number: int) -> Browser:
+            async with limit:
+                browser = await self.waiting(number)
+                if scanned:
+                    await self.scan(browser, number)
+                return browser
+
+        async with asyncio.TaskGroup() as group:
+            coming = [group.create_task(come(number)) for number in range(count)]
+        return [task.result() for task in coming]
+
+    def close(self) -> None:
+        for phones in self._phones.values():
+            for phone in phones:
+                phone.close()
+
+    def _url(self, number: int) -> str:
+        return self._urls[number % len(self._urls)]
+
+    @asynccontextmanager
+    async def _phone(self, number: int) -> AsyncIterator[Phone]:
+        """A phone at the server beside the one that login `number` began at.
+
+        One whose request failed is not asked again.
+        """
+        url = self._url(number + 1)
+        free = self._phones[url]
+        phone = free.pop() if free else await self._candidate.phone(url)
+        try:
+            yield phone
+        except BaseException:
+            phone.close()
+            raise
+        free.append(phone)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that `share` of all are not above; NaN for none."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
+
+
+def leave(browsers: Iterable[Browser]) -> None:
+    for browser in browsers:
+        browser.close()

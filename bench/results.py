@@ -1,0 +1,100 @@
+"""RESULTS.md: a section a row, written anew by each run of it."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+from bench.candidates import candidate
+from bench.rows import Row, Taken
+from tests.servers import redis_program
+
+FILE = Path(__file__).parent / "RESULTS.md"
+
+HEAD = """# Measured
+
+Written by `make bench`; a section stands as it was when its row was last run.
+A figure is the median of its rounds, with the least and the most of them in
+brackets.  CPU is user and system time that the kernel counts for all processes
+of the servers; the load generator and Redis share the machine and are counted
+apart.  Compare within one table: the same figure on another day, or on a
+machine with other work, may be twice as large.
+"""
+
+
+def write(name: str, row: Row, taken: Taken, command: str, file: Path = FILE) -> str:
+    """Put the row's section in its place in the file; return the section."""
+    section = "\n".join([f"## {name}", "", *_section(row, taken, command), ""])
+    sections = _sections(file.read_text()) if file.exists() else {}
+    sections[name] = section
+    file.write_text("\n".join([HEAD, *(sections[one] for one in sorted(sections))]))
+    return section
+
+
+def _sections(text: str) -> dict[str, str]:
+    parts = re.split(r"^(?=## )", text, flags=re.MULTILINE)[1:]
+    return {part.splitlines()[0].removeprefix("## "): part.rstrip() + "\n" for part in parts}
+
+
+def _section(row: Row, taken: Taken, command: str) -> Iterator[str]:
+    yield row.question
+    yield ""
+    yield from _table(taken)
+    yield ""
+    yield from (f"- {line}" for line in row.verdict(taken))
+    yield ""
+    rounds = len(next(iter(taken.values())))
+    yield f"Rounds: {rounds}. `{command}`, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. {_machine()}"
+    yield f"{_versions(taken)}."
+
+
+def _table(taken: Taken) -> Iterator[str]:
+    cells = list(taken)
+    yield "| | " + " | ".join(map(str, cells)) + " |"
+    yield "|---|" + "---|" * len(cells)
+    for name in taken[cells[0]][0]:
+        values = (_spread([figures[name] for figures in taken[cell]]) for cell in cells)
+        yield f"| {name} | " + " | ".join(values) + " |"
+
+
+def _spread(values: Sequence[float]) -> str:
+    middle = _number(median(values))
+    least, most = _number(min(values)), _number(max(values))
+    return middle if least == most else f"{middle} [{least}–{most}]"
+
+
+def _number(value: float) -> str:
+    """Three figures at most: there is no more in them."""
+    if value == round(value) or abs(value) >= 100 or math.isnan(value):
+        return f"{value:.0f}"
+    return f"{value:.3g}"
+
+
+def _machine() -> str:
+    model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    total = re.search(r"^MemTotal: +(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    cpu = model[1] if model else platform.machine()
+    gib = int(total[1]) / 2**20 if total else math.nan
+    return f"{os.cpu_count()} × {cpu}, {gib:.0f} GiB, Linux {platform.release()};"
+
+
+def _versions(taken: Taken) -> str:
+    versions: dict[str, str] = {"Python": platform.python_version(), "Redis": _redis()}
+    for name in {cell.candidate: None for cell in taken}:
+        versions |= candidate(name).versions()
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _redis() -> str:
+    said = subprocess.run(
+        [redis_program(), "--version"], capture_output=True, text=True, check=True
+    )
+    version = re.search(r"v=(\S+)", said.stdout)
+    return version[1] if version else "unknown"

@@ -1,0 +1,54 @@
+"""What is measured: one file a question, each a row of `ROWS`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import NamedTuple, Protocol
+
+from bench.fleet import Fleet
+
+Figures = Mapping[str, float]
+"""What one run gave; the names carry the units and head the columns."""
+
+
+class Cell(NamedTuple):
+    """Who is measured, with how many servers."""
+
+    candidate: str
+    instances: int
+
+    def __str__(self) -> str:
+        return f"{self.candidate}, {self.instances} instances"
+
+
+Taken = Mapping[Cell, Sequence[Figures]]
+"""What every cell gave, round by round."""
+
+
+class Row(Protocol):
+    """question: what is asked, and how it is measured; it stands above the table.
+    cells: measured in turn, each on fresh servers.
+    seconds: how long a run's load lasts unless told otherwise.
+    """
+
+    question: str
+    cells: Sequence[Cell]
+    seconds: float
+
+    async def measure(self, fleet: Fleet, seconds: float) -> Figures:
+        """Put the load on servers that are warm, and read the figures."""
+
+    def verdict(self, taken: Taken) -> list[str]:
+        """What the figures say of the bar, a sentence a line."""
+
+
+ROWS: Mapping[str, str] = {
+    "growth": "bench.rows.growth",
+    "load": "bench.rows.load",
+}
+
+
+def row(name: str) -> Row:
+    found: Row = import_module(ROWS[name]).ROW
+    return found

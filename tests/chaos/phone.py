@@ -1,0 +1,87 @@
+"""A phone on HTTP, which tries again elsewhere when a broker is gone, dumb or unavailable."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import aiohttp
+
+from tests.chaos.browser import Browser, Code
+from tests.chaos.ledger import Ledger
+from tests.chaos.world import Instance, World
+
+ANSWER_WITHIN = aiohttp.ClientTimeout(total=5)
+
+Payload = dict[str, Any]
+
+
+class Phone:
+    """The phone of whoever sits at `browser`; it asks other instances than that one's."""
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        world: World,
+        ledger: Ledger,
+        browser: Browser,
+        name: str,
+    ) -> None:
+        self._http = http
+        self._world = world
+        self._ledger = ledger
+        self._browser = browser
+        self._name = name
+        self._bearer = ""
+
+    async def let_in(self, code: Code, *, thinks: float) -> bool:
+        """Scan, think, confirm; whether the phone was told that it is confirmed."""
+        scanned = await self._ask("scan", {"scene": code.scene})
+        if "error" in scanned:
+            self._ledger.refused("scan", scanned["error"])
+            return False
+        await asyncio.sleep(thinks)
+        answer = await self._ask("confirm", {"login_id": code.login_id})
+        if "error" in answer:
+            self._ledger.refused("confirm", answer["error"])
+            return False
+        self._ledger.confirmed(code.login_id)
+        return True
+
+    async def _ask(self, verb: str, body: Payload) -> Payload:
+        """The answer of whichever instance gives one, with a fresh session where that is gone."""
+        while True:
+            if not self._bearer:
+                await self._open_session()
+            answer = await self._post(verb, body)
+            if answer.get("error") != "invalid_session":
+                return answer
+            self._bearer = ""
+
+    async def _open_session(self) -> None:
+        body = {"app": "default", "js_code": f"pretend:{self._name}"}
+        session = await self._post("session", body)
+        self._bearer = f"Bearer {session['id']}.{session['skey']}"
+
+    async def _post(self, verb: str, body: Payload) -> Payload:
+        """The first answer that counts: from elsewhere than the browser is, then from anywhere."""
+        instance = self._world.any(but=self._browser.at)
+        while True:
+            answer = await self._try(instance, verb, body) if instance else None
+            if answer is not None:
+                return answer
+            await asyncio.sleep(random.uniform(0.2, 1.0))
+            instance = self._world.any()
+
+    async def _try(self, instance: Instance, verb: str, body: Payload) -> Payload | None:
+        """The answer, or None where there was none that counts."""
+        headers = {"Authorization": self._bearer} if self._bearer else {}
+        try:
+            async with self._http.post(
+                f"{instance.url}/phone/{verb}", json=body, headers=headers, timeout=ANSWER_WITHIN
+            ) as response:
+                answer = await response.json()
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return None
+        return None if response.status == 503 else dict(answer)

@@ -1,0 +1,100 @@
+"""The load generator itself: its logins are whole, its losses are counted, its sections stay."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bench import results
+from bench.candidates import candidate
+from bench.fleet import Fleet
+from bench.load import Crowd, leave, percentile, steadily
+from bench.rows import Cell, Figures, Taken, row
+from bench.rows.growth import AT_REST, SERVERS
+from bench.socketio import Broken, Client
+from tests.conftest import Running, StartBroker
+
+HERE = os.getpid()
+
+
+def beside(*brokers: Running) -> Fleet:
+    """Brokers of this very process, as the load sees them."""
+    return Fleet(candidate("broker"), [one.url for one in brokers], [HERE], HERE)
+
+
+async def test_a_login_of_the_load_is_a_whole_one(broker: Running) -> None:
+    crowd = Crowd(beside(broker))
+    ran = await steadily(crowd.log_in, rate=50, seconds=0.2)
+    crowd.close()
+
+    assert not ran.lost
+    assert len(ran.latencies) == 10
+    assert 0 < percentile(ran.latencies, 0.5) < 5
+
+
+async def test_a_browser_waits_until_its_confirm_and_no_longer(broker: Running) -> None:
+    crowd = Crowd(beside(broker))
+    waiting, confirmed = await crowd.gather(2, scanned=True)
+
+    await crowd.confirm(confirmed, 1)
+
+    assert (waiting.waits, confirmed.waits) == (True, False)
+    leave([waiting, confirmed])
+    crowd.close()
+
+
+async def test_what_fails_is_counted_as_lost(start_broker: StartBroker) -> None:
+    broker = await start_broker(begins_per_minute=3)
+    crowd = Crowd(beside(broker))
+    ran = await steadily(crowd.log_in, rate=50, seconds=0.1)
+    crowd.close()
+
+    assert len(ran.latencies) == 3
+    assert ran.lost == {"Broken: begin: rate_limited": 2}
+
+
+async def test_a_socket_that_is_turned_away_says_why(broker: Running) -> None:
+    with pytest.raises(Broken, match="invalid_client"):
+        await Client.join(
+            broker.url, namespace="/login", auth={"app": "none"}, heard=lambda *heard: None
+        )
+
+
+async def test_a_pack_of_frames_may_come_in_pieces() -> None:
+    frames = [b"\x81\x05first", b"\x81\x7e\x00\x80" + b"x" * 128, b"\x81\x06second"]
+    heard: list[bytes] = []
+    client = Client(namespace="/", auth=None, heard=lambda *heard: None)
+    client._upgraded = True
+    client._receive = lambda opcode, payload: heard.append(payload)  # type: ignore[method-assign]
+
+    for byte in b"".join(frames):
+        client.data_received(bytes([byte]))
+
+    assert heard == [b"first", b"x" * 128, b"second"]
+
+
+def taken(cost: float) -> Taken:
+    growth = row("growth")
+    figures: Figures = {SERVERS: cost, AT_REST: 0}
+    return {cell: [figures, figures] for cell in growth.cells}
+
+
+def test_a_run_replaces_its_own_section_and_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "RESULTS.md"
+    file.write_text("# Measured\n\n## another\n\nstays\n")
+
+    results.write("growth", row("growth"), taken(1000), "make bench", file)
+    results.write("growth", row("growth"), taken(2000), "make bench", file)
+
+    text = file.read_text()
+    assert text.count("## growth") == text.count("## another") == 1
+    assert "stays" in text
+    assert "| 2000 |" in text
+    assert "| 1000 |" not in text
+    assert "8 instances against 2: 1.00 (1.00–1.00 round by round)" in text
+
+
+def test_a_cell_says_who_and_how_many() -> None:
+    assert str(Cell("broker", 8)) == "broker, 8 instances"
