@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from redis.asyncio.connection import Connection
+from structlog.testing import capture_logs
 
 from broker.bus import Notice, open_bus
 from broker.errors import Unavailable
@@ -185,6 +186,14 @@ def nodes() -> Iterator[list[RedisServer]]:
 async def test_a_cluster_that_was_down_is_found_again(nodes: list[RedisServer]) -> None:
     for node in nodes:
         node.kill()
+    with capture_logs() as lines:
+        await comes_back(nodes)
+
+    said = [line["event"] for line in lines if line["event"] != "redis refuses"]
+    assert said == ["redis cannot be reached", "redis is back"]
+
+
+async def comes_back(nodes: list[RedisServer]) -> None:
     async with linked(cluster_url(nodes)) as link:
         for _ in range(5):
             with pytest.raises(Unavailable):

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
-import structlog
 from redis import asyncio as aioredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
@@ -22,12 +21,11 @@ from broker.redis_link.wire import (
     Script,
     ServerSaid,
     SharedTime,
+    Trouble,
     heed_cancel,
     meant,
     subscribed,
 )
-
-log = structlog.get_logger()
 
 OUT_OF_REACH = (RedisError, RedisClusterException, OSError, TimeoutError, AttributeError)
 """What redis-py raises where a Cluster cannot be reached.  AttributeError: a connection
@@ -46,14 +44,14 @@ class Cluster:
         self._room = asyncio.Semaphore(IN_FLIGHT)
         self._prober: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
-        self._reason: str | None = "not connected yet"
+        self._trouble = Trouble()
 
     async def open(self) -> None:
         self._prober = asyncio.create_task(self._probe())
         await self._tried.wait()
 
     def trouble(self) -> str | None:
-        return self._reason
+        return self._trouble.reason
 
     async def call(self, *command: Part) -> Reply:
         async with self._room:
@@ -113,10 +111,8 @@ class Cluster:
                     self.clock.set(
                         await self._client.execute_command("TIME", target_nodes=node), asked_at
                     )
-                self._reason = None
+                self._trouble.say(None)
             except (*OUT_OF_REACH, ValueError) as error:
-                if self._reason is None:
-                    log.warning("redis cannot be reached", reason=str(error))
-                self._reason = str(error) or "no answer"
+                self._trouble.say(str(error) or "no answer")
             self._tried.set()
             await asyncio.sleep(PROBE)

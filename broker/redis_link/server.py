@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 
-import structlog
 from redis.asyncio.connection import AbstractConnection
 
 from broker.errors import Unavailable
@@ -22,13 +21,12 @@ from broker.redis_link.wire import (
     Script,
     ServerSaid,
     SharedTime,
+    Trouble,
     Wire,
     meant,
     subscribed,
     wired,
 )
-
-log = structlog.get_logger()
 
 PATIENCE = 0.5
 """Seconds for which a caller waits for a wire that was lost just now."""
@@ -36,8 +34,6 @@ PATIENCE = 0.5
 PAUSES = (0.0, 0.1, 0.2, 0.4, 0.8)
 """Seconds between attempts to connect; the last one again and again, and up to a
 quarter more so that instances do not come all at once."""
-
-NEW = "not connected yet"
 
 
 class Link:
@@ -54,7 +50,7 @@ class Link:
         self._down_since = -PATIENCE
         self._keeper: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
-        self.reason: str | None = NEW
+        self.trouble = Trouble()
 
     async def open(self) -> None:
         self._keeper = asyncio.create_task(self._keep())
@@ -95,7 +91,7 @@ class Link:
             try:
                 wire = await self._connect()
             except ConnectionError as error:
-                self._say(str(error) or "the connection was lost")
+                self.trouble.say(str(error) or "the connection was lost")
                 self._tried.set()
                 attempt = min(attempt + 1, len(PAUSES) - 1)
                 await asyncio.sleep(PAUSES[attempt] * random.uniform(1, 1.25))  # noqa: S311
@@ -117,7 +113,7 @@ class Link:
         return wire
 
     def _put_up(self, wire: Wire) -> None:
-        self._say(None)
+        self.trouble.say(None)
         self._wire = wire
         self._up.set()
 
@@ -125,15 +121,7 @@ class Link:
         self._wire = None
         self._up.clear()
         self._down_since = time.monotonic()
-        self._say("the connection was lost")
-
-    def _say(self, reason: str | None) -> None:
-        """Keep why there is no wire, and log each beginning and end of an outage once."""
-        if reason is not None and self.reason in (None, NEW):
-            log.warning("redis cannot be reached", reason=reason)
-        elif reason is None and self.reason not in (None, NEW):
-            log.warning("redis is back")
-        self.reason = reason
+        self.trouble.say("the connection was lost")
 
     async def _watch(self, wire: Wire) -> None:
         """Return once the wire is lost; drop it when it is silent."""
@@ -177,7 +165,7 @@ class Server:
         await self._link.open()
 
     def trouble(self) -> str | None:
-        return self._link.reason
+        return self._link.trouble.reason
 
     async def call(self, *command: Part) -> Reply:
         try:
