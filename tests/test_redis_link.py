@@ -143,10 +143,13 @@ async def test_a_server_that_takes_no_writes_is_not_taken_for_the_master(
     server: RedisServer, link: Redis
 ) -> None:
     """As after a failover, while nobody has told us."""
+    former = await link.call("CLIENT", "ID")
     with server.client() as client:
         client.execute_command("REPLICAOF", "127.0.0.1", "1")
         with pytest.raises(Unavailable):
             await link.call("SET", "x", "y")
+        await eventually(lambda: works(link))
+        assert await link.call("CLIENT", "ID") != former
         client.execute_command("REPLICAOF", "NO", "ONE")
 
     async def writes() -> bool:
