@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import time
 from functools import partial
@@ -234,10 +235,12 @@ def _settings(file: Path | None, **fixed: object) -> Settings:
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(value) or "-"
-    parts = urlsplit(str(value)) if value is not None else None
-    if parts is not None and parts.password:
-        return str(value).replace(f":{parts.password}@", ":[hidden]@")
-    return "-" if value is None else str(value)
+    if value is None:
+        return "-"
+    # In a URL's query too: Sentinel's own password stands there.
+    text = re.sub(r"(password=)[^&]+", r"\1[hidden]", str(value))
+    password = urlsplit(text).password
+    return text.replace(f":{password}@", ":[hidden]@") if password else text
 
 
 def main() -> None:

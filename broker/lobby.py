@@ -175,7 +175,7 @@ class Lobby:
                 batch = [name for name in login_ids[start : start + BATCH] if name in waiting]
                 known = {name: waiting[name].version for name in batch}
                 for name, login in (await self._flow.changed(known)).items():
-                    await self._settle(name, login, push)
+                    await self._settle(waiting[name], name, login, push)
         except BrokerError:
             self._behind = True
         else:
@@ -199,15 +199,15 @@ class Lobby:
                 if self._waiting.get(login_id) is waiting:
                     self._wait_until(login_id, waiting._replace(until=now + RETRY))
             return
-        for login_id in due:
+        for login_id, waiting in due.items():
             # One that has not changed since is over by time.
-            await self._settle(login_id, changed.get(login_id), push)
+            await self._settle(waiting, login_id, changed.get(login_id), push)
 
-    async def _settle(self, login_id: str, login: Login | None, push: Push) -> None:
-        """Tell the browser what the state says of its login; None: it is no more."""
+    async def _settle(self, asked: Waiting, login_id: str, login: Login | None, push: Push) -> None:
+        """Tell the browser what the state said of its login; None: it is no more."""
         waiting = self._waiting.get(login_id)
-        if waiting is None:
-            return
+        if waiting is not asked:
+            return  # it left, or came back or was told more since: asked again in its turn
         if login is not None and login.instance != self._instance:
             self.forget(login_id)  # resumed elsewhere
             return

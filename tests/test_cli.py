@@ -135,11 +135,16 @@ def test_config_check_notices_misspelt_names(tmp_path: Path) -> None:
 def test_config_show_reads_the_file_and_hides_passwords(tmp_path: Path) -> None:
     (tmp_path / "scan-login.toml").write_text('app_name = "A shop"\n')
 
-    shown = run(tmp_path, "config", "show", SCAN_LOGIN_REGISTER_URL="https://u:hunter2@a.example/")
+    shown = run(
+        *(tmp_path, "config", "show"),
+        SCAN_LOGIN_REGISTER_URL="https://u:hunter2@a.example/",
+        SCAN_LOGIN_STATE_URL="redis+sentinel://h/name?sentinel_password=hunter2&db=1",
+    )
 
     assert "app_name = A shop" in shown.stdout
     assert "hunter2" not in shown.stdout
     assert "u:[hidden]@a.example" in shown.stdout
+    assert "sentinel_password=[hidden]&db=1" in shown.stdout
 
 
 def test_keys_are_listed_and_rotated_under_a_running_broker(tmp_path: Path) -> None:

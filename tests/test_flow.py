@@ -409,3 +409,38 @@ async def test_only_a_code_that_can_be_scanned_is_drawn_again(flow: Flow) -> Non
 async def test_an_unknown_app_begins_nothing(flow: Flow) -> None:
     with pytest.raises(errors.UnknownApp):
         await flow.begin("nobody", FIREFOX, waits_here=True)
+
+
+async def test_an_instance_that_came_too_late_leaves_the_claim_of_another_alone(
+    flow: Flow, clock: Clock, store: Store
+) -> None:
+    begun = await confirmed(flow)
+    await flow.redeem(begun.login.id, begun.secret, app="shop")
+    ours = await store.logins.get(begun.login.id)
+    assert ours is not None
+    clock.time += CLAIM_LIFETIME
+    theirs = claim(ours, "of another", now=clock())
+    assert theirs is not None
+    await store.logins.swap(ours, theirs)
+
+    await flow.close()
+
+    assert await store.logins.get(begun.login.id) == theirs
+
+
+async def test_what_no_replica_holds_is_not_told_and_hands_nothing_over(
+    flow: Flow, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scanned, begun = await begin(flow), await confirmed(flow)
+    await flow.scan(scanned.login.scene, ALICE)
+
+    async def refuse(login: Login) -> None:
+        raise errors.Unavailable
+
+    monkeypatch.setattr(store.logins, "secure", refuse)
+
+    for _ in range(2):  # a phone that asks again is no better off
+        with pytest.raises(errors.Unavailable):
+            await flow.confirm(scanned.login.id, ALICE)
+    with pytest.raises(errors.Unavailable):
+        await flow.redeem(begun.login.id, begun.secret, app="shop")

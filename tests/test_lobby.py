@@ -355,6 +355,25 @@ async def test_a_login_that_was_resumed_elsewhere_is_let_go(
     assert pushes.heard.empty()
 
 
+async def test_one_that_comes_back_while_the_state_is_asked_is_not_let_go(
+    lobby: Lobby, flow: Flow, make_flow: Callable[..., Flow]
+) -> None:
+    first, second = await begin(flow), await begin(flow)
+    for sid, begun in (("first", first), ("second", second)):
+        lobby.wait(sid, begun.login)
+        await flow.scan(begun.login.scene, ALICE)
+    await make_flow(instance="two").resume(second.login.id, second.secret, app="shop")
+
+    async def push(sid: str, app: str, notice: Notice) -> None:
+        """The second browser is back before its turn."""
+        login = await flow.resume(second.login.id, second.secret, app="shop")
+        lobby.wait("second, again", login)
+
+    await lobby._look_again([first.login.id, second.login.id], push)
+
+    assert len(lobby) == 2
+
+
 async def test_a_late_word_of_a_move_does_not_let_go_of_one_that_has_come_back(
     running: Lobby, flow: Flow, bus: Bus
 ) -> None:

@@ -7,7 +7,17 @@ from dataclasses import replace
 import pytest
 
 from broker import errors
-from broker.login import OPEN, RULES, Act, Login, State, apply
+from broker.login import (
+    CLAIM_LIFETIME,
+    OPEN,
+    RULES,
+    Act,
+    Login,
+    State,
+    apply,
+    claim,
+    claim_holds,
+)
 from tests.conftest import ALICE, BOB, Clock, a_login
 
 NOW = 1_000_000.0
@@ -160,3 +170,13 @@ def test_moving_to_where_the_login_is_changes_nothing() -> None:
 
     assert login.moved_to("one") is login
     assert login.moved_to("two").version == login.version + 1
+
+
+def test_a_claim_lets_its_token_leave_well_before_another_may_claim() -> None:
+    claimed = claim(login_in(State.CONFIRMED), "c", now=NOW)
+
+    assert claimed is not None
+    assert claim_holds(claimed, now=NOW + CLAIM_LIFETIME / 2)
+    assert not claim_holds(claimed, now=NOW + CLAIM_LIFETIME * 2 / 3)
+    assert claim(claimed, "another", now=NOW + CLAIM_LIFETIME * 2 / 3) is None
+    assert claim(claimed, "another", now=NOW + CLAIM_LIFETIME) is not None

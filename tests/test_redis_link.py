@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,16 +17,26 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from redis.asyncio.connection import Connection
+from structlog.testing import capture_logs
 
 from broker.bus import Notice, open_bus
 from broker.errors import Unavailable
+from broker.login import Login
 from broker.redis_link import Redis, ServerSaid, open_redis, script
 from broker.redis_link.server import PATIENCE
 from broker.redis_link.wire import PROBE, SILENCE, SharedTime
-from broker.state import open_state
+from broker.state import Logins, open_state
+from broker.state.redis import RedisLogins
 from tests.conftest import Clock, a_login
 from tests.machine import free_port
-from tests.servers import RedisServer, eventually, redis_program, running, valkey_program
+from tests.servers import (
+    RedisServer,
+    cluster,
+    eventually,
+    redis_program,
+    running,
+    valkey_program,
+)
 
 PROGRAMS = {"redis": redis_program, "valkey": valkey_program}
 
@@ -131,10 +143,13 @@ async def test_a_server_that_takes_no_writes_is_not_taken_for_the_master(
     server: RedisServer, link: Redis
 ) -> None:
     """As after a failover, while nobody has told us."""
+    former = await link.call("CLIENT", "ID")
     with server.client() as client:
         client.execute_command("REPLICAOF", "127.0.0.1", "1")
         with pytest.raises(Unavailable):
             await link.call("SET", "x", "y")
+        await eventually(lambda: works(link))
+        assert await link.call("CLIENT", "ID") != former
         client.execute_command("REPLICAOF", "NO", "ONE")
 
     async def writes() -> bool:
@@ -145,6 +160,74 @@ async def test_a_server_that_takes_no_writes_is_not_taken_for_the_master(
         return True
 
     await eventually(writes)
+
+
+@pytest.mark.parametrize(
+    ("reply", "word"),
+    [
+        ("READONLY You can't write against a read only replica.", "READONLY"),
+        (
+            "ERR Error running script (call to f_49a0): @user_script:2: @user_script: 2: "
+            "-READONLY You can't write against a read only replica.",
+            "READONLY",
+        ),
+        ("ERR value is not an integer or out of range", "ERR"),
+    ],
+)
+def test_a_refusal_is_known_by_its_word_also_out_of_a_script_of_redis_6(
+    reply: str, word: str
+) -> None:
+    assert ServerSaid(reply).word == word
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[list[RedisServer]]:
+    with cluster(3) as nodes:
+        yield nodes
+
+
+async def test_a_cluster_that_was_down_is_found_again(nodes: list[RedisServer]) -> None:
+    for node in nodes:
+        node.kill()
+    with capture_logs() as lines:
+        await comes_back(nodes)
+
+    said = [line["event"] for line in lines if line["event"] != "redis refuses"]
+    assert said == ["redis cannot be reached", "redis is back"]
+
+
+async def comes_back(nodes: list[RedisServer]) -> None:
+    async with linked(cluster_url(nodes)) as link:
+        for _ in range(5):
+            with pytest.raises(Unavailable):
+                await link.call("GET", "x")
+        assert link.trouble()
+
+        for node in nodes:
+            node.start()
+
+        await eventually(lambda: works(link), within=10)
+        await eventually(lambda: link.trouble() is None)
+
+
+async def test_a_cluster_that_refuses_for_now_is_an_outage(nodes: list[RedisServer]) -> None:
+    """redis-py raises these with the word cut off by which they are known."""
+    async with linked(cluster_url(nodes)) as link:
+        await eventually(lambda: works(link), within=10)
+        for node in nodes:
+            node.client().config_set("maxmemory", 1)
+        with pytest.raises(Unavailable):
+            await link.call("SET", "x", "y")
+        for node in nodes:
+            node.client().config_set("maxmemory", 0)
+
+        await link.call("SET", "x", "y")
+        with pytest.raises(ServerSaid, match="ERR value is not an integer"):
+            await link.call("INCR", "x")
+
+
+def cluster_url(nodes: list[RedisServer]) -> str:
+    return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
 
 
 async def test_a_script_is_sent_whole_where_the_server_has_forgotten_it(
@@ -177,6 +260,45 @@ async def test_a_wrong_password_is_said_and_a_right_one_works() -> None:
             await bus.publish("one", Notice("login-scanned", "x"))
             assert await anext(notices) == Notice("login-scanned", "x")
         await bus.close()
+
+
+async def test_a_user_who_may_not_ask_for_the_time_is_told_so_and_does_not_come_like_rain(
+    server: RedisServer,
+) -> None:
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "bob", "on", ">pw", "~*", "+@all", "-time")
+        async with linked(f"redis://bob:pw@127.0.0.1:{server.port}") as link:
+            before = client.info("stats")["total_connections_received"]
+            await asyncio.sleep(1)
+
+            assert client.info("stats")["total_connections_received"] - before < 10
+            assert "NOPERM" in str(link.trouble())
+
+
+async def test_the_commands_that_the_docs_name_are_enough(
+    server: RedisServer, clock: Clock
+) -> None:
+    page = Path("docs/alarms.md").read_text()
+    [rules] = re.findall(r"`NOPERM` .*?`(.*?)`", page)
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "bob", "on", ">pw", "-@all", *rules.split())
+    url = f"redis://bob:pw@127.0.0.1:{server.port}"
+    store, bus = open_state(url, clock, replicas=1), open_bus(url)
+    login = a_login(clock)
+    await store.open()
+    await bus.open()
+
+    await store.logins.add(login)
+    assert await store.logins.by_scene(login.scene) == login
+    assert await store.logins.changed({login.id: 0}) == {}
+    with pytest.raises(Unavailable, match="not safe on a replica"):
+        await store.logins.secure(login)
+    async with bus.listen("one") as notices:
+        await bus.publish("one", Notice("login-scanned", "x"))
+        assert await anext(notices) == Notice("login-scanned", "x")
+
+    await bus.close()
+    await store.close()
 
 
 async def test_tls(tmp_path: Path) -> None:
@@ -298,7 +420,7 @@ async def test_a_login_is_secure_when_a_replica_has_it(clock: Clock) -> None:
         await store.open()
         login = a_login(clock)
         await store.logins.add(login)
-        await eventually(lambda: secure(store, login), within=20)
+        await eventually(lambda: is_secure(store.logins, login), within=20)
         with replica.client() as client:
             assert client.exists(*client.keys("*login*"))
 
@@ -309,19 +431,51 @@ async def test_a_login_is_secure_when_a_replica_has_it(clock: Clock) -> None:
         await store.close()
 
 
-async def secure(store: object, login: object) -> bool:
+async def test_a_login_is_not_secure_where_another_master_does_not_have_it(clock: Clock) -> None:
+    """A failover may come between the write, on one connection, and the wait, on the other."""
+    with (
+        running(redis_program()) as former,
+        running(redis_program()) as master,
+        running(redis_program(), "--replicaof", f"127.0.0.1 {master.port}"),
+    ):
+        async with linked(former.url) as redis, linked(master.url) as careful:
+            here = RedisLogins(redis=redis, careful=careful, clock=clock, replicas=1)
+            there = RedisLogins(redis=careful, careful=careful, clock=clock, replicas=1)
+            before = a_login(clock)
+            after = replace(before, version=1)
+            await there.add(before)
+            await eventually(lambda: is_secure(there, before), within=20)
+
+            await here.add(after)
+            with pytest.raises(Unavailable):
+                await here.secure(after)
+            await there.swap(before, replace(before, version=2))
+            await here.secure(after)
+
+
+async def is_secure(logins: Logins, login: Login) -> bool:
     try:
-        await store.logins.secure(login)  # type: ignore[attr-defined]
+        await logins.secure(login)
     except Unavailable:
         return False
     return True
 
 
 @pytest.mark.parametrize(
-    "url", ["redis+sentinel://", "redis+cluster:///", "redis://h:port", "redis://h?db=x"]
+    "url",
+    [
+        "redis+sentinel://",
+        "redis+cluster:///",
+        "redis://h:port",
+        "redis://h?db=x",
+        "redis://h?protocol=2",
+        "redis://h?ssl_ca_cert=misspelt",
+        "redis+sentinel://h/name?misspelt=x",
+        "redis+cluster://h?misspelt=x",
+    ],
 )
 def test_a_url_that_names_nothing_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match=r"want|Invalid|invalid|could not be cast"):
+    with pytest.raises(ValueError, match=r"want|Invalid|invalid|could not be cast|misspelt|ssl_ca"):
         open_redis(url)
 
 

@@ -151,6 +151,33 @@ async def test_only_what_has_changed_is_told(store: Store, clock: Clock) -> None
     assert await store.logins.changed({}) == {}
 
 
+@pytest.mark.parametrize("junk", ["", "junk", "7", "7 junk", "7 {}", "7 []", "7 " + "[" * 100_000])
+async def test_what_cannot_be_read_is_as_good_as_gone_and_harms_no_other(
+    engines: Engines, clock: Clock, junk: str
+) -> None:
+    store = open_state(engines.url("redis"), clock)
+    await store.open()
+    login, sound = a_login(clock), a_login(clock, id="Asound", scene="sound")
+    session = Session(id="s", skey_hash=b"h", phone=ALICE, expires_at=clock() + 10)
+    await store.logins.add(login)
+    await store.sessions.put(session)
+    [node] = engines.nodes("redis")
+    with node.client() as client:
+        for key in client.keys("*login:*"):
+            client.set(key, junk)
+        client.set("scanlogin:session:{s}", junk)
+    await store.logins.add(sound)
+
+    assert await store.logins.get(login.id) is None
+    assert await store.logins.by_scene(login.scene) is None
+    assert await store.logins.changed({login.id: 0, sound.id: 1}) == {
+        login.id: None,
+        sound.id: sound,
+    }
+    assert await store.sessions.get("s") is None
+    await store.close()
+
+
 async def test_a_login_can_be_made_secure(store: Store, clock: Clock) -> None:
     login = a_login(clock)
     await store.logins.add(login)

@@ -7,10 +7,9 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
-import structlog
 from redis import asyncio as aioredis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from broker.errors import Unavailable
 from broker.redis_link.wire import (
@@ -22,12 +21,15 @@ from broker.redis_link.wire import (
     Script,
     ServerSaid,
     SharedTime,
+    Trouble,
     heed_cancel,
     meant,
     subscribed,
 )
 
-log = structlog.get_logger()
+OUT_OF_REACH = (RedisError, RedisClusterException, OSError, TimeoutError, AttributeError)
+"""What redis-py raises where a Cluster cannot be reached.  AttributeError: a connection
+that another command's failure has closed in the middle of this one."""
 
 IN_FLIGHT = 64
 """Commands under way at once on Cluster: redis-py raises where it runs out of connections."""
@@ -42,14 +44,14 @@ class Cluster:
         self._room = asyncio.Semaphore(IN_FLIGHT)
         self._prober: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
-        self._reason: str | None = "not connected yet"
+        self._trouble = Trouble()
 
     async def open(self) -> None:
         self._prober = asyncio.create_task(self._probe())
         await self._tried.wait()
 
     def trouble(self) -> str | None:
-        return self._reason
+        return self._trouble.reason
 
     async def call(self, *command: Part) -> Reply:
         async with self._room:
@@ -61,8 +63,9 @@ class Cluster:
             except NoScriptError:
                 raise
             except ResponseError as error:
-                raise meant(ServerSaid(str(error))) from None
-            except (RedisError, OSError, TimeoutError):
+                # redis-py cuts off the words that it knows.
+                raise meant(ServerSaid(f"{error.status_code or ''} {error}".lstrip())) from None
+            except OUT_OF_REACH:
                 raise Unavailable from None
 
     async def run(self, what: Script, keys: Sequence[Part], *arguments: Part) -> Reply:
@@ -80,7 +83,7 @@ class Cluster:
                 # Where the slot has moved, the heartbeat's PUBLISH hears so, and the client learns.
                 await self._client.initialize()
                 node = self._client.get_node_from_key(channel)
-        except (RedisError, OSError, TimeoutError):
+        except OUT_OF_REACH:
             raise Unavailable from None
         if node is None:
             raise Unavailable
@@ -108,10 +111,8 @@ class Cluster:
                     self.clock.set(
                         await self._client.execute_command("TIME", target_nodes=node), asked_at
                     )
-                self._reason = None
-            except (RedisError, OSError, TimeoutError, ValueError) as error:
-                if self._reason is None:
-                    log.warning("redis cannot be reached", reason=str(error))
-                self._reason = str(error) or "no answer"
+                self._trouble.say(None)
+            except (*OUT_OF_REACH, ValueError) as error:
+                self._trouble.say(str(error) or "no answer")
             self._tried.set()
             await asyncio.sleep(PROBE)

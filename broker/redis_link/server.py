@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 
-import structlog
 from redis.asyncio.connection import AbstractConnection
 
 from broker.errors import Unavailable
@@ -22,13 +21,12 @@ from broker.redis_link.wire import (
     Script,
     ServerSaid,
     SharedTime,
+    Trouble,
     Wire,
     meant,
     subscribed,
     wired,
 )
-
-log = structlog.get_logger()
 
 PATIENCE = 0.5
 """Seconds for which a caller waits for a wire that was lost just now."""
@@ -36,8 +34,6 @@ PATIENCE = 0.5
 PAUSES = (0.0, 0.1, 0.2, 0.4, 0.8)
 """Seconds between attempts to connect; the last one again and again, and up to a
 quarter more so that instances do not come all at once."""
-
-NEW = "not connected yet"
 
 
 class Link:
@@ -54,7 +50,7 @@ class Link:
         self._down_since = -PATIENCE
         self._keeper: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
-        self.reason: str | None = NEW
+        self.trouble = Trouble()
 
     async def open(self) -> None:
         self._keeper = asyncio.create_task(self._keep())
@@ -93,9 +89,9 @@ class Link:
         attempt = 0
         while True:
             try:
-                wire = await wired(self._make)
+                wire = await self._connect()
             except ConnectionError as error:
-                self._say(str(error))
+                self.trouble.say(str(error) or "the connection was lost")
                 self._tried.set()
                 attempt = min(attempt + 1, len(PAUSES) - 1)
                 await asyncio.sleep(PAUSES[attempt] * random.uniform(1, 1.25))  # noqa: S311
@@ -106,8 +102,18 @@ class Link:
             await self._watch(wire)
             self._put_down()
 
+    async def _connect(self) -> Wire:
+        """A wire whose server answers, so that the clock is set; raises ConnectionError."""
+        wire = await wired(self._make)
+        try:
+            await self._ask(wire)
+        except BaseException:
+            wire.abort()
+            raise
+        return wire
+
     def _put_up(self, wire: Wire) -> None:
-        self._say(None)
+        self.trouble.say(None)
         self._wire = wire
         self._up.set()
 
@@ -115,32 +121,27 @@ class Link:
         self._wire = None
         self._up.clear()
         self._down_since = time.monotonic()
-        self._say("the connection was lost")
-
-    def _say(self, reason: str | None) -> None:
-        """Keep why there is no wire, and log each beginning and end of an outage once."""
-        if reason is not None and self.reason in (None, NEW):
-            log.warning("redis cannot be reached", reason=reason)
-        elif reason is None and self.reason not in (None, NEW):
-            log.warning("redis is back")
-        self.reason = reason
+        self.trouble.say("the connection was lost")
 
     async def _watch(self, wire: Wire) -> None:
-        """Return once the wire is lost; drop it when it is silent.
-
-        The question is TIME, so that the answer sets the clock.
-        """
+        """Return once the wire is lost; drop it when it is silent."""
         while not wire.lost.is_set():
-            asked_at = time.monotonic()
-            try:
-                async with asyncio.timeout(SILENCE):
-                    self._time.set(await wire.send("TIME"), asked_at)
-            except (TimeoutError, ConnectionError, ServerSaid):
-                wire.abort()
-                return
             with suppress(TimeoutError):
                 async with asyncio.timeout(PROBE):
                     await wire.lost.wait()
+            try:
+                await self._ask(wire)
+            except ConnectionError:
+                wire.abort()
+
+    async def _ask(self, wire: Wire) -> None:
+        """Ask for the time, and set the clock by it; raises ConnectionError, which says why."""
+        asked_at = time.monotonic()
+        try:
+            async with asyncio.timeout(SILENCE):
+                self._time.set(await wire.send("TIME"), asked_at)
+        except (TimeoutError, ServerSaid) as error:
+            raise ConnectionError(str(error) or "no answer") from None
 
 
 class Server:
@@ -164,7 +165,7 @@ class Server:
         await self._link.open()
 
     def trouble(self) -> str | None:
-        return self._link.reason
+        return self._link.trouble.reason
 
     async def call(self, *command: Part) -> Reply:
         try:

@@ -10,13 +10,13 @@ such as `ssl_ca_certs`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from redis import asyncio as aioredis
 from redis.asyncio.cluster import ClusterNode
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
@@ -31,15 +31,27 @@ def open_server(url: str) -> Server | Cluster:
     """The server that `url` names, with nothing connected yet; raises ValueError."""
     parts = urlsplit(url)
     transport, _, form = parts.scheme.partition("+")
-    if form == "sentinel":
-        return _under_sentinel(parts, transport)
-    if form == "cluster":
-        return _in_cluster(parts, transport)
-    pool = aioredis.ConnectionPool.from_url(url, **_options())
-    return Server(pool.make_connection, pool.aclose)
+    if "protocol" in dict(parse_qsl(parts.query)):
+        raise ValueError("want no protocol: it is RESP3, on which notices come")
+    try:
+        if form == "sentinel":
+            return _under_sentinel(parts, transport)
+        if form == "cluster":
+            return _in_cluster(parts, transport)
+        pool = aioredis.ConnectionPool.from_url(url, **_options())
+        return _server(pool.make_connection, pool.aclose)
+    except TypeError as error:  # an option that redis-py does not know
+        raise ValueError(str(error).partition("() ")[2]) from None
 
 
-def _under_sentinel(parts: SplitResult, transport: str) -> Server | Cluster:
+def _server(
+    make: Callable[[], AbstractConnection], let_go: Callable[[], Awaitable[None]]
+) -> Server:
+    make()  # connects nothing, and refuses what it does not know
+    return Server(make, let_go)
+
+
+def _under_sentinel(parts: SplitResult, transport: str) -> Server:
     """`redis+sentinel://[user:password@]host:port,host:port/service[/db]`.
 
     The query may hold `sentinel_username` and `sentinel_password`, and redis-py's own options.
@@ -66,10 +78,10 @@ def _under_sentinel(parts: SplitResult, transport: str) -> Server | Cluster:
         for one in sentinel.sentinels:
             await one.aclose()
 
-    return Server(master.connection_pool.make_connection, let_go)
+    return _server(master.connection_pool.make_connection, let_go)
 
 
-def _in_cluster(parts: SplitResult, transport: str) -> Server | Cluster:
+def _in_cluster(parts: SplitResult, transport: str) -> Cluster:
     """`redis+cluster://[user:password@]host:port,host:port`, with redis-py's options as query."""
     options = _from_query(parts, transport, dict(parse_qsl(parts.query)))
     nodes = [ClusterNode(host, port) for host, port in _addresses(parts, 6379)]

@@ -55,7 +55,8 @@ class ServerSaid(Exception):
 
     @property
     def word(self) -> str:
-        return str(self).partition(" ")[0]
+        # Redis before 7 says what a script met behind words of its own.
+        return str(self).rpartition(": -")[2].partition(" ")[0]
 
 
 def meant(said: ServerSaid) -> Exception:
@@ -94,6 +95,22 @@ class SharedTime:
         seconds, microseconds = (int(part) for part in reply)
         midway = (asked_at + time.monotonic()) / 2
         self._offset = seconds + microseconds / 1e6 - midway
+
+
+class Trouble:
+    """Why a server cannot be asked; None when it can.  Each outage is logged, and its end."""
+
+    NEW = "not connected yet"
+
+    def __init__(self) -> None:
+        self.reason: str | None = self.NEW
+
+    def say(self, reason: str | None) -> None:
+        if reason is not None and self.reason in (None, self.NEW):
+            log.warning("redis cannot be reached", reason=reason)
+        elif reason is None and self.reason not in (None, self.NEW):
+            log.warning("redis is back")
+        self.reason = reason
 
 
 class Wire(asyncio.Protocol):

@@ -13,14 +13,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
+
+import structlog
 
 from broker.errors import Unavailable
 from broker.login import Browser, Claim, Identity, Login, Phone, State, shelf
 from broker.redis_link import Redis, open_redis, script
 from broker.state import KEPT, Clock, Session, Store
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
 
 WAIT_MS = 1_000
 """Milliseconds that a replica gets to take over what it must hold."""
@@ -43,6 +50,16 @@ end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
 """)
+
+TOUCH = """
+local stored = redis.call('GET', KEYS[1])
+if not stored or tonumber(string.match(stored, '^%d+')) < tonumber(ARGV[1]) then
+  return 0
+end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+"""Writes where that version, or a later one, is stored.  No `Script`: a second question,
+where the server has forgotten it, would come after the WAIT."""
 
 
 class RedisLogins:
@@ -94,11 +111,12 @@ class RedisLogins:
             return
         # WAIT counts from this connection's own last write, which comes after the swap's.
         key, life = _login_key(login.id), self._life_ms(login.expires_at)
-        _, held = await asyncio.gather(
-            self._careful.call("PEXPIRE", key, life),
+        # It may be to another server than the swap's, when a failover comes in between.
+        written, held = await asyncio.gather(
+            self._careful.call("EVAL", TOUCH, 1, key, login.version, life),
             self._careful.call("WAIT", self._replicas, WAIT_MS),
         )
-        if held < self._replicas:
+        if not written or held < self._replicas:
             raise Unavailable("the change is not safe on a replica yet; ask again")
 
     def _life_ms(self, end: float) -> int:
@@ -121,16 +139,8 @@ class RedisSessions:
 
     async def get(self, session_id: str) -> Session | None:
         stored = await self._redis.call("GET", _session_key(session_id))
-        if stored is None:
-            return None
-        fields = json.loads(stored)
-        session = Session(
-            id=session_id,
-            skey_hash=bytes.fromhex(fields["skey_hash"]),
-            phone=_phone(fields["phone"]),
-            expires_at=fields["expires_at"],
-        )
-        return session if session.expires_at > self._clock() else None
+        session = _sound(partial(_session, session_id), stored)
+        return session if session and session.expires_at > self._clock() else None
 
 
 def _login_prefix(shelf_of_it: str) -> str:
@@ -175,8 +185,34 @@ def _packed(login: Login) -> bytes:
 
 
 def _unpacked(stored: bytes | None) -> Login | None:
+    return _sound(_login, stored)
+
+
+def _sound(read: Callable[[bytes], T], stored: bytes | None) -> T | None:
+    """What is stored, read; what cannot be read is as good as gone.
+
+    It may be from another version of ours, and must not keep the others from being read.
+    """
     if stored is None:
         return None
+    try:
+        return read(stored)
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+        log.warning("what is stored cannot be read", kind=type(error).__name__)
+        return None
+
+
+def _session(session_id: str, stored: bytes) -> Session:
+    fields = json.loads(stored)
+    return Session(
+        id=session_id,
+        skey_hash=bytes.fromhex(fields["skey_hash"]),
+        phone=_phone(fields["phone"]),
+        expires_at=fields["expires_at"],
+    )
+
+
+def _login(stored: bytes) -> Login:
     version, _, text = stored.partition(b" ")
     fields: dict[str, Any] = json.loads(text)
     return Login(
