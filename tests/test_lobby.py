@@ -384,3 +384,53 @@ async def test_a_late_word_of_a_move_does_not_let_go_of_one_that_has_come_back(
     await asyncio.sleep(0.01)
 
     assert len(running) == 1
+
+
+async def test_what_could_not_be_asked_in_its_turn_is_asked_about_first(
+    lobby: Lobby,
+    flow: Flow,
+    make_flow: Callable[..., Flow],
+    pushes: Pushes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After an outage all are asked about at once, and not each in its turn."""
+    monkeypatch.setattr("broker.lobby.ROUND", 8.0)
+    deaf = make_flow(bus=MemoryBus())
+    begun = [await begin(flow) for _ in range(40)]
+    for number, one in enumerate(begun):
+        lobby.wait(f"tab-{number}", one.login)
+    task = asyncio.create_task(lobby.run(pushes))
+    await asyncio.sleep(0.01)
+    changed = flow.changed
+
+    async def down(known: Mapping[str, int]) -> object:
+        monkeypatch.setattr(flow, "changed", changed)
+        for one in begun:
+            await deaf.scan(one.login.scene, ALICE)
+        raise errors.Unavailable
+
+    monkeypatch.setattr(flow, "changed", down)
+
+    async with asyncio.timeout(4):
+        heard = {await pushes.next() for _ in begun}
+
+    assert heard == {(f"tab-{number}", "login-scanned") for number in range(40)}
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_browser_that_left_while_the_state_was_down_stays_gone(
+    lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = await begin(flow)
+    lobby.wait("tab", begun.login)
+    clock.time += 120
+
+    async def down(known: Mapping[str, int]) -> None:
+        lobby.leave("tab")
+        raise errors.Unavailable
+
+    monkeypatch.setattr(flow, "changed", down)
+    await lobby.expire(pushes)
+
+    assert len(lobby) == 0

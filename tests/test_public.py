@@ -17,6 +17,7 @@ from broker.lobby import Lobby
 from broker.tokens import KeyFile
 from tests.clients import PhoneClient, PythonBrowser
 from tests.conftest import Running, StartBroker
+from tests.servers import eventually, redis_program, running
 
 
 @pytest.fixture
@@ -154,3 +155,29 @@ async def test_nothing_tells_what_runs_below(http: aiohttp.ClientSession) -> Non
         async with http.get(path) as response:
             assert response.headers["Server"] == "scan-login"
             assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_without_its_state_a_broker_is_not_ready_and_refuses_at_once(
+    start_broker: StartBroker,
+) -> None:
+    with running(redis_program()) as server:
+        broker = await start_broker(state_url=server.url)
+        async with aiohttp.ClientSession(broker.url) as http:
+            await eventually(lambda: answers(http, 200))
+            server.kill()
+            await eventually(lambda: answers(http, 503))
+            async with http.get("/health/ready") as response:
+                assert "the state cannot be reached" in await response.text()
+            form = {"client_id": "default"}
+            async with http.post("/oauth/device_authorization", data=form) as response:
+                assert (response.status, response.headers["Retry-After"]) == (503, "2")
+                assert (await response.json())["error"] == "temporarily_unavailable"
+            async with http.get("/health/live") as response:
+                assert response.status == 200
+            server.start()
+            await eventually(lambda: answers(http, 200))
+
+
+async def answers(http: aiohttp.ClientSession, status: int) -> bool:
+    async with http.get("/health/ready") as response:
+        return response.status == status
