@@ -9,6 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from random import randrange
 
 import aiohttp
 
@@ -96,10 +97,9 @@ async def _until(process: Process, condition: Callable[[], Awaitable[bool]]) -> 
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """From below the ports that the system gives to whoever connects somewhere."""
+    ports = iter(lambda: randrange(15_000, 32_000), 0)  # noqa: S311  # no secret
+    return next(port for port in ports if is_free(port))
 
 
 def is_free(port: int) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
+from contextlib import suppress
 from typing import NoReturn
 
 import pytest
@@ -13,10 +15,16 @@ CI = bool(os.environ.get("CI"))
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A port for a server that is yet to start.
+
+    From below those that the system gives to whoever connects somewhere (32768 and
+    up on Linux): one of these might be taken by then.
+    """
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def need(program: str) -> str:
