@@ -46,7 +46,7 @@ fix: $(VENV)/.tested ## format, and mend what can be mended by itself
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-bench: $(VENV)/.benched system ## measure, into bench/RESULTS.md (ROW=growth for one row)
+bench: $(VENV)/.tested system ## measure, into bench/RESULTS.md (ROW=growth for one row)
 	$(BIN)/python -m bench $(ROW)
 
 vendor: ## fetch the browser's Socket.IO client anew (CLIENT_VERSION=)
@@ -81,8 +81,3 @@ $(VENV)/.tested: pyproject.toml constraints.txt | $(BIN)/python
 
 tests/js/node_modules: tests/js/package-lock.json | system
 	@if command -v npm >/dev/null; then cd tests/js && npm ci --silent --no-audit --no-fund && touch node_modules; fi
-
-$(VENV)/.benched: $(VENV)/.tested
-	@echo "installing what the load generator runs on, the first time only"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	@touch $@

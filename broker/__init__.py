@@ -19,6 +19,7 @@ replace one another, or that speak to the same outside.
     settings.py    every setting       errors.py   everything that can go wrong
     metrics.py     what the operator counts
     app.py         joins open parts into one application
+    process.py     loop, files and memory of a process that serves
     serving.py     listens until told to stop       workers.py  several processes on one port
     demo.py        broker, example site and phone page in one go
     __main__.py    the `scan-login` command

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from broker import __version__, logs
+from broker import __version__, logs, process
 from broker.app import build
 from broker.edge import ROLES
 from broker.errors import SettingsWrong, StartError
@@ -86,6 +86,7 @@ def serve(
 
 
 def _serve(settings: Settings, *, supervised: bool) -> None:
+    process.raise_file_limit()
     broker = build(settings)
     sites = [
         Site(
@@ -107,6 +108,7 @@ def _serve(settings: Settings, *, supervised: bool) -> None:
     ]
 
     def ready(addresses: dict[str, str]) -> None:
+        process.settle()
         print(
             f"scan-login {__version__} ready on {addresses['broker']} "
             f"(public {settings.public_url}, state {urlsplit(settings.state_url).scheme}, "
@@ -115,7 +117,7 @@ def _serve(settings: Settings, *, supervised: bool) -> None:
         )
 
     drain = Drain(broker.drain, settings.drain)
-    asyncio.run(serve_until_stopped(sites, ready, drain, supervised=supervised))
+    process.run(serve_until_stopped(sites, ready, drain, supervised=supervised))
 
 
 def _supervise(settings: Settings) -> None:

@@ -27,6 +27,11 @@ told to.  With the sockets' own and the default drain a process ends within 10 s
 what Docker gives it."""
 
 
+QUIET_WITHIN = 30.0
+"""Seconds in which a connection says what it wants, all headers of it, and again after each
+answer: aiohttp gives an hour.  A proxy that keeps connections open should do so for less."""
+
+
 class Site(NamedTuple):
     """An application and where it listens.
 
@@ -110,7 +115,11 @@ async def serving(sites: Iterable[Site]) -> AsyncIterator[dict[str, str]]:
         for site in sites:
             # No client of ours compresses; what unpacks to a thousandfold is an attack.
             runner = web.AppRunner(
-                site.application, access_log=None, shutdown_timeout=GRACE, auto_decompress=False
+                site.application,
+                access_log=None,
+                shutdown_timeout=GRACE,
+                auto_decompress=False,
+                keepalive_timeout=QUIET_WITHIN,
             )
             await runner.setup()
             stack.push_async_callback(runner.cleanup)

@@ -204,7 +204,8 @@ async def test_the_official_client_hears_that_the_transport_closed(ending: Endin
 async def test_sigterm_leaves_load_balancers_two_seconds_and_ends_within_ten(
     tmp_path: Path,
 ) -> None:
-    with command(tmp_path, SCAN_LOGIN_PORT="0") as (process, line):
+    quiet = {"SCAN_LOGIN_PORT": "0", "SCAN_LOGIN_LOG_LEVEL": "warning"}
+    with command(tmp_path, **quiet) as (process, line):
         url = line.split(" ready on ")[1].split()[0]
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)

@@ -24,7 +24,7 @@ FLOORS: list[set[str]] = [
     {"flow"},
     {"lobby"},
     {"edge"},
-    {"settings", "serving", "workers"},
+    {"settings", "serving", "process", "workers"},
     {"app"},
     {"demo"},
     {"__main__"},
@@ -37,7 +37,7 @@ SEEN_BY = {"settings": {"app", "demo", "__main__"}}
 DOORS = {
     "aiohttp": {"edge", "engine", "app", "serving", "demo"},
     "cryptography": {"tokens"},
-    "engineio": {"engine/sessions", "engine/stock"},
+    "engineio": {"engine"},
     "jwt": {"tokens"},
     "limits": {"edge/gate"},
     "prometheus_client": {"metrics"},
@@ -49,6 +49,7 @@ DOORS = {
     "socketio": {"engine"},
     "structlog": None,
     "typer": {"__main__"},
+    "uvloop": {"process"},
     "mp_stub": {"demo"},
     "web_demo": {"demo"},
 }

@@ -25,6 +25,7 @@ from broker.edge.wire import (
     read,
     seconds_until,
     token_answer,
+    whole_body,
 )
 from broker.errors import InvalidRequest, NotConfirmed, UnknownLogin, UnknownScene, UnsupportedGrant
 from broker.flow import Flow, register_field
@@ -183,7 +184,7 @@ async def _form(request: web.Request) -> dict[str, str]:
     if request.content_type != FORM:
         raise InvalidRequest(f"want a body of {FORM}")
     try:
-        pairs = parse_qsl((await request.read()).decode(), True, max_num_fields=32)
+        pairs = parse_qsl((await whole_body(request)).decode(), True, max_num_fields=32)
     except ValueError:
         raise InvalidRequest("the body is no form in UTF-8") from None
     fields = dict(pairs)

@@ -21,6 +21,7 @@ from broker.edge.wire import (
     read,
     read_arguments,
     seconds_until,
+    whole_body,
 )
 from broker.engine import Server
 from broker.errors import ForeignOrigin, InvalidRequest, InvalidSession
@@ -157,7 +158,7 @@ VERBS: Mapping[str, Act] = {
 async def json_body(request: web.Request) -> object:
     """The body as JSON; raises InvalidRequest for anything else."""
     try:
-        body: object = json.loads(await request.read())
+        body: object = json.loads(await whole_body(request))
     except (ValueError, RecursionError):
         raise InvalidRequest("the body is not JSON in UTF-8") from None
     return body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, TypeVar
@@ -21,6 +22,10 @@ Wire = dict[str, Any]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 BODY_MAX_BYTES = 64 * 1024
+
+BODY_WITHIN = 10.0
+"""Seconds that a body gets to arrive."""
+
 DEFAULT_APP = "default"
 
 UrlSafe = r"^[A-Za-z0-9_-]+$"
@@ -82,6 +87,15 @@ def read(model: type[R], payload: object) -> R:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         field = ".".join(str(part) for part in first["loc"])
         raise InvalidRequest(f"{field}: {first['msg']}") from None
+
+
+async def whole_body(request: web.Request) -> bytes:
+    """The body; raises InvalidRequest where it does not come in time."""
+    try:
+        async with asyncio.timeout(BODY_WITHIN):
+            return await request.read()
+    except TimeoutError:
+        raise InvalidRequest("the body did not come in time") from None
 
 
 def read_arguments(model: type[R], arguments: tuple[object, ...]) -> R:

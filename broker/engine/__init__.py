@@ -6,6 +6,7 @@ own.py       python-socketio over an engine of our own:
   frames.py    RFC 6455, without any I/O
   wheel.py     one timer for all heartbeats
   rooms.py     who is in which namespace and room
+  names.py     what of other packages it leans on
 stock.py     python-engineio's transport, to fall back on
 strict.py    what both have in common: python-socketio, stricter
 
@@ -18,10 +19,14 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+import structlog
 from aiohttp import web
 from socketio.exceptions import ConnectionRefusedError as _ConnectionRefused
 
+from broker.engine.names import missing
 from broker.engine.strict import StrictServer as Server
+
+log = structlog.get_logger()
 
 __all__ = ["ENGINES", "Refused", "Server", "open_server"]
 
@@ -31,7 +36,15 @@ ENGINES: Mapping[str, str] = {"own": "broker.engine.own", "stock": "broker.engin
 def open_server(
     engine: str, *, allow_origin: Callable[[str], bool], describe: Callable[[web.Request], Any]
 ) -> Server:
-    """python-socketio's server over the `engine` of that name in `ENGINES`."""
+    """python-socketio's server over the `engine` of that name in `ENGINES`.
+
+    The stock one in place of our own, with a warning, where that could not work.
+    """
+    if engine == "own" and (lacking := missing()):
+        log.warning(
+            "falling back on the stock engine: other packages have changed", lacking=lacking
+        )
+        engine = "stock"
     server: Server = import_module(ENGINES[engine]).Server(
         allow_origin=allow_origin, describe=describe
     )

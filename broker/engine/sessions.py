@@ -112,6 +112,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         self.joined: Callable[[str], bool] = lambda sid: True
         self._allow_origin = allow_origin
         self._inboxes: dict[str, Inbox] = {}
+        self._joining: dict[str, float] = {}  # by when, in the loop's time
         self._wheel: Wheel[Socket] = Wheel(
             tick=self.ping_interval / TICKS,
             horizon=max(self.ping_interval, self.ping_timeout, JOIN_WITHIN),
@@ -119,6 +120,10 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         )
 
     # ---- what python-socketio asks of it ----
+
+    def attach(self, app: web.Application, engineio_path: str = "engine.io") -> None:
+        """Take every method: which are wrong is for us to say."""
+        app.router.add_route("*", f"/{engineio_path.strip('/')}/", self.handle_request)
 
     def transport(self, sid: str) -> str:
         return "polling" if isinstance(self.sockets.get(sid), Polling) else "websocket"
@@ -248,16 +253,14 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
 
     def _change_over(self, polling: Polling, socket: WebSocket) -> None:
         """The session goes on over the websocket, with what had yet to be polled."""
-        self._wheel.drop(polling)
+        self._wheel.move(polling, socket)
         self.sockets[socket.sid] = socket
         socket.probes = False
         for packet in polling.take():
             socket.send(packet)
+        socket.phase = polling.phase
         polling.upgrade = None
         polling.end()
-        waits = polling.phase is Phase.PONG
-        socket.phase = Phase.PONG if waits else Phase.PING
-        self._wheel.put(socket, self.ping_timeout if waits else self.ping_interval)
 
     def _end_probe(self, socket: WebSocket) -> None:
         """The session goes on polling, and may try again."""
@@ -330,15 +333,16 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         """Close the session unless it has joined a namespace soon."""
         socket = self.sockets.get(sid)
         if socket is not None:
+            self._joining[sid] = asyncio.get_running_loop().time() + JOIN_WITHIN
             socket.phase = Phase.JOIN
-            self._wheel.put(socket, JOIN_WITHIN)
+            self._wheel.put(socket, min(JOIN_WITHIN, self.ping_interval))
 
     def _offered(self) -> list[str]:
         return ["websocket"] if "websocket" in self.transports and self.allow_upgrades else []
 
     async def _begin(self, socket: Socket, request: web.Request) -> None:
         self.sockets[socket.sid] = socket
-        self._wheel.put(socket, min(JOIN_WITHIN, self.ping_interval))
+        self.expect_to_join(socket.sid)
         await self.handlers["connect"](socket.sid, request)
 
     def receive(self, socket: Socket, packet: Packet) -> None:
@@ -365,6 +369,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
             self._end_probe(socket)
         elif self.sockets.get(socket.sid) is socket:
             del self.sockets[socket.sid]
+            self._joining.pop(socket.sid, None)
             self._wheel.drop(socket)
             self._deliver(socket.sid, Gone(reason))
 
@@ -384,16 +389,31 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         """A socket's turn on the wheel: has it joined, has it answered, send it a ping."""
         if socket.phase is Phase.PONG:
             self._close(socket, frames.NORMAL, self.reason.PING_TIMEOUT)
-        elif not self.joined(socket.sid):
+        elif self._is_late(socket.sid):
             self._close(socket, frames.POLICY, self.reason.SERVER_DISCONNECT)
-        elif socket.phase is Phase.PING:
+        elif (rest := self._till_ping(socket.phase)) > 0:
+            socket.phase = Phase.PING
+            self._wheel.put(socket, rest)
+        else:
             socket.phase = Phase.PONG
             socket.send(PING)
             self._wheel.put(socket, self.ping_timeout)
-        else:
-            since = JOIN_WITHIN if socket.phase is Phase.JOIN else self.ping_timeout
-            socket.phase = Phase.PING
-            self._wheel.put(socket, self.ping_interval - since)
+
+    def _till_ping(self, phase: Phase) -> float:
+        """Seconds from the end of a phase to the next ping."""
+        interval: float = self.ping_interval
+        if phase is Phase.JOIN:
+            return max(0.0, interval - JOIN_WITHIN)
+        return interval - self.ping_timeout if phase is Phase.ANSWERED else 0.0
+
+    def _is_late(self, sid: str) -> bool:
+        """Whether the session has joined nothing in the time that it had for it."""
+        due = self._joining.get(sid)
+        if due is not None and self.joined(sid):
+            del self._joining[sid]
+            return False
+        # A turn may come a tick too soon, and the next one would be a ping's.
+        return due is not None and asyncio.get_running_loop().time() + self._wheel.tick >= due
 
     # ---- messages, in order ----
 

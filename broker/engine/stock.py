@@ -17,6 +17,9 @@ from engineio.async_drivers import aiohttp as driver
 
 from broker.engine.strict import StrictServer, silent
 
+BODY_WITHIN = 10.0
+"""Seconds that the body of a POST gets to arrive."""
+
 JOIN_WITHIN = 5.0
 """Seconds in which a socket must have joined a namespace, and a probe must be over."""
 
@@ -104,7 +107,8 @@ def _abort(socket: Any) -> None:
 async def _read_environ(request: web.Request) -> dict[str, Any]:
     environ: dict[str, Any] = driver.translate_request(request)
     if request.method == "POST":
-        body = await request.read()
+        async with asyncio.timeout(BODY_WITHIN):
+            body = await request.read()
         environ |= {"wsgi.input": _Body(body), "CONTENT_LENGTH": str(len(body))}
     return environ
 
@@ -133,6 +137,9 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]
         except web.HTTPRequestEntityTooLarge:
             await self.disconnect(request.query.get("sid", ""))
             raise
+        except TimeoutError:
+            await self.disconnect(request.query.get("sid", ""))
+            response = None
         except (ValueError, KeyError, UnboundLocalError):
             # What stock trips over: a session that closes under its own request, bytes of no text.
             response = None

@@ -15,6 +15,7 @@ from typing import Any
 
 import socketio
 from aiohttp import web
+from socketio import packet
 
 FRAME_MAX_BYTES = 64 * 1024
 """Longest message; a longer one closes the socket."""
@@ -27,6 +28,9 @@ SETTLE = 2.0
 
 BINARY_PACKETS = ("5", "6")
 
+ATTACHMENTS_MAX = 10
+"""Of one event, where binary is taken at all; as socket.io-parser has it."""
+
 NO_EVENTS = frozenset({"connect", "disconnect", "*"})
 """Names of handlers that python-socketio would let a client call as if they were its events."""
 
@@ -35,23 +39,47 @@ silent = logging.getLogger("broker.engine")
 silent.setLevel(logging.CRITICAL + 1)
 
 
+class StrictPacket(packet.Packet):  # type: ignore[misc]  # python-socketio has no types
+    """A packet whose attachments are the ones it has: -1 is none of them, nor is `true`."""
+
+    @classmethod
+    def _reconstruct_binary_internal(cls, data: Any, attachments: list[bytes]) -> Any:
+        if isinstance(data, dict) and data.get("_placeholder") and "num" in data:
+            number = data["num"]
+            if type(number) is not int or not 0 <= number < len(attachments):
+                raise ValueError("an attachment that there is not")
+        return super()._reconstruct_binary_internal(data, attachments)
+
+
 class StrictServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio has no types
     """Socket.IO for the edge.
 
     describe: what handlers of CONNECT get to know of the request, in place of all
         of it, which would stay as long as the socket does.
+    binary: whether events may have attachments, which are held till all of them came.
+    longest: bytes of a message, and of an event's attachments together.
     options: of the transport.
     Events of one socket are handled one after the other, in the order they came.
     """
 
-    def __init__(self, *, describe: Callable[[web.Request], Any], **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        describe: Callable[[web.Request], Any],
+        binary: bool = False,
+        longest: int = FRAME_MAX_BYTES,
+        **options: Any,
+    ) -> None:
         super().__init__(
             async_handlers=False,
             namespaces=[],
-            max_http_buffer_size=FRAME_MAX_BYTES,
+            max_http_buffer_size=longest,
+            serializer=StrictPacket,
             logger=silent,
             **options,
         )
+        self._binary = binary
+        self._longest = longest
         self.namespaces: list[str] = []  # none without handlers; an empty argument would mean "/"
         self._describe = describe
         self._under_way = 0
@@ -67,11 +95,16 @@ class StrictServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
                 await self._idle.wait()
         await self.shutdown()
 
-    def check_packet(self, data: Any) -> None:
-        """Raises ValueError for what no client of ours sends: binary, a long namespace."""
-        if not isinstance(data, str) or data[:1] in BINARY_PACKETS:
-            raise ValueError("no event of ours is binary, and attachments are held till all came")
-        if data[1:2] == "/" and len(data[1:].split(",")[0]) > NAMESPACE_MAX:
+    def check_packet(self, eio_sid: str, data: Any) -> None:
+        """Raises ValueError for what may not come now: binary, text amid it, a long namespace."""
+        awaited = self._binary_packet.get(eio_sid)
+        if awaited is not None:
+            _check_attachment(data, awaited.attachments, self._longest)
+        elif not isinstance(data, str):
+            raise ValueError("an attachment of no event")
+        elif data[:1] in BINARY_PACKETS:
+            _check_count(data, ATTACHMENTS_MAX if self._binary else 0)
+        elif data[1:2] == "/" and len(data[1:].split(",")[0]) > NAMESPACE_MAX:
             raise ValueError("the namespace is too long")
 
     def joined(self, eio_sid: str) -> bool:
@@ -95,7 +128,7 @@ class StrictServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
         self._under_way += 1
         self._idle.clear()
         try:
-            self.check_packet(data)
+            self.check_packet(eio_sid, data)
             await super()._handle_eio_message(eio_sid, data)
         except Exception:  # whatever a packet trips over, the socket is done
             await self.eio.disconnect(eio_sid)
@@ -108,3 +141,23 @@ class StrictServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
         if not isinstance(data, list) or not data or data[0] in NO_EVENTS:
             raise ValueError("not an event")
         await super()._handle_event(eio_sid, namespace, id, data)
+
+    async def _handle_ack(self, eio_sid: str, namespace: str, id: int | None, data: Any) -> None:
+        if not isinstance(data, list) or id is None:
+            raise ValueError("not an answer")
+        await super()._handle_ack(eio_sid, namespace, id, data)
+
+    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
+        self._binary_packet.pop(eio_sid, None)  # python-socketio would keep what is not whole yet
+        await super()._handle_eio_disconnect(eio_sid, reason)
+
+
+def _check_count(data: str, allowed: int) -> None:
+    count = int(data[1:].partition("-")[0])
+    if not 1 <= count <= allowed:
+        raise ValueError("more attachments than are taken here, or none")
+
+
+def _check_attachment(data: Any, held: list[bytes], longest: int) -> None:
+    if not isinstance(data, bytes) or len(data) + sum(map(len, held)) > longest:
+        raise ValueError("not an attachment, or more of them than can be held")

@@ -15,10 +15,13 @@ from typing import Generic, Protocol, TypeVar
 SLICE = 256
 """Sockets that are rung in one go: what else the loop has to do comes in between."""
 
+NOWHERE, DUE = -1, -2
+"""What `slot` says of one that is not on the wheel, and of one whose ring is about to come."""
+
 
 class Timed(Protocol):
     slot: int
-    """Where on the wheel; -1 is nowhere."""
+    """Where on the wheel."""
 
 
 T = TypeVar("T", bound=Timed)
@@ -31,50 +34,67 @@ class Wheel(Generic[T]):
     """
 
     def __init__(self, *, tick: float, horizon: float, ring: Callable[[T], None]) -> None:
-        self._tick = tick
+        self.tick = tick
         self._ring = ring
         self._slots: list[set[T]] = [set() for _ in range(math.ceil(horizon / tick) + 2)]
+        self._due: set[T] = set()
         self._at = 0
         self._next = 0.0
         self._turning: asyncio.TimerHandle | None = None
 
+    def __len__(self) -> int:
+        return len(self._due) + sum(map(len, self._slots))
+
     def put(self, one: T, seconds: float) -> None:
-        """Ring `one` in `seconds`, to the next tick; in place of when it was due till now."""
+        """Ring `one` in `seconds`, to the tick; in place of when it was due till now."""
         self.drop(one)
         if self._turning is None:
             self._start()
-        ahead = min(max(1, math.ceil(seconds / self._tick)), len(self._slots) - 1)
+        ahead = min(max(1, math.ceil(seconds / self.tick)), len(self._slots) - 1)
         one.slot = (self._at + ahead) % len(self._slots)
         self._slots[one.slot].add(one)
 
     def drop(self, one: T) -> None:
-        if one.slot >= 0:
-            self._slots[one.slot].discard(one)
-            one.slot = -1
+        if one.slot != NOWHERE:
+            self._place(one.slot).discard(one)
+            one.slot = NOWHERE
+
+    def move(self, one: T, other: T) -> None:
+        """Ring `other` when `one` was due, which is off the wheel."""
+        slot = one.slot
+        self.drop(one)
+        if slot != NOWHERE:
+            self._place(slot).add(other)
+            other.slot = slot
 
     def stop(self) -> None:
         if self._turning is not None:
             self._turning.cancel()
             self._turning = None
 
+    def _place(self, slot: int) -> set[T]:
+        return self._due if slot == DUE else self._slots[slot]
+
     def _start(self) -> None:
         loop = asyncio.get_running_loop()
-        self._next = loop.time() + self._tick
+        self._next = loop.time() + self.tick
         self._turning = loop.call_at(self._next, self._turn)
 
     def _turn(self) -> None:
         loop = asyncio.get_running_loop()
-        self._at = (self._at + 1) % len(self._slots)
-        due, self._slots[self._at] = self._slots[self._at], set()
-        for one in due:
-            one.slot = -1
-        self._next += self._tick  # not from now: a late turn must not put all others off
+        self._next += self.tick  # not from now: a late turn must not put all others off
         self._turning = loop.call_at(self._next, self._turn)
-        self._ring_some(list(due))
+        self._at = (self._at + 1) % len(self._slots)
+        for one in self._slots[self._at]:
+            one.slot = DUE
+        self._due |= self._slots[self._at]
+        self._slots[self._at].clear()
+        self._ring_some()
 
-    def _ring_some(self, due: list[T]) -> None:
-        for one in due[:SLICE]:
-            if one.slot < 0:  # or it was put elsewhere, or closed, meanwhile
-                self._ring(one)
-        if len(due) > SLICE:
-            asyncio.get_running_loop().call_soon(self._ring_some, due[SLICE:])
+    def _ring_some(self) -> None:
+        if len(self._due) > SLICE:
+            asyncio.get_running_loop().call_soon(self._ring_some)
+        for _ in range(min(SLICE, len(self._due))):
+            one = self._due.pop()
+            one.slot = NOWHERE
+            self._ring(one)
