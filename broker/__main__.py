@@ -86,7 +86,7 @@ def serve(
 
 
 def _serve(settings: Settings, *, supervised: bool) -> None:
-    process.raise_file_limit()
+    files = process.raise_file_limit()
     broker = build(settings)
     sites = [
         Site(
@@ -112,7 +112,7 @@ def _serve(settings: Settings, *, supervised: bool) -> None:
         print(
             f"scan-login {__version__} ready on {addresses['broker']} "
             f"(public {settings.public_url}, state {urlsplit(settings.state_url).scheme}, "
-            f"provider {settings.provider})",
+            f"provider {settings.provider}, open files {files})",
             flush=True,
         )
 

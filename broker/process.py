@@ -24,15 +24,18 @@ def run(main: Coroutine[Any, Any, None]) -> None:
         runner.run(main)
 
 
-def raise_file_limit() -> None:
-    """Allow as many open files as the system lets us: every browser that waits is one."""
+def raise_file_limit() -> int:
+    """How many open files there may be, from now on all that the system lets us have.
+
+    Every browser that waits is one.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (OSError, ValueError) as error:  # macOS allows fewer than it says
         log.warning("the limit of open files stays", files=soft, reason=str(error))
-        return
-    log.info("open files", limit=hard)
+        return soft
+    return hard
 
 
 def settle() -> None:

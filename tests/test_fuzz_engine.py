@@ -78,7 +78,7 @@ def live() -> Iterator[Live]:
     with asyncio.Runner() as runner:
         runner.get_loop().set_exception_handler(lambda loop, about: failures.append(about))
         stack = AsyncExitStack()
-        peer = client_of("sio", ping_interval=25.0, ping_timeout=20.0)
+        peer = client_of("sio", ping_interval=3600.0, ping_timeout=20.0)
         yield Live(runner, runner.run(stack.enter_async_context(peer)), failures)
         runner.run(stack.aclose())
     assert failures == []
