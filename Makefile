@@ -27,7 +27,7 @@ demo-cluster: $(VENV)/.installed ## brokers behind nginx, with Redis between the
 
 install: $(VENV)/.installed ## a .venv with the scan-login command
 
-test: $(VENV)/.tested system tests/js/node_modules ## set up and run all tests
+test: $(VENV)/.tested system tests/js/node_modules bench/peers/node_modules ## set up and run all tests
 	$(BIN)/pytest
 
 check: $(VENV)/.tested lint types test ## what CI runs: lint, types, tests
@@ -46,7 +46,7 @@ fix: $(VENV)/.tested ## format, and mend what can be mended by itself
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-bench: $(VENV)/.tested system ## measure, into bench/RESULTS.md (ROW=growth for one row)
+bench: $(VENV)/.tested system bench/peers/node_modules ## measure, into bench/RESULTS.md (ROW=growth for one row)
 	$(BIN)/python -m bench $(ROW)
 
 vendor: ## fetch the browser's Socket.IO client anew (CLIENT_VERSION=)
@@ -58,7 +58,8 @@ vendor: ## fetch the browser's Socket.IO client anew (CLIENT_VERSION=)
 	sha256sum $(VENDOR)/socket.io.min.js
 
 clean: ## remove what was set up and built
-	rm -rf $(VENV) build dist *.egg-info tests/js/node_modules tests/screenshots
+	rm -rf $(VENV) build dist *.egg-info tests/js/node_modules bench/peers/node_modules
+	rm -rf tests/screenshots
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 system: # programs that the tests drive: installed as root on Debian, else named
@@ -79,5 +80,5 @@ $(VENV)/.tested: pyproject.toml constraints.txt | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@ $(VENV)/.installed
 
-tests/js/node_modules: tests/js/package-lock.json | system
-	@if command -v npm >/dev/null; then cd tests/js && npm ci --silent --no-audit --no-fund && touch node_modules; fi
+%/node_modules: %/package-lock.json | system
+	@if command -v npm >/dev/null; then cd $* && npm ci --silent --no-audit --no-fund && touch node_modules; fi

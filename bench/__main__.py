@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 import uvloop
 
 from bench import results
-from bench.candidates import candidate
-from bench.fleet import fleet, raise_file_limit
-from bench.load import Crowd, steadily
+from bench.candidates import CANDIDATES, candidate
+from bench.fleet import Fleet, fleet, raise_file_limit
+from bench.load import Crowd, eagerly
 from bench.rows import ROWS, Cell, Figures, Row, Taken, row
 
-WARM_UP_RATE = 50
-"""Logins a second."""
+WARM_UP_AT_ONCE = 16
+"""Logins under way while servers warm up: as many a second as they manage."""
 
 
 def main() -> None:
@@ -26,16 +27,17 @@ def main() -> None:
 
 async def _run(name: str, asked: argparse.Namespace) -> None:
     this = row(name)
-    taken = await take(this, asked.rounds, asked.seconds or this.seconds)
+    cells = [cell for cell in this.cells if cell.candidate in (asked.only or CANDIDATES)]
+    taken = await take(this, cells, asked.rounds, asked.seconds or this.seconds)
     words = " ".join(sys.argv[1:]) or name
     print(results.write(name, this, taken, f"python -m bench {words}"), flush=True)
 
 
-async def take(this: Row, rounds: int, seconds: float) -> Taken:
+async def take(this: Row, cells: Sequence[Cell], rounds: int, seconds: float) -> Taken:
     """Every cell once a round, and the other way round in every second one."""
-    taken: dict[Cell, list[Figures]] = {cell: [] for cell in this.cells}
+    taken: dict[Cell, list[Figures]] = {cell: [] for cell in cells}
     for number in range(rounds):
-        for cell in list(this.cells)[:: 1 if number % 2 == 0 else -1]:
+        for cell in cells[:: 1 if number % 2 == 0 else -1]:
             figures = await _once(this, cell, seconds)
             taken[cell].append(figures)
             _say(f"round {number + 1} of {rounds}, {cell}: {figures}")
@@ -44,12 +46,18 @@ async def take(this: Row, rounds: int, seconds: float) -> Taken:
 
 async def _once(this: Row, cell: Cell, seconds: float) -> Figures:
     async with fleet(candidate(cell.candidate), cell.instances) as servers:
-        crowd = Crowd(servers)
-        ran = await steadily(crowd.log_in, rate=WARM_UP_RATE, seconds=servers.candidate.warm_up)
-        crowd.close()
-        if ran.lost:
-            raise SystemExit(f"logins fail already while warming up: {dict(ran.lost)}")
+        if this.warm:
+            await _warm(servers)
         return await this.measure(servers, seconds)
+
+
+async def _warm(servers: Fleet) -> None:
+    crowd = Crowd(servers)
+    seconds, logins = servers.candidate.warm_up
+    ran = await eagerly(crowd.log_in, at_once=WARM_UP_AT_ONCE, seconds=seconds, least=logins)
+    crowd.close()
+    if ran.lost:
+        raise SystemExit(f"logins fail already while warming up: {dict(ran.lost)}")
 
 
 def _say(line: str) -> None:
@@ -59,6 +67,7 @@ def _say(line: str) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure.")
     parser.add_argument("rows", nargs="*", choices=[[], *ROWS], help="all where none is named")
+    parser.add_argument("--only", nargs="+", choices=CANDIDATES, help="of the candidates")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, help="of load in a run")
     return parser.parse_args()

@@ -21,6 +21,7 @@ START_WITHIN = 60.0
 """Seconds; eight servers that start at once share the cores."""
 
 STOP_WITHIN = 15.0
+LOOK = 0.5
 TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 URL = re.compile(r"http://[\w.]+:\d+")
@@ -53,6 +54,12 @@ class Meter:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._start = self._now()
+        self._since = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Since it began to count."""
+        return time.perf_counter() - self._since
 
     def read(self) -> Used:
         return Used(*(now - start for now, start in zip(self._now(), self._start, strict=True)))
@@ -63,6 +70,23 @@ class Meter:
             _cpu_ms(self._fleet.redis_pid),
             1000 * time.process_time(),
         )
+
+
+async def at_rest(fleet: Fleet, seconds: float = 5.0) -> float:
+    """The CPU of the servers, in ms a second, while nobody asks them for anything."""
+    meter = Meter(fleet)
+    await asyncio.sleep(seconds)
+    return meter.read().servers / seconds
+
+
+async def settled(fleet: Fleet, rest: float) -> None:
+    """Wait until the servers use little more than at `rest`: then what they were given is done.
+
+    Twice in a row: a machine that has other work may let them wait.
+    """
+    quiet = 0
+    while quiet < 2:
+        quiet = quiet + 1 if await at_rest(fleet, LOOK) < 1.5 * rest + 40 else 0
 
 
 @asynccontextmanager

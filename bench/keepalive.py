@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+import re
+from functools import cache
 from typing import Any, NamedTuple, Self, cast
 from urllib.parse import urlsplit
 
-LENGTH = b"content-length:"
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+
+REQUEST = (
+    b"POST %b HTTP/1.1\r\n"
+    b"Host: 127.0.0.1\r\n"
+    b"%b"
+    b"Content-Type: application/json\r\n"
+    b"Content-Length: %d\r\n"
+    b"\r\n"
+    b"%b"
+)
 
 
 class Answer(NamedTuple):
@@ -19,7 +30,9 @@ class Answer(NamedTuple):
 class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self._loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[Answer] | None = None
+        self._bearer = b""
         self._transport: asyncio.Transport
 
     @classmethod
@@ -28,19 +41,15 @@ class Connection(asyncio.Protocol):
         _, connection = await loop.create_connection(cls, *address(url))
         return connection
 
-    async def post(self, path: str, body: object, headers: Mapping[str, str]) -> Answer:
+    async def post(self, path: bytes, body: bytes) -> Answer:
         """Raises ConnectionError when the server closes before it has answered."""
-        content = json.dumps(body).encode()
-        head = {
-            **headers,
-            "Host": "127.0.0.1",
-            "Content-Type": "application/json",
-            "Content-Length": str(len(content)),
-        }
-        lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
-        self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(f"POST {path} HTTP/1.1\r\n{lines}\r\n".encode() + content)
+        self._answer = self._loop.create_future()
+        self._transport.write(REQUEST % (path, self._bearer, len(body), body))
         return await self._answer
+
+    def authorize(self, bearer: str) -> None:
+        """Show this with every request from now on."""
+        self._bearer = f"Authorization: Bearer {bearer}\r\n".encode()
 
     def close(self) -> None:
         self._transport.close()
@@ -62,6 +71,7 @@ class Connection(asyncio.Protocol):
             self._answer.set_result(Answer(int(head[9:12]), json.loads(body) if body else None))
 
 
+@cache
 def address(url: str) -> tuple[str, int]:
     """Host and port of a server's URL."""
     parts = urlsplit(url)
@@ -71,5 +81,5 @@ def address(url: str) -> tuple[str, int]:
 
 
 def _length(head: bytearray) -> int:
-    lines = head.lower().split(b"\r\n")
-    return next((int(line[len(LENGTH) :]) for line in lines if line.startswith(LENGTH)), 0)
+    said = LENGTH.search(head)
+    return int(said[1]) if said else 0

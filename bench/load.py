@@ -9,10 +9,12 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from itertools import count
+from typing import NamedTuple, TypeVar
 
 from bench.candidates import Browser, Phone
 from bench.fleet import Fleet
+from bench.socketio import Broken
 
 GIVE_UP = 20.0
 """Seconds after which an act counts as lost."""
@@ -21,6 +23,13 @@ LOST = "lost"
 
 AT_ONCE = 32
 """Browsers that are let in together where the rate does not matter."""
+
+LOOKS = 0.02
+"""Seconds until a person who sees a code has scanned it, and who has scanned it confirms.
+People take longer; but some adapters lose what is said in the moment after `begin`."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 Act = Callable[[int], Awaitable[float]]
 """What is done again and again, by number; it returns how long its push took, in seconds."""
@@ -69,6 +78,27 @@ async def steadily(act: Act, *, rate: float, seconds: float) -> Loaded:
     return Loaded(done, lost, lag)
 
 
+async def eagerly(act: Act, *, at_once: int, seconds: float, least: int = 0) -> Loaded:
+    """Have `at_once` acts under way for so long, and for `least` acts, each followed by the next.
+
+    Those that are lost count too.
+    """
+    end = time.perf_counter() + seconds
+    numbers = count()
+    done: list[float] = []
+    lost: Counter[str] = Counter()
+
+    async def repeat() -> None:
+        while time.perf_counter() < end or len(done) + lost.total() < least:
+            try:
+                done.append(await _in_time(act(next(numbers))))
+            except (Broken, OSError, TimeoutError) as error:
+                lost[f"{type(error).__name__}: {error}"] += 1
+
+    await asyncio.gather(*(repeat() for _ in range(at_once)))
+    return Loaded(done, lost, 0.0)
+
+
 async def _in_time(act: Awaitable[float]) -> float:
     async with asyncio.timeout(GIVE_UP):
         return await act
@@ -86,16 +116,22 @@ class Crowd:
         """A whole login: begun at one server, scanned and confirmed at the next, redeemed."""
         browser = await self.waiting(number)
         try:
+            await asyncio.sleep(LOOKS)
             await self.scan(browser, number)
+            await asyncio.sleep(LOOKS)
             latency = await self.confirm(browser, number)
             await browser.redeem()
         finally:
             browser.close()
         return latency
 
+    async def connected(self, number: int) -> Browser:
+        """A browser that has begun nothing yet."""
+        return await self._candidate.browser(self._url(number))
+
     async def waiting(self, number: int) -> Browser:
         """A browser that has begun a login."""
-        browser = await self._candidate.browser(self._url(number))
+        browser = await self.connected(number)
         try:
             await browser.begin()
         except BaseException:
@@ -116,18 +152,15 @@ class Crowd:
 
     async def gather(self, count: int, *, scanned: bool = False) -> list[Browser]:
         """That many waiting browsers, as fast as they are let in."""
-        limit = asyncio.Semaphore(AT_ONCE)
 
         async def come(number: int) -> Browser:
-            async with limit:
-                browser = await self.waiting(number)
-                if scanned:
-                    await self.scan(browser, number)
-                return browser
+            browser = await self.waiting(number)
+            if scanned:
+                await asyncio.sleep(LOOKS)
+                await self.scan(browser, number)
+            return browser
 
-        async with asyncio.TaskGroup() as group:
-            coming = [group.create_task(come(number)) for number in range(count)]
-        return [task.result() for task in coming]
+        return await few_at_once(come, range(count))
 
     def close(self) -> None:
         for phones in self._phones.values():
@@ -152,6 +185,19 @@ class Crowd:
             phone.close()
             raise
         free.append(phone)
+
+
+async def few_at_once(act: Callable[[T], Awaitable[R]], what: Iterable[T]) -> list[R]:
+    """Do it to each of them, `AT_ONCE` at a time; what came of it, in their order."""
+    limit = asyncio.Semaphore(AT_ONCE)
+
+    async def one(this: T) -> R:
+        async with limit:
+            return await act(this)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(this)) for this in what]
+    return [task.result() for task in tasks]
 
 
 def percentile(values: Sequence[float], share: float) -> float:

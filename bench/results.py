@@ -13,10 +13,12 @@ from pathlib import Path
 from statistics import median
 
 from bench.candidates import candidate
-from bench.rows import Row, Taken
+from bench.plots import Plot, svg
+from bench.rows import ROWS, Row, Taken
 from tests.servers import redis_program
 
 FILE = Path(__file__).parent / "RESULTS.md"
+PLOTS = "plots"
 
 HEAD = """# Measured
 
@@ -32,15 +34,28 @@ machine with other work, may be twice as large.
 def write(name: str, row: Row, taken: Taken, command: str, file: Path = FILE) -> str:
     """Put the row's section in its place in the file; return the section."""
     section = "\n".join([f"## {name}", "", *_section(row, taken, command), ""])
+    for plot in row.plots(taken):
+        _drawn(plot, file.parent)
     sections = _sections(file.read_text()) if file.exists() else {}
     sections[name] = section
-    file.write_text("\n".join([HEAD, *(sections[one] for one in sorted(sections))]))
+    file.write_text("\n".join([HEAD, *(sections[one] for one in sorted(sections, key=_place))]))
     return section
+
+
+def _drawn(plot: Plot, folder: Path) -> None:
+    path = folder / PLOTS / plot.file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(svg(plot))
 
 
 def _sections(text: str) -> dict[str, str]:
     parts = re.split(r"^(?=## )", text, flags=re.MULTILINE)[1:]
     return {part.splitlines()[0].removeprefix("## "): part.rstrip() + "\n" for part in parts}
+
+
+def _place(name: str) -> int:
+    """Sections stand as the rows do; what is no row any more stands last."""
+    return [*ROWS, name].index(name)
 
 
 def _section(row: Row, taken: Taken, command: str) -> Iterator[str]:
@@ -50,6 +65,7 @@ def _section(row: Row, taken: Taken, command: str) -> Iterator[str]:
     yield ""
     yield from (f"- {line}" for line in row.verdict(taken))
     yield ""
+    yield from (f"![{plot.title}]({PLOTS}/{plot.file})\n" for plot in row.plots(taken))
     rounds = len(next(iter(taken.values())))
     yield f"Rounds: {rounds}. `{command}`, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. {_machine()}"
     yield f"{_versions(taken)}."

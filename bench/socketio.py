@@ -3,7 +3,8 @@
 It shares the machine with what it measures, so it does no more than it must:
 one object a socket, no task, and frames of its own making.  It understands
 what a server sends to such a client and nothing else: Engine.IO 4 and
-Socket.IO 5 in text frames that are whole and not compressed.
+Socket.IO 5 in text frames that are whole.  Like a browser it offers compression,
+which a server may take up; it compresses nothing itself.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import json
 import struct
 import time
+import zlib
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, Self, cast
@@ -23,6 +25,11 @@ MASK = bytes(4)
 unmasks it as it would any other."""
 
 FINAL = 0x80
+COMPRESSED = 0x40
+OPCODE = 0x0F
+SYNC = b"\x00\x00\xff\xff"
+"""What ends a compressed message, and is not sent."""
+
 MASKED = 0x80
 
 
@@ -44,12 +51,13 @@ Heard = Callable[[str, Any, float], None]
 class Client(asyncio.Protocol):
     """One socket in one namespace; `heard` gets what the server says unasked."""
 
-    def __init__(self, *, namespace: str, auth: object, heard: Heard) -> None:
+    def __init__(self, *, namespace: str, auth: str, heard: Heard) -> None:
         self._prefix = "" if namespace == "/" else f"{namespace},"
-        self._auth = json.dumps(auth)
+        self._auth = auth
         self._heard = heard
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()
+        self._inflate: zlib._Decompress | None = None
         self._upgraded = False
         self._next_id = 0
         self._joined: asyncio.Future[None] = self._loop.create_future()
@@ -57,8 +65,11 @@ class Client(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     @classmethod
-    async def join(cls, url: str, *, namespace: str, auth: object, heard: Heard) -> Self:
-        """Connect to the server at `url` and join `namespace`; raises Broken or OSError."""
+    async def join(cls, url: str, *, namespace: str, auth: str, heard: Heard) -> Self:
+        """Connect to the server at `url` and join `namespace` with `auth`, which is JSON.
+
+        Raises Broken or OSError.
+        """
         loop = asyncio.get_running_loop()
         _, client = await loop.create_connection(
             lambda: cls(namespace=namespace, auth=auth, heard=heard), *address(url)
@@ -70,11 +81,11 @@ class Client(asyncio.Protocol):
             raise
         return client
 
-    async def call(self, event: str, payload: object) -> Any:
-        """Emit an event and wait for its acknowledgement."""
+    async def call(self, event: str, payload: str) -> Any:
+        """Emit an event with `payload`, which is JSON, and wait for its acknowledgement."""
         self._next_id += 1
         answer = self._acks[self._next_id] = self._loop.create_future()
-        self._send(f"42{self._prefix}{self._next_id}{json.dumps([event, payload])}")
+        self._send(f'42{self._prefix}{self._next_id}["{event}",{payload}]')
         return await answer
 
     def close(self) -> None:
@@ -106,8 +117,10 @@ class Client(asyncio.Protocol):
         self._buffer += data
         if not self._upgraded and not self._upgrade():
             return
-        for opcode, payload in _frames(self._buffer):
-            self._receive(opcode, payload)
+        for first, payload in _frames(self._buffer):
+            if first & COMPRESSED:
+                payload = self._inflated(payload)
+            self._receive(first & OPCODE, payload)
 
     def _upgrade(self) -> bool:
         head, end, _ = self._buffer.partition(b"\r\n\r\n")
@@ -119,6 +132,12 @@ class Client(asyncio.Protocol):
         del self._buffer[: len(head) + len(end)]
         self._upgraded = True
         return True
+
+    def _inflated(self, payload: bytes) -> bytes:
+        """A message of a server that compresses (RFC 7692), with the ones before as its context."""
+        if self._inflate is None:
+            self._inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+        return self._inflate.decompress(payload + SYNC)
 
     def _receive(self, opcode: int, payload: bytes) -> None:
         if opcode == Opcode.TEXT:
@@ -169,6 +188,7 @@ UPGRADE = (
     b"Connection: Upgrade\r\n"
     b"Upgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
     b"Sec-WebSocket-Key: c2Nhbi1sb2dpbi1iZW5jaA==\r\n"
     b"Accept-Encoding: gzip, deflate, br\r\n"
     b"Accept-Language: en-GB,en;q=0.5\r\n"
@@ -177,7 +197,7 @@ UPGRADE = (
     b"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n"
     b"\r\n"
 )
-"""As much as a browser says; without an Origin, and offering no compression."""
+"""As much as a browser says, without an Origin."""
 
 
 def _frame(opcode: Opcode, payload: bytes) -> bytes:
@@ -189,12 +209,12 @@ def _frame(opcode: Opcode, payload: bytes) -> bytes:
 
 
 def _frames(buffer: bytearray) -> list[tuple[int, bytes]]:
-    """Take every whole frame off the front of `buffer`."""
+    """Take every whole frame off the front of `buffer`: its first byte, and its payload."""
     taken = []
     start = 0
     while (span := _span(buffer, start)) is not None:
         first, end = span
-        taken.append((buffer[start] & 0x0F, bytes(buffer[first:end])))
+        taken.append((buffer[start], bytes(buffer[first:end])))
         start = end
     del buffer[:start]
     return taken

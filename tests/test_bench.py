@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from bench import results
 from bench.candidates import candidate
-from bench.fleet import Fleet
-from bench.load import Crowd, leave, percentile, steadily
+from bench.fleet import Fleet, fleet
+from bench.load import Crowd, eagerly, leave, percentile, steadily
+from bench.peers import HERE
+from bench.plots import Plot, svg
 from bench.rows import Cell, Figures, Taken, row
+from bench.rows.beside import beside_node
 from bench.rows.growth import AT_REST, SERVERS
 from bench.socketio import Broken, Client
 from tests.conftest import Running, StartBroker
+from tests.machine import miss
 
-HERE = os.getpid()
+OURSELVES = os.getpid()
 
 
 def beside(*brokers: Running) -> Fleet:
     """Brokers of this very process, as the load sees them."""
-    return Fleet(candidate("broker"), [one.url for one in brokers], [HERE], HERE)
+    return Fleet(candidate("broker"), [one.url for one in brokers], [OURSELVES], OURSELVES)
 
 
 async def test_a_login_of_the_load_is_a_whole_one(broker: Running) -> None:
@@ -45,6 +50,29 @@ async def test_a_browser_waits_until_its_confirm_and_no_longer(broker: Running) 
     crowd.close()
 
 
+async def test_logins_that_follow_each_other_go_on_until_there_are_enough(
+    broker: Running,
+) -> None:
+    crowd = Crowd(beside(broker))
+    ran = await eagerly(crowd.log_in, at_once=2, seconds=0, least=5)
+    crowd.close()
+
+    assert not ran.lost
+    assert len(ran.latencies) in (5, 6)
+
+
+@pytest.mark.parametrize("name", ["stock", "node", "node-sharded"])
+async def test_a_peer_does_the_same_login_over_two_servers(name: str) -> None:
+    if name.startswith("node") and not (HERE / "node_modules").exists():
+        miss("the Node peers are not installed: make bench/peers/node_modules")
+    async with fleet(candidate(name), 2) as servers:
+        crowd = Crowd(servers)
+        ran = await eagerly(crowd.log_in, at_once=2, seconds=0, least=4)
+        crowd.close()
+
+    assert not ran.lost
+
+
 async def test_what_fails_is_counted_as_lost(start_broker: StartBroker) -> None:
     broker = await start_broker(begins_per_minute=3)
     crowd = Crowd(beside(broker))
@@ -58,14 +86,14 @@ async def test_what_fails_is_counted_as_lost(start_broker: StartBroker) -> None:
 async def test_a_socket_that_is_turned_away_says_why(broker: Running) -> None:
     with pytest.raises(Broken, match="invalid_client"):
         await Client.join(
-            broker.url, namespace="/login", auth={"app": "none"}, heard=lambda *heard: None
+            broker.url, namespace="/login", auth='{"app":"none"}', heard=lambda *heard: None
         )
 
 
 async def test_a_pack_of_frames_may_come_in_pieces() -> None:
     frames = [b"\x81\x05first", b"\x81\x7e\x00\x80" + b"x" * 128, b"\x81\x06second"]
     heard: list[bytes] = []
-    client = Client(namespace="/", auth=None, heard=lambda *heard: None)
+    client = Client(namespace="/", auth="{}", heard=lambda *heard: None)
     client._upgraded = True
     client._receive = lambda opcode, payload: heard.append(payload)  # type: ignore[method-assign]
 
@@ -93,8 +121,34 @@ def test_a_run_replaces_its_own_section_and_no_other(tmp_path: Path) -> None:
     assert "stays" in text
     assert "| 2000 |" in text
     assert "| 1000 |" not in text
-    assert "8 instances against 2: 1.00 (1.00–1.00 round by round)" in text
+    assert "broker, 8 instances against 2: 1.00 (1.00–1.00 round by round)" in text
+    assert (tmp_path / "plots/cpu-of-a-confirm.svg").exists()
 
 
 def test_a_cell_says_who_and_how_many() -> None:
     assert str(Cell("broker", 8)) == "broker, 8 instances"
+    assert str(Cell("broker", 1)) == "broker, 1 instance"
+
+
+def test_a_bar_is_read_beside_node_with_as_many_instances() -> None:
+    costs = {"broker": [1.0, 2.0, 3.0], "node": [2.0, 4.0, 4.0]}
+    taken = {Cell(name, 2): [{"ms": cost} for cost in rounds] for name, rounds in costs.items()}
+
+    [met], [missed] = (beside_node(taken, "ms", bar=bar) for bar in (0.5, 0.4))
+
+    assert met == (
+        "ms: broker, 2 instances 0.50 of node, 2 instances "
+        "(0.50–0.75 round by round); bar 0.5: met."
+    )
+    assert missed.endswith("bar 0.4: **missed**.")
+
+
+def test_a_plot_is_a_picture_of_every_line() -> None:
+    lines = {"broker": [(2, 10), (8, 11)], "<node>": [(2, 20), (8, 40)]}
+    picture = ElementTree.fromstring(svg(Plot("CPU", "instances", "ms", lines)))
+
+    drawn = picture.findall("{http://www.w3.org/2000/svg}polyline")
+    words = [text.text for text in picture.findall("{http://www.w3.org/2000/svg}text")]
+
+    assert len(drawn) == 2
+    assert {"CPU", "instances", "ms", "broker", "<node>", "40"} <= set(words)

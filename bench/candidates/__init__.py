@@ -8,8 +8,8 @@ hear of it, redeem.  One that has no such act does nothing for it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import NamedTuple, Protocol
 
 
@@ -18,6 +18,13 @@ class Command(NamedTuple):
 
     arguments: list[str]
     environment: Mapping[str, str]
+
+
+class WarmUp(NamedTuple):
+    """What servers do before they run at their speed: logins for so long, and at least so many."""
+
+    seconds: float
+    logins: int
 
 
 class Browser(Protocol):
@@ -49,12 +56,10 @@ class Phone(Protocol):
 
 
 class Candidate(Protocol):
-    """name: as it stands in the tables.
-    warm_up: seconds of logins until its servers run at their speed.
-    """
+    """name: as it stands in the tables."""
 
     name: str
-    warm_up: float
+    warm_up: WarmUp
 
     def command(self, *, redis_url: str, folder: Path) -> Command:
         """One server over the Redis; `folder` is shared by all servers of a run."""
@@ -69,9 +74,15 @@ class Candidate(Protocol):
         """A phone connected to the server at `url`; any may confirm what another scanned."""
 
 
-CANDIDATES: Mapping[str, str] = {"broker": "bench.candidates.broker"}
+CANDIDATES: Mapping[str, str] = {
+    "broker": "bench.candidates.broker:READY",
+    "broker-draws": "bench.candidates.broker:DRAWS",
+    "node": "bench.candidates.node:REDIS",
+    "node-sharded": "bench.candidates.node:SHARDED",
+    "stock": "bench.candidates.stock:STOCK",
+}
 
 
 def candidate(name: str) -> Candidate:
-    found: Candidate = import_module(CANDIDATES[name]).CANDIDATE
+    found: Candidate = resolve_name(CANDIDATES[name])
     return found

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import NamedTuple, Protocol
 
 from bench.fleet import Fleet
+from bench.plots import Plot
 
 Figures = Mapping[str, float]
 """What one run gave; the names carry the units and head the columns."""
@@ -19,7 +20,7 @@ class Cell(NamedTuple):
     instances: int
 
     def __str__(self) -> str:
-        return f"{self.candidate}, {self.instances} instances"
+        return f"{self.candidate}, {self.instances} instance{'s' * (self.instances != 1)}"
 
 
 Taken = Mapping[Cell, Sequence[Figures]]
@@ -29,12 +30,14 @@ Taken = Mapping[Cell, Sequence[Figures]]
 class Row(Protocol):
     """question: what is asked, and how it is measured; it stands above the table.
     cells: measured in turn, each on fresh servers.
-    seconds: how long a run's load lasts unless told otherwise.
+    seconds: how long a run's load lasts unless told otherwise, where that is for us to say.
+    warm: whether the servers have done many logins before.
     """
 
     question: str
     cells: Sequence[Cell]
-    seconds: float
+    seconds: float = 0.0
+    warm: bool = True
 
     async def measure(self, fleet: Fleet, seconds: float) -> Figures:
         """Put the load on servers that are warm, and read the figures."""
@@ -42,9 +45,19 @@ class Row(Protocol):
     def verdict(self, taken: Taken) -> list[str]:
         """What the figures say of the bar, a sentence a line."""
 
+    def plots(self, taken: Taken) -> Sequence[Plot]:
+        """The figures drawn, where there is a line to see."""
+        return []
+
 
 ROWS: Mapping[str, str] = {
+    "memory": "bench.rows.memory",
+    "login": "bench.rows.login",
+    "connect": "bench.rows.connect",
+    "idle": "bench.rows.idle",
+    "latency": "bench.rows.latency",
     "growth": "bench.rows.growth",
+    "disconnect": "bench.rows.disconnect",
     "load": "bench.rows.load",
 }
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from statistics import median
 
-from bench.fleet import Fleet, Meter
+from bench.fleet import Fleet, Meter, at_rest
 from bench.load import Crowd, leave, steadily
-from bench.rows import Cell, Figures, Taken
+from bench.plots import Plot
+from bench.rows import Cell, Figures, Row, Taken
+from bench.rows.beside import OURS, beside_node, cells, judged, middle
 
 RATE = 200
 """Confirms a second."""
@@ -16,29 +19,28 @@ RATE = 200
 IDLE = 5.0
 """Seconds in which the servers only hold their browsers."""
 
+FEWEST, MOST = 2, 8
 BAR = 1.10
 SERVERS = "servers' CPU, ms per 1000 confirms"
 AT_REST = "at rest, ms per s"
 
 
-class Growth:
+class Growth(Row):
     question = (
         f"What does a confirm cost as instances are added? {RATE} confirms a second over one "
         "Redis, each login begun at one instance and confirmed at the next, its browser told. "
         "All browsers have connected, begun and been scanned before; the CPU (user and "
         "system) of all servers is read over the confirms alone, what they use at rest included. "
-        f"Bar: 8 instances at most {BAR} of 2."
+        f"Bar: {MOST} instances at most {BAR} of {FEWEST}."
     )
-    cells: Sequence[Cell] = [Cell("broker", 2), Cell("broker", 4), Cell("broker", 8)]
+    cells: Sequence[Cell] = cells(FEWEST, 4, MOST)
     seconds = 10.0
 
     async def measure(self, fleet: Fleet, seconds: float) -> Figures:
         crowd = Crowd(fleet)
         browsers = await crowd.gather(round(RATE * seconds), scanned=True)
         await asyncio.sleep(1)
-        meter = Meter(fleet)
-        await asyncio.sleep(IDLE)
-        at_rest = meter.read()
+        rest = await at_rest(fleet, IDLE)
         meter = Meter(fleet)
         ran = await steadily(
             lambda number: crowd.confirm(browsers[number], number), rate=RATE, seconds=seconds
@@ -49,28 +51,35 @@ class Growth:
         thousands = len(ran.latencies) / 1000
         return {
             SERVERS: used.servers / thousands,
-            AT_REST: at_rest.servers / IDLE,
+            AT_REST: rest,
             "Redis, ms per 1000": used.redis / thousands,
             "generator, ms per 1000": used.own / thousands,
             **ran.figures(),
         }
 
     def verdict(self, taken: Taken) -> list[str]:
-        fewest, *more = self.cells
-        return [self._ratio(taken, cell, fewest) for cell in more]
+        pairs = [(cell, cell._replace(instances=FEWEST)) for cell in taken]
+        grown = [_grown(taken, *pair) for pair in pairs if pair[0] != pair[1] and pair[1] in taken]
+        return grown + beside_node(taken, SERVERS)
 
-    def _ratio(self, taken: Taken, cell: Cell, fewest: Cell) -> str:
-        rounds = [
-            cost / first
-            for cost, first in zip(costs(taken, cell), costs(taken, fewest), strict=True)
-        ]
-        alone = median(less_rest(taken, cell)) / median(less_rest(taken, fewest))
-        return (
-            f"{cell.instances} instances against {fewest.instances}: "
-            f"{median(costs(taken, cell)) / median(costs(taken, fewest)):.2f} "
-            f"({min(rounds):.2f}–{max(rounds):.2f} round by round); "
-            f"{alone:.2f} without what they use at rest."
-        )
+    def plots(self, taken: Taken) -> Sequence[Plot]:
+        lines: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+        for cell in taken:
+            lines[cell.candidate].append((cell.instances, middle(taken, cell, SERVERS)))
+        return [Plot("CPU of a confirm", "instances", "ms per 1000 confirms", lines)]
+
+
+def _grown(taken: Taken, cell: Cell, fewest: Cell) -> str:
+    pairs = zip(costs(taken, cell), costs(taken, fewest), strict=True)
+    rounds = [cost / first for cost, first in pairs]
+    share = median(costs(taken, cell)) / median(costs(taken, fewest))
+    alone = median(less_rest(taken, cell)) / median(less_rest(taken, fewest))
+    met = f"; {judged(share, BAR)}" if cell == Cell(OURS, MOST) else ""
+    return (
+        f"{cell} against {fewest.instances}: {share:.2f} "
+        f"({min(rounds):.2f}–{max(rounds):.2f} round by round); "
+        f"{alone:.2f} without what they use at rest{met}."
+    )
 
 
 def costs(taken: Taken, cell: Cell) -> list[float]:

@@ -9,7 +9,8 @@ from statistics import median
 
 from bench.fleet import Fleet, Meter
 from bench.load import LOST, Crowd, leave, steadily
-from bench.rows import Cell, Figures, Taken
+from bench.rows import Cell, Figures, Row, Taken
+from bench.rows.beside import ceiling
 
 WAITING = 2_000
 """Browsers an instance that have begun a login and wait."""
@@ -26,7 +27,7 @@ LOGINS, KEPT = "logins", "kept of the growth, %"
 OWN = "generator, ms a login"
 
 
-class Load:
+class Load(Row):
     question = (
         f"What becomes of logins, and of memory, under everyday load? {WAITING} browsers an "
         f"instance have begun a login and wait, while {RATE} logins a second are begun at one "
@@ -70,12 +71,11 @@ class Load:
     def verdict(self, taken: Taken) -> list[str]:
         runs = [one for figures in taken.values() for one in figures]
         lost, logins = sum(one[LOST] for one in runs), sum(one[LOGINS] for one in runs)
-        kept, own = (median(one[name] for one in runs) for name in (KEPT, OWN))
+        kept = median(one[KEPT] for one in runs)
         return [
             f"Lost: {lost:.0f} of {logins:.0f} logins and of the browsers that waited.",
             f"Kept of the growth after {SETTLE:.0f} s: {kept:.0f} % (median).",
-            f"The generator's own ceiling, at {own:.2g} ms a login: "
-            f"{1000 / own:.0f} logins a second on a core of its own.",
+            ceiling(taken, OWN, "logins"),
         ]
 
 

@@ -1,0 +1,29 @@
+"""Stock python-socketio on aiohttp with its own Redis manager: what one starts from in Python."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from bench.candidates import Command, WarmUp
+from bench.peers import PICTURE
+from bench.protocol import SpeaksProtocol
+
+MADE_OF = ("aiohttp", "python-socketio", "python-engineio", "redis", "hiredis", "PyJWT")
+
+
+class StockCandidate(SpeaksProtocol):
+    name = "stock"
+    warm_up = WarmUp(seconds=3, logins=500)
+
+    def command(self, *, redis_url: str, folder: Path) -> Command:
+        environment = {"REDIS_URL": redis_url, "CODE_URL": PICTURE.data_url()}
+        return Command([sys.executable, "-m", "bench.peers.stock"], environment)
+
+    def versions(self) -> Mapping[str, str]:
+        return {name: version(name) for name in MADE_OF}
+
+
+STOCK = StockCandidate()

@@ -1,0 +1,128 @@
+// One login, start to finish, with the same durable steps as the broker's.
+
+import { createHash, generateKeyPairSync, randomBytes, timingSafeEqual } from "node:crypto";
+import jwt from "jsonwebtoken";
+import { Refused } from "./store.js";
+
+const LIFETIME = 900;
+const TOKEN_LIFETIME = 600;
+const HANDING_OVER_MS = 20;
+
+export class Flow {
+  // tell(room, event, payload): to the browser, wherever it waits.
+  constructor({ store, tell, codeUrl }) {
+    this.store = store;
+    this.tell = tell;
+    this.codeUrl = codeUrl;
+    // A KeyObject: given a string, jsonwebtoken parses it anew for each token.
+    this.key = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
+  }
+
+  async openSession({ js_code }) {
+    const id = random(16);
+    const skey = random(32);
+    await this.store.putSession(id, { skey_hash: hash(skey), openid: js_code });
+    return { id, skey, expires_in: LIFETIME };
+  }
+
+  async begin(browser) {
+    const [id, scene, secret] = [random(16), random(24), random(32)];
+    const began_at = now();
+    await this.store.add({
+      id,
+      scene,
+      secret_hash: hash(secret),
+      app: "default",
+      browser,
+      began_at,
+      expires_at: began_at + LIFETIME,
+      state: "pending",
+      phone: null,
+      subject: null,
+      confirmed_at: null,
+      claim: null,
+    });
+    const code = { code_url: this.codeUrl, expires_in: LIFETIME, interval: 5 };
+    return { login_id: id, scene, secret, ...code };
+  }
+
+  async scan({ scene }, phone) {
+    const found = await this.store.byScene(scene);
+    expect(found.login.state === "pending", 409, "already_scanned");
+    const { login } = await this.store.swap(found, { state: "scanned", phone });
+    this.tell(login.id, "login-scanned", { login_id: login.id });
+    const browser = { ip: login.browser[0], user_agent: login.browser[1], since: 0 };
+    return { login_id: login.id, state: login.state, expires_in: LIFETIME, browser };
+  }
+
+  async confirm({ login_id }, phone) {
+    const found = await this.store.get(login_id);
+    expect(found.login.state === "scanned", 409, "invalid_state");
+    expect(found.login.phone === phone, 403, "access_denied");
+    const confirmed = { state: "confirmed", subject: phone, confirmed_at: now() };
+    await this.store.swap(found, confirmed);
+    this.tell(login_id, "login-confirmed", { login_id });
+    return { login_id, state: "confirmed" };
+  }
+
+  // Claimed before the token leaves and redeemed after, so that a crash in between loses nothing.
+  async redeem({ login_id, secret }) {
+    const found = await this.store.get(login_id);
+    expect(same(found.login.secret_hash, hash(secret)), 400, "invalid_grant");
+    expect(found.login.state === "confirmed", 400, "authorization_pending");
+    const claimed = await this.store.swap(found, { claim: [random(8), now() + 3] });
+    setTimeout(() => this.finish(claimed), HANDING_OVER_MS);
+    const { subject } = found.login;
+    const access_token = this.token(found.login);
+    return { access_token, token_type: "Bearer", expires_in: TOKEN_LIFETIME, subject };
+  }
+
+  finish(claimed) {
+    this.store.swap(claimed, { state: "redeemed" }).catch((error) => console.error(error));
+  }
+
+  token(login) {
+    const iat = Math.floor(now());
+    const claims = {
+      iss: "http://127.0.0.1",
+      sub: login.subject,
+      aud: login.app,
+      client_id: login.app,
+      iat,
+      exp: iat + TOKEN_LIFETIME,
+      jti: login.id,
+      auth_time: Math.floor(login.confirmed_at),
+      amr: ["scan"],
+      idp: "pretend",
+    };
+    return jwt.sign(claims, this.key, { algorithm: "ES256", header: { typ: "at+jwt", kid: "1" } });
+  }
+
+  // Who holds the phone, by `Bearer <id>.<skey>`.
+  async phone(authorization = "") {
+    const [id, skey = ""] = authorization.slice("Bearer ".length).split(".");
+    const session = await this.store.session(id);
+    expect(same(session.skey_hash, hash(skey)), 401, "invalid_session");
+    return session.openid;
+  }
+}
+
+function expect(holds, status, word) {
+  if (!holds) throw new Refused(status, word);
+}
+
+function same(one, other) {
+  return timingSafeEqual(Buffer.from(one), Buffer.from(other));
+}
+
+function hash(secret) {
+  return createHash("sha256").update(secret).digest("hex");
+}
+
+function random(bytes) {
+  return randomBytes(bytes).toString("base64url");
+}
+
+function now() {
+  return Date.now() / 1000;
+}

@@ -1,0 +1,288 @@
+"""Stock python-socketio on aiohttp, its Redis manager between servers, redis-py for the acts.
+
+REDIS_URL: one Redis for all servers.  CODE_URL: the picture of every code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+
+import jwt
+import socketio
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ec
+from redis.asyncio import BlockingConnectionPool, Redis
+
+from bench.peers import HERE
+
+LIFETIME = 900
+TOKEN_LIFETIME = 600
+HANDING_OVER = 0.02
+NAMESPACE = "/login"
+
+Fields = dict[str, Any]
+Tell = Callable[[str, str, Fields], Awaitable[None]]
+
+
+class Refused(Exception):
+    """Why an act is not done: an HTTP status and an error word."""
+
+    def __init__(self, status: int, word: str) -> None:
+        super().__init__(word)
+        self.status = status
+
+
+class Found(NamedTuple):
+    version: int
+    login: Fields
+
+
+class Store:
+    """Logins and sessions in Redis, as store.js keeps them."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._add, self._by_scene, self._swap = (
+            redis.register_script((HERE / name).read_text())
+            for name in ("add.lua", "by_scene.lua", "swap.lua")
+        )
+
+    async def add(self, login: Fields) -> None:
+        keys = [f"login:{login['id']}", f"scene:{login['scene']}"]
+        await self._add(keys, [_packed(0, login), login["id"], LIFETIME * 1000])
+
+    async def get(self, login_id: str) -> Found:
+        return _unpacked(await self._redis.get(f"login:{login_id}"))
+
+    async def by_scene(self, scene: str) -> Found:
+        return _unpacked(await self._by_scene([f"scene:{scene}"], ["login:"]))
+
+    async def swap(self, found: Found, **changes: Any) -> Found:
+        """Raises Refused where another was first."""
+        after = Found(found.version + 1, found.login | changes)
+        mark, packed = f"{found.version} ", _packed(*after)
+        stored = await self._swap([f"login:{after.login['id']}"], [mark, packed, LIFETIME * 1000])
+        if not stored:
+            raise Refused(409, "invalid_state")
+        return after
+
+    async def put_session(self, session_id: str, session: Fields) -> None:
+        await self._redis.set(f"session:{session_id}", json.dumps(session), ex=LIFETIME)
+
+    async def session(self, session_id: str) -> Fields:
+        stored = await self._redis.get(f"session:{session_id}")
+        if stored is None:
+            raise Refused(401, "invalid_session")
+        session: Fields = json.loads(stored)
+        return session
+
+
+class Flow:
+    """One login, start to finish, with the same durable steps as the broker's."""
+
+    def __init__(self, *, store: Store, tell: Tell, code_url: str) -> None:
+        self._store = store
+        self._tell = tell
+        self._code_url = code_url
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._leaving: set[asyncio.Task[Found]] = set()
+
+    async def open_session(self, asked: Fields) -> Fields:
+        session_id, skey = secrets.token_urlsafe(16), secrets.token_urlsafe(32)
+        session = {"skey_hash": _hash(skey), "openid": asked["js_code"]}
+        await self._store.put_session(session_id, session)
+        return {"id": session_id, "skey": skey, "expires_in": LIFETIME}
+
+    async def begin(self, browser: tuple[str, str]) -> Fields:
+        login_id, scene, secret = (secrets.token_urlsafe(length) for length in (16, 24, 32))
+        now = time.time()
+        await self._store.add(
+            {
+                "id": login_id,
+                "scene": scene,
+                "secret_hash": _hash(secret),
+                "app": "default",
+                "browser": browser,
+                "began_at": now,
+                "expires_at": now + LIFETIME,
+                "state": "pending",
+                "phone": None,
+                "subject": None,
+                "confirmed_at": None,
+                "claim": None,
+            }
+        )
+        code = {"code_url": self._code_url, "expires_in": LIFETIME, "interval": 5}
+        return {"login_id": login_id, "scene": scene, "secret": secret, **code}
+
+    async def scan(self, asked: Fields, phone: str) -> Fields:
+        found = await self._store.by_scene(asked["scene"])
+        _expect(found.login["state"] == "pending", 409, "already_scanned")
+        login = (await self._store.swap(found, state="scanned", phone=phone)).login
+        await self._tell(login["id"], "login-scanned", {"login_id": login["id"]})
+        browser = dict(zip(("ip", "user_agent"), login["browser"], strict=True))
+        return {"login_id": login["id"], "state": "scanned", "browser": browser}
+
+    async def confirm(self, asked: Fields, phone: str) -> Fields:
+        found = await self._store.get(asked["login_id"])
+        _expect(found.login["state"] == "scanned", 409, "invalid_state")
+        _expect(found.login["phone"] == phone, 403, "access_denied")
+        await self._store.swap(found, state="confirmed", subject=phone, confirmed_at=time.time())
+        await self._tell(asked["login_id"], "login-confirmed", {"login_id": asked["login_id"]})
+        return {"login_id": asked["login_id"], "state": "confirmed"}
+
+    async def redeem(self, asked: Fields) -> Fields:
+        """Claimed before the token leaves and redeemed after: a crash in between loses nothing."""
+        found = await self._store.get(asked["login_id"])
+        _expect(_same(found.login["secret_hash"], asked["secret"]), 400, "invalid_grant")
+        _expect(found.login["state"] == "confirmed", 400, "authorization_pending")
+        claim = [secrets.token_urlsafe(8), time.time() + 3]
+        claimed = await self._store.swap(found, claim=claim)
+        finish = asyncio.create_task(self._finish(claimed))
+        self._leaving.add(finish)
+        finish.add_done_callback(self._leaving.discard)
+        return {
+            "access_token": self._token(claimed.login),
+            "token_type": "Bearer",
+            "expires_in": TOKEN_LIFETIME,
+            "subject": claimed.login["subject"],
+        }
+
+    async def phone(self, authorization: str) -> str:
+        """Who holds the phone, by `Bearer <id>.<skey>`."""
+        session_id, _, skey = authorization.removeprefix("Bearer ").partition(".")
+        session = await self._store.session(session_id)
+        _expect(_same(session["skey_hash"], skey), 401, "invalid_session")
+        return str(session["openid"])
+
+    async def _finish(self, claimed: Found) -> Found:
+        await asyncio.sleep(HANDING_OVER)
+        return await self._store.swap(claimed, state="redeemed")
+
+    def _token(self, login: Fields) -> str:
+        now = int(time.time())
+        claims = {
+            "iss": "http://127.0.0.1",
+            "sub": login["subject"],
+            "aud": login["app"],
+            "client_id": login["app"],
+            "iat": now,
+            "exp": now + TOKEN_LIFETIME,
+            "jti": login["id"],
+            "auth_time": int(login["confirmed_at"]),
+            "amr": ["scan"],
+            "idp": "pretend",
+        }
+        return jwt.encode(claims, self._key, "ES256", headers={"typ": "at+jwt", "kid": "1"})
+
+
+def attach_browsers(server: Any, flow: Flow) -> None:
+    """Answer their events; each waits in a room of its login's id."""
+
+    async def begin(sid: str, asked: Fields) -> Fields:
+        environ = server.get_environ(sid, NAMESPACE)
+        begun = await flow.begin((environ["REMOTE_ADDR"], environ.get("HTTP_USER_AGENT", "")))
+        await server.enter_room(sid, begun["login_id"], namespace=NAMESPACE)
+        return begun
+
+    async def redeem(sid: str, asked: Fields) -> Fields:
+        try:
+            return await flow.redeem(asked)
+        except Refused as error:
+            return {"error": str(error)}
+
+    server.on("begin", begin, namespace=NAMESPACE)
+    server.on("redeem", redeem, namespace=NAMESPACE)
+
+
+def phone_routes(flow: Flow) -> list[web.RouteDef]:
+    acts: Mapping[str, Callable[[Fields, str], Awaitable[Fields]]] = {
+        "scan": flow.scan,
+        "confirm": flow.confirm,
+    }
+
+    async def open_session(request: web.Request) -> web.Response:
+        return web.json_response(await flow.open_session(await request.json()))
+
+    async def act(request: web.Request) -> web.Response:
+        try:
+            phone = await flow.phone(request.headers.get("Authorization", ""))
+            answer = await acts[request.match_info["act"]](await request.json(), phone)
+        except Refused as error:
+            return web.json_response({"error": str(error)}, status=error.status)
+        return web.json_response(answer)
+
+    return [web.post("/phone/session", open_session), web.post("/phone/{act}", act)]
+
+
+def application(redis_url: str, code_url: str) -> web.Application:
+    # The default pool raises at its 101st command at once; this one waits.
+    redis = Redis(connection_pool=BlockingConnectionPool.from_url(redis_url, max_connections=100))
+    server: Any = socketio.AsyncServer(
+        async_mode="aiohttp",
+        client_manager=socketio.AsyncRedisManager(redis_url),
+        transports=["websocket"],
+    )
+
+    async def tell(room: str, event: str, payload: Fields) -> None:
+        await server.emit(event, payload, room=room, namespace=NAMESPACE)
+
+    flow = Flow(store=Store(redis), tell=tell, code_url=code_url)
+    attach_browsers(server, flow)
+    app = web.Application()
+    app.add_routes(phone_routes(flow))
+    server.attach(app)
+
+    async def closing(app: web.Application) -> AsyncIterator[None]:
+        yield
+        await redis.aclose()
+
+    app.cleanup_ctx.append(closing)
+    return app
+
+
+async def main() -> None:
+    """Serve until the process is ended."""
+    runner = web.AppRunner(
+        application(os.environ["REDIS_URL"], os.environ["CODE_URL"]), access_log=None
+    )
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()
+    print(f"listening on http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
+    await asyncio.Event().wait()
+
+
+def _expect(holds: bool, status: int, word: str) -> None:
+    if not holds:
+        raise Refused(status, word)
+
+
+def _same(hashed: str, secret: str) -> bool:
+    return hmac.compare_digest(hashed, _hash(secret))
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _packed(version: int, login: Fields) -> str:
+    return f"{version} {json.dumps(login, separators=(',', ':'))}"
+
+
+def _unpacked(stored: bytes | str | None) -> Found:
+    if not isinstance(stored, bytes):
+        raise Refused(400, "invalid_grant")
+    version, _, text = stored.decode().partition(" ")
+    return Found(int(version), json.loads(text))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

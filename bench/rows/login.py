@@ -1,0 +1,48 @@
+"""What a complete login costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.fleet import Fleet, Meter
+from bench.load import LOST, Crowd, eagerly
+from bench.rows import Cell, Figures, Row, Taken
+from bench.rows.beside import ALL, beside_node, ceiling, cells
+
+AT_ONCE = 16
+BAR = 0.8
+SERVERS = "servers' CPU, ms a login"
+OWN = "generator, ms a login"
+
+
+class Login(Row):
+    question = (
+        "What does a complete login cost? Connect, begin, scan, confirm at the other instance, "
+        f"redeem, disconnect; {AT_ONCE} logins under way at a time. All candidates write the "
+        "same changes to the same Redis and sign with ES256. Codes are drawn already, as a "
+        "pool has them, but for broker-draws, which draws each. "
+        f"Bar: {BAR} of node."
+    )
+    cells: Sequence[Cell] = cells(2, candidates=(*ALL, "broker-draws"))
+    seconds = 10.0
+
+    async def measure(self, fleet: Fleet, seconds: float) -> Figures:
+        crowd = Crowd(fleet)
+        meter = Meter(fleet)
+        ran = await eagerly(crowd.log_in, at_once=AT_ONCE, seconds=seconds)
+        used = meter.read()
+        crowd.close()
+        done = len(ran.latencies)
+        return {
+            SERVERS: used.servers / done,
+            "Redis, ms a login": used.redis / done,
+            OWN: used.own / done,
+            "logins a second": done / seconds,
+            LOST: ran.lost.total(),
+        }
+
+    def verdict(self, taken: Taken) -> list[str]:
+        return [*beside_node(taken, SERVERS, bar=BAR), ceiling(taken, OWN, "logins")]
+
+
+ROW = Login()

@@ -1,0 +1,66 @@
+"""What a waiting browser weighs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from bench.candidates import Browser
+from bench.fleet import Fleet
+from bench.load import Crowd, few_at_once, leave
+from bench.plots import Plot
+from bench.rows import Cell, Figures, Row, Taken
+from bench.rows.beside import beside_node, cells, middle
+
+STEPS = (2_000, 4_000, 6_000, 8_000, 10_000)
+SETTLE = 5.0
+BAR = 0.2
+KB = 1024
+EACH = "KB a browser"
+
+
+class Memory(Row):
+    question = (
+        f"What does a waiting browser weigh? {STEPS[-1]} browsers begin a login at one fresh "
+        f"instance that has done one login before, and wait. Growth of the resident set after "
+        f"{SETTLE:.0f} s, over the number of browsers; nobody asks the server to give memory "
+        f"back. The kernel's memory for sockets is the same for all, and not in it. "
+        f"Bar: {BAR} of node."
+    )
+    cells: Sequence[Cell] = cells(1)
+    warm = False
+
+    async def measure(self, fleet: Fleet, seconds: float) -> Figures:
+        crowd = Crowd(fleet)
+        await crowd.log_in(0)
+        before = fleet.rss_bytes()
+        browsers: list[Browser] = []
+        grown = {}
+        for step in STEPS:
+            browsers += await few_at_once(crowd.waiting, range(len(browsers), step))
+            await asyncio.sleep(SETTLE)
+            grown[step] = (fleet.rss_bytes() - before) / KB
+        leave(browsers)
+        crowd.close()
+        return {
+            EACH: grown[STEPS[-1]] / STEPS[-1],
+            "RSS before, MB": before / KB**2,
+            **{column(step): grown[step] / KB for step in STEPS},
+        }
+
+    def verdict(self, taken: Taken) -> list[str]:
+        return beside_node(taken, EACH, bar=BAR)
+
+    def plots(self, taken: Taken) -> Sequence[Plot]:
+        lines = {
+            cell.candidate: [(step, middle(taken, cell, column(step))) for step in STEPS]
+            for cell in taken
+        }
+        return [Plot("Memory of waiting browsers", "browsers", "growth of RSS, MB", lines)]
+
+
+def column(step: int) -> str:
+    return f"growth with {step}, MB"
+
+
+ROW = Memory()
