@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from itertools import groupby
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import structlog
@@ -93,9 +93,10 @@ class RedisLogins:
         return bool(stored)
 
     async def changed(self, known: Mapping[str, int]) -> dict[str, Login | None]:
-        # Sorted by id is sorted by shelf.
-        shelves = [list(ids) for _, ids in groupby(sorted(known), key=lambda name: name[0])]
-        found = await asyncio.gather(*(self._read(ids) for ids in shelves))
+        shelves: defaultdict[str, list[str]] = defaultdict(list)
+        for name in known:
+            shelves[name[:1]].append(name)
+        found = await asyncio.gather(*map(self._read, shelves, shelves.values()))
         return {
             name: _unpacked(stored)
             for pairs in found
@@ -103,8 +104,10 @@ class RedisLogins:
             if stored is None or not stored.startswith(_mark(known[name]))
         }
 
-    async def _read(self, ids: list[str]) -> Iterable[tuple[str, bytes | None]]:
-        return zip(ids, await self._redis.call("MGET", *map(_login_key, ids)), strict=True)
+    async def _read(self, place: str, ids: list[str]) -> Iterable[tuple[str, bytes | None]]:
+        prefix = _login_prefix(place)
+        stored = await self._redis.call("MGET", *[prefix + name for name in ids])
+        return zip(ids, stored, strict=True)
 
     async def secure(self, login: Login) -> None:
         if not self._replicas:
@@ -159,6 +162,7 @@ def _session_key(session_id: str) -> str:
     return f"scanlogin:session:{{{session_id}}}"
 
 
+@lru_cache(maxsize=64)
 def _mark(version: int) -> bytes:
     """What a stored login of this version begins with, and no other."""
     return b"%d " % version
