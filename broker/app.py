@@ -253,18 +253,20 @@ class Running:
         self._push = push
         self._server = server
         self._gate = gate
-        self._trouble: str | None = "starting"
+        self._started = False
         self._draining = False
 
     def trouble(self) -> str | None:
         """Why this instance should get no browsers now; None when it should."""
         if self._draining:
             return "draining"
-        if self._trouble is None and self._core.store.trouble() is not None:
+        if not self._started:
+            return "starting"
+        if self._core.store.trouble() is not None:
             return "the state cannot be reached"
-        if self._trouble is None and self._push is not None and not self._core.lobby.hears:
+        if self._push is not None and not self._core.lobby.hears:
             return "no notices are heard"
-        return self._trouble
+        return None
 
     def drain(self) -> None:
         """Let nobody begin here from now on; whoever has begun is served."""
@@ -274,7 +276,7 @@ class Running:
     async def context(self, application: web.Application) -> AsyncIterator[None]:
         await self._core.open()
         tasks = [asyncio.create_task(self._keep_lobby(self._push))] if self._push else []
-        self._trouble = None
+        self._started = True
         yield
         for task in tasks:
             task.cancel()

@@ -171,9 +171,9 @@ class Lobby:
         """Tell browsers of every change that they have not heard of."""
         waiting = {name: self._waiting[name] for name in login_ids if name in self._waiting}
         try:
-            for start in range(0, len(login_ids), BATCH):
-                batch = [name for name in login_ids[start : start + BATCH] if name in waiting]
-                known = {name: waiting[name].version for name in batch}
+            names = list(waiting)
+            for start in range(0, len(names), BATCH):
+                known = {name: waiting[name].version for name in names[start : start + BATCH]}
                 for name, login in (await self._flow.changed(known)).items():
                     await self._settle(waiting[name], name, login, push)
         except BrokerError:

@@ -53,11 +53,10 @@ until so few are left."""
 
 
 class Wrong(NamedTuple):
-    """A request that is refused; the codes and words are those of Socket.IO's own server."""
+    """A request that is refused, with 400; codes and words are those of Socket.IO's own server."""
 
     code: int
     message: str
-    status: int = 400
 
 
 UNKNOWN_TRANSPORT = Wrong(0, "Transport unknown")
@@ -178,7 +177,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         """Why the request is refused, or None."""
         query, origin = request.query, request.headers.get(hdrs.ORIGIN)
         if origin and not self._allow_origin(origin):
-            return FORBIDDEN._replace(status=400)
+            return FORBIDDEN
         if request.method == hdrs.METH_OPTIONS:
             return None
         if query.get("EIO") != "4":
@@ -279,7 +278,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
             polling = Polling(self, self.generate_id())
             polling.send(self._open_packet(polling.sid, upgrades=self._offered()))
             await self._begin(polling, request)
-            return _text("\x1e".join(map(str, polling.take())), headers)
+            return _text(await polling.poll(), headers)
         socket = self.sockets[sid]
         if not isinstance(socket, Polling):
             return _refusal(BAD_REQUEST, headers)
@@ -489,4 +488,4 @@ def _text(body: str, headers: Mapping[str, str]) -> web.Response:
 
 def _refusal(wrong: Wrong, headers: Mapping[str, str] | None = None) -> web.Response:
     body = {"code": wrong.code, "message": wrong.message}
-    return web.json_response(body, status=wrong.status, headers=headers)
+    return web.json_response(body, status=400, headers=headers)
