@@ -14,11 +14,11 @@ from aiohttp.typedefs import Middleware
 from broker.bus import Bus, open_bus
 from broker.directories import DIRECTORIES, Directory
 from broker.edge.browser import BrowserEdge
-from broker.edge.gate import Addresses, Gate, Origins, handshakes_pass
+from broker.edge.gate import Addresses, Gate, Origins
 from broker.edge.oauth import OAuthEdge, pages_may_ask
 from broker.edge.phone import PhoneEdge
 from broker.edge.public import PublicEdge
-from broker.edge.wire import BODY_MAX_BYTES, DEFAULT_APP, add_headers, answer_failures
+from broker.edge.wire import BODY_MAX_BYTES, DEFAULT_APP, Prepare, add_headers, answering
 from broker.engine import Server, open_server
 from broker.errors import SettingsWrong
 from broker.flow import Flow
@@ -185,11 +185,17 @@ def _open_core(settings: Settings, clock: Clock | None, directory: Directory | N
 
 def _connections(settings: Settings, clock: Clock | None) -> tuple[Store, Bus]:
     """State and bus; raises SettingsWrong for an address that is none."""
+    bus_url = settings.bus_url or settings.state_url
     name = "STATE_URL"
     try:
-        store = open_state(settings.state_url, clock, replicas=settings.replicas)
+        store = open_state(
+            settings.state_url,
+            clock,
+            replicas=settings.replicas,
+            tells=bus_url == settings.state_url,
+        )
         name = "BUS_URL"
-        return store, open_bus(settings.bus_url or settings.state_url)
+        return store, open_bus(bus_url)
     except ValueError as error:
         raise SettingsWrong([f"{PREFIX}{name}: {error}"]) from None
 
@@ -215,20 +221,20 @@ def _with_edge(settings: Settings, core: Core) -> Broker:
         public_url=settings.public_url,
     )
     routes = [*public.routes(), *(route for one in mounted for route in one.routes)]
-    application = _application(
-        routes, pages_may_ask(core.apps), answer_failures, handshakes_pass(gate)
-    )
+    application = _application(routes, answering(gate.check_handshake), pages_may_ask(core.apps))
     if server.handlers:  # or every handshake would open a socket that can join nothing
         server.attach(application)
     application.cleanup_ctx.append(running.context)
     application.on_shutdown.append(running.close_sockets)
-    admin = _application(public.admin_routes(), answer_failures)
+    admin = _application(public.admin_routes(), answering())
     return Broker(application, admin, running.drain)
 
 
-def _application(routes: Iterable[web.RouteDef], *middlewares: Middleware) -> web.Application:
-    application = web.Application(middlewares=middlewares, client_max_size=BODY_MAX_BYTES)
-    application.on_response_prepare.append(add_headers)
+def _application(
+    routes: Iterable[web.RouteDef], middleware: Middleware, *prepare: Prepare
+) -> web.Application:
+    application = web.Application(middlewares=[middleware], client_max_size=BODY_MAX_BYTES)
+    application.on_response_prepare.extend([add_headers, *prepare])
     application.add_routes(routes)
     return application
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import structlog
 
-from broker.bus import Bus, Notice
+from broker.bus import Bus
 from broker.directories import Directory
 from broker.errors import (
     BrokerError,
@@ -33,6 +33,7 @@ from broker.login import (
     Act,
     Browser,
     Login,
+    Notice,
     Phone,
     State,
     apply,
@@ -43,7 +44,7 @@ from broker.login import (
 from broker.metrics import LOGINS
 from broker.providers import Picture, Provider
 from broker.records import App, Apps
-from broker.state import Clock, Logins
+from broker.state import Clock, Logins, Swapped
 from broker.tokens import Issuer, Token
 
 log = structlog.get_logger()
@@ -176,7 +177,7 @@ class Flow:
         except UnregisteredUser:
             # For whoever polls.  Where another act came first, that is what they hear.
             await self._logins.swap(login, login.by_a_stranger())
-            await self._tell(login, UNREGISTERED)
+            await self._publish(login.instance, Notice(UNREGISTERED, login_id))
             app = await self._app(login.app)
             raise UnregisteredUser(**register_field(app)) from None
         login = await self._act(login, Act.CONFIRM, phone=phone, subject=subject)
@@ -225,8 +226,7 @@ class Flow:
             moved = login.moved_to(self._instance)
             if moved is login:
                 break
-            if await self._logins.swap(login, moved):
-                await self._publish(login.instance, Notice(MOVED, login_id))
+            if await self._change(login, moved, MOVED):
                 break
             login = await self._read(login_id)
         return moved.at(self._clock())
@@ -271,11 +271,21 @@ class Flow:
             after = apply(login, act, now=self._clock(), phone=phone, subject=subject)
             if after is login:
                 return after
-            if await self._logins.swap(login, after):
+            if await self._change(login, after, EVENTS.get(after.state)):
                 LOGINS.labels(after.app, after.state).inc()
-                await self._tell(after, EVENTS.get(after.state))
                 return after
             login = await self._read(login.id)
+
+    async def _change(self, before: Login, after: Login, event: str | None) -> bool:
+        """Store a change and tell the instance where the browser waited until now, if any.
+
+        False where another change was first.
+        """
+        notice = Notice(event, before.id) if event and before.instance else None
+        swapped = await self._logins.swap(before, after, notice)
+        if swapped is Swapped.STORED and notice is not None:
+            await self._publish(before.instance, notice)
+        return swapped is not Swapped.LOST
 
     def _handed_over(self, login: Login, token: Token, stands: Callable[[], bool]) -> Redeemed:
         """The token of a login that is claimed, which is written down once it has left."""
@@ -304,10 +314,6 @@ class Flow:
                 return  # over in another way
             except Unavailable:
                 await asyncio.sleep(RETRY)
-
-    async def _tell(self, login: Login, event: str | None) -> None:
-        if event is not None:
-            await self._publish(login.instance, Notice(event, login.id))
 
     async def _publish(self, instance: str, notice: Notice) -> None:
         """Send a notice to where the browser waits, if it waits on a socket at all."""

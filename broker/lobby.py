@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import structlog
 
-from broker.bus import Bus, Notice
+from broker.bus import Bus
 from broker.errors import BrokerError, Unavailable
 from broker.flow import EVENTS, MOVED, UNREGISTERED, Flow
-from broker.login import OPEN, REDEEM_LIFETIME, Login, State
+from broker.login import OPEN, REDEEM_LIFETIME, Login, Notice, State
 from broker.metrics import DEAF, FOUND, WAITING
 from broker.state import Clock
 

@@ -20,7 +20,7 @@ import string
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from broker.errors import (
     AlreadyRedeemed,
@@ -137,6 +137,16 @@ class Claim(NamedTuple):
     until: float
 
 
+class Notice(NamedTuple):
+    """ "Login X is now Y", said to the instance where its browser waits.
+
+    event: the name that the browser hears, such as `login-confirmed`.
+    """
+
+    event: str
+    login_id: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
     """One code on one screen until a token is handed over.
@@ -205,27 +215,34 @@ def apply(
     may confirm or deny.
     Raises a `LoginError`, and then nothing has changed.
     """
+    state = _state_after(login, act, now, phone)
+    if state is None:
+        return login
+    changes: dict[str, Any] = {"state": state, "version": login.version + 1}
+    if act is Act.SCAN:
+        changes["phone"] = phone
+    elif act is Act.CONFIRM:
+        changes |= {
+            "subject": subject,
+            "confirmed_at": now,
+            "expires_at": now + REDEEM_LIFETIME,
+            "unregistered": False,
+        }
+    return replace(login, **changes)
+
+
+def _state_after(login: Login, act: Act, now: float, phone: Phone | None) -> State | None:
+    """The state that `act` leads to; None for a repeat.  Raises a `LoginError`."""
     current = login.at(now)
     if current.state is State.EXPIRED:
         raise LoginExpired
     _check_phone(current, act, phone)
     if current.state in REPEATS.get(act, frozenset()):
-        return login
+        return None
     state = RULES[current.state].get(act)
     if state is None or (act is Act.CANCEL and is_claimed(current, now)):
         raise REFUSALS.get((current.state, act), NotAllowed)
-    after = replace(current, state=state, version=current.version + 1)
-    if act is Act.SCAN:
-        return replace(after, phone=phone)
-    if act is Act.CONFIRM:
-        return replace(
-            after,
-            subject=subject,
-            confirmed_at=now,
-            expires_at=now + REDEEM_LIFETIME,
-            unregistered=False,
-        )
-    return after
+    return state
 
 
 def claim(login: Login, id: str, *, now: float) -> Login | None:
@@ -233,7 +250,7 @@ def claim(login: Login, id: str, *, now: float) -> Login | None:
 
     Raises as `apply` does where the login cannot be redeemed.
     """
-    apply(login, Act.REDEEM, now=now)
+    _state_after(login, Act.REDEEM, now, None)
     if is_claimed(login, now):
         return None
     return replace(login, claim=Claim(id, now + CLAIM_LIFETIME), version=login.version + 1)

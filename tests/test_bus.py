@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from broker.bus import Bus, Notice, open_bus
+from broker.bus import Bus, open_bus
+from broker.login import Notice
 from tests.conftest import BUSES
 from tests.servers import Engines
 

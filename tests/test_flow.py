@@ -10,9 +10,9 @@ import jwt
 import pytest
 
 from broker import errors
-from broker.bus import Bus, Notice
+from broker.bus import Bus
 from broker.flow import Begun, Flow
-from broker.login import CLAIM_LIFETIME, Login, State, claim
+from broker.login import CLAIM_LIFETIME, Login, Notice, State, claim
 from broker.state import Store
 from broker.tokens import Issuer
 from tests.conftest import ALICE, BOB, FIREFOX, SHOP, Clock, Register

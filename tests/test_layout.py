@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 HOUSE = ROOT / "broker"
 
 FLOORS: list[set[str]] = [
-    {"errors", "metrics", "logs"},
+    {"errors", "metrics", "logs", "packing"},
     {"login", "redis_link"},
     {"bus", "state", "records", "providers", "directories", "engine"},
     {"tokens", "sessions"},
@@ -40,6 +40,7 @@ DOORS = {
     "engineio": {"engine"},
     "jwt": {"tokens"},
     "limits": {"edge/gate"},
+    "msgspec": {"packing"},
     "prometheus_client": {"metrics"},
     "pydantic": {"edge/wire", "settings"},
     "pydantic_settings": {"settings"},

@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 
 from broker import errors
-from broker.bus import Bus, Notice
+from broker.bus import Bus
 from broker.bus.memory import MemoryBus
 from broker.flow import Begun, Flow
 from broker.lobby import SLACK, Lobby
+from broker.login import Notice
 from broker.state import Store
 from tests.conftest import ALICE, FIREFOX, Clock
 

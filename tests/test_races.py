@@ -17,15 +17,15 @@ from typing import Any, NamedTuple, TypeVar
 import aiohttp
 import pytest
 
-from broker.bus import Bus, Notice, open_bus
+from broker.bus import Bus, open_bus
 from broker.directories.open import OpenDirectory
 from broker.errors import AlreadyScanned
 from broker.flow import EVENTS, Begun, Flow
-from broker.login import Login, Phone, State
+from broker.login import Login, Notice, Phone, State
 from broker.providers import Picture
 from broker.providers.pretend import PretendProvider
 from broker.records.settings import SettingsApps
-from broker.state import Logins, open_state
+from broker.state import Logins, Swapped, open_state
 from broker.tokens import Issuer, KeyFile
 from tests.clients import PhoneClient
 from tests.conftest import ALICE, BOB, FIREFOX, SHOP, StartBroker
@@ -61,8 +61,8 @@ class Counted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._logins, name)
 
-    async def swap(self, before: Login, after: Login) -> bool:
-        stored = await self._logins.swap(before, after)
+    async def swap(self, before: Login, after: Login, notice: Notice | None = None) -> Swapped:
+        stored = await self._logins.swap(before, after, notice)
         self.too_late += not stored
         return stored
 

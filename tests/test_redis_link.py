@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from redis.asyncio.connection import Connection
 from structlog.testing import capture_logs
 
-from broker.bus import Notice, open_bus
+from broker.bus import open_bus
 from broker.errors import Unavailable
-from broker.login import Login
+from broker.login import Login, Notice
 from broker.redis_link import Redis, ServerSaid, open_redis, script
 from broker.redis_link.server import PATIENCE
 from broker.redis_link.wire import PROBE, SILENCE, SharedTime

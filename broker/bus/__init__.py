@@ -11,18 +11,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from importlib import import_module
-from typing import NamedTuple, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
-
-class Notice(NamedTuple):
-    """ "Login X is now Y".
-
-    event: the name that the browser hears, such as `login-confirmed`.
-    """
-
-    event: str
-    login_id: str
+from broker.login import Notice
 
 
 class Bus(Protocol):

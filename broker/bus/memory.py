@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from broker.bus import Bus, Notice
+from broker.bus import Bus
+from broker.login import Notice
 
 Listener = asyncio.Queue[Notice | None]
 """What one listener has yet to hear; None says that the bus was closed."""

@@ -9,13 +9,14 @@ state what has been missed.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from broker.bus import Bus, Notice
+from broker.bus import Bus
 from broker.errors import Unavailable
-from broker.redis_link import Feed, Redis, open_redis
+from broker.login import Notice
+from broker.packing import pack, unpacker
+from broker.redis_link import Feed, Redis, channel_of, open_redis
 
 BEAT = 1.0
 """Seconds between heartbeats."""
@@ -24,6 +25,8 @@ DEAF = 3.0
 """Seconds without a word after which nothing is heard any more."""
 
 HEARTBEAT = Notice("heartbeat", "")
+
+_notice = unpacker(Notice)
 
 
 class RedisBus:
@@ -36,12 +39,11 @@ class RedisBus:
         await self._redis.open()
 
     async def publish(self, instance: str, notice: Notice) -> None:
-        payload = json.dumps(notice._asdict(), separators=(",", ":")).encode()
-        await self._redis.publish(_channel(instance), payload)
+        await self._redis.publish(channel_of(instance), pack(notice))
 
     @asynccontextmanager
     async def listen(self, instance: str) -> AsyncIterator[AsyncIterator[Notice]]:
-        async with self._redis.subscribed(_channel(instance)) as feed:
+        async with self._redis.subscribed(channel_of(instance)) as feed:
             self._listening.add(feed)
             heart = asyncio.create_task(self._beat(instance))
             try:
@@ -79,16 +81,11 @@ class RedisBus:
             raise Unavailable("nothing is heard on the bus")
 
 
-def _channel(instance: str) -> str:
-    return f"scanlogin:instance:{instance}"
-
-
 def _read(payload: bytes) -> Notice | None:
     """The notice, or None for what is none: anybody with the server's password can send."""
     try:
-        fields = json.loads(payload)
-        return Notice(str(fields["event"]), str(fields["login_id"]))
-    except (ValueError, TypeError, KeyError, RecursionError):
+        return _notice(payload)
+    except (ValueError, RecursionError):
         return None
 
 

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from broker.bus import Notice
 from broker.edge.gate import Caller, Gate, admitted
 from broker.edge.namespace import Namespace, Verb
 from broker.edge.wire import (
@@ -22,7 +21,7 @@ from broker.edge.wire import (
 from broker.engine import Server
 from broker.flow import UNREGISTERED, Flow, register_field
 from broker.lobby import Lobby
-from broker.login import OPEN, Browser
+from broker.login import OPEN, Browser, Notice
 from broker.records import Apps
 from broker.state import Clock
 

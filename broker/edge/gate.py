@@ -11,16 +11,16 @@ import ipaddress
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import NamedTuple
 
 import structlog
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Middleware
 from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.aio.storage import Storage
 from limits.aio.strategies import FixedWindowRateLimiter
 
-from broker.edge.wire import Handler, plain
+from broker.edge.wire import plain
 from broker.errors import (
     Draining,
     ForeignOrigin,
@@ -37,6 +37,9 @@ from broker.records import App, Apps
 log = structlog.get_logger()
 
 USER_AGENT_MAX = 256
+
+ADDRESSES_REMEMBERED = 4_096
+"""Parsed addresses: reading one anew takes as long as reading a request's body."""
 
 SOCKETS = "/socket.io/"
 """Where sockets are opened."""
@@ -86,8 +89,8 @@ class Addresses:
     def of(self, request: web.Request) -> str:
         """The nearest address on the way here that is no trusted proxy's."""
         address = request.remote or "unknown"
-        hops = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
-        for hop in reversed(hops):
+        forwarded = request.headers.getall("X-Forwarded-For", ())
+        for hop in reversed(",".join(forwarded).split(",")) if forwarded else ():
             if not self._is_trusted(address) or not _parse(hop):
                 break
             address = str(_parse(hop))
@@ -98,6 +101,7 @@ class Addresses:
         return parsed is not None and any(parsed in network for network in self._trusted)
 
 
+@lru_cache(maxsize=ADDRESSES_REMEMBERED)
 def _parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         address = ipaddress.ip_address(text.strip())
@@ -120,6 +124,7 @@ async def admitted(apps: Apps, app_id: str, origin: str | None) -> App:
     return app
 
 
+@lru_cache(maxsize=ADDRESSES_REMEMBERED)
 def household(address: str) -> str:
     """What is counted as one: an IPv4 address, or the /64 that one IPv6 household is given."""
     parsed = _parse(address)
@@ -148,14 +153,18 @@ class Gate:
         """Let nobody begin from now on."""
         self._closed = True
 
-    def check_open(self) -> None:
-        """Raises Draining once the gate is closed."""
-        if self._closed:
+    def check_handshake(self, request: web.Request) -> None:
+        """Raises Draining for an Engine.IO handshake, a request without a `sid`, once closed.
+
+        A load balancer then tries another instance, and so does a client that comes again.
+        """
+        if self._closed and request.path == SOCKETS and "sid" not in request.query:
             raise Draining
 
     async def begin(self, address: str) -> None:
         """Count a login that is begun; raises RateLimited past the limit, or Draining."""
-        self.check_open()
+        if self._closed:
+            raise Draining
         await self._count(self._begins, address)
 
     async def open_session(self, address: str) -> None:
@@ -185,21 +194,6 @@ class Gate:
     async def _wait(self, item: RateLimitItemPerMinute, address: str) -> int:
         stats = await self._limiter.get_window_stats(item, household(address))
         return max(1, round(stats.reset_time - time.time()))
-
-
-def handshakes_pass(gate: Gate) -> Middleware:
-    """Turn Engine.IO handshakes away, requests without a `sid`, once `gate` is closed.
-
-    A load balancer then tries another instance, and so does a client that comes again.
-    """
-
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path == SOCKETS and "sid" not in request.query:
-            gate.check_open()
-        return await handler(request)
-
-    return middleware
 
 
 class Counts(Storage):

@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from urllib.parse import parse_qsl, quote
 
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Middleware
 
 from broker.edge.gate import Addresses, Gate, admitted
 from broker.edge.pages import Page, language
 from broker.edge.wire import (
     AppId,
     DeviceCode,
-    Handler,
+    Prepare,
     Request,
     Scene,
     Wire,
@@ -193,19 +192,16 @@ async def _form(request: web.Request) -> dict[str, str]:
     return fields
 
 
-def pages_may_ask(apps: Apps) -> Middleware:
+def pages_may_ask(apps: Apps) -> Prepare:
     """Let pages of allowed origins read the answers under /oauth (CORS, without cookies)."""
 
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        response = await handler(request)
+    async def prepare(request: web.Request, response: web.StreamResponse) -> None:
         origin = request.headers.get(hdrs.ORIGIN)
-        if request.path.startswith("/oauth/") and origin in apps.origins():
+        if origin and request.path.startswith("/oauth/") and origin in apps.origins():
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
             response.headers[hdrs.VARY] = hdrs.ORIGIN
-        return response
 
-    return middleware
+    return prepare
 
 
 async def _preflight(request: web.Request) -> web.Response:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import NamedTuple
@@ -27,6 +26,7 @@ from broker.engine import Server
 from broker.errors import ForeignOrigin, InvalidRequest, InvalidSession
 from broker.flow import Flow
 from broker.login import Phone
+from broker.packing import unpack
 from broker.records import Apps
 from broker.sessions import Sessions
 from broker.state import Clock
@@ -158,7 +158,7 @@ VERBS: Mapping[str, Act] = {
 async def json_body(request: web.Request) -> object:
     """The body as JSON; raises InvalidRequest for anything else."""
     try:
-        body: object = json.loads(await whole_body(request))
+        body: object = unpack(await whole_body(request))
     except (ValueError, RecursionError):
         raise InvalidRequest("the body is not JSON in UTF-8") from None
     return body

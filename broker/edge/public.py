@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 
 from broker import __version__, metrics
 from broker.edge.pages import STATIC, Page, language
-from broker.edge.wire import Handler, refusal
+from broker.edge.wire import Handler, answer, refusal
 from broker.errors import Unavailable
 from broker.state import Clock
 from broker.tokens import KEY_SET_MAX_AGE, Issuer
@@ -78,11 +78,11 @@ class PublicEdge:
         return self._page.show({**words, "public_url": self._public_url})
 
     async def _key_set(self, request: web.Request) -> web.Response:
-        headers = {
+        headers: dict[str, str] = {
             hdrs.CACHE_CONTROL: f"public, max-age={KEY_SET_MAX_AGE}",
             hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
         }
-        return web.json_response(self._issuer.key_set(now=self._clock()), headers=headers)
+        return answer(self._issuer.key_set(now=self._clock()), headers)
 
     async def _readiness(self, request: web.Request) -> web.Response:
         reason = self._ready()
@@ -106,7 +106,7 @@ async def _version(request: web.Request) -> web.Response:
 
 
 def _fresh(body: Mapping[str, str]) -> web.Response:
-    return web.json_response(body, headers={hdrs.CACHE_CONTROL: "no-store"})
+    return answer(body, {hdrs.CACHE_CONTROL: "no-store"})
 
 
 def _served(file: File) -> Handler:

@@ -10,21 +10,27 @@ from unicodedata import category
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from broker.errors import BrokerError, InvalidRequest, Unavailable
 from broker.flow import Redeemed
 from broker.metrics import REFUSALS
+from broker.packing import pack
 
 log = structlog.get_logger()
 
 Wire = dict[str, Any]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Prepare = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
+"""Has its say on an answer before it leaves."""
 
 BODY_MAX_BYTES = 64 * 1024
 
 BODY_WITHIN = 10.0
 """Seconds that a body gets to arrive."""
+
+JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 DEFAULT_APP = "default"
 
@@ -91,6 +97,8 @@ def read(model: type[R], payload: object) -> R:
 
 async def whole_body(request: web.Request) -> bytes:
     """The body; raises InvalidRequest where it does not come in time."""
+    if request.content.is_eof():  # it came with its headers, as small ones do
+        return await request.read()
     try:
         async with asyncio.timeout(BODY_WITHIN):
             return await request.read()
@@ -148,30 +156,50 @@ async def acked(call: Awaitable[Wire]) -> Wire:
         return failure(error).body()
 
 
+def answer(
+    body: object, headers: Mapping[str, str] | None = None, *, status: int = 200
+) -> web.Response:
+    """An answer in JSON."""
+    return web.Response(body=pack(body), status=status, headers={**JSON, **(headers or {})})
+
+
 def refusal(error: BrokerError) -> web.Response:
     headers = {"Cache-Control": "no-store"}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return web.json_response(error.body(), status=error.status, headers=headers)
+    return answer(error.body(), headers, status=error.status)
 
 
-@web.middleware
-async def answer_failures(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every failure of an HTTP request as `{"error", "error_description"}`."""
-    try:
-        return await handler(request)
-    except web.HTTPRequestEntityTooLarge:
-        return refusal(failure(InvalidRequest(f"the body is over {BODY_MAX_BYTES} bytes")))
-    except web.HTTPException as error:
-        if error.status < 400:
-            raise
-        body = InvalidRequest(f"{request.method} {plain(request.path, 64)}: {error.reason}").body()
-        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
-        return web.json_response(body, status=error.status, headers=headers)
-    except Exception as error:  # nothing is a 500
-        return refusal(failure(error))
+def answering(check: Callable[[web.Request], None] = lambda request: None) -> Middleware:
+    """Answers every failure of an HTTP request as `{"error", "error_description"}`.
+
+    check: raises a BrokerError for what is not taken now.
+    """
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            check(request)
+            return await handler(request)
+        except web.HTTPRequestEntityTooLarge:
+            return refusal(failure(InvalidRequest(f"the body is over {BODY_MAX_BYTES} bytes")))
+        except web.HTTPException as error:
+            if error.status < 400:
+                raise
+            return _not_served(request, error)
+        except Exception as error:  # nothing is a 500
+            return refusal(failure(error))
+
+    return middleware
+
+
+def _not_served(request: web.Request, error: web.HTTPException) -> web.Response:
+    """aiohttp's own no, such as 404, in our form."""
+    body = InvalidRequest(f"{request.method} {plain(request.path, 64)}: {error.reason}").body()
+    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+    return answer(body, headers, status=error.status)
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
@@ -182,5 +210,4 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
 
 def private(body: Wire) -> web.Response:
     """An answer for one caller that nobody may keep."""
-    headers = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-    return web.json_response(body, headers=headers)
+    return answer(body, {"Cache-Control": "no-store", "Pragma": "no-cache"})

@@ -9,7 +9,6 @@ there are any.
 from __future__ import annotations
 
 import asyncio
-import json
 from base64 import b64decode
 from binascii import Error as NoBase64
 from collections import deque
@@ -37,6 +36,7 @@ from broker.engine.sockets import (
     WebSocket,
 )
 from broker.engine.wheel import Wheel
+from broker.packing import pack
 
 JOIN_WITHIN = 5.0
 """Seconds in which a socket must have joined a namespace, and a probe must be over."""
@@ -317,16 +317,14 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
     # ---- sessions ----
 
     def _open_packet(self, sid: str, upgrades: Iterable[str]) -> str:
-        return OPEN + json.dumps(
-            {
-                "sid": sid,
-                "upgrades": list(upgrades),
-                "pingInterval": round(self.ping_interval * 1000),
-                "pingTimeout": round(self.ping_timeout * 1000),
-                "maxPayload": self.longest,
-            },
-            separators=(",", ":"),
-        )
+        handshake = {
+            "sid": sid,
+            "upgrades": list(upgrades),
+            "pingInterval": round(self.ping_interval * 1000),
+            "pingTimeout": round(self.ping_timeout * 1000),
+            "maxPayload": self.longest,
+        }
+        return OPEN + pack(handshake).decode()
 
     def expect_to_join(self, sid: str) -> None:
         """Close the session unless it has joined a namespace soon."""

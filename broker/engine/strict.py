@@ -17,6 +17,8 @@ import socketio
 from aiohttp import web
 from socketio import packet
 
+from broker.packing import pack, unpack
+
 FRAME_MAX_BYTES = 64 * 1024
 """Longest message; a longer one closes the socket."""
 
@@ -39,8 +41,27 @@ silent = logging.getLogger("broker.engine")
 silent.setLevel(logging.CRITICAL + 1)
 
 
-class StrictPacket(packet.Packet):  # type: ignore[misc]  # python-socketio has no types
+class Json:
+    """What python-socketio wants of a JSON module."""
+
+    loads = staticmethod(unpack)
+
+    @staticmethod
+    def dumps(value: Any, separators: tuple[str, str]) -> str:
+        return pack(value).decode()
+
+
+class TextPacket(packet.Packet):  # type: ignore[misc]  # python-socketio has no types
+    """A packet that has no attachments, nor is it searched for any."""
+
+    json = Json
+    uses_binary_events = False
+
+
+class StrictPacket(packet.Packet):  # type: ignore[misc]
     """A packet whose attachments are the ones it has: -1 is none of them, nor is `true`."""
+
+    json = Json
 
     @classmethod
     def _reconstruct_binary_internal(cls, data: Any, attachments: list[bytes]) -> Any:
@@ -74,7 +95,7 @@ class StrictServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
             async_handlers=False,
             namespaces=[],
             max_http_buffer_size=longest,
-            serializer=StrictPacket,
+            serializer=StrictPacket if binary else TextPacket,
             logger=silent,
             **options,
         )

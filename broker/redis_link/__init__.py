@@ -24,11 +24,26 @@ from typing import Protocol
 from broker.redis_link.urls import open_server
 from broker.redis_link.wire import Feed, Part, Reply, Script, ServerSaid, script
 
-__all__ = ["Feed", "Part", "Redis", "Reply", "Script", "ServerSaid", "open_redis", "script"]
+__all__ = [
+    "Feed",
+    "Part",
+    "Redis",
+    "Reply",
+    "Script",
+    "ServerSaid",
+    "channel_of",
+    "open_redis",
+    "script",
+]
 
 
 class Redis(Protocol):
-    """A server, or a Cluster, as the state and the bus see it."""
+    """A server, or a Cluster, as the state and the bus see it.
+
+    one_server: all channels are at one place, so that a script may publish to any.
+    """
+
+    one_server: bool
 
     async def open(self) -> None:
         """Connect, and go on trying for as long as it takes; returns after the first try."""
@@ -53,6 +68,11 @@ class Redis(Protocol):
 
     async def close(self) -> None:
         """Let go of every connection."""
+
+
+def channel_of(instance: str) -> str:
+    """Where an instance hears its notices."""
+    return f"scanlogin:instance:{instance}"
 
 
 def open_redis(url: str) -> Redis:

@@ -38,6 +38,8 @@ IN_FLIGHT = 64
 class Cluster:
     """A Redis Cluster, by redis-py's own client; a channel lives on the node of its slot."""
 
+    one_server = False
+
     def __init__(self, client: aioredis.RedisCluster) -> None:
         self._client = client
         self.clock = SharedTime()

@@ -151,6 +151,8 @@ class Server:
     let_go: closes what was opened on the way to it.
     """
 
+    one_server = True
+
     def __init__(
         self,
         make: Callable[[], AbstractConnection],

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from importlib import import_module
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from broker.login import Login, Phone
+from broker.login import Login, Notice, Phone
 
 KEPT = 120
 """Seconds for which a login is kept past its end, so that a late browser or phone
@@ -37,6 +38,19 @@ class Session:
     expires_at: float
 
 
+class Swapped(IntEnum):
+    """What became of a swap."""
+
+    LOST = 0
+    """Another change was first."""
+
+    STORED = 1
+    """The change is stored, and nobody has been told."""
+
+    TOLD = 2
+    """It is stored, and the notice has gone out with it."""
+
+
 class Logins(Protocol):
     """Where logins are kept, at least until `KEPT` seconds past their end."""
 
@@ -53,9 +67,11 @@ class Logins(Protocol):
     async def by_scene(self, scene: str) -> Login | None:
         """The login that was last added under `scene`, or None."""
 
-    async def swap(self, before: Login, after: Login) -> bool:
-        """Store `after` if what is stored is still `before` (same version); say whether it was.
+    async def swap(self, before: Login, after: Login, notice: Notice | None = None) -> Swapped:
+        """Store `after` if what is stored is still `before` (same version).
 
+        `notice` is for the instance of `before`.  A state that the bus lies in sends it
+        in the same trip; otherwise it is left to whoever asked.
         Of any number of simultaneous swaps of one version, one succeeds.  Where
         Unavailable is raised it may have been stored all the same.
         """
@@ -111,15 +127,20 @@ STATES: Mapping[str, str] = {
 }
 
 
-def open_state(url: str, clock: Clock | None = None, *, replicas: int = 0) -> Store:
+def open_state(
+    url: str, clock: Clock | None = None, *, replicas: int = 0, tells: bool = False
+) -> Store:
     """The state that `url` names, not yet connected.
 
     clock: replaces the state's own.  replicas: how many must hold a login for it
-    to be secure, where the state has replicas.
+    to be secure, where the state has replicas.  tells: the bus is at the same
+    address, so that one trip may store a change and tell of it.
     Raises ValueError for a scheme that is not in `STATES`, or a URL that names nothing.
     """
     scheme = urlsplit(url).scheme
     if scheme not in STATES:
         raise ValueError(f"unknown state {scheme!r}: want one of {', '.join(sorted(STATES))}")
-    store: Store = import_module(STATES[scheme]).open_store(url, clock, replicas)
+    store: Store = import_module(STATES[scheme]).open_store(
+        url, clock, replicas=replicas, tells=tells
+    )
     return store

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 from broker.errors import StateFull
-from broker.login import Login
-from broker.state import KEPT, Clock, Session, Store
+from broker.login import Login, Notice
+from broker.state import KEPT, Clock, Session, Store, Swapped
 
 CAPACITY = 200_000
 """Entries of one kind.  A login takes about 1 KB here, so that a flood of begins
@@ -75,13 +75,13 @@ class MemoryLogins:
         login_id = self._scenes.get(scene)
         return None if login_id is None else self._logins.get(login_id)
 
-    async def swap(self, before: Login, after: Login) -> bool:
+    async def swap(self, before: Login, after: Login, notice: Notice | None = None) -> Swapped:
         stored = self._logins.get(before.id)
         if stored is None or stored.version != before.version:
-            return False
+            return Swapped.LOST
         # Never sooner than before: a confirm may end the login earlier than its code.
         self._logins.put(after.id, after, max(before.expires_at, after.expires_at) + KEPT)
-        return True
+        return Swapped.STORED
 
     async def changed(self, known: Mapping[str, int]) -> dict[str, Login | None]:
         found = {name: self._logins.get(name) for name in known}
@@ -107,7 +107,7 @@ class MemorySessions:
         return self._sessions.get(session_id)
 
 
-def open_store(url: str, clock: Clock | None, replicas: int) -> Store:
+def open_store(url: str, clock: Clock | None, *, replicas: int, tells: bool) -> Store:
     clock = clock or time.time
     return Store(
         MemoryLogins(clock),

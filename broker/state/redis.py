@@ -12,22 +12,27 @@ a scene is followed to its login in one round trip.  Redis forgets by itself.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache, partial
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import TypeVar
 
 import structlog
 
 from broker.errors import Unavailable
-from broker.login import Browser, Claim, Identity, Login, Phone, State, shelf
-from broker.redis_link import Redis, open_redis, script
-from broker.state import KEPT, Clock, Session, Store
+from broker.login import Login, Notice, shelf
+from broker.packing import pack, unpacker
+from broker.redis_link import Part, Redis, channel_of, open_redis, script
+from broker.state import KEPT, Clock, Session, Store, Swapped
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
+
+SWAPPED = tuple(Swapped)
+
+_session = unpacker(Session)
+_login_fields = unpacker(Login)
 
 WAIT_MS = 1_000
 """Milliseconds that a replica gets to take over what it must hold."""
@@ -48,8 +53,12 @@ if not stored or string.sub(stored, 1, #ARGV[1]) ~= ARGV[1] then
   return 0
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-return 1
+if not ARGV[4] or type(redis.pcall('PUBLISH', ARGV[4], ARGV[5])) ~= 'number' then
+  return 1
+end
+return 2
 """)
+"""Says what `Swapped` says.  Where the notice may not be sent, the change stands."""
 
 TOUCH = """
 local stored = redis.call('GET', KEYS[1])
@@ -64,15 +73,19 @@ where the server has forgotten it, would come after the WAIT."""
 
 class RedisLogins:
     """replicas: how many must hold a login before it is secure.
+    tells: whether notices go out with the changes that they tell of.
 
     `careful` is a connection for waiting on them: nothing else waits behind it.
     """
 
-    def __init__(self, *, redis: Redis, careful: Redis, clock: Clock, replicas: int) -> None:
+    def __init__(
+        self, *, redis: Redis, careful: Redis, clock: Clock, replicas: int, tells: bool
+    ) -> None:
         self._redis = redis
         self._careful = careful
         self._clock = clock
         self._replicas = replicas
+        self._tells = tells
 
     async def add(self, login: Login) -> None:
         keys = [_login_key(login.id), _scene_key(login.scene)]
@@ -85,12 +98,15 @@ class RedisLogins:
         prefix = _login_prefix(shelf(scene))
         return _unpacked(await self._redis.run(BY_SCENE, [_scene_key(scene)], prefix))
 
-    async def swap(self, before: Login, after: Login) -> bool:
+    async def swap(self, before: Login, after: Login, notice: Notice | None = None) -> Swapped:
         life = self._life_ms(max(before.expires_at, after.expires_at))
+        letter: tuple[Part, ...] = ()
+        if notice is not None and self._tells:
+            letter = (channel_of(before.instance), pack(notice))
         stored = await self._redis.run(
-            SWAP, [_login_key(before.id)], _mark(before.version), _packed(after), life
+            SWAP, [_login_key(before.id)], _mark(before.version), _packed(after), life, *letter
         )
-        return bool(stored)
+        return SWAPPED[stored]
 
     async def changed(self, known: Mapping[str, int]) -> dict[str, Login | None]:
         shelves: defaultdict[str, list[str]] = defaultdict(list)
@@ -133,16 +149,11 @@ class RedisSessions:
 
     async def put(self, session: Session) -> None:
         life = max(1, round((session.expires_at - self._clock()) * 1_000))
-        fields = {
-            "skey_hash": session.skey_hash.hex(),
-            "phone": _phone_fields(session.phone),
-            "expires_at": session.expires_at,
-        }
-        await self._redis.call("SET", _session_key(session.id), _json(fields), "PX", life)
+        await self._redis.call("SET", _session_key(session.id), pack(session), "PX", life)
 
     async def get(self, session_id: str) -> Session | None:
         stored = await self._redis.call("GET", _session_key(session_id))
-        session = _sound(partial(_session, session_id), stored)
+        session = _sound(_session, stored)
         return session if session and session.expires_at > self._clock() else None
 
 
@@ -169,23 +180,7 @@ def _mark(version: int) -> bytes:
 
 
 def _packed(login: Login) -> bytes:
-    fields = {
-        "id": login.id,
-        "scene": login.scene,
-        "secret_hash": login.secret_hash.hex(),
-        "app": login.app,
-        "browser": login.browser,
-        "began_at": login.began_at,
-        "expires_at": login.expires_at,
-        "instance": login.instance,
-        "state": login.state,
-        "phone": login.phone and _phone_fields(login.phone),
-        "subject": login.subject,
-        "confirmed_at": login.confirmed_at,
-        "unregistered": login.unregistered,
-        "claim": login.claim,
-    }
-    return _mark(login.version) + _json(fields)
+    return _mark(login.version) + pack(login)
 
 
 def _unpacked(stored: bytes | None) -> Login | None:
@@ -201,56 +196,16 @@ def _sound(read: Callable[[bytes], T], stored: bytes | None) -> T | None:
         return None
     try:
         return read(stored)
-    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         log.warning("what is stored cannot be read", kind=type(error).__name__)
         return None
 
 
-def _session(session_id: str, stored: bytes) -> Session:
-    fields = json.loads(stored)
-    return Session(
-        id=session_id,
-        skey_hash=bytes.fromhex(fields["skey_hash"]),
-        phone=_phone(fields["phone"]),
-        expires_at=fields["expires_at"],
-    )
-
-
 def _login(stored: bytes) -> Login:
-    version, _, text = stored.partition(b" ")
-    fields: dict[str, Any] = json.loads(text)
-    return Login(
-        version=int(version),
-        id=fields["id"],
-        scene=fields["scene"],
-        secret_hash=bytes.fromhex(fields["secret_hash"]),
-        app=fields["app"],
-        browser=Browser(*fields["browser"]),
-        began_at=fields["began_at"],
-        expires_at=fields["expires_at"],
-        instance=fields["instance"],
-        state=State(fields["state"]),
-        phone=fields["phone"] and _phone(fields["phone"]),
-        subject=fields["subject"],
-        confirmed_at=fields["confirmed_at"],
-        unregistered=fields["unregistered"],
-        claim=fields["claim"] and Claim(*fields["claim"]),
-    )
+    return _login_fields(stored[stored.index(b" ") :])
 
 
-def _phone_fields(phone: Phone) -> list[str]:
-    return [phone.app, *phone.identity]
-
-
-def _phone(fields: list[str]) -> Phone:
-    return Phone(fields[0], Identity(*fields[1:]))
-
-
-def _json(fields: Mapping[str, Any]) -> bytes:
-    return json.dumps(fields, separators=(",", ":")).encode()
-
-
-def open_store(url: str, clock: Clock | None, replicas: int) -> Store:
+def open_store(url: str, clock: Clock | None, *, replicas: int, tells: bool) -> Store:
     redis, careful = open_redis(url), open_redis(url)
     time = clock or redis.clock
 
@@ -264,7 +219,13 @@ def open_store(url: str, clock: Clock | None, replicas: int) -> Store:
         await careful.close()
 
     return Store(
-        RedisLogins(redis=redis, careful=careful, clock=time, replicas=replicas),
+        RedisLogins(
+            redis=redis,
+            careful=careful,
+            clock=time,
+            replicas=replicas,
+            tells=tells and redis.one_server,
+        ),
         RedisSessions(redis, time),
         clock=time,
         open=connect,
