@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from cryptography import x509
@@ -19,13 +20,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from redis.asyncio.connection import Connection
 from structlog.testing import capture_logs
 
-from broker.bus import open_bus
+from broker.bus import Bus, open_bus
 from broker.errors import Unavailable
 from broker.login import Login, Notice
 from broker.redis_link import Redis, ServerSaid, open_redis, script
 from broker.redis_link.server import PATIENCE
 from broker.redis_link.wire import PROBE, SILENCE, SharedTime
-from broker.state import Logins, open_state
+from broker.state import Logins, Swapped, open_state
 from broker.state.redis import RedisLogins
 from tests.conftest import Clock, a_login
 from tests.machine import free_port
@@ -389,12 +390,69 @@ async def test_what_is_no_notice_is_passed_over(server: RedisServer) -> None:
     await bus.open()
     async with bus.listen("one") as notices:
         with server.client() as client:
-            for nonsense in (b"", b"\xff", b"[]", b"{}", b"null", b"[" * 100_000):
+            for nonsense in (b"", b"\xff", b"[]", b"{}", b"null", b'["e",1]', b"[" * 100_000):
                 client.publish("scanlogin:instance:one", nonsense)
-            client.publish("scanlogin:instance:one", '{"event": "e", "login_id": "x", "more": 1}')
+            client.publish("scanlogin:instance:one", '["e", "x"]')
 
         assert await anext(notices) == Notice("e", "x")
     await bus.close()
+
+
+class Told(NamedTuple):
+    logins: Logins
+    bus: Bus
+    notices: AsyncIterator[Notice]
+
+
+@asynccontextmanager
+async def telling(
+    server: RedisServer, url: str, clock: Clock, *, tells: bool
+) -> AsyncIterator[Told]:
+    """A state at `url`, and what the instance `one` hears meanwhile."""
+    bus, store = open_bus(server.url), open_state(url, clock, tells=tells)
+    await asyncio.gather(bus.open(), store.open())
+    async with bus.listen("one") as notices:
+        yield Told(store.logins, bus, notices)
+    await store.close()
+    await bus.close()
+
+
+@pytest.mark.parametrize("tells", [True, False])
+async def test_a_change_and_its_notice_go_in_one_trip(
+    server: RedisServer, clock: Clock, tells: bool
+) -> None:
+    before = a_login(clock, instance="one")
+    after = replace(before, version=1)
+    async with telling(server, server.url, clock, tells=tells) as told:
+        await told.logins.add(before)
+        swapped = await told.logins.swap(before, after, Notice("e", before.id))
+        lost = await told.logins.swap(before, after, Notice("too late", before.id))
+        await told.bus.publish("one", Notice("last", ""))
+
+        assert swapped is (Swapped.TOLD if tells else Swapped.STORED)
+        assert lost is Swapped.LOST
+        if tells:
+            assert await anext(told.notices) == Notice("e", before.id)
+        assert await anext(told.notices) == Notice("last", "")
+
+
+async def test_a_change_stands_whose_notice_may_not_be_sent(
+    server: RedisServer, clock: Clock
+) -> None:
+    with server.client() as client:
+        client.execute_command(
+            "ACL", "SETUSER", "mute", "on", ">pw", "~*", "+@all", "resetchannels"
+        )
+    before = a_login(clock, instance="one")
+    after = replace(before, version=1)
+    url = server.url.replace("redis://", "redis://mute:pw@")
+    async with telling(server, url, clock, tells=True) as told:
+        await told.logins.add(before)
+
+        swapped = await told.logins.swap(before, after, Notice("e", before.id))
+
+        assert swapped is Swapped.STORED
+        assert await told.logins.get(before.id) == after
 
 
 async def test_the_servers_time_is_everybodys(server: RedisServer, link: Redis) -> None:
@@ -439,8 +497,9 @@ async def test_a_login_is_not_secure_where_another_master_does_not_have_it(clock
         running(redis_program(), "--replicaof", f"127.0.0.1 {master.port}"),
     ):
         async with linked(former.url) as redis, linked(master.url) as careful:
-            here = RedisLogins(redis=redis, careful=careful, clock=clock, replicas=1)
-            there = RedisLogins(redis=careful, careful=careful, clock=clock, replicas=1)
+            options: dict[str, Any] = {"clock": clock, "replicas": 1, "tells": False}
+            here = RedisLogins(redis=redis, careful=careful, **options)
+            there = RedisLogins(redis=careful, careful=careful, **options)
             before = a_login(clock)
             after = replace(before, version=1)
             await there.add(before)

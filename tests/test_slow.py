@@ -183,7 +183,8 @@ async def send_some(raw: socket.socket, data: bytes) -> bool:
 
 
 def held(one: sockets.WebSocket) -> int:
-    return one._transport.get_write_buffer_size() + len(one._out or b"")
+    size: int = one._transport.get_write_buffer_size()
+    return size
 
 
 # ---- handshakes ----

@@ -29,6 +29,36 @@ HEARTBEAT = Notice("heartbeat", "")
 _notice = unpacker(Notice)
 
 
+class Ear:
+    """What a listener hears, and a timer that ends it once it has heard nothing for `DEAF`.
+
+    One timer that is set anew when it has run out: one for each notice would cost
+    more than the notice.
+    """
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._loop = asyncio.get_running_loop()
+        self._heard_at = self._loop.time()
+        self._timer = self._loop.call_later(DEAF, self._check)
+
+    async def hear(self) -> bytes | None:
+        """What comes next; None where nothing more will."""
+        payload = await self._feed.get()
+        self._heard_at = self._loop.time()
+        return payload
+
+    def close(self) -> None:
+        self._timer.cancel()
+
+    def _check(self) -> None:
+        end = self._heard_at + DEAF
+        if end <= self._loop.time():
+            self._feed.put_nowait(None)
+        else:
+            self._timer = self._loop.call_at(end, self._check)
+
+
 class RedisBus:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -46,9 +76,11 @@ class RedisBus:
         async with self._redis.subscribed(channel_of(instance)) as feed:
             self._listening.add(feed)
             heart = asyncio.create_task(self._beat(instance))
+            ear = Ear(feed)
             try:
-                yield self._notices(feed)
+                yield self._notices(ear)
             finally:
+                ear.close()
                 heart.cancel()
                 await asyncio.wait([heart])
                 self._listening.discard(feed)
@@ -65,15 +97,8 @@ class RedisBus:
                 await self.publish(instance, HEARTBEAT)
             await asyncio.sleep(BEAT)
 
-    async def _notices(self, feed: Feed) -> AsyncIterator[Notice]:
-        while True:
-            try:
-                async with asyncio.timeout(DEAF):
-                    payload = await feed.get()
-            except TimeoutError:
-                payload = None
-            if payload is None:
-                break
+    async def _notices(self, ear: Ear) -> AsyncIterator[Notice]:
+        while (payload := await ear.hear()) is not None:
             notice = _read(payload)
             if notice is not None and notice != HEARTBEAT:
                 yield notice

@@ -85,7 +85,6 @@ class WebSocket(asyncio.Protocol):
 
     rest: bytes of a frame that is not whole yet; need: how many make it so.
     parts: a message in fragments, of which `kind` is the opcode.
-    out: frames of this turn of the loop, written in one go at its end.
     probes: it is being tried for a session that still polls.
     """
 
@@ -94,7 +93,6 @@ class WebSocket(asyncio.Protocol):
         "_engine",
         "_kind",
         "_need",
-        "_out",
         "_parts",
         "_rest",
         "_transport",
@@ -111,7 +109,6 @@ class WebSocket(asyncio.Protocol):
         self._need = 0
         self._parts: bytearray | None = None
         self._kind = 0
-        self._out: bytes | None = None
         self._closed = False
         self.sid = sid
         self.slot = -1
@@ -152,21 +149,19 @@ class WebSocket(asyncio.Protocol):
             self.write(frames.frame(frames.BINARY, packet))
 
     def write(self, framed: bytes) -> None:
-        """Send whole frames at the end of this turn of the loop."""
+        """Send whole frames; uvloop writes those of one turn of the loop in one go."""
         if self._closed:
             return
-        if self._out is None:
-            self._out = framed
-            asyncio.get_running_loop().call_soon(self._flush)
-        else:
-            self._out += framed
+        self._transport.write(framed)
+        if self._transport.get_write_buffer_size() > BACKLOG_BYTES:
+            self.abort()
+            self._engine.lost(self, "transport error")
 
     def close(self, code: int = frames.NORMAL) -> None:
         if self._closed:
             return
-        self.write(frames.close_frame(code))
-        self._flush()
         self._closed = True
+        self._transport.write(frames.close_frame(code))
         self._transport.resume_reading()  # to hear the peer close
         asyncio.get_running_loop().call_later(LINGER, self._transport.abort)
 
@@ -179,15 +174,6 @@ class WebSocket(asyncio.Protocol):
 
     def resume(self) -> None:
         self._transport.resume_reading()
-
-    def _flush(self) -> None:
-        out, self._out = self._out, None
-        if out is None or self._closed:
-            return
-        self._transport.write(out)
-        if self._transport.get_write_buffer_size() > BACKLOG_BYTES:
-            self.abort()
-            self._engine.lost(self, "transport error")
 
     def _end(self, code: int, reason: str) -> None:
         self.close(code)
