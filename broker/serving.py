@@ -120,6 +120,7 @@ async def serving(sites: Iterable[Site]) -> AsyncIterator[dict[str, str]]:
                 shutdown_timeout=GRACE,
                 auto_decompress=False,
                 keepalive_timeout=QUIET_WITHIN,
+                tcp_keepalive=False,  # who is gone is found sooner: here, or by the heartbeat
             )
             await runner.setup()
             stack.push_async_callback(runner.cleanup)

@@ -19,6 +19,7 @@ NAMES: Mapping[type, tuple[str, ...]] = {
     RequestHandler: ("_message_tail", "connection_lost", "force_close", "transport"),
     socketio.AsyncServer: (
         "_engineio_server_class",
+        "_get_event_handler",
         "_handle_ack",
         "_handle_connect",
         "_handle_disconnect",
@@ -27,6 +28,7 @@ NAMES: Mapping[type, tuple[str, ...]] = {
         "_handle_eio_message",
         "_handle_event",
         "_send_packet",
+        "_trigger_event",
     ),
     socketio.AsyncManager: (
         "_generate_ack_id",
@@ -52,7 +54,14 @@ NAMES: Mapping[type, tuple[str, ...]] = {
 }
 """What a class has, itself or in every instance's slots."""
 
-SERVER = ("_binary_packet", "environ", "handlers", "manager", "namespace_handlers")
+SERVER = (
+    "_binary_packet",
+    "environ",
+    "handlers",
+    "manager",
+    "namespace_handlers",
+    "not_handled",
+)
 ENGINE = (
     "allow_upgrades",
     "handlers",

@@ -163,6 +163,11 @@ class StrictServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
             raise ValueError("not an event")
         await super()._handle_event(eio_sid, namespace, id, data)
 
+    async def _trigger_event(self, event: str, namespace: str, *args: Any) -> Any:
+        """Call a handler; all are coroutine functions, so that none has to be looked at first."""
+        handler, arguments = self._get_event_handler(event, namespace, args)
+        return self.not_handled if handler is None else await handler(*arguments)
+
     async def _handle_ack(self, eio_sid: str, namespace: str, id: int | None, data: Any) -> None:
         if not isinstance(data, list) or id is None:
             raise ValueError("not an answer")
