@@ -9,7 +9,7 @@ VENDOR := broker/edge/static/vendor
 export PORT SITE_PORT PHONE_PORT BROKERS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster install test check lint types fix chaos bench vendor clean system
+.PHONY: help demo demo-cluster install test test-stock check lint types fix chaos bench vendor clean system
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +30,11 @@ install: $(VENV)/.installed ## a .venv with the scan-login command
 test: $(VENV)/.tested system tests/js/node_modules bench/peers/node_modules ## set up and run all tests
 	$(BIN)/pytest
 
+test-stock: $(VENV)/.tested system tests/js/node_modules bench/peers/node_modules ## all tests, over the stock engine
+	$(BIN)/pytest --engine stock
+
 check: $(VENV)/.tested lint types test ## what CI runs: lint, types, tests
+	$(BIN)/pytest --engine stock -m both_engines
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check $(SOURCES)

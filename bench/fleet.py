@@ -10,7 +10,7 @@ import tempfile
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ STOP_WITHIN = 15.0
 LOOK = 0.5
 TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+LISTENS = "0A"
 URL = re.compile(r"http://[\w.]+:\d+")
 
 
@@ -38,6 +39,14 @@ class Fleet(NamedTuple):
     def rss_bytes(self) -> int:
         """The resident memory of all servers together."""
         return sum(map(_rss_bytes, self.pids))
+
+    def open_files(self) -> int:
+        """The files and sockets that the servers have open."""
+        return sum(len(_open_files(pid)) for pid in self.pids)
+
+    def ports(self) -> set[int]:
+        """Where the servers listen: at `urls`, and for their operator."""
+        return {port for pid in self.pids for port in _ports(pid)}
 
 
 class Used(NamedTuple):
@@ -143,6 +152,23 @@ async def _url(server: Process) -> str:
     if url is None:
         raise RuntimeError(f"a server did not start: {line!r}")
     return url[0]
+
+
+def _open_files(pid: int) -> set[str]:
+    files = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since they were listed
+            files.add(str(link.readlink()))
+    return files
+
+
+def _ports(pid: int) -> Iterator[int]:
+    # Fields of proc_pid_net(5): the local address, the state, the inode.
+    files = _open_files(pid)
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == LISTENS and f"socket:[{fields[9]}]" in files:
+            yield int(fields[1].partition(":")[2], 16)
 
 
 def _family(pid: int) -> Iterator[int]:

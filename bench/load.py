@@ -6,7 +6,7 @@ import asyncio
 import math
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
@@ -110,7 +110,7 @@ class Crowd:
     def __init__(self, fleet: Fleet) -> None:
         self._candidate = fleet.candidate
         self._urls = fleet.urls
-        self._phones: defaultdict[str, list[Phone]] = defaultdict(list)
+        self._phones: defaultdict[str, deque[Phone]] = defaultdict(deque)
 
     async def log_in(self, number: int) -> float:
         """A whole login: begun at one server, scanned and confirmed at the next, redeemed."""
@@ -174,11 +174,12 @@ class Crowd:
     async def _phone(self, number: int) -> AsyncIterator[Phone]:
         """A phone at the server beside the one that login `number` began at.
 
-        One whose request failed is not asked again.
+        One whose request failed is not asked again.  They take turns: a server
+        closes the connection of a phone that says nothing for long.
         """
         url = self._url(number + 1)
         free = self._phones[url]
-        phone = free.pop() if free else await self._candidate.phone(url)
+        phone = free.popleft() if free else await self._candidate.phone(url)
         try:
             yield phone
         except BaseException:

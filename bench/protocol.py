@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Self
 
-from bench.candidates import Browser, Phone
+from bench.candidates import Browser, Phone, Pings
 from bench.keepalive import Connection
 from bench.socketio import Broken, Client
 
@@ -42,9 +42,16 @@ class LoginBrowser:
     def close(self) -> None:
         self._client.close()
 
+    def drop(self) -> None:
+        self._client.drop()
+
     @property
     def waits(self) -> bool:
         return self._client.is_open and not self._confirmed.done()
+
+    @property
+    def pings(self) -> Pings:
+        return self._client.pings
 
     async def _call(self, event: str, payload: str) -> Any:
         answer = await self._client.call(event, payload)

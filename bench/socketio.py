@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import struct
 import time
 import zlib
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, Self, cast
 
+from bench.candidates import Pings
 from bench.keepalive import address
 
 MASK = bytes(4)
@@ -63,6 +65,9 @@ class Client(asyncio.Protocol):
         self._joined: asyncio.Future[None] = self._loop.create_future()
         self._acks: dict[int, asyncio.Future[Any]] = {}
         self._transport: asyncio.Transport
+        self._ping_interval = 0.0
+        self._ping_due = math.inf
+        self._pings = Pings(0, 0.0)
 
     @classmethod
     async def join(cls, url: str, *, namespace: str, auth: str, heard: Heard) -> Self:
@@ -96,9 +101,19 @@ class Client(asyncio.Protocol):
             self._transport.write(_frame(Opcode.CLOSE, b""))
             self._transport.close()
 
+    def drop(self) -> None:
+        """Be gone as a browser is whose network is."""
+        self._heard = _deaf
+        self._transport.abort()
+
     @property
     def is_open(self) -> bool:
         return not self._transport.is_closing()
+
+    @property
+    def pings(self) -> Pings:
+        heard, late = self._pings
+        return Pings(heard, max(late, time.perf_counter() - self._ping_due))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport = cast("asyncio.Transport", transport)
@@ -151,14 +166,21 @@ class Client(asyncio.Protocol):
 
     def _packet(self, packet: str) -> None:
         if packet == "2":
+            self._pings = self.pings._replace(heard=self._pings.heard + 1)
+            self._expect_ping()
             self._send("3")
         elif packet.startswith("0"):
+            self._ping_interval = json.loads(packet[1:])["pingInterval"] / 1000
+            self._expect_ping()
             self._send(f"40{self._prefix}{self._auth}")
         elif packet[:2] in ("40", "42", "43"):
             body = packet[2:].removeprefix(self._prefix)
             {"0": self._join, "2": self._event, "3": self._ack}[packet[1]](body)
         elif packet.startswith(("1", "41", "44")):
             self._fail(f"turned away: {packet}")
+
+    def _expect_ping(self) -> None:
+        self._ping_due = time.perf_counter() + self._ping_interval
 
     def _join(self, body: str) -> None:
         self._joined.set_result(None)

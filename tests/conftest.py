@@ -14,6 +14,7 @@ from broker.app import build
 from broker.bus import Bus, open_bus
 from broker.directories import Directory
 from broker.directories.open import OpenDirectory
+from broker.engine import ENGINES
 from broker.errors import UnregisteredUser
 from broker.flow import Flow
 from broker.login import Browser, Identity, Login, Phone, shelf
@@ -43,6 +44,8 @@ OTHER = App(id="other", name="Another", origins=frozenset({"https://other.exampl
 STATES = ["memory", "valkey", "redis", "sentinel", "cluster"]
 BUSES = ["memory", "valkey", "redis", "sentinel", "cluster"]
 """What the families' promises are tested over; see `START` in servers.py."""
+
+ENGINE = f"{PREFIX}ENGINE"
 
 SCENE = "scene-1"
 LOGIN_ID = f"{shelf(SCENE)}ogin-1"
@@ -84,9 +87,20 @@ class Running(NamedTuple):
 StartBroker = Callable[..., Awaitable[Running]]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--engine", choices=ENGINES, help="what carries Socket.IO in every broker")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """By the environment, which brokers in processes of their own have too."""
+    os.environ.pop(ENGINE, None)
+    if engine := config.getoption("--engine"):
+        os.environ[ENGINE] = engine
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [*os.environ]:
+    for name in {*os.environ} - {ENGINE}:
         if name.startswith(PREFIX) or name in ("HOST", "PORT", "SITE_PORT", "PHONE_PORT"):
             monkeypatch.delenv(name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,10 +12,10 @@ import pytest
 from bench import results
 from bench.candidates import candidate
 from bench.fleet import Fleet, fleet
-from bench.load import Crowd, eagerly, leave, percentile, steadily
+from bench.load import LOST, Crowd, eagerly, leave, percentile, steadily
 from bench.peers import HERE
 from bench.plots import Plot, svg
-from bench.rows import Cell, Figures, Taken, row
+from bench.rows import Cell, Figures, Taken, row, soak
 from bench.rows.beside import beside_node
 from bench.rows.growth import AT_REST, SERVERS
 from bench.socketio import Broken, Client
@@ -101,6 +102,37 @@ async def test_a_pack_of_frames_may_come_in_pieces() -> None:
         client.data_received(bytes([byte]))
 
     assert heard == [b"first", b"x" * 128, b"second"]
+
+
+async def test_a_ping_is_late_by_the_servers_own_interval() -> None:
+    client = Client(namespace="/", auth="{}", heard=lambda *heard: None)
+    client._send = lambda packet: None  # type: ignore[method-assign]
+    client._packet('0{"pingInterval":50}')
+
+    await asyncio.sleep(0.1)
+    awaited = client.pings
+    client._packet("2")
+
+    assert (awaited.heard, client.pings.heard) == (0, 1)
+    assert 0.04 < awaited.late <= client.pings.late
+
+
+async def test_a_soak_counts_whom_it_holds_and_sees_them_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(soak, "BROWSERS", 30)
+    monkeypatch.setattr(soak, "ALONE", 0.5)
+    monkeypatch.setattr(soak, "SETTLE", 0)
+    async with fleet(candidate("broker"), 1) as servers:
+        figures = await soak.ROW.measure(servers, seconds=0.5)
+
+    taken: Taken = {Cell("broker", 1): [figures]}
+    [plot] = soak.ROW.plots(taken)
+
+    assert (figures[soak.LOGINS], figures[LOST], figures[soak.GONE]) == (10, 0, 0)
+    assert (figures[soak.BEFORE], figures[soak.AFTER], figures[soak.FILES]) == (30, 0, 0)
+    assert "Waiting by /metrics: 30 before, 0 after; bar 0: met." in soak.ROW.verdict(taken)[3]
+    assert [len(line) for line in plot.lines.values()] == [soak.PARTS + 1]
 
 
 def taken(cost: float) -> Taken:

@@ -274,6 +274,7 @@ async def test_a_stranger_is_sent_to_register_and_let_in_after(
         await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=WAIT_MS)
 
 
+@pytest.mark.both_engines
 async def test_the_network_is_cut_and_comes_back(
     chromium: Browser, start_broker: StartBroker
 ) -> None:
@@ -293,6 +294,7 @@ async def test_the_network_is_cut_and_comes_back(
         await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=30_000)
 
 
+@pytest.mark.both_engines
 async def test_where_websockets_are_blocked_the_page_polls(
     chromium: Browser, start_broker: StartBroker
 ) -> None:
@@ -339,6 +341,7 @@ async def test_a_stranger_is_told_so_where_the_page_polls(
         assert await page.locator("scan-login .register").get_attribute("href") == url
 
 
+@pytest.mark.both_engines
 async def test_the_readmes_page_and_its_check_of_the_token(
     chromium: Browser, start_broker: StartBroker
 ) -> None:

@@ -56,11 +56,19 @@ WAYS = [
     Way(4, True, "js-default"),
 ]
 
+BOTH_ENGINES = [Way(1, False, "python-websocket"), Way(1, False, "js-default")]
+
 NewBrowser = Callable[[], BrowserClient]
 NewPhone = Callable[..., Any]
 
 
-@pytest.fixture(params=WAYS, ids=str)
+@pytest.fixture(
+    params=[
+        pytest.param(way, marks=pytest.mark.both_engines if way in BOTH_ENGINES else ())
+        for way in WAYS
+    ],
+    ids=str,
+)
 def way(request: pytest.FixtureRequest) -> Way:
     assert isinstance(request.param, Way)
     return request.param

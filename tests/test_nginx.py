@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from broker.engine import open_server
+from broker.engine import ENGINES, open_server
 from broker.serving import Site, serving
 from deploy import nginx
 from tests.conftest import free_port, need
@@ -160,8 +160,9 @@ async def test_without_a_broker_nginx_answers_in_the_protocols_words(tmp_path: P
     assert "scene-nobody-may-log" not in "".join(logs)
 
 
-def test_nginx_waits_longer_than_engine_io_is_silent() -> None:
-    engine = open_server("own", allow_origin=bool, describe=str).eio
+@pytest.mark.parametrize("name", ENGINES)
+def test_nginx_waits_longer_than_engine_io_is_silent(name: str) -> None:
+    engine = open_server(name, allow_origin=bool, describe=str).eio
     text = (ROOT / "deploy/scan-login/http.conf").read_text()
 
     for direction in ("read", "send"):

@@ -27,6 +27,13 @@ class WarmUp(NamedTuple):
     logins: int
 
 
+class Pings(NamedTuple):
+    """late: seconds after its time that the latest of all came, or is waited for."""
+
+    heard: int
+    late: float
+
+
 class Browser(Protocol):
     """A socket that waits for one login."""
 
@@ -42,9 +49,16 @@ class Browser(Protocol):
     def close(self) -> None:
         """Leave."""
 
+    def drop(self) -> None:
+        """Be gone without a word."""
+
     @property
     def waits(self) -> bool:
         """Whether it is still connected, and has heard nothing yet."""
+
+    @property
+    def pings(self) -> Pings:
+        """The server's heartbeats so far."""
 
 
 class Phone(Protocol):

@@ -59,6 +59,7 @@ ROWS: Mapping[str, str] = {
     "growth": "bench.rows.growth",
     "disconnect": "bench.rows.disconnect",
     "load": "bench.rows.load",
+    "soak": "bench.rows.soak",
 }
 
 

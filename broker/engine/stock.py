@@ -56,7 +56,15 @@ class _PlainWebSocket(driver.WebSocket):  # type: ignore[misc]  # python-enginei
     async def wait(self) -> str | bytes:
         within = None if self._carries.upgraded else JOIN_WITHIN
         async with asyncio.timeout(within):
-            data: str | bytes = await super().wait()
+            message = await self._sock.receive()
+        if message.type is web.WSMsgType.CLOSE and self._carries.upgraded:
+            # A goodbye, which stock takes for a connection that breaks.
+            await self._carries.close(
+                wait=False, abort=True, reason=self.server.reason.CLIENT_DISCONNECT
+            )
+        if message.type not in (web.WSMsgType.TEXT, web.WSMsgType.BINARY):
+            raise OSError
+        data: str | bytes = message.data
         return data
 
 

@@ -8,9 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Self
-
-from tests.chaos.world import Instance
+from typing import Protocol, Self
 
 EVERY = 0.1
 """Seconds between two questions."""
@@ -19,10 +17,21 @@ PATIENCE = 30.0
 """Seconds after which a question is given up; long past what is allowed."""
 
 
+class Serves(Protocol):
+    """serving: whether it is meant to answer now."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def serving(self) -> bool: ...
+
+
 class Pulse:
     """Asks one instance, in a thread, so that a busy test does not look like a stuck broker."""
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Serves) -> None:
         self.slowest = 0.0
         self._instance = instance
         self._end = threading.Event()
@@ -66,7 +75,7 @@ class Pulse:
 
 
 @contextmanager
-def pulses(instances: Sequence[Instance]) -> Iterator[list[Pulse]]:
+def pulses(instances: Sequence[Serves]) -> Iterator[list[Pulse]]:
     """Ask every instance while inside the ``with`` block."""
     with ExitStack() as stack:
         yield [stack.enter_context(Pulse(one)) for one in instances]
