@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 SOURCES := broker web_demo mp_stub deploy tests bench
 CLIENT_VERSION := 4.8.4
 VENDOR := broker/edge/static/vendor
+MINI_VENDOR := mp_stub/miniprogram/scan-login/vendor
+NODE_MODULES := tests/js/node_modules tests/miniprogram/node_modules bench/peers/node_modules
 export PORT SITE_PORT PHONE_PORT BROKERS
 
 .DEFAULT_GOAL := help
@@ -27,10 +29,10 @@ demo-cluster: $(VENV)/.installed ## brokers behind nginx, with Redis between the
 
 install: $(VENV)/.installed ## a .venv with the scan-login command
 
-test: $(VENV)/.tested system tests/js/node_modules bench/peers/node_modules ## set up and run all tests
+test: $(VENV)/.tested system $(NODE_MODULES) ## set up and run all tests
 	$(BIN)/pytest
 
-test-stock: $(VENV)/.tested system tests/js/node_modules bench/peers/node_modules ## all tests, over the stock engine
+test-stock: $(VENV)/.tested system $(NODE_MODULES) ## all tests, over the stock engine
 	$(BIN)/pytest --engine stock
 
 check: $(VENV)/.tested lint types test ## what CI runs: lint, types, tests
@@ -53,16 +55,19 @@ fix: $(VENV)/.tested ## format, and mend what can be mended by itself
 bench: $(VENV)/.tested system bench/peers/node_modules ## measure, into bench/RESULTS.md (ROW=growth for one row)
 	$(BIN)/python -m bench $(ROW)
 
-vendor: ## fetch the browser's Socket.IO client anew (CLIENT_VERSION=)
+vendor: ## fetch the Socket.IO client of browser and mini program anew (CLIENT_VERSION=)
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	npm pack --silent --pack-destination "$$folder" socket.io-client@$(CLIENT_VERSION) >/dev/null && \
 	tar -xzf "$$folder"/socket.io-client-*.tgz -C "$$folder" && \
 	cp "$$folder"/package/dist/socket.io.min.js $(VENDOR)/ && \
-	cp "$$folder"/package/LICENSE $(VENDOR)/socket.io-client.LICENSE && \
-	sha256sum $(VENDOR)/socket.io.min.js
+	cp "$$folder"/package/dist/socket.io.esm.min.js $(MINI_VENDOR)/ && \
+	for vendor in $(VENDOR) $(MINI_VENDOR); do \
+		cp "$$folder"/package/LICENSE $$vendor/socket.io-client.LICENSE; \
+	done && \
+	sha256sum $(VENDOR)/socket.io.min.js $(MINI_VENDOR)/socket.io.esm.min.js
 
 clean: ## remove what was set up and built
-	rm -rf $(VENV) build dist *.egg-info tests/js/node_modules bench/peers/node_modules
+	rm -rf $(VENV) build dist *.egg-info $(NODE_MODULES)
 	rm -rf tests/screenshots
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 

@@ -5,6 +5,7 @@
     page.py       the web page that plays the phone, and the server behind it
     pages/        what that page is made of
     browsers.py   reads a User-Agent the way a person would say it
+    miniprogram/  a WeChat mini program, for WeChat's developer tools
     __main__.py   the same phone from a terminal: python -m mp_stub
 
 Nothing here imports the broker: a phone knows only the wire.

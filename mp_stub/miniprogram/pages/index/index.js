@@ -1,0 +1,22 @@
+// Where somebody without a code starts: scan one, and go where WeChat itself leads with it.
+
+const { sceneInScan } = require("../../scan-login/scene");
+const { say, sayAll } = require("../../words");
+
+Page({
+  data: { words: {} },
+
+  onLoad() {
+    wx.setNavigationBarTitle({ title: say("title") });
+    this.setData({ words: sayAll("homeTitle", "homeText", "scanCode") });
+  },
+
+  scanCode() {
+    wx.scanCode({ success: (seen) => this.open(sceneInScan(seen)) });
+  },
+
+  open(scene) {
+    if (scene) wx.navigateTo({ url: `/pages/index/wsLogin?scene=${encodeURIComponent(scene)}` });
+    else wx.showToast({ title: say("notACode"), icon: "none" });
+  },
+});
