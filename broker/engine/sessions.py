@@ -207,11 +207,12 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         former = self.sockets.get(request.query.get("sid", ""))
         if not _is_handshake(request) or (isinstance(former, Polling) and former.upgrade):
             return _refusal(BAD_REQUEST)
-        socket = self._take_over(request, former.sid if former else self.generate_id())
+        sid = former.sid if former else self.generate_id()
+        greeting = b"" if former else _framed(self._open_packet(sid, upgrades=()))
+        socket = self._take_over(request, sid, greeting)
         if socket is None:
             return _refusal(BAD_REQUEST)  # the client has gone
         if former is None:
-            socket.send(self._open_packet(socket.sid, upgrades=()))
             await self._begin(socket, request)
         elif isinstance(former, Polling):
             socket.probes, former.upgrade = True, socket
@@ -220,13 +221,13 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
             socket.close()  # the session has its websocket
         return _TakenOver()
 
-    def _take_over(self, request: web.Request, sid: str) -> WebSocket | None:
-        """Answer the handshake, and have the connection for ourselves."""
+    def _take_over(self, request: web.Request, sid: str, greeting: bytes) -> WebSocket | None:
+        """Answer the handshake, say `greeting`, and have the connection for ourselves."""
         protocol, transport = request.protocol, request.transport
         if transport is None:
             return None
         accept = frames.accept_key(request.headers[hdrs.SEC_WEBSOCKET_KEY].encode())
-        transport.write(SWITCHING % accept)
+        transport.write(SWITCHING % accept + greeting)
         early: bytes = protocol._message_tail
         protocol.transport = None  # or it would be closed with the request
         protocol.force_close()

@@ -104,16 +104,15 @@ class StrictServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
         self.namespaces: list[str] = []  # none without handlers; an empty argument would mean "/"
         self._describe = describe
         self._under_way = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._closing = False
+        self._idle: asyncio.Event | None = None  # there once it closes, set when all is answered
 
     async def close(self) -> None:
         """Close every socket, answers to what was asked first, and stop the background task."""
-        self._closing = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(SETTLE):
-                await self._idle.wait()
+        self._idle = asyncio.Event()
+        if self._under_way:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SETTLE):
+                    await self._idle.wait()
         await self.shutdown()
 
     def check_packet(self, eio_sid: str, data: Any) -> None:
@@ -144,10 +143,9 @@ class StrictServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
         raise NotImplementedError
 
     async def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
-        if self._closing or eio_sid not in self.environ:
+        if self._idle is not None or eio_sid not in self.environ:
             return  # what a closed socket had sent along with its close
         self._under_way += 1
-        self._idle.clear()
         try:
             self.check_packet(eio_sid, data)
             await super()._handle_eio_message(eio_sid, data)
@@ -155,7 +153,7 @@ class StrictServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
             await self.eio.disconnect(eio_sid)
         finally:
             self._under_way -= 1
-            if not self._under_way:
+            if self._idle is not None and not self._under_way:
                 self._idle.set()
 
     async def _handle_event(self, eio_sid: str, namespace: str, id: int | None, data: Any) -> None:
