@@ -100,6 +100,7 @@ class Lobby:
         self._clock = clock
         self._instance = instance
         self._waiting: dict[str, Waiting] = {}
+        self._turns: list[set[str]] = [set() for _ in range(SLICES)]
         self._login_of: dict[str, str] = {}
         self._ends: list[tuple[float, str]] = []
         self._sooner = asyncio.Event()
@@ -132,6 +133,7 @@ class Lobby:
     def forget(self, login_id: str) -> None:
         waiting = self._waiting.pop(login_id, None)
         if waiting is not None:
+            self._turns[slice_of(login_id)].discard(login_id)
             del self._login_of[waiting.sid]
             WAITING.dec()
 
@@ -164,18 +166,18 @@ class Lobby:
         while True:
             await asyncio.sleep(ROUND / SLICES)
             turn = (turn + 1) % SLICES
-            due = [name for name in self._waiting if self._behind or slice_of(name) == turn]
-            await self._look_again(due, push)
+            await self._look_again(list(self._waiting if self._behind else self._turns[turn]), push)
 
     async def _look_again(self, login_ids: list[str], push: Push) -> None:
         """Tell browsers of every change that they have not heard of."""
-        waiting = {name: self._waiting[name] for name in login_ids if name in self._waiting}
+        waiting = self._waiting
         try:
-            names = list(waiting)
-            for start in range(0, len(names), BATCH):
-                known = {name: waiting[name].version for name in names[start : start + BATCH]}
+            for start in range(0, len(login_ids), BATCH):
+                batch = login_ids[start : start + BATCH]
+                asked = {name: waiting[name] for name in batch if name in waiting}
+                known = {name: one.version for name, one in asked.items()}
                 for name, login in (await self._flow.changed(known)).items():
-                    await self._settle(waiting[name], name, login, push)
+                    await self._settle(asked[name], name, login, push)
         except BrokerError:
             self._behind = True
         else:
@@ -246,6 +248,7 @@ class Lobby:
 
     def _wait_until(self, login_id: str, waiting: Waiting) -> None:
         if login_id not in self._waiting:
+            self._turns[slice_of(login_id)].add(login_id)
             WAITING.inc()
         self._waiting[login_id] = waiting
         heapq.heappush(self._ends, (waiting.until, login_id))
