@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import structlog
 
+from broker import metrics
 from broker.bus import Bus
 from broker.directories import Directory
 from broker.errors import (
@@ -41,7 +42,6 @@ from broker.login import (
     claim_holds,
     shelf,
 )
-from broker.metrics import LOGINS
 from broker.providers import Picture, Provider
 from broker.records import App, Apps
 from broker.state import Clock, Logins, Swapped
@@ -151,7 +151,7 @@ class Flow:
         )
         picture = await self._provider.draw(login.scene)
         await self._logins.add(login)
-        LOGINS.labels(login.app, login.state).inc()
+        metrics.logins(login.app, login.state).inc()
         return Begun(login, secret, picture.data_url())
 
     async def scan(self, scene: str, phone: Phone) -> Scanned:
@@ -272,7 +272,7 @@ class Flow:
             if after is login:
                 return after
             if await self._change(login, after, EVENTS.get(after.state)):
-                LOGINS.labels(after.app, after.state).inc()
+                metrics.logins(after.app, after.state).inc()
                 return after
             login = await self._read(login.id)
 
@@ -307,7 +307,7 @@ class Flow:
             try:
                 after = apply(login, Act.REDEEM, now=self._clock())
                 if await self._logins.swap(login, after):
-                    LOGINS.labels(after.app, after.state).inc()
+                    metrics.logins(after.app, after.state).inc()
                     return
                 login = await self._read(login.id)
             except LoginError:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
 
-LOGINS = Counter("scanlogin_logins", "Logins that have come to a state", ["app", "state"])
+_LOGINS = Counter("scanlogin_logins", "Logins that have come to a state", ["app", "state"])
 REFUSALS = Counter("scanlogin_refusals", "Failures that were answered", ["error"])
 DEAF = Counter("scanlogin_bus_deaf", "Times that this instance heard nothing and listened afresh")
 FOUND = Counter("scanlogin_news_found", "Changes that the state told and no notice had")
@@ -12,6 +14,12 @@ READY = Gauge("scanlogin_ready", "1 while this instance wants browsers, else 0")
 WAITING = Gauge("scanlogin_waiting_browsers", "Browsers that wait at this instance for a phone")
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+@lru_cache(maxsize=1024)
+def logins(app: str, state: str) -> Counter:
+    """Counts logins of one app that have come to one state."""
+    return _LOGINS.labels(app, state)
 
 
 def exposition() -> bytes:
