@@ -8,7 +8,7 @@ CLIENT_VERSION := 4.8.4
 VENDOR := broker/edge/static/vendor
 MINI_VENDOR := mp_stub/miniprogram/scan-login/vendor
 NODE_MODULES := tests/js/node_modules tests/miniprogram/node_modules bench/peers/node_modules
-export PORT SITE_PORT PHONE_PORT BROKERS
+export PORT SITE_PORT PHONE_PORT WECHAT_PORT PROVIDER BROKERS
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-cluster install test test-stock check lint types fix chaos bench vendor clean system
@@ -19,7 +19,7 @@ help: ## print this
 	@echo "  HOST=0.0.0.0 make demo lets a real phone on the same network take part;"
 	@echo "  PORT=, SITE_PORT=, PHONE_PORT= choose other ports."
 
-demo: $(VENV)/.installed ## broker, example site and phone page in one go
+demo: $(VENV)/.installed ## broker, example site and phone page in one go (PROVIDER=wechat)
 	@HOST=$${HOST:-127.0.0.1} exec $(BIN)/scan-login demo
 
 demo-cluster: $(VENV)/.installed ## brokers behind nginx, with Redis between them (BROKERS=2)

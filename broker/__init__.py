@@ -12,7 +12,7 @@ replace one another, or that speak to the same outside.
     bus/           tells an instance that a login has changed        memory redis
     redis_link/    the one door to Redis: connections, Sentinel, Cluster, scripts
     records/       what outlives a restart           settings
-    providers/     draw codes and prove who holds the phone          pretend
+    providers/     draw codes and prove who holds the phone          pretend wechat
     directories/   who an identity is here           open
     engine/        what carries python-socketio      own stock
     edge/          the wire: read, call one method, answer

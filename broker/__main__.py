@@ -8,15 +8,15 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import typer
 
 from broker import __version__, logs, process
-from broker.app import build
+from broker.app import build, try_provider
 from broker.edge import ROLES
-from broker.errors import SettingsWrong, StartError
+from broker.errors import ProviderFails, SettingsWrong, StartError
 from broker.serving import Drain, Site, reserved, serve_until_stopped
 from broker.settings import PREFIX, Settings, load, unknown_names
 from broker.tokens import KEY_SET_MAX_AGE, KeyFile, KeyRing
@@ -30,8 +30,10 @@ DEFAULT_FILE = Path("scan-login.toml")
 command = typer.Typer(no_args_is_help=True, add_completion=False, help="A scan-login broker.")
 config = typer.Typer(no_args_is_help=True, help="Look at the settings.")
 key = typer.Typer(no_args_is_help=True, help="The keys that tokens are signed with.")
+providers = typer.Typer(no_args_is_help=True, help="Who draws codes and proves phones.")
 command.add_typer(config, name="config")
 command.add_typer(key, name="key")
+command.add_typer(providers, name="provider")
 
 ConfigFile = Annotated[
     Path | None,
@@ -155,12 +157,19 @@ def demo(
     phone_port: Annotated[
         int, typer.Option(envvar="PHONE_PORT", min=1, max=65535, help="The phone page's port.")
     ] = 8090,
+    wechat_port: Annotated[
+        int, typer.Option(envvar="WECHAT_PORT", min=1, max=65535, help="The pretend WeChat's port.")
+    ] = 8091,
+    provider: Annotated[
+        Literal["pretend", "wechat"],
+        typer.Option(envvar="PROVIDER", help="`wechat` goes the whole way, to a pretend WeChat."),
+    ] = "pretend",
 ) -> None:
-    """Run broker, example site and phone page in one go, with the pretend provider."""
+    """Run broker, example site and phone page in one go; no WeChat account is needed."""
     from broker.demo import Ports, run_demo  # what a broker in service has no use for
 
     logs.set_up("warning")
-    asyncio.run(run_demo(host, Ports(port, site_port, phone_port)))
+    asyncio.run(run_demo(host, Ports(port, site_port, phone_port, wechat_port), provider))
 
 
 @config.command()
@@ -182,6 +191,18 @@ def show(file: ConfigFile = None) -> None:
     settings = _settings(file)
     for name in Settings.model_fields:
         print(f"{name} = {_shown(getattr(settings, name))}")
+
+
+@providers.command("check")
+def check_provider(file: ConfigFile = None) -> None:
+    """Draw one code, and say what keeps the provider from it."""
+    settings = _settings(file)
+    logs.set_up("critical")  # what fails is said once, below
+    try:
+        asyncio.run(try_provider(settings))
+    except ProviderFails as error:
+        sys.exit(error.reason)
+    print(f"the provider {settings.provider} draws codes")
 
 
 @key.command()

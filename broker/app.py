@@ -25,6 +25,7 @@ from broker.flow import Flow
 from broker.lobby import Lobby, Push
 from broker.providers import Provider
 from broker.providers.pretend import PretendProvider
+from broker.providers.wechat import WeChatProvider
 from broker.records import App
 from broker.records.settings import SettingsApps
 from broker.sessions import Sessions
@@ -34,8 +35,25 @@ from broker.tokens import Issuer, KeyFile
 
 log = structlog.get_logger()
 
+
+def _wechat(settings: Settings) -> Provider:
+    assert settings.wechat_appid is not None  # the settings see to both
+    assert settings.wechat_secret is not None
+    return WeChatProvider(
+        appid=settings.wechat_appid,
+        secret=settings.wechat_secret.get_secret_value(),
+        api_url=settings.wechat_api_url,
+        page=settings.wechat_page,
+        env_version=settings.wechat_env_version,
+        check_path=settings.wechat_check_path,
+        width=settings.wechat_width,
+        codes_per_minute=settings.wechat_codes_per_minute,
+    )
+
+
 PROVIDERS: Mapping[str, Callable[[Settings], Provider]] = {
     "pretend": lambda settings: PretendProvider(phone_page_url=settings.phone_page_url),
+    "wechat": _wechat,
 }
 """How each provider is made from the settings, by name."""
 
@@ -67,12 +85,14 @@ class Core:
     lobby: Lobby
     store: Store
     bus: Bus
+    provider: Provider
 
     async def open(self) -> None:
-        await asyncio.gather(self.store.open(), self.bus.open())
+        await asyncio.gather(self.store.open(), self.bus.open(), self.provider.open())
 
     async def close(self) -> None:
         await self.flow.close()
+        await self.provider.close()
         await self.bus.close()
         await self.store.close()
 
@@ -146,6 +166,16 @@ def build(
     return _with_edge(settings, _open_core(settings, clock, directory))
 
 
+async def try_provider(settings: Settings) -> None:
+    """Draw a code that nobody will scan; raises ProviderFails, whose `reason` says more."""
+    provider = PROVIDERS[settings.provider](settings)
+    await provider.open()
+    try:
+        await provider.draw("a" * provider.scene_max)
+    finally:
+        await provider.close()
+
+
 def _open_core(settings: Settings, clock: Clock | None, directory: Directory | None) -> Core:
     store, bus = _connections(settings, clock)
     clock = store.clock
@@ -180,6 +210,7 @@ def _open_core(settings: Settings, clock: Clock | None, directory: Directory | N
         lobby=Lobby(bus=bus, flow=flow, clock=clock, instance=settings.instance),
         store=store,
         bus=bus,
+        provider=provider,
     )
 
 

@@ -1,4 +1,8 @@
-"""Broker, example site and phone page in one process: the main job in one command."""
+"""Broker, example site and phone page in one process: the main job in one command.
+
+With the provider wechat there is a pretend WeChat too, and every call that a real
+one would get goes there.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,8 @@ from broker.providers.pretend import terminal_code
 from broker.serving import Site, serve_until_stopped
 from broker.settings import is_loopback, load
 from mp_stub.page import make_phone
+from mp_stub.wechat.platform import APPID, SECRET, MiniProgram, Platform
+from mp_stub.wechat.server import WeChat
 from web_demo.site import make_site
 
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
@@ -26,16 +32,29 @@ OPEN_HOUSE = """\
 """
 
 
+PRETEND_WECHAT = """\
+  Pretend WeChat {0}      draws the codes and proves the phones
+
+  It goes wrong when it is told to, for example so, twice:
+  curl -X PUT {0}/pretend/faults/getwxacodeunlimit -d '{{"fault": "45009", "times": 2}}'
+"""
+
+
 class Ports(NamedTuple):
+    """wechat: the pretend WeChat's; only the provider wechat has one."""
+
     broker: int
     site: int
     phone: int
+    wechat: int
 
 
-async def run_demo(host: str, ports: Ports) -> None:
-    """Serve all three on `host` until stopped; raises PortTaken."""
+async def run_demo(host: str, ports: Ports, provider: str) -> None:
+    """Serve all of it on `host` until stopped; raises PortTaken."""
     seen_as = own_address() if host in ANY_ADDRESS else f"[{host}]" if ":" in host else host
-    broker_url, site_url, phone_url = (f"http://{seen_as}:{port}" for port in ports)
+    broker_url, site_url, phone_url = (f"http://{seen_as}:{port}" for port in ports[:3])
+    # The broker and the phone page's server alone call it, so it stays on loopback.
+    wechat_url = f"http://127.0.0.1:{ports.wechat}" if provider == "wechat" else None
     with tempfile.TemporaryDirectory(prefix="scan-login-demo-") as folder:
         asked_for = load(
             host=host,
@@ -43,6 +62,8 @@ async def run_demo(host: str, ports: Ports) -> None:
             public_url=broker_url,
             phone_page_url=f"{phone_url}/",
             allow_pretend=True,
+            provider=provider,
+            **(_with_wechat(wechat_url) if wechat_url else {}),
             key_file=Path(folder) / "keys.json",
             workers=1,
             roles=(),
@@ -51,16 +72,23 @@ async def run_demo(host: str, ports: Ports) -> None:
         settings = asked_for.model_copy(update={"origins": origins})
         broker = build(settings).public
         site = make_site(broker_url=broker_url, phone_url=phone_url)
-        phone = make_phone(broker_url=broker_url)
+        phone = make_phone(broker_url=broker_url, wechat_url=wechat_url)
         sites = [
             Site("broker", broker, host, ports.broker, "PORT"),
             Site("example site", site, host, ports.site, "SITE_PORT"),
             Site("phone page", phone, host, ports.phone, "PHONE_PORT"),
         ]
+        if wechat_url:
+            wechat = WeChat(Platform([MiniProgram(APPID, SECRET)]), link=f"{phone_url}/")
+            application = wechat.application()
+            # First: the broker fetches its access token as soon as it serves.
+            sites.insert(0, Site("WeChat", application, "127.0.0.1", ports.wechat, "WECHAT_PORT"))
         tasks: list[asyncio.Task[None]] = []
 
         def ready(addresses: dict[str, str]) -> None:
             print(_greeting(site_url, broker_url, phone_url), flush=True)
+            if wechat_url:
+                print(PRETEND_WECHAT.format(wechat_url), flush=True)
             if not is_loopback(host):
                 print(OPEN_HOUSE, flush=True)
             tasks.append(asyncio.create_task(_terminal_login(broker_url, f"{phone_url}/")))
@@ -71,6 +99,10 @@ async def run_demo(host: str, ports: Ports) -> None:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _with_wechat(url: str) -> dict[str, Any]:
+    return {"wechat_api_url": url, "wechat_appid": APPID, "wechat_secret": SECRET}
 
 
 def own_address() -> str:
@@ -94,7 +126,7 @@ def _greeting(site_url: str, broker_url: str, phone_url: str) -> str:
   Phone page     {phone_url}      plays the phone, when you have none at hand
   Broker         {broker_url}
 
-  Ctrl-C stops all three.
+  Ctrl-C stops all of it.
 """
 
 

@@ -10,6 +10,7 @@ status from it and decides nothing.  `StartError`s keep a command from starting.
     ├── UnknownApp                 invalid_client
     ├── ForeignOrigin              invalid_client
     ├── InvalidSession             invalid_session
+    ├── PersonBlocked              access_denied
     ├── LoginError
     │   ├── UnknownLogin           invalid_grant      no such login, or a wrong secret
     │   ├── AlreadyRedeemed        invalid_grant
@@ -24,7 +25,9 @@ status from it and decides nothing.  `StartError`s keep a command from starting.
     │   ├── NotAllowed             invalid_state
     │   └── UnregisteredUser       unregistered_user
     ├── RateLimited                rate_limited
+    │   └── PersonTooOften
     └── Unavailable                temporarily_unavailable
+        ├── ProviderFails
         ├── StateFull
         └── Draining
     StartError
@@ -87,6 +90,11 @@ class ForeignOrigin(BrokerError):
 class InvalidSession(BrokerError):
     error, status = "invalid_session", 401
     sentence = "the phone's session is unknown, wrong or has ended; log in again"
+
+
+class PersonBlocked(BrokerError):
+    error, status = "access_denied", 403
+    sentence = "the phone's provider does not let this person log in just now"
 
 
 class LoginError(BrokerError):
@@ -166,10 +174,25 @@ class RateLimited(BrokerError):
         self.retry_after = retry_after
 
 
+class PersonTooOften(RateLimited):
+    sentence = "this person logs in too often for the phone's provider; wait a little"
+
+
 class Unavailable(BrokerError):
     error, status = "temporarily_unavailable", 503
     sentence = "the broker cannot do this just now; try again"
     retry_after = 2
+
+
+class ProviderFails(Unavailable):
+    """The provider does not do what it is for; `reason` is the operator's, and nobody's answer."""
+
+    sentence = "the phone's provider does not answer as it should; try again"
+
+    def __init__(self, reason: str, retry_after: int) -> None:
+        super().__init__()
+        self.reason = reason
+        self.retry_after = retry_after
 
 
 class StateFull(Unavailable):

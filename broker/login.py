@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -105,15 +105,20 @@ OPEN = frozenset({State.PENDING, State.SCANNED, State.CONFIRMED})
 """The states that time can still end."""
 
 
-class Identity(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Identity:
     """What a provider says about who holds the phone.
 
     provider: its name, the token's `idp`.
     id: the person's id there (WeChat: `openid`), unique within provider and app.
+    unionid: the person's id in all apps of one company, where the provider has one; for
+        the directory.  It makes nobody somebody else: a company may bind its apps together
+        while a login is under way.
     """
 
     provider: str
     id: str
+    unionid: str | None = field(default=None, compare=False)
 
 
 class Phone(NamedTuple):

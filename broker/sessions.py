@@ -39,12 +39,12 @@ class Sessions:
 
     async def open(self, app: str, js_code: str) -> Opened:
         """Raises InvalidSession when the provider takes `js_code` for no proof."""
-        identity = await self._provider.identify(js_code)
+        proof = await self._provider.identify(js_code)
         skey = secrets.token_urlsafe(32)
         session = Session(
             id=secrets.token_urlsafe(16),
             skey_hash=_hash(skey),
-            phone=Phone(app, identity),
+            phone=Phone(app, proof.identity),
             expires_at=self._clock() + self.lifetime,
         )
         await self._store.put(session)

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     Field,
+    SecretStr,
     StringConstraints,
     ValidationError,
     ValidationInfo,
@@ -51,6 +52,7 @@ CHOICES: Mapping[str, Collection[str]] = {
     "engine": ENGINES,
     "token_algorithm": ALGORITHMS,
     "log_level": ("debug", "info", "warning", "error"),
+    "wechat_env_version": ("release", "trial", "develop"),
 }
 """Settings that are one of a few words."""
 
@@ -129,6 +131,36 @@ class Settings(BaseSettings):
         validate_default=True,
         description="serve beyond loopback with the pretend provider, which believes everybody",
     )
+    wechat_appid: str | None = Field(
+        None,
+        pattern=r"^wx[0-9a-zA-Z]{16}$",
+        validate_default=True,
+        description="the mini program's AppID",
+    )
+    wechat_secret: SecretStr | None = Field(
+        None, validate_default=True, description="its AppSecret; never shown"
+    )
+    wechat_api_url: str = Field(
+        "https://api.weixin.qq.com", description="where WeChat's server API is"
+    )
+    wechat_page: str = Field(
+        "pages/index/wsLogin",
+        pattern=r"^[\w-]+(/[\w-]+)*$",
+        description="the mini program's page that codes open, with no slash before it",
+    )
+    wechat_env_version: str = Field(
+        "release", description="which version of the mini program codes open"
+    )
+    wechat_check_path: bool = Field(
+        True, description="let WeChat refuse a page that the released version does not have"
+    )
+    wechat_width: int = Field(430, ge=280, le=1280, description="width of a code, in pixels")
+    wechat_codes_per_minute: int = Field(
+        4500,
+        gt=0,
+        le=4500,
+        description="codes that this process may draw a minute; WeChat allows 5 000 to all of them",
+    )
     directory: str = Field("open", description="who an identity is here")
     login_lifetime: Seconds = Field(
         120, description="seconds for which a code may be scanned and confirmed"
@@ -184,6 +216,23 @@ class Settings(BaseSettings):
     def _page(cls, value: str | None) -> str | None:
         if value is not None and not _is_web(value):
             raise ValueError("want an http or https URL")
+        return value
+
+    @field_validator("wechat_appid", "wechat_secret")
+    @classmethod
+    def _wechat_needs(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None and info.data.get("provider") == "wechat":
+            raise ValueError("the provider wechat wants one: it stands in WeChat's console")
+        return value
+
+    @field_validator("wechat_api_url")
+    @classmethod
+    def _kept_secret(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if not _is_web(value) or parts.query:
+            raise ValueError("want an http or https URL")
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            raise ValueError("the AppSecret would travel in the clear: want https")
         return value
 
     @field_validator("origins")

@@ -4,6 +4,7 @@
     python -m mp_stub confirm SCENE --as alice    let them in
     python -m mp_stub deny SCENE --as alice       turn them away
     python -m mp_stub serve                       the page that plays the phone
+    python -m mp_stub wechat                      a pretend WeChat
 
 Exit code: 0 done, 1 refused by the broker or out of its reach, 2 wrong usage.
 """
@@ -16,7 +17,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 
 from aiohttp import web
@@ -34,6 +35,8 @@ from mp_stub.phone import (
     person_in,
     scene_in,
 )
+from mp_stub.wechat.platform import APPID, SECRET, MiniProgram, Platform
+from mp_stub.wechat.server import WeChat
 
 
 async def scan(phone: Phone, scene: str) -> str:
@@ -62,12 +65,13 @@ HELP: Mapping[str, str] = {
     "confirm": "scan a code and let the browser that shows it in",
     "deny": "scan a code and turn the browser that shows it away",
     "serve": "run the page that plays the phone, for a real phone's camera or a second tab",
+    "wechat": "run a pretend WeChat: its server API on the real paths, with faults on demand",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser().parse_args(shielded(sys.argv[1:] if arguments is None else arguments))
-    work = serve(asked) if asked.act == "serve" else act(asked)
+    work = SERVES[asked.act](asked) if asked.act in SERVES else act(asked)
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:
@@ -77,7 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def act(asked: argparse.Namespace) -> int:
     try:
         async with Phone(
-            broker=asked.broker, app=asked.app, name=asked.name, socketio=asked.socketio
+            broker=asked.broker,
+            app=asked.app,
+            name=asked.name,
+            socketio=asked.socketio,
+            wechat=asked.wechat,
         ) as phone:
             print(await ACTS[asked.act](phone, asked.scene))
     except Refused as refusal:
@@ -89,15 +97,40 @@ async def act(asked: argparse.Namespace) -> int:
 
 
 async def serve(asked: argparse.Namespace) -> int:
-    # No access log: the page's URL carries the scene.
-    site = make_phone(broker_url=asked.broker, app=asked.app)
+    site = make_phone(broker_url=asked.broker, app=asked.app, wechat_url=asked.wechat)
+
+    def greeting(where: str) -> str:
+        return f"the phone is at {where} and talks to the broker at {asked.broker}"
+
+    return await listen(site, asked, greeting)
+
+
+async def wechat(asked: argparse.Namespace) -> int:
+    pretended = WeChat(Platform([MiniProgram(asked.appid, asked.secret)]), link=asked.link)
+
+    def greeting(where: str) -> str:
+        return f"WeChat is at {where}, appid {asked.appid}, secret {asked.secret}"
+
+    return await listen(pretended.application(), asked, greeting)
+
+
+SERVES: Mapping[str, Callable[[argparse.Namespace], Coroutine[None, None, int]]] = {
+    "serve": serve,
+    "wechat": wechat,
+}
+
+
+async def listen(
+    site: web.Application, asked: argparse.Namespace, greeting: Callable[[str], str]
+) -> int:
+    """Serve `site` until told to stop, and greet with its address."""
+    # No access log: the page's URL carries the scene, WeChat's the secret.
     # Compressed bodies are refused, so nothing need unpack them.
     runner = web.AppRunner(site, access_log=None, shutdown_timeout=1, auto_decompress=False)
     await runner.setup()
     try:
         await web.TCPSite(runner, asked.host, asked.port).start()
-        where = f"http://{bracketed(asked.host)}:{asked.port}"
-        print(f"the phone is at {where} and talks to the broker at {asked.broker}", flush=True)
+        print(greeting(f"http://{bracketed(asked.host)}:{asked.port}"), flush=True)
         await told_to_stop()
     except OSError as cause:
         return failed(no_listening(asked, cause))
@@ -163,6 +196,7 @@ def parser() -> argparse.ArgumentParser:
     for name in ACTS:
         add_act(acts.add_parser(name, help=HELP[name], description=HELP[name]))
     add_serve(acts.add_parser("serve", help=HELP["serve"], description=HELP["serve"]))
+    add_wechat(acts.add_parser("wechat", help=HELP["wechat"], description=HELP["wechat"]))
     return top
 
 
@@ -188,9 +222,25 @@ def add_act(command: argparse.ArgumentParser) -> None:
 
 
 def add_serve(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
-    command.add_argument("--port", type=port, default=8090, help="default: %(default)s")
+    add_place(command, 8090)
     add_broker(command)
+
+
+def add_wechat(command: argparse.ArgumentParser) -> None:
+    add_place(command, 8091)
+    command.add_argument("--appid", default=APPID, help="the mini program's (default: %(default)s)")
+    command.add_argument("--secret", default=SECRET, help="its secret (default: %(default)s)")
+    command.add_argument(
+        "--link",
+        metavar="URL",
+        default="http://127.0.0.1:8090/",
+        help="what its codes open (default: %(default)s)",
+    )
+
+
+def add_place(command: argparse.ArgumentParser, usual: int) -> None:
+    command.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
+    command.add_argument("--port", type=port, default=usual, help="default: %(default)s")
 
 
 def add_broker(command: argparse.ArgumentParser) -> None:
@@ -202,6 +252,11 @@ def add_broker(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--app", default="default", help="the app's id at the broker (default: %(default)s)"
+    )
+    command.add_argument(
+        "--wechat",
+        metavar="URL",
+        help="a pretend WeChat, where the broker's provider is wechat: it proves who you are",
     )
 
 

@@ -4,7 +4,8 @@
 
 The page's script speaks only to its own server, so the broker's phone API
 needs no CORS.  Whoever can open the page can be anybody: it is for trying
-things out, and the broker believes it only with the pretend provider.
+things out, and the broker believes it only with the pretend provider, or with a
+pretend WeChat.
 
 It refuses what another site's page could make a browser send (a foreign
 Origin, a body that is not declared as JSON), and every failure is
@@ -55,9 +56,10 @@ class Phones:
     A phone in the middle of an act is never closed under it.
     """
 
-    def __init__(self, broker: str, app: str, size: int = PHONES_MAX) -> None:
+    def __init__(self, broker: str, app: str, wechat: str | None, size: int = PHONES_MAX) -> None:
         self._broker = broker
         self._app = app
+        self._wechat = wechat
         self._size = size
         self._phones: OrderedDict[str, Phone] = OrderedDict()
         self._acting: dict[str, int] = {}
@@ -84,7 +86,7 @@ class Phones:
             await self._make_room()
         # Making room may have let somebody else in with the same name.
         if name not in self._phones:
-            phone = Phone(broker=self._broker, app=self._app, name=name)
+            phone = Phone(broker=self._broker, app=self._app, name=name, wechat=self._wechat)
             self._phones[name] = await phone.__aenter__()
         self._phones.move_to_end(name)
         return self._phones[name]
@@ -120,11 +122,16 @@ async def deny(phone: Phone, fields: Answer) -> Mapping[str, object]:
 ACTS: Mapping[str, Act] = {"/api/scan": scan, "/api/confirm": confirm, "/api/deny": deny}
 
 
-def make_phone(*, broker_url: str, app: str = "default") -> web.Application:
-    """The whole site.  `app` is the id of the app whose codes it scans."""
+def make_phone(
+    *, broker_url: str, app: str = "default", wechat_url: str | None = None
+) -> web.Application:
+    """The whole site.  `app` is the id of the app whose codes it scans.
+
+    wechat_url: a pretend WeChat that proves who holds the phone.
+    """
     site = web.Application(client_max_size=BODY_MAX_BYTES, middlewares=[in_our_words])
     site.on_response_prepare.append(add_headers)
-    site.cleanup_ctx.append(phones_of(broker_url, app))
+    site.cleanup_ctx.append(phones_of(broker_url, app, wechat_url))
     for path in FILES:
         site.router.add_get(path, serve_file)
     for path in ACTS:
@@ -132,9 +139,11 @@ def make_phone(*, broker_url: str, app: str = "default") -> web.Application:
     return site
 
 
-def phones_of(broker: str, app: str) -> Callable[[web.Application], AsyncIterator[None]]:
+def phones_of(
+    broker: str, app: str, wechat: str | None
+) -> Callable[[web.Application], AsyncIterator[None]]:
     async def open_and_close(site: web.Application) -> AsyncIterator[None]:
-        site[PHONES] = Phones(broker, app)
+        site[PHONES] = Phones(broker, app, wechat)
         yield
         await site[PHONES].close()
 

@@ -6,9 +6,9 @@
         await phone.confirm(seen["login_id"])
 
 The proof of who holds it is `pretend:<name>`, which only the broker's pretend
-provider believes.  A session that the broker has forgotten is opened again
-once, unseen.  Every act may be repeated; the broker knows the phone by the
-person, not by the session.
+provider believes, or a js_code of a pretend WeChat's.  A session that the broker
+has forgotten is opened again once, unseen.  Every act may be repeated; the broker
+knows the phone by the person, not by the session.
 """
 
 import asyncio
@@ -72,6 +72,7 @@ class Phone:
     app: the id of the site or mini program whose code is scanned.
     name: the pretend person; the same name is the same person everywhere.
     socketio: scan, confirm and deny travel over a socket rather than HTTP.
+    wechat: the address of a pretend WeChat, whose js_codes prove who it is.
 
     Entering does not touch the network; the first act opens the session.
     Every act raises Refused or Unreachable.
@@ -84,10 +85,12 @@ class Phone:
         app: str = "default",
         name: str = "alice",
         socketio: bool = False,
+        wechat: str | None = None,
     ) -> None:
         self.name = name
         self._broker = broker.rstrip("/")
         self._app = app
+        self._wechat = wechat and wechat.rstrip("/")
         self._make_wire = OverSocketio if socketio else OverHttp
         self._session: Session | None = None
         self._opening = asyncio.Lock()
@@ -144,9 +147,22 @@ class Phone:
             return self._session
 
     async def _log_in(self) -> Session:
-        proof: Answer = {"app": self._app, "js_code": f"pretend:{self.name}"}
+        proof: Answer = {"app": self._app, "js_code": await self._js_code()}
         answer = await post(self._http, self._broker, "/phone/session", proof)
         return Session(str(answer.get("id")), str(answer.get("skey")))
+
+    async def _js_code(self) -> str:
+        """What `wx.login` gives a mini program."""
+        if self._wechat is None:
+            return f"pretend:{self.name}"
+        try:
+            answer = await post(self._http, self._wechat, "/pretend/login", {"person": self.name})
+        except Unreachable as cause:
+            raise Unreachable(
+                f"cannot reach the pretend WeChat at {self._wechat}: "
+                "start it with `python -m mp_stub wechat`"
+            ) from cause
+        return str(answer.get("code"))
 
 
 def scene_in(text: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import stamina
 
 from broker.app import build
 from broker.bus import Bus, open_bus
@@ -40,6 +41,9 @@ SHOP = App(
     register_url="https://shop.example/register",
 )
 OTHER = App(id="other", name="Another", origins=frozenset({"https://other.example"}))
+
+DEMO = {"HOST", "PORT", "SITE_PORT", "PHONE_PORT", "WECHAT_PORT", "PROVIDER"}
+"""What `scan-login demo` reads from the environment."""
 
 STATES = ["memory", "valkey", "redis", "sentinel", "cluster"]
 BUSES = ["memory", "valkey", "redis", "sentinel", "cluster"]
@@ -101,8 +105,14 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in {*os.environ} - {ENGINE}:
-        if name.startswith(PREFIX) or name in ("HOST", "PORT", "SITE_PORT", "PHONE_PORT"):
+        if name.startswith(PREFIX) or name in DEMO:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _repeats_come_at_once() -> Iterator[None]:
+    with stamina.set_testing(True, attempts=3, cap=True):
+        yield
 
 
 @pytest.fixture

@@ -86,16 +86,17 @@ class Process(NamedTuple):
 
 
 @asynccontextmanager
-async def process(name: str, redis: RedisServer, folder: Path) -> AsyncIterator[Process]:
+async def process(name: str, state_url: str, folder: Path, **more: str) -> AsyncIterator[Process]:
     port, log = free_port(), folder / f"{name}.log"
     settings = {
         "PORT": "0",
         "ADMIN_PORT": str(port),
-        "STATE_URL": redis.url,
+        "STATE_URL": state_url,
         "KEY_FILE": str(folder / "keys.json"),
         "INSTANCE": name,
         "LOG_LEVEL": "debug",
         "INTERVAL": "30",
+        **more,
     }
     with log.open("wb") as stderr:
         broker = await asyncio.create_subprocess_exec(
@@ -287,7 +288,7 @@ async def test_no_secret_gets_out(redis: RedisServer, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         monitor = await stack.enter_async_context(monitored(redis))
         brokers = [
-            await stack.enter_async_context(process(name, redis, tmp_path))
+            await stack.enter_async_context(process(name, redis.url, tmp_path))
             for name in ("one", "two")
         ]
         http = await stack.enter_async_context(aiohttp.ClientSession())

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from broker import __version__
+from mp_stub.wechat.platform import APPID, SECRET
 from tests.conftest import free_port
 
 COMMAND = [sys.executable, "-m", "broker"]
@@ -139,6 +140,7 @@ def test_config_show_reads_the_file_and_hides_passwords(tmp_path: Path) -> None:
         *(tmp_path, "config", "show"),
         SCAN_LOGIN_REGISTER_URL="https://u:hunter2@a.example/",
         SCAN_LOGIN_STATE_URL="redis+sentinel://h/name?sentinel_password=hunter2&db=1",
+        SCAN_LOGIN_WECHAT_SECRET="hunter2",
     )
 
     assert "app_name = A shop" in shown.stdout
@@ -174,6 +176,54 @@ def test_looking_for_keys_makes_none(tmp_path: Path) -> None:
         assert not (tmp_path / "scan-login-keys.json").exists()
 
 
+def test_what_keeps_a_provider_from_drawing_is_said_with_its_cure(tmp_path: Path) -> None:
+    checked = run(tmp_path, "provider", "check")
+    assert (checked.returncode, checked.stdout) == (0, "the provider pretend draws codes\n")
+
+    with wechat_serving() as url:
+        given = {
+            "SCAN_LOGIN_PROVIDER": "wechat",
+            "SCAN_LOGIN_WECHAT_APPID": APPID,
+            "SCAN_LOGIN_WECHAT_SECRET": SECRET,
+            "SCAN_LOGIN_WECHAT_API_URL": url,
+        }
+        checked = run(tmp_path, "provider", "check", **given)
+        assert (checked.returncode, checked.stdout) == (0, "the provider wechat draws codes\n")
+        for name, value, errcode, cure in [
+            ("SECRET", "hunter2", "40125", "the secret is not this appid's"),
+            ("APPID", "wx" + "0" * 16, "40013", "the appid is no mini program's"),
+            ("PAGE", "pages/none", "41030", "the released mini program has no such page"),
+        ]:
+            checked = run(
+                tmp_path, "provider", "check", **{**given, f"SCAN_LOGIN_WECHAT_{name}": value}
+            )
+            assert checked.returncode == 1
+            [line] = checked.stderr.splitlines()
+            assert f"came to {errcode}" in line
+            assert "rid: " in line
+            assert cure in line
+            assert "hunter2" not in line
+
+
+@contextmanager
+def wechat_serving() -> Iterator[str]:
+    """`python -m mp_stub wechat`, and its address."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mp_stub", "wechat", "--port", str(free_port())],
+        cwd=Path(__file__).parent.parent,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert f"appid {APPID}, secret {SECRET}" in line
+        yield line.split("WeChat is at ")[1].split(",")[0]
+    finally:
+        process.terminate()
+        process.communicate()
+
+
 def test_a_mistake_in_the_demos_settings_is_named(tmp_path: Path) -> None:
     refused = run(tmp_path, "demo", SCAN_LOGIN_INTERVAL="x")
 
@@ -182,7 +232,7 @@ def test_a_mistake_in_the_demos_settings_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
-@pytest.mark.parametrize("name", ["PORT", "SITE_PORT", "PHONE_PORT"])
+@pytest.mark.parametrize("name", ["PORT", "SITE_PORT", "PHONE_PORT", "WECHAT_PORT"])
 def test_a_port_that_is_none_is_said_to_be_none(tmp_path: Path, name: str) -> None:
     refused = run(tmp_path, "demo", **{name: "99999"})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import signal
 import sys
@@ -13,8 +14,11 @@ from typing import NamedTuple
 import aiohttp
 
 from broker.demo import own_address
+from mp_stub.wechat.platform import APPID, person_id
+from tests.clients import PythonBrowser
 from tests.conftest import free_port
 from tests.test_mp_stub import phone
+from tests.wechat import link_in
 
 
 class Demo(NamedTuple):
@@ -33,13 +37,15 @@ class Demo(NamedTuple):
 
 
 @asynccontextmanager
-async def demo(**ports: str) -> AsyncIterator[Demo]:
-    chosen = {name: str(free_port()) for name in ("PORT", "SITE_PORT", "PHONE_PORT")} | ports
+async def demo(*options: str, **ports: str) -> AsyncIterator[Demo]:
+    names = ("PORT", "SITE_PORT", "PHONE_PORT", "WECHAT_PORT")
+    chosen = {name: str(free_port()) for name in names} | ports
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "broker",
         "demo",
+        *options,
         env={**os.environ, **chosen},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -61,7 +67,7 @@ async def test_one_command_serves_broker_site_and_phone_and_one_ctrl_c_ends_them
         ]:
             assert running.ports[port] in await running.line(name)
         async with aiohttp.ClientSession() as http:
-            for port in running.ports.values():
+            for port in [running.ports[name] for name in ("PORT", "SITE_PORT", "PHONE_PORT")]:
                 async with http.get(f"http://127.0.0.1:{port}/") as response:
                     assert response.status == 200
 
@@ -93,11 +99,37 @@ async def test_the_code_in_the_terminal_logs_the_terminal_in() -> None:
         assert "logged in as pretend:bob" in await running.line("This terminal:")
 
 
+async def test_the_whole_way_to_a_pretend_wechat() -> None:
+    async with demo("--provider", "wechat") as running:
+        broker, site = (f"http://127.0.0.1:{running.ports[name]}" for name in ("PORT", "SITE_PORT"))
+        wechat = (await running.line("Pretend WeChat")).split()[2]
+        browser = PythonBrowser(["websocket"])
+        await browser.connect(broker)
+        begun = await browser.emit("begin", {})
+        link = link_in(base64.b64decode(begun["code_url"].partition(",")[2]))
+        assert link.startswith(f"http://127.0.0.1:{running.ports['PHONE_PORT']}/?")
+
+        confirmed = await phone("confirm", link, "--as", "bob", "--wechat", wechat, broker=broker)
+        assert (confirmed.code, confirmed.errors) == (0, "")
+        owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
+        token = (await browser.emit("redeem", owned))["access_token"]
+        await browser.close()
+
+        # The example site takes it, as it takes any of the broker's.
+        jar = aiohttp.CookieJar(unsafe=True)  # its cookies are an IP address's
+        async with aiohttp.ClientSession(cookie_jar=jar) as http:
+            proof, headers = {"access_token": token}, {"Origin": site}
+            async with http.post(f"{site}/session", json=proof, headers=headers) as response:
+                assert response.status == 200
+            async with http.get(f"{site}/account") as page:
+                assert person_id(APPID, "bob") in await page.text()
+
+
 async def test_a_taken_port_is_said_to_be_taken_and_how_to_choose_another() -> None:
-    async with demo() as first:
+    async with demo("--provider", "wechat") as first:
         await first.line("Broker")
         for name in first.ports:
-            async with demo(**{name: first.ports[name]}) as second:
+            async with demo("--provider", "wechat", **{name: first.ports[name]}) as second:
                 _, errors = await second.process.communicate()
                 assert second.process.returncode == 1
                 assert f"{name}=" in errors.decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from broker.app import build
 from broker.edge import browser, phone
 from broker.flow import EVENTS, UNREGISTERED
 from broker.login import State
+from broker.providers.wechat.errcodes import ELSEWHERE, MEANINGS, UNKNOWN, Kind
 from broker.settings import PREFIX, Settings
 from tests.test_bad_input import WORDS
 
@@ -87,6 +89,27 @@ def test_every_command_is_documented() -> None:
     for name, one in top.commands.items():  # type: ignore[attr-defined]
         for words in [f"{name} {sub}" for sub in getattr(one, "commands", {})] or [name]:
             assert f"scan-login {words}" in text, words
+
+
+HEARD: Mapping[Kind, str] = {
+    Kind.TIME: "`temporarily_unavailable`, again in 2 s",
+    Kind.TOKEN: "`temporarily_unavailable`, again in 2 s",
+    Kind.PAUSE: "`temporarily_unavailable`, again in 5 s",
+    Kind.QUOTA: "`temporarily_unavailable`, again in 60 s",
+    Kind.OPERATOR: "`temporarily_unavailable`, again in 30 s",
+    Kind.PHONE: "`invalid_session`",
+    Kind.BLOCKED: "`access_denied`",
+    Kind.TOO_OFTEN: "`rate_limited`, again in 60 s",
+}
+
+
+def test_every_errcode_of_wechats_is_documented_with_its_cure() -> None:
+    lines = (DOCS / "wechat.md").read_text().splitlines()
+    named = {f"`{errcode}`": one for errcode, one in MEANINGS.items()}
+    named |= {f"`{errcode}` from `{api}`": one for (api, errcode), one in ELSEWHERE.items()}
+    for name, one in {**named, "any other": UNKNOWN}.items():
+        row = f"| {name} | {HEARD[one.kind]} | {one.cure} |"
+        assert row in lines, f"docs/wechat.md wants:\n{row}"
 
 
 def test_every_metric_is_documented() -> None:

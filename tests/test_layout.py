@@ -35,7 +35,8 @@ SEEN_BY = {"settings": {"app", "demo", "__main__"}}
 """Rooms that only these may look into: parts take plain arguments."""
 
 DOORS = {
-    "aiohttp": {"edge", "engine", "app", "serving", "demo"},
+    "aiohttp": {"edge", "engine", "app", "serving", "demo", "providers/wechat/api"},
+    "aiolimiter": {"providers/wechat"},
     "cryptography": {"tokens"},
     "engineio": {"engine"},
     "jwt": {"tokens"},
@@ -48,6 +49,7 @@ DOORS = {
     "redis": {"redis_link"},
     "segno": {"providers/pretend"},
     "socketio": {"engine"},
+    "stamina": {"providers/wechat/api"},
     "structlog": None,
     "typer": {"__main__"},
     "uvloop": {"process"},

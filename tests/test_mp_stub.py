@@ -110,6 +110,16 @@ async def test_a_broker_that_is_not_there_is_said_to_be_out_of_reach() -> None:
     assert "Traceback" not in ran.errors
 
 
+async def test_a_wechat_that_is_not_there_is_said_to_be_out_of_reach(broker: Running) -> None:
+    wechat = f"http://127.0.0.1:{free_port()}"
+
+    ran = await phone("scan", "x", "--wechat", wechat, broker=broker.url)
+
+    assert ran.code == 1
+    assert f"cannot reach the pretend WeChat at {wechat}" in ran.errors
+    assert "python -m mp_stub wechat" in ran.errors
+
+
 class Page(NamedTuple):
     url: str
     http: aiohttp.ClientSession

@@ -179,3 +179,51 @@ def test_misspelt_names_are_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setenv("SCAN_LOGIN_APP_NAME_FILE", "x")
 
     assert unknown_names(file) == ["SCAN_LOGIN_HOTS", "prot"]
+
+
+WECHAT = {"PROVIDER": "wechat", "WECHAT_APPID": "wx0123456789abcdef", "WECHAT_SECRET": "hunter2"}
+
+
+def test_the_provider_wechat_wants_an_appid_and_a_secret(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SCAN_LOGIN_PROVIDER", "wechat")
+    said = mistakes()
+    assert [line.split(":")[0] for line in said] == [
+        "SCAN_LOGIN_WECHAT_APPID",
+        "SCAN_LOGIN_WECHAT_SECRET",
+    ]
+
+    (tmp_path / "secret").write_text("hunter2\n")
+    monkeypatch.setenv("SCAN_LOGIN_WECHAT_APPID", WECHAT["WECHAT_APPID"])
+    monkeypatch.setenv("SCAN_LOGIN_WECHAT_SECRET_FILE", str(tmp_path / "secret"))
+    settings = load()
+    assert settings.wechat_secret is not None
+    assert settings.wechat_secret.get_secret_value() == "hunter2"
+    assert "hunter2" not in f"{settings!r} {settings}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("APPID", "gh_0123456789ab"),
+        ("API_URL", "http://api.weixin.qq.com"),
+        ("API_URL", "api.weixin.qq.com"),
+        ("API_URL", "https://proxy.example/?to=wechat"),
+        ("PAGE", "/pages/index/wsLogin"),
+        ("PAGE", "pages/index/wsLogin?a=b"),
+        ("ENV_VERSION", "beta"),
+        ("WIDTH", "279"),
+        ("WIDTH", "1281"),
+        ("CODES_PER_MINUTE", "4501"),
+    ],
+)
+def test_what_wechat_would_refuse_is_refused_before(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    for key, one in {**WECHAT, f"WECHAT_{name}": value}.items():
+        monkeypatch.setenv(f"SCAN_LOGIN_{key}", one)
+
+    [mistake] = mistakes()
+    assert mistake.startswith(f"SCAN_LOGIN_WECHAT_{name}: ")
+    assert "hunter2" not in mistake

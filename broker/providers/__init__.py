@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 from broker.login import Identity
 
@@ -18,6 +18,36 @@ class Picture(NamedTuple):
         return f"data:{self.media_type};base64,{base64.b64encode(self.content).decode()}"
 
 
+class Sealed:
+    """A secret that no repr, log or traceback shows.  It is read by `reveal` alone."""
+
+    __slots__ = ("_secret",)
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+
+    def reveal(self) -> str:
+        return self._secret
+
+    def __repr__(self) -> str:
+        return "Sealed()"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a sealed secret is written down nowhere by accident")
+
+
+class Proof(NamedTuple):
+    """What a js_code has proved.
+
+    identity: who holds the phone.
+    session_key: what that phone's mini program signs and encrypts with, where the
+        provider has one.  It stays on the server: no wire, no token, no log.
+    """
+
+    identity: Identity
+    session_key: Sealed | None = None
+
+
 class Provider(Protocol):
     name: str
     """The token's `idp`."""
@@ -25,16 +55,23 @@ class Provider(Protocol):
     scene_max: int
     """Characters that a scene may have."""
 
-    async def draw(self, scene: str) -> Picture:
-        """The code that carries `scene`.  Raises Unavailable when it cannot be drawn now."""
+    async def open(self) -> None:
+        """Get ready to draw and identify; it waits for nobody outside."""
 
-    async def identify(self, js_code: str) -> Identity:
+    async def close(self) -> None:
+        """Let go of everything held open."""
+
+    async def draw(self, scene: str) -> Picture:
+        """The code that carries `scene`.  Raises ProviderFails when it cannot be drawn now."""
+
+    async def identify(self, js_code: str) -> Proof:
         """Who holds the phone that sent `js_code`.
 
-        Raises InvalidSession when the proof is worth nothing, Unavailable when
-        that cannot be told now.
+        Raises InvalidSession when the proof is worth nothing, PersonBlocked or
+        PersonTooOften for somebody whom the provider turns away, ProviderFails
+        when it cannot be told now.
         """
 
 
-NAMES = ("pretend",)
+NAMES = ("pretend", "wechat")
 """What the setting `provider` may say; `broker/app.py` knows how each is made."""

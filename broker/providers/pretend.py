@@ -14,7 +14,7 @@ import segno
 
 from broker.errors import InvalidSession
 from broker.login import Identity
-from broker.providers import Picture
+from broker.providers import Picture, Proof
 
 JS_CODE = re.compile(r"pretend:([^\s\x00-\x1f\x7f]{1,64})")
 """An openid is anything that can be printed without a space, in any script."""
@@ -32,18 +32,24 @@ class PretendProvider:
         more = "&" if "?" in self._phone_page_url else "?"
         return f"{self._phone_page_url}{more}scene={scene}"
 
+    async def open(self) -> None:
+        """Nothing: it talks to nobody."""
+
+    async def close(self) -> None:
+        """Nothing."""
+
     async def draw(self, scene: str) -> Picture:
         svg = io.BytesIO()
         _code(self.link(scene)).save(svg, kind="svg", scale=8, xmldecl=False, light="white")
         return Picture(svg.getvalue(), "image/svg+xml")
 
-    async def identify(self, js_code: str) -> Identity:
+    async def identify(self, js_code: str) -> Proof:
         proof = JS_CODE.fullmatch(js_code)
         if proof is None:
             raise InvalidSession(
                 "the pretend provider wants a js_code of the form pretend:<openid>"
             )
-        return Identity(self.name, proof[1])
+        return Proof(Identity(self.name, proof[1]))
 
 
 def _code(link: str) -> segno.QRCode:

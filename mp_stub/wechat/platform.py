@@ -1,0 +1,252 @@
+"""What WeChat knows, and what it refuses.  No HTTP here: fields come in, fields go out.
+
+A refusal is a `Refusal` with WeChat's errcode; its text ends with a `rid`, by which
+WeChat's own support finds the request.
+"""
+
+import base64
+import hashlib
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+ERRMSGS: Mapping[int, str] = {
+    -1: "system error",
+    40001: "invalid credential, access_token is invalid or not latest, "
+    "could get access_token by getStableAccessToken",
+    40002: "invalid grant_type",
+    40013: "invalid appid",
+    40014: "invalid access_token",
+    40029: "invalid code",
+    40097: "invalid args",
+    40125: "invalid appsecret",
+    40129: "invalid scene",
+    40163: "code been used",
+    40164: "invalid ip 203.0.113.7 ipv6 ::ffff:203.0.113.7, not in whitelist",
+    40169: "invalid length for scene, or the data is not json string",
+    40226: "code blocked",
+    40243: "appsecret frozen",
+    41001: "access_token missing",
+    41002: "appid missing",
+    41004: "appsecret missing",
+    41008: "missing code",
+    41030: "invalid page",
+    42001: "access_token expired",
+    45009: "reach max api daily quota limit",
+    45011: "api minute-quota reach limit  mustslower  retry next minute",
+    47001: "data format error",
+    48001: "api unauthorized",
+}
+
+APPID, SECRET = "wx000000000pretend", "pretend-secret"
+"""The mini program that is there when none is named."""
+
+TOKEN_LIFETIME = 7200
+"""Seconds that an access token is good for."""
+
+OVERLAP = 300
+"""Seconds before its end from which a token has a successor; both are good then."""
+
+JS_CODE_LIFETIME = 300
+"""Seconds that a js_code is good for, once."""
+
+REFRESHES_MAX, REFRESH_PAUSE = 20, 30
+"""Forced refreshes a day, and the seconds between two of them; one that comes sooner does
+nothing."""
+
+SCENE = re.compile(r"[0-9A-Za-z!#$&'()*+,/:;=?@\-._~]*")
+SCENE_MAX = 32
+PAGE = re.compile(r"[\w-]+(/[\w-]+)*", re.ASCII)
+VERSIONS = ("release", "trial", "develop")
+WIDTH_MIN, WIDTH_MAX = 280, 1280
+
+Fields = Mapping[str, object]
+
+
+class Refusal(Exception):
+    """WeChat answers no; over HTTP that is status 200 and `{errcode, errmsg}`."""
+
+    def __init__(self, errcode: int) -> None:
+        rid = "-".join(secrets.token_hex(4) for _ in range(3))
+        self.errcode = errcode
+        self.errmsg = f"{ERRMSGS.get(errcode, 'unknown')} rid: {rid}"
+        super().__init__(self.errmsg)
+
+
+class MiniProgram(NamedTuple):
+    """One registered mini program.
+
+    pages: what its released version has.
+    bound: whether it belongs to an Open Platform account, so that people have a unionid.
+    """
+
+    appid: str
+    secret: str
+    pages: Sequence[str] = ("pages/index/wsLogin",)
+    bound: bool = True
+
+
+class Token(NamedTuple):
+    """expires_at, born_at: Unix time in seconds."""
+
+    value: str
+    appid: str
+    born_at: float
+    expires_at: float
+
+
+class JsCode(NamedTuple):
+    appid: str
+    person: str
+    expires_at: float
+
+
+class Code(NamedTuple):
+    """What a drawn code carries, and how wide it is in pixels."""
+
+    appid: str
+    page: str
+    scene: str
+    width: int
+
+
+class Platform:
+    """clock: Unix time in seconds.
+
+    given: every access token, js_code and session_key so far, for whoever looks for leaks.
+    """
+
+    def __init__(
+        self, programs: Sequence[MiniProgram], *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.programs = {program.appid: program for program in programs}
+        self.given: set[str] = set()
+        self._clock = clock
+        self._latest: dict[str, Token] = {}
+        self._tokens: dict[str, Token] = {}
+        self._refreshes: dict[str, list[float]] = {}
+        self._js_codes: dict[str, JsCode] = {}
+        self._used: set[str] = set()
+
+    def stable_token(self, body: Fields) -> Fields:
+        """Give the token that is good now; a new one in its last minutes, or when forced to."""
+        if body.get("grant_type") != "client_credential":
+            raise Refusal(40002)
+        program = self._program(body)
+        if body.get("force_refresh") is True and self._may_refresh(program.appid):
+            self.revoke(program.appid)
+        now = self._clock()
+        token = self._latest.get(program.appid)
+        if token is None or now >= token.expires_at - OVERLAP:
+            value = self._give(f"86_{secrets.token_urlsafe(96)}")
+            token = Token(value, program.appid, now, now + TOKEN_LIFETIME)
+            self._latest[program.appid] = self._tokens[value] = token
+        return {"access_token": token.value, "expires_in": int(token.expires_at - now)}
+
+    def revoke(self, appid: str) -> None:
+        """End every token of a mini program, as a forced refresh elsewhere or a new secret does."""
+        self._latest.pop(appid, None)
+        self._tokens = {
+            value: token for value, token in self._tokens.items() if token.appid != appid
+        }
+
+    def code(self, access_token: str | None, body: Fields) -> Code:
+        """What `getwxacodeunlimit` would draw."""
+        appid = self._bearer(access_token)
+        page = body.get("page", "")
+        width = body.get("width", 430)
+        if not isinstance(page, str) or not isinstance(width, int):
+            raise Refusal(47001)
+        if not WIDTH_MIN <= width <= WIDTH_MAX or body.get("env_version", "release") not in (
+            VERSIONS
+        ):
+            raise Refusal(40097)
+        checked = body.get("check_path", True) is not False
+        if page and (not PAGE.fullmatch(page) or (checked and page not in self._pages(appid))):
+            raise Refusal(41030)
+        return Code(appid, page, _scene(body.get("scene")), width)
+
+    def login(self, person: str, appid: str | None = None) -> str:
+        """`wx.login` on the phone of `person`: a js_code for the mini program, or the first."""
+        program = self.programs[appid] if appid else next(iter(self.programs.values()))
+        js_code = self._give(secrets.token_hex(16))
+        expires_at = self._clock() + JS_CODE_LIFETIME
+        self._js_codes[js_code] = JsCode(program.appid, person, expires_at)
+        return js_code
+
+    def session(self, query: Fields) -> Fields:
+        """`jscode2session`: who logged in, and the key that their phone signs with."""
+        program = self._program(query)
+        if query.get("grant_type") != "authorization_code":
+            raise Refusal(40002)
+        js_code = query.get("js_code")
+        if not isinstance(js_code, str) or not js_code:
+            raise Refusal(41008)
+        if js_code in self._used:
+            raise Refusal(40163)
+        proved = self._js_codes.get(js_code)
+        if proved is None or proved.appid != program.appid or self._clock() >= proved.expires_at:
+            raise Refusal(40029)
+        self._used.add(js_code)
+        answer = {
+            "session_key": self._give(base64.b64encode(secrets.token_bytes(16)).decode()),
+            "openid": person_id(program.appid, proved.person),
+        }
+        return {**answer, "unionid": person_id("", proved.person)} if program.bound else answer
+
+    def _give(self, secret: str) -> str:
+        self.given.add(secret)
+        return secret
+
+    def _program(self, given: Fields) -> MiniProgram:
+        if not given.get("appid"):
+            raise Refusal(41002)
+        if not given.get("secret"):
+            raise Refusal(41004)
+        program = self.programs.get(str(given["appid"]))
+        if program is None:
+            raise Refusal(40013)
+        if given["secret"] != program.secret:
+            raise Refusal(40125)
+        return program
+
+    def _may_refresh(self, appid: str) -> bool:
+        now = self._clock()
+        past = [at for at in self._refreshes.get(appid, []) if now - at < 86_400]
+        allowed = len(past) < REFRESHES_MAX and (not past or now - past[-1] >= REFRESH_PAUSE)
+        self._refreshes[appid] = [*past, now] if allowed else past
+        return allowed
+
+    def _bearer(self, access_token: str | None) -> str:
+        if not access_token:
+            raise Refusal(41001)
+        if not re.fullmatch(r"[\w-]{1,512}", access_token, re.ASCII):
+            raise Refusal(40014)
+        token = self._tokens.get(access_token)
+        if token is None:
+            raise Refusal(40001)
+        if self._clock() >= token.expires_at:
+            raise Refusal(42001)
+        return token.appid
+
+    def _pages(self, appid: str) -> Sequence[str]:
+        return self.programs[appid].pages
+
+
+def person_id(appid: str, person: str) -> str:
+    """The openid of `person` in a mini program, or their unionid where `appid` is empty.
+
+    28 characters that begin with an o, as WeChat's own.
+    """
+    digest = hashlib.sha256(f"{appid}:{person}".encode()).digest()
+    return f"o{base64.urlsafe_b64encode(digest).decode()[:27]}"
+
+
+def _scene(scene: object) -> str:
+    if not isinstance(scene, str) or not 0 < len(scene) <= SCENE_MAX:
+        raise Refusal(40169)
+    if not SCENE.fullmatch(scene):
+        raise Refusal(40129)
+    return scene

@@ -1,0 +1,142 @@
+"""The paths: WeChat's own, and those for whoever plays with it.
+
+POST /cgi-bin/stable_token        {grant_type, appid, secret, force_refresh?}
+POST /wxa/getwxacodeunlimit       ?access_token   {scene, page?, check_path?, env_version?, width?}
+GET  /sns/jscode2session          ?appid&secret&js_code&grant_type
+
+POST /pretend/login               {person, appid?} → {code}: wx.login on that person's phone
+PUT  /pretend/faults/<api>        {fault, times?}: see faults.py; <api> is the last part of its path
+DELETE /pretend/faults
+POST /pretend/revoke              {appid}: every token of it ends now
+GET  /pretend/calls               how often each API was called
+"""
+
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import web
+
+from mp_stub.wechat.codes import picture
+from mp_stub.wechat.faults import Faults
+from mp_stub.wechat.platform import Fields, Platform, Refusal
+
+BODY_MAX_BYTES = 64 * 1024
+JSON = "application/json; encoding=utf-8"
+"""The content type of WeChat's JSON; `jscode2session` says text/plain."""
+
+Api = Callable[["WeChat", web.Request], Awaitable[web.Response]]
+Order = Callable[["WeChat", web.Request], Awaitable[Fields]]
+
+
+class WeChat:
+    """link: what the codes open, without a query.
+
+    platform, faults: to be looked at and told what to do.  calls: how many each API had.
+    """
+
+    def __init__(self, platform: Platform, *, link: str) -> None:
+        self.platform = platform
+        self.faults = Faults()
+        self.calls: Counter[str] = Counter()
+        self._link = link
+
+    def application(self) -> web.Application:
+        application = web.Application(client_max_size=BODY_MAX_BYTES)
+        application.on_shutdown.append(self._end)
+        for path, (method, _) in APIS.items():
+            application.router.add_route(method, path, self._call)
+        for (method, path), _ in ORDERS.items():
+            application.router.add_route(method, path, self._order)
+        return application
+
+    async def _end(self, application: web.Application) -> None:
+        self.faults.ended.set()
+
+    async def _call(self, request: web.Request) -> web.StreamResponse:
+        api = request.path.rpartition("/")[2]
+        self.calls[api] += 1
+        try:
+            return await self.faults.answer(
+                api, request, lambda: APIS[request.path][1](self, request)
+            )
+        except Refusal as refusal:
+            return _json({"errcode": refusal.errcode, "errmsg": refusal.errmsg})
+
+    async def _stable_token(self, request: web.Request) -> web.Response:
+        return _json(self.platform.stable_token(await _body(request, 47001)))
+
+    async def _getwxacodeunlimit(self, request: web.Request) -> web.Response:
+        body = await _body(request, 40169)
+        code = self.platform.code(request.query.get("access_token"), body)
+        return web.Response(body=picture(code, self._link), content_type="image/png")
+
+    async def _jscode2session(self, request: web.Request) -> web.Response:
+        answer = _json(self.platform.session(dict(request.query)))
+        answer.headers["Content-Type"] = "text/plain"
+        return answer
+
+    async def _order(self, request: web.Request) -> web.Response:
+        assert request.match_info.route.resource is not None
+        order = ORDERS[request.method, request.match_info.route.resource.canonical]
+        try:
+            return _json(await order(self, request))
+        except (Refusal, KeyError, TypeError, ValueError) as mistake:
+            return _json({"error": "invalid_request", "error_description": str(mistake)}, 400)
+
+    async def _log_in(self, request: web.Request) -> Fields:
+        body = await _body(request, 47001)
+        appid = body.get("appid")
+        return {"code": self.platform.login(str(body["person"]), str(appid) if appid else None)}
+
+    async def _set_fault(self, request: web.Request) -> Fields:
+        body = await _body(request, 47001)
+        times = body.get("times")
+        self.faults.set(
+            request.match_info["api"],
+            str(body["fault"]),
+            times if isinstance(times, int) else None,
+        )
+        return {}
+
+    async def _clear_faults(self, request: web.Request) -> Fields:
+        self.faults.clear()
+        return {}
+
+    async def _revoke(self, request: web.Request) -> Fields:
+        self.platform.revoke(str((await _body(request, 47001))["appid"]))
+        return {}
+
+    async def _count(self, request: web.Request) -> Fields:
+        return self.calls
+
+
+APIS: Mapping[str, tuple[str, Api]] = {
+    "/cgi-bin/stable_token": ("POST", WeChat._stable_token),
+    "/wxa/getwxacodeunlimit": ("POST", WeChat._getwxacodeunlimit),
+    "/sns/jscode2session": ("GET", WeChat._jscode2session),
+}
+
+ORDERS: Mapping[tuple[str, str], Order] = {
+    ("POST", "/pretend/login"): WeChat._log_in,
+    ("PUT", "/pretend/faults/{api}"): WeChat._set_fault,
+    ("DELETE", "/pretend/faults"): WeChat._clear_faults,
+    ("POST", "/pretend/revoke"): WeChat._revoke,
+    ("GET", "/pretend/calls"): WeChat._count,
+}
+
+
+async def _body(request: web.Request, errcode: int) -> Fields:
+    """The body as a JSON object; what is none is refused with `errcode`.  A form is none."""
+    try:
+        body = json.loads(await request.read())
+    except (ValueError, RecursionError):
+        raise Refusal(errcode) from None
+    if not isinstance(body, dict):
+        raise Refusal(errcode)
+    return body
+
+
+def _json(fields: Fields, status: int = 200) -> web.Response:
+    body = json.dumps(fields, separators=(",", ":")).encode()
+    return web.Response(status=status, body=body, headers={"Content-Type": JSON})

@@ -1,0 +1,91 @@
+"""A pretend WeChat for the tests, and what a camera reads in its codes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+from urllib.parse import parse_qsl, urlsplit
+
+import zxingcpp
+from PIL import Image
+
+from broker.providers.wechat import WeChatProvider
+from broker.serving import Site, serving
+from mp_stub.wechat.platform import MiniProgram, Platform
+from mp_stub.wechat.server import WeChat
+
+APPID = "wx0123456789abcdef"
+SECRET = "canary-appsecret"
+PAGE = "pages/index/wsLogin"
+LINK = "http://phone.example/"
+
+
+def settings_of(url: str, **changes: object) -> dict[str, object]:
+    """What a broker has to be told of a WeChat at `url`."""
+    return {
+        "provider": "wechat",
+        "wechat_appid": APPID,
+        "wechat_secret": SECRET,
+        "wechat_api_url": url,
+        **changes,
+    }
+
+
+class Pretending(NamedTuple):
+    """A pretend WeChat that serves."""
+
+    url: str
+    wechat: WeChat
+
+    def settings(self, **changes: object) -> dict[str, object]:
+        return settings_of(self.url, **changes)
+
+
+@asynccontextmanager
+async def pretending(
+    *, clock: Callable[[], float] | None = None, **program: object
+) -> AsyncIterator[Pretending]:
+    programs = [MiniProgram(APPID, SECRET, **program)]  # type: ignore[arg-type]
+    platform = Platform(programs, clock=clock) if clock else Platform(programs)
+    wechat = WeChat(platform, link=LINK)
+    site = Site("wechat", wechat.application(), "127.0.0.1", 0, "PORT")
+    async with serving([site]) as addresses:
+        yield Pretending(addresses["wechat"], wechat)
+
+
+def provider_of(url: str, **changes: object) -> WeChatProvider:
+    fields: dict[str, object] = {
+        "appid": APPID,
+        "secret": SECRET,
+        "api_url": url,
+        "page": PAGE,
+        "env_version": "release",
+        "check_path": True,
+        "width": 430,
+        "codes_per_minute": 4500,
+        **changes,
+    }
+    return WeChatProvider(**fields)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def provider_at(url: str, **changes: object) -> AsyncIterator[WeChatProvider]:
+    provider = provider_of(url, **changes)
+    await provider.open()
+    try:
+        yield provider
+    finally:
+        await provider.close()
+
+
+def link_in(picture: bytes) -> str:
+    """What a camera reads."""
+    [code] = zxingcpp.read_barcodes(Image.open(io.BytesIO(picture)))
+    return str(code.text)
+
+
+def seen_in(picture: bytes) -> dict[str, str]:
+    """What stands in that link's query, by name: page and scene."""
+    return dict(parse_qsl(urlsplit(link_in(picture)).query))
