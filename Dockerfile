@@ -19,7 +19,9 @@ RUN groupadd --gid 10001 scan-login \
     && install --directory --owner scan-login --group scan-login --mode 700 /var/lib/scan-login
 ENV PATH=/opt/scan-login/bin:$PATH \
     SCAN_LOGIN_HOST=0.0.0.0 \
-    SCAN_LOGIN_KEY_FILE=/var/lib/scan-login/keys.json
+    SCAN_LOGIN_KEY_FILE=/var/lib/scan-login/keys.json \
+    SCAN_LOGIN_SEAL_FILE=/var/lib/scan-login/seal.json \
+    SCAN_LOGIN_RECORDS_URL=sqlite+aiosqlite:////var/lib/scan-login/records.db
 # By number: Kubernetes cannot tell that a name is not root.
 USER 10001:10001
 WORKDIR /var/lib/scan-login

@@ -11,18 +11,18 @@ replace one another, or that speak to the same outside.
     state/         what lives minutes                memory redis
     bus/           tells an instance that a login has changed        memory redis
     redis_link/    the one door to Redis: connections, Sentinel, Cluster, scripts
-    records/       what outlives a restart           settings
+    records/       what outlives a restart           settings sql
     providers/     draw codes and prove who holds the phone          pretend wechat
     directories/   who an identity is here           open
     engine/        what carries python-socketio      own stock
     edge/          the wire: read, call one method, answer
     settings.py    every setting       errors.py   everything that can go wrong
-    metrics.py     what the operator counts
+    metrics.py     what the operator counts        private_file.py   files for their owner alone
     app.py         joins open parts into one application
     process.py     loop, files and memory of a process that serves
     serving.py     listens until told to stop       workers.py  several processes on one port
     demo.py        broker, example site and phone page in one go
-    __main__.py    the `scan-login` command
+    __main__.py    the `scan-login` command        commands/   its parts about apps and records
 
 One login flows in one direction: edge → flow → login → state → bus → lobby → edge.
 """

@@ -7,7 +7,6 @@ import re
 import sys
 import time
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -15,35 +14,29 @@ import typer
 
 from broker import __version__, logs, process
 from broker.app import build, try_provider
+from broker.commands import ConfigFile, apps, read_settings, records, settings_file, with_records
 from broker.edge import ROLES
 from broker.errors import ProviderFails, SettingsWrong, StartError
+from broker.records.seal import SealFile
 from broker.serving import Drain, Site, reserved, serve_until_stopped
-from broker.settings import PREFIX, Settings, load, unknown_names
+from broker.settings import PREFIX, Settings, unknown_names
 from broker.tokens import KEY_SET_MAX_AGE, KeyFile, KeyRing
 from broker.workers import Supervisor
 
 END_WITHIN = 8.0
 """Seconds in which a worker that is told to end, and has drained, has ended."""
 
-DEFAULT_FILE = Path("scan-login.toml")
-
 command = typer.Typer(no_args_is_help=True, add_completion=False, help="A scan-login broker.")
 config = typer.Typer(no_args_is_help=True, help="Look at the settings.")
-key = typer.Typer(no_args_is_help=True, help="The keys that tokens are signed with.")
+key = typer.Typer(
+    no_args_is_help=True, help="The keys that sign tokens, and those that seal secrets."
+)
 providers = typer.Typer(no_args_is_help=True, help="Who draws codes and proves phones.")
 command.add_typer(config, name="config")
 command.add_typer(key, name="key")
+command.add_typer(apps.command, name="app")
+command.add_typer(records.command, name="records")
 command.add_typer(providers, name="provider")
-
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        envvar=f"{PREFIX}CONFIG",
-        help=f"A TOML file of settings; {DEFAULT_FILE} where there is one.",
-        show_default=False,
-    ),
-]
 
 
 @command.callback(invoke_without_command=True)
@@ -72,14 +65,14 @@ def serve(
 ) -> None:
     """Run the broker."""
     given = {"workers": workers, "roles": roles, "engine": engine}
-    settings = _settings(
+    settings = read_settings(
         file, **{name: value for name, value in given.items() if value is not None}
     )
     logs.set_up(settings.log_level)
     if worker:
         _serve(settings, supervised=True)
         return
-    for name in unknown_names(_file(file)):
+    for name in unknown_names(settings_file(file)):
         print(f"{name}: no such setting, ignored", file=sys.stderr)
     if settings.workers > 1:
         _supervise(settings)
@@ -168,16 +161,15 @@ def demo(
     """Run broker, example site and phone page in one go; no WeChat account is needed."""
     from broker.demo import Ports, run_demo  # what a broker in service has no use for
 
-    logs.set_up("warning")
     asyncio.run(run_demo(host, Ports(port, site_port, phone_port, wechat_port), provider))
 
 
 @config.command()
 def check(file: ConfigFile = None) -> None:
     """Read every setting and report all mistakes at once."""
-    mistakes = [f"{name}: no such setting" for name in unknown_names(_file(file))]
+    mistakes = [f"{name}: no such setting" for name in unknown_names(settings_file(file))]
     try:
-        _settings(file)
+        read_settings(file)
     except SettingsWrong as error:
         mistakes.append(str(error))
     if mistakes:
@@ -188,7 +180,7 @@ def check(file: ConfigFile = None) -> None:
 @config.command()
 def show(file: ConfigFile = None) -> None:
     """Print every setting as it is in force; passwords are hidden."""
-    settings = _settings(file)
+    settings = read_settings(file)
     for name in Settings.model_fields:
         print(f"{name} = {_shown(getattr(settings, name))}")
 
@@ -196,7 +188,7 @@ def show(file: ConfigFile = None) -> None:
 @providers.command("check")
 def check_provider(file: ConfigFile = None) -> None:
     """Draw one code, and say what keeps the provider from it."""
-    settings = _settings(file)
+    settings = read_settings(file)
     logs.set_up("critical")  # what fails is said once, below
     try:
         asyncio.run(try_provider(settings))
@@ -211,7 +203,7 @@ def rotate(file: ConfigFile = None) -> None:
 
     Running brokers notice within seconds; tokens signed before stay good.
     """
-    settings = _settings(file)
+    settings = read_settings(file)
     keys = KeyFile(settings.key_file)
     algorithm = settings.token_algorithm
     rotated = _ring(keys).rotated(
@@ -229,12 +221,32 @@ def rotate(file: ConfigFile = None) -> None:
 @key.command("list")
 def list_keys(file: ConfigFile = None) -> None:
     """Print the keys of the key set: present, next, and former ones still needed."""
-    settings = _settings(file)
+    settings = read_settings(file)
     ring = _ring(KeyFile(settings.key_file))
     places = ["present", "next"]
     for position, entry in enumerate(ring.public(time.time())):
         place = places[position] if position < len(places) else "former"
         print(f"{place:8} {entry['alg']} {entry['kid']}")
+
+
+@key.command()
+def rewrap(
+    file: ConfigFile = None,
+    new_key: Annotated[
+        bool, typer.Option("--new-key", help="Make a newer seal key first, in the seal file.")
+    ] = False,
+) -> None:
+    """Seal all apps' secrets anew, under the newest seal key."""
+    settings = read_settings(file)
+    if new_key and settings.seal_keys:
+        sys.exit(
+            f"the seal keys are the settings' own: put a new one first in {PREFIX}SEAL_KEYS, "
+            "start every broker anew, and then rewrap"
+        )
+    if new_key:
+        SealFile(settings.seal_file).add()
+    count = with_records(settings, lambda opened: opened.book.rewrap())
+    print(f"{count} secrets were sealed under an older key; all are under the newest now")
 
 
 def _ring(keys: KeyFile) -> KeyRing:
@@ -247,17 +259,9 @@ def _ring(keys: KeyFile) -> KeyRing:
     return ring
 
 
-def _file(file: Path | None) -> Path | None:
-    return file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
-
-
-def _settings(file: Path | None, **fixed: object) -> Settings:
-    return load(_file(file), **fixed)
-
-
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
-        return ", ".join(value) or "-"
+        return ", ".join(map(str, value)) or "-"
     if value is None:
         return "-"
     # In a URL's query too: Sentinel's own password stands there.
@@ -267,6 +271,7 @@ def _shown(value: object) -> str:
 
 
 def main() -> None:
+    logs.set_up("warning")
     try:
         command(prog_name="scan-login")
     except StartError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import structlog
@@ -13,6 +14,7 @@ from aiohttp.typedefs import Middleware
 
 from broker.bus import Bus, open_bus
 from broker.directories import DIRECTORIES, Directory
+from broker.edge.admin import AdminEdge
 from broker.edge.browser import BrowserEdge
 from broker.edge.gate import Addresses, Gate, Origins
 from broker.edge.oauth import OAuthEdge, pages_may_ask
@@ -23,10 +25,11 @@ from broker.engine import Server, open_server
 from broker.errors import SettingsWrong
 from broker.flow import Flow
 from broker.lobby import Lobby, Push
-from broker.providers import Provider
+from broker.providers import NAMES, Provider
 from broker.providers.pretend import PretendProvider
 from broker.providers.wechat import WeChatProvider
-from broker.records import App
+from broker.records import App, Records, open_records
+from broker.records.seal import Keys, SealFile, read_key
 from broker.records.settings import SettingsApps
 from broker.sessions import Sessions
 from broker.settings import PREFIX, Settings
@@ -86,8 +89,11 @@ class Core:
     store: Store
     bus: Bus
     provider: Provider
+    records: Records
 
     async def open(self) -> None:
+        """Raises RecordsUnusable."""
+        await self.records.open()  # alone: without apps nobody can be served
         await asyncio.gather(self.store.open(), self.bus.open(), self.provider.open())
 
     async def close(self) -> None:
@@ -95,6 +101,7 @@ class Core:
         await self.provider.close()
         await self.bus.close()
         await self.store.close()
+        await self.records.close()
 
 
 class Hall(NamedTuple):
@@ -179,7 +186,8 @@ async def try_provider(settings: Settings) -> None:
 def _open_core(settings: Settings, clock: Clock | None, directory: Directory | None) -> Core:
     store, bus = _connections(settings, clock)
     clock = store.clock
-    apps = SettingsApps([_default_app(settings)])
+    records = records_of(settings, clock)
+    apps = SettingsApps([_default_app(settings)], records.apps)
     provider = PROVIDERS[settings.provider](settings)
     issuer = Issuer(
         file=KeyFile(settings.key_file),
@@ -192,6 +200,7 @@ def _open_core(settings: Settings, clock: Clock | None, directory: Directory | N
         logins=store.logins,
         bus=bus,
         apps=apps,
+        trail=records.trail,
         provider=provider,
         directory=directory or DIRECTORIES[settings.directory](),
         issuer=issuer,
@@ -211,7 +220,31 @@ def _open_core(settings: Settings, clock: Clock | None, directory: Directory | N
         store=store,
         bus=bus,
         provider=provider,
+        records=records,
     )
+
+
+def records_of(settings: Settings, clock: Clock) -> Records:
+    """The records that the settings name, not yet connected.
+
+    Raises KeyFileUnusable, or SettingsWrong for an address that names nothing.
+    """
+    try:
+        return open_records(
+            settings.records_url,
+            load_seal_keys=partial(_seal_keys, settings),
+            providers=(settings.provider, *(name for name in NAMES if name != settings.provider)),
+            taken=(DEFAULT_APP,),
+            clock=clock,
+            trail_lifetime=settings.trail_lifetime,
+        )
+    except ValueError as error:
+        raise SettingsWrong([f"{PREFIX}RECORDS_URL: {error}"]) from None
+
+
+def _seal_keys(settings: Settings) -> Keys:
+    given = [read_key(key.get_secret_value()) for key in settings.seal_keys]
+    return given or SealFile(settings.seal_file).keys()
 
 
 def _connections(settings: Settings, clock: Clock | None) -> tuple[Store, Bus]:
@@ -257,8 +290,16 @@ def _with_edge(settings: Settings, core: Core) -> Broker:
         server.attach(application)
     application.cleanup_ctx.append(running.context)
     application.on_shutdown.append(running.close_sockets)
-    admin = _application(public.admin_routes(), answering())
+    admin = _application([*public.admin_routes(), *_admin_routes(settings, core)], answering())
     return Broker(application, admin, running.drain)
+
+
+def _admin_routes(settings: Settings, core: Core) -> Iterable[web.RouteDef]:
+    """Apps can be changed over the admin port where a token is set that opens it."""
+    if settings.admin_token is None:
+        return ()
+    token = settings.admin_token.get_secret_value()
+    return AdminEdge(book=core.records.book, apps=core.records.apps, token=token).routes()
 
 
 def _application(
@@ -276,6 +317,7 @@ def _default_app(settings: Settings) -> App:
         name=settings.app_name,
         origins=frozenset(settings.origins),
         register_url=settings.register_url,
+        provider=settings.provider,
     )
 
 

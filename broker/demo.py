@@ -65,6 +65,8 @@ async def run_demo(host: str, ports: Ports, provider: str) -> None:
             provider=provider,
             **(_with_wechat(wechat_url) if wechat_url else {}),
             key_file=Path(folder) / "keys.json",
+            seal_file=Path(folder) / "seal.json",
+            records_url=f"sqlite+aiosqlite:///{folder}/records.db",
             workers=1,
             roles=(),
         )

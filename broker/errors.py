@@ -8,6 +8,7 @@ status from it and decides nothing.  `StartError`s keep a command from starting.
     ├── InvalidRequest             invalid_request
     ├── UnsupportedGrant           unsupported_grant_type (RFC 6749, token endpoint only)
     ├── UnknownApp                 invalid_client
+    ├── WrongAdminToken            invalid_client
     ├── ForeignOrigin              invalid_client
     ├── InvalidSession             invalid_session
     ├── PersonBlocked              access_denied
@@ -26,13 +27,20 @@ status from it and decides nothing.  `StartError`s keep a command from starting.
     │   └── UnregisteredUser       unregistered_user
     ├── RateLimited                rate_limited
     │   └── PersonTooOften
+    ├── AppError                   (administration)
+    │   ├── AppWrong               invalid_request
+    │   ├── NoSuchApp              unknown_app
+    │   └── AppExists              app_exists
     └── Unavailable                temporarily_unavailable
         ├── ProviderFails
         ├── StateFull
-        └── Draining
+        ├── Draining
+        ├── RecordsDown
+        └── CannotUnseal
     StartError
     ├── SettingsWrong
     ├── KeyFileUnusable
+    ├── RecordsUnusable
     ├── PortTaken
     └── WorkersFailed
 """
@@ -80,6 +88,11 @@ class UnsupportedGrant(BrokerError):
 class UnknownApp(BrokerError):
     error, status = "invalid_client", 401
     sentence = "no app has this id"
+
+
+class WrongAdminToken(BrokerError):
+    error, status = "invalid_client", 401
+    sentence = "want `Authorization: Bearer <admin token>`, as SCAN_LOGIN_ADMIN_TOKEN says it"
 
 
 class ForeignOrigin(BrokerError):
@@ -203,6 +216,41 @@ class Draining(Unavailable):
     sentence = "this instance is draining and begins nothing more; ask again, and another answers"
 
 
+class RecordsDown(Unavailable):
+    """The database cannot be reached, or does not do it.  reason: why, for the operator alone."""
+
+    sentence = "the records cannot be reached just now; try again"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+class CannotUnseal(Unavailable):
+    """An app's secret is sealed under a key that is not known here, or was tampered with."""
+
+
+class AppError(BrokerError):
+    """What an operator asked for an app cannot be; nothing has changed."""
+
+
+class AppWrong(AppError):
+    error, status = "invalid_request", 400
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("; ".join(mistakes))
+
+
+class NoSuchApp(AppError):
+    error, status = "unknown_app", 404
+    sentence = "no app is recorded under this id"
+
+
+class AppExists(AppError):
+    error, status = "app_exists", 409
+    sentence = "an app is recorded under this id already"
+
+
 class StartError(Exception):
     """The command cannot go on; the message says why and what to do."""
 
@@ -216,6 +264,10 @@ class SettingsWrong(StartError):
 
 class KeyFileUnusable(StartError):
     """The key file cannot be read, written or understood."""
+
+
+class RecordsUnusable(StartError):
+    """The database cannot be reached at the start, or is of another version than this program."""
 
 
 class PortTaken(StartError):

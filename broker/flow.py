@@ -31,6 +31,7 @@ from broker.errors import (
 )
 from broker.login import (
     CLAIM_LIFETIME,
+    OPEN,
     Act,
     Browser,
     Login,
@@ -43,7 +44,7 @@ from broker.login import (
     shelf,
 )
 from broker.providers import Picture, Provider
-from broker.records import App, Apps
+from broker.records import App, Apps, Trail
 from broker.state import Clock, Logins, Swapped
 from broker.tokens import Issuer, Token
 
@@ -96,7 +97,10 @@ class Redeemed(NamedTuple):
 
 
 class Flow:
-    """instance: this process's name on the bus.  lifetime: of a code, in seconds."""
+    """instance: this process's name on the bus.
+
+    lifetime: of a code, in seconds, for apps that say nothing of their own.
+    """
 
     def __init__(
         self,
@@ -104,6 +108,7 @@ class Flow:
         logins: Logins,
         bus: Bus,
         apps: Apps,
+        trail: Trail,
         provider: Provider,
         directory: Directory,
         issuer: Issuer,
@@ -114,6 +119,7 @@ class Flow:
         self._logins = logins
         self._bus = bus
         self._apps = apps
+        self._trail = trail
         self._provider = provider
         self._directory = directory
         self._issuer = issuer
@@ -146,7 +152,7 @@ class Flow:
             app=app.id,
             browser=browser,
             began_at=now,
-            expires_at=now + self._lifetime,
+            expires_at=now + (app.login_lifetime or self._lifetime),
             instance=self._instance if waits_here else "",
         )
         picture = await self._provider.draw(login.scene)
@@ -253,9 +259,8 @@ class Flow:
 
         None for one that is gone.
         """
-        now = self._clock()
         changed = await self._logins.changed(known)
-        return {name: login and login.at(now) for name, login in changed.items()}
+        return {name: login and self._at_its_end(login) for name, login in changed.items()}
 
     async def redraw(self, scene: str) -> Picture:
         """The code of a login that can still be scanned, drawn again; raises UnknownScene."""
@@ -273,6 +278,8 @@ class Flow:
                 return after
             if await self._change(login, after, EVENTS.get(after.state)):
                 metrics.logins(after.app, after.state).inc()
+                if after.state not in OPEN:
+                    self._trail.note(after, now=self._clock())
                 return after
             login = await self._read(login.id)
 
@@ -308,6 +315,7 @@ class Flow:
                 after = apply(login, Act.REDEEM, now=self._clock())
                 if await self._logins.swap(login, after):
                     metrics.logins(after.app, after.state).inc()
+                    self._trail.note(after, now=self._clock())
                     return
                 login = await self._read(login.id)
             except LoginError:
@@ -352,7 +360,16 @@ class Flow:
         expected = login.secret_hash if login else _hash("")
         if not hmac.compare_digest(expected, _hash(secret)) or login is None or login.app != app:
             raise UnknownLogin
+        self._at_its_end(login)
         return login
+
+    def _at_its_end(self, login: Login) -> Login:
+        """The login as it stands now; where time has ended it, that is noted."""
+        now = self._clock()
+        current = login.at(now)
+        if current.state is State.EXPIRED:
+            self._trail.note(current, now=now)
+        return current
 
 
 def register_field(app: App) -> dict[str, str]:

@@ -62,6 +62,10 @@ SLACK = 100
 """Ends in the heap beyond twice the browsers that wait, before it is built anew."""
 
 
+NO_VERSION = -1
+"""Of no login: whoever knows this one is told how a login stands, changed or not."""
+
+
 class Waiting(NamedTuple):
     """version: of the login, when the state was last asked.  told: the last event; "" for none."""
 
@@ -195,15 +199,14 @@ class Lobby:
         if not due:
             return
         try:
-            changed = await self._flow.changed({name: one.version for name, one in due.items()})
+            ended = await self._flow.changed(dict.fromkeys(due, NO_VERSION))
         except BrokerError:
             for login_id, waiting in due.items():
                 if self._waiting.get(login_id) is waiting:
                     self._wait_until(login_id, waiting._replace(until=now + RETRY))
             return
         for login_id, waiting in due.items():
-            # One that has not changed since is over by time.
-            await self._settle(waiting, login_id, changed.get(login_id), push)
+            await self._settle(waiting, login_id, ended[login_id], push)
 
     async def _settle(self, asked: Waiting, login_id: str, login: Login | None, push: Push) -> None:
         """Tell the browser what the state said of its login; None: it is no more."""

@@ -11,8 +11,11 @@ import structlog
 SECRETS = frozenset(
     {
         "access_token",
+        "admin_token",
+        "api_secret",
         "device_code",
         "js_code",
+        "provider_secret",
         "scene",
         "secret",
         "session_key",

@@ -13,6 +13,8 @@ FOUND = Counter("scanlogin_news_found", "Changes that the state told and no noti
 WECHAT = Counter("scanlogin_wechat_requests", "Requests to WeChat", ["api", "errcode"])
 READY = Gauge("scanlogin_ready", "1 while this instance wants browsers, else 0")
 WAITING = Gauge("scanlogin_waiting_browsers", "Browsers that wait at this instance for a phone")
+TRAIL_DROPPED = Counter("scanlogin_trail_dropped", "Ended logins that no trail could be kept of")
+RECORDS_DOWN = Gauge("scanlogin_records_down", "1 while the database cannot be reached, else 0")
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 

@@ -34,13 +34,18 @@ from broker.edge import ROLES
 from broker.engine import ENGINES
 from broker.errors import SettingsWrong
 from broker.providers import NAMES
+from broker.records import SCHEMES, is_records_url
+from broker.records.rules import exact_origin, is_web, origin
+from broker.records.seal import read_key
 from broker.state import STATES
 from broker.tokens import ALGORITHMS
 
 PREFIX = "SCAN_LOGIN_"
-ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:\d{1,5})?")
 Words = Annotated[tuple[str, ...], NoDecode]
 """Several values: a TOML list, a JSON list, or one string with commas."""
+
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
+"""The same, of what is never shown again."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[int, Field(gt=0)]
@@ -64,10 +69,19 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", min_length=1, description="address the broker listens on")
     port: Port = Field(8000, description="port the broker listens on; 0 takes a free one")
-    admin_host: str = Field("127.0.0.1", min_length=1, description="address that serves `/metrics`")
+    admin_host: str = Field(
+        "127.0.0.1", min_length=1, description="address that serves `/metrics` and `/apps`"
+    )
     admin_port: Port = Field(
         9000,
-        description="port that serves `/metrics`; 0 takes a free one, and a taken one turns it off",
+        description="port that serves `/metrics` and `/apps`; 0 takes a free one, and a taken "
+        "one turns it off",
+    )
+    admin_token: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="what opens `/apps` on the admin port, at least 32 characters; without it "
+        "there is no such path",
     )
     public_url: str = Field(
         "",
@@ -92,6 +106,21 @@ class Settings(BaseSettings):
     )
     state_url: str = Field("memory://", description="where logins and sessions are kept")
     bus_url: str | None = Field(None, description="what carries notices; the state's when empty")
+    records_url: str = Field(
+        "sqlite+aiosqlite:///scan-login.db", description="where apps and users are kept"
+    )
+    seal_keys: Secrets = Field(
+        (),
+        description="what apps' secrets are sealed with, newest first, each 32 bytes in base64; "
+        "the seal file's when empty",
+    )
+    seal_file: Path = Field(
+        Path("scan-login-seal.json"),
+        description="the keys that seal apps' secrets; made on first start",
+    )
+    trail_lifetime: Seconds = Field(
+        7_776_000, description="seconds for which the records keep how a login ended"
+    )
     replicas: int = Field(
         0,
         ge=0,
@@ -192,7 +221,7 @@ class Settings(BaseSettings):
     )
 
     # A validator sees the fields above its own: that is why the order is as it is.
-    @field_validator("origins", "trusted_proxies", "roles", mode="before")
+    @field_validator("origins", "trusted_proxies", "roles", "seal_keys", mode="before")
     @classmethod
     def _words(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -207,14 +236,14 @@ class Settings(BaseSettings):
     def _public_url(cls, value: str, info: ValidationInfo) -> str:
         host, port = info.data.get("host", "127.0.0.1"), info.data.get("port", 8000)
         url = value.rstrip("/") or f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        if not _is_web(url) or urlsplit(url).query:
+        if not is_web(url) or urlsplit(url).query:
             raise ValueError("want an http or https URL such as https://login.example")
         return url
 
     @field_validator("register_url", "phone_page_url")
     @classmethod
     def _page(cls, value: str | None) -> str | None:
-        if value is not None and not _is_web(value):
+        if value is not None and not is_web(value):
             raise ValueError("want an http or https URL")
         return value
 
@@ -229,7 +258,7 @@ class Settings(BaseSettings):
     @classmethod
     def _kept_secret(cls, value: str) -> str:
         parts = urlsplit(value)
-        if not _is_web(value) or parts.query:
+        if not is_web(value) or parts.query:
             raise ValueError("want an http or https URL")
         if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             raise ValueError("the AppSecret would travel in the clear: want https")
@@ -238,11 +267,8 @@ class Settings(BaseSettings):
     @field_validator("origins")
     @classmethod
     def _origins(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        for origin in value:
-            if not ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin!r} is no Origin: want scheme://host[:port] and no path")
-        urls = value or tuple(url for url in [info.data.get("public_url")] if url)
-        return tuple(_origin(url) for url in urls)
+        own = [origin(url) for url in [info.data.get("public_url")] if url]
+        return tuple(exact_origin(text) for text in value) or tuple(own)
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -259,6 +285,23 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"want a URL that begins with one of {_list(f'{s}://' for s in known)}"
             )
+        return value
+
+    @field_validator("records_url")
+    @classmethod
+    def _records(cls, value: str) -> str:
+        if not is_records_url(value):
+            raise ValueError(
+                f"want a URL that begins with one of {_list(f'{s}://' for s in SCHEMES)}, "
+                "and for SQLite a file: sqlite+aiosqlite:///scan-login.db"
+            )
+        return value
+
+    @field_validator("seal_keys")
+    @classmethod
+    def _seal_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for key in value:
+            read_key(key.get_secret_value())
         return value
 
     @field_validator("workers")
@@ -381,17 +424,6 @@ def _files(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 def _mistake(error: Any) -> str:
     return f"{_variable(error['loc'][0])}: {error['msg'].removeprefix('Value error, ')}"
-
-
-def _origin(url: str) -> str:
-    """As a browser says it: in lower case, without the scheme's own port (RFC 6454, 6.2)."""
-    parts = urlsplit(url.lower())
-    own_port = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
-    return f"{parts.scheme}://{parts.netloc.removesuffix(own_port)}"
-
-
-def _is_web(url: str) -> bool:
-    return urlsplit(url).scheme in ("http", "https") and bool(urlsplit(url).hostname)
 
 
 def is_loopback(host: str) -> bool:

@@ -14,8 +14,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +26,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from broker.errors import KeyFileUnusable
 from broker.login import Login
+from broker.private_file import PrivateFile
 
 log = structlog.get_logger()
 
@@ -117,28 +116,20 @@ def _public(key: Jwk) -> Jwk:
 
 
 class KeyFile:
-    """A key ring in a file of mode 0600, written as a whole or not at all."""
+    """A key ring in a file for its owner alone."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._file = PrivateFile(path)
 
     def load(self) -> KeyRing | None:
         """The ring, or None where there is no file.
 
         Raises KeyFileUnusable for a file that is damaged or that others can read.
         """
-        try:
-            mode = self.path.stat().st_mode & 0o777
-            text = self.path.read_text()
-        except FileNotFoundError:
+        text = self._file.read()
+        if text is None:
             return None
-        except OSError as error:
-            raise KeyFileUnusable(f"cannot read {self.path}: {error.strerror}") from None
-        if mode & 0o077:
-            raise KeyFileUnusable(
-                f"{self.path} can be read by others (mode {mode:o}): chmod 600 it, and rotate "
-                "the keys twice if anybody else may have seen them"
-            )
         try:
             content = json.loads(text)
             ring = KeyRing(content["present"], content["next"], tuple(content["former"]))
@@ -146,47 +137,23 @@ class KeyFile:
             for key in (ring.present, ring.next):
                 jwt.PyJWK({**key, "d": key["d"]})
         except (ValueError, KeyError, TypeError, jwt.PyJWTError):
-            raise KeyFileUnusable(f"{self.path} is damaged: restore it or move it away") from None
+            raise self._file.damaged() from None
         return ring
 
     def create(self, ring: KeyRing) -> bool:
         """Write `ring` where there is no file yet; say whether there was none."""
-        return self._write(ring, _link)
+        return self._file.create(_written(ring))
 
     def save(self, ring: KeyRing) -> None:
-        self._write(ring, os.replace)
+        self._file.replace(_written(ring))
 
-    def _write(self, ring: KeyRing, place: Callable[[str, Path], None]) -> bool:
-        content = {"present": ring.present, "next": ring.next, "former": list(ring.former)}
-        try:
-            descriptor, draft = tempfile.mkstemp(dir=self.path.parent, prefix=".keys-")
-        except OSError as error:
-            raise KeyFileUnusable(f"cannot write {self.path}: {error.strerror}") from None
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                json.dump(content, file, indent=2)
-                file.flush()
-                os.fsync(file.fileno())
-            place(draft, self.path)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            raise KeyFileUnusable(f"cannot write {self.path}: {error.strerror}") from None
-        finally:
-            Path(draft).unlink(missing_ok=True)
-        return True
+    def vanished(self) -> KeyFileUnusable:
+        return self._file.vanished()
 
 
-def _link(draft: str, path: Path) -> None:
-    """Let the file appear whole, unless there is one.  Raises FileExistsError."""
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links: two first starts at once may both write
-        if path.exists():
-            raise FileExistsError from None
-        os.replace(draft, path)
+def _written(ring: KeyRing) -> str:
+    content = {"present": ring.present, "next": ring.next, "former": list(ring.former)}
+    return json.dumps(content, indent=2)
 
 
 def open_ring(file: KeyFile, algorithm: str) -> KeyRing:
@@ -199,7 +166,7 @@ def open_ring(file: KeyFile, algorithm: str) -> KeyRing:
         return fresh
     ring = file.load()
     if ring is None:
-        raise KeyFileUnusable(f"{file.path} vanished while it was being read")
+        raise file.vanished()
     return ring
 
 

@@ -120,6 +120,8 @@ class Cluster:
             "origins": f"{self.site_url},http://localhost:{self._ports.site}",
             "phone_page_url": f"{self.phone_url}/",
             "key_file": self.folder / "keys.json",
+            "seal_file": self.folder / "seal.json",
+            "records_url": f"sqlite+aiosqlite:///{self.folder}/records.db",
             "trusted_proxies": "127.0.0.1",
             **self._settings,
         }

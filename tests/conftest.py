@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,16 +20,17 @@ from broker.directories.open import OpenDirectory
 from broker.engine import ENGINES
 from broker.errors import UnregisteredUser
 from broker.flow import Flow
-from broker.login import Browser, Identity, Login, Phone, shelf
+from broker.login import Browser, Identity, Login, Phone, State, shelf
 from broker.providers.pretend import PretendProvider
 from broker.records import App
+from broker.records.database import Database
 from broker.records.settings import SettingsApps
 from broker.serving import Site, serving
 from broker.settings import PREFIX, Settings
 from broker.state import Store, open_state
 from broker.tokens import Issuer, KeyFile
 from tests.machine import CI, free_port, miss, need
-from tests.servers import Engines
+from tests.servers import Engines, PostgresServer, running_postgres
 
 __all__ = ["CI", "free_port", "miss", "need"]
 
@@ -48,6 +51,8 @@ DEMO = {"HOST", "PORT", "SITE_PORT", "PHONE_PORT", "WECHAT_PORT", "PROVIDER"}
 STATES = ["memory", "valkey", "redis", "sentinel", "cluster"]
 BUSES = ["memory", "valkey", "redis", "sentinel", "cluster"]
 """What the families' promises are tested over; see `START` in servers.py."""
+
+RECORDS = ["sqlite", "postgresql"]
 
 ENGINE = f"{PREFIX}ENGINE"
 
@@ -77,15 +82,26 @@ class Register:
         return f"user-{identity.id}"
 
 
+class Notes:
+    """A trail to look at: which logins ended, how and when."""
+
+    def __init__(self) -> None:
+        self.ends: list[tuple[str, State, float]] = []
+
+    def note(self, login: Login, *, now: float) -> None:
+        self.ends.append((login.id, login.state, now))
+
+
 class Running(NamedTuple):
     """A broker that serves: its address and its settings.
 
-    phones: where phones are to go, which may be another instance.
+    phones: where phones are to go, which may be another instance.  admin: the operator's port.
     """
 
     url: str
     settings: Settings
     phones: str
+    admin: str = ""
 
 
 StartBroker = Callable[..., Awaitable[Running]]
@@ -127,6 +143,45 @@ def engines() -> Iterator[Engines]:
     engines.close()
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def frail_postgres(postgres: PostgresServer) -> Iterator[PostgresServer]:
+    """One that a test may stop or pause."""
+    yield postgres
+    postgres.revive()
+
+
+@pytest.fixture(params=RECORDS)
+def bare_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each kind with nothing in it."""
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path}/bare.db"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.new_database()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: PostgresServer) -> str:
+    """The name of a database with all tables and nothing in them."""
+    url = postgres.new_database()
+    migrate(url)
+    return url.rpartition("/")[2]
+
+
+@pytest.fixture(params=RECORDS)
+def records_url(request: pytest.FixtureRequest, records_file: Path) -> str:
+    """A database of each kind with all tables and nothing in them."""
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{records_file}"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.new_database(request.getfixturevalue("postgres_template"))
+
+
 @pytest.fixture
 async def store(clock: Clock) -> AsyncIterator[Store]:
     store = open_state("memory://", clock)
@@ -153,7 +208,14 @@ def issuer(tmp_path: Path, clock: Clock) -> Issuer:
 
 
 @pytest.fixture
-def make_flow(store: Store, bus: Bus, issuer: Issuer, clock: Clock) -> Callable[..., Flow]:
+def trail() -> Notes:
+    return Notes()
+
+
+@pytest.fixture
+def make_flow(
+    store: Store, bus: Bus, issuer: Issuer, clock: Clock, trail: Notes
+) -> Callable[..., Flow]:
     """A flow over the store and bus of the test; by default at instance `one`."""
 
     def make(*, instance: str = "one", directory: Directory | None = None, bus: Bus = bus) -> Flow:
@@ -161,6 +223,7 @@ def make_flow(store: Store, bus: Bus, issuer: Issuer, clock: Clock) -> Callable[
             logins=store.logins,
             bus=bus,
             apps=SettingsApps([SHOP, OTHER]),
+            trail=trail,
             provider=PretendProvider(phone_page_url="http://phone.example/"),
             directory=directory or OpenDirectory(),
             issuer=issuer,
@@ -177,8 +240,29 @@ def flow(make_flow: Callable[..., Flow]) -> Flow:
     return make_flow()
 
 
+@pytest.fixture(scope="session")
+def empty_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with all tables and nothing in them, to be copied: migrations take a while."""
+    file = tmp_path_factory.mktemp("records") / "records.db"
+    migrate(f"sqlite+aiosqlite:///{file}")
+    return file
+
+
+def migrate(url: str) -> None:
+    with asyncio.Runner() as runner:
+        database = Database(url)
+        runner.run(database.migrate())
+        runner.run(database.close())
+
+
 @pytest.fixture
-async def start_broker(tmp_path: Path) -> AsyncIterator[StartBroker]:
+def records_file(empty_records: Path, tmp_path: Path) -> Path:
+    """Where the brokers of a test keep their records, unless told otherwise."""
+    return Path(shutil.copy(empty_records, tmp_path))
+
+
+@pytest.fixture
+async def start_broker(tmp_path: Path, records_file: Path) -> AsyncIterator[StartBroker]:
     """Starts a broker on a free port; settings by keyword, `directory` to replace theirs."""
     async with AsyncExitStack() as stack:
 
@@ -189,14 +273,20 @@ async def start_broker(tmp_path: Path) -> AsyncIterator[StartBroker]:
                     "port": port,
                     "public_url": f"http://127.0.0.1:{port}",
                     "key_file": tmp_path / f"keys-{port}.json",
+                    "records_url": f"sqlite+aiosqlite:///{records_file}",
+                    "seal_file": tmp_path / "seal.json",
                     "phone_page_url": "http://127.0.0.1:8090/",
                     **changes,
                 }
             )
             broker = build(settings, directory=directory)
-            site = Site("broker", broker.public, "127.0.0.1", port, "PORT")
-            addresses = await stack.enter_async_context(serving([site]))
-            return Running(addresses["broker"], settings, addresses["broker"])
+            sites = [
+                Site("broker", broker.public, "127.0.0.1", port, "PORT"),
+                Site("admin", broker.admin, "127.0.0.1", 0, "ADMIN_PORT"),
+            ]
+            addresses = await stack.enter_async_context(serving(sites))
+            url = addresses["broker"]
+            return Running(url, settings, url, addresses["admin"])
 
         yield start
 

@@ -1,8 +1,10 @@
-"""Real servers for the tests: Redis and Valkey, alone, on a free port of 127.0.0.1."""
+"""Real servers for the tests: Redis, Valkey, PostgreSQL, alone, on a free port of 127.0.0.1."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -11,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -112,6 +115,141 @@ class RedisServer:
         assert self._process is not None
         self._signal(number)
         self._process.wait(START_WITHIN)
+
+
+def postgres_programs() -> Path:
+    """The folder of `postgres` and `initdb`, which Debian keeps off the path."""
+    for found in [*Path("/usr/lib/postgresql").glob("*/bin"), Path(need("initdb")).parent]:
+        if (found / "postgres").exists():
+            return found
+    miss("postgres is not installed: run make test as root on Debian, or install it")
+
+
+class PostgresServer:
+    """One PostgreSQL that can be stopped, paused and started again.
+
+    It refuses to be root, so root runs it as somebody else.
+    """
+
+    USER = "scanlogin"
+
+    def __init__(self) -> None:
+        self._programs = postgres_programs()
+        self._folder = tempfile.TemporaryDirectory(prefix="scan-login-postgres-")
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._databases = 0
+        self._who: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            self._who = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            os.chown(self._folder.name, nobody.pw_uid, nobody.pw_gid)
+        subprocess.run(
+            [
+                self._programs / "initdb",
+                *("-D", f"{self._folder.name}/data", "-U", self.USER, "-A", "trust"),
+                *("--no-sync", "--locale=C", "--encoding=UTF8"),
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd="/",
+            **self._who,
+        )
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql+asyncpg://{self.USER}:hunter2@127.0.0.1:{self.port}/{database}"
+
+    def new_database(self, template: str = "template0") -> str:
+        """The URL of one more, a copy of `template`."""
+        self._databases += 1
+        name = f"test_{self._databases}"
+        self.ask(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self.url(name)
+
+    def ask(self, statement: str, database: str = "postgres") -> str:
+        """What `psql` says, for looking behind the broker's back."""
+        return self._run("psql", "-X", "-A", "-t", "-c", statement, database)
+
+    def dump(self, url: str) -> str:
+        """Everything that is in a database, as a backup has it."""
+        return self._run("pg_dump", url.rpartition("/")[2])
+
+    def start(self) -> None:
+        """Start, and return once it answers."""
+        folder = self._folder.name
+        settings = ("fsync=off", f"unix_socket_directories={folder}", "listen_addresses=127.0.0.1")
+        self._process = subprocess.Popen(
+            [
+                self._programs / "postgres",
+                *("-D", f"{folder}/data", "-p", str(self.port)),
+                *(word for setting in settings for word in ("-c", setting)),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            **self._who,
+        )
+        end = time.monotonic() + START_WITHIN
+        while subprocess.run(
+            [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        ).returncode:
+            if time.monotonic() > end or self._process.poll() is not None:
+                raise RuntimeError(f"postgres did not start on port {self.port}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End it at once; what it keeps on disk stays."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(START_WITHIN)
+
+    def pause(self) -> None:
+        """Stop it and its children where they stand: links stay open, and nothing answers."""
+        self._signal_all(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
+    def revive(self) -> None:
+        """Let it answer again, whatever was done to it."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
+        else:
+            self.go_on()
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        pid = self._process.pid
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            os.kill(int(child), number)
+        self._process.send_signal(number)
+
+    def close(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.go_on()
+            self._process.send_signal(signal.SIGQUIT)  # its children too, and nothing is written
+            self._process.wait(START_WITHIN)
+        self._folder.cleanup()
+
+    def _run(self, program: str, *arguments: str) -> str:
+        where = ("-h", "127.0.0.1", "-p", str(self.port), "-U", self.USER)
+        return subprocess.run(
+            [self._programs / program, *where, *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd="/",
+        ).stdout
+
+
+@contextmanager
+def running_postgres() -> Iterator[PostgresServer]:
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
 
 
 def answers(port: int) -> bool:

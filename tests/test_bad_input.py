@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import json
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
@@ -82,9 +83,7 @@ class Loop:
 
 
 @pytest.fixture
-def run(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Loop]:
+def run(tmp_path: Path, records_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
     servers: list[Server] = []
 
     def seen(engine: str, **options: Any) -> Server:
@@ -99,7 +98,9 @@ def run(
             {
                 "port": port,
                 "public_url": f"http://127.0.0.1:{port}",
-                "key_file": tmp_path_factory.mktemp("keys") / "keys.json",
+                "key_file": tmp_path / "keys.json",
+                "seal_file": tmp_path / "seal.json",
+                "records_url": f"sqlite+aiosqlite:///{records_file}",
                 "begins_per_minute": unlimited,
                 "misses_per_minute": unlimited,
             }

@@ -93,6 +93,8 @@ async def process(name: str, state_url: str, folder: Path, **more: str) -> Async
         "ADMIN_PORT": str(port),
         "STATE_URL": state_url,
         "KEY_FILE": str(folder / "keys.json"),
+        "SEAL_FILE": str(folder / "seal.json"),
+        "RECORDS_URL": f"sqlite+aiosqlite:///{folder}/records.db",
         "INSTANCE": name,
         "LOG_LEVEL": "debug",
         "INTERVAL": "30",

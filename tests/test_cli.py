@@ -22,10 +22,13 @@ from tests.conftest import free_port
 COMMAND = [sys.executable, "-m", "broker"]
 
 
-def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, *arguments: str, stdin: str = "", **variables: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *arguments],
         cwd=folder,
+        input=stdin,
         env={**os.environ, **variables},
         capture_output=True,
         text=True,

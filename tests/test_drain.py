@@ -39,8 +39,11 @@ class Ending(NamedTuple):
 
 
 @pytest.fixture
-async def ending(tmp_path: Path) -> AsyncIterator[Ending]:
-    broker = build(Settings(key_file=tmp_path / "keys.json"))
+async def ending(
+    tmp_path: Path, records_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Ending]:
+    monkeypatch.chdir(tmp_path)
+    broker = build(Settings(records_url=f"sqlite+aiosqlite:///{records_file}"))
     site = Site("broker", broker.public, "127.0.0.1", 0, "PORT")
     async with AsyncExitStack() as stack:
         addresses = await stack.enter_async_context(serving([site]))

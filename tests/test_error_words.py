@@ -16,6 +16,7 @@ from tests.conftest import Register, Running, StartBroker
 from tests.test_bad_input import WORDS
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+TOKEN = "x" * 32
 Answer = tuple[int, Any]
 Scene = Callable[["Stage"], Awaitable[Answer]]
 
@@ -38,6 +39,12 @@ class Stage:
         self.broker: Running = await self._start(directory, **settings)
         self.http = self._http(self.broker.url)
         self.begun = (await self.post("/oauth/device_authorization", client_id="default"))[1]
+
+    def operator(self) -> aiohttp.ClientSession:
+        """Somebody at the broker's admin port who has the token."""
+        http = self._http(self.broker.admin)
+        http.headers["Authorization"] = f"Bearer {TOKEN}"
+        return http
 
     async def post(self, path: str, **form: str) -> Answer:
         async with self.http.post(path, data=form) as response:
@@ -116,6 +123,18 @@ async def polled_twice(stage: Stage) -> Answer:
     return await stage.poll()
 
 
+def operated(method: str, path: str, body: object = None) -> Scene:
+    async def scene(stage: Stage) -> Answer:
+        await stage.set(admin_token=TOKEN)
+        http = stage.operator()
+        for _ in range(2):
+            async with http.request(method, path, json=body) as response:
+                answer = response.status, await response.json()
+        return answer
+
+    return scene
+
+
 def polled(**changes: str) -> Scene:
     async def scene(stage: Stage) -> Answer:
         await stage.set()
@@ -140,6 +159,8 @@ SCENES: dict[tuple[str, int], Scene] = {
     ("unregistered_user", 403): unregistered,
     ("rate_limited", 429): rate_limited,
     ("temporarily_unavailable", 503): unavailable,
+    ("unknown_app", 404): operated("GET", "/apps/nobody"),
+    ("app_exists", 409): operated("POST", "/apps", {"id": "red", "name": "Red"}),
 }
 
 

@@ -20,7 +20,7 @@ from broker.providers.pretend import PretendProvider
 from broker.records.settings import SettingsApps
 from broker.state import open_state
 from broker.tokens import Issuer, KeyFile
-from tests.conftest import OTHER, SHOP, Clock
+from tests.conftest import OTHER, SHOP, Clock, Notes
 
 PHONES = [
     Phone(app, Identity("pretend", name)) for app in ("shop", "other") for name in ("alice", "bob")
@@ -45,6 +45,7 @@ class Logins(RuleBasedStateMachine):
                 logins=store.logins,
                 bus=bus,
                 apps=SettingsApps([SHOP, OTHER]),
+                trail=Notes(),
                 provider=PretendProvider(phone_page_url="http://phone.example/"),
                 directory=OpenDirectory(),
                 issuer=Issuer(

@@ -28,7 +28,7 @@ from broker.records.settings import SettingsApps
 from broker.state import Logins, Swapped, open_state
 from broker.tokens import Issuer, KeyFile
 from tests.clients import PhoneClient
-from tests.conftest import ALICE, BOB, FIREFOX, SHOP, StartBroker
+from tests.conftest import ALICE, BOB, FIREFOX, SHOP, Notes, StartBroker
 from tests.servers import RedisServer, eventually, redis_program, running
 from tests.test_oauth import GRANT
 
@@ -100,6 +100,7 @@ async def instance(name: str, url: str, keys: KeyFile) -> AsyncIterator[Instance
         logins=logins,
         bus=bus,
         apps=SettingsApps([SHOP]),
+        trail=Notes(),
         provider=Blank(phone_page_url="http://phone.example/"),
         directory=OpenDirectory(),
         issuer=Issuer(

@@ -23,6 +23,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert settings.public_url == "http://127.0.0.1:8000"
     assert settings.origins == ("http://127.0.0.1:8000",)
     assert (settings.state_url, settings.bus_url) == ("memory://", None)
+    assert settings.records_url == "sqlite+aiosqlite:///scan-login.db"
     assert (settings.provider, settings.directory) == ("pretend", "open")
     assert settings.login_lifetime == 120
     assert settings.instance != load().instance
@@ -74,6 +75,8 @@ def test_every_mistake_is_reported_at_once(monkeypatch: pytest.MonkeyPatch, tmp_
         "PORT": "70000",
         "LOGIN_LIFETIME": "-1",
         "STATE_URL": "etcd://",
+        "RECORDS_URL": "mysql://u:hunter2@h/db",
+        "ADMIN_TOKEN": "too-short-canary",
         "BUS_URL": "smoke://",
         "ORIGINS": "https://a.example/path",
         "PUBLIC_URL": "ftp://a",
@@ -93,6 +96,8 @@ def test_every_mistake_is_reported_at_once(monkeypatch: pytest.MonkeyPatch, tmp_
         "SCAN_LOGIN_PORT",
         "SCAN_LOGIN_LOGIN_LIFETIME",
         "SCAN_LOGIN_STATE_URL",
+        "SCAN_LOGIN_RECORDS_URL",
+        "SCAN_LOGIN_ADMIN_TOKEN",
         "SCAN_LOGIN_BUS_URL",
         "SCAN_LOGIN_ORIGINS",
         "SCAN_LOGIN_PUBLIC_URL",

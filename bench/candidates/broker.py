@@ -34,6 +34,8 @@ class BrokerCandidate(SpeaksProtocol):
             "SCAN_LOGIN_PUBLIC_URL": "http://127.0.0.1",
             "SCAN_LOGIN_STATE_URL": redis_url,
             "SCAN_LOGIN_KEY_FILE": str(folder / "keys.json"),
+            "SCAN_LOGIN_SEAL_FILE": str(folder / "seal.json"),
+            "SCAN_LOGIN_RECORDS_URL": f"sqlite+aiosqlite:///{folder}/records.db",
             "SCAN_LOGIN_LOGIN_LIFETIME": LIFETIME,
             "SCAN_LOGIN_BEGINS_PER_MINUTE": NO_LIMIT,
             "SCAN_LOGIN_MISSES_PER_MINUTE": NO_LIMIT,

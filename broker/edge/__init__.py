@@ -4,6 +4,7 @@ browser.py     Socket.IO namespace /login
 phone.py       HTTP /phone/* and Socket.IO namespace /phone
 oauth.py       RFC 8628 for browsers and devices without a socket
 public.py      key set, health, version, metrics, the widget and its client
+admin.py       apps, on the operator's port
 namespace.py   who is in a namespace, and an answer to everything they say
 wire.py        what requests look like, how failures are answered
 gate.py        who asks, and how often one address may

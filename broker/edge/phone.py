@@ -16,17 +16,16 @@ from broker.edge.wire import (
     ScannedScene,
     SessionProof,
     Wire,
+    json_body,
     private,
     read,
     read_arguments,
     seconds_until,
-    whole_body,
 )
 from broker.engine import Server
 from broker.errors import ForeignOrigin, InvalidRequest, InvalidSession
 from broker.flow import Flow
 from broker.login import Phone
-from broker.packing import unpack
 from broker.records import Apps
 from broker.sessions import Sessions
 from broker.state import Clock
@@ -153,15 +152,6 @@ VERBS: Mapping[str, Act] = {
     "confirm": PhoneEdge._confirm,
     "deny": PhoneEdge._deny,
 }
-
-
-async def json_body(request: web.Request) -> object:
-    """The body as JSON; raises InvalidRequest for anything else."""
-    try:
-        body: object = unpack(await whole_body(request))
-    except (ValueError, RecursionError):
-        raise InvalidRequest("the body is not JSON in UTF-8") from None
-    return body
 
 
 def _credentials(request: web.Request) -> tuple[str, str]:

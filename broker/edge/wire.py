@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from broker.errors import BrokerError, InvalidRequest, Unavailable
 from broker.flow import Redeemed
 from broker.metrics import REFUSALS
-from broker.packing import pack
+from broker.packing import pack, unpack
 
 log = structlog.get_logger()
 
@@ -104,6 +104,15 @@ async def whole_body(request: web.Request) -> bytes:
             return await request.read()
     except TimeoutError:
         raise InvalidRequest("the body did not come in time") from None
+
+
+async def json_body(request: web.Request) -> object:
+    """The body as JSON; raises InvalidRequest for anything else."""
+    try:
+        body: object = unpack(await whole_body(request))
+    except (ValueError, RecursionError):
+        raise InvalidRequest("the body is not JSON in UTF-8") from None
+    return body
 
 
 def read_arguments(model: type[R], arguments: tuple[object, ...]) -> R:
@@ -208,6 +217,6 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     response.headers["Server"] = "scan-login"  # and not which versions run below it
 
 
-def private(body: Wire) -> web.Response:
+def private(body: Wire, status: int = 200) -> web.Response:
     """An answer for one caller that nobody may keep."""
-    return answer(body, {"Cache-Control": "no-store", "Pragma": "no-cache"})
+    return answer(body, {"Cache-Control": "no-store", "Pragma": "no-cache"}, status=status)

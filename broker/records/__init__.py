@@ -1,9 +1,36 @@
-"""What outlives a restart: apps."""
+"""What outlives a restart: apps, users with their identities, and a trail of ended logins.
+
+Apps are asked for at every login, so each instance holds all of them and looks
+every two seconds whether they have changed.  No login waits for the database,
+and none is lost with it.
+
+settings.py    the app that the settings name, laid over those that are recorded
+sql.py         records in SQLite or PostgreSQL, joined from the files below
+database.py    the one connection to it       tables.py      what stands there
+migrations/    how it came to stand so
+apps.py        apps as this instance holds them
+book.py        apps as an operator writes them down       rules.py   what may stand in one
+seal.py        secrets that can be read again, by the broker alone
+trail.py       how logins ended
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+from broker.login import Login
+
+if TYPE_CHECKING:
+    from broker.records.apps import RecordedApps
+    from broker.records.book import AppBook
+    from broker.records.seal import Keys
+
+SCHEMES = ("postgresql+asyncpg", "sqlite+aiosqlite")
+"""How a records' URL begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,12 +41,23 @@ class App:
     name: what the person reads on the phone before confirming.
     origins: exact Origins whose pages may begin a login (`https://shop.example`).
     register_url: where an unknown person is sent; None where nobody can register.
+    redirect_urls: exact URLs that a browser may be sent to with a login's outcome.
+    provider: who draws its codes and proves its phones.
+    provider_app_id: what the provider calls it (WeChat: `appid`); empty where it has
+        no name there.
+    code_source: `live`, a code drawn for each login, or `pool`, drawn ahead of time.
+    login_lifetime: seconds a code may be scanned and confirmed; None: as the broker's.
     """
 
     id: str
     name: str
     origins: frozenset[str]
     register_url: str | None = None
+    redirect_urls: frozenset[str] = frozenset()
+    provider: str = "pretend"
+    provider_app_id: str = ""
+    code_source: str = "live"
+    login_lifetime: int | None = None
 
 
 class Apps(Protocol):
@@ -27,4 +65,92 @@ class Apps(Protocol):
         """The app, or None."""
 
     def origins(self) -> frozenset[str]:
-        """Every origin that any app allows."""
+        """Every origin that any app allows; the same object for as long as none changes."""
+
+
+class AppSecrets(Protocol):
+    def provider_secret(self, app_id: str) -> str | None:
+        """What the app shows its provider (WeChat: AppSecret); None where it has none.
+
+        Raises CannotUnseal.
+        """
+
+    def is_api_secret(self, app_id: str, shown: str) -> bool:
+        """Whether `shown` is the secret by which the app's own servers prove themselves."""
+
+
+class Trail(Protocol):
+    def note(self, login: Login, *, now: float) -> None:
+        """Write down, soon, that `login` has ended as it says; one noted twice stands once.
+
+        Never waits and never fails: what cannot be written in the end is counted.
+        """
+
+
+class Status(NamedTuple):
+    """revision: that the tables are at, None where there are none.  missing: those to come."""
+
+    revision: str | None
+    missing: tuple[str, ...]
+
+
+class Records(Protocol):
+    """A database, and what is asked of it.
+
+    place: its URL, without a password.
+    """
+
+    apps: RecordedApps
+    book: AppBook
+    trail: Trail
+    place: str
+
+    async def open(self) -> None:
+        """Bring the tables up to date, read the apps, and go on: look whether they have
+        changed, and write the trail.
+
+        Raises RecordsUnusable, or KeyFileUnusable for the seal keys.
+        """
+
+    async def close(self) -> None:
+        """Write what is still to be written; a database that hangs is waited for some seconds."""
+
+    async def status(self) -> Status:
+        """How the tables stand; raises RecordsUnusable."""
+
+    async def migrate(self) -> Sequence[str]:
+        """Bring the tables up to date; the revisions that were missing.  Raises RecordsUnusable."""
+
+
+def is_records_url(url: str) -> bool:
+    """Whether it names a PostgreSQL, or a file for SQLite: each process has a memory of its own."""
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite+aiosqlite":
+        return not parts.netloc and parts.path.strip("/") not in ("", ":memory:")
+    return parts.scheme in SCHEMES
+
+
+def open_records(
+    url: str,
+    *,
+    load_seal_keys: Callable[[], Keys],
+    providers: Sequence[str],
+    taken: Collection[str],
+    clock: Callable[[], float],
+    trail_lifetime: int,
+) -> Records:
+    """The records that `url` names, not yet connected.
+
+    load_seal_keys: reads the keys that seal secrets.  providers, taken, clock: as `AppBook`
+    wants them.  trail_lifetime: seconds for which a login's end is kept.
+    Raises ValueError for a URL that names nothing.
+    """
+    records: Records = import_module("broker.records.sql").SqlRecords(
+        url,
+        load_seal_keys=load_seal_keys,
+        providers=providers,
+        taken=taken,
+        clock=clock,
+        trail_lifetime=trail_lifetime,
+    )
+    return records

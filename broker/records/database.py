@@ -1,0 +1,161 @@
+"""The one way to the database: SQLite in a file, or PostgreSQL.
+
+What goes wrong there is RecordsDown, with a reason that repeats no value: a
+statement's parameters may be secrets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, event, func, select
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from broker.errors import RecordsDown, RecordsUnusable
+from broker.records import Status
+from broker.records.migrations import HEAD, REVISIONS, revision_of, upgrade
+
+ANSWER_WITHIN = 5.0
+"""Seconds that a statement gets as a rule."""
+
+CONNECT_WITHIN = 5.0
+
+MIGRATE_WITHIN = 120.0
+"""Seconds that migrations get, waiting for another instance's included."""
+
+MIGRATING = 0x5CA10619
+"""PostgreSQL's advisory lock of whoever migrates; any number, so long as it is always this."""
+
+PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
+"""What a connection to SQLite begins with: readers wait for nobody, writers for one another."""
+
+
+class Database:
+    """answer_within: seconds that a statement gets, waiting for others' locks included.
+
+    Raises ValueError for a URL that names nothing.
+    """
+
+    def __init__(self, url: str, *, answer_within: float = ANSWER_WITHIN) -> None:
+        try:
+            parsed = make_url(url)
+        except SQLAlchemyError:
+            raise ValueError("is no URL") from None
+        self.place = parsed.render_as_string(hide_password=True)
+        self.dialect = parsed.get_backend_name()
+        self._url = url
+        self._engine = ENGINES[self.dialect](parsed, answer_within)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        with _reached():
+            async with self._engine.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """All of it or nothing.  Raises IntegrityError as well, for rows that contradict others."""
+        with _reached():
+            async with self._engine.connect() as connection:
+                await connection.execution_options(begin="BEGIN IMMEDIATE")
+                async with connection.begin():
+                    yield connection
+
+    async def status(self) -> Status:
+        """Raises RecordsUnusable for a database that is newer than this program."""
+        async with self.reading() as connection:
+            revision = await connection.run_sync(revision_of)
+        if revision is None:
+            return Status(None, REVISIONS)
+        if revision not in REVISIONS:
+            raise RecordsUnusable(
+                f"the records in {self.place} are at revision {revision}, and this program knows "
+                f"none after {HEAD}: a newer scan-login has been at them; run that one"
+            )
+        return Status(revision, REVISIONS[REVISIONS.index(revision) + 1 :])
+
+    async def migrate(self) -> tuple[str, ...]:
+        """Bring the tables up to date; the revisions that were missing.
+
+        Of instances that begin at once one does it, and the others wait for it.
+        Raises RecordsUnusable as `status` does.
+        """
+        missing = (await self.status()).missing
+        if missing:
+            patient = Database(self._url, answer_within=MIGRATE_WITHIN)
+            try:
+                await patient._upgrade()
+            finally:
+                await patient.close()
+        return missing
+
+    async def _upgrade(self) -> None:
+        async with self.writing() as connection:  # in SQLite that is lock enough
+            if self.dialect == "postgresql":
+                await connection.execute(select(func.pg_advisory_xact_lock(MIGRATING)))
+            await connection.run_sync(upgrade)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except (SQLAlchemyError, OSError) as error:
+        raise RecordsDown(_reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    """Why, in a line that repeats no value: what PostgreSQL says of a statement may."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    connecting = isinstance(error, DBAPIError) and error.statement is None
+    if connecting or isinstance(error, OperationalError):
+        return str(getattr(error, "orig", error)).partition("\n")[0]
+    return type(error).__name__
+
+
+def _sqlite(url: URL, answer_within: float) -> AsyncEngine:
+    engine = create_async_engine(url, hide_parameters=True, connect_args={"timeout": answer_within})
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def prepare(connection: Any, record: object) -> None:
+        connection.isolation_level = None  # or sqlite3 would begin as it sees fit
+        cursor = connection.cursor()
+        for pragma in PRAGMAS:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A reader that wants to write later is refused where another has written meanwhile:
+        # whoever will write says so at once.
+        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+    return engine
+
+
+def _postgresql(url: URL, answer_within: float) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        hide_parameters=True,
+        pool_pre_ping=True,  # a server that was restarted is asked anew, and nobody notices
+        pool_timeout=answer_within,
+        connect_args={"timeout": CONNECT_WITHIN, "command_timeout": answer_within},
+    )
+
+
+ENGINES: Mapping[str, Callable[[URL, float], AsyncEngine]] = {
+    "sqlite": _sqlite,
+    "postgresql": _postgresql,
+}

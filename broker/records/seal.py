@@ -1,0 +1,120 @@
+"""Secrets that can be read again, by the broker alone: AES-256-GCM, bound to their app.
+
+A seal key is 32 random bytes, and its id follows from it.  Several may be known;
+the newest seals, and whichever is named opens.  What is sealed for one app opens
+for no other: the app's id is the additional data.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from broker.errors import CannotUnseal
+from broker.private_file import PrivateFile
+
+KEY_BYTES = 32
+NONCE_BYTES = 12
+"""NIST SP 800-38D: 96 bits, and at most 2^32 random ones for a key; we seal a few hundred."""
+
+Keys = Sequence[bytes]
+"""Newest first."""
+
+
+class Sealed(NamedTuple):
+    """content: nonce, ciphertext and tag.  key: the id of the key."""
+
+    content: bytes
+    key: str
+
+
+def read_key(text: str) -> bytes:
+    """A key as it stands in settings; raises ValueError, which repeats nothing of it."""
+    try:
+        key = base64.b64decode(text, altchars=b"-_", validate=True)
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"want {KEY_BYTES} bytes in base64: openssl rand -base64 {KEY_BYTES}")
+    return key
+
+
+def key_id(key: bytes) -> str:
+    return hashlib.sha256(b"scan-login seal key " + key).hexdigest()[:16]
+
+
+class SealFile:
+    """Seal keys in a file for its owner alone.  Raises KeyFileUnusable."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = PrivateFile(path)
+
+    def keys(self) -> Keys:
+        """The keys; one is made at the first start, by one of those that start at once."""
+        text = self._file.read()
+        if text is None:
+            self._file.create(_written([secrets.token_bytes(KEY_BYTES)]))
+            text = self._file.read()
+        if text is None:
+            raise self._file.vanished()
+        try:
+            keys = [read_key(key) for key in json.loads(text)["keys"]]
+        except (ValueError, KeyError, TypeError):
+            raise self._file.damaged() from None
+        if not keys:
+            raise self._file.damaged()
+        return keys
+
+    def add(self) -> None:
+        """Make a newer key; the others stay, for what they have sealed."""
+        self._file.replace(_written([secrets.token_bytes(KEY_BYTES), *self.keys()]))
+
+
+def _written(keys: Iterable[bytes]) -> str:
+    return json.dumps({"keys": [base64.b64encode(key).decode() for key in keys]}, indent=2)
+
+
+class SealKeys:
+    """load: gets the keys, at the start and whenever one is met that is not known yet."""
+
+    def __init__(self, load: Callable[[], Keys]) -> None:
+        self._load = load
+        self._known: Mapping[str, bytes] = {}
+        self.newest = ""
+
+    def read(self) -> None:
+        """Know the keys, from now on; raises KeyFileUnusable."""
+        keys = self._load()
+        self._known = {key_id(key): key for key in keys}
+        self.newest = key_id(keys[0])
+
+    def seal(self, secret: str, app_id: str) -> Sealed:
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        key = AESGCM(self._known[self.newest])
+        return Sealed(nonce + key.encrypt(nonce, secret.encode(), app_id.encode()), self.newest)
+
+    def open(self, sealed: Sealed, app_id: str) -> str:
+        """Raises CannotUnseal for an unknown key, another app's secret, or a changed one."""
+        if sealed.key not in self._known:
+            self.read()
+        key = self._known.get(sealed.key)
+        if key is None:
+            raise CannotUnseal(
+                f"the secret of app {app_id} is sealed under the key {sealed.key}, "
+                "which is not known here"
+            )
+        nonce, ciphertext = sealed.content[:NONCE_BYTES], sealed.content[NONCE_BYTES:]
+        try:
+            return AESGCM(key).decrypt(nonce, ciphertext, app_id.encode()).decode()
+        except InvalidTag:
+            raise CannotUnseal(
+                f"what is recorded as the secret of app {app_id} was not sealed for it; set it anew"
+            ) from None

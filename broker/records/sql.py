@@ -1,0 +1,84 @@
+"""Records in SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from broker.errors import RecordsDown, RecordsUnusable
+from broker.records import Status, Trail
+from broker.records.apps import RecordedApps
+from broker.records.book import AppBook
+from broker.records.database import Database
+from broker.records.seal import Keys, SealKeys
+from broker.records.trail import SqlTrail
+
+CLOSE_WITHIN = 1.0
+"""Seconds that a server gets to answer goodbyes: one that hangs must not keep us from ending."""
+
+
+class SqlRecords:
+    """The arguments are those of `open_records` in this room's first file."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        load_seal_keys: Callable[[], Keys],
+        providers: Sequence[str],
+        taken: Collection[str],
+        clock: Callable[[], float],
+        trail_lifetime: int,
+    ) -> None:
+        self._database = Database(url)
+        self._seal_keys = SealKeys(load_seal_keys)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._writing = SqlTrail(self._database, lifetime=trail_lifetime, clock=clock)
+        self.place = self._database.place
+        self.trail: Trail = self._writing
+        self.apps = RecordedApps(self._database, self._seal_keys)
+        self.book = AppBook(
+            self._database, self._seal_keys, providers=providers, taken=taken, clock=clock
+        )
+
+    async def open(self) -> None:
+        self._seal_keys.read()
+        try:
+            await self.migrate()
+            with _usable(self._database):
+                await self.apps.refresh()
+        except RecordsUnusable:
+            await self._database.close()
+            raise
+        for work in (self.apps.keep_fresh(), self._writing.keep_writing()):
+            self._tasks.append(asyncio.create_task(work))
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_WITHIN)
+        await self._writing.flush()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_WITHIN):
+                await self._database.close()
+
+    async def status(self) -> Status:
+        with _usable(self._database):
+            return await self._database.status()
+
+    async def migrate(self) -> Sequence[str]:
+        with _usable(self._database):
+            return await self._database.migrate()
+
+
+@contextmanager
+def _usable(database: Database) -> Iterator[None]:
+    try:
+        yield
+    except RecordsDown as error:
+        raise RecordsUnusable(
+            f"the records in {database.place} cannot be used: {error.reason}; start the "
+            "database, or say with SCAN_LOGIN_RECORDS_URL where it is"
+        ) from None

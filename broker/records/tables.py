@@ -1,0 +1,99 @@
+"""What stands in the database.  Times are Unix seconds, by the writer's clock.
+
+The migrations have made it so; a test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    false,
+)
+
+metadata = MetaData()
+
+apps = Table(
+    "apps",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(100), nullable=False),
+    Column("provider", String(32), nullable=False),
+    Column("provider_app_id", String(128), nullable=False),
+    Column("provider_secret", LargeBinary),  # sealed, see seal.py
+    Column("provider_secret_key", String(16)),
+    Column("api_secret_hash", LargeBinary),  # SHA-256
+    Column("origins", JSON, nullable=False),
+    Column("redirect_urls", JSON, nullable=False),
+    Column("register_url", Text),
+    Column("code_source", String(8), nullable=False),
+    Column("login_lifetime", Integer),
+    Column("created_at", Double, nullable=False),
+    Column("changed_at", Double, nullable=False),
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("what", String(32), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+"""How often a table has changed, so that instances need not read all of it to find out."""
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", String(64), primary_key=True),  # the token's `sub`
+    Column("name", String(100)),
+    Column("blocked", Boolean, nullable=False, server_default=false()),
+    Column("created_at", Double, nullable=False),
+    Column("changed_at", Double, nullable=False),
+)
+
+identities = Table(
+    "identities",
+    metadata,
+    Column("provider", String(32), primary_key=True),
+    Column("provider_app_id", String(128), primary_key=True),
+    Column("openid", String(128), primary_key=True),
+    Column("unionid", String(128)),
+    Column(
+        "user_id",
+        String(64),
+        ForeignKey("users.id", name="identities_user_id_fkey", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("created_at", Double, nullable=False),
+    Index("identities_unionid", "provider", "unionid"),
+    Index("identities_user_id", "user_id"),
+)
+"""Who a person is at a provider, within one of its apps; `unionid` is one over several."""
+
+ended_logins = Table(
+    "ended_logins",
+    metadata,
+    Column("login_id", String(64), primary_key=True),
+    Column("app", String(64), nullable=False),  # which may have been removed since
+    Column("state", String(16), nullable=False),
+    Column("provider", String(32)),
+    Column("openid", String(256)),  # of whoever scanned
+    Column("subject", String(256)),  # who that is here, once confirmed
+    Column("ip", String(256), nullable=False),  # the browser's
+    Column("user_agent", String(256), nullable=False),
+    Column("began_at", Double, nullable=False),
+    Column("ended_at", Double, nullable=False),
+    Column("instance", String(64), nullable=False),
+    Index("ended_logins_ended_at", "ended_at"),
+)
+"""The trail: one row for a login that ended, however often its end was seen."""

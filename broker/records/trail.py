@@ -1,0 +1,136 @@
+"""How logins ended: who, for which app, from where, when.  No secret, no scene, no hash.
+
+Nobody waits for it: what has ended is noted in memory and written in batches, a
+second's worth in one go.  While the database is down notes wait, up to `ROOM` of
+them; what comes then, and what an instance that is killed had yet to write, is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from itertools import islice
+
+import structlog
+from sqlalchemy import delete
+from sqlalchemy.dialects import postgresql, sqlite
+
+from broker.errors import RecordsDown
+from broker.login import Login, State
+from broker.metrics import TRAIL_DROPPED
+from broker.records import tables as t
+from broker.records.database import Database
+
+log = structlog.get_logger()
+
+ROOM = 20_000
+"""Notes that may wait: some 20 MB, and two minutes of 150 logins a second."""
+
+BATCH = 500
+GATHER = 1.0
+"""Seconds between two batches, so that a batch is worth its transaction."""
+
+RETRY = 5.0
+"""Seconds until a database that was down is tried again."""
+
+FLUSH_WITHIN = 2.0
+"""Seconds that the last notes get when the process ends."""
+
+PRUNE_EVERY = 3600.0
+
+TEXT_MAX = 256
+
+INSERT: Mapping[str, type[sqlite.Insert] | type[postgresql.Insert]] = {
+    "sqlite": sqlite.Insert,
+    "postgresql": postgresql.Insert,
+}
+"""An insert that can leave alone what is there; SQL itself knows none."""
+
+
+class SqlTrail:
+    """lifetime: seconds for which an end is kept.  clock: Unix time in seconds."""
+
+    def __init__(self, database: Database, *, lifetime: int, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._lifetime = lifetime
+        self._clock = clock
+        self._notes: deque[dict[str, object]] = deque()
+        self._some = asyncio.Event()
+        self._pruned_at = -PRUNE_EVERY
+
+    def note(self, login: Login, *, now: float) -> None:
+        if len(self._notes) >= ROOM:
+            TRAIL_DROPPED.inc()
+            return
+        self._notes.append(_row(login, now))
+        self._some.set()
+
+    async def keep_writing(self) -> None:
+        """Write what is noted, until cancelled; an outage is logged once."""
+        down = False
+        while True:
+            await self._some.wait()
+            await asyncio.sleep(RETRY if down else GATHER)
+            try:
+                await self._write()
+                await self._prune()
+                down = False
+            except RecordsDown as error:
+                if not down:
+                    log.warning("the trail cannot be written", reason=error.reason)
+                down = True
+            except Exception:  # whatever it was, notes go on to be taken, and the oldest first
+                log.exception("the trail cannot be written")
+                down = True
+
+    async def flush(self) -> None:
+        """Write the last notes, if that can be done soon."""
+        try:
+            async with asyncio.timeout(FLUSH_WITHIN):
+                await self._write()
+        except (RecordsDown, TimeoutError):
+            log.warning("ended logins are not in the trail", count=len(self._notes))
+            TRAIL_DROPPED.inc(len(self._notes))
+
+    async def _write(self) -> None:
+        while self._notes:
+            batch = list(islice(self._notes, BATCH))
+            insert = INSERT[self._database.dialect](t.ended_logins)
+            async with self._database.writing() as connection:
+                await connection.execute(insert.on_conflict_do_nothing(), batch)
+            for _ in batch:
+                self._notes.popleft()
+        self._some.clear()
+
+    async def _prune(self) -> None:
+        """Forget what is too old; once an hour is often enough."""
+        if time.monotonic() - self._pruned_at < PRUNE_EVERY:
+            return
+        too_old = t.ended_logins.c.ended_at < self._clock() - self._lifetime
+        async with self._database.writing() as connection:
+            await connection.execute(delete(t.ended_logins).where(too_old))
+        self._pruned_at = time.monotonic()
+
+
+def _row(login: Login, now: float) -> dict[str, object]:
+    identity = login.phone.identity if login.phone else None
+    return {
+        "login_id": login.id,
+        "app": login.app,
+        "state": login.state.value,
+        "provider": identity and identity.provider,
+        "openid": identity and _plain(identity.id),
+        "subject": login.subject and _plain(login.subject),
+        "ip": _plain(login.browser.ip),
+        "user_agent": _plain(login.browser.user_agent),
+        "began_at": login.began_at,
+        "ended_at": login.expires_at if login.state is State.EXPIRED else now,
+        "instance": login.instance,
+    }
+
+
+def _plain(text: str) -> str:
+    """As any database takes it, or one odd name would keep its whole batch out."""
+    return text[:TEXT_MAX].replace("\0", "").encode(errors="replace").decode()
