@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import sys
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -147,7 +148,7 @@ class Known:
             if name in answer:
                 secret = answer[name].rpartition(".")[2]
                 self.secrets.add(secret)
-                self.kept.add(hashlib.sha256(secret.encode()).hexdigest())
+                self.kept.add(b64encode(hashlib.sha256(secret.encode()).digest()).decode())
         self.secrets |= {answer["access_token"]} if "access_token" in answer else set()
         return answer
 
