@@ -6,6 +6,8 @@ statement's parameters may be secrets.
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -14,6 +16,7 @@ from sqlalchemy import Connection, event, func, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.util import await_only
 
 from broker.errors import RecordsDown, RecordsUnusable
 from broker.records import Status
@@ -30,8 +33,11 @@ MIGRATE_WITHIN = 120.0
 MIGRATING = 0x5CA10619
 """PostgreSQL's advisory lock of whoever migrates; any number, so long as it is always this."""
 
-PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
-"""What a connection to SQLite begins with: readers wait for nobody, writers for one another."""
+PRAGMAS = ("synchronous=NORMAL", "foreign_keys=ON")
+"""What a connection to SQLite begins with, once it writes ahead."""
+
+LOOK = 0.05
+"""Seconds between two looks at whether a file of SQLite's is still locked."""
 
 
 class Database:
@@ -132,6 +138,7 @@ def _sqlite(url: URL, answer_within: float) -> AsyncEngine:
     def prepare(connection: Any, record: object) -> None:
         connection.isolation_level = None  # or sqlite3 would begin as it sees fit
         cursor = connection.cursor()
+        _write_ahead(cursor, answer_within)
         for pragma in PRAGMAS:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
@@ -143,6 +150,23 @@ def _sqlite(url: URL, answer_within: float) -> AsyncEngine:
         connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
 
     return engine
+
+
+def _write_ahead(cursor: Any, within: float) -> None:
+    """Let readers wait for nobody, and writers for one another.
+
+    SQLite waits for others' locks, but not here: where instances begin at once over a
+    new file, this one may find it locked while another does the same.
+    """
+    for left in range(round(within / LOOK), -1, -1):
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if not left:
+                raise
+            await_only(asyncio.sleep(LOOK))
+        else:
+            return
 
 
 def _postgresql(url: URL, answer_within: float) -> AsyncEngine:
