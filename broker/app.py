@@ -21,7 +21,7 @@ from broker.edge.oauth import OAuthEdge, pages_may_ask
 from broker.edge.phone import PhoneEdge
 from broker.edge.public import PublicEdge
 from broker.edge.wire import BODY_MAX_BYTES, DEFAULT_APP, Prepare, add_headers, answering
-from broker.engine import Server, open_server
+from broker.engine import WELCOME, Server, open_server
 from broker.errors import SettingsWrong
 from broker.flow import Flow
 from broker.lobby import Lobby, Push
@@ -288,10 +288,18 @@ def _with_edge(settings: Settings, core: Core) -> Broker:
     application = _application(routes, answering(gate.check_handshake), pages_may_ask(core.apps))
     if server.handlers:  # or every handshake would open a socket that can join nothing
         server.attach(application)
+        _watch_door(application, gate)
     application.cleanup_ctx.append(running.context)
     application.on_shutdown.append(running.close_sockets)
     admin = _application([*public.admin_routes(), *_admin_routes(settings, core)], answering())
     return Broker(application, admin, running.drain)
+
+
+def _watch_door(application: web.Application, gate: Gate) -> None:
+    """Nobody is let in at the door once the gate is closed: they hear why where all requests do."""
+    welcome = application.get(WELCOME)
+    if welcome is not None:
+        application[WELCOME] = lambda knock: gate.is_open and welcome(knock)
 
 
 def _admin_routes(settings: Settings, core: Core) -> Iterable[web.RouteDef]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import structlog
 from aiohttp import web
 
+from broker.engine import WELCOME, Doorman, Welcome
 from broker.errors import PortTaken
 
 log = structlog.get_logger()
@@ -168,9 +169,46 @@ def _bind(host: str, port: int) -> socket.socket:
     raise refusal
 
 
+class _DoorSite(web.BaseSite):
+    """A site at whose door connections are asked first what they want."""
+
+    def __init__(self, runner: web.AppRunner, site: Site, welcome: Welcome) -> None:
+        super().__init__(runner)
+        self._site = site
+        self._welcome = welcome
+        self._silent: set[Doorman] = set()
+
+    @property
+    def name(self) -> str:
+        return f"http://{self._site.host}:{self._site.port}"
+
+    async def start(self) -> None:
+        await super().start()
+        self._server = await asyncio.get_running_loop().create_server(
+            self._doorman, self._site.host, self._site.port, reuse_port=self._site.shared
+        )
+
+    async def stop(self) -> None:
+        await super().stop()
+        for doorman in [*self._silent]:
+            doorman.dismiss()
+
+    def _doorman(self) -> Doorman:
+        lead_on = self._runner.server
+        assert lead_on is not None
+        return Doorman(self._welcome, lead_on, QUIET_WITHIN, self._silent)
+
+
+def _site(runner: web.AppRunner, site: Site) -> web.BaseSite:
+    welcome = site.application.get(WELCOME)
+    if welcome is not None:
+        return _DoorSite(runner, site, welcome)
+    return web.TCPSite(runner, site.host, site.port, reuse_port=site.shared)
+
+
 async def _listen(runner: web.AppRunner, site: Site) -> str:
     try:
-        await web.TCPSite(runner, site.host, site.port, reuse_port=site.shared).start()
+        await _site(runner, site).start()
     except OSError as error:
         raise PortTaken(_reason(error, site.name, site.host, site.port, site.variable)) from None
     host, port = runner.addresses[0][:2]

@@ -43,6 +43,7 @@ DOORS = {
     "jwt": {"tokens"},
     "limits": {"edge/gate"},
     "msgspec": {"packing"},
+    "multidict": {"engine"},
     "prometheus_client": {"metrics"},
     "pydantic": {"edge/wire", "settings"},
     "pydantic_settings": {"settings"},

@@ -153,6 +153,10 @@ class Gate:
         """Let nobody begin from now on."""
         self._closed = True
 
+    @property
+    def is_open(self) -> bool:
+        return not self._closed
+
     def check_handshake(self, request: web.Request) -> None:
         """Raises Draining for an Engine.IO handshake, a request without a `sid`, once closed.
 

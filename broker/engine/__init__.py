@@ -1,6 +1,7 @@
 """The transport under python-socketio.
 
 own.py       python-socketio over an engine of our own:
+  doorman.py   takes websockets in before aiohttp has made anything of them
   sessions.py  Engine.IO: handshakes, polling, upgrades, messages in order
   sockets.py   a websocket and a long-polling session, nothing else for each
   frames.py    RFC 6455, without any I/O
@@ -23,12 +24,13 @@ import structlog
 from aiohttp import web
 from socketio.exceptions import ConnectionRefusedError as _ConnectionRefused
 
+from broker.engine.doorman import WELCOME, Doorman, Welcome
 from broker.engine.names import missing
 from broker.engine.strict import StrictServer as Server
 
 log = structlog.get_logger()
 
-__all__ = ["ENGINES", "Refused", "Server", "open_server"]
+__all__ = ["ENGINES", "WELCOME", "Doorman", "Refused", "Server", "Welcome", "open_server"]
 
 ENGINES: Mapping[str, str] = {"own": "broker.engine.own", "stock": "broker.engine.stock"}
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import engineio
 import socketio
+from aiohttp.http import HttpRequestParser
 from aiohttp.web_protocol import RequestHandler
 from socketio import packet
 
 NAMES: Mapping[type, tuple[str, ...]] = {
+    HttpRequestParser: ("feed_data",),
     RequestHandler: ("_message_tail", "connection_lost", "force_close", "transport"),
     socketio.AsyncServer: (
         "_engineio_server_class",

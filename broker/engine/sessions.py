@@ -13,13 +13,16 @@ from base64 import b64decode
 from binascii import Error as NoBase64
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import engineio
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.web_protocol import RequestHandler
+from multidict import CIMultiDictProxy
 
 from broker.engine import frames
+from broker.engine.doorman import WELCOME, Knock
 from broker.engine.frames import Violation
 from broker.engine.sockets import (
     CLOSE,
@@ -70,13 +73,32 @@ ONE_OF_EACH = (hdrs.SEC_WEBSOCKET_KEY, hdrs.SEC_WEBSOCKET_VERSION, hdrs.HOST, hd
 """Headers that a websocket's handshake has once: who sends two is read differently elsewhere."""
 
 
+class Asked(Protocol):
+    """What is looked at of a request, whoever has read it."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def query(self) -> Mapping[str, str]: ...
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]: ...
+
+
+class Came(NamedTuple):
+    """What begins a socket's messages: how it was asked for."""
+
+    request: Any
+
+
 class Gone(NamedTuple):
     """What ends a socket's messages."""
 
     reason: str
 
 
-class Inbox(deque[Packet | Gone]):
+class Inbox(deque[Packet | Came | Gone]):
     """Messages of one socket that wait, and the task that handles them."""
 
     task: asyncio.Task[None]
@@ -111,6 +133,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         self.joined: Callable[[str], bool] = lambda sid: True
         self._allow_origin = allow_origin
         self._inboxes: dict[str, Inbox] = {}
+        self._path = ""
         self._joining: dict[str, float] = {}  # by when, in the loop's time
         self._wheel: Wheel[Socket] = Wheel(
             tick=self.ping_interval / TICKS,
@@ -122,7 +145,9 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
 
     def attach(self, app: web.Application, engineio_path: str = "engine.io") -> None:
         """Take every method: which are wrong is for us to say."""
-        app.router.add_route("*", f"/{engineio_path.strip('/')}/", self.handle_request)
+        self._path = f"/{engineio_path.strip('/')}/"
+        app.router.add_route("*", self._path, self.handle_request)
+        app[WELCOME] = self.welcome
 
     def transport(self, sid: str) -> str:
         return "polling" if isinstance(self.sockets.get(sid), Polling) else "websocket"
@@ -158,6 +183,32 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
+    # ---- at the door ----
+
+    def welcome(self, knock: Knock) -> bool:
+        """Take in a new session's websocket; whatever else knocks is handled as a request."""
+        if (
+            knock.path != self._path
+            or knock.query.get("transport") != "websocket"
+            or "sid" in knock.query
+            or self._wrong(knock) is not None
+            or not _is_handshake(knock)
+        ):
+            return False
+        self._greet(knock, self.generate_id(), knock.transport, knock.early)
+        return True
+
+    def _greet(
+        self, asked: Asked, sid: str, transport: asyncio.Transport, early: bytes
+    ) -> WebSocket:
+        """Answer the handshake of a new session, which begins with it."""
+        greeting = _framed(self._open_packet(sid, upgrades=()))
+        socket = self._take_over(asked, sid, transport, early, greeting)
+        self.sockets[sid] = socket
+        self.expect_to_join(sid)
+        self._deliver(sid, Came(asked))
+        return socket
+
     # ---- requests ----
 
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
@@ -173,7 +224,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
             return await self._post(request, headers)
         return await self._poll(request, headers)
 
-    def _wrong(self, request: web.Request) -> Wrong | None:
+    def _wrong(self, request: Asked) -> Wrong | None:
         """Why the request is refused, or None."""
         query, origin = request.query, request.headers.get(hdrs.ORIGIN)
         if origin and not self._allow_origin(origin):
@@ -207,31 +258,35 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         former = self.sockets.get(request.query.get("sid", ""))
         if not _is_handshake(request) or (isinstance(former, Polling) and former.upgrade):
             return _refusal(BAD_REQUEST)
-        sid = former.sid if former else self.generate_id()
-        greeting = b"" if former else _framed(self._open_packet(sid, upgrades=()))
-        socket = self._take_over(request, sid, greeting)
-        if socket is None:
+        transport = request.transport
+        if transport is None:
             return _refusal(BAD_REQUEST)  # the client has gone
+        early = _let_go(request.protocol)
         if former is None:
-            await self._begin(socket, request)
-        elif isinstance(former, Polling):
+            self._greet(request, self.generate_id(), transport, early)
+            return _TakenOver()
+        socket = self._take_over(request, former.sid, transport, early)
+        if isinstance(former, Polling):
             socket.probes, former.upgrade = True, socket
             asyncio.get_running_loop().call_later(JOIN_WITHIN, self._end_probe, socket)
         else:
             socket.close()  # the session has its websocket
         return _TakenOver()
 
-    def _take_over(self, request: web.Request, sid: str, greeting: bytes) -> WebSocket | None:
-        """Answer the handshake, say `greeting`, and have the connection for ourselves."""
-        protocol, transport = request.protocol, request.transport
-        if transport is None:
-            return None
-        accept = frames.accept_key(request.headers[hdrs.SEC_WEBSOCKET_KEY].encode())
+    def _take_over(
+        self,
+        asked: Asked,
+        sid: str,
+        transport: asyncio.Transport,
+        early: bytes,
+        greeting: bytes = b"",
+    ) -> WebSocket:
+        """Answer the handshake, say `greeting`, and have the connection for ourselves.
+
+        early: what the client has sent along behind it.
+        """
+        accept = frames.accept_key(asked.headers[hdrs.SEC_WEBSOCKET_KEY].encode())
         transport.write(SWITCHING % accept + greeting)
-        early: bytes = protocol._message_tail
-        protocol.transport = None  # or it would be closed with the request
-        protocol.force_close()
-        protocol.connection_lost(None)
         socket = WebSocket(self, sid, transport)
         if early:
             asyncio.get_running_loop().call_soon(socket.data_received, early)
@@ -415,7 +470,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
 
     # ---- messages, in order ----
 
-    def _deliver(self, sid: str, item: Packet | Gone) -> None:
+    def _deliver(self, sid: str, item: Packet | Came | Gone) -> None:
         inbox = self._inboxes.get(sid)
         if inbox is None:
             inbox = self._inboxes[sid] = Inbox([item])
@@ -436,10 +491,12 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         finally:
             del self._inboxes[sid]
 
-    async def _handle_one(self, sid: str, item: Packet | Gone) -> None:
+    async def _handle_one(self, sid: str, item: Packet | Came | Gone) -> None:
         try:
             if isinstance(item, Gone):
                 await self.handlers["disconnect"](sid, item.reason)
+            elif isinstance(item, Came):
+                await self.handlers["connect"](sid, item.request)
             else:
                 await self.handlers["message"](sid, item)
         except Exception:  # whatever a message trips over, its socket is done
@@ -454,13 +511,22 @@ SWITCHING = (
 )
 
 
+def _let_go(protocol: RequestHandler) -> bytes:
+    """Have aiohttp forget a connection; what it has read of it beyond the request."""
+    early: bytes = protocol._message_tail
+    protocol.transport = None  # or it would be closed with the request
+    protocol.force_close()
+    protocol.connection_lost(None)
+    return early
+
+
 def _framed(packet: Packet) -> bytes:
     if isinstance(packet, bytes):
         return frames.frame(frames.BINARY, packet)
     return frames.frame(frames.TEXT, packet.encode())
 
 
-def _is_handshake(request: web.Request) -> bool:
+def _is_handshake(request: Asked) -> bool:
     """Whether the request opens a websocket by the rules of RFC 6455, section 4.2.1."""
     headers = request.headers
     if request.method != hdrs.METH_GET or any(len(headers.getall(n, ())) != 1 for n in ONE_OF_EACH):
