@@ -3,6 +3,7 @@
 own.py       python-socketio over an engine of our own:
   doorman.py   takes websockets in before aiohttp has made anything of them
   sessions.py  Engine.IO: handshakes, polling, upgrades, messages in order
+  handshakes.py  what a request must be, and how it is refused
   sockets.py   a websocket and a long-polling session, nothing else for each
   frames.py    RFC 6455, without any I/O
   wheel.py     one timer for all heartbeats

@@ -9,21 +9,32 @@ there are any.
 from __future__ import annotations
 
 import asyncio
-from base64 import b64decode
-from binascii import Error as NoBase64
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import engineio
 from aiohttp import hdrs, web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.web_protocol import RequestHandler
-from multidict import CIMultiDictProxy
 
 from broker.engine import frames
 from broker.engine.doorman import WELCOME, Knock
 from broker.engine.frames import Violation
+from broker.engine.handshakes import (
+    BAD_METHOD,
+    BAD_REQUEST,
+    BAD_VERSION,
+    FORBIDDEN,
+    SWITCHING,
+    UNKNOWN_SID,
+    UNKNOWN_TRANSPORT,
+    Asked,
+    TakenOver,
+    Wrong,
+    is_handshake,
+    let_go,
+    refusal,
+    text,
+)
 from broker.engine.sockets import (
     CLOSE,
     LINGER,
@@ -55,37 +66,6 @@ INBOX_MAX, INBOX_LOW = 64, 16
 until so few are left."""
 
 
-class Wrong(NamedTuple):
-    """A request that is refused, with 400; codes and words are those of Socket.IO's own server."""
-
-    code: int
-    message: str
-
-
-UNKNOWN_TRANSPORT = Wrong(0, "Transport unknown")
-UNKNOWN_SID = Wrong(1, "Session ID unknown")
-BAD_METHOD = Wrong(2, "Bad handshake method")
-BAD_REQUEST = Wrong(3, "Bad request")
-FORBIDDEN = Wrong(4, "Forbidden")
-BAD_VERSION = Wrong(5, "Unsupported protocol version")
-
-ONE_OF_EACH = (hdrs.SEC_WEBSOCKET_KEY, hdrs.SEC_WEBSOCKET_VERSION, hdrs.HOST, hdrs.UPGRADE)
-"""Headers that a websocket's handshake has once: who sends two is read differently elsewhere."""
-
-
-class Asked(Protocol):
-    """What is looked at of a request, whoever has read it."""
-
-    @property
-    def method(self) -> str: ...
-
-    @property
-    def query(self) -> Mapping[str, str]: ...
-
-    @property
-    def headers(self) -> CIMultiDictProxy[str]: ...
-
-
 class Came(NamedTuple):
     """What begins a socket's messages: how it was asked for."""
 
@@ -103,15 +83,6 @@ class Inbox(deque[Packet | Came | Gone]):
 
     task: asyncio.Task[None]
     paused = False
-
-
-class _TakenOver(web.Response):
-    """What aiohttp gets to see of a request whose connection is not its own any more."""
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None: ...
 
 
 class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio has no types
@@ -192,7 +163,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
             or knock.query.get("transport") != "websocket"
             or "sid" in knock.query
             or self._wrong(knock) is not None
-            or not _is_handshake(knock)
+            or not is_handshake(knock)
         ):
             return False
         self._greet(knock, self.generate_id(), knock.transport, knock.early)
@@ -215,7 +186,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         headers = self._cors(request)
         wrong = self._wrong(request)
         if wrong is not None:
-            return _refusal(wrong, headers)
+            return refusal(wrong, headers)
         if request.method == hdrs.METH_OPTIONS:
             return web.Response(status=204, headers=headers)
         if request.query.get("transport") == "websocket":
@@ -256,22 +227,22 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         former = self.sockets.get(request.query.get("sid", ""))
-        if not _is_handshake(request) or (isinstance(former, Polling) and former.upgrade):
-            return _refusal(BAD_REQUEST)
+        if not is_handshake(request) or (isinstance(former, Polling) and former.upgrade):
+            return refusal(BAD_REQUEST)
         transport = request.transport
         if transport is None:
-            return _refusal(BAD_REQUEST)  # the client has gone
-        early = _let_go(request.protocol)
+            return refusal(BAD_REQUEST)  # the client has gone
+        early = let_go(request.protocol)
         if former is None:
             self._greet(request, self.generate_id(), transport, early)
-            return _TakenOver()
+            return TakenOver()
         socket = self._take_over(request, former.sid, transport, early)
         if isinstance(former, Polling):
             socket.probes, former.upgrade = True, socket
             asyncio.get_running_loop().call_later(JOIN_WITHIN, self._end_probe, socket)
         else:
             socket.close()  # the session has its websocket
-        return _TakenOver()
+        return TakenOver()
 
     def _take_over(
         self,
@@ -334,20 +305,20 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
             polling = Polling(self, self.generate_id())
             polling.send(self._open_packet(polling.sid, upgrades=self._offered()))
             await self._begin(polling, request)
-            return _text(await polling.poll(), headers)
+            return text(await polling.poll(), headers)
         socket = self.sockets[sid]
         if not isinstance(socket, Polling):
-            return _refusal(BAD_REQUEST, headers)
+            return refusal(BAD_REQUEST, headers)
         if socket.polls:  # two at once, or the former was given up without a word
             self._close(socket, frames.NORMAL, self.reason.TRANSPORT_ERROR)
-            return _refusal(BAD_REQUEST, headers)
-        return _text(await socket.poll(), headers)
+            return refusal(BAD_REQUEST, headers)
+        return text(await socket.poll(), headers)
 
     async def _post(self, request: web.Request, headers: Mapping[str, str]) -> web.Response:
         socket = self.sockets[request.query["sid"]]
         if not isinstance(socket, Polling) or socket.posts:
             self._close(socket, frames.NORMAL, self.reason.TRANSPORT_ERROR)
-            return _refusal(BAD_REQUEST, headers)
+            return refusal(BAD_REQUEST, headers)
         socket.posts = True
         try:
             async with asyncio.timeout(BODY_WITHIN):
@@ -355,14 +326,14 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
             socket.post(body.decode())
         except (Violation, ValueError, TimeoutError):
             self._close(socket, frames.NORMAL, self.reason.TRANSPORT_ERROR)
-            return _refusal(BAD_REQUEST, headers)
+            return refusal(BAD_REQUEST, headers)
         except web.HTTPRequestEntityTooLarge:
             self._close(socket, frames.NORMAL, self.reason.TRANSPORT_ERROR)
             raise
         finally:
             socket.posts = False
         await self._handled(socket.sid)
-        return _text("ok", headers)
+        return text("ok", headers)
 
     async def _handled(self, sid: str) -> None:
         """Return once what came before has been handled: nobody posts faster than that."""
@@ -503,54 +474,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
             self._close(self.sockets.get(sid), frames.POLICY, self.reason.TRANSPORT_ERROR)
 
 
-SWITCHING = (
-    b"HTTP/1.1 101 Switching Protocols\r\n"
-    b"Upgrade: websocket\r\n"
-    b"Connection: Upgrade\r\n"
-    b"Sec-WebSocket-Accept: %s\r\n\r\n"
-)
-
-
-def _let_go(protocol: RequestHandler) -> bytes:
-    """Have aiohttp forget a connection; what it has read of it beyond the request."""
-    early: bytes = protocol._message_tail
-    protocol.transport = None  # or it would be closed with the request
-    protocol.force_close()
-    protocol.connection_lost(None)
-    return early
-
-
 def _framed(packet: Packet) -> bytes:
     if isinstance(packet, bytes):
         return frames.frame(frames.BINARY, packet)
     return frames.frame(frames.TEXT, packet.encode())
-
-
-def _is_handshake(request: Asked) -> bool:
-    """Whether the request opens a websocket by the rules of RFC 6455, section 4.2.1."""
-    headers = request.headers
-    if request.method != hdrs.METH_GET or any(len(headers.getall(n, ())) != 1 for n in ONE_OF_EACH):
-        return False
-    connection = {word.strip().lower() for word in headers.get(hdrs.CONNECTION, "").split(",")}
-    return (
-        headers[hdrs.UPGRADE].lower() == "websocket"
-        and "upgrade" in connection
-        and headers[hdrs.SEC_WEBSOCKET_VERSION] == "13"
-        and _is_key(headers[hdrs.SEC_WEBSOCKET_KEY])
-    )
-
-
-def _is_key(text: str) -> bool:
-    try:
-        return len(b64decode(text, validate=True)) == 16
-    except (NoBase64, ValueError):
-        return False
-
-
-def _text(body: str, headers: Mapping[str, str]) -> web.Response:
-    return web.Response(text=body, headers={hdrs.CACHE_CONTROL: "no-store", **headers})
-
-
-def _refusal(wrong: Wrong, headers: Mapping[str, str] | None = None) -> web.Response:
-    body = {"code": wrong.code, "message": wrong.message}
-    return web.json_response(body, status=400, headers=headers)
