@@ -8,6 +8,8 @@ CLIENT_VERSION := 4.8.4
 VENDOR := broker/edge/static/vendor
 MINI_VENDOR := mp_stub/miniprogram/scan-login/vendor
 NODE_MODULES := tests/js/node_modules tests/miniprogram/node_modules bench/peers/node_modules
+# Tests mostly wait; files stay whole, for many share a server that they start.
+TWO_AT_ONCE := -n 2 --dist loadfile
 export PORT SITE_PORT PHONE_PORT WECHAT_PORT PROVIDER BROKERS
 
 .DEFAULT_GOAL := help
@@ -30,13 +32,13 @@ demo-cluster: $(VENV)/.installed ## brokers behind nginx, with Redis between the
 install: $(VENV)/.installed ## a .venv with the scan-login command
 
 test: $(VENV)/.tested system $(NODE_MODULES) ## set up and run all tests
-	$(BIN)/pytest
+	$(BIN)/pytest $(TWO_AT_ONCE)
 
 test-stock: $(VENV)/.tested system $(NODE_MODULES) ## all tests, over the stock engine
-	$(BIN)/pytest --engine stock
+	$(BIN)/pytest $(TWO_AT_ONCE) --engine stock
 
 check: $(VENV)/.tested lint types test ## what CI runs: lint, types, tests
-	$(BIN)/pytest --engine stock -m both_engines
+	$(BIN)/pytest $(TWO_AT_ONCE) --engine stock -m both_engines
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check $(SOURCES)

@@ -307,7 +307,11 @@ def test_a_body_that_is_too_large_is_refused_by_name(run: Loop, path: str) -> No
     assert (status, answer["error"]) in [(400, "invalid_request"), (401, "invalid_session")]
 
 
-@pytest.mark.parametrize("body", [gzip.compress(b'{"js_code": "pretend:a"}'), b"\x1f\x8b nonsense"])
+@pytest.mark.parametrize(
+    "body",
+    [gzip.compress(b'{"js_code": "pretend:a"}'), b"\x1f\x8b nonsense"],
+    ids=["packed", "nonsense"],
+)
 def test_a_packed_body_is_not_unpacked(run: Loop, body: bytes) -> None:
     request = exchange(
         "POST", run.url + "/phone/session", data=body, headers={"Content-Encoding": "gzip"}

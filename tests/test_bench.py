@@ -130,7 +130,8 @@ async def test_a_soak_counts_whom_it_holds_and_sees_them_gone(
     [plot] = soak.ROW.plots(taken)
 
     assert (figures[soak.LOGINS], figures[LOST], figures[soak.GONE]) == (10, 0, 0)
-    assert (figures[soak.BEFORE], figures[soak.AFTER], figures[soak.FILES]) == (30, 0, 0)
+    assert (figures[soak.BEFORE], figures[soak.AFTER]) == (30, 0)
+    assert figures[soak.FILES] < 10  # no browser's; the database's own come and go
     assert "Waiting by /metrics: 30 before, 0 after; bar 0: met." in soak.ROW.verdict(taken)[3]
     assert [len(line) for line in plot.lines.values()] == [soak.PARTS + 1]
 

@@ -126,7 +126,7 @@ def test_the_same_person_of_another_app_is_another_phone() -> None:
         apply(login_in(State.SCANNED), Act.CONFIRM, now=NOW, phone=stranger, subject="alice")
 
 
-@pytest.mark.parametrize("state", OPEN)
+@pytest.mark.parametrize("state", sorted(OPEN))
 def test_an_open_login_expires_at_its_end_and_not_before(state: State) -> None:
     login = replace(login_in(state), expires_at=NOW)
 

@@ -194,7 +194,8 @@ async def test_a_cluster_that_was_down_is_found_again(nodes: list[RedisServer]) 
         await comes_back(nodes)
 
     said = [line["event"] for line in lines if line["event"] != "redis refuses"]
-    assert said == ["redis cannot be reached", "redis is back"]
+    assert said[0] == "redis cannot be reached"
+    assert said[-1] == "redis is back"  # it may have to find it twice while it elects
 
 
 async def comes_back(nodes: list[RedisServer]) -> None:
