@@ -177,6 +177,7 @@ class _DoorSite(web.BaseSite):
         self._site = site
         self._welcome = welcome
         self._silent: set[Doorman] = set()
+        self._patience: float | None = None
 
     @property
     def name(self) -> str:
@@ -190,13 +191,15 @@ class _DoorSite(web.BaseSite):
 
     async def stop(self) -> None:
         await super().stop()
+        self._patience = 0.0  # for who was let in while it stopped
         for doorman in [*self._silent]:
             doorman.dismiss()
 
     def _doorman(self) -> Doorman:
         lead_on = self._runner.server
         assert lead_on is not None
-        return Doorman(self._welcome, lead_on, QUIET_WITHIN, self._silent)
+        patience = QUIET_WITHIN if self._patience is None else self._patience
+        return Doorman(self._welcome, lead_on, patience, self._silent)
 
 
 def _site(runner: web.AppRunner, site: Site) -> web.BaseSite:

@@ -58,6 +58,9 @@ JOIN_WITHIN = 5.0
 BODY_WITHIN = 10.0
 """Seconds that the body of a POST gets to arrive."""
 
+LOOKS = 20
+"""Of a server that ends, at whether its peers have gone."""
+
 TICKS = 25
 """Of the wheel, between two pings."""
 
@@ -145,9 +148,20 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         self._close(self.sockets.get(sid), frames.NORMAL, self.reason.SERVER_DISCONNECT)
 
     async def shutdown(self) -> None:
-        for socket in list(self.sockets.values()):
+        sockets = list(self.sockets.values())
+        for socket in sockets:
             self._close(socket, frames.GOING_AWAY, self.reason.SERVER_DISCONNECT)
         self._wheel.stop()
+        await self._handle_the_rest()
+        for _ in range(LOOKS):  # a peer that says goodbye in its turn closes the connection
+            if all(socket.gone for socket in sockets):
+                break
+            await asyncio.sleep(LINGER / LOOKS)
+        for socket in sockets:
+            socket.abort()
+
+    async def _handle_the_rest(self) -> None:
+        """Let what came before the end be handled, for a while."""
         if tasks := [inbox.task for inbox in self._inboxes.values()]:
             _, late = await asyncio.wait(tasks, timeout=LINGER)
             for task in late:

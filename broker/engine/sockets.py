@@ -65,6 +65,10 @@ class Socket(Protocol):
     slot: int
     phase: Phase
 
+    @property
+    def gone(self) -> bool:
+        """Whether its connection is closed, or closes without the peer."""
+
     def send(self, packet: Packet) -> None:
         """Send a packet, after all before it."""
 
@@ -117,6 +121,10 @@ class WebSocket(asyncio.Protocol):
         raw: socket.socket = transport.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         transport.set_protocol(self)
+
+    @property
+    def gone(self) -> bool:
+        return self._transport.is_closing()
 
     def data_received(self, data: bytes) -> None:
         if self._closed:
@@ -257,6 +265,10 @@ class Polling:
         self.slot = -1
         self.phase = Phase.JOIN
         self.upgrade: WebSocket | None = None
+
+    @property
+    def gone(self) -> bool:
+        return self.closed  # its connections are aiohttp's
 
     @property
     def polls(self) -> bool:
