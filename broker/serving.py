@@ -177,7 +177,7 @@ class _DoorSite(web.BaseSite):
         self._site = site
         self._welcome = welcome
         self._silent: set[Doorman] = set()
-        self._patience: float | None = None
+        self._patience = QUIET_WITHIN
 
     @property
     def name(self) -> str:
@@ -198,8 +198,7 @@ class _DoorSite(web.BaseSite):
     def _doorman(self) -> Doorman:
         lead_on = self._runner.server
         assert lead_on is not None
-        patience = QUIET_WITHIN if self._patience is None else self._patience
-        return Doorman(self._welcome, lead_on, patience, self._silent)
+        return Doorman(self._welcome, lead_on, self._patience, self._silent)
 
 
 def _site(runner: web.AppRunner, site: Site) -> web.BaseSite:

@@ -89,6 +89,13 @@ async def echo() -> AsyncIterator[Client]:
         yield client
 
 
+async def probe(client: Client, sid: str, socket: aiohttp.ClientWebSocketResponse) -> None:
+    """Try the websocket for a session that polls, and find it good."""
+    await socket.send_str("2probe")
+    assert await socket.receive_str() == "3probe"
+    assert await client.poll(sid) == (200, "6")
+
+
 async def is_closed(socket: aiohttp.ClientWebSocketResponse, within: float = 2.0) -> bool:
     async with asyncio.timeout(within):
         while not socket.closed:
@@ -392,9 +399,7 @@ async def test_a_server_that_closes_a_session_says_so(echo: Client) -> None:
 async def test_a_session_goes_over_to_a_websocket(both: Client) -> None:
     sid = await both.open()
     async with both.connect(sid) as socket:
-        await socket.send_str("2probe")
-        assert await socket.receive_str() == "3probe"
-        assert await both.poll(sid) == (200, "6")
+        await probe(both, sid, socket)
 
         await socket.send_str("5")
 
@@ -406,9 +411,7 @@ async def test_a_session_goes_over_to_a_websocket(both: Client) -> None:
 async def test_messages_go_on_over_the_websocket(echo: Client) -> None:
     sid = await echo.open()
     async with echo.connect(sid) as socket:
-        await socket.send_str("2probe")
-        assert await socket.receive_str() == "3probe"
-        assert await echo.poll(sid) == (200, "6")
+        await probe(echo, sid, socket)
 
         await socket.send_str("5")
         await socket.send_str("4hello")

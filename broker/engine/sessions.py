@@ -183,16 +183,10 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         self._greet(knock, self.generate_id(), knock.transport, knock.early)
         return True
 
-    def _greet(
-        self, asked: Asked, sid: str, transport: asyncio.Transport, early: bytes
-    ) -> WebSocket:
+    def _greet(self, asked: Asked, sid: str, transport: asyncio.Transport, early: bytes) -> None:
         """Answer the handshake of a new session, which begins with it."""
         greeting = _framed(self._open_packet(sid, upgrades=()))
-        socket = self._take_over(asked, sid, transport, early, greeting)
-        self.sockets[sid] = socket
-        self.expect_to_join(sid)
-        self._deliver(sid, Came(asked))
-        return socket
+        self._begin(self._take_over(asked, sid, transport, early, greeting), asked)
 
     # ---- requests ----
 
@@ -318,7 +312,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         if sid is None:
             polling = Polling(self, self.generate_id())
             polling.send(self._open_packet(polling.sid, upgrades=self._offered()))
-            await self._begin(polling, request)
+            self._begin(polling, request)
             return text(await polling.poll(), headers)
         socket = self.sockets[sid]
         if not isinstance(socket, Polling):
@@ -378,10 +372,10 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
     def _offered(self) -> list[str]:
         return ["websocket"] if "websocket" in self.transports and self.allow_upgrades else []
 
-    async def _begin(self, socket: Socket, request: web.Request) -> None:
+    def _begin(self, socket: Socket, asked: Asked) -> None:
         self.sockets[socket.sid] = socket
         self.expect_to_join(socket.sid)
-        await self.handlers["connect"](socket.sid, request)
+        self._deliver(socket.sid, Came(asked))
 
     def receive(self, socket: Socket, packet: Packet) -> None:
         """A packet has come, in order: the sockets' side of this class.  Raises Violation."""
