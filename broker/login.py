@@ -114,11 +114,14 @@ class Identity:
     unionid: the person's id in all apps of one company, where the provider has one; for
         the directory.  It makes nobody somebody else: a company may bind its apps together
         while a login is under way.
+    provider_app_id: within which of the provider's apps `id` is the person's (WeChat:
+        `appid`); empty where the provider has no apps.
     """
 
     provider: str
     id: str
     unionid: str | None = field(default=None, compare=False)
+    provider_app_id: str = field(default="", compare=False)
 
 
 class Phone(NamedTuple):

@@ -95,6 +95,7 @@ async def test_a_js_code_proves_who_holds_the_phone(
     proof = await provider.identify(wechat.wechat.platform.login("alice"))
 
     assert proof.identity == Identity("wechat", person_id(APPID, "alice"))
+    assert proof.identity.provider_app_id == APPID
     assert proof.identity.unionid == person_id("", "alice")
     assert proof.session_key is not None
     assert len(proof.session_key.reveal()) == 24

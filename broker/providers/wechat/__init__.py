@@ -109,7 +109,8 @@ class WeChatProvider:
                 person = await self._api.ask(JSCODE2SESSION, asked)
         except (Trouble, TimeoutError) as error:
             raise _ours(error) from None
-        return Proof(Identity(self.name, person.openid, person.unionid), person.session_key)
+        identity = Identity(self.name, person.openid, person.unionid, self._proof["appid"])
+        return Proof(identity, person.session_key)
 
     async def _draw(self, scene: str) -> Picture:
         body = {**self._look, "scene": scene}
