@@ -16,7 +16,8 @@ from broker import __version__, logs, process
 from broker.app import build, try_provider
 from broker.commands import ConfigFile, apps, read_settings, records, settings_file, with_records
 from broker.edge import ROLES
-from broker.errors import ProviderFails, SettingsWrong, StartError
+from broker.edge.wire import DEFAULT_APP
+from broker.errors import SettingsWrong, StartError
 from broker.records.seal import SealFile
 from broker.serving import Drain, Site, reserved, serve_until_stopped
 from broker.settings import PREFIX, Settings, unknown_names
@@ -186,15 +187,15 @@ def show(file: ConfigFile = None) -> None:
 
 
 @providers.command("check")
-def check_provider(file: ConfigFile = None) -> None:
+def check_provider(
+    file: ConfigFile = None,
+    app: Annotated[str, typer.Option(help="Whose provider to ask.")] = DEFAULT_APP,
+) -> None:
     """Draw one code, and say what keeps the provider from it."""
     settings = read_settings(file)
     logs.set_up("critical")  # what fails is said once, below
-    try:
-        asyncio.run(try_provider(settings))
-    except ProviderFails as error:
-        sys.exit(error.reason)
-    print(f"the provider {settings.provider} draws codes")
+    name = with_records(settings, lambda opened: try_provider(settings, opened, app))
+    print(f"the provider {name} draws codes")
 
 
 @key.command()

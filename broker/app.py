@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from broker.accounts import RETRY_AFTER, Account, Accounts
 from broker.bus import Bus, open_bus
 from broker.directories import DIRECTORIES, Directory
 from broker.edge.admin import AdminEdge
@@ -22,29 +24,43 @@ from broker.edge.phone import PhoneEdge
 from broker.edge.public import PublicEdge
 from broker.edge.wire import BODY_MAX_BYTES, DEFAULT_APP, Prepare, add_headers, answering
 from broker.engine import WELCOME, Server, open_server
-from broker.errors import SettingsWrong
+from broker.errors import ProviderFails, SettingsWrong, UnknownApp
 from broker.flow import Flow
 from broker.lobby import Lobby, Push
 from broker.providers import NAMES, Provider
 from broker.providers.pretend import PretendProvider
 from broker.providers.wechat import WeChatProvider
-from broker.records import App, Records, open_records
+from broker.records import App, Apps, Records, open_records
 from broker.records.seal import Keys, SealFile, read_key
 from broker.records.settings import SettingsApps
 from broker.sessions import Sessions
-from broker.settings import PREFIX, Settings
+from broker.settings import APPID, PREFIX, Settings
 from broker.state import Clock, Store, open_state
 from broker.tokens import Issuer, KeyFile
 
 log = structlog.get_logger()
 
 
-def _wechat(settings: Settings) -> Provider:
-    assert settings.wechat_appid is not None  # the settings see to both
-    assert settings.wechat_secret is not None
+def _pretend(settings: Settings, account: Account) -> Provider:
+    if not settings.may_pretend:
+        raise ProviderFails(
+            "the provider pretend believes everybody, and this broker can be reached from "
+            f"elsewhere: set {PREFIX}ALLOW_PRETEND=true if that is meant",
+            RETRY_AFTER,
+        )
+    return PretendProvider(phone_page_url=settings.phone_page_url)
+
+
+def _wechat(settings: Settings, account: Account) -> Provider:
+    if not (re.fullmatch(APPID, account.app_id) and account.secret):
+        raise ProviderFails(
+            f"the provider wechat wants an AppID and an AppSecret, and {account.app_id!r} "
+            f"{'has no secret' if account.secret == '' else 'is no AppID'}",
+            RETRY_AFTER,
+        )
     return WeChatProvider(
-        appid=settings.wechat_appid,
-        secret=settings.wechat_secret.get_secret_value(),
+        appid=account.app_id,
+        secret=account.secret,
         api_url=settings.wechat_api_url,
         page=settings.wechat_page,
         env_version=settings.wechat_env_version,
@@ -54,11 +70,11 @@ def _wechat(settings: Settings) -> Provider:
     )
 
 
-PROVIDERS: Mapping[str, Callable[[Settings], Provider]] = {
-    "pretend": lambda settings: PretendProvider(phone_page_url=settings.phone_page_url),
+PROVIDERS: Mapping[str, Callable[[Settings, Account], Provider]] = {
+    "pretend": _pretend,
     "wechat": _wechat,
 }
-"""How each provider is made from the settings, by name."""
+"""How each provider is made for an account, by name."""
 
 LOBBY_RETRY = 1.0
 """Seconds until the lobby starts again after a failure."""
@@ -88,17 +104,17 @@ class Core:
     lobby: Lobby
     store: Store
     bus: Bus
-    provider: Provider
+    accounts: Accounts
     records: Records
 
     async def open(self) -> None:
         """Raises RecordsUnusable."""
         await self.records.open()  # alone: without apps nobody can be served
-        await asyncio.gather(self.store.open(), self.bus.open(), self.provider.open())
+        await asyncio.gather(self.store.open(), self.bus.open(), self.accounts.open())
 
     async def close(self) -> None:
         await self.flow.close()
-        await self.provider.close()
+        await self.accounts.close()
         await self.bus.close()
         await self.store.close()
         await self.records.close()
@@ -173,14 +189,22 @@ def build(
     return _with_edge(settings, _open_core(settings, clock, directory))
 
 
-async def try_provider(settings: Settings) -> None:
-    """Draw a code that nobody will scan; raises ProviderFails, whose `reason` says more."""
-    provider = PROVIDERS[settings.provider](settings)
-    await provider.open()
+async def try_provider(settings: Settings, records: Records, app_id: str) -> str:
+    """Draw a code that nobody will scan; the name of the provider that did.
+
+    Raises UnknownApp, or ProviderFails, whose `reason` says more.
+    """
+    apps = SettingsApps([_default_app(settings)], records.apps)
+    app = await apps.get(app_id)
+    if app is None:
+        raise UnknownApp
+    accounts = _accounts(settings, apps, records)
     try:
+        provider = await accounts.provider(app)
         await provider.draw("a" * provider.scene_max)
+        return provider.name
     finally:
-        await provider.close()
+        await accounts.close()
 
 
 def _open_core(settings: Settings, clock: Clock | None, directory: Directory | None) -> Core:
@@ -188,7 +212,7 @@ def _open_core(settings: Settings, clock: Clock | None, directory: Directory | N
     clock = store.clock
     records = records_of(settings, clock)
     apps = SettingsApps([_default_app(settings)], records.apps)
-    provider = PROVIDERS[settings.provider](settings)
+    accounts = _accounts(settings, apps, records)
     issuer = Issuer(
         file=KeyFile(settings.key_file),
         algorithm=settings.token_algorithm,
@@ -201,7 +225,7 @@ def _open_core(settings: Settings, clock: Clock | None, directory: Directory | N
         bus=bus,
         apps=apps,
         trail=records.trail,
-        provider=provider,
+        accounts=accounts,
         directory=directory or DIRECTORIES[settings.directory](),
         issuer=issuer,
         clock=clock,
@@ -213,14 +237,28 @@ def _open_core(settings: Settings, clock: Clock | None, directory: Directory | N
         apps=apps,
         issuer=issuer,
         sessions=Sessions(
-            store=store.sessions, provider=provider, clock=clock, lifetime=settings.session_lifetime
+            store=store.sessions, accounts=accounts, clock=clock, lifetime=settings.session_lifetime
         ),
         flow=flow,
         lobby=Lobby(bus=bus, flow=flow, clock=clock, instance=settings.instance),
         store=store,
         bus=bus,
-        provider=provider,
+        accounts=accounts,
         records=records,
+    )
+
+
+def _accounts(settings: Settings, apps: Apps, records: Records) -> Accounts:
+    own = [Account("pretend")] if settings.may_pretend else []
+    if settings.wechat_appid is not None and settings.wechat_secret is not None:
+        own.append(
+            Account("wechat", settings.wechat_appid, settings.wechat_secret.get_secret_value())
+        )
+    return Accounts(
+        apps=apps,
+        secrets=records.apps,
+        own=own,
+        makers={name: partial(make, settings) for name, make in PROVIDERS.items()},
     )
 
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import structlog
 
 from broker import metrics
+from broker.accounts import Accounts
 from broker.bus import Bus
 from broker.directories import Directory
 from broker.errors import (
@@ -43,7 +44,7 @@ from broker.login import (
     claim_holds,
     shelf,
 )
-from broker.providers import Picture, Provider
+from broker.providers import Picture
 from broker.records import App, Apps, Trail
 from broker.state import Clock, Logins, Swapped
 from broker.tokens import Issuer, Token
@@ -109,7 +110,7 @@ class Flow:
         bus: Bus,
         apps: Apps,
         trail: Trail,
-        provider: Provider,
+        accounts: Accounts,
         directory: Directory,
         issuer: Issuer,
         clock: Clock,
@@ -120,7 +121,7 @@ class Flow:
         self._bus = bus
         self._apps = apps
         self._trail = trail
-        self._provider = provider
+        self._accounts = accounts
         self._directory = directory
         self._issuer = issuer
         self._clock = clock
@@ -142,9 +143,10 @@ class Flow:
         Raises UnknownApp, or Unavailable when no code can be drawn or kept.
         """
         app = await self._app(app_id)
+        provider = await self._accounts.provider(app)
         now = self._clock()
         secret = secrets.token_urlsafe(32)
-        scene = secrets.token_urlsafe(24)[: self._provider.scene_max]
+        scene = secrets.token_urlsafe(24)[: provider.scene_max]
         login = Login(
             id=shelf(scene) + secrets.token_urlsafe(16)[1:],
             scene=scene,
@@ -155,7 +157,7 @@ class Flow:
             expires_at=now + (app.login_lifetime or self._lifetime),
             instance=self._instance if waits_here else "",
         )
-        picture = await self._provider.draw(login.scene)
+        picture = await provider.draw(login.scene)
         await self._logins.add(login)
         metrics.logins(login.app, login.state).inc()
         return Begun(login, secret, picture.data_url())
@@ -267,7 +269,8 @@ class Flow:
         login = await self._logins.by_scene(scene)
         if login is None or login.at(self._clock()).state is not State.PENDING:
             raise UnknownScene
-        return await self._provider.draw(scene)
+        provider = await self._accounts.provider(await self._app(login.app))
+        return await provider.draw(scene)
 
     async def _act(
         self, login: Login, act: Act, *, phone: Phone | None = None, subject: str | None = None

@@ -12,9 +12,10 @@ import hmac
 import secrets
 from typing import NamedTuple
 
+from broker.accounts import Accounts
 from broker.errors import InvalidSession
 from broker.login import Phone
-from broker.providers import Provider
+from broker.records import App
 from broker.state import Clock, Session
 from broker.state import Sessions as SessionStore
 
@@ -30,21 +31,22 @@ class Sessions:
     """lifetime: of a session, in seconds."""
 
     def __init__(
-        self, *, store: SessionStore, provider: Provider, clock: Clock, lifetime: int
+        self, *, store: SessionStore, accounts: Accounts, clock: Clock, lifetime: int
     ) -> None:
         self._store = store
-        self._provider = provider
+        self._accounts = accounts
         self._clock = clock
         self.lifetime = lifetime
 
-    async def open(self, app: str, js_code: str) -> Opened:
+    async def open(self, app: App, js_code: str) -> Opened:
         """Raises InvalidSession when the provider takes `js_code` for no proof."""
-        proof = await self._provider.identify(js_code)
+        provider = await self._accounts.provider(app)
+        proof = await provider.identify(js_code)
         skey = secrets.token_urlsafe(32)
         session = Session(
             id=secrets.token_urlsafe(16),
             skey_hash=_hash(skey),
-            phone=Phone(app, proof.identity),
+            phone=Phone(app.id, proof.identity),
             expires_at=self._clock() + self.lifetime,
         )
         await self._store.put(session)

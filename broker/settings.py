@@ -41,6 +41,10 @@ from broker.state import STATES
 from broker.tokens import ALGORITHMS
 
 PREFIX = "SCAN_LOGIN_"
+
+APPID = r"^wx[0-9a-zA-Z]{16}$"
+"""As WeChat's console says it."""
+
 Words = Annotated[tuple[str, ...], NoDecode]
 """Several values: a TOML list, a JSON list, or one string with commas."""
 
@@ -162,7 +166,7 @@ class Settings(BaseSettings):
     )
     wechat_appid: str | None = Field(
         None,
-        pattern=r"^wx[0-9a-zA-Z]{16}$",
+        pattern=APPID,
         validate_default=True,
         description="the mini program's AppID",
     )
@@ -345,14 +349,18 @@ class Settings(BaseSettings):
     @classmethod
     def _pretend_stays_home(cls, value: bool, info: ValidationInfo) -> bool:
         data = info.data
-        hosts = [data.get("host"), urlsplit(data.get("public_url") or "").hostname]
-        public = [host for host in hosts if host and not is_loopback(host)]
+        public = _public_hosts(data.get("host", ""), data.get("public_url", ""))
         if data.get("provider") == "pretend" and public and not value:
             raise ValueError(
                 f"the pretend provider lets anybody log in as anybody, and {public[0]} can be "
                 f"reached from elsewhere: set {PREFIX}ALLOW_PRETEND=true if that is meant"
             )
         return value
+
+    @property
+    def may_pretend(self) -> bool:
+        """Whether an app may have the pretend provider, whatever the settings' own is."""
+        return self.allow_pretend or not _public_hosts(self.host, self.public_url)
 
     @classmethod
     def settings_customise_sources(
@@ -364,6 +372,12 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings
+
+
+def _public_hosts(host: str, public_url: str) -> list[str]:
+    """By which of its names the broker can be reached from elsewhere."""
+    names = [host, urlsplit(public_url).hostname]
+    return [name for name in names if name and not is_loopback(name)]
 
 
 def load(file: Path | None = None, **fixed: Any) -> Settings:

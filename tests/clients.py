@@ -169,13 +169,16 @@ class Answer(NamedTuple):
 class PhoneClient:
     """A phone over HTTP, as plain as it can be.  js_code: the proof, if not the pretend one."""
 
-    def __init__(self, url: str, name: str = "alice", js_code: str | None = None) -> None:
+    def __init__(
+        self, url: str, name: str = "alice", js_code: str | None = None, app: str = "default"
+    ) -> None:
+        self._app = app
         self._js_code = js_code or f"pretend:{name}"
         self._http = aiohttp.ClientSession(url)
         self.session: Payload = {}
 
     async def __aenter__(self) -> Self:
-        answer = await self.post("session", {"app": "default", "js_code": self._js_code})
+        answer = await self.post("session", {"app": self._app, "js_code": self._js_code})
         self.session = answer.body
         return self
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 import stamina
 
+from broker.accounts import Account, Accounts
 from broker.app import build
 from broker.bus import Bus, open_bus
 from broker.directories import Directory
@@ -22,7 +23,7 @@ from broker.errors import UnregisteredUser
 from broker.flow import Flow
 from broker.login import Browser, Identity, Login, Phone, State, shelf
 from broker.providers.pretend import PretendProvider
-from broker.records import App
+from broker.records import App, Apps
 from broker.records.database import Database
 from broker.records.settings import SettingsApps
 from broker.serving import Site, serving
@@ -105,6 +106,26 @@ class Running(NamedTuple):
 
 
 StartBroker = Callable[..., Awaitable[Running]]
+
+
+class NoSecrets:
+    """Apps that have none."""
+
+    def provider_secret(self, app_id: str) -> str | None:
+        return None
+
+    def is_api_secret(self, app_id: str, shown: str) -> bool:
+        return False
+
+
+def all_pretend(apps: Apps, provider: type[PretendProvider] = PretendProvider) -> Accounts:
+    """Every app's provider is the pretend one."""
+    return Accounts(
+        apps=apps,
+        secrets=NoSecrets(),
+        own=[Account("pretend")],
+        makers={"pretend": lambda account: provider(phone_page_url="http://phone.example/")},
+    )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -219,12 +240,13 @@ def make_flow(
     """A flow over the store and bus of the test; by default at instance `one`."""
 
     def make(*, instance: str = "one", directory: Directory | None = None, bus: Bus = bus) -> Flow:
+        apps = SettingsApps([SHOP, OTHER])
         return Flow(
             logins=store.logins,
             bus=bus,
-            apps=SettingsApps([SHOP, OTHER]),
+            apps=apps,
             trail=trail,
-            provider=PretendProvider(phone_page_url="http://phone.example/"),
+            accounts=all_pretend(apps),
             directory=directory or OpenDirectory(),
             issuer=issuer,
             clock=clock,

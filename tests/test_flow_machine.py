@@ -16,11 +16,10 @@ from broker.directories.open import OpenDirectory
 from broker.errors import LoginError
 from broker.flow import Begun, Flow
 from broker.login import Browser, Identity, Phone, State
-from broker.providers.pretend import PretendProvider
 from broker.records.settings import SettingsApps
 from broker.state import open_state
 from broker.tokens import Issuer, KeyFile
-from tests.conftest import OTHER, SHOP, Clock, Notes
+from tests.conftest import OTHER, SHOP, Clock, Notes, all_pretend
 
 PHONES = [
     Phone(app, Identity("pretend", name)) for app in ("shop", "other") for name in ("alice", "bob")
@@ -40,13 +39,14 @@ class Logins(RuleBasedStateMachine):
         self.clock = Clock()
         store = open_state("memory://", self.clock)
         bus = MemoryBus()
+        apps = SettingsApps([SHOP, OTHER])
         self.flows = [
             Flow(
                 logins=store.logins,
                 bus=bus,
-                apps=SettingsApps([SHOP, OTHER]),
+                apps=apps,
                 trail=Notes(),
-                provider=PretendProvider(phone_page_url="http://phone.example/"),
+                accounts=all_pretend(apps),
                 directory=OpenDirectory(),
                 issuer=Issuer(
                     file=KeyFile(Path(folder.name) / "keys.json"),

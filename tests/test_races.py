@@ -28,7 +28,7 @@ from broker.records.settings import SettingsApps
 from broker.state import Logins, Swapped, open_state
 from broker.tokens import Issuer, KeyFile
 from tests.clients import PhoneClient
-from tests.conftest import ALICE, BOB, FIREFOX, SHOP, Notes, StartBroker
+from tests.conftest import ALICE, BOB, FIREFOX, SHOP, Notes, StartBroker, all_pretend
 from tests.servers import RedisServer, eventually, redis_program, running
 from tests.test_oauth import GRANT
 
@@ -96,12 +96,13 @@ async def instance(name: str, url: str, keys: KeyFile) -> AsyncIterator[Instance
     store, bus = open_state(url), open_bus(url)
     await asyncio.gather(store.open(), bus.open())
     logins = Counted(store.logins)
+    apps = SettingsApps([SHOP])
     flow = Flow(
         logins=logins,
         bus=bus,
-        apps=SettingsApps([SHOP]),
+        apps=apps,
         trail=Notes(),
-        provider=Blank(phone_page_url="http://phone.example/"),
+        accounts=all_pretend(apps, Blank),
         directory=OpenDirectory(),
         issuer=Issuer(
             file=keys,

@@ -6,20 +6,20 @@ import pytest
 
 from broker.errors import InvalidSession
 from broker.login import Identity, Phone
-from broker.providers.pretend import PretendProvider
+from broker.records.settings import SettingsApps
 from broker.sessions import Sessions
 from broker.state import Store
-from tests.conftest import Clock
+from tests.conftest import SHOP, Clock, all_pretend
 
 
 @pytest.fixture
 def sessions(store: Store, clock: Clock) -> Sessions:
-    provider = PretendProvider(phone_page_url="http://phone.example/")
-    return Sessions(store=store.sessions, provider=provider, clock=clock, lifetime=100)
+    accounts = all_pretend(SettingsApps([SHOP]))
+    return Sessions(store=store.sessions, accounts=accounts, clock=clock, lifetime=100)
 
 
 async def test_a_proof_opens_a_session(sessions: Sessions) -> None:
-    opened = await sessions.open("shop", "pretend:alice")
+    opened = await sessions.open(SHOP, "pretend:alice")
 
     session = await sessions.check(opened.session.id, opened.skey)
 
@@ -29,7 +29,7 @@ async def test_a_proof_opens_a_session(sessions: Sessions) -> None:
 
 
 async def test_the_skey_itself_is_not_kept(sessions: Sessions, store: Store) -> None:
-    opened = await sessions.open("shop", "pretend:alice")
+    opened = await sessions.open(SHOP, "pretend:alice")
 
     kept = await store.sessions.get(opened.session.id)
 
@@ -37,17 +37,17 @@ async def test_the_skey_itself_is_not_kept(sessions: Sessions, store: Store) -> 
 
 
 async def test_two_phones_of_one_person_live_side_by_side(sessions: Sessions) -> None:
-    first = await sessions.open("shop", "pretend:alice")
-    second = await sessions.open("shop", "pretend:alice")
+    first = await sessions.open(SHOP, "pretend:alice")
+    second = await sessions.open(SHOP, "pretend:alice")
 
     for opened in (first, second):
         assert await sessions.check(opened.session.id, opened.skey)
 
 
 async def test_unknown_wrong_and_ended_are_answered_alike(sessions: Sessions, clock: Clock) -> None:
-    ended = await sessions.open("shop", "pretend:alice")
+    ended = await sessions.open(SHOP, "pretend:alice")
     clock.time += 100
-    live = await sessions.open("shop", "pretend:alice")
+    live = await sessions.open(SHOP, "pretend:alice")
 
     answers = []
     for session_id, skey in [
@@ -69,4 +69,4 @@ async def test_unknown_wrong_and_ended_are_answered_alike(sessions: Sessions, cl
 )
 async def test_what_proves_nothing_opens_nothing(sessions: Sessions, js_code: str) -> None:
     with pytest.raises(InvalidSession):
-        await sessions.open("shop", js_code)
+        await sessions.open(SHOP, js_code)

@@ -47,9 +47,9 @@ async def begin(browser: PythonBrowser) -> Payload:
     return answer
 
 
-async def confirm(url: str, scene: str, js_code: str) -> Payload:
+async def confirm(url: str, scene: str, js_code: str, app: str = "default") -> Payload:
     """The session's phone scans and confirms; the scan's answer."""
-    async with PhoneClient(url, js_code=js_code) as phone:
+    async with PhoneClient(url, js_code=js_code, app=app) as phone:
         scan = await phone.post("scan", {"scene": scene})
         done = await phone.post("confirm", {"login_id": scan.body["login_id"]})
         assert done.body["state"] == "confirmed"

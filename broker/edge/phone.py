@@ -77,7 +77,7 @@ class PhoneEdge:
         app = await admitted(self._apps, asked.app, None)
         await self._gate.open_session(address)
         async with self._gate.guess(address):
-            opened = await self._sessions.open(app.id, asked.js_code)
+            opened = await self._sessions.open(app, asked.js_code)
         return private(
             {
                 "id": opened.session.id,
