@@ -27,7 +27,7 @@ from broker.redis_link import Redis, ServerSaid, open_redis, script
 from broker.redis_link.server import PATIENCE
 from broker.redis_link.wire import PROBE, SILENCE, SharedTime
 from broker.state import Logins, Swapped, open_state
-from broker.state.redis import RedisLogins
+from broker.state.redis.logins import RedisLogins
 from tests.conftest import Clock, a_login
 from tests.machine import free_port
 from tests.servers import (

@@ -1,37 +1,29 @@
-"""State in Redis or Valkey: for any number of instances, which share its clock too.
+"""Logins in Redis: one key each, and one that leads there from the scene.
 
     scanlogin:{s}:login:<id>      "<version> <the login as JSON>"
     scanlogin:{s}:scene:<scene>   the login's id
-    scanlogin:session:{<id>}      the session as JSON
 
 `s` is the login's shelf, which stands in its id and follows from its scene
 (`login.shelf`): whatever belongs to one login lies on one node of a Cluster, and
-a scene is followed to its login in one round trip.  Redis forgets by itself.
+a scene is followed to its login in one round trip.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import TypeVar
-
-import structlog
 
 from broker.errors import Unavailable
 from broker.login import Login, Notice, shelf
 from broker.packing import pack, unpacker
-from broker.redis_link import Part, Redis, channel_of, open_redis, script
-from broker.state import KEPT, Clock, Session, Store, Swapped
-
-log = structlog.get_logger()
-
-T = TypeVar("T")
+from broker.redis_link import Part, Redis, channel_of, script
+from broker.state import KEPT, Clock, Swapped
+from broker.state.redis.reading import sound
 
 SWAPPED = tuple(Swapped)
 
-_session = unpacker(Session)
 _login_fields = unpacker(Login)
 
 WAIT_MS = 1_000
@@ -142,21 +134,6 @@ class RedisLogins:
         return max(1, round((end + KEPT - self._clock()) * 1_000))
 
 
-class RedisSessions:
-    def __init__(self, redis: Redis, clock: Clock) -> None:
-        self._redis = redis
-        self._clock = clock
-
-    async def put(self, session: Session) -> None:
-        life = max(1, round((session.expires_at - self._clock()) * 1_000))
-        await self._redis.call("SET", _session_key(session.id), pack(session), "PX", life)
-
-    async def get(self, session_id: str) -> Session | None:
-        stored = await self._redis.call("GET", _session_key(session_id))
-        session = _sound(_session, stored)
-        return session if session and session.expires_at > self._clock() else None
-
-
 def _login_prefix(shelf_of_it: str) -> str:
     return f"scanlogin:{{{shelf_of_it}}}:login:"
 
@@ -167,10 +144,6 @@ def _login_key(login_id: str) -> str:
 
 def _scene_key(scene: str) -> str:
     return f"scanlogin:{{{shelf(scene)}}}:scene:{scene}"
-
-
-def _session_key(session_id: str) -> str:
-    return f"scanlogin:session:{{{session_id}}}"
 
 
 @lru_cache(maxsize=64)
@@ -184,51 +157,8 @@ def _packed(login: Login) -> bytes:
 
 
 def _unpacked(stored: bytes | None) -> Login | None:
-    return _sound(_login, stored)
-
-
-def _sound(read: Callable[[bytes], T], stored: bytes | None) -> T | None:
-    """What is stored, read; what cannot be read is as good as gone.
-
-    It may be from another version of ours, and must not keep the others from being read.
-    """
-    if stored is None:
-        return None
-    try:
-        return read(stored)
-    except (ValueError, RecursionError) as error:
-        log.warning("what is stored cannot be read", kind=type(error).__name__)
-        return None
+    return sound(_login, stored)
 
 
 def _login(stored: bytes) -> Login:
     return _login_fields(stored[stored.index(b" ") :])
-
-
-def open_store(url: str, clock: Clock | None, *, replicas: int, tells: bool) -> Store:
-    redis, careful = open_redis(url), open_redis(url)
-    time = clock or redis.clock
-
-    async def connect() -> None:
-        await redis.open()
-        if replicas:
-            await careful.open()
-
-    async def close() -> None:
-        await redis.close()
-        await careful.close()
-
-    return Store(
-        RedisLogins(
-            redis=redis,
-            careful=careful,
-            clock=time,
-            replicas=replicas,
-            tells=tells and redis.one_server,
-        ),
-        RedisSessions(redis, time),
-        clock=time,
-        open=connect,
-        trouble=redis.trouble,
-        close=close,
-    )

@@ -1,0 +1,44 @@
+"""State in Redis or Valkey: for any number of instances, which share its clock too.
+
+logins.py     logins, by id and by scene
+sessions.py   the phones' sessions
+reading.py    what is stored, read
+
+Redis forgets by itself.
+"""
+
+from __future__ import annotations
+
+from broker.redis_link import open_redis
+from broker.state import Clock, Store
+from broker.state.redis.logins import RedisLogins
+from broker.state.redis.sessions import RedisSessions
+
+
+def open_store(url: str, clock: Clock | None, *, replicas: int, tells: bool) -> Store:
+    redis, careful = open_redis(url), open_redis(url)
+    time = clock or redis.clock
+
+    async def connect() -> None:
+        await redis.open()
+        if replicas:
+            await careful.open()
+
+    async def close() -> None:
+        await redis.close()
+        await careful.close()
+
+    return Store(
+        RedisLogins(
+            redis=redis,
+            careful=careful,
+            clock=time,
+            replicas=replicas,
+            tells=tells and redis.one_server,
+        ),
+        RedisSessions(redis, time),
+        clock=time,
+        open=connect,
+        trouble=redis.trouble,
+        close=close,
+    )
