@@ -34,6 +34,7 @@ status from it and decides nothing.  `StartError`s keep a command from starting.
     └── Unavailable                temporarily_unavailable
         ├── ProviderFails
         ├── StateFull
+        ├── PoolFull
         ├── Draining
         ├── RecordsDown
         └── CannotUnseal
@@ -210,6 +211,10 @@ class ProviderFails(Unavailable):
 
 class StateFull(Unavailable):
     sentence = "too many logins are under way; try again"
+
+
+class PoolFull(Unavailable):
+    sentence = "the state has no room for more codes"
 
 
 class Draining(Unavailable):

@@ -301,11 +301,12 @@ class Engines:
                 client.flushall()
 
     def pass_time(self, name: str, seconds: float) -> None:
-        """Let everything that is stored be `seconds` nearer to its end."""
+        """Let everything that is stored be `seconds` nearer to its end, where it has one."""
         for node in self.nodes(name):
             with node.client() as client:
                 for key in client.scan_iter():
-                    client.pexpire(key, client.pttl(key) - int(seconds * 1_000))
+                    if (left := client.pttl(key)) >= 0:
+                        client.pexpire(key, left - int(seconds * 1_000))
 
     def _started(self, name: str) -> tuple[str, list[RedisServer]]:
         if name not in self._servers:

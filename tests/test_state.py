@@ -209,6 +209,37 @@ async def test_a_session_lives_until_its_end(
     assert await store.sessions.get("s") is None
 
 
+async def test_a_duty_is_held_by_one_at_a_time_and_as_long_as_it_goes_on_holding(
+    store: Store, pass_time: PassTime
+) -> None:
+    assert await store.duties.hold("refill:shop", "one", seconds=30)
+
+    pass_time(29)
+    assert not await store.duties.hold("refill:shop", "two", seconds=30)
+    assert await store.duties.hold("refill:other", "two", seconds=30)
+    assert await store.duties.hold("refill:shop", "one", seconds=30)
+    pass_time(29)
+    assert not await store.duties.hold("refill:shop", "two", seconds=30)
+    pass_time(1)
+    assert await store.duties.hold("refill:shop", "two", seconds=30)
+    assert not await store.duties.hold("refill:shop", "one", seconds=30)
+
+
+async def test_a_duty_can_be_left_by_its_holder_alone(store: Store) -> None:
+    await store.duties.hold("refill", "one", seconds=30)
+
+    await store.duties.release("refill", "two")
+    assert not await store.duties.hold("refill", "two", seconds=30)
+    await store.duties.release("refill", "one")
+    assert await store.duties.hold("refill", "two", seconds=30)
+
+
+async def test_of_many_that_want_a_duty_at_once_one_has_it(store: Store) -> None:
+    tries = [store.duties.hold("refill", f"i{number}", seconds=30) for number in range(50)]
+
+    assert sum(await asyncio.gather(*tries)) == 1
+
+
 async def test_a_flood_ends_in_a_refusal_and_ended_logins_make_room() -> None:
     clock = Clock()
     logins = MemoryLogins(clock, capacity=2)

@@ -1,16 +1,16 @@
-"""What lives minutes: logins and the phones' sessions.
+"""What lives minutes: logins, the phones' sessions, leases of codes, duties.
 
 State is truth.  A change is stored here first; the bus only says "look".
-Each backend is one file; `STATES` is the table of them, by URL scheme.
+Each backend is a file or a folder; `STATES` is the table of them, by URL scheme.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib import import_module
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from broker.login import Login, Notice, Phone
@@ -18,6 +18,10 @@ from broker.login import Login, Notice, Phone
 KEPT = 120
 """Seconds for which a login is kept past its end, so that a late browser or phone
 hears what became of it rather than that there never was one."""
+
+BACK_AT_ONCE = 100
+"""Rested numbers that one lease brings back at most: after a quiet night of a large pool,
+the first login does not keep the state from all others."""
 
 Clock = Callable[[], float]
 """Unix time in seconds."""
@@ -99,6 +103,114 @@ class Sessions(Protocol):
         """The session, or None once it has ended or where there never was one."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """A code drawn ahead of time.
+
+    number: its place in the app's pool, from 0; the lowest free one is leased first.
+    drawing: how often the number has been drawn anew.  Each drawing has a scene of its own.
+    scene: what the picture says; whoever sees the screen knows it.
+    picture: the key of its picture.
+    """
+
+    number: int
+    drawing: int
+    scene: str
+    picture: str
+
+
+class Leased(NamedTuple):
+    """A code that is one login's until it is given back, or until its time is over.
+
+    generation: which lease of the number this is; no other of it has the same, ever.
+    uses: how often this drawing has been leased, this time included.  It may be less where
+        the state has been lost meanwhile.
+    """
+
+    code: Code
+    generation: int
+    uses: int
+
+
+class Level(NamedTuple):
+    """How many numbers of a pool are free, on a screen, and resting."""
+
+    free: int
+    leased: int
+    resting: int
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+class Leases(Protocol):
+    """Pools of codes, one by app: who has which number.
+
+    | number is | lease  | give back | its time is over | offered        | withdrawn |
+    |-----------|--------|-----------|------------------|----------------|-----------|
+    | not there |        |           |                  | free, or rests |           |
+    | free      | leased |           |                  |                | not there |
+    | leased    |        | rests     | rests            |                | not there |
+    | resting   |        |           | free             |                | not there |
+
+    A number rests because its code is still about: photographed, or open on a phone that
+    scans late.  Such a scan must find the login that it was meant for, ended, and not a
+    stranger's; so `rest` is longer than a login and what it is kept for afterwards.
+
+    Every call may be made again, by any instance; the same call twice does what one does,
+    but for a lease, whose number comes back by itself when nobody heard the answer.
+    """
+
+    async def lease(self, app: str, *, until: float, rest: float) -> Leased | None:
+        """Take the lowest free number until then, Unix time in seconds; None where none is free.
+
+        A number that nobody gives back rests from `until` on.  One trip to the state, and
+        as quick in a large pool: what is back from its rest is brought in by leases, at most
+        `BACK_AT_ONCE` numbers by each, those first that were back first.
+        """
+
+    async def give_back(self, app: str, number: int, generation: int, *, rest: float) -> None:
+        """End that lease: the number rests from now on.
+
+        Nothing happens where the lease is over already, or is not the number's present one.
+        """
+
+    async def offer(self, app: str, codes: Collection[Code], *, rest: float = 0.0) -> None:
+        """Put codes into the pool, for every instance at once.
+
+        Of two drawings of a number the later counts, whichever was offered first; it is what
+        the next lease of the number answers with.  Numbers that are there stay as they are:
+        free, leased or resting.  Others are free after `rest`, which is for codes that may be
+        on a screen although the state knows nothing of it: it was lost.
+        Raises Unavailable when there is no room; some may be in the pool then.
+        """
+
+    async def withdraw(self, app: str, drawings: Mapping[int, int]) -> None:
+        """Take numbers out of the pool, for good: by number, which drawing of it is done with.
+
+        A lease goes on to its end and does not come back.  Only a later drawing of the number
+        can be offered again, and where one is in the pool already it stays.
+        """
+
+    async def level(self, app: str) -> Level:
+        """How full the pool is."""
+
+
+class Duties(Protocol):
+    """What one instance does for all, such as filling a pool.
+
+    Spares work and guards nothing: an instance that stood still may go on for a moment
+    while another has taken over.
+    """
+
+    async def hold(self, duty: str, holder: str, *, seconds: float) -> bool:
+        """Take the duty, or go on holding it, for so long from now; False while another does."""
+
+    async def release(self, duty: str, holder: str) -> None:
+        """Leave the duty to others, where it is this holder's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """A backend: one store by noun.
@@ -110,6 +222,8 @@ class Store:
 
     logins: Logins
     sessions: Sessions
+    leases: Leases
+    duties: Duties
     clock: Clock
     open: Callable[[], Awaitable[None]]
     trouble: Callable[[], str | None]

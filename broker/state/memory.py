@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Mapping
-from typing import Generic, TypeVar
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from typing import Generic, NamedTuple, TypeVar
 
-from broker.errors import StateFull
+from broker.errors import PoolFull, StateFull
 from broker.login import Login, Notice
-from broker.state import KEPT, Clock, Session, Store, Swapped
+from broker.state import (
+    BACK_AT_ONCE,
+    KEPT,
+    Clock,
+    Code,
+    Leased,
+    Level,
+    Session,
+    Store,
+    Swapped,
+)
 
 CAPACITY = 200_000
 """Entries of one kind.  A login takes about 1 KB here, so that a flood of begins
@@ -107,11 +118,145 @@ class MemorySessions:
         return self._sessions.get(session_id)
 
 
+class Out(NamedTuple):
+    """A number that is not free.
+
+    ends: when its lease ends, or ended.  back: when its rest is over.
+    """
+
+    ends: float
+    back: float
+    generation: int
+
+
+class Pool:
+    """One app's numbers.  It reads no clock.
+
+    free and backs are heaps, and may name numbers that are no longer there: what counts
+    stands in the dictionaries.  drawings: of every number, the withdrawn too, the latest.
+    """
+
+    def __init__(self) -> None:
+        self.drawings: dict[int, int] = {}
+        self._codes: dict[int, Code] = {}
+        self._uses: defaultdict[int, int] = defaultdict(int)
+        self._generations: defaultdict[int, int] = defaultdict(int)
+        self._out: dict[int, Out] = {}
+        self._free: list[int] = []
+        self._backs: list[tuple[float, int]] = []
+
+    def lease(self, *, now: float, until: float, rest: float) -> Leased | None:
+        self._bring_back(now)
+        number = self._lowest()
+        if number is None:
+            return None
+        generation = max(self._generations[number] + 1, round(now * 1_000))
+        self._generations[number] = generation
+        self._uses[number] += 1
+        self._send_out(number, Out(until, until + rest, generation))
+        return Leased(self._codes[number], generation, self._uses[number])
+
+    def give_back(self, number: int, generation: int, *, now: float, rest: float) -> None:
+        out = self._out.get(number)
+        if out and out.generation == generation and out.ends > now:
+            self._send_out(number, Out(now, now + rest, generation))
+
+    def offer(self, code: Code, *, now: float, rest: float) -> None:
+        number = code.number
+        if code.drawing <= self.drawings.get(number, -1):
+            return
+        is_new = number not in self._codes
+        self.drawings[number] = code.drawing
+        self._codes[number] = code
+        self._uses[number] = 0
+        if is_new and rest:
+            self._send_out(number, Out(now, now + rest, 0))
+        elif is_new:
+            heapq.heappush(self._free, number)
+
+    def withdraw(self, number: int, drawing: int) -> None:
+        if drawing >= self.drawings.get(number, -1):
+            self.drawings[number] = drawing
+            self._codes.pop(number, None)
+            self._out.pop(number, None)
+
+    def level(self, *, now: float) -> Level:
+        away = [out for out in self._out.values() if out.back > now]
+        leased = sum(out.ends > now for out in away)
+        return Level(len(self._codes) - len(away), leased, len(away) - leased)
+
+    def _send_out(self, number: int, out: Out) -> None:
+        self._out[number] = out
+        heapq.heappush(self._backs, (out.back, number))
+
+    def _bring_back(self, now: float) -> None:
+        left = BACK_AT_ONCE
+        while left and self._backs and self._backs[0][0] <= now:
+            back, number = heapq.heappop(self._backs)
+            if number in self._out and self._out[number].back == back:
+                del self._out[number]
+                heapq.heappush(self._free, number)
+                left -= 1
+
+    def _lowest(self) -> int | None:
+        while self._free:
+            number = heapq.heappop(self._free)
+            if number in self._codes and number not in self._out:
+                return number
+        return None
+
+
+class MemoryLeases:
+    def __init__(self, clock: Clock, capacity: int = CAPACITY) -> None:
+        self._clock = clock
+        self._capacity = capacity
+        self._pools: defaultdict[str, Pool] = defaultdict(Pool)
+
+    async def lease(self, app: str, *, until: float, rest: float) -> Leased | None:
+        return self._pools[app].lease(now=self._clock(), until=until, rest=rest)
+
+    async def give_back(self, app: str, number: int, generation: int, *, rest: float) -> None:
+        self._pools[app].give_back(number, generation, now=self._clock(), rest=rest)
+
+    async def offer(self, app: str, codes: Collection[Code], *, rest: float = 0.0) -> None:
+        known = self._pools[app].drawings
+        new = sum(code.number not in known for code in codes)
+        if new + sum(len(pool.drawings) for pool in self._pools.values()) > self._capacity:
+            raise PoolFull
+        for code in codes:
+            self._pools[app].offer(code, now=self._clock(), rest=rest)
+
+    async def withdraw(self, app: str, drawings: Mapping[int, int]) -> None:
+        for number, drawing in drawings.items():
+            self._pools[app].withdraw(number, drawing)
+
+    async def level(self, app: str) -> Level:
+        return self._pools[app].level(now=self._clock())
+
+
+class MemoryDuties:
+    def __init__(self, clock: Clock, capacity: int = CAPACITY) -> None:
+        self._clock = clock
+        self._holders: Shelf[str] = Shelf(clock, capacity)
+
+    async def hold(self, duty: str, holder: str, *, seconds: float) -> bool:
+        if self._holders.get(duty) not in (None, holder):
+            return False
+        self._holders.put(duty, holder, self._clock() + seconds)
+        return True
+
+    async def release(self, duty: str, holder: str) -> None:
+        if self._holders.get(duty) == holder:
+            self._holders.put(duty, holder, self._clock())
+
+
 def open_store(url: str, clock: Clock | None, *, replicas: int, tells: bool) -> Store:
     clock = clock or time.time
     return Store(
         MemoryLogins(clock),
         MemorySessions(clock),
+        MemoryLeases(clock),
+        MemoryDuties(clock),
         clock=clock,
         open=_nothing,
         trouble=lambda: None,

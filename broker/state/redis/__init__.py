@@ -2,15 +2,19 @@
 
 logins.py     logins, by id and by scene
 sessions.py   the phones' sessions
+leases.py     the pools of codes
+duties.py     what one instance does for all
 reading.py    what is stored, read
 
-Redis forgets by itself.
+Redis forgets logins, sessions and duties by itself; a pool stays.
 """
 
 from __future__ import annotations
 
 from broker.redis_link import open_redis
 from broker.state import Clock, Store
+from broker.state.redis.duties import RedisDuties
+from broker.state.redis.leases import RedisLeases
 from broker.state.redis.logins import RedisLogins
 from broker.state.redis.sessions import RedisSessions
 
@@ -37,6 +41,8 @@ def open_store(url: str, clock: Clock | None, *, replicas: int, tells: bool) -> 
             tells=tells and redis.one_server,
         ),
         RedisSessions(redis, time),
+        RedisLeases(redis, time),
+        RedisDuties(redis),
         clock=time,
         open=connect,
         trouble=redis.trouble,
