@@ -8,6 +8,7 @@
     fleet.py       the servers of one run: their CPU and memory, from /proc
     load.py        logins at a steady rate or as fast as they go, and what became of each
     socketio.py    a Socket.IO client over a websocket of its own, light on CPU
+    leases.py      what a lease of a code costs: python -m bench.leases
     keepalive.py   an HTTP client of one kept connection, likewise
     results.py     RESULTS.md: medians, spread, machine, versions
     plots.py       the pictures in plots/

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -271,6 +272,21 @@ async def test_of_two_drawings_the_later_counts_from_the_next_lease_on(
     assert (await take(leases, clock)).code == codes([0], drawing=2)[0]
 
 
+async def test_a_drawing_that_is_offered_again_is_as_it_was_said_last(
+    leases: Leases, clock: Clock
+) -> None:
+    [code] = codes([0])
+    await leases.offer("shop", [code])
+    assert (await take(leases, clock)).uses == 1
+
+    moved = replace(code, picture="elsewhere")
+    await leases.offer("shop", [moved])
+    clock.time += LIFE + REST
+
+    leased = await take(leases, clock)
+    assert (leased.code, leased.uses) == (moved, 2)
+
+
 async def test_codes_that_may_be_on_screens_are_free_after_a_rest(
     leases: Leases, clock: Clock
 ) -> None:
@@ -406,7 +422,7 @@ async def test_a_lease_is_one_command(engines: Engines) -> None:
     await asyncio.gather(*(store.close() for store in stores))
 
 
-@pytest.mark.parametrize("junk", ["", "junk", "0", "0 junk", "0 {}"])
+@pytest.mark.parametrize("junk", ["", "junk", "0 junk", "0 {}"])
 async def test_a_code_that_cannot_be_read_is_as_good_as_gone_and_harms_no_other(
     engines: Engines, clock: Clock, junk: str
 ) -> None:
@@ -420,9 +436,9 @@ async def test_a_code_that_cannot_be_read_is_as_good_as_gone_and_harms_no_other(
 
     assert await take_number(store.leases, clock) is None
     assert await take_number(store.leases, clock) == 1
-    await store.leases.offer("shop", codes([0], drawing=1))
+    await store.leases.offer("shop", codes([0]))
     clock.time += LIFE + REST
-    assert (await take(store.leases, clock)).code == codes([0], drawing=1)[0]
+    assert (await take(store.leases, clock)).code == codes([0])[0]
     await store.close()
 
 

@@ -179,10 +179,10 @@ class Leases(Protocol):
     async def offer(self, app: str, codes: Collection[Code], *, rest: float = 0.0) -> None:
         """Put codes into the pool, for every instance at once.
 
-        Of two drawings of a number the later counts, whichever was offered first; it is what
-        the next lease of the number answers with.  Numbers that are there stay as they are:
-        free, leased or resting.  Others are free after `rest`, which is for codes that may be
-        on a screen although the state knows nothing of it: it was lost.
+        Of two drawings of a number the later counts, whichever was offered first, and of one
+        drawing what was said last; it is what the number's next lease answers with.  Numbers
+        that are there stay as they are: free, leased or resting.  Others are free after `rest`,
+        which is for codes that may be on a screen of which the state knows nothing: it was lost.
         Raises Unavailable when there is no room; some may be in the pool then.
         """
 

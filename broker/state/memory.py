@@ -162,13 +162,14 @@ class Pool:
             self._send_out(number, Out(now, now + rest, generation))
 
     def offer(self, code: Code, *, now: float, rest: float) -> None:
-        number = code.number
-        if code.drawing <= self.drawings.get(number, -1):
+        number, is_new = code.number, code.number not in self._codes
+        known = self.drawings.get(number, -1)
+        if code.drawing < known or (code.drawing == known and is_new):
             return
-        is_new = number not in self._codes
+        if code.drawing > known:
+            self._uses[number] = 0
         self.drawings[number] = code.drawing
         self._codes[number] = code
-        self._uses[number] = 0
         if is_new and rest:
             self._send_out(number, Out(now, now + rest, 0))
         elif is_new:

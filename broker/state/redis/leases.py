@@ -72,18 +72,23 @@ redis.call('ZADD', out, back, number)
 
 LATEST = """
 local function latest(number)
-  return tonumber(string.match(redis.call('HGET', codes, number) or '', '^%d+') or -1)
+  local stored = redis.call('HGET', codes, number) or ''
+  return tonumber(string.match(stored, '^%d+') or -1), stored
 end
 """
-"""Which drawing of a number was offered or withdrawn last; -1 where none can be told."""
+"""Which drawing of a number was offered or withdrawn last, -1 where none can be told."""
 
 OFFER = pool_script(f"""{LATEST}
 local back = ARGV[1]
 for i = 2, #ARGV, 3 do
   local number, drawing, code = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  if tonumber(drawing) > latest(number) then
-    redis.call('HSET', codes, number, code)
+  local known, stored = latest(number)
+  if tonumber(drawing) > known then
     redis.call('HDEL', uses, number)
+  end
+  local withdrawn = stored == drawing
+  if tonumber(drawing) >= known and not withdrawn then
+    redis.call('HSET', codes, number, code)
     if back ~= '' and not redis.call('ZSCORE', free, number) then
       redis.call('ZADD', out, 'NX', back, number)
     elseif not redis.call('ZSCORE', out, number) then
@@ -97,7 +102,8 @@ end
 WITHDRAW = pool_script(f"""{LATEST}
 for i = 1, #ARGV, 2 do
   local number, drawing = ARGV[i], ARGV[i + 1]
-  if tonumber(drawing) >= latest(number) then
+  local known = latest(number)
+  if tonumber(drawing) >= known then
     redis.call('HSET', codes, number, drawing)
     redis.call('HDEL', uses, number)
     for _, place in ipairs({{free, out, leased}}) do
