@@ -17,7 +17,6 @@ from tests.servers import Engines
 
 LIFE = 120
 REST = 300
-FIRST = [0, 1, 2]
 
 
 @pytest.fixture(params=STATES)
@@ -117,7 +116,7 @@ async def test_many_leases_at_once_take_each_of_the_lowest_numbers_once(
 
 
 async def test_a_number_given_back_rests_and_is_free_again(leases: Leases, clock: Clock) -> None:
-    await leases.offer("shop", codes(FIRST))
+    await leases.offer("shop", codes(range(3)))
     leased = await take(leases, clock)
     clock.time += 10
 
@@ -242,18 +241,19 @@ async def test_uses_are_counted_by_drawing(leases: Leases, clock: Clock) -> None
 
 
 async def test_offering_again_changes_nothing(leases: Leases, clock: Clock) -> None:
-    await leases.offer("shop", codes(FIRST))
+    await leases.offer("shop", codes(range(3)))
     resting = await take(leases, clock)
     await take(leases, clock)
     await give_back(leases, resting)
     before = await leases.level("shop")
+    clock.time += LIFE - 1
 
-    await leases.offer("shop", codes(FIRST))
-    await leases.offer("shop", codes(FIRST), rest=REST)
+    await leases.offer("shop", codes(range(3)))
+    await leases.offer("shop", codes(range(3)), rest=REST)
 
     assert before == await leases.level("shop") == Level(free=1, leased=1, resting=1)
-    assert await take_number(leases, clock) == 2
-    assert await take_number(leases, clock) is None
+    clock.time += REST - LIFE + 1
+    assert [await take_number(leases, clock) for _ in range(3)] == [0, 2, None]
 
 
 async def test_of_two_drawings_the_later_counts_from_the_next_lease_on(
@@ -292,7 +292,7 @@ async def test_codes_that_may_be_on_screens_are_free_after_a_rest(
 ) -> None:
     await leases.offer("shop", codes([1]))
 
-    await leases.offer("shop", codes(FIRST), rest=REST)
+    await leases.offer("shop", codes(range(3)), rest=REST)
 
     assert await leases.level("shop") == Level(free=1, leased=0, resting=2)
     assert await take_number(leases, clock) == 1
@@ -301,7 +301,7 @@ async def test_codes_that_may_be_on_screens_are_free_after_a_rest(
 
 
 async def test_a_number_withdrawn_is_leased_no_more(leases: Leases, clock: Clock) -> None:
-    await leases.offer("shop", codes(FIRST))
+    await leases.offer("shop", codes(range(3)))
 
     await leases.withdraw("shop", {0: 0, 2: 0})
 
@@ -312,7 +312,7 @@ async def test_a_number_withdrawn_is_leased_no_more(leases: Leases, clock: Clock
 async def test_a_number_withdrawn_while_it_is_out_does_not_come_back(
     leases: Leases, clock: Clock
 ) -> None:
-    await leases.offer("shop", codes(FIRST))
+    await leases.offer("shop", codes(range(3)))
     held, resting = await take(leases, clock), await take(leases, clock)
     await give_back(leases, resting)
 
