@@ -13,6 +13,7 @@ from aiohttp import web
 from PIL import Image
 from prometheus_client import REGISTRY
 
+from broker.breaker import PAUSE, TRIPS
 from broker.errors import (
     BrokerError,
     InvalidSession,
@@ -25,7 +26,6 @@ from broker.providers import Sealed
 from broker.providers import wechat as wechat_provider
 from broker.providers.wechat import WeChatProvider
 from broker.providers.wechat import api as wechat_api
-from broker.providers.wechat.breaker import PAUSE, TRIPS, Breaker
 from broker.providers.wechat.calls import Fetched
 from broker.providers.wechat.errcodes import MEANINGS, RETRY_AFTER, Kind, meaning
 from broker.providers.wechat.token import RENEW_FROM, RENEW_PAUSE, RENEW_UNTIL, AccessToken
@@ -367,23 +367,8 @@ def test_an_errcode_may_mean_something_else_at_another_api() -> None:
 # The breaker and the limit
 
 
-async def test_wechat_is_left_alone_when_it_fails_and_asked_again_after_a_pause(
-    clock: Clock,
-) -> None:
-    breaker = Breaker(clock)
-
-    opened = [breaker.bad() for _ in range(TRIPS + 1)]
-    assert opened == [*[False] * (TRIPS - 1), True, False]
-    assert not breaker.lets_pass()
-    clock.time += PAUSE
+def test_a_phone_that_is_told_to_wait_finds_the_breaker_closed() -> None:
     assert RETRY_AFTER[Kind.PAUSE] >= PAUSE
-    assert [breaker.lets_pass() for _ in range(3)] == [True, False, False]
-    breaker.bad()
-    assert not breaker.lets_pass()
-    clock.time += PAUSE
-    assert breaker.lets_pass()
-    breaker.good()
-    assert all(breaker.lets_pass() for _ in range(3))
 
 
 async def test_a_call_that_fails_stops_no_other(

@@ -3,7 +3,6 @@
     api.py        asks WeChat: time limits, repeats, breaker, log, count
     calls.py      the three calls: path, when to repeat, how to read
     token.py      the access token
-    breaker.py    leaves WeChat alone when it fails
     errcodes.py   what each errcode means, and its cure
 
 One provider is one mini program.  What browsers and phones hear of a failure is ours

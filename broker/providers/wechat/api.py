@@ -18,8 +18,8 @@ import stamina
 import structlog
 from stamina.instrumentation import set_on_retry_hooks
 
+from broker.breaker import PAUSE, Breaker
 from broker.metrics import WECHAT
-from broker.providers.wechat.breaker import PAUSE, Breaker
 from broker.providers.wechat.calls import CALLS, Answer, Call, Failed
 from broker.providers.wechat.errcodes import LEVELS, PERSONS, Kind, meaning
 

@@ -1,4 +1,4 @@
-"""Leaves WeChat alone for a while once it has failed several times in a row.
+"""Leaves a server of others alone for a while once it has failed several times in a row.
 
 closed ──TRIPS failures in a row──▶ open ──PAUSE──▶ one request ──good──▶ closed
                                       ▲───────────────────bad─────┘
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 TRIPS = 5
-"""A single request fails at most three times, so it takes two of them."""
+"""More than the repeats of a single request."""
 
 PAUSE = 5.0
 """Seconds that nothing is asked."""
