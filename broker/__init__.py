@@ -14,7 +14,8 @@ replace one another, or that speak to the same outside.
     redis_link/    the one door to Redis: connections, Sentinel, Cluster, scripts
     records/       what outlives a restart           settings sql
     providers/     draw codes and prove who holds the phone          pretend wechat
-    directories/   who an identity is here           open
+    directories/   who an identity is here           open sql http
+    breaker.py     leaves a server that fails alone  egress.py       where requests may go
     engine/        what carries python-socketio      own stock
     edge/          the wire: read, call one method, answer
     settings.py    every setting       errors.py   everything that can go wrong
@@ -23,7 +24,7 @@ replace one another, or that speak to the same outside.
     process.py     loop, files and memory of a process that serves
     serving.py     listens until told to stop       workers.py  several processes on one port
     demo.py        broker, example site and phone page in one go
-    __main__.py    the `scan-login` command        commands/   its parts about apps and records
+    __main__.py    the `scan-login` command        commands/   its parts about apps, users, records
 
 One login flows in one direction: edge → flow → login → state → bus → lobby → edge.
 """

@@ -14,7 +14,15 @@ import typer
 
 from broker import __version__, logs, process
 from broker.app import build, try_provider
-from broker.commands import ConfigFile, apps, read_settings, records, settings_file, with_records
+from broker.commands import (
+    ConfigFile,
+    apps,
+    read_settings,
+    records,
+    settings_file,
+    users,
+    with_records,
+)
 from broker.edge import ROLES
 from broker.edge.wire import DEFAULT_APP
 from broker.errors import SettingsWrong, StartError
@@ -36,6 +44,7 @@ providers = typer.Typer(no_args_is_help=True, help="Who draws codes and proves p
 command.add_typer(config, name="config")
 command.add_typer(key, name="key")
 command.add_typer(apps.command, name="app")
+command.add_typer(users.command, name="user")
 command.add_typer(records.command, name="records")
 command.add_typer(providers, name="provider")
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -15,8 +16,12 @@ from aiohttp.typedefs import Middleware
 
 from broker.accounts import RETRY_AFTER, Account, Accounts
 from broker.bus import Bus, open_bus
-from broker.directories import DIRECTORIES, Directory
-from broker.edge.admin import AdminEdge
+from broker.directories import Directory
+from broker.directories.http import HttpDirectory
+from broker.directories.open import OpenDirectory
+from broker.directories.sql import SqlDirectory
+from broker.edge.admin import AdminEdge, guarded_by
+from broker.edge.admin_users import UserAdminEdge
 from broker.edge.browser import BrowserEdge
 from broker.edge.gate import Addresses, Gate, Origins
 from broker.edge.oauth import OAuthEdge, pages_may_ask
@@ -76,6 +81,24 @@ PROVIDERS: Mapping[str, Callable[[Settings, Account], Provider]] = {
 }
 """How each provider is made for an account, by name."""
 
+
+def _webhook(settings: Settings, records: Records, clock: Clock) -> Directory:
+    return HttpDirectory(
+        url=settings.directory,
+        signing_secrets=[one.get_secret_value() for one in settings.directory_secret],
+        private=settings.directory_private,
+        clock=clock,
+    )
+
+
+DIRECTORIES: Mapping[str, Callable[[Settings, Records, Clock], Directory]] = {
+    "open": lambda settings, records, clock: OpenDirectory(),
+    "sql": lambda settings, records, clock: SqlDirectory(records.people),
+    "https": _webhook,
+    "http": _webhook,
+}
+"""How each directory is made from the settings, by name or by the scheme of its URL."""
+
 LOBBY_RETRY = 1.0
 """Seconds until the lobby starts again after a failure."""
 
@@ -105,15 +128,19 @@ class Core:
     store: Store
     bus: Bus
     accounts: Accounts
+    directory: Directory
     records: Records
 
     async def open(self) -> None:
         """Raises RecordsUnusable."""
         await self.records.open()  # alone: without apps nobody can be served
-        await asyncio.gather(self.store.open(), self.bus.open(), self.accounts.open())
+        await asyncio.gather(
+            self.store.open(), self.bus.open(), self.accounts.open(), self.directory.open()
+        )
 
     async def close(self) -> None:
         await self.flow.close()
+        await self.directory.close()
         await self.accounts.close()
         await self.bus.close()
         await self.store.close()
@@ -153,6 +180,7 @@ def _mount_phones(hall: Hall) -> Mounted:
     edge = PhoneEdge(
         server=hall.server,
         sessions=hall.core.sessions,
+        people=hall.core.records.people,
         addresses=hall.addresses,
         **hall.door(),
     )
@@ -213,6 +241,7 @@ def _open_core(settings: Settings, clock: Clock | None, directory: Directory | N
     records = records_of(settings, clock)
     apps = SettingsApps([_default_app(settings)], records.apps)
     accounts = _accounts(settings, apps, records)
+    directory = directory or _directory(settings, records, clock)
     issuer = Issuer(
         file=KeyFile(settings.key_file),
         algorithm=settings.token_algorithm,
@@ -226,7 +255,7 @@ def _open_core(settings: Settings, clock: Clock | None, directory: Directory | N
         apps=apps,
         trail=records.trail,
         accounts=accounts,
-        directory=directory or DIRECTORIES[settings.directory](),
+        directory=directory,
         issuer=issuer,
         clock=clock,
         instance=settings.instance,
@@ -244,6 +273,7 @@ def _open_core(settings: Settings, clock: Clock | None, directory: Directory | N
         store=store,
         bus=bus,
         accounts=accounts,
+        directory=directory,
         records=records,
     )
 
@@ -260,6 +290,11 @@ def _accounts(settings: Settings, apps: Apps, records: Records) -> Accounts:
         own=own,
         makers={name: partial(make, settings) for name, make in PROVIDERS.items()},
     )
+
+
+def _directory(settings: Settings, records: Records, clock: Clock) -> Directory:
+    name = urlsplit(settings.directory).scheme or settings.directory
+    return DIRECTORIES[name](settings, records, clock)
 
 
 def records_of(settings: Settings, clock: Clock) -> Records:
@@ -341,11 +376,15 @@ def _watch_door(application: web.Application, gate: Gate) -> None:
 
 
 def _admin_routes(settings: Settings, core: Core) -> Iterable[web.RouteDef]:
-    """Apps can be changed over the admin port where a token is set that opens it."""
+    """Apps can be changed over the admin port where a token is set that opens it, and users
+    where they are looked for in the records."""
     if settings.admin_token is None:
         return ()
-    token = settings.admin_token.get_secret_value()
-    return AdminEdge(book=core.records.book, apps=core.records.apps, token=token).routes()
+    guard, records = guarded_by(settings.admin_token.get_secret_value()), core.records
+    routes = AdminEdge(book=records.book, apps=records.apps, guard=guard).routes()
+    if settings.directory == "sql":
+        routes += UserAdminEdge(book=records.users, guard=guard).routes()
+    return routes
 
 
 def _application(

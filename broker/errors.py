@@ -27,12 +27,21 @@ status from it and decides nothing.  `StartError`s keep a command from starting.
     │   └── UnregisteredUser       unregistered_user
     ├── RateLimited                rate_limited
     │   └── PersonTooOften
+    ├── UserBlocked                access_denied
+    ├── UnknownInvitation          invalid_grant      none such, used by another, or run out
     ├── AppError                   (administration)
     │   ├── AppWrong               invalid_request
     │   ├── NoSuchApp              unknown_app
     │   └── AppExists              app_exists
+    ├── UserError                  (administration)
+    │   ├── UserWrong              invalid_request
+    │   ├── NoSuchUser             unknown_user
+    │   ├── UserExists             user_exists
+    │   ├── NoSuchIdentity         unknown_identity
+    │   └── IdentityTaken          identity_taken     to a phone that registers as well
     └── Unavailable                temporarily_unavailable
         ├── ProviderFails
+        ├── DirectoryFails
         ├── StateFull
         ├── PoolFull
         ├── Draining
@@ -179,6 +188,20 @@ class UnregisteredUser(LoginError):
     sentence = "nobody is registered here under this identity; register, then confirm again"
 
 
+class UserBlocked(BrokerError):
+    """The directory knows the person and lets them in no more; a login that they confirm ends."""
+
+    error, status = "access_denied", 403
+    sentence = "this person may not log in here; whoever runs the site can say why"
+
+
+class UnknownInvitation(BrokerError):
+    """Unknown, used by another, or run out: one answer, so that guesses learn nothing."""
+
+    error, status = "invalid_grant", 400
+    sentence = "no invitation like this is good any more; ask for another"
+
+
 class RateLimited(BrokerError):
     error, status = "rate_limited", 429
     sentence = "too many tries from this address; wait a little"
@@ -202,6 +225,17 @@ class ProviderFails(Unavailable):
     """The provider does not do what it is for; `reason` is the operator's, and nobody's answer."""
 
     sentence = "the phone's provider does not answer as it should; try again"
+
+    def __init__(self, reason: str, retry_after: int) -> None:
+        super().__init__()
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class DirectoryFails(Unavailable):
+    """The site's webhook does not say who somebody is.  reason: why, for the operator alone."""
+
+    sentence = "the site does not say just now who this is; try again"
 
     def __init__(self, reason: str, retry_after: int) -> None:
         super().__init__()
@@ -254,6 +288,37 @@ class NoSuchApp(AppError):
 class AppExists(AppError):
     error, status = "app_exists", 409
     sentence = "an app is recorded under this id already"
+
+
+class UserError(BrokerError):
+    """What an operator asked for a user cannot be; nothing has changed."""
+
+
+class UserWrong(UserError):
+    error, status = "invalid_request", 400
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("; ".join(mistakes))
+
+
+class NoSuchUser(UserError):
+    error, status = "unknown_user", 404
+    sentence = "no user is recorded under this id"
+
+
+class UserExists(UserError):
+    error, status = "user_exists", 409
+    sentence = "a user is recorded under this id already"
+
+
+class NoSuchIdentity(UserError):
+    error, status = "unknown_identity", 404
+    sentence = "the user has no such identity"
+
+
+class IdentityTaken(UserError):
+    error, status = "identity_taken", 409
+    sentence = "this person is another user here already"
 
 
 class StartError(Exception):

@@ -29,6 +29,7 @@ from broker.errors import (
     UnknownLogin,
     UnknownScene,
     UnregisteredUser,
+    UserBlocked,
 )
 from broker.login import (
     CLAIM_LIFETIME,
@@ -174,7 +175,9 @@ class Flow:
         """Let the browser in as whoever the directory says `phone` is.
 
         Raises UnregisteredUser for somebody unknown: the browser is told, the
-        login stays scanned, and confirming again after registering works.
+        login stays scanned, and confirming again after registering works.  For
+        somebody blocked it raises UserBlocked, and the login ends denied: nothing
+        that they could do would let them in.
         """
         login = await self._scanned_by(login_id, phone)
         if apply(login, Act.CONFIRM, now=self._clock(), phone=phone) is login:
@@ -188,6 +191,9 @@ class Flow:
             await self._publish(login.instance, Notice(UNREGISTERED, login_id))
             app = await self._app(login.app)
             raise UnregisteredUser(**register_field(app)) from None
+        except UserBlocked:
+            await self._act(login, Act.DENY, phone=phone)
+            raise
         login = await self._act(login, Act.CONFIRM, phone=phone, subject=subject)
         await self._logins.secure(login)
         return login

@@ -11,6 +11,7 @@ REFUSALS = Counter("scanlogin_refusals", "Failures that were answered", ["error"
 DEAF = Counter("scanlogin_bus_deaf", "Times that this instance heard nothing and listened afresh")
 FOUND = Counter("scanlogin_news_found", "Changes that the state told and no notice had")
 WECHAT = Counter("scanlogin_wechat_requests", "Requests to WeChat", ["api", "errcode"])
+DIRECTORY = Counter("scanlogin_directory_answers", "Answers of the site's webhook", ["outcome"])
 READY = Gauge("scanlogin_ready", "1 while this instance wants browsers, else 0")
 WAITING = Gauge("scanlogin_waiting_browsers", "Browsers that wait at this instance for a phone")
 TRAIL_DROPPED = Counter("scanlogin_trail_dropped", "Ended logins that no trail could be kept of")

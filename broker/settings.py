@@ -29,8 +29,10 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from broker.bus import BUSES
-from broker.directories import DIRECTORIES
+from broker.directories import NAMES as DIRECTORIES
+from broker.directories.http import read_signing_secret
 from broker.edge import ROLES
+from broker.egress import is_public
 from broker.engine import ENGINES
 from broker.errors import SettingsWrong
 from broker.providers import NAMES
@@ -57,7 +59,6 @@ Seconds = Annotated[int, Field(gt=0)]
 
 CHOICES: Mapping[str, Collection[str]] = {
     "provider": NAMES,
-    "directory": DIRECTORIES,
     "engine": ENGINES,
     "token_algorithm": ALGORITHMS,
     "log_level": ("debug", "info", "warning", "error"),
@@ -194,7 +195,18 @@ class Settings(BaseSettings):
         le=4500,
         description="codes that this process may draw a minute; WeChat allows 5 000 to all of them",
     )
-    directory: str = Field("open", description="who an identity is here")
+    directory_private: bool = Field(
+        False, description="let the site's webhook be at an address that is not public"
+    )
+    directory: str = Field(
+        "open",
+        description="who an identity is here: `open`, `sql`, or the https URL of a site's webhook",
+    )
+    directory_secret: Secrets = Field(
+        (),
+        validate_default=True,
+        description="what signs questions to the webhook, `whsec_…`; all of several sign each",
+    )
     login_lifetime: Seconds = Field(
         120, description="seconds for which a code may be scanned and confirmed"
     )
@@ -225,7 +237,9 @@ class Settings(BaseSettings):
     )
 
     # A validator sees the fields above its own: that is why the order is as it is.
-    @field_validator("origins", "trusted_proxies", "roles", "seal_keys", mode="before")
+    @field_validator(
+        "origins", "trusted_proxies", "roles", "seal_keys", "directory_secret", mode="before"
+    )
     @classmethod
     def _words(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -266,6 +280,39 @@ class Settings(BaseSettings):
             raise ValueError("want an http or https URL")
         if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             raise ValueError("the AppSecret would travel in the clear: want https")
+        return value
+
+    @field_validator("directory")
+    @classmethod
+    def _directory(cls, value: str, info: ValidationInfo) -> str:
+        parts, private = urlsplit(value), info.data.get("directory_private", False)
+        if (parts.scheme or value) not in DIRECTORIES or (parts.scheme and not is_web(value)):
+            raise ValueError("want open, sql, or the https URL of a webhook")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("a URL with a password: what proves requests is the signature")
+        host, _ = parts.hostname or "", parts.port  # which says whether it is one
+        if parts.scheme == "http" and not (private and is_loopback(host)):
+            raise ValueError(
+                "people's ids would travel in the clear: want https, or http on loopback and "
+                f"{PREFIX}DIRECTORY_PRIVATE=true"
+            )
+        if parts.scheme and not private and _is_elsewhere(host):
+            raise ValueError(
+                f"{host} is no public address: set {PREFIX}DIRECTORY_PRIVATE=true if that is meant"
+            )
+        return value
+
+    @field_validator("directory_secret")
+    @classmethod
+    def _directory_secret(
+        cls, value: tuple[SecretStr, ...], info: ValidationInfo
+    ) -> tuple[SecretStr, ...]:
+        for secret in value:
+            read_signing_secret(secret.get_secret_value())
+        if not value and urlsplit(info.data.get("directory") or "").scheme:
+            raise ValueError(
+                "a webhook wants one: echo whsec_$(openssl rand -base64 32), here and there"
+            )
         return value
 
     @field_validator("origins")
@@ -445,6 +492,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _is_elsewhere(host: str) -> bool:
+    """Whether it is an address, or localhost, where no public server can be."""
+    try:
+        return not is_public(ipaddress.ip_address(host))
+    except ValueError:
+        return is_loopback(host)
 
 
 def _list(words: Iterable[str]) -> str:

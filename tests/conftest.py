@@ -71,7 +71,7 @@ class Clock:
         return self.time
 
 
-class Register:
+class Register(OpenDirectory):
     """A directory of the people whom it was told of."""
 
     def __init__(self, *known: str) -> None:
@@ -285,11 +285,12 @@ def records_file(empty_records: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def start_broker(tmp_path: Path, records_file: Path) -> AsyncIterator[StartBroker]:
-    """Starts a broker on a free port; settings by keyword, `directory` to replace theirs."""
+    """Starts a broker on a free port; settings by keyword, a `directory` to replace theirs."""
     async with AsyncExitStack() as stack:
 
-        async def start(directory: Directory | None = None, **changes: object) -> Running:
+        async def start(directory: Directory | str | None = None, **changes: object) -> Running:
             port = free_port()
+            named = {"directory": directory} if isinstance(directory, str) else {}
             settings = Settings.model_validate(
                 {
                     "port": port,
@@ -298,10 +299,11 @@ async def start_broker(tmp_path: Path, records_file: Path) -> AsyncIterator[Star
                     "records_url": f"sqlite+aiosqlite:///{records_file}",
                     "seal_file": tmp_path / "seal.json",
                     "phone_page_url": "http://127.0.0.1:8090/",
+                    **named,
                     **changes,
                 }
             )
-            broker = build(settings, directory=directory)
+            broker = build(settings, directory=None if named else directory)
             sites = [
                 Site("broker", broker.public, "127.0.0.1", port, "PORT"),
                 Site("admin", broker.admin, "127.0.0.1", 0, "ADMIN_PORT"),

@@ -50,12 +50,22 @@ anything = st.recursive(
     max_leaves=8,
 )
 fields = st.sampled_from(
-    ["app", "js_code", "scene", "login_id", "secret", "client_id", "device_code", "grant_type"]
+    [
+        "app",
+        "js_code",
+        "scene",
+        "login_id",
+        "secret",
+        "client_id",
+        "device_code",
+        "grant_type",
+        "invitation",
+    ]
 )
 nearly = st.dictionaries(fields, anything | st.text("AZaz09-_.:", max_size=70), max_size=4)
 payloads = anything | nearly
 
-JSON_ROUTES = ["/phone/session", "/phone/scan", "/phone/confirm", "/phone/deny"]
+JSON_ROUTES = ["/phone/session", *(f"/phone/{verb}" for verb in phone_edge.VERBS)]
 FORM_ROUTES = ["/oauth/device_authorization", "/oauth/token"]
 GET_ROUTES = ["/device", "/.well-known/jwks.json", "/health/ready", "/scan-login.js", "/socket.io/"]
 

@@ -72,7 +72,7 @@ def test_every_state_is_documented() -> None:
 
 
 def test_every_route_is_documented(tmp_path: Path) -> None:
-    settings = {"key_file": tmp_path / "keys.json", "admin_token": "x" * 32}
+    settings = {"key_file": tmp_path / "keys.json", "admin_token": "x" * 32, "directory": "sql"}
     broker = build(Settings.model_validate(settings))
     for application in (broker.public, broker.admin):
         for route in application.router.routes():

@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from broker.directories.open import OpenDirectory
 from broker.errors import Unavailable
 from broker.login import Identity
 from tests.clients import PhoneClient
@@ -21,7 +22,7 @@ Answer = tuple[int, Any]
 Scene = Callable[["Stage"], Awaitable[Answer]]
 
 
-class Down:
+class Down(OpenDirectory):
     """A directory that cannot be asked."""
 
     async def find(self, identity: Identity) -> str:
@@ -125,10 +126,26 @@ async def polled_twice(stage: Stage) -> Answer:
 
 def operated(method: str, path: str, body: object = None) -> Scene:
     async def scene(stage: Stage) -> Answer:
-        await stage.set(admin_token=TOKEN)
+        await stage.set("sql", admin_token=TOKEN)
         http = stage.operator()
         for _ in range(2):
             async with http.request(method, path, json=body) as response:
+                answer = response.status, await response.json()
+        return answer
+
+    return scene
+
+
+def linked(verb: str) -> Scene:
+    """To one user what is another's."""
+
+    async def scene(stage: Stage) -> Answer:
+        await stage.set("sql", admin_token=TOKEN)
+        http = stage.operator()
+        identity = {"provider": "pretend", "provider_app_id": "", "openid": "alice"}
+        for name, act in (("one", "link"), ("two", verb)):
+            await http.post("/users", json={"id": name})
+            async with http.post(f"/users/{name}/{act}", json=identity) as response:
                 answer = response.status, await response.json()
         return answer
 
@@ -161,6 +178,10 @@ SCENES: dict[tuple[str, int], Scene] = {
     ("temporarily_unavailable", 503): unavailable,
     ("unknown_app", 404): operated("GET", "/apps/nobody"),
     ("app_exists", 409): operated("POST", "/apps", {"id": "red", "name": "Red"}),
+    ("unknown_user", 404): operated("GET", "/users/nobody"),
+    ("user_exists", 409): operated("POST", "/users", {"id": "u-alice"}),
+    ("unknown_identity", 404): linked("unlink"),
+    ("identity_taken", 409): linked("link"),
 }
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.app import MOUNTS, PROVIDERS
+from broker.app import DIRECTORIES, MOUNTS, PROVIDERS
+from broker.directories import NAMES as DIRECTORY_NAMES
 from broker.edge import ROLES
 from broker.providers import NAMES
 
@@ -17,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 HOUSE = ROOT / "broker"
 
 FLOORS: list[set[str]] = [
-    {"errors", "metrics", "logs", "packing"},
+    {"errors", "metrics", "logs", "packing", "breaker", "egress"},
     {"login", "private_file", "redis_link"},
     {"bus", "state", "records", "providers", "directories", "engine"},
     {"accounts", "tokens"},
@@ -36,7 +37,10 @@ SEEN_BY = {"settings": {"app", "commands", "demo", "__main__"}}
 """Rooms that only these may look into: parts take plain arguments."""
 
 DOORS = {
-    "aiohttp": {"edge", "engine", "app", "serving", "demo", "providers/wechat/api"},
+    "aiohttp": {
+        *("edge", "engine", "app", "serving", "demo"),
+        *("providers/wechat/api", "directories/http"),
+    },
     "aiolimiter": {"providers/wechat"},
     "alembic": {"records/migrations"},
     "cryptography": {"tokens", "records/seal"},
@@ -53,7 +57,8 @@ DOORS = {
     "segno": {"providers/pretend"},
     "socketio": {"engine"},
     "sqlalchemy": {"records"},
-    "stamina": {"providers/wechat/api"},
+    "stamina": {"providers/wechat/api", "directories/http"},
+    "standardwebhooks": {"directories/http"},
     "structlog": None,
     "typer": {"__main__", "commands"},
     "uvloop": {"process"},
@@ -120,6 +125,10 @@ def test_every_library_has_one_door(file: Path) -> None:
 
 def test_every_provider_that_can_be_chosen_can_be_made() -> None:
     assert set(NAMES) == set(PROVIDERS)
+
+
+def test_every_directory_that_can_be_chosen_can_be_made() -> None:
+    assert set(DIRECTORY_NAMES) == set(DIRECTORIES)
 
 
 def test_every_role_that_can_be_chosen_can_be_served() -> None:

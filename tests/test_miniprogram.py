@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from broker.errors import BrokerError, Unavailable
+from broker.errors import Unavailable, UserBlocked
 from broker.login import Identity
 from broker.serving import Site, serving
 from tests.conftest import Register, StartBroker, free_port, miss, need
@@ -23,17 +23,12 @@ JEST = FOLDER / "node_modules" / "jest" / "bin" / "jest.js"
 WITHIN = 80.0
 
 
-class Blocked(BrokerError):
-    error, status = "access_denied", 403
-    sentence = "this person may not sign in here"
-
-
 class Town(Register):
     """People of all kinds."""
 
     async def find(self, identity: Identity) -> str:
         if identity.id == "blocked":
-            raise Blocked
+            raise UserBlocked
         if identity.id == "unlucky":
             raise Unavailable
         return await super().find(identity)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import re
-import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -14,9 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from redis.asyncio.connection import Connection
 from structlog.testing import capture_logs
 
@@ -28,6 +23,7 @@ from broker.redis_link.server import PATIENCE
 from broker.redis_link.wire import PROBE, SILENCE, SharedTime
 from broker.state import Logins, Swapped, open_state
 from broker.state.redis.logins import RedisLogins
+from tests.certificate import certificate
 from tests.conftest import Clock, a_login
 from tests.machine import free_port
 from tests.servers import (
@@ -313,33 +309,6 @@ async def test_tls(tmp_path: Path) -> None:
             assert await works(link)
         async with linked(f"rediss://localhost:{port}") as link:
             assert "certificate" in str(link.trouble()).lower()
-
-
-def certificate(folder: Path) -> None:
-    """A self-signed one for localhost: cert.pem and key.pem."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    assert ssl.create_default_context(cafile=str(folder / "cert.pem"))
 
 
 async def test_the_bus_notices_that_it_is_deaf(server: RedisServer) -> None:

@@ -82,6 +82,7 @@ def test_every_mistake_is_reported_at_once(monkeypatch: pytest.MonkeyPatch, tmp_
         "PUBLIC_URL": "ftp://a",
         "PROVIDER": "nobody",
         "DIRECTORY": "phonebook",
+        "DIRECTORY_SECRET": "whsec_canary",
         "TOKEN_ALGORITHM": "none",
         "TRUSTED_PROXIES": "10.0.0.0/99",
         "LOG_LEVEL": "loud",
@@ -103,6 +104,7 @@ def test_every_mistake_is_reported_at_once(monkeypatch: pytest.MonkeyPatch, tmp_
         "SCAN_LOGIN_PUBLIC_URL",
         "SCAN_LOGIN_PROVIDER",
         "SCAN_LOGIN_DIRECTORY",
+        "SCAN_LOGIN_DIRECTORY_SECRET",
         "SCAN_LOGIN_TOKEN_ALGORITHM",
         "SCAN_LOGIN_TRUSTED_PROXIES",
         "SCAN_LOGIN_LOG_LEVEL",
@@ -232,3 +234,60 @@ def test_what_wechat_would_refuse_is_refused_before(
     [mistake] = mistakes()
     assert mistake.startswith(f"SCAN_LOGIN_WECHAT_{name}: ")
     assert "hunter2" not in mistake
+
+
+WHSEC = "whsec_Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5LWNhbmFyeS0="
+
+
+@pytest.mark.parametrize(
+    ("url", "private", "sentence"),
+    [
+        ("phonebook", False, "want open, sql, or the https URL of a webhook"),
+        ("ftp://site.example/hook", False, "want open, sql, or the https URL of a webhook"),
+        ("https:", False, "want open, sql, or the https URL of a webhook"),
+        ("https://", True, "want open, sql, or the https URL of a webhook"),
+        ("https://site.example:70000/hook", False, "Port out of range"),
+        ("https://user:canary@site.example/hook", False, "a URL with a password"),
+        ("http://site.example/hook", True, "would travel in the clear"),
+        ("http://10.0.0.1/hook", True, "would travel in the clear"),
+        ("http://127.0.0.1/hook", False, "would travel in the clear"),
+        ("https://10.0.0.1/hook", False, "10.0.0.1 is no public address"),
+        ("https://[::1]/hook", False, "::1 is no public address"),
+        ("https://localhost/hook", False, "localhost is no public address"),
+    ],
+)
+def test_a_webhook_is_asked_by_https_in_public(
+    monkeypatch: pytest.MonkeyPatch, url: str, private: bool, sentence: str
+) -> None:
+    monkeypatch.setenv("SCAN_LOGIN_DIRECTORY", url)
+    monkeypatch.setenv("SCAN_LOGIN_DIRECTORY_PRIVATE", str(private))
+    monkeypatch.setenv("SCAN_LOGIN_DIRECTORY_SECRET", WHSEC)
+
+    [mistake] = mistakes()
+
+    assert mistake.startswith("SCAN_LOGIN_DIRECTORY: ")
+    assert sentence in mistake
+    assert "canary" not in mistake
+
+
+@pytest.mark.parametrize(
+    ("url", "private"),
+    [
+        ("https://site.example/hook", False),
+        ("https://1.1.1.1/hook", False),
+        ("https://10.0.0.1/hook", True),
+        ("http://127.0.0.1:8080/hook", True),
+    ],
+)
+def test_a_webhook_wants_a_secret_which_is_never_shown(
+    monkeypatch: pytest.MonkeyPatch, url: str, private: bool
+) -> None:
+    monkeypatch.setenv("SCAN_LOGIN_DIRECTORY", url)
+    monkeypatch.setenv("SCAN_LOGIN_DIRECTORY_PRIVATE", str(private))
+    [mistake] = mistakes()
+    assert mistake.startswith("SCAN_LOGIN_DIRECTORY_SECRET: a webhook wants one")
+
+    monkeypatch.setenv("SCAN_LOGIN_DIRECTORY_SECRET", f"{WHSEC},{WHSEC}")
+    settings = load()
+    assert [one.get_secret_value() for one in settings.directory_secret] == [WHSEC, WHSEC]
+    assert WHSEC not in f"{settings!r} {settings}"

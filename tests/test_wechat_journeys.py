@@ -16,6 +16,7 @@ import aiohttp
 import jwt
 import pytest
 
+from broker.directories.open import OpenDirectory
 from broker.providers.wechat.api import ANSWER_MAX_BYTES
 from broker.serving import Site, serving
 from mp_stub.wechat.platform import person_id
@@ -103,7 +104,7 @@ async def test_the_unionid_reaches_the_directory_over_the_shared_state(
 ) -> None:
     unionids: list[str | None] = []
 
-    class Directory:
+    class Directory(OpenDirectory):
         async def find(self, identity: Any) -> str:
             unionids.append(identity.unionid)
             return "somebody"

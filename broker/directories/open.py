@@ -6,6 +6,12 @@ from broker.login import Identity
 
 
 class OpenDirectory:
+    async def open(self) -> None:
+        """Nothing: it asks nobody."""
+
+    async def close(self) -> None:
+        """Nothing."""
+
     async def find(self, identity: Identity) -> str:
         # Two providers may use the same id for two people.
         return f"{identity.provider}:{identity.id}"

@@ -6,7 +6,7 @@ Secrets go in and never come out, but for an app's own, once, when it is made.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,14 +21,32 @@ if TYPE_CHECKING:  # whoever does not serve need not load a database's library
 
 log = structlog.get_logger()
 
+Guard = Callable[[Handler], Handler]
+
+
+def guarded_by(token: str) -> Guard:
+    """Lets nobody pass who does not show the token."""
+
+    def guard(handler: Handler) -> Handler:
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
+            right = hmac.compare_digest(shown.strip().encode(), token.encode())
+            if scheme.lower() != "bearer" or not right:
+                raise WrongAdminToken
+            return await handler(request)
+
+        return guarded
+
+    return guard
+
 
 class AdminEdge:
-    """apps: what this instance knows at once of its own changes.  token: what opens it all."""
+    """apps: what this instance knows at once of its own changes."""
 
-    def __init__(self, *, book: AppBook, apps: RecordedApps, token: str) -> None:
+    def __init__(self, *, book: AppBook, apps: RecordedApps, guard: Guard) -> None:
         self._book = book
         self._apps = apps
-        self._token = token.encode()
+        self._guarded = guard
 
     def routes(self) -> list[web.RouteDef]:
         one = "/apps/{id:[A-Za-z0-9._-]+}"
@@ -41,16 +59,6 @@ class AdminEdge:
             web.post(f"{one}/rotate-secret", self._guarded(self._rotate)),
         ]
 
-    def _guarded(self, handler: Handler) -> Handler:
-        async def guarded(request: web.Request) -> web.StreamResponse:
-            scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
-            right = hmac.compare_digest(shown.strip().encode(), self._token)
-            if scheme.lower() != "bearer" or not right:
-                raise WrongAdminToken
-            return await handler(request)
-
-        return guarded
-
     async def _list(self, request: web.Request) -> web.Response:
         return private({"apps": [one.shown() for one in await self._book.list()]})
 
@@ -58,7 +66,7 @@ class AdminEdge:
         return private((await self._book.get(_id(request))).shown())
 
     async def _add(self, request: web.Request) -> web.Response:
-        fields = {**await _fields(request)}
+        fields = {**await named_fields(request)}
         app_id = fields.pop("id", "")
         if not isinstance(app_id, str):
             raise InvalidRequest("id: want a string")
@@ -67,7 +75,7 @@ class AdminEdge:
         return private(added.shown(), status=201)
 
     async def _change(self, request: web.Request) -> web.Response:
-        changed = await self._book.change(_id(request), await _fields(request))
+        changed = await self._book.change(_id(request), await named_fields(request))
         await self._changed(_id(request), "changed")
         return private(changed.shown())
 
@@ -90,7 +98,8 @@ def _id(request: web.Request) -> str:
     return request.match_info["id"]
 
 
-async def _fields(request: web.Request) -> Mapping[str, object]:
+async def named_fields(request: web.Request) -> Mapping[str, object]:
+    """The body, an object; raises InvalidRequest for anything else."""
     body = await json_body(request)
     if not isinstance(body, Mapping):
         raise InvalidRequest("want an object with named fields")

@@ -28,6 +28,7 @@ from broker.errors import (
     PolledTooFast,
     RateLimited,
     UnknownApp,
+    UnknownInvitation,
     UnknownLogin,
     UnknownScene,
 )
@@ -44,7 +45,7 @@ ADDRESSES_REMEMBERED = 4_096
 SOCKETS = "/socket.io/"
 """Where sockets are opened."""
 
-MISSES = (InvalidSession, UnknownLogin, UnknownScene)
+MISSES = (InvalidSession, UnknownInvitation, UnknownLogin, UnknownScene)
 """What a wrong guess meets."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp import web
 
@@ -15,6 +15,7 @@ from broker.edge.wire import (
     ScannedLogin,
     ScannedScene,
     SessionProof,
+    ShownInvitation,
     Wire,
     json_body,
     private,
@@ -29,6 +30,9 @@ from broker.login import Phone
 from broker.records import Apps
 from broker.sessions import Sessions
 from broker.state import Clock
+
+if TYPE_CHECKING:  # whoever does not serve need not load a database's library
+    from broker.records.people import People
 
 NAMESPACE = "/phone"
 
@@ -52,6 +56,7 @@ class PhoneEdge:
         flow: Flow,
         sessions: Sessions,
         apps: Apps,
+        people: People,
         gate: Gate,
         addresses: Addresses,
         clock: Clock,
@@ -59,6 +64,7 @@ class PhoneEdge:
         self._flow = flow
         self._sessions = sessions
         self._apps = apps
+        self._people = people
         self._gate = gate
         self._addresses = addresses
         self._clock = clock
@@ -146,11 +152,17 @@ class PhoneEdge:
         login = await self._flow.deny(asked.login_id, phone)
         return {"login_id": login.id, "state": login.state}
 
+    async def _register(self, phone: Phone, arguments: tuple[object, ...]) -> Wire:
+        asked = read_arguments(ShownInvitation, arguments)
+        registered = await self._people.register(phone.identity, asked.invitation)
+        return {"subject": registered.subject, "name": registered.name}
+
 
 VERBS: Mapping[str, Act] = {
     "scan": PhoneEdge._scan,
     "confirm": PhoneEdge._confirm,
     "deny": PhoneEdge._deny,
+    "register": PhoneEdge._register,
 }
 
 

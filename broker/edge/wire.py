@@ -80,6 +80,17 @@ class ScannedLogin(Request):
     login_id: LoginId
 
 
+class ShownInvitation(Request):
+    invitation: Secret
+
+
+class Page(Request):
+    """Which users to show: from the one that follows `after`, 1 to 999 of them."""
+
+    after: Annotated[str, StringConstraints(pattern=r"^[ -~]*$", max_length=64)] = ""
+    limit: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,2}$")] = "100"
+
+
 R = TypeVar("R", bound=Request)
 
 

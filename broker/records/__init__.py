@@ -10,6 +10,8 @@ database.py    the one connection to it       tables.py      what stands there
 migrations/    how it came to stand so
 apps.py        apps as this instance holds them
 book.py        apps as an operator writes them down       rules.py   what may stand in one
+people.py      who is who here: found, joined, invited     identities.py   whose an identity is
+user_book.py   users as an operator writes them down      user_rules.py   what may stand in one
 seal.py        secrets that can be read again, by the broker alone
 trail.py       how logins ended
 """
@@ -27,7 +29,9 @@ from broker.login import Login
 if TYPE_CHECKING:
     from broker.records.apps import RecordedApps
     from broker.records.book import AppBook
+    from broker.records.people import People
     from broker.records.seal import Keys
+    from broker.records.user_book import UserBook
 
 SCHEMES = ("postgresql+asyncpg", "sqlite+aiosqlite")
 """How a records' URL begins."""
@@ -102,6 +106,8 @@ class Records(Protocol):
 
     apps: RecordedApps
     book: AppBook
+    people: People
+    users: UserBook
     trail: Trail
     place: str
 

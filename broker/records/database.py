@@ -36,6 +36,12 @@ MIGRATING = 0x5CA10619
 PRAGMAS = ("synchronous=NORMAL", "foreign_keys=ON")
 """What a connection to SQLite begins with, once it writes ahead."""
 
+WRITING: Mapping[str, Mapping[str, str]] = {
+    "sqlite": {"begin": "BEGIN IMMEDIATE"},
+    "postgresql": {"isolation_level": "READ COMMITTED"},
+}
+"""How a connection is told that something will be written."""
+
 LOOK = 0.05
 """Seconds between two looks at whether a file of SQLite's is still locked."""
 
@@ -67,7 +73,7 @@ class Database:
         """All of it or nothing.  Raises IntegrityError as well, for rows that contradict others."""
         with _reached():
             async with self._engine.connect() as connection:
-                await connection.execution_options(begin="BEGIN IMMEDIATE")
+                await connection.execution_options(**WRITING[self.dialect])
                 async with connection.begin():
                     yield connection
 
@@ -173,6 +179,9 @@ def _postgresql(url: URL, answer_within: float) -> AsyncEngine:
     return create_async_engine(
         url,
         hide_parameters=True,
+        # Whoever reads sees what is committed, each statement anew: a transaction would add
+        # nothing but two more trips.
+        isolation_level="AUTOCOMMIT",
         pool_pre_ping=True,  # a server that was restarted is asked anew, and nobody notices
         pool_timeout=answer_within,
         connect_args={"timeout": CONNECT_WITHIN, "command_timeout": answer_within},

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
-from broker.errors import AppWrong
+from broker.errors import AppWrong, BrokerError
 
 ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:\d{1,5})?")
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -37,26 +37,26 @@ def is_web(url: str) -> bool:
     return urlsplit(url).scheme in ("http", "https") and bool(urlsplit(url).hostname)
 
 
-def _text(value: object, longest: int) -> str:
+def text(value: object, longest: int) -> str:
     if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value) <= longest:
         raise ValueError(f"want 1 to {longest} characters that can be printed")
     return value
 
 
 def _id(value: object) -> str:
-    if not ID.fullmatch(_text(value, 64)):
+    if not ID.fullmatch(text(value, 64)):
         raise ValueError("want letters, digits, and after the first also . _ -")
     return str(value)
 
 
-def _word(value: object) -> str:
-    if not WORD.fullmatch(_text(value, 32)):
+def word(value: object) -> str:
+    if not WORD.fullmatch(text(value, 32)):
         raise ValueError("want a provider's name")
     return str(value)
 
 
 def _url(value: object) -> str:
-    url = _text(value, URL_MAX)
+    url = text(value, URL_MAX)
     if not is_web(url) or urlsplit(url).fragment:
         raise ValueError(f"{url!r} is no http or https URL without a fragment")
     return url
@@ -65,7 +65,7 @@ def _url(value: object) -> str:
 def _list(value: object, one: Callable[[str], str]) -> list[str]:
     if not isinstance(value, list | tuple) or len(value) > LIST_MAX:
         raise ValueError(f"want a list of at most {LIST_MAX}")
-    return sorted({one(_text(text, URL_MAX)) for text in value})
+    return sorted({one(text(url, URL_MAX)) for url in value})
 
 
 def _code_source(value: object) -> str:
@@ -83,13 +83,13 @@ def _lifetime(value: object) -> int | None:
 
 
 def _secret(value: object) -> str | None:
-    return None if value is None else _text(value, SECRET_MAX)
+    return None if value is None else text(value, SECRET_MAX)
 
 
 FIELDS: Mapping[str, Callable[[object], object]] = {
-    "name": lambda value: _text(value, 100),
-    "provider": _word,
-    "provider_app_id": lambda value: "" if value == "" else _text(value, 128),
+    "name": lambda value: text(value, 100),
+    "provider": word,
+    "provider_app_id": lambda value: "" if value == "" else text(value, 128),
     "provider_secret": _secret,
     "origins": lambda value: _list(value, exact_origin),
     "redirect_urls": lambda value: _list(value, _url),
@@ -102,16 +102,20 @@ FIELDS: Mapping[str, Callable[[object], object]] = {
 RULES: Mapping[str, Callable[[object], object]] = {"id": _id, **FIELDS}
 
 
-def checked(fields: Mapping[str, object]) -> dict[str, object]:
-    """The fields as they are recorded; raises AppWrong with every mistake there is."""
+def checked(
+    fields: Mapping[str, object],
+    rules: Mapping[str, Callable[[object], object]] = RULES,
+    wrong: Callable[[list[str]], BrokerError] = AppWrong,
+) -> dict[str, object]:
+    """The fields as they are recorded; raises `wrong` with every mistake there is."""
     values, mistakes = {}, []
     for name, value in fields.items():
         try:
-            values[name] = RULES[name](value)
+            values[name] = rules[name](value)
         except KeyError:
-            mistakes.append(f"{name}: an app has no such field")
+            mistakes.append(f"{name}: there is no such field")
         except ValueError as error:
             mistakes.append(f"{name}: {error}")
     if mistakes:
-        raise AppWrong(mistakes)
+        raise wrong(mistakes)
     return values

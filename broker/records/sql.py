@@ -11,8 +11,10 @@ from broker.records import Status, Trail
 from broker.records.apps import RecordedApps
 from broker.records.book import AppBook
 from broker.records.database import Database
+from broker.records.people import People
 from broker.records.seal import Keys, SealKeys
 from broker.records.trail import SqlTrail
+from broker.records.user_book import UserBook
 
 CLOSE_WITHIN = 1.0
 """Seconds that a server gets to answer goodbyes: one that hangs must not keep us from ending."""
@@ -41,6 +43,8 @@ class SqlRecords:
         self.book = AppBook(
             self._database, self._seal_keys, providers=providers, taken=taken, clock=clock
         )
+        self.people = People(self._database, clock=clock)
+        self.users = UserBook(self._database, providers=providers, clock=clock)
 
     async def open(self) -> None:
         self._seal_keys.read()

@@ -80,6 +80,24 @@ identities = Table(
 )
 """Who a person is at a provider, within one of its apps; `unionid` is one over several."""
 
+invitations = Table(
+    "invitations",
+    metadata,
+    Column("secret_hash", LargeBinary, primary_key=True),  # SHA-256
+    Column(
+        "user_id",
+        String(64),
+        ForeignKey("users.id", name="invitations_user_id_fkey", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("expires_at", Double, nullable=False),
+    Column("provider", String(32)),  # whose phone has used it, none where nobody's has
+    Column("provider_app_id", String(128)),
+    Column("openid", String(128)),
+    Index("invitations_user_id", "user_id"),
+)
+"""What binds one phone's identity to a user, once."""
+
 ended_logins = Table(
     "ended_logins",
     metadata,

@@ -1,0 +1,130 @@
+"""Who is who here: asked when a person confirms, and when one accepts an invitation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import structlog
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from broker.errors import IdentityTaken, InvalidRequest, UnknownInvitation, UserBlocked
+from broker.login import Identity
+from broker.records import tables as t
+from broker.records.database import Database
+from broker.records.identities import Owner, bind, kin, one_by_one, owner
+from broker.records.user_rules import ID_MAX
+
+log = structlog.get_logger()
+
+
+class Registered(NamedTuple):
+    """The user that a person has become.  name: None where the operator gave none."""
+
+    subject: str
+    name: str | None
+
+
+class People:
+    """clock: Unix time in seconds.  Every method raises RecordsDown."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def find(self, identity: Identity) -> str | None:
+        """The id of the user whose `identity` is, by one statement; None where it is nobody's.
+
+        Raises UserBlocked.
+        """
+        if not _can_stand(identity):
+            return None
+        async with self._database.reading() as connection:
+            known = await owner(connection, identity)
+        if known is None:
+            return None
+        if identity.unionid not in (None, known.unionid):
+            await self._note(identity, known)
+        return _unblocked(known)
+
+    async def join(self, identity: Identity) -> str | None:
+        """Make `identity` the user's who is the same person in another of the provider's apps.
+
+        Of instances that do so at once all get the same answer.  None where there is no
+        such user.  Raises UserBlocked.
+        """
+        if not _can_stand(identity):
+            return None
+        try:
+            async with self._database.writing() as connection:
+                await one_by_one(connection)
+                same = await owner(connection, identity) or await kin(connection, identity)
+                if same is None:
+                    return None
+                await bind(connection, identity, same.user_id, self._clock())
+        except IntegrityError:  # the user was removed meanwhile
+            return None
+        return _unblocked(same)
+
+    async def register(self, identity: Identity, invitation: str) -> Registered:
+        """Make `identity` the invited user's, once: an invitation that is used is worth nothing.
+
+        But to the same identity: a phone on a bad network asks again, and hears the same.
+        Raises UnknownInvitation, IdentityTaken or UserBlocked, and then it is not used.
+        """
+        if not _can_stand(identity):
+            raise InvalidRequest("the provider's id for this person is too odd to be kept")
+        try:
+            async with self._database.writing() as connection:
+                await one_by_one(connection)
+                return await self._accept(connection, identity, invitation)
+        except IntegrityError:
+            raise UnknownInvitation from None
+
+    async def _accept(
+        self, connection: AsyncConnection, identity: Identity, invitation: str
+    ) -> Registered:
+        row, user = t.invitations.c, t.users.c
+        is_it = row.secret_hash == invitation_hash(invitation)
+        columns = (user.id, user.name, user.blocked, row.provider, row.provider_app_id, row.openid)
+        wanted = select(*columns).join_from(t.invitations, t.users)
+        found = await connection.execute(wanted.where(is_it, row.expires_at > self._clock()))
+        invited = found.one_or_none()
+        used_by = identity.provider, identity.provider_app_id, identity.id
+        if invited is None or tuple(invited[3:]) not in ((None,) * 3, used_by):
+            raise UnknownInvitation
+        if invited.blocked:
+            raise UserBlocked
+        await bind(connection, identity, invited.id, self._clock())
+        by = dict(zip(("provider", "provider_app_id", "openid"), used_by, strict=True))
+        await connection.execute(update(t.invitations).where(is_it).values(by))
+        return Registered(invited.id, invited.name)
+
+    async def _note(self, identity: Identity, known: Owner) -> None:
+        """Write down that the provider now has a `unionid`, or another, for this person."""
+        async with self._database.writing() as connection:
+            await one_by_one(connection)
+            try:
+                await bind(connection, identity, known.user_id, self._clock())
+            except IdentityTaken:
+                log.warning("two users are one person", user=known.user_id)
+
+
+def invitation_hash(invitation: str) -> bytes:
+    """Of 192 random bits, so that no slow hash is needed."""
+    return hashlib.sha256(invitation.encode()).digest()
+
+
+def _unblocked(known: Owner) -> str:
+    if known.blocked:
+        raise UserBlocked
+    return known.user_id
+
+
+def _can_stand(identity: Identity) -> bool:
+    """Whether a database takes it: no id of WeChat's is refused, but many made-up ones."""
+    ids = (identity.id, identity.provider_app_id, identity.unionid or "")
+    return all(one.isprintable() and len(one) <= ID_MAX for one in ids)
