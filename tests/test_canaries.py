@@ -253,6 +253,7 @@ async def be_turned_away(outside: Outside) -> None:
     await outside.phone(0, dave, "scan", {"scene": "some-scene"})
     await outside.phone(0, dave, "scan", {"scene": "canary " * 20})
     await outside.phone(0, dave, "confirm", ["canary"])
+    await outside.phone(1, dave, "register", {"invitation": "canary-invitation"})
     await outside.device(0, "token", grant_type="canary", device_code="canary")
     await outside.device(1, "token", grant_type=GRANT, device_code="some-id.canary-secret")
     await outside.socket(0, {"app": "canary-app"})

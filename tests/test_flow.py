@@ -11,11 +11,12 @@ import pytest
 
 from broker import errors
 from broker.bus import Bus
+from broker.directories.open import OpenDirectory
 from broker.flow import Begun, Flow
-from broker.login import CLAIM_LIFETIME, Login, Notice, State, claim
+from broker.login import CLAIM_LIFETIME, Identity, Login, Notice, State, claim
 from broker.state import Store
 from broker.tokens import Issuer
-from tests.conftest import ALICE, BOB, FIREFOX, SHOP, Clock, Register
+from tests.conftest import ALICE, BOB, FIREFOX, SHOP, Clock, Notes, Register
 
 
 async def begin(flow: Flow, *, waits_here: bool = True) -> Begun:
@@ -249,6 +250,43 @@ async def test_a_phone_on_a_bad_network_may_ask_again(flow: Flow) -> None:
     await flow.close()
 
     assert (await flow.confirm(begun.login.id, ALICE)).state is State.REDEEMED
+
+
+class Blocking(OpenDirectory):
+    """Knows everybody, and lets nobody in."""
+
+    async def find(self, identity: Identity) -> str:
+        raise errors.UserBlocked
+
+
+async def test_somebody_blocked_ends_the_login(
+    make_flow: Callable[..., Flow], bus: Bus, trail: Notes
+) -> None:
+    flow = make_flow(directory=Blocking())
+    begun = await begin(flow)
+    await flow.scan(begun.login.scene, ALICE)
+    async with bus.listen("one") as notices:
+        with pytest.raises(errors.UserBlocked):
+            await flow.confirm(begun.login.id, ALICE)
+        assert (await anext(notices)).event == "login-denied"
+
+    assert [(name, state) for name, state, _ in trail.ends] == [(begun.login.id, State.DENIED)]
+    with pytest.raises(errors.LoginDenied):
+        await flow.redeem(begun.login.id, begun.secret, app="shop")
+
+
+async def test_a_phone_that_did_not_scan_is_asked_nothing_of_the_directory(
+    make_flow: Callable[..., Flow],
+) -> None:
+    flow = make_flow(directory=Blocking())
+    begun = await begin(flow)
+    await flow.scan(begun.login.scene, BOB)
+
+    with pytest.raises(errors.WrongPhone):
+        await flow.confirm(begun.login.id, ALICE)
+    login = await flow.look(begun.login.id)
+    assert login is not None
+    assert login.state is State.SCANNED
 
 
 async def test_an_unknown_person_may_register_and_confirm_again(

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import socket
 import ssl
+import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from prometheus_client import REGISTRY
@@ -18,9 +24,15 @@ from broker.breaker import PAUSE, TRIPS
 from broker.directories.http import ANSWER_MAX_BYTES, HttpDirectory, read_signing_secret
 from broker.errors import DirectoryFails, UnregisteredUser, UserBlocked
 from broker.login import Identity
-from tests.conftest import Clock
+from broker.settings import Settings
+from tests.clients import PhoneClient
+from tests.conftest import Clock, Running, StartBroker, free_port
+from tests.servers import eventually
+from tests.test_canaries import fetch, leaked, process
+from tests.test_users import begun
 from tests.webhook import HOST, OTHER_SECRET, SECRET, Answer, Names, Served, found, serving_site
 
+PAGE = Path(__file__).parent.parent / "docs" / "users.md"
 ALICE = Identity("wechat", "canary-openid", "canary-unionid", "wx0123456789abcdef")
 
 
@@ -346,3 +358,85 @@ async def test_the_time_of_a_question_is_the_brokers(served: Served, clock: Cloc
     async with served.directory(clock=clock) as directory:
         headers: dict[str, Any] = directory._message(ALICE)[1]
     assert headers["webhook-timestamp"] == str(int(clock()))
+
+
+# --- the docs' own example
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@asynccontextmanager
+async def the_docs_webhook(folder: Path, port: int) -> AsyncIterator[None]:
+    """The example of docs/users.md, run as it stands there."""
+    [program] = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (folder / "hook.py").write_text(program)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "hook.py"),
+        cwd=folder,
+        env={**os.environ, "SCAN_LOGIN_DIRECTORY_SECRET": SECRET, "PORT": str(port)},
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        await eventually(lambda: listens(port), within=20)
+        yield
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def test_the_webhook_in_the_docs_does_what_they_say(
+    tmp_path: Path, start_broker: StartBroker
+) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/hook"
+    settings = {"directory_private": True, "directory_secret": SECRET}
+    async with the_docs_webhook(tmp_path, port), aiohttp.ClientSession() as http:
+        broker = await start_broker(url, **settings)
+        said = {}
+        for name in ("alice", "bob", "mallory"):
+            async with begun(broker) as login, PhoneClient(broker.url, name) as phone:
+                await phone.post("scan", {"scene": login.scene})
+                answer = await phone.post("confirm", login.named)
+                said[name] = answer.body.get("error") or await login.subject()
+                heard = [await login.heard() for _ in range(2)]
+                said[f"{name}'s browser"] = heard[1][0]
+        async with http.post(url, json={"data": {"openid": "alice"}}) as unsigned:
+            assert unsigned.status == 401
+
+    assert said == {
+        "alice": "user-1",
+        "alice's browser": "login-confirmed",
+        "bob": "unregistered_user",
+        "bob's browser": "login-unregistered",
+        "mallory": "access_denied",
+        "mallory's browser": "login-denied",
+    }
+
+
+async def test_no_secret_and_nobodys_id_gets_out_when_the_site_fails(tmp_path: Path) -> None:
+    settings = {
+        "DIRECTORY": f"http://127.0.0.1:{free_port()}/canary-path",
+        "DIRECTORY_PRIVATE": "true",
+        "DIRECTORY_SECRET": SECRET,
+    }
+    async with (
+        process("one", "memory://", tmp_path, **settings) as broker,
+        aiohttp.ClientSession() as http,
+    ):
+        running = Running(broker.url, Settings(), broker.url)
+        async with begun(running) as login, PhoneClient(broker.url, "canary-openid") as phone:
+            await phone.post("scan", {"scene": login.scene})
+            answer = await phone.post("confirm", login.named)
+        metrics = await fetch(http, f"{broker.metrics_url}/metrics")
+
+    assert (answer.status, answer.body["error"]) == (503, "temporarily_unavailable")
+    assert answer.headers["Retry-After"] == "2"
+    log = broker.log.read_text()
+    assert "the directory does not answer as it should" in log
+    assert "Cannot connect to host 127.0.0.1" in log
+    assert 'scanlogin_directory_answers_total{outcome="failed"} 1.0' in metrics
+    for said in (log, metrics, str(answer.body)):
+        assert not leaked([SECRET, SECRET[6:], "canary-path", "canary-openid"], said)
