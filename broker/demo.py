@@ -16,9 +16,10 @@ from urllib.parse import urlencode
 import aiohttp
 
 from broker.app import build
+from broker.egress import is_loopback
 from broker.providers.pretend import terminal_code
 from broker.serving import Site, serve_until_stopped
-from broker.settings import is_loopback, load
+from broker.settings import load
 from mp_stub.page import make_phone
 from mp_stub.wechat.platform import APPID, SECRET, MiniProgram, Platform
 from mp_stub.wechat.server import WeChat

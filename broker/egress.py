@@ -47,6 +47,22 @@ def is_public(address: Address) -> bool:
     return not any(address in network for network in SPECIAL)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address says that it is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def may_be_public(host: str) -> bool:
+    """Whether a name or an address can be a public server's: a name shows it only when asked."""
+    try:
+        return is_public(ipaddress.ip_address(host))
+    except ValueError:
+        return not is_loopback(host)
+
+
 def public_socket(info: AddressInfo) -> socket.socket:
     """A socket for an address that is public; raises AddressRefused for another."""
     family, kind, protocol, _, where = info

@@ -30,9 +30,9 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from broker.bus import BUSES
 from broker.directories import NAMES as DIRECTORIES
-from broker.directories.http import read_signing_secret
+from broker.directories.http import check_url, read_signing_secret
 from broker.edge import ROLES
-from broker.egress import is_public
+from broker.egress import is_loopback
 from broker.engine import ENGINES
 from broker.errors import SettingsWrong
 from broker.providers import NAMES
@@ -285,21 +285,11 @@ class Settings(BaseSettings):
     @field_validator("directory")
     @classmethod
     def _directory(cls, value: str, info: ValidationInfo) -> str:
-        parts, private = urlsplit(value), info.data.get("directory_private", False)
-        if (parts.scheme or value) not in DIRECTORIES or (parts.scheme and not is_web(value)):
+        name = urlsplit(value).scheme or value
+        if name not in DIRECTORIES or (name != value and not is_web(value)):
             raise ValueError("want open, sql, or the https URL of a webhook")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("a URL with a password: what proves requests is the signature")
-        host, _ = parts.hostname or "", parts.port  # which says whether it is one
-        if parts.scheme == "http" and not (private and is_loopback(host)):
-            raise ValueError(
-                "people's ids would travel in the clear: want https, or http on loopback and "
-                f"{PREFIX}DIRECTORY_PRIVATE=true"
-            )
-        if parts.scheme and not private and _is_elsewhere(host):
-            raise ValueError(
-                f"{host} is no public address: set {PREFIX}DIRECTORY_PRIVATE=true if that is meant"
-            )
+        if name != value:
+            check_url(value, private=info.data.get("directory_private", False))
         return value
 
     @field_validator("directory_secret")
@@ -485,21 +475,6 @@ def _files(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 def _mistake(error: Any) -> str:
     return f"{_variable(error['loc'][0])}: {error['msg'].removeprefix('Value error, ')}"
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _is_elsewhere(host: str) -> bool:
-    """Whether it is an address, or localhost, where no public server can be."""
-    try:
-        return not is_public(ipaddress.ip_address(host))
-    except ValueError:
-        return is_loopback(host)
 
 
 def _list(words: Iterable[str]) -> str:

@@ -29,6 +29,7 @@ from broker.errors import (
 from broker.login import Identity
 from broker.records import tables as t
 from broker.records.database import Database
+from broker.records.identities import one_by_one
 from broker.records.people import People
 from broker.records.user_book import INVITATION_LIFETIME, UserBook
 from tests.conftest import Clock
@@ -406,7 +407,21 @@ async def test_what_cannot_be_is_said_and_changes_nothing(one: Instance) -> None
     assert await one.rows(t.invitations) == []
 
 
-# --- a database that is down
+# --- a crowd, and a database that is down
+
+
+async def test_neither_strangers_nor_guesses_wait_for_whoever_writes(
+    one: Instance, two: Instance
+) -> None:
+    await known(one, "u-alice", ALICE)
+
+    async with two.database.writing() as connection:
+        await one_by_one(connection)
+        assert await one.find(ALICE) == "u-alice"
+        with pytest.raises(UnregisteredUser):
+            await one.find(BOB)
+        with pytest.raises(UnknownInvitation):
+            await one.people.register(BOB, "made-up")
 
 
 @pytest.mark.parametrize("records_url", ["postgresql"], indirect=True)

@@ -247,7 +247,7 @@ WHSEC = "whsec_Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5LWNhbmFyeS0="
         ("https:", False, "want open, sql, or the https URL of a webhook"),
         ("https://", True, "want open, sql, or the https URL of a webhook"),
         ("https://site.example:70000/hook", False, "Port out of range"),
-        ("https://user:canary@site.example/hook", False, "a URL with a password"),
+        ("https://user:canary@site.example/hook", False, "want no password"),
         ("http://site.example/hook", True, "would travel in the clear"),
         ("http://10.0.0.1/hook", True, "would travel in the clear"),
         ("http://127.0.0.1/hook", False, "would travel in the clear"),

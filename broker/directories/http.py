@@ -17,6 +17,7 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import aiohttp
 import stamina
@@ -26,7 +27,7 @@ from stamina.instrumentation import set_on_retry_hooks
 from standardwebhooks import Webhook
 
 from broker.breaker import PAUSE, Breaker
-from broker.egress import AddressRefused, public_socket
+from broker.egress import AddressRefused, is_loopback, may_be_public, public_socket
 from broker.errors import BrokerError, DirectoryFails, UnregisteredUser, UserBlocked
 from broker.login import Identity
 from broker.metrics import DIRECTORY
@@ -188,6 +189,23 @@ class HttpDirectory:
         if self._is_down:
             log.info("the directory is back")
         self._is_down = False
+
+
+def check_url(url: str, *, private: bool) -> None:
+    """Raises ValueError for a webhook's URL, http or https, that will not be asked."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port
+    if port == 0 or parts.username is not None or parts.password is not None:
+        raise ValueError("want no password, for the signature proves it, and no port 0")
+    if parts.scheme == "http" and not (private and is_loopback(host)):
+        raise ValueError(
+            "people's ids would travel in the clear: want https, or http on loopback and "
+            "SCAN_LOGIN_DIRECTORY_PRIVATE=true"
+        )
+    if not private and not may_be_public(host):
+        raise ValueError(
+            f"{host} is no public address: set SCAN_LOGIN_DIRECTORY_PRIVATE=true if that is meant"
+        )
 
 
 def read_signing_secret(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 import structlog
@@ -19,6 +20,10 @@ from broker.records.identities import Owner, bind, kin, one_by_one, owner
 from broker.records.user_rules import ID_MAX
 
 log = structlog.get_logger()
+
+
+UNUSED = (None, None, None)
+"""By whom an invitation is used that nobody has shown yet."""
 
 
 class Registered(NamedTuple):
@@ -58,6 +63,9 @@ class People:
         """
         if not _can_stand(identity):
             return None
+        async with self._database.reading() as connection:
+            if await kin(connection, identity) is None:
+                return None  # so that strangers, who may come in crowds, lock nothing
         try:
             async with self._database.writing() as connection:
                 await one_by_one(connection)
@@ -77,40 +85,57 @@ class People:
         """
         if not _can_stand(identity):
             raise InvalidRequest("the provider's id for this person is too odd to be kept")
+        async with self._database.reading() as connection:
+            await self._invited(connection, identity, invitation)  # guesses lock nothing
         try:
             async with self._database.writing() as connection:
                 await one_by_one(connection)
-                return await self._accept(connection, identity, invitation)
-        except IntegrityError:
+                invited = await self._invited(connection, identity, invitation)
+                await bind(connection, identity, invited.subject, self._clock())
+                await _use(connection, identity, invitation)
+        except IntegrityError:  # the user was removed meanwhile
             raise UnknownInvitation from None
+        return invited
 
-    async def _accept(
+    async def _invited(
         self, connection: AsyncConnection, identity: Identity, invitation: str
     ) -> Registered:
+        """The user whom the invitation is for; raises UnknownInvitation or UserBlocked."""
         row, user = t.invitations.c, t.users.c
-        is_it = row.secret_hash == invitation_hash(invitation)
         columns = (user.id, user.name, user.blocked, row.provider, row.provider_app_id, row.openid)
-        wanted = select(*columns).join_from(t.invitations, t.users)
-        found = await connection.execute(wanted.where(is_it, row.expires_at > self._clock()))
+        found = await connection.execute(
+            select(*columns)
+            .join_from(t.invitations, t.users)
+            .where(row.secret_hash == invitation_hash(invitation))
+            .where(row.expires_at > self._clock())
+        )
         invited = found.one_or_none()
-        used_by = identity.provider, identity.provider_app_id, identity.id
-        if invited is None or tuple(invited[3:]) not in ((None,) * 3, used_by):
+        if invited is None or tuple(invited[3:]) not in (UNUSED, _used_by(identity)):
             raise UnknownInvitation
         if invited.blocked:
             raise UserBlocked
-        await bind(connection, identity, invited.id, self._clock())
-        by = dict(zip(("provider", "provider_app_id", "openid"), used_by, strict=True))
-        await connection.execute(update(t.invitations).where(is_it).values(by))
         return Registered(invited.id, invited.name)
 
     async def _note(self, identity: Identity, known: Owner) -> None:
         """Write down that the provider now has a `unionid`, or another, for this person."""
-        async with self._database.writing() as connection:
-            await one_by_one(connection)
-            try:
-                await bind(connection, identity, known.user_id, self._clock())
-            except IdentityTaken:
-                log.warning("two users are one person", user=known.user_id)
+        with suppress(IntegrityError):  # the user was removed meanwhile
+            async with self._database.writing() as connection:
+                await one_by_one(connection)
+                try:
+                    await bind(connection, identity, known.user_id, self._clock())
+                except IdentityTaken:
+                    log.warning("two users are one person", user=known.user_id)
+
+
+async def _use(connection: AsyncConnection, identity: Identity, invitation: str) -> None:
+    names = ("provider", "provider_app_id", "openid")
+    used = dict(zip(names, _used_by(identity), strict=True))
+    is_it = t.invitations.c.secret_hash == invitation_hash(invitation)
+    await connection.execute(update(t.invitations).where(is_it).values(used))
+
+
+def _used_by(identity: Identity) -> tuple[str, str, str]:
+    return identity.provider, identity.provider_app_id, identity.id
 
 
 def invitation_hash(invitation: str) -> bytes:
