@@ -21,6 +21,7 @@ ENV PATH=/opt/scan-login/bin:$PATH \
     SCAN_LOGIN_HOST=0.0.0.0 \
     SCAN_LOGIN_KEY_FILE=/var/lib/scan-login/keys.json \
     SCAN_LOGIN_SEAL_FILE=/var/lib/scan-login/seal.json \
+    SCAN_LOGIN_PICTURES_URL=file:///var/lib/scan-login/pictures \
     SCAN_LOGIN_RECORDS_URL=sqlite+aiosqlite:////var/lib/scan-login/records.db
 # By number: Kubernetes cannot tell that a name is not root.
 USER 10001:10001

@@ -13,6 +13,8 @@ replace one another, or that speak to the same outside.
     bus/           tells an instance that a login has changed        memory redis
     redis_link/    the one door to Redis: connections, Sentinel, Cluster, scripts
     records/       what outlives a restart           settings sql
+    pictures.py    keeps the pictures of codes        images.py   whether one is whole
+    pool.py        fills an app's pool: codes drawn ahead of time
     providers/     draw codes and prove who holds the phone          pretend wechat
     directories/   who an identity is here           open sql http
     breaker.py     leaves a server that fails alone  egress.py       where requests may go
@@ -24,7 +26,7 @@ replace one another, or that speak to the same outside.
     process.py     loop, files and memory of a process that serves
     serving.py     listens until told to stop       workers.py  several processes on one port
     demo.py        broker, example site and phone page in one go
-    __main__.py    the `scan-login` command        commands/   its parts about apps, users, records
+    __main__.py    the `scan-login` command        commands/   its parts: app, pool, records, user
 
 One login flows in one direction: edge → flow → login → state → bus → lobby → edge.
 """

@@ -17,6 +17,7 @@ from broker.app import build, try_provider
 from broker.commands import (
     ConfigFile,
     apps,
+    pool,
     read_settings,
     records,
     settings_file,
@@ -44,6 +45,7 @@ providers = typer.Typer(no_args_is_help=True, help="Who draws codes and proves p
 command.add_typer(config, name="config")
 command.add_typer(key, name="key")
 command.add_typer(apps.command, name="app")
+command.add_typer(pool.command, name="pool")
 command.add_typer(users.command, name="user")
 command.add_typer(records.command, name="records")
 command.add_typer(providers, name="provider")

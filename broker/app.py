@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ from broker.engine import WELCOME, Server, open_server
 from broker.errors import ProviderFails, SettingsWrong, UnknownApp
 from broker.flow import Flow
 from broker.lobby import Lobby, Push
+from broker.pictures import Pictures, Shown
 from broker.providers import NAMES, Provider
 from broker.providers.pretend import PretendProvider
 from broker.providers.wechat import WeChatProvider
@@ -217,8 +219,9 @@ def build(
     return _with_edge(settings, _open_core(settings, clock, directory))
 
 
-async def try_provider(settings: Settings, records: Records, app_id: str) -> str:
-    """Draw a code that nobody will scan; the name of the provider that did.
+@asynccontextmanager
+async def provider_of(settings: Settings, records: Records, app_id: str) -> AsyncIterator[Provider]:
+    """The provider of an app, by open records, to be used meanwhile.
 
     Raises UnknownApp, or ProviderFails, whose `reason` says more.
     """
@@ -228,11 +231,16 @@ async def try_provider(settings: Settings, records: Records, app_id: str) -> str
         raise UnknownApp
     accounts = _accounts(settings, apps, records)
     try:
-        provider = await accounts.provider(app)
-        await provider.draw("a" * provider.scene_max)
-        return provider.name
+        yield await accounts.provider(app)
     finally:
         await accounts.close()
+
+
+async def try_provider(settings: Settings, records: Records, app_id: str) -> str:
+    """Draw a code that nobody will scan; the name of the provider that did.  Raises as above."""
+    async with provider_of(settings, records, app_id) as provider:
+        await provider.draw("a" * provider.scene_max)
+        return provider.name
 
 
 def _open_core(settings: Settings, clock: Clock | None, directory: Directory | None) -> Core:
@@ -315,6 +323,18 @@ def records_of(settings: Settings, clock: Clock) -> Records:
         raise SettingsWrong([f"{PREFIX}RECORDS_URL: {error}"]) from None
 
 
+def pictures_of(settings: Settings) -> Pictures:
+    """Where the settings keep pictures; raises SettingsWrong for an address that names nothing."""
+    try:
+        return Pictures(
+            settings.pictures_url,
+            public_url=settings.pictures_public_url,
+            endpoint=settings.pictures_endpoint,
+        )
+    except ValueError as error:
+        raise SettingsWrong([f"{PREFIX}PICTURES_URL: {error}"]) from None
+
+
 def _seal_keys(settings: Settings) -> Keys:
     given = [read_key(key.get_secret_value()) for key in settings.seal_keys]
     return given or SealFile(settings.seal_file).keys()
@@ -356,6 +376,7 @@ def _with_edge(settings: Settings, core: Core) -> Broker:
         ready=running.trouble,
         clock=core.clock,
         public_url=settings.public_url,
+        pictures=Shown(pictures_of(settings)),
     )
     routes = [*public.routes(), *(route for one in mounted for route in one.routes)]
     application = _application(routes, answering(gate.check_handshake), pages_may_ask(core.apps))

@@ -12,6 +12,7 @@ status from it and decides nothing.  `StartError`s keep a command from starting.
     ├── ForeignOrigin              invalid_client
     ├── InvalidSession             invalid_session
     ├── PersonBlocked              access_denied
+    ├── NoPicture                  invalid_request
     ├── LoginError
     │   ├── UnknownLogin           invalid_grant      no such login, or a wrong secret
     │   ├── AlreadyRedeemed        invalid_grant
@@ -46,6 +47,7 @@ status from it and decides nothing.  `StartError`s keep a command from starting.
         ├── PoolFull
         ├── Draining
         ├── RecordsDown
+        ├── PicturesDown
         └── CannotUnseal
     StartError
     ├── SettingsWrong
@@ -118,6 +120,11 @@ class InvalidSession(BrokerError):
 class PersonBlocked(BrokerError):
     error, status = "access_denied", 403
     sentence = "the phone's provider does not let this person log in just now"
+
+
+class NoPicture(BrokerError):
+    error, status = "invalid_request", 404
+    sentence = "there is no picture of a code under this path"
 
 
 class LoginError(BrokerError):
@@ -216,9 +223,12 @@ class PersonTooOften(RateLimited):
 
 
 class Unavailable(BrokerError):
+    """Something that is needed does not do it.  passes: whether it may do so by itself yet."""
+
     error, status = "temporarily_unavailable", 503
     sentence = "the broker cannot do this just now; try again"
     retry_after = 2
+    passes: bool = True
 
 
 class ProviderFails(Unavailable):
@@ -226,10 +236,11 @@ class ProviderFails(Unavailable):
 
     sentence = "the phone's provider does not answer as it should; try again"
 
-    def __init__(self, reason: str, retry_after: int) -> None:
+    def __init__(self, reason: str, retry_after: int, *, passes: bool = True) -> None:
         super().__init__()
         self.reason = reason
         self.retry_after = retry_after
+        self.passes = passes
 
 
 class DirectoryFails(Unavailable):
@@ -263,6 +274,17 @@ class RecordsDown(Unavailable):
     def __init__(self, reason: str) -> None:
         super().__init__()
         self.reason = reason
+
+
+class PicturesDown(Unavailable):
+    """The store of pictures does not do it.  reason: why, for the operator alone."""
+
+    sentence = "the pictures of codes cannot be reached just now; try again"
+
+    def __init__(self, reason: str, *, passes: bool) -> None:
+        super().__init__()
+        self.reason = reason
+        self.passes = passes
 
 
 class CannotUnseal(Unavailable):

@@ -35,6 +35,7 @@ from broker.edge import ROLES
 from broker.egress import is_loopback
 from broker.engine import ENGINES
 from broker.errors import SettingsWrong
+from broker.pictures import SCHEMES as PICTURE_SCHEMES
 from broker.providers import NAMES
 from broker.records import SCHEMES, is_records_url
 from broker.records.rules import exact_origin, is_web, origin
@@ -113,6 +114,21 @@ class Settings(BaseSettings):
     bus_url: str | None = Field(None, description="what carries notices; the state's when empty")
     records_url: str = Field(
         "sqlite+aiosqlite:///scan-login.db", description="where apps and users are kept"
+    )
+    pictures_url: str = Field(
+        "",
+        validate_default=True,
+        description="where the pictures of codes are kept; the folder `scan-login-pictures` "
+        "beside SQLite's file, if there is one, when empty",
+    )
+    pictures_public_url: str = Field(
+        "",
+        validate_default=True,
+        description="what stands before a picture's key where browsers ask, such as a CDN's "
+        "address; `<public URL>/codes` when empty",
+    )
+    pictures_endpoint: str = Field(
+        "", description="where a store is that speaks S3 and is not Amazon's"
     )
     seal_keys: Secrets = Field(
         (),
@@ -338,6 +354,36 @@ class Settings(BaseSettings):
             )
         return value
 
+    @field_validator("pictures_url")
+    @classmethod
+    def _pictures(cls, value: str, info: ValidationInfo) -> str:
+        url = value or _pictures_folder(info.data.get("records_url", "")).as_uri()
+        parts = urlsplit(url)
+        whole = parts.path.startswith("/") if parts.scheme == "file" else parts.netloc
+        if parts.scheme not in PICTURE_SCHEMES or not whole:
+            raise ValueError(
+                "want a URL such as file:///var/lib/scan-login/pictures or s3://bucket/folder, "
+                f"which begins with one of {_list(f'{s}://' for s in PICTURE_SCHEMES)}"
+            )
+        return url
+
+    @field_validator("pictures_public_url")
+    @classmethod
+    def _shown_at(cls, value: str, info: ValidationInfo) -> str:
+        url = value.rstrip("/") or f"{info.data.get('public_url', '')}/codes"
+        if value and (not is_web(url) or urlsplit(url).query):
+            raise ValueError("want an http or https URL such as https://cdn.example/codes")
+        return url
+
+    @field_validator("pictures_endpoint")
+    @classmethod
+    def _endpoint(cls, value: str, info: ValidationInfo) -> str:
+        if value and not is_web(value):
+            raise ValueError("want an http or https URL such as https://s3.example")
+        if value and urlsplit(info.data.get("pictures_url", "")).scheme != "s3":
+            raise ValueError(f"an endpoint is for {PREFIX}PICTURES_URL=s3://… alone")
+        return value
+
     @field_validator("seal_keys")
     @classmethod
     def _seal_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
@@ -475,6 +521,13 @@ def _files(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 def _mistake(error: Any) -> str:
     return f"{_variable(error['loc'][0])}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _pictures_folder(records_url: str) -> Path:
+    """Beside the file of SQLite's, else where the command runs."""
+    parts = urlsplit(records_url)
+    beside = Path(parts.path[1:]).parent if parts.scheme.startswith("sqlite") else Path()
+    return (beside / "scan-login-pictures").absolute()
 
 
 def _list(words: Iterable[str]) -> str:

@@ -22,6 +22,7 @@ from broker.engine import ENGINES
 from broker.errors import UnregisteredUser
 from broker.flow import Flow
 from broker.login import Browser, Identity, Login, Phone, State, shelf
+from broker.pictures import Pictures
 from broker.providers.pretend import PretendProvider
 from broker.records import App, Apps
 from broker.records.database import Database
@@ -31,7 +32,7 @@ from broker.settings import PREFIX, Settings
 from broker.state import Store, open_state
 from broker.tokens import Issuer, KeyFile
 from tests.machine import CI, free_port, miss, need
-from tests.servers import Engines, PostgresServer, running_postgres
+from tests.servers import Engines, PostgresServer, S3Server, running_postgres, running_s3
 
 __all__ = ["CI", "free_port", "miss", "need"]
 
@@ -54,6 +55,7 @@ BUSES = ["memory", "valkey", "redis", "sentinel", "cluster"]
 """What the families' promises are tested over; see `START` in servers.py."""
 
 RECORDS = ["sqlite", "postgresql"]
+PICTURES = ["folder", "s3"]
 
 ENGINE = f"{PREFIX}ENGINE"
 
@@ -142,7 +144,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in {*os.environ} - {ENGINE}:
-        if name.startswith(PREFIX) or name in DEMO:
+        if name.startswith((PREFIX, "AWS_")) or name in DEMO:
             monkeypatch.delenv(name)
 
 
@@ -201,6 +203,30 @@ def records_url(request: pytest.FixtureRequest, records_file: Path) -> str:
         return f"sqlite+aiosqlite:///{records_file}"
     server: PostgresServer = request.getfixturevalue("postgres")
     return server.new_database(request.getfixturevalue("postgres_template"))
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    with running_s3() as server:
+        server.make_bucket("pictures")
+        yield server
+
+
+@pytest.fixture(params=PICTURES)
+def pictures(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Pictures:
+    """A place for pictures of each kind."""
+    if request.param == "folder":
+        return Pictures((tmp_path / "pictures").as_uri(), public_url="https://cdn.example/codes")
+    server: S3Server = request.getfixturevalue("s3")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "any")
+    return Pictures(
+        f"s3://pictures/{tmp_path.name}",
+        public_url="https://cdn.example/codes",
+        endpoint=server.url,
+    )
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Real servers for the tests: Redis, Valkey, PostgreSQL, alone, on a free port of 127.0.0.1."""
+"""Real servers for the tests: Redis, Valkey, PostgreSQL, S3, each on a free port of 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pwd
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import boto3
 import redis
+import requests
 
 from tests.machine import free_port, miss, need
 
@@ -250,6 +253,75 @@ def running_postgres() -> Iterator[PostgresServer]:
         yield server
     finally:
         server.close()
+
+
+class S3Server:
+    """A moto, which speaks S3 and forgets everything when it ends.
+
+    asks_for_proof: whether it refuses keys that it never gave out; else it takes any.
+    """
+
+    def __init__(self, *, asks_for_proof: bool = False) -> None:
+        self.port = free_port()
+        self._proof = {"INITIAL_NO_AUTH_ACTION_COUNT": "0"} if asks_for_proof else {}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start, and return once it takes connections."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **self._proof},
+        )
+        end = time.monotonic() + START_WITHIN
+        while not listens(self.port):
+            if time.monotonic() > end or self._process.poll() is not None:
+                raise RuntimeError(f"moto did not start on port {self.port}")
+            time.sleep(0.05)
+
+    def make_bucket(self, name: str) -> None:
+        requests.put(f"{self.url}/{name}", timeout=START_WITHIN).raise_for_status()
+
+    def head(self, bucket: str, key: str) -> Mapping[str, str]:
+        """What is known of an object, for looking behind the broker's back."""
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.url,
+            region_name="us-east-1",
+            aws_access_key_id="any",
+            aws_secret_access_key="any",
+        )
+        return client.head_object(Bucket=bucket, Key=key)
+
+    def stop(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(START_WITHIN)
+
+    def pause(self) -> None:
+        """Stop it where it stands: connections are taken, and nothing answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+
+@contextmanager
+def running_s3(*, asks_for_proof: bool = False) -> Iterator[S3Server]:
+    server = S3Server(asks_for_proof=asks_for_proof)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as link:
+        return link.connect_ex(("127.0.0.1", port)) == 0
 
 
 def answers(port: int) -> bool:

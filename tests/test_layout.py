@@ -18,10 +18,10 @@ ROOT = Path(__file__).parent.parent
 HOUSE = ROOT / "broker"
 
 FLOORS: list[set[str]] = [
-    {"errors", "metrics", "logs", "packing", "breaker", "egress"},
+    {"errors", "images", "metrics", "logs", "packing", "breaker", "egress"},
     {"login", "private_file", "redis_link"},
-    {"bus", "state", "records", "providers", "directories", "engine"},
-    {"accounts", "tokens"},
+    {"bus", "state", "records", "providers", "directories", "engine", "pictures"},
+    {"accounts", "tokens", "pool"},
     {"sessions"},
     {"flow"},
     {"lobby"},
@@ -41,7 +41,7 @@ DOORS = {
         *("edge", "engine", "app", "serving", "demo"),
         *("providers/wechat/api", "directories/http"),
     },
-    "aiolimiter": {"providers/wechat"},
+    "aiolimiter": {"pool", "providers/wechat"},
     "alembic": {"records/migrations"},
     "cryptography": {"tokens", "records/seal"},
     "engineio": {"engine"},
@@ -53,7 +53,9 @@ DOORS = {
     "pydantic": {"edge/wire", "settings"},
     "pydantic_settings": {"settings"},
     "hiredis": {"redis_link"},
+    "obstore": {"pictures"},
     "redis": {"redis_link"},
+    "rich": {"commands/pool"},
     "segno": {"providers/pretend"},
     "socketio": {"engine"},
     "sqlalchemy": {"records"},

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import jwt
 import pytest
 import structlog
+from yarl import URL
 
 from broker import __version__
 from broker.edge.pages import STATIC
 from broker.lobby import Lobby
+from broker.pictures import Pictures, key_of
 from broker.tokens import KeyFile
 from tests.clients import PhoneClient, PythonBrowser
 from tests.conftest import Running, StartBroker
-from tests.servers import eventually, redis_program, running
+from tests.servers import eventually, redis_program, running, running_s3
 
 
 @pytest.fixture
@@ -131,6 +134,93 @@ async def test_scripts_are_served_to_pages_of_any_site(
         tag = response.headers["ETag"]
     async with http.get(path, headers={"If-None-Match": tag}) as response:
         assert response.status == 304
+
+
+@pytest.fixture
+async def pictures(broker: Running) -> Pictures:
+    """Those that the broker shows."""
+    return Pictures(broker.settings.pictures_url, public_url=broker.settings.pictures_public_url)
+
+
+async def test_a_picture_is_shown_to_pages_of_any_site_and_may_be_kept_for_ever(
+    http: aiohttp.ClientSession, pictures: Pictures
+) -> None:
+    key = key_of("scene-1", "image/png")
+    await pictures.put(key, b"a picture")
+
+    async with http.get(pictures.url(key)) as response:
+        assert (response.status, await response.read()) == (200, b"a picture")
+        assert response.content_type == "image/png"
+        assert response.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
+        assert response.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
+        assert response.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
+        tag = response.headers["ETag"]
+    async with http.get(f"/codes/{key}", headers={"If-None-Match": tag}) as response:
+        assert (response.status, await response.read()) == (304, b"")
+        assert response.headers["ETag"] == tag
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        key_of("nobody's scene", "image/png"),
+        "x.png",
+        "..%2f..%2fscan-login.db",
+        "%2e%2e%2fsecret.txt",
+        "..%5csecret.txt",
+        f"..%2fpictures%2f{key_of('scene-1', 'image/png')}",
+        f"{key_of('scene-1', 'image/png')}%00",
+        f"{key_of('scene-1', 'image/png')}%0a",
+        "%ff.png",
+    ],
+)
+async def test_nothing_but_pictures_stands_under_codes(
+    http: aiohttp.ClientSession, pictures: Pictures, path: str
+) -> None:
+    folder = Path(pictures.place.removeprefix("file://"))
+    await pictures.put(key_of("scene-1", "image/png"), b"a picture")
+    (folder.parent / "secret.txt").write_text("canary")
+    (folder / "x.png").write_text("canary")
+
+    async with http.get(URL(f"/codes/{path}", encoded=True)) as response:
+        assert response.status == 404
+        assert (await response.json())["error"] == "invalid_request"
+        assert "no-store" in response.headers["Cache-Control"]
+
+
+async def test_pictures_of_a_store_come_through_the_broker(
+    start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "any")
+    key, other = (key_of(scene, "image/jpeg") for scene in ("scene-1", "scene-2"))
+    with running_s3() as server:
+        server.make_bucket("pictures")
+        store = {"pictures_url": "s3://pictures/codes", "pictures_endpoint": server.url}
+        broker = await start_broker(**store)
+        await Pictures(
+            "s3://pictures/codes", public_url="https://x.example", endpoint=server.url
+        ).put(key, b"a picture")
+
+        async with aiohttp.ClientSession(broker.url) as http:
+            async with http.get(f"/codes/{key}") as response:
+                assert await response.read() == b"a picture"
+                assert response.content_type == "image/jpeg"
+            server.stop()
+            async with http.get(f"/codes/{key}") as response:
+                assert response.status == 200  # from memory
+            with structlog.testing.capture_logs() as lines:
+                for _ in range(2):
+                    async with http.get(f"/codes/{other}") as response:
+                        assert (response.status, response.headers["Retry-After"]) == (503, "2")
+                        assert "127.0.0.1" not in await response.text()
+                server.start()
+                server.make_bucket("pictures")
+                async with http.get(f"/codes/{other}") as response:
+                    assert response.status == 404
+    events = [line["event"] for line in lines]
+    assert events == ["the pictures cannot be reached", "the pictures are back"]
 
 
 def test_the_vendored_client_is_the_release_unchanged() -> None:

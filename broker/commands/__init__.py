@@ -12,7 +12,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from broker.app import records_of
-from broker.errors import BrokerError, ProviderFails, RecordsDown
+from broker.errors import BrokerError, PicturesDown, ProviderFails, RecordsDown
 from broker.records import Records
 from broker.settings import PREFIX, Settings, load
 
@@ -54,7 +54,7 @@ def with_records(settings: Settings, work: Callable[[Records], Awaitable[T]]) ->
         return asyncio.run(main())
     except RecordsDown as error:
         sys.exit(f"the records cannot be reached: {error.reason}")
-    except ProviderFails as error:
+    except (ProviderFails, PicturesDown) as error:
         sys.exit(error.reason)
     except BrokerError as error:
         sys.exit(str(error))

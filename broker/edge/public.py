@@ -1,4 +1,4 @@
-"""What anybody may ask: key set, health, version, metrics, the widget and its client."""
+"""What anybody may ask: key set, codes' pictures, health, version, metrics, the widget."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from aiohttp import hdrs, web
 from broker import __version__, metrics
 from broker.edge.pages import STATIC, Page, language
 from broker.edge.wire import Handler, answer, refusal
-from broker.errors import Unavailable
+from broker.errors import NoPicture, Unavailable
+from broker.pictures import CACHE_CONTROL, Shown, media_type_of
 from broker.state import Clock
 from broker.tokens import KEY_SET_MAX_AGE, Issuer
 
@@ -28,6 +29,18 @@ FILES: Mapping[str, File] = {
     "/scan-login.js": File("scan-login.js", "text/javascript", 300),
     "/socket.io/socket.io.min.js": File("vendor/socket.io.min.js", "text/javascript", 86_400),
     "/page.css": File("page.css", "text/css", 300),
+}
+
+FOR_ANY_SITE: Mapping[str, str] = {
+    hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+}
+
+PICTURE: Mapping[str, str] = {
+    **FOR_ANY_SITE,
+    hdrs.CACHE_CONTROL: CACHE_CONTROL,
+    # An SVG that is opened by itself is a page: it may do nothing.
+    "Content-Security-Policy": "default-src 'none'; sandbox",
 }
 
 INDEX = {
@@ -48,17 +61,27 @@ Readiness = Callable[[], str | None]
 
 
 class PublicEdge:
-    def __init__(self, *, issuer: Issuer, ready: Readiness, clock: Clock, public_url: str) -> None:
+    def __init__(
+        self,
+        *,
+        issuer: Issuer,
+        ready: Readiness,
+        clock: Clock,
+        public_url: str,
+        pictures: Shown,
+    ) -> None:
         self._issuer = issuer
         self._ready = ready
         self._clock = clock
         self._public_url = public_url
+        self._pictures = pictures
         self._page = Page("index.html")
 
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/", self._index),
             web.get("/.well-known/jwks.json", self._key_set),
+            web.get("/codes/{key}", self._picture),
             *self.health_routes(),
             *(web.get(path, _served(file)) for path, file in FILES.items()),
         ]
@@ -83,6 +106,16 @@ class PublicEdge:
             hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
         }
         return answer(self._issuer.key_set(now=self._clock()), headers)
+
+    async def _picture(self, request: web.Request) -> web.Response:
+        key = request.match_info["key"]
+        content = await self._pictures.get(key)
+        if content is None:
+            raise NoPicture
+        headers = {**PICTURE, hdrs.ETAG: f'"{key}"'}  # what has a key is never changed
+        if _is_known(request, key):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=content, content_type=media_type_of(key), headers=headers)
 
     async def _readiness(self, request: web.Request) -> web.Response:
         reason = self._ready()
@@ -116,15 +149,19 @@ def _served(file: File) -> Handler:
     headers = {
         hdrs.CACHE_CONTROL: f"public, max-age={file.max_age}",
         hdrs.ETAG: f'"{tag}"',
-        hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
-        "Cross-Origin-Resource-Policy": "cross-origin",
+        **FOR_ANY_SITE,
     }
 
     async def serve(request: web.Request) -> web.Response:
-        if any(known.value in (tag, "*") for known in request.if_none_match or ()):
+        if _is_known(request, tag):
             return web.Response(status=304, headers=headers)
         return web.Response(
             body=content, content_type=file.media_type, charset="utf-8", headers=headers
         )
 
     return serve
+
+
+def _is_known(request: web.Request, tag: str) -> bool:
+    """Whether whoever asks has it already."""
+    return any(known.value in (tag, "*") for known in request.if_none_match or ())

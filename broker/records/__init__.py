@@ -1,4 +1,4 @@
-"""What outlives a restart: apps, users with their identities, and a trail of ended logins.
+"""What outlives a restart: apps, users with their identities, codes, a trail of ended logins.
 
 Apps are asked for at every login, so each instance holds all of them and looks
 every two seconds whether they have changed.  No login waits for the database,
@@ -13,13 +13,13 @@ book.py        apps as an operator writes them down       rules.py   what may st
 people.py      who is who here: found, joined, invited     identities.py   whose an identity is
 user_book.py   users as an operator writes them down      user_rules.py   what may stand in one
 seal.py        secrets that can be read again, by the broker alone
-trail.py       how logins ended
+trail.py       how logins ended              codes.py    codes drawn ahead of time
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -29,6 +29,7 @@ from broker.login import Login
 if TYPE_CHECKING:
     from broker.records.apps import RecordedApps
     from broker.records.book import AppBook
+    from broker.records.codes import Codes
     from broker.records.people import People
     from broker.records.seal import Keys
     from broker.records.user_book import UserBook
@@ -91,6 +92,52 @@ class Trail(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserved:
+    """A number that somebody draws a code for.
+
+    generation: how often the number was drawn before.
+    until: Unix time in seconds after which somebody else may take it over.
+    """
+
+    app: str
+    number: int
+    generation: int
+    scene: str = field(repr=False)
+    until: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """A code drawn ahead of time, which can be shown.
+
+    picture: the key under which its picture is kept.
+    drawn_at: Unix time in seconds.
+    """
+
+    app: str
+    number: int
+    generation: int
+    scene: str = field(repr=False)
+    picture: str
+    drawn_at: float
+
+
+class Counts(NamedTuple):
+    """How many codes an app has.
+
+    reserved: are being drawn, or were begun and left.  leftover: retired, with pictures
+    that are still there.  oldest: Unix time at which the oldest ready one was drawn.
+    """
+
+    app: str
+    ready: int
+    reserved: int
+    retired: int
+    leftover: int
+    oldest: float | None
+
+
 class Status(NamedTuple):
     """revision: that the tables are at, None where there are none.  missing: those to come."""
 
@@ -106,6 +153,7 @@ class Records(Protocol):
 
     apps: RecordedApps
     book: AppBook
+    codes: Codes
     people: People
     users: UserBook
     trail: Trail

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, event, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -41,6 +42,11 @@ WRITING: Mapping[str, Mapping[str, str]] = {
     "postgresql": {"isolation_level": "READ COMMITTED"},
 }
 """How a connection is told that something will be written."""
+INSERT: Mapping[str, type[sqlite.Insert] | type[postgresql.Insert]] = {
+    "sqlite": sqlite.Insert,
+    "postgresql": postgresql.Insert,
+}
+"""An insert that can leave alone what is there; SQL itself knows none."""
 
 LOOK = 0.05
 """Seconds between two looks at whether a file of SQLite's is still locked."""

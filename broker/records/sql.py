@@ -10,6 +10,7 @@ from broker.errors import RecordsDown, RecordsUnusable
 from broker.records import Status, Trail
 from broker.records.apps import RecordedApps
 from broker.records.book import AppBook
+from broker.records.codes import Codes
 from broker.records.database import Database
 from broker.records.people import People
 from broker.records.seal import Keys, SealKeys
@@ -39,6 +40,7 @@ class SqlRecords:
         self._writing = SqlTrail(self._database, lifetime=trail_lifetime, clock=clock)
         self.place = self._database.place
         self.trail: Trail = self._writing
+        self.codes = Codes(self._database, clock=clock)
         self.apps = RecordedApps(self._database, self._seal_keys)
         self.book = AppBook(
             self._database, self._seal_keys, providers=providers, taken=taken, clock=clock

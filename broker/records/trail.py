@@ -10,18 +10,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import islice
 
 import structlog
 from sqlalchemy import delete
-from sqlalchemy.dialects import postgresql, sqlite
 
 from broker.errors import RecordsDown
 from broker.login import Login, State
 from broker.metrics import TRAIL_DROPPED
 from broker.records import tables as t
-from broker.records.database import Database
+from broker.records.database import INSERT, Database
 
 log = structlog.get_logger()
 
@@ -41,12 +40,6 @@ FLUSH_WITHIN = 2.0
 PRUNE_EVERY = 3600.0
 
 TEXT_MAX = 256
-
-INSERT: Mapping[str, type[sqlite.Insert] | type[postgresql.Insert]] = {
-    "sqlite": sqlite.Insert,
-    "postgresql": postgresql.Insert,
-}
-"""An insert that can leave alone what is there; SQL itself knows none."""
 
 
 class SqlTrail:

@@ -33,7 +33,7 @@ from broker.providers.wechat.calls import (
     STABLE_TOKEN,
     Fetched,
 )
-from broker.providers.wechat.errcodes import RETRY_AFTER, Kind
+from broker.providers.wechat.errcodes import PASSING, RETRY_AFTER, Kind
 from broker.providers.wechat.token import AccessToken
 
 WITHIN = 6.0
@@ -147,7 +147,7 @@ def _ours(error: Trouble | TimeoutError) -> BrokerError:
         return PersonBlocked()
     if error.kind is Kind.TOO_OFTEN:
         return PersonTooOften(RETRY_AFTER[error.kind])
-    return ProviderFails(str(error), RETRY_AFTER[error.kind])
+    return ProviderFails(str(error), RETRY_AFTER[error.kind], passes=error.kind in PASSING)
 
 
 def _unproved() -> InvalidSession:

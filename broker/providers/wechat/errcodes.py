@@ -28,6 +28,9 @@ class Kind(Enum):
 PERSONS = frozenset({Kind.PHONE, Kind.BLOCKED, Kind.TOO_OFTEN})
 """What says nothing of how WeChat is: it works, and somebody is turned away."""
 
+PASSING = frozenset({Kind.TIME, Kind.PAUSE, Kind.TOKEN})
+"""What is over in seconds, with nobody doing anything."""
+
 LEVELS: Mapping[Kind, int] = {
     **dict.fromkeys(PERSONS, logging.INFO),
     Kind.OPERATOR: logging.ERROR,

@@ -1,0 +1,239 @@
+"""`scan-login pool`: codes drawn ahead of time, for apps whose codes come from a pool."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from broker import logs, pool
+from broker.app import pictures_of, provider_of
+from broker.commands import ConfigFile, read_settings, with_records
+from broker.edge.wire import DEFAULT_APP
+from broker.pool import PER_MINUTE, Filling, Flaw, Progress
+from broker.records import Code, Records
+from broker.settings import Settings
+
+command = typer.Typer(no_args_is_help=True, help="Codes drawn ahead of time.")
+
+DAY = 86_400.0
+
+SAY_EVERY = 5.0
+"""Seconds between two lines of a filling where no terminal shows a bar."""
+
+COUNT_MAX = 1_000_000
+
+App = Annotated[str, typer.Option(help="Whose codes.")]
+Tell = Callable[[Progress], None]
+
+
+@command.command()
+def fill(
+    count: Annotated[
+        int, typer.Option(min=1, max=COUNT_MAX, help="How many codes there are to be.")
+    ],
+    app: App = DEFAULT_APP,
+    rate: Annotated[
+        int,
+        typer.Option(
+            min=1, max=4500, help="Codes drawn a minute; WeChat allows a mini program 5 000."
+        ),
+    ] = PER_MINUTE,
+    file: ConfigFile = None,
+) -> None:
+    """Draw codes until all numbers from 0 to COUNT - 1 have one.
+
+    Ctrl-C ends it in order.  The same command goes on where it ended, whatever ended it,
+    and draws nothing anew that is ready.  Several may fill at once.
+    """
+    settings = read_settings(file)
+    logs.set_up("critical")  # trouble is told once, with the progress
+    print(with_records(settings, partial(_fill, settings, app, count, rate)))
+
+
+async def _fill(settings: Settings, app: str, count: int, rate: int, records: Records) -> str:
+    """Fill until there are `count`, or a signal comes; what has come of it."""
+    async with provider_of(settings, records, app) as provider:
+        with _telling() as tell:
+            filling = Filling(
+                provider=provider,
+                codes=records.codes,
+                pictures=pictures_of(settings),
+                app=app,
+                count=count,
+                per_minute=rate,
+                report=tell,
+            )
+            _stop_at_signals(filling)
+            drawn = await filling.run()
+    missing = len(await records.codes.missing(app, count))
+    said = f"{drawn} codes were drawn; {count - missing} of {count} are ready"
+    return f"{said}, and the same command goes on" if missing else said
+
+
+def _stop_at_signals(filling: Filling) -> None:
+    """The first signal ends the filling in order, the next one at once."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        filling.stop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+
+
+@contextmanager
+def _telling() -> Iterator[Tell]:
+    """Tells how far a filling is: with a bar on a terminal, else with a line now and then."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines()
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(TextColumn("drawing"), *columns, console=console) as bar:
+        task = bar.add_task("drawing", total=None)
+        told = ""
+
+        def tell(progress: Progress) -> None:
+            nonlocal told
+            bar.update(task, total=progress.wanted, completed=progress.ready)
+            if progress.trouble not in ("", told):
+                told = progress.trouble
+                console.print(f"waiting: {told}", markup=False, highlight=False)
+
+        yield tell
+
+
+def _lines() -> Tell:
+    told, again_at = "", 0.0
+
+    def tell(progress: Progress) -> None:
+        nonlocal told, again_at
+        if progress.trouble not in ("", told):
+            told = progress.trouble
+            print(f"waiting: {told}", file=sys.stderr, flush=True)
+        elif time.monotonic() >= again_at:
+            again_at = time.monotonic() + SAY_EVERY
+            said = f"{progress.ready} of {progress.wanted} codes are ready"
+            print(said, file=sys.stderr, flush=True)
+
+    return tell
+
+
+@command.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    file: ConfigFile = None,
+) -> None:
+    """Print how many codes every app has."""
+    counts = with_records(read_settings(file), lambda records: records.codes.counts())
+    if as_json:
+        print(json.dumps([one._asdict() for one in counts], indent=2))
+        return
+    for one in counts:
+        print(f"{one.app}: {one.ready} ready, {one.reserved} begun, {one.retired} retired")
+        if one.oldest is not None:
+            print(f"    the oldest was drawn {_days_since(one.oldest):.0f} days ago")
+        if one.leftover:
+            print(f"    {one.leftover} pictures of retired codes are to be removed yet")
+    if not counts:
+        print("no app has codes; see scan-login pool fill --help")
+
+
+@command.command()
+def retire(
+    numbers: Annotated[
+        list[str] | None,
+        typer.Argument(help="Numbers of codes, and ranges of them: 7 20-29.", show_default=False),
+    ] = None,
+    app: App = DEFAULT_APP,
+    older_than: Annotated[
+        float | None,
+        typer.Option(min=0, help="Those that were drawn more days ago.", show_default=False),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of the app's.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    file: ConfigFile = None,
+) -> None:
+    """Take codes out of service and remove their pictures; the next filling draws others."""
+    if sum((bool(numbers), older_than is not None, every)) != 1:
+        sys.exit("say which: numbers, --older-than, or --all")
+    wanted = _numbers(numbers or [])
+    before = time.time() - (older_than or 0) * DAY
+
+    def is_chosen(code: Code) -> bool:
+        return code.number in wanted if numbers else code.drawn_at < before or every
+
+    settings = read_settings(file)
+    chosen = with_records(settings, lambda records: _ready(records, app, is_chosen))
+    if chosen and not yes:
+        typer.confirm(f"Retire {len(chosen)} codes of {app}?", abort=True)
+    with_records(settings, partial(_retire, settings, app, chosen))
+    print(f"{len(chosen)} codes of {app} are retired")
+
+
+async def _ready(records: Records, app: str, is_chosen: Callable[[Code], bool]) -> list[Code]:
+    return [code async for some in records.codes.ready(app) for code in some if is_chosen(code)]
+
+
+async def _retire(settings: Settings, app: str, chosen: Sequence[Code], records: Records) -> None:
+    pictures = pictures_of(settings)
+    await pool.retire(chosen, codes=records.codes, pictures=pictures, app=app)
+
+
+@command.command()
+def verify(app: App = DEFAULT_APP, file: ConfigFile = None) -> None:
+    """Look at the picture of every ready code: is it there, and a whole image?
+
+    What a mini program code carries WeChat alone can read, so it is not checked whether it
+    is the right scene.  The pretend provider's codes are drawn once more and compared.
+    """
+    settings = read_settings(file)
+    flaws = with_records(settings, partial(_verify, settings, app))
+    for one in flaws:
+        print(f"{one.number}: {one.said}")
+    if flaws:
+        numbers = " ".join(str(one.number) for one in flaws)
+        sys.exit(
+            f"{len(flaws)} codes cannot be shown: scan-login pool retire --app {app} {numbers}"
+        )
+    print(f"every ready code of {app} can be shown")
+
+
+async def _verify(settings: Settings, app: str, records: Records) -> list[Flaw]:
+    async with provider_of(settings, records, app) as provider:
+        return await pool.verify(
+            codes=records.codes,
+            pictures=pictures_of(settings),
+            app=app,
+            draw=provider.draw if provider.name == "pretend" else None,
+        )
+
+
+def _numbers(words: Sequence[str]) -> set[int]:
+    """`7` and `20-29` as numbers."""
+    numbers: set[int] = set()
+    for word in words:
+        said = re.fullmatch(r"(\d{1,7})(?:-(\d{1,7}))?", word, re.ASCII)
+        if said is None:
+            sys.exit(f"{word!r} is neither a number nor a range such as 20-29")
+        numbers.update(range(int(said[1]), int(said[2] or said[1]) + 1))
+    return numbers
+
+
+def _days_since(then: float) -> float:
+    return (time.time() - then) / DAY

@@ -1,0 +1,204 @@
+"""Codes drawn ahead of time: which numbers an app has, and how far each one is.
+
+    ──reserve──▶ RESERVED ──finish──▶ READY ──retire──▶ RETIRED ──reserve──▶ RESERVED …
+
+A row comes before its code is drawn, and is ready once its picture is kept.  Whoever
+reserves a number that somebody else began and left goes on with the same scene.  A
+number whose code has retired is drawn anew, one generation later and with another scene.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from sqlalchemy import (
+    ColumnElement,
+    RowMapping,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    case,
+    func,
+    select,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from broker.records import Code, Counts, Reserved
+from broker.records import tables as t
+from broker.records.database import INSERT, Database
+
+BATCH = 1000
+"""Codes that are read or written in one go."""
+
+SCENE_BYTES = 24
+"""192 random bits are 32 characters, as many as WeChat lets a scene have."""
+
+codes = t.codes.c
+IS_READY = and_(codes.drawn_at.is_not(None), codes.retired_at.is_(None))
+IS_RESERVED = and_(codes.drawn_at.is_(None), codes.retired_at.is_(None))
+IS_LEFTOVER = and_(codes.retired_at.is_not(None), codes.picture.is_not(None))
+
+
+class Codes:
+    """clock: Unix time in seconds.
+
+    Every method raises RecordsDown, and then nothing has changed.
+    """
+
+    def __init__(self, database: Database, *, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def missing(self, app: str, count: int) -> list[int]:
+        """The numbers below `count` that have no ready code, lowest first."""
+        ready = select(codes.number).where(codes.app == app, codes.number < count, IS_READY)
+        async with self._database.reading() as connection:
+            there = set(await connection.scalars(ready))
+        return [number for number in range(count) if number not in there]
+
+    async def reserve(self, app: str, number: int, *, seconds: float) -> Reserved | None:
+        """Have `number` to oneself for `seconds`, to draw its code.
+
+        None where it has one, or where somebody else has the number.
+        """
+        now = self._clock()
+        async with self._database.writing() as connection:
+            newest = await _newest(connection, app, number)
+            if newest is None or newest["retired_at"] is not None:
+                generation = 0 if newest is None else newest["generation"] + 1
+                return await self._begin(connection, app, number, generation, now + seconds)
+            if newest["drawn_at"] is not None or newest["reserved_until"] > now:
+                return None
+            return await _take_over(connection, _reserved(newest), now + seconds)
+
+    async def finish(self, reserved: Reserved, picture: str) -> Code | None:
+        """Its picture is kept under the key `picture`, and so the code is ready.
+
+        None where somebody who took the number over has finished it before.
+        """
+        done = update(t.codes).where(_is(reserved), IS_RESERVED).returning(t.codes)
+        values = {"picture": picture, "drawn_at": self._clock()}
+        async with self._database.writing() as connection:
+            row = (await connection.execute(done.values(values))).mappings().one_or_none()
+        return None if row is None else _code(row)
+
+    async def release(self, reserved: Reserved) -> None:
+        """Let others have the number at once."""
+        mine = and_(_is(reserved), IS_RESERVED, codes.reserved_until == reserved.until)
+        async with self._database.writing() as connection:
+            await connection.execute(update(t.codes).where(mine).values(reserved_until=0))
+
+    async def ready(self, app: str) -> AsyncIterator[Sequence[Code]]:
+        """All ready codes by number, some at a time."""
+        last = -1
+        while found := await self._read(
+            select(t.codes).where(codes.app == app, codes.number > last, IS_READY)
+        ):
+            yield found
+            last = found[-1].number
+
+    async def retire(self, chosen: Sequence[Code]) -> None:
+        """Let their numbers be drawn anew; their pictures are left over, and still there."""
+        await self._write(
+            update(t.codes).where(_is_given(), IS_READY).values(retired_at=self._clock()), chosen
+        )
+
+    async def leftovers(self, app: str) -> Sequence[Code]:
+        """Retired codes whose pictures are still there, some of them where there are many."""
+        return await self._read(select(t.codes).where(codes.app == app, IS_LEFTOVER))
+
+    async def forget_pictures(self, gone: Sequence[Code]) -> None:
+        """Their pictures are no longer there."""
+        await self._write(update(t.codes).where(_is_given()).values(picture=None), gone)
+
+    async def counts(self) -> list[Counts]:
+        """How many codes of each kind every app has that ever had one."""
+        kinds = (IS_READY, IS_RESERVED, codes.retired_at.is_not(None), IS_LEFTOVER)
+        numbers = [func.count(case((kind, 1))) for kind in kinds]
+        oldest = func.min(case((IS_READY, codes.drawn_at)))
+        counted = select(codes.app, *numbers, oldest).group_by(codes.app).order_by(codes.app)
+        async with self._database.reading() as connection:
+            return [Counts(*row) for row in await connection.execute(counted)]
+
+    async def _begin(
+        self, connection: AsyncConnection, app: str, number: int, generation: int, until: float
+    ) -> Reserved | None:
+        reserved = Reserved(
+            app=app,
+            number=number,
+            generation=generation,
+            scene=secrets.token_urlsafe(SCENE_BYTES),
+            until=until,
+        )
+        values = {**_place(reserved), "scene": reserved.scene, "reserved_until": until}
+        insert = INSERT[self._database.dialect](t.codes).values(values).on_conflict_do_nothing()
+        first = await connection.scalar(insert.returning(codes.number))
+        return None if first is None else reserved
+
+    async def _read(self, some: Select[tuple[object, ...]]) -> list[Code]:
+        async with self._database.reading() as connection:
+            rows = await connection.execute(some.order_by(codes.number).limit(BATCH))
+            return [_code(row) for row in rows.mappings()]
+
+    async def _write(self, change: Update, chosen: Sequence[Code]) -> None:
+        for first in range(0, len(chosen), BATCH):
+            given = [
+                {f"its_{name}": value for name, value in _place(code).items()}
+                for code in chosen[first : first + BATCH]
+            ]
+            async with self._database.writing() as connection:
+                await connection.execute(change, given)
+
+
+async def _newest(connection: AsyncConnection, app: str, number: int) -> RowMapping | None:
+    rows = select(t.codes).filter_by(app=app, number=number)
+    newest = await connection.execute(rows.order_by(codes.generation.desc()).limit(1))
+    return newest.mappings().one_or_none()
+
+
+async def _take_over(connection: AsyncConnection, left: Reserved, until: float) -> Reserved | None:
+    """Go on where somebody else is gone; None where a third was faster."""
+    unchanged = and_(_is(left), IS_RESERVED, codes.reserved_until == left.until)
+    taken = update(t.codes).where(unchanged).values(reserved_until=until).returning(t.codes)
+    row = (await connection.execute(taken)).mappings().one_or_none()
+    return None if row is None else _reserved(row)
+
+
+def _place(one: Reserved | Code) -> dict[str, object]:
+    """The columns by which its row is found."""
+    return {"app": one.app, "number": one.number, "generation": one.generation}
+
+
+def _is(one: Reserved) -> ColumnElement[bool]:
+    return and_(*(codes[name] == value for name, value in _place(one).items()))
+
+
+def _is_given() -> ColumnElement[bool]:
+    """The row of each code that a statement is given."""
+    return and_(
+        *(codes[name] == bindparam(f"its_{name}") for name in ("app", "number", "generation"))
+    )
+
+
+def _reserved(row: RowMapping) -> Reserved:
+    return Reserved(
+        app=row["app"],
+        number=row["number"],
+        generation=row["generation"],
+        scene=row["scene"],
+        until=row["reserved_until"],
+    )
+
+
+def _code(row: RowMapping) -> Code:
+    return Code(
+        app=row["app"],
+        number=row["number"],
+        generation=row["generation"],
+        scene=row["scene"],
+        picture=row["picture"],
+        drawn_at=row["drawn_at"],
+    )
