@@ -158,8 +158,8 @@ class RedisLeases:
     async def _run_in_parts(
         self, what: Script, app: str, each: Collection[tuple[Part, ...]], *first: Part
     ) -> None:
-        rest = iter(each)
-        while part := list(islice(rest, AT_ONCE)):
+        left = iter(each)
+        while part := list(islice(left, AT_ONCE)):
             await self._redis.run(what, _keys(app), *first, *chain.from_iterable(part))
 
 
