@@ -18,6 +18,7 @@ from broker.records.codes import Codes
 from broker.records.database import Database
 from tests.conftest import Clock
 from tests.servers import PostgresServer
+from tests.test_records import connected
 
 MINUTE = 60.0
 
@@ -263,23 +264,22 @@ async def test_a_scene_stands_in_one_row_alone(codes: Codes, records_url: str) -
 async def test_a_database_that_is_down_is_said_to_be(
     frail_postgres: PostgresServer, postgres_template: str, clock: Clock
 ) -> None:
-    database = Database(frail_postgres.new_database(postgres_template))
-    codes = Codes(database, clock=clock)
-    begun = await reserved(codes, 0)
-    frail_postgres.stop()
+    async with connected(frail_postgres.new_database(postgres_template)) as database:
+        codes = Codes(database, clock=clock)
+        begun = await reserved(codes, 0)
+        frail_postgres.stop()
 
-    for act in (
-        codes.missing("shop", 1),
-        codes.reserve("shop", 1, seconds=MINUTE),
-        codes.finish(begun, "picture.png"),
-        codes.release(begun),
-        codes.counts(),
-        codes.leftovers("shop"),
-        all_ready(codes),
-    ):
-        with pytest.raises(RecordsDown):
-            await act
+        for act in (
+            codes.missing("shop", 1),
+            codes.reserve("shop", 1, seconds=MINUTE),
+            codes.finish(begun, "picture.png"),
+            codes.release(begun),
+            codes.counts(),
+            codes.leftovers("shop"),
+            all_ready(codes),
+        ):
+            with pytest.raises(RecordsDown):
+                await act
 
-    frail_postgres.revive()
-    assert await codes.finish(begun, "picture.png") is not None
-    await database.close()
+        frail_postgres.revive()
+        assert await codes.finish(begun, "picture.png") is not None

@@ -144,7 +144,9 @@ async def test_a_store_that_is_down_may_come_back(frail_s3: S3Server) -> None:
     for failure in await all_acts(pictures):
         assert failure.passes
         assert failure.reason.startswith("the pictures in s3://pictures/codes cannot be used (")
+        assert "error sending request" in failure.reason
         assert "\n" not in failure.reason
+        assert "RetryError" not in failure.reason
 
     frail_s3.start()
     frail_s3.make_bucket("pictures")

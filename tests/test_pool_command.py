@@ -7,9 +7,10 @@ import json
 import os
 import pty
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,20 @@ def test_a_pool_from_first_to_last(call: Call) -> None:
     assert "4 codes were drawn; 12 of 12 are ready" in anew.text
     assert (counts(call)["ready"], counts(call)["retired"]) == (12, 4)
     assert {one.code for one in (filled, again, verified, retired, status, anew)} == {0}
+
+
+def test_no_scene_is_told(call: Call, capfd: pytest.CaptureFixture[str]) -> None:
+    said = call("pool", "fill", "--count", "3", *FAST)
+    with closing(sqlite3.connect("scan-login.db")) as database:
+        scenes = [scene for (scene,) in database.execute("SELECT scene FROM codes")]
+    (Path("scan-login-pictures") / pictures()[0]).write_bytes(b"")
+    told = [
+        said,
+        *(call("pool", *words) for words in (["status"], ["verify"], ["retire", "--all"])),
+    ]
+
+    assert len(scenes) == 3
+    assert not [scene for scene in scenes if scene in f"{told}{capfd.readouterr()}{pictures()}"]
 
 
 def test_a_broken_picture_is_named_with_its_cure(call: Call) -> None:
@@ -166,6 +181,20 @@ async def test_what_wechat_refuses_is_said_in_a_sentence(tmp_path: Path) -> None
     assert "getwxacodeunlimit came to 45009" in filling.stderr
     assert "more than WeChat allows: 5 000 codes a minute over all instances" in filling.stderr
     assert "Traceback" not in filling.stderr
+
+
+async def test_what_passes_is_told_and_waited_for(tmp_path: Path) -> None:
+    async with pretending() as wechat:
+        wechat.wechat.faults.set("getwxacodeunlimit", "503", 4)
+        filling = await asyncio.to_thread(
+            run,
+            tmp_path,
+            *("pool", "fill", "--count", "1"),
+            **{f"SCAN_LOGIN_{n.upper()}": str(v) for n, v in wechat.settings().items()},
+        )
+
+    assert (filling.returncode, filling.stdout) == (0, "1 codes were drawn; 1 of 1 are ready\n")
+    assert "waiting: getwxacodeunlimit came to unreadable (status 503" in filling.stderr
 
 
 def test_ctrl_c_ends_a_filling_in_order(tmp_path: Path) -> None:
