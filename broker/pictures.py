@@ -129,23 +129,15 @@ class Pictures:
 
     async def get(self, key: str) -> bytes | None:
         """What is kept under `key`; None where nothing is.  Raises PicturesDown."""
-        with self._reached("get"):
-            try:
-                found = await obstore.get_async(self._store, key)
-                return bytes(await found.bytes_async())
-            except FileNotFoundError as error:
-                if "NoSuchBucket" in str(error):
-                    raise
+        with self._reached("get"), _if_there():
+            found = await obstore.get_async(self._store, key)
+            return bytes(await found.bytes_async())
         return None
 
     async def remove(self, key: str) -> None:
         """Let go of it, if it is there.  Raises PicturesDown."""
-        with self._reached("remove"):
-            try:
-                await obstore.delete_async(self._store, key)
-            except FileNotFoundError as error:
-                if "NoSuchBucket" in str(error):
-                    raise
+        with self._reached("remove"), _if_there():
+            await obstore.delete_async(self._store, key)
 
     async def _put(self, key: str, content: bytes, *, mode: PutMode) -> None:
         attributes = {"Content-Type": media_type_of(key), "Cache-Control": CACHE_CONTROL}
@@ -216,6 +208,16 @@ class Shown:
         self._kept[key] = content
         while self._kept_bytes > self._room_bytes:
             self._kept_bytes -= len(self._kept.popitem(last=False)[1])
+
+
+@contextmanager
+def _if_there() -> Iterator[None]:
+    """Nothing under a key is no trouble; no bucket for it is."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if "NoSuchBucket" in str(error):
+            raise
 
 
 def _s3(bucket: str, endpoint: str) -> S3Config:
