@@ -340,7 +340,7 @@ async def test_trouble_that_does_not_end_ends_the_filling(
             await filling(provider=provider, report=told.append).run()
 
     assert failure.value.passes
-    assert any("status 503" in progress.trouble for progress in told)
+    assert any(f"{DRAW} came to " in progress.trouble for progress in told)
 
 
 # --- trouble below
