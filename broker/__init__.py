@@ -14,7 +14,7 @@ replace one another, or that speak to the same outside.
     redis_link/    the one door to Redis: connections, Sentinel, Cluster, scripts
     records/       what outlives a restart           settings sql
     pictures.py    keeps the pictures of codes        images.py   whether one is whole
-    pool.py        fills an app's pool: codes drawn ahead of time
+    pool/          codes drawn ahead of time
     providers/     draw codes and prove who holds the phone          pretend wechat
     directories/   who an identity is here           open sql http
     breaker.py     leaves a server that fails alone  egress.py       where requests may go

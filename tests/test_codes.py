@@ -71,7 +71,7 @@ async def test_a_number_from_nothing_to_a_code(codes: Codes, clock: Clock) -> No
     assert code == Code(
         app="shop",
         number=1,
-        generation=0,
+        drawing=0,
         scene=begun.scene,
         picture="picture.png",
         drawn_at=clock(),
@@ -107,7 +107,7 @@ async def test_a_reserved_number_is_nobody_elses_for_a_while(
 
     clock.time += 1
     taken = await reserved(two, 0)
-    assert (taken.scene, taken.generation) == (left.scene, left.generation)
+    assert (taken.scene, taken.drawing) == (left.scene, left.drawing)
     assert await one.reserve("shop", 0, seconds=MINUTE) is None
 
 
@@ -163,9 +163,9 @@ async def test_of_many_at_once_one_has_the_number(
     await instances[0].retire(await all_ready(instances[0]))
     anew = await race()
 
-    for winners, generation in ((first, 0), (taken_over, 0), (anew, 1)):
+    for winners, drawing in ((first, 0), (taken_over, 0), (anew, 1)):
         assert Counter(one.number for one in winners) == dict.fromkeys(range(10), 1)
-        assert {one.generation for one in winners} == {generation}
+        assert {one.drawing for one in winners} == {drawing}
     assert {one.scene for one in first} == {one.scene for one in taken_over}
 
 
@@ -178,7 +178,7 @@ async def test_a_retired_number_is_drawn_anew(codes: Codes, clock: Clock) -> Non
     assert await all_ready(codes) == [other]
     assert await codes.missing("shop", 2) == [0]
     new = await drawn(codes, 0)
-    assert (new.generation, new.drawn_at) == (1, clock())
+    assert (new.drawing, new.drawn_at) == (1, clock())
     assert new.scene != old.scene
 
 
@@ -195,7 +195,7 @@ async def test_retiring_what_has_retired_changes_nothing(codes: Codes) -> None:
 async def test_a_number_that_is_being_drawn_is_not_retired(codes: Codes) -> None:
     begun = await reserved(codes, 0)
     unready = Code(
-        app="shop", number=0, generation=0, scene=begun.scene, picture="p.png", drawn_at=0.0
+        app="shop", number=0, drawing=0, scene=begun.scene, picture="p.png", drawn_at=0.0
     )
 
     await codes.retire([unready])
@@ -250,9 +250,9 @@ async def test_codes_are_counted_by_app_and_state(codes: Codes, clock: Clock) ->
 async def test_a_scene_stands_in_one_row_alone(codes: Codes, records_url: str) -> None:
     await drawn(codes, 0)
     copied = sa.select(
-        sa.literal("other"), t.codes.c.number, t.codes.c.generation, t.codes.c.scene, sa.literal(0)
+        sa.literal("other"), t.codes.c.number, t.codes.c.drawing, t.codes.c.scene, sa.literal(0)
     )
-    columns = ["app", "number", "generation", "scene", "reserved_until"]
+    columns = ["app", "number", "drawing", "scene", "reserved_until"]
     database = Database(records_url)
 
     with pytest.raises(sa.exc.IntegrityError):

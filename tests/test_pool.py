@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from broker.errors import PicturesDown, ProviderFails, RecordsDown
 from broker.pictures import Pictures, key_of
-from broker.pool import RESERVED_FOR, Filling, Flaw, Progress, retire, verify
+from broker.pool.filling import RESERVED_FOR, Filling, Flaw, Progress, retire, verify
 from broker.providers import Picture
 from broker.providers.pretend import PretendProvider
 from broker.records import Code
@@ -553,7 +553,7 @@ async def test_a_code_that_retires_loses_its_picture_and_its_number_is_drawn_ane
     ]
     assert await filling().run() == 2
     after = await all_ready(codes)
-    assert [code.generation for code in after] == [0, 0, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert [code.drawing for code in after] == [0, 0, 1, 1, 0, 0, 0, 0, 0, 0]
     assert not {code.scene for code in before[2:4]} & {code.scene for code in after}
     assert await is_whole(codes, folder, 10)
 

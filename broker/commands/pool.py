@@ -18,11 +18,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from broker import logs, pool
+from broker import logs
 from broker.app import pictures_of, provider_of
 from broker.commands import ConfigFile, read_settings, with_records
 from broker.edge.wire import DEFAULT_APP
-from broker.pool import PER_MINUTE, Filling, Flaw, Progress
+from broker.pool import filling as pool
+from broker.pool.filling import PER_MINUTE, Filling, Flaw, Progress
 from broker.records import Code, Records
 from broker.settings import Settings
 

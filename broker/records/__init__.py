@@ -96,13 +96,13 @@ class Trail(Protocol):
 class Reserved:
     """A number that somebody draws a code for.
 
-    generation: how often the number was drawn before.
+    drawing: how often the number was drawn before.
     until: Unix time in seconds after which somebody else may take it over.
     """
 
     app: str
     number: int
-    generation: int
+    drawing: int
     scene: str = field(repr=False)
     until: float
 
@@ -117,7 +117,7 @@ class Code:
 
     app: str
     number: int
-    generation: int
+    drawing: int
     scene: str = field(repr=False)
     picture: str
     drawn_at: float

@@ -4,7 +4,7 @@
 
 A row comes before its code is drawn, and is ready once its picture is kept.  Whoever
 reserves a number that somebody else began and left goes on with the same scene.  A
-number whose code has retired is drawn anew, one generation later and with another scene.
+number whose code has retired is drawn anew, one drawing later and with another scene.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Codes:
         async with self._database.writing() as connection:
             newest = await _newest(connection, app, number)
             if newest is None or newest["retired_at"] is not None:
-                generation = 0 if newest is None else newest["generation"] + 1
-                return await self._begin(connection, app, number, generation, now + seconds)
+                drawing = 0 if newest is None else newest["drawing"] + 1
+                return await self._begin(connection, app, number, drawing, now + seconds)
             if newest["drawn_at"] is not None or newest["reserved_until"] > now:
                 return None
             return await _take_over(connection, _reserved(newest), now + seconds)
@@ -124,12 +124,12 @@ class Codes:
             return [Counts(*row) for row in await connection.execute(counted)]
 
     async def _begin(
-        self, connection: AsyncConnection, app: str, number: int, generation: int, until: float
+        self, connection: AsyncConnection, app: str, number: int, drawing: int, until: float
     ) -> Reserved | None:
         reserved = Reserved(
             app=app,
             number=number,
-            generation=generation,
+            drawing=drawing,
             scene=secrets.token_urlsafe(SCENE_BYTES),
             until=until,
         )
@@ -155,7 +155,7 @@ class Codes:
 
 async def _newest(connection: AsyncConnection, app: str, number: int) -> RowMapping | None:
     rows = select(t.codes).filter_by(app=app, number=number)
-    newest = await connection.execute(rows.order_by(codes.generation.desc()).limit(1))
+    newest = await connection.execute(rows.order_by(codes.drawing.desc()).limit(1))
     return newest.mappings().one_or_none()
 
 
@@ -169,7 +169,7 @@ async def _take_over(connection: AsyncConnection, left: Reserved, until: float) 
 
 def _place(one: Reserved | Code) -> dict[str, object]:
     """The columns by which its row is found."""
-    return {"app": one.app, "number": one.number, "generation": one.generation}
+    return {"app": one.app, "number": one.number, "drawing": one.drawing}
 
 
 def _is(one: Reserved) -> ColumnElement[bool]:
@@ -178,16 +178,14 @@ def _is(one: Reserved) -> ColumnElement[bool]:
 
 def _is_given() -> ColumnElement[bool]:
     """The row of each code that a statement is given."""
-    return and_(
-        *(codes[name] == bindparam(f"its_{name}") for name in ("app", "number", "generation"))
-    )
+    return and_(*(codes[name] == bindparam(f"its_{name}") for name in ("app", "number", "drawing")))
 
 
 def _reserved(row: RowMapping) -> Reserved:
     return Reserved(
         app=row["app"],
         number=row["number"],
-        generation=row["generation"],
+        drawing=row["drawing"],
         scene=row["scene"],
         until=row["reserved_until"],
     )
@@ -197,7 +195,7 @@ def _code(row: RowMapping) -> Code:
     return Code(
         app=row["app"],
         number=row["number"],
-        generation=row["generation"],
+        drawing=row["drawing"],
         scene=row["scene"],
         picture=row["picture"],
         drawn_at=row["drawn_at"],

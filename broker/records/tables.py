@@ -102,7 +102,7 @@ codes = Table(
     metadata,
     Column("app", String(64), primary_key=True),  # which may have been removed since
     Column("number", Integer, primary_key=True),
-    Column("generation", Integer, primary_key=True),  # how often the number was drawn before
+    Column("drawing", Integer, primary_key=True),  # how often the number was drawn before
     Column("scene", String(32), nullable=False),
     Column("reserved_until", Double, nullable=False),
     Column("picture", String(64)),  # its key, from when it is kept until it is removed
@@ -110,7 +110,7 @@ codes = Table(
     Column("retired_at", Double),
     Index("codes_scene", "scene", unique=True),
 )
-"""Codes drawn ahead of time; of one number, the newest generation alone has not retired."""
+"""Codes drawn ahead of time; of one number, the newest drawing alone has not retired."""
 
 ended_logins = Table(
     "ended_logins",

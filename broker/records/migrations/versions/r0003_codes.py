@@ -14,7 +14,7 @@ def upgrade() -> None:
         "codes",
         sa.Column("app", sa.String(64), primary_key=True),
         sa.Column("number", sa.Integer, primary_key=True),
-        sa.Column("generation", sa.Integer, primary_key=True),
+        sa.Column("drawing", sa.Integer, primary_key=True),
         sa.Column("scene", sa.String(32), nullable=False),
         sa.Column("reserved_until", sa.Double, nullable=False),
         sa.Column("picture", sa.String(64)),
