@@ -6,6 +6,7 @@ replace one another, or that speak to the same outside.
     login.py       the rule book: what a login is, which changes it allows
     flow.py        one login, start to finish: begin scan confirm deny redeem resume cancel
     lobby.py       the browsers that wait at this instance, and what wakes them
+    codes.py       the code on a login's screen: drawn for it, or lent by the pool
     accounts.py    which provider an app has
     sessions.py    who holds the phone
     tokens.py      the JWTs, their keys, the key set

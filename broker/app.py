@@ -17,6 +17,7 @@ from aiohttp.typedefs import Middleware
 
 from broker.accounts import RETRY_AFTER, Account, Accounts
 from broker.bus import Bus, open_bus
+from broker.codes import CodeSource
 from broker.directories import Directory
 from broker.directories.http import HttpDirectory
 from broker.directories.open import OpenDirectory
@@ -34,6 +35,7 @@ from broker.errors import ProviderFails, SettingsWrong, UnknownApp
 from broker.flow import Flow
 from broker.lobby import Lobby, Push
 from broker.pictures import Pictures, Shown
+from broker.pool import Pool
 from broker.providers import NAMES, Provider
 from broker.providers.pretend import PretendProvider
 from broker.providers.wechat import WeChatProvider
@@ -131,6 +133,7 @@ class Core:
     bus: Bus
     accounts: Accounts
     directory: Directory
+    pictures: Pictures
     records: Records
 
     async def open(self) -> None:
@@ -194,6 +197,7 @@ def _mount_oauth(hall: Hall) -> Mounted:
         addresses=hall.addresses,
         public_url=hall.settings.public_url,
         interval=hall.settings.interval,
+        pictures_url=f"{hall.settings.pictures_public_url}/",
         **hall.door(),
     )
     return Mounted(routes=edge.routes())
@@ -250,6 +254,14 @@ def _open_core(settings: Settings, clock: Clock | None, directory: Directory | N
     apps = SettingsApps([_default_app(settings)], records.apps)
     accounts = _accounts(settings, apps, records)
     directory = directory or _directory(settings, records, clock)
+    pictures = pictures_of(settings)
+    pool = Pool(
+        leases=store.leases,
+        pictures=pictures,
+        clock=clock,
+        rest=settings.pool_rest,
+        uses=settings.pool_uses,
+    )
     issuer = Issuer(
         file=KeyFile(settings.key_file),
         algorithm=settings.token_algorithm,
@@ -262,7 +274,7 @@ def _open_core(settings: Settings, clock: Clock | None, directory: Directory | N
         bus=bus,
         apps=apps,
         trail=records.trail,
-        accounts=accounts,
+        codes=CodeSource(accounts=accounts, pool=pool),
         directory=directory,
         issuer=issuer,
         clock=clock,
@@ -282,6 +294,7 @@ def _open_core(settings: Settings, clock: Clock | None, directory: Directory | N
         bus=bus,
         accounts=accounts,
         directory=directory,
+        pictures=pictures,
         records=records,
     )
 
@@ -376,7 +389,7 @@ def _with_edge(settings: Settings, core: Core) -> Broker:
         ready=running.trouble,
         clock=core.clock,
         public_url=settings.public_url,
-        pictures=Shown(pictures_of(settings)),
+        pictures=Shown(core.pictures),
     )
     routes = [*public.routes(), *(route for one in mounted for route in one.routes)]
     application = _application(routes, answering(gate.check_handshake), pages_may_ask(core.apps))

@@ -11,15 +11,15 @@ import asyncio
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
 from broker import metrics
-from broker.accounts import Accounts
 from broker.bus import Bus
+from broker.codes import CodeSource
 from broker.directories import Directory
 from broker.errors import (
     BrokerError,
@@ -45,7 +45,6 @@ from broker.login import (
     claim_holds,
     shelf,
 )
-from broker.providers import Picture
 from broker.records import App, Apps, Trail
 from broker.state import Clock, Logins, Swapped
 from broker.tokens import Issuer, Token
@@ -111,7 +110,7 @@ class Flow:
         bus: Bus,
         apps: Apps,
         trail: Trail,
-        accounts: Accounts,
+        codes: CodeSource,
         directory: Directory,
         issuer: Issuer,
         clock: Clock,
@@ -122,7 +121,7 @@ class Flow:
         self._bus = bus
         self._apps = apps
         self._trail = trail
-        self._accounts = accounts
+        self._codes = codes
         self._directory = directory
         self._issuer = issuer
         self._clock = clock
@@ -131,7 +130,7 @@ class Flow:
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        """Let tokens that are just leaving be written down."""
+        """Let what is to be written down of logins that have ended be written."""
         if self._leaving:
             await asyncio.wait(self._leaving, timeout=CLAIM_LIFETIME)
         for task in self._leaving:
@@ -144,24 +143,24 @@ class Flow:
         Raises UnknownApp, or Unavailable when no code can be drawn or kept.
         """
         app = await self._app(app_id)
-        provider = await self._accounts.provider(app)
         now = self._clock()
+        expires_at = now + (app.login_lifetime or self._lifetime)
+        code = await self._codes.take(app, until=expires_at)
         secret = secrets.token_urlsafe(32)
-        scene = secrets.token_urlsafe(24)[: provider.scene_max]
         login = Login(
-            id=shelf(scene) + secrets.token_urlsafe(16)[1:],
-            scene=scene,
+            id=shelf(code.scene) + secrets.token_urlsafe(16)[1:],
+            scene=code.scene,
             secret_hash=_hash(secret),
             app=app.id,
             browser=browser,
             began_at=now,
-            expires_at=now + (app.login_lifetime or self._lifetime),
+            expires_at=expires_at,
             instance=self._instance if waits_here else "",
+            lease=code.lease,
         )
-        picture = await provider.draw(login.scene)
         await self._logins.add(login)
         metrics.logins(login.app, login.state).inc()
-        return Begun(login, secret, picture.data_url())
+        return Begun(login, secret, code.url)
 
     async def scan(self, scene: str, phone: Phone) -> Scanned:
         """Take the login under `scene` for `phone`; nobody else can confirm it from then on."""
@@ -270,13 +269,15 @@ class Flow:
         changed = await self._logins.changed(known)
         return {name: login and self._at_its_end(login) for name, login in changed.items()}
 
-    async def redraw(self, scene: str) -> Picture:
-        """The code of a login that can still be scanned, drawn again; raises UnknownScene."""
+    async def code_url(self, scene: str) -> str:
+        """The code of a login that can still be scanned, as an image's URL.
+
+        Raises UnknownScene.
+        """
         login = await self._logins.by_scene(scene)
         if login is None or login.at(self._clock()).state is not State.PENDING:
             raise UnknownScene
-        provider = await self._accounts.provider(await self._app(login.app))
-        return await provider.draw(scene)
+        return await self._codes.url_of(login, await self._app(login.app))
 
     async def _act(
         self, login: Login, act: Act, *, phone: Phone | None = None, subject: str | None = None
@@ -289,6 +290,7 @@ class Flow:
                 metrics.logins(after.app, after.state).inc()
                 if after.state not in OPEN:
                     self._trail.note(after, now=self._clock())
+                    self._go_on(self._codes.give_back(after))
                 return after
             login = await self._read(login.id)
 
@@ -308,10 +310,14 @@ class Flow:
         now = self._clock()
         if not claim_holds(login, now=now):
             raise Unavailable  # too late: by now another may hand it over
-        task = asyncio.create_task(self._finish(login, stands))
+        self._go_on(self._finish(login, stands))
+        return Redeemed(login, token)
+
+    def _go_on(self, rest: Coroutine[Any, Any, None]) -> None:
+        """Do the rest once whoever asked has been answered."""
+        task = asyncio.create_task(rest)
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
-        return Redeemed(login, token)
 
     async def _finish(self, login: Login, stands: Callable[[], bool]) -> None:
         """Write down that the token has left, for as long as the claim on it is this one."""
@@ -325,6 +331,7 @@ class Flow:
                 if await self._logins.swap(login, after):
                     metrics.logins(after.app, after.state).inc()
                     self._trail.note(after, now=self._clock())
+                    await self._codes.give_back(after)
                     return
                 login = await self._read(login.id)
             except LoginError:

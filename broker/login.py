@@ -145,6 +145,18 @@ class Claim(NamedTuple):
     until: float
 
 
+class Lease(NamedTuple):
+    """A code of the app's pool that this login has on its screen.
+
+    number: its place in the pool.  generation: which lease of the number it is.
+    picture: the key of its picture.
+    """
+
+    number: int
+    generation: int
+    picture: str
+
+
 class Notice(NamedTuple):
     """ "Login X is now Y", said to the instance where its browser waits.
 
@@ -170,6 +182,7 @@ class Login:
     claim: the redeem that hands the token over, or has; None before.
     unregistered: the directory did not know who confirmed; no state, for the same
         code works once the person has registered.
+    lease: the pool's, for its code; None for one that was drawn live.
     version: rises by one with each change; what compare-and-set compares.
     """
 
@@ -187,6 +200,7 @@ class Login:
     confirmed_at: float | None = None
     unregistered: bool = False
     claim: Claim | None = None
+    lease: Lease | None = None
     version: int = 0
 
     def at(self, now: float) -> Login:

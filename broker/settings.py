@@ -130,6 +130,12 @@ class Settings(BaseSettings):
     pictures_endpoint: str = Field(
         "", description="where a store is that speaks S3 and is not Amazon's"
     )
+    pool_rest: Seconds = Field(
+        600, description="seconds for which a code of the pool rests between two logins"
+    )
+    pool_uses: int = Field(
+        100, gt=0, description="logins after which a code of the pool is drawn anew"
+    )
     seal_keys: Secrets = Field(
         (),
         description="what apps' secrets are sealed with, newest first, each 32 bytes in base64; "

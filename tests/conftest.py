@@ -16,6 +16,7 @@ import stamina
 from broker.accounts import Account, Accounts
 from broker.app import build
 from broker.bus import Bus, open_bus
+from broker.codes import CodeSource
 from broker.directories import Directory
 from broker.directories.open import OpenDirectory
 from broker.engine import ENGINES
@@ -23,6 +24,7 @@ from broker.errors import UnregisteredUser
 from broker.flow import Flow
 from broker.login import Browser, Identity, Login, Phone, State, shelf
 from broker.pictures import Pictures
+from broker.pool import Pool
 from broker.providers.pretend import PretendProvider
 from broker.records import App, Apps
 from broker.records.database import Database
@@ -128,6 +130,15 @@ def all_pretend(apps: Apps, provider: type[PretendProvider] = PretendProvider) -
         own=[Account("pretend")],
         makers={"pretend": lambda account: provider(phone_page_url="http://phone.example/")},
     )
+
+
+def codes_of(
+    store: Store, apps: Apps, provider: type[PretendProvider] = PretendProvider
+) -> CodeSource:
+    """Codes by the pretend provider, and from pools that are in the state."""
+    pictures = Pictures("file:///nowhere", public_url="https://cdn.example/codes")
+    pool = Pool(leases=store.leases, pictures=pictures, clock=store.clock, rest=600, uses=100)
+    return CodeSource(accounts=all_pretend(apps, provider), pool=pool)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -272,7 +283,7 @@ def make_flow(
             bus=bus,
             apps=apps,
             trail=trail,
-            accounts=all_pretend(apps),
+            codes=codes_of(store, apps),
             directory=directory or OpenDirectory(),
             issuer=issuer,
             clock=clock,

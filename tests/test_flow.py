@@ -435,13 +435,13 @@ async def test_a_login_that_is_resumed_elsewhere_is_told_to_its_former_instance(
 
 async def test_only_a_code_that_can_be_scanned_is_drawn_again(flow: Flow) -> None:
     begun = await begin(flow)
-    assert (await flow.redraw(begun.login.scene)).data_url() == begun.code_url
+    assert await flow.code_url(begun.login.scene) == begun.code_url
 
     await flow.scan(begun.login.scene, ALICE)
 
     for scene in (begun.login.scene, "unknown"):
         with pytest.raises(errors.UnknownScene):
-            await flow.redraw(scene)
+            await flow.code_url(scene)
 
 
 async def test_an_unknown_app_begins_nothing(flow: Flow) -> None:

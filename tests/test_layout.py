@@ -23,6 +23,7 @@ FLOORS: list[set[str]] = [
     {"bus", "state", "records", "providers", "directories", "engine", "pictures"},
     {"accounts", "tokens"},
     {"sessions", "pool"},
+    {"codes"},
     {"flow"},
     {"lobby"},
     {"edge"},

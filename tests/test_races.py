@@ -28,7 +28,7 @@ from broker.records.settings import SettingsApps
 from broker.state import Logins, Swapped, open_state
 from broker.tokens import Issuer, KeyFile
 from tests.clients import PhoneClient
-from tests.conftest import ALICE, BOB, FIREFOX, SHOP, Notes, StartBroker, all_pretend
+from tests.conftest import ALICE, BOB, FIREFOX, SHOP, Notes, StartBroker, codes_of
 from tests.servers import RedisServer, eventually, redis_program, running
 from tests.test_oauth import GRANT
 
@@ -102,7 +102,7 @@ async def instance(name: str, url: str, keys: KeyFile) -> AsyncIterator[Instance
         bus=bus,
         apps=apps,
         trail=Notes(),
-        accounts=all_pretend(apps, Blank),
+        codes=codes_of(store, apps, Blank),
         directory=OpenDirectory(),
         issuer=Issuer(
             file=keys,

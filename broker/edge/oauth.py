@@ -62,6 +62,7 @@ class OAuthEdge:
         clock: Clock,
         public_url: str,
         interval: int,
+        pictures_url: str,
     ) -> None:
         self._flow = flow
         self._apps = apps
@@ -70,7 +71,7 @@ class OAuthEdge:
         self._clock = clock
         self._verification_uri = f"{public_url}/device"
         self._interval = interval
-        self._page = Page("device.html")
+        self._page = Page("device.html", images=pictures_url)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -137,10 +138,10 @@ class OAuthEdge:
         # Not counted as guesses: any page could let its visitors make them, by an image's address.
         try:
             asked = read(ShownCode, {"user_code": request.query["user_code"]})
-            picture = await self._flow.redraw(asked.user_code)
+            picture = await self._flow.code_url(asked.user_code)
         except (InvalidRequest, UnknownScene):
             return self._render(words, "gone", words["gone"], status=404)
-        return self._render(words, "code", words["scan"], picture.data_url())
+        return self._render(words, "code", words["scan"], picture)
 
     def _render(
         self,

@@ -12,21 +12,25 @@ from aiohttp import hdrs, web
 STATIC = Path(__file__).parent / "static"
 
 PAGE_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; "
+    "default-src 'none'; style-src 'self'; img-src data: {images}; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
 
 
 class Page:
-    """A template under static/.  Every value is escaped on its way in."""
+    """A template under static/.  Every value is escaped on its way in.
 
-    def __init__(self, name: str) -> None:
+    images: where pictures come from that are no `data:`; below that URL, or of that origin.
+    """
+
+    def __init__(self, name: str, *, images: str = "'self'") -> None:
+        self._policy = PAGE_POLICY.format(images=images)
         self._template = Template((STATIC / name).read_text(encoding="utf-8"))
 
     def show(self, values: Mapping[str, str], *, status: int = 200) -> web.Response:
         safe = {name: html.escape(value) for name, value in values.items()}
         headers = {
-            "Content-Security-Policy": PAGE_POLICY,
+            "Content-Security-Policy": self._policy,
             "Referrer-Policy": "no-referrer",
             hdrs.CACHE_CONTROL: "no-store",
         }
