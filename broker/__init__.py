@@ -8,7 +8,7 @@ replace one another, or that speak to the same outside.
     lobby.py       the browsers that wait at this instance, and what wakes them
     codes.py       the code on a login's screen: drawn for it, or lent by the pool
     accounts.py    which provider an app has
-    sessions.py    who holds the phone
+    sessions.py    who holds the phone, and until when
     tokens.py      the JWTs, their keys, the key set
     state/         what lives minutes                memory redis
     bus/           tells an instance that a login has changed        memory redis

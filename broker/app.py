@@ -22,6 +22,7 @@ from broker.directories import Directory
 from broker.directories.http import HttpDirectory
 from broker.directories.open import OpenDirectory
 from broker.directories.sql import SqlDirectory
+from broker.edge import openapi
 from broker.edge.admin import AdminEdge, guarded_by
 from broker.edge.admin_users import UserAdminEdge
 from broker.edge.browser import BrowserEdge
@@ -29,6 +30,7 @@ from broker.edge.gate import Addresses, Gate, Origins
 from broker.edge.oauth import OAuthEdge, pages_may_ask
 from broker.edge.phone import PhoneEdge
 from broker.edge.public import PublicEdge
+from broker.edge.sessions import SessionsEdge
 from broker.edge.wire import BODY_MAX_BYTES, DEFAULT_APP, Prepare, add_headers, answering
 from broker.engine import WELCOME, Server, open_server
 from broker.errors import ProviderFails, SettingsWrong, UnknownApp
@@ -203,10 +205,25 @@ def _mount_oauth(hall: Hall) -> Mounted:
     return Mounted(routes=edge.routes())
 
 
+def _mount_sessions(hall: Hall) -> Mounted:
+    token = hall.settings.admin_token
+    edge = SessionsEdge(
+        sessions=hall.core.sessions,
+        apps=hall.core.apps,
+        secrets=hall.core.records.apps,
+        gate=hall.gate,
+        addresses=hall.addresses,
+        clock=hall.core.clock,
+        admin_token=token.get_secret_value() if token else None,
+    )
+    return Mounted(routes=edge.routes())
+
+
 MOUNTS: Mapping[str, Callable[[Hall], Mounted]] = {
     "browser": _mount_browsers,
     "phone": _mount_phones,
     "oauth": _mount_oauth,
+    "sessions": _mount_sessions,
 }
 """How each role is served.  Sockets and logic can so run in processes of their own."""
 
@@ -286,7 +303,13 @@ def _open_core(settings: Settings, clock: Clock | None, directory: Directory | N
         apps=apps,
         issuer=issuer,
         sessions=Sessions(
-            store=store.sessions, accounts=accounts, clock=clock, lifetime=settings.session_lifetime
+            store=store.sessions,
+            accounts=accounts,
+            directory=directory,
+            seal_keys=records.seal_keys,
+            clock=clock,
+            lifetime=settings.session_lifetime,
+            idle=settings.session_idle or settings.session_lifetime,
         ),
         flow=flow,
         lobby=Lobby(bus=bus, flow=flow, clock=clock, instance=settings.instance),
@@ -391,14 +414,23 @@ def _with_edge(settings: Settings, core: Core) -> Broker:
         public_url=settings.public_url,
         pictures=Shown(core.pictures),
     )
-    routes = [*public.routes(), *(route for one in mounted for route in one.routes)]
+    routes = [
+        *public.routes(),
+        *(route for one in mounted for route in one.routes),
+        openapi.route("Scan-login broker", settings.public_url),
+    ]
     application = _application(routes, answering(gate.check_handshake), pages_may_ask(core.apps))
     if server.handlers:  # or every handshake would open a socket that can join nothing
         server.attach(application)
         _watch_door(application, gate)
     application.cleanup_ctx.append(running.context)
     application.on_shutdown.append(running.close_sockets)
-    admin = _application([*public.admin_routes(), *_admin_routes(settings, core)], answering())
+    admin_routes = [
+        *public.admin_routes(),
+        *_admin_routes(settings, core),
+        openapi.route("Scan-login broker: administration"),
+    ]
+    admin = _application(admin_routes, answering())
     return Broker(application, admin, running.drain)
 
 

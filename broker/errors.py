@@ -6,9 +6,12 @@ status from it and decides nothing.  `StartError`s keep a command from starting.
 
     BrokerError
     ├── InvalidRequest             invalid_request
+    │   ├── NothingSigned
+    │   └── Undecipherable
     ├── UnsupportedGrant           unsupported_grant_type (RFC 6749, token endpoint only)
     ├── UnknownApp                 invalid_client
     ├── WrongAdminToken            invalid_client
+    ├── WrongAppSecret             invalid_client
     ├── ForeignOrigin              invalid_client
     ├── InvalidSession             invalid_session
     ├── PersonBlocked              access_denied
@@ -68,11 +71,13 @@ class BrokerError(Exception):
 
     `details` are further fields of the answer, such as `register_url`.
     `retry_after` is in seconds; None where trying again later is no cure.
+    `scheme` is how one authenticates where a 401 says to (RFC 9110, `WWW-Authenticate`).
     """
 
     error: ClassVar[str]
     status: ClassVar[int]
     sentence: ClassVar[str]
+    scheme: ClassVar[str] = "Bearer"
     retry_after: int | None = None
 
     def __init__(self, sentence: str | None = None, **details: str) -> None:
@@ -92,6 +97,16 @@ class InvalidRequest(BrokerError):
     sentence = "the request is malformed"
 
 
+class NothingSigned(InvalidRequest):
+    sentence = "the app's provider neither signs nor encrypts, or gave this session no key for it"
+
+
+class Undecipherable(InvalidRequest):
+    """One answer for every cause, so that nobody is told how near a guess came."""
+
+    sentence = "the data does not open with this session's key; log in again, and fetch it anew"
+
+
 class UnsupportedGrant(BrokerError):
     error, status = "unsupported_grant_type", 400
     sentence = "the only grant_type here is urn:ietf:params:oauth:grant-type:device_code"
@@ -105,6 +120,12 @@ class UnknownApp(BrokerError):
 class WrongAdminToken(BrokerError):
     error, status = "invalid_client", 401
     sentence = "want `Authorization: Bearer <admin token>`, as SCAN_LOGIN_ADMIN_TOKEN says it"
+
+
+class WrongAppSecret(BrokerError):
+    error, status = "invalid_client", 401
+    sentence = "want `Authorization: Basic` with the app's id and secret, or the admin token"
+    scheme = 'Basic realm="sessions"'
 
 
 class ForeignOrigin(BrokerError):

@@ -1,8 +1,13 @@
-"""Who holds the phone.
+"""Who holds the phone, and for how long that is believed.
 
 A phone shows the provider's one-time proof (`js_code`) once and gets a session:
 an id, and an `skey` of 256 bits of which only the hash is kept.  Who the phone
 is comes from its session and from nothing else.
+
+A session ends `lifetime` seconds after its login, or `idle` seconds after its last
+use, whichever comes first, or at once when its phone, its person or the app's own
+server ends it.  Any server of a mini program can use it: logins on a screen need it,
+and it needs nothing of them.
 """
 
 from __future__ import annotations
@@ -10,14 +15,32 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import NamedTuple
 
+import structlog
+
 from broker.accounts import Accounts
-from broker.errors import InvalidSession
+from broker.directories import Directory
+from broker.errors import (
+    CannotUnseal,
+    InvalidSession,
+    NothingSigned,
+    Unavailable,
+    UnregisteredUser,
+)
 from broker.login import Phone
-from broker.records import App
-from broker.state import Clock, Session
+from broker.providers import Proof, Sealed, Userinfo
+from broker.records import App, seal
+from broker.state import Clock, Session, new_session_id
 from broker.state import Sessions as SessionStore
+
+log = structlog.get_logger()
+
+WORTH_NOTING = 0.1
+"""The part of `idle` by which a use must put the end off to be written down."""
 
 
 class Opened(NamedTuple):
@@ -27,38 +50,122 @@ class Opened(NamedTuple):
     skey: str
 
 
+class Shown(NamedTuple):
+    """A session as somebody says that they hold it."""
+
+    id: str
+    skey: str
+
+
 class Sessions:
-    """lifetime: of a session, in seconds."""
+    """lifetime: of a session, in seconds.  idle: seconds for which it may go unused."""
 
     def __init__(
-        self, *, store: SessionStore, accounts: Accounts, clock: Clock, lifetime: int
+        self,
+        *,
+        store: SessionStore,
+        accounts: Accounts,
+        directory: Directory,
+        seal_keys: seal.SealKeys,
+        clock: Clock,
+        lifetime: int,
+        idle: int,
     ) -> None:
         self._store = store
         self._accounts = accounts
+        self._directory = directory
+        self._seal_keys = seal_keys
         self._clock = clock
-        self.lifetime = lifetime
+        self._lifetime = lifetime
+        self._idle = idle
 
     async def open(self, app: App, js_code: str) -> Opened:
         """Raises InvalidSession when the provider takes `js_code` for no proof."""
         provider = await self._accounts.provider(app)
         proof = await provider.identify(js_code)
+        phone = Phone(app.id, proof.identity)
         skey = secrets.token_urlsafe(32)
+        now = self._clock()
         session = Session(
-            id=secrets.token_urlsafe(16),
+            id=new_session_id(phone),
             skey_hash=_hash(skey),
-            phone=Phone(app.id, proof.identity),
-            expires_at=self._clock() + self.lifetime,
+            phone=phone,
+            expires_at=now + min(self._lifetime, self._idle),
+            latest_end=now + self._lifetime,
+            session_key=self._sealed(proof, app, skey),
         )
         await self._store.put(session)
         return Opened(session, skey)
 
-    async def check(self, session_id: str, skey: str) -> Session:
-        """Raises InvalidSession: one answer, and the same work, for unknown, wrong and ended."""
-        session = await self._store.get(session_id)
+    async def check(self, shown: Shown, app: App | None = None) -> Session:
+        """The session as it stands after this use.  app: whose it must be.
+
+        Raises InvalidSession: one answer, and the same work, for unknown, wrong, ended
+        and another app's.
+        """
+        session = await self._store.get(shown.id)
         expected = session.skey_hash if session else _hash("")
-        if not hmac.compare_digest(expected, _hash(skey)) or session is None:
+        right = hmac.compare_digest(expected, _hash(shown.skey))
+        if session is None or not right or (app is not None and session.phone.app != app.id):
             raise InvalidSession
-        return session
+        return await self._used(session)
+
+    async def subject(self, session: Session) -> str | None:
+        """Who its person is here; None for somebody whom the directory does not know."""
+        with suppress(UnregisteredUser):
+            return await self._directory.find(session.phone.identity)
+        return None
+
+    async def is_signed(self, shown: Shown, app: App, raw_data: str, signature: str) -> bool:
+        """Whether the mini program of this session signed `raw_data`.
+
+        Raises InvalidSession, or NothingSigned where the provider does no such thing.
+        """
+        userinfo, session_key = await self._userinfo(shown, app)
+        return userinfo.is_signed(raw_data, signature, session_key)
+
+    async def decrypt(
+        self, shown: Shown, app: App, encrypted_data: str, iv: str
+    ) -> Mapping[str, object]:
+        """What was encrypted for this session; raises Undecipherable, and as `is_signed` does."""
+        userinfo, session_key = await self._userinfo(shown, app)
+        return userinfo.decrypt(encrypted_data, iv, session_key)
+
+    async def end(self, session: Session) -> int:
+        return await self._store.end(session.phone, session.id)
+
+    async def end_all(self, phone: Phone) -> int:
+        """End every session that a person has in the app; how many there were."""
+        return await self._store.end(phone)
+
+    async def _used(self, session: Session) -> Session:
+        later = min(session.latest_end, self._clock() + self._idle)
+        if later - session.expires_at < self._idle * WORTH_NOTING:
+            return session
+        try:
+            is_kept = await self._store.put_off(session, later)
+        except Unavailable:  # it holds until its former end, and the next use tries again
+            return session
+        if not is_kept:
+            raise InvalidSession
+        return replace(session, expires_at=later)
+
+    async def _userinfo(self, shown: Shown, app: App) -> tuple[Userinfo, Sealed]:
+        session = await self.check(shown, app)
+        provider = await self._accounts.provider(app)
+        if provider.userinfo is None or session.session_key is None:
+            raise NothingSigned
+        try:
+            key = self._seal_keys.open(seal.Sealed(*session.session_key), app.id, shown.skey)
+        except CannotUnseal:
+            log.warning("a session_key is sealed under a key that is not known here", app=app.id)
+            raise InvalidSession from None
+        return provider.userinfo, Sealed(key)
+
+    def _sealed(self, proof: Proof, app: App, skey: str) -> tuple[bytes, str] | None:
+        if proof.session_key is None:
+            return None
+        return self._seal_keys.seal(proof.session_key.reveal(), app.id, skey)
 
 
 def _hash(skey: str) -> bytes:

@@ -86,8 +86,8 @@ class Settings(BaseSettings):
     admin_token: SecretStr | None = Field(
         None,
         min_length=32,
-        description="what opens `/apps` on the admin port, at least 32 characters; without it "
-        "there is no such path",
+        description="what opens `/apps` on the admin port, and `/sessions` for every app, at "
+        "least 32 characters; without it there is no `/apps`",
     )
     public_url: str = Field(
         "",
@@ -233,7 +233,10 @@ class Settings(BaseSettings):
         120, description="seconds for which a code may be scanned and confirmed"
     )
     session_lifetime: Seconds = Field(
-        2_592_000, description="seconds for which a phone's session lives"
+        2_592_000, description="seconds after its login for which a phone's session lives"
+    )
+    session_idle: Seconds | None = Field(
+        None, description="seconds for which a phone's session may go unused; no limit when empty"
     )
     token_lifetime: Seconds = Field(600, description="seconds for which a token is good")
     token_algorithm: str = Field("ES256", description="what tokens are signed with")
@@ -244,7 +247,8 @@ class Settings(BaseSettings):
     begins_per_minute: int = Field(
         600,
         gt=0,
-        description="logins that one address may begin a minute, and sessions that it may open",
+        description="logins that one address may begin a minute, and sessions that it may open; "
+        "an app's own servers ten times as many sessions",
     )
     misses_per_minute: int = Field(
         120, gt=0, description="wrong guesses that one address may make a minute"

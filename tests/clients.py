@@ -199,12 +199,21 @@ class PhoneClient:
         async with self._http.post(f"/phone/{verb}", json=body, headers=headers) as response:
             return Answer(response.status, await response.json(), response.headers)
 
+    async def delete(self, what: str) -> Answer:
+        """Sign out: `session`, this one, or `sessions`, all of the person's."""
+        headers = {"Authorization": self.bearer}
+        async with self._http.delete(f"/phone/{what}", headers=headers) as response:
+            return Answer(response.status, await response.json(), response.headers)
+
 
 class SocketPhone:
     """A phone over Socket.IO, with the session of one over HTTP."""
 
     def __init__(self, browser: BrowserClient) -> None:
         self._client = browser
+
+    async def close(self) -> None:
+        await self._client.close()
 
     async def connect(self, url: str, session: Payload) -> None:
         auth = {"id": session["id"], "skey": session["skey"]}

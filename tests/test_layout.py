@@ -44,7 +44,7 @@ DOORS = {
     },
     "aiolimiter": {"pool", "providers/wechat"},
     "alembic": {"records/migrations"},
-    "cryptography": {"tokens", "records/seal"},
+    "cryptography": {"tokens", "records/seal", "providers/wechat/userinfo"},
     "engineio": {"engine"},
     "jwt": {"tokens"},
     "limits": {"edge/gate"},

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from tests.clients import PhoneClient
+from tests.clients import PhoneClient, PythonBrowser, SocketPhone
 from tests.conftest import Running, StartBroker
 
 
@@ -109,6 +109,32 @@ async def test_what_a_phone_hears_is_not_kept(broker: Running) -> None:
         assert answer.headers["Cache-Control"] == "no-store"
 
 
+async def test_a_phone_signs_out_itself_or_all_phones_of_its_person(broker: Running) -> None:
+    async with (
+        PhoneClient(broker.url) as one,
+        PhoneClient(broker.url) as two,
+        PhoneClient(broker.url) as three,
+        PhoneClient(broker.url, "bob") as bobs,
+    ):
+        assert (await one.delete("session")).body == {"ended": 1}
+        assert (await one.delete("session")).body["error"] == "invalid_session"
+        assert (await one.delete("sessions")).body["error"] == "invalid_session"
+        assert (await two.delete("sessions")).body == {"ended": 2}
+        for gone in (one, two, three):
+            assert (await gone.post("scan", {"scene": "x"})).body["error"] == "invalid_session"
+        assert (await bobs.post("scan", {"scene": "x"})).body["error"] == "unknown_scene"
+
+
+async def test_a_socket_can_do_nothing_once_its_phone_has_signed_out(broker: Running) -> None:
+    async with PhoneClient(broker.url) as phone:
+        socket = SocketPhone(PythonBrowser(["websocket"]))
+        await socket.connect(broker.url, phone.session)
+        await phone.delete("session")
+
+        assert (await socket.post("scan", {"scene": "x"})).body["error"] == "invalid_session"
+        await socket.close()
+
+
 async def test_a_page_of_another_origin_cannot_spend_its_visitors_tries(
     start_broker: StartBroker,
 ) -> None:
@@ -121,6 +147,9 @@ async def test_a_page_of_another_origin_cannot_spend_its_visitors_tries(
                     401,
                     "invalid_client",
                 )
+        for what in ("session", "sessions"):
+            async with http.delete(f"/phone/{what}", headers=evil) as response:
+                assert (await response.json())["error"] == "invalid_client"
         async with http.post("/phone/session", json={"js_code": "pretend:a"}) as response:
             assert response.status == 200
 

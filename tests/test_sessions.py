@@ -1,67 +1,132 @@
-"""Who holds the phone: proved once, checked at every act."""
+"""Who holds the phone: proved once, checked at every act, for as long as it is used."""
 
 from __future__ import annotations
 
+import asyncio
+import base64
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
 import pytest
 
-from broker.errors import InvalidSession
+from broker.errors import InvalidSession, NothingSigned, Unavailable, Undecipherable
 from broker.login import Identity, Phone
+from broker.providers import Proof
+from broker.providers import Sealed as Secret
+from broker.providers.pretend import PretendProvider
+from broker.records.seal import Sealed, SealKeys
 from broker.records.settings import SettingsApps
-from broker.sessions import Sessions
-from broker.state import Store
-from tests.conftest import SHOP, Clock, all_pretend
+from broker.sessions import Sessions, Shown
+from broker.state import Session, Store
+from tests.conftest import OTHER, SHOP, Clock, Register, all_pretend
+
+KEY = base64.b64encode(bytes(16)).decode()
+
+
+class Signing:
+    """A provider's signatures, as plain as they can be."""
+
+    def is_signed(self, raw_data: str, signature: str, session_key: Secret) -> bool:
+        return signature == raw_data + session_key.reveal()
+
+    def decrypt(self, encrypted_data: str, iv: str, session_key: Secret) -> Mapping[str, object]:
+        if iv != session_key.reveal():
+            raise Undecipherable
+        return {"plain": encrypted_data}
+
+
+class SigningProvider(PretendProvider):
+    userinfo = Signing()
+
+    async def identify(self, js_code: str) -> Proof:
+        proof = await super().identify(js_code)
+        return proof if proof.identity.id == "keyless" else proof._replace(session_key=Secret(KEY))
+
+
+Make = Callable[..., Sessions]
 
 
 @pytest.fixture
-def sessions(store: Store, clock: Clock) -> Sessions:
-    accounts = all_pretend(SettingsApps([SHOP]))
-    return Sessions(store=store.sessions, accounts=accounts, clock=clock, lifetime=100)
+def make(store: Store, clock: Clock) -> Make:
+    def make(
+        *,
+        idle: int = 100,
+        provider: type[PretendProvider] = PretendProvider,
+        seal_key: bytes = bytes(32),
+    ) -> Sessions:
+        seal_keys = SealKeys(lambda: [seal_key])
+        seal_keys.read()
+        return Sessions(
+            store=store.sessions,
+            accounts=all_pretend(SettingsApps([SHOP, OTHER]), provider),
+            directory=Register("alice"),
+            seal_keys=seal_keys,
+            clock=clock,
+            lifetime=1_000,
+            idle=idle,
+        )
+
+    return make
+
+
+@pytest.fixture
+def sessions(make: Make) -> Sessions:
+    return make()
+
+
+async def log_in(sessions: Sessions, name: str = "alice") -> tuple[Session, Shown]:
+    opened = await sessions.open(SHOP, f"pretend:{name}")
+    return opened.session, Shown(opened.session.id, opened.skey)
 
 
 async def test_a_proof_opens_a_session(sessions: Sessions) -> None:
-    opened = await sessions.open(SHOP, "pretend:alice")
+    session, shown = await log_in(sessions)
 
-    session = await sessions.check(opened.session.id, opened.skey)
-
+    assert await sessions.check(shown) == session
     assert session.phone == Phone("shop", Identity("pretend", "alice"))
-    assert len(opened.session.id) == 22
-    assert len(opened.skey) == 43
+    assert (len(shown.id), len(shown.skey)) == (22, 43)
 
 
 async def test_the_skey_itself_is_not_kept(sessions: Sessions, store: Store) -> None:
-    opened = await sessions.open(SHOP, "pretend:alice")
+    _, shown = await log_in(sessions)
 
-    kept = await store.sessions.get(opened.session.id)
+    kept = await store.sessions.get(shown.id)
 
-    assert opened.skey not in repr(kept)
+    assert shown.skey not in repr(kept)
 
 
 async def test_two_phones_of_one_person_live_side_by_side(sessions: Sessions) -> None:
-    first = await sessions.open(SHOP, "pretend:alice")
-    second = await sessions.open(SHOP, "pretend:alice")
+    first, second = [(await log_in(sessions))[1] for _ in range(2)]
 
-    for opened in (first, second):
-        assert await sessions.check(opened.session.id, opened.skey)
+    for shown in (first, second):
+        assert await sessions.check(shown)
 
 
-async def test_unknown_wrong_and_ended_are_answered_alike(sessions: Sessions, clock: Clock) -> None:
-    ended = await sessions.open(SHOP, "pretend:alice")
+async def test_unknown_wrong_ended_and_another_apps_are_answered_alike(
+    sessions: Sessions, clock: Clock
+) -> None:
+    _, ended = await log_in(sessions)
     clock.time += 100
-    live = await sessions.open(SHOP, "pretend:alice")
+    signed_out, gone = await log_in(sessions)
+    await sessions.end(signed_out)
+    _, live = await log_in(sessions)
 
     answers = []
-    for session_id, skey in [
-        ("unknown", live.skey),
-        (live.session.id, ended.skey),
-        (live.session.id, ""),
-        ("unknown", ""),
-        (ended.session.id, ended.skey),
+    for shown, app in [
+        (Shown("unknown", live.skey), SHOP),
+        (Shown(live.id, ended.skey), SHOP),
+        (Shown(live.id, ""), SHOP),
+        (Shown("unknown", ""), SHOP),
+        (ended, SHOP),
+        (gone, SHOP),
+        (live, OTHER),
     ]:
         with pytest.raises(InvalidSession) as refusal:
-            await sessions.check(session_id, skey)
+            await sessions.check(shown, app)
         answers.append(refusal.value.body())
 
     assert all(answer == answers[0] for answer in answers)
+    assert await sessions.check(live, SHOP)
 
 
 @pytest.mark.parametrize(
@@ -70,3 +135,225 @@ async def test_unknown_wrong_and_ended_are_answered_alike(sessions: Sessions, cl
 async def test_what_proves_nothing_opens_nothing(sessions: Sessions, js_code: str) -> None:
     with pytest.raises(InvalidSession):
         await sessions.open(SHOP, js_code)
+
+
+# --- how long
+
+
+async def test_a_session_that_is_used_goes_on_and_one_that_is_not_ends(
+    sessions: Sessions, clock: Clock
+) -> None:
+    _, used = await log_in(sessions)
+    _, unused = await log_in(sessions)
+    for _ in range(3):
+        clock.time += 60
+        session = await sessions.check(used)
+        assert session.expires_at == clock() + 100
+
+    with pytest.raises(InvalidSession):
+        await sessions.check(unused)
+
+
+async def test_no_use_lets_a_session_live_past_its_lifetime(
+    sessions: Sessions, clock: Clock
+) -> None:
+    session, shown = await log_in(sessions)
+    for _ in range(19):
+        clock.time += 50
+        session = await sessions.check(shown)
+    clock.time += 49
+
+    assert (await sessions.check(shown)).expires_at == session.latest_end
+    clock.time += 1
+    with pytest.raises(InvalidSession):
+        await sessions.check(shown)
+
+
+class Counting:
+    """Sessions of a store, with a count of how often an end was put off."""
+
+    def __init__(self, store: Store) -> None:
+        self._sessions = store.sessions
+        self.put, self.get, self.end = store.sessions.put, store.sessions.get, store.sessions.end
+        self.written = 0
+
+    async def put_off(self, session: Session, expires_at: float) -> bool:
+        self.written += 1
+        return await self._sessions.put_off(session, expires_at)
+
+
+async def test_a_use_is_written_down_only_once_a_tenth_of_the_time_has_gone(
+    store: Store, make: Make, clock: Clock
+) -> None:
+    counting = Counting(store)
+    sessions = make_over(counting, make)
+    _, shown = await log_in(sessions)
+    for _ in range(100):
+        clock.time += 1
+        await sessions.check(shown)
+
+    assert counting.written == 10
+
+
+async def test_without_a_limit_on_idle_time_no_use_is_written_down(
+    store: Store, make: Make, clock: Clock
+) -> None:
+    counting = Counting(store)
+    sessions = make_over(counting, make, idle=1_000)
+    session, shown = await log_in(sessions)
+    clock.time += 999
+
+    assert await sessions.check(shown) == session
+    assert counting.written == 0
+
+
+def make_over(sessions: object, make: Make, **options: int) -> Sessions:
+    made = make(**options)
+    made._store = sessions  # type: ignore[assignment]
+    return made
+
+
+async def test_a_sign_out_during_a_use_wins(store: Store, make: Make, clock: Clock) -> None:
+    class SignedOutMeanwhile(Counting):
+        async def put_off(self, session: Session, expires_at: float) -> bool:
+            await self.end(session.phone, session.id)
+            return await super().put_off(session, expires_at)
+
+    sessions = make_over(SignedOutMeanwhile(store), make)
+    _, shown = await log_in(sessions)
+    clock.time += 50
+
+    with pytest.raises(InvalidSession):
+        await sessions.check(shown)
+    assert await store.sessions.get(shown.id) is None
+
+
+async def test_a_use_that_cannot_be_written_down_is_a_use_all_the_same(
+    store: Store, make: Make, clock: Clock
+) -> None:
+    class ReadOnly(Counting):
+        async def put_off(self, session: Session, expires_at: float) -> bool:
+            raise Unavailable
+
+    sessions = make_over(ReadOnly(store), make)
+    session, shown = await log_in(sessions)
+    clock.time += 50
+
+    assert await sessions.check(shown) == session
+
+
+# --- sign-out
+
+
+async def test_signing_out_ends_one_phones_session_or_all_of_the_persons(
+    sessions: Sessions,
+) -> None:
+    (first, _), (_, second), (_, third) = [await log_in(sessions) for _ in range(3)]
+    _, bobs = await log_in(sessions, "bob")
+
+    assert await sessions.end(first) == 1
+    session = await sessions.check(second)
+    assert await sessions.end_all(session.phone) == 2
+    for shown in (second, third):
+        with pytest.raises(InvalidSession):
+            await sessions.check(shown)
+    assert await sessions.check(bobs)
+
+
+async def test_many_uses_and_a_sign_out_at_once_leave_nothing(
+    sessions: Sessions, clock: Clock
+) -> None:
+    session, shown = await log_in(sessions)
+    clock.time += 50
+
+    await asyncio.gather(
+        *(sessions.check(shown) for _ in range(20)),
+        sessions.end(session),
+        *(sessions.check(shown) for _ in range(20)),
+        return_exceptions=True,
+    )
+
+    with pytest.raises(InvalidSession):
+        await sessions.check(shown)
+
+
+# --- who that is, and what they signed
+
+
+async def test_the_directory_says_who_a_session_is(sessions: Sessions) -> None:
+    alice, _ = await log_in(sessions)
+    stranger, _ = await log_in(sessions, "stranger")
+
+    assert await sessions.subject(alice) == "user-alice"
+    assert await sessions.subject(stranger) is None
+
+
+async def test_what_the_phone_signed_and_encrypted_is_told(make: Make) -> None:
+    sessions = make(provider=SigningProvider)
+    _, shown = await log_in(sessions)
+
+    assert await sessions.is_signed(shown, SHOP, "text", f"text{KEY}")
+    assert not await sessions.is_signed(shown, SHOP, "other", f"text{KEY}")
+    assert await sessions.decrypt(shown, SHOP, "text", KEY) == {"plain": "text"}
+    with pytest.raises(Undecipherable):
+        await sessions.decrypt(shown, SHOP, "text", "wrong")
+    for wrong, app in [(shown, OTHER), (Shown(shown.id, "wrong"), SHOP)]:
+        with pytest.raises(InvalidSession):
+            await sessions.is_signed(wrong, app, "text", f"text{KEY}")
+        with pytest.raises(InvalidSession):
+            await sessions.decrypt(wrong, app, "text", KEY)
+
+
+@pytest.mark.parametrize(
+    ("provider", "name"), [(PretendProvider, "alice"), (SigningProvider, "keyless")]
+)
+async def test_a_provider_without_keys_refuses(
+    make: Make, provider: type[PretendProvider], name: str
+) -> None:
+    sessions = make(provider=provider)
+    _, shown = await log_in(sessions, name)
+
+    with pytest.raises(NothingSigned):
+        await sessions.is_signed(shown, SHOP, "text", "text")
+    with pytest.raises(NothingSigned):
+        await sessions.decrypt(shown, SHOP, "text", KEY)
+
+
+async def test_the_session_key_is_kept_so_that_nobody_without_the_skey_reads_it(
+    make: Make, store: Store
+) -> None:
+    _, shown = await log_in(make(provider=SigningProvider))
+
+    kept = await store.sessions.get(shown.id)
+
+    assert kept is not None
+    assert kept.session_key is not None
+    sealed = Sealed(*kept.session_key)
+    assert KEY.encode() not in sealed.content
+    assert str(sealed.content) not in repr(kept)
+    seal_keys = SealKeys(lambda: [bytes(32)])
+    seal_keys.read()
+    for skey in (None, "", shown.skey[:-1]):
+        with pytest.raises(Unavailable):
+            seal_keys.open(sealed, "shop", skey)
+
+
+async def test_a_session_key_of_another_session_does_not_open(make: Make, store: Store) -> None:
+    sessions = make(provider=SigningProvider)
+    mine, shown = await log_in(sessions)
+    theirs, _ = await log_in(sessions, "bob")
+    await store.sessions.put(replace(mine, session_key=theirs.session_key))
+
+    with pytest.raises(InvalidSession):
+        await sessions.is_signed(shown, SHOP, "text", f"text{KEY}")
+
+
+async def test_without_its_seal_key_a_session_is_good_and_its_signatures_want_a_new_one(
+    make: Make,
+) -> None:
+    _, shown = await log_in(make(provider=SigningProvider))
+    elsewhere = make(provider=SigningProvider, seal_key=b"x" * 32)
+
+    assert await elsewhere.check(shown)
+    with pytest.raises(InvalidSession):
+        await elsewhere.is_signed(shown, SHOP, "text", f"text{KEY}")

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from broker.errors import Unavailable
-from broker.login import Claim, State, shelf
-from broker.state import KEPT, Session, Store, open_state
+from broker.login import Claim, Phone, State, shelf
+from broker.state import KEPT, SESSIONS_MAX, Session, Store, new_session_id, open_state
 from broker.state.memory import MemoryLogins, MemorySessions
-from tests.conftest import ALICE, LOGIN_ID, SCENE, STATES, Clock, a_login
+from tests.conftest import ALICE, BOB, LOGIN_ID, SCENE, STATES, Clock, a_login
 from tests.servers import Engines
 
 PassTime = Callable[[float], None]
@@ -155,17 +155,19 @@ async def test_only_what_has_changed_is_told(store: Store, clock: Clock) -> None
 async def test_what_cannot_be_read_is_as_good_as_gone_and_harms_no_other(
     engines: Engines, clock: Clock, junk: str
 ) -> None:
+    engines.empty("redis")
     store = open_state(engines.url("redis"), clock)
     await store.open()
     login, sound = a_login(clock), a_login(clock, id="Asound", scene="sound")
-    session = Session(id="s", skey_hash=b"h", phone=ALICE, expires_at=clock() + 10)
+    session = a_session(clock, lives=10)
     await store.logins.add(login)
     await store.sessions.put(session)
     [node] = engines.nodes("redis")
     with node.client() as client:
-        for key in client.keys("*login:*"):
+        for key in client.keys("*:login:*"):
             client.set(key, junk)
-        client.set("scanlogin:session:{s}", junk)
+        for key in client.keys("*:session:*"):
+            client.set(key, junk)
     await store.logins.add(sound)
 
     assert await store.logins.get(login.id) is None
@@ -174,7 +176,8 @@ async def test_what_cannot_be_read_is_as_good_as_gone_and_harms_no_other(
         login.id: None,
         sound.id: sound,
     }
-    assert await store.sessions.get("s") is None
+    assert await store.sessions.get(session.id) is None
+    assert await store.sessions.end(ALICE) == 1
     await store.close()
 
 
@@ -197,16 +200,142 @@ async def test_a_burst_of_thousands_of_acts_neither_fails_nor_loses(
     assert found == logins
 
 
+def a_session(
+    clock: Clock, phone: Phone = ALICE, *, lives: float = 100, latest: float = 1_000
+) -> Session:
+    return Session(
+        id=new_session_id(phone),
+        skey_hash=b"h",
+        phone=phone,
+        expires_at=clock() + lives,
+        latest_end=clock() + max(latest, lives),
+        session_key=(b"sealed", "key"),
+    )
+
+
+async def live(store: Store, sessions: list[Session]) -> list[int]:
+    """The numbers of those that are there."""
+    found = [await store.sessions.get(session.id) for session in sessions]
+    return [number for number, session in enumerate(found) if session]
+
+
 async def test_a_session_lives_until_its_end(
     store: Store, clock: Clock, pass_time: PassTime
 ) -> None:
-    session = Session(id="s", skey_hash=b"h", phone=ALICE, expires_at=clock() + 10)
+    session = a_session(clock, lives=10)
     await store.sessions.put(session)
 
     pass_time(9)
-    assert await store.sessions.get("s") == session
+    assert await store.sessions.get(session.id) == session
     pass_time(1)
-    assert await store.sessions.get("s") is None
+    assert await store.sessions.get(session.id) is None
+
+
+async def test_a_sessions_end_can_be_put_off(
+    store: Store, clock: Clock, pass_time: PassTime
+) -> None:
+    session = a_session(clock, lives=10)
+    await store.sessions.put(session)
+    later = replace(session, expires_at=clock() + 20)
+
+    assert await store.sessions.put_off(session, later.expires_at)
+    pass_time(19)
+    assert await store.sessions.get(session.id) == later
+    pass_time(1)
+    assert await store.sessions.get(session.id) is None
+
+
+async def test_a_session_is_found_by_its_person_for_as_long_as_it_can_live(
+    store: Store, clock: Clock, pass_time: PassTime
+) -> None:
+    session = a_session(clock, lives=10, latest=100)
+    await store.sessions.put(session)
+    await store.sessions.put(a_session(clock, lives=5, latest=5))
+    for _ in range(9):
+        pass_time(9)
+        assert await store.sessions.put_off(session, clock() + 10)
+
+    assert await store.sessions.end(ALICE) == 1
+    assert await store.sessions.get(session.id) is None
+
+
+async def test_what_has_ended_is_not_put_off(store: Store, clock: Clock) -> None:
+    one, other = a_session(clock), a_session(clock)
+    await store.sessions.put(one)
+    await store.sessions.put(other)
+    await store.sessions.end(ALICE, one.id)
+    await store.sessions.end(ALICE)
+
+    for session in (one, other, a_session(clock)):
+        assert not await store.sessions.put_off(session, clock() + 200)
+        assert await store.sessions.get(session.id) is None
+
+
+async def test_no_session_comes_back_that_is_ended_while_it_is_put_off(
+    store: Store, clock: Clock
+) -> None:
+    sessions = [a_session(clock) for _ in range(SESSIONS_MAX)]
+    for session in sessions:
+        await store.sessions.put(session)
+
+    offs = [store.sessions.put_off(session, clock() + 200) for session in sessions]
+    *_, ended = await asyncio.gather(
+        *offs[:10],
+        *(store.sessions.end(ALICE, session.id) for session in sessions[:5]),
+        *offs[10:],
+        store.sessions.end(ALICE),
+    )
+
+    assert ended <= SESSIONS_MAX
+    assert await live(store, sessions) == []
+    assert await store.sessions.end(ALICE) == 0
+
+
+async def test_one_session_or_all_of_a_person_are_ended_and_nobody_elses(
+    store: Store, clock: Clock
+) -> None:
+    elsewhere = ALICE._replace(app="other")
+    phones = [ALICE, ALICE, ALICE, BOB, elsewhere]
+    sessions = [a_session(clock, phone) for phone in phones]
+    for session in sessions:
+        await store.sessions.put(session)
+
+    assert await store.sessions.end(ALICE, sessions[1].id) == 1
+    assert await live(store, sessions) == [0, 2, 3, 4]
+    assert await store.sessions.end(ALICE, sessions[1].id) == 0
+    assert await store.sessions.end(ALICE) == 2
+    assert await live(store, sessions) == [3, 4]
+    assert await store.sessions.end(ALICE) == 0
+
+
+async def test_where_a_person_has_many_sessions_the_one_that_ends_first_gives_way(
+    store: Store, clock: Clock
+) -> None:
+    sessions = [a_session(clock, lives=100 + number) for number in range(SESSIONS_MAX)]
+    for session in (*sessions, a_session(clock, BOB)):
+        await store.sessions.put(session)
+    await store.sessions.put_off(sessions[0], clock() + 500)
+
+    sessions.append(a_session(clock, lives=1))
+    await store.sessions.put(sessions[-1])
+
+    assert await live(store, sessions) == [0, *range(2, SESSIONS_MAX + 1)]
+    assert await store.sessions.end(ALICE) == SESSIONS_MAX
+    assert await store.sessions.end(BOB) == 1
+
+
+async def test_a_session_that_has_ended_takes_no_place(
+    store: Store, clock: Clock, pass_time: PassTime
+) -> None:
+    sessions = [a_session(clock, lives=100) for _ in range(2)]
+    for session in sessions:
+        await store.sessions.put(session)
+    for _ in range(SESSIONS_MAX):
+        await store.sessions.put(a_session(clock, lives=3))
+        pass_time(4)
+
+    assert await live(store, sessions) == [0, 1]
+    assert await store.sessions.end(ALICE) == 2
 
 
 async def test_a_duty_is_held_by_one_at_a_time_and_as_long_as_it_goes_on_holding(
@@ -257,11 +386,14 @@ async def test_a_flood_ends_in_a_refusal_and_ended_logins_make_room() -> None:
 async def test_where_sessions_have_no_room_the_one_that_ends_first_makes_some() -> None:
     clock = Clock()
     sessions = MemorySessions(clock, capacity=2)
-    for end, name in enumerate("abc"):
-        session = Session(id=name, skey_hash=b"", phone=ALICE, expires_at=clock() + 10 + end)
-        await sessions.put(session)
+    kept = [a_session(clock, lives=10 + end) for end in range(3)]
+    await sessions.put(kept[0])
+    await sessions.put(kept[1])
+    await sessions.put_off(kept[0], clock() + 20)
+    await sessions.put(kept[2])
 
-    assert [bool(await sessions.get(name)) for name in "abc"] == [False, True, True]
+    assert [bool(await sessions.get(one.id)) for one in kept] == [True, False, True]
+    assert await sessions.end(ALICE) == 2
 
 
 def test_an_unknown_state_names_the_known_ones() -> None:

@@ -3,6 +3,9 @@
 Counted are begins, guesses that missed, and polls of one login.  Guesses that
 missed slow their address down whatever it asks for next, so that a right guess
 looks like any other.  A closed gate lets no newcomers in, and whoever is in go on.
+
+An app's own servers have few addresses and many users.  Once they have proved
+themselves only the sessions that they open are counted, by app.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from broker.errors import (
     UnknownInvitation,
     UnknownLogin,
     UnknownScene,
+    WrongAppSecret,
 )
 from broker.login import Browser
 from broker.records import App, Apps
@@ -45,8 +49,11 @@ ADDRESSES_REMEMBERED = 4_096
 SOCKETS = "/socket.io/"
 """Where sockets are opened."""
 
-MISSES = (InvalidSession, UnknownInvitation, UnknownLogin, UnknownScene)
+MISSES = (InvalidSession, UnknownInvitation, UnknownLogin, UnknownScene, WrongAppSecret)
 """What a wrong guess meets."""
+
+APP_SHARE = 10
+"""An app's own servers may open as many sessions as so many addresses."""
 
 
 class Origins:
@@ -145,6 +152,7 @@ class Gate:
         self._limiter = FixedWindowRateLimiter(Counts())
         self._begins = RateLimitItemPerMinute(begins, namespace="begins")
         self._sessions = RateLimitItemPerMinute(begins, namespace="sessions")
+        self._app_sessions = RateLimitItemPerMinute(APP_SHARE * begins, namespace="apps")
         self._misses = RateLimitItemPerMinute(misses, namespace="misses")
         # A second of grace: a client's timer may be early, the network uneven.
         self._polls = RateLimitItemPerSecond(1, max(1, interval - 1), namespace="polls")
@@ -175,6 +183,10 @@ class Gate:
     async def open_session(self, address: str) -> None:
         """Count a session that is opened; raises RateLimited past the limit."""
         await self._count(self._sessions, address)
+
+    async def open_session_of(self, app: App) -> None:
+        """Count one that the app's own server opens; raises RateLimited past the limit."""
+        await self._count(self._app_sessions, app.id)
 
     @asynccontextmanager
     async def guess(self, address: str) -> AsyncIterator[None]:

@@ -22,14 +22,15 @@ from broker.edge.wire import (
     read,
     read_arguments,
     seconds_until,
+    session_answer,
 )
 from broker.engine import Server
 from broker.errors import ForeignOrigin, InvalidRequest, InvalidSession
 from broker.flow import Flow
 from broker.login import Phone
 from broker.records import Apps
-from broker.sessions import Sessions
-from broker.state import Clock
+from broker.sessions import Sessions, Shown
+from broker.state import Clock, Session
 
 if TYPE_CHECKING:  # whoever does not serve need not load a database's library
     from broker.records.people import People
@@ -40,8 +41,7 @@ NAMESPACE = "/phone"
 class Peer(NamedTuple):
     """Who is at the other end of a socket; the session is checked again at each act."""
 
-    session_id: str
-    skey: str
+    shown: Shown
     address: str
 
 
@@ -74,6 +74,8 @@ class PhoneEdge:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.post("/phone/session", self._open_session),
+            web.delete("/phone/session", self._sign_out),
+            web.delete("/phone/sessions", self._sign_out_everywhere),
             *(web.post(f"/phone/{verb}", self._post) for verb in VERBS),
         ]
 
@@ -84,19 +86,25 @@ class PhoneEdge:
         await self._gate.open_session(address)
         async with self._gate.guess(address):
             opened = await self._sessions.open(app, asked.js_code)
-        return private(
-            {
-                "id": opened.session.id,
-                "skey": opened.skey,
-                "expires_in": seconds_until(opened.session.expires_at, self._clock()),
-            }
-        )
+        return private(session_answer(opened, self._clock()))
+
+    async def _sign_out(self, request: web.Request) -> web.Response:
+        session = await self._session_of(request)
+        return private({"ended": await self._sessions.end(session)})
+
+    async def _sign_out_everywhere(self, request: web.Request) -> web.Response:
+        session = await self._session_of(request)
+        return private({"ended": await self._sessions.end_all(session.phone)})
+
+    async def _session_of(self, request: web.Request) -> Session:
+        address = self._from_no_page(request)
+        async with self._gate.guess(address):
+            return await self._sessions.check(_shown(request))
 
     async def _post(self, request: web.Request) -> web.Response:
         verb = request.path.rpartition("/")[2]
         address = self._from_no_page(request)
-        session_id, skey = _credentials(request)
-        peer = Peer(session_id, skey, address)
+        peer = Peer(_shown(request), address)
         return private(await self._act(verb, peer, (await json_body(request),)))
 
     def _from_no_page(self, request: web.Request) -> str:
@@ -110,10 +118,10 @@ class PhoneEdge:
         return browser.ip
 
     async def _admit(self, caller: Caller, auth: object) -> Peer:
-        shown = read(SessionProof, auth)
+        shown = read(SessionProof, auth).shown()
         async with self._gate.guess(caller.browser.ip):
-            await self._sessions.check(shown.id, shown.skey)
-        return Peer(shown.id, shown.skey, caller.browser.ip)
+            await self._sessions.check(shown)
+        return Peer(shown, caller.browser.ip)
 
     async def _on_socket(
         self, verb: str, sid: str, peer: Peer, arguments: tuple[object, ...]
@@ -122,7 +130,7 @@ class PhoneEdge:
 
     async def _act(self, verb: str, peer: Peer, arguments: tuple[object, ...]) -> Wire:
         async with self._gate.guess(peer.address):
-            session = await self._sessions.check(peer.session_id, peer.skey)
+            session = await self._sessions.check(peer.shown)
             return await VERBS[verb](self, session.phone, arguments)
 
     async def _scan(self, phone: Phone, arguments: tuple[object, ...]) -> Wire:
@@ -166,7 +174,7 @@ VERBS: Mapping[str, Act] = {
 }
 
 
-def _credentials(request: web.Request) -> tuple[str, str]:
+def _shown(request: web.Request) -> Shown:
     """id and skey from `Authorization: Bearer id.skey`, or from Wafer's headers."""
     scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
@@ -175,9 +183,8 @@ def _credentials(request: web.Request) -> tuple[str, str]:
         session_id = request.headers.get("X-WX-Id", "")
         skey = request.headers.get("X-WX-Skey", "")
     try:
-        shown = read(SessionProof, {"id": session_id, "skey": skey})
+        return read(SessionProof, {"id": session_id, "skey": skey}).shown()
     except InvalidRequest:
         raise InvalidSession(
             "want `Authorization: Bearer <id>.<skey>`, or X-WX-Id and X-WX-Skey"
         ) from None
-    return shown.id, shown.skey

@@ -17,6 +17,7 @@ from broker.errors import BrokerError, InvalidRequest, Unavailable
 from broker.flow import Redeemed
 from broker.metrics import REFUSALS
 from broker.packing import pack, unpack
+from broker.sessions import Opened, Shown
 
 log = structlog.get_logger()
 
@@ -38,6 +39,10 @@ UrlSafe = r"^[A-Za-z0-9_-]+$"
 AppId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 LoginId = Annotated[str, StringConstraints(pattern=UrlSafe, max_length=64)]
 Secret = Annotated[str, StringConstraints(pattern=UrlSafe, max_length=128)]
+Openid = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Signature = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+Userinfo = Annotated[str, StringConstraints(min_length=1, max_length=16_384)]
+Iv = Annotated[str, StringConstraints(min_length=24, max_length=24)]
 Scene = Annotated[str, StringConstraints(pattern=UrlSafe, max_length=32)]
 DeviceCode = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 JsCode = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -61,6 +66,9 @@ class SessionProof(Request):
     id: LoginId
     skey: Secret
 
+    def shown(self) -> Shown:
+        return Shown(self.id, self.skey)
+
 
 class OwnedLogin(Request):
     login_id: LoginId
@@ -70,6 +78,34 @@ class OwnedLogin(Request):
 class OpenSession(Request):
     app: AppId = DEFAULT_APP
     js_code: JsCode
+
+
+class OfApp(Request):
+    """Says whose session it is about, where the caller's credentials do not."""
+
+    app: AppId | None = None
+
+
+class OpenAppSession(OfApp):
+    js_code: JsCode
+
+
+class AppSession(OfApp, SessionProof):
+    """A session that an app's own server was shown."""
+
+
+class SignedData(AppSession):
+    raw_data: Userinfo
+    signature: Signature
+
+
+class EncryptedData(AppSession):
+    encrypted_data: Userinfo
+    iv: Iv
+
+
+class Person(OfApp):
+    openid: Openid
 
 
 class ScannedScene(Request):
@@ -138,6 +174,15 @@ def seconds_until(end: float, now: float) -> int:
     return max(0, math.ceil(end - now))
 
 
+def session_answer(opened: Opened, now: float) -> Wire:
+    """What whoever opens a session gets."""
+    return {
+        "id": opened.session.id,
+        "skey": opened.skey,
+        "expires_in": seconds_until(opened.session.expires_at, now),
+    }
+
+
 def token_answer(redeemed: Redeemed) -> Wire:
     """What whoever redeems a login gets, on a socket and from the token endpoint alike."""
     return {
@@ -188,7 +233,7 @@ def refusal(error: BrokerError) -> web.Response:
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
     if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
+        headers["WWW-Authenticate"] = error.scheme
     return answer(error.body(), headers, status=error.status)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import NamedTuple, NoReturn, Protocol
 
 from broker.login import Identity
@@ -48,9 +49,23 @@ class Proof(NamedTuple):
     session_key: Sealed | None = None
 
 
+class Userinfo(Protocol):
+    """What a phone's own page sends of its person, signed or encrypted by the provider's app
+    with the session_key of its last login."""
+
+    def is_signed(self, raw_data: str, signature: str, session_key: Sealed) -> bool:
+        """Whether `signature` is that key's for `raw_data`."""
+
+    def decrypt(self, encrypted_data: str, iv: str, session_key: Sealed) -> Mapping[str, object]:
+        """What was encrypted for this very app.  Raises Undecipherable, alike for all causes."""
+
+
 class Provider(Protocol):
     name: str
     """The token's `idp`."""
+
+    userinfo: Userinfo | None
+    """None where it neither signs nor encrypts."""
 
     scene_max: int
     """Characters that a scene may have."""

@@ -14,7 +14,7 @@ import segno
 
 from broker.errors import InvalidSession
 from broker.login import Identity
-from broker.providers import Picture, Proof
+from broker.providers import Picture, Proof, Userinfo
 
 JS_CODE = re.compile(r"pretend:([^\s\x00-\x1f\x7f]{1,64})")
 """An openid is anything that can be printed without a space, in any script."""
@@ -23,6 +23,7 @@ JS_CODE = re.compile(r"pretend:([^\s\x00-\x1f\x7f]{1,64})")
 class PretendProvider:
     name = "pretend"
     scene_max = 32
+    userinfo: Userinfo | None = None
 
     def __init__(self, *, phone_page_url: str) -> None:
         self._phone_page_url = phone_page_url

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from broker.records.book import AppBook
     from broker.records.codes import Codes
     from broker.records.people import People
-    from broker.records.seal import Keys
+    from broker.records.seal import Keys, SealKeys
     from broker.records.user_book import UserBook
 
 SCHEMES = ("postgresql+asyncpg", "sqlite+aiosqlite")
@@ -157,6 +157,7 @@ class Records(Protocol):
     people: People
     users: UserBook
     trail: Trail
+    seal_keys: SealKeys
     place: str
 
     async def open(self) -> None:

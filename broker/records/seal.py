@@ -3,12 +3,17 @@
 A seal key is 32 random bytes, and its id follows from it.  Several may be known;
 the newest seals, and whichever is named opens.  What is sealed for one app opens
 for no other: the app's id is the additional data.
+
+A session's secrets are too many for one key.  Each is sealed under a key of its own,
+made of the seal key and the skey that only its phone holds: whoever has both the state
+and the seal keys opens none.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +28,8 @@ from broker.private_file import PrivateFile
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
-"""NIST SP 800-38D: 96 bits, and at most 2^32 random ones for a key; we seal a few hundred."""
+"""NIST SP 800-38D: 96 bits, and at most 2^32 random ones for a key; we seal a few hundred
+under one, and a session's under a key of its own."""
 
 Keys = Sequence[bytes]
 """Newest first."""
@@ -96,12 +102,13 @@ class SealKeys:
         self._known = {key_id(key): key for key in keys}
         self.newest = key_id(keys[0])
 
-    def seal(self, secret: str, app_id: str) -> Sealed:
+    def seal(self, secret: str, app_id: str, skey: str | None = None) -> Sealed:
+        """skey: whose session the secret belongs to; opens with that skey alone."""
         nonce = secrets.token_bytes(NONCE_BYTES)
-        key = AESGCM(self._known[self.newest])
+        key = AESGCM(_own(self._known[self.newest], skey))
         return Sealed(nonce + key.encrypt(nonce, secret.encode(), app_id.encode()), self.newest)
 
-    def open(self, sealed: Sealed, app_id: str) -> str:
+    def open(self, sealed: Sealed, app_id: str, skey: str | None = None) -> str:
         """Raises CannotUnseal for an unknown key, another app's secret, or a changed one."""
         if sealed.key not in self._known:
             self.read()
@@ -113,8 +120,14 @@ class SealKeys:
             )
         nonce, ciphertext = sealed.content[:NONCE_BYTES], sealed.content[NONCE_BYTES:]
         try:
-            return AESGCM(key).decrypt(nonce, ciphertext, app_id.encode()).decode()
+            return AESGCM(_own(key, skey)).decrypt(nonce, ciphertext, app_id.encode()).decode()
         except InvalidTag:
             raise CannotUnseal(
                 f"what is recorded as the secret of app {app_id} was not sealed for it; set it anew"
             ) from None
+
+
+def _own(key: bytes, skey: str | None) -> bytes:
+    if skey is None:
+        return key
+    return hmac.digest(key, b"scan-login session " + skey.encode(), "sha256")

@@ -35,21 +35,21 @@ class SqlRecords:
         trail_lifetime: int,
     ) -> None:
         self._database = Database(url)
-        self._seal_keys = SealKeys(load_seal_keys)
+        self.seal_keys = SealKeys(load_seal_keys)
         self._tasks: list[asyncio.Task[None]] = []
         self._writing = SqlTrail(self._database, lifetime=trail_lifetime, clock=clock)
         self.place = self._database.place
         self.trail: Trail = self._writing
         self.codes = Codes(self._database, clock=clock)
-        self.apps = RecordedApps(self._database, self._seal_keys)
+        self.apps = RecordedApps(self._database, self.seal_keys)
         self.book = AppBook(
-            self._database, self._seal_keys, providers=providers, taken=taken, clock=clock
+            self._database, self.seal_keys, providers=providers, taken=taken, clock=clock
         )
         self.people = People(self._database, clock=clock)
         self.users = UserBook(self._database, providers=providers, clock=clock)
 
     async def open(self) -> None:
-        self._seal_keys.read()
+        self.seal_keys.read()
         try:
             await self.migrate()
             with _usable(self._database):

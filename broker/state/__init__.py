@@ -1,4 +1,4 @@
-"""What lives minutes: logins, the phones' sessions, leases of codes, duties.
+"""What lives minutes, or days: logins, the phones' sessions, leases of codes, duties.
 
 State is truth.  A change is stored here first; the bus only says "look".
 Each backend is a file or a folder; `STATES` is the table of them, by URL scheme.
@@ -6,14 +6,16 @@ Each backend is a file or a folder; `STATES` is the table of them, by URL scheme
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from importlib import import_module
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
-from broker.login import Login, Notice, Phone
+from broker.login import Login, Notice, Phone, shelf
 
 KEPT = 120
 """Seconds for which a login is kept past its end, so that a late browser or phone
@@ -23,6 +25,9 @@ BACK_AT_ONCE = 100
 """Rested numbers that one lease brings back at most: after a quiet night of a large pool,
 the first login does not keep the state from all others."""
 
+SESSIONS_MAX = 20
+"""Sessions that one person may have in one app: phones, and those that forgot theirs."""
+
 Clock = Callable[[], float]
 """Unix time in seconds."""
 
@@ -31,15 +36,31 @@ Clock = Callable[[], float]
 class Session:
     """A phone's login state.
 
-    id: public half, 22 URL-safe characters.
+    id: public half, 22 URL-safe characters, the first of which is the person's shelf.
     skey_hash: SHA-256 of the secret half.
-    expires_at: Unix time in seconds.
+    expires_at: Unix time in seconds; use puts it off.
+    latest_end: Unix time in seconds beyond which no use does.
+    session_key: what the phone's mini program signs and encrypts with, sealed, and the
+        id of the key that sealed it; None where its provider has none.
     """
 
     id: str
-    skey_hash: bytes
+    skey_hash: bytes = field(repr=False)
     phone: Phone
     expires_at: float
+    latest_end: float
+    session_key: tuple[bytes, str] | None = field(default=None, repr=False)
+
+
+def person(phone: Phone) -> str:
+    """A name for who holds the phone, within one app, that tells nobody who that is."""
+    parts = "\0".join((phone.app, phone.identity.provider, phone.identity.id))
+    return hashlib.sha256(parts.encode()).hexdigest()[:32]
+
+
+def new_session_id(phone: Phone) -> str:
+    """At least 120 random bits, behind the shelf on which all of this person's sessions lie."""
+    return shelf(person(phone)) + secrets.token_urlsafe(16)[1:]
 
 
 class Swapped(IntEnum):
@@ -97,10 +118,23 @@ class Sessions(Protocol):
     """Where sessions are kept until their end."""
 
     async def put(self, session: Session) -> None:
-        """Keep the session; where there is no room, those that end first make some."""
+        """Keep a new session.
+
+        Where its person has `SESSIONS_MAX` already, or there is no room at all, those
+        that end first make some.
+        """
 
     async def get(self, session_id: str) -> Session | None:
         """The session, or None once it has ended or where there never was one."""
+
+    async def put_off(self, session: Session, expires_at: float) -> bool:
+        """Let the session end later; False for one that has been ended, and stays so."""
+
+    async def end(self, phone: Phone, session_id: str | None = None) -> int:
+        """End one session of a person, or all; how many there were.
+
+        What is put off at the same time does not come back.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

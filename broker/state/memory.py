@@ -6,13 +6,15 @@ import heapq
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Generic, NamedTuple, TypeVar
 
 from broker.errors import PoolFull, StateFull
-from broker.login import Login, Notice
+from broker.login import Login, Notice, Phone
 from broker.state import (
     BACK_AT_ONCE,
     KEPT,
+    SESSIONS_MAX,
     Clock,
     Code,
     Leased,
@@ -20,6 +22,7 @@ from broker.state import (
     Session,
     Store,
     Swapped,
+    person,
 )
 
 CAPACITY = 200_000
@@ -51,7 +54,8 @@ class Shelf(Generic[T]):
         if key not in self._entries and len(self._entries) >= self._capacity:
             if not self._gives_way:
                 raise StateFull
-            self._sweep(self._ends[0][0])
+            while len(self._entries) >= self._capacity:  # an end may be a former one
+                self._sweep(self._ends[0][0])
         self._entries[key] = (end, value)
         heapq.heappush(self._ends, (end, key))
 
@@ -60,6 +64,12 @@ class Shelf(Generic[T]):
         if entry is None or entry[0] <= self._clock():
             return None
         return entry[1]
+
+    def remove(self, key: str) -> bool:
+        """Whether there was such an entry."""
+        there = self.get(key) is not None
+        self._entries.pop(key, None)
+        return there
 
     def _sweep(self, now: float) -> None:
         while self._ends and self._ends[0][0] <= now:
@@ -110,12 +120,36 @@ class MemorySessions:
     def __init__(self, clock: Clock, capacity: int = CAPACITY) -> None:
         # A phone whose session is gone logs in again, unseen; one that gets none is stuck.
         self._sessions: Shelf[Session] = Shelf(clock, capacity, gives_way=True)
+        self._people: Shelf[frozenset[str]] = Shelf(clock, capacity, gives_way=True)
 
     async def put(self, session: Session) -> None:
+        name = person(session.phone)
+        known = [one for id in self._people.get(name) or () if (one := self._sessions.get(id))]
+        known.sort(key=lambda one: one.expires_at)
+        crowd = max(0, len(known) + 1 - SESSIONS_MAX)
+        for one in known[:crowd]:
+            self._sessions.remove(one.id)
+        kept = [*known[crowd:], session]
+        ids = frozenset(one.id for one in kept)
+        self._people.put(name, ids, max(one.latest_end for one in kept))
         self._sessions.put(session.id, session, session.expires_at)
 
     async def get(self, session_id: str) -> Session | None:
         return self._sessions.get(session_id)
+
+    async def put_off(self, session: Session, expires_at: float) -> bool:
+        if self._sessions.get(session.id) is None:
+            return False
+        self._sessions.put(session.id, replace(session, expires_at=expires_at), expires_at)
+        return True
+
+    async def end(self, phone: Phone, session_id: str | None = None) -> int:
+        if session_id is not None:
+            return int(self._sessions.remove(session_id))
+        name = person(phone)
+        ids = self._people.get(name) or ()
+        self._people.remove(name)
+        return sum(self._sessions.remove(one) for one in ids)
 
 
 class Out(NamedTuple):

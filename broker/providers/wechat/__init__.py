@@ -4,6 +4,7 @@
     calls.py      the three calls: path, when to repeat, how to read
     token.py      the access token
     errcodes.py   what each errcode means, and its cure
+    userinfo.py   what a mini program signs and encrypts
 
 One provider is one mini program.  What browsers and phones hear of a failure is ours
 alone; WeChat's errcode and rid are the operator's, in the log and the metrics.
@@ -25,7 +26,7 @@ from broker.errors import (
 )
 from broker.login import Identity
 from broker.metrics import WECHAT
-from broker.providers import Picture, Proof
+from broker.providers import Picture, Proof, Userinfo
 from broker.providers.wechat.api import Api, Fields, Trouble
 from broker.providers.wechat.calls import (
     GETWXACODEUNLIMIT,
@@ -35,6 +36,7 @@ from broker.providers.wechat.calls import (
 )
 from broker.providers.wechat.errcodes import PASSING, RETRY_AFTER, Kind
 from broker.providers.wechat.token import AccessToken
+from broker.providers.wechat.userinfo import WeChatUserinfo
 
 WITHIN = 6.0
 """Seconds for a code or a proof, whatever has to be asked for first.  The widget takes a
@@ -72,6 +74,7 @@ class WeChatProvider:
         codes_per_minute: int,
     ) -> None:
         self._proof = {"appid": appid, "secret": secret}
+        self.userinfo: Userinfo | None = WeChatUserinfo(appid)
         self._look: Fields = {
             "page": page,
             "env_version": env_version,

@@ -1,14 +1,57 @@
-"""Sessions in Redis: one key each.
+"""Sessions in Redis, each beside its person's other ones.
 
-scanlogin:session:{<id>}      the session as JSON
+    scanlogin:{s}:session:<id>    the session as JSON
+    scanlogin:{s}:person:<name>   the ids of a person's sessions, by their ends
+
+`s` is the person's shelf, which stands in the session's id (`login.shelf`), so that all
+of them lie on one node of a Cluster: each change is one script.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from broker.login import Phone, shelf
 from broker.packing import pack, unpacker
-from broker.redis_link import Redis
-from broker.state import Clock, Session
+from broker.redis_link import Redis, script
+from broker.state import SESSIONS_MAX, Clock, Session, person
 from broker.state.redis.reading import sound
+
+PUT_SESSION = script("""
+local crowded = redis.call('ZCARD', KEYS[2]) + 1 - ARGV[6]
+if crowded > 0 then
+  for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, crowded - 1)) do
+    redis.call('DEL', ARGV[7] .. id)
+    redis.call('ZREM', KEYS[2], id)
+  end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('ZADD', KEYS[2], ARGV[5], ARGV[4])
+if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[3]) then
+  redis.call('PEXPIRE', KEYS[2], ARGV[3])
+end
+""")
+"""The index lives as long as any session in it can.  Those that have ended stand first in
+it, and are the first to give way."""
+
+PUT_OFF_SESSION = script("""
+if not redis.call('SET', KEYS[1], ARGV[1], 'XX', 'PX', ARGV[2]) then
+  return 0
+end
+redis.call('ZADD', KEYS[2], 'XX', ARGV[4], ARGV[3])
+return 1
+""")
+
+END_SESSIONS = script("""
+local ids = ARGV[2] and {ARGV[2]} or redis.call('ZRANGE', KEYS[1], 0, -1)
+local ended = 0
+for _, id in ipairs(ids) do
+  ended = ended + redis.call('DEL', ARGV[1] .. id)
+  redis.call('ZREM', KEYS[1], id)
+end
+return ended
+""")
+
 
 _session = unpacker(Session)
 
@@ -19,14 +62,57 @@ class RedisSessions:
         self._clock = clock
 
     async def put(self, session: Session) -> None:
-        life = max(1, round((session.expires_at - self._clock()) * 1_000))
-        await self._redis.call("SET", _session_key(session.id), pack(session), "PX", life)
+        await self._redis.run(
+            PUT_SESSION,
+            [_session_key(session.id), _person_key(session.phone)],
+            pack(session),
+            self._life_ms(session.expires_at),
+            self._life_ms(session.latest_end),
+            session.id,
+            _ms(session.expires_at),
+            SESSIONS_MAX,
+            _session_prefix(session.id[:1]),
+        )
 
     async def get(self, session_id: str) -> Session | None:
-        stored = await self._redis.call("GET", _session_key(session_id))
-        session = sound(_session, stored)
+        session = sound(_session, await self._redis.call("GET", _session_key(session_id)))
         return session if session and session.expires_at > self._clock() else None
+
+    async def put_off(self, session: Session, expires_at: float) -> bool:
+        later = replace(session, expires_at=expires_at)
+        return bool(
+            await self._redis.run(
+                PUT_OFF_SESSION,
+                [_session_key(session.id), _person_key(session.phone)],
+                pack(later),
+                self._life_ms(expires_at),
+                session.id,
+                _ms(expires_at),
+            )
+        )
+
+    async def end(self, phone: Phone, session_id: str | None = None) -> int:
+        one = () if session_id is None else (session_id,)
+        prefix = _session_prefix(shelf(person(phone)))
+        ended: int = await self._redis.run(END_SESSIONS, [_person_key(phone)], prefix, *one)
+        return ended
+
+    def _life_ms(self, end: float) -> int:
+        return max(1, _ms(end - self._clock()))
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1_000)
+
+
+def _session_prefix(shelf_of_it: str) -> str:
+    return f"scanlogin:{{{shelf_of_it}}}:session:"
 
 
 def _session_key(session_id: str) -> str:
-    return f"scanlogin:session:{{{session_id}}}"
+    return _session_prefix(session_id[:1]) + session_id
+
+
+def _person_key(phone: Phone) -> str:
+    name = person(phone)
+    return f"scanlogin:{{{shelf(name)}}}:person:{name}"
