@@ -23,7 +23,7 @@ from broker.edge.wire import (
     ShownInvitation,
     SignedData,
 )
-from broker.records.rules import FIELDS, SECRET_MAX
+from broker.records.rules import FIELDS, LIFETIME_MAX, SECRET_MAX
 from broker.records.user_rules import INVITATION_MAX
 
 Schema = Mapping[str, Any]
@@ -81,7 +81,7 @@ SAID: Mapping[str, Schema] = {
     "redirect_urls": TEXTS,
     "provider_secret": either({**TEXT, "maxLength": SECRET_MAX}, NOTHING),
     "register_url": either(TEXT, NOTHING),
-    "login_lifetime": either({"type": "integer", "minimum": 1, "maximum": 3600}, NOTHING),
+    "login_lifetime": either({"type": "integer", "minimum": 1, "maximum": LIFETIME_MAX}, NOTHING),
 }
 """What may be said of an app; `records/rules.py` says more of each."""
 
@@ -93,7 +93,7 @@ APP = fields(
     changed_at=TIME,
     **{name: said for name, said in SAID.items() if name != "provider_secret"},
 )
-NEW_APP = {**fields(SAID, id=TEXT, name=TEXT)}
+NEW_APP = fields(SAID, id=TEXT, name=TEXT)
 CHANGED_APP = fields(SAID)
 
 IDENTITY = fields(
