@@ -23,7 +23,8 @@ replace one another, or that speak to the same outside.
     edge/          the wire: read, call one method, answer
     settings.py    every setting       errors.py   everything that can go wrong
     metrics.py     what the operator counts        private_file.py   files for their owner alone
-    app.py         joins open parts into one application
+    parts.py       makes all of these, as the settings want them
+    app.py         joins parts and edges into one application
     process.py     loop, files and memory of a process that serves
     serving.py     listens until told to stop       workers.py  several processes on one port
     demo.py        broker, example site and phone page in one go

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import typer
 
 from broker import __version__, logs, process
-from broker.app import build, try_provider
+from broker.app import build
 from broker.commands import (
     ConfigFile,
     apps,
@@ -25,8 +25,9 @@ from broker.commands import (
     with_records,
 )
 from broker.edge import ROLES
-from broker.edge.wire import DEFAULT_APP
 from broker.errors import SettingsWrong, StartError
+from broker.parts import try_provider
+from broker.records import DEFAULT_APP
 from broker.records.seal import SealFile
 from broker.serving import Drain, Site, reserved, serve_until_stopped
 from broker.settings import PREFIX, Settings, unknown_names

@@ -1,27 +1,17 @@
-"""Joins open parts into one application: the one place that knows all of them."""
+"""Joins the parts and the edges into one application."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from broker.accounts import RETRY_AFTER, Account, Accounts
-from broker.bus import Bus, open_bus
-from broker.codes import CodeSource
 from broker.directories import Directory
-from broker.directories.http import HttpDirectory
-from broker.directories.open import OpenDirectory
-from broker.directories.sql import SqlDirectory
 from broker.edge import openapi
 from broker.edge.admin import AdminEdge, guarded_by
 from broker.edge.admin_users import UserAdminEdge
@@ -31,79 +21,15 @@ from broker.edge.oauth import OAuthEdge, pages_may_ask
 from broker.edge.phone import PhoneEdge
 from broker.edge.public import PublicEdge
 from broker.edge.sessions import SessionsEdge
-from broker.edge.wire import BODY_MAX_BYTES, DEFAULT_APP, Prepare, add_headers, answering
+from broker.edge.wire import BODY_MAX_BYTES, Prepare, add_headers, answering
 from broker.engine import WELCOME, Server, open_server
-from broker.errors import ProviderFails, SettingsWrong, UnknownApp
-from broker.flow import Flow
-from broker.lobby import Lobby, Push
-from broker.pictures import Pictures, Shown
-from broker.pool import Pool
-from broker.providers import NAMES, Provider
-from broker.providers.pretend import PretendProvider
-from broker.providers.wechat import WeChatProvider
-from broker.records import App, Apps, Records, open_records
-from broker.records.seal import Keys, SealFile, read_key
-from broker.records.settings import SettingsApps
-from broker.sessions import Sessions
-from broker.settings import APPID, PREFIX, Settings
-from broker.state import Clock, Store, open_state
-from broker.tokens import Issuer, KeyFile
+from broker.lobby import Push
+from broker.parts import Core, open_core
+from broker.pictures import Shown
+from broker.settings import Settings
+from broker.state import Clock
 
 log = structlog.get_logger()
-
-
-def _pretend(settings: Settings, account: Account) -> Provider:
-    if not settings.may_pretend:
-        raise ProviderFails(
-            "the provider pretend believes everybody, and this broker can be reached from "
-            f"elsewhere: set {PREFIX}ALLOW_PRETEND=true if that is meant",
-            RETRY_AFTER,
-        )
-    return PretendProvider(phone_page_url=settings.phone_page_url)
-
-
-def _wechat(settings: Settings, account: Account) -> Provider:
-    if not (re.fullmatch(APPID, account.app_id) and account.secret):
-        raise ProviderFails(
-            f"the provider wechat wants an AppID and an AppSecret, and {account.app_id!r} "
-            f"{'has no secret' if account.secret == '' else 'is no AppID'}",
-            RETRY_AFTER,
-        )
-    return WeChatProvider(
-        appid=account.app_id,
-        secret=account.secret,
-        api_url=settings.wechat_api_url,
-        page=settings.wechat_page,
-        env_version=settings.wechat_env_version,
-        check_path=settings.wechat_check_path,
-        width=settings.wechat_width,
-        codes_per_minute=settings.wechat_codes_per_minute,
-    )
-
-
-PROVIDERS: Mapping[str, Callable[[Settings, Account], Provider]] = {
-    "pretend": _pretend,
-    "wechat": _wechat,
-}
-"""How each provider is made for an account, by name."""
-
-
-def _webhook(settings: Settings, records: Records, clock: Clock) -> Directory:
-    return HttpDirectory(
-        url=settings.directory,
-        signing_secrets=[one.get_secret_value() for one in settings.directory_secret],
-        private=settings.directory_private,
-        clock=clock,
-    )
-
-
-DIRECTORIES: Mapping[str, Callable[[Settings, Records, Clock], Directory]] = {
-    "open": lambda settings, records, clock: OpenDirectory(),
-    "sql": lambda settings, records, clock: SqlDirectory(records.people),
-    "https": _webhook,
-    "http": _webhook,
-}
-"""How each directory is made from the settings, by name or by the scheme of its URL."""
 
 LOBBY_RETRY = 1.0
 """Seconds until the lobby starts again after a failure."""
@@ -119,39 +45,6 @@ class Broker:
     public: web.Application
     admin: web.Application
     drain: Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Core:
-    """The parts that know nothing of the wire."""
-
-    clock: Clock
-    apps: SettingsApps
-    issuer: Issuer
-    sessions: Sessions
-    flow: Flow
-    lobby: Lobby
-    store: Store
-    bus: Bus
-    accounts: Accounts
-    directory: Directory
-    pictures: Pictures
-    records: Records
-
-    async def open(self) -> None:
-        """Raises RecordsUnusable."""
-        await self.records.open()  # alone: without apps nobody can be served
-        await asyncio.gather(
-            self.store.open(), self.bus.open(), self.accounts.open(), self.directory.open()
-        )
-
-    async def close(self) -> None:
-        await self.flow.close()
-        await self.directory.close()
-        await self.accounts.close()
-        await self.bus.close()
-        await self.store.close()
-        await self.records.close()
 
 
 class Hall(NamedTuple):
@@ -237,160 +130,7 @@ def build(
 
     Raises KeyFileUnusable, or SettingsWrong for an address that names nothing.
     """
-    return _with_edge(settings, _open_core(settings, clock, directory))
-
-
-@asynccontextmanager
-async def provider_of(settings: Settings, records: Records, app_id: str) -> AsyncIterator[Provider]:
-    """The provider of an app, by open records, to be used meanwhile.
-
-    Raises UnknownApp, or ProviderFails, whose `reason` says more.
-    """
-    apps = SettingsApps([_default_app(settings)], records.apps)
-    app = await apps.get(app_id)
-    if app is None:
-        raise UnknownApp
-    accounts = _accounts(settings, apps, records)
-    try:
-        yield await accounts.provider(app)
-    finally:
-        await accounts.close()
-
-
-async def try_provider(settings: Settings, records: Records, app_id: str) -> str:
-    """Draw a code that nobody will scan; the name of the provider that did.  Raises as above."""
-    async with provider_of(settings, records, app_id) as provider:
-        await provider.draw("a" * provider.scene_max)
-        return provider.name
-
-
-def _open_core(settings: Settings, clock: Clock | None, directory: Directory | None) -> Core:
-    store, bus = _connections(settings, clock)
-    clock = store.clock
-    records = records_of(settings, clock)
-    apps = SettingsApps([_default_app(settings)], records.apps)
-    accounts = _accounts(settings, apps, records)
-    directory = directory or _directory(settings, records, clock)
-    pictures = pictures_of(settings)
-    pool = Pool(
-        leases=store.leases,
-        pictures=pictures,
-        clock=clock,
-        rest=settings.pool_rest,
-        uses=settings.pool_uses,
-    )
-    issuer = Issuer(
-        file=KeyFile(settings.key_file),
-        algorithm=settings.token_algorithm,
-        issuer=settings.public_url,
-        lifetime=settings.token_lifetime,
-        now=clock(),
-    )
-    flow = Flow(
-        logins=store.logins,
-        bus=bus,
-        apps=apps,
-        trail=records.trail,
-        codes=CodeSource(accounts=accounts, pool=pool),
-        directory=directory,
-        issuer=issuer,
-        clock=clock,
-        instance=settings.instance,
-        lifetime=settings.login_lifetime,
-    )
-    return Core(
-        clock=clock,
-        apps=apps,
-        issuer=issuer,
-        sessions=Sessions(
-            store=store.sessions,
-            accounts=accounts,
-            directory=directory,
-            seal_keys=records.seal_keys,
-            clock=clock,
-            lifetime=settings.session_lifetime,
-            idle=settings.session_idle or settings.session_lifetime,
-        ),
-        flow=flow,
-        lobby=Lobby(bus=bus, flow=flow, clock=clock, instance=settings.instance),
-        store=store,
-        bus=bus,
-        accounts=accounts,
-        directory=directory,
-        pictures=pictures,
-        records=records,
-    )
-
-
-def _accounts(settings: Settings, apps: Apps, records: Records) -> Accounts:
-    own = [Account("pretend")] if settings.may_pretend else []
-    if settings.wechat_appid is not None and settings.wechat_secret is not None:
-        own.append(
-            Account("wechat", settings.wechat_appid, settings.wechat_secret.get_secret_value())
-        )
-    return Accounts(
-        apps=apps,
-        secrets=records.apps,
-        own=own,
-        makers={name: partial(make, settings) for name, make in PROVIDERS.items()},
-    )
-
-
-def _directory(settings: Settings, records: Records, clock: Clock) -> Directory:
-    name = urlsplit(settings.directory).scheme or settings.directory
-    return DIRECTORIES[name](settings, records, clock)
-
-
-def records_of(settings: Settings, clock: Clock) -> Records:
-    """The records that the settings name, not yet connected.
-
-    Raises KeyFileUnusable, or SettingsWrong for an address that names nothing.
-    """
-    try:
-        return open_records(
-            settings.records_url,
-            load_seal_keys=partial(_seal_keys, settings),
-            providers=(settings.provider, *(name for name in NAMES if name != settings.provider)),
-            taken=(DEFAULT_APP,),
-            clock=clock,
-            trail_lifetime=settings.trail_lifetime,
-        )
-    except ValueError as error:
-        raise SettingsWrong([f"{PREFIX}RECORDS_URL: {error}"]) from None
-
-
-def pictures_of(settings: Settings) -> Pictures:
-    """Where the settings keep pictures; raises SettingsWrong for an address that names nothing."""
-    try:
-        return Pictures(
-            settings.pictures_url,
-            public_url=settings.pictures_public_url,
-            endpoint=settings.pictures_endpoint,
-        )
-    except ValueError as error:
-        raise SettingsWrong([f"{PREFIX}PICTURES_URL: {error}"]) from None
-
-
-def _seal_keys(settings: Settings) -> Keys:
-    given = [read_key(key.get_secret_value()) for key in settings.seal_keys]
-    return given or SealFile(settings.seal_file).keys()
-
-
-def _connections(settings: Settings, clock: Clock | None) -> tuple[Store, Bus]:
-    """State and bus; raises SettingsWrong for an address that is none."""
-    bus_url = settings.bus_url or settings.state_url
-    name = "STATE_URL"
-    try:
-        store = open_state(
-            settings.state_url,
-            clock,
-            replicas=settings.replicas,
-            tells=bus_url == settings.state_url,
-        )
-        name = "BUS_URL"
-        return store, open_bus(bus_url)
-    except ValueError as error:
-        raise SettingsWrong([f"{PREFIX}{name}: {error}"]) from None
+    return _with_edge(settings, open_core(settings, clock, directory))
 
 
 def _with_edge(settings: Settings, core: Core) -> Broker:
@@ -460,16 +200,6 @@ def _application(
     application.on_response_prepare.extend([add_headers, *prepare])
     application.add_routes(routes)
     return application
-
-
-def _default_app(settings: Settings) -> App:
-    return App(
-        id=DEFAULT_APP,
-        name=settings.app_name,
-        origins=frozenset(settings.origins),
-        register_url=settings.register_url,
-        provider=settings.provider,
-    )
 
 
 class Running:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from broker.app import DIRECTORIES, MOUNTS, PROVIDERS
+from broker.app import MOUNTS
 from broker.directories import NAMES as DIRECTORY_NAMES
 from broker.edge import ROLES
+from broker.parts import DIRECTORIES, PROVIDERS
 from broker.providers import NAMES
 
 ROOT = Path(__file__).parent.parent
@@ -28,13 +29,14 @@ FLOORS: list[set[str]] = [
     {"lobby"},
     {"edge"},
     {"settings", "serving", "process", "workers"},
+    {"parts"},
     {"app"},
     {"demo", "commands"},
     {"__main__"},
 ]
 """A room imports from its own floor's below, never from above or beside."""
 
-SEEN_BY = {"settings": {"app", "commands", "demo", "__main__"}}
+SEEN_BY = {"settings": {"app", "commands", "demo", "parts", "__main__"}}
 """Rooms that only these may look into: parts take plain arguments."""
 
 DOORS = {

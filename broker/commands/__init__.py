@@ -11,8 +11,8 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from broker.app import records_of
 from broker.errors import BrokerError, PicturesDown, ProviderFails, RecordsDown
+from broker.parts import records_of
 from broker.records import Records
 from broker.settings import PREFIX, Settings, load
 

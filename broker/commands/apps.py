@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from broker.commands import ConfigFile, read_settings, with_records
-from broker.edge.wire import DEFAULT_APP
+from broker.records import DEFAULT_APP
 from broker.records.rules import CODE_SOURCES, LIFETIME_MAX
 
 command = typer.Typer(no_args_is_help=True, help="The sites that log people in.")

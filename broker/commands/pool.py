@@ -19,12 +19,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from broker import logs
-from broker.app import pictures_of, provider_of
 from broker.commands import ConfigFile, read_settings, with_records
-from broker.edge.wire import DEFAULT_APP
+from broker.parts import pictures_of, provider_of
 from broker.pool import filling as pool
 from broker.pool.filling import PER_MINUTE, Filling, Flaw, Progress
-from broker.records import Code, Records
+from broker.records import DEFAULT_APP, Code, Records
 from broker.settings import Settings
 
 command = typer.Typer(no_args_is_help=True, help="Codes drawn ahead of time.")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import typer
 
-from broker.app import records_of
 from broker.commands import ConfigFile, T, read_settings
+from broker.parts import records_of
 from broker.records import Records
 
 command = typer.Typer(no_args_is_help=True, help="The database of apps and users.")

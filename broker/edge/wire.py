@@ -17,6 +17,7 @@ from broker.errors import BrokerError, InvalidRequest, Unavailable
 from broker.flow import Redeemed
 from broker.metrics import REFUSALS
 from broker.packing import pack, unpack
+from broker.records import DEFAULT_APP
 from broker.sessions import Opened, Shown
 
 log = structlog.get_logger()
@@ -32,8 +33,6 @@ BODY_WITHIN = 10.0
 """Seconds that a body gets to arrive."""
 
 JSON = {"Content-Type": "application/json; charset=utf-8"}
-
-DEFAULT_APP = "default"
 
 UrlSafe = r"^[A-Za-z0-9_-]+$"
 AppId = Annotated[str, StringConstraints(min_length=1, max_length=64)]

@@ -89,4 +89,4 @@ class Provider(Protocol):
 
 
 NAMES = ("pretend", "wechat")
-"""What the setting `provider` may say; `broker/app.py` knows how each is made."""
+"""What the setting `provider` may say; `broker/parts.py` knows how each is made."""

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from broker.records.seal import Keys, SealKeys
     from broker.records.user_book import UserBook
 
+DEFAULT_APP = "default"
+"""The app that the settings name."""
+
 SCHEMES = ("postgresql+asyncpg", "sqlite+aiosqlite")
 """How a records' URL begins."""
 
