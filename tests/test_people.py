@@ -31,7 +31,8 @@ from broker.records import tables as t
 from broker.records.database import Database
 from broker.records.identities import one_by_one
 from broker.records.people import People
-from broker.records.user_book import INVITATION_LIFETIME, UserBook
+from broker.records.user_book import UserBook
+from broker.records.user_rules import INVITATION_LIFETIME
 from tests.conftest import Clock
 from tests.servers import PostgresServer
 

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from broker.__main__ import command
-from broker.records.user_book import PAGE
+from broker.records.user_rules import PAGE
 from tests.wechat import APPID
 
 

@@ -6,14 +6,17 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from broker.commands import ConfigFile, T, read_settings, with_records
 from broker.records import Records
-from broker.records.user_book import INVITATION_LIFETIME, PAGE, User
+from broker.records.user_rules import INVITATION_LIFETIME, PAGE
 from broker.settings import PREFIX, Settings
+
+if TYPE_CHECKING:
+    from broker.records.user_book import User
 
 command = typer.Typer(no_args_is_help=True, help="The people who may log in, and who they are.")
 

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from aiolimiter import AsyncLimiter
 
@@ -23,7 +23,9 @@ from broker.images import flaw
 from broker.pictures import Pictures, key_of, media_type_of
 from broker.providers import Picture, Provider
 from broker.records import Code
-from broker.records.codes import Codes
+
+if TYPE_CHECKING:  # whoever does not serve need not load a database's library
+    from broker.records.codes import Codes
 
 AT_ONCE = 8
 """Codes that are drawn, or looked at, at the same time."""

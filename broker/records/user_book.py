@@ -18,13 +18,7 @@ from broker.records.database import Database
 from broker.records.identities import bind, one_by_one
 from broker.records.people import invitation_hash
 from broker.records.rules import checked
-from broker.records.user_rules import IDENTITY, INVITATION, USER, USER_ID
-
-PAGE = 100
-"""Users on a page, where no number is said."""
-
-INVITATION_LIFETIME = 86_400
-"""Seconds for which an invitation is good, where no number is said."""
+from broker.records.user_rules import IDENTITY, INVITATION, INVITATION_LIFETIME, PAGE, USER, USER_ID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,12 @@ ID_MAX = 128
 INVITATION_MAX = 30 * 86_400
 """Seconds that an invitation may be good for."""
 
+PAGE = 100
+"""Users on a page, where no number is said."""
+
+INVITATION_LIFETIME = 86_400
+"""Seconds for which an invitation is good, where no number is said."""
+
 Rule = Callable[[object], object]
 
 
