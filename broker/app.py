@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import structlog
@@ -31,8 +32,8 @@ from broker.state import Clock
 
 log = structlog.get_logger()
 
-LOBBY_RETRY = 1.0
-"""Seconds until the lobby starts again after a failure."""
+RETRY = 1.0
+"""Seconds until what runs beside the requests starts again after a failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,7 @@ def _application(
 
 
 class Running:
-    """What runs beside the requests, the lobby, and what is closed after them.
+    """What runs beside the requests, and what is closed after them.
 
     push: tells a browser.  None where no browsers come, and then no lobby runs.
     """
@@ -235,12 +236,15 @@ class Running:
 
     async def context(self, application: web.Application) -> AsyncIterator[None]:
         await self._core.open()
-        tasks = [asyncio.create_task(self._keep_lobby(self._push))] if self._push else []
+        works = {"the keeper of pools": self._core.keeper.run}
+        if self._push is not None:
+            works["the lobby"] = partial(self._core.lobby.run, self._push)
+        tasks = [asyncio.create_task(_keep_running(*work)) for work in works.items()]
         self._started = True
         yield
         for task in tasks:
             task.cancel()
-            await asyncio.wait([task])
+        await asyncio.wait(tasks)
         await self._core.close()
 
     async def close_sockets(self, application: web.Application) -> None:
@@ -248,10 +252,11 @@ class Running:
         self.drain()
         await self._server.close()
 
-    async def _keep_lobby(self, push: Push) -> None:
-        while True:
-            try:
-                await self._core.lobby.run(push)
-            except Exception:  # browsers must be woken again, whatever it was
-                log.exception("the lobby failed and starts again")
-            await asyncio.sleep(LOBBY_RETRY)
+
+async def _keep_running(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await work()
+        except Exception:  # browsers must be woken and pools filled again, whatever it was
+            log.exception(f"{name} failed and starts again")
+        await asyncio.sleep(RETRY)

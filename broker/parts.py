@@ -22,6 +22,8 @@ from broker.flow import Flow
 from broker.lobby import Lobby
 from broker.pictures import Pictures
 from broker.pool import Pool
+from broker.pool.keeping import Keeper
+from broker.pool.upkeep import Limits, Parts
 from broker.providers import NAMES, Provider
 from broker.providers.pretend import PretendProvider
 from broker.providers.wechat import WeChatProvider
@@ -30,7 +32,7 @@ from broker.records.seal import Keys, SealFile, read_key
 from broker.records.settings import SettingsApps
 from broker.sessions import Sessions
 from broker.settings import APPID, PREFIX, Settings
-from broker.state import Clock, Store, open_state
+from broker.state import Clock, Leases, Store, open_state
 from broker.tokens import Issuer, KeyFile
 
 
@@ -98,6 +100,7 @@ class Core:
     sessions: Sessions
     flow: Flow
     lobby: Lobby
+    keeper: Keeper
     store: Store
     bus: Bus
     accounts: Accounts
@@ -125,7 +128,7 @@ def open_core(settings: Settings, clock: Clock | None, directory: Directory | No
     store, bus = _connections(settings, clock)
     clock = store.clock
     records = records_of(settings, clock)
-    apps = SettingsApps([default_app(settings)], records.apps)
+    apps = apps_of(settings, records)
     accounts = _accounts(settings, apps, records)
     directory = directory or _directory(settings, records, clock)
     pictures = pictures_of(settings)
@@ -170,6 +173,7 @@ def open_core(settings: Settings, clock: Clock | None, directory: Directory | No
         ),
         flow=flow,
         lobby=Lobby(bus=bus, flow=flow, clock=clock, instance=settings.instance),
+        keeper=_keeper(settings, apps, accounts, records, store, pictures, pool),
         store=store,
         bus=bus,
         accounts=accounts,
@@ -177,6 +181,40 @@ def open_core(settings: Settings, clock: Clock | None, directory: Directory | No
         pictures=pictures,
         records=records,
     )
+
+
+def _keeper(
+    settings: Settings,
+    apps: Apps,
+    accounts: Accounts,
+    records: Records,
+    store: Store,
+    pictures: Pictures,
+    pool: Pool,
+) -> Keeper:
+    limits = Limits(
+        life=settings.login_lifetime,
+        rest=settings.pool_rest,
+        size=settings.pool_size,
+        most=settings.pool_max,
+        age=settings.pool_age,
+        per_minute=settings.pool_per_minute,
+    )
+    parts = Parts(
+        accounts=accounts,
+        codes=records.codes,
+        pictures=pictures,
+        leases=store.leases,
+        duties=store.duties,
+        clock=store.clock,
+        instance=settings.instance,
+        limits=limits,
+    )
+    return Keeper(apps=apps, parts=parts, worn=pool.worn, missed=pool.missed)
+
+
+def apps_of(settings: Settings, records: Records) -> SettingsApps:
+    return SettingsApps([default_app(settings)], records.apps)
 
 
 def _accounts(settings: Settings, apps: Apps, records: Records) -> Accounts:
@@ -257,7 +295,22 @@ def default_app(settings: Settings) -> App:
         origins=frozenset(settings.origins),
         register_url=settings.register_url,
         provider=settings.provider,
+        code_source=settings.code_source,
     )
+
+
+@asynccontextmanager
+async def leases_of(settings: Settings) -> AsyncIterator[Leases | None]:
+    """The brokers' pools, to be used meanwhile; None where they cannot be reached from here."""
+    store, bus = _connections(settings, None)
+    shared = urlsplit(settings.state_url).scheme != "memory"
+    try:
+        if shared:
+            await store.open()
+        yield store.leases if shared and store.trouble() is None else None
+    finally:
+        await store.close()
+        await bus.close()
 
 
 @asynccontextmanager
@@ -266,7 +319,7 @@ async def provider_of(settings: Settings, records: Records, app_id: str) -> Asyn
 
     Raises UnknownApp, or ProviderFails, whose `reason` says more.
     """
-    apps = SettingsApps([default_app(settings)], records.apps)
+    apps = apps_of(settings, records)
     app = await apps.get(app_id)
     if app is None:
         raise UnknownApp

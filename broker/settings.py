@@ -60,6 +60,7 @@ Seconds = Annotated[int, Field(gt=0)]
 
 CHOICES: Mapping[str, Collection[str]] = {
     "provider": NAMES,
+    "code_source": ("live", "pool"),
     "engine": ENGINES,
     "token_algorithm": ALGORITHMS,
     "log_level": ("debug", "info", "warning", "error"),
@@ -129,12 +130,6 @@ class Settings(BaseSettings):
     )
     pictures_endpoint: str = Field(
         "", description="where a store is that speaks S3 and is not Amazon's"
-    )
-    pool_rest: Seconds = Field(
-        600, description="seconds for which a code of the pool rests between two logins"
-    )
-    pool_uses: int = Field(
-        100, gt=0, description="logins after which a code of the pool is drawn anew"
     )
     seal_keys: Secrets = Field(
         (),
@@ -231,6 +226,37 @@ class Settings(BaseSettings):
     )
     login_lifetime: Seconds = Field(
         120, description="seconds for which a code may be scanned and confirmed"
+    )
+    code_source: str = Field(
+        "live",
+        description="where codes of the app `default` come from: `live`, drawn for each login, "
+        "or `pool`, drawn ahead of time",
+    )
+    pool_size: int = Field(
+        100, ge=1, le=100_000, description="codes that a pool has at least; it grows by demand"
+    )
+    pool_max: int = Field(
+        10_000,
+        ge=1,
+        le=100_000,
+        validate_default=True,
+        description="codes that a pool grows to at most",
+    )
+    pool_rest: Seconds = Field(600, description="seconds for which a code rests between two logins")
+    pool_uses: int = Field(
+        100, gt=0, description="logins after which a code of the pool is drawn anew"
+    )
+    pool_age: int = Field(
+        7_776_000,
+        ge=0,
+        description="seconds after which a pool's code is drawn anew; 0: never",
+    )
+    pool_per_minute: int = Field(
+        1500,
+        gt=0,
+        le=4500,
+        description="codes drawn a minute for a pool that runs low; WeChat allows a mini program "
+        "5 000, of all its pools and live ones together",
     )
     session_lifetime: Seconds = Field(
         2_592_000, description="seconds after its login for which a phone's session lives"
@@ -421,6 +447,14 @@ class Settings(BaseSettings):
             if role not in ROLES:
                 raise ValueError(f"{role!r} is unknown: want some of {', '.join(ROLES)}")
         return tuple(role for role in ROLES if role in value) or ROLES
+
+    @field_validator("pool_max")
+    @classmethod
+    def _holds_least(cls, value: int, info: ValidationInfo) -> int:
+        size = info.data.get("pool_size", 0)
+        if value < size:
+            raise ValueError(f"want at least {PREFIX}POOL_SIZE, {size}")
+        return value
 
     @field_validator("replicas")
     @classmethod

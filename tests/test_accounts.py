@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 
 import pytest
@@ -50,6 +50,9 @@ class Book:
 
     async def get(self, app_id: str) -> App | None:
         return self.apps.get(app_id)
+
+    def pooled(self) -> Collection[App]:
+        return ()
 
     def origins(self) -> frozenset[str]:
         return frozenset()

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import subprocess
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from broker.errors import PicturesDown, ProviderFails, RecordsDown
 from broker.pictures import Pictures, key_of
-from broker.pool.filling import RESERVED_FOR, Filling, Flaw, Progress, retire, verify
+from broker.pool.filling import RESERVED_FOR, Filling, Flaw, Progress, retire, tidy, verify
 from broker.providers import Picture
 from broker.providers.pretend import PretendProvider
 from broker.records import Code
@@ -537,14 +537,16 @@ async def test_a_code_that_retires_loses_its_picture_and_its_number_is_drawn_ane
 ) -> None:
     await filling().run()
     before = await all_ready(codes)
-    closed: list[Code] = []
+    closed: list[tuple[str, Mapping[int, int]]] = []
 
-    async def withdraw(some: object) -> None:
-        closed.extend(some)  # type: ignore[arg-type]
+    async def withdraw(app: str, drawings: Mapping[int, int]) -> None:
+        closed.append((app, drawings))
 
-    await retire(before[2:4], codes=codes, pictures=folder, app="shop", withdraw=withdraw)
+    await retire("shop", before[2:4], codes=codes, withdraw=withdraw)
+    assert await folder.get(before[2].picture) is not None
+    await tidy("shop", codes=codes, pictures=folder)
 
-    assert closed == before[2:4]
+    assert closed == [("shop", {2: 0, 3: 0})]
     assert [await folder.get(code.picture) is None for code in before[1:5]] == [
         False,
         True,
@@ -565,11 +567,12 @@ async def test_pictures_that_could_not_be_removed_are_removed_the_next_time(
     chosen = (await all_ready(codes))[:3]
     (tmp_path / "file").touch()
     down = Pictures((tmp_path / "file" / "x").as_uri(), public_url=PUBLIC)
+    await retire("shop", chosen, codes=codes)
     with pytest.raises(PicturesDown):
-        await retire(chosen, codes=codes, pictures=down, app="shop")
+        await tidy("shop", codes=codes, pictures=down)
     assert (await codes.counts())[0].leftover == 3
 
-    await retire([], codes=codes, pictures=folder, app="shop")
+    await tidy("shop", codes=codes, pictures=folder)
 
     assert (await codes.counts())[0].leftover == 0
     assert [await folder.get(code.picture) for code in chosen] == [None] * 3

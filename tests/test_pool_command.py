@@ -15,7 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from broker.commands.pool import TAKEN_OVER
 from broker.errors import NoSuchApp
+from tests.conftest import free_port
+from tests.servers import Engines
 from tests.test_app_command import Call, call
 from tests.test_cli import COMMAND, run
 from tests.wechat import pretending
@@ -139,6 +142,33 @@ def test_an_app_has_a_pool_of_its_own(call: Call) -> None:
         "2 codes of site are retired"
         in call("pool", "retire", "--app", "site", "--all", "--yes").text
     )
+
+
+def test_a_state_that_is_reached_is_told_at_once(call: Call, engines: Engines) -> None:
+    engines.empty("redis")
+    there = {"SCAN_LOGIN_STATE_URL": engines.url("redis"), "SCAN_LOGIN_CODE_SOURCE": "pool"}
+
+    filled = call("pool", "fill", "--count", "3", *FAST, **there)
+    full = call("pool", "status", **there)
+    call("pool", "retire", "1", "--yes", **there)
+    [left] = json.loads(call("pool", "status", "--json", **there).text)
+
+    assert TAKEN_OVER not in filled.text
+    assert "in the state 3 are free, 0 leased, 0 resting" in full.text
+    assert left["state"] == {"free": 2, "leased": 0, "resting": 0}
+    # A screen may show it: the brokers remove the picture, later.
+    assert (left["leftover"], len(pictures())) == (1, 3)
+
+
+def test_a_state_that_is_not_reached_is_told_by_its_broker(call: Call) -> None:
+    away = {"SCAN_LOGIN_STATE_URL": f"redis://127.0.0.1:{free_port()}"}
+
+    said = [call("pool", "fill", "--count", "1", *FAST), call("pool", "retire", "0", "--yes")]
+    said += [call("pool", "fill", "--count", "1", *FAST, **away)]
+
+    assert [TAKEN_OVER in one.text for one in said] == [True, True, True]
+    assert "1 of 1 are ready" in said[-1].text
+    assert "in the state" not in call("pool", "status", **away).text
 
 
 def test_a_wrong_place_for_pictures_is_said(call: Call) -> None:

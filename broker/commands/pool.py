@@ -20,11 +20,13 @@ from rich.progress import Progress as Bar
 
 from broker import logs
 from broker.commands import ConfigFile, read_settings, with_records
-from broker.parts import pictures_of, provider_of
+from broker.parts import apps_of, leases_of, pictures_of, provider_of
 from broker.pool import filling as pool
 from broker.pool.filling import PER_MINUTE, Filling, Flaw, Progress
-from broker.records import DEFAULT_APP, Code, Records
+from broker.pool.upkeep import offering
+from broker.records import DEFAULT_APP, Code, Counts, Records
 from broker.settings import Settings
+from broker.state import Level
 
 command = typer.Typer(no_args_is_help=True, help="Codes drawn ahead of time.")
 
@@ -34,6 +36,8 @@ SAY_EVERY = 5.0
 """Seconds between two lines of a filling where no terminal shows a bar."""
 
 COUNT_MAX = 1_000_000
+
+TAKEN_OVER = "the state is not reached from here: brokers that run take it over within seconds"
 
 App = Annotated[str, typer.Option(help="Whose codes.")]
 Tell = Callable[[Progress], None]
@@ -65,7 +69,7 @@ def fill(
 
 async def _fill(settings: Settings, app: str, count: int, rate: int, records: Records) -> str:
     """Fill until there are `count`, or a signal comes; what has come of it."""
-    async with provider_of(settings, records, app) as provider:
+    async with provider_of(settings, records, app) as provider, leases_of(settings) as leases:
         with _telling() as tell:
             filling = Filling(
                 provider=provider,
@@ -74,10 +78,13 @@ async def _fill(settings: Settings, app: str, count: int, rate: int, records: Re
                 app=app,
                 count=count,
                 per_minute=rate,
+                offer=offering(leases, app) if leases else None,
                 report=tell,
             )
             _stop_at_signals(filling)
             drawn = await filling.run()
+    if leases is None:
+        print(TAKEN_OVER, file=sys.stderr)
     missing = len(await records.codes.missing(app, count))
     said = f"{drawn} codes were drawn; {count - missing} of {count} are ready"
     return f"{said}, and the same command goes on" if missing else said
@@ -140,18 +147,29 @@ def status(
     file: ConfigFile = None,
 ) -> None:
     """Print how many codes every app has."""
-    counts = with_records(read_settings(file), lambda records: records.codes.counts())
+    settings = read_settings(file)
+    found = with_records(settings, partial(_status, settings))
     if as_json:
-        print(json.dumps([one._asdict() for one in counts], indent=2))
+        shown = [{**one._asdict(), "state": level and level._asdict()} for one, level in found]
+        print(json.dumps(shown, indent=2))
         return
-    for one in counts:
+    for one, level in found:
         print(f"{one.app}: {one.ready} ready, {one.reserved} begun, {one.retired} retired")
         if one.oldest is not None:
             print(f"    the oldest was drawn {_days_since(one.oldest):.0f} days ago")
         if one.leftover:
             print(f"    {one.leftover} pictures of retired codes are to be removed yet")
-    if not counts:
+        if level is not None:
+            free, leased, resting = level
+            print(f"    in the state {free} are free, {leased} leased, {resting} resting")
+    if not found:
         print("no app has codes; see scan-login pool fill --help")
+
+
+async def _status(settings: Settings, records: Records) -> list[tuple[Counts, Level | None]]:
+    counts = await records.codes.counts()
+    async with leases_of(settings) as leases:
+        return [(one, await leases.level(one.app) if leases else None) for one in counts]
 
 
 @command.command()
@@ -191,8 +209,15 @@ async def _ready(records: Records, app: str, is_chosen: Callable[[Code], bool]) 
 
 
 async def _retire(settings: Settings, app: str, chosen: Sequence[Code], records: Records) -> None:
-    pictures = pictures_of(settings)
-    await pool.retire(chosen, codes=records.codes, pictures=pictures, app=app)
+    codes, pooled = records.codes, apps_of(settings, records).pooled()
+    async with leases_of(settings) as leases:
+        await pool.retire(app, chosen, codes=codes, withdraw=leases.withdraw if leases else None)
+        if leases is None:
+            print(TAKEN_OVER, file=sys.stderr)
+    if app not in {
+        one.id for one in pooled
+    }:  # else screens may show them, and the brokers remove them later
+        await pool.tidy(app, codes=codes, pictures=pictures_of(settings))
 
 
 @command.command()

@@ -2,6 +2,8 @@
 but the state.
 
 filling.py    draws them: from a number to a picture
+keeping.py    the job that keeps the pools filled
+upkeep.py     one app's part of it            demand.py    how many codes it wants
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import structlog
 from broker.errors import Unavailable
 from broker.login import Lease
 from broker.pictures import Pictures
+from broker.records import Drawing
 from broker.state import KEPT, Clock, Leases
 
 log = structlog.get_logger()
@@ -25,14 +28,6 @@ class Lent(NamedTuple):
     scene: str
     url: str
     lease: Lease
-
-
-class Worn(NamedTuple):
-    """A code that has been on enough screens."""
-
-    app: str
-    number: int
-    drawing: int
 
 
 class Pool:
@@ -52,7 +47,7 @@ class Pool:
         self._clock = clock
         self._rest = max(rest, KEPT)
         self._uses = uses
-        self.worn: set[Worn] = set()
+        self.worn: set[Drawing] = set()
         self.missed: Counter[str] = Counter()
 
     async def lend(self, app: str, *, until: float) -> Lent | None:
@@ -63,7 +58,7 @@ class Pool:
             return None
         code = leased.code
         if leased.uses >= self._uses:
-            self.worn.add(Worn(app, code.number, code.drawing))
+            self.worn.add(Drawing(app, code.number, code.drawing))
         lease = Lease(code.number, leased.generation, code.picture)
         return Lent(code.scene, self.url_of(lease), lease)
 

@@ -11,7 +11,8 @@ that is ready is never drawn again.  Any number of fillings may run at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -22,7 +23,7 @@ from broker.errors import ProviderFails, RecordsDown, Unavailable
 from broker.images import flaw
 from broker.pictures import Pictures, key_of, media_type_of
 from broker.providers import Picture, Provider
-from broker.records import Code
+from broker.records import Code, Drawing
 
 if TYPE_CHECKING:  # whoever does not serve need not load a database's library
     from broker.records.codes import Codes
@@ -46,6 +47,9 @@ LOOK = 1.0
 T = TypeVar("T")
 Offer = Callable[[Sequence[Code]], Awaitable[None]]
 """Opens codes for lease."""
+
+Withdraw = Callable[[str, Mapping[int, int]], Awaitable[None]]
+"""Closes an app's codes for lease: by number, which drawing is done with."""
 
 
 class Progress(NamedTuple):
@@ -229,22 +233,27 @@ async def _flaw(
 
 
 async def retire(
-    chosen: Sequence[Code],
+    app: str,
+    chosen: Sequence[Code | Drawing],
     *,
     codes: Codes,
-    pictures: Pictures,
-    app: str,
-    withdraw: Offer | None = None,
+    withdraw: Withdraw | None = None,
 ) -> None:
-    """Take codes out of service and remove their pictures, and those that were left over.
+    """Take codes of `app` out of service; their pictures are left over.
 
-    withdraw: closes codes for lease.  Raises PicturesDown or RecordsDown; what is retired
-    by then stays so, and the next call removes the rest.
+    The row first: what is lost on the way to the state can be said again, by the row.
     """
     await codes.retire(chosen)
     if withdraw is not None:
-        await withdraw(chosen)
-    while leftovers := await codes.leftovers(app):
+        await withdraw(app, {one.number: one.drawing for one in chosen})
+
+
+async def tidy(app: str, *, codes: Codes, pictures: Pictures, before: float = math.inf) -> None:
+    """Remove the pictures of codes that have retired before then, Unix time in seconds.
+
+    Raises PicturesDown or RecordsDown; the next call removes the rest.
+    """
+    while leftovers := await codes.leftovers(app, before=before):
         for first in range(0, len(leftovers), AT_ONCE):
             some = leftovers[first : first + AT_ONCE]
             await _together(pictures.remove(code.picture) for code in some)

@@ -72,6 +72,9 @@ class Apps(Protocol):
     async def get(self, app_id: str) -> App | None:
         """The app, or None."""
 
+    def pooled(self) -> Collection[App]:
+        """Those whose codes come from a pool."""
+
     def origins(self) -> frozenset[str]:
         """Every origin that any app allows; the same object for as long as none changes."""
 
@@ -124,6 +127,14 @@ class Code:
     scene: str = field(repr=False)
     picture: str
     drawn_at: float
+
+
+class Drawing(NamedTuple):
+    """Which code: one drawing of a number."""
+
+    app: str
+    number: int
+    drawing: int
 
 
 class Counts(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -94,6 +94,9 @@ class RecordedApps:
     async def get(self, app_id: str) -> App | None:
         known = self._known.get(app_id)
         return known.app if known else None
+
+    def pooled(self) -> Collection[App]:
+        return [one.app for one in self._known.values() if one.app.code_source == "pool"]
 
     def origins(self) -> frozenset[str]:
         return self._origins

@@ -9,8 +9,9 @@ number whose code has retired is drawn anew, one drawing later and with another 
 
 from __future__ import annotations
 
+import math
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from sqlalchemy import (
     ColumnElement,
@@ -26,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from broker.records import Code, Counts, Reserved
+from broker.records import Code, Counts, Drawing, Reserved
 from broker.records import tables as t
 from broker.records.database import INSERT, Database
 
@@ -91,24 +92,48 @@ class Codes:
         async with self._database.writing() as connection:
             await connection.execute(update(t.codes).where(mine).values(reserved_until=0))
 
-    async def ready(self, app: str) -> AsyncIterator[Sequence[Code]]:
-        """All ready codes by number, some at a time."""
+    async def count(self, app: str) -> int:
+        """How many codes are ready."""
+        ready = select(func.count()).where(codes.app == app, IS_READY)
+        async with self._database.reading() as connection:
+            return await connection.scalar(ready) or 0
+
+    async def ready(self, app: str, *, since: float = 0.0) -> AsyncIterator[Sequence[Code]]:
+        """All ready codes by number, some at a time; those alone that were drawn `since` then."""
         last = -1
-        while found := await self._read(
-            select(t.codes).where(codes.app == app, codes.number > last, IS_READY)
-        ):
+        chosen = _some().where(codes.app == app, codes.drawn_at >= since, IS_READY)
+        while found := await self._read(chosen.where(codes.number > last)):
             yield found
             last = found[-1].number
 
-    async def retire(self, chosen: Sequence[Code]) -> None:
+    async def retired(self, app: str, *, since: float = 0.0) -> AsyncIterator[Mapping[int, int]]:
+        """The numbers of codes that have retired `since` then, and which drawing was the last to;
+        by number, some at a time."""
+        last = -1
+        chosen = select(codes.number, func.max(codes.drawing)).group_by(codes.number)
+        chosen = chosen.where(codes.app == app, codes.retired_at >= since)
+        some = chosen.order_by(codes.number).limit(BATCH)
+        while found := await self._drawings(some.where(codes.number > last)):
+            yield found
+            last = max(found)
+
+    async def aged(self, app: str, *, before: float, limit: int) -> Sequence[Code]:
+        """Ready codes that were drawn before then, the oldest first."""
+        old = select(t.codes).where(codes.app == app, codes.drawn_at < before, IS_READY)
+        return await self._read(old.order_by(codes.drawn_at).limit(limit))
+
+    async def retire(self, chosen: Sequence[Code | Drawing]) -> None:
         """Let their numbers be drawn anew; their pictures are left over, and still there."""
         await self._write(
             update(t.codes).where(_is_given(), IS_READY).values(retired_at=self._clock()), chosen
         )
 
-    async def leftovers(self, app: str) -> Sequence[Code]:
-        """Retired codes whose pictures are still there, some of them where there are many."""
-        return await self._read(select(t.codes).where(codes.app == app, IS_LEFTOVER))
+    async def leftovers(self, app: str, *, before: float = math.inf) -> Sequence[Code]:
+        """Codes that have retired before then and whose pictures are still there; some of them
+        where there are many."""
+        return await self._read(
+            _some().where(codes.app == app, codes.retired_at < before, IS_LEFTOVER)
+        )
 
     async def forget_pictures(self, gone: Sequence[Code]) -> None:
         """Their pictures are no longer there."""
@@ -140,10 +165,14 @@ class Codes:
 
     async def _read(self, some: Select[tuple[object, ...]]) -> list[Code]:
         async with self._database.reading() as connection:
-            rows = await connection.execute(some.order_by(codes.number).limit(BATCH))
+            rows = await connection.execute(some)
             return [_code(row) for row in rows.mappings()]
 
-    async def _write(self, change: Update, chosen: Sequence[Code]) -> None:
+    async def _drawings(self, some: Select[int, int]) -> Mapping[int, int]:
+        async with self._database.reading() as connection:
+            return {number: drawing for number, drawing in await connection.execute(some)}
+
+    async def _write(self, change: Update, chosen: Sequence[Code | Drawing]) -> None:
         for first in range(0, len(chosen), BATCH):
             given = [
                 {f"its_{name}": value for name, value in _place(code).items()}
@@ -151,6 +180,10 @@ class Codes:
             ]
             async with self._database.writing() as connection:
                 await connection.execute(change, given)
+
+
+def _some() -> Select[tuple[object, ...]]:
+    return select(t.codes).order_by(codes.number).limit(BATCH)
 
 
 async def _newest(connection: AsyncConnection, app: str, number: int) -> RowMapping | None:
@@ -167,7 +200,7 @@ async def _take_over(connection: AsyncConnection, left: Reserved, until: float) 
     return None if row is None else _reserved(row)
 
 
-def _place(one: Reserved | Code) -> dict[str, object]:
+def _place(one: Reserved | Code | Drawing) -> dict[str, object]:
     """The columns by which its row is found."""
     return {"app": one.app, "number": one.number, "drawing": one.drawing}
 

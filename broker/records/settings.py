@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from broker.records import App, Apps
 
@@ -22,6 +22,11 @@ class SettingsApps:
         if own is None and self._recorded is not None:
             return await self._recorded.get(app_id)
         return own
+
+    def pooled(self) -> Collection[App]:
+        below = self._recorded.pooled() if self._recorded is not None else ()
+        known = {app.id: app for app in below} | self._apps
+        return [app for app in known.values() if app.code_source == "pool"]
 
     def origins(self) -> frozenset[str]:
         below = self._recorded.origins() if self._recorded is not None else self._below

@@ -1,0 +1,85 @@
+"""Keeps the pools filled: the job that each instance runs, beside its requests.
+
+Every few seconds, for each app whose codes come from a pool,
+
+    every instance      retires the codes that it has seen leased often enough
+    the duty's holder   says to the state what the records say, where it knows less or more
+                        draws codes, before the pool runs dry
+                        draws old ones anew, and removes the pictures of retired ones
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import structlog
+
+from broker.errors import Unavailable
+from broker.metrics import POOL_EMPTY
+from broker.pool.filling import reason_of, retire
+from broker.pool.upkeep import Parts, Upkeep
+from broker.records import App, Apps, Drawing
+
+log = structlog.get_logger()
+
+LOOK = 2.0
+"""Seconds between two looks."""
+
+
+class Keeper:
+    """worn: codes that were leased often enough; what has retired
+    is taken out.  missed: by app, how many logins found its pool empty since they were counted
+    here.  look: seconds between two looks.
+    """
+
+    def __init__(
+        self,
+        *,
+        apps: Apps,
+        parts: Parts,
+        worn: set[Drawing],
+        missed: Counter[str],
+        look: float = LOOK,
+    ) -> None:
+        self._apps = apps
+        self._parts = parts
+        self._worn = worn
+        self._missed = missed
+        self._look = look
+        self._upkeeps: dict[str, Upkeep] = {}
+
+    async def run(self) -> None:
+        """Keep the pools until cancelled, and leave the duties to others then."""
+        try:
+            while True:
+                await self._look_round()
+                await asyncio.sleep(self._look)
+        finally:
+            await asyncio.gather(*(one.close() for one in self._upkeeps.values()))
+
+    async def _look_round(self) -> None:
+        apps = {app.id: app for app in self._apps.pooled()}
+        for gone in self._upkeeps.keys() - apps.keys():
+            await self._upkeeps.pop(gone).close()
+        for app_id in apps.keys() - self._upkeeps.keys():
+            self._upkeeps[app_id] = Upkeep(app_id, self._parts)
+        await asyncio.gather(*(self._look_at(app) for app in apps.values()))
+
+    async def _look_at(self, app: App) -> None:
+        """Retire what is worn, then look; whatever fails, the next look comes."""
+        upkeep = self._upkeeps[app.id]
+        worn = [one for one in self._worn if one.app == app.id]
+        missed = self._missed.pop(app.id, 0)
+        POOL_EMPTY.labels(app.id).inc(missed)
+        try:
+            if worn:
+                parts = self._parts
+                await retire(app.id, worn, codes=parts.codes, withdraw=parts.leases.withdraw)
+                self._worn.difference_update(worn)
+            await upkeep.look(app, missed)
+        except Unavailable as trouble:
+            await upkeep.fails(reason_of(trouble))
+        except Exception:  # other pools are to be kept all the same
+            log.exception("a pool cannot be kept", app=app.id)
+            await upkeep.fails("see the traceback")

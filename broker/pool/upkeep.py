@@ -1,0 +1,295 @@
+"""What keeps one app's pool: it tells the state what the records say, and draws in time.
+
+The records are truth and the state is told; whatever is said or done twice is as if once.
+So a holder may end, stand still or be cut off at any point, and another goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from broker.accounts import Accounts
+from broker.errors import Unavailable
+from broker.metrics import POOL_CODES, POOL_DRAWN, POOL_LOW
+from broker.pictures import Pictures
+from broker.pool.demand import Demand, Mood
+from broker.pool.filling import Filling, Offer, reason_of, retire, tidy
+from broker.records import App, Code
+from broker.state import KEPT, Clock, Duties, Leases, Level
+from broker.state import Code as Leasable
+
+if TYPE_CHECKING:  # whoever does not serve need not load a database's library
+    from broker.records.codes import Codes
+
+log = structlog.get_logger()
+
+DUTY = 10.0
+"""Seconds for which a duty is held: so long after its end an instance is stood in for."""
+
+OVERLAP = 60.0
+"""Seconds by which two looks at what has changed overlap: clocks of commands differ."""
+
+CHORES = 60.0
+"""Seconds between two looks at what is old or left over."""
+
+AGED_AT_ONCE = 10
+"""Old codes that retire at one look, so that many of one day are drawn anew over hours."""
+
+PAUSES = (2.0, 5.0, 10.0, 20.0, 40.0, 60.0)
+"""Seconds until drawing is tried again after so many failures; the last one for trouble that
+does not pass by itself.  The first one also for a single code that fails, before the rest is
+left."""
+
+CLOSE_WITHIN = 2.0
+"""Seconds that codes which are being drawn get at the end."""
+
+MOODS = {
+    Mood.WELL: (logging.INFO, "a pool is filled again"),
+    Mood.LOW: (logging.WARNING, "a pool is low"),
+    Mood.EMPTY: (logging.ERROR, "a pool is empty"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How pools are to be.
+
+    life: seconds of a login whose app says nothing else.  rest: of a code after it.
+    size, most: codes, at least and at most.  age: seconds until a code is drawn anew; 0: never.
+    per_minute: codes that are drawn a minute.
+    """
+
+    life: float
+    rest: float
+    size: int
+    most: int
+    age: float
+    per_minute: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a pool is kept with.  instance: this process's name, which holds duties."""
+
+    accounts: Accounts
+    codes: Codes
+    pictures: Pictures
+    leases: Leases
+    duties: Duties
+    clock: Clock
+    instance: str
+    limits: Limits
+    pauses: Sequence[float] = PAUSES
+
+
+class Outage:
+    """Tells the log once what is wrong, and once that it is over."""
+
+    def __init__(self, begins: str, ends: str, app: str) -> None:
+        self._begins = begins
+        self._ends = ends
+        self._app = app
+        self.failures = 0
+
+    def fails(self, reason: str) -> None:
+        if self.failures == 0:
+            log.error(self._begins, app=self._app, reason=reason)
+        self.failures += 1
+
+    def over(self) -> None:
+        if self.failures:
+            log.info(self._ends, app=self._app)
+        self.failures = 0
+
+
+class Upkeep:
+    """One app's pool.
+
+    _since: from when on this instance has had the duty and said to the state whatever the
+        records say, without a gap; None in a gap.
+    _said_at: when it last did.  _known: how many codes the state knew afterwards.
+    """
+
+    def __init__(self, app: str, parts: Parts) -> None:
+        self._app = app
+        self._parts = parts
+        self._duty = f"pool:{app}"
+        self._demand = Demand()
+        self._mood = Mood.WELL
+        self._since: float | None = None
+        self._said_at = 0.0
+        self._known = 0
+        self._chores_at = 0.0
+        self._again_at = 0.0
+        self._filling: Filling | None = None
+        self._work: asyncio.Task[None] | None = None
+        self._working = Outage("codes cannot be drawn", "codes are drawn again", app)
+        self._looking = Outage("a pool cannot be kept", "a pool is kept again", app)
+
+    async def look(self, app: App, missed: int) -> None:
+        """Do what is due; drawing goes on afterwards.  Raises Unavailable."""
+        parts = self._parts
+        limits, life = parts.limits, app.login_lifetime or parts.limits.life
+        ready, idle = None, self._work is None or self._work.done()
+        if await parts.duties.hold(self._duty, parts.instance, seconds=DUTY):
+            ready = await self._say()
+        else:
+            self._lay_down()
+        level = await parts.leases.level(self._app)
+        self._known = level.total
+        now, stay = parts.clock(), life + limits.rest
+        self._tell(level, self._demand.see(level, missed=missed, now=now, stay=stay))
+        self._looking.over()
+        if ready is None or not idle or now < self._again_at:
+            return
+        wanted = self._demand.wanted(least=limits.size, most=limits.most, stay=stay)
+        if ready < wanted:
+            self._begin(partial(self._fill, app, wanted))
+        elif now >= self._chores_at:
+            self._chores_at = now + CHORES
+            self._begin(partial(self._do_chores, level, life))
+
+    async def fails(self, reason: str) -> None:
+        """Say so, once, and let another instance try."""
+        self._looking.fails(reason)
+        self._lay_down()
+        await self._release()
+
+    async def close(self) -> None:
+        """End the drawing in order, and leave the duty to others."""
+        self._lay_down()
+        if self._work is not None:
+            await asyncio.wait([self._work], timeout=CLOSE_WITHIN)
+            self._work.cancel()
+            await asyncio.wait([self._work])
+        for state in Level._fields:
+            POOL_CODES.remove(self._app, state)
+        POOL_LOW.remove(self._app)
+        await self._release()
+
+    async def _say(self) -> int:
+        """Make the state know what the records say; how many codes are ready.
+
+        What it does not know rests, for it may have known it and forgotten who has it on a
+        screen.  Only what is drawn while the state forgets nothing is free at once.
+        """
+        parts, is_new = self._parts, self._since is None
+        ready = await parts.codes.count(self._app)
+        now, total = parts.clock(), (await parts.leases.level(self._app)).total
+        rest = 0.0
+        if total < ready and (is_new or total < self._known):
+            rest = parts.limits.rest
+            log.warning("the state lacks codes", app=self._app, lacks=ready - total, rest=rest)
+            self._demand.rests(ready - total, until=now + rest)
+        since = 0.0 if is_new or total < ready else self._said_at - OVERLAP
+        offer = offering(parts.leases, self._app, rest=rest)
+        async for some in parts.codes.ready(self._app, since=since):
+            await offer(some)
+        async for drawings in parts.codes.retired(self._app, since=since):
+            await parts.leases.withdraw(self._app, drawings)
+        self._said_at = now
+        self._since = now if is_new else self._since
+        return ready
+
+    def _tell(self, level: Level, mood: Mood) -> None:
+        for state, count in level._asdict().items():
+            POOL_CODES.labels(self._app, state).set(count)
+        POOL_LOW.labels(self._app).set(mood is not Mood.WELL)
+        if mood is not self._mood:
+            severity, what = MOODS[mood]
+            log.log(severity, what, app=self._app, **level._asdict())
+        self._mood = mood
+
+    def _begin(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._work = asyncio.create_task(self._patiently(work))
+
+    async def _patiently(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do it; a failure is told once, and the next work waits for a while."""
+        clock, pauses = self._parts.clock, self._parts.pauses
+        try:
+            await work()
+        except Unavailable as trouble:
+            self._working.fails(reason_of(trouble))
+            nth = min(self._working.failures, len(pauses)) if trouble.passes else len(pauses)
+            self._again_at = clock() + pauses[nth - 1]
+        except Exception:
+            log.exception("a pool's work failed", app=self._app)
+            self._again_at = clock() + pauses[-1]
+        else:
+            self._working.over()
+
+    async def _fill(self, app: App, count: int) -> None:
+        parts = self._parts
+        self._filling = Filling(
+            provider=await parts.accounts.provider(app),
+            codes=parts.codes,
+            pictures=parts.pictures,
+            app=self._app,
+            count=count,
+            per_minute=parts.limits.per_minute,
+            offer=self._offer,
+            waits=parts.pauses[:1],
+        )
+        await self._filling.run()
+
+    async def _offer(self, drawn: Sequence[Code]) -> None:
+        await offering(self._parts.leases, self._app)(drawn)
+        POOL_DRAWN.labels(self._app).inc(len(drawn))
+
+    async def _do_chores(self, level: Level, life: float) -> None:
+        await self._retire_aged(level)
+        await self._tidy(life)
+
+    async def _retire_aged(self, level: Level) -> None:
+        """Retire a few old codes, and not where free ones are few."""
+        parts = self._parts
+        limit = min(AGED_AT_ONCE, (level.free + 1) // 2)
+        if not parts.limits.age or limit == 0 or self._mood is not Mood.WELL:
+            return
+        before = parts.clock() - parts.limits.age
+        if aged := await parts.codes.aged(self._app, before=before, limit=limit):
+            await retire(self._app, aged, codes=parts.codes, withdraw=parts.leases.withdraw)
+
+    async def _tidy(self, life: float) -> None:
+        """Remove the pictures that no screen shows any more.
+
+        A code may be leased until the state hears that it has retired, and no later than the
+        look after; for as long as such a login lives and is kept, its picture is there.
+        """
+        before = self._parts.clock() - (life + KEPT + OVERLAP)
+        if self._since is not None and self._since < before:
+            codes, pictures = self._parts.codes, self._parts.pictures
+            await tidy(self._app, codes=codes, pictures=pictures, before=before)
+
+    def _lay_down(self) -> None:
+        """Begin nothing more; somebody else has the duty, or nobody needs to."""
+        self._since = None
+        if self._filling is not None:
+            self._filling.stop()
+
+    async def _release(self) -> None:
+        with suppress(Unavailable):  # it runs out by itself
+            await self._parts.duties.release(self._duty, self._parts.instance)
+
+
+def offering(leases: Leases, app: str, *, rest: float = 0.0) -> Offer:
+    """Opens codes of `app` for lease, on every instance at once."""
+
+    async def offer(codes: Sequence[Code]) -> None:
+        await leases.offer(app, [_leasable(code) for code in codes], rest=rest)
+
+    return offer
+
+
+def _leasable(code: Code) -> Leasable:
+    return Leasable(
+        number=code.number, drawing=code.drawing, scene=code.scene, picture=code.picture
+    )
