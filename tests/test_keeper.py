@@ -293,6 +293,32 @@ async def test_a_holder_that_ends_leaves_the_duty_to_another_at_once(ground: Gro
     assert await ground.is_whole(15)
 
 
+async def test_who_has_not_the_duty_draws_nothing(ground: Ground) -> None:
+    ground.apps.apps = {"shop": SHOP}
+    one = await ground.start()
+    await one.store.duties.hold("pool:shop", "another", seconds=600)
+
+    ground.apps.apps = {"shop": POOLED}
+    await eventually(lambda: metric("scanlogin_pool_codes", state="free") == 0)
+    await asyncio.sleep(0.2)
+    assert await ground.codes.counts() == []
+
+    await one.store.duties.release("pool:shop", "another")
+    await filled(ground, one)
+
+
+@on_one_ground
+async def test_who_cannot_reach_the_records_leaves_the_duty_to_others(
+    ground: Ground, lines: Said
+) -> None:
+    records, ground.records = ground.records, "sqlite+aiosqlite:////nowhere/records.db"
+    await ground.start("one")
+    await eventually(lambda: lines.count("a pool cannot be kept"), within=PATIENCE)
+
+    ground.records = records
+    await filled(ground, await ground.start("two"))
+
+
 async def test_an_app_that_comes_to_a_pool_gets_one_and_one_that_goes_is_let_go(
     ground: Ground,
 ) -> None:

@@ -49,7 +49,7 @@ class Demand:
 
     def rests(self, count: int, *, until: float) -> None:
         """So many codes rest that were not leased: the state did not know them."""
-        self._idle += count
+        self._idle = count
         self._idle_until = until
 
     def see(self, level: Level, *, missed: int, now: float, stay: float) -> Mood:

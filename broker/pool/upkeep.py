@@ -54,7 +54,7 @@ CLOSE_WITHIN = 2.0
 MOODS = {
     Mood.WELL: (logging.INFO, "a pool is filled again"),
     Mood.LOW: (logging.WARNING, "a pool is low"),
-    Mood.EMPTY: (logging.ERROR, "a pool is empty"),
+    Mood.EMPTY: (logging.WARNING, "a pool is empty"),
 }
 
 
@@ -115,7 +115,7 @@ class Upkeep:
 
     _since: from when on this instance has had the duty and said to the state whatever the
         records say, without a gap; None in a gap.
-    _said_at: when it last did.  _known: how many codes the state knew afterwards.
+    _said_at: when it last did.  _known: how many codes were ready then, and so in the state.
     """
 
     def __init__(self, app: str, parts: Parts) -> None:
@@ -144,7 +144,6 @@ class Upkeep:
         else:
             self._lay_down()
         level = await parts.leases.level(self._app)
-        self._known = level.total
         now, stay = parts.clock(), life + limits.rest
         self._tell(level, self._demand.see(level, missed=missed, now=now, stay=stay))
         self._looking.over()
@@ -181,12 +180,12 @@ class Upkeep:
         What it does not know rests, for it may have known it and forgotten who has it on a
         screen.  Only what is drawn while the state forgets nothing is free at once.
         """
-        parts, is_new = self._parts, self._since is None
+        parts, is_new, rest = self._parts, self._since is None, self._parts.limits.rest
         ready = await parts.codes.count(self._app)
         now, total = parts.clock(), (await parts.leases.level(self._app)).total
-        rest = 0.0
-        if total < ready and (is_new or total < self._known):
-            rest = parts.limits.rest
+        if total < ready and total >= self._known and not is_new:
+            rest = 0.0
+        elif total < ready:
             log.warning("the state lacks codes", app=self._app, lacks=ready - total, rest=rest)
             self._demand.rests(ready - total, until=now + rest)
         since = 0.0 if is_new or total < ready else self._said_at - OVERLAP
@@ -195,7 +194,7 @@ class Upkeep:
             await offer(some)
         async for drawings in parts.codes.retired(self._app, since=since):
             await parts.leases.withdraw(self._app, drawings)
-        self._said_at = now
+        self._said_at, self._known = now, ready
         self._since = now if is_new else self._since
         return ready
 
