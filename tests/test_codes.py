@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from broker.errors import RecordsDown
-from broker.records import Code, Counts, Reserved
+from broker.records import Code, Counts, Drawing, Reserved
 from broker.records import codes as codes_file
 from broker.records import tables as t
 from broker.records.codes import Codes
@@ -213,6 +213,23 @@ async def test_pictures_of_retired_codes_are_left_over_until_they_are_gone(codes
 
     await codes.forget_pictures([one])
     assert await codes.leftovers("shop") == [two]
+
+
+async def test_what_has_changed_since_is_found_and_what_is_old(codes: Codes, clock: Clock) -> None:
+    first, second, third = [await drawn(codes, number) for number in range(3)]
+    await codes.retire([first])
+    clock.time += 10
+    await codes.retire([Drawing("shop", 1, 0)])
+    again = await drawn(codes, 0)
+
+    assert await codes.count("shop") == 2
+    assert [code async for some in codes.ready("shop", since=clock()) for code in some] == [again]
+    assert [some async for some in codes.retired("shop")] == [{0: 0, 1: 0}]
+    assert [some async for some in codes.retired("shop", since=clock())] == [{1: 0}]
+    assert await codes.aged("shop", before=clock(), limit=5) == [third]
+    assert await codes.aged("shop", before=clock() + 1, limit=1) == [third]
+    assert await codes.leftovers("shop", before=clock()) == [first]
+    assert await codes.leftovers("shop") == [first, second]
 
 
 async def test_ready_codes_come_by_number_some_at_a_time(

@@ -151,6 +151,12 @@ def test_the_public_url_follows_host_and_port(
     assert (load().public_url, load().origins) == (url, (url,))
 
 
+def test_a_pool_grows_to_no_less_than_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCAN_LOGIN_POOL_SIZE", "20000")
+
+    assert mistakes() == ["SCAN_LOGIN_POOL_MAX: want at least SCAN_LOGIN_POOL_SIZE, 20000"]
+
+
 @pytest.mark.parametrize("name", ["REGISTER_URL", "PHONE_PAGE_URL", "PUBLIC_URL"])
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "//x", "nowhere"])
 def test_an_address_is_a_web_address(monkeypatch: pytest.MonkeyPatch, name: str, url: str) -> None:

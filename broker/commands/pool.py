@@ -209,14 +209,13 @@ async def _ready(records: Records, app: str, is_chosen: Callable[[Code], bool]) 
 
 
 async def _retire(settings: Settings, app: str, chosen: Sequence[Code], records: Records) -> None:
-    codes, pooled = records.codes, apps_of(settings, records).pooled()
+    codes = records.codes
     async with leases_of(settings) as leases:
         await pool.retire(app, chosen, codes=codes, withdraw=leases.withdraw if leases else None)
         if leases is None:
             print(TAKEN_OVER, file=sys.stderr)
-    if app not in {
-        one.id for one in pooled
-    }:  # else screens may show them, and the brokers remove them later
+    pooled = {one.id for one in apps_of(settings, records).pooled()}
+    if app not in pooled:  # else screens may show them, and the brokers remove them later
         await pool.tidy(app, codes=codes, pictures=pictures_of(settings))
 
 
