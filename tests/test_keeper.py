@@ -414,11 +414,14 @@ async def test_codes_that_others_exchanged_are_exchanged_in_the_state(ground: Gr
 # --- worn and old
 
 
+@pytest.mark.parametrize("up", [0, 1_000])
 async def test_worn_codes_retire_and_their_pictures_stay_while_screens_show_them(
-    ground: Ground,
+    ground: Ground, up: float
 ) -> None:
+    """However long the instances have been up."""
     one, _ = await ground.start("one"), await ground.start("two")
     await filled(ground, one)
+    ground.clock.time += up
     old = (await ground.ready())[0]
     leased = await one.lease()
     assert leased is not None
