@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -276,14 +276,20 @@ def make_flow(
 ) -> Callable[..., Flow]:
     """A flow over the store and bus of the test; by default at instance `one`."""
 
-    def make(*, instance: str = "one", directory: Directory | None = None, bus: Bus = bus) -> Flow:
-        apps = SettingsApps([SHOP, OTHER])
+    def make(
+        *,
+        instance: str = "one",
+        directory: Directory | None = None,
+        bus: Bus = bus,
+        apps: Sequence[App] = (SHOP, OTHER),
+    ) -> Flow:
+        known = SettingsApps(apps)
         return Flow(
             logins=store.logins,
             bus=bus,
-            apps=apps,
+            apps=known,
             trail=trail,
-            codes=codes_of(store, apps),
+            codes=codes_of(store, known),
             directory=directory or OpenDirectory(),
             issuer=issuer,
             clock=clock,
