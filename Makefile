@@ -10,7 +10,7 @@ MINI_VENDOR := mp_stub/miniprogram/scan-login/vendor
 NODE_MODULES := tests/js/node_modules tests/miniprogram/node_modules bench/peers/node_modules
 # Tests mostly wait; files stay whole, for many share a server that they start.
 TWO_AT_ONCE := -n 2 --dist loadfile
-export PORT SITE_PORT PHONE_PORT WECHAT_PORT PROVIDER BROKERS
+export PORT SITE_PORT PHONE_PORT WECHAT_PORT PROVIDER POOL BROKERS
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-cluster install test test-stock check lint types fix chaos bench vendor clean system
@@ -21,7 +21,7 @@ help: ## print this
 	@echo "  HOST=0.0.0.0 make demo lets a real phone on the same network take part;"
 	@echo "  PORT=, SITE_PORT=, PHONE_PORT= choose other ports."
 
-demo: $(VENV)/.installed ## broker, example site and phone page in one go (PROVIDER=wechat)
+demo: $(VENV)/.installed ## broker, example site and phone page in one go (PROVIDER=wechat, POOL=1)
 	@HOST=$${HOST:-127.0.0.1} exec $(BIN)/scan-login demo
 
 demo-cluster: $(VENV)/.installed ## brokers behind nginx, with Redis between them (BROKERS=2)

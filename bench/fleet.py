@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.candidates import Candidate, Command
-from tests.servers import redis_program, running
+from tests.servers import RedisServer, redis_program, running
 
 START_WITHIN = 60.0
 """Seconds; eight servers that start at once share the cores."""
@@ -24,17 +24,19 @@ STOP_WITHIN = 15.0
 LOOK = 0.5
 TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+SCRIPTS = ("eval", "evalsha")
 LISTENS = "0A"
 URL = re.compile(r"http://[\w.]+:\d+")
 
 
 class Fleet(NamedTuple):
-    """N servers of one candidate, and their Redis."""
+    """N servers of one candidate, and their Redis.  redis: to look into it, where there is one."""
 
     candidate: Candidate
     urls: list[str]
     pids: list[int]
     redis_pid: int
+    redis: RedisServer | None = None
 
     def rss_bytes(self) -> int:
         """The resident memory of all servers together."""
@@ -43,6 +45,14 @@ class Fleet(NamedTuple):
     def open_files(self) -> int:
         """The files and sockets that the servers have open."""
         return sum(len(_open_files(pid)) for pid in self.pids)
+
+    def scripts(self) -> int:
+        """How many scripts the Redis has run."""
+        if self.redis is None:
+            return 0
+        with self.redis.client() as client:
+            said = client.info("commandstats")
+        return sum(said.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in SCRIPTS)
 
     def ports(self) -> set[int]:
         """Where the servers listen: at `urls`, and for their operator."""
@@ -104,6 +114,8 @@ async def fleet(candidate: Candidate, instances: int) -> AsyncIterator[Fleet]:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         redis = stack.enter_context(running(redis_program()))
+        if beside := candidate.beside():
+            await _url(await stack.enter_async_context(_server(beside)))
         command = candidate.command(redis_url=redis.url, folder=folder)
         started = []
         for _ in range(instances):
@@ -111,7 +123,7 @@ async def fleet(candidate: Candidate, instances: int) -> AsyncIterator[Fleet]:
             if len(started) == 1:  # the first one makes what all share, such as keys
                 urls = [await _url(started[0])]
         urls += await asyncio.gather(*map(_url, started[1:]))
-        yield Fleet(candidate, urls, [server.pid for server in started], redis.pid)
+        yield Fleet(candidate, urls, [server.pid for server in started], redis.pid, redis)
 
 
 def raise_file_limit() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Self
 
-from bench.candidates import Browser, Phone, Pings
+from bench.candidates import Browser, Command, Phone, Pings
 from bench.keepalive import Connection
 from bench.socketio import Broken, Client
 
@@ -99,7 +99,10 @@ class LoginPhone:
 
 
 class SpeaksProtocol:
-    """Half a candidate: its browsers and phones."""
+    """Half a candidate: its browsers and phones, with no server beside its own."""
+
+    def beside(self) -> Command | None:
+        return None
 
     async def browser(self, url: str) -> Browser:
         return await LoginBrowser.connect(url)

@@ -27,7 +27,7 @@ replace one another, or that speak to the same outside.
     app.py         joins parts and edges into one application
     process.py     loop, files and memory of a process that serves
     serving.py     listens until told to stop       workers.py  several processes on one port
-    demo.py        broker, example site and phone page in one go
+    demo/          broker, example site and phone page in one go
     __main__.py    the `scan-login` command        commands/   its parts: app, pool, records, user
 
 One login flows in one direction: edge → flow → login → state → bus → lobby → edge.

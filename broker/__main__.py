@@ -170,11 +170,18 @@ def demo(
         Literal["pretend", "wechat"],
         typer.Option(envvar="PROVIDER", help="`wechat` goes the whole way, to a pretend WeChat."),
     ] = "pretend",
+    pool: Annotated[
+        bool,
+        typer.Option(
+            "--pool", envvar="POOL", help="Codes are drawn first, by a pretend WeChat; see it go."
+        ),
+    ] = False,
 ) -> None:
     """Run broker, example site and phone page in one go; no WeChat account is needed."""
     from broker.demo import Ports, run_demo  # what a broker in service has no use for
 
-    asyncio.run(run_demo(host, Ports(port, site_port, phone_port, wechat_port), provider))
+    ports = Ports(port, site_port, phone_port, wechat_port)
+    asyncio.run(run_demo(host, ports, "wechat" if pool else provider, pooled=pool))
 
 
 @config.command()

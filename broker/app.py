@@ -28,7 +28,7 @@ from broker.lobby import Push
 from broker.parts import Core, open_core
 from broker.pictures import Shown
 from broker.settings import Settings
-from broker.state import Clock
+from broker.state import Clock, Leases
 
 log = structlog.get_logger()
 
@@ -41,11 +41,13 @@ class Broker:
     """The public application and the one for the operator's port.
 
     drain: lets no newcomers in from now on, and says so at `/health/ready`.
+    leases: its pools, to be looked at.
     """
 
     public: web.Application
     admin: web.Application
     drain: Callable[[], None]
+    leases: Leases
 
 
 class Hall(NamedTuple):
@@ -172,7 +174,7 @@ def _with_edge(settings: Settings, core: Core) -> Broker:
         openapi.route("Scan-login broker: administration"),
     ]
     admin = _application(admin_routes, answering())
-    return Broker(application, admin, running.drain)
+    return Broker(application, admin, running.drain, core.store.leases)
 
 
 def _watch_door(application: web.Application, gate: Gate) -> None:

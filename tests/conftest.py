@@ -49,7 +49,7 @@ SHOP = App(
 )
 OTHER = App(id="other", name="Another", origins=frozenset({"https://other.example"}))
 
-DEMO = {"HOST", "PORT", "SITE_PORT", "PHONE_PORT", "WECHAT_PORT", "PROVIDER"}
+DEMO = {"HOST", "PORT", "SITE_PORT", "PHONE_PORT", "WECHAT_PORT", "PROVIDER", "POOL"}
 """What `scan-login demo` reads from the environment."""
 
 STATES = ["memory", "valkey", "redis", "sentinel", "cluster"]

@@ -15,7 +15,7 @@ from bench.fleet import Fleet, fleet
 from bench.load import LOST, Crowd, eagerly, leave, percentile, steadily
 from bench.peers import HERE
 from bench.plots import Plot, svg
-from bench.rows import Cell, Figures, Taken, row, soak
+from bench.rows import Cell, Figures, Taken, pool, row, soak
 from bench.rows.beside import beside_node
 from bench.rows.growth import AT_REST, SERVERS
 from bench.socketio import Broken, Client
@@ -134,6 +134,30 @@ async def test_a_soak_counts_whom_it_holds_and_sees_them_gone(
     assert figures[soak.FILES] < 10  # no browser's; the database's own come and go
     assert "Waiting by /metrics: 30 before, 0 after; bar 0: met." in soak.ROW.verdict(taken)[3]
     assert [len(line) for line in plot.lines.values()] == [soak.PARTS + 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "scripts"), [("broker-pooled", 2), ("broker-wechat", 1), ("broker-draws", 1)]
+)
+async def test_a_begin_with_a_code_of_the_pool_is_one_script_more(
+    name: str, scripts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "AT_ONCE", 10)
+    monkeypatch.setattr(pool, "ALONE", 2)
+    async with fleet(candidate(name), 2) as servers:
+        figures = await pool.ROW.measure(servers, seconds=0)
+
+    assert (figures[pool.TRIPS], figures[LOST]) == (scripts, 0)
+    assert 0 < figures[pool.P50] <= figures[pool.P99]
+
+
+async def test_a_begin_that_fails_is_counted_as_lost(start_broker: StartBroker) -> None:
+    broker = await start_broker(begins_per_minute=3)
+    crowd = Crowd(beside(broker))
+
+    took = await pool.began(await pool.connected(crowd, 5))
+
+    assert len(took) == 3
 
 
 def taken(cost: float) -> Taken:

@@ -35,6 +35,7 @@ from mp_stub.phone import Phone
 from tests.conftest import Register, StartBroker, free_port, need
 from tests.proxy import Proxy, proxying
 from tests.servers import Engines
+from tests.test_demo import demo, obey
 from web_demo.site import make_site
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
@@ -465,3 +466,29 @@ async def test_the_brokers_own_pages(chromium: Browser, start_broker: StartBroke
         [code] = zxingcpp.read_barcodes(Image.open(io.BytesIO(picture)))
         assert code.text.endswith(begun["user_code"])
         await keep(page, f"broker-code-{width}")
+
+
+async def test_a_mini_program_code_of_the_pool_logs_in_while_wechat_is_switched_off(
+    chromium: Browser,
+) -> None:
+    async with demo("--pool") as running:
+        broker, site, wechat = (
+            f"http://127.0.0.1:{running.ports[name]}"
+            for name in ("PORT", "SITE_PORT", "WECHAT_PORT")
+        )
+        await obey(await running.line("stable_token"))
+        page = await open_page(chromium, site)
+        complaints: list[str] = []
+        page.on("console", lambda line: line.type == "error" and complaints.append(line.text))
+
+        scene = await scene_on(page)
+        await keep(page, "pool-1-code")
+        source = await page.locator("scan-login .frame img").get_attribute("src")
+        async with Phone(broker=broker, app="pool", name="alice", wechat=wechat) as phone:
+            await phone.confirm((await phone.scan(scene))["login_id"])
+
+        await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=WAIT_MS)
+        await keep(page, "pool-2-signed-in")
+        assert source is not None
+        assert source.startswith(f"{broker}/codes/")
+        assert complaints == []

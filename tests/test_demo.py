@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -123,6 +124,57 @@ async def test_the_whole_way_to_a_pretend_wechat() -> None:
                 assert response.status == 200
             async with http.get(f"{site}/account") as page:
                 assert person_id(APPID, "bob") in await page.text()
+
+
+async def test_with_a_pool_logins_go_on_while_wechat_is_switched_off() -> None:
+    """By the very commands that the demo prints."""
+    async with demo("--pool") as running:
+        broker = f"http://127.0.0.1:{running.ports['PORT']}"
+        wechat = (await running.line("Pretend WeChat")).split()[2]
+        assert "100 of 100" in await running.line("Drawing codes")
+        off, on = await running.line("stable_token"), await running.line("DELETE")
+        await running.line("Pool ")
+        browser = PythonBrowser(["websocket"])
+        await browser.connect(broker, auth={"app": "pool"})
+
+        await obey(off)
+        begun = await browser.emit("begin", {})
+        async with aiohttp.ClientSession() as http:
+            async with http.get(begun["code_url"]) as picture:
+                link = link_in(await picture.read())
+            async with http.get(f"{wechat}/pretend/calls") as calls:
+                drawn = (await calls.json())["getwxacodeunlimit"]
+            form = {"client_id": "default"}  # that app's codes are drawn live
+            async with http.post(f"{broker}/oauth/device_authorization", data=form) as live:
+                assert live.status == 503
+        said = ("--wechat", wechat, "--app", "pool")
+        confirmed = await phone("confirm", link, "--as", "bob", *said, broker=broker)
+        owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
+        redeemed = await browser.emit("redeem", owned)
+        await browser.close()
+
+        assert begun["code_url"].startswith(f"{broker}/codes/")
+        assert drawn == 100
+        assert (confirmed.code, confirmed.errors) == (0, "")
+        assert redeemed["access_token"]
+        await running.line("98 codes free, 1 on screens, 1 at rest")  # the one is the terminal's
+        await obey(on)
+        async with (
+            aiohttp.ClientSession() as http,
+            http.post(f"{broker}/oauth/device_authorization", data=form) as live,
+        ):
+            assert live.status == 200
+
+
+async def obey(command: str) -> None:
+    """Do what curl would, of what the demo tells people to type."""
+    _, _, method, url, *rest = shlex.split(command)
+    place, _, names = url.partition("{")
+    body = rest[1] if rest else None
+    async with aiohttp.ClientSession() as http:
+        for name in names.rstrip("}").split(","):
+            async with http.request(method, place + name, data=body) as answer:
+                assert answer.status == 200
 
 
 async def test_a_taken_port_is_said_to_be_taken_and_how_to_choose_another() -> None:

@@ -78,6 +78,9 @@ class Candidate(Protocol):
     def command(self, *, redis_url: str, folder: Path) -> Command:
         """One server over the Redis; `folder` is shared by all servers of a run."""
 
+    def beside(self) -> Command | None:
+        """A server that a run's servers need, started before them; None where they need none."""
+
     def versions(self) -> Mapping[str, str]:
         """What it is made of, for the results."""
 
@@ -91,6 +94,8 @@ class Candidate(Protocol):
 CANDIDATES: Mapping[str, str] = {
     "broker": "bench.candidates.broker:READY",
     "broker-draws": "bench.candidates.broker:DRAWS",
+    "broker-pooled": "bench.candidates.broker:POOLED",
+    "broker-wechat": "bench.candidates.broker:WECHAT",
     "node": "bench.candidates.node:REDIS",
     "node-sharded": "bench.candidates.node:SHARDED",
     "stock": "bench.candidates.stock:STOCK",

@@ -1,4 +1,4 @@
-"""This broker: with codes that are ready, as a pool has them, or drawing each anew."""
+"""This broker, by where its codes come from."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from pathlib import Path
 from bench.candidates import Command, WarmUp
 from bench.protocol import SpeaksProtocol
 from broker import __version__
+from mp_stub.wechat.platform import APPID, SECRET
+from tests.machine import free_port
 
 LIFETIME = "900"
 """Seconds that a code lives: longer than a run, so that none ends in the middle."""
 
 NO_LIMIT = "1000000"
 """The whole load comes from one address."""
+
+WECHAT_PORT = free_port()
 
 MADE_OF = ("aiohttp", "python-socketio", "redis", "hiredis")
 
@@ -47,5 +51,24 @@ class BrokerCandidate(SpeaksProtocol):
         return {"broker": __version__, **{name: version(name) for name in MADE_OF}}
 
 
+class OverWeChat(BrokerCandidate):
+    """With the provider wechat, and a pretend WeChat beside it."""
+
+    def command(self, *, redis_url: str, folder: Path) -> Command:
+        command = super().command(redis_url=redis_url, folder=folder)
+        wechat = {
+            "SCAN_LOGIN_PROVIDER": "wechat",
+            "SCAN_LOGIN_WECHAT_APPID": APPID,
+            "SCAN_LOGIN_WECHAT_SECRET": SECRET,
+            "SCAN_LOGIN_WECHAT_API_URL": f"http://127.0.0.1:{WECHAT_PORT}",
+        }
+        return command._replace(environment={**command.environment, **wechat})
+
+    def beside(self) -> Command:
+        return Command([sys.executable, "-m", "bench.peers.wechat", str(WECHAT_PORT)], {})
+
+
 READY = BrokerCandidate("broker", "bench.peers.ready")
 DRAWS = BrokerCandidate("broker-draws", "broker")
+POOLED = BrokerCandidate("broker-pooled", "bench.peers.pooled")
+WECHAT = OverWeChat("broker-wechat", "broker")

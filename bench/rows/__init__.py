@@ -53,6 +53,7 @@ class Row(Protocol):
 ROWS: Mapping[str, str] = {
     "memory": "bench.rows.memory",
     "login": "bench.rows.login",
+    "pool": "bench.rows.pool",
     "connect": "bench.rows.connect",
     "idle": "bench.rows.idle",
     "latency": "bench.rows.latency",

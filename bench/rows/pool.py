@@ -1,0 +1,96 @@
+"""What a code of the pool spares a browser that begins, and the servers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from bench.candidates import Browser
+from bench.fleet import Fleet, Meter
+from bench.load import LOST, Crowd, few_at_once, leave, percentile
+from bench.peers.pooled import COUNT
+from bench.peers.wechat import TAKES
+from bench.rows import Cell, Figures, Row, Taken
+from bench.rows.beside import middle
+from bench.socketio import Broken
+
+AT_ONCE = 200
+ALONE = 50
+"""Begins that follow each other."""
+
+POOLED, WECHAT, DRAWS = (
+    Cell(name, 2) for name in ("broker-pooled", "broker-wechat", "broker-draws")
+)
+
+ONE = "one at a time: p50, ms"
+P50, P99 = "at once: p50, ms", "at once: p99, ms"
+SERVERS = "servers' CPU, ms a begin"
+TRIPS = "scripts that the state runs, a begin"
+
+
+class Pool(Row):
+    question = (
+        f"What does a code from the pool spare? {AT_ONCE} browsers that are connected say begin "
+        "at once, at two instances; others have done so before. broker-pooled lends codes of "
+        f"a pool of {COUNT}, over the state alone; broker-wechat asks a pretend WeChat that "
+        f"answers each drawing after {1000 * TAKES:.0f} ms; broker-draws is the pretend provider, "
+        "which draws by itself. A login is one script in the state, a lease another. Times at once "
+        f"hold the wait of {AT_ONCE} begins for each other, and the generator's; before them "
+        f"{ALONE} browsers begin one after the other."
+    )
+    cells: Sequence[Cell] = (POOLED, WECHAT, DRAWS)
+    warm = False  # whole logins would take codes that then rest
+
+    async def measure(self, fleet: Fleet, seconds: float) -> Figures:
+        crowd = Crowd(fleet)
+        await began(await connected(crowd, AT_ONCE))
+        alone = [took for one in await connected(crowd, ALONE) for took in await began([one])]
+        browsers = await connected(crowd, AT_ONCE)
+        meter, scripts = Meter(fleet), fleet.scripts()
+        took = await began(browsers)
+        used, ran = meter.read(), fleet.scripts() - scripts
+        return {
+            ONE: 1000 * percentile(alone, 0.5),
+            P50: 1000 * percentile(took, 0.5),
+            P99: 1000 * percentile(took, 0.99),
+            SERVERS: used.servers / AT_ONCE,
+            TRIPS: ran / AT_ONCE,
+            "Redis, ms a begin": used.redis / AT_ONCE,
+            LOST: ALONE - len(alone) + AT_ONCE - len(took),
+        }
+
+    def verdict(self, taken: Taken) -> list[str]:
+        return [
+            f"{figure}: {POOLED} {middle(taken, POOLED, figure) / middle(taken, cell, figure):.2f} "
+            f"of {cell}."
+            for cell in taken
+            if cell != POOLED and POOLED in taken
+            for figure in (ONE, P50, P99, SERVERS)
+        ]
+
+
+async def connected(crowd: Crowd, count: int) -> list[Browser]:
+    return await few_at_once(crowd.connected, range(count))
+
+
+async def began(browsers: Sequence[Browser]) -> list[float]:
+    """How long each had to wait for its code, in seconds, where all ask at once; then they leave.
+
+    Those that got none are left out.
+    """
+
+    async def begin(browser: Browser) -> float:
+        asked = time.perf_counter()
+        await browser.begin()
+        return time.perf_counter() - asked
+
+    ended = await asyncio.gather(*map(begin, browsers), return_exceptions=True)
+    leave(browsers)
+    for end in ended:
+        if isinstance(end, BaseException) and not isinstance(end, Broken):
+            raise end
+    return [end for end in ended if isinstance(end, float)]
+
+
+ROW = Pool()

@@ -1,0 +1,204 @@
+"""Broker, example site and phone page in one process: the main job in one command.
+
+With the provider wechat there is a pretend WeChat too, and every call that a real
+one would get goes there.
+
+    pool.py    codes drawn ahead of time
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import aiohttp
+from aiohttp import web
+
+from broker.app import build
+from broker.demo import pool
+from broker.edge.wire import DEFAULT_APP
+from broker.egress import is_loopback
+from broker.providers.pretend import terminal_code
+from broker.serving import Site, serve_until_stopped
+from broker.settings import Settings, load
+from mp_stub.page import make_phone
+from mp_stub.wechat.platform import APPID, SECRET, MiniProgram, Platform
+from mp_stub.wechat.server import WeChat
+from web_demo.site import make_site
+
+ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
+
+OPEN_HOUSE = """\
+  Whoever reaches these addresses can log in as anybody: the pretend provider
+  believes every phone.  Keep this to a network that you trust.
+"""
+
+GREETING = """
+  Example site   {0.site}      open this: it shows the code
+  Phone page     {0.phone}      plays the phone, when you have none at hand
+  Broker         {0.broker}
+
+  Ctrl-C stops all of it.
+"""
+
+PRETEND_WECHAT = """\
+  Pretend WeChat {0}      draws the codes and proves the phones
+
+  It goes wrong when it is told to, for example so, twice:
+  curl -X PUT {0}/pretend/faults/getwxacodeunlimit -d '{{"fault": "45009", "times": 2}}'
+"""
+
+
+class Ports(NamedTuple):
+    """wechat: the pretend WeChat's; only the provider wechat has one."""
+
+    broker: int
+    site: int
+    phone: int
+    wechat: int
+
+
+class Urls(NamedTuple):
+    """As browsers and phones see them; no pretend WeChat where nobody asks it."""
+
+    broker: str
+    site: str
+    phone: str
+    wechat: str | None
+
+
+async def run_demo(host: str, ports: Ports, provider: str, *, pooled: bool = False) -> None:
+    """Serve all of it on `host` until stopped; raises PortTaken.
+
+    pooled: codes are the pool's, which is filled first.
+    """
+    seen_as = own_address() if host in ANY_ADDRESS else f"[{host}]" if ":" in host else host
+    urls = Urls(
+        broker=f"http://{seen_as}:{ports.broker}",
+        site=f"http://{seen_as}:{ports.site}",
+        phone=f"http://{seen_as}:{ports.phone}",
+        # The broker and the phone page's server alone call it, so it stays on loopback.
+        wechat=f"http://127.0.0.1:{ports.wechat}" if provider == "wechat" else None,
+    )
+    with tempfile.TemporaryDirectory(prefix="scan-login-demo-") as folder:
+        settings = _settings(host, ports.broker, urls, provider, Path(folder))
+        origins = (*_site_origins(seen_as, ports.site), *settings.origins)
+        settings = settings.model_copy(update={"origins": origins})
+        app = DEFAULT_APP
+        if pooled:
+            app = pool.APP
+            await pool.write_down(settings)
+        broker = build(settings)
+        tasks: list[asyncio.Task[None]] = []
+
+        async def go_on() -> None:
+            if pooled:
+                await pool.fill(settings, broker.leases)
+                print(pool.WECHAT_OFF.format(urls.wechat), flush=True)
+                tasks.append(asyncio.create_task(pool.watch(broker.leases)))
+            await _terminal_login(urls.broker, f"{urls.phone}/", app)
+
+        def ready(addresses: dict[str, str]) -> None:
+            print(_greeting(host, urls), flush=True)
+            tasks.append(asyncio.create_task(go_on()))
+
+        try:
+            await serve_until_stopped(_sites(host, ports, urls, broker.public, app), ready)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _settings(host: str, port: int, urls: Urls, provider: str, folder: Path) -> Settings:
+    return load(
+        host=host,
+        port=port,
+        public_url=urls.broker,
+        phone_page_url=f"{urls.phone}/",
+        allow_pretend=True,
+        provider=provider,
+        **(_with_wechat(urls.wechat) if urls.wechat else {}),
+        key_file=folder / "keys.json",
+        seal_file=folder / "seal.json",
+        records_url=f"sqlite+aiosqlite:///{folder}/records.db",
+        workers=1,
+        roles=(),
+    )
+
+
+def _sites(
+    host: str, ports: Ports, urls: Urls, broker: web.Application, app: str
+) -> Iterator[Site]:
+    if urls.wechat:  # first: the broker fetches its access token as soon as it serves
+        wechat = WeChat(Platform([MiniProgram(APPID, SECRET)]), link=f"{urls.phone}/")
+        yield Site("WeChat", wechat.application(), "127.0.0.1", ports.wechat, "WECHAT_PORT")
+    site = make_site(broker_url=urls.broker, app=app, phone_url=urls.phone)
+    phone = make_phone(broker_url=urls.broker, app=app, wechat_url=urls.wechat)
+    yield Site("broker", broker, host, ports.broker, "PORT")
+    yield Site("example site", site, host, ports.site, "SITE_PORT")
+    yield Site("phone page", phone, host, ports.phone, "PHONE_PORT")
+
+
+def _with_wechat(url: str) -> dict[str, Any]:
+    return {"wechat_api_url": url, "wechat_appid": APPID, "wechat_secret": SECRET}
+
+
+def own_address() -> str:
+    """This machine's address on its network, as a phone there would see it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET; a datagram socket sends nothing here
+        except OSError:
+            return "127.0.0.1"
+        address: str = probe.getsockname()[0]
+        return address
+
+
+def _site_origins(seen_as: str, port: int) -> tuple[str, ...]:
+    return tuple(sorted({f"http://{host}:{port}" for host in (seen_as, "127.0.0.1", "localhost")}))
+
+
+def _greeting(host: str, urls: Urls) -> str:
+    parts = [GREETING.format(urls)]
+    if urls.wechat:
+        parts.append(PRETEND_WECHAT.format(urls.wechat))
+    if not is_loopback(host):
+        parts.append(OPEN_HOUSE)
+    return "\n".join(parts)
+
+
+async def _terminal_login(broker_url: str, phone_page_url: str, app: str) -> None:
+    """Log this terminal in as well: RFC 8628, with the code printed."""
+    async with aiohttp.ClientSession(broker_url) as http:
+        begun = await _post(http, "/oauth/device_authorization", client_id=app)
+        link = f"{phone_page_url}?{urlencode({'scene': begun['user_code']})}"
+        print(f"  Or log this terminal in: scan, or open {link}\n")
+        print(terminal_code(link), flush=True)
+        while True:
+            await asyncio.sleep(begun["interval"])
+            answer = await _post(
+                http,
+                "/oauth/token",
+                grant_type="urn:ietf:params:oauth:grant-type:device_code",
+                client_id=app,
+                device_code=begun["device_code"],
+            )
+            if answer.get("error") not in ("authorization_pending", "slow_down"):
+                break
+    if answer.get("error") == "expired_token":
+        outcome = "its code has run out; the page draws fresh ones"
+    else:
+        outcome = answer.get("error_description") or f"logged in as {answer['subject']}"
+    print(f"  This terminal: {outcome}.", flush=True)
+
+
+async def _post(http: aiohttp.ClientSession, path: str, **form: str) -> dict[str, Any]:
+    async with http.post(path, data=form) as response:
+        answer: dict[str, Any] = await response.json()
+        return answer
