@@ -484,7 +484,7 @@ async def test_a_mini_program_code_of_the_pool_logs_in_while_wechat_is_switched_
         scene = await scene_on(page)
         await keep(page, "pool-1-code")
         source = await page.locator("scan-login .frame img").get_attribute("src")
-        async with Phone(broker=broker, app="pool", name="alice", wechat=wechat) as phone:
+        async with Phone(broker=broker, name="alice", wechat=wechat) as phone:
             await phone.confirm((await phone.scan(scene))["login_id"])
 
         await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=WAIT_MS)

@@ -135,7 +135,7 @@ async def test_with_a_pool_logins_go_on_while_wechat_is_switched_off() -> None:
         off, on = await running.line("stable_token"), await running.line("DELETE")
         await running.line("Pool ")
         browser = PythonBrowser(["websocket"])
-        await browser.connect(broker, auth={"app": "pool"})
+        await browser.connect(broker)
 
         await obey(off)
         begun = await browser.emit("begin", {})
@@ -144,11 +144,7 @@ async def test_with_a_pool_logins_go_on_while_wechat_is_switched_off() -> None:
                 link = link_in(await picture.read())
             async with http.get(f"{wechat}/pretend/calls") as calls:
                 drawn = (await calls.json())["getwxacodeunlimit"]
-            form = {"client_id": "default"}  # that app's codes are drawn live
-            async with http.post(f"{broker}/oauth/device_authorization", data=form) as live:
-                assert live.status == 503
-        said = ("--wechat", wechat, "--app", "pool")
-        confirmed = await phone("confirm", link, "--as", "bob", *said, broker=broker)
+        confirmed = await phone("confirm", link, "--as", "bob", "--wechat", wechat, broker=broker)
         owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
         redeemed = await browser.emit("redeem", owned)
         await browser.close()
@@ -159,11 +155,6 @@ async def test_with_a_pool_logins_go_on_while_wechat_is_switched_off() -> None:
         assert redeemed["access_token"]
         await running.line("98 codes free, 1 on screens, 1 at rest")  # the one is the terminal's
         await obey(on)
-        async with (
-            aiohttp.ClientSession() as http,
-            http.post(f"{broker}/oauth/device_authorization", data=form) as live,
-        ):
-            assert live.status == 200
 
 
 async def obey(command: str) -> None:

@@ -12,7 +12,8 @@ from broker.errors import AlreadyScanned, LoginExpired, Unavailable, UnknownLogi
 from broker.flow import Begun, Flow
 from broker.login import REDEEM_LIFETIME, Browser, Lease, State
 from broker.pictures import Pictures
-from broker.pool import Pool, Worn
+from broker.pool import Pool
+from broker.records import Drawing
 from broker.state import KEPT, Code, Level, Store, open_state
 from tests.conftest import ALICE, BOB, FIREFOX, LOGIN_ID, OTHER, SHOP, Clock, a_login
 from tests.servers import Engines
@@ -41,6 +42,11 @@ async def store(store: Store) -> Store:
 @pytest.fixture
 def flow(make_flow: MakeFlow) -> Flow:
     return make_flow(apps=[POOLED, OTHER])
+
+
+def pool_of(store: Store, clock: Clock, *, rest: float = REST, uses: int = 100) -> Pool:
+    pictures = Pictures("file:///nowhere", public_url="https://cdn.example/codes")
+    return Pool(leases=store.leases, pictures=pictures, clock=clock, rest=rest, uses=uses)
 
 
 async def begin(flow: Flow, browser: Browser = FIREFOX) -> Begun:
@@ -175,26 +181,36 @@ async def test_a_code_rests_for_as_long_as_its_login_is_kept(
 async def test_a_rest_is_never_shorter_than_what_an_ended_login_is_kept_for(
     store: Store, clock: Clock
 ) -> None:
-    pictures = Pictures("file:///nowhere", public_url="https://cdn.example/codes")
-    pool = Pool(leases=store.leases, pictures=pictures, clock=clock, rest=0, uses=100)
-    lent = await pool.lend("shop", until=clock() + 10)
-    assert lent is not None
+    pool = pool_of(store, clock, rest=0)
+    assert await pool.lend("shop", until=clock() + 10)
 
-    await pool.give_back("shop", lent.lease, until=clock())
-
-    clock.time += KEPT - 1
+    clock.time += 10 + KEPT - 1
     assert (await level(store)).resting == 1
     clock.time += 1
     assert (await level(store)).resting == 0
+
+
+async def down(*said: object, **more: object) -> None:
+    raise Unavailable
+
+
+async def test_a_give_back_that_fails_says_nothing(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = pool_of(store, clock)
+    lent = await pool.lend("shop", until=clock() + LIFE)
+    assert lent is not None
+    monkeypatch.setattr(store.leases, "give_back", down)
+
+    await pool.give_back("shop", lent.lease, until=clock() + LIFE)
+
+    assert (await level(store)).leased == 1
 
 
 @pytest.mark.parametrize("end", [redeemed, denied, cancelled, abandoned])
 async def test_a_code_that_cannot_be_given_back_harms_no_login_and_comes_back_with_time(
     flow: Flow, store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, end: End
 ) -> None:
-    async def down(*said: object, **more: object) -> None:
-        raise Unavailable
-
     begun = await begin(flow)
     monkeypatch.setattr(store.leases, "give_back", down)
 
@@ -215,8 +231,7 @@ async def test_a_code_is_worn_after_so_many_logins_and_an_empty_pool_is_counted(
     """For whoever keeps the pool; it is lent until that has dealt with it."""
     store = open_state("memory://", clock)
     await store.leases.offer("shop", [code(7, drawing=2)])
-    pictures = Pictures("file:///nowhere", public_url="https://cdn.example/codes")
-    pool = Pool(leases=store.leases, pictures=pictures, clock=clock, rest=REST, uses=3)
+    pool = pool_of(store, clock, uses=3)
     worn = []
 
     for _ in range(4):
@@ -225,7 +240,7 @@ async def test_a_code_is_worn_after_so_many_logins_and_an_empty_pool_is_counted(
         worn.append(set(pool.worn))
         clock.time += LIFE + REST
 
-    assert worn == [set(), set(), {Worn("shop", 7, 2)}, {Worn("shop", 7, 2)}]
+    assert worn == [set(), set(), {Drawing("shop", 7, 2)}, {Drawing("shop", 7, 2)}]
     assert pool.missed == {"shop": 4}
 
 
@@ -254,7 +269,7 @@ async def test_a_photograph_of_a_code_that_rests_leads_nowhere(
     await end(flow, begun)
     await flow.close()
 
-    for _ in range(REST):
+    for _ in range(REST + 1):
         with pytest.raises(UnknownScene):
             await flow.scan(begun.login.scene, BOB)
         clock.time += 1
@@ -267,7 +282,7 @@ async def test_a_photograph_of_a_code_that_ran_out_leads_nowhere(flow: Flow, clo
     with pytest.raises(LoginExpired):
         await flow.scan(begun.login.scene, BOB)
     clock.time += KEPT
-    for _ in range(REDEEM_LIFETIME + REST - KEPT):
+    for _ in range(REDEEM_LIFETIME + REST - KEPT + 1):
         with pytest.raises(UnknownScene):
             await flow.scan(begun.login.scene, BOB)
         clock.time += 1

@@ -84,11 +84,16 @@ def start(
     records_url: str,
     tmp_path: Path,
 ) -> Start:
-    """Starts a broker beside those that are there; the first one writes down the app `shop`."""
+    """Starts a broker with a pool of so many codes, which are drawn before it begins.
+
+    The first one writes down the app `shop`.
+    """
     started: list[Running] = []
 
-    async def start(**changes: object) -> Running:
+    async def start(count: int, **changes: object) -> Running:
         shared = {
+            "pool_size": count,
+            "pool_max": count,
             "key_file": tmp_path / "keys.json",
             "records_url": records_url,
             "state_url": engines.url(state_server),
@@ -177,8 +182,8 @@ async def test_browsers_at_once_over_two_brokers_have_a_code_each_and_nobody_ask
 ) -> None:
     """Of 1 000 the lowest, by one command each."""
     switch_off(wechat)
-    brokers = [await start(), await start()]
     codes = await fill(Counting(), 1_000)
+    brokers = [await start(1_000), await start(1_000)]
     async with AsyncExitStack() as stack:
         browsers = [await joined(brokers[number % 2].url) for number in range(AT_ONCE)]
         for browser in browsers:
@@ -214,7 +219,7 @@ async def test_a_whole_login_while_wechat_draws_nothing(
         async with provider_at(wechat.url) as provider:
             codes = await fill(provider, 3)
         switch_off(wechat)
-        brokers = [await start(**public), await start(**public)]
+        brokers = [await start(3, **public), await start(3, **public)]
         other, browser = await joined(brokers[0].url), await joined(brokers[0].url)
 
         await begin(other)
@@ -250,8 +255,8 @@ async def is_level(state: Store, level: Level) -> bool:
 async def test_where_the_pool_is_empty_a_code_is_drawn_and_where_that_fails_it_is_said_when_to_come(
     start: Start, fill: Fill, wechat: Pretending
 ) -> None:
-    broker = await start()
     await fill(Counting(), 1)
+    broker = await start(1)
     browsers = [await joined(broker.url) for _ in range(3)]
 
     pooled, live = [await begin(browser) for browser in browsers[:2]]
@@ -279,8 +284,8 @@ async def test_where_the_pool_is_empty_a_code_is_drawn_and_where_that_fails_it_i
 async def test_a_browser_that_begins_again_leaves_its_code_to_others_after_the_rest(
     start: Start, fill: Fill, state: Store
 ) -> None:
-    broker = await start()
     codes = await fill(Counting(), 5)
+    broker = await start(5)
     browser = await joined(broker.url)
 
     begun = [await begin(browser) for _ in range(3)]
@@ -295,8 +300,8 @@ async def test_a_device_page_shows_the_picture_of_the_pool(
     public_url: str, start: Start, fill: Fill, wechat: Pretending
 ) -> None:
     switch_off(wechat)
-    broker = await start(**({"pictures_public_url": public_url} if public_url else {}))
     [code] = await fill(Counting(), 1)
+    broker = await start(1, **({"pictures_public_url": public_url} if public_url else {}))
     pictures = public_url or f"{broker.url}/codes"
 
     async with aiohttp.ClientSession(broker.url) as http:

@@ -21,15 +21,32 @@ NO_LIMIT = "1000000"
 
 WECHAT_PORT = free_port()
 
+POOL = "1000"
+"""Codes of a pool."""
+
+NOTHING: Mapping[str, str] = {}
+
 MADE_OF = ("aiohttp", "python-socketio", "redis", "hiredis")
 
 
 class BrokerCandidate(SpeaksProtocol):
     warm_up = WarmUp(seconds=3, logins=500)
 
-    def __init__(self, name: str, program: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        program: str = "broker",
+        *,
+        settings: Mapping[str, str] = NOTHING,
+        beside: Command | None = None,
+    ) -> None:
         self.name = name
         self._program = program
+        self._settings = settings
+        self._beside = beside
+
+    def beside(self) -> Command | None:
+        return self._beside
 
     def command(self, *, redis_url: str, folder: Path) -> Command:
         environment = {
@@ -44,6 +61,7 @@ class BrokerCandidate(SpeaksProtocol):
             "SCAN_LOGIN_BEGINS_PER_MINUTE": NO_LIMIT,
             "SCAN_LOGIN_MISSES_PER_MINUTE": NO_LIMIT,
             "SCAN_LOGIN_LOG_LEVEL": "warning",
+            **{f"SCAN_LOGIN_{name}": value for name, value in self._settings.items()},
         }
         return Command([sys.executable, "-m", self._program, "serve"], environment)
 
@@ -51,24 +69,24 @@ class BrokerCandidate(SpeaksProtocol):
         return {"broker": __version__, **{name: version(name) for name in MADE_OF}}
 
 
-class OverWeChat(BrokerCandidate):
-    """With the provider wechat, and a pretend WeChat beside it."""
-
-    def command(self, *, redis_url: str, folder: Path) -> Command:
-        command = super().command(redis_url=redis_url, folder=folder)
-        wechat = {
-            "SCAN_LOGIN_PROVIDER": "wechat",
-            "SCAN_LOGIN_WECHAT_APPID": APPID,
-            "SCAN_LOGIN_WECHAT_SECRET": SECRET,
-            "SCAN_LOGIN_WECHAT_API_URL": f"http://127.0.0.1:{WECHAT_PORT}",
-        }
-        return command._replace(environment={**command.environment, **wechat})
-
-    def beside(self) -> Command:
-        return Command([sys.executable, "-m", "bench.peers.wechat", str(WECHAT_PORT)], {})
-
-
 READY = BrokerCandidate("broker", "bench.peers.ready")
-DRAWS = BrokerCandidate("broker-draws", "broker")
-POOLED = BrokerCandidate("broker-pooled", "bench.peers.pooled")
-WECHAT = OverWeChat("broker-wechat", "broker")
+DRAWS = BrokerCandidate("broker-draws")
+POOLED = BrokerCandidate(
+    "broker-pooled",
+    settings={
+        "CODE_SOURCE": "pool",
+        "POOL_SIZE": POOL,
+        "POOL_MAX": POOL,
+        "POOL_PER_MINUTE": "4500",
+    },
+)
+WECHAT = BrokerCandidate(
+    "broker-wechat",
+    settings={
+        "PROVIDER": "wechat",
+        "WECHAT_APPID": APPID,
+        "WECHAT_SECRET": SECRET,
+        "WECHAT_API_URL": f"http://127.0.0.1:{WECHAT_PORT}",
+    },
+    beside=Command([sys.executable, "-m", "bench.peers.wechat", str(WECHAT_PORT)], {}),
+)

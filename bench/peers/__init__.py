@@ -3,7 +3,7 @@
     server.js, flow.js, store.js   Node: socket.io with @socket.io/redis-adapter, plain or sharded
     stock.py                       python-socketio on aiohttp, as it comes, with redis-py
     *.lua                          what both run in Redis; the broker's own scripts, word for word
-    ready.py, pooled.py            the broker itself, its codes drawn already, or a pool's
+    ready.py                       the broker itself, its codes drawn already
     wechat.py                      a pretend WeChat that takes its time
 
 They speak docs/protocol.md as far as a login that goes well: the browser hears of

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -21,7 +21,6 @@ from aiohttp import web
 
 from broker.app import build
 from broker.demo import pool
-from broker.edge.wire import DEFAULT_APP
 from broker.egress import is_loopback
 from broker.providers.pretend import terminal_code
 from broker.serving import Site, serve_until_stopped
@@ -86,36 +85,34 @@ async def run_demo(host: str, ports: Ports, provider: str, *, pooled: bool = Fal
         wechat=f"http://127.0.0.1:{ports.wechat}" if provider == "wechat" else None,
     )
     with tempfile.TemporaryDirectory(prefix="scan-login-demo-") as folder:
-        settings = _settings(host, ports.broker, urls, provider, Path(folder))
+        more = pool.SETTINGS if pooled else {}
+        settings = _settings(host, ports.broker, urls, provider, Path(folder), more)
         origins = (*_site_origins(seen_as, ports.site), *settings.origins)
         settings = settings.model_copy(update={"origins": origins})
-        app = DEFAULT_APP
-        if pooled:
-            app = pool.APP
-            await pool.write_down(settings)
         broker = build(settings)
         tasks: list[asyncio.Task[None]] = []
 
         async def go_on() -> None:
-            if pooled:
-                await pool.fill(settings, broker.leases)
-                print(pool.WECHAT_OFF.format(urls.wechat), flush=True)
+            if pooled and urls.wechat:
+                await pool.filled(broker.leases, urls.wechat)
                 tasks.append(asyncio.create_task(pool.watch(broker.leases)))
-            await _terminal_login(urls.broker, f"{urls.phone}/", app)
+            await _terminal_login(urls.broker, f"{urls.phone}/")
 
         def ready(addresses: dict[str, str]) -> None:
             print(_greeting(host, urls), flush=True)
             tasks.append(asyncio.create_task(go_on()))
 
         try:
-            await serve_until_stopped(_sites(host, ports, urls, broker.public, app), ready)
+            await serve_until_stopped(_sites(host, ports, urls, broker.public), ready)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _settings(host: str, port: int, urls: Urls, provider: str, folder: Path) -> Settings:
+def _settings(
+    host: str, port: int, urls: Urls, provider: str, folder: Path, more: Mapping[str, Any]
+) -> Settings:
     return load(
         host=host,
         port=port,
@@ -129,17 +126,16 @@ def _settings(host: str, port: int, urls: Urls, provider: str, folder: Path) -> 
         records_url=f"sqlite+aiosqlite:///{folder}/records.db",
         workers=1,
         roles=(),
+        **more,
     )
 
 
-def _sites(
-    host: str, ports: Ports, urls: Urls, broker: web.Application, app: str
-) -> Iterator[Site]:
+def _sites(host: str, ports: Ports, urls: Urls, broker: web.Application) -> Iterator[Site]:
     if urls.wechat:  # first: the broker fetches its access token as soon as it serves
         wechat = WeChat(Platform([MiniProgram(APPID, SECRET)]), link=f"{urls.phone}/")
         yield Site("WeChat", wechat.application(), "127.0.0.1", ports.wechat, "WECHAT_PORT")
-    site = make_site(broker_url=urls.broker, app=app, phone_url=urls.phone)
-    phone = make_phone(broker_url=urls.broker, app=app, wechat_url=urls.wechat)
+    site = make_site(broker_url=urls.broker, phone_url=urls.phone)
+    phone = make_phone(broker_url=urls.broker, wechat_url=urls.wechat)
     yield Site("broker", broker, host, ports.broker, "PORT")
     yield Site("example site", site, host, ports.site, "SITE_PORT")
     yield Site("phone page", phone, host, ports.phone, "PHONE_PORT")
@@ -173,10 +169,10 @@ def _greeting(host: str, urls: Urls) -> str:
     return "\n".join(parts)
 
 
-async def _terminal_login(broker_url: str, phone_page_url: str, app: str) -> None:
+async def _terminal_login(broker_url: str, phone_page_url: str) -> None:
     """Log this terminal in as well: RFC 8628, with the code printed."""
     async with aiohttp.ClientSession(broker_url) as http:
-        begun = await _post(http, "/oauth/device_authorization", client_id=app)
+        begun = await _post(http, "/oauth/device_authorization", client_id="default")
         link = f"{phone_page_url}?{urlencode({'scene': begun['user_code']})}"
         print(f"  Or log this terminal in: scan, or open {link}\n")
         print(terminal_code(link), flush=True)
@@ -186,7 +182,7 @@ async def _terminal_login(broker_url: str, phone_page_url: str, app: str) -> Non
                 http,
                 "/oauth/token",
                 grant_type="urn:ietf:params:oauth:grant-type:device_code",
-                client_id=app,
+                client_id="default",
                 device_code=begun["device_code"],
             )
             if answer.get("error") not in ("authorization_pending", "slow_down"):

@@ -1,27 +1,27 @@
-"""The demo's pool: codes that are drawn before anybody comes, and shown while WeChat is gone."""
+"""What the demo says of its pool: how it is filled, how full it is, how WeChat is switched off."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
-from broker.app import pictures_of, provider_of, records_of
 from broker.errors import Unavailable
-from broker.pool.filling import Filling, Progress, reason_of
-from broker.records import Code
-from broker.settings import Settings
-from broker.state import Code as Offered
+from broker.records import DEFAULT_APP
 from broker.state import Leases
-
-APP = "pool"
-"""The demo's app whose codes are the pool's; `default` has none there."""
 
 COUNT = 100
 
-LOOK = 1.0
-"""Seconds between two looks at how many are free."""
+SETTINGS: Mapping[str, Any] = {
+    "code_source": "pool",
+    "pool_size": COUNT,
+    "pool_max": COUNT,
+    "pool_per_minute": 4500,
+}
+
+LOOK = 0.2
+"""Seconds between two looks."""
 
 WECHAT_OFF = """
   Switch WeChat off, and log in all the same; then on again:
@@ -30,41 +30,15 @@ WECHAT_OFF = """
 """
 
 
-async def write_down(settings: Settings) -> None:
-    """Put the app into the records of a broker that is yet to start."""
-    records = records_of(settings, time.time)
-    await records.open()
-    try:
-        fields = {"name": settings.app_name, "origins": settings.origins, "code_source": "pool"}
-        await records.book.add(APP, fields)
-    finally:
-        await records.close()
-
-
-async def fill(settings: Settings, leases: Leases) -> None:
-    """Draw the codes, and open each for lease by the broker that serves."""
-
-    async def offer(codes: Sequence[Code]) -> None:
-        await leases.offer(APP, [_offered(code) for code in codes])
-
-    records = records_of(settings, time.time)
-    await records.open()
-    try:
-        async with provider_of(settings, records, APP) as provider:
-            await Filling(
-                provider=provider,
-                codes=records.codes,
-                pictures=pictures_of(settings),
-                app=APP,
-                count=COUNT,
-                offer=offer,
-                report=_tell,
-            ).run()
-        print(flush=True)
-    except Unavailable as trouble:
-        print(f"\n  The pool is not full: {reason_of(trouble)}", flush=True)
-    finally:
-        await records.close()
+async def filled(leases: Leases, wechat_url: str) -> None:
+    """Count the codes that the broker draws, in one line, until there are enough."""
+    ready = 0
+    while ready < COUNT:
+        await asyncio.sleep(LOOK)
+        with suppress(Unavailable):
+            ready = (await leases.level(DEFAULT_APP)).total
+        print(f"\r  Drawing codes  {ready} of {COUNT}", end="", flush=True)
+    print(f"\n{WECHAT_OFF.format(wechat_url)}", flush=True)
 
 
 async def watch(leases: Leases) -> None:
@@ -72,20 +46,9 @@ async def watch(leases: Leases) -> None:
     said = ""
     while True:
         with suppress(Unavailable):
-            free, leased, resting = await leases.level(APP)
+            free, leased, resting = await leases.level(DEFAULT_APP)
             level = f"{free} codes free, {leased} on screens, {resting} at rest"
             if level != said:
                 said = level
                 print(f"  Pool           {level}", flush=True)
         await asyncio.sleep(LOOK)
-
-
-def _offered(code: Code) -> Offered:
-    return Offered(number=code.number, drawing=code.drawing, scene=code.scene, picture=code.picture)
-
-
-def _tell(progress: Progress) -> None:
-    """One line that counts; what a filling waits for gets a line of its own."""
-    print(f"\r  Drawing codes  {progress.ready} of {progress.wanted}", end="", flush=True)
-    if progress.trouble:
-        print(f"\n  waiting: {progress.trouble}", flush=True)
