@@ -25,7 +25,7 @@ from broker.pool.keeping import Keeper
 from broker.pool.upkeep import CHORES, DUTY, Limits, Parts
 from broker.providers import Picture, Provider
 from broker.providers.pretend import PretendProvider
-from broker.records import App, Code
+from broker.records import App, Code, Drawing
 from broker.records import tables as t
 from broker.records.codes import Codes
 from broker.records.database import Database
@@ -75,7 +75,7 @@ class Listed:
 class Instance:
     """One broker's keeper, and what it was made with."""
 
-    def __init__(self, keeper: Keeper, store: Store, worn: set[tuple[str, int, int]]) -> None:
+    def __init__(self, keeper: Keeper, store: Store, worn: set[Drawing]) -> None:
         self.keeper = keeper
         self.store = store
         self.worn = worn
@@ -145,7 +145,7 @@ class Ground:
             limits=replace(LIMITS, **changes),  # type: ignore[arg-type]
             pauses=(0.05, 0.1),
         )
-        worn: set[tuple[str, int, int]] = set()
+        worn: set[Drawing] = set()
         keeper = Keeper(apps=self.apps, parts=parts, worn=worn, missed=self.missed, look=0.02)
         instance = Instance(keeper, store, worn)
         self.stack.push_async_callback(instance.end)
@@ -427,7 +427,7 @@ async def test_worn_codes_retire_and_their_pictures_stay_while_screens_show_them
     assert leased is not None
     assert leased.code.scene == old.scene
 
-    one.worn.add(("shop", 0, 0))
+    one.worn.add(Drawing("shop", 0, 0))
 
     async def is_drawn_anew() -> bool:
         return (await ground.ready()).get(0, old).drawing == 1 and one.worn == set()
@@ -543,7 +543,7 @@ async def test_a_database_that_goes_and_comes_back_is_waited_for(
     frail_postgres.revive()
     await eventually(lambda: lines.count("a pool is kept again"), within=PATIENCE)
 
-    one.worn.add(("shop", 3, 0))
+    one.worn.add(Drawing("shop", 3, 0))
 
     async def is_drawn_anew() -> bool:
         codes = await ground.ready()
