@@ -418,8 +418,8 @@ async def test_codes_that_others_exchanged_are_exchanged_in_the_state(ground: Gr
 async def test_worn_codes_retire_and_their_pictures_stay_while_screens_show_them(
     ground: Ground, up: float
 ) -> None:
-    """However long the instances have been up."""
-    one, _ = await ground.start("one"), await ground.start("two")
+    """However long the instance has been up."""
+    one = await ground.start()
     await filled(ground, one)
     ground.clock.time += up
     old = (await ground.ready())[0]
@@ -446,6 +446,27 @@ async def test_worn_codes_retire_and_their_pictures_stay_while_screens_show_them
     await soon(is_removed)
     assert await ground.is_whole()
     assert (await ground.codes.counts())[0].leftover == 0
+
+
+@on_one_ground
+async def test_a_picture_stays_that_was_leased_long_after_it_retired(ground: Ground) -> None:
+    """For no broker had told the state."""
+    one = await ground.start("one")
+    await filled(ground, one)
+    await one.end()
+    old = (await ground.ready())[0]
+    await ground.codes.retire([old])
+    ground.clock.time += 1_000
+    leased = await one.lease()
+    assert leased is not None
+    assert leased.code.scene == old.scene
+
+    two = await ground.start("two")
+    await filled(ground, two)
+    ground.clock.time += CHORES
+    await asyncio.sleep(0.2)
+
+    assert await ground.pictures.get(old.picture) is not None
 
 
 async def test_old_codes_are_drawn_anew_a_few_at_a_time(ground: Ground) -> None:
