@@ -147,7 +147,8 @@ async def test_a_begin_with_a_code_of_the_pool_is_one_script_more(
     async with fleet(candidate(name), 2) as servers:
         figures = await pool.ROW.measure(servers, seconds=0)
 
-    assert (figures[pool.TRIPS], figures[LOST]) == (scripts, 0)
+    assert figures[LOST] == 0
+    assert scripts <= figures[pool.TRIPS] < scripts + 1  # the job that keeps pools runs some too
     assert 0 < figures[pool.P50] <= figures[pool.P99]
 
 
