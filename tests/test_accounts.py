@@ -177,11 +177,15 @@ async def test_closing_waits_for_no_former_provider(accounts: Accounts, book: Bo
     [("weixin", "there is no provider 'weixin'"), ("wechat", "neither the app odd nor the")],
 )
 async def test_an_app_without_a_provider_is_refused_and_logged_once(
-    accounts: Accounts, book: Book, provider: str, reason: str
+    accounts: Accounts,
+    monkeypatch: pytest.MonkeyPatch,
+    provider: str,
+    reason: str,
 ) -> None:
     app_id = "x" if provider == "weixin" else ""
     app = App(id="odd", name="Odd", origins=frozenset(), provider=provider, provider_app_id=app_id)
 
+    monkeypatch.setattr(module, "log", structlog.get_logger())  # one that is bound to no setting
     with structlog.testing.capture_logs() as logs:
         for _ in range(3):
             with pytest.raises(ProviderFails) as failure:

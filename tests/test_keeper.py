@@ -146,7 +146,7 @@ class Ground:
             pauses=(0.05, 0.1),
         )
         worn: set[Drawing] = set()
-        keeper = Keeper(apps=self.apps, parts=parts, worn=worn, missed=self.missed, look=0.02)
+        keeper = Keeper(apps=self.apps, parts=parts, worn=worn, missed=self.missed, look=0.1)
         instance = Instance(keeper, store, worn)
         self.stack.push_async_callback(instance.end)
         return instance
@@ -251,7 +251,11 @@ async def test_it_grows_as_codes_are_leased_and_not_beyond_its_most(ground: Grou
     for _ in range(SIZE):
         await one.lease()
 
-    await soon(lambda: is_free(one, 25 - SIZE))
+    async def has_grown() -> bool:
+        level = await one.level()
+        return (level.total, level.leased) == (25, SIZE)
+
+    await soon(has_grown)
     assert await ground.is_whole(25)
 
 

@@ -423,15 +423,17 @@ async def test_a_database_that_goes_and_comes_back_is_waited_for(
 async def test_a_locked_file_is_waited_for(
     filling: Fill, codes: Codes, folder: Pictures, records_url: str, provider: Counting
 ) -> None:
-    with closing(sqlite3.connect(records_url.partition(":///")[2], isolation_level=None)) as other:
+    path, loop = records_url.partition(":///")[2], asyncio.get_running_loop()
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
         locked: list[Progress] = []
 
         def lock_and_unlock(progress: Progress) -> None:
             if progress.trouble and len(locked) == 1:
                 other.execute("ROLLBACK")
                 locked.append(progress)
-            elif progress.ready == 5 and not locked:
-                other.execute("BEGIN IMMEDIATE")
+            elif progress.ready == 2 and not locked:
+                # Beside the loop, without which whoever writes just now cannot end.
+                loop.run_in_executor(None, other.execute, "BEGIN IMMEDIATE")
                 locked.append(progress)
 
         await filling(report=lock_and_unlock).run()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from broker.commands.pool import TAKEN_OVER
-from broker.errors import NoSuchApp
+from broker.errors import UnknownApp
 from tests.conftest import free_port
 from tests.servers import Engines
 from tests.test_app_command import Call, call
@@ -116,7 +116,7 @@ def test_codes_are_retired_by_age_or_all(call: Call) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["fill", "--count", "1", "--app", "nobody"], NoSuchApp.sentence),
+        (["fill", "--count", "1", "--app", "nobody"], UnknownApp.sentence),
         (["retire"], "say which: numbers, --older-than, or --all"),
         (["retire", "1", "--all"], "say which: numbers, --older-than, or --all"),
         (["retire", "one"], "'one' is neither a number nor a range such as 20-29"),
