@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 import stamina
+import structlog
 
 from broker.accounts import Account, Accounts
 from broker.app import build
@@ -163,6 +164,20 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 def _repeats_come_at_once() -> Iterator[None]:
     with stamina.set_testing(True, attempts=3, cap=True):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _loggers_stay_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command that a test runs in this process sets the log up, and would bind every logger
+    to that for good."""
+    configure = structlog.configure
+
+    def configure_for_now(**options: object) -> None:
+        configure(**{**options, "cache_logger_on_first_use": False})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(structlog, "configure", configure_for_now)
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
