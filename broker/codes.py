@@ -6,12 +6,9 @@ import secrets
 from typing import NamedTuple
 
 from broker.accounts import Accounts
-from broker.login import REDEEM_LIFETIME, Lease, Login
+from broker.login import REDEEM_LIFETIME, SCENE_BYTES, Lease, Login
 from broker.pool import Pool
 from broker.records import App
-
-SCENE_BYTES = 24
-"""192 random bits: 32 characters."""
 
 
 class Code(NamedTuple):

@@ -35,6 +35,9 @@ from broker.errors import (
     WrongPhone,
 )
 
+SCENE_BYTES = 24
+"""192 random bits are 32 characters, as many as WeChat lets a scene have."""
+
 REDEEM_LIFETIME = 60
 """Seconds a confirmed login waits for its browser, however late it was confirmed:
 a browser that is just reconnecting still gets what the phone was promised."""

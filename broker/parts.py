@@ -132,20 +132,8 @@ def open_core(settings: Settings, clock: Clock | None, directory: Directory | No
     accounts = _accounts(settings, apps, records)
     directory = directory or _directory(settings, records, clock)
     pictures = pictures_of(settings)
-    pool = Pool(
-        leases=store.leases,
-        pictures=pictures,
-        clock=clock,
-        rest=settings.pool_rest,
-        uses=settings.pool_uses,
-    )
-    issuer = Issuer(
-        file=KeyFile(settings.key_file),
-        algorithm=settings.token_algorithm,
-        issuer=settings.public_url,
-        lifetime=settings.token_lifetime,
-        now=clock(),
-    )
+    pool = _pool(settings, store, pictures)
+    issuer = _issuer(settings, now=clock())
     flow = Flow(
         logins=store.logins,
         bus=bus,
@@ -180,6 +168,26 @@ def open_core(settings: Settings, clock: Clock | None, directory: Directory | No
         directory=directory,
         pictures=pictures,
         records=records,
+    )
+
+
+def _pool(settings: Settings, store: Store, pictures: Pictures) -> Pool:
+    return Pool(
+        leases=store.leases,
+        pictures=pictures,
+        clock=store.clock,
+        rest=settings.pool_rest,
+        uses=settings.pool_uses,
+    )
+
+
+def _issuer(settings: Settings, *, now: float) -> Issuer:
+    return Issuer(
+        file=KeyFile(settings.key_file),
+        algorithm=settings.token_algorithm,
+        issuer=settings.public_url,
+        lifetime=settings.token_lifetime,
+        now=now,
     )
 
 

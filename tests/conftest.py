@@ -223,10 +223,15 @@ def postgres_template(postgres: PostgresServer) -> str:
 
 
 @pytest.fixture(params=RECORDS)
-def records_url(request: pytest.FixtureRequest, records_file: Path) -> str:
+def records_url(request: pytest.FixtureRequest) -> str:
     """A database of each kind with all tables and nothing in them."""
-    if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{records_file}"
+    return database_of(request.param, request)
+
+
+def database_of(kind: str, request: pytest.FixtureRequest) -> str:
+    """One of that kind, such as `records_url` gives."""
+    if kind == "sqlite":
+        return f"sqlite+aiosqlite:///{request.getfixturevalue('records_file')}"
     server: PostgresServer = request.getfixturevalue("postgres")
     return server.new_database(request.getfixturevalue("postgres_template"))
 

@@ -32,7 +32,7 @@ from tests.servers import RedisServer, redis_program, running
 from tests.test_canaries import leaked
 from tests.test_cli import serving
 from tests.test_oauth import GRANT
-from tests.test_openapi import TOKEN, basic
+from tests.test_sessions_edge import TOKEN, basic
 from tests.test_wechat_journeys import everything_in
 
 APPS = ("red", "blue")

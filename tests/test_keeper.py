@@ -30,7 +30,7 @@ from broker.records import tables as t
 from broker.records.codes import Codes
 from broker.records.database import Database
 from broker.state import Leased, Level, Store, open_state
-from tests.conftest import SHOP, Clock, NoSecrets, Running, StartBroker
+from tests.conftest import SHOP, Clock, NoSecrets, Running, StartBroker, database_of
 from tests.servers import Engines, PostgresServer, eventually, running_s3
 from tests.test_cli import COMMAND
 from tests.test_pool import DRAW, PUBLIC, Counting
@@ -168,11 +168,8 @@ def engine(request: pytest.FixtureRequest, engines: Engines) -> str:
 
 
 @pytest.fixture
-def records(engine: str, request: pytest.FixtureRequest, records_file: Path) -> str:
-    if GROUNDS[engine] == "sqlite":
-        return f"sqlite+aiosqlite:///{records_file}"
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return server.new_database(request.getfixturevalue("postgres_template"))
+def records(engine: str, request: pytest.FixtureRequest) -> str:
+    return database_of(GROUNDS[engine], request)
 
 
 @pytest.fixture

@@ -23,8 +23,7 @@ from tests.clients import Payload
 from tests.machine import free_port
 from tests.test_cli import serving
 from tests.test_oauth import GRANT
-
-TOKEN = "an-admin-token-of-32-characters-x"
+from tests.test_sessions_edge import TOKEN, basic
 
 PICTURE = key_of("a scene", "image/svg+xml")
 
@@ -90,10 +89,6 @@ class Town:
         if by == "server":
             return {"Authorization": basic("red", self.secrets["red"])}
         return {"Authorization": f"Bearer {TOKEN}"} if by == "operator" else {}
-
-
-def basic(app: str, secret: str) -> str:
-    return requests.auth._basic_auth_str(app, secret)
 
 
 @pytest.fixture(scope="module")

@@ -25,8 +25,8 @@ from broker.state import Level, Store, open_state
 from broker.state.redis.leases import LEASE
 from mp_stub.wechat.platform import person_id
 from tests.clients import Payload, PythonBrowser
-from tests.conftest import Running, StartBroker
-from tests.servers import Engines, PostgresServer, eventually
+from tests.conftest import Running, StartBroker, database_of
+from tests.servers import Engines, eventually
 from tests.test_apps import TOKEN as ADMIN_TOKEN
 from tests.test_apps import Admin
 from tests.test_canaries import Monitor, monitored
@@ -56,11 +56,8 @@ def state_server(request: pytest.FixtureRequest, engines: Engines) -> str:
 
 
 @pytest.fixture
-def records_url(state_server: str, request: pytest.FixtureRequest, records_file: Path) -> str:
-    if RECORDS[state_server] == "sqlite":
-        return f"sqlite+aiosqlite:///{records_file}"
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return server.new_database(request.getfixturevalue("postgres_template"))
+def records_url(state_server: str, request: pytest.FixtureRequest) -> str:
+    return database_of(RECORDS[state_server], request)
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ import pytest
 
 from mp_stub.wechat.platform import person_id
 from tests.clients import Payload, PhoneClient, PythonBrowser
-from tests.conftest import Running, StartBroker, need
-from tests.servers import Engines, PostgresServer
+from tests.conftest import Running, StartBroker, database_of, need
+from tests.servers import Engines
 from tests.test_canaries import leaked
 from tests.test_sessions_edge import TOKEN, Server, basic, secret_of
 from tests.test_wechat_journeys import everything_in
@@ -59,16 +59,10 @@ async def wechat() -> AsyncIterator[Pretending]:
 
 
 @pytest.fixture(params=["memory and sqlite", "redis and postgresql"])
-def places(
-    request: pytest.FixtureRequest, engines: Engines, records_file: Path
-) -> tuple[str, dict[str, str]]:
+def places(request: pytest.FixtureRequest, engines: Engines) -> tuple[str, dict[str, str]]:
     """The state's name, and what a broker is told of state and records."""
     state, _, records = request.param.split()
-    url = f"sqlite+aiosqlite:///{records_file}"
-    if records == "postgresql":
-        server: PostgresServer = request.getfixturevalue("postgres")
-        url = server.new_database(request.getfixturevalue("postgres_template"))
-    return state, {"state_url": engines.url(state), "records_url": url}
+    return state, {"state_url": engines.url(state), "records_url": database_of(records, request)}
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 
 from tests.clients import Answer, Payload, PhoneClient
 from tests.conftest import Register, Running, StartBroker
+from tests.test_apps import TOKEN
 
-TOKEN = "an-admin-token-of-32-characters-x"
 CALLS = ("/sessions", "/sessions/check", "/sessions/verify", "/sessions/decrypt")
 ENDS = ("/sessions/end", "/sessions/end-all")
 SIGNED = {"raw_data": "text", "signature": "0" * 40}

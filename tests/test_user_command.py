@@ -4,42 +4,24 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from typer.testing import CliRunner
 
-from broker.__main__ import command
 from broker.records.user_rules import PAGE
+from tests.test_app_command import Call, Said
+from tests.test_app_command import call as any_call
 from tests.wechat import APPID
 
-
-class Said(NamedTuple):
-    code: int
-    text: str
-
-
-Call = Callable[..., Said]
+__all__ = ["any_call"]
 
 
 @pytest.fixture
-def call(tmp_path: Path, records_file: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+def call(any_call: Call) -> Call:
     """Calls `scan-login user` where users are looked for in the records; settings by keyword."""
-    monkeypatch.chdir(tmp_path)
-    records_file.rename("scan-login.db")
 
-    def call(*words: str, stdin: str = "", **variables: str) -> Said:
-        done = CliRunner().invoke(
-            command,
-            ("user", *words),
-            input=stdin,
-            env={"SCAN_LOGIN_DIRECTORY": "sql", **variables},
-        )
-        assert done.exception is None or isinstance(done.exception, SystemExit)
-        return Said(done.exit_code, done.output)
+    def call(*words: str, **given: str) -> Said:
+        return any_call("user", *words, **{"SCAN_LOGIN_DIRECTORY": "sql", **given})
 
     return call
 

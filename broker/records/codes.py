@@ -27,15 +27,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from broker.login import SCENE_BYTES
 from broker.records import Code, Counts, Drawing, Reserved
 from broker.records import tables as t
 from broker.records.database import INSERT, Database
 
 BATCH = 1000
 """Codes that are read or written in one go."""
-
-SCENE_BYTES = 24
-"""192 random bits are 32 characters, as many as WeChat lets a scene have."""
 
 codes = t.codes.c
 IS_READY = and_(codes.drawn_at.is_not(None), codes.retired_at.is_(None))

@@ -62,41 +62,6 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """Writes where that version, or a later one, is stored.  No `Script`: a second question,
 where the server has forgotten it, would come after the WAIT."""
 
-PUT_SESSION = script("""
-local crowded = redis.call('ZCARD', KEYS[2]) + 1 - ARGV[6]
-if crowded > 0 then
-  for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, crowded - 1)) do
-    redis.call('DEL', ARGV[7] .. id)
-    redis.call('ZREM', KEYS[2], id)
-  end
-end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-redis.call('ZADD', KEYS[2], ARGV[5], ARGV[4])
-if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[3]) then
-  redis.call('PEXPIRE', KEYS[2], ARGV[3])
-end
-""")
-"""The index lives as long as any session in it can.  Those that have ended stand first in
-it, and are the first to give way."""
-
-PUT_OFF_SESSION = script("""
-if not redis.call('SET', KEYS[1], ARGV[1], 'XX', 'PX', ARGV[2]) then
-  return 0
-end
-redis.call('ZADD', KEYS[2], 'XX', ARGV[4], ARGV[3])
-return 1
-""")
-
-END_SESSIONS = script("""
-local ids = ARGV[2] and {ARGV[2]} or redis.call('ZRANGE', KEYS[1], 0, -1)
-local ended = 0
-for _, id in ipairs(ids) do
-  ended = ended + redis.call('DEL', ARGV[1] .. id)
-  redis.call('ZREM', KEYS[1], id)
-end
-return ended
-""")
-
 
 class RedisLogins:
     """replicas: how many must hold a login before it is secure.
