@@ -503,6 +503,26 @@ async def test_a_session_that_ends_takes_its_probe_along(echo: Client) -> None:
         assert await is_closed(socket)
 
 
+@pytest.mark.parametrize("how", ["disconnect", "shutdown"])
+async def test_a_session_that_is_closed_while_it_changes_over_is_closed_on_its_websocket(
+    echo: Client, how: str
+) -> None:
+    """The official client, which polls no more by then, hears of no end before it."""
+    sid = await echo.open()
+    async with echo.connect(sid) as socket:
+        await probe(echo, sid, socket)
+        end = echo.server.shutdown() if how == "shutdown" else echo.server.disconnect(sid)
+        ending = asyncio.create_task(end)
+        await asyncio.sleep(0.1)
+
+        with pytest.raises(TimeoutError):
+            await socket.receive(timeout=0.1)
+        await socket.send_str("5")
+
+        assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+        await ending
+
+
 async def test_a_session_that_changes_over_keeps_its_heartbeat(both: Client) -> None:
     """The ping is due when it was, and a pong that is owed stays owed."""
     sid = await both.open()

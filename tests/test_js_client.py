@@ -15,6 +15,9 @@ import pytest
 from playwright.async_api import async_playwright
 
 from broker.engine.own import Server
+from broker.engine.sessions import Sessions
+from broker.engine.sockets import WebSocket
+from tests.clients import NodeBrowser
 from tests.front import nginx_before
 from tests.machine import free_port, need
 from tests.test_chromium import QUIET
@@ -77,6 +80,29 @@ def _serve_rooms(server: Server) -> None:
 
     for act in (ask, join, say):
         server.on(act.__name__, act, namespace="/")
+
+
+async def test_it_comes_back_from_an_end_in_the_middle_of_its_upgrade(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It polls no more by then, and would wait for a ping until its time is over."""
+    probed = Sessions._probed
+
+    def probed_and_ended(engine: Sessions, socket: WebSocket, packet: str | bytes) -> None:
+        probed(engine, socket, packet)
+        if packet == "2probe":
+            asyncio.get_running_loop().create_task(engine.disconnect(socket.sid))
+
+    async with client_of("sio", ping_interval=25.0, ping_timeout=20.0) as client:
+        browser = NodeBrowser({})
+        with monkeypatch.context() as patch:
+            patch.setattr(Sessions, "_probed", probed_and_ended)
+            await browser.connect(str(client.http._base_url).rstrip("/"), namespace="/")
+
+            assert (await browser.push())[0] == "disconnect"
+
+        assert (await browser.push())[0] == "connect"
+        await browser.close()
 
 
 async def in_node(url: str, options: Options) -> Any:

@@ -236,7 +236,8 @@ class Polling:
     """A session by long polling: what waits for the next poll, and the poll that waits.
 
     upgrade: the websocket that is being tried for it.  changing: the client has found
-    it good and sends no further poll, so that none may be kept waiting.
+    it good and sends no further poll, so that none may be kept waiting; what is closed
+    then is closed once the client has come over, or it would hear nothing of it.
     """
 
     __slots__ = (
@@ -268,7 +269,8 @@ class Polling:
 
     @property
     def gone(self) -> bool:
-        return self.closed  # its connections are aiohttp's
+        """Its own connections are aiohttp's."""
+        return self.closed and (self.upgrade is None or self.upgrade.gone)
 
     @property
     def polls(self) -> bool:
@@ -311,13 +313,17 @@ class Polling:
 
     def close(self, code: int = frames.NORMAL) -> None:
         self._shut(CLOSE)
+        if not self.changing:
+            self._end_upgrade()
 
     def abort(self) -> None:
         self._shut(CLOSE)
+        self._end_upgrade()
 
     def end(self) -> None:
         """Close what the client has closed: nothing is said to a poll that waits."""
         self._shut(NOOP)
+        self._end_upgrade()
 
     def pause(self) -> None:
         """A body is read before it is handled, and no other is taken meanwhile."""
@@ -328,10 +334,12 @@ class Polling:
         if self.closed:
             return
         self.closed = True
-        if self.upgrade is not None:
-            self.upgrade.abort()
         self._out.append(last)
         self.release()
+
+    def _end_upgrade(self) -> None:
+        if self.upgrade is not None:
+            self.upgrade.abort()
 
 
 def as_text(packet: Packet) -> str:
