@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ import structlog
 from prometheus_client import REGISTRY
 
 from broker.accounts import Account, Accounts
+from broker.errors import Unavailable
 from broker.pictures import Pictures
 from broker.pool.filling import RESERVED_FOR, verify
 from broker.pool.keeping import Keeper
@@ -95,7 +97,10 @@ class Instance:
 
 
 class Ground:
-    """What instances share: state, records, pictures, a provider, apps, the time."""
+    """What instances share: state, records, pictures, a provider, apps, the time.
+
+    store: the state of all instances, where that is memory.
+    """
 
     def __init__(
         self, *, engine: str, url: str, records: str, pictures: Pictures, stack: AsyncExitStack
@@ -113,14 +118,14 @@ class Ground:
         self.database = Database(records)
         self.codes = Codes(self.database, clock=self.clock)
         stack.push_async_callback(self.database.close)
-        self._memory = open_state("memory://", self.clock)
+        self.store = open_state("memory://", self.clock)
 
     def forget(self) -> None:
         """As a process that ends forgets what it had in memory."""
-        self._memory = open_state("memory://", self.clock)
+        self.store = open_state("memory://", self.clock)
 
     async def start(self, name: str = "one", **changes: object) -> Instance:
-        store = self._memory
+        store = self.store
         if self.engine != "memory":
             store = open_state(self.url, self.clock)
             await store.open()
@@ -378,6 +383,41 @@ async def test_a_state_that_forgot_everything_is_told_again_and_all_rests(
     ground.clock.time += REST
     await soon(lambda: is_free(one, SIZE))
     assert await ground.ready() == before
+
+
+@on_one_ground
+async def test_codes_that_are_being_opened_are_not_taken_for_lost(
+    ground: Ground, lines: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even by who has just got the duty again, and takes nothing for granted."""
+    monkeypatch.setattr(ground.store.leases, "offer", late(0.5, ground.store.leases.offer))
+    monkeypatch.setattr(ground.store.duties, "hold", failing(2, ground.store.duties.hold))
+
+    one = await ground.start()
+
+    await soon(lambda: is_free(one, SIZE))
+    assert lines.count("a pool cannot be kept") == 1
+    assert lines.count("the state lacks codes") == 0
+
+
+def late(seconds: float, act: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    async def wait(*given: object, **named: object) -> None:
+        await asyncio.sleep(seconds)
+        await act(*given, **named)
+
+    return wait
+
+
+def failing(nth: int, act: Callable[..., Awaitable[bool]]) -> Callable[..., Awaitable[bool]]:
+    """`act`, whose nth call finds no state."""
+    calls = count(1)
+
+    async def fail(*given: object, **named: object) -> bool:
+        if next(calls) == nth:
+            raise Unavailable
+        return await act(*given, **named)
+
+    return fail
 
 
 async def test_codes_that_others_drew_are_free_at_once(ground: Ground) -> None:

@@ -23,7 +23,7 @@ from broker.errors import ProviderFails, RecordsDown, Unavailable
 from broker.images import flaw
 from broker.pictures import Pictures, key_of, media_type_of
 from broker.providers import Picture, Provider
-from broker.records import Code, Drawing
+from broker.records import Code, Drawing, Reserved
 
 if TYPE_CHECKING:  # whoever does not serve need not load a database's library
     from broker.records.codes import Codes
@@ -68,6 +68,8 @@ class Filling:
 
     per_minute: codes that are drawn a minute at most.  offer: is told of each code.
     report: hears how far it is.  waits: see `WAITS`.
+
+    opening: numbers whose code is ready, or about to be, and which `offer` has yet to be told.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Filling:
         self._offer = offer
         self._report = report
         self._waits = waits
+        self.opening: set[int] = set()
         self._ready = 0
         self._drawn = 0
         self._failure: Unavailable | None = None
@@ -148,19 +151,26 @@ class Filling:
             picture = await self._patiently(partial(self._draw, reserved.scene))
             key = key_of(reserved.scene, picture.media_type)
             await self._patiently(partial(self._pictures.put, key, picture.content))
-            code = await self._patiently(partial(self._codes.finish, reserved, key))
+            await self._finish(reserved, key)
         except Unavailable:
             with suppress(RecordsDown):  # it is let go of by itself, only later
                 await self._codes.release(reserved)
             raise
-        if code is not None:
-            await self._open(code)
 
     async def _draw(self, scene: str) -> Picture:
         picture = await self._provider.draw(scene)
         if said := flaw(picture.content, picture.media_type):
             raise ProviderFails(f"the provider drew no picture: {said}", 2)
         return picture
+
+    async def _finish(self, reserved: Reserved, picture: str) -> None:
+        self.opening.add(reserved.number)
+        try:
+            code = await self._patiently(partial(self._codes.finish, reserved, picture))
+            if code is not None:
+                await self._open(code)
+        finally:
+            self.opening.discard(reserved.number)
 
     async def _open(self, code: Code) -> None:
         if self._offer is not None:

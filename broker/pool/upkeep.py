@@ -116,6 +116,7 @@ class Upkeep:
     _since: from when on this instance has had the duty and said to the state whatever the
         records say, without a gap; None in a gap.
     _said_at: when it last did.  _known: how many codes were ready then, and so in the state.
+    _filling: the last one.  It opens what it draws by itself.
     """
 
     def __init__(self, app: str, parts: Parts) -> None:
@@ -182,7 +183,9 @@ class Upkeep:
         """
         parts, is_new, rest = self._parts, self._since is None, self._parts.limits.rest
         ready = await parts.codes.count(self._app)
-        now, total = parts.clock(), (await parts.leases.level(self._app)).total
+        opening = self._filling.opening if self._filling is not None else set()
+        now, total = parts.clock(), len(opening)
+        total += (await parts.leases.level(self._app)).total
         if total < ready and total >= self._known and not is_new:
             rest = 0.0
         elif total < ready:
@@ -191,7 +194,7 @@ class Upkeep:
         since = 0.0 if is_new or total < ready else self._said_at - OVERLAP
         offer = offering(parts.leases, self._app, rest=rest)
         async for some in parts.codes.ready(self._app, since=since):
-            await offer(some)
+            await offer([code for code in some if code.number not in opening])
         async for drawings in parts.codes.retired(self._app, since=since):
             await parts.leases.withdraw(self._app, drawings)
         self._said_at, self._known = now, ready
