@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -115,7 +115,8 @@ class Upkeep:
 
     _since: from when on this instance has had the duty and said to the state whatever the
         records say, without a gap; None in a gap.
-    _said_at: when it last did.  _known: how many codes were ready then, and so in the state.
+    _said_at: when it last did.  _known: how many codes the state was told of by now; some of
+        them may have retired since.
     _filling: the last one.  It opens what it draws by itself.
     """
 
@@ -181,25 +182,28 @@ class Upkeep:
         What it does not know rests, for it may have known it and forgotten who has it on a
         screen.  Only what is drawn while the state forgets nothing is free at once.
         """
-        parts, is_new, rest = self._parts, self._since is None, self._parts.limits.rest
+        parts, opening = self._parts, self._opening()
         ready = await parts.codes.count(self._app)
-        opening = self._filling.opening if self._filling is not None else set()
-        now, total = parts.clock(), len(opening)
-        total += (await parts.leases.level(self._app)).total
-        if total < ready and total >= self._known and not is_new:
-            rest = 0.0
+        now, about_to_be = parts.clock(), len(opening)
+        total = (await parts.leases.level(self._app)).total + about_to_be
+        rest, since = parts.limits.rest, 0.0
+        if self._since is not None and total >= min(self._known, ready):
+            rest, since = 0.0, self._said_at - OVERLAP
         elif total < ready:
             log.warning("the state lacks codes", app=self._app, lacks=ready - total, rest=rest)
             self._demand.rests(ready - total, until=now + rest)
-        since = 0.0 if is_new or total < ready else self._said_at - OVERLAP
+        self._known = ready - about_to_be
         offer = offering(parts.leases, self._app, rest=rest)
         async for some in parts.codes.ready(self._app, since=since):
             await offer([code for code in some if code.number not in opening])
         async for drawings in parts.codes.retired(self._app, since=since):
             await parts.leases.withdraw(self._app, drawings)
-        self._said_at, self._known = now, ready
-        self._since = now if is_new else self._since
+        self._said_at = now
+        self._since = now if self._since is None else self._since
         return ready
+
+    def _opening(self) -> Collection[int]:
+        return () if self._filling is None else self._filling.opening
 
     def _tell(self, level: Level, mood: Mood) -> None:
         for state, count in level._asdict().items():
@@ -244,6 +248,7 @@ class Upkeep:
 
     async def _offer(self, drawn: Sequence[Code]) -> None:
         await offering(self._parts.leases, self._app)(drawn)
+        self._known += len(drawn)
         POOL_DRAWN.labels(self._app).inc(len(drawn))
 
     async def _do_chores(self, level: Level, life: float) -> None:
