@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from redis.asyncio import RedisCluster
 from redis.asyncio.connection import Connection
 from structlog.testing import capture_logs
 
@@ -353,6 +354,31 @@ async def test_whoever_stops_subscribing_has_stopped(link: Redis) -> None:
 
         ended, _ = await asyncio.wait([listening], timeout=2)
         assert ended, f"cancelled after {turns} turns of the loop"
+
+
+@pytest.mark.parametrize("then", [ConnectionError, None], ids=["raises", "goes on"])
+async def test_a_cluster_is_left_also_while_redis_py_swallows_it(
+    nodes: list[RedisServer], monkeypatch: pytest.MonkeyPatch, then: type[Exception] | None
+) -> None:
+    """A broker would never end."""
+    async with linked(cluster_url(nodes)) as link:
+        asked = asyncio.Event()
+
+        async def swallow(client: RedisCluster) -> None:
+            asked.set()
+            try:
+                await asyncio.sleep(1)
+            except asyncio.CancelledError:
+                if then is not None:
+                    raise then from None
+
+        monkeypatch.setattr(RedisCluster, "initialize", swallow)
+        async with asyncio.timeout(5):
+            await asked.wait()
+        ended, _ = await asyncio.wait([asyncio.create_task(link.close())], timeout=2)
+        monkeypatch.undo()
+
+        assert ended
 
 
 async def test_what_is_no_notice_is_passed_over(server: RedisServer) -> None:

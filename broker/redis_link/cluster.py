@@ -22,9 +22,9 @@ from broker.redis_link.wire import (
     ServerSaid,
     SharedTime,
     Trouble,
-    heed_cancel,
     meant,
     subscribed,
+    within,
 )
 
 OUT_OF_REACH = (RedisError, RedisClusterException, OSError, TimeoutError, AttributeError)
@@ -58,10 +58,8 @@ class Cluster:
     async def call(self, *command: Part) -> Reply:
         async with self._room:
             try:
-                async with asyncio.timeout(SILENCE):
-                    reply = await self._client.execute_command(*command)
-                    heed_cancel()
-                    return reply
+                async with within(SILENCE):
+                    return await self._client.execute_command(*command)
             except NoScriptError:
                 raise
             except ResponseError as error:
@@ -81,7 +79,7 @@ class Cluster:
     @asynccontextmanager
     async def subscribed(self, channel: str) -> AsyncIterator[Feed]:
         try:
-            async with asyncio.timeout(SILENCE):
+            async with within(SILENCE):
                 # Where the slot has moved, the heartbeat's PUBLISH hears so, and the client learns.
                 await self._client.initialize()
                 node = self._client.get_node_from_key(channel)
@@ -107,7 +105,7 @@ class Cluster:
         while True:
             asked_at = time.monotonic()
             try:
-                async with asyncio.timeout(SILENCE):
+                async with within(SILENCE):
                     await self._client.initialize()
                     node = min(self._client.get_primaries(), key=lambda node: str(node.name))
                     self.clock.set(

@@ -192,20 +192,28 @@ class Wire(asyncio.Protocol):
                 future.set_exception(ConnectionError())
 
 
-def heed_cancel() -> None:
-    """redis-py 8.1 may swallow a cancellation and go on: not so its caller."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+@asynccontextmanager
+async def within(seconds: float) -> AsyncIterator[None]:
+    """A time limit for what redis-py does, raises TimeoutError.
+
+    redis-py 8.1 may swallow a cancellation, the limit's and others', and go on or raise
+    something else: not so its caller.
+    """
+    async with asyncio.timeout(seconds):
+        try:
+            yield
+        finally:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError
 
 
 async def wired(make: Callable[[], AbstractConnection], hear: Hear | None = None) -> Wire:
     """A fresh connection as a wire; raises ConnectionError, which says what is wrong."""
     connection = make()
     try:
-        async with asyncio.timeout(CONNECT_WITHIN):
+        async with within(CONNECT_WITHIN):
             await connection.connect()  # type: ignore[no-untyped-call]
-            heed_cancel()
     except (RedisError, OSError, TimeoutError) as error:
         connection._close()  # type: ignore[no-untyped-call]
         raise ConnectionError(str(error) or "no answer") from None
