@@ -142,7 +142,11 @@ async def test_a_begin_with_a_code_of_the_pool_is_one_script_more(
 ) -> None:
     monkeypatch.setattr(pool, "AT_ONCE", 10)
     monkeypatch.setattr(pool, "ALONE", 2)
-    async with fleet(candidate(name), 2) as servers:
+    monkeypatch.setattr(pool, "POOL", "30")
+    measured = candidate(name)
+    settings = {**measured._settings, "POOL_SIZE": "30", "POOL_MAX": "30"}
+    monkeypatch.setattr(measured, "_settings", settings)
+    async with fleet(measured, 2) as servers:
         figures = await pool.ROW.measure(servers, seconds=0)
 
     assert figures[LOST] == 0
