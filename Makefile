@@ -9,7 +9,7 @@ VENDOR := broker/edge/static/vendor
 MINI_VENDOR := mp_stub/miniprogram/scan-login/vendor
 NODE_MODULES := tests/js/node_modules tests/miniprogram/node_modules bench/peers/node_modules
 # Tests mostly wait; files stay whole, for many share a server that they start.
-TWO_AT_ONCE := -n 2 --dist loadfile
+THREE_AT_ONCE := -n 3 --dist loadfile
 export PORT SITE_PORT PHONE_PORT WECHAT_PORT PROVIDER POOL BROKERS
 
 .DEFAULT_GOAL := help
@@ -32,13 +32,13 @@ demo-cluster: $(VENV)/.installed ## brokers behind nginx, with Redis between the
 install: $(VENV)/.installed ## a .venv with the scan-login command
 
 test: $(VENV)/.tested system $(NODE_MODULES) ## set up and run all tests
-	$(BIN)/pytest $(TWO_AT_ONCE)
+	$(BIN)/pytest $(THREE_AT_ONCE)
 
 test-stock: $(VENV)/.tested system $(NODE_MODULES) ## all tests, over the stock engine
-	$(BIN)/pytest $(TWO_AT_ONCE) --engine stock
+	$(BIN)/pytest $(THREE_AT_ONCE) --engine stock
 
 check: $(VENV)/.tested lint types test ## what CI runs: lint, types, tests
-	$(BIN)/pytest $(TWO_AT_ONCE) --engine stock -m both_engines
+	$(BIN)/pytest $(THREE_AT_ONCE) --engine stock -m both_engines
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check $(SOURCES)
