@@ -11,6 +11,7 @@ import uvloop
 from bench import results
 from bench.candidates import CANDIDATES, candidate
 from bench.fleet import Fleet, fleet, raise_file_limit
+from bench.host import STOLEN, Ticks
 from bench.load import Crowd, eagerly
 from bench.rows import ROWS, Cell, Figures, Row, Taken, row
 
@@ -48,7 +49,9 @@ async def _once(this: Row, cell: Cell, seconds: float) -> Figures:
     async with fleet(candidate(cell.candidate), cell.instances) as servers:
         if this.warm:
             await _warm(servers)
-        return await this.measure(servers, seconds)
+        before = Ticks.now()
+        figures = await this.measure(servers, seconds)
+        return {**figures, STOLEN: before.stolen_since()}
 
 
 async def _warm(servers: Fleet) -> None:

@@ -68,16 +68,20 @@ class LoginBrowser:
 class LoginPhone:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._bearer = ""
 
     @classmethod
     async def connect(cls, url: str) -> Self:
-        """A session of its own, and everybody the same person, so that any may confirm."""
-        connection = await Connection.open(url)
-        phone = cls(connection)
+        phone = cls(await Connection.open(url))
         session = await phone._post(
             b"/phone/session", b'{"app":"default","js_code":"pretend:alice"}'
         )
-        connection.authorize(f"{session['id']}.{session['skey']}")
+        phone._authorize(f"{session['id']}.{session['skey']}")
+        return phone
+
+    async def again(self, url: str) -> LoginPhone:
+        phone = LoginPhone(await Connection.open(url))
+        phone._authorize(self._bearer)
         return phone
 
     async def scan(self, browser: Browser) -> None:
@@ -90,6 +94,10 @@ class LoginPhone:
 
     def close(self) -> None:
         self._connection.close()
+
+    def _authorize(self, bearer: str) -> None:
+        self._bearer = bearer
+        self._connection.authorize(bearer)
 
     async def _post(self, path: bytes, body: bytes) -> Any:
         answer = await self._connection.post(path, body)

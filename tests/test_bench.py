@@ -40,6 +40,18 @@ async def test_a_login_of_the_load_is_a_whole_one(broker: Running) -> None:
     assert 0 < percentile(ran.latencies, 0.5) < 5
 
 
+async def test_many_confirm_at_once(broker: Running) -> None:
+    """More than a person may have sessions."""
+    crowd = Crowd(beside(broker))
+    browsers = await crowd.gather(30, scanned=True)
+
+    took = await asyncio.gather(*(crowd.confirm(one, n) for n, one in enumerate(browsers)))
+
+    assert len(took) == 30
+    leave(browsers)
+    crowd.close()
+
+
 async def test_a_browser_waits_until_its_confirm_and_no_longer(broker: Running) -> None:
     crowd = Crowd(beside(broker))
     waiting, confirmed = await crowd.gather(2, scanned=True)

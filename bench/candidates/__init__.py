@@ -62,7 +62,10 @@ class Browser(Protocol):
 
 
 class Phone(Protocol):
-    """A phone with a session and a connection of its own, at one server."""
+    """A phone that has proved who holds it, and its connection to one server."""
+
+    async def again(self, url: str) -> Phone:
+        """The same phone by another connection, to the server at `url`."""
 
     async def scan(self, browser: Browser) -> None: ...
     async def confirm(self, browser: Browser) -> None: ...
@@ -88,7 +91,7 @@ class Candidate(Protocol):
         """A browser connected to the server at `url`."""
 
     async def phone(self, url: str) -> Phone:
-        """A phone connected to the server at `url`; any may confirm what another scanned."""
+        """A phone connected to the server at `url`."""
 
 
 CANDIDATES: Mapping[str, str] = {
