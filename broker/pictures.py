@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import obstore
-import structlog
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
@@ -32,12 +31,11 @@ from obstore.exceptions import (
 from obstore.store import LocalStore, from_url
 
 from broker.errors import PicturesDown
+from broker.outage import Outage
 
 if TYPE_CHECKING:
     from obstore import PutMode
     from obstore.store import ClientConfig, ObjectStore, RetryConfig, S3Config
-
-log = structlog.get_logger()
 
 SCHEMES = ("az", "file", "gs", "s3")
 """How a pictures' URL begins."""
@@ -174,7 +172,7 @@ class Shown:
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._kept_bytes = 0
         self._fetches = asyncio.Semaphore(FETCHES)
-        self._down = False
+        self._outage = Outage("the pictures cannot be reached", "the pictures are back")
 
     async def get(self, key: str) -> bytes | None:
         """As `Pictures.get`, for what may be a key and may be anything; an outage is logged."""
@@ -194,13 +192,9 @@ class Shown:
         try:
             content = await self._pictures.get(key)
         except PicturesDown as error:
-            if not self._down:
-                log.warning("the pictures cannot be reached", reason=error.reason)
-            self._down = True
+            self._outage.fails(error.reason)
             raise
-        if self._down:
-            log.info("the pictures are back")
-        self._down = False
+        self._outage.is_over()
         return content
 
     def _keep(self, key: str, content: bytes) -> None:

@@ -31,6 +31,7 @@ from broker.egress import AddressRefused, is_loopback, may_be_public, public_soc
 from broker.errors import BrokerError, DirectoryFails, UnregisteredUser, UserBlocked
 from broker.login import Identity
 from broker.metrics import DIRECTORY
+from broker.outage import Outage
 from broker.packing import pack, unpack
 
 log = structlog.get_logger()
@@ -99,7 +100,7 @@ class HttpDirectory:
         self._tls = tls
         self._resolver = resolver
         self._breaker = Breaker()
-        self._is_down = False
+        self._outage = Outage("the directory does not answer as it should", "the directory is back")
 
     async def open(self) -> None:
         connector = aiohttp.TCPConnector(
@@ -176,19 +177,15 @@ class HttpDirectory:
 
     def _failed(self, reason: str) -> DirectoryFails:
         DIRECTORY.labels("failed").inc()
-        if not self._is_down:
-            log.warning("the directory does not answer as it should", reason=reason)
+        self._outage.fails(reason)
         if self._breaker.bad():
             log.error("the directory is left alone", reason=reason, seconds=PAUSE)
-        self._is_down = True
         return DirectoryFails(reason, RETRY_AFTER)
 
     def _answered(self, answer: Answer) -> None:
         DIRECTORY.labels(OUTCOMES[answer.status]).inc()
         self._breaker.good()
-        if self._is_down:
-            log.info("the directory is back")
-        self._is_down = False
+        self._outage.is_over()
 
 
 def check_url(url: str, *, private: bool) -> None:

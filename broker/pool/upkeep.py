@@ -19,6 +19,7 @@ import structlog
 from broker.accounts import Accounts
 from broker.errors import Unavailable
 from broker.metrics import POOL_CODES, POOL_DRAWN, POOL_LOW
+from broker.outage import Outage
 from broker.pictures import Pictures
 from broker.pool.demand import Demand, Mood
 from broker.pool.filling import Filling, Offer, reason_of, retire, tidy
@@ -90,26 +91,6 @@ class Parts:
     pauses: Sequence[float] = PAUSES
 
 
-class Outage:
-    """Tells the log once what is wrong, and once that it is over."""
-
-    def __init__(self, begins: str, ends: str, app: str) -> None:
-        self._begins = begins
-        self._ends = ends
-        self._app = app
-        self.failures = 0
-
-    def fails(self, reason: str) -> None:
-        if self.failures == 0:
-            log.error(self._begins, app=self._app, reason=reason)
-        self.failures += 1
-
-    def over(self) -> None:
-        if self.failures:
-            log.info(self._ends, app=self._app)
-        self.failures = 0
-
-
 class Upkeep:
     """One app's pool.
 
@@ -133,8 +114,8 @@ class Upkeep:
         self._again_at = 0.0
         self._filling: Filling | None = None
         self._work: asyncio.Task[None] | None = None
-        self._working = Outage("codes cannot be drawn", "codes are drawn again", app)
-        self._looking = Outage("a pool cannot be kept", "a pool is kept again", app)
+        self._working = Outage("codes cannot be drawn", "codes are drawn again", app=app)
+        self._looking = Outage("a pool cannot be kept", "a pool is kept again", app=app)
 
     async def look(self, app: App, missed: int) -> None:
         """Do what is due; drawing goes on afterwards.  Raises Unavailable."""
@@ -148,7 +129,7 @@ class Upkeep:
         level = await parts.leases.level(self._app)
         now, stay = parts.clock(), life + limits.rest
         self._tell(level, self._demand.see(level, missed=missed, now=now, stay=stay))
-        self._looking.over()
+        self._looking.is_over()
         if ready is None or not idle or now < self._again_at:
             return
         wanted = self._demand.wanted(least=limits.size, most=limits.most, stay=stay)
@@ -230,7 +211,7 @@ class Upkeep:
             log.exception("a pool's work failed", app=self._app)
             self._again_at = clock() + pauses[-1]
         else:
-            self._working.over()
+            self._working.is_over()
 
     async def _fill(self, app: App, count: int) -> None:
         parts = self._parts

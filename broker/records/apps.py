@@ -17,6 +17,7 @@ from sqlalchemy import RowMapping, select
 
 from broker.errors import RecordsDown
 from broker.metrics import RECORDS_DOWN
+from broker.outage import Outage
 from broker.records import App
 from broker.records import tables as t
 from broker.records.database import Database
@@ -127,22 +128,18 @@ class RecordedApps:
 
     async def keep_fresh(self) -> None:
         """Refresh again and again until cancelled; an outage is logged, and its end."""
-        down = False
+        outage = Outage("the records cannot be reached", "the records are back")
         while True:
             await asyncio.sleep(REFRESH)
             try:
                 await self.refresh()
             except RecordsDown as error:
-                if not down:
-                    log.warning("the records cannot be reached", reason=error.reason)
-                down = True
+                outage.fails(error.reason)
             except Exception:  # such as a row that cannot be read: the apps stay as they are
                 log.exception("the apps cannot be read")
             else:
-                if down:
-                    log.info("the records are back")
-                down = False
-            RECORDS_DOWN.set(down)
+                outage.is_over()
+            RECORDS_DOWN.set(outage.reason is not None)
 
 
 def api_secret_hash(secret: str) -> bytes:

@@ -19,6 +19,7 @@ from sqlalchemy import delete
 from broker.errors import RecordsDown
 from broker.login import Login, State
 from broker.metrics import TRAIL_DROPPED
+from broker.outage import Outage
 from broker.records import tables as t
 from broker.records.database import INSERT, Database
 
@@ -61,22 +62,20 @@ class SqlTrail:
         self._some.set()
 
     async def keep_writing(self) -> None:
-        """Write what is noted, until cancelled; an outage is logged once."""
-        down = False
+        """Write what is noted, until cancelled; an outage is logged, and its end."""
+        outage = Outage("the trail cannot be written", "the trail is written again")
         while True:
             await self._some.wait()
-            await asyncio.sleep(RETRY if down else GATHER)
+            await asyncio.sleep(RETRY if outage.failures else GATHER)
             try:
                 await self._write()
                 await self._prune()
-                down = False
+                outage.is_over()
             except RecordsDown as error:
-                if not down:
-                    log.warning("the trail cannot be written", reason=error.reason)
-                down = True
-            except Exception:  # whatever it was, notes go on to be taken, and the oldest first
-                log.exception("the trail cannot be written")
-                down = True
+                outage.fails(error.reason)
+            except Exception as error:  # notes go on to be taken, and the oldest first
+                log.exception("ended logins cannot be written")
+                outage.fails(type(error).__name__)
 
     async def flush(self) -> None:
         """Write the last notes, if that can be done soon."""

@@ -21,8 +21,8 @@ from broker.redis_link.wire import (
     Script,
     ServerSaid,
     SharedTime,
-    Trouble,
     meant,
+    outage,
     subscribed,
     within,
 )
@@ -46,14 +46,14 @@ class Cluster:
         self._room = asyncio.Semaphore(IN_FLIGHT)
         self._prober: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
-        self._trouble = Trouble()
+        self._outage = outage()
 
     async def open(self) -> None:
         self._prober = asyncio.create_task(self._probe())
         await self._tried.wait()
 
     def trouble(self) -> str | None:
-        return self._trouble.reason
+        return self._outage.reason
 
     async def call(self, *command: Part) -> Reply:
         async with self._room:
@@ -111,8 +111,8 @@ class Cluster:
                     self.clock.set(
                         await self._client.execute_command("TIME", target_nodes=node), asked_at
                     )
-                self._trouble.say(None)
+                self._outage.is_over()
             except (*OUT_OF_REACH, ValueError) as error:
-                self._trouble.say(str(error) or "no answer")
+                self._outage.fails(str(error) or "no answer")
             self._tried.set()
             await asyncio.sleep(PROBE)

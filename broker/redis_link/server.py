@@ -21,9 +21,9 @@ from broker.redis_link.wire import (
     Script,
     ServerSaid,
     SharedTime,
-    Trouble,
     Wire,
     meant,
+    outage,
     subscribed,
     wired,
 )
@@ -50,7 +50,7 @@ class Link:
         self._down_since = -PATIENCE
         self._keeper: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
-        self.trouble = Trouble()
+        self.outage = outage()
 
     async def open(self) -> None:
         self._keeper = asyncio.create_task(self._keep())
@@ -91,7 +91,7 @@ class Link:
             try:
                 wire = await self._connect()
             except ConnectionError as error:
-                self.trouble.say(str(error) or "the connection was lost")
+                self.outage.fails(str(error) or "the connection was lost")
                 self._tried.set()
                 attempt = min(attempt + 1, len(PAUSES) - 1)
                 await asyncio.sleep(PAUSES[attempt] * random.uniform(1, 1.25))  # noqa: S311
@@ -113,7 +113,7 @@ class Link:
         return wire
 
     def _put_up(self, wire: Wire) -> None:
-        self.trouble.say(None)
+        self.outage.is_over()
         self._wire = wire
         self._up.set()
 
@@ -121,7 +121,7 @@ class Link:
         self._wire = None
         self._up.clear()
         self._down_since = time.monotonic()
-        self.trouble.say("the connection was lost")
+        self.outage.fails("the connection was lost")
 
     async def _watch(self, wire: Wire) -> None:
         """Return once the wire is lost; drop it when it is silent."""
@@ -167,7 +167,7 @@ class Server:
         await self._link.open()
 
     def trouble(self) -> str | None:
-        return self._link.trouble.reason
+        return self._link.outage.reason
 
     async def call(self, *command: Part) -> Reply:
         try:

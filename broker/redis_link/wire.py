@@ -16,6 +16,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from broker.errors import Unavailable
+from broker.outage import Outage
 
 log = structlog.get_logger()
 
@@ -97,20 +98,8 @@ class SharedTime:
         self._offset = seconds + microseconds / 1e6 - midway
 
 
-class Trouble:
-    """Why a server cannot be asked; None when it can.  Each outage is logged, and its end."""
-
-    NEW = "not connected yet"
-
-    def __init__(self) -> None:
-        self.reason: str | None = self.NEW
-
-    def say(self, reason: str | None) -> None:
-        if reason is not None and self.reason in (None, self.NEW):
-            log.warning("redis cannot be reached", reason=reason)
-        elif reason is None and self.reason not in (None, self.NEW):
-            log.warning("redis is back")
-        self.reason = reason
+def outage() -> Outage:
+    return Outage("redis cannot be reached", "redis is back")
 
 
 class Wire(asyncio.Protocol):

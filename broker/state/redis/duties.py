@@ -6,6 +6,7 @@ scanlogin:duty:{<duty>}      the holder
 from __future__ import annotations
 
 from broker.redis_link import Redis, script
+from broker.state.redis.times import life_ms
 
 HOLD = script("""
 local holder = redis.call('GET', KEYS[1])
@@ -28,8 +29,7 @@ class RedisDuties:
         self._redis = redis
 
     async def hold(self, duty: str, holder: str, *, seconds: float) -> bool:
-        life = max(1, round(seconds * 1_000))
-        return bool(await self._redis.run(HOLD, [_key(duty)], holder, life))
+        return bool(await self._redis.run(HOLD, [_key(duty)], holder, life_ms(seconds)))
 
     async def release(self, duty: str, holder: str) -> None:
         await self._redis.run(RELEASE, [_key(duty)], holder)

@@ -26,6 +26,7 @@ from broker.packing import pack, unpacker
 from broker.redis_link import Part, Redis, Script, script
 from broker.state import BACK_AT_ONCE, Clock, Code, Leased, Level
 from broker.state.redis.reading import sound
+from broker.state.redis.times import in_ms
 
 AT_ONCE = 200
 """Codes that go in one trip: Redis does nothing else for as long as that takes."""
@@ -131,7 +132,7 @@ class RedisLeases:
 
     async def lease(self, app: str, *, until: float, rest: float) -> Leased | None:
         times = (self._clock(), until, until + rest)
-        leased = await self._redis.run(LEASE, _keys(app), *map(_ms, times))
+        leased = await self._redis.run(LEASE, _keys(app), *map(in_ms, times))
         if leased is None:
             return None
         stored, generation, uses = leased
@@ -140,11 +141,11 @@ class RedisLeases:
 
     async def give_back(self, app: str, number: int, generation: int, *, rest: float) -> None:
         now = self._clock()
-        parts = (_digits(number), generation, _ms(now), _ms(now + rest))
+        parts = (_digits(number), generation, in_ms(now), in_ms(now + rest))
         await self._redis.run(GIVE_BACK, _keys(app), *parts)
 
     async def offer(self, app: str, codes: Collection[Code], *, rest: float = 0.0) -> None:
-        back = _ms(self._clock() + rest) if rest else ""
+        back = in_ms(self._clock() + rest) if rest else ""
         each = [(_digits(code.number), code.drawing, _packed(code)) for code in codes]
         await self._run_in_parts(OFFER, app, each, back)
 
@@ -153,7 +154,7 @@ class RedisLeases:
         await self._run_in_parts(WITHDRAW, app, each)
 
     async def level(self, app: str) -> Level:
-        return Level(*await self._redis.run(LEVEL, _keys(app), _ms(self._clock())))
+        return Level(*await self._redis.run(LEVEL, _keys(app), in_ms(self._clock())))
 
     async def _run_in_parts(
         self, what: Script, app: str, each: Collection[tuple[Part, ...]], *first: Part
@@ -169,10 +170,6 @@ def _keys(app: str) -> list[Part]:
 
 def _digits(number: int) -> str:
     return f"{number:010}"
-
-
-def _ms(time: float) -> int:
-    return round(time * 1_000)
 
 
 def _packed(code: Code) -> bytes:

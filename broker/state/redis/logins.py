@@ -21,6 +21,7 @@ from broker.packing import pack, unpacker
 from broker.redis_link import Part, Redis, channel_of, script
 from broker.state import KEPT, Clock, Swapped
 from broker.state.redis.reading import sound
+from broker.state.redis.times import life_ms
 
 SWAPPED = tuple(Swapped)
 
@@ -131,7 +132,7 @@ class RedisLogins:
             raise Unavailable("the change is not safe on a replica yet; ask again")
 
     def _life_ms(self, end: float) -> int:
-        return max(1, round((end + KEPT - self._clock()) * 1_000))
+        return life_ms(end + KEPT - self._clock())
 
 
 def _login_prefix(shelf_of_it: str) -> str:

@@ -16,6 +16,7 @@ from broker.packing import pack, unpacker
 from broker.redis_link import Redis, script
 from broker.state import SESSIONS_MAX, Clock, Session, person
 from broker.state.redis.reading import sound
+from broker.state.redis.times import in_ms, life_ms
 
 PUT_SESSION = script("""
 local crowded = redis.call('ZCARD', KEYS[2]) + 1 - ARGV[6]
@@ -69,7 +70,7 @@ class RedisSessions:
             self._life_ms(session.expires_at),
             self._life_ms(session.latest_end),
             session.id,
-            _ms(session.expires_at),
+            in_ms(session.expires_at),
             SESSIONS_MAX,
             _session_prefix(session.id[:1]),
         )
@@ -87,7 +88,7 @@ class RedisSessions:
                 pack(later),
                 self._life_ms(expires_at),
                 session.id,
-                _ms(expires_at),
+                in_ms(expires_at),
             )
         )
 
@@ -98,11 +99,7 @@ class RedisSessions:
         return ended
 
     def _life_ms(self, end: float) -> int:
-        return max(1, _ms(end - self._clock()))
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1_000)
+        return life_ms(end - self._clock())
 
 
 def _session_prefix(shelf_of_it: str) -> str:
