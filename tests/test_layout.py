@@ -50,7 +50,7 @@ DOORS = {
     "engineio": {"engine"},
     "jwt": {"tokens"},
     "limits": {"edge/gate"},
-    "msgspec": {"packing"},
+    "msgspec": {"login", "packing"},
     "multidict": {"engine"},
     "prometheus_client": {"metrics"},
     "pydantic": {"edge/wire", "settings"},

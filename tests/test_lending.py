@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from broker.errors import AlreadyScanned, LoginExpired, Unavailable, UnknownLogin, UnknownScene
 from broker.flow import Begun, Flow
@@ -364,7 +365,7 @@ async def test_a_login_that_was_stored_before_there_were_pools_can_still_be_read
     store = open_state(engines.url("redis"), clock)
     await store.open()
     login = a_login(clock)
-    await store.logins.add(replace(login, lease=Lease(3, 1, "3.png")))
+    await store.logins.add(structs.replace(login, lease=Lease(3, 1, "3.png")))
     with node.client() as client:
         [key] = client.scan_iter("*:login:*")
         version, _, fields = client.get(key).partition(b" ")

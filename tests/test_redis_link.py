@@ -7,11 +7,11 @@ import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec.structs import replace
 from redis.asyncio import RedisCluster
 from redis.asyncio.connection import Connection
 from structlog.testing import capture_logs

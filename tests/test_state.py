@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from broker.errors import Unavailable
 from broker.login import Claim, Phone, State, shelf
@@ -236,7 +237,7 @@ async def test_a_sessions_end_can_be_put_off(
 ) -> None:
     session = a_session(clock, lives=10)
     await store.sessions.put(session)
-    later = replace(session, expires_at=clock() + 20)
+    later = dataclasses.replace(session, expires_at=clock() + 20)
 
     assert await store.sessions.put_off(session, later.expires_at)
     pass_time(19)

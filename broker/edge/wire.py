@@ -131,10 +131,12 @@ R = TypeVar("R", bound=Request)
 
 def read(model: type[R], payload: object) -> R:
     """The payload as `model`; raises InvalidRequest, which names the first field that is wrong."""
-    if not isinstance(payload, Mapping):
-        raise InvalidRequest("want an object with named fields")
+    if not isinstance(payload, dict):  # as it nearly always is, and an ABC takes long to ask
+        if not isinstance(payload, Mapping):
+            raise InvalidRequest("want an object with named fields")
+        payload = dict(payload)
     try:
-        return model.model_validate(dict(payload))
+        return model.model_validate(payload)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         field = ".".join(str(part) for part in first["loc"])

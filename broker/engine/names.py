@@ -25,7 +25,6 @@ NAMES: Mapping[type, tuple[str, ...]] = {
         "_handle_ack",
         "_handle_connect",
         "_handle_disconnect",
-        "_handle_eio_connect",
         "_handle_eio_disconnect",
         "_handle_eio_message",
         "_handle_event",

@@ -31,6 +31,7 @@ class Server(StrictServer):
             **options,
         )
         self.eio.joined = self.joined
+        self.eio.came = self._came
 
     def _engineio_server_class(self) -> type[Sessions]:
         return Sessions
@@ -38,8 +39,8 @@ class Server(StrictServer):
     def carries(self, eio_sid: str) -> bool:
         return eio_sid in self.eio.sockets
 
-    async def _handle_eio_connect(self, eio_sid: str, request: web.Request) -> None:
-        await super()._handle_eio_connect(eio_sid, self._describe(request))
+    def _came(self, eio_sid: str, request: Any) -> None:
+        self.environ[eio_sid] = self._describe(request)
 
     async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
         name = namespace or "/"

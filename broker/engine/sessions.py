@@ -92,7 +92,8 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
     """python-engineio's server with other sockets.
 
     allow_origin: says whether pages of an Origin may come.  joined: whether a
-    session is in a namespace, without which it is closed.
+    session is in a namespace, without which it is closed.  came: is told of a new
+    session and how it was asked for, in place of the handler `connect`: a task less.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         self.sockets: dict[str, Socket] = {}
         self.longest: int = self.max_http_buffer_size
         self.joined: Callable[[str], bool] = lambda sid: True
+        self.came: Callable[[str, Any], None] = self._deliver_came
         self._allow_origin = allow_origin
         self._inboxes: dict[str, Inbox] = {}
         self._path = ""
@@ -375,7 +377,13 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
     def _begin(self, socket: Socket, asked: Asked) -> None:
         self.sockets[socket.sid] = socket
         self.expect_to_join(socket.sid)
-        self._deliver(socket.sid, Came(asked))
+        try:
+            self.came(socket.sid, asked)
+        except Exception:  # whatever it is that came, it is done
+            self._close(socket, frames.POLICY, self.reason.TRANSPORT_ERROR)
+
+    def _deliver_came(self, sid: str, asked: Any) -> None:
+        self._deliver(sid, Came(asked))
 
     def receive(self, socket: Socket, packet: Packet) -> None:
         """A packet has come, in order: the sockets' side of this class.  Raises Violation."""
