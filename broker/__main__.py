@@ -76,7 +76,7 @@ def serve(
     ] = None,
     worker: Annotated[bool, typer.Option("--worker", hidden=True)] = False,
 ) -> None:
-    """Run the broker."""
+    """Run the broker.  All else, its port included, is a setting: `scan-login config show`."""
     given = {"workers": workers, "roles": roles, "engine": engine}
     settings = read_settings(
         file, **{name: value for name, value in given.items() if value is not None}
@@ -266,7 +266,7 @@ def rewrap(
     if new_key:
         SealFile(settings.seal_file).add()
     count = with_records(settings, lambda opened: opened.book.rewrap())
-    print(f"{count} secrets were sealed under an older key; all are under the newest now")
+    print(f"secrets that were sealed under an older key: {count}; all are under the newest now")
 
 
 def _ring(keys: KeyFile) -> KeyRing:

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from broker.engine import WELCOME, Doorman, Welcome
 from broker.errors import PortTaken
+from broker.signals import heed
 
 log = structlog.get_logger()
 
@@ -67,15 +68,13 @@ async def serve_until_stopped(
     *,
     supervised: bool = False,
 ) -> None:
-    """Serve all sites, call `ready` with their addresses by name, and end on SIGINT or SIGTERM.
+    """Serve all sites, call `ready` with their addresses by name, and end when told to.
 
     SIGTERM drains first.  `supervised`: also end when standard input does, which
     our supervisor holds open.  Raises PortTaken.
     """
     orders: Orders = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, orders.put_nowait, number)
+    heed(orders.put_nowait)
     if supervised:
         _watch_supervisor(orders)
     async with serving(sites) as addresses:

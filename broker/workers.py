@@ -24,6 +24,7 @@ from contextlib import suppress
 import structlog
 
 from broker.errors import WorkersFailed
+from broker.signals import heed
 
 log = structlog.get_logger()
 
@@ -54,13 +55,11 @@ class Supervisor:
         self._told = asyncio.Event()
 
     async def run(self, ready: Callable[[str], None]) -> None:
-        """Keep all workers running until SIGINT or SIGTERM; `ready` is given the line of the first.
+        """Keep all workers running until told to end; `ready` is given the line of the first.
 
         Raises WorkersFailed when one cannot start, or has to be killed in the end.
         """
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._pass_on, number)
+        heed(self._pass_on)
         try:
             ready_line = await self._start_all()
             if not self._told.is_set():
@@ -112,7 +111,8 @@ class Supervisor:
 
     def _pass_on(self, number: signal.Signals) -> None:
         """Tell all workers what we are told; whoever tells us twice is in a hurry."""
-        self._tell(signal.SIGINT if self._told.is_set() else number)
+        drains = number is signal.SIGTERM and not self._told.is_set()
+        self._tell(signal.SIGTERM if drains else signal.SIGINT)
         self._told.set()
 
     def _tell(self, number: signal.Signals) -> None:

@@ -167,8 +167,8 @@ def test_a_broker_without_its_database_does_not_start(tmp_path: Path) -> None:
 def test_secrets_are_sealed_anew_under_a_newer_key(call: Call, tmp_path: Path) -> None:
     call("app", "add", "site", "--secret", stdin=SECRET)
 
-    assert "1 secrets were" in call("key", "rewrap", "--new-key").text
-    assert "0 secrets were" in call("key", "rewrap").text
+    assert "under an older key: 1;" in call("key", "rewrap", "--new-key").text
+    assert "under an older key: 0;" in call("key", "rewrap").text
     assert len(json.loads((tmp_path / "scan-login-seal.json").read_text())["keys"]) == 2
 
 
@@ -181,7 +181,7 @@ def test_seal_keys_may_stand_in_the_settings(call: Call, tmp_path: Path) -> None
     shown = call("config", "show", SCAN_LOGIN_SEAL_KEYS=new, SCAN_LOGIN_ADMIN_TOKEN=new)
     wrong = call("config", "check", SCAN_LOGIN_SEAL_KEYS="c2hvcnQtY2FuYXJ5")
 
-    assert "1 secrets were" in rewrapped.text
+    assert "under an older key: 1;" in rewrapped.text
     assert "put a new one first in SCAN_LOGIN_SEAL_KEYS" in refused.text
     assert "seal_keys = ***" in shown.text
     assert new not in shown.text

@@ -239,10 +239,13 @@ async def test_whoever_cannot_wait_says_so_again(tmp_path: Path, number: signal.
         assert process.returncode == 0
 
 
-async def test_ctrl_c_does_not_wait(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+async def test_ctrl_c_and_a_terminal_that_closes_do_not_wait(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     variables = {"SCAN_LOGIN_PORT": "0", "SCAN_LOGIN_DRAIN": "60"}
     with command(tmp_path, **variables) as (process, _):
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
 
         process.communicate(timeout=5)
         assert process.returncode == 0

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 HOUSE = ROOT / "broker"
 
 FLOORS: list[set[str]] = [
-    {"errors", "images", "metrics", "logs", "outage", "packing", "breaker", "egress"},
+    {"errors", "images", "metrics", "logs", "outage", "packing", "breaker", "egress", "signals"},
     {"login", "private_file", "redis_link"},
     {"bus", "state", "records", "providers", "directories", "engine", "pictures"},
     {"accounts", "tokens"},

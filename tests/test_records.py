@@ -103,6 +103,18 @@ async def test_tables_are_made_once(bare_url: str) -> None:
         assert await database.migrate() == ()
 
 
+@pytest.mark.parametrize("bare_url", ["sqlite"], indirect=True)
+async def test_a_file_is_its_owners_alone(bare_url: str) -> None:
+    folder = Path(bare_url.partition(":///")[2]).parent
+    async with connected(bare_url) as database:
+        await database.migrate()
+
+        modes = {file.name: file.stat().st_mode & 0o777 for file in folder.glob("*.db*")}
+
+    assert len(modes) == 3  # and what SQLite keeps beside it
+    assert set(modes.values()) == {0o600}
+
+
 async def test_what_migrations_make_is_what_the_tables_say(bare_url: str) -> None:
     def differences(connection: sa.Connection) -> object:
         options = {"version_table": VERSION_TABLE, "compare_server_default": True}

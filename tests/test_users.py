@@ -242,6 +242,13 @@ async def test_a_user_from_first_to_last(admin: Admin) -> None:
     assert (await admin.ask("GET", "/users")).body == {"users": []}
 
 
+async def test_what_may_be_left_unsaid_needs_no_body(admin: Admin) -> None:
+    added = await admin.ask("POST", "/users")
+    invited = await admin.ask("POST", f"/users/{added.body['id']}/invite")
+
+    assert (added.status, invited.status) == (201, 201)
+
+
 async def test_users_come_in_pages(admin: Admin) -> None:
     for number in range(5):
         await admin.ask("POST", "/users", {"id": f"u-{number}"})

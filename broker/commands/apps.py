@@ -34,7 +34,11 @@ RegisterUrl = Annotated[
 ]
 Provider = Annotated[
     str | None,
-    typer.Option(help="Who draws codes and proves phones; as the settings say when not given."),
+    typer.Option(
+        help="Who draws codes and proves phones. Where an app is added without it, "
+        "it is what the settings say then, and stays so.",
+        show_default=False,
+    ),
 ]
 ProviderAppId = Annotated[
     str | None,

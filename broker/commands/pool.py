@@ -181,7 +181,12 @@ def retire(
     app: App = DEFAULT_APP,
     older_than: Annotated[
         float | None,
-        typer.Option(min=0, help="Those that were drawn more days ago.", show_default=False),
+        typer.Option(
+            min=0,
+            metavar="DAYS",
+            help="Those that were drawn more than so many days ago.",
+            show_default=False,
+        ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All of the app's.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,

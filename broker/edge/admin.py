@@ -99,8 +99,8 @@ def _id(request: web.Request) -> str:
 
 
 async def named_fields(request: web.Request) -> Mapping[str, object]:
-    """The body, an object; raises InvalidRequest for anything else."""
-    body = await json_body(request)
+    """The body, an object; none at all counts as an empty one.  Raises InvalidRequest."""
+    body = await json_body(request) if request.body_exists else {}
     if not isinstance(body, Mapping):
         raise InvalidRequest("want an object with named fields")
     return body

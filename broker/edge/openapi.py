@@ -106,8 +106,9 @@ def _operation(name: str, call: Call) -> dict[str, Any]:
     if parameters:
         operation["parameters"] = parameters
     if call.asks is not None:
-        content = {call.ask_by: {"schema": _asked(call.asks)}}
-        operation["requestBody"] = {"required": True, "content": content}
+        schema = _asked(call.asks)
+        content = {call.ask_by: {"schema": schema}}
+        operation["requestBody"] = {"required": bool(schema.get("required")), "content": content}
     if BY[call.by]:
         operation["security"] = BY[call.by]
     return operation

@@ -7,9 +7,10 @@ statement's parameters may be secrets.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import Connection, event, func, select
@@ -146,6 +147,10 @@ def _reason(error: Exception) -> str:
 def _sqlite(url: URL, answer_within: float) -> AsyncEngine:
     engine = create_async_engine(url, hide_parameters=True, connect_args={"timeout": answer_within})
 
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def make_private(*connecting: object) -> None:
+        _make_private(url.database)
+
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, record: object) -> None:
         connection.isolation_level = None  # or sqlite3 would begin as it sees fit
@@ -162,6 +167,16 @@ def _sqlite(url: URL, answer_within: float) -> AsyncEngine:
         connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
 
     return engine
+
+
+def _make_private(file: str | None) -> None:
+    """Make the file its owner's alone, where there is none: it says who people are.
+
+    What SQLite keeps beside it gets the same permissions.
+    """
+    if file and file != ":memory:":
+        with suppress(OSError):  # what is wrong with the place, SQLite says
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
 
 
 def _write_ahead(cursor: Any, within: float) -> None:

@@ -1,0 +1,19 @@
+"""How a process is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The last one comes from a terminal that closes."""
+
+
+def heed(told: Callable[[signal.Signals], None]) -> None:
+    """Have `told` called with each of `ENDS` that comes, but for those that the process ignores:
+    nohup has it ignore SIGHUP."""
+    loop = asyncio.get_running_loop()
+    for number in ENDS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, told, number)
