@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import socket
+from collections import deque
 from contextlib import suppress
 from typing import NoReturn
 
@@ -13,17 +14,27 @@ import pytest
 
 CI = bool(os.environ.get("CI"))
 
+AT_ONCE = 16
+"""Processes of pytest-xdist that may run side by side."""
+
+_place = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_given: deque[int] = deque(maxlen=100)
+
 
 def free_port() -> int:
     """A port for a server that is yet to start.
 
     From below those that the system gives to whoever connects somewhere (32768 and
-    up on Linux): one of these might be taken by then.
+    up on Linux): one of these might be taken by then.  None that was given lately, here
+    or to tests beside these: its server may be yet to start too.
     """
     while True:
-        port = random.randrange(15_000, 32_000)
+        port = random.randrange(15_000 + _place % AT_ONCE, 32_000, AT_ONCE)
+        if port in _given:
+            continue
         with socket.socket() as listener, suppress(OSError):
             listener.bind(("127.0.0.1", port))
+            _given.append(port)
             return port
 
 

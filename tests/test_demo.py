@@ -55,7 +55,7 @@ async def demo(*options: str, **ports: str) -> AsyncIterator[Demo]:
         yield Demo(process, chosen)
     finally:
         if process.returncode is None:
-            process.kill()
+            process.terminate()  # it has a folder to remove
         await process.communicate()
 
 

@@ -90,7 +90,7 @@ const WORDS = {
     secondsAgo: "{count} 秒前",
     minutesAgo: "{count} 分钟前",
     unknown: "未知",
-    warning: "请确认这里显示的是你自己的浏览器。",
+    warning: "只有这是你自己的浏览器，才能确认。",
     warningWhy: "否则别人会以你的身份登录。",
     left: "登录码将在 {time} 后失效",
     confirm: "确认",

@@ -98,7 +98,7 @@ export const WORDS = {
     inFull: "完整信息",
     factFrom: "来自",
     factSince: "时间",
-    warning: "请确认这里显示的是你自己的浏览器。",
+    warning: "只有这是你自己的浏览器，才能确认。",
     warningWhy: "否则别人会以你的身份登录。",
     confirm: "确认",
     deny: "拒绝",
