@@ -11,9 +11,11 @@ ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def heed(told: Callable[[signal.Signals], None]) -> None:
-    """Have `told` called with each of `ENDS` that comes, but for those that the process ignores:
-    nohup has it ignore SIGHUP."""
+    """Have `told` called with each of `ENDS` that comes; SIGHUP not where nohup has it ignored.
+
+    A shell has what it starts in the background ignore SIGINT, and that is to end it all the same.
+    """
     loop = asyncio.get_running_loop()
     for number in ENDS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, told, number)

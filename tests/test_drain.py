@@ -239,6 +239,19 @@ async def test_whoever_cannot_wait_says_so_again(tmp_path: Path, number: signal.
         assert process.returncode == 0
 
 
+async def test_what_a_shell_began_in_the_background_ends_by_sigint_too(tmp_path: Path) -> None:
+    """Such a process begins with the signal ignored."""
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with command(tmp_path, SCAN_LOGIN_PORT="0") as (process, _):
+            process.send_signal(signal.SIGINT)
+
+            process.communicate(timeout=8)
+            assert process.returncode == 0
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 async def test_ctrl_c_and_a_terminal_that_closes_do_not_wait(
     tmp_path: Path, number: signal.Signals
