@@ -71,8 +71,10 @@ def _nothing_to_collect() -> Iterator[None]:
     which answers come and are not seen."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 async def _steadily(act: Act, rate: float, seconds: float) -> Loaded:

@@ -148,7 +148,9 @@ async def test_a_soak_counts_whom_it_holds_and_sees_them_gone(
     assert [len(line) for line in plot.lines.values()] == [soak.PARTS + 1]
 
 
-@pytest.mark.parametrize(("name", "scripts"), [("broker-pooled", 2), ("broker-wechat", 1)])
+@pytest.mark.parametrize(
+    ("name", "scripts"), [("broker-pooled", 2), ("broker-wechat", 1), ("broker-draws", 1)]
+)
 async def test_a_begin_with_a_code_of_the_pool_is_one_script_more(
     name: str, scripts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

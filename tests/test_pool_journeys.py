@@ -174,7 +174,6 @@ def leases_in(monitor: Monitor) -> int:
     return sum(LEASE.sha.encode() in caught.arguments for caught in monitor.caught)
 
 
-@pytest.mark.parametrize("state_server", ["redis"], indirect=True)
 async def test_browsers_at_once_over_two_brokers_have_a_code_each_and_nobody_asks_wechat(
     start: Start, fill: Fill, state: Store, wechat: Pretending, engines: Engines, state_server: str
 ) -> None:

@@ -223,8 +223,8 @@ async def test_workers_end_with_a_supervisor_that_is_killed(crew: StartCrew) -> 
 
 
 def can_be_had(port: int) -> bool:
-    with suppress(PortTaken), reserved("127.0.0.1", port, "PORT"):
-        return True
+    with suppress(PortTaken), reserved("127.0.0.1", port, "PORT") as again:
+        return again == port
     return False
 
 
