@@ -17,7 +17,7 @@ from websockets.protocol import Protocol, Side
 
 from broker.engine import frames
 from broker.engine.frames import Violation
-from broker.engine.sockets import Packet, Socket, WebSocket
+from broker.engine.sockets import JOINED, Packet, Socket, WebSocket
 from tests.test_engine_io import Client, client_of
 
 LONGEST = 64 * 1024
@@ -68,6 +68,7 @@ class Transport:
 
     def __init__(self) -> None:
         self.written = b""
+        self.writes = 0
         self.open = True
 
     def get_extra_info(self, name: str) -> Any:
@@ -79,9 +80,13 @@ class Transport:
 
     def write(self, data: bytes) -> None:
         self.written += data
+        self.writes += 1
 
     def get_write_buffer_size(self) -> int:
         return 0
+
+    def is_closing(self) -> bool:
+        return not self.open
 
     def resume_reading(self) -> None: ...
 
@@ -308,6 +313,56 @@ def test_what_is_sent_has_the_shortest_length_and_no_mask(size: int) -> None:
     assert header == (2 if size < 126 else 4 if size < 65536 else 10)
     assert sent[0] == frames.FIN | frames.BINARY
     assert not sent[1] & frames.MASKED
+
+
+async def test_what_is_sent_in_one_turn_of_the_loop_leaves_in_one_write() -> None:
+    transport = Transport()
+    socket = WebSocket(Engine(), "sid", transport)  # type: ignore[arg-type]
+
+    for packet in ("4one", b"two", "4three"):
+        socket.send(packet)
+    assert not transport.written
+    await asyncio.sleep(0)
+
+    assert [body for _, body in read_sent(transport.written)] == [b"4one", b"two", b"4three"]
+    assert transport.writes == 1
+    socket.send("4four")
+    await asyncio.sleep(0)
+    assert transport.writes == 2
+
+
+async def test_a_goodbye_leaves_with_what_was_sent_before_it() -> None:
+    transport = Transport()
+    socket = WebSocket(Engine(), "sid", transport)  # type: ignore[arg-type]
+
+    socket.send("4one")
+    socket.close()
+    socket.send("4too late")
+    await asyncio.sleep(0)
+
+    opcodes = [opcode for opcode, _ in read_sent(transport.written)]
+    assert (opcodes, transport.writes) == ([frames.TEXT, frames.CLOSE], 1)
+
+
+async def test_what_is_sent_to_a_connection_that_is_cut_is_written_nowhere() -> None:
+    transport = Transport()
+    socket = WebSocket(Engine(), "sid", transport)  # type: ignore[arg-type]
+
+    socket.send("4one")
+    socket.abort()
+    await asyncio.sleep(0)
+
+    assert not transport.written
+
+
+async def test_a_flood_in_one_turn_does_not_wait_for_its_end() -> None:
+    transport = Transport()
+    socket = WebSocket(Engine(), "sid", transport)  # type: ignore[arg-type]
+
+    for _ in range(2 * JOINED):
+        socket.send("4")
+
+    assert transport.writes == 2
 
 
 def test_a_handshake_is_answered_as_in_the_rfc() -> None:

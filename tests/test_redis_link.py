@@ -21,7 +21,7 @@ from broker.errors import Unavailable
 from broker.login import Login, Notice
 from broker.redis_link import Redis, ServerSaid, open_redis, script
 from broker.redis_link.server import PATIENCE
-from broker.redis_link.wire import PROBE, SILENCE, SharedTime
+from broker.redis_link.wire import PROBE, SILENCE, SharedTime, Wire, wired
 from broker.state import Logins, Swapped, open_state
 from broker.state.redis.logins import RedisLogins
 from tests.certificate import certificate
@@ -73,6 +73,51 @@ async def test_replies_come_in_the_order_of_their_commands(link: Redis) -> None:
     replies = await asyncio.gather(*(link.call("INCR", "count") for _ in range(5_000)))
 
     assert replies == list(range(1, 5_001))
+
+
+class Noted:
+    """A transport of which every write is kept."""
+
+    def __init__(self, transport: Any) -> None:
+        self.transport = transport
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+        self.transport.write(data)
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+
+@pytest.fixture
+async def wire(server: RedisServer) -> AsyncIterator[Wire]:
+    wire = await wired(lambda: Connection(port=server.port, protocol=3))
+    yield wire
+    await wire.close()
+
+
+async def test_commands_of_one_turn_of_the_loop_leave_in_one_write(wire: Wire) -> None:
+    noted = wire._transport = Noted(wire._transport)
+
+    replies = [wire.send("ECHO", word) for word in ("one", "two", "three")]
+
+    assert await asyncio.gather(*replies) == [b"one", b"two", b"three"]
+    assert [data.count(b"ECHO") for data in noted.written] == [3]
+    assert await wire.send("ECHO", "four") == b"four"
+    assert len(noted.written) == 2
+
+
+async def test_what_a_lost_wire_has_not_sent_is_refused(wire: Wire) -> None:
+    noted = wire._transport = Noted(wire._transport)
+
+    reply = wire.send("ECHO", "one")
+    wire.abort()
+
+    with pytest.raises(ConnectionError):
+        await reply
+    await asyncio.sleep(0)
+    assert not noted.written
 
 
 async def test_whoever_stops_waiting_does_not_shift_the_others_replies(link: Redis) -> None:

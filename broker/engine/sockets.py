@@ -30,6 +30,9 @@ SEND_BUFFER_BYTES = 64 * 1024
 BACKLOG_BYTES = 256 * 1024
 """What may wait here on top of it: a reader slower than that is dropped."""
 
+JOINED = 64
+"""Frames that wait for each other in one turn of the loop, at most."""
+
 LINGER = 1.0
 """Seconds that a peer gets to close its side of a socket that we close."""
 
@@ -89,6 +92,7 @@ class WebSocket(asyncio.Protocol):
 
     rest: bytes of a frame that is not whole yet; need: how many make it so.
     parts: a message in fragments, of which `kind` is the opcode.
+    out: frames of this turn of the loop, which leave in one write at its end.
     probes: it is being tried for a session that still polls.
     """
 
@@ -97,6 +101,7 @@ class WebSocket(asyncio.Protocol):
         "_engine",
         "_kind",
         "_need",
+        "_out",
         "_parts",
         "_rest",
         "_transport",
@@ -113,6 +118,7 @@ class WebSocket(asyncio.Protocol):
         self._need = 0
         self._parts: bytearray | None = None
         self._kind = 0
+        self._out: list[bytes] | None = None
         self._closed = False
         self.sid = sid
         self.slot = -1
@@ -157,11 +163,22 @@ class WebSocket(asyncio.Protocol):
             self.write(frames.frame(frames.BINARY, packet))
 
     def write(self, framed: bytes) -> None:
-        """Send whole frames; uvloop writes those of one turn of the loop in one go."""
+        """Send whole frames, together with what else is sent in this turn of the loop."""
         if self._closed:
             return
-        self._transport.write(framed)
-        if self._transport.get_write_buffer_size() > BACKLOG_BYTES:
+        if self._out is None:
+            self._out = []
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._out.append(framed)
+        if len(self._out) == JOINED:
+            self._flush()
+
+    def _flush(self) -> None:
+        out, self._out = self._out, None
+        if out is None or self._transport.is_closing():
+            return
+        self._transport.write(b"".join(out))
+        if not self._closed and self._transport.get_write_buffer_size() > BACKLOG_BYTES:
             self.abort()
             self._engine.lost(self, "transport error")
 
@@ -169,7 +186,8 @@ class WebSocket(asyncio.Protocol):
         if self._closed:
             return
         self._closed = True
-        self._transport.write(frames.close_frame(code))
+        self._out = [*(self._out or ()), frames.close_frame(code)]
+        self._flush()
         self._transport.resume_reading()  # to hear the peer close
         asyncio.get_running_loop().call_later(LINGER, self._transport.abort)
 

@@ -115,18 +115,25 @@ class Wire(asyncio.Protocol):
         self._hear = hear or (lambda push: None)
         self._replies = hiredis.Reader(notEnoughData=NOTHING, replyError=ServerSaid)
         self._waiting: deque[asyncio.Future[Reply]] = deque()
+        self._out: list[bytes] = []
         self.lost = asyncio.Event()
         self._gone = asyncio.Event()
         self._transport.set_protocol(self)
 
     def send(self, *command: Part) -> asyncio.Future[Reply]:
-        """Send a command.  Its reply comes with the future, or ServerSaid, or ConnectionError."""
-        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        """Send a command, together with what else is sent in this turn of the loop.
+
+        Its reply comes with the future, or ServerSaid, or ConnectionError.
+        """
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[Reply] = loop.create_future()
         if self.lost.is_set():
             reply.set_exception(ConnectionError())
             return reply
         self._waiting.append(reply)
-        self._transport.write(_pack(command))
+        if not self._out:
+            loop.call_soon(self._flush)
+        self._out.append(_pack(command))
         return reply
 
     def subscribe(self, verb: str, channel: str) -> None:
@@ -141,6 +148,11 @@ class Wire(asyncio.Protocol):
         """Let go of the connection, and return when the loop has."""
         self.abort()
         await self._gone.wait()
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if not self.lost.is_set():
+            self._transport.write(b"".join(out))
 
     def data_received(self, data: bytes) -> None:
         self._replies.feed(data)
