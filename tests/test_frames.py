@@ -315,9 +315,18 @@ def test_what_is_sent_has_the_shortest_length_and_no_mask(size: int) -> None:
     assert not sent[1] & frames.MASKED
 
 
-async def test_what_is_sent_in_one_turn_of_the_loop_leaves_in_one_write() -> None:
+Written = tuple[WebSocket, Transport]
+
+
+@pytest.fixture
+async def written() -> Written:
+    """A websocket, and what it writes to."""
     transport = Transport()
-    socket = WebSocket(Engine(), "sid", transport)  # type: ignore[arg-type]
+    return WebSocket(Engine(), "sid", transport), transport  # type: ignore[arg-type]
+
+
+async def test_what_is_sent_in_one_turn_of_the_loop_leaves_in_one_write(written: Written) -> None:
+    socket, transport = written
 
     for packet in ("4one", b"two", "4three"):
         socket.send(packet)
@@ -331,9 +340,8 @@ async def test_what_is_sent_in_one_turn_of_the_loop_leaves_in_one_write() -> Non
     assert transport.writes == 2
 
 
-async def test_a_goodbye_leaves_with_what_was_sent_before_it() -> None:
-    transport = Transport()
-    socket = WebSocket(Engine(), "sid", transport)  # type: ignore[arg-type]
+async def test_a_goodbye_leaves_with_what_was_sent_before_it(written: Written) -> None:
+    socket, transport = written
 
     socket.send("4one")
     socket.close()
@@ -344,9 +352,10 @@ async def test_a_goodbye_leaves_with_what_was_sent_before_it() -> None:
     assert (opcodes, transport.writes) == ([frames.TEXT, frames.CLOSE], 1)
 
 
-async def test_what_is_sent_to_a_connection_that_is_cut_is_written_nowhere() -> None:
-    transport = Transport()
-    socket = WebSocket(Engine(), "sid", transport)  # type: ignore[arg-type]
+async def test_what_is_sent_to_a_connection_that_is_cut_is_written_nowhere(
+    written: Written,
+) -> None:
+    socket, transport = written
 
     socket.send("4one")
     socket.abort()
@@ -355,9 +364,8 @@ async def test_what_is_sent_to_a_connection_that_is_cut_is_written_nowhere() -> 
     assert not transport.written
 
 
-async def test_a_flood_in_one_turn_does_not_wait_for_its_end() -> None:
-    transport = Transport()
-    socket = WebSocket(Engine(), "sid", transport)  # type: ignore[arg-type]
+async def test_a_flood_in_one_turn_does_not_wait_for_its_end(written: Written) -> None:
+    socket, transport = written
 
     for _ in range(2 * JOINED):
         socket.send("4")
