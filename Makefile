@@ -10,10 +10,11 @@ MINI_VENDOR := mp_stub/miniprogram/scan-login/vendor
 NODE_MODULES := tests/js/node_modules tests/miniprogram/node_modules bench/peers/node_modules
 # Tests mostly wait; files stay whole, for many share a server that they start.
 THREE_AT_ONCE := -n 3 --dist loadfile
+RUNS := 3
 export PORT SITE_PORT PHONE_PORT WECHAT_PORT PROVIDER POOL BROKERS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster install test test-stock check lint types fix chaos bench vendor clean system
+.PHONY: help demo demo-cluster install test test-busy test-stock check lint types fix chaos bench vendor clean system
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +34,9 @@ install: $(VENV)/.installed ## a .venv with the scan-login command
 
 test: $(VENV)/.tested system $(NODE_MODULES) ## set up and run all tests
 	$(BIN)/pytest $(THREE_AT_ONCE)
+
+test-busy: $(VENV)/.tested system $(NODE_MODULES) ## all tests, RUNS=3 times, beside two busy processes
+	@for run in $$(seq $(RUNS)); do tools/busy 2 $(BIN)/pytest $(THREE_AT_ONCE) || exit 1; done
 
 test-stock: $(VENV)/.tested system $(NODE_MODULES) ## all tests, over the stock engine
 	$(BIN)/pytest $(THREE_AT_ONCE) --engine stock

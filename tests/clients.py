@@ -15,7 +15,8 @@ from tests.conftest import miss, need
 
 DRIVER = Path(__file__).parent / "js" / "browser.js"
 Payload = dict[str, Any]
-WAIT = 10.0
+WAIT = 30.0
+"""Seconds that a connect, an answer or a push may take on a busy machine."""
 
 
 class Refused(Exception):
@@ -52,9 +53,14 @@ class PythonBrowser:
         self._client.on("connect_error", refusals.append, namespace=namespace)
         try:
             await self._client.connect(
-                url, auth=auth, namespaces=[namespace], transports=self._transports
+                url,
+                auth=auth,
+                namespaces=[namespace],
+                transports=self._transports,
+                wait_timeout=WAIT,  # one second by default, which a busy machine exceeds
             )
         except socketio.exceptions.ConnectionError as error:
+            await self.close()  # the caller has no connected browser to close
             data = refusals[0].get("data") if refusals and isinstance(refusals[0], dict) else None
             raise Refused(data or str(error)) from None
         self._client.on("connect", self._hear_connect, namespace=namespace)
@@ -178,7 +184,11 @@ class PhoneClient:
         self.session: Payload = {}
 
     async def __aenter__(self) -> Self:
-        answer = await self.post("session", {"app": self._app, "js_code": self._js_code})
+        try:
+            answer = await self.post("session", {"app": self._app, "js_code": self._js_code})
+        except BaseException:
+            await self._http.close()
+            raise
         self.session = answer.body
         return self
 

@@ -482,12 +482,13 @@ async def test_worn_codes_retire_and_their_pictures_stay_while_screens_show_them
         assert await ground.pictures.get(old.picture) is not None
 
     async def is_removed() -> bool:
+        """The picture is removed before its row is updated."""
         ground.clock.time += CHORES
-        return await ground.pictures.get(old.picture) is None
+        return (await ground.codes.counts())[0].leftover == 0
 
     await soon(is_removed)
+    assert await ground.pictures.get(old.picture) is None
     assert await ground.is_whole()
-    assert (await ground.codes.counts())[0].leftover == 0
 
 
 @on_one_ground
