@@ -21,6 +21,7 @@ replace one another, or that speak to the same outside.
     breaker.py     leaves a server that fails alone  egress.py       where requests may go
     engine/        what carries python-socketio      own stock
     edge/          the wire: read, call one method, answer
+    limits.py      rate limits: events per key and window
     settings.py    every setting       errors.py   everything that can go wrong
     metrics.py     what the operator counts        private_file.py   files for their owner alone
     parts.py       makes all of these, as the settings want them

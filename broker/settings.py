@@ -273,11 +273,14 @@ class Settings(BaseSettings):
     begins_per_minute: int = Field(
         600,
         gt=0,
-        description="logins that one address may begin a minute, and sessions that it may open; "
-        "an app's own servers ten times as many sessions",
+        description="logins that one address may begin a minute, and `js_code`s that it may send "
+        "without getting a session; an app's own servers may open ten times as many sessions",
     )
     misses_per_minute: int = Field(
-        120, gt=0, description="wrong guesses that one address may make a minute"
+        120,
+        gt=0,
+        description="wrong secrets, scenes or invitations per minute from one address or person; "
+        "right ones are served beyond it",
     )
     instance: str = Field(
         default_factory=lambda: secrets.token_hex(4),

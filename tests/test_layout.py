@@ -19,7 +19,18 @@ ROOT = Path(__file__).parent.parent
 HOUSE = ROOT / "broker"
 
 FLOORS: list[set[str]] = [
-    {"errors", "images", "metrics", "logs", "outage", "packing", "breaker", "egress", "signals"},
+    {
+        "errors",
+        "images",
+        "metrics",
+        "logs",
+        "outage",
+        "packing",
+        "breaker",
+        "egress",
+        "signals",
+        "limits",
+    },
     {"login", "private_file", "redis_link"},
     {"bus", "state", "records", "providers", "directories", "engine", "pictures"},
     {"accounts", "tokens"},
@@ -49,7 +60,6 @@ DOORS = {
     "cryptography": {"tokens", "records/seal", "providers/wechat/userinfo"},
     "engineio": {"engine"},
     "jwt": {"tokens"},
-    "limits": {"edge/gate"},
     "msgspec": {"login", "packing"},
     "multidict": {"engine"},
     "prometheus_client": {"metrics"},

@@ -154,7 +154,7 @@ async def test_a_page_of_another_origin_cannot_spend_its_visitors_tries(
             assert response.status == 200
 
 
-async def test_guesses_slow_their_address_down_and_look_alike(start_broker: StartBroker) -> None:
+async def test_failed_scans_are_alike_and_rate_limited(start_broker: StartBroker) -> None:
     broker = await start_broker(misses_per_minute=3)
     async with PhoneClient(broker.url) as phone:
         misses = [await phone.post("scan", {"scene": f"guess-{number}"}) for number in range(3)]
@@ -164,14 +164,6 @@ async def test_guesses_slow_their_address_down_and_look_alike(start_broker: Star
         assert (slowed.status, slowed.body["error"]) == (429, "rate_limited")
         assert 0 < int(slowed.headers["Retry-After"]) <= 60
         assert slowed.body["retry_after"] == int(slowed.headers["Retry-After"])
-
-
-async def test_sessions_are_counted_by_address_too(start_broker: StartBroker) -> None:
-    broker = await start_broker(begins_per_minute=2)
-    async with PhoneClient(broker.url) as phone:
-        seen = [(await phone.post("session", {"js_code": "pretend:a"})).status for _ in range(2)]
-
-    assert seen == [200, 429]
 
 
 async def test_behind_a_trusted_proxy_each_address_is_counted_by_itself(

@@ -84,7 +84,7 @@ class BrowserEdge:
 
     async def _begin(self, sid: str, peer: Peer, arguments: tuple[object, ...]) -> Wire:
         read_arguments(Nothing, arguments)
-        await self._gate.begin(peer.browser.ip)
+        self._gate.count_begin(peer.browser.ip)
         begun = await self._flow.begin(peer.app, peer.browser, waits_here=True)
         await self._replace(self._lobby.wait(sid, begun.login))
         return {
@@ -98,7 +98,7 @@ class BrowserEdge:
 
     async def _resume(self, sid: str, peer: Peer, arguments: tuple[object, ...]) -> Wire:
         asked = read_arguments(OwnedLogin, arguments)
-        async with self._gate.guess(peer.browser.ip):
+        with self._gate.counting_failures(peer.browser.ip):
             login = await self._flow.resume(asked.login_id, asked.secret, app=peer.app)
         if login.state in OPEN:
             await self._replace(self._lobby.wait(sid, login))
@@ -117,7 +117,7 @@ class BrowserEdge:
         def stands() -> bool:
             return redeeming.goodbye or self._server.is_open(sid, NAMESPACE)
 
-        async with self._gate.guess(peer.browser.ip):
+        with self._gate.counting_failures(peer.browser.ip):
             redeemed = await self._flow.redeem(
                 asked.login_id, asked.secret, app=peer.app, stands=stands
             )
@@ -126,7 +126,7 @@ class BrowserEdge:
 
     async def _cancel(self, sid: str, peer: Peer, arguments: tuple[object, ...]) -> Wire:
         asked = read_arguments(OwnedLogin, arguments)
-        async with self._gate.guess(peer.browser.ip):
+        with self._gate.counting_failures(peer.browser.ip):
             login = await self._flow.cancel(asked.login_id, asked.secret, app=peer.app)
         self._lobby.forget(asked.login_id)
         return {"login_id": login.id, "state": login.state}

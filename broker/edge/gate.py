@@ -1,27 +1,25 @@
-"""Who knocks, and how often one address may.
+"""The client's address, and the rate limits of the public port.
 
-Counted are begins, guesses that missed, and polls of one login.  Guesses that
-missed slow their address down whatever it asks for next, so that a right guess
-looks like any other.  A closed gate lets no newcomers in, and whoever is in go on.
+Each limit counts events per rate-limit key: an IPv4 address, an IPv6 /64 network, a
+person, an app or a login.  Counters are local to this process.
 
-An app's own servers have few addresses and many users.  Once they have proved
-themselves only the sessions that they open are counted, by app.
+Secrets are checked before failures are counted.  A client that shows a right secret is
+served, however many failed attempts others have made from its address; a failed attempt
+over the limit is answered with `rate_limited`.  See docs/decisions/0023.
+
+After `close` new logins and new sockets are refused; clients with a login go on.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
 
 import structlog
 from aiohttp import hdrs, web
-from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
-from limits.aio.storage import Storage
-from limits.aio.strategies import FixedWindowRateLimiter
 
 from broker.edge.wire import plain
 from broker.errors import (
@@ -36,6 +34,7 @@ from broker.errors import (
     UnknownScene,
     WrongAppSecret,
 )
+from broker.limits import RateLimit
 from broker.login import Browser
 from broker.records import App, Apps
 
@@ -49,11 +48,16 @@ ADDRESSES_REMEMBERED = 4_096
 SOCKETS = "/socket.io/"
 """Where sockets are opened."""
 
-MISSES = (InvalidSession, UnknownInvitation, UnknownLogin, UnknownScene, WrongAppSecret)
-"""What a wrong guess meets."""
+FAILED_ATTEMPTS = (InvalidSession, UnknownInvitation, UnknownLogin, UnknownScene, WrongAppSecret)
+"""Errors that a wrong secret leads to."""
 
 APP_SHARE = 10
-"""An app's own servers may open as many sessions as so many addresses."""
+"""An app's own servers may open as many sessions as this many addresses."""
+
+REGISTRATIONS = 30
+"""Invitations that one person may show per minute: each asks the database."""
+
+MINUTE = 60.0
 
 
 class Origins:
@@ -133,8 +137,8 @@ async def admitted(apps: Apps, app_id: str, origin: str | None) -> App:
 
 
 @lru_cache(maxsize=ADDRESSES_REMEMBERED)
-def household(address: str) -> str:
-    """What is counted as one: an IPv4 address, or the /64 that one IPv6 household is given."""
+def rate_limit_key(address: str) -> str:
+    """Return what is counted as one client: an IPv4 address, or the /64 of an IPv6 address."""
     parsed = _parse(address)
     if isinstance(parsed, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((parsed, 64), strict=False))
@@ -142,24 +146,25 @@ def household(address: str) -> str:
 
 
 class Gate:
-    """What one household may do.
+    """The rate limits of the public port.
 
-    begins: logins begun, and sessions opened, a minute.  misses: wrong guesses a
-    minute.  interval: seconds between two polls of one login.
+    begins: logins begun, and sessions opened, per minute and address.
+    misses: failed attempts per minute and address or person.
+    interval: seconds between two polls of one login.
     """
 
     def __init__(self, *, begins: int, misses: int, interval: int) -> None:
-        self._limiter = FixedWindowRateLimiter(Counts())
-        self._begins = RateLimitItemPerMinute(begins, namespace="begins")
-        self._sessions = RateLimitItemPerMinute(begins, namespace="sessions")
-        self._app_sessions = RateLimitItemPerMinute(APP_SHARE * begins, namespace="apps")
-        self._misses = RateLimitItemPerMinute(misses, namespace="misses")
+        self._begins = RateLimit(begins, MINUTE)
+        self._sessions = RateLimit(begins, MINUTE)
+        self._app_sessions = RateLimit(APP_SHARE * begins, MINUTE)
+        self._failures = RateLimit(misses, MINUTE)
         # A second of grace: a client's timer may be early, the network uneven.
-        self._polls = RateLimitItemPerSecond(1, max(1, interval - 1), namespace="polls")
+        self._polls = RateLimit(1, max(1, interval - 1))
+        self._registrations = RateLimit(REGISTRATIONS, MINUTE)
         self._closed = False
 
     def close(self) -> None:
-        """Let nobody begin from now on."""
+        """Refuse new logins and new sockets from now on."""
         self._closed = True
 
     @property
@@ -169,101 +174,57 @@ class Gate:
     def check_handshake(self, request: web.Request) -> None:
         """Raises Draining for an Engine.IO handshake, a request without a `sid`, once closed.
 
-        A load balancer then tries another instance, and so does a client that comes again.
+        A load balancer then tries another instance, and so does a client that reconnects.
         """
         if self._closed and request.path == SOCKETS and "sid" not in request.query:
             raise Draining
 
-    async def begin(self, address: str) -> None:
-        """Count a login that is begun; raises RateLimited past the limit, or Draining."""
+    def count_begin(self, address: str) -> None:
+        """Count a new login.  Raises RateLimited over the limit, or Draining."""
         if self._closed:
             raise Draining
-        await self._count(self._begins, address)
+        _count(self._begins, rate_limit_key(address))
 
-    async def open_session(self, address: str) -> None:
-        """Count a session that is opened; raises RateLimited past the limit."""
-        await self._count(self._sessions, address)
+    def count_session_of(self, app: App) -> None:
+        """Count a session that the app's own server opens.  Raises RateLimited over the limit."""
+        _count(self._app_sessions, app.id)
 
-    async def open_session_of(self, app: App) -> None:
-        """Count one that the app's own server opens; raises RateLimited past the limit."""
-        await self._count(self._app_sessions, app.id)
+    @contextmanager
+    def opening_session(self, address: str) -> Iterator[None]:
+        """Count the session that is opened inside; one that is opened is not counted any more.
 
-    @asynccontextmanager
-    async def guess(self, address: str) -> AsyncIterator[None]:
-        """Count what misses inside; raises RateLimited where too much has missed already."""
-        if not await self._limiter.test(self._misses, household(address)):
-            raise RateLimited(await self._wait(self._misses, address))
+        So the limit is on proofs that the provider refuses or has not answered yet, each of
+        which costs a request to it, and not on the phones behind one address.
+        Raises RateLimited over the limit, before the provider is asked.
+        """
+        key = rate_limit_key(address)
+        _count(self._sessions, key)
+        yield
+        self._sessions.take_back(key)
+
+    @contextmanager
+    def counting_failures(self, key: str) -> Iterator[None]:
+        """Count the failed attempt inside, if it fails.  Over the limit it raises RateLimited.
+
+        An attempt that succeeds is never refused.  key: an address or a person.
+        """
         try:
             yield
-        except MISSES:
-            await self._limiter.hit(self._misses, household(address))
+        except FAILED_ATTEMPTS:
+            _count(self._failures, rate_limit_key(key))
             raise
 
-    async def poll(self, login_id: str) -> None:
+    def count_registration(self, person: str) -> None:
+        """Count an invitation that a person shows.  Raises RateLimited over the limit."""
+        _count(self._registrations, person)
+
+    def count_poll(self, login_id: str) -> None:
         """Raises PolledTooFast for the second poll of a login within its interval."""
-        if not await self._limiter.hit(self._polls, login_id):
+        if not self._polls.hit(login_id):
             raise PolledTooFast
 
-    async def _count(self, item: RateLimitItemPerMinute, address: str) -> None:
-        if not await self._limiter.hit(item, household(address)):
-            raise RateLimited(await self._wait(item, address))
 
-    async def _wait(self, item: RateLimitItemPerMinute, address: str) -> int:
-        stats = await self._limiter.get_window_stats(item, household(address))
-        return max(1, round(stats.reset_time - time.time()))
-
-
-class Counts(Storage):
-    """Counters of this process.
-
-    `limits` has a memory storage of its own; it walks over every counter at
-    every hit, which a crowd of addresses turns against us.
-    """
-
-    STORAGE_SCHEME = None
-    SWEEP_ABOVE = 10_000
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._counts: dict[str, tuple[int, float]] = {}
-        self._sweep_above = self.SWEEP_ABOVE
-
-    @property
-    def base_exceptions(self) -> type[Exception]:
-        return ValueError
-
-    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        count, end = self._live(key) or (0, time.time() + expiry)
-        self._counts[key] = (count + amount, end)
-        if len(self._counts) > self._sweep_above:
-            self._sweep()
-        return count + amount
-
-    async def get(self, key: str) -> int:
-        live = self._live(key)
-        return live[0] if live else 0
-
-    async def get_expiry(self, key: str) -> float:
-        live = self._live(key)
-        return live[1] if live else time.time()
-
-    async def check(self) -> bool:
-        return True
-
-    async def reset(self) -> int:
-        gone = len(self._counts)
-        self._counts.clear()
-        return gone
-
-    async def clear(self, key: str) -> None:
-        self._counts.pop(key, None)
-
-    def _live(self, key: str) -> tuple[int, float] | None:
-        entry = self._counts.get(key)
-        return entry if entry and entry[1] > time.time() else None
-
-    def _sweep(self) -> None:
-        """Drop what has ended, seldom enough that a hit costs little on average."""
-        now = time.time()
-        self._counts = {key: entry for key, entry in self._counts.items() if entry[1] > now}
-        self._sweep_above = max(self.SWEEP_ABOVE, 2 * len(self._counts))
+def _count(limit: RateLimit, key: str) -> None:
+    """Raises RateLimited over the limit."""
+    if not limit.hit(key):
+        raise RateLimited(limit.retry_after(key)) from None

@@ -85,7 +85,7 @@ class OAuthEdge:
         asked = read(DeviceAuthorization, await _form(request))
         origin, browser = self._addresses.caller(request)
         app = await admitted(self._apps, asked.client_id, origin)
-        await self._gate.begin(browser.ip)
+        self._gate.count_begin(browser.ip)
         begun = await self._flow.begin(app.id, browser, waits_here=False)
         scene = begun.login.scene
         return private(
@@ -108,7 +108,7 @@ class OAuthEdge:
         asked = read(TokenRequest, form)
         origin, browser = self._addresses.caller(request)
         app = await admitted(self._apps, asked.client_id, origin)
-        async with self._gate.guess(browser.ip):
+        with self._gate.counting_failures(browser.ip):
             return private(await self._token(asked.device_code, app))
 
     async def _token(self, device_code: str, app: App) -> Wire:
@@ -118,7 +118,7 @@ class OAuthEdge:
         try:
             return token_answer(await self._flow.redeem(login_id, secret, app=app.id))
         except NotConfirmed:
-            await self._gate.poll(login_id)
+            self._gate.count_poll(login_id)
             raise NotConfirmed(**await self._progress(login_id, app)) from None
 
     async def _progress(self, login_id: str, app: App) -> dict[str, str]:

@@ -30,7 +30,7 @@ from broker.flow import Flow
 from broker.login import Phone
 from broker.records import Apps
 from broker.sessions import Sessions, Shown
-from broker.state import Clock, Session
+from broker.state import Clock, Session, person
 
 if TYPE_CHECKING:  # whoever does not serve need not load a database's library
     from broker.records.people import People
@@ -83,8 +83,7 @@ class PhoneEdge:
         address = self._from_no_page(request)
         asked = read(OpenSession, await json_body(request))
         app = await admitted(self._apps, asked.app, None)
-        await self._gate.open_session(address)
-        async with self._gate.guess(address):
+        with self._gate.opening_session(address), self._gate.counting_failures(address):
             opened = await self._sessions.open(app, asked.js_code)
         return private(session_answer(opened, self._clock()))
 
@@ -98,7 +97,7 @@ class PhoneEdge:
 
     async def _session_of(self, request: web.Request) -> Session:
         address = self._from_no_page(request)
-        async with self._gate.guess(address):
+        with self._gate.counting_failures(address):
             return await self._sessions.check(_shown(request))
 
     async def _post(self, request: web.Request) -> web.Response:
@@ -119,7 +118,7 @@ class PhoneEdge:
 
     async def _admit(self, caller: Caller, auth: object) -> Peer:
         shown = read(SessionProof, auth).shown()
-        async with self._gate.guess(caller.browser.ip):
+        with self._gate.counting_failures(caller.browser.ip):
             await self._sessions.check(shown)
         return Peer(shown, caller.browser.ip)
 
@@ -129,8 +128,10 @@ class PhoneEdge:
         return await self._act(verb, peer, arguments)
 
     async def _act(self, verb: str, peer: Peer, arguments: tuple[object, ...]) -> Wire:
-        async with self._gate.guess(peer.address):
+        with self._gate.counting_failures(peer.address):
             session = await self._sessions.check(peer.shown)
+        # From here on the person is known: neighbours behind one address are not counted together.
+        with self._gate.counting_failures(person(session.phone)):
             return await VERBS[verb](self, session.phone, arguments)
 
     async def _scan(self, phone: Phone, arguments: tuple[object, ...]) -> Wire:
@@ -162,6 +163,7 @@ class PhoneEdge:
 
     async def _register(self, phone: Phone, arguments: tuple[object, ...]) -> Wire:
         asked = read_arguments(ShownInvitation, arguments)
+        self._gate.count_registration(person(phone))
         registered = await self._people.register(phone.identity, asked.invitation)
         return {"subject": registered.subject, "name": registered.name}
 

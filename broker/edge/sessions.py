@@ -81,7 +81,7 @@ class SessionsEdge:
 
     async def _open(self, request: web.Request) -> web.Response:
         app, asked = await self._asked(OpenAppSession, request)
-        await self._gate.open_session_of(app)
+        self._gate.count_session_of(app)
         opened = await self._sessions.open(app, asked.js_code)
         return private(
             {**session_answer(opened, self._clock()), **await self._person(opened.session)}
@@ -129,7 +129,7 @@ class SessionsEdge:
         Raises WrongAppSecret, UnknownApp or InvalidRequest; RateLimited for a guesser.
         """
         shown = _credentials(request)
-        async with self._gate.guess(self._addresses.of(request)):
+        with self._gate.counting_failures(self._addresses.of(request)):
             self._check_secret(shown)
         asked = read(model, await json_body(request))
         if shown.app is not None and asked.app not in (None, shown.app):
