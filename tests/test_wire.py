@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.edge.wire import plain
+from broker.edge.wire import plain, seconds_until
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,10 @@ from broker.edge.wire import plain
 )
 def test_text_from_outside_is_shown_without_what_cannot_be_seen(text: str, shown: str) -> None:
     assert plain(text, 256) == shown
+
+
+@pytest.mark.parametrize(
+    ("left", "shown"), [(120.0, 120), (120.05, 120), (119.2, 120), (0.3, 1), (0.0, 0), (-5.0, 0)]
+)
+def test_seconds_left_round_up_within_the_clock_error(left: float, shown: int) -> None:
+    assert seconds_until(1_000.0 + left, 1_000.0) == shown

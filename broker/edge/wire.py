@@ -170,9 +170,16 @@ def read_arguments(model: type[R], arguments: tuple[object, ...]) -> R:
     return read(model, arguments[0] if arguments else {})
 
 
+CLOCK_ERROR = 0.1
+"""Seconds by which two instances may estimate the time of one Redis differently."""
+
+
 def seconds_until(end: float, now: float) -> int:
-    """Whole seconds from `now` to `end`, never below 0: how times stand on the wire."""
-    return max(0, math.ceil(end - now))
+    """Whole seconds from `now` to `end`, rounded up and never negative, for the wire.
+
+    `end` may be from another instance: the clock error is not rounded up to a second more.
+    """
+    return max(0, math.ceil(end - now - CLOCK_ERROR))
 
 
 def session_answer(opened: Opened, now: float) -> Wire:
