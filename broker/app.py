@@ -137,7 +137,7 @@ def build(
 
 
 def _with_edge(settings: Settings, core: Core) -> Broker:
-    addresses = Addresses(settings.trusted_proxies)
+    addresses = Addresses(settings.trusted_proxies, settings.forwarded_header)
     server = open_server(
         settings.engine, allow_origin=Origins(core.apps), describe=addresses.caller
     )

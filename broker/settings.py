@@ -62,6 +62,7 @@ CHOICES: Mapping[str, Collection[str]] = {
     "provider": NAMES,
     "code_source": ("live", "pool"),
     "engine": ENGINES,
+    "forwarded_header": ("x-forwarded-for", "forwarded"),
     "token_algorithm": ALGORITHMS,
     "log_level": ("debug", "info", "warning", "error"),
     "wechat_env_version": ("release", "trial", "develop"),
@@ -103,7 +104,13 @@ class Settings(BaseSettings):
     )
     trusted_proxies: Words = Field(
         (),
-        description="addresses or networks of proxies whose `X-Forwarded-For` is believed",
+        description="addresses or networks of proxies whose `SCAN_LOGIN_FORWARDED_HEADER` is "
+        "believed",
+    )
+    forwarded_header: Annotated[str, StringConstraints(to_lower=True)] = Field(
+        "x-forwarded-for",
+        description="the header in which trusted proxies name the client: `x-forwarded-for`, or "
+        "`forwarded` (RFC 7239); the other one is ignored",
     )
     app_name: str = Field(
         "Example site", min_length=1, description="name of the app `default` on the phone"

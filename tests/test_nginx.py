@@ -222,3 +222,17 @@ async def test_tls_is_spoken_and_plain_http_is_sent_there(tmp_path: Path) -> Non
                 assert response.headers["Location"] == "https://127.0.0.1/device?x=1"
 
     assert fake.heard["X-Forwarded-Proto"] == "https"
+
+
+@pytest.mark.parametrize("said", ["203.0.113.9:40000", "[2001:db8::1]:4711"])
+async def test_nginx_passes_one_address_and_no_forwarded(tmp_path: Path, said: str) -> None:
+    fake = Fake("one")
+    async with fronted(tmp_path, fake) as url:
+        connector = aiohttp.TCPConnector(local_addr=(PROXY, 0))
+        async with aiohttp.ClientSession(url, connector=connector) as http:
+            headers = {"X-Forwarded-For": said, "Forwarded": "for=198.51.100.1"}
+            async with http.get("/version", headers=headers) as response:
+                assert response.status == 200
+
+    assert fake.heard["X-Forwarded-For"] == said.rpartition(":")[0].strip("[]")
+    assert "Forwarded" not in fake.heard
