@@ -14,10 +14,11 @@ from aiohttp.typedefs import Middleware
 
 from broker.directories import Directory
 from broker.edge import openapi
+from broker.edge.addresses import Addresses
 from broker.edge.admin import AdminEdge, guarded_by
 from broker.edge.admin_users import UserAdminEdge
 from broker.edge.browser import BrowserEdge
-from broker.edge.gate import Addresses, Gate, Origins
+from broker.edge.gate import Gate, Origins
 from broker.edge.oauth import OAuthEdge, pages_may_ask
 from broker.edge.phone import PhoneEdge
 from broker.edge.public import PublicEdge

@@ -10,7 +10,8 @@ calls.py       every call over HTTP, in a table
 openapi.py     its description, made of that table
 namespace.py   who is in a namespace, and an answer to everything they say
 wire.py        what requests look like, how failures are answered
-gate.py        who asks, and how often one address may
+addresses.py   the client's address behind trusted proxies
+gate.py        rate limits, and the Origins that may connect
 pages.py       what the broker's own pages are made of
 static/        what is served as it is
 """

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from broker.edge.gate import Caller, Gate, admitted
+from broker.edge.addresses import Caller
+from broker.edge.gate import Gate, admitted
 from broker.edge.namespace import Namespace, Verb
 from broker.edge.wire import (
     ConnectLogin,

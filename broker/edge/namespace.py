@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Generic, TypeVar
 
-from broker.edge.gate import Caller
+from broker.edge.addresses import Caller
 from broker.edge.wire import Wire, acked, failure
 from broker.engine import Refused, Server
 from broker.errors import InvalidRequest

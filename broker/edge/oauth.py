@@ -11,7 +11,8 @@ from urllib.parse import parse_qsl, quote
 
 from aiohttp import hdrs, web
 
-from broker.edge.gate import Addresses, Gate, admitted
+from broker.edge.addresses import Addresses
+from broker.edge.gate import Gate, admitted
 from broker.edge.pages import Page, language
 from broker.edge.wire import (
     AppId,

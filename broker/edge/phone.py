@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp import web
 
-from broker.edge.gate import Addresses, Caller, Gate, admitted
+from broker.edge.addresses import Addresses, Caller
+from broker.edge.gate import Gate, admitted
 from broker.edge.namespace import Namespace, Verb
 from broker.edge.wire import (
     OpenSession,

@@ -16,7 +16,8 @@ from typing import NamedTuple, TypeVar
 
 from aiohttp import hdrs, web
 
-from broker.edge.gate import Addresses, Gate
+from broker.edge.addresses import Addresses
+from broker.edge.gate import Gate
 from broker.edge.wire import (
     AppSession,
     EncryptedData,
