@@ -161,7 +161,7 @@ class UnknownLogin(LoginError):
 
 class AlreadyRedeemed(LoginError):
     error, status = "invalid_grant", 400
-    sentence = "the token of this login has been handed over already"
+    sentence = "the token of this login was delivered; begin a new login"
 
 
 class LoginCancelled(LoginError):

@@ -11,9 +11,9 @@ import asyncio
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import structlog
 
@@ -22,8 +22,8 @@ from broker.bus import Bus
 from broker.codes import CodeSource
 from broker.directories import Directory
 from broker.errors import (
+    AlreadyRedeemed,
     BrokerError,
-    LoginError,
     Unavailable,
     UnknownApp,
     UnknownLogin,
@@ -32,7 +32,6 @@ from broker.errors import (
     UserBlocked,
 )
 from broker.login import (
-    CLAIM_LIFETIME,
     OPEN,
     Act,
     Browser,
@@ -41,8 +40,6 @@ from broker.login import (
     Phone,
     State,
     apply,
-    claim,
-    claim_holds,
     shelf,
 )
 from broker.records import App, Apps, Trail
@@ -66,15 +63,8 @@ UNREGISTERED = "login-unregistered"
 """What it hears when the directory does not know who confirmed: the login stays scanned."""
 
 
-HANDING_OVER = 0.25
-"""Seconds after which a token is taken to have arrived: a connection that breaks under
-it has said so by then, on most networks."""
-
-CLAIM_PAUSE = 0.05
-"""Seconds between two looks at a login whose token another call is handing over."""
-
-RETRY = 0.5
-"""Seconds until a redeemed login is written down again where it could not be."""
+CLOSE_TIMEOUT = 3.0
+"""Seconds that codes get to be given back when the process ends."""
 
 
 class Begun(NamedTuple):
@@ -130,9 +120,9 @@ class Flow:
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        """Let what is to be written down of logins that have ended be written."""
+        """Wait until the codes of logins that have ended are given back, for a while."""
         if self._leaving:
-            await asyncio.wait(self._leaving, timeout=CLAIM_LIFETIME)
+            await asyncio.wait(self._leaving, timeout=CLOSE_TIMEOUT)
         for task in self._leaving:
             task.cancel()
 
@@ -201,36 +191,22 @@ class Flow:
         login = await self._scanned_by(login_id, phone)
         return await self._act(login, Act.DENY, phone=phone)
 
-    async def redeem(
-        self,
-        login_id: str,
-        secret: str,
-        *,
-        app: str,
-        stands: Callable[[], bool] = lambda: True,
-    ) -> Redeemed:
-        """Hand the token over, once, to whoever shows the secret.
+    async def redeem(self, login_id: str, secret: str, *, app: str) -> Redeemed:
+        """Return the token of a confirmed login to the holder of its secret.
 
-        The login is claimed before the token leaves and redeemed after, so that an
-        instance that dies in between loses nothing: its claim runs out, and the
-        browser, back on another, redeems again.  Both times it is the same token,
-        by its `jti`.  `stands`: whether whoever asked is still there; a claim of one
-        who broke off meanwhile runs out in the same way.
+        A repeat within `REDELIVERY_LIFETIME` returns the same token, by `jti`, `iat` and
+        `exp`, from any instance and over any transport: only the client knows whether the
+        first answer reached it.  Later repeats raise AlreadyRedeemed.
         """
-        login = await self._owned_by(login_id, secret, app)
-        while True:
-            now = self._clock()
-            claimed = claim(login, secrets.token_urlsafe(8), now=now)
-            if not stands():
-                raise Unavailable  # nobody hears it, and nobody else has to wait for this one
-            if claimed is None:
-                await asyncio.sleep(CLAIM_PAUSE)
-            else:
-                token = self._issuer.issue(claimed, now=now)  # first: it may fail
-                if await self._logins.swap(login, claimed):
-                    await self._logins.secure(claimed)
-                    return self._handed_over(claimed, token, stands)
-            login = await self._read(login_id)
+        before = await self._owned_by(login_id, secret, app)
+        login = await self._act(before, Act.REDEEM)
+        await self._logins.secure(login)
+        token = self._issuer.issue(login, now=self._clock())
+        if token.expires_in <= 0:
+            raise AlreadyRedeemed
+        if before.state is State.REDEEMED:
+            metrics.REDELIVERIES.inc()
+        return Redeemed(login, token)
 
     async def resume(self, login_id: str, secret: str, *, app: str) -> Login:
         """The login as it stands, its browser from now on at this instance."""
@@ -290,7 +266,7 @@ class Flow:
                 metrics.logins(after.app, after.state).inc()
                 if after.state not in OPEN:
                     self._trail.note(after, now=self._clock())
-                    self._go_on(self._codes.give_back(after))
+                    self._give_back(after)
                 return after
             login = await self._read(login.id)
 
@@ -305,39 +281,13 @@ class Flow:
             await self._publish(before.instance, notice)
         return swapped is not Swapped.LOST
 
-    def _handed_over(self, login: Login, token: Token, stands: Callable[[], bool]) -> Redeemed:
-        """The token of a login that is claimed, which is written down once it has left."""
-        now = self._clock()
-        if not claim_holds(login, now=now):
-            raise Unavailable  # too late: by now another may hand it over
-        self._go_on(self._finish(login, stands))
-        return Redeemed(login, token)
-
-    def _go_on(self, rest: Coroutine[Any, Any, None]) -> None:
-        """Do the rest once whoever asked has been answered."""
-        task = asyncio.create_task(rest)
+    def _give_back(self, login: Login) -> None:
+        """Give the code of a login that has ended back to its pool, in the background."""
+        if login.lease is None:
+            return
+        task = asyncio.create_task(self._codes.give_back(login))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
-
-    async def _finish(self, login: Login, stands: Callable[[], bool]) -> None:
-        """Write down that the token has left, for as long as the claim on it is this one."""
-        await asyncio.sleep(HANDING_OVER)
-        if not stands():
-            return
-        ours = login.claim
-        while login.claim == ours:
-            try:
-                after = apply(login, Act.REDEEM, now=self._clock())
-                if await self._logins.swap(login, after):
-                    metrics.logins(after.app, after.state).inc()
-                    self._trail.note(after, now=self._clock())
-                    await self._codes.give_back(after)
-                    return
-                login = await self._read(login.id)
-            except LoginError:
-                return  # over in another way
-            except Unavailable:
-                await asyncio.sleep(RETRY)
 
     async def _publish(self, instance: str, notice: Notice) -> None:
         """Send a notice to where the browser waits, if it waits on a socket at all."""

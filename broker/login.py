@@ -47,9 +47,9 @@ REDEEM_LIFETIME = 60
 a browser that is just reconnecting still gets what the phone was promised."""
 
 
-CLAIM_LIFETIME = 3
-"""Seconds that a redeem has to hand its token over before another may.  An instance
-that dies in the middle of it keeps its browser waiting no longer than this."""
+REDELIVERY_LIFETIME = 60
+"""Seconds after the first redeem in which a repeat returns the same token again: the
+first answer may have been lost on its way, and no transport reports that reliably."""
 
 SHELVES = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 
@@ -91,15 +91,15 @@ REPEATS: Mapping[Act, frozenset[State]] = {
     # The browser may have redeemed before a phone on a bad network asks again.
     Act.CONFIRM: frozenset({State.CONFIRMED, State.REDEEMED}),
     Act.DENY: frozenset({State.DENIED}),
+    Act.REDEEM: frozenset({State.REDEEMED}),
     Act.CANCEL: frozenset({State.CANCELLED}),
 }
-"""An act that is asked for again, in a state that it has led to, changes nothing and succeeds.
-`redeem` is not here: a token leaves once."""
+"""An act that is repeated in a state that it has led to changes nothing and succeeds.
+A repeated `redeem` succeeds until the login's `expires_at`."""
 
 REFUSALS: Mapping[tuple[State, Act], type[LoginError]] = {
     (State.PENDING, Act.REDEEM): NotConfirmed,
     (State.SCANNED, Act.REDEEM): NotConfirmed,
-    (State.REDEEMED, Act.REDEEM): AlreadyRedeemed,
     (State.DENIED, Act.REDEEM): LoginDenied,
     (State.CANCELLED, Act.REDEEM): LoginCancelled,
     (State.REDEEMED, Act.SCAN): UnknownScene,
@@ -145,13 +145,6 @@ class Browser(NamedTuple):
     user_agent: str
 
 
-class Claim(NamedTuple):
-    """One redeem that is handing the token over, until (Unix time) others may."""
-
-    id: str
-    until: float
-
-
 class Lease(NamedTuple):
     """A code of the app's pool that this login has on its screen.
 
@@ -181,11 +174,12 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
     scene: the string inside the code, at most 32 characters (WeChat's limit
         for getwxacodeunlimit).  Anyone who sees the screen knows it.
     secret_hash: SHA-256 of the secret that only the browser knows.
-    began_at, expires_at, confirmed_at: Unix time in seconds.
+    began_at, confirmed_at, redeemed_at: Unix time in seconds.
+    expires_at: Unix time in seconds.  A pending, scanned or confirmed login expires
+        then; from then on the token of a redeemed login is not issued again.
     instance: the instance that holds the browser; empty where none waits on a
         socket (RFC 8628 polling).
     phone: who scanned; None before.  subject: who that is here; None until confirmed.
-    claim: the redeem that hands the token over, or has; None before.
     unregistered: the directory did not know who confirmed; no state, for the same
         code works once the person has registered.
     lease: the pool's, for its code; None for one that was drawn live.
@@ -205,7 +199,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
     subject: str | None = None
     confirmed_at: float | None = None
     unregistered: bool = False
-    claim: Claim | None = None
+    redeemed_at: float | None = None
     lease: Lease | None = None
     version: int = 0
 
@@ -214,6 +208,11 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
         if self.state in OPEN and now >= self.expires_at:
             return replace(self, state=State.EXPIRED)
         return self
+
+    def has_token(self, now: float) -> bool:
+        """Whether `redeem` returns the token at `now`, for the first time or again."""
+        was_issued = self.redeemed_at is not None
+        return (was_issued or self.state is State.CONFIRMED) and now < self.expires_at
 
     def by_a_stranger(self) -> Login:
         """The login after a confirm by somebody whom the directory does not know."""
@@ -256,6 +255,8 @@ def apply(
             "expires_at": now + REDEEM_LIFETIME,
             "unregistered": False,
         }
+    elif act is Act.REDEEM:
+        changes |= {"redeemed_at": now, "expires_at": now + REDELIVERY_LIFETIME}
     return replace(login, **changes)
 
 
@@ -265,33 +266,14 @@ def _state_after(login: Login, act: Act, now: float, phone: Phone | None) -> Sta
     if current.state is State.EXPIRED:
         raise LoginExpired
     _check_phone(current, act, phone)
+    if act is Act.REDEEM and current.state is State.REDEEMED and not current.has_token(now):
+        raise AlreadyRedeemed
     if current.state in REPEATS.get(act, frozenset()):
         return None
     state = RULES[current.state].get(act)
-    if state is None or (act is Act.CANCEL and is_claimed(current, now)):
+    if state is None:
         raise REFUSALS.get((current.state, act), NotAllowed)
     return state
-
-
-def claim(login: Login, id: str, *, now: float) -> Login | None:
-    """Return `login` claimed by a redeem of that id; None while another holds the claim.
-
-    Raises as `apply` does where the login cannot be redeemed.
-    """
-    _state_after(login, Act.REDEEM, now, None)
-    if is_claimed(login, now):
-        return None
-    return replace(login, claim=Claim(id, now + CLAIM_LIFETIME), version=login.version + 1)
-
-
-def is_claimed(login: Login, now: float) -> bool:
-    """Whether its token is leaving just now; then nothing else becomes of the login."""
-    return login.claim is not None and now < login.claim.until
-
-
-def claim_holds(login: Login, *, now: float) -> bool:
-    """Whether the token may leave: not so late that another redeem may begin meanwhile."""
-    return login.claim is not None and now < login.claim.until - CLAIM_LIFETIME / 3
 
 
 def shelf(scene: str) -> str:

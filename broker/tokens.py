@@ -227,25 +227,30 @@ class Issuer:
             self._use(ring)
 
     def issue(self, login: Login, *, now: float) -> Token:
-        """The token of a login that was confirmed; claims after RFC 9068, section 2.2."""
-        if login.phone is None or login.subject is None or login.confirmed_at is None:
-            raise ValueError(f"login {login.id} was never confirmed")
+        """Return the token of a redeemed login; claims after RFC 9068, section 2.2.
+
+        Its claims depend on the login alone, so that a token that is issued again is the
+        same token.  Its `expires_in` is what is left of it at `now`.
+        """
+        if login.phone is None or login.confirmed_at is None or login.redeemed_at is None:
+            raise ValueError(f"login {login.id} was never redeemed")
         self._follow(now)
+        issued_at = int(login.redeemed_at)
         claims = {
             "iss": self._issuer,
             "sub": login.subject,
             "aud": login.app,
             "client_id": login.app,
-            "iat": int(now),
-            "exp": int(now) + self._lifetime,
-            "jti": login.id,  # one login, one token, however often it must be handed over
+            "iat": issued_at,
+            "exp": issued_at + self._lifetime,
+            "jti": login.id,
             "auth_time": int(login.confirmed_at),
             "amr": ["scan"],
             "idp": login.phone.identity.provider,
         }
         headers = {"typ": "at+jwt", "kid": self._ring.present["kid"]}
         token = jwt.encode(claims, self._key, self._ring.present["alg"], headers=headers)
-        return Token(token, self._lifetime)
+        return Token(token, issued_at + self._lifetime - int(now))
 
     def key_set(self, *, now: float) -> dict[str, list[Jwk]]:
         """The JWKS: present and next key, and former ones until their last token has ended."""

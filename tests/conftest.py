@@ -302,6 +302,7 @@ def make_flow(
         directory: Directory | None = None,
         bus: Bus = bus,
         apps: Sequence[App] = (SHOP, OTHER),
+        issuer: Issuer = issuer,
     ) -> Flow:
         known = SettingsApps(apps)
         return Flow(

@@ -11,13 +11,23 @@ from deploy import nginx
 from deploy.processes import Process, until_listening
 from tests.machine import need
 
+SHIPPED_RATE = "50r/s"
+"""The limit in deploy/scan-login/http.conf."""
+
 
 @asynccontextmanager
-async def nginx_before(brokers: Sequence[str], folder: Path, port: int) -> AsyncIterator[str]:
-    """Serve the brokers at these URLs on `port`; gives the address that clients use."""
+async def nginx_before(
+    brokers: Sequence[str], folder: Path, port: int, *, rate: str = SHIPPED_RATE
+) -> AsyncIterator[str]:
+    """Serve the brokers at these URLs on `port`; gives the address that clients use.
+
+    rate: requests that one address may send.
+    """
     need("nginx")
     folder.mkdir()
     conf = nginx.render(folder, port=port, proxy=None)
+    limits = folder / "scan-login" / "http.conf"
+    limits.write_text(limits.read_text().replace(f"rate={SHIPPED_RATE};", f"rate={rate};"))
     nginx.write_brokers(folder, [url.removeprefix("http://") for url in brokers])
     log = folder / "nginx.log"
     with log.open("wb") as file:

@@ -5,18 +5,32 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
 
-from broker import errors
+from broker import errors, metrics
 from broker.bus import Bus
 from broker.directories.open import OpenDirectory
-from broker.flow import Begun, Flow
-from broker.login import CLAIM_LIFETIME, Identity, Login, Notice, State, claim
-from broker.state import Store
-from broker.tokens import Issuer
+from broker.flow import Begun, Flow, Redeemed
+from broker.login import REDELIVERY_LIFETIME, Identity, Login, Notice, State
+from broker.state import Store, Swapped
+from broker.tokens import Issuer, KeyFile
 from tests.conftest import ALICE, BOB, FIREFOX, SHOP, Clock, Notes, Register
+
+
+@pytest.fixture
+def short_issuer(tmp_path: Path, clock: Clock) -> Issuer:
+    """Its tokens expire before the redelivery window ends."""
+    return Issuer(
+        file=KeyFile(tmp_path / "short.json"),
+        algorithm="ES256",
+        issuer="https://login.example",
+        lifetime=10,
+        now=clock(),
+    )
 
 
 async def begin(flow: Flow, *, waits_here: bool = True) -> Begun:
@@ -169,12 +183,71 @@ async def test_a_login_is_nothing_to_another_app(flow: Flow) -> None:
         await flow.confirm(begun.login.id, stranger)
 
 
-async def test_a_token_leaves_once(flow: Flow) -> None:
+def claims_of(redeemed: Redeemed) -> dict[str, Any]:
+    """The token's claims, unverified."""
+    token = redeemed.token.access_token
+    claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    return claims
+
+
+async def test_repeated_redeem_returns_the_same_token(
+    flow: Flow, make_flow: Callable[..., Flow], clock: Clock
+) -> None:
+    begun = await confirmed(flow)
+    first = await flow.redeem(begun.login.id, begun.secret, app="shop")
+
+    clock.time += REDELIVERY_LIFETIME - 1
+    other = make_flow(instance="two")
+    again = await other.redeem(begun.login.id, begun.secret, app="shop")
+
+    assert claims_of(again) == claims_of(first)
+    assert claims_of(first)["jti"] == begun.login.id
+    assert (first.token.expires_in, again.token.expires_in) == (600, 600 - 59)
+
+
+async def test_redeem_after_the_redelivery_window_is_refused(flow: Flow, clock: Clock) -> None:
     begun = await confirmed(flow)
     await flow.redeem(begun.login.id, begun.secret, app="shop")
 
+    clock.time += REDELIVERY_LIFETIME
+
     with pytest.raises(errors.AlreadyRedeemed):
         await flow.redeem(begun.login.id, begun.secret, app="shop")
+
+
+async def test_token_that_has_expired_is_not_issued_again(
+    make_flow: Callable[..., Flow], short_issuer: Issuer, clock: Clock
+) -> None:
+    flow = make_flow(issuer=short_issuer)
+    begun = await confirmed(flow)
+    await flow.redeem(begun.login.id, begun.secret, app="shop")
+
+    clock.time += 10
+
+    with pytest.raises(errors.AlreadyRedeemed):
+        await flow.redeem(begun.login.id, begun.secret, app="shop")
+
+
+async def test_repeated_redeem_needs_the_secret(flow: Flow) -> None:
+    begun = await confirmed(flow)
+    await flow.redeem(begun.login.id, begun.secret, app="shop")
+
+    for secret, app in [("A" * 43, "shop"), (begun.login.scene, "shop"), (begun.secret, "other")]:
+        with pytest.raises(errors.UnknownLogin):
+            await flow.redeem(begun.login.id, secret, app=app)
+
+
+async def test_repeated_redeem_counts_as_one_login(flow: Flow, trail: Notes) -> None:
+    counted, issued_again = metrics.logins("shop", State.REDEEMED), metrics.REDELIVERIES
+    before = counted._value.get(), issued_again._value.get()
+    begun = await confirmed(flow)
+
+    for _ in range(3):
+        await flow.redeem(begun.login.id, begun.secret, app="shop")
+
+    assert counted._value.get() - before[0] == 1
+    assert issued_again._value.get() - before[1] == 2
+    assert [(name, state) for name, state, _ in trail.ends] == [(begun.login.id, State.REDEEMED)]
 
 
 async def test_a_token_that_could_not_be_signed_is_not_used_up(
@@ -216,16 +289,19 @@ async def test_a_repeated_confirm_does_not_ask_the_directory(
     assert (await flow.confirm(begun.login.id, ALICE)).subject == "user-alice"
 
 
-async def test_of_many_redeems_at_once_one_gets_the_token(flow: Flow) -> None:
+async def test_simultaneous_redeems_return_one_token(
+    flow: Flow, trail: Notes, clock: Clock
+) -> None:
     begun = await confirmed(flow)
 
-    async def redeem() -> bool:
-        try:
-            return bool(await flow.redeem(begun.login.id, begun.secret, app="shop"))
-        except errors.AlreadyRedeemed:
-            return False
+    async def redeem() -> Redeemed:
+        clock.time += 0.1
+        return await flow.redeem(begun.login.id, begun.secret, app="shop")
 
-    assert (await asyncio.gather(*(redeem() for _ in range(100)))).count(True) == 1
+    first, *others = map(claims_of, await asyncio.gather(*(redeem() for _ in range(100))))
+
+    assert all(claims == first for claims in others)
+    assert len(trail.ends) == 1
 
 
 async def test_of_two_phones_at_once_one_has_scanned(flow: Flow) -> None:
@@ -247,7 +323,6 @@ async def test_a_phone_on_a_bad_network_may_ask_again(flow: Flow) -> None:
     for _ in range(2):
         await flow.confirm(begun.login.id, ALICE)
     await flow.redeem(begun.login.id, begun.secret, app="shop")
-    await flow.close()
 
     assert (await flow.confirm(begun.login.id, ALICE)).state is State.REDEEMED
 
@@ -352,56 +427,32 @@ async def test_an_abandoned_login_is_cancelled_and_one_that_is_over_stays(flow: 
         await flow.abandon(begun.login.id)
     await flow.abandon("never-was")
 
-    await flow.close()
     states = [await flow.look(begun.login.id) for begun in (live, done)]
     assert [login and login.state for login in states] == [State.CANCELLED, State.REDEEMED]
 
 
-async def test_a_claim_whose_instance_died_runs_out_and_the_same_token_leaves_after_all(
-    flow: Flow, make_flow: Callable[..., Flow], clock: Clock, store: Store
+async def test_redeem_whose_answer_from_the_state_is_lost_succeeds_when_repeated(
+    flow: Flow, make_flow: Callable[..., Flow], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The instance is gone between its claim and its answer: nothing is ever written after it."""
-    begun = await confirmed(flow)
-    login = await store.logins.get(begun.login.id)
-    assert login is not None
-    claimed = claim(login, "of the dead", now=clock())
-    assert claimed is not None
-    await store.logins.swap(login, claimed)
-    other = make_flow(instance="two")
-
-    waiting = asyncio.create_task(other.redeem(begun.login.id, begun.secret, app="shop"))
-    await asyncio.sleep(0.1)
-    assert not waiting.done()
-    clock.time += CLAIM_LIFETIME
-    redeemed = await waiting
-
-    claims = jwt.decode(redeemed.token.access_token, options={"verify_signature": False})
-    assert claims["jti"] == begun.login.id
-    await other.close()
-    with pytest.raises(errors.AlreadyRedeemed):
-        await flow.redeem(begun.login.id, begun.secret, app="shop")
-
-
-async def test_a_redeem_that_was_held_up_too_long_hands_nothing_over(
-    flow: Flow, store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By then another may have handed the token over."""
+    """The login is stored as redeemed, and the instance learns nothing of it and issues nothing."""
     begun = await confirmed(flow)
     swap = store.logins.swap
 
-    async def slow(before: Login, after: Login) -> bool:
-        clock.time += CLAIM_LIFETIME
-        return await swap(before, after)
+    async def lose_answer(before: Login, after: Login, notice: Notice | None = None) -> Swapped:
+        await swap(before, after, notice)
+        raise errors.Unavailable
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.logins, "swap", slow)
+        patch.setattr(store.logins, "swap", lose_answer)
         with pytest.raises(errors.Unavailable):
             await flow.redeem(begun.login.id, begun.secret, app="shop")
 
-    assert await flow.redeem(begun.login.id, begun.secret, app="shop")
+    other = make_flow(instance="two")
+    redeemed = await other.redeem(begun.login.id, begun.secret, app="shop")
+    assert claims_of(redeemed)["jti"] == begun.login.id
 
 
-async def test_what_is_over_cannot_be_cancelled_while_its_token_leaves(flow: Flow) -> None:
+async def test_redeemed_login_cannot_be_cancelled(flow: Flow) -> None:
     begun = await confirmed(flow)
     await flow.redeem(begun.login.id, begun.secret, app="shop")
 
@@ -409,17 +460,16 @@ async def test_what_is_over_cannot_be_cancelled_while_its_token_leaves(flow: Flo
         await flow.cancel(begun.login.id, begun.secret, app="shop")
 
 
-async def test_a_login_that_moves_while_its_token_leaves_is_redeemed_all_the_same(
+async def test_redeemed_login_that_is_resumed_elsewhere_stays_redeemed(
     flow: Flow, make_flow: Callable[..., Flow]
 ) -> None:
     begun = await confirmed(flow)
     await flow.redeem(begun.login.id, begun.secret, app="shop")
-    await make_flow(instance="two").resume(begun.login.id, begun.secret, app="shop")
-    await flow.close()
 
-    login = await flow.look(begun.login.id)
-    assert login is not None
-    assert login.state is State.REDEEMED
+    resumed = await make_flow(instance="two").resume(begun.login.id, begun.secret, app="shop")
+
+    assert (resumed.state, resumed.instance) == (State.REDEEMED, "two")
+    assert await flow.redeem(begun.login.id, begun.secret, app="shop")
 
 
 async def test_a_login_that_is_resumed_elsewhere_is_told_to_its_former_instance(
@@ -449,23 +499,6 @@ async def test_an_unknown_app_begins_nothing(flow: Flow) -> None:
         await flow.begin("nobody", FIREFOX, waits_here=True)
 
 
-async def test_an_instance_that_came_too_late_leaves_the_claim_of_another_alone(
-    flow: Flow, clock: Clock, store: Store
-) -> None:
-    begun = await confirmed(flow)
-    await flow.redeem(begun.login.id, begun.secret, app="shop")
-    ours = await store.logins.get(begun.login.id)
-    assert ours is not None
-    clock.time += CLAIM_LIFETIME
-    theirs = claim(ours, "of another", now=clock())
-    assert theirs is not None
-    await store.logins.swap(ours, theirs)
-
-    await flow.close()
-
-    assert await store.logins.get(begun.login.id) == theirs
-
-
 async def test_what_no_replica_holds_is_not_told_and_hands_nothing_over(
     flow: Flow, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -477,8 +510,8 @@ async def test_what_no_replica_holds_is_not_told_and_hands_nothing_over(
 
     monkeypatch.setattr(store.logins, "secure", refuse)
 
-    for _ in range(2):  # a phone that asks again is no better off
+    for _ in range(2):  # a repeat is refused too
         with pytest.raises(errors.Unavailable):
             await flow.confirm(scanned.login.id, ALICE)
-    with pytest.raises(errors.Unavailable):
-        await flow.redeem(begun.login.id, begun.secret, app="shop")
+        with pytest.raises(errors.Unavailable):
+            await flow.redeem(begun.login.id, begun.secret, app="shop")

@@ -7,15 +7,13 @@ from msgspec.structs import replace
 
 from broker import errors
 from broker.login import (
-    CLAIM_LIFETIME,
     OPEN,
+    REDELIVERY_LIFETIME,
     RULES,
     Act,
     Login,
     State,
     apply,
-    claim,
-    claim_holds,
 )
 from tests.conftest import ALICE, BOB, Clock, a_login
 
@@ -47,7 +45,7 @@ OUTCOMES: dict[State, dict[Act, State | type[errors.LoginError]]] = {
         Act.SCAN: errors.UnknownScene,
         Act.CONFIRM: State.REDEEMED,
         Act.DENY: errors.NotAllowed,
-        Act.REDEEM: errors.AlreadyRedeemed,
+        Act.REDEEM: State.REDEEMED,
         Act.CANCEL: errors.NotAllowed,
     },
     State.DENIED: {
@@ -71,7 +69,8 @@ OUTCOMES: dict[State, dict[Act, State | type[errors.LoginError]]] = {
 
 def login_in(state: State) -> Login:
     login = a_login(Clock(NOW), state=state)
-    return login if state is State.PENDING else replace(login, phone=ALICE)
+    redeemed_at = NOW if state is State.REDEEMED else None
+    return login if state is State.PENDING else replace(login, phone=ALICE, redeemed_at=redeemed_at)
 
 
 def test_every_state_has_rules() -> None:
@@ -171,11 +170,28 @@ def test_moving_to_where_the_login_is_changes_nothing() -> None:
     assert login.moved_to("two").version == login.version + 1
 
 
-def test_a_claim_lets_its_token_leave_well_before_another_may_claim() -> None:
-    claimed = claim(login_in(State.CONFIRMED), "c", now=NOW)
+def test_redeem_is_repeatable_until_the_redelivery_window_ends() -> None:
+    redeemed = apply(login_in(State.CONFIRMED), Act.REDEEM, now=NOW + 5)
+    end = NOW + 5 + REDELIVERY_LIFETIME
 
-    assert claimed is not None
-    assert claim_holds(claimed, now=NOW + CLAIM_LIFETIME / 2)
-    assert not claim_holds(claimed, now=NOW + CLAIM_LIFETIME * 2 / 3)
-    assert claim(claimed, "another", now=NOW + CLAIM_LIFETIME * 2 / 3) is None
-    assert claim(claimed, "another", now=NOW + CLAIM_LIFETIME) is not None
+    assert (redeemed.redeemed_at, redeemed.expires_at) == (NOW + 5, end)
+    assert apply(redeemed, Act.REDEEM, now=end - 0.001) is redeemed
+    with pytest.raises(errors.AlreadyRedeemed):
+        apply(redeemed, Act.REDEEM, now=end)
+
+
+def test_token_is_available_from_confirm_to_redelivery_end() -> None:
+    confirmed = login_in(State.CONFIRMED)
+    redeemed = apply(confirmed, Act.REDEEM, now=NOW + 5)
+
+    assert not login_in(State.SCANNED).has_token(NOW)
+    assert confirmed.has_token(NOW)
+    assert redeemed.has_token(NOW + 5 + REDELIVERY_LIFETIME - 0.001)
+    assert not redeemed.has_token(NOW + 5 + REDELIVERY_LIFETIME)
+
+
+def test_login_redeemed_before_redelivery_existed_is_not_redeemable() -> None:
+    stored_by_an_older_version = replace(login_in(State.REDEEMED), redeemed_at=None)
+
+    with pytest.raises(errors.AlreadyRedeemed):
+        apply(stored_by_an_older_version, Act.REDEEM, now=NOW)

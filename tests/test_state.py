@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from broker.errors import Unavailable
-from broker.login import Claim, Phone, State, shelf
+from broker.login import Phone, State, shelf
 from broker.state import KEPT, SESSIONS_MAX, Session, Store, new_session_id, open_state
 from broker.state.memory import MemoryLogins, MemorySessions
 from tests.conftest import ALICE, BOB, LOGIN_ID, SCENE, STATES, Clock, a_login
@@ -130,7 +130,7 @@ async def test_a_login_is_stored_whole(store: Store, clock: Clock) -> None:
         subject="爱丽丝",
         confirmed_at=clock() + 1.25,
         unregistered=True,
-        claim=Claim("c", clock() + 3.5),
+        redeemed_at=clock() + 3.5,
         version=1_000,
     )
 

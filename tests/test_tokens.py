@@ -32,13 +32,14 @@ def make_issuer(path: Path, clock: Clock, algorithm: str = "ES256") -> Issuer:
     )
 
 
-def confirmed_login(clock: Clock) -> Any:
+def redeemed_login(clock: Clock) -> Any:
     return a_login(
         clock,
         state=State.REDEEMED,
         phone=ALICE,
         subject="pretend:alice",
         confirmed_at=clock() - 2,
+        redeemed_at=clock(),
     )
 
 
@@ -64,7 +65,7 @@ def test_a_token_says_who_where_and_until_when(
 ) -> None:
     issuer = make_issuer(tmp_path / "keys.json", clock, algorithm)
 
-    token = issuer.issue(confirmed_login(clock), now=clock())
+    token = issuer.issue(redeemed_login(clock), now=clock())
 
     claims = verify(token.access_token, issuer.key_set(now=clock()), clock)
     assert claims.pop("jti")
@@ -83,18 +84,25 @@ def test_a_token_says_who_where_and_until_when(
     assert token.expires_in == 600
 
 
-def test_no_token_without_a_confirm(issuer: Issuer, clock: Clock) -> None:
-    with pytest.raises(ValueError, match="never confirmed"):
+def test_login_that_is_not_redeemed_gets_no_token(issuer: Issuer, clock: Clock) -> None:
+    with pytest.raises(ValueError, match="never redeemed"):
         issuer.issue(a_login(clock), now=clock())
 
 
-def test_a_token_has_the_name_of_its_login(issuer: Issuer, clock: Clock) -> None:
-    """However often it had to be handed over: a site that keeps names takes it once."""
-    login = confirmed_login(clock)
+def test_token_issued_again_later_has_the_same_claims(issuer: Issuer, clock: Clock) -> None:
+    login = redeemed_login(clock)
 
-    for _ in range(2):
-        token = issuer.issue(login, now=clock()).access_token
-        assert jwt.decode(token, options={"verify_signature": False})["jti"] == login.id
+    first = issuer.issue(login, now=clock())
+    clock.time += 45.5
+    again = issuer.issue(login, now=clock())
+
+    claims = [
+        jwt.decode(token.access_token, options={"verify_signature": False})
+        for token in (first, again)
+    ]
+    assert claims[0] == claims[1]
+    assert claims[0]["jti"] == login.id
+    assert (first.expires_in, again.expires_in) == (600, 600 - 45)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -148,11 +156,11 @@ def test_rotation_signs_with_a_key_that_sites_know_already(tmp_path: Path, clock
     path = tmp_path / "keys.json"
     issuer = make_issuer(path, clock)
     old_set = issuer.key_set(now=clock())
-    old_token = issuer.issue(confirmed_login(clock), now=clock()).access_token
+    old_token = issuer.issue(redeemed_login(clock), now=clock()).access_token
 
     rotate(path, clock)
     clock.time += 5
-    new_token = issuer.issue(confirmed_login(clock), now=clock()).access_token
+    new_token = issuer.issue(redeemed_login(clock), now=clock()).access_token
 
     assert (
         jwt.get_unverified_header(new_token)["kid"] != jwt.get_unverified_header(old_token)["kid"]
@@ -262,7 +270,7 @@ def test_a_running_issuer_outlives_its_file(tmp_path: Path, clock: Clock) -> Non
     path.unlink()
     clock.time += 5
 
-    token = issuer.issue(confirmed_login(clock), now=clock()).access_token
+    token = issuer.issue(redeemed_login(clock), now=clock()).access_token
 
     assert verify(token, issuer.key_set(now=clock()), clock)
 
@@ -273,7 +281,7 @@ def test_a_file_damaged_under_a_running_issuer_is_ignored(tmp_path: Path, clock:
     path.write_text(json.dumps({"present": {}}))
     clock.time += 5
 
-    token = issuer.issue(confirmed_login(clock), now=clock()).access_token
+    token = issuer.issue(redeemed_login(clock), now=clock()).access_token
 
     assert verify(token, issuer.key_set(now=clock()), clock)
 

@@ -6,7 +6,6 @@ import { Refused } from "./store.js";
 
 const LIFETIME = 900;
 const TOKEN_LIFETIME = 600;
-const HANDING_OVER_MS = 20;
 
 export class Flow {
   // tell(room, event, payload): to the browser, wherever it waits.
@@ -40,7 +39,7 @@ export class Flow {
       phone: null,
       subject: null,
       confirmed_at: null,
-      claim: null,
+      redeemed_at: null,
     });
     const code = { code_url: this.codeUrl, expires_in: LIFETIME, interval: 5 };
     return { login_id: id, scene, secret, ...code };
@@ -65,20 +64,14 @@ export class Flow {
     return { login_id, state: "confirmed" };
   }
 
-  // Claimed before the token leaves and redeemed after, so that a crash in between loses nothing.
   async redeem({ login_id, secret }) {
     const found = await this.store.get(login_id);
     expect(same(found.login.secret_hash, hash(secret)), 400, "invalid_grant");
     expect(found.login.state === "confirmed", 400, "authorization_pending");
-    const claimed = await this.store.swap(found, { claim: [random(8), now() + 3] });
-    setTimeout(() => this.finish(claimed), HANDING_OVER_MS);
+    await this.store.swap(found, { state: "redeemed", redeemed_at: now() });
     const { subject } = found.login;
     const access_token = this.token(found.login);
     return { access_token, token_type: "Bearer", expires_in: TOKEN_LIFETIME, subject };
-  }
-
-  finish(claimed) {
-    this.store.swap(claimed, { state: "redeemed" }).catch((error) => console.error(error));
   }
 
   token(login) {

@@ -22,7 +22,7 @@ from broker.edge.wire import (
 from broker.engine import Server
 from broker.flow import UNREGISTERED, Flow, register_field
 from broker.lobby import Lobby
-from broker.login import OPEN, Browser, Notice
+from broker.login import OPEN, Browser, Login, Notice, State
 from broker.records import Apps
 from broker.state import Clock
 
@@ -34,15 +34,6 @@ class Peer(NamedTuple):
 
     app: str
     browser: Browser
-
-
-class Redeeming:
-    """A socket that has asked for its token.  goodbye: it has left, and said so."""
-
-    __slots__ = ("goodbye",)
-
-    def __init__(self) -> None:
-        self.goodbye = False
 
 
 Act = Callable[["BrowserEdge", str, Peer, tuple[object, ...]], Awaitable[Wire]]
@@ -67,9 +58,8 @@ class BrowserEdge:
         self._gate = gate
         self._clock = clock
         self._interval = interval
-        self._redeeming: dict[str, Redeeming] = {}
         verbs: dict[str, Verb[Peer]] = {name: partial(act, self) for name, act in VERBS.items()}
-        Namespace(server, NAMESPACE, admit=self._admit, verbs=verbs, left=self._leave)
+        Namespace(server, NAMESPACE, admit=self._admit, verbs=verbs, left=lobby.leave)
 
     async def push(self, sid: str, app_id: str, notice: Notice) -> None:
         """Tell the browser what its login has come to: the lobby's `Push`."""
@@ -107,21 +97,14 @@ class BrowserEdge:
             login = await self._flow.look(login.id) or login
         return {
             "login_id": login.id,
-            "state": login.state,
+            "state": _state_for_its_browser(login, now=self._clock()),
             "expires_in": seconds_until(login.expires_at, self._clock()),
         }
 
     async def _redeem(self, sid: str, peer: Peer, arguments: tuple[object, ...]) -> Wire:
         asked = read_arguments(OwnedLogin, arguments)
-        redeeming = self._redeeming[sid] = Redeeming()
-
-        def stands() -> bool:
-            return redeeming.goodbye or self._server.is_open(sid, NAMESPACE)
-
         with self._gate.counting_failures(peer.browser.ip):
-            redeemed = await self._flow.redeem(
-                asked.login_id, asked.secret, app=peer.app, stands=stands
-            )
+            redeemed = await self._flow.redeem(asked.login_id, asked.secret, app=peer.app)
         self._lobby.forget(asked.login_id)
         return token_answer(redeemed)
 
@@ -132,16 +115,15 @@ class BrowserEdge:
         self._lobby.forget(asked.login_id)
         return {"login_id": login.id, "state": login.state}
 
-    def _leave(self, sid: str, politely: bool) -> None:
-        self._lobby.leave(sid)
-        redeeming = self._redeeming.pop(sid, None)
-        if redeeming is not None:
-            redeeming.goodbye = politely  # else it comes back, and asks for its token again
-
     async def _replace(self, former: str | None) -> None:
         """A socket has one live login: the one it waited for until now is over."""
         if former is not None:
             await self._flow.abandon(former)
+
+
+def _state_for_its_browser(login: Login, *, now: float) -> State:
+    """`confirmed` for as long as `redeem` returns the token, though it may have done so before."""
+    return State.CONFIRMED if login.has_token(now) else login.state
 
 
 VERBS: Mapping[str, Act] = {

@@ -10,9 +10,6 @@ from broker.edge.wire import Wire, acked, failure
 from broker.engine import Refused, Server
 from broker.errors import InvalidRequest
 
-LEAVE = "client disconnect"
-"""Why a socket is gone that has said goodbye (python-engineio's words)."""
-
 P = TypeVar("P")
 """What a namespace remembers of a socket that joined."""
 
@@ -31,7 +28,7 @@ class Namespace(Generic[P]):
         *,
         admit: Admit[P],
         verbs: Mapping[str, Verb[P]],
-        left: Callable[[str, bool], None] = lambda sid, politely: None,
+        left: Callable[[str], None] = lambda sid: None,
     ) -> None:
         self._admit = admit
         self._verbs = verbs
@@ -49,7 +46,7 @@ class Namespace(Generic[P]):
 
     async def _disconnect(self, sid: str, reason: str) -> None:
         self._peers.pop(sid, None)
-        self._left(sid, reason == LEAVE)
+        self._left(sid)
 
     async def _event(self, event: str, sid: str, *arguments: object) -> Wire:
         return await acked(self._answer(event, sid, arguments))

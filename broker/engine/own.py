@@ -36,9 +36,6 @@ class Server(StrictServer):
     def _engineio_server_class(self) -> type[Sessions]:
         return Sessions
 
-    def carries(self, eio_sid: str) -> bool:
-        return eio_sid in self.eio.sockets
-
     def _came(self, eio_sid: str, request: Any) -> None:
         self.environ[eio_sid] = self._describe(request)
 

@@ -191,12 +191,6 @@ class Server(StrictServer):
     def _engineio_server_class(self) -> type[_Engine]:
         return _Engine
 
-    def carries(self, eio_sid: str) -> bool:
-        socket = self.eio.sockets.get(eio_sid)
-        transport = getattr(socket, "transport", None)
-        # While a message is handled stock does not hear that the connection is gone.
-        return socket is not None and not (transport is not None and transport.is_closing())
-
     async def shutdown(self) -> None:
         for socket in list(self.eio.sockets.values()):
             await _part(socket)

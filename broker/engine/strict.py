@@ -133,15 +133,6 @@ class StrictServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
             for namespace in self.manager.get_namespaces()
         )
 
-    def is_open(self, sid: str, namespace: str) -> bool:
-        """Whether what is sent to the socket has somewhere to go, as far as one can see."""
-        eio_sid = self.manager.eio_sid_from_sid(sid, namespace)
-        return eio_sid is not None and self.carries(eio_sid)
-
-    def carries(self, eio_sid: str) -> bool:
-        """Whether the transport still has the session; each engine knows that itself."""
-        raise NotImplementedError
-
     async def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
         if self._idle is not None or eio_sid not in self.environ:
             return  # what a closed socket had sent along with its close
