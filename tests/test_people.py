@@ -297,6 +297,45 @@ async def test_what_cannot_be_used_now_is_not_used_up(one: Instance) -> None:
     assert (await one.people.register(ALICE, invitation)).subject == "u-alice"
 
 
+async def test_used_invitation_binds_nothing_after_unlink(one: Instance, two: Instance) -> None:
+    await one.users.add({"id": "u-alice"})
+    invitation = (await one.users.invite("u-alice", {})).secret
+    await one.people.register(ALICE, invitation)
+    used = await one.rows(t.invitations)
+
+    await one.users.unlink("u-alice", fields(ALICE))
+    async with one.database.writing() as connection:  # as if unlink had not revoked it
+        await connection.execute(sa.insert(t.invitations), [dict(row) for row in used])
+
+    for instance in (one, two):
+        with pytest.raises(UnknownInvitation):
+            await instance.people.register(ALICE, invitation)
+    assert await one.rows(t.identities) == []
+
+
+async def test_unlink_revokes_invitations_of_the_user_alone(one: Instance) -> None:
+    await known(one, "u-alice", ALICE)
+    await known(one, "u-bob")
+    alices = (await one.users.invite("u-alice", {})).secret
+    bobs = (await one.users.invite("u-bob", {})).secret
+
+    await one.users.unlink("u-alice", fields(ALICE))
+
+    with pytest.raises(UnknownInvitation):
+        await one.people.register(ALICE, alices)
+    assert (await one.people.register(BOB, bobs)).subject == "u-bob"
+
+
+async def test_failed_unlink_revokes_no_invitation(one: Instance) -> None:
+    await known(one, "u-alice")
+    invitation = (await one.users.invite("u-alice", {})).secret
+
+    with pytest.raises(NoSuchIdentity):
+        await one.users.unlink("u-alice", fields(ALICE))
+
+    assert (await one.people.register(ALICE, invitation)).subject == "u-alice"
+
+
 async def test_invitations_that_are_over_do_not_pile_up(one: Instance, clock: Clock) -> None:
     for number in range(3):
         await one.users.add({"id": f"u-{number}"})

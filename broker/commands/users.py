@@ -136,7 +136,7 @@ def unlink(
     provider_app_id: ProviderAppId = None,
     file: ConfigFile = None,
 ) -> None:
-    """Take an identity from a user.
+    """Remove an identity from a user, and revoke the user's invitations.
 
     One whose unionid another identity of theirs has comes back with the next login: block
     the user, or take all of them.

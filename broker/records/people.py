@@ -33,6 +33,13 @@ class Registered(NamedTuple):
     name: str | None
 
 
+class Invited(NamedTuple):
+    """The user that an invitation is for, and whether the invitation is still unused."""
+
+    user: Registered
+    is_unused: bool
+
+
 class People:
     """clock: Unix time in seconds.  Every method raises RecordsDown."""
 
@@ -78,29 +85,36 @@ class People:
         return _unblocked(same)
 
     async def register(self, identity: Identity, invitation: str) -> Registered:
-        """Make `identity` the invited user's, once: an invitation that is used is worth nothing.
+        """Bind `identity` to the invited user. An invitation binds one identity, once.
 
-        But to the same identity: a phone on a bad network asks again, and hears the same.
-        Raises UnknownInvitation, IdentityTaken or UserBlocked, and then it is not used.
+        A repeat by the same identity, such as after a lost answer, returns the same user and
+        binds nothing.
+        Raises UnknownInvitation, IdentityTaken or UserBlocked; the invitation stays unused then.
         """
         if not _can_stand(identity):
             raise InvalidRequest("the provider's id for this person is too odd to be kept")
         async with self._database.reading() as connection:
-            await self._invited(connection, identity, invitation)  # guesses lock nothing
+            invited = await self._invited(connection, identity, invitation)  # guesses lock nothing
+        if not invited.is_unused:
+            return invited.user
         try:
             async with self._database.writing() as connection:
                 await one_by_one(connection)
                 invited = await self._invited(connection, identity, invitation)
-                await bind(connection, identity, invited.subject, self._clock())
-                await _use(connection, identity, invitation)
+                if invited.is_unused:
+                    await bind(connection, identity, invited.user.subject, self._clock())
+                    await _use(connection, identity, invitation)
         except IntegrityError:  # the user was removed meanwhile
             raise UnknownInvitation from None
-        return invited
+        return invited.user
 
     async def _invited(
         self, connection: AsyncConnection, identity: Identity, invitation: str
-    ) -> Registered:
-        """The user whom the invitation is for; raises UnknownInvitation or UserBlocked."""
+    ) -> Invited:
+        """Return the user the invitation is for; raises UnknownInvitation or UserBlocked.
+
+        A used invitation is unknown unless `identity` used it and is still this user's.
+        """
         row, user = t.invitations.c, t.users.c
         columns = (user.id, user.name, user.blocked, row.provider, row.provider_app_id, row.openid)
         found = await connection.execute(
@@ -112,9 +126,14 @@ class People:
         invited = found.one_or_none()
         if invited is None or tuple(invited[3:]) not in (UNUSED, _used_by(identity)):
             raise UnknownInvitation
+        is_unused = invited.provider is None
+        if not is_unused:
+            known = await owner(connection, identity)
+            if known is None or known.user_id != invited.id:
+                raise UnknownInvitation
         if invited.blocked:
             raise UserBlocked
-        return Registered(invited.id, invited.name)
+        return Invited(Registered(invited.id, invited.name), is_unused)
 
     async def _note(self, identity: Identity, known: Owner) -> None:
         """Write down that the provider now has a `unionid`, or another, for this person."""

@@ -130,14 +130,20 @@ class UserBook:
             raise NoSuchUser from None
 
     async def unlink(self, user_id: str, fields: Mapping[str, object]) -> User:
-        """Take an identity from the user.  Raises UserWrong, NoSuchUser or NoSuchIdentity."""
+        """Remove an identity and all invitations of the user.
+
+        Raises UserWrong, NoSuchUser or NoSuchIdentity.
+        """
         identity = self._identity(fields)
         key = {"provider_app_id": identity.provider_app_id, "openid": identity.id}
         gone = delete(t.identities).filter_by(user_id=user_id, provider=identity.provider, **key)
+        revoked = delete(t.invitations).filter_by(user_id=user_id)
         async with self._database.writing() as connection:
+            await one_by_one(connection)
             await _read(connection, user_id)
             if not (await connection.execute(gone)).rowcount:
                 raise NoSuchIdentity
+            await connection.execute(revoked)
             return await _read(connection, user_id)
 
     async def invite(self, user_id: str, fields: Mapping[str, object]) -> Invitation:
