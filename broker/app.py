@@ -230,7 +230,7 @@ class Running:
             return "the state cannot be reached"
         if self._push is not None and not self._core.lobby.hears:
             return "no notices are heard"
-        return None
+        return self._core.records_trouble()
 
     def drain(self) -> None:
         """Let nobody begin here from now on; whoever has begun is served."""

@@ -17,6 +17,9 @@ READY = Gauge("scanlogin_ready", "1 while this instance wants browsers, else 0")
 WAITING = Gauge("scanlogin_waiting_browsers", "Browsers that wait at this instance for a phone")
 TRAIL_DROPPED = Counter("scanlogin_trail_dropped", "Ended logins that no trail could be kept of")
 RECORDS_DOWN = Gauge("scanlogin_records_down", "1 while the database cannot be reached, else 0")
+RECORDS_FILE_LOST = Gauge(
+    "scanlogin_records_file_lost", "1 while the SQLite file is deleted or replaced, else 0"
+)
 POOL_CODES = Gauge("scanlogin_pool_codes", "Codes that are ready, by state", ["app", "state"])
 POOL_LOW = Gauge("scanlogin_pool_low", "1 while a pool is about to run dry, else 0", ["app"])
 POOL_EMPTY = Counter("scanlogin_pool_empty", "Logins that found no free code", ["app"])

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
+import structlog
+
 from broker.accounts import RETRY_AFTER, Account, Accounts
 from broker.bus import Bus, open_bus
 from broker.codes import CodeSource
@@ -34,6 +36,8 @@ from broker.sessions import Sessions
 from broker.settings import APPID, PREFIX, Settings
 from broker.state import Clock, Leases, Store, open_state
 from broker.tokens import Issuer, KeyFile
+
+log = structlog.get_logger()
 
 
 def _pretend(settings: Settings, account: Account) -> Provider:
@@ -108,9 +112,15 @@ class Core:
     pictures: Pictures
     records: Records
 
+    def records_trouble(self) -> str | None:
+        """Why the records let nobody confirm until an operator acts; None if they do."""
+        return self.records.trouble() if isinstance(self.directory, SqlDirectory) else None
+
     async def open(self) -> None:
         """Raises RecordsUnusable."""
         await self.records.open()  # alone: without apps nobody can be served
+        if self.records.was_created:
+            log.info("database file created", place=self.records.place)
         await asyncio.gather(
             self.store.open(), self.bus.open(), self.accounts.open(), self.directory.open()
         )

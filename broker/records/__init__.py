@@ -7,6 +7,7 @@ and none is lost with it.
 settings.py    the app that the settings name, laid over those that are recorded
 sql.py         records in SQLite or PostgreSQL, joined from the files below
 database.py    the one connection to it       tables.py      what stands there
+file.py        the file of a SQLite database: created once, watched for loss
 migrations/    how it came to stand so
 apps.py        apps as this instance holds them
 book.py        apps as an operator writes them down       rules.py   what may stand in one
@@ -174,6 +175,10 @@ class Records(Protocol):
     seal_keys: SealKeys
     place: str
 
+    @property
+    def was_created(self) -> bool:
+        """Whether there was no SQLite file before this process created one."""
+
     async def open(self) -> None:
         """Bring the tables up to date, read the apps, and go on: look whether they have
         changed, and write the trail.
@@ -183,6 +188,12 @@ class Records(Protocol):
 
     async def close(self) -> None:
         """Write what is still to be written; a database that hangs is waited for some seconds."""
+
+    def trouble(self) -> str | None:
+        """Why the SQLite file is not the one in use: it was deleted or replaced. None if it is.
+
+        An outage that passes by itself is no trouble in this sense.
+        """
 
     async def status(self) -> Status:
         """How the tables stand; raises RecordsUnusable."""

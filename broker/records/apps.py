@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import RowMapping, select
 
 from broker.errors import RecordsDown
-from broker.metrics import RECORDS_DOWN
+from broker.metrics import RECORDS_DOWN, RECORDS_FILE_LOST
 from broker.outage import Outage
 from broker.records import App
 from broker.records import tables as t
@@ -140,6 +140,7 @@ class RecordedApps:
             else:
                 outage.is_over()
             RECORDS_DOWN.set(outage.reason is not None)
+            RECORDS_FILE_LOST.set(self._database.trouble() is not None)
 
 
 def api_secret_hash(secret: str) -> bytes:

@@ -7,10 +7,9 @@ statement's parameters may be secrets.
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, event, func, select
@@ -22,6 +21,7 @@ from sqlalchemy.util import await_only
 
 from broker.errors import RecordsDown, RecordsUnusable
 from broker.records import Status
+from broker.records.file import DatabaseFile
 from broker.records.migrations import HEAD, REVISIONS, revision_of, upgrade
 
 ANSWER_WITHIN = 5.0
@@ -67,12 +67,25 @@ class Database:
         self.place = parsed.render_as_string(hide_password=True)
         self.dialect = parsed.get_backend_name()
         self._url = url
+        self._file = DatabaseFile(parsed.database or "") if self.dialect == "sqlite" else None
         self._engine = ENGINES[self.dialect](parsed, answer_within)
+        if self._file is not None:
+            _use(self._engine, self._file)
+
+    @property
+    def was_created(self) -> bool:
+        """Whether there was no SQLite file before the first connection."""
+        return self._file is not None and self._file.was_created
+
+    def trouble(self) -> str | None:
+        """Why the SQLite file is not the one in use; None if it is, and with PostgreSQL."""
+        return self._file.trouble() if self._file is not None else None
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         with _reached():
             async with self._engine.connect() as connection:
+                self._check_file()
                 yield connection
 
     @asynccontextmanager
@@ -82,6 +95,7 @@ class Database:
             async with self._engine.connect() as connection:
                 await connection.execution_options(**WRITING[self.dialect])
                 async with connection.begin():
+                    self._check_file()  # after the wait for other writers
                     yield connection
 
     async def status(self) -> Status:
@@ -121,6 +135,10 @@ class Database:
     async def close(self) -> None:
         await self._engine.dispose()
 
+    def _check_file(self) -> None:
+        if self._file is not None:
+            self._file.check()
+
 
 @contextmanager
 def _reached() -> Iterator[None]:
@@ -145,11 +163,9 @@ def _reason(error: Exception) -> str:
 
 
 def _sqlite(url: URL, answer_within: float) -> AsyncEngine:
+    if "uri" in url.query:
+        raise ValueError("uri: give the path of the file, not a URI")
     engine = create_async_engine(url, hide_parameters=True, connect_args={"timeout": answer_within})
-
-    @event.listens_for(engine.sync_engine, "do_connect")
-    def make_private(*connecting: object) -> None:
-        _make_private(url.database)
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, record: object) -> None:
@@ -169,14 +185,13 @@ def _sqlite(url: URL, answer_within: float) -> AsyncEngine:
     return engine
 
 
-def _make_private(file: str | None) -> None:
-    """Make the file its owner's alone, where there is none: it says who people are.
+def _use(engine: AsyncEngine, file: DatabaseFile) -> None:
+    """Let the engine's connections open `file`, and create none."""
 
-    What SQLite keeps beside it gets the same permissions.
-    """
-    if file and file != ":memory:":
-        with suppress(OSError):  # what is wrong with the place, SQLite says
-            os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def name_file(dialect: object, record: object, arguments: list[Any], options: Any) -> None:
+        arguments[0] = file.prepare()
+        options["uri"] = True
 
 
 def _write_ahead(cursor: Any, within: float) -> None:

@@ -70,6 +70,13 @@ class SqlRecords:
             async with asyncio.timeout(CLOSE_WITHIN):
                 await self._database.close()
 
+    @property
+    def was_created(self) -> bool:
+        return self._database.was_created
+
+    def trouble(self) -> str | None:
+        return self._database.trouble()
+
     async def status(self) -> Status:
         with _usable(self._database):
             return await self._database.status()

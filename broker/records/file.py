@@ -1,0 +1,78 @@
+"""The file of a SQLite database: created once, for its owner alone, and then only looked at.
+
+Nothing but SQLite opens the file. POSIX drops all locks that a process holds on a file when
+the process closes any of its descriptors of that file, SQLite's locks included:
+https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from broker.errors import RecordsDown
+
+MODE = 0o600
+"""SQLite gives `-wal` and `-shm` the same mode."""
+
+REPAIR = "stop all brokers, restore the file, and start them"
+
+
+class Inode(NamedTuple):
+    device: int
+    number: int
+
+
+class DatabaseFile:
+    """path: of the database."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path).absolute()
+        self._inode: Inode | None = None
+        self.was_created = False
+
+    def prepare(self) -> str:
+        """Return the URI for the next connection, which creates no file.
+
+        The first call creates the file if there is none. It must come before any connection.
+        Raises RecordsDown.
+        """
+        if self._inode is None:
+            self._create()
+            with suppress(OSError):  # SQLite reports why it cannot open the file
+                self._inode = _inode(self._path)
+        self.check()
+        return f"{self._path.as_uri()}?mode=rw"
+
+    def check(self) -> None:
+        """Raise RecordsDown if the file was deleted or replaced after the first connection.
+
+        Connections still write to the former file then, and what they write is lost.
+        """
+        if (trouble := self.trouble()) is not None:
+            raise RecordsDown(trouble)
+
+    def trouble(self) -> str | None:
+        """Why the file is not the one in use; None if it is, or if it was not used yet."""
+        if self._inode is None:
+            return None
+        try:
+            found = _inode(self._path)
+        except OSError as error:
+            return f"the database file is gone ({error.strerror}): {REPAIR}"
+        if found != self._inode:
+            return f"the database file was replaced: {REPAIR}"
+        return None
+
+    def _create(self) -> None:
+        """Create an empty file, unless there is one: of processes that start at once, one does."""
+        with suppress(OSError):
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, MODE))
+            self.was_created = True
+
+
+def _inode(path: Path) -> Inode:
+    status = path.stat()
+    return Inode(status.st_dev, status.st_ino)
