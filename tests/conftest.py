@@ -34,6 +34,7 @@ from broker.serving import Site, serving
 from broker.settings import PREFIX, Settings
 from broker.state import Store, open_state
 from broker.tokens import Issuer, KeyFile
+from tests.loop_clock import LoopClock, replaced_clock
 from tests.machine import CI, free_port, miss, need
 from tests.servers import Engines, PostgresServer, S3Server, running_postgres, running_s3
 
@@ -183,6 +184,20 @@ def _loggers_stay_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+@pytest.fixture
+async def loop_clock() -> AsyncIterator[LoopClock]:
+    """The loop's clock. It runs, and a test can move it on."""
+    with replaced_clock(runs=True) as clock:
+        yield clock
+
+
+@pytest.fixture
+async def still_clock() -> AsyncIterator[LoopClock]:
+    """The loop's clock. It stands still until a test moves it."""
+    with replaced_clock(runs=False) as clock:
+        yield clock
 
 
 @pytest.fixture(scope="session")
