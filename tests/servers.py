@@ -471,7 +471,7 @@ def is_whole(client: redis.Redis, size: int) -> bool:
     return bool(info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == size)
 
 
-async def eventually(condition: Callable[[], object], within: float = 5.0) -> None:
+async def eventually(condition: Callable[[], object], within: float = 30.0) -> None:
     """Wait until `condition()` holds; it may be a coroutine function."""
     async with asyncio.timeout(within):
         while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import pytest
 from msgspec.structs import replace
@@ -12,10 +12,12 @@ from broker import errors
 from broker.bus import Bus
 from broker.bus.memory import MemoryBus
 from broker.flow import Begun, Flow
-from broker.lobby import SLACK, Lobby
+from broker.lobby import SLACK, SLICES, Lobby, Push
 from broker.login import Notice
 from broker.state import Store
 from tests.conftest import ALICE, FIREFOX, Clock
+from tests.loop_clock import LoopClock
+from tests.servers import eventually
 
 
 class Pushes:
@@ -31,8 +33,12 @@ class Pushes:
         self.heard.put_nowait((sid, notice.event))
 
     async def next(self) -> tuple[str, str]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await self.heard.get()
+
+    def all(self) -> set[tuple[str, str]]:
+        """What was heard since the last call."""
+        return {self.heard.get_nowait() for _ in range(self.heard.qsize())}
 
 
 @pytest.fixture
@@ -48,14 +54,47 @@ def lobby(bus: Bus, flow: Flow, clock: Clock) -> Lobby:
 @pytest.fixture
 async def running(lobby: Lobby, pushes: Pushes) -> AsyncIterator[Lobby]:
     task = asyncio.create_task(lobby.run(pushes))
-    await asyncio.sleep(0)
+    await eventually(lambda: lobby.hears)
     yield lobby
     task.cancel()
     await asyncio.wait([task])
 
 
+Turn = Callable[[], Awaitable[None]]
+
+
+@pytest.fixture
+def turn(lobby: Lobby, loop_clock: LoopClock, monkeypatch: pytest.MonkeyPatch) -> Turn:
+    """Lets the lobby look at the next slice of a round, and waits until it has."""
+    monkeypatch.setattr("broker.lobby.ROUND", 80_000.0)
+    look_again = lobby._look_again
+    looks = 0
+
+    async def counted(login_ids: list[str], push: Push) -> None:
+        nonlocal looks
+        await look_again(login_ids, push)
+        looks += 1
+
+    monkeypatch.setattr(lobby, "_look_again", counted)
+
+    async def next_turn() -> None:
+        before = looks
+        await loop_clock.move(80_000 / SLICES)
+        await eventually(lambda: looks > before)
+
+    return next_turn
+
+
 async def begin(flow: Flow) -> Begun:
     return await flow.begin("shop", FIREFOX, waits_here=True)
+
+
+async def push_another(lobby: Lobby, flow: Flow, pushes: Pushes) -> None:
+    """Show that no push came before this one: notices are handled in order."""
+    begun = await begin(flow)
+    lobby.wait("another", begun.login)
+    await flow.scan(begun.login.scene, ALICE)
+    assert await pushes.next() == ("another", "login-scanned")
 
 
 async def test_a_browser_hears_what_its_phone_did(
@@ -105,7 +144,7 @@ async def test_a_new_arrival_that_ends_sooner_is_told_in_time(
     clock.time += 60
     late = await begin(flow)
     running.wait("late", late.login)
-    await asyncio.sleep(0.01)
+    await eventually(lambda: not running._sooner.is_set())  # it waits for the late end
 
     clock.time = soon.login.expires_at
     running.wait("soon", soon.login)
@@ -245,56 +284,46 @@ async def test_whoever_left_is_not_told(running: Lobby, flow: Flow, pushes: Push
     running.leave("tab")
 
     await flow.scan(begun.login.scene, ALICE)
-    await asyncio.sleep(0.01)
 
-    assert pushes.heard.empty()
-    assert len(running) == 0
+    await push_another(running, flow, pushes)
+    assert len(running) == 1
 
 
 async def test_a_change_whose_notice_was_lost_is_found_within_a_round(
-    lobby: Lobby, flow: Flow, make_flow: Callable[..., Flow], pushes: Pushes
+    turn: Turn, running: Lobby, flow: Flow, make_flow: Callable[..., Flow], pushes: Pushes
 ) -> None:
     """The notice goes to an instance that nobody listens at; the state is asked in turn."""
     begun = await begin(flow)
-    lobby.wait("tab", begun.login)
-    task = asyncio.create_task(lobby.run(pushes))
-    await asyncio.sleep(0.01)
-
+    running.wait("tab", begun.login)
     deaf = make_flow(bus=MemoryBus())
-    await deaf.scan(begun.login.scene, ALICE)
-    assert await pushes.next() == ("tab", "login-scanned")
-    await deaf.confirm(begun.login.id, ALICE)
-    assert await pushes.next() == ("tab", "login-confirmed")
 
-    task.cancel()
-    await asyncio.wait([task])
+    await deaf.scan(begun.login.scene, ALICE)
+    for _ in range(SLICES):
+        await turn()
+    assert pushes.all() == {("tab", "login-scanned")}
+
+    await deaf.confirm(begun.login.id, ALICE)
+    for _ in range(SLICES):
+        await turn()
+    assert pushes.all() == {("tab", "login-confirmed")}
 
 
 async def test_whoever_comes_in_the_middle_of_a_round_waits_for_no_second_one(
-    lobby: Lobby,
-    flow: Flow,
-    make_flow: Callable[..., Flow],
-    pushes: Pushes,
-    monkeypatch: pytest.MonkeyPatch,
+    turn: Turn, running: Lobby, flow: Flow, make_flow: Callable[..., Flow], pushes: Pushes
 ) -> None:
-    monkeypatch.setattr("broker.lobby.ROUND", 0.4)
     deaf = make_flow(bus=MemoryBus())
     for number in range(40):
-        lobby.wait(f"other-{number}", (await begin(flow)).login)
-    task = asyncio.create_task(lobby.run(pushes))
-    loop = asyncio.get_running_loop()
+        running.wait(f"other-{number}", (await begin(flow)).login)
 
     for number in range(10):
-        await asyncio.sleep(0.06)
+        for _ in range(number % SLICES):
+            await turn()
         begun = await begin(flow)
-        lobby.wait(f"late-{number}", begun.login)
+        running.wait(f"late-{number}", begun.login)
         await deaf.scan(begun.login.scene, ALICE)
-        start = loop.time()
-        assert await pushes.next() == (f"late-{number}", "login-scanned")
-        assert loop.time() - start < 0.4 + 0.2
-
-    task.cancel()
-    await asyncio.wait([task])
+        for _ in range(SLICES):
+            await turn()
+        assert pushes.all() == {(f"late-{number}", "login-scanned")}
 
 
 async def test_a_login_that_is_gone_from_the_state_has_expired_for_its_browser(
@@ -320,8 +349,7 @@ async def test_what_a_browser_knows_is_not_said_twice(
 
     assert await pushes.next() == ("tab", "login-scanned")
     assert await pushes.next() == ("tab", "login-confirmed")
-    await asyncio.sleep(0.01)
-    assert pushes.heard.empty()
+    await push_another(running, flow, pushes)
 
 
 async def test_a_confirm_that_went_with_a_failed_master_is_told_again_when_made_again(
@@ -350,10 +378,9 @@ async def test_a_login_that_was_resumed_elsewhere_is_let_go(
     running.wait("tab", begun.login)
 
     await make_flow(instance="two").resume(begun.login.id, begun.secret, app="shop")
-    await asyncio.sleep(0.01)
 
-    assert len(running) == 0
-    assert pushes.heard.empty()
+    await eventually(lambda: len(running) == 0)
+    await push_another(running, flow, pushes)
 
 
 async def test_one_that_comes_back_while_the_state_is_asked_is_not_let_go(
@@ -376,32 +403,30 @@ async def test_one_that_comes_back_while_the_state_is_asked_is_not_let_go(
 
 
 async def test_a_late_word_of_a_move_does_not_let_go_of_one_that_has_come_back(
-    running: Lobby, flow: Flow, bus: Bus
+    running: Lobby, flow: Flow, pushes: Pushes, bus: Bus
 ) -> None:
     begun = await begin(flow)
     running.wait("tab", begun.login)
 
     await bus.publish("one", Notice("login-moved", begun.login.id))
-    await asyncio.sleep(0.01)
 
-    assert len(running) == 1
+    await push_another(running, flow, pushes)
+    assert len(running) == 2
 
 
 async def test_what_could_not_be_asked_in_its_turn_is_asked_about_first(
-    lobby: Lobby,
+    turn: Turn,
+    running: Lobby,
     flow: Flow,
     make_flow: Callable[..., Flow],
     pushes: Pushes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After an outage all are asked about at once, and not each in its turn."""
-    monkeypatch.setattr("broker.lobby.ROUND", 8.0)
     deaf = make_flow(bus=MemoryBus())
     begun = [await begin(flow) for _ in range(40)]
     for number, one in enumerate(begun):
-        lobby.wait(f"tab-{number}", one.login)
-    task = asyncio.create_task(lobby.run(pushes))
-    await asyncio.sleep(0.01)
+        running.wait(f"tab-{number}", one.login)
     changed = flow.changed
 
     async def down(known: Mapping[str, int]) -> object:
@@ -411,13 +436,13 @@ async def test_what_could_not_be_asked_in_its_turn_is_asked_about_first(
         raise errors.Unavailable
 
     monkeypatch.setattr(flow, "changed", down)
+    while flow.changed is down:
+        await turn()
+    assert pushes.heard.empty()
 
-    async with asyncio.timeout(4):
-        heard = {await pushes.next() for _ in begun}
+    await turn()
 
-    assert heard == {(f"tab-{number}", "login-scanned") for number in range(40)}
-    task.cancel()
-    await asyncio.wait([task])
+    assert pushes.all() == {(f"tab-{number}", "login-scanned") for number in range(40)}
 
 
 async def test_a_browser_that_left_while_the_state_was_down_stays_gone(
