@@ -41,6 +41,15 @@ class Pushes:
         return {self.heard.get_nowait() for _ in range(self.heard.qsize())}
 
 
+ROUND = 80_000.0
+"""Seconds; a round does not end before a test moves the clock."""
+
+
+@pytest.fixture(autouse=True)
+def _rounds_end_only_by_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker.lobby.ROUND", ROUND)
+
+
 @pytest.fixture
 def pushes() -> Pushes:
     return Pushes()
@@ -66,7 +75,6 @@ Turn = Callable[[], Awaitable[None]]
 @pytest.fixture
 def turn(lobby: Lobby, loop_clock: LoopClock, monkeypatch: pytest.MonkeyPatch) -> Turn:
     """Lets the lobby look at the next slice of a round, and waits until it has."""
-    monkeypatch.setattr("broker.lobby.ROUND", 80_000.0)
     look_again = lobby._look_again
     looks = 0
 
@@ -79,7 +87,7 @@ def turn(lobby: Lobby, loop_clock: LoopClock, monkeypatch: pytest.MonkeyPatch) -
 
     async def next_turn() -> None:
         before = looks
-        await loop_clock.move(80_000 / SLICES)
+        await loop_clock.move(ROUND / SLICES)
         await eventually(lambda: looks > before)
 
     return next_turn
