@@ -17,11 +17,18 @@ import aiohttp
 import pytest
 
 from broker.engine import sessions
+from broker.engine.sessions import Sessions
 from broker.serving import Site, serving
-from tests import conformance_peer
 from tests.conformance_peer import LONGEST, PEERS, application
+from tests.loop_clock import LoopClock
+from tests.servers import eventually
 
 SEPARATOR = "\x1e"
+
+PING_INTERVAL, PING_TIMEOUT = 25.0, 20.0
+
+TICK = PING_INTERVAL / sessions.TICKS
+"""What a heartbeat may be late."""
 
 
 class Client:
@@ -31,6 +38,10 @@ class Client:
         self.http = http
         self.server = server
         self.path = path
+
+    @property
+    def engine(self) -> Sessions:
+        return self.server if self.path == "/engine.io/" else self.server.eio
 
     def query(self, transport: str, sid: str | None = None) -> str:
         rest = f"&sid={sid}" if sid else ""
@@ -49,7 +60,13 @@ class Client:
         async with self.http.get(self.query("polling", sid)) as response:
             return response.status, await response.text()
 
-    async def post(self, sid: str, body: str | bytes) -> tuple[int, str]:
+    async def start_poll(self, sid: str) -> asyncio.Task[tuple[int, str]]:
+        """A poll that waits at the server."""
+        poll = asyncio.create_task(self.poll(sid))
+        await eventually(lambda: self.engine.sockets[sid].polls)
+        return poll
+
+    async def post(self, sid: str, body: Any) -> tuple[int, str]:
         async with self.http.post(self.query("polling", sid), data=body) as response:
             return response.status, await response.text()
 
@@ -68,17 +85,26 @@ async def client_of(name: str, **figures: float) -> AsyncIterator[Client]:
     peer = PEERS[name](**figures)
     site = Site("peer", application(peer), "127.0.0.1", 0, "PORT")
     path = {"eio": "/engine.io/", "sio": "/socket.io/"}[name]
-    async with serving([site]) as addresses, aiohttp.ClientSession(addresses["peer"]) as http:
+    async with (
+        serving([site]) as addresses,
+        aiohttp.ClientSession(
+            addresses["peer"],
+            # The server closes a connection that is kept alive when a test moves the clock.
+            connector=aiohttp.TCPConnector(force_close=True),
+        ) as http,
+    ):
         yield Client(http, peer, path)
 
 
 @pytest.fixture(params=PEERS)
 async def both(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, loop_clock: LoopClock
 ) -> AsyncIterator[Client]:
-    """Either peer, one after the other."""
-    monkeypatch.setattr(sessions, "JOIN_WITHIN", conformance_peer.JOIN_WITHIN)
-    async with client_of(request.param) as client:
+    """Either peer, one after the other. Its heartbeat is due when a test moves the clock."""
+    monkeypatch.setattr(sessions, "JOIN_WITHIN", 3600.0)
+    async with client_of(
+        request.param, ping_interval=PING_INTERVAL, ping_timeout=PING_TIMEOUT
+    ) as client:
         yield client
 
 
@@ -96,8 +122,14 @@ async def probe(client: Client, sid: str, socket: aiohttp.ClientWebSocketRespons
     assert await client.poll(sid) == (200, "6")
 
 
-async def is_closed(socket: aiohttp.ClientWebSocketResponse, within: float = 2.0) -> bool:
-    async with asyncio.timeout(within):
+async def settle(socket: aiohttp.ClientWebSocketResponse) -> None:
+    """Wait until the server has handled what was sent, and show that it has said nothing."""
+    await socket.ping()
+    assert (await socket.receive()).type is aiohttp.WSMsgType.PONG
+
+
+async def is_closed(socket: aiohttp.ClientWebSocketResponse) -> bool:
+    async with asyncio.timeout(30):
         while not socket.closed:
             await socket.receive()
     return True
@@ -108,8 +140,8 @@ def is_open_packet(text: str, upgrades: list[str]) -> bool:
     assert isinstance(value.pop("sid"), str)
     return text[0] == "0" and value == {
         "upgrades": upgrades,
-        "pingInterval": 300,
-        "pingTimeout": 200,
+        "pingInterval": 25_000,
+        "pingTimeout": 20_000,
         "maxPayload": LONGEST,
     }
 
@@ -190,9 +222,7 @@ async def test_what_is_posted_comes_back_by_a_poll(echo: Client, body: str) -> N
 
 async def test_a_poll_waits_until_there_is_something(echo: Client) -> None:
     sid = await echo.open()
-    poll = asyncio.create_task(echo.poll(sid))
-    await asyncio.sleep(0.05)
-    assert not poll.done()
+    poll = await echo.start_poll(sid)
 
     await echo.post(sid, "4hello")
 
@@ -229,8 +259,7 @@ async def test_a_body_at_the_limit_is_taken(echo: Client) -> None:
 
 async def test_two_polls_at_once_end_the_session(echo: Client) -> None:
     sid = await echo.open()
-    first = asyncio.create_task(echo.poll(sid))
-    await asyncio.sleep(0.05)
+    first = await echo.start_poll(sid)
 
     assert (await echo.poll(sid))[0] == 400
 
@@ -241,8 +270,7 @@ async def test_two_polls_at_once_end_the_session(echo: Client) -> None:
 async def test_a_poll_that_was_given_up_ends_the_session(echo: Client) -> None:
     """What it would have carried may be lost."""
     sid = await echo.open()
-    poll = asyncio.create_task(echo.poll(sid))
-    await asyncio.sleep(0.05)
+    poll = await echo.start_poll(sid)
 
     poll.cancel()
 
@@ -251,17 +279,20 @@ async def test_a_poll_that_was_given_up_ends_the_session(echo: Client) -> None:
 
 async def test_two_posts_at_once_end_the_session(echo: Client) -> None:
     sid = await echo.open()
-    first, second = await asyncio.gather(*(echo.post(sid, slow_body()) for _ in range(2)))
+    one_is_answered = asyncio.Event()
 
-    assert {first[0], second[0]} <= {200, 400}
-    assert 400 in (first[0], second[0])
+    async def body() -> AsyncIterator[bytes]:
+        yield b"4he"
+        await one_is_answered.wait()
+        yield b"llo"
+
+    posts = {asyncio.create_task(echo.post(sid, body())) for _ in range(2)}
+    [first], [second] = await asyncio.wait(posts, return_when=asyncio.FIRST_COMPLETED)
+    one_is_answered.set()
+
+    assert (await first)[0] == 400
+    assert (await second)[0] in (200, 400)
     assert (await echo.poll(sid))[0] == 400
-
-
-async def slow_body() -> AsyncIterator[bytes]:
-    yield b"4he"
-    await asyncio.sleep(0.1)
-    yield b"llo"
 
 
 async def test_text_comes_back_over_a_websocket(echo: Client) -> None:
@@ -314,41 +345,58 @@ async def test_a_message_at_the_limit_is_taken(echo: Client) -> None:
 # ---- heartbeat ----
 
 
-async def test_a_session_that_polls_is_pinged(both: Client) -> None:
+async def test_a_session_that_polls_is_pinged(both: Client, loop_clock: LoopClock) -> None:
     sid = await both.open()
 
     for _ in range(3):
+        await loop_clock.move(PING_INTERVAL + TICK)
         assert await both.poll(sid) == (200, "2")
         assert (await both.post(sid, "3"))[0] == 200
 
 
-async def test_a_session_that_polls_and_never_answers_ends(both: Client) -> None:
+async def test_a_session_that_polls_and_never_answers_ends(
+    both: Client, loop_clock: LoopClock
+) -> None:
     sid = await both.open()
+    await loop_clock.move(PING_INTERVAL + TICK)
+    assert await both.poll(sid) == (200, "2")
 
-    await asyncio.sleep(0.55)
+    await loop_clock.move(PING_TIMEOUT + TICK)
 
     assert (await both.poll(sid))[0] == 400
 
 
-async def test_a_websocket_is_pinged(both: Client) -> None:
+async def test_a_websocket_is_pinged(both: Client, loop_clock: LoopClock) -> None:
     async with both.opened() as socket:
         for _ in range(3):
+            await loop_clock.move(PING_INTERVAL + TICK)
             assert await socket.receive_str() == "2"
             await socket.send_str("3")
+            await settle(socket)
 
 
-async def test_a_websocket_that_never_answers_ends(both: Client) -> None:
+async def test_a_websocket_that_never_answers_ends(both: Client, loop_clock: LoopClock) -> None:
     async with both.opened() as socket:
-        assert await is_closed(socket, within=1.0)
+        await loop_clock.move(PING_INTERVAL + TICK)
+        assert await socket.receive_str() == "2"
+        await settle(socket)
+
+        await loop_clock.move(PING_TIMEOUT + TICK)
+
+        assert await is_closed(socket)
 
 
-async def test_a_pong_that_was_not_asked_for_is_none(both: Client) -> None:
+async def test_a_pong_that_was_not_asked_for_is_none(both: Client, loop_clock: LoopClock) -> None:
     """Or one could answer all pings to come."""
     async with both.opened() as socket:
         await socket.send_str("3")
+        await settle(socket)
+        await loop_clock.move(PING_INTERVAL + TICK)
         assert await socket.receive_str() == "2"
 
-        assert await is_closed(socket, within=1.0)
+        await loop_clock.move(PING_TIMEOUT + TICK)
+
+        assert await is_closed(socket)
 
 
 # ---- close ----
@@ -356,8 +404,7 @@ async def test_a_pong_that_was_not_asked_for_is_none(both: Client) -> None:
 
 async def test_a_session_that_polls_closes(both: Client) -> None:
     sid = await both.open()
-    poll = asyncio.create_task(both.poll(sid))
-    await asyncio.sleep(0.02)
+    poll = await both.start_poll(sid)
 
     assert (await both.post(sid, "1"))[0] == 200
 
@@ -385,8 +432,7 @@ async def test_nothing_is_heard_after_a_close(echo: Client) -> None:
 
 async def test_a_server_that_closes_a_session_says_so(echo: Client) -> None:
     sid = await echo.open()
-    poll = asyncio.create_task(echo.poll(sid))
-    await asyncio.sleep(0.02)
+    poll = await echo.start_poll(sid)
 
     await echo.server.disconnect(sid)
 
@@ -396,16 +442,19 @@ async def test_a_server_that_closes_a_session_says_so(echo: Client) -> None:
 # ---- upgrade ----
 
 
-async def test_a_session_goes_over_to_a_websocket(both: Client) -> None:
+async def test_a_session_goes_over_to_a_websocket(both: Client, loop_clock: LoopClock) -> None:
     sid = await both.open()
     async with both.connect(sid) as socket:
         await probe(both, sid, socket)
 
         await socket.send_str("5")
+        await settle(socket)
 
-        assert await socket.receive_str() == "2"
-        await socket.send_str("3")
-        assert await socket.receive_str() == "2"
+        for _ in range(2):
+            await loop_clock.move(PING_INTERVAL + TICK)
+            assert await socket.receive_str() == "2"
+            await socket.send_str("3")
+            await settle(socket)
 
 
 async def test_messages_go_on_over_the_websocket(echo: Client) -> None:
@@ -421,8 +470,7 @@ async def test_messages_go_on_over_the_websocket(echo: Client) -> None:
 
 async def test_a_poll_that_waits_ends_when_a_probe_is_answered(echo: Client) -> None:
     sid = await echo.open()
-    poll = asyncio.create_task(echo.poll(sid))
-    await asyncio.sleep(0.02)
+    poll = await echo.start_poll(sid)
     async with echo.connect(sid) as socket:
         await socket.send_str("2probe")
 
@@ -444,15 +492,18 @@ async def test_what_was_yet_to_be_polled_comes_first_over_the_websocket(echo: Cl
         assert await socket.receive_str() == "4two"
 
 
-async def test_a_session_that_has_its_websocket_is_not_polled(both: Client) -> None:
+async def test_a_session_that_has_its_websocket_is_not_polled(
+    both: Client, loop_clock: LoopClock
+) -> None:
     sid = await both.open()
     async with both.connect(sid) as socket:
         await socket.send_str("2probe")
         assert await socket.receive_str() == "3probe"
         await socket.send_str("5")
-        await asyncio.sleep(0.02)
+        await settle(socket)
 
         assert (await both.poll(sid))[0] == 400
+        await loop_clock.move(PING_INTERVAL + TICK)
         assert await socket.receive_str() == "2"
 
 
@@ -464,17 +515,18 @@ async def test_a_session_that_has_its_websocket_is_not_posted_to(echo: Client) -
         assert (await echo.post(sid, "4x"))[0] == 400
 
 
-async def test_a_session_has_one_websocket(both: Client) -> None:
+async def test_a_session_has_one_websocket(both: Client, loop_clock: LoopClock) -> None:
     sid = await both.open()
     async with both.connect(sid) as socket:
         await socket.send_str("2probe")
         assert await socket.receive_str() == "3probe"
         await socket.send_str("5")
-        await asyncio.sleep(0.02)
+        await settle(socket)
 
         async with both.connect(sid) as second:
             assert await is_closed(second)
 
+        await loop_clock.move(PING_INTERVAL + TICK)
         assert await socket.receive_str() == "2"
 
 
@@ -505,45 +557,52 @@ async def test_a_session_that_ends_takes_its_probe_along(echo: Client) -> None:
 
 @pytest.mark.parametrize("how", ["disconnect", "shutdown"])
 async def test_a_session_that_is_closed_while_it_changes_over_is_closed_on_its_websocket(
-    echo: Client, how: str
+    echo: Client, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The official client, which polls no more by then, hears of no end before it."""
+    monkeypatch.setattr(sessions, "LINGER", 30.0)
+    monkeypatch.setattr(sessions, "LOOKS", 3000)
     sid = await echo.open()
     async with echo.connect(sid) as socket:
         await probe(echo, sid, socket)
         end = echo.server.shutdown() if how == "shutdown" else echo.server.disconnect(sid)
         ending = asyncio.create_task(end)
-        await asyncio.sleep(0.1)
+        await settle(socket)
 
-        with pytest.raises(TimeoutError):
-            await socket.receive(timeout=0.1)
         await socket.send_str("5")
 
         assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
         await ending
 
 
-async def test_a_session_that_changes_over_keeps_its_heartbeat(both: Client) -> None:
+async def test_a_session_that_changes_over_keeps_its_heartbeat(
+    both: Client, loop_clock: LoopClock
+) -> None:
     """The ping is due when it was, and a pong that is owed stays owed."""
     sid = await both.open()
+    await loop_clock.move(PING_INTERVAL + TICK)
     assert await both.poll(sid) == (200, "2")
     async with both.connect(sid) as socket:
         await socket.send_str("5")
+        await settle(socket)
 
-        assert await is_closed(socket, within=0.4)
+        await loop_clock.move(PING_TIMEOUT + TICK)
+
+        assert await is_closed(socket)
 
 
-async def test_nothing_is_left_of_sessions_that_have_ended(both: Client) -> None:
-    engine = both.server if both.path == "/engine.io/" else both.server.eio
+async def test_nothing_is_left_of_sessions_that_have_ended(
+    both: Client, loop_clock: LoopClock
+) -> None:
+    engine = both.engine
     sid = await both.open()
     await both.open()
     async with both.opened(), both.connect(sid) as socket:
         await socket.send_str("2probe")
         await socket.send_str("5")
         assert len(engine.sockets) == 3
-    await asyncio.sleep(0.7)
+    await loop_clock.move(PING_INTERVAL + PING_TIMEOUT + TICK)
 
-    assert engine.sockets == {}
-    assert engine._inboxes == {}
+    await eventually(lambda: engine.sockets == {} == engine._inboxes)
     assert engine._joining == {}
     assert len(engine._wheel) == 0
