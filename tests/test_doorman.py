@@ -13,7 +13,9 @@ from aiohttp.web_protocol import RequestHandler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.engine.doorman import read_knock
+from broker import serving
+from broker.engine.doorman import Doorman, read_knock
+from tests.servers import eventually
 from tests.test_engine_io import Client, client_of
 from tests.test_frames import text
 from tests.test_slow import ASKS, KEY, handshake
@@ -53,12 +55,12 @@ async def door(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Door]:
 
 
 async def hear(reader: asyncio.StreamReader, size: int) -> bytes:
-    return await asyncio.wait_for(reader.readexactly(size), 3)
+    return await asyncio.wait_for(reader.readexactly(size), 30)
 
 
 async def opened(reader: asyncio.StreamReader) -> None:
     """Read the handshake's answer and the first packet."""
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 3)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
     assert head.startswith(SWITCHED)
     _, size = await hear(reader, 2)
     assert (await hear(reader, size)).startswith(b'0{"sid":')
@@ -78,7 +80,7 @@ async def test_a_whole_handshake_is_taken_in_at_the_door(door: Door) -> None:
 async def test_a_handshake_in_pieces_is_taken_in_all_the_same(door: Door, cut: int) -> None:
     reader, writer = await door.connect()
     writer.write(WHOLE[:cut])
-    await asyncio.sleep(0.05)
+    await eventually(lambda: len(door.led_on) == 1)
     writer.write(WHOLE[cut:] + text(b"4hello"))
 
     await opened(reader)
@@ -90,7 +92,7 @@ async def test_a_handshake_in_pieces_is_taken_in_all_the_same(door: Door, cut: i
 async def test_a_handshake_after_other_requests_is_taken_in(door: Door) -> None:
     reader, writer = await door.connect()
     writer.write(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 3)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
     await hear(reader, int(head.partition(b"Content-Length: ")[2].split(b"\r")[0]))
     writer.write(WHOLE)
 
@@ -117,20 +119,31 @@ async def test_whoever_is_refused_hears_why_from_aiohttp(
     reader, writer = await door.connect()
     writer.write(asked)
 
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 3)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
     assert int(head.split()[1]) == status
     assert len(door.led_on) == 1
     writer.close()
 
 
-async def test_who_is_silent_when_the_door_closes_is_sent_away() -> None:
+async def test_who_is_silent_when_the_door_closes_is_sent_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    accepted = asyncio.Event()
+    made = Doorman.connection_made
+
+    def connection_made(self: Doorman, transport: asyncio.BaseTransport) -> None:
+        made(self, transport)
+        accepted.set()
+
+    monkeypatch.setattr(Doorman, "connection_made", connection_made)
+    monkeypatch.setattr(serving, "QUIET_WITHIN", 3600.0)
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(client_of("eio"))
         reader, writer = await Door(client, []).connect()
-        await asyncio.sleep(0.05)
+        await accepted.wait()
         await stack.aclose()
 
-        assert await asyncio.wait_for(reader.read(), 3) == b""
+        assert await asyncio.wait_for(reader.read(), 30) == b""
         writer.close()
 
 

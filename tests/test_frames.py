@@ -496,7 +496,7 @@ async def test_a_client_reads_the_code(codes: dict[int, bytes], number: int) -> 
         transport = raw_transport(ws)
         transport.write(codes[number])
 
-        assert (await ws.receive(timeout=2)).data == number
+        assert (await ws.receive(timeout=30)).data == number
 
 
 async def test_a_stream_of_single_bytes_is_read(peer: Client) -> None:

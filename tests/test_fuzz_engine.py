@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import aiohttp
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.servers import eventually
 from tests.test_engine_io import SEPARATOR, Client, client_of
 from tests.test_frames import masked, raw_transport
 from tests.test_socket_io import join, lives
@@ -89,10 +90,8 @@ async def left(client: Client) -> dict[str, Any]:
     engine, server = client.server.eio, client.server
     held = [engine.sockets, engine._inboxes, engine._joining, engine._wheel, server.environ]
     held += [server._binary_packet, server.manager._namespaces, server.manager.callbacks]
-    for _ in range(100):
-        if not any(map(len, held)):
-            break
-        await asyncio.sleep(0.02)
+    with suppress(TimeoutError):
+        await eventually(lambda: not any(map(len, held)))
     return {str(place): one for place, one in enumerate(held) if len(one)}
 
 

@@ -13,7 +13,18 @@ import pytest
 from broker.engine import sessions
 from broker.engine.strict import ATTACHMENTS_MAX, NAMESPACE_MAX
 from tests.conformance_peer import LONGEST
-from tests.test_engine_io import Client, client_of, is_closed
+from tests.loop_clock import LoopClock
+from tests.servers import eventually
+from tests.test_engine_io import (
+    PING_INTERVAL,
+    PING_TIMEOUT,
+    TICK,
+    Client,
+    client_of,
+    is_closed,
+    is_pinged,
+    settle,
+)
 
 TWO = '{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}'
 ONE = '{"_placeholder":true,"num":0}'
@@ -43,7 +54,7 @@ async def join(socket: Socket, namespace: str = "") -> None:
 
 
 async def heard(socket: Socket) -> str:
-    return await socket.receive_str(timeout=2)
+    return await socket.receive_str(timeout=30)
 
 
 async def lives(socket: Socket, namespace: str = "") -> bool:
@@ -114,15 +125,24 @@ async def test_a_namespace_too_long_closes_the_socket(peer: Client) -> None:
         assert await is_closed(socket)
 
 
-async def test_a_socket_that_joins_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_socket_that_joins_nothing_is_closed(
+    monkeypatch: pytest.MonkeyPatch, loop_clock: LoopClock
+) -> None:
     """Not before its time, and though its heartbeat is quick."""
-    monkeypatch.setattr(sessions, "JOIN_WITHIN", 1.0)
-    async with client_of("sio") as peer, peer.opened() as socket:
+    monkeypatch.setattr(sessions, "JOIN_WITHIN", 100.0)
+    async with (
+        client_of("sio", ping_interval=PING_INTERVAL, ping_timeout=PING_TIMEOUT) as peer,
+        peer.opened() as socket,
+    ):
         for _ in range(3):
-            assert await socket.receive_str() == "2"
+            await loop_clock.move(PING_INTERVAL + TICK)
+            assert await is_pinged(socket)
             await socket.send_str("3")
+            await settle(socket)
 
-        assert await is_closed(socket, within=1.0)
+        await loop_clock.move(PING_INTERVAL)
+
+        assert await is_closed(socket)
         assert socket.close_code == 1008
 
 
@@ -157,11 +177,17 @@ async def test_a_socket_that_leaves_goes_on_in_other_namespaces(peer: Client) ->
         assert await lives(socket)
 
 
-async def test_a_socket_that_leaves_all_still_has_its_heartbeat() -> None:
-    async with client_of("sio") as peer, joined(peer) as socket:
+async def test_a_socket_that_leaves_all_still_has_its_heartbeat(
+    monkeypatch: pytest.MonkeyPatch, loop_clock: LoopClock, peer: Client
+) -> None:
+    monkeypatch.setattr(sessions, "JOIN_WITHIN", 100.0)
+    async with joined(peer) as socket:
         await socket.send_str("41")
+        await settle(socket)
 
-        assert await socket.receive_str(timeout=1) == "2"
+        await loop_clock.move(PING_INTERVAL + TICK)
+
+        assert await is_pinged(socket)
 
 
 async def test_a_socket_that_left_may_join_again(peer: Client) -> None:
@@ -345,10 +371,7 @@ async def test_nothing_is_left_of_an_event_that_never_was_whole(peer: Client) ->
     async with joined(peer) as socket:
         [sid] = [one for one, _ in peer.server.manager.get_participants("/", None)]
         await socket.send_str(f'452-["message",{TWO}]')
-        await asyncio.sleep(0.05)
-        assert len(peer.server._binary_packet) == 1
+        await eventually(lambda: len(peer.server._binary_packet) == 1)
         await peer.server.disconnect(sid)
-    await asyncio.sleep(0.05)
 
-    assert peer.server._binary_packet == {}
-    assert peer.server.environ == {}
+    await eventually(lambda: peer.server._binary_packet == {} == peer.server.environ)
