@@ -22,7 +22,7 @@ import requests
 
 from tests.machine import free_port, miss, need
 
-START_WITHIN = 10.0
+START_WITHIN = 60.0
 """Seconds that a server gets to answer."""
 
 PLAIN = ("--save", "", "--appendonly", "no")
@@ -469,6 +469,15 @@ def is_whole(client: redis.Redis, size: int) -> bool:
     """Whether this node knows all nodes, and that every slot is served."""
     info = client.execute_command("CLUSTER INFO")
     return bool(info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == size)
+
+
+def wait_until(condition: Callable[[], object], within: float = 30.0) -> None:
+    """Wait until `condition()` holds, outside of an event loop."""
+    end = time.monotonic() + within
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(0.02)
 
 
 async def eventually(condition: Callable[[], object], within: float = 30.0) -> None:

@@ -17,6 +17,8 @@ from broker.records import App
 from mp_stub.wechat.platform import MiniProgram
 from tests.clients import PhoneClient, PythonBrowser
 from tests.conftest import OTHER, SHOP, Running, StartBroker
+from tests.loop_clock import LoopClock
+from tests.servers import eventually
 from tests.test_apps import TOKEN, Admin
 from tests.test_wechat_journeys import begin, confirm, scanned
 from tests.wechat import APPID, SECRET, Pretending, pretending
@@ -130,11 +132,10 @@ async def test_a_changed_account_has_another_provider_and_the_former_ends_later(
     book.apps["shop"] = replace(book.apps["shop"])  # as it is read again after any change
     latter = await of(accounts, book.apps["shop"])
     was_open = former.is_open
-    await asyncio.sleep(0.2)
 
     assert latter.account.secret == "newer"
     assert was_open  # a draw may be under way
-    assert not former.is_open
+    await eventually(lambda: not former.is_open)
     assert neighbour.is_open
 
 
@@ -155,18 +156,18 @@ async def test_the_provider_of_an_app_that_is_gone_ends(
 
     provider = await of(accounts, gone)  # a login that was under way
     await of(accounts, book.apps["other"])
-    await asyncio.sleep(0.2)
 
-    assert not provider.is_open
+    await eventually(lambda: not provider.is_open)
 
 
-async def test_closing_waits_for_no_former_provider(accounts: Accounts, book: Book) -> None:
+async def test_closing_waits_for_no_former_provider(
+    accounts: Accounts, book: Book, still_clock: LoopClock
+) -> None:
     former = await of(accounts, book.apps["shop"])
     book.apps["shop"] = replace(book.apps["shop"], provider_app_id="elsewhere")
     latter = await of(accounts, book.apps["shop"])
 
-    async with asyncio.timeout(1):
-        await accounts.close()
+    await accounts.close()  # the clock stands still, so this waits for no time
 
     assert not former.is_open
     assert not latter.is_open

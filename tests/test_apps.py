@@ -16,6 +16,7 @@ import pytest
 from broker.records.rules import RULES
 from tests.clients import Answer, Payload, PythonBrowser, Refused
 from tests.conftest import Register, Running, StartBroker, free_port
+from tests.servers import eventually
 from tests.test_cli import serving
 from tests.test_oauth import GRANT
 
@@ -340,9 +341,11 @@ async def test_no_secret_gets_out(tmp_path: Path) -> None:
             with closing(sqlite3.connect(tmp_path / "scan-login.db")) as database:
                 answers.append("\n".join(database.iterdump()))
                 database.execute("DROP TABLE apps")
+                database.execute("UPDATE changes SET number = number + 1 WHERE what = 'apps'")
+                database.commit()
             answers.append(await admin.ask("POST", "/apps", {**RED, "id": "broken"}))
             assert answers[-1].status == 503  # type: ignore[attr-defined]
-            await asyncio.sleep(2.5)  # the apps are read again, or would be
+            await eventually(lambda: has_noticed_broken_records(admin))
         process.terminate()
         answers.extend(await asyncio.to_thread(process.communicate))
 
@@ -351,3 +354,9 @@ async def test_no_secret_gets_out(tmp_path: Path) -> None:
     for secret in (SECRET, own, TOKEN):
         assert secret not in said
         assert secret.encode().hex() not in said.lower()
+
+
+async def has_noticed_broken_records(admin: Admin) -> bool:
+    """Whether the broker has tried to read the apps again."""
+    async with admin.http.get("/metrics") as metrics:
+        return "scanlogin_records_down 1.0" in await metrics.text()

@@ -28,6 +28,7 @@ from broker.sessions import Sessions
 from broker.settings import Settings
 from tests.clients import PhoneClient, PythonBrowser
 from tests.conftest import free_port
+from tests.servers import eventually
 from tests.test_engine import open_polling, polling
 
 T = TypeVar("T")
@@ -360,21 +361,30 @@ def test_nothing_grows_with_browsers_that_come_and_go(
             async with http.post(path, data="1\x1e40/login,\x1e40/phone,{}") as response:
                 assert response.status in (200, 400)
 
-    async def close_while_joining() -> None:
-        async with aiohttp.ClientSession(run.url) as http:
-            path = polling(await open_polling(http))
+    joining, left = asyncio.Event(), asyncio.Event()
+    left.set()
 
-            async def post(packet: str, after: float) -> None:
-                await asyncio.sleep(after)
-                async with http.post(path, data=packet) as response:
+    async def close_while_joining() -> None:
+        joining.clear()
+        left.clear()
+        async with aiohttp.ClientSession(run.url) as http, asyncio.TaskGroup() as posts:
+            sid = await open_polling(http)
+
+            async def post(packet: str) -> None:
+                async with http.post(polling(sid), data=packet) as response:
                     assert response.status in (200, 400)
 
-            await asyncio.gather(post("40/login,", 0), post("1", 0.02))
+            posts.create_task(post("40/login,"))
+            await joining.wait()
+            posts.create_task(post("1"))
+            await eventually(lambda: has_ended(run.server, sid))
+            left.set()
 
     get = SettingsApps.get
 
     async def slow(self: SettingsApps, app_id: str) -> App | None:
-        await asyncio.sleep(0.05)
+        joining.set()
+        await left.wait()
         return await get(self, app_id)
 
     monkeypatch.setattr(SettingsApps, "get", slow)
@@ -386,12 +396,16 @@ def test_nothing_grows_with_browsers_that_come_and_go(
         return WAITING._value.get(), joined, len(server.environ)
 
     run(visit())
-    run(asyncio.sleep(0.2))
+    run(eventually(lambda: not run.server.environ))
     before = kept()
     for _ in range(20):
         run(visit())
         run(flee())
         run(close_while_joining())
-    run(asyncio.sleep(0.2))
 
-    assert kept() == before
+    run(eventually(lambda: kept() == before))
+
+
+def has_ended(server: Server, sid: str) -> bool:
+    session = server.eio.sockets.get(sid)
+    return session is None or session.closed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -19,7 +20,7 @@ from bench.rows import Cell, Figures, Taken, pool, row, soak
 from bench.rows.beside import beside_node
 from bench.rows.growth import AT_REST, SERVERS
 from bench.socketio import Broken, Client
-from tests.conftest import Running, StartBroker
+from tests.conftest import Clock, Running, StartBroker
 from tests.machine import miss
 
 OURSELVES = os.getpid()
@@ -116,17 +117,20 @@ async def test_a_pack_of_frames_may_come_in_pieces() -> None:
     assert heard == [b"first", b"x" * 128, b"second"]
 
 
-async def test_a_ping_is_late_by_the_servers_own_interval() -> None:
+async def test_a_ping_is_late_by_the_servers_own_interval(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    monkeypatch.setattr("bench.socketio.time", SimpleNamespace(perf_counter=clock))
     client = Client(namespace="/", auth="{}", heard=lambda *heard: None)
     client._send = lambda packet: None  # type: ignore[method-assign]
-    client._packet('0{"pingInterval":50}')
+    client._packet('0{"pingInterval":500}')
 
-    await asyncio.sleep(0.1)
+    clock.time += 1.25
     awaited = client.pings
     client._packet("2")
 
     assert (awaited.heard, client.pings.heard) == (0, 1)
-    assert 0.04 < awaited.late <= client.pings.late
+    assert (awaited.late, client.pings.late) == (0.75, 0.75)
 
 
 async def test_a_soak_counts_whom_it_holds_and_sees_them_gone(

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
@@ -21,6 +20,7 @@ from broker.__main__ import command
 from broker.errors import StartError
 from mp_stub.wechat.platform import APPID, SECRET
 from tests.conftest import free_port
+from tests.servers import wait_until
 
 COMMAND = [sys.executable, "-m", "broker"]
 
@@ -170,16 +170,21 @@ def test_keys_are_listed_and_rotated_under_a_running_broker(tmp_path: Path) -> N
         before = call(tmp_path, "key", "list").stdout.split()
 
         rotated = call(tmp_path, "key", "rotate")
-        time.sleep(1.2)
-        with urllib.request.urlopen(f"{url}/.well-known/jwks.json") as response:
-            published = response.read().decode()
+        kids = call(tmp_path, "key", "list").stdout.split()[2::3]
+        wait_until(lambda: publishes(url, kids))
 
     assert before[0::3] == ["present", "next"]
     assert f"signing with {before[5]}" in rotated.stdout
     after = call(tmp_path, "key", "list").stdout.split()
     assert after[0::3] == ["present", "next", "former"]
     assert after[8] == before[2]
-    assert all(kid in published for kid in after[2::3])
+    assert after[2::3] == kids
+
+
+def publishes(url: str, kids: list[str]) -> bool:
+    with urllib.request.urlopen(f"{url}/.well-known/jwks.json") as response:
+        published = response.read().decode()
+    return all(kid in published for kid in kids)
 
 
 def test_looking_for_keys_makes_none(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from broker.errors import Unavailable
 from broker.login import Identity
 from tests.clients import PhoneClient
 from tests.conftest import Register, Running, StartBroker
+from tests.servers import eventually
 from tests.test_bad_input import WORDS
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
@@ -85,8 +85,14 @@ async def rate_limited(stage: Stage) -> Answer:
 
 async def expired(stage: Stage) -> Answer:
     await stage.set(login_lifetime=1)
-    await asyncio.sleep(1.1)
-    return await stage.phone("scan")
+    answers: list[Answer] = []
+
+    async def is_refused() -> bool:
+        answers.append(await stage.phone("scan"))
+        return answers[-1][0] != 200
+
+    await eventually(is_refused)
+    return answers[-1]
 
 
 async def denied(stage: Stage) -> Answer:

@@ -199,7 +199,7 @@ async def test_a_site_that_is_slow_is_not_waited_for(
     served: Served, directory: HttpDirectory, hasty: None
 ) -> None:
     async def slow(request: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(5)
+        await asyncio.Event().wait()
         return await found(request)
 
     served.site.answer = slow

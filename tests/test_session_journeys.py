@@ -23,7 +23,7 @@ import pytest
 from mp_stub.wechat.platform import person_id
 from tests.clients import Payload, PhoneClient, PythonBrowser
 from tests.conftest import Running, StartBroker, database_of, need
-from tests.servers import Engines
+from tests.servers import Engines, eventually
 from tests.test_canaries import leaked
 from tests.test_sessions_edge import TOKEN, Server, basic, secret_of
 from tests.test_wechat_journeys import everything_in
@@ -86,9 +86,12 @@ async def stage(
 
 async def ready(http: aiohttp.ClientSession, broker: Running) -> None:
     """Return once the broker has reached its state: on a busy machine that takes a while."""
-    async with asyncio.timeout(30):
-        while (await http.get(f"{broker.url}/health/ready")).status != 200:
-            await asyncio.sleep(0.1)
+
+    async def is_ready() -> bool:
+        async with http.get(f"{broker.url}/health/ready") as response:
+            return response.status == 200
+
+    await eventually(is_ready)
 
 
 async def log_in(url: str, phone: PhoneClient) -> Payload:

@@ -178,11 +178,13 @@ async def test_notes_wait_for_a_database_that_is_down(
     database = Database(frail_postgres.new_database(), answer_within=0.5)
     await database.migrate()
     frail_postgres.stop()
+    failures: list[str] = []
+    monkeypatch.setattr(trail_module.Outage, "fails", lambda outage, why: failures.append(why))
     trail = SqlTrail(database, lifetime=3600, clock=clock)
     task = asyncio.create_task(trail.keep_writing())
 
     trail.note(a_login(clock, **DENIED), now=clock())
-    await asyncio.sleep(0.3)
+    await eventually(lambda: len(failures) > 1)
     frail_postgres.start()
 
     await eventually(lambda: _only(database, a_login(clock).id))
