@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 import time
 from functools import partial
@@ -17,6 +16,7 @@ from broker.app import build
 from broker.commands import (
     ConfigFile,
     apps,
+    config,
     pool,
     read_settings,
     records,
@@ -25,25 +25,29 @@ from broker.commands import (
     with_records,
 )
 from broker.edge import ROLES
-from broker.errors import SettingsWrong, StartError
+from broker.errors import StartError
 from broker.parts import try_provider
 from broker.records import DEFAULT_APP
 from broker.records.seal import SealFile
 from broker.serving import Drain, Site, reserved, serve_until_stopped
-from broker.settings import PREFIX, Settings, unknown_names
+from broker.settings import PREFIX, Settings, given
 from broker.tokens import KEY_SET_MAX_AGE, KeyFile, KeyRing
 from broker.workers import Supervisor
 
 END_WITHIN = 8.0
 """Seconds in which a worker that is told to end, and has drained, has ended."""
 
-command = typer.Typer(no_args_is_help=True, add_completion=False, help="A scan-login broker.")
-config = typer.Typer(no_args_is_help=True, help="Look at the settings.")
+command = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="A scan-login broker.",
+    context_settings={"help_option_names": ["-h", "--help"]},  # commands below inherit it
+)
 key = typer.Typer(
     no_args_is_help=True, help="The keys that sign tokens, and those that seal secrets."
 )
 providers = typer.Typer(no_args_is_help=True, help="Who draws codes and proves phones.")
-command.add_typer(config, name="config")
+command.add_typer(config.command, name="config")
 command.add_typer(key, name="key")
 command.add_typer(apps.command, name="app")
 command.add_typer(pool.command, name="pool")
@@ -64,6 +68,16 @@ def top(
 @command.command()
 def serve(
     file: ConfigFile = None,
+    host: Annotated[
+        str | None,
+        typer.Option(help="Address to listen on, or several with commas.", show_default=False),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Port to listen on; 0 takes a free one.", show_default=False
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes that share the port.", show_default=False)
     ] = None,
@@ -76,17 +90,20 @@ def serve(
     ] = None,
     worker: Annotated[bool, typer.Option("--worker", hidden=True)] = False,
 ) -> None:
-    """Run the broker.  All else, its port included, is a setting: `scan-login config show`."""
-    given = {"workers": workers, "roles": roles, "engine": engine}
+    """Run the broker.  `scan-login config show` lists all settings."""
+    options = {"workers": workers, "roles": roles, "engine": engine, "host": host}
+    if not worker:  # its supervisor has taken the port, and names it in the environment
+        options["port"] = port
     settings = read_settings(
-        file, **{name: value for name, value in given.items() if value is not None}
+        file, **{name: value for name, value in options.items() if value is not None}
     )
     logs.set_up(settings.log_level)
     if worker:
         _serve(settings, supervised=True)
         return
-    for name in unknown_names(settings_file(file)):
-        print(f"{name}: no such setting, ignored", file=sys.stderr)
+    found = given(settings_file(file))
+    for sentence in [*found.unknown, *found.warnings]:
+        print(f"warning: {sentence}", file=sys.stderr)
     if settings.workers > 1:
         _supervise(settings)
     else:
@@ -184,27 +201,6 @@ def demo(
     asyncio.run(run_demo(host, ports, "wechat" if pool else provider, pooled=pool))
 
 
-@config.command()
-def check(file: ConfigFile = None) -> None:
-    """Read every setting and report all mistakes at once."""
-    mistakes = [f"{name}: no such setting" for name in unknown_names(settings_file(file))]
-    try:
-        read_settings(file)
-    except SettingsWrong as error:
-        mistakes.append(str(error))
-    if mistakes:
-        sys.exit("\n".join(mistakes))
-    print("the settings are in order")
-
-
-@config.command()
-def show(file: ConfigFile = None) -> None:
-    """Print every setting as it is in force; passwords are hidden."""
-    settings = read_settings(file)
-    for name in Settings.model_fields:
-        print(f"{name} = {_shown(getattr(settings, name))}")
-
-
 @providers.command("check")
 def check_provider(
     file: ConfigFile = None,
@@ -277,17 +273,6 @@ def _ring(keys: KeyFile) -> KeyRing:
             f"or say with {PREFIX}KEY_FILE where it keeps them"
         )
     return ring
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value)) or "-"
-    if value is None:
-        return "-"
-    # In a URL's query too: Sentinel's own password stands there.
-    text = re.sub(r"(password=)[^&]+", r"\1[hidden]", str(value))
-    password = urlsplit(text).password
-    return text.replace(f":{password}@", ":[hidden]@") if password else text
 
 
 def main() -> None:

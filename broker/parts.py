@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from broker.directories import Directory
 from broker.directories.http import HttpDirectory
 from broker.directories.open import OpenDirectory
 from broker.directories.sql import SqlDirectory
-from broker.errors import ProviderFails, SettingsWrong, UnknownApp
+from broker.errors import ProviderFails, SettingsWrong, StartError, UnknownApp
 from broker.flow import Flow
 from broker.lobby import Lobby
 from broker.pictures import Pictures
@@ -43,8 +44,9 @@ log = structlog.get_logger()
 def _pretend(settings: Settings, account: Account) -> Provider:
     if not settings.may_pretend:
         raise ProviderFails(
-            "the provider pretend believes everybody, and this broker can be reached from "
-            f"elsewhere: set {PREFIX}ALLOW_PRETEND=true if that is meant",
+            "the provider pretend lets anyone log in as anyone, and other machines can reach this "
+            f"broker: give the app the provider wechat, or set {PREFIX}ALLOW_PRETEND=true for a "
+            "trial in a network that you trust",
             RETRY_AFTER,
         )
     return PretendProvider(phone_page_url=settings.phone_page_url)
@@ -282,6 +284,41 @@ def pictures_of(settings: Settings) -> Pictures:
         )
     except ValueError as error:
         raise SettingsWrong([f"{PREFIX}PICTURES_URL: {error}"]) from None
+
+
+async def check_parts(settings: Settings) -> list[str]:
+    """What keeps the parts from being made.  Connects to nothing and writes nothing."""
+    mistakes = []
+    for check in (_check_connections, _check_records, _check_pictures, _check_keys):
+        try:
+            await check(settings)
+        except StartError as error:
+            mistakes.append(str(error))
+    return mistakes
+
+
+async def _check_connections(settings: Settings) -> None:
+    store, bus = _connections(settings, None)
+    await store.close()
+    await bus.close()
+
+
+async def _check_records(settings: Settings) -> None:
+    records = records_of(settings, time.time)
+    try:
+        await records.check_options()
+    except ValueError as error:
+        raise SettingsWrong([f"{PREFIX}RECORDS_URL: {error}"]) from None
+    finally:
+        await records.close()
+
+
+async def _check_pictures(settings: Settings) -> None:
+    pictures_of(settings)
+
+
+async def _check_keys(settings: Settings) -> None:
+    KeyFile(settings.key_file).load()
 
 
 def _seal_keys(settings: Settings) -> Keys:

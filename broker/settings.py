@@ -1,8 +1,6 @@
 """Every setting: name, unit, default, meaning.
 
-Read from, in this order of weight: the environment (`SCAN_LOGIN_HOST`), a file
-that the environment names (`SCAN_LOGIN_HOST_FILE`), a TOML file (`host`, or
-`scan_login_host`), the default.  All mistakes are reported at once.
+`sources.py` says where they are read from.  All mistakes are reported at once.
 """
 
 from __future__ import annotations
@@ -12,8 +10,7 @@ import json
 import os
 import re
 import secrets
-import tomllib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -26,6 +23,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from broker.bus import BUSES
@@ -40,13 +38,19 @@ from broker.providers import NAMES
 from broker.records import SCHEMES, is_records_url
 from broker.records.rules import exact_origin, is_web, origin
 from broker.records.seal import read_key
+from broker.sources import PREFIX as PREFIX
+from broker.sources import Given, collect, from_environment, variable
 from broker.state import STATES
 from broker.tokens import ALGORITHMS
-
-PREFIX = "SCAN_LOGIN_"
+from broker.urls import check_server_url, hide_passwords, split
 
 APPID = r"^wx[0-9a-zA-Z]{16}$"
 """As WeChat's console says it."""
+
+HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")
+
+ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
+"""Every address of the machine; none of them is in it."""
 
 Words = Annotated[tuple[str, ...], NoDecode]
 """Several values: a TOML list, a JSON list, or one string with commas."""
@@ -75,10 +79,17 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True
     )
 
-    host: str = Field("127.0.0.1", min_length=1, description="address the broker listens on")
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="address the broker listens on, or several with commas between them; `::` "
+        "takes IPv4 as well",
+    )
     port: Port = Field(8000, description="port the broker listens on; 0 takes a free one")
     admin_host: str = Field(
-        "127.0.0.1", min_length=1, description="address that serves `/metrics` and `/apps`"
+        "127.0.0.1",
+        min_length=1,
+        description="address that serves `/metrics` and `/apps`, or several",
     )
     admin_port: Port = Field(
         9000,
@@ -94,8 +105,8 @@ class Settings(BaseSettings):
     public_url: str = Field(
         "",
         validate_default=True,
-        description="how the world reaches the broker, and the tokens' `iss`; "
-        "`http://<host>:<port>` when empty",
+        description="URL by which browsers and phones reach the broker, and the tokens' `iss`; "
+        "it may have a path; `http://<host>:<port>` when empty",
     )
     origins: Words = Field(
         (),
@@ -187,7 +198,8 @@ class Settings(BaseSettings):
     allow_pretend: bool = Field(
         False,
         validate_default=True,
-        description="serve beyond loopback with the pretend provider, which believes everybody",
+        description="allow the pretend provider, which lets anyone log in as anyone, on an "
+        "address that other machines can reach",
     )
     wechat_appid: str | None = Field(
         None,
@@ -304,20 +316,32 @@ class Settings(BaseSettings):
     )
     @classmethod
     def _words(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            text = value.strip()
-            value = json.loads(text) if text.startswith("[") else re.split(r"[,\s]+", text)
-        if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
-            raise ValueError("want a list of words")
-        return tuple(word for word in value if word != "")
+        return _split_words(value)
+
+    @field_validator("host", "admin_host", mode="before")
+    @classmethod
+    def _hosts(cls, value: Any) -> Any:
+        hosts = _split_words(value)
+        if not all(map(_is_host, hosts)):
+            raise ValueError("want an address such as 127.0.0.1 or ::, without port and brackets")
+        return ",".join(hosts)
 
     @field_validator("public_url")
     @classmethod
     def _public_url(cls, value: str, info: ValidationInfo) -> str:
         host, port = info.data.get("host", "127.0.0.1"), info.data.get("port", 8000)
-        url = value.rstrip("/") or f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        if not is_web(url) or urlsplit(url).query:
-            raise ValueError("want an http or https URL such as https://login.example")
+        first = host.partition(",")[0]
+        if not value and first in ANY_ADDRESS:
+            raise ValueError(
+                f"is missing: browsers cannot open {PREFIX}HOST, {first}; set the URL by which "
+                "they reach the broker, such as https://login.example"
+            )
+        url = value.rstrip("/") or f"http://{f'[{first}]' if ':' in first else first}:{port}"
+        if not is_web(url) or re.search(r"[?#@]", url):
+            raise ValueError(
+                "want an http or https URL such as https://login.example, without user, query "
+                "and fragment"
+            )
         return url
 
     @field_validator("register_url", "phone_page_url")
@@ -337,9 +361,9 @@ class Settings(BaseSettings):
     @field_validator("wechat_api_url")
     @classmethod
     def _kept_secret(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if not is_web(value) or parts.query:
+        if not is_web(value) or urlsplit(value).query:
             raise ValueError("want an http or https URL")
+        parts = urlsplit(value)
         if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             raise ValueError("the AppSecret would travel in the clear: want https")
         return value
@@ -347,7 +371,7 @@ class Settings(BaseSettings):
     @field_validator("directory")
     @classmethod
     def _directory(cls, value: str, info: ValidationInfo) -> str:
-        name = urlsplit(value).scheme or value
+        name = split(value).scheme or value
         if name not in DIRECTORIES or (name != value and not is_web(value)):
             raise ValueError("want open, sql, or the https URL of a webhook")
         if name != value:
@@ -384,15 +408,19 @@ class Settings(BaseSettings):
     @classmethod
     def _scheme(cls, value: str | None, info: ValidationInfo) -> str | None:
         known = STATES if info.field_name == "state_url" else BUSES
-        if value is not None and urlsplit(value).scheme not in known:
+        if value is not None and value.partition("://")[0].lower() not in known:
             raise ValueError(
                 f"want a URL that begins with one of {_list(f'{s}://' for s in known)}"
             )
+        if value is not None:
+            check_server_url(value)
         return value
 
     @field_validator("records_url")
     @classmethod
     def _records(cls, value: str) -> str:
+        if not value.startswith("sqlite"):
+            check_server_url(value)
         if not is_records_url(value):
             raise ValueError(
                 f"want a URL that begins with one of {_list(f'{s}://' for s in SCHEMES)}, "
@@ -404,7 +432,9 @@ class Settings(BaseSettings):
     @classmethod
     def _pictures(cls, value: str, info: ValidationInfo) -> str:
         url = value or _pictures_folder(info.data.get("records_url", "")).as_uri()
-        parts = urlsplit(url)
+        parts = split(url)
+        if "@" in parts.netloc:
+            raise ValueError("want no user or password: AWS_ACCESS_KEY_ID and its like hold them")
         whole = parts.path.startswith("/") if parts.scheme == "file" else parts.netloc
         if parts.scheme not in PICTURE_SCHEMES or not whole:
             raise ValueError(
@@ -489,10 +519,20 @@ class Settings(BaseSettings):
         public = _public_hosts(data.get("host", ""), data.get("public_url", ""))
         if data.get("provider") == "pretend" and public and not value:
             raise ValueError(
-                f"the pretend provider lets anybody log in as anybody, and {public[0]} can be "
-                f"reached from elsewhere: set {PREFIX}ALLOW_PRETEND=true if that is meant"
+                f"the pretend provider lets anyone log in as anyone, and other machines can reach "
+                f"{public[0]}: set {PREFIX}PROVIDER=wechat (see docs/wechat.md), or "
+                f"{PREFIX}ALLOW_PRETEND=true for a trial in a network that you trust"
             )
         return value
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The addresses that the broker listens on."""
+        return tuple(self.host.split(","))
+
+    @property
+    def admin_hosts(self) -> tuple[str, ...]:
+        return tuple(self.admin_host.split(","))
 
     @property
     def may_pretend(self) -> bool:
@@ -508,13 +548,53 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings
+        return init_settings, _Environment(settings_cls)
+
+
+class _Environment(PydanticBaseSettingsSource):
+    """The environment, without what Kubernetes puts there."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return self().get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return dict(from_environment(self.settings_cls.model_fields, os.environ))
+
+
+def _split_words(value: Any) -> tuple[str, ...]:
+    """Several values: a list, a JSON list, or one string with commas or spaces."""
+    if isinstance(value, str):
+        text = value.strip()
+        value = _json_list(text) if text.startswith("[") else re.split(r"[,\s]+", text)
+    if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
+        raise ValueError("want a list of words")
+    return tuple(word for word in value if word != "")
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return HOST_NAME.fullmatch(text) is not None
+    return True
+
+
+def _json_list(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise ValueError("want a JSON list, or values with commas between them") from None
 
 
 def _public_hosts(host: str, public_url: str) -> list[str]:
     """By which of its names the broker can be reached from elsewhere."""
-    names = [host, urlsplit(public_url).hostname]
+    names = [*host.split(","), urlsplit(public_url).hostname]
     return [name for name in names if name and not is_loopback(name)]
+
+
+def given(file: Path | None = None) -> Given:
+    """What the environment and the file say, not yet checked."""
+    return collect(Settings.model_fields, os.environ, file)
 
 
 def load(file: Path | None = None, **fixed: Any) -> Settings:
@@ -522,59 +602,19 @@ def load(file: Path | None = None, **fixed: Any) -> Settings:
 
     Raises SettingsWrong with every mistake there is.
     """
-    values, mistakes = _read_toml(file) if file else ({}, [])
-    named = {}
-    for name, path in _files(os.environ):
-        try:
-            named[name] = Path(path).read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            mistakes.append(f"{_variable(name)}_FILE: cannot read {path}: {error}")
+    found = given(file)
     try:
-        settings = Settings(**{**_without_environment({**values, **named}), **fixed})
+        settings = Settings(**{**found.values, **fixed})
     except ValidationError as error:
-        raise SettingsWrong(mistakes + [_mistake(one) for one in error.errors()]) from None
-    if mistakes:
-        raise SettingsWrong(mistakes)
+        raise SettingsWrong(found.mistakes + [_mistake(one) for one in error.errors()]) from None
+    if found.mistakes:
+        raise SettingsWrong(found.mistakes)
     return settings
 
 
-def _without_environment(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that the environment does not set itself: it weighs more than any file."""
-    given = {name.upper() for name, value in os.environ.items() if value}
-    return {name: value for name, value in values.items() if _variable(name) not in given}
-
-
-def _variable(name: str) -> str:
-    return f"{PREFIX}{name.upper()}"
-
-
-def unknown_names(file: Path | None = None) -> list[str]:
-    """Names that look like settings and are none: misspelt, or of another version."""
-    known = {*Settings.model_fields, *(f"{name}_file" for name in Settings.model_fields), "config"}
-    given = [name for name in os.environ if name.startswith(PREFIX)]
-    wrong = [name for name in given if name.removeprefix(PREFIX).lower() not in known]
-    values = _read_toml(file)[0] if file else {}
-    return wrong + [name for name in values if name not in Settings.model_fields]
-
-
-def _read_toml(file: Path) -> tuple[dict[str, Any], list[str]]:
-    try:
-        content = tomllib.loads(file.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        return {}, [f"{file}: {error}"]
-    return {name.removeprefix(PREFIX.lower()): value for name, value in content.items()}, []
-
-
-def _files(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Settings that the environment keeps in files: (name, path)."""
-    for name in Settings.model_fields:
-        path = environment.get(f"{_variable(name)}_FILE")
-        if path is not None:
-            yield name, path
-
-
 def _mistake(error: Any) -> str:
-    return f"{_variable(error['loc'][0])}: {error['msg'].removeprefix('Value error, ')}"
+    reason = hide_passwords(error["msg"].removeprefix("Value error, "))
+    return f"{variable(str(error['loc'][0]))}: {reason}"
 
 
 def _pictures_folder(records_url: str) -> Path:

@@ -159,6 +159,10 @@ class PostgresServer:
             **self._who,
         )
 
+    @property
+    def data(self) -> Path:
+        return Path(self._folder.name) / "data"
+
     def url(self, database: str = "postgres") -> str:
         return f"postgresql+asyncpg://{self.USER}:hunter2@127.0.0.1:{self.port}/{database}"
 

@@ -130,40 +130,6 @@ def test_a_taken_admin_port_turns_metrics_off_and_nothing_else(tmp_path: Path) -
         assert "SCAN_LOGIN_ADMIN_PORT" in second.communicate(timeout=10)[1]
 
 
-def test_config_check_reports_all_mistakes_at_once(tmp_path: Path) -> None:
-    wrong = {"SCAN_LOGIN_PORT": "x", "SCAN_LOGIN_STATE_URL": "etcd://", "SCAN_LOGIN_PROT": "1"}
-    checked = call(tmp_path, "config", "check", **wrong)
-
-    assert checked.returncode == 1
-    assert "SCAN_LOGIN_PROT: no such setting" in checked.stderr
-    assert "SCAN_LOGIN_PORT: " in checked.stderr
-    assert "SCAN_LOGIN_STATE_URL: want a URL that begins with one of memory://" in checked.stderr
-    assert "Traceback" not in checked.stderr
-
-
-def test_config_check_notices_misspelt_names(tmp_path: Path) -> None:
-    assert call(tmp_path, "config", "check").returncode == 0
-
-    checked = call(tmp_path, "config", "check", SCAN_LOGIN_PROT="1")
-    assert (checked.returncode, checked.stderr.strip()) == (1, "SCAN_LOGIN_PROT: no such setting")
-
-
-def test_config_show_reads_the_file_and_hides_passwords(tmp_path: Path) -> None:
-    (tmp_path / "scan-login.toml").write_text('app_name = "A shop"\n')
-
-    shown = call(
-        *(tmp_path, "config", "show"),
-        SCAN_LOGIN_REGISTER_URL="https://u:hunter2@a.example/",
-        SCAN_LOGIN_STATE_URL="redis+sentinel://h/name?sentinel_password=hunter2&db=1",
-        SCAN_LOGIN_WECHAT_SECRET="hunter2",
-    )
-
-    assert "app_name = A shop" in shown.stdout
-    assert "hunter2" not in shown.stdout
-    assert "u:[hidden]@a.example" in shown.stdout
-    assert "sentinel_password=[hidden]&db=1" in shown.stdout
-
-
 def test_keys_are_listed_and_rotated_under_a_running_broker(tmp_path: Path) -> None:
     with serving(tmp_path, SCAN_LOGIN_PORT="0") as (_, line):
         url = line.split(" ready on ")[1].split()[0]

@@ -30,6 +30,8 @@ FLOORS: list[set[str]] = [
         "egress",
         "signals",
         "limits",
+        "sources",
+        "urls",
     },
     {"login", "private_file", "redis_link"},
     {"bus", "state", "records", "providers", "directories", "engine", "pictures"},

@@ -525,7 +525,7 @@ async def test_a_locked_file_can_still_be_read(opened: Open, records_url: str) -
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("sqlite+aiosqlite:////nowhere/at/all.db", "unable to open database file"),
+        ("sqlite+aiosqlite:////nowhere/at/all.db", "does not exist"),
         ("postgresql+asyncpg://u:hunter2@127.0.0.1:1/x", "Connect call failed"),
         ("postgresql+asyncpg://u:hunter2@nowhere.invalid/x", "not known"),
     ],

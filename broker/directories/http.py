@@ -17,7 +17,6 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import aiohttp
 import stamina
@@ -33,6 +32,7 @@ from broker.login import Identity
 from broker.metrics import DIRECTORY
 from broker.outage import Outage
 from broker.packing import pack, unpack
+from broker.urls import split
 
 log = structlog.get_logger()
 
@@ -190,7 +190,7 @@ class HttpDirectory:
 
 def check_url(url: str, *, private: bool) -> None:
     """Raises ValueError for a webhook's URL, http or https, that will not be asked."""
-    parts = urlsplit(url)
+    parts = split(url)
     host, port = parts.hostname or "", parts.port
     if port == 0 or parts.username is not None or parts.password is not None:
         raise ValueError("want no password, for the signature proves it, and no port 0")

@@ -8,6 +8,7 @@ settings.py    the app that the settings name, laid over those that are recorded
 sql.py         records in SQLite or PostgreSQL, joined from the files below
 database.py    the one connection to it       tables.py      what stands there
 file.py        the file of a SQLite database: created once, watched for loss
+urls.py        its URL, as the drivers take it
 migrations/    how it came to stand so
 apps.py        apps as this instance holds them
 book.py        apps as an operator writes them down       rules.py   what may stand in one
@@ -194,6 +195,9 @@ class Records(Protocol):
 
         An outage that passes by itself is no trouble in this sense.
         """
+
+    async def check_options(self) -> None:
+        """Raise ValueError if the driver refuses the URL's options.  Connects to nothing."""
 
     async def status(self) -> Status:
         """How the tables stand; raises RecordsUnusable."""

@@ -7,22 +7,32 @@ statement's parameters may be secrets.
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, event, func, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import (
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.util import await_only
 
 from broker.errors import RecordsDown, RecordsUnusable
-from broker.records import Status
+from broker.records import Status, urls
 from broker.records.file import DatabaseFile
 from broker.records.migrations import HEAD, REVISIONS, revision_of, upgrade
+from broker.urls import hide_passwords, unknown_option
 
 ANSWER_WITHIN = 5.0
 """Seconds that a statement gets as a rule."""
@@ -60,11 +70,8 @@ class Database:
     """
 
     def __init__(self, url: str, *, answer_within: float = ANSWER_WITHIN) -> None:
-        try:
-            parsed = make_url(url)
-        except SQLAlchemyError:
-            raise ValueError("is no URL") from None
-        self.place = parsed.render_as_string(hide_password=True)
+        parsed = urls.parse(url)
+        self.place = hide_passwords(url)
         self.dialect = parsed.get_backend_name()
         self._url = url
         self._file = DatabaseFile(parsed.database or "") if self.dialect == "sqlite" else None
@@ -97,6 +104,10 @@ class Database:
                 async with connection.begin():
                     self._check_file()  # after the wait for other writers
                     yield connection
+
+    async def check_options(self) -> None:
+        """Raise ValueError if the driver refuses the URL's options.  Connects to nothing."""
+        await CHECKS[self.dialect](urls.parse(self._url))
 
     async def status(self) -> Status:
         """Raises RecordsUnusable for a database that is newer than this program."""
@@ -212,19 +223,67 @@ def _write_ahead(cursor: Any, within: float) -> None:
 
 
 def _postgresql(url: URL, answer_within: float) -> AsyncEngine:
+    place = urls.with_tls_options(url)
     return create_async_engine(
-        url,
+        place.url,
         hide_parameters=True,
         # Whoever reads sees what is committed, each statement anew: a transaction would add
         # nothing but two more trips.
         isolation_level="AUTOCOMMIT",
         pool_pre_ping=True,  # a server that was restarted is asked anew, and nobody notices
         pool_timeout=answer_within,
-        connect_args={"timeout": CONNECT_WITHIN, "command_timeout": answer_within},
+        connect_args={
+            "timeout": CONNECT_WITHIN,
+            "command_timeout": answer_within,
+            **place.options,
+        },
     )
 
 
 ENGINES: Mapping[str, Callable[[URL, float], AsyncEngine]] = {
     "sqlite": _sqlite,
     "postgresql": _postgresql,
+}
+
+
+def _check_folder(file: str) -> None:
+    folder = os.path.dirname(os.path.abspath(file))
+    if not os.path.isdir(folder):
+        raise ValueError(f"the folder {folder} does not exist")
+
+
+async def _check_sqlite(url: URL) -> None:
+    _check_folder(url.database or "")
+    await _try(create_async_engine(url.set(database=":memory:")), url)
+
+
+async def _check_postgresql(url: URL) -> None:
+    await _try(_postgresql(urls.nowhere(url), ANSWER_WITHIN), url)
+
+
+async def _try(engine: AsyncEngine, url: URL) -> None:
+    """Let the driver read the options of `url`; `engine` has them, and another server."""
+    try:
+        async with engine.connect():
+            pass
+    except InterfaceError as error:
+        raise ValueError(str(error.orig).partition("\n")[0]) from None
+    except (ssl.SSLError, TypeError, ValueError) as error:
+        raise ValueError(_refused_option(url, error)) from None
+    except (OSError, SQLAlchemyError):  # that server is not there
+        pass
+    finally:
+        await engine.dispose()
+
+
+def _refused_option(url: URL, error: Exception) -> str:
+    name = re.search(r"unexpected keyword argument '(.*)'", str(error))
+    if name is not None:
+        return unknown_option(name[1], str(url))
+    return f"the driver refuses the value of an option: {error}"
+
+
+CHECKS: Mapping[str, Callable[[URL], Awaitable[None]]] = {
+    "sqlite": _check_sqlite,
+    "postgresql": _check_postgresql,
 }

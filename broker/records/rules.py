@@ -7,8 +7,12 @@ from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from broker.errors import AppWrong, BrokerError
+from broker.urls import split
 
-ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:\d{1,5})?")
+SCHEMES = ("http", "https", "app", "capacitor", "ionic", "tauri")
+"""Of origins: the web's, and those of web views in Electron, Capacitor, Ionic and Tauri apps."""
+
+ORIGIN = re.compile(rf"({'|'.join(SCHEMES)})://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:\d{{1,5}})?")
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 WORD = re.compile(r"[a-z0-9-]{1,32}")
 CODE_SOURCES = ("live", "pool")
@@ -29,12 +33,19 @@ def origin(url: str) -> str:
 def exact_origin(text: str) -> str:
     """An Origin, as a browser says it; raises ValueError for anything more or less."""
     if not ORIGIN.fullmatch(text):
-        raise ValueError(f"{text!r} is no Origin: want scheme://host[:port] and no path")
+        raise ValueError(
+            f"{text!r} is no Origin: want scheme://host[:port] and no path, with one of the "
+            f"schemes {', '.join(SCHEMES)}"
+        )
     return origin(text)
 
 
 def is_web(url: str) -> bool:
-    return urlsplit(url).scheme in ("http", "https") and bool(urlsplit(url).hostname)
+    try:
+        parts = split(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def text(value: object, longest: int) -> str:

@@ -77,13 +77,24 @@ class SqlRecords:
     def trouble(self) -> str | None:
         return self._database.trouble()
 
+    async def check_options(self) -> None:
+        await self._database.check_options()
+
     async def status(self) -> Status:
+        await self._checked()
         with _usable(self._database):
             return await self._database.status()
 
     async def migrate(self) -> Sequence[str]:
+        await self._checked()
         with _usable(self._database):
             return await self._database.migrate()
+
+    async def _checked(self) -> None:
+        try:
+            await self.check_options()
+        except ValueError as error:
+            raise RecordsUnusable(f"SCAN_LOGIN_RECORDS_URL: {error}") from None
 
 
 @contextmanager

@@ -10,6 +10,8 @@ such as `ssl_ca_certs`.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
@@ -20,19 +22,26 @@ from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from broker.redis_link.cluster import IN_FLIGHT, Cluster
 from broker.redis_link.server import Server
 from broker.redis_link.wire import SILENCE
+from broker.urls import unknown_option
+
+FILES = {"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"}
+"""Options that name a file or a folder."""
 
 
 def open_server(url: str) -> Server | Cluster:
     """The server that `url` names, with nothing connected yet; raises ValueError."""
     parts = urlsplit(url)
     transport, _, form = parts.scheme.partition("+")
-    if "protocol" in dict(parse_qsl(parts.query)):
+    options = dict(parse_qsl(parts.query))
+    if "protocol" in options:
         raise ValueError("want no protocol: it is RESP3, on which notices come")
+    _check_files(options)
     try:
         if form == "sentinel":
             return _under_sentinel(parts, transport)
@@ -40,8 +49,11 @@ def open_server(url: str) -> Server | Cluster:
             return _in_cluster(parts, transport)
         pool = aioredis.ConnectionPool.from_url(url, **_options())
         return _server(pool.make_connection, pool.aclose)
-    except TypeError as error:  # an option that redis-py does not know
-        raise ValueError(str(error).partition("() ")[2]) from None
+    except TypeError as error:
+        name = re.search(r"unexpected keyword argument '(.*)'", str(error))
+        raise ValueError(unknown_option(name[1], url) if name else str(error)) from None
+    except RedisError as error:
+        raise ValueError(str(error)) from None
 
 
 def _server(
@@ -109,6 +121,13 @@ def _addresses(parts: SplitResult, port: int) -> list[tuple[str, int]]:
             raise ValueError("want host:port, host:port …")
         found.append((one.hostname, one.port or port))
     return found
+
+
+def _check_files(options: Mapping[str, str]) -> None:
+    """Raise ValueError for a file that cannot be read: a connection would fail for it for good."""
+    for name in FILES & options.keys():
+        if not os.access(options[name], os.R_OK):
+            raise ValueError(f"{name}: cannot read {options[name]}")
 
 
 def _options() -> dict[str, Any]:

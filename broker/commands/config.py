@@ -1,0 +1,109 @@
+"""`scan-login config`: the settings, their sources, and whether they can work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broker.commands import ConfigFile, read_settings, settings_file
+from broker.errors import StartError
+from broker.parts import check_parts
+from broker.settings import PREFIX, Settings, given
+from broker.sources import DEFAULT, Given, Source, variable
+from broker.urls import hide_passwords
+
+command = typer.Typer(no_args_is_help=True, help="Check and show the settings.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@command.command()
+def check(file: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Read every setting, make every part, and report all mistakes at once.
+
+    Connects to nothing.  Exits with 1 if there is a mistake.
+    """
+    found = given(settings_file(file))
+    mistakes = [*found.unknown, *_mistakes(file, found)]
+    warnings = [*found.warnings, *_warnings(found)]
+    if as_json:
+        outcome = {"valid": not mistakes, "mistakes": mistakes, "warnings": warnings}
+        print(json.dumps({**outcome, "sources": _origins(found)}, ensure_ascii=False, indent=2))
+        raise typer.Exit(bool(mistakes))
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if mistakes:
+        sys.exit("\n".join(mistakes))
+    print("the settings are valid")
+    for name, source in found.sources.items():
+        print(f"{variable(name)}: from {source}")
+    print("all others: default")
+
+
+@command.command()
+def show(file: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Print every setting, its value and its source.  Passwords are hidden."""
+    settings, found = read_settings(file), given(settings_file(file))
+    if as_json:
+        print(json.dumps(_described(settings, found), ensure_ascii=False, indent=2))
+        return
+    for name in Settings.model_fields:
+        source = found.sources.get(name, DEFAULT)
+        print(f"{name} = {_text(getattr(settings, name))}  ({source})")
+
+
+def _mistakes(file: Path | None, found: Given) -> list[str]:
+    """Each with the source of the value that is wrong."""
+    try:
+        lines = asyncio.run(check_parts(read_settings(file)))
+    except StartError as error:
+        lines = str(error).splitlines()
+    sources = {variable(name): source for name, source in found.sources.items()}
+    return [_with_source(line, sources) for line in lines]
+
+
+def _with_source(line: str, sources: Mapping[str, Source]) -> str:
+    source = sources.get(line.partition(":")[0])
+    return f"{line} (from {source})" if source else line
+
+
+def _warnings(found: Given) -> list[str]:
+    if str(found.values.get("port")) == "0" and "public_url" not in found.values:
+        return [f"{PREFIX}PORT: 0 takes another port at each start, so set {PREFIX}PUBLIC_URL"]
+    return []
+
+
+def _origins(found: Given) -> dict[str, dict[str, str]]:
+    return {name: source._asdict() for name, source in found.sources.items()}
+
+
+def _described(settings: Settings, found: Given) -> dict[str, dict[str, object]]:
+    return {
+        name: {
+            "value": _plain(getattr(settings, name)),
+            "source": found.sources.get(name, DEFAULT)._asdict(),
+        }
+        for name in Settings.model_fields
+    }
+
+
+def _plain(value: object) -> object:
+    """The value as JSON has it, without secrets."""
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    if value is None or isinstance(value, int | float):
+        return value
+    return hide_passwords(str(value))  # a SecretStr shows nothing
+
+
+def _text(value: object) -> str:
+    plain = _plain(value)
+    if isinstance(plain, list):
+        return ", ".join(map(str, plain)) or "-"
+    return "-" if plain is None else str(plain)

@@ -1,0 +1,69 @@
+"""The records' URL, as SQLAlchemy and its drivers take it."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+TLS_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+
+TLS_OPTIONS = (
+    *TLS_FILES,
+    "sslmode",
+    "sslpassword",
+    "sslnegotiation",
+    "ssl_min_protocol_version",
+    "ssl_max_protocol_version",
+)
+"""Options of libpq that asyncpg reads in a DSN only.
+https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS"""
+
+NO_SOCKET = "/nonexistent"
+"""A folder without a PostgreSQL socket."""
+
+
+class Place(NamedTuple):
+    """url: for SQLAlchemy.  options: further arguments of the driver's `connect`."""
+
+    url: URL
+    options: dict[str, str]
+
+
+def parse(url: str) -> URL:
+    """Raises ValueError."""
+    try:
+        return make_url(url)
+    except (SQLAlchemyError, ValueError):
+        raise ValueError("is not a URL") from None
+
+
+def with_tls_options(url: URL) -> Place:
+    """Take libpq's TLS options out of the query, and hand them to asyncpg as a DSN.
+
+    asyncpg then treats them as libpq does: certificates in ~/.postgresql, `allow` and `prefer`.
+    Raises ValueError for a file that cannot be read.
+    """
+    given = {name: _one(url, name) for name in TLS_OPTIONS if name in url.query}
+    for name in TLS_FILES:
+        if name in given and not os.access(given[name], os.R_OK):
+            raise ValueError(f"{name}: cannot read {given[name]}")
+    if not given:
+        return Place(url, {})
+    return Place(url.difference_update_query(given), {"dsn": f"postgresql://?{urlencode(given)}"})
+
+
+def nowhere(url: URL) -> URL:
+    """`url` with its options, for a server that is not there."""
+    bare = url.set(host=None, port=None).difference_update_query(["host", "port"])
+    return bare.update_query_dict({"host": NO_SOCKET})
+
+
+def _one(url: URL, name: str) -> str:
+    value = url.query[name]
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is given twice")
+    return value
