@@ -20,7 +20,7 @@ import structlog
 from prometheus_client import REGISTRY
 
 from broker.accounts import Account, Accounts
-from broker.errors import Unavailable
+from broker.errors import ProviderFails, Unavailable
 from broker.pictures import Pictures
 from broker.pool.filling import RESERVED_FOR, verify
 from broker.pool.keeping import Keeper
@@ -111,6 +111,7 @@ class Ground:
         self.pictures = pictures
         self.stack = stack
         self.clock = MovingClock()
+        self.timer: Callable[[], float] = self.clock
         self.apps = Listed(POOLED)
         self.counting = Counting()
         self.make: Callable[[], Provider] = lambda: self.counting
@@ -149,6 +150,7 @@ class Ground:
             instance=name,
             limits=replace(LIMITS, **changes),  # type: ignore[arg-type]
             pauses=(0.05, 0.1),
+            timer=self.timer,
         )
         worn: set[Drawing] = set()
         keeper = Keeper(apps=self.apps, parts=parts, worn=worn, missed=self.missed, look=0.1)
@@ -637,6 +639,21 @@ async def test_a_mistake_in_a_provider_is_logged_and_the_job_goes_on(
     ground.make = lambda: ground.counting
     ground.clock.time += RESERVED_FOR
     await filled(ground, await ground.start("two"))
+
+
+@on_one_ground
+async def test_drawing_resumes_after_the_clock_is_set_back(ground: Ground, lines: Said) -> None:
+    def no_provider() -> Provider:
+        raise ProviderFails("down", 1)
+
+    ground.timer, ground.make = time.monotonic, no_provider
+    one = await ground.start()
+    await eventually(lambda: lines.count("codes cannot be drawn"), within=PATIENCE)
+
+    ground.clock.time -= 3_600
+    ground.make = lambda: ground.counting
+
+    await filled(ground, one)
 
 
 # --- whole brokers

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
+import pytest
+
 from broker.limits import DROPS, RateLimit
 from tests.conftest import Clock
+from tests.servers import eventually
 
 
 def test_events_over_the_limit_are_refused(clock: Clock) -> None:
@@ -71,3 +76,12 @@ def test_restarted_window_is_not_dropped_for_an_older_one(clock: Clock) -> None:
     limit.hit("c")  # no room: the window of b is the oldest
 
     assert not limit.hit("a")
+
+
+async def test_window_ends_though_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = RateLimit(1, 0.05)
+    limit.hit("a")
+    past = time.time() - 3_600
+    monkeypatch.setattr(time, "time", lambda: past)
+
+    await eventually(lambda: limit.hit("a"))

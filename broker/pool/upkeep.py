@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -78,7 +79,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What a pool is kept with.  instance: this process's name, which holds duties."""
+    """What a pool is kept with.
+
+    clock: the state's, for stamps that instances share.  timer: seconds from any start, for
+    durations in this process.  instance: this process's name, which holds duties.
+    """
 
     accounts: Accounts
     codes: Codes
@@ -89,15 +94,16 @@ class Parts:
     instance: str
     limits: Limits
     pauses: Sequence[float] = PAUSES
+    timer: Callable[[], float] = time.monotonic
 
 
 class Upkeep:
     """One app's pool.
 
-    _since: from when on this instance has had the duty and said to the state whatever the
-        records say, without a gap; None in a gap.
-    _said_at: when it last did.  _known: how many codes the state was told of by now; some of
-        them may have retired since.
+    _since: from when on, by the timer, this instance has had the duty and said to the state
+        whatever the records say, without a gap; None in a gap.
+    _said_at: when it last did, by the clock.
+    _known: how many codes the state was told of by now; some of them may have retired since.
     _filling: the last one.  It opens what it draws by itself.
     """
 
@@ -127,7 +133,7 @@ class Upkeep:
         else:
             self._lay_down()
         level = await parts.leases.level(self._app)
-        now, stay = parts.clock(), life + limits.rest
+        now, stay = parts.timer(), life + limits.rest
         self._tell(level, self._demand.see(level, missed=missed, now=now, stay=stay))
         self._looking.is_over()
         if ready is None or not idle or now < self._again_at:
@@ -169,10 +175,10 @@ class Upkeep:
         total = (await parts.leases.level(self._app)).total + about_to_be
         rest, since = parts.limits.rest, 0.0
         if self._since is not None and total >= min(self._known, ready):
-            rest, since = 0.0, self._said_at - OVERLAP
+            rest, since = 0.0, min(self._said_at, now) - OVERLAP  # the clock may be set back
         elif total < ready:
             log.warning("the state lacks codes", app=self._app, lacks=ready - total, rest=rest)
-            self._demand.rests(ready - total, until=now + rest)
+            self._demand.rests(ready - total, until=parts.timer() + rest)
         self._known = ready - about_to_be
         offer = offering(parts.leases, self._app, rest=rest)
         async for some in parts.codes.ready(self._app, since=since):
@@ -180,7 +186,7 @@ class Upkeep:
         async for drawings in parts.codes.retired(self._app, since=since):
             await parts.leases.withdraw(self._app, drawings)
         self._said_at = now
-        self._since = now if self._since is None else self._since
+        self._since = parts.timer() if self._since is None else self._since
         return ready
 
     def _opening(self) -> Collection[int]:
@@ -200,16 +206,16 @@ class Upkeep:
 
     async def _patiently(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do it; a failure is told once, and the next work waits for a while."""
-        clock, pauses = self._parts.clock, self._parts.pauses
+        timer, pauses = self._parts.timer, self._parts.pauses
         try:
             await work()
         except Unavailable as trouble:
             self._working.fails(reason_of(trouble))
             nth = min(self._working.failures, len(pauses)) if trouble.passes else len(pauses)
-            self._again_at = clock() + pauses[nth - 1]
+            self._again_at = timer() + pauses[nth - 1]
         except Exception:
             log.exception("a pool's work failed", app=self._app)
-            self._again_at = clock() + pauses[-1]
+            self._again_at = timer() + pauses[-1]
         else:
             self._working.is_over()
 
@@ -252,10 +258,10 @@ class Upkeep:
         A code may be leased until the state hears that it has retired, and no later than the
         look after; for as long as such a login lives and is kept, its picture is there.
         """
-        before = self._parts.clock() - (life + KEPT + OVERLAP)
-        if self._since is not None and self._since < before:
-            codes, pictures = self._parts.codes, self._parts.pictures
-            await tidy(self._app, codes=codes, pictures=pictures, before=before)
+        parts, age = self._parts, life + KEPT + OVERLAP
+        if self._since is not None and self._since < parts.timer() - age:
+            before = parts.clock() - age
+            await tidy(self._app, codes=parts.codes, pictures=parts.pictures, before=before)
 
     def _lay_down(self) -> None:
         """Begin nothing more; somebody else has the duty, or nobody needs to."""
