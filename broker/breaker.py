@@ -1,32 +1,39 @@
-"""Leaves a server of others alone for a while once it has failed several times in a row.
+"""A circuit breaker: sends no requests to a server that keeps failing.
 
-closed ──TRIPS failures in a row──▶ open ──PAUSE──▶ one request ──good──▶ closed
-                                      ▲───────────────────bad─────┘
+closed ──TRIPS failures in a row──▶ open ──PAUSE──▶ one request at a time
+   ▲                                 ▲                       │
+   └──────CLOSES successes in a row──┼──────────success──────┤
+                                     └──────────failure──────┘
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 TRIPS = 5
 """More than the repeats of a single request."""
 
+CLOSES = 3
+"""More than one: a server that answers now and then stays in one outage."""
+
 PAUSE = 5.0
-"""Seconds that nothing is asked."""
+"""Seconds without a request."""
 
 
 class Breaker:
-    """clock: seconds, from any beginning."""
+    """clock: seconds from any start."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._failures = 0
+        self._failing: set[Hashable] = set()
+        self._successes = CLOSES
+        self._is_open = False
         self._tries_at = 0.0
 
-    def lets_pass(self) -> bool:
-        """Whether to ask now.  The one request that tries after a pause keeps others waiting."""
-        if self._failures < TRIPS:
+    def allows_request(self) -> bool:
+        """Whether to send a request now.  While open, only one that tries after a pause."""
+        if not self._is_open:
             return True
         now = self._clock()
         if now < self._tries_at:
@@ -34,11 +41,31 @@ class Breaker:
         self._tries_at = now + PAUSE
         return True
 
-    def good(self) -> None:
-        self._failures = 0
+    @property
+    def is_steady(self) -> bool:
+        """Whether the last `CLOSES` requests succeeded: an outage is over."""
+        return self._successes >= CLOSES
 
-    def bad(self) -> bool:
-        """Whether this failure is the one that opens it."""
-        self._failures += 1
+    def record_success(self) -> bool:
+        """Count a success.  Return whether it closes the breaker."""
+        self._failing.clear()
+        self._successes += 1
+        if not self._is_open:
+            return False
+        self._tries_at = self._clock()
+        self._is_open = not self.is_steady
+        return not self._is_open
+
+    def record_failure(self, caller: Hashable = None) -> bool:
+        """Count a failure.  Return whether it opens the breaker.
+
+        caller: who the request was for.  Failures in a row count once for each caller, so
+        that one alone does not open the breaker for all.  Without one each failure counts.
+        """
+        self._successes = 0
         self._tries_at = self._clock() + PAUSE
-        return self._failures == TRIPS
+        if self._is_open:
+            return False
+        self._failing.add(object() if caller is None else caller)
+        self._is_open = len(self._failing) >= TRIPS
+        return self._is_open

@@ -232,7 +232,7 @@ class UnknownInvitation(BrokerError):
 
 class RateLimited(BrokerError):
     error, status = "rate_limited", 429
-    sentence = "too many tries from this address; wait a little"
+    sentence = "too many requests; try again later"
 
     def __init__(self, retry_after: int) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 CAPACITY = 50_000
 """Keys that one limit counts: about 15 MB."""
@@ -35,13 +35,13 @@ class RateLimit:
         self._capacity = capacity
         self._clock = clock
         # By start, and so by end: all windows have the same length.
-        self._windows: dict[str, tuple[int, float]] = {}
+        self._windows: dict[Hashable, tuple[int, float]] = {}
 
     def __len__(self) -> int:
         """Windows in memory, including ended ones that are not dropped yet."""
         return len(self._windows)
 
-    def hit(self, key: str) -> bool:
+    def hit(self, key: Hashable) -> bool:
         """Count an event.  Return whether it is within the limit."""
         now = self._clock()
         count, end = self._windows.get(key, (0, now))
@@ -50,18 +50,18 @@ class RateLimit:
         self._windows[key] = (count + 1, end)
         return count < self._limit
 
-    def take_back(self, key: str) -> None:
+    def take_back(self, key: Hashable) -> None:
         """Uncount one event of the present window."""
         count, end = self._windows.get(key, (0, 0.0))
         if count:
             self._windows[key] = (count - 1, end)
 
-    def retry_after(self, key: str) -> int:
+    def retry_after(self, key: Hashable) -> int:
         """Return whole seconds until the window of `key` ends, at least 1."""
         _, end = self._windows.get(key, (0, 0.0))
         return max(1, math.ceil(end - self._clock()))
 
-    def _start(self, key: str, now: float) -> float:
+    def _start(self, key: Hashable, now: float) -> float:
         """Make room for a window that starts now, and return its end."""
         self._windows.pop(key, None)
         for _ in range(DROPS):

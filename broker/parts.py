@@ -19,6 +19,7 @@ from broker.codes import CodeSource
 from broker.directories import Directory
 from broker.directories.http import HttpDirectory
 from broker.directories.open import OpenDirectory
+from broker.directories.shared import SharedDirectory, recent
 from broker.directories.sql import SqlDirectory
 from broker.errors import ProviderFails, SettingsWrong, StartError, UnknownApp
 from broker.flow import Flow
@@ -79,17 +80,23 @@ PROVIDERS: Mapping[str, Callable[[Settings, Account], Provider]] = {
 
 
 def _webhook(settings: Settings, records: Records, clock: Clock) -> Directory:
-    return HttpDirectory(
+    webhook = HttpDirectory(
         url=settings.directory,
         signing_secrets=[one.get_secret_value() for one in settings.directory_secret],
         private=settings.directory_private,
         clock=clock,
     )
+    return SharedDirectory(webhook)
+
+
+def _sql(settings: Settings, records: Records, clock: Clock) -> Directory:
+    # A user who is linked or let in again may confirm at once.
+    return SharedDirectory(SqlDirectory(records.people), refusal_ttl=0)
 
 
 DIRECTORIES: Mapping[str, Callable[[Settings, Records, Clock], Directory]] = {
     "open": lambda settings, records, clock: OpenDirectory(),
-    "sql": lambda settings, records, clock: SqlDirectory(records.people),
+    "sql": _sql,
     "https": _webhook,
     "http": _webhook,
 }
@@ -165,7 +172,7 @@ def open_core(settings: Settings, clock: Clock | None, directory: Directory | No
         sessions=Sessions(
             store=store.sessions,
             accounts=accounts,
-            directory=directory,
+            directory=recent(directory),
             seal_keys=records.seal_keys,
             clock=clock,
             lifetime=settings.session_lifetime,

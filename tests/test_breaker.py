@@ -1,22 +1,79 @@
-"""What fails again and again is left alone for a while."""
+"""The circuit breaker opens after failures in a row and closes after successes in a row."""
 
 from __future__ import annotations
 
-from broker.breaker import PAUSE, TRIPS, Breaker
+import pytest
+
+from broker.breaker import CLOSES, PAUSE, TRIPS, Breaker
 from tests.conftest import Clock
 
 
-def test_it_is_left_alone_when_it_fails_and_asked_again_after_a_pause(clock: Clock) -> None:
-    breaker = Breaker(clock)
+@pytest.fixture
+def breaker(clock: Clock) -> Breaker:
+    return Breaker(clock)
 
-    opened = [breaker.bad() for _ in range(TRIPS + 1)]
-    assert opened == [*[False] * (TRIPS - 1), True, False]
-    assert not breaker.lets_pass()
+
+def opened(breaker: Breaker) -> Breaker:
+    for _ in range(TRIPS):
+        breaker.record_failure()
+    return breaker
+
+
+def test_breaker_opens_once_after_failures_in_a_row(breaker: Breaker) -> None:
+    seen = [breaker.record_failure() for _ in range(TRIPS + 2)]
+
+    assert seen == [*[False] * (TRIPS - 1), True, False, False]
+    assert not breaker.allows_request()
+
+
+def test_success_between_failures_keeps_breaker_closed(breaker: Breaker) -> None:
+    for _ in range(TRIPS):
+        breaker.record_failure()
+        breaker.record_success()
+
+    assert breaker.allows_request()
+
+
+def test_open_breaker_allows_one_request_after_a_pause(breaker: Breaker, clock: Clock) -> None:
+    opened(breaker)
+
     clock.time += PAUSE
-    assert [breaker.lets_pass() for _ in range(3)] == [True, False, False]
-    breaker.bad()
-    assert not breaker.lets_pass()
+    assert [breaker.allows_request() for _ in range(3)] == [True, False, False]
+    breaker.record_failure()
+    assert not breaker.allows_request()
     clock.time += PAUSE
-    assert breaker.lets_pass()
-    breaker.good()
-    assert all(breaker.lets_pass() for _ in range(3))
+    assert breaker.allows_request()
+
+
+def test_breaker_closes_after_several_successes(breaker: Breaker, clock: Clock) -> None:
+    opened(breaker)
+    clock.time += PAUSE
+
+    seen = []
+    for _ in range(CLOSES):
+        assert [breaker.allows_request() for _ in range(2)] == [True, False]
+        seen.append(breaker.record_success())
+
+    assert seen == [*[False] * (CLOSES - 1), True]
+    assert all(breaker.allows_request() for _ in range(3))
+
+
+def test_failure_while_closing_reopens_without_a_new_outage(breaker: Breaker, clock: Clock) -> None:
+    opened(breaker)
+    clock.time += PAUSE
+
+    assert breaker.allows_request()
+    breaker.record_success()
+    assert breaker.allows_request()
+
+    assert not breaker.record_failure()
+    assert not breaker.allows_request()
+    assert not breaker.is_steady
+
+
+def test_one_caller_alone_does_not_open_the_breaker(breaker: Breaker) -> None:
+    for _ in range(10 * TRIPS):
+        assert not breaker.record_failure("alice")
+    assert breaker.allows_request()
+
+    assert [breaker.record_failure(number) for number in range(TRIPS - 1)][-1]

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from aiohttp import web
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from broker.breaker import PAUSE, TRIPS
+from broker.breaker import CLOSES, PAUSE, TRIPS
 from broker.directories.http import ANSWER_MAX_BYTES, HttpDirectory, read_signing_secret
 from broker.errors import DirectoryFails, UnregisteredUser, UserBlocked
 from broker.login import Identity
@@ -66,10 +67,10 @@ def counted(outcome: str) -> float:
     return REGISTRY.get_sample_value("scanlogin_directory_answers_total", {"outcome": outcome}) or 0
 
 
-async def reason(directory: HttpDirectory) -> str:
-    """Why it cannot be told who somebody is."""
+async def reason(directory: HttpDirectory, identity: Identity = ALICE) -> str:
+    """Return why the directory cannot say who `identity` is."""
     with pytest.raises(DirectoryFails) as failed:
-        await directory.find(ALICE)
+        await directory.find(identity)
     assert failed.value.body()["retry_after"] == 2
     return failed.value.reason
 
@@ -265,12 +266,12 @@ async def test_a_site_that_is_down_is_said_to_be(served: Served) -> None:
         assert "Cannot connect to host site.example:1" in await reason(directory)
 
 
-async def test_a_failing_site_is_left_alone_for_a_while(
+async def test_failing_site_is_not_asked_for_a_while(
     served: Served, directory: HttpDirectory
 ) -> None:
     served.site.answer = answers(500, "")
-    for _ in range(TRIPS):
-        await reason(directory)
+    for number in range(TRIPS):
+        await reason(directory, replace(ALICE, id=str(number)))
 
     with pytest.raises(DirectoryFails) as paused:
         await directory.find(ALICE)
@@ -287,7 +288,7 @@ async def test_an_outage_is_logged_once_with_its_reason_and_so_is_its_end(
         for _ in range(TRIPS - 1):
             await reason(directory)
         served.site.answer = found
-        for _ in range(2):
+        for _ in range(CLOSES + 1):
             await directory.find(ALICE)
 
     assert [(log["event"], log.get("reason")) for log in logs] == [
@@ -295,6 +296,19 @@ async def test_an_outage_is_logged_once_with_its_reason_and_so_is_its_end(
         ("the directory is back", None),
     ]
     assert "canary" not in str(logs)
+
+
+async def test_site_that_answers_now_and_then_is_one_outage(
+    served: Served, directory: HttpDirectory
+) -> None:
+    with capture_logs() as logs:
+        for _ in range(4):
+            served.site.answer = answers(500, "")
+            await reason(directory)
+            served.site.answer = found
+            await directory.find(ALICE)
+
+    assert [log["event"] for log in logs] == ["the directory does not answer as it should"]
 
 
 # --- whom it asks

@@ -120,7 +120,7 @@ class HttpDirectory:
         await self._http.close()
 
     async def find(self, identity: Identity) -> str:
-        if not self._breaker.lets_pass():
+        if not self._breaker.allows_request():
             DIRECTORY.labels("paused").inc()
             raise DirectoryFails(f"is left alone for {PAUSE:.0f} seconds", round(PAUSE))
         try:
@@ -128,9 +128,9 @@ class HttpDirectory:
                 answer = await REPEATING(_may_repeat, self._ask, *self._message(identity))
             subject = _read(answer)
         except TimeoutError:
-            raise self._failed(f"no answer within {WITHIN:.0f} seconds") from None
+            raise self._failed(identity, f"no answer within {WITHIN:.0f} seconds") from None
         except Failed as failed:
-            raise self._failed(str(failed)) from None
+            raise self._failed(identity, str(failed)) from None
         self._answered(answer)
         if subject is None:
             raise REFUSALS[answer.status]
@@ -175,17 +175,19 @@ class HttpDirectory:
         except (aiohttp.ClientError, OSError) as error:
             raise Failed(f"no answer that can be read: {type(error).__name__}") from None
 
-    def _failed(self, reason: str) -> DirectoryFails:
+    def _failed(self, identity: Identity, reason: str) -> DirectoryFails:
         DIRECTORY.labels("failed").inc()
         self._outage.fails(reason)
-        if self._breaker.bad():
-            log.error("the directory is left alone", reason=reason, seconds=PAUSE)
+        if self._breaker.record_failure(identity):
+            log.error("circuit breaker opened", target="directory", reason=reason, retry_in=PAUSE)
         return DirectoryFails(reason, RETRY_AFTER)
 
     def _answered(self, answer: Answer) -> None:
         DIRECTORY.labels(OUTCOMES[answer.status]).inc()
-        self._breaker.good()
-        self._outage.is_over()
+        if self._breaker.record_success():
+            log.warning("circuit breaker closed", target="directory")
+        if self._breaker.is_steady:
+            self._outage.is_over()
 
 
 def check_url(url: str, *, private: bool) -> None:

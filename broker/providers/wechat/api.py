@@ -88,7 +88,7 @@ class Api:
 
     async def _ask(self, call: Call[T], params: Fields, body: Fields | None) -> T:
         breaker = self._breakers[call.name]
-        if not breaker.lets_pass():
+        if not breaker.allows_request():
             WECHAT.labels(call.name, "paused").inc()
             raise Trouble(call.name, "paused", f"for {PAUSE:.0f} seconds")
         try:
@@ -98,8 +98,8 @@ class Api:
             trouble = Trouble(call.name, failed.outcome, said)
             self._note(call, trouble, said)
             raise trouble from None
-        breaker.good()
         WECHAT.labels(call.name, "0").inc()
+        self._note_answer(call)
         return given
 
     def _note(self, call: Call[T], trouble: Trouble, said: str) -> None:
@@ -117,10 +117,21 @@ class Api:
         )
         breaker = self._breakers[call.name]
         if trouble.kind in PERSONS:
-            breaker.good()
+            self._note_answer(call)
         # A token that ended early is refused to all at once, and the next one works.
-        elif trouble.kind is not Kind.TOKEN and breaker.bad():
-            log.error("wechat is left alone", api=call.name, appid=self._appid, seconds=PAUSE)
+        elif trouble.kind is not Kind.TOKEN and breaker.record_failure():
+            log.error(
+                "circuit breaker opened",
+                target="wechat",
+                api=call.name,
+                appid=self._appid,
+                retry_in=PAUSE,
+            )
+
+    def _note_answer(self, call: Call[T]) -> None:
+        """Count an answer as a success of WeChat's, also where it refuses a person."""
+        if self._breakers[call.name].record_success():
+            log.warning("circuit breaker closed", target="wechat", api=call.name, appid=self._appid)
 
     async def _answer(self, call: Call[T], params: Fields, body: Fields | None) -> Answer:
         """Whatever comes, whole; raises Failed where nothing does."""

@@ -1,0 +1,161 @@
+"""Bounds what is asked of a directory about one person."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from broker.directories import Directory
+from broker.errors import BrokerError, RateLimited, Unavailable
+from broker.limits import RateLimit
+from broker.login import Identity
+
+QUESTIONS, WINDOW = 30, 10.0
+"""Finds for one person within so many seconds: more than taps and retries of a phone come to,
+far less than a site notices."""
+
+ANSWER_TTL = 2.0
+"""Seconds that an answer is kept: a person who registers waits no longer than this."""
+
+ANSWERS_MAX = 10_000
+"""Answers in memory: about 5 MB."""
+
+
+class Answer(NamedTuple):
+    """A subject or a refusal, and when it was asked for."""
+
+    outcome: str | BrokerError
+    asked_at: float
+
+    @property
+    def is_refusal(self) -> bool:
+        return isinstance(self.outcome, BrokerError)
+
+    def read(self) -> str:
+        if isinstance(self.outcome, BrokerError):
+            raise self.outcome.with_traceback(None)
+        return self.outcome
+
+
+class Question:
+    """What is asked about one person now.
+
+    asked: questions so far.  answered: the number of the one that `answer` is for.
+    callers: how many wait for an answer.
+    """
+
+    __slots__ = ("answer", "answered", "asked", "callers", "lock")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.callers = self.asked = self.answered = 0
+        self.answer = Answer("", 0.0)
+
+
+class SharedDirectory:
+    """A directory in front of another one, which it asks one question at a time per person.
+
+    Calls that arrive while a question about their person is on its way share the next one.
+    So an answer is never older than the call, and a person who has just been blocked is
+    refused.  `find` may give a refusal that is up to `refusal_ttl` seconds old; `find_recent`
+    gives any answer that is up to `ANSWER_TTL` seconds old.  A failure is not kept.
+    Both raise RateLimited past `QUESTIONS` for one person.
+
+    clock: seconds from any start.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        *,
+        refusal_ttl: float = ANSWER_TTL,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._directory = directory
+        self._refusal_ttl = refusal_ttl
+        self._clock = clock
+        self._limit = RateLimit(QUESTIONS, WINDOW, clock=clock)
+        self._questions: dict[Identity, Question] = {}
+        self._answers: dict[Identity, Answer] = {}
+
+    async def open(self) -> None:
+        await self._directory.open()
+
+    async def close(self) -> None:
+        await self._directory.close()
+
+    async def find(self, identity: Identity) -> str:
+        self._count(identity)
+        kept = self._kept(identity, self._refusal_ttl)
+        if kept is None or not kept.is_refusal:
+            kept = await self._ask(identity)
+        return kept.read()
+
+    async def find_recent(self, identity: Identity) -> str:
+        kept = self._kept(identity, ANSWER_TTL)
+        if kept is None:
+            # Calls that share a question count once: a server may check one session often.
+            kept = await self._ask(identity, before=self._count)
+        return kept.read()
+
+    def _count(self, identity: Identity) -> None:
+        if not self._limit.hit(identity):
+            raise RateLimited(self._limit.retry_after(identity))
+
+    def _kept(self, identity: Identity, ttl: float) -> Answer | None:
+        answer = self._answers.get(identity)
+        return answer if answer and self._clock() - answer.asked_at < ttl else None
+
+    async def _ask(
+        self, identity: Identity, before: Callable[[Identity], None] = lambda identity: None
+    ) -> Answer:
+        """Return the answer to a question that is asked from now on.
+
+        before: is called before this call asks one itself.
+        """
+        question = self._questions.setdefault(identity, Question())
+        arrived = question.asked
+        question.callers += 1
+        try:
+            async with question.lock:
+                if question.answered <= arrived:  # no question since this call began
+                    before(identity)
+                    question.asked += 1
+                    question.answer = await self._answer(identity)
+                    question.answered = question.asked
+                return question.answer
+        finally:
+            question.callers -= 1
+            if not question.callers:
+                del self._questions[identity]
+
+    async def _answer(self, identity: Identity) -> Answer:
+        asked_at = self._clock()
+        try:
+            answer = Answer(await self._directory.find(identity), asked_at)
+        except Unavailable as failure:
+            return Answer(failure, asked_at)
+        except BrokerError as refusal:
+            answer = Answer(refusal, asked_at)
+        self._keep(identity, answer)
+        return answer
+
+    def _keep(self, identity: Identity, answer: Answer) -> None:
+        self._answers.pop(identity, None)
+        self._answers[identity] = answer
+        if len(self._answers) > ANSWERS_MAX:
+            del self._answers[next(iter(self._answers))]
+
+
+class Recent:
+    """The directory behind `shared`, with answers that may be `ANSWER_TTL` seconds old."""
+
+    def __init__(self, shared: SharedDirectory) -> None:
+        self.open, self.close, self.find = shared.open, shared.close, shared.find_recent
+
+
+def recent(directory: Directory) -> Directory:
+    """Return `directory`; where it is shared, with recent answers."""
+    return Recent(directory) if isinstance(directory, SharedDirectory) else directory

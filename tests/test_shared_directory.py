@@ -1,0 +1,180 @@
+"""What one person may ask of a directory: one question at a time, a few, briefly kept answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from broker.directories.shared import ANSWER_TTL, ANSWERS_MAX, QUESTIONS, WINDOW, SharedDirectory
+from broker.errors import DirectoryFails, RateLimited, UnregisteredUser, UserBlocked
+from broker.login import Identity
+from tests.conftest import Clock
+
+ALICE = Identity("pretend", "alice")
+BOB = Identity("pretend", "bob")
+
+
+class Slow:
+    """A directory whose answers can be held back, and that counts its questions."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.at_once = 0
+        self.answer: Callable[[Identity], str] = lambda identity: identity.id
+        self.goes = asyncio.Event()
+        self.goes.set()
+
+    async def open(self) -> None:
+        """Nothing to do."""
+
+    async def close(self) -> None:
+        """Nothing to do."""
+
+    async def find(self, identity: Identity) -> str:
+        self.asked += 1
+        answer = self.answer
+        await self.goes.wait()
+        return answer(identity)
+
+    def refuse(self, error: Exception) -> None:
+        def answer(identity: Identity) -> str:
+            raise error
+
+        self.answer = answer
+
+
+@pytest.fixture
+def slow() -> Slow:
+    return Slow()
+
+
+@pytest.fixture
+def shared(slow: Slow, clock: Clock) -> SharedDirectory:
+    return SharedDirectory(slow, clock=clock)
+
+
+async def begin(*finds: asyncio.Task[str]) -> None:
+    """Let the tasks run until they wait."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def test_calls_during_a_question_share_the_next_one(
+    slow: Slow, shared: SharedDirectory
+) -> None:
+    slow.goes.clear()
+    first = asyncio.create_task(shared.find(ALICE))
+    await begin(first)
+    others = [asyncio.create_task(shared.find(ALICE)) for _ in range(9)]
+    bob = asyncio.create_task(shared.find(BOB))
+    await begin(*others, bob)
+
+    assert slow.asked == 2  # one each for alice and bob
+    slow.goes.set()
+
+    assert await asyncio.gather(first, *others, bob) == ["alice"] * 10 + ["bob"]
+    assert slow.asked == 3
+
+
+async def test_answer_is_never_older_than_its_call(slow: Slow, shared: SharedDirectory) -> None:
+    slow.goes.clear()
+    before = asyncio.create_task(shared.find(ALICE))
+    await begin(before)
+    slow.refuse(UserBlocked())
+    after = asyncio.create_task(shared.find(ALICE))
+    await begin(after)
+
+    slow.goes.set()
+
+    assert await before == "alice"
+    with pytest.raises(UserBlocked):
+        await after
+
+
+async def test_cancelled_caller_leaves_the_others_their_answer(
+    slow: Slow, shared: SharedDirectory
+) -> None:
+    slow.goes.clear()
+    finds = [asyncio.create_task(shared.find(ALICE)) for _ in range(3)]
+    await begin(*finds)
+
+    finds[0].cancel()
+    await begin(*finds)
+    slow.goes.set()
+
+    assert await asyncio.gather(*finds[1:]) == ["alice", "alice"]
+
+
+@pytest.mark.parametrize("refusal", [UnregisteredUser, UserBlocked])
+async def test_refusal_is_kept_briefly(
+    slow: Slow, shared: SharedDirectory, clock: Clock, refusal: type[Exception]
+) -> None:
+    slow.refuse(refusal())
+    for _ in range(3):
+        with pytest.raises(refusal):
+            await shared.find(ALICE)
+    assert slow.asked == 1
+
+    slow.answer = lambda identity: "user-1"
+    clock.time += ANSWER_TTL
+
+    assert await shared.find(ALICE) == "user-1"
+
+
+async def test_refusal_is_not_kept_where_its_time_is_zero(slow: Slow, clock: Clock) -> None:
+    shared = SharedDirectory(slow, refusal_ttl=0, clock=clock)
+    slow.refuse(UnregisteredUser())
+    with pytest.raises(UnregisteredUser):
+        await shared.find(ALICE)
+
+    slow.answer = lambda identity: "user-1"
+
+    assert await shared.find(ALICE) == "user-1"
+
+
+async def test_subject_is_kept_for_recent_answers_only(
+    slow: Slow, shared: SharedDirectory, clock: Clock
+) -> None:
+    await shared.find_recent(ALICE)
+    await shared.find_recent(ALICE)
+    assert slow.asked == 1
+    await shared.find(ALICE)
+    assert slow.asked == 2
+
+    clock.time += ANSWER_TTL
+    await shared.find_recent(ALICE)
+
+    assert slow.asked == 3
+
+
+async def test_failure_is_not_kept(slow: Slow, shared: SharedDirectory) -> None:
+    slow.refuse(DirectoryFails("down", 2))
+    for _ in range(2):
+        with pytest.raises(DirectoryFails):
+            await shared.find_recent(ALICE)
+
+    assert slow.asked == 2
+
+
+async def test_one_person_asks_only_so_often(
+    slow: Slow, shared: SharedDirectory, clock: Clock
+) -> None:
+    for _ in range(QUESTIONS):
+        await shared.find(ALICE)
+
+    with pytest.raises(RateLimited) as limited:
+        await shared.find(ALICE)
+    assert limited.value.retry_after == WINDOW
+    assert await shared.find(BOB) == "bob"
+    clock.time += WINDOW
+    assert await shared.find(ALICE) == "alice"
+
+
+async def test_nothing_grows_with_persons(slow: Slow, shared: SharedDirectory) -> None:
+    for number in range(ANSWERS_MAX + 10):
+        await shared.find(Identity("pretend", str(number)))
+
+    assert len(shared._answers) == ANSWERS_MAX
+    assert not shared._questions
