@@ -23,6 +23,8 @@ replace one another, or that speak to the same outside.
     edge/          the wire: read, call one method, answer
     limits.py      rate limits: events per key and window
     settings.py    every setting       errors.py   everything that can go wrong
+    logs.py        log lines, written by a thread of their own
+    background.py  restarts background tasks that fail
     metrics.py     what the operator counts        private_file.py   files for their owner alone
     parts.py       makes all of these, as the settings want them
     app.py         joins parts and edges into one application

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from functools import partial
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -134,11 +133,10 @@ def _serve(settings: Settings, *, supervised: bool) -> None:
 
     def ready(addresses: dict[str, str]) -> None:
         process.settle()
-        print(
+        logs.announce(
             f"scan-login {__version__} ready on {addresses['broker']} "
             f"(public {settings.public_url}, state {urlsplit(settings.state_url).scheme}, "
-            f"provider {settings.provider}, open files {files})",
-            flush=True,
+            f"provider {settings.provider}, open files {files})"
         )
 
     drain = Drain(broker.drain, settings.drain)
@@ -153,7 +151,7 @@ def _supervise(settings: Settings) -> None:
             [_of_worker(settings, port, place) for place in range(settings.workers)],
             patience=settings.drain + END_WITHIN,
         )
-        asyncio.run(supervisor.run(partial(print, flush=True)))
+        asyncio.run(supervisor.run(logs.announce))
 
 
 def _of_worker(settings: Settings, port: int, place: int) -> dict[str, str]:
@@ -277,9 +275,11 @@ def _ring(keys: KeyFile) -> KeyRing:
 
 def main() -> None:
     logs.set_up("warning")
+    logs.capture_hooks()
     try:
         command(prog_name="scan-login")
     except StartError as error:
+        logs.flush()  # what led to it comes first
         sys.exit(str(error))
 
 

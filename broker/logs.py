@@ -1,12 +1,36 @@
-"""Logs: lines of JSON, or lines to read on a terminal; no secret in either."""
+"""Logs: lines of JSON, or lines to read on a terminal; no secret in either.
+
+A caller only puts a line into a queue.  One thread writes the lines, so a log call
+never raises and never blocks the event loop, whatever becomes of the stream.
+
+    log call ──▶ queue of LINES_MAX ──▶ thread ──▶ stderr or stdout
+                   │ full                 │ write fails
+                   └────── dropped and counted ──┘
+"""
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
+import queue
+import select
 import sys
-from typing import Any
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, TextIO
 
 import structlog
+from structlog.typing import EventDict, Processor
+
+from broker.metrics import LOG_LINES_DROPPED
+
+LINES_MAX = 5_000
+"""Lines that may wait for the writer: a few MB."""
+
+FLUSH_TIMEOUT = 1.0
+"""Seconds that waiting lines get when the process ends."""
 
 SECRETS = frozenset(
     {
@@ -42,9 +66,128 @@ class Quiet(logging.Handler):
         say("a library complains", library=record.name, kind=kind.__name__ if kind else None)
 
 
+class Writer:
+    """Writes lines to streams, in a thread of its own that starts with the first line.
+
+    A line that finds the queue full, or that cannot be written, is dropped and counted.
+    """
+
+    def __init__(self, lines_max: int = LINES_MAX) -> None:
+        self._lines: queue.Queue[tuple[TextIO | None, str]] = queue.Queue(lines_max)
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._is_torn = False
+
+    def put(self, stream: TextIO | None, line: str) -> None:
+        """Write `line` soon.  Never blocks and never raises.
+
+        stream: None where the process has none, such as after `2>&-`.
+        """
+        try:
+            self._lines.put_nowait((stream, line))
+        except queue.Full:
+            LOG_LINES_DROPPED.inc()
+        if self._thread is None:
+            with suppress(RuntimeError):  # no thread to be had now; the next line tries again
+                self._start()
+
+    def flush(self, timeout: float = FLUSH_TIMEOUT) -> None:
+        """Wait until every line is written or dropped, or the time is over."""
+        done = self._lines.all_tasks_done
+        with done:
+            done.wait_for(lambda: not self._lines.unfinished_tasks, timeout)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="log writer", daemon=True)
+                thread.start()
+                self._thread = thread
+
+    def _run(self) -> None:
+        while True:
+            stream, line = self._lines.get()
+            try:
+                self._write(stream, line)
+            except Exception:  # a broken pipe, a full disk, a closed stream
+                LOG_LINES_DROPPED.inc()
+            finally:
+                self._lines.task_done()
+
+    def _write(self, stream: TextIO | None, line: str) -> None:
+        if stream is None:
+            raise ValueError("no stream")
+        # A full disk may have taken half of the line before this one.
+        text = f"\n{line}\n" if self._is_torn else f"{line}\n"
+        data = text.encode(errors="backslashreplace")
+        descriptor = stream.fileno()
+        while data:
+            try:
+                written = os.write(descriptor, data)
+            except BlockingIOError:
+                select.select([], [descriptor], [])
+            else:
+                data = data[written:]
+                self._is_torn = bool(data)
+
+
+_writer = Writer()
+atexit.register(_writer.flush)
+
+
+class QueueLogger:
+    """What structlog hands a rendered line to."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        _writer.put(self._stream, line)
+
+    debug = info = warning = error = critical = exception = msg
+
+
+def announce(line: str) -> None:
+    """Print `line` on stdout, as a log line is written: a reader that is gone or stalls
+    neither ends nor stops this process."""
+    _writer.put(sys.stdout, line)
+
+
+def flush() -> None:
+    """Wait for the lines that are not yet written, at most FLUSH_TIMEOUT seconds."""
+    _writer.flush()
+
+
+def rendered_by(processors: Sequence[Processor]) -> Processor:
+    """The processors as one, which drops an event that one of them fails on."""
+
+    def render(logger: Any, method: str, event: EventDict) -> Any:
+        result: Any = event
+        try:
+            for process in processors:
+                result = process(logger, method, result)
+        except Exception:  # such as a field whose repr() raises
+            LOG_LINES_DROPPED.inc()
+            raise structlog.DropEvent from None
+        return result
+
+    return render
+
+
+def capture_hooks() -> None:
+    """Log Python's warnings and unraisable exceptions, which it would write to stderr itself."""
+    logging.captureWarnings(True)
+    sys.unraisablehook = _log_unraisable
+
+
+def _log_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    kind = unraisable.exc_type.__name__
+    structlog.get_logger().error("unraisable exception", kind=kind)
+
+
 def set_up(level: str) -> None:
     """Log to stderr from `level` on: debug, info, warning or error."""
-    terminal = sys.stderr.isatty()
+    terminal = sys.stderr is not None and sys.stderr.isatty()
     root = logging.getLogger()
     root.handlers = [Quiet()]
     # Plain: a traceback that shows local variables would show secrets.
@@ -52,13 +195,17 @@ def set_up(level: str) -> None:
     renderer: Any = plain if terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            redact,
-            *([] if terminal else [structlog.processors.format_exc_info]),
-            renderer,
+            rendered_by(
+                [
+                    structlog.processors.add_log_level,
+                    structlog.processors.TimeStamper(fmt="iso"),
+                    redact,
+                    *([] if terminal else [structlog.processors.format_exc_info]),
+                    renderer,
+                ]
+            )
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *names: QueueLogger(sys.stderr),
         cache_logger_on_first_use=True,
     )

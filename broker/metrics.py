@@ -24,6 +24,8 @@ POOL_CODES = Gauge("scanlogin_pool_codes", "Codes that are ready, by state", ["a
 POOL_LOW = Gauge("scanlogin_pool_low", "1 while a pool is about to run dry, else 0", ["app"])
 POOL_EMPTY = Counter("scanlogin_pool_empty", "Logins that found no free code", ["app"])
 POOL_DRAWN = Counter("scanlogin_pool_drawn", "Codes drawn for a pool", ["app"])
+LOG_LINES_DROPPED = Counter("scanlogin_log_lines_dropped", "Log lines that were not written")
+TASK_FAILURES = Counter("scanlogin_task_failures", "Failures of background tasks", ["task"])
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 

@@ -48,6 +48,7 @@ async def test_no_secret_reaches_log_or_metric(
         await send_raw(broker.url, b"GET /device?user_code=canary\x01 HTTP/1.1\r\n\r\n")
     finally:
         structlog.reset_defaults()
+        logs.flush()
 
     said = "".join(capfd.readouterr()) + exposition().decode()
     canaries += [begun["scene"], begun["secret"], token["access_token"], "canary"]
