@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import structlog
 
+from broker.background import spawn
 from broker.errors import ProviderFails
 from broker.providers import Provider
 from broker.records import App, Apps, AppSecrets
@@ -141,7 +142,7 @@ class Accounts:
         needed = {*self._own.values(), *(known.account for known in self._known.values())}
         for account in self._providers.keys() - needed:
             provider = self._providers.pop(account)
-            self._former[provider] = asyncio.create_task(self._close_later(provider))
+            self._former[provider] = spawn("provider close", self._close_later(provider))
 
     async def _close_later(self, provider: Provider) -> None:
         await asyncio.sleep(CLOSE_AFTER)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from broker.background import BackgroundTask
 from broker.directories import Directory
 from broker.edge import openapi
 from broker.edge.addresses import Addresses
@@ -30,11 +29,6 @@ from broker.parts import Core, open_core
 from broker.pictures import Shown
 from broker.settings import Settings
 from broker.state import Clock, Leases
-
-log = structlog.get_logger()
-
-RETRY = 1.0
-"""Seconds until what runs beside the requests starts again after a failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +222,13 @@ class Running:
             return "starting"
         if self._core.store.trouble() is not None:
             return "the state cannot be reached"
+<<<<<<< HEAD
         if self._push is not None and not self._core.lobby.hears:
             return "no notices are heard"
         return self._core.records_trouble()
+=======
+        return None if self._push is None else self._core.lobby.trouble()
+>>>>>>> 06a081a (background: supervise every long-lived task)
 
     def drain(self) -> None:
         """Let nobody begin here from now on; whoever has begun is served."""
@@ -239,27 +237,18 @@ class Running:
 
     async def context(self, application: web.Application) -> AsyncIterator[None]:
         await self._core.open()
-        works = {"the keeper of pools": self._core.keeper.run}
+        tasks = [BackgroundTask("pool keeper", self._core.keeper.run)]
         if self._push is not None:
-            works["the lobby"] = partial(self._core.lobby.run, self._push)
-        tasks = [asyncio.create_task(_keep_running(*work)) for work in works.items()]
+            tasks.append(BackgroundTask("lobby", partial(self._core.lobby.run, self._push)))
+        for task in tasks:
+            task.start()
         self._started = True
         yield
         for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+            await task.stop()
         await self._core.close()
 
     async def close_sockets(self, application: web.Application) -> None:
         """Nobody listens any more: browsers that come back come to another instance."""
         self.drain()
         await self._server.close()
-
-
-async def _keep_running(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        try:
-            await work()
-        except Exception:  # browsers must be woken and pools filled again, whatever it was
-            log.exception(f"{name} failed and starts again")
-        await asyncio.sleep(RETRY)

@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import structlog
 
+from broker.background import BackgroundTask
 from broker.bus import Bus
 from broker.errors import BrokerError, Unavailable
 from broker.flow import EVENTS, MOVED, UNREGISTERED, Flow
@@ -96,7 +98,7 @@ def is_news(event: str, told: str) -> bool:
 
 
 class Lobby:
-    """instance: this process's name on the bus.  `hears`: whether notices come through."""
+    """instance: this process's name on the bus."""
 
     def __init__(self, *, bus: Bus, flow: Flow, clock: Clock, instance: str) -> None:
         self._bus = bus
@@ -109,7 +111,8 @@ class Lobby:
         self._ends: list[tuple[float, str]] = []
         self._sooner = asyncio.Event()
         self._behind = False
-        self.hears = False
+        self._hears = False
+        self._tasks: list[BackgroundTask] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -143,26 +146,48 @@ class Lobby:
 
     async def run(self, push: Push) -> None:
         """Wake browsers through `push` until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for watch in (self._hear, self._look_round, self._watch_ends):
-                group.create_task(watch(push))
+        watches = {
+            "lobby listener": self._hear,
+            "lobby poller": self._look_round,
+            "lobby expiry": self._watch_ends,
+        }
+        self._tasks = [
+            BackgroundTask(name, partial(watch, push)) for name, watch in watches.items()
+        ]
+        for task in self._tasks:
+            task.start()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for task in self._tasks:
+                await task.stop()
+
+    def trouble(self) -> str | None:
+        """Why browsers are not told in time at present; None while they are."""
+        troubles = (task.trouble() for task in self._tasks)
+        trouble = next(filter(None, troubles), None)
+        return trouble or (None if self._hears else "no notices are heard")
 
     async def _hear(self, push: Push) -> None:
         """Wake browsers by notices; whenever hearing begins, catch up with what was missed."""
         while True:
             try:
-                async with self._bus.listen(self._instance) as notices:
-                    self.hears = True
-                    await self._look_again(list(self._waiting), push)
-                    async for notice in notices:
-                        await self._wake(notice, push)
+                await self._listen(push)
                 return  # the bus was closed
             except Unavailable:
-                if self.hears:
+                if self._hears:
                     log.warning("no notices are heard; listening afresh")
                     DEAF.inc()
-            self.hears = False
+            finally:
+                self._hears = False
             await asyncio.sleep(RETRY)
+
+    async def _listen(self, push: Push) -> None:
+        async with self._bus.listen(self._instance) as notices:
+            self._hears = True
+            await self._look_again(list(self._waiting), push)
+            async for notice in notices:
+                await self._wake(notice, push)
 
     async def _look_round(self, push: Push) -> None:
         """Ask the state about every browser in turn, for a notice may have been lost."""

@@ -78,13 +78,13 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._is_torn = False
 
-    def put(self, stream: TextIO | None, line: str) -> None:
-        """Write `line` soon.  Never blocks and never raises.
+    def put(self, stream: TextIO | None, text: str) -> None:
+        """Write `text` soon.  Never blocks and never raises.
 
         stream: None where the process has none, such as after `2>&-`.
         """
         try:
-            self._lines.put_nowait((stream, line))
+            self._lines.put_nowait((stream, text))
         except queue.Full:
             LOG_LINES_DROPPED.inc()
         if self._thread is None:
@@ -106,20 +106,20 @@ class Writer:
 
     def _run(self) -> None:
         while True:
-            stream, line = self._lines.get()
+            stream, text = self._lines.get()
             try:
-                self._write(stream, line)
+                self._write(stream, text)
             except Exception:  # a broken pipe, a full disk, a closed stream
                 LOG_LINES_DROPPED.inc()
             finally:
                 self._lines.task_done()
 
-    def _write(self, stream: TextIO | None, line: str) -> None:
+    def _write(self, stream: TextIO | None, text: str) -> None:
         if stream is None:
             raise ValueError("no stream")
         # A full disk may have taken half of the line before this one.
-        text = f"\n{line}\n" if self._is_torn else f"{line}\n"
-        data = text.encode(errors="backslashreplace")
+        start = b"\n" if self._is_torn else b""
+        data = start + text.encode(errors="backslashreplace")
         descriptor = stream.fileno()
         while data:
             try:
@@ -142,15 +142,14 @@ class QueueLogger:
         self._stream = stream
 
     def msg(self, line: str) -> None:
-        _writer.put(self._stream, line)
+        _writer.put(self._stream, f"{line}\n")
 
     debug = info = warning = error = critical = exception = msg
 
 
-def announce(line: str) -> None:
-    """Print `line` on stdout, as a log line is written: a reader that is gone or stalls
-    neither ends nor stops this process."""
-    _writer.put(sys.stdout, line)
+def announce(text: str, end: str = "\n") -> None:
+    """Print to stdout as log lines are written: never blocks and never raises."""
+    _writer.put(sys.stdout, text + end)
 
 
 def flush() -> None:

@@ -20,9 +20,11 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 import structlog
 
+from broker.background import BackgroundTask
 from broker.errors import WorkersFailed
 from broker.signals import heed
 
@@ -91,11 +93,14 @@ class Supervisor:
         return (await process.stdout.readline()).decode().strip()
 
     async def _keep_all(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            keepers = [group.create_task(self._keep(place)) for place in self._processes]
-            await self._told.wait()
-            for keeper in keepers:
-                keeper.cancel()
+        keepers = [
+            BackgroundTask("worker", partial(self._keep, place)) for place in self._processes
+        ]
+        for keeper in keepers:
+            keeper.start()
+        await self._told.wait()
+        for keeper in keepers:
+            await keeper.stop()
 
     async def _keep(self, place: int) -> None:
         """Start a worker again whenever it dies; one that dies soon, later each time."""

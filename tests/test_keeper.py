@@ -628,12 +628,12 @@ class Stumbling(PretendProvider):
 
 
 @on_one_ground
-async def test_a_mistake_in_a_provider_is_logged_and_the_job_goes_on(
+async def test_unexpected_provider_failure_is_logged_and_filling_resumes(
     ground: Ground, lines: Said
 ) -> None:
     ground.make = lambda: Stumbling(phone_page_url="http://phone.example/")
     one = await ground.start()
-    await eventually(lambda: lines.count("a pool's work failed"), within=PATIENCE)
+    await eventually(lambda: lines.count("task failed"), within=PATIENCE)
 
     await one.end()
     ground.make = lambda: ground.counting

@@ -216,24 +216,22 @@ def test_writer_waits_for_a_pipe_that_does_not_block(pipe: tuple[BinaryIO, TextI
 
     writer.put(stream, "x" * length)
 
-    assert reader.read(length + 1) == b"x" * length + b"\n"
+    assert reader.read(length) == b"x" * length
     writer.flush(30)
     assert count() == before
 
 
-def test_line_after_a_torn_one_begins_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_line_after_a_torn_one_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a disk that is full for a while."""
     file = tmp_path / "log"
     writer, write, before = Writer(), os.write, count()
     with file.open("w") as stream:
         results = iter([lambda data: write(stream.fileno(), data[:2]), _no_space])
         monkeypatch.setattr(os, "write", lambda descriptor, data: next(results)(data))
-        writer.put(stream, "torn")
+        writer.put(stream, "torn\n")
         writer.flush(30)
         monkeypatch.undo()
-        writer.put(stream, "whole")
+        writer.put(stream, "whole\n")
         writer.flush(30)
 
     assert file.read_text() == "to\nwhole\n"

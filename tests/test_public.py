@@ -101,7 +101,7 @@ async def test_health_and_version(http: aiohttp.ClientSession) -> None:
         assert (await response.json())["version"] == __version__
 
 
-async def test_an_instance_that_hears_no_notices_wants_no_browsers(
+async def test_failing_lobby_makes_the_instance_not_ready(
     start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def deaf(self: Lobby, push: object) -> None:
@@ -116,7 +116,7 @@ async def test_an_instance_that_hears_no_notices_wants_no_browsers(
                 assert (response.status, answer["error"]) == (503, "temporarily_unavailable")
             async with http.get("/health/live") as response:
                 assert response.status == 200
-    assert lines[0]["event"] == "the lobby failed and starts again"
+    assert (lines[0]["event"], lines[0]["task"]) == ("task failed", "lobby")
 
 
 async def test_metrics_are_not_for_the_public(http: aiohttp.ClientSession) -> None:

@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
+from broker.background import BackgroundTask
 from broker.bus import Bus
 from broker.errors import Unavailable
 from broker.login import Notice
@@ -75,14 +77,14 @@ class RedisBus:
     async def listen(self, instance: str) -> AsyncIterator[AsyncIterator[Notice]]:
         async with self._redis.subscribed(channel_of(instance)) as feed:
             self._listening.add(feed)
-            heart = asyncio.create_task(self._beat(instance))
+            heart = BackgroundTask("bus heartbeat", partial(self._beat, instance))
+            heart.start()
             ear = Ear(feed)
             try:
                 yield self._notices(ear)
             finally:
                 ear.close()
-                heart.cancel()
-                await asyncio.wait([heart])
+                await heart.stop()
                 self._listening.discard(feed)
 
     async def close(self) -> None:

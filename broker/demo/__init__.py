@@ -20,8 +20,10 @@ import aiohttp
 from aiohttp import web
 
 from broker.app import build
+from broker.background import spawn
 from broker.demo import pool
 from broker.egress import is_loopback
+from broker.logs import announce
 from broker.providers.pretend import terminal_code
 from broker.serving import Site, serve_until_stopped
 from broker.settings import Settings, load
@@ -95,12 +97,12 @@ async def run_demo(host: str, ports: Ports, provider: str, *, pooled: bool = Fal
         async def go_on() -> None:
             if pooled and urls.wechat:
                 await pool.filled(broker.leases, urls.wechat)
-                tasks.append(asyncio.create_task(pool.watch(broker.leases)))
+                tasks.append(spawn("demo pool", pool.watch(broker.leases)))
             await _terminal_login(urls.broker, f"{urls.phone}/")
 
         def ready(addresses: dict[str, str]) -> None:
-            print(_greeting(host, urls), flush=True)
-            tasks.append(asyncio.create_task(go_on()))
+            announce(_greeting(host, urls))
+            tasks.append(spawn("demo login", go_on()))
 
         try:
             await serve_until_stopped(_sites(host, ports, urls, broker.public), ready)
@@ -174,8 +176,7 @@ async def _terminal_login(broker_url: str, phone_page_url: str) -> None:
     async with aiohttp.ClientSession(broker_url) as http:
         begun = await _post(http, "/oauth/device_authorization", client_id="default")
         link = f"{phone_page_url}?{urlencode({'scene': begun['user_code']})}"
-        print(f"  Or log this terminal in: scan, or open {link}\n")
-        print(terminal_code(link), flush=True)
+        announce(f"  Or log this terminal in: scan, or open {link}\n\n{terminal_code(link)}")
         while True:
             await asyncio.sleep(begun["interval"])
             answer = await _post(
@@ -191,7 +192,7 @@ async def _terminal_login(broker_url: str, phone_page_url: str) -> None:
         outcome = "its code has run out; the page draws fresh ones"
     else:
         outcome = answer.get("error_description") or f"logged in as {answer['subject']}"
-    print(f"  This terminal: {outcome}.", flush=True)
+    announce(f"  This terminal: {outcome}.")
 
 
 async def _post(http: aiohttp.ClientSession, path: str, **form: str) -> dict[str, Any]:

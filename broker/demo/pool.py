@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from broker.errors import Unavailable
+from broker.logs import announce
 from broker.records import DEFAULT_APP
 from broker.state import Leases
 
@@ -37,8 +38,8 @@ async def filled(leases: Leases, wechat_url: str) -> None:
         await asyncio.sleep(LOOK)
         with suppress(Unavailable):
             ready = (await leases.level(DEFAULT_APP)).total
-        print(f"\r  Drawing codes  {ready} of {COUNT}", end="", flush=True)
-    print(f"\n{WECHAT_OFF.format(wechat_url)}", flush=True)
+        announce(f"\r  Drawing codes  {ready} of {COUNT}", end="")
+    announce(f"\n{WECHAT_OFF.format(wechat_url)}")
 
 
 async def watch(leases: Leases) -> None:
@@ -50,5 +51,5 @@ async def watch(leases: Leases) -> None:
             level = f"{free} codes free, {leased} on screens, {resting} at rest"
             if level != said:
                 said = level
-                print(f"  Pool           {level}", flush=True)
+                announce(f"  Pool           {level}")
         await asyncio.sleep(LOOK)

@@ -12,6 +12,8 @@ import math
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
+from broker.background import report
+
 SLICE = 256
 """Sockets that are rung in one go: what else the loop has to do comes in between."""
 
@@ -97,4 +99,7 @@ class Wheel(Generic[T]):
         for _ in range(min(SLICE, len(self._due))):
             one = self._due.pop()
             one.slot = NOWHERE
-            self._ring(one)
+            try:
+                self._ring(one)
+            except Exception as error:  # the others are due all the same
+                report("engine wheel", error)

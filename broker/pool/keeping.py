@@ -13,15 +13,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-import structlog
-
+from broker.background import report
 from broker.errors import Unavailable
 from broker.metrics import POOL_EMPTY
 from broker.pool.filling import reason_of, retire
 from broker.pool.upkeep import Parts, Upkeep
 from broker.records import App, Apps, Drawing
-
-log = structlog.get_logger()
 
 LOOK = 2.0
 """Seconds between two looks."""
@@ -56,7 +53,8 @@ class Keeper:
                 await self._look_round()
                 await asyncio.sleep(self._look)
         finally:
-            await asyncio.gather(*(one.close() for one in self._upkeeps.values()))
+            upkeeps, self._upkeeps = self._upkeeps, {}
+            await asyncio.gather(*(one.close() for one in upkeeps.values()))
 
     async def _look_round(self) -> None:
         apps = {app.id: app for app in self._apps.pooled()}
@@ -80,6 +78,6 @@ class Keeper:
             await upkeep.look(app, missed)
         except Unavailable as trouble:
             await upkeep.fails(reason_of(trouble))
-        except Exception:  # other pools are to be kept all the same
-            log.exception("a pool cannot be kept", app=app.id)
+        except Exception as error:  # other pools are to be kept all the same
+            report("pool keeper", error, app=app.id)
             await upkeep.fails("see the traceback")

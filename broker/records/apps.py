@@ -12,7 +12,6 @@ import hmac
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-import structlog
 from sqlalchemy import RowMapping, select
 
 from broker.errors import RecordsDown
@@ -22,8 +21,6 @@ from broker.records import App
 from broker.records import tables as t
 from broker.records.database import Database
 from broker.records.seal import Sealed, SealKeys
-
-log = structlog.get_logger()
 
 REFRESH = 2.0
 """Seconds between two looks at whether the apps have changed: so soon is a change known."""
@@ -91,6 +88,7 @@ class RecordedApps:
         self._known: Mapping[str, Recorded] = {}
         self._origins: frozenset[str] = frozenset()
         self._number: int | None = None
+        self._outage = Outage("the records cannot be reached", "the records are back")
 
     async def get(self, app_id: str) -> App | None:
         known = self._known.get(app_id)
@@ -128,19 +126,21 @@ class RecordedApps:
 
     async def keep_fresh(self) -> None:
         """Refresh again and again until cancelled; an outage is logged, and its end."""
-        outage = Outage("the records cannot be reached", "the records are back")
         while True:
             await asyncio.sleep(REFRESH)
             try:
                 await self.refresh()
             except RecordsDown as error:
-                outage.fails(error.reason)
-            except Exception:  # such as a row that cannot be read: the apps stay as they are
-                log.exception("the apps cannot be read")
+                self._outage.fails(error.reason)
             else:
+<<<<<<< HEAD
                 outage.is_over()
             RECORDS_DOWN.set(outage.reason is not None)
             RECORDS_FILE_LOST.set(self._database.trouble() is not None)
+=======
+                self._outage.is_over()
+            RECORDS_DOWN.set(self._outage.reason is not None)
+>>>>>>> 06a081a (background: supervise every long-lived task)
 
 
 def api_secret_hash(secret: str) -> bytes:

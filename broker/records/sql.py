@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from broker.background import BackgroundTask
 from broker.errors import RecordsDown, RecordsUnusable
 from broker.records import Status, Trail
 from broker.records.apps import RecordedApps
@@ -36,7 +37,6 @@ class SqlRecords:
     ) -> None:
         self._database = Database(url)
         self.seal_keys = SealKeys(load_seal_keys)
-        self._tasks: list[asyncio.Task[None]] = []
         self._writing = SqlTrail(self._database, lifetime=trail_lifetime, clock=clock)
         self.place = self._database.place
         self.trail: Trail = self._writing
@@ -45,6 +45,10 @@ class SqlRecords:
         self.book = AppBook(
             self._database, self.seal_keys, providers=providers, taken=taken, clock=clock
         )
+        self._tasks = [
+            BackgroundTask("app cache", self.apps.keep_fresh),
+            BackgroundTask("audit trail", self._writing.keep_writing),
+        ]
         self.people = People(self._database, clock=clock)
         self.users = UserBook(self._database, providers=providers, clock=clock)
 
@@ -57,14 +61,13 @@ class SqlRecords:
         except RecordsUnusable:
             await self._database.close()
             raise
-        for work in (self.apps.keep_fresh(), self._writing.keep_writing()):
-            self._tasks.append(asyncio.create_task(work))
+        for task in self._tasks:
+            task.start()
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=CLOSE_WITHIN)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_WITHIN):
+                await asyncio.gather(*(task.stop() for task in self._tasks))
         await self._writing.flush()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_WITHIN):

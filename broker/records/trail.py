@@ -53,6 +53,7 @@ class SqlTrail:
         self._notes: deque[dict[str, object]] = deque()
         self._some = asyncio.Event()
         self._pruned_at = -PRUNE_EVERY
+        self._outage = Outage("the trail cannot be written", "the trail is written again")
 
     def note(self, login: Login, *, now: float) -> None:
         if len(self._notes) >= ROOM:
@@ -63,19 +64,15 @@ class SqlTrail:
 
     async def keep_writing(self) -> None:
         """Write what is noted, until cancelled; an outage is logged, and its end."""
-        outage = Outage("the trail cannot be written", "the trail is written again")
         while True:
             await self._some.wait()
-            await asyncio.sleep(RETRY if outage.failures else GATHER)
+            await asyncio.sleep(RETRY if self._outage.failures else GATHER)
             try:
                 await self._write()
                 await self._prune()
-                outage.is_over()
+                self._outage.is_over()
             except RecordsDown as error:
-                outage.fails(error.reason)
-            except Exception as error:  # notes go on to be taken, and the oldest first
-                log.exception("ended logins cannot be written")
-                outage.fails(type(error).__name__)
+                self._outage.fails(error.reason)
 
     async def flush(self) -> None:
         """Write the last notes, if that can be done soon."""

@@ -11,12 +11,14 @@ from redis import asyncio as aioredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
+from broker.background import BackgroundTask
 from broker.errors import Unavailable
 from broker.redis_link.wire import (
     PROBE,
     SILENCE,
     Feed,
     Part,
+    Probes,
     Reply,
     Script,
     ServerSaid,
@@ -44,16 +46,17 @@ class Cluster:
         self._client = client
         self.clock = SharedTime()
         self._room = asyncio.Semaphore(IN_FLIGHT)
-        self._prober: asyncio.Task[None] | None = None
+        self._task = BackgroundTask("redis connection", self._probe)
         self._tried = asyncio.Event()
+        self._probes = Probes()
         self._outage = outage()
 
     async def open(self) -> None:
-        self._prober = asyncio.create_task(self._probe())
+        self._task.start()
         await self._tried.wait()
 
     def trouble(self) -> str | None:
-        return self._outage.reason
+        return self._outage.reason or self._task.trouble() or self._probes.trouble()
 
     async def call(self, *command: Part) -> Reply:
         async with self._room:
@@ -95,24 +98,25 @@ class Cluster:
             yield feed
 
     async def close(self) -> None:
-        if self._prober is not None:
-            self._prober.cancel()
-            await asyncio.wait([self._prober])
+        await self._task.stop()
         await self._client.aclose()
 
     async def _probe(self) -> None:
         """Ask a node for the time, again and again: that sets the clock, and shows trouble."""
         while True:
-            asked_at = time.monotonic()
             try:
-                async with within(SILENCE):
-                    await self._client.initialize()
-                    node = min(self._client.get_primaries(), key=lambda node: str(node.name))
-                    self.clock.set(
-                        await self._client.execute_command("TIME", target_nodes=node), asked_at
-                    )
+                await self._ask()
                 self._outage.is_over()
             except (*OUT_OF_REACH, ValueError) as error:
                 self._outage.fails(str(error) or "no answer")
-            self._tried.set()
+            finally:
+                self._tried.set()
             await asyncio.sleep(PROBE)
+
+    async def _ask(self) -> None:
+        asked_at = time.monotonic()
+        async with within(SILENCE):
+            await self._client.initialize()
+            node = min(self._client.get_primaries(), key=lambda node: str(node.name))
+            self.clock.set(await self._client.execute_command("TIME", target_nodes=node), asked_at)
+        self._probes.answered()

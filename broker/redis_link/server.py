@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 
 from redis.asyncio.connection import AbstractConnection
 
+from broker.background import BackgroundTask
 from broker.errors import Unavailable
 from broker.redis_link.wire import (
     ELSEWHERE,
@@ -17,6 +18,7 @@ from broker.redis_link.wire import (
     SILENCE,
     Feed,
     Part,
+    Probes,
     Reply,
     Script,
     ServerSaid,
@@ -48,20 +50,20 @@ class Link:
         self._wire: Wire | None = None
         self._up = asyncio.Event()
         self._down_since = -PATIENCE
-        self._keeper: asyncio.Task[None] | None = None
+        self._task = BackgroundTask("redis connection", self._keep)
         self._tried = asyncio.Event()
-        self.outage = outage()
+        self._probes = Probes()
+        self._outage = outage()
 
     async def open(self) -> None:
-        self._keeper = asyncio.create_task(self._keep())
+        self._task.start()
         await self._tried.wait()
 
     async def close(self) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])
-        if self._wire is not None:
-            await self._wire.close()
+        await self._task.stop()
+
+    def trouble(self) -> str | None:
+        return self._outage.reason or self._task.trouble() or self._probes.trouble()
 
     async def call(self, *command: Part) -> Reply:
         """The reply; raises ServerSaid for an error reply, Unavailable where none comes."""
@@ -91,16 +93,24 @@ class Link:
             try:
                 wire = await self._connect()
             except ConnectionError as error:
-                self.outage.fails(str(error) or "the connection was lost")
-                self._tried.set()
+                self._outage.fails(str(error) or "the connection was lost")
                 attempt = min(attempt + 1, len(PAUSES) - 1)
-                await asyncio.sleep(PAUSES[attempt] * random.uniform(1, 1.25))  # noqa: S311
-                continue
-            attempt = 0
-            self._put_up(wire)
-            self._tried.set()
+            else:
+                attempt = 0
+                await self._use(wire)
+            finally:
+                self._tried.set()
+            await asyncio.sleep(PAUSES[attempt] * random.uniform(1, 1.25))  # noqa: S311
+
+    async def _use(self, wire: Wire) -> None:
+        """Let callers have the wire until it is lost."""
+        self._put_up(wire)
+        try:
             await self._watch(wire)
+            self._outage.fails("the connection was lost")
+        finally:
             self._put_down()
+            await wire.close()
 
     async def _connect(self) -> Wire:
         """A wire whose server answers, so that the clock is set; raises ConnectionError."""
@@ -113,15 +123,15 @@ class Link:
         return wire
 
     def _put_up(self, wire: Wire) -> None:
-        self.outage.is_over()
+        self._outage.is_over()
         self._wire = wire
         self._up.set()
+        self._tried.set()
 
     def _put_down(self) -> None:
         self._wire = None
         self._up.clear()
         self._down_since = time.monotonic()
-        self.outage.fails("the connection was lost")
 
     async def _watch(self, wire: Wire) -> None:
         """Return once the wire is lost; drop it when it is silent."""
@@ -142,6 +152,7 @@ class Link:
                 self._time.set(await wire.send("TIME"), asked_at)
         except (TimeoutError, ServerSaid) as error:
             raise ConnectionError(str(error) or "no answer") from None
+        self._probes.answered()
 
 
 class Server:
@@ -167,7 +178,7 @@ class Server:
         await self._link.open()
 
     def trouble(self) -> str | None:
-        return self._link.outage.reason
+        return self._link.trouble()
 
     async def call(self, *command: Part) -> Reply:
         try:

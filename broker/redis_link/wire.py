@@ -27,6 +27,9 @@ SILENCE = 2.0
 """Seconds after which a server that does not answer is taken for gone.  TCP alone
 notices after 45 s what a half-open link has swallowed (redis-py's keepalive)."""
 
+PROBE_MAX_AGE = 2 * (PROBE + SILENCE)
+"""Seconds after which the last probe that was answered no longer counts."""
+
 CONNECT_WITHIN = 2.0
 """Seconds for a connection with its handshake, Sentinel's answer included."""
 
@@ -96,6 +99,22 @@ class SharedTime:
         seconds, microseconds = (int(part) for part in reply)
         midway = (asked_at + time.monotonic()) / 2
         self._offset = seconds + microseconds / 1e6 - midway
+
+
+class Probes:
+    """When the server last answered a probe."""
+
+    def __init__(self) -> None:
+        self._answered_at = -PROBE_MAX_AGE
+
+    def answered(self) -> None:
+        self._answered_at = time.monotonic()
+
+    def trouble(self) -> str | None:
+        """Why the last answer does not count; None while it does."""
+        if time.monotonic() - self._answered_at > PROBE_MAX_AGE:
+            return "redis was not probed lately"
+        return None
 
 
 def outage() -> Outage:

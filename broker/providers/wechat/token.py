@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 
+from broker.background import spawn
 from broker.providers.wechat.calls import Fetched
 
 RENEW_FROM, RENEW_UNTIL = 240.0, 60.0
@@ -56,8 +57,7 @@ class AccessToken:
         """Begin to fetch one, unless that is under way."""
         if self._renewing is None or self._renewing.done():
             self._renews_at = min(self._clock() + RENEW_PAUSE, self._ends_at)
-            self._renewing = asyncio.create_task(self._renew())
-            self._renewing.add_done_callback(_hear)
+            self._renewing = spawn("wechat token", self._renew())
         return self._renewing
 
     async def close(self) -> None:
@@ -73,9 +73,3 @@ class AccessToken:
         self._ends_at = now + fetched.expires_in
         self._renews_at = self._ends_at - min(lead, fetched.expires_in / 2)
         return self._value
-
-
-def _hear(renewing: asyncio.Task[str]) -> None:
-    """Nobody need wait for it; what went wrong has been logged."""
-    if not renewing.cancelled():
-        renewing.exception()

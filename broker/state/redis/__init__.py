@@ -28,6 +28,9 @@ def open_store(url: str, clock: Clock | None, *, replicas: int, tells: bool) -> 
         if replicas:
             await careful.open()
 
+    def trouble() -> str | None:
+        return redis.trouble() or (careful.trouble() if replicas else None)
+
     async def close() -> None:
         await redis.close()
         await careful.close()
@@ -45,6 +48,6 @@ def open_store(url: str, clock: Clock | None, *, replicas: int, tells: bool) -> 
         RedisDuties(redis),
         clock=time,
         open=connect,
-        trouble=redis.trouble,
+        trouble=trouble,
         close=close,
     )
