@@ -222,13 +222,8 @@ class Running:
             return "starting"
         if self._core.store.trouble() is not None:
             return "the state cannot be reached"
-<<<<<<< HEAD
-        if self._push is not None and not self._core.lobby.hears:
-            return "no notices are heard"
-        return self._core.records_trouble()
-=======
-        return None if self._push is None else self._core.lobby.trouble()
->>>>>>> 06a081a (background: supervise every long-lived task)
+        lobby = None if self._push is None else self._core.lobby.trouble()
+        return lobby or self._core.records_trouble()
 
     def drain(self) -> None:
         """Let nobody begin here from now on; whoever has begun is served."""

@@ -282,25 +282,11 @@ class Flow:
             await self._publish(before.instance, notice)
         return swapped is not Swapped.LOST
 
-<<<<<<< HEAD
     def _give_back(self, login: Login) -> None:
         """Give the code of a login that has ended back to its pool, in the background."""
         if login.lease is None:
             return
-        task = asyncio.create_task(self._codes.give_back(login))
-=======
-    def _handed_over(self, login: Login, token: Token, stands: Callable[[], bool]) -> Redeemed:
-        """The token of a login that is claimed, which is written down once it has left."""
-        now = self._clock()
-        if not claim_holds(login, now=now):
-            raise Unavailable  # too late: by now another may hand it over
-        self._go_on(self._finish(login, stands))
-        return Redeemed(login, token)
-
-    def _go_on(self, rest: Coroutine[Any, Any, None]) -> None:
-        """Do the rest once whoever asked has been answered."""
-        task = spawn("login completion", rest)
->>>>>>> 06a081a (background: supervise every long-lived task)
+        task = spawn("code return", self._codes.give_back(login))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 

@@ -8,12 +8,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from broker.engine.wheel import NOWHERE, SLICE, Wheel
-<<<<<<< HEAD
-from tests.loop_clock import LoopClock
-=======
 from broker.metrics import TASK_FAILURES
-from tests.servers import eventually
->>>>>>> 06a081a (background: supervise every long-lived task)
+from tests.loop_clock import LoopClock
 
 TICK = 1 / 64
 """Seconds; a binary fraction, so that sums of it are exact."""
@@ -188,17 +184,11 @@ async def test_what_is_dropped_between_two_slices_is_not_rung(
     wheel.stop()
 
 
-<<<<<<< HEAD
-async def test_one_that_fails_takes_no_other_with_it(
+async def test_failing_ring_does_not_keep_others_from_theirs(
     wheel: Wheel[One], rung: Rung, turn: Turn
 ) -> None:
-    failures: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, about: failures.append(about))
-=======
-async def test_failing_ring_does_not_keep_others_from_theirs(wheel: Wheel[One], rung: Rung) -> None:
     failures = TASK_FAILURES.labels("engine wheel")._value
     before = failures.get()
->>>>>>> 06a081a (background: supervise every long-lived task)
     many = [One() for _ in range(5)]
 
     def fail(one: One) -> None:
@@ -208,11 +198,7 @@ async def test_failing_ring_does_not_keep_others_from_theirs(wheel: Wheel[One], 
     rung.then = fail
     for one in many:
         wheel.put(one, 0)
-<<<<<<< HEAD
     await turn(4)
-=======
-    await eventually(lambda: len(rung.when) == 5)
->>>>>>> 06a081a (background: supervise every long-lived task)
 
     assert failures.get() == before + 1
     wheel.stop()

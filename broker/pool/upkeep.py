@@ -213,17 +213,10 @@ class Upkeep:
         except Unavailable as trouble:
             self._working.fails(reason_of(trouble))
             nth = min(self._working.failures, len(pauses)) if trouble.passes else len(pauses)
-<<<<<<< HEAD
             self._again_at = timer() + pauses[nth - 1]
-        except Exception:
-            log.exception("a pool's work failed", app=self._app)
-            self._again_at = timer() + pauses[-1]
-=======
-            self._again_at = clock() + pauses[nth - 1]
         except Exception as error:
             report("pool filling", error, app=self._app)
-            self._again_at = clock() + pauses[-1]
->>>>>>> 06a081a (background: supervise every long-lived task)
+            self._again_at = timer() + pauses[-1]
         else:
             self._working.is_over()
 

@@ -133,14 +133,9 @@ class RecordedApps:
             except RecordsDown as error:
                 self._outage.fails(error.reason)
             else:
-<<<<<<< HEAD
-                outage.is_over()
-            RECORDS_DOWN.set(outage.reason is not None)
-            RECORDS_FILE_LOST.set(self._database.trouble() is not None)
-=======
                 self._outage.is_over()
             RECORDS_DOWN.set(self._outage.reason is not None)
->>>>>>> 06a081a (background: supervise every long-lived task)
+            RECORDS_FILE_LOST.set(self._database.trouble() is not None)
 
 
 def api_secret_hash(secret: str) -> bytes:
