@@ -17,6 +17,7 @@ from broker.edge.addresses import Addresses
 from broker.edge.admin import AdminEdge, guarded_by
 from broker.edge.admin_users import UserAdminEdge
 from broker.edge.browser import BrowserEdge
+from broker.edge.discovery import metadata_routes
 from broker.edge.gate import Gate, Origins
 from broker.edge.oauth import OAuthEdge, pages_may_ask
 from broker.edge.phone import PhoneEdge
@@ -154,6 +155,7 @@ def _with_edge(settings: Settings, core: Core) -> Broker:
     )
     routes = [
         *public.routes(),
+        *metadata_routes(settings.public_url),
         *(route for one in mounted for route in one.routes),
         openapi.route("Scan-login broker", settings.public_url),
     ]

@@ -97,8 +97,8 @@ async def expired(stage: Stage) -> Answer:
 
 async def denied(stage: Stage) -> Answer:
     await stage.set()
-    await stage.phone("scan", "deny")
-    return await stage.poll()
+    await stage.phone("scan", name="bob")
+    return await stage.phone("confirm")
 
 
 async def scanned_by_another(stage: Stage) -> Answer:

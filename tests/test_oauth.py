@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
@@ -132,7 +132,7 @@ async def test_a_denied_device_and_one_too_late(
         await phone.post("scan", {"scene": begun["user_code"]})
         await phone.post("deny", {"login_id": begun["login_id"]})
     status, body = await poll(http, begun["device_code"])
-    assert (status, body["error"]) == (403, "access_denied")
+    assert (status, body["error"]) == (400, "access_denied")
 
     quick = await start_broker(login_lifetime=1)
     async with aiohttp.ClientSession(quick.url) as session:
@@ -140,6 +140,29 @@ async def test_a_denied_device_and_one_too_late(
         await asyncio.sleep(1.1)
         status, body = await poll(session, begun["device_code"])
         assert (status, body["error"]) == (400, "expired_token")
+
+
+@pytest.mark.parametrize("path", ["/oauth/token", "/oauth/device_authorization"])
+async def test_unknown_client_gets_401_with_basic_challenge(
+    http: aiohttp.ClientSession, path: str
+) -> None:
+    form = {"grant_type": GRANT, "client_id": "nobody", "device_code": "x.y"}
+
+    async with http.post(path, data=form) as response:
+        assert response.status == 401
+        assert response.headers["WWW-Authenticate"] == 'Basic realm="scan-login"'
+        assert (await response.json())["error"] == "invalid_client"
+
+
+async def test_rate_limited_device_gets_429_with_retry_after(start_broker: StartBroker) -> None:
+    broker = await start_broker(begins_per_minute=1)
+    async with aiohttp.ClientSession(broker.url) as http:
+        await begin(http)
+
+        form = {"client_id": "default"}
+        async with http.post("/oauth/device_authorization", data=form) as response:
+            assert (response.status, (await response.json())["error"]) == (429, "rate_limited")
+            assert int(response.headers["Retry-After"]) > 0
 
 
 async def test_one_login_by_socket_and_by_polling(broker: Running) -> None:
@@ -225,7 +248,64 @@ async def test_a_device_page_shows_the_code(http: aiohttp.ClientSession) -> None
         assert response.headers["Referrer-Policy"] == "no-referrer"
 
 
-@pytest.mark.parametrize("code", ["unknown", "<script>", "", "x" * 100])
+async def begin_until(http: aiohttp.ClientSession, suits: Callable[[str], bool]) -> dict[str, Any]:
+    """A login whose user_code suits; three in five have no hyphen, two in five have one."""
+    for _ in range(100):
+        begun = await begin(http)
+        if suits(begun["user_code"]):
+            return begun
+    raise AssertionError("no user_code suits")
+
+
+def grouped(code: str, by: str) -> str:
+    return by.join(code[start : start + 4] for start in range(0, len(code), 4))
+
+
+def full_width(code: str) -> str:
+    return "".join(chr(ord(character) + 0xFEE0) for character in code)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        lambda code: f"  {code}\n",
+        lambda code: grouped(code, " "),
+        lambda code: grouped(code, "-"),
+        lambda code: grouped(code, " \N{EN DASH} "),
+        lambda code: grouped(code, "\N{NO-BREAK SPACE}"),
+        lambda code: f"\N{ZERO WIDTH SPACE}{code}",
+        full_width,
+    ],
+    ids=["padded", "spaces", "hyphens", "dashes", "no-break-spaces", "invisible", "full-width"],
+)
+async def test_device_page_accepts_a_grouped_code(
+    start_broker: StartBroker, typed: Callable[[str], str]
+) -> None:
+    broker = await start_broker(begins_per_minute=1000)
+    async with aiohttp.ClientSession(broker.url) as http:
+        begun = await begin_until(http, lambda code: "-" not in code)
+
+        shown = {"user_code": typed(begun["user_code"])}
+        async with http.get("/device", params=shown) as response:
+            assert (response.status, begun["code_url"] in await response.text()) == (200, True)
+
+
+async def test_device_page_keeps_hyphens_of_the_code(start_broker: StartBroker) -> None:
+    broker = await start_broker(begins_per_minute=1000)
+    async with aiohttp.ClientSession(broker.url) as http:
+        begun = await begin_until(http, lambda code: "-" in code)
+
+        shown = {"user_code": grouped(begun["user_code"], " ")}
+        async with http.get("/device", params=shown) as response:
+            assert (response.status, begun["code_url"] in await response.text()) == (200, True)
+
+
+async def test_device_page_does_not_cut_pasted_codes(http: aiohttp.ClientSession) -> None:
+    async with http.get("/device") as response:
+        assert "maxlength" not in await response.text()
+
+
+@pytest.mark.parametrize("code", ["unknown", "<script>", "", "x" * 100, "- -", "x-" * 50])
 async def test_a_device_page_for_no_login(http: aiohttp.ClientSession, code: str) -> None:
     async with http.get("/device", params={"user_code": code}) as response:
         assert response.status == 404

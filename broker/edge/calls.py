@@ -73,6 +73,15 @@ BEGUN = fields(
     login_id=TEXT,
     code_url=TEXT,
 )
+METADATA = fields(
+    issuer=TEXT,
+    token_endpoint=TEXT,
+    device_authorization_endpoint=TEXT,
+    jwks_uri=TEXT,
+    grant_types_supported=TEXTS,
+    token_endpoint_auth_methods_supported=TEXTS,
+    response_types_supported=TEXTS,
+)
 TOKEN = fields(access_token=TEXT, token_type={"const": "Bearer"}, expires_in=COUNT, subject=TEXT)
 
 SAID: Mapping[str, Schema] = {
@@ -146,6 +155,9 @@ CALLS: Mapping[str, Call] = {
     "GET /.well-known/jwks.json": Call(
         "The keys that tokens are checked with (RFC 7517)",
         gives=fields(keys={"type": "array", "items": OBJECT}),
+    ),
+    "GET /.well-known/oauth-authorization-server": Call(
+        "The authorization server's metadata (RFC 8414)", gives=METADATA
     ),
     "GET /health/live": Call("Whether the process runs", gives=fields(status=TEXT)),
     "GET /health/ready": Call(

@@ -6,7 +6,8 @@ sessions.  `device_code` is `login_id.secret`, `user_code` is the scene.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from unicodedata import category, normalize
 from urllib.parse import parse_qsl, quote
 
 from aiohttp import hdrs, web
@@ -17,23 +18,48 @@ from broker.edge.pages import Page, language
 from broker.edge.wire import (
     AppId,
     DeviceCode,
+    Handler,
     Prepare,
     Request,
     Scene,
     Wire,
+    failure,
     private,
     read,
+    refusal,
     seconds_until,
     token_answer,
     whole_body,
 )
-from broker.errors import InvalidRequest, NotConfirmed, UnknownLogin, UnknownScene, UnsupportedGrant
+from broker.errors import (
+    BrokerError,
+    InvalidRequest,
+    NotConfirmed,
+    UnknownLogin,
+    UnknownScene,
+    UnsupportedGrant,
+)
 from broker.flow import Flow, register_field
 from broker.records import App, Apps
 from broker.state import Clock
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 FORM = "application/x-www-form-urlencoded"
+
+ENDPOINTS: Mapping[str, str] = {
+    "token_endpoint": "/oauth/token",
+    "device_authorization_endpoint": "/oauth/device_authorization",
+}
+"""Paths by their names in RFC 8414 and RFC 8628."""
+
+AUTH_METHODS = ("none",)
+"""How clients authenticate at the token endpoint, in RFC 8414's words."""
+
+AUTH_SCHEME = 'Basic realm="scan-login"'
+"""RFC 6749, section 5.2; OAuth client libraries reject `Bearer` here."""
+
+KEPT_STATUSES = frozenset({401, 429, 503})
+"""`invalid_client`, and statuses that clients treat as temporary."""
 
 
 class DeviceAuthorization(Request):
@@ -76,8 +102,8 @@ class OAuthEdge:
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.post("/oauth/device_authorization", self._begin),
-            web.post("/oauth/token", self._redeem),
+            web.post(ENDPOINTS["device_authorization_endpoint"], _with_oauth_failures(self._begin)),
+            web.post(ENDPOINTS["token_endpoint"], _with_oauth_failures(self._redeem)),
             web.options("/oauth/{any}", _preflight),
             web.get("/device", self._show),
         ]
@@ -137,12 +163,14 @@ class OAuthEdge:
         if "user_code" not in request.query:
             return self._render(words, "ask", words["ask"])
         # Not counted as guesses: any page could let its visitors make them, by an image's address.
-        try:
-            asked = read(ShownCode, {"user_code": request.query["user_code"]})
-            picture = await self._flow.code_url(asked.user_code)
-        except (InvalidRequest, UnknownScene):
-            return self._render(words, "gone", words["gone"], status=404)
-        return self._render(words, "code", words["scan"], picture)
+        for scene in _typed_scenes(request.query["user_code"]):
+            try:
+                asked = read(ShownCode, {"user_code": scene})
+                picture = await self._flow.code_url(asked.user_code)
+            except (InvalidRequest, UnknownScene):
+                continue
+            return self._render(words, "code", words["scan"], picture)
+        return self._render(words, "gone", words["gone"], status=404)
 
     def _render(
         self,
@@ -178,6 +206,47 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "alt": "请用手机扫描的码",
     },
 }
+
+
+def oauth_status(status: int) -> int:
+    """The status of a failure at the OAuth endpoints: 400, with few exceptions.
+
+    RFC 6749, section 5.2, and RFC 8628, section 3.5.
+    """
+    return status if status in KEPT_STATUSES else 400
+
+
+def _with_oauth_failures(handler: Handler) -> Handler:
+    """Answer failures with the statuses and the scheme of OAuth."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except BrokerError as error:
+            status = oauth_status(error.status)
+            return refusal(failure(error), status=status, scheme=AUTH_SCHEME)
+
+    return handle
+
+
+def _typed_scenes(text: str) -> Iterator[str]:
+    """The scenes that a typed or pasted user_code may mean, the most likely first.
+
+    Spaces and invisible characters are never part of a scene.  Hyphens may be, so they
+    are removed second: a person may group a long code with them (RFC 8628, section 6.1).
+    Full-width characters count as the ASCII ones, every dash as a hyphen.
+    """
+    scene = "".join(map(_typed_character, normalize("NFKC", text)))
+    yield scene
+    if "-" in scene:
+        yield scene.replace("-", "")
+
+
+def _typed_character(character: str) -> str:
+    kind = category(character)
+    if kind[0] in "CZ":  # control, format and space characters
+        return ""
+    return "-" if kind == "Pd" else character
 
 
 async def _form(request: web.Request) -> dict[str, str]:

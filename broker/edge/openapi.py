@@ -14,10 +14,14 @@ from aiohttp import hdrs, web
 
 from broker import __version__
 from broker.edge.calls import CALLS, TEXT, Call, Schema
+from broker.edge.oauth import ENDPOINTS, oauth_status
 from broker.edge.wire import Request, answer
 from broker.errors import BrokerError
 
 PATH = "/openapi.json"
+
+OAUTH_CALLS = {f"POST {path}" for path in ENDPOINTS.values()}
+"""Calls whose failures have OAuth's statuses."""
 
 WAITS = (429, 503)
 """Statuses that come with `Retry-After`."""
@@ -135,7 +139,8 @@ def _failures(name: str, call: Call) -> dict[str, Schema]:
     """By status: the words with which the call may fail."""
     found: dict[int, list[str]] = {}
     for word in f"{ANY_FAILURE} {call.words}".split():
-        found.setdefault(STATUS[word], []).append(word)
+        status = oauth_status(STATUS[word]) if name in OAUTH_CALLS else STATUS[word]
+        found.setdefault(status, []).append(word)
     if "{" in name:  # what cannot be such a part of a path is a path that is not there
         found.setdefault(404, []).append("invalid_request")
     failures = {str(status): _failure(status, words) for status, words in sorted(found.items())}

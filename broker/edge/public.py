@@ -16,6 +16,8 @@ from broker.pictures import CACHE_CONTROL, Shown, media_type_of
 from broker.state import Clock
 from broker.tokens import KEY_SET_MAX_AGE, Issuer
 
+KEY_SET = "/.well-known/jwks.json"
+
 
 class File(NamedTuple):
     """A file under static/: its media type, and how many seconds it may be kept unasked."""
@@ -80,7 +82,7 @@ class PublicEdge:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/", self._index),
-            web.get("/.well-known/jwks.json", self._key_set),
+            web.get(KEY_SET, self._key_set),
             web.get("/codes/{key}", self._picture),
             *self.health_routes(),
             *(web.get(path, _served(file)) for path, file in FILES.items()),

@@ -236,13 +236,17 @@ def answer(
     return web.Response(body=pack(body), status=status, headers={**JSON, **(headers or {})})
 
 
-def refusal(error: BrokerError) -> web.Response:
+def refusal(
+    error: BrokerError, *, status: int | None = None, scheme: str | None = None
+) -> web.Response:
+    """The failure as an answer.  status, scheme: in place of the error's own."""
+    status = status or error.status
     headers = {"Cache-Control": "no-store"}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
-    if error.status == 401:
-        headers["WWW-Authenticate"] = error.scheme
-    return answer(error.body(), headers, status=error.status)
+    if status == 401:
+        headers["WWW-Authenticate"] = scheme or error.scheme
+    return answer(error.body(), headers, status=status)
 
 
 def answering(check: Callable[[web.Request], None] = lambda request: None) -> Middleware:

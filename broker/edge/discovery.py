@@ -1,0 +1,46 @@
+"""The authorization server's metadata, RFC 8414: which endpoints there are, and what they take.
+
+It describes the whole deployment, also what processes of other roles serve.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from aiohttp import hdrs, web
+
+from broker.edge.oauth import AUTH_METHODS, DEVICE_GRANT, ENDPOINTS
+from broker.edge.public import KEY_SET
+from broker.edge.wire import Wire, answer
+
+WELL_KNOWN = "/.well-known/oauth-authorization-server"
+
+METADATA_MAX_AGE = 300
+"""Seconds for which a client may keep the document."""
+
+
+def metadata_routes(public_url: str) -> list[web.RouteDef]:
+    """RFC 8414, section 3.1: an issuer's path follows the well-known part."""
+    document = metadata(public_url)
+    headers: dict[str, str] = {
+        hdrs.CACHE_CONTROL: f"public, max-age={METADATA_MAX_AGE}",
+        hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
+    }
+
+    async def show(request: web.Request) -> web.Response:
+        return answer(document, headers)
+
+    paths = {WELL_KNOWN, WELL_KNOWN + urlsplit(public_url).path}
+    return [web.get(path, show) for path in sorted(paths)]
+
+
+def metadata(public_url: str) -> Wire:
+    return {
+        "issuer": public_url,
+        **{name: public_url + path for name, path in ENDPOINTS.items()},
+        "jwks_uri": public_url + KEY_SET,
+        "grant_types_supported": [DEVICE_GRANT],
+        "token_endpoint_auth_methods_supported": list(AUTH_METHODS),
+        # Required, though there is no authorization endpoint and so none to name.
+        "response_types_supported": [],
+    }
