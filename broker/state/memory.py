@@ -25,6 +25,9 @@ from broker.state import (
     person,
 )
 
+SPARE_ENDS = 64
+"""Entries in a heap of ends, beyond twice those that count, before it is built anew."""
+
 CAPACITY = 200_000
 """Entries of one kind.  A login takes about 1 KB here, so that a flood of begins
 ends in `temporarily_unavailable` before it ends in a full machine."""
@@ -58,6 +61,7 @@ class Shelf(Generic[T]):
                 self._sweep(self._ends[0][0])
         self._entries[key] = (end, value)
         heapq.heappush(self._ends, (end, key))
+        self._compact()
 
     def get(self, key: str) -> T | None:
         entry = self._entries.get(key)
@@ -69,7 +73,17 @@ class Shelf(Generic[T]):
         """Whether there was such an entry."""
         there = self.get(key) is not None
         self._entries.pop(key, None)
+        self._compact()
         return there
+
+    def _compact(self) -> None:
+        """Drop ends of entries that were removed or put again once they outnumber the others.
+
+        Each rebuild is paid for by as many changes as there are entries.
+        """
+        if len(self._ends) > 2 * len(self._entries) + SPARE_ENDS:
+            self._ends = [(end, key) for key, (end, _) in self._entries.items()]
+            heapq.heapify(self._ends)
 
     def _sweep(self, now: float) -> None:
         while self._ends and self._ends[0][0] <= now:
@@ -144,10 +158,12 @@ class MemorySessions:
         return True
 
     async def end(self, phone: Phone, session_id: str | None = None) -> int:
-        if session_id is not None:
-            return int(self._sessions.remove(session_id))
         name = person(phone)
-        ids = self._people.get(name) or ()
+        ids = self._people.get(name) or frozenset()
+        if session_id is not None:
+            if not any(self._sessions.get(one) for one in ids - {session_id}):
+                self._people.remove(name)
+            return int(self._sessions.remove(session_id))
         self._people.remove(name)
         return sum(self._sessions.remove(one) for one in ids)
 
@@ -223,6 +239,9 @@ class Pool:
     def _send_out(self, number: int, out: Out) -> None:
         self._out[number] = out
         heapq.heappush(self._backs, (out.back, number))
+        if len(self._backs) > 2 * len(self._out) + SPARE_ENDS:
+            self._backs = [(out.back, number) for number, out in self._out.items()]
+            heapq.heapify(self._backs)
 
     def _bring_back(self, now: float) -> None:
         left = BACK_AT_ONCE
