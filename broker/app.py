@@ -13,7 +13,7 @@ from aiohttp.typedefs import Middleware
 from broker.background import BackgroundTask
 from broker.directories import Directory
 from broker.edge import openapi
-from broker.edge.addresses import Addresses
+from broker.edge.addresses import Addresses, rate_limit_key
 from broker.edge.admin import AdminEdge, guarded_by
 from broker.edge.admin_users import UserAdminEdge
 from broker.edge.browser import BrowserEdge
@@ -24,8 +24,9 @@ from broker.edge.phone import PhoneEdge
 from broker.edge.public import PublicEdge
 from broker.edge.sessions import SessionsEdge
 from broker.edge.wire import BODY_MAX_BYTES, Prepare, add_headers, answering
-from broker.engine import WELCOME, Server, open_server
+from broker.engine import WELCOME, Limits, RateLimiter, Server, open_server
 from broker.lobby import Push
+from broker.metrics import FLOODS
 from broker.parts import Core, open_core
 from broker.pictures import Shown
 from broker.settings import Settings
@@ -135,7 +136,10 @@ def build(
 def _with_edge(settings: Settings, core: Core) -> Broker:
     addresses = Addresses(settings.trusted_proxies, settings.forwarded_header)
     server = open_server(
-        settings.engine, allow_origin=Origins(core.apps), describe=addresses.caller
+        settings.engine,
+        allow_origin=Origins(core.apps),
+        describe=addresses.caller,
+        rates=_rate_limiter(settings),
     )
     gate = Gate(
         begins=settings.begins_per_minute,
@@ -172,6 +176,19 @@ def _with_edge(settings: Settings, core: Core) -> Broker:
     ]
     admin = _application(admin_routes, answering())
     return Broker(application, admin, running.drain, core.store.leases)
+
+
+def _rate_limiter(settings: Settings) -> RateLimiter:
+    limits = Limits(
+        socket_frames=settings.socket_packets_per_minute,
+        address_frames=settings.address_packets_per_minute,
+        polling=settings.polling_sessions_per_address,
+    )
+    return RateLimiter(
+        limits,
+        key_of=lambda caller: rate_limit_key(caller.browser.ip),
+        refused=lambda limit: FLOODS.labels(limit).inc(),
+    )
 
 
 def _watch_door(application: web.Application, gate: Gate) -> None:

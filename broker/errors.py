@@ -30,6 +30,7 @@ status from it and decides nothing.  `StartError`s keep a command from starting.
     │   ├── NotAllowed             invalid_state
     │   └── UnregisteredUser       unregistered_user
     ├── RateLimited                rate_limited
+    │   ├── TooManyPackets
     │   └── PersonTooOften
     ├── UserBlocked                access_denied
     ├── UnknownInvitation          invalid_grant      none such, used by another, or run out
@@ -237,6 +238,15 @@ class RateLimited(BrokerError):
     def __init__(self, retry_after: int) -> None:
         super().__init__()
         self.retry_after = retry_after
+
+
+class TooManyPackets(RateLimited):
+    """A Socket.IO client sends too much, or its address has too many sessions that poll."""
+
+    sentence = "too many Socket.IO packets or sessions; try again later"
+
+    def __init__(self) -> None:
+        super().__init__(60)
 
 
 class PersonTooOften(RateLimited):

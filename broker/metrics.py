@@ -8,6 +8,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_late
 
 _LOGINS = Counter("scanlogin_logins", "Logins that have come to a state", ["app", "state"])
 REFUSALS = Counter("scanlogin_refusals", "Failures that were answered", ["error"])
+FLOODS = Counter(
+    "scanlogin_sockets_refused", "Socket.IO sessions closed or refused by a rate limit", ["limit"]
+)
 DEAF = Counter("scanlogin_bus_deaf", "Times that this instance heard nothing and listened afresh")
 REDELIVERIES = Counter("scanlogin_token_redeliveries", "Tokens issued again")
 FOUND = Counter("scanlogin_news_found", "Changes that the state told and no notice had")

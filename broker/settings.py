@@ -301,6 +301,23 @@ class Settings(BaseSettings):
         description="wrong secrets, scenes or invitations per minute from one address or person; "
         "right ones are served beyond it",
     )
+    socket_packets_per_minute: int = Field(
+        600,
+        gt=0,
+        description="WebSocket frames or polling packets that one Socket.IO connection may send a "
+        "minute; a connection over it is closed",
+    )
+    address_packets_per_minute: int = Field(
+        60_000,
+        gt=0,
+        description="the same for all connections of one address together; a new connection "
+        "may still send 32",
+    )
+    polling_sessions_per_address: int = Field(
+        2_000,
+        gt=0,
+        description="Socket.IO sessions that one address may have open by long polling",
+    )
     instance: str = Field(
         default_factory=lambda: secrets.token_hex(4),
         pattern=r"^[A-Za-z0-9._-]{1,64}$",

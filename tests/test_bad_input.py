@@ -114,6 +114,8 @@ def run(tmp_path: Path, records_file: Path, monkeypatch: pytest.MonkeyPatch) -> 
                 "admin_token": TOKEN,
                 "begins_per_minute": unlimited,
                 "misses_per_minute": unlimited,
+                "socket_packets_per_minute": unlimited,
+                "address_packets_per_minute": 1000 * unlimited,
             }
         )
     )

@@ -18,6 +18,7 @@ from websockets.protocol import Protocol, Side
 from broker.engine import frames
 from broker.engine.frames import Violation
 from broker.engine.sockets import JOINED, Packet, Socket, WebSocket
+from broker.engine.turns import Turns
 from tests.test_engine_io import Client, client_of
 
 LONGEST = 64 * 1024
@@ -88,6 +89,8 @@ class Transport:
     def is_closing(self) -> bool:
         return not self.open
 
+    def pause_reading(self) -> None: ...
+
     def resume_reading(self) -> None: ...
 
     def close(self) -> None:
@@ -102,6 +105,10 @@ class Engine:
     def __init__(self) -> None:
         self.heard: list[Packet] = []
         self.losses = 0
+        self.turns = Turns()
+
+    def spend(self, socket: Socket, count: int) -> bool:
+        return True
 
     def receive(self, socket: Socket, packet: Packet) -> None:
         self.heard.append(packet)
@@ -117,6 +124,8 @@ async def ours(pieces: Iterable[bytes]) -> Verdict:
         if transport.open:
             socket.data_received(piece)
         await asyncio.sleep(0)
+        while socket._waits:
+            await asyncio.sleep(0)
     sent = list(read_sent(transport.written))
     codes = [int.from_bytes(body, "big") for opcode, body in sent if opcode == frames.CLOSE]
     assert len(codes) == engine.losses <= 1

@@ -60,6 +60,9 @@ class BrokerCandidate(SpeaksProtocol):
             "SCAN_LOGIN_LOGIN_LIFETIME": LIFETIME,
             "SCAN_LOGIN_BEGINS_PER_MINUTE": NO_LIMIT,
             "SCAN_LOGIN_MISSES_PER_MINUTE": NO_LIMIT,
+            "SCAN_LOGIN_SOCKET_PACKETS_PER_MINUTE": NO_LIMIT,
+            "SCAN_LOGIN_ADDRESS_PACKETS_PER_MINUTE": "1000000000",
+            "SCAN_LOGIN_POLLING_SESSIONS_PER_ADDRESS": NO_LIMIT,
             "SCAN_LOGIN_LOG_LEVEL": "warning",
             **{f"SCAN_LOGIN_{name}": value for name, value in self._settings.items()},
         }

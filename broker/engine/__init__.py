@@ -6,6 +6,8 @@ own.py       python-socketio over an engine of our own:
   handshakes.py  what a request must be, and how it is refused
   sockets.py   a websocket and a long-polling session, nothing else for each
   frames.py    RFC 6455, without any I/O
+  turns.py     shares the event loop between sockets that send much
+  rates.py     how much a socket and an address may send
   wheel.py     one timer for all heartbeats
   rooms.py     who is in which namespace and room
   names.py     what of other packages it leans on
@@ -27,17 +29,32 @@ from socketio.exceptions import ConnectionRefusedError as _ConnectionRefused
 
 from broker.engine.doorman import WELCOME, Doorman, Welcome
 from broker.engine.names import missing
+from broker.engine.rates import Limits, RateLimiter
 from broker.engine.strict import StrictServer as Server
 
 log = structlog.get_logger()
 
-__all__ = ["ENGINES", "WELCOME", "Doorman", "Refused", "Server", "Welcome", "open_server"]
+__all__ = [
+    "ENGINES",
+    "WELCOME",
+    "Doorman",
+    "Limits",
+    "RateLimiter",
+    "Refused",
+    "Server",
+    "Welcome",
+    "open_server",
+]
 
 ENGINES: Mapping[str, str] = {"own": "broker.engine.own", "stock": "broker.engine.stock"}
 
 
 def open_server(
-    engine: str, *, allow_origin: Callable[[str], bool], describe: Callable[[web.Request], Any]
+    engine: str,
+    *,
+    allow_origin: Callable[[str], bool],
+    describe: Callable[[web.Request], Any],
+    rates: RateLimiter | None = None,
 ) -> Server:
     """python-socketio's server over the `engine` of that name in `ENGINES`.
 
@@ -49,7 +66,7 @@ def open_server(
         )
         engine = "stock"
     server: Server = import_module(ENGINES[engine]).Server(
-        allow_origin=allow_origin, describe=describe
+        allow_origin=allow_origin, describe=describe, rates=rates
     )
     return server
 

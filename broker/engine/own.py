@@ -8,25 +8,28 @@ from typing import Any
 from aiohttp import web
 from socketio import packet
 
+from broker.engine.rates import RateLimiter
 from broker.engine.rooms import Rooms
 from broker.engine.sessions import Sessions
 from broker.engine.strict import StrictServer, silent
 
 
 class Server(StrictServer):
-    """`allow_origin`: says whether pages of an Origin may connect at all."""
+    """allow_origin: says whether pages of an Origin may connect.  rates: what clients may send."""
 
     def __init__(
         self,
         *,
         allow_origin: Callable[[str], bool],
         describe: Callable[[web.Request], Any],
+        rates: RateLimiter | None = None,
         **options: Any,
     ) -> None:
         super().__init__(
             describe=describe,
             client_manager=Rooms(),
             allow_origin=allow_origin,
+            rates=rates,
             engineio_logger=silent,
             **options,
         )
@@ -36,8 +39,10 @@ class Server(StrictServer):
     def _engineio_server_class(self) -> type[Sessions]:
         return Sessions
 
-    def _came(self, eio_sid: str, request: Any) -> None:
-        self.environ[eio_sid] = self._describe(request)
+    def _came(self, eio_sid: str, request: Any) -> str:
+        described = self.environ[eio_sid] = self._describe(request)
+        key: str = self.eio.rates.key_of(described)
+        return key
 
     async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
         name = namespace or "/"

@@ -35,6 +35,7 @@ from broker.engine.handshakes import (
     refusal,
     text,
 )
+from broker.engine.rates import RateLimiter
 from broker.engine.sockets import (
     CLOSE,
     LINGER,
@@ -49,7 +50,9 @@ from broker.engine.sockets import (
     Socket,
     WebSocket,
 )
+from broker.engine.turns import STEP, Turns
 from broker.engine.wheel import Wheel
+from broker.errors import TooManyPackets
 from broker.packing import pack
 
 JOIN_WITHIN = 5.0
@@ -91,22 +94,26 @@ class Inbox(deque[Packet | Came | Gone]):
 class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio has no types
     """python-engineio's server with other sockets.
 
-    allow_origin: says whether pages of an Origin may come.  joined: whether a
-    session is in a namespace, without which it is closed.  came: is told of a new
-    session and how it was asked for, in place of the handler `connect`: a task less.
+    allow_origin: says whether pages of an Origin may come.  rates: limits what clients
+    send.  joined: whether a session is in a namespace, without which it is closed.
+    came: called with a new session and its request, in place of the handler `connect`,
+    which would cost a task; returns the session's rate limit key.
     """
 
     def __init__(
         self,
         *,
         allow_origin: Callable[[str], bool],
+        rates: RateLimiter | None = None,
         **options: Any,
     ) -> None:
         super().__init__(async_mode="aiohttp", **options)
         self.sockets: dict[str, Socket] = {}
         self.longest: int = self.max_http_buffer_size
         self.joined: Callable[[str], bool] = lambda sid: True
-        self.came: Callable[[str, Any], None] = self._deliver_came
+        self.came: Callable[[str, Any], str] = self._deliver_came
+        self.rates = RateLimiter() if rates is None else rates
+        self.turns = Turns()
         self._allow_origin = allow_origin
         self._inboxes: dict[str, Inbox] = {}
         self._path = ""
@@ -249,6 +256,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         socket = self._take_over(request, former.sid, transport, early)
         if isinstance(former, Polling):
             socket.probes, former.upgrade = True, socket
+            socket.address = former.address  # it is counted as one with its session
             asyncio.get_running_loop().call_later(JOIN_WITHIN, self._end_probe, socket)
         else:
             socket.close()  # the session has its websocket
@@ -292,6 +300,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         self._wheel.move(polling, socket)
         self.sockets[socket.sid] = socket
         socket.probes = False
+        self.rates.move(polling, socket)
         for packet in polling.take():
             socket.send(packet)
         socket.phase = polling.phase
@@ -314,7 +323,8 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         if sid is None:
             polling = Polling(self, self.generate_id())
             polling.send(self._open_packet(polling.sid, upgrades=self._offered()))
-            self._begin(polling, request)
+            if not self._begin(polling, request):
+                raise TooManyPackets
             return text(await polling.poll(), headers)
         socket = self.sockets[sid]
         if not isinstance(socket, Polling):
@@ -337,7 +347,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         except (Violation, ValueError, TimeoutError):
             self._close(socket, frames.NORMAL, self.reason.TRANSPORT_ERROR)
             return refusal(BAD_REQUEST, headers)
-        except web.HTTPRequestEntityTooLarge:
+        except (web.HTTPRequestEntityTooLarge, TooManyPackets):
             self._close(socket, frames.NORMAL, self.reason.TRANSPORT_ERROR)
             raise
         finally:
@@ -374,16 +384,27 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
     def _offered(self) -> list[str]:
         return ["websocket"] if "websocket" in self.transports and self.allow_upgrades else []
 
-    def _begin(self, socket: Socket, asked: Asked) -> None:
+    def _begin(self, socket: Socket, asked: Asked) -> bool:
+        """Begin a session; False where a rate limit refuses it."""
         self.sockets[socket.sid] = socket
         self.expect_to_join(socket.sid)
         try:
-            self.came(socket.sid, asked)
+            key = self.came(socket.sid, asked)
         except Exception:  # whatever it is that came, it is done
             self._close(socket, frames.POLICY, self.reason.TRANSPORT_ERROR)
+            return True
+        is_counted = self.rates.open(socket, key, polls=isinstance(socket, Polling))
+        if not is_counted:
+            self._close(socket, frames.POLICY, self.reason.TRANSPORT_ERROR)
+        return is_counted
 
-    def _deliver_came(self, sid: str, asked: Any) -> None:
+    def _deliver_came(self, sid: str, asked: Any) -> str:
         self._deliver(sid, Came(asked))
+        return ""
+
+    def spend(self, socket: Socket, count: int) -> bool:
+        """Count frames that came: the sockets' side of this class."""
+        return self.rates.spend(socket, count)
 
     def receive(self, socket: Socket, packet: Packet) -> None:
         """A packet has come, in order: the sockets' side of this class.  Raises Violation."""
@@ -411,6 +432,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
             del self.sockets[socket.sid]
             self._joining.pop(socket.sid, None)
             self._wheel.drop(socket)
+            self.rates.close(socket, polls=isinstance(socket, Polling))
             self._deliver(socket.sid, Gone(reason))
 
     def _leave(self, socket: Socket) -> None:
@@ -469,9 +491,13 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
             self.sockets[sid].pause()
 
     async def _handle(self, sid: str, inbox: Inbox) -> None:
+        handled = 0
         try:
             while inbox:
                 await self._handle_one(sid, inbox.popleft())
+                handled += 1
+                if handled % STEP == 0 and inbox:
+                    await self.turns.next()
                 if inbox.paused and len(inbox) <= INBOX_LOW and sid in self.sockets:
                     inbox.paused = False
                     self.sockets[sid].resume()

@@ -16,6 +16,9 @@ from typing import Protocol
 
 from broker.engine import frames
 from broker.engine.frames import Violation
+from broker.engine.rates import Address
+from broker.engine.turns import STEP, Turns
+from broker.errors import TooManyPackets
 
 Packet = str | bytes
 
@@ -29,6 +32,10 @@ SEND_BUFFER_BYTES = 64 * 1024
 
 BACKLOG_BYTES = 256 * 1024
 """What may wait here on top of it: a reader slower than that is dropped."""
+
+POLLING_BACKLOG_BYTES = 32 * 1024
+"""What may wait for the next poll, beside the largest packet.  That one may be a code's image;
+other packets are below 1 KB, and a client polls again at once."""
 
 JOINED = 64
 """Frames that wait for each other in one turn of the loop, at most."""
@@ -50,9 +57,13 @@ class Engine(Protocol):
     """What a socket tells whom it belongs to."""
 
     longest: int
+    turns: Turns
 
     def receive(self, socket: Socket, packet: Packet) -> None:
         """A packet has come, in order."""
+
+    def spend(self, socket: Socket, count: int) -> bool:
+        """Count frames that came; False where they exceed a rate limit."""
 
     def lost(self, socket: Socket, reason: str) -> None:
         """Nothing more will come or go."""
@@ -62,11 +73,15 @@ class Socket(Protocol):
     """One Engine.IO session on its present way.
 
     slot: its place on the wheel.  phase: what it is to do until its turn comes there.
+    address, full_at, received: what is counted for its rate limits.
     """
 
     sid: str
     slot: int
     phase: Phase
+    address: Address | None
+    full_at: float
+    received: int
 
     @property
     def gone(self) -> bool:
@@ -90,7 +105,9 @@ class Socket(Protocol):
 class WebSocket(asyncio.Protocol):
     """A websocket whose handshake is done; `asyncio` calls it with what comes.
 
-    rest: bytes of a frame that is not whole yet; need: how many make it so.
+    rest: bytes that are not handled yet; need: how many make its first frame whole, 0
+    where frames in it wait for their turn.  waits: it is in the queue of turns.
+    paused: its handler cannot keep up.
     parts: a message in fragments, of which `kind` is the opcode.
     out: frames of this turn of the loop, which leave in one write at its end.
     probes: it is being tried for a session that still polls.
@@ -103,10 +120,15 @@ class WebSocket(asyncio.Protocol):
         "_need",
         "_out",
         "_parts",
+        "_paused",
         "_rest",
         "_transport",
+        "_waits",
+        "address",
+        "full_at",
         "phase",
         "probes",
+        "received",
         "sid",
         "slot",
     )
@@ -120,6 +142,11 @@ class WebSocket(asyncio.Protocol):
         self._kind = 0
         self._out: list[bytes] | None = None
         self._closed = False
+        self._waits = False
+        self._paused = False
+        self.address: Address | None = None
+        self.full_at = 0.0
+        self.received = 0
         self.sid = sid
         self.slot = -1
         self.phase = Phase.JOIN
@@ -140,13 +167,10 @@ class WebSocket(asyncio.Protocol):
         whole: bytes | bytearray = data
         if self._rest is not None:
             self._rest += data
-            if len(self._rest) < self._need:
+            if not self._need or len(self._rest) < self._need:
                 return
             whole, self._rest = self._rest, None
-        try:
-            self._read(whole)
-        except Violation as violation:
-            self._end(violation.code, "transport error")
+        self._step(whole)
 
     def eof_received(self) -> None:
         """The transport closes itself, and says so."""
@@ -186,6 +210,7 @@ class WebSocket(asyncio.Protocol):
         if self._closed:
             return
         self._closed = True
+        self._rest = None
         self._out = [*(self._out or ()), frames.close_frame(code)]
         self._flush()
         self._transport.resume_reading()  # to hear the peer close
@@ -196,30 +221,71 @@ class WebSocket(asyncio.Protocol):
         self._transport.abort()
 
     def pause(self) -> None:
+        self._paused = True
         self._transport.pause_reading()
 
     def resume(self) -> None:
-        self._transport.resume_reading()
+        self._paused = False
+        self._go_on()
 
     def _end(self, code: int, reason: str) -> None:
         self.close(code)
         self._engine.lost(self, reason)
 
-    def _read(self, data: bytes | bytearray) -> None:
-        at = 0
-        while not self._closed:
+    def _step(self, data: bytes | bytearray) -> None:
+        """Handle the next frames of `data`, and leave the others for a later turn of the loop."""
+        try:
+            self._keep(data, self._read(data))
+        except Violation as violation:
+            self._end(violation.code, "transport error")
+
+    def _read(self, data: bytes | bytearray) -> int:
+        """Handle at most `STEP` frames; where they end."""
+        at = count = self._need = 0
+        while count < STEP and not (self._closed or self._paused):
             held = len(self._parts) if self._parts is not None else 0
             found = frames.read_frame(data, at, self._engine.longest - held)
             if isinstance(found, int):
-                if at < len(data):
-                    self._rest = bytearray(data[at:])
-                    self._need = found - at
-                return
+                self._need = found - at
+                break
             at = found.end
+            count += 1
             if found.opcode >= frames.CLOSE:
                 self._control(found)
             else:
                 self._gather(found)
+        if not self._engine.spend(self, count):
+            raise Violation(frames.POLICY, "too many frames")
+        return at
+
+    def _keep(self, data: bytes | bytearray, at: int) -> None:
+        """Keep what follows `at`; where frames of it could be handled, wait for a turn to do so."""
+        if at == len(data) or self._closed:
+            return
+        self._rest = data if isinstance(data, bytearray) else bytearray(data)
+        del self._rest[:at]  # moves no bytes
+        if not self._need:
+            self._transport.pause_reading()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Queue for a turn where frames wait, else read on."""
+        if self._waits or self._paused or self._closed:
+            return
+        if self._rest is not None and not self._need:
+            self._waits = True
+            self._engine.turns.add(self._turn)
+        else:
+            self._transport.resume_reading()
+
+    def _turn(self) -> None:
+        self._waits = False
+        rest = self._rest
+        if self._closed or self._paused or rest is None:
+            return
+        self._rest = None
+        self._step(rest)
+        self._go_on()
 
     def _control(self, found: frames.Frame) -> None:
         if found.opcode == frames.PING:
@@ -260,13 +326,17 @@ class Polling:
 
     __slots__ = (
         "_engine",
+        "_largest",
         "_out",
         "_poll",
         "_size",
+        "address",
         "changing",
         "closed",
+        "full_at",
         "phase",
         "posts",
+        "received",
         "sid",
         "slot",
         "upgrade",
@@ -276,6 +346,10 @@ class Polling:
         self._engine = engine
         self._out: list[Packet] = []
         self._size = 0
+        self._largest = 0
+        self.address: Address | None = None
+        self.full_at = 0.0
+        self.received = 0
         self._poll: asyncio.Future[None] | None = None
         self.closed = False
         self.changing = False
@@ -298,8 +372,9 @@ class Polling:
     def send(self, packet: Packet) -> None:
         self._out.append(packet)
         self._size += len(packet)
+        self._largest = max(self._largest, len(packet))
         self.release()
-        if self._size > BACKLOG_BYTES and not self.closed:
+        if self._size - self._largest > POLLING_BACKLOG_BYTES and not self.closed:
             self.abort()
             self._engine.lost(self, "transport error")
 
@@ -310,7 +385,8 @@ class Polling:
 
     def take(self) -> list[Packet]:
         """What waits to be sent, which waits no more."""
-        out, self._out, self._size = self._out, [], 0
+        out, self._out = self._out, []
+        self._size = self._largest = 0
         return out
 
     async def poll(self) -> str:
@@ -324,8 +400,14 @@ class Polling:
         return SEPARATOR.join(map(as_text, self.take())) or NOOP
 
     def post(self, body: str) -> None:
-        """Take the packets of a POST; raises ValueError or Violation for what is none."""
-        packets = [as_packet(text) for text in body.split(SEPARATOR)]
+        """Take the packets of a POST.
+
+        Raises ValueError or Violation for what is none, and TooManyPackets.
+        """
+        texts = body.split(SEPARATOR)
+        if not self._engine.spend(self, len(texts)):
+            raise TooManyPackets
+        packets = [as_packet(text) for text in texts]
         for packet in packets:
             self._engine.receive(self, packet)
 

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import engineio
 from aiohttp import web
 from engineio.async_drivers import aiohttp as driver
 
+from broker.engine import frames
+from broker.engine.rates import Address, RateLimiter
 from broker.engine.strict import StrictServer, silent
+from broker.engine.turns import STEP, Turns
+from broker.errors import TooManyPackets
 
 BODY_WITHIN = 10.0
 """Seconds that the body of a POST gets to arrive."""
@@ -29,6 +34,19 @@ BACKLOG_MAX = 64
 LINGER = 1.0
 """Seconds that a closed socket has to read the packet that says so."""
 
+SEPARATOR = b"\x1e"
+"""Between packets in a body of long polling."""
+
+
+class _Sender:
+    """An Engine.IO session as the rate limiter counts it.  polls: over long polling."""
+
+    def __init__(self, *, polls: bool) -> None:
+        self.polls = polls
+        self.address: Address | None = None
+        self.full_at = 0.0
+        self.received = 0
+
 
 class _PlainWebSocket(driver.WebSocket):  # type: ignore[misc]  # python-engineio has no types
     """The driver's websocket without compression, one to a session, closed with it."""
@@ -40,7 +58,7 @@ class _PlainWebSocket(driver.WebSocket):  # type: ignore[misc]  # python-enginei
             return web.Response(status=400, text='"Already upgrading"')
         socket.transport = request.transport
         self._sock = web.WebSocketResponse(
-            compress=False, max_msg_size=self.server.max_http_buffer_size
+            autoping=False, compress=False, max_msg_size=self.server.max_http_buffer_size
         )
         try:
             await self._sock.prepare(request)
@@ -56,7 +74,7 @@ class _PlainWebSocket(driver.WebSocket):  # type: ignore[misc]  # python-enginei
     async def wait(self) -> str | bytes:
         within = None if self._carries.upgraded else JOIN_WITHIN
         async with asyncio.timeout(within):
-            message = await self._sock.receive()
+            message = await self._receive()
         if message.type is web.WSMsgType.CLOSE and self._carries.upgraded:
             # A goodbye, which stock takes for a connection that breaks.
             await self._carries.close(
@@ -66,6 +84,18 @@ class _PlainWebSocket(driver.WebSocket):  # type: ignore[misc]  # python-enginei
             raise OSError
         data: str | bytes = message.data
         return data
+
+    async def _receive(self) -> Any:
+        """The next message.  aiohttp would answer all pings of a read in one turn of the loop."""
+        while True:
+            message = await self._sock.receive()
+            if not await self.server.spend(self._carries):
+                await self._sock.close(code=frames.POLICY)
+                raise OSError
+            if message.type is web.WSMsgType.PING:
+                await self._sock.pong(message.data)
+            elif message.type is not web.WSMsgType.PONG:
+                return message
 
 
 class _Backlog(asyncio.Queue[Any]):
@@ -112,23 +142,56 @@ def _abort(socket: Any) -> None:
         transport.abort()
 
 
-async def _read_environ(request: web.Request) -> dict[str, Any]:
-    environ: dict[str, Any] = driver.translate_request(request)
-    if request.method == "POST":
-        async with asyncio.timeout(BODY_WITHIN):
-            body = await request.read()
-        environ |= {"wsgi.input": _Body(body), "CONTENT_LENGTH": str(len(body))}
-    return environ
-
-
 class _Engine(engineio.AsyncServer):  # type: ignore[misc]
-    def __init__(self, **options: Any) -> None:
+    """describe: what handlers of `connect` get of a request.  rates: limits what clients send."""
+
+    def __init__(
+        self,
+        *,
+        describe: Callable[[web.Request], Any],
+        rates: RateLimiter | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
+        self._describe = describe
+        self._rates = RateLimiter() if rates is None else rates
+        self._senders: dict[str, _Sender] = {}
+        self._turns = Turns()
         self._async: dict[str, Any] = {
             **self._async,
             "websocket": _PlainWebSocket,
-            "translate_request": _read_environ,
+            "translate_request": self._read_environ,
         }
+
+    async def _read_environ(self, request: web.Request) -> dict[str, Any]:
+        """What stock reads of a request.  Raises TooManyPackets."""
+        environ: dict[str, Any] = driver.translate_request(request)
+        if request.method == "POST":
+            async with asyncio.timeout(BODY_WITHIN):
+                body = await request.read()
+            environ |= {"wsgi.input": _Body(body), "CONTENT_LENGTH": str(len(body))}
+            sender = self._senders.get(request.query.get("sid", ""))
+            if sender and not self._rates.spend(sender, body.count(SEPARATOR) + 1):
+                raise TooManyPackets
+        return environ
+
+    async def spend(self, socket: Any) -> bool:
+        """Count a frame of a websocket, after a wait where it sends many; False if too many."""
+        sender = self._senders.get(socket.sid)
+        if sender is None:
+            return True
+        if sender.polls and socket.upgraded:
+            sender = self._senders[socket.sid] = self._moved(sender)
+        may_go_on = self._rates.spend(sender, 1)
+        if sender.received % STEP == 0:
+            await self._turns.next()
+        return may_go_on
+
+    def _moved(self, polling: _Sender) -> _Sender:
+        sender = _Sender(polls=False)
+        sender.address = polling.address
+        self._rates.move(polling, sender)
+        return sender
 
     def create_queue(self, *args: Any, **options: Any) -> _Backlog:
         return _Backlog()
@@ -142,7 +205,7 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
         try:
             response = await super().handle_request(request)
-        except web.HTTPRequestEntityTooLarge:
+        except (web.HTTPRequestEntityTooLarge, TooManyPackets):
             await self.disconnect(request.query.get("sid", ""))
             raise
         except TimeoutError:
@@ -159,11 +222,24 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]
     async def _trigger_event(self, event: str, *args: Any, **options: Any) -> Any:
         socket = self.sockets.get(args[0])
         if event == "connect":
+            args = (args[0], self._admit(args[0], args[1]["aiohttp.request"]))
             socket.queue.overflow = lambda: self._drop(socket)
-        elif event == "disconnect" and socket is not None:
+        if event == "disconnect" and (sender := self._senders.pop(args[0], None)):
+            self._rates.close(sender, polls=sender.polls)
+        if event == "disconnect" and socket is not None:
             # A writer that is stuck before a full window would hold the socket open for ever.
             asyncio.get_running_loop().call_later(LINGER, _abort, socket)
         return await super()._trigger_event(event, *args, **options)
+
+    def _admit(self, sid: str, request: web.Request) -> Any:
+        """Count a new session; what handlers get of its request.  Raises TooManyPackets."""
+        described = self._describe(request)
+        sender = _Sender(polls=request.query.get("transport") != "websocket")
+        if not self._rates.open(sender, self._rates.key_of(described), polls=sender.polls):
+            del self.sockets[sid]
+            raise TooManyPackets
+        self._senders[sid] = sender
+        return described
 
     def _drop(self, socket: Any) -> None:
         socket.queue.overflow = lambda: None
@@ -171,14 +247,16 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]
 
 
 class Server(StrictServer):
-    """`allow_origin`: says whether pages of an Origin may connect at all."""
+    """allow_origin: says whether pages of an Origin may connect.  rates: what clients may send."""
 
     def __init__(
         self,
         *,
         allow_origin: Callable[[str], bool],
         describe: Callable[[web.Request], Any],
+        rates: RateLimiter | None = None,
     ) -> None:
+        self._engine = partial(_Engine, describe=describe, rates=rates)
         super().__init__(
             describe=describe,
             async_mode="aiohttp",
@@ -188,16 +266,16 @@ class Server(StrictServer):
             engineio_logger=silent,
         )
 
-    def _engineio_server_class(self) -> type[_Engine]:
-        return _Engine
+    def _engineio_server_class(self) -> Callable[..., _Engine]:
+        return self._engine
 
     async def shutdown(self) -> None:
         for socket in list(self.eio.sockets.values()):
             await _part(socket)
         await super().shutdown()
 
-    async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
-        await super()._handle_eio_connect(eio_sid, self._describe(environ["aiohttp.request"]))
+    async def _handle_eio_connect(self, eio_sid: str, described: Any) -> None:
+        await super()._handle_eio_connect(eio_sid, described)
         self._expect_to_join(eio_sid)
 
     async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
