@@ -81,9 +81,9 @@ class BrokerError(Exception):
     scheme: ClassVar[str] = "Bearer"
     retry_after: int | None = None
 
-    def __init__(self, sentence: str | None = None, **details: str) -> None:
+    def __init__(self, sentence: str | None = None, /, **details: str | int) -> None:
         super().__init__(sentence or self.sentence)
-        self.details: Mapping[str, str] = details
+        self.details: Mapping[str, str | int] = details
 
     def body(self) -> dict[str, str | int]:
         """The failure as it stands in HTTP bodies and Socket.IO acks alike."""

@@ -92,6 +92,7 @@ class Flow:
     """instance: this process's name on the bus.
 
     lifetime: of a code, in seconds, for apps that say nothing of their own.
+    register_lifetime: seconds that an unregistered person gets to register and confirm again.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Flow:
         clock: Clock,
         instance: str,
         lifetime: int,
+        register_lifetime: int,
     ) -> None:
         self._logins = logins
         self._bus = bus
@@ -118,6 +120,7 @@ class Flow:
         self._clock = clock
         self._instance = instance
         self._lifetime = lifetime
+        self._register_lifetime = register_lifetime
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -164,8 +167,8 @@ class Flow:
     async def confirm(self, login_id: str, phone: Phone) -> Login:
         """Let the browser in as whoever the directory says `phone` is.
 
-        Raises UnregisteredUser for somebody unknown: the browser is told, the
-        login stays scanned, and confirming again after registering works.  For
+        Raises UnregisteredUser for an unknown person: the browser is notified, the login
+        stays scanned for the time to register, and a later confirm works.  For
         somebody blocked it raises UserBlocked, and the login ends denied: nothing
         that they could do would let them in.
         """
@@ -176,9 +179,7 @@ class Flow:
         try:
             subject = await self._directory.find(phone.identity)
         except UnregisteredUser:
-            # For whoever polls.  Where another act came first, that is what they hear.
-            await self._logins.swap(login, login.by_a_stranger())
-            await self._publish(login.instance, Notice(UNREGISTERED, login_id))
+            await self._await_registration(login)
             app = await self._app(login.app)
             raise UnregisteredUser(**register_field(app)) from None
         except UserBlocked:
@@ -187,6 +188,23 @@ class Flow:
         login = await self._act(login, Act.CONFIRM, phone=phone, subject=subject)
         await self._logins.secure(login)
         return login
+
+    async def _await_registration(self, login: Login) -> None:
+        """Extend a login, once, and notify its browser; nothing if it has left `scanned`.
+
+        A code of the pool is returned, because no phone needs to scan it again.  It rests
+        for as long as the extended login is kept.
+        """
+        while not login.unregistered:
+            until = self._clock() + self._register_lifetime
+            extended = login.awaiting_registration(until=until)
+            if await self._logins.swap(login, extended):
+                self._give_back(extended)
+                break
+            login = await self._read(login.id)
+            if login.state is not State.SCANNED:
+                return
+        await self._publish(login.instance, Notice(UNREGISTERED, login.id))
 
     async def deny(self, login_id: str, phone: Phone) -> Login:
         login = await self._scanned_by(login_id, phone)
@@ -283,7 +301,7 @@ class Flow:
         return swapped is not Swapped.LOST
 
     def _give_back(self, login: Login) -> None:
-        """Give the code of a login that has ended back to its pool, in the background."""
+        """Return the code of a login to its pool, in the background."""
         if login.lease is None:
             return
         task = spawn("code return", self._codes.give_back(login))

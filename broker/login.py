@@ -214,11 +214,15 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
         was_issued = self.redeemed_at is not None
         return (was_issued or self.state is State.CONFIRMED) and now < self.expires_at
 
-    def by_a_stranger(self) -> Login:
-        """The login after a confirm by somebody whom the directory does not know."""
+    def awaiting_registration(self, *, until: float) -> Login:
+        """The login after a confirm by an unregistered person, open until then at least.
+
+        Itself if that has happened before: a login is extended once.
+        """
         if self.unregistered:
             return self
-        return replace(self, unregistered=True, version=self.version + 1)
+        expires_at = max(self.expires_at, until)
+        return replace(self, unregistered=True, expires_at=expires_at, version=self.version + 1)
 
     def moved_to(self, instance: str) -> Login:
         """The login with its browser at `instance`; itself when it is there already."""

@@ -164,6 +164,7 @@ def open_core(settings: Settings, clock: Clock | None, directory: Directory | No
         clock=clock,
         instance=settings.instance,
         lifetime=settings.login_lifetime,
+        register_lifetime=settings.register_lifetime,
     )
     return Core(
         clock=clock,

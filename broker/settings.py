@@ -246,6 +246,11 @@ class Settings(BaseSettings):
     login_lifetime: Seconds = Field(
         120, description="seconds for which a code may be scanned and confirmed"
     )
+    register_lifetime: Seconds = Field(
+        600,
+        le=3600,
+        description="seconds that an unregistered person has to register and confirm again",
+    )
     code_source: str = Field(
         "live",
         description="where codes of the app `default` come from: `live`, drawn for each login, "

@@ -331,6 +331,7 @@ def make_flow(
             clock=clock,
             instance=instance,
             lifetime=120,
+            register_lifetime=600,
         )
 
     return make

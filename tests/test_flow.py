@@ -384,6 +384,62 @@ async def test_an_unknown_person_may_register_and_confirm_again(
     assert redeemed.login.subject == "user-alice"
 
 
+async def test_unregistered_confirm_extends_the_login_once(
+    make_flow: Callable[..., Flow], clock: Clock
+) -> None:
+    register = Register()
+    flow = make_flow(directory=register)
+    begun = await begin(flow)
+    await flow.scan(begun.login.scene, ALICE)
+
+    for _ in range(2):
+        with pytest.raises(errors.UnregisteredUser):
+            await flow.confirm(begun.login.id, ALICE)
+        clock.time += 299
+
+    register.known.add("alice")
+    assert (await flow.confirm(begun.login.id, ALICE)).state is State.CONFIRMED
+
+
+async def test_extended_login_expires_after_the_register_lifetime(
+    make_flow: Callable[..., Flow], clock: Clock
+) -> None:
+    flow = make_flow(directory=Register())
+    begun = await begin(flow)
+    await flow.scan(begun.login.scene, ALICE)
+    with pytest.raises(errors.UnregisteredUser):
+        await flow.confirm(begun.login.id, ALICE)
+    clock.time += 599
+    with pytest.raises(errors.UnregisteredUser):
+        await flow.confirm(begun.login.id, ALICE)
+
+    clock.time += 1
+
+    with pytest.raises(errors.LoginExpired):
+        await flow.confirm(begun.login.id, ALICE)
+
+
+async def test_resume_during_unregistered_confirm_keeps_the_extension(
+    make_flow: Callable[..., Flow], bus: Bus
+) -> None:
+    class Slow(Register):
+        async def find(self, identity: Identity) -> str:
+            await two.resume(begun.login.id, begun.secret, app="shop")
+            return await super().find(identity)
+
+    one, two = make_flow(directory=Slow()), make_flow(instance="two")
+    begun = await begin(one)
+    await one.scan(begun.login.scene, ALICE)
+
+    async with bus.listen("two") as notices:
+        with pytest.raises(errors.UnregisteredUser):
+            await one.confirm(begun.login.id, ALICE)
+        assert await anext(notices) == Notice("login-unregistered", begun.login.id)
+    login = await one.look(begun.login.id)
+    assert login is not None
+    assert (login.unregistered, login.expires_at) == (True, begun.login.expires_at + 480)
+
+
 async def test_the_directory_is_not_asked_about_another_phone(
     make_flow: Callable[..., Flow],
 ) -> None:

@@ -58,6 +58,7 @@ class Logins(RuleBasedStateMachine):
                 clock=self.clock,
                 instance=instance,
                 lifetime=120,
+                register_lifetime=600,
             )
             for instance in INSTANCES
         ]

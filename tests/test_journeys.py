@@ -385,6 +385,14 @@ async def test_an_unknown_person_registers_and_confirms_the_same_code(
         refused = await phone.post("confirm", {"login_id": begun["login_id"]})
         assert (refused.status, refused.body["error"]) == (403, "unregistered_user")
         assert refused.body["register_url"] == "https://site.example/register"
+        resumed = await browser.emit("resume", secret_of(begun))
+        assert 590 <= resumed.pop("expires_in") <= 600
+        assert resumed == {
+            "login_id": begun["login_id"],
+            "state": "scanned",
+            "unregistered": True,
+            "register_url": "https://site.example/register",
+        }
         register.known.add("alice")
         await phone.post("confirm", {"login_id": begun["login_id"]})
 

@@ -9,18 +9,35 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
-from broker.errors import AlreadyScanned, LoginExpired, Unavailable, UnknownLogin, UnknownScene
+from broker.errors import (
+    AlreadyScanned,
+    LoginExpired,
+    Unavailable,
+    UnknownLogin,
+    UnknownScene,
+    UnregisteredUser,
+)
 from broker.flow import Begun, Flow
 from broker.login import REDEEM_LIFETIME, Browser, Lease, State
 from broker.pictures import Pictures
 from broker.pool import Pool
 from broker.records import Drawing
 from broker.state import KEPT, Code, Level, Store, open_state
-from tests.conftest import ALICE, BOB, FIREFOX, LOGIN_ID, OTHER, SHOP, Clock, a_login
+from tests.conftest import (
+    ALICE,
+    BOB,
+    FIREFOX,
+    LOGIN_ID,
+    OTHER,
+    SHOP,
+    Clock,
+    Register,
+    a_login,
+)
 from tests.servers import Engines
 
-LIFE, REST = 120, 600
-"""A login's and its code's, as conftest.py has them."""
+LIFE, REST, REGISTER = 120, 600, 600
+"""A login's, its code's, and the time to register, as conftest.py has them."""
 
 CHROME = Browser("198.51.100.9", "Chrome")
 POOLED = replace(SHOP, code_source="pool")
@@ -174,6 +191,23 @@ async def test_a_code_rests_for_as_long_as_its_login_is_kept(
     await flow.close()
 
     clock.time += long + KEPT - 1
+    assert number_of(await begin(flow)) == 1
+    clock.time += 1
+    assert number_of(await begin(flow)) == 0
+
+
+async def test_code_of_an_unregistered_login_rests_until_that_login_ends(
+    make_flow: MakeFlow, store: Store, clock: Clock
+) -> None:
+    flow = make_flow(apps=[POOLED], directory=Register())
+    begun = await begin(flow)
+    await flow.scan(begun.login.scene, ALICE)
+    with pytest.raises(UnregisteredUser):
+        await flow.confirm(begun.login.id, ALICE)
+    await flow.close()
+
+    assert await level(store) == Level(free=9, leased=0, resting=1)
+    clock.time += REGISTER + KEPT - 1
     assert number_of(await begin(flow)) == 1
     clock.time += 1
     assert number_of(await begin(flow)) == 0

@@ -15,7 +15,7 @@ from broker.flow import Begun, Flow
 from broker.lobby import SLACK, SLICES, Lobby, Push
 from broker.login import Notice
 from broker.state import Store
-from tests.conftest import ALICE, FIREFOX, Clock
+from tests.conftest import ALICE, FIREFOX, Clock, Register
 from tests.loop_clock import LoopClock
 from tests.servers import eventually
 
@@ -143,6 +143,27 @@ async def test_a_browser_is_told_when_its_code_has_run_out(
 
     assert await pushes.next() == ("tab", "login-expired")
     assert len(lobby) == 0
+
+
+async def test_unregistered_browser_is_not_expired_before_the_extended_end(
+    running: Lobby, make_flow: Callable[..., Flow], pushes: Pushes, clock: Clock
+) -> None:
+    flow = make_flow(directory=Register())
+    begun = await begin(flow)
+    running.wait("tab", begun.login)
+    await flow.scan(begun.login.scene, ALICE)
+    with pytest.raises(errors.UnregisteredUser):
+        await flow.confirm(begun.login.id, ALICE)
+    assert await pushes.next() == ("tab", "login-scanned")
+    assert await pushes.next() == ("tab", "login-unregistered")
+
+    clock.time = begun.login.expires_at
+    await running.expire(pushes)
+    assert pushes.heard.empty()
+    clock.time += 480
+    await running.expire(pushes)
+
+    assert await pushes.next() == ("tab", "login-expired")
 
 
 async def test_a_new_arrival_that_ends_sooner_is_told_in_time(

@@ -155,12 +155,20 @@ def test_only_a_confirm_names_a_subject() -> None:
 
 
 def test_a_stranger_may_confirm_again_after_registering() -> None:
-    stranger = login_in(State.SCANNED).by_a_stranger()
+    stranger = login_in(State.SCANNED).awaiting_registration(until=NOW)
 
     assert stranger.unregistered
-    assert stranger.by_a_stranger() is stranger
     confirmed = apply(stranger, Act.CONFIRM, now=NOW, phone=ALICE, subject="alice")
     assert (confirmed.state, confirmed.unregistered) == (State.CONFIRMED, False)
+
+
+def test_registration_extends_a_login_once_and_never_shortens_it() -> None:
+    login = login_in(State.SCANNED)
+
+    extended = login.awaiting_registration(until=login.expires_at + 60)
+    assert extended.expires_at == login.expires_at + 60
+    assert extended.awaiting_registration(until=login.expires_at + 120) is extended
+    assert login.awaiting_registration(until=NOW).expires_at == login.expires_at
 
 
 def test_moving_to_where_the_login_is_changes_nothing() -> None:

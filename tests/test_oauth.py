@@ -99,6 +99,7 @@ async def test_polling_tells_a_stranger_where_to_register(start_broker: StartBro
 
         assert answer["error"] == "authorization_pending"
         assert answer["state"] == "unregistered"
+        assert 590 <= answer["expires_in"] <= 600
         assert answer["register_url"] == "https://site.example/register"
         register.known.add("alice")
         await phone.post("confirm", {"login_id": begun["login_id"]})

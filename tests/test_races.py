@@ -116,6 +116,7 @@ async def instance(name: str, url: str, keys: KeyFile) -> AsyncIterator[Instance
         clock=store.clock,
         instance=name,
         lifetime=120,
+        register_lifetime=600,
     )
     yield Instance(flow, logins, bus, trail)
     await flow.close()

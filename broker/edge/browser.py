@@ -99,7 +99,15 @@ class BrowserEdge:
             "login_id": login.id,
             "state": _state_for_its_browser(login, now=self._clock()),
             "expires_in": seconds_until(login.expires_at, self._clock()),
+            **await self._registration(login),
         }
+
+    async def _registration(self, login: Login) -> Wire:
+        """Further fields of a login that waits for its person to register."""
+        if not login.unregistered or login.state is not State.SCANNED:
+            return {}
+        app = await self._apps.get(login.app)
+        return {"unregistered": True, **(register_field(app) if app else {})}
 
     async def _redeem(self, sid: str, peer: Peer, arguments: tuple[object, ...]) -> Wire:
         asked = read_arguments(OwnedLogin, arguments)

@@ -148,13 +148,14 @@ class OAuthEdge:
             self._gate.count_poll(login_id)
             raise NotConfirmed(**await self._progress(login_id, app)) from None
 
-    async def _progress(self, login_id: str, app: App) -> dict[str, str]:
+    async def _progress(self, login_id: str, app: App) -> dict[str, str | int]:
         """How far the phone is: what a browser on a socket hears by push."""
         login = await self._flow.look(login_id)
         if login is None:
             return {}
         if login.unregistered:
-            return {"state": "unregistered", **register_field(app)}
+            left = seconds_until(login.expires_at, self._clock())
+            return {"state": "unregistered", "expires_in": left, **register_field(app)}
         return {"state": login.state}
 
     async def _show(self, request: web.Request) -> web.Response:
