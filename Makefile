@@ -66,11 +66,11 @@ vendor: ## fetch the Socket.IO client of browser and mini program anew (CLIENT_V
 	npm pack --silent --pack-destination "$$folder" socket.io-client@$(CLIENT_VERSION) >/dev/null && \
 	tar -xzf "$$folder"/socket.io-client-*.tgz -C "$$folder" && \
 	cp "$$folder"/package/dist/socket.io.min.js $(VENDOR)/ && \
-	cp "$$folder"/package/dist/socket.io.esm.min.js $(MINI_VENDOR)/ && \
 	for vendor in $(VENDOR) $(MINI_VENDOR); do \
+		cp "$$folder"/package/dist/socket.io.esm.min.js $$vendor/; \
 		cp "$$folder"/package/LICENSE $$vendor/socket.io-client.LICENSE; \
 	done && \
-	sha256sum $(VENDOR)/socket.io.min.js $(MINI_VENDOR)/socket.io.esm.min.js
+	sha256sum $(VENDOR)/socket.io.min.js $(VENDOR)/socket.io.esm.min.js
 
 clean: ## remove what was set up and built
 	rm -rf $(VENV) build dist *.egg-info $(NODE_MODULES)

@@ -1,4 +1,4 @@
-"""A TCP proxy between a client and the broker that can be cut, and can block websockets."""
+"""A TCP proxy between a client and the broker that can be cut, and can block or hold websockets."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from contextlib import asynccontextmanager
 
 
 class Proxy:
+    """holds: websocket upgrades that were held so far.  held: those that are held now."""
+
     def __init__(self, *, blocks_websockets: bool = False) -> None:
         self.port = 0
         self._target = 0
         self.blocks_websockets = blocks_websockets
+        self.holds = 0
+        self.held = 0
+        self._pass = asyncio.Event()
+        self._pass.set()
         self._is_cut = False
         self._links: set[asyncio.StreamWriter] = set()
 
@@ -27,12 +33,37 @@ class Proxy:
     def restore(self) -> None:
         self._is_cut = False
 
+    def hold_websockets(self) -> None:
+        """Leave upgrade requests without an answer until `pass_websockets`."""
+        self._pass.clear()
+
+    def pass_websockets(self) -> None:
+        self._pass.set()
+
+    async def _hold(self, reader: asyncio.StreamReader) -> bytes:
+        """Return what the client sends while it waits; raises OSError if it gives up."""
+        self.holds += 1
+        self.held += 1
+        passed = asyncio.create_task(self._pass.wait())
+        heard = asyncio.create_task(reader.read(65_536))
+        try:
+            await asyncio.wait({passed, heard}, return_when=asyncio.FIRST_COMPLETED)
+            if heard.done() and not heard.result():
+                raise ConnectionResetError
+            return heard.result() if heard.done() else b""
+        finally:
+            self.held -= 1
+            passed.cancel()
+            heard.cancel()
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             first = await reader.read(65_536)
             if self._is_cut or (self.blocks_websockets and b"transport=websocket" in first):
                 writer.transport.abort()
                 return
+            if not self._pass.is_set() and b"transport=websocket" in first:
+                first += await self._hold(reader)
             inward, outward = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:
             writer.transport.abort()

@@ -130,6 +130,7 @@ async def test_metrics_are_not_for_the_public(http: aiohttp.ClientSession) -> No
     [
         ("/scan-login.js", "scan-login.js"),
         ("/socket.io/socket.io.min.js", "vendor/socket.io.min.js"),
+        ("/socket.io/socket.io.esm.min.js", "vendor/socket.io.esm.min.js"),
     ],
 )
 async def test_scripts_are_served_to_pages_of_any_site(
@@ -232,12 +233,23 @@ async def test_pictures_of_a_store_come_through_the_broker(
     assert events == ["the pictures cannot be reached", "the pictures are back"]
 
 
-def test_the_vendored_client_is_the_release_unchanged() -> None:
-    """socket.io-client 4.8.4, dist/socket.io.min.js, as npm delivers it."""
-    content = (STATIC / "vendor/socket.io.min.js").read_bytes()
-    assert hashlib.sha256(content).hexdigest() == (
-        "d5d79a35039e860b32bdef4795528b05c2f788d4b2d9dacc913120e2878f7b3f"
-    )
+@pytest.mark.parametrize(
+    ("file", "digest"),
+    [
+        (
+            "socket.io.min.js",
+            "d5d79a35039e860b32bdef4795528b05c2f788d4b2d9dacc913120e2878f7b3f",
+        ),
+        (
+            "socket.io.esm.min.js",
+            "771c3872e7d9bf81020615fda67ef0fd2aa61fcaf1990100714a46fa2c39f8a1",
+        ),
+    ],
+)
+def test_the_vendored_client_is_the_release_unchanged(file: str, digest: str) -> None:
+    """The files of dist/ in the npm package socket.io-client 4.8.4."""
+    content = (STATIC / "vendor" / file).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == digest
     assert b"Socket.IO v4.8.4" in content
 
 

@@ -26,6 +26,7 @@ PUBLIC = [
     "/version",
     "/scan-login.js",
     "/socket.io/socket.io.min.js",
+    "/socket.io/socket.io.esm.min.js",
 ]
 
 

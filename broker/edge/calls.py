@@ -169,6 +169,9 @@ CALLS: Mapping[str, Call] = {
     "GET /socket.io/socket.io.min.js": Call(
         "The official Socket.IO client", gives="text/javascript"
     ),
+    "GET /socket.io/socket.io.esm.min.js": Call(
+        "The official Socket.IO client as a module", gives="text/javascript"
+    ),
     "GET /page.css": Call("The style of the broker's own pages", gives="text/css"),
     "GET /metrics": Call("Prometheus' text", gives="text/plain"),
     "POST /phone/session": Call("Log a phone in", OpenSession, fields(**SESSION), OPENING),

@@ -30,6 +30,9 @@ class File(NamedTuple):
 FILES: Mapping[str, File] = {
     "/scan-login.js": File("scan-login.js", "text/javascript", 300),
     "/socket.io/socket.io.min.js": File("vendor/socket.io.min.js", "text/javascript", 86_400),
+    "/socket.io/socket.io.esm.min.js": File(
+        "vendor/socket.io.esm.min.js", "text/javascript", 86_400
+    ),
     "/page.css": File("page.css", "text/css", 300),
 }
 

@@ -5,9 +5,10 @@
  *     <scan-login broker="https://login.example" app="default"></scan-login>
  *     document.querySelector("scan-login").onlogin = async (token) => { … token.access_token … };
  *
- * Attributes: `broker` (else where this file came from), `app`, `lang` (zh… or en), `theme` (light or dark).
- * Events, all prefixed `scan-login-`: begun scanned unregistered denied expired offline online error token.
- * `onlogin(token)` may return a promise: "signing in" stands until it settles. `refresh()` shows a new code.
+ * Attributes: `broker` (default: the folder of this file), `app`, `lang` (zh… or en), `theme` (light or dark).
+ * Events prefixed `scan-login-`: begun scanned unregistered denied expired offline online error token.
+ * The token goes to `onlogin(token)` and to listeners of the event `login`. Both may return a promise: the widget
+ * shows "signing in" until it settles. `refresh()` shows a new code.
  * Colours: --scan-login-card, -ink, -muted, -line, -accent, -on-accent, -danger; also -border, -radius, -padding, -font.
  *
  * The login's secret stays in a private field: it is in no attribute, event or storage.  A push only
@@ -17,6 +18,10 @@
 "use strict";
 
 const ACK_MS = 8000; // longer than a healthy broker ever takes; after it the link counts as dead
+const FALLBACK_DELAY = 2.5; // seconds that a WebSocket gets to open before polling starts beside it
+const BEGIN_ATTEMPTS = 3; // sockets that may leave `begin` unanswered before the widget shows an error
+const HANDLER_TIMEOUT = 30; // seconds that the page's handlers get to use the token
+const OFFLINE_MS = 60_000; // after it the spinner of a lost connection gives way to a message and a button
 const OVERDUE_MS = 2000; // how late the push `login-expired` may be before we ask
 const EARLY_MS = 3000; // how early it may be before it means that the broker has lost the login
 const WAIT_SECONDS = 5; // between tries, where the server names no `retry_after`; RFC 8628's poll interval too
@@ -27,46 +32,62 @@ const FOREIGN = {
   error_description: `pages of ${location.origin} may not use this broker: add the origin to SCAN_LOGIN_ORIGINS`,
 };
 
-// A module has no `currentScript`, and `import.meta` would not parse in a classic script.
-const SCRIPT = document.currentScript ?? [...document.scripts].find((s) => /\/scan-login\.js(\?|$)/.test(s.src));
+/**
+ * The address of this file, or undefined.  A module has no `currentScript`, and `import.meta` is a syntax error
+ * in a classic script; a module that another one imports is only in the resource timeline.
+ */
+function ownAddress() {
+  if (document.currentScript) return document.currentScript.src;
+  const scripts = [...document.scripts].map((script) => script.src);
+  const loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
+  return [...loaded, ...scripts].filter((address) => /\/scan-login\.js([?#]|$)/.test(address)).pop();
+}
+
+const SOURCE = ownAddress();
 
 const TEXTS = {
   "en": {
     loading: ["Getting a code…", ""],
     code: ["Scan to sign in", "Open the app on your phone and scan this code."],
     scanned: ["Scanned", "Confirm on your phone."],
-    unregistered: ["No account yet", "Register first, then confirm again on your phone."],
+    unregistered: ["No account yet", "Register, then confirm again on your phone. This page continues by itself."],
     confirmed: ["Confirmed", "Signing you in…"],
     done: ["You are signed in", ""],
     denied: ["Sign-in declined", "It was declined on the phone."],
     expired: ["This code has expired", "Get a new one and scan again."],
     offline: ["Connection lost", "Reconnecting…"],
+    unreachable: ["No connection", "Check your network. This page keeps trying."],
     waiting: ["Busy right now", "This page tries again by itself."],
     error: ["Something went wrong", "Please try again."],
     refused: ["Sign-in is not available here", "Please tell the people who run this site."],
     rejected: ["This site could not sign you in", "Please try again."],
+    unhandled: ["This site did not complete the sign-in", "Please tell the people who run this site."],
     picture: ["The code could not be loaded", "Please try again."],
     again: "Try again", fresh: "New code", register: "Register",
     expires: (time) => `Valid for ${time}`, retries: (time) => `Next try in ${time}`,
+    registers: (time) => `Time left to register: ${time}`,
     alt: "Sign-in code to scan with your phone",
   },
   "zh-CN": {
     loading: ["正在获取二维码…", ""],
     code: ["扫码登录", "请用手机扫描二维码"],
     scanned: ["扫描成功", "请在手机上确认登录"],
-    unregistered: ["尚未注册", "注册后，在手机上再次确认即可"],
+    unregistered: ["尚未注册", "请先注册，再在手机上确认，本页会自动继续"],
     confirmed: ["已确认", "正在登录…"],
     done: ["登录成功", ""],
     denied: ["登录被拒绝", "手机上拒绝了本次登录"],
     expired: ["二维码已过期", "请刷新后重新扫描"],
     offline: ["连接已断开", "正在重新连接…"],
+    unreachable: ["无法连接", "请检查网络，本页会继续重试"],
     waiting: ["当前访问较多", "稍后将自动重试"],
     error: ["出了点问题", "请重试"],
     refused: ["此处无法扫码登录", "请联系网站管理员"],
     rejected: ["网站未能完成登录", "请重试"],
+    unhandled: ["网站没有完成登录", "请联系网站管理员"],
     picture: ["二维码加载失败", "请重试"],
     again: "重试", fresh: "刷新二维码", register: "去注册",
     expires: (time) => `${time} 后过期`, retries: (time) => `${time} 后重试`,
+    registers: (time) => `请在 ${time} 内完成注册`,
     alt: "登录二维码，请用手机扫描",
   },
 };
@@ -75,6 +96,7 @@ const RING = "M12 3.5a8.5 8.5 0 1 0 .01 0z";
 const PHONE = "M8.2 3.5h7.6A1.7 1.7 0 0 1 17.5 5.2v13.6a1.7 1.7 0 0 1-1.7 1.7H8.2a1.7 1.7 0 0 1-1.7-1.7V5.2a1.7 1.7 0 0 1 1.7-1.7z";
 const ICONS = {
   phone: `${PHONE}M9.4 12l2 2 3.4-3.8`,
+  person: "M12 4a4 4 0 1 0 .01 0zM4.5 20.2c.8-3.9 3.8-5.9 7.5-5.9s6.7 2 7.5 5.9",
   tick: "M5.5 12.6l4.3 4.3L18.8 7.6",
   cross: "M7 7l10 10M17 7L7 17",
   clock: `${RING}M12 7.5V12l3 2`,
@@ -83,21 +105,23 @@ const ICONS = {
 };
 
 // What each view has besides its text.  icon: covers the code; button: over it, link: quietly below;
-// timer: which countdown; live: the code can still be scanned; busy: something is under way.
+// timer: which countdown; live: the login goes on; blank: the code is removed; busy: something is under way.
 const VIEWS = {
   loading: { busy: true },
   code: { timer: "expires", live: true },
   scanned: { icon: "phone", timer: "expires", link: "fresh", live: true },
-  unregistered: { timer: "expires", live: true },
+  unregistered: { icon: "person", timer: "registers", link: "fresh", live: true, blank: true },
   confirmed: { icon: "spin", busy: true },
   done: { icon: "tick" },
   denied: { icon: "cross", tone: "danger", button: "again" },
   expired: { icon: "clock", tone: "muted", button: "fresh" },
   offline: { icon: "spin", busy: true },
+  unreachable: { icon: "alert", tone: "muted", button: "again" },
   waiting: { icon: "clock", tone: "muted", timer: "retries", busy: true },
   error: { icon: "alert", tone: "danger", button: "again" },
   refused: { icon: "alert", tone: "danger" },
   rejected: { icon: "alert", tone: "danger", button: "again" },
+  unhandled: { icon: "alert", tone: "danger" },
   picture: { icon: "alert", tone: "danger", button: "again" },
 };
 
@@ -129,6 +153,7 @@ STYLES.replaceSync(`
   .code { display: block; width: 100%; height: 100%; padding: 4%; object-fit: contain; background: #fff;
     opacity: 0; transition: opacity .2s; }
   .drawn .code { opacity: 1; }
+  .covered .code { filter: blur(6px); } /* the veil alone leaves it readable for a camera */
   .frame:not(.drawn)::before { content: ""; position: absolute; inset: 0; transform: translateX(-100%);
     background: linear-gradient(90deg, transparent, var(--veil), transparent); opacity: .6;
     animation: sweep 1.4s ease-in-out infinite; }
@@ -150,7 +175,7 @@ STYLES.replaceSync(`
   .button { display: inline-block; padding: .65em 1.5em; border: 0; text-decoration: none;
     background: var(--accent); color: var(--on-accent); }
   .button:hover { filter: brightness(1.08); }
-  .register { margin: .25rem 0 .75rem; }
+  .register { margin: .5rem 0; }
   .link { margin-top: .25rem; padding: .4em .9em; border: 0; background: none; color: var(--accent); }
   .link:hover { text-decoration: underline; }
   :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
@@ -185,19 +210,69 @@ const waitFor = (answer) => (Number(answer.retry_after) || WAIT_SECONDS) * (1 + 
 /** `text` if it is a web address; a link must never be `javascript:` whatever the server says. */
 const webAddress = (text) => (/^https?:\/\//i.test(text ?? "") ? text : null);
 
-const clients = new Map();
+/** `promise`, rejected after so many seconds. */
+function within(seconds, promise) {
+  const late = sleep(seconds).then(() => { throw new Error(`no result within ${seconds} s`); });
+  return Promise.race([promise, late]);
+}
 
-/** The official Socket.IO client from the broker, loaded once however many elements want it. */
+/** A signal that aborts a request after ACK_MS. */
+function deadline() {
+  const controller = new AbortController();
+  setTimeout(() => controller.abort(), ACK_MS);
+  return controller.signal;
+}
+
+const clients = new Map();
+let failedLoads = 0;
+
+/**
+ * The function `io` of the official Socket.IO client, loaded from the broker once however many elements want it.
+ * As a module it reads and writes no global of the page, such as `define`, `module`, `exports` or `io`.
+ */
 function loadClient(url) {
   if (!clients.has(url)) {
-    const before = globalThis.io; // the page may use Socket.IO, of another version, for itself
-    const loading = new Promise((resolve, reject) => {
-      const take = () => { const { io } = globalThis; globalThis.io = before; io ? resolve(io) : reject(); };
-      document.head.append(make("script", { src: url, async: true, onload: take, onerror: reject }));
-    });
-    clients.set(url, loading.catch((error) => { clients.delete(url); throw error; }));
+    // Browsers remember a module that failed to load: another attempt needs another address.
+    const loading = import(failedLoads ? `${url}?attempt=${failedLoads}` : url);
+    clients.set(url, loading.then(({ io }) => io, (error) => { failedLoads += 1; clients.delete(url); throw error; }));
   }
   return clients.get(url);
+}
+
+/** One token on its way to the page: whether a handler took it, and the promises that the widget waits for. */
+class Delivery {
+  taken = false;
+  promises = [];
+
+  constructor(token) {
+    this.token = token;
+  }
+
+  take() {
+    this.taken = true;
+    return { ...this.token };
+  }
+}
+
+/** The events `login` and `scan-login-token`.  A listener takes the token when it reads it from the event. */
+class TokenEvent extends CustomEvent {
+  #delivery;
+
+  constructor(type, delivery, options) {
+    super(type, options);
+    this.#delivery = delivery;
+  }
+
+  get detail() { return this.#delivery.take(); }
+  get access_token() { return this.detail.access_token; }
+  get token_type() { return this.detail.token_type; }
+  get expires_in() { return this.detail.expires_in; }
+  get subject() { return this.detail.subject; }
+
+  /** Show "signing in" until `promise` settles. */
+  waitUntil(promise) {
+    this.#delivery.promises.push(promise);
+  }
 }
 
 class ScanLogin extends HTMLElement {
@@ -205,20 +280,53 @@ class ScanLogin extends HTMLElement {
 
   #parts = {};
   #view = "loading";
-  #said = ""; // the server's own sentence about a failure, shown in place of our hint
+  #handler = null; // the property `onlogin`
+  #wrappers = new WeakMap(); // listener of `login`: the function that is registered in its place
   #login = null; // {id, secret, interval, state, registerUrl}: the login that the phone can still act on
   #turn = {}; // replaced whenever what is under way no longer matters; late answers find it changed
   #socket = null;
   #polls = false; // no WebSocket gets through here: RFC 8628 polling instead
   #offline = false;
+  #offlineUntil = 0; // when the spinner of a lost connection ends, in Unix milliseconds
+  #unanswered = 0; // sockets in a row that left `begin` without an answer
   #until = 0; // when the code runs out, in Unix milliseconds
   #retryAt = 0; // when the next try is due, likewise
   #ticking = 0;
 
-  // No field for `onlogin`: it would overwrite one that the page set before this script had loaded.
   constructor() {
     super();
     this.#build();
+    if (!Object.hasOwn(this, "onlogin")) return;
+    const { onlogin } = this; // set by the page before this script had loaded
+    delete this.onlogin;
+    this.onlogin = onlogin;
+  }
+
+  get onlogin() {
+    return this.#handler;
+  }
+
+  set onlogin(handler) {
+    this.#handler = typeof handler === "function" ? handler : null;
+  }
+
+  /** As for any element; what a listener of `login` returns is waited for, as with `onlogin`. */
+  addEventListener(type, listener, options) {
+    super.addEventListener(type, type === "login" ? this.#wrapped(listener) : listener, options);
+  }
+
+  removeEventListener(type, listener, options) {
+    super.removeEventListener(type, type === "login" ? this.#wrapped(listener) : listener, options);
+  }
+
+  #wrapped(listener) {
+    if (typeof listener !== "function") return listener;
+    if (!this.#wrappers.has(listener)) {
+      this.#wrappers.set(listener, (event) => {
+        event.waitUntil(new Promise((resolve) => resolve(listener.call(this, event))));
+      });
+    }
+    return this.#wrappers.get(listener);
   }
 
   connectedCallback() {
@@ -246,6 +354,7 @@ class ScanLogin extends HTMLElement {
 
   /** Show a new code; the one on the screen, if any, is cancelled. */
   refresh() {
+    if (this.#view === "unreachable") this.#spinOffline();
     if (this.#socket?.connected) this.#begin();
     else this.#start();
   }
@@ -277,10 +386,9 @@ class ScanLogin extends HTMLElement {
     this.#render();
   }
 
-  #show(view, said = "") {
+  #show(view) {
     const focused = this.shadowRoot.activeElement;
     this.#view = view;
-    this.#said = said;
     if (view === "loading") this.#drawn(false);
     this.#render();
     // A pressed button that vanishes would drop a keyboard user back to the top of the page.
@@ -297,11 +405,11 @@ class ScanLogin extends HTMLElement {
     p.card.dataset.view = this.#view;
     p.card.setAttribute("aria-busy", String(Boolean(view.busy)));
     p.image.alt = texts.alt;
-    p.image.hidden = !p.image.src;
+    p.image.hidden = !p.image.src || Boolean(view.blank);
+    p.frame.classList.toggle("covered", Boolean(view.icon));
     p.veil.hidden = !view.icon;
     p.path.setAttribute("d", ICONS[view.icon] ?? "");
     [p.title.textContent, p.hint.textContent] = texts[this.#view];
-    if (this.#said) p.hint.textContent = this.#said;
     p.button.hidden = !view.button;
     p.button.textContent = texts[view.button] ?? "";
     p.link.hidden = !view.link;
@@ -331,7 +439,7 @@ class ScanLogin extends HTMLElement {
   #undrawn() {
     if (!this.#login) return;
     this.#stop();
-    this.#tell("error", { error: "code_unreachable", error_description: "the picture of the code did not load" });
+    this.#report({ error: "code_unreachable", error_description: "the picture of the code did not load" });
     this.#show("picture");
   }
 
@@ -339,16 +447,23 @@ class ScanLogin extends HTMLElement {
     this.dispatchEvent(new CustomEvent(`scan-login-${name}`, { detail, bubbles: true, composed: true }));
   }
 
+  /** Tell the page and its developer what failed.  The person sees only the widget's own, translated texts. */
+  #report({ error, error_description }, ...details) {
+    console.warn(`scan-login: ${error}: ${error_description}`, ...details);
+    this.#tell("error", { error, error_description });
+  }
+
   #tick() {
     this.#renderTimer();
     // A push that never came must not leave a dead code on the screen: the broker knows, so ask.
     if (VIEWS[this.#view].live && Date.now() > this.#until + OVERDUE_MS && this.#socket?.connected) this.#resume();
+    if (this.#view === "offline" && Date.now() > this.#offlineUntil) this.#show("unreachable");
   }
 
   // ---- one login, start to finish ----
 
   #broker() {
-    return this.getAttribute("broker") || (SCRIPT ? new URL(SCRIPT.src).origin : location.origin);
+    return this.getAttribute("broker") || (SOURCE ? new URL(".", SOURCE).href : location.origin);
   }
 
   /** Where `path` of the broker is, null if nowhere; a broker may live under a prefix of another site. */
@@ -368,14 +483,22 @@ class ScanLogin extends HTMLElement {
 
   async #start() {
     this.#stop();
-    if (this.#view !== "offline") this.#show("loading");
+    if (!["offline", "unreachable"].includes(this.#view)) this.#show("loading");
     if (!this.#at("/")) return this.#end("refused"); // the attribute `broker` is no address
     if (this.#polls) return this.#poll();
     const turn = this.#turn;
-    const io = await loadClient(this.#at("/socket.io/socket.io.min.js").url).catch(() => null);
+    this.#fallBackLater();
+    const io = await loadClient(this.#at("/socket.io/socket.io.esm.min.js").url).catch(() => null);
     if (turn !== this.#turn) return;
     if (io) this.#open(io);
     else this.#poll();
+  }
+
+  /** Some proxies swallow WebSocket upgrades without an answer: poll beside the socket, and keep what works first. */
+  async #fallBackLater() {
+    const turn = this.#turn;
+    await sleep(FALLBACK_DELAY);
+    if (turn === this.#turn) this.#poll();
   }
 
   /** Give up whatever is under way; a login still alive is cancelled, so nobody can confirm it any more. */
@@ -395,10 +518,10 @@ class ScanLogin extends HTMLElement {
     this.#turn = {};
   }
 
-  #end(view, said) {
+  #end(view) {
     this.#hangUp(); // an ended login needs no socket: a forgotten tab costs the broker nothing
     this.#forget();
-    this.#show(view, said);
+    this.#show(view);
   }
 
   #proof() {
@@ -415,9 +538,10 @@ class ScanLogin extends HTMLElement {
   }
 
   /** Bring the screen to `state`; the one place where a push, a resume and a poll meet. */
-  #follow(state, { register_url } = {}) {
+  #follow(state, { register_url, expires_in } = {}) {
     const news = this.#login.state !== state;
     this.#login.state = state;
+    if (expires_in !== undefined) this.#until = Date.now() + expires_in * 1000;
     if (state === "confirmed") return this.#redeem();
     if (state === "pending") return this.#show("code");
     if (!["scanned", "unregistered", "denied", "expired"].includes(state)) return this.#again(); // ended elsewhere
@@ -426,33 +550,52 @@ class ScanLogin extends HTMLElement {
     if (state === "denied" || state === "expired") this.#end(state);
     else this.#show(state);
     if (news) this.#tell(state);
+    if (state === "unregistered" && expires_in === undefined && this.#socket) this.#resume(); // a push names no time
   }
 
   #again() {
-    return this.#polls ? this.#poll() : this.#begin();
+    return this.#polls ? this.#pollAfresh() : this.#begin();
   }
 
-  /** Hand the token to the page, and stay "signing in" until the page has used it. */
+  /** Hand the token to the page, and show "signing in" until the page has used it. */
   async #finish({ access_token, token_type, expires_in, subject }) {
-    const token = { access_token, token_type, expires_in, subject };
+    const delivery = new Delivery({ access_token, token_type, expires_in, subject });
     this.#end("confirmed");
     const turn = this.#turn;
     try {
-      this.#tell("token", token);
-      await this.onlogin?.({ ...token });
-      if (turn === this.#turn) this.#show("done");
+      await within(HANDLER_TIMEOUT, this.#offer(delivery));
+      if (turn === this.#turn) this.#settle(delivery);
     } catch (error) {
       if (turn !== this.#turn) return;
-      this.#tell("error", { error: "login_rejected", error_description: String(error?.message ?? error) });
+      this.#report({ error: "login_rejected", error_description: String(error?.message ?? error) }, error);
       this.#show("rejected");
     }
   }
 
-  /** Show why it failed.  Passing troubles are tried again by `retry`, when the server said to. */
-  #fail({ error, error_description, retry_after }, retry) {
-    this.#tell("error", { error, error_description });
-    if (!WAIT.has(error)) return this.#end(HOPELESS.has(error) || !retry ? "refused" : "error", error_description);
-    this.#pause(waitFor({ retry_after }), retry);
+  /** Give the token to listeners and handler; returns a promise of all that they do with it. */
+  async #offer(delivery) {
+    this.dispatchEvent(new TokenEvent("login", delivery));
+    this.dispatchEvent(new TokenEvent("scan-login-token", delivery, { bubbles: true, composed: true }));
+    const handled = this.#handler?.(delivery.take());
+    await Promise.all([handled, ...delivery.promises]);
+  }
+
+  #settle({ taken }) {
+    if (taken) return this.#show("done");
+    this.#report({
+      error: "login_unhandled",
+      error_description: this.hasAttribute("onlogin")
+        ? "the attribute onlogin holds text, which is not run; set the property onlogin to a function"
+        : "no handler took the token; set the property onlogin, or listen for the event login",
+    });
+    this.#show("unhandled");
+  }
+
+  /** Show that it failed.  After a passing trouble `retry` runs, when the server said to. */
+  #fail(answer, retry) {
+    this.#report(answer);
+    if (!WAIT.has(answer.error)) return this.#end(HOPELESS.has(answer.error) || !retry ? "refused" : "error");
+    this.#pause(waitFor(answer), retry);
     this.#show("waiting");
   }
 
@@ -466,8 +609,13 @@ class ScanLogin extends HTMLElement {
   #lost() {
     if (this.#offline) return;
     this.#offline = true;
-    this.#show("offline");
+    this.#spinOffline();
     this.#tell("offline");
+  }
+
+  #spinOffline() {
+    this.#offlineUntil = Date.now() + OFFLINE_MS;
+    this.#show("offline");
   }
 
   #back() {
@@ -503,6 +651,7 @@ class ScanLogin extends HTMLElement {
   /** The broker turned us away at CONNECT: only a passing trouble is worth knocking again. */
   #refused(data) {
     this.#back();
+    this.#turn = {}; // the broker has answered: no polling beside this socket
     this.#fail(data, WAIT.has(data.error) ? () => this.#socket.connect() : null);
   }
 
@@ -515,11 +664,19 @@ class ScanLogin extends HTMLElement {
     const [socket, turn] = [this.#socket, this.#turn];
     try {
       const answer = await socket.timeout(ACK_MS).emitWithAck(event, payload);
+      this.#unanswered = 0;
       return turn === this.#turn ? answer : null;
     } catch {
-      if (turn === this.#turn && socket.connected) socket.disconnect().connect(); // deaf: a new link
+      if (turn === this.#turn && socket.connected) this.#reconnect();
       return null;
     }
+  }
+
+  /** The socket is open and leaves a question without an answer. */
+  #reconnect() {
+    if (this.#login || ++this.#unanswered < BEGIN_ATTEMPTS) return this.#socket.disconnect().connect();
+    this.#unanswered = 0;
+    this.#fail({ error: "unanswered", error_description: "the broker does not answer on its open socket" }, () => {});
   }
 
   async #begin() {
@@ -538,11 +695,9 @@ class ScanLogin extends HTMLElement {
     login.asking = false;
     if (!answer) return;
     if (answer.error) return this.#denied(answer);
-    this.#until = Date.now() + answer.expires_in * 1000;
     const unfinished = answer.state === "pending" || answer.state === "scanned";
-    if (unfinished && answer.expires_in <= 0) this.#follow("expired");
-    else if (answer.state === "scanned" && login.state === "unregistered") this.#show("unregistered");
-    else this.#follow(answer.state);
+    const ended = unfinished && answer.expires_in <= 0;
+    this.#follow(ended ? "expired" : answer.unregistered ? "unregistered" : answer.state, answer);
   }
 
   async #redeem() {
@@ -567,19 +722,32 @@ class ScanLogin extends HTMLElement {
 
   // ---- by polling: RFC 8628 ----
 
+  /** Begin a login by a plain request.  If a socket opens first, the request's login is cancelled. */
   async #poll() {
+    const turn = this.#turn;
+    if (turn.polled) return; // asked already
+    turn.polled = true;
+    const answer = await this.#post("/oauth/device_authorization", { client_id: this.#app() });
+    const [login_id, secret] = answer?.device_code?.split(".") ?? [];
+    if (turn !== this.#turn) return this.#discard({ login_id, secret });
+    if (!answer) return this.#unreachable();
+    this.#back();
+    if (answer.error) return this.#fail(answer, () => this.#start());
     this.#hangUp();
     this.#forget();
     this.#polls = true;
-    const turn = this.#turn;
-    const answer = await this.#post("/oauth/device_authorization", { client_id: this.#app() });
-    if (turn !== this.#turn) return;
-    if (!answer) return this.#unreachable();
-    this.#back();
-    if (answer.error) return this.#fail(answer, () => this.#poll());
-    const secret = answer.device_code.split(".")[1];
     this.#adopt({ ...answer, scene: answer.user_code, secret });
     this.#keepPolling();
+  }
+
+  #pollAfresh() {
+    this.#forget();
+    this.#poll();
+  }
+
+  /** Cancel a login that is not shown; without a socket it ends with its time. */
+  #discard(proof) {
+    if (proof.secret && this.#socket?.connected) this.#socket.emit("cancel", proof);
   }
 
   /** The socket does not come back: go on polling for the same login, if plain requests get through. */
@@ -619,7 +787,8 @@ class ScanLogin extends HTMLElement {
 
   /** Whether the broker is there and only hides its answers: this page's Origin is not on the app's list. */
   async #isForeign() {
-    const alive = await fetch(this.#at("/health/live").url, { mode: "no-cors" }).catch(() => null);
+    const options = { mode: "no-cors", signal: deadline() };
+    const alive = await fetch(this.#at("/health/live").url, options).catch(() => null);
     return alive !== null && (await this.#post("/oauth/token", {})) === null;
   }
 
@@ -647,8 +816,8 @@ class ScanLogin extends HTMLElement {
   /** POST a form; the JSON answer, or null when the broker could not be reached. */
   async #post(path, form) {
     try {
-      const signal = AbortSignal.timeout?.(ACK_MS);
-      const options = { method: "POST", mode: "cors", credentials: "omit", body: new URLSearchParams(form), signal };
+      const body = new URLSearchParams(form);
+      const options = { method: "POST", mode: "cors", credentials: "omit", body, signal: deadline() };
       return await (await fetch(this.#at(path).url, options)).json();
     } catch {
       return null;

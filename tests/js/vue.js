@@ -1,0 +1,17 @@
+// A Vue 3 page whose handler sends the token to the site; the query says how the handler is bound.
+import { createApp } from "vue/dist/vue.esm-bundler.js";
+import { signIn } from "./site.js";
+
+const binding = new URLSearchParams(location.search).get("binding") ?? ":onlogin";
+
+const app = createApp({
+  template: `<scan-login :broker="broker" ${binding}="enter"></scan-login><h1>{{ subject }}</h1>`,
+  data: () => ({ broker: window.BROKER, subject: "" }),
+  methods: {
+    async enter(token) {
+      this.subject = await signIn(token);
+    },
+  },
+});
+app.config.compilerOptions.isCustomElement = (tag) => tag === "scan-login";
+app.mount("#app");
