@@ -22,6 +22,7 @@ replace one another, or that speak to the same outside.
     engine/        what carries python-socketio      own stock
     edge/          the wire: read, call one method, answer
     limits.py      rate limits: events per key and window
+    sources.py     where settings come from           urls.py   URLs with passwords
     settings.py    every setting       errors.py   everything that can go wrong
     logs.py        log lines, written by a thread of their own
     background.py  restarts background tasks that fail
@@ -29,6 +30,7 @@ replace one another, or that speak to the same outside.
     parts.py       makes all of these, as the settings want them
     app.py         joins parts and edges into one application
     process.py     loop, files and memory of a process that serves
+    listening.py   sockets that listen
     serving.py     listens until told to stop       workers.py  several processes on one port
     demo/          broker, example site and phone page in one go
     __main__.py    the `scan-login` command        commands/   its parts: app, pool, records, user

@@ -25,10 +25,11 @@ from broker.commands import (
 )
 from broker.edge import ROLES
 from broker.errors import StartError
+from broker.listening import Place, reserved
 from broker.parts import try_provider
 from broker.records import DEFAULT_APP
 from broker.records.seal import SealFile
-from broker.serving import Drain, Site, reserved, serve_until_stopped
+from broker.serving import Drain, Site, serve_until_stopped
 from broker.settings import PREFIX, Settings, given
 from broker.tokens import KEY_SET_MAX_AGE, KeyFile, KeyRing
 from broker.workers import Supervisor
@@ -140,12 +141,15 @@ def _serve(settings: Settings, *, supervised: bool) -> None:
         )
 
     drain = Drain(broker.drain, settings.drain)
-    process.run(serve_until_stopped(sites, ready, drain, supervised=supervised))
+    process.run(
+        serve_until_stopped(sites, ready, drain, trouble=broker.trouble, supervised=supervised)
+    )
 
 
 def _supervise(settings: Settings) -> None:
     """Run workers: this same command once more, with `--worker`.  Raises WorkersFailed."""
-    with reserved(settings.host, settings.port, f"{PREFIX}PORT") as port:
+    place = Place("broker", settings.host, settings.port, f"{PREFIX}PORT")
+    with reserved(place) as port:
         supervisor = Supervisor(
             [sys.executable, *sys.orig_argv[1:], "--worker"],
             [_of_worker(settings, port, place) for place in range(settings.workers)],

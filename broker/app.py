@@ -38,12 +38,14 @@ class Broker:
     """The public application and the one for the operator's port.
 
     drain: lets no newcomers in from now on, and says so at `/health/ready`.
+    trouble: why `/health/ready` is not 200; None if it is.
     leases: its pools, to be looked at.
     """
 
     public: web.Application
     admin: web.Application
     drain: Callable[[], None]
+    trouble: Callable[[], str | None]
     leases: Leases
 
 
@@ -175,7 +177,7 @@ def _with_edge(settings: Settings, core: Core) -> Broker:
         openapi.route("Scan-login broker: administration"),
     ]
     admin = _application(admin_routes, answering())
-    return Broker(application, admin, running.drain, core.store.leases)
+    return Broker(application, admin, running.drain, running.trouble, core.store.leases)
 
 
 def _rate_limiter(settings: Settings) -> RateLimiter:

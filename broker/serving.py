@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from itertools import count
 from typing import NamedTuple
 
 import structlog
@@ -16,6 +16,7 @@ from aiohttp import web
 
 from broker.engine import WELCOME, Doorman, Welcome
 from broker.errors import PortTaken
+from broker.listening import Place, open_sockets, url_of
 from broker.signals import heed
 
 log = structlog.get_logger()
@@ -34,9 +35,17 @@ QUIET_WITHIN = 30.0
 answer: aiohttp gives an hour.  A proxy that keeps connections open should do so for less."""
 
 
+READY_INTERVAL = 0.02
+"""Seconds between two looks at whether the process is ready."""
+
+NOT_READY_ATTEMPTS = 100
+"""Looks after which the log says why it is not."""
+
+
 class Site(NamedTuple):
     """An application and where it listens.
 
+    host: an address, or several with commas between them.
     variable: what sets the port, for the sentence about a taken one.
     needed: whether the process ends when the port cannot be had.
     shared: whether other processes of ours listen on the same port.
@@ -66,10 +75,12 @@ async def serve_until_stopped(
     ready: Callable[[dict[str, str]], None],
     drain: Drain | None = None,
     *,
+    trouble: Callable[[], str | None] = lambda: None,
     supervised: bool = False,
 ) -> None:
     """Serve all sites, call `ready` with their addresses by name, and end when told to.
 
+    `ready` is called once `trouble` gives no reason why the process is not.
     SIGTERM drains first.  `supervised`: also end when standard input does, which
     our supervisor holds open.  Raises PortTaken.
     """
@@ -78,12 +89,31 @@ async def serve_until_stopped(
     if supervised:
         _watch_supervisor(orders)
     async with serving(sites) as addresses:
-        ready(addresses)
-        if await orders.get() is signal.SIGTERM and drain is not None:
+        order = await _while_not_ready(trouble, orders)
+        if order is None:
+            ready(addresses)
+            order = await orders.get()
+        if order is signal.SIGTERM and drain is not None:
             drain.begin()
             with suppress(TimeoutError):
                 async with asyncio.timeout(drain.pause):
                     await _told_to_hurry(orders, supervised)
+
+
+async def _while_not_ready(
+    trouble: Callable[[], str | None], orders: Orders
+) -> signal.Signals | None:
+    """Wait until there is no trouble.  An order ends the wait, and is returned."""
+    for attempt in count():
+        reason = trouble()
+        if reason is None:
+            return None
+        if attempt == NOT_READY_ATTEMPTS:
+            log.warning("not ready", reason=reason)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READY_INTERVAL):
+                return await orders.get()
+    raise AssertionError("unreachable")
 
 
 def _watch_supervisor(orders: Orders) -> None:
@@ -133,59 +163,24 @@ async def serving(sites: Iterable[Site]) -> AsyncIterator[dict[str, str]]:
         yield addresses
 
 
-@contextmanager
-def reserved(host: str, port: int, variable: str) -> Iterator[int]:
-    """Hold a port for processes of ours, while inside the ``with`` block; 0 takes a free one.
-
-    It is bound and never listened on, or connections would wait here for nobody.
-    Raises PortTaken, also when whoever has the port would share it.
-    """
-    try:
-        holder = _bind(host, port)
-    except OSError as error:
-        raise PortTaken(_reason(error, "broker", host, port, variable)) from None
-    with holder:
-        # Only now: with it the port could be had from whoever else shares theirs.
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        yield holder.getsockname()[1]
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, _, _, address = found[0]
-    # Connections that ended lately keep the port from a socket without SO_REUSEADDR;
-    # one with it can be bound beside another such that does not listen yet.
-    for reuse in (0, 1):
-        holder = socket.socket(family, kind)
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
-        try:
-            holder.bind(address)
-        except OSError as error:
-            holder.close()
-            refusal = error
-        else:
-            return holder
-    raise refusal
-
-
 class _DoorSite(web.BaseSite):
     """A site at whose door connections are asked first what they want."""
 
-    def __init__(self, runner: web.AppRunner, site: Site, welcome: Welcome) -> None:
+    def __init__(self, runner: web.AppRunner, listener: socket.socket, welcome: Welcome) -> None:
         super().__init__(runner)
-        self._site = site
+        self._listener = listener
         self._welcome = welcome
         self._silent: set[Doorman] = set()
         self._patience = QUIET_WITHIN
 
     @property
     def name(self) -> str:
-        return f"http://{self._site.host}:{self._site.port}"
+        return url_of(self._listener.getsockname())
 
     async def start(self) -> None:
         await super().start()
         self._server = await asyncio.get_running_loop().create_server(
-            self._doorman, self._site.host, self._site.port, reuse_port=self._site.shared
+            self._doorman, sock=self._listener
         )
 
     async def stop(self) -> None:
@@ -200,28 +195,16 @@ class _DoorSite(web.BaseSite):
         return Doorman(self._welcome, lead_on, self._patience, self._silent)
 
 
-def _site(runner: web.AppRunner, site: Site) -> web.BaseSite:
+def _site(runner: web.AppRunner, site: Site, listener: socket.socket) -> web.BaseSite:
     welcome = site.application.get(WELCOME)
     if welcome is not None:
-        return _DoorSite(runner, site, welcome)
-    return web.TCPSite(runner, site.host, site.port, reuse_port=site.shared)
+        return _DoorSite(runner, listener, welcome)
+    return web.SockSite(runner, listener)
 
 
 async def _listen(runner: web.AppRunner, site: Site) -> str:
-    try:
-        await _site(runner, site).start()
-    except OSError as error:
-        raise PortTaken(_reason(error, site.name, site.host, site.port, site.variable)) from None
-    host, port = runner.addresses[0][:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _reason(error: OSError, name: str, host: str, port: int, variable: str) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"port {port} on {host} is taken, so the {name} cannot listen there: "
-            f"choose another with {variable}=…"
-        )
-    if error.errno in (errno.EACCES, errno.EADDRNOTAVAIL) or isinstance(error, socket.gaierror):
-        return f"the {name} cannot listen on {host}:{port}: {error.strerror}"
-    raise error
+    """The URLs that `site` listens on, with ` and ` between them; raises PortTaken."""
+    place = Place(site.name, site.host, site.port, site.variable)
+    for listener in open_sockets(place, shared=site.shared):
+        await _site(runner, site, listener).start()
+    return " and ".join(url_of(address) for address in runner.addresses)

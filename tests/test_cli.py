@@ -50,9 +50,9 @@ def call(folder: Path, *arguments: str, **variables: str) -> subprocess.Complete
 
 @contextmanager
 def serving(
-    folder: Path, *arguments: str, **variables: str
+    folder: Path, *arguments: str, read_line: bool = True, **variables: str
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`scan-login serve` and the line that it prints when it is ready."""
+    """`scan-login serve` and the line that it prints when it is ready, if it is to be read."""
     process = subprocess.Popen(
         [*COMMAND, "serve", *arguments],
         cwd=folder,
@@ -63,7 +63,7 @@ def serving(
     )
     try:
         assert process.stdout is not None
-        yield process, process.stdout.readline()
+        yield process, process.stdout.readline() if read_line else ""
     finally:
         process.kill()
         process.communicate()
@@ -76,7 +76,8 @@ def test_help_and_version(tmp_path: Path) -> None:
 
 def test_serve_says_one_line_when_it_is_ready_and_ends_cleanly(tmp_path: Path) -> None:
     port = free_port()
-    with serving(tmp_path, SCAN_LOGIN_PORT=str(port)) as (process, line):
+    variables = {"SCAN_LOGIN_PORT": str(port), "SCAN_LOGIN_LOG_LEVEL": "warning"}
+    with serving(tmp_path, **variables) as (process, line):
         assert re.match(
             rf"scan-login {re.escape(__version__)} ready on http://127.0.0.1:{port} ", line
         )

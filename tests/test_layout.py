@@ -32,7 +32,7 @@ FLOORS: list[set[str]] = [
         "urls",
     },
     {"logs", "outage", "background"},
-    {"login", "private_file", "redis_link"},
+    {"listening", "login", "private_file", "redis_link"},
     {"bus", "state", "records", "providers", "directories", "engine", "pictures"},
     {"accounts", "tokens"},
     {"sessions", "pool"},

@@ -23,7 +23,7 @@ import structlog
 
 from broker import __version__
 from broker.errors import PortTaken, SettingsWrong, WorkersFailed
-from broker.serving import reserved
+from broker.listening import Place, reserved
 from broker.settings import load
 from broker.workers import Supervisor
 from tests.clients import PhoneClient, PythonBrowser
@@ -69,6 +69,7 @@ def started(folder: Path, state_url: str, **variables: str) -> Iterator[Crew]:
             "SCAN_LOGIN_STATE_URL": state_url,
             "SCAN_LOGIN_PORT": "0",
             "SCAN_LOGIN_ADMIN_PORT": "0",
+            "SCAN_LOGIN_LOG_LEVEL": "warning",
             **variables,
         },
         stdout=subprocess.PIPE,
@@ -222,8 +223,12 @@ async def test_workers_end_with_a_supervisor_that_is_killed(crew: StartCrew) -> 
         await eventually(lambda: can_be_had(port), within=10)
 
 
+def at(port: int, host: str = "127.0.0.1") -> Place:
+    return Place("broker", host, port, "PORT")
+
+
 def can_be_had(port: int) -> bool:
-    with suppress(PortTaken), reserved("127.0.0.1", port, "PORT") as again:
+    with suppress(PortTaken), reserved(at(port)) as again:
         return again == port
     return False
 
@@ -274,22 +279,25 @@ def test_a_port_is_taken_even_when_whoever_has_it_would_share_it(sharing: bool) 
     with (
         somebody(sharing=sharing) as port,
         pytest.raises(PortTaken),
-        reserved("127.0.0.1", port, "PORT"),
+        reserved(at(port)),
     ):
         pass
 
 
 def test_of_two_supervisors_at_once_one_has_the_port() -> None:
     with (
-        reserved("127.0.0.1", 0, "PORT") as port,
+        reserved(at(0)) as port,
         pytest.raises(PortTaken),
-        reserved("127.0.0.1", port, "PORT"),
+        reserved(at(port)),
     ):
         pass
 
 
 def test_no_connection_waits_at_a_port_that_is_only_held() -> None:
-    with reserved("127.0.0.1", 0, "PORT") as port, pytest.raises(ConnectionRefusedError):
+    with (
+        reserved(at(0)) as port,
+        pytest.raises(ConnectionRefusedError),
+    ):
         socket.create_connection(("127.0.0.1", port))
 
 
@@ -304,14 +312,14 @@ def test_a_port_whose_connections_ended_lately_can_be_had() -> None:
             listener.accept()[0].close()  # whoever closes first keeps the port a while
             assert client.recv(1) == b""
 
-    with reserved("127.0.0.1", port, "PORT") as again:
+    with reserved(at(port)) as again:
         assert again == port
 
 
 def test_an_address_that_is_none_is_named() -> None:
     with (
         pytest.raises(PortTaken, match=r"cannot listen on no\.such\.host\.invalid"),
-        reserved("no.such.host.invalid", 0, "PORT"),
+        reserved(at(0, "no.such.host.invalid")),
     ):
         pass
 

@@ -63,6 +63,8 @@ class Addresses:
         then has the address of the proxy that added it.
         """
         address = request.remote or "unknown"
+        if address.startswith("::ffff:"):  # over IPv4, at a socket that listens on both
+            address = str(_parse(address) or address)
         headers = request.headers.getall(self._header, ())
         for hop in reversed(self._hops(",".join(headers))) if headers else ():
             if not self._is_trusted(address) or not _parse(hop):
