@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import io
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,9 @@ from playwright.async_api import (
     Locator,
     Page,
     Response,
+    Route,
     WebSocket,
+    WebSocketRoute,
     async_playwright,
     expect,
 )
@@ -325,6 +327,64 @@ async def test_where_websockets_stop_working_the_page_polls_for_the_same_login(
         await phone.locator("#allow").click()
 
         await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=30_000)
+
+
+async def lose_first_token_on_websocket(page: Page, lost: list[str]) -> None:
+    """Close the WebSocket in place of delivering the first token."""
+
+    def connect(link: WebSocketRoute) -> None:
+        server = link.connect_to_server()
+
+        def deliver(message: str | bytes) -> None:
+            if not lost and "access_token" in str(message):
+                lost.append(str(message))
+                asyncio.get_running_loop().create_task(link.close())
+            else:
+                link.send(message)
+
+        server.on_message(deliver)
+
+    await page.route_web_socket(re.compile("/socket.io/"), connect)
+
+
+async def lose_first_token_on_polling(page: Page, lost: list[str]) -> None:
+    """Reset the connection in place of delivering the first token."""
+
+    async def fetch(route: Route) -> None:
+        response = await route.fetch()
+        text = await response.text()
+        if not lost and "access_token" in text:
+            lost.append(text)
+            await route.abort("connectionreset")
+        else:
+            await route.fulfill(response=response)
+
+    await page.route("**/oauth/token", fetch)
+
+
+@pytest.mark.parametrize(
+    ("lose_first_token", "polls"),
+    [(lose_first_token_on_websocket, False), (lose_first_token_on_polling, True)],
+    ids=["websocket", "polling"],
+)
+async def test_page_that_loses_its_token_on_the_way_gets_it_again(
+    chromium: Browser,
+    start_broker: StartBroker,
+    lose_first_token: Callable[[Page, list[str]], Awaitable[None]],
+    polls: bool,
+) -> None:
+    async with staged(start_broker, blocks_websockets=polls) as stage:
+        lost: list[str] = []
+        page = await open_page(chromium, "about:blank")
+        await lose_first_token(page, lost)
+        await page.goto(stage.site)
+        phone = await scan(chromium, stage, page)
+        await shows(page, "scanned")
+
+        await phone.locator("#allow").click()
+
+        await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=30_000)
+        assert len(lost) == 1
 
 
 async def test_a_stranger_is_told_so_where_the_page_polls(
