@@ -158,6 +158,7 @@ def _with_edge(settings: Settings, core: Core) -> Broker:
         clock=core.clock,
         public_url=settings.public_url,
         pictures=Shown(core.pictures),
+        addresses=addresses,
     )
     routes = [
         *public.routes(),

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from broker.accounts import Accounts
+from broker.errors import RateLimited, Unavailable
+from broker.limits import FairQueue, RateLimit, rate_limit_key
 from broker.login import REDEEM_LIFETIME, SCENE_BYTES, Lease, Login
 from broker.pool import Pool
 from broker.records import App
+from broker.state import Duties, Images
+
+DRAWS, DRAWS_SHARE = 64, 8
+"""Codes that this process draws live at once, and those of them for one address."""
+
+TURN_TIMEOUT = 4.0
+"""Seconds that a draw may wait for its turn: the widget gives up after 8."""
+
+REDRAWS, REDRAWS_WINDOW = 3, 60.0
+"""Draws that the page of one login may cause within so many seconds, if they fail."""
+
+RECENT_MAX = 100
+"""Images that this process keeps: up to 240 KB each, so 24 MB at most."""
+
+DRAWING_SECONDS = 10.0
+"""Seconds for which one instance draws a login's image and others wait for it."""
+
+LOOK_DELAY = 0.2
+"""Seconds between two looks for an image that another instance draws."""
 
 
 class Code(NamedTuple):
@@ -19,18 +44,78 @@ class Code(NamedTuple):
     lease: Lease | None = None
 
 
+class LoginImages:
+    """The images of live codes, for the page that shows a login's code again.
+
+    An image is drawn once, however often the page is loaded and at whichever instance: it is
+    kept by the instance that drew it, and by the state from the first time that it is needed
+    elsewhere.
+
+    instance: this process's name.
+    """
+
+    def __init__(self, *, store: Images, duties: Duties, instance: str) -> None:
+        self._store = store
+        self._duties = duties
+        self._instance = instance
+        self._recent: dict[str, str] = {}
+        self._turns = FairQueue(share=1, wait=TURN_TIMEOUT)
+        self._redraws = RateLimit(REDRAWS, REDRAWS_WINDOW)
+
+    def remember(self, scene: str, url: str) -> None:
+        """Keep the image of a code that was just drawn in this process."""
+        self._recent[scene] = url
+        if len(self._recent) > RECENT_MAX:
+            del self._recent[next(iter(self._recent))]
+
+    async def get(self, login: Login, draw: Callable[[], Awaitable[str]]) -> str:
+        """Return the image of the login's code, drawn only if it is kept nowhere.
+
+        Raises what `draw` raises, RateLimited when drawing has failed several times, or
+        Unavailable when another instance takes too long.
+        """
+        try:
+            async with self._turns.turn(login.id):
+                return self._recent.get(login.scene) or await self._shared(login, draw)
+        except TimeoutError:
+            raise Unavailable from None
+
+    async def _shared(self, login: Login, draw: Callable[[], Awaitable[str]]) -> str:
+        async with asyncio.timeout(TURN_TIMEOUT) as limit:
+            while (url := await self._store.get(login)) is None:
+                if await self._duties.hold(
+                    f"image:{login.id}", self._instance, seconds=DRAWING_SECONDS
+                ):
+                    limit.reschedule(None)
+                    return await self._draw(login, draw)
+                await asyncio.sleep(LOOK_DELAY)
+        return url
+
+    async def _draw(self, login: Login, draw: Callable[[], Awaitable[str]]) -> str:
+        if not self._redraws.hit(login.id):
+            raise RateLimited(self._redraws.retry_after(login.id))
+        url = await draw()
+        self.remember(login.scene, url)
+        with suppress(Unavailable):  # the page can be shown all the same
+            await self._store.put(login, url)
+        return url
+
+
 class CodeSource:
     """Where apps have their codes from."""
 
-    def __init__(self, *, accounts: Accounts, pool: Pool) -> None:
+    def __init__(self, *, accounts: Accounts, pool: Pool, images: LoginImages) -> None:
         self._accounts = accounts
         self._pool = pool
+        self._images = images
+        self._draws = FairQueue(share=DRAWS_SHARE, total=DRAWS, wait=TURN_TIMEOUT)
 
-    async def take(self, app: App, *, until: float) -> Code:
+    async def take(self, app: App, *, until: float, address: str, is_shown_again: bool) -> Code:
         """A code for a login that may be scanned until then, Unix time in seconds.
 
         An app whose pool has none free gets one drawn live.  Raises Unavailable where none
-        can be had.
+        can be had.  address: the browser's, which has its share of draws.  is_shown_again:
+        whether the login's page is likely to ask for the image too.
         """
         if app.code_source == "pool":
             # A confirm in the last second leaves the browser so much time to redeem.
@@ -39,16 +124,28 @@ class CodeSource:
                 return Code(*lent)
         provider = await self._accounts.provider(app)
         scene = secrets.token_urlsafe(SCENE_BYTES)[: provider.scene_max]
-        return Code(scene, (await provider.draw(scene)).data_url())
+        url = await self._draw(app, scene, address)
+        if is_shown_again:
+            self._images.remember(scene, url)
+        return Code(scene, url)
 
     async def url_of(self, login: Login, app: App) -> str:
         """The code of a login once more, as an image's URL."""
         if login.lease is not None:
             return self._pool.url_of(login.lease)
-        provider = await self._accounts.provider(app)
-        return (await provider.draw(login.scene)).data_url()
+        return await self._images.get(
+            login, partial(self._draw, app, login.scene, login.browser.ip)
+        )
 
     async def give_back(self, login: Login) -> None:
         """The login is over, and nobody needs its code any more."""
         if login.lease is not None:
             await self._pool.give_back(login.app, login.lease, until=login.expires_at)
+
+    async def _draw(self, app: App, scene: str, address: str) -> str:
+        provider = await self._accounts.provider(app)
+        try:
+            async with self._draws.turn(rate_limit_key(address)):
+                return (await provider.draw(scene)).data_url()
+        except TimeoutError:
+            raise Unavailable("too many codes are being drawn; try again") from None

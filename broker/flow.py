@@ -139,7 +139,9 @@ class Flow:
         app = await self._app(app_id)
         now = self._clock()
         expires_at = now + (app.login_lifetime or self._lifetime)
-        code = await self._codes.take(app, until=expires_at)
+        code = await self._codes.take(
+            app, until=expires_at, address=browser.ip, is_shown_again=not waits_here
+        )
         secret = secrets.token_urlsafe(32)
         login = Login(
             id=shelf(code.scene) + secrets.token_urlsafe(16)[1:],

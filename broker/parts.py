@@ -15,7 +15,7 @@ import structlog
 
 from broker.accounts import RETRY_AFTER, Account, Accounts
 from broker.bus import Bus, open_bus
-from broker.codes import CodeSource
+from broker.codes import CodeSource, LoginImages
 from broker.directories import Directory
 from broker.directories.http import HttpDirectory
 from broker.directories.open import OpenDirectory
@@ -152,13 +152,14 @@ def open_core(settings: Settings, clock: Clock | None, directory: Directory | No
     directory = directory or _directory(settings, records, clock)
     pictures = pictures_of(settings)
     pool = _pool(settings, store, pictures)
+    images = LoginImages(store=store.images, duties=store.duties, instance=settings.instance)
     issuer = _issuer(settings, now=clock())
     flow = Flow(
         logins=store.logins,
         bus=bus,
         apps=apps,
         trail=records.trail,
-        codes=CodeSource(accounts=accounts, pool=pool),
+        codes=CodeSource(accounts=accounts, pool=pool, images=images),
         directory=directory,
         issuer=issuer,
         clock=clock,

@@ -8,12 +8,12 @@ that it had.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import re
+import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
@@ -31,6 +31,7 @@ from obstore.exceptions import (
 from obstore.store import LocalStore, from_url
 
 from broker.errors import PicturesDown
+from broker.limits import FairQueue, RateLimit, rate_limit_key
 from broker.outage import Outage
 
 if TYPE_CHECKING:
@@ -70,8 +71,18 @@ ROOM_BYTES = 32 * 1024 * 1024
 """Pictures that a process keeps in memory: some 500 of WeChat's, and the lowest numbers'
 are asked for again and again."""
 
-FETCHES = 32
-"""Pictures that a process fetches at once: made-up keys must not be a flood to the store."""
+FETCHES, FETCHES_SHARE = 32, 4
+"""Pictures that a process fetches at once, and those of them for one address: made-up keys
+must not be a flood to the store, nor keep others from their pictures."""
+
+FETCH_WAIT = 10.0
+"""Seconds that a fetch may wait for its turn."""
+
+MISSING_TTL = 10.0
+"""Seconds for which a key without a picture is not asked for again."""
+
+MISSING_MAX = 10_000
+"""Such keys in memory: about 2 MB."""
 
 
 def key_of(scene: str, media_type: str) -> str:
@@ -166,26 +177,43 @@ class Pictures:
 class Shown:
     """Pictures as a process shows them: what was asked for last is kept in memory."""
 
-    def __init__(self, pictures: Pictures, *, room_bytes: int = ROOM_BYTES) -> None:
+    def __init__(
+        self,
+        pictures: Pictures,
+        *,
+        room_bytes: int = ROOM_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """clock: seconds from any start."""
         self._pictures = pictures
         self._room_bytes = room_bytes
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._kept_bytes = 0
-        self._fetches = asyncio.Semaphore(FETCHES)
+        self._fetches = FairQueue(share=FETCHES_SHARE, total=FETCHES, wait=FETCH_WAIT)
+        self._missing = RateLimit(1, MISSING_TTL, capacity=MISSING_MAX, clock=clock)
         self._outage = Outage("the pictures cannot be reached", "the pictures are back")
 
-    async def get(self, key: str) -> bytes | None:
-        """As `Pictures.get`, for what may be a key and may be anything; an outage is logged."""
-        if not is_key(key):
+    async def get(self, key: str, address: str) -> bytes | None:
+        """As `Pictures.get`, for what may be a key and may be anything; an outage is logged.
+
+        address: the client's, which has its share of fetches.
+        """
+        if not is_key(key) or self._missing.has_hits(key):
             return None
+        if key in self._kept:
+            return self._in_memory(key)
+        try:
+            async with self._fetches.turn(rate_limit_key(address)):
+                if key in self._kept or self._missing.has_hits(key):  # another call has asked
+                    return self._in_memory(key)
+                return await self._fetch(key)
+        except TimeoutError:
+            raise PicturesDown("too many pictures are being fetched", passes=True) from None
+
+    def _in_memory(self, key: str) -> bytes | None:
         content = self._kept.get(key)
         if content is not None:
             self._kept.move_to_end(key)
-            return content
-        async with self._fetches:
-            content = await self._fetch(key)
-        if content is not None:
-            self._keep(key, content)
         return content
 
     async def _fetch(self, key: str) -> bytes | None:
@@ -195,6 +223,10 @@ class Shown:
             self._outage.fails(error.reason)
             raise
         self._outage.is_over()
+        if content is None:
+            self._missing.hit(key)
+        else:
+            self._keep(key, content)
         return content
 
     def _keep(self, key: str, content: bytes) -> None:

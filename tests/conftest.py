@@ -17,7 +17,7 @@ import structlog
 from broker.accounts import Account, Accounts
 from broker.app import build
 from broker.bus import Bus, open_bus
-from broker.codes import CodeSource
+from broker.codes import CodeSource, LoginImages
 from broker.directories import Directory
 from broker.directories.open import OpenDirectory
 from broker.engine import ENGINES
@@ -140,7 +140,8 @@ def codes_of(
     """Codes by the pretend provider, and from pools that are in the state."""
     pictures = Pictures("file:///nowhere", public_url="https://cdn.example/codes")
     pool = Pool(leases=store.leases, pictures=pictures, clock=store.clock, rest=600, uses=100)
-    return CodeSource(accounts=all_pretend(apps, provider), pool=pool)
+    images = LoginImages(store=store.images, duties=store.duties, instance="one")
+    return CodeSource(accounts=all_pretend(apps, provider), pool=pool, images=images)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

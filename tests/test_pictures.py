@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from broker.errors import PicturesDown
-from broker.pictures import CACHE_CONTROL, ENDINGS, Pictures, Shown, is_key, key_of
+from broker.pictures import (
+    CACHE_CONTROL,
+    ENDINGS,
+    FETCHES_SHARE,
+    MISSING_TTL,
+    Pictures,
+    Shown,
+    is_key,
+    key_of,
+)
 from broker.serving import Site, serving
-from tests.conftest import free_port
-from tests.servers import S3Server, running_s3
+from tests.conftest import Clock, free_port
+from tests.servers import S3Server, eventually, running_s3
 
 KEY = key_of("scene-1", "image/png")
 OTHER = key_of("scene-2", "image/png")
 PUBLIC = "https://cdn.example/codes"
+ADDRESS = "192.0.2.1"
+THEN = "Thu, 01 Jan 2026 00:00:00 GMT"
 
 
 @pytest.fixture
@@ -203,21 +215,79 @@ async def test_what_was_asked_for_last_is_kept_in_memory(pictures: Pictures) -> 
     for key in keys:
         await pictures.put(key, b"ten bytes!")
     for key in (keys[0], keys[1], keys[0], keys[2]):
-        assert await shown.get(key) == b"ten bytes!"
+        assert await shown.get(key, ADDRESS) == b"ten bytes!"
 
     for key in keys:
         await pictures.remove(key)
 
-    assert [await shown.get(key) is not None for key in keys] == [True, False, True]
+    assert [await shown.get(key, ADDRESS) is not None for key in keys] == [True, False, True]
 
 
-async def test_what_is_not_there_is_looked_for_again(pictures: Pictures) -> None:
-    shown = Shown(pictures)
-    assert await shown.get(KEY) is None
+async def test_missing_picture_is_not_asked_for_again_at_once(
+    pictures: Pictures, clock: Clock
+) -> None:
+    shown = Shown(pictures, clock=clock)
+    assert await shown.get(KEY, ADDRESS) is None
 
     await pictures.put(KEY, b"a picture")
+    assert await shown.get(KEY, ADDRESS) is None
+    clock.time += MISSING_TTL
 
-    assert await shown.get(KEY) == b"a picture"
+    assert await shown.get(KEY, ADDRESS) == b"a picture"
+
+
+class Bucket:
+    """An S3 bucket that holds one picture, and answers other keys when it may."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+        self.waiting = 0
+        self.may_answer = asyncio.Event()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        key = request.path.rpartition("/")[2]
+        self.asked[key] += 1
+        if key == KEY:
+            return web.Response(body=b"a picture", headers={"ETag": '"1"', "Last-Modified": THEN})
+        self.waiting += 1
+        await self.may_answer.wait()
+        self.waiting -= 1
+        return web.Response(status=404)
+
+
+@pytest.fixture
+async def bucket(any_credentials: None) -> AsyncIterator[tuple[Bucket, Shown]]:
+    bucket, application = Bucket(), web.Application()
+    application.router.add_get("/{path:.*}", bucket.answer)
+    async with serving([Site("bucket", application, "127.0.0.1", 0, "")]) as addresses:
+        yield bucket, Shown(at(addresses["bucket"]))
+        bucket.may_answer.set()
+
+
+async def test_made_up_keys_of_one_address_take_its_share_only(
+    bucket: tuple[Bucket, Shown],
+) -> None:
+    store, shown = bucket
+    keys = [key_of(f"made-up-{number}", "image/png") for number in range(100)]
+
+    flood = [asyncio.create_task(shown.get(key, ADDRESS)) for key in keys]
+    await eventually(lambda: store.waiting == FETCHES_SHARE)
+
+    assert await shown.get(KEY, "192.0.2.2") == b"a picture"
+    assert store.waiting == FETCHES_SHARE
+    store.may_answer.set()
+    assert await asyncio.gather(*flood) == [None] * len(keys)
+
+
+async def test_many_calls_for_one_key_ask_the_store_once(bucket: tuple[Bucket, Shown]) -> None:
+    store, shown = bucket
+    store.may_answer.set()
+    made_up = key_of("made-up", "image/png")
+
+    for key in (KEY, made_up):
+        await asyncio.gather(*(shown.get(key, ADDRESS) for _ in range(100)))
+
+    assert max(store.asked.values()) <= FETCHES_SHARE
 
 
 @pytest.mark.parametrize(
@@ -228,6 +298,6 @@ async def test_what_is_not_there_is_looked_for_again(pictures: Pictures) -> None
 async def test_the_store_is_not_asked_for_what_is_no_key(any_credentials: None, text: str) -> None:
     nobody = at(f"http://127.0.0.1:{free_port()}")
 
-    assert await Shown(nobody).get(text) is None
+    assert await Shown(nobody).get(text, ADDRESS) is None
     with pytest.raises(PicturesDown):
-        await Shown(nobody).get(KEY)
+        await Shown(nobody).get(KEY, ADDRESS)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from broker.limits import DROPS, RateLimit
+from broker.limits import DROPS, RateLimit, rate_limit_key
 from tests.conftest import Clock
 from tests.servers import eventually
 
@@ -85,3 +85,18 @@ async def test_window_ends_though_the_clock_is_set_back(monkeypatch: pytest.Monk
     monkeypatch.setattr(time, "time", lambda: past)
 
     await eventually(lambda: limit.hit("a"))
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8:0:0:ffff::1", "2001:db8::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_client_is_counted_by_network(address: str, key: str) -> None:
+    assert rate_limit_key(address) == key

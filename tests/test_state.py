@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from broker.errors import Unavailable
 from broker.login import Phone, State, shelf
 from broker.state import KEPT, SESSIONS_MAX, Session, Store, new_session_id, open_state
-from broker.state.memory import MemoryLogins, MemorySessions
+from broker.state.memory import MemoryImages, MemoryLogins, MemorySessions
 from tests.conftest import ALICE, BOB, LOGIN_ID, SCENE, STATES, Clock, a_login
 from tests.servers import Engines
 
@@ -400,3 +400,27 @@ async def test_where_sessions_have_no_room_the_one_that_ends_first_makes_some() 
 def test_an_unknown_state_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"unknown state 'etcd': want one of .*memory"):
         open_state("etcd://localhost", Clock())
+
+
+async def test_image_is_kept_until_its_code_ends(
+    store: Store, clock: Clock, pass_time: PassTime
+) -> None:
+    login = a_login(clock)
+    assert await store.images.get(login) is None
+
+    await store.images.put(login, "data:image/png;base64,QUJD")
+
+    assert await store.images.get(login) == "data:image/png;base64,QUJD"
+    assert await store.images.get(replace(login, id="another")) is None
+    pass_time(121)
+    assert await store.images.get(login) is None
+
+
+async def test_images_in_memory_are_bounded(clock: Clock) -> None:
+    images = MemoryImages(clock, capacity=2)
+    logins = [a_login(clock, id=str(number), expires_at=clock() + number) for number in (1, 2, 3)]
+
+    for login in logins:
+        await images.put(login, "data:,")
+
+    assert [await images.get(login) for login in logins] == [None, "data:,", "data:,"]

@@ -1,4 +1,4 @@
-"""The client's address behind trusted proxies, and what is counted as one client."""
+"""The client's address behind trusted proxies."""
 
 from __future__ import annotations
 
@@ -63,8 +63,7 @@ class Addresses:
         then has the address of the proxy that added it.
         """
         address = request.remote or "unknown"
-        if address.startswith("::ffff:"):  # over IPv4, at a socket that listens on both
-            address = str(_parse(address) or address)
+        address = str(_parse(address) or address)  # IPv4 at a socket for both, or a zone
         headers = request.headers.getall(self._header, ())
         for hop in reversed(self._hops(",".join(headers))) if headers else ():
             if not self._is_trusted(address) or not _parse(hop):
@@ -114,12 +113,3 @@ FORWARDED_HEADERS: Mapping[str, Callable[[str], Sequence[str]]] = {
     "forwarded": _forwarded_hops,
 }
 """How the hops are read from each header that may name them, the client's first."""
-
-
-@lru_cache(maxsize=ADDRESSES_REMEMBERED)
-def rate_limit_key(address: str) -> str:
-    """Return what is counted as one client: an IPv4 address, or the /64 of an IPv6 address."""
-    parsed = _parse(address)
-    if isinstance(parsed, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return address

@@ -243,6 +243,7 @@ CALLS: Mapping[str, Call] = {
     "GET /device": Call(
         "The page of a device's code",
         gives="text/html",
+        words="rate_limited",
         query=("user_code",),
         missing="text/html",
     ),

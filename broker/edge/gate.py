@@ -12,13 +12,12 @@ After `close` new logins and new sockets are refused; clients with a login go on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import structlog
 from aiohttp import web
 
-from broker.edge.addresses import rate_limit_key
 from broker.edge.wire import plain
 from broker.errors import (
     Draining,
@@ -26,13 +25,14 @@ from broker.errors import (
     InvalidSession,
     PolledTooFast,
     RateLimited,
+    Unavailable,
     UnknownApp,
     UnknownInvitation,
     UnknownLogin,
     UnknownScene,
     WrongAppSecret,
 )
-from broker.limits import RateLimit
+from broker.limits import FairQueue, RateLimit, rate_limit_key
 from broker.records import App, Apps
 
 log = structlog.get_logger()
@@ -45,6 +45,12 @@ FAILED_ATTEMPTS = (InvalidSession, UnknownInvitation, UnknownLogin, UnknownScene
 
 APP_SHARE = 10
 """An app's own servers may open as many sessions as this many addresses."""
+
+PROOFS, PROOFS_SHARE = 32, 8
+"""`js_code`s that this process asks the provider about at once, and those of one address."""
+
+PROOF_WAIT = 6.0
+"""Seconds that a `js_code` may wait for its turn."""
 
 REGISTRATIONS = 30
 """Invitations that one person may show per minute: each asks the database."""
@@ -102,6 +108,7 @@ class Gate:
         # A second of grace: a client's timer may be early, the network uneven.
         self._polls = RateLimit(1, max(1, interval - 1))
         self._registrations = RateLimit(REGISTRATIONS, MINUTE)
+        self._proofs = FairQueue(share=PROOFS_SHARE, total=PROOFS, wait=PROOF_WAIT)
         self._closed = False
 
     def close(self) -> None:
@@ -126,22 +133,35 @@ class Gate:
             raise Draining
         _count(self._begins, rate_limit_key(address))
 
-    def count_session_of(self, app: App) -> None:
-        """Count a session that the app's own server opens.  Raises RateLimited over the limit."""
-        _count(self._app_sessions, app.id)
-
-    @contextmanager
-    def opening_session(self, address: str) -> Iterator[None]:
+    @asynccontextmanager
+    async def opening_session(self, address: str) -> AsyncIterator[None]:
         """Count the session that is opened inside; one that is opened is not counted any more.
 
         So the limit is on proofs that the provider refuses or has not answered yet, each of
         which costs a request to it, and not on the phones behind one address.
-        Raises RateLimited over the limit, before the provider is asked.
+        Raises RateLimited over the limit, before the provider is asked, or Unavailable when
+        too many wait for it.
         """
         key = rate_limit_key(address)
         _count(self._sessions, key)
-        yield
+        async with self._proving(key):
+            yield
         self._sessions.take_back(key)
+
+    @asynccontextmanager
+    async def opening_session_of(self, app: App) -> AsyncIterator[None]:
+        """Count the session that the app's own server opens inside.  Raises as above."""
+        _count(self._app_sessions, app.id)
+        async with self._proving(f"app {app.id}"):
+            yield
+
+    @asynccontextmanager
+    async def _proving(self, key: str) -> AsyncIterator[None]:
+        try:
+            async with self._proofs.turn(key):
+                yield
+        except TimeoutError:
+            raise Unavailable from None
 
     @contextmanager
     def counting_failures(self, key: str) -> Iterator[None]:

@@ -84,8 +84,9 @@ class PhoneEdge:
         address = self._from_no_page(request)
         asked = read(OpenSession, await json_body(request))
         app = await admitted(self._apps, asked.app, None)
-        with self._gate.opening_session(address), self._gate.counting_failures(address):
-            opened = await self._sessions.open(app, asked.js_code)
+        with self._gate.counting_failures(address):
+            async with self._gate.opening_session(address):
+                opened = await self._sessions.open(app, asked.js_code)
         return private(session_answer(opened, self._clock()))
 
     async def _sign_out(self, request: web.Request) -> web.Response:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from aiohttp import hdrs, web
 
 from broker import __version__, metrics
+from broker.edge.addresses import Addresses
 from broker.edge.pages import STATIC, Page, language
 from broker.edge.wire import Handler, answer, refusal
 from broker.errors import NoPicture, Unavailable
@@ -74,12 +75,14 @@ class PublicEdge:
         clock: Clock,
         public_url: str,
         pictures: Shown,
+        addresses: Addresses,
     ) -> None:
         self._issuer = issuer
         self._ready = ready
         self._clock = clock
         self._public_url = public_url
         self._pictures = pictures
+        self._addresses = addresses
         self._page = Page("index.html")
 
     def routes(self) -> list[web.RouteDef]:
@@ -114,7 +117,7 @@ class PublicEdge:
 
     async def _picture(self, request: web.Request) -> web.Response:
         key = request.match_info["key"]
-        content = await self._pictures.get(key)
+        content = await self._pictures.get(key, self._addresses.of(request))
         if content is None:
             raise NoPicture
         headers = {**PICTURE, hdrs.ETAG: f'"{key}"'}  # what has a key is never changed

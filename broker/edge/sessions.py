@@ -82,8 +82,8 @@ class SessionsEdge:
 
     async def _open(self, request: web.Request) -> web.Response:
         app, asked = await self._asked(OpenAppSession, request)
-        self._gate.count_session_of(app)
-        opened = await self._sessions.open(app, asked.js_code)
+        async with self._gate.opening_session_of(app):
+            opened = await self._sessions.open(app, asked.js_code)
         return private(
             {**session_answer(opened, self._clock()), **await self._person(opened.session)}
         )

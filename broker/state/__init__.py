@@ -245,6 +245,19 @@ class Duties(Protocol):
         """Leave the duty to others, where it is this holder's."""
 
 
+class Images(Protocol):
+    """Images of codes that were drawn live, for a page that shows a login's code again.
+
+    A cache: an image that is gone is drawn once more.
+    """
+
+    async def put(self, login: Login, url: str) -> None:
+        """Keep the image, as a URL, until the login's code ends."""
+
+    async def get(self, login: Login) -> str | None:
+        """The image of the login's code, or None."""
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """A backend: one store by noun.
@@ -258,6 +271,7 @@ class Store:
     sessions: Sessions
     leases: Leases
     duties: Duties
+    images: Images
     clock: Clock
     open: Callable[[], Awaitable[None]]
     trouble: Callable[[], str | None]

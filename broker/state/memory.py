@@ -32,6 +32,9 @@ CAPACITY = 200_000
 """Entries of one kind.  A login takes about 1 KB here, so that a flood of begins
 ends in `temporarily_unavailable` before it ends in a full machine."""
 
+IMAGES_MAX = 250
+"""Images of codes: up to 240 KB each, so 60 MB at most."""
+
 T = TypeVar("T")
 
 
@@ -304,6 +307,17 @@ class MemoryDuties:
             self._holders.put(duty, holder, self._clock())
 
 
+class MemoryImages:
+    def __init__(self, clock: Clock, capacity: int = IMAGES_MAX) -> None:
+        self._images: Shelf[str] = Shelf(clock, capacity, gives_way=True)
+
+    async def put(self, login: Login, url: str) -> None:
+        self._images.put(login.id, url, login.expires_at)
+
+    async def get(self, login: Login) -> str | None:
+        return self._images.get(login.id)
+
+
 def open_store(url: str, clock: Clock | None, *, replicas: int, tells: bool) -> Store:
     clock = clock or time.time
     return Store(
@@ -311,6 +325,7 @@ def open_store(url: str, clock: Clock | None, *, replicas: int, tells: bool) -> 
         MemorySessions(clock),
         MemoryLeases(clock),
         MemoryDuties(clock),
+        MemoryImages(clock),
         clock=clock,
         open=_nothing,
         trouble=lambda: None,

@@ -4,9 +4,10 @@ logins.py     logins, by id and by scene
 sessions.py   the phones' sessions
 leases.py     the pools of codes
 duties.py     what one instance does for all
+images.py     images of codes that were drawn live
 reading.py    what is stored, read
 
-Redis forgets logins, sessions and duties by itself; a pool stays.
+Redis forgets logins, sessions, duties and images by itself; a pool stays.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from broker.redis_link import open_redis
 from broker.state import Clock, Store
 from broker.state.redis.duties import RedisDuties
+from broker.state.redis.images import RedisImages
 from broker.state.redis.leases import RedisLeases
 from broker.state.redis.logins import RedisLogins
 from broker.state.redis.sessions import RedisSessions
@@ -46,6 +48,7 @@ def open_store(url: str, clock: Clock | None, *, replicas: int, tells: bool) -> 
         RedisSessions(redis, time),
         RedisLeases(redis, time),
         RedisDuties(redis),
+        RedisImages(redis, time),
         clock=time,
         open=connect,
         trouble=trouble,
