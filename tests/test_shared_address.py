@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
+
 import aiohttp
 import pytest
 
+from broker.edge.gate import PROOFS_SHARE, Gate
 from tests.clients import PhoneClient, PythonBrowser, SocketPhone
 from tests.conftest import Running, StartBroker
+from tests.servers import eventually
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 WRONG_CODE = {"grant_type": GRANT, "client_id": "default", "device_code": f"{'A' * 22}.{'B' * 43}"}
@@ -110,3 +115,22 @@ async def test_opened_sessions_do_not_count_for_the_address(start_broker: StartB
 
     assert opened == [200] * 5
     assert refused == [401, 401, 429]
+
+
+async def test_address_has_its_share_of_proofs_at_once() -> None:
+    gate, may_end = Gate(begins=100, misses=100, interval=2), asyncio.Event()
+    running: Counter[str] = Counter()
+
+    async def prove(address: str) -> None:
+        async with gate.opening_session(address):
+            running[address] += 1
+            await may_end.wait()
+
+    tasks = [asyncio.create_task(prove("192.0.2.1")) for _ in range(3 * PROOFS_SHARE)]
+    await eventually(lambda: running["192.0.2.1"] == PROOFS_SHARE)
+    tasks.append(asyncio.create_task(prove("192.0.2.2")))
+    await eventually(lambda: running["192.0.2.2"] == 1)
+
+    assert running["192.0.2.1"] == PROOFS_SHARE
+    may_end.set()
+    await asyncio.gather(*tasks)
