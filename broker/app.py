@@ -13,7 +13,7 @@ from aiohttp.typedefs import Middleware
 from broker.background import BackgroundTask
 from broker.directories import Directory
 from broker.edge import openapi
-from broker.edge.addresses import Addresses, rate_limit_key
+from broker.edge.addresses import Addresses
 from broker.edge.admin import AdminEdge, guarded_by
 from broker.edge.admin_users import UserAdminEdge
 from broker.edge.browser import BrowserEdge
@@ -25,6 +25,7 @@ from broker.edge.public import PublicEdge
 from broker.edge.sessions import SessionsEdge
 from broker.edge.wire import BODY_MAX_BYTES, Prepare, add_headers, answering
 from broker.engine import WELCOME, Limits, RateLimiter, Server, open_server
+from broker.limits import rate_limit_key
 from broker.lobby import Push
 from broker.metrics import FLOODS
 from broker.parts import Core, open_core
