@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -18,7 +19,7 @@ from broker.edge.admin import AdminEdge, guarded_by
 from broker.edge.admin_users import UserAdminEdge
 from broker.edge.browser import BrowserEdge
 from broker.edge.discovery import metadata_routes
-from broker.edge.gate import Gate, Origins
+from broker.edge.gate import SOCKETS, Gate, Origins
 from broker.edge.oauth import OAuthEdge, pages_may_ask
 from broker.edge.phone import PhoneEdge
 from broker.edge.public import PublicEdge
@@ -167,9 +168,13 @@ def _with_edge(settings: Settings, core: Core) -> Broker:
         *(route for one in mounted for route in one.routes),
         openapi.route("Scan-login broker", settings.public_url),
     ]
+    prefix = urlsplit(settings.public_url).path
+    if prefix:
+        routes += _below(prefix, routes)
     application = _application(routes, answering(gate.check_handshake), pages_may_ask(core.apps))
     if server.handlers:  # or every handshake would open a socket that can join nothing
-        server.attach(application)
+        for path in {"", prefix}:
+            server.attach(application, f"{path}{SOCKETS}")
         _watch_door(application, gate)
     application.cleanup_ctx.append(running.context)
     application.on_shutdown.append(running.close_sockets)
@@ -193,6 +198,16 @@ def _rate_limiter(settings: Settings) -> RateLimiter:
         key_of=lambda caller: rate_limit_key(caller.browser.ip),
         refused=lambda limit: FLOODS.labels(limit).inc(),
     )
+
+
+def _below(prefix: str, routes: Iterable[web.RouteDef]) -> list[web.RouteDef]:
+    """The same routes under the public URL's path, for a proxy that does not strip it."""
+
+    async def to_index(request: web.Request) -> web.Response:
+        raise web.HTTPPermanentRedirect(f"{prefix}/")  # the page has relative links
+
+    moved = [web.RouteDef(one.method, prefix + one.path, one.handler, one.kwargs) for one in routes]
+    return [web.get(prefix, to_index), *moved]
 
 
 def _watch_door(application: web.Application, gate: Gate) -> None:

@@ -47,6 +47,9 @@ from broker.urls import check_server_url, hide_passwords, split
 APPID = r"^wx[0-9a-zA-Z]{16}$"
 """As WeChat's console says it."""
 
+PUBLIC_URL = re.compile(r"https?://[^/?#@]+(/[\w~-][\w.~-]*)*", re.ASCII | re.IGNORECASE)
+"""Its path is a prefix of routes, so it has neither empty segments nor escapes."""
+
 HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")
 
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
@@ -359,10 +362,10 @@ class Settings(BaseSettings):
                 "they reach the broker, such as https://login.example"
             )
         url = value.rstrip("/") or f"http://{f'[{first}]' if ':' in first else first}:{port}"
-        if not is_web(url) or re.search(r"[?#@]", url):
+        if not is_web(url) or not PUBLIC_URL.fullmatch(url):
             raise ValueError(
-                "want an http or https URL such as https://login.example, without user, query "
-                "and fragment"
+                "want an http or https URL such as https://login.example or "
+                "https://site.example/login, without user, query and fragment"
             )
         return url
 

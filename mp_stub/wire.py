@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 import aiohttp
 import socketio
@@ -195,6 +196,7 @@ class Socket:
     async def _connect(self, broker: str) -> None:
         await self._client.connect(
             broker,
+            socketio_path=f"{urlsplit(broker).path}/socket.io",
             auth=self._session._asdict(),
             transports=["websocket"],
             namespaces=[NAMESPACE],

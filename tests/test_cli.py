@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from typer.testing import CliRunner
@@ -21,6 +22,9 @@ from broker.errors import StartError
 from mp_stub.wechat.platform import APPID, SECRET
 from tests.conftest import free_port
 from tests.servers import wait_until
+
+LIMIT = 120.0
+"""Seconds that a broker of these tests may run."""
 
 COMMAND = [sys.executable, "-m", "broker"]
 
@@ -61,10 +65,13 @@ def serving(
         stderr=subprocess.PIPE,
         text=True,
     )
+    watchdog = Timer(LIMIT, process.kill)  # a test that waits for a line gets none, and fails
+    watchdog.start()
     try:
         assert process.stdout is not None
         yield process, process.stdout.readline() if read_line else ""
     finally:
+        watchdog.cancel()
         process.kill()
         process.communicate()
 

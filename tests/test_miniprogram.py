@@ -91,16 +91,21 @@ def test_its_socket_io_client_is_the_brokers_version() -> None:
     assert f"CLIENT_VERSION := {version}\n" in (PROGRAM.parent.parent / "Makefile").read_text()
 
 
-@pytest.mark.parametrize("suite", ["pages", "library", "socket"])
+@pytest.mark.parametrize(
+    ("suite", "path"),
+    [("pages", ""), ("library", ""), ("socket", ""), ("socket", "/login-broker")],
+)
 async def test_the_mini_program(
-    start_broker: StartBroker, town: Town, register_url: str, suite: str
+    start_broker: StartBroker, town: Town, register_url: str, suite: str, path: str
 ) -> None:
     if not JEST.exists():
         miss("the simulator is not installed: make test does so, by npm")
-    broker = await start_broker(town, app_name="小店 & Co", register_url=register_url)
-    brief = await start_broker(town, login_lifetime=2)
-    strict = await start_broker(town, misses_per_minute=2)
-    brokers = {"BROKER": broker.url, "BRIEF_BROKER": brief.url, "STRICT_BROKER": strict.url}
+    public = {"public_url": f"http://127.0.0.1{path}"} if path else {}
+    broker = await start_broker(town, app_name="小店 & Co", register_url=register_url, **public)
+    brief = await start_broker(town, login_lifetime=2, **public)
+    strict = await start_broker(town, misses_per_minute=2, **public)
+    urls = {"BROKER": broker.url, "BRIEF_BROKER": brief.url, "STRICT_BROKER": strict.url}
+    brokers = {name: f"{url}{path}" for name, url in urls.items()}
 
     jest = await asyncio.create_subprocess_exec(
         *(need("node"), str(JEST), "--ci", "--runInBand", f"{suite}.test.js"),

@@ -124,7 +124,7 @@ class Gate:
 
         A load balancer then tries another instance, and so does a client that reconnects.
         """
-        if self._closed and request.path == SOCKETS and "sid" not in request.query:
+        if self._closed and request.path.endswith(SOCKETS) and "sid" not in request.query:
             raise Draining
 
     def count_begin(self, address: str) -> None:

@@ -269,7 +269,7 @@ def pages_may_ask(apps: Apps) -> Prepare:
 
     async def prepare(request: web.Request, response: web.StreamResponse) -> None:
         origin = request.headers.get(hdrs.ORIGIN)
-        if origin and request.path.startswith("/oauth/") and origin in apps.origins():
+        if origin and "/oauth/" in request.path and origin in apps.origins():
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
             response.headers[hdrs.VARY] = hdrs.ORIGIN
 

@@ -116,7 +116,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         self.turns = Turns()
         self._allow_origin = allow_origin
         self._inboxes: dict[str, Inbox] = {}
-        self._path = ""
+        self._paths: set[str] = set()
         self._joining: dict[str, float] = {}  # by when, in the loop's time
         self._wheel: Wheel[Socket] = Wheel(
             tick=self.ping_interval / TICKS,
@@ -127,9 +127,10 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
     # ---- what python-socketio asks of it ----
 
     def attach(self, app: web.Application, engineio_path: str = "engine.io") -> None:
-        """Take every method: which are wrong is for us to say."""
-        self._path = f"/{engineio_path.strip('/')}/"
-        app.router.add_route("*", self._path, self.handle_request)
+        """Take every method: which are wrong is for us to say.  May be called for several paths."""
+        path = f"/{engineio_path.strip('/')}/"
+        self._paths.add(path)
+        app.router.add_route("*", path, self.handle_request)
         app[WELCOME] = self.welcome
 
     def transport(self, sid: str) -> str:
@@ -182,7 +183,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
     def welcome(self, knock: Knock) -> bool:
         """Take in a new session's websocket; whatever else knocks is handled as a request."""
         if (
-            knock.path != self._path
+            knock.path not in self._paths
             or knock.query.get("transport") != "websocket"
             or "sid" in knock.query
             or self._wrong(knock) is not None

@@ -48,7 +48,10 @@ class SocketWire {
   _connect(session) {
     this.close();
     this._session = session;
-    this._socket = io(`${this._broker}/phone`, {
+    // The client takes a URL's path for a namespace, and has another option for a prefix.
+    const [, origin, prefix] = /^(\w+:\/\/[^/]+)(.*?)\/*$/.exec(this._broker);
+    this._socket = io(`${origin}/phone`, {
+      path: `${prefix}/socket.io/`,
       auth: { id: session.id, skey: session.skey },
       transports: [WeChatTransport],
       timeout: PATIENCE_MS,
