@@ -100,6 +100,7 @@ A repeated `redeem` succeeds until the login's `expires_at`."""
 REFUSALS: Mapping[tuple[State, Act], type[LoginError]] = {
     (State.PENDING, Act.REDEEM): NotConfirmed,
     (State.SCANNED, Act.REDEEM): NotConfirmed,
+    (State.DENIED, Act.CONFIRM): LoginDenied,
     (State.DENIED, Act.REDEEM): LoginDenied,
     (State.CANCELLED, Act.REDEEM): LoginCancelled,
     (State.REDEEMED, Act.SCAN): UnknownScene,

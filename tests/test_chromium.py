@@ -367,7 +367,7 @@ async def lose_first_token_on_polling(page: Page, lost: list[str]) -> None:
     [(lose_first_token_on_websocket, False), (lose_first_token_on_polling, True)],
     ids=["websocket", "polling"],
 )
-async def test_page_that_loses_its_token_on_the_way_gets_it_again(
+async def test_page_gets_a_token_lost_in_transit_again(
     chromium: Browser,
     start_broker: StartBroker,
     lose_first_token: Callable[[Page, list[str]], Awaitable[None]],

@@ -350,6 +350,22 @@ async def test_somebody_blocked_ends_the_login(
         await flow.redeem(begun.login.id, begun.secret, app="shop")
 
 
+async def test_repeated_confirm_of_a_blocked_person_is_denied_again(
+    make_flow: Callable[..., Flow],
+) -> None:
+    flow = make_flow(directory=Blocking())
+    begun = await begin(flow)
+    await flow.scan(begun.login.scene, ALICE)
+
+    words = []
+    for _ in range(2):
+        with pytest.raises(errors.BrokerError) as refused:
+            await flow.confirm(begun.login.id, ALICE)
+        words.append(refused.value.error)
+
+    assert words == ["access_denied", "access_denied"]
+
+
 async def test_a_phone_that_did_not_scan_is_asked_nothing_of_the_directory(
     make_flow: Callable[..., Flow],
 ) -> None:
@@ -487,7 +503,7 @@ async def test_an_abandoned_login_is_cancelled_and_one_that_is_over_stays(flow: 
     assert [login and login.state for login in states] == [State.CANCELLED, State.REDEEMED]
 
 
-async def test_redeem_whose_answer_from_the_state_is_lost_succeeds_when_repeated(
+async def test_redeem_with_a_lost_state_answer_can_be_repeated(
     flow: Flow, make_flow: Callable[..., Flow], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The login is stored as redeemed, and the instance learns nothing of it and issues nothing."""

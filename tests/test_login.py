@@ -50,7 +50,7 @@ OUTCOMES: dict[State, dict[Act, State | type[errors.LoginError]]] = {
     },
     State.DENIED: {
         Act.SCAN: errors.UnknownScene,
-        Act.CONFIRM: errors.NotAllowed,
+        Act.CONFIRM: errors.LoginDenied,
         Act.DENY: State.DENIED,
         Act.REDEEM: errors.LoginDenied,
         Act.CANCEL: errors.NotAllowed,
