@@ -14,6 +14,7 @@ from typing import NamedTuple
 import structlog
 from aiohttp import web
 
+from broker.edge.runner import Runner
 from broker.engine import WELCOME, Doorman, Welcome
 from broker.errors import PortTaken
 from broker.listening import Place, open_sockets, url_of
@@ -144,7 +145,7 @@ async def serving(sites: Iterable[Site]) -> AsyncIterator[dict[str, str]]:
     async with AsyncExitStack() as stack:
         for site in sites:
             # No client of ours compresses; what unpacks to a thousandfold is an attack.
-            runner = web.AppRunner(
+            runner = Runner(
                 site.application,
                 access_log=None,
                 shutdown_timeout=GRACE,

@@ -133,9 +133,9 @@ def make_phone(
     site.on_response_prepare.append(add_headers)
     site.cleanup_ctx.append(phones_of(broker_url, app, wechat_url))
     for path in FILES:
-        site.router.add_get(path, serve_file)
+        site.router.add_get(path, serve_file, expect_handler=check_expectation)
     for path in ACTS:
-        site.router.add_post(path, serve_act)
+        site.router.add_post(path, serve_act, expect_handler=check_expectation)
     return site
 
 
@@ -180,9 +180,18 @@ def check_sender(request: web.Request) -> None:
         raise Refused("invalid_request", "want content-type application/json", 415)
     if "Content-Encoding" in request.headers:
         raise Refused("invalid_request", "want the body as it is, not compressed", 415)
-    origin = request.headers.get("Origin")
-    if origin is not None and host_of(origin) != request.host.lower():
+    origins = request.headers.getall("Origin", [])
+    if origins and [host_of(one) for one in origins] != [request.host.lower()]:
         raise Refused("access_denied", "only the phone's own page may do that", 403)
+
+
+async def check_expectation(request: web.Request) -> web.Response | None:
+    """Refuse every `Expect` but `100-continue`, and answer that one."""
+    if request.headers["Expect"].lower() != "100-continue":
+        return answer(Refused("invalid_request", "Expect is not supported", 417))
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # the response has not begun
+    return None
 
 
 def host_of(origin: str) -> str | None:

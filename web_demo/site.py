@@ -65,12 +65,15 @@ def make_site(
     application = web.Application(
         client_max_size=BODY_LIMIT_BYTES, middlewares=[errors_as_json, site.guard_posts]
     )
-    application.router.add_get("/", site.login_page)
-    application.router.add_post("/session", site.sign_in)
-    application.router.add_get("/account", site.account_page)
-    application.router.add_post("/sign-out", site.sign_out)
-    for path in FILES:
-        application.router.add_get(path, static_file)
+    routes = [
+        ("GET", "/", site.login_page),
+        ("POST", "/session", site.sign_in),
+        ("GET", "/account", site.account_page),
+        ("POST", "/sign-out", site.sign_out),
+        *(("GET", path, static_file) for path in FILES),
+    ]
+    for method, path, handler in routes:
+        application.router.add_route(method, path, handler, expect_handler=check_expectation)
     application.on_response_prepare.append(security_headers(broker_url))
     return application
 
@@ -179,7 +182,8 @@ class Site:
 
         Without this, a stranger's page could sign its visitor in as the stranger (login CSRF).
         """
-        if request.method == "POST" and request.headers.get("Origin") != self._origin(request):
+        origins = request.headers.getall("Origin", [])
+        if request.method == "POST" and origins != [self._origin(request)]:
             fail(web.HTTPForbidden, "invalid_origin", "the request came from another site")
         return await handler(request)
 
@@ -292,6 +296,14 @@ def security_headers(
 def fail(kind: type[web.HTTPException], error: str, description: str) -> NoReturn:
     body = json.dumps({"error": error, "error_description": description})
     raise kind(text=body, content_type="application/json")
+
+
+async def check_expectation(request: web.Request) -> None:
+    """Refuse every `Expect` but `100-continue`, and answer that one."""
+    if request.headers["Expect"].lower() != "100-continue":
+        fail(web.HTTPExpectationFailed, "invalid_request", "Expect is not supported")
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # the response has not begun
 
 
 @web.middleware

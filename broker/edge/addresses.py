@@ -11,6 +11,7 @@ from typing import NamedTuple
 from aiohttp import hdrs, web
 
 from broker.edge.wire import plain
+from broker.engine import origin_of
 from broker.login import Browser
 
 USER_AGENT_MAX = 256
@@ -54,7 +55,7 @@ class Addresses:
 
     def caller(self, request: web.Request) -> Caller:
         agent = plain(request.headers.get(hdrs.USER_AGENT, ""), USER_AGENT_MAX)
-        return Caller(request.headers.get(hdrs.ORIGIN), Browser(self.of(request), agent))
+        return Caller(origin_of(request.headers), Browser(self.of(request), agent))
 
     def of(self, request: web.Request) -> str:
         """Return the nearest address on the way here that is not a trusted proxy's.

@@ -5,14 +5,13 @@ Secrets go in and never come out, but for an app's own, once, when it is made.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
 
-from broker.edge.wire import Handler, json_body, private
+from broker.edge.wire import Handler, is_secret, json_body, private
 from broker.errors import InvalidRequest, WrongAdminToken
 
 if TYPE_CHECKING:  # whoever does not serve need not load a database's library
@@ -30,7 +29,7 @@ def guarded_by(token: str) -> Guard:
     def guard(handler: Handler) -> Handler:
         async def guarded(request: web.Request) -> web.StreamResponse:
             scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
-            right = hmac.compare_digest(shown.strip().encode(), token.encode())
+            right = is_secret(shown.strip(), token)
             if scheme.lower() != "bearer" or not right:
                 raise WrongAdminToken
             return await handler(request)

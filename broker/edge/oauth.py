@@ -31,6 +31,7 @@ from broker.edge.wire import (
     token_answer,
     whole_body,
 )
+from broker.engine import origin_of
 from broker.errors import (
     BrokerError,
     InvalidRequest,
@@ -268,7 +269,7 @@ def pages_may_ask(apps: Apps) -> Prepare:
     """Let pages of allowed origins read the answers under /oauth (CORS, without cookies)."""
 
     async def prepare(request: web.Request, response: web.StreamResponse) -> None:
-        origin = request.headers.get(hdrs.ORIGIN)
+        origin = origin_of(request.headers)
         if origin and "/oauth/" in request.path and origin in apps.origins():
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
             response.headers[hdrs.VARY] = hdrs.ORIGIN

@@ -11,7 +11,6 @@ credentials, all that a page of another origin could send, is not counted as a g
 from __future__ import annotations
 
 import base64
-import hmac
 from typing import NamedTuple, TypeVar
 
 from aiohttp import hdrs, web
@@ -26,6 +25,7 @@ from broker.edge.wire import (
     Person,
     SignedData,
     Wire,
+    is_secret,
     json_body,
     private,
     read,
@@ -148,7 +148,7 @@ class SessionsEdge:
             right = self._secrets.is_api_secret(shown.app, shown.secret)
         else:
             token = self._admin_token
-            right = token is not None and hmac.compare_digest(shown.secret.encode(), token.encode())
+            right = token is not None and is_secret(shown.secret, token)
         if not right:
             raise WrongAppSecret
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, TypeVar
@@ -229,6 +230,11 @@ async def acked(call: Awaitable[Wire]) -> Wire:
         return failure(error).body()
 
 
+def is_secret(shown: str, secret: str) -> bool:
+    """Whether a header shows the secret.  Bytes of it may be no UTF-8: aiohttp escapes those."""
+    return hmac.compare_digest(shown.encode(errors="surrogateescape"), secret.encode())
+
+
 def answer(
     body: object, headers: Mapping[str, str] | None = None, *, status: int = 200
 ) -> web.Response:
@@ -279,10 +285,15 @@ def _not_served(request: web.Request, error: web.HTTPException) -> web.Response:
     return answer(body, headers, status=error.status)
 
 
+FIXED_HEADERS: Mapping[str, str] = {
+    "X-Content-Type-Options": "nosniff",
+    "Server": "scan-login",  # and not which versions run below it
+}
+"""What every answer carries."""
+
+
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """What every answer carries."""
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Server"] = "scan-login"  # and not which versions run below it
+    response.headers.update(FIXED_HEADERS)
 
 
 def private(body: Wire, status: int = 200) -> web.Response:

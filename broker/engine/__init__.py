@@ -28,6 +28,7 @@ from aiohttp import web
 from socketio.exceptions import ConnectionRefusedError as _ConnectionRefused
 
 from broker.engine.doorman import WELCOME, Doorman, Welcome
+from broker.engine.handshakes import origin_of
 from broker.engine.names import missing
 from broker.engine.rates import Limits, RateLimiter
 from broker.engine.strict import StrictServer as Server
@@ -44,6 +45,7 @@ __all__ = [
     "Server",
     "Welcome",
     "open_server",
+    "origin_of",
 ]
 
 ENGINES: Mapping[str, str] = {"own": "broker.engine.own", "stock": "broker.engine.stock"}

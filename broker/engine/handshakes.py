@@ -73,6 +73,15 @@ def let_go(protocol: RequestHandler) -> bytes:
     return early
 
 
+def origin_of(headers: CIMultiDictProxy[str]) -> str | None:
+    """The page's Origin; None for a client that is no page.
+
+    Several are joined, as proxies join them, and so match no Origin that may come.
+    """
+    origins = headers.getall(hdrs.ORIGIN, ())
+    return ", ".join(origins) if origins else None
+
+
 def is_handshake(request: Asked) -> bool:
     """Whether the request opens a websocket by the rules of RFC 6455, section 4.2.1."""
     headers = request.headers

@@ -32,6 +32,7 @@ from broker.engine.handshakes import (
     Wrong,
     is_handshake,
     let_go,
+    origin_of,
     refusal,
     text,
 )
@@ -215,7 +216,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
 
     def _wrong(self, request: Asked) -> Wrong | None:
         """Why the request is refused, or None."""
-        query, origin = request.query, request.headers.get(hdrs.ORIGIN)
+        query, origin = request.query, origin_of(request.headers)
         if origin and not self._allow_origin(origin):
             return FORBIDDEN
         if request.method == hdrs.METH_OPTIONS:
@@ -231,7 +232,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
 
     def _cors(self, request: web.Request) -> Mapping[str, str]:
         """Lets pages of allowed origins read what polls and posts are answered, without cookies."""
-        origin = request.headers.get(hdrs.ORIGIN)
+        origin = origin_of(request.headers)
         if not origin or not self._allow_origin(origin):
             return {}
         return {

@@ -17,6 +17,7 @@ from aiohttp import web
 from engineio.async_drivers import aiohttp as driver
 
 from broker.engine import frames
+from broker.engine.handshakes import is_handshake
 from broker.engine.rates import Address, RateLimiter
 from broker.engine.strict import StrictServer, silent
 from broker.engine.turns import STEP, Turns
@@ -56,6 +57,8 @@ class _PlainWebSocket(driver.WebSocket):  # type: ignore[misc]  # python-enginei
         self._carries = socket = self.handler.__self__
         if getattr(socket, "transport", None) is not None:
             return web.Response(status=400, text='"Already upgrading"')
+        if not is_handshake(request):
+            return web.Response(status=400, text='"Bad Request"')
         socket.transport = request.transport
         self._sock = web.WebSocketResponse(
             autoping=False, compress=False, max_msg_size=self.server.max_http_buffer_size
@@ -232,9 +235,16 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]
         return await super()._trigger_event(event, *args, **options)
 
     def _admit(self, sid: str, request: web.Request) -> Any:
-        """Count a new session; what handlers get of its request.  Raises TooManyPackets."""
+        """Count a new session; what handlers get of its request.
+
+        Raises TooManyPackets, or ValueError for no handshake of a websocket.
+        """
+        polls = request.query.get("transport") != "websocket"
+        if not polls and not is_handshake(request):
+            del self.sockets[sid]
+            raise ValueError("not a websocket handshake")
         described = self._describe(request)
-        sender = _Sender(polls=request.query.get("transport") != "websocket")
+        sender = _Sender(polls=polls)
         if not self._rates.open(sender, self._rates.key_of(described), polls=sender.polls):
             del self.sockets[sid]
             raise TooManyPackets

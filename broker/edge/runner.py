@@ -1,0 +1,73 @@
+"""aiohttp's HTTP server, with this broker's error body where aiohttp answers by itself.
+
+aiohttp answers requests that it cannot parse, and expectations that it does not
+know, before any middleware runs: as plain text, or as a 500 where a header is not
+UTF-8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import HttpVersion11, hdrs, web
+from aiohttp.web_protocol import RequestHandler
+
+from broker.edge.wire import FIXED_HEADERS, answer, failure, plain
+from broker.errors import BrokerError, InvalidRequest
+
+Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+CONTINUE = "100-continue"
+"""The one expectation that there is (RFC 9110, section 10.1.1)."""
+
+
+class Runner(web.AppRunner):
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(
+            _checking_expectations(made.request_handler),
+            request_factory=made.request_factory,
+            **made._kwargs,
+        )
+
+
+class _Server(web.Server):
+    def __call__(self) -> RequestHandler:
+        return _Protocol(self, loop=self._loop, **self._kwargs)
+
+
+class _Protocol(RequestHandler):
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what aiohttp could not parse, or what failed outside the middlewares."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("the response has begun already")
+        error = exc if status >= 500 and isinstance(exc, Exception) else InvalidRequest(MALFORMED)
+        response = _refuse(failure(error))
+        response.force_close()
+        return response
+
+
+MALFORMED = "the request is not valid HTTP/1.1"
+
+
+def _checking_expectations(handle: Handle) -> Handle:
+    async def checked(request: web.BaseRequest) -> web.StreamResponse:
+        expected = request.headers.get(hdrs.EXPECT)
+        if expected and expected.lower() != CONTINUE and request.version == HttpVersion11:
+            error = InvalidRequest(f"Expect: {plain(expected, 64)!r} is not supported")
+            return _refuse(failure(error), status=417)
+        return await handle(request)
+
+    return checked
+
+
+def _refuse(error: BrokerError, status: int | None = None) -> web.Response:
+    return answer(error.body(), FIXED_HEADERS, status=status or error.status)
