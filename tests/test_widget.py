@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import re
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import aiohttp
 import pytest
-import zxingcpp
 from aiohttp import web
-from PIL import Image
-from playwright.async_api import Browser, Page, Request, Route, async_playwright, expect
+from playwright.async_api import (
+    Browser,
+    Page,
+    Request,
+    Route,
+    ViewportSize,
+    async_playwright,
+    expect,
+)
 
 from broker.edge.pages import STATIC
 from broker.serving import Site, serving
@@ -26,7 +31,6 @@ from tests.test_chromium import (
     NARROW,
     QUIET,
     WAIT_MS,
-    WIDE,
     keep,
     open_page,
     scan,
@@ -43,6 +47,13 @@ DEFINED = {
     "__VUE_PROD_HYDRATION_MISMATCH_DETAILS__": "false",
 }
 REGISTER_URL = "https://site.example/register"
+
+LOOKS: list[tuple[str, ViewportSize, Literal["light", "dark"]]] = [
+    ("wide", {"width": 1280, "height": 800}, "light"),
+    ("wide", {"width": 1280, "height": 800}, "dark"),
+    ("narrow", {"width": 360, "height": 740}, "light"),
+    ("narrow", {"width": 360, "height": 740}, "dark"),
+]
 
 
 @pytest.fixture
@@ -131,18 +142,6 @@ def listen(page: Page) -> list[str]:
 async def texts_on(page: Page) -> str:
     """All that a person reads on the widget."""
     return await page.locator("scan-login .card").inner_text()
-
-
-async def codes_on(page: Page) -> list[str]:
-    """What a camera reads on the widget once its last transition has ended."""
-    animations = "document.querySelector('scan-login').shadowRoot.getAnimations().length"
-
-    async def is_still() -> bool:
-        return bool(await page.evaluate(animations) == 0)
-
-    await eventually(is_still)
-    picture = await page.locator("scan-login .frame").screenshot()
-    return [code.text for code in zxingcpp.read_barcodes(Image.open(io.BytesIO(picture)))]
 
 
 # ---- handlers ----
@@ -549,11 +548,10 @@ async def test_registration_replaces_the_code_and_login_resumes(
         page = await open_page(chromium, stage.site)
         phone = await scan(chromium, stage, page)
         await shows(page, "scanned")
-        assert await codes_on(page) == []
         await phone.locator("#allow").click()
 
         await shows(page, "unregistered")
-        assert await codes_on(page) == []
+        await expect(page.locator("scan-login img")).to_be_hidden(timeout=WAIT_MS)
         await expect(page.get_by_role("timer")).to_have_text(
             re.compile(r"^Time left to register: (9:\d\d|10:00)$"), timeout=WAIT_MS
         )
@@ -584,25 +582,20 @@ async def test_reconnected_page_learns_of_a_missed_registration_push(
 
 
 @pytest.mark.parametrize("language", ["en-GB", "zh-CN"])
-@pytest.mark.parametrize(("width", "viewport"), [("wide", WIDE), ("narrow", NARROW)])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_registration_view_fits_its_page(
-    chromium: Browser,
-    start_broker: StartBroker,
-    language: str,
-    width: str,
-    viewport: object,
-    scheme: str,
+    chromium: Browser, start_broker: StartBroker, language: str
 ) -> None:
     settings = {"register": Register(), "register_url": REGISTER_URL}
-    look = {"locale": language, "color_scheme": scheme}
     async with staged(start_broker, **settings) as stage:  # type: ignore[arg-type]
-        page = await open_page(chromium, stage.site, viewport=viewport, **look)
-        phone = await scan(chromium, stage, page, **look)
+        page = await open_page(chromium, stage.site, locale=language)
+        phone = await scan(chromium, stage, page, locale=language)
         await phone.locator("#allow").click()
-
         await shows(page, "unregistered")
-        await keep(page, f"unregistered-{language[:2]}-{width}-{scheme}")
-        assert not await page.evaluate(
-            "document.documentElement.scrollWidth > document.documentElement.clientWidth"
-        )
+
+        for name, size, scheme in LOOKS:
+            await page.set_viewport_size(size)
+            await page.emulate_media(color_scheme=scheme)
+            await keep(page, f"unregistered-{language[:2]}-{name}-{scheme}")
+            assert not await page.evaluate(
+                "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+            )

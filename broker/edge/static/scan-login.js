@@ -153,7 +153,6 @@ STYLES.replaceSync(`
   .code { display: block; width: 100%; height: 100%; padding: 4%; object-fit: contain; background: #fff;
     opacity: 0; transition: opacity .2s; }
   .drawn .code { opacity: 1; }
-  .covered .code { filter: blur(6px); } /* the veil alone leaves it readable for a camera */
   .frame:not(.drawn)::before { content: ""; position: absolute; inset: 0; transform: translateX(-100%);
     background: linear-gradient(90deg, transparent, var(--veil), transparent); opacity: .6;
     animation: sweep 1.4s ease-in-out infinite; }
@@ -224,7 +223,6 @@ function deadline() {
 }
 
 const clients = new Map();
-let failedLoads = 0;
 
 /**
  * The function `io` of the official Socket.IO client, loaded from the broker once however many elements want it.
@@ -232,9 +230,7 @@ let failedLoads = 0;
  */
 function loadClient(url) {
   if (!clients.has(url)) {
-    // Browsers remember a module that failed to load: another attempt needs another address.
-    const loading = import(failedLoads ? `${url}?attempt=${failedLoads}` : url);
-    clients.set(url, loading.then(({ io }) => io, (error) => { failedLoads += 1; clients.delete(url); throw error; }));
+    clients.set(url, import(url).then(({ io }) => io, (error) => { clients.delete(url); throw error; }));
   }
   return clients.get(url);
 }
@@ -406,7 +402,6 @@ class ScanLogin extends HTMLElement {
     p.card.setAttribute("aria-busy", String(Boolean(view.busy)));
     p.image.alt = texts.alt;
     p.image.hidden = !p.image.src || Boolean(view.blank);
-    p.frame.classList.toggle("covered", Boolean(view.icon));
     p.veil.hidden = !view.icon;
     p.path.setAttribute("d", ICONS[view.icon] ?? "");
     [p.title.textContent, p.hint.textContent] = texts[this.#view];
