@@ -89,6 +89,27 @@ async def test_failing_draws_for_one_page_are_few(
     assert wechat.wechat.calls[DRAW] == 1 + REDRAWS
 
 
+@pytest.mark.parametrize(("language", "text"), [("en", "Reload this page"), ("zh", "请稍后刷新")])
+async def test_failing_device_page_shows_a_translated_sentence(
+    start_broker: StartBroker, wechat: Pretending, language: str, text: str
+) -> None:
+    broker = await start_broker(**wechat.settings())
+    scene = await begin_on_socket(broker)
+    wechat.wechat.faults.set(DRAW, "45009")
+
+    headers = {"Accept-Language": language}
+    async with (
+        aiohttp.ClientSession(broker.url, headers=headers) as http,
+        http.get("/device", params={"user_code": scene}) as response,
+    ):
+        page = await response.text()
+
+    assert (response.status, response.content_type) == (503, "text/html")
+    assert text in page
+    assert "error_description" not in page
+    assert int(response.headers["Retry-After"]) > 0
+
+
 class Held(PretendProvider):
     """Draws when it may, and counts the draws that wait."""
 

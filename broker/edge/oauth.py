@@ -36,6 +36,8 @@ from broker.errors import (
     BrokerError,
     InvalidRequest,
     NotConfirmed,
+    RateLimited,
+    Unavailable,
     UnknownLogin,
     UnknownScene,
     UnsupportedGrant,
@@ -171,8 +173,16 @@ class OAuthEdge:
                 picture = await self._flow.code_url(asked.user_code)
             except (InvalidRequest, UnknownScene):
                 continue
+            except (RateLimited, Unavailable) as error:
+                return self._render_busy(words, failure(error))
             return self._render(words, "code", words["scan"], picture)
         return self._render(words, "gone", words["gone"], status=404)
+
+    def _render_busy(self, words: Mapping[str, str], error: BrokerError) -> web.Response:
+        response = self._render(words, "busy", words["busy"], status=error.status)
+        if error.retry_after is not None:
+            response.headers[hdrs.RETRY_AFTER] = str(error.retry_after)
+        return response
 
     def _render(
         self,
@@ -193,6 +203,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "scan": "Scan this code with your phone, and confirm there. Your device goes on by itself.",
         "ask": "Type the code that your device shows.",
         "gone": "This code has run out, or never was one. Start again on your device.",
+        "busy": "The code cannot be shown right now. Reload this page in a moment.",
         "label": "Code",
         "button": "Show it as a picture",
         "alt": "Code to scan with your phone",
@@ -203,6 +214,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "scan": "请用手机扫描此码并在手机上确认，设备会自动继续。",
         "ask": "请输入设备上显示的代码。",
         "gone": "此码已失效或不存在，请在设备上重新开始。",
+        "busy": "暂时无法显示，请稍后刷新本页。",
         "label": "代码",
         "button": "显示为图片",
         "alt": "请用手机扫描的码",
