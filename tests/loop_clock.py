@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -11,7 +11,7 @@ class LoopClock:
     """Replaces `time()` of the running loop. Timers, `sleep` and `timeout` follow it.
 
     runs: whether time also passes by itself. If not, no timer fires until the
-    test moves the clock, and `eventually` cannot be used.
+    test moves the clock: use `until` in place of `eventually`.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, runs: bool) -> None:
@@ -43,6 +43,11 @@ class LoopClock:
     def _is_due(self) -> bool:
         timers: list[asyncio.TimerHandle] = self._loop._scheduled  # type: ignore[attr-defined]
         return any(timer.when() <= self() for timer in timers if not timer.cancelled())
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Let the loop run until `condition()` holds, while the clock stands still."""
+        while not condition():
+            await asyncio.sleep(0)
 
     async def pass_by(self, seconds: float, step: float) -> None:
         """Move the clock in steps, so that timers that set themselves again fire each time."""

@@ -14,13 +14,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 import redis
 import requests
 
 from tests.machine import free_port, miss, need
+
+T = TypeVar("T")
 
 START_WITHIN = 60.0
 """Seconds that a server gets to answer."""
@@ -475,13 +477,14 @@ def is_whole(client: redis.Redis, size: int) -> bool:
     return bool(info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == size)
 
 
-def wait_until(condition: Callable[[], object], within: float = 30.0) -> None:
-    """Wait until `condition()` holds, outside of an event loop."""
+def wait_until(condition: Callable[[], T], within: float = 30.0) -> T:
+    """Wait until `condition()` is true, outside of an event loop, and return its value."""
     end = time.monotonic() + within
-    while not condition():
+    while not (value := condition()):
         if time.monotonic() > end:
             raise TimeoutError
         time.sleep(0.02)
+    return value
 
 
 async def eventually(condition: Callable[[], object], within: float = 30.0) -> None:

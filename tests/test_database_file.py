@@ -6,7 +6,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
@@ -17,6 +16,7 @@ import pytest
 import requests
 
 from tests.machine import free_port, need
+from tests.servers import wait_until
 
 TOKEN = "t" * 32
 PARALLEL = 8
@@ -102,7 +102,7 @@ class BrokerProcess:
             in_parallel(lambda _: self.ask("GET", "/apps"))
             return sum(name.endswith("scan-login.db") for name in self.open_files()) >= 3
 
-        until(held)
+        wait_until(held)
 
     def command(self, *words: str) -> None:
         done = subprocess.run(
@@ -129,21 +129,12 @@ def serve(tmp_path: Path, records_file: Path) -> Iterator[Callable[..., BrokerPr
 
     def start(folder: Path = tmp_path, **variables: str) -> BrokerProcess:
         brokers.append(BrokerProcess(folder, **variables))
-        until(brokers[-1].is_ready)
+        wait_until(brokers[-1].is_ready)
         return brokers[-1]
 
     yield start
     for broker in brokers:
         broker.kill()
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """What `condition` returns once that is true."""
-    end = time.monotonic() + TIMEOUT
-    while not (value := condition()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    return value
 
 
 def in_parallel(act: Callable[[int], Any]) -> list[Any]:
@@ -275,7 +266,7 @@ def test_backup_under_load_restores_whole_database(serve: Serve, tmp_path: Path)
     broker.ask("POST", "/apps", {"id": "first", "name": "First"})
     with ThreadPoolExecutor(PARALLEL) as threads:
         adding = [threads.submit(add_apps, place) for place in range(PARALLEL)]
-        until(lambda: answered[0] >= PARALLEL)
+        wait_until(lambda: answered[0] >= PARALLEL)
         before = broker.apps()
         backup = [need("sqlite3"), "scan-login.db", ".backup copy.db"]
         subprocess.run(backup, cwd=tmp_path, check=True, timeout=TIMEOUT)
@@ -306,7 +297,7 @@ def test_lost_file_fails_changes_and_readiness(serve: Serve, tmp_path: Path, act
         file.write_bytes(aside.read_bytes())
     answers = in_parallel(lambda n: broker.ask("POST", "/apps", {"id": f"a-{n}", "name": "A"}))
     status, reason = broker.readiness()
-    until(lambda: broker.metric("scanlogin_records_file_lost") == 1)
+    wait_until(lambda: broker.metric("scanlogin_records_file_lost") == 1)
     log = broker.log()
 
     assert {answer.status_code for answer in answers} == {503}
@@ -316,7 +307,7 @@ def test_lost_file_fails_changes_and_readiness(serve: Serve, tmp_path: Path, act
     assert file.exists() is (act == "replace")
 
     aside.rename(file)
-    until(lambda: broker.metric("scanlogin_records_file_lost") == 0)
+    wait_until(lambda: broker.metric("scanlogin_records_file_lost") == 0)
     assert broker.is_ready()
     assert broker.ask("POST", "/apps", {"id": "a", "name": "A"}).status_code == 201
 
@@ -325,7 +316,7 @@ def test_lost_file_keeps_open_directory_ready(serve: Serve, tmp_path: Path) -> N
     broker = serve(DIRECTORY="open")
 
     (tmp_path / "scan-login.db").unlink()
-    until(lambda: broker.metric("scanlogin_records_file_lost") == 1)
+    wait_until(lambda: broker.metric("scanlogin_records_file_lost") == 1)
 
     assert broker.is_ready()
     phone = PhonePerson(broker, "alice")

@@ -14,6 +14,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
+import aiohttp
 import pytest
 import sqlalchemy as sa
 import structlog
@@ -81,7 +82,19 @@ class Instance:
         self.keeper = keeper
         self.store = store
         self.worn = worn
+        self.looks = 0
+        self._look_round = keeper._look_round
+        keeper._look_round = self._look  # type: ignore[method-assign]
         self.task = asyncio.create_task(keeper.run())
+
+    async def _look(self) -> None:
+        await self._look_round()
+        self.looks += 1
+
+    async def looks_again(self) -> None:
+        """Return once it has begun and ended a look from now on."""
+        looks = self.looks
+        await eventually(lambda: self.looks >= looks + 2, within=PATIENCE)
 
     async def level(self, app: str = "shop") -> Level:
         return await self.store.leases.level(app)
@@ -309,7 +322,7 @@ async def test_who_has_not_the_duty_draws_nothing(ground: Ground) -> None:
 
     ground.apps.apps = {"shop": POOLED}
     await eventually(lambda: metric("scanlogin_pool_codes", state="free") == 0)
-    await asyncio.sleep(0.2)
+    await one.looks_again()
     assert await ground.codes.counts() == []
 
     await one.store.duties.release("pool:shop", "another")
@@ -333,7 +346,7 @@ async def test_an_app_that_comes_to_a_pool_gets_one_and_one_that_goes_is_let_go(
 ) -> None:
     ground.apps.apps = {"shop": SHOP}
     one = await ground.start()
-    await asyncio.sleep(0.1)
+    await one.looks_again()
     assert await ground.ready() == {}
 
     ground.apps.apps = {"shop": POOLED}
@@ -509,7 +522,7 @@ async def test_a_picture_stays_that_was_leased_long_after_it_retired(ground: Gro
     two = await ground.start("two")
     await filled(ground, two)
     ground.clock.time += CHORES
-    await asyncio.sleep(0.2)
+    await two.looks_again()
 
     assert await ground.pictures.get(old.picture) is not None
 
@@ -714,7 +727,8 @@ async def test_what_a_killed_broker_was_drawing_another_goes_on_with(
             holder = bytes(client.get("scanlogin:duty:{pool:default}")).decode()
         brokers[holder].kill()
         brokers[holder].wait()
-        await asyncio.sleep(0.5)  # until the pretend WeChat has answered nobody
+        async with aiohttp.ClientSession(wechat.url) as http:  # what it was asked before is over
+            await http.get("/pretend/calls")
         left, asked = await ground.codes.count("default"), wechat.wechat.calls[DRAW]
         assert left < size
         assert asked <= left + 8

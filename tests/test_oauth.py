@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -11,8 +12,10 @@ import pytest
 from authlib.integrations.base_client.errors import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
 
+from broker.limits import RateLimit
 from tests.clients import PhoneClient, PythonBrowser
-from tests.conftest import Register, Running, StartBroker
+from tests.conftest import Clock, Register, Running, StartBroker
+from tests.servers import eventually
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -117,12 +120,17 @@ async def test_polling_too_fast_is_told_to_slow_down(http: aiohttp.ClientSession
     ]
 
 
-async def test_polling_at_the_interval_is_never_too_fast(http: aiohttp.ClientSession) -> None:
-    begun = await begin(http)
+async def test_polling_at_the_interval_is_never_too_fast(
+    start_broker: StartBroker, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.edge.gate.RateLimit", partial(RateLimit, clock=clock))
+    broker = await start_broker()
+    async with aiohttp.ClientSession(broker.url) as http:
+        begun = await begin(http)
 
-    for _ in range(3):
-        assert (await poll(http, begun["device_code"]))[1]["error"] == "authorization_pending"
-        await asyncio.sleep(begun["interval"] - 0.1)
+        for _ in range(3):
+            assert (await poll(http, begun["device_code"]))[1]["error"] == "authorization_pending"
+            clock.time += begun["interval"] - 0.1
 
 
 async def test_a_denied_device_and_one_too_late(
@@ -138,9 +146,12 @@ async def test_a_denied_device_and_one_too_late(
     quick = await start_broker(login_lifetime=1)
     async with aiohttp.ClientSession(quick.url) as session:
         begun = await begin(session)
-        await asyncio.sleep(1.1)
-        status, body = await poll(session, begun["device_code"])
-        assert (status, body["error"]) == (400, "expired_token")
+
+        async def has_expired() -> bool:
+            answer = await poll(session, begun["device_code"])
+            return (answer[0], answer[1]["error"]) == (400, "expired_token")
+
+        await eventually(has_expired)
 
 
 @pytest.mark.parametrize("path", ["/oauth/token", "/oauth/device_authorization"])

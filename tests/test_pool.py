@@ -24,6 +24,7 @@ from broker.records import tables as t
 from broker.records.codes import Codes
 from broker.records.database import Database
 from tests.conftest import Clock
+from tests.loop_clock import LoopClock
 from tests.servers import PostgresServer, S3Server, eventually, running_s3
 from tests.test_cli import COMMAND
 from tests.test_records import connected
@@ -177,18 +178,23 @@ async def test_several_fillings_share_the_numbers(
         await one.close()
 
 
-async def test_no_more_are_drawn_a_minute_than_was_said(filling: Fill, provider: Counting) -> None:
-    """Of 600 a minute each is 0.1 s after the one before."""
-    loop = asyncio.get_running_loop()
+async def test_no_more_are_drawn_a_minute_than_was_said(
+    filling: Fill, provider: Counting, still_clock: LoopClock
+) -> None:
+    """Of 6 a minute each is 10 s after the one before."""
     times: list[float] = []
 
     async def note(scene: str) -> None:
-        times.append(loop.time())
+        times.append(still_clock())
 
     provider.meanwhile = note
-    await filling(count=6, per_minute=600).run()
+    run = asyncio.create_task(filling(count=6, per_minute=6).run())
+    for drawn in range(1, 7):
+        await still_clock.until(lambda drawn=drawn: len(times) == drawn)
+        await still_clock.pass_by(10, 1)
+    await still_clock.until(run.done)
 
-    assert times[-1] - times[0] >= 0.4
+    assert times == [0, 10, 20, 30, 40, 50]
 
 
 async def test_a_filling_that_is_stopped_finishes_what_it_draws_and_can_go_on(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,9 +13,12 @@ import aiohttp
 import pytest
 from PIL import Image
 
+from mp_stub.wechat import faults
 from mp_stub.wechat.faults import KINDS
 from mp_stub.wechat.platform import OVERLAP, TOKEN_LIFETIME
 from tests.conftest import Clock
+from tests.loop_clock import LoopClock
+from tests.servers import eventually
 from tests.wechat import APPID, PAGE, SECRET, Pretending, pretending, seen_in
 
 TOKEN = {"grant_type": "client_credential", "appid": APPID, "secret": SECRET}
@@ -220,15 +223,22 @@ async def test_faults_are_switched_over_http(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_fault_is_what_it_says(caller: Caller, kind: str) -> None:
+async def test_a_fault_is_what_it_says(
+    caller: Caller, kind: str, monkeypatch: pytest.MonkeyPatch, loop_clock: LoopClock
+) -> None:
+    monkeypatch.setattr(faults, "SLOW", 100.0)
     caller.wechat.wechat.faults.set("stable_token", kind)
-    began = time.monotonic()
     outcome: object
+    asked = asyncio.create_task(ask(caller))
+    await eventually(lambda: caller.wechat.wechat.calls["stable_token"] == 1)
+    if kind in ("slow", "hang"):
+        await caller.json("GET", "/pretend/calls")  # others are answered meanwhile
+        assert not asked.done()
+        await loop_clock.move(faults.SLOW)
+    if kind == "hang":
+        await loop_clock.move(faults.SLOW)
     try:
-        async with caller.http.post(
-            "/cgi-bin/stable_token", json=TOKEN, timeout=aiohttp.ClientTimeout(0.9)
-        ) as answer:
-            outcome = (answer.status, answer.content_type, len(await answer.read()) > 0)
+        outcome = await asked
     except (TimeoutError, aiohttp.ClientPayloadError) as error:
         outcome = type(error)
 
@@ -242,4 +252,10 @@ async def test_a_fault_is_what_it_says(caller: Caller, kind: str) -> None:
             "cut": aiohttp.ClientPayloadError,
         }[kind]
     )
-    assert (time.monotonic() - began >= 0.5) == (kind in ("slow", "hang"))
+
+
+async def ask(caller: Caller) -> object:
+    async with caller.http.post(
+        "/cgi-bin/stable_token", json=TOKEN, timeout=aiohttp.ClientTimeout(140)
+    ) as answer:
+        return answer.status, answer.content_type, len(await answer.read()) > 0

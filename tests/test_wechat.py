@@ -168,6 +168,11 @@ class Tokens:
         return Fetched(f"token-{self.given}", 7200)
 
 
+async def renewed(*accesses: AccessToken) -> None:
+    """Wait until a renewal that is under way is over."""
+    await asyncio.wait([one._renewing for one in accesses if one._renewing is not None])
+
+
 async def test_a_token_is_renewed_early_while_it_still_serves(clock: Clock) -> None:
     tokens = Tokens()
     access = AccessToken(tokens, clock=clock)
@@ -177,7 +182,7 @@ async def test_a_token_is_renewed_early_while_it_still_serves(clock: Clock) -> N
     assert (await access.get(), tokens.given) == ("token-1", 1)
     clock.time += RENEW_FROM - RENEW_UNTIL + 1
     assert await access.get() == "token-1"
-    await asyncio.sleep(0.01)
+    await renewed(access)
 
     assert (await access.get(), tokens.given) == ("token-2", 2)
 
@@ -189,7 +194,7 @@ async def test_instances_that_began_together_do_not_renew_together(clock: Clock)
 
     clock.time += 7200 - (RENEW_FROM + RENEW_UNTIL) / 2
     await asyncio.gather(*(access.get() for access in accesses))
-    await asyncio.sleep(0.01)
+    await renewed(*accesses)
 
     assert 0 < sum(one.given == 2 for one in tokens) < 40
 
@@ -203,11 +208,11 @@ async def test_a_token_that_cannot_be_renewed_serves_to_its_end(clock: Clock) ->
 
     for _ in range(3):
         assert await access.get() == "token-1"
-        await asyncio.sleep(0.01)
+        await renewed(access)
     assert tokens.given == 2
     clock.time += RENEW_PAUSE
     assert await access.get() == "token-1"
-    await asyncio.sleep(0.01)
+    await renewed(access)
     assert tokens.given == 3
     clock.time += RENEW_UNTIL
     with pytest.raises(ProviderFails):
