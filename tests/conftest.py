@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 import stamina
 import structlog
+from aiohttp.web_protocol import RequestHandler
 
 from broker.accounts import Account, Accounts
 from broker.app import build
@@ -199,6 +200,20 @@ async def still_clock() -> AsyncIterator[LoopClock]:
     """The loop's clock. It stands still until a test moves it."""
     with replaced_clock(runs=False) as clock:
         yield clock
+
+
+@pytest.fixture
+def received(monkeypatch: pytest.MonkeyPatch) -> bytearray:
+    """What aiohttp has received in servers of this process."""
+    received = bytearray()
+    receive = RequestHandler.data_received
+
+    def data_received(self: RequestHandler, data: bytes) -> None:
+        receive(self, data)
+        received.extend(data)
+
+    monkeypatch.setattr(RequestHandler, "data_received", data_received)
+    return received
 
 
 @pytest.fixture(scope="session")

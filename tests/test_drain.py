@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from broker import serving as processes
 from broker.app import build
@@ -22,6 +22,7 @@ from broker.serving import Site, serving
 from broker.settings import Settings
 from tests.clients import BrowserClient, NodeBrowser, PhoneClient, PythonBrowser
 from tests.conftest import free_port
+from tests.servers import eventually, listens
 from tests.test_cli import serving as command
 
 HANDSHAKE = "/socket.io/?EIO=4&transport="
@@ -35,7 +36,7 @@ class Ending(NamedTuple):
 
     url: str
     drain: Callable[[], None]
-    end: Callable[[], object]
+    end: Callable[[], Coroutine[Any, Any, None]]
 
 
 @pytest.fixture
@@ -58,15 +59,37 @@ async def browser(request: pytest.FixtureRequest) -> AsyncIterator[BrowserClient
     await browser.close()
 
 
-def slow(pause: float) -> Callable[..., object]:
-    """A provider's `draw` that takes `pause` seconds."""
-    draw = PretendProvider.draw
+class Slow:
+    """A provider's `draw` that begins and does not end before it is released."""
 
-    async def drawn(self: PretendProvider, scene: str) -> Picture:
-        await asyncio.sleep(pause)
-        return await draw(self, scene)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.began, self.released = asyncio.Event(), asyncio.Event()
+        draw = PretendProvider.draw
 
-    return drawn
+        async def drawn(provider: PretendProvider, scene: str) -> Picture:
+            self.began.set()
+            await self.released.wait()
+            return await draw(provider, scene)
+
+        monkeypatch.setattr(PretendProvider, "draw", drawn)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
+    return Slow(monkeypatch)
+
+
+async def end_during(slow: Slow, ending: Ending) -> None:
+    """Begin to end the broker, then release what it is at, and wait for its end."""
+    end = asyncio.create_task(ending.end())
+    await eventually(lambda: not listens(URL(ending.url).port))
+    slow.released.set()
+    await end
+
+
+async def is_draining(url: str) -> bool:
+    async with aiohttp.ClientSession(url) as http, http.get("/health/ready") as response:
+        return response.status == 503
 
 
 async def test_it_is_alive_and_not_ready(ending: Ending) -> None:
@@ -127,48 +150,42 @@ async def test_whoever_is_in_begins_no_more_and_goes_on(
 
 
 async def test_an_act_under_way_is_answered_before_its_socket_closes(
-    browser: BrowserClient, ending: Ending, monkeypatch: pytest.MonkeyPatch
+    browser: BrowserClient, ending: Ending, slow: Slow
 ) -> None:
-    monkeypatch.setattr(PretendProvider, "draw", slow(0.5))
     await browser.connect(ending.url)
     asked = asyncio.create_task(browser.emit("begin", {}))
-    await asyncio.sleep(0.1)
+    await slow.began.wait()
 
-    await ending.end()
+    await end_during(slow, ending)
 
     assert "secret" in await asked
     assert (await browser.push())[0] == "disconnect"
 
 
-async def test_a_request_under_way_is_answered(
-    ending: Ending, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(PretendProvider, "draw", slow(0.5))
+async def test_a_request_under_way_is_answered(ending: Ending, slow: Slow) -> None:
     form = {"client_id": "default"}
     async with aiohttp.ClientSession(ending.url) as http:
         asked = asyncio.create_task(http.post("/oauth/device_authorization", data=form))
-        await asyncio.sleep(0.1)
+        await slow.began.wait()
 
-        await ending.end()
+        await end_during(slow, ending)
 
         assert (await asked).status == 200
 
 
 async def test_what_takes_too_long_is_not_waited_for(
-    ending: Ending, monkeypatch: pytest.MonkeyPatch
+    ending: Ending, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert strict.SETTLE + 2 * processes.GRACE < 8
     monkeypatch.setattr(strict, "SETTLE", 0.2)
-    monkeypatch.setattr(PretendProvider, "draw", slow(60))
     browser = PythonBrowser(["websocket"])
     await browser.connect(ending.url)
     asked = asyncio.create_task(browser.emit("begin", {}))
-    await asyncio.sleep(0.1)
+    await slow.began.wait()
 
-    began = time.monotonic()
     await ending.end()
 
-    assert time.monotonic() - began < 8
+    assert not slow.released.is_set()
     asked.cancel()
     await browser.close()
 
@@ -207,35 +224,33 @@ async def test_the_official_client_hears_that_the_transport_closed(ending: Endin
 async def test_sigterm_leaves_load_balancers_two_seconds_and_ends_within_ten(
     tmp_path: Path,
 ) -> None:
-    quiet = {"SCAN_LOGIN_PORT": "0", "SCAN_LOGIN_LOG_LEVEL": "warning"}
+    assert Settings().drain == 2
+    assert Settings().drain + strict.SETTLE + 2 * processes.GRACE < 10
+    quiet = {"SCAN_LOGIN_PORT": "0", "SCAN_LOGIN_LOG_LEVEL": "warning", "SCAN_LOGIN_DRAIN": "5"}
     with command(tmp_path, **quiet) as (process, line):
         url = line.split(" ready on ")[1].split()[0]
-        began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         async with aiohttp.ClientSession(url) as http:
-            await asyncio.sleep(1.5)
-            async with http.get("/health/ready") as response:
-                assert response.status == 503
+            await eventually(lambda: is_draining(url))
             async with http.get("/.well-known/jwks.json") as response:
                 assert response.status == 200
 
-        output, errors = await asyncio.to_thread(process.communicate, timeout=10)
+        output, errors = await asyncio.to_thread(process.communicate, timeout=60)
 
-        assert 2 <= time.monotonic() - began < 10
         assert (process.returncode, output, errors) == (0, "", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_whoever_cannot_wait_says_so_again(tmp_path: Path, number: signal.Signals) -> None:
     variables = {"SCAN_LOGIN_PORT": "0", "SCAN_LOGIN_DRAIN": "60"}
-    with command(tmp_path, **variables) as (process, _):
+    with command(tmp_path, **variables) as (process, line):
         process.send_signal(signal.SIGTERM)
-        await asyncio.sleep(0.3)
+        await eventually(lambda: is_draining(line.split(" ready on ")[1].split()[0]))
         assert process.poll() is None
 
         process.send_signal(number)
 
-        process.communicate(timeout=5)
+        process.communicate(timeout=30)
         assert process.returncode == 0
 
 
@@ -246,7 +261,7 @@ async def test_what_a_shell_began_in_the_background_ends_by_sigint_too(tmp_path:
         with command(tmp_path, SCAN_LOGIN_PORT="0") as (process, _):
             process.send_signal(signal.SIGINT)
 
-            process.communicate(timeout=8)
+            process.communicate(timeout=30)
             assert process.returncode == 0
     finally:
         signal.signal(signal.SIGINT, former)
@@ -260,5 +275,5 @@ async def test_ctrl_c_and_a_terminal_that_closes_do_not_wait(
     with command(tmp_path, **variables) as (process, _):
         process.send_signal(number)
 
-        process.communicate(timeout=5)
+        process.communicate(timeout=30)
         assert process.returncode == 0

@@ -18,6 +18,8 @@ from broker.providers.pretend import PretendProvider
 from broker.serving import Site, serving
 from tests.clients import NodeBrowser, PythonBrowser, Refused
 from tests.conftest import Running, StartBroker
+from tests.loop_clock import LoopClock
+from tests.servers import eventually
 
 PATH = "/socket.io/?EIO=4&transport=websocket"
 
@@ -73,7 +75,7 @@ async def join(socket: aiohttp.ClientWebSocketResponse) -> None:
     assert (await socket.receive_str()).startswith("40/login,")
 
 
-async def ends(socket: aiohttp.ClientWebSocketResponse, within: float = 3.0) -> bool:
+async def ends(socket: aiohttp.ClientWebSocketResponse, within: float = 30.0) -> bool:
     """Whether the server closes the socket in time."""
     try:
         async with asyncio.timeout(within):
@@ -108,13 +110,17 @@ async def test_the_handshake_names_the_limit_and_offers_no_deflate(broker: Runni
         assert socket.compress == 0
 
 
-async def test_a_socket_that_joins_nothing_is_closed(broker: Running, tune: Tune) -> None:
-    tune(JOIN_WITHIN=0.2)
+async def test_a_socket_that_joins_nothing_is_closed(
+    broker: Running, loop_clock: LoopClock
+) -> None:
     async with raw(broker.url) as idle, raw(broker.url) as joined:
         await join(joined)
 
+        await loop_clock.move(sessions.JOIN_WITHIN + 2)  # our own engine goes by whole seconds
+
         assert await ends(idle)
-        assert not await ends(joined, within=0.3)
+        await joined.send_str('42/login,1["begin",{}]')
+        assert '"secret"' in await joined.receive_str()
 
 
 async def test_a_socket_that_leaves_all_it_joined_is_closed(broker: Running, tune: Tune) -> None:
@@ -131,9 +137,12 @@ async def test_a_polling_session_that_joins_nothing_is_closed(broker: Running, t
     tune(JOIN_WITHIN=0.2)
     async with aiohttp.ClientSession(broker.url) as http:
         sid = await open_polling(http)
-        await asyncio.sleep(2.2)  # our own engine goes by whole seconds
-        async with http.get(polling(sid)) as response:
-            assert response.status == 400
+
+        async def is_closed() -> bool:
+            async with http.get(polling(sid)) as response:
+                return response.status == 400
+
+        await eventually(is_closed)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +178,6 @@ async def test_nonsense_hurts_nobody_else(broker: Running, frame: str) -> None:
     async with raw(broker.url) as socket:
         await join(socket)
         await socket.send_str(frame)
-        await asyncio.sleep(0.01)
 
         assert await lives(broker.url)
 
@@ -221,27 +229,29 @@ async def test_a_probe_that_comes_to_nothing_ends_and_may_be_tried_again(
                 assert await ends(socket)
 
 
-async def test_a_session_that_never_polls_is_dropped_whatever_piles_up(broker: Running) -> None:
+async def test_a_session_that_never_polls_is_dropped_whatever_piles_up(
+    broker: Running, tune: Tune
+) -> None:
+    tune(JOIN_WITHIN=3600.0)
     async with aiohttp.ClientSession(broker.url) as http:
         sid = await open_polling(http)
         url = polling(sid)
-        seen = []
-        for _ in range(10):
+
+        async def is_dropped() -> bool:
             async with http.post(url, data="\x1e".join("5" * 16)) as response:
-                seen.append(response.status)
-            await asyncio.sleep(0.01)
+                return response.status == 400
 
-        assert seen[-1] == 400
+        await eventually(is_dropped)
 
 
-async def test_a_body_in_two_pieces_is_one_body(broker: Running) -> None:
+async def test_a_body_in_two_pieces_is_one_body(broker: Running, received: bytearray) -> None:
     async with aiohttp.ClientSession(broker.url) as http:
         sid = await open_polling(http)
         url = polling(sid)
         port = broker.settings.port
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(f"POST {url} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n40/".encode())
-        await asyncio.sleep(0.1)
+        await eventually(lambda: received.endswith(b"40/"))
         writer.write(b"login,")
         assert b" 200 " in await reader.readline()
         writer.close()
@@ -383,10 +393,12 @@ async def test_events_of_one_socket_are_answered_in_order(
 ) -> None:
     """Also when the first takes longest."""
     draw = PretendProvider.draw
-    pauses = iter([0.2])
+    first_began, first_may_end = asyncio.Event(), asyncio.Event()
 
     async def slow(self: PretendProvider, scene: str) -> Picture:
-        await asyncio.sleep(next(pauses, 0))
+        if not first_began.is_set():
+            first_began.set()
+            await first_may_end.wait()
         return await draw(self, scene)
 
     monkeypatch.setattr(PretendProvider, "draw", slow)
@@ -394,6 +406,9 @@ async def test_events_of_one_socket_are_answered_in_order(
         await join(socket)
         for number in range(20):
             await socket.send_str(f'42/login,{number}["begin",{{}}]')
+        await first_began.wait()
+        assert await lives(broker.url)  # another socket's are answered meanwhile
+        first_may_end.set()
 
         answers = [await socket.receive_str() for _ in range(20)]
 

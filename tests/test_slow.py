@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
-from aiohttp.web_protocol import RequestHandler
 
 from broker import serving
 from broker.edge import wire
@@ -31,20 +30,6 @@ async def echo() -> AsyncIterator[Client]:
     """Its heartbeat is too slow to be what closes a session, also when the clock is moved."""
     async with client_of("eio", ping_interval=3600.0, ping_timeout=20.0) as client:
         yield client
-
-
-@pytest.fixture
-def heard(monkeypatch: pytest.MonkeyPatch) -> bytearray:
-    """What aiohttp has received."""
-    heard = bytearray()
-    receive = RequestHandler.data_received
-
-    def data_received(self: RequestHandler, data: bytes) -> None:
-        receive(self, data)
-        heard.extend(data)
-
-    monkeypatch.setattr(RequestHandler, "data_received", data_received)
-    return heard
 
 
 class Wire:
@@ -103,26 +88,26 @@ async def test_a_connection_that_says_nothing_is_closed(
 
 
 async def test_headers_that_trickle_in_close_their_connection(
-    echo: Client, heard: bytearray, loop_clock: LoopClock
+    echo: Client, received: bytearray, loop_clock: LoopClock
 ) -> None:
     wire = await Wire.to(url_of(echo))
     wire.write(b"GET / HTTP/1.1\r\n")
     for number in range(10):
         wire.write(b"X-Slow: %d\r\n" % number)
-        await eventually(lambda number=number: heard.endswith(b"X-Slow: %d\r\n" % number))
+        await eventually(lambda number=number: received.endswith(b"X-Slow: %d\r\n" % number))
         await loop_clock.move(serving.QUIET_WITHIN / 9.5)
 
     assert await wire.ends()
 
 
 async def test_a_second_request_that_trickles_in_closes_its_connection(
-    echo: Client, heard: bytearray, loop_clock: LoopClock
+    echo: Client, received: bytearray, loop_clock: LoopClock
 ) -> None:
     wire = await Wire.to(url_of(echo))
     wire.write(b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n")
     assert await wire.answer() == 404
     wire.write(b"GET / HTTP/1.1\r\nX-Slow: ")
-    await eventually(lambda: heard.endswith(b"X-Slow: "))
+    await eventually(lambda: received.endswith(b"X-Slow: "))
 
     await loop_clock.move(serving.QUIET_WITHIN + 1)
 
