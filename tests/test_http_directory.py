@@ -22,12 +22,14 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from broker.breaker import CLOSES, PAUSE, TRIPS
+from broker.directories import http as http_directory
 from broker.directories.http import ANSWER_MAX_BYTES, HttpDirectory, read_signing_secret
 from broker.errors import DirectoryFails, UnregisteredUser, UserBlocked
 from broker.login import Identity
 from broker.settings import Settings
 from tests.clients import PhoneClient
 from tests.conftest import Clock, Running, StartBroker, free_port
+from tests.loop_clock import LoopClock
 from tests.servers import eventually
 from tests.test_canaries import fetch, leaked, process
 from tests.test_users import begun
@@ -209,14 +211,14 @@ async def test_a_site_that_is_slow_is_not_waited_for(
 
 
 async def test_an_answer_that_trickles_is_not_waited_for(
-    served: Served, directory: HttpDirectory, hasty: None
+    served: Served, directory: HttpDirectory, loop_clock: LoopClock
 ) -> None:
     async def trickle(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
         for _ in range(100):
             await response.write(b" ")
-            await asyncio.sleep(0.05)
+            await loop_clock.move(http_directory.WITHIN / 10)
         return response
 
     served.site.answer = trickle

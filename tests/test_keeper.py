@@ -8,11 +8,20 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -405,7 +414,15 @@ async def test_codes_that_are_being_opened_are_not_taken_for_lost(
     ground: Ground, lines: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even by who has just got the duty again, and takes nothing for granted."""
-    monkeypatch.setattr(ground.store.leases, "offer", late(0.5, ground.store.leases.offer))
+    offer = ground.store.leases.offer
+
+    async def late(app: str, codes: Sequence[Any], **named: Any) -> None:
+        """The duty is lost and got again while codes are being opened."""
+        if codes:
+            await eventually(lambda: lines.count("a pool is kept again") == 1)
+        await offer(app, codes, **named)
+
+    monkeypatch.setattr(ground.store.leases, "offer", late)
     monkeypatch.setattr(ground.store.duties, "hold", failing(2, ground.store.duties.hold))
 
     one = await ground.start()
@@ -413,14 +430,6 @@ async def test_codes_that_are_being_opened_are_not_taken_for_lost(
     await soon(lambda: is_free(one, SIZE))
     assert lines.count("a pool cannot be kept") == 1
     assert lines.count("the state lacks codes") == 0
-
-
-def late(seconds: float, act: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    async def wait(*given: object, **named: object) -> None:
-        await asyncio.sleep(seconds)
-        await act(*given, **named)
-
-    return wait
 
 
 def failing(nth: int, act: Callable[..., Awaitable[bool]]) -> Callable[..., Awaitable[bool]]:
