@@ -63,7 +63,7 @@ def lobby(bus: Bus, flow: Flow, clock: Clock) -> Lobby:
 @pytest.fixture
 async def running(lobby: Lobby, pushes: Pushes) -> AsyncIterator[Lobby]:
     task = asyncio.create_task(lobby.run(pushes))
-    await eventually(lambda: lobby.hears)
+    await eventually(lambda: lobby.trouble() is None)
     yield lobby
     task.cancel()
     await asyncio.wait([task])
