@@ -10,8 +10,8 @@ import ipaddress
 import math
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Hashable
-from contextlib import asynccontextmanager
+from collections import deque
+from collections.abc import Callable, Hashable
 from functools import lru_cache
 
 CAPACITY = 50_000
@@ -90,8 +90,7 @@ class RateLimit:
 class FairQueue:
     """Lets some calls run at once, and of these only a share for one key; others wait in turn.
 
-    A key that makes many calls waits for itself: at most `share` of its calls are in the
-    queue of all keys.
+    Keys take turns, so a key that makes many calls waits for itself.
 
     share: calls at once for one key.  total: for all keys; without a limit if None.
     wait: seconds that a call may wait for its turn.
@@ -99,40 +98,85 @@ class FairQueue:
 
     def __init__(self, *, share: int, total: int | None = None, wait: float) -> None:
         self._share = share
-        self._total = asyncio.Semaphore(total or sys.maxsize)
+        self._free = total or sys.maxsize
         self._wait = wait
-        self._keys: dict[Hashable, tuple[asyncio.Semaphore, int]] = {}
+        self._running: dict[Hashable, int] = {}
+        self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
+        """The key that is next comes first."""
 
     def __len__(self) -> int:
         """Keys that have calls now."""
-        return len(self._keys)
+        return len(self._running.keys() | self._waiting.keys())
 
-    @asynccontextmanager
-    async def turn(self, key: Hashable) -> AsyncIterator[None]:
-        """Wait for a turn of `key`, which lasts as long as the context.
+    def turn(self, key: Hashable) -> Turn:
+        """Return a context that lasts as long as a turn of `key`.
 
-        Raises TimeoutError when there is none within `wait`.
+        Entering it waits for the turn, and raises TimeoutError when there is none in time.
         """
-        async with (
-            self._own(key) as own,
-            asyncio.timeout(self._wait) as limit,
-            own,
-            self._total,
-        ):
-            limit.reschedule(None)
-            yield
+        return Turn(self, key)
 
-    @asynccontextmanager
-    async def _own(self, key: Hashable) -> AsyncIterator[asyncio.Semaphore]:
-        """The key's own semaphore, which is forgotten with its last call."""
-        own, calls = self._keys.get(key) or (asyncio.Semaphore(self._share), 0)
-        self._keys[key] = (own, calls + 1)
+    async def acquire(self, key: Hashable) -> None:
+        if self._free and self._running.get(key, 0) < self._share:
+            self._start(key)
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(key, deque()).append(turn)
         try:
-            yield own
-        finally:
-            _, calls = self._keys.pop(key)
-            if calls > 1:
-                self._keys[key] = (own, calls - 1)
+            async with asyncio.timeout(self._wait):
+                await turn
+        except (TimeoutError, asyncio.CancelledError):
+            self._leave(key, turn)
+            raise
+
+    def release(self, key: Hashable) -> None:
+        running = self._running.pop(key) - 1
+        if running:
+            self._running[key] = running
+        self._free += 1
+        self._start_next()
+
+    def _start(self, key: Hashable) -> None:
+        self._running[key] = self._running.get(key, 0) + 1
+        self._free -= 1
+
+    def _start_next(self) -> None:
+        for key, turns in self._waiting.items():  # keys with a full share are few
+            turn = next((one for one in turns if not one.done()), None)  # or cancelled just now
+            if turn is not None and self._running.get(key, 0) < self._share:
+                self._drop(key, turn)
+                if key in self._waiting:
+                    self._waiting[key] = self._waiting.pop(key)  # behind the other keys
+                self._start(key)
+                turn.set_result(None)
+                return
+
+    def _drop(self, key: Hashable, turn: asyncio.Future[None]) -> None:
+        self._waiting[key].remove(turn)
+        if not self._waiting[key]:
+            del self._waiting[key]
+
+    def _leave(self, key: Hashable, turn: asyncio.Future[None]) -> None:
+        """Give up waiting, or the turn that came at the same moment."""
+        if turn.done() and not turn.cancelled():
+            self.release(key)
+            return
+        self._drop(key, turn)
+
+
+class Turn:
+    """A turn of a key in a fair queue."""
+
+    __slots__ = ("_key", "_queue")
+
+    def __init__(self, queue: FairQueue, key: Hashable) -> None:
+        self._queue = queue
+        self._key = key
+
+    async def __aenter__(self) -> None:
+        await self._queue.acquire(self._key)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._queue.release(self._key)
 
 
 @lru_cache(maxsize=4_096)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 
 import pytest
@@ -42,17 +43,17 @@ async def test_key_gets_its_share_and_others_go_on() -> None:
     assert Counter(await asyncio.gather(*tasks)) == {"a": 100, "b": 1}
 
 
-async def test_key_that_waits_gets_the_next_turn() -> None:
+async def test_waiting_keys_take_turns() -> None:
     calls = Calls(FairQueue(share=2, total=2, wait=60))
     order: list[str] = []
 
-    tasks = await calls.start(*["a"] * 10, "b")
+    tasks = await calls.start(*["a"] * 10, *["b"] * 3, "c")
     for task in tasks:
         task.add_done_callback(lambda done: order.append(done.result()))
     calls.may_end.set()
     await asyncio.gather(*tasks)
 
-    assert "b" in order[:5]
+    assert order[:9] == list("aaabcabab")
 
 
 async def test_call_without_a_turn_in_time_fails() -> None:
@@ -64,6 +65,18 @@ async def test_call_without_a_turn_in_time_fails() -> None:
     calls.may_end.set()
 
     assert await first == "a"
+
+
+async def test_turn_of_a_cancelled_call_goes_to_the_next() -> None:
+    calls = Calls(FairQueue(share=1, total=1, wait=60))
+    async with calls.queue.turn("a"):
+        second, third = await calls.start("b", "c")
+    second.cancel()  # it has the turn and does not know yet
+    calls.may_end.set()
+
+    assert await third == "c"
+    assert second.cancelled()
+    assert len(calls.queue) == 0
 
 
 async def test_turn_may_last_longer_than_the_wait() -> None:
@@ -83,3 +96,27 @@ async def test_cancelled_calls_free_their_turns() -> None:
 
     assert await calls.call("a") == "a"
     assert len(calls.queue) == 0
+
+
+async def test_random_calls_and_cancellations_leave_nothing() -> None:
+    queue, chance = FairQueue(share=2, total=3, wait=60), random.Random(7)
+    running: Counter[int] = Counter()
+
+    async def call(key: int) -> None:
+        async with queue.turn(key):
+            running[key] += 1
+            assert running[key] <= 2
+            assert running.total() <= 3
+            for _ in range(chance.randrange(3)):
+                await asyncio.sleep(0)
+            running[key] -= 1
+
+    tasks = [asyncio.create_task(call(chance.randrange(4))) for _ in range(300)]
+    while not all(task.done() for task in tasks):
+        chance.choice(tasks[::3]).cancel()
+        await asyncio.sleep(0)
+
+    assert all(task.cancelled() or task.exception() is None for task in tasks)
+    assert len(queue) == 0
+    async with queue.turn("a"), queue.turn("a"), queue.turn("b"):
+        pass
