@@ -8,7 +8,7 @@ from collections import Counter
 import aiohttp
 import pytest
 
-from broker.edge.gate import PROOFS_SHARE, Gate
+from broker.edge.gate import PROOFS_SHARE, REGISTRATIONS, Gate
 from tests.clients import PhoneClient, PythonBrowser, SocketPhone
 from tests.conftest import Running, StartBroker
 from tests.servers import eventually
@@ -134,3 +134,13 @@ async def test_address_has_its_share_of_proofs_at_once() -> None:
     assert running["192.0.2.1"] == PROOFS_SHARE
     may_end.set()
     await asyncio.gather(*tasks)
+
+
+async def test_person_may_show_invitations_only_so_often(start_broker: StartBroker) -> None:
+    broker = await start_broker()
+    shown = {"invitation": "x" * 32}
+    async with PhoneClient(broker.url, "alice") as alice, PhoneClient(broker.url, "bob") as bob:
+        seen = [(await alice.post("register", shown)).status for _ in range(REGISTRATIONS + 1)]
+
+        assert seen == [400] * REGISTRATIONS + [429]
+        assert (await bob.post("register", shown)).status == 400
