@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -137,6 +138,26 @@ async def test_a_login_is_stored_whole(store: Store, clock: Clock) -> None:
     await store.logins.swap(before, after)
 
     assert await store.logins.get(LOGIN_ID) == after
+
+
+async def test_login_stored_by_an_older_version_is_readable(engines: Engines, clock: Clock) -> None:
+    """Instances of both versions share the state during a rolling restart."""
+    engines.empty("redis")
+    store = open_state(engines.url("redis"), clock)
+    await store.open()
+    login = a_login(clock)
+    await store.logins.add(login)
+    [node] = engines.nodes("redis")
+    with node.client() as client:
+        [key] = client.keys("*:login:*")
+        version, stored = client.get(key).split(b" ", 1)
+        fields = json.loads(stored)
+        del fields["redeemed_at"]
+        fields["claim"] = ["id", clock() + 3]
+        client.set(key, version + b" " + json.dumps(fields).encode())
+
+    assert await store.logins.get(login.id) == login
+    await store.close()
 
 
 async def test_only_what_has_changed_is_told(store: Store, clock: Clock) -> None:
