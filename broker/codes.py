@@ -12,7 +12,7 @@ from typing import NamedTuple
 from broker.accounts import Accounts
 from broker.errors import RateLimited, Unavailable
 from broker.limits import FairQueue, RateLimit, rate_limit_key
-from broker.login import REDEEM_LIFETIME, SCENE_BYTES, Lease, Login
+from broker.login import REDEEM_LIFETIME, SCENE_BYTES, Lease, Login, app_key
 from broker.pool import Pool
 from broker.records import App
 from broker.state import Duties, Images
@@ -119,7 +119,7 @@ class CodeSource:
         """
         if app.code_source == "pool":
             # A confirm in the last second leaves the browser so much time to redeem.
-            lent = await self._pool.lend(app.id, until=until + REDEEM_LIFETIME)
+            lent = await self._pool.lend(app.key, until=until + REDEEM_LIFETIME)
             if lent is not None:
                 return Code(*lent)
         provider = await self._accounts.provider(app)
@@ -140,7 +140,8 @@ class CodeSource:
     async def give_back(self, login: Login) -> None:
         """The login is over, and nobody needs its code any more."""
         if login.lease is not None:
-            await self._pool.give_back(login.app, login.lease, until=login.expires_at)
+            key = app_key(login.app, login.incarnation)
+            await self._pool.give_back(key, login.lease, until=login.expires_at)
 
     async def _draw(self, app: App, scene: str, address: str) -> str:
         provider = await self._accounts.provider(app)

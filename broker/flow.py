@@ -130,13 +130,23 @@ class Flow:
         for task in self._leaving:
             task.cancel()
 
-    async def begin(self, app_id: str, browser: Browser, *, waits_here: bool) -> Begun:
+    async def begin(
+        self,
+        app_id: str,
+        browser: Browser,
+        *,
+        waits_here: bool,
+        incarnation: str | None = None,
+    ) -> Begun:
         """A fresh login with its code.
 
         `waits_here`: the browser is on a socket of this instance and wants to be told.
+        `incarnation`: of the app that the browser was admitted to, if that was earlier.
         Raises UnknownApp, or Unavailable when no code can be drawn or kept.
         """
         app = await self._app(app_id)
+        if incarnation not in (None, app.incarnation):
+            raise UnknownApp
         now = self._clock()
         expires_at = now + (app.login_lifetime or self._lifetime)
         code = await self._codes.take(
@@ -153,6 +163,7 @@ class Flow:
             expires_at=expires_at,
             instance=self._instance if waits_here else "",
             lease=code.lease,
+            incarnation=app.incarnation,
         )
         await self._logins.add(login)
         metrics.logins(login.app, login.state).inc()
@@ -161,7 +172,7 @@ class Flow:
     async def scan(self, scene: str, phone: Phone) -> Scanned:
         """Take the login under `scene` for `phone`; nobody else can confirm it from then on."""
         login = await self._logins.by_scene(scene)
-        if login is None or login.app != phone.app:
+        if login is None or login.app != phone.app or not await self._is_of_current_app(login):
             raise UnknownScene
         login = await self._act(login, Act.SCAN, phone=phone)
         return Scanned(login, await self._app(login.app))
@@ -274,6 +285,8 @@ class Flow:
         login = await self._logins.by_scene(scene)
         if login is None or login.at(self._clock()).state is not State.PENDING:
             raise UnknownScene
+        if not await self._is_of_current_app(login):
+            raise UnknownScene
         return await self._codes.url_of(login, await self._app(login.app))
 
     async def _act(
@@ -330,6 +343,14 @@ class Flow:
             raise UnknownApp
         return app
 
+    async def _is_of_current_app(self, login: Login) -> bool:
+        """Whether no other app has taken over the id of the app that the login began in.
+
+        True for an app that was only removed: its logins in progress finish.
+        """
+        app = await self._apps.get(login.app)
+        return app is None or app.incarnation == login.incarnation
+
     async def _read(self, login_id: str) -> Login:
         login = await self._logins.get(login_id)
         if login is None:
@@ -338,7 +359,7 @@ class Flow:
 
     async def _scanned_by(self, login_id: str, phone: Phone) -> Login:
         login = await self._read(login_id)
-        if login.app != phone.app:
+        if login.app != phone.app or not await self._is_of_current_app(login):
             raise UnknownLogin
         return login
 
@@ -346,6 +367,8 @@ class Flow:
         login = await self._logins.get(login_id)
         expected = login.secret_hash if login else _hash("")
         if not hmac.compare_digest(expected, _hash(secret)) or login is None or login.app != app:
+            raise UnknownLogin
+        if not await self._is_of_current_app(login):
             raise UnknownLogin
         self._at_its_end(login)
         return login

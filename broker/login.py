@@ -54,6 +54,10 @@ first answer may have been lost on its way, and no transport reports that reliab
 SHELVES = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 
 
+APP_KEY_MAX = 64
+"""Characters of an app's key: as many as of its id."""
+
+
 class State(StrEnum):
     PENDING = "pending"
     SCANNED = "scanned"
@@ -175,6 +179,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
     scene: the string inside the code, at most 32 characters (WeChat's limit
         for getwxacodeunlimit).  Anyone who sees the screen knows it.
     secret_hash: SHA-256 of the secret that only the browser knows.
+    app, incarnation: the app's id, and which of the apps with this id, one after the other.
     began_at, confirmed_at, redeemed_at: Unix time in seconds.
     expires_at: Unix time in seconds.  A pending, scanned or confirmed login expires
         then; from then on the token of a redeemed login is not issued again.
@@ -203,6 +208,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
     redeemed_at: float | None = None
     lease: Lease | None = None
     version: int = 0
+    incarnation: str = ""
 
     def at(self, now: float) -> Login:
         """The login as it stands at `now`: one that is open past its end has expired."""
@@ -279,6 +285,17 @@ def _state_after(login: Login, act: Act, now: float, phone: Phone | None) -> Sta
     if state is None:
         raise REFUSALS.get((current.state, act), NotAllowed)
     return state
+
+
+def app_key(app_id: str, incarnation: str) -> str:
+    """Return the key under which an app's codes are kept; no two apps ever have the same.
+
+    An app of the settings, or from before incarnations were recorded, has its id alone. No id
+    contains a tilde.
+    """
+    if not incarnation:
+        return app_id
+    return f"{app_id[: APP_KEY_MAX - 1 - len(incarnation)]}~{incarnation}"
 
 
 def shelf(scene: str) -> str:

@@ -175,6 +175,7 @@ def open_core(settings: Settings, clock: Clock | None, directory: Directory | No
             store=store.sessions,
             accounts=accounts,
             directory=recent(directory),
+            apps=apps,
             seal_keys=records.seal_keys,
             clock=clock,
             lifetime=settings.session_lifetime,
@@ -239,7 +240,8 @@ def _keeper(
         instance=settings.instance,
         limits=limits,
     )
-    return Keeper(apps=apps, parts=parts, worn=pool.worn, missed=pool.missed)
+    kept = [default_app(settings).key]
+    return Keeper(apps=apps, parts=parts, worn=pool.worn, missed=pool.missed, kept=kept)
 
 
 def apps_of(settings: Settings, records: Records) -> SettingsApps:

@@ -33,7 +33,7 @@ from broker.errors import (
 )
 from broker.login import Phone
 from broker.providers import Proof, Sealed, Userinfo
-from broker.records import App, seal
+from broker.records import App, Apps, seal
 from broker.state import Clock, Session, new_session_id
 from broker.state import Sessions as SessionStore
 
@@ -66,6 +66,7 @@ class Sessions:
         store: SessionStore,
         accounts: Accounts,
         directory: Directory,
+        apps: Apps,
         seal_keys: seal.SealKeys,
         clock: Clock,
         lifetime: int,
@@ -74,6 +75,7 @@ class Sessions:
         self._store = store
         self._accounts = accounts
         self._directory = directory
+        self._apps = apps
         self._seal_keys = seal_keys
         self._clock = clock
         self._lifetime = lifetime
@@ -93,6 +95,7 @@ class Sessions:
             expires_at=now + min(self._lifetime, self._idle),
             latest_end=now + self._lifetime,
             session_key=self._sealed(proof, app, skey),
+            incarnation=app.incarnation,
         )
         await self._store.put(session)
         return Opened(session, skey)
@@ -101,12 +104,16 @@ class Sessions:
         """The session as it stands after this use.  app: whose it must be.
 
         Raises InvalidSession: one answer, and the same work, for unknown, wrong, ended
-        and another app's.
+        and another app's, one that had the same id before included. A session of an app that
+        was removed holds, so that logins in progress finish.
         """
         session = await self._store.get(shown.id)
         expected = session.skey_hash if session else _hash("")
         right = hmac.compare_digest(expected, _hash(shown.skey))
         if session is None or not right or (app is not None and session.phone.app != app.id):
+            raise InvalidSession
+        current = await self._apps.get(session.phone.app)
+        if current is not None and current.incarnation != session.incarnation:
             raise InvalidSession
         return await self._used(session)
 

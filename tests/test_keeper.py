@@ -34,14 +34,16 @@ from broker.errors import ProviderFails, Unavailable
 from broker.pictures import Pictures
 from broker.pool.filling import RESERVED_FOR, verify
 from broker.pool.keeping import Keeper
-from broker.pool.upkeep import CHORES, DUTY, Limits, Parts
+from broker.pool.removed import CLEAR_INTERVAL
+from broker.pool.upkeep import CHORES, DUTY, OVERLAP, Limits, Parts
 from broker.providers import Picture, Provider
 from broker.providers.pretend import PretendProvider
 from broker.records import App, Code, Drawing
 from broker.records import tables as t
 from broker.records.codes import Codes
 from broker.records.database import Database
-from broker.state import Leased, Level, Store, open_state
+from broker.records.rules import LIFETIME_MAX
+from broker.state import KEPT, Leased, Level, Store, open_state
 from tests.conftest import SHOP, Clock, NoSecrets, Running, StartBroker, database_of
 from tests.servers import Engines, PostgresServer, eventually, running_s3
 from tests.test_cli import COMMAND
@@ -147,7 +149,9 @@ class Ground:
         """As a process that ends forgets what it had in memory."""
         self.store = open_state("memory://", self.clock)
 
-    async def start(self, name: str = "one", **changes: object) -> Instance:
+    async def start(
+        self, name: str = "one", *, clear_interval: float = CLEAR_INTERVAL, **changes: object
+    ) -> Instance:
         store = self.store
         if self.engine != "memory":
             store = open_state(self.url, self.clock)
@@ -175,13 +179,37 @@ class Ground:
             timer=self.timer,
         )
         worn: set[Drawing] = set()
-        keeper = Keeper(apps=self.apps, parts=parts, worn=worn, missed=self.missed, look=0.1)
+        keeper = Keeper(
+            apps=self.apps,
+            parts=parts,
+            worn=worn,
+            missed=self.missed,
+            kept=["shop"],
+            look=0.1,
+            clear_interval=clear_interval,
+        )
         instance = Instance(keeper, store, worn)
         self.stack.push_async_callback(instance.end)
         return instance
 
     async def ready(self, app: str = "shop") -> dict[int, Code]:
         return {code.number: code async for some in self.codes.ready(app) for code in some}
+
+    async def has_ready(self, app: str, count: int) -> bool:
+        return len(await self.ready(app)) == count
+
+    async def record(self, app: App) -> None:
+        self.apps.apps[app.id] = app
+        row = {"id": app.id, "name": app.name, "provider": "pretend", "provider_app_id": ""}
+        lists: dict[str, object] = {"origins": [], "redirect_urls": [], "code_source": "pool"}
+        times = {"created_at": 0, "changed_at": 0, "incarnation": app.incarnation}
+        async with self.database.writing() as connection:
+            await connection.execute(sa.insert(t.apps).values(row | lists | times))
+
+    async def remove(self, app: App) -> None:
+        del self.apps.apps[app.id]
+        async with self.database.writing() as connection:
+            await connection.execute(sa.delete(t.apps).filter_by(id=app.id))
 
     async def is_whole(self, count: int = SIZE) -> bool:
         """Whether so many codes are ready, and each can be shown."""
@@ -251,6 +279,54 @@ async def filled(ground: Ground, instance: Instance, count: int = SIZE) -> None:
         return (await instance.level()).total >= count and len(await ground.ready()) >= count
 
     await soon(is_filled)
+
+
+# --- removed apps
+
+
+async def test_app_under_reused_id_has_own_codes(ground: Ground) -> None:
+    one = await ground.start()
+    await filled(ground, one)
+    former = {code.scene for code in (await ground.ready()).values()}
+    current = replace(POOLED, incarnation="1" * 16)
+
+    ground.apps.apps["shop"] = current
+
+    async def is_filled() -> bool:
+        return (await one.level(current.key)).free == SIZE
+
+    await soon(is_filled)
+    scenes = {code.scene for code in (await ground.ready(current.key)).values()}
+    leased = await one.store.leases.lease(current.key, until=one.store.clock() + LIFE, rest=REST)
+    assert leased is not None
+    assert leased.code.scene in scenes
+    assert len(scenes | former) == 2 * SIZE
+
+
+async def test_pools_of_removed_apps_are_cleared(ground: Ground) -> None:
+    removed = replace(POOLED, id="removed", incarnation="1" * 16)
+    recorded = replace(POOLED, id="recorded", incarnation="2" * 16)
+    for app in (removed, recorded):
+        await ground.record(app)
+    one = await ground.start(clear_interval=0.1)
+    for app in (POOLED, removed, recorded):
+        await soon(lambda app=app: ground.has_ready(app.key, SIZE))
+    pictures = [code.picture for code in (await ground.ready(removed.key)).values()]
+
+    await ground.remove(removed)
+    await soon(lambda: ground.has_ready(removed.key, 0))
+    shown = [await ground.pictures.get(picture) for picture in pictures]
+    ground.clock.time += LIFETIME_MAX + KEPT + OVERLAP + 1
+
+    async def is_cleared() -> bool:
+        return removed.key not in {one.app for one in await ground.codes.counts()}
+
+    await soon(is_cleared)
+    assert None not in shown
+    assert [await ground.pictures.get(picture) for picture in pictures] == [None] * SIZE
+    assert (await one.level(removed.key)).total == 0
+    for app in (POOLED, recorded):
+        assert await ground.has_ready(app.key, SIZE)
 
 
 # --- filling

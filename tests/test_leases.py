@@ -92,6 +92,25 @@ async def test_apps_have_pools_of_their_own(leases: Leases, clock: Clock) -> Non
     assert await leases.level("other") == Level(free=1, leased=1, resting=0)
 
 
+async def test_forgotten_pool_is_empty_on_every_instance(
+    pair: tuple[Store, Store], clock: Clock
+) -> None:
+    one, two = (store.leases for store in pair)
+    await one.offer("shop", codes([0, 1]))
+    await one.offer("other", codes([0]))
+    leased = await take(one, clock)
+
+    await two.forget("shop")
+    await give_back(one, leased)
+    await two.forget("shop")
+
+    assert await one.level("shop") == Level(free=0, leased=0, resting=0)
+    assert await take_number(one, clock) is None
+    assert (await one.level("other")).free == 1
+    await one.offer("shop", codes([0]))
+    assert (await take(two, clock)).uses == 1
+
+
 async def test_what_one_instance_offers_the_other_leases_and_none_leases_it_again(
     pair: tuple[Store, Store], clock: Clock
 ) -> None:

@@ -60,6 +60,27 @@ def test_a_pool_from_first_to_last(call: Call) -> None:
     assert {one.code for one in (filled, again, verified, retired, status, anew)} == {0}
 
 
+def test_pool_belongs_to_an_app_and_not_to_its_id(call: Call) -> None:
+    fill = ("pool", "fill", "--app", "site", "--count", "2", *FAST)
+    call("app", "add", "site", "--code-source", "pool")
+    call(*fill)
+    before = counts(call)
+    call("app", "remove", "site", "--yes")
+    removed = counts(call)
+    call("app", "add", "site", "--code-source", "pool")
+
+    filled = call(*fill)
+    retired = call("pool", "retire", "--app", str(removed["app"]), "--all", "--yes")
+
+    rows = {row["app"]: row for row in json.loads(call("pool", "status", "--json").text)}
+    assert before["app"] == "site"
+    assert str(removed["app"]).startswith("site~")
+    assert "2 codes were drawn; 2 of 2 are ready" in filled.text
+    assert retired.code == 0
+    assert {app: row["ready"] for app, row in rows.items()} == {"site": 2, removed["app"]: 0}
+    assert len(pictures()) == 2
+
+
 def test_no_scene_is_told(call: Call, capfd: pytest.CaptureFixture[str]) -> None:
     said = call("pool", "fill", "--count", "3", *FAST)
     with closing(sqlite3.connect("scan-login.db")) as database:

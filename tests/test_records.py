@@ -167,6 +167,7 @@ async def test_an_app_is_what_was_said_of_it(opened: Open, clock: Clock) -> None
         provider_app_id="wx1234",
         code_source="live",
         login_lifetime=60,
+        incarnation=added.app.incarnation,
     )
     assert (added.created_at, added.changed_at) == (clock(), clock())
     assert await records.book.get("site") == added
@@ -178,7 +179,8 @@ async def test_what_is_not_said_has_a_default(opened: Open) -> None:
 
     added = await records.book.add("site", {"name": "A site"})
 
-    assert added.app == App(id="site", name="A site", origins=frozenset())
+    incarnation = added.app.incarnation
+    assert added.app == App(id="site", name="A site", origins=frozenset(), incarnation=incarnation)
 
 
 async def test_a_change_leaves_the_rest(opened: Open, clock: Clock) -> None:

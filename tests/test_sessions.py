@@ -56,10 +56,12 @@ def make(store: Store, clock: Clock) -> Make:
     ) -> Sessions:
         seal_keys = SealKeys(lambda: [seal_key])
         seal_keys.read()
+        apps = SettingsApps([SHOP, OTHER])
         return Sessions(
             store=store.sessions,
-            accounts=all_pretend(SettingsApps([SHOP, OTHER]), provider),
+            accounts=all_pretend(apps, provider),
             directory=Register("alice"),
+            apps=apps,
             seal_keys=seal_keys,
             clock=clock,
             lifetime=1_000,

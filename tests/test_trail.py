@@ -64,6 +64,7 @@ async def test_an_end_is_written_as_it_was(
         {
             "login_id": login.id,
             "app": "shop",
+            "app_incarnation": None,
             "state": "redeemed",
             "provider": "pretend",
             "openid": "alice",

@@ -69,23 +69,24 @@ def fill(
 
 async def _fill(settings: Settings, app: str, count: int, rate: int, records: Records) -> str:
     """Fill until there are `count`, or a signal comes; what has come of it."""
+    key = await _key(settings, records, app)
     async with provider_of(settings, records, app) as provider, leases_of(settings) as leases:
         with _telling() as tell:
             filling = Filling(
                 provider=provider,
                 codes=records.codes,
                 pictures=pictures_of(settings),
-                app=app,
+                app=key,
                 count=count,
                 per_minute=rate,
-                offer=offering(leases, app) if leases else None,
+                offer=offering(leases, key) if leases else None,
                 report=tell,
             )
             _stop_at_signals(filling)
             drawn = await filling.run()
     if leases is None:
         print(TAKEN_OVER, file=sys.stderr)
-    missing = len(await records.codes.missing(app, count))
+    missing = len(await records.codes.missing(key, count))
     said = f"{drawn} codes were drawn; {count - missing} of {count} are ready"
     return f"{said}, and the same command goes on" if missing else said
 
@@ -167,9 +168,17 @@ def status(
 
 
 async def _status(settings: Settings, records: Records) -> list[tuple[Counts, Level | None]]:
+    """Counts with the app's id, or with its key if the app was removed."""
     counts = await records.codes.counts()
+    names = {one.app.key: one.app.id for one in await records.book.list()}
     async with leases_of(settings) as leases:
-        return [(one, await leases.level(one.app) if leases else None) for one in counts]
+        return [
+            (
+                one._replace(app=names.get(one.app, one.app)),
+                await leases.level(one.app) if leases else None,
+            )
+            for one in counts
+        ]
 
 
 @command.command()
@@ -202,26 +211,29 @@ def retire(
         return code.number in wanted if numbers else code.drawn_at < before or every
 
     settings = read_settings(file)
-    chosen = with_records(settings, lambda records: _ready(records, app, is_chosen))
+    chosen = with_records(settings, partial(_ready, settings, app, is_chosen))
     if chosen and not yes:
         typer.confirm(f"Retire {len(chosen)} codes of {app}?", abort=True)
     with_records(settings, partial(_retire, settings, app, chosen))
     print(f"{len(chosen)} codes of {app} are retired")
 
 
-async def _ready(records: Records, app: str, is_chosen: Callable[[Code], bool]) -> list[Code]:
-    return [code async for some in records.codes.ready(app) for code in some if is_chosen(code)]
+async def _ready(
+    settings: Settings, app: str, is_chosen: Callable[[Code], bool], records: Records
+) -> list[Code]:
+    key = await _key(settings, records, app)
+    return [code async for some in records.codes.ready(key) for code in some if is_chosen(code)]
 
 
 async def _retire(settings: Settings, app: str, chosen: Sequence[Code], records: Records) -> None:
-    codes = records.codes
+    codes, key = records.codes, await _key(settings, records, app)
     async with leases_of(settings) as leases:
-        await pool.retire(app, chosen, codes=codes, withdraw=leases.withdraw if leases else None)
+        await pool.retire(key, chosen, codes=codes, withdraw=leases.withdraw if leases else None)
         if leases is None:
             print(TAKEN_OVER, file=sys.stderr)
-    pooled = {one.id for one in apps_of(settings, records).pooled()}
-    if app not in pooled:  # else screens may show them, and the brokers remove them later
-        await pool.tidy(app, codes=codes, pictures=pictures_of(settings))
+    pooled = {one.key for one in apps_of(settings, records).pooled()}
+    if key not in pooled:  # else screens may show them, and the brokers remove them later
+        await pool.tidy(key, codes=codes, pictures=pictures_of(settings))
 
 
 @command.command()
@@ -248,9 +260,15 @@ async def _verify(settings: Settings, app: str, records: Records) -> list[Flaw]:
         return await pool.verify(
             codes=records.codes,
             pictures=pictures_of(settings),
-            app=app,
+            app=await _key(settings, records, app),
             draw=provider.draw if provider.name == "pretend" else None,
         )
+
+
+async def _key(settings: Settings, records: Records, app: str) -> str:
+    """The key of an app by its id; of a removed app it is what `pool status` prints."""
+    found = await apps_of(settings, records).get(app)
+    return app if found is None else found.key
 
 
 def _numbers(words: Sequence[str]) -> set[int]:

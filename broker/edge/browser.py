@@ -30,9 +30,10 @@ NAMESPACE = "/login"
 
 
 class Peer(NamedTuple):
-    """Who is at the other end of a socket."""
+    """Who is at the other end of a socket.  app, incarnation: that it was admitted to."""
 
     app: str
+    incarnation: str
     browser: Browser
 
 
@@ -71,12 +72,14 @@ class BrowserEdge:
 
     async def _admit(self, caller: Caller, auth: object) -> Peer:
         app = await admitted(self._apps, read(ConnectLogin, auth).app, caller.origin)
-        return Peer(app.id, caller.browser)
+        return Peer(app.id, app.incarnation, caller.browser)
 
     async def _begin(self, sid: str, peer: Peer, arguments: tuple[object, ...]) -> Wire:
         read_arguments(Nothing, arguments)
         self._gate.count_begin(peer.browser.ip)
-        begun = await self._flow.begin(peer.app, peer.browser, waits_here=True)
+        begun = await self._flow.begin(
+            peer.app, peer.browser, waits_here=True, incarnation=peer.incarnation
+        )
         await self._replace(self._lobby.wait(sid, begun.login))
         return {
             "login_id": begun.login.id,

@@ -4,6 +4,7 @@ but the state.
 filling.py    draws them: from a number to a picture
 keeping.py    the job that keeps the pools filled
 upkeep.py     one app's part of it            demand.py    how many codes it wants
+removed.py    clears the pools of removed apps
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Pool:
         the former is kept: a late scan must find that one, and not the latter.
     uses: logins after which a code is worn.
 
-    worn: codes that are to be retired.  missed: begins that found an app's pool empty.
+    worn: codes that are to be retired.  missed: begins that found a pool empty, by app key.
     Both are for whoever keeps the pools filled, who takes out what it has dealt with.
     """
 
@@ -51,7 +52,10 @@ class Pool:
         self.missed: Counter[str] = Counter()
 
     async def lend(self, app: str, *, until: float) -> Lent | None:
-        """The lowest free code, until then (Unix time in seconds); None where none is free."""
+        """Lease the lowest free code until then, Unix time in seconds; None if none is free.
+
+        app: the app's key.
+        """
         leased = await self._leases.lease(app, until=until, rest=self._rest)
         if leased is None:
             self.missed[app] += 1

@@ -6,17 +6,21 @@ Every few seconds, for each app whose codes come from a pool,
     the duty's holder   says to the state what the records say, where it knows less or more
                         draws codes, before the pool runs dry
                         draws old ones anew, and removes the pictures of retired ones
+
+and now and then, by one instance, what removed apps have left is cleared: removed.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Collection
 
-from broker.background import report
+from broker.background import BackgroundTask, report
 from broker.errors import Unavailable
 from broker.metrics import POOL_EMPTY
 from broker.pool.filling import reason_of, retire
+from broker.pool.removed import CLEAR_INTERVAL, Removed
 from broker.pool.upkeep import Parts, Upkeep
 from broker.records import App, Apps, Drawing
 
@@ -26,8 +30,9 @@ LOOK = 2.0
 
 class Keeper:
     """worn: codes that were leased often enough; what has retired
-    is taken out.  missed: by app, how many logins found its pool empty since they were counted
-    here.  look: seconds between two looks.
+    is taken out.  missed: by app key, how many logins found its pool empty since they were
+    counted here.  kept: keys of the settings' apps.  look: seconds between two looks.
+    clear_interval: seconds between two looks for what removed apps have left.
     """
 
     def __init__(
@@ -37,43 +42,49 @@ class Keeper:
         parts: Parts,
         worn: set[Drawing],
         missed: Counter[str],
+        kept: Collection[str] = (),
         look: float = LOOK,
+        clear_interval: float = CLEAR_INTERVAL,
     ) -> None:
         self._apps = apps
         self._parts = parts
         self._worn = worn
         self._missed = missed
         self._look = look
+        self._removed = Removed(parts, kept, clear_interval)
         self._upkeeps: dict[str, Upkeep] = {}
 
     async def run(self) -> None:
         """Keep the pools until cancelled, and leave the duties to others then."""
+        clearing = BackgroundTask("pool clearing", self._removed.run)
+        clearing.start()
         try:
             while True:
                 await self._look_round()
                 await asyncio.sleep(self._look)
         finally:
+            await clearing.stop()
             upkeeps, self._upkeeps = self._upkeeps, {}
             await asyncio.gather(*(one.close() for one in upkeeps.values()))
 
     async def _look_round(self) -> None:
-        apps = {app.id: app for app in self._apps.pooled()}
+        apps = {app.key: app for app in self._apps.pooled()}
         for gone in self._upkeeps.keys() - apps.keys():
             await self._upkeeps.pop(gone).close()
-        for app_id in apps.keys() - self._upkeeps.keys():
-            self._upkeeps[app_id] = Upkeep(app_id, self._parts)
+        for key in apps.keys() - self._upkeeps.keys():
+            self._upkeeps[key] = Upkeep(apps[key], self._parts)
         await asyncio.gather(*(self._look_at(app) for app in apps.values()))
 
     async def _look_at(self, app: App) -> None:
         """Retire what is worn, then look; whatever fails, the next look comes."""
-        upkeep = self._upkeeps[app.id]
-        worn = [one for one in self._worn if one.app == app.id]
-        missed = self._missed.pop(app.id, 0)
+        upkeep = self._upkeeps[app.key]
+        worn = [one for one in self._worn if one.app == app.key]
+        missed = self._missed.pop(app.key, 0)
         POOL_EMPTY.labels(app.id).inc(missed)
         try:
             if worn:
                 parts = self._parts
-                await retire(app.id, worn, codes=parts.codes, withdraw=parts.leases.withdraw)
+                await retire(app.key, worn, codes=parts.codes, withdraw=parts.leases.withdraw)
                 self._worn.difference_update(worn)
             await upkeep.look(app, missed)
         except Unavailable as trouble:

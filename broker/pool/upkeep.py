@@ -99,7 +99,7 @@ class Parts:
 
 
 class Upkeep:
-    """One app's pool.
+    """One app's pool.  app: whose it is; an app with another key has another pool.
 
     _since: from when on, by the timer, this instance has had the duty and said to the state
         whatever the records say, without a gap; None in a gap.
@@ -108,10 +108,11 @@ class Upkeep:
     _filling: the last one.  It opens what it draws by itself.
     """
 
-    def __init__(self, app: str, parts: Parts) -> None:
-        self._app = app
+    def __init__(self, app: App, parts: Parts) -> None:
+        self._app = app.id
+        self._key = app.key
         self._parts = parts
-        self._duty = f"pool:{app}"
+        self._duty = f"pool:{app.key}"
         self._demand = Demand()
         self._mood = Mood.WELL
         self._since: float | None = None
@@ -121,8 +122,8 @@ class Upkeep:
         self._again_at = 0.0
         self._filling: Filling | None = None
         self._work: asyncio.Task[None] | None = None
-        self._working = Outage("codes cannot be drawn", "codes are drawn again", app=app)
-        self._looking = Outage("a pool cannot be kept", "a pool is kept again", app=app)
+        self._working = Outage("codes cannot be drawn", "codes are drawn again", app=app.id)
+        self._looking = Outage("a pool cannot be kept", "a pool is kept again", app=app.id)
 
     async def look(self, app: App, missed: int) -> None:
         """Do what is due; drawing goes on afterwards.  Raises Unavailable."""
@@ -133,7 +134,7 @@ class Upkeep:
             ready = await self._say()
         else:
             self._lay_down()
-        level = await parts.leases.level(self._app)
+        level = await parts.leases.level(self._key)
         now, stay = parts.timer(), life + limits.rest
         self._tell(level, self._demand.see(level, missed=missed, now=now, stay=stay))
         self._looking.is_over()
@@ -171,9 +172,9 @@ class Upkeep:
         screen.  Only what is drawn while the state forgets nothing is free at once.
         """
         parts, opening = self._parts, self._opening()
-        ready = await parts.codes.count(self._app)
+        ready = await parts.codes.count(self._key)
         now, about_to_be = parts.clock(), len(opening)
-        total = (await parts.leases.level(self._app)).total + about_to_be
+        total = (await parts.leases.level(self._key)).total + about_to_be
         rest, since = parts.limits.rest, 0.0
         if self._since is not None and total >= min(self._known, ready):
             rest, since = 0.0, min(self._said_at, now) - OVERLAP  # the clock may be set back
@@ -181,11 +182,11 @@ class Upkeep:
             log.warning("the state lacks codes", app=self._app, lacks=ready - total, rest=rest)
             self._demand.rests(ready - total, until=parts.timer() + rest)
         self._known = ready - about_to_be
-        offer = offering(parts.leases, self._app, rest=rest)
-        async for some in parts.codes.ready(self._app, since=since):
+        offer = offering(parts.leases, self._key, rest=rest)
+        async for some in parts.codes.ready(self._key, since=since):
             await offer([code for code in some if code.number not in opening])
-        async for drawings in parts.codes.retired(self._app, since=since):
-            await parts.leases.withdraw(self._app, drawings)
+        async for drawings in parts.codes.retired(self._key, since=since):
+            await parts.leases.withdraw(self._key, drawings)
         self._said_at = now
         self._since = parts.timer() if self._since is None else self._since
         return ready
@@ -226,7 +227,7 @@ class Upkeep:
             provider=await parts.accounts.provider(app),
             codes=parts.codes,
             pictures=parts.pictures,
-            app=self._app,
+            app=self._key,
             count=count,
             per_minute=parts.limits.per_minute,
             offer=self._offer,
@@ -235,7 +236,7 @@ class Upkeep:
         await self._filling.run()
 
     async def _offer(self, drawn: Sequence[Code]) -> None:
-        await offering(self._parts.leases, self._app)(drawn)
+        await offering(self._parts.leases, self._key)(drawn)
         self._known += len(drawn)
         POOL_DRAWN.labels(self._app).inc(len(drawn))
 
@@ -250,8 +251,8 @@ class Upkeep:
         if not parts.limits.age or limit == 0 or self._mood is not Mood.WELL:
             return
         before = parts.clock() - parts.limits.age
-        if aged := await parts.codes.aged(self._app, before=before, limit=limit):
-            await retire(self._app, aged, codes=parts.codes, withdraw=parts.leases.withdraw)
+        if aged := await parts.codes.aged(self._key, before=before, limit=limit):
+            await retire(self._key, aged, codes=parts.codes, withdraw=parts.leases.withdraw)
 
     async def _tidy(self, life: float) -> None:
         """Remove the pictures that no screen shows any more.
@@ -262,7 +263,7 @@ class Upkeep:
         parts, age = self._parts, life + KEPT + OVERLAP
         if self._since is not None and self._since < parts.timer() - age:
             before = parts.clock() - age
-            await tidy(self._app, codes=parts.codes, pictures=parts.pictures, before=before)
+            await tidy(self._key, codes=parts.codes, pictures=parts.pictures, before=before)
 
     def _lay_down(self) -> None:
         """Begin nothing more; somebody else has the duty, or nobody needs to."""

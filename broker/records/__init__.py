@@ -26,7 +26,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
-from broker.login import Login
+from broker.login import Login, app_key
 
 if TYPE_CHECKING:
     from broker.records.apps import RecordedApps
@@ -57,6 +57,9 @@ class App:
         no name there.
     code_source: `live`, a code drawn for each login, or `pool`, drawn ahead of time.
     login_lifetime: seconds a code may be scanned and confirmed; None: as the broker's.
+    incarnation: random, and never the same again: an app that is removed and added again under
+        its id is another app. Empty for the settings' app, and for apps that were recorded
+        before incarnations were.
     """
 
     id: str
@@ -68,6 +71,12 @@ class App:
     provider_app_id: str = ""
     code_source: str = "live"
     login_lifetime: int | None = None
+    incarnation: str = ""
+
+    @property
+    def key(self) -> str:
+        """What its codes are kept under."""
+        return app_key(self.id, self.incarnation)
 
 
 class Apps(Protocol):
@@ -104,6 +113,7 @@ class Trail(Protocol):
 class Reserved:
     """A number that somebody draws a code for.
 
+    app: the app's key.
     drawing: how often the number was drawn before.
     until: Unix time in seconds after which somebody else may take it over.
     """
@@ -119,6 +129,7 @@ class Reserved:
 class Code:
     """A code drawn ahead of time, which can be shown.
 
+    app: the app's key.
     picture: the key under which its picture is kept.
     drawn_at: Unix time in seconds.
     """
@@ -132,7 +143,7 @@ class Code:
 
 
 class Drawing(NamedTuple):
-    """Which code: one drawing of a number."""
+    """Which code: one drawing of a number.  app: the app's key."""
 
     app: str
     number: int
@@ -142,6 +153,7 @@ class Drawing(NamedTuple):
 class Counts(NamedTuple):
     """How many codes an app has.
 
+    app: the app's key.
     reserved: are being drawn, or were begun and left.  leftover: retired, with pictures
     that are still there.  oldest: Unix time at which the oldest ready one was drawn.
     """

@@ -69,6 +69,7 @@ def recorded(row: RowMapping) -> Recorded:
         provider_app_id=row["provider_app_id"],
         code_source=row["code_source"],
         login_lifetime=row["login_lifetime"],
+        incarnation=row["incarnation"] or "",
     )
     return Recorded(
         app=app,

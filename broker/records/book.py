@@ -62,11 +62,15 @@ class AppBook:
             return await _read(connection, app_id)
 
     async def add(self, app_id: str, fields: Mapping[str, object]) -> Recorded:
-        """Write an app down, of which at least `name` is said.  Raises AppWrong or AppExists."""
+        """Record a new app; `fields` has at least `name`.  Raises AppWrong or AppExists."""
         if "name" not in fields:
             raise AppWrong(["name: an app needs one"])
         said = {"provider": self._providers[0], **DEFAULTS, **fields, "id": app_id}
-        values = {**self._values(said, app_id), "created_at": self._clock()}
+        values = {
+            **self._values(said, app_id),
+            "created_at": self._clock(),
+            "incarnation": secrets.token_hex(8),
+        }
         try:
             async with self._database.writing() as connection:
                 await connection.execute(insert(t.apps).values(values))
@@ -85,7 +89,11 @@ class AppBook:
             return await _read(connection, app_id)
 
     async def remove(self, app_id: str) -> None:
-        """Raises NoSuchApp.  Logins that are under way go on; none begins any more."""
+        """Delete an app. Logins in progress finish; new ones are refused.
+
+        An app that is added later under the same id is another app: it has none of this one's
+        sessions, logins or codes. Raises NoSuchApp.
+        """
         async with self._database.writing() as connection:
             done = await connection.execute(delete(t.apps).filter_by(id=app_id))
             if not done.rowcount:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
 from sqlalchemy import (
     ColumnElement,
@@ -21,13 +21,15 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    delete,
     func,
+    or_,
     select,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from broker.login import SCENE_BYTES
+from broker.login import SCENE_BYTES, app_key
 from broker.records import Code, Counts, Drawing, Reserved
 from broker.records import tables as t
 from broker.records.database import INSERT, Database
@@ -42,7 +44,7 @@ IS_LEFTOVER = and_(codes.retired_at.is_not(None), codes.picture.is_not(None))
 
 
 class Codes:
-    """clock: Unix time in seconds.
+    """Codes by their app's key (`App.key`).  clock: Unix time in seconds.
 
     Every method raises RecordsDown, and then nothing has changed.
     """
@@ -145,6 +147,37 @@ class Codes:
         counted = select(codes.app, *numbers, oldest).group_by(codes.app).order_by(codes.app)
         async with self._database.reading() as connection:
             return [Counts(*row) for row in await connection.execute(counted)]
+
+    async def removed_apps(self, kept: Collection[str]) -> Sequence[str]:
+        """Keys of removed apps that have codes.  kept: keys of the settings' apps."""
+        async with self._database.reading() as connection:
+            # In this order: an app is recorded before its codes are.
+            keys = set(await connection.scalars(select(codes.app).distinct()))
+            known = await connection.execute(select(t.apps.c.id, t.apps.c.incarnation))
+            return sorted(
+                keys
+                - {app_key(app_id, incarnation or "") for app_id, incarnation in known}
+                - set(kept)
+            )
+
+    async def retire_all(self, app: str) -> None:
+        """Retire every ready code of an app."""
+        retired = update(t.codes).where(codes.app == app, IS_READY)
+        async with self._database.writing() as connection:
+            await connection.execute(retired.values(retired_at=self._clock()))
+
+    async def has_pictures(self, app: str) -> bool:
+        """Whether a picture of an app is kept, or about to be."""
+        wanted = or_(codes.picture.is_not(None), codes.reserved_until > self._clock())
+        async with self._database.reading() as connection:
+            found = select(codes.number).where(codes.app == app, wanted).limit(1)
+            return await connection.scalar(found) is not None
+
+    async def forget(self, app: str) -> None:
+        """Delete all rows of a removed app that have no picture."""
+        over = and_(codes.picture.is_(None), codes.reserved_until <= self._clock())
+        async with self._database.writing() as connection:
+            await connection.execute(delete(t.codes).where(codes.app == app, over))
 
     async def _begin(
         self, connection: AsyncConnection, app: str, number: int, drawing: int, until: float

@@ -41,7 +41,9 @@ apps = Table(
     Column("login_lifetime", Integer),
     Column("created_at", Double, nullable=False),
     Column("changed_at", Double, nullable=False),
+    Column("incarnation", String(16)),  # null for apps from before revision 0005
 )
+"""One row for an id at a time.  `incarnation` differs for each app that has had the id."""
 
 changes = Table(
     "changes",
@@ -100,7 +102,7 @@ invitations = Table(
 codes = Table(
     "codes",
     metadata,
-    Column("app", String(64), primary_key=True),  # which may have been removed since
+    Column("app", String(64), primary_key=True),  # its key; it may have been removed since
     Column("number", Integer, primary_key=True),
     Column("drawing", Integer, primary_key=True),  # how often the number was drawn before
     Column("scene", String(32), nullable=False),
@@ -126,6 +128,7 @@ ended_logins = Table(
     Column("began_at", Double, nullable=False),
     Column("ended_at", Double, nullable=False),
     Column("instance", String(64), nullable=False),
+    Column("app_incarnation", String(16)),
     Index("ended_logins_ended_at", "ended_at"),
 )
 """The trail: one row for a login that ended, however often its end was seen."""

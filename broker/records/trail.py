@@ -108,6 +108,7 @@ def _row(login: Login, now: float) -> dict[str, object]:
     return {
         "login_id": login.id,
         "app": login.app,
+        "app_incarnation": login.incarnation or None,
         "state": login.state.value,
         "provider": identity and identity.provider,
         "openid": identity and _plain(identity.id),

@@ -42,6 +42,7 @@ class Session:
     latest_end: Unix time in seconds beyond which no use does.
     session_key: what the phone's mini program signs and encrypts with, sealed, and the
         id of the key that sealed it; None where its provider has none.
+    incarnation: of the app that it was opened in.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Session:
     expires_at: float
     latest_end: float
     session_key: tuple[bytes, str] | None = field(default=None, repr=False)
+    incarnation: str = ""
 
 
 def person(phone: Phone) -> str:
@@ -179,7 +181,7 @@ class Level(NamedTuple):
 
 
 class Leases(Protocol):
-    """Pools of codes, one by app: who has which number.
+    """Pools of codes, one by an app's key: who has which number.
 
     | number is | lease  | give back | its time is over | offered        | withdrawn |
     |-----------|--------|-----------|------------------|----------------|-----------|
@@ -229,6 +231,9 @@ class Leases(Protocol):
 
     async def level(self, app: str) -> Level:
         """How full the pool is."""
+
+    async def forget(self, app: str) -> None:
+        """Delete the pool of a removed app, and all that is known of its numbers."""
 
 
 class Duties(Protocol):

@@ -290,6 +290,9 @@ class MemoryLeases:
     async def level(self, app: str) -> Level:
         return self._pools[app].level(now=self._clock())
 
+    async def forget(self, app: str) -> None:
+        self._pools.pop(app, None)
+
 
 class MemoryDuties:
     def __init__(self, clock: Clock, capacity: int = CAPACITY) -> None:

@@ -1,4 +1,4 @@
-"""Pools of codes in Redis: six keys an app, in one slot of a Cluster.
+"""Pools of codes in Redis: six keys for an app's key, in one slot of a Cluster.
 
     scanlogin:pool:{<app>}:codes         hash: number → "<drawing> <the code as JSON>", and
                                          "<drawing>" alone once that has been withdrawn
@@ -122,6 +122,8 @@ local all = redis.call('ZCARD', free) + redis.call('ZCARD', out)
 return {all - resting_or_leased, on_screens, resting_or_leased - on_screens}
 """)
 
+FORGET = pool_script("redis.call('DEL', unpack(KEYS))")
+
 _code_fields = unpacker(Code)
 
 
@@ -155,6 +157,9 @@ class RedisLeases:
 
     async def level(self, app: str) -> Level:
         return Level(*await self._redis.run(LEVEL, _keys(app), in_ms(self._clock())))
+
+    async def forget(self, app: str) -> None:
+        await self._redis.run(FORGET, _keys(app))
 
     async def _run_in_parts(
         self, what: Script, app: str, each: Collection[tuple[Part, ...]], *first: Part

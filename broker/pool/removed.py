@@ -1,0 +1,58 @@
+"""Clears the pools of removed apps: their codes, pictures, and what the state knows of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+import structlog
+
+from broker.errors import Unavailable
+from broker.pool.filling import reason_of, tidy
+from broker.pool.upkeep import OVERLAP, Parts
+from broker.records.rules import LIFETIME_MAX
+from broker.state import KEPT
+
+log = structlog.get_logger()
+
+CLEAR_INTERVAL = 600.0
+
+JOB = "pool-removed"
+
+
+class Removed:
+    """kept: keys of apps that are not in the records.  interval: seconds between two looks."""
+
+    def __init__(self, parts: Parts, kept: Collection[str], interval: float) -> None:
+        self._parts = parts
+        self._kept = kept
+        self._interval = interval
+
+    async def run(self) -> None:
+        """Clear again and again until cancelled; an outage is waited for until the next time."""
+        while True:
+            await asyncio.sleep(self._interval)
+            try:
+                await self._clear_all()
+            except Unavailable as trouble:
+                log.warning("removed pools not cleared", reason=reason_of(trouble))
+
+    async def _clear_all(self) -> None:
+        parts = self._parts
+        if await parts.duties.hold(JOB, parts.instance, seconds=2 * self._interval):
+            for key in await parts.codes.removed_apps(self._kept):
+                await self._clear(key)
+
+    async def _clear(self, key: str) -> None:
+        """Retire the codes at once, and delete them when no login shows their pictures.
+
+        The rows go last: they tell that there is something to clear.
+        """
+        parts = self._parts
+        await parts.codes.retire_all(key)
+        life = max(LIFETIME_MAX, parts.limits.life)
+        before = parts.clock() - (life + KEPT + OVERLAP)
+        await tidy(key, codes=parts.codes, pictures=parts.pictures, before=before)
+        if not await parts.codes.has_pictures(key):
+            await parts.leases.forget(key)
+            await parts.codes.forget(key)

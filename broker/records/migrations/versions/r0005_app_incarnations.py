@@ -1,0 +1,17 @@
+"""Incarnations of apps, so that an id can be used again without what it had before.
+
+Apps and rows from before have none.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    for table, column in (("apps", "incarnation"), ("ended_logins", "app_incarnation")):
+        op.add_column(table, sa.Column(column, sa.String(16)))
