@@ -31,7 +31,7 @@ from broker.records import DEFAULT_APP
 from broker.records.seal import SealFile
 from broker.serving import Drain, Site, serve_until_stopped
 from broker.settings import PREFIX, Settings, given
-from broker.tokens import KEY_SET_MAX_AGE, KeyFile, KeyRing
+from broker.tokens import KEY_SET_MAX_AGE, KeyFile, KeyRing, open_ring
 from broker.workers import Supervisor
 
 END_WITHIN = 8.0
@@ -216,6 +216,18 @@ def check_provider(
 
 
 @key.command()
+def create(file: ConfigFile = None) -> None:
+    """Make the key file and the seal file where they do not exist yet."""
+    settings = read_settings(file)
+    keys = KeyFile(settings.key_file)
+    open_ring(keys, settings.token_algorithm)
+    print(f"token keys: {keys.path.absolute()}")
+    if not settings.seal_keys:
+        SealFile(settings.seal_file).keys()
+        print(f"seal keys: {settings.seal_file.absolute()}")
+
+
+@key.command()
 def rotate(file: ConfigFile = None) -> None:
     """Sign with the next key from now on, and publish another next one.
 
@@ -271,8 +283,8 @@ def _ring(keys: KeyFile) -> KeyRing:
     ring = keys.load()
     if ring is None:
         sys.exit(
-            f"there are no keys in {keys.path.absolute()}: start the broker once, "
-            f"or say with {PREFIX}KEY_FILE where it keeps them"
+            f"there are no keys in {keys.path.absolute()}: run scan-login key create, "
+            f"or set {PREFIX}KEY_FILE to the broker's key file"
         )
     return ring
 

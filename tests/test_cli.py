@@ -161,6 +161,17 @@ def publishes(url: str, kids: list[str]) -> bool:
     return all(kid in published for kid in kids)
 
 
+def test_key_create_makes_each_file_once(tmp_path: Path) -> None:
+    assert call(tmp_path, "key", "create").returncode == 0
+    names = ("scan-login-keys.json", "scan-login-seal.json")
+    made = [(tmp_path / name).read_bytes() for name in names]
+
+    assert call(tmp_path, "key", "create").returncode == 0
+
+    assert [(tmp_path / name).read_bytes() for name in names] == made
+    assert all((tmp_path / name).stat().st_mode & 0o777 == 0o600 for name in names)
+
+
 def test_looking_for_keys_makes_none(tmp_path: Path) -> None:
     for word in ("list", "rotate"):
         looked = call(tmp_path, "key", word)
