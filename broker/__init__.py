@@ -25,6 +25,7 @@ replace one another, or that speak to the same outside.
     sources.py     where settings come from           urls.py   URLs with passwords
     settings.py    every setting       errors.py   everything that can go wrong
     logs.py        log lines, written by a thread of their own
+    monitor.py     compares this instance with its state and the other instances
     background.py  restarts background tasks that fail
     metrics.py     what the operator counts        private_file.py   files for their owner alone
     parts.py       makes all of these, as the settings want them

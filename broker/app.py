@@ -157,7 +157,6 @@ def _with_edge(settings: Settings, core: Core) -> Broker:
     public = PublicEdge(
         issuer=core.issuer,
         ready=running.trouble,
-        clock=core.clock,
         public_url=settings.public_url,
         pictures=Shown(core.pictures),
         addresses=addresses,
@@ -260,8 +259,10 @@ class Running:
             return "starting"
         if self._core.store.trouble() is not None:
             return "the state cannot be reached"
+        if (refusal := self._core.store.refusal()) is not None:
+            return f"the state refuses writes: {refusal}"
         lobby = None if self._push is None else self._core.lobby.trouble()
-        return lobby or self._core.records_trouble()
+        return lobby or self._core.monitor.trouble() or self._core.records_trouble()
 
     def drain(self) -> None:
         """Let nobody begin here from now on; whoever has begun is served."""
@@ -270,7 +271,10 @@ class Running:
 
     async def context(self, application: web.Application) -> AsyncIterator[None]:
         await self._core.open()
-        tasks = [BackgroundTask("pool keeper", self._core.keeper.run)]
+        tasks = [
+            BackgroundTask("pool keeper", self._core.keeper.run),
+            BackgroundTask("monitor", self._core.monitor.run),
+        ]
         if self._push is not None:
             tasks.append(BackgroundTask("lobby", partial(self._core.lobby.run, self._push)))
         for task in tasks:

@@ -233,7 +233,7 @@ class Flow:
         before = await self._owned_by(login_id, secret, app)
         login = await self._act(before, Act.REDEEM)
         await self._logins.secure(login)
-        token = self._issuer.issue(login, now=self._clock())
+        token = self._issuer.issue(login)
         if token.expires_in <= 0:
             raise AlreadyRedeemed
         if before.state is State.REDEEMED:
@@ -293,7 +293,9 @@ class Flow:
         self, login: Login, act: Act, *, phone: Phone | None = None, subject: str | None = None
     ) -> Login:
         while True:
-            after = apply(login, act, now=self._clock(), phone=phone, subject=subject)
+            now = self._clock()
+            issued_at = self._issuer.issue_time(now) if act is Act.REDEEM else None
+            after = apply(login, act, now=now, phone=phone, subject=subject, issued_at=issued_at)
             if after is login:
                 return after
             if await self._change(login, after, EVENTS.get(after.state)):

@@ -180,7 +180,8 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
         for getwxacodeunlimit).  Anyone who sees the screen knows it.
     secret_hash: SHA-256 of the secret that only the browser knows.
     app, incarnation: the app's id, and which of the apps with this id, one after the other.
-    began_at, confirmed_at, redeemed_at: Unix time in seconds.
+    began_at, confirmed_at: Unix time in seconds, by the state's clock.
+    redeemed_at: the same; the `iat` of its token, so never ahead of the issuing host's clock.
     expires_at: Unix time in seconds.  A pending, scanned or confirmed login expires
         then; from then on the token of a redeemed login is not issued again.
     instance: the instance that holds the browser; empty where none waits on a
@@ -245,12 +246,14 @@ def apply(
     now: float,
     phone: Phone | None = None,
     subject: str | None = None,
+    issued_at: float | None = None,
 ) -> Login:
     """Return `login` as it stands after `act`; itself when the act is a repeat.
 
     `phone` acts where the act is a phone's; `subject` is who the directory says
     that is, and belongs to `confirm`.  The phone that scans is the only one that
-    may confirm or deny.
+    may confirm or deny.  `issued_at` is the token's `iat` and belongs to `redeem`; without
+    it that is `now`.
     Raises a `LoginError`, and then nothing has changed.
     """
     state = _state_after(login, act, now, phone)
@@ -267,7 +270,8 @@ def apply(
             "unregistered": False,
         }
     elif act is Act.REDEEM:
-        changes |= {"redeemed_at": now, "expires_at": now + REDELIVERY_LIFETIME}
+        redeemed_at = now if issued_at is None else issued_at
+        changes |= {"redeemed_at": redeemed_at, "expires_at": now + REDELIVERY_LIFETIME}
     return replace(login, **changes)
 
 

@@ -29,6 +29,12 @@ POOL_EMPTY = Counter("scanlogin_pool_empty", "Logins that found no free code", [
 POOL_DRAWN = Counter("scanlogin_pool_drawn", "Codes drawn for a pool", ["app"])
 LOG_LINES_DROPPED = Counter("scanlogin_log_lines_dropped", "Log lines that were not written")
 TASK_FAILURES = Counter("scanlogin_task_failures", "Failures of background tasks", ["task"])
+STATE_REFUSES = Gauge("scanlogin_state_refuses_writes", "1 while Redis refuses writes, else 0")
+STATE_EVICTS = Gauge("scanlogin_state_evicts", "1 while Redis may evict keys, else 0")
+CLOCK_OFFSET = Gauge("scanlogin_clock_offset_seconds", "Redis' clock minus this host's")
+KEYS_DIFFER = Gauge(
+    "scanlogin_keys_differ", "1 while another instance has other keys, else 0", ["keys"]
+)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 

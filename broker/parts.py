@@ -24,6 +24,7 @@ from broker.directories.sql import SqlDirectory
 from broker.errors import ProviderFails, SettingsWrong, StartError, UnknownApp
 from broker.flow import Flow
 from broker.lobby import Lobby
+from broker.monitor import Monitor
 from broker.pictures import Pictures
 from broker.pool import Pool
 from broker.pool.keeping import Keeper
@@ -120,6 +121,7 @@ class Core:
     directory: Directory
     pictures: Pictures
     records: Records
+    monitor: Monitor
 
     def records_trouble(self) -> str | None:
         """Why the records let nobody confirm until an operator acts; None if they do."""
@@ -133,8 +135,10 @@ class Core:
         await asyncio.gather(
             self.store.open(), self.bus.open(), self.accounts.open(), self.directory.open()
         )
+        await self.monitor.open()
 
     async def close(self) -> None:
+        await self.monitor.close()
         await self.flow.close()
         await self.directory.close()
         await self.accounts.close()
@@ -153,7 +157,7 @@ def open_core(settings: Settings, clock: Clock | None, directory: Directory | No
     pictures = pictures_of(settings)
     pool = _pool(settings, store, pictures)
     images = LoginImages(store=store.images, duties=store.duties, instance=settings.instance)
-    issuer = _issuer(settings, now=clock())
+    issuer = _issuer(settings)
     flow = Flow(
         logins=store.logins,
         bus=bus,
@@ -190,6 +194,12 @@ def open_core(settings: Settings, clock: Clock | None, directory: Directory | No
         directory=directory,
         pictures=pictures,
         records=records,
+        monitor=Monitor(
+            store=store,
+            issuer=issuer,
+            seal_keys=records.seal_keys,
+            instance=settings.instance,
+        ),
     )
 
 
@@ -203,13 +213,12 @@ def _pool(settings: Settings, store: Store, pictures: Pictures) -> Pool:
     )
 
 
-def _issuer(settings: Settings, *, now: float) -> Issuer:
+def _issuer(settings: Settings) -> Issuer:
     return Issuer(
         file=KeyFile(settings.key_file),
         algorithm=settings.token_algorithm,
         issuer=settings.public_url,
         lifetime=settings.token_lifetime,
-        now=now,
     )
 
 

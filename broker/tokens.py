@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,11 +183,20 @@ class Issuer:
 
     issuer: the tokens' `iss`, the broker's public URL.
     lifetime: of a token, in seconds.
+    host_clock: this host's Unix time in seconds, by which sites check tokens.
     """
 
     def __init__(
-        self, *, file: KeyFile, algorithm: str, issuer: str, lifetime: int, now: float
+        self,
+        *,
+        file: KeyFile,
+        algorithm: str,
+        issuer: str,
+        lifetime: int,
+        host_clock: Callable[[], float] = time.time,
     ) -> None:
+        now = host_clock()
+        self._host_clock = host_clock
         self._file = file
         self._issuer = issuer
         self._lifetime = lifetime
@@ -209,8 +219,9 @@ class Issuer:
             return None
         return status.st_mtime_ns, status.st_ino
 
-    def _follow(self, now: float) -> None:
+    def _follow(self) -> None:
         """Take over a rotated file.  A file that has gone or is damaged changes nothing here."""
+        now = self._host_clock()
         if 0 <= now - self._looked_at < RELOAD_EVERY:
             return
         self._looked_at = now
@@ -226,15 +237,24 @@ class Issuer:
         if ring is not None:
             self._use(ring)
 
-    def issue(self, login: Login, *, now: float) -> Token:
+    def issue_time(self, now: float) -> float:
+        """Return the `iat` of a token that is issued at the shared time `now`.
+
+        It is never ahead of this host's clock, because sites refuse a token from the future.
+        It is at most half a lifetime behind, so that the token can still be used.
+        """
+        host_now = self._host_clock()
+        return max(min(now, host_now), host_now - self._lifetime / 2)
+
+    def issue(self, login: Login) -> Token:
         """Return the token of a redeemed login; claims after RFC 9068, section 2.2.
 
         Its claims depend on the login alone, so that a token that is issued again is the
-        same token.  Its `expires_in` is what is left of it at `now`.
+        same token.  Its `expires_in` is what is left of it.
         """
         if login.phone is None or login.confirmed_at is None or login.redeemed_at is None:
             raise ValueError(f"login {login.id} was never redeemed")
-        self._follow(now)
+        self._follow()
         issued_at = int(login.redeemed_at)
         claims = {
             "iss": self._issuer,
@@ -244,15 +264,15 @@ class Issuer:
             "iat": issued_at,
             "exp": issued_at + self._lifetime,
             "jti": login.id,
-            "auth_time": int(login.confirmed_at),
+            "auth_time": min(int(login.confirmed_at), issued_at),
             "amr": ["scan"],
             "idp": login.phone.identity.provider,
         }
         headers = {"typ": "at+jwt", "kid": self._ring.present["kid"]}
         token = jwt.encode(claims, self._key, self._ring.present["alg"], headers=headers)
-        return Token(token, issued_at + self._lifetime - int(now))
+        return Token(token, issued_at + self._lifetime - int(self._host_clock()))
 
-    def key_set(self, *, now: float) -> dict[str, list[Jwk]]:
+    def key_set(self) -> dict[str, list[Jwk]]:
         """The JWKS: present and next key, and former ones until their last token has ended."""
-        self._follow(now)
-        return {"keys": self._ring.public(now)}
+        self._follow()
+        return {"keys": self._ring.public(self._host_clock())}

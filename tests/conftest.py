@@ -312,7 +312,7 @@ def issuer(tmp_path: Path, clock: Clock) -> Issuer:
         algorithm="ES256",
         issuer="https://login.example",
         lifetime=600,
-        now=clock(),
+        host_clock=clock,
     )
 
 

@@ -497,3 +497,14 @@ async def eventually(condition: Callable[[], object], within: float = 30.0) -> N
             if value:
                 return
             await asyncio.sleep(0.02)
+
+
+def shifted(offset: str) -> dict[str, str]:
+    """The environment of a process whose clock is `offset` off, its monotonic clock apart."""
+    said = subprocess.check_output([need("faketime"), "-f", offset, "env"], text=True)
+    variables = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+    return {
+        "LD_PRELOAD": variables["LD_PRELOAD"],
+        "FAKETIME": offset,
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }

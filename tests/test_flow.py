@@ -29,7 +29,7 @@ def short_issuer(tmp_path: Path, clock: Clock) -> Issuer:
         algorithm="ES256",
         issuer="https://login.example",
         lifetime=10,
-        now=clock(),
+        host_clock=clock,
     )
 
 

@@ -53,7 +53,7 @@ class Logins(RuleBasedStateMachine):
                     algorithm="ES256",
                     issuer="https://login.example",
                     lifetime=600,
-                    now=self.clock(),
+                    host_clock=self.clock,
                 ),
                 clock=self.clock,
                 instance=instance,

@@ -35,7 +35,7 @@ FLOORS: list[set[str]] = [
     {"listening", "login", "private_file", "redis_link"},
     {"bus", "state", "records", "providers", "directories", "engine", "pictures"},
     {"accounts", "tokens"},
-    {"sessions", "pool"},
+    {"sessions", "pool", "monitor"},
     {"codes"},
     {"flow"},
     {"lobby"},

@@ -111,7 +111,7 @@ async def instance(name: str, url: str, keys: KeyFile) -> AsyncIterator[Instance
             algorithm="ES256",
             issuer="https://login.example",
             lifetime=600,
-            now=store.clock(),
+            host_clock=store.clock,
         ),
         clock=store.clock,
         instance=name,

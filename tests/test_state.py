@@ -12,7 +12,16 @@ from msgspec.structs import replace
 
 from broker.errors import Unavailable
 from broker.login import Phone, State, shelf
-from broker.state import KEPT, SESSIONS_MAX, Session, Store, new_session_id, open_state
+from broker.state import (
+    INSTANCE_TTL,
+    KEPT,
+    SESSIONS_MAX,
+    Profile,
+    Session,
+    Store,
+    new_session_id,
+    open_state,
+)
 from broker.state.memory import MemoryImages, MemoryLogins, MemorySessions
 from tests.conftest import ALICE, BOB, LOGIN_ID, SCENE, STATES, Clock, a_login
 from tests.servers import Engines
@@ -445,3 +454,16 @@ async def test_images_in_memory_are_bounded(clock: Clock) -> None:
         await images.put(login, "data:,")
 
     assert [await images.get(login) for login in logins] == [None, "data:,", "data:,"]
+
+
+async def test_instances_see_the_profiles_of_running_others(store: Store, clock: Clock) -> None:
+    one = Profile(started_at=1.0, token_keys=("a", "b"), seal_keys=("c",))
+    two = Profile(started_at=2.0, token_keys=("d",), seal_keys=("e",))
+
+    assert await store.instances.publish("one", one) == {}
+    assert await store.instances.publish("two", two) == {"one": one}
+    await store.instances.leave("one")
+    assert await store.instances.publish("two", two) == {}
+    assert await store.instances.publish("one", one) == {"two": two}
+    clock.time += INSTANCE_TTL + 1
+    assert await store.instances.publish("one", one) == {}

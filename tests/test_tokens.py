@@ -13,6 +13,7 @@ from typing import Any
 
 import jwt
 import pytest
+from msgspec.structs import replace
 
 from broker.errors import KeyFileUnusable
 from broker.login import State
@@ -28,7 +29,7 @@ def make_issuer(path: Path, clock: Clock, algorithm: str = "ES256") -> Issuer:
         algorithm=algorithm,
         issuer="https://login.example",
         lifetime=600,
-        now=clock(),
+        host_clock=clock,
     )
 
 
@@ -65,9 +66,9 @@ def test_a_token_says_who_where_and_until_when(
 ) -> None:
     issuer = make_issuer(tmp_path / "keys.json", clock, algorithm)
 
-    token = issuer.issue(redeemed_login(clock), now=clock())
+    token = issuer.issue(redeemed_login(clock))
 
-    claims = verify(token.access_token, issuer.key_set(now=clock()), clock)
+    claims = verify(token.access_token, issuer.key_set(), clock)
     assert claims.pop("jti")
     assert claims == {
         "iss": "https://login.example",
@@ -86,15 +87,15 @@ def test_a_token_says_who_where_and_until_when(
 
 def test_login_that_is_not_redeemed_gets_no_token(issuer: Issuer, clock: Clock) -> None:
     with pytest.raises(ValueError, match="never redeemed"):
-        issuer.issue(a_login(clock), now=clock())
+        issuer.issue(a_login(clock))
 
 
 def test_token_issued_again_later_has_the_same_claims(issuer: Issuer, clock: Clock) -> None:
     login = redeemed_login(clock)
 
-    first = issuer.issue(login, now=clock())
+    first = issuer.issue(login)
     clock.time += 45.5
-    again = issuer.issue(login, now=clock())
+    again = issuer.issue(login)
 
     claims = [
         jwt.decode(token.access_token, options={"verify_signature": False})
@@ -107,7 +108,7 @@ def test_token_issued_again_later_has_the_same_claims(issuer: Issuer, clock: Clo
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_key_set_shows_nothing_secret(tmp_path: Path, clock: Clock, algorithm: str) -> None:
-    key_set = make_issuer(tmp_path / "keys.json", clock, algorithm).key_set(now=clock())
+    key_set = make_issuer(tmp_path / "keys.json", clock, algorithm).key_set()
 
     assert len(key_set["keys"]) == 2
     for key in key_set["keys"]:
@@ -117,7 +118,7 @@ def test_the_key_set_shows_nothing_secret(tmp_path: Path, clock: Clock, algorith
 
 def test_a_kid_is_the_keys_thumbprint(issuer: Issuer, clock: Clock) -> None:
     """RFC 7638, computed here by its letter."""
-    for key in issuer.key_set(now=clock())["keys"]:
+    for key in issuer.key_set()["keys"]:
         text = f'{{"crv":"{key["crv"]}","kty":"{key["kty"]}","x":"{key["x"]}","y":"{key["y"]}"}}'
         digest = hashlib.sha256(text.encode()).digest()
         assert key["kid"] == base64.urlsafe_b64encode(digest).decode().rstrip("=")
@@ -133,9 +134,9 @@ def test_the_key_file_is_for_its_owner_alone(tmp_path: Path, clock: Clock) -> No
 
 
 def test_a_restart_keeps_the_keys(tmp_path: Path, clock: Clock) -> None:
-    first = make_issuer(tmp_path / "keys.json", clock).key_set(now=clock())
+    first = make_issuer(tmp_path / "keys.json", clock).key_set()
 
-    assert make_issuer(tmp_path / "keys.json", clock).key_set(now=clock()) == first
+    assert make_issuer(tmp_path / "keys.json", clock).key_set() == first
 
 
 def test_of_many_first_starts_at_once_one_makes_the_keys(tmp_path: Path) -> None:
@@ -155,24 +156,24 @@ def test_of_many_first_starts_at_once_one_makes_the_keys(tmp_path: Path) -> None
 def test_rotation_signs_with_a_key_that_sites_know_already(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.json"
     issuer = make_issuer(path, clock)
-    old_set = issuer.key_set(now=clock())
-    old_token = issuer.issue(redeemed_login(clock), now=clock()).access_token
+    old_set = issuer.key_set()
+    old_token = issuer.issue(redeemed_login(clock)).access_token
 
     rotate(path, clock)
     clock.time += 5
-    new_token = issuer.issue(redeemed_login(clock), now=clock()).access_token
+    new_token = issuer.issue(redeemed_login(clock)).access_token
 
     assert (
         jwt.get_unverified_header(new_token)["kid"] != jwt.get_unverified_header(old_token)["kid"]
     )
     assert verify(new_token, old_set, clock)
-    assert verify(old_token, issuer.key_set(now=clock()), clock)
+    assert verify(old_token, issuer.key_set(), clock)
 
 
 def test_a_former_key_goes_when_its_last_token_has_ended(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.json"
     issuer = make_issuer(path, clock)
-    former = issuer.key_set(now=clock())["keys"][0]["kid"]
+    former = issuer.key_set()["keys"][0]["kid"]
     rotate(path, clock)
 
     clock.time += 600
@@ -189,7 +190,7 @@ def test_another_algorithm_takes_over_with_a_key_of_its_own(tmp_path: Path, cloc
 
     issuer = make_issuer(path, clock, "EdDSA")
 
-    algorithms = [key["alg"] for key in issuer.key_set(now=clock())["keys"]]
+    algorithms = [key["alg"] for key in issuer.key_set()["keys"]]
     assert algorithms == ["EdDSA", "EdDSA", "ES256"]
 
 
@@ -231,9 +232,9 @@ def test_a_file_system_without_links_has_keys_too(
     monkeypatch.setattr(os, "link", unsupported)
     path = tmp_path / "keys.json"
 
-    first = make_issuer(path, clock).key_set(now=clock())
+    first = make_issuer(path, clock).key_set()
 
-    assert make_issuer(path, clock).key_set(now=clock()) == first
+    assert make_issuer(path, clock).key_set() == first
     assert not KeyFile(path).create(KeyRing.new("ES256"))
 
 
@@ -251,13 +252,13 @@ def test_a_rotation_during_the_reading_of_another_is_seen(tmp_path: Path, clock:
         rotates = False
 
     file = Busy(path)
-    issuer = Issuer(file=file, algorithm="ES256", issuer="x", lifetime=600, now=clock())
+    issuer = Issuer(file=file, algorithm="ES256", issuer="x", lifetime=600, host_clock=clock)
     rotate(path, clock)
     file.rotates = True
 
     for _ in range(2):
         clock.time += 5
-        keys = issuer.key_set(now=clock())["keys"]
+        keys = issuer.key_set()["keys"]
 
     ring = KeyFile(path).load()
     assert ring is not None
@@ -270,9 +271,9 @@ def test_a_running_issuer_outlives_its_file(tmp_path: Path, clock: Clock) -> Non
     path.unlink()
     clock.time += 5
 
-    token = issuer.issue(redeemed_login(clock), now=clock()).access_token
+    token = issuer.issue(redeemed_login(clock)).access_token
 
-    assert verify(token, issuer.key_set(now=clock()), clock)
+    assert verify(token, issuer.key_set(), clock)
 
 
 def test_a_file_damaged_under_a_running_issuer_is_ignored(tmp_path: Path, clock: Clock) -> None:
@@ -281,9 +282,9 @@ def test_a_file_damaged_under_a_running_issuer_is_ignored(tmp_path: Path, clock:
     path.write_text(json.dumps({"present": {}}))
     clock.time += 5
 
-    token = issuer.issue(redeemed_login(clock), now=clock()).access_token
+    token = issuer.issue(redeemed_login(clock)).access_token
 
-    assert verify(token, issuer.key_set(now=clock()), clock)
+    assert verify(token, issuer.key_set(), clock)
 
 
 def rotate(path: Path, clock: Clock) -> None:
@@ -295,4 +296,24 @@ def rotate(path: Path, clock: Clock) -> None:
 
 def kids(issuer: Issuer, clock: Clock) -> set[str]:
     clock.time += 2
-    return {key["kid"] for key in issuer.key_set(now=clock() - 2)["keys"]}
+    return {key["kid"] for key in issuer.key_set()["keys"]}
+
+
+@pytest.mark.parametrize(
+    ("shared_offset", "issued_offset"), [(60, 0), (-10, -10), (-3600, -300)], ids=str
+)
+def test_issue_time_is_never_ahead_of_the_host(
+    issuer: Issuer, clock: Clock, shared_offset: float, issued_offset: float
+) -> None:
+    """A token lives 600 s here, and is at most half as old when it is issued."""
+    assert issuer.issue_time(clock() + shared_offset) == clock() + issued_offset
+
+
+def test_auth_time_is_never_after_the_issue_time(issuer: Issuer, clock: Clock) -> None:
+    """As where the shared clock that set `confirmed_at` is ahead of this host's."""
+    login = replace(redeemed_login(clock), confirmed_at=clock() + 58)
+
+    claims = verify(issuer.issue(login).access_token, issuer.key_set(), clock)
+
+    assert claims["auth_time"] == claims["iat"]
+    assert claims["exp"] - claims["iat"] == 600

@@ -14,7 +14,6 @@ from broker.edge.pages import STATIC, Page, language
 from broker.edge.wire import Handler, answer, refusal
 from broker.errors import NoPicture, Unavailable
 from broker.pictures import CACHE_CONTROL, Shown, media_type_of
-from broker.state import Clock
 from broker.tokens import KEY_SET_MAX_AGE, Issuer
 
 KEY_SET = "/.well-known/jwks.json"
@@ -72,14 +71,12 @@ class PublicEdge:
         *,
         issuer: Issuer,
         ready: Readiness,
-        clock: Clock,
         public_url: str,
         pictures: Shown,
         addresses: Addresses,
     ) -> None:
         self._issuer = issuer
         self._ready = ready
-        self._clock = clock
         self._public_url = public_url
         self._pictures = pictures
         self._addresses = addresses
@@ -113,7 +110,7 @@ class PublicEdge:
             hdrs.CACHE_CONTROL: f"public, max-age={KEY_SET_MAX_AGE}",
             hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
         }
-        return answer(self._issuer.key_set(now=self._clock()), headers)
+        return answer(self._issuer.key_set(), headers)
 
     async def _picture(self, request: web.Request) -> web.Response:
         key = request.match_info["key"]

@@ -102,6 +102,11 @@ class SealKeys:
         self._known = {key_id(key): key for key in keys}
         self.newest = key_id(keys[0])
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the known keys, the newest first."""
+        return tuple(self._known)
+
     def seal(self, secret: str, app_id: str, skey: str | None = None) -> Sealed:
         """skey: whose session the secret belongs to; opens with that skey alone."""
         nonce = secrets.token_bytes(NONCE_BYTES)

@@ -12,6 +12,7 @@ that is silent is dropped, and while there is none, callers are refused at once.
 wire.py      one live connection, and what a channel carries
 server.py    one server, or Sentinel's master of the moment
 cluster.py   a Redis Cluster
+memory.py    whether a server evicts keys
 urls.py      which of them a URL names
 """
 
@@ -21,6 +22,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from broker.redis_link.memory import Memory
 from broker.redis_link.urls import open_server
 from broker.redis_link.wire import Feed, Part, Reply, Script, ServerSaid, script
 
@@ -51,6 +53,9 @@ class Redis(Protocol):
     def trouble(self) -> str | None:
         """Why nothing can be asked just now; None when it can."""
 
+    def refusal(self) -> str | None:
+        """The error word by which writes are refused, such as OOM; None while they are taken."""
+
     def clock(self) -> float:
         """The server's Unix time in seconds: one time for all instances."""
 
@@ -62,6 +67,9 @@ class Redis(Protocol):
 
     async def publish(self, channel: str, payload: bytes) -> None:
         """Raises Unavailable."""
+
+    async def memory(self) -> Sequence[Memory]:
+        """How each server treats its memory; empty if asking is forbidden.  Raises Unavailable."""
 
     def subscribed(self, channel: str) -> AbstractAsyncContextManager[Feed]:
         """What `channel` carries, from entering on; raises Unavailable."""
@@ -75,6 +83,9 @@ def channel_of(instance: str) -> str:
     return f"scanlogin:instance:{instance}"
 
 
-def open_redis(url: str) -> Redis:
-    """What `url` names, with nothing connected yet; raises ValueError."""
-    return open_server(url)
+def open_redis(url: str, *, writes: bool = False) -> Redis:
+    """What `url` names, with nothing connected yet; raises ValueError.
+
+    writes: whether the server is probed for `refusal`.
+    """
+    return open_server(url, writes=writes)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import string
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from redis import asyncio as aioredis
 from redis.asyncio.connection import AbstractConnection
@@ -13,25 +15,30 @@ from redis.exceptions import NoScriptError, RedisClusterException, RedisError, R
 
 from broker.background import BackgroundTask
 from broker.errors import Unavailable
+from broker.redis_link.memory import Memory, memory_of
 from broker.redis_link.wire import (
     PROBE,
     SILENCE,
     Feed,
     Part,
     Probes,
+    Refusals,
     Reply,
     Script,
     ServerSaid,
     SharedTime,
-    meant,
     outage,
     subscribed,
     within,
+    write_probe,
 )
 
 OUT_OF_REACH = (RedisError, RedisClusterException, OSError, TimeoutError, AttributeError)
 """What redis-py raises where a Cluster cannot be reached.  AttributeError: a connection
 that another command's failure has closed in the middle of this one."""
+
+HASH_TAGS = string.ascii_letters + string.digits + "-_"
+"""The hash tags of the state's keys."""
 
 IN_FLIGHT = 64
 """Commands under way at once on Cluster: redis-py raises where it runs out of connections."""
@@ -42,8 +49,10 @@ class Cluster:
 
     one_server = False
 
-    def __init__(self, client: aioredis.RedisCluster) -> None:
+    def __init__(self, client: aioredis.RedisCluster, *, writes: bool) -> None:
         self._client = client
+        self._writes = writes
+        self._refusals = Refusals()
         self.clock = SharedTime()
         self._room = asyncio.Semaphore(IN_FLIGHT)
         self._task = BackgroundTask("redis connection", self._probe)
@@ -58,6 +67,9 @@ class Cluster:
     def trouble(self) -> str | None:
         return self._outage.reason or self._task.trouble() or self._probes.trouble()
 
+    def refusal(self) -> str | None:
+        return self._refusals.writes_refused_by
+
     async def call(self, *command: Part) -> Reply:
         async with self._room:
             try:
@@ -66,8 +78,7 @@ class Cluster:
             except NoScriptError:
                 raise
             except ResponseError as error:
-                # redis-py cuts off the words that it knows.
-                raise meant(ServerSaid(f"{error.status_code or ''} {error}".lstrip())) from None
+                raise self._refusals.meant(_said(error)) from None
             except OUT_OF_REACH:
                 raise Unavailable from None
 
@@ -107,6 +118,7 @@ class Cluster:
             try:
                 await self._ask()
                 self._outage.is_over()
+                await self._probe_writes()
             except (*OUT_OF_REACH, ValueError) as error:
                 self._outage.fails(str(error) or "no answer")
             finally:
@@ -120,3 +132,46 @@ class Cluster:
             node = min(self._client.get_primaries(), key=lambda node: str(node.name))
             self.clock.set(await self._client.execute_command("TIME", target_nodes=node), asked_at)
         self._probes.answered()
+
+    async def _probe_writes(self) -> None:
+        """Ask each primary whether it takes writes."""
+        if not self._writes:
+            return
+        refusal = None
+        try:
+            async with within(SILENCE):
+                for key in self._probe_keys():
+                    await self._client.execute_command(*write_probe(key))
+        except ResponseError as error:
+            refusal = _said(error)
+        self._refusals.probed(refusal)
+
+    def _probe_keys(self) -> Collection[str]:
+        """One key for each primary that holds a part of the state."""
+        keys = [f"scanlogin:{{{tag}}}:probe" for tag in HASH_TAGS]
+        return {str(self._client.get_node_from_key(key)): key for key in keys}.values()
+
+    async def memory(self) -> list[Memory]:
+        try:
+            async with within(SILENCE):
+                found = await self._client.execute_command(
+                    "INFO", "memory", target_nodes=aioredis.RedisCluster.PRIMARIES
+                )
+        except ResponseError as error:
+            if (said := _said(error)).word == "NOPERM":
+                return []
+            raise self._refusals.meant(said) from None
+        except OUT_OF_REACH:
+            raise Unavailable from None
+        return [memory_of(fields) for fields in by_node(found)]
+
+
+def by_node(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """INFO's fields of each node; redis-py leaves the nodes' names off where there is one."""
+    one = not all(isinstance(value, dict) for value in found.values())
+    return [found] if one else list(found.values())
+
+
+def _said(error: ResponseError) -> ServerSaid:
+    """redis-py cuts off the words that it knows."""
+    return ServerSaid(f"{error.status_code or ''} {error}".lstrip())

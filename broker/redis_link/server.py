@@ -12,6 +12,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from broker.background import BackgroundTask
 from broker.errors import Unavailable
+from broker.redis_link.memory import Memory, read_memory
 from broker.redis_link.wire import (
     ELSEWHERE,
     PROBE,
@@ -19,15 +20,16 @@ from broker.redis_link.wire import (
     Feed,
     Part,
     Probes,
+    Refusals,
     Reply,
     Script,
     ServerSaid,
     SharedTime,
     Wire,
-    meant,
     outage,
     subscribed,
     wired,
+    write_probe,
 )
 
 PATIENCE = 0.5
@@ -42,11 +44,16 @@ class Link:
     """Keeps one wire to a server alive.
 
     make: gives a connection that has yet to be opened.
+    writes: whether the server is probed for taking writes.
     """
 
-    def __init__(self, make: Callable[[], AbstractConnection], time: SharedTime) -> None:
+    def __init__(
+        self, make: Callable[[], AbstractConnection], time: SharedTime, *, writes: bool
+    ) -> None:
         self._make = make
         self._time = time
+        self._writes = writes
+        self.refusals = Refusals()
         self._wire: Wire | None = None
         self._up = asyncio.Event()
         self._down_since = -PATIENCE
@@ -107,7 +114,8 @@ class Link:
         self._put_up(wire)
         try:
             await self._watch(wire)
-            self._outage.fails("the connection was lost")
+            if self.refusals.writes_refused_by is None:  # or it was dropped for another server
+                self._outage.fails("the connection was lost")
         finally:
             self._put_down()
             await wire.close()
@@ -117,6 +125,7 @@ class Link:
         wire = await wired(self._make)
         try:
             await self._ask(wire)
+            await self._probe_write(wire)
         except BaseException:
             wire.abort()
             raise
@@ -141,8 +150,27 @@ class Link:
                     await wire.lost.wait()
             try:
                 await self._ask(wire)
+                refusal = await self._probe_write(wire)
             except ConnectionError:
                 wire.abort()
+            else:
+                if refusal is not None and refusal.word in ELSEWHERE:
+                    wire.abort()
+
+    async def _probe_write(self, wire: Wire) -> ServerSaid | None:
+        """Ask whether writes are taken and return the refusal; raises ConnectionError."""
+        if not self._writes:
+            return None
+        refusal = None
+        try:
+            async with asyncio.timeout(SILENCE):
+                await wire.send(*write_probe(WRITE_PROBE_KEY))
+        except TimeoutError:
+            raise ConnectionError("no answer") from None
+        except ServerSaid as said:
+            refusal = said
+        self.refusals.probed(refusal)
+        return refusal
 
     async def _ask(self, wire: Wire) -> None:
         """Ask for the time, and set the clock by it; raises ConnectionError, which says why."""
@@ -155,11 +183,15 @@ class Link:
         self._probes.answered()
 
 
+WRITE_PROBE_KEY = "scanlogin:probe"
+
+
 class Server:
     """One server, or under Sentinel whichever is the master.
 
     make: gives a connection to it that has yet to be opened.
     let_go: closes what was opened on the way to it.
+    writes: whether the server is probed for taking writes.
     """
 
     one_server = True
@@ -168,11 +200,13 @@ class Server:
         self,
         make: Callable[[], AbstractConnection],
         let_go: Callable[[], Awaitable[None]],
+        *,
+        writes: bool,
     ) -> None:
         self._make = make
         self._let_go = let_go
         self.clock = SharedTime()
-        self._link = Link(make, self.clock)
+        self._link = Link(make, self.clock, writes=writes)
 
     async def open(self) -> None:
         await self._link.open()
@@ -180,22 +214,33 @@ class Server:
     def trouble(self) -> str | None:
         return self._link.trouble()
 
+    def refusal(self) -> str | None:
+        return self._link.refusals.writes_refused_by
+
     async def call(self, *command: Part) -> Reply:
         try:
             return await self._link.call(*command)
         except ServerSaid as said:
-            raise meant(said) from None
+            raise self._link.refusals.meant(said) from None
 
     async def run(self, what: Script, keys: Sequence[Part], *arguments: Part) -> Reply:
         try:
             return await self._link.call("EVALSHA", what.sha, len(keys), *keys, *arguments)
         except ServerSaid as said:
             if said.word != "NOSCRIPT":
-                raise meant(said) from None
+                raise self._link.refusals.meant(said) from None
         return await self.call("EVAL", what.text, len(keys), *keys, *arguments)
 
     async def publish(self, channel: str, payload: bytes) -> None:
         await self.call("PUBLISH", channel, payload)
+
+    async def memory(self) -> list[Memory]:
+        try:
+            return [read_memory(await self._link.call("INFO", "memory"))]
+        except ServerSaid as said:
+            if said.word == "NOPERM":
+                return []
+            raise self._link.refusals.meant(said) from None
 
     def subscribed(self, channel: str) -> AbstractAsyncContextManager[Feed]:
         return subscribed(self._make, "SUBSCRIBE", channel)

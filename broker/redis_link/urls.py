@@ -34,7 +34,7 @@ FILES = {"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"}
 """Options that name a file or a folder."""
 
 
-def open_server(url: str) -> Server | Cluster:
+def open_server(url: str, *, writes: bool) -> Server | Cluster:
     """The server that `url` names, with nothing connected yet; raises ValueError."""
     parts = urlsplit(url)
     transport, _, form = parts.scheme.partition("+")
@@ -44,11 +44,11 @@ def open_server(url: str) -> Server | Cluster:
     _check_files(options)
     try:
         if form == "sentinel":
-            return _under_sentinel(parts, transport)
+            return _under_sentinel(parts, transport, writes=writes)
         if form == "cluster":
-            return _in_cluster(parts, transport)
+            return _in_cluster(parts, transport, writes=writes)
         pool = aioredis.ConnectionPool.from_url(url, **_options())
-        return _server(pool.make_connection, pool.aclose)
+        return _server(pool.make_connection, pool.aclose, writes=writes)
     except TypeError as error:
         name = re.search(r"unexpected keyword argument '(.*)'", str(error))
         raise ValueError(unknown_option(name[1], url) if name else str(error)) from None
@@ -57,13 +57,16 @@ def open_server(url: str) -> Server | Cluster:
 
 
 def _server(
-    make: Callable[[], AbstractConnection], let_go: Callable[[], Awaitable[None]]
+    make: Callable[[], AbstractConnection],
+    let_go: Callable[[], Awaitable[None]],
+    *,
+    writes: bool,
 ) -> Server:
     make()  # connects nothing, and refuses what it does not know
-    return Server(make, let_go)
+    return Server(make, let_go, writes=writes)
 
 
-def _under_sentinel(parts: SplitResult, transport: str) -> Server:
+def _under_sentinel(parts: SplitResult, transport: str, *, writes: bool) -> Server:
     """`redis+sentinel://[user:password@]host:port,host:port/service[/db]`.
 
     The query may hold `sentinel_username` and `sentinel_password`, and redis-py's own options.
@@ -90,15 +93,15 @@ def _under_sentinel(parts: SplitResult, transport: str) -> Server:
         for one in sentinel.sentinels:
             await one.aclose()
 
-    return _server(master.connection_pool.make_connection, let_go)
+    return _server(master.connection_pool.make_connection, let_go, writes=writes)
 
 
-def _in_cluster(parts: SplitResult, transport: str) -> Cluster:
+def _in_cluster(parts: SplitResult, transport: str, *, writes: bool) -> Cluster:
     """`redis+cluster://[user:password@]host:port,host:port`, with redis-py's options as query."""
     options = _from_query(parts, transport, dict(parse_qsl(parts.query)))
     nodes = [ClusterNode(host, port) for host, port in _addresses(parts, 6379)]
     client = aioredis.RedisCluster(startup_nodes=nodes, max_connections=2 * IN_FLIGHT, **options)
-    return Cluster(client)
+    return Cluster(client, writes=writes)
 
 
 def _from_query(parts: SplitResult, transport: str, query: Mapping[str, str]) -> dict[str, Any]:

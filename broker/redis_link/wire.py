@@ -11,14 +11,12 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import hiredis
-import structlog
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from broker.errors import Unavailable
+from broker.metrics import STATE_REFUSES
 from broker.outage import Outage
-
-log = structlog.get_logger()
 
 PROBE = 1.0
 """Seconds between two questions that show whether the server is still there."""
@@ -29,6 +27,9 @@ notices after 45 s what a half-open link has swallowed (redis-py's keepalive).""
 
 PROBE_MAX_AGE = 2 * (PROBE + SILENCE)
 """Seconds after which the last probe that was answered no longer counts."""
+
+REFUSAL_QUIET_TIME = 5.0
+"""Seconds without a refusal after which commands count as accepted again."""
 
 CONNECT_WITHIN = 2.0
 """Seconds for a connection with its handshake, Sentinel's answer included."""
@@ -63,12 +64,38 @@ class ServerSaid(Exception):
         return str(self).rpartition(": -")[2].partition(" ")[0]
 
 
-def meant(said: ServerSaid) -> Exception:
-    """What an error reply is to a caller: a server that cannot just now, or a mistake of ours."""
-    if said.word not in NOT_NOW:
-        return said
-    log.warning("redis refuses", reason=str(said))
-    return Unavailable()
+class Refusals:
+    """Commands and writes that the server refuses, as opposed to one that is out of reach.
+
+    One outage is logged once, however many commands it concerns.
+
+    writes_refused_by: the error word of the last write probe, such as OOM; None: it was taken.
+    """
+
+    def __init__(self) -> None:
+        self._outage = Outage("redis refuses commands", "redis accepts commands again")
+        self._refused_at = -REFUSAL_QUIET_TIME
+        self.writes_refused_by: str | None = None
+
+    def meant(self, said: ServerSaid) -> Exception:
+        """What an error reply is to a caller: Unavailable, or `said` for a fault of ours."""
+        if said.word not in NOT_NOW:
+            return said
+        self._refused(said)
+        return Unavailable()
+
+    def probed(self, refusal: ServerSaid | None) -> None:
+        """Note the outcome of a write probe; None: the server took it."""
+        self.writes_refused_by = None if refusal is None else refusal.word
+        STATE_REFUSES.set(refusal is not None)
+        if refusal is not None:
+            self._refused(refusal)
+        elif time.monotonic() - self._refused_at >= REFUSAL_QUIET_TIME:
+            self._outage.is_over()
+
+    def _refused(self, said: ServerSaid) -> None:
+        self._refused_at = time.monotonic()
+        self._outage.fails(str(said))
 
 
 class Script(NamedTuple):
@@ -115,6 +142,11 @@ class Probes:
         if time.monotonic() - self._answered_at > PROBE_MAX_AGE:
             return "redis was not probed lately"
         return None
+
+
+def write_probe(key: str) -> tuple[Part, ...]:
+    """A command that is refused wherever writes are, and never writes: the key does not exist."""
+    return ("SET", key, "", "XX")
 
 
 def outage() -> Outage:

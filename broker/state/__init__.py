@@ -263,6 +263,34 @@ class Images(Protocol):
         """The image of the login's code, or None."""
 
 
+INSTANCE_TTL = 6.0
+"""Seconds for which an instance counts as running after it last published its profile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What an instance tells the others about itself.
+
+    started_at: Unix time in seconds.
+    token_keys: the ids of its key set; the first one signs.
+    seal_keys: the ids of its seal keys; the first one seals.
+    """
+
+    started_at: float
+    token_keys: tuple[str, ...]
+    seal_keys: tuple[str, ...]
+
+
+class Instances(Protocol):
+    """The instances that run over this state."""
+
+    async def publish(self, instance: str, profile: Profile) -> Mapping[str, Profile]:
+        """Publish `profile` for `INSTANCE_TTL` and return those of the other instances."""
+
+    async def leave(self, instance: str) -> None:
+        """Remove the instance's profile."""
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """A backend: one store by noun.
@@ -270,6 +298,8 @@ class Store:
     clock: the time that all instances over this state share.
     open: connects; where that fails, goes on trying in the background.
     trouble: why nothing can be asked just now; None when it can.
+    refusal: the word by which the state refuses writes; None while it takes them.
+    evicts: whether the state may forget what it holds to make room; raises Unavailable.
     """
 
     logins: Logins
@@ -281,6 +311,9 @@ class Store:
     open: Callable[[], Awaitable[None]]
     trouble: Callable[[], str | None]
     close: Callable[[], Awaitable[None]]
+    refusal: Callable[[], str | None]
+    evicts: Callable[[], Awaitable[bool]]
+    instances: Instances
 
 
 STATES: Mapping[str, str] = {

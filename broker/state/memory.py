@@ -13,12 +13,14 @@ from broker.errors import PoolFull, StateFull
 from broker.login import Login, Notice, Phone
 from broker.state import (
     BACK_AT_ONCE,
+    INSTANCE_TTL,
     KEPT,
     SESSIONS_MAX,
     Clock,
     Code,
     Leased,
     Level,
+    Profile,
     Session,
     Store,
     Swapped,
@@ -321,6 +323,21 @@ class MemoryImages:
         return self._images.get(login.id)
 
 
+class MemoryInstances:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._profiles: dict[str, tuple[float, Profile]] = {}
+
+    async def publish(self, instance: str, profile: Profile) -> Mapping[str, Profile]:
+        now = self._clock()
+        self._profiles[instance] = (now + INSTANCE_TTL, profile)
+        self._profiles = {name: one for name, one in self._profiles.items() if one[0] >= now}
+        return {name: one[1] for name, one in self._profiles.items() if name != instance}
+
+    async def leave(self, instance: str) -> None:
+        self._profiles.pop(instance, None)
+
+
 def open_store(url: str, clock: Clock | None, *, replicas: int, tells: bool) -> Store:
     clock = clock or time.time
     return Store(
@@ -333,7 +350,14 @@ def open_store(url: str, clock: Clock | None, *, replicas: int, tells: bool) -> 
         open=_nothing,
         trouble=lambda: None,
         close=_nothing,
+        refusal=lambda: None,
+        evicts=_never,
+        instances=MemoryInstances(clock),
     )
+
+
+async def _never() -> bool:
+    return False
 
 
 async def _nothing() -> None:

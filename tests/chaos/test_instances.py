@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
-import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -20,8 +19,7 @@ from tests.chaos.conftest import Fault
 from tests.chaos.monitor import monitoring
 from tests.chaos.world import Instance, World, over
 from tests.chaos.world import running as brokers
-from tests.machine import need
-from tests.servers import RedisServer
+from tests.servers import RedisServer, shifted
 
 long = pytest.mark.chaos_long
 
@@ -140,17 +138,6 @@ def resident(pid: int) -> int:
     """Bytes of memory that a process has."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * resource.getpagesize()
-
-
-def shifted(offset: str) -> dict[str, str]:
-    """The environment of a process whose clock is `offset` off, its monotonic clock apart."""
-    said = subprocess.check_output([need("faketime"), "-f", offset, "env"], text=True)
-    variables = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
-    return {
-        "LD_PRELOAD": variables["LD_PRELOAD"],
-        "FAKETIME": offset,
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
 
 
 @long

@@ -5,6 +5,7 @@ sessions.py   the phones' sessions
 leases.py     the pools of codes
 duties.py     what one instance does for all
 images.py     images of codes that were drawn live
+instances.py  what instances say of themselves
 reading.py    what is stored, read
 
 Redis forgets logins, sessions, duties and images by itself; a pool stays.
@@ -16,13 +17,14 @@ from broker.redis_link import open_redis
 from broker.state import Clock, Store
 from broker.state.redis.duties import RedisDuties
 from broker.state.redis.images import RedisImages
+from broker.state.redis.instances import RedisInstances
 from broker.state.redis.leases import RedisLeases
 from broker.state.redis.logins import RedisLogins
 from broker.state.redis.sessions import RedisSessions
 
 
 def open_store(url: str, clock: Clock | None, *, replicas: int, tells: bool) -> Store:
-    redis, careful = open_redis(url), open_redis(url)
+    redis, careful = open_redis(url, writes=True), open_redis(url)
     time = clock or redis.clock
 
     async def connect() -> None:
@@ -32,6 +34,9 @@ def open_store(url: str, clock: Clock | None, *, replicas: int, tells: bool) -> 
 
     def trouble() -> str | None:
         return redis.trouble() or (careful.trouble() if replicas else None)
+
+    async def evicts() -> bool:
+        return any(one.evicts for one in await redis.memory())
 
     async def close() -> None:
         await redis.close()
@@ -53,4 +58,7 @@ def open_store(url: str, clock: Clock | None, *, replicas: int, tells: bool) -> 
         open=connect,
         trouble=trouble,
         close=close,
+        refusal=redis.refusal,
+        evicts=evicts,
+        instances=RedisInstances(redis, time),
     )

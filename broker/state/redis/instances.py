@@ -1,0 +1,61 @@
+"""Instances in Redis: one hash of all of them.
+
+scanlogin:instances      by instance: "<end in ms> <its profile as JSON>"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from broker.packing import pack, unpacker
+from broker.redis_link import Redis, script
+from broker.state import INSTANCE_TTL, Clock, Profile
+from broker.state.redis.reading import sound
+from broker.state.redis.times import in_ms
+
+KEY = "scanlogin:instances"
+
+PUBLISH = script("""
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+local all = redis.call('HGETALL', KEYS[1])
+local live = {}
+for i = 1, #all, 2 do
+  if tonumber(string.match(all[i + 1], '^%d+') or 0) < tonumber(ARGV[3]) then
+    redis.call('HDEL', KEYS[1], all[i])
+  else
+    table.insert(live, all[i])
+    table.insert(live, all[i + 1])
+  end
+end
+return live
+""")
+
+LEAVE = script("return redis.call('HDEL', KEYS[1], ARGV[1])")
+
+_profile_fields = unpacker(Profile)
+
+
+class RedisInstances:
+    def __init__(self, redis: Redis, clock: Clock) -> None:
+        self._redis = redis
+        self._clock = clock
+
+    async def publish(self, instance: str, profile: Profile) -> Mapping[str, Profile]:
+        now = self._clock()
+        stored = b"%d " % in_ms(now + INSTANCE_TTL) + pack(profile)
+        live = await self._redis.run(
+            PUBLISH, [KEY], instance, stored, in_ms(now), in_ms(INSTANCE_TTL)
+        )
+        found = {
+            name.decode(): sound(_profile, text)
+            for name, text in zip(live[::2], live[1::2], strict=True)
+        }
+        return {name: one for name, one in found.items() if one is not None and name != instance}
+
+    async def leave(self, instance: str) -> None:
+        await self._redis.run(LEAVE, [KEY], instance)
+
+
+def _profile(stored: bytes) -> Profile:
+    return _profile_fields(stored[stored.index(b" ") :])
