@@ -60,7 +60,7 @@ class Link:
         self._task = BackgroundTask("redis connection", self._keep)
         self._tried = asyncio.Event()
         self._probes = Probes()
-        self._outage = outage()
+        self.outage = outage()
 
     async def open(self) -> None:
         self._task.start()
@@ -70,7 +70,7 @@ class Link:
         await self._task.stop()
 
     def trouble(self) -> str | None:
-        return self._outage.reason or self._task.trouble() or self._probes.trouble()
+        return self.outage.reason or self._task.trouble() or self._probes.trouble()
 
     async def call(self, *command: Part) -> Reply:
         """The reply; raises ServerSaid for an error reply, Unavailable where none comes."""
@@ -100,7 +100,7 @@ class Link:
             try:
                 wire = await self._connect()
             except ConnectionError as error:
-                self._outage.fails(str(error) or "the connection was lost")
+                self.outage.fails(str(error) or "the connection was lost")
                 attempt = min(attempt + 1, len(PAUSES) - 1)
             else:
                 attempt = 0
@@ -115,7 +115,7 @@ class Link:
         try:
             await self._watch(wire)
             if self.refusals.writes_refused_by is None:  # or it was dropped for another server
-                self._outage.fails("the connection was lost")
+                self.outage.fails("the connection was lost")
         finally:
             self._put_down()
             await wire.close()
@@ -132,7 +132,7 @@ class Link:
         return wire
 
     def _put_up(self, wire: Wire) -> None:
-        self._outage.is_over()
+        self.outage.is_over()
         self._wire = wire
         self._up.set()
         self._tried.set()
