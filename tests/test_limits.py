@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.clients import PhoneClient, PythonBrowser, Refused
 from tests.conftest import StartBroker
+from tests.servers import eventually
 
 Guess = Callable[[str], Awaitable[Any]]
 OWNED = {"login_id": "A" * 22, "secret": "B" * 43}
@@ -99,3 +101,26 @@ async def test_what_does_not_miss_is_not_counted(start_broker: StartBroker) -> N
     async with PhoneClient(broker.url) as phone:
         for _ in range(3):
             assert (await phone.post("scan", {})).body["error"] == "invalid_request"
+
+
+async def test_polling_goes_on_after_the_clock_is_set_back(
+    start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = await start_broker(interval=2)
+    begun = await by_post("/oauth/device_authorization", data={"client_id": "default"})(broker.url)
+    form = {
+        "grant_type": "urn:ietf:params:oauth:grant-type:device_code",
+        "client_id": "default",
+        "device_code": begun["device_code"],
+    }
+    poll = by_post("/oauth/token", data=form)
+    words = [(await poll(broker.url))["error"] for _ in range(2)]
+    assert words == ["authorization_pending", "slow_down"]
+
+    an_hour_ago = time.time() - 3_600
+    monkeypatch.setattr(time, "time", lambda: an_hour_ago)
+
+    async def is_answered() -> bool:
+        return (await poll(broker.url))["error"] == "authorization_pending"
+
+    await eventually(is_answered)
