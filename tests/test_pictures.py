@@ -264,7 +264,7 @@ async def bucket(any_credentials: None) -> AsyncIterator[tuple[Bucket, Shown]]:
         bucket.may_answer.set()
 
 
-async def test_made_up_keys_of_one_address_take_its_share_only(
+async def test_made_up_keys_take_their_address_share_only(
     bucket: tuple[Bucket, Shown],
 ) -> None:
     store, shown = bucket
