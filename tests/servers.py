@@ -86,11 +86,7 @@ class RedisServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        end = time.monotonic() + START_WITHIN
-        while not answers(self.port):
-            if time.monotonic() > end or self._process.poll() is not None:
-                raise RuntimeError(f"{self._program} did not start on port {self.port}")
-            time.sleep(0.01)
+        wait_for_start(self._process, lambda: answers(self.port))
 
     def stop(self) -> None:
         """End it with SIGTERM; what it keeps on disk stays."""
@@ -198,13 +194,8 @@ class PostgresServer:
             cwd="/",
             **self._who,
         )
-        end = time.monotonic() + START_WITHIN
-        while subprocess.run(
-            [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
-        ).returncode:
-            if time.monotonic() > end or self._process.poll() is not None:
-                raise RuntimeError(f"postgres did not start on port {self.port}")
-            time.sleep(0.02)
+        command = [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        wait_for_start(self._process, lambda: subprocess.run(command).returncode == 0)
 
     def stop(self) -> None:
         """End it at once; what it keeps on disk stays."""
@@ -285,11 +276,7 @@ class S3Server:
             stderr=subprocess.DEVNULL,
             env={**os.environ, **self._proof},
         )
-        end = time.monotonic() + START_WITHIN
-        while not listens(self.port):
-            if time.monotonic() > end or self._process.poll() is not None:
-                raise RuntimeError(f"moto did not start on port {self.port}")
-            time.sleep(0.05)
+        wait_for_start(self._process, lambda: listens(self.port))
 
     def make_bucket(self, name: str) -> None:
         requests.put(f"{self.url}/{name}", timeout=START_WITHIN).raise_for_status()
@@ -463,11 +450,7 @@ def cluster(size: int) -> Iterator[list[RedisServer]]:
             client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
         for client in clients[1:]:
             client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port, ways[0])
-        end = time.monotonic() + START_WITHIN
-        while not all(is_whole(client, size) for client in clients):
-            if time.monotonic() > end:
-                raise RuntimeError("the cluster did not come together")
-            time.sleep(0.05)
+        wait_until(lambda: all(is_whole(client, size) for client in clients), START_WITHIN)
         yield nodes
 
 
@@ -475,6 +458,17 @@ def is_whole(client: redis.Redis, size: int) -> bool:
     """Whether this node knows all nodes, and that every slot is served."""
     info = client.execute_command("CLUSTER INFO")
     return bool(info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == size)
+
+
+def wait_for_start(process: subprocess.Popen[bytes], is_up: Callable[[], bool]) -> None:
+    """Wait until the server that `process` runs is up."""
+
+    def has_started() -> bool:
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
+        return is_up()
+
+    wait_until(has_started, START_WITHIN)
 
 
 def wait_until(condition: Callable[[], T], within: float = 30.0) -> T:

@@ -195,7 +195,7 @@ def test_every_connect_is_let_in_or_turned_away_with_a_word(run: Loop) -> None:
         ):
             await socket.receive_str()
             await socket.send_str(f"40{namespace},{json.dumps(auth)}")
-            return await socket.receive_str(timeout=5)
+            return await socket.receive_str(timeout=30)
 
     @FUZZ
     # A number there is no CONNECT packet at all, and closes the socket.

@@ -50,7 +50,7 @@ QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
-WAIT_MS = 15_000
+WAIT_MS = 30_000
 
 
 @pytest.fixture
@@ -122,15 +122,14 @@ async def shows(page: Page, name: str) -> None:
 
 async def keep(page: Page, name: str) -> None:
     SCREENSHOTS.mkdir(exist_ok=True)
-    await page.wait_for_timeout(300)  # until what fades in has done so
-    await page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+    path = SCREENSHOTS / f"{name}.png"
+    await page.screenshot(path=path, full_page=True, animations="disabled")
 
 
 async def scene_on(page: Page) -> str:
     """What a camera reads on the screen."""
     await expect(page.locator("scan-login .frame.drawn")).to_be_visible(timeout=WAIT_MS)
-    await page.wait_for_timeout(300)
-    picture = await page.locator("scan-login .frame").screenshot()
+    picture = await page.locator("scan-login .frame").screenshot(animations="disabled")
     [code] = zxingcpp.read_barcodes(Image.open(io.BytesIO(picture)))
     [scene] = parse_qs(urlsplit(code.text).query)["scene"]
     return scene

@@ -92,7 +92,7 @@ def test_serve_says_one_line_when_it_is_ready_and_ends_cleanly(tmp_path: Path) -
             assert response.status == 200
 
         process.send_signal(signal.SIGTERM)
-        output, errors = process.communicate(timeout=10)
+        output, errors = process.communicate(timeout=30)
 
         assert (process.returncode, output, errors) == (0, "", "")
     assert (tmp_path / "scan-login-keys.json").stat().st_mode & 0o777 == 0o600
@@ -101,7 +101,7 @@ def test_serve_says_one_line_when_it_is_ready_and_ends_cleanly(tmp_path: Path) -
 def test_ctrl_c_ends_it_too(tmp_path: Path) -> None:
     with serving(tmp_path, SCAN_LOGIN_PORT="0") as (process, _):
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=10)
+        process.communicate(timeout=30)
         assert process.returncode == 0
 
 
@@ -135,7 +135,7 @@ def test_a_taken_admin_port_turns_metrics_off_and_nothing_else(tmp_path: Path) -
     ):
         assert " ready on " in line
         second.send_signal(signal.SIGTERM)
-        assert "SCAN_LOGIN_ADMIN_PORT" in second.communicate(timeout=10)[1]
+        assert "SCAN_LOGIN_ADMIN_PORT" in second.communicate(timeout=30)[1]
 
 
 def test_keys_are_listed_and_rotated_under_a_running_broker(tmp_path: Path) -> None:

@@ -396,7 +396,7 @@ async def the_docs_webhook(folder: Path, port: int) -> AsyncIterator[None]:
         stdout=asyncio.subprocess.DEVNULL,
     )
     try:
-        await eventually(lambda: listens(port), within=20)
+        await eventually(lambda: listens(port))
         yield
     finally:
         process.terminate()

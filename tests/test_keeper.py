@@ -578,7 +578,7 @@ async def test_worn_codes_retire_and_their_pictures_stay_while_screens_show_them
     assert (await ground.ready())[0].scene != old.scene
     for _ in range(3):
         ground.clock.time += CHORES
-        await asyncio.sleep(0.1)
+        await one.looks_again()
         assert await ground.pictures.get(old.picture) is not None
 
     async def is_removed() -> bool:

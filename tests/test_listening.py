@@ -26,7 +26,7 @@ def _ipv6() -> None:
 
 
 def answers(url: str) -> bool:
-    with urllib.request.urlopen(f"{url}/health/live", timeout=10) as response:
+    with urllib.request.urlopen(f"{url}/health/live", timeout=30) as response:
         return bool(response.status == 200)
 
 

@@ -203,7 +203,7 @@ def test_nginx_takes_its_files_without_a_word(tmp_path: Path, name: str) -> None
     need("nginx")
     conf = rendered(tmp_path, name)
 
-    checked = subprocess.run(nginx.command(conf, "-t", "-q"), capture_output=True, timeout=20)
+    checked = subprocess.run(nginx.command(conf, "-t", "-q"), capture_output=True, timeout=60)
 
     assert (checked.returncode, checked.stderr) == (0, b"")
 

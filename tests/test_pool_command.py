@@ -260,7 +260,7 @@ def test_ctrl_c_ends_a_filling_in_order(tmp_path: Path) -> None:
     assert filling.stderr.readline() == "0 of 500 codes are ready\n"
 
     filling.send_signal(signal.SIGINT)
-    output, errors = filling.communicate(timeout=20)
+    output, errors = filling.communicate(timeout=60)
 
     assert filling.returncode == 0
     assert "of 500 are ready, and the same command goes on" in output
@@ -282,7 +282,7 @@ def test_a_terminal_shows_a_bar(tmp_path: Path) -> None:
 
     shown = b"".join(read_all(ours))
 
-    assert filling.wait(timeout=20) == 0
+    assert filling.wait(timeout=60) == 0
     assert "5/5" in shown.decode()
     assert "━" in shown.decode()
 

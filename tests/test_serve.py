@@ -49,7 +49,7 @@ def test_ready_line_waits_for_the_state(tmp_path: Path, redis: RedisServer) -> N
         url = ready_url(process.stdout.readline())
 
         assert "the state cannot be reached" in reason
-        with urllib.request.urlopen(f"{url}/health/ready", timeout=10) as response:
+        with urllib.request.urlopen(f"{url}/health/ready", timeout=30) as response:
             assert response.status == 200
 
 
@@ -81,7 +81,7 @@ def test_workers_share_the_port_of_the_option(tmp_path: Path, redis: RedisServer
     redis.start()
     variables = {"SCAN_LOGIN_STATE_URL": redis.url}
     with serve(tmp_path, "--port", "0", "--workers", "2", **variables) as (process, line):
-        with urllib.request.urlopen(f"{ready_url(line)}/health/ready", timeout=10) as response:
+        with urllib.request.urlopen(f"{ready_url(line)}/health/ready", timeout=30) as response:
             assert response.status == 200
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)

@@ -291,7 +291,7 @@ async def test_who_is_silent_is_given_up_in_time(
     monkeypatch.setattr(wechat_api, "ANSWER_WITHIN", 0.2)
     for api in (DRAW, IDENTIFY):
         wechat.wechat.faults.set(api, "hang")
-    async with provider_at(wechat.url) as provider, asyncio.timeout(3):
+    async with provider_at(wechat.url) as provider, asyncio.timeout(30):
         failures = [await failure(provider, api, wechat) for api in (DRAW, IDENTIFY)]
 
     assert all(isinstance(one, ProviderFails) for one in failures)

@@ -106,7 +106,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory, engines: Engines) -> Iter
 def status(url: str) -> int:
     """0 where nobody answers."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:
+        with urllib.request.urlopen(url, timeout=30) as response:
             return int(response.status)
     except OSError as error:
         return int(getattr(error, "code", 0))

@@ -35,7 +35,7 @@ function connect({ url, options }) {
 const ACTS = {
   connect,
   emit: ({ event, arguments: values }) =>
-    socket.timeout(5000).emit(event, ...values, (late, answer) =>
+    socket.timeout(30000).emit(event, ...values, (late, answer) =>
       say(late ? { refused: "no ack" } : { answer }),
     ),
   transport: () => say({ answer: socket.io.engine.transport.name }),

@@ -22,8 +22,8 @@ async function features(io, url, options) {
       plain: await echo(main, 1, "two", { three: [null, true, "三"] }),
       binary: (await echo(main, BYTES, { deep: [BYTES] })).map(plain),
       long: (await echo(main, LONG))[0] === LONG,
-      ack: await main.timeout(5000).emitWithAck("message-with-ack", 1),
-      binaryAck: plain(await main.timeout(5000).emitWithAck("message-with-ack", BYTES)),
+      ack: await main.timeout(30000).emitWithAck("message-with-ack", 1),
+      binaryAck: plain(await main.timeout(30000).emitWithAck("message-with-ack", BYTES)),
       asked: await asked(main),
       room: await heardInRoom(main, neighbour, stranger),
       left: await left(custom, main),
@@ -47,7 +47,7 @@ function joined(socket) {
 
 function heard(socket, event) {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`no ${event}`)), 5000);
+    const timer = setTimeout(() => reject(new Error(`no ${event}`)), 30000);
     socket.once(event, (...values) => {
       clearTimeout(timer);
       resolve(values);
@@ -80,8 +80,8 @@ async function heardInRoom(main, neighbour, stranger) {
   for (const [name, socket] of Object.entries({ main, neighbour, stranger })) {
     socket.on("said", (what) => heardBy.push(`${name} ${what}`));
   }
-  for (const socket of [main, neighbour]) await socket.timeout(5000).emitWithAck("join", "blue");
-  await stranger.timeout(5000).emitWithAck("say", "blue", "hello");
+  for (const socket of [main, neighbour]) await socket.timeout(30000).emitWithAck("join", "blue");
+  await stranger.timeout(30000).emitWithAck("say", "blue", "hello");
   await Promise.all([main, neighbour, stranger].map((socket) => echo(socket)));
   return heardBy.sort();
 }

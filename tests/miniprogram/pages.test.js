@@ -64,9 +64,10 @@ async function scanned(browser) {
 
 async function tap(page, id) {
   const button = page.querySelector(`#${id}`);
+  const tapped = new Promise((done) => button.addEventListener("tap", done));
   button.dispatchEvent("touchstart");
   button.dispatchEvent("touchend");
-  await simulate.sleep(5); // the simulator says `tap` a moment after
+  await tapped; // the simulator sends it a moment after
 }
 
 function textOf(page, id) {
@@ -78,7 +79,7 @@ function acts(act) {
   return phone.calls("request").filter(({ url }) => url.endsWith(`/phone/${act}`));
 }
 
-async function shown(page, wanted, seconds = 8) {
+async function shown(page, wanted, seconds = 30) {
   const end = Date.now() + seconds * 1000;
   const fits = (text) => (typeof wanted === "string" ? text.includes(wanted) : wanted(text));
   while (!fits(page.dom.textContent)) {
