@@ -61,7 +61,7 @@ DOORS = {
     "cryptography": {"tokens", "records/seal", "providers/wechat/userinfo"},
     "engineio": {"engine"},
     "jwt": {"tokens"},
-    "msgspec": {"login", "packing"},
+    "msgspec": {"login", "packing", "state/redis"},
     "multidict": {"engine"},
     "prometheus_client": {"metrics"},
     "pydantic": {"edge/wire", "settings"},

@@ -12,6 +12,7 @@ that is silent is dropped, and while there is none, callers are refused at once.
 wire.py      one live connection, and what a channel carries
 server.py    one server, or Sentinel's master of the moment
 cluster.py   a Redis Cluster
+downtime.py  when the server took no writes
 memory.py    whether a server evicts keys
 urls.py      which of them a URL names
 """
@@ -22,6 +23,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from broker.redis_link.downtime import Downtime
 from broker.redis_link.memory import Memory
 from broker.redis_link.urls import open_server
 from broker.redis_link.wire import Feed, Part, Reply, Script, ServerSaid, script
@@ -43,9 +45,11 @@ class Redis(Protocol):
     """A server, or a Cluster, as the state and the bus see it.
 
     one_server: all channels are at one place, so that a script may publish to any.
+    downtime: when it took no writes lately.
     """
 
     one_server: bool
+    downtime: Downtime
 
     async def open(self) -> None:
         """Connect, and go on trying for as long as it takes; returns after the first try."""

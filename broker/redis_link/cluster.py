@@ -15,8 +15,10 @@ from redis.exceptions import NoScriptError, RedisClusterException, RedisError, R
 
 from broker.background import BackgroundTask
 from broker.errors import Unavailable
+from broker.redis_link.downtime import Downtime
 from broker.redis_link.memory import Memory, memory_of
 from broker.redis_link.wire import (
+    DOWNTIME_MIN,
     PROBE,
     SILENCE,
     Feed,
@@ -54,6 +56,7 @@ class Cluster:
         self._writes = writes
         self._refusals = Refusals()
         self.clock = SharedTime()
+        self.downtime = Downtime(self.clock, DOWNTIME_MIN)
         self._room = asyncio.Semaphore(IN_FLIGHT)
         self._task = BackgroundTask("redis connection", self._probe)
         self._tried = asyncio.Event()
@@ -145,6 +148,8 @@ class Cluster:
         except ResponseError as error:
             refusal = _said(error)
         self._refusals.probed(refusal)
+        if refusal is None:
+            self.downtime.works()
 
     def _probe_keys(self) -> Collection[str]:
         """One key for each primary that holds a part of the state."""

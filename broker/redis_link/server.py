@@ -12,8 +12,10 @@ from redis.asyncio.connection import AbstractConnection
 
 from broker.background import BackgroundTask
 from broker.errors import Unavailable
+from broker.redis_link.downtime import Downtime
 from broker.redis_link.memory import Memory, read_memory
 from broker.redis_link.wire import (
+    DOWNTIME_MIN,
     ELSEWHERE,
     PROBE,
     SILENCE,
@@ -54,6 +56,7 @@ class Link:
         self._time = time
         self._writes = writes
         self.refusals = Refusals()
+        self.downtime = Downtime(time, DOWNTIME_MIN)
         self._wire: Wire | None = None
         self._up = asyncio.Event()
         self._down_since = -PATIENCE
@@ -170,6 +173,8 @@ class Link:
         except ServerSaid as said:
             refusal = said
         self.refusals.probed(refusal)
+        if refusal is None:
+            self.downtime.works()
         return refusal
 
     async def _ask(self, wire: Wire) -> None:
@@ -207,6 +212,7 @@ class Server:
         self._let_go = let_go
         self.clock = SharedTime()
         self._link = Link(make, self.clock, writes=writes)
+        self.downtime = self._link.downtime
 
     async def open(self) -> None:
         await self._link.open()

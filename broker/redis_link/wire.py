@@ -25,6 +25,9 @@ SILENCE = 2.0
 """Seconds after which a server that does not answer is taken for gone.  TCP alone
 notices after 45 s what a half-open link has swallowed (redis-py's keepalive)."""
 
+DOWNTIME_MIN = PROBE + SILENCE
+"""Seconds without a probe that was answered, after which the server counts as down."""
+
 PROBE_MAX_AGE = 2 * (PROBE + SILENCE)
 """Seconds after which the last probe that was answered no longer counts."""
 

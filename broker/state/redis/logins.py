@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 
+from msgspec.structs import replace
+
 from broker.errors import Unavailable
-from broker.login import Login, Notice, shelf
+from broker.login import REDEEM_LIFETIME, REDELIVERY_LIFETIME, Login, Notice, State, shelf
 from broker.packing import pack, unpacker
 from broker.redis_link import Part, Redis, channel_of, script
 from broker.state import KEPT, Clock, Swapped
@@ -24,6 +26,19 @@ from broker.state.redis.reading import sound
 from broker.state.redis.times import life_ms
 
 SWAPPED = tuple(Swapped)
+
+WAITS: Mapping[State, float] = {
+    State.CONFIRMED: REDEEM_LIFETIME,
+    State.REDEEMED: REDELIVERY_LIFETIME,
+}
+"""Seconds for which a login waits for its browser, in the states in which a phone was told
+that it is confirmed."""
+
+WAITS_FROM: Mapping[State, Callable[[Login], float | None]] = {
+    State.CONFIRMED: lambda login: login.confirmed_at,
+    State.REDEEMED: lambda login: login.redeemed_at,
+}
+"""Unix time in seconds; None in a login that an older version stored."""
 
 _login_fields = unpacker(Login)
 
@@ -85,11 +100,11 @@ class RedisLogins:
         await self._redis.run(ADD, keys, _packed(login), login.id, self._life_ms(login.expires_at))
 
     async def get(self, login_id: str) -> Login | None:
-        return _unpacked(await self._redis.call("GET", _login_key(login_id)))
+        return self._unpacked(await self._redis.call("GET", _login_key(login_id)))
 
     async def by_scene(self, scene: str) -> Login | None:
         prefix = _login_prefix(shelf(scene))
-        return _unpacked(await self._redis.run(BY_SCENE, [_scene_key(scene)], prefix))
+        return self._unpacked(await self._redis.run(BY_SCENE, [_scene_key(scene)], prefix))
 
     async def swap(self, before: Login, after: Login, notice: Notice | None = None) -> Swapped:
         life = self._life_ms(max(before.expires_at, after.expires_at))
@@ -107,7 +122,7 @@ class RedisLogins:
             shelves[name[:1]].append(name)
         found = await asyncio.gather(*map(self._read, shelves, shelves.values()))
         return {
-            name: _unpacked(stored)
+            name: self._unpacked(stored)
             for pairs in found
             for name, stored in pairs
             if stored is None or not stored.startswith(_mark(known[name]))
@@ -130,6 +145,17 @@ class RedisLogins:
         )
         if not written or held < self._replicas:
             raise Unavailable("the change is not safe on a replica yet; ask again")
+
+    def _unpacked(self, stored: bytes | None) -> Login | None:
+        """The stored login.  A confirmed one gets the time back in which Redis was down."""
+        login = sound(_login, stored)
+        if login is None or login.state not in WAITS_FROM:
+            return login
+        begin = WAITS_FROM[login.state](login)
+        if begin is None:
+            return login
+        end = self._redis.downtime.extended(begin, begin + WAITS[login.state])
+        return login if end <= login.expires_at else replace(login, expires_at=end)
 
     def _life_ms(self, end: float) -> int:
         return life_ms(end + KEPT - self._clock())
@@ -155,10 +181,6 @@ def _mark(version: int) -> bytes:
 
 def _packed(login: Login) -> bytes:
     return _mark(login.version) + pack(login)
-
-
-def _unpacked(stored: bytes | None) -> Login | None:
-    return sound(_login, stored)
 
 
 def _login(stored: bytes) -> Login:
