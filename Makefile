@@ -80,7 +80,8 @@ clean: ## remove what was set up and built
 system: # programs that the tests drive: installed as root on Debian, else named
 	@tools/need chromium:chromium node:nodejs npm:npm libatomic.so.1:libatomic1 \
 		redis-server:redis-server nginx:nginx-light faketime:faketime ip:iproute2 sqlite3:sqlite3 \
-		/usr/lib/postgresql/*/bin/postgres:postgresql systemd-analyze:systemd
+		/usr/lib/postgresql/*/bin/postgres:postgresql systemd-analyze:systemd \
+		/usr/sbin/pgbouncer:pgbouncer
 
 $(BIN)/python:
 	@tools/need-venv $(PYTHON)

@@ -289,6 +289,7 @@ def records_of(settings: Settings, clock: Clock) -> Records:
             taken=(DEFAULT_APP,),
             clock=clock,
             trail_lifetime=settings.trail_lifetime,
+            pgbouncer=settings.records_pgbouncer,
         )
     except ValueError as error:
         raise SettingsWrong([f"{PREFIX}RECORDS_URL: {error}"]) from None

@@ -137,6 +137,11 @@ class Settings(BaseSettings):
     records_url: str = Field(
         "sqlite+aiosqlite:///scan-login.db", description="where apps and users are kept"
     )
+    records_pgbouncer: bool = Field(
+        False,
+        description="the records' PostgreSQL is behind PgBouncer in transaction mode: keep no "
+        "prepared statements",
+    )
     pictures_url: str = Field(
         "",
         validate_default=True,
@@ -451,6 +456,13 @@ class Settings(BaseSettings):
                 f"want a URL that begins with one of {_list(f'{s}://' for s in SCHEMES)}, "
                 "and for SQLite a file: sqlite+aiosqlite:///scan-login.db"
             )
+        return value
+
+    @field_validator("records_pgbouncer")
+    @classmethod
+    def _pgbouncer(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("records_url", "").startswith("sqlite"):
+            raise ValueError("the records are in a SQLite file: remove it, or set RECORDS_URL")
         return value
 
     @field_validator("pictures_url")

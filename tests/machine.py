@@ -46,6 +46,11 @@ def need(program: str) -> str:
     return path
 
 
+def need_file(path: str) -> str:
+    """`path`, of a program that Debian keeps off the path; as `need` where it is missing."""
+    return path if os.path.exists(path) else need(os.path.basename(path))
+
+
 def miss(what: str) -> NoReturn:
     """Go no further for want of something real: a skip on a laptop, a failure in CI."""
     if CI:

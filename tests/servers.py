@@ -20,7 +20,7 @@ import boto3
 import redis
 import requests
 
-from tests.machine import free_port, miss, need
+from tests.machine import free_port, miss, need, need_file
 
 T = TypeVar("T")
 
@@ -251,6 +251,78 @@ def running_postgres() -> Iterator[PostgresServer]:
         yield server
     finally:
         server.close()
+
+
+class PgBouncer:
+    """A PgBouncer before a PostgreSQL.  mode: `session` or `transaction`.
+
+    It shares a few server connections among all clients in transaction mode.
+    """
+
+    POOL_SIZES: Mapping[str, int] = {"session": 40, "transaction": 3}
+
+    def __init__(self, server: PostgresServer, mode: str) -> None:
+        self._program = need_file("/usr/sbin/pgbouncer")
+        self._server = server
+        self._folder = tempfile.TemporaryDirectory(prefix="scan-login-pgbouncer-")
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._who: dict[str, Any] = {}
+        folder = Path(self._folder.name)
+        (folder / "users.txt").write_text(f'"{server.USER}" "hunter2"\n')
+        (folder / "pgbouncer.ini").write_text(
+            "[databases]\n"
+            f"* = host=127.0.0.1 port={server.port}\n"
+            "[pgbouncer]\n"
+            f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
+            f"auth_type = trust\nauth_file = {folder}/users.txt\n"
+            f"pool_mode = {mode}\ndefault_pool_size = {self.POOL_SIZES[mode]}\n"
+        )
+        if os.geteuid() == 0:  # which it refuses to be
+            nobody = pwd.getpwnam("nobody")
+            self._who = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            folder.chmod(0o755)
+
+    def url(self, database: str) -> str:
+        """The URL of `database`, by its name or by its URL at the server."""
+        name = database.rpartition("/")[2]
+        return f"postgresql+asyncpg://{self._server.USER}:hunter2@127.0.0.1:{self.port}/{name}"
+
+    def start(self) -> None:
+        """Start, and return once it takes connections."""
+        self._process = subprocess.Popen(
+            [self._program, "-q", f"{self._folder.name}/pgbouncer.ini"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            **self._who,
+        )
+        end = time.monotonic() + START_WITHIN
+        while not listens(self.port):
+            if time.monotonic() > end or self._process.poll() is not None:
+                raise RuntimeError(f"pgbouncer did not start on port {self.port}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End it at once, with all its connections."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(START_WITHIN)
+
+    def close(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.stop()
+        self._folder.cleanup()
+
+
+@contextmanager
+def running_pgbouncer(server: PostgresServer, mode: str) -> Iterator[PgBouncer]:
+    bouncer = PgBouncer(server, mode)
+    try:
+        bouncer.start()
+        yield bouncer
+    finally:
+        bouncer.close()
 
 
 class S3Server:

@@ -234,13 +234,17 @@ def open_records(
     taken: Collection[str],
     clock: Callable[[], float],
     trail_lifetime: int,
+    pgbouncer: bool = False,
 ) -> Records:
     """The records that `url` names, not yet connected.
 
+    pgbouncer: the server is behind PgBouncer in transaction mode.
     load_seal_keys: reads the keys that seal secrets.  providers, taken, clock: as `AppBook`
     wants them.  trail_lifetime: seconds for which a login's end is kept.
     Raises ValueError for a URL that names nothing.
     """
+    if pgbouncer:
+        url += f"{'&' if '?' in url else '?'}statement_cache_size=0"
     records: Records = import_module("broker.records.sql").SqlRecords(
         url,
         load_seal_keys=load_seal_keys,

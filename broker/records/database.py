@@ -223,7 +223,8 @@ def _write_ahead(cursor: Any, within: float) -> None:
 
 
 def _postgresql(url: URL, answer_within: float) -> AsyncEngine:
-    place = urls.with_tls_options(url)
+    caches = urls.statement_caches(url)
+    place = urls.with_tls_options(url.difference_update_query(caches))
     return create_async_engine(
         place.url,
         hide_parameters=True,
@@ -236,6 +237,7 @@ def _postgresql(url: URL, answer_within: float) -> AsyncEngine:
             "timeout": CONNECT_WITHIN,
             "command_timeout": answer_within,
             **place.options,
+            **caches,
         },
     )
 

@@ -22,6 +22,9 @@ TLS_OPTIONS = (
 """Options of libpq that asyncpg reads in a DSN only.
 https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS"""
 
+STATEMENT_CACHES = ("statement_cache_size", "prepared_statement_cache_size")
+"""Options of asyncpg and of SQLAlchemy: prepared statements kept for each connection."""
+
 NO_SOCKET = "/nonexistent"
 """A folder without a PostgreSQL socket."""
 
@@ -54,6 +57,21 @@ def with_tls_options(url: URL) -> Place:
     if not given:
         return Place(url, {})
     return Place(url.difference_update_query(given), {"dsn": f"postgresql://?{urlencode(given)}"})
+
+
+def statement_caches(url: URL) -> dict[str, int]:
+    """Sizes of the caches of prepared statements that the query names; without one, both are off.
+
+    With both off, each statement is parsed and executed in one exchange, so a pooler such as
+    PgBouncer may send the next one to another server connection.
+    Raises ValueError.
+    """
+    given = {name: _one(url, name) for name in STATEMENT_CACHES if name in url.query}
+    for name, size in given.items():
+        if not (size.isascii() and size.isdigit()):
+            raise ValueError(f"{name}: want a whole number, 0 with PgBouncer")
+    sizes = {name: int(size) for name, size in given.items()}
+    return dict.fromkeys(STATEMENT_CACHES, 0) if 0 in sizes.values() else sizes
 
 
 def nowhere(url: URL) -> URL:
