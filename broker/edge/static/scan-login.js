@@ -319,6 +319,7 @@ class ScanLogin extends HTMLElement {
     if (typeof listener !== "function") return listener;
     if (!this.#wrappers.has(listener)) {
       this.#wrappers.set(listener, (event) => {
+        if (!(event instanceof TokenEvent)) return listener.call(this, event); // an event of the page's own
         event.waitUntil(new Promise((resolve) => resolve(listener.call(this, event))));
       });
     }
