@@ -17,11 +17,11 @@ replace one another, or that speak to the same outside.
     pictures.py    keeps the pictures of codes        images.py   whether one is whole
     pool/          codes drawn ahead of time
     providers/     draw codes and prove who holds the phone          pretend wechat
-    directories/   who an identity is here           open sql http
+    directories/   who an identity is here           open sql http, and shared in front
     breaker.py     leaves a server that fails alone  egress.py       where requests may go
     engine/        what carries python-socketio      own stock
     edge/          the wire: read, call one method, answer
-    limits.py      rate limits: events per key and window
+    limits.py      rate limits and fair queues, per client
     sources.py     where settings come from           urls.py   URLs with passwords
     settings.py    every setting       errors.py   everything that can go wrong
     logs.py        log lines, written by a thread of their own
