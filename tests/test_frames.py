@@ -106,6 +106,7 @@ class Engine:
         self.heard: list[Packet] = []
         self.losses = 0
         self.turns = Turns()
+        self.closing: set[asyncio.Transport] = set()
 
     def spend(self, socket: Socket, count: int) -> bool:
         return True

@@ -174,7 +174,7 @@ async def test_messages_of_one_client_are_handled_in_steps(echo: Client, transpo
         handled[turn[0]] += 1
 
     echo.server.on("message", message)
-    at_most = STEP * (1 + STEPS_PER_TURN)
+    at_most = STEP * (1 + STEPS_PER_TURN)  # the first step waits for no turn
     ticking = asyncio.create_task(count_turns(turn))
     if transport == "polling":
         assert await echo.post(await echo.open(), "\x1e".join(["4x"] * 1000)) == (200, "ok")

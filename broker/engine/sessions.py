@@ -9,6 +9,7 @@ there are any.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -51,7 +52,7 @@ from broker.engine.sockets import (
     Socket,
     WebSocket,
 )
-from broker.engine.turns import STEP, Turns
+from broker.engine.turns import STEP, STEP_SECONDS, Turns
 from broker.engine.wheel import Wheel
 from broker.errors import TooManyPackets
 from broker.packing import pack
@@ -115,6 +116,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         self.came: Callable[[str, Any], str] = self._deliver_came
         self.rates = RateLimiter() if rates is None else rates
         self.turns = Turns()
+        self.closing: set[asyncio.Transport] = set()
         self._allow_origin = allow_origin
         self._inboxes: dict[str, Inbox] = {}
         self._paths: set[str] = set()
@@ -170,6 +172,8 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
             await asyncio.sleep(LINGER / LOOKS)
         for socket in sockets:
             socket.abort()
+        for transport in [*self.closing]:
+            transport.abort()
 
     async def _handle_the_rest(self) -> None:
         """Let what came before the end be handled, for a while."""
@@ -493,13 +497,14 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
             self.sockets[sid].pause()
 
     async def _handle(self, sid: str, inbox: Inbox) -> None:
-        handled = 0
+        handled, began = 0, time.monotonic()
         try:
             while inbox:
                 await self._handle_one(sid, inbox.popleft())
                 handled += 1
-                if handled % STEP == 0 and inbox:
+                if inbox and (handled == STEP or time.monotonic() > began + STEP_SECONDS):
                     await self.turns.next()
+                    handled, began = 0, time.monotonic()
                 if inbox.paused and len(inbox) <= INBOX_LOW and sid in self.sockets:
                     inbox.paused = False
                     self.sockets[sid].resume()

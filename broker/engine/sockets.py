@@ -58,6 +58,8 @@ class Engine(Protocol):
 
     longest: int
     turns: Turns
+    closing: set[asyncio.Transport]
+    """Of sockets that are closed here and wait for the peer to close."""
 
     def receive(self, socket: Socket, packet: Packet) -> None:
         """A packet has come, in order."""
@@ -163,6 +165,9 @@ class WebSocket(asyncio.Protocol):
         if self._closed:
             if data[0] & frames.OPCODE == frames.CLOSE:
                 self._transport.close()  # both sides have said it
+            else:  # a peer that goes on sending is read in turn with others
+                self._transport.pause_reading()
+                self._engine.turns.add(self._transport.resume_reading)
             return
         whole: bytes | bytearray = data
         if self._rest is not None:
@@ -176,6 +181,7 @@ class WebSocket(asyncio.Protocol):
         """The transport closes itself, and says so."""
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._engine.closing.discard(self._transport)
         if not self._closed:
             self._closed = True
             self._engine.lost(self, "transport close")
@@ -213,6 +219,7 @@ class WebSocket(asyncio.Protocol):
         self._rest = None
         self._out = [*(self._out or ()), frames.close_frame(code)]
         self._flush()
+        self._engine.closing.add(self._transport)
         self._transport.resume_reading()  # to hear the peer close
         asyncio.get_running_loop().call_later(LINGER, self._transport.abort)
 

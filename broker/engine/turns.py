@@ -1,9 +1,9 @@
 """Shares the event loop between sockets that have more to handle than one step takes.
 
-A socket handles at most `STEP` frames, or `STEP` messages, at a time.  What is
-left waits here, in the order of arrival, and at most `STEPS_PER_TURN` steps of
-all sockets together run in one turn of the loop.  A socket whose read holds
-few frames is handled at once and never comes here.
+A socket reads at most `STEP` frames, or handles at most `STEP` messages, at a time.
+What is left waits here, in the order of arrival, and at most `STEPS_PER_TURN` steps of
+all sockets together run in one turn of the loop.  A socket that sends few frames in a
+read is handled at once and never comes here.
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ from collections import deque
 from collections.abc import Callable
 
 STEP = 8
-"""Frames, and messages, of one socket in a row.  An event takes up to 0.3 ms, so a step
-takes up to 2.4 ms; a browser sends one or two frames in a read."""
+"""Frames, and messages, of one socket in a row.  A browser sends one or two in a read."""
+
+STEP_SECONDS = 0.001
+"""Time after which a step handles no further message.  Most take 0.1 to 0.3 ms; one that makes
+the pretend provider draw a code takes 10 ms, and is then the only one of its step."""
 
 STEPS_PER_TURN = 2
-"""A request to the broker takes five or six turns.  With two steps in each of them it is
-answered within 30 ms, however many sockets flood."""
+"""A request to the broker takes five or six turns: with two steps in each it is answered within
+15 ms where messages are cheap and within 100 ms where codes are drawn, however many sockets
+flood."""
 
 
 class Turns:
