@@ -247,12 +247,19 @@ def test_kubernetes_manifest_names_what_it_defines() -> None:
     }
 
 
-def test_kubernetes_pod_has_no_service_links_and_time_to_drain() -> None:
+def test_kubernetes_pod_has_time_to_drain() -> None:
     drain = next(float(one["value"]) for one in BROKER["env"] if one["name"] == "SCAN_LOGIN_DRAIN")
 
-    assert POD["enableServiceLinks"] is False
     assert POD["terminationGracePeriodSeconds"] >= drain + 10
+
+
+def test_kubernetes_pod_has_no_service_links() -> None:
+    assert POD["enableServiceLinks"] is False
+
+
+def test_kubernetes_pod_runs_as_the_image_does() -> None:
     user = re.findall(r"^USER (\d+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+
     assert str(POD["securityContext"]["runAsUser"]) == user[0]
 
 
