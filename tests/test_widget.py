@@ -18,6 +18,7 @@ from playwright.async_api import (
     Request,
     Route,
     ViewportSize,
+    WebSocketRoute,
     async_playwright,
     expect,
 )
@@ -539,6 +540,36 @@ async def test_lost_connection_stops_spinning_and_offers_a_button(
         await page.locator("scan-login .button").first.click()
 
         await shows(page, "code")
+
+
+async def test_socket_that_swallows_begin_ends_as_an_error(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with staged(start_broker) as stage:
+        page = await open_page(chromium, "about:blank", locale="zh-CN")
+        lines = listen(page)
+        begins: list[str | bytes] = []
+
+        def swallow(socket: WebSocketRoute) -> None:
+            server = socket.connect_to_server()
+
+            def pass_on(message: str | bytes) -> None:
+                if '"begin"' in str(message):
+                    begins.append(message)
+                else:
+                    server.send(message)
+
+            socket.on_message(pass_on)
+
+        await page.route_web_socket(re.compile("/socket.io/"), swallow)
+        await page.clock.install()
+        await page.goto(stage.site)
+        for attempts in (1, 2, 3):
+            await eventually(lambda expected=attempts: len(begins) == expected, 30)
+            await page.clock.fast_forward(9_000)
+
+        await shows(page, "error")
+        assert any(line.startswith("scan-login: unanswered: ") for line in lines)
 
 
 # ---- registration ----
