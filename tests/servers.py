@@ -297,11 +297,7 @@ class PgBouncer:
             cwd="/",
             **self._who,
         )
-        end = time.monotonic() + START_WITHIN
-        while not listens(self.port):
-            if time.monotonic() > end or self._process.poll() is not None:
-                raise RuntimeError(f"pgbouncer did not start on port {self.port}")
-            time.sleep(0.02)
+        wait_for_start(self._process, lambda: listens(self.port))
 
     def stop(self) -> None:
         """End it at once, with all its connections."""
