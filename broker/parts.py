@@ -106,7 +106,10 @@ DIRECTORIES: Mapping[str, Callable[[Settings, Records, Clock], Directory]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Core:
-    """The parts that know nothing of the wire."""
+    """The parts that know nothing of the wire.
+
+    users_are_recorded: whether a confirm asks the records who the person is.
+    """
 
     clock: Clock
     apps: SettingsApps
@@ -122,10 +125,11 @@ class Core:
     pictures: Pictures
     records: Records
     monitor: Monitor
+    users_are_recorded: bool
 
     def records_trouble(self) -> str | None:
         """Why the records let nobody confirm until an operator acts; None if they do."""
-        return self.records.trouble() if isinstance(self.directory, SqlDirectory) else None
+        return self.records.trouble() if self.users_are_recorded else None
 
     async def open(self) -> None:
         """Raises RecordsUnusable."""
@@ -153,6 +157,7 @@ def open_core(settings: Settings, clock: Clock | None, directory: Directory | No
     records = records_of(settings, clock)
     apps = apps_of(settings, records)
     accounts = _accounts(settings, apps, records)
+    users_are_recorded = directory is None and settings.directory == "sql"
     directory = directory or _directory(settings, records, clock)
     pictures = pictures_of(settings)
     pool = _pool(settings, store, pictures)
@@ -200,6 +205,7 @@ def open_core(settings: Settings, clock: Clock | None, directory: Directory | No
             seal_keys=records.seal_keys,
             instance=settings.instance,
         ),
+        users_are_recorded=users_are_recorded,
     )
 
 

@@ -208,7 +208,7 @@ def test_pictures_are_beside_the_database_unless_told_otherwise(call: Call, tmp_
     def place(**variables: str) -> str:
         lines = call("config", "show", **variables).text.splitlines()
         [line] = [line for line in lines if line.startswith("pictures_url = ")]
-        return line.removeprefix("pictures_url = ")
+        return line.removeprefix("pictures_url = ").partition("  (")[0]
 
     here = (tmp_path / "scan-login-pictures").as_uri()
     sqlite = "sqlite+aiosqlite:////var/lib/x/records.db"
