@@ -252,6 +252,19 @@ def test_two_brokers_on_one_file_agree(serve: Serve) -> None:
     assert [name for name in two.open_files() if "(deleted)" in name] == []
 
 
+def test_brokers_that_start_together_create_one_file(serve: Serve, tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    folder.mkdir()
+
+    with ThreadPoolExecutor(2) as threads:
+        one, two = threads.map(lambda _: serve(folder), range(2))
+    one.ask("POST", "/apps", {"id": "first", "name": "First"})
+
+    assert two.apps() == {"first"}
+    assert {file.stat().st_mode & 0o777 for file in folder.glob("*.db*")} == {0o600}
+    assert one.log().count("database file created") == 1
+
+
 def test_backup_under_load_restores_whole_database(serve: Serve, tmp_path: Path) -> None:
     broker, restored = serve(), tmp_path / "restored"
     broker.hold_connections()
