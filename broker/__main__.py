@@ -25,12 +25,12 @@ from broker.commands import (
 )
 from broker.edge import ROLES
 from broker.errors import StartError
-from broker.listening import Place, reserved
+from broker.listening import ListenPlace, reserved
 from broker.parts import try_provider
 from broker.records import DEFAULT_APP
 from broker.records.seal import SealFile
 from broker.serving import Drain, Site, serve_until_stopped
-from broker.settings import PREFIX, Settings, given
+from broker.settings import PREFIX, Settings, find_values
 from broker.tokens import KEY_SET_MAX_AGE, KeyFile, KeyRing, open_ring
 from broker.workers import Supervisor
 
@@ -101,7 +101,7 @@ def serve(
     if worker:
         _serve(settings, supervised=True)
         return
-    found = given(settings_file(file))
+    found = find_values(settings_file(file))
     for sentence in [*found.unknown, *found.warnings]:
         print(f"warning: {sentence}", file=sys.stderr)
     if settings.workers > 1:
@@ -148,7 +148,7 @@ def _serve(settings: Settings, *, supervised: bool) -> None:
 
 def _supervise(settings: Settings) -> None:
     """Run workers: this same command once more, with `--worker`.  Raises WorkersFailed."""
-    place = Place("broker", settings.host, settings.port, f"{PREFIX}PORT")
+    place = ListenPlace("broker", settings.host, settings.port, f"{PREFIX}PORT")
     with reserved(place) as port:
         supervisor = Supervisor(
             [sys.executable, *sys.orig_argv[1:], "--worker"],

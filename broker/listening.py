@@ -19,7 +19,7 @@ NO_SUCH_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 """What a machine without IPv6 says of an IPv6 address."""
 
 
-class Place(NamedTuple):
+class ListenPlace(NamedTuple):
     """What listens where.
 
     host: an address, or several with commas between them.  port: 0 takes a free one.
@@ -35,35 +35,35 @@ class Place(NamedTuple):
         return self.host.split(",")
 
 
-class Address(NamedTuple):
+class SocketAddress(NamedTuple):
     """where: as getaddrinfo has it.  dual: whether IPv6 takes IPv4 connections as well."""
 
     family: int
     where: tuple[Any, ...]
     dual: bool = False
 
-    def at(self, port: int) -> Address:
+    def at(self, port: int) -> SocketAddress:
         return self._replace(where=(self.where[0], port, *self.where[2:]))
 
 
-Bind = Callable[[Address], socket.socket]
+Bind = Callable[[SocketAddress], socket.socket]
 
 
-def open_sockets(place: Place, *, shared: bool = False) -> list[socket.socket]:
+def open_sockets(place: ListenPlace, *, shared: bool = False) -> list[socket.socket]:
     """A socket for each address, all on one port.
 
     shared: other processes of ours may bind the same addresses.
     Raises PortTaken.
     """
 
-    def bind(address: Address) -> socket.socket:
+    def bind(address: SocketAddress) -> socket.socket:
         return _bind(address, reuse_address=True, reuse_port=shared)
 
     return _bind_all(place, bind)
 
 
 @contextmanager
-def reserved(place: Place) -> Iterator[int]:
+def reserved(place: ListenPlace) -> Iterator[int]:
     """Hold a port on every address for processes of ours, inside the ``with`` block.
 
     The sockets never listen, or connections would wait in them for ever.
@@ -83,25 +83,25 @@ def url_of(address: Sequence[object]) -> str:
     return f"http://[{host}]:{port}" if ":" in str(host) else f"http://{host}:{port}"
 
 
-def _bind_all(place: Place, bind: Bind) -> list[socket.socket]:
+def _bind_all(place: ListenPlace, bind: Bind) -> list[socket.socket]:
     for attempt in range(FREE_PORT_ATTEMPTS):
         try:
             return _bind_once(place, bind)
-        except _Refused as refused:
+        except _CannotBind as refused:
             another = not place.port and refused.cause.errno == errno.EADDRINUSE
             if not another or attempt == FREE_PORT_ATTEMPTS - 1:
                 raise PortTaken(_reason(refused, place)) from None
     raise AssertionError("unreachable")
 
 
-class _Refused(Exception):
+class _CannotBind(Exception):
     def __init__(self, host: str, cause: OSError) -> None:
         super().__init__()
         self.host = host
         self.cause = cause
 
 
-def _bind_once(place: Place, bind: Bind) -> list[socket.socket]:
+def _bind_once(place: ListenPlace, bind: Bind) -> list[socket.socket]:
     with ExitStack() as stack:
         bound: list[socket.socket] = []
         for host in place.hosts():
@@ -112,7 +112,7 @@ def _bind_once(place: Place, bind: Bind) -> list[socket.socket]:
         return bound
 
 
-def _bind_host(host: str, port: int, place: Place, bind: Bind) -> Iterator[socket.socket]:
+def _bind_host(host: str, port: int, place: ListenPlace, bind: Bind) -> Iterator[socket.socket]:
     try:
         addresses = _addresses(host, port, place.hosts())
         for number, address in enumerate(addresses, 1):
@@ -126,20 +126,23 @@ def _bind_host(host: str, port: int, place: Place, bind: Bind) -> Iterator[socke
                 port = bound.getsockname()[1]
                 yield bound
     except OSError as error:
-        raise _Refused(host, error) from None
+        raise _CannotBind(host, error) from None
 
 
-def _addresses(host: str, port: int, hosts: Sequence[str]) -> list[Address]:
+def _addresses(host: str, port: int, hosts: Sequence[str]) -> list[SocketAddress]:
     flags = socket.AI_PASSIVE
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     if host != "::" or ANY_IPV4 in hosts:
-        return [Address(family, where) for family, _, _, _, where in found]
+        return [SocketAddress(family, where) for family, _, _, _, where in found]
     if socket.has_dualstack_ipv6():
-        return [Address(socket.AF_INET6, found[0][4], dual=True)]
-    return [Address(socket.AF_INET6, found[0][4]), Address(socket.AF_INET, (ANY_IPV4, port))]
+        return [SocketAddress(socket.AF_INET6, found[0][4], dual=True)]
+    return [
+        SocketAddress(socket.AF_INET6, found[0][4]),
+        SocketAddress(socket.AF_INET, (ANY_IPV4, port)),
+    ]
 
 
-def _bind(address: Address, *, reuse_address: bool, reuse_port: bool) -> socket.socket:
+def _bind(address: SocketAddress, *, reuse_address: bool, reuse_port: bool) -> socket.socket:
     holder = socket.socket(address.family, socket.SOCK_STREAM)
     try:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse_address)
@@ -154,7 +157,7 @@ def _bind(address: Address, *, reuse_address: bool, reuse_port: bool) -> socket.
     return holder
 
 
-def _bind_alone(address: Address) -> socket.socket:
+def _bind_alone(address: SocketAddress) -> socket.socket:
     """Connections that ended lately keep the port from a socket without SO_REUSEADDR; one with
     it can be bound beside another such that does not listen yet: so both are tried."""
     try:
@@ -163,7 +166,7 @@ def _bind_alone(address: Address) -> socket.socket:
         return _bind(address, reuse_address=True, reuse_port=False)
 
 
-def _reason(refused: _Refused, place: Place) -> str:
+def _reason(refused: _CannotBind, place: ListenPlace) -> str:
     error, host, port = refused.cause, refused.host, place.port
     if error.errno == errno.EADDRINUSE:
         return (

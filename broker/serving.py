@@ -17,7 +17,7 @@ from aiohttp import web
 from broker.edge.runner import Runner
 from broker.engine import WELCOME, Doorman, Welcome
 from broker.errors import PortTaken
-from broker.listening import Place, open_sockets, url_of
+from broker.listening import ListenPlace, open_sockets, url_of
 from broker.signals import heed
 
 log = structlog.get_logger()
@@ -205,7 +205,7 @@ def _site(runner: web.AppRunner, site: Site, listener: socket.socket) -> web.Bas
 
 async def _listen(runner: web.AppRunner, site: Site) -> str:
     """The URLs that `site` listens on, with ` and ` between them; raises PortTaken."""
-    place = Place(site.name, site.host, site.port, site.variable)
+    place = ListenPlace(site.name, site.host, site.port, site.variable)
     for listener in open_sockets(place, shared=site.shared):
         await _site(runner, site, listener).start()
     return " and ".join(url_of(address) for address in runner.addresses)

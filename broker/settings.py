@@ -39,7 +39,7 @@ from broker.records import SCHEMES, is_records_url
 from broker.records.rules import exact_origin, is_web, origin
 from broker.records.seal import read_key
 from broker.sources import PREFIX as PREFIX
-from broker.sources import Given, collect, from_environment, variable
+from broker.sources import FoundValues, collect, from_environment, variable
 from broker.state import STATES
 from broker.tokens import ALGORITHMS
 from broker.urls import check_server_url, hide_passwords, split
@@ -50,7 +50,7 @@ APPID = r"^wx[0-9a-zA-Z]{16}$"
 PUBLIC_URL = re.compile(r"https?://[^/?#@]+(/[\w~-][\w.~-]*)*", re.ASCII | re.IGNORECASE)
 """Its path is a prefix of routes, so it has neither empty segments nor escapes."""
 
-HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")
+HOST_NAME = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")
 
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
 """Every address of the machine; none of them is in it."""
@@ -351,10 +351,7 @@ class Settings(BaseSettings):
     @field_validator("host", "admin_host", mode="before")
     @classmethod
     def _hosts(cls, value: Any) -> Any:
-        hosts = _split_words(value)
-        if not all(map(_is_host, hosts)):
-            raise ValueError("want an address such as 127.0.0.1 or ::, without port and brackets")
-        return ",".join(hosts)
+        return ",".join(map(_host, _split_words(value)))
 
     @field_validator("public_url")
     @classmethod
@@ -563,15 +560,6 @@ class Settings(BaseSettings):
         return value
 
     @property
-    def hosts(self) -> tuple[str, ...]:
-        """The addresses that the broker listens on."""
-        return tuple(self.host.split(","))
-
-    @property
-    def admin_hosts(self) -> tuple[str, ...]:
-        return tuple(self.admin_host.split(","))
-
-    @property
     def may_pretend(self) -> bool:
         """Whether an app may have the pretend provider, whatever the settings' own is."""
         return self.allow_pretend or not _public_hosts(self.host, self.public_url)
@@ -608,12 +596,14 @@ def _split_words(value: Any) -> tuple[str, ...]:
     return tuple(word for word in value if word != "")
 
 
-def _is_host(text: str) -> bool:
+def _host(text: str) -> str:
+    """An address in its usual form, or a host name."""
     try:
-        ipaddress.ip_address(text)
+        return str(ipaddress.ip_address(text))
     except ValueError:
-        return HOST_NAME.fullmatch(text) is not None
-    return True
+        if HOST_NAME.fullmatch(text):
+            return text
+    raise ValueError("want an address such as 127.0.0.1 or ::, without port and brackets")
 
 
 def _json_list(text: str) -> Any:
@@ -629,7 +619,7 @@ def _public_hosts(host: str, public_url: str) -> list[str]:
     return [name for name in names if name and not is_loopback(name)]
 
 
-def given(file: Path | None = None) -> Given:
+def find_values(file: Path | None = None) -> FoundValues:
     """What the environment and the file say, not yet checked."""
     return collect(Settings.model_fields, os.environ, file)
 
@@ -639,7 +629,7 @@ def load(file: Path | None = None, **fixed: Any) -> Settings:
 
     Raises SettingsWrong with every mistake there is.
     """
-    found = given(file)
+    found = find_values(file)
     try:
         settings = Settings(**{**found.values, **fixed})
     except ValidationError as error:

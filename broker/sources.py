@@ -40,7 +40,7 @@ class Source(NamedTuple):
 DEFAULT = Source("default")
 
 
-class Given(NamedTuple):
+class FoundValues(NamedTuple):
     """What was found for each setting, and what is wrong with the sources themselves.
 
     unknown, warnings: sentences.
@@ -57,7 +57,9 @@ def variable(name: str) -> str:
     return f"{PREFIX}{name.upper()}"
 
 
-def collect(names: Collection[str], environment: Mapping[str, str], file: Path | None) -> Given:
+def collect(
+    names: Collection[str], environment: Mapping[str, str], file: Path | None
+) -> FoundValues:
     """Read every source of the settings `names`."""
     values: dict[str, object] = {}
     sources: dict[str, Source] = {}
@@ -74,7 +76,7 @@ def collect(names: Collection[str], environment: Mapping[str, str], file: Path |
         values[name], sources[name] = value, Source("environment", variable(name))
     strange = [*_strange(names, environment), *sorted(tables.keys() - set(names))]
     unknown = [unknown_sentence(name, names) for name in strange]
-    return Given(values, sources, mistakes, unknown, _link_warnings(names, environment))
+    return FoundValues(values, sources, mistakes, unknown, _link_warnings(names, environment))
 
 
 def from_environment(names: Collection[str], environment: Mapping[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from broker.settings import Settings, given, load
+from broker.settings import Settings, find_values, load
 from broker.sources import Source, collect
 from tests.test_cli import call
 
@@ -82,7 +82,11 @@ def test_config_check_writes_no_file(tmp_path: Path) -> None:
         ("RECORDS_URL", f"{POSTGRES}?sslmode=maybe", "`sslmode` parameter must be one of"),
         ("RECORDS_URL", f"{POSTGRES}?ssl=maybe", "`sslmode` parameter must be one of"),
         ("RECORDS_URL", f"{POSTGRES}?sslmode=verify-full&sslrootcert=/no/ca", "cannot read /no/ca"),
-        ("RECORDS_URL", f"{POSTGRES}?sslmode=require&sslmode=allow", "sslmode is given twice"),
+        (
+            "RECORDS_URL",
+            f"{POSTGRES}?sslmode=require&sslmode=allow",
+            "sslmode is given twice",
+        ),
         ("RECORDS_URL", f"{POSTGRES}?misspelt=1", "unknown option 'misspelt'"),
         ("RECORDS_URL", "sqlite+aiosqlite:////no/such/folder/x.db", "does not exist"),
         ("STATE_URL", "redis://h:port", "want host or host:port"),
@@ -91,6 +95,8 @@ def test_config_check_writes_no_file(tmp_path: Path) -> None:
         ("BUS_URL", "redis://h?misspelt=1", "unknown option 'misspelt'"),
         ("HOST", "0.0.0.0", "is missing"),
         ("HOST", "::", "is missing"),
+        ("HOST", "0:0:0:0:0:0:0:0", "is missing"),
+        ("HOST", "0", "want an address"),
         ("HOST", "http://127.0.0.1", "want an address"),
         ("HOST", "127.0.0.1:8000", "want an address"),
         ("PUBLIC_URL", "http://user:password@127.0.0.1", "without user"),
@@ -211,7 +217,7 @@ def test_toml_syntax_error_has_line_and_column(tmp_path: Path, content: str, pla
     file = tmp_path / "scan-login.toml"
     file.write_text(content)
 
-    [mistake] = given(file).mistakes
+    [mistake] = find_values(file).mistakes
 
     assert mistake.startswith(f"{file}:{place}")
     assert "(at" not in mistake

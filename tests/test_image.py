@@ -19,7 +19,7 @@ from typer.main import get_command
 
 from broker.__main__ import command
 from broker.app import build
-from broker.settings import PREFIX, Settings, given, load
+from broker.settings import PREFIX, Settings, find_values, load
 from mp_stub.page import make_phone
 from tests.conftest import Running, free_port
 from web_demo.site import make_site
@@ -100,7 +100,7 @@ def test_composes_settings_are_settings_and_are_in_order(
 
     settings = load()
 
-    assert given().unknown == []
+    assert find_values().unknown == []
     assert {urlsplit(settings.public_url).netloc} <= published("nginx")
     address = SERVICES["nginx"]["networks"]["default"]["ipv4_address"]
     assert settings.trusted_proxies == (address,)

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from broker.edge.addresses import Addresses
 from broker.errors import PortTaken
-from broker.listening import Place, open_sockets, reserved
+from broker.listening import ListenPlace, open_sockets, reserved
 from broker.serving import Site, serving
 from tests.conftest import free_port, miss
 from tests.test_cli import serving as command
@@ -65,7 +65,7 @@ def test_metrics_listen_on_every_admin_address(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["::,0.0.0.0", "0.0.0.0,::", "127.0.0.1,::1", "localhost"])
 def test_addresses_share_one_free_port(host: str) -> None:
-    sockets = open_sockets(Place("broker", host, 0, "PORT"))
+    sockets = open_sockets(ListenPlace("broker", host, 0, "PORT"))
 
     assert len({one.getsockname()[1] for one in sockets}) == 1
     for one in sockets:
@@ -79,17 +79,17 @@ def test_taken_port_names_its_address() -> None:
         port = taken.getsockname()[1]
 
         with pytest.raises(PortTaken, match=rf"port {port} on ::1 is taken"):
-            open_sockets(Place("broker", "127.0.0.1,::1", port, "PORT"))
+            open_sockets(ListenPlace("broker", "127.0.0.1,::1", port, "PORT"))
 
-    open_sockets(Place("broker", "127.0.0.1", port, "PORT"))[0].close()
+    open_sockets(ListenPlace("broker", "127.0.0.1", port, "PORT"))[0].close()
 
 
 def test_reserved_port_is_held_on_every_address() -> None:
-    with reserved(Place("broker", "127.0.0.1,::1", 0, "PORT")) as port:
+    with reserved(ListenPlace("broker", "127.0.0.1,::1", 0, "PORT")) as port:
         for host in ("127.0.0.1", "::1"):
             with pytest.raises(PortTaken):
-                open_sockets(Place("broker", host, port, "PORT"))
-        for one in open_sockets(Place("broker", "127.0.0.1,::1", port, "PORT"), shared=True):
+                open_sockets(ListenPlace("broker", host, port, "PORT"))
+        for one in open_sockets(ListenPlace("broker", "127.0.0.1,::1", port, "PORT"), shared=True):
             one.close()
 
 

@@ -22,7 +22,7 @@ import structlog
 
 from broker import __version__
 from broker.errors import PortTaken, SettingsWrong, WorkersFailed
-from broker.listening import Place, reserved
+from broker.listening import ListenPlace, reserved
 from broker.settings import load
 from broker.workers import Supervisor
 from tests.clients import PhoneClient, PythonBrowser
@@ -220,8 +220,8 @@ async def test_workers_end_with_a_supervisor_that_is_killed(crew: StartCrew) -> 
         await eventually(lambda: can_be_had(port))
 
 
-def at(port: int, host: str = "127.0.0.1") -> Place:
-    return Place("broker", host, port, "PORT")
+def at(port: int, host: str = "127.0.0.1") -> ListenPlace:
+    return ListenPlace("broker", host, port, "PORT")
 
 
 def can_be_had(port: int) -> bool:

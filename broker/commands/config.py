@@ -14,8 +14,8 @@ import typer
 from broker.commands import ConfigFile, read_settings, settings_file
 from broker.errors import StartError
 from broker.parts import check_parts
-from broker.settings import PREFIX, Settings, given
-from broker.sources import DEFAULT, Given, Source, variable
+from broker.settings import PREFIX, Settings, find_values
+from broker.sources import DEFAULT, FoundValues, Source, variable
 from broker.urls import hide_passwords
 
 command = typer.Typer(no_args_is_help=True, help="Check and show the settings.")
@@ -29,7 +29,7 @@ def check(file: ConfigFile = None, as_json: AsJson = False) -> None:
 
     Connects to nothing.  Exits with 1 if there is a mistake.
     """
-    found = given(settings_file(file))
+    found = find_values(settings_file(file))
     mistakes = [*found.unknown, *_mistakes(file, found)]
     warnings = [*found.warnings, *_warnings(found)]
     if as_json:
@@ -49,7 +49,7 @@ def check(file: ConfigFile = None, as_json: AsJson = False) -> None:
 @command.command()
 def show(file: ConfigFile = None, as_json: AsJson = False) -> None:
     """Print every setting, its value and its source.  Passwords are hidden."""
-    settings, found = read_settings(file), given(settings_file(file))
+    settings, found = read_settings(file), find_values(settings_file(file))
     if as_json:
         print(json.dumps(_described(settings, found), ensure_ascii=False, indent=2))
         return
@@ -58,7 +58,7 @@ def show(file: ConfigFile = None, as_json: AsJson = False) -> None:
         print(f"{name} = {_text(getattr(settings, name))}  ({source})")
 
 
-def _mistakes(file: Path | None, found: Given) -> list[str]:
+def _mistakes(file: Path | None, found: FoundValues) -> list[str]:
     """Each with the source of the value that is wrong."""
     try:
         lines = asyncio.run(check_parts(read_settings(file)))
@@ -73,17 +73,17 @@ def _with_source(line: str, sources: Mapping[str, Source]) -> str:
     return f"{line} (from {source})" if source else line
 
 
-def _warnings(found: Given) -> list[str]:
+def _warnings(found: FoundValues) -> list[str]:
     if str(found.values.get("port")) == "0" and "public_url" not in found.values:
         return [f"{PREFIX}PORT: 0 takes another port at each start, so set {PREFIX}PUBLIC_URL"]
     return []
 
 
-def _origins(found: Given) -> dict[str, dict[str, str]]:
+def _origins(found: FoundValues) -> dict[str, dict[str, str]]:
     return {name: source._asdict() for name, source in found.sources.items()}
 
 
-def _described(settings: Settings, found: Given) -> dict[str, dict[str, object]]:
+def _described(settings: Settings, found: FoundValues) -> dict[str, dict[str, object]]:
     return {
         name: {
             "value": _plain(getattr(settings, name)),

@@ -29,7 +29,7 @@ NO_SOCKET = "/nonexistent"
 """A folder without a PostgreSQL socket."""
 
 
-class Place(NamedTuple):
+class DriverUrl(NamedTuple):
     """url: for SQLAlchemy.  options: further arguments of the driver's `connect`."""
 
     url: URL
@@ -44,7 +44,7 @@ def parse(url: str) -> URL:
         raise ValueError("is not a URL") from None
 
 
-def with_tls_options(url: URL) -> Place:
+def with_tls_options(url: URL) -> DriverUrl:
     """Take libpq's TLS options out of the query, and hand them to asyncpg as a DSN.
 
     asyncpg then treats them as libpq does: certificates in ~/.postgresql, `allow` and `prefer`.
@@ -55,8 +55,10 @@ def with_tls_options(url: URL) -> Place:
         if name in given and not os.access(given[name], os.R_OK):
             raise ValueError(f"{name}: cannot read {given[name]}")
     if not given:
-        return Place(url, {})
-    return Place(url.difference_update_query(given), {"dsn": f"postgresql://?{urlencode(given)}"})
+        return DriverUrl(url, {})
+    return DriverUrl(
+        url.difference_update_query(given), {"dsn": f"postgresql://?{urlencode(given)}"}
+    )
 
 
 def statement_caches(url: URL) -> dict[str, int]:
