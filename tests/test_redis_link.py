@@ -285,6 +285,18 @@ def cluster_url(nodes: list[RedisServer]) -> str:
     return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
 
 
+async def test_cluster_tells_the_memory_policy_of_each_node(nodes: list[RedisServer]) -> None:
+    async with linked(cluster_url(nodes)) as link:
+        await eventually(lambda: works(link), within=10)
+        assert [one.evicts for one in await link.memory()] == [False] * 3
+
+        for name, value in {"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"}.items():
+            nodes[0].client().config_set(name, value)
+        assert sorted(one.evicts for one in await link.memory()) == [False, False, True]
+
+        nodes[0].client().config_set("maxmemory", 0)
+
+
 async def test_a_script_is_sent_whole_where_the_server_has_forgotten_it(
     server: RedisServer, link: Redis
 ) -> None:

@@ -143,8 +143,8 @@ class Cluster:
         refusal = None
         try:
             async with within(SILENCE):
-                for key in self._probe_keys():
-                    await self._client.execute_command(*write_probe(key))
+                probes = (write_probe(key) for key in self._probe_keys())
+                await asyncio.gather(*(self._client.execute_command(*one) for one in probes))
         except ResponseError as error:
             refusal = _said(error)
         self._refusals.probed(refusal)
