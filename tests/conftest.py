@@ -381,10 +381,14 @@ def records_file(empty_records: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def start_broker(tmp_path: Path, records_file: Path) -> AsyncIterator[StartBroker]:
-    """Starts a broker on a free port; settings by keyword, a `directory` to replace theirs."""
+    """Start a broker on a free port; settings, `directory` and `clock` by keyword."""
     async with AsyncExitStack() as stack:
 
-        async def start(directory: Directory | str | None = None, **changes: object) -> Running:
+        async def start(
+            directory: Directory | str | None = None,
+            clock: Callable[[], float] | None = None,
+            **changes: object,
+        ) -> Running:
             port = free_port()
             named = {"directory": directory} if isinstance(directory, str) else {}
             settings = Settings.model_validate(
@@ -399,7 +403,7 @@ async def start_broker(tmp_path: Path, records_file: Path) -> AsyncIterator[Star
                     **changes,
                 }
             )
-            broker = build(settings, directory=None if named else directory)
+            broker = build(settings, clock=clock, directory=None if named else directory)
             sites = [
                 Site("broker", broker.public, "127.0.0.1", port, "PORT"),
                 Site("admin", broker.admin, "127.0.0.1", 0, "ADMIN_PORT"),

@@ -35,6 +35,7 @@ from broker.serving import Site, serving
 from mp_stub.page import make_phone
 from mp_stub.phone import Phone
 from tests.conftest import Register, StartBroker, free_port, need
+from tests.loop_clock import LoopClock
 from tests.proxy import Proxy, proxying
 from tests.servers import Engines
 from tests.test_demo import demo, obey
@@ -224,11 +225,13 @@ async def test_denied_and_tried_again(chromium: Browser, start_broker: StartBrok
 
 
 async def test_a_code_runs_out_and_one_tap_brings_another(
-    chromium: Browser, start_broker: StartBroker
+    chromium: Browser, start_broker: StartBroker, loop_clock: LoopClock
 ) -> None:
-    async with staged(start_broker, login_lifetime=3) as stage:
+    async with staged(start_broker, login_lifetime=20, clock=loop_clock) as stage:
         page = await open_page(chromium, stage.site)
         first = await scene_on(page)
+
+        await loop_clock.move(21)
 
         await shows(page, "expired")
         await keep(page, "expired")
@@ -454,10 +457,12 @@ async def test_signing_out(chromium: Browser, start_broker: StartBroker) -> None
 
 
 async def test_a_keyboard_and_a_screen_reader_get_along(
-    chromium: Browser, start_broker: StartBroker
+    chromium: Browser, start_broker: StartBroker, loop_clock: LoopClock
 ) -> None:
-    async with staged(start_broker, login_lifetime=2) as stage:
+    async with staged(start_broker, login_lifetime=20, clock=loop_clock) as stage:
         page = await open_page(chromium, stage.site)
+        await shows(page, "code")
+        await loop_clock.move(21)
         await expect(page.get_by_role("status")).to_contain_text("expired", timeout=WAIT_MS)
 
         await page.get_by_role("button", name="New code").focus()

@@ -26,6 +26,7 @@ from tests.clients import (
 )
 from tests.conftest import Register, Running, StartBroker, free_port
 from tests.front import nginx_before
+from tests.loop_clock import LoopClock
 from tests.servers import Engines, eventually
 
 BROWSERS: dict[str, Callable[[], BrowserClient]] = {
@@ -215,12 +216,14 @@ async def test_denied(browser: BrowserClient, new_phone: NewPhone) -> None:
 
 
 async def test_a_code_runs_out_and_is_refreshed(
-    new_browser: NewBrowser, start_broker: StartBroker
+    new_browser: NewBrowser, start_broker: StartBroker, loop_clock: LoopClock
 ) -> None:
-    broker = await start_broker(login_lifetime=1)
+    broker = await start_broker(login_lifetime=20, clock=loop_clock)
     browser = new_browser()
     await browser.connect(broker.url)
     old = await begin(browser)
+
+    await loop_clock.move(21)
 
     assert await browser.push() == ("login-expired", {"login_id": old["login_id"]})
     fresh = await begin(browser)

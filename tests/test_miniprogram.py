@@ -102,7 +102,7 @@ async def test_the_mini_program(
         miss("the simulator is not installed: make test does so, by npm")
     public = {"public_url": f"http://127.0.0.1{path}"} if path else {}
     broker = await start_broker(town, app_name="小店 & Co", register_url=register_url, **public)
-    brief = await start_broker(town, login_lifetime=2, **public)
+    brief = await start_broker(town, login_lifetime=8, **public)
     strict = await start_broker(town, misses_per_minute=2, **public)
     urls = {"BROKER": broker.url, "BRIEF_BROKER": brief.url, "STRICT_BROKER": strict.url}
     brokers = {name: f"{url}{path}" for name, url in urls.items()}

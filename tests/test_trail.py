@@ -29,7 +29,7 @@ DENIED = {"state": State.DENIED, "phone": ALICE}
 
 @pytest.fixture
 async def database(records_url: str) -> AsyncIterator[Database]:
-    database = Database(records_url, answer_within=0.5)
+    database = Database(records_url)
     yield database
     await database.close()
 
@@ -176,7 +176,7 @@ async def test_notes_wait_for_a_database_that_is_down(
 ) -> None:
     monkeypatch.setattr(trail_module, "GATHER", 0.01)
     monkeypatch.setattr(trail_module, "RETRY", 0.05)
-    database = Database(frail_postgres.new_database(), answer_within=0.5)
+    database = Database(frail_postgres.new_database())
     await database.migrate()
     frail_postgres.stop()
     failures: list[str] = []
