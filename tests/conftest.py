@@ -216,6 +216,14 @@ def received(monkeypatch: pytest.MonkeyPatch) -> bytearray:
     return received
 
 
+@pytest.fixture
+def patient_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    """WeChat's provider waits for a pretend WeChat on a busy machine."""
+    monkeypatch.setattr("broker.providers.wechat.WITHIN", 60.0)
+    for limit in ("CONNECT_WITHIN", "ANSWER_WITHIN"):
+        monkeypatch.setattr(f"broker.providers.wechat.api.{limit}", 60.0)
+
+
 @pytest.fixture(scope="session")
 def engines() -> Iterator[Engines]:
     engines = Engines()

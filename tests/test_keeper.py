@@ -62,6 +62,8 @@ PATIENCE = 40.0
 LIMITS = Limits(life=LIFE, rest=REST, size=SIZE, most=SIZE, age=AGE, per_minute=1e6)
 POOLED = replace(SHOP, code_source="pool")
 
+pytestmark = pytest.mark.usefixtures("patient_provider")
+
 
 class MovingClock(Clock):
     """Goes by itself, and may be set on."""

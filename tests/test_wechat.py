@@ -46,6 +46,8 @@ from tests.wechat import (
 
 DRAW, IDENTIFY, TOKEN = "getwxacodeunlimit", "jscode2session", "stable_token"
 
+pytestmark = pytest.mark.usefixtures("patient_provider")
+
 
 @pytest.fixture
 async def wechat() -> AsyncIterator[Pretending]:
