@@ -287,7 +287,7 @@ def cluster_url(nodes: list[RedisServer]) -> str:
 
 async def test_cluster_tells_the_memory_policy_of_each_node(nodes: list[RedisServer]) -> None:
     async with linked(cluster_url(nodes)) as link:
-        await eventually(lambda: works(link), within=10)
+        await eventually(lambda: works(link))
         assert [one.evicts for one in await link.memory()] == [False] * 3
 
         for name, value in {"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"}.items():
