@@ -105,7 +105,8 @@ async def run_demo(host: str, ports: Ports, provider: str, *, pooled: bool = Fal
             tasks.append(spawn("demo login", go_on()))
 
         try:
-            await serve_until_stopped(_sites(host, ports, urls, broker.public), ready)
+            sites = _sites(host, ports, urls, broker.public)
+            await serve_until_stopped(sites, ready, trouble=broker.trouble)
         finally:
             for task in tasks:
                 task.cancel()
