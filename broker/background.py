@@ -14,6 +14,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -96,19 +97,21 @@ def report(name: str, error: BaseException, **fields: object) -> None:
     log.error("task failed", task=name, exc_info=error, **fields)
 
 
-def spawn(name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Start a task that runs once.  An unexpected exception is logged and counted.
+def spawn(
+    name: str, work: Coroutine[Any, Any, T], *, expected: type[Exception] = BrokerError
+) -> asyncio.Task[T]:
+    """Start a task that runs once.  An exception other than `expected` is logged and counted.
 
     The caller keeps the task, or it may be collected before it ends.
     """
     task = asyncio.create_task(work, name=name)
-    task.add_done_callback(_report_failure)
+    task.add_done_callback(partial(_report_failure, expected))
     return task
 
 
-def _report_failure(task: asyncio.Task[Any]) -> None:
+def _report_failure(expected: type[Exception], task: asyncio.Task[Any]) -> None:
     error = None if task.cancelled() else task.exception()
-    if error is not None and not isinstance(error, BrokerError):  # which its owner expects
+    if error is not None and not isinstance(error, expected):
         report(task.get_name(), error)
 
 

@@ -17,7 +17,7 @@ from aiohttp import web
 from broker.pictures import Pictures
 from broker.pool.filling import Filling
 from broker.providers import Provider
-from broker.records import Code
+from broker.records import App, Code, open_records
 from broker.records.codes import Codes
 from broker.serving import Site, serving
 from broker.state import Code as Offered
@@ -27,8 +27,6 @@ from mp_stub.wechat.platform import person_id
 from tests.clients import Payload, PythonBrowser
 from tests.conftest import Running, StartBroker, database_of
 from tests.servers import Engines, eventually
-from tests.test_apps import TOKEN as ADMIN_TOKEN
-from tests.test_apps import Admin
 from tests.test_canaries import Monitor, monitored
 from tests.test_pool import FAST, Counting
 from tests.test_records import connected
@@ -69,6 +67,22 @@ async def state(state_server: str, engines: Engines) -> AsyncIterator[Store]:
     await store.close()
 
 
+@pytest.fixture
+async def shop(records_url: str) -> AsyncIterator[App]:
+    """The app `shop`, whose codes are in a pool, as the records have it."""
+    records = open_records(
+        records_url,
+        load_seal_keys=lambda: (b"k" * 32,),
+        providers=("wechat",),
+        taken=(),
+        clock=time.time,
+        trail_lifetime=3600,
+    )
+    await records.open()
+    yield (await records.book.add("shop", {"name": "A shop", "code_source": "pool"})).app
+    await records.close()
+
+
 Start = Callable[..., Awaitable[Running]]
 
 
@@ -79,13 +93,10 @@ def start(
     engines: Engines,
     wechat: Pretending,
     records_url: str,
+    shop: App,
     tmp_path: Path,
 ) -> Start:
-    """Starts a broker with a pool of so many codes, which are drawn before it begins.
-
-    The first one writes down the app `shop`.
-    """
-    started: list[Running] = []
+    """Starts a broker with a pool of `count` codes, drawn before it starts."""
 
     async def start(count: int, **changes: object) -> Running:
         shared = {
@@ -95,29 +106,18 @@ def start(
             "records_url": records_url,
             "state_url": engines.url(state_server),
             "pictures_url": (tmp_path / "pictures").as_uri(),
-            "admin_token": ADMIN_TOKEN,
             "begins_per_minute": 10 * AT_ONCE,
         }
-        started.append(await start_broker(**wechat.settings(**{**shared, **changes})))
-        if len(started) == 1:
-            await write_down(started[0])
-        return started[-1]
+        return await start_broker(**wechat.settings(**{**shared, **changes}))
 
     return start
-
-
-async def write_down(broker: Running) -> None:
-    admin = Admin(broker.admin)
-    app = {"id": "shop", "name": "A shop", "code_source": "pool"}
-    assert (await admin.ask("POST", "/apps", app)).status == 201
-    await admin.http.close()
 
 
 Fill = Callable[[Provider, int], Awaitable[list[Code]]]
 
 
 @pytest.fixture
-def fill(state: Store, records_url: str, tmp_path: Path) -> Fill:
+def fill(state: Store, records_url: str, shop: App, tmp_path: Path) -> Fill:
     """Draws codes for `shop`, and opens each for lease."""
 
     async def fill(provider: Provider, count: int) -> list[Code]:
@@ -125,14 +125,14 @@ def fill(state: Store, records_url: str, tmp_path: Path) -> Fill:
 
         async def offer(some: Sequence[Code]) -> None:
             drawn.extend(some)
-            await state.leases.offer("shop", [offered(one) for one in some])
+            await state.leases.offer(shop.key, [offered(one) for one in some])
 
         async with connected(records_url) as database:
             await Filling(
                 provider=provider,
                 codes=Codes(database, clock=time.time),
                 pictures=Pictures((tmp_path / "pictures").as_uri(), public_url="http://none"),
-                app="shop",
+                app=shop.key,
                 count=count,
                 per_minute=FAST,
                 offer=offer,
@@ -152,10 +152,21 @@ def switch_off(wechat: Pretending) -> None:
         wechat.wechat.faults.set(api, "503")
 
 
-async def joined(url: str) -> PythonBrowser:
-    browser = PythonBrowser(["websocket"])
-    await browser.connect(url, auth=APP)
-    return browser
+Join = Callable[[str], Awaitable[PythonBrowser]]
+
+
+@pytest.fixture
+async def joined() -> AsyncIterator[Join]:
+    """Connects a browser to a broker, and closes it at the end of the test."""
+    async with AsyncExitStack() as stack:
+
+        async def join(url: str) -> PythonBrowser:
+            browser = PythonBrowser(["websocket"])
+            stack.push_async_callback(browser.close)
+            await browser.connect(url, auth=APP)
+            return browser
+
+        yield join
 
 
 async def begin(browser: PythonBrowser) -> Payload:
@@ -175,36 +186,47 @@ def leases_in(monitor: Monitor) -> int:
 
 
 async def test_browsers_at_once_over_two_brokers_have_a_code_each_and_nobody_asks_wechat(
-    start: Start, fill: Fill, state: Store, wechat: Pretending, engines: Engines, state_server: str
+    start: Start,
+    joined: Join,
+    fill: Fill,
+    state: Store,
+    shop: App,
+    wechat: Pretending,
+    engines: Engines,
+    state_server: str,
 ) -> None:
     """Of 1 000 the lowest, by one command each."""
     switch_off(wechat)
     codes = await fill(Counting(), 1_000)
     brokers = [await start(1_000), await start(1_000)]
-    async with AsyncExitStack() as stack:
-        browsers = [await joined(brokers[number % 2].url) for number in range(AT_ONCE)]
-        for browser in browsers:
-            stack.push_async_callback(browser.close)
-        [node] = engines.nodes(state_server)
-        await state.leases.lease("other", until=0, rest=0)  # the server knows the script now
-        wechat.wechat.calls.clear()
+    browsers = [await joined(brokers[number % 2].url) for number in range(AT_ONCE)]
+    [node] = engines.nodes(state_server)
+    await state.leases.lease("other", until=0, rest=0)  # the server knows the script now
+    wechat.wechat.calls.clear()
 
-        async with monitored(node) as monitor:
-            begun = await asyncio.gather(*map(begin, browsers))
-            await eventually(lambda: leases_in(monitor) >= AT_ONCE)
+    async with monitored(node) as monitor:
+        begun = await asyncio.gather(*map(begin, browsers))
+        await eventually(lambda: leases_in(monitor) >= AT_ONCE)
 
-        assert leases_in(monitor) == AT_ONCE
-        assert wechat.wechat.calls == {}
-        lowest = [(code.scene, code.picture) for code in codes[:AT_ONCE]]
-        shown = [(one["scene"], one["code_url"].rpartition("/")[2]) for one in begun]
-        assert Counter(shown) == Counter(lowest)
-        assert len({one["login_id"] for one in begun}) == AT_ONCE
-        assert await state.leases.level("shop") == Level(free=800, leased=200, resting=0)
+    assert leases_in(monitor) == AT_ONCE
+    assert wechat.wechat.calls == {}
+    lowest = [(code.scene, code.picture) for code in codes[:AT_ONCE]]
+    shown = [(one["scene"], one["code_url"].rpartition("/")[2]) for one in begun]
+    assert Counter(shown) == Counter(lowest)
+    assert len({one["login_id"] for one in begun}) == AT_ONCE
+    assert await state.leases.level(shop.key) == Level(free=800, leased=200, resting=0)
 
 
 @pytest.mark.parametrize("shown_by", ["broker", "cdn"])
 async def test_a_whole_login_while_wechat_draws_nothing(
-    shown_by: str, start: Start, fill: Fill, state: Store, wechat: Pretending, tmp_path: Path
+    shown_by: str,
+    start: Start,
+    joined: Join,
+    fill: Fill,
+    state: Store,
+    shop: App,
+    wechat: Pretending,
+    tmp_path: Path,
 ) -> None:
     """The picture that the browser is shown leads the camera to the browser's own login."""
     folder = tmp_path / "pictures"
@@ -240,17 +262,15 @@ async def test_a_whole_login_while_wechat_draws_nothing(
         assert (claims["aud"], claims["sub"]) == ("shop", f"wechat:{person_id(APPID, 'alice')}")
         assert wechat.wechat.calls[DRAW] == 3
         assert wechat.wechat.calls[IDENTIFY] == 1
-        await eventually(lambda: is_level(state, Level(free=1, leased=1, resting=1)))
-        await browser.close()
-        await other.close()
+        await eventually(lambda: is_level(state, shop, Level(free=1, leased=1, resting=1)))
 
 
-async def is_level(state: Store, level: Level) -> bool:
-    return await state.leases.level("shop") == level
+async def is_level(state: Store, shop: App, level: Level) -> bool:
+    return await state.leases.level(shop.key) == level
 
 
 async def test_where_the_pool_is_empty_a_code_is_drawn_and_where_that_fails_it_is_said_when_to_come(
-    start: Start, fill: Fill, wechat: Pretending
+    start: Start, joined: Join, fill: Fill, wechat: Pretending
 ) -> None:
     await fill(Counting(), 1)
     broker = await start(1)
@@ -265,8 +285,6 @@ async def test_where_the_pool_is_empty_a_code_is_drawn_and_where_that_fails_it_i
         http.post("/oauth/device_authorization", data=form) as response,
     ):
         said = await response.json()
-    for browser in browsers:
-        await browser.close()
 
     assert pooled["code_url"].startswith(f"{broker.url}/codes/")
     assert live["code_url"].startswith("data:image/png;base64,")
@@ -279,7 +297,7 @@ async def test_where_the_pool_is_empty_a_code_is_drawn_and_where_that_fails_it_i
 
 
 async def test_a_browser_that_begins_again_leaves_its_code_to_others_after_the_rest(
-    start: Start, fill: Fill, state: Store
+    start: Start, joined: Join, shop: App, fill: Fill, state: Store
 ) -> None:
     codes = await fill(Counting(), 5)
     broker = await start(5)
@@ -288,8 +306,7 @@ async def test_a_browser_that_begins_again_leaves_its_code_to_others_after_the_r
     begun = [await begin(browser) for _ in range(3)]
 
     assert [one["scene"] for one in begun] == [code.scene for code in codes[:3]]
-    await eventually(lambda: is_level(state, Level(free=2, leased=1, resting=2)))
-    await browser.close()
+    await eventually(lambda: is_level(state, shop, Level(free=2, leased=1, resting=2)))
 
 
 @pytest.mark.parametrize("public_url", ["", "https://cdn.example/codes"])

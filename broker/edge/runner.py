@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import structlog
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.web_protocol import RequestHandler
 
 from broker.edge.wire import FIXED_HEADERS, answer, failure, plain
 from broker.errors import BrokerError, InvalidRequest
+
+log = structlog.get_logger()
 
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -49,13 +52,17 @@ class _Protocol(RequestHandler):
         """Answer what aiohttp could not parse, or what failed outside the middlewares."""
         if request.writer.output_size > 0:
             raise ConnectionError("the response has begun already")
-        error = exc if status >= 500 and isinstance(exc, Exception) else InvalidRequest(MALFORMED)
-        response = _refuse(failure(error))
+        response = _refuse(failure(_error(status, exc)))
         response.force_close()
         return response
 
 
-MALFORMED = "the request is not valid HTTP/1.1"
+def _error(status: int, exc: BaseException | None) -> Exception:
+    if status >= 500 and isinstance(exc, Exception):
+        return exc
+    # Its kind alone: aiohttp's message repeats the request.
+    log.debug("malformed request", kind=type(exc).__name__)
+    return InvalidRequest("the request is not valid HTTP/1.1")
 
 
 def _checking_expectations(handle: Handle) -> Handle:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from broker.background import spawn
+from broker.providers.wechat.api import Trouble
 from broker.providers.wechat.calls import Fetched
 
 RENEW_FROM, RENEW_UNTIL = 240.0, 60.0
@@ -57,7 +58,7 @@ class AccessToken:
         """Begin to fetch one, unless that is under way."""
         if self._renewing is None or self._renewing.done():
             self._renews_at = min(self._clock() + RENEW_PAUSE, self._ends_at)
-            self._renewing = spawn("wechat token", self._renew())
+            self._renewing = spawn("wechat token", self._renew(), expected=Trouble)
         return self._renewing
 
     async def close(self) -> None:
