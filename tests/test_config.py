@@ -61,6 +61,19 @@ def test_config_check_names_each_source(tmp_path: Path) -> None:
     assert "SCAN_LOGIN_LOGIN_LIFETIME: from file scan-login.toml\n" in done.stdout
 
 
+def test_config_check_without_settings_names_defaults_only(tmp_path: Path) -> None:
+    done = call(tmp_path, "config", "check")
+
+    assert done.stdout.splitlines() == ["the settings are valid", "all values: default"]
+
+
+def test_config_show_prints_false_and_empty_values(tmp_path: Path) -> None:
+    lines = call(tmp_path, "config", "show").stdout.splitlines()
+
+    assert "records_pgbouncer = false  (default)" in lines
+    assert "pictures_endpoint = -  (default)" in lines
+
+
 def test_config_check_names_the_source_of_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "scan-login.toml").write_text("port = 70000\n")
 

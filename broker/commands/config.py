@@ -43,7 +43,7 @@ def check(file: ConfigFile = None, as_json: AsJson = False) -> None:
     print("the settings are valid")
     for name, source in found.sources.items():
         print(f"{variable(name)}: from {source}")
-    print("all others: default")
+    print("all others: default" if found.sources else "all values: default")
 
 
 @command.command()
@@ -106,4 +106,6 @@ def _text(value: object) -> str:
     plain = _plain(value)
     if isinstance(plain, list):
         return ", ".join(map(str, plain)) or "-"
-    return "-" if plain is None else str(plain)
+    if isinstance(plain, bool):
+        return str(plain).lower()
+    return "-" if plain in (None, "") else str(plain)

@@ -59,8 +59,8 @@ def fill(
 ) -> None:
     """Draw codes until all numbers from 0 to COUNT - 1 have one.
 
-    Ctrl-C ends it in order.  The same command goes on where it ended, whatever ended it,
-    and draws nothing anew that is ready.  Several may fill at once.
+    Ctrl-C stops it cleanly.  The same command continues from there and does
+    not draw ready codes again.  Several may fill at once.
     """
     settings = read_settings(file)
     logs.set_up("critical")  # trouble is told once, with the progress
@@ -240,8 +240,8 @@ async def _retire(settings: Settings, app: str, chosen: Sequence[Code], records:
 def verify(app: App = DEFAULT_APP, file: ConfigFile = None) -> None:
     """Look at the picture of every ready code: is it there, and a whole image?
 
-    What a mini program code carries WeChat alone can read, so it is not checked whether it
-    is the right scene.  The pretend provider's codes are drawn once more and compared.
+    Only WeChat can read the scene of a mini program code, so it is not checked.
+    The pretend provider's codes are drawn once more and compared.
     """
     settings = read_settings(file)
     flaws = with_records(settings, partial(_verify, settings, app))

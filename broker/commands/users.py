@@ -138,8 +138,8 @@ def unlink(
 ) -> None:
     """Remove an identity from a user, and revoke the user's invitations.
 
-    One whose unionid another identity of theirs has comes back with the next login: block
-    the user, or take all of them.
+    If the user has another identity with the same unionid, the next login links
+    it again: block the user, or unlink all of them.
     """
     settings = _settings(file)
     identity = _identity(settings, provider, provider_app_id, openid)
