@@ -532,6 +532,22 @@ async def test_the_brokers_own_pages(chromium: Browser, start_broker: StartBroke
         await keep(page, f"broker-code-{width}")
 
 
+@pytest.mark.parametrize("path", ["/", "/device", "/device?user_code=unknown"])
+@pytest.mark.parametrize("language", ["en-GB", "zh-CN"])
+async def test_broker_page_fits_a_narrow_screen(
+    chromium: Browser, start_broker: StartBroker, path: str, language: str
+) -> None:
+    broker = await start_broker()
+
+    page = await open_page(chromium, broker.url + path, viewport=NARROW, locale=language)
+
+    assert await page.evaluate("document.documentElement.scrollWidth") == NARROW["width"]
+    cut = (
+        "[...document.querySelectorAll('body *')].filter((e) => e.scrollWidth > e.clientWidth + 1)"
+    )
+    assert await page.evaluate(f"{cut}.filter((e) => e.clientWidth).map((e) => e.tagName)") == []
+
+
 async def test_a_mini_program_code_of_the_pool_logs_in_while_wechat_is_switched_off(
     chromium: Browser,
 ) -> None:

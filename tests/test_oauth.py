@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from authlib.integrations.base_client.errors import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
+from yarl import URL
 
 from broker.limits import RateLimit
 from tests.clients import PhoneClient, PythonBrowser
@@ -315,6 +316,23 @@ async def test_device_page_keeps_hyphens_of_the_code(start_broker: StartBroker) 
 async def test_device_page_does_not_cut_pasted_codes(http: aiohttp.ClientSession) -> None:
     async with http.get("/device") as response:
         assert "maxlength" not in await response.text()
+
+
+@pytest.mark.parametrize(
+    ("query", "value"),
+    [
+        ("ABC+%22+D", "ABC &quot; D"),
+        ("%3Cb%3E", "&lt;b&gt;"),
+        ("%ED%A0%80", "\N{REPLACEMENT CHARACTER}" * 3),
+    ],
+    ids=["quote", "markup", "no-utf-8"],
+)
+async def test_device_page_keeps_an_unknown_code(
+    http: aiohttp.ClientSession, query: str, value: str
+) -> None:
+    async with http.get(URL(f"/device?user_code={query}", encoded=True)) as response:
+        assert response.status == 404
+        assert f'value="{value}"' in await response.text()
 
 
 @pytest.mark.parametrize("code", ["unknown", "<script>", "", "x" * 100, "- -", "x-" * 50])

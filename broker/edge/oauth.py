@@ -176,7 +176,8 @@ class OAuthEdge:
             except (RateLimited, Unavailable) as error:
                 return self._render_busy(words, failure(error))
             return self._render(words, "code", words["scan"], picture)
-        return self._render(words, "gone", words["gone"], status=404)
+        typed = request.query["user_code"]
+        return self._render({**words, "typed": typed}, "gone", words["gone"], status=404)
 
     def _render_busy(self, words: Mapping[str, str], error: BrokerError) -> web.Response:
         response = self._render(words, "busy", words["busy"], status=error.status)
@@ -192,7 +193,7 @@ class OAuthEdge:
         picture: str = "data:,",
         status: int = 200,
     ) -> web.Response:
-        shown = {**words, "view": view, "sentence": sentence, "picture": picture}
+        shown = {"typed": "", **words, "view": view, "sentence": sentence, "picture": picture}
         return self._page.show(shown, status=status)
 
 
@@ -200,24 +201,24 @@ WORDS: Mapping[str, Mapping[str, str]] = {
     "en": {
         "lang": "en",
         "title": "Sign in on your device",
-        "scan": "Scan this code with your phone, and confirm there. Your device goes on by itself.",
-        "ask": "Type the code that your device shows.",
-        "gone": "This code has run out, or never was one. Start again on your device.",
+        "scan": "Scan this code with your phone and confirm. Your device continues by itself.",
+        "ask": "Enter the code that your device shows.",
+        "gone": "This code is unknown or has expired. Check it, or get a new one on your device.",
         "busy": "The code cannot be shown right now. Reload this page in a moment.",
         "label": "Code",
-        "button": "Show it as a picture",
+        "button": "Show the code to scan",
         "alt": "Code to scan with your phone",
     },
     "zh": {
         "lang": "zh-CN",
         "title": "在设备上登录",
-        "scan": "请用手机扫描此码并在手机上确认，设备会自动继续。",
+        "scan": "请用手机扫描二维码并确认登录，设备会自动继续。",
         "ask": "请输入设备上显示的代码。",
-        "gone": "此码已失效或不存在，请在设备上重新开始。",
-        "busy": "暂时无法显示，请稍后刷新本页。",
+        "gone": "代码不存在或已过期，请检查代码，或在设备上重新获取。",
+        "busy": "暂时无法显示二维码，请稍后刷新本页。",
         "label": "代码",
-        "button": "显示为图片",
-        "alt": "请用手机扫描的码",
+        "button": "显示二维码",
+        "alt": "登录二维码，请用手机扫描",
     },
 }
 

@@ -52,12 +52,14 @@ INDEX = {
     "en": {
         "lang": "en",
         "title": "The scan-login broker is running",
-        "sentence": "This is where logins are brokered. A site shows its codes with:",
+        "sentence": "Put these lines into a page whose Origin is in SCAN_LOGIN_ORIGINS.",
+        "comment": "Send the token to your own server, which checks it.",
     },
     "zh": {
         "lang": "zh-CN",
         "title": "扫码登录服务已启动",
-        "sentence": "登录在此中转。网站这样显示登录码：",
+        "sentence": "把以下代码放入网页，并将网页的 Origin 加入 SCAN_LOGIN_ORIGINS。",
+        "comment": "把令牌发送到网站自己的服务器，由服务器验证。",
     },
 }
 

@@ -87,7 +87,7 @@ const TEXTS = {
     picture: ["二维码加载失败", "请重试"],
     again: "重试", fresh: "刷新二维码", register: "去注册",
     expires: (time) => `${time} 后过期`, retries: (time) => `${time} 后重试`,
-    registers: (time) => `请在 ${time} 内完成注册`,
+    registers: (time) => `注册剩余时间 ${time}`,
     alt: "登录二维码，请用手机扫描",
   },
 };
