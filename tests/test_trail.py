@@ -209,6 +209,16 @@ async def test_what_finds_no_room_or_no_database_in_the_end_is_counted(
     assert dropped() == before + 3 + ROOM
 
 
+@pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
+async def test_repeated_end_takes_room_once(sql_trail: SqlTrail, clock: Clock) -> None:
+    before = dropped()
+
+    for _ in range(ROOM + 1):
+        sql_trail.note(a_login(clock, **DENIED), now=clock())
+
+    assert dropped() == before
+
+
 # --- what is noted
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
 from itertools import islice
 
@@ -50,16 +49,18 @@ class SqlTrail:
         self._database = database
         self._lifetime = lifetime
         self._clock = clock
-        self._notes: deque[dict[str, object]] = deque()
+        self._notes: dict[str, dict[str, object]] = {}  # by login, oldest first
         self._some = asyncio.Event()
         self._pruned_at = -PRUNE_EVERY
         self._outage = Outage("the trail cannot be written", "the trail is written again")
 
     def note(self, login: Login, *, now: float) -> None:
+        if login.id in self._notes:
+            return  # a client that keeps asking about it takes no room of others
         if len(self._notes) >= ROOM:
             TRAIL_DROPPED.inc()
             return
-        self._notes.append(_row(login, now))
+        self._notes[login.id] = _row(login, now)
         self._some.set()
 
     async def keep_writing(self) -> None:
@@ -85,12 +86,12 @@ class SqlTrail:
 
     async def _write(self) -> None:
         while self._notes:
-            batch = list(islice(self._notes, BATCH))
+            batch = dict(islice(self._notes.items(), BATCH))
             insert = INSERT[self._database.dialect](t.ended_logins)
             async with self._database.writing() as connection:
-                await connection.execute(insert.on_conflict_do_nothing(), batch)
-            for _ in batch:
-                self._notes.popleft()
+                await connection.execute(insert.on_conflict_do_nothing(), [*batch.values()])
+            for login_id in batch:
+                self._notes.pop(login_id, None)
         self._some.clear()
 
     async def _prune(self) -> None:
