@@ -13,7 +13,7 @@ import pytest
 
 from broker import serving
 from broker.edge import wire
-from broker.engine import frames, sessions, sockets, stock
+from broker.engine import bodies, frames, sockets
 from tests.conftest import StartBroker
 from tests.loop_clock import LoopClock
 from tests.servers import eventually
@@ -132,7 +132,7 @@ async def test_a_poll_that_waits_and_a_websocket_are_not_quiet(
 async def test_a_body_that_trickles_in_is_refused(
     start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
-    for module in (wire, sessions, stock):
+    for module in (wire, bodies):
         monkeypatch.setattr(module, "BODY_WITHIN", 0.2)
     broker = await start_broker(engine=engine)
     async with aiohttp.ClientSession(broker.url) as http:

@@ -145,7 +145,7 @@ def read(model: type[R], payload: object) -> R:
 
 
 async def whole_body(request: web.Request) -> bytes:
-    """The body; raises InvalidRequest where it does not come in time."""
+    """The body; raises InvalidRequest if it does not arrive whole and in time."""
     if request.content.is_eof():  # it came with its headers, as small ones do
         return await request.read()
     try:
@@ -153,6 +153,8 @@ async def whole_body(request: web.Request) -> bytes:
             return await request.read()
     except TimeoutError:
         raise InvalidRequest("the body did not come in time") from None
+    except ConnectionError:
+        raise InvalidRequest("the connection was lost before the end of the body") from None
 
 
 async def json_body(request: web.Request) -> object:

@@ -18,6 +18,7 @@ import engineio
 from aiohttp import hdrs, web
 
 from broker.engine import frames
+from broker.engine.bodies import whole_body
 from broker.engine.doorman import WELCOME, Knock
 from broker.engine.frames import Violation
 from broker.engine.handshakes import (
@@ -54,14 +55,11 @@ from broker.engine.sockets import (
 )
 from broker.engine.turns import STEP, STEP_SECONDS, Turns
 from broker.engine.wheel import Wheel
-from broker.errors import TooManyPackets
+from broker.errors import InvalidRequest, TooManyPackets
 from broker.packing import pack
 
 JOIN_WITHIN = 5.0
 """Seconds in which a socket must have joined a namespace, and a probe must be over."""
-
-BODY_WITHIN = 10.0
-"""Seconds that the body of a POST gets to arrive."""
 
 LOOKS = 20
 """Of a server that ends, at whether its peers have gone."""
@@ -347,13 +345,12 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
             return refusal(BAD_REQUEST, headers)
         socket.posts = True
         try:
-            async with asyncio.timeout(BODY_WITHIN):
-                body = await request.read()
+            body = await whole_body(request)
             socket.post(body.decode())
-        except (Violation, ValueError, TimeoutError):
+        except (Violation, ValueError):
             self._close(socket, frames.NORMAL, self.reason.TRANSPORT_ERROR)
             return refusal(BAD_REQUEST, headers)
-        except (web.HTTPRequestEntityTooLarge, TooManyPackets):
+        except (web.HTTPRequestEntityTooLarge, InvalidRequest, TooManyPackets):
             self._close(socket, frames.NORMAL, self.reason.TRANSPORT_ERROR)
             raise
         finally:

@@ -17,14 +17,12 @@ from aiohttp import web
 from engineio.async_drivers import aiohttp as driver
 
 from broker.engine import frames
+from broker.engine.bodies import whole_body
 from broker.engine.handshakes import is_handshake
 from broker.engine.rates import Address, RateLimiter
 from broker.engine.strict import StrictServer, silent
 from broker.engine.turns import STEP, Turns
-from broker.errors import TooManyPackets
-
-BODY_WITHIN = 10.0
-"""Seconds that the body of a POST gets to arrive."""
+from broker.errors import InvalidRequest, TooManyPackets
 
 JOIN_WITHIN = 5.0
 """Seconds in which a socket must have joined a namespace, and a probe must be over."""
@@ -167,11 +165,10 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]
         }
 
     async def _read_environ(self, request: web.Request) -> dict[str, Any]:
-        """What stock reads of a request.  Raises TooManyPackets."""
+        """What stock reads of a request.  Raises TooManyPackets, or InvalidRequest."""
         environ: dict[str, Any] = driver.translate_request(request)
         if request.method == "POST":
-            async with asyncio.timeout(BODY_WITHIN):
-                body = await request.read()
+            body = await whole_body(request)
             environ |= {"wsgi.input": _Body(body), "CONTENT_LENGTH": str(len(body))}
             sender = self._senders.get(request.query.get("sid", ""))
             if sender and not self._rates.spend(sender, body.count(SEPARATOR) + 1):
@@ -208,12 +205,9 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
         try:
             response = await super().handle_request(request)
-        except (web.HTTPRequestEntityTooLarge, TooManyPackets):
+        except (web.HTTPRequestEntityTooLarge, InvalidRequest, TooManyPackets):
             await self.disconnect(request.query.get("sid", ""))
             raise
-        except TimeoutError:
-            await self.disconnect(request.query.get("sid", ""))
-            response = None
         except (ValueError, KeyError, UnboundLocalError):
             # What stock trips over: a session that closes under its own request, bytes of no text.
             response = None
