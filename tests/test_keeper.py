@@ -465,6 +465,7 @@ async def test_a_state_that_forgot_everything_is_told_again_and_all_rests(
 ) -> None:
     one = await ground.start()
     await filled(ground, one)
+    await one.looks_again()
     before = await ground.ready()
     await one.lease()
 
@@ -485,6 +486,31 @@ async def test_a_state_that_forgot_everything_is_told_again_and_all_rests(
     ground.clock.time += REST
     await soon(lambda: is_free(one, SIZE))
     assert await ground.ready() == before
+
+
+@pytest.mark.parametrize("engine", ["valkey"], indirect=True)
+async def test_state_emptied_during_a_look_rests_all_codes(
+    ground: Ground, engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await ground.start()
+    await filled(ground, one)
+    await one.looks_again()
+    level, emptied = one.store.leases.level, []
+
+    async def level_and_loss(app: str) -> Level:
+        found = await level(app)
+        if not emptied:
+            emptied.append(True)
+            engines.empty("valkey")
+        return found
+
+    monkeypatch.setattr(one.store.leases, "level", level_and_loss)
+    await eventually(lambda: emptied)
+
+    async def all_rest() -> bool:
+        return await level("shop") == Level(free=0, leased=0, resting=SIZE)
+
+    await soon(all_rest)
 
 
 @on_one_ground

@@ -8,6 +8,7 @@ import json
 import os
 import stat
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +125,16 @@ def test_a_kid_is_the_keys_thumbprint(issuer: Issuer, clock: Clock) -> None:
         assert key["kid"] == base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    """Removes no permission from new files."""
+    former = os.umask(0)
+    yield
+    os.umask(former)
+
+
+@pytest.mark.usefixtures("open_umask")
 def test_the_key_file_is_for_its_owner_alone(tmp_path: Path, clock: Clock) -> None:
-    os.umask(0)
     path = tmp_path / "keys.json"
     make_issuer(path, clock)
 

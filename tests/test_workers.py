@@ -86,8 +86,9 @@ def started(folder: Path, state_url: str, **variables: str) -> Iterator[Crew]:
 
 @pytest.fixture
 def crew(tmp_path: Path, engines: Engines) -> StartCrew:
-    """Starts two workers and their supervisor, which share a Redis; settings by keyword."""
-    return partial(started, tmp_path, engines.url("redis"))
+    """Starts two workers and their supervisor, which share an empty state; settings by keyword."""
+    engines.empty("valkey")  # killed workers of another test stay listed there, with other keys
+    return partial(started, tmp_path, engines.url("valkey"))
 
 
 @pytest.fixture(scope="module")

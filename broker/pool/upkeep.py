@@ -105,6 +105,8 @@ class Upkeep:
         whatever the records say, without a gap; None in a gap.
     _said_at: when it last did, by the clock.
     _known: how many codes the state was told of by now; some of them may have retired since.
+    _recent: number to drawing of those among them that were drawn within OVERLAP.  They are
+        not offered twice: a state emptied between check and offer would free them at once.
     _filling: the last one.  It opens what it draws by itself.
     """
 
@@ -118,6 +120,7 @@ class Upkeep:
         self._since: float | None = None
         self._said_at = 0.0
         self._known = 0
+        self._recent: dict[int, int] = {}
         self._chores_at = 0.0
         self._again_at = 0.0
         self._filling: Filling | None = None
@@ -182,12 +185,15 @@ class Upkeep:
             log.warning("the state lacks codes", app=self._app, lacks=ready - total, rest=rest)
             self._demand.rests(ready - total, until=parts.timer() + rest)
         self._known = ready - about_to_be
-        offer = offering(parts.leases, self._key, rest=rest)
+        known = self._recent if since else {}
+        offer, recent = offering(parts.leases, self._key, rest=rest), dict[int, int]()
         async for some in parts.codes.ready(self._key, since=since):
-            await offer([code for code in some if code.number not in opening])
+            offered = [code for code in some if code.number not in opening]
+            await offer([code for code in offered if known.get(code.number) != code.drawing])
+            recent |= {one.number: one.drawing for one in offered if one.drawn_at > now - OVERLAP}
         async for drawings in parts.codes.retired(self._key, since=since):
             await parts.leases.withdraw(self._key, drawings)
-        self._said_at = now
+        self._said_at, self._recent = now, recent
         self._since = parts.timer() if self._since is None else self._since
         return ready
 
