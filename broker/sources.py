@@ -74,8 +74,10 @@ def collect(
             mistakes.append(f"{variable(name)}_FILE: cannot read {path}: {_why(error)}")
     for name, value in from_environment(names, environment).items():
         values[name], sources[name] = value, Source("environment", variable(name))
-    strange = [*_strange(names, environment), *sorted(tables.keys() - set(names))]
-    unknown = [unknown_sentence(name, names) for name in strange]
+    unknown = [
+        *(unknown_sentence(name, names) for name in _strange(names, environment)),
+        *(unknown_sentence(name, names, file) for name in sorted(tables.keys() - set(names))),
+    ]
     return FoundValues(values, sources, mistakes, unknown, _link_warnings(names, environment))
 
 
@@ -98,15 +100,19 @@ def service_links(environment: Mapping[str, str]) -> set[str]:
     return links | {name for name in ports if LINK_VALUE.match(environment.get(name, ""))}
 
 
-def unknown_sentence(name: str, names: Collection[str]) -> str:
-    """Say that `name` is no setting, and which one is spelt nearly the same."""
-    known = [form for one in names for form in (one, f"{one}_file")]
-    asked = name.removeprefix(PREFIX).lower()
+def unknown_sentence(name: str, names: Collection[str], file: Path | None = None) -> str:
+    """Say that `name` is no setting, and which one is spelt nearly the same.
+
+    file: the TOML file that has the name; without it the name is a variable.
+    """
+    known = list(names) if file else [form for one in names for form in (one, f"{one}_file")]
+    asked = name.lower().removeprefix(PREFIX.lower())
     near = difflib.get_close_matches(asked, known, 1, 0.7)
+    where = f" (from file {file})" if file else ""
     if not near:
-        return f"{name}: no such setting"
-    meant = variable(near[0]) if name.startswith(PREFIX) else near[0]
-    return f"{name}: no such setting; did you mean {meant}?"
+        return f"{name}: no such setting{where}"
+    meant = near[0] if file else variable(near[0])
+    return f"{name}: no such setting; did you mean {meant}?{where}"
 
 
 def _strange(names: Collection[str], environment: Mapping[str, str]) -> Iterator[str]:
@@ -136,7 +142,7 @@ def _mounted(names: Collection[str], environment: Mapping[str, str]) -> Iterator
     """Settings that the environment keeps in files: (name, path)."""
     for name in names:
         path = environment.get(f"{variable(name)}_FILE")
-        if path is not None:
+        if path:  # an empty variable is not set
             yield name, path
 
 

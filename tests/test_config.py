@@ -241,16 +241,29 @@ def test_toml_syntax_error_has_line_and_column(tmp_path: Path, content: str, pla
     [
         ("SCAN_LOGIN_PUBLC_URL", "SCAN_LOGIN_PUBLIC_URL"),
         ("SCAN_LOGIN_STATE_URL_FLIE", "SCAN_LOGIN_STATE_URL_FILE"),
-        ("prot", "port"),
     ],
 )
-def test_unknown_name_suggests_the_nearest(tmp_path: Path, name: str, meant: str) -> None:
-    file = tmp_path / "scan-login.toml"
-    file.write_text("" if name.isupper() else f"{name} = 1\n")
-
-    found = collect(Settings.model_fields, {name: "1"}, file)
+def test_unknown_variable_suggests_the_nearest(name: str, meant: str) -> None:
+    found = collect(Settings.model_fields, {name: "1"}, None)
 
     assert found.unknown == [f"{name}: no such setting; did you mean {meant}?"]
+
+
+@pytest.mark.parametrize("name", ["prot", "scan_login_prot", "PORT", "SCAN_LOGIN_PORT"])
+def test_unknown_toml_name_suggests_the_nearest(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "scan-login.toml"
+    file.write_text(f"{name} = 1\n")
+
+    [sentence] = collect(Settings.model_fields, {}, file).unknown
+
+    assert sentence.endswith(f": no such setting; did you mean port? (from file {file})")
+
+
+@pytest.mark.parametrize("name", ["SCAN_LOGIN_STATE_URL", "SCAN_LOGIN_STATE_URL_FILE"])
+def test_empty_variable_is_not_set(name: str) -> None:
+    found = collect(Settings.model_fields, {name: ""}, None)
+
+    assert (found.values, found.mistakes) == ({}, [])
 
 
 def test_unknown_name_without_neighbour_is_reported() -> None:
