@@ -24,7 +24,7 @@ replace one another, or that speak to the same outside.
     limits.py      rate limits and fair queues, per client
     sources.py     where settings come from           urls.py   URLs with passwords
     settings.py    every setting       errors.py   everything that can go wrong
-    logs.py        log lines, written by a thread of their own
+    logs.py        log lines, written by a separate thread
     monitor.py     compares this instance with its state and the other instances
     background.py  restarts background tasks that fail
     metrics.py     what the operator counts        private_file.py   files for their owner alone

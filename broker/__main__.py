@@ -70,7 +70,9 @@ def serve(
     file: ConfigFile = None,
     host: Annotated[
         str | None,
-        typer.Option(help="Address to listen on, or several with commas.", show_default=False),
+        typer.Option(
+            help="Address to listen on, or several, separated by commas.", show_default=False
+        ),
     ] = None,
     port: Annotated[
         int | None,
@@ -92,7 +94,7 @@ def serve(
 ) -> None:
     """Run the broker.  `scan-login config show` lists all settings."""
     options = {"workers": workers, "roles": roles, "engine": engine, "host": host}
-    if not worker:  # its supervisor has taken the port, and names it in the environment
+    if not worker:  # the supervisor has bound the port and passes it in the environment
         options["port"] = port
     settings = read_settings(
         file, **{name: value for name, value in options.items() if value is not None}
@@ -217,7 +219,7 @@ def check_provider(
 
 @key.command()
 def create(file: ConfigFile = None) -> None:
-    """Make the key file and the seal file where they do not exist yet."""
+    """Create the key file and the seal file if they do not exist."""
     settings = read_settings(file)
     keys = KeyFile(settings.key_file)
     open_ring(keys, settings.token_algorithm)
@@ -295,7 +297,7 @@ def main() -> None:
     try:
         command(prog_name="scan-login")
     except StartError as error:
-        logs.flush()  # what led to it comes first
+        logs.flush()  # earlier lines come first
         sys.exit(str(error))
 
 

@@ -57,7 +57,7 @@ class BackgroundTask:
             await asyncio.wait([self._task])
 
     def trouble(self) -> str | None:
-        """Why the work is not done at present; None while it is."""
+        """Why the task is not running; None while it is."""
         if self._task is None or self._task.done() or not self._is_running:
             return f"the task {self.name} is not running"
         return None
@@ -73,14 +73,14 @@ class BackgroundTask:
             await asyncio.sleep(delay * random.uniform(1, 1.25))  # noqa: S311  # no secret
 
     async def _run_once(self) -> None:
-        """Do the work; returns once it has ended by itself, for whatever reason."""
+        """Do the work; return when it ends for any reason."""
         self._is_running = True
         try:
             await self._work()
         except asyncio.CancelledError as error:
             if _is_cancelled():
                 raise
-            report(self.name, error)  # what the work waited for was cancelled, not the work
+            report(self.name, error)  # an awaited task was cancelled, not the work
         except Exception as error:
             report(self.name, error)
         else:
@@ -102,7 +102,7 @@ def spawn(
 ) -> asyncio.Task[T]:
     """Start a task that runs once.  An exception other than `expected` is logged and counted.
 
-    The caller keeps the task, or it may be collected before it ends.
+    The caller must keep a reference, or the task may be garbage-collected early.
     """
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(partial(_report_failure, expected))

@@ -15,7 +15,7 @@ TRIPS = 5
 """More than the repeats of a single request."""
 
 CLOSES = 3
-"""More than one: a server that answers now and then stays in one outage."""
+"""More than one, so that a server that answers only some requests stays in one outage."""
 
 PAUSE = 5.0
 """Seconds without a request."""
@@ -32,7 +32,7 @@ class Breaker:
         self._tries_at = 0.0
 
     def allows_request(self) -> bool:
-        """Whether to send a request now.  While open, only one that tries after a pause."""
+        """Whether to send a request now.  While open, one trial request per `PAUSE`."""
         if not self._is_open:
             return True
         now = self._clock()

@@ -18,13 +18,13 @@ from broker.records import App
 from broker.state import Duties, Images
 
 DRAWS, DRAWS_SHARE = 64, 8
-"""Codes that this process draws live at once, and those of them for one address."""
+"""Concurrent live draws of this process, and of one address."""
 
 TURN_TIMEOUT = 4.0
 """Seconds that a draw may wait for its turn: the widget gives up after 8."""
 
 REDRAWS, REDRAWS_WINDOW = 3, 60.0
-"""Draws that the page of one login may cause within so many seconds, if they fail."""
+"""Failed draws that the page of one login may cause, and the window in seconds."""
 
 RECENT_MAX = 100
 """Images that this process keeps: up to 240 KB each, so 24 MB at most."""
@@ -47,9 +47,8 @@ class Code(NamedTuple):
 class LoginImages:
     """The images of live codes, for the page that shows a login's code again.
 
-    An image is drawn once, however often the page is loaded and at whichever instance: it is
-    kept by the instance that drew it, and by the state from the first time that it is needed
-    elsewhere.
+    An image is drawn once for all loads of the page and all instances. The instance that drew
+    it keeps it; the state keeps it once another instance needs it.
 
     instance: this process's name.
     """
@@ -69,7 +68,7 @@ class LoginImages:
             del self._recent[next(iter(self._recent))]
 
     async def get(self, login: Login, draw: Callable[[], Awaitable[str]]) -> str:
-        """Return the image of the login's code, drawn only if it is kept nowhere.
+        """Return the image of the login's code; draw it only if it is not stored.
 
         Raises what `draw` raises, RateLimited when drawing has failed several times, or
         Unavailable when another instance takes too long.
@@ -96,7 +95,7 @@ class LoginImages:
             raise RateLimited(self._redraws.retry_after(login.id))
         url = await draw()
         self.remember(login.scene, url)
-        with suppress(Unavailable):  # the page can be shown all the same
+        with suppress(Unavailable):  # the page can still be shown
             await self._store.put(login, url)
         return url
 

@@ -241,7 +241,7 @@ class RateLimited(BrokerError):
 
 
 class TooManyPackets(RateLimited):
-    """A Socket.IO client sends too much, or its address has too many sessions that poll."""
+    """A Socket.IO client sends too many packets, or its address has too many polling sessions."""
 
     sentence = "too many Socket.IO packets or sessions; try again later"
 

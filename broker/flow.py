@@ -65,7 +65,7 @@ UNREGISTERED = "login-unregistered"
 
 
 CLOSE_TIMEOUT = 3.0
-"""Seconds that codes get to be given back when the process ends."""
+"""Seconds to wait for codes to be given back when the process ends."""
 
 
 class Begun(NamedTuple):
@@ -124,7 +124,7 @@ class Flow:
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        """Wait until the codes of logins that have ended are given back, for a while."""
+        """Wait until the codes of logins that have ended are given back, for `CLOSE_TIMEOUT`."""
         if self._leaving:
             await asyncio.wait(self._leaving, timeout=CLOSE_TIMEOUT)
         for task in self._leaving:
@@ -224,9 +224,9 @@ class Flow:
         return await self._act(login, Act.DENY, phone=phone)
 
     async def redeem(self, login_id: str, secret: str, *, app: str) -> Redeemed:
-        """Return the token of a confirmed login to the holder of its secret.
+        """Return the token of a confirmed login to the client with its secret.
 
-        A repeat within `REDELIVERY_LIFETIME` returns the same token, by `jti`, `iat` and
+        A repeat within `REDELIVERY_LIFETIME` returns the same token, with the same `jti`, `iat` and
         `exp`, from any instance and over any transport: only the client knows whether the
         first answer reached it.  Later repeats raise AlreadyRedeemed.
         """

@@ -1,6 +1,6 @@
-"""Limits per client: events in a window of time, and calls at once.
+"""Limits per client: events in a time window, and concurrent calls.
 
-Both are local to this process, and take bounded memory.
+Both are local to this process, and use bounded memory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CAPACITY = 50_000
 """Keys that one limit counts: about 15 MB."""
 
 DROPS = 8
-"""Ended windows that are dropped at most when one starts: no request pays for a whole flood."""
+"""Ended windows dropped at most when one starts: no request pays for a whole flood."""
 
 
 class RateLimit:
@@ -27,7 +27,7 @@ class RateLimit:
     A window starts with the first event of its key.  A flood of keys takes bounded memory:
     past `capacity` keys the oldest window is dropped.
 
-    clock: seconds from any start; it must never go back, as `time.monotonic` never does.
+    clock: seconds from any start; it must never go back, such as `time.monotonic`.
     """
 
     def __init__(
@@ -88,11 +88,11 @@ class RateLimit:
 
 
 class FairQueue:
-    """Lets some calls run at once, and of these only a share for one key; others wait in turn.
+    """Limits concurrent calls in total and per key; further calls wait in turn.
 
-    Keys take turns, so a key that makes many calls waits for itself.
+    Keys take turns, so a key with many calls delays only itself.
 
-    share: calls at once for one key.  total: for all keys; without a limit if None.
+    share: concurrent calls of one key.  total: of all keys; unlimited if None.
     wait: seconds that a call may wait for its turn.
     """
 
@@ -109,9 +109,9 @@ class FairQueue:
         return len(self._running.keys() | self._waiting.keys())
 
     def turn(self, key: Hashable) -> Turn:
-        """Return a context that lasts as long as a turn of `key`.
+        """Return a context that holds a turn of `key`.
 
-        Entering it waits for the turn, and raises TimeoutError when there is none in time.
+        Entering it waits for the turn, and raises TimeoutError after `wait` seconds.
         """
         return Turn(self, key)
 
@@ -156,7 +156,7 @@ class FairQueue:
             del self._waiting[key]
 
     def _leave(self, key: Hashable, turn: asyncio.Future[None]) -> None:
-        """Give up waiting, or the turn that came at the same moment."""
+        """Cancel the wait, or release a turn that was granted meanwhile."""
         if turn.done() and not turn.cancelled():
             self.release(key)
             return

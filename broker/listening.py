@@ -13,16 +13,16 @@ from broker.errors import PortTaken
 ANY_IPV4 = "0.0.0.0"  # noqa: S104  # an operator asks for it
 
 FREE_PORT_ATTEMPTS = 20
-"""Of a free port that must be free on every address."""
+"""Attempts to find a port that is free on every address."""
 
 NO_SUCH_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-"""What a machine without IPv6 says of an IPv6 address."""
+"""Errors for an IPv6 address on a machine without IPv6."""
 
 
 class ListenPlace(NamedTuple):
-    """What listens where.
+    """The addresses and port of one server.
 
-    host: an address, or several with commas between them.  port: 0 takes a free one.
+    host: an address, or several, separated by commas.  port: 0 takes a free one.
     variable: the setting of the port.
     """
 
@@ -66,13 +66,13 @@ def open_sockets(place: ListenPlace, *, shared: bool = False) -> list[socket.soc
 def reserved(place: ListenPlace) -> Iterator[int]:
     """Hold a port on every address for processes of ours, inside the ``with`` block.
 
-    The sockets never listen, or connections would wait in them for ever.
+    The sockets never listen, because connections would wait in them forever.
     Raises PortTaken, also if another program would share the port.
     """
     with ExitStack() as stack:
         holders = [stack.enter_context(one) for one in _bind_all(place, _bind_alone)]
         for holder in holders:
-            # Only now: with it the port could be had from another program that shares it.
+            # Only now: with it the port could be shared with another program.
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         yield holders[0].getsockname()[1]
 
@@ -158,8 +158,8 @@ def _bind(address: SocketAddress, *, reuse_address: bool, reuse_port: bool) -> s
 
 
 def _bind_alone(address: SocketAddress) -> socket.socket:
-    """Connections that ended lately keep the port from a socket without SO_REUSEADDR; one with
-    it can be bound beside another such that does not listen yet: so both are tried."""
+    """Try both: recently closed connections block the port for a socket without SO_REUSEADDR,
+    and a socket with it can be bound beside another such socket that does not listen yet."""
     try:
         return _bind(address, reuse_address=False, reuse_port=False)
     except OSError:

@@ -163,10 +163,10 @@ class Lobby:
                 await task.stop()
 
     def trouble(self) -> str | None:
-        """Why browsers are not told in time at present; None while they are."""
+        """Why browsers are not notified in time; None while they are."""
         troubles = (task.trouble() for task in self._tasks)
         trouble = next(filter(None, troubles), None)
-        return trouble or (None if self._hears else "no notices are heard")
+        return trouble or (None if self._hears else "the bus delivers no notices")
 
     async def _hear(self, push: Push) -> None:
         """Wake browsers by notices; whenever hearing begins, catch up with what was missed."""

@@ -49,7 +49,7 @@ a browser that is just reconnecting still gets what the phone was promised."""
 
 REDELIVERY_LIFETIME = 60
 """Seconds after the first redeem in which a repeat returns the same token again: the
-first answer may have been lost on its way, and no transport reports that reliably."""
+first answer may have been lost in transit, and no transport reports that reliably."""
 
 SHELVES = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 
@@ -98,7 +98,7 @@ REPEATS: Mapping[Act, frozenset[State]] = {
     Act.REDEEM: frozenset({State.REDEEMED}),
     Act.CANCEL: frozenset({State.CANCELLED}),
 }
-"""An act that is repeated in a state that it has led to changes nothing and succeeds.
+"""An act that is repeated in its resulting state changes nothing and succeeds.
 A repeated `redeem` succeeds until the login's `expires_at`."""
 
 REFUSALS: Mapping[tuple[State, Act], type[LoginError]] = {
@@ -225,7 +225,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
     def awaiting_registration(self, *, until: float) -> Login:
         """The login after a confirm by an unregistered person, open until then at least.
 
-        Itself if that has happened before: a login is extended once.
+        The same login if it was extended before: a login is extended once.
         """
         if self.unregistered:
             return self

@@ -1,7 +1,7 @@
 """Logs: lines of JSON, or lines to read on a terminal; no secret in either.
 
 A caller only puts a line into a queue.  One thread writes the lines, so a log call
-never raises and never blocks the event loop, whatever becomes of the stream.
+never raises and never blocks the event loop, even if the stream fails.
 
     log call ──▶ queue of LINES_MAX ──▶ thread ──▶ stderr or stdout
                    │ full                 │ write fails
@@ -67,7 +67,7 @@ class Quiet(logging.Handler):
 
 
 class Writer:
-    """Writes lines to streams, in a thread of its own that starts with the first line.
+    """Writes lines to streams in a thread that starts with the first line.
 
     A line that finds the queue full, or that cannot be written, is dropped and counted.
     """
@@ -88,11 +88,11 @@ class Writer:
         except queue.Full:
             LOG_LINES_DROPPED.inc()
         if self._thread is None:
-            with suppress(RuntimeError):  # no thread to be had now; the next line tries again
+            with suppress(RuntimeError):  # no thread available; the next line tries again
                 self._start()
 
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> None:
-        """Wait until every line is written or dropped, or the time is over."""
+        """Wait until every line is written or dropped, or the timeout has passed."""
         done = self._lines.all_tasks_done
         with done:
             done.wait_for(lambda: not self._lines.unfinished_tasks, timeout)
@@ -136,7 +136,7 @@ atexit.register(_writer.flush)
 
 
 class QueueLogger:
-    """What structlog hands a rendered line to."""
+    """The logger behind structlog: queues rendered lines."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
@@ -158,7 +158,7 @@ def flush() -> None:
 
 
 def rendered_by(processors: Sequence[Processor]) -> Processor:
-    """The processors as one, which drops an event that one of them fails on."""
+    """The processors as one, which drops an event if one of them raises."""
 
     def render(logger: Any, method: str, event: EventDict) -> Any:
         result: Any = event

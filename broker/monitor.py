@@ -1,6 +1,6 @@
 """Compares this instance with its state and with the other instances, every `INTERVAL`.
 
-What it finds is a warning in the log when it appears, and a metric:
+Each finding is logged once as a warning and has a metric:
 
     the state's clock differs from this host's     sites may refuse tokens by their time
     the state may evict keys                       logins and sessions can be lost
@@ -26,7 +26,7 @@ INTERVAL = 2.0
 EVICTION_INTERVAL = 30.0
 
 CLOCK_OFFSET_MAX = 2.0
-"""Seconds: more than a probe's round trip can hide."""
+"""Seconds: longer than the round trip of a probe."""
 
 
 class Monitor:
@@ -55,7 +55,7 @@ class Monitor:
         self._seals = Outage("seal keys differ", "seal keys agree")
 
     async def open(self) -> None:
-        """Look once, so that an instance with the wrong keys is not ready at first."""
+        """Compare once, so that an instance with the wrong keys never becomes ready."""
         self._started_at = self._store.clock()
         await self._look()
 
@@ -65,7 +65,7 @@ class Monitor:
             await self._look()
 
     async def close(self) -> None:
-        with suppress(Unavailable):  # the profile ends by itself
+        with suppress(Unavailable):  # the profile expires
             await self._store.instances.leave(self._instance)
 
     def trouble(self) -> str | None:
@@ -76,7 +76,7 @@ class Monitor:
 
     async def _look(self) -> None:
         self._compare_clocks()
-        with suppress(Unavailable):  # which the state itself reports
+        with suppress(Unavailable):  # the state reports it
             await self._check_eviction()
             await self._compare_keys()
 
@@ -130,7 +130,7 @@ class Monitor:
 def _knows(mine: Sequence[str], theirs: Sequence[str]) -> bool:
     """Whether the key that the other instance uses is known here.
 
-    After a rotation it is, whichever of the two has read the file: the next key is
+    After a rotation it is, even if only one of the two has read the file: the next key is
     published before it signs.
     """
     return not theirs or theirs[0] in mine

@@ -91,7 +91,7 @@ def _webhook(settings: Settings, records: Records, clock: Clock) -> Directory:
 
 
 def _sql(settings: Settings, records: Records, clock: Clock) -> Directory:
-    # A user who is linked or let in again may confirm at once.
+    # A user who was just linked or unblocked may confirm at once.
     return SharedDirectory(SqlDirectory(records.people), refusal_ttl=0)
 
 
@@ -106,9 +106,9 @@ DIRECTORIES: Mapping[str, Callable[[Settings, Records, Clock], Directory]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Core:
-    """The parts that know nothing of the wire.
+    """The parts that do not depend on the wire.
 
-    users_are_recorded: whether a confirm asks the records who the person is.
+    users_are_recorded: whether a confirm looks up the person in the records.
     """
 
     clock: Clock
@@ -128,7 +128,7 @@ class Core:
     users_are_recorded: bool
 
     def records_trouble(self) -> str | None:
-        """Why the records let nobody confirm until an operator acts; None if they do."""
+        """Why no login can be confirmed until an operator acts; None if logins can."""
         return self.records.trouble() if self.users_are_recorded else None
 
     async def open(self) -> None:
@@ -314,7 +314,7 @@ def pictures_of(settings: Settings) -> Pictures:
 
 
 async def check_parts(settings: Settings) -> list[str]:
-    """What keeps the parts from being made.  Connects to nothing and writes nothing."""
+    """The reasons why the parts cannot be built.  Connects to nothing and writes nothing."""
     mistakes = []
     for check in (_check_connections, _check_records, _check_pictures, _check_keys):
         try:

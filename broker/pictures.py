@@ -72,14 +72,14 @@ ROOM_BYTES = 32 * 1024 * 1024
 are asked for again and again."""
 
 FETCHES, FETCHES_SHARE = 32, 4
-"""Pictures that a process fetches at once, and those of them for one address: made-up keys
-must not be a flood to the store, nor keep others from their pictures."""
+"""Concurrent fetches of a process, and of one address: made-up keys must neither flood the
+store nor delay other clients."""
 
-FETCH_WAIT = 10.0
+FETCH_TIMEOUT = 10.0
 """Seconds that a fetch may wait for its turn."""
 
 MISSING_TTL = 10.0
-"""Seconds for which a key without a picture is not asked for again."""
+"""Seconds for which a missing picture is cached."""
 
 MISSING_MAX = 10_000
 """Such keys in memory: about 2 MB."""
@@ -189,12 +189,12 @@ class Shown:
         self._room_bytes = room_bytes
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._kept_bytes = 0
-        self._fetches = FairQueue(share=FETCHES_SHARE, total=FETCHES, wait=FETCH_WAIT)
+        self._fetches = FairQueue(share=FETCHES_SHARE, total=FETCHES, wait=FETCH_TIMEOUT)
         self._missing = RateLimit(1, MISSING_TTL, capacity=MISSING_MAX, clock=clock)
         self._outage = Outage("the pictures cannot be reached", "the pictures are back")
 
     async def get(self, key: str, address: str) -> bytes | None:
-        """As `Pictures.get`, for what may be a key and may be anything; an outage is logged.
+        """As `Pictures.get`, for an untrusted key; logs an outage.
 
         address: the client's, which has its share of fetches.
         """
@@ -204,7 +204,7 @@ class Shown:
             return self._in_memory(key)
         try:
             async with self._fetches.turn(rate_limit_key(address)):
-                if key in self._kept or self._missing.has_hits(key):  # another call has asked
+                if key in self._kept or self._missing.has_hits(key):  # another call has fetched it
                     return self._in_memory(key)
                 return await self._fetch(key)
         except TimeoutError:

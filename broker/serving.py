@@ -37,16 +37,16 @@ answer: aiohttp gives an hour.  A proxy that keeps connections open should do so
 
 
 READY_INTERVAL = 0.02
-"""Seconds between two looks at whether the process is ready."""
+"""Seconds between two checks whether the process is ready."""
 
 NOT_READY_ATTEMPTS = 100
-"""Looks after which the log says why it is not."""
+"""Checks after which the reason is logged."""
 
 
 class Site(NamedTuple):
     """An application and where it listens.
 
-    host: an address, or several with commas between them.
+    host: an address, or several, separated by commas.
     variable: what sets the port, for the sentence about a taken one.
     needed: whether the process ends when the port cannot be had.
     shared: whether other processes of ours listen on the same port.
@@ -104,7 +104,7 @@ async def serve_until_stopped(
 async def _while_not_ready(
     trouble: Callable[[], str | None], orders: Orders
 ) -> signal.Signals | None:
-    """Wait until there is no trouble.  An order ends the wait, and is returned."""
+    """Wait until the process is ready.  A signal ends the wait and is returned."""
     for attempt in count():
         reason = trouble()
         if reason is None:
@@ -204,7 +204,7 @@ def _site(runner: web.AppRunner, site: Site, listener: socket.socket) -> web.Bas
 
 
 async def _listen(runner: web.AppRunner, site: Site) -> str:
-    """The URLs that `site` listens on, with ` and ` between them; raises PortTaken."""
+    """The URLs that `site` listens on, joined with ` and `; raises PortTaken."""
     place = ListenPlace(site.name, site.host, site.port, site.variable)
     for listener in open_sockets(place, shared=site.shared):
         await _site(runner, site, listener).start()

@@ -53,7 +53,7 @@ PUBLIC_URL = re.compile(r"https?://[^/?#@]+(/[\w~-][\w.~-]*)*", re.ASCII | re.IG
 HOST_NAME = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")
 
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
-"""Every address of the machine; none of them is in it."""
+"""Wildcards for every address of the machine."""
 
 Words = Annotated[tuple[str, ...], NoDecode]
 """Several values: a TOML list, a JSON list, or one string with commas."""
@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     host: str = Field(
         "127.0.0.1",
         min_length=1,
-        description="address the broker listens on, or several with commas between them; `::` "
+        description="address the broker listens on, or several, separated by commas; `::` "
         "takes IPv4 as well",
     )
     port: Port = Field(8000, description="port the broker listens on; 0 takes a free one")
@@ -312,7 +312,7 @@ class Settings(BaseSettings):
         120,
         gt=0,
         description="wrong secrets, scenes or invitations per minute from one address or person; "
-        "right ones are served beyond it",
+        "correct ones are always served",
     )
     socket_packets_per_minute: int = Field(
         600,
@@ -366,7 +366,7 @@ class Settings(BaseSettings):
         url = value.rstrip("/") or f"http://{f'[{first}]' if ':' in first else first}:{port}"
         if not is_web(url) or not PUBLIC_URL.fullmatch(url):
             raise ValueError(
-                "want an http or https URL such as https://login.example or "
+                "use an http or https URL such as https://login.example or "
                 "https://site.example/login, without user, query and fragment"
             )
         return url
@@ -375,7 +375,7 @@ class Settings(BaseSettings):
     @classmethod
     def _page(cls, value: str | None) -> str | None:
         if value is not None and not is_web(value):
-            raise ValueError("want an http or https URL")
+            raise ValueError("use an http or https URL")
         return value
 
     @field_validator("wechat_appid", "wechat_secret")
@@ -389,7 +389,7 @@ class Settings(BaseSettings):
     @classmethod
     def _kept_secret(cls, value: str) -> str:
         if not is_web(value) or urlsplit(value).query:
-            raise ValueError("want an http or https URL")
+            raise ValueError("use an http or https URL")
         parts = urlsplit(value)
         if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             raise ValueError("the AppSecret would travel in the clear: want https")
@@ -468,7 +468,9 @@ class Settings(BaseSettings):
         url = value or _pictures_folder(info.data.get("records_url", "")).as_uri()
         parts = split(url)
         if "@" in parts.netloc:
-            raise ValueError("want no user or password: AWS_ACCESS_KEY_ID and its like hold them")
+            raise ValueError(
+                "must not contain user or password: use variables such as AWS_ACCESS_KEY_ID"
+            )
         whole = parts.path.startswith("/") if parts.scheme == "file" else parts.netloc
         if parts.scheme not in PICTURE_SCHEMES or not whole:
             raise ValueError(
@@ -482,14 +484,14 @@ class Settings(BaseSettings):
     def _shown_at(cls, value: str, info: ValidationInfo) -> str:
         url = value.rstrip("/") or f"{info.data.get('public_url', '')}/codes"
         if value and (not is_web(url) or urlsplit(url).query):
-            raise ValueError("want an http or https URL such as https://cdn.example/codes")
+            raise ValueError("use an http or https URL such as https://cdn.example/codes")
         return url
 
     @field_validator("pictures_endpoint")
     @classmethod
     def _endpoint(cls, value: str, info: ValidationInfo) -> str:
         if value and not is_web(value):
-            raise ValueError("want an http or https URL such as https://s3.example")
+            raise ValueError("use an http or https URL such as https://s3.example")
         if value and urlsplit(info.data.get("pictures_url", "")).scheme != "s3":
             raise ValueError(f"an endpoint is for {PREFIX}PICTURES_URL=s3://… alone")
         return value
@@ -577,7 +579,7 @@ class Settings(BaseSettings):
 
 
 class _Environment(PydanticBaseSettingsSource):
-    """The environment, without what Kubernetes puts there."""
+    """The environment, without Kubernetes service links."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         return self().get(field_name), field_name, False
@@ -592,7 +594,7 @@ def _split_words(value: Any) -> tuple[str, ...]:
         text = value.strip()
         value = _json_list(text) if text.startswith("[") else re.split(r"[,\s]+", text)
     if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
-        raise ValueError("want a list of words")
+        raise ValueError("use a list of words")
     return tuple(word for word in value if word != "")
 
 
@@ -603,31 +605,31 @@ def _host(text: str) -> str:
     except ValueError:
         if HOST_NAME.fullmatch(text):
             return text
-    raise ValueError("want an address such as 127.0.0.1 or ::, without port and brackets")
+    raise ValueError("use an address such as 127.0.0.1 or ::, without port and brackets")
 
 
 def _json_list(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        raise ValueError("want a JSON list, or values with commas between them") from None
+        raise ValueError("use a JSON list, or values separated by commas") from None
 
 
 def _public_hosts(host: str, public_url: str) -> list[str]:
-    """By which of its names the broker can be reached from elsewhere."""
+    """The addresses by which other machines can reach the broker."""
     names = [*host.split(","), urlsplit(public_url).hostname]
     return [name for name in names if name and not is_loopback(name)]
 
 
 def find_values(file: Path | None = None) -> FoundValues:
-    """What the environment and the file say, not yet checked."""
+    """The values of the environment and the file, not yet validated."""
     return collect(Settings.model_fields, os.environ, file)
 
 
 def load(file: Path | None = None, **fixed: Any) -> Settings:
-    """Read all settings, but for those that are `fixed`.
+    """Read all settings except those that are `fixed`.
 
-    Raises SettingsWrong with every mistake there is.
+    Raises SettingsWrong with all mistakes.
     """
     found = find_values(file)
     try:

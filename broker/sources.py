@@ -5,9 +5,9 @@
     file               a TOML file
     default
 
-The first that has a value wins.  Kubernetes sets variables of the same form for every
+The first source with a value has priority.  Kubernetes sets variables of the same form for every
 Service of the namespace (`SCAN_LOGIN_PORT=tcp://10.0.0.1:8000` for a Service
-`scan-login`); these service links are no settings.
+`scan-login`); these service links are not settings.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ DEFAULT = Source("default")
 
 
 class FoundValues(NamedTuple):
-    """What was found for each setting, and what is wrong with the sources themselves.
+    """The values found for each setting, and errors in the sources.
 
     unknown, warnings: sentences.
     """
@@ -93,7 +93,7 @@ def from_environment(names: Collection[str], environment: Mapping[str, str]) -> 
 
 
 def service_links(environment: Mapping[str, str]) -> set[str]:
-    """The variables that Kubernetes sets for Services whose names begin as settings do."""
+    """The variables that Kubernetes sets for Services whose names have the settings' prefix."""
     matches = {name: LINK_NAME.fullmatch(name) for name in environment if name.startswith(PREFIX)}
     links = {name for name, match in matches.items() if match}
     ports = {f"{match[1]}_PORT" for match in matches.values() if match}
@@ -101,7 +101,7 @@ def service_links(environment: Mapping[str, str]) -> set[str]:
 
 
 def unknown_sentence(name: str, names: Collection[str], file: Path | None = None) -> str:
-    """Say that `name` is no setting, and which one is spelt nearly the same.
+    """Return an error that names the setting with the nearest spelling.
 
     file: the TOML file that has the name; without it the name is a variable.
     """
@@ -116,7 +116,7 @@ def unknown_sentence(name: str, names: Collection[str], file: Path | None = None
 
 
 def _strange(names: Collection[str], environment: Mapping[str, str]) -> Iterator[str]:
-    """Variables that begin as settings do and are none: misspelt, or of another version."""
+    """Variables with the prefix that are not settings: misspelt, or of another version."""
     known = {
         f"{PREFIX}CONFIG",
         *map(variable, names),
@@ -129,7 +129,7 @@ def _strange(names: Collection[str], environment: Mapping[str, str]) -> Iterator
 
 
 def _link_warnings(names: Collection[str], environment: Mapping[str, str]) -> list[str]:
-    """A link that has a setting's own name is worth a word; the others are not."""
+    """Warnings for links with the name of a setting; other links are ignored silently."""
     links = sorted(service_links(environment) & set(map(variable, names)))
     return [
         f"{name}: ignored, because it is a Kubernetes service link; set enableServiceLinks: "
@@ -139,7 +139,7 @@ def _link_warnings(names: Collection[str], environment: Mapping[str, str]) -> li
 
 
 def _mounted(names: Collection[str], environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Settings that the environment keeps in files: (name, path)."""
+    """Settings whose values are in files: (name, path)."""
     for name in names:
         path = environment.get(f"{variable(name)}_FILE")
         if path:  # an empty variable is not set

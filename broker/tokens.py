@@ -249,8 +249,8 @@ class Issuer:
     def issue(self, login: Login) -> Token:
         """Return the token of a redeemed login; claims after RFC 9068, section 2.2.
 
-        Its claims depend on the login alone, so that a token that is issued again is the
-        same token.  Its `expires_in` is what is left of it.
+        Its claims depend only on the login, so a repeat returns the same token.  Its
+        `expires_in` is its remaining lifetime.
         """
         if login.phone is None or login.confirmed_at is None or login.redeemed_at is None:
             raise ValueError(f"login {login.id} was never redeemed")

@@ -1,6 +1,6 @@
-"""URLs that hold passwords: which are unambiguous, and how they are shown.
+"""URLs that hold passwords: a check for ambiguity, and redaction.
 
-No error of this module repeats any part of a URL.
+No error of this module contains a part of a URL.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ENCODE = (
     "cannot tell the password from the rest: percent-encode these characters in user, password "
     "and options: @ as %40, / as %2F, # as %23, ? as %3F, [ as %5B, ] as %5D, & as %26"
 )
-PLACES = "want host or host:port after the //, or after the @ of user:password@"
+PLACES = "use host or host:port after the //, or after the @ of user:password@"
 
 
 def split(url: str) -> SplitResult:
@@ -32,7 +32,7 @@ def split(url: str) -> SplitResult:
 
 
 def check_server_url(url: str) -> None:
-    """Raise ValueError if user, password, host and options of `url` can be read in two ways."""
+    """Raise ValueError if user, password, host and options of `url` are ambiguous."""
     rest = url.partition("://")[2]
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     userinfo, _, places = authority.rpartition("@")
@@ -57,9 +57,9 @@ def hide_passwords(text: str) -> str:
 
 
 def unknown_option(name: str, url: str) -> str:
-    """Say that a server's driver does not know an option.
+    """Return an error for an option that a driver does not know.
 
-    An `&` in a password makes options of its parts: these are not repeated.
+    An `&` in a password makes its parts look like options, so these are not repeated.
     """
     if "password" in urlsplit(url).query.lower():
         return "the query has an option that the driver does not know; write & in a password as %26"

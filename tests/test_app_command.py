@@ -101,7 +101,7 @@ def test_an_apps_own_secret_is_printed_once(call: Call, tmp_path: Path) -> None:
         (["set", "site"], "nothing to change was said"),
         (["add", "site"], "an app is recorded under this id already"),
         (["add", "default"], "the app 'default' is the settings' own"),
-        (["add", "two", "--origin", "a.example"], "origins: 'a.example' is no Origin"),
+        (["add", "two", "--origin", "a.example"], "origins: 'a.example' is not an Origin"),
         (["add", "two", "--secret"], "standard input holds no secret"),
     ],
 )

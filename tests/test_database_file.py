@@ -316,7 +316,9 @@ def test_lost_file_fails_changes_and_readiness(serve: Serve, tmp_path: Path, act
     assert {answer.status_code for answer in answers} == {503}
     assert (status, "database file" in reason) == (503, True)
     assert broker.metric("scanlogin_records_down") == 1
-    assert {"delete": "the database file is gone", "replace": "was replaced"}[act] in log
+    assert {"delete": "the database file is missing or inaccessible", "replace": "was replaced"}[
+        act
+    ] in log
     assert file.exists() is (act == "replace")
 
     aside.rename(file)

@@ -132,7 +132,7 @@ def test_cache_size_in_url_is_a_number(name: str) -> None:
     assert sizes("0") == dict.fromkeys(urls.STATEMENT_CACHES, 0)
     assert sizes("50") == {name: 50}
     for wrong in ("x", "-1", "1.5", "\u0663"):
-        with pytest.raises(ValueError, match=f"{name}: want a whole number"):
+        with pytest.raises(ValueError, match=f"{name}: use a whole number"):
             sizes(wrong)
 
 

@@ -201,7 +201,7 @@ def test_a_wrong_place_for_pictures_is_said(call: Call) -> None:
         "SCAN_LOGIN_PICTURES_URL: want a URL such as file:///var/lib/scan-login/pict" in wrong.text
     )
     assert "SCAN_LOGIN_PICTURES_ENDPOINT: an endpoint is for SCAN_LOGIN_PIC" in endpoint.text
-    assert "SCAN_LOGIN_PICTURES_PUBLIC_URL: want an http or https URL" in public.text
+    assert "SCAN_LOGIN_PICTURES_PUBLIC_URL: use an http or https URL" in public.text
 
 
 def test_pictures_are_beside_the_database_unless_told_otherwise(call: Call, tmp_path: Path) -> None:

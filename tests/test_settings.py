@@ -122,7 +122,7 @@ def test_every_mistake_is_reported_at_once(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_an_origin_is_exact(monkeypatch: pytest.MonkeyPatch, origin: str) -> None:
     monkeypatch.setenv("SCAN_LOGIN_ORIGINS", origin)
 
-    assert "is no Origin" in mistakes()[0]
+    assert "is not an Origin" in mistakes()[0]
 
 
 @pytest.mark.parametrize("name", ["HOST", "PUBLIC_URL"])

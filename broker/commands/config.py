@@ -1,4 +1,4 @@
-"""`scan-login config`: the settings, their sources, and whether they can work."""
+"""`scan-login config`: check and show the settings and their sources."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 
 @command.command()
 def check(file: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Read every setting, make every part, and report all mistakes at once.
+    """Read every setting, build every part, and report all mistakes at once.
 
     Connects to nothing.  Exits with 1 if there is a mistake.
     """
@@ -75,7 +75,7 @@ def _with_source(line: str, sources: Mapping[str, Source]) -> str:
 
 def _warnings(found: FoundValues) -> list[str]:
     if str(found.values.get("port")) == "0" and "public_url" not in found.values:
-        return [f"{PREFIX}PORT: 0 takes another port at each start, so set {PREFIX}PUBLIC_URL"]
+        return [f"{PREFIX}PORT: 0 selects another port at each start; set {PREFIX}PUBLIC_URL"]
     return []
 
 
@@ -94,7 +94,7 @@ def _described(settings: Settings, found: FoundValues) -> dict[str, dict[str, ob
 
 
 def _plain(value: object) -> object:
-    """The value as JSON has it, without secrets."""
+    """The value as JSON, without secrets."""
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
     if value is None or isinstance(value, int | float):

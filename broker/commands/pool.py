@@ -232,7 +232,7 @@ async def _retire(settings: Settings, app: str, chosen: Sequence[Code], records:
         if leases is None:
             print(TAKEN_OVER, file=sys.stderr)
     pooled = {one.key for one in apps_of(settings, records).pooled()}
-    if key not in pooled:  # else screens may show them, and the brokers remove them later
+    if key not in pooled:  # else screens may still show them; brokers remove them later
         await pool.tidy(key, codes=codes, pictures=pictures_of(settings))
 
 

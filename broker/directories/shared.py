@@ -1,4 +1,4 @@
-"""Bounds what is asked of a directory about one person."""
+"""Limits the directory requests for one person."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from broker.limits import RateLimit
 from broker.login import Identity
 
 QUESTIONS, WINDOW = 30, 10.0
-"""Finds for one person within so many seconds: more than taps and retries of a phone come to,
-far less than a site notices."""
+"""Finds for one person, and the window in seconds: more than a phone's taps and retries,
+too few to load a site."""
 
 ANSWER_TTL = 2.0
-"""Seconds that an answer is kept: a person who registers waits no longer than this."""
+"""Seconds for which an answer is cached: a registered person waits this long at most."""
 
 ANSWERS_MAX = 10_000
 """Answers in memory: about 5 MB."""
 
 
 class Answer(NamedTuple):
-    """A subject or a refusal, and when it was asked for."""
+    """A subject or a refusal, and the time of its request."""
 
     outcome: str | BrokerError
     asked_at: float
@@ -40,9 +40,9 @@ class Answer(NamedTuple):
 
 
 class Question:
-    """What is asked about one person now.
+    """The current request about one person.
 
-    asked: questions so far.  answered: the number of the one that `answer` is for.
+    asked: requests so far.  answered: the number of the request that `answer` is for.
     callers: how many wait for an answer.
     """
 
@@ -55,12 +55,12 @@ class Question:
 
 
 class SharedDirectory:
-    """A directory in front of another one, which it asks one question at a time per person.
+    """A directory in front of another one; sends it one request at a time per person.
 
-    Calls that arrive while a question about their person is on its way share the next one.
+    Calls that arrive during a request about their person share the next one.
     So an answer is never older than the call, and a person who has just been blocked is
     refused.  `find` may give a refusal that is up to `refusal_ttl` seconds old; `find_recent`
-    gives any answer that is up to `ANSWER_TTL` seconds old.  A failure is not kept.
+    gives any answer that is up to `ANSWER_TTL` seconds old.  A failure is not cached.
     Both raise RateLimited past `QUESTIONS` for one person.
 
     clock: seconds from any start.
@@ -96,7 +96,7 @@ class SharedDirectory:
     async def find_recent(self, identity: Identity) -> str:
         kept = self._kept(identity, ANSWER_TTL)
         if kept is None:
-            # Calls that share a question count once: a server may check one session often.
+            # Calls that share a request count once: a server may check one session often.
             kept = await self._ask(identity, before=self._count)
         return kept.read()
 
@@ -111,16 +111,16 @@ class SharedDirectory:
     async def _ask(
         self, identity: Identity, before: Callable[[Identity], None] = lambda identity: None
     ) -> Answer:
-        """Return the answer to a question that is asked from now on.
+        """Return the answer to a request that starts from now on.
 
-        before: is called before this call asks one itself.
+        before: called before this call sends a request itself.
         """
         question = self._questions.setdefault(identity, Question())
         arrived = question.asked
         question.callers += 1
         try:
             async with question.lock:
-                if question.answered <= arrived:  # no question since this call began
+                if question.answered <= arrived:  # no request since this call began
                     before(identity)
                     question.asked += 1
                     question.answer = await self._answer(identity)
@@ -157,5 +157,5 @@ class Recent:
 
 
 def recent(directory: Directory) -> Directory:
-    """Return `directory`; where it is shared, with recent answers."""
+    """Return `directory`; if it is shared, with recent answers."""
     return Recent(directory) if isinstance(directory, SharedDirectory) else directory

@@ -17,11 +17,11 @@ from broker.login import Browser
 USER_AGENT_MAX = 256
 
 ADDRESSES_REMEMBERED = 4_096
-"""Parsed addresses: reading one anew takes as long as reading a request's body."""
+"""Parsed addresses in the cache: parsing one takes as long as reading a request's body."""
 
 
 class Caller(NamedTuple):
-    """Who asks.  origin: the page's; None where it is no page."""
+    """The client of a request.  origin: the page's; None if the client is not a page."""
 
     origin: str | None
     browser: Browser
@@ -43,7 +43,7 @@ PAIR = re.compile(
 class Addresses:
     """Finds the address of the client behind proxies.
 
-    trusted: addresses or networks of proxies.  Only what these add to the header is believed.
+    trusted: addresses or networks of proxies.  Only what these add to the header is trusted.
     header: the one header that the proxies set, see `FORWARDED_HEADERS`.  No other is read:
     a proxy passes on headers that it does not set as the client sent them.
     """
@@ -90,10 +90,10 @@ def _parse(text: str) -> Address | None:
 
 
 def _forwarded_hops(text: str) -> Sequence[str]:
-    """The `for` of each element of `Forwarded`; "" where an element has none.
+    """The `for` of each element of `Forwarded`; "" if an element has none.
 
-    Empty for a malformed header, however good its end looks: a client could otherwise open
-    a quoted string that swallows the element of the proxy after it.
+    Empty for a malformed header, even if its end is valid: otherwise a client could open
+    a quoted string that hides the element that the next proxy adds.
     """
     hops, at = [""], 0
     while at < len(text):

@@ -1,4 +1,4 @@
-"""The authorization server's metadata, RFC 8414: which endpoints there are, and what they take.
+"""The authorization server's metadata, RFC 8414: the endpoints and what they accept.
 
 It describes the whole deployment, also what processes of other roles serve.
 """
@@ -41,6 +41,6 @@ def metadata(public_url: str) -> Wire:
         "jwks_uri": public_url + KEY_SET,
         "grant_types_supported": [DEVICE_GRANT],
         "token_endpoint_auth_methods_supported": list(AUTH_METHODS),
-        # Required, though there is no authorization endpoint and so none to name.
+        # Required by the RFC; empty, because there is no authorization endpoint.
         "response_types_supported": [],
     }

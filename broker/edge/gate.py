@@ -3,11 +3,11 @@
 Each limit counts events per rate-limit key: an IPv4 address, an IPv6 /64 network, a
 person, an app or a login.  Counters are local to this process.
 
-Secrets are checked before failures are counted.  A client that shows a right secret is
-served, however many failed attempts others have made from its address; a failed attempt
+Secrets are checked before failures are counted.  A client with a correct secret is
+served even if others have made many failed attempts from its address; a failed attempt
 over the limit is answered with `rate_limited`.  See docs/decisions/0023.
 
-After `close` new logins and new sockets are refused; clients with a login go on.
+After `close` new logins and new sockets are refused; clients with a login continue.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ SOCKETS = "/socket.io/"
 """Where sockets are opened."""
 
 FAILED_ATTEMPTS = (InvalidSession, UnknownInvitation, UnknownLogin, UnknownScene, WrongAppSecret)
-"""Errors that a wrong secret leads to."""
+"""Errors that count as failed attempts."""
 
 APP_SHARE = 10
-"""An app's own servers may open as many sessions as this many addresses."""
+"""An app's own servers may open as many sessions as this number of addresses."""
 
 PROOFS, PROOFS_SHARE = 32, 8
-"""`js_code`s that this process asks the provider about at once, and those of one address."""
+"""Concurrent `js_code` checks of this process, and of one address."""
 
-PROOF_WAIT = 6.0
+PROOF_TIMEOUT = 6.0
 """Seconds that a `js_code` may wait for its turn."""
 
 REGISTRATIONS = 30
-"""Invitations that one person may show per minute: each asks the database."""
+"""Invitations that one person may send per minute: each queries the database."""
 
 MINUTE = 60.0
 
@@ -108,7 +108,7 @@ class Gate:
         # A second of grace: a client's timer may be early, the network uneven.
         self._polls = RateLimit(1, max(1, interval - 1))
         self._registrations = RateLimit(REGISTRATIONS, MINUTE)
-        self._proofs = FairQueue(share=PROOFS_SHARE, total=PROOFS, wait=PROOF_WAIT)
+        self._proofs = FairQueue(share=PROOFS_SHARE, total=PROOFS, wait=PROOF_TIMEOUT)
         self._closed = False
 
     def close(self) -> None:
@@ -135,11 +135,11 @@ class Gate:
 
     @asynccontextmanager
     async def opening_session(self, address: str) -> AsyncIterator[None]:
-        """Count the session that is opened inside; one that is opened is not counted any more.
+        """Count the session request inside; a request that opens a session is uncounted.
 
-        So the limit is on proofs that the provider refuses or has not answered yet, each of
+        So the limit applies to proofs that the provider refuses or has not answered yet, each of
         which costs a request to it, and not on the phones behind one address.
-        Raises RateLimited over the limit, before the provider is asked, or Unavailable when
+        Raises RateLimited over the limit, before the provider is called, or Unavailable when
         too many wait for it.
         """
         key = rate_limit_key(address)
@@ -176,7 +176,7 @@ class Gate:
             raise
 
     def count_registration(self, person: str) -> None:
-        """Count an invitation that a person shows.  Raises RateLimited over the limit."""
+        """Count an invitation that a person sends.  Raises RateLimited over the limit."""
         _count(self._registrations, person)
 
     def count_poll(self, login_id: str) -> None:

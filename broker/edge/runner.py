@@ -1,7 +1,7 @@
 """aiohttp's HTTP server, with this broker's error body where aiohttp answers by itself.
 
 aiohttp answers requests that it cannot parse, and expectations that it does not
-know, before any middleware runs: as plain text, or as a 500 where a header is not
+know, before any middleware runs: as plain text, or as a 500 if a header is not
 UTF-8.
 """
 
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 CONTINUE = "100-continue"
-"""The one expectation that there is (RFC 9110, section 10.1.1)."""
+"""The only defined expectation (RFC 9110, section 10.1.1)."""
 
 
 class Runner(web.AppRunner):
@@ -60,7 +60,7 @@ class _Protocol(RequestHandler):
 def _error(status: int, exc: BaseException | None) -> Exception:
     if status >= 500 and isinstance(exc, Exception):
         return exc
-    # Its kind alone: aiohttp's message repeats the request.
+    # Only the class name: aiohttp's message contains the request.
     log.debug("malformed request", kind=type(exc).__name__)
     return InvalidRequest("the request is not valid HTTP/1.1")
 

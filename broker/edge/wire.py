@@ -233,7 +233,7 @@ async def acked(call: Awaitable[Wire]) -> Wire:
 
 
 def is_secret(shown: str, secret: str) -> bool:
-    """Whether a header shows the secret.  Bytes of it may be no UTF-8: aiohttp escapes those."""
+    """Whether a header has the secret.  aiohttp escapes bytes that are not UTF-8."""
     return hmac.compare_digest(shown.encode(errors="surrogateescape"), secret.encode())
 
 
@@ -247,7 +247,7 @@ def answer(
 def refusal(
     error: BrokerError, *, status: int | None = None, scheme: str | None = None
 ) -> web.Response:
-    """The failure as an answer.  status, scheme: in place of the error's own."""
+    """The failure as an answer.  status, scheme: replace the error's own."""
     status = status or error.status
     headers = {"Cache-Control": "no-store"}
     if error.retry_after is not None:
@@ -289,9 +289,9 @@ def _not_served(request: web.Request, error: web.HTTPException) -> web.Response:
 
 FIXED_HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
-    "Server": "scan-login",  # and not which versions run below it
+    "Server": "scan-login",  # hides the versions of the libraries
 }
-"""What every answer carries."""
+"""Headers of every response."""
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:

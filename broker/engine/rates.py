@@ -1,8 +1,8 @@
-"""How much clients may send: frames by socket and by address, polling sessions by address.
+"""Rate limits on what clients send: frames by socket and by address, polling sessions by address.
 
 A rate limit is a token bucket that holds one minute's frames, kept as one number:
 the time at which the bucket is full again (the generic cell rate algorithm).
-Times are monotonic: a change of the wall clock moves none.
+Times are monotonic, so a change of the wall clock has no effect.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, NamedTuple, Protocol
 MINUTE = 60.0
 
 NEWCOMER_FRAMES = 32
-"""Frames of a socket that are not refused for its address's sake.  A login takes about six.
-Neighbours of a client that floods can so log in; for the client a further connection costs
-more than the frames."""
+"""Frames of a new socket that the limit of its address does not refuse.  A login takes about
+six, so neighbours of a client that floods can log in; for that client a new connection
+costs more than the frames."""
 
 SWEEP_ABOVE = 10_000
-"""Addresses after which those that are not needed any more are looked for."""
+"""Addresses in memory above which unused ones are removed."""
 
 SOCKET, ADDRESS, POLLING = "socket", "address", "polling"
 """Which limit was exceeded: the label of a metric."""
@@ -49,10 +49,10 @@ class Address:
 
 
 class Sender(Protocol):
-    """A socket as it is counted.
+    """A socket as the rate limiter counts it.
 
-    address: None where nothing is counted.  full_at: when its bucket is full again.
-    received: frames that have come from it in all.
+    address: None if nothing is counted.  full_at: when its bucket is full again.
+    received: frames received from it in total.
     """
 
     address: Address | None
@@ -86,7 +86,7 @@ class RateLimiter:
         return len(self._addresses)
 
     def open(self, sender: Sender, key: str, *, polls: bool) -> bool:
-        """Count a new socket, until `close`; False where its address has too many that poll."""
+        """Count a new socket, until `close`; False if its address has too many that poll."""
         if self._limits is None:
             return True
         address = self._addresses.get(key) or self._add(key)
@@ -116,7 +116,7 @@ class RateLimiter:
         other.received += sender.received
 
     def spend(self, sender: Sender, frames: int) -> bool:
-        """Count frames that came; False where they exceed a limit, and the socket must be closed.
+        """Count received frames; False if they exceed a limit and the socket must be closed.
 
         An address over its limit closes only sockets that have sent more than
         `NEWCOMER_FRAMES`.
@@ -144,7 +144,7 @@ class RateLimiter:
         return address
 
     def _sweep(self) -> None:
-        """Forget addresses without sockets, rarely enough that one costs little on average."""
+        """Forget addresses without sockets, rarely, so that the average cost is small."""
         now = self._clock()
         kept = {key: one for key, one in self._addresses.items() if not _is_idle(one, now)}
         self._addresses = kept

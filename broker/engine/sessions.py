@@ -128,7 +128,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
     # ---- what python-socketio asks of it ----
 
     def attach(self, app: web.Application, engineio_path: str = "engine.io") -> None:
-        """Take every method: which are wrong is for us to say.  May be called for several paths."""
+        """Route every method here, to answer wrong ones.  May be called for several paths."""
         path = f"/{engineio_path.strip('/')}/"
         self._paths.add(path)
         app.router.add_route("*", path, self.handle_request)
@@ -260,7 +260,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         socket = self._take_over(request, former.sid, transport, early)
         if isinstance(former, Polling):
             socket.probes, former.upgrade = True, socket
-            socket.address = former.address  # it is counted as one with its session
+            socket.address = former.address  # both count as one session
             asyncio.get_running_loop().call_later(JOIN_WITHIN, self._end_probe, socket)
         else:
             socket.close()  # the session has its websocket
@@ -388,7 +388,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         return ["websocket"] if "websocket" in self.transports and self.allow_upgrades else []
 
     def _begin(self, socket: Socket, asked: Asked) -> bool:
-        """Begin a session; False where a rate limit refuses it."""
+        """Begin a session; False if a rate limit refuses it."""
         self.sockets[socket.sid] = socket
         self.expect_to_join(socket.sid)
         try:
@@ -406,7 +406,7 @@ class Sessions(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio h
         return ""
 
     def spend(self, socket: Socket, count: int) -> bool:
-        """Count frames that came: the sockets' side of this class."""
+        """Count received frames; called by sockets."""
         return self.rates.spend(socket, count)
 
     def receive(self, socket: Socket, packet: Packet) -> None:

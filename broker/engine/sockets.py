@@ -34,7 +34,7 @@ BACKLOG_BYTES = 256 * 1024
 """What may wait here on top of it: a reader slower than that is dropped."""
 
 POLLING_BACKLOG_BYTES = 32 * 1024
-"""What may wait for the next poll, beside the largest packet.  That one may be a code's image;
+"""Bytes queued for the next poll, besides the largest packet.  That one may be a code's image;
 other packets are below 1 KB, and a client polls again at once."""
 
 JOINED = 64
@@ -65,7 +65,7 @@ class Engine(Protocol):
         """A packet has come, in order."""
 
     def spend(self, socket: Socket, count: int) -> bool:
-        """Count frames that came; False where they exceed a rate limit."""
+        """Count received frames; False if they exceed a rate limit."""
 
     def lost(self, socket: Socket, reason: str) -> None:
         """Nothing more will come or go."""
@@ -165,7 +165,7 @@ class WebSocket(asyncio.Protocol):
         if self._closed:
             if data[0] & frames.OPCODE == frames.CLOSE:
                 self._transport.close()  # both sides have said it
-            else:  # a peer that goes on sending is read in turn with others
+            else:  # a peer that keeps sending is read in turn with others
                 self._transport.pause_reading()
                 self._engine.turns.add(self._transport.resume_reading)
             return
@@ -247,7 +247,7 @@ class WebSocket(asyncio.Protocol):
             self._end(violation.code, "transport error")
 
     def _read(self, data: bytes | bytearray) -> int:
-        """Handle at most `STEP` frames; where they end."""
+        """Handle at most `STEP` frames; return the offset of the next one."""
         at = count = self._need = 0
         while count < STEP and not (self._closed or self._paused):
             held = len(self._parts) if self._parts is not None else 0
@@ -266,7 +266,7 @@ class WebSocket(asyncio.Protocol):
         return at
 
     def _keep(self, data: bytes | bytearray, at: int) -> None:
-        """Keep what follows `at`; where frames of it could be handled, wait for a turn to do so."""
+        """Keep the bytes from `at` on; wait for a turn if they hold complete frames."""
         if at == len(data) or self._closed:
             return
         self._rest = data if isinstance(data, bytearray) else bytearray(data)
@@ -276,7 +276,7 @@ class WebSocket(asyncio.Protocol):
             self._go_on()
 
     def _go_on(self) -> None:
-        """Queue for a turn where frames wait, else read on."""
+        """Queue for a turn if frames wait, else resume reading."""
         if self._waits or self._paused or self._closed:
             return
         if self._rest is not None and not self._need:
@@ -409,7 +409,7 @@ class Polling:
     def post(self, body: str) -> None:
         """Take the packets of a POST.
 
-        Raises ValueError or Violation for what is none, and TooManyPackets.
+        Raises ValueError or Violation for malformed packets, and TooManyPackets.
         """
         texts = body.split(SEPARATOR)
         if not self._engine.spend(self, len(texts)):

@@ -165,7 +165,10 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]
         }
 
     async def _read_environ(self, request: web.Request) -> dict[str, Any]:
-        """What stock reads of a request.  Raises TooManyPackets, or InvalidRequest."""
+        """Return the environment for python-engineio.
+
+        Raises TooManyPackets or InvalidRequest.
+        """
         environ: dict[str, Any] = driver.translate_request(request)
         if request.method == "POST":
             body = await whole_body(request)
@@ -176,7 +179,7 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]
         return environ
 
     async def spend(self, socket: Any) -> bool:
-        """Count a frame of a websocket, after a wait where it sends many; False if too many."""
+        """Count a frame of a websocket, after a delay if it sends many; False if too many."""
         sender = self._senders.get(socket.sid)
         if sender is None:
             return True
@@ -229,9 +232,9 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]
         return await super()._trigger_event(event, *args, **options)
 
     def _admit(self, sid: str, request: web.Request) -> Any:
-        """Count a new session; what handlers get of its request.
+        """Count a new session; return what handlers get of its request.
 
-        Raises TooManyPackets, or ValueError for no handshake of a websocket.
+        Raises TooManyPackets, or ValueError if it is not a WebSocket handshake.
         """
         polls = request.query.get("transport") != "websocket"
         if not polls and not is_handshake(request):

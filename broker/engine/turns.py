@@ -1,9 +1,9 @@
 """Shares the event loop between sockets that have more to handle than one step takes.
 
 A socket reads at most `STEP` frames, or handles at most `STEP` messages, at a time.
-What is left waits here, in the order of arrival, and at most `STEPS_PER_TURN` steps of
+The rest waits here, in the order of arrival, and at most `STEPS_PER_TURN` steps of
 all sockets together run in one turn of the loop.  A socket that sends few frames in a
-read is handled at once and never comes here.
+read is handled at once and is never queued.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ the pretend provider draw a code takes 10 ms, and is then the only one of its st
 
 STEPS_PER_TURN = 2
 """A request to the broker takes five or six turns: with two steps in each it is answered within
-15 ms where messages are cheap and within 100 ms where codes are drawn, however many sockets
-flood."""
+15 ms if messages are cheap and within 100 ms if codes are drawn, for any number of flooding
+sockets."""
 
 
 class Turns:
@@ -34,7 +34,7 @@ class Turns:
         return len(self._steps)
 
     def add(self, step: Callable[[], None]) -> None:
-        """Call `step` in a later turn of the loop, after all steps that wait already."""
+        """Call `step` in a later turn of the loop, after all steps that already wait."""
         self._steps.append(step)
         if not self._scheduled:
             self._scheduled = True
@@ -49,7 +49,7 @@ class Turns:
     def _turn(self) -> None:
         loop = asyncio.get_running_loop()
         for _ in range(min(STEPS_PER_TURN, len(self._steps))):
-            loop.call_soon(self._steps.popleft())  # a step that fails ends no other
+            loop.call_soon(self._steps.popleft())  # a failing step does not end the others
         self._scheduled = bool(self._steps)
         if self._scheduled:
             loop.call_soon(self._turn)

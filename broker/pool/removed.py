@@ -1,4 +1,4 @@
-"""Clears the pools of removed apps: their codes, pictures, and what the state knows of them."""
+"""Clears the pools of removed apps: their codes, pictures, and their entries in the state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ JOB = "pool-removed"
 
 
 class Removed:
-    """kept: keys of apps that are not in the records.  interval: seconds between two looks."""
+    """kept: keys of apps that are not in the records.  interval: seconds between two runs."""
 
     def __init__(self, parts: Parts, kept: Collection[str], interval: float) -> None:
         self._parts = parts
@@ -29,7 +29,7 @@ class Removed:
         self._interval = interval
 
     async def run(self) -> None:
-        """Clear again and again until cancelled; an outage is waited for until the next time."""
+        """Clear periodically until cancelled; after an outage, try again at the next interval."""
         while True:
             await asyncio.sleep(self._interval)
             try:
@@ -46,7 +46,7 @@ class Removed:
     async def _clear(self, key: str) -> None:
         """Retire the codes at once, and delete them when no login shows their pictures.
 
-        The rows go last: they tell that there is something to clear.
+        The rows are deleted last: they mark pools that are not cleared yet.
         """
         parts = self._parts
         await parts.codes.retire_all(key)

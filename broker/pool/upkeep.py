@@ -104,9 +104,9 @@ class Upkeep:
     _since: from when on, by the timer, this instance has had the duty and said to the state
         whatever the records say, without a gap; None in a gap.
     _said_at: when it last did, by the clock.
-    _known: how many codes the state was told of by now; some of them may have retired since.
-    _recent: number to drawing of those among them that were drawn within OVERLAP.  They are
-        not offered twice: a state emptied between check and offer would free them at once.
+    _known: how many codes were added to the state; some of them may have retired since.
+    _recent: number to drawing of those that were drawn within OVERLAP.  They are not
+        offered twice: a state emptied between check and offer would free them at once.
     _filling: the last one.  It opens what it draws by itself.
     """
 

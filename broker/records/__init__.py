@@ -75,7 +75,7 @@ class App:
 
     @property
     def key(self) -> str:
-        """What its codes are kept under."""
+        """The key of its codes."""
         return app_key(self.id, self.incarnation)
 
 
@@ -205,7 +205,7 @@ class Records(Protocol):
     def trouble(self) -> str | None:
         """Why the SQLite file is not the one in use: it was deleted or replaced. None if it is.
 
-        An outage that passes by itself is no trouble in this sense.
+        A temporary outage does not count.
         """
 
     async def check_options(self) -> None:

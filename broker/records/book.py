@@ -91,8 +91,8 @@ class AppBook:
     async def remove(self, app_id: str) -> None:
         """Delete an app. Logins in progress finish; new ones are refused.
 
-        An app that is added later under the same id is another app: it has none of this one's
-        sessions, logins or codes. Raises NoSuchApp.
+        An app that is added later under the same id is a different app without the
+        sessions, logins or codes of this one. Raises NoSuchApp.
         """
         async with self._database.writing() as connection:
             done = await connection.execute(delete(t.apps).filter_by(id=app_id))

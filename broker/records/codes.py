@@ -167,7 +167,7 @@ class Codes:
             await connection.execute(retired.values(retired_at=self._clock()))
 
     async def has_pictures(self, app: str) -> bool:
-        """Whether a picture of an app is kept, or about to be."""
+        """Whether an app has a stored or reserved picture."""
         wanted = or_(codes.picture.is_not(None), codes.reserved_until > self._clock())
         async with self._database.reading() as connection:
             found = select(codes.number).where(codes.app == app, wanted).limit(1)

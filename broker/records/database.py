@@ -85,7 +85,7 @@ class Database:
         return self._file is not None and self._file.was_created
 
     def trouble(self) -> str | None:
-        """Why the SQLite file is not the one in use; None if it is, and with PostgreSQL."""
+        """Why the SQLite file is not the one in use; None if it is, or with PostgreSQL."""
         return self._file.trouble() if self._file is not None else None
 
     @asynccontextmanager
@@ -197,7 +197,7 @@ def _sqlite(url: URL, answer_within: float) -> AsyncEngine:
 
 
 def _use(engine: AsyncEngine, file: DatabaseFile) -> None:
-    """Let the engine's connections open `file`, and create none."""
+    """Make the engine's connections open `file` without creating it."""
 
     @event.listens_for(engine.sync_engine, "do_connect")
     def name_file(dialect: object, record: object, arguments: list[Any], options: Any) -> None:
@@ -264,7 +264,7 @@ async def _check_postgresql(url: URL) -> None:
 
 
 async def _try(engine: AsyncEngine, url: URL) -> None:
-    """Let the driver read the options of `url`; `engine` has them, and another server."""
+    """Check the options of `url` with the driver; `engine` has them and no server."""
     try:
         async with engine.connect():
             pass
@@ -272,7 +272,7 @@ async def _try(engine: AsyncEngine, url: URL) -> None:
         raise ValueError(str(error.orig).partition("\n")[0]) from None
     except (ssl.SSLError, TypeError, ValueError) as error:
         raise ValueError(_refused_option(url, error)) from None
-    except (OSError, SQLAlchemyError):  # that server is not there
+    except (OSError, SQLAlchemyError):  # expected: the server does not exist
         pass
     finally:
         await engine.dispose()

@@ -1,6 +1,6 @@
-"""The file of a SQLite database: created once, for its owner alone, and then only looked at.
+"""The file of a SQLite database: created once with mode 0600, then only checked.
 
-Nothing but SQLite opens the file. POSIX drops all locks that a process holds on a file when
+Only SQLite opens the file. POSIX drops all locks that a process holds on a file when
 the process closes any of its descriptors of that file, SQLite's locks included:
 https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
 """
@@ -49,7 +49,7 @@ class DatabaseFile:
     def check(self) -> None:
         """Raise RecordsDown if the file was deleted or replaced after the first connection.
 
-        Connections still write to the former file then, and what they write is lost.
+        Connections then still write to the former file, and these writes are lost.
         """
         if (trouble := self.trouble()) is not None:
             raise RecordsDown(trouble)
@@ -61,13 +61,13 @@ class DatabaseFile:
         try:
             found = _inode(self._path)
         except OSError as error:
-            return f"the database file is gone ({error.strerror}): {REPAIR}"
+            return f"the database file is missing or inaccessible ({error.strerror}): {REPAIR}"
         if found != self._inode:
             return f"the database file was replaced: {REPAIR}"
         return None
 
     def _create(self) -> None:
-        """Create an empty file, unless there is one: of processes that start at once, one does."""
+        """Create an empty file if there is none.  Only one of several processes creates it."""
         with suppress(OSError):
             os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, MODE))
             self.was_created = True

@@ -94,7 +94,9 @@ class People:
         if not _can_stand(identity):
             raise InvalidRequest("the provider's id for this person is too odd to be kept")
         async with self._database.reading() as connection:
-            invited = await self._invited(connection, identity, invitation)  # guesses lock nothing
+            invited = await self._invited(
+                connection, identity, invitation
+            )  # wrong invitations take no lock
         if not invited.is_unused:
             return invited.user
         try:

@@ -10,7 +10,7 @@ from broker.errors import AppWrong, BrokerError
 from broker.urls import split
 
 SCHEMES = ("http", "https", "app", "capacitor", "ionic", "tauri")
-"""Of origins: the web's, and those of web views in Electron, Capacitor, Ionic and Tauri apps."""
+"""Schemes of Origins: web pages, and web views in Electron, Capacitor, Ionic and Tauri apps."""
 
 ORIGIN = re.compile(rf"({'|'.join(SCHEMES)})://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:\d{{1,5}})?")
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -34,7 +34,7 @@ def exact_origin(text: str) -> str:
     """An Origin, as a browser says it; raises ValueError for anything more or less."""
     if not ORIGIN.fullmatch(text):
         raise ValueError(
-            f"{text!r} is no Origin: want scheme://host[:port] and no path, with one of the "
+            f"{text!r} is not an Origin: use scheme://host[:port] without a path, with one of the "
             f"schemes {', '.join(SCHEMES)}"
         )
     return origin(text)

@@ -37,7 +37,7 @@ class DriverUrl(NamedTuple):
 
 
 def parse(url: str) -> URL:
-    """Raises ValueError."""
+    """Return the URL for SQLAlchemy.  Raises ValueError."""
     try:
         return make_url(url)
     except (SQLAlchemyError, ValueError):
@@ -45,7 +45,7 @@ def parse(url: str) -> URL:
 
 
 def with_tls_options(url: URL) -> DriverUrl:
-    """Take libpq's TLS options out of the query, and hand them to asyncpg as a DSN.
+    """Take libpq's TLS options out of the query, and pass them to asyncpg as a DSN.
 
     asyncpg then treats them as libpq does: certificates in ~/.postgresql, `allow` and `prefer`.
     Raises ValueError for a file that cannot be read.
@@ -71,13 +71,13 @@ def statement_caches(url: URL) -> dict[str, int]:
     given = {name: _one(url, name) for name in STATEMENT_CACHES if name in url.query}
     for name, size in given.items():
         if not (size.isascii() and size.isdigit()):
-            raise ValueError(f"{name}: want a whole number, 0 with PgBouncer")
+            raise ValueError(f"{name}: use a whole number, 0 with PgBouncer")
     sizes = {name: int(size) for name, size in given.items()}
     return dict.fromkeys(STATEMENT_CACHES, 0) if 0 in sizes.values() else sizes
 
 
 def nowhere(url: URL) -> URL:
-    """`url` with its options, for a server that is not there."""
+    """Return `url` with its options and a server that does not exist."""
     bare = url.set(host=None, port=None).difference_update_query(["host", "port"])
     return bare.update_query_dict({"host": NO_SOCKET})
 

@@ -58,7 +58,7 @@ class Redis(Protocol):
         """Why nothing can be asked just now; None when it can."""
 
     def refusal(self) -> str | None:
-        """The error word by which writes are refused, such as OOM; None while they are taken."""
+        """The error word by which writes are refused, such as OOM; None while they are accepted."""
 
     def clock(self) -> float:
         """The server's Unix time in seconds: one time for all instances."""
@@ -73,7 +73,7 @@ class Redis(Protocol):
         """Raises Unavailable."""
 
     async def memory(self) -> Sequence[Memory]:
-        """How each server treats its memory; empty if asking is forbidden.  Raises Unavailable."""
+        """Memory settings of each server; empty if INFO is forbidden.  Raises Unavailable."""
 
     def subscribed(self, channel: str) -> AbstractAsyncContextManager[Feed]:
         """What `channel` carries, from entering on; raises Unavailable."""
@@ -88,7 +88,7 @@ def channel_of(instance: str) -> str:
 
 
 def open_redis(url: str, *, writes: bool = False) -> Redis:
-    """What `url` names, with nothing connected yet; raises ValueError.
+    """Return the Redis of `url`, not yet connected; raises ValueError.
 
     writes: whether the server is probed for `refusal`.
     """

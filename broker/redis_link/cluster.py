@@ -137,7 +137,7 @@ class Cluster:
         self._probes.answered()
 
     async def _probe_writes(self) -> None:
-        """Ask each primary whether it takes writes."""
+        """Check whether each primary accepts writes."""
         if not self._writes:
             return
         refusal = None
@@ -172,11 +172,11 @@ class Cluster:
 
 
 def by_node(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """INFO's fields of each node; redis-py leaves the nodes' names off where there is one."""
+    """INFO's fields of each node; redis-py omits the names if there is one node."""
     one = not all(isinstance(value, dict) for value in found.values())
     return [found] if one else list(found.values())
 
 
 def _said(error: ResponseError) -> ServerSaid:
-    """redis-py cuts off the words that it knows."""
+    """Restore the error word, which redis-py removes."""
     return ServerSaid(f"{error.status_code or ''} {error}".lstrip())

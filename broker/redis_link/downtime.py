@@ -1,4 +1,4 @@
-"""When the server took no writes lately, so that what could not be done then gets its time back."""
+"""Recent outages of the server, whose time is added to the lifetime of confirmed logins."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 GAPS_MAX = 8
-"""Outages that are remembered; a login that could see more of them has ended."""
+"""Outages in memory; no login lives through more."""
 
 
 class Gap(NamedTuple):
@@ -19,9 +19,9 @@ class Gap(NamedTuple):
 
 
 class Downtime:
-    """The times without a probe that was answered.
+    """The times without an answered probe.
 
-    clock: the server's Unix time in seconds.  shortest: seconds that a gap has at least.
+    clock: the server's Unix time in seconds.  shortest: minimum length of a gap in seconds.
     timer: seconds, from any beginning.
     """
 
@@ -38,12 +38,12 @@ class Downtime:
         self._gaps: deque[Gap] = deque(maxlen=GAPS_MAX)
 
     def works(self) -> None:
-        """Note that the server takes writes now."""
+        """Record that the server accepts writes now."""
         self._gaps.extend(self._present_gap())
         self._worked_at = self._timer()
 
     def extended(self, begin: float, end: float) -> float:
-        """Return `end`, later by as long as the server was down between `begin` and then."""
+        """Return `end` plus the server's downtime between `begin` and `end`."""
         for gap in (*self._gaps, *self._present_gap()):
             if gap.begin < end and gap.end > begin:
                 end += gap.end - max(gap.begin, begin)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Memory(NamedTuple):
-    """max_bytes: 0 for no limit.  policy: `maxmemory-policy`; empty where it is not known."""
+    """max_bytes: 0 for no limit.  policy: `maxmemory-policy`; empty if unknown."""
 
     max_bytes: int
     policy: str

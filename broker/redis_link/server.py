@@ -113,11 +113,11 @@ class Link:
             await asyncio.sleep(PAUSES[attempt] * random.uniform(1, 1.25))  # noqa: S311
 
     async def _use(self, wire: Wire) -> None:
-        """Let callers have the wire until it is lost."""
+        """Offer the connection to callers until it is lost."""
         self._put_up(wire)
         try:
             await self._watch(wire)
-            if self.refusals.writes_refused_by is None:  # or it was dropped for another server
+            if self.refusals.writes_refused_by is None:  # else it was closed to try another server
                 self.outage.fails("the connection was lost")
         finally:
             self._put_down()
@@ -161,7 +161,7 @@ class Link:
                     wire.abort()
 
     async def _probe_write(self, wire: Wire) -> ServerSaid | None:
-        """Ask whether writes are taken and return the refusal; raises ConnectionError."""
+        """Probe whether writes are accepted and return the refusal; raises ConnectionError."""
         if not self._writes:
             return None
         refusal = None

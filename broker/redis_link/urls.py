@@ -127,7 +127,7 @@ def _addresses(parts: SplitResult, port: int) -> list[tuple[str, int]]:
 
 
 def _check_files(options: Mapping[str, str]) -> None:
-    """Raise ValueError for a file that cannot be read: a connection would fail for it for good."""
+    """Raise ValueError for a file that cannot be read: every connection would fail."""
     for name in FILES & options.keys():
         if not os.access(options[name], os.R_OK):
             raise ValueError(f"{name}: cannot read {options[name]}")

@@ -26,10 +26,10 @@ SILENCE = 2.0
 notices after 45 s what a half-open link has swallowed (redis-py's keepalive)."""
 
 DOWNTIME_MIN = PROBE + SILENCE
-"""Seconds without a probe that was answered, after which the server counts as down."""
+"""Seconds without an answered probe after which the server counts as down."""
 
 PROBE_MAX_AGE = 2 * (PROBE + SILENCE)
-"""Seconds after which the last probe that was answered no longer counts."""
+"""Seconds after which the last answered probe expires."""
 
 REFUSAL_QUIET_TIME = 5.0
 """Seconds without a refusal after which commands count as accepted again."""
@@ -68,11 +68,11 @@ class ServerSaid(Exception):
 
 
 class Refusals:
-    """Commands and writes that the server refuses, as opposed to one that is out of reach.
+    """Commands and writes that the server refuses, as opposed to an unreachable server.
 
-    One outage is logged once, however many commands it concerns.
+    One outage is logged once for all its commands.
 
-    writes_refused_by: the error word of the last write probe, such as OOM; None: it was taken.
+    writes_refused_by: the error word of the last write probe, such as OOM; None if it succeeded.
     """
 
     def __init__(self) -> None:
@@ -81,14 +81,14 @@ class Refusals:
         self.writes_refused_by: str | None = None
 
     def meant(self, said: ServerSaid) -> Exception:
-        """What an error reply is to a caller: Unavailable, or `said` for a fault of ours."""
+        """Return the error for a caller: Unavailable, or `said` for a fault of the broker."""
         if said.word not in NOT_NOW:
             return said
         self._refused(said)
         return Unavailable()
 
     def probed(self, refusal: ServerSaid | None) -> None:
-        """Note the outcome of a write probe; None: the server took it."""
+        """Record the outcome of a write probe; None if it succeeded."""
         self.writes_refused_by = None if refusal is None else refusal.word
         STATE_REFUSES.set(refusal is not None)
         if refusal is not None:
@@ -141,14 +141,14 @@ class Probes:
         self._answered_at = time.monotonic()
 
     def trouble(self) -> str | None:
-        """Why the last answer does not count; None while it does."""
+        """Why the last answer is too old; None while it is recent."""
         if time.monotonic() - self._answered_at > PROBE_MAX_AGE:
-            return "redis was not probed lately"
+            return "redis has not answered a recent probe"
         return None
 
 
 def write_probe(key: str) -> tuple[Part, ...]:
-    """A command that is refused wherever writes are, and never writes: the key does not exist."""
+    """A command that Redis refuses if it refuses writes; it changes nothing, as no key exists."""
     return ("SET", key, "", "XX")
 
 

@@ -181,7 +181,7 @@ class Level(NamedTuple):
 
 
 class Leases(Protocol):
-    """Pools of codes, one by an app's key: who has which number.
+    """Pools of codes, one by an app's key: which login holds which number.
 
     | number is | lease  | give back | its time is over | offered        | withdrawn |
     |-----------|--------|-----------|------------------|----------------|-----------|
@@ -233,7 +233,7 @@ class Leases(Protocol):
         """How full the pool is."""
 
     async def forget(self, app: str) -> None:
-        """Delete the pool of a removed app, and all that is known of its numbers."""
+        """Delete the pool of a removed app, and all entries for its numbers."""
 
 
 class Duties(Protocol):
@@ -253,11 +253,11 @@ class Duties(Protocol):
 class Images(Protocol):
     """Images of codes that were drawn live, for a page that shows a login's code again.
 
-    A cache: an image that is gone is drawn once more.
+    A cache: a missing image is drawn again.
     """
 
     async def put(self, login: Login, url: str) -> None:
-        """Keep the image, as a URL, until the login's code ends."""
+        """Keep the image, as a URL, until the login's code expires."""
 
     async def get(self, login: Login) -> str | None:
         """The image of the login's code, or None."""
@@ -269,7 +269,7 @@ INSTANCE_TTL = 6.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """What an instance tells the others about itself.
+    """An instance's start time and keys, published for other instances.
 
     started_at: Unix time in seconds.
     token_keys: the ids of its key set; the first one signs.
@@ -298,8 +298,8 @@ class Store:
     clock: the time that all instances over this state share.
     open: connects; where that fails, goes on trying in the background.
     trouble: why nothing can be asked just now; None when it can.
-    refusal: the word by which the state refuses writes; None while it takes them.
-    evicts: whether the state may forget what it holds to make room; raises Unavailable.
+    refusal: the error word by which the state refuses writes; None while it accepts them.
+    evicts: whether the state may evict entries to make room; raises Unavailable.
     """
 
     logins: Logins

@@ -28,7 +28,7 @@ from broker.state import (
 )
 
 SPARE_ENDS = 64
-"""Entries in a heap of ends, beyond twice those that count, before it is built anew."""
+"""Entries in a heap of ends, beyond twice the valid ones, before it is rebuilt."""
 
 CAPACITY = 200_000
 """Entries of one kind.  A login takes about 1 KB here, so that a flood of begins
@@ -84,7 +84,7 @@ class Shelf(Generic[T]):
     def _compact(self) -> None:
         """Drop ends of entries that were removed or put again once they outnumber the others.
 
-        Each rebuild is paid for by as many changes as there are entries.
+        The cost is amortised: a rebuild follows as many changes as there are entries.
         """
         if len(self._ends) > 2 * len(self._entries) + SPARE_ENDS:
             self._ends = [(end, key) for key, (end, _) in self._entries.items()]

@@ -21,7 +21,7 @@ const ACK_MS = 8000; // longer than a healthy broker ever takes; after it the li
 const FALLBACK_DELAY = 2.5; // seconds that a WebSocket gets to open before polling starts beside it
 const BEGIN_ATTEMPTS = 3; // sockets that may leave `begin` unanswered before the widget shows an error
 const HANDLER_TIMEOUT = 30; // seconds that the page's handlers get to use the token
-const OFFLINE_MS = 60_000; // after it the spinner of a lost connection gives way to a message and a button
+const OFFLINE_TIMEOUT_MS = 60_000; // after a lost connection: then a message and a button replace the spinner
 const OVERDUE_MS = 2000; // how late the push `login-expired` may be before we ask
 const EARLY_MS = 3000; // how early it may be before it means that the broker has lost the login
 const WAIT_SECONDS = 5; // between tries, where the server names no `retry_after`; RFC 8628's poll interval too
@@ -105,7 +105,7 @@ const ICONS = {
 };
 
 // What each view has besides its text.  icon: covers the code; button: over it, link: quietly below;
-// timer: which countdown; live: the login goes on; blank: the code is removed; busy: something is under way.
+// timer: which countdown; live: the login is active; blank: the code is removed; busy: a request is in progress.
 const VIEWS = {
   loading: { busy: true },
   code: { timer: "expires", live: true },
@@ -225,7 +225,7 @@ function deadline() {
 const clients = new Map();
 
 /**
- * The function `io` of the official Socket.IO client, loaded from the broker once however many elements want it.
+ * The function `io` of the official Socket.IO client, loaded from the broker once for all elements of a page.
  * As a module it reads and writes no global of the page, such as `define`, `module`, `exports` or `io`.
  */
 function loadClient(url) {
@@ -550,7 +550,7 @@ class ScanLogin extends HTMLElement {
   }
 
   #again() {
-    return this.#polls ? this.#pollAfresh() : this.#begin();
+    return this.#polls ? this.#restartPolling() : this.#begin();
   }
 
   /** Hand the token to the page, and show "signing in" until the page has used it. */
@@ -610,7 +610,7 @@ class ScanLogin extends HTMLElement {
   }
 
   #spinOffline() {
-    this.#offlineUntil = Date.now() + OFFLINE_MS;
+    this.#offlineUntil = Date.now() + OFFLINE_TIMEOUT_MS;
     this.#show("offline");
   }
 
@@ -736,7 +736,7 @@ class ScanLogin extends HTMLElement {
     this.#keepPolling();
   }
 
-  #pollAfresh() {
+  #restartPolling() {
     this.#forget();
     this.#poll();
   }

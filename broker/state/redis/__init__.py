@@ -5,7 +5,7 @@ sessions.py   the phones' sessions
 leases.py     the pools of codes
 duties.py     what one instance does for all
 images.py     images of codes that were drawn live
-instances.py  what instances say of themselves
+instances.py  profiles of running instances
 reading.py    what is stored, read
 
 Redis forgets logins, sessions, duties and images by itself; a pool stays.

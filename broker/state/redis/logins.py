@@ -31,8 +31,7 @@ WAITS: Mapping[State, float] = {
     State.CONFIRMED: REDEEM_LIFETIME,
     State.REDEEMED: REDELIVERY_LIFETIME,
 }
-"""Seconds for which a login waits for its browser, in the states in which a phone was told
-that it is confirmed."""
+"""Seconds for which a login waits for its browser after a confirm, by state."""
 
 WAITS_FROM: Mapping[State, Callable[[Login], float | None]] = {
     State.CONFIRMED: lambda login: login.confirmed_at,
