@@ -72,7 +72,7 @@ Redeem = Callable[[str, Code, float | None], Awaitable[str]]
 
 
 async def exchange(url: str, request: bytes, reset_after: float | None) -> str:
-    """Send a request over a connection of its own and return what comes back."""
+    """Send a request over a new connection and return the response."""
     place = urlsplit(url)
     reader, writer = await asyncio.open_connection(place.hostname, place.port)
     received = b""

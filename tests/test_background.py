@@ -194,7 +194,7 @@ async def test_logins_work_after_a_task_failed(
 async def test_supervisor_survives_a_worker_that_cannot_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As where the system has no more processes to give."""
+    """Fails as if the system had no processes left."""
     once = Supervisor([sys.executable, "-c", "print(1)"], [{}], patience=1)
     start, starts = Supervisor._start, []
 

@@ -1,4 +1,4 @@
-"""A Redis whose clock is wrong: sites accept the tokens, and the operator is told."""
+"""A Redis whose clock is wrong: sites accept the tokens, and the broker warns."""
 
 from __future__ import annotations
 

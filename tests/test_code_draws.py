@@ -38,7 +38,7 @@ async def load_page(broker: Running, user_code: str) -> int:
 
 
 async def begin_on_socket(broker: Running) -> str:
-    """Begin a login whose page nobody is sent to, and return its scene."""
+    """Begin a login without a visit to its page, and return its scene."""
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)
     begun = await browser.emit("begin", {})

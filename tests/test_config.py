@@ -116,7 +116,7 @@ def test_config_check_writes_no_file(tmp_path: Path) -> None:
         ("PICTURES_URL", "s3://key:secret@bucket", "must not contain user"),
     ],
 )
-def test_config_check_refuses_what_cannot_work(
+def test_config_check_refuses_unusable_values(
     tmp_path: Path, name: str, value: str, reason: str
 ) -> None:
 

@@ -27,7 +27,7 @@ async def metadata_of(broker: Running, issuer: str) -> AuthorizationServerMetada
 
 
 @pytest.mark.parametrize("issuer", ISSUERS, ids=["root", "sub-path"])
-async def test_metadata_is_where_the_issuer_says(start_broker: StartBroker, issuer: str) -> None:
+async def test_metadata_is_at_the_issuer_path(start_broker: StartBroker, issuer: str) -> None:
     metadata = await metadata_of(await start_broker(public_url=issuer), issuer)
 
     assert metadata["issuer"] == issuer

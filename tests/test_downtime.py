@@ -47,7 +47,7 @@ def test_end_is_later_by_the_gaps_before_it(
     assert downtime.extended(BEGIN, END) == END + later
 
 
-def test_gap_that_goes_on_counts_already(downtime: Downtime, clock: Clock) -> None:
+def test_unfinished_gap_counts(downtime: Downtime, clock: Clock) -> None:
     clock.time = 1_000_020.0
     downtime.works()
 

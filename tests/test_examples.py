@@ -229,7 +229,7 @@ def test_kubernetes_secrets_are_valid_as_printed(tmp_path: Path) -> None:
     assert "the settings are valid" in run([*COMMAND, "config", "check"], tmp_path, env)
 
 
-def test_kubernetes_manifest_names_what_it_defines() -> None:
+def test_kubernetes_manifest_references_defined_objects() -> None:
     service, deployment = manifest("Service")["spec"], manifest("Deployment")["spec"]
     labels = deployment["template"]["metadata"]["labels"]
     ports = {one["name"]: one["containerPort"] for one in BROKER["ports"]}

@@ -68,7 +68,7 @@ async def test_call_without_a_turn_in_time_fails() -> None:
     assert await first == "a"
 
 
-async def test_turn_of_a_cancelled_call_goes_to_the_next() -> None:
+async def test_turn_of_cancelled_call_passes_to_next() -> None:
     calls = Calls(FairQueue(share=1, total=1, wait=60))
     async with calls.queue.turn("a"):
         second, third = await calls.start("b", "c")

@@ -196,7 +196,7 @@ async def test_a_code_rests_for_as_long_as_its_login_is_kept(
     assert number_of(await begin(flow)) == 0
 
 
-async def test_code_of_an_unregistered_login_rests_until_that_login_ends(
+async def test_code_of_unregistered_login_rests_until_login_ends(
     make_flow: MakeFlow, store: Store, clock: Clock
 ) -> None:
     flow = make_flow(apps=[POOLED], directory=Register())

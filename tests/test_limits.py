@@ -103,7 +103,7 @@ async def test_what_does_not_miss_is_not_counted(start_broker: StartBroker) -> N
             assert (await phone.post("scan", {})).body["error"] == "invalid_request"
 
 
-async def test_polling_goes_on_after_the_clock_is_set_back(
+async def test_polling_continues_after_clock_is_set_back(
     start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker = await start_broker(interval=2)

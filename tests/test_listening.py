@@ -40,7 +40,7 @@ def test_broker_listens_on_every_address(tmp_path: Path) -> None:
         assert answers(f"http://[::1]:{found[1]}")
 
 
-def test_unspecified_ipv6_address_takes_ipv4(tmp_path: Path) -> None:
+def test_unspecified_ipv6_address_accepts_ipv4(tmp_path: Path) -> None:
     port = free_port()
     variables = {"SCAN_LOGIN_PUBLIC_URL": f"http://127.0.0.1:{port}", "SCAN_LOGIN_HOST": "::"}
     with command(

@@ -114,9 +114,7 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
-async def test_gone_log_reader_does_not_end_redis_connection(
-    tmp_path: Path, redis: RedisServer
-) -> None:
+async def test_ended_log_reader_keeps_redis_connection(tmp_path: Path, redis: RedisServer) -> None:
     with piped(tmp_path, ends=True, SCAN_LOGIN_STATE_URL=redis.url) as broker:
         redis.stop()
         await eventually(lambda: broker.dropped(), within=30)
@@ -127,7 +125,7 @@ async def test_gone_log_reader_does_not_end_redis_connection(
         assert await logs_in(broker.url)
 
 
-async def test_gone_log_reader_leaves_refusals_as_they_are(tmp_path: Path) -> None:
+async def test_ended_log_reader_keeps_refusals_unchanged(tmp_path: Path) -> None:
     wechat = {
         "SCAN_LOGIN_PROVIDER": "wechat",
         "SCAN_LOGIN_WECHAT_APPID": "wx0123456789abcdef",
@@ -151,7 +149,7 @@ async def test_gone_log_reader_leaves_refusals_as_they_are(tmp_path: Path) -> No
 
 
 async def test_stalled_log_reader_does_not_stop_the_loop(tmp_path: Path) -> None:
-    """More is logged than the pipe holds, and nobody reads it."""
+    """More is logged than the pipe holds, and no process reads it."""
     with piped(tmp_path, ends=False) as broker:
         for number in range(100):
             await broker.get(
@@ -221,7 +219,9 @@ def test_writer_waits_for_a_pipe_that_does_not_block(pipe: tuple[BinaryIO, TextI
     assert count() == before
 
 
-def test_line_after_a_torn_one_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_after_partial_write_starts_on_new_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As on a disk that is full for a while."""
     file = tmp_path / "log"
     writer, write, before = Writer(), os.write, count()

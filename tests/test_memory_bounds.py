@@ -56,7 +56,7 @@ async def test_session_that_never_polls_holds_little_and_ends(
     assert servers[0].eio._inboxes == {}
 
 
-async def test_large_packet_and_what_follows_wait_for_a_poll() -> None:
+async def test_large_packet_and_later_ones_wait_for_poll() -> None:
     image = "4" + "x" * 500_000
     polling = Polling(Engine(), "sid")
 
@@ -78,7 +78,7 @@ async def test_second_large_packet_in_a_row_ends_the_session() -> None:
     assert engine.losses == 1
 
 
-def test_shelf_keeps_no_ends_of_removed_entries(clock: Clock) -> None:
+def test_store_keeps_no_ends_of_removed_entries(clock: Clock) -> None:
     shelf: Shelf[str] = Shelf(clock)
     for number in range(10_000):
         shelf.put(f"key {number}", "value", clock() + 2_592_000)
@@ -89,7 +89,7 @@ def test_shelf_keeps_no_ends_of_removed_entries(clock: Clock) -> None:
     assert len(shelf._ends) <= 2 * len(shelf) + SPARE_ENDS
 
 
-def test_compacted_shelf_still_ends_its_entries(clock: Clock) -> None:
+def test_compacted_store_still_expires_entries(clock: Clock) -> None:
     shelf: Shelf[int] = Shelf(clock)
     for number in range(1_000):
         shelf.put(f"short {number}", number, clock() + 10)

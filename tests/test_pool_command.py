@@ -60,7 +60,7 @@ def test_a_pool_from_first_to_last(call: Call) -> None:
     assert {one.code for one in (filled, again, verified, retired, status, anew)} == {0}
 
 
-def test_pool_belongs_to_an_app_and_not_to_its_id(call: Call) -> None:
+def test_new_app_with_reused_id_gets_new_pool(call: Call) -> None:
     fill = ("pool", "fill", "--app", "site", "--count", "2", *FAST)
     call("app", "add", "site", "--code-source", "pool")
     call(*fill)

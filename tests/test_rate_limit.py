@@ -41,7 +41,7 @@ def test_event_taken_back_does_not_count(clock: Clock) -> None:
     assert [limit.hit("a"), limit.hit("a")] == [True, False]
 
 
-def test_flood_of_keys_takes_bounded_memory(clock: Clock) -> None:
+def test_flood_of_keys_uses_bounded_memory(clock: Clock) -> None:
     limit = RateLimit(1, 60, capacity=100, clock=clock)
 
     for number in range(1_000):

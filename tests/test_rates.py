@@ -90,7 +90,7 @@ async def test_browser_below_the_limits_logs_in(start_broker: StartBroker, engin
 
 
 @ENGINES
-async def test_post_over_the_limit_is_429_and_ends_the_session(
+async def test_post_over_limit_is_429_and_ends_session(
     start_broker: StartBroker, engine: str
 ) -> None:
     broker = await start_broker(engine=engine, socket_packets_per_minute=10)

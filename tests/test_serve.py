@@ -94,7 +94,7 @@ def listeners_on(port: int) -> int:
 
 
 @pytest.mark.parametrize("port", ["x", "-1", "65536"])
-def test_serve_refuses_a_port_that_is_none(tmp_path: Path, port: str) -> None:
+def test_serve_refuses_an_invalid_port(tmp_path: Path, port: str) -> None:
     refused = call(tmp_path, "serve", "--port", port)
 
     assert refused.returncode == 2

@@ -217,7 +217,7 @@ async def test_users_whose_sessions_have_ended_do_not_lock_their_server_out(town
     assert (await town.red.ask("/sessions/check", **shown)).status == 200
 
 
-async def test_wrong_app_secret_is_rate_limited_and_right_one_served(town: Town) -> None:
+async def test_wrong_app_secret_is_limited_and_correct_one_served(town: Town) -> None:
     shown = await town.red.open()
     guesser = town.server(basic("red", "guess"))
 

@@ -158,7 +158,7 @@ async def test_failure_is_not_kept(slow: Slow, shared: SharedDirectory) -> None:
     assert slow.asked == 2
 
 
-async def test_one_person_asks_only_so_often(
+async def test_requests_for_one_person_are_limited(
     slow: Slow, shared: SharedDirectory, clock: Clock
 ) -> None:
     for _ in range(QUESTIONS):

@@ -210,7 +210,7 @@ async def test_what_finds_no_room_or_no_database_in_the_end_is_counted(
 
 
 @pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
-async def test_repeated_end_takes_room_once(sql_trail: SqlTrail, clock: Clock) -> None:
+async def test_repeated_end_uses_memory_once(sql_trail: SqlTrail, clock: Clock) -> None:
     before = dropped()
 
     for _ in range(ROOM + 1):

@@ -105,7 +105,7 @@ async def test_read_of_few_frames_needs_no_turn() -> None:
     assert not socket._waits
 
 
-async def test_bytes_that_come_while_frames_wait_keep_their_order() -> None:
+async def test_bytes_received_while_frames_wait_keep_order() -> None:
     engine = CountingEngine()
     socket = engine.add()
     numbered = [text(b"4%d" % number) for number in range(MANY)]

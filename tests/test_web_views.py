@@ -1,4 +1,4 @@
-"""Pages in the web views of apps: their Origins have schemes of their own."""
+"""Pages in the web views of apps: their Origins have special schemes."""
 
 from __future__ import annotations
 

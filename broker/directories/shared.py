@@ -149,7 +149,7 @@ class SharedDirectory:
             del self._answers[next(iter(self._answers))]
 
 
-class Recent:
+class RecentDirectory:
     """The directory behind `shared`, with answers that may be `ANSWER_TTL` seconds old."""
 
     def __init__(self, shared: SharedDirectory) -> None:
@@ -158,4 +158,4 @@ class Recent:
 
 def recent(directory: Directory) -> Directory:
     """Return `directory`; if it is shared, with recent answers."""
-    return Recent(directory) if isinstance(directory, SharedDirectory) else directory
+    return RecentDirectory(directory) if isinstance(directory, SharedDirectory) else directory

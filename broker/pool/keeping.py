@@ -7,7 +7,7 @@ Every few seconds, for each app whose codes come from a pool,
                         draws codes, before the pool runs dry
                         draws old ones anew, and removes the pictures of retired ones
 
-and now and then, by one instance, what removed apps have left is cleared: removed.py.
+and now and then, by one instance, the pools of removed apps are cleared: removed.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from broker.background import BackgroundTask, report
 from broker.errors import Unavailable
 from broker.metrics import POOL_EMPTY
 from broker.pool.filling import reason_of, retire
-from broker.pool.removed import CLEAR_INTERVAL, Removed
+from broker.pool.removed import CLEAR_INTERVAL, RemovedPools
 from broker.pool.upkeep import Parts, Upkeep
 from broker.records import App, Apps, Drawing
 
@@ -32,7 +32,7 @@ class Keeper:
     """worn: codes that were leased often enough; what has retired
     is taken out.  missed: by app key, how many logins found its pool empty since they were
     counted here.  kept: keys of the settings' apps.  look: seconds between two looks.
-    clear_interval: seconds between two looks for what removed apps have left.
+    clear_interval: seconds between two cleanups of removed apps.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Keeper:
         self._worn = worn
         self._missed = missed
         self._look = look
-        self._removed = Removed(parts, kept, clear_interval)
+        self._removed = RemovedPools(parts, kept, clear_interval)
         self._upkeeps: dict[str, Upkeep] = {}
 
     async def run(self) -> None:

@@ -20,7 +20,7 @@ CLEAR_INTERVAL = 600.0
 JOB = "pool-removed"
 
 
-class Removed:
+class RemovedPools:
     """kept: keys of apps that are not in the records.  interval: seconds between two runs."""
 
     def __init__(self, parts: Parts, kept: Collection[str], interval: float) -> None:

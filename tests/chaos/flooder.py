@@ -1,4 +1,4 @@
-"""Eight clients that send as much as the broker takes, in a process of their own.
+"""Eight clients that send as much as the broker accepts, in a separate process.
 
     python -m tests.chaos.flooder HOST:PORT KIND
 

@@ -45,7 +45,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def latencies(instance: Instance) -> list[float]:
-    """Milliseconds of each request over a connection of its own, sorted."""
+    """Milliseconds of each request, each over a new connection, sorted."""
     found = []
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
