@@ -25,7 +25,7 @@ from broker.edge.phone import PhoneEdge
 from broker.edge.public import PublicEdge
 from broker.edge.sessions import SessionsEdge
 from broker.edge.wire import BODY_MAX_BYTES, Prepare, add_headers, answering
-from broker.engine import WELCOME, Limits, RateLimiter, Server, open_server
+from broker.engine import WELCOME, ClientLimits, RateLimiter, Server, open_server
 from broker.limits import rate_limit_key
 from broker.lobby import Push
 from broker.metrics import FLOODS
@@ -187,7 +187,7 @@ def _with_edge(settings: Settings, core: Core) -> Broker:
 
 
 def _rate_limiter(settings: Settings) -> RateLimiter:
-    limits = Limits(
+    limits = ClientLimits(
         socket_frames=settings.socket_packets_per_minute,
         address_frames=settings.address_packets_per_minute,
         polling=settings.polling_sessions_per_address,

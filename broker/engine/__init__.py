@@ -30,7 +30,7 @@ from socketio.exceptions import ConnectionRefusedError as _ConnectionRefused
 from broker.engine.doorman import WELCOME, Doorman, Welcome
 from broker.engine.handshakes import origin_of
 from broker.engine.names import missing
-from broker.engine.rates import Limits, RateLimiter
+from broker.engine.rates import ClientLimits, RateLimiter
 from broker.engine.strict import StrictServer as Server
 
 log = structlog.get_logger()
@@ -38,8 +38,8 @@ log = structlog.get_logger()
 __all__ = [
     "ENGINES",
     "WELCOME",
+    "ClientLimits",
     "Doorman",
-    "Limits",
     "RateLimiter",
     "Refused",
     "Server",

@@ -25,7 +25,7 @@ SOCKET, ADDRESS, POLLING = "socket", "address", "polling"
 """Which limit was exceeded: the label of a metric."""
 
 
-class Limits(NamedTuple):
+class ClientLimits(NamedTuple):
     """frames: per minute.  polling: sessions of one address at a time that poll."""
 
     socket_frames: int
@@ -70,7 +70,7 @@ class RateLimiter:
 
     def __init__(
         self,
-        limits: Limits | None = None,
+        limits: ClientLimits | None = None,
         key_of: Callable[[Any], str] = str,
         refused: Callable[[str], None] = lambda limit: None,
         clock: Callable[[], float] = time.monotonic,
