@@ -444,6 +444,22 @@ async def test_the_readmes_page_and_its_check_of_the_token(
         assert [answer.status for answer in answers] == [200]
 
 
+@pytest.mark.parametrize(
+    ("language", "text"), [("en-GB", "Sign-in is unavailable"), ("zh-CN", "暂时无法登录")]
+)
+async def test_site_without_the_widget_says_so(
+    chromium: Browser, start_broker: StartBroker, language: str, text: str
+) -> None:
+    async with staged(start_broker) as stage:
+        page = await (await chromium.new_context(locale=language)).new_page()
+        await page.route("**/scan-login.js", lambda route: route.abort())
+
+        await page.goto(stage.site)
+
+        await expect(page.locator("scan-login")).to_be_visible(timeout=WAIT_MS)
+        await expect(page.locator("scan-login")).to_contain_text(text)
+
+
 async def test_signing_out(chromium: Browser, start_broker: StartBroker) -> None:
     async with staged(start_broker) as stage:
         page = await open_page(chromium, stage.site)
