@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from aiohttp.http import HttpProcessingError
 
 from broker.engine import Server, open_server
 from broker.engine.sockets import POLLING_BACKLOG_BYTES, Polling
@@ -31,6 +37,45 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> list[Server]:
 
     monkeypatch.setattr("broker.app.open_server", open_seen)
     return opened
+
+
+@pytest.fixture
+def reference_counts() -> Iterator[None]:
+    """Memory is freed by reference counts alone, so that a reference cycle stays."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("reference_counts")
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: ",
+        b"CONNECT a:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
+    ],
+    ids=["long header", "connect", "upgrade"],
+)
+async def test_malformed_request_leaves_none_of_its_data_in_memory(
+    start_broker: StartBroker, head: bytes
+) -> None:
+    address = urlsplit((await start_broker()).url)
+    for _ in range(4):
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(head)
+        with suppress(ConnectionError):
+            for _ in range(16):
+                writer.write(b"X" * 65_536)
+                await writer.drain()
+        with suppress(ConnectionError):
+            while await reader.read(65_536):
+                pass
+        writer.close()
+
+    errors = [one for one in gc.get_objects() if isinstance(one, HttpProcessingError)]
+    assert not [one for one in errors if one.__traceback__ or len(one.message) > 1_000]
 
 
 async def test_session_that_never_polls_holds_little_and_ends(

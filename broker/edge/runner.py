@@ -7,11 +7,12 @@ UTF-8.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
 from aiohttp import HttpVersion11, hdrs, web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from broker.edge.wire import FIXED_HEADERS, answer, failure, plain
 from broker.errors import BrokerError, InvalidRequest
@@ -40,7 +41,26 @@ class _Server(web.Server):
 
 
 class _Protocol(RequestHandler):
-    __slots__ = ()
+    """Reads nothing after a request that cannot be parsed.
+
+    aiohttp parses whatever else arrives until the connection is closed.  Each further error
+    holds the data that it was found in, up to 256 KB several times over.
+    """
+
+    __slots__ = ("_is_malformed",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._is_malformed = False
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_malformed:
+            return
+        super().data_received(data)
+        last = self._messages[-1][0] if self._messages else None
+        if isinstance(last, _ErrInfo):
+            self._is_malformed = True
+            last.exc.__traceback__ = None  # its frames hold the data, in a reference cycle
 
     def handle_error(
         self,
@@ -60,6 +80,8 @@ class _Protocol(RequestHandler):
 def _error(status: int, exc: BaseException | None) -> Exception:
     if status >= 500 and isinstance(exc, Exception):
         return exc
+    if exc is not None:
+        exc.__traceback__ = None  # its frames hold the data, in a reference cycle
     # Only the class name: aiohttp's message contains the request.
     log.debug("malformed request", kind=type(exc).__name__)
     return InvalidRequest("the request is not valid HTTP/1.1")
