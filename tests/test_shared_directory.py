@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -147,6 +150,41 @@ async def test_subject_is_kept_for_recent_answers_only(
     await shared.find_recent(ALICE)
 
     assert slow.asked == 3
+
+
+async def test_kept_refusal_holds_no_frames_of_calls(slow: Slow, shared: SharedDirectory) -> None:
+    class Request:
+        """What a caller has in its frame."""
+
+    async def ask(request: Request) -> None:
+        await shared.find(ALICE)
+
+    slow.refuse(UserBlocked())
+    request = Request()
+    seen = weakref.ref(request)
+
+    for _ in range(2):  # the first answer, and the kept one
+        with suppress(UserBlocked):
+            await ask(request)
+    del request
+    gc.collect()
+
+    assert seen() is None
+
+
+async def test_copied_refusal_says_the_same(slow: Slow, shared: SharedDirectory) -> None:
+    slow.refuse(UnregisteredUser("who is that", register_url="https://site.example/"))
+
+    bodies = []
+    for _ in range(2):
+        with pytest.raises(UnregisteredUser) as raised:
+            await shared.find(ALICE)
+        bodies.append(raised.value.body())
+
+    assert slow.asked == 1
+    assert bodies[0] == bodies[1]
+    assert bodies[0]["error_description"] == "who is that"
+    assert bodies[0]["register_url"] == "https://site.example/"
 
 
 async def test_failure_is_not_kept(slow: Slow, shared: SharedDirectory) -> None:

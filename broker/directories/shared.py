@@ -24,7 +24,11 @@ ANSWERS_MAX = 10_000
 
 
 class Answer(NamedTuple):
-    """A subject or a refusal, and the time of its request."""
+    """A subject or a refusal, and the time of its request.
+
+    A refusal is raised as a copy: the one that is kept would hold the frames of every
+    request that it was raised in.
+    """
 
     outcome: str | BrokerError
     asked_at: float
@@ -35,7 +39,7 @@ class Answer(NamedTuple):
 
     def read(self) -> str:
         if isinstance(self.outcome, BrokerError):
-            raise self.outcome.with_traceback(None)
+            raise _copy(self.outcome)
         return self.outcome
 
 
@@ -138,7 +142,7 @@ class SharedDirectory:
         except Unavailable as failure:
             return Answer(failure, asked_at)
         except BrokerError as refusal:
-            answer = Answer(refusal, asked_at)
+            answer = Answer(_copy(refusal), asked_at)
         self._keep(identity, answer)
         return answer
 
@@ -154,6 +158,13 @@ class RecentDirectory:
 
     def __init__(self, shared: SharedDirectory) -> None:
         self.open, self.close, self.find = shared.open, shared.close, shared.find_recent
+
+
+def _copy(error: BrokerError) -> BrokerError:
+    """The same error without traceback and context."""
+    copy = type(error).__new__(type(error), *error.args)
+    copy.__dict__.update(error.__dict__)
+    return copy
 
 
 def recent(directory: Directory) -> Directory:
