@@ -176,6 +176,15 @@ async def test_user_without_info_is_no_fault(redis: RedisServer, start_broker: S
     await eventually(lambda: is_ready(broker), within=LONG)
 
 
+async def test_renamed_info_keeps_no_broker_from_starting(start_broker: StartBroker) -> None:
+    with running(redis_program(), *KEPT, "--rename-command", "INFO", "") as server:
+        with capture_logs() as lines:
+            broker = await start_broker(state_url=server.url)
+
+        assert not lines
+        await eventually(lambda: is_ready(broker), within=LONG)
+
+
 async def test_evicted_login_is_reported_and_a_new_one_works(
     redis: RedisServer, broker: Running, browser: PythonBrowser
 ) -> None:

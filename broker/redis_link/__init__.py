@@ -73,7 +73,7 @@ class Redis(Protocol):
         """Raises Unavailable."""
 
     async def memory(self) -> Sequence[Memory]:
-        """Memory settings of each server; empty if INFO is forbidden.  Raises Unavailable."""
+        """Memory settings of each server; empty if INFO is refused.  Raises Unavailable."""
 
     def subscribed(self, channel: str) -> AbstractAsyncContextManager[Feed]:
         """What `channel` carries, from entering on; raises Unavailable."""

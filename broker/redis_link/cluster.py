@@ -163,9 +163,7 @@ class Cluster:
                     "INFO", "memory", target_nodes=aioredis.RedisCluster.PRIMARIES
                 )
         except ResponseError as error:
-            if (said := _said(error)).word == "NOPERM":
-                return []
-            raise self._refusals.meant(said) from None
+            return self._refusals.of_memory(_said(error))
         except OUT_OF_REACH:
             raise Unavailable from None
         return [memory_of(fields) for fields in by_node(found)]

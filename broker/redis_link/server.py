@@ -244,9 +244,7 @@ class Server:
         try:
             return [read_memory(await self._link.call("INFO", "memory"))]
         except ServerSaid as said:
-            if said.word == "NOPERM":
-                return []
-            raise self._link.refusals.meant(said) from None
+            return self._link.refusals.of_memory(said)
 
     def subscribed(self, channel: str) -> AbstractAsyncContextManager[Feed]:
         return subscribed(self._make, "SUBSCRIBE", channel)

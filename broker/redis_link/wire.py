@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from broker.errors import Unavailable
 from broker.metrics import STATE_REFUSES
 from broker.outage import Outage
+from broker.redis_link.memory import Memory
 
 PROBE = 1.0
 """Seconds between two questions that show whether the server is still there."""
@@ -86,6 +87,15 @@ class Refusals:
             return said
         self._refused(said)
         return Unavailable()
+
+    def of_memory(self, said: ServerSaid) -> list[Memory]:
+        """What a refused INFO says of the server's memory: nothing, if it has none or forbids it.
+
+        Raises Unavailable if the server cannot answer at present.
+        """
+        if said.word not in NOT_NOW or said.word == "NOPERM":  # such as an unknown command
+            return []
+        raise self.meant(said) from None
 
     def probed(self, refusal: ServerSaid | None) -> None:
         """Record the outcome of a write probe; None if it succeeded."""
