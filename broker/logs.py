@@ -19,7 +19,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor
@@ -66,6 +66,13 @@ class Quiet(logging.Handler):
         say("a library complains", library=record.name, kind=kind.__name__ if kind else None)
 
 
+class Line(NamedTuple):
+    """stream: None where the process has none."""
+
+    stream: TextIO | None
+    text: str
+
+
 class Writer:
     """Writes lines to streams in a thread that starts with the first line.
 
@@ -73,7 +80,9 @@ class Writer:
     """
 
     def __init__(self, lines_max: int = LINES_MAX) -> None:
-        self._lines: queue.Queue[tuple[TextIO | None, str]] = queue.Queue(lines_max)
+        # Not a Queue: a finalizer that logs while this thread is in its `put` would deadlock.
+        self._lines: queue.SimpleQueue[Line | threading.Event] = queue.SimpleQueue()
+        self._lines_max = lines_max
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_torn = False
@@ -83,9 +92,9 @@ class Writer:
 
         stream: None where the process has none, such as after `2>&-`.
         """
-        try:
-            self._lines.put_nowait((stream, text))
-        except queue.Full:
+        if self._lines.qsize() < self._lines_max:
+            self._lines.put(Line(stream, text))
+        else:
             LOG_LINES_DROPPED.inc()
         if self._thread is None:
             with suppress(RuntimeError):  # no thread available; the next line tries again
@@ -93,26 +102,33 @@ class Writer:
 
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> None:
         """Wait until every line is written or dropped, or the timeout has passed."""
-        done = self._lines.all_tasks_done
-        with done:
-            done.wait_for(lambda: not self._lines.unfinished_tasks, timeout)
+        if self._lines.empty() and self._thread is None:
+            return
+        done = threading.Event()
+        self._lines.put(done)
+        done.wait(timeout)
 
     def _start(self) -> None:
-        with self._starting:
+        if not self._starting.acquire(blocking=False):
+            return  # another call starts it
+        try:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="log writer", daemon=True)
                 thread.start()
                 self._thread = thread
+        finally:
+            self._starting.release()
 
     def _run(self) -> None:
         while True:
-            stream, text = self._lines.get()
+            line = self._lines.get()
+            if isinstance(line, threading.Event):
+                line.set()
+                continue
             try:
-                self._write(stream, text)
+                self._write(*line)
             except Exception:  # a broken pipe, a full disk, a closed stream
                 LOG_LINES_DROPPED.inc()
-            finally:
-                self._lines.task_done()
 
     def _write(self, stream: TextIO | None, text: str) -> None:
         if stream is None:

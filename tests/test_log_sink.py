@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -26,6 +28,9 @@ from tests.test_cli import COMMAND
 
 PIPE_BYTES = 4096
 DROPPED = "scanlogin_log_lines_dropped_total"
+
+LONG = 30.0
+"""Seconds that a busy machine gets."""
 
 
 class Piped(NamedTuple):
@@ -217,6 +222,33 @@ def test_writer_waits_for_a_pipe_that_does_not_block(pipe: tuple[BinaryIO, TextI
     assert reader.read(length) == b"x" * length
     writer.flush(30)
     assert count() == before
+
+
+def test_finalizer_that_logs_during_put_does_not_deadlock(pipe: tuple[BinaryIO, TextIO]) -> None:
+    """As a task that is collected with an exception which was never retrieved."""
+    reader, stream = pipe
+    writer = Writer(lines_max=1)
+
+    def finalize(phase: str, info: dict[str, int]) -> None:
+        writer.put(stream, "finalized\n")
+
+    def put_many() -> None:
+        for _ in range(100):
+            writer.put(stream, "x" * PIPE_BYTES)  # the first one fills the pipe and is stuck
+
+    thread = threading.Thread(target=put_many, daemon=True)
+    threshold = gc.get_threshold()
+    gc.callbacks.append(finalize)
+    gc.set_threshold(1)
+    try:
+        thread.start()
+        thread.join(LONG)
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(finalize)
+
+    assert not thread.is_alive()
+    reader.close()
 
 
 def test_line_after_partial_write_starts_on_new_line(
