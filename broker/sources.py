@@ -28,7 +28,7 @@ TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$"
 
 
 class Source(NamedTuple):
-    """kind: `environment`, `file`, `option` or `default`.  name: of the variable or the file."""
+    """kind: `environment`, `file` or `default`.  name: of the variable or the file."""
 
     kind: str
     name: str = ""
