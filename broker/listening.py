@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,6 +12,9 @@ from typing import Any, NamedTuple
 from broker.errors import PortTaken
 
 ANY_IPV4 = "0.0.0.0"  # noqa: S104  # an operator asks for it
+
+REUSE_ADDRESS = os.name == "posix"
+"""As asyncio does: on Windows it would share the port with any other program."""
 
 FREE_PORT_ATTEMPTS = 20
 """Attempts to find a port that is free on every address."""
@@ -50,14 +54,20 @@ Bind = Callable[[SocketAddress], socket.socket]
 
 
 def open_sockets(place: ListenPlace, *, shared: bool = False) -> list[socket.socket]:
-    """A socket for each address, all on one port.
+    """A listening socket for each address, all on one port.
 
     shared: other processes of ours may bind the same addresses.
     Raises PortTaken.
     """
 
     def bind(address: SocketAddress) -> socket.socket:
-        return _bind(address, reuse_address=True, reuse_port=shared)
+        listener = _bind(address, reuse_address=REUSE_ADDRESS, reuse_port=shared)
+        try:
+            listener.listen()  # two that start at once can both bind; one of them can listen
+        except OSError:
+            listener.close()
+            raise
+        return listener
 
     return _bind_all(place, bind)
 
@@ -133,7 +143,8 @@ def _addresses(host: str, port: int, hosts: Sequence[str]) -> list[SocketAddress
     flags = socket.AI_PASSIVE
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     if host != "::" or ANY_IPV4 in hosts:
-        return [SocketAddress(family, where) for family, _, _, _, where in found]
+        # Once each: a hosts file may name an address twice.
+        return list(dict.fromkeys(SocketAddress(family, where) for family, _, _, _, where in found))
     if socket.has_dualstack_ipv6():
         return [SocketAddress(socket.AF_INET6, found[0][4], dual=True)]
     return [

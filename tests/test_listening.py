@@ -84,6 +84,26 @@ def test_taken_port_names_its_address() -> None:
     open_sockets(ListenPlace("broker", "127.0.0.1", port, "PORT"))[0].close()
 
 
+def test_port_of_a_start_at_the_same_time_is_taken() -> None:
+    """Two sockets that reuse an address can be bound to one port until one of them listens."""
+    first = open_sockets(ListenPlace("broker", "127.0.0.1", 0, "PORT"))[0]
+    port = first.getsockname()[1]
+
+    with first, pytest.raises(PortTaken, match=rf"port {port} on 127.0.0.1 is taken"):
+        open_sockets(ListenPlace("broker", "127.0.0.1", port, "PORT"))
+
+
+def test_address_that_is_found_twice_is_bound_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a name that the hosts file has on two lines."""
+    found = socket.getaddrinfo("127.0.0.1", 0, type=socket.SOCK_STREAM)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: found * 2)
+
+    sockets = open_sockets(ListenPlace("broker", "twice.example", 0, "PORT"))
+
+    assert len(sockets) == 1
+    sockets[0].close()
+
+
 def test_reserved_port_is_held_on_every_address() -> None:
     with reserved(ListenPlace("broker", "127.0.0.1,::1", 0, "PORT")) as port:
         for host in ("127.0.0.1", "::1"):
