@@ -249,6 +249,7 @@ def test_finalizer_that_logs_during_put_does_not_deadlock(pipe: tuple[BinaryIO, 
 
     assert not thread.is_alive()
     reader.close()
+    writer.flush(LONG)
 
 
 def test_line_after_partial_write_starts_on_new_line(
