@@ -97,11 +97,13 @@ class Instance:
         self.worn = worn
         self.looks = 0
         self._look_round = keeper._look_round
+        self.between_looks = asyncio.Lock()
         keeper._look_round = self._look  # type: ignore[method-assign]
         self.task = asyncio.create_task(keeper.run())
 
     async def _look(self) -> None:
-        await self._look_round()
+        async with self.between_looks:
+            await self._look_round()
         self.looks += 1
 
     async def looks_again(self) -> None:
@@ -565,10 +567,11 @@ async def test_codes_that_others_exchanged_are_exchanged_in_the_state(ground: Gr
     """As by `scan-login pool retire` and `fill`, in between two looks."""
     one = await ground.start()
     await filled(ground, one)
-    old = (await ground.ready())[0]
-    await ground.codes.retire([old])
-    reserved = await ground.codes.reserve("shop", 0, seconds=RESERVED_FOR)
-    if reserved is not None:  # or the keeper was faster
+    async with one.between_looks:
+        old = (await ground.ready())[0]
+        await ground.codes.retire([old])
+        reserved = await ground.codes.reserve("shop", 0, seconds=RESERVED_FOR)
+        assert reserved is not None
         await ground.codes.finish(reserved, "x.svg")
 
     async def is_exchanged() -> bool:

@@ -10,7 +10,14 @@ from contextlib import suppress
 
 import pytest
 
-from broker.directories.shared import ANSWER_TTL, ANSWERS_MAX, QUESTIONS, WINDOW, SharedDirectory
+from broker.directories.shared import (
+    ANSWER_TTL,
+    ANSWERS_MAX,
+    AT_ONCE,
+    QUESTIONS,
+    WINDOW,
+    SharedDirectory,
+)
 from broker.errors import DirectoryFails, RateLimited, UnregisteredUser, UserBlocked
 from broker.login import Identity
 from tests.conftest import Clock
@@ -216,3 +223,15 @@ async def test_nothing_grows_with_persons(slow: Slow, shared: SharedDirectory) -
 
     assert len(shared._answers) == ANSWERS_MAX
     assert not shared._questions
+
+
+async def test_requests_for_all_persons_are_bounded(slow: Slow, shared: SharedDirectory) -> None:
+    slow.goes.clear()
+    people = [Identity("pretend", f"person-{number}") for number in range(AT_ONCE + 8)]
+    finds = [asyncio.create_task(shared.find(person)) for person in people]
+    await begin(*finds)
+
+    assert slow.asked == AT_ONCE
+    slow.goes.set()
+
+    assert await asyncio.gather(*finds) == [person.id for person in people]

@@ -9,12 +9,18 @@ from typing import NamedTuple
 
 from broker.directories import Directory
 from broker.errors import BrokerError, RateLimited, Unavailable
-from broker.limits import RateLimit
+from broker.limits import FairQueue, RateLimit
 from broker.login import Identity
 
 QUESTIONS, WINDOW = 30, 10.0
 """Finds for one person, and the window in seconds: more than a phone's taps and retries,
 too few to load a site."""
+
+AT_ONCE = 32
+"""Requests to the directory at once, for all persons; others wait in turn."""
+
+TURN_TIMEOUT = 4.0
+"""Seconds that a request may wait for its turn: phones give up after 10."""
 
 ANSWER_TTL = 2.0
 """Seconds for which an answer is cached: a registered person waits this long at most."""
@@ -61,6 +67,8 @@ class Question:
 class SharedDirectory:
     """A directory in front of another one; sends it one request at a time per person.
 
+    At most `AT_ONCE` requests for all persons are sent at once.
+
     Calls that arrive during a request about their person share the next one.
     So an answer is never older than the call, and a person who has just been blocked is
     refused.  `find` may give a refusal that is up to `refusal_ttl` seconds old; `find_recent`
@@ -81,6 +89,7 @@ class SharedDirectory:
         self._refusal_ttl = refusal_ttl
         self._clock = clock
         self._limit = RateLimit(QUESTIONS, WINDOW, clock=clock)
+        self._turns = FairQueue(share=1, total=AT_ONCE, wait=TURN_TIMEOUT)
         self._questions: dict[Identity, Question] = {}
         self._answers: dict[Identity, Answer] = {}
 
@@ -138,7 +147,12 @@ class SharedDirectory:
     async def _answer(self, identity: Identity) -> Answer:
         asked_at = self._clock()
         try:
-            answer = Answer(await self._directory.find(identity), asked_at)
+            async with self._turns.turn(identity):
+                answer = Answer(await self._directory.find(identity), asked_at)
+        except TimeoutError:
+            return Answer(
+                Unavailable("too many requests to the user directory; try again"), asked_at
+            )
         except Unavailable as failure:
             return Answer(failure, asked_at)
         except BrokerError as refusal:
