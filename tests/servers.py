@@ -20,6 +20,7 @@ import boto3
 import redis
 import requests
 
+from broker.state import Store
 from tests.machine import free_port, miss, need, need_file
 
 T = TypeVar("T")
@@ -559,6 +560,13 @@ async def eventually(condition: Callable[[], object], within: float = 30.0) -> N
             if value:
                 return
             await asyncio.sleep(0.02)
+
+
+async def opened(store: Store) -> Store:
+    """Open `store` and wait until it is reached: a busy machine may fail the first try."""
+    await store.open()
+    await eventually(lambda: store.trouble() is None)
+    return store
 
 
 def shifted(offset: str) -> dict[str, str]:

@@ -45,7 +45,7 @@ from broker.records.database import Database
 from broker.records.rules import LIFETIME_MAX
 from broker.state import KEPT, Leased, Level, Store, open_state
 from tests.conftest import SHOP, Clock, NoSecrets, Running, StartBroker, database_of
-from tests.servers import Engines, PostgresServer, eventually, running_s3
+from tests.servers import Engines, PostgresServer, eventually, opened, running_s3
 from tests.test_cli import COMMAND
 from tests.test_pool import DRAW, PUBLIC, Counting
 from tests.wechat import Pretending, pretending
@@ -159,7 +159,7 @@ class Ground:
         store = self.store
         if self.engine != "memory":
             store = open_state(self.url, self.clock)
-            await store.open()
+            await opened(store)
             self.stack.push_async_callback(store.close)
         database = Database(self.records, answer_within=1)
         self.stack.push_async_callback(database.close)

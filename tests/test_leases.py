@@ -13,7 +13,7 @@ from broker.errors import PoolFull
 from broker.state import BACK_AT_ONCE, Code, Leased, Leases, Level, Store, open_state
 from broker.state.memory import MemoryLeases
 from tests.conftest import STATES, Clock
-from tests.servers import Engines
+from tests.servers import Engines, opened
 
 LIFE = 120
 REST = 300
@@ -31,7 +31,7 @@ async def pair(engine: str, engines: Engines, clock: Clock) -> AsyncIterator[tup
     count = 1 if engine == "memory" else 2
     stores = [open_state(engines.url(engine), clock) for _ in range(count)]
     for store in stores:
-        await store.open()
+        await opened(store)
     yield stores[0], stores[-1]
     for store in stores:
         await store.close()
@@ -421,7 +421,7 @@ async def test_a_lease_is_one_command(engines: Engines) -> None:
     engines.empty("redis")
     [node] = engines.nodes("redis")
     stores = [open_state(engines.url("redis")) for _ in range(2)]
-    await asyncio.gather(*(store.open() for store in stores))
+    await asyncio.gather(*map(opened, stores))
     leases = [store.leases for store in stores]
     await leases[0].offer("shop", codes(range(1_000)))
     await leases[0].lease("other", until=0, rest=0)  # the server knows the script from now on
@@ -447,7 +447,7 @@ async def test_a_code_that_cannot_be_read_is_as_good_as_gone_and_harms_no_other(
 ) -> None:
     engines.empty("redis")
     store = open_state(engines.url("redis"), clock)
-    await store.open()
+    await opened(store)
     await store.leases.offer("shop", codes([0, 1]))
     [node] = engines.nodes("redis")
     with node.client() as client:

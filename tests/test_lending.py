@@ -34,7 +34,7 @@ from tests.conftest import (
     Register,
     a_login,
 )
-from tests.servers import Engines
+from tests.servers import Engines, opened
 
 LIFE, REST, REGISTER = 120, 600, 600
 """A login's, its code's, and the time to register, as conftest.py has them."""
@@ -397,7 +397,7 @@ async def test_a_login_that_was_stored_before_there_were_pools_can_still_be_read
     engines.empty("redis")
     [node] = engines.nodes("redis")
     store = open_state(engines.url("redis"), clock)
-    await store.open()
+    await opened(store)
     login = a_login(clock)
     await store.logins.add(structs.replace(login, lease=Lease(3, 1, "3.png")))
     with node.client() as client:

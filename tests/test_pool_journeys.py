@@ -26,7 +26,7 @@ from broker.state.redis.leases import LEASE
 from mp_stub.wechat.platform import person_id
 from tests.clients import Payload, PythonBrowser
 from tests.conftest import Running, StartBroker, database_of
-from tests.servers import Engines, eventually
+from tests.servers import Engines, eventually, opened
 from tests.test_canaries import Monitor, monitored
 from tests.test_pool import FAST, Counting
 from tests.test_records import connected
@@ -62,7 +62,7 @@ def records_url(state_server: str, request: pytest.FixtureRequest) -> str:
 async def state(state_server: str, engines: Engines) -> AsyncIterator[Store]:
     """The brokers' own, opened beside them."""
     store = open_state(engines.url(state_server))
-    await store.open()
+    await opened(store)
     yield store
     await store.close()
 

@@ -30,7 +30,7 @@ from broker.state import Logins, Swapped, open_state
 from broker.tokens import Issuer, KeyFile
 from tests.clients import PhoneClient
 from tests.conftest import ALICE, BOB, FIREFOX, SHOP, Notes, StartBroker, codes_of
-from tests.servers import RedisServer, eventually, redis_program, running
+from tests.servers import RedisServer, eventually, opened, redis_program, running
 from tests.test_oauth import GRANT
 
 T = TypeVar("T")
@@ -96,7 +96,7 @@ async def pair(redis: RedisServer, tmp_path: Path) -> AsyncIterator[Pair]:
 @asynccontextmanager
 async def instance(name: str, url: str, keys: KeyFile) -> AsyncIterator[Instance]:
     store, bus = open_state(url), open_bus(url)
-    await asyncio.gather(store.open(), bus.open())
+    await asyncio.gather(opened(store), bus.open())
     logins = Counted(store.logins)
     apps, trail = SettingsApps([SHOP]), Notes()
     flow = Flow(

@@ -18,7 +18,7 @@ from broker.state import Profile, open_state
 from broker.tokens import Issuer, KeyFile
 from tests.clients import PhoneClient, PythonBrowser
 from tests.conftest import Running, StartBroker
-from tests.servers import KEPT, RedisServer, cluster, eventually, redis_program, running
+from tests.servers import KEPT, RedisServer, cluster, eventually, opened, redis_program, running
 from tests.test_log_sink import logs_in
 
 LONG = 30.0
@@ -270,7 +270,7 @@ async def test_newer_instance_is_ready_once_the_older_one_ends(
     redis: RedisServer, start_broker: StartBroker
 ) -> None:
     store = open_state(redis.url)
-    await store.open()
+    await opened(store)
     older = Profile(started_at=1.0, token_keys=("other",), seal_keys=())
     await store.instances.publish("older", older)
     broker = await start_broker(state_url=redis.url)
@@ -286,7 +286,7 @@ async def test_rotated_keys_are_no_difference(redis: RedisServer, tmp_path: Path
     """Neither before nor after an instance has read the rotated file."""
     file, seal = KeyFile(tmp_path / "keys.json"), SealFile(tmp_path / "seal.json")
     store = open_state(redis.url)
-    await store.open()
+    await opened(store)
     now = store.clock()
     monitors = []
     for name in ("one", "two"):

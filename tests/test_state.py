@@ -24,7 +24,7 @@ from broker.state import (
 )
 from broker.state.memory import MemoryImages, MemoryLogins, MemorySessions
 from tests.conftest import ALICE, BOB, LOGIN_ID, SCENE, STATES, Clock, a_login
-from tests.servers import Engines
+from tests.servers import Engines, opened
 
 PassTime = Callable[[float], None]
 
@@ -38,7 +38,7 @@ def engine(request: pytest.FixtureRequest, engines: Engines) -> str:
 @pytest.fixture
 async def store(engine: str, engines: Engines, clock: Clock) -> AsyncIterator[Store]:
     store = open_state(engines.url(engine), clock)
-    await store.open()
+    await opened(store)
     yield store
     await store.close()
 
@@ -153,7 +153,7 @@ async def test_login_stored_by_an_older_version_is_readable(engines: Engines, cl
     """Instances of both versions share the state during a rolling restart."""
     engines.empty("redis")
     store = open_state(engines.url("redis"), clock)
-    await store.open()
+    await opened(store)
     login = a_login(clock)
     await store.logins.add(login)
     [node] = engines.nodes("redis")
@@ -188,7 +188,7 @@ async def test_what_cannot_be_read_is_as_good_as_gone_and_harms_no_other(
 ) -> None:
     engines.empty("redis")
     store = open_state(engines.url("redis"), clock)
-    await store.open()
+    await opened(store)
     login, sound = a_login(clock), a_login(clock, id="Asound", scene="sound")
     session = a_session(clock, lives=10)
     await store.logins.add(login)
