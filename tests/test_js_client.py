@@ -20,6 +20,7 @@ from broker.engine.sockets import WebSocket
 from tests.clients import NodeBrowser
 from tests.front import nginx_before
 from tests.machine import free_port, need
+from tests.servers import eventually
 from tests.test_chromium import QUIET
 from tests.test_engine_io import client_of
 
@@ -91,7 +92,12 @@ async def test_it_comes_back_from_an_end_in_the_middle_of_its_upgrade(
     def probed_and_ended(engine: Sessions, socket: WebSocket, packet: str | bytes) -> None:
         probed(engine, socket, packet)
         if packet == "2probe":
-            asyncio.get_running_loop().create_task(engine.disconnect(socket.sid))
+            asyncio.get_running_loop().create_task(end_once_joined(engine, socket.sid))
+
+    async def end_once_joined(engine: Sessions, sid: str) -> None:
+        """A client that has not joined yet would take the end for a refusal."""
+        await eventually(lambda: engine.joined(sid) and not engine.sockets[sid]._out)
+        await engine.disconnect(sid)
 
     async with client_of("sio", ping_interval=25.0, ping_timeout=20.0) as client:
         browser = NodeBrowser({})
