@@ -41,3 +41,13 @@ async def nginx_before(
         yield f"http://127.0.0.1:{port}"
     finally:
         await process.stop()
+
+
+async def can_connect(port: int) -> bool:
+    """Whether a server listens on this port of 127.0.0.1."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True

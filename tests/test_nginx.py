@@ -22,6 +22,7 @@ from broker.engine import ENGINES, open_server
 from broker.serving import Site, serving
 from deploy import nginx
 from tests.conftest import free_port, need
+from tests.front import can_connect
 from tests.servers import eventually
 
 ROOT = Path(__file__).parent.parent
@@ -79,15 +80,6 @@ async def nginx_by(conf: Path, port: int) -> AsyncIterator[None]:
     finally:
         process.terminate()
         await process.wait()
-
-
-async def can_connect(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 async def test_polling_stays_with_one_broker_and_addresses_spread(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from mp_stub.phone import Phone
 from tests import test_chromium as pages
 from tests.clients import NodeBrowser
 from tests.conftest import Running, StartBroker, free_port, need
+from tests.front import can_connect
 from tests.servers import eventually
 from web_demo.site import make_site
 from web_demo.verify import TokenVerifier
@@ -52,15 +53,6 @@ def written_conf(folder: Path, port: int, broker_port: int, *, stripping: bool) 
     conf = folder / "nginx.conf"
     conf.write_text(f"events {{}}\nhttp {{\naccess_log off;\n{temporary}{example}}}\n")
     return conf
-
-
-async def can_connect(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 @pytest.fixture
