@@ -5,7 +5,7 @@ person, an app or a login.  Counters are local to this process.
 
 Secrets are checked before failures are counted.  A client with a correct secret is
 served even if others have made many failed attempts from its address; a failed attempt
-over the limit is answered with `rate_limited`.  See docs/decisions/0023.
+over the limit is answered with `rate_limited`.  See docs/decisions/0023-serve-correct-secrets.md.
 
 After `close` new logins and new sockets are refused; clients with a login continue.
 """
