@@ -200,7 +200,7 @@ async def test_vue_attribute_set_before_the_widget_is_reported(
     await log_in(page, served)
 
     await shows(page, "unhandled")
-    assert any("the attribute onlogin holds text" in line for line in lines)
+    assert any("the attribute onlogin is not supported" in line for line in lines)
 
 
 @pytest.mark.parametrize(("framework", "query"), BUNDLES[:3])
@@ -406,7 +406,7 @@ async def test_unknown_app_shows_a_translated_sentence(
 
     await shows(page, "refused")
     await keep(page, f"refused-{language[:2]}")
-    words = {"en-GB": "Please tell the people who run this site.", "zh-CN": "请联系网站管理员"}
+    words = {"en-GB": "Please contact the site's administrator.", "zh-CN": "请联系网站管理员"}
     assert words[language] in await texts_on(page)
     assert any(line.startswith("scan-login: invalid_client: ") for line in lines)
 

@@ -1,5 +1,5 @@
 /**
- * <scan-login>: shows a code, waits for the phone, hands the page a signed token.
+ * <scan-login>: shows a code, waits for the phone and gives the page a signed token.
  *
  *     <script src="https://login.example/scan-login.js" defer></script>
  *     <scan-login broker="https://login.example" app="default"></scan-login>
@@ -7,88 +7,93 @@
  *
  * Attributes: `broker` (default: the folder of this file), `app`, `lang` (zh… or en), `theme` (light or dark).
  * Events prefixed `scan-login-`: begun scanned unregistered denied expired offline online error token.
- * The token goes to `onlogin(token)` and to listeners of the event `login`. Both may return a promise: the widget
- * shows "signing in" until it settles. `refresh()` shows a new code.
- * Colours: --scan-login-card, -ink, -muted, -line, -accent, -on-accent, -danger; also -border, -radius, -padding, -font.
+ * The token goes to `onlogin(token)` and to listeners of the event `login`. Both may return a promise. The widget
+ * shows "signing in" until the promise settles. `refresh()` shows a new code.
+ * Colours: --scan-login-card, -ink, -muted, -line, -accent, -on-accent, -danger.
+ * Also: --scan-login-border, -radius, -padding, -font.
  *
- * The login's secret stays in a private field: it is in no attribute, event or storage.  A push only
- * says that something changed; what it changed to is asked for, so a push lost on the way costs nothing.
+ * The login's secret is kept in a private field and is never in an attribute, event or storage. A push
+ * carries the new state only. After a lost push the widget reads the state with `resume`.
  */
 (() => {
 "use strict";
 
-const ACK_MS = 8000; // longer than a healthy broker ever takes; after it the link counts as dead
-const FALLBACK_DELAY = 2.5; // seconds that a WebSocket gets to open before polling starts beside it
-const BEGIN_ATTEMPTS = 3; // sockets that may leave `begin` unanswered before the widget shows an error
-const HANDLER_TIMEOUT = 30; // seconds that the page's handlers get to use the token
-const OFFLINE_TIMEOUT_MS = 60_000; // after a lost connection: then a message and a button replace the spinner
-const OVERDUE_MS = 2000; // how late the push `login-expired` may be before we ask
-const EARLY_MS = 3000; // how early it may be before it means that the broker has lost the login
-const WAIT_SECONDS = 5; // between tries, where the server names no `retry_after`; RFC 8628's poll interval too
-const WAIT = new Set(["rate_limited", "temporarily_unavailable"]); // passing troubles: wait, then try again
-const HOPELESS = new Set(["invalid_client", "invalid_request"]); // the page is set up wrongly: no button helps
-const FOREIGN = {
+const ANSWER_TIMEOUT_MS = 8000; // longer than a healthy broker takes; then the connection counts as dead
+const POLL_FALLBACK_DELAY = 2.5; // seconds until polling starts in parallel to a WebSocket that is not open
+const BEGIN_ATTEMPTS = 3; // sockets without an answer to `begin` before the widget shows an error
+const HANDLER_TIMEOUT = 30; // seconds for the page's handlers to use the token
+const OFFLINE_TIMEOUT_MS = 60_000; // then a message and a button replace the spinner of a lost connection
+const LATE_EXPIRY_MS = 2000; // a push `login-expired` that is later than this is missing: the widget resumes
+const EARLY_EXPIRY_MS = 3000; // a push `login-expired` that is earlier than this means that the broker lost the login
+const RETRY_DELAY = 5; // seconds, if the server sends no `retry_after`; also the poll interval of RFC 8628
+const RETRYABLE = new Set(["rate_limited", "temporarily_unavailable"]);
+const CONFIGURATION_ERRORS = new Set(["invalid_client", "invalid_request"]); // a retry does not help
+const SHOWN_STATES = new Set(["scanned", "unregistered", "denied", "expired"]);
+const ORIGIN_ERROR = {
   error: "invalid_client",
-  error_description: `pages of ${location.origin} may not use this broker: add the origin to SCAN_LOGIN_ORIGINS`,
+  error_description: `origin ${location.origin} is not allowed; add it to SCAN_LOGIN_ORIGINS`,
 };
 
 /**
- * The address of this file, or undefined.  A module has no `currentScript`, and `import.meta` is a syntax error
- * in a classic script; a module that another one imports is only in the resource timeline.
+ * The URL of this file, or undefined. A module has no `currentScript`, and `import.meta` is a syntax error
+ * in a classic script. A module that another module imports is only in the resource timeline.
  */
-function ownAddress() {
+function findScriptURL() {
   if (document.currentScript) return document.currentScript.src;
   const scripts = [...document.scripts].map((script) => script.src);
   const loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
-  return [...loaded, ...scripts].filter((address) => /\/scan-login\.js([?#]|$)/.test(address)).pop();
+  return [...loaded, ...scripts].filter((url) => /\/scan-login\.js([?#]|$)/.test(url)).pop();
 }
 
-const SOURCE = ownAddress();
+const SCRIPT_URL = findScriptURL();
 
 const TEXTS = {
   "en": {
     loading: ["Getting a code…", ""],
     code: ["Scan to sign in", "Open the app on your phone and scan this code."],
-    scanned: ["Scanned", "Confirm on your phone."],
-    unregistered: ["No account yet", "Register, then confirm again on your phone. This page continues by itself."],
+    scanned: ["Code scanned", "Confirm the sign-in on your phone."],
+    unregistered: [
+      "You have no account yet",
+      "Register, then confirm again on your phone. This page continues automatically.",
+    ],
     confirmed: ["Confirmed", "Signing you in…"],
     done: ["You are signed in", ""],
-    denied: ["Sign-in declined", "It was declined on the phone."],
-    expired: ["This code has expired", "Get a new one and scan again."],
+    denied: ["Sign-in declined", "You declined the sign-in on your phone."],
+    expired: ["This code has expired", "Get a new code and scan it."],
     offline: ["Connection lost", "Reconnecting…"],
-    unreachable: ["No connection", "Check your network. This page keeps trying."],
-    waiting: ["Busy right now", "This page tries again by itself."],
+    unreachable: ["No connection", "Check your network. This page keeps retrying."],
+    waiting: ["Sign-in is temporarily unavailable", "This page retries automatically."],
     error: ["Something went wrong", "Please try again."],
-    refused: ["Sign-in is not available here", "Please tell the people who run this site."],
-    rejected: ["This site could not sign you in", "Please try again."],
-    unhandled: ["This site did not complete the sign-in", "Please tell the people who run this site."],
+    refused: ["Sign-in is not available on this page", "Please contact the site's administrator."],
+    rejected: ["The site could not sign you in", "Please try again."],
+    unhandled: ["The site did not complete the sign-in", "Please contact the site's administrator."],
     picture: ["The code could not be loaded", "Please try again."],
     again: "Try again", fresh: "New code", register: "Register",
-    expires: (time) => `Valid for ${time}`, retries: (time) => `Next try in ${time}`,
+    expires: (time) => `Valid for ${time}`, retries: (time) => `Retry in ${time}`,
     registers: (time) => `Time left to register: ${time}`,
-    alt: "Sign-in code to scan with your phone",
+    alt: "Sign-in code. Scan it with your phone.",
   },
   "zh-CN": {
     loading: ["正在获取二维码…", ""],
-    code: ["扫码登录", "请用手机扫描二维码"],
+    code: ["扫码登录", "请使用手机扫描二维码"],
     scanned: ["扫描成功", "请在手机上确认登录"],
-    unregistered: ["尚未注册", "请先注册，再在手机上确认，本页会自动继续"],
+    unregistered: ["尚未注册", "请先注册，然后在手机上再次确认，本页会自动继续"],
     confirmed: ["已确认", "正在登录…"],
     done: ["登录成功", ""],
-    denied: ["登录被拒绝", "手机上拒绝了本次登录"],
-    expired: ["二维码已过期", "请刷新后重新扫描"],
+    denied: ["登录已拒绝", "您已在手机上拒绝本次登录"],
+    expired: ["二维码已过期", "请刷新二维码后重新扫描"],
     offline: ["连接已断开", "正在重新连接…"],
-    unreachable: ["无法连接", "请检查网络，本页会继续重试"],
-    waiting: ["当前访问较多", "稍后将自动重试"],
-    error: ["出了点问题", "请重试"],
-    refused: ["此处无法扫码登录", "请联系网站管理员"],
-    rejected: ["网站未能完成登录", "请重试"],
-    unhandled: ["网站没有完成登录", "请联系网站管理员"],
+    unreachable: ["无法连接", "请检查网络，本页会自动重试"],
+    waiting: ["暂时无法登录", "本页会自动重试"],
+    error: ["出现错误", "请重试"],
+    refused: ["本页无法使用扫码登录", "请联系网站管理员"],
+    rejected: ["网站登录失败", "请重试"],
+    unhandled: ["网站未完成登录", "请联系网站管理员"],
     picture: ["二维码加载失败", "请重试"],
     again: "重试", fresh: "刷新二维码", register: "去注册",
     expires: (time) => `${time} 后过期`, retries: (time) => `${time} 后重试`,
     registers: (time) => `注册剩余时间 ${time}`,
-    alt: "登录二维码，请用手机扫描",
+    alt: "登录二维码，请使用手机扫描",
   },
 };
 
@@ -104,8 +109,9 @@ const ICONS = {
   spin: "M12 3.5a8.5 8.5 0 1 1-8.5 8.5",
 };
 
-// What each view has besides its text.  icon: covers the code; button: over it, link: quietly below;
-// timer: which countdown; live: the login is active; blank: the code is removed; busy: a request is in progress.
+// The properties of each view besides its text. icon: an icon over the code; button: a button over the code;
+// link: a button below the code; timer: the countdown; live: the login is active; blank: the code is removed;
+// busy: a request is in progress.
 const VIEWS = {
   loading: { busy: true },
   code: { timer: "expires", live: true },
@@ -149,7 +155,7 @@ STYLES.replaceSync(`
       "PingFang SC", "Noto Sans CJK SC", "Microsoft YaHei", sans-serif); }
   .frame { position: relative; width: min(100%, 14rem); aspect-ratio: 1; overflow: hidden;
     border: 1px solid var(--line); border-radius: 12px; background: var(--bone); }
-  /* White in dark mode too: cameras want the quiet zone brighter than the code. */
+  /* White in dark mode too: a scanner needs a quiet zone that is brighter than the code. */
   .code { display: block; width: 100%; height: 100%; padding: 4%; object-fit: contain; background: #fff;
     opacity: 0; transition: opacity .2s; }
   .drawn .code { opacity: 1; }
@@ -162,7 +168,7 @@ STYLES.replaceSync(`
     background: var(--accent); color: var(--on-accent); }
   .danger .badge { background: var(--danger); color: var(--on-tone); }
   .muted .badge { background: var(--muted); color: var(--on-tone); }
-  .spin .badge { background: none; color: var(--accent); animation: turn 1s linear infinite; }
+  .spin .badge { background: none; color: var(--accent); animation: attempt 1s linear infinite; }
   svg { width: 2.25rem; height: 2.25rem; fill: none; stroke: currentColor; stroke-width: 1.8;
     stroke-linecap: round; stroke-linejoin: round; }
   .spin svg { width: 3rem; height: 3rem; }
@@ -184,15 +190,15 @@ STYLES.replaceSync(`
   @media (prefers-reduced-motion: reduce) { *, *::before { animation: none !important; transition: none !important; } }
 `);
 
-/** A new element with the given properties and children; text never goes through a parser. */
-function make(tag, properties = {}, ...children) {
+/** A new element with the given properties and children. Text is never parsed as HTML. */
+function createElement(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
   return element;
 }
 
-/** An outline icon; returns the <svg> and the <path> whose `d` is the drawing. */
-function makeIcon() {
+/** An outline icon: the <svg>, and its <path>, whose `d` is set later. */
+function createIcon() {
   const [svg, path] = ["svg", "path"].map((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag));
   svg.setAttribute("viewBox", "0 0 24 24");
   svg.setAttribute("aria-hidden", "true");
@@ -200,33 +206,33 @@ function makeIcon() {
   return [svg, path];
 }
 
-const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+const formatTime = (seconds) => `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
 const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
-/** How long to wait before the next try: a little spread keeps a crowd of pages from coming back at once. */
-const waitFor = (answer) => (Number(answer.retry_after) || WAIT_SECONDS) * (1 + Math.random() / 4);
+/** Seconds until the next attempt, with jitter, so that many pages do not retry at the same time. */
+const retryDelay = (answer) => (Number(answer.retry_after) || RETRY_DELAY) * (1 + Math.random() / 4);
 
-/** `text` if it is a web address; a link must never be `javascript:` whatever the server says. */
-const webAddress = (text) => (/^https?:\/\//i.test(text ?? "") ? text : null);
+/** `text` if it is an HTTP URL, else null. A link from the server must never be a `javascript:` URL. */
+const httpURL = (text) => (/^https?:\/\//i.test(text ?? "") ? text : null);
 
-/** `promise`, rejected after so many seconds. */
-function within(seconds, promise) {
-  const late = sleep(seconds).then(() => { throw new Error(`no result within ${seconds} s`); });
-  return Promise.race([promise, late]);
+/** `promise`; rejects after `seconds`. */
+function withTimeout(seconds, promise) {
+  const timeout = sleep(seconds).then(() => { throw new Error(`no result within ${seconds} s`); });
+  return Promise.race([promise, timeout]);
 }
 
-/** A signal that aborts a request after ACK_MS. */
-function deadline() {
+/** A signal that aborts a request after ANSWER_TIMEOUT_MS. */
+function timeoutSignal() {
   const controller = new AbortController();
-  setTimeout(() => controller.abort(), ACK_MS);
+  setTimeout(() => controller.abort(), ANSWER_TIMEOUT_MS);
   return controller.signal;
 }
 
 const clients = new Map();
 
 /**
- * The function `io` of the official Socket.IO client, loaded from the broker once for all elements of a page.
- * As a module it reads and writes no global of the page, such as `define`, `module`, `exports` or `io`.
+ * The function `io` of the official Socket.IO client. It is loaded from the broker once for all elements of a page.
+ * The client is a module, so it does not use globals of the page such as `define`, `module`, `exports` or `io`.
  */
 function loadClient(url) {
   if (!clients.has(url)) {
@@ -235,8 +241,8 @@ function loadClient(url) {
   return clients.get(url);
 }
 
-/** One token on its way to the page: whether a handler took it, and the promises that the widget waits for. */
-class Delivery {
+/** A token that is given to the page, whether a handler took it, and the promises that the widget awaits. */
+class TokenDelivery {
   taken = false;
   promises = [];
 
@@ -250,7 +256,7 @@ class Delivery {
   }
 }
 
-/** The events `login` and `scan-login-token`.  A listener takes the token when it reads it from the event. */
+/** The events `login` and `scan-login-token`. A listener takes the token by reading it from the event. */
 class TokenEvent extends CustomEvent {
   #delivery;
 
@@ -277,23 +283,23 @@ class ScanLogin extends HTMLElement {
   #parts = {};
   #view = "loading";
   #handler = null; // the property `onlogin`
-  #wrappers = new WeakMap(); // listener of `login`: the function that is registered in its place
-  #login = null; // {id, secret, interval, state, registerUrl}: the login that the phone can still act on
-  #turn = {}; // replaced whenever what is under way no longer matters; late answers find it changed
+  #wrappers = new WeakMap(); // a listener of `login`: the function that is registered instead
+  #login = null; // {id, secret, interval, state, registerUrl} of the active login
+  #attempt = {}; // a new object for each attempt; code that awaits compares it to ignore a late answer
   #socket = null;
-  #polls = false; // no WebSocket gets through here: RFC 8628 polling instead
+  #polls = false; // true: RFC 8628 polling, because a WebSocket does not work on this network
   #offline = false;
-  #offlineUntil = 0; // when the spinner of a lost connection ends, in Unix milliseconds
-  #unanswered = 0; // sockets in a row that left `begin` without an answer
-  #until = 0; // when the code runs out, in Unix milliseconds
-  #retryAt = 0; // when the next try is due, likewise
-  #ticking = 0;
+  #spinnerEnd = 0; // Unix milliseconds; the end of the spinner of a lost connection
+  #unanswered = 0; // consecutive sockets without an answer to `begin`
+  #expiresAt = 0; // Unix milliseconds; the expiry of the code
+  #retryAt = 0; // Unix milliseconds; the next attempt
+  #tickTimer = 0;
 
   constructor() {
     super();
     this.#build();
     if (!Object.hasOwn(this, "onlogin")) return;
-    const { onlogin } = this; // set by the page before this script had loaded
+    const { onlogin } = this; // set by the page before this script was loaded
     delete this.onlogin;
     this.onlogin = onlogin;
   }
@@ -306,20 +312,20 @@ class ScanLogin extends HTMLElement {
     this.#handler = typeof handler === "function" ? handler : null;
   }
 
-  /** As for any element; what a listener of `login` returns is waited for, as with `onlogin`. */
+  /** As for any element. The widget also awaits the promise that a listener of `login` returns, as with `onlogin`. */
   addEventListener(type, listener, options) {
-    super.addEventListener(type, type === "login" ? this.#wrapped(listener) : listener, options);
+    super.addEventListener(type, type === "login" ? this.#wrap(listener) : listener, options);
   }
 
   removeEventListener(type, listener, options) {
-    super.removeEventListener(type, type === "login" ? this.#wrapped(listener) : listener, options);
+    super.removeEventListener(type, type === "login" ? this.#wrap(listener) : listener, options);
   }
 
-  #wrapped(listener) {
+  #wrap(listener) {
     if (typeof listener !== "function") return listener;
     if (!this.#wrappers.has(listener)) {
       this.#wrappers.set(listener, (event) => {
-        if (!(event instanceof TokenEvent)) return listener.call(this, event); // an event of the page's own
+        if (!(event instanceof TokenEvent)) return listener.call(this, event); // an event that the page dispatched
         event.waitUntil(new Promise((resolve) => resolve(listener.call(this, event))));
       });
     }
@@ -327,56 +333,59 @@ class ScanLogin extends HTMLElement {
   }
 
   connectedCallback() {
-    if (this.#ticking) return; // only moved within the page: the login goes on
-    this.#ticking = setInterval(() => this.#tick(), 1000);
+    if (this.#tickTimer) return; // the element was moved within the page: the login continues
+    this.#tickTimer = setInterval(() => this.#tick(), 1000);
     this.#start();
   }
 
   disconnectedCallback() {
     queueMicrotask(() => {
       if (this.isConnected) return;
-      clearInterval(this.#ticking);
-      this.#ticking = 0;
+      clearInterval(this.#tickTimer);
+      this.#tickTimer = 0;
       this.#stop();
     });
   }
 
   attributeChangedCallback(name, before, now) {
     if (name === "lang") this.#render();
-    else if (this.#ticking && before !== now) {
+    else if (this.#tickTimer && before !== now) {
       this.#polls = false;
       this.#start();
     }
   }
 
-  /** Show a new code; the one on the screen, if any, is cancelled. */
+  /** Show a new code. Cancels the login of the code on the screen. */
   refresh() {
-    if (this.#view === "unreachable") this.#spinOffline();
+    if (this.#view === "unreachable") this.#showSpinner();
     if (this.#socket?.connected) this.#begin();
     else this.#start();
   }
 
-  // ---- the screen ----
+  // ---- rendering ----
 
   #build() {
-    const [svg, path] = makeIcon();
+    const [svg, path] = createIcon();
     const p = (this.#parts = {
       path,
-      image: make("img", { className: "code", draggable: false, onload: () => this.#drawn(true), onerror: () => this.#undrawn() }),
-      button: make("button", { className: "button", type: "button", onclick: () => this.refresh() }),
-      title: make("p", { className: "title" }),
-      hint: make("p", { className: "hint" }),
-      timer: make("p", { className: "timer" }),
-      register: make("a", { className: "button register", target: "_blank", rel: "noopener noreferrer" }),
-      link: make("button", { className: "link", type: "button", onclick: () => this.refresh() }),
+      image: createElement("img", {
+        className: "code", draggable: false,
+        onload: () => this.#setImageLoaded(true), onerror: () => this.#imageFailed(),
+      }),
+      button: createElement("button", { className: "button", type: "button", onclick: () => this.refresh() }),
+      title: createElement("p", { className: "title" }),
+      hint: createElement("p", { className: "hint" }),
+      timer: createElement("p", { className: "timer" }),
+      register: createElement("a", { className: "button register", target: "_blank", rel: "noopener noreferrer" }),
+      link: createElement("button", { className: "link", type: "button", onclick: () => this.refresh() }),
     });
-    p.timer.setAttribute("role", "timer"); // a timer is read when asked for, never announced by itself
-    p.veil = make("div", { className: "veil" }, make("span", { className: "badge" }, svg), p.button);
-    p.frame = make("div", { className: "frame" }, p.image, p.veil);
-    p.status = make("div", { className: "status" }, p.title, p.hint);
+    p.timer.setAttribute("role", "timer"); // screen readers do not announce a timer when it changes
+    p.veil = createElement("div", { className: "veil" }, createElement("span", { className: "badge" }, svg), p.button);
+    p.frame = createElement("div", { className: "frame" }, p.image, p.veil);
+    p.status = createElement("div", { className: "status" }, p.title, p.hint);
     p.status.setAttribute("role", "status");
     p.status.setAttribute("aria-live", "polite");
-    p.card = make("div", { className: "card", tabIndex: -1 }, p.frame, p.status, p.timer, p.register, p.link);
+    p.card = createElement("div", { className: "card", tabIndex: -1 }, p.frame, p.status, p.timer, p.register, p.link);
     const root = this.attachShadow({ mode: "open" });
     root.adoptedStyleSheets = [STYLES];
     root.append(p.card);
@@ -386,9 +395,9 @@ class ScanLogin extends HTMLElement {
   #show(view) {
     const focused = this.shadowRoot.activeElement;
     this.#view = view;
-    if (view === "loading") this.#drawn(false);
+    if (view === "loading") this.#setImageLoaded(false);
     this.#render();
-    // A pressed button that vanishes would drop a keyboard user back to the top of the page.
+    // If the focused button is hidden, the browser moves the focus to the top of the page.
     if (focused && !focused.checkVisibility?.()) this.#parts.card.focus();
   }
 
@@ -418,9 +427,9 @@ class ScanLogin extends HTMLElement {
 
   #renderTimer() {
     const { timer } = VIEWS[this.#view];
-    const end = timer === "retries" ? this.#retryAt : this.#until;
+    const end = timer === "retries" ? this.#retryAt : this.#expiresAt;
     const seconds = Math.max(0, Math.ceil((end - Date.now()) / 1000));
-    this.#parts.timer.textContent = timer ? TEXTS[this.#language()][timer](clock(seconds)) : "";
+    this.#parts.timer.textContent = timer ? TEXTS[this.#language()][timer](formatTime(seconds)) : "";
   }
 
   #language() {
@@ -428,46 +437,47 @@ class ScanLogin extends HTMLElement {
     return /^zh\b/i.test(wanted) ? "zh-CN" : "en";
   }
 
-  #drawn(drawn) {
-    this.#parts.frame.classList.toggle("drawn", drawn);
+  #setImageLoaded(isLoaded) {
+    this.#parts.frame.classList.toggle("drawn", isLoaded);
   }
 
-  #undrawn() {
+  #imageFailed() {
     if (!this.#login) return;
     this.#stop();
-    this.#report({ error: "code_unreachable", error_description: "the picture of the code did not load" });
+    this.#report({ error: "code_unreachable", error_description: "the image of the code could not be loaded" });
     this.#show("picture");
   }
 
-  #tell(name, detail = {}) {
+  #emit(name, detail = {}) {
     this.dispatchEvent(new CustomEvent(`scan-login-${name}`, { detail, bubbles: true, composed: true }));
   }
 
-  /** Tell the page and its developer what failed.  The person sees only the widget's own, translated texts. */
+  /** Report an error to the page and to the console. The person sees the translated texts of the view only. */
   #report({ error, error_description }, ...details) {
     console.warn(`scan-login: ${error}: ${error_description}`, ...details);
-    this.#tell("error", { error, error_description });
+    this.#emit("error", { error, error_description });
   }
 
   #tick() {
     this.#renderTimer();
-    // A push that never came must not leave a dead code on the screen: the broker knows, so ask.
-    if (VIEWS[this.#view].live && Date.now() > this.#until + OVERDUE_MS && this.#socket?.connected) this.#resume();
-    if (this.#view === "offline" && Date.now() > this.#offlineUntil) this.#show("unreachable");
+    // The push `login-expired` may be lost. Resume, so that no expired code stays on the screen.
+    const isLate = VIEWS[this.#view].live && Date.now() > this.#expiresAt + LATE_EXPIRY_MS;
+    if (isLate && this.#socket?.connected) this.#resume();
+    if (this.#view === "offline" && Date.now() > this.#spinnerEnd) this.#show("unreachable");
   }
 
-  // ---- one login, start to finish ----
+  // ---- one login ----
 
   #broker() {
-    return this.getAttribute("broker") || (SOURCE ? new URL(".", SOURCE).href : location.origin);
+    return this.getAttribute("broker") || (SCRIPT_URL ? new URL(".", SCRIPT_URL).href : location.origin);
   }
 
-  /** Where `path` of the broker is, null if nowhere; a broker may live under a prefix of another site. */
-  #at(path) {
+  /** `path` of the broker, which may have a path prefix. Returns null if the attribute `broker` is not a URL. */
+  #endpoint(path) {
     try {
       const { origin, pathname } = new URL(this.#broker(), document.baseURI);
-      const whole = pathname.replace(/\/+$/, "") + path;
-      return { url: origin + whole, origin, path: whole };
+      const fullPath = pathname.replace(/\/+$/, "") + path;
+      return { url: origin + fullPath, origin, path: fullPath };
     } catch {
       return null;
     }
@@ -480,43 +490,43 @@ class ScanLogin extends HTMLElement {
   async #start() {
     this.#stop();
     if (!["offline", "unreachable"].includes(this.#view)) this.#show("loading");
-    if (!this.#at("/")) return this.#end("refused"); // the attribute `broker` is no address
-    if (this.#polls) return this.#poll();
-    const turn = this.#turn;
-    this.#fallBackLater();
-    const io = await loadClient(this.#at("/socket.io/socket.io.esm.min.js").url).catch(() => null);
-    if (turn !== this.#turn) return;
+    if (!this.#endpoint("/")) return this.#end("refused"); // the attribute `broker` is not a URL
+    if (this.#polls) return this.#beginPolling();
+    const attempt = this.#attempt;
+    this.#pollAfterDelay();
+    const io = await loadClient(this.#endpoint("/socket.io/socket.io.esm.min.js").url).catch(() => null);
+    if (attempt !== this.#attempt) return;
     if (io) this.#open(io);
-    else this.#poll();
+    else this.#beginPolling();
   }
 
-  /** Some proxies swallow WebSocket upgrades without an answer: poll beside the socket, and keep what works first. */
-  async #fallBackLater() {
-    const turn = this.#turn;
-    await sleep(FALLBACK_DELAY);
-    if (turn === this.#turn) this.#poll();
+  /** Poll in parallel to the socket and keep the first that works. Some proxies drop WebSocket upgrades silently. */
+  async #pollAfterDelay() {
+    const attempt = this.#attempt;
+    await sleep(POLL_FALLBACK_DELAY);
+    if (attempt === this.#attempt) this.#beginPolling();
   }
 
-  /** Give up whatever is under way; a login still alive is cancelled, so nobody can confirm it any more. */
+  /** Stop the current attempt. An active login is cancelled, so that no phone can confirm it. */
   #stop() {
     if (this.#login && this.#socket?.connected) this.#socket.emit("cancel", this.#proof());
-    this.#hangUp();
-    this.#forget();
+    this.#disconnect();
+    this.#dropLogin();
   }
 
-  #hangUp() {
+  #disconnect() {
     this.#socket?.off().disconnect();
     this.#socket = null;
   }
 
-  #forget() {
+  #dropLogin() {
     this.#login = null;
-    this.#turn = {};
+    this.#attempt = {};
   }
 
   #end(view) {
-    this.#hangUp(); // an ended login needs no socket: a forgotten tab costs the broker nothing
-    this.#forget();
+    this.#disconnect(); // an open tab without an active login uses no connection to the broker
+    this.#dropLogin();
     this.#show(view);
   }
 
@@ -524,297 +534,303 @@ class ScanLogin extends HTMLElement {
     return { login_id: this.#login.id, secret: this.#login.secret };
   }
 
-  #adopt({ login_id, scene, secret, code_url, expires_in, interval = WAIT_SECONDS }) {
+  #setLogin({ login_id, scene, secret, code_url, expires_in, interval = RETRY_DELAY }) {
     this.#login = { id: login_id, secret, interval, state: "pending" };
-    this.#until = Date.now() + expires_in * 1000;
-    this.#drawn(false);
+    this.#expiresAt = Date.now() + expires_in * 1000;
+    this.#setImageLoaded(false);
     this.#parts.image.src = code_url;
     this.#show("code");
-    this.#tell("begun", { login_id, scene, expires_in });
+    this.#emit("begun", { login_id, scene, expires_in });
   }
 
-  /** Bring the screen to `state`; the one place where a push, a resume and a poll meet. */
-  #follow(state, { register_url, expires_in } = {}) {
-    const news = this.#login.state !== state;
+  /** Apply the login's `state`, which a push, a resume or a poll has brought. */
+  #applyState(state, { register_url, expires_in } = {}) {
+    const changed = this.#login.state !== state;
     this.#login.state = state;
-    if (expires_in !== undefined) this.#until = Date.now() + expires_in * 1000;
+    if (expires_in !== undefined) this.#expiresAt = Date.now() + expires_in * 1000;
     if (state === "confirmed") return this.#redeem();
     if (state === "pending") return this.#show("code");
-    if (!["scanned", "unregistered", "denied", "expired"].includes(state)) return this.#again(); // ended elsewhere
-    if (state === "expired" && Date.now() < this.#until - EARLY_MS) return this.#again(); // the broker lost it
-    if (state === "unregistered") this.#login.registerUrl = webAddress(register_url);
+    if (!SHOWN_STATES.has(state)) return this.#restart(); // ended by another client
+    const isLost = state === "expired" && Date.now() < this.#expiresAt - EARLY_EXPIRY_MS;
+    if (isLost) return this.#restart();
+    if (state === "unregistered") this.#login.registerUrl = httpURL(register_url);
     if (state === "denied" || state === "expired") this.#end(state);
     else this.#show(state);
-    if (news) this.#tell(state);
-    if (state === "unregistered" && expires_in === undefined && this.#socket) this.#resume(); // a push names no time
+    if (changed) this.#emit(state);
+    const needsExpiry = state === "unregistered" && expires_in === undefined; // a push has no `expires_in`
+    if (needsExpiry && this.#socket) this.#resume();
   }
 
-  #again() {
+  #restart() {
     return this.#polls ? this.#restartPolling() : this.#begin();
   }
 
-  /** Hand the token to the page, and show "signing in" until the page has used it. */
+  /** Give the token to the page and show "signing in" until the page has used it. */
   async #finish({ access_token, token_type, expires_in, subject }) {
-    const delivery = new Delivery({ access_token, token_type, expires_in, subject });
+    const delivery = new TokenDelivery({ access_token, token_type, expires_in, subject });
     this.#end("confirmed");
-    const turn = this.#turn;
+    const attempt = this.#attempt;
     try {
-      await within(HANDLER_TIMEOUT, this.#offer(delivery));
-      if (turn === this.#turn) this.#settle(delivery);
+      await withTimeout(HANDLER_TIMEOUT, this.#deliver(delivery));
+      if (attempt === this.#attempt) this.#showResult(delivery);
     } catch (error) {
-      if (turn !== this.#turn) return;
+      if (attempt !== this.#attempt) return;
       this.#report({ error: "login_rejected", error_description: String(error?.message ?? error) }, error);
       this.#show("rejected");
     }
   }
 
-  /** Give the token to listeners and handler; returns a promise of all that they do with it. */
-  async #offer(delivery) {
+  /** Give the token to the listeners and the handler, and wait until all of them are done. */
+  async #deliver(delivery) {
     this.dispatchEvent(new TokenEvent("login", delivery));
     this.dispatchEvent(new TokenEvent("scan-login-token", delivery, { bubbles: true, composed: true }));
     const handled = this.#handler?.(delivery.take());
     await Promise.all([handled, ...delivery.promises]);
   }
 
-  #settle({ taken }) {
+  #showResult({ taken }) {
     if (taken) return this.#show("done");
     this.#report({
       error: "login_unhandled",
       error_description: this.hasAttribute("onlogin")
-        ? "the attribute onlogin holds text, which is not run; set the property onlogin to a function"
-        : "no handler took the token; set the property onlogin, or listen for the event login",
+        ? "the attribute onlogin is not supported; set the property onlogin to a function"
+        : "no handler took the token; set the property onlogin or listen for the event login",
     });
     this.#show("unhandled");
   }
 
-  /** Show that it failed.  After a passing trouble `retry` runs, when the server said to. */
+  /** Show the error `answer`. If it is temporary, call `retry` after the time that the server named. */
   #fail(answer, retry) {
     this.#report(answer);
-    if (!WAIT.has(answer.error)) return this.#end(HOPELESS.has(answer.error) || !retry ? "refused" : "error");
-    this.#pause(waitFor(answer), retry);
+    const isPermanent = CONFIGURATION_ERRORS.has(answer.error) || !retry;
+    if (!RETRYABLE.has(answer.error)) return this.#end(isPermanent ? "refused" : "error");
+    this.#retryAfter(retryDelay(answer), retry);
     this.#show("waiting");
   }
 
-  async #pause(seconds, retry) {
-    const turn = this.#turn;
+  async #retryAfter(seconds, retry) {
+    const attempt = this.#attempt;
     this.#retryAt = Date.now() + seconds * 1000;
     await sleep(seconds);
-    if (turn === this.#turn) retry();
+    if (attempt === this.#attempt) retry();
   }
 
-  #lost() {
+  #setOffline() {
     if (this.#offline) return;
     this.#offline = true;
-    this.#spinOffline();
-    this.#tell("offline");
+    this.#showSpinner();
+    this.#emit("offline");
   }
 
-  #spinOffline() {
-    this.#offlineUntil = Date.now() + OFFLINE_TIMEOUT_MS;
+  #showSpinner() {
+    this.#spinnerEnd = Date.now() + OFFLINE_TIMEOUT_MS;
     this.#show("offline");
   }
 
-  #back() {
+  #setOnline() {
     if (!this.#offline) return;
     this.#offline = false;
-    this.#tell("online");
+    this.#emit("online");
   }
 
-  // ---- by WebSocket ----
+  // ---- WebSocket ----
 
   #open(io) {
-    const { origin, path } = this.#at("/socket.io/");
-    const options = { path, transports: ["websocket"], auth: { app: this.#app() }, forceNew: true, timeout: ACK_MS };
+    const { origin, path } = this.#endpoint("/socket.io/");
+    const auth = { app: this.#app() };
+    const options = { path, transports: ["websocket"], auth, forceNew: true, timeout: ANSWER_TIMEOUT_MS };
     const socket = (this.#socket = io(`${origin}/login`, options));
     let failures = 0;
-    socket.on("connect", () => { failures = 0; this.#back(); this.#enter(); });
+    socket.on("connect", () => { failures = 0; this.#setOnline(); this.#resumeOrBegin(); });
     socket.on("connect_error", ({ data }) => {
-      if (data?.error) this.#refused(data);
-      else if (++failures >= 2) this.#login ? this.#pollInstead() : this.#poll();
+      if (data?.error) this.#connectRefused(data);
+      else if (++failures >= 2) this.#login ? this.#switchToPolling() : this.#beginPolling();
     });
     socket.on("disconnect", (reason) => {
-      this.#lost();
-      // Socket.IO reconnects by itself, but not after the server closed the socket on purpose (a drain).
-      if (reason === "io server disconnect") this.#pause(1 + Math.random(), () => socket.connect());
+      this.#setOffline();
+      // A draining instance closes its sockets. Socket.IO does not reconnect after the server has closed a socket.
+      if (reason === "io server disconnect") this.#retryAfter(1 + Math.random(), () => socket.connect());
     });
     for (const state of ["scanned", "confirmed", "denied", "unregistered", "expired"]) {
       socket.on(`login-${state}`, (push) => {
-        if (this.#login && push.login_id === this.#login.id) this.#follow(state, push); // else an earlier code's
+        const isCurrent = this.#login && push.login_id === this.#login.id; // else the push is for an earlier code
+        if (isCurrent) this.#applyState(state, push);
       });
     }
   }
 
-  /** The broker turned us away at CONNECT: only a passing trouble is worth knocking again. */
-  #refused(data) {
-    this.#back();
-    this.#turn = {}; // the broker has answered: no polling beside this socket
-    this.#fail(data, WAIT.has(data.error) ? () => this.#socket.connect() : null);
+  /** The broker refused CONNECT. The widget connects again only if the error is temporary. */
+  #connectRefused(data) {
+    this.#setOnline();
+    this.#attempt = {}; // the broker has answered: no polling in parallel
+    this.#fail(data, RETRYABLE.has(data.error) ? () => this.#socket.connect() : null);
   }
 
-  #enter() {
+  #resumeOrBegin() {
     return this.#login ? this.#resume() : this.#begin();
   }
 
-  /** The ack of `event`, or null when it was lost or nobody wants it now; the reconnect then takes over. */
-  async #ask(event, payload) {
-    const [socket, turn] = [this.#socket, this.#turn];
+  /** The answer to `event`. Null if the answer is missing (the socket reconnects) or the attempt is over. */
+  async #call(event, payload) {
+    const [socket, attempt] = [this.#socket, this.#attempt];
     try {
-      const answer = await socket.timeout(ACK_MS).emitWithAck(event, payload);
+      const answer = await socket.timeout(ANSWER_TIMEOUT_MS).emitWithAck(event, payload);
       this.#unanswered = 0;
-      return turn === this.#turn ? answer : null;
+      return attempt === this.#attempt ? answer : null;
     } catch {
-      if (turn === this.#turn && socket.connected) this.#reconnect();
+      if (attempt === this.#attempt && socket.connected) this.#reconnect();
       return null;
     }
   }
 
-  /** The socket is open and leaves a question without an answer. */
+  /** Reconnect after an open socket did not answer. */
   #reconnect() {
     if (this.#login || ++this.#unanswered < BEGIN_ATTEMPTS) return this.#socket.disconnect().connect();
     this.#unanswered = 0;
-    this.#fail({ error: "unanswered", error_description: "the broker does not answer on its open socket" }, () => {});
+    this.#fail({ error: "unanswered", error_description: "the broker does not answer on the open socket" }, () => {});
   }
 
   async #begin() {
-    this.#forget();
+    this.#dropLogin();
     this.#show("loading");
-    const answer = await this.#ask("begin", {});
+    const answer = await this.#call("begin", {});
     if (answer?.error) this.#fail(answer, () => this.refresh());
-    else if (answer) this.#adopt(answer);
+    else if (answer) this.#setLogin(answer);
   }
 
   async #resume() {
     const login = this.#login;
     if (login.asking) return;
     login.asking = true;
-    const answer = await this.#ask("resume", this.#proof());
+    const answer = await this.#call("resume", this.#proof());
     login.asking = false;
     if (!answer) return;
-    if (answer.error) return this.#denied(answer);
+    if (answer.error) return this.#handleError(answer);
     const unfinished = answer.state === "pending" || answer.state === "scanned";
     const ended = unfinished && answer.expires_in <= 0;
-    this.#follow(ended ? "expired" : answer.unregistered ? "unregistered" : answer.state, answer);
+    this.#applyState(ended ? "expired" : answer.unregistered ? "unregistered" : answer.state, answer);
   }
 
   async #redeem() {
     const login = this.#login;
-    if (login.redeeming) return; // the push and the answer to `resume` may both say "confirmed"
+    if (login.redeeming) return; // both a push and the answer to `resume` may report `confirmed`
     login.redeeming = true;
     this.#show("confirmed");
-    const answer = await this.#ask("redeem", this.#proof());
+    const answer = await this.#call("redeem", this.#proof());
     login.redeeming = false;
-    if (answer?.error) this.#denied(answer);
+    if (answer?.error) this.#handleError(answer);
     else if (answer) this.#finish(answer);
   }
 
-  /** A refusal of `resume`, `redeem` or a poll, for the login on the screen. */
-  #denied(answer) {
-    if (answer.error === "invalid_grant") return this.#again(); // forgotten by the broker, or used up
-    if (answer.error === "expired_token") return this.#follow("expired");
-    if (answer.error === "access_denied") return this.#follow("denied");
-    if (answer.error === "authorization_pending") return this.#resume(); // a failed server took the confirm with it
-    this.#fail(answer, () => (this.#socket?.connected ? this.#enter() : this.#socket?.connect()));
+  /** Handle an error answer to `resume`, `redeem` or a poll. */
+  #handleError(answer) {
+    if (answer.error === "invalid_grant") return this.#restart(); // unknown to the broker, or already redeemed
+    if (answer.error === "expired_token") return this.#applyState("expired");
+    if (answer.error === "access_denied") return this.#applyState("denied");
+    if (answer.error === "authorization_pending") return this.#resume(); // the confirm was lost in a failover
+    this.#fail(answer, () => (this.#socket?.connected ? this.#resumeOrBegin() : this.#socket?.connect()));
   }
 
-  // ---- by polling: RFC 8628 ----
+  // ---- polling, RFC 8628 ----
 
-  /** Begin a login by a plain request.  If a socket opens first, the request's login is cancelled. */
-  async #poll() {
-    const turn = this.#turn;
-    if (turn.polled) return; // asked already
-    turn.polled = true;
+  /** Begin a login over HTTP. If a socket opens first, this login is cancelled. */
+  async #beginPolling() {
+    const attempt = this.#attempt;
+    if (attempt.hasPolled) return;
+    attempt.hasPolled = true;
     const answer = await this.#post("/oauth/device_authorization", { client_id: this.#app() });
     const [login_id, secret] = answer?.device_code?.split(".") ?? [];
-    if (turn !== this.#turn) return this.#discard({ login_id, secret });
+    if (attempt !== this.#attempt) return this.#discard({ login_id, secret });
     if (!answer) return this.#unreachable();
-    this.#back();
+    this.#setOnline();
     if (answer.error) return this.#fail(answer, () => this.#start());
-    this.#hangUp();
-    this.#forget();
+    this.#disconnect();
+    this.#dropLogin();
     this.#polls = true;
-    this.#adopt({ ...answer, scene: answer.user_code, secret });
+    this.#setLogin({ ...answer, scene: answer.user_code, secret });
     this.#keepPolling();
   }
 
   #restartPolling() {
-    this.#forget();
-    this.#poll();
+    this.#dropLogin();
+    this.#beginPolling();
   }
 
-  /** Cancel a login that is not shown; without a socket it ends with its time. */
+  /** Cancel a login that is not shown. Without a socket it expires. */
   #discard(proof) {
     if (proof.secret && this.#socket?.connected) this.#socket.emit("cancel", proof);
   }
 
-  /** The socket does not come back: go on polling for the same login, if plain requests get through. */
-  async #pollInstead() {
-    const turn = this.#turn;
-    const answer = await this.#token();
-    if (turn !== this.#turn || !answer || this.#socket?.connected) return; // offline: the socket tries on
-    this.#hangUp();
+  /** Continue the same login by polling if the socket cannot reconnect and HTTP requests work. */
+  async #switchToPolling() {
+    const attempt = this.#attempt;
+    const answer = await this.#requestToken();
+    if (attempt !== this.#attempt || this.#socket?.connected) return;
+    if (!answer) return; // offline: the socket keeps reconnecting
+    this.#disconnect();
     this.#polls = true;
-    this.#heed(answer);
-    if (turn === this.#turn) this.#keepPolling();
+    this.#applyPoll(answer);
+    if (attempt === this.#attempt) this.#keepPolling();
   }
 
   async #keepPolling() {
-    const turn = this.#turn;
+    const attempt = this.#attempt;
     let [interval, wait] = [this.#login.interval, 0];
-    while (turn === this.#turn) {
+    while (attempt === this.#attempt) {
       await sleep(wait || interval);
-      if (turn !== this.#turn) return;
-      const next = await this.#token();
-      if (turn !== this.#turn) return;
+      if (attempt !== this.#attempt) return;
+      const next = await this.#requestToken();
+      if (attempt !== this.#attempt) return;
       if (next?.error === "slow_down") interval += 5; // RFC 8628, section 3.5
-      wait = this.#heed(next);
+      wait = this.#applyPoll(next);
     }
   }
 
-  /** Not even a plain request gets out, so it was not the WebSocket: begin from the top in a while. */
+  /** HTTP requests fail too. Start again after a delay. */
   async #unreachable() {
-    const turn = this.#turn;
-    const foreign = await this.#isForeign();
-    if (turn !== this.#turn) return;
-    if (foreign) return this.#fail(FOREIGN, null);
+    const attempt = this.#attempt;
+    const originRefused = await this.#isOriginRefused();
+    if (attempt !== this.#attempt) return;
+    if (originRefused) return this.#fail(ORIGIN_ERROR, null);
     this.#polls = false;
-    this.#lost();
-    this.#pause(waitFor({}), () => this.#start());
+    this.#setOffline();
+    this.#retryAfter(retryDelay({}), () => this.#start());
   }
 
-  /** Whether the broker is there and only hides its answers: this page's Origin is not on the app's list. */
-  async #isForeign() {
-    const options = { mode: "no-cors", signal: deadline() };
-    const alive = await fetch(this.#at("/health/live").url, options).catch(() => null);
-    return alive !== null && (await this.#post("/oauth/token", {})) === null;
+  /** Whether the broker is reachable but the browser blocks its answers: the app does not allow this Origin. */
+  async #isOriginRefused() {
+    const options = { mode: "no-cors", signal: timeoutSignal() };
+    const response = await fetch(this.#endpoint("/health/live").url, options).catch(() => null);
+    return response !== null && (await this.#post("/oauth/token", {})) === null;
   }
 
-  #token() {
+  #requestToken() {
     return this.#post("/oauth/token", {
       grant_type: "urn:ietf:params:oauth:grant-type:device_code",
       device_code: `${this.#login.id}.${this.#login.secret}`, client_id: this.#app(),
     });
   }
 
-  /** Act on the token endpoint's `answer`; returns seconds to wait before the next, 0 for the usual. */
-  #heed(answer) {
-    if (!answer) return this.#lost(), waitFor({});
-    const returned = this.#offline;
-    this.#back();
+  /** Apply the token endpoint's `answer`. Returns the seconds until the next poll, 0 for the usual interval. */
+  #applyPoll(answer) {
+    if (!answer) return this.#setOffline(), retryDelay({});
+    const wasOffline = this.#offline;
+    this.#setOnline();
     if (answer.access_token) return this.#finish(answer), 0;
-    if (WAIT.has(answer.error)) return waitFor(answer);
+    if (RETRYABLE.has(answer.error)) return retryDelay(answer);
     const state = answer.state ?? this.#login.state;
     if (["authorization_pending", "slow_down"].includes(answer.error)) {
-      if (returned || state !== this.#login.state) this.#follow(state, answer);
-    } else this.#denied(answer);
+      if (wasOffline || state !== this.#login.state) this.#applyState(state, answer);
+    } else this.#handleError(answer);
     return 0;
   }
 
-  /** POST a form; the JSON answer, or null when the broker could not be reached. */
+  /** POST a form. Returns the JSON answer, or null if the broker could not be reached. */
   async #post(path, form) {
     try {
       const body = new URLSearchParams(form);
-      const options = { method: "POST", mode: "cors", credentials: "omit", body, signal: deadline() };
-      return await (await fetch(this.#at(path).url, options)).json();
+      const options = { method: "POST", mode: "cors", credentials: "omit", body, signal: timeoutSignal() };
+      return await (await fetch(this.#endpoint(path).url, options)).json();
     } catch {
       return null;
     }
