@@ -1,0 +1,158 @@
+"""Tracked text is plain English: it has none of the phrases in tests/support/prose.toml.
+
+`python -m tests.support.prose [PATH...]` prints the matches.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.prose import Match, Pattern, Report, patterns, report
+from tests.support.prose_text import AREAS, COMMENTS, DOCS, STRINGS, TESTS, texts
+
+REMAINING: tuple[str, ...] = (
+    ".ci",
+    ".dockerignore",
+    ".gitignore",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "Dockerfile",
+    "Makefile",
+    "README.md",
+    "SECURITY.md",
+    "bench",
+    "broker",
+    "deploy",
+    "docker-compose.yml",
+    "docs",
+    "mp_stub",
+    "pyproject.toml",
+    "tests",
+    "tools",
+    "web_demo",
+)
+"""Files and folders that are not rewritten yet. Matches in them are only counted."""
+
+CLEAN: tuple[str, ...] = ("tests/contract/test_prose.py", "tests/support")
+"""Files and folders below REMAINING that are done."""
+
+HIGHEST_RATE = 1.0
+"""Matches per 1 000 words over the whole tree. Checked once REMAINING is empty."""
+
+ALLOWED: dict[tuple[str, str], str] = {}
+"""By file and phrase, in lower case: why the phrase stays."""
+
+
+def is_below(path: str, folders: tuple[str, ...]) -> bool:
+    return any(path == folder or path.startswith(folder + "/") for folder in folders)
+
+
+def is_allowed(match: Match) -> bool:
+    return (match.path, match.phrase.lower()) in ALLOWED
+
+
+def is_done(path: str) -> bool:
+    return is_below(path, CLEAN) or not is_below(path, REMAINING)
+
+
+@pytest.fixture(scope="module")
+def tree() -> Report:
+    return report()
+
+
+def test_tracked_text_has_no_avoided_phrase(tree: Report) -> None:
+    found = [match for match in tree.matches if is_done(match.path) and not is_allowed(match)]
+
+    assert not found, "\n".join(map(str, found))
+
+
+def test_tracked_text_has_low_phrase_rate(tree: Report) -> None:
+    print(tree.table())
+
+    assert REMAINING or tree.rate() < HIGHEST_RATE
+
+
+def test_allowed_phrases_exist(tree: Report) -> None:
+    present = {(match.path, match.phrase.lower()) for match in tree.matches}
+
+    assert set(ALLOWED) <= present
+    assert all(ALLOWED.values())
+
+
+def name(value: Pattern | str) -> str | None:
+    return value.id if isinstance(value, Pattern) else None
+
+
+FOUND = [(pattern, text) for pattern in patterns() for text in pattern.found]
+PASSED = [(pattern, text) for pattern in patterns() for text in pattern.passed]
+
+
+@pytest.mark.parametrize(("pattern", "text"), FOUND, ids=name)
+def test_pattern_matches_its_example(pattern: Pattern, text: str) -> None:
+    assert pattern.regex.search(text)
+
+
+@pytest.mark.parametrize(("pattern", "text"), PASSED, ids=name)
+def test_pattern_passes_normal_english(pattern: Pattern, text: str) -> None:
+    assert not pattern.regex.search(text)
+
+
+def test_pattern_ids_and_areas_are_valid() -> None:
+    ids = [pattern.id for pattern in patterns()]
+
+    assert len(ids) == len(set(ids))
+    assert all(pattern.hint and set(pattern.areas) <= set(AREAS) for pattern in patterns())
+
+
+PYTHON = '''"""Module text."""
+# first line
+# second line
+NAME = "single"  # trailing text
+LONG = f"value of {NAME} in words"
+def test_one_thing(): ...
+'''
+IN_PYTHON = {
+    (COMMENTS, 1, "Module text."),
+    (COMMENTS, 2, "first line\nsecond line"),
+    (COMMENTS, 4, "trailing text"),
+    (STRINGS, 5, "value of {} in words"),
+    (STRINGS, 6, "test one thing"),
+}
+MARKDOWN = """# A title
+
+one `code`
+two
+```
+code  # comment text
+```
+"""
+IN_MARKDOWN = {(DOCS, 1, "# A title"), (DOCS, 3, "one ``\ntwo"), (DOCS, 6, "comment text")}
+JAVASCRIPT = """let a = 'two words'; // text
+/* more
+ * text */"""
+IN_JAVASCRIPT = {(STRINGS, 1, "two words"), (COMMENTS, 1, "text"), (COMMENTS, 2, "more\ntext")}
+PAGE = "<p>two words</p>\n<!-- text -->"
+IN_PAGE = {(STRINGS, 1, "two words"), (COMMENTS, 2, " text ")}
+MAKEFILE = "help: ## two words\n# text"
+IN_MAKEFILE = {(STRINGS, 1, "two words"), (COMMENTS, 2, "text")}
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "expected"),
+    [
+        pytest.param("broker/a.py", PYTHON, IN_PYTHON, id="python"),
+        pytest.param("tests/a.py", "# text", {(TESTS, 1, "text")}, id="tests"),
+        pytest.param("docs/a.md", MARKDOWN, IN_MARKDOWN, id="markdown"),
+        pytest.param("a.js", JAVASCRIPT, IN_JAVASCRIPT, id="javascript"),
+        pytest.param("a.html", PAGE, IN_PAGE, id="page"),
+        pytest.param("a.css", "a {} /* text */", {(COMMENTS, 1, "text")}, id="css"),
+        pytest.param("a.conf", "a b#c; # text", {(COMMENTS, 1, "text")}, id="conf"),
+        pytest.param("Makefile", MAKEFILE, IN_MAKEFILE, id="makefile"),
+        pytest.param("a/vendor/b.js", "// text", set(), id="vendored"),
+        pytest.param("package-lock.json", '{"a": "two words"}', set(), id="lock-file"),
+    ],
+)
+def test_extraction_finds_text_with_line(
+    path: str, source: str, expected: set[tuple[str, int, str]]
+) -> None:
+    assert {tuple(text) for text in texts(path, source)} == expected

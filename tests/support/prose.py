@@ -1,0 +1,156 @@
+"""Finds phrases in tracked text that the style of this project rules out.
+
+    python -m tests.support.prose [--root FOLDER] [--summary] [PATH...]
+
+prints each match as `file:line: [pattern] text → hint`, then a table per area.
+The patterns are in prose.toml, the extraction of text in prose_text.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.support.prose_text import AREAS, EXCLUDED, Text, texts, words
+
+ROOT = Path(__file__).parents[2]
+TABLE = Path(__file__).with_suffix(".toml")
+CONTEXT = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A phrase to avoid.
+
+    most: matches that one file may have.
+    areas: areas of text that it is applied to.
+    """
+
+    id: str
+    regex: re.Pattern[str]
+    hint: str
+    found: tuple[str, ...]
+    passed: tuple[str, ...]
+    most: int
+    areas: tuple[str, ...]
+
+
+class Match(NamedTuple):
+    path: str
+    line: int
+    area: str
+    pattern: Pattern
+    phrase: str
+    text: str
+
+    def __str__(self) -> str:
+        place = f"{self.path}:{self.line}"
+        return f"{place}: [{self.pattern.id}] {self.text}  → {self.pattern.hint}"
+
+
+@cache
+def patterns() -> tuple[Pattern, ...]:
+    return tuple(
+        Pattern(
+            id=row["id"],
+            regex=re.compile(row["regex"], 0 if row.get("cased") else re.IGNORECASE),
+            hint=row["hint"],
+            found=tuple(row["found"]),
+            passed=tuple(row["passed"]),
+            most=row.get("most", 0),
+            areas=tuple(row.get("areas", AREAS)),
+        )
+        for row in tomllib.loads(TABLE.read_text())["pattern"]
+    )
+
+
+def tracked(root: Path, paths: Iterable[str] = ()) -> list[str]:
+    """Tracked text files below `paths`, without this table of phrases."""
+    command = ["git", "-C", str(root), "ls-files", "-z", "--", *paths]
+    names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
+    present = [name for name in names if name and (root / name).is_file()]
+    return [name for name in present if not EXCLUDED.search(name) and name[-10:] != TABLE.name]
+
+
+def matches_in(path: str, found: Iterable[Text]) -> Iterator[Match]:
+    """The matches in a file's texts; of a pattern with `most`, only if there are more."""
+    by_pattern: dict[str, list[Match]] = {}
+    for text in found:
+        for pattern in patterns():
+            if text.area in pattern.areas:
+                by_pattern.setdefault(pattern.id, []).extend(matches_of(pattern, path, text))
+    for pattern in patterns():
+        some = by_pattern.get(pattern.id, [])
+        if len(some) > pattern.most:
+            yield from some
+
+
+def matches_of(pattern: Pattern, path: str, text: Text) -> Iterator[Match]:
+    for match in pattern.regex.finditer(text.text.replace("\n", " ")):
+        line = text.line + text.text.count("\n", 0, match.start())
+        around = text.text[max(0, match.start() - CONTEXT) : match.end() + CONTEXT]
+        yield Match(path, line, text.area, pattern, match[0], " ".join(around.split()))
+
+
+class Report(NamedTuple):
+    matches: list[Match]
+    words: Counter[str]
+
+    def rate(self) -> float:
+        """Matches per 1 000 words."""
+        return per_thousand(len(self.matches), self.words.total())
+
+    def table(self) -> str:
+        """Words, matches and the rate per 1 000 words, for each area and for all."""
+        counts = Counter(match.area for match in self.matches)
+        rows = [(area, self.words[area], counts[area]) for area in AREAS]
+        rows.append(("all", self.words.total(), counts.total()))
+        head = f"{'area':<25}{'words':>8}{'matches':>9}{'per 1000':>10}"
+        lines = [
+            f"{area:<25}{total:>8}{count:>9}{per_thousand(count, total):>10.2f}"
+            for area, total, count in rows
+        ]
+        return "\n".join([head, *lines])
+
+
+def per_thousand(count: int, total: int) -> float:
+    return 1000 * count / max(total, 1)
+
+
+def report(paths: Iterable[str] = (), root: Path = ROOT) -> Report:
+    found: list[Match] = []
+    counted: Counter[str] = Counter()
+    for path in tracked(root, paths):
+        some = list(texts(path, (root / path).read_text(encoding="utf-8")))
+        for text in some:
+            counted[text.area] += words(text.text)
+        found += matches_in(path, some)
+    found.sort(key=lambda match: (match.path, match.line))
+    return Report(found, counted)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.support.prose")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="files or folders; default: all")
+    parser.add_argument("--root", type=Path, default=ROOT, help="a work tree of the project")
+    parser.add_argument("--summary", action="store_true", help="counts per pattern, no matches")
+    options = parser.parse_args()
+    result = report(options.paths, options.root)
+    if options.summary:
+        for name, count in Counter(match.pattern.id for match in result.matches).most_common():
+            print(f"{count:>6} {name}")
+    else:
+        print(*result.matches, sep="\n")
+    print(result.table())
+
+
+if __name__ == "__main__":
+    main()
