@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import io
 import re
+import shlex
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -423,7 +425,7 @@ async def test_the_readmes_page_and_its_check_of_the_token(
 
     async def take(request: web.Request) -> web.Response:
         token = (await request.json())["access_token"]
-        return web.Response(text=await asyncio.to_thread(scope["who"], token))
+        return web.Response(text=await asyncio.to_thread(scope["subject_of"], token))
 
     async def account(request: web.Request) -> web.Response:
         return web.Response(text="<h1>In</h1>", content_type="text/html")
@@ -442,6 +444,46 @@ async def test_the_readmes_page_and_its_check_of_the_token(
 
         await expect(page.locator("h1")).to_have_text("In", timeout=WAIT_MS)
         assert [answer.status for answer in answers] == [200]
+
+
+def quick_start(language: str) -> str:
+    """The first example in `language` of docs/quick-start.md that is a file or a server."""
+    text = (Path(__file__).parent.parent / "docs" / "quick-start.md").read_text()
+    found = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    return str(next(one for one in found if language != "sh" or "flask --app" in one))
+
+
+async def test_quick_start_site_signs_in(chromium: Browser, tmp_path: Path) -> None:
+    port = str(free_port())
+    async with demo(SCAN_LOGIN_ORIGINS=f"http://127.0.0.1:{port}") as running:
+        await running.line("Broker")
+        ports = {"8000": "PORT", "8090": "PHONE_PORT"}
+        moved = {printed: running.ports[name] for printed, name in ports.items()} | {"8081": port}
+        for name, language in {"index.html": "html", "server.py": "python"}.items():
+            text = re.sub(r"\b(8000|8081|8090)\b", lambda one: moved[one[1]], quick_start(language))
+            (tmp_path / name).write_text(text)
+        flask = shlex.split(quick_start("sh").replace("8081", port))[1:]
+        site = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "flask", *flask, cwd=tmp_path, stderr=asyncio.subprocess.PIPE
+        )
+        try:
+            assert site.stderr is not None
+            while b"Running on" not in await site.stderr.readline():
+                assert not site.stderr.at_eof()
+            page = await open_page(chromium, f"http://127.0.0.1:{port}")
+            await shows(page, "code")
+            async with page.expect_popup() as popup:
+                await page.get_by_text("Pretend to be the phone").click()
+            phone = await popup.value
+
+            await phone.locator("#scan").click(timeout=WAIT_MS)
+            await phone.locator("#allow").click(timeout=WAIT_MS)
+
+            heading = page.locator("h1")
+            await expect(heading).to_have_text("Signed in as pretend:alice", timeout=WAIT_MS)
+        finally:
+            site.terminate()
+            await site.communicate()
 
 
 @pytest.mark.parametrize(

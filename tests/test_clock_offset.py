@@ -55,16 +55,16 @@ def claims_of(token: str) -> dict[str, Any]:
 
 
 def readme_verifier(broker: Running) -> Callable[[str], str]:
-    """`who` of the README's example."""
+    """`subject_of` of the README's example."""
     [example] = [
         one
         for one in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-        if "def who" in one
+        if "def subject_of" in one
     ]
     names: dict[str, Any] = {}
     exec(example.replace("https://login.example", broker.url), names)
-    who: Callable[[str], str] = names["who"]
-    return who
+    subject_of: Callable[[str], str] = names["subject_of"]
+    return subject_of
 
 
 async def test_site_accepts_tokens_despite_a_wrong_redis_clock(
@@ -95,12 +95,12 @@ async def test_clock_offset_is_logged_and_measured(
 
 async def test_readme_example_accepts_access_tokens_only(start_broker: StartBroker) -> None:
     broker = await start_broker()
-    who, token = readme_verifier(broker), await token_from(broker)
+    subject_of, token = readme_verifier(broker), await token_from(broker)
 
-    assert await asyncio.to_thread(who, token) == "pretend:alice"
+    assert await asyncio.to_thread(subject_of, token) == "pretend:alice"
 
     header, rest = token.split(".", 1)
     other = jwt.encode({}, "k" * 32, headers={"typ": "JWT"}).split(".")[0]
     assert header != other
     with pytest.raises(jwt.InvalidTokenError, match="not an access token"):
-        await asyncio.to_thread(who, f"{other}.{rest}")
+        await asyncio.to_thread(subject_of, f"{other}.{rest}")
