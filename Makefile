@@ -7,7 +7,7 @@ SOURCES := broker web_demo mp_stub deploy tests bench
 CLIENT_VERSION := 4.8.4
 VENDOR := broker/edge/static/vendor
 MINI_VENDOR := mp_stub/miniprogram/scan-login/vendor
-NODE_MODULES := tests/js/node_modules tests/miniprogram/node_modules bench/peers/node_modules
+NODE_MODULES := tests/clients/js/node_modules tests/clients/miniprogram/node_modules bench/peers/node_modules
 # Tests mostly wait; files stay whole, for many share a server that they start.
 THREE_AT_ONCE := -n 3 --dist loadfile
 RUNS := 3

@@ -16,7 +16,7 @@ from statistics import median
 from bench.candidates import candidate
 from bench.plots import Plot, svg
 from bench.rows import ROWS, Row, Taken
-from tests.servers import redis_program
+from tests.support.servers import redis_program
 
 FILE = Path(__file__).parent / "RESULTS.md"
 PLOTS = "plots"

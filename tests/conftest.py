@@ -35,9 +35,9 @@ from broker.serving import Site, serving
 from broker.settings import PREFIX, Settings
 from broker.state import Store, open_state
 from broker.tokens import Issuer, KeyFile
-from tests.loop_clock import LoopClock, replaced_clock
-from tests.machine import CI, free_port, miss, need
-from tests.servers import Engines, PostgresServer, S3Server, running_postgres, running_s3
+from tests.support.environment import CI, free_port, miss, need
+from tests.support.loop_clock import LoopClock, replaced_clock
+from tests.support.servers import Engines, PostgresServer, S3Server, running_postgres, running_s3
 
 __all__ = ["CI", "free_port", "miss", "need"]
 

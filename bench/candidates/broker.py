@@ -11,7 +11,7 @@ from bench.candidates import Command, WarmUp
 from bench.protocol import SpeaksProtocol
 from broker import __version__
 from mp_stub.wechat.platform import APPID, SECRET
-from tests.machine import free_port
+from tests.support.environment import free_port
 
 LIFETIME = "900"
 """Seconds that a code lives: longer than a run, so that none ends in the middle."""

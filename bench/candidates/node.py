@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.candidates import Command, WarmUp
 from bench.peers import HERE, PICTURE
 from bench.protocol import SpeaksProtocol
-from tests.machine import need
+from tests.support.environment import need
 
 MADE_OF = ("socket.io", "@socket.io/redis-adapter", "redis", "jsonwebtoken")
 

@@ -16,7 +16,7 @@ from bench.rows.beside import middle
 from bench.socketio import Broken
 from broker.records import DEFAULT_APP
 from broker.state import open_state
-from tests.servers import eventually
+from tests.support.servers import eventually
 
 AT_ONCE = 200
 ALONE = 50

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from tests.chaos.link import Link
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 CLIENT = re.compile(rb"\[\d+ ([^\]]+)\]")
 

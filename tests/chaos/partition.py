@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.machine import need
+from tests.support.environment import need
 
 PEOPLE, INSTANCE = "198.18.7.1", "198.18.7.2"
 REDIS, INSTANCE_TO_REDIS = "198.18.8.1", "198.18.8.2"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from broker.engine import ENGINES
-from tests.broken_links import Deployment, check_that_resets_lose_no_token, deployed
 from tests.conftest import StartBroker
-from tests.servers import Engines
+from tests.support.broken_links import Deployment, check_that_resets_lose_no_token, deployed
+from tests.support.servers import Engines
 
 DEPLOYMENTS = [
     Deployment(state, instances, engine, nginx)

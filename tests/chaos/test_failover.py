@@ -15,7 +15,7 @@ from broker.login import SHELVES
 from tests.chaos.conftest import Fault
 from tests.chaos.world import Instance, World
 from tests.chaos.world import running as brokers
-from tests.servers import (
+from tests.support.servers import (
     PLAIN,
     RedisServer,
     cluster,

@@ -15,8 +15,8 @@ import pytest
 
 from tests.chaos.flooder import KINDS
 from tests.chaos.world import NO_LIMITS, Instance
+from tests.support.environment import ROOT
 
-ROOT = Path(__file__).parents[2]
 SECONDS = 5.0
 """Of each flood."""
 

@@ -19,7 +19,7 @@ from tests.chaos.conftest import Fault
 from tests.chaos.monitor import monitoring
 from tests.chaos.world import Instance, World, over
 from tests.chaos.world import running as brokers
-from tests.servers import RedisServer, shifted
+from tests.support.servers import RedisServer, shifted
 
 long = pytest.mark.chaos_long
 

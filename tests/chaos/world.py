@@ -13,8 +13,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from tests.chaos.link import Link, linked
-from tests.machine import free_port
-from tests.servers import RedisServer, eventually
+from tests.support.environment import free_port
+from tests.support.servers import RedisServer, eventually
 
 START_WITHIN = 20.0
 """Seconds that a broker gets to listen: the machine may be busy."""

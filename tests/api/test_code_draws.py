@@ -1,0 +1,141 @@
+"""Live codes: a login's image is drawn once, and an address has its share of draws."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from broker.codes import DRAWS_SHARE, REDRAWS
+from broker.providers import Picture
+from broker.providers.pretend import PretendProvider
+from broker.records.settings import SettingsApps
+from broker.state import Store
+from tests.conformance.test_pool_filler import DRAW
+from tests.conftest import SHOP, Clock, Running, StartBroker, codes_of
+from tests.support.clients import PythonBrowser
+from tests.support.servers import Engines, eventually
+from tests.support.wechat import Pretending, pretending
+
+LOADS = 20
+
+
+@pytest.fixture
+async def wechat() -> AsyncIterator[Pretending]:
+    async with pretending() as wechat:
+        yield wechat
+
+
+async def load_page(broker: Running, user_code: str) -> int:
+    async with (
+        aiohttp.ClientSession(broker.url) as http,
+        http.get("/device", params={"user_code": user_code}) as response,
+    ):
+        assert response.status != 200 or "data:image/" in await response.text()
+        return response.status
+
+
+async def begin_on_socket(broker: Running) -> str:
+    """Begin a login without a visit to its page, and return its scene."""
+    browser = PythonBrowser(["websocket"])
+    await browser.connect(broker.url)
+    begun = await browser.emit("begin", {})
+    await browser.close()
+    return str(begun["scene"])
+
+
+async def test_device_page_shows_the_image_of_its_begin(
+    start_broker: StartBroker, wechat: Pretending
+) -> None:
+    broker = await start_broker(**wechat.settings())
+    async with aiohttp.ClientSession(broker.url) as http:
+        form = {"client_id": "default"}
+        async with http.post("/oauth/device_authorization", data=form) as response:
+            code = (await response.json())["user_code"]
+
+    seen = await asyncio.gather(*(load_page(broker, code) for _ in range(LOADS)))
+
+    assert seen == [200] * LOADS
+    assert wechat.wechat.calls[DRAW] == 1
+
+
+async def test_image_is_drawn_once_for_all_instances(
+    start_broker: StartBroker, wechat: Pretending, engines: Engines
+) -> None:
+    shared = wechat.settings(state_url=engines.url("redis"))
+    brokers = [await start_broker(instance=name, **shared) for name in ("one", "two")]
+    scene = await begin_on_socket(brokers[0])
+    assert wechat.wechat.calls[DRAW] == 1
+
+    pages = [load_page(broker, scene) for broker in brokers for _ in range(LOADS)]
+    seen = await asyncio.gather(*pages)
+
+    assert seen == [200] * len(seen)
+    assert wechat.wechat.calls[DRAW] == 2
+
+
+async def test_failing_draws_for_one_page_are_few(
+    start_broker: StartBroker, wechat: Pretending
+) -> None:
+    broker = await start_broker(**wechat.settings())
+    scene = await begin_on_socket(broker)
+    wechat.wechat.faults.set(DRAW, "45009")
+
+    seen = [await load_page(broker, scene) for _ in range(REDRAWS + 2)]
+
+    assert seen == [503] * REDRAWS + [429] * 2
+    assert wechat.wechat.calls[DRAW] == 1 + REDRAWS
+
+
+@pytest.mark.parametrize(("language", "text"), [("en", "Reload this page"), ("zh", "请稍后刷新")])
+async def test_failing_device_page_shows_a_translated_sentence(
+    start_broker: StartBroker, wechat: Pretending, language: str, text: str
+) -> None:
+    broker = await start_broker(**wechat.settings())
+    scene = await begin_on_socket(broker)
+    wechat.wechat.faults.set(DRAW, "45009")
+
+    headers = {"Accept-Language": language}
+    async with (
+        aiohttp.ClientSession(broker.url, headers=headers) as http,
+        http.get("/device", params={"user_code": scene}) as response,
+    ):
+        page = await response.text()
+
+    assert (response.status, response.content_type) == (503, "text/html")
+    assert text in page
+    assert "error_description" not in page
+    assert int(response.headers["Retry-After"]) > 0
+
+
+class Held(PretendProvider):
+    """Draws when it may, and counts the draws that wait."""
+
+    waiting = 0
+    may_draw = asyncio.Event()
+
+    async def draw(self, scene: str) -> Picture:
+        Held.waiting += 1
+        await Held.may_draw.wait()
+        Held.waiting -= 1
+        return await super().draw(scene)
+
+
+async def test_address_has_its_share_of_draws(store: Store, clock: Clock) -> None:
+    Held.waiting, Held.may_draw = 0, asyncio.Event()
+    codes = codes_of(store, SettingsApps([SHOP]), Held)
+
+    def take(address: str) -> asyncio.Task[object]:
+        return asyncio.create_task(
+            codes.take(SHOP, until=clock() + 120, address=address, is_shown_again=False)
+        )
+
+    crowd = [take("192.0.2.1") for _ in range(3 * DRAWS_SHARE)]
+    await eventually(lambda: Held.waiting == DRAWS_SHARE)
+    other = take("192.0.2.2")
+    await eventually(lambda: Held.waiting == DRAWS_SHARE + 1)
+
+    Held.may_draw.set()
+    assert len(await asyncio.gather(*crowd, other)) == 3 * DRAWS_SHARE + 1

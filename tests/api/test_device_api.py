@@ -1,0 +1,351 @@
+"""RFC 8628 over the same logins, with a client library that we did not write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+import aiohttp
+import pytest
+from authlib.integrations.base_client.errors import OAuthError
+from authlib.integrations.requests_client import OAuth2Session
+from yarl import URL
+
+from broker.limits import RateLimit
+from tests.conftest import Clock, Register, Running, StartBroker
+from tests.support.clients import PhoneClient, PythonBrowser
+from tests.support.servers import eventually
+
+GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+@pytest.fixture
+async def http(broker: Running) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(broker.url) as session:
+        yield session
+
+
+async def begin(http: aiohttp.ClientSession) -> dict[str, Any]:
+    async with http.post("/oauth/device_authorization", data={"client_id": "default"}) as response:
+        assert response.status == 200
+        assert response.headers["Cache-Control"] == "no-store"
+        begun: dict[str, Any] = await response.json()
+        return begun
+
+
+async def poll(http: aiohttp.ClientSession, device_code: str, **changes: str) -> tuple[int, Any]:
+    form = {
+        "grant_type": GRANT,
+        "client_id": "default",
+        "device_code": device_code,
+        **changes,
+    }
+    async with http.post("/oauth/token", data=form) as response:
+        return response.status, await response.json()
+
+
+async def test_a_device_logs_in_through_authlib(broker: Running) -> None:
+    def authlib(device_code: str) -> Any:
+        with OAuth2Session("default", token_endpoint_auth_method="none") as client:
+            return client.fetch_token(
+                f"{broker.url}/oauth/token", grant_type=GRANT, device_code=device_code
+            )
+
+    async with aiohttp.ClientSession(broker.url) as http, PhoneClient(broker.url) as phone:
+        begun = await begin(http)
+        with pytest.raises(OAuthError) as pending:
+            await asyncio.to_thread(authlib, begun["device_code"])
+        await phone.post("scan", {"scene": begun["user_code"]})
+        await phone.post("confirm", {"login_id": begun["login_id"]})
+        token = await asyncio.to_thread(authlib, begun["device_code"])
+
+    assert pending.value.error == "authorization_pending"
+    assert token["token_type"] == "Bearer"
+    assert token["access_token"].count(".") == 2
+
+
+async def test_what_a_device_is_told_at_the_start(
+    http: aiohttp.ClientSession, broker: Running
+) -> None:
+    begun = await begin(http)
+
+    login_id, _, secret = begun["device_code"].partition(".")
+    assert (len(login_id), len(secret)) == (22, 43)
+    assert begun["verification_uri"] == f"{broker.url}/device"
+    assert begun["verification_uri_complete"].endswith(f"?user_code={begun['user_code']}")
+    assert begun["expires_in"] == pytest.approx(120, abs=20)
+    assert begun["interval"] == 2
+
+
+async def test_polling_says_how_far_the_phone_is(
+    http: aiohttp.ClientSession, broker: Running
+) -> None:
+    first, second = await begin(http), await begin(http)
+    async with PhoneClient(broker.url) as phone:
+        await phone.post("scan", {"scene": second["user_code"]})
+
+    assert (await poll(http, first["device_code"]))[1]["state"] == "pending"
+    assert (await poll(http, second["device_code"]))[1]["state"] == "scanned"
+
+
+async def test_polling_tells_a_stranger_where_to_register(start_broker: StartBroker) -> None:
+    register = Register()
+    broker = await start_broker(register, register_url="https://site.example/register")
+    async with aiohttp.ClientSession(broker.url) as http, PhoneClient(broker.url) as phone:
+        begun = await begin(http)
+        await phone.post("scan", {"scene": begun["user_code"]})
+        await phone.post("confirm", {"login_id": begun["login_id"]})
+
+        _, answer = await poll(http, begun["device_code"])
+
+        assert answer["error"] == "authorization_pending"
+        assert answer["state"] == "unregistered"
+        assert 590 <= answer["expires_in"] <= 600
+        assert answer["register_url"] == "https://site.example/register"
+        register.known.add("alice")
+        await phone.post("confirm", {"login_id": begun["login_id"]})
+        assert (await poll(http, begun["device_code"]))[0] == 200
+
+
+async def test_polling_too_fast_is_told_to_slow_down(http: aiohttp.ClientSession) -> None:
+    begun = await begin(http)
+
+    answers = [await poll(http, begun["device_code"]) for _ in range(2)]
+
+    assert [(status, body["error"]) for status, body in answers] == [
+        (400, "authorization_pending"),
+        (400, "slow_down"),
+    ]
+
+
+async def test_polling_at_the_interval_is_never_too_fast(
+    start_broker: StartBroker, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.edge.gate.RateLimit", partial(RateLimit, clock=clock))
+    broker = await start_broker()
+    async with aiohttp.ClientSession(broker.url) as http:
+        begun = await begin(http)
+
+        for _ in range(3):
+            assert (await poll(http, begun["device_code"]))[1]["error"] == "authorization_pending"
+            clock.time += begun["interval"] - 0.1
+
+
+async def test_a_denied_device_and_one_too_late(
+    start_broker: StartBroker, http: aiohttp.ClientSession, broker: Running
+) -> None:
+    begun = await begin(http)
+    async with PhoneClient(broker.url) as phone:
+        await phone.post("scan", {"scene": begun["user_code"]})
+        await phone.post("deny", {"login_id": begun["login_id"]})
+    status, body = await poll(http, begun["device_code"])
+    assert (status, body["error"]) == (400, "access_denied")
+
+    quick = await start_broker(login_lifetime=1)
+    async with aiohttp.ClientSession(quick.url) as session:
+        begun = await begin(session)
+
+        async def has_expired() -> bool:
+            answer = await poll(session, begun["device_code"])
+            return (answer[0], answer[1]["error"]) == (400, "expired_token")
+
+        await eventually(has_expired)
+
+
+@pytest.mark.parametrize("path", ["/oauth/token", "/oauth/device_authorization"])
+async def test_unknown_client_gets_401_with_basic_challenge(
+    http: aiohttp.ClientSession, path: str
+) -> None:
+    form = {"grant_type": GRANT, "client_id": "nobody", "device_code": "x.y"}
+
+    async with http.post(path, data=form) as response:
+        assert response.status == 401
+        assert response.headers["WWW-Authenticate"] == 'Basic realm="scan-login"'
+        assert (await response.json())["error"] == "invalid_client"
+
+
+async def test_rate_limited_device_gets_429_with_retry_after(start_broker: StartBroker) -> None:
+    broker = await start_broker(begins_per_minute=1)
+    async with aiohttp.ClientSession(broker.url) as http:
+        await begin(http)
+
+        form = {"client_id": "default"}
+        async with http.post("/oauth/device_authorization", data=form) as response:
+            assert (response.status, (await response.json())["error"]) == (429, "rate_limited")
+            assert int(response.headers["Retry-After"]) > 0
+
+
+async def test_one_login_by_socket_and_by_polling(broker: Running) -> None:
+    """A browser whose socket dies goes on polling for the login it began."""
+    browser = PythonBrowser(["websocket"])
+    await browser.connect(broker.url)
+    begun = await browser.emit("begin", {})
+    await browser.close()
+
+    async with PhoneClient(broker.url) as phone, aiohttp.ClientSession(broker.url) as http:
+        await phone.post("scan", {"scene": begun["scene"]})
+        await phone.post("confirm", {"login_id": begun["login_id"]})
+        status, token = await poll(http, f"{begun['login_id']}.{begun['secret']}")
+
+    assert status == 200
+    assert token["subject"] == "pretend:alice"
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "error"),
+    [
+        ({"client_id": "nobody"}, 401, "invalid_client"),
+        ({"grant_type": "password"}, 400, "unsupported_grant_type"),
+        ({"device_code": "x"}, 400, "invalid_grant"),
+        ({"device_code": "x.y"}, 400, "invalid_grant"),
+        ({"device_code": "é.é"}, 400, "invalid_grant"),
+    ],
+)
+async def test_what_gets_no_token(
+    http: aiohttp.ClientSession, changes: dict[str, str], status: int, error: str
+) -> None:
+    begun = await begin(http)
+
+    answer = await poll(http, **{"device_code": begun["device_code"], **changes})
+
+    assert (answer[0], answer[1]["error"]) == (status, error)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b"", FORM),
+        (b"client_id=default&client_id=default", FORM),
+        (b"client_id=\xff", FORM),
+        (b"client_id=" + b"x" * 70_000, FORM),
+        (b"&".join(b"a%d=1" % number for number in range(40)), FORM),
+        (b'{"client_id": "default"}', {"Content-Type": "application/json"}),
+    ],
+)
+@pytest.mark.parametrize("path", ["/oauth/device_authorization", "/oauth/token"])
+async def test_a_form_that_is_none(
+    http: aiohttp.ClientSession, path: str, body: bytes, headers: dict[str, str]
+) -> None:
+    async with http.post(path, data=body, headers=headers) as response:
+        assert response.status == 400
+        assert (await response.json())["error"] == "invalid_request"
+
+
+async def test_pages_of_allowed_origins_may_read_the_answers(start_broker: StartBroker) -> None:
+    broker = await start_broker(origins="https://site.example")
+    form = {"grant_type": GRANT, "client_id": "default", "device_code": "x.y"}
+    async with aiohttp.ClientSession(broker.url) as http:
+        good, evil = {"Origin": "https://site.example"}, {"Origin": "https://evil.example"}
+
+        async with http.post("/oauth/token", data=form, headers=good) as response:
+            assert response.headers["Access-Control-Allow-Origin"] == "https://site.example"
+            assert "Access-Control-Allow-Credentials" not in response.headers
+        async with http.post("/oauth/token", data=form, headers=evil) as response:
+            assert response.status == 401
+            assert "Access-Control-Allow-Origin" not in response.headers
+        async with http.options("/oauth/token", headers=good) as response:
+            assert response.status == 204
+            assert response.headers["Access-Control-Allow-Methods"] == "POST"
+
+
+async def test_a_device_page_shows_the_code(http: aiohttp.ClientSession) -> None:
+    begun = await begin(http)
+
+    async with http.get("/device", params={"user_code": begun["user_code"]}) as response:
+        page = await response.text()
+        assert begun["code_url"] in page
+        assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
+        assert response.headers["Referrer-Policy"] == "no-referrer"
+
+
+async def begin_until(http: aiohttp.ClientSession, suits: Callable[[str], bool]) -> dict[str, Any]:
+    """A login whose user_code suits; three in five have no hyphen, two in five have one."""
+    for _ in range(100):
+        begun = await begin(http)
+        if suits(begun["user_code"]):
+            return begun
+    raise AssertionError("no user_code suits")
+
+
+def grouped(code: str, by: str) -> str:
+    return by.join(code[start : start + 4] for start in range(0, len(code), 4))
+
+
+def full_width(code: str) -> str:
+    return "".join(chr(ord(character) + 0xFEE0) for character in code)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        lambda code: f"  {code}\n",
+        lambda code: grouped(code, " "),
+        lambda code: grouped(code, "-"),
+        lambda code: grouped(code, " \N{EN DASH} "),
+        lambda code: grouped(code, "\N{NO-BREAK SPACE}"),
+        lambda code: f"\N{ZERO WIDTH SPACE}{code}",
+        full_width,
+    ],
+    ids=["padded", "spaces", "hyphens", "dashes", "no-break-spaces", "invisible", "full-width"],
+)
+async def test_device_page_accepts_a_grouped_code(
+    start_broker: StartBroker, typed: Callable[[str], str]
+) -> None:
+    broker = await start_broker(begins_per_minute=1000)
+    async with aiohttp.ClientSession(broker.url) as http:
+        begun = await begin_until(http, lambda code: "-" not in code)
+
+        shown = {"user_code": typed(begun["user_code"])}
+        async with http.get("/device", params=shown) as response:
+            assert (response.status, begun["code_url"] in await response.text()) == (200, True)
+
+
+async def test_device_page_keeps_hyphens_of_the_code(start_broker: StartBroker) -> None:
+    broker = await start_broker(begins_per_minute=1000)
+    async with aiohttp.ClientSession(broker.url) as http:
+        begun = await begin_until(http, lambda code: "-" in code)
+
+        shown = {"user_code": grouped(begun["user_code"], " ")}
+        async with http.get("/device", params=shown) as response:
+            assert (response.status, begun["code_url"] in await response.text()) == (200, True)
+
+
+async def test_device_page_does_not_cut_pasted_codes(http: aiohttp.ClientSession) -> None:
+    async with http.get("/device") as response:
+        assert "maxlength" not in await response.text()
+
+
+@pytest.mark.parametrize(
+    ("query", "value"),
+    [
+        ("ABC+%22+D", "ABC &quot; D"),
+        ("%3Cb%3E", "&lt;b&gt;"),
+        ("%ED%A0%80", "\N{REPLACEMENT CHARACTER}" * 3),
+    ],
+    ids=["quote", "markup", "no-utf-8"],
+)
+async def test_device_page_keeps_an_unknown_code(
+    http: aiohttp.ClientSession, query: str, value: str
+) -> None:
+    async with http.get(URL(f"/device?user_code={query}", encoded=True)) as response:
+        assert response.status == 404
+        assert f'value="{value}"' in await response.text()
+
+
+@pytest.mark.parametrize("code", ["unknown", "<script>", "", "x" * 100, "- -", "x-" * 50])
+async def test_a_device_page_for_no_login(http: aiohttp.ClientSession, code: str) -> None:
+    async with http.get("/device", params={"user_code": code}) as response:
+        assert response.status == 404
+        assert "<script>" not in await response.text()
+
+
+async def test_a_device_page_asks_for_the_code_in_the_readers_language(
+    http: aiohttp.ClientSession,
+) -> None:
+    for wanted, title in [("zh-CN,en;q=0.8", "在设备上登录"), ("fr", "Sign in on your device")]:
+        async with http.get("/device", headers={"Accept-Language": wanted}) as response:
+            assert response.status == 200
+            assert title in await response.text()

@@ -1,0 +1,65 @@
+"""The authorization server's metadata (RFC 8414), read by a client library."""
+
+from __future__ import annotations
+
+import aiohttp
+import jwt
+import pytest
+from authlib.oauth2.rfc8414 import AuthorizationServerMetadata, get_well_known_url
+
+from tests.api.test_device_api import GRANT
+from tests.conftest import Running, StartBroker
+
+ISSUERS = ["http://127.0.0.1:8000", "http://127.0.0.1:8000/login-broker"]
+
+
+async def metadata_of(broker: Running, issuer: str) -> AuthorizationServerMetadata:
+    """Where a client looks for it, behind a proxy that keeps the path."""
+    async with (
+        aiohttp.ClientSession(broker.url) as http,
+        http.get(get_well_known_url(issuer)) as response,
+    ):
+        assert response.status == 200
+        assert response.headers["Content-Type"].startswith("application/json")
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
+        assert response.headers["Cache-Control"] == "public, max-age=300"
+        return AuthorizationServerMetadata(await response.json())
+
+
+@pytest.mark.parametrize("issuer", ISSUERS, ids=["root", "sub-path"])
+async def test_metadata_is_at_the_issuer_path(start_broker: StartBroker, issuer: str) -> None:
+    metadata = await metadata_of(await start_broker(public_url=issuer), issuer)
+
+    assert metadata["issuer"] == issuer
+    assert metadata["token_endpoint"] == f"{issuer}/oauth/token"
+    assert metadata["device_authorization_endpoint"] == f"{issuer}/oauth/device_authorization"
+    assert metadata["jwks_uri"] == f"{issuer}/.well-known/jwks.json"
+    assert metadata["grant_types_supported"] == [GRANT]
+    assert metadata["token_endpoint_auth_methods_supported"] == ["none"]
+    assert metadata["response_types_supported"] == []
+
+
+async def test_endpoints_in_the_metadata_answer(broker: Running) -> None:
+    metadata = await metadata_of(broker, broker.url)
+    client = {"client_id": "default"}
+
+    async with aiohttp.ClientSession() as http:
+        async with http.post(metadata["device_authorization_endpoint"], data=client) as response:
+            begun = await response.json()
+        [grant] = metadata["grant_types_supported"]
+        form = {**client, "grant_type": grant, "device_code": begun["device_code"]}
+        async with http.post(metadata["token_endpoint"], data=form) as response:
+            assert (await response.json())["error"] == "authorization_pending"
+        async with http.get(metadata["jwks_uri"]) as response:
+            assert len(jwt.PyJWKSet.from_dict(await response.json()).keys) == 2
+
+
+async def test_metadata_passes_the_checks_of_authlib(start_broker: StartBroker) -> None:
+    """But for its check that some response type is supported: there is none to support."""
+    issuer = "https://login.example"
+    broker = await start_broker(public_url=issuer, allow_pretend=True)
+    metadata = await metadata_of(broker, issuer)
+
+    for key in metadata.REGISTRY_KEYS:
+        if key != "response_types_supported":
+            getattr(metadata, f"validate_{key}")()

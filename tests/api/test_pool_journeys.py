@@ -1,0 +1,332 @@
+"""Logins with codes of the pool, from outside: brokers that serve, with WeChat and without."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import aiohttp
+import jwt
+import pytest
+from aiohttp import web
+
+from broker.pictures import Pictures
+from broker.pool.filling import Filling
+from broker.providers import Provider
+from broker.records import App, Code, open_records
+from broker.records.codes import Codes
+from broker.serving import Site, serving
+from broker.state import Code as Offered
+from broker.state import Level, Store, open_state
+from broker.state.redis.leases import LEASE
+from mp_stub.wechat.platform import person_id
+from tests.api.test_wechat_journeys import DRAW, IDENTIFY, TOKEN, confirm
+from tests.conformance.test_pool_filler import FAST, Counting
+from tests.conformance.test_records import connected
+from tests.conftest import Running, StartBroker, database_of
+from tests.security.test_secret_leaks import Monitor, monitored
+from tests.support.clients import Payload, PythonBrowser
+from tests.support.servers import Engines, eventually, opened
+from tests.support.wechat import APPID, PAGE, Pretending, pretending, provider_at, seen_in
+
+AT_ONCE = 200
+APP = {"app": "shop"}
+
+
+@pytest.fixture
+async def wechat() -> AsyncIterator[Pretending]:
+    async with pretending() as wechat:
+        yield wechat
+
+
+RECORDS = {"valkey": "sqlite", "redis": "postgresql"}
+"""What brokers keep their state and their records in."""
+
+
+@pytest.fixture(params=RECORDS)
+def state_server(request: pytest.FixtureRequest, engines: Engines) -> str:
+    engines.empty(request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def records_url(state_server: str, request: pytest.FixtureRequest) -> str:
+    return database_of(RECORDS[state_server], request)
+
+
+@pytest.fixture
+async def state(state_server: str, engines: Engines) -> AsyncIterator[Store]:
+    """The brokers' own, opened beside them."""
+    store = open_state(engines.url(state_server))
+    await opened(store)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def shop(records_url: str) -> AsyncIterator[App]:
+    """The app `shop`, whose codes are in a pool, as the records have it."""
+    records = open_records(
+        records_url,
+        load_seal_keys=lambda: (b"k" * 32,),
+        providers=("wechat",),
+        taken=(),
+        clock=time.time,
+        trail_lifetime=3600,
+    )
+    await records.open()
+    yield (await records.book.add("shop", {"name": "A shop", "code_source": "pool"})).app
+    await records.close()
+
+
+Start = Callable[..., Awaitable[Running]]
+
+
+@pytest.fixture
+def start(
+    start_broker: StartBroker,
+    state_server: str,
+    engines: Engines,
+    wechat: Pretending,
+    records_url: str,
+    shop: App,
+    tmp_path: Path,
+) -> Start:
+    """Starts a broker with a pool of `count` codes, drawn before it starts."""
+
+    async def start(count: int, **changes: object) -> Running:
+        shared = {
+            "pool_size": count,
+            "pool_max": count,
+            "key_file": tmp_path / "keys.json",
+            "records_url": records_url,
+            "state_url": engines.url(state_server),
+            "pictures_url": (tmp_path / "pictures").as_uri(),
+            "begins_per_minute": 10 * AT_ONCE,
+        }
+        return await start_broker(**wechat.settings(**{**shared, **changes}))
+
+    return start
+
+
+Fill = Callable[[Provider, int], Awaitable[list[Code]]]
+
+
+@pytest.fixture
+def fill(state: Store, records_url: str, shop: App, tmp_path: Path) -> Fill:
+    """Draws codes for `shop`, and opens each for lease."""
+
+    async def fill(provider: Provider, count: int) -> list[Code]:
+        drawn: list[Code] = []
+
+        async def offer(some: Sequence[Code]) -> None:
+            drawn.extend(some)
+            await state.leases.offer(shop.key, [offered(one) for one in some])
+
+        async with connected(records_url) as database:
+            await Filling(
+                provider=provider,
+                codes=Codes(database, clock=time.time),
+                pictures=Pictures((tmp_path / "pictures").as_uri(), public_url="http://none"),
+                app=shop.key,
+                count=count,
+                per_minute=FAST,
+                offer=offer,
+            ).run()
+        return sorted(drawn, key=lambda code: code.number)
+
+    return fill
+
+
+def offered(code: Code) -> Offered:
+    return Offered(number=code.number, drawing=code.drawing, scene=code.scene, picture=code.picture)
+
+
+def switch_off(wechat: Pretending) -> None:
+    """Nothing of WeChat's works any more but for who somebody is."""
+    for api in (TOKEN, DRAW):
+        wechat.wechat.faults.set(api, "503")
+
+
+Join = Callable[[str], Awaitable[PythonBrowser]]
+
+
+@pytest.fixture
+async def joined() -> AsyncIterator[Join]:
+    """Connects a browser to a broker, and closes it at the end of the test."""
+    async with AsyncExitStack() as stack:
+
+        async def join(url: str) -> PythonBrowser:
+            browser = PythonBrowser(["websocket"])
+            stack.push_async_callback(browser.close)
+            await browser.connect(url, auth=APP)
+            return browser
+
+        yield join
+
+
+async def begin(browser: PythonBrowser) -> Payload:
+    answer: Payload = await browser.emit("begin", {})
+    return answer
+
+
+async def fetched(url: str) -> tuple[str, bytes]:
+    async with aiohttp.ClientSession() as http, http.get(url) as response:
+        assert response.status == 200
+        return response.content_type, await response.read()
+
+
+def leases_in(monitor: Monitor) -> int:
+    """How often a code was asked for."""
+    return sum(LEASE.sha.encode() in caught.arguments for caught in monitor.caught)
+
+
+async def test_browsers_at_once_over_two_brokers_have_a_code_each_and_nobody_asks_wechat(
+    start: Start,
+    joined: Join,
+    fill: Fill,
+    state: Store,
+    shop: App,
+    wechat: Pretending,
+    engines: Engines,
+    state_server: str,
+) -> None:
+    """Of 1 000 the lowest, by one command each."""
+    switch_off(wechat)
+    codes = await fill(Counting(), 1_000)
+    brokers = [await start(1_000), await start(1_000)]
+    browsers = [await joined(brokers[number % 2].url) for number in range(AT_ONCE)]
+    [node] = engines.nodes(state_server)
+    await state.leases.lease("other", until=0, rest=0)  # the server knows the script now
+    wechat.wechat.calls.clear()
+
+    async with monitored(node) as monitor:
+        begun = await asyncio.gather(*map(begin, browsers))
+        await eventually(lambda: leases_in(monitor) >= AT_ONCE)
+
+    assert leases_in(monitor) == AT_ONCE
+    assert wechat.wechat.calls == {}
+    lowest = [(code.scene, code.picture) for code in codes[:AT_ONCE]]
+    shown = [(one["scene"], one["code_url"].rpartition("/")[2]) for one in begun]
+    assert Counter(shown) == Counter(lowest)
+    assert len({one["login_id"] for one in begun}) == AT_ONCE
+    assert await state.leases.level(shop.key) == Level(free=800, leased=200, resting=0)
+
+
+@pytest.mark.parametrize("shown_by", ["broker", "cdn"])
+async def test_a_whole_login_while_wechat_draws_nothing(
+    shown_by: str,
+    start: Start,
+    joined: Join,
+    fill: Fill,
+    state: Store,
+    shop: App,
+    wechat: Pretending,
+    tmp_path: Path,
+) -> None:
+    """The picture that the browser is shown leads the camera to the browser's own login."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    cdn = web.Application()
+    cdn.router.add_static("/codes", folder)
+    async with serving([Site("cdn", cdn, "127.0.0.1", 0, "PORT")]) as sites:
+        public = {"pictures_public_url": f"{sites['cdn']}/codes"} if shown_by == "cdn" else {}
+        async with provider_at(wechat.url) as provider:
+            codes = await fill(provider, 3)
+        switch_off(wechat)
+        brokers = [await start(3, **public), await start(3, **public)]
+        other, browser = await joined(brokers[0].url), await joined(brokers[0].url)
+
+        await begin(other)
+        begun = await begin(browser)
+        media_type, picture = await fetched(begun["code_url"])
+        seen = seen_in(picture)
+        js_code = wechat.wechat.platform.login("alice")
+        scan = await confirm(brokers[1].url, seen["scene"], js_code, app="shop")
+        pushes = [await browser.push() for _ in range(2)]
+        owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
+        redeemed = await browser.emit("redeem", owned)
+
+        assert begun["code_url"].startswith(sites["cdn"] if public else brokers[0].url)
+        assert media_type == "image/png"
+        assert seen == {"page": PAGE, "scene": begun["scene"]}
+        assert begun["scene"] == codes[1].scene
+        assert scan["login_id"] == begun["login_id"]
+        login = {"login_id": begun["login_id"]}
+        assert pushes == [("login-scanned", login), ("login-confirmed", login)]
+        claims = jwt.decode(redeemed["access_token"], options={"verify_signature": False})
+        assert (claims["aud"], claims["sub"]) == ("shop", f"wechat:{person_id(APPID, 'alice')}")
+        assert wechat.wechat.calls[DRAW] == 3
+        assert wechat.wechat.calls[IDENTIFY] == 1
+        await eventually(lambda: is_level(state, shop, Level(free=1, leased=1, resting=1)))
+
+
+async def is_level(state: Store, shop: App, level: Level) -> bool:
+    return await state.leases.level(shop.key) == level
+
+
+async def test_where_the_pool_is_empty_a_code_is_drawn_and_where_that_fails_it_is_said_when_to_come(
+    start: Start, joined: Join, fill: Fill, wechat: Pretending
+) -> None:
+    await fill(Counting(), 1)
+    broker = await start(1)
+    browsers = [await joined(broker.url) for _ in range(3)]
+
+    pooled, live = [await begin(browser) for browser in browsers[:2]]
+    switch_off(wechat)
+    refused = await begin(browsers[2])
+    form = {"client_id": "shop"}
+    async with (
+        aiohttp.ClientSession(broker.url) as http,
+        http.post("/oauth/device_authorization", data=form) as response,
+    ):
+        said = await response.json()
+
+    assert pooled["code_url"].startswith(f"{broker.url}/codes/")
+    assert live["code_url"].startswith("data:image/png;base64,")
+    assert wechat.wechat.calls[DRAW] > 1
+    for failure in (refused, said):
+        assert failure["error"] == "temporarily_unavailable"
+        assert failure["retry_after"] > 0
+    assert response.status == 503
+    assert response.headers["Retry-After"] == str(said["retry_after"])
+
+
+async def test_a_browser_that_begins_again_leaves_its_code_to_others_after_the_rest(
+    start: Start, joined: Join, shop: App, fill: Fill, state: Store
+) -> None:
+    codes = await fill(Counting(), 5)
+    broker = await start(5)
+    browser = await joined(broker.url)
+
+    begun = [await begin(browser) for _ in range(3)]
+
+    assert [one["scene"] for one in begun] == [code.scene for code in codes[:3]]
+    await eventually(lambda: is_level(state, shop, Level(free=2, leased=1, resting=2)))
+
+
+@pytest.mark.parametrize("public_url", ["", "https://cdn.example/codes"])
+async def test_a_device_page_shows_the_picture_of_the_pool(
+    public_url: str, start: Start, fill: Fill, wechat: Pretending
+) -> None:
+    switch_off(wechat)
+    [code] = await fill(Counting(), 1)
+    broker = await start(1, **({"pictures_public_url": public_url} if public_url else {}))
+    pictures = public_url or f"{broker.url}/codes"
+
+    async with aiohttp.ClientSession(broker.url) as http:
+        form = {"client_id": "shop"}
+        async with http.post("/oauth/device_authorization", data=form) as response:
+            begun = await response.json()
+        shown = {"user_code": begun["user_code"]}
+        async with http.get("/device", params=shown) as response:
+            page, headers = await response.text(), response.headers
+
+    assert begun["user_code"] == code.scene
+    assert begun["code_url"] == f"{pictures}/{code.picture}"
+    assert f'src="{begun["code_url"]}"' in page
+    assert f"img-src data: {pictures}/;" in headers["Content-Security-Policy"]

@@ -1,0 +1,100 @@
+"""A process may serve a part, and leave the rest to others."""
+
+from __future__ import annotations
+
+import aiohttp
+import pytest
+
+from broker.edge import ROLES
+from tests.conftest import Running, StartBroker
+from tests.support.clients import PhoneClient, PythonBrowser, Refused
+from tests.support.servers import Engines
+
+PROBES = {
+    "browser": ("GET", "/socket.io/?EIO=4&transport=polling"),
+    "phone": ("POST", "/phone/session"),
+    "oauth": ("POST", "/oauth/device_authorization"),
+    "sessions": ("POST", "/sessions"),
+}
+"""A request that only this role answers, if not kindly."""
+
+PUBLIC = [
+    "/openapi.json",
+    "/.well-known/jwks.json",
+    "/health/live",
+    "/health/ready",
+    "/version",
+    "/scan-login.js",
+    "/socket.io/socket.io.min.js",
+    "/socket.io/socket.io.esm.min.js",
+]
+
+
+async def serves(broker: Running, role: str) -> bool:
+    method, path = PROBES[role]
+    async with (
+        aiohttp.ClientSession(broker.url) as http,
+        http.request(method, path) as response,
+    ):
+        return response.status != 404
+
+
+async def joins(broker: Running, namespace: str, auth: object = None) -> bool:
+    browser = PythonBrowser(["websocket"])
+    try:
+        await browser.connect(broker.url, auth, namespace)
+    except Refused:
+        return False
+    finally:
+        await browser.close()
+    return True
+
+
+async def test_everything_is_served_unless_told_otherwise(broker: Running) -> None:
+    assert all([await serves(broker, role) for role in ROLES])
+
+
+async def test_a_role_alone_leaves_the_rest_to_others(start_broker: StartBroker) -> None:
+    for alone in ("browser", "oauth", "sessions"):  # phones come by sockets too
+        broker = await start_broker(roles=alone)
+        assert [role for role in ROLES if await serves(broker, role)] == [alone]
+
+
+async def test_sockets_join_what_is_served(start_broker: StartBroker) -> None:
+    phones = await start_broker(roles="phone,oauth")
+    assert await serves(phones, "oauth")
+    async with PhoneClient(phones.url) as phone:
+        assert await joins(phones, "/phone", phone.session)
+        assert not await joins(phones, "/login")
+
+    browsers = await start_broker(roles="browser")
+    assert await joins(browsers, "/login")
+
+
+async def test_sockets_and_logic_may_be_processes_of_their_own(
+    start_broker: StartBroker, engines: Engines
+) -> None:
+    shared = engines.url("redis")
+    sockets = await start_broker(roles="browser", state_url=shared)
+    logic = await start_broker(roles="phone,oauth", state_url=shared)
+    browser = PythonBrowser(["websocket"])
+    await browser.connect(sockets.url)
+    begun = await browser.emit("begin", {})
+
+    async with PhoneClient(logic.url) as phone:
+        await phone.post("scan", {"scene": begun["scene"]})
+        assert (await browser.push())[0] == "login-scanned"
+        await phone.post("confirm", {"login_id": begun["login_id"]})
+        assert (await browser.push())[0] == "login-confirmed"
+
+    await browser.close()
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_what_anybody_may_ask_is_always_there(start_broker: StartBroker, role: str) -> None:
+    broker = await start_broker(roles=role)
+
+    async with aiohttp.ClientSession(broker.url) as http:
+        for path in PUBLIC:
+            async with http.get(path) as response:
+                assert (path, response.status) == (path, 200)

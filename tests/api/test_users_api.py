@@ -1,0 +1,375 @@
+"""People of a broker's own: registered, joined and turned away, from both screens' side."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import aiohttp
+import jwt
+import pytest
+
+from broker.records.user_rules import IDENTITY, USER
+from mp_stub.wechat.platform import MiniProgram, person_id
+from tests.api.test_apps_api import ODD, TOKEN, Admin
+from tests.conftest import Running, StartBroker, free_port
+from tests.support.clients import Answer, Payload, PhoneClient, PythonBrowser, SocketPhone
+from tests.support.wechat import APPID, pretending
+from tests.system.test_cli import serving
+
+REGISTER = "https://shop.example/register"
+
+
+class Login:
+    """A browser with its login, and the operator."""
+
+    def __init__(self, browser: PythonBrowser, begun: Payload) -> None:
+        self.browser = browser
+        self.scene = begun["scene"]
+        self.named = {"login_id": begun["login_id"]}
+        self._owned = {**self.named, "secret": begun["secret"]}
+
+    async def heard(self) -> tuple[str, Payload]:
+        return await self.browser.push()
+
+    async def subject(self) -> str:
+        redeemed = await self.browser.emit("redeem", self._owned)
+        claims = jwt.decode(redeemed["access_token"], options={"verify_signature": False})
+        assert claims["sub"] == redeemed["subject"]
+        return str(claims["sub"])
+
+    async def redeem(self) -> Payload:
+        answer: Payload = await self.browser.emit("redeem", self._owned)
+        return answer
+
+
+@asynccontextmanager
+async def begun(broker: Running) -> AsyncIterator[Login]:
+    browser = PythonBrowser(["websocket"])
+    await browser.connect(broker.url)
+    try:
+        yield Login(browser, await browser.emit("begin", {}))
+    finally:
+        await browser.close()
+
+
+@pytest.fixture
+async def broker(start_broker: StartBroker, records_url: str) -> Running:
+    return await start_broker(
+        "sql", records_url=records_url, admin_token=TOKEN, register_url=REGISTER
+    )
+
+
+@pytest.fixture
+async def admin(broker: Running) -> AsyncIterator[Admin]:
+    admin = Admin(broker.admin)
+    yield admin
+    await admin.http.close()
+
+
+async def invited(admin: Admin, **user: object) -> str:
+    """A new user's invitation."""
+    added = await admin.ask("POST", "/users", user)
+    answer = await admin.ask("POST", f"/users/{added.body['id']}/invite", {})
+    return str(answer.body["invitation"])
+
+
+# --- whole logins
+
+
+async def test_a_stranger_is_invited_registers_and_confirms_the_same_code(
+    broker: Running, admin: Admin
+) -> None:
+    async with begun(broker) as login, PhoneClient(broker.url, "alice") as phone:
+        await phone.post("scan", {"scene": login.scene})
+        stranger = await phone.post("confirm", login.named)
+        invitation = await invited(admin, id="u-alice", name="Alice")
+        registered = await phone.post("register", {"invitation": invitation})
+        confirmed = await phone.post("confirm", login.named)
+        heard = [await login.heard() for _ in range(3)]
+        subject = await login.subject()
+
+    assert (stranger.status, stranger.body["error"]) == (403, "unregistered_user")
+    assert stranger.body["register_url"] == REGISTER
+    assert registered == Answer(200, {"subject": "u-alice", "name": "Alice"}, registered.headers)
+    assert registered.headers["Cache-Control"] == "no-store"
+    assert confirmed.body["state"] == "confirmed"
+    assert heard == [
+        ("login-scanned", login.named),
+        ("login-unregistered", {**login.named, "register_url": REGISTER}),
+        ("login-confirmed", login.named),
+    ]
+    assert subject == "u-alice"
+
+
+async def test_a_phone_on_a_socket_registers_too(broker: Running, admin: Admin) -> None:
+    invitation = await invited(admin, id="u-alice")
+    async with PhoneClient(broker.url, "alice") as phone, begun(broker) as login:
+        browser = PythonBrowser(["websocket"])
+        socket = SocketPhone(browser)
+        await socket.connect(broker.url, phone.session)
+        registered = await socket.post("register", {"invitation": invitation})
+        await socket.post("scan", {"scene": login.scene})
+        await socket.post("confirm", login.named)
+        await browser.close()
+
+        assert registered.body == {"subject": "u-alice", "name": None}
+        assert await login.subject() == "u-alice"
+
+
+async def test_somebody_blocked_is_told_so_and_the_browser_is_free_at_once(
+    broker: Running, admin: Admin
+) -> None:
+    await admin.ask("POST", "/users", {"id": "u-alice"})
+    alice = {"provider": "pretend", "provider_app_id": "", "openid": "alice"}
+    await admin.ask("POST", "/users/u-alice/link", alice)
+    await admin.ask("PATCH", "/users/u-alice", {"blocked": True})
+    async with begun(broker) as login, PhoneClient(broker.url, "alice") as phone:
+        await phone.post("scan", {"scene": login.scene})
+        refused = await phone.post("confirm", login.named)
+        heard = [await login.heard() for _ in range(2)]
+        redeemed = await login.redeem()
+    assert (refused.status, refused.body["error"]) == (403, "access_denied")
+    assert heard[1] == ("login-denied", login.named)
+    assert redeemed["error"] == "access_denied"
+
+    await admin.ask("PATCH", "/users/u-alice", {"blocked": False})
+    async with begun(broker) as login, PhoneClient(broker.url, "alice") as phone:
+        await phone.post("scan", {"scene": login.scene})
+        await phone.post("confirm", login.named)
+        assert await login.subject() == "u-alice"
+
+
+async def test_a_person_is_the_same_user_in_two_mini_programs_of_one_company(
+    start_broker: StartBroker, records_url: str
+) -> None:
+    other = "wx00000000000other"
+    async with pretending() as wechat:
+        platform = wechat.wechat.platform
+        platform.programs[other] = MiniProgram(other, "other-secret")
+        shared = {"records_url": records_url, "admin_token": TOKEN}
+        red = await start_broker("sql", **wechat.settings(**shared))
+        blue = await start_broker(
+            "sql",
+            **wechat.settings(wechat_appid=other, wechat_secret="other-secret", **shared),
+        )
+        admin = Admin(red.admin)
+        invitation = await invited(admin, id="u-alice")
+        subjects = []
+        for broker, appid in ((red, APPID), (blue, other)):
+            js_code = platform.login("alice", appid)
+            async with begun(broker) as login, PhoneClient(broker.url, js_code=js_code) as phone:
+                await phone.post("register", {"invitation": invitation})
+                await phone.post("scan", {"scene": login.scene})
+                await phone.post("confirm", login.named)
+                subjects.append(await login.subject())
+        user = await admin.ask("GET", "/users/u-alice")
+        await admin.http.close()
+
+    assert subjects == ["u-alice", "u-alice"]
+    assert [one["provider_app_id"] for one in user.body["identities"]] == [APPID, other]
+    assert {one["unionid"] for one in user.body["identities"]} == {person_id("", "alice")}
+    assert len({one["openid"] for one in user.body["identities"]}) == 2
+
+
+# --- invitations from the phone's side
+
+
+async def test_guesses_at_invitations_are_alike_and_slow_their_address_down(
+    start_broker: StartBroker,
+) -> None:
+    broker = await start_broker("sql", misses_per_minute=3)
+    async with PhoneClient(broker.url, "mallory") as phone:
+        answers = [await phone.post("register", {"invitation": f"x{i}"}) for i in range(5)]
+
+    assert [(one.status, one.body["error"]) for one in answers] == [
+        *[(400, "invalid_grant")] * 3,
+        *[(429, "rate_limited")] * 2,
+    ]
+    assert len({str(one.body) for one in answers[:3]}) == 1
+
+
+@pytest.mark.parametrize("invitation", [None, "", 7, "x" * 200, "a b", "\0", ["x"]])
+async def test_what_is_no_invitation_is_said_to_be_none(
+    start_broker: StartBroker, invitation: object
+) -> None:
+    broker = await start_broker("sql")
+    async with PhoneClient(broker.url, "mallory") as phone:
+        answer = await phone.post("register", {"invitation": invitation})
+    assert (answer.status, answer.body["error"]) == (400, "invalid_request")
+
+
+async def test_nobody_registers_without_a_session(start_broker: StartBroker) -> None:
+    broker = await start_broker("sql")
+    async with (
+        aiohttp.ClientSession(broker.url) as http,
+        http.post("/phone/register", json={"invitation": "x"}) as response,
+    ):
+        assert (response.status, (await response.json())["error"]) == (401, "invalid_session")
+
+
+# --- the admin port
+
+
+async def test_a_user_from_first_to_last(admin: Admin) -> None:
+    added = await admin.ask("POST", "/users", {"id": "alice@shop.example", "name": "Alice"})
+    path = "/users/alice@shop.example"
+    identity = {
+        "provider": "pretend",
+        "provider_app_id": "",
+        "openid": "alice",
+        "unionid": "alice-in-all",
+    }
+    linked = await admin.ask("POST", f"{path}/link", identity)
+    changed = await admin.ask("PATCH", path, {"name": None, "blocked": True})
+    invitation = await admin.ask("POST", f"{path}/invite", {"expires_in": 60})
+
+    assert (added.status, linked.status, changed.status) == (201, 200, 200)
+    assert linked.body["identities"] == [identity]
+    assert (changed.body["name"], changed.body["blocked"]) == (None, True)
+    assert (invitation.status, invitation.body["expires_in"]) == (201, 60)
+    assert invitation.headers["Cache-Control"] == "no-store"
+    assert (await admin.ask("GET", path)).body == changed.body
+    assert (await admin.ask("GET", "/users/alice%40shop.example")).body == changed.body
+    assert (await admin.ask("GET", "/users")).body == {"users": [changed.body]}
+
+    unlinked = await admin.ask("POST", f"{path}/unlink", identity)
+    assert unlinked.body["identities"] == []
+    assert (await admin.ask("DELETE", path)).status == 204
+    assert (await admin.ask("GET", "/users")).body == {"users": []}
+
+
+async def test_what_may_be_left_unsaid_needs_no_body(admin: Admin) -> None:
+    added = await admin.ask("POST", "/users")
+    invited = await admin.ask("POST", f"/users/{added.body['id']}/invite")
+
+    assert (added.status, invited.status) == (201, 201)
+
+
+async def test_users_come_in_pages(admin: Admin) -> None:
+    for number in range(5):
+        await admin.ask("POST", "/users", {"id": f"u-{number}"})
+
+    first = await admin.ask("GET", "/users?limit=3")
+    rest = await admin.ask("GET", f"/users?limit=3&after={first.body['next']}")
+
+    assert [one["id"] for one in first.body["users"]] == ["u-0", "u-1", "u-2"]
+    assert [one["id"] for one in rest.body["users"]] == ["u-3", "u-4"]
+    assert "next" not in rest.body
+
+
+ALICE = {"provider": "pretend", "provider_app_id": "", "openid": "alice"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "word"),
+    [
+        ("POST", "/users", {"id": "u-alice"}, 409, "user_exists"),
+        ("POST", "/users", {"id": 7}, 400, "invalid_request"),
+        ("POST", "/users", ["u"], 400, "invalid_request"),
+        ("PATCH", "/users/u-alice", {"colour": "dark"}, 400, "invalid_request"),
+        ("PATCH", "/users/nobody", {"name": "x"}, 404, "unknown_user"),
+        ("GET", "/users/nobody", None, 404, "unknown_user"),
+        ("GET", "/users/%00", None, 404, "unknown_user"),
+        ("GET", "/users?limit=0", None, 400, "invalid_request"),
+        ("GET", "/users?limit=1000", None, 400, "invalid_request"),
+        ("GET", "/users?after=%00", None, 400, "invalid_request"),
+        ("DELETE", "/users/nobody", None, 404, "unknown_user"),
+        ("POST", "/users/u-bob/link", ALICE, 409, "identity_taken"),
+        ("POST", "/users/u-bob/link", {"openid": "x"}, 400, "invalid_request"),
+        ("POST", "/users/u-bob/unlink", ALICE, 404, "unknown_identity"),
+        ("POST", "/users/nobody/invite", {}, 404, "unknown_user"),
+        ("POST", "/users/u-bob/invite", {"expires_in": "60"}, 400, "invalid_request"),
+    ],
+)
+async def test_what_cannot_be_is_said(
+    admin: Admin, method: str, path: str, body: object, status: int, word: str
+) -> None:
+    for name in ("u-alice", "u-bob"):
+        await admin.ask("POST", "/users", {"id": name})
+    await admin.ask("POST", "/users/u-alice/link", ALICE)
+
+    answer = await admin.ask(method, path, body)
+
+    assert (answer.status, answer.body["error"]) == (status, word)
+
+
+@pytest.mark.parametrize("name", [*USER, *IDENTITY, "expires_in", "colour", "\ud800"])
+async def test_no_value_is_too_odd_to_be_answered(admin: Admin, name: str) -> None:
+    await admin.ask("POST", "/users", {"id": "u-alice"})
+    for value in ODD:
+        for method, path, body in [
+            ("POST", "/users", {"id": "odd", name: value}),
+            ("PATCH", "/users/u-alice", {name: value}),
+            ("POST", "/users/u-alice/link", {**ALICE, name: value}),
+            ("POST", "/users/u-alice/unlink", {**ALICE, name: value}),
+            ("POST", "/users/u-alice/invite", {name: value}),
+        ]:
+            answer = await admin.ask(method, path, body)
+            assert answer.status in (200, 201, 400, 404, 409), (path, value, answer.body)
+
+
+async def test_nothing_is_told_or_done_without_the_token(broker: Running) -> None:
+    stranger = Admin(broker.admin, "wrong")
+    async with stranger.http:
+        for method, path in [
+            ("GET", "/users"),
+            ("POST", "/users"),
+            *((method, "/users/u-alice") for method in ("GET", "PATCH", "DELETE")),
+            *(("POST", f"/users/u-alice/{verb}") for verb in ("link", "unlink", "invite")),
+        ]:
+            answer = await stranger.ask(method, path, {})
+            assert (answer.status, answer.body["error"]) == (401, "invalid_client")
+
+
+async def test_where_users_are_looked_for_elsewhere_there_are_no_such_paths(
+    start_broker: StartBroker,
+) -> None:
+    broker = await start_broker(admin_token=TOKEN)
+    admin = Admin(broker.admin)
+    async with admin.http:
+        assert (await admin.ask("GET", "/users")).status == 404
+
+
+# --- canaries
+
+
+async def test_no_invitation_gets_out(tmp_path: Path) -> None:
+    port = free_port()
+    variables = {
+        "SCAN_LOGIN_PORT": "0",
+        "SCAN_LOGIN_ADMIN_PORT": str(port),
+        "SCAN_LOGIN_ADMIN_TOKEN": TOKEN,
+        "SCAN_LOGIN_DIRECTORY": "sql",
+        "SCAN_LOGIN_LOG_LEVEL": "debug",
+    }
+    answers: list[object] = []
+    with serving(tmp_path, **variables) as (process, line):
+        url = line.split(" ready on ")[1].split()[0]
+        admin = Admin(f"http://127.0.0.1:{port}")
+        async with admin.http:
+            used, kept = [await invited(admin, id=name) for name in ("u-alice", "u-bob")]
+            for name, invitation in [("alice", used), ("bob", used), ("alice", kept)]:
+                async with PhoneClient(url, name) as phone:
+                    answers.append(await phone.post("register", {"invitation": invitation}))
+            answers.append(await admin.ask("GET", "/users"))
+            async with admin.http.get("/metrics") as metrics:
+                answers.append(await metrics.text())
+            with closing(sqlite3.connect(tmp_path / "scan-login.db")) as database:
+                answers.append("\n".join(database.iterdump()))
+                database.execute("DROP TABLE invitations")
+            async with PhoneClient(url, "bob") as phone:
+                answers.append(await phone.post("register", {"invitation": kept}))
+            assert answers[-1].status == 503  # type: ignore[attr-defined]
+        process.terminate()
+        answers.extend(await asyncio.to_thread(process.communicate))
+
+    said = "\n".join(map(str, answers))
+    assert "a user was changed over the admin port" in said
+    assert "u-alice" in said
+    for secret in (used, kept):
+        assert secret not in said
+        assert secret.encode().hex() not in said.lower()

@@ -1,0 +1,303 @@
+"""Whole logins with the provider wechat: code, camera, js_code, confirm, token; and its faults.
+
+The WeChat is the pretend one; what a browser shows is read by a real reader of codes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import jwt
+import pytest
+
+from broker.directories.open import OpenDirectory
+from broker.providers.wechat.api import ANSWER_MAX_BYTES
+from broker.serving import Site, serving
+from mp_stub.wechat.platform import person_id
+from tests.conformance.test_wechat_provider import Odd
+from tests.conftest import Running, StartBroker
+from tests.security.test_secret_leaks import Process, fetch, leaked, process
+from tests.support.clients import Payload, PhoneClient, PythonBrowser
+from tests.support.servers import Engines, RedisServer
+from tests.support.wechat import APPID, PAGE, SECRET, Pretending, pretending, seen_in, settings_of
+
+DRAW, IDENTIFY, TOKEN = "getwxacodeunlimit", "jscode2session", "stable_token"
+
+
+@pytest.fixture
+async def wechat() -> AsyncIterator[Pretending]:
+    async with pretending() as wechat:
+        yield wechat
+
+
+def scanned(begun: Payload) -> dict[str, str]:
+    """What a camera reads in the code that the browser shows."""
+    head, _, content = begun["code_url"].partition(",")
+    assert head == "data:image/png;base64"
+    return seen_in(base64.b64decode(content))
+
+
+async def begin(browser: PythonBrowser) -> Payload:
+    answer: Payload = await browser.emit("begin", {})
+    return answer
+
+
+async def confirm(url: str, scene: str, js_code: str, app: str = "default") -> Payload:
+    """The session's phone scans and confirms; the scan's answer."""
+    async with PhoneClient(url, js_code=js_code, app=app) as phone:
+        scan = await phone.post("scan", {"scene": scene})
+        done = await phone.post("confirm", {"login_id": scan.body["login_id"]})
+        assert done.body["state"] == "confirmed"
+        return scan.body
+
+
+@pytest.mark.parametrize("state", ["memory", "valkey"])
+async def test_a_login_from_the_code_to_the_token(
+    state: str, wechat: Pretending, start_broker: StartBroker, engines: Engines, tmp_path: Path
+) -> None:
+    """Over a shared state the browser waits at one broker, and the phone comes to another."""
+    shared = {"key_file": tmp_path / "keys.json", "state_url": engines.url(state)}
+    settings = wechat.settings(**shared)
+    brokers: list[Running] = [await start_broker(**settings)]
+    brokers += [] if state == "memory" else [await start_broker(**settings)]
+    browser = PythonBrowser(["websocket"])
+    await browser.connect(brokers[0].url)
+
+    begun = await begin(browser)
+    seen = scanned(begun)
+    assert seen == {"page": PAGE, "scene": begun["scene"]}
+    await confirm(brokers[-1].url, seen["scene"], wechat.wechat.platform.login("alice"))
+    pushes = [await browser.push() for _ in range(2)]
+    redeemed = await browser.emit(
+        "redeem", {"login_id": begun["login_id"], "secret": begun["secret"]}
+    )
+    await browser.close()
+
+    login = {"login_id": begun["login_id"]}
+    assert pushes == [("login-scanned", login), ("login-confirmed", login)]
+    claims = jwt.decode(redeemed["access_token"], options={"verify_signature": False})
+    openid = person_id(APPID, "alice")
+    assert (claims["idp"], claims["sub"]) == ("wechat", f"wechat:{openid}")
+    assert person_id("", "alice") not in str(claims)
+    assert wechat.wechat.calls[TOKEN] == len(brokers)
+    for node in engines.nodes(state):
+        assert not leaked({SECRET, *wechat.wechat.platform.given}, everything_in(node))
+
+
+def everything_in(node: RedisServer) -> str:
+    with node.client() as client:
+        kept = [
+            (key, client.get(key)) for key in client.scan_iter() if client.type(key) == b"string"
+        ]
+    assert kept
+    return str(kept)
+
+
+async def test_the_unionid_reaches_the_directory_over_the_shared_state(
+    wechat: Pretending, start_broker: StartBroker, engines: Engines
+) -> None:
+    unionids: list[str | None] = []
+
+    class Directory(OpenDirectory):
+        async def find(self, identity: Any) -> str:
+            unionids.append(identity.unionid)
+            return "somebody"
+
+    broker = await start_broker(Directory(), **wechat.settings(state_url=engines.url("valkey")))
+    browser = PythonBrowser(["websocket"])
+    await browser.connect(broker.url)
+    begun = await begin(browser)
+    await confirm(broker.url, begun["scene"], wechat.wechat.platform.login("alice"))
+    await browser.close()
+
+    assert unionids == [person_id("", "alice")]
+
+
+async def test_somebody_whose_company_binds_its_apps_meanwhile_is_the_same_person(
+    wechat: Pretending, start_broker: StartBroker
+) -> None:
+    broker = await start_broker(**wechat.settings())
+    browser = PythonBrowser(["websocket"])
+    await browser.connect(broker.url)
+    begun = await begin(browser)
+    programs = wechat.wechat.platform.programs
+    programs[APPID] = programs[APPID]._replace(bound=False)
+    async with PhoneClient(broker.url, js_code=wechat.wechat.platform.login("alice")) as phone:
+        await phone.post("scan", {"scene": begun["scene"]})
+    programs[APPID] = programs[APPID]._replace(bound=True)
+
+    assert await confirm(broker.url, begun["scene"], wechat.wechat.platform.login("alice"))
+    await browser.close()
+
+
+async def test_a_login_that_is_under_way_needs_no_wechat(
+    wechat: Pretending, start_broker: StartBroker
+) -> None:
+    broker = await start_broker(**wechat.settings())
+    browser = PythonBrowser(["websocket"])
+    await browser.connect(broker.url)
+    begun = await begin(browser)
+    async with PhoneClient(broker.url, js_code=wechat.wechat.platform.login("alice")) as phone:
+        for api in (TOKEN, DRAW, IDENTIFY):
+            wechat.wechat.faults.set(api, "hang")
+        scan = await phone.post("scan", {"scene": begun["scene"]})
+        await phone.post("confirm", {"login_id": scan.body["login_id"]})
+    owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
+    redeemed = await browser.emit("redeem", owned)
+    await browser.close()
+
+    assert redeemed["access_token"]
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+async def test_the_largest_picture_reaches_a_browser_in_one_go(
+    transport: str, start_broker: StartBroker
+) -> None:
+    odd = Odd(b"\xff\xd8\xff".ljust(ANSWER_MAX_BYTES), "image/jpeg")
+    site = Site("odd", odd.application(), "127.0.0.1", 0, "PORT")
+    async with serving([site]) as addresses:
+        broker = await start_broker(**settings_of(addresses["odd"]))
+        browser = PythonBrowser([transport])
+        await browser.connect(broker.url)
+        begun = await begin(browser)
+        await browser.close()
+
+    assert len(begun["code_url"]) > ANSWER_MAX_BYTES * 4 / 3
+
+
+# What goes wrong, as all three see it
+
+
+class Seen(NamedTuple):
+    """What the browser, and then the phone, was answered; None where all was well."""
+
+    browser: str | None
+    phone: tuple[int, str] | None
+
+
+WELL = Seen(None, None)
+NO_CODE = Seen("temporarily_unavailable", None)
+UNPROVED = Seen(None, (401, "invalid_session"))
+PHONE_LATER = Seen(None, (503, "temporarily_unavailable"))
+
+FAULTS: dict[tuple[str, str], Seen] = {
+    (TOKEN, "-1"): NO_CODE,
+    (TOKEN, "40013"): NO_CODE,
+    (TOKEN, "40125"): NO_CODE,
+    (TOKEN, "40164"): NO_CODE,
+    (TOKEN, "45009"): NO_CODE,
+    (DRAW, "-1"): NO_CODE,
+    (DRAW, "503"): NO_CODE,
+    (DRAW, "html"): NO_CODE,
+    (DRAW, "cut"): NO_CODE,
+    (DRAW, "slow"): WELL,
+    (DRAW, "40001"): NO_CODE,
+    (DRAW, "41030"): NO_CODE,
+    (DRAW, "45009"): NO_CODE,
+    (IDENTIFY, "-1"): PHONE_LATER,
+    (IDENTIFY, "503"): PHONE_LATER,
+    (IDENTIFY, "html"): PHONE_LATER,
+    (IDENTIFY, "cut"): PHONE_LATER,
+    (IDENTIFY, "slow"): WELL,
+    (IDENTIFY, "40029"): UNPROVED,
+    (IDENTIFY, "40163"): UNPROVED,
+    (IDENTIFY, "40226"): Seen(None, (403, "access_denied")),
+    (IDENTIFY, "45011"): Seen(None, (429, "rate_limited")),
+    (IDENTIFY, "40125"): PHONE_LATER,
+}
+
+OUTCOMES = {"503": "unreadable", "html": "unreadable", "cut": "unreadable", "slow": "0"}
+"""How a fault without an errcode is counted."""
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"), FAULTS.items(), ids=lambda one: "-".join(map(str, one))
+)
+async def test_what_each_sees_of_a_fault(
+    fault: tuple[str, str], expected: Seen, wechat: Pretending, start_broker: StartBroker
+) -> None:
+    api, name = fault
+    wechat.wechat.faults.set(api, name)
+    broker = await start_broker(**wechat.settings())
+    browser = PythonBrowser(["websocket"])
+    await browser.connect(broker.url)
+
+    begun = await begin(browser)
+    async with aiohttp.ClientSession(broker.url) as http:
+        body = {"app": "default", "js_code": wechat.wechat.platform.login("alice")}
+        async with http.post("/phone/session", json=body) as response:
+            answer, headers = await response.json(), response.headers
+    await browser.close()
+
+    phone = (response.status, answer["error"]) if "error" in answer else None
+    assert Seen(begun.get("error"), phone) == expected
+    for said in (begun, answer):
+        assert "rid" not in said.get("error_description", "")
+        if said.get("error") in ("temporarily_unavailable", "rate_limited"):
+            assert said["retry_after"] > 0
+    assert headers.get("Retry-After") == (
+        str(answer["retry_after"]) if "retry_after" in answer else None
+    )
+
+
+def logged(broker: Process, **fields: object) -> list[Payload]:
+    """The lines of the log that have these fields."""
+    lines = [json.loads(line) for line in broker.log.read_text().splitlines()]
+    return [line for line in lines if line.items() >= fields.items()]
+
+
+async def test_the_operator_sees_errcode_rid_and_cure_and_nobody_sees_a_secret(
+    wechat: Pretending, tmp_path: Path
+) -> None:
+    settings = {key.upper(): str(value) for key, value in wechat.settings().items()}
+    refusals: list[Payload] = []
+    faults = [fault for fault in FAULTS if fault[0] != TOKEN and fault[1] != "slow"]
+    async with (
+        process("one", "memory://", tmp_path, **settings) as broker,
+        aiohttp.ClientSession() as http,
+    ):
+        browser = PythonBrowser(["websocket"])
+        await browser.connect(broker.url)
+        begun = await begin(browser)
+        await confirm(broker.url, begun["scene"], wechat.wechat.platform.login("alice"))
+        owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
+        redeemed = await browser.emit("redeem", owned)
+        for api, name in faults:
+            wechat.wechat.faults.set(api, name, 1)
+            refusals.append(await begin(browser))
+            body = {"app": "default", "js_code": wechat.wechat.platform.login("canary-person")}
+            async with http.post(f"{broker.url}/phone/session", json=body) as response:
+                refusals.append(await response.json())
+        await browser.close()
+        metrics = await fetch(http, f"{broker.metrics_url}/metrics")
+
+    for api, name in faults:
+        errcode = OUTCOMES.get(name, name)
+        assert f'scanlogin_wechat_requests_total{{api="{api}",errcode="{errcode}"}}' in metrics
+        lines = logged(broker, event="wechat refuses", api=api, errcode=errcode)
+        assert lines
+        assert all(line["appid"] == APPID and line["cure"] for line in lines)
+        assert all(line["rid"] for line in lines) == (name not in OUTCOMES)
+    secrets = {SECRET, begun["scene"], *wechat.wechat.platform.given}
+    errors = [refusal for refusal in refusals if "error" in refusal]
+    assert len(errors) > 5
+    for said in (broker.log.read_text(), metrics, str(errors), redeemed["access_token"]):
+        assert not leaked(secrets, said)
+
+
+async def test_a_broker_that_ends_lets_go_of_a_wechat_that_hangs(
+    wechat: Pretending, tmp_path: Path
+) -> None:
+    settings = {key.upper(): str(value) for key, value in wechat.settings().items()}
+    wechat.wechat.faults.set(TOKEN, "hang")
+    async with asyncio.timeout(60):
+        async with process("one", "memory://", tmp_path, **settings, DRAIN="0") as broker:
+            pass
+    assert "never retrieved" not in broker.log.read_text()
+    assert "Unclosed" not in broker.log.read_text()

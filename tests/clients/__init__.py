@@ -1,0 +1,1 @@
+"""Browsers, JavaScript, the mini program and the example applications."""

@@ -1,0 +1,142 @@
+/**
+ * The client library by itself, over HTTP.
+ *
+ * @jest-environment node
+ */
+"use strict";
+
+const fs = require("node:fs");
+const { createRequire } = require("node:module");
+const path = require("node:path");
+const { Browser } = require("./browser");
+const { PretendPhone } = require("./pretend-phone");
+
+const { BROKER, STRICT_BROKER } = process.env;
+const ROOT = path.resolve(__dirname, "../../../mp_stub/miniprogram");
+const { ScanLogin, ScanLoginError } = require(`${ROOT}/scan-login/index`);
+const { readBrowser } = require(`${ROOT}/scan-login/browsers`);
+const { WORDS } = require(`${ROOT}/words`);
+
+let phone;
+
+beforeEach(() => hold(new PretendPhone("alice")));
+
+function hold(other) {
+  phone = other;
+  global.wx = phone.wx;
+}
+
+describe("failures", () => {
+  test("a refusal carries the broker's words, and is not asked again", async () => {
+    const refused = new ScanLogin({ broker: BROKER }).scan("nobody-waits");
+
+    await expect(refused).rejects.toBeInstanceOf(ScanLoginError);
+    await expect(refused).rejects.toMatchObject({
+      error: "unknown_scene",
+      message: "no live login stands under this code",
+    });
+    const asked = phone.calls("request").map(({ url }) => url.split("/").pop());
+    expect(asked).toEqual(["session", "scan"]);
+  });
+
+  test("somebody unregistered is told where to register", async () => {
+    hold(new PretendPhone("passer-by"));
+    const link = new ScanLogin({ broker: BROKER });
+    const { login_id } = await link.scan((await Browser.at(BROKER)).scene);
+
+    await expect(link.confirm(login_id)).rejects.toMatchObject({
+      error: "unregistered_user",
+      register_url: expect.stringMatching(/\/register$/),
+    });
+  });
+
+  test("where waiting helps, how long", async () => {
+    const link = new ScanLogin({ broker: STRICT_BROKER });
+    const guess = () => link.scan("wrong").catch(({ error, retry_after }) => [error, retry_after]);
+
+    await guess();
+    await guess();
+
+    expect(await guess()).toEqual(["rate_limited", expect.any(Number)]);
+  });
+
+  test("no answer: asked three times in all", async () => {
+    phone.isOnline = false;
+    const link = new ScanLogin({ broker: BROKER, proof: "pretend:alice" });
+
+    await expect(link.scan("any")).rejects.toMatchObject({ error: "unreachable" });
+
+    expect(phone.calls("request")).toHaveLength(3);
+    expect(phone.calls("request").every(({ timeout }) => timeout === 6000)).toBe(true);
+  });
+
+  test("an app that the broker does not know", async () => {
+    const link = new ScanLogin({ broker: BROKER, app: "elsewhere" });
+
+    await expect(link.scan("any")).rejects.toMatchObject({ error: "invalid_client" });
+  });
+});
+
+describe("sessions", () => {
+  test("acts at the same time open one together", async () => {
+    const link = new ScanLogin({ broker: BROKER });
+    const browsers = await Promise.all([Browser.at(BROKER), Browser.at(BROKER)]);
+
+    await Promise.all(browsers.map(({ scene }) => link.scan(scene)));
+
+    expect(phone.calls("login")).toHaveLength(1);
+  });
+
+  test("a proof of one's own is shown instead of WeChat's", async () => {
+    const browser = await Browser.at(BROKER);
+    const link = new ScanLogin({ broker: BROKER, proof: "pretend:bob" });
+
+    await link.confirm((await link.scan(browser.scene)).login_id);
+
+    expect((await browser.ask()).subject).toBe("user-bob");
+    expect(phone.calls("login")).toEqual([]);
+  });
+
+  test("a full storage is no obstacle", async () => {
+    phone.wx.setStorage = ({ fail }) => fail({ errMsg: "setStorage:fail exceed" });
+    const link = new ScanLogin({ broker: BROKER });
+    const { login_id } = await link.scan((await Browser.at(BROKER)).scene);
+
+    expect((await link.deny(login_id)).state).toBe("denied");
+    expect(phone.calls("login")).toHaveLength(1);
+  });
+});
+
+test.each([
+  ["Chrome 126", "Windows", "Mozilla/5.0 (Windows NT 10.0) Chrome/126.0.0.0 Safari/537.36"],
+  ["Edge 125", "macOS", "Mozilla/5.0 (Macintosh) Chrome/125.0.0.0 Safari/537.36 Edg/125.0"],
+  ["Safari 17", "iPhone", "Mozilla/5.0 (iPhone) Version/17.4 Mobile/15E148 Safari/604.1"],
+  ["Firefox 128", "Linux", "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Firefox/128.0"],
+  [null, null, "kiosk"],
+])("a browser is called %s, %s", (program, system, userAgent) => {
+  expect(readBrowser(userAgent)).toEqual({ program, system });
+});
+
+test("the example of docs/miniprogram.md, but for the broker's address", async () => {
+  const docs = fs.readFileSync(path.resolve(ROOT, "../../docs/miniprogram.md"), "utf8");
+  const [, example] = /```js\n(.*?)```/s.exec(docs);
+  const requireFromPage = createRequire(`${ROOT}/pages/index/example.js`);
+  const shown = {};
+  let page;
+  new Function("require", "Page", example.replace("https://login.example", BROKER))(
+    requireFromPage, (options) => { page = options; },
+  );
+  page.setData = (data) => Object.assign(shown, data);
+
+  await page.onLoad({ scene: (await Browser.at(BROKER)).scene });
+  await page.confirm();
+
+  expect(shown).toMatchObject({ site: "小店 & Co", outcome: "confirmed" });
+});
+
+test("both languages have the same words, with the same gaps", () => {
+  const gaps = (words) =>
+    Object.entries(words).map(([key, text]) => [key, (text.match(/\{\w+\}/g) || []).sort()]);
+
+  expect(gaps(WORDS.zh)).toEqual(gaps(WORDS.en));
+});

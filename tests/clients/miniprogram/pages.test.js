@@ -1,0 +1,409 @@
+// The pages under WeChat's simulator, tapped by a finger, against the running broker.
+"use strict";
+
+const http = require("node:http");
+const path = require("node:path");
+const simulate = require("miniprogram-simulate");
+const { Browser } = require("./browser");
+const { PretendPhone, call } = require("./pretend-phone");
+
+const { BROKER, BRIEF_BROKER, STRICT_BROKER } = process.env;
+const ROOT = path.resolve(__dirname, "../../../mp_stub/miniprogram");
+const config = require(`${ROOT}/config`);
+
+// The simulator knows components; a page is one whose methods stand beside its data.
+global.Page = ({ data, ...methods }) => Component({ data, methods });
+const [HOME, LOGIN, REGISTER] = ["index/index", "index/wsLogin", "register/register"].map(
+  (page) => simulate.load(`${ROOT}/pages/${page}`, "page", { rootPath: ROOT }),
+);
+
+let phone;
+let opened = [];
+
+beforeEach(() => {
+  Object.assign(config, { broker: BROKER, proof: null, webViewHosts: [] });
+  jest.spyOn(console, "warn").mockImplementation(() => {});
+  hold(new PretendPhone("alice"));
+});
+
+afterEach(() => {
+  for (const page of opened) if (page.instance.onUnload) page.instance.onUnload();
+  opened = [];
+});
+
+function hold(other) {
+  phone = other;
+  global.wx = phone.wx;
+  return phone;
+}
+
+function open(id, query = {}) {
+  const page = simulate.render(id);
+  page.attach(document.body);
+  page.instance.onLoad(query);
+  if (page.instance.onShow) page.instance.onShow();
+  opened.push(page);
+  return page;
+}
+
+// Opens the page as WeChat does when it has scanned the code: whatever it could encode is encoded.
+async function scan(scene) {
+  const hex = (character) => `%${character.charCodeAt().toString(16)}`;
+  const page = open(LOGIN, { scene: scene.replace(/[^A-Za-z]/g, hex) });
+  await shown(page, (text) => !text.includes("Looking at") && !text.includes("正在识别"));
+  return page;
+}
+
+// The page of a login that waits for its answer, past the moment of a double tap.
+async function scanned(browser) {
+  const page = await scan(browser.scene);
+  expect(page.querySelector("#confirm")).toBeTruthy();
+  await simulate.sleep(450);
+  return page;
+}
+
+async function tap(page, id) {
+  const button = page.querySelector(`#${id}`);
+  const tapped = new Promise((done) => button.addEventListener("tap", done));
+  button.dispatchEvent("touchstart");
+  button.dispatchEvent("touchend");
+  await tapped; // the simulator sends it a moment after
+}
+
+function textOf(page, id) {
+  const node = page.querySelector(`#${id}`);
+  return node ? node.dom.textContent : null;
+}
+
+function acts(act) {
+  return phone.calls("request").filter(({ url }) => url.endsWith(`/phone/${act}`));
+}
+
+async function shown(page, wanted, seconds = 30) {
+  const end = Date.now() + seconds * 1000;
+  const fits = (text) => (typeof wanted === "string" ? text.includes(wanted) : wanted(text));
+  while (!fits(page.dom.textContent)) {
+    if (Date.now() > end) throw new Error(`not shown: ${wanted}; but: ${page.dom.textContent}`);
+    await simulate.sleep(20);
+  }
+}
+
+describe("what is asked", () => {
+  test("which site, which browser, from where and since when", async () => {
+    const page = await scan((await Browser.at(BROKER)).scene);
+
+    const values = page.querySelectorAll(".value").map((value) => value.dom.textContent);
+    expect(values.slice(0, 3)).toEqual(["小店 & Co", "Chrome 126 on Windows", "127.0.0.1"]);
+    expect(values[3]).toMatch(/^just now · \d\d:\d\d:\d\d$/);
+    expect(textOf(page, "left")).toMatch(/The code runs out in [12]:\d\d/);
+  });
+
+  test("a browser that nobody knows is shown as it names itself", async () => {
+    const page = await scan((await Browser.at(BROKER, "kiosk")).scene);
+
+    expect(page.dom.textContent).toContain("kiosk");
+  });
+
+  test("confirm and deny look alike", async () => {
+    const page = await scan((await Browser.at(BROKER)).scene);
+
+    const [deny, confirm] = ["deny", "confirm"].map((id) => page.querySelector(`#${id}`).dom);
+    expect(confirm.className).toBe(deny.className);
+  });
+
+  test("a tap in the first moment counts for nothing", async () => {
+    const browser = await Browser.at(BROKER);
+    const page = await scan(browser.scene);
+
+    await tap(page, "confirm");
+
+    expect((await browser.ask()).state).toBe("scanned");
+    expect(textOf(page, "title")).toBe("Sign in to 小店 & Co?");
+  });
+});
+
+describe("what came of it", () => {
+  test("confirmed: the browser gets its token", async () => {
+    const browser = await Browser.at(BROKER);
+    const page = await scanned(browser);
+
+    await tap(page, "confirm");
+
+    await shown(page, "Confirmed");
+    expect((await browser.ask()).subject).toBe("user-alice");
+    await tap(page, "done");
+    expect(phone.calls("exitMiniProgram")).toHaveLength(1);
+  });
+
+  test("denied: the browser gets nothing", async () => {
+    const browser = await Browser.at(BROKER);
+    const page = await scanned(browser);
+
+    await tap(page, "deny");
+
+    await shown(page, "Denied");
+    expect((await browser.ask()).error).toBe("access_denied");
+  });
+
+  test("tapped twice: confirmed once", async () => {
+    const page = await scanned(await Browser.at(BROKER));
+
+    await Promise.all([tap(page, "confirm"), tap(page, "confirm")]);
+
+    await shown(page, "Confirmed");
+    expect(acts("confirm")).toHaveLength(1);
+  });
+
+  test("confirmed on the same phone twice: both pages say so", async () => {
+    const browser = await Browser.at(BROKER);
+    const pages = [await scanned(browser), await scanned(browser)];
+
+    for (const page of pages) {
+      await tap(page, "confirm");
+      await shown(page, "Confirmed");
+    }
+  });
+
+  test("scanned by another phone first", async () => {
+    const browser = await Browser.at(BROKER);
+    await scan(browser.scene);
+    hold(new PretendPhone("bob"));
+
+    const page = await scan(browser.scene);
+
+    expect(textOf(page, "title")).toBe("Another phone was first");
+    await tap(page, "another");
+    expect(phone.calls("reLaunch")).toEqual([{ url: "/pages/index/index" }]);
+  });
+
+  test("the code runs out while it is looked at, and then cannot be scanned", async () => {
+    config.broker = BRIEF_BROKER;
+    const browser = await Browser.at(BRIEF_BROKER);
+    const page = await scan(browser.scene);
+    expect(textOf(page, "title")).toContain("Sign in to");
+
+    await shown(page, "The code ran out");
+
+    expect(textOf(await scan(browser.scene), "title")).toBe("The code ran out");
+  });
+
+  test("a login that is over", async () => {
+    const browser = await Browser.at(BROKER);
+    const page = await scanned(browser);
+    await tap(page, "confirm");
+    await shown(page, "Confirmed");
+
+    const again = await scan(browser.scene);
+
+    expect(textOf(again, "title")).toBe("This sign-in is over");
+  });
+
+  test.each(["nobody-waits-with-this", "not a scene!", "%E0%A4%A", ""])(
+    "no login under %j", async (scene) => {
+      const page = open(LOGIN, { scene });
+
+      await shown(page, "Unknown code");
+    },
+  );
+});
+
+describe("people", () => {
+  test("somebody unregistered registers, and confirms the same login", async () => {
+    hold(new PretendPhone("stranger"));
+    const browser = await Browser.at(BROKER);
+    const page = await scanned(browser);
+    await tap(page, "confirm");
+    await shown(page, "Not registered yet");
+    expect((await browser.ask()).state).toBe("unregistered");
+
+    await tap(page, "register");
+    const [{ url }] = phone.calls("navigateTo");
+    const register = open(REGISTER, { url: url.split("?url=")[1] });
+    await tap(register, "copy");
+    const [{ data: link }] = phone.calls("setClipboardData");
+    await call({ url: `${link}?name=stranger`, method: "POST" });
+    await tap(page, "again");
+
+    await shown(page, "Confirmed");
+  });
+
+  test("where a site has no register page, none is offered", async () => {
+    hold(new PretendPhone("nobody"));
+    config.broker = BRIEF_BROKER;
+    const page = await scanned(await Browser.at(BRIEF_BROKER));
+
+    await tap(page, "confirm");
+
+    await shown(page, "Not registered yet");
+    expect(page.querySelector("#register")).toBeFalsy();
+  });
+
+  test("somebody blocked", async () => {
+    hold(new PretendPhone("blocked"));
+    const page = await scanned(await Browser.at(BROKER));
+
+    await tap(page, "confirm");
+
+    await shown(page, "Not allowed");
+    expect(page.querySelector("#again")).toBeFalsy();
+  });
+});
+
+describe("when things fail", () => {
+  test("no network; and it comes back", async () => {
+    const browser = await Browser.at(BROKER);
+    phone.isOnline = false;
+    const page = await scan(browser.scene);
+    expect(textOf(page, "title")).toBe("No connection");
+
+    phone.isOnline = true;
+    await tap(page, "again");
+
+    await shown(page, "Sign in to 小店 & Co?");
+  });
+
+  test("a broker that is not there", async () => {
+    config.broker = "http://127.0.0.1:9";
+
+    const page = await scan("any");
+
+    expect(textOf(page, "title")).toBe("No connection");
+  });
+
+  test("a network that answers in the broker's place", async () => {
+    const network = http.createServer((_, answer) => answer.end("<h1>Welcome to the train</h1>"));
+    await new Promise((ready) => { network.listen(0, "127.0.0.1", ready); });
+    config.broker = `http://127.0.0.1:${network.address().port}`;
+
+    const page = await scan("any");
+
+    expect(textOf(page, "title")).toBe("No connection");
+    network.close();
+  });
+
+  test("the answer to confirm is lost on the way: it is asked for again, unseen", async () => {
+    const browser = await Browser.at(BROKER);
+    const page = await scanned(browser);
+    phone.losesNextAnswer = true;
+
+    await tap(page, "confirm");
+
+    await shown(page, "Confirmed");
+    expect((await browser.ask()).subject).toBe("user-alice");
+  });
+
+  test("the broker asks for patience, and gets it", async () => {
+    hold(new PretendPhone("unlucky"));
+    const page = await scanned(await Browser.at(BROKER));
+    await tap(page, "confirm");
+    await shown(page, "Busy right now");
+    expect(textOf(page, "again")).toBe("Try again in 0:02");
+
+    await tap(page, "again");
+    expect(acts("confirm")).toHaveLength(1);
+
+    await shown(page, (text) => !text.includes("Try again in"));
+    await tap(page, "again");
+    expect(acts("confirm")).toHaveLength(2);
+  });
+
+  test("too many wrong codes", async () => {
+    config.broker = STRICT_BROKER;
+    await scan("wrong-1");
+    await scan("wrong-2");
+
+    const page = await scan("wrong-3");
+
+    expect(textOf(page, "title")).toBe("Too many tries");
+    expect(textOf(page, "again")).toMatch(/Try again in \d:\d\d/);
+  });
+});
+
+describe("sessions", () => {
+  test("one proof serves every code", async () => {
+    await scan((await Browser.at(BROKER)).scene);
+    await scan((await Browser.at(BROKER)).scene);
+
+    expect(phone.calls("login")).toHaveLength(1);
+  });
+
+  test("a session that the broker has forgotten is opened afresh, unseen", async () => {
+    const key = `scan-login ${BROKER} default `;
+    phone.wx.setStorage({ key, data: { id: "forgotten", skey: "forgotten" } });
+
+    const page = await scan((await Browser.at(BROKER)).scene);
+
+    expect(textOf(page, "title")).toBe("Sign in to 小店 & Co?");
+    expect(phone.wx.getStorageSync(key).id).not.toBe("forgotten");
+  });
+});
+
+describe("languages", () => {
+  test("WeChat in Chinese", async () => {
+    hold(new PretendPhone("alice", { language: "zh_CN" }));
+    const page = await scanned(await Browser.at(BROKER));
+    expect(textOf(page, "title")).toBe("登录 小店 & Co？");
+    expect(page.dom.textContent).toContain("Windows 上的 Chrome 126");
+    expect(phone.calls("setNavigationBarTitle")).toEqual([{ title: "扫码登录" }]);
+
+    await tap(page, "confirm");
+
+    await shown(page, "浏览器已登录 小店 & Co。");
+  });
+
+  test("an older WeChat, which knows only getSystemInfoSync", async () => {
+    delete phone.wx.getAppBaseInfo;
+    phone.wx.getSystemInfoSync = () => ({ language: "zh_TW" });
+
+    const page = open(HOME);
+
+    expect(page.dom.textContent).toContain("在电脑上登录");
+  });
+});
+
+describe("the page without a code", () => {
+  test.each([
+    ["a mini program's code", { path: "pages/index/wsLogin?scene=abc-1" }],
+    ["an ordinary one", { result: "http://127.0.0.1:8090/?scene=abc-1" }],
+  ])("scans %s", async (_, seen) => {
+    phone.scanned = seen;
+    const page = open(HOME);
+
+    await tap(page, "scan");
+
+    expect(phone.calls("navigateTo")).toEqual([{ url: "/pages/index/wsLogin?scene=abc-1" }]);
+  });
+
+  test("says so where it was another kind of code", async () => {
+    phone.scanned = { result: "4006381333931" };
+    const page = open(HOME);
+
+    await tap(page, "scan");
+
+    const [{ title }] = phone.calls("showToast");
+    expect(title).toBe("That is not a sign-in code");
+  });
+});
+
+describe("the register page", () => {
+  const url = "https://shop.example/register";
+
+  test("opens inside where the console lists its host", () => {
+    config.webViewHosts = ["shop.example"];
+
+    const page = open(REGISTER, { url: encodeURIComponent(url) });
+
+    expect(page.dom.querySelector("wx-web-view")).toBeTruthy();
+  });
+
+  test.each(["https://shop.example.evil.example/", "http://shop.example/"])(
+    "is a link to copy elsewhere: %s", (other) => {
+      config.webViewHosts = ["shop.example"];
+
+      const page = open(REGISTER, { url: encodeURIComponent(other) });
+
+      expect(textOf(page, "link")).toBe(other);
+      expect(page.dom.querySelector("wx-web-view")).toBeNull();
+    },
+  );
+});

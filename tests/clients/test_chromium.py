@@ -1,0 +1,633 @@
+"""The pages in a real browser: Debian's Chromium, driven by Playwright.
+
+Every view that is worth a look is also kept as tests/screenshots/*.png.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import shlex
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+import pytest
+import zxingcpp
+from aiohttp import web
+from PIL import Image
+from playwright.async_api import (
+    Browser,
+    Locator,
+    Page,
+    Response,
+    Route,
+    WebSocket,
+    WebSocketRoute,
+    async_playwright,
+    expect,
+)
+
+from broker.serving import Site, serving
+from mp_stub.page import make_phone
+from mp_stub.phone import Phone
+from tests.conftest import Register, StartBroker, free_port, need
+from tests.support.environment import ROOT
+from tests.support.loop_clock import LoopClock
+from tests.support.proxy import Proxy, proxying
+from tests.support.servers import Engines
+from tests.system.test_demo import demo, obey
+from web_demo.site import make_site
+
+SCREENSHOTS = ROOT / "tests/screenshots"
+WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
+QUIET = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WAIT_MS = 30_000
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=need("chromium"), args=QUIET)
+        yield browser
+        await browser.close()
+
+
+class Stage(NamedTuple):
+    """The demo, with a proxy between browsers and broker."""
+
+    site: str
+    phone: str
+    proxy: Proxy
+
+
+@asynccontextmanager
+async def staged(
+    start_broker: StartBroker,
+    *,
+    register: Register | None = None,
+    blocks_websockets: bool = False,
+    **settings: object,
+) -> AsyncIterator[Stage]:
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(proxying(blocks_websockets=blocks_websockets))
+        site_port, phone_port = free_port(), free_port()
+        site_url, phone_url = (f"http://127.0.0.1:{port}" for port in (site_port, phone_port))
+        broker = await start_broker(
+            register,
+            public_url=f"http://127.0.0.1:{proxy.port}",
+            origins=site_url,
+            phone_page_url=f"{phone_url}/",
+            **settings,
+        )
+        proxy.lead_to(broker.settings.port)
+        site = make_site(broker_url=broker.settings.public_url, phone_url=phone_url)
+        phone = make_phone(broker_url=broker.url)
+        await stack.enter_async_context(
+            serving(
+                [
+                    Site("site", site, "127.0.0.1", site_port, "PORT"),
+                    Site("phone", phone, "127.0.0.1", phone_port, "PORT"),
+                ]
+            )
+        )
+        yield Stage(site_url, phone_url, proxy)
+
+
+async def open_page(chromium: Browser, url: str, **context: object) -> Page:
+    """A page in a context of its own: wide and in English where nothing else is said."""
+    options = {"viewport": WIDE, "locale": "en-GB", **context}
+    page = await (await chromium.new_context(**options)).new_page()  # type: ignore[arg-type]
+    page.set_default_timeout(WAIT_MS)
+    await page.goto(url)
+    return page
+
+
+def view(page: Page, name: str) -> Locator:
+    """The widget while it shows the view `name`."""
+    return page.locator(f"scan-login .card[data-view={name}]")
+
+
+async def shows(page: Page, name: str) -> None:
+    await expect(view(page, name)).to_be_visible(timeout=WAIT_MS)
+
+
+async def keep(page: Page, name: str) -> None:
+    SCREENSHOTS.mkdir(exist_ok=True)
+    path = SCREENSHOTS / f"{name}.png"
+    await page.screenshot(path=path, full_page=True, animations="disabled")
+
+
+async def scene_on(page: Page) -> str:
+    """What a camera reads on the screen."""
+    await expect(page.locator("scan-login .frame.drawn")).to_be_visible(timeout=WAIT_MS)
+    picture = await page.locator("scan-login .frame").screenshot(animations="disabled")
+    [code] = zxingcpp.read_barcodes(Image.open(io.BytesIO(picture)))
+    [scene] = parse_qs(urlsplit(code.text).query)["scene"]
+    return scene
+
+
+async def scan(chromium: Browser, stage: Stage, page: Page, **context: object) -> Page:
+    """A phone that has scanned the page's code as alice, and shows what it would confirm."""
+    url = f"{stage.phone}/?scene={await scene_on(page)}"
+    phone = await open_page(chromium, url, viewport=NARROW, **context)
+    await phone.locator("input[value=alice]").check(force=True)
+    await phone.locator("#scan").click()
+    await expect(phone.locator("#confirm")).to_be_visible(timeout=WAIT_MS)
+    return phone
+
+
+@pytest.mark.parametrize(
+    ("language", "headline"), [("en-GB", "Signed in as alice"), ("zh-CN", "已登录：alice")]
+)
+@pytest.mark.parametrize(("width", "viewport"), [("wide", WIDE), ("narrow", NARROW)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_from_code_to_signed_in(
+    chromium: Browser,
+    start_broker: StartBroker,
+    language: str,
+    headline: str,
+    width: str,
+    viewport: object,
+    scheme: str,
+) -> None:
+    name = f"{language[:2]}-{width}-{scheme}"
+    look = {"locale": language, "color_scheme": scheme}
+    async with staged(start_broker) as stage:
+        page = await open_page(chromium, stage.site, viewport=viewport, **look)
+        complaints: list[str] = []
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda line: line.type == "error" and complaints.append(line.text))
+        await shows(page, "code")
+        await keep(page, f"{name}-1-code")
+        phone = await scan(chromium, stage, page, **look)
+        await shows(page, "scanned")
+        await keep(page, f"{name}-2-scanned")
+        await keep(phone, f"{name}-3-phone")
+
+        await phone.locator("#allow").click()
+
+        await expect(page.locator("h1")).to_have_text(headline, timeout=WAIT_MS)
+        await keep(page, f"{name}-4-signed-in")
+        await expect(phone.locator("#outcome")).to_be_visible()
+        await keep(phone, f"{name}-5-phone-done")
+        assert complaints == []
+        assert not await page.evaluate(
+            "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        )
+
+
+async def test_the_phone_shows_whom_it_lets_in_and_favours_neither_answer(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with staged(start_broker, app_name="小店 & Co") as stage:
+        page = await open_page(chromium, stage.site)
+        phone = await scan(chromium, stage, page)
+
+        await expect(phone.locator("#fact-site")).to_have_text("小店 & Co")
+        await expect(phone.locator("#fact-browser")).to_contain_text("Chrome")
+        await expect(phone.locator("#fact-from")).to_contain_text("127.0.0.1")
+        await expect(phone.locator("#fact-since")).to_contain_text("ago")
+        boxes = [await phone.locator(button).bounding_box() for button in ("#deny", "#allow")]
+        sizes = [(round(box["width"]), round(box["height"])) for box in boxes if box]
+        looks = [
+            await phone.locator(button).evaluate(
+                "e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor,"
+                " document.activeElement === e].join()"
+            )
+            for button in ("#deny", "#allow")
+        ]
+        assert sizes[0] == sizes[1]
+        assert looks[0] == looks[1]
+        assert looks[0].endswith("false")
+
+
+async def test_denied_and_tried_again(chromium: Browser, start_broker: StartBroker) -> None:
+    async with staged(start_broker) as stage:
+        page = await open_page(chromium, stage.site)
+        phone = await scan(chromium, stage, page)
+
+        await phone.locator("#deny").click()
+
+        await shows(page, "denied")
+        await keep(page, "denied")
+        await page.locator("scan-login .button").first.click()
+        await shows(page, "code")
+
+
+async def test_a_code_runs_out_and_one_tap_brings_another(
+    chromium: Browser, start_broker: StartBroker, loop_clock: LoopClock
+) -> None:
+    async with staged(start_broker, login_lifetime=20, clock=loop_clock) as stage:
+        page = await open_page(chromium, stage.site)
+        first = await scene_on(page)
+
+        await loop_clock.move(21)
+
+        await shows(page, "expired")
+        await keep(page, "expired")
+        await page.locator("scan-login .button").first.click()
+
+        await shows(page, "code")
+        assert await scene_on(page) != first
+
+
+async def test_a_code_that_the_broker_has_lost_is_exchanged_unasked(
+    chromium: Browser, start_broker: StartBroker, engines: Engines
+) -> None:
+    """As when Redis comes back without its data."""
+    async with staged(start_broker, state_url=engines.url("valkey")) as stage:
+        page = await open_page(chromium, stage.site)
+        await shows(page, "code")
+        lost = await page.locator("scan-login img").get_attribute("src")
+
+        engines.empty("valkey")
+
+        await expect(page.locator("scan-login img")).not_to_have_attribute(
+            "src", lost or "", timeout=WAIT_MS
+        )
+        await shows(page, "code")
+
+
+async def test_a_stranger_is_sent_to_register_and_let_in_after(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    register = Register()
+    url = "https://site.example/register"
+    async with staged(start_broker, register=register, register_url=url) as stage:
+        page = await open_page(chromium, stage.site)
+        phone = await scan(chromium, stage, page)
+        await phone.locator("#allow").click()
+
+        await shows(page, "unregistered")
+        await keep(page, "unregistered")
+        assert await page.locator("scan-login .register").get_attribute("href") == url
+        await expect(phone.locator("#register")).to_have_attribute("href", url)
+        await keep(phone, "unregistered-phone")
+        register.known.add("alice")
+        await phone.locator("#again").click()
+
+        await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=WAIT_MS)
+
+
+@pytest.mark.both_engines
+async def test_the_network_is_cut_and_comes_back(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    """The phone confirms in between: the browser is let in when it is back."""
+    async with staged(start_broker) as stage:
+        page = await open_page(chromium, stage.site)
+        phone = await scan(chromium, stage, page)
+        await shows(page, "scanned")
+
+        stage.proxy.cut()
+        await shows(page, "offline")
+        await keep(page, "offline")
+        await phone.locator("#allow").click()
+        await expect(phone.locator("#outcome")).to_be_visible()
+        stage.proxy.restore()
+
+        await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=30_000)
+
+
+@pytest.mark.both_engines
+async def test_where_websockets_are_blocked_the_page_polls(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with staged(start_broker, blocks_websockets=True) as stage:
+        page = await open_page(chromium, stage.site)
+        phone = await scan(chromium, stage, page)
+        await shows(page, "scanned")
+
+        await phone.locator("#allow").click()
+
+        await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=WAIT_MS)
+
+
+async def test_where_websockets_stop_working_the_page_polls_for_the_same_login(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with staged(start_broker) as stage:
+        page = await open_page(chromium, stage.site)
+        phone = await scan(chromium, stage, page)
+        await shows(page, "scanned")
+
+        stage.proxy.blocks_websockets = True
+        stage.proxy.cut()
+        await shows(page, "offline")
+        stage.proxy.restore()
+        await shows(page, "scanned")
+        await phone.locator("#allow").click()
+
+        await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=30_000)
+
+
+async def lose_first_token_on_websocket(page: Page, lost: list[str]) -> None:
+    """Close the WebSocket in place of delivering the first token."""
+
+    def connect(link: WebSocketRoute) -> None:
+        server = link.connect_to_server()
+
+        def deliver(message: str | bytes) -> None:
+            if not lost and "access_token" in str(message):
+                lost.append(str(message))
+                asyncio.get_running_loop().create_task(link.close())
+            else:
+                link.send(message)
+
+        server.on_message(deliver)
+
+    await page.route_web_socket(re.compile("/socket.io/"), connect)
+
+
+async def lose_first_token_on_polling(page: Page, lost: list[str]) -> None:
+    """Reset the connection in place of delivering the first token."""
+
+    async def fetch(route: Route) -> None:
+        response = await route.fetch()
+        text = await response.text()
+        if not lost and "access_token" in text:
+            lost.append(text)
+            await route.abort("connectionreset")
+        else:
+            await route.fulfill(response=response)
+
+    await page.route("**/oauth/token", fetch)
+
+
+@pytest.mark.parametrize(
+    ("lose_first_token", "polls"),
+    [(lose_first_token_on_websocket, False), (lose_first_token_on_polling, True)],
+    ids=["websocket", "polling"],
+)
+async def test_page_gets_a_token_lost_in_transit_again(
+    chromium: Browser,
+    start_broker: StartBroker,
+    lose_first_token: Callable[[Page, list[str]], Awaitable[None]],
+    polls: bool,
+) -> None:
+    async with staged(start_broker, blocks_websockets=polls) as stage:
+        lost: list[str] = []
+        page = await open_page(chromium, "about:blank")
+        await lose_first_token(page, lost)
+        await page.goto(stage.site)
+        phone = await scan(chromium, stage, page)
+        await shows(page, "scanned")
+
+        await phone.locator("#allow").click()
+
+        await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=30_000)
+        assert len(lost) == 1
+
+
+async def test_a_stranger_is_told_so_where_the_page_polls(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    url = "https://site.example/register"
+    settings = {"register": Register(), "blocks_websockets": True, "register_url": url}
+    async with staged(start_broker, **settings) as stage:  # type: ignore[arg-type]
+        page = await open_page(chromium, stage.site)
+        phone = await scan(chromium, stage, page)
+
+        await phone.locator("#allow").click()
+
+        await shows(page, "unregistered")
+        assert await page.locator("scan-login .register").get_attribute("href") == url
+
+
+@pytest.mark.both_engines
+async def test_the_readmes_page_and_its_check_of_the_token(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    """As they stand there, but for the broker's address."""
+    readme = (ROOT / "README.md").read_text()
+    [page_text] = re.findall(r"```html\n(.*?)```", readme, re.DOTALL)
+    [check] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    port = free_port()
+    broker = await start_broker(origins=f"http://127.0.0.1:{port}")
+    scope: dict[str, Any] = {}
+    exec(check.replace("https://login.example", broker.url), scope)
+
+    async def show(request: web.Request) -> web.Response:
+        text = page_text.replace("https://login.example", broker.url)
+        return web.Response(text=f"<!doctype html>{text}", content_type="text/html")
+
+    async def take(request: web.Request) -> web.Response:
+        token = (await request.json())["access_token"]
+        return web.Response(text=await asyncio.to_thread(scope["subject_of"], token))
+
+    async def account(request: web.Request) -> web.Response:
+        return web.Response(text="<h1>In</h1>", content_type="text/html")
+
+    site = web.Application()
+    site.add_routes([web.get("/", show), web.post("/session", take), web.get("/account", account)])
+    async with serving([Site("site", site, "127.0.0.1", port, "PORT")]) as addresses:
+        page = await open_page(chromium, addresses["site"])
+        answers: list[Response] = []
+        page.on(
+            "response", lambda one: answers.append(one) if one.url.endswith("session") else None
+        )
+        scene = await scene_on(page)
+        async with Phone(broker=broker.url, name="alice") as phone:
+            await phone.confirm((await phone.scan(scene))["login_id"])
+
+        await expect(page.locator("h1")).to_have_text("In", timeout=WAIT_MS)
+        assert [answer.status for answer in answers] == [200]
+
+
+def quick_start(language: str) -> str:
+    """The first example in `language` of docs/quick-start.md that is a file or a server."""
+    text = (ROOT / "docs/quick-start.md").read_text()
+    found = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    return str(next(one for one in found if language != "sh" or "flask --app" in one))
+
+
+async def test_quick_start_site_signs_in(chromium: Browser, tmp_path: Path) -> None:
+    port = str(free_port())
+    async with demo(SCAN_LOGIN_ORIGINS=f"http://127.0.0.1:{port}") as running:
+        await running.line("Broker")
+        ports = {"8000": "PORT", "8090": "PHONE_PORT"}
+        moved = {printed: running.ports[name] for printed, name in ports.items()} | {"8081": port}
+        for name, language in {"index.html": "html", "server.py": "python"}.items():
+            text = re.sub(r"\b(8000|8081|8090)\b", lambda one: moved[one[1]], quick_start(language))
+            (tmp_path / name).write_text(text)
+        flask = shlex.split(quick_start("sh").replace("8081", port))[1:]
+        site = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "flask", *flask, cwd=tmp_path, stderr=asyncio.subprocess.PIPE
+        )
+        try:
+            assert site.stderr is not None
+            while b"Running on" not in await site.stderr.readline():
+                assert not site.stderr.at_eof()
+            page = await open_page(chromium, f"http://127.0.0.1:{port}")
+            await shows(page, "code")
+            async with page.expect_popup() as popup:
+                await page.get_by_text("Pretend to be the phone").click()
+            phone = await popup.value
+
+            await phone.locator("#scan").click(timeout=WAIT_MS)
+            await phone.locator("#allow").click(timeout=WAIT_MS)
+
+            heading = page.locator("h1")
+            await expect(heading).to_have_text("Signed in as pretend:alice", timeout=WAIT_MS)
+        finally:
+            site.terminate()
+            await site.communicate()
+
+
+@pytest.mark.parametrize(
+    ("language", "text"), [("en-GB", "Sign-in is unavailable"), ("zh-CN", "暂时无法登录")]
+)
+async def test_site_without_the_widget_says_so(
+    chromium: Browser, start_broker: StartBroker, language: str, text: str
+) -> None:
+    async with staged(start_broker) as stage:
+        page = await (await chromium.new_context(locale=language)).new_page()
+        await page.route("**/scan-login.js", lambda route: route.abort())
+
+        await page.goto(stage.site)
+
+        await expect(page.locator("scan-login")).to_be_visible(timeout=WAIT_MS)
+        await expect(page.locator("scan-login")).to_contain_text(text)
+
+
+async def test_signing_out(chromium: Browser, start_broker: StartBroker) -> None:
+    async with staged(start_broker) as stage:
+        page = await open_page(chromium, stage.site)
+        phone = await scan(chromium, stage, page)
+        await phone.locator("#allow").click()
+        await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=WAIT_MS)
+
+        await page.get_by_role("button", name="Sign out").click()
+
+        await shows(page, "code")
+
+
+async def test_a_keyboard_and_a_screen_reader_get_along(
+    chromium: Browser, start_broker: StartBroker, loop_clock: LoopClock
+) -> None:
+    async with staged(start_broker, login_lifetime=20, clock=loop_clock) as stage:
+        page = await open_page(chromium, stage.site)
+        await shows(page, "code")
+        await loop_clock.move(21)
+        await expect(page.get_by_role("status")).to_contain_text("expired", timeout=WAIT_MS)
+
+        await page.get_by_role("button", name="New code").focus()
+        await page.keyboard.press("Enter")
+
+        await expect(page.get_by_role("status")).to_contain_text("Scan", timeout=WAIT_MS)
+        await expect(page.get_by_role("img", name="code")).to_be_visible()
+
+
+async def test_a_page_of_another_origin_is_told_so_and_does_not_hammer(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with staged(start_broker) as stage:
+        page = await open_page(chromium, stage.site.replace("127.0.0.1", "localhost"))
+
+        await expect(page.locator("scan-login .card")).to_have_attribute(
+            "data-view", "refused", timeout=WAIT_MS
+        )
+        await keep(page, "refused")
+
+
+async def test_the_secret_stays_in_the_component(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with staged(start_broker) as stage:
+        page = await open_page(chromium, "about:blank")
+        heard: list[str] = []
+
+        def listen(socket: WebSocket) -> None:
+            socket.on("framereceived", lambda frame: heard.append(str(frame)))
+
+        page.on("websocket", listen)
+        await page.goto(stage.site)
+        await shows(page, "code")
+        [ack] = [frame for frame in heard if '"secret"' in frame]
+        secret = ack.split('"secret":"')[1][:43]
+
+        everything = await page.evaluate(
+            "document.documentElement.outerHTML + document.querySelector('scan-login')"
+            ".shadowRoot.innerHTML + JSON.stringify(localStorage) + JSON.stringify(sessionStorage)"
+            " + document.cookie + location.href"
+        )
+
+        assert secret not in everything
+
+
+async def test_the_brokers_own_pages(chromium: Browser, start_broker: StartBroker) -> None:
+    broker = await start_broker()
+    async with (
+        aiohttp.ClientSession(broker.url) as http,
+        http.post("/oauth/device_authorization", data={"client_id": "default"}) as response,
+    ):
+        begun = await response.json()
+    for width, viewport in [("wide", WIDE), ("narrow", NARROW)]:
+        page = await open_page(chromium, broker.url, viewport=viewport)
+        await keep(page, f"broker-index-{width}")
+        await page.goto(f"{broker.url}/device")
+        await keep(page, f"broker-device-{width}")
+
+        await page.get_by_label("Code").fill(begun["user_code"])
+        await page.get_by_role("button").click()
+
+        assert page.url == begun["verification_uri_complete"]
+        picture = await page.get_by_role("img").screenshot()
+        [code] = zxingcpp.read_barcodes(Image.open(io.BytesIO(picture)))
+        assert code.text.endswith(begun["user_code"])
+        await keep(page, f"broker-code-{width}")
+
+
+@pytest.mark.parametrize("path", ["/", "/device", "/device?user_code=unknown"])
+@pytest.mark.parametrize("language", ["en-GB", "zh-CN"])
+async def test_broker_page_fits_a_narrow_screen(
+    chromium: Browser, start_broker: StartBroker, path: str, language: str
+) -> None:
+    broker = await start_broker()
+
+    page = await open_page(chromium, broker.url + path, viewport=NARROW, locale=language)
+
+    assert await page.evaluate("document.documentElement.scrollWidth") == NARROW["width"]
+    cut = (
+        "[...document.querySelectorAll('body *')].filter((e) => e.scrollWidth > e.clientWidth + 1)"
+    )
+    assert await page.evaluate(f"{cut}.filter((e) => e.clientWidth).map((e) => e.tagName)") == []
+
+
+async def test_a_mini_program_code_of_the_pool_logs_in_while_wechat_is_switched_off(
+    chromium: Browser,
+) -> None:
+    async with demo("--pool") as running:
+        broker, site, wechat = (
+            f"http://127.0.0.1:{running.ports[name]}"
+            for name in ("PORT", "SITE_PORT", "WECHAT_PORT")
+        )
+        await obey(await running.line("stable_token"))
+        page = await open_page(chromium, site)
+        complaints: list[str] = []
+        page.on("console", lambda line: line.type == "error" and complaints.append(line.text))
+
+        scene = await scene_on(page)
+        await keep(page, "pool-1-code")
+        source = await page.locator("scan-login .frame img").get_attribute("src")
+        async with Phone(broker=broker, name="alice", wechat=wechat) as phone:
+            await phone.confirm((await phone.scan(scene))["login_id"])
+
+        await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=WAIT_MS)
+        await keep(page, "pool-2-signed-in")
+        assert source is not None
+        assert source.startswith(f"{broker}/codes/")
+        assert complaints == []

@@ -1,0 +1,164 @@
+"""The official JS client over our own engine: all that an application does with it.
+
+In Node and in Chromium, with each choice of transports, directly and through nginx.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import async_playwright
+
+from broker.engine.own import Server
+from broker.engine.sessions import Sessions
+from broker.engine.sockets import WebSocket
+from tests.clients.test_chromium import QUIET
+from tests.conformance.test_engineio_protocol import client_of
+from tests.support.clients import NodeBrowser
+from tests.support.environment import ROOT, free_port, need
+from tests.support.nginx import nginx_before
+from tests.support.servers import eventually
+
+JS = Path(__file__).parent / "js"
+CLIENT = ROOT / "broker/edge/static/vendor/socket.io.min.js"
+WITHIN = 60.0
+
+BYTES = list(range(256))
+
+Options = dict[str, Any]
+Run = Callable[[str, Options], Awaitable[Any]]
+
+TRANSPORTS: dict[str, tuple[Options, str]] = {
+    "default": ({}, "websocket"),
+    "websocket": ({"transports": ["websocket"]}, "websocket"),
+    "polling": ({"transports": ["polling"]}, "polling"),
+}
+"""What an application asks for, and where it ends up."""
+
+
+def found(transport: str) -> dict[str, Any]:
+    return {
+        "namespaces": ["/", "/custom", True, True],
+        "upgraded": transport,
+        "plain": [1, "two", {"three": [None, True, "三"]}],
+        "binary": [BYTES, {"deep": [BYTES]}],
+        "long": True,
+        "ack": 1,
+        "binaryAck": BYTES,
+        "asked": 42,
+        "room": ["main hello", "neighbour hello"],
+        "left": [False, "still here"],
+        "reconnected": [True, "back"],
+    }
+
+
+@pytest.fixture
+async def url() -> AsyncIterator[str]:
+    async with client_of("sio", ping_interval=25.0, ping_timeout=20.0) as client:
+        _serve_rooms(client.server)
+        yield str(client.http._base_url).rstrip("/")
+
+
+def _serve_rooms(server: Server) -> None:
+    async def ask(sid: str, number: int) -> None:
+        async def tell(answer: int) -> None:
+            await server.emit("answered", answer, to=sid)
+
+        await server.emit("question", number, to=sid, callback=tell)
+
+    async def join(sid: str, room: str) -> bool:
+        await server.enter_room(sid, room)
+        return True
+
+    async def say(sid: str, room: str, what: str) -> bool:
+        await server.emit("said", what, to=room)
+        return True
+
+    for act in (ask, join, say):
+        server.on(act.__name__, act, namespace="/")
+
+
+async def test_it_comes_back_from_an_end_in_the_middle_of_its_upgrade(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It polls no more by then, and would wait for a ping until its time is over."""
+    probed = Sessions._probed
+
+    def probed_and_ended(engine: Sessions, socket: WebSocket, packet: str | bytes) -> None:
+        probed(engine, socket, packet)
+        if packet == "2probe":
+            asyncio.get_running_loop().create_task(end_once_joined(engine, socket.sid))
+
+    async def end_once_joined(engine: Sessions, sid: str) -> None:
+        """A client that has not joined yet would take the end for a refusal."""
+        await eventually(lambda: engine.joined(sid) and not engine.sockets[sid]._out)
+        await engine.disconnect(sid)
+
+    async with client_of("sio", ping_interval=25.0, ping_timeout=20.0) as client:
+        browser = NodeBrowser({})
+        with monkeypatch.context() as patch:
+            patch.setattr(Sessions, "_probed", probed_and_ended)
+            await browser.connect(str(client.http._base_url).rstrip("/"), namespace="/")
+
+            assert (await browser.push())[0] == "disconnect"
+
+        assert (await browser.push())[0] == "connect"
+        await browser.close()
+
+
+async def in_node(url: str, options: Options) -> Any:
+    script = (
+        'require("./features.js")(require("socket.io-client"), ...JSON.parse(process.argv[1]))'
+        ".then((found) => console.log(JSON.stringify(found)))"
+    )
+    node = await asyncio.create_subprocess_exec(
+        need("node"),
+        "-e",
+        script,
+        json.dumps([url, options]),
+        cwd=JS,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(WITHIN):
+            said, trouble = await node.communicate()
+    finally:
+        if node.returncode is None:
+            node.kill()
+            await node.wait()
+    assert node.returncode == 0, trouble.decode()
+    return json.loads(said)
+
+
+async def in_chromium(url: str, options: Options) -> Any:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=need("chromium"), args=QUIET)
+        page = await browser.new_page()
+        await page.goto(f"{url}/a-page-of-this-origin")
+        for script in (CLIENT, JS / "features.js"):
+            await page.add_script_tag(path=script)
+        async with asyncio.timeout(WITHIN):
+            seen = await page.evaluate("(asked) => features(io, ...asked)", [url, options])
+        await browser.close()
+    return seen
+
+
+@pytest.mark.parametrize("transports", TRANSPORTS)
+@pytest.mark.parametrize("run", [in_node, in_chromium])
+async def test_all_that_an_application_does(url: str, run: Run, transports: str) -> None:
+    options, transport = TRANSPORTS[transports]
+
+    assert await run(url, options) == found(transport)
+
+
+@pytest.mark.parametrize("transports", TRANSPORTS)
+async def test_all_of_it_through_nginx(url: str, tmp_path: Path, transports: str) -> None:
+    options, transport = TRANSPORTS[transports]
+    async with nginx_before([url], tmp_path / "nginx", free_port()) as front:
+        assert await in_node(front, options) == found(transport)

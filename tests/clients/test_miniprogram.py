@@ -1,0 +1,125 @@
+"""The mini program under WeChat's own simulator, in Node: see miniprogram/*.test.js."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from broker.errors import Unavailable, UserBlocked
+from broker.login import Identity
+from broker.serving import Site, serving
+from tests.conftest import Register, StartBroker, free_port, miss, need
+from tests.support.environment import ROOT
+
+FOLDER = Path(__file__).parent / "miniprogram"
+PROGRAM = ROOT / "mp_stub" / "miniprogram"
+JEST = FOLDER / "node_modules" / "jest" / "bin" / "jest.js"
+WITHIN = 80.0
+
+
+class Town(Register):
+    """People of all kinds."""
+
+    async def find(self, identity: Identity) -> str:
+        if identity.id == "blocked":
+            raise UserBlocked
+        if identity.id == "unlucky":
+            raise Unavailable
+        return await super().find(identity)
+
+
+@pytest.fixture
+async def town() -> Town:
+    return Town("alice", "bob")
+
+
+@pytest.fixture
+async def register_url(town: Town) -> AsyncIterator[str]:
+    """A site where a stranger can register."""
+
+    async def register(request: web.Request) -> web.Response:
+        town.known.add(request.query["name"])
+        return web.Response()
+
+    site = web.Application()
+    site.add_routes([web.post("/register", register)])
+    async with serving([Site("site", site, "127.0.0.1", free_port(), "PORT")]) as addresses:
+        yield f"{addresses['site']}/register"
+
+
+def test_the_developer_tools_find_every_file_that_is_named() -> None:
+    app = json.loads((PROGRAM / "app.json").read_text())
+
+    for page in app["pages"]:
+        for kind in ("js", "json", "wxml", "wxss"):
+            assert (PROGRAM / f"{page}.{kind}").exists(), f"{page}.{kind}"
+    assert (PROGRAM / app["sitemapLocation"]).exists()
+    theme = json.loads((PROGRAM / app["themeLocation"]).read_text())
+    colours = {value[1:] for value in app["window"].values() if value.startswith("@")}
+    assert colours == set(theme["light"]) == set(theme["dark"])
+
+
+@pytest.mark.parametrize("page", sorted(PROGRAM.rglob("*.wxml")), ids=lambda page: page.stem)
+def test_a_page_has_a_function_for_every_tap(page: Path) -> None:
+    script = page.with_suffix(".js").read_text()
+
+    for name in re.findall(r'bind\w+="(\w+)"', page.read_text()):
+        assert re.search(rf"^  {name}\(", script, re.MULTILINE), name
+
+
+def test_every_error_of_the_page_is_documented() -> None:
+    script = (PROGRAM / "pages" / "index" / "wsLogin.js").read_text()
+    [table] = re.findall(r"const OUTCOME_OF = \{(.*?)\};", script, re.DOTALL)
+    titles = (PROGRAM / "words.js").read_text()
+    docs = (PROGRAM.parent.parent / "docs" / "miniprogram.md").read_text()
+
+    for error, outcome in re.findall(r'(\w+): "(\w+)"', table):
+        [title, *_] = re.findall(rf'{outcome}Title: "(.*)"', titles)
+        assert f"| `{error}` | {title} |" in docs
+
+
+def test_its_socket_io_client_is_the_brokers_version() -> None:
+    vendored = PROGRAM / "scan-login" / "vendor" / "socket.io.esm.min.js"
+    [version] = re.findall(r"Socket\.IO v([\d.]+)", vendored.read_text())
+
+    assert f"CLIENT_VERSION := {version}\n" in (PROGRAM.parent.parent / "Makefile").read_text()
+
+
+@pytest.mark.parametrize(
+    ("suite", "path"),
+    [("pages", ""), ("library", ""), ("socket", ""), ("socket", "/login-broker")],
+)
+async def test_the_mini_program(
+    start_broker: StartBroker, town: Town, register_url: str, suite: str, path: str
+) -> None:
+    if not JEST.exists():
+        miss("the simulator is not installed: make test does so, by npm")
+    public = {"public_url": f"http://127.0.0.1{path}"} if path else {}
+    broker = await start_broker(town, app_name="小店 & Co", register_url=register_url, **public)
+    brief = await start_broker(town, login_lifetime=8, **public)
+    strict = await start_broker(town, misses_per_minute=2, **public)
+    urls = {"BROKER": broker.url, "BRIEF_BROKER": brief.url, "STRICT_BROKER": strict.url}
+    brokers = {name: f"{url}{path}" for name, url in urls.items()}
+
+    jest = await asyncio.create_subprocess_exec(
+        *(need("node"), str(JEST), "--ci", "--runInBand", f"{suite}.test.js"),
+        cwd=FOLDER,
+        env={**os.environ, **brokers},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        output, _ = await asyncio.wait_for(jest.communicate(), WITHIN)
+    finally:
+        if jest.returncode is None:
+            jest.kill()
+            await jest.wait()
+
+    assert jest.returncode == 0, output.decode()

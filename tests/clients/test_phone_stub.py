@@ -1,0 +1,210 @@
+"""The phone to play with: as a command, and as a page whose server is the phone."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import aiohttp
+import pytest
+
+from broker.serving import Site, serving
+from mp_stub.page import make_phone
+from tests.conftest import Register, Running, StartBroker, free_port
+from tests.support.environment import ROOT
+
+
+class Ran(NamedTuple):
+    code: int
+    output: str
+    errors: str
+
+
+async def phone(*arguments: str, broker: str) -> Ran:
+    """`python -m mp_stub …` as somebody types it."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "mp_stub",
+        *arguments,
+        "--broker",
+        broker,
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate()
+    return Ran(process.returncode or 0, output.decode(), errors.decode())
+
+
+async def begin(broker: Running) -> Any:
+    async with (
+        aiohttp.ClientSession(broker.url) as http,
+        http.post("/oauth/device_authorization", data={"client_id": "default"}) as response,
+    ):
+        return await response.json()
+
+
+async def outcome(broker: Running, begun: Any) -> Any:
+    form = {
+        "grant_type": "urn:ietf:params:oauth:grant-type:device_code",
+        "client_id": "default",
+        "device_code": begun["device_code"],
+    }
+    async with (
+        aiohttp.ClientSession(broker.url) as http,
+        http.post("/oauth/token", data=form) as response,
+    ):
+        return await response.json()
+
+
+@pytest.mark.parametrize("over", [[], ["--socketio"]])
+async def test_a_command_confirms(broker: Running, over: list[str]) -> None:
+    begun = await begin(broker)
+
+    ran = await phone("confirm", begun["user_code"], "--as", "alice", *over, broker=broker.url)
+
+    assert (ran.code, ran.errors) == (0, "")
+    assert (await outcome(broker, begun))["subject"] == "pretend:alice"
+
+
+@pytest.mark.parametrize("over", [[], ["--socketio"]])
+async def test_a_command_denies(broker: Running, over: list[str]) -> None:
+    begun = await begin(broker)
+
+    ran = await phone("deny", begun["user_code"], "--as", "alice", *over, broker=broker.url)
+
+    assert ran.code == 0
+    assert (await outcome(broker, begun))["error"] == "access_denied"
+
+
+async def test_a_command_scans_and_shows_whom_it_would_let_in(broker: Running) -> None:
+    begun = await begin(broker)
+    link = f"http://127.0.0.1:8090/?scene={begun['user_code']}"
+
+    ran = await phone("scan", link, "--as", "小明", broker=broker.url)
+
+    assert ran.code == 0
+    for shown in ("Example site", "127.0.0.1", "ago"):
+        assert shown in ran.output
+    assert (await outcome(broker, begun))["state"] == "scanned"
+
+
+async def test_a_refusal_is_one_line(broker: Running) -> None:
+    ran = await phone("scan", "unknown", "--as", "alice", broker=broker.url)
+
+    assert ran.code == 1
+    assert "unknown_scene" in ran.errors
+    assert len(ran.errors.splitlines()) == 1
+
+
+async def test_a_broker_that_is_not_there_is_said_to_be_out_of_reach() -> None:
+    ran = await phone("scan", "x", "--as", "a", broker=f"http://127.0.0.1:{free_port()}")
+
+    assert ran.code == 1
+    assert "scan-login serve" in ran.errors
+    assert "Traceback" not in ran.errors
+
+
+async def test_a_wechat_that_is_not_there_is_said_to_be_out_of_reach(broker: Running) -> None:
+    wechat = f"http://127.0.0.1:{free_port()}"
+
+    ran = await phone("scan", "x", "--wechat", wechat, broker=broker.url)
+
+    assert ran.code == 1
+    assert f"cannot reach the pretend WeChat at {wechat}" in ran.errors
+    assert "python -m mp_stub wechat" in ran.errors
+
+
+class Page(NamedTuple):
+    url: str
+    http: aiohttp.ClientSession
+
+    async def post(self, act: str, body: object, **headers: str) -> tuple[int, Any]:
+        async with self.http.post(f"/api/{act}", json=body, headers=headers) as answer:
+            return answer.status, await answer.json()
+
+
+@pytest.fixture
+async def page(broker: Running) -> AsyncIterator[Page]:
+    site = Site("phone", make_phone(broker_url=broker.url), "127.0.0.1", 0, "PORT")
+    async with (
+        serving([site]) as addresses,
+        aiohttp.ClientSession(addresses["phone"]) as http,
+    ):
+        yield Page(addresses["phone"], http)
+
+
+async def test_a_page_plays_the_phone(broker: Running, page: Page) -> None:
+    begun = await begin(broker)
+
+    status, seen = await page.post("scan", {"scene": begun["user_code"], "name": "小明"})
+    assert (status, seen["app"]["name"]) == (200, "Example site")
+    status, done = await page.post("confirm", {"login_id": begun["login_id"], "name": "小明"})
+    assert (status, done["state"]) == (200, "confirmed")
+
+    assert (await outcome(broker, begun))["subject"] == "pretend:小明"
+
+
+async def test_the_page_passes_a_refusal_on(broker: Running, page: Page) -> None:
+    status, answer = await page.post("scan", {"scene": "unknown", "name": "alice"})
+
+    assert (status, answer["error"]) == (404, "unknown_scene")
+
+
+async def test_the_page_sends_strangers_to_register(start_broker: StartBroker) -> None:
+    broker = await start_broker(Register(), register_url="https://site.example/register")
+    begun = await begin(broker)
+    site = Site("phone", make_phone(broker_url=broker.url), "127.0.0.1", 0, "PORT")
+    async with (
+        serving([site]) as addresses,
+        aiohttp.ClientSession(addresses["phone"]) as http,
+    ):
+        page = Page(addresses["phone"], http)
+        await page.post("scan", {"scene": begun["user_code"], "name": "alice"})
+        status, answer = await page.post(
+            "confirm", {"login_id": begun["login_id"], "name": "alice"}
+        )
+
+    assert (status, answer["error"]) == (403, "unregistered_user")
+    assert answer["register_url"] == "https://site.example/register"
+
+
+async def test_another_sites_page_cannot_confirm_for_its_visitor(
+    broker: Running, page: Page
+) -> None:
+    begun = await begin(broker)
+    body = {"scene": begun["user_code"], "name": "alice"}
+
+    status, _ = await page.post("scan", body, Origin="https://evil.example")
+    assert status == 403
+    async with page.http.post("/api/scan", data=b"{}") as answer:
+        assert answer.status == 415
+
+    assert (await outcome(broker, begun))["state"] == "pending"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        [],
+        7,
+        {},
+        {"scene": 1, "name": "a"},
+        {"scene": "x", "name": ""},
+        {"scene": "x", "name": "a b"},
+        {"scene": "x", "name": "a" * 33},
+        {"scene": "x" * 70_000, "name": "a"},
+    ],
+    ids=lambda body: str(body)[:30],
+)
+@pytest.mark.parametrize("act", ["scan", "confirm", "deny"])
+async def test_what_the_page_cannot_use_it_says_so(page: Page, act: str, body: object) -> None:
+    status, answer = await page.post(act, body)
+
+    assert 400 <= status < 500
+    assert answer["error"]
+    assert answer["error_description"]

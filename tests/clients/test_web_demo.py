@@ -1,0 +1,224 @@
+"""The example site: whom it lets in, and whom it does not, whoever asks how."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import aiohttp
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from broker.serving import Site, serving
+from broker.tokens import KeyFile
+from tests.api.test_public_endpoints import token_of
+from tests.conftest import Running, StartBroker, free_port
+from web_demo.site import make_site
+
+
+class Demo(NamedTuple):
+    broker: Running
+    url: str
+    http: aiohttp.ClientSession
+
+    async def sign_in(self, token: object, **headers: str) -> tuple[int, Any]:
+        sent = {"Origin": self.url, **headers}
+        async with self.http.post("/session", json={"access_token": token}, headers=sent) as answer:
+            return answer.status, await answer.json()
+
+
+@pytest.fixture
+async def demo(start_broker: StartBroker) -> AsyncIterator[Demo]:
+    broker = await start_broker()
+    site = Site("site", make_site(broker_url=broker.url), "127.0.0.1", free_port(), "PORT")
+    jar = aiohttp.CookieJar(unsafe=True)  # cookies of an address that is a number
+    async with serving([site]) as addresses:
+        url = addresses["site"]
+        async with aiohttp.ClientSession(url, cookie_jar=jar) as http:
+            yield Demo(broker, url, http)
+
+
+numbers = itertools.count()
+
+
+def forged(demo: Demo, algorithm: str = "ES256", key: Any = None, **changes: Any) -> str:
+    """A token as the broker would sign it, but for `changes`; None takes a claim away."""
+    ring = KeyFile(demo.broker.settings.key_file).load()
+    assert ring is not None
+    now = int(time.time())
+    claims = {
+        "iss": demo.broker.url,
+        "sub": "pretend:alice",
+        "aud": "default",
+        "iat": now,
+        "exp": now + 600,
+        "jti": str(next(numbers)),
+        **changes,
+    }
+    given = {name: value for name, value in claims.items() if value is not None}
+    headers = {"typ": "at+jwt", "kid": ring.present["kid"]}
+    if algorithm == "none":
+        return jwt.encode(given, None, "none", headers=headers)
+    return jwt.encode(given, key or jwt.PyJWK(ring.present), algorithm, headers=headers)
+
+
+async def test_a_token_buys_a_session_of_the_sites_own(demo: Demo) -> None:
+    status, answer = await demo.sign_in(await token_of(demo.broker))
+    assert (status, answer) == (200, {"next": "/account"})
+
+    cookie = next(cookie for cookie in demo.http.cookie_jar if cookie.key == "session")
+    assert cookie["httponly"]
+    assert cookie["samesite"] == "Lax"
+    async with demo.http.get("/account") as page:
+        assert "Signed in as" in await page.text()
+    async with demo.http.get("/", allow_redirects=False) as page:
+        assert (page.status, page.headers["Location"]) == (303, "/account")
+
+
+async def test_signing_out_ends_the_session(demo: Demo) -> None:
+    await demo.sign_in(await token_of(demo.broker))
+
+    async with demo.http.post(
+        "/sign-out", headers={"Origin": demo.url}, allow_redirects=False
+    ) as page:
+        assert page.status == 303
+    async with demo.http.get("/account", allow_redirects=False) as page:
+        assert page.headers["Location"] == "/"
+
+
+@pytest.mark.parametrize("end", ["sign-out", "another login"])
+async def test_a_session_that_has_ended_has_ended_on_the_server(demo: Demo, end: str) -> None:
+    """Whoever kept the cookie has nothing."""
+    await demo.sign_in(await token_of(demo.broker))
+    kept = {c.key: c.value for c in demo.http.cookie_jar if c.key == "session"}
+
+    if end == "sign-out":
+        await demo.http.post("/sign-out", headers={"Origin": demo.url})
+    else:
+        await demo.sign_in(await token_of(demo.broker))
+
+    async with (
+        aiohttp.ClientSession(demo.url, cookies=kept) as thief,
+        thief.get("/account", allow_redirects=False) as page,
+    ):
+        assert page.status == 303
+
+
+async def test_a_token_buys_one_session(demo: Demo) -> None:
+    token = await token_of(demo.broker)
+
+    assert [(await demo.sign_in(token))[0] for _ in range(2)] == [200, 401]
+
+
+async def test_every_login_has_a_session_id_of_its_own(demo: Demo) -> None:
+    ids = set()
+    for _ in range(2):
+        await demo.sign_in(await token_of(demo.broker))
+        ids.add(next(c.value for c in demo.http.cookie_jar if c.key == "session"))
+
+    assert len(ids) == 2
+
+
+async def test_a_token_as_the_broker_signs_it_is_taken(demo: Demo) -> None:
+    """So that what is refused below is refused for what was changed."""
+    assert (await demo.sign_in(forged(demo)))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"algorithm": "none"},
+        {"algorithm": "HS256", "key": "k" * 32},
+        {"key": ec.generate_private_key(ec.SECP256R1())},
+        {"aud": "another"},
+        {"aud": None},
+        {"iss": "https://evil.example"},
+        {"iss": None},
+        {"exp": 1},
+        {"exp": None},
+        {"iat": None},
+        {"sub": None},
+        {"jti": None},
+        {"nbf": 9_999_999_999},
+    ],
+    ids=lambda changes: "key" if "key" in changes else str(changes),
+)
+async def test_a_forged_token_is_refused(demo: Demo, changes: dict[str, Any]) -> None:
+    status, answer = await demo.sign_in(forged(demo, **changes))
+
+    assert (status, answer["error"]) == (401, "invalid_token")
+    async with demo.http.get("/account", allow_redirects=False) as page:
+        assert page.status == 303
+
+
+@pytest.mark.parametrize("token", ["", "x", "a.b.c", 7, None, "é", "\ud800", "x" * 60_000])
+async def test_a_token_that_is_none_is_refused(demo: Demo, token: object) -> None:
+    assert (await demo.sign_in(token))[0] in (400, 401)
+
+
+async def test_an_id_token_is_no_access_token(demo: Demo) -> None:
+    ring = KeyFile(demo.broker.settings.key_file).load()
+    assert ring is not None
+    claims = jwt.decode(forged(demo), options={"verify_signature": False})
+    token = jwt.encode(
+        claims, jwt.PyJWK(ring.present), "ES256", headers={"kid": ring.present["kid"]}
+    )
+
+    assert (await demo.sign_in(token))[0] == 401
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", ""])
+async def test_another_sites_page_can_sign_nobody_in_or_out(demo: Demo, origin: str) -> None:
+    """Or a page could leave its visitor in the attacker's account."""
+    token = await token_of(demo.broker)
+
+    assert (await demo.sign_in(token, Origin=origin))[0] == 403
+    async with demo.http.post("/sign-out", headers={"Origin": origin}) as answer:
+        assert answer.status == 403
+
+
+async def test_a_form_cannot_post_a_token(demo: Demo) -> None:
+    token = await token_of(demo.broker)
+    headers = {"Origin": demo.url, "Content-Type": "text/plain"}
+
+    async with demo.http.post(
+        "/session", data=f'{{"access_token": "{token}"}}', headers=headers
+    ) as answer:
+        assert answer.status == 415
+
+
+async def test_a_broker_out_of_reach_is_not_a_bad_token(demo: Demo) -> None:
+    token = forged(demo)
+    nowhere = make_site(broker_url=f"http://127.0.0.1:{free_port()}")
+
+    async with (
+        serving([Site("site", nowhere, "127.0.0.1", 0, "PORT")]) as addresses,
+        aiohttp.ClientSession(addresses["site"]) as http,
+        http.post(
+            "/session", json={"access_token": token}, headers={"Origin": addresses["site"]}
+        ) as answer,
+    ):
+        assert answer.status == 503
+        assert (await answer.json())["error"] == "temporarily_unavailable"
+
+
+async def test_the_pages_speak_two_languages_and_cannot_be_framed(demo: Demo) -> None:
+    for wanted, title in [("zh-CN", "登录"), ("en", "Sign in")]:
+        async with demo.http.get("/", params={"lang": wanted}) as page:
+            assert title in await page.text()
+            policy = page.headers["Content-Security-Policy"]
+            assert "frame-ancestors 'none'" in policy
+            assert "unsafe" not in policy
+
+
+@pytest.mark.parametrize("name", ["<script>", '"', "小明"])
+async def test_a_name_is_shown_and_not_run(demo: Demo, name: str) -> None:
+    await demo.sign_in(forged(demo, sub=f"pretend:{name}"))
+
+    async with demo.http.get("/account") as page:
+        text = await page.text()
+        assert "<script>" not in text
+        assert ("小明" in text) == (name == "小明")

@@ -1,0 +1,261 @@
+"""The pretend WeChat speaks as WeChat does: paths, shapes, errcodes, lifetimes, faults."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from PIL import Image
+
+from mp_stub.wechat import faults
+from mp_stub.wechat.faults import KINDS
+from mp_stub.wechat.platform import OVERLAP, TOKEN_LIFETIME
+from tests.conftest import Clock
+from tests.support.loop_clock import LoopClock
+from tests.support.servers import eventually
+from tests.support.wechat import APPID, PAGE, SECRET, Pretending, pretending, seen_in
+
+TOKEN = {"grant_type": "client_credential", "appid": APPID, "secret": SECRET}
+PROOF = {"appid": APPID, "secret": SECRET, "grant_type": "authorization_code"}
+
+
+class Caller:
+    """A server that knows WeChat's API and nothing of ours."""
+
+    def __init__(self, http: aiohttp.ClientSession, wechat: Pretending) -> None:
+        self.http = http
+        self.wechat = wechat
+
+    async def token(self, **changes: object) -> Any:
+        return await self.json("POST", "/cgi-bin/stable_token", json={**TOKEN, **changes})
+
+    async def code(self, token: str | None = None, **body: object) -> tuple[str, bytes]:
+        """The answer's content type and content."""
+        params = {"access_token": token or (await self.token())["access_token"]}
+        path = "/wxa/getwxacodeunlimit"
+        async with self.http.post(path, params=params, json=body) as answer:
+            assert answer.status == 200
+            return answer.headers["Content-Type"], await answer.read()
+
+    async def refusal(self, token: str | None = None, **body: object) -> int:
+        kind, content = await self.code(token, **body)
+        assert kind == "application/json; encoding=utf-8"
+        return int(json.loads(content)["errcode"])
+
+    async def session(self, js_code: str, **changes: str) -> Any:
+        params = {**PROOF, "js_code": js_code, **changes}
+        return await self.json("GET", "/sns/jscode2session", params=params)
+
+    async def login(self, person: str) -> str:
+        return str((await self.json("POST", "/pretend/login", json={"person": person}))["code"])
+
+    async def json(self, method: str, path: str, **request: Any) -> Any:
+        async with self.http.request(method, path, **request) as answer:
+            return json.loads(await answer.read())
+
+
+@pytest.fixture
+async def caller(clock: Clock) -> AsyncIterator[Caller]:
+    async with (
+        pretending(clock=clock) as wechat,
+        aiohttp.ClientSession(wechat.url) as http,
+    ):
+        yield Caller(http, wechat)
+
+
+async def test_the_stable_token_stays_the_same_until_its_last_minutes(
+    caller: Caller, clock: Clock
+) -> None:
+    first = await caller.token()
+    clock.time += TOKEN_LIFETIME - OVERLAP - 1
+    again = await caller.token()
+    clock.time += 1
+    second = await caller.token()
+
+    assert first["expires_in"] == TOKEN_LIFETIME
+    assert again == {"access_token": first["access_token"], "expires_in": OVERLAP + 1}
+    assert second["access_token"] != first["access_token"]
+    for token in (first, second):
+        assert (await caller.code(token["access_token"], scene="x"))[0] == "image/png"
+    clock.time += OVERLAP
+    assert await caller.refusal(first["access_token"], scene="x") == 42001
+
+
+async def test_a_forced_refresh_ends_the_former_token_and_waits_30_seconds(
+    caller: Caller, clock: Clock
+) -> None:
+    first = (await caller.token())["access_token"]
+    second = (await caller.token(force_refresh=True))["access_token"]
+    third = (await caller.token(force_refresh=True))["access_token"]
+    clock.time += 30
+    fourth = (await caller.token(force_refresh=True))["access_token"]
+
+    assert second == third
+    assert len({first, second, fourth}) == 3
+    assert await caller.refusal(first, scene="x") == 40001
+
+
+@pytest.mark.parametrize(
+    ("changes", "errcode"),
+    [
+        ({"grant_type": "password"}, 40002),
+        ({"appid": ""}, 41002),
+        ({"secret": ""}, 41004),
+        ({"appid": "wx" + "0" * 16}, 40013),
+        ({"secret": "wrong"}, 40125),
+    ],
+)
+async def test_a_token_wants_the_right_appid_and_secret(
+    caller: Caller, changes: dict[str, object], errcode: int
+) -> None:
+    refused = await caller.token(**changes)
+
+    assert refused["errcode"] == errcode
+    assert re.search(r" rid: [0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{8}$", refused["errmsg"])
+
+
+async def test_a_form_is_no_json(caller: Caller) -> None:
+    refused = await caller.json("POST", "/cgi-bin/stable_token", data=TOKEN)
+
+    assert refused["errcode"] == 47001
+
+
+@pytest.mark.parametrize("width", [280, 430, 1280])
+async def test_a_code_carries_page_and_scene(caller: Caller, width: int) -> None:
+    kind, picture = await caller.code(scene="a_B-9" * 6, page=PAGE, width=width)
+
+    assert kind == "image/png"
+    assert seen_in(picture) == {"page": PAGE, "scene": "a_B-9" * 6}
+    assert 0.8 * width < Image.open(io.BytesIO(picture)).width <= width
+
+
+@pytest.mark.parametrize(
+    ("body", "errcode"),
+    [
+        ({}, 40169),
+        ({"scene": ""}, 40169),
+        ({"scene": "x" * 33}, 40169),
+        ({"scene": "50%"}, 40129),
+        ({"scene": "a b"}, 40129),
+        ({"scene": "码"}, 40129),
+        ({"scene": "x", "page": "/pages/index/wsLogin"}, 41030),
+        ({"scene": "x", "page": "pages/index/wsLogin?a=b"}, 41030),
+        ({"scene": "x", "page": "pages/elsewhere"}, 41030),
+        ({"scene": "x", "env_version": ""}, 40097),
+        ({"scene": "x", "width": 279}, 40097),
+        ({"scene": "x", "width": 1281}, 40097),
+        ({"scene": "x", "width": "wide"}, 47001),
+    ],
+    ids=str,
+)
+async def test_a_code_that_cannot_be_is_refused(
+    caller: Caller, body: dict[str, object], errcode: int
+) -> None:
+    assert await caller.refusal(**body) == errcode
+
+
+async def test_a_page_that_is_not_checked_need_not_be_there(caller: Caller) -> None:
+    kind, picture = await caller.code(scene="x", page="pages/elsewhere", check_path=False)
+
+    assert kind == "image/png"
+    assert seen_in(picture)["page"] == "pages/elsewhere"
+
+
+@pytest.mark.parametrize(("token", "errcode"), [("wrong", 40001), ("a b", 40014)])
+async def test_a_code_wants_a_good_token(caller: Caller, token: str, errcode: int) -> None:
+    assert await caller.refusal(token, scene="x") == errcode
+
+
+async def test_a_js_code_proves_its_person_once(caller: Caller) -> None:
+    js_code = await caller.login("alice")
+
+    proved = await caller.session(js_code)
+    assert set(proved) == {"openid", "unionid", "session_key"}
+    assert re.fullmatch(r"o[\w-]{27}", proved["openid"])
+    assert proved["openid"] != proved["unionid"]
+    assert (await caller.session(js_code))["errcode"] == 40163
+    again = await caller.session(await caller.login("alice"))
+    assert (again["openid"], again["unionid"]) == (proved["openid"], proved["unionid"])
+    assert again["session_key"] != proved["session_key"]
+    assert (await caller.session(await caller.login("bob")))["openid"] != proved["openid"]
+
+
+async def test_an_unbound_mini_program_has_no_unionid() -> None:
+    async with (
+        pretending(bound=False) as wechat,
+        aiohttp.ClientSession(wechat.url) as http,
+    ):
+        caller = Caller(http, wechat)
+        assert set(await caller.session(await caller.login("alice"))) == {"openid", "session_key"}
+
+
+async def test_a_js_code_is_refused_when_it_is_none_late_or_with_a_wrong_secret(
+    caller: Caller, clock: Clock
+) -> None:
+    assert (await caller.session("none"))["errcode"] == 40029
+    assert (await caller.session(""))["errcode"] == 41008
+    js_code = await caller.login("alice")
+    assert (await caller.session(js_code, secret="wrong"))["errcode"] == 40125
+    clock.time += 300
+    assert (await caller.session(js_code))["errcode"] == 40029
+
+
+async def test_faults_are_switched_over_http(caller: Caller) -> None:
+    await caller.json("PUT", "/pretend/faults/stable_token", json={"fault": "-1", "times": 1})
+    assert (await caller.token())["errcode"] == -1
+    assert "access_token" in await caller.token()
+    await caller.json("PUT", "/pretend/faults/stable_token", json={"fault": "45009"})
+    assert [(await caller.token())["errcode"] for _ in range(2)] == [45009, 45009]
+    await caller.json("DELETE", "/pretend/faults")
+    token = (await caller.token())["access_token"]
+    await caller.json("POST", "/pretend/revoke", json={"appid": APPID})
+    assert await caller.refusal(token, scene="x") == 40001
+    assert (await caller.json("GET", "/pretend/calls"))["stable_token"] == 5
+
+    wrong = await caller.json("PUT", "/pretend/faults/stable_token", json={"fault": "rain"})
+    assert "want an errcode, or one of" in wrong["error_description"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_fault_is_what_it_says(
+    caller: Caller, kind: str, monkeypatch: pytest.MonkeyPatch, loop_clock: LoopClock
+) -> None:
+    monkeypatch.setattr(faults, "SLOW", 100.0)
+    caller.wechat.wechat.faults.set("stable_token", kind)
+    outcome: object
+    asked = asyncio.create_task(ask(caller))
+    await eventually(lambda: caller.wechat.wechat.calls["stable_token"] == 1)
+    if kind in ("slow", "hang"):
+        await caller.json("GET", "/pretend/calls")  # others are answered meanwhile
+        assert not asked.done()
+        await loop_clock.move(faults.SLOW)
+    if kind == "hang":
+        await loop_clock.move(faults.SLOW)
+    try:
+        outcome = await asked
+    except (TimeoutError, aiohttp.ClientPayloadError) as error:
+        outcome = type(error)
+
+    assert (
+        outcome
+        == {
+            "slow": (200, "application/json", True),
+            "hang": TimeoutError,
+            "503": (503, "text/html", True),
+            "html": (200, "text/html", True),
+            "cut": aiohttp.ClientPayloadError,
+        }[kind]
+    )
+
+
+async def ask(caller: Caller) -> object:
+    async with caller.http.post(
+        "/cgi-bin/stable_token", json=TOKEN, timeout=aiohttp.ClientTimeout(140)
+    ) as answer:
+        return answer.status, answer.content_type, len(await answer.read()) > 0

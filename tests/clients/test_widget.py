@@ -1,0 +1,640 @@
+"""The widget in pages as sites build them, and on bad networks."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import aiohttp
+import pytest
+from aiohttp import web
+from playwright.async_api import (
+    Browser,
+    Page,
+    Request,
+    Route,
+    ViewportSize,
+    WebSocketRoute,
+    async_playwright,
+    expect,
+)
+
+from broker.edge.pages import STATIC
+from broker.serving import Site, serving
+from mp_stub.phone import Phone
+from tests.clients.test_chromium import (
+    NARROW,
+    QUIET,
+    WAIT_MS,
+    keep,
+    open_page,
+    scan,
+    scene_on,
+    shows,
+    staged,
+)
+from tests.conftest import Register, Running, StartBroker, free_port, miss, need
+from tests.support.environment import ROOT
+from tests.support.servers import eventually
+
+JS = Path(__file__).parent / "js"
+DEFINED = {
+    "process.env.NODE_ENV": '"production"',
+    "__VUE_OPTIONS_API__": "true",
+    "__VUE_PROD_DEVTOOLS__": "false",
+    "__VUE_PROD_HYDRATION_MISMATCH_DETAILS__": "false",
+}
+REGISTER_URL = "https://site.example/register"
+
+LOOKS: list[tuple[str, ViewportSize, Literal["light", "dark"]]] = [
+    ("wide", {"width": 1280, "height": 800}, "light"),
+    ("wide", {"width": 1280, "height": 800}, "dark"),
+    ("narrow", {"width": 360, "height": 740}, "light"),
+    ("narrow", {"width": 360, "height": 740}, "dark"),
+]
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=need("chromium"), args=QUIET)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the built pages of tests/clients/js and with RequireJS."""
+    modules = JS / "node_modules"
+    if not (modules / "vue").exists():
+        miss("the pages' libraries are not installed: make test does so, by npm")
+    folder = tmp_path_factory.mktemp("bundles")
+    defined = [f"--define:{name}={value}" for name, value in DEFINED.items()]
+    command = [modules / ".bin/esbuild", "react.js", "vue.js", "--bundle", "--log-level=error"]
+    subprocess.run([*command, *defined, f"--outdir={folder}"], cwd=JS, check=True, timeout=60)
+    (folder / "require.js").write_bytes((modules / "requirejs/require.js").read_bytes())
+    return folder
+
+
+class Served(NamedTuple):
+    """A site of the test: its address, its broker, the tokens it was sent, and what it answers."""
+
+    url: str
+    broker: Running
+    tokens: list[str]
+    answer: list[int]
+
+
+Serve = Callable[..., Awaitable[Served]]
+
+
+@pytest.fixture
+async def serve(start_broker: StartBroker) -> AsyncIterator[Serve]:
+    """Starts a site with one page, and a broker for it.
+
+    {broker} in the page stands for the broker's address, {socket} for that of its WebSocket.
+    files: a folder that the site serves.
+    """
+    async with AsyncExitStack() as stack:
+
+        async def start(page: str, *, files: Path | None = None, **settings: object) -> Served:
+            port = free_port()
+            broker = await start_broker(origins=f"http://127.0.0.1:{port}", **settings)
+            served = Served(f"http://127.0.0.1:{port}", broker, [], [204])
+
+            async def show(request: web.Request) -> web.Response:
+                text = page.replace("{socket}", broker.url.replace("http", "ws"))
+                text = "<!doctype html>" + text.replace("{broker}", broker.url)
+                return web.Response(text=text, content_type="text/html")
+
+            async def take(request: web.Request) -> web.Response:
+                served.tokens.append(await request.text())
+                return web.Response(status=served.answer[0])
+
+            site = web.Application()
+            site.add_routes([web.get("/", show), web.post("/session", take)])
+            if files is not None:
+                site.router.add_static("/", files)
+            await stack.enter_async_context(
+                serving([Site("site", site, "127.0.0.1", port, "PORT")])
+            )
+            return served
+
+        yield start
+
+
+async def log_in(page: Page, served: Served) -> None:
+    """Scan the page's code as alice, and confirm."""
+    scene = await scene_on(page)
+    async with Phone(broker=served.broker.url, name="alice") as phone:
+        await phone.confirm((await phone.scan(scene))["login_id"])
+
+
+def listen(page: Page) -> list[str]:
+    """The lines that the page's console gets from now on."""
+    lines: list[str] = []
+    page.on("console", lambda line: lines.append(line.text))
+    return lines
+
+
+async def texts_on(page: Page) -> str:
+    """All that a person reads on the widget."""
+    return await page.locator("scan-login .card").inner_text()
+
+
+# ---- handlers ----
+
+FRAMEWORK = "<div id=app></div><script>BROKER = '{broker}'</script>"
+WIDGET = "<script src='{broker}/scan-login.js'></script>"
+BUNDLES = [
+    ("react", ""),
+    ("vue", "?binding=:onlogin"),
+    ("vue", "?binding=.onlogin"),
+    ("vue", "?binding=@login"),
+]
+
+
+@pytest.mark.parametrize(("framework", "query"), BUNDLES)
+async def test_framework_handler_gets_the_token(
+    chromium: Browser, serve: Serve, bundles: Path, framework: str, query: str
+) -> None:
+    html = f"{WIDGET}{FRAMEWORK}<script src='{framework}.js'></script>"
+    served = await serve(html, files=bundles)
+    page = await open_page(chromium, served.url + query)
+
+    await log_in(page, served)
+
+    await shows(page, "done")
+    await expect(page.locator("h1")).to_have_text("pretend:alice", timeout=WAIT_MS)
+    assert len(served.tokens) == 1
+
+
+@pytest.mark.parametrize(("framework", "query"), [BUNDLES[0], BUNDLES[2], BUNDLES[3]])
+async def test_framework_handler_mounted_before_the_widget_gets_the_token(
+    chromium: Browser, serve: Serve, bundles: Path, framework: str, query: str
+) -> None:
+    served = await serve(f"{FRAMEWORK}<script src='{framework}.js'></script>", files=bundles)
+    page = await open_page(chromium, served.url + query)
+    await page.locator("scan-login").wait_for(state="attached")
+    await page.add_script_tag(url=f"{served.broker.url}/scan-login.js")
+
+    await log_in(page, served)
+
+    await shows(page, "done")
+    await expect(page.locator("h1")).to_have_text("pretend:alice", timeout=WAIT_MS)
+    assert len(served.tokens) == 1
+
+
+async def test_vue_attribute_set_before_the_widget_is_reported(
+    chromium: Browser, serve: Serve, bundles: Path
+) -> None:
+    served = await serve(f"{FRAMEWORK}<script src='vue.js'></script>", files=bundles)
+    page = await open_page(chromium, served.url)
+    lines = listen(page)
+    await page.locator("scan-login").wait_for(state="attached")
+    await page.add_script_tag(url=f"{served.broker.url}/scan-login.js")
+
+    await log_in(page, served)
+
+    await shows(page, "unhandled")
+    assert any("the attribute onlogin is not supported" in line for line in lines)
+
+
+@pytest.mark.parametrize(("framework", "query"), BUNDLES[:3])
+async def test_rejected_framework_handler_is_shown(
+    chromium: Browser, serve: Serve, bundles: Path, framework: str, query: str
+) -> None:
+    html = f"{WIDGET}{FRAMEWORK}<script src='{framework}.js'></script>"
+    served = await serve(html, files=bundles)
+    served.answer[0] = 500
+    page = await open_page(chromium, served.url + query)
+
+    await log_in(page, served)
+
+    await shows(page, "rejected")
+
+
+PLAIN = f"{WIDGET}<scan-login></scan-login>"
+
+
+@pytest.mark.parametrize(
+    ("script", "view"),
+    [
+        ("widget.onlogin = (token) => take(token.access_token)", "done"),
+        ("widget.onlogin = async () => { throw new Error('no') }", "rejected"),
+        ("widget.onlogin = () => { throw new Error('no') }", "rejected"),
+        ("widget.onlogin = 'take()'", "unhandled"),
+        ("widget.setAttribute('onlogin', 'take()')", "unhandled"),
+        ("widget.addEventListener('login', (event) => take(event.access_token))", "done"),
+        ("document.addEventListener('scan-login-token', (event) => take(event.detail))", "done"),
+        ("document.addEventListener('scan-login-token', (event) => take(event.type))", "unhandled"),
+        ("widget.addEventListener('login', async (event) => fail(event.detail))", "rejected"),
+        (
+            "window.onerror = () => { broken = true };"
+            "widget.addEventListener('login', () => {});"
+            "widget.dispatchEvent(new Event('login'));"
+            "if (!broken) widget.onlogin = take",
+            "done",
+        ),
+        (
+            "const fn = (event) => take(event.detail);"
+            "widget.addEventListener('login', fn); widget.removeEventListener('login', fn)",
+            "unhandled",
+        ),
+        (
+            "document.addEventListener('scan-login-token',"
+            " (event) => event.waitUntil(fail(event.detail)))",
+            "rejected",
+        ),
+        ("", "unhandled"),
+    ],
+)
+async def test_view_after_the_token_depends_on_its_handlers(
+    chromium: Browser, serve: Serve, script: str, view: str
+) -> None:
+    helpers = "let broken; const take = () => {}, fail = async () => { throw new Error('no') };"
+    script = f"const widget = document.querySelector('scan-login');{helpers}{script}"
+    served = await serve(f"{PLAIN}<script>{script}</script>")
+    page = await open_page(chromium, served.url)
+
+    await log_in(page, served)
+
+    await shows(page, view)
+
+
+@pytest.mark.parametrize(("language", "scheme"), [("en-GB", "light"), ("zh-CN", "dark")])
+async def test_unhandled_token_is_explained_to_person_and_developer(
+    chromium: Browser, serve: Serve, language: str, scheme: str
+) -> None:
+    served = await serve(PLAIN)
+    look = {"locale": language, "color_scheme": scheme, "viewport": NARROW}
+    page = await open_page(chromium, served.url, **look)
+    lines = listen(page)
+
+    await log_in(page, served)
+
+    await shows(page, "unhandled")
+    await keep(page, f"unhandled-{language[:2]}-{scheme}")
+    assert any("no handler took the token" in line for line in lines)
+    assert "onlogin" not in await texts_on(page)
+
+
+async def test_handler_that_never_settles_ends_as_rejected(chromium: Browser, serve: Serve) -> None:
+    script = "document.querySelector('scan-login').onlogin = () => new Promise(() => {})"
+    served = await serve(f"{PLAIN}<script>{script}</script>")
+    page = await open_page(chromium, "about:blank")
+    await page.clock.install()
+    await page.goto(served.url)
+    await log_in(page, served)
+    await shows(page, "confirmed")
+
+    await page.clock.fast_forward(31_000)
+
+    await shows(page, "rejected")
+
+
+# ---- the page's globals and the widget's address ----
+
+WATCHED = """
+for (const name of ["define", "module", "exports", "io"]) {
+  let value = window[name];
+  Object.defineProperty(window, name, {
+    get() { touched.push(`read ${name} ${new Error().stack}`); return value; },
+    set(other) { touched.push(`write ${name} ${new Error().stack}`); value = other; },
+  });
+}
+"""
+
+
+async def test_widget_in_a_requirejs_page_touches_no_global(
+    chromium: Browser, serve: Serve, bundles: Path
+) -> None:
+    watch = f"<script>touched = [];{WATCHED}</script>"
+    served = await serve(f"{watch}<script src='require.js'></script>{PLAIN}", files=bundles)
+    (bundles / "own.js").write_text("define([], () => 'the own module')")
+    page = await open_page(chromium, served.url)
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    await shows(page, "code")
+
+    loaded = await page.evaluate("new Promise((resolve, fail) => require(['own'], resolve, fail))")
+
+    touched = await page.evaluate("touched")
+    assert loaded == "the own module"
+    assert any("own.js" in access for access in touched)
+    assert [access for access in touched if served.broker.url in access] == []
+    assert complaints == []
+
+
+SUB_PATH = "login-broker"
+
+
+@pytest.fixture
+def below(tmp_path: Path) -> Path:
+    """A site's folder with the broker's scripts below a path."""
+    folder = tmp_path / "site" / SUB_PATH
+    (folder / "socket.io").mkdir(parents=True)
+    (folder / "scan-login.js").write_bytes((STATIC / "scan-login.js").read_bytes())
+    client = (STATIC / "vendor/socket.io.esm.min.js").read_bytes()
+    (folder / "socket.io/socket.io.esm.min.js").write_bytes(client)
+    return folder.parent
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        f"<script src='{SUB_PATH}/scan-login.js?v=1'></script>",
+        f"<script src='{SUB_PATH}/scan-login.js' type=module></script>",
+        f"<script type=module>import './{SUB_PATH}/scan-login.js'</script>",
+        f"<script>import('./{SUB_PATH}/scan-login.js')</script>",
+    ],
+)
+async def test_broker_is_the_folder_of_the_script(
+    chromium: Browser, serve: Serve, below: Path, script: str
+) -> None:
+    served = await serve(f"<scan-login></scan-login>{script}", files=below)
+    page = await open_page(chromium, "about:blank")
+
+    async with page.expect_websocket() as opened:
+        await page.goto(served.url)
+
+    address = (await opened.value).url
+    assert address.startswith(f"{served.url.replace('http', 'ws')}/{SUB_PATH}/socket.io/?")
+
+
+async def test_broker_attribute_wins_over_the_scripts_folder(
+    chromium: Browser, serve: Serve, below: Path
+) -> None:
+    script = f"<script src='{SUB_PATH}/scan-login.js'></script>"
+    served = await serve(f"{script}<scan-login broker='{{broker}}'></scan-login>", files=below)
+    page = await open_page(chromium, served.url)
+
+    await shows(page, "code")
+
+
+async def test_widget_works_under_the_documented_policy(chromium: Browser, serve: Serve) -> None:
+    docs = (ROOT / "docs/widget.md").read_text()
+    [policy] = re.findall(r"```\n(script-src.*?)```", docs, re.DOTALL)
+    policy = policy.replace("wss://login.example", "{socket}").replace("\n", " ")
+    policy = policy.replace("https://login.example", "{broker}")
+    policy += "; default-src 'none'; require-trusted-types-for 'script'"
+    served = await serve(f'<meta http-equiv=Content-Security-Policy content="{policy}">{PLAIN}')
+    page = await open_page(chromium, "about:blank")
+    lines = listen(page)
+
+    await page.goto(served.url)
+
+    await shows(page, "code")
+    assert [line for line in lines if "Content Security Policy" in line] == []
+
+
+# ---- texts ----
+
+
+@pytest.mark.parametrize("language", ["en-GB", "zh-CN"])
+async def test_unknown_app_shows_a_translated_sentence(
+    chromium: Browser, serve: Serve, language: str
+) -> None:
+    served = await serve(PLAIN.replace("<scan-login>", "<scan-login app=nothing>"))
+    page = await open_page(chromium, "about:blank", locale=language, viewport=NARROW)
+    lines = listen(page)
+
+    await page.goto(served.url)
+
+    await shows(page, "refused")
+    await keep(page, f"refused-{language[:2]}")
+    words = {"en-GB": "Please contact the site's administrator.", "zh-CN": "请联系网站管理员"}
+    assert words[language] in await texts_on(page)
+    assert any(line.startswith("scan-login: invalid_client: ") for line in lines)
+
+
+@pytest.mark.parametrize("polls", [False, True])
+async def test_refused_origin_shows_a_translated_sentence(
+    chromium: Browser, start_broker: StartBroker, polls: bool
+) -> None:
+    async with staged(start_broker, blocks_websockets=polls) as stage:
+        other = stage.site.replace("127.0.0.1", "localhost")
+        page = await open_page(chromium, "about:blank", locale="zh-CN")
+        lines = listen(page)
+
+        await page.goto(other)
+
+        await shows(page, "refused")
+        assert not re.search("[a-z]", await texts_on(page))
+        assert any("scan-login: invalid_client: " in line for line in lines)
+
+
+async def test_unknown_error_word_shows_a_translated_sentence(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with staged(start_broker, blocks_websockets=True) as stage:
+        page = await open_page(chromium, "about:blank", locale="zh-CN")
+        lines = listen(page)
+        answer = {"error": "brand_new", "error_description": "words for developers"}
+        await page.route(
+            "**/oauth/device_authorization",
+            lambda route: route.fulfill(
+                status=400, json=answer, headers={"Access-Control-Allow-Origin": "*"}
+            ),
+        )
+
+        await page.goto(stage.site)
+
+        await shows(page, "error")
+        assert not re.search("[a-z]", await texts_on(page))
+        assert "scan-login: brand_new: words for developers" in lines
+
+
+# ---- networks ----
+
+
+async def test_swallowed_websocket_does_not_delay_the_code(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with staged(start_broker) as stage:
+        stage.proxy.hold_websockets()
+        page = await open_page(chromium, stage.site)
+        await shows(page, "code")
+        assert stage.proxy.holds == 1  # the widget did not wait for this attempt to fail
+        await eventually(lambda: stage.proxy.held == 0, 30)
+
+        phone = await scan(chromium, stage, page)
+        await phone.locator("#allow").click()
+
+        await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=30_000)
+
+
+async def test_websocket_that_wins_cancels_the_polled_login(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with staged(start_broker) as stage:
+        stage.proxy.hold_websockets()
+        page = await open_page(chromium, "about:blank")
+        begun: dict[str, str] = {}
+
+        async def win(route: Route) -> None:
+            response = await route.fetch()
+            begun.update(await response.json())
+            stage.proxy.pass_websockets()
+            await shows(page, "code")
+            await route.fulfill(response=response)
+
+        await page.route("**/oauth/device_authorization", win)
+        await page.goto(stage.site)
+        await eventually(lambda: begun, 30)
+
+        async def is_cancelled() -> bool:
+            form = {
+                "grant_type": "urn:ietf:params:oauth:grant-type:device_code",
+                "device_code": begun["device_code"],
+                "client_id": "default",
+            }
+            url = f"http://127.0.0.1:{stage.proxy.port}/oauth/token"
+            async with aiohttp.ClientSession() as http, http.post(url, data=form) as response:
+                return bool((await response.json())["error"] == "invalid_grant")
+
+        await eventually(is_cancelled, 30)
+        phone = await scan(chromium, stage, page)
+        await phone.locator("#allow").click()
+        await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=30_000)
+
+
+async def test_client_that_failed_to_load_is_loaded_again(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with staged(start_broker) as stage:
+        page = await open_page(chromium, "about:blank")
+        down = True
+
+        async def fail(route: Route, request: Request) -> None:
+            is_widget = request.url.endswith("/scan-login.js")
+            await (route.abort() if down and not is_widget else route.continue_())
+
+        await page.route(f"http://127.0.0.1:{stage.proxy.port}/**", fail)
+        await page.goto(stage.site)
+        await shows(page, "offline")
+
+        async with page.expect_websocket(timeout=30_000):
+            down = False
+
+        await shows(page, "code")
+
+
+async def test_lost_connection_stops_spinning_and_offers_a_button(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with staged(start_broker) as stage:
+        page = await open_page(chromium, "about:blank", viewport=NARROW)
+        await page.clock.install()
+        await page.goto(stage.site)
+        await shows(page, "code")
+        stage.proxy.cut()
+        await shows(page, "offline")
+
+        await page.clock.fast_forward(61_000)
+        await shows(page, "unreachable")
+        await keep(page, "unreachable")
+        stage.proxy.restore()
+        await page.locator("scan-login .button").first.click()
+
+        await shows(page, "code")
+
+
+async def test_socket_that_swallows_begin_ends_as_an_error(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with staged(start_broker) as stage:
+        page = await open_page(chromium, "about:blank", locale="zh-CN")
+        lines = listen(page)
+        begins: list[str | bytes] = []
+
+        def swallow(socket: WebSocketRoute) -> None:
+            server = socket.connect_to_server()
+
+            def pass_on(message: str | bytes) -> None:
+                if '"begin"' in str(message):
+                    begins.append(message)
+                else:
+                    server.send(message)
+
+            socket.on_message(pass_on)
+
+        await page.route_web_socket(re.compile("/socket.io/"), swallow)
+        await page.clock.install()
+        await page.goto(stage.site)
+        for attempts in (1, 2, 3):
+            await eventually(lambda expected=attempts: len(begins) == expected, 30)
+            await page.clock.fast_forward(9_000)
+
+        await shows(page, "error")
+        assert any(line.startswith("scan-login: unanswered: ") for line in lines)
+
+
+# ---- registration ----
+
+
+@pytest.mark.parametrize("polls", [False, True])
+async def test_registration_replaces_the_code_and_login_resumes(
+    chromium: Browser, start_broker: StartBroker, polls: bool
+) -> None:
+    register = Register()
+    settings = {"register": register, "register_url": REGISTER_URL, "blocks_websockets": polls}
+    async with staged(start_broker, **settings) as stage:  # type: ignore[arg-type]
+        page = await open_page(chromium, stage.site)
+        phone = await scan(chromium, stage, page)
+        await shows(page, "scanned")
+        await phone.locator("#allow").click()
+
+        await shows(page, "unregistered")
+        await expect(page.locator("scan-login img")).to_be_hidden(timeout=WAIT_MS)
+        await expect(page.get_by_role("timer")).to_have_text(
+            re.compile(r"^Time left to register: (9:\d\d|10:00)$"), timeout=WAIT_MS
+        )
+        assert await page.locator("scan-login .register").get_attribute("href") == REGISTER_URL
+        register.known.add("alice")
+        await phone.locator("#again").click()
+
+        await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=30_000)
+
+
+async def test_reconnected_page_learns_of_a_missed_registration_push(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    settings = {"register": Register(), "register_url": REGISTER_URL}
+    async with staged(start_broker, **settings) as stage:  # type: ignore[arg-type]
+        page = await open_page(chromium, stage.site)
+        phone = await scan(chromium, stage, page)
+        await shows(page, "scanned")
+        stage.proxy.cut()
+        await shows(page, "offline")
+        await phone.locator("#allow").click()
+        await expect(phone.locator("#register")).to_have_attribute("href", REGISTER_URL)
+
+        stage.proxy.restore()
+
+        await shows(page, "unregistered")
+        assert await page.locator("scan-login .register").get_attribute("href") == REGISTER_URL
+
+
+@pytest.mark.parametrize("language", ["en-GB", "zh-CN"])
+async def test_registration_view_fits_its_page(
+    chromium: Browser, start_broker: StartBroker, language: str
+) -> None:
+    settings = {"register": Register(), "register_url": REGISTER_URL}
+    async with staged(start_broker, **settings) as stage:  # type: ignore[arg-type]
+        page = await open_page(chromium, stage.site, locale=language)
+        phone = await scan(chromium, stage, page, locale=language)
+        await phone.locator("#allow").click()
+        await shows(page, "unregistered")
+
+        for name, size, scheme in LOOKS:
+            await page.set_viewport_size(size)
+            await page.emulate_media(color_scheme=scheme)
+            await keep(page, f"unregistered-{language[:2]}-{name}-{scheme}")
+            assert not await page.evaluate(
+                "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+            )

@@ -1,0 +1,1 @@
+"""What every backend of a family guarantees, over each of them."""

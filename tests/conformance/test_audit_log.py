@@ -1,0 +1,314 @@
+"""The trail: every login that an instance sees end is written down, and none waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+
+import pytest
+import sqlalchemy as sa
+
+from broker.errors import LoginExpired
+from broker.flow import Flow
+from broker.login import Browser, Identity, Phone, State
+from broker.metrics import TRAIL_DROPPED
+from broker.records import open_records, tables
+from broker.records import trail as trail_module
+from broker.records.database import Database
+from broker.records.migrations import HEAD, REVISIONS, VERSION_TABLE
+from broker.records.migrations import upgrade as upgrade_all
+from broker.records.trail import ROOM, SqlTrail
+from tests.conftest import ALICE, FIREFOX, Clock, Notes, StartBroker, a_login
+from tests.support.clients import PhoneClient, PythonBrowser
+from tests.support.servers import PostgresServer, eventually
+
+DENIED = {"state": State.DENIED, "phone": ALICE}
+
+
+@pytest.fixture
+async def database(records_url: str) -> AsyncIterator[Database]:
+    database = Database(records_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def sql_trail(database: Database, clock: Clock) -> SqlTrail:
+    return SqlTrail(database, lifetime=3600, clock=clock)
+
+
+async def rows(database: Database) -> list[dict[str, object]]:
+    async with database.reading() as connection:
+        found = await connection.execute(sa.select(tables.ended_logins).order_by("login_id"))
+        return [dict(row) for row in found.mappings()]
+
+
+def dropped() -> float:
+    return TRAIL_DROPPED._value.get()
+
+
+# --- what is written
+
+
+async def test_an_end_is_written_as_it_was(
+    sql_trail: SqlTrail, database: Database, clock: Clock
+) -> None:
+    login = a_login(clock, state=State.REDEEMED, phone=ALICE, subject="user-1", instance="one")
+    sql_trail.note(login, now=clock() + 7)
+
+    await sql_trail.flush()
+
+    assert await rows(database) == [
+        {
+            "login_id": login.id,
+            "app": "shop",
+            "app_incarnation": None,
+            "state": "redeemed",
+            "provider": "pretend",
+            "openid": "alice",
+            "subject": "user-1",
+            "ip": FIREFOX.ip,
+            "user_agent": FIREFOX.user_agent,
+            "began_at": clock(),
+            "ended_at": clock() + 7,
+            "instance": "one",
+        }
+    ]
+
+
+async def test_one_that_nobody_scanned_has_nobody(
+    sql_trail: SqlTrail, database: Database, clock: Clock
+) -> None:
+    sql_trail.note(a_login(clock, state=State.EXPIRED), now=clock() + 500)
+
+    await sql_trail.flush()
+
+    [row] = await rows(database)
+    assert (row["provider"], row["openid"], row["subject"]) == (None, None, None)
+    assert row["ended_at"] == clock() + 120, "when its time had ended, not when that was seen"
+
+
+async def test_an_end_that_two_have_seen_stands_once(
+    sql_trail: SqlTrail, database: Database, clock: Clock
+) -> None:
+    other = SqlTrail(database, lifetime=3600, clock=clock)
+    for seen_by in (sql_trail, sql_trail, other):
+        seen_by.note(a_login(clock, **DENIED), now=clock())
+
+    await asyncio.gather(sql_trail.flush(), other.flush())
+
+    assert len(await rows(database)) == 1
+
+
+async def test_no_odd_name_keeps_its_batch_out(
+    sql_trail: SqlTrail, database: Database, clock: Clock
+) -> None:
+    odd = Phone("shop", Identity("pretend", "\ud800\0" + "界" * 300))
+    browser = Browser("unknown", "\0" + "x" * 300)
+    sql_trail.note(a_login(clock, state=State.DENIED, phone=odd, browser=browser), now=clock())
+    sql_trail.note(a_login(clock, id="second", **DENIED), now=clock())
+
+    await sql_trail.flush()
+
+    assert len(await rows(database)) == 2
+
+
+async def test_what_is_too_old_is_forgotten(
+    sql_trail: SqlTrail, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trail_module, "GATHER", 0.01)
+    sql_trail.note(a_login(clock, id="old", **DENIED), now=clock() - 3601)
+    sql_trail.note(a_login(clock, id="young", **DENIED), now=clock() - 3599)
+
+    task = asyncio.create_task(sql_trail.keep_writing())
+    await eventually(lambda: _only(database, "young"))
+    task.cancel()
+
+
+async def _only(database: Database, login_id: str) -> bool:
+    return [row["login_id"] for row in await rows(database)] == [login_id]
+
+
+async def test_the_first_revision_is_brought_up_to_date_with_its_data(
+    bare_url: str, clock: Clock
+) -> None:
+    database = Database(bare_url)
+    async with database.writing() as connection:
+        await connection.run_sync(lambda to: upgrade_all(to, REVISIONS[0]))
+        await connection.execute(
+            sa.insert(tables.apps).values(
+                id="site",
+                name="A site",
+                provider="pretend",
+                provider_app_id="",
+                origins=["https://a.example"],
+                redirect_urls=[],
+                code_source="live",
+                created_at=1.0,
+                changed_at=2.0,
+            )
+        )
+        await connection.execute(
+            sa.insert(tables.users).values(id="u", name="Ann", created_at=1.0, changed_at=2.0)
+        )
+    assert (await database.status()).missing == REVISIONS[1:]
+
+    await database.migrate()
+
+    assert (await database.status()).revision == HEAD
+    async with database.reading() as connection:
+        [app] = (await connection.execute(sa.select(tables.apps))).mappings()
+        [user] = (await connection.execute(sa.select(tables.users))).mappings()
+        assert await connection.scalar(sa.text(f"SELECT count(*) FROM {VERSION_TABLE}")) == 1
+    assert (app["name"], app["origins"]) == ("A site", ["https://a.example"])
+    assert (user["name"], user["blocked"]) == ("Ann", False)
+    assert await rows(database) == []
+    await database.close()
+
+
+# --- a database that is down
+
+
+async def test_notes_wait_for_a_database_that_is_down(
+    frail_postgres: PostgresServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trail_module, "GATHER", 0.01)
+    monkeypatch.setattr(trail_module, "RETRY", 0.05)
+    database = Database(frail_postgres.new_database())
+    await database.migrate()
+    frail_postgres.stop()
+    failures: list[str] = []
+    monkeypatch.setattr(trail_module.Outage, "fails", lambda outage, why: failures.append(why))
+    trail = SqlTrail(database, lifetime=3600, clock=clock)
+    task = asyncio.create_task(trail.keep_writing())
+
+    trail.note(a_login(clock, **DENIED), now=clock())
+    await eventually(lambda: len(failures) > 1)
+    frail_postgres.start()
+
+    await eventually(lambda: _only(database, a_login(clock).id))
+    task.cancel()
+    await database.close()
+
+
+@pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
+async def test_what_finds_no_room_or_no_database_in_the_end_is_counted(
+    sql_trail: SqlTrail, records_url: str, clock: Clock
+) -> None:
+    before = dropped()
+    for number in range(ROOM + 3):
+        sql_trail.note(a_login(clock, id=f"login-{number}", **DENIED), now=clock())
+    assert dropped() == before + 3
+
+    with closing(sqlite3.connect(records_url.partition(":///")[2])) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        await sql_trail.flush()
+
+    assert dropped() == before + 3 + ROOM
+
+
+@pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
+async def test_repeated_end_uses_memory_once(sql_trail: SqlTrail, clock: Clock) -> None:
+    before = dropped()
+
+    for _ in range(ROOM + 1):
+        sql_trail.note(a_login(clock, **DENIED), now=clock())
+
+    assert dropped() == before
+
+
+# --- what is noted
+
+
+async def test_every_end_is_noted_and_nothing_before_it(
+    make_flow: Callable[..., Flow], clock: Clock, trail: Notes
+) -> None:
+    flow = make_flow()
+    ids = {}
+    for end in ("redeemed", "denied", "cancelled", "expired", "open"):
+        begun = await flow.begin("shop", FIREFOX, waits_here=True)
+        ids[end] = begun.login.id
+        owned = {"login_id": begun.login.id, "secret": begun.secret, "app": "shop"}
+        await flow.scan(begun.login.scene, ALICE)
+        assert trail.ends == [one for one in trail.ends if one[0] != begun.login.id]
+        if end == "redeemed":
+            await flow.confirm(begun.login.id, ALICE)
+            await flow.redeem(**owned)
+            await flow.redeem(**owned)
+        elif end == "denied":
+            await flow.deny(begun.login.id, ALICE)
+            await flow.deny(begun.login.id, ALICE)
+        elif end == "cancelled":
+            await flow.cancel(**owned)
+        elif end == "expired":
+            clock.time += 121
+            with pytest.raises(LoginExpired):
+                await flow.redeem(**owned)
+
+    assert [(login_id, state.value) for login_id, state, _ in trail.ends] == [
+        (ids[end], end) for end in ("redeemed", "denied", "cancelled", "expired")
+    ]
+
+
+async def test_a_code_that_runs_out_before_a_browser_is_noted(
+    start_broker: StartBroker, records_file: str
+) -> None:
+    broker = await start_broker(login_lifetime=1)
+    browser = PythonBrowser(["websocket"])
+    await browser.connect(broker.url)
+    begun = await browser.emit("begin", {})
+
+    assert await browser.push() == ("login-expired", {"login_id": begun["login_id"]})
+
+    def written() -> list[tuple[str, str, str]]:
+        with closing(sqlite3.connect(records_file)) as database:
+            query = "SELECT login_id, state, ip FROM ended_logins"
+            return database.execute(query).fetchall()
+
+    await eventually(written)
+    assert written() == [(begun["login_id"], "expired", "127.0.0.1")]
+    await browser.close()
+
+
+@pytest.mark.parametrize("fault", [PostgresServer.stop, PostgresServer.pause])
+async def test_no_login_waits_for_a_database_that_is_down_or_hangs(
+    start_broker: StartBroker,
+    frail_postgres: PostgresServer,
+    fault: Callable[[PostgresServer], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(Database.__init__.__kwdefaults__, "answer_within", 3600.0)
+    broker = await start_broker(records_url=frail_postgres.new_database())
+    fault(frail_postgres)
+    browser = PythonBrowser(["websocket"])
+
+    await browser.connect(broker.url)
+    async with asyncio.timeout(30), PhoneClient(broker.url) as phone:
+        begun = await browser.emit("begin", {})
+        await phone.post("scan", {"scene": begun["scene"]})
+        await phone.post("confirm", {"login_id": begun["login_id"]})
+        owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
+        assert "access_token" in await browser.emit("redeem", owned)
+
+    await browser.close()
+
+
+async def test_a_broker_ends_in_time_before_a_database_that_hangs(
+    frail_postgres: PostgresServer, clock: Clock
+) -> None:
+    records = open_records(
+        frail_postgres.new_database(),
+        load_seal_keys=lambda: (b"k" * 32,),
+        providers=("pretend",),
+        taken=(),
+        clock=clock,
+        trail_lifetime=3600,
+    )
+    await records.open()
+    frail_postgres.pause()
+    records.trail.note(a_login(clock, **DENIED), now=clock())
+
+    async with asyncio.timeout(30):
+        await records.close()

@@ -1,0 +1,82 @@
+"""What every bus promises, over each backend."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from broker.bus import Bus, open_bus
+from broker.login import Notice
+from tests.conftest import BUSES
+from tests.support.servers import Engines
+
+NOTICES = [
+    Notice("login-scanned", "a"),
+    Notice("login-confirmed", "a"),
+    Notice("login-denied", "b"),
+]
+
+
+@pytest.fixture(params=BUSES)
+async def bus(request: pytest.FixtureRequest, engines: Engines) -> AsyncIterator[Bus]:
+    bus = open_bus(engines.url(request.param))
+    await bus.open()
+    yield bus
+    await bus.close()
+
+
+async def test_notices_arrive_in_order(bus: Bus) -> None:
+    async with bus.listen("one") as notices:
+        for notice in NOTICES:
+            await bus.publish("one", notice)
+
+        assert [await anext(notices) for _ in NOTICES] == NOTICES
+
+
+async def test_entering_means_listening(bus: Bus) -> None:
+    """What is published before the first item is asked for is not lost."""
+    async with bus.listen("one") as notices, bus.listen("two") as others:
+        await bus.publish("one", NOTICES[0])
+        await bus.publish("two", NOTICES[1])
+        assert await anext(others) == NOTICES[1]
+
+        assert await anext(notices) == NOTICES[0]
+
+
+async def test_a_notice_reaches_its_instance_alone(bus: Bus) -> None:
+    async with bus.listen("one") as one, bus.listen("two") as two:
+        await bus.publish("two", NOTICES[0])
+        await bus.publish("one", NOTICES[1])
+
+        assert await anext(one) == NOTICES[1]
+        assert await anext(two) == NOTICES[0]
+
+
+async def test_nobody_listening_is_no_failure(bus: Bus) -> None:
+    await bus.publish("nobody", NOTICES[0])
+
+    async with bus.listen("nobody") as notices:
+        await bus.publish("nobody", NOTICES[1])
+        assert await anext(notices) == NOTICES[1]
+
+
+async def test_closing_ends_the_listeners(bus: Bus) -> None:
+    async with bus.listen("one") as notices:
+        await bus.close()
+
+        with pytest.raises(StopAsyncIteration):
+            await anext(notices)
+
+
+async def test_an_instance_can_listen_again(bus: Bus) -> None:
+    for notice in NOTICES:
+        async with bus.listen("one") as notices:
+            await bus.publish("one", notice)
+
+            assert await anext(notices) == notice
+
+
+def test_an_unknown_bus_names_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"unknown bus 'smoke': want one of .*memory"):
+        open_bus("smoke://")

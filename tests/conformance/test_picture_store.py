@@ -1,0 +1,303 @@
+"""Pictures: what a place for them promises, whichever it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from broker.errors import PicturesDown
+from broker.pictures import (
+    CACHE_CONTROL,
+    ENDINGS,
+    FETCHES_SHARE,
+    MISSING_TTL,
+    Pictures,
+    Shown,
+    is_key,
+    key_of,
+)
+from broker.serving import Site, serving
+from tests.conftest import Clock, free_port
+from tests.support.servers import S3Server, eventually, running_s3
+
+KEY = key_of("scene-1", "image/png")
+OTHER = key_of("scene-2", "image/png")
+PUBLIC = "https://cdn.example/codes"
+ADDRESS = "192.0.2.1"
+THEN = "Thu, 01 Jan 2026 00:00:00 GMT"
+
+
+@pytest.fixture
+def any_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "canary-any")
+
+
+@pytest.fixture
+def frail_s3(any_credentials: None) -> Iterator[S3Server]:
+    """One that a test may stop or pause."""
+    with running_s3() as server:
+        server.make_bucket("pictures")
+        yield server
+
+
+def at(endpoint: str, bucket: str = "pictures") -> Pictures:
+    return Pictures(f"s3://{bucket}/codes", public_url=PUBLIC, endpoint=endpoint)
+
+
+async def test_what_was_put_is_there_until_it_is_removed(pictures: Pictures) -> None:
+    assert await pictures.get(KEY) is None
+
+    await pictures.put(KEY, b"a picture")
+    await pictures.put(OTHER, b"another")
+    assert await pictures.get(KEY) == b"a picture"
+
+    await pictures.remove(KEY)
+    assert await pictures.get(KEY) is None
+    assert await pictures.get(OTHER) == b"another"
+    await pictures.remove(KEY)
+
+
+async def test_what_is_there_stays_as_it_is(pictures: Pictures) -> None:
+    await pictures.put(KEY, b"the first")
+    await pictures.put(KEY, b"the second")
+
+    assert await pictures.get(KEY) == b"the first"
+
+
+async def test_a_browser_finds_it_at_the_public_url(pictures: Pictures) -> None:
+    assert pictures.url(KEY) == f"{PUBLIC}/{KEY}"
+
+
+@pytest.mark.parametrize("media_type", ENDINGS)
+async def test_a_store_knows_what_it_is_and_how_long_it_may_be_kept(
+    s3: S3Server, any_credentials: None, media_type: str
+) -> None:
+    key = key_of("scene-1", media_type)
+    await at(s3.url).put(key, b"a picture")
+
+    kept = s3.head("pictures", f"codes/{key}")
+
+    assert kept["ContentType"] == media_type
+    assert kept["CacheControl"] == CACHE_CONTROL == "public, max-age=31536000, immutable"
+
+
+async def test_a_store_that_knows_no_conditions_takes_pictures_all_the_same(
+    s3: S3Server, any_credentials: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CONDITIONAL_PUT", "disabled")
+    pictures = at(s3.url)
+    key = key_of("scene-of-no-condition", "image/png")
+
+    await pictures.put(key, b"a picture")
+    await pictures.put(key, b"a picture")
+
+    assert await pictures.get(key) == b"a picture"
+
+
+@pytest.mark.parametrize(("bucket", "path"), [("pictures", "/pictures/codes/"), ("127", "/codes/")])
+async def test_an_endpoint_may_have_the_bucket_in_its_host(
+    any_credentials: None, bucket: str, path: str
+) -> None:
+    asked: list[str] = []
+
+    async def note(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(body=b"a picture")
+
+    application = web.Application()
+    application.router.add_get("/{path:.*}", note)
+    async with serving([Site("s3", application, "127.0.0.1", 0, "PORT")]) as addresses:
+        assert await at(addresses["s3"], bucket).get(KEY) == b"a picture"
+
+    assert asked == [f"{path}{KEY}"]
+
+
+# --- a key
+
+
+def test_a_key_is_known_to_nobody_and_the_same_for_one_scene() -> None:
+    scene = "an-unguessable-scene-of-32-chars"
+
+    key = key_of(scene, "image/jpeg")
+
+    assert key == key_of(scene, "image/jpeg")
+    assert is_key(key)
+    assert len(key) == 32 + len(".jpg")
+    assert scene not in key
+    assert key.split(".")[0] != key_of("another", "image/jpeg").split(".")[0]
+
+
+def test_what_is_no_picture_has_no_key() -> None:
+    with pytest.raises(ValueError, match="text/html is none of image/jpeg"):
+        key_of("scene-1", "text/html")
+
+
+# --- trouble
+
+
+async def all_acts(pictures: Pictures) -> list[PicturesDown]:
+    """How each act fails."""
+    acts = [pictures.put(KEY, b"a picture"), pictures.get(KEY), pictures.remove(KEY)]
+    failures = await asyncio.gather(*acts, return_exceptions=True)
+    assert all(isinstance(failure, PicturesDown) for failure in failures), failures
+    return [failure for failure in failures if isinstance(failure, PicturesDown)]
+
+
+async def test_a_store_that_is_down_may_come_back(frail_s3: S3Server) -> None:
+    pictures = at(frail_s3.url)
+    frail_s3.stop()
+
+    for failure in await all_acts(pictures):
+        assert failure.passes
+        assert failure.reason.startswith("the pictures in s3://pictures/codes cannot be used (")
+        assert "error sending request" in failure.reason
+        assert "\n" not in failure.reason
+        assert "RetryError" not in failure.reason
+
+    frail_s3.start()
+    frail_s3.make_bucket("pictures")
+    await pictures.put(KEY, b"a picture")
+
+
+async def test_a_store_that_hangs_is_not_waited_for(frail_s3: S3Server) -> None:
+    pictures = at(frail_s3.url)
+    frail_s3.pause()
+
+    assert all(failure.passes for failure in await all_acts(pictures))
+
+
+async def test_a_bucket_that_is_not_there_is_named(s3: S3Server, any_credentials: None) -> None:
+    pictures = at(s3.url, "nowhere")
+
+    for act in (pictures.put(KEY, b"a picture"), pictures.get(KEY), pictures.remove(KEY)):
+        with pytest.raises(PicturesDown) as failure:
+            await act
+        assert "there is no such bucket; make it, or correct its name" in failure.value.reason
+        assert not failure.value.passes
+
+
+async def test_credentials_that_are_refused_are_said_and_not_repeated(
+    any_credentials: None,
+) -> None:
+    with running_s3(asks_for_proof=True) as server:
+        for failure in await all_acts(at(server.url)):
+            assert "it refuses our credentials; look at the environment's" in failure.reason
+            assert "canary-any" not in failure.reason
+            assert not failure.passes
+
+
+async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    pictures = Pictures((tmp_path / "file" / "pictures").as_uri(), public_url=PUBLIC)
+
+    for failure in await all_acts(pictures):
+        assert str(tmp_path / "file") in failure.reason
+
+
+@pytest.mark.parametrize("url", ["memory://", "http://store.example", "s3://", "az://box", "x"])
+def test_a_place_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"want a URL|Account must be specified|recognise"):
+        Pictures(url, public_url=PUBLIC)
+
+
+# --- as a process shows them
+
+
+async def test_what_was_asked_for_last_is_kept_in_memory(pictures: Pictures) -> None:
+    shown = Shown(pictures, room_bytes=20)
+    keys = [key_of(f"scene-{number}", "image/png") for number in range(3)]
+    for key in keys:
+        await pictures.put(key, b"ten bytes!")
+    for key in (keys[0], keys[1], keys[0], keys[2]):
+        assert await shown.get(key, ADDRESS) == b"ten bytes!"
+
+    for key in keys:
+        await pictures.remove(key)
+
+    assert [await shown.get(key, ADDRESS) is not None for key in keys] == [True, False, True]
+
+
+async def test_missing_picture_is_not_asked_for_again_at_once(
+    pictures: Pictures, clock: Clock
+) -> None:
+    shown = Shown(pictures, clock=clock)
+    assert await shown.get(KEY, ADDRESS) is None
+
+    await pictures.put(KEY, b"a picture")
+    assert await shown.get(KEY, ADDRESS) is None
+    clock.time += MISSING_TTL
+
+    assert await shown.get(KEY, ADDRESS) == b"a picture"
+
+
+class Bucket:
+    """An S3 bucket that holds one picture, and answers other keys when it may."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+        self.waiting = 0
+        self.may_answer = asyncio.Event()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        key = request.path.rpartition("/")[2]
+        self.asked[key] += 1
+        if key == KEY:
+            return web.Response(body=b"a picture", headers={"ETag": '"1"', "Last-Modified": THEN})
+        self.waiting += 1
+        await self.may_answer.wait()
+        self.waiting -= 1
+        return web.Response(status=404)
+
+
+@pytest.fixture
+async def bucket(any_credentials: None) -> AsyncIterator[tuple[Bucket, Shown]]:
+    bucket, application = Bucket(), web.Application()
+    application.router.add_get("/{path:.*}", bucket.answer)
+    async with serving([Site("bucket", application, "127.0.0.1", 0, "")]) as addresses:
+        yield bucket, Shown(at(addresses["bucket"]))
+        bucket.may_answer.set()
+
+
+async def test_made_up_keys_take_their_address_share_only(
+    bucket: tuple[Bucket, Shown],
+) -> None:
+    store, shown = bucket
+    keys = [key_of(f"made-up-{number}", "image/png") for number in range(100)]
+
+    flood = [asyncio.create_task(shown.get(key, ADDRESS)) for key in keys]
+    await eventually(lambda: store.waiting == FETCHES_SHARE)
+
+    assert await shown.get(KEY, "192.0.2.2") == b"a picture"
+    assert store.waiting == FETCHES_SHARE
+    store.may_answer.set()
+    assert await asyncio.gather(*flood) == [None] * len(keys)
+
+
+async def test_many_calls_for_one_key_ask_the_store_once(bucket: tuple[Bucket, Shown]) -> None:
+    store, shown = bucket
+    store.may_answer.set()
+    made_up = key_of("made-up", "image/png")
+
+    for key in (KEY, made_up):
+        await asyncio.gather(*(shown.get(key, ADDRESS) for _ in range(100)))
+
+    assert max(store.asked.values()) <= FETCHES_SHARE
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "..", "../../etc/passwd", f"../{KEY}", f"{KEY}/..", f"{KEY}\n", f"x{KEY}", "é" + KEY[1:],
+     KEY.replace(".png", ".html"), KEY.replace(".png", ""), KEY.upper()],
+)  # fmt: skip
+async def test_the_store_is_not_asked_for_what_is_no_key(any_credentials: None, text: str) -> None:
+    nobody = at(f"http://127.0.0.1:{free_port()}")
+
+    assert await Shown(nobody).get(text, ADDRESS) is None
+    with pytest.raises(PicturesDown):
+        await Shown(nobody).get(KEY, ADDRESS)

@@ -1,0 +1,589 @@
+"""Filling a pool, looking at it, taking codes out of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from broker.errors import PicturesDown, ProviderFails, RecordsDown
+from broker.pictures import Pictures, key_of
+from broker.pool.filling import RESERVED_FOR, Filling, Flaw, Progress, retire, tidy, verify
+from broker.providers import Picture
+from broker.providers.pretend import PretendProvider
+from broker.records import Code
+from broker.records import tables as t
+from broker.records.codes import Codes
+from broker.records.database import Database
+from tests.conformance.test_records import connected
+from tests.conftest import Clock
+from tests.support.loop_clock import LoopClock
+from tests.support.servers import PostgresServer, S3Server, eventually, running_s3
+from tests.support.wechat import PAGE, Pretending, pretending, provider_at, seen_in
+from tests.system.test_cli import COMMAND
+
+FAST = 1e6
+"""Codes a minute: as fast as they come."""
+
+PATIENT = (0.1,) * 300
+"""Waits for a server that starts on a machine with much to do."""
+
+PUBLIC = "https://cdn.example/codes"
+DRAW = "getwxacodeunlimit"
+
+
+class Counting(PretendProvider):
+    """Counts how often each scene is drawn.  meanwhile: is awaited before each drawing."""
+
+    def __init__(self) -> None:
+        super().__init__(phone_page_url="http://phone.example/")
+        self.draws: Counter[str] = Counter()
+        self.meanwhile: Callable[[str], Awaitable[None]] | None = None
+
+    async def draw(self, scene: str) -> Picture:
+        self.draws[scene] += 1
+        if self.meanwhile:
+            await self.meanwhile(scene)
+        return await super().draw(scene)
+
+
+@pytest.fixture
+async def database(records_url: str) -> AsyncIterator[Database]:
+    database = Database(records_url, answer_within=1)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def codes(database: Database, clock: Clock) -> Codes:
+    return Codes(database, clock=clock)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Pictures:
+    return Pictures((tmp_path / "pictures").as_uri(), public_url=PUBLIC)
+
+
+@pytest.fixture
+def provider() -> Counting:
+    return Counting()
+
+
+Fill = Callable[..., Filling]
+
+
+@pytest.fixture
+def filling(codes: Codes, folder: Pictures, provider: Counting) -> Fill:
+    """A filling of ten, with other parts by keyword."""
+
+    def make(**parts: object) -> Filling:
+        fields = {
+            "provider": provider,
+            "codes": codes,
+            "pictures": folder,
+            "app": "shop",
+            "count": 10,
+            "per_minute": FAST,
+            "waits": (0.0,) * 3,
+        }
+        return Filling(**{**fields, **parts})  # type: ignore[arg-type]
+
+    return make
+
+
+async def all_ready(codes: Codes) -> list[Code]:
+    return [code async for some in codes.ready("shop") for code in some]
+
+
+async def is_whole(codes: Codes, pictures: Pictures, count: int) -> bool:
+    """Whether all numbers have a code that can be shown."""
+    numbers = [code.number for code in await all_ready(codes)]
+    flaws = await verify(codes=codes, pictures=pictures, app="shop")
+    return numbers == list(range(count)) and flaws == []
+
+
+# --- filling
+
+
+async def test_a_pool_is_filled_and_told_of(
+    filling: Fill, codes: Codes, folder: Pictures, provider: Counting
+) -> None:
+    told: list[Progress] = []
+    offered: list[Code] = []
+
+    async def offer(some: object) -> None:
+        offered.extend(some)  # type: ignore[arg-type]
+
+    drawn = await filling(report=told.append, offer=offer).run()
+
+    assert drawn == 10
+    assert await is_whole(codes, folder, 10)
+    assert [progress.ready for progress in told] == [*range(11), 10]
+    assert {progress.wanted for progress in told} == {10}
+    ready = await all_ready(codes)
+    assert sorted(offered, key=lambda code: code.number) == ready
+    assert provider.draws == {code.scene: 1 for code in ready}
+
+
+async def test_what_is_ready_is_not_drawn_again(filling: Fill, provider: Counting) -> None:
+    await filling(count=4).run()
+
+    assert await filling(count=6).run() == 2
+    assert await filling(count=6).run() == 0
+    assert list(provider.draws.values()) == [1] * 6
+
+
+async def test_nothing_is_drawn_without_a_row_nor_ready_without_a_picture(
+    filling: Fill, codes: Codes, folder: Pictures, provider: Counting, database: Database
+) -> None:
+    steps: list[tuple[str, float | None, bytes | None]] = []
+
+    async def look(scene: str) -> None:
+        async with database.reading() as connection:
+            row = (await connection.execute(sa.select(t.codes).filter_by(scene=scene))).one()
+        steps.append(("draw", row.drawn_at, await folder.get(key_of(scene, "image/svg+xml"))))
+
+    async def offer(some: list[Code]) -> None:
+        for code in some:
+            steps.append(("offer", code.drawn_at, await folder.get(code.picture)))
+
+    provider.meanwhile = look
+    await filling(count=3, offer=offer).run()
+
+    assert Counter(act for act, _, _ in steps) == {"draw": 3, "offer": 3}
+    for act, drawn_at, picture in steps:
+        assert (drawn_at is None) == (picture is None) == (act == "draw")
+
+
+async def test_several_fillings_share_the_numbers(
+    filling: Fill, records_url: str, clock: Clock, folder: Pictures, provider: Counting
+) -> None:
+    databases = [Database(records_url) for _ in range(3)]
+    fillings = [filling(codes=Codes(one, clock=clock), count=40) for one in databases]
+
+    drawn = await asyncio.gather(*(one.run() for one in fillings))
+
+    assert sum(drawn) == 40
+    assert set(provider.draws.values()) == {1}
+    assert await is_whole(Codes(databases[0], clock=clock), folder, 40)
+    for one in databases:
+        await one.close()
+
+
+async def test_no_more_are_drawn_a_minute_than_was_said(
+    filling: Fill, provider: Counting, codes: Codes, still_clock: LoopClock
+) -> None:
+    """Of 6 a minute each is 10 s after the one before."""
+    times: list[float] = []
+
+    async def note(scene: str) -> None:
+        times.append(still_clock())
+
+    provider.meanwhile = note
+    run = asyncio.create_task(filling(count=6, per_minute=6).run())
+    for drawn in range(1, 7):
+        await still_clock.until(lambda drawn=drawn: len(times) >= drawn)
+        for _ in range(20):  # a draw that was allowed would come meanwhile
+            await all_ready(codes)
+        await still_clock.pass_by(10, 1)
+    await still_clock.until(run.done)
+
+    assert times == [0, 10, 20, 30, 40, 50]
+
+
+async def test_a_filling_that_is_stopped_finishes_what_it_draws_and_can_go_on(
+    filling: Fill, codes: Codes, folder: Pictures, provider: Counting
+) -> None:
+    def at_three(progress: Progress) -> None:
+        if progress.ready == 3:
+            stopped.stop()
+
+    stopped = filling(count=50, report=at_three)
+    drawn = await stopped.run()
+
+    assert 3 <= drawn <= 3 + 8
+    assert (await codes.counts())[0].reserved == 0
+    assert await filling(count=50).run() == 50 - drawn
+    assert set(provider.draws.values()) == {1}
+    assert await is_whole(codes, folder, 50)
+
+
+async def test_numbers_that_were_begun_and_left_are_waited_for(
+    filling: Fill, codes: Codes, folder: Pictures, clock: Clock, provider: Counting
+) -> None:
+    """As a filling leaves them that is killed."""
+    left = await codes.reserve("shop", 2, seconds=RESERVED_FOR)
+    assert left is not None
+
+    looks = iter(range(3))
+
+    def when_it_has_looked_in_vain(progress: Progress) -> None:
+        if progress.ready == 9 and next(looks) == 2:
+            clock.time += RESERVED_FOR
+
+    await filling(report=when_it_has_looked_in_vain).run()
+
+    assert await is_whole(codes, folder, 10)
+    assert (await all_ready(codes))[2].scene == left.scene
+
+
+async def test_a_picture_that_was_kept_before_a_crash_stays(
+    filling: Fill, codes: Codes, folder: Pictures, clock: Clock
+) -> None:
+    left = await codes.reserve("shop", 0, seconds=RESERVED_FOR)
+    assert left is not None
+    key = key_of(left.scene, "image/svg+xml")
+    await folder.put(key, (await Counting().draw(left.scene)).content)
+    clock.time += RESERVED_FOR
+
+    await filling().run()
+
+    assert (await all_ready(codes))[0].picture == key
+    assert await is_whole(codes, folder, 10)
+
+
+async def test_what_is_no_picture_is_not_kept(
+    filling: Fill, codes: Codes, folder: Pictures
+) -> None:
+    class Cutting(Counting):
+        async def draw(self, scene: str) -> Picture:
+            return (await super().draw(scene))._replace(content=b"<svg")
+
+    with pytest.raises(ProviderFails) as failure:
+        await filling(provider=Cutting()).run()
+
+    assert failure.value.reason == "the provider drew no picture: it is no whole image/svg+xml"
+    assert await all_ready(codes) == []
+
+
+# --- trouble at WeChat
+
+
+@pytest.fixture
+async def wechat() -> AsyncIterator[Pretending]:
+    async with pretending() as there:
+        yield there
+
+
+async def test_wechats_codes_carry_the_scenes_of_their_rows(
+    filling: Fill, codes: Codes, folder: Pictures, wechat: Pretending
+) -> None:
+    async with provider_at(wechat.url) as provider:
+        await filling(provider=provider).run()
+
+    assert wechat.wechat.calls[DRAW] == 10
+    for code in await all_ready(codes):
+        picture = await folder.get(code.picture)
+        assert picture is not None
+        assert seen_in(picture) == {"page": PAGE, "scene": code.scene}
+
+
+@pytest.mark.parametrize("fault", ["-1", "503", "html", "cut", "40001"])
+async def test_what_passes_is_waited_for(
+    filling: Fill, codes: Codes, folder: Pictures, wechat: Pretending, fault: str
+) -> None:
+    wechat.wechat.faults.set(DRAW, fault, 4)
+
+    async with provider_at(wechat.url) as provider:
+        await filling(provider=provider).run()
+
+    assert await is_whole(codes, folder, 10)
+
+
+@pytest.mark.parametrize(
+    ("fault", "cure"),
+    [
+        ("45009", "more than WeChat allows"),
+        ("41030", "the released mini program has no such page"),
+        ("48001", "this kind of account may not"),
+    ],
+)
+async def test_what_does_not_pass_ends_the_filling_with_its_cure(
+    filling: Fill, codes: Codes, folder: Pictures, wechat: Pretending, fault: str, cure: str
+) -> None:
+    async with provider_at(wechat.url) as provider:
+        await filling(provider=provider, count=3).run()
+        wechat.wechat.faults.set(DRAW, fault)
+        before = wechat.wechat.calls[DRAW]
+        with pytest.raises(ProviderFails) as failure:
+            await filling(provider=provider, count=30).run()
+        asked = wechat.wechat.calls[DRAW] - before
+        wechat.wechat.faults.clear()
+
+    assert fault in failure.value.reason
+    assert cure in failure.value.reason
+    assert asked <= 8
+    [counts] = await codes.counts()
+    assert (counts.ready, counts.reserved <= 8) == (3, True)
+    async with provider_at(wechat.url) as provider:
+        assert await filling(provider=provider, count=30).run() == 27
+    assert await is_whole(codes, folder, 30)
+
+
+async def test_a_wrong_secret_ends_it_at_once(filling: Fill, wechat: Pretending) -> None:
+    async with provider_at(wechat.url, secret="wrong") as provider:
+        with pytest.raises(ProviderFails) as failure:
+            await filling(provider=provider).run()
+
+    assert "the secret is not this appid's" in failure.value.reason
+    assert wechat.wechat.calls[DRAW] == 0
+
+
+async def test_trouble_that_does_not_end_ends_the_filling(
+    filling: Fill, wechat: Pretending
+) -> None:
+    wechat.wechat.faults.set(DRAW, "503")
+    told: list[Progress] = []
+
+    async with provider_at(wechat.url) as provider:
+        with pytest.raises(ProviderFails) as failure:
+            await filling(provider=provider, report=told.append).run()
+
+    assert failure.value.passes
+    assert any(f"{DRAW} came to " in progress.trouble for progress in told)
+
+
+# --- trouble below
+
+
+async def test_a_store_that_goes_and_comes_back_is_waited_for(
+    filling: Fill, codes: Codes, provider: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "any")
+    with running_s3() as server:
+        server.make_bucket("pictures")
+        pictures = Pictures("s3://pictures/x", public_url=PUBLIC, endpoint=server.url)
+        went: list[Progress] = []
+
+        def come_and_go(progress: Progress) -> None:
+            if progress.trouble and len(went) == 1:
+                server.start()
+                server.make_bucket("pictures")
+                went.append(progress)
+            elif progress.ready == 5 and not went:
+                server.stop()
+                went.append(progress)
+
+        # So many that some are still to be stored, however late the fifth is reported.
+        await filling(pictures=pictures, report=come_and_go, waits=PATIENT, count=40).run()
+
+        assert len(went) == 2
+        assert "the pictures in s3://pictures/x cannot be used (put)" in went[1].trouble
+        assert (await codes.missing("shop", 40)) == []
+        lost = await verify(codes=codes, pictures=pictures, app="shop")
+    # moto forgets what it had, and nothing else is missing.
+    assert {one.said for one in lost} == {"its picture is not there"}
+    assert 5 <= len(lost) <= 5 + 8
+    assert set(provider.draws.values()) == {1}
+
+
+async def test_a_store_without_its_bucket_ends_the_filling(
+    filling: Fill, codes: Codes, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "any")
+    nowhere = Pictures("s3://nowhere", public_url=PUBLIC, endpoint=s3.url)
+
+    with pytest.raises(PicturesDown) as failure:
+        await filling(pictures=nowhere).run()
+
+    assert "there is no such bucket" in failure.value.reason
+    assert await all_ready(codes) == []
+
+
+@pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)  # of the fixtures' own
+async def test_a_database_that_goes_and_comes_back_is_waited_for(
+    filling: Fill,
+    folder: Pictures,
+    provider: Counting,
+    frail_postgres: PostgresServer,
+    postgres_template: str,
+    clock: Clock,
+) -> None:
+    went: list[Progress] = []
+
+    def come_and_go(progress: Progress) -> None:
+        if progress.trouble and len(went) == 1:
+            frail_postgres.revive()
+            went.append(progress)
+        elif progress.ready == 5 and not went:
+            frail_postgres.stop()
+            went.append(progress)
+
+    async with connected(frail_postgres.new_database(postgres_template)) as database:
+        codes = Codes(database, clock=clock)
+        await filling(codes=codes, report=come_and_go, waits=PATIENT).run()
+
+        assert len(went) == 2
+        assert set(provider.draws.values()) == {1}
+        assert await is_whole(codes, folder, 10)
+
+
+@pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
+async def test_a_locked_file_is_waited_for(
+    filling: Fill, codes: Codes, folder: Pictures, records_url: str, provider: Counting
+) -> None:
+    path, loop = records_url.partition(":///")[2], asyncio.get_running_loop()
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        locked: list[Progress] = []
+
+        def lock_and_unlock(progress: Progress) -> None:
+            if progress.trouble and len(locked) == 1:
+                other.execute("ROLLBACK")
+                locked.append(progress)
+            elif progress.ready == 2 and not locked:
+                # Beside the loop, without which whoever writes just now cannot end.
+                loop.run_in_executor(None, other.execute, "BEGIN IMMEDIATE")
+                locked.append(progress)
+
+        await filling(report=lock_and_unlock).run()
+
+    assert [progress.trouble for progress in locked] == ["", "database is locked"]
+    assert set(provider.draws.values()) == {1}
+    assert await is_whole(codes, folder, 10)
+
+
+async def test_a_state_that_does_not_take_codes_ends_the_filling(filling: Fill) -> None:
+    async def offer(some: object) -> None:
+        raise RecordsDown("canary")
+
+    with pytest.raises(RecordsDown):
+        await filling(offer=offer).run()
+
+
+async def test_a_filling_that_is_killed_is_gone_on_with(
+    filling: Fill, records_url: str, folder: Pictures, tmp_path: Path, wechat: Pretending
+) -> None:
+    settings = wechat.settings(
+        records_url=records_url, pictures_url=folder.place, seal_file=tmp_path / "seal.json"
+    )
+    killed = subprocess.Popen(
+        [*COMMAND, "pool", "fill", "--count", "120", "--rate", "4500"],
+        cwd=tmp_path,
+        env={**os.environ, **{f"SCAN_LOGIN_{n.upper()}": str(v) for n, v in settings.items()}},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    async with connected(records_url) as database:
+        codes = Codes(database, clock=Clock(2_000_000_000.0))
+
+        async def some_are_ready() -> bool:
+            return len(await codes.missing("default", 120)) < 90
+
+        try:
+            await eventually(some_are_ready, within=60)
+        finally:
+            killed.kill()
+            killed.wait()
+
+        missing = await codes.missing("default", 120)
+        assert 0 < len(missing) < 90
+        assert await verify(codes=codes, pictures=folder, app="default") == []
+        before = [code async for some in codes.ready("default") for code in some]
+        asked = wechat.wechat.calls[DRAW]
+
+        async with provider_at(wechat.url) as provider:
+            drawn = await filling(
+                provider=provider, codes=codes, app="default", count=120, waits=PATIENT
+            ).run()
+
+        after = [code async for some in codes.ready("default") for code in some]
+        assert drawn == wechat.wechat.calls[DRAW] - asked == len(missing)
+        assert asked <= len(before) + 8
+        assert [code.number for code in after] == list(range(120))
+        assert set(before) <= set(after)
+        assert await verify(codes=codes, pictures=folder, app="default") == []
+
+
+# --- looking at it, and taking out
+
+
+async def test_what_cannot_be_shown_is_found(
+    filling: Fill, codes: Codes, folder: Pictures, tmp_path: Path
+) -> None:
+    await filling().run()
+    ready = await all_ready(codes)
+    await folder.remove(ready[1].picture)
+    (tmp_path / "pictures" / ready[3].picture).write_bytes(b"")
+    (tmp_path / "pictures" / ready[5].picture).write_bytes(b"<html>captive</html>")
+    exchanged = tmp_path / "pictures" / ready[7].picture
+    exchanged.write_bytes((tmp_path / "pictures" / ready[8].picture).read_bytes())
+
+    unread = await verify(codes=codes, pictures=folder, app="shop")
+    read = await verify(codes=codes, pictures=folder, app="shop", draw=Counting().draw)
+
+    assert unread == [
+        Flaw(1, "its picture is not there"),
+        Flaw(3, "it is empty"),
+        Flaw(5, "it is no whole image/svg+xml"),
+    ]
+    assert read == [
+        *unread,
+        Flaw(7, "its picture is another than would be drawn for its scene now"),
+    ]
+
+
+async def test_a_store_that_is_down_is_no_flaw_of_the_codes(
+    filling: Fill, codes: Codes, tmp_path: Path
+) -> None:
+    await filling().run()
+    (tmp_path / "file").touch()
+    down = Pictures((tmp_path / "file" / "x").as_uri(), public_url=PUBLIC)
+
+    with pytest.raises(PicturesDown):
+        await verify(codes=codes, pictures=down, app="shop")
+
+
+async def test_a_code_that_retires_loses_its_picture_and_its_number_is_drawn_anew(
+    filling: Fill, codes: Codes, folder: Pictures
+) -> None:
+    await filling().run()
+    before = await all_ready(codes)
+    closed: list[tuple[str, Mapping[int, int]]] = []
+
+    async def withdraw(app: str, drawings: Mapping[int, int]) -> None:
+        closed.append((app, drawings))
+
+    await retire("shop", before[2:4], codes=codes, withdraw=withdraw)
+    assert await folder.get(before[2].picture) is not None
+    await tidy("shop", codes=codes, pictures=folder)
+
+    assert closed == [("shop", {2: 0, 3: 0})]
+    assert [await folder.get(code.picture) is None for code in before[1:5]] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert await filling().run() == 2
+    after = await all_ready(codes)
+    assert [code.drawing for code in after] == [0, 0, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert not {code.scene for code in before[2:4]} & {code.scene for code in after}
+    assert await is_whole(codes, folder, 10)
+
+
+async def test_pictures_that_could_not_be_removed_are_removed_the_next_time(
+    filling: Fill, codes: Codes, folder: Pictures, tmp_path: Path
+) -> None:
+    await filling().run()
+    chosen = (await all_ready(codes))[:3]
+    (tmp_path / "file").touch()
+    down = Pictures((tmp_path / "file" / "x").as_uri(), public_url=PUBLIC)
+    await retire("shop", chosen, codes=codes)
+    with pytest.raises(PicturesDown):
+        await tidy("shop", codes=codes, pictures=down)
+    assert (await codes.counts())[0].leftover == 3
+
+    await tidy("shop", codes=codes, pictures=folder)
+
+    assert (await codes.counts())[0].leftover == 0
+    assert [await folder.get(code.picture) for code in chosen] == [None] * 3

@@ -1,0 +1,871 @@
+"""The job that keeps pools filled, over every kind of state and records."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import time
+from collections import Counter
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import AsyncExitStack, closing, suppress
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import sqlalchemy as sa
+import structlog
+from prometheus_client import REGISTRY
+
+from broker.accounts import Account, Accounts
+from broker.errors import ProviderFails, Unavailable
+from broker.pictures import Pictures
+from broker.pool.filling import RESERVED_FOR, verify
+from broker.pool.keeping import Keeper
+from broker.pool.removed import CLEAR_INTERVAL
+from broker.pool.upkeep import CHORES, DUTY, OVERLAP, Limits, Parts
+from broker.providers import Picture, Provider
+from broker.providers.pretend import PretendProvider
+from broker.records import App, Code, Drawing
+from broker.records import tables as t
+from broker.records.codes import Codes
+from broker.records.database import Database
+from broker.records.rules import LIFETIME_MAX
+from broker.state import KEPT, Leased, Level, Store, open_state
+from tests.conformance.test_pool_filler import DRAW, PUBLIC, Counting
+from tests.conftest import SHOP, Clock, NoSecrets, Running, StartBroker, database_of
+from tests.support.servers import Engines, PostgresServer, eventually, opened, running_s3
+from tests.support.wechat import Pretending, pretending
+from tests.support.wechat import provider_of as wechat_at
+from tests.system.test_cli import COMMAND
+
+GROUNDS: Mapping[str, str] = {"memory": "sqlite", "redis": "postgresql", "valkey": "sqlite"}
+"""What is kept where: the state, and the records."""
+
+LIFE, REST, AGE = 120.0, 600.0, 86_400.0
+SIZE = 10
+PATIENCE = 40.0
+"""Seconds that a machine with much to do gets."""
+
+LIMITS = Limits(life=LIFE, rest=REST, size=SIZE, most=SIZE, age=AGE, per_minute=1e6)
+POOLED = replace(SHOP, code_source="pool")
+
+pytestmark = pytest.mark.usefixtures("patient_provider")
+
+
+class MovingClock(Clock):
+    """Goes by itself, and may be set on."""
+
+    def __call__(self) -> float:
+        return self.time + time.monotonic()
+
+
+class Listed:
+    """Apps that may change."""
+
+    def __init__(self, *apps: App) -> None:
+        self.apps = {app.id: app for app in apps}
+
+    async def get(self, app_id: str) -> App | None:
+        return self.apps.get(app_id)
+
+    def pooled(self) -> Collection[App]:
+        return [app for app in self.apps.values() if app.code_source == "pool"]
+
+    def origins(self) -> frozenset[str]:
+        return frozenset()
+
+
+class Instance:
+    """One broker's keeper, and what it was made with."""
+
+    def __init__(self, keeper: Keeper, store: Store, worn: set[Drawing]) -> None:
+        self.keeper = keeper
+        self.store = store
+        self.worn = worn
+        self.looks = 0
+        self._look_round = keeper._look_round
+        self.between_looks = asyncio.Lock()
+        keeper._look_round = self._look  # type: ignore[method-assign]
+        self.task = asyncio.create_task(keeper.run())
+
+    async def _look(self) -> None:
+        async with self.between_looks:
+            await self._look_round()
+        self.looks += 1
+
+    async def looks_again(self) -> None:
+        """Return once it has begun and ended a look from now on."""
+        looks = self.looks
+        await eventually(lambda: self.looks >= looks + 2, within=PATIENCE)
+
+    async def level(self, app: str = "shop") -> Level:
+        return await self.store.leases.level(app)
+
+    async def lease(self) -> Leased | None:
+        clock = self.store.clock
+        return await self.store.leases.lease("shop", until=clock() + LIFE, rest=REST)
+
+    async def end(self) -> None:
+        self.task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self.task
+
+
+class Ground:
+    """What instances share: state, records, pictures, a provider, apps, the time.
+
+    store: the state of all instances, where that is memory.
+    """
+
+    def __init__(
+        self, *, engine: str, url: str, records: str, pictures: Pictures, stack: AsyncExitStack
+    ) -> None:
+        self.engine = engine
+        self.url = url
+        self.records = records
+        self.pictures = pictures
+        self.stack = stack
+        self.clock = MovingClock()
+        self.timer: Callable[[], float] = self.clock
+        self.apps = Listed(POOLED)
+        self.counting = Counting()
+        self.make: Callable[[], Provider] = lambda: self.counting
+        self.missed: Counter[str] = Counter()
+        self.database = Database(records)
+        self.codes = Codes(self.database, clock=self.clock)
+        stack.push_async_callback(self.database.close)
+        self.store = open_state("memory://", self.clock)
+
+    def forget(self) -> None:
+        """As a process that ends forgets what it had in memory."""
+        self.store = open_state("memory://", self.clock)
+
+    async def start(
+        self, name: str = "one", *, clear_interval: float = CLEAR_INTERVAL, **changes: object
+    ) -> Instance:
+        store = self.store
+        if self.engine != "memory":
+            store = open_state(self.url, self.clock)
+            await opened(store)
+            self.stack.push_async_callback(store.close)
+        database = Database(self.records, answer_within=1)
+        self.stack.push_async_callback(database.close)
+        accounts = Accounts(
+            apps=self.apps,
+            secrets=NoSecrets(),
+            own=[Account("pretend")],
+            makers={"pretend": lambda account: self.make()},
+        )
+        self.stack.push_async_callback(accounts.close)
+        parts = Parts(
+            accounts=accounts,
+            codes=Codes(database, clock=self.clock),
+            pictures=self.pictures,
+            leases=store.leases,
+            duties=store.duties,
+            clock=self.clock,
+            instance=name,
+            limits=replace(LIMITS, **changes),  # type: ignore[arg-type]
+            pauses=(0.05, 0.1),
+            timer=self.timer,
+        )
+        worn: set[Drawing] = set()
+        keeper = Keeper(
+            apps=self.apps,
+            parts=parts,
+            worn=worn,
+            missed=self.missed,
+            kept=["shop"],
+            look=0.1,
+            clear_interval=clear_interval,
+        )
+        instance = Instance(keeper, store, worn)
+        self.stack.push_async_callback(instance.end)
+        return instance
+
+    async def ready(self, app: str = "shop") -> dict[int, Code]:
+        return {code.number: code async for some in self.codes.ready(app) for code in some}
+
+    async def has_ready(self, app: str, count: int) -> bool:
+        return len(await self.ready(app)) == count
+
+    async def record(self, app: App) -> None:
+        self.apps.apps[app.id] = app
+        row = {"id": app.id, "name": app.name, "provider": "pretend", "provider_app_id": ""}
+        lists: dict[str, object] = {"origins": [], "redirect_urls": [], "code_source": "pool"}
+        times = {"created_at": 0, "changed_at": 0, "incarnation": app.incarnation}
+        async with self.database.writing() as connection:
+            await connection.execute(sa.insert(t.apps).values(row | lists | times))
+
+    async def remove(self, app: App) -> None:
+        del self.apps.apps[app.id]
+        async with self.database.writing() as connection:
+            await connection.execute(sa.delete(t.apps).filter_by(id=app.id))
+
+    async def is_whole(self, count: int = SIZE) -> bool:
+        """Whether so many codes are ready, and each can be shown."""
+        if list(await self.ready()) != list(range(count)):
+            return False
+        return not await verify(codes=self.codes, pictures=self.pictures, app="shop")
+
+
+@pytest.fixture(params=GROUNDS)
+def engine(request: pytest.FixtureRequest, engines: Engines) -> str:
+    engines.empty(request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def records(engine: str, request: pytest.FixtureRequest) -> str:
+    return database_of(GROUNDS[engine], request)
+
+
+@pytest.fixture
+async def ground(
+    engine: str, engines: Engines, records: str, tmp_path: Path
+) -> AsyncIterator[Ground]:
+    folder = Pictures((tmp_path / "pictures").as_uri(), public_url=PUBLIC)
+    url = engines.url(engine)
+    async with AsyncExitStack() as stack:
+        yield Ground(engine=engine, url=url, records=records, pictures=folder, stack=stack)
+
+
+on_one_ground = pytest.mark.parametrize("engine", ["memory"], indirect=True)
+over_redis = pytest.mark.parametrize("engine", ["redis"], indirect=True)
+
+
+class Said:
+    """What the log has said by now."""
+
+    def __init__(self, lines: list[structlog.typing.EventDict]) -> None:
+        self._lines = lines
+
+    def count(self, event: str) -> int:
+        return sum(line["event"] == event for line in self._lines)
+
+    def reasons(self, event: str) -> list[str]:
+        return [str(line["reason"]) for line in self._lines if line["event"] == event]
+
+
+@pytest.fixture
+def lines() -> Iterator[Said]:
+    with structlog.testing.capture_logs() as captured:
+        yield Said(captured)
+
+
+def metric(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(name, {"app": "shop", **labels})
+
+
+async def is_free(instance: Instance, count: int) -> bool:
+    return (await instance.level()).free == count
+
+
+async def soon(condition: Callable[[], Awaitable[object]]) -> None:
+    await eventually(condition, within=PATIENCE)
+
+
+async def filled(ground: Ground, instance: Instance, count: int = SIZE) -> None:
+    async def is_filled() -> bool:
+        return (await instance.level()).total >= count and len(await ground.ready()) >= count
+
+    await soon(is_filled)
+
+
+# --- removed apps
+
+
+async def test_app_under_reused_id_has_own_codes(ground: Ground) -> None:
+    one = await ground.start()
+    await filled(ground, one)
+    former = {code.scene for code in (await ground.ready()).values()}
+    current = replace(POOLED, incarnation="1" * 16)
+
+    ground.apps.apps["shop"] = current
+
+    async def is_filled() -> bool:
+        return (await one.level(current.key)).free == SIZE
+
+    await soon(is_filled)
+    scenes = {code.scene for code in (await ground.ready(current.key)).values()}
+    leased = await one.store.leases.lease(current.key, until=one.store.clock() + LIFE, rest=REST)
+    assert leased is not None
+    assert leased.code.scene in scenes
+    assert len(scenes | former) == 2 * SIZE
+
+
+async def test_pools_of_removed_apps_are_cleared(ground: Ground) -> None:
+    removed = replace(POOLED, id="removed", incarnation="1" * 16)
+    recorded = replace(POOLED, id="recorded", incarnation="2" * 16)
+    for app in (removed, recorded):
+        await ground.record(app)
+    one = await ground.start(clear_interval=0.1)
+    for app in (POOLED, removed, recorded):
+        await soon(lambda app=app: ground.has_ready(app.key, SIZE))
+    pictures = [code.picture for code in (await ground.ready(removed.key)).values()]
+
+    await ground.remove(removed)
+    await soon(lambda: ground.has_ready(removed.key, 0))
+    shown = [await ground.pictures.get(picture) for picture in pictures]
+    ground.clock.time += LIFETIME_MAX + KEPT + OVERLAP + 1
+
+    async def is_cleared() -> bool:
+        return removed.key not in {one.app for one in await ground.codes.counts()}
+
+    await soon(is_cleared)
+    assert None not in shown
+    assert [await ground.pictures.get(picture) for picture in pictures] == [None] * SIZE
+    assert (await one.level(removed.key)).total == 0
+    for app in (POOLED, recorded):
+        assert await ground.has_ready(app.key, SIZE)
+
+
+# --- filling
+
+
+async def test_a_fresh_pool_is_filled_and_free_at_once(ground: Ground, lines: Said) -> None:
+    drawn = metric("scanlogin_pool_drawn_total") or 0
+    one = await ground.start()
+
+    await soon(lambda: is_free(one, SIZE))
+
+    assert await ground.is_whole()
+    assert set(ground.counting.draws.values()) == {1}
+    assert metric("scanlogin_pool_drawn_total") == drawn + SIZE
+    await eventually(lambda: metric("scanlogin_pool_codes", state="free") == SIZE)
+    assert metric("scanlogin_pool_low") == 0
+    assert (lines.count("a pool is empty"), lines.count("a pool is filled again")) == (1, 1)
+
+
+async def test_it_grows_as_codes_are_leased_and_not_beyond_its_most(ground: Ground) -> None:
+    one = await ground.start(most=25)
+    await filled(ground, one)
+
+    for _ in range(SIZE):
+        await one.lease()
+
+    async def has_grown() -> bool:
+        level = await one.level()
+        return (level.total, level.leased) == (25, SIZE)
+
+    await soon(has_grown)
+    assert await ground.is_whole(25)
+
+
+async def test_logins_that_found_it_empty_are_counted_and_drawn_for(ground: Ground) -> None:
+    before = metric("scanlogin_pool_empty_total") or 0
+    one = await ground.start(most=25)
+    await filled(ground, one)
+
+    ground.missed["shop"] += 20
+
+    await filled(ground, one, 25)
+    assert metric("scanlogin_pool_empty_total") == before + 20
+
+
+async def test_of_two_instances_one_fills_and_nothing_is_drawn_twice(
+    ground: Ground, wechat: Pretending
+) -> None:
+    ground.make = lambda: wechat_at(wechat.url)
+    one, two = (
+        await ground.start("one", size=40, most=40),
+        await ground.start("two", size=40, most=40),
+    )
+
+    await soon(lambda: is_free(two, 40))
+    await soon(lambda: is_free(one, 40))
+
+    # A draw that timed out is asked for again; two that drew the same would need far more.
+    assert 40 <= wechat.wechat.calls[DRAW] < 45
+    assert await ground.is_whole(40)
+
+
+async def test_a_holder_that_ends_leaves_the_duty_to_another_at_once(ground: Ground) -> None:
+    one = await ground.start("one")
+    await filled(ground, one)
+    await one.end()
+
+    two = await ground.start("two", size=15, most=15)
+
+    await filled(ground, two, 15)
+    assert await ground.is_whole(15)
+
+
+async def test_who_has_not_the_duty_draws_nothing(ground: Ground) -> None:
+    ground.apps.apps = {"shop": SHOP}
+    one = await ground.start()
+    await one.store.duties.hold("pool:shop", "another", seconds=600)
+
+    ground.apps.apps = {"shop": POOLED}
+    await eventually(lambda: metric("scanlogin_pool_codes", state="free") == 0)
+    await one.looks_again()
+    assert await ground.codes.counts() == []
+
+    await one.store.duties.release("pool:shop", "another")
+    await filled(ground, one)
+
+
+@on_one_ground
+async def test_who_cannot_reach_the_records_leaves_the_duty_to_others(
+    ground: Ground, lines: Said
+) -> None:
+    records, ground.records = ground.records, "sqlite+aiosqlite:////nowhere/records.db"
+    await ground.start("one")
+    await eventually(lambda: lines.count("a pool cannot be kept"), within=PATIENCE)
+
+    ground.records = records
+    await filled(ground, await ground.start("two"))
+
+
+async def test_an_app_that_comes_to_a_pool_gets_one_and_one_that_goes_is_let_go(
+    ground: Ground,
+) -> None:
+    ground.apps.apps = {"shop": SHOP}
+    one = await ground.start()
+    await one.looks_again()
+    assert await ground.ready() == {}
+
+    ground.apps.apps = {"shop": POOLED}
+    await filled(ground, one)
+
+    ground.apps.apps = {}
+    await eventually(lambda: metric("scanlogin_pool_codes", state="free") is None)
+    assert await one.store.duties.hold("pool:shop", "another", seconds=1)
+
+
+@on_one_ground
+async def test_what_is_wrong_with_one_app_is_not_the_others_trouble(
+    ground: Ground, lines: Said
+) -> None:
+    ground.apps.apps["odd"] = replace(POOLED, id="odd", provider="nobody")
+
+    one = await ground.start()
+
+    await filled(ground, one)
+    await eventually(lambda: lines.count("codes cannot be drawn") == 1)
+    assert "the provider nobody" in lines.reasons("codes cannot be drawn")[0]
+
+
+# --- what was lost, or was not known
+
+
+async def test_a_state_that_forgot_everything_is_told_again_and_all_rests(
+    ground: Ground, engines: Engines, lines: Said
+) -> None:
+    one = await ground.start()
+    await filled(ground, one)
+    await one.looks_again()
+    before = await ground.ready()
+    await one.lease()
+
+    if ground.engine == "memory":
+        await one.end()
+        ground.forget()
+        one = await ground.start()
+    else:
+        engines.empty(ground.engine)
+
+    async def all_rest() -> bool:
+        return await one.level() == Level(free=0, leased=0, resting=SIZE)
+
+    await soon(all_rest)
+    assert await one.lease() is None
+    assert lines.count("the state lacks codes") == 1
+
+    ground.clock.time += REST
+    await soon(lambda: is_free(one, SIZE))
+    assert await ground.ready() == before
+
+
+@pytest.mark.parametrize("engine", ["valkey"], indirect=True)
+async def test_state_emptied_during_a_look_rests_all_codes(
+    ground: Ground, engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await ground.start()
+    await filled(ground, one)
+    await one.looks_again()
+    level, emptied = one.store.leases.level, []
+
+    async def level_and_loss(app: str) -> Level:
+        found = await level(app)
+        if not emptied:
+            emptied.append(True)
+            engines.empty("valkey")
+        return found
+
+    monkeypatch.setattr(one.store.leases, "level", level_and_loss)
+    await eventually(lambda: emptied)
+
+    async def all_rest() -> bool:
+        return await level("shop") == Level(free=0, leased=0, resting=SIZE)
+
+    await soon(all_rest)
+
+
+@on_one_ground
+async def test_codes_that_are_being_opened_are_not_taken_for_lost(
+    ground: Ground, lines: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even by who has just got the duty again, and takes nothing for granted."""
+    offer = ground.store.leases.offer
+
+    async def late(app: str, codes: Sequence[Any], **named: Any) -> None:
+        """The duty is lost and got again while codes are being opened."""
+        if codes:
+            await eventually(lambda: lines.count("a pool is kept again") == 1)
+        await offer(app, codes, **named)
+
+    monkeypatch.setattr(ground.store.leases, "offer", late)
+    monkeypatch.setattr(ground.store.duties, "hold", failing(2, ground.store.duties.hold))
+
+    one = await ground.start()
+
+    await soon(lambda: is_free(one, SIZE))
+    assert lines.count("a pool cannot be kept") == 1
+    assert lines.count("the state lacks codes") == 0
+
+
+def failing(nth: int, act: Callable[..., Awaitable[bool]]) -> Callable[..., Awaitable[bool]]:
+    """`act`, whose nth call finds no state."""
+    calls = count(1)
+
+    async def fail(*given: object, **named: object) -> bool:
+        if next(calls) == nth:
+            raise Unavailable
+        return await act(*given, **named)
+
+    return fail
+
+
+async def test_codes_that_others_drew_are_free_at_once(ground: Ground) -> None:
+    """As `scan-login pool fill` draws them, where it does not reach the state."""
+    one = await ground.start()
+    await filled(ground, one)
+    for number in range(SIZE, SIZE + 5):
+        reserved = await ground.codes.reserve("shop", number, seconds=RESERVED_FOR)
+        assert reserved is not None
+        await ground.codes.finish(reserved, "x.svg")
+
+    await soon(lambda: is_free(one, SIZE + 5))
+
+
+@on_one_ground
+async def test_codes_that_others_exchanged_are_exchanged_in_the_state(ground: Ground) -> None:
+    """As by `scan-login pool retire` and `fill`, in between two looks."""
+    one = await ground.start()
+    await filled(ground, one)
+    async with one.between_looks:
+        old = (await ground.ready())[0]
+        await ground.codes.retire([old])
+        reserved = await ground.codes.reserve("shop", 0, seconds=RESERVED_FOR)
+        assert reserved is not None
+        await ground.codes.finish(reserved, "x.svg")
+
+    async def is_exchanged() -> bool:
+        new = (await ground.ready()).get(0)
+        leased = await one.lease()
+        assert leased is not None
+        await one.store.leases.give_back("shop", leased.code.number, leased.generation, rest=0.0)
+        return leased.code.number == 0 and new is not None and leased.code.scene == new.scene
+
+    await soon(is_exchanged)
+
+
+# --- worn and old
+
+
+@pytest.mark.parametrize("up", [0, 1_000])
+async def test_worn_codes_retire_and_their_pictures_stay_while_screens_show_them(
+    ground: Ground, up: float
+) -> None:
+    """However long the instance has been up."""
+    one = await ground.start()
+    await filled(ground, one)
+    ground.clock.time += up
+    old = (await ground.ready())[0]
+    leased = await one.lease()
+    assert leased is not None
+    assert leased.code.scene == old.scene
+
+    one.worn.add(Drawing("shop", 0, 0))
+
+    async def is_drawn_anew() -> bool:
+        return (await ground.ready()).get(0, old).drawing == 1 and one.worn == set()
+
+    await soon(is_drawn_anew)
+    assert (await ground.ready())[0].scene != old.scene
+    for _ in range(3):
+        ground.clock.time += CHORES
+        await one.looks_again()
+        assert await ground.pictures.get(old.picture) is not None
+
+    async def is_removed() -> bool:
+        """The picture is removed before its row is updated."""
+        ground.clock.time += CHORES
+        return (await ground.codes.counts())[0].leftover == 0
+
+    await soon(is_removed)
+    assert await ground.pictures.get(old.picture) is None
+    assert await ground.is_whole()
+
+
+@on_one_ground
+async def test_a_picture_stays_that_was_leased_long_after_it_retired(ground: Ground) -> None:
+    """For no broker had told the state."""
+    one = await ground.start("one")
+    await filled(ground, one)
+    await one.end()
+    old = (await ground.ready())[0]
+    await ground.codes.retire([old])
+    ground.clock.time += 1_000
+    leased = await one.lease()
+    assert leased is not None
+    assert leased.code.scene == old.scene
+
+    two = await ground.start("two")
+    await filled(ground, two)
+    ground.clock.time += CHORES
+    await two.looks_again()
+
+    assert await ground.pictures.get(old.picture) is not None
+
+
+async def test_old_codes_are_drawn_anew_a_few_at_a_time(ground: Ground) -> None:
+    one = await ground.start()
+    await filled(ground, one)
+    before = await ground.ready()
+
+    ground.clock.time += AGE
+    few = []
+
+    async def all_are_new() -> bool:
+        ground.clock.time += CHORES
+        few.append((await one.level()).total)
+        return all(code.drawing == 1 for code in (await ground.ready()).values())
+
+    await soon(all_are_new)
+    await soon(ground.is_whole)
+    assert min(few) >= SIZE // 2
+    assert not {code.scene for code in before.values()} & {
+        code.scene for code in (await ground.ready()).values()
+    }
+
+
+# --- trouble
+
+
+@pytest.fixture
+async def wechat() -> AsyncIterator[Pretending]:
+    async with pretending() as there:
+        yield there
+
+
+@over_redis
+async def test_wechats_trouble_is_told_once_and_the_pool_recovers(
+    ground: Ground, wechat: Pretending, lines: Said
+) -> None:
+    ground.make = lambda: wechat_at(wechat.url)
+    wechat.wechat.faults.set(DRAW, "45009")
+    one = await ground.start()
+    await eventually(lambda: lines.count("codes cannot be drawn"), within=PATIENCE)
+
+    wechat.wechat.faults.set(DRAW, "503", 2)  # one every 5 s: the breaker is open
+    await filled(ground, one)
+
+    assert await ground.is_whole()
+    await eventually(lambda: lines.count("codes are drawn again") == 1)
+    assert ["45009" in reason for reason in lines.reasons("codes cannot be drawn")] == [True]
+
+
+@on_one_ground
+async def test_a_store_that_goes_and_comes_back_is_waited_for(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, lines: Said
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "any")
+    with running_s3() as server:
+        server.make_bucket("pictures")
+        server.stop()
+        ground.pictures = Pictures("s3://pictures", public_url=PUBLIC, endpoint=server.url)
+        one = await ground.start()
+        await eventually(lambda: lines.count("codes cannot be drawn"), within=PATIENCE)
+        assert (await one.level()).total == 0
+
+        server.start()
+        server.make_bucket("pictures")
+        await filled(ground, one)
+
+        assert await ground.is_whole()
+    assert "the pictures in s3://pictures" in lines.reasons("codes cannot be drawn")[0]
+
+
+@on_one_ground
+async def test_a_locked_file_is_waited_for(ground: Ground, lines: Said) -> None:
+    with closing(
+        sqlite3.connect(ground.records.partition(":///")[2], isolation_level=None)
+    ) as other:
+        other.execute("BEGIN IMMEDIATE")
+        one = await ground.start()
+        await eventually(lambda: lines.count("codes cannot be drawn"), within=PATIENCE)
+        other.execute("ROLLBACK")
+
+    await filled(ground, one)
+    assert await ground.is_whole()
+
+
+@over_redis
+async def test_a_database_that_goes_and_comes_back_is_waited_for(
+    ground: Ground, frail_postgres: PostgresServer, lines: Said
+) -> None:
+    one = await ground.start()
+    await filled(ground, one)
+
+    frail_postgres.stop()
+    await eventually(lambda: lines.count("a pool cannot be kept"), within=PATIENCE)
+    assert await one.lease() is not None
+    frail_postgres.revive()
+    await eventually(lambda: lines.count("a pool is kept again"), within=PATIENCE)
+
+    one.worn.add(Drawing("shop", 3, 0))
+
+    async def is_drawn_anew() -> bool:
+        codes = await ground.ready()
+        return 3 in codes and codes[3].drawing == 1
+
+    await soon(is_drawn_anew)
+    assert lines.count("a pool cannot be kept") == 1
+
+
+class Stumbling(PretendProvider):
+    """Fails as none should."""
+
+    async def draw(self, scene: str) -> Picture:
+        raise RuntimeError("canary")
+
+
+@on_one_ground
+async def test_unexpected_provider_failure_is_logged_and_filling_resumes(
+    ground: Ground, lines: Said
+) -> None:
+    ground.make = lambda: Stumbling(phone_page_url="http://phone.example/")
+    one = await ground.start()
+    await eventually(lambda: lines.count("task failed"), within=PATIENCE)
+
+    await one.end()
+    ground.make = lambda: ground.counting
+    ground.clock.time += RESERVED_FOR
+    await filled(ground, await ground.start("two"))
+
+
+@on_one_ground
+async def test_drawing_resumes_after_the_clock_is_set_back(ground: Ground, lines: Said) -> None:
+    def no_provider() -> Provider:
+        raise ProviderFails("down", 1)
+
+    ground.timer, ground.make = time.monotonic, no_provider
+    one = await ground.start()
+    await eventually(lambda: lines.count("codes cannot be drawn"), within=PATIENCE)
+
+    ground.clock.time -= 3_600
+    ground.make = lambda: ground.counting
+
+    await filled(ground, one)
+
+
+# --- whole brokers
+
+
+async def test_a_broker_keeps_the_pool_of_its_default_app(
+    start_broker: StartBroker, records_file: Path
+) -> None:
+    broker: Running = await start_broker(code_source="pool", pool_size=3)
+
+    def ready() -> int:
+        with closing(sqlite3.connect(records_file)) as database:
+            [(count,)] = database.execute("SELECT count(*) FROM codes WHERE drawn_at > 0")
+        return int(count)
+
+    await eventually(lambda: ready() == 3, within=PATIENCE)
+    assert broker.settings.code_source == "pool"
+
+
+@over_redis
+async def test_what_a_killed_broker_was_drawing_another_goes_on_with(
+    ground: Ground, wechat: Pretending, tmp_path: Path, engines: Engines
+) -> None:
+    size = 150
+    settings = wechat.settings(
+        records_url=ground.records,
+        pictures_url=ground.pictures.place,
+        state_url=ground.url,
+        seal_file=tmp_path / "seal.json",
+        key_file=tmp_path / "keys.json",
+        code_source="pool",
+        pool_size=size,
+        pool_per_minute=1500,
+        admin_port=0,
+        port=0,
+    )
+    brokers = {
+        name: subprocess.Popen(
+            [*COMMAND, "serve"],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                **{f"SCAN_LOGIN_{n.upper()}": str(v) for n, v in settings.items()},
+                "SCAN_LOGIN_INSTANCE": name,
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for name in ("one", "two")
+    }
+    try:
+
+        async def some_are_ready() -> bool:
+            return await ground.codes.count("default") > 20
+
+        await eventually(some_are_ready, within=60)
+        with engines.nodes("redis")[0].client() as client:
+            holder = bytes(client.get("scanlogin:duty:{pool:default}")).decode()
+        brokers[holder].kill()
+        brokers[holder].wait()
+        async with aiohttp.ClientSession(wechat.url) as http:  # what it was asked before is over
+            await http.get("/pretend/calls")
+        left, asked = await ground.codes.count("default"), wechat.wechat.calls[DRAW]
+        assert left < size
+        assert asked <= left + 8
+
+        async def is_gone_on_with() -> bool:
+            return await ground.codes.count("default") > left
+
+        async def is_filled() -> bool:
+            return await ground.codes.count("default") == size
+
+        await eventually(is_gone_on_with, within=DUTY + 10)
+        async with ground.database.writing() as connection:  # as if `RESERVED_FOR` were over
+            await connection.execute(sa.update(t.codes).values(reserved_until=0))
+        await eventually(is_filled, within=PATIENCE)
+
+        assert wechat.wechat.calls[DRAW] == asked + size - left
+        assert not await verify(codes=ground.codes, pictures=ground.pictures, app="default")
+        async with ground.database.reading() as connection:
+            scenes = list(await connection.scalars(sa.select(t.codes.c.scene)))
+        assert len(set(scenes)) == size
+    finally:
+        for broker in brokers.values():
+            broker.kill()
+            broker.wait()

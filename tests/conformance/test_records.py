@@ -1,0 +1,583 @@
+"""Records: what a database promises, whichever it is."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from broker.errors import (
+    AppExists,
+    AppWrong,
+    CannotUnseal,
+    KeyFileUnusable,
+    NoSuchApp,
+    RecordsDown,
+    RecordsUnusable,
+)
+from broker.metrics import RECORDS_DOWN
+from broker.records import App, Records, Status, is_records_url, open_records, tables
+from broker.records.apps import RecordedApps
+from broker.records.book import AppBook
+from broker.records.database import Database
+from broker.records.migrations import FOLDER, HEAD, REVISIONS, VERSION_TABLE
+from broker.records.rules import RULES
+from broker.records.seal import SealFile, SealKeys, key_id
+from broker.records.settings import SettingsApps
+from tests.conftest import SHOP, Clock
+from tests.support.servers import PostgresServer, eventually
+
+OLD, NEW = b"o" * 32, b"n" * 32
+SECRET = "wechat-appsecret-0123456789abcdef"
+SITE: dict[str, object] = {
+    "name": "A site",
+    "provider": "pretend",
+    "provider_app_id": "wx1234",
+    "provider_secret": SECRET,
+    "origins": ["https://b.example", "HTTPS://A.example:443".lower()],
+    "redirect_urls": ["https://a.example/done"],
+    "register_url": "https://a.example/register",
+    "code_source": "live",
+    "login_lifetime": 60,
+}
+
+Open = Callable[..., Awaitable[Records]]
+
+
+@pytest.fixture
+async def opened(records_url: str, clock: Clock) -> AsyncIterator[Open]:
+    """Opens records as one instance after another does, all over one database."""
+    all_of_them: list[Records] = []
+
+    async def open(*keys: bytes, url: str = records_url) -> Records:
+        records = open_records(
+            url,
+            load_seal_keys=lambda: keys or (OLD,),
+            providers=("pretend", "wechat"),
+            taken=("default",),
+            clock=clock,
+            trail_lifetime=3600,
+        )
+        all_of_them.append(records)
+        await records.open()
+        return records
+
+    yield open
+    for records in all_of_them:
+        await records.close()
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Database]:
+    database = Database(url)
+    yield database
+    await database.close()
+
+
+def dump(url: str, postgres: PostgresServer | None) -> str:
+    """Everything that a thief of the database has."""
+    if postgres is not None:
+        return postgres.dump(url)
+    with closing(sqlite3.connect(url.partition(":///")[2])) as connection:
+        return "\n".join(connection.iterdump())
+
+
+# --- migrations
+
+
+async def test_tables_are_made_once(bare_url: str) -> None:
+    async with connected(bare_url) as database:
+        assert await database.status() == Status(None, REVISIONS)
+        assert await database.migrate() == REVISIONS
+        assert await database.status() == Status(HEAD, ())
+        assert await database.migrate() == ()
+
+
+@pytest.mark.parametrize("bare_url", ["sqlite"], indirect=True)
+async def test_a_file_is_its_owners_alone(bare_url: str) -> None:
+    folder = Path(bare_url.partition(":///")[2]).parent
+    async with connected(bare_url) as database:
+        await database.migrate()
+
+        modes = {file.name: file.stat().st_mode & 0o777 for file in folder.glob("*.db*")}
+
+    assert len(modes) == 3  # and what SQLite keeps beside it
+    assert set(modes.values()) == {0o600}
+
+
+async def test_what_migrations_make_is_what_the_tables_say(bare_url: str) -> None:
+    def differences(connection: sa.Connection) -> object:
+        options = {"version_table": VERSION_TABLE, "compare_server_default": True}
+        context = MigrationContext.configure(connection, opts=options)
+        return compare_metadata(context, tables.metadata)
+
+    async with connected(bare_url) as database:
+        await database.migrate()
+        async with database.reading() as connection:
+            assert await connection.run_sync(differences) == []
+
+
+async def test_of_many_that_begin_at_once_one_makes_the_tables(bare_url: str) -> None:
+    databases = [Database(bare_url) for _ in range(4)]
+
+    await asyncio.gather(*(database.migrate() for database in databases))
+
+    assert {await database.status() for database in databases} == {Status(HEAD, ())}
+    for database in databases:
+        await database.close()
+
+
+async def test_a_database_newer_than_the_program_is_refused(records_url: str, opened: Open) -> None:
+    async with connected(records_url) as database, database.writing() as connection:
+        await connection.execute(sa.text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
+
+    with pytest.raises(RecordsUnusable, match=f"at revision 9999.*none after {HEAD}"):
+        await opened()
+
+
+def test_the_revisions_are_those_that_there_are_files_for() -> None:
+    found = ScriptDirectory(str(FOLDER)).walk_revisions()
+    assert tuple(one.revision for one in found) == REVISIONS[::-1]
+
+
+# --- apps
+
+
+async def test_an_app_is_what_was_said_of_it(opened: Open, clock: Clock) -> None:
+    records = await opened()
+
+    added = await records.book.add("site", SITE)
+
+    assert added.app == App(
+        id="site",
+        name="A site",
+        origins=frozenset({"https://a.example", "https://b.example"}),
+        register_url="https://a.example/register",
+        redirect_urls=frozenset({"https://a.example/done"}),
+        provider="pretend",
+        provider_app_id="wx1234",
+        code_source="live",
+        login_lifetime=60,
+        incarnation=added.app.incarnation,
+    )
+    assert (added.created_at, added.changed_at) == (clock(), clock())
+    assert await records.book.get("site") == added
+    assert await records.book.list() == [added]
+
+
+async def test_what_is_not_said_has_a_default(opened: Open) -> None:
+    records = await opened()
+
+    added = await records.book.add("site", {"name": "A site"})
+
+    incarnation = added.app.incarnation
+    assert added.app == App(id="site", name="A site", origins=frozenset(), incarnation=incarnation)
+
+
+async def test_a_change_leaves_the_rest(opened: Open, clock: Clock) -> None:
+    records = await opened()
+    before = await records.book.add("site", SITE)
+    clock.time += 5
+
+    await records.book.change("site", {"name": "Another", "register_url": None})
+
+    after = await records.book.get("site")
+    assert (after.app.name, after.app.register_url) == ("Another", None)
+    assert after.app.origins == before.app.origins
+    assert after.sealed == before.sealed
+    assert (after.created_at, after.changed_at) == (before.created_at, clock())
+
+
+async def test_apps_that_are_not_there_are_said_not_to_be(opened: Open) -> None:
+    book = (await opened()).book
+    for act in (book.get, book.remove, book.rotate_secret):
+        with pytest.raises(NoSuchApp):
+            await act("nobody")
+    with pytest.raises(NoSuchApp):
+        await book.change("nobody", {"name": "x"})
+
+
+async def test_an_id_is_given_once(opened: Open) -> None:
+    book = (await opened()).book
+    await book.add("site", SITE)
+
+    with pytest.raises(AppExists):
+        await book.add("site", {"name": "Another"})
+
+    assert (await book.get("site")).app.name == "A site"
+
+
+WRONG: list[tuple[str, object]] = [
+    ("id", "a b"),
+    ("id", ""),
+    ("id", "-a"),
+    ("id", "a" * 65),
+    ("name", ""),
+    ("name", "a\nb"),
+    ("name", None),
+    ("name", "a" * 101),
+    ("provider", "nobody"),
+    ("provider", 7),
+    ("provider_app_id", "a" * 129),
+    ("provider_secret", ""),
+    ("provider_secret", ["a"]),
+    ("origins", "https://a.example"),
+    ("origins", ["https://a.example/path"]),
+    ("origins", ["*"]),
+    ("origins", [7]),
+    ("origins", ["https://a.example"] * 101),
+    ("redirect_urls", ["javascript:alert(1)"]),
+    ("redirect_urls", ["https://a.example/#here"]),
+    ("register_url", "javascript:alert(1)"),
+    ("register_url", "https://"),
+    ("code_source", "well"),
+    ("login_lifetime", 0),
+    ("login_lifetime", 3601),
+    ("login_lifetime", "60"),
+    ("login_lifetime", True),
+    ("colour", "red"),
+]
+
+
+@pytest.fixture
+async def book(opened: Open) -> AppBook:
+    return (await opened()).book
+
+
+@pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
+async def test_what_an_app_cannot_be_is_named(book: AppBook) -> None:
+    for name, value in WRONG:
+        fields = {**SITE, name: value}
+        app_id = fields.pop("id", "site")
+        with pytest.raises(AppWrong, match=f"^{name}: "):
+            await book.add(app_id, fields)
+    assert await book.list() == []
+    assert {name for name, _ in WRONG} >= RULES.keys()
+
+
+@pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
+async def test_all_mistakes_are_named_at_once_and_no_secret_is_repeated(book: AppBook) -> None:
+    with pytest.raises(AppWrong) as wrong:
+        await book.add("a b", {**SITE, "name": "", "provider_secret": SECRET + "\n"})
+
+    named = {part.split(":")[0] for part in str(wrong.value).split("; ")}
+    assert named == {"id", "name", "provider_secret"}
+    assert SECRET not in str(wrong.value)
+
+
+@pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
+async def test_the_settings_own_app_is_not_written_down(book: AppBook) -> None:
+    with pytest.raises(AppWrong, match="settings' own"):
+        await book.add("default", SITE)
+    with pytest.raises(AppWrong, match="an app keeps its own"):
+        await book.change("site", {"id": "default"})
+
+
+# --- what instances know
+
+
+async def test_a_change_is_known_at_another_instance(opened: Open) -> None:
+    one, two = await opened(), await opened()
+    await one.book.add("site", SITE)
+    await two.apps.refresh()
+    assert (await two.apps.get("site")).name == "A site"
+    assert two.apps.origins() == {"https://a.example", "https://b.example"}
+
+    await one.book.change("site", {"name": "Another"})
+    await two.apps.refresh()
+    assert (await two.apps.get("site")).name == "Another"
+
+    await one.book.remove("site")
+    await two.apps.refresh()
+    assert await two.apps.get("site") is None
+    assert two.apps.origins() == frozenset()
+
+
+async def test_nothing_is_read_again_while_nothing_changes(opened: Open) -> None:
+    records = await opened()
+    await records.book.add("site", SITE)
+    await records.apps.refresh()
+    before = records.apps.origins()
+
+    await records.apps.refresh()
+
+    assert records.apps.origins() is before
+
+
+async def test_the_settings_apps_lie_over_those_that_are_recorded(
+    opened: Open,
+) -> None:
+    records = await opened()
+    apps = SettingsApps([SHOP], records.apps)
+    assert apps.origins() == SHOP.origins
+    await records.book.add("site", SITE)
+    await records.book.add("shop", {"name": "Not the settings'"})
+    await records.apps.refresh()
+
+    assert (await apps.get("site")).name == "A site"
+    assert await apps.get("shop") is SHOP
+    assert await apps.get("nobody") is None
+    assert apps.origins() == SHOP.origins | {"https://a.example", "https://b.example"}
+    assert apps.origins() is apps.origins()
+
+
+# --- secrets
+
+
+async def test_the_broker_can_read_a_providers_secret_again(opened: Open) -> None:
+    records = await opened()
+    await records.book.add("site", SITE)
+    await records.book.add("bare", {"name": "Bare"})
+    await records.apps.refresh()
+
+    assert records.apps.provider_secret("site") == SECRET
+    assert records.apps.provider_secret("bare") is None
+    assert records.apps.provider_secret("nobody") is None
+
+
+async def test_an_apps_own_secret_is_told_once_and_the_former_one_is_worth_nothing(
+    opened: Open,
+) -> None:
+    records = await opened()
+    await records.book.add("site", SITE)
+    await records.book.add("other", {"name": "Other"})
+
+    async def rotated() -> str:
+        secret = await records.book.rotate_secret("site")
+        await records.apps.refresh()
+        return secret
+
+    first, second = await rotated(), await rotated()
+
+    assert len(first) == len(second) == 43
+    assert records.apps.is_api_secret("site", second)
+    assert not records.apps.is_api_secret("site", first)
+    for app_id in ("other", "nobody"):
+        assert not records.apps.is_api_secret(app_id, second)
+        assert not records.apps.is_api_secret(app_id, "")
+
+
+async def test_no_secret_stands_in_the_database_or_in_what_is_shown(
+    opened: Open, records_url: str, request: pytest.FixtureRequest
+) -> None:
+    records = await opened()
+    added = await records.book.add("site", SITE)
+    await records.apps.refresh()
+    own = await records.book.rotate_secret("site")
+    server = request.getfixturevalue("postgres") if "postgresql" in records_url else None
+
+    stolen = dump(records_url, server)
+
+    assert "wx1234" in stolen
+    known = await records.book.get("site")
+    for shown in (stolen, repr(known), repr(added), str(known.shown()), repr(vars(records.apps))):
+        for secret in (SECRET, own):
+            for spelling in (secret, secret.encode().hex(), base64.b64encode(secret.encode())):
+                assert str(spelling) not in shown
+    assert "sealed" not in repr(known)
+    assert "hash" not in repr(known)
+    assert known.shown()["has_provider_secret"] is True
+    assert known.shown()["has_api_secret"] is True
+
+
+@pytest.mark.parametrize("meddle", ["swap", "turn"])
+async def test_what_was_sealed_for_another_app_or_was_changed_does_not_open(
+    opened: Open, records_url: str, meddle: str
+) -> None:
+    records = await opened()
+    await records.book.add("site", SITE)
+    victim = await records.book.add("victim", {**SITE, "provider_secret": "victims"})
+    content = bytes(victim.sealed.content)
+    if meddle == "turn":
+        content = content[:-1] + bytes([content[-1] ^ 1])
+    row = tables.apps.c
+    app_id = "site" if meddle == "swap" else "victim"
+    async with connected(records_url) as database, database.writing() as connection:
+        await connection.execute(
+            sa.update(tables.apps).where(row.id == app_id).values(provider_secret=content)
+        )
+    await records.book.change("site", {"name": "So that it is read"})
+    await records.apps.refresh()
+
+    with pytest.raises(CannotUnseal, match=f"app {app_id} was not sealed for it"):
+        records.apps.provider_secret(app_id)
+
+
+async def test_rewrapping_leaves_nothing_under_an_older_key(opened: Open) -> None:
+    await (await opened(OLD)).book.add("site", SITE)
+    both = await opened(NEW, OLD)
+    await both.book.add("newer", SITE)
+
+    assert await both.book.rewrap() == 1
+    assert await both.book.rewrap() == 0
+
+    assert {one.sealed.key for one in await both.book.list()} == {key_id(NEW)}
+    late = await opened(NEW)
+    assert late.apps.provider_secret("site") == SECRET
+    left_behind = await opened(OLD)
+    with pytest.raises(CannotUnseal, match=f"under the key {key_id(NEW)}, which is not known"):
+        left_behind.apps.provider_secret("site")
+
+
+async def test_a_key_that_cannot_be_opened_stops_the_rewrapping_whole(
+    opened: Open,
+) -> None:
+    await (await opened(OLD)).book.add("a", SITE)
+    await (await opened(b"l" * 32)).book.add("b", SITE)
+    records = await opened(NEW, OLD)
+
+    with pytest.raises(CannotUnseal):
+        await records.book.rewrap()
+
+    assert {one.sealed.key for one in await records.book.list()} == {
+        key_id(OLD),
+        key_id(b"l" * 32),
+    }
+
+
+def test_a_running_instance_meets_a_newer_key_in_the_seal_file(tmp_path: Path) -> None:
+    file = SealFile(tmp_path / "seal.json")
+    running, other = SealKeys(file.keys), SealKeys(file.keys)
+    running.read()
+    file.add()
+    other.read()
+
+    sealed = other.seal(SECRET, "site")
+
+    assert running.open(sealed, "site") == SECRET
+    assert running.newest == other.newest == sealed.key
+
+
+def test_the_seal_file_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "seal.json"
+    keys = SealFile(path).keys()
+
+    assert [len(key) for key in keys] == [32]
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert SealFile(path).keys() == keys
+    path.chmod(0o640)
+    with pytest.raises(KeyFileUnusable, match="can be read by others"):
+        SealFile(path).keys()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"keys": []}', '{"keys": ["c2hvcnQ="]}'])
+def test_a_damaged_seal_file_is_said_to_be_damaged(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "seal.json"
+    path.write_text(text)
+    path.chmod(0o600)
+
+    with pytest.raises(KeyFileUnusable, match=r"seal\.json is damaged"):
+        SealFile(path).keys()
+
+
+# --- a database that is down
+
+
+@pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
+async def test_apps_stay_known_while_the_database_is_down(
+    opened: Open, frail_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.records.apps.REFRESH", 0.05)
+    records = await opened(url=frail_postgres.new_database())
+    await records.book.add("site", SITE)
+    await eventually(records.apps.origins)
+
+    frail_postgres.stop()
+    await eventually(lambda: RECORDS_DOWN._value.get() == 1)
+    with pytest.raises(RecordsDown):
+        await records.book.change("site", {"name": "Another"})
+    assert (await records.apps.get("site")).name == "A site"
+    assert records.apps.provider_secret("site") == SECRET
+
+    frail_postgres.start()
+    await eventually(lambda: RECORDS_DOWN._value.get() == 0)
+    await records.book.change("site", {"name": "Another"})
+    await records.apps.refresh()
+    assert (await records.apps.get("site")).name == "Another"
+
+
+@pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
+async def test_a_locked_file_can_still_be_read(opened: Open, records_url: str) -> None:
+    records = await opened()
+    await records.book.add("site", SITE)
+    with closing(sqlite3.connect(records_url.partition(":///")[2])) as other:
+        other.execute("BEGIN EXCLUSIVE")
+
+        await records.apps.refresh()
+        database = Database(records_url, answer_within=0.1)
+        with pytest.raises(RecordsDown) as down:
+            async with database.writing():
+                pass
+        await database.close()
+
+    assert down.value.reason == "database is locked"
+    assert records.apps.provider_secret("site") == SECRET
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("sqlite+aiosqlite:////nowhere/at/all.db", "does not exist"),
+        ("postgresql+asyncpg://u:hunter2@127.0.0.1:1/x", "Connect call failed"),
+        ("postgresql+asyncpg://u:hunter2@nowhere.invalid/x", "not known"),
+    ],
+)
+@pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
+async def test_a_start_without_the_database_says_what_to_do(
+    opened: Open, url: str, reason: str
+) -> None:
+    with pytest.raises(RecordsUnusable, match=reason) as refused:
+        await opened(url=url)
+
+    assert "SCAN_LOGIN_RECORDS_URL" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+async def test_a_server_that_does_not_answer_is_not_waited_for(postgres: PostgresServer) -> None:
+    database = Database(postgres.url(), answer_within=0.3)
+    with pytest.raises(RecordsDown) as down:
+        async with database.reading() as connection:
+            await connection.execute(sa.text("SELECT pg_sleep(600)"))
+    await database.close()
+
+    assert down.value.reason == "no answer in time"
+
+
+async def test_a_reason_repeats_no_value(postgres: PostgresServer) -> None:
+    async with connected(postgres.url()) as database:
+        with pytest.raises(RecordsDown) as down:
+            async with database.reading() as connection:
+                await connection.execute(sa.text("SELECT CAST('canary' AS integer)"))
+
+    assert "canary" not in down.value.reason
+
+
+@pytest.mark.parametrize(
+    ("url", "is_one"),
+    [
+        ("sqlite+aiosqlite:///scan-login.db", True),
+        ("sqlite+aiosqlite:////var/lib/scan-login.db", True),
+        ("postgresql+asyncpg://u:p@h/db", True),
+        ("sqlite+aiosqlite://", False),
+        ("sqlite+aiosqlite:///:memory:", False),
+        ("sqlite+aiosqlite://file.db", False),
+        ("sqlite:///scan-login.db", False),
+        ("mysql://h/db", False),
+    ],
+)
+def test_a_records_url_names_a_file_or_a_server(url: str, is_one: bool) -> None:
+    assert is_records_url(url) is is_one
+
+
+def test_apps_are_unknown_before_they_are_read(tmp_path: Path) -> None:
+    apps = RecordedApps(Database(f"sqlite+aiosqlite:///{tmp_path}/x.db"), SealKeys(lambda: (OLD,)))
+    assert apps.origins() == frozenset()

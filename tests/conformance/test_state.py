@@ -1,0 +1,469 @@
+"""What every state promises, over each backend."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from msgspec.structs import replace
+
+from broker.errors import Unavailable
+from broker.login import Phone, State, shelf
+from broker.state import (
+    INSTANCE_TTL,
+    KEPT,
+    SESSIONS_MAX,
+    Profile,
+    Session,
+    Store,
+    new_session_id,
+    open_state,
+)
+from broker.state.memory import MemoryImages, MemoryLogins, MemorySessions
+from tests.conftest import ALICE, BOB, LOGIN_ID, SCENE, STATES, Clock, a_login
+from tests.support.servers import Engines, opened
+
+PassTime = Callable[[float], None]
+
+
+@pytest.fixture(params=STATES)
+def engine(request: pytest.FixtureRequest, engines: Engines) -> str:
+    engines.empty(request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+async def store(engine: str, engines: Engines, clock: Clock) -> AsyncIterator[Store]:
+    store = open_state(engines.url(engine), clock)
+    await opened(store)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def pass_time(engine: str, engines: Engines, clock: Clock) -> PassTime:
+    """Lets time pass here and on the servers."""
+
+    def passed(seconds: float) -> None:
+        clock.time += seconds
+        engines.pass_time(engine, seconds)
+
+    return passed
+
+
+async def test_a_login_is_found_by_id_and_by_scene(store: Store, clock: Clock) -> None:
+    login = a_login(clock)
+
+    await store.logins.add(login)
+
+    assert await store.logins.get(LOGIN_ID) == login
+    assert await store.logins.by_scene(SCENE) == login
+    assert await store.logins.get(SCENE) is None
+    assert await store.logins.by_scene(LOGIN_ID) is None
+
+
+async def test_a_scene_finds_the_newer_login(store: Store, clock: Clock) -> None:
+    await store.logins.add(a_login(clock))
+    newer = a_login(clock, id=f"{LOGIN_ID}-newer")
+
+    await store.logins.add(newer)
+
+    assert await store.logins.by_scene(SCENE) == newer
+
+
+async def test_swap_stores_a_change(store: Store, clock: Clock) -> None:
+    before = a_login(clock)
+    await store.logins.add(before)
+    after = replace(before, state=State.SCANNED, phone=ALICE, version=1)
+
+    assert await store.logins.swap(before, after)
+
+    assert await store.logins.get(LOGIN_ID) == after
+    assert await store.logins.by_scene(SCENE) == after
+
+
+async def test_of_many_swaps_of_one_version_one_succeeds(store: Store, clock: Clock) -> None:
+    before = a_login(clock)
+    await store.logins.add(before)
+    changes = [replace(before, instance=f"i{number}", version=1) for number in range(50)]
+
+    done = await asyncio.gather(*(store.logins.swap(before, after) for after in changes))
+
+    assert done.count(True) == 1
+    assert await store.logins.get(LOGIN_ID) == changes[done.index(True)]
+
+
+async def test_swap_of_a_login_that_is_gone_fails(store: Store, clock: Clock) -> None:
+    login = a_login(clock)
+
+    assert not await store.logins.swap(login, replace(login, version=1))
+    assert await store.logins.get(LOGIN_ID) is None
+
+
+async def test_a_login_is_kept_past_its_end_and_then_forgotten(
+    store: Store, clock: Clock, pass_time: PassTime
+) -> None:
+    await store.logins.add(a_login(clock))
+
+    pass_time(120 + KEPT - 1)
+    assert await store.logins.get(LOGIN_ID) is not None
+    pass_time(1)
+    assert await store.logins.get(LOGIN_ID) is None
+    assert await store.logins.by_scene(SCENE) is None
+
+
+async def test_a_login_confirmed_at_last_is_kept_as_much_longer(
+    store: Store, clock: Clock, pass_time: PassTime
+) -> None:
+    before = a_login(clock)
+    await store.logins.add(before)
+    pass_time(119)
+    await store.logins.swap(before, replace(before, version=1, expires_at=clock() + 60))
+
+    pass_time(60 + KEPT - 1)
+    assert await store.logins.get(LOGIN_ID) is not None
+    pass_time(1)
+    assert await store.logins.get(LOGIN_ID) is None
+
+
+async def test_a_login_is_stored_whole(store: Store, clock: Clock) -> None:
+    before = a_login(clock)
+    await store.logins.add(before)
+    after = replace(
+        before,
+        instance="one",
+        state=State.CONFIRMED,
+        phone=ALICE,
+        subject="爱丽丝",
+        confirmed_at=clock() + 1.25,
+        unregistered=True,
+        redeemed_at=clock() + 3.5,
+        version=1_000,
+    )
+
+    await store.logins.swap(before, after)
+
+    assert await store.logins.get(LOGIN_ID) == after
+
+
+async def test_login_stored_by_an_older_version_is_readable(engines: Engines, clock: Clock) -> None:
+    """Instances of both versions share the state during a rolling restart."""
+    engines.empty("redis")
+    store = open_state(engines.url("redis"), clock)
+    await opened(store)
+    login = a_login(clock)
+    await store.logins.add(login)
+    [node] = engines.nodes("redis")
+    with node.client() as client:
+        [key] = client.keys("*:login:*")
+        version, stored = client.get(key).split(b" ", 1)
+        fields = json.loads(stored)
+        del fields["redeemed_at"]
+        fields["claim"] = ["id", clock() + 3]
+        client.set(key, version + b" " + json.dumps(fields).encode())
+
+    assert await store.logins.get(login.id) == login
+    await store.close()
+
+
+async def test_only_what_has_changed_is_told(store: Store, clock: Clock) -> None:
+    logins = [a_login(clock, id=f"{shelf(scene)}login", scene=scene) for scene in "ABCDEF"]
+    for login in logins:
+        await store.logins.add(login)
+    changed = replace(logins[2], instance="two", version=11)
+    await store.logins.swap(logins[2], changed)
+
+    known = {login.id: login.version for login in logins}
+    assert await store.logins.changed({**known, "Agone": 1}) == {changed.id: changed, "Agone": None}
+    assert await store.logins.changed({changed.id: 1}) == {changed.id: changed}
+    assert await store.logins.changed({}) == {}
+
+
+@pytest.mark.parametrize("junk", ["", "junk", "7", "7 junk", "7 {}", "7 []", "7 " + "[" * 100_000])
+async def test_what_cannot_be_read_is_as_good_as_gone_and_harms_no_other(
+    engines: Engines, clock: Clock, junk: str
+) -> None:
+    engines.empty("redis")
+    store = open_state(engines.url("redis"), clock)
+    await opened(store)
+    login, sound = a_login(clock), a_login(clock, id="Asound", scene="sound")
+    session = a_session(clock, lives=10)
+    await store.logins.add(login)
+    await store.sessions.put(session)
+    [node] = engines.nodes("redis")
+    with node.client() as client:
+        for key in client.keys("*:login:*"):
+            client.set(key, junk)
+        for key in client.keys("*:session:*"):
+            client.set(key, junk)
+    await store.logins.add(sound)
+
+    assert await store.logins.get(login.id) is None
+    assert await store.logins.by_scene(login.scene) is None
+    assert await store.logins.changed({login.id: 0, sound.id: 1}) == {
+        login.id: None,
+        sound.id: sound,
+    }
+    assert await store.sessions.get(session.id) is None
+    assert await store.sessions.end(ALICE) == 1
+    await store.close()
+
+
+async def test_a_login_can_be_made_secure(store: Store, clock: Clock) -> None:
+    login = a_login(clock)
+    await store.logins.add(login)
+
+    await store.logins.secure(login)
+
+
+async def test_a_burst_of_thousands_of_acts_neither_fails_nor_loses(
+    store: Store, clock: Clock
+) -> None:
+    scenes = [f"scene-{number}" for number in range(2_500)]
+    logins = [a_login(clock, id=f"{shelf(scene)}{scene}", scene=scene) for scene in scenes]
+
+    await asyncio.gather(*(store.logins.add(login) for login in logins))
+    found = await asyncio.gather(*(store.logins.get(login.id) for login in logins))
+
+    assert found == logins
+
+
+def a_session(
+    clock: Clock, phone: Phone = ALICE, *, lives: float = 100, latest: float = 1_000
+) -> Session:
+    return Session(
+        id=new_session_id(phone),
+        skey_hash=b"h",
+        phone=phone,
+        expires_at=clock() + lives,
+        latest_end=clock() + max(latest, lives),
+        session_key=(b"sealed", "key"),
+    )
+
+
+async def live(store: Store, sessions: list[Session]) -> list[int]:
+    """The numbers of those that are there."""
+    found = [await store.sessions.get(session.id) for session in sessions]
+    return [number for number, session in enumerate(found) if session]
+
+
+async def test_a_session_lives_until_its_end(
+    store: Store, clock: Clock, pass_time: PassTime
+) -> None:
+    session = a_session(clock, lives=10)
+    await store.sessions.put(session)
+
+    pass_time(9)
+    assert await store.sessions.get(session.id) == session
+    pass_time(1)
+    assert await store.sessions.get(session.id) is None
+
+
+async def test_a_sessions_end_can_be_put_off(
+    store: Store, clock: Clock, pass_time: PassTime
+) -> None:
+    session = a_session(clock, lives=10)
+    await store.sessions.put(session)
+    later = dataclasses.replace(session, expires_at=clock() + 20)
+
+    assert await store.sessions.put_off(session, later.expires_at)
+    pass_time(19)
+    assert await store.sessions.get(session.id) == later
+    pass_time(1)
+    assert await store.sessions.get(session.id) is None
+
+
+async def test_a_session_is_found_by_its_person_for_as_long_as_it_can_live(
+    store: Store, clock: Clock, pass_time: PassTime
+) -> None:
+    session = a_session(clock, lives=10, latest=100)
+    await store.sessions.put(session)
+    await store.sessions.put(a_session(clock, lives=5, latest=5))
+    for _ in range(9):
+        pass_time(9)
+        assert await store.sessions.put_off(session, clock() + 10)
+
+    assert await store.sessions.end(ALICE) == 1
+    assert await store.sessions.get(session.id) is None
+
+
+async def test_what_has_ended_is_not_put_off(store: Store, clock: Clock) -> None:
+    one, other = a_session(clock), a_session(clock)
+    await store.sessions.put(one)
+    await store.sessions.put(other)
+    await store.sessions.end(ALICE, one.id)
+    await store.sessions.end(ALICE)
+
+    for session in (one, other, a_session(clock)):
+        assert not await store.sessions.put_off(session, clock() + 200)
+        assert await store.sessions.get(session.id) is None
+
+
+async def test_no_session_comes_back_that_is_ended_while_it_is_put_off(
+    store: Store, clock: Clock
+) -> None:
+    sessions = [a_session(clock) for _ in range(SESSIONS_MAX)]
+    for session in sessions:
+        await store.sessions.put(session)
+
+    offs = [store.sessions.put_off(session, clock() + 200) for session in sessions]
+    *_, ended = await asyncio.gather(
+        *offs[:10],
+        *(store.sessions.end(ALICE, session.id) for session in sessions[:5]),
+        *offs[10:],
+        store.sessions.end(ALICE),
+    )
+
+    assert ended <= SESSIONS_MAX
+    assert await live(store, sessions) == []
+    assert await store.sessions.end(ALICE) == 0
+
+
+async def test_one_session_or_all_of_a_person_are_ended_and_nobody_elses(
+    store: Store, clock: Clock
+) -> None:
+    elsewhere = ALICE._replace(app="other")
+    phones = [ALICE, ALICE, ALICE, BOB, elsewhere]
+    sessions = [a_session(clock, phone) for phone in phones]
+    for session in sessions:
+        await store.sessions.put(session)
+
+    assert await store.sessions.end(ALICE, sessions[1].id) == 1
+    assert await live(store, sessions) == [0, 2, 3, 4]
+    assert await store.sessions.end(ALICE, sessions[1].id) == 0
+    assert await store.sessions.end(ALICE) == 2
+    assert await live(store, sessions) == [3, 4]
+    assert await store.sessions.end(ALICE) == 0
+
+
+async def test_where_a_person_has_many_sessions_the_one_that_ends_first_gives_way(
+    store: Store, clock: Clock
+) -> None:
+    sessions = [a_session(clock, lives=100 + number) for number in range(SESSIONS_MAX)]
+    for session in (*sessions, a_session(clock, BOB)):
+        await store.sessions.put(session)
+    await store.sessions.put_off(sessions[0], clock() + 500)
+
+    sessions.append(a_session(clock, lives=1))
+    await store.sessions.put(sessions[-1])
+
+    assert await live(store, sessions) == [0, *range(2, SESSIONS_MAX + 1)]
+    assert await store.sessions.end(ALICE) == SESSIONS_MAX
+    assert await store.sessions.end(BOB) == 1
+
+
+async def test_a_session_that_has_ended_takes_no_place(
+    store: Store, clock: Clock, pass_time: PassTime
+) -> None:
+    sessions = [a_session(clock, lives=100) for _ in range(2)]
+    for session in sessions:
+        await store.sessions.put(session)
+    for _ in range(SESSIONS_MAX):
+        await store.sessions.put(a_session(clock, lives=3))
+        pass_time(4)
+
+    assert await live(store, sessions) == [0, 1]
+    assert await store.sessions.end(ALICE) == 2
+
+
+async def test_a_duty_is_held_by_one_at_a_time_and_as_long_as_it_goes_on_holding(
+    store: Store, pass_time: PassTime
+) -> None:
+    assert await store.duties.hold("refill:shop", "one", seconds=30)
+
+    pass_time(29)
+    assert not await store.duties.hold("refill:shop", "two", seconds=30)
+    assert await store.duties.hold("refill:other", "two", seconds=30)
+    assert await store.duties.hold("refill:shop", "one", seconds=30)
+    pass_time(29)
+    assert not await store.duties.hold("refill:shop", "two", seconds=30)
+    pass_time(1)
+    assert await store.duties.hold("refill:shop", "two", seconds=30)
+    assert not await store.duties.hold("refill:shop", "one", seconds=30)
+
+
+async def test_a_duty_can_be_left_by_its_holder_alone(store: Store) -> None:
+    await store.duties.hold("refill", "one", seconds=30)
+
+    await store.duties.release("refill", "two")
+    assert not await store.duties.hold("refill", "two", seconds=30)
+    await store.duties.release("refill", "one")
+    assert await store.duties.hold("refill", "two", seconds=30)
+
+
+async def test_of_many_that_want_a_duty_at_once_one_has_it(store: Store) -> None:
+    tries = [store.duties.hold("refill", f"i{number}", seconds=30) for number in range(50)]
+
+    assert sum(await asyncio.gather(*tries)) == 1
+
+
+async def test_a_flood_ends_in_a_refusal_and_ended_logins_make_room() -> None:
+    clock = Clock()
+    logins = MemoryLogins(clock, capacity=2)
+    for number in range(2):
+        await logins.add(a_login(clock, id=f"l{number}", scene=f"s{number}"))
+
+    with pytest.raises(Unavailable):
+        await logins.add(a_login(clock, id="l2", scene="s2"))
+    clock.time += 120 + KEPT
+    await logins.add(a_login(clock, id="l2", scene="s2"))
+
+    assert await logins.get("l2") is not None
+
+
+async def test_where_sessions_have_no_room_the_one_that_ends_first_makes_some() -> None:
+    clock = Clock()
+    sessions = MemorySessions(clock, capacity=2)
+    kept = [a_session(clock, lives=10 + end) for end in range(3)]
+    await sessions.put(kept[0])
+    await sessions.put(kept[1])
+    await sessions.put_off(kept[0], clock() + 20)
+    await sessions.put(kept[2])
+
+    assert [bool(await sessions.get(one.id)) for one in kept] == [True, False, True]
+    assert await sessions.end(ALICE) == 2
+
+
+def test_an_unknown_state_names_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"unknown state 'etcd': want one of .*memory"):
+        open_state("etcd://localhost", Clock())
+
+
+async def test_image_is_kept_until_its_code_ends(
+    store: Store, clock: Clock, pass_time: PassTime
+) -> None:
+    login = a_login(clock)
+    assert await store.images.get(login) is None
+
+    await store.images.put(login, "data:image/png;base64,QUJD")
+
+    assert await store.images.get(login) == "data:image/png;base64,QUJD"
+    assert await store.images.get(replace(login, id="another")) is None
+    pass_time(121)
+    assert await store.images.get(login) is None
+
+
+async def test_images_in_memory_are_bounded(clock: Clock) -> None:
+    images = MemoryImages(clock, capacity=2)
+    logins = [a_login(clock, id=str(number), expires_at=clock() + number) for number in (1, 2, 3)]
+
+    for login in logins:
+        await images.put(login, "data:,")
+
+    assert [await images.get(login) for login in logins] == [None, "data:,", "data:,"]
+
+
+async def test_instances_see_the_profiles_of_running_others(store: Store, clock: Clock) -> None:
+    one = Profile(started_at=1.0, token_keys=("a", "b"), seal_keys=("c",))
+    two = Profile(started_at=2.0, token_keys=("d",), seal_keys=("e",))
+
+    assert await store.instances.publish("one", one) == {}
+    assert await store.instances.publish("two", two) == {"one": one}
+    await store.instances.leave("one")
+    assert await store.instances.publish("two", two) == {}
+    assert await store.instances.publish("one", one) == {"two": two}
+    clock.time += INSTANCE_TTL + 1
+    assert await store.instances.publish("one", one) == {}

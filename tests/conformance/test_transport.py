@@ -1,0 +1,429 @@
+"""What the transport does to sockets that misbehave, byte by byte."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+import structlog
+
+from broker.app import build
+from broker.engine import ENGINES, sessions, sockets, stock
+from broker.providers import Picture
+from broker.providers.pretend import PretendProvider
+from broker.serving import Site, serving
+from tests.conftest import Running, StartBroker
+from tests.support.clients import NodeBrowser, PythonBrowser, Refused
+from tests.support.loop_clock import LoopClock
+from tests.support.servers import eventually
+
+PATH = "/socket.io/?EIO=4&transport=websocket"
+
+Tune = Callable[..., None]
+
+
+@pytest.fixture(params=ENGINES, autouse=True)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test here is a promise of each engine."""
+    monkeypatch.setenv("SCAN_LOGIN_ENGINE", request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def tune(monkeypatch: pytest.MonkeyPatch) -> Tune:
+    """Changes what the engines allow, wherever it stands."""
+
+    def change(**figures: float) -> None:
+        for name, figure in figures.items():
+            rooms = [room for room in (stock, sessions, sockets) if hasattr(room, name)]
+            assert len(rooms) > 1, name
+            for room in rooms:
+                monkeypatch.setattr(room, name, figure)
+
+    return change
+
+
+@asynccontextmanager
+async def raw(url: str, **headers: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    """A websocket with the Engine.IO handshake behind it and nothing joined."""
+    async with (
+        aiohttp.ClientSession() as http,
+        http.ws_connect(url + PATH, headers=headers, autoclose=False) as socket,
+    ):
+        opened = await socket.receive_str()
+        assert opened[0] == "0"
+        yield socket
+
+
+def polling(sid: str) -> str:
+    return f"/socket.io/?EIO=4&transport=polling&sid={sid}"
+
+
+async def open_polling(http: aiohttp.ClientSession) -> str:
+    """The sid of a new session that polls, with nothing joined."""
+    async with http.get("/socket.io/?EIO=4&transport=polling") as response:
+        sid: str = json.loads((await response.text())[1:])["sid"]
+        return sid
+
+
+async def join(socket: aiohttp.ClientWebSocketResponse) -> None:
+    await socket.send_str("40/login,")
+    assert (await socket.receive_str()).startswith("40/login,")
+
+
+async def ends(socket: aiohttp.ClientWebSocketResponse, within: float = 30.0) -> bool:
+    """Whether the server closes the socket in time."""
+    try:
+        async with asyncio.timeout(within):
+            while True:
+                if (await socket.receive()).type in (
+                    aiohttp.WSMsgType.CLOSE,
+                    aiohttp.WSMsgType.CLOSED,
+                    aiohttp.WSMsgType.ERROR,
+                ):
+                    return True
+    except TimeoutError:
+        return False
+
+
+async def lives(url: str) -> bool:
+    """Whether the broker still serves whoever behaves."""
+    async with raw(url) as socket:
+        await join(socket)
+        await socket.send_str('42/login,1["begin",{}]')
+        answer: bool = '"secret"' in await socket.receive_str()
+        return answer
+
+
+async def test_the_handshake_names_the_limit_and_offers_no_deflate(broker: Running) -> None:
+    offer = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.ws_connect(broker.url + PATH, headers=offer) as socket,
+    ):
+        opened = json.loads((await socket.receive_str())[1:])
+        assert opened["maxPayload"] == 65536
+        assert socket.compress == 0
+
+
+async def test_a_socket_that_joins_nothing_is_closed(
+    broker: Running, loop_clock: LoopClock
+) -> None:
+    async with raw(broker.url) as idle, raw(broker.url) as joined:
+        await join(joined)
+
+        await loop_clock.move(sessions.JOIN_WITHIN + 2)  # our own engine goes by whole seconds
+
+        assert await ends(idle)
+        await joined.send_str('42/login,1["begin",{}]')
+        assert '"secret"' in await joined.receive_str()
+
+
+async def test_a_socket_that_leaves_all_it_joined_is_closed(broker: Running, tune: Tune) -> None:
+    async with raw(broker.url) as socket:
+        await join(socket)
+        tune(JOIN_WITHIN=0.2)
+
+        await socket.send_str("41/login,")
+
+        assert await ends(socket)
+
+
+async def test_a_polling_session_that_joins_nothing_is_closed(broker: Running, tune: Tune) -> None:
+    tune(JOIN_WITHIN=0.2)
+    async with aiohttp.ClientSession(broker.url) as http:
+        sid = await open_polling(http)
+
+        async def is_closed() -> bool:
+            async with http.get(polling(sid)) as response:
+                return response.status == 400
+
+        await eventually(is_closed)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "",
+        "x",
+        "9",
+        "4",
+        "4x",
+        "49",
+        "42",
+        '42{"a":1}',
+        "42[]",
+        "42[1]",
+        '42/login,["connect",{}]',
+        '42/login,["disconnect","x"]',
+        "42/login,7",
+        "42/login,[",
+        "42/login," + "[" * 30_000,
+        "42/login," + "9" * 5_000,
+        '451-/login,["begin",{"_placeholder":true,"num":0}]',
+        '4510000000000-/login,["begin"]',
+        "40/login,",
+        "40/nowhere",
+        "41/nowhere,",
+        "43/login,1[]",
+        "4\ud7ff",
+        "b////",
+    ],
+)
+async def test_nonsense_hurts_nobody_else(broker: Running, frame: str) -> None:
+    async with raw(broker.url) as socket:
+        await join(socket)
+        await socket.send_str(frame)
+
+        assert await lives(broker.url)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "x",
+        "4{}",
+        "4" + "[" * 1_100,
+        '42/login,["*"]',
+        '42/login,["connect",{}]',
+        '42/login,["disconnect","x"]',
+        '451-/login,["begin"]',
+        "42/login,[",
+        "42/login,{}",
+        "40/" + "n" * 65 + ",",
+    ],
+)
+async def test_nonsense_closes_its_own_socket(broker: Running, frame: str) -> None:
+    async with raw(broker.url) as socket:
+        await join(socket)
+        await socket.send_str(frame)
+
+        assert await ends(socket)
+
+
+async def test_one_session_has_one_websocket(broker: Running) -> None:
+    """Or the ones that were overtaken would stay when the session is closed."""
+    async with aiohttp.ClientSession(broker.url) as http:
+        sid = await open_polling(http)
+        async with http.ws_connect(f"{PATH}&sid={sid}"):
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
+                await http.ws_connect(f"{PATH}&sid={sid}")
+        assert refusal.value.status == 400
+
+
+async def test_a_probe_that_comes_to_nothing_ends_and_may_be_tried_again(
+    broker: Running, tune: Tune
+) -> None:
+    tune(JOIN_WITHIN=0.3)
+    async with aiohttp.ClientSession(broker.url) as http:
+        sid = await open_polling(http)
+        url = polling(sid)
+        async with http.post(url, data="40/login,") as response:
+            assert response.status == 200
+        for _ in range(2):
+            async with http.ws_connect(f"{PATH}&sid={sid}") as socket:
+                assert await ends(socket)
+
+
+async def test_a_session_that_never_polls_is_dropped_whatever_piles_up(
+    broker: Running, tune: Tune
+) -> None:
+    tune(JOIN_WITHIN=3600.0)
+    async with aiohttp.ClientSession(broker.url) as http:
+        sid = await open_polling(http)
+        url = polling(sid)
+
+        async def is_dropped() -> bool:
+            async with http.post(url, data="\x1e".join("5" * 16)) as response:
+                return response.status == 400
+
+        await eventually(is_dropped)
+
+
+async def test_a_body_in_two_pieces_is_one_body(broker: Running, received: bytearray) -> None:
+    async with aiohttp.ClientSession(broker.url) as http:
+        sid = await open_polling(http)
+        url = polling(sid)
+        port = broker.settings.port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"POST {url} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n40/".encode())
+        await eventually(lambda: received.endswith(b"40/"))
+        writer.write(b"login,")
+        assert b" 200 " in await reader.readline()
+        writer.close()
+
+        async with http.get(url) as response:
+            assert (await response.text()).startswith("40/login,")
+
+
+async def test_a_websocket_request_without_its_headers_is_no_500(broker: Running) -> None:
+    async with (
+        aiohttp.ClientSession(broker.url) as http,
+        http.get(PATH, headers={"Upgrade": "websocket"}) as response,
+    ):
+        assert response.status == 400
+
+
+async def test_a_closed_socket_that_does_not_read_is_cut(broker: Running, tune: Tune) -> None:
+    """Its writer is stuck before a full window, so the close that is sent never goes out."""
+    tune(LINGER=0.2)
+    async with raw(broker.url) as socket:
+        await join(socket)
+        await socket.send_str("1")
+
+        assert await ends(socket)
+
+
+async def test_binary_closes_its_socket(broker: Running) -> None:
+    async with raw(broker.url) as socket:
+        await join(socket)
+        await socket.send_bytes(b"\x00\xff")
+
+        assert await ends(socket)
+
+
+@pytest.mark.parametrize("size", [65_537, 500_000])
+async def test_a_frame_over_64_kb_closes_its_socket(broker: Running, size: int) -> None:
+    async with raw(broker.url) as socket:
+        await join(socket)
+        await socket.send_str('42/login,1["begin",{"x":"' + "x" * size + '"}]')
+
+        assert await ends(socket)
+        assert await lives(broker.url)
+
+
+async def test_a_frame_of_just_under_64_kb_is_answered(broker: Running) -> None:
+    async with raw(broker.url) as socket:
+        await join(socket)
+        await socket.send_str('42/login,1["begin",{"x":"' + "x" * 65_000 + '"}]')
+
+        assert '"login_id"' in await socket.receive_str()
+
+
+@pytest.mark.parametrize("body", [b"x" * 70_000, b"\xff\xfe", b"", b"x", b"\x1e" * 40, b"d=4"])
+async def test_a_polling_body_of_nonsense_is_no_500(broker: Running, body: bytes) -> None:
+    async with aiohttp.ClientSession(broker.url) as http:
+        sid = await open_polling(http)
+        async with http.post(polling(sid), data=body) as response:
+            assert response.status in (200, 400)
+    assert await lives(broker.url)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "EIO=3&transport=polling", "EIO=4&transport=pigeon", "EIO=4&transport=polling&sid=x"],
+)
+async def test_a_wrong_handshake_is_refused(broker: Running, query: str) -> None:
+    async with (
+        aiohttp.ClientSession(broker.url) as http,
+        http.get(f"/socket.io/?{query}") as response,
+    ):
+        assert response.status == 400
+
+
+async def test_a_slow_reader_is_dropped(
+    start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks and asks and never reads: what piles up for it is bounded."""
+    broker = await start_broker(begins_per_minute=1_000_000)
+    async with raw(broker.url) as socket:
+        await join(socket)
+        transport = socket._response.connection.transport  # type: ignore[union-attr]
+        transport.pause_reading()
+        async with asyncio.timeout(60):
+            with pytest.raises((ConnectionError, aiohttp.ClientError)):
+                await ask_for_ever(socket)
+    assert await lives(broker.url)
+
+
+async def ask_for_ever(socket: aiohttp.ClientWebSocketResponse) -> None:
+    while True:
+        await socket.send_str('42/login,1["begin",{}]')
+        await asyncio.sleep(0)
+
+
+async def test_pages_of_other_origins_cannot_connect(start_broker: StartBroker) -> None:
+    broker = await start_broker(origins="https://site.example,https://shop.example")
+    async with aiohttp.ClientSession() as http:
+        for origin, status in [
+            ("https://site.example", 101),
+            ("https://shop.example", 101),
+            ("https://evil.example", 400),
+            ("https://site.example.evil.example", 400),
+            ("http://site.example", 400),
+            ("null", 400),
+        ]:
+            try:
+                async with http.ws_connect(broker.url + PATH, headers={"Origin": origin}):
+                    seen = 101
+            except aiohttp.WSServerHandshakeError as error:
+                seen = error.status
+            assert (origin, seen) == (origin, status)
+
+
+async def test_an_origin_that_is_turned_away_is_logged_once(start_broker: StartBroker) -> None:
+    broker = await start_broker()
+    with structlog.testing.capture_logs() as lines:
+        async with aiohttp.ClientSession(broker.url) as http:
+            for origin in ["https://a.example", "https://a.example", "https://b.example"]:
+                async with http.get(PATH, headers={"Origin": origin}) as response:
+                    assert response.status == 400
+
+    assert [line["origin"] for line in lines] == ["https://a.example", "https://b.example"]
+
+
+async def test_a_client_that_is_no_page_needs_no_origin(broker: Running) -> None:
+    assert await lives(broker.url)
+
+
+async def test_only_our_namespaces_are_there(broker: Running) -> None:
+    for namespace in ("/", "/admin"):
+        browser = PythonBrowser(["websocket"])
+        with pytest.raises(Refused):
+            await browser.connect(broker.url, namespace=namespace)
+        await browser.close()
+
+
+async def test_events_of_one_socket_are_answered_in_order(
+    broker: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the first takes longest."""
+    draw = PretendProvider.draw
+    first_began, first_may_end = asyncio.Event(), asyncio.Event()
+
+    async def slow(self: PretendProvider, scene: str) -> Picture:
+        if not first_began.is_set():
+            first_began.set()
+            await first_may_end.wait()
+        return await draw(self, scene)
+
+    monkeypatch.setattr(PretendProvider, "draw", slow)
+    async with raw(broker.url) as socket:
+        await join(socket)
+        for number in range(20):
+            await socket.send_str(f'42/login,{number}["begin",{{}}]')
+        await first_began.wait()
+        assert await lives(broker.url)  # another socket's are answered meanwhile
+        first_may_end.set()
+
+        answers = [await socket.receive_str() for _ in range(20)]
+
+        assert [answer.split("[")[0] for answer in answers] == [
+            f"43/login,{number}" for number in range(20)
+        ]
+
+
+async def test_a_broker_that_stops_closes_its_sockets(start_broker: StartBroker) -> None:
+    settings = (await start_broker()).settings
+    browser = NodeBrowser({"transports": ["websocket"], "reconnection": False})
+    site = Site("broker", build(settings).public, "127.0.0.1", 0, "PORT")
+
+    async with serving([site]) as addresses:
+        await browser.connect(addresses["broker"])
+
+    assert (await browser.push())[0] == "disconnect"
+    await browser.close()

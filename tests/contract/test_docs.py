@@ -1,0 +1,145 @@
+"""The docs say what is true: settings, words, events, routes, commands, links, examples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from prometheus_client import Counter, Gauge
+from typer.main import get_command
+
+from broker import errors, metrics
+from broker.__main__ import command
+from broker.app import build
+from broker.edge import browser, phone
+from broker.flow import EVENTS, UNREGISTERED
+from broker.login import State
+from broker.providers.wechat.errcodes import ELSEWHERE, MEANINGS, UNKNOWN, Kind
+from broker.settings import PREFIX, Settings
+from tests.security.test_bad_input import WORDS
+from tests.support.environment import ROOT
+
+DOCS = ROOT / "docs"
+PROTOCOL = (DOCS / "protocol.md").read_text()
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+
+
+def setting_row(name: str) -> str:
+    """The row of docs/settings.md that says what the code says."""
+    field = Settings.model_fields[name]
+    default = field.get_default(call_default_factory=False)
+    shown = "random" if name == "instance" else "–"
+    if default not in (None, (), "") and name != "instance":
+        shown = f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    return f"| `{PREFIX}{name.upper()}` | {shown} | {field.description} |"
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_documented_as_it_is(name: str) -> None:
+    rows = (DOCS / "settings.md").read_text().splitlines()
+    assert setting_row(name) in rows, f"docs/settings.md wants:\n{setting_row(name)}"
+
+
+def test_no_setting_is_documented_that_is_none() -> None:
+    text = "".join(page.read_text() for page in PAGES if page.name != "CHANGELOG.md")
+    named = set(re.findall(rf"\b{PREFIX}([A-Z_]+)\b", text))
+    known = {name.upper() for name in Settings.model_fields}
+    assert not named - known - {f"{name}_FILE" for name in known} - {"CONFIG"}
+
+
+def error_class(word: str) -> type[errors.BrokerError]:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    return next(kind for kind in kinds if getattr(kind, "error", None) == word)
+
+
+@pytest.mark.parametrize("word", sorted(WORDS))
+def test_every_error_word_is_documented_with_its_status(word: str) -> None:
+    assert f"| `{word}` | {error_class(word).status} |" in PROTOCOL
+
+
+def test_every_event_is_documented() -> None:
+    for event in [*browser.VERBS, *EVENTS.values(), UNREGISTERED]:
+        assert f"| `{event}` |" in PROTOCOL, event
+    for verb in phone.VERBS:
+        assert f"| `POST /phone/{verb}` |" in PROTOCOL, verb
+
+
+def test_every_state_is_documented() -> None:
+    states = PROTOCOL.partition("## States")[2].partition("##")[0]
+    assert all(state in states for state in State)
+
+
+def test_every_route_is_documented(tmp_path: Path) -> None:
+    settings = {"key_file": tmp_path / "keys.json", "admin_token": "x" * 32, "directory": "sql"}
+    broker = build(Settings.model_validate(settings))
+    for application in (broker.public, broker.admin):
+        for route in application.router.routes():
+            path = route.resource.canonical if route.resource else ""
+            if route.method in ("GET", "POST") and path != "/socket.io/":
+                assert f"`{route.method} {path}`" in PROTOCOL, f"{route.method} {path}"
+
+
+def test_every_command_is_documented() -> None:
+    text = "".join(page.read_text() for page in PAGES)
+    top = get_command(command)
+    for name, one in top.commands.items():  # type: ignore[attr-defined]
+        for words in [f"{name} {sub}" for sub in getattr(one, "commands", {})] or [name]:
+            assert f"scan-login {words}" in text, words
+
+
+HEARD: Mapping[Kind, str] = {
+    Kind.TIME: "`temporarily_unavailable`, again in 2 s",
+    Kind.TOKEN: "`temporarily_unavailable`, again in 2 s",
+    Kind.PAUSE: "`temporarily_unavailable`, again in 5 s",
+    Kind.QUOTA: "`temporarily_unavailable`, again in 60 s",
+    Kind.OPERATOR: "`temporarily_unavailable`, again in 30 s",
+    Kind.PHONE: "`invalid_session`",
+    Kind.BLOCKED: "`access_denied`",
+    Kind.TOO_OFTEN: "`rate_limited`, again in 60 s",
+}
+
+
+def test_every_errcode_of_wechats_is_documented_with_its_cure() -> None:
+    lines = (DOCS / "wechat.md").read_text().splitlines()
+    named = {f"`{errcode}`": one for errcode, one in MEANINGS.items()}
+    named |= {f"`{errcode}` from `{api}`": one for (api, errcode), one in ELSEWHERE.items()}
+    for name, one in {**named, "any other": UNKNOWN}.items():
+        row = f"| {name} | {HEARD[one.kind]} | {one.cure} |"
+        assert row in lines, f"docs/wechat.md wants:\n{row}"
+
+
+def test_every_metric_is_documented() -> None:
+    table = (DOCS / "alarms.md").read_text()
+    for metric in vars(metrics).values():
+        if isinstance(metric, Counter | Gauge):
+            [described] = metric.describe()
+            suffix = "_total" if isinstance(metric, Counter) else ""
+            assert f"| `{described.name}{suffix}" in table, described.name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_link_is_dead(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_are_named_are_there(page: Path) -> None:
+    if page.parent.name == "decisions" or page.name == "CHANGELOG.md":
+        return
+    for name in re.findall(
+        r"`((?:broker|web_demo|mp_stub|deploy|tests|docs|tools)/[\w./-]*)`", page.read_text()
+    ):
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_examples_can_be_compiled(page: Path) -> None:
+    for example in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        compile(example, str(page), "exec")
+
+
+def test_the_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150

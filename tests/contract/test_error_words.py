@@ -1,0 +1,217 @@
+"""Every error word of the protocol, once, over the wire: its status and its two fields."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from broker.directories.open import OpenDirectory
+from broker.errors import Unavailable
+from broker.login import Identity
+from tests.conftest import Register, Running, StartBroker
+from tests.security.test_bad_input import WORDS
+from tests.support.clients import PhoneClient
+from tests.support.servers import eventually
+
+GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+TOKEN = "x" * 32
+Answer = tuple[int, Any]
+Scene = Callable[["Stage"], Awaitable[Answer]]
+
+
+class Down(OpenDirectory):
+    """A directory that cannot be asked."""
+
+    async def find(self, identity: Identity) -> str:
+        raise Unavailable("the directory does not answer")
+
+
+class Stage:
+    """A broker with two phones and one device's login."""
+
+    def __init__(self, start: StartBroker, http: Callable[[str], aiohttp.ClientSession]) -> None:
+        self._start = start
+        self._http = http
+
+    async def set(self, directory: Any = None, **settings: object) -> None:
+        self.broker: Running = await self._start(directory, **settings)
+        self.http = self._http(self.broker.url)
+        self.begun = (await self.post("/oauth/device_authorization", client_id="default"))[1]
+
+    def operator(self) -> aiohttp.ClientSession:
+        """Somebody at the broker's admin port who has the token."""
+        http = self._http(self.broker.admin)
+        http.headers["Authorization"] = f"Bearer {TOKEN}"
+        return http
+
+    async def post(self, path: str, **form: str) -> Answer:
+        async with self.http.post(path, data=form) as response:
+            return response.status, await response.json()
+
+    async def poll(self, **changes: str) -> Answer:
+        form = {
+            "grant_type": GRANT,
+            "client_id": "default",
+            "device_code": self.begun["device_code"],
+        }
+        return await self.post("/oauth/token", **{**form, **changes})
+
+    async def phone(self, *acts: str, name: str = "alice") -> Answer:
+        """Let a phone do `acts` one after the other; the answer of the last."""
+        body = {"scene": self.begun.get("user_code"), "login_id": self.begun.get("login_id")}
+        async with PhoneClient(self.broker.url, name) as phone:
+            for act in acts:
+                answer = await phone.post(act, body)
+        return answer.status, answer.body
+
+
+async def unregistered(stage: Stage) -> Answer:
+    await stage.set(Register())
+    return await stage.phone("scan", "confirm")
+
+
+async def unavailable(stage: Stage) -> Answer:
+    await stage.set(Down())
+    return await stage.phone("scan", "confirm")
+
+
+async def rate_limited(stage: Stage) -> Answer:
+    await stage.set(begins_per_minute=1)
+    return await stage.post("/oauth/device_authorization", client_id="default")
+
+
+async def expired(stage: Stage) -> Answer:
+    await stage.set(login_lifetime=1)
+    answers: list[Answer] = []
+
+    async def is_refused() -> bool:
+        answers.append(await stage.phone("scan"))
+        return answers[-1][0] != 200
+
+    await eventually(is_refused)
+    return answers[-1]
+
+
+async def denied(stage: Stage) -> Answer:
+    await stage.set()
+    await stage.phone("scan", name="bob")
+    return await stage.phone("confirm")
+
+
+async def scanned_by_another(stage: Stage) -> Answer:
+    await stage.set()
+    await stage.phone("scan", name="bob")
+    return await stage.phone("scan")
+
+
+async def not_scanned(stage: Stage) -> Answer:
+    await stage.set()
+    return await stage.phone("confirm")
+
+
+async def no_such_scene(stage: Stage) -> Answer:
+    await stage.set()
+    stage.begun["user_code"] = "unknown"
+    return await stage.phone("scan")
+
+
+async def no_session(stage: Stage) -> Answer:
+    await stage.set()
+    async with stage.http.post("/phone/scan", json={}) as response:
+        return response.status, await response.json()
+
+
+async def polled_twice(stage: Stage) -> Answer:
+    await stage.set()
+    await stage.poll()
+    return await stage.poll()
+
+
+def operated(method: str, path: str, body: object = None) -> Scene:
+    async def scene(stage: Stage) -> Answer:
+        await stage.set("sql", admin_token=TOKEN)
+        http = stage.operator()
+        for _ in range(2):
+            async with http.request(method, path, json=body) as response:
+                answer = response.status, await response.json()
+        return answer
+
+    return scene
+
+
+def linked(verb: str) -> Scene:
+    """To one user what is another's."""
+
+    async def scene(stage: Stage) -> Answer:
+        await stage.set("sql", admin_token=TOKEN)
+        http = stage.operator()
+        identity = {"provider": "pretend", "provider_app_id": "", "openid": "alice"}
+        for name, act in (("one", "link"), ("two", verb)):
+            await http.post("/users", json={"id": name})
+            async with http.post(f"/users/{name}/{act}", json=identity) as response:
+                answer = response.status, await response.json()
+        return answer
+
+    return scene
+
+
+def polled(**changes: str) -> Scene:
+    async def scene(stage: Stage) -> Answer:
+        await stage.set()
+        return await stage.poll(**changes)
+
+    return scene
+
+
+SCENES: dict[tuple[str, int], Scene] = {
+    ("invalid_request", 400): polled(device_code=""),
+    ("unsupported_grant_type", 400): polled(grant_type="password"),
+    ("invalid_client", 401): polled(client_id="nobody"),
+    ("invalid_session", 401): no_session,
+    ("invalid_grant", 400): polled(device_code="wrong.secret"),
+    ("authorization_pending", 400): polled(),
+    ("slow_down", 400): polled_twice,
+    ("access_denied", 403): denied,
+    ("expired_token", 400): expired,
+    ("unknown_scene", 404): no_such_scene,
+    ("already_scanned", 409): scanned_by_another,
+    ("invalid_state", 409): not_scanned,
+    ("unregistered_user", 403): unregistered,
+    ("rate_limited", 429): rate_limited,
+    ("temporarily_unavailable", 503): unavailable,
+    ("unknown_app", 404): operated("GET", "/apps/nobody"),
+    ("app_exists", 409): operated("POST", "/apps", {"id": "red", "name": "Red"}),
+    ("unknown_user", 404): operated("GET", "/users/nobody"),
+    ("user_exists", 409): operated("POST", "/users", {"id": "u-alice"}),
+    ("unknown_identity", 404): linked("unlink"),
+    ("identity_taken", 409): linked("link"),
+}
+
+
+def test_no_word_is_left_out() -> None:
+    assert {word for word, _ in SCENES} == WORDS
+
+
+@pytest.mark.parametrize(("expected", "scene"), SCENES.items(), ids=[word for word, _ in SCENES])
+async def test_the_word_is_answered(
+    expected: tuple[str, int], scene: Scene, start_broker: StartBroker
+) -> None:
+    sessions: list[aiohttp.ClientSession] = []
+
+    def http(url: str) -> aiohttp.ClientSession:
+        sessions.append(aiohttp.ClientSession(url))
+        return sessions[-1]
+
+    try:
+        status, body = await scene(Stage(start_broker, http))
+    finally:
+        for session in sessions:
+            await session.close()
+
+    assert (body["error"], status) == expected
+    assert len(body["error_description"]) > 10
+    if status in (429, 503):
+        assert body["retry_after"] > 0

@@ -1,0 +1,155 @@
+"""Tests wait for events, not for times: a busy machine must not make them fail."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.support.environment import ROOT
+
+TESTS = ROOT / "tests"
+MODULES = sorted(path for path in TESTS.rglob("*.py") if "chaos" not in path.parts)
+
+SLEEPS = frozenset({"sleep", "wait_for_timeout"})
+CLOCKS = frozenset({"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns"})
+
+SHORTEST_LIMIT = 30.0
+"""Seconds. Of a limit that only bounds a wait: a shorter one may end on a busy machine."""
+
+EXCEPTIONS: Mapping[str, str] = {
+    "support/servers.py::eventually": "the shared helper that waits",
+    "support/servers.py::wait_until": "the shared helper that waits",
+    "support/servers.py::answers": "a server that is asked again if it does not answer",
+    "support/conformance_peer.py::welcome": "the official suite loses a frame sent at once",
+    "system/test_concurrent_instances.py::later": "moves one of two racing acts; any order passes",
+}
+"""Functions that may do what is forbidden here, and why."""
+
+
+def calls(node: ast.AST) -> Iterator[tuple[ast.Call, str]]:
+    """All calls below `node` and the last part of what each calls."""
+    for one in ast.walk(node):
+        if isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute):
+            yield one, one.func.attr
+        elif isinstance(one, ast.Call) and isinstance(one.func, ast.Name):
+            yield one, one.func.id
+
+
+def reads_clock(node: ast.AST, names: frozenset[str] = frozenset()) -> bool:
+    """Whether a part of `node` is the time of a clock that a test cannot set."""
+    for one, name in calls(node):
+        if name in CLOCKS or (name == "time" and "loop" in ast.unparse(one.func)):
+            return True
+    return any(isinstance(one, ast.Name) and one.id in names for one in ast.walk(node))
+
+
+def fixed_sleeps(function: ast.AST) -> Iterator[tuple[int, str]]:
+    for call, name in calls(function):
+        zero = call.args and isinstance(call.args[0], ast.Constant) and call.args[0].value == 0
+        if name in SLEEPS and not zero:
+            yield call.lineno, "sleeps for a fixed time: wait for an event, or use `eventually`"
+
+
+def measured_durations(function: ast.AST) -> Iterator[tuple[int, str]]:
+    assigned = [one for one in ast.walk(function) if isinstance(one, ast.Assign)]
+    times = frozenset(
+        name.id
+        for one in assigned
+        if reads_clock(one.value)
+        for target in one.targets
+        for name in ast.walk(target)
+        if isinstance(name, ast.Name)
+    )
+    for one in ast.walk(function):
+        if isinstance(one, ast.Compare) and reads_clock(one, times):
+            yield one.lineno, "compares measured times: use a clock that the test sets"
+
+
+def short_limits(function: ast.AST) -> Iterator[tuple[int, str]]:
+    for call, name in calls(function):
+        limits = [one.value for one in call.keywords if one.arg in ("timeout", "within")]
+        limits += call.args[:1] if name in ("timeout", "settimeout") else []
+        limits += call.args[1:2] if name == "wait_for" else []
+        for limit in limits:
+            seconds = limit.value if isinstance(limit, ast.Constant) else None
+            if isinstance(seconds, int | float) and seconds < SHORTEST_LIMIT:
+                yield call.lineno, f"waits at most {seconds} s: a busy machine needs 30"
+
+
+RULES = (fixed_sleeps, measured_durations, short_limits)
+
+
+def functions(tree: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """The functions of a module by name, each without those that are inside of it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, node
+
+
+def problems_in(source: str, module: str) -> dict[str, str]:
+    """What is wrong in a module, by place; of a nested function under its own name."""
+    found: dict[str, str] = {}
+    for name, function in functions(ast.parse(source)):
+        for rule in RULES:
+            for line, problem in rule(function):
+                found[f"{module}:{line}"] = f"{module}::{name} {problem}"
+    return {
+        place: problem
+        for place, problem in found.items()
+        if problem.partition(" ")[0] not in EXCEPTIONS
+    }
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(TESTS)))
+def test_module_waits_for_no_fixed_time(path: Path) -> None:
+    problems = problems_in(path.read_text(), str(path.relative_to(TESTS)))
+
+    assert not problems, "\n".join(f"{place}: {what}" for place, what in problems.items())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "await asyncio.sleep(0.1)",
+        "time.sleep(seconds)",
+        "await page.wait_for_timeout(300)",
+        "assert time.monotonic() - began < 2",
+        "assert perf_counter() > end",
+        "assert loop.time() - start < 1",
+        "assert asyncio.get_running_loop().time() < 1",
+        "took = time.monotonic() - began; assert took < 2",
+        "async with asyncio.timeout(2): ...",
+        "await asyncio.wait_for(act(), 2)",
+        "await socket.receive(timeout=0.1)",
+        "await eventually(act, within=5)",
+    ],
+)
+def test_forbidden_line_is_reported(line: str) -> None:
+    assert len(problems_in(f"async def test():\n    {line}", "test_x.py")) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "await asyncio.sleep(0)",
+        "clock.set(asked_at=time.monotonic() - 2)",
+        "assert clock() - began < 2",
+        "async with asyncio.timeout(30): ...",
+        "await eventually(act)",
+    ],
+)
+def test_allowed_line_is_not_reported(line: str) -> None:
+    assert problems_in(f"async def test():\n    {line}", "test_x.py") == {}
+
+
+def test_exceptions_are_functions_that_exist() -> None:
+    known = {
+        f"{path.relative_to(TESTS)}::{name}"
+        for path in MODULES
+        for name, _ in functions(ast.parse(path.read_text()))
+    }
+
+    assert set(EXCEPTIONS) <= known

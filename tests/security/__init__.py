@@ -1,0 +1,1 @@
+"""Hostile and faulty clients, and what must not leak."""

@@ -1,0 +1,413 @@
+"""Every event and route, sent everything: an error word and a living broker, never a 500."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import json
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiohttp
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from broker.app import build
+from broker.edge import browser as browser_edge
+from broker.edge import phone as phone_edge
+from broker.engine import Server, open_server
+from broker.errors import BrokerError
+from broker.metrics import WAITING
+from broker.records import App
+from broker.records.settings import SettingsApps
+from broker.serving import Site, serving
+from broker.sessions import Sessions
+from broker.settings import Settings
+from tests.conformance.test_transport import open_polling, polling
+from tests.conftest import free_port
+from tests.support.clients import PhoneClient, PythonBrowser
+from tests.support.servers import eventually
+
+T = TypeVar("T")
+FUZZ = settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=50)
+)
+anything = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+fields = st.sampled_from(
+    [
+        *("app", "js_code", "scene", "login_id", "secret", "client_id", "device_code"),
+        *("grant_type", "id", "skey", "raw_data", "signature", "encrypted_data", "iv", "openid"),
+        "invitation",
+    ]
+)
+nearly = st.dictionaries(fields, anything | st.text("AZaz09-_.:", max_size=70), max_size=4)
+payloads = anything | nearly
+
+TOKEN = "x" * 32
+JSON_ROUTES = [
+    *("/phone/session", *(f"/phone/{verb}" for verb in phone_edge.VERBS)),
+    *("/sessions", "/sessions/check", "/sessions/verify", "/sessions/decrypt"),
+    *("/sessions/end", "/sessions/end-all"),
+]
+FORM_ROUTES = ["/oauth/device_authorization", "/oauth/token"]
+GET_ROUTES = ["/device", "/.well-known/jwks.json", "/health/ready", "/scan-login.js", "/socket.io/"]
+
+
+def words(error: type[BrokerError] = BrokerError) -> Iterator[str]:
+    for kind in error.__subclasses__():
+        if "error" in vars(kind):
+            yield kind.error
+        yield from words(kind)
+
+
+WORDS = frozenset(words())
+
+
+class Loop:
+    """A loop that lives as long as its test, so that hypothesis may ask it again and again."""
+
+    def __init__(self, runner: asyncio.Runner, url: str, server: Server) -> None:
+        self._runner = runner
+        self.url = url
+        self.server = server
+
+    def __call__(self, act: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(act)
+
+
+@pytest.fixture
+def run(tmp_path: Path, records_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
+    servers: list[Server] = []
+
+    def seen(engine: str, **options: Any) -> Server:
+        servers.append(open_server(engine, **options))
+        return servers[-1]
+
+    monkeypatch.setattr("broker.app.open_server", seen)
+    port = free_port()
+    unlimited = 1_000_000
+    broker = build(
+        Settings.model_validate(
+            {
+                "port": port,
+                "public_url": f"http://127.0.0.1:{port}",
+                "key_file": tmp_path / "keys.json",
+                "seal_file": tmp_path / "seal.json",
+                "records_url": f"sqlite+aiosqlite:///{records_file}",
+                "admin_token": TOKEN,
+                "begins_per_minute": unlimited,
+                "misses_per_minute": unlimited,
+                "socket_packets_per_minute": unlimited,
+                "address_packets_per_minute": 1000 * unlimited,
+            }
+        )
+    )
+    site = Site("broker", broker.public, "127.0.0.1", port, "PORT")
+    with asyncio.Runner() as runner:
+        stack = contextlib.AsyncExitStack()
+        addresses = runner.run(stack.enter_async_context(serving([site])))
+        yield Loop(runner, addresses["broker"], *servers)
+        runner.run(stack.aclose())
+
+
+def is_answer(status: int, answer: Any) -> bool:
+    """A success, or a failure with a known word and a sentence."""
+    if status < 400:
+        return "error" not in answer
+    return (
+        status in (400, 401, 403, 404, 405, 409, 429, 503)
+        and answer["error"] in WORDS
+        and bool(answer["error_description"])
+    )
+
+
+@contextlib.asynccontextmanager
+async def joined(url: str, auth: object, namespace: str) -> AsyncIterator[PythonBrowser]:
+    browser = PythonBrowser(["websocket"])
+    await browser.connect(url, auth, namespace)
+    try:
+        yield browser
+    finally:
+        await browser.close()
+
+
+def test_every_event_of_a_browser_answers_everything(run: Loop) -> None:
+    @FUZZ
+    @given(
+        event=st.sampled_from([*browser_edge.VERBS, "nonsense", ""]),
+        arguments=st.lists(payloads, max_size=3),
+    )
+    def ask(event: str, arguments: list[Any]) -> None:
+        answer = run(browser.emit(event, *arguments))
+        assert is_answer(400 if "error" in answer else 200, answer)
+
+    context = joined(run.url, {"app": "default"}, "/login")
+    browser = run(context.__aenter__())
+    ask()
+    assert "secret" in run(browser.emit("begin", {}))
+    run(context.__aexit__(None, None, None))
+
+
+def test_every_event_of_a_phone_answers_everything(run: Loop) -> None:
+    async def session() -> Any:
+        async with PhoneClient(run.url) as phone:
+            return phone.session
+
+    @FUZZ
+    @given(
+        event=st.sampled_from([*phone_edge.VERBS, "nonsense", ""]),
+        arguments=st.lists(payloads, max_size=3),
+    )
+    def ask(event: str, arguments: list[Any]) -> None:
+        answer = run(browser.emit(event, *arguments))
+        assert answer["error"] in WORDS
+
+    opened = run(session())
+    context = joined(run.url, {"id": opened["id"], "skey": opened["skey"]}, "/phone")
+    browser = run(context.__aenter__())
+    ask()
+    run(context.__aexit__(None, None, None))
+
+
+def test_every_connect_is_let_in_or_turned_away_with_a_word(run: Loop) -> None:
+    async def connect(namespace: str, auth: object) -> str:
+        """The server's answer to CONNECT, read from the wire."""
+        async with (
+            aiohttp.ClientSession() as http,
+            http.ws_connect(run.url + "/socket.io/?EIO=4&transport=websocket") as socket,
+        ):
+            await socket.receive_str()
+            await socket.send_str(f"40{namespace},{json.dumps(auth)}")
+            return await socket.receive_str(timeout=30)
+
+    @FUZZ
+    # A number there is no CONNECT packet at all, and closes the socket.
+    @given(
+        namespace=st.sampled_from(["/login", "/phone"]),
+        auth=payloads.filter(
+            lambda auth: isinstance(auth, bool) or not isinstance(auth, float | int)
+        ),
+    )
+    def ask(namespace: str, auth: object) -> None:
+        answer = run(connect(namespace, auth))
+        if answer.startswith(f"44{namespace},"):
+            assert json.loads(answer.partition(",")[2])["data"]["error"] in WORDS
+        else:
+            assert answer.startswith(f"40{namespace},")
+
+    ask()
+
+
+async def exchange(method: str, url: str, **request: Any) -> tuple[int, Any]:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.request(method, url, allow_redirects=False, **request) as response,
+    ):
+        body = await response.read()
+        if response.status < 400:
+            return response.status, {}
+        return response.status, json.loads(body)
+
+
+def test_every_json_route_answers_everything(run: Loop) -> None:
+    async def session() -> str:
+        async with PhoneClient(run.url) as phone:
+            return phone.bearer
+
+    @FUZZ
+    @given(
+        path=st.sampled_from(JSON_ROUTES),
+        body=payloads.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=200),
+        authorised=st.booleans(),
+    )
+    def ask(path: str, body: bytes, authorised: bool) -> None:
+        shown = bearer if path.startswith("/phone") else f"Bearer {TOKEN}"
+        headers = {"Authorization": shown} if authorised else {}
+        assert is_answer(*run(exchange("POST", run.url + path, data=body, headers=headers)))
+
+    bearer = run(session())
+    ask()
+
+
+def test_every_form_route_answers_everything(run: Loop) -> None:
+    @FUZZ
+    @given(
+        path=st.sampled_from(FORM_ROUTES),
+        form=st.dictionaries(fields, st.text(max_size=60), max_size=5) | st.binary(max_size=200),
+        kind=st.sampled_from(["application/x-www-form-urlencoded", "text/plain", "a/b; charset=x"]),
+    )
+    def ask(path: str, form: Any, kind: str) -> None:
+        request = exchange("POST", run.url + path, data=form, headers={"Content-Type": kind})
+        assert is_answer(*run(request))
+
+    ask()
+
+
+def test_every_page_answers_every_query(run: Loop) -> None:
+    async def get(path: str, query: dict[str, str]) -> int:
+        async with (
+            aiohttp.ClientSession() as http,
+            http.get(run.url + path, params=query) as response,
+        ):
+            return response.status
+
+    @FUZZ
+    @given(
+        path=st.sampled_from(GET_ROUTES),
+        query=st.dictionaries(
+            st.sampled_from(["user_code", "EIO", "transport", "sid", "j", "x"]),
+            st.text(max_size=40) | st.sampled_from(["4", "polling", "websocket"]),
+            max_size=4,
+        ),
+    )
+    def ask(path: str, query: dict[str, str]) -> None:
+        assert run(get(path, query)) in (200, 400, 404)
+
+    ask()
+
+
+def test_a_surprise_is_answered_without_its_words(
+    run: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def surprise(self: Sessions, app: str, js_code: str) -> None:
+        raise RuntimeError("canary")
+
+    monkeypatch.setattr(Sessions, "open", surprise)
+    request = exchange("POST", run.url + "/phone/session", json={"js_code": "pretend:a"})
+
+    status, answer = run(request)
+
+    assert (status, answer["error"]) == (503, "temporarily_unavailable")
+    assert "canary" not in str(answer)
+
+
+@pytest.mark.parametrize(
+    ("path", "request_"),
+    [
+        ("/phone/session", {"json": {"js_code": "pretend:a", "more": "x" * 66_000}}),
+        ("/oauth/device_authorization", {"data": {"client_id": "default", "more": "x" * 66_000}}),
+    ],
+)
+def test_what_would_be_right_is_too_large_all_the_same(
+    run: Loop, path: str, request_: dict[str, Any]
+) -> None:
+    status, answer = run(exchange("POST", run.url + path, **request_))
+
+    assert (status, answer["error"]) == (400, "invalid_request")
+    assert "65536" in answer["error_description"]
+
+
+@pytest.mark.parametrize("path", [*JSON_ROUTES, *FORM_ROUTES])
+def test_a_body_that_is_too_large_is_refused_by_name(run: Loop, path: str) -> None:
+    status, answer = run(exchange("POST", run.url + path, data=b"x" * 70_000))
+
+    assert (status, answer["error"]) in [
+        (400, "invalid_request"),
+        (401, "invalid_session"),
+        (401, "invalid_client"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [gzip.compress(b'{"js_code": "pretend:a"}'), b"\x1f\x8b nonsense"],
+    ids=["packed", "nonsense"],
+)
+def test_a_packed_body_is_not_unpacked(run: Loop, body: bytes) -> None:
+    request = exchange(
+        "POST", run.url + "/phone/session", data=body, headers={"Content-Encoding": "gzip"}
+    )
+
+    status, answer = run(request)
+
+    assert (status, answer["error"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("path", [*JSON_ROUTES, *FORM_ROUTES, "/health/live"])
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_a_wrong_method_is_refused(run: Loop, path: str, method: str) -> None:
+    status, answer = run(exchange(method, run.url + path))
+
+    assert (status, answer["error"]) == (405, "invalid_request")
+
+
+def test_nothing_grows_with_browsers_that_come_and_go(
+    run: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def visit() -> None:
+        async with joined(run.url, None, "/login") as browser:
+            await browser.emit("begin", {})
+            await browser.emit("begin", {})
+
+    async def flee() -> None:
+        """CONNECT behind a close, and in a socket that goes away in the middle."""
+        async with aiohttp.ClientSession(run.url) as http:
+            path = polling(await open_polling(http))
+            async with http.post(path, data="1\x1e40/login,\x1e40/phone,{}") as response:
+                assert response.status in (200, 400)
+
+    joining, left = asyncio.Event(), asyncio.Event()
+    left.set()
+
+    async def close_while_joining() -> None:
+        joining.clear()
+        left.clear()
+        async with aiohttp.ClientSession(run.url) as http, asyncio.TaskGroup() as posts:
+            sid = await open_polling(http)
+
+            async def post(packet: str) -> None:
+                async with http.post(polling(sid), data=packet) as response:
+                    assert response.status in (200, 400)
+
+            posts.create_task(post("40/login,"))
+            await joining.wait()
+            posts.create_task(post("1"))
+            await eventually(lambda: has_ended(run.server, sid))
+            left.set()
+
+    get = SettingsApps.get
+
+    async def slow(self: SettingsApps, app_id: str) -> App | None:
+        joining.set()
+        await left.wait()
+        return await get(self, app_id)
+
+    monkeypatch.setattr(SettingsApps, "get", slow)
+
+    def kept() -> object:
+        server = run.server
+        manager = server.manager
+        joined = {n: len(list(manager.get_participants(n, None))) for n in manager.get_namespaces()}
+        return WAITING._value.get(), joined, len(server.environ)
+
+    run(visit())
+    run(eventually(lambda: not run.server.environ))
+    before = kept()
+    for _ in range(20):
+        run(visit())
+        run(flee())
+        run(close_while_joining())
+
+    run(eventually(lambda: kept() == before))
+
+
+def has_ended(server: Server, sid: str) -> bool:
+    session = server.eio.sockets.get(sid)
+    return session is None or session.closed

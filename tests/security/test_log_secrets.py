@@ -1,0 +1,107 @@
+"""Canaries: whatever is logged in whole flows and in their failures, no secret is in it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import subprocess
+import sys
+
+import pytest
+import structlog
+
+from broker import logs
+from broker.metrics import exposition
+from tests.conftest import StartBroker
+from tests.support.clients import PhoneClient, PythonBrowser
+from tests.support.environment import ROOT
+
+
+async def test_no_secret_reaches_log_or_metric(
+    start_broker: StartBroker,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    logs.set_up("debug")
+    canaries = []
+    try:
+        broker = await start_broker()
+        browser = PythonBrowser(["websocket"])
+        await browser.connect(broker.url)
+        begun = await browser.emit("begin", {})
+        owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
+        async with PhoneClient(broker.url, "canary-openid") as phone:
+            await phone.post("scan", {"scene": begun["scene"]})
+            await phone.post("scan", {"scene": "canary-scene"})
+            await phone.post("confirm", {"login_id": begun["login_id"]})
+            canaries = [phone.session["skey"], phone.session["id"]]
+        token = await browser.emit("redeem", owned)
+        await browser.emit("redeem", owned)
+        await browser.emit("redeem", {**owned, "secret": "canary-secret"})
+        await browser.emit("canary-event", "canary-payload")
+        await browser.close()
+        await send_raw(broker.url, b"GET /canary HTTP/1.1\r\nX-WX-Skey canary\r\n\r\n")
+        await send_raw(broker.url, b"GET /device?user_code=canary\x01 HTTP/1.1\r\n\r\n")
+    finally:
+        structlog.reset_defaults()
+        logs.flush()
+
+    said = "".join(capfd.readouterr()) + exposition().decode()
+    canaries += [begun["scene"], begun["secret"], token["access_token"], "canary"]
+    assert not [canary for canary in canaries if canary in said]
+
+
+async def send_raw(url: str, request: bytes) -> None:
+    """A request that is none, which aiohttp would log word for word."""
+    port = int(url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    assert b" 400 " in await reader.read()
+    writer.close()
+
+
+def logged_by(program: str) -> str:
+    """What a process that runs `program` writes to stderr."""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return ran.stderr
+
+
+def test_a_line_is_json_and_hides_what_is_named_like_a_secret() -> None:
+    program = (
+        "from broker import logs; import structlog; logs.set_up('info');"
+        "structlog.get_logger().info('x', secret='s3cr3t', scene='sc3n3', login_id='seen')"
+    )
+    said = logged_by(program)
+
+    line = json.loads(said)
+    assert (line["secret"], line["scene"], line["login_id"]) == ("[hidden]", "[hidden]", "seen")
+    assert line["level"] == "info"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_traceback_shows_no_variables(terminal: bool) -> None:
+    program = (
+        "import sys; from broker import logs; import structlog;"
+        f"sys.stderr.isatty = lambda: {terminal}; logs.set_up('info')\n"
+        "def act(secret):\n    raise ValueError('no')\n"
+        "try:\n    act('can' + 'ary')\n"
+        "except ValueError:\n    structlog.get_logger().exception('failed')\n"
+    )
+    said = logged_by(program)
+
+    assert "ValueError" in said
+    assert "canary" not in said
+
+
+@pytest.mark.parametrize("level", ["warning", "error"])
+def test_a_level_silences_what_is_below(level: str) -> None:
+    program = (
+        f"from broker import logs; import structlog; logs.set_up({level!r});"
+        "structlog.get_logger().info('x')"
+    )
+    said = logged_by(program)
+    assert said == ""

@@ -1,0 +1,183 @@
+"""What a client leaves behind in memory is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+from aiohttp.http import HttpProcessingError
+
+from broker.engine import Server, open_server
+from broker.engine.sockets import POLLING_BACKLOG_BYTES, Polling
+from broker.login import Identity, Phone
+from broker.state import Code, Session
+from broker.state.memory import SPARE_ENDS, MemoryLeases, MemorySessions, Shelf
+from tests.conftest import Clock, StartBroker
+from tests.unit.test_websocket_frames import Engine
+
+POLLING = "/socket.io/?EIO=4&transport=polling"
+BAD_EVENTS = "\x1e".join(['42/login,1["nonsense"]'] * 16)
+
+
+@pytest.fixture
+def servers(monkeypatch: pytest.MonkeyPatch) -> list[Server]:
+    """The Socket.IO servers of the brokers that the test starts."""
+    opened: list[Server] = []
+
+    def open_seen(*arguments: Any, **options: Any) -> Server:
+        opened.append(open_server(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr("broker.app.open_server", open_seen)
+    return opened
+
+
+@pytest.fixture
+def reference_counts() -> Iterator[None]:
+    """Memory is freed by reference counts alone, so that a reference cycle stays."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("reference_counts")
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: ",
+        b"CONNECT a:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
+    ],
+    ids=["long header", "connect", "upgrade"],
+)
+async def test_malformed_request_leaves_none_of_its_data_in_memory(
+    start_broker: StartBroker, head: bytes
+) -> None:
+    address = urlsplit((await start_broker()).url)
+    for _ in range(4):
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(head)
+        with suppress(ConnectionError):
+            for _ in range(16):
+                writer.write(b"X" * 65_536)
+                await writer.drain()
+        with suppress(ConnectionError):
+            while await reader.read(65_536):
+                pass
+        writer.close()
+
+    errors = [one for one in gc.get_objects() if isinstance(one, HttpProcessingError)]
+    assert not [one for one in errors if one.__traceback__ or len(one.message) > 1_000]
+
+
+async def test_session_that_never_polls_holds_little_and_ends(
+    start_broker: StartBroker, servers: list[Server]
+) -> None:
+    broker = await start_broker(engine="own", socket_packets_per_minute=1_000_000)
+    async with aiohttp.ClientSession(broker.url) as http:
+        async with http.get(POLLING) as response:
+            sid = re.findall(r'"sid":"([^"]+)"', await response.text())[0]
+        url = f"{POLLING}&sid={sid}"
+        async with http.post(url, data="40/login,") as response:
+            assert response.status == 200
+        sockets = servers[0].eio.sockets
+        most, status = 0, 200
+        while status == 200:
+            if socket := sockets.get(sid):
+                most = max(most, sum(map(len, socket._out)))
+            async with http.post(url, data=BAD_EVENTS) as response:
+                status = response.status
+
+    assert 0 < most <= POLLING_BACKLOG_BYTES + 1024
+    assert sockets == {}
+    assert servers[0].eio._inboxes == {}
+
+
+async def test_large_packet_and_later_ones_wait_for_poll() -> None:
+    image = "4" + "x" * 500_000
+    polling = Polling(Engine(), "sid")
+
+    for packet in ("2", image, "4scanned"):
+        polling.send(packet)
+
+    assert not polling.closed
+    assert await polling.poll() == f"2\x1e{image}\x1e4scanned"
+
+
+async def test_second_large_packet_in_a_row_ends_the_session() -> None:
+    engine = Engine()
+    polling = Polling(engine, "sid")
+
+    for _ in range(2):
+        polling.send("4" + "x" * 500_000)
+
+    assert polling.closed
+    assert engine.losses == 1
+
+
+def test_store_keeps_no_ends_of_removed_entries(clock: Clock) -> None:
+    shelf: Shelf[str] = Shelf(clock)
+    for number in range(10_000):
+        shelf.put(f"key {number}", "value", clock() + 2_592_000)
+        shelf.remove(f"key {number}")
+    for _ in range(10_000):
+        shelf.put("kept", "value", clock() + 2_592_000)
+
+    assert len(shelf._ends) <= 2 * len(shelf) + SPARE_ENDS
+
+
+def test_compacted_store_still_expires_entries(clock: Clock) -> None:
+    shelf: Shelf[int] = Shelf(clock)
+    for number in range(1_000):
+        shelf.put(f"short {number}", number, clock() + 10)
+        shelf.put(f"long {number}", number, clock() + 10)
+        shelf.put(f"long {number}", number, clock() + 1_000)
+        for _ in range(5):
+            shelf.put("other", number, clock() + 1_000)
+
+    clock.time += 20
+    shelf.put("last", 0, clock() + 10)
+
+    assert len(shelf) == 1_002
+    assert shelf.get("long 7") == 7
+    assert shelf.get("short 7") is None
+
+
+async def test_ended_sessions_leave_nothing_in_memory(clock: Clock) -> None:
+    sessions = MemorySessions(clock)
+    for number in range(10_000):
+        phone = Phone("shop", Identity("pretend", f"person {number}"))
+        session = Session(
+            id=f"session {number}",
+            skey_hash=b"hash",
+            phone=phone,
+            expires_at=clock() + 100,
+            latest_end=clock() + 1_000,
+        )
+        await sessions.put(session)
+        await sessions.put_off(session, clock() + 5_000)
+        await sessions.end(phone, session.id)
+
+    for shelf in (sessions._sessions, sessions._people):
+        assert len(shelf) == 0
+        assert len(shelf._ends) <= SPARE_ENDS
+
+
+async def test_returned_codes_leave_few_ends_in_memory(clock: Clock) -> None:
+    leases = MemoryLeases(clock)
+    await leases.offer("shop", [Code(number=0, drawing=1, scene="scene", picture="key")])
+    for _ in range(5_000):
+        leased = await leases.lease("shop", until=clock() + 86_400, rest=1)
+        assert leased is not None
+        await leases.give_back("shop", 0, leased.generation, rest=1)
+        clock.time += 2
+
+    assert len(leases._pools["shop"]._backs) <= 2 + SPARE_ENDS

@@ -1,0 +1,126 @@
+"""Every entrance counts what misses there, and every begin, by address."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.conftest import StartBroker
+from tests.support.clients import PhoneClient, PythonBrowser, Refused
+from tests.support.servers import eventually
+
+Guess = Callable[[str], Awaitable[Any]]
+OWNED = {"login_id": "A" * 22, "secret": "B" * 43}
+
+
+def on_socket(verb: str) -> Guess:
+    async def guess(url: str) -> Any:
+        browser = PythonBrowser(["websocket"])
+        await browser.connect(url)
+        answer = await browser.emit(verb, OWNED)
+        await browser.close()
+        return answer
+
+    return guess
+
+
+def by_post(path: str, **request: Any) -> Guess:
+    async def guess(url: str) -> Any:
+        async with aiohttp.ClientSession(url) as http, http.post(path, **request) as response:
+            return await response.json()
+
+    return guess
+
+
+async def connect_as_a_phone(url: str) -> Any:
+    browser = PythonBrowser(["websocket"])
+    try:
+        await browser.connect(url, {"id": "A" * 22, "skey": "B" * 43}, "/phone")
+    except Refused as refusal:
+        return refusal.data
+    finally:
+        await browser.close()
+
+
+GUESSES: dict[str, Guess] = {
+    "redeem": on_socket("redeem"),
+    "resume": on_socket("resume"),
+    "cancel": on_socket("cancel"),
+    "phone connect": connect_as_a_phone,
+    "phone session": by_post("/phone/session", json={"js_code": "nonsense"}),
+    "phone act": by_post(
+        "/phone/scan", json={"scene": "x"}, headers={"X-WX-Id": "a", "X-WX-Skey": "b"}
+    ),
+    "token": by_post(
+        "/oauth/token",
+        data={
+            "grant_type": "urn:ietf:params:oauth:grant-type:device_code",
+            "client_id": "default",
+            "device_code": "A.B",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("entrance", GUESSES)
+async def test_a_guess_that_misses_is_counted(start_broker: StartBroker, entrance: str) -> None:
+    broker = await start_broker(misses_per_minute=1)
+    guess = GUESSES[entrance]
+
+    first, second = await guess(broker.url), await guess(broker.url)
+
+    assert first["error"] in ("invalid_grant", "invalid_session")
+    assert second["error"] == "rate_limited"
+
+
+async def test_begins_are_counted_on_sockets_and_by_polling_together(
+    start_broker: StartBroker,
+) -> None:
+    broker = await start_broker(begins_per_minute=2)
+    browser = PythonBrowser(["websocket"])
+    await browser.connect(broker.url)
+    poll = by_post("/oauth/device_authorization", data={"client_id": "default"})
+
+    answers = [
+        await browser.emit("begin", {}),
+        await poll(broker.url),
+        await browser.emit("begin", {}),
+    ]
+    await browser.close()
+
+    assert ["error" in answer for answer in answers] == [False, False, True]
+    assert answers[-1]["error"] == "rate_limited"
+
+
+async def test_what_does_not_miss_is_not_counted(start_broker: StartBroker) -> None:
+    broker = await start_broker(misses_per_minute=1)
+    async with PhoneClient(broker.url) as phone:
+        for _ in range(3):
+            assert (await phone.post("scan", {})).body["error"] == "invalid_request"
+
+
+async def test_polling_continues_after_clock_is_set_back(
+    start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = await start_broker(interval=2)
+    begun = await by_post("/oauth/device_authorization", data={"client_id": "default"})(broker.url)
+    form = {
+        "grant_type": "urn:ietf:params:oauth:grant-type:device_code",
+        "client_id": "default",
+        "device_code": begun["device_code"],
+    }
+    poll = by_post("/oauth/token", data=form)
+    words = [(await poll(broker.url))["error"] for _ in range(2)]
+    assert words == ["authorization_pending", "slow_down"]
+
+    an_hour_ago = time.time() - 3_600
+    monkeypatch.setattr(time, "time", lambda: an_hour_ago)
+
+    async def is_answered() -> bool:
+        return (await poll(broker.url))["error"] == "authorization_pending"
+
+    await eventually(is_answered)

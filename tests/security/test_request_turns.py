@@ -1,0 +1,241 @@
+"""A client that sends much at once is handled in small steps, and others in between."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from broker.engine import frames
+from broker.engine.sockets import WebSocket
+from broker.engine.turns import STEP, STEPS_PER_TURN, Turns
+from broker.metrics import REFUSALS
+from tests.conformance.test_engineio_protocol import Client, client_of
+from tests.conftest import StartBroker
+from tests.security.test_slow_clients import ASKS, Wire, handshake, url_of
+from tests.support.servers import eventually
+from tests.unit.test_websocket_frames import Engine, Transport, masked, more, read_sent, text
+
+MANY = 400
+NO_LIMITS = {
+    "socket_packets_per_minute": 100_000_000,
+    "address_packets_per_minute": 100_000_000,
+    "begins_per_minute": 1_000_000,
+}
+PING = masked(frames.FIN | frames.PING, b"p")
+PONG = masked(frames.FIN | frames.PONG)
+FLOODS = {
+    "messages": (text(b"4x"), MANY),
+    "pings": (PING, MANY),
+    "pongs": (PONG, MANY),
+    "heartbeats": (text(b"3"), MANY),
+    "empty fragments": (more(b"", fin=False), MANY),
+}
+
+
+class CountingEngine(Engine):
+    """Counts frames, of all its sockets, by turn of the loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = 0
+        self.by_turn: Counter[int] = Counter()
+        self.order: list[int] = []
+        self.sockets: list[WebSocket] = []
+
+    def spend(self, socket: object, count: int) -> bool:
+        self.by_turn[self.turn] += count
+        self.order += [self.sockets.index(socket)] * bool(count)  # type: ignore[arg-type]
+        return True
+
+    def add(self) -> WebSocket:
+        self.sockets.append(WebSocket(self, "sid", Transport()))  # type: ignore[arg-type]
+        return self.sockets[-1]
+
+    async def settle(self) -> None:
+        while any(socket._waits for socket in self.sockets):
+            self.turn += 1
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_frames_of_one_read_are_handled_in_steps(flood: str) -> None:
+    frame, count = FLOODS[flood]
+    engine = CountingEngine()
+    socket = engine.add()
+    if flood == "empty fragments":
+        socket.data_received(text(b"4", fin=False))
+    engine.by_turn.clear()
+
+    socket.data_received(frame * count)
+    assert engine.by_turn[0] == STEP
+    await engine.settle()
+
+    assert sum(engine.by_turn.values()) == count
+    assert max(engine.by_turn.values()) == STEP
+
+
+async def test_flooding_sockets_share_each_turn_fairly() -> None:
+    engine = CountingEngine()
+    sockets = [engine.add() for _ in range(8)]
+
+    for socket in sockets:
+        socket.data_received(PING * MANY)
+    engine.by_turn.clear()
+    engine.order.clear()
+    await engine.settle()
+
+    assert sum(engine.by_turn.values()) == 8 * (MANY - STEP)
+    assert max(engine.by_turn.values()) <= STEP * STEPS_PER_TURN
+    assert engine.order == [*range(8)] * ((MANY - STEP) // STEP)
+
+
+async def test_read_of_few_frames_needs_no_turn() -> None:
+    engine = CountingEngine()
+    socket = engine.add()
+
+    socket.data_received(PING * STEP)
+
+    assert engine.by_turn == {0: STEP}
+    assert len(engine.turns) == 0
+    assert not socket._waits
+
+
+async def test_bytes_received_while_frames_wait_keep_order() -> None:
+    engine = CountingEngine()
+    socket = engine.add()
+    numbered = [text(b"4%d" % number) for number in range(MANY)]
+    whole = b"".join(numbered)
+
+    socket.data_received(whole[:1001])
+    socket.data_received(whole[1001:])
+    await engine.settle()
+
+    assert engine.heard == [f"4{number}" for number in range(MANY)]
+
+
+async def test_frames_after_a_violation_are_not_handled() -> None:
+    engine = CountingEngine()
+    socket = engine.add()
+
+    socket.data_received(PING * 20 + masked(0x83) + PING * MANY)
+    await engine.settle()
+    await asyncio.sleep(0)
+
+    sent = [*read_sent(socket._transport.written)]  # type: ignore[attr-defined]
+    assert len(sent) == 21
+    assert sent[-1] == (frames.CLOSE, frames.PROTOCOL_ERROR.to_bytes(2, "big"))
+    assert engine.losses == 1
+
+
+async def test_failing_step_does_not_stop_other_steps() -> None:
+    turns, heard = Turns(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: None)
+
+    turns.add(fails)
+    for _ in range(5):
+        turns.add(lambda: None)
+    turns.add(heard.set)
+
+    async with asyncio.timeout(30):
+        await heard.wait()
+
+
+def fails() -> None:
+    raise ValueError
+
+
+# ---- messages, and other requests in between ----
+
+
+@pytest.fixture
+async def echo() -> AsyncIterator[Client]:
+    async with client_of("eio", ping_interval=25.0, ping_timeout=20.0) as client:
+        yield client
+
+
+async def count_turns(seen: list[int]) -> None:
+    """Count the loop's turns in the first entry."""
+    while True:
+        seen[0] += 1
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+async def test_messages_of_one_client_are_handled_in_steps(echo: Client, transport: str) -> None:
+    turn, handled = [0], Counter[int]()
+
+    async def message(sid: str, data: object) -> None:
+        handled[turn[0]] += 1
+
+    echo.server.on("message", message)
+    at_most = STEP * (1 + STEPS_PER_TURN)  # the first step waits for no turn
+    ticking = asyncio.create_task(count_turns(turn))
+    if transport == "polling":
+        assert await echo.post(await echo.open(), "\x1e".join(["4x"] * 1000)) == (200, "ok")
+    else:
+        wire = await Wire.to(url_of(echo))
+        wire.write(handshake(*ASKS) + text(b"4x") * 1000)
+        async with asyncio.timeout(30):
+            while sum(handled.values()) < 1000:
+                await asyncio.sleep(0)
+        wire.close()
+    ticking.cancel()
+
+    assert sum(handled.values()) == 1000
+    assert max(handled.values()) <= at_most
+
+
+async def test_malformed_packet_closes_a_flooding_socket_at_once(
+    start_broker: StartBroker,
+) -> None:
+    broker = await start_broker(**NO_LIMITS)
+    async with (
+        aiohttp.ClientSession(broker.url) as http,
+        http.ws_connect("/socket.io/?EIO=4&transport=websocket") as socket,
+    ):
+        await socket.receive_str()
+        await socket.send_str("40/login,")
+        assert (await socket.receive_str()).startswith("40/login,")
+        socket._writer.transport.write(text(b"4x") * MANY)
+
+        assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+
+
+@pytest.mark.parametrize("engine", ["own", "stock"])
+async def test_health_is_answered_while_eight_sockets_flood(
+    start_broker: StartBroker, engine: str
+) -> None:
+    broker = await start_broker(engine=engine, **NO_LIMITS)
+    async with aiohttp.ClientSession(broker.url) as http:
+        sockets = [await join(http) for _ in range(8)]
+        flood = b"".join(text(b'42/login,["nonsense"]') + PING for _ in range(2 * MANY))
+        for socket in sockets:
+            socket._writer.transport.write(flood)
+        total, before = 8 * 2 * MANY, events_answered()
+
+        async with http.get("/health/live") as response:
+            assert response.status == 200
+        assert events_answered() - before <= total / 10  # some eight turns of the loop's events
+
+        await eventually(lambda: events_answered() - before >= total, within=60)
+        for socket in sockets:
+            await socket.close()
+
+
+def events_answered() -> int:
+    """Of those that name no event."""
+    return int(REFUSALS.labels("invalid_request")._value.get())
+
+
+async def join(http: aiohttp.ClientSession) -> aiohttp.ClientWebSocketResponse:
+    socket = await http.ws_connect("/socket.io/?EIO=4&transport=websocket")
+    await socket.receive_str()
+    await socket.send_str("40/login,")
+    assert "sid" in json.loads((await socket.receive_str()).partition(",")[2])
+    return socket

@@ -1,0 +1,219 @@
+"""An app that is added under the id of a removed one is another app, with nothing of the former."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+import aiohttp
+import pytest
+import sqlalchemy as sa
+
+from broker.flow import Flow
+from broker.login import APP_KEY_MAX, app_key
+from broker.records import tables as t
+from broker.records.database import Database
+from broker.state import Code, Store
+from tests.api.test_apps_api import RED, TOKEN, Admin, page, phone_of, post
+from tests.api.test_device_api import GRANT
+from tests.api.test_session_server_api import Server, basic
+from tests.conftest import FIREFOX, SHOP, Register, Running, StartBroker, database_of
+from tests.support.clients import Payload
+from tests.support.servers import Engines, eventually
+
+NEW_ORIGIN = "https://new.example"
+GROUNDS = {"memory": "sqlite", "redis": "postgresql"}
+"""What is kept where: the state, and the records."""
+
+
+@pytest.fixture(params=GROUNDS)
+def ground(request: pytest.FixtureRequest, engines: Engines) -> Payload:
+    """Settings of a broker over one kind of state and records."""
+    engines.empty(request.param)
+    return {
+        "state_url": engines.url(request.param),
+        "records_url": database_of(GROUNDS[request.param], request),
+    }
+
+
+@pytest.fixture
+async def broker(ground: Payload, start_broker: StartBroker) -> Running:
+    return await start_broker(Register("alice"), admin_token=TOKEN, **ground)
+
+
+@pytest.fixture
+async def admin(broker: Running) -> AsyncIterator[Admin]:
+    admin = Admin(broker.admin)
+    assert (await admin.ask("POST", "/apps", RED)).status == 201
+    yield admin
+    await admin.http.close()
+
+
+@pytest.fixture
+async def http(broker: Running) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(broker.url) as http:
+        yield http
+
+
+async def replace_app(admin: Admin) -> None:
+    """Remove the app `red`, and add another under its id."""
+    assert (await admin.ask("DELETE", "/apps/red")).status == 204
+    answer = await admin.ask("POST", "/apps", {**RED, "origins": [NEW_ORIGIN]})
+    assert answer.status == 201
+
+
+async def begin(http: aiohttp.ClientSession) -> Payload:
+    return await post(http, "/oauth/device_authorization", client_id="red")
+
+
+def redeeming(begun: Payload) -> Payload:
+    return {"client_id": "red", "grant_type": GRANT, "device_code": begun["device_code"]}
+
+
+async def test_sessions_of_former_app_are_invalid(
+    admin: Admin, http: aiohttp.ClientSession
+) -> None:
+    former = await phone_of(http, "red", "alice")
+    session_id, _, skey = former["Authorization"].partition(" ")[2].partition(".")
+    await replace_app(admin)
+    secret = (await admin.ask("POST", "/apps/red/rotate-secret")).body["api_secret"]
+    server = Server(http, basic("red", secret))
+    begun = await begin(http)
+
+    refused = await post(http, "/phone/scan", former, scene=begun["user_code"])
+    checked = await server.ask("/sessions/check", id=session_id, skey=skey)
+    scanned = await post(
+        http, "/phone/scan", await phone_of(http, "red", "alice"), scene=begun["user_code"]
+    )
+
+    assert refused["error"] == checked.body["error"] == "invalid_session"
+    assert scanned["state"] == "scanned"
+
+
+async def test_logins_of_former_app_end_with_it(admin: Admin, http: aiohttp.ClientSession) -> None:
+    phone = await phone_of(http, "red", "alice")
+    pending, scanned, confirmed = [await begin(http) for _ in range(3)]
+    names = [
+        (await post(http, "/phone/scan", phone, scene=one["user_code"]))["login_id"]
+        for one in (scanned, confirmed)
+    ]
+    await post(http, "/phone/confirm", phone, login_id=names[1])
+
+    await replace_app(admin)
+    phone = await phone_of(http, "red", "alice")
+    scan = await post(http, "/phone/scan", phone, scene=pending["user_code"])
+    confirm = await post(http, "/phone/confirm", phone, login_id=names[0])
+    redeem = await post(http, "/oauth/token", **redeeming(confirmed))
+
+    assert scan["error"] == "unknown_scene"
+    assert confirm["error"] == redeem["error"] == "invalid_grant"
+
+
+async def test_login_of_removed_app_finishes(admin: Admin, http: aiohttp.ClientSession) -> None:
+    phone = await phone_of(http, "red", "alice")
+    begun = await begin(http)
+    login = await post(http, "/phone/scan", phone, scene=begun["user_code"])
+
+    await admin.ask("DELETE", "/apps/red")
+    confirmed = await post(http, "/phone/confirm", phone, login_id=login["login_id"])
+
+    assert confirmed["state"] == "confirmed"
+
+
+async def test_page_of_former_app_begins_nothing(broker: Running, admin: Admin) -> None:
+    async with page(broker, "red", "https://red.example") as former:
+        await replace_app(admin)
+
+        refused = await former.emit("begin", {})
+        async with page(broker, "red", NEW_ORIGIN) as current:
+            begun = await current.emit("begin", {})
+
+    assert refused["error"] == "invalid_client"
+    assert "scene" in begun
+
+
+async def test_trail_tells_apps_with_one_id_apart(
+    broker: Running, admin: Admin, http: aiohttp.ClientSession
+) -> None:
+    for _ in range(2):
+        phone = await phone_of(http, "red", "alice")
+        scanned = await post(http, "/phone/scan", phone, scene=(await begin(http))["user_code"])
+        await post(http, "/phone/deny", phone, login_id=scanned["login_id"])
+        await replace_app(admin)
+    database = Database(broker.settings.records_url)
+
+    async def rows() -> list[tuple[str, str | None]]:
+        async with database.reading() as connection:
+            columns = (t.ended_logins.c.app, t.ended_logins.c.app_incarnation)
+            return [tuple(row) for row in await connection.execute(sa.select(*columns))]
+
+    await eventually(lambda: _has(rows, 2), within=30)
+    found = await rows()
+    await database.close()
+
+    assert [app for app, _ in found] == ["red", "red"]
+    assert len({incarnation for _, incarnation in found} - {None}) == 2
+
+
+async def _has(rows: object, count: int) -> bool:
+    return len(await rows()) == count  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("ground", ["redis"], indirect=True)
+async def test_data_from_before_incarnations_stays_valid(
+    broker: Running, admin: Admin, http: aiohttp.ClientSession, engines: Engines
+) -> None:
+    await _forget_incarnations(broker, admin)
+    phone = await phone_of(http, "red", "alice")
+    begun = await begin(http)
+    changed = 0
+    [node] = engines.nodes("redis")
+    with node.client() as client:
+        for key in client.scan_iter("scanlogin:*"):
+            if client.type(key) == b"string":
+                stored = client.get(key)
+                client.set(key, stored.replace(b',"incarnation":""', b""), keepttl=True)
+                changed += client.get(key) != stored
+
+    scanned = await post(http, "/phone/scan", phone, scene=begun["user_code"])
+    await post(http, "/phone/confirm", phone, login_id=scanned["login_id"])
+    token = await post(http, "/oauth/token", **redeeming(begun))
+
+    assert changed == 2  # the session and the login
+    assert token["token_type"] == "Bearer"
+
+
+async def _forget_incarnations(broker: Running, admin: Admin) -> None:
+    """Let the recorded apps be as a broker from before incarnations recorded them."""
+    database = Database(broker.settings.records_url)
+    async with database.writing() as connection:
+        await connection.execute(sa.update(t.apps).values(incarnation=None))
+    await database.close()
+    assert (await admin.ask("PATCH", "/apps/red", {"name": "Red"})).status == 200
+
+
+async def test_login_leases_code_of_its_own_app(
+    make_flow: Callable[..., Flow], store: Store
+) -> None:
+    app = replace(SHOP, code_source="pool", incarnation="1" * 16)
+    for key in (SHOP.key, app.key):
+        code = Code(number=0, drawing=0, scene=f"scene of {key}", picture="a.png")
+        await store.leases.offer(key, [code])
+    flow = make_flow(apps=[app])
+
+    login, secret, _ = await flow.begin("shop", FIREFOX, waits_here=True)
+    await flow.cancel(login.id, secret, app="shop")
+    await flow.close()
+
+    assert login.scene == f"scene of {app.key}"
+    assert (await store.leases.level(app.key)).resting == 1
+    assert (await store.leases.level(SHOP.key)).free == 1
+
+
+def test_app_keys_are_unique_and_fit_their_column() -> None:
+    long = "a" * 64
+
+    assert app_key("shop", "") == "shop"
+    assert app_key("shop", "0" * 16) == "shop~" + "0" * 16
+    assert len(app_key(long, "0" * 16)) == APP_KEY_MAX == 64
+    assert app_key(long, "0" * 16) != app_key(long, "1" * 16)

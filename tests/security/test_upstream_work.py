@@ -1,0 +1,118 @@
+"""One client causes a bounded amount of work upstream, and none for others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from broker.directories.shared import QUESTIONS
+from tests.api.test_session_server_api import TOKEN
+from tests.conftest import Running, StartBroker
+from tests.support.clients import Answer, PhoneClient
+from tests.support.webhook import SECRET, Site
+
+FLOOD = 200
+
+
+STATUSES = {"alice": 404, "bob": 200, "mallory": 500}
+
+
+class Register(Site):
+    """A site whose webhook knows bob, does not know alice, and fails for mallory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer = self._answer
+        self.asked: Counter[str] = Counter()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        openid = (await request.json())["data"]["openid"]
+        self.asked[openid] += 1
+        return web.json_response({"subject": openid}, status=STATUSES[openid])
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[tuple[Register, str]]:
+    site = Register()
+    application = web.Application()
+    application.router.add_post("/hook", site.hook)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield site, f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def broker(start_broker: StartBroker, site: tuple[Register, str]) -> Running:
+    return await start_broker(
+        site[1], directory_secret=SECRET, directory_private=True, admin_token=TOKEN
+    )
+
+
+async def scanned(broker: Running, phone: PhoneClient) -> dict[str, str]:
+    """Begin a login, scan it with `phone`, and return what names it."""
+    form = {"client_id": "default"}
+    async with (
+        aiohttp.ClientSession(broker.url) as http,
+        http.post("/oauth/device_authorization", data=form) as response,
+    ):
+        login = await response.json()
+    assert (await phone.post("scan", {"scene": login["user_code"]})).status == 200
+    return {"login_id": login["login_id"]}
+
+
+async def confirm_many_times(broker: Running, name: str) -> list[Answer]:
+    async with PhoneClient(broker.url, name) as phone:
+        login = await scanned(broker, phone)
+        return await asyncio.gather(*(phone.post("confirm", login) for _ in range(FLOOD)))
+
+
+async def confirm_once(broker: Running, name: str) -> int:
+    async with PhoneClient(broker.url, name) as phone:
+        return (await phone.post("confirm", await scanned(broker, phone))).status
+
+
+async def test_confirms_of_one_unregistered_phone_ask_the_webhook_rarely(
+    broker: Running, site: tuple[Register, str]
+) -> None:
+    answers = await confirm_many_times(broker, "alice")
+
+    words = Counter(answer.body["error"] for answer in answers)
+    assert words.keys() == {"unregistered_user", "rate_limited"}
+    assert site[0].asked["alice"] <= 2
+    assert await confirm_once(broker, "bob") == 200
+
+
+async def test_failures_of_one_phone_keep_the_breaker_closed(
+    broker: Running, site: tuple[Register, str]
+) -> None:
+    async with PhoneClient(broker.url, "mallory") as phone:
+        login = await scanned(broker, phone)
+        seen = [(await phone.post("confirm", login)).status for _ in range(QUESTIONS + 1)]
+
+    assert set(seen[:QUESTIONS]) == {503}
+    assert site[0].asked["mallory"] == QUESTIONS
+    assert await confirm_once(broker, "bob") == 200
+
+
+async def test_session_checks_ask_the_webhook_rarely(
+    broker: Running, site: tuple[Register, str]
+) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with PhoneClient(broker.url, "bob") as phone, aiohttp.ClientSession(broker.url) as http:
+        shown = {name: phone.session[name] for name in ("id", "skey")}
+
+        async def check() -> str:
+            body = {"app": "default", **shown}
+            async with http.post("/sessions/check", json=body, headers=headers) as response:
+                return str((await response.json())["subject"])
+
+        assert set(await asyncio.gather(*(check() for _ in range(FLOOD)))) == {"bob"}
+
+    assert site[0].asked["bob"] < FLOOD / 10

@@ -1,0 +1,113 @@
+"""The peers that the official suites of Engine.IO and Socket.IO ask for, on our own engine.
+
+    .venv/bin/python -m tests.support.conformance_peer eio
+    .venv/bin/python -m tests.support.conformance_peer sio
+
+The suites are in the folder docs/ of the socket.io repository; they want port 3000.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from broker import process
+from broker.engine import sessions
+from broker.engine.own import Server
+from broker.engine.sessions import Sessions
+from broker.engine.strict import silent
+from broker.serving import Site, serve_until_stopped
+
+FIGURES = {"ping_interval": 0.3, "ping_timeout": 0.2}
+LONGEST = 1_000_000
+
+JOIN_WITHIN = 1.0
+"""The suite waits 2 s for the end of a socket that joins nothing, and wants three pings of it."""
+
+NAMESPACES = ("/", "/custom")
+
+
+def engine_io(**figures: float) -> Sessions:
+    """Sends each message back."""
+    server = Sessions(
+        allow_origin=lambda origin: True,
+        logger=silent,
+        max_http_buffer_size=LONGEST,
+        **{**FIGURES, **figures},
+    )
+
+    async def come_or_go(sid: str, about: object) -> None: ...
+
+    server.on("connect", come_or_go)
+    server.on("message", server.send)
+    server.on("disconnect", come_or_go)
+    return server
+
+
+def socket_io(**figures: float) -> Server:
+    """Tells what CONNECT came with, and gives back the arguments of two events."""
+    server = Server(
+        allow_origin=lambda origin: True,
+        describe=lambda request: None,
+        binary=True,
+        longest=LONGEST,
+        **{**FIGURES, **figures},
+    )
+    for namespace in NAMESPACES:
+        _answer_in(namespace, server)
+    return server
+
+
+def _answer_in(namespace: str, server: Server) -> None:
+    async def connect(sid: str, environ: None, auth: Any) -> None:
+        server.start_background_task(welcome, sid, auth or {})
+
+    async def welcome(sid: str, auth: Any) -> None:
+        await asyncio.sleep(0.02)  # the suite loses a frame that comes along with another
+        await server.emit("auth", auth, to=sid, namespace=namespace)
+
+    async def message(sid: str, *arguments: Any) -> None:
+        await server.emit("message-back", arguments, to=sid, namespace=namespace)
+
+    async def message_with_ack(sid: str, *arguments: Any) -> tuple[Any, ...]:
+        return arguments
+
+    server.on("connect", connect, namespace=namespace)
+    server.on("message", message, namespace=namespace)
+    server.on("message-with-ack", message_with_ack, namespace=namespace)
+
+
+def application(peer: Sessions | Server) -> web.Application:
+    """It listens under /engine.io/ or /socket.io/, and closes its sockets when it ends."""
+
+    async def close(application: web.Application) -> None:
+        await peer.shutdown()
+
+    application = web.Application(client_max_size=LONGEST)
+    peer.attach(application)
+    application.on_shutdown.append(close)
+    return application
+
+
+PEERS = {"eio": engine_io, "sio": socket_io}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("peer", choices=PEERS)
+    parser.add_argument("--port", type=int, default=3000)
+    given = parser.parse_args()
+    sessions.JOIN_WITHIN = JOIN_WITHIN
+
+    async def run() -> None:
+        site = Site("peer", application(PEERS[given.peer]()), "127.0.0.1", given.port, "--port")
+        await serve_until_stopped([site], lambda addresses: print(addresses["peer"], flush=True))
+
+    process.run(run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""nginx in front of brokers that run in the test's own process, by the files of `deploy/`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from deploy import nginx
+from deploy.processes import Process, until_listening
+from tests.support.environment import need
+
+SHIPPED_RATE = "50r/s"
+"""The limit in deploy/scan-login/http.conf."""
+
+
+@asynccontextmanager
+async def nginx_before(
+    brokers: Sequence[str], folder: Path, port: int, *, rate: str = SHIPPED_RATE
+) -> AsyncIterator[str]:
+    """Serve the brokers at these URLs on `port`; gives the address that clients use.
+
+    rate: requests that one address may send.
+    """
+    need("nginx")
+    folder.mkdir()
+    conf = nginx.render(folder, port=port, proxy=None)
+    limits = folder / "scan-login" / "http.conf"
+    limits.write_text(limits.read_text().replace(f"rate={SHIPPED_RATE};", f"rate={rate};"))
+    nginx.write_brokers(folder, [url.removeprefix("http://") for url in brokers])
+    log = folder / "nginx.log"
+    with log.open("wb") as file:
+        process = Process(
+            "nginx",
+            await asyncio.create_subprocess_exec(*nginx.command(conf), stdout=file, stderr=file),
+            log,
+        )
+    try:
+        await until_listening(process, port)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        await process.stop()
+
+
+async def can_connect(port: int) -> bool:
+    """Whether a server listens on this port of 127.0.0.1."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True

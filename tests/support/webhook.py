@@ -1,0 +1,99 @@
+"""A site with a webhook, over TLS, that answers as it is told to."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
+from standardwebhooks import Webhook
+
+from broker.directories.http import HttpDirectory
+from tests.conftest import Clock
+from tests.support.certificate import certificate
+from tests.support.environment import free_port
+
+HOST = "site.example"
+SECRET = "whsec_Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5LWNhbmFyeS0="
+OTHER_SECRET = "whsec_b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXI="
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+async def found(request: web.Request) -> web.StreamResponse:
+    return web.json_response({"subject": "user-7"})
+
+
+class Site:
+    """questions: headers and fields of each request that came, its signature checked."""
+
+    def __init__(self, secret: str = SECRET) -> None:
+        self.answer: Answer = found
+        self.questions: list[tuple[dict[str, str], dict[str, Any]]] = []
+        self._webhook = Webhook(secret)
+
+    async def hook(self, request: web.Request) -> web.StreamResponse:
+        headers = dict(request.headers)
+        fields = self._webhook.verify(await request.read(), headers)
+        self.questions.append((headers, fields))
+        return await self.answer(request)
+
+
+class Names(AbstractResolver):
+    """Knows each name's addresses, of which some are given only the first times."""
+
+    def __init__(self, **addresses: str) -> None:
+        self.addresses = addresses
+        self.asked: list[str] = []
+
+    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
+        self.asked.append(host)
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=2, proto=0, flags=0)
+            for address in self.addresses[host.partition(".")[0]].split()
+        ]
+
+    async def close(self) -> None:
+        """Nothing."""
+
+
+class Served:
+    def __init__(self, site: Site, port: int, trust: ssl.SSLContext) -> None:
+        self.site = site
+        self.port = port
+        self.trust = trust
+
+    @asynccontextmanager
+    async def directory(self, **changes: Any) -> AsyncIterator[HttpDirectory]:
+        """Asks the site, unless told otherwise."""
+        given: dict[str, Any] = {
+            "url": f"https://{HOST}:{self.port}/hook",
+            "signing_secrets": [SECRET],
+            "private": True,
+            "clock": Clock(),
+            "tls": self.trust,
+            "resolver": Names(site="127.0.0.1", other="127.0.0.1"),
+        }
+        directory = HttpDirectory(**{**given, **changes})
+        await directory.open()
+        yield directory
+        await directory.close()
+
+
+@asynccontextmanager
+async def serving_site(folder: Path) -> AsyncIterator[Served]:
+    site, port = Site(), free_port()
+    trust = certificate(folder, HOST)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    application = web.Application()
+    application.router.add_post("/hook", site.hook)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port, ssl_context=context).start()
+    yield Served(site, port, trust)
+    await runner.cleanup()

@@ -1,0 +1,1 @@
+"""Processes: commands, workers, servers, deployments."""

@@ -1,0 +1,197 @@
+"""`scan-login app`, `records` and `key rewrap`.
+
+A process takes a second or two to start, so most are called in this one.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sqlite3
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from typer.testing import CliRunner
+
+from broker.__main__ import command
+from broker.records.migrations import HEAD, REVISIONS, VERSION_TABLE
+from tests.conftest import free_port
+from tests.support.servers import wait_until
+from tests.system.test_cli import run, serving
+
+SECRET = "canary-app-secret"
+
+
+class Said(NamedTuple):
+    code: int
+    text: str
+
+
+Call = Callable[..., Said]
+
+
+@pytest.fixture
+def call(tmp_path: Path, records_file: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Calls a command in a folder of its own; settings by keyword."""
+    monkeypatch.chdir(tmp_path)
+    records_file.rename("scan-login.db")
+
+    def call(*words: str, stdin: str = "", **variables: str) -> Said:
+        done = CliRunner().invoke(command, words, input=stdin, env=variables)
+        assert done.exception is None or isinstance(done.exception, SystemExit)
+        return Said(done.exit_code, done.output)
+
+    return call
+
+
+def listed(call: Call) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(call("app", "list", "--json").text)
+    return found
+
+
+def test_an_app_from_first_to_last(call: Call, tmp_path: Path) -> None:
+    options = ["--name", "A site", "--origin", "https://a.example", "--origin", "https://b.example"]
+    more = ["--register-url", "https://a.example/register", "--login-lifetime", "60", "--secret"]
+    added = call("app", "add", "site", *options, *more, stdin=f"{SECRET}\n")
+    [before] = listed(call)
+    change = ["--name", "B", "--register-url", "", "--login-lifetime", "0", "--no-secret"]
+    changed = call("app", "set", "site", *change)
+    [after] = listed(call)
+    shown = call("app", "list")
+
+    kept = call("app", "remove", "site", stdin="n\n")
+    gone = call("app", "remove", "site", stdin="y\n")
+
+    assert (added.code, changed.code) == (0, 0)
+    assert "running brokers know within seconds" in added.text
+    assert before["origins"] == after["origins"] == ["https://a.example", "https://b.example"]
+    assert (before["login_lifetime"], before["has_provider_secret"]) == (60, True)
+    assert (after["name"], after["register_url"], after["login_lifetime"]) == ("B", None, None)
+    assert after["has_provider_secret"] is False
+    assert "    name = B\n" in shown.text
+    assert "default\n    the settings' own" in shown.text
+    assert (kept.code, gone.code) == (1, 0)
+    assert listed(call) == []
+    assert SECRET not in str([before, after, added, changed, shown])
+    assert (tmp_path / "scan-login-seal.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_apps_own_secret_is_printed_once(call: Call, tmp_path: Path) -> None:
+    call("app", "add", "site")
+
+    secret, *rest = call("app", "rotate-secret", "site").text.splitlines()
+
+    assert len(secret) == 43
+    assert rest == ["keep it now, for it is not kept here; running brokers know within seconds"]
+    [app] = listed(call)
+    assert app["has_api_secret"] is True
+    with closing(sqlite3.connect("scan-login.db")) as database:
+        assert secret not in "\n".join(database.iterdump())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["set", "nobody", "--name", "x"], "no app is recorded under this id"),
+        (["set", "site"], "nothing to change was said"),
+        (["add", "site"], "an app is recorded under this id already"),
+        (["add", "default"], "the app 'default' is the settings' own"),
+        (["add", "two", "--origin", "a.example"], "origins: 'a.example' is not an Origin"),
+        (["add", "two", "--secret"], "standard input holds no secret"),
+    ],
+)
+def test_what_cannot_be_is_said(call: Call, words: list[str], sentence: str) -> None:
+    call("app", "add", "site")
+
+    refused = call("app", *words)
+
+    assert refused.code == 1
+    assert sentence in refused.text
+    assert [app["name"] for app in listed(call)] == ["site"]
+
+
+def test_a_running_broker_knows_a_new_app_within_seconds(tmp_path: Path) -> None:
+    with serving(tmp_path, SCAN_LOGIN_PORT="0") as (_, line):
+        url = line.split(" ready on ")[1].split()[0]
+        added = run(tmp_path, "app", "add", "site", "--secret", stdin=SECRET)
+        wait_until(lambda: begins(url, "site"))
+
+    assert (added.returncode, added.stderr) == (0, "")
+
+
+def test_the_records_say_how_they_stand(call: Call) -> None:
+    nowhere = {"SCAN_LOGIN_RECORDS_URL": "sqlite+aiosqlite:///other.db"}
+    before = call("records", "status", **nowhere)
+    migrated = call("records", "migrate", **nowhere)
+    after = call("records", "status", **nowhere)
+
+    assert before.code == 1
+    assert f"missing: {', '.join(REVISIONS)}" in before.text
+    assert ", ".join(REVISIONS) in migrated.text
+    assert (after.code, f"revision {HEAD}\nup to date" in after.text) == (0, True)
+
+
+def test_records_of_a_newer_program_are_refused(tmp_path: Path, records_file: Path) -> None:
+    with closing(sqlite3.connect(records_file)) as database:
+        database.execute(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+        database.commit()
+
+    url = f"sqlite+aiosqlite:///{records_file}"
+    refused = run(tmp_path, "serve", SCAN_LOGIN_RECORDS_URL=url, SCAN_LOGIN_PORT="0")
+
+    assert refused.returncode == 1
+    assert "at revision 9999" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_broker_without_its_database_does_not_start(tmp_path: Path) -> None:
+    url = f"postgresql+asyncpg://u:hunter2@127.0.0.1:{free_port()}/x"
+
+    refused = run(tmp_path, "serve", SCAN_LOGIN_RECORDS_URL=url, SCAN_LOGIN_PORT="0")
+
+    assert refused.returncode == 1
+    assert "start the database, or say with SCAN_LOGIN_RECORDS_URL" in refused.stderr
+    assert "hunter2" not in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_secrets_are_sealed_anew_under_a_newer_key(call: Call, tmp_path: Path) -> None:
+    call("app", "add", "site", "--secret", stdin=SECRET)
+
+    assert "under an older key: 1;" in call("key", "rewrap", "--new-key").text
+    assert "under an older key: 0;" in call("key", "rewrap").text
+    assert len(json.loads((tmp_path / "scan-login-seal.json").read_text())["keys"]) == 2
+
+
+def test_seal_keys_may_stand_in_the_settings(call: Call, tmp_path: Path) -> None:
+    old, new = (base64.b64encode(letter * 32).decode() for letter in (b"o", b"n"))
+    call("app", "add", "site", "--secret", stdin=SECRET, SCAN_LOGIN_SEAL_KEYS=old)
+
+    rewrapped = call("key", "rewrap", SCAN_LOGIN_SEAL_KEYS=f"{new},{old}")
+    refused = call("key", "rewrap", "--new-key", SCAN_LOGIN_SEAL_KEYS=new)
+    shown = call("config", "show", SCAN_LOGIN_SEAL_KEYS=new, SCAN_LOGIN_ADMIN_TOKEN=new)
+    wrong = call("config", "check", SCAN_LOGIN_SEAL_KEYS="c2hvcnQtY2FuYXJ5")
+
+    assert "under an older key: 1;" in rewrapped.text
+    assert "put a new one first in SCAN_LOGIN_SEAL_KEYS" in refused.text
+    assert "seal_keys = ***" in shown.text
+    assert new not in shown.text
+    assert "SCAN_LOGIN_SEAL_KEYS: want 32 bytes in base64" in wrong.text
+    assert "c2hvcnQ" not in wrong.text
+    assert not (tmp_path / "scan-login-seal.json").exists()
+
+
+def begins(url: str, app: str) -> bool:
+    """Whether the broker knows the app: a device can begin a login."""
+    form = f"client_id={app}".encode()
+    try:
+        with urllib.request.urlopen(f"{url}/oauth/device_authorization", data=form) as response:
+            return json.load(response)["expires_in"] > 0
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False

@@ -1,0 +1,260 @@
+"""The `scan-login` command, run as a command."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from pathlib import Path
+from threading import Timer
+
+import pytest
+from typer.testing import CliRunner
+
+from broker import __version__
+from broker.__main__ import command
+from broker.errors import StartError
+from mp_stub.wechat.platform import APPID, SECRET
+from tests.conftest import free_port
+from tests.support.environment import ROOT
+from tests.support.servers import wait_until
+
+LIMIT = 120.0
+"""Seconds that a broker of these tests may run."""
+
+COMMAND = [sys.executable, "-m", "broker"]
+
+
+def run(
+    folder: Path, *arguments: str, stdin: str = "", **variables: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        input=stdin,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def call(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`run` in this process: another one takes a second to come up."""
+    with chdir(folder):
+        done = CliRunner().invoke(command, arguments, env=variables)
+    assert done.exception is None or isinstance(done.exception, SystemExit | StartError)
+    errors = done.stderr or str(done.exception or "")
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, errors)
+
+
+@contextmanager
+def serving(
+    folder: Path, *arguments: str, read_line: bool = True, **variables: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`scan-login serve` and the line that it prints when it is ready, if it is to be read."""
+    process = subprocess.Popen(
+        [*COMMAND, "serve", *arguments],
+        cwd=folder,
+        env={**os.environ, "SCAN_LOGIN_ADMIN_PORT": "0", **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    watchdog = Timer(LIMIT, process.kill)  # a test that waits for a line gets none, and fails
+    watchdog.start()
+    try:
+        assert process.stdout is not None
+        yield process, process.stdout.readline() if read_line else ""
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.communicate()
+
+
+def test_help_and_version(tmp_path: Path) -> None:
+    assert "serve" in run(tmp_path, "--help").stdout
+    assert run(tmp_path, "--version").stdout.strip() == __version__
+
+
+def test_serve_says_one_line_when_it_is_ready_and_ends_cleanly(tmp_path: Path) -> None:
+    port = free_port()
+    variables = {"SCAN_LOGIN_PORT": str(port), "SCAN_LOGIN_LOG_LEVEL": "warning"}
+    with serving(tmp_path, **variables) as (process, line):
+        assert re.match(
+            rf"scan-login {re.escape(__version__)} ready on http://127.0.0.1:{port} ", line
+        )
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready") as response:
+            assert response.status == 200
+
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=30)
+
+        assert (process.returncode, output, errors) == (0, "", "")
+    assert (tmp_path / "scan-login-keys.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_ctrl_c_ends_it_too(tmp_path: Path) -> None:
+    with serving(tmp_path, SCAN_LOGIN_PORT="0") as (process, _):
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+
+
+def test_metrics_stand_on_the_admin_port_alone(tmp_path: Path) -> None:
+    admin = free_port()
+    variables = {"SCAN_LOGIN_PORT": "0", "SCAN_LOGIN_ADMIN_PORT": str(admin)}
+    with (
+        serving(tmp_path, **variables),
+        urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics") as response,
+    ):
+        assert b"scanlogin_logins_total" in response.read()
+
+
+def test_a_taken_port_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with serving(tmp_path, SCAN_LOGIN_PORT="0") as (_, line):
+        port = line.split("http://127.0.0.1:")[1].split()[0]
+
+        refused = run(tmp_path, "serve", SCAN_LOGIN_PORT=port, SCAN_LOGIN_ADMIN_PORT="0")
+
+    assert refused.returncode == 1
+    assert f"port {port} on 127.0.0.1 is taken" in refused.stderr
+    assert "SCAN_LOGIN_PORT=" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_taken_admin_port_turns_metrics_off_and_nothing_else(tmp_path: Path) -> None:
+    admin = str(free_port())
+    with (
+        serving(tmp_path, SCAN_LOGIN_PORT="0", SCAN_LOGIN_ADMIN_PORT=admin),
+        serving(tmp_path, SCAN_LOGIN_PORT="0", SCAN_LOGIN_ADMIN_PORT=admin) as (second, line),
+    ):
+        assert " ready on " in line
+        second.send_signal(signal.SIGTERM)
+        assert "SCAN_LOGIN_ADMIN_PORT" in second.communicate(timeout=30)[1]
+
+
+def test_keys_are_listed_and_rotated_under_a_running_broker(tmp_path: Path) -> None:
+    with serving(tmp_path, SCAN_LOGIN_PORT="0") as (_, line):
+        url = line.split(" ready on ")[1].split()[0]
+        before = call(tmp_path, "key", "list").stdout.split()
+
+        rotated = call(tmp_path, "key", "rotate")
+        kids = call(tmp_path, "key", "list").stdout.split()[2::3]
+        wait_until(lambda: publishes(url, kids))
+
+    assert before[0::3] == ["present", "next"]
+    assert f"signing with {before[5]}" in rotated.stdout
+    after = call(tmp_path, "key", "list").stdout.split()
+    assert after[0::3] == ["present", "next", "former"]
+    assert after[8] == before[2]
+    assert after[2::3] == kids
+
+
+def publishes(url: str, kids: list[str]) -> bool:
+    with urllib.request.urlopen(f"{url}/.well-known/jwks.json") as response:
+        published = response.read().decode()
+    return all(kid in published for kid in kids)
+
+
+def test_key_create_makes_each_file_once(tmp_path: Path) -> None:
+    assert call(tmp_path, "key", "create").returncode == 0
+    names = ("scan-login-keys.json", "scan-login-seal.json")
+    made = [(tmp_path / name).read_bytes() for name in names]
+
+    assert call(tmp_path, "key", "create").returncode == 0
+
+    assert [(tmp_path / name).read_bytes() for name in names] == made
+    assert all((tmp_path / name).stat().st_mode & 0o777 == 0o600 for name in names)
+
+
+def test_looking_for_keys_makes_none(tmp_path: Path) -> None:
+    for word in ("list", "rotate"):
+        looked = call(tmp_path, "key", word)
+
+        assert looked.returncode == 1
+        assert f"there are no keys in {tmp_path}/scan-login-keys.json" in looked.stderr
+        assert not (tmp_path / "scan-login-keys.json").exists()
+
+
+def test_what_keeps_a_provider_from_drawing_is_said_with_its_cure(tmp_path: Path) -> None:
+    checked = run(tmp_path, "provider", "check")
+    assert (checked.returncode, checked.stdout) == (0, "the provider pretend draws codes\n")
+
+    with wechat_serving() as url:
+        given = {
+            "SCAN_LOGIN_PROVIDER": "wechat",
+            "SCAN_LOGIN_WECHAT_APPID": APPID,
+            "SCAN_LOGIN_WECHAT_SECRET": SECRET,
+            "SCAN_LOGIN_WECHAT_API_URL": url,
+        }
+        checked = call(tmp_path, "provider", "check", **given)
+        assert (checked.returncode, checked.stdout) == (0, "the provider wechat draws codes\n")
+        for name, value, errcode, cure in [
+            ("SECRET", "hunter2", "40125", "the secret is not this appid's"),
+            ("APPID", "wx" + "0" * 16, "40013", "the appid is no mini program's"),
+            ("PAGE", "pages/none", "41030", "the released mini program has no such page"),
+        ]:
+            checked = call(
+                tmp_path, "provider", "check", **{**given, f"SCAN_LOGIN_WECHAT_{name}": value}
+            )
+            assert checked.returncode == 1
+            [line] = checked.stderr.splitlines()
+            assert f"came to {errcode}" in line
+            assert "rid: " in line
+            assert cure in line
+            assert "hunter2" not in line
+
+
+@contextmanager
+def wechat_serving() -> Iterator[str]:
+    """`python -m mp_stub wechat`, and its address."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mp_stub", "wechat", "--port", str(free_port())],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert f"appid {APPID}, secret {SECRET}" in line
+        yield line.split("WeChat is at ")[1].split(",")[0]
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def test_a_mistake_in_the_demos_settings_is_named(tmp_path: Path) -> None:
+    refused = call(tmp_path, "demo", SCAN_LOGIN_INTERVAL="x")
+
+    assert refused.returncode == 1
+    assert "SCAN_LOGIN_INTERVAL" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("name", ["PORT", "SITE_PORT", "PHONE_PORT", "WECHAT_PORT"])
+def test_a_port_that_is_none_is_said_to_be_none(tmp_path: Path, name: str) -> None:
+    refused = call(tmp_path, "demo", **{name: "99999"})
+
+    assert refused.returncode == 2
+    assert name in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("words", [["serve"], ["key", "list"], ["key", "rotate"]])
+def test_a_damaged_key_file_is_named(tmp_path: Path, words: list[str]) -> None:
+    keys = tmp_path / "scan-login-keys.json"
+    keys.write_text("{")
+    keys.chmod(0o600)
+
+    refused = call(tmp_path, *words, SCAN_LOGIN_PORT="0", SCAN_LOGIN_ADMIN_PORT="0")
+
+    assert refused.returncode == 1
+    assert "scan-login-keys.json is damaged" in refused.stderr
+    assert "Traceback" not in refused.stderr

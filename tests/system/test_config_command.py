@@ -1,0 +1,316 @@
+"""`scan-login config`, and the sources of settings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.settings import Settings, find_values, load
+from broker.sources import Source, collect
+from tests.system.test_cli import call
+
+POSTGRES = "postgresql+asyncpg://user:password@db.internal/scanlogin"
+
+LINKS = {
+    "SCAN_LOGIN_PORT": "tcp://10.0.0.1:8000",
+    "SCAN_LOGIN_SERVICE_HOST": "10.0.0.1",
+    "SCAN_LOGIN_SERVICE_PORT": "8000",
+    "SCAN_LOGIN_SERVICE_PORT_HTTP": "8000",
+    "SCAN_LOGIN_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+    "SCAN_LOGIN_PORT_8000_TCP_PROTO": "tcp",
+    "SCAN_LOGIN_PORT_8000_TCP_PORT": "8000",
+    "SCAN_LOGIN_PORT_8000_TCP_ADDR": "10.0.0.1",
+}
+"""What Kubernetes sets for a Service `scan-login`.
+https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables"""
+
+
+def checked(folder: Path, **variables: str) -> tuple[int, Any]:
+    """The exit code of `config check`, and its outcome."""
+    variables = {f"SCAN_LOGIN_{name}": value for name, value in variables.items()}
+    done = call(folder, "config", "check", "--json", **variables)
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_config_check_reports_all_mistakes(tmp_path: Path) -> None:
+    wrong = {"PORT": "x", "STATE_URL": "etcd://", "RECORDS_URL": "mysql://h/db", "PROT": "1"}
+
+    code, outcome = checked(tmp_path, **wrong)
+
+    assert (code, outcome["valid"]) == (1, False)
+    named = {mistake.partition(":")[0] for mistake in outcome["mistakes"]}
+    assert named == {f"SCAN_LOGIN_{name}" for name in wrong}
+
+
+def test_config_check_names_each_source(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("memory://\n")
+    (tmp_path / "scan-login.toml").write_text("login_lifetime = 90\n")
+
+    done = call(
+        *(tmp_path, "config", "check"),
+        SCAN_LOGIN_PORT="8001",
+        SCAN_LOGIN_STATE_URL_FILE=str(tmp_path / "secret"),
+    )
+
+    assert done.returncode == 0
+    assert "SCAN_LOGIN_PORT: from environment SCAN_LOGIN_PORT\n" in done.stdout
+    assert f"SCAN_LOGIN_STATE_URL: from file {tmp_path}/secret\n" in done.stdout
+    assert "SCAN_LOGIN_LOGIN_LIFETIME: from file scan-login.toml\n" in done.stdout
+
+
+def test_config_check_without_settings_names_defaults_only(tmp_path: Path) -> None:
+    done = call(tmp_path, "config", "check")
+
+    assert done.stdout.splitlines() == ["the settings are valid", "all values: default"]
+
+
+def test_config_show_prints_false_and_empty_values(tmp_path: Path) -> None:
+    lines = call(tmp_path, "config", "show").stdout.splitlines()
+
+    assert "records_pgbouncer = false  (default)" in lines
+    assert "pictures_endpoint = -  (default)" in lines
+
+
+def test_config_check_names_the_source_of_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "scan-login.toml").write_text("port = 70000\n")
+
+    done = call(tmp_path, "config", "check")
+
+    assert done.returncode == 1
+    assert done.stderr.endswith("(from file scan-login.toml)")
+
+
+def test_config_check_writes_no_file(tmp_path: Path) -> None:
+    assert call(tmp_path, "config", "check").returncode == 0
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("RECORDS_URL", f"{POSTGRES}?sslmode=maybe", "`sslmode` parameter must be one of"),
+        ("RECORDS_URL", f"{POSTGRES}?ssl=maybe", "`sslmode` parameter must be one of"),
+        ("RECORDS_URL", f"{POSTGRES}?sslmode=verify-full&sslrootcert=/no/ca", "cannot read /no/ca"),
+        (
+            "RECORDS_URL",
+            f"{POSTGRES}?sslmode=require&sslmode=allow",
+            "sslmode is given twice",
+        ),
+        ("RECORDS_URL", f"{POSTGRES}?misspelt=1", "unknown option 'misspelt'"),
+        ("RECORDS_URL", "sqlite+aiosqlite:////no/such/folder/x.db", "does not exist"),
+        ("STATE_URL", "redis://h:port", "use host or host:port"),
+        ("STATE_URL", "rediss://h?ssl_ca_certs=/no/ca", "cannot read /no/ca"),
+        ("STATE_URL", "rediss://h?ssl_cert_reqs=maybe", "Invalid SSL"),
+        ("BUS_URL", "redis://h?misspelt=1", "unknown option 'misspelt'"),
+        ("HOST", "0.0.0.0", "is missing"),
+        ("HOST", "::", "is missing"),
+        ("HOST", "0:0:0:0:0:0:0:0", "is missing"),
+        ("HOST", "0", "use an address"),
+        ("HOST", "http://127.0.0.1", "use an address"),
+        ("HOST", "127.0.0.1:8000", "use an address"),
+        ("PUBLIC_URL", "http://user:password@127.0.0.1", "without user"),
+        ("PICTURES_URL", "s3://key:secret@bucket", "must not contain user"),
+    ],
+)
+def test_config_check_refuses_unusable_values(
+    tmp_path: Path, name: str, value: str, reason: str
+) -> None:
+
+    code, outcome = checked(tmp_path, **{name: value})
+
+    assert code == 1
+    assert any(reason in mistake for mistake in outcome["mistakes"])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        POSTGRES,
+        *(f"{POSTGRES}?sslmode={mode}" for mode in ("disable", "allow", "prefer", "require")),
+        f"{POSTGRES}?ssl=require",
+        "postgresql+asyncpg://user:password@/scanlogin?host=h1:5432&host=h2:5432&sslmode=require",
+        "postgresql+asyncpg://user:p%40s%2Fs%23w%3Ford@db.internal/scanlogin",
+        "sqlite+aiosqlite:///records@home.db?timeout=3",
+    ],
+)
+def test_config_check_accepts_records_url(tmp_path: Path, value: str) -> None:
+    assert checked(tmp_path, RECORDS_URL=value) == (
+        0,
+        {
+            "valid": True,
+            "mistakes": [],
+            "warnings": [],
+            "sources": {"records_url": {"kind": "environment", "name": "SCAN_LOGIN_RECORDS_URL"}},
+        },
+    )
+
+
+@pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])
+def test_sslmode_reads_the_root_certificate(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate\n")
+
+    code, outcome = checked(
+        tmp_path, RECORDS_URL=f"{POSTGRES}?sslmode={mode}&sslrootcert={tmp_path}/ca.pem"
+    )
+
+    assert code == 1
+    assert "no certificate or crl found" in outcome["mistakes"][0]
+
+
+def test_config_show_prints_values_and_sources(tmp_path: Path) -> None:
+    (tmp_path / "scan-login.toml").write_text('app_name = "A shop"\n')
+
+    shown = call(tmp_path, "config", "show", SCAN_LOGIN_PORT="8001").stdout.splitlines()
+
+    assert "port = 8001  (environment SCAN_LOGIN_PORT)" in shown
+    assert "app_name = A shop  (file scan-login.toml)" in shown
+    assert "token_algorithm = ES256  (default)" in shown
+
+
+def test_config_show_prints_json(tmp_path: Path) -> None:
+    done = call(tmp_path, "config", "show", "--json", SCAN_LOGIN_ORIGINS="https://shop.example")
+
+    shown = json.loads(done.stdout)
+    assert shown.keys() == Settings.model_fields.keys()
+    assert shown["origins"] == {
+        "value": ["https://shop.example"],
+        "source": {"kind": "environment", "name": "SCAN_LOGIN_ORIGINS"},
+    }
+    assert shown["port"] == {"value": 8000, "source": {"kind": "default", "name": ""}}
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_config_show_hides_passwords(tmp_path: Path, flags: list[str]) -> None:
+    shown = call(
+        *(tmp_path, "config", "show", *flags),
+        SCAN_LOGIN_REGISTER_URL="https://u:hunter2@a.example/",
+        SCAN_LOGIN_STATE_URL="redis+sentinel://h/name?sentinel_password=hunter2&db=1",
+        SCAN_LOGIN_RECORDS_URL=f"{POSTGRES}?password=hunter2&sslpassword=hunter2",
+        SCAN_LOGIN_WECHAT_SECRET="hunter2",
+        SCAN_LOGIN_ADMIN_TOKEN="hunter2" * 5,
+        SCAN_LOGIN_APP_NAME="http://[",
+    )
+
+    assert shown.returncode == 0
+    assert "u:[hidden]@a.example" in shown.stdout
+    assert "sentinel_password=[hidden]&db=1" in shown.stdout
+    assert "user:[hidden]@db.internal" in shown.stdout
+    assert "hunter2" not in shown.stdout
+
+
+def test_toml_file_with_byte_order_mark_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "scan-login.toml"
+    file.write_text("port = 8001\n", encoding="utf-8-sig")
+
+    assert load(file).port == 8001
+
+
+def test_secret_file_with_byte_order_mark_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "name").write_text("A shop\n", encoding="utf-8-sig")
+    monkeypatch.setenv("SCAN_LOGIN_APP_NAME_FILE", str(tmp_path / "name"))
+
+    assert load().app_name == "A shop"
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ("port = 1\nhost = \n", "2:8: "),
+        ("port = 1\norigins = [", "2:12: "),
+        ("port = 1\nport = 2\n", "2:9: "),
+    ],
+)
+def test_toml_syntax_error_has_line_and_column(tmp_path: Path, content: str, place: str) -> None:
+    file = tmp_path / "scan-login.toml"
+    file.write_text(content)
+
+    [mistake] = find_values(file).mistakes
+
+    assert mistake.startswith(f"{file}:{place}")
+    assert "(at" not in mistake
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("SCAN_LOGIN_PUBLC_URL", "SCAN_LOGIN_PUBLIC_URL"),
+        ("SCAN_LOGIN_STATE_URL_FLIE", "SCAN_LOGIN_STATE_URL_FILE"),
+    ],
+)
+def test_unknown_variable_suggests_the_nearest(name: str, meant: str) -> None:
+    found = collect(Settings.model_fields, {name: "1"}, None)
+
+    assert found.unknown == [f"{name}: no such setting; did you mean {meant}?"]
+
+
+@pytest.mark.parametrize("name", ["prot", "scan_login_prot", "PORT", "SCAN_LOGIN_PORT"])
+def test_unknown_toml_name_suggests_the_nearest(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "scan-login.toml"
+    file.write_text(f"{name} = 1\n")
+
+    [sentence] = collect(Settings.model_fields, {}, file).unknown
+
+    assert sentence.endswith(f": no such setting; did you mean port? (from file {file})")
+
+
+@pytest.mark.parametrize("name", ["SCAN_LOGIN_STATE_URL", "SCAN_LOGIN_STATE_URL_FILE"])
+def test_empty_variable_is_not_set(name: str) -> None:
+    found = collect(Settings.model_fields, {name: ""}, None)
+
+    assert (found.values, found.mistakes) == ({}, [])
+
+
+def test_unknown_name_without_neighbour_is_reported() -> None:
+    found = collect(Settings.model_fields, {"SCAN_LOGIN_XYLOPHONE": "1"}, None)
+
+    assert found.unknown == ["SCAN_LOGIN_XYLOPHONE: no such setting"]
+
+
+def test_service_links_are_ignored_with_one_warning() -> None:
+    found = collect(Settings.model_fields, LINKS, None)
+
+    assert (found.values, found.mistakes, found.unknown) == ({}, [], [])
+    [warning] = found.warnings
+    assert warning.startswith("SCAN_LOGIN_PORT: ignored")
+    assert "enableServiceLinks: false" in warning
+
+
+@pytest.mark.parametrize("service", ["SCAN_LOGIN_ADMIN", "SCAN_LOGIN_REDIS"])
+def test_links_of_neighbouring_services_are_ignored(service: str) -> None:
+    links = {name.replace("SCAN_LOGIN", service): value for name, value in LINKS.items()}
+
+    found = collect(Settings.model_fields, links, None)
+
+    assert (found.values, found.mistakes, found.unknown) == ({}, [], [])
+
+
+def test_service_link_leaves_the_file_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "scan-login.toml"
+    file.write_text("port = 8001\n")
+    for name, value in LINKS.items():
+        monkeypatch.setenv(name, value)
+
+    assert load(file).port == 8001
+    assert Settings().port == 8000
+
+
+def test_port_without_service_links_is_a_mistake(tmp_path: Path) -> None:
+    code, outcome = checked(tmp_path, PORT="tcp://10.0.0.1:8000")
+
+    assert code == 1
+    assert outcome["mistakes"][0].startswith("SCAN_LOGIN_PORT: ")
+
+
+def test_explicit_port_beside_service_links_is_read() -> None:
+    found = collect(Settings.model_fields, {**LINKS, "SCAN_LOGIN_PORT": "8001"}, None)
+
+    assert found.values == {"port": "8001"}
+    assert found.sources == {"port": Source("environment", "SCAN_LOGIN_PORT")}

@@ -1,0 +1,167 @@
+"""The image and the Compose file name what there is: files, settings, commands, routes."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import re
+import shlex
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+from typer.main import get_command
+
+from broker.__main__ import command
+from broker.app import build
+from broker.settings import PREFIX, Settings, find_values, load
+from mp_stub.page import make_phone
+from tests.conftest import Running, free_port
+from tests.support.environment import ROOT
+from web_demo.site import make_site
+
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, Any] = COMPOSE["services"]
+
+
+class Step(NamedTuple):
+    """One instruction of the Dockerfile."""
+
+    word: str
+    rest: str
+
+
+def dockerfile() -> list[Step]:
+    lines = (ROOT / "Dockerfile").read_text().replace("\\\n", "").splitlines()
+    parts = [line.partition(" ") for line in lines if line and not line.startswith("#")]
+    return [Step(word, rest.strip()) for word, _, rest in parts]
+
+
+def last(word: str) -> str:
+    return [step.rest for step in dockerfile() if step.word == word][-1]
+
+
+def test_the_image_is_made_of_files_that_are_there_and_not_left_out() -> None:
+    kept = (ROOT / ".dockerignore").read_text().splitlines()
+    for step in dockerfile():
+        if step.word == "COPY" and "--from=" not in step.rest:
+            for source in shlex.split(step.rest)[:-1]:
+                assert (ROOT / source).exists(), source
+                assert f"!{source}" in kept, source
+
+
+def test_the_image_runs_a_command_that_exists_and_not_as_root() -> None:
+    [program] = json.loads(last("ENTRYPOINT"))
+    [verb] = json.loads(last("CMD"))
+
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert program in scripts
+    assert verb in get_command(command).commands  # type: ignore[attr-defined]
+    assert int(last("USER").split(":")[0]) > 0
+
+
+def test_the_image_starts_from_a_python_that_the_broker_runs_on() -> None:
+    [version] = re.findall(r"python:3\.(\d+)-slim", (ROOT / "Dockerfile").read_text())
+    assert int(version) >= 11
+
+
+async def test_the_images_health_check_tells_a_broker_from_none(broker: Running) -> None:
+    [_, *check] = json.loads(last("HEALTHCHECK").partition("CMD")[2])
+
+    async def exit_code(port: int) -> int:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *check,
+            env={f"{PREFIX}PORT": str(port)},
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        return await process.wait()
+
+    assert await exit_code(broker.settings.port) == 0
+    assert await exit_code(free_port()) != 0
+
+
+def environment_of(service: str) -> dict[str, str]:
+    image = re.findall(rf"({PREFIX}\w+)=(\S+)", last("ENV"))
+    return {**dict(image), **SERVICES[service]["environment"]}
+
+
+@pytest.mark.parametrize("service", ["broker-1", "broker-2"])
+def test_composes_settings_are_settings_and_are_in_order(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment_of(service).items():
+        monkeypatch.setenv(name, value)
+
+    settings = load()
+
+    assert find_values().unknown == []
+    assert {urlsplit(settings.public_url).netloc} <= published("nginx")
+    address = SERVICES["nginx"]["networks"]["default"]["ipv4_address"]
+    assert settings.trusted_proxies == (address,)
+    assert any(mount.endswith(f":{settings.key_file.parent}") for mount in mounts(service))
+
+
+def mounts(service: str) -> list[str]:
+    return [str(mount) for mount in SERVICES[service].get("volumes", [])]
+
+
+def published(service: str) -> set[str]:
+    """Where the service can be reached from this machine: address:port."""
+    return {str(port).rpartition(":")[0] for port in SERVICES[service].get("ports", [])}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_compose_names_is_there(service: str) -> None:
+    said = SERVICES[service]
+
+    for mount in mounts(service):
+        source = mount.split(":")[0]
+        assert source in COMPOSE["volumes"] or (ROOT / source).exists(), source
+    assert set(said.get("depends_on", {})) <= set(SERVICES)
+    assert said.get("network_mode", "service:nginx").removeprefix("service:") in SERVICES
+    assert "build" not in said or (ROOT / said["build"] / "Dockerfile").exists()
+    if "entrypoint" in said:
+        assert importlib.util.find_spec(f"{said['entrypoint'][2]}.__main__")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_compose_publishes_nothing_beyond_this_machine(service: str) -> None:
+    """The pretend provider believes everybody who comes."""
+    assert all(address.startswith("127.0.0.1:") for address in published(service))
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_is_looked_after(service: str) -> None:
+    said = SERVICES[service]
+    assert said["restart"] == "unless-stopped"
+    assert said["stop_grace_period"] == "15s"
+    assert "healthcheck" in said or said["image"] == "scan-login"
+
+
+def test_health_checks_name_routes_that_exist(tmp_path: Path) -> None:
+    settings = Settings(key_file=tmp_path / "keys.json")
+    routes = {
+        "nginx": build(settings).public,
+        "site": make_site(broker_url=settings.public_url),
+        "phone": make_phone(broker_url=settings.public_url),
+    }
+    for service, application in routes.items():
+        [path] = re.findall(
+            r"http://127\.0\.0\.1:\d+(/[\w/]*)", " ".join(SERVICES[service]["healthcheck"]["test"])
+        )
+        known = {
+            route.resource.canonical for route in application.router.routes() if route.resource
+        }
+        assert path in known, f"{service}: {path}"
+
+
+def test_composes_nginx_asks_the_brokers_that_there_are() -> None:
+    text = (ROOT / "deploy/compose/brokers.conf").read_text()
+    named = re.findall(r"^server ([\w-]+):8000 max_fails=0;$", text, re.MULTILINE)
+    assert set(named) == {name for name in SERVICES if name.startswith("broker")}

@@ -1,0 +1,183 @@
+"""`scan-login demo`, which `make demo` runs: three applications, one Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import shlex
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import aiohttp
+
+from broker.demo import own_address
+from mp_stub.wechat.platform import APPID, person_id
+from tests.clients.test_phone_stub import phone
+from tests.conftest import free_port
+from tests.support.clients import PythonBrowser
+from tests.support.wechat import link_in
+
+
+class Demo(NamedTuple):
+    process: asyncio.subprocess.Process
+    ports: dict[str, str]
+
+    async def line(self, text: str) -> str:
+        """The next line that has `text` in it."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(30):
+            while True:
+                line = (await self.process.stdout.readline()).decode()
+                assert line, f"the demo ended before it said {text!r}"
+                if text in line:
+                    return line
+
+
+@asynccontextmanager
+async def demo(*options: str, **ports: str) -> AsyncIterator[Demo]:
+    names = ("PORT", "SITE_PORT", "PHONE_PORT", "WECHAT_PORT")
+    chosen = {name: str(free_port()) for name in names} | ports
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "broker",
+        "demo",
+        *options,
+        env={**os.environ, **chosen},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield Demo(process, chosen)
+    finally:
+        if process.returncode is None:
+            process.terminate()  # it has a folder to remove
+        await process.communicate()
+
+
+async def test_one_command_serves_broker_site_and_phone_and_one_ctrl_c_ends_them() -> None:
+    async with demo() as running:
+        for name, port in [
+            ("Example site", "SITE_PORT"),
+            ("Phone page", "PHONE_PORT"),
+            ("Broker", "PORT"),
+        ]:
+            assert running.ports[port] in await running.line(name)
+        async with aiohttp.ClientSession() as http:
+            for port in [running.ports[name] for name in ("PORT", "SITE_PORT", "PHONE_PORT")]:
+                async with http.get(f"http://127.0.0.1:{port}/") as response:
+                    assert response.status == 200
+
+        running.process.send_signal(signal.SIGINT)
+        _, errors = await running.process.communicate()
+
+        assert running.process.returncode == 0
+        assert errors == b""
+
+
+async def test_pages_of_the_origins_that_are_named_may_use_the_demo_too() -> None:
+    async with demo(SCAN_LOGIN_ORIGINS="http://127.0.0.1:1") as running:
+        await running.line("Broker")
+        url = f"http://127.0.0.1:{running.ports['PORT']}/socket.io/?EIO=4&transport=polling"
+        site = f"http://127.0.0.1:{running.ports['SITE_PORT']}"
+        async with aiohttp.ClientSession() as http:
+            for origin, status in [("http://127.0.0.1:1", 200), (site, 200), ("http://x", 400)]:
+                async with http.get(url, headers={"Origin": origin}) as response:
+                    assert (origin, response.status) == (origin, status)
+
+
+async def test_the_code_in_the_terminal_logs_the_terminal_in() -> None:
+    async with demo() as running:
+        link = (await running.line("log this terminal in")).split()[-1]
+        broker = f"http://127.0.0.1:{running.ports['PORT']}"
+
+        assert (await phone("confirm", link, "--as", "bob", broker=broker)).code == 0
+
+        assert "logged in as pretend:bob" in await running.line("This terminal:")
+
+
+async def test_the_whole_way_to_a_pretend_wechat() -> None:
+    async with demo("--provider", "wechat") as running:
+        broker, site = (f"http://127.0.0.1:{running.ports[name]}" for name in ("PORT", "SITE_PORT"))
+        wechat = (await running.line("Pretend WeChat")).split()[2]
+        browser = PythonBrowser(["websocket"])
+        await browser.connect(broker)
+        begun = await browser.emit("begin", {})
+        link = link_in(base64.b64decode(begun["code_url"].partition(",")[2]))
+        assert link.startswith(f"http://127.0.0.1:{running.ports['PHONE_PORT']}/?")
+
+        confirmed = await phone("confirm", link, "--as", "bob", "--wechat", wechat, broker=broker)
+        assert (confirmed.code, confirmed.errors) == (0, "")
+        owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
+        token = (await browser.emit("redeem", owned))["access_token"]
+        await browser.close()
+
+        # The example site takes it, as it takes any of the broker's.
+        jar = aiohttp.CookieJar(unsafe=True)  # its cookies are an IP address's
+        async with aiohttp.ClientSession(cookie_jar=jar) as http:
+            proof, headers = {"access_token": token}, {"Origin": site}
+            async with http.post(f"{site}/session", json=proof, headers=headers) as response:
+                assert response.status == 200
+            async with http.get(f"{site}/account") as page:
+                assert person_id(APPID, "bob") in await page.text()
+
+
+async def test_with_a_pool_logins_go_on_while_wechat_is_switched_off() -> None:
+    """By the very commands that the demo prints."""
+    async with demo("--pool") as running:
+        broker = f"http://127.0.0.1:{running.ports['PORT']}"
+        wechat = (await running.line("Pretend WeChat")).split()[2]
+        assert "100 of 100" in await running.line("Drawing codes")
+        off, on = await running.line("stable_token"), await running.line("DELETE")
+        await running.line("Pool ")
+        browser = PythonBrowser(["websocket"])
+        await browser.connect(broker)
+
+        await obey(off)
+        begun = await browser.emit("begin", {})
+        async with aiohttp.ClientSession() as http:
+            async with http.get(begun["code_url"]) as picture:
+                link = link_in(await picture.read())
+            async with http.get(f"{wechat}/pretend/calls") as calls:
+                drawn = (await calls.json())["getwxacodeunlimit"]
+        confirmed = await phone("confirm", link, "--as", "bob", "--wechat", wechat, broker=broker)
+        owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
+        redeemed = await browser.emit("redeem", owned)
+        await browser.close()
+
+        assert begun["code_url"].startswith(f"{broker}/codes/")
+        assert drawn == 100
+        assert (confirmed.code, confirmed.errors) == (0, "")
+        assert redeemed["access_token"]
+        await running.line("98 codes free, 1 on screens, 1 at rest")  # the one is the terminal's
+        await obey(on)
+
+
+async def obey(command: str) -> None:
+    """Do what curl would, of what the demo tells people to type."""
+    _, _, method, url, *rest = shlex.split(command)
+    place, _, names = url.partition("{")
+    body = rest[1] if rest else None
+    async with aiohttp.ClientSession() as http:
+        for name in names.rstrip("}").split(","):
+            async with http.request(method, place + name, data=body) as answer:
+                assert answer.status == 200
+
+
+async def test_a_taken_port_is_said_to_be_taken_and_how_to_choose_another() -> None:
+    async with demo("--provider", "wechat") as first:
+        await first.line("Broker")
+        for name in first.ports:
+            async with demo("--provider", "wechat", **{name: first.ports[name]}) as second:
+                _, errors = await second.process.communicate()
+                assert second.process.returncode == 1
+                assert f"{name}=" in errors.decode()
+                assert f"port {first.ports[name]} on 127.0.0.1 is taken" in errors.decode()
+
+
+def test_the_machines_own_address_is_an_address() -> None:
+    assert own_address().count(".") == 3

@@ -1,0 +1,234 @@
+"""A cluster as an operator would have it: real brokers and a real Redis behind nginx."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from playwright.async_api import expect
+
+from deploy.cluster import USUAL_PORTS, Cluster, PortTaken, chosen_ports, cluster
+from tests.api.test_login_journeys import secret_of
+from tests.clients import test_chromium as pages
+from tests.conftest import free_port, need
+from tests.support.clients import NodeBrowser, PhoneClient
+from tests.support.environment import ROOT
+from tests.support.servers import eventually
+
+PROXY = "127.0.0.2"
+"""Where a proxy that nginx trusts would stand; the tests themselves stand at 127.0.0.1."""
+
+SOMEBODY, ANOTHER = "203.0.113.9", "198.51.100.7"
+
+chromium = pages.chromium
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running() -> AsyncIterator[Cluster]:
+    """Two brokers behind nginx, which a test leaves as they are."""
+    need("nginx")
+    need("redis-server")
+    async with cluster(brokers=2, proxy=PROXY) as running:
+        yield running
+
+
+def outside(running: Cluster) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(running.url)
+
+
+def behind_proxy(running: Cluster) -> aiohttp.ClientSession:
+    """Requests that come to nginx from the proxy that it trusts."""
+    return aiohttp.ClientSession(
+        running.url, connector=aiohttp.TCPConnector(local_addr=(PROXY, 0), limit=0)
+    )
+
+
+async def whole_login(browser: NodeBrowser, url: str) -> dict[str, Any]:
+    """Begin in `browser`, scan and confirm by a phone at `url`, and redeem."""
+    begun = await browser.emit("begin", {})
+    async with PhoneClient(url) as phone:
+        login = (await phone.post("scan", {"scene": begun["scene"]})).body
+        assert await browser.push() == ("login-scanned", {"login_id": begun["login_id"]})
+        await phone.post("confirm", {"login_id": login["login_id"]})
+    assert await browser.push() == ("login-confirmed", {"login_id": begun["login_id"]})
+    token: dict[str, Any] = await browser.emit("redeem", secret_of(begun))
+    return token
+
+
+@pytest.mark.parametrize("options", [{}, {"transports": ["websocket"]}], ids=["default", "ws"])
+async def test_a_login_through_nginx(running: Cluster, options: dict[str, Any]) -> None:
+    browser = NodeBrowser(options)
+    await browser.connect(running.url)
+
+    token = await whole_login(browser, running.url)
+
+    assert token["subject"] == "pretend:alice"
+    assert await browser.transport() == "websocket"
+    await browser.close()
+
+
+async def test_a_page_through_nginx(chromium: pages.Browser, running: Cluster) -> None:
+    page = await pages.open_page(chromium, running.site_url)
+    link = f"{running.phone_url}/?scene={await pages.scene_on(page)}"
+    phone = await pages.open_page(chromium, link, viewport=pages.NARROW)
+
+    await phone.locator("#scan").click()
+    await pages.shows(page, "scanned")
+    await phone.locator("#allow").click()
+
+    await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=pages.WAIT_MS)
+
+
+async def browser_address(http: aiohttp.ClientSession, forwarded: str, url: str) -> str:
+    """The address that a phone is shown for a login begun with this X-Forwarded-For."""
+    headers = {"X-Forwarded-For": forwarded}
+    form = {"client_id": "default"}
+    async with http.post("/oauth/device_authorization", data=form, headers=headers) as response:
+        scene = (await response.json())["user_code"]
+    async with PhoneClient(url) as phone:
+        return str((await phone.post("scan", {"scene": scene})).body["browser"]["ip"])
+
+
+async def test_an_address_is_believed_from_a_trusted_proxy_only(running: Cluster) -> None:
+    async with outside(running) as http:
+        assert await browser_address(http, SOMEBODY, running.url) == "127.0.0.1"
+    async with behind_proxy(running) as http:
+        assert await browser_address(http, SOMEBODY, running.url) == SOMEBODY
+        # What stands left of it is what the client says of itself.
+        assert await browser_address(http, f"{ANOTHER}, {SOMEBODY}", running.url) == SOMEBODY
+
+
+@pytest.mark.parametrize(("size", "status"), [(64 * 1024, 400), (64 * 1024 + 1, 413)])
+async def test_a_body_over_64_kb_is_refused(running: Cluster, size: int, status: int) -> None:
+    async with (
+        outside(running) as http,
+        http.post("/phone/session", data=b"x" * size) as response,
+    ):
+        assert response.status == status
+        assert (await response.json())["error"] == "invalid_request"
+
+
+async def test_one_address_gets_so_many_requests_and_others_go_on(running: Cluster) -> None:
+    async with behind_proxy(running) as http:
+
+        async def ask(address: str) -> int:
+            async with http.get("/version", headers={"X-Forwarded-For": address}) as response:
+                if response.status == 429:
+                    assert (await response.json())["error"] == "rate_limited"
+                    assert response.headers["Retry-After"] == "1"
+                return response.status
+
+        statuses = collections.Counter(
+            await asyncio.gather(*(ask("192.0.2.200") for _ in range(300)))
+        )
+
+        assert statuses[200] >= 200
+        assert statuses[429] > 0
+        assert await ask(ANOTHER) == 200
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/", "//metrics", "/x/../metrics"])
+async def test_metrics_are_not_for_the_outside(running: Cluster, path: str) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(running.url).port)
+    writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    assert b" 404 " in answer.partition(b"\r\n")[0]
+    async with aiohttp.ClientSession() as http:
+        for broker in running.brokers:
+            async with http.get(f"{broker.admin_url}/metrics") as response:
+                assert response.status == 200
+
+
+async def open_session(http: aiohttp.ClientSession) -> int:
+    async with http.post("/phone/session", json={"js_code": "pretend:alice"}) as response:
+        return response.status
+
+
+async def test_brokers_are_killed_added_and_stopped_and_the_browser_goes_on() -> None:
+    need("nginx")
+    need("redis-server")
+    async with cluster(brokers=2, pages=False) as running, outside(running) as http:
+        killed, stopped = running.brokers
+        browser = NodeBrowser({})
+        await browser.connect(running.url)
+        begun = await browser.emit("begin", {})
+
+        await killed.process.kill()
+        assert {await open_session(http) for _ in range(6)} == {200}
+        added = await running.add()
+
+        async def is_asked() -> bool:
+            await open_session(http)
+            return urlsplit(added.url).netloc in (running.folder / "access.log").read_text()
+
+        await eventually(is_asked)
+        await stopped.process.stop()
+        assert {await open_session(http) for _ in range(6)} == {200}
+        resumed = await browser.emit("resume", secret_of(begun))
+
+        assert stopped.process.exit_code == 0
+        assert resumed["state"] == "pending"
+        await browser.close()
+
+
+async def test_no_query_string_is_logged(running: Cluster) -> None:
+    """A scene, a sid: in the log line, in the Referer, in the line of an error."""
+    headers = {"Referer": f"{running.url}/?scene=secret-in-referer"}
+    async with behind_proxy(running) as http:
+        for path in ("/device?user_code=secret-a", "/socket.io/?EIO=4&sid=secret-b"):
+            async with http.get(path, headers=headers) as response:
+                assert response.status < 500
+    async with outside(running) as http, http.post("/x?secret-c", data=b"x" * 99_999) as response:
+        assert response.status == 413
+
+    logs = [(running.folder / f"{name}.log").read_text() for name in ("access", "error", "nginx")]
+
+    assert '"GET /device" ' in logs[0]
+    assert "secret" not in "".join(logs)
+
+
+async def test_demo_cluster_greets_and_ends_by_one_ctrl_c() -> None:
+    need("nginx")
+    need("redis-server")
+    ports = {name: str(free_port()) for name in USUAL_PORTS}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "deploy.cluster"),
+        env={**os.environ, **ports, "BROKERS": "1"},
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        greeting = (await process.stdout.readuntil(b"Ctrl-C")).decode()
+        process.send_signal(signal.SIGINT)
+        await process.communicate()
+
+    assert all(f"http://127.0.0.1:{port} " in greeting for port in ports.values())
+    assert process.returncode == 0
+    for port in ports.values():
+        with pytest.raises(OSError, match="Connect call failed"):
+            await asyncio.open_connection("127.0.0.1", int(port))
+
+
+@pytest.mark.parametrize("name", USUAL_PORTS)
+def test_demo_cluster_says_which_port_is_taken(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        taken = listener.getsockname()[1]
+        for each in USUAL_PORTS:
+            monkeypatch.setenv(each, str(taken if each == name else free_port()))
+
+        with pytest.raises(PortTaken, match=f"port {taken} is taken: choose another with {name}="):
+            chosen_ports()

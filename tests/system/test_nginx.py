@@ -1,0 +1,230 @@
+"""nginx' files by themselves: before stand-ins for brokers, which count what they are asked."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import re
+import subprocess
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from broker.engine import ENGINES, open_server
+from broker.serving import Site, serving
+from deploy import nginx
+from tests.conftest import free_port, need
+from tests.support.environment import ROOT
+from tests.support.nginx import can_connect
+from tests.support.servers import eventually
+
+PROXY = "127.0.0.2"
+"""Where a proxy that nginx trusts would stand."""
+
+SOMEBODY = "203.0.113.9"
+
+
+class Fake:
+    """Stands where a broker would, names itself, and counts what it is asked."""
+
+    def __init__(self, name: str, status: int = 200) -> None:
+        self.status = status
+        self.asked = 0
+        self.heard: Mapping[str, str] = {}
+        self.application = web.Application()
+        self.application.router.add_route("*", "/{path:.*}", self._answer)
+        self._name = name
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        self.heard = request.headers
+        return web.Response(text=self._name, status=self.status)
+
+
+@asynccontextmanager
+async def fronted(folder: Path, *fakes: Fake, gone: int = 0) -> AsyncIterator[str]:
+    """nginx before these brokers, and before `gone` more that do not listen; its URL."""
+    port = free_port()
+    async with standing(*fakes) as addresses:
+        conf = nginx.render(folder, port=port, proxy=PROXY)
+        nginx.write_brokers(
+            folder, [*addresses, *(f"127.0.0.1:{free_port()}" for _ in range(gone))]
+        )
+        async with nginx_by(conf, port):
+            yield f"http://127.0.0.1:{port}"
+
+
+@asynccontextmanager
+async def standing(*fakes: Fake) -> AsyncIterator[list[str]]:
+    """The addresses that these listen on."""
+    sites = [Site(str(n), one.application, "127.0.0.1", 0, "") for n, one in enumerate(fakes)]
+    async with serving(sites) as urls:
+        yield [urlsplit(url).netloc for url in urls.values()]
+
+
+@asynccontextmanager
+async def nginx_by(conf: Path, port: int) -> AsyncIterator[None]:
+    need("nginx")
+    process = await asyncio.create_subprocess_exec(*nginx.command(conf))
+    try:
+        await eventually(lambda: can_connect(port))
+        yield
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def test_polling_stays_with_one_broker_and_addresses_spread(tmp_path: Path) -> None:
+    async with fronted(tmp_path, Fake("one"), Fake("two")) as url:
+        connector = aiohttp.TCPConnector(local_addr=(PROXY, 0))
+        async with aiohttp.ClientSession(url, connector=connector) as http:
+
+            async def who(path: str, address: str) -> str:
+                async with http.get(path, headers={"X-Forwarded-For": address}) as response:
+                    return await response.text()
+
+            same = {await who("/socket.io/?EIO=4", SOMEBODY) for _ in range(10)}
+            spread = {await who("/socket.io/?EIO=4", f"203.0.{n}.1") for n in range(20)}
+            around = {await who("/oauth/token", SOMEBODY) for _ in range(10)}
+
+    assert (len(same), len(spread), len(around)) == (1, 2, 2)
+
+
+async def test_a_broker_that_drains_gets_no_new_sockets(tmp_path: Path) -> None:
+    draining = Fake("draining", status=503)
+    async with fronted(tmp_path, draining, Fake("ready")) as url, aiohttp.ClientSession() as http:
+        for _ in range(6):
+            async with http.get(f"{url}/socket.io/?EIO=4&transport=polling") as response:
+                assert (response.status, await response.text()) == (200, "ready")
+
+
+async def test_a_post_that_a_broker_has_heard_is_not_sent_twice(tmp_path: Path) -> None:
+    fakes = [Fake("one", status=503), Fake("two", status=503)]
+    async with fronted(tmp_path, *fakes) as url, aiohttp.ClientSession() as http:
+        for _ in range(6):
+            async with http.post(f"{url}/phone/confirm") as response:
+                assert response.status == 503
+
+    assert sum(fake.asked for fake in fakes) == 6
+
+
+async def test_a_post_that_reached_no_broker_goes_to_the_next(tmp_path: Path) -> None:
+    async with (
+        fronted(tmp_path, Fake("one"), gone=2) as url,
+        aiohttp.ClientSession() as http,
+    ):
+        for _ in range(6):
+            async with http.post(f"{url}/phone/confirm") as response:
+                assert (response.status, await response.text()) == (200, "one")
+
+
+async def test_after_all_brokers_answered_503_they_are_asked_again_at_once(tmp_path: Path) -> None:
+    """As they do while the state is down."""
+    fakes = [Fake("one", status=503), Fake("two", status=503)]
+    async with fronted(tmp_path, *fakes) as url, aiohttp.ClientSession() as http:
+        for status in (503, 503, 200):
+            for fake in fakes:
+                fake.status = status
+            async with http.get(f"{url}/health/ready") as response:
+                assert response.status == status
+
+
+async def test_without_a_broker_nginx_answers_in_the_protocols_words(tmp_path: Path) -> None:
+    async with (
+        fronted(tmp_path, gone=2) as url,
+        aiohttp.ClientSession() as http,
+        http.get(f"{url}/device?user_code=scene-nobody-may-log") as response,
+    ):
+        assert response.status == 503
+        assert response.headers["Retry-After"] == "1"
+        assert (await response.json())["error"] == "temporarily_unavailable"
+
+    logs = [(tmp_path / f"{name}.log").read_text() for name in ("access", "error")]
+    assert '"GET /device" 503' in logs[0]
+    assert "scene-nobody-may-log" not in "".join(logs)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_nginx_waits_longer_than_engine_io_is_silent(name: str) -> None:
+    engine = open_server(name, allow_origin=bool, describe=str).eio
+    text = (ROOT / "deploy/scan-login/http.conf").read_text()
+
+    for direction in ("read", "send"):
+        [seconds] = re.findall(rf"proxy_{direction}_timeout (\d+)s;", text)
+        assert int(seconds) > engine.ping_interval + engine.ping_timeout
+
+
+def make_certificate(folder: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "login.example")])
+    today = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(today)
+        .not_valid_after(today + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    form = serialization.Encoding.PEM
+    (folder / "fullchain.pem").write_bytes(certificate.public_bytes(form))
+    (folder / "privkey.pem").write_bytes(
+        key.private_bytes(form, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+
+
+def rendered(folder: Path, name: str, *ports: int) -> Path:
+    """nginx' files with a certificate; ports for 443 and 80 where TLS is spoken."""
+    make_certificate(folder)
+    conf = nginx.render(folder, name=name, port=free_port())
+    text = conf.read_text().replace("/etc/nginx/tls/", f"{folder}/")
+    for usual, port in zip(("443", "80"), ports, strict=False):
+        text = text.replace(f"listen {usual} ", f"listen 127.0.0.1:{port} ")
+    conf.write_text(text)
+    return conf
+
+
+@pytest.mark.parametrize("name", ["nginx.conf", "nginx-tls.conf"])
+def test_nginx_takes_its_files_without_a_word(tmp_path: Path, name: str) -> None:
+    need("nginx")
+    conf = rendered(tmp_path, name)
+
+    checked = subprocess.run(nginx.command(conf, "-t", "-q"), capture_output=True, timeout=60)
+
+    assert (checked.returncode, checked.stderr) == (0, b"")
+
+
+async def test_tls_is_spoken_and_plain_http_is_sent_there(tmp_path: Path) -> None:
+    fake, secure, plain = Fake("one"), free_port(), free_port()
+    async with standing(fake) as addresses, aiohttp.ClientSession() as http:
+        conf = rendered(tmp_path, "nginx-tls.conf", secure, plain)
+        nginx.write_brokers(tmp_path, addresses)
+        async with nginx_by(conf, plain):
+            async with http.get(f"https://127.0.0.1:{secure}/version", ssl=False) as response:
+                assert "Strict-Transport-Security" in response.headers
+            url = f"http://127.0.0.1:{plain}/device?x=1"
+            async with http.get(url, allow_redirects=False) as response:
+                assert response.status == 308
+                assert response.headers["Location"] == "https://127.0.0.1/device?x=1"
+
+    assert fake.heard["X-Forwarded-Proto"] == "https"
+
+
+@pytest.mark.parametrize("said", ["203.0.113.9:40000", "[2001:db8::1]:4711"])
+async def test_nginx_passes_one_address_and_no_forwarded(tmp_path: Path, said: str) -> None:
+    fake = Fake("one")
+    async with fronted(tmp_path, fake) as url:
+        connector = aiohttp.TCPConnector(local_addr=(PROXY, 0))
+        async with aiohttp.ClientSession(url, connector=connector) as http:
+            headers = {"X-Forwarded-For": said, "Forwarded": "for=198.51.100.1"}
+            async with http.get("/version", headers=headers) as response:
+                assert response.status == 200
+
+    assert fake.heard["X-Forwarded-For"] == said.rpartition(":")[0].strip("[]")
+    assert "Forwarded" not in fake.heard

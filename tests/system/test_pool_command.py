@@ -1,0 +1,295 @@
+"""`scan-login pool`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from broker.commands.pool import TAKEN_OVER
+from broker.errors import UnknownApp
+from tests.conftest import free_port
+from tests.support.servers import Engines
+from tests.support.wechat import pretending
+from tests.system.test_app_command import Call, call
+from tests.system.test_cli import COMMAND, run
+
+__all__ = ["call"]
+
+FAST = ("--rate", "4500")
+
+
+def pictures() -> list[str]:
+    return sorted(os.listdir("scan-login-pictures"))
+
+
+def counts(call: Call) -> dict[str, object]:
+    [one] = json.loads(call("pool", "status", "--json").text)
+    return dict(one)
+
+
+def test_a_pool_from_first_to_last(call: Call) -> None:
+    filled = call("pool", "fill", "--count", "12", *FAST)
+    again = call("pool", "fill", "--count", "12", *FAST)
+    verified = call("pool", "verify")
+    before = pictures()
+
+    retired = call("pool", "retire", "1", "3-5", "70", "--yes")
+    status = call("pool", "status")
+    after = pictures()
+    anew = call("pool", "fill", "--count", "12", *FAST)
+
+    assert "12 codes were drawn; 12 of 12 are ready" in filled.text
+    assert "0 codes were drawn; 12 of 12 are ready" in again.text
+    assert "every ready code of default can be shown" in verified.text
+    assert "4 codes of default are retired" in retired.text
+    assert "default: 8 ready, 0 begun, 4 retired" in status.text
+    assert "the oldest was drawn 0 days ago" in status.text
+    assert (len(before), len(after)) == (12, 8)
+    assert "4 codes were drawn; 12 of 12 are ready" in anew.text
+    assert (counts(call)["ready"], counts(call)["retired"]) == (12, 4)
+    assert {one.code for one in (filled, again, verified, retired, status, anew)} == {0}
+
+
+def test_new_app_with_reused_id_gets_new_pool(call: Call) -> None:
+    fill = ("pool", "fill", "--app", "site", "--count", "2", *FAST)
+    call("app", "add", "site", "--code-source", "pool")
+    call(*fill)
+    before = counts(call)
+    call("app", "remove", "site", "--yes")
+    removed = counts(call)
+    call("app", "add", "site", "--code-source", "pool")
+
+    filled = call(*fill)
+    retired = call("pool", "retire", "--app", str(removed["app"]), "--all", "--yes")
+
+    rows = {row["app"]: row for row in json.loads(call("pool", "status", "--json").text)}
+    assert before["app"] == "site"
+    assert str(removed["app"]).startswith("site~")
+    assert "2 codes were drawn; 2 of 2 are ready" in filled.text
+    assert retired.code == 0
+    assert {app: row["ready"] for app, row in rows.items()} == {"site": 2, removed["app"]: 0}
+    assert len(pictures()) == 2
+
+
+def test_no_scene_is_told(call: Call, capfd: pytest.CaptureFixture[str]) -> None:
+    said = call("pool", "fill", "--count", "3", *FAST)
+    with closing(sqlite3.connect("scan-login.db")) as database:
+        scenes = [scene for (scene,) in database.execute("SELECT scene FROM codes")]
+    (Path("scan-login-pictures") / pictures()[0]).write_bytes(b"")
+    told = [
+        said,
+        *(call("pool", *words) for words in (["status"], ["verify"], ["retire", "--all"])),
+    ]
+
+    assert len(scenes) == 3
+    assert not [scene for scene in scenes if scene in f"{told}{capfd.readouterr()}{pictures()}"]
+
+
+def test_a_broken_picture_is_named_with_its_cure(call: Call) -> None:
+    call("pool", "fill", "--count", "3", *FAST)
+    (Path("scan-login-pictures") / pictures()[0]).write_bytes(b"")
+
+    broken = call("pool", "verify")
+    cure = broken.text.partition("1 codes cannot be shown: scan-login ")[2]
+    cured = call(*cure.split(), "--yes")
+
+    assert broken.code == 1
+    assert "it is empty" in broken.text
+    assert "1 codes of default are retired" in cured.text
+    call("pool", "fill", "--count", "3", *FAST)
+    assert call("pool", "verify").code == 0
+
+
+def test_a_code_that_opens_another_page_is_found(call: Call) -> None:
+    call("pool", "fill", "--count", "1", *FAST)
+
+    moved = call("pool", "verify", SCAN_LOGIN_PHONE_PAGE_URL="http://moved.example/")
+
+    assert "0: its picture is another than would be drawn for its scene now" in moved.text
+
+
+def test_codes_are_retired_by_age_or_all(call: Call) -> None:
+    call("pool", "fill", "--count", "3", *FAST)
+
+    young = call("pool", "retire", "--older-than", "1")
+    old = call("pool", "retire", "--older-than", "0", "--yes")
+    call("pool", "fill", "--count", "3", *FAST)
+    kept = call("pool", "retire", "--all", stdin="n\n")
+    gone = call("pool", "retire", "--all", stdin="y\n")
+
+    assert "0 codes of default are retired" in young.text
+    assert "3 codes of default are retired" in old.text
+    assert (kept.code, gone.code) == (1, 0)
+    assert "Retire 3 codes of default?" in kept.text
+    assert (counts(call)["ready"], counts(call)["retired"], pictures()) == (0, 6, [])
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["fill", "--count", "1", "--app", "nobody"], UnknownApp.sentence),
+        (["retire"], "say which: numbers, --older-than, or --all"),
+        (["retire", "1", "--all"], "say which: numbers, --older-than, or --all"),
+        (["retire", "one"], "'one' is neither a number nor a range such as 20-29"),
+        (["retire", "1-"], "'1-' is neither a number nor a range such as 20-29"),
+        (["fill", "--count", "0"], "greater than or equal to 1"),
+        (["fill", "--count", "1", "--rate", "5000"], "less than or equal to 4500"),
+    ],
+)
+def test_what_cannot_be_is_said(call: Call, words: list[str], sentence: str) -> None:
+    refused = call("pool", *words)
+
+    assert refused.code != 0
+    assert sentence in " ".join(refused.text.split())
+
+
+def test_pool_of_removed_app_is_retired_by_key(call: Call) -> None:
+    call("app", "add", "site")
+    call("pool", "fill", "--app", "site", "--count", "2", *FAST)
+    call("app", "remove", "site", "--yes")
+
+    key = str(counts(call)["app"])
+    retired = call("pool", "retire", "--app", key, "--all", "--yes")
+
+    assert key.startswith("site~")
+    assert f"2 codes of {key} are retired" in retired.text
+
+
+def test_a_state_that_is_reached_is_told_at_once(call: Call, engines: Engines) -> None:
+    engines.empty("redis")
+    there = {"SCAN_LOGIN_STATE_URL": engines.url("redis"), "SCAN_LOGIN_CODE_SOURCE": "pool"}
+
+    filled = call("pool", "fill", "--count", "3", *FAST, **there)
+    full = call("pool", "status", **there)
+    call("pool", "retire", "1", "--yes", **there)
+    [left] = json.loads(call("pool", "status", "--json", **there).text)
+
+    assert TAKEN_OVER not in filled.text
+    assert "in the state 3 are free, 0 leased, 0 resting" in full.text
+    assert left["state"] == {"free": 2, "leased": 0, "resting": 0}
+    # A screen may show it: the brokers remove the picture, later.
+    assert (left["leftover"], len(pictures())) == (1, 3)
+
+
+def test_a_state_that_is_not_reached_is_told_by_its_broker(call: Call) -> None:
+    away = {"SCAN_LOGIN_STATE_URL": f"redis://127.0.0.1:{free_port()}"}
+
+    said = [call("pool", "fill", "--count", "1", *FAST), call("pool", "retire", "0", "--yes")]
+    said += [call("pool", "fill", "--count", "1", *FAST, **away)]
+
+    assert [TAKEN_OVER in one.text for one in said] == [True, True, True]
+    assert "1 of 1 are ready" in said[-1].text
+    assert "in the state" not in call("pool", "status", **away).text
+
+
+def test_a_wrong_place_for_pictures_is_said(call: Call) -> None:
+    wrong = call("config", "check", SCAN_LOGIN_PICTURES_URL="memory://")
+    endpoint = call("config", "check", SCAN_LOGIN_PICTURES_ENDPOINT="https://s3.example")
+    public = call("config", "check", SCAN_LOGIN_PICTURES_PUBLIC_URL="cdn.example")
+
+    assert (
+        "SCAN_LOGIN_PICTURES_URL: want a URL such as file:///var/lib/scan-login/pict" in wrong.text
+    )
+    assert "SCAN_LOGIN_PICTURES_ENDPOINT: an endpoint is for SCAN_LOGIN_PIC" in endpoint.text
+    assert "SCAN_LOGIN_PICTURES_PUBLIC_URL: use an http or https URL" in public.text
+
+
+def test_pictures_are_beside_the_database_unless_told_otherwise(call: Call, tmp_path: Path) -> None:
+    def place(**variables: str) -> str:
+        lines = call("config", "show", **variables).text.splitlines()
+        [line] = [line for line in lines if line.startswith("pictures_url = ")]
+        return line.removeprefix("pictures_url = ").partition("  (")[0]
+
+    here = (tmp_path / "scan-login-pictures").as_uri()
+    sqlite = "sqlite+aiosqlite:////var/lib/x/records.db"
+    assert place() == here
+    assert place(SCAN_LOGIN_RECORDS_URL="postgresql+asyncpg://u@db/x") == here
+    assert place(SCAN_LOGIN_RECORDS_URL=sqlite) == "file:///var/lib/x/scan-login-pictures"
+    assert place(SCAN_LOGIN_PICTURES_URL="s3://bucket/codes") == "s3://bucket/codes"
+
+
+async def test_what_wechat_refuses_is_said_in_a_sentence(tmp_path: Path) -> None:
+    async with pretending() as wechat:
+        wechat.wechat.faults.set("getwxacodeunlimit", "45009")
+        filling = await asyncio.to_thread(
+            run,
+            tmp_path,
+            *("pool", "fill", "--count", "3"),
+            **{f"SCAN_LOGIN_{n.upper()}": str(v) for n, v in wechat.settings().items()},
+        )
+
+    assert filling.returncode == 1
+    assert "getwxacodeunlimit came to 45009" in filling.stderr
+    assert "more than WeChat allows: 5 000 codes a minute over all instances" in filling.stderr
+    assert "Traceback" not in filling.stderr
+
+
+async def test_what_passes_is_told_and_waited_for(tmp_path: Path) -> None:
+    async with pretending() as wechat:
+        wechat.wechat.faults.set("getwxacodeunlimit", "503", 4)
+        filling = await asyncio.to_thread(
+            run,
+            tmp_path,
+            *("pool", "fill", "--count", "1"),
+            **{f"SCAN_LOGIN_{n.upper()}": str(v) for n, v in wechat.settings().items()},
+        )
+
+    assert (filling.returncode, filling.stdout) == (0, "1 codes were drawn; 1 of 1 are ready\n")
+    assert "waiting: getwxacodeunlimit came to unreadable (status 503" in filling.stderr
+
+
+def test_ctrl_c_ends_a_filling_in_order(tmp_path: Path) -> None:
+    filling = subprocess.Popen(
+        [*COMMAND, "pool", "fill", "--count", "500", "--rate", "1200"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert filling.stderr is not None
+    assert filling.stderr.readline() == "0 of 500 codes are ready\n"
+
+    filling.send_signal(signal.SIGINT)
+    output, errors = filling.communicate(timeout=60)
+
+    assert filling.returncode == 0
+    assert "of 500 are ready, and the same command goes on" in output
+    assert "Traceback" not in errors
+    [status] = json.loads(run(tmp_path, "pool", "status", "--json").stdout)
+    assert status["reserved"] == 0
+
+
+def test_a_terminal_shows_a_bar(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    filling = subprocess.Popen(
+        [*COMMAND, "pool", "fill", "--count", "5", *FAST],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    os.close(theirs)
+
+    shown = b"".join(read_all(ours))
+
+    assert filling.wait(timeout=60) == 0
+    assert "5/5" in shown.decode()
+    assert "━" in shown.decode()
+
+
+def read_all(file: int) -> Iterator[bytes]:
+    """What comes until the other end is closed, which Linux tells as an error."""
+    with suppress(OSError):
+        while content := os.read(file, 4096):
+            yield content
+    os.close(file)

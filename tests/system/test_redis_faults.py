@@ -1,0 +1,322 @@
+"""What is wrong with a Redis: full, evicting, read-only, forgetful; noticed, reported, survived."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from structlog.testing import capture_logs
+
+from broker.monitor import Monitor
+from broker.records.seal import SealFile, SealKeys
+from broker.state import Profile, open_state
+from broker.tokens import Issuer, KeyFile
+from tests.conftest import Running, StartBroker
+from tests.support.clients import PhoneClient, PythonBrowser
+from tests.support.servers import (
+    KEPT,
+    RedisServer,
+    cluster,
+    eventually,
+    opened,
+    redis_program,
+    running,
+)
+from tests.system.test_log_sink import logs_in
+
+LONG = 30.0
+"""Seconds that a busy machine gets."""
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with running(redis_program(), *KEPT) as server:
+        yield server
+
+
+@pytest.fixture
+async def broker(redis: RedisServer, start_broker: StartBroker) -> Running:
+    return await start_broker(state_url=redis.url)
+
+
+@pytest.fixture
+async def browser(broker: Running) -> AsyncIterator[PythonBrowser]:
+    browser = PythonBrowser(["websocket"])
+    await browser.connect(broker.url)
+    yield browser
+    await browser.close()
+
+
+@pytest.fixture
+async def phone(broker: Running) -> AsyncIterator[PhoneClient]:
+    async with PhoneClient(broker.url) as phone:
+        yield phone
+
+
+async def readiness(broker: Running) -> tuple[int, str]:
+    async with (
+        aiohttp.ClientSession(broker.url) as http,
+        http.get("/health/ready") as response,
+    ):
+        return response.status, (await response.json()).get("error_description", "")
+
+
+async def is_ready(broker: Running) -> bool:
+    return (await readiness(broker))[0] == 200
+
+
+async def refuses_writes(broker: Running) -> bool:
+    return (await readiness(broker))[1].startswith("the state refuses writes")
+
+
+async def names_other_keys(broker: Running) -> bool:
+    return (await readiness(broker))[1].startswith("token keys differ from those of")
+
+
+async def metric(broker: Running, name: str) -> float:
+    async with aiohttp.ClientSession() as http, http.get(f"{broker.admin}/metrics") as response:
+        found = re.findall(rf"^{re.escape(name)} (\S+)$", await response.text(), re.M)
+    return float(found[0]) if found else -1.0
+
+
+def set_up(server: RedisServer, **options: object) -> None:
+    with server.client() as client:
+        for name, value in options.items():
+            client.config_set(name.replace("_", "-"), str(value))
+
+
+FULL = {"maxmemory": 1}
+READ_ONLY = {"min_replicas_to_write": 1}
+"""Redis refuses writes then, with NOREPLICAS."""
+
+
+@pytest.mark.parametrize(("options", "word"), [(FULL, "OOM"), (READ_ONLY, "NOREPLICAS")])
+async def test_redis_that_refuses_writes_makes_the_broker_not_ready(
+    redis: RedisServer, broker: Running, options: dict[str, Any], word: str
+) -> None:
+    with capture_logs() as lines:
+        set_up(redis, **options)
+        await eventually(lambda: refuses_writes(broker), within=LONG)
+        for _ in range(20):
+            assert not await logs_in(broker.url)
+        assert (await readiness(broker))[1].endswith(word)
+        assert await metric(broker, "scanlogin_state_refuses_writes") == 1
+
+        set_up(redis, **dict.fromkeys(options, 0))
+        await eventually(lambda: is_ready(broker), within=LONG)
+        assert await logs_in(broker.url)
+
+    refusals = [one for one in lines if one["event"] == "redis refuses commands"]
+    assert len(refusals) == 1
+
+
+async def test_full_cluster_node_makes_the_broker_not_ready(start_broker: StartBroker) -> None:
+    with cluster(3) as nodes:
+        places = ",".join(f"127.0.0.1:{node.port}" for node in nodes)
+        broker = await start_broker(state_url=f"redis+cluster://{places}")
+        await eventually(lambda: is_ready(broker), within=LONG)
+
+        set_up(nodes[-1], **FULL)
+        await eventually(lambda: refuses_writes(broker), within=LONG)
+
+        set_up(nodes[-1], maxmemory=0)
+        await eventually(lambda: is_ready(broker), within=LONG)
+
+
+async def test_replica_is_not_ready_until_it_is_a_master(
+    redis: RedisServer, broker: Running
+) -> None:
+    with running(redis_program()) as other, capture_logs() as lines:
+        with redis.client() as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", str(other.port))
+            await eventually(lambda: refuses_writes(broker), within=LONG)
+
+            client.execute_command("REPLICAOF", "NO", "ONE")
+
+        await eventually(lambda: is_ready(broker), within=LONG)
+        assert await logs_in(broker.url)
+    refusals = [one for one in lines if one["event"] == "redis refuses commands"]
+    assert len(refusals) == 1
+
+
+async def test_evicting_redis_is_logged_and_measured(
+    redis: RedisServer, start_broker: StartBroker
+) -> None:
+    set_up(redis, maxmemory="100mb", maxmemory_policy="allkeys-lru")
+
+    with capture_logs() as lines:
+        broker = await start_broker(state_url=redis.url)
+
+    assert [one["event"] for one in lines].count("redis may evict keys") == 1
+    assert await metric(broker, "scanlogin_state_evicts") == 1
+    await eventually(lambda: is_ready(broker), within=LONG)
+
+
+async def test_eviction_set_later_is_noticed(
+    redis: RedisServer, start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.monitor.EVICTION_INTERVAL", 0.0)
+    broker = await start_broker(state_url=redis.url)
+    assert await metric(broker, "scanlogin_state_evicts") == 0
+
+    with capture_logs() as lines:
+        set_up(redis, maxmemory="100mb", maxmemory_policy="volatile-lru")
+        await eventually(lambda: lines, within=LONG)
+        set_up(redis, maxmemory_policy="noeviction")
+        await eventually(lambda: len(lines) == 2, within=LONG)
+
+    assert [one["event"] for one in lines] == ["redis may evict keys", "redis evicts no keys"]
+
+
+async def test_user_without_info_is_no_fault(redis: RedisServer, start_broker: StartBroker) -> None:
+    with redis.client() as client:
+        client.execute_command("ACL", "SETUSER", "bob", "on", ">pw", "~*", "&*", "+@all", "-info")
+
+    with capture_logs() as lines:
+        broker = await start_broker(state_url=f"redis://bob:pw@127.0.0.1:{redis.port}")
+
+    assert not lines
+    await eventually(lambda: is_ready(broker), within=LONG)
+
+
+async def test_renamed_info_keeps_no_broker_from_starting(start_broker: StartBroker) -> None:
+    with running(redis_program(), *KEPT, "--rename-command", "INFO", "") as server:
+        with capture_logs() as lines:
+            broker = await start_broker(state_url=server.url)
+
+        assert not lines
+        await eventually(lambda: is_ready(broker), within=LONG)
+
+
+async def test_evicted_login_is_reported_and_a_new_one_works(
+    redis: RedisServer, broker: Running, browser: PythonBrowser
+) -> None:
+    """Everything is evicted, as where other keys crowd it out."""
+    await browser.emit("begin", {})
+    with redis.client() as client:
+        client.config_set("maxmemory-policy", "allkeys-random")
+        client.config_set("maxmemory", "1")
+        await eventually(lambda: _is_empty(client), within=LONG)
+        client.config_set("maxmemory", "0")
+
+    event, _ = await browser.push()
+
+    assert event == "login-expired"
+    await eventually(lambda: is_ready(broker), within=LONG)
+    assert await logs_in(broker.url)
+
+
+def _is_empty(client: Any) -> bool:
+    """A write makes the server evict, and is refused once nothing is left to evict."""
+    client.execute_command("PUBLISH", "x", "x")
+    return not [key for key in client.scan_iter("*:login:*")]
+
+
+def restart(server: RedisServer) -> None:
+    server.stop()
+    server.start()
+
+
+def flush_scripts(server: RedisServer) -> None:
+    with server.client() as client:
+        client.script_flush()
+
+
+@pytest.mark.parametrize("disturb", [restart, flush_scripts])
+async def test_login_survives_between_each_of_its_steps(
+    redis: RedisServer,
+    broker: Running,
+    browser: PythonBrowser,
+    phone: PhoneClient,
+    disturb: Callable[[RedisServer], None],
+) -> None:
+    async def after_disturbance() -> None:
+        await asyncio.to_thread(disturb, redis)
+        await eventually(lambda: is_ready(broker), within=LONG)
+
+    begun = await browser.emit("begin", {})
+    owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
+    await after_disturbance()
+    assert (await phone.post("scan", {"scene": begun["scene"]})).status == 200
+    await after_disturbance()
+    assert (await phone.post("confirm", {"login_id": begun["login_id"]})).status == 200
+    await after_disturbance()
+
+    assert "access_token" in await browser.emit("redeem", owned)
+
+
+KEYS = {"token": "key_file", "seal": "seal_file"}
+"""Which setting names the file of each kind of key."""
+
+
+@pytest.mark.parametrize("kind", KEYS)
+async def test_instances_with_different_keys_are_reported(
+    redis: RedisServer, start_broker: StartBroker, tmp_path: Path, kind: str
+) -> None:
+    files: dict[str, object] = {name: tmp_path / f"{name}.json" for name in KEYS.values()}
+    other = {KEYS[kind]: tmp_path / "other.json"}
+    first = await start_broker(state_url=redis.url, **files)
+
+    with capture_logs() as lines:
+        second = await start_broker(state_url=redis.url, **{**files, **other})
+
+    assert [one["event"] for one in lines].count(f"{kind} keys differ") == 1
+    assert await metric(second, f'scanlogin_keys_differ{{keys="{kind}"}}') == 1
+    await eventually(lambda: is_ready(first), within=LONG)
+    if kind == "token":
+        await eventually(lambda: names_other_keys(second), within=LONG)
+    else:
+        await eventually(lambda: is_ready(second), within=LONG)
+
+
+async def test_newer_instance_is_ready_once_the_older_one_ends(
+    redis: RedisServer, start_broker: StartBroker
+) -> None:
+    store = open_state(redis.url)
+    await opened(store)
+    older = Profile(started_at=1.0, token_keys=("other",), seal_keys=())
+    await store.instances.publish("older", older)
+    broker = await start_broker(state_url=redis.url)
+    await eventually(lambda: names_other_keys(broker), within=LONG)
+
+    await store.instances.leave("older")
+
+    await eventually(lambda: is_ready(broker), within=LONG)
+    await store.close()
+
+
+async def test_rotated_keys_are_no_difference(redis: RedisServer, tmp_path: Path) -> None:
+    """Neither before nor after an instance has read the rotated file."""
+    file, seal = KeyFile(tmp_path / "keys.json"), SealFile(tmp_path / "seal.json")
+    store = open_state(redis.url)
+    await opened(store)
+    now = store.clock()
+    monitors = []
+    for name in ("one", "two"):
+        issuer = Issuer(
+            file=file, algorithm="ES256", issuer="x", lifetime=600, host_clock=lambda: now
+        )
+        seal_keys = SealKeys(seal.keys)
+        seal_keys.read()
+        monitors.append(Monitor(store=store, issuer=issuer, seal_keys=seal_keys, instance=name))
+    await asyncio.gather(*(one.open() for one in monitors))
+    ring = file.load()
+    assert ring is not None
+    file.save(ring.rotated(now=now, token_lifetime=600, algorithm="ES256"))
+    seal.add()
+
+    with capture_logs() as lines:
+        monitors[0]._seal_keys.read()
+        for monitor in monitors:
+            await monitor._look()  # the first one has read both files, the second none
+            now += 5
+            await monitor._look()
+            assert monitor.trouble() is None
+
+    assert not lines
+    await store.close()

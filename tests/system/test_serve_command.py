@@ -1,0 +1,131 @@
+"""`scan-login serve`: its options, its help, and when it says that it is ready."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from typer.main import get_command
+
+from broker.__main__ import command
+from tests.conftest import free_port
+from tests.support.environment import ROOT
+from tests.support.servers import RedisServer, redis_program
+from tests.system.test_cli import call
+from tests.system.test_cli import serving as serve
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    """One that is not started."""
+    server = RedisServer(redis_program())
+    yield server
+    server.close()
+
+
+def ready_url(line: str) -> str:
+    found = re.search(r" ready on (\S+) ", line)
+    assert found is not None, line
+    return found[1]
+
+
+def test_ready_line_waits_for_the_state(tmp_path: Path, redis: RedisServer) -> None:
+    with serve(
+        *(tmp_path, "--port", "0"),
+        read_line=False,
+        SCAN_LOGIN_STATE_URL=redis.url,
+    ) as (process, _):
+        assert process.stdout is not None
+        assert process.stderr is not None
+        log = iter(process.stderr.readline, "")
+        reason = next(line for line in log if "not ready" in line)
+        redis.start()
+        url = ready_url(process.stdout.readline())
+
+        assert "the state cannot be reached" in reason
+        with urllib.request.urlopen(f"{url}/health/ready", timeout=30) as response:
+            assert response.status == 200
+
+
+def test_sigterm_ends_a_broker_that_is_not_ready(tmp_path: Path, redis: RedisServer) -> None:
+    with serve(
+        *(tmp_path, "--port", "0"),
+        read_line=False,
+        SCAN_LOGIN_STATE_URL=redis.url,
+    ) as (process, _):
+        assert process.stderr is not None
+        log = iter(process.stderr.readline, "")
+        next(line for line in log if "not ready" in line)
+        process.send_signal(signal.SIGTERM)
+
+        output, _ = process.communicate(timeout=30)
+
+        assert (process.returncode, output) == (0, "")
+
+
+def test_serve_options_outweigh_the_environment(tmp_path: Path) -> None:
+    port = free_port()
+    variables = {"SCAN_LOGIN_PORT": "1", "SCAN_LOGIN_HOST": "192.0.2.1"}
+    with serve(tmp_path, "--host", "127.0.0.1", "--port", str(port), **variables) as (_, line):
+        assert ready_url(line) == f"http://127.0.0.1:{port}"
+        assert f"(public http://127.0.0.1:{port}," in line
+
+
+def test_workers_share_the_port_of_the_option(tmp_path: Path, redis: RedisServer) -> None:
+    redis.start()
+    variables = {"SCAN_LOGIN_STATE_URL": redis.url}
+    with serve(tmp_path, "--port", "0", "--workers", "2", **variables) as (process, line):
+        assert listeners_on(int(ready_url(line).rpartition(":")[2])) == 2
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+
+
+def listeners_on(port: int) -> int:
+    """Sockets of this machine that listen on `port` over IPv4, as proc_pid_net(5) has them."""
+    sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(one[1].endswith(f":{port:04X}") and one[3] == "0A" for one in sockets)
+
+
+@pytest.mark.parametrize("port", ["x", "-1", "65536"])
+def test_serve_refuses_an_invalid_port(tmp_path: Path, port: str) -> None:
+    refused = call(tmp_path, "serve", "--port", port)
+
+    assert refused.returncode == 2
+    assert "--port" in refused.stderr
+
+
+def every_command(one: click.Command, *words: str) -> Iterator[tuple[str, ...]]:
+    yield words
+    for name, below in getattr(one, "commands", {}).items():
+        yield from every_command(below, *words, name)
+
+
+@pytest.mark.parametrize("words", list(every_command(get_command(command))), ids=" ".join)
+def test_every_command_prints_help(tmp_path: Path, words: tuple[str, ...]) -> None:
+    short, long = call(tmp_path, *words, "-h"), call(tmp_path, *words, "--help")
+
+    assert (short.returncode, long.returncode) == (0, 0)
+    assert "Usage: " in short.stdout
+    assert short.stdout == long.stdout
+
+
+@pytest.mark.parametrize("module", ["web_demo", "mp_stub", "broker"])
+def test_every_program_prints_help(tmp_path: Path, module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, "-h"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd=ROOT,
+    )
+
+    assert done.returncode == 0
+    assert "usage: " in done.stdout.lower()

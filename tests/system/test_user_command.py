@@ -1,0 +1,157 @@
+"""`scan-login user`, called in this process as test_app_command does."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from broker.records.user_rules import PAGE
+from tests.support.wechat import APPID
+from tests.system.test_app_command import Call, Said
+from tests.system.test_app_command import call as any_call
+
+__all__ = ["any_call"]
+
+
+@pytest.fixture
+def call(any_call: Call) -> Call:
+    """Calls `scan-login user` where users are looked for in the records; settings by keyword."""
+
+    def call(*words: str, **given: str) -> Said:
+        return any_call("user", *words, **{"SCAN_LOGIN_DIRECTORY": "sql", **given})
+
+    return call
+
+
+def shown(call: Call, user_id: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads(call("show", user_id, "--json").text)
+    return found
+
+
+def test_a_user_from_first_to_last(call: Call) -> None:
+    added = call("add", "u-alice", "--name", "Alice")
+    linked = call("link", "u-alice", "--openid", "alice", "--unionid", "alice-in-all")
+    before = shown(call, "u-alice")
+    renamed, blocked = call("set", "u-alice", "--name", ""), call("block", "u-alice")
+    after = shown(call, "u-alice")
+    listed = [call("list").text, call("show", "u-alice").text]
+
+    unblocked = call("unblock", "u-alice")
+    unlinked = call("unlink", "u-alice", "--openid", "alice")
+    let_in = shown(call, "u-alice")
+    kept, gone = (call("remove", "u-alice", stdin=answer) for answer in ("n\n", "y\n"))
+
+    done = (added, linked, renamed, blocked, unblocked, unlinked, gone)
+    assert [one.code for one in done] == [0] * len(done)
+    assert added.text == "u-alice\n"
+    assert (before["name"], before["blocked"]) == ("Alice", False)
+    assert before["identities"] == [
+        {
+            "provider": "pretend",
+            "provider_app_id": "",
+            "openid": "alice",
+            "unionid": "alice-in-all",
+        }
+    ]
+    assert (after["name"], after["blocked"]) == (None, True)
+    assert listed[0] == "u-alice  blocked\n"
+    assert "pretend - openid alice unionid alice-in-all" in listed[1]
+    assert (let_in["blocked"], let_in["identities"]) == (False, [])
+    assert (kept.code, call("show", "u-alice").code) == (1, 1)
+    assert call("list").text == ""
+
+
+def test_an_id_is_made_up_where_none_is_given(call: Call) -> None:
+    added = json.loads(call("add", "--name", "Somebody", "--json").text)
+
+    assert len(added["id"]) == 16
+    assert shown(call, added["id"]) == added
+
+
+def test_an_invitation_is_printed_once(call: Call) -> None:
+    call("add", "u-alice")
+
+    secret, *rest = call("invite", "u-alice", "--expires-in", "600").text.splitlines()
+    again = json.loads(call("invite", "u-alice", "--json").text)
+
+    assert len(secret) == 32
+    assert rest == ["good once, for 600 seconds: who shows it is u-alice"]
+    assert again["expires_in"] == 86_400
+    assert again["invitation"] != secret
+    with closing(sqlite3.connect("scan-login.db")) as database:
+        dump = "\n".join(database.iterdump())
+    assert secret not in dump
+    assert again["invitation"] not in dump
+
+
+def test_with_wechat_an_identity_is_one_of_the_settings_mini_program(call: Call) -> None:
+    wechat = {
+        "SCAN_LOGIN_PROVIDER": "wechat",
+        "SCAN_LOGIN_WECHAT_APPID": APPID,
+        "SCAN_LOGIN_WECHAT_SECRET": "x",
+    }
+    call("add", "u-alice")
+    call("link", "u-alice", "--openid", "one", **wechat)
+    call("link", "u-alice", "--openid", "two", "--provider-app-id", "wx2", **wechat)
+
+    identities = shown(call, "u-alice")["identities"]
+    assert isinstance(identities, list)
+    assert [(one["provider"], one["provider_app_id"]) for one in identities] == [
+        ("wechat", APPID),
+        ("wechat", "wx2"),
+    ]
+
+
+def test_all_users_are_listed_however_many(call: Call) -> None:
+    with closing(sqlite3.connect("scan-login.db")) as database:
+        rows = [(f"u-{number:04}", 0.0, 0.0) for number in range(2 * PAGE + 1)]
+        database.executemany(
+            "INSERT INTO users (id, created_at, changed_at) VALUES (?, ?, ?)", rows
+        )
+        database.commit()
+
+    assert [one["id"] for one in json.loads(call("list", "--json").text)] == [
+        row[0] for row in rows
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["show", "nobody"], "no user is recorded under this id"),
+        (["block", "nobody"], "no user is recorded under this id"),
+        (["invite", "nobody"], "no user is recorded under this id"),
+        (["remove", "nobody", "--yes"], "no user is recorded under this id"),
+        (["add", "u-alice"], "a user is recorded under this id already"),
+        (["add", "a b"], "id: want letters, digits"),
+        (["invite", "u-alice", "--expires-in", "0"], "expires_in: want whole seconds"),
+        (["link", "u-bob", "--openid", "alice"], "this person is another user here already"),
+        (["link", "u-bob", "--openid", "b", "--provider", "x"], "provider: want one of pretend"),
+        (["unlink", "u-bob", "--openid", "alice"], "the user has no such identity"),
+    ],
+)
+def test_what_cannot_be_is_said(call: Call, words: list[str], sentence: str) -> None:
+    for name in ("u-alice", "u-bob"):
+        call("add", name)
+    call("link", "u-alice", "--openid", "alice")
+
+    refused = call(*words)
+
+    assert refused.code == 1
+    assert sentence in refused.text
+    assert call("list").text == "u-alice  identities 1\nu-bob  identities 0\n"
+
+
+@pytest.mark.parametrize(
+    "words", [["list"], ["add"], ["invite", "x"], ["link", "x", "--openid", "y"]]
+)
+def test_where_users_are_looked_for_elsewhere_that_is_said(call: Call, words: list[str]) -> None:
+    refused = call(*words, SCAN_LOGIN_DIRECTORY="open")
+
+    assert refused.code == 1
+    assert "the directory is open, which asks for no users of the records" in refused.text
+    assert "SCAN_LOGIN_DIRECTORY=sql" in refused.text
+    assert call("list").text == ""

@@ -1,0 +1,1 @@
+"""One part of the broker at a time. Needs nothing but Python."""

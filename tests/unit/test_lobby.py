@@ -1,0 +1,491 @@
+"""The browsers that wait: woken once, by the right notice, at the right time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+import pytest
+from msgspec.structs import replace
+
+from broker import errors
+from broker.bus import Bus
+from broker.bus.memory import MemoryBus
+from broker.flow import Begun, Flow
+from broker.lobby import SLACK, SLICES, Lobby, Push
+from broker.login import Notice
+from broker.state import Store
+from tests.conftest import ALICE, FIREFOX, Clock, Register
+from tests.support.loop_clock import LoopClock
+from tests.support.servers import eventually
+
+
+class Pushes:
+    """Keeps what browsers were told."""
+
+    def __init__(self) -> None:
+        self.heard: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+
+    async def __call__(self, sid: str, app: str, notice: Notice) -> None:
+        assert app == "shop"
+        if sid == "broken":
+            raise OSError("gone")
+        self.heard.put_nowait((sid, notice.event))
+
+    async def next(self) -> tuple[str, str]:
+        async with asyncio.timeout(30):
+            return await self.heard.get()
+
+    def all(self) -> set[tuple[str, str]]:
+        """What was heard since the last call."""
+        return {self.heard.get_nowait() for _ in range(self.heard.qsize())}
+
+
+ROUND = 80_000.0
+"""Seconds; a round does not end before a test moves the clock."""
+
+
+@pytest.fixture(autouse=True)
+def _rounds_end_only_by_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker.lobby.ROUND", ROUND)
+
+
+@pytest.fixture
+def pushes() -> Pushes:
+    return Pushes()
+
+
+@pytest.fixture
+def lobby(bus: Bus, flow: Flow, clock: Clock) -> Lobby:
+    return Lobby(bus=bus, flow=flow, clock=clock, instance="one")
+
+
+@pytest.fixture
+async def running(lobby: Lobby, pushes: Pushes) -> AsyncIterator[Lobby]:
+    task = asyncio.create_task(lobby.run(pushes))
+    await eventually(lambda: lobby.trouble() is None)
+    yield lobby
+    task.cancel()
+    await asyncio.wait([task])
+
+
+Turn = Callable[[], Awaitable[None]]
+
+
+@pytest.fixture
+def turn(lobby: Lobby, loop_clock: LoopClock, monkeypatch: pytest.MonkeyPatch) -> Turn:
+    """Lets the lobby look at the next slice of a round, and waits until it has."""
+    look_again = lobby._look_again
+    looks = 0
+
+    async def counted(login_ids: list[str], push: Push) -> None:
+        nonlocal looks
+        await look_again(login_ids, push)
+        looks += 1
+
+    monkeypatch.setattr(lobby, "_look_again", counted)
+
+    async def next_turn() -> None:
+        before = looks
+        await loop_clock.move(ROUND / SLICES)
+        await eventually(lambda: looks > before)
+
+    return next_turn
+
+
+async def begin(flow: Flow) -> Begun:
+    return await flow.begin("shop", FIREFOX, waits_here=True)
+
+
+async def push_another(lobby: Lobby, flow: Flow, pushes: Pushes) -> None:
+    """Show that no push came before this one: notices are handled in order."""
+    begun = await begin(flow)
+    lobby.wait("another", begun.login)
+    await flow.scan(begun.login.scene, ALICE)
+    assert await pushes.next() == ("another", "login-scanned")
+
+
+async def test_a_browser_hears_what_its_phone_did(
+    running: Lobby, flow: Flow, pushes: Pushes
+) -> None:
+    begun = await begin(flow)
+    running.wait("tab", begun.login)
+
+    await flow.scan(begun.login.scene, ALICE)
+    await flow.confirm(begun.login.id, ALICE)
+
+    assert await pushes.next() == ("tab", "login-scanned")
+    assert await pushes.next() == ("tab", "login-confirmed")
+
+
+async def test_one_browsers_trouble_is_not_the_others(
+    running: Lobby, flow: Flow, pushes: Pushes
+) -> None:
+    for sid in ("broken", "fine"):
+        begun = await begin(flow)
+        running.wait(sid, begun.login)
+        await flow.scan(begun.login.scene, ALICE)
+
+    assert await pushes.next() == ("fine", "login-scanned")
+
+
+async def test_a_browser_is_told_when_its_code_has_run_out(
+    lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock
+) -> None:
+    begun = await begin(flow)
+    lobby.wait("tab", begun.login)
+
+    clock.time += 119
+    await lobby.expire(pushes)
+    assert pushes.heard.empty()
+    clock.time += 1
+    await lobby.expire(pushes)
+
+    assert await pushes.next() == ("tab", "login-expired")
+    assert len(lobby) == 0
+
+
+async def test_unregistered_browser_is_not_expired_before_the_extended_end(
+    running: Lobby, make_flow: Callable[..., Flow], pushes: Pushes, clock: Clock
+) -> None:
+    flow = make_flow(directory=Register())
+    begun = await begin(flow)
+    running.wait("tab", begun.login)
+    await flow.scan(begun.login.scene, ALICE)
+    with pytest.raises(errors.UnregisteredUser):
+        await flow.confirm(begun.login.id, ALICE)
+    assert await pushes.next() == ("tab", "login-scanned")
+    assert await pushes.next() == ("tab", "login-unregistered")
+
+    clock.time = begun.login.expires_at
+    await running.expire(pushes)
+    assert pushes.heard.empty()
+    clock.time += 480
+    await running.expire(pushes)
+
+    assert await pushes.next() == ("tab", "login-expired")
+
+
+async def test_a_new_arrival_that_ends_sooner_is_told_in_time(
+    running: Lobby, flow: Flow, pushes: Pushes, clock: Clock
+) -> None:
+    soon = await begin(flow)
+    clock.time += 60
+    late = await begin(flow)
+    running.wait("late", late.login)
+    await eventually(lambda: not running._sooner.is_set())  # it waits for the late end
+
+    clock.time = soon.login.expires_at
+    running.wait("soon", soon.login)
+
+    assert await pushes.next() == ("soon", "login-expired")
+    assert len(running) == 1
+
+
+async def test_a_confirm_whose_notice_was_lost_is_found_at_the_end(
+    lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock
+) -> None:
+    """Nothing listens here: the notices go nowhere, and the state still tells."""
+    begun = await begin(flow)
+    lobby.wait("tab", begun.login)
+    await flow.scan(begun.login.scene, ALICE)
+    clock.time += 119
+    await flow.confirm(begun.login.id, ALICE)
+
+    clock.time += 1
+    await lobby.expire(pushes)
+
+    assert await pushes.next() == ("tab", "login-confirmed")
+    clock.time += 60
+    await lobby.expire(pushes)
+    assert await pushes.next() == ("tab", "login-expired")
+
+
+async def test_what_was_missed_while_nobody_listened_is_caught_up(
+    lobby: Lobby, flow: Flow, pushes: Pushes
+) -> None:
+    fresh, scanned, confirmed = [await begin(flow) for _ in range(3)]
+    for name, begun in [("fresh", fresh), ("scanned", scanned), ("confirmed", confirmed)]:
+        lobby.wait(name, begun.login)
+    await flow.scan(scanned.login.scene, ALICE)
+    await flow.scan(confirmed.login.scene, ALICE)
+    await flow.confirm(confirmed.login.id, ALICE)
+
+    task = asyncio.create_task(lobby.run(pushes))
+
+    heard = {await pushes.next(), await pushes.next()}
+    assert heard == {("scanned", "login-scanned"), ("confirmed", "login-confirmed")}
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_browser_that_never_redeems_is_told_when_that_is_over(
+    running: Lobby, flow: Flow, pushes: Pushes, clock: Clock
+) -> None:
+    """Long before its code would have run out."""
+    begun = await begin(flow)
+    running.wait("tab", begun.login)
+    await flow.scan(begun.login.scene, ALICE)
+    await flow.confirm(begun.login.id, ALICE)
+    for _ in range(2):
+        await pushes.next()
+
+    clock.time += 60
+    await running.expire(pushes)
+
+    assert await pushes.next() == ("tab", "login-expired")
+
+
+async def test_a_browser_that_left_while_the_state_was_asked_stays_gone(
+    lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = await begin(flow)
+    lobby.wait("tab", begun.login)
+    await flow.scan(begun.login.scene, ALICE)
+    clock.time += 119
+    await flow.confirm(begun.login.id, ALICE)
+    clock.time += 1
+    changed = flow.changed
+
+    async def slow(known: Mapping[str, int]) -> object:
+        lobby.leave("tab")
+        return await changed(known)
+
+    monkeypatch.setattr(flow, "changed", slow)
+    await lobby.expire(pushes)
+
+    assert len(lobby) == 0
+    assert pushes.heard.empty()
+
+
+async def test_a_browser_that_resumes_for_ever_makes_nothing_grow(lobby: Lobby, flow: Flow) -> None:
+    begun = await begin(flow)
+    for _ in range(1_000):
+        lobby.wait("tab", begun.login)
+
+    assert len(lobby._ends) <= SLACK + 2
+
+
+async def test_a_state_that_is_down_is_asked_again(
+    lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def down(known: Mapping[str, int]) -> None:
+        raise errors.Unavailable
+
+    begun = await begin(flow)
+    lobby.wait("tab", begun.login)
+    clock.time += 120
+    with monkeypatch.context() as patch:
+        patch.setattr(flow, "changed", down)
+        await lobby.expire(pushes)
+    assert pushes.heard.empty()
+
+    clock.time += 1
+    await lobby.expire(pushes)
+
+    assert await pushes.next() == ("tab", "login-expired")
+
+
+async def test_a_socket_waits_for_one_login(lobby: Lobby, flow: Flow) -> None:
+    first, second = await begin(flow), await begin(flow)
+
+    assert lobby.wait("tab", first.login) is None
+    assert lobby.wait("tab", first.login) is None
+    assert lobby.wait("tab", second.login) == first.login.id
+    assert len(lobby) == 1
+
+
+async def test_a_login_has_one_socket(running: Lobby, flow: Flow, pushes: Pushes) -> None:
+    begun = await begin(flow)
+    running.wait("old", begun.login)
+    running.wait("new", begun.login)
+    running.leave("old")
+
+    await flow.scan(begun.login.scene, ALICE)
+
+    assert await pushes.next() == ("new", "login-scanned")
+
+
+async def test_whoever_left_is_not_told(running: Lobby, flow: Flow, pushes: Pushes) -> None:
+    begun = await begin(flow)
+    running.wait("tab", begun.login)
+    running.leave("tab")
+    running.leave("tab")
+
+    await flow.scan(begun.login.scene, ALICE)
+
+    await push_another(running, flow, pushes)
+    assert len(running) == 1
+
+
+async def test_a_change_whose_notice_was_lost_is_found_within_a_round(
+    turn: Turn, running: Lobby, flow: Flow, make_flow: Callable[..., Flow], pushes: Pushes
+) -> None:
+    """The notice goes to an instance that nobody listens at; the state is asked in turn."""
+    begun = await begin(flow)
+    running.wait("tab", begun.login)
+    deaf = make_flow(bus=MemoryBus())
+
+    await deaf.scan(begun.login.scene, ALICE)
+    for _ in range(SLICES):
+        await turn()
+    assert pushes.all() == {("tab", "login-scanned")}
+
+    await deaf.confirm(begun.login.id, ALICE)
+    for _ in range(SLICES):
+        await turn()
+    assert pushes.all() == {("tab", "login-confirmed")}
+
+
+async def test_whoever_comes_in_the_middle_of_a_round_waits_for_no_second_one(
+    turn: Turn, running: Lobby, flow: Flow, make_flow: Callable[..., Flow], pushes: Pushes
+) -> None:
+    deaf = make_flow(bus=MemoryBus())
+    for number in range(40):
+        running.wait(f"other-{number}", (await begin(flow)).login)
+
+    for number in range(10):
+        for _ in range(number % SLICES):
+            await turn()
+        begun = await begin(flow)
+        running.wait(f"late-{number}", begun.login)
+        await deaf.scan(begun.login.scene, ALICE)
+        for _ in range(SLICES):
+            await turn()
+        assert pushes.all() == {(f"late-{number}", "login-scanned")}
+
+
+async def test_a_login_that_is_gone_from_the_state_has_expired_for_its_browser(
+    lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock
+) -> None:
+    begun = await begin(flow)
+    lobby.wait("tab", replace(begun.login, id="never-stored"))
+
+    await lobby._look_again(["never-stored"], pushes)
+
+    assert await pushes.next() == ("tab", "login-expired")
+    assert len(lobby) == 0
+
+
+async def test_what_a_browser_knows_is_not_said_twice(
+    running: Lobby, flow: Flow, pushes: Pushes, bus: Bus
+) -> None:
+    begun = await begin(flow)
+    running.wait("tab", begun.login)
+    await flow.scan(begun.login.scene, ALICE)
+    for event in ("login-scanned", "login-scanned", "login-confirmed", "login-scanned", "nonsense"):
+        await bus.publish("one", Notice(event, begun.login.id))
+
+    assert await pushes.next() == ("tab", "login-scanned")
+    assert await pushes.next() == ("tab", "login-confirmed")
+    await push_another(running, flow, pushes)
+
+
+async def test_a_confirm_that_went_with_a_failed_master_is_told_again_when_made_again(
+    running: Lobby, flow: Flow, pushes: Pushes, store: Store
+) -> None:
+    begun = await begin(flow)
+    running.wait("tab", begun.login)
+    await flow.scan(begun.login.scene, ALICE)
+    scanned = await store.logins.get(begun.login.id)
+    assert scanned is not None
+    await flow.confirm(begun.login.id, ALICE)
+    confirmed = await store.logins.get(begun.login.id)
+    assert confirmed is not None
+
+    await store.logins.swap(confirmed, scanned)
+    await flow.confirm(begun.login.id, ALICE)
+
+    heard = [await pushes.next() for _ in range(3)]
+    assert [event for _, event in heard] == ["login-scanned", "login-confirmed", "login-confirmed"]
+
+
+async def test_a_login_that_was_resumed_elsewhere_is_let_go(
+    running: Lobby, flow: Flow, make_flow: Callable[..., Flow], pushes: Pushes
+) -> None:
+    begun = await begin(flow)
+    running.wait("tab", begun.login)
+
+    await make_flow(instance="two").resume(begun.login.id, begun.secret, app="shop")
+
+    await eventually(lambda: len(running) == 0)
+    await push_another(running, flow, pushes)
+
+
+async def test_one_that_comes_back_while_the_state_is_asked_is_not_let_go(
+    lobby: Lobby, flow: Flow, make_flow: Callable[..., Flow]
+) -> None:
+    first, second = await begin(flow), await begin(flow)
+    for sid, begun in (("first", first), ("second", second)):
+        lobby.wait(sid, begun.login)
+        await flow.scan(begun.login.scene, ALICE)
+    await make_flow(instance="two").resume(second.login.id, second.secret, app="shop")
+
+    async def push(sid: str, app: str, notice: Notice) -> None:
+        """The second browser is back before its turn."""
+        login = await flow.resume(second.login.id, second.secret, app="shop")
+        lobby.wait("second, again", login)
+
+    await lobby._look_again([first.login.id, second.login.id], push)
+
+    assert len(lobby) == 2
+
+
+async def test_a_late_word_of_a_move_does_not_let_go_of_one_that_has_come_back(
+    running: Lobby, flow: Flow, pushes: Pushes, bus: Bus
+) -> None:
+    begun = await begin(flow)
+    running.wait("tab", begun.login)
+
+    await bus.publish("one", Notice("login-moved", begun.login.id))
+
+    await push_another(running, flow, pushes)
+    assert len(running) == 2
+
+
+async def test_what_could_not_be_asked_in_its_turn_is_asked_about_first(
+    turn: Turn,
+    running: Lobby,
+    flow: Flow,
+    make_flow: Callable[..., Flow],
+    pushes: Pushes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After an outage all are asked about at once, and not each in its turn."""
+    deaf = make_flow(bus=MemoryBus())
+    begun = [await begin(flow) for _ in range(40)]
+    for number, one in enumerate(begun):
+        running.wait(f"tab-{number}", one.login)
+    changed = flow.changed
+
+    async def down(known: Mapping[str, int]) -> object:
+        monkeypatch.setattr(flow, "changed", changed)
+        for one in begun:
+            await deaf.scan(one.login.scene, ALICE)
+        raise errors.Unavailable
+
+    monkeypatch.setattr(flow, "changed", down)
+    while flow.changed is down:
+        await turn()
+    assert pushes.heard.empty()
+
+    await turn()
+
+    assert pushes.all() == {(f"tab-{number}", "login-scanned") for number in range(40)}
+
+
+async def test_a_browser_that_left_while_the_state_was_down_stays_gone(
+    lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = await begin(flow)
+    lobby.wait("tab", begun.login)
+    clock.time += 120
+
+    async def down(known: Mapping[str, int]) -> None:
+        lobby.leave("tab")
+        raise errors.Unavailable
+
+    monkeypatch.setattr(flow, "changed", down)
+    await lobby.expire(pushes)
+
+    assert len(lobby) == 0

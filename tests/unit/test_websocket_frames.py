@@ -1,0 +1,532 @@
+"""RFC 6455 frame by frame, and against another implementation of it as the oracle."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import aiohttp
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from websockets.frames import Opcode
+from websockets.protocol import Protocol, Side
+
+from broker.engine import frames
+from broker.engine.frames import Violation
+from broker.engine.sockets import JOINED, Packet, Socket, WebSocket
+from broker.engine.turns import Turns
+from tests.conformance.test_engineio_protocol import Client, client_of
+
+LONGEST = 64 * 1024
+MASK = b"\x12\x34\x56\x78"
+
+
+def masked(
+    first: int, payload: bytes = b"", *, length: int | None = None, mask: bool = True
+) -> bytes:
+    """A client's frame.  first: its first byte; length: what the header says, where it lies."""
+    size = len(payload) if length is None else length
+    bit = frames.MASKED if mask else 0
+    if size < 126:
+        head = bytes((first, bit | size))
+    elif size < 1 << 16:
+        head = bytes((first, bit | 126)) + size.to_bytes(2, "big")
+    else:
+        head = bytes((first, bit | 127)) + size.to_bytes(8, "big")
+    return head + MASK + frames.unmasked(MASK, payload) if mask else head + payload
+
+
+def text(payload: bytes, *, fin: bool = True) -> bytes:
+    return masked((frames.FIN if fin else 0) | frames.TEXT, payload)
+
+
+def more(payload: bytes, *, fin: bool = True) -> bytes:
+    return masked((frames.FIN if fin else 0) | frames.CONTINUATION, payload)
+
+
+def closing(payload: bytes) -> bytes:
+    return masked(frames.FIN | frames.CLOSE, payload)
+
+
+def code(number: int, reason: bytes = b"") -> bytes:
+    return number.to_bytes(2, "big") + reason
+
+
+class Verdict(NamedTuple):
+    """What was made of some bytes.  closed: the code it was ended with; pongs: what was answered"""
+
+    messages: list[Packet]
+    closed: int | None
+    pongs: list[bytes]
+
+
+class Transport:
+    """Keeps what is written, and has a socket that takes every option."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.writes = 0
+        self.open = True
+
+    def get_extra_info(self, name: str) -> Any:
+        return self
+
+    def setsockopt(self, *option: int) -> None: ...
+
+    def set_protocol(self, protocol: asyncio.Protocol) -> None: ...
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+        self.writes += 1
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return not self.open
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def close(self) -> None:
+        self.open = False
+
+    abort = close
+
+
+class Engine:
+    longest = LONGEST
+
+    def __init__(self) -> None:
+        self.heard: list[Packet] = []
+        self.losses = 0
+        self.turns = Turns()
+        self.closing: set[asyncio.Transport] = set()
+
+    def spend(self, socket: Socket, count: int) -> bool:
+        return True
+
+    def receive(self, socket: Socket, packet: Packet) -> None:
+        self.heard.append(packet)
+
+    def lost(self, socket: Socket, reason: str) -> None:
+        self.losses += 1
+
+
+async def ours(pieces: Iterable[bytes]) -> Verdict:
+    engine, transport = Engine(), Transport()
+    socket = WebSocket(engine, "sid", transport)  # type: ignore[arg-type]
+    for piece in pieces:
+        if transport.open:
+            socket.data_received(piece)
+        await asyncio.sleep(0)
+        while socket._waits:
+            await asyncio.sleep(0)
+    sent = list(read_sent(transport.written))
+    codes = [int.from_bytes(body, "big") for opcode, body in sent if opcode == frames.CLOSE]
+    assert len(codes) == engine.losses <= 1
+    assert not codes or sent[-1][0] == frames.CLOSE
+    return Verdict(
+        engine.heard,
+        codes[0] if codes else None,
+        [body for opcode, body in sent if opcode == frames.PONG],
+    )
+
+
+def read_sent(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The server's frames: whole, short enough, and never masked."""
+    while data:
+        assert data[1] <= 126
+        at = 2 if data[1] < 126 else 4
+        size = data[1] if at == 2 else int.from_bytes(data[2:4], "big")
+        yield data[0] & frames.OPCODE, data[at : at + size]
+        data = data[at + size :]
+
+
+def judged(*pieces: bytes) -> Verdict:
+    return asyncio.run(ours(pieces))
+
+
+def closed_with(*pieces: bytes) -> int | None:
+    return judged(*pieces).closed
+
+
+# ---- headers ----
+
+
+@pytest.mark.parametrize("bit", [0x40, 0x20, 0x10, 0x70])
+@pytest.mark.parametrize("opcode", [frames.TEXT, frames.PING])
+def test_a_reserved_bit_is_an_error(bit: int, opcode: int) -> None:
+    assert closed_with(masked(frames.FIN | bit | opcode)) == 1002
+
+
+@pytest.mark.parametrize("opcode", [3, 4, 5, 6, 7, 0xB, 0xC, 0xD, 0xE, 0xF])
+def test_a_reserved_opcode_is_an_error(opcode: int) -> None:
+    assert closed_with(masked(frames.FIN | opcode)) == 1002
+
+
+@pytest.mark.parametrize("opcode", [frames.TEXT, frames.BINARY, frames.PING, frames.CLOSE])
+def test_a_frame_that_is_not_masked_is_an_error(opcode: int) -> None:
+    assert closed_with(masked(frames.FIN | opcode, b"", mask=False)) == 1002
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        bytes((0x81, 0xFE)) + (125).to_bytes(2, "big"),
+        bytes((0x81, 0xFF)) + (125).to_bytes(8, "big"),
+        bytes((0x81, 0xFF)) + (65535).to_bytes(8, "big"),
+        bytes((0x81, 0xFF)) + (1 << 63).to_bytes(8, "big"),
+    ],
+)
+def test_a_length_that_is_not_minimal_is_an_error(header: bytes) -> None:
+    assert closed_with(header) == 1002
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536])
+def test_a_message_of_every_form_of_length_is_read(size: int) -> None:
+    assert judged(text(b"x" * size)).messages == ["x" * size]
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 1000])
+def test_a_payload_is_unmasked_whatever_its_length(size: int) -> None:
+    payload = os.urandom(size)
+    assert judged(masked(frames.FIN | frames.BINARY, payload)).messages == [payload]
+
+
+@pytest.mark.parametrize("size", [LONGEST + 1, 1 << 20, (1 << 63) - 1])
+def test_a_message_that_is_too_long_ends_with_its_header(size: int) -> None:
+    assert closed_with(masked(0x81, length=size)) == 1009
+
+
+def test_fragments_count_together() -> None:
+    half = b"x" * (LONGEST // 2)
+
+    assert judged(text(half, fin=False), more(half)).messages == ["x" * LONGEST]
+    assert closed_with(text(half, fin=False), masked(0x80, length=LONGEST // 2 + 1)) == 1009
+
+
+# ---- control frames ----
+
+
+@pytest.mark.parametrize("opcode", [frames.CLOSE, frames.PING, frames.PONG])
+def test_a_control_frame_is_whole_and_short(opcode: int) -> None:
+    assert closed_with(masked(opcode)) == 1002
+    assert closed_with(masked(frames.FIN | opcode, length=126)) == 1002
+    assert closed_with(masked(frames.FIN | opcode, length=70_000)) == 1002
+
+
+@pytest.mark.parametrize("payload", [b"", b"x", b"\xff\x00" * 62])
+def test_a_ping_is_answered_with_what_it_holds(payload: bytes) -> None:
+    assert judged(masked(frames.FIN | frames.PING, payload)).pongs == [payload]
+
+
+def test_a_pong_is_left_alone() -> None:
+    assert judged(masked(frames.FIN | frames.PONG, b"x")) == ([], None, [])
+
+
+def test_a_control_frame_may_come_amid_fragments() -> None:
+    ping = masked(frames.FIN | frames.PING, b"p")
+
+    assert judged(text(b"a", fin=False), ping, more(b"b")) == (["ab"], None, [b"p"])
+
+
+def test_a_ping_is_answered_though_fragments_fill_the_limit() -> None:
+    ping = masked(frames.FIN | frames.PING, b"p" * 125)
+
+    assert judged(text(b"x" * LONGEST, fin=False), ping).pongs == [b"p" * 125]
+
+
+# ---- fragments ----
+
+
+def test_fragments_are_one_message() -> None:
+    pieces = [text(b"a", fin=False), more(b"", fin=False), more(b"b", fin=False), more(b"c")]
+
+    assert judged(*pieces, text(b"d")).messages == ["abc", "d"]
+
+
+def test_a_continuation_of_nothing_is_an_error() -> None:
+    assert closed_with(more(b"x")) == 1002
+    assert closed_with(text(b"x"), more(b"x")) == 1002
+
+
+@pytest.mark.parametrize("fin", [True, False])
+def test_a_message_within_a_message_is_an_error(fin: bool) -> None:
+    assert closed_with(text(b"a", fin=False), text(b"b", fin=fin)) == 1002
+
+
+def test_a_first_fragment_may_be_empty() -> None:
+    assert judged(text(b"", fin=False), more(b"x")).messages == ["x"]
+    assert closed_with(text(b"", fin=False), text(b"x")) == 1002
+
+
+# ---- UTF-8 ----
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"ok\x80"],
+)
+def test_text_that_is_no_utf_8_is_an_error(payload: bytes) -> None:
+    assert closed_with(text(payload)) == 1007
+    assert closed_with(closing(code(1000, payload))) == 1007
+
+
+def test_a_character_may_be_in_two_fragments() -> None:
+    assert judged(text(b"\xe2\x82", fin=False), more(b"\xac")).messages == ["\u20ac"]
+
+
+def test_binary_may_be_anything() -> None:
+    assert judged(masked(frames.FIN | frames.BINARY, b"\xff\xfe")).messages == [b"\xff\xfe"]
+
+
+# ---- close ----
+
+
+@pytest.mark.parametrize("number", [1000, 1001, 1002, 1003, 1007, 1011, 1014, 3000, 4999])
+def test_a_close_is_answered_with_its_code(number: int) -> None:
+    assert closed_with(closing(code(number, b"because"))) == number
+
+
+@pytest.mark.parametrize("number", [0, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65535])
+def test_a_close_with_a_code_that_there_is_not_is_an_error(number: int) -> None:
+    assert closed_with(closing(code(number))) == 1002
+
+
+def test_a_close_may_be_empty_but_not_half_a_code() -> None:
+    assert closed_with(closing(b"")) == 1000
+    assert closed_with(closing(b"\x03")) == 1002
+
+
+def test_nothing_is_heard_after_a_close() -> None:
+    assert judged(closing(code(1000)) + text(b"late"), text(b"later")).messages == []
+
+
+def test_what_came_before_a_violation_is_heard() -> None:
+    assert judged(text(b"one") + text(b"two") + masked(0x83)) == (["one", "two"], 1002, [])
+
+
+# ---- the other way ----
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536, 100_000])
+def test_what_is_sent_has_the_shortest_length_and_no_mask(size: int) -> None:
+    sent = frames.frame(frames.BINARY, b"x" * size)
+    header = len(sent) - size
+
+    assert header == (2 if size < 126 else 4 if size < 65536 else 10)
+    assert sent[0] == frames.FIN | frames.BINARY
+    assert not sent[1] & frames.MASKED
+
+
+Written = tuple[WebSocket, Transport]
+
+
+@pytest.fixture
+async def written() -> Written:
+    """A websocket, and what it writes to."""
+    transport = Transport()
+    return WebSocket(Engine(), "sid", transport), transport  # type: ignore[arg-type]
+
+
+async def test_what_is_sent_in_one_turn_of_the_loop_leaves_in_one_write(written: Written) -> None:
+    socket, transport = written
+
+    for packet in ("4one", b"two", "4three"):
+        socket.send(packet)
+    assert not transport.written
+    await asyncio.sleep(0)
+
+    assert [body for _, body in read_sent(transport.written)] == [b"4one", b"two", b"4three"]
+    assert transport.writes == 1
+    socket.send("4four")
+    await asyncio.sleep(0)
+    assert transport.writes == 2
+
+
+async def test_a_goodbye_leaves_with_what_was_sent_before_it(written: Written) -> None:
+    socket, transport = written
+
+    socket.send("4one")
+    socket.close()
+    socket.send("4too late")
+    await asyncio.sleep(0)
+
+    opcodes = [opcode for opcode, _ in read_sent(transport.written)]
+    assert (opcodes, transport.writes) == ([frames.TEXT, frames.CLOSE], 1)
+
+
+async def test_what_is_sent_to_a_connection_that_is_cut_is_written_nowhere(
+    written: Written,
+) -> None:
+    socket, transport = written
+
+    socket.send("4one")
+    socket.abort()
+    await asyncio.sleep(0)
+
+    assert not transport.written
+
+
+async def test_a_flood_in_one_turn_does_not_wait_for_its_end(written: Written) -> None:
+    socket, transport = written
+
+    for _ in range(2 * JOINED):
+        socket.send("4")
+
+    assert transport.writes == 2
+
+
+def test_a_handshake_is_answered_as_in_the_rfc() -> None:
+    assert frames.accept_key(b"dGhlIHNhbXBsZSBub25jZQ==") == b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+# ---- another implementation of the RFC ----
+
+
+def theirs(data: bytes) -> Verdict:
+    oracle = Protocol(Side.SERVER, max_size=LONGEST)
+    oracle.receive_data(data)
+    messages: list[Packet] = []
+    pongs: list[bytes] = []
+    parts, is_text = b"", False
+    for frame in oracle.events_received():
+        if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            is_text = is_text if frame.opcode is Opcode.CONT else frame.opcode is Opcode.TEXT
+            parts += bytes(frame.data)
+            if frame.fin:
+                try:
+                    messages.append(parts.decode() if is_text else parts)
+                except UnicodeDecodeError:  # it leaves that to whoever asks for the text
+                    return Verdict(messages, 1007, pongs)
+                parts = b""
+        elif frame.opcode is Opcode.PING:
+            pongs.append(bytes(frame.data))
+    # A close amid fragments is good enough for us: the RFC allows it, and who leaves may leave.
+    sent = oracle.close_rcvd or oracle.close_sent
+    # 1005 says that there was no code; we answer with 1000 then.
+    return Verdict(messages, sent and (1000 if sent.code == 1005 else sent.code), pongs)
+
+
+class Long(bytes):
+    """A frame that is not printed in full where a test fails."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes>"
+
+
+payloads = st.binary(max_size=140) | st.text(max_size=40).map(str.encode)
+reasons = st.text(max_size=30).map(str.encode)
+closes = st.builds(code, st.integers(990, 1020) | st.integers(0, 5100), reasons).map(closing) | (
+    st.binary(max_size=1).map(closing)
+)
+datas = st.builds(masked, st.sampled_from([0, 1, 2, 0x80, 0x81, 0x82]), payloads)
+# No fragment fills the limit: the oracle would count the next ping in.
+longs = st.builds(
+    lambda first, size: Long(masked(first, b"x" * (size if first & frames.FIN else 30_000))),
+    st.sampled_from([0, 1, 0x80, 0x82]),
+    st.sampled_from([30_000, 65_535, 65_536]),
+)
+too_longs = st.builds(
+    masked, st.sampled_from([1, 2, 0x81, 0x82]), length=st.integers(LONGEST + 1, 1 << 62)
+)
+controls = st.builds(masked, st.sampled_from([0x89, 0x8A]), st.binary(max_size=125))
+faults = st.builds(
+    masked, st.integers(0, 255), st.binary(max_size=125), mask=st.sampled_from([True, True, False])
+).filter(lambda frame: frame[0] & 0x0F != frames.CLOSE)
+streams = st.lists(
+    st.one_of(datas, datas, controls, controls, longs, faults, closes, too_longs), max_size=8
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(sent=streams, cut=st.integers(0, 12), splits=st.lists(st.integers(0, 2000), max_size=6))
+def test_the_same_bytes_are_judged_as_by_websockets(
+    sent: list[bytes], cut: int, splits: list[int]
+) -> None:
+    """In one go, and in any pieces; ours by the header, where theirs waits for the rest."""
+    whole = b"".join(sent)
+    data = whole[: max(0, len(whole) - cut)]
+    places = [0, *sorted(place for place in splits if place < len(data)), len(data)]
+    pieces = [data[a:b] for a, b in pairwise(places) if a < b]
+
+    verdict = judged(*pieces)
+
+    assert verdict in (theirs(data), theirs(whole))
+    assert verdict == judged(*[data] * bool(data))
+
+
+@settings(max_examples=60, deadline=None)
+@given(sent=st.lists(st.one_of(datas, controls, faults, closes), max_size=3))
+def test_byte_by_byte_is_no_different(sent: list[bytes]) -> None:
+    data = b"".join(sent)
+
+    assert judged(*(data[at : at + 1] for at in range(len(data)))) == theirs(data)
+
+
+@settings(max_examples=500, deadline=None)
+@given(data=st.binary(max_size=400), start=st.integers(0, 10))
+def test_nothing_but_a_violation_comes_of_any_bytes(data: bytes, start: int) -> None:
+    try:
+        found = frames.read_frame(data, start, LONGEST)
+    except Violation:
+        return
+    if isinstance(found, int):
+        assert found > len(data)
+    else:
+        assert start < found.end <= len(data)
+
+
+# ---- through a real socket ----
+
+
+@pytest.fixture(scope="module")
+def codes() -> dict[int, bytes]:
+    """What is sent, by the code that it is closed with."""
+    return {
+        1000: closing(code(1000)),
+        1001: closing(code(1001, b"going")),
+        1002: masked(0x83),
+        1007: text(b"4\xff"),
+        1008: text(b"no packet"),
+        1009: masked(0x81, length=1 << 21),
+        4000: closing(code(4000)),
+    }
+
+
+@pytest.mark.parametrize("number", [1000, 1001, 1002, 1007, 1008, 1009, 4000])
+async def test_a_client_reads_the_code(codes: dict[int, bytes], number: int) -> None:
+    async with client_of("eio", ping_interval=25.0, ping_timeout=20.0) as peer, peer.opened() as ws:
+        transport = raw_transport(ws)
+        transport.write(codes[number])
+
+        assert (await ws.receive(timeout=30)).data == number
+
+
+async def test_a_stream_of_single_bytes_is_read(peer: Client) -> None:
+    async with peer.opened() as ws:
+        transport = raw_transport(ws)
+        for byte in text(b"4hello") + masked(0x89, b"p") + text(b"4you"):
+            transport.write(bytes((byte,)))
+            await asyncio.sleep(0)
+
+        assert await ws.receive_str() == "4hello"
+        assert (await ws.receive()).type is aiohttp.WSMsgType.PONG
+        assert await ws.receive_str() == "4you"
+
+
+@pytest.fixture
+async def peer() -> Any:
+    async with client_of("eio", ping_interval=25.0, ping_timeout=20.0) as client:
+        yield client
+
+
+def raw_transport(ws: aiohttp.ClientWebSocketResponse) -> asyncio.Transport:
+    transport: asyncio.Transport = ws._response.connection.transport  # type: ignore[union-attr]
+    return transport

@@ -1,0 +1,124 @@
+"""What a mini program signs and encrypts: WeChat's own vector, and everything that is refused."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES128
+from cryptography.hazmat.primitives.ciphers.modes import CBC
+
+from broker.errors import Undecipherable
+from broker.providers import Sealed
+from broker.providers.wechat.userinfo import WeChatUserinfo
+from tests.support.wechat import APPID
+
+RAW_DATA = (
+    '{"nickName":"Band","gender":1,"language":"zh_CN","city":"Guangzhou",'
+    '"province":"Guangdong","country":"CN","avatarUrl":'
+    '"http://wx.qlogo.cn/mmopen/vi_32/1vZvI39NWFQ9XM4LtQpFrQJ1xlgZxx3w7bQxKARol6503Iuswjjn6nIG'
+    'BiaycAjAtpujxyzYsrztuuICqIM5ibXQ/0"}'
+)
+SIGNED_WITH = "HyVFkGl5F5OQWJZZaNzBBg=="
+SIGNATURE = "75e81ceda165f4ffa64f4068af58c64b8f54b88c"
+"""As WeChat's documentation of signatures has them."""
+
+KEY, IV, OTHER = (bytes(range(start, start + 16)) for start in (0, 16, 32))
+GROUP = {"openGId": "群-1", "watermark": {"appid": APPID, "timestamp": 1477314187}}
+
+
+def b64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def padded(content: bytes) -> bytes:
+    missing = 16 - len(content) % 16
+    return content + bytes([missing]) * missing
+
+
+def encrypted(content: bytes, key: bytes = KEY, iv: bytes = IV) -> str:
+    encryptor = Cipher(AES128(key), CBC(iv)).encryptor()
+    return b64(encryptor.update(content) + encryptor.finalize())
+
+
+def packed(value: object) -> bytes:
+    return padded(json.dumps(value).encode())
+
+
+def uneven(content: bytes) -> bytes:
+    """Padding that only its last byte tells the length of."""
+    return content[: -content[-1]] + bytes(content[-1] - 1) + content[-1:]
+
+
+@pytest.fixture
+def userinfo() -> WeChatUserinfo:
+    return WeChatUserinfo(APPID)
+
+
+def test_wechats_own_signature_is_right(userinfo: WeChatUserinfo) -> None:
+    assert userinfo.is_signed(RAW_DATA, SIGNATURE, Sealed(SIGNED_WITH))
+
+
+@pytest.mark.parametrize(
+    ("raw_data", "signature", "key"),
+    [
+        (RAW_DATA + " ", SIGNATURE, SIGNED_WITH),
+        (RAW_DATA, SIGNATURE[:-1] + "d", SIGNED_WITH),
+        (RAW_DATA, SIGNATURE.upper(), SIGNED_WITH),
+        (RAW_DATA, "", SIGNED_WITH),
+        (RAW_DATA, "签", SIGNED_WITH),
+        (RAW_DATA, SIGNATURE, b64(OTHER)),
+    ],
+)
+def test_any_other_is_wrong(
+    userinfo: WeChatUserinfo, raw_data: str, signature: str, key: str
+) -> None:
+    assert not userinfo.is_signed(raw_data, signature, Sealed(key))
+
+
+def test_what_was_encrypted_for_the_app_is_read(userinfo: WeChatUserinfo) -> None:
+    data = userinfo.decrypt(encrypted(packed(GROUP)), b64(IV), Sealed(b64(KEY)))
+
+    assert data == GROUP
+
+
+OPENS = encrypted(packed(GROUP))
+ODD: dict[str, tuple[str, str, str]] = {
+    "another key": (OPENS, b64(IV), b64(OTHER)),
+    "another iv": (OPENS, b64(OTHER), b64(KEY)),
+    "a short iv": (OPENS, b64(IV[:8]), b64(KEY)),
+    "a long key": (OPENS, b64(IV), b64(KEY * 2)),
+    "no key": (OPENS, b64(IV), ""),
+    "nothing": ("", b64(IV), b64(KEY)),
+    "no base64": ("*" * 24, b64(IV), b64(KEY)),
+    "not even ascii": ("密", b64(IV), b64(KEY)),
+    "half a block": (b64(base64.b64decode(OPENS)[:-8]), b64(IV), b64(KEY)),
+    "a block less": (b64(base64.b64decode(OPENS)[:-16]), b64(IV), b64(KEY)),
+    "no padding": (encrypted(b'{"a":1234567890}'), b64(IV), b64(KEY)),
+    "too much padding": (encrypted(packed(GROUP)[:-1] + b"\x11"), b64(IV), b64(KEY)),
+    "uneven padding": (encrypted(uneven(packed(GROUP))), b64(IV), b64(KEY)),
+    "no json": (encrypted(padded(b"{")), b64(IV), b64(KEY)),
+    "no utf-8": (encrypted(padded(b'"\xff"')), b64(IV), b64(KEY)),
+    "a list": (encrypted(packed([GROUP])), b64(IV), b64(KEY)),
+    "a number": (encrypted(packed(7)), b64(IV), b64(KEY)),
+    "no watermark": (encrypted(packed({"openGId": "1"})), b64(IV), b64(KEY)),
+    "an empty watermark": (encrypted(packed({"watermark": {}})), b64(IV), b64(KEY)),
+    "an odd watermark": (encrypted(packed({"watermark": APPID})), b64(IV), b64(KEY)),
+    "another app's": (
+        encrypted(packed({"watermark": {"appid": "wxffffffffffffffff"}})),
+        b64(IV),
+        b64(KEY),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_whatever_is_wrong_with_it_the_answer_is_one(userinfo: WeChatUserinfo, name: str) -> None:
+    encrypted_data, iv, key = ODD[name]
+
+    with pytest.raises(Undecipherable) as refusal:
+        userinfo.decrypt(encrypted_data, iv, Sealed(key))
+
+    assert refusal.value.body() == Undecipherable().body()
