@@ -1,4 +1,4 @@
-# `make` alone prints what there is.  Every target sets up what it needs.
+# `make` prints the targets. Each target installs what it needs.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,60 +8,92 @@ CLIENT_VERSION := 4.8.4
 VENDOR := broker/edge/static/vendor
 MINI_VENDOR := mp_stub/miniprogram/scan-login/vendor
 NODE_MODULES := tests/clients/js/node_modules tests/clients/miniprogram/node_modules bench/peers/node_modules
-# Tests mostly wait; files stay whole, for many share a server that they start.
-THREE_AT_ONCE := -n 3 --dist loadfile
+# Tests spend most of their time waiting, so 3 processes suit 2 cores.
+# A test file stays in one process, because its tests share the servers that they start.
+PARALLEL := -n 3 --dist loadfile
 RUNS := 3
+TESTS :=
 export PORT SITE_PORT PHONE_PORT WECHAT_PORT PROVIDER POOL BROKERS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-cluster install test test-busy test-stock check lint types fix chaos bench vendor clean system
+.PHONY: help demo demo-cluster install test-unit test test-stock test-busy coverage check lint types \
+	fix chaos bench wheel vendor clean system
 
-help: ## print this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+## Help
+
+help: ## print this list
+	@awk -F ':.*## ' '/^## / { print "\n" substr($$0, 4) } \
+		/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  HOST=0.0.0.0 make demo lets a real phone on the same network take part;"
-	@echo "  PORT=, SITE_PORT=, PHONE_PORT= choose other ports."
+	@echo "Variables"
+	@echo "  HOST=0.0.0.0                       let a phone on the same network reach make demo"
+	@echo "  PORT= SITE_PORT= PHONE_PORT=       choose other ports for the demos"
+	@echo "  PYTHON=/path/to/python3            create .venv with another Python (3.11 or later)"
 
-demo: $(VENV)/.installed ## broker, example site and phone page in one go (PROVIDER=wechat, POOL=1)
+## Try it
+
+demo: $(VENV)/.installed ## run a broker, an example site and a phone page (PROVIDER=, POOL=1)
 	@HOST=$${HOST:-127.0.0.1} exec $(BIN)/scan-login demo
 
-demo-cluster: $(VENV)/.installed ## brokers behind nginx, with Redis between them (BROKERS=2)
-	@# CI: for want of these nothing runs, so it is a failure here too
+demo-cluster: $(VENV)/.installed ## run two brokers behind nginx, with Redis (BROKERS=2)
+	@# CI=true: a missing program is an error here, not a warning.
 	@CI=true tools/need nginx:nginx-light redis-server:redis-server
 	@exec $(BIN)/python -m deploy.cluster
 
-install: $(VENV)/.installed ## a .venv with the scan-login command
+install: $(VENV)/.installed ## create .venv with the scan-login command
 
-test: $(VENV)/.tested system $(NODE_MODULES) ## set up and run all tests
-	$(BIN)/pytest $(THREE_AT_ONCE)
+## Develop
 
-test-busy: $(VENV)/.tested system $(NODE_MODULES) ## all tests, RUNS=3 times, beside two busy processes
-	@for run in $$(seq $(RUNS)); do tools/busy 2 $(BIN)/pytest $(THREE_AT_ONCE) || exit 1; done
+test-unit: $(VENV)/.tested ## run the fast tests, which need only Python
+	$(BIN)/pytest -q tests/unit tests/contract
 
-test-stock: $(VENV)/.tested system $(NODE_MODULES) ## all tests, over the stock engine
-	$(BIN)/pytest $(THREE_AT_ONCE) --engine stock
+test: $(VENV)/.tested system $(NODE_MODULES) ## run all tests; as root on Debian, install missing programs
+	$(BIN)/pytest $(PARALLEL) $(TESTS)
 
-check: $(VENV)/.tested lint types test ## what CI runs: lint, types, tests
-	$(BIN)/pytest $(THREE_AT_ONCE) --engine stock -m both_engines
+check: $(VENV)/.tested lint types test ## run what CI runs: lint, types and all tests
+	$(BIN)/pytest $(PARALLEL) --engine stock -m both_engines
 
-lint: $(VENV)/.tested
+lint: $(VENV)/.tested ## check style and spelling
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/codespell
 
-types: $(VENV)/.tested
+types: $(VENV)/.tested ## check types with mypy
 	$(BIN)/mypy
 
-chaos: $(VENV)/.tested system ## every fault under load; writes the table in docs/reliability.md
-	$(BIN)/pytest tests/chaos -m "" --table docs/reliability.md
-
-fix: $(VENV)/.tested ## format, and mend what can be mended by itself
+fix: $(VENV)/.tested ## format the code and apply automatic fixes
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-bench: $(VENV)/.tested system bench/peers/node_modules ## measure, into bench/RESULTS.md (ROW=growth for one row)
+coverage: $(VENV)/.tested system $(NODE_MODULES) ## run all tests and print uncovered lines and branches (TESTS=)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PARALLEL) $(TESTS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+test-stock: $(VENV)/.tested system $(NODE_MODULES) ## run all tests with python-engineio as transport
+	$(BIN)/pytest $(PARALLEL) --engine stock
+
+test-busy: $(VENV)/.tested system $(NODE_MODULES) ## run all tests on a busy machine, RUNS=3 times
+	@for run in $$(seq $(RUNS)); do tools/busy 2 $(BIN)/pytest $(PARALLEL) || exit 1; done
+
+chaos: $(VENV)/.tested system ## inject every fault under load; updates docs/reliability.md
+	$(BIN)/pytest tests/chaos -m "" --table docs/reliability.md
+
+bench: $(VENV)/.tested system bench/peers/node_modules ## measure; updates bench/RESULTS.md (ROW=growth for one row)
 	$(BIN)/python -m bench $(ROW)
 
-vendor: ## fetch the Socket.IO client of browser and mini program anew (CLIENT_VERSION=)
+## Release
+
+wheel: $(VENV)/.tested ## build a wheel and a source archive in dist/, and try the wheel
+	rm -rf dist build/wheel
+	$(BIN)/python -m build
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	cd build/wheel && bin/scan-login --version && \
+		bin/python -c 'from importlib.resources import files as f; assert f("broker").joinpath("py.typed").is_file()'
+
+vendor: ## download the Socket.IO client of widget and mini program (CLIENT_VERSION=)
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	npm pack --silent --pack-destination "$$folder" socket.io-client@$(CLIENT_VERSION) >/dev/null && \
 	tar -xzf "$$folder"/socket.io-client-*.tgz -C "$$folder" && \
@@ -72,12 +104,12 @@ vendor: ## fetch the Socket.IO client of browser and mini program anew (CLIENT_V
 	done && \
 	sha256sum $(VENDOR)/socket.io.min.js $(VENDOR)/socket.io.esm.min.js
 
-clean: ## remove what was set up and built
+clean: ## remove everything that the targets created
 	rm -rf $(VENV) build dist *.egg-info $(NODE_MODULES)
 	rm -rf tests/screenshots
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-system: # programs that the tests drive: installed as root on Debian, else named
+system: # The programs that the tests start. Nothing is installed if none is missing.
 	@tools/need chromium:chromium node:nodejs npm:npm libatomic.so.1:libatomic1 \
 		redis-server:redis-server nginx:nginx-light faketime:faketime ip:iproute2 sqlite3:sqlite3 \
 		/usr/lib/postgresql/*/bin/postgres:postgresql systemd-analyze:systemd \
@@ -88,12 +120,12 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "installing Python packages into $(VENV), the first time only"
+	@echo "Installing Python packages into $(VENV). This is done once."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/.tested: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "installing Python packages for the tests into $(VENV), the first time only"
+	@echo "Installing Python packages for the tests into $(VENV). This is done once."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@ $(VENV)/.installed
 
