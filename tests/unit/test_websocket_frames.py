@@ -426,7 +426,7 @@ reasons = st.text(max_size=30).map(str.encode)
 closes = st.builds(code, st.integers(990, 1020) | st.integers(0, 5100), reasons).map(closing) | (
     st.binary(max_size=1).map(closing)
 )
-datas = st.builds(masked, st.sampled_from([0, 1, 2, 0x80, 0x81, 0x82]), payloads)
+data_frames = st.builds(masked, st.sampled_from([0, 1, 2, 0x80, 0x81, 0x82]), payloads)
 # No fragment fills the limit: the oracle would count the next ping in.
 longs = st.builds(
     lambda first, size: Long(masked(first, b"x" * (size if first & frames.FIN else 30_000))),
@@ -441,7 +441,8 @@ faults = st.builds(
     masked, st.integers(0, 255), st.binary(max_size=125), mask=st.sampled_from([True, True, False])
 ).filter(lambda frame: frame[0] & 0x0F != frames.CLOSE)
 streams = st.lists(
-    st.one_of(datas, datas, controls, controls, longs, faults, closes, too_longs), max_size=8
+    st.one_of(data_frames, data_frames, controls, controls, longs, faults, closes, too_longs),
+    max_size=8,
 )
 
 
@@ -463,7 +464,7 @@ def test_the_same_bytes_are_judged_as_by_websockets(
 
 
 @settings(max_examples=60, deadline=None)
-@given(sent=st.lists(st.one_of(datas, controls, faults, closes), max_size=3))
+@given(sent=st.lists(st.one_of(data_frames, controls, faults, closes), max_size=3))
 def test_byte_by_byte_is_no_different(sent: list[bytes]) -> None:
     data = b"".join(sent)
 
