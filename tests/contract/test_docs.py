@@ -135,6 +135,15 @@ def test_files_that_are_named_are_there(page: Path) -> None:
         assert (ROOT / name).exists(), name
 
 
+def test_named_tests_exist() -> None:
+    tests = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    defined = set(re.findall(r"def (test_\w+)\(", tests))
+
+    pages = "".join(page.read_text() for page in PAGES if page.name != "CHANGELOG.md")
+
+    assert set(re.findall(r"`(test_\w+)`", pages)) <= defined
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_examples_can_be_compiled(page: Path) -> None:
     for example in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
