@@ -33,7 +33,14 @@ REMAINING: tuple[str, ...] = (
 )
 """Files and folders that are not rewritten yet. Matches in them are only counted."""
 
-CLEAN: tuple[str, ...] = ("tests/contract/test_prose.py", "tests/support")
+CLEAN: tuple[str, ...] = (
+    "docs/decisions",
+    "docs/reliability.md",
+    "docs/security.md",
+    "docs/tour.md",
+    "tests/contract/test_prose.py",
+    "tests/support",
+)
 """Files and folders below REMAINING that are done."""
 
 HIGHEST_RATE = 1.0
