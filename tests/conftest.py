@@ -5,144 +5,56 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 import stamina
 import structlog
 from aiohttp.web_protocol import RequestHandler
 
-from broker.accounts import Account, Accounts
 from broker.app import build
 from broker.bus import Bus, open_bus
-from broker.codes import CodeSource, LoginImages
 from broker.directories import Directory
 from broker.directories.open import OpenDirectory
 from broker.engine import ENGINES
-from broker.errors import UnregisteredUser
 from broker.flow import Flow
-from broker.login import Browser, Identity, Login, Phone, State, shelf
+from broker.login import Browser
 from broker.pictures import Pictures
-from broker.pool import Pool
-from broker.providers.pretend import PretendProvider
-from broker.records import App, Apps
+from broker.records import App
 from broker.records.database import Database
 from broker.records.settings import SettingsApps
 from broker.serving import Site, serving
 from broker.settings import PREFIX, Settings
 from broker.state import Store, open_state
 from broker.tokens import Issuer, KeyFile
-from tests.support.environment import CI, free_port, miss, need
-from tests.support.loop_clock import LoopClock, replaced_clock
-from tests.support.servers import Engines, PostgresServer, S3Server, running_postgres, running_s3
-
-__all__ = ["CI", "free_port", "miss", "need"]
-
-ALICE = Phone("shop", Identity("pretend", "alice"))
-BOB = Phone("shop", Identity("pretend", "bob"))
-FIREFOX = Browser("192.0.2.7", "Firefox")
-SHOP = App(
-    id="shop",
-    name="A shop",
-    origins=frozenset({"https://shop.example"}),
-    register_url="https://shop.example/register",
+from tests.support.builders import (
+    OTHER,
+    SHOP,
+    Clock,
+    Notes,
+    Running,
+    StartBroker,
+    codes_of,
 )
-OTHER = App(id="other", name="Another", origins=frozenset({"https://other.example"}))
+from tests.support.environment import free_port, need
+from tests.support.loop_clock import LoopClock, replaced_clock
+from tests.support.records import database_of
+from tests.support.servers import Engines, PostgresServer, S3Server, running_postgres, running_s3
 
 DEMO = {"HOST", "PORT", "SITE_PORT", "PHONE_PORT", "WECHAT_PORT", "PROVIDER", "POOL"}
 """What `scan-login demo` reads from the environment."""
 
-STATES = ["memory", "valkey", "redis", "sentinel", "cluster"]
-BUSES = ["memory", "valkey", "redis", "sentinel", "cluster"]
-"""What the families' promises are tested over; see `START` in servers.py."""
 
 RECORDS = ["sqlite", "postgresql"]
 PICTURES = ["folder", "s3"]
 
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
+
 ENGINE = f"{PREFIX}ENGINE"
-
-SCENE = "scene-1"
-LOGIN_ID = f"{shelf(SCENE)}ogin-1"
-
-
-class Clock:
-    """Time that stands still until it is set."""
-
-    def __init__(self, time: float = 1_000_000.0) -> None:
-        self.time = time
-
-    def __call__(self) -> float:
-        return self.time
-
-
-class Register(OpenDirectory):
-    """A directory of the people whom it was told of."""
-
-    def __init__(self, *known: str) -> None:
-        self.known = set(known)
-
-    async def find(self, identity: Identity) -> str:
-        if identity.id not in self.known:
-            raise UnregisteredUser
-        return f"user-{identity.id}"
-
-
-class Notes:
-    """A trail to look at: which logins ended, how and when."""
-
-    def __init__(self) -> None:
-        self.ends: list[tuple[str, State, float]] = []
-
-    def note(self, login: Login, *, now: float) -> None:
-        self.ends.append((login.id, login.state, now))
-
-
-class Running(NamedTuple):
-    """A broker that serves: its address and its settings.
-
-    phones: where phones are to go, which may be another instance.  admin: the operator's port.
-    """
-
-    url: str
-    settings: Settings
-    phones: str
-    admin: str = ""
-
-
-StartBroker = Callable[..., Awaitable[Running]]
-
-
-class NoSecrets:
-    """Apps that have none."""
-
-    def provider_secret(self, app_id: str) -> str | None:
-        return None
-
-    def is_api_secret(self, app_id: str, shown: str) -> bool:
-        return False
-
-
-def all_pretend(apps: Apps, provider: type[PretendProvider] = PretendProvider) -> Accounts:
-    """Every app's provider is the pretend one."""
-    return Accounts(
-        apps=apps,
-        secrets=NoSecrets(),
-        own=[Account("pretend")],
-        makers={"pretend": lambda account: provider(phone_page_url="http://phone.example/")},
-    )
-
-
-def codes_of(
-    store: Store, apps: Apps, provider: type[PretendProvider] = PretendProvider
-) -> CodeSource:
-    """Codes by the pretend provider, and from pools that are in the state."""
-    pictures = Pictures("file:///nowhere", public_url="https://cdn.example/codes")
-    pool = Pool(leases=store.leases, pictures=pictures, clock=store.clock, rest=600, uses=100)
-    images = LoginImages(store=store.images, duties=store.duties, instance="one")
-    return CodeSource(accounts=all_pretend(apps, provider), pool=pool, images=images)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -224,6 +136,18 @@ def patient_provider(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"broker.providers.wechat.api.{limit}", 60.0)
 
 
+@pytest.fixture
+async def chromium() -> AsyncIterator[Browser]:
+    from playwright.async_api import async_playwright
+
+    from tests.support.pages import QUIET
+
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=need("chromium"), args=QUIET)
+        yield browser
+        await browser.close()
+
+
 @pytest.fixture(scope="session")
 def engines() -> Iterator[Engines]:
     engines = Engines()
@@ -265,14 +189,6 @@ def postgres_template(postgres: PostgresServer) -> str:
 def records_url(request: pytest.FixtureRequest) -> str:
     """A database of each kind with all tables and nothing in them."""
     return database_of(request.param, request)
-
-
-def database_of(kind: str, request: pytest.FixtureRequest) -> str:
-    """One of that kind, such as `records_url` gives."""
-    if kind == "sqlite":
-        return f"sqlite+aiosqlite:///{request.getfixturevalue('records_file')}"
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return server.new_database(request.getfixturevalue("postgres_template"))
 
 
 @pytest.fixture(scope="session")
@@ -426,16 +342,3 @@ async def start_broker(tmp_path: Path, records_file: Path) -> AsyncIterator[Star
 @pytest.fixture
 async def broker(start_broker: StartBroker) -> Running:
     return await start_broker()
-
-
-def a_login(clock: Clock, **changes: object) -> Login:
-    fields: dict[str, object] = {
-        "id": LOGIN_ID,
-        "scene": SCENE,
-        "secret_hash": b"hash",
-        "app": "shop",
-        "browser": FIREFOX,
-        "began_at": clock(),
-        "expires_at": clock() + 120,
-    }
-    return Login(**{**fields, **changes})  # type: ignore[arg-type]

@@ -5,31 +5,22 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing, nullcontext
+from contextlib import AsyncExitStack, closing, nullcontext
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import jwt
 import pytest
 
 from broker.records.rules import RULES
-from tests.api.test_device_api import GRANT
-from tests.conftest import Register, Running, StartBroker, free_port
-from tests.support.clients import Answer, Payload, PythonBrowser, Refused
+from tests.support.app_admin import ODD, RED, SECRET, TOKEN, Admin, page, phone_of, post
+from tests.support.builders import Register, Running, StartBroker
+from tests.support.clients import Payload, Refused
+from tests.support.commands import serving
+from tests.support.device_flow import GRANT
+from tests.support.environment import free_port
 from tests.support.servers import eventually
-from tests.system.test_cli import serving
 
-TOKEN = "an-admin-token-of-32-characters-x"
-SECRET = "canary-app-secret"
-RED: Payload = {
-    "id": "red",
-    "name": "Red",
-    "origins": ["https://red.example"],
-    "register_url": "https://red.example/register",
-    "login_lifetime": 60,
-    "provider_secret": SECRET,
-}
 BLUE: Payload = {
     "id": "blue",
     "name": "Blue",
@@ -37,19 +28,6 @@ BLUE: Payload = {
     "register_url": "https://blue.example/register",
     "login_lifetime": 90,
 }
-
-
-class Admin:
-    """An operator's program, or somebody who has no token."""
-
-    def __init__(self, url: str, token: str | None = TOKEN) -> None:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        self.http = aiohttp.ClientSession(url, headers=headers)
-
-    async def ask(self, method: str, path: str, body: object = None) -> Answer:
-        async with self.http.request(method, path, json=body) as response:
-            answer = await response.json() if response.status != 204 else None
-            return Answer(response.status, answer, response.headers)
 
 
 @pytest.fixture
@@ -126,13 +104,6 @@ async def test_what_cannot_be_is_said(
     assert len((await admin.ask("GET", "/apps")).body["apps"]) == 2
 
 
-ODD: list[object] = [
-    *(None, True, 0, -1, 1.5, 10**30, [], {}, [[]], [None], {"a": 1}),
-    *("", "\0", "\ud800", "x" * 10_000, "https://[", "https://\ud800", "//x", "'; DROP TABLE apps"),
-    *(["\ud800"], ["https://["], ["https://a.example"] * 200, ["x" * 501]),
-]
-
-
 @pytest.mark.parametrize("name", [*RULES, "colour", "\ud800"])
 async def test_no_value_is_too_odd_to_be_answered(admin: Admin, apps: None, name: str) -> None:
     for value in ODD:
@@ -190,35 +161,6 @@ async def test_apps_cannot_be_changed_where_browsers_come(broker: Running) -> No
 
 
 # --- apps beside one another
-
-
-@asynccontextmanager
-async def page(broker: Running, app: str, origin: str) -> AsyncIterator[PythonBrowser]:
-    """A browser on a page of `origin`."""
-    browser = PythonBrowser(["websocket"])
-    browser._http.headers["Origin"] = origin
-    try:
-        await browser.connect(broker.url, {"app": app})
-        yield browser
-    finally:
-        await browser.close()
-
-
-async def phone_of(http: aiohttp.ClientSession, app: str, name: str) -> dict[str, str]:
-    """The headers of a phone that has a session for `app`."""
-    body = {"app": app, "js_code": f"pretend:{name}"}
-    async with http.post("/phone/session", json=body) as response:
-        session = await response.json()
-    return {"Authorization": f"Bearer {session['id']}.{session['skey']}"}
-
-
-async def post(
-    http: aiohttp.ClientSession, path: str, headers: dict[str, str] | None = None, **form: Any
-) -> Payload:
-    body = {"data": form} if path.startswith("/oauth") else {"json": form}
-    async with http.post(path, headers=headers, **body) as response:
-        answer: Payload = await response.json()
-        return answer
 
 
 async def test_each_apps_pages_come_from_its_own_origins(broker: Running, apps: None) -> None:

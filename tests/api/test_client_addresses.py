@@ -5,7 +5,7 @@ from __future__ import annotations
 import aiohttp
 import pytest
 
-from tests.conftest import Running, StartBroker
+from tests.support.builders import Running, StartBroker
 from tests.support.clients import PhoneClient
 
 PROXY = "127.0.0.1"

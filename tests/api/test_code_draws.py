@@ -13,11 +13,10 @@ from broker.providers import Picture
 from broker.providers.pretend import PretendProvider
 from broker.records.settings import SettingsApps
 from broker.state import Store
-from tests.conformance.test_pool_filler import DRAW
-from tests.conftest import SHOP, Clock, Running, StartBroker, codes_of
+from tests.support.builders import SHOP, Clock, Running, StartBroker, codes_of
 from tests.support.clients import PythonBrowser
 from tests.support.servers import Engines, eventually
-from tests.support.wechat import Pretending, pretending
+from tests.support.wechat import DRAW, Pretending, pretending
 
 LOADS = 20
 

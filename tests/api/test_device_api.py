@@ -14,11 +14,11 @@ from authlib.integrations.requests_client import OAuth2Session
 from yarl import URL
 
 from broker.limits import RateLimit
-from tests.conftest import Clock, Register, Running, StartBroker
+from tests.support.builders import Clock, Register, Running, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
+from tests.support.device_flow import GRANT
 from tests.support.servers import eventually
 
-GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 

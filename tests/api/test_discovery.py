@@ -7,8 +7,8 @@ import jwt
 import pytest
 from authlib.oauth2.rfc8414 import AuthorizationServerMetadata, get_well_known_url
 
-from tests.api.test_device_api import GRANT
-from tests.conftest import Running, StartBroker
+from tests.support.builders import Running, StartBroker
+from tests.support.device_flow import GRANT
 
 ISSUERS = ["http://127.0.0.1:8000", "http://127.0.0.1:8000/login-broker"]
 

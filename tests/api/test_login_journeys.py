@@ -16,7 +16,7 @@ import jwt
 import pytest
 
 from broker.directories import Directory
-from tests.conftest import Register, Running, StartBroker, free_port
+from tests.support.builders import Register, Running, StartBroker
 from tests.support.clients import (
     BrowserClient,
     NodeBrowser,
@@ -25,6 +25,8 @@ from tests.support.clients import (
     Refused,
     SocketPhone,
 )
+from tests.support.environment import free_port
+from tests.support.logins import secret_of
 from tests.support.loop_clock import LoopClock
 from tests.support.nginx import nginx_before
 from tests.support.servers import Engines, eventually
@@ -142,10 +144,6 @@ async def begin(browser: BrowserClient) -> dict[str, Any]:
     answer: dict[str, Any] = await browser.emit("begin", {})
     assert "error" not in answer
     return answer
-
-
-def secret_of(begun: dict[str, Any]) -> dict[str, str]:
-    return {"login_id": begun["login_id"], "secret": begun["secret"]}
 
 
 @pytest.mark.parametrize("over", ["http", "socketio"])

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from tests.conftest import Running, StartBroker
+from tests.support.builders import Running, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser, SocketPhone
 
 

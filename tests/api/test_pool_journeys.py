@@ -24,14 +24,24 @@ from broker.state import Code as Offered
 from broker.state import Level, Store, open_state
 from broker.state.redis.leases import LEASE
 from mp_stub.wechat.platform import person_id
-from tests.api.test_wechat_journeys import DRAW, IDENTIFY, TOKEN, confirm
-from tests.conformance.test_pool_filler import FAST, Counting
-from tests.conformance.test_records import connected
-from tests.conftest import Running, StartBroker, database_of
-from tests.security.test_secret_leaks import Monitor, monitored
+from tests.support.builders import Running, StartBroker
 from tests.support.clients import Payload, PythonBrowser
+from tests.support.leaks import Monitor, monitored
+from tests.support.pool import FAST, Counting
+from tests.support.records import connected, database_of
 from tests.support.servers import Engines, eventually, opened
-from tests.support.wechat import APPID, PAGE, Pretending, pretending, provider_at, seen_in
+from tests.support.wechat import (
+    APPID,
+    DRAW,
+    IDENTIFY,
+    PAGE,
+    TOKEN,
+    Pretending,
+    pretending,
+    provider_at,
+    seen_in,
+)
+from tests.support.wechat_logins import confirm
 
 AT_ONCE = 200
 APP = {"app": "shop"}

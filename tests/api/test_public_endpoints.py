@@ -18,8 +18,8 @@ from broker.edge.pages import STATIC
 from broker.lobby import Lobby
 from broker.pictures import Pictures, key_of
 from broker.tokens import KeyFile
-from tests.conftest import Running, StartBroker
-from tests.support.clients import PhoneClient, PythonBrowser
+from tests.support.builders import Running, StartBroker
+from tests.support.logins import token_of
 from tests.support.servers import eventually, redis_program, running, running_s3
 
 
@@ -27,18 +27,6 @@ from tests.support.servers import eventually, redis_program, running, running_s3
 async def http(broker: Running) -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(broker.url) as session:
         yield session
-
-
-async def token_of(broker: Running) -> str:
-    browser = PythonBrowser(["websocket"])
-    await browser.connect(broker.url)
-    begun = await browser.emit("begin", {})
-    async with PhoneClient(broker.url) as phone:
-        await phone.post("scan", {"scene": begun["scene"]})
-        await phone.post("confirm", {"login_id": begun["login_id"]})
-    token = await browser.emit("redeem", {"login_id": begun["login_id"], "secret": begun["secret"]})
-    await browser.close()
-    return str(token["access_token"])
 
 
 async def publishes(broker: Running, kid: str) -> bool:

@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from broker.edge import ROLES
-from tests.conftest import Running, StartBroker
+from tests.support.builders import Running, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser, Refused
 from tests.support.servers import Engines
 

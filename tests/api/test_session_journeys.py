@@ -21,15 +21,16 @@ import jwt
 import pytest
 
 from mp_stub.wechat.platform import person_id
-from tests.api.test_session_server_api import TOKEN, Server, basic, secret_of
-from tests.api.test_wechat_journeys import everything_in
-from tests.conftest import Running, StartBroker, database_of, need
-from tests.security.test_secret_leaks import leaked
+from tests.support.app_admin import TOKEN
+from tests.support.builders import Running, StartBroker
 from tests.support.clients import Payload, PhoneClient, PythonBrowser
-from tests.support.environment import ROOT
+from tests.support.environment import ROOT, need
+from tests.support.leaks import everything_in, leaked
+from tests.support.records import database_of
 from tests.support.servers import Engines, eventually
+from tests.support.session_server import Server, basic, secret_of
 from tests.support.wechat import APPID, SECRET, Pretending, pretending
-from tests.unit.test_wechat_user_data import IV, b64, encrypted, packed
+from tests.support.wechat_user_data import IV, b64, encrypted, packed
 
 DOCS = ROOT / "docs" / "sessions.md"
 GROUP = {"openGId": "group-1", "watermark": {"appid": APPID, "timestamp": 1477314187}}

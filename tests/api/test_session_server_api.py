@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 import aiohttp
 import pytest
 
-from tests.api.test_apps_api import TOKEN
-from tests.conftest import Register, Running, StartBroker
-from tests.support.clients import Answer, Payload, PhoneClient
+from tests.support.app_admin import TOKEN
+from tests.support.builders import Register, Running, StartBroker
+from tests.support.clients import Payload, PhoneClient
+from tests.support.session_server import Server, basic, secret_of
 
 CALLS = ("/sessions", "/sessions/check", "/sessions/verify", "/sessions/decrypt")
 ENDS = ("/sessions/end", "/sessions/end-all")
 SIGNED = {"raw_data": "text", "signature": "0" * 40}
 ENCRYPTED = {"encrypted_data": "A" * 24, "iv": "A" * 24}
-
-
-def basic(app: str, secret: str) -> str:
-    return f"Basic {base64.b64encode(f'{app}:{secret}'.encode()).decode()}"
-
-
-class Server(NamedTuple):
-    """An app's own server, or somebody who would like to be one."""
-
-    http: aiohttp.ClientSession
-    shows: str
-
-    async def ask(self, path: str, **body: object) -> Answer:
-        headers = {"Authorization": self.shows} if self.shows else {}
-        async with self.http.post(path, json=body, headers=headers) as response:
-            return Answer(response.status, await response.json(), response.headers)
-
-    async def open(self, name: str = "alice", **more: str) -> Payload:
-        """A session as its phone is told of it."""
-        answer = await self.ask("/sessions", js_code=f"pretend:{name}", **more)
-        assert answer.status == 200
-        return {"id": answer.body["id"], "skey": answer.body["skey"]}
 
 
 class Town(NamedTuple):
@@ -49,15 +27,6 @@ class Town(NamedTuple):
 
     def server(self, shows: str) -> Server:
         return Server(self.http, shows)
-
-
-async def secret_of(broker: Running, name: str) -> str:
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    async with aiohttp.ClientSession(broker.admin, headers=headers) as http:
-        async with http.post("/apps", json={"id": name, "name": name}) as response:
-            assert response.status == 201
-        async with http.post(f"/apps/{name}/rotate-secret") as response:
-            return str((await response.json())["api_secret"])
 
 
 @pytest.fixture

@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 
 from broker import serving
 from broker.engine.doorman import Doorman, read_knock
-from tests.conformance.test_engineio_protocol import Client, client_of
-from tests.security.test_slow_clients import ASKS, KEY, handshake
+from tests.support.engineio_client import Client, client_of
 from tests.support.servers import eventually
-from tests.unit.test_websocket_frames import text
+from tests.support.websocket_client import ASKS, KEY, handshake, text
 
 WHOLE = handshake(*ASKS, "Origin: https://shop.example")
 SWITCHED = b"HTTP/1.1 101 "

@@ -5,55 +5,23 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from pathlib import Path
 
 import aiohttp
-import jwt
 import pytest
 
 from broker.records.user_rules import IDENTITY, USER
 from mp_stub.wechat.platform import MiniProgram, person_id
-from tests.api.test_apps_api import ODD, TOKEN, Admin
-from tests.conftest import Running, StartBroker, free_port
-from tests.support.clients import Answer, Payload, PhoneClient, PythonBrowser, SocketPhone
+from tests.support.app_admin import ODD, TOKEN, Admin
+from tests.support.builders import Running, StartBroker
+from tests.support.clients import Answer, PhoneClient, PythonBrowser, SocketPhone
+from tests.support.commands import serving
+from tests.support.environment import free_port
+from tests.support.logins import begun
 from tests.support.wechat import APPID, pretending
-from tests.system.test_cli import serving
 
 REGISTER = "https://shop.example/register"
-
-
-class Login:
-    """A browser with its login, and the operator."""
-
-    def __init__(self, browser: PythonBrowser, begun: Payload) -> None:
-        self.browser = browser
-        self.scene = begun["scene"]
-        self.named = {"login_id": begun["login_id"]}
-        self._owned = {**self.named, "secret": begun["secret"]}
-
-    async def heard(self) -> tuple[str, Payload]:
-        return await self.browser.push()
-
-    async def subject(self) -> str:
-        redeemed = await self.browser.emit("redeem", self._owned)
-        claims = jwt.decode(redeemed["access_token"], options={"verify_signature": False})
-        assert claims["sub"] == redeemed["subject"]
-        return str(claims["sub"])
-
-    async def redeem(self) -> Payload:
-        answer: Payload = await self.browser.emit("redeem", self._owned)
-        return answer
-
-
-@asynccontextmanager
-async def begun(broker: Running) -> AsyncIterator[Login]:
-    browser = PythonBrowser(["websocket"])
-    await browser.connect(broker.url)
-    try:
-        yield Login(browser, await browser.emit("begin", {}))
-    finally:
-        await browser.close()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from broker.settings import load
-from tests.conftest import Running, StartBroker
+from tests.support.builders import Running, StartBroker
 
 WEB_VIEWS = (
     "capacitor://localhost",  # Capacitor on iOS

@@ -6,7 +6,6 @@ The WeChat is the pretend one; what a browser shows is read by a real reader of 
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,41 +19,29 @@ from broker.directories.open import OpenDirectory
 from broker.providers.wechat.api import ANSWER_MAX_BYTES
 from broker.serving import Site, serving
 from mp_stub.wechat.platform import person_id
-from tests.conformance.test_wechat_provider import Odd
-from tests.conftest import Running, StartBroker
-from tests.security.test_secret_leaks import Process, fetch, leaked, process
+from tests.support.builders import Running, StartBroker
 from tests.support.clients import Payload, PhoneClient, PythonBrowser
-from tests.support.servers import Engines, RedisServer
-from tests.support.wechat import APPID, PAGE, SECRET, Pretending, pretending, seen_in, settings_of
-
-DRAW, IDENTIFY, TOKEN = "getwxacodeunlimit", "jscode2session", "stable_token"
+from tests.support.leaks import Process, everything_in, fetch, leaked, process
+from tests.support.servers import Engines
+from tests.support.wechat import (
+    APPID,
+    DRAW,
+    IDENTIFY,
+    PAGE,
+    SECRET,
+    TOKEN,
+    Odd,
+    Pretending,
+    pretending,
+    settings_of,
+)
+from tests.support.wechat_logins import begin, confirm, scanned
 
 
 @pytest.fixture
 async def wechat() -> AsyncIterator[Pretending]:
     async with pretending() as wechat:
         yield wechat
-
-
-def scanned(begun: Payload) -> dict[str, str]:
-    """What a camera reads in the code that the browser shows."""
-    head, _, content = begun["code_url"].partition(",")
-    assert head == "data:image/png;base64"
-    return seen_in(base64.b64decode(content))
-
-
-async def begin(browser: PythonBrowser) -> Payload:
-    answer: Payload = await browser.emit("begin", {})
-    return answer
-
-
-async def confirm(url: str, scene: str, js_code: str, app: str = "default") -> Payload:
-    """The session's phone scans and confirms; the scan's answer."""
-    async with PhoneClient(url, js_code=js_code, app=app) as phone:
-        scan = await phone.post("scan", {"scene": scene})
-        done = await phone.post("confirm", {"login_id": scan.body["login_id"]})
-        assert done.body["state"] == "confirmed"
-        return scan.body
 
 
 @pytest.mark.parametrize("state", ["memory", "valkey"])
@@ -88,15 +75,6 @@ async def test_a_login_from_the_code_to_the_token(
     assert wechat.wechat.calls[TOKEN] == len(brokers)
     for node in engines.nodes(state):
         assert not leaked({SECRET, *wechat.wechat.platform.given}, everything_in(node))
-
-
-def everything_in(node: RedisServer) -> str:
-    with node.client() as client:
-        kept = [
-            (key, client.get(key)) for key in client.scan_iter() if client.type(key) == b"string"
-        ]
-    assert kept
-    return str(kept)
 
 
 async def test_the_unionid_reaches_the_directory_over_the_shared_state(

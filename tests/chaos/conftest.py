@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.chaos import table
-from tests.chaos.crowd import Crowd, gathered
 from tests.chaos.ledger import Ledger, Row
+from tests.chaos.load import Crowd, Fault, gathered
 from tests.chaos.pulse import pulses
 from tests.chaos.world import World, over
 from tests.support.servers import KEPT, RedisServer, redis_program, running
@@ -32,7 +32,7 @@ ALL_IN_WITHIN = 15.0
 STUCK = 1.0
 """Seconds that no broker's event loop may be stuck."""
 
-Fault = Callable[..., AbstractAsyncContextManager[Crowd]]
+
 ROWS = pytest.StashKey[list[Row]]()
 
 

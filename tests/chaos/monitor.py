@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from tests.chaos.link import Link
+from tests.chaos.network_link import Link
 from tests.support.servers import RedisServer
 
 CLIENT = re.compile(rb"\[\d+ ([^\]]+)\]")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from broker.engine import ENGINES
-from tests.conftest import StartBroker
 from tests.support.broken_links import Deployment, check_that_resets_lose_no_token, deployed
+from tests.support.builders import StartBroker
 from tests.support.servers import Engines
 
 DEPLOYMENTS = [

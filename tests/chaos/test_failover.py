@@ -12,7 +12,7 @@ import pytest
 from redis.crc import key_slot
 
 from broker.login import SHELVES
-from tests.chaos.conftest import Fault
+from tests.chaos.load import Fault
 from tests.chaos.world import Instance, World
 from tests.chaos.world import running as brokers
 from tests.support.servers import (

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 from tests.chaos.browser import joined
-from tests.chaos.conftest import Fault
+from tests.chaos.load import Fault
 from tests.chaos.monitor import monitoring
 from tests.chaos.world import Instance, World, over
 from tests.chaos.world import running as brokers

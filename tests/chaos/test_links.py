@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.conftest import Fault
+from tests.chaos.load import Fault
 from tests.chaos.partition import INSTANCE, REDIS, Partition, parted
 from tests.chaos.world import Instance, World
 from tests.chaos.world import running as brokers

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.conftest import Fault
 from tests.chaos.ledger import WITHIN
+from tests.chaos.load import Fault
 from tests.chaos.world import World, over
 from tests.support.servers import RedisServer, redis_program, running
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from tests.chaos.link import Link, linked
+from tests.chaos.network_link import Link, linked
 from tests.support.environment import free_port
 from tests.support.servers import RedisServer, eventually
 

@@ -10,11 +10,9 @@ import io
 import re
 import shlex
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
 
 import aiohttp
 import pytest
@@ -23,130 +21,32 @@ from aiohttp import web
 from PIL import Image
 from playwright.async_api import (
     Browser,
-    Locator,
     Page,
     Response,
     Route,
     WebSocket,
     WebSocketRoute,
-    async_playwright,
     expect,
 )
 
 from broker.serving import Site, serving
-from mp_stub.page import make_phone
 from mp_stub.phone import Phone
-from tests.conftest import Register, StartBroker, free_port, need
-from tests.support.environment import ROOT
+from tests.support.builders import Register, StartBroker
+from tests.support.demo import demo, obey
+from tests.support.environment import ROOT, free_port
 from tests.support.loop_clock import LoopClock
-from tests.support.proxy import Proxy, proxying
+from tests.support.pages import (
+    NARROW,
+    WAIT_MS,
+    WIDE,
+    keep,
+    open_page,
+    scan,
+    scene_on,
+    shows,
+    staged,
+)
 from tests.support.servers import Engines
-from tests.system.test_demo import demo, obey
-from web_demo.site import make_site
-
-SCREENSHOTS = ROOT / "tests/screenshots"
-WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
-QUIET = [
-    "--no-sandbox",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-WAIT_MS = 30_000
-
-
-@pytest.fixture
-async def chromium() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=need("chromium"), args=QUIET)
-        yield browser
-        await browser.close()
-
-
-class Stage(NamedTuple):
-    """The demo, with a proxy between browsers and broker."""
-
-    site: str
-    phone: str
-    proxy: Proxy
-
-
-@asynccontextmanager
-async def staged(
-    start_broker: StartBroker,
-    *,
-    register: Register | None = None,
-    blocks_websockets: bool = False,
-    **settings: object,
-) -> AsyncIterator[Stage]:
-    async with AsyncExitStack() as stack:
-        proxy = await stack.enter_async_context(proxying(blocks_websockets=blocks_websockets))
-        site_port, phone_port = free_port(), free_port()
-        site_url, phone_url = (f"http://127.0.0.1:{port}" for port in (site_port, phone_port))
-        broker = await start_broker(
-            register,
-            public_url=f"http://127.0.0.1:{proxy.port}",
-            origins=site_url,
-            phone_page_url=f"{phone_url}/",
-            **settings,
-        )
-        proxy.lead_to(broker.settings.port)
-        site = make_site(broker_url=broker.settings.public_url, phone_url=phone_url)
-        phone = make_phone(broker_url=broker.url)
-        await stack.enter_async_context(
-            serving(
-                [
-                    Site("site", site, "127.0.0.1", site_port, "PORT"),
-                    Site("phone", phone, "127.0.0.1", phone_port, "PORT"),
-                ]
-            )
-        )
-        yield Stage(site_url, phone_url, proxy)
-
-
-async def open_page(chromium: Browser, url: str, **context: object) -> Page:
-    """A page in a context of its own: wide and in English where nothing else is said."""
-    options = {"viewport": WIDE, "locale": "en-GB", **context}
-    page = await (await chromium.new_context(**options)).new_page()  # type: ignore[arg-type]
-    page.set_default_timeout(WAIT_MS)
-    await page.goto(url)
-    return page
-
-
-def view(page: Page, name: str) -> Locator:
-    """The widget while it shows the view `name`."""
-    return page.locator(f"scan-login .card[data-view={name}]")
-
-
-async def shows(page: Page, name: str) -> None:
-    await expect(view(page, name)).to_be_visible(timeout=WAIT_MS)
-
-
-async def keep(page: Page, name: str) -> None:
-    SCREENSHOTS.mkdir(exist_ok=True)
-    path = SCREENSHOTS / f"{name}.png"
-    await page.screenshot(path=path, full_page=True, animations="disabled")
-
-
-async def scene_on(page: Page) -> str:
-    """What a camera reads on the screen."""
-    await expect(page.locator("scan-login .frame.drawn")).to_be_visible(timeout=WAIT_MS)
-    picture = await page.locator("scan-login .frame").screenshot(animations="disabled")
-    [code] = zxingcpp.read_barcodes(Image.open(io.BytesIO(picture)))
-    [scene] = parse_qs(urlsplit(code.text).query)["scene"]
-    return scene
-
-
-async def scan(chromium: Browser, stage: Stage, page: Page, **context: object) -> Page:
-    """A phone that has scanned the page's code as alice, and shows what it would confirm."""
-    url = f"{stage.phone}/?scene={await scene_on(page)}"
-    phone = await open_page(chromium, url, viewport=NARROW, **context)
-    await phone.locator("input[value=alice]").check(force=True)
-    await phone.locator("#scan").click()
-    await expect(phone.locator("#confirm")).to_be_visible(timeout=WAIT_MS)
-    return phone
 
 
 @pytest.mark.parametrize(

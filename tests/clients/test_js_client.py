@@ -17,11 +17,11 @@ from playwright.async_api import async_playwright
 from broker.engine.own import Server
 from broker.engine.sessions import Sessions
 from broker.engine.sockets import WebSocket
-from tests.clients.test_chromium import QUIET
-from tests.conformance.test_engineio_protocol import client_of
 from tests.support.clients import NodeBrowser
+from tests.support.engineio_client import client_of
 from tests.support.environment import ROOT, free_port, need
 from tests.support.nginx import nginx_before
+from tests.support.pages import QUIET
 from tests.support.servers import eventually
 
 JS = Path(__file__).parent / "js"

@@ -15,8 +15,8 @@ from aiohttp import web
 from broker.errors import Unavailable, UserBlocked
 from broker.login import Identity
 from broker.serving import Site, serving
-from tests.conftest import Register, StartBroker, free_port, miss, need
-from tests.support.environment import ROOT
+from tests.support.builders import Register, StartBroker
+from tests.support.environment import ROOT, free_port, miss, need
 
 FOLDER = Path(__file__).parent / "miniprogram"
 PROGRAM = ROOT / "mp_stub" / "miniprogram"

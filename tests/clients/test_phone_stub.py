@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
@@ -12,31 +10,9 @@ import pytest
 
 from broker.serving import Site, serving
 from mp_stub.page import make_phone
-from tests.conftest import Register, Running, StartBroker, free_port
-from tests.support.environment import ROOT
-
-
-class Ran(NamedTuple):
-    code: int
-    output: str
-    errors: str
-
-
-async def phone(*arguments: str, broker: str) -> Ran:
-    """`python -m mp_stub …` as somebody types it."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "mp_stub",
-        *arguments,
-        "--broker",
-        broker,
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    return Ran(process.returncode or 0, output.decode(), errors.decode())
+from tests.support.builders import Register, Running, StartBroker
+from tests.support.demo import phone
+from tests.support.environment import free_port
 
 
 async def begin(broker: Running) -> Any:

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from broker.serving import Site, serving
 from broker.tokens import KeyFile
-from tests.api.test_public_endpoints import token_of
-from tests.conftest import Running, StartBroker, free_port
+from tests.support.builders import Running, StartBroker
+from tests.support.environment import free_port
+from tests.support.logins import token_of
 from web_demo.site import make_site
 
 

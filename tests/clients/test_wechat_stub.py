@@ -16,7 +16,7 @@ from PIL import Image
 from mp_stub.wechat import faults
 from mp_stub.wechat.faults import KINDS
 from mp_stub.wechat.platform import OVERLAP, TOKEN_LIFETIME
-from tests.conftest import Clock
+from tests.support.builders import Clock
 from tests.support.loop_clock import LoopClock
 from tests.support.servers import eventually
 from tests.support.wechat import APPID, PAGE, SECRET, Pretending, pretending, seen_in

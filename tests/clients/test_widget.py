@@ -19,16 +19,16 @@ from playwright.async_api import (
     Route,
     ViewportSize,
     WebSocketRoute,
-    async_playwright,
     expect,
 )
 
 from broker.edge.pages import STATIC
 from broker.serving import Site, serving
 from mp_stub.phone import Phone
-from tests.clients.test_chromium import (
+from tests.support.builders import Register, Running, StartBroker
+from tests.support.environment import ROOT, free_port, miss
+from tests.support.pages import (
     NARROW,
-    QUIET,
     WAIT_MS,
     keep,
     open_page,
@@ -37,8 +37,6 @@ from tests.clients.test_chromium import (
     shows,
     staged,
 )
-from tests.conftest import Register, Running, StartBroker, free_port, miss, need
-from tests.support.environment import ROOT
 from tests.support.servers import eventually
 
 JS = Path(__file__).parent / "js"
@@ -56,14 +54,6 @@ LOOKS: list[tuple[str, ViewportSize, Literal["light", "dark"]]] = [
     ("narrow", {"width": 360, "height": 740}, "light"),
     ("narrow", {"width": 360, "height": 740}, "dark"),
 ]
-
-
-@pytest.fixture
-async def chromium() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=need("chromium"), args=QUIET)
-        yield browser
-        await browser.close()
 
 
 @pytest.fixture(scope="session")

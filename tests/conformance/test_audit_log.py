@@ -20,7 +20,7 @@ from broker.records.database import Database
 from broker.records.migrations import HEAD, REVISIONS, VERSION_TABLE
 from broker.records.migrations import upgrade as upgrade_all
 from broker.records.trail import ROOM, SqlTrail
-from tests.conftest import ALICE, FIREFOX, Clock, Notes, StartBroker, a_login
+from tests.support.builders import ALICE, FIREFOX, Clock, Notes, StartBroker, a_login
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.servers import PostgresServer, eventually
 

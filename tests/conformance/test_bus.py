@@ -8,7 +8,7 @@ import pytest
 
 from broker.bus import Bus, open_bus
 from broker.login import Notice
-from tests.conftest import BUSES
+from tests.support.builders import BUSES
 from tests.support.servers import Engines
 
 NOTICES = [

@@ -12,7 +12,7 @@ import pytest
 from broker.errors import PoolFull
 from broker.state import BACK_AT_ONCE, Code, Leased, Leases, Level, Store, open_state
 from broker.state.memory import MemoryLeases
-from tests.conftest import STATES, Clock
+from tests.support.builders import STATES, Clock
 from tests.support.servers import Engines, opened
 
 LIFE = 120

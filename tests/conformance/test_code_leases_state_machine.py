@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 
 from broker.state import Code, Leased, Leases, Level, open_state
-from tests.conftest import Clock
+from tests.support.builders import Clock
 from tests.support.servers import Engines
 
 T = TypeVar("T")

@@ -16,8 +16,8 @@ from broker.records import codes as codes_file
 from broker.records import tables as t
 from broker.records.codes import Codes
 from broker.records.database import Database
-from tests.conformance.test_records import connected
-from tests.conftest import Clock
+from tests.support.builders import Clock
+from tests.support.records import connected
 from tests.support.servers import PostgresServer
 
 MINUTE = 60.0

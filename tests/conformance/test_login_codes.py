@@ -23,7 +23,7 @@ from broker.pictures import Pictures
 from broker.pool import Pool
 from broker.records import Drawing
 from broker.state import KEPT, Code, Level, Store, open_state
-from tests.conftest import (
+from tests.support.builders import (
     ALICE,
     BOB,
     FIREFOX,

@@ -22,7 +22,8 @@ from broker.pictures import (
     key_of,
 )
 from broker.serving import Site, serving
-from tests.conftest import Clock, free_port
+from tests.support.builders import Clock
+from tests.support.environment import free_port
 from tests.support.servers import S3Server, eventually, running_s3
 
 KEY = key_of("scene-1", "image/png")

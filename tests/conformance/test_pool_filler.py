@@ -7,7 +7,7 @@ import os
 import sqlite3
 import subprocess
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -18,41 +18,20 @@ from broker.errors import PicturesDown, ProviderFails, RecordsDown
 from broker.pictures import Pictures, key_of
 from broker.pool.filling import RESERVED_FOR, Filling, Flaw, Progress, retire, tidy, verify
 from broker.providers import Picture
-from broker.providers.pretend import PretendProvider
 from broker.records import Code
 from broker.records import tables as t
 from broker.records.codes import Codes
 from broker.records.database import Database
-from tests.conformance.test_records import connected
-from tests.conftest import Clock
+from tests.support.builders import Clock
+from tests.support.commands import COMMAND
 from tests.support.loop_clock import LoopClock
+from tests.support.pool import FAST, PUBLIC, Counting
+from tests.support.records import connected
 from tests.support.servers import PostgresServer, S3Server, eventually, running_s3
-from tests.support.wechat import PAGE, Pretending, pretending, provider_at, seen_in
-from tests.system.test_cli import COMMAND
-
-FAST = 1e6
-"""Codes a minute: as fast as they come."""
+from tests.support.wechat import DRAW, PAGE, Pretending, pretending, provider_at, seen_in
 
 PATIENT = (0.1,) * 300
 """Waits for a server that starts on a machine with much to do."""
-
-PUBLIC = "https://cdn.example/codes"
-DRAW = "getwxacodeunlimit"
-
-
-class Counting(PretendProvider):
-    """Counts how often each scene is drawn.  meanwhile: is awaited before each drawing."""
-
-    def __init__(self) -> None:
-        super().__init__(phone_page_url="http://phone.example/")
-        self.draws: Counter[str] = Counter()
-        self.meanwhile: Callable[[str], Awaitable[None]] | None = None
-
-    async def draw(self, scene: str) -> Picture:
-        self.draws[scene] += 1
-        if self.meanwhile:
-            await self.meanwhile(scene)
-        return await super().draw(scene)
 
 
 @pytest.fixture

@@ -44,12 +44,13 @@ from broker.records.codes import Codes
 from broker.records.database import Database
 from broker.records.rules import LIFETIME_MAX
 from broker.state import KEPT, Leased, Level, Store, open_state
-from tests.conformance.test_pool_filler import DRAW, PUBLIC, Counting
-from tests.conftest import SHOP, Clock, NoSecrets, Running, StartBroker, database_of
+from tests.support.builders import SHOP, Clock, NoSecrets, Running, StartBroker
+from tests.support.commands import COMMAND
+from tests.support.pool import PUBLIC, Counting
+from tests.support.records import database_of
 from tests.support.servers import Engines, PostgresServer, eventually, opened, running_s3
-from tests.support.wechat import Pretending, pretending
+from tests.support.wechat import DRAW, Pretending, pretending
 from tests.support.wechat import provider_of as wechat_at
-from tests.system.test_cli import COMMAND
 
 GROUNDS: Mapping[str, str] = {"memory": "sqlite", "redis": "postgresql", "valkey": "sqlite"}
 """What is kept where: the state, and the records."""

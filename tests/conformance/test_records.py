@@ -6,7 +6,7 @@ import asyncio
 import base64
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -33,7 +33,8 @@ from broker.records.migrations import FOLDER, HEAD, REVISIONS, VERSION_TABLE
 from broker.records.rules import RULES
 from broker.records.seal import SealFile, SealKeys, key_id
 from broker.records.settings import SettingsApps
-from tests.conftest import SHOP, Clock
+from tests.support.builders import SHOP, Clock
+from tests.support.records import connected
 from tests.support.servers import PostgresServer, eventually
 
 OLD, NEW = b"o" * 32, b"n" * 32
@@ -74,13 +75,6 @@ async def opened(records_url: str, clock: Clock) -> AsyncIterator[Open]:
     yield open
     for records in all_of_them:
         await records.close()
-
-
-@asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Database]:
-    database = Database(url)
-    yield database
-    await database.close()
 
 
 def dump(url: str, postgres: PostgresServer | None) -> str:

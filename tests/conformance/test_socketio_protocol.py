@@ -7,29 +7,30 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import aiohttp
 import pytest
 
 from broker.engine import sessions
 from broker.engine.strict import ATTACHMENTS_MAX, NAMESPACE_MAX
-from tests.conformance.test_engineio_protocol import (
+from tests.support.conformance_peer import LONGEST
+from tests.support.engineio_client import (
     PING_INTERVAL,
     PING_TIMEOUT,
     TICK,
     Client,
+    Socket,
     client_of,
+    heard,
     is_closed,
     is_pinged,
+    join,
+    lives,
     settle,
 )
-from tests.support.conformance_peer import LONGEST
 from tests.support.loop_clock import LoopClock
 from tests.support.servers import eventually
 
 TWO = '{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}'
 ONE = '{"_placeholder":true,"num":0}'
-
-Socket = aiohttp.ClientWebSocketResponse
 
 
 @pytest.fixture
@@ -45,21 +46,6 @@ async def joined(peer: Client, namespace: str = "") -> AsyncIterator[Socket]:
     async with peer.opened() as socket:
         await join(socket, namespace)
         yield socket
-
-
-async def join(socket: Socket, namespace: str = "") -> None:
-    await socket.send_str(f"40{namespace}")
-    assert (await heard(socket)).startswith(f'40{namespace}{{"sid":')
-    assert await heard(socket) == f'42{namespace}["auth",{{}}]'
-
-
-async def heard(socket: Socket) -> str:
-    return await socket.receive_str(timeout=30)
-
-
-async def lives(socket: Socket, namespace: str = "") -> bool:
-    await socket.send_str(f'42{namespace}["message","still here"]')
-    return await heard(socket) == f'42{namespace}["message-back","still here"]'
 
 
 # ---- connect ----

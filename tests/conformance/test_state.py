@@ -23,7 +23,7 @@ from broker.state import (
     open_state,
 )
 from broker.state.memory import MemoryImages, MemoryLogins, MemorySessions
-from tests.conftest import ALICE, BOB, LOGIN_ID, SCENE, STATES, Clock, a_login
+from tests.support.builders import ALICE, BOB, LOGIN_ID, SCENE, STATES, Clock, a_login
 from tests.support.servers import Engines, opened
 
 PassTime = Callable[[float], None]

@@ -16,9 +16,10 @@ from broker.engine import ENGINES, sessions, sockets, stock
 from broker.providers import Picture
 from broker.providers.pretend import PretendProvider
 from broker.serving import Site, serving
-from tests.conftest import Running, StartBroker
+from tests.support.builders import Running, StartBroker
 from tests.support.clients import NodeBrowser, PythonBrowser, Refused
 from tests.support.loop_clock import LoopClock
+from tests.support.polling import open_polling, polling
 from tests.support.servers import eventually
 
 PATH = "/socket.io/?EIO=4&transport=websocket"
@@ -57,17 +58,6 @@ async def raw(url: str, **headers: str) -> AsyncIterator[aiohttp.ClientWebSocket
         opened = await socket.receive_str()
         assert opened[0] == "0"
         yield socket
-
-
-def polling(sid: str) -> str:
-    return f"/socket.io/?EIO=4&transport=polling&sid={sid}"
-
-
-async def open_polling(http: aiohttp.ClientSession) -> str:
-    """The sid of a new session that polls, with nothing joined."""
-    async with http.get("/socket.io/?EIO=4&transport=polling") as response:
-        sid: str = json.loads((await response.text())[1:])["sid"]
-        return sid
 
 
 async def join(socket: aiohttp.ClientWebSocketResponse) -> None:

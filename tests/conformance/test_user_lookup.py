@@ -33,7 +33,7 @@ from broker.records.identities import one_by_one
 from broker.records.people import People
 from broker.records.user_book import UserBook
 from broker.records.user_rules import INVITATION_LIFETIME
-from tests.conftest import Clock
+from tests.support.builders import Clock
 from tests.support.servers import PostgresServer
 
 RED, BLUE = "wx00000000000000re", "wx0000000000000blu"

@@ -27,11 +27,11 @@ from broker.directories.http import ANSWER_MAX_BYTES, HttpDirectory, read_signin
 from broker.errors import DirectoryFails, UnregisteredUser, UserBlocked
 from broker.login import Identity
 from broker.settings import Settings
-from tests.api.test_users_api import begun
-from tests.conftest import Clock, Running, StartBroker, free_port
-from tests.security.test_secret_leaks import fetch, leaked, process
+from tests.support.builders import Clock, Running, StartBroker
 from tests.support.clients import PhoneClient
-from tests.support.environment import ROOT
+from tests.support.environment import ROOT, free_port
+from tests.support.leaks import fetch, leaked, process
+from tests.support.logins import begun
 from tests.support.loop_clock import LoopClock
 from tests.support.servers import eventually
 from tests.support.webhook import (

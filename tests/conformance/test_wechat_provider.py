@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
-from aiohttp import web
 from PIL import Image
 from prometheus_client import REGISTRY
 
@@ -31,20 +30,22 @@ from broker.providers.wechat.errcodes import MEANINGS, RETRY_AFTER, Kind, meanin
 from broker.providers.wechat.token import RENEW_FROM, RENEW_PAUSE, RENEW_UNTIL, AccessToken
 from broker.serving import Site, serving
 from mp_stub.wechat.platform import ERRMSGS, OVERLAP, person_id
-from tests.conftest import Clock
+from tests.support.builders import Clock
 from tests.support.servers import eventually
 from tests.support.wechat import (
     APPID,
+    DRAW,
+    IDENTIFY,
     PAGE,
     SECRET,
+    TOKEN,
+    Odd,
     Pretending,
     pretending,
     provider_at,
     provider_of,
     seen_in,
 )
-
-DRAW, IDENTIFY, TOKEN = "getwxacodeunlimit", "jscode2session", "stable_token"
 
 pytestmark = pytest.mark.usefixtures("patient_provider")
 
@@ -419,29 +420,6 @@ async def test_more_codes_than_a_process_may_draw_are_refused_at_once(
 
 
 # Answers that are none of WeChat's
-
-
-class Odd:
-    """A server that answers one thing, and keeps what it was asked."""
-
-    def __init__(self, body: bytes, media_type: str, status: int = 200, **headers: str) -> None:
-        self._body = body
-        self._status = status
-        self._headers = {"Content-Type": media_type, **headers}
-        self.asked: list[str] = []
-
-    async def answer(self, request: web.Request) -> web.Response:
-        self.asked.append(request.path)
-        return web.Response(status=self._status, body=self._body, headers=self._headers)
-
-    async def token(self, request: web.Request) -> web.Response:
-        return web.json_response({"access_token": "canary-token", "expires_in": 7200})
-
-    def application(self) -> web.Application:
-        application = web.Application()
-        application.router.add_post("/cgi-bin/stable_token", self.token)
-        application.router.add_route("*", "/{path:.*}", self.answer)
-        return application
 
 
 def jpeg() -> bytes:

@@ -18,8 +18,8 @@ from broker.flow import EVENTS, UNREGISTERED
 from broker.login import State
 from broker.providers.wechat.errcodes import ELSEWHERE, MEANINGS, UNKNOWN, Kind
 from broker.settings import PREFIX, Settings
-from tests.security.test_bad_input import WORDS
 from tests.support.environment import ROOT
+from tests.support.error_words import WORDS
 
 DOCS = ROOT / "docs"
 PROTOCOL = (DOCS / "protocol.md").read_text()

@@ -11,9 +11,9 @@ import pytest
 from broker.directories.open import OpenDirectory
 from broker.errors import Unavailable
 from broker.login import Identity
-from tests.conftest import Register, Running, StartBroker
-from tests.security.test_bad_input import WORDS
+from tests.support.builders import Register, Running, StartBroker
 from tests.support.clients import PhoneClient
+from tests.support.error_words import WORDS
 from tests.support.servers import eventually
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"

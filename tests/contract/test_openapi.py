@@ -19,11 +19,12 @@ from broker.edge import ROLES, openapi
 from broker.edge.calls import CALLS
 from broker.pictures import key_of
 from broker.settings import Settings
-from tests.api.test_device_api import GRANT
-from tests.api.test_session_server_api import TOKEN, basic
+from tests.support.app_admin import TOKEN
 from tests.support.clients import Payload
+from tests.support.commands import serving
+from tests.support.device_flow import GRANT
 from tests.support.environment import free_port
-from tests.system.test_cli import serving
+from tests.support.session_server import basic
 
 PICTURE = key_of("a scene", "image/svg+xml")
 

@@ -26,14 +26,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.api.test_device_api import GRANT
-from tests.api.test_session_server_api import TOKEN, basic
-from tests.api.test_wechat_journeys import everything_in
-from tests.security.test_secret_leaks import leaked
+from tests.support.app_admin import TOKEN
 from tests.support.clients import Payload
+from tests.support.commands import serving
+from tests.support.device_flow import GRANT
 from tests.support.environment import free_port
+from tests.support.leaks import everything_in, leaked
 from tests.support.servers import RedisServer, redis_program, running
-from tests.system.test_cli import serving
+from tests.support.session_server import basic
 
 APPS = ("red", "blue")
 apps = st.sampled_from(APPS)

@@ -19,16 +19,16 @@ from broker.app import build
 from broker.edge import browser as browser_edge
 from broker.edge import phone as phone_edge
 from broker.engine import Server, open_server
-from broker.errors import BrokerError
 from broker.metrics import WAITING
 from broker.records import App
 from broker.records.settings import SettingsApps
 from broker.serving import Site, serving
 from broker.sessions import Sessions
 from broker.settings import Settings
-from tests.conformance.test_transport import open_polling, polling
-from tests.conftest import free_port
 from tests.support.clients import PhoneClient, PythonBrowser
+from tests.support.environment import free_port
+from tests.support.error_words import WORDS
+from tests.support.polling import open_polling, polling
 from tests.support.servers import eventually
 
 T = TypeVar("T")
@@ -68,16 +68,6 @@ JSON_ROUTES = [
 ]
 FORM_ROUTES = ["/oauth/device_authorization", "/oauth/token"]
 GET_ROUTES = ["/device", "/.well-known/jwks.json", "/health/ready", "/scan-login.js", "/socket.io/"]
-
-
-def words(error: type[BrokerError] = BrokerError) -> Iterator[str]:
-    for kind in error.__subclasses__():
-        if "error" in vars(kind):
-            yield kind.error
-        yield from words(kind)
-
-
-WORDS = frozenset(words())
 
 
 class Loop:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import subprocess
@@ -13,9 +12,10 @@ import structlog
 
 from broker import logs
 from broker.metrics import exposition
-from tests.conftest import StartBroker
+from tests.support.builders import StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.environment import ROOT
+from tests.support.leaks import send_raw
 
 
 async def test_no_secret_reaches_log_or_metric(
@@ -51,15 +51,6 @@ async def test_no_secret_reaches_log_or_metric(
     said = "".join(capfd.readouterr()) + exposition().decode()
     canaries += [begun["scene"], begun["secret"], token["access_token"], "canary"]
     assert not [canary for canary in canaries if canary in said]
-
-
-async def send_raw(url: str, request: bytes) -> None:
-    """A request that is none, which aiohttp would log word for word."""
-    port = int(url.rpartition(":")[2])
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request)
-    assert b" 400 " in await reader.read()
-    writer.close()
 
 
 def logged_by(program: str) -> str:

@@ -10,8 +10,8 @@ import pytest
 
 from broker.engine import ENGINES
 from broker.metrics import REFUSALS
-from tests.conformance.test_transport import open_polling, polling
-from tests.conftest import Running, StartBroker
+from tests.support.builders import Running, StartBroker
+from tests.support.polling import open_polling, polling
 from tests.support.servers import eventually
 
 TYPES = {

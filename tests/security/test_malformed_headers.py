@@ -15,7 +15,7 @@ from aiohttp import web
 
 from broker.metrics import REFUSALS
 from mp_stub.page import make_phone
-from tests.conftest import Running, StartBroker
+from tests.support.builders import Running, StartBroker
 from web_demo.site import make_site
 
 TOKEN = "t" * 32

@@ -19,8 +19,8 @@ from broker.engine.sockets import POLLING_BACKLOG_BYTES, Polling
 from broker.login import Identity, Phone
 from broker.state import Code, Session
 from broker.state.memory import SPARE_ENDS, MemoryLeases, MemorySessions, Shelf
-from tests.conftest import Clock, StartBroker
-from tests.unit.test_websocket_frames import Engine
+from tests.support.builders import Clock, StartBroker
+from tests.support.websocket_client import Engine
 
 POLLING = "/socket.io/?EIO=4&transport=polling"
 BAD_EVENTS = "\x1e".join(['42/login,1["nonsense"]'] * 16)

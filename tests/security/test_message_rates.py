@@ -10,9 +10,9 @@ import pytest
 
 from broker.engine import frames
 from broker.engine.rates import NEWCOMER_FRAMES, SWEEP_ABOVE, Address, ClientLimits, RateLimiter
-from tests.conftest import Clock, Running, StartBroker
+from tests.support.builders import Clock, Running, StartBroker
 from tests.support.clients import PythonBrowser
-from tests.unit.test_websocket_frames import masked, text
+from tests.support.websocket_client import masked, text
 
 ENGINES = pytest.mark.parametrize("engine", ["own", "stock"])
 POLLING = "/socket.io/?EIO=4&transport=polling"

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.conftest import StartBroker
+from tests.support.builders import StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser, Refused
 from tests.support.servers import eventually
 

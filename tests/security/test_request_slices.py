@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from broker.edge.runner import SLICE_BYTES
-from tests.conftest import Running
+from tests.support.builders import Running
 
 CHUNKS = b"1\r\na\r\n" * 40_000
 """240 KB, which aiohttp would parse in one turn of the loop."""

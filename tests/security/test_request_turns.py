@@ -14,11 +14,21 @@ from broker.engine import frames
 from broker.engine.sockets import WebSocket
 from broker.engine.turns import STEP, STEPS_PER_TURN, Turns
 from broker.metrics import REFUSALS
-from tests.conformance.test_engineio_protocol import Client, client_of
-from tests.conftest import StartBroker
-from tests.security.test_slow_clients import ASKS, Wire, handshake, url_of
+from tests.support.builders import StartBroker
+from tests.support.engineio_client import Client, client_of
 from tests.support.servers import eventually
-from tests.unit.test_websocket_frames import Engine, Transport, masked, more, read_sent, text
+from tests.support.websocket_client import (
+    ASKS,
+    Engine,
+    Transport,
+    Wire,
+    handshake,
+    masked,
+    more,
+    read_sent,
+    text,
+    url_of,
+)
 
 MANY = 400
 NO_LIMITS = {

@@ -14,12 +14,13 @@ from broker.login import APP_KEY_MAX, app_key
 from broker.records import tables as t
 from broker.records.database import Database
 from broker.state import Code, Store
-from tests.api.test_apps_api import RED, TOKEN, Admin, page, phone_of, post
-from tests.api.test_device_api import GRANT
-from tests.api.test_session_server_api import Server, basic
-from tests.conftest import FIREFOX, SHOP, Register, Running, StartBroker, database_of
+from tests.support.app_admin import RED, TOKEN, Admin, page, phone_of, post
+from tests.support.builders import FIREFOX, SHOP, Register, Running, StartBroker
 from tests.support.clients import Payload
+from tests.support.device_flow import GRANT
+from tests.support.records import database_of
 from tests.support.servers import Engines, eventually
+from tests.support.session_server import Server, basic
 
 NEW_ORIGIN = "https://new.example"
 GROUNDS = {"memory": "sqlite", "redis": "postgresql"}

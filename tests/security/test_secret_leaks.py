@@ -7,115 +7,27 @@ in a log, a metric or an error.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import os
-import re
-import sys
 from base64 import b64encode
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiohttp
 import pytest
 
-from tests.api.test_device_api import GRANT
-from tests.security.test_log_secrets import send_raw
 from tests.support.clients import Payload, PythonBrowser, Refused
-from tests.support.environment import ROOT, free_port
+from tests.support.device_flow import GRANT
+from tests.support.leaks import (
+    Process,
+    fetch,
+    leaked,
+    monitored,
+    process,
+    send_raw,
+)
 from tests.support.servers import RedisServer, eventually, redis_program, running
-
-ARGUMENT = re.compile(rb'"((?:[^"\\]|\\.)*)"')
-"""One argument of a command, as MONITOR writes it."""
-
-CHANNELS = re.compile(rb"S?PUBLISH|[SP]?(UN)?SUBSCRIBE", re.IGNORECASE)
-"""Commands that name a channel, or send on one."""
-
-
-class Caught(NamedTuple):
-    """A command that the Redis was told: its name and its arguments."""
-
-    name: bytes
-    arguments: bytes
-
-
-class Monitor:
-    """Every command that a Redis gets, those that scripts give too."""
-
-    def __init__(self, reader: asyncio.StreamReader) -> None:
-        self._reader = reader
-        self.caught: list[Caught] = []
-
-    async def read(self) -> None:
-        async for line in self._reader:
-            words = ARGUMENT.findall(line)
-            if words:
-                self.caught.append(Caught(words[0], b" ".join(words[1:])))
-
-    def all(self) -> str:
-        return text(self.caught)
-
-    def bus(self) -> str:
-        return text(one for one in self.caught if CHANNELS.fullmatch(one.name))
-
-
-def text(commands: Iterable[Caught]) -> str:
-    return "\n".join((name + b" " + arguments).decode() for name, arguments in commands)
-
-
-@asynccontextmanager
-async def monitored(redis: RedisServer) -> AsyncIterator[Monitor]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", redis.port, limit=1 << 20)
-    writer.write(b"MONITOR\r\n")
-    assert await reader.readline() == b"+OK\r\n"
-    monitor = Monitor(reader)
-    task = asyncio.create_task(monitor.read())
-    yield monitor
-    task.cancel()
-    await asyncio.wait([task])
-    writer.close()
-
-
-class Process(NamedTuple):
-    """A broker of its own: where it serves, its metrics, and the file of its log."""
-
-    url: str
-    metrics_url: str
-    log: Path
-
-
-@asynccontextmanager
-async def process(name: str, state_url: str, folder: Path, **more: str) -> AsyncIterator[Process]:
-    port, log = free_port(), folder / f"{name}.log"
-    settings = {
-        "PORT": "0",
-        "ADMIN_PORT": str(port),
-        "STATE_URL": state_url,
-        "KEY_FILE": str(folder / "keys.json"),
-        "SEAL_FILE": str(folder / "seal.json"),
-        "RECORDS_URL": f"sqlite+aiosqlite:///{folder}/records.db",
-        "INSTANCE": name,
-        "LOG_LEVEL": "debug",
-        "INTERVAL": "30",
-        **more,
-    }
-    with log.open("wb") as stderr:
-        broker = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "broker", "serve"),
-            cwd=ROOT,
-            env={**os.environ, **{f"SCAN_LOGIN_{key}": value for key, value in settings.items()}},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=stderr,
-        )
-    assert broker.stdout is not None
-    try:
-        ready = (await broker.stdout.readline()).decode()
-        yield Process(ready.split(" ready on ")[1].split()[0], f"http://127.0.0.1:{port}", log)
-    finally:
-        broker.terminate()
-        await broker.wait()
 
 
 class Known:
@@ -151,10 +63,6 @@ class Known:
                 self.kept.add(b64encode(hashlib.sha256(secret.encode()).digest()).decode())
         self.secrets |= {answer["access_token"]} if "access_token" in answer else set()
         return answer
-
-
-def leaked(words: Iterable[str], said: str) -> list[str]:
-    return [word for word in words if word in said]
 
 
 class Outside:
@@ -340,8 +248,3 @@ async def test_what_is_planted_is_found(redis: RedisServer) -> None:
         "t0k3n",
     ]
     assert leaked(["s3cr3t", "sc3n3", "t0k3n"], monitor.bus()) == ["sc3n3", "t0k3n"]
-
-
-async def fetch(http: aiohttp.ClientSession, url: str) -> str:
-    async with http.get(url) as response:
-        return await response.text()

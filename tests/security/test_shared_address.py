@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from broker.edge.gate import PROOFS_SHARE, REGISTRATIONS, Gate
-from tests.conftest import Running, StartBroker
+from tests.support.builders import Running, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser, SocketPhone
 from tests.support.servers import eventually
 

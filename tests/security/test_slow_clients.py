@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlsplit
@@ -14,15 +13,11 @@ import pytest
 from broker import serving
 from broker.edge import wire
 from broker.engine import bodies, frames, sockets
-from tests.conformance.test_engineio_protocol import Client, client_of
-from tests.conftest import StartBroker
+from tests.support.builders import StartBroker
+from tests.support.engineio_client import Client, client_of
 from tests.support.loop_clock import LoopClock
 from tests.support.servers import eventually
-from tests.unit.test_websocket_frames import masked, text
-
-KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
-VERSION = "Sec-WebSocket-Version: 13"
-ASKS = ["Host: x", "Connection: Upgrade", "Upgrade: websocket", KEY, VERSION]
+from tests.support.websocket_client import ASKS, KEY, VERSION, Wire, handshake, masked, text, url_of
 
 
 @pytest.fixture
@@ -30,48 +25,6 @@ async def echo() -> AsyncIterator[Client]:
     """Its heartbeat is too slow to be what closes a session, also when the clock is moved."""
     async with client_of("eio", ping_interval=3600.0, ping_timeout=20.0) as client:
         yield client
-
-
-class Wire:
-    """A connection byte by byte."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self.write = writer.write
-        self.close = writer.close
-
-    @classmethod
-    async def to(cls, url: str) -> Wire:
-        address = urlsplit(url)
-        return cls(*await asyncio.open_connection(address.hostname, address.port))
-
-    async def answer(self) -> int:
-        """The status of an answer; its body is read with the head of the next one."""
-        head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 30)
-        return int(re.findall(rb"HTTP/1\.[01] (\d+)", head)[0])
-
-    async def frame(self) -> bytes:
-        """The payload of a short frame."""
-        head = await asyncio.wait_for(self._reader.readexactly(2), 30)
-        return await self._reader.readexactly(head[1])
-
-    async def ends(self) -> bool:
-        try:
-            await asyncio.wait_for(self._reader.read(), 30)
-        except ConnectionError:
-            return True
-        finally:
-            self.close()
-        return True
-
-
-def handshake(*headers: str) -> bytes:
-    path = "/engine.io/?EIO=4&transport=websocket"
-    return "\r\n".join([f"GET {path} HTTP/1.1", *headers, "", ""]).encode()
-
-
-def url_of(client: Client) -> str:
-    return str(client.http._base_url)
 
 
 # ---- connections that say too little ----

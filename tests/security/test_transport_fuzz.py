@@ -12,10 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conformance.test_engineio_protocol import SEPARATOR, Client, client_of
-from tests.conformance.test_socketio_protocol import join, lives
+from tests.support.engineio_client import SEPARATOR, Client, client_of, join, lives
 from tests.support.servers import eventually
-from tests.unit.test_websocket_frames import masked, raw_transport
+from tests.support.websocket_client import masked, raw_transport
 
 FUZZ = settings(
     max_examples=150,

@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 
 from broker.directories.shared import QUESTIONS
-from tests.api.test_session_server_api import TOKEN
-from tests.conftest import Running, StartBroker
+from tests.support.app_admin import TOKEN
+from tests.support.builders import Running, StartBroker
 from tests.support.clients import Answer, PhoneClient
 from tests.support.webhook import SECRET, Site
 

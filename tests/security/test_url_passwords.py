@@ -11,9 +11,9 @@ from urllib.parse import quote
 import pytest
 
 from broker.urls import check_server_url, hide_passwords
-from tests.conftest import free_port
+from tests.support.commands import COMMAND, call
+from tests.support.environment import free_port
 from tests.support.servers import redis_program, running
-from tests.system.test_cli import COMMAND, call
 
 HEAD, TAIL = "canaryhead", "canarytail"
 """A password is split where a reader of URLs may split it: neither half may get out."""

@@ -21,8 +21,9 @@ from urllib.parse import urlencode, urlsplit
 import aiohttp
 import jwt
 
-from tests.conftest import StartBroker, free_port
+from tests.support.builders import StartBroker
 from tests.support.clients import PhoneClient
+from tests.support.environment import free_port
 from tests.support.nginx import nginx_before
 from tests.support.servers import Engines
 

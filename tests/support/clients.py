@@ -10,8 +10,7 @@ from typing import Any, NamedTuple, Protocol, Self
 import aiohttp
 import socketio
 
-from tests.conftest import miss, need
-from tests.support.environment import ROOT
+from tests.support.environment import ROOT, miss, need
 
 DRIVER = ROOT / "tests/clients/js/browser.js"
 Payload = dict[str, Any]

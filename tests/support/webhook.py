@@ -13,7 +13,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from standardwebhooks import Webhook
 
 from broker.directories.http import HttpDirectory
-from tests.conftest import Clock
+from tests.support.builders import Clock
 from tests.support.certificate import certificate
 from tests.support.environment import free_port
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 import zxingcpp
+from aiohttp import web
 from PIL import Image
 
 from broker.providers.wechat import WeChatProvider
@@ -89,3 +90,29 @@ def link_in(picture: bytes) -> str:
 def seen_in(picture: bytes) -> dict[str, str]:
     """What stands in that link's query, by name: page and scene."""
     return dict(parse_qsl(urlsplit(link_in(picture)).query))
+
+
+DRAW, IDENTIFY, TOKEN = "getwxacodeunlimit", "jscode2session", "stable_token"
+
+
+class Odd:
+    """A server that answers one thing, and keeps what it was asked."""
+
+    def __init__(self, body: bytes, media_type: str, status: int = 200, **headers: str) -> None:
+        self._body = body
+        self._status = status
+        self._headers = {"Content-Type": media_type, **headers}
+        self.asked: list[str] = []
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.asked.append(request.path)
+        return web.Response(status=self._status, body=self._body, headers=self._headers)
+
+    async def token(self, request: web.Request) -> web.Response:
+        return web.json_response({"access_token": "canary-token", "expires_in": 7200})
+
+    def application(self) -> web.Application:
+        application = web.Application()
+        application.router.add_post("/cgi-bin/stable_token", self.token)
+        application.router.add_route("*", "/{path:.*}", self.answer)
+        return application

@@ -10,43 +10,17 @@ import json
 import sqlite3
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from typer.testing import CliRunner
 
-from broker.__main__ import command
 from broker.records.migrations import HEAD, REVISIONS, VERSION_TABLE
-from tests.conftest import free_port
+from tests.support.commands import Call, run, serving
+from tests.support.environment import free_port
 from tests.support.servers import wait_until
-from tests.system.test_cli import run, serving
 
 SECRET = "canary-app-secret"
-
-
-class Said(NamedTuple):
-    code: int
-    text: str
-
-
-Call = Callable[..., Said]
-
-
-@pytest.fixture
-def call(tmp_path: Path, records_file: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """Calls a command in a folder of its own; settings by keyword."""
-    monkeypatch.chdir(tmp_path)
-    records_file.rename("scan-login.db")
-
-    def call(*words: str, stdin: str = "", **variables: str) -> Said:
-        done = CliRunner().invoke(command, words, input=stdin, env=variables)
-        assert done.exception is None or isinstance(done.exception, SystemExit)
-        return Said(done.exit_code, done.output)
-
-    return call
 
 
 def listed(call: Call) -> list[dict[str, object]]:

@@ -27,10 +27,10 @@ from broker.records.trail import SqlTrail
 from broker.redis_link.cluster import Cluster
 from broker.redis_link.server import Link
 from broker.workers import Supervisor
-from tests.conftest import Running, StartBroker
+from tests.support.builders import Running, StartBroker
 from tests.support.clients import Refused
+from tests.support.logins import logs_in
 from tests.support.servers import Engines, eventually
-from tests.system.test_log_sink import logs_in
 
 LONG = 30.0
 """Seconds that a busy machine gets."""

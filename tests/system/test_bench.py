@@ -20,7 +20,7 @@ from bench.rows import Cell, Figures, Taken, pool, row, soak
 from bench.rows.beside import beside_node
 from bench.rows.growth import AT_REST, SERVERS
 from bench.socketio import Broken, Client
-from tests.conftest import Clock, Running, StartBroker
+from tests.support.builders import Clock, Running, StartBroker
 from tests.support.environment import miss
 
 OURSELVES = os.getpid()

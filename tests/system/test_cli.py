@@ -2,79 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
-import sys
 import urllib.request
-from collections.abc import Iterator
-from contextlib import chdir, contextmanager
 from pathlib import Path
-from threading import Timer
 
 import pytest
-from typer.testing import CliRunner
 
 from broker import __version__
-from broker.__main__ import command
-from broker.errors import StartError
 from mp_stub.wechat.platform import APPID, SECRET
-from tests.conftest import free_port
-from tests.support.environment import ROOT
+from tests.support.commands import call, run, serving, wechat_serving
+from tests.support.environment import free_port
 from tests.support.servers import wait_until
-
-LIMIT = 120.0
-"""Seconds that a broker of these tests may run."""
-
-COMMAND = [sys.executable, "-m", "broker"]
-
-
-def run(
-    folder: Path, *arguments: str, stdin: str = "", **variables: str
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=folder,
-        input=stdin,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-
-
-def call(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """`run` in this process: another one takes a second to come up."""
-    with chdir(folder):
-        done = CliRunner().invoke(command, arguments, env=variables)
-    assert done.exception is None or isinstance(done.exception, SystemExit | StartError)
-    errors = done.stderr or str(done.exception or "")
-    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, errors)
-
-
-@contextmanager
-def serving(
-    folder: Path, *arguments: str, read_line: bool = True, **variables: str
-) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`scan-login serve` and the line that it prints when it is ready, if it is to be read."""
-    process = subprocess.Popen(
-        [*COMMAND, "serve", *arguments],
-        cwd=folder,
-        env={**os.environ, "SCAN_LOGIN_ADMIN_PORT": "0", **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    watchdog = Timer(LIMIT, process.kill)  # a test that waits for a line gets none, and fails
-    watchdog.start()
-    try:
-        assert process.stdout is not None
-        yield process, process.stdout.readline() if read_line else ""
-    finally:
-        watchdog.cancel()
-        process.kill()
-        process.communicate()
 
 
 def test_help_and_version(tmp_path: Path) -> None:
@@ -209,25 +148,6 @@ def test_what_keeps_a_provider_from_drawing_is_said_with_its_cure(tmp_path: Path
             assert "rid: " in line
             assert cure in line
             assert "hunter2" not in line
-
-
-@contextmanager
-def wechat_serving() -> Iterator[str]:
-    """`python -m mp_stub wechat`, and its address."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mp_stub", "wechat", "--port", str(free_port())],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert f"appid {APPID}, secret {SECRET}" in line
-        yield line.split("WeChat is at ")[1].split(",")[0]
-    finally:
-        process.terminate()
-        process.communicate()
 
 
 def test_a_mistake_in_the_demos_settings_is_named(tmp_path: Path) -> None:

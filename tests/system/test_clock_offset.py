@@ -12,7 +12,7 @@ import jwt
 import pytest
 from structlog.testing import capture_logs
 
-from tests.conftest import Running, StartBroker
+from tests.support.builders import Running, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.environment import ROOT
 from tests.support.servers import RedisServer, eventually, shifted, valkey_program

@@ -28,9 +28,9 @@ from broker.providers.pretend import PretendProvider
 from broker.records.settings import SettingsApps
 from broker.state import Logins, Swapped, open_state
 from broker.tokens import Issuer, KeyFile
-from tests.api.test_device_api import GRANT
-from tests.conftest import ALICE, BOB, FIREFOX, SHOP, Notes, StartBroker, codes_of
+from tests.support.builders import ALICE, BOB, FIREFOX, SHOP, Notes, StartBroker, codes_of
 from tests.support.clients import PhoneClient
+from tests.support.device_flow import GRANT
 from tests.support.servers import RedisServer, eventually, opened, redis_program, running
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ import pytest
 
 from broker.settings import Settings, find_values, load
 from broker.sources import Source, collect
-from tests.system.test_cli import call
+from tests.support.commands import call
 
 POSTGRES = "postgresql+asyncpg://user:password@db.internal/scanlogin"
 

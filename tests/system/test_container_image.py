@@ -21,8 +21,8 @@ from broker.__main__ import command
 from broker.app import build
 from broker.settings import PREFIX, Settings, find_values, load
 from mp_stub.page import make_phone
-from tests.conftest import Running, free_port
-from tests.support.environment import ROOT
+from tests.support.builders import Running
+from tests.support.environment import ROOT, free_port
 from web_demo.site import make_site
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

@@ -2,61 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import os
-import shlex
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import NamedTuple
 
 import aiohttp
 
 from broker.demo import own_address
 from mp_stub.wechat.platform import APPID, person_id
-from tests.clients.test_phone_stub import phone
-from tests.conftest import free_port
 from tests.support.clients import PythonBrowser
+from tests.support.demo import demo, obey, phone
 from tests.support.wechat import link_in
-
-
-class Demo(NamedTuple):
-    process: asyncio.subprocess.Process
-    ports: dict[str, str]
-
-    async def line(self, text: str) -> str:
-        """The next line that has `text` in it."""
-        assert self.process.stdout is not None
-        async with asyncio.timeout(30):
-            while True:
-                line = (await self.process.stdout.readline()).decode()
-                assert line, f"the demo ended before it said {text!r}"
-                if text in line:
-                    return line
-
-
-@asynccontextmanager
-async def demo(*options: str, **ports: str) -> AsyncIterator[Demo]:
-    names = ("PORT", "SITE_PORT", "PHONE_PORT", "WECHAT_PORT")
-    chosen = {name: str(free_port()) for name in names} | ports
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "broker",
-        "demo",
-        *options,
-        env={**os.environ, **chosen},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield Demo(process, chosen)
-    finally:
-        if process.returncode is None:
-            process.terminate()  # it has a folder to remove
-        await process.communicate()
 
 
 async def test_one_command_serves_broker_site_and_phone_and_one_ctrl_c_ends_them() -> None:
@@ -155,17 +110,6 @@ async def test_with_a_pool_logins_go_on_while_wechat_is_switched_off() -> None:
         assert redeemed["access_token"]
         await running.line("98 codes free, 1 on screens, 1 at rest")  # the one is the terminal's
         await obey(on)
-
-
-async def obey(command: str) -> None:
-    """Do what curl would, of what the demo tells people to type."""
-    _, _, method, url, *rest = shlex.split(command)
-    place, _, names = url.partition("{")
-    body = rest[1] if rest else None
-    async with aiohttp.ClientSession() as http:
-        for name in names.rstrip("}").split(","):
-            async with http.request(method, place + name, data=body) as answer:
-                assert answer.status == 200
 
 
 async def test_a_taken_port_is_said_to_be_taken_and_how_to_choose_another() -> None:

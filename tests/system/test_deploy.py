@@ -18,19 +18,16 @@ import pytest_asyncio
 from playwright.async_api import expect
 
 from deploy.cluster import USUAL_PORTS, Cluster, PortTaken, chosen_ports, cluster
-from tests.api.test_login_journeys import secret_of
-from tests.clients import test_chromium as pages
-from tests.conftest import free_port, need
+from tests.support import pages
 from tests.support.clients import NodeBrowser, PhoneClient
-from tests.support.environment import ROOT
+from tests.support.environment import ROOT, free_port, need
+from tests.support.logins import secret_of
 from tests.support.servers import eventually
 
 PROXY = "127.0.0.2"
 """Where a proxy that nginx trusts would stand; the tests themselves stand at 127.0.0.1."""
 
 SOMEBODY, ANOTHER = "203.0.113.9", "198.51.100.7"
-
-chromium = pages.chromium
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -20,10 +20,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import free_port, need
-from tests.support.environment import ROOT
+from tests.support.commands import COMMAND, LIMIT, wechat_serving
+from tests.support.environment import ROOT, free_port, need
 from tests.support.servers import Engines, PostgresServer
-from tests.system.test_cli import COMMAND, LIMIT, wechat_serving
 
 DEPLOY = (ROOT / "docs" / "deploy.md").read_text()
 PROGRAM = Path(sys.executable).parent / "scan-login"

@@ -20,10 +20,10 @@ from broker.providers import Picture
 from broker.providers.pretend import PretendProvider
 from broker.serving import Site, serving
 from broker.settings import Settings
-from tests.conftest import free_port
 from tests.support.clients import BrowserClient, NodeBrowser, PhoneClient, PythonBrowser
+from tests.support.commands import serving as command
+from tests.support.environment import free_port
 from tests.support.servers import eventually, listens
-from tests.system.test_cli import serving as command
 
 HANDSHAKE = "/socket.io/?EIO=4&transport="
 

@@ -15,8 +15,8 @@ from broker.edge.addresses import Addresses
 from broker.errors import PortTaken
 from broker.listening import ListenPlace, open_sockets, reserved
 from broker.serving import Site, serving
-from tests.conftest import free_port, miss
-from tests.system.test_cli import serving as command
+from tests.support.commands import serving as command
+from tests.support.environment import free_port, miss
 
 
 @pytest.fixture(autouse=True)

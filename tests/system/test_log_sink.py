@@ -10,8 +10,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TextIO
 
@@ -21,10 +21,10 @@ import structlog
 
 from broker.logs import Writer, rendered_by
 from broker.metrics import LOG_LINES_DROPPED
-from tests.support.clients import PhoneClient, PythonBrowser
+from tests.support.commands import COMMAND
 from tests.support.environment import free_port
+from tests.support.logins import logs_in
 from tests.support.servers import KEPT, RedisServer, eventually, redis_program, running
-from tests.system.test_cli import COMMAND
 
 PIPE_BYTES = 4096
 DROPPED = "scanlogin_log_lines_dropped_total"
@@ -83,30 +83,6 @@ def piped(folder: Path, *, ends: bool, **variables: str) -> Iterator[Piped]:
         process.wait()
         if not ends:
             os.close(reader)
-
-
-@asynccontextmanager
-async def browser_at(url: str) -> AsyncIterator[PythonBrowser]:
-    browser = PythonBrowser(["websocket"])
-    await browser.connect(url)
-    try:
-        yield browser
-    finally:
-        await browser.close()
-
-
-async def logs_in(url: str) -> bool:
-    """Whether a whole login works, its confirm pushed to the browser."""
-    async with browser_at(url) as browser, PhoneClient(url) as phone:
-        begun = await browser.emit("begin", {})
-        if "error" in begun:
-            return False
-        await phone.post("scan", {"scene": begun["scene"]})
-        await phone.post("confirm", {"login_id": begun["login_id"]})
-        while (await browser.push())[0] != "login-confirmed":
-            continue
-        owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
-        return "access_token" in await browser.emit("redeem", owned)
 
 
 async def is_ready(broker: Piped) -> bool:

@@ -21,8 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from broker.engine import ENGINES, open_server
 from broker.serving import Site, serving
 from deploy import nginx
-from tests.conftest import free_port, need
-from tests.support.environment import ROOT
+from tests.support.environment import ROOT, free_port, need
 from tests.support.nginx import can_connect
 from tests.support.servers import eventually
 

@@ -12,8 +12,8 @@ from broker.records import urls
 from broker.records.database import Database
 from broker.records.migrations import HEAD, REVISIONS
 from broker.settings import Settings
-from tests.api.test_apps_api import TOKEN, Admin, post
-from tests.conftest import StartBroker
+from tests.support.app_admin import TOKEN, Admin, post
+from tests.support.builders import StartBroker
 from tests.support.clients import PhoneClient
 from tests.support.servers import PgBouncer, PostgresServer, eventually, running_pgbouncer
 

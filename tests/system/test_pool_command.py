@@ -17,13 +17,10 @@ import pytest
 
 from broker.commands.pool import TAKEN_OVER
 from broker.errors import UnknownApp
-from tests.conftest import free_port
+from tests.support.commands import COMMAND, Call, run
+from tests.support.environment import free_port
 from tests.support.servers import Engines
 from tests.support.wechat import pretending
-from tests.system.test_app_command import Call, call
-from tests.system.test_cli import COMMAND, run
-
-__all__ = ["call"]
 
 FAST = ("--rate", "4500")
 

@@ -35,7 +35,7 @@ from broker.state import (
     open_state,
 )
 from broker.state.redis.logins import RedisLogins
-from tests.conftest import ALICE, Clock, a_login
+from tests.support.builders import ALICE, Clock, a_login
 from tests.support.certificate import certificate
 from tests.support.environment import free_port
 from tests.support.loop_clock import LoopClock, replaced_clock

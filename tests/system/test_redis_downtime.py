@@ -10,7 +10,7 @@ import pytest
 
 from broker.redis_link.downtime import Downtime
 from broker.state.redis import logins
-from tests.conftest import Clock, StartBroker
+from tests.support.builders import Clock, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.servers import KEPT, RedisServer, eventually, redis_program, running
 

@@ -16,8 +16,9 @@ from broker.monitor import Monitor
 from broker.records.seal import SealFile, SealKeys
 from broker.state import Profile, open_state
 from broker.tokens import Issuer, KeyFile
-from tests.conftest import Running, StartBroker
+from tests.support.builders import Running, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
+from tests.support.logins import logs_in
 from tests.support.servers import (
     KEPT,
     RedisServer,
@@ -27,7 +28,6 @@ from tests.support.servers import (
     redis_program,
     running,
 )
-from tests.system.test_log_sink import logs_in
 
 LONG = 30.0
 """Seconds that a busy machine gets."""

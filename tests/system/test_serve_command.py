@@ -15,11 +15,10 @@ import pytest
 from typer.main import get_command
 
 from broker.__main__ import command
-from tests.conftest import free_port
-from tests.support.environment import ROOT
+from tests.support.commands import call
+from tests.support.commands import serving as serve
+from tests.support.environment import ROOT, free_port
 from tests.support.servers import RedisServer, redis_program
-from tests.system.test_cli import call
-from tests.system.test_cli import serving as serve
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ from broker.settings import load
 from deploy import nginx
 from mp_stub.page import make_phone
 from mp_stub.phone import Phone
-from tests.clients import test_chromium as pages
-from tests.conftest import Running, StartBroker, free_port, need
+from tests.support import pages
+from tests.support.builders import Running, StartBroker
 from tests.support.clients import NodeBrowser
-from tests.support.environment import ROOT
+from tests.support.environment import ROOT, free_port, need
 from tests.support.nginx import can_connect
 from tests.support.servers import eventually
 from web_demo.site import make_site
@@ -32,8 +32,6 @@ from web_demo.verify import TokenVerifier
 
 DOCS = ROOT / "docs"
 PATH = "/login-broker"
-
-chromium = pages.chromium
 
 
 def documented_nginx() -> str:

@@ -9,21 +9,18 @@ from contextlib import closing
 import pytest
 
 from broker.records.user_rules import PAGE
+from tests.support.commands import Call, Said
 from tests.support.wechat import APPID
-from tests.system.test_app_command import Call, Said
-from tests.system.test_app_command import call as any_call
-
-__all__ = ["any_call"]
 
 
 @pytest.fixture
-def call(any_call: Call) -> Call:
+def call(call: Call) -> Call:
     """Calls `scan-login user` where users are looked for in the records; settings by keyword."""
 
-    def call(*words: str, **given: str) -> Said:
-        return any_call("user", *words, **{"SCAN_LOGIN_DIRECTORY": "sql", **given})
+    def call_user(*words: str, **given: str) -> Said:
+        return call("user", *words, **{"SCAN_LOGIN_DIRECTORY": "sql", **given})
 
-    return call
+    return call_user
 
 
 def shown(call: Call, user_id: str) -> dict[str, object]:

@@ -25,10 +25,10 @@ from broker.errors import PortTaken, SettingsWrong, WorkersFailed
 from broker.listening import ListenPlace, reserved
 from broker.settings import load
 from broker.workers import Supervisor
-from tests.conftest import free_port
 from tests.support.clients import PhoneClient, PythonBrowser
+from tests.support.commands import COMMAND
+from tests.support.environment import free_port
 from tests.support.servers import Engines, eventually
-from tests.system.test_cli import COMMAND
 
 STUBBORN = """
 import signal, time

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker.breaker import CLOSES, PAUSE, TRIPS, Breaker
-from tests.conftest import Clock
+from tests.support.builders import Clock
 
 
 @pytest.fixture

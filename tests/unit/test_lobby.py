@@ -15,7 +15,7 @@ from broker.flow import Begun, Flow
 from broker.lobby import SLACK, SLICES, Lobby, Push
 from broker.login import Notice
 from broker.state import Store
-from tests.conftest import ALICE, FIREFOX, Clock, Register
+from tests.support.builders import ALICE, FIREFOX, Clock, Register
 from tests.support.loop_clock import LoopClock
 from tests.support.servers import eventually
 

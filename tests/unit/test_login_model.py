@@ -15,7 +15,7 @@ from broker.login import (
     State,
     apply,
 )
-from tests.conftest import ALICE, BOB, Clock, a_login
+from tests.support.builders import ALICE, BOB, Clock, a_login
 
 NOW = 1_000_000.0
 

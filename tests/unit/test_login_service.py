@@ -18,7 +18,7 @@ from broker.flow import Begun, Flow, Redeemed
 from broker.login import REDELIVERY_LIFETIME, Identity, Login, Notice, State
 from broker.state import Store, Swapped
 from broker.tokens import Issuer, KeyFile
-from tests.conftest import ALICE, BOB, FIREFOX, SHOP, Clock, Notes, Register
+from tests.support.builders import ALICE, BOB, FIREFOX, SHOP, Clock, Notes, Register
 
 
 @pytest.fixture

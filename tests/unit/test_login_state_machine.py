@@ -19,7 +19,7 @@ from broker.login import Browser, Identity, Phone, State
 from broker.records.settings import SettingsApps
 from broker.state import open_state
 from broker.tokens import Issuer, KeyFile
-from tests.conftest import OTHER, SHOP, Clock, Notes, codes_of
+from tests.support.builders import OTHER, SHOP, Clock, Notes, codes_of
 
 PHONES = [
     Phone(app, Identity("pretend", name)) for app in ("shop", "other") for name in ("alice", "bob")

@@ -7,7 +7,7 @@ import pytest
 from broker.pool.demand import LOW, RESERVE, Demand, Mood
 from broker.state import Code, Level
 from broker.state.memory import MemoryLeases
-from tests.conftest import Clock
+from tests.support.builders import Clock
 
 LIFE, REST = 120.0, 600.0
 STAY = LIFE + REST

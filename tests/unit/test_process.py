@@ -15,8 +15,8 @@ import structlog
 import uvloop
 
 from broker import process
-from tests.conftest import free_port
-from tests.system.test_cli import serving as command
+from tests.support.commands import serving as command
+from tests.support.environment import free_port
 
 
 @pytest.fixture

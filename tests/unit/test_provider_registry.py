@@ -15,13 +15,13 @@ from broker.errors import ProviderFails
 from broker.providers.pretend import PretendProvider
 from broker.records import App
 from mp_stub.wechat.platform import MiniProgram
-from tests.api.test_apps_api import TOKEN, Admin
-from tests.api.test_wechat_journeys import begin, confirm, scanned
-from tests.conftest import OTHER, SHOP, Running, StartBroker
+from tests.support.app_admin import TOKEN, Admin
+from tests.support.builders import OTHER, SHOP, Running, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.loop_clock import LoopClock
 from tests.support.servers import eventually
 from tests.support.wechat import APPID, SECRET, Pretending, pretending
+from tests.support.wechat_logins import begin, confirm, scanned
 
 RED, RED_SECRET = "wxredredredredred0", "canary-red-secret"
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from broker.limits import DROPS, RateLimit, rate_limit_key
-from tests.conftest import Clock
+from tests.support.builders import Clock
 from tests.support.servers import eventually
 
 

@@ -18,7 +18,7 @@ from broker.records.seal import Sealed, SealKeys
 from broker.records.settings import SettingsApps
 from broker.sessions import Sessions, Shown
 from broker.state import Session, Store
-from tests.conftest import OTHER, SHOP, Clock, Register, all_pretend
+from tests.support.builders import OTHER, SHOP, Clock, Register, all_pretend
 
 KEY = base64.b64encode(bytes(16)).decode()
 

@@ -20,7 +20,7 @@ from broker.directories.shared import (
 )
 from broker.errors import DirectoryFails, RateLimited, UnregisteredUser, UserBlocked
 from broker.login import Identity
-from tests.conftest import Clock
+from tests.support.builders import Clock
 
 ALICE = Identity("pretend", "alice")
 BOB = Identity("pretend", "bob")

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from broker.errors import KeyFileUnusable
 from broker.login import State
 from broker.tokens import ALGORITHMS, Issuer, KeyFile, KeyRing, open_ring
-from tests.conftest import ALICE, Clock, a_login
+from tests.support.builders import ALICE, Clock, a_login
 
 REQUIRED = ["exp", "iat", "sub", "aud", "iss", "jti"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -17,35 +17,18 @@ from websockets.protocol import Protocol, Side
 
 from broker.engine import frames
 from broker.engine.frames import Violation
-from broker.engine.sockets import JOINED, Packet, Socket, WebSocket
-from broker.engine.turns import Turns
-from tests.conformance.test_engineio_protocol import Client, client_of
-
-LONGEST = 64 * 1024
-MASK = b"\x12\x34\x56\x78"
-
-
-def masked(
-    first: int, payload: bytes = b"", *, length: int | None = None, mask: bool = True
-) -> bytes:
-    """A client's frame.  first: its first byte; length: what the header says, where it lies."""
-    size = len(payload) if length is None else length
-    bit = frames.MASKED if mask else 0
-    if size < 126:
-        head = bytes((first, bit | size))
-    elif size < 1 << 16:
-        head = bytes((first, bit | 126)) + size.to_bytes(2, "big")
-    else:
-        head = bytes((first, bit | 127)) + size.to_bytes(8, "big")
-    return head + MASK + frames.unmasked(MASK, payload) if mask else head + payload
-
-
-def text(payload: bytes, *, fin: bool = True) -> bytes:
-    return masked((frames.FIN if fin else 0) | frames.TEXT, payload)
-
-
-def more(payload: bytes, *, fin: bool = True) -> bytes:
-    return masked((frames.FIN if fin else 0) | frames.CONTINUATION, payload)
+from broker.engine.sockets import JOINED, Packet, WebSocket
+from tests.support.engineio_client import Client, client_of
+from tests.support.websocket_client import (
+    LONGEST,
+    Engine,
+    Transport,
+    masked,
+    more,
+    raw_transport,
+    read_sent,
+    text,
+)
 
 
 def closing(payload: bytes) -> bytes:
@@ -62,60 +45,6 @@ class Verdict(NamedTuple):
     messages: list[Packet]
     closed: int | None
     pongs: list[bytes]
-
-
-class Transport:
-    """Keeps what is written, and has a socket that takes every option."""
-
-    def __init__(self) -> None:
-        self.written = b""
-        self.writes = 0
-        self.open = True
-
-    def get_extra_info(self, name: str) -> Any:
-        return self
-
-    def setsockopt(self, *option: int) -> None: ...
-
-    def set_protocol(self, protocol: asyncio.Protocol) -> None: ...
-
-    def write(self, data: bytes) -> None:
-        self.written += data
-        self.writes += 1
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def is_closing(self) -> bool:
-        return not self.open
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-    def close(self) -> None:
-        self.open = False
-
-    abort = close
-
-
-class Engine:
-    longest = LONGEST
-
-    def __init__(self) -> None:
-        self.heard: list[Packet] = []
-        self.losses = 0
-        self.turns = Turns()
-        self.closing: set[asyncio.Transport] = set()
-
-    def spend(self, socket: Socket, count: int) -> bool:
-        return True
-
-    def receive(self, socket: Socket, packet: Packet) -> None:
-        self.heard.append(packet)
-
-    def lost(self, socket: Socket, reason: str) -> None:
-        self.losses += 1
 
 
 async def ours(pieces: Iterable[bytes]) -> Verdict:
@@ -136,16 +65,6 @@ async def ours(pieces: Iterable[bytes]) -> Verdict:
         codes[0] if codes else None,
         [body for opcode, body in sent if opcode == frames.PONG],
     )
-
-
-def read_sent(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The server's frames: whole, short enough, and never masked."""
-    while data:
-        assert data[1] <= 126
-        at = 2 if data[1] < 126 else 4
-        size = data[1] if at == 2 else int.from_bytes(data[2:4], "big")
-        yield data[0] & frames.OPCODE, data[at : at + size]
-        data = data[at + size :]
 
 
 def judged(*pieces: bytes) -> Verdict:
@@ -526,8 +445,3 @@ async def test_a_stream_of_single_bytes_is_read(peer: Client) -> None:
 async def peer() -> Any:
     async with client_of("eio", ping_interval=25.0, ping_timeout=20.0) as client:
         yield client
-
-
-def raw_transport(ws: aiohttp.ClientWebSocketResponse) -> asyncio.Transport:
-    transport: asyncio.Transport = ws._response.connection.transport  # type: ignore[union-attr]
-    return transport

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import base64
-import json
 
 import pytest
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES128
-from cryptography.hazmat.primitives.ciphers.modes import CBC
 
 from broker.errors import Undecipherable
 from broker.providers import Sealed
 from broker.providers.wechat.userinfo import WeChatUserinfo
 from tests.support.wechat import APPID
+from tests.support.wechat_user_data import IV, KEY, OTHER, b64, encrypted, packed, padded
 
 RAW_DATA = (
     '{"nickName":"Band","gender":1,"language":"zh_CN","city":"Guangzhou",'
@@ -25,26 +22,8 @@ SIGNED_WITH = "HyVFkGl5F5OQWJZZaNzBBg=="
 SIGNATURE = "75e81ceda165f4ffa64f4068af58c64b8f54b88c"
 """As WeChat's documentation of signatures has them."""
 
-KEY, IV, OTHER = (bytes(range(start, start + 16)) for start in (0, 16, 32))
+
 GROUP = {"openGId": "群-1", "watermark": {"appid": APPID, "timestamp": 1477314187}}
-
-
-def b64(content: bytes) -> str:
-    return base64.b64encode(content).decode()
-
-
-def padded(content: bytes) -> bytes:
-    missing = 16 - len(content) % 16
-    return content + bytes([missing]) * missing
-
-
-def encrypted(content: bytes, key: bytes = KEY, iv: bytes = IV) -> str:
-    encryptor = Cipher(AES128(key), CBC(iv)).encryptor()
-    return b64(encryptor.update(content) + encryptor.finalize())
-
-
-def packed(value: object) -> bytes:
-    return padded(json.dumps(value).encode())
 
 
 def uneven(content: bytes) -> bytes:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 import aiohttp
 
@@ -134,3 +134,6 @@ async def gathered(world: World, ledger: Ledger) -> AsyncIterator[Crowd]:
             yield crowd
         finally:
             await crowd.go_home()
+
+
+Fault = Callable[..., AbstractAsyncContextManager[Crowd]]

@@ -1,0 +1,98 @@
+"""Runs the `scan-login` command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager
+from pathlib import Path
+from threading import Timer
+from typing import NamedTuple
+
+from typer.testing import CliRunner
+
+from broker.__main__ import command
+from broker.errors import StartError
+from mp_stub.wechat.platform import APPID, SECRET
+from tests.support.environment import ROOT, free_port
+
+LIMIT = 120.0
+"""Seconds that a broker of these tests may run."""
+
+COMMAND = [sys.executable, "-m", "broker"]
+
+
+def run(
+    folder: Path, *arguments: str, stdin: str = "", **variables: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        input=stdin,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def call(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`run` in this process: another one takes a second to come up."""
+    with chdir(folder):
+        done = CliRunner().invoke(command, arguments, env=variables)
+    assert done.exception is None or isinstance(done.exception, SystemExit | StartError)
+    errors = done.stderr or str(done.exception or "")
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, errors)
+
+
+@contextmanager
+def serving(
+    folder: Path, *arguments: str, read_line: bool = True, **variables: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`scan-login serve` and the line that it prints when it is ready, if it is to be read."""
+    process = subprocess.Popen(
+        [*COMMAND, "serve", *arguments],
+        cwd=folder,
+        env={**os.environ, "SCAN_LOGIN_ADMIN_PORT": "0", **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    watchdog = Timer(LIMIT, process.kill)  # a test that waits for a line gets none, and fails
+    watchdog.start()
+    try:
+        assert process.stdout is not None
+        yield process, process.stdout.readline() if read_line else ""
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
+def wechat_serving() -> Iterator[str]:
+    """`python -m mp_stub wechat`, and its address."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mp_stub", "wechat", "--port", str(free_port())],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert f"appid {APPID}, secret {SECRET}" in line
+        yield line.split("WeChat is at ")[1].split(",")[0]
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+class Said(NamedTuple):
+    code: int
+    text: str
+
+
+Call = Callable[..., Said]

@@ -1,0 +1,86 @@
+"""Runs `scan-login demo` and the phone page."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import aiohttp
+
+from tests.support.environment import ROOT, free_port
+
+
+class Demo(NamedTuple):
+    process: asyncio.subprocess.Process
+    ports: dict[str, str]
+
+    async def line(self, text: str) -> str:
+        """The next line that has `text` in it."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(30):
+            while True:
+                line = (await self.process.stdout.readline()).decode()
+                assert line, f"the demo ended before it said {text!r}"
+                if text in line:
+                    return line
+
+
+@asynccontextmanager
+async def demo(*options: str, **ports: str) -> AsyncIterator[Demo]:
+    names = ("PORT", "SITE_PORT", "PHONE_PORT", "WECHAT_PORT")
+    chosen = {name: str(free_port()) for name in names} | ports
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "broker",
+        "demo",
+        *options,
+        env={**os.environ, **chosen},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield Demo(process, chosen)
+    finally:
+        if process.returncode is None:
+            process.terminate()  # it has a folder to remove
+        await process.communicate()
+
+
+async def obey(command: str) -> None:
+    """Do what curl would, of what the demo tells people to type."""
+    _, _, method, url, *rest = shlex.split(command)
+    place, _, names = url.partition("{")
+    body = rest[1] if rest else None
+    async with aiohttp.ClientSession() as http:
+        for name in names.rstrip("}").split(","):
+            async with http.request(method, place + name, data=body) as answer:
+                assert answer.status == 200
+
+
+class Ran(NamedTuple):
+    code: int
+    output: str
+    errors: str
+
+
+async def phone(*arguments: str, broker: str) -> Ran:
+    """`python -m mp_stub …` as somebody types it."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "mp_stub",
+        *arguments,
+        "--broker",
+        broker,
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate()
+    return Ran(process.returncode or 0, output.decode(), errors.decode())

@@ -1,0 +1,161 @@
+"""WebSocket frames and handshakes, byte by byte."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from broker.engine import frames
+from broker.engine.sockets import Packet, Socket
+from broker.engine.turns import Turns
+from tests.support.engineio_client import Client
+
+LONGEST = 64 * 1024
+
+MASK = b"\x12\x34\x56\x78"
+
+
+def masked(
+    first: int, payload: bytes = b"", *, length: int | None = None, mask: bool = True
+) -> bytes:
+    """A client's frame.  first: its first byte; length: what the header says, where it lies."""
+    size = len(payload) if length is None else length
+    bit = frames.MASKED if mask else 0
+    if size < 126:
+        head = bytes((first, bit | size))
+    elif size < 1 << 16:
+        head = bytes((first, bit | 126)) + size.to_bytes(2, "big")
+    else:
+        head = bytes((first, bit | 127)) + size.to_bytes(8, "big")
+    return head + MASK + frames.unmasked(MASK, payload) if mask else head + payload
+
+
+def text(payload: bytes, *, fin: bool = True) -> bytes:
+    return masked((frames.FIN if fin else 0) | frames.TEXT, payload)
+
+
+def more(payload: bytes, *, fin: bool = True) -> bytes:
+    return masked((frames.FIN if fin else 0) | frames.CONTINUATION, payload)
+
+
+class Transport:
+    """Keeps what is written, and has a socket that takes every option."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.writes = 0
+        self.open = True
+
+    def get_extra_info(self, name: str) -> Any:
+        return self
+
+    def setsockopt(self, *option: int) -> None: ...
+
+    def set_protocol(self, protocol: asyncio.Protocol) -> None: ...
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+        self.writes += 1
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return not self.open
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def close(self) -> None:
+        self.open = False
+
+    abort = close
+
+
+class Engine:
+    longest = LONGEST
+
+    def __init__(self) -> None:
+        self.heard: list[Packet] = []
+        self.losses = 0
+        self.turns = Turns()
+        self.closing: set[asyncio.Transport] = set()
+
+    def spend(self, socket: Socket, count: int) -> bool:
+        return True
+
+    def receive(self, socket: Socket, packet: Packet) -> None:
+        self.heard.append(packet)
+
+    def lost(self, socket: Socket, reason: str) -> None:
+        self.losses += 1
+
+
+def read_sent(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The server's frames: whole, short enough, and never masked."""
+    while data:
+        assert data[1] <= 126
+        at = 2 if data[1] < 126 else 4
+        size = data[1] if at == 2 else int.from_bytes(data[2:4], "big")
+        yield data[0] & frames.OPCODE, data[at : at + size]
+        data = data[at + size :]
+
+
+def raw_transport(ws: aiohttp.ClientWebSocketResponse) -> asyncio.Transport:
+    transport: asyncio.Transport = ws._response.connection.transport  # type: ignore[union-attr]
+    return transport
+
+
+KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+
+VERSION = "Sec-WebSocket-Version: 13"
+
+ASKS = ["Host: x", "Connection: Upgrade", "Upgrade: websocket", KEY, VERSION]
+
+
+class Wire:
+    """A connection byte by byte."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.write = writer.write
+        self.close = writer.close
+
+    @classmethod
+    async def to(cls, url: str) -> Wire:
+        address = urlsplit(url)
+        return cls(*await asyncio.open_connection(address.hostname, address.port))
+
+    async def answer(self) -> int:
+        """The status of an answer; its body is read with the head of the next one."""
+        head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 30)
+        return int(re.findall(rb"HTTP/1\.[01] (\d+)", head)[0])
+
+    async def frame(self) -> bytes:
+        """The payload of a short frame."""
+        head = await asyncio.wait_for(self._reader.readexactly(2), 30)
+        return await self._reader.readexactly(head[1])
+
+    async def ends(self) -> bool:
+        try:
+            await asyncio.wait_for(self._reader.read(), 30)
+        except ConnectionError:
+            return True
+        finally:
+            self.close()
+        return True
+
+
+def handshake(*headers: str) -> bytes:
+    path = "/engine.io/?EIO=4&transport=websocket"
+    return "\r\n".join([f"GET {path} HTTP/1.1", *headers, "", ""]).encode()
+
+
+def url_of(client: Client) -> str:
+    return str(client.http._base_url)
