@@ -7,7 +7,7 @@ SOURCES := broker web_demo mp_stub deploy tests bench
 CLIENT_VERSION := 4.8.4
 VENDOR := broker/edge/static/vendor
 MINI_VENDOR := mp_stub/miniprogram/scan-login/vendor
-NODE_MODULES := tests/clients/js/node_modules tests/clients/miniprogram/node_modules bench/peers/node_modules
+NODE_MODULES := tests/clients/js/node_modules tests/clients/miniprogram/node_modules bench/baselines/node_modules
 # Tests spend most of their time waiting, so 3 processes suit 2 cores.
 # A test file stays in one process, because its tests share the servers that they start.
 PARALLEL := -n 3 --dist loadfile
@@ -80,7 +80,7 @@ test-busy: $(VENV)/.tested system $(NODE_MODULES) ## run all tests on a busy mac
 chaos: $(VENV)/.tested system ## inject every fault under load; updates docs/reliability.md
 	$(BIN)/pytest tests/chaos -m "" --table docs/reliability.md
 
-bench: $(VENV)/.tested system bench/peers/node_modules ## measure; updates bench/RESULTS.md (ROW=growth for one row)
+bench: $(VENV)/.tested system bench/baselines/node_modules ## measure; updates bench/RESULTS.md (ROW=growth for one row)
 	$(BIN)/python -m bench $(ROW)
 
 ## Release

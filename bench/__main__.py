@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import uvloop
 
 from bench import results
-from bench.candidates import CANDIDATES, candidate
+from bench.benchmarks import ROWS, Cell, Figures, Row, Taken, row
 from bench.fleet import Fleet, fleet, raise_file_limit
 from bench.host import STOLEN, Ticks
 from bench.load import Crowd, eagerly
-from bench.rows import ROWS, Cell, Figures, Row, Taken, row
+from bench.targets import CANDIDATES, candidate
 
 WARM_UP_AT_ONCE = 16
 """Logins under way while servers warm up: as many a second as they manage."""

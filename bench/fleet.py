@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.candidates import Candidate, Command
+from bench.targets import Candidate, Command
 from tests.support.servers import RedisServer, redis_program, running
 
 START_WITHIN = 60.0

@@ -13,9 +13,9 @@ from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from typing import NamedTuple, TypeVar
 
-from bench.candidates import Browser, Phone
 from bench.fleet import Fleet
 from bench.socketio import Broken
+from bench.targets import Browser, Phone
 
 GIVE_UP = 20.0
 """Seconds after which an act counts as lost."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Self
 
-from bench.candidates import Browser, Command, Phone, Pings
 from bench.keepalive import Connection
 from bench.socketio import Broken, Client
+from bench.targets import Browser, Command, Phone, Pings
 
 
 class LoginBrowser:

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from bench.candidates import candidate
+from bench.benchmarks import ROWS, Row, Taken
 from bench.plots import Plot, svg
-from bench.rows import ROWS, Row, Taken
+from bench.targets import candidate
 from tests.support.servers import redis_program
 
 FILE = Path(__file__).parent / "RESULTS.md"

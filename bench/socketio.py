@@ -19,8 +19,8 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, Self, cast
 
-from bench.candidates import Pings
 from bench.keepalive import address
+from bench.targets import Pings
 
 MASK = bytes(4)
 """A client must mask.  This mask changes nothing, costs us nothing, and a server

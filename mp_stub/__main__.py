@@ -22,21 +22,21 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from mp_stub import browsers
-from mp_stub.page import make_phone
+from mp_stub import user_agent
 from mp_stub.phone import (
     BROKER,
     NAME_MAX,
+    InvalidInput,
     Phone,
     Refused,
-    Scanned,
+    ScanResult,
     Unreachable,
-    Unreadable,
-    person_in,
-    scene_in,
+    parse_person,
+    parse_scene,
 )
+from mp_stub.phone_page import build_phone_page
 from mp_stub.wechat.platform import APPID, SECRET, MiniProgram, Platform
-from mp_stub.wechat.server import WeChat
+from mp_stub.wechat.server import WeChatStub
 
 
 async def scan(phone: Phone, scene: str) -> str:
@@ -44,15 +44,19 @@ async def scan(phone: Phone, scene: str) -> str:
 
 
 async def confirm(phone: Phone, scene: str) -> str:
-    seen = await phone.scan(scene)
-    await phone.confirm(seen["login_id"])
-    return f"confirmed: {phone.name} is logged in to {site(seen)}, login {seen['login_id']}"
+    result = await phone.scan(scene)
+    await phone.confirm(result["login_id"])
+    return (
+        f"confirmed: {phone.name} is logged in to {site_name(result)}, login {result['login_id']}"
+    )
 
 
 async def deny(phone: Phone, scene: str) -> str:
-    seen = await phone.scan(scene)
-    await phone.deny(seen["login_id"])
-    return f"denied: {phone.name} is not logged in to {site(seen)}, login {seen['login_id']}"
+    result = await phone.scan(scene)
+    await phone.deny(result["login_id"])
+    return (
+        f"denied: {phone.name} is not logged in to {site_name(result)}, login {result['login_id']}"
+    )
 
 
 ACTS: Mapping[str, Callable[[Phone, str], Awaitable[str]]] = {
@@ -70,58 +74,60 @@ HELP: Mapping[str, str] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    asked = parser().parse_args(shielded(sys.argv[1:] if arguments is None else arguments))
-    work = SERVES[asked.act](asked) if asked.act in SERVES else act(asked)
+    options = build_parser().parse_args(
+        escape_dashed_scenes(sys.argv[1:] if arguments is None else arguments)
+    )
+    work = SERVERS[options.act](options) if options.act in SERVERS else act(options)
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:
         return 130  # what a shell expects after Ctrl-C
 
 
-async def act(asked: argparse.Namespace) -> int:
+async def act(options: argparse.Namespace) -> int:
     try:
         async with Phone(
-            broker=asked.broker,
-            app=asked.app,
-            name=asked.name,
-            socketio=asked.socketio,
-            wechat=asked.wechat,
+            broker=options.broker,
+            app=options.app,
+            name=options.name,
+            socketio=options.socketio,
+            wechat=options.wechat,
         ) as phone:
-            print(await ACTS[asked.act](phone, asked.scene))
+            print(await ACTS[options.act](phone, options.scene))
     except Refused as refusal:
         hint = f" (register at {refusal.register_url})" if refusal.register_url else ""
-        return failed(f"{refusal}{hint}")
+        return report_failure(f"{refusal}{hint}")
     except Unreachable as cause:
-        return failed(str(cause))
+        return report_failure(str(cause))
     return 0
 
 
-async def serve(asked: argparse.Namespace) -> int:
-    site = make_phone(broker_url=asked.broker, app=asked.app, wechat_url=asked.wechat)
+async def serve(options: argparse.Namespace) -> int:
+    site = build_phone_page(broker_url=options.broker, app=options.app, wechat_url=options.wechat)
 
-    def greeting(where: str) -> str:
-        return f"the phone is at {where} and talks to the broker at {asked.broker}"
+    def ready_line(url: str) -> str:
+        return f"the phone is at {url} and talks to the broker at {options.broker}"
 
-    return await listen(site, asked, greeting)
-
-
-async def wechat(asked: argparse.Namespace) -> int:
-    pretended = WeChat(Platform([MiniProgram(asked.appid, asked.secret)]), link=asked.link)
-
-    def greeting(where: str) -> str:
-        return f"WeChat is at {where}, appid {asked.appid}, secret {asked.secret}"
-
-    return await listen(pretended.application(), asked, greeting)
+    return await listen(site, options, ready_line)
 
 
-SERVES: Mapping[str, Callable[[argparse.Namespace], Coroutine[None, None, int]]] = {
+async def wechat(options: argparse.Namespace) -> int:
+    stub = WeChatStub(Platform([MiniProgram(options.appid, options.secret)]), link=options.link)
+
+    def ready_line(url: str) -> str:
+        return f"WeChat is at {url}, appid {options.appid}, secret {options.secret}"
+
+    return await listen(stub.application(), options, ready_line)
+
+
+SERVERS: Mapping[str, Callable[[argparse.Namespace], Coroutine[None, None, int]]] = {
     "serve": serve,
     "wechat": wechat,
 }
 
 
 async def listen(
-    site: web.Application, asked: argparse.Namespace, greeting: Callable[[str], str]
+    site: web.Application, options: argparse.Namespace, ready_line: Callable[[str], str]
 ) -> int:
     """Serve `site` until told to stop, and greet with its address."""
     # No access log: the page's URL carries the scene, WeChat's the secret.
@@ -129,17 +135,17 @@ async def listen(
     runner = web.AppRunner(site, access_log=None, shutdown_timeout=1, auto_decompress=False)
     await runner.setup()
     try:
-        await web.TCPSite(runner, asked.host, asked.port).start()
-        print(greeting(f"http://{bracketed(asked.host)}:{asked.port}"), flush=True)
-        await told_to_stop()
+        await web.TCPSite(runner, options.host, options.port).start()
+        print(ready_line(f"http://{format_host(options.host)}:{options.port}"), flush=True)
+        await wait_for_signal()
     except OSError as cause:
-        return failed(no_listening(asked, cause))
+        return report_failure(listen_error(options, cause))
     finally:
         await runner.cleanup()
     return 0
 
 
-async def told_to_stop() -> None:
+async def wait_for_signal() -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         with suppress(NotImplementedError):  # Windows: Ctrl-C comes as KeyboardInterrupt
@@ -147,38 +153,38 @@ async def told_to_stop() -> None:
     await stop.wait()
 
 
-def no_listening(asked: argparse.Namespace, cause: OSError) -> str:
+def listen_error(options: argparse.Namespace, cause: OSError) -> str:
     if cause.errno == errno.EADDRINUSE:
-        return f"port {asked.port} on {asked.host} is taken: choose another one with --port"
-    return f"cannot listen on {asked.host} port {asked.port}: {cause.strerror or cause}"
+        return f"port {options.port} on {options.host} is taken: choose another one with --port"
+    return f"cannot listen on {options.host} port {options.port}: {cause.strerror or cause}"
 
 
-def bracketed(host: str) -> str:
+def format_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def failed(why: str) -> int:
-    print(printable(why), file=sys.stderr)
+def report_failure(message: str) -> int:
+    print(printable(message), file=sys.stderr)
     return 1
 
 
-def describe(seen: Scanned) -> str:
+def describe(result: ScanResult) -> str:
     """What the person must know before confirming, one fact a line."""
-    browser = seen["browser"]
+    browser = result["browser"]
     began = time.strftime("%H:%M:%S", time.localtime(time.time() - browser["since"]))
     agent = browser["user_agent"]
     facts = {
-        "site": site(seen),
-        "browser": f"{browsers.read(agent)} ({agent})",
+        "site": site_name(result),
+        "browser": f"{user_agent.parse(agent)} ({agent})",
         "from": browser["ip"],
         "since": f"{browser['since']} seconds ago, {began}",
-        "login": f"{seen['login_id']}, {seen['state']}, expires in {seen['expires_in']} seconds",
+        "login": f"{result['login_id']}, {result['state']}, expires in {result['expires_in']} s",
     }
     return "\n".join(f"{fact:<9}{printable(str(value))}" for fact, value in facts.items())
 
 
-def site(seen: Scanned) -> str:
-    return printable(f"{seen['app']['name']} ({seen['app']['id']})")
+def site_name(result: ScanResult) -> str:
+    return printable(f"{result['app']['name']} ({result['app']['id']})")
 
 
 def printable(text: str) -> str:
@@ -186,7 +192,7 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m mp_stub",
         description="A pretend phone: scan a login code, then confirm or deny.",
@@ -204,7 +210,7 @@ def add_act(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "scene",
         metavar="SCENE",
-        type=readable(scene_in),
+        type=argument_type(parse_scene),
         help="the text inside the code, or the whole link it carries (quote the link)",
     )
     command.add_argument(
@@ -212,7 +218,7 @@ def add_act(command: argparse.ArgumentParser) -> None:
         dest="name",
         metavar="NAME",
         default="alice",
-        type=readable(person_in),
+        type=argument_type(parse_person),
         help=f"who holds the phone, up to {NAME_MAX} characters (default: %(default)s)",
     )
     command.add_argument(
@@ -222,12 +228,12 @@ def add_act(command: argparse.ArgumentParser) -> None:
 
 
 def add_serve(command: argparse.ArgumentParser) -> None:
-    add_place(command, 8090)
+    add_listen_options(command, 8090)
     add_broker(command)
 
 
 def add_wechat(command: argparse.ArgumentParser) -> None:
-    add_place(command, 8091)
+    add_listen_options(command, 8091)
     command.add_argument("--appid", default=APPID, help="the mini program's (default: %(default)s)")
     command.add_argument("--secret", default=SECRET, help="its secret (default: %(default)s)")
     command.add_argument(
@@ -238,9 +244,11 @@ def add_wechat(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_place(command: argparse.ArgumentParser, usual: int) -> None:
+def add_listen_options(command: argparse.ArgumentParser, default_port: int) -> None:
     command.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
-    command.add_argument("--port", type=port, default=usual, help="default: %(default)s")
+    command.add_argument(
+        "--port", type=parse_port, default=default_port, help="default: %(default)s"
+    )
 
 
 def add_broker(command: argparse.ArgumentParser) -> None:
@@ -260,25 +268,25 @@ def add_broker(command: argparse.ArgumentParser) -> None:
     )
 
 
-def readable(read: Callable[[str], str]) -> Callable[[str], str]:
+def argument_type(parse_text: Callable[[str], str]) -> Callable[[str], str]:
     """`read` for argparse, which repeats the words of its own error only."""
 
-    def reading(text: str) -> str:
+    def parse(text: str) -> str:
         try:
-            return read(text)
-        except Unreadable as cause:
+            return parse_text(text)
+        except InvalidInput as cause:
             raise argparse.ArgumentTypeError(str(cause)) from None
 
-    return reading
+    return parse
 
 
-def port(text: str) -> int:
+def parse_port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
         raise argparse.ArgumentTypeError("want a number from 1 to 65535")
     return int(text)
 
 
-def shielded(arguments: Sequence[str]) -> list[str]:
+def escape_dashed_scenes(arguments: Sequence[str]) -> list[str]:
     """One scene in 64 begins with a dash, and argparse takes it for an option.
 
     Written as the tail of a link it is safe, and `scene_in` reads it back.

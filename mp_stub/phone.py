@@ -19,26 +19,35 @@ from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 
-from mp_stub.wire import Answer, OverHttp, OverSocketio, Refused, Session, Unreachable, Wire, post
+from mp_stub.transport import (
+    Answer,
+    HTTPTransport,
+    Refused,
+    Session,
+    SocketIOTransport,
+    Transport,
+    Unreachable,
+    post,
+)
 
 __all__ = [
     "BROKER",
     "NAME_MAX",
+    "InvalidInput",
     "Phone",
     "Refused",
-    "Scanned",
+    "ScanResult",
     "Unreachable",
-    "Unreadable",
-    "person_in",
-    "scene_in",
+    "parse_person",
+    "parse_scene",
 ]
 
 BROKER = "http://127.0.0.1:8000"
-PATIENCE = 10.0  # seconds for one act, a fresh session included
+ACT_TIMEOUT = 10.0  # seconds for one act, a fresh session included
 NAME_MAX = 32
 
 
-class Unreadable(ValueError):
+class InvalidInput(ValueError):
     """What a person typed is neither a name nor a scene; the message says why."""
 
 
@@ -55,7 +64,7 @@ class Browser(TypedDict):
     since: int
 
 
-class Scanned(TypedDict):
+class ScanResult(TypedDict):
     """What the person must see before confirming.  expires_in: seconds from now."""
 
     login_id: str
@@ -91,14 +100,14 @@ class Phone:
         self._broker = broker.rstrip("/")
         self._app = app
         self._wechat = wechat and wechat.rstrip("/")
-        self._make_wire = OverSocketio if socketio else OverHttp
+        self._transport_class = SocketIOTransport if socketio else HTTPTransport
         self._session: Session | None = None
         self._opening = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         # One clock for the whole act (see `_act`), not one for each request.
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
-        self._wire: Wire = self._make_wire(self._broker, self._http)
+        self._transport: Transport = self._transport_class(self._broker, self._http)
         return self
 
     async def __aexit__(
@@ -107,12 +116,12 @@ class Phone:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._wire.close()
+        await self._transport.close()
         await self._http.close()
 
-    async def scan(self, scene: str) -> Scanned:
+    async def scan(self, scene: str) -> ScanResult:
         """Say that this person scanned `scene`; the browser that shows it is told."""
-        return cast(Scanned, await self._act("scan", {"scene": scene}))
+        return cast(ScanResult, await self._act("scan", {"scene": scene}))
 
     async def confirm(self, login_id: str) -> Answer:
         """Let that browser in as this person."""
@@ -124,29 +133,29 @@ class Phone:
 
     async def _act(self, act: str, payload: Answer) -> Answer:
         try:
-            async with asyncio.timeout(PATIENCE):
-                return await self._say(act, payload)
+            async with asyncio.timeout(ACT_TIMEOUT):
+                return await self._send(act, payload)
         except TimeoutError as cause:
-            why = f"no answer within {PATIENCE:.0f} seconds"
-            raise Unreachable.at(self._broker, why) from cause
+            reason = f"no answer within {ACT_TIMEOUT:.0f} seconds"
+            raise Unreachable.at(self._broker, reason) from cause
 
-    async def _say(self, act: str, payload: Answer) -> Answer:
-        session = await self._session_after(None)
+    async def _send(self, act: str, payload: Answer) -> Answer:
+        session = await self._session_other_than(None)
         try:
-            return await self._wire.send(act, payload, session)
+            return await self._transport.send(act, payload, session)
         except Refused as refusal:
             if refusal.error != "invalid_session":
                 raise
-        return await self._wire.send(act, payload, await self._session_after(session))
+        return await self._transport.send(act, payload, await self._session_other_than(session))
 
-    async def _session_after(self, stale: Session | None) -> Session:
+    async def _session_other_than(self, stale: Session | None) -> Session:
         """A session that is not `stale`; acts that find it stale together open one."""
         async with self._opening:
             if self._session is None or self._session is stale:
-                self._session = await self._log_in()
+                self._session = await self._open_session()
             return self._session
 
-    async def _log_in(self) -> Session:
+    async def _open_session(self) -> Session:
         proof: Answer = {"app": self._app, "js_code": await self._js_code()}
         answer = await post(self._http, self._broker, "/phone/session", proof)
         return Session(str(answer.get("id")), str(answer.get("skey")))
@@ -165,7 +174,7 @@ class Phone:
         return str(answer.get("code"))
 
 
-def scene_in(text: str) -> str:
+def parse_scene(text: str) -> str:
     """Return the scene that `text` names: itself, or the one in the link that a code carries.
 
     What a scene looks like is for the broker to judge.  Raises Unreadable for
@@ -177,26 +186,26 @@ def scene_in(text: str) -> str:
     try:
         scenes = parse_qs(urlsplit(text).query).get("scene")
     except ValueError as cause:
-        raise Unreadable(f"that is not a link: {cause}") from None
+        raise InvalidInput(f"that is not a link: {cause}") from None
     if not scenes:
-        raise Unreadable("that link carries no scene: want …?scene=…")
+        raise InvalidInput("that link carries no scene: want …?scene=…")
     return scenes[0]
 
 
-def person_in(text: str) -> str:
+def parse_person(text: str) -> str:
     """Return the person that `text` names, in one spelling.
 
     'é' typed in one stroke or in two is the same person.  Raises Unreadable.
     """
     name = unicodedata.normalize("NFC", text)
     if not 0 < len(name) <= NAME_MAX:
-        raise Unreadable(f"a name has 1 to {NAME_MAX} characters")
-    if not all(fits_a_name(character) for character in name):
-        raise Unreadable("a name has letters, digits and -_. only")
+        raise InvalidInput(f"a name has 1 to {NAME_MAX} characters")
+    if not all(is_name_character(character) for character in name):
+        raise InvalidInput("a name has letters, digits and -_. only")
     return name
 
 
-def fits_a_name(character: str) -> bool:
+def is_name_character(character: str) -> bool:
     """Letters of any script with their marks, decimal digits, and ``-_.``."""
     category = unicodedata.category(character)
     return character in "-_." or category[0] in "LM" or category == "Nd"

@@ -8,16 +8,16 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from .site import make_site
+from .site import build_site
 
 
-def port(text: str) -> int:
+def parse_port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
         raise argparse.ArgumentTypeError("want a number from 1 to 65535")
     return int(text)
 
 
-def web_address(text: str) -> str:
+def parse_http_url(text: str) -> str:
     url = urlsplit(text)
     if url.scheme not in ("http", "https") or not url.hostname:
         raise argparse.ArgumentTypeError(
@@ -31,21 +31,23 @@ def parse_arguments() -> argparse.Namespace:
         prog="web_demo", description="An example site with login by scan."
     )
     broker = os.environ.get("BROKER_URL", "http://127.0.0.1:8000")
-    parser.add_argument("--broker", type=web_address, default=broker, help="where the broker is")
+    parser.add_argument("--broker", type=parse_http_url, default=broker, help="where the broker is")
     parser.add_argument("--issuer", help="the tokens' issuer, where it is not the broker's URL")
     parser.add_argument("--app", default="default", help="this site's app id at the broker")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=port, default=8080)
-    parser.add_argument("--site-url", type=web_address, help="this site's address, behind a proxy")
+    parser.add_argument("--port", type=parse_port, default=8080)
     parser.add_argument(
-        "--phone-url", type=web_address, help="a page that pretends to be the phone"
+        "--site-url", type=parse_http_url, help="this site's address, behind a proxy"
+    )
+    parser.add_argument(
+        "--phone-url", type=parse_http_url, help="a page that pretends to be the phone"
     )
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = parse_arguments()
-    site = make_site(
+    site = build_site(
         broker_url=arguments.broker,
         app=arguments.app,
         phone_url=arguments.phone_url,

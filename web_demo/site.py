@@ -34,7 +34,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PAGES = Path(__file__).with_name("pages")
 FILES = {"/site.css", "/login.js", "/icon.svg"}
 LANGUAGES = {"en": "en", "zh": "zh-CN"}  # our name for it: the page's `lang`
-BODY_LIMIT_BYTES = 64 * 1024
+BODY_MAX_BYTES = 64 * 1024
 SESSION_COOKIE = "session"
 SESSION_LIFETIME = 8 * 60 * 60
 SESSIONS_MAX = 10_000
@@ -43,7 +43,7 @@ LANGUAGE_LIFETIME = 365 * 24 * 60 * 60
 log = logging.getLogger(__name__)
 
 
-def make_site(
+def build_site(
     *,
     broker_url: str,
     app: str = "default",
@@ -59,18 +59,18 @@ def make_site(
     """
     site = Site(
         verifier=TokenVerifier(broker=broker_url, app=app, issuer=issuer),
-        pages=Pages(broker_url=broker_url.rstrip("/"), app=app, phone_url=phone_url or ""),
+        pages=PageTemplates(broker_url=broker_url.rstrip("/"), app=app, phone_url=phone_url or ""),
         site_url=site_url,
     )
     application = web.Application(
-        client_max_size=BODY_LIMIT_BYTES, middlewares=[errors_as_json, site.guard_posts]
+        client_max_size=BODY_MAX_BYTES, middlewares=[errors_as_json, site.check_post_origin]
     )
     routes = [
         ("GET", "/", site.login_page),
         ("POST", "/session", site.sign_in),
         ("GET", "/account", site.account_page),
         ("POST", "/sign-out", site.sign_out),
-        *(("GET", path, static_file) for path in FILES),
+        *(("GET", path, serve_file) for path in FILES),
     ]
     for method, path, handler in routes:
         application.router.add_route(method, path, handler, expect_handler=check_expectation)
@@ -86,7 +86,7 @@ class Session:
     expires_at: float
 
 
-class Sessions:
+class SiteSessions:
     """Cookie value → session, at most `SESSIONS_MAX` of them: the oldest makes room."""
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class Sessions:
         self._sessions.pop(session_id or "", None)
 
 
-class SpentTokens:
+class UsedTokens:
     """The tokens that bought a session, until they end by themselves: each buys one."""
 
     def __init__(self) -> None:
@@ -125,27 +125,29 @@ class SpentTokens:
 class Site:
     """The handlers, and what they share."""
 
-    def __init__(self, *, verifier: TokenVerifier, pages: "Pages", site_url: str | None) -> None:
+    def __init__(
+        self, *, verifier: TokenVerifier, pages: "PageTemplates", site_url: str | None
+    ) -> None:
         self._verifier = verifier
         self._pages = pages
         self._site_url = site_url.rstrip("/") if site_url else None
-        self._sessions = Sessions()
-        self._spent = SpentTokens()
+        self._sessions = SiteSessions()
+        self._used_tokens = UsedTokens()
 
     async def login_page(self, request: web.Request) -> web.Response:
         if self._session(request):
             raise web.HTTPSeeOther("/account")
-        return self._pages.show(request, "login")
+        return self._pages.render(request, "login")
 
     async def account_page(self, request: web.Request) -> web.Response:
         session = self._session(request)
         if not session:
             raise web.HTTPSeeOther("/")
-        return self._pages.show(request, "account", describe(session.claims))
+        return self._pages.render(request, "account", account_fields(session.claims))
 
     async def sign_in(self, request: web.Request) -> web.Response:
         """Trade the broker's token for a session of our own."""
-        token = await access_token(request)
+        token = await read_access_token(request)
         try:
             claims = await asyncio.to_thread(self._verifier.verify, token)
         except jwt.PyJWKClientConnectionError as error:
@@ -155,7 +157,7 @@ class Site:
             )
         except jwt.PyJWTError as error:
             fail(web.HTTPUnauthorized, "invalid_token", f"the token was not accepted: {error}")
-        if not self._spent.add(claims["jti"], claims["exp"], time.time()):
+        if not self._used_tokens.add(claims["jti"], claims["exp"], time.time()):
             fail(web.HTTPUnauthorized, "invalid_token", "the token was used before")
         self._sessions.close(request.cookies.get(SESSION_COOKIE))
         response = web.json_response({"next": "/account"})
@@ -177,7 +179,7 @@ class Site:
         raise response
 
     @web.middleware
-    async def guard_posts(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def check_post_origin(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse a POST that another site's page sent.
 
         Without this, a stranger's page could sign its visitor in as the stranger (login CSRF).
@@ -194,7 +196,7 @@ class Site:
         return self._sessions.get(request.cookies.get(SESSION_COOKIE), time.time())
 
 
-async def access_token(request: web.Request) -> str:
+async def read_access_token(request: web.Request) -> str:
     """The token in a JSON body.  Only a script of our own origin can send this content type."""
     if request.content_type != "application/json":
         fail(web.HTTPUnsupportedMediaType, "invalid_request", "want content type application/json")
@@ -208,7 +210,7 @@ async def access_token(request: web.Request) -> str:
     return token
 
 
-def describe(claims: dict[str, Any]) -> dict[str, str]:
+def account_fields(claims: dict[str, Any]) -> dict[str, str]:
     """The claims as the account page shows them.  The subject is `<provider>:<id>`."""
     audience = claims["aud"]
     since = datetime.fromtimestamp(claims.get("auth_time", claims["iat"]), UTC)
@@ -222,7 +224,7 @@ def describe(claims: dict[str, Any]) -> dict[str, str]:
     }
 
 
-class Pages:
+class PageTemplates:
     """HTML from templates: `frame.html` around one page, texts from `texts.json`.
 
     Every value is escaped on its way in, so a name can hold anything.
@@ -235,7 +237,7 @@ class Pages:
             name: string.Template(_read(f"{name}.html")) for name in ("frame", "login", "account")
         }
 
-    def show(
+    def render(
         self, request: web.Request, page: str, values: dict[str, str] | None = None
     ) -> web.Response:
         language = choose_language(request)
@@ -260,7 +262,7 @@ def choose_language(request: web.Request) -> str:
     return next((name for name in names if name in LANGUAGES), "en")
 
 
-async def static_file(request: web.Request) -> web.FileResponse:
+async def serve_file(request: web.Request) -> web.FileResponse:
     return web.FileResponse(PAGES / request.path.lstrip("/"), headers={"Cache-Control": "no-cache"})
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 
 LEEWAY = 5  # seconds that the two clocks may differ
-REQUIRED = ["exp", "iat", "sub", "aud", "iss", "jti"]
+REQUIRED_CLAIMS = ["exp", "iat", "sub", "aud", "iss", "jti"]
 
 
 class TokenVerifier:
@@ -57,7 +57,7 @@ class TokenVerifier:
             issuer=self._issuer,
             audience=self._app,
             leeway=LEEWAY,
-            options={"require": REQUIRED},
+            options={"require": REQUIRED_CLAIMS},
         )
 
     def _key(self, kid: str) -> jwt.PyJWK:

@@ -27,10 +27,10 @@ from broker.logs import announce
 from broker.providers.pretend import terminal_code
 from broker.serving import Site, serve_until_stopped
 from broker.settings import Settings, load
-from mp_stub.page import make_phone
+from mp_stub.phone_page import build_phone_page
 from mp_stub.wechat.platform import APPID, SECRET, MiniProgram, Platform
-from mp_stub.wechat.server import WeChat
-from web_demo.site import make_site
+from mp_stub.wechat.server import WeChatStub
+from web_demo.site import build_site
 
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
 
@@ -135,10 +135,10 @@ def _settings(
 
 def _sites(host: str, ports: Ports, urls: Urls, broker: web.Application) -> Iterator[Site]:
     if urls.wechat:  # first: the broker fetches its access token as soon as it serves
-        wechat = WeChat(Platform([MiniProgram(APPID, SECRET)]), link=f"{urls.phone}/")
+        wechat = WeChatStub(Platform([MiniProgram(APPID, SECRET)]), link=f"{urls.phone}/")
         yield Site("WeChat", wechat.application(), "127.0.0.1", ports.wechat, "WECHAT_PORT")
-    site = make_site(broker_url=urls.broker, phone_url=urls.phone)
-    phone = make_phone(broker_url=urls.broker, wechat_url=urls.wechat)
+    site = build_site(broker_url=urls.broker, phone_url=urls.phone)
+    phone = build_phone_page(broker_url=urls.broker, wechat_url=urls.wechat)
     yield Site("broker", broker, host, ports.broker, "PORT")
     yield Site("example site", site, host, ports.site, "SITE_PORT")
     yield Site("phone page", phone, host, ports.phone, "PHONE_PORT")

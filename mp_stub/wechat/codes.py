@@ -12,13 +12,13 @@ import segno
 from mp_stub.wechat.platform import Code
 
 
-def link_of(code: Code, base: str) -> str:
+def code_link(code: Code, base: str) -> str:
     return f"{base}?{urlencode({'page': code.page, 'scene': code.scene})}"
 
 
-def picture(code: Code, base: str) -> bytes:
+def draw_code(code: Code, base: str) -> bytes:
     """A PNG, at most as wide as was asked for: a module is a whole number of pixels."""
-    drawn = segno.make_qr(link_of(code, base), error="m")
+    qr_code = segno.make_qr(code_link(code, base), error="m")
     png = io.BytesIO()
-    drawn.save(png, kind="png", scale=code.width // drawn.symbol_size()[0])
+    qr_code.save(png, kind="png", scale=code.width // qr_code.symbol_size()[0])
     return png.getvalue()

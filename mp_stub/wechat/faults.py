@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from mp_stub.wechat.platform import Refusal
+from mp_stub.wechat.platform import WeChatRefusal
 
-SLOW = 0.5
+SLOW_DELAY = 0.5
 """Seconds that a slow answer takes."""
 
 PAGE = "<html><head><title>503</title></head><body>Service Temporarily Unavailable</body></html>"
 
-Answering = Callable[[], Awaitable[web.Response]]
+Respond = Callable[[], Awaitable[web.Response]]
 """Gives the right answer."""
 
 
@@ -37,26 +37,26 @@ class Faults:
 
     def __init__(self) -> None:
         self._faults: dict[str, Fault] = {}
-        self.ended = asyncio.Event()
+        self.stopped = asyncio.Event()
 
     def set(self, api: str, name: str, times: int | None = None) -> None:
         """Raises ValueError for a fault that there is not."""
-        if name not in KINDS and not name.removeprefix("-").isdecimal():
-            raise ValueError(f"no fault {name!r}: want an errcode, or one of {', '.join(KINDS)}")
+        if name not in FAULTS and not name.removeprefix("-").isdecimal():
+            raise ValueError(f"no fault {name!r}: want an errcode, or one of {', '.join(FAULTS)}")
         self._faults[api] = Fault(name, times)
 
     def clear(self) -> None:
         self._faults.clear()
 
-    async def answer(self, api: str, request: web.Request, right: Answering) -> web.StreamResponse:
-        name = self._take(api)
+    async def answer(self, api: str, request: web.Request, respond: Respond) -> web.StreamResponse:
+        name = self._next_fault(api)
         if name is None:
-            return await right()
-        if name not in KINDS:
-            raise Refusal(int(name))
-        return await KINDS[name](self, request, right)
+            return await respond()
+        if name not in FAULTS:
+            raise WeChatRefusal(int(name))
+        return await FAULTS[name](self, request, respond)
 
-    def _take(self, api: str) -> str | None:
+    def _next_fault(self, api: str) -> str | None:
         fault = self._faults.get(api)
         if fault is None:
             return None
@@ -67,22 +67,22 @@ class Faults:
                 self._faults[api] = fault._replace(times=fault.times - 1)
         return fault.name
 
-    async def _slow(self, request: web.Request, right: Answering) -> web.StreamResponse:
-        await asyncio.sleep(SLOW)
-        return await right()
+    async def _slow(self, request: web.Request, respond: Respond) -> web.StreamResponse:
+        await asyncio.sleep(SLOW_DELAY)
+        return await respond()
 
-    async def _hang(self, request: web.Request, right: Answering) -> web.StreamResponse:
-        await self.ended.wait()
+    async def _hang(self, request: web.Request, respond: Respond) -> web.StreamResponse:
+        await self.stopped.wait()
         return _page(503)
 
-    async def _status(self, request: web.Request, right: Answering) -> web.StreamResponse:
+    async def _status(self, request: web.Request, respond: Respond) -> web.StreamResponse:
         return _page(503)
 
-    async def _html(self, request: web.Request, right: Answering) -> web.StreamResponse:
+    async def _html(self, request: web.Request, respond: Respond) -> web.StreamResponse:
         return _page(200)
 
-    async def _cut(self, request: web.Request, right: Answering) -> web.StreamResponse:
-        answer = await right()
+    async def _cut(self, request: web.Request, respond: Respond) -> web.StreamResponse:
+        answer = await respond()
         assert isinstance(answer.body, bytes)
         headers = {"Content-Type": answer.content_type, "Content-Length": str(len(answer.body))}
         half = web.StreamResponse(headers=headers)
@@ -93,9 +93,9 @@ class Faults:
         return half
 
 
-Kind = Callable[[Faults, web.Request, Answering], Awaitable[web.StreamResponse]]
+FaultHandler = Callable[[Faults, web.Request, Respond], Awaitable[web.StreamResponse]]
 
-KINDS: Mapping[str, Kind] = {
+FAULTS: Mapping[str, FaultHandler] = {
     "slow": Faults._slow,
     "hang": Faults._hang,
     "503": Faults._status,

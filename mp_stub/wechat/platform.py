@@ -46,13 +46,13 @@ APPID, SECRET = "wx000000000pretend", "pretend-secret"
 TOKEN_LIFETIME = 7200
 """Seconds that an access token is good for."""
 
-OVERLAP = 300
+TOKEN_OVERLAP = 300
 """Seconds before its end from which a token has a successor; both are good then."""
 
 JS_CODE_LIFETIME = 300
 """Seconds that a js_code is good for, once."""
 
-REFRESHES_MAX, REFRESH_PAUSE = 20, 30
+REFRESHES_MAX, REFRESH_INTERVAL = 20, 30
 """Forced refreshes a day, and the seconds between two of them; one that comes sooner does
 nothing."""
 
@@ -65,7 +65,7 @@ WIDTH_MIN, WIDTH_MAX = 280, 1280
 Fields = Mapping[str, object]
 
 
-class Refusal(Exception):
+class WeChatRefusal(Exception):
     """WeChat answers no; over HTTP that is status 200 and `{errcode, errmsg}`."""
 
     def __init__(self, errcode: int) -> None:
@@ -85,7 +85,7 @@ class MiniProgram(NamedTuple):
     appid: str
     secret: str
     pages: Sequence[str] = ("pages/index/wsLogin",)
-    bound: bool = True
+    has_unionid: bool = True
 
 
 class Token(NamedTuple):
@@ -93,7 +93,7 @@ class Token(NamedTuple):
 
     value: str
     appid: str
-    born_at: float
+    issued_at: float
     expires_at: float
 
 
@@ -122,7 +122,7 @@ class Platform:
         self, programs: Sequence[MiniProgram], *, clock: Callable[[], float] = time.time
     ) -> None:
         self.programs = {program.appid: program for program in programs}
-        self.given: set[str] = set()
+        self.issued: set[str] = set()
         self._clock = clock
         self._latest: dict[str, Token] = {}
         self._tokens: dict[str, Token] = {}
@@ -133,14 +133,14 @@ class Platform:
     def stable_token(self, body: Fields) -> Fields:
         """Give the token that is good now; a new one in its last minutes, or when forced to."""
         if body.get("grant_type") != "client_credential":
-            raise Refusal(40002)
+            raise WeChatRefusal(40002)
         program = self._program(body)
         if body.get("force_refresh") is True and self._may_refresh(program.appid):
             self.revoke(program.appid)
         now = self._clock()
         token = self._latest.get(program.appid)
-        if token is None or now >= token.expires_at - OVERLAP:
-            value = self._give(f"86_{secrets.token_urlsafe(96)}")
+        if token is None or now >= token.expires_at - TOKEN_OVERLAP:
+            value = self._issue(f"86_{secrets.token_urlsafe(96)}")
             token = Token(value, program.appid, now, now + TOKEN_LIFETIME)
             self._latest[program.appid] = self._tokens[value] = token
         return {"access_token": token.value, "expires_in": int(token.expires_at - now)}
@@ -154,24 +154,24 @@ class Platform:
 
     def code(self, access_token: str | None, body: Fields) -> Code:
         """What `getwxacodeunlimit` would draw."""
-        appid = self._bearer(access_token)
+        appid = self._appid_of_token(access_token)
         page = body.get("page", "")
         width = body.get("width", 430)
         if not isinstance(page, str) or not isinstance(width, int):
-            raise Refusal(47001)
+            raise WeChatRefusal(47001)
         if not WIDTH_MIN <= width <= WIDTH_MAX or body.get("env_version", "release") not in (
             VERSIONS
         ):
-            raise Refusal(40097)
+            raise WeChatRefusal(40097)
         checked = body.get("check_path", True) is not False
         if page and (not PAGE.fullmatch(page) or (checked and page not in self._pages(appid))):
-            raise Refusal(41030)
+            raise WeChatRefusal(41030)
         return Code(appid, page, _scene(body.get("scene")), width)
 
     def login(self, person: str, appid: str | None = None) -> str:
         """`wx.login` on the phone of `person`: a js_code for the mini program, or the first."""
         program = self.programs[appid] if appid else next(iter(self.programs.values()))
-        js_code = self._give(secrets.token_hex(16))
+        js_code = self._issue(secrets.token_hex(16))
         expires_at = self._clock() + JS_CODE_LIFETIME
         self._js_codes[js_code] = JsCode(program.appid, person, expires_at)
         return js_code
@@ -180,55 +180,55 @@ class Platform:
         """`jscode2session`: who logged in, and the key that their phone signs with."""
         program = self._program(query)
         if query.get("grant_type") != "authorization_code":
-            raise Refusal(40002)
+            raise WeChatRefusal(40002)
         js_code = query.get("js_code")
         if not isinstance(js_code, str) or not js_code:
-            raise Refusal(41008)
+            raise WeChatRefusal(41008)
         if js_code in self._used:
-            raise Refusal(40163)
-        proved = self._js_codes.get(js_code)
-        if proved is None or proved.appid != program.appid or self._clock() >= proved.expires_at:
-            raise Refusal(40029)
+            raise WeChatRefusal(40163)
+        login = self._js_codes.get(js_code)
+        if login is None or login.appid != program.appid or self._clock() >= login.expires_at:
+            raise WeChatRefusal(40029)
         self._used.add(js_code)
         answer = {
-            "session_key": self._give(base64.b64encode(secrets.token_bytes(16)).decode()),
-            "openid": person_id(program.appid, proved.person),
+            "session_key": self._issue(base64.b64encode(secrets.token_bytes(16)).decode()),
+            "openid": person_id(program.appid, login.person),
         }
-        return {**answer, "unionid": person_id("", proved.person)} if program.bound else answer
+        return {**answer, "unionid": person_id("", login.person)} if program.has_unionid else answer
 
-    def _give(self, secret: str) -> str:
-        self.given.add(secret)
+    def _issue(self, secret: str) -> str:
+        self.issued.add(secret)
         return secret
 
-    def _program(self, given: Fields) -> MiniProgram:
-        if not given.get("appid"):
-            raise Refusal(41002)
-        if not given.get("secret"):
-            raise Refusal(41004)
-        program = self.programs.get(str(given["appid"]))
+    def _program(self, fields: Fields) -> MiniProgram:
+        if not fields.get("appid"):
+            raise WeChatRefusal(41002)
+        if not fields.get("secret"):
+            raise WeChatRefusal(41004)
+        program = self.programs.get(str(fields["appid"]))
         if program is None:
-            raise Refusal(40013)
-        if given["secret"] != program.secret:
-            raise Refusal(40125)
+            raise WeChatRefusal(40013)
+        if fields["secret"] != program.secret:
+            raise WeChatRefusal(40125)
         return program
 
     def _may_refresh(self, appid: str) -> bool:
         now = self._clock()
         past = [at for at in self._refreshes.get(appid, []) if now - at < 86_400]
-        allowed = len(past) < REFRESHES_MAX and (not past or now - past[-1] >= REFRESH_PAUSE)
+        allowed = len(past) < REFRESHES_MAX and (not past or now - past[-1] >= REFRESH_INTERVAL)
         self._refreshes[appid] = [*past, now] if allowed else past
         return allowed
 
-    def _bearer(self, access_token: str | None) -> str:
+    def _appid_of_token(self, access_token: str | None) -> str:
         if not access_token:
-            raise Refusal(41001)
+            raise WeChatRefusal(41001)
         if not re.fullmatch(r"[\w-]{1,512}", access_token, re.ASCII):
-            raise Refusal(40014)
+            raise WeChatRefusal(40014)
         token = self._tokens.get(access_token)
         if token is None:
-            raise Refusal(40001)
+            raise WeChatRefusal(40001)
         if self._clock() >= token.expires_at:
-            raise Refusal(42001)
+            raise WeChatRefusal(42001)
         return token.appid
 
     def _pages(self, appid: str) -> Sequence[str]:
@@ -246,7 +246,7 @@ def person_id(appid: str, person: str) -> str:
 
 def _scene(scene: object) -> str:
     if not isinstance(scene, str) or not 0 < len(scene) <= SCENE_MAX:
-        raise Refusal(40169)
+        raise WeChatRefusal(40169)
     if not SCENE.fullmatch(scene):
-        raise Refusal(40129)
+        raise WeChatRefusal(40129)
     return scene

@@ -17,19 +17,19 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from mp_stub.wechat.codes import picture
+from mp_stub.wechat.codes import draw_code
 from mp_stub.wechat.faults import Faults
-from mp_stub.wechat.platform import Fields, Platform, Refusal
+from mp_stub.wechat.platform import Fields, Platform, WeChatRefusal
 
 BODY_MAX_BYTES = 64 * 1024
 JSON = "application/json; encoding=utf-8"
 """The content type of WeChat's JSON; `jscode2session` says text/plain."""
 
-Api = Callable[["WeChat", web.Request], Awaitable[web.Response]]
-Order = Callable[["WeChat", web.Request], Awaitable[Fields]]
+APIHandler = Callable[["WeChatStub", web.Request], Awaitable[web.Response]]
+ControlHandler = Callable[["WeChatStub", web.Request], Awaitable[Fields]]
 
 
-class WeChat:
+class WeChatStub:
     """link: what the codes open, without a query.
 
     platform, faults: to be looked at and told what to do.  calls: how many each API had.
@@ -43,15 +43,15 @@ class WeChat:
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=BODY_MAX_BYTES)
-        application.on_shutdown.append(self._end)
+        application.on_shutdown.append(self._stop)
         for path, (method, _) in APIS.items():
             application.router.add_route(method, path, self._call)
-        for (method, path), _ in ORDERS.items():
-            application.router.add_route(method, path, self._order)
+        for (method, path), _ in CONTROL_ROUTES.items():
+            application.router.add_route(method, path, self._control)
         return application
 
-    async def _end(self, application: web.Application) -> None:
-        self.faults.ended.set()
+    async def _stop(self, application: web.Application) -> None:
+        self.faults.stopped.set()
 
     async def _call(self, request: web.Request) -> web.StreamResponse:
         api = request.path.rpartition("/")[2]
@@ -60,7 +60,7 @@ class WeChat:
             return await self.faults.answer(
                 api, request, lambda: APIS[request.path][1](self, request)
             )
-        except Refusal as refusal:
+        except WeChatRefusal as refusal:
             return _json({"errcode": refusal.errcode, "errmsg": refusal.errmsg})
 
     async def _stable_token(self, request: web.Request) -> web.Response:
@@ -69,22 +69,22 @@ class WeChat:
     async def _getwxacodeunlimit(self, request: web.Request) -> web.Response:
         body = await _body(request, 40169)
         code = self.platform.code(request.query.get("access_token"), body)
-        return web.Response(body=picture(code, self._link), content_type="image/png")
+        return web.Response(body=draw_code(code, self._link), content_type="image/png")
 
     async def _jscode2session(self, request: web.Request) -> web.Response:
         answer = _json(self.platform.session(dict(request.query)))
         answer.headers["Content-Type"] = "text/plain"
         return answer
 
-    async def _order(self, request: web.Request) -> web.Response:
+    async def _control(self, request: web.Request) -> web.Response:
         assert request.match_info.route.resource is not None
-        order = ORDERS[request.method, request.match_info.route.resource.canonical]
+        handler = CONTROL_ROUTES[request.method, request.match_info.route.resource.canonical]
         try:
-            return _json(await order(self, request))
-        except (Refusal, KeyError, TypeError, ValueError) as mistake:
-            return _json({"error": "invalid_request", "error_description": str(mistake)}, 400)
+            return _json(await handler(self, request))
+        except (WeChatRefusal, KeyError, TypeError, ValueError) as error:
+            return _json({"error": "invalid_request", "error_description": str(error)}, 400)
 
-    async def _log_in(self, request: web.Request) -> Fields:
+    async def _login(self, request: web.Request) -> Fields:
         body = await _body(request, 47001)
         appid = body.get("appid")
         return {"code": self.platform.login(str(body["person"]), str(appid) if appid else None)}
@@ -111,18 +111,18 @@ class WeChat:
         return self.calls
 
 
-APIS: Mapping[str, tuple[str, Api]] = {
-    "/cgi-bin/stable_token": ("POST", WeChat._stable_token),
-    "/wxa/getwxacodeunlimit": ("POST", WeChat._getwxacodeunlimit),
-    "/sns/jscode2session": ("GET", WeChat._jscode2session),
+APIS: Mapping[str, tuple[str, APIHandler]] = {
+    "/cgi-bin/stable_token": ("POST", WeChatStub._stable_token),
+    "/wxa/getwxacodeunlimit": ("POST", WeChatStub._getwxacodeunlimit),
+    "/sns/jscode2session": ("GET", WeChatStub._jscode2session),
 }
 
-ORDERS: Mapping[tuple[str, str], Order] = {
-    ("POST", "/pretend/login"): WeChat._log_in,
-    ("PUT", "/pretend/faults/{api}"): WeChat._set_fault,
-    ("DELETE", "/pretend/faults"): WeChat._clear_faults,
-    ("POST", "/pretend/revoke"): WeChat._revoke,
-    ("GET", "/pretend/calls"): WeChat._count,
+CONTROL_ROUTES: Mapping[tuple[str, str], ControlHandler] = {
+    ("POST", "/pretend/login"): WeChatStub._login,
+    ("PUT", "/pretend/faults/{api}"): WeChatStub._set_fault,
+    ("DELETE", "/pretend/faults"): WeChatStub._clear_faults,
+    ("POST", "/pretend/revoke"): WeChatStub._revoke,
+    ("GET", "/pretend/calls"): WeChatStub._count,
 }
 
 
@@ -131,9 +131,9 @@ async def _body(request: web.Request, errcode: int) -> Fields:
     try:
         body = json.loads(await request.read())
     except (ValueError, RecursionError):
-        raise Refusal(errcode) from None
+        raise WeChatRefusal(errcode) from None
     if not isinstance(body, dict):
-        raise Refusal(errcode)
+        raise WeChatRefusal(errcode)
     return body
 
 

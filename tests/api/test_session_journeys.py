@@ -50,7 +50,7 @@ class Stage(NamedTuple):
 
     def session_key(self) -> str:
         """The only one so far: what the phone signs and encrypts with."""
-        [key] = [one for one in self.wechat.wechat.platform.given if one.endswith("==")]
+        [key] = [one for one in self.wechat.wechat.platform.issued if one.endswith("==")]
         return key
 
 
@@ -143,8 +143,8 @@ async def test_a_session_from_the_login_to_the_sign_out(stage: Stage, engines: E
         assert claims["sub"] == redeemed["subject"] == who["subject"]
 
         for node in engines.nodes(stage.state):
-            assert not leaked({SECRET, *stage.wechat.wechat.platform.given}, everything_in(node))
-        assert not leaked(stage.wechat.wechat.platform.given, f"{who}{redeemed}{opened}")
+            assert not leaked({SECRET, *stage.wechat.wechat.platform.issued}, everything_in(node))
+        assert not leaked(stage.wechat.wechat.platform.issued, f"{who}{redeemed}{opened}")
 
         assert (await phone.delete("session")).body == {"ended": 1}
         for answer in (

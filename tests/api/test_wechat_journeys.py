@@ -74,7 +74,7 @@ async def test_a_login_from_the_code_to_the_token(
     assert person_id("", "alice") not in str(claims)
     assert wechat.wechat.calls[TOKEN] == len(brokers)
     for node in engines.nodes(state):
-        assert not leaked({SECRET, *wechat.wechat.platform.given}, everything_in(node))
+        assert not leaked({SECRET, *wechat.wechat.platform.issued}, everything_in(node))
 
 
 async def test_the_unionid_reaches_the_directory_over_the_shared_state(
@@ -105,10 +105,10 @@ async def test_somebody_whose_company_binds_its_apps_meanwhile_is_the_same_perso
     await browser.connect(broker.url)
     begun = await begin(browser)
     programs = wechat.wechat.platform.programs
-    programs[APPID] = programs[APPID]._replace(bound=False)
+    programs[APPID] = programs[APPID]._replace(has_unionid=False)
     async with PhoneClient(broker.url, js_code=wechat.wechat.platform.login("alice")) as phone:
         await phone.post("scan", {"scene": begun["scene"]})
-    programs[APPID] = programs[APPID]._replace(bound=True)
+    programs[APPID] = programs[APPID]._replace(has_unionid=True)
 
     assert await confirm(broker.url, begun["scene"], wechat.wechat.platform.login("alice"))
     await browser.close()
@@ -262,7 +262,7 @@ async def test_the_operator_sees_errcode_rid_and_cure_and_nobody_sees_a_secret(
         assert lines
         assert all(line["appid"] == APPID and line["cure"] for line in lines)
         assert all(line["rid"] for line in lines) == (name not in OUTCOMES)
-    secrets = {SECRET, begun["scene"], *wechat.wechat.platform.given}
+    secrets = {SECRET, begun["scene"], *wechat.wechat.platform.issued}
     errors = [refusal for refusal in refusals if "error" in refusal]
     assert len(errors) > 5
     for said in (broker.log.read_text(), metrics, str(errors), redeemed["access_token"]):

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from broker.serving import Site, serving
-from mp_stub.page import make_phone
+from mp_stub.phone_page import build_phone_page
 from tests.support.builders import Register, Running, StartBroker
 from tests.support.demo import phone
 from tests.support.environment import free_port
@@ -105,7 +105,7 @@ class Page(NamedTuple):
 
 @pytest.fixture
 async def page(broker: Running) -> AsyncIterator[Page]:
-    site = Site("phone", make_phone(broker_url=broker.url), "127.0.0.1", 0, "PORT")
+    site = Site("phone", build_phone_page(broker_url=broker.url), "127.0.0.1", 0, "PORT")
     async with (
         serving([site]) as addresses,
         aiohttp.ClientSession(addresses["phone"]) as http,
@@ -133,7 +133,7 @@ async def test_the_page_passes_a_refusal_on(broker: Running, page: Page) -> None
 async def test_the_page_sends_strangers_to_register(start_broker: StartBroker) -> None:
     broker = await start_broker(Register(), register_url="https://site.example/register")
     begun = await begin(broker)
-    site = Site("phone", make_phone(broker_url=broker.url), "127.0.0.1", 0, "PORT")
+    site = Site("phone", build_phone_page(broker_url=broker.url), "127.0.0.1", 0, "PORT")
     async with (
         serving([site]) as addresses,
         aiohttp.ClientSession(addresses["phone"]) as http,

@@ -17,7 +17,7 @@ from broker.tokens import KeyFile
 from tests.support.builders import Running, StartBroker
 from tests.support.environment import free_port
 from tests.support.logins import token_of
-from web_demo.site import make_site
+from web_demo.site import build_site
 
 
 class Demo(NamedTuple):
@@ -34,7 +34,7 @@ class Demo(NamedTuple):
 @pytest.fixture
 async def demo(start_broker: StartBroker) -> AsyncIterator[Demo]:
     broker = await start_broker()
-    site = Site("site", make_site(broker_url=broker.url), "127.0.0.1", free_port(), "PORT")
+    site = Site("site", build_site(broker_url=broker.url), "127.0.0.1", free_port(), "PORT")
     jar = aiohttp.CookieJar(unsafe=True)  # cookies of an address that is a number
     async with serving([site]) as addresses:
         url = addresses["site"]
@@ -193,7 +193,7 @@ async def test_a_form_cannot_post_a_token(demo: Demo) -> None:
 
 async def test_a_broker_out_of_reach_is_not_a_bad_token(demo: Demo) -> None:
     token = forged(demo)
-    nowhere = make_site(broker_url=f"http://127.0.0.1:{free_port()}")
+    nowhere = build_site(broker_url=f"http://127.0.0.1:{free_port()}")
 
     async with (
         serving([Site("site", nowhere, "127.0.0.1", 0, "PORT")]) as addresses,

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from mp_stub.wechat import faults
-from mp_stub.wechat.faults import KINDS
-from mp_stub.wechat.platform import OVERLAP, TOKEN_LIFETIME
+from mp_stub.wechat.faults import FAULTS
+from mp_stub.wechat.platform import TOKEN_LIFETIME, TOKEN_OVERLAP
 from tests.support.builders import Clock
 from tests.support.loop_clock import LoopClock
 from tests.support.servers import eventually
@@ -73,17 +73,17 @@ async def test_the_stable_token_stays_the_same_until_its_last_minutes(
     caller: Caller, clock: Clock
 ) -> None:
     first = await caller.token()
-    clock.time += TOKEN_LIFETIME - OVERLAP - 1
+    clock.time += TOKEN_LIFETIME - TOKEN_OVERLAP - 1
     again = await caller.token()
     clock.time += 1
     second = await caller.token()
 
     assert first["expires_in"] == TOKEN_LIFETIME
-    assert again == {"access_token": first["access_token"], "expires_in": OVERLAP + 1}
+    assert again == {"access_token": first["access_token"], "expires_in": TOKEN_OVERLAP + 1}
     assert second["access_token"] != first["access_token"]
     for token in (first, second):
         assert (await caller.code(token["access_token"], scene="x"))[0] == "image/png"
-    clock.time += OVERLAP
+    clock.time += TOKEN_OVERLAP
     assert await caller.refusal(first["access_token"], scene="x") == 42001
 
 
@@ -188,7 +188,7 @@ async def test_a_js_code_proves_its_person_once(caller: Caller) -> None:
 
 async def test_an_unbound_mini_program_has_no_unionid() -> None:
     async with (
-        pretending(bound=False) as wechat,
+        pretending(has_unionid=False) as wechat,
         aiohttp.ClientSession(wechat.url) as http,
     ):
         caller = Caller(http, wechat)
@@ -222,11 +222,11 @@ async def test_faults_are_switched_over_http(caller: Caller) -> None:
     assert "want an errcode, or one of" in wrong["error_description"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FAULTS)
 async def test_a_fault_is_what_it_says(
     caller: Caller, kind: str, monkeypatch: pytest.MonkeyPatch, loop_clock: LoopClock
 ) -> None:
-    monkeypatch.setattr(faults, "SLOW", 100.0)
+    monkeypatch.setattr(faults, "SLOW_DELAY", 100.0)
     caller.wechat.wechat.faults.set("stable_token", kind)
     outcome: object
     asked = asyncio.create_task(ask(caller))
@@ -234,9 +234,9 @@ async def test_a_fault_is_what_it_says(
     if kind in ("slow", "hang"):
         await caller.json("GET", "/pretend/calls")  # others are answered meanwhile
         assert not asked.done()
-        await loop_clock.move(faults.SLOW)
+        await loop_clock.move(faults.SLOW_DELAY)
     if kind == "hang":
-        await loop_clock.move(faults.SLOW)
+        await loop_clock.move(faults.SLOW_DELAY)
     try:
         outcome = await asked
     except (TimeoutError, aiohttp.ClientPayloadError) as error:

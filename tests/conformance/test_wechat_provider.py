@@ -29,7 +29,7 @@ from broker.providers.wechat.calls import Fetched
 from broker.providers.wechat.errcodes import MEANINGS, RETRY_AFTER, Kind, meaning
 from broker.providers.wechat.token import RENEW_FROM, RENEW_PAUSE, RENEW_UNTIL, AccessToken
 from broker.serving import Site, serving
-from mp_stub.wechat.platform import ERRMSGS, OVERLAP, person_id
+from mp_stub.wechat.platform import ERRMSGS, TOKEN_OVERLAP, person_id
 from tests.support.builders import Clock
 from tests.support.servers import eventually
 from tests.support.wechat import (
@@ -160,15 +160,15 @@ class Tokens:
     """Gives token after token, each good for 2 hours; broken, it gives none."""
 
     def __init__(self) -> None:
-        self.given = 0
+        self.issued = 0
         self.broken = False
 
     async def __call__(self) -> Fetched:
-        self.given += 1
+        self.issued += 1
         await asyncio.sleep(0)
         if self.broken:
             raise ProviderFails("no token", 2)
-        return Fetched(f"token-{self.given}", 7200)
+        return Fetched(f"token-{self.issued}", 7200)
 
 
 async def renewed(*accesses: AccessToken) -> None:
@@ -182,12 +182,12 @@ async def test_a_token_is_renewed_early_while_it_still_serves(clock: Clock) -> N
     assert await access.get() == "token-1"
 
     clock.time += 7200 - RENEW_FROM - 1
-    assert (await access.get(), tokens.given) == ("token-1", 1)
+    assert (await access.get(), tokens.issued) == ("token-1", 1)
     clock.time += RENEW_FROM - RENEW_UNTIL + 1
     assert await access.get() == "token-1"
     await renewed(access)
 
-    assert (await access.get(), tokens.given) == ("token-2", 2)
+    assert (await access.get(), tokens.issued) == ("token-2", 2)
 
 
 async def test_instances_that_began_together_do_not_renew_together(clock: Clock) -> None:
@@ -199,7 +199,7 @@ async def test_instances_that_began_together_do_not_renew_together(clock: Clock)
     await asyncio.gather(*(access.get() for access in accesses))
     await renewed(*accesses)
 
-    assert 0 < sum(one.given == 2 for one in tokens) < 40
+    assert 0 < sum(one.issued == 2 for one in tokens) < 40
 
 
 async def test_a_token_that_cannot_be_renewed_serves_to_its_end(clock: Clock) -> None:
@@ -212,11 +212,11 @@ async def test_a_token_that_cannot_be_renewed_serves_to_its_end(clock: Clock) ->
     for _ in range(3):
         assert await access.get() == "token-1"
         await renewed(access)
-    assert tokens.given == 2
+    assert tokens.issued == 2
     clock.time += RENEW_PAUSE
     assert await access.get() == "token-1"
     await renewed(access)
-    assert tokens.given == 3
+    assert tokens.issued == 3
     clock.time += RENEW_UNTIL
     with pytest.raises(ProviderFails):
         await access.get()
@@ -233,7 +233,7 @@ async def test_who_stops_waiting_leaves_the_others_their_token() -> None:
 
 
 def test_a_token_is_renewed_when_wechat_gives_another() -> None:
-    assert 0 < RENEW_UNTIL < RENEW_FROM < OVERLAP
+    assert 0 < RENEW_UNTIL < RENEW_FROM < TOKEN_OVERLAP
 
 
 async def test_a_wrong_secret_is_noticed_before_anybody_logs_in(wechat: Pretending) -> None:

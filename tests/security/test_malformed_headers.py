@@ -14,9 +14,9 @@ import pytest
 from aiohttp import web
 
 from broker.metrics import REFUSALS
-from mp_stub.page import make_phone
+from mp_stub.phone_page import build_phone_page
 from tests.support.builders import Running, StartBroker
-from web_demo.site import make_site
+from web_demo.site import build_site
 
 TOKEN = "t" * 32
 PROOF = b"Authorization: Bearer " + TOKEN.encode()
@@ -292,7 +292,10 @@ async def test_request_with_two_origins_is_refused(shop: str) -> None:
 
 @pytest.fixture(params=["site", "phone"])
 async def page(request: pytest.FixtureRequest, broker: Running) -> AsyncIterator[str]:
-    makers: dict[str, Callable[..., web.Application]] = {"site": make_site, "phone": make_phone}
+    makers: dict[str, Callable[..., web.Application]] = {
+        "site": build_site,
+        "phone": build_phone_page,
+    }
     runner = web.AppRunner(makers[request.param](broker_url=broker.url))
     await runner.setup()
     try:

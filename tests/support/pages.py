@@ -18,11 +18,11 @@ from playwright.async_api import (
 )
 
 from broker.serving import Site, serving
-from mp_stub.page import make_phone
+from mp_stub.phone_page import build_phone_page
 from tests.support.builders import Register, StartBroker
 from tests.support.environment import ROOT, free_port
 from tests.support.proxy import Proxy, proxying
-from web_demo.site import make_site
+from web_demo.site import build_site
 
 SCREENSHOTS = ROOT / "tests/screenshots"
 
@@ -68,8 +68,8 @@ async def staged(
             **settings,
         )
         proxy.lead_to(broker.settings.port)
-        site = make_site(broker_url=broker.settings.public_url, phone_url=phone_url)
-        phone = make_phone(broker_url=broker.url)
+        site = build_site(broker_url=broker.settings.public_url, phone_url=phone_url)
+        phone = build_phone_page(broker_url=broker.url)
         await stack.enter_async_context(
             serving(
                 [

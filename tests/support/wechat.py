@@ -15,7 +15,7 @@ from PIL import Image
 from broker.providers.wechat import WeChatProvider
 from broker.serving import Site, serving
 from mp_stub.wechat.platform import MiniProgram, Platform
-from mp_stub.wechat.server import WeChat
+from mp_stub.wechat.server import WeChatStub
 
 APPID = "wx0123456789abcdef"
 SECRET = "canary-appsecret"
@@ -38,7 +38,7 @@ class Pretending(NamedTuple):
     """A pretend WeChat that serves."""
 
     url: str
-    wechat: WeChat
+    wechat: WeChatStub
 
     def settings(self, **changes: object) -> dict[str, object]:
         return settings_of(self.url, **changes)
@@ -50,7 +50,7 @@ async def pretending(
 ) -> AsyncIterator[Pretending]:
     programs = [MiniProgram(APPID, SECRET, **program)]  # type: ignore[arg-type]
     platform = Platform(programs, clock=clock) if clock else Platform(programs)
-    wechat = WeChat(platform, link=LINK)
+    wechat = WeChatStub(platform, link=LINK)
     site = Site("wechat", wechat.application(), "127.0.0.1", 0, "PORT")
     async with serving([site]) as addresses:
         yield Pretending(addresses["wechat"], wechat)

@@ -11,15 +11,15 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import results
-from bench.candidates import candidate
+from bench.baselines import HERE
+from bench.benchmarks import Cell, Figures, Taken, pool, row, soak
+from bench.benchmarks.compare import beside_node
+from bench.benchmarks.growth import AT_REST, SERVERS
 from bench.fleet import Fleet, fleet
 from bench.load import LOST, Crowd, eagerly, leave, percentile, steadily
-from bench.peers import HERE
 from bench.plots import Plot, svg
-from bench.rows import Cell, Figures, Taken, pool, row, soak
-from bench.rows.beside import beside_node
-from bench.rows.growth import AT_REST, SERVERS
 from bench.socketio import Broken, Client
+from bench.targets import candidate
 from tests.support.builders import Clock, Running, StartBroker
 from tests.support.environment import miss
 
@@ -78,7 +78,7 @@ async def test_logins_that_follow_each_other_go_on_until_there_are_enough(
 @pytest.mark.parametrize("name", ["stock", "node", "node-sharded"])
 async def test_a_peer_does_the_same_login_over_two_servers(name: str) -> None:
     if name.startswith("node") and not (HERE / "node_modules").exists():
-        miss("the Node peers are not installed: make bench/peers/node_modules")
+        miss("the Node peers are not installed: make bench/baselines/node_modules")
     async with fleet(candidate(name), 2) as servers:
         crowd = Crowd(servers)
         ran = await eagerly(crowd.log_in, at_once=2, seconds=0, least=4)

@@ -20,10 +20,10 @@ from typer.main import get_command
 from broker.__main__ import command
 from broker.app import build
 from broker.settings import PREFIX, Settings, find_values, load
-from mp_stub.page import make_phone
+from mp_stub.phone_page import build_phone_page
 from tests.support.builders import Running
 from tests.support.environment import ROOT, free_port
-from web_demo.site import make_site
+from web_demo.site import build_site
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
@@ -148,8 +148,8 @@ def test_health_checks_name_routes_that_exist(tmp_path: Path) -> None:
     settings = Settings(key_file=tmp_path / "keys.json")
     routes = {
         "nginx": build(settings).public,
-        "site": make_site(broker_url=settings.public_url),
-        "phone": make_phone(broker_url=settings.public_url),
+        "site": build_site(broker_url=settings.public_url),
+        "phone": build_phone_page(broker_url=settings.public_url),
     }
     for service, application in routes.items():
         [path] = re.findall(

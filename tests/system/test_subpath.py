@@ -19,15 +19,15 @@ from broker.errors import Draining, SettingsWrong
 from broker.serving import Site, serving
 from broker.settings import load
 from deploy import nginx
-from mp_stub.page import make_phone
 from mp_stub.phone import Phone
+from mp_stub.phone_page import build_phone_page
 from tests.support import pages
 from tests.support.builders import Running, StartBroker
 from tests.support.clients import NodeBrowser
 from tests.support.environment import ROOT, free_port, need
 from tests.support.nginx import can_connect
 from tests.support.servers import eventually
-from web_demo.site import make_site
+from web_demo.site import build_site
 from web_demo.verify import TokenVerifier
 
 DOCS = ROOT / "docs"
@@ -113,8 +113,8 @@ async def test_widget_under_a_path_signs_in(
 ) -> None:
     public_url, phone_port = broker.settings.public_url, free_port()
     phone_url = f"http://127.0.0.1:{phone_port}"
-    site = make_site(broker_url=public_url, phone_url=phone_url)
-    phone_site = make_phone(broker_url=public_url)
+    site = build_site(broker_url=public_url, phone_url=phone_url)
+    phone_site = build_phone_page(broker_url=public_url)
     sites = [
         Site("site", site, "127.0.0.1", site_port, "PORT"),
         Site("phone", phone_site, "127.0.0.1", phone_port, "PORT"),

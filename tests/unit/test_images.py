@@ -10,7 +10,7 @@ from PIL import Image
 from broker.images import SIZES, flaw
 from broker.pictures import ENDINGS
 from broker.providers.pretend import PretendProvider
-from mp_stub.wechat.codes import picture
+from mp_stub.wechat.codes import draw_code
 from mp_stub.wechat.platform import Code
 
 
@@ -23,7 +23,7 @@ def jpeg(**options: object) -> bytes:
 async def whole() -> dict[str, bytes]:
     """One of each kind, as it is drawn."""
     drawn = await PretendProvider(phone_page_url="http://phone.example/").draw("scene-1")
-    png = picture(Code("wx", "pages/index", "scene-1", 430), "http://phone.example/")
+    png = draw_code(Code("wx", "pages/index", "scene-1", 430), "http://phone.example/")
     return {"image/svg+xml": drawn.content, "image/png": png, "image/jpeg": jpeg()}
 
 

@@ -1,12 +1,12 @@
 """The broker with one picture for all its codes, as if a pool had drawn them before.
 
-`python -m bench.peers.ready serve`.  Drawing takes about as long as all the rest of a
+`python -m bench.baselines.ready serve`.  Drawing takes about as long as all the rest of a
 login, and no peer draws.
 """
 
 from __future__ import annotations
 
-from bench.peers import PICTURE
+from bench.baselines import PICTURE
 from broker.__main__ import main
 from broker.providers import Picture
 from broker.providers.pretend import PretendProvider

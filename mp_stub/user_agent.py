@@ -30,7 +30,7 @@ SYSTEMS = (
 )
 
 
-class Reading(NamedTuple):
+class UserAgent(NamedTuple):
     """program: name and major version, as in "Chrome 126".  None where nothing was recognised."""
 
     program: str | None
@@ -40,14 +40,14 @@ class Reading(NamedTuple):
         return " on ".join(part for part in self if part) or "an unknown browser"
 
 
-def read(user_agent: str) -> Reading:
-    return Reading(_program(user_agent), _system(user_agent))
+def parse(user_agent: str) -> UserAgent:
+    return UserAgent(_program(user_agent), _system(user_agent))
 
 
 def _program(user_agent: str) -> str | None:
     for name, pattern in PROGRAMS:
-        if found := re.search(pattern, user_agent):
-            return f"{name} {found[1][:4]}"
+        if match := re.search(pattern, user_agent):
+            return f"{name} {match[1][:4]}"
     return None
 
 

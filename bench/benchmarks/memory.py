@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from bench.candidates import Browser
+from bench.benchmarks import Cell, Figures, Row, Taken
+from bench.benchmarks.compare import beside_node, cells, middle
 from bench.fleet import Fleet
 from bench.load import Crowd, few_at_once, leave
 from bench.plots import Plot
-from bench.rows import Cell, Figures, Row, Taken
-from bench.rows.beside import beside_node, cells, middle
+from bench.targets import Browser
 
 STEPS = (2_000, 4_000, 6_000, 8_000, 10_000)
 SETTLE = 5.0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench.benchmarks import Cell, Figures, Row, Taken
+from bench.benchmarks.compare import ALL, beside_node, ceiling, cells
 from bench.fleet import Fleet, Meter
 from bench.load import LOST, Crowd, eagerly
-from bench.rows import Cell, Figures, Row, Taken
-from bench.rows.beside import ALL, beside_node, ceiling, cells
 
 AT_ONCE = 16
 BAR = 0.8

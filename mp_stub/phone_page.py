@@ -22,9 +22,9 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from mp_stub import browsers
-from mp_stub.phone import Phone, Refused, Unreachable, Unreadable, person_in, scene_in
-from mp_stub.wire import Answer
+from mp_stub import user_agent
+from mp_stub.phone import InvalidInput, Phone, Refused, Unreachable, parse_person, parse_scene
+from mp_stub.transport import Answer
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ HEADERS: Mapping[str, str] = {
 }
 
 
-class Phones:
+class PhonePool:
     """One open Phone for each name, the least recently used closed to make room.
 
     A phone in the middle of an act is never closed under it.
@@ -62,28 +62,28 @@ class Phones:
         self._wechat = wechat
         self._size = size
         self._phones: OrderedDict[str, Phone] = OrderedDict()
-        self._acting: dict[str, int] = {}
+        self._in_use: dict[str, int] = {}
 
     @asynccontextmanager
-    async def named(self, name: str) -> AsyncIterator[Phone]:
+    async def use(self, name: str) -> AsyncIterator[Phone]:
         """Lend the phone of `name`.  Raises Refused when every phone there may be is acting."""
-        phone = await self._take(name)
-        self._acting[name] = self._acting.get(name, 0) + 1
+        phone = await self._get_or_open(name)
+        self._in_use[name] = self._in_use.get(name, 0) + 1
         try:
             yield phone
         finally:
-            self._acting[name] -= 1
-            if not self._acting[name]:
-                del self._acting[name]
+            self._in_use[name] -= 1
+            if not self._in_use[name]:
+                del self._in_use[name]
 
     async def close(self) -> None:
         while self._phones:
             _, phone = self._phones.popitem()
             await phone.__aexit__(None, None, None)
 
-    async def _take(self, name: str) -> Phone:
+    async def _get_or_open(self, name: str) -> Phone:
         if name not in self._phones:
-            await self._make_room()
+            await self._evict_idle()
         # Making room may have let somebody else in with the same name.
         if name not in self._phones:
             phone = Phone(broker=self._broker, app=self._app, name=name, wechat=self._wechat)
@@ -91,47 +91,47 @@ class Phones:
         self._phones.move_to_end(name)
         return self._phones[name]
 
-    async def _make_room(self) -> None:
+    async def _evict_idle(self) -> None:
         while len(self._phones) >= self._size:
-            idle = next((name for name in self._phones if name not in self._acting), None)
+            idle = next((name for name in self._phones if name not in self._in_use), None)
             if idle is None:
                 raise Refused("temporarily_unavailable", "too many phones at once", 503, 1)
             await self._phones.pop(idle).__aexit__(None, None, None)
 
 
-PHONES: web.AppKey[Phones] = web.AppKey("phones", Phones)
+PHONES: web.AppKey[PhonePool] = web.AppKey("phones", PhonePool)
 
-Act = Callable[[Phone, Answer], Awaitable[Mapping[str, object]]]
+ActHandler = Callable[[Phone, Answer], Awaitable[Mapping[str, object]]]
 
 
 async def scan(phone: Phone, fields: Answer) -> Mapping[str, object]:
     """The broker's answer, and beside the User-Agent what a person would call it."""
-    seen = await phone.scan(scene_in(text(fields, "scene")))
-    reading = browsers.read(str(seen["browser"].get("user_agent") or ""))
-    return {**seen, "browser": {**seen["browser"], **reading._asdict()}}
+    seen = await phone.scan(parse_scene(text_field(fields, "scene")))
+    agent = user_agent.parse(str(seen["browser"].get("user_agent") or ""))
+    return {**seen, "browser": {**seen["browser"], **agent._asdict()}}
 
 
 async def confirm(phone: Phone, fields: Answer) -> Mapping[str, object]:
-    return await phone.confirm(text(fields, "login_id"))
+    return await phone.confirm(text_field(fields, "login_id"))
 
 
 async def deny(phone: Phone, fields: Answer) -> Mapping[str, object]:
-    return await phone.deny(text(fields, "login_id"))
+    return await phone.deny(text_field(fields, "login_id"))
 
 
-ACTS: Mapping[str, Act] = {"/api/scan": scan, "/api/confirm": confirm, "/api/deny": deny}
+ACTS: Mapping[str, ActHandler] = {"/api/scan": scan, "/api/confirm": confirm, "/api/deny": deny}
 
 
-def make_phone(
+def build_phone_page(
     *, broker_url: str, app: str = "default", wechat_url: str | None = None
 ) -> web.Application:
     """The whole site.  `app` is the id of the app whose codes it scans.
 
     wechat_url: a pretend WeChat that proves who holds the phone.
     """
-    site = web.Application(client_max_size=BODY_MAX_BYTES, middlewares=[in_our_words])
+    site = web.Application(client_max_size=BODY_MAX_BYTES, middlewares=[error_middleware])
     site.on_response_prepare.append(add_headers)
-    site.cleanup_ctx.append(phones_of(broker_url, app, wechat_url))
+    site.cleanup_ctx.append(phone_pool_context(broker_url, app, wechat_url))
     for path in FILES:
         site.router.add_get(path, serve_file, expect_handler=check_expectation)
     for path in ACTS:
@@ -139,11 +139,11 @@ def make_phone(
     return site
 
 
-def phones_of(
+def phone_pool_context(
     broker: str, app: str, wechat: str | None
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     async def open_and_close(site: web.Application) -> AsyncIterator[None]:
-        site[PHONES] = Phones(broker, app, wechat)
+        site[PHONES] = PhonePool(broker, app, wechat)
         yield
         await site[PHONES].close()
 
@@ -164,9 +164,9 @@ async def serve_file(request: web.Request) -> web.StreamResponse:
 
 async def serve_act(request: web.Request) -> web.Response:
     check_sender(request)
-    fields = await fields_of(request)
-    name = person_in(text(fields, "name"))
-    async with request.app[PHONES].named(name) as phone:
+    fields = await read_fields(request)
+    name = parse_person(text_field(fields, "name"))
+    async with request.app[PHONES].use(name) as phone:
         return web.json_response(await ACTS[request.path](phone, fields))
 
 
@@ -181,20 +181,20 @@ def check_sender(request: web.Request) -> None:
     if "Content-Encoding" in request.headers:
         raise Refused("invalid_request", "want the body as it is, not compressed", 415)
     origins = request.headers.getall("Origin", [])
-    if origins and [host_of(one) for one in origins] != [request.host.lower()]:
+    if origins and [origin_host(one) for one in origins] != [request.host.lower()]:
         raise Refused("access_denied", "only the phone's own page may do that", 403)
 
 
 async def check_expectation(request: web.Request) -> web.Response | None:
     """Refuse every `Expect` but `100-continue`, and answer that one."""
     if request.headers["Expect"].lower() != "100-continue":
-        return answer(Refused("invalid_request", "Expect is not supported", 417))
+        return error_response(Refused("invalid_request", "Expect is not supported", 417))
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     request.writer.output_size = 0  # the response has not begun
     return None
 
 
-def host_of(origin: str) -> str | None:
+def origin_host(origin: str) -> str | None:
     """Host and port of an Origin; None for "null" and anything else without a web host.
 
     Not the scheme: a proxy in front may speak https where we hear http.
@@ -206,7 +206,7 @@ def host_of(origin: str) -> str | None:
     return parts.netloc if parts.scheme in {"http", "https"} else None
 
 
-async def fields_of(request: web.Request) -> Answer:
+async def read_fields(request: web.Request) -> Answer:
     try:
         fields = json.loads(await request.read())
     except (ValueError, RecursionError, web.RequestPayloadError):
@@ -216,7 +216,7 @@ async def fields_of(request: web.Request) -> Answer:
     return fields
 
 
-def text(fields: Answer, field: str) -> str:
+def text_field(fields: Answer, field: str) -> str:
     value = fields.get(field)
     if not isinstance(value, str) or not value.strip():
         raise Refused("invalid_request", f"{field} is missing", 400)
@@ -226,32 +226,34 @@ def text(fields: Answer, field: str) -> str:
 
 
 @web.middleware
-async def in_our_words(
+async def error_middleware(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Every failure leaves as `{"error", "error_description"}`, the unforeseen too."""
     try:
         return await handler(request)
     except Refused as refusal:
-        return answer(refusal)
+        return error_response(refusal)
     except Unreachable as cause:
-        return answer(Refused("temporarily_unavailable", str(cause), 503))
+        return error_response(Refused("temporarily_unavailable", str(cause), 503))
     except web.HTTPException as cause:
-        return answer(http_refusal(cause), cause)
-    except Unreadable as cause:
-        return answer(Refused("invalid_request", str(cause), 400))
+        return error_response(refused_from_http(cause), cause)
+    except InvalidInput as cause:
+        return error_response(Refused("invalid_request", str(cause), 400))
     except Exception:
         log.exception("%s failed", request.path)
-        return answer(Refused("temporarily_unavailable", "the phone has a fault, see its log", 503))
+        return error_response(
+            Refused("temporarily_unavailable", "the phone has a fault, see its log", 503)
+        )
 
 
-def http_refusal(cause: web.HTTPException) -> Refused:
+def refused_from_http(cause: web.HTTPException) -> Refused:
     if isinstance(cause, web.HTTPRequestEntityTooLarge):
         return Refused("invalid_request", f"the body is over {BODY_MAX_BYTES // 1024} KB", 413)
     return Refused("invalid_request", cause.reason, cause.status)
 
 
-def answer(refusal: Refused, cause: web.HTTPException | None = None) -> web.Response:
+def error_response(refusal: Refused, cause: web.HTTPException | None = None) -> web.Response:
     body = {"error": refusal.error, "error_description": refusal.description}
     if refusal.register_url is not None:
         body["register_url"] = refusal.register_url

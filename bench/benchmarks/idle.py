@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from bench.benchmarks import Cell, Figures, Row, Taken
+from bench.benchmarks.compare import beside_node, cells
 from bench.fleet import Fleet, at_rest
 from bench.load import Crowd, few_at_once, leave
-from bench.rows import Cell, Figures, Row, Taken
-from bench.rows.beside import beside_node, cells
 
 BROWSERS = 10_000
 SETTLE = 5.0

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from statistics import mean
 
+from bench.benchmarks import Cell, Figures, Row, Taken
+from bench.benchmarks.compare import beside_node, ceiling, cells, middle
 from bench.fleet import Fleet, Meter, Used
 from bench.load import LOST, Crowd, Loaded, leave, percentile, steadily
 from bench.plots import Plot
-from bench.rows import Cell, Figures, Row, Taken
-from bench.rows.beside import beside_node, ceiling, cells, middle
 
 WAITING = 400
 PAUSE = 0.5

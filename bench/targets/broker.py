@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from bench.candidates import Command, WarmUp
 from bench.protocol import SpeaksProtocol
+from bench.targets import Command, WarmUp
 from broker import __version__
 from mp_stub.wechat.platform import APPID, SECRET
 from tests.support.environment import free_port
@@ -72,7 +72,7 @@ class BrokerCandidate(SpeaksProtocol):
         return {"broker": __version__, **{name: version(name) for name in MADE_OF}}
 
 
-READY = BrokerCandidate("broker", "bench.peers.ready")
+READY = BrokerCandidate("broker", "bench.baselines.ready")
 DRAWS = BrokerCandidate("broker-draws")
 POOLED = BrokerCandidate(
     "broker-pooled",
@@ -91,5 +91,5 @@ WECHAT = BrokerCandidate(
         "WECHAT_SECRET": SECRET,
         "WECHAT_API_URL": f"http://127.0.0.1:{WECHAT_PORT}",
     },
-    beside=Command([sys.executable, "-m", "bench.peers.wechat", str(WECHAT_PORT)], {}),
+    beside=Command([sys.executable, "-m", "bench.baselines.wechat", str(WECHAT_PORT)], {}),
 )

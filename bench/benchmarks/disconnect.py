@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench.benchmarks import Cell, Figures, Row, Taken
+from bench.benchmarks.compare import OURS, beside_node, cells, judged, middle
 from bench.fleet import Fleet, Meter, at_rest, settled
 from bench.load import Crowd, leave
-from bench.rows import Cell, Figures, Row, Taken
-from bench.rows.beside import OURS, beside_node, cells, judged, middle
 
 WAITING = 10_000
 LEAVING = 1_000

@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import median
 
+from bench.benchmarks import Cell, Figures, Row, Taken
+from bench.benchmarks.compare import OURS, beside_node, cells, judged, middle
 from bench.fleet import Fleet, Meter, at_rest
 from bench.load import Crowd, leave, steadily
 from bench.plots import Plot
-from bench.rows import Cell, Figures, Row, Taken
-from bench.rows.beside import OURS, beside_node, cells, judged, middle
 
 RATE = 200
 """Confirms a second."""

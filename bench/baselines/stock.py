@@ -21,7 +21,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from bench.peers import HERE
+from bench.baselines import HERE
 
 LIFETIME = 900
 TOKEN_LIFETIME = 600

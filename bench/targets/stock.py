@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from bench.candidates import Command, WarmUp
-from bench.peers import PICTURE
+from bench.baselines import PICTURE
 from bench.protocol import SpeaksProtocol
+from bench.targets import Command, WarmUp
 
 MADE_OF = ("aiohttp", "python-socketio", "python-engineio", "redis", "hiredis", "PyJWT")
 
@@ -20,7 +20,7 @@ class StockCandidate(SpeaksProtocol):
 
     def command(self, *, redis_url: str, folder: Path) -> Command:
         environment = {"REDIS_URL": redis_url, "CODE_URL": PICTURE.data_url()}
-        return Command([sys.executable, "-m", "bench.peers.stock"], environment)
+        return Command([sys.executable, "-m", "bench.baselines.stock"], environment)
 
     def versions(self) -> Mapping[str, str]:
         return {name: version(name) for name in MADE_OF}

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from statistics import median
 
+from bench.benchmarks import Cell, Figures, Row, Taken
+from bench.benchmarks.compare import ceiling
 from bench.fleet import Fleet, Meter
 from bench.load import LOST, Crowd, leave, steadily
-from bench.rows import Cell, Figures, Row, Taken
-from bench.rows.beside import ceiling
 
 WAITING = 2_000
 """Browsers an instance that have begun a login and wait."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from bench.benchmarks import Cell, Figures, Row, Taken
+from bench.benchmarks.compare import beside_node, ceiling, cells
 from bench.fleet import Fleet, Meter
 from bench.load import AT_ONCE, Crowd, few_at_once, leave
-from bench.rows import Cell, Figures, Row, Taken
-from bench.rows.beside import beside_node, ceiling, cells
 
 CONNECTS = 5_000
 BAR = 0.75

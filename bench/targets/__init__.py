@@ -95,13 +95,13 @@ class Candidate(Protocol):
 
 
 CANDIDATES: Mapping[str, str] = {
-    "broker": "bench.candidates.broker:READY",
-    "broker-draws": "bench.candidates.broker:DRAWS",
-    "broker-pooled": "bench.candidates.broker:POOLED",
-    "broker-wechat": "bench.candidates.broker:WECHAT",
-    "node": "bench.candidates.node:REDIS",
-    "node-sharded": "bench.candidates.node:SHARDED",
-    "stock": "bench.candidates.stock:STOCK",
+    "broker": "bench.targets.broker:READY",
+    "broker-draws": "bench.targets.broker:DRAWS",
+    "broker-pooled": "bench.targets.broker:POOLED",
+    "broker-wechat": "bench.targets.broker:WECHAT",
+    "node": "bench.targets.node:REDIS",
+    "node-sharded": "bench.targets.node:SHARDED",
+    "stock": "bench.targets.stock:STOCK",
 }
 
 

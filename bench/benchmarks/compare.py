@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from bench.rows import Cell, Taken
+from bench.benchmarks import Cell, Taken
 
 PEER = "node"
 OURS = "broker"

@@ -7,9 +7,9 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench.candidates import Command, WarmUp
-from bench.peers import HERE, PICTURE
+from bench.baselines import HERE, PICTURE
 from bench.protocol import SpeaksProtocol
+from bench.targets import Command, WarmUp
 from tests.support.environment import need
 
 MADE_OF = ("socket.io", "@socket.io/redis-adapter", "redis", "jsonwebtoken")

@@ -77,14 +77,14 @@ class Unreachable(Exception):
     """No answer of the broker's came.  The message says what to do about it."""
 
     @classmethod
-    def at(cls, broker: str, why: str) -> "Unreachable":
+    def at(cls, broker: str, reason: str) -> "Unreachable":
         return cls(
-            f"cannot reach the broker at {broker} ({why}): start it with `scan-login serve`, "
+            f"cannot reach the broker at {broker} ({reason}): start it with `scan-login serve`, "
             "or give its address with --broker or BROKER_URL"
         )
 
 
-class Wire(Protocol):
+class Transport(Protocol):
     """One phone's way to the broker."""
 
     async def send(self, act: str, payload: Answer, session: Session) -> Answer:
@@ -98,7 +98,7 @@ class Wire(Protocol):
         """Let go of everything held open.  Closing twice is harmless."""
 
 
-class OverHttp:
+class HTTPTransport:
     """Each act is one POST."""
 
     def __init__(self, broker: str, http: aiohttp.ClientSession) -> None:
@@ -113,19 +113,19 @@ class OverHttp:
         """Nothing: the connections belong to the `http` that was passed in."""
 
 
-class OverSocketio:
+class SocketIOTransport:
     """One socket, opened at the first act and again whenever it was lost."""
 
     def __init__(self, broker: str, http: aiohttp.ClientSession) -> None:
         self._broker = broker
         self._http = http
-        self._socket: Socket | None = None
+        self._socket: PhoneSocket | None = None
         self._opening = asyncio.Lock()
 
     async def send(self, act: str, payload: Answer, session: Session) -> Answer:
-        socket = await self._open_as(session)
+        socket = await self._socket_for(session)
         try:
-            return accepted(await socket.call(act, payload))
+            return check_answer(await socket.call(act, payload))
         except (socketio.exceptions.SocketIOError, ConnectionError) as cause:
             raise Unreachable.at(self._broker, f"socket: {cause}") from cause
 
@@ -134,22 +134,22 @@ class OverSocketio:
         if socket is not None:
             await socket.close()
 
-    async def _open_as(self, session: Session) -> "Socket":
+    async def _socket_for(self, session: Session) -> "PhoneSocket":
         async with self._opening:
-            if self._socket is None or not self._socket.serves(session):
+            if self._socket is None or not self._socket.is_usable_by(session):
                 await self.close()
-                self._socket = await Socket.open(self._broker, self._http, session)
+                self._socket = await PhoneSocket.open(self._broker, self._http, session)
             return self._socket
 
 
-class Socket:
+class PhoneSocket:
     """A connected Socket.IO client that belongs to one session."""
 
     def __init__(self, http: aiohttp.ClientSession, session: Session) -> None:
         self._session = session
-        self._lost = False
-        self._asking: set[asyncio.Future[object]] = set()
-        self._refusal: object = None
+        self._is_lost = False
+        self._pending: set[asyncio.Future[object]] = set()
+        self._connect_error: object = None
         # Ctrl-C belongs to whoever runs us, and a lost socket is opened by the next act.
         self._client = socketio.AsyncClient(
             reconnection=False, handle_sigint=False, http_session=http
@@ -158,19 +158,21 @@ class Socket:
         self._client.on("connect_error", self._on_connect_error, namespace=NAMESPACE)
 
     @classmethod
-    async def open(cls, broker: str, http: aiohttp.ClientSession, session: Session) -> "Socket":
+    async def open(
+        cls, broker: str, http: aiohttp.ClientSession, session: Session
+    ) -> "PhoneSocket":
         socket = cls(http, session)
         try:
             await socket._connect(broker)
         except (socketio.exceptions.ConnectionError, aiohttp.ClientError, OSError) as cause:
-            raise socket._reason(broker) from cause
+            raise socket._connect_failure(broker) from cause
         except asyncio.CancelledError:
             await socket.close()
             raise
         return socket
 
-    def serves(self, session: Session) -> bool:
-        return self._session == session and not self._lost
+    def is_usable_by(self, session: Session) -> bool:
+        return self._session == session and not self._is_lost
 
     async def call(self, act: str, payload: Answer) -> object:
         """Return what the ack carried; ConnectionError when the socket is lost first.
@@ -178,14 +180,17 @@ class Socket:
         The client's own `call` would sit out its whole time limit then.
         """
         answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self._asking.add(answer)
+        self._pending.add(answer)
         try:
             await self._client.emit(
-                act, payload, namespace=NAMESPACE, callback=lambda *said: keep(answer, said)
+                act,
+                payload,
+                namespace=NAMESPACE,
+                callback=lambda *arguments: set_answer(answer, arguments),
             )
             return await answer
         finally:
-            self._asking.discard(answer)
+            self._pending.discard(answer)
 
     async def close(self) -> None:
         """Say goodbye, for a second at most: a dead peer may never answer."""
@@ -204,34 +209,34 @@ class Socket:
         )
 
     def _on_disconnect(self, _reason: object = None) -> None:
-        self._lost = True
-        for answer in self._asking:
+        self._is_lost = True
+        for answer in self._pending:
             if not answer.done():
                 answer.set_exception(ConnectionError("lost before the answer"))
 
     def _on_connect_error(self, refusal: object = None) -> None:
-        self._refusal = refusal
+        self._connect_error = refusal
 
-    def _reason(self, broker: str) -> Exception:
+    def _connect_failure(self, broker: str) -> Exception:
         """Why the connection was not made: the broker's word if it said one."""
-        if not isinstance(self._refusal, dict):
+        if not isinstance(self._connect_error, dict):
             return Unreachable.at(broker, "no socket could be opened")
-        return refused(refusal_words(self._refusal))
+        return to_refused(connect_error_fields(self._connect_error))
 
 
-def keep(answer: asyncio.Future[object], said: tuple[object, ...]) -> None:
+def set_answer(answer: asyncio.Future[object], arguments: tuple[object, ...]) -> None:
     if not answer.done():  # the caller may have stopped waiting
-        answer.set_result(said[0] if said else None)
+        answer.set_result(arguments[0] if arguments else None)
 
 
-def refusal_words(refusal: Answer) -> Answer:
+def connect_error_fields(refusal: Answer) -> Answer:
     """Find the wire's words in a CONNECT_ERROR, which is `{message, data?}`.
 
     A bare sentence there can only be about the session: nothing else is shown at CONNECT.
     """
-    for said in (refusal, refusal.get("data")):
-        if isinstance(said, dict) and "error" in said:
-            return said
+    for fields in (refusal, refusal.get("data")):
+        if isinstance(fields, dict) and "error" in fields:
+            return fields
     message = str(refusal.get("message"))
     word = message if message in STATUSES else "invalid_session"
     return {"error": word, "error_description": message}
@@ -255,15 +260,15 @@ async def post(
         ) as response:
             body = await response.read()
     except (aiohttp.ClientError, OSError) as cause:
-        raise Unreachable.at(broker, why(cause)) from cause
-    answer = parsed(body)
+        raise Unreachable.at(broker, error_message(cause)) from cause
+    answer = parse_json(body)
     if not isinstance(answer, dict) or (response.status >= 300 and "error" not in answer):
         raise Unreachable.at(broker, f"{response.status}, and not in the broker's words")
-    return accepted(answer, response.status)
+    return check_answer(answer, response.status)
 
 
 # What went wrong below HTTP, in a person's words; the first that fits counts.
-TROUBLES: tuple[tuple[type[Exception], str], ...] = (
+ERROR_MESSAGES: tuple[tuple[type[Exception], str], ...] = (
     (aiohttp.InvalidURL, "that is no http:// or https:// address"),
     (aiohttp.NonHttpUrlClientError, "that is no http:// or https:// address"),
     (aiohttp.ClientConnectorDNSError, "no such host"),
@@ -273,28 +278,28 @@ TROUBLES: tuple[tuple[type[Exception], str], ...] = (
 )
 
 
-def why(cause: Exception) -> str:
-    words = (words for kind, words in TROUBLES if isinstance(cause, kind))
-    return next(words, str(cause) or type(cause).__name__)
+def error_message(cause: Exception) -> str:
+    messages = (message for kind, message in ERROR_MESSAGES if isinstance(cause, kind))
+    return next(messages, str(cause) or type(cause).__name__)
 
 
-def parsed(body: bytes) -> object:
+def parse_json(body: bytes) -> object:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
 
 
-def accepted(answer: object, status: int | None = None) -> Answer:
+def check_answer(answer: object, status: int | None = None) -> Answer:
     """Return `answer` if it is a yes; raise it as Refused if it is a no."""
     if not isinstance(answer, dict):
         raise ConnectionError("an answer without a body")
     if "error" in answer:
-        raise refused(answer, status)
+        raise to_refused(answer, status)
     return answer
 
 
-def refused(answer: Answer, status: int | None = None) -> Refused:
+def to_refused(answer: Answer, status: int | None = None) -> Refused:
     error = str(answer["error"])
     retry_after = answer.get("retry_after")
     register_url = answer.get("register_url")

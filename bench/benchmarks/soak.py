@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import aiohttp
 
-from bench.candidates import Browser
+from bench.benchmarks import Cell, Figures, Row, Taken
+from bench.benchmarks.compare import judged, middle
 from bench.fleet import Fleet, Meter, at_rest, settled
 from bench.keepalive import address
 from bench.load import LOST, Crowd, steadily
 from bench.plots import Plot
-from bench.rows import Cell, Figures, Row, Taken
-from bench.rows.beside import judged, middle
+from bench.targets import Browser
 from tests.chaos.pulse import pulses
 
 BROWSERS = 15_000

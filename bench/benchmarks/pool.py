@@ -6,14 +6,14 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from bench.candidates import Browser
-from bench.candidates.broker import POOL
+from bench.baselines.wechat import TAKES
+from bench.benchmarks import Cell, Figures, Row, Taken
+from bench.benchmarks.compare import middle
 from bench.fleet import Fleet, Meter
 from bench.load import LOST, Crowd, few_at_once, leave, percentile
-from bench.peers.wechat import TAKES
-from bench.rows import Cell, Figures, Row, Taken
-from bench.rows.beside import middle
 from bench.socketio import Broken
+from bench.targets import Browser
+from bench.targets.broker import POOL
 from broker.records import DEFAULT_APP
 from broker.state import open_state
 from tests.support.servers import eventually

@@ -51,16 +51,16 @@ class Row(Protocol):
 
 
 ROWS: Mapping[str, str] = {
-    "memory": "bench.rows.memory",
-    "login": "bench.rows.login",
-    "pool": "bench.rows.pool",
-    "connect": "bench.rows.connect",
-    "idle": "bench.rows.idle",
-    "latency": "bench.rows.latency",
-    "growth": "bench.rows.growth",
-    "disconnect": "bench.rows.disconnect",
-    "load": "bench.rows.load",
-    "soak": "bench.rows.soak",
+    "memory": "bench.benchmarks.memory",
+    "login": "bench.benchmarks.login",
+    "pool": "bench.benchmarks.pool",
+    "connect": "bench.benchmarks.connect",
+    "idle": "bench.benchmarks.idle",
+    "latency": "bench.benchmarks.latency",
+    "growth": "bench.benchmarks.growth",
+    "disconnect": "bench.benchmarks.disconnect",
+    "load": "bench.benchmarks.load",
+    "soak": "bench.benchmarks.soak",
 }
 
 
