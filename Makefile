@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := broker web_demo mp_stub deploy tests bench
+SOURCES := broker web_demo mp_stub deploy tests bench tools
 CLIENT_VERSION := 4.8.4
 VENDOR := broker/edge/static/vendor
 MINI_VENDOR := mp_stub/miniprogram/scan-login/vendor
@@ -17,7 +17,7 @@ export PORT SITE_PORT PHONE_PORT WECHAT_PORT PROVIDER POOL BROKERS
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-cluster install test-unit test test-stock test-busy coverage check lint types \
-	fix chaos bench wheel vendor clean system
+	fix docs chaos bench wheel vendor clean system
 
 ## Help
 
@@ -60,6 +60,9 @@ lint: $(VENV)/.tested ## check style and spelling
 
 types: $(VENV)/.tested ## check types with mypy
 	$(BIN)/mypy
+
+docs: $(VENV)/.docs ## build the documentation site into build/site and check its links
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 fix: $(VENV)/.tested ## format the code and apply automatic fixes
 	$(BIN)/ruff check --fix $(SOURCES)
@@ -127,6 +130,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.tested: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing Python packages for the tests into $(VENV). This is done once."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing Python packages for the documentation into $(VENV), the first time only"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@ $(VENV)/.installed
 
 %/node_modules: %/package-lock.json | system

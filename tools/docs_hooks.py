@@ -2,15 +2,20 @@
 
 - The pages of docs/zh/ follow in the navigation, in the order of the English pages.
 - A page that loads an asset from another host is a warning, which fails `make docs`.
+- So is a page with other lists, tables or code blocks than GitHub shows. Python-Markdown wants a
+  blank line before a list, and an indentation of 4 spaces in it.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+
+from markdown_it import MarkdownIt
 
 CHINESE = "zh"
 ASSET_ATTRIBUTES = {
@@ -20,7 +25,10 @@ ASSET_ATTRIBUTES = {
     "script": "src",
     "source": "src",
 }
+STRUCTURE = ("h1", "h2", "h3", "li", "ol", "pre", "table", "tr", "ul")
 LINKS_WITHOUT_ASSET = {"alternate", "canonical", "next", "prev"}
+
+StartTag = tuple[str, dict[str, str | None]]
 
 log = logging.getLogger("mkdocs.hooks")  # warnings of this logger fail a strict build
 
@@ -59,26 +67,50 @@ def on_page_context(context: Any, page: Any, config: Any, nav: Any) -> None:
     config.theme["language"] = CHINESE if page.url.startswith(f"{CHINESE}/") else "en"
 
 
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> None:
+    if difference := structure_difference(page.markdown, html):
+        log.warning("%s differs from GitHub: %s", page.file.src_path, difference)
+
+
+def structure_difference(markdown: str, html: str) -> str:
+    """Compare the number of elements in `html` with GitHub's; return the differences, or ""."""
+    github = elements(MarkdownIt("commonmark").enable("table").render(markdown))
+    site = elements(html)
+    different = [tag for tag in STRUCTURE if site[tag] != github[tag]]
+    return ", ".join(f"{site[tag]} <{tag}>, not {github[tag]}" for tag in different)
+
+
 def on_post_page(output: str, page: Any, config: Any) -> None:
     for url in external_assets(output):
         log.warning("%s loads an asset from another host: %s", page.file.src_path, url)
 
 
 def external_assets(html: str) -> list[str]:
-    finder = AssetFinder()
-    finder.feed(html)
-    return [url for url in finder.urls if url.startswith(("http:", "https:", "//"))]
+    """Return the URLs on other hosts that a browser loads with the page."""
+    loaded = [
+        values.get(ASSET_ATTRIBUTES[tag]) or ""
+        for tag, values in start_tags(html)
+        if tag in ASSET_ATTRIBUTES and values.get("rel") not in LINKS_WITHOUT_ASSET
+    ]
+    return [url for url in loaded if url.startswith(("http:", "https:", "//"))]
 
 
-class AssetFinder(HTMLParser):
-    """Collects the URLs that a browser loads with a page."""
+def elements(html: str) -> Counter[str]:
+    return Counter(tag for tag, _ in start_tags(html))
+
+
+def start_tags(html: str) -> list[StartTag]:
+    reader = StartTagReader()
+    reader.feed(html)
+    return reader.tags
+
+
+class StartTagReader(HTMLParser):
+    """Collects the start tags of a page."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.urls: list[str] = []
+        self.tags: list[StartTag] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        url = values.get(ASSET_ATTRIBUTES.get(tag, ""))
-        if url and values.get("rel") not in LINKS_WITHOUT_ASSET:
-            self.urls.append(url)
+        self.tags.append((tag, dict(attrs)))
