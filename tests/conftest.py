@@ -34,8 +34,8 @@ from tests.support.builders import (
     OTHER,
     SHOP,
     Clock,
-    Notes,
-    Running,
+    RecordingAuditLog,
+    RunningBroker,
     StartBroker,
     codes_of,
 )
@@ -241,13 +241,13 @@ def issuer(tmp_path: Path, clock: Clock) -> Issuer:
 
 
 @pytest.fixture
-def trail() -> Notes:
-    return Notes()
+def trail() -> RecordingAuditLog:
+    return RecordingAuditLog()
 
 
 @pytest.fixture
 def make_flow(
-    store: Store, bus: Bus, issuer: Issuer, clock: Clock, trail: Notes
+    store: Store, bus: Bus, issuer: Issuer, clock: Clock, trail: RecordingAuditLog
 ) -> Callable[..., Flow]:
     """A flow over the store and bus of the test; by default at instance `one`."""
 
@@ -312,7 +312,7 @@ async def start_broker(tmp_path: Path, records_file: Path) -> AsyncIterator[Star
             directory: Directory | str | None = None,
             clock: Callable[[], float] | None = None,
             **changes: object,
-        ) -> Running:
+        ) -> RunningBroker:
             port = free_port()
             named = {"directory": directory} if isinstance(directory, str) else {}
             settings = Settings.model_validate(
@@ -334,11 +334,11 @@ async def start_broker(tmp_path: Path, records_file: Path) -> AsyncIterator[Star
             ]
             addresses = await stack.enter_async_context(serving(sites))
             url = addresses["broker"]
-            return Running(url, settings, url, addresses["admin"])
+            return RunningBroker(url, settings, url, addresses["admin"])
 
         yield start
 
 
 @pytest.fixture
-async def broker(start_broker: StartBroker) -> Running:
+async def broker(start_broker: StartBroker) -> RunningBroker:
     return await start_broker()

@@ -14,7 +14,7 @@ import pytest
 
 from broker.records.rules import RULES
 from tests.support.app_admin import ODD, RED, SECRET, TOKEN, Admin, page, phone_of, post
-from tests.support.builders import Register, Running, StartBroker
+from tests.support.builders import FixedDirectory, RunningBroker, StartBroker
 from tests.support.clients import Payload, Refused
 from tests.support.commands import serving
 from tests.support.device_flow import GRANT
@@ -31,12 +31,12 @@ BLUE: Payload = {
 
 
 @pytest.fixture
-async def broker(start_broker: StartBroker) -> Running:
-    return await start_broker(admin_token=TOKEN, directory=Register("alice"))
+async def broker(start_broker: StartBroker) -> RunningBroker:
+    return await start_broker(admin_token=TOKEN, directory=FixedDirectory("alice"))
 
 
 @pytest.fixture
-async def admin(broker: Running) -> AsyncIterator[Admin]:
+async def admin(broker: RunningBroker) -> AsyncIterator[Admin]:
     admin = Admin(broker.admin)
     yield admin
     await admin.http.close()
@@ -125,7 +125,7 @@ async def test_a_body_that_is_no_json_is_said_to_be_none(admin: Admin, body: byt
 
 @pytest.mark.parametrize("token", [None, "", "wrong", TOKEN[:-1], TOKEN + "x", "ü"])
 async def test_nothing_is_told_or_done_without_the_token(
-    broker: Running, apps: None, token: str | None
+    broker: RunningBroker, apps: None, token: str | None
 ) -> None:
     stranger = Admin(broker.admin, None)
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
@@ -154,7 +154,7 @@ async def test_without_a_token_set_there_are_no_such_paths(start_broker: StartBr
         assert (await stranger.ask("GET", "/apps")).status == 404
 
 
-async def test_apps_cannot_be_changed_where_browsers_come(broker: Running) -> None:
+async def test_apps_cannot_be_changed_where_browsers_come(broker: RunningBroker) -> None:
     outside = Admin(broker.url)
     async with outside.http:
         assert (await outside.ask("GET", "/apps")).status == 404
@@ -163,7 +163,7 @@ async def test_apps_cannot_be_changed_where_browsers_come(broker: Running) -> No
 # --- apps beside one another
 
 
-async def test_each_apps_pages_come_from_its_own_origins(broker: Running, apps: None) -> None:
+async def test_each_apps_pages_come_from_its_own_origins(broker: RunningBroker, apps: None) -> None:
     for app, origin, welcome in [
         ("red", "https://red.example", True),
         ("red", "https://blue.example", False),
@@ -177,7 +177,7 @@ async def test_each_apps_pages_come_from_its_own_origins(broker: Running, apps: 
 
 
 async def test_lifetimes_names_and_register_pages_are_each_apps_own(
-    broker: Running, apps: None
+    broker: RunningBroker, apps: None
 ) -> None:
     async with aiohttp.ClientSession(broker.url) as http:
         for app in (RED, BLUE):
@@ -198,7 +198,7 @@ async def test_lifetimes_names_and_register_pages_are_each_apps_own(
 
 
 async def test_a_login_a_session_and_a_token_are_nothing_to_another_app(
-    broker: Running, apps: None
+    broker: RunningBroker, apps: None
 ) -> None:
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession(broker.url))
@@ -231,7 +231,7 @@ async def test_a_login_a_session_and_a_token_are_nothing_to_another_app(
 
 
 async def test_nothing_begins_for_an_app_that_was_removed(
-    broker: Running, admin: Admin, apps: None
+    broker: RunningBroker, admin: Admin, apps: None
 ) -> None:
     async with page(broker, "red", "https://red.example") as browser:
         begun = await browser.emit("begin", {})
@@ -247,7 +247,7 @@ async def test_nothing_begins_for_an_app_that_was_removed(
             pass
 
 
-async def test_the_settings_own_app_needs_no_database(broker: Running, admin: Admin) -> None:
+async def test_the_settings_own_app_needs_no_database(broker: RunningBroker, admin: Admin) -> None:
     async with page(broker, "default", broker.url) as browser:
         assert "scene" in await browser.emit("begin", {})
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import aiohttp
 import pytest
 
-from tests.support.builders import Running, StartBroker
+from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import PhoneClient
 
 PROXY = "127.0.0.1"
 TRUSTED = "127.0.0.1 10.0.0.0/8 2001:db8:ffff::/48"
 
 
-async def address_seen(broker: Running, *headers: tuple[str, str]) -> str:
+async def address_seen(broker: RunningBroker, *headers: tuple[str, str]) -> str:
     """Return the address that a phone is shown for a login begun with these headers."""
     async with (
         aiohttp.ClientSession(broker.url) as http,

@@ -13,7 +13,7 @@ from broker.providers import Picture
 from broker.providers.pretend import PretendProvider
 from broker.records.settings import SettingsApps
 from broker.state import Store
-from tests.support.builders import SHOP, Clock, Running, StartBroker, codes_of
+from tests.support.builders import SHOP, Clock, RunningBroker, StartBroker, codes_of
 from tests.support.clients import PythonBrowser
 from tests.support.servers import Engines, eventually
 from tests.support.wechat import DRAW, Pretending, pretending
@@ -27,7 +27,7 @@ async def wechat() -> AsyncIterator[Pretending]:
         yield wechat
 
 
-async def load_page(broker: Running, user_code: str) -> int:
+async def load_page(broker: RunningBroker, user_code: str) -> int:
     async with (
         aiohttp.ClientSession(broker.url) as http,
         http.get("/device", params={"user_code": user_code}) as response,
@@ -36,7 +36,7 @@ async def load_page(broker: Running, user_code: str) -> int:
         return response.status
 
 
-async def begin_on_socket(broker: Running) -> str:
+async def begin_on_socket(broker: RunningBroker) -> str:
     """Begin a login without a visit to its page, and return its scene."""
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)

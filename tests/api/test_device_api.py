@@ -14,7 +14,7 @@ from authlib.integrations.requests_client import OAuth2Session
 from yarl import URL
 
 from broker.limits import RateLimit
-from tests.support.builders import Clock, Register, Running, StartBroker
+from tests.support.builders import Clock, FixedDirectory, RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.device_flow import GRANT
 from tests.support.servers import eventually
@@ -23,7 +23,7 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 @pytest.fixture
-async def http(broker: Running) -> AsyncIterator[aiohttp.ClientSession]:
+async def http(broker: RunningBroker) -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(broker.url) as session:
         yield session
 
@@ -47,7 +47,7 @@ async def poll(http: aiohttp.ClientSession, device_code: str, **changes: str) ->
         return response.status, await response.json()
 
 
-async def test_a_device_logs_in_through_authlib(broker: Running) -> None:
+async def test_a_device_logs_in_through_authlib(broker: RunningBroker) -> None:
     def authlib(device_code: str) -> Any:
         with OAuth2Session("default", token_endpoint_auth_method="none") as client:
             return client.fetch_token(
@@ -68,7 +68,7 @@ async def test_a_device_logs_in_through_authlib(broker: Running) -> None:
 
 
 async def test_what_a_device_is_told_at_the_start(
-    http: aiohttp.ClientSession, broker: Running
+    http: aiohttp.ClientSession, broker: RunningBroker
 ) -> None:
     begun = await begin(http)
 
@@ -81,7 +81,7 @@ async def test_what_a_device_is_told_at_the_start(
 
 
 async def test_polling_says_how_far_the_phone_is(
-    http: aiohttp.ClientSession, broker: Running
+    http: aiohttp.ClientSession, broker: RunningBroker
 ) -> None:
     first, second = await begin(http), await begin(http)
     async with PhoneClient(broker.url) as phone:
@@ -92,7 +92,7 @@ async def test_polling_says_how_far_the_phone_is(
 
 
 async def test_polling_tells_a_stranger_where_to_register(start_broker: StartBroker) -> None:
-    register = Register()
+    register = FixedDirectory()
     broker = await start_broker(register, register_url="https://site.example/register")
     async with aiohttp.ClientSession(broker.url) as http, PhoneClient(broker.url) as phone:
         begun = await begin(http)
@@ -135,7 +135,7 @@ async def test_polling_at_the_interval_is_never_too_fast(
 
 
 async def test_a_denied_device_and_one_too_late(
-    start_broker: StartBroker, http: aiohttp.ClientSession, broker: Running
+    start_broker: StartBroker, http: aiohttp.ClientSession, broker: RunningBroker
 ) -> None:
     begun = await begin(http)
     async with PhoneClient(broker.url) as phone:
@@ -178,7 +178,7 @@ async def test_rate_limited_device_gets_429_with_retry_after(start_broker: Start
             assert int(response.headers["Retry-After"]) > 0
 
 
-async def test_one_login_by_socket_and_by_polling(broker: Running) -> None:
+async def test_one_login_by_socket_and_by_polling(broker: RunningBroker) -> None:
     """A browser whose socket dies goes on polling for the login it began."""
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)

@@ -7,13 +7,13 @@ import jwt
 import pytest
 from authlib.oauth2.rfc8414 import AuthorizationServerMetadata, get_well_known_url
 
-from tests.support.builders import Running, StartBroker
+from tests.support.builders import RunningBroker, StartBroker
 from tests.support.device_flow import GRANT
 
 ISSUERS = ["http://127.0.0.1:8000", "http://127.0.0.1:8000/login-broker"]
 
 
-async def metadata_of(broker: Running, issuer: str) -> AuthorizationServerMetadata:
+async def metadata_of(broker: RunningBroker, issuer: str) -> AuthorizationServerMetadata:
     """Where a client looks for it, behind a proxy that keeps the path."""
     async with (
         aiohttp.ClientSession(broker.url) as http,
@@ -39,7 +39,7 @@ async def test_metadata_is_at_the_issuer_path(start_broker: StartBroker, issuer:
     assert metadata["response_types_supported"] == []
 
 
-async def test_endpoints_in_the_metadata_answer(broker: Running) -> None:
+async def test_endpoints_in_the_metadata_answer(broker: RunningBroker) -> None:
     metadata = await metadata_of(broker, broker.url)
     client = {"client_id": "default"}
 

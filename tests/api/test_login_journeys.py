@@ -16,7 +16,7 @@ import jwt
 import pytest
 
 from broker.directories import Directory
-from tests.support.builders import Register, Running, StartBroker
+from tests.support.builders import FixedDirectory, RunningBroker, StartBroker
 from tests.support.clients import (
     BrowserClient,
     NodeBrowser,
@@ -89,7 +89,7 @@ async def start_broker(
     """
     async with AsyncExitStack() as stack:
 
-        async def start(directory: Directory | None = None, **changes: object) -> Running:
+        async def start(directory: Directory | None = None, **changes: object) -> RunningBroker:
             if way.instances == 1:
                 return await start_broker(directory, **changes)
             shared = {"state_url": engines.url("valkey"), "key_file": tmp_path / "keys.json"}
@@ -107,7 +107,7 @@ async def start_broker(
 
 
 @pytest.fixture
-async def broker(start_broker: StartBroker) -> Running:
+async def broker(start_broker: StartBroker) -> RunningBroker:
     return await start_broker()
 
 
@@ -124,14 +124,14 @@ async def new_browser(way: Way) -> AsyncIterator[NewBrowser]:
 
 
 @pytest.fixture
-async def browser(new_browser: NewBrowser, broker: Running) -> BrowserClient:
+async def browser(new_browser: NewBrowser, broker: RunningBroker) -> BrowserClient:
     browser = new_browser()
     await browser.connect(broker.url)
     return browser
 
 
 @pytest.fixture
-async def new_phone(broker: Running) -> AsyncIterator[NewPhone]:
+async def new_phone(broker: RunningBroker) -> AsyncIterator[NewPhone]:
     async with AsyncExitStack() as stack:
 
         async def new(name: str = "alice") -> PhoneClient:
@@ -148,7 +148,11 @@ async def begin(browser: BrowserClient) -> dict[str, Any]:
 
 @pytest.mark.parametrize("over", ["http", "socketio"])
 async def test_a_login_by_scan_and_confirm(
-    browser: BrowserClient, new_browser: NewBrowser, new_phone: NewPhone, over: str, broker: Running
+    browser: BrowserClient,
+    new_browser: NewBrowser,
+    new_phone: NewPhone,
+    over: str,
+    broker: RunningBroker,
 ) -> None:
     begun = await begin(browser)
     phone = await new_phone()
@@ -265,7 +269,7 @@ async def test_a_browser_that_was_cut_off_resumes_and_is_let_in(
 
 
 async def test_a_browser_that_is_cut_off_from_its_token_comes_back_for_it(
-    broker: Running, new_phone: NewPhone
+    broker: RunningBroker, new_phone: NewPhone
 ) -> None:
     """The answer to `redeem` is on its way when the connection breaks."""
     browser = PythonBrowser(["websocket"])
@@ -287,7 +291,7 @@ async def test_a_browser_that_is_cut_off_from_its_token_comes_back_for_it(
 
 
 async def test_reconnected_browser_that_has_redeemed_gets_the_same_token(
-    browser: BrowserClient, new_browser: NewBrowser, broker: Running, new_phone: NewPhone
+    browser: BrowserClient, new_browser: NewBrowser, broker: RunningBroker, new_phone: NewPhone
 ) -> None:
     begun = await begin(browser)
     phone = await new_phone()
@@ -307,7 +311,7 @@ async def test_reconnected_browser_that_has_redeemed_gets_the_same_token(
 
 
 async def test_pushes_follow_the_browser_to_its_new_socket(
-    browser: BrowserClient, new_browser: NewBrowser, broker: Running, new_phone: NewPhone
+    browser: BrowserClient, new_browser: NewBrowser, broker: RunningBroker, new_phone: NewPhone
 ) -> None:
     begun = await begin(browser)
     second = new_browser()
@@ -351,7 +355,7 @@ async def test_a_second_phone_can_do_nothing(browser: BrowserClient, new_phone: 
 
 
 async def test_whoever_lacks_the_secret_gets_nothing(
-    browser: BrowserClient, new_browser: NewBrowser, broker: Running, new_phone: NewPhone
+    browser: BrowserClient, new_browser: NewBrowser, broker: RunningBroker, new_phone: NewPhone
 ) -> None:
     """An onlooker with scene, login_id and a socket of their own."""
     begun = await begin(browser)
@@ -374,7 +378,7 @@ async def test_whoever_lacks_the_secret_gets_nothing(
 async def test_an_unknown_person_registers_and_confirms_the_same_code(
     new_browser: NewBrowser, start_broker: StartBroker
 ) -> None:
-    register = Register()
+    register = FixedDirectory()
     broker = await start_broker(register, register_url="https://site.example/register")
     browser = new_browser()
     await browser.connect(broker.url, {"app": "default"})
@@ -407,14 +411,16 @@ async def test_an_unknown_person_registers_and_confirms_the_same_code(
     assert (await browser.emit("redeem", secret_of(begun)))["subject"] == "user-alice"
 
 
-async def test_an_unknown_app_is_turned_away(new_browser: NewBrowser, broker: Running) -> None:
+async def test_an_unknown_app_is_turned_away(
+    new_browser: NewBrowser, broker: RunningBroker
+) -> None:
     with pytest.raises(Refused) as refusal:
         await new_browser().connect(broker.url, {"app": "nobody"})
     assert refusal.value.data["error"] == "invalid_client"
 
 
 async def test_a_phone_without_a_session_is_turned_away(
-    new_browser: NewBrowser, broker: Running
+    new_browser: NewBrowser, broker: RunningBroker
 ) -> None:
     proof = {"id": "A" * 22, "skey": "B" * 43}
     with pytest.raises(Refused) as refusal:
@@ -426,7 +432,7 @@ async def test_an_event_that_is_none_is_answered(browser: BrowserClient) -> None
     assert (await browser.emit("launch", {}))["error"] == "invalid_request"
 
 
-async def test_the_official_client_upgrades_from_polling(broker: Running) -> None:
+async def test_the_official_client_upgrades_from_polling(broker: RunningBroker) -> None:
     browser = NodeBrowser({})
     try:
         await browser.connect(broker.url)

@@ -7,17 +7,17 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from tests.support.builders import Running, StartBroker
+from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser, SocketPhone
 
 
 @pytest.fixture
-async def http(broker: Running) -> AsyncIterator[aiohttp.ClientSession]:
+async def http(broker: RunningBroker) -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(broker.url) as session:
         yield session
 
 
-async def test_a_session_has_its_forms(broker: Running) -> None:
+async def test_a_session_has_its_forms(broker: RunningBroker) -> None:
     async with PhoneClient(broker.url) as phone:
         assert set(phone.session) == {"id", "skey", "expires_in"}
         assert phone.session["expires_in"] == pytest.approx(2_592_000, abs=60)
@@ -53,7 +53,7 @@ async def test_a_refusal_names_the_field_that_is_wrong(http: aiohttp.ClientSessi
         assert "js_code" in (await response.json())["error_description"]
 
 
-async def test_wafers_headers_are_taken_for_the_session(broker: Running) -> None:
+async def test_wafers_headers_are_taken_for_the_session(broker: RunningBroker) -> None:
     async with PhoneClient(broker.url) as phone, aiohttp.ClientSession(broker.url) as http:
         headers = {"X-WX-Id": phone.session["id"], "X-WX-Skey": phone.session["skey"]}
         async with http.post("/phone/scan", json={"scene": "x"}, headers=headers) as response:
@@ -84,7 +84,7 @@ async def test_without_a_session_no_act(
             assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
-async def test_who_the_phone_is_never_comes_from_the_request(broker: Running) -> None:
+async def test_who_the_phone_is_never_comes_from_the_request(broker: RunningBroker) -> None:
     async with PhoneClient(broker.url, "alice") as alice, PhoneClient(broker.url, "bob") as bob:
         async with aiohttp.ClientSession(broker.url) as http:
             form = {"client_id": "default"}
@@ -103,13 +103,13 @@ async def test_who_the_phone_is_never_comes_from_the_request(broker: Running) ->
         assert answer.body["error"] == "access_denied"
 
 
-async def test_what_a_phone_hears_is_not_kept(broker: Running) -> None:
+async def test_what_a_phone_hears_is_not_kept(broker: RunningBroker) -> None:
     async with PhoneClient(broker.url) as phone:
         answer = await phone.post("scan", {"scene": "unknown"})
         assert answer.headers["Cache-Control"] == "no-store"
 
 
-async def test_a_phone_signs_out_itself_or_all_phones_of_its_person(broker: Running) -> None:
+async def test_a_phone_signs_out_itself_or_all_phones_of_its_person(broker: RunningBroker) -> None:
     async with (
         PhoneClient(broker.url) as one,
         PhoneClient(broker.url) as two,
@@ -125,7 +125,7 @@ async def test_a_phone_signs_out_itself_or_all_phones_of_its_person(broker: Runn
         assert (await bobs.post("scan", {"scene": "x"})).body["error"] == "unknown_scene"
 
 
-async def test_a_socket_can_do_nothing_once_its_phone_has_signed_out(broker: Running) -> None:
+async def test_a_socket_can_do_nothing_once_its_phone_has_signed_out(broker: RunningBroker) -> None:
     async with PhoneClient(broker.url) as phone:
         socket = SocketPhone(PythonBrowser(["websocket"]))
         await socket.connect(broker.url, phone.session)

@@ -24,7 +24,7 @@ from broker.state import Code as Offered
 from broker.state import Level, Store, open_state
 from broker.state.redis.leases import LEASE
 from mp_stub.wechat.platform import person_id
-from tests.support.builders import Running, StartBroker
+from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Payload, PythonBrowser
 from tests.support.leaks import Monitor, monitored
 from tests.support.pool import FAST, Counting
@@ -93,7 +93,7 @@ async def shop(records_url: str) -> AsyncIterator[App]:
     await records.close()
 
 
-Start = Callable[..., Awaitable[Running]]
+Start = Callable[..., Awaitable[RunningBroker]]
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def start(
 ) -> Start:
     """Starts a broker with a pool of `count` codes, drawn before it starts."""
 
-    async def start(count: int, **changes: object) -> Running:
+    async def start(count: int, **changes: object) -> RunningBroker:
         shared = {
             "pool_size": count,
             "pool_max": count,

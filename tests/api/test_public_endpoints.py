@@ -18,18 +18,18 @@ from broker.edge.pages import STATIC
 from broker.lobby import Lobby
 from broker.pictures import Pictures, key_of
 from broker.tokens import KeyFile
-from tests.support.builders import Running, StartBroker
+from tests.support.builders import RunningBroker, StartBroker
 from tests.support.logins import token_of
 from tests.support.servers import eventually, redis_program, running, running_s3
 
 
 @pytest.fixture
-async def http(broker: Running) -> AsyncIterator[aiohttp.ClientSession]:
+async def http(broker: RunningBroker) -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(broker.url) as session:
         yield session
 
 
-async def publishes(broker: Running, kid: str) -> bool:
+async def publishes(broker: RunningBroker, kid: str) -> bool:
     async with (
         aiohttp.ClientSession() as http,
         http.get(f"{broker.url}/.well-known/jwks.json") as response,
@@ -38,7 +38,7 @@ async def publishes(broker: Running, kid: str) -> bool:
 
 
 async def test_a_site_checks_tokens_through_the_key_set_url_also_after_a_rotation(
-    broker: Running,
+    broker: RunningBroker,
 ) -> None:
     keys = jwt.PyJWKClient(f"{broker.url}/.well-known/jwks.json")
 
@@ -135,7 +135,7 @@ async def test_scripts_are_served_to_pages_of_any_site(
 
 
 @pytest.fixture
-async def pictures(broker: Running) -> Pictures:
+async def pictures(broker: RunningBroker) -> Pictures:
     """Those that the broker shows."""
     return Pictures(broker.settings.pictures_url, public_url=broker.settings.pictures_public_url)
 

@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from broker.edge import ROLES
-from tests.support.builders import Running, StartBroker
+from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser, Refused
 from tests.support.servers import Engines
 
@@ -30,7 +30,7 @@ PUBLIC = [
 ]
 
 
-async def serves(broker: Running, role: str) -> bool:
+async def serves(broker: RunningBroker, role: str) -> bool:
     method, path = PROBES[role]
     async with (
         aiohttp.ClientSession(broker.url) as http,
@@ -39,7 +39,7 @@ async def serves(broker: Running, role: str) -> bool:
         return response.status != 404
 
 
-async def joins(broker: Running, namespace: str, auth: object = None) -> bool:
+async def joins(broker: RunningBroker, namespace: str, auth: object = None) -> bool:
     browser = PythonBrowser(["websocket"])
     try:
         await browser.connect(broker.url, auth, namespace)
@@ -50,7 +50,7 @@ async def joins(broker: Running, namespace: str, auth: object = None) -> bool:
     return True
 
 
-async def test_everything_is_served_unless_told_otherwise(broker: Running) -> None:
+async def test_everything_is_served_unless_told_otherwise(broker: RunningBroker) -> None:
     assert all([await serves(broker, role) for role in ROLES])
 
 

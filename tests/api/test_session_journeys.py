@@ -22,7 +22,7 @@ import pytest
 
 from mp_stub.wechat.platform import person_id
 from tests.support.app_admin import TOKEN
-from tests.support.builders import Running, StartBroker
+from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Payload, PhoneClient, PythonBrowser
 from tests.support.environment import ROOT, need
 from tests.support.leaks import everything_in, leaked
@@ -40,7 +40,7 @@ class Stage(NamedTuple):
     """Two brokers where they share a state, and the one otherwise; app `red` and its server."""
 
     wechat: Pretending
-    brokers: list[Running]
+    brokers: list[RunningBroker]
     state: str
     secret: str
     server: Server
@@ -86,7 +86,7 @@ async def stage(
         yield Stage(wechat, brokers, state, secret, Server(http, basic("red", secret)))
 
 
-async def ready(http: aiohttp.ClientSession, broker: Running) -> None:
+async def ready(http: aiohttp.ClientSession, broker: RunningBroker) -> None:
     """Return once the broker has reached its state: on a busy machine that takes a while."""
 
     async def is_ready() -> bool:

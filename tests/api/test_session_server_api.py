@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from tests.support.app_admin import TOKEN
-from tests.support.builders import Register, Running, StartBroker
+from tests.support.builders import FixedDirectory, RunningBroker, StartBroker
 from tests.support.clients import Payload, PhoneClient
 from tests.support.session_server import Server, basic, secret_of
 
@@ -20,7 +20,7 @@ ENCRYPTED = {"encrypted_data": "A" * 24, "iv": "A" * 24}
 
 
 class Town(NamedTuple):
-    broker: Running
+    broker: RunningBroker
     http: aiohttp.ClientSession
     red: Server
     blue: Server
@@ -35,7 +35,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
         yield http
 
 
-async def build_town(broker: Running, http: aiohttp.ClientSession) -> Town:
+async def build_town(broker: RunningBroker, http: aiohttp.ClientSession) -> Town:
     http._base_url = aiohttp.client.URL(broker.url)
     red, blue = [
         Server(http, basic(name, await secret_of(broker, name))) for name in ("red", "blue")
@@ -46,7 +46,7 @@ async def build_town(broker: Running, http: aiohttp.ClientSession) -> Town:
 @pytest.fixture
 async def town(start_broker: StartBroker, http: aiohttp.ClientSession) -> Town:
     broker = await start_broker(
-        Register("alice"), admin_token=TOKEN, misses_per_minute=10, session_idle=3_600
+        FixedDirectory("alice"), admin_token=TOKEN, misses_per_minute=10, session_idle=3_600
     )
     return await build_town(broker, http)
 

@@ -14,7 +14,7 @@ import pytest
 from broker.records.user_rules import IDENTITY, USER
 from mp_stub.wechat.platform import MiniProgram, person_id
 from tests.support.app_admin import ODD, TOKEN, Admin
-from tests.support.builders import Running, StartBroker
+from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Answer, PhoneClient, PythonBrowser, SocketPhone
 from tests.support.commands import serving
 from tests.support.environment import free_port
@@ -25,14 +25,14 @@ REGISTER = "https://shop.example/register"
 
 
 @pytest.fixture
-async def broker(start_broker: StartBroker, records_url: str) -> Running:
+async def broker(start_broker: StartBroker, records_url: str) -> RunningBroker:
     return await start_broker(
         "sql", records_url=records_url, admin_token=TOKEN, register_url=REGISTER
     )
 
 
 @pytest.fixture
-async def admin(broker: Running) -> AsyncIterator[Admin]:
+async def admin(broker: RunningBroker) -> AsyncIterator[Admin]:
     admin = Admin(broker.admin)
     yield admin
     await admin.http.close()
@@ -49,7 +49,7 @@ async def invited(admin: Admin, **user: object) -> str:
 
 
 async def test_a_stranger_is_invited_registers_and_confirms_the_same_code(
-    broker: Running, admin: Admin
+    broker: RunningBroker, admin: Admin
 ) -> None:
     async with begun(broker) as login, PhoneClient(broker.url, "alice") as phone:
         await phone.post("scan", {"scene": login.scene})
@@ -73,7 +73,7 @@ async def test_a_stranger_is_invited_registers_and_confirms_the_same_code(
     assert subject == "u-alice"
 
 
-async def test_a_phone_on_a_socket_registers_too(broker: Running, admin: Admin) -> None:
+async def test_a_phone_on_a_socket_registers_too(broker: RunningBroker, admin: Admin) -> None:
     invitation = await invited(admin, id="u-alice")
     async with PhoneClient(broker.url, "alice") as phone, begun(broker) as login:
         browser = PythonBrowser(["websocket"])
@@ -89,7 +89,7 @@ async def test_a_phone_on_a_socket_registers_too(broker: Running, admin: Admin) 
 
 
 async def test_somebody_blocked_is_told_so_and_the_browser_is_free_at_once(
-    broker: Running, admin: Admin
+    broker: RunningBroker, admin: Admin
 ) -> None:
     await admin.ask("POST", "/users", {"id": "u-alice"})
     alice = {"provider": "pretend", "provider_app_id": "", "openid": "alice"}
@@ -280,7 +280,7 @@ async def test_no_value_is_too_odd_to_be_answered(admin: Admin, name: str) -> No
             assert answer.status in (200, 201, 400, 404, 409), (path, value, answer.body)
 
 
-async def test_nothing_is_told_or_done_without_the_token(broker: Running) -> None:
+async def test_nothing_is_told_or_done_without_the_token(broker: RunningBroker) -> None:
     stranger = Admin(broker.admin, "wrong")
     async with stranger.http:
         for method, path in [

@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from broker.settings import load
-from tests.support.builders import Running, StartBroker
+from tests.support.builders import RunningBroker, StartBroker
 
 WEB_VIEWS = (
     "capacitor://localhost",  # Capacitor on iOS
@@ -21,7 +21,7 @@ SOCKET = "/socket.io/?EIO=4&transport=websocket"
 
 
 @pytest.fixture
-async def broker(start_broker: StartBroker) -> Running:
+async def broker(start_broker: StartBroker) -> RunningBroker:
     return await start_broker(origins=",".join(WEB_VIEWS))
 
 
@@ -32,7 +32,7 @@ def test_web_view_origins_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("origin", WEB_VIEWS)
-async def test_web_view_page_may_open_a_socket(broker: Running, origin: str) -> None:
+async def test_web_view_page_may_open_a_socket(broker: RunningBroker, origin: str) -> None:
     async with (
         aiohttp.ClientSession(broker.url) as http,
         http.ws_connect(SOCKET, headers={"Origin": origin}) as socket,
@@ -41,7 +41,7 @@ async def test_web_view_page_may_open_a_socket(broker: Running, origin: str) -> 
 
 
 @pytest.mark.parametrize("origin", WEB_VIEWS)
-async def test_web_view_page_may_read_token_answers(broker: Running, origin: str) -> None:
+async def test_web_view_page_may_read_token_answers(broker: RunningBroker, origin: str) -> None:
     form = {"client_id": "default"}
     async with (
         aiohttp.ClientSession(broker.url, headers={"Origin": origin}) as http,
@@ -52,7 +52,7 @@ async def test_web_view_page_may_read_token_answers(broker: Running, origin: str
 
 
 @pytest.mark.parametrize("origin", ["null", "capacitor://evil", "file://", "tauri://localhost.x"])
-async def test_other_origin_is_refused(broker: Running, origin: str) -> None:
+async def test_other_origin_is_refused(broker: RunningBroker, origin: str) -> None:
     async with aiohttp.ClientSession(broker.url, headers={"Origin": origin}) as http:
         with pytest.raises(aiohttp.WSServerHandshakeError):
             await http.ws_connect(SOCKET)

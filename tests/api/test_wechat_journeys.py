@@ -19,7 +19,7 @@ from broker.directories.open import OpenDirectory
 from broker.providers.wechat.api import ANSWER_MAX_BYTES
 from broker.serving import Site, serving
 from mp_stub.wechat.platform import person_id
-from tests.support.builders import Running, StartBroker
+from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Payload, PhoneClient, PythonBrowser
 from tests.support.leaks import Process, everything_in, fetch, leaked, process
 from tests.support.servers import Engines
@@ -51,7 +51,7 @@ async def test_a_login_from_the_code_to_the_token(
     """Over a shared state the browser waits at one broker, and the phone comes to another."""
     shared = {"key_file": tmp_path / "keys.json", "state_url": engines.url(state)}
     settings = wechat.settings(**shared)
-    brokers: list[Running] = [await start_broker(**settings)]
+    brokers: list[RunningBroker] = [await start_broker(**settings)]
     brokers += [] if state == "memory" else [await start_broker(**settings)]
     browser = PythonBrowser(["websocket"])
     await browser.connect(brokers[0].url)

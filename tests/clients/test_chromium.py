@@ -31,7 +31,7 @@ from playwright.async_api import (
 
 from broker.serving import Site, serving
 from mp_stub.phone import Phone
-from tests.support.builders import Register, StartBroker
+from tests.support.builders import FixedDirectory, StartBroker
 from tests.support.demo import demo, obey
 from tests.support.environment import ROOT, free_port
 from tests.support.loop_clock import LoopClock
@@ -164,7 +164,7 @@ async def test_a_code_that_the_broker_has_lost_is_exchanged_unasked(
 async def test_a_stranger_is_sent_to_register_and_let_in_after(
     chromium: Browser, start_broker: StartBroker
 ) -> None:
-    register = Register()
+    register = FixedDirectory()
     url = "https://site.example/register"
     async with staged(start_broker, register=register, register_url=url) as stage:
         page = await open_page(chromium, stage.site)
@@ -296,7 +296,7 @@ async def test_a_stranger_is_told_so_where_the_page_polls(
     chromium: Browser, start_broker: StartBroker
 ) -> None:
     url = "https://site.example/register"
-    settings = {"register": Register(), "blocks_websockets": True, "register_url": url}
+    settings = {"register": FixedDirectory(), "blocks_websockets": True, "register_url": url}
     async with staged(start_broker, **settings) as stage:  # type: ignore[arg-type]
         page = await open_page(chromium, stage.site)
         phone = await scan(chromium, stage, page)

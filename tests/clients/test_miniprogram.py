@@ -15,7 +15,7 @@ from aiohttp import web
 from broker.errors import Unavailable, UserBlocked
 from broker.login import Identity
 from broker.serving import Site, serving
-from tests.support.builders import Register, StartBroker
+from tests.support.builders import FixedDirectory, StartBroker
 from tests.support.environment import ROOT, free_port, miss, need
 
 FOLDER = Path(__file__).parent / "miniprogram"
@@ -24,7 +24,7 @@ JEST = FOLDER / "node_modules" / "jest" / "bin" / "jest.js"
 WITHIN = 80.0
 
 
-class Town(Register):
+class Town(FixedDirectory):
     """People of all kinds."""
 
     async def find(self, identity: Identity) -> str:

@@ -10,12 +10,12 @@ import pytest
 
 from broker.serving import Site, serving
 from mp_stub.phone_page import build_phone_page
-from tests.support.builders import Register, Running, StartBroker
+from tests.support.builders import FixedDirectory, RunningBroker, StartBroker
 from tests.support.demo import phone
 from tests.support.environment import free_port
 
 
-async def begin(broker: Running) -> Any:
+async def begin(broker: RunningBroker) -> Any:
     async with (
         aiohttp.ClientSession(broker.url) as http,
         http.post("/oauth/device_authorization", data={"client_id": "default"}) as response,
@@ -23,7 +23,7 @@ async def begin(broker: Running) -> Any:
         return await response.json()
 
 
-async def outcome(broker: Running, begun: Any) -> Any:
+async def outcome(broker: RunningBroker, begun: Any) -> Any:
     form = {
         "grant_type": "urn:ietf:params:oauth:grant-type:device_code",
         "client_id": "default",
@@ -37,7 +37,7 @@ async def outcome(broker: Running, begun: Any) -> Any:
 
 
 @pytest.mark.parametrize("over", [[], ["--socketio"]])
-async def test_a_command_confirms(broker: Running, over: list[str]) -> None:
+async def test_a_command_confirms(broker: RunningBroker, over: list[str]) -> None:
     begun = await begin(broker)
 
     ran = await phone("confirm", begun["user_code"], "--as", "alice", *over, broker=broker.url)
@@ -47,7 +47,7 @@ async def test_a_command_confirms(broker: Running, over: list[str]) -> None:
 
 
 @pytest.mark.parametrize("over", [[], ["--socketio"]])
-async def test_a_command_denies(broker: Running, over: list[str]) -> None:
+async def test_a_command_denies(broker: RunningBroker, over: list[str]) -> None:
     begun = await begin(broker)
 
     ran = await phone("deny", begun["user_code"], "--as", "alice", *over, broker=broker.url)
@@ -56,7 +56,7 @@ async def test_a_command_denies(broker: Running, over: list[str]) -> None:
     assert (await outcome(broker, begun))["error"] == "access_denied"
 
 
-async def test_a_command_scans_and_shows_whom_it_would_let_in(broker: Running) -> None:
+async def test_a_command_scans_and_shows_whom_it_would_let_in(broker: RunningBroker) -> None:
     begun = await begin(broker)
     link = f"http://127.0.0.1:8090/?scene={begun['user_code']}"
 
@@ -68,7 +68,7 @@ async def test_a_command_scans_and_shows_whom_it_would_let_in(broker: Running) -
     assert (await outcome(broker, begun))["state"] == "scanned"
 
 
-async def test_a_refusal_is_one_line(broker: Running) -> None:
+async def test_a_refusal_is_one_line(broker: RunningBroker) -> None:
     ran = await phone("scan", "unknown", "--as", "alice", broker=broker.url)
 
     assert ran.code == 1
@@ -84,7 +84,7 @@ async def test_a_broker_that_is_not_there_is_said_to_be_out_of_reach() -> None:
     assert "Traceback" not in ran.errors
 
 
-async def test_a_wechat_that_is_not_there_is_said_to_be_out_of_reach(broker: Running) -> None:
+async def test_a_wechat_that_is_not_there_is_said_to_be_out_of_reach(broker: RunningBroker) -> None:
     wechat = f"http://127.0.0.1:{free_port()}"
 
     ran = await phone("scan", "x", "--wechat", wechat, broker=broker.url)
@@ -104,7 +104,7 @@ class Page(NamedTuple):
 
 
 @pytest.fixture
-async def page(broker: Running) -> AsyncIterator[Page]:
+async def page(broker: RunningBroker) -> AsyncIterator[Page]:
     site = Site("phone", build_phone_page(broker_url=broker.url), "127.0.0.1", 0, "PORT")
     async with (
         serving([site]) as addresses,
@@ -113,7 +113,7 @@ async def page(broker: Running) -> AsyncIterator[Page]:
         yield Page(addresses["phone"], http)
 
 
-async def test_a_page_plays_the_phone(broker: Running, page: Page) -> None:
+async def test_a_page_plays_the_phone(broker: RunningBroker, page: Page) -> None:
     begun = await begin(broker)
 
     status, seen = await page.post("scan", {"scene": begun["user_code"], "name": "小明"})
@@ -124,14 +124,14 @@ async def test_a_page_plays_the_phone(broker: Running, page: Page) -> None:
     assert (await outcome(broker, begun))["subject"] == "pretend:小明"
 
 
-async def test_the_page_passes_a_refusal_on(broker: Running, page: Page) -> None:
+async def test_the_page_passes_a_refusal_on(broker: RunningBroker, page: Page) -> None:
     status, answer = await page.post("scan", {"scene": "unknown", "name": "alice"})
 
     assert (status, answer["error"]) == (404, "unknown_scene")
 
 
 async def test_the_page_sends_strangers_to_register(start_broker: StartBroker) -> None:
-    broker = await start_broker(Register(), register_url="https://site.example/register")
+    broker = await start_broker(FixedDirectory(), register_url="https://site.example/register")
     begun = await begin(broker)
     site = Site("phone", build_phone_page(broker_url=broker.url), "127.0.0.1", 0, "PORT")
     async with (
@@ -149,7 +149,7 @@ async def test_the_page_sends_strangers_to_register(start_broker: StartBroker) -
 
 
 async def test_another_sites_page_cannot_confirm_for_its_visitor(
-    broker: Running, page: Page
+    broker: RunningBroker, page: Page
 ) -> None:
     begun = await begin(broker)
     body = {"scene": begun["user_code"], "name": "alice"}

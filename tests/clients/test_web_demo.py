@@ -14,14 +14,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from broker.serving import Site, serving
 from broker.tokens import KeyFile
-from tests.support.builders import Running, StartBroker
+from tests.support.builders import RunningBroker, StartBroker
 from tests.support.environment import free_port
 from tests.support.logins import token_of
 from web_demo.site import build_site
 
 
 class Demo(NamedTuple):
-    broker: Running
+    broker: RunningBroker
     url: str
     http: aiohttp.ClientSession
 

@@ -25,7 +25,7 @@ from playwright.async_api import (
 from broker.edge.pages import STATIC
 from broker.serving import Site, serving
 from mp_stub.phone import Phone
-from tests.support.builders import Register, Running, StartBroker
+from tests.support.builders import FixedDirectory, RunningBroker, StartBroker
 from tests.support.environment import ROOT, free_port, miss
 from tests.support.pages import (
     NARROW,
@@ -74,7 +74,7 @@ class Served(NamedTuple):
     """A site of the test: its address, its broker, the tokens it was sent, and what it answers."""
 
     url: str
-    broker: Running
+    broker: RunningBroker
     tokens: list[str]
     answer: list[int]
 
@@ -571,7 +571,7 @@ async def test_socket_that_swallows_begin_ends_as_an_error(
 async def test_registration_replaces_the_code_and_login_resumes(
     chromium: Browser, start_broker: StartBroker, polls: bool
 ) -> None:
-    register = Register()
+    register = FixedDirectory()
     settings = {"register": register, "register_url": REGISTER_URL, "blocks_websockets": polls}
     async with staged(start_broker, **settings) as stage:  # type: ignore[arg-type]
         page = await open_page(chromium, stage.site)
@@ -594,7 +594,7 @@ async def test_registration_replaces_the_code_and_login_resumes(
 async def test_reconnected_page_learns_of_a_missed_registration_push(
     chromium: Browser, start_broker: StartBroker
 ) -> None:
-    settings = {"register": Register(), "register_url": REGISTER_URL}
+    settings = {"register": FixedDirectory(), "register_url": REGISTER_URL}
     async with staged(start_broker, **settings) as stage:  # type: ignore[arg-type]
         page = await open_page(chromium, stage.site)
         phone = await scan(chromium, stage, page)
@@ -614,7 +614,7 @@ async def test_reconnected_page_learns_of_a_missed_registration_push(
 async def test_registration_view_fits_its_page(
     chromium: Browser, start_broker: StartBroker, language: str
 ) -> None:
-    settings = {"register": Register(), "register_url": REGISTER_URL}
+    settings = {"register": FixedDirectory(), "register_url": REGISTER_URL}
     async with staged(start_broker, **settings) as stage:  # type: ignore[arg-type]
         page = await open_page(chromium, stage.site, locale=language)
         phone = await scan(chromium, stage, page, locale=language)

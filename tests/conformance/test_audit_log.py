@@ -20,7 +20,7 @@ from broker.records.database import Database
 from broker.records.migrations import HEAD, REVISIONS, VERSION_TABLE
 from broker.records.migrations import upgrade as upgrade_all
 from broker.records.trail import ROOM, SqlTrail
-from tests.support.builders import ALICE, FIREFOX, Clock, Notes, StartBroker, a_login
+from tests.support.builders import ALICE, FIREFOX, Clock, RecordingAuditLog, StartBroker, a_login
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.servers import PostgresServer, eventually
 
@@ -223,7 +223,7 @@ async def test_repeated_end_uses_memory_once(sql_trail: SqlTrail, clock: Clock) 
 
 
 async def test_every_end_is_noted_and_nothing_before_it(
-    make_flow: Callable[..., Flow], clock: Clock, trail: Notes
+    make_flow: Callable[..., Flow], clock: Clock, trail: RecordingAuditLog
 ) -> None:
     flow = make_flow()
     ids = {}

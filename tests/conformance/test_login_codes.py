@@ -31,7 +31,7 @@ from tests.support.builders import (
     OTHER,
     SHOP,
     Clock,
-    Register,
+    FixedDirectory,
     a_login,
 )
 from tests.support.servers import Engines, opened
@@ -199,7 +199,7 @@ async def test_a_code_rests_for_as_long_as_its_login_is_kept(
 async def test_code_of_unregistered_login_rests_until_login_ends(
     make_flow: MakeFlow, store: Store, clock: Clock
 ) -> None:
-    flow = make_flow(apps=[POOLED], directory=Register())
+    flow = make_flow(apps=[POOLED], directory=FixedDirectory())
     begun = await begin(flow)
     await flow.scan(begun.login.scene, ALICE)
     with pytest.raises(UnregisteredUser):

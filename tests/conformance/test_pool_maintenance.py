@@ -44,7 +44,7 @@ from broker.records.codes import Codes
 from broker.records.database import Database
 from broker.records.rules import LIFETIME_MAX
 from broker.state import KEPT, Leased, Level, Store, open_state
-from tests.support.builders import SHOP, Clock, NoSecrets, Running, StartBroker
+from tests.support.builders import SHOP, Clock, EmptyAppSecrets, RunningBroker, StartBroker
 from tests.support.commands import COMMAND
 from tests.support.pool import PUBLIC, Counting
 from tests.support.records import database_of
@@ -166,7 +166,7 @@ class Ground:
         self.stack.push_async_callback(database.close)
         accounts = Accounts(
             apps=self.apps,
-            secrets=NoSecrets(),
+            secrets=EmptyAppSecrets(),
             own=[Account("pretend")],
             makers={"pretend": lambda account: self.make()},
         )
@@ -792,7 +792,7 @@ async def test_drawing_resumes_after_the_clock_is_set_back(ground: Ground, lines
 async def test_a_broker_keeps_the_pool_of_its_default_app(
     start_broker: StartBroker, records_file: Path
 ) -> None:
-    broker: Running = await start_broker(code_source="pool", pool_size=3)
+    broker: RunningBroker = await start_broker(code_source="pool", pool_size=3)
 
     def ready() -> int:
         with closing(sqlite3.connect(records_file)) as database:

@@ -16,7 +16,7 @@ from broker.engine import ENGINES, sessions, sockets, stock
 from broker.providers import Picture
 from broker.providers.pretend import PretendProvider
 from broker.serving import Site, serving
-from tests.support.builders import Running, StartBroker
+from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import NodeBrowser, PythonBrowser, Refused
 from tests.support.loop_clock import LoopClock
 from tests.support.polling import open_polling, polling
@@ -89,7 +89,7 @@ async def lives(url: str) -> bool:
         return answer
 
 
-async def test_the_handshake_names_the_limit_and_offers_no_deflate(broker: Running) -> None:
+async def test_the_handshake_names_the_limit_and_offers_no_deflate(broker: RunningBroker) -> None:
     offer = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
     async with (
         aiohttp.ClientSession() as http,
@@ -101,7 +101,7 @@ async def test_the_handshake_names_the_limit_and_offers_no_deflate(broker: Runni
 
 
 async def test_a_socket_that_joins_nothing_is_closed(
-    broker: Running, loop_clock: LoopClock
+    broker: RunningBroker, loop_clock: LoopClock
 ) -> None:
     async with raw(broker.url) as idle, raw(broker.url) as joined:
         await join(joined)
@@ -113,7 +113,9 @@ async def test_a_socket_that_joins_nothing_is_closed(
         assert '"secret"' in await joined.receive_str()
 
 
-async def test_a_socket_that_leaves_all_it_joined_is_closed(broker: Running, tune: Tune) -> None:
+async def test_a_socket_that_leaves_all_it_joined_is_closed(
+    broker: RunningBroker, tune: Tune
+) -> None:
     async with raw(broker.url) as socket:
         await join(socket)
         tune(JOIN_WITHIN=0.2)
@@ -123,7 +125,9 @@ async def test_a_socket_that_leaves_all_it_joined_is_closed(broker: Running, tun
         assert await ends(socket)
 
 
-async def test_a_polling_session_that_joins_nothing_is_closed(broker: Running, tune: Tune) -> None:
+async def test_a_polling_session_that_joins_nothing_is_closed(
+    broker: RunningBroker, tune: Tune
+) -> None:
     tune(JOIN_WITHIN=0.2)
     async with aiohttp.ClientSession(broker.url) as http:
         sid = await open_polling(http)
@@ -164,7 +168,7 @@ async def test_a_polling_session_that_joins_nothing_is_closed(broker: Running, t
         "b////",
     ],
 )
-async def test_nonsense_hurts_nobody_else(broker: Running, frame: str) -> None:
+async def test_nonsense_hurts_nobody_else(broker: RunningBroker, frame: str) -> None:
     async with raw(broker.url) as socket:
         await join(socket)
         await socket.send_str(frame)
@@ -187,7 +191,7 @@ async def test_nonsense_hurts_nobody_else(broker: Running, frame: str) -> None:
         "40/" + "n" * 65 + ",",
     ],
 )
-async def test_nonsense_closes_its_own_socket(broker: Running, frame: str) -> None:
+async def test_nonsense_closes_its_own_socket(broker: RunningBroker, frame: str) -> None:
     async with raw(broker.url) as socket:
         await join(socket)
         await socket.send_str(frame)
@@ -195,7 +199,7 @@ async def test_nonsense_closes_its_own_socket(broker: Running, frame: str) -> No
         assert await ends(socket)
 
 
-async def test_one_session_has_one_websocket(broker: Running) -> None:
+async def test_one_session_has_one_websocket(broker: RunningBroker) -> None:
     """Or the ones that were overtaken would stay when the session is closed."""
     async with aiohttp.ClientSession(broker.url) as http:
         sid = await open_polling(http)
@@ -206,7 +210,7 @@ async def test_one_session_has_one_websocket(broker: Running) -> None:
 
 
 async def test_a_probe_that_comes_to_nothing_ends_and_may_be_tried_again(
-    broker: Running, tune: Tune
+    broker: RunningBroker, tune: Tune
 ) -> None:
     tune(JOIN_WITHIN=0.3)
     async with aiohttp.ClientSession(broker.url) as http:
@@ -220,7 +224,7 @@ async def test_a_probe_that_comes_to_nothing_ends_and_may_be_tried_again(
 
 
 async def test_a_session_that_never_polls_is_dropped_whatever_piles_up(
-    broker: Running, tune: Tune
+    broker: RunningBroker, tune: Tune
 ) -> None:
     tune(JOIN_WITHIN=3600.0)
     async with aiohttp.ClientSession(broker.url) as http:
@@ -234,7 +238,7 @@ async def test_a_session_that_never_polls_is_dropped_whatever_piles_up(
         await eventually(is_dropped)
 
 
-async def test_a_body_in_two_pieces_is_one_body(broker: Running, received: bytearray) -> None:
+async def test_a_body_in_two_pieces_is_one_body(broker: RunningBroker, received: bytearray) -> None:
     async with aiohttp.ClientSession(broker.url) as http:
         sid = await open_polling(http)
         url = polling(sid)
@@ -250,7 +254,7 @@ async def test_a_body_in_two_pieces_is_one_body(broker: Running, received: bytea
             assert (await response.text()).startswith("40/login,")
 
 
-async def test_a_websocket_request_without_its_headers_is_no_500(broker: Running) -> None:
+async def test_a_websocket_request_without_its_headers_is_no_500(broker: RunningBroker) -> None:
     async with (
         aiohttp.ClientSession(broker.url) as http,
         http.get(PATH, headers={"Upgrade": "websocket"}) as response,
@@ -258,7 +262,7 @@ async def test_a_websocket_request_without_its_headers_is_no_500(broker: Running
         assert response.status == 400
 
 
-async def test_a_closed_socket_that_does_not_read_is_cut(broker: Running, tune: Tune) -> None:
+async def test_a_closed_socket_that_does_not_read_is_cut(broker: RunningBroker, tune: Tune) -> None:
     """Its writer is stuck before a full window, so the close that is sent never goes out."""
     tune(LINGER=0.2)
     async with raw(broker.url) as socket:
@@ -268,7 +272,7 @@ async def test_a_closed_socket_that_does_not_read_is_cut(broker: Running, tune: 
         assert await ends(socket)
 
 
-async def test_binary_closes_its_socket(broker: Running) -> None:
+async def test_binary_closes_its_socket(broker: RunningBroker) -> None:
     async with raw(broker.url) as socket:
         await join(socket)
         await socket.send_bytes(b"\x00\xff")
@@ -277,7 +281,7 @@ async def test_binary_closes_its_socket(broker: Running) -> None:
 
 
 @pytest.mark.parametrize("size", [65_537, 500_000])
-async def test_a_frame_over_64_kb_closes_its_socket(broker: Running, size: int) -> None:
+async def test_a_frame_over_64_kb_closes_its_socket(broker: RunningBroker, size: int) -> None:
     async with raw(broker.url) as socket:
         await join(socket)
         await socket.send_str('42/login,1["begin",{"x":"' + "x" * size + '"}]')
@@ -286,7 +290,7 @@ async def test_a_frame_over_64_kb_closes_its_socket(broker: Running, size: int) 
         assert await lives(broker.url)
 
 
-async def test_a_frame_of_just_under_64_kb_is_answered(broker: Running) -> None:
+async def test_a_frame_of_just_under_64_kb_is_answered(broker: RunningBroker) -> None:
     async with raw(broker.url) as socket:
         await join(socket)
         await socket.send_str('42/login,1["begin",{"x":"' + "x" * 65_000 + '"}]')
@@ -295,7 +299,7 @@ async def test_a_frame_of_just_under_64_kb_is_answered(broker: Running) -> None:
 
 
 @pytest.mark.parametrize("body", [b"x" * 70_000, b"\xff\xfe", b"", b"x", b"\x1e" * 40, b"d=4"])
-async def test_a_polling_body_of_nonsense_is_no_500(broker: Running, body: bytes) -> None:
+async def test_a_polling_body_of_nonsense_is_no_500(broker: RunningBroker, body: bytes) -> None:
     async with aiohttp.ClientSession(broker.url) as http:
         sid = await open_polling(http)
         async with http.post(polling(sid), data=body) as response:
@@ -307,7 +311,7 @@ async def test_a_polling_body_of_nonsense_is_no_500(broker: Running, body: bytes
     "query",
     ["", "EIO=3&transport=polling", "EIO=4&transport=pigeon", "EIO=4&transport=polling&sid=x"],
 )
-async def test_a_wrong_handshake_is_refused(broker: Running, query: str) -> None:
+async def test_a_wrong_handshake_is_refused(broker: RunningBroker, query: str) -> None:
     async with (
         aiohttp.ClientSession(broker.url) as http,
         http.get(f"/socket.io/?{query}") as response,
@@ -366,11 +370,11 @@ async def test_an_origin_that_is_turned_away_is_logged_once(start_broker: StartB
     assert [line["origin"] for line in lines] == ["https://a.example", "https://b.example"]
 
 
-async def test_a_client_that_is_no_page_needs_no_origin(broker: Running) -> None:
+async def test_a_client_that_is_no_page_needs_no_origin(broker: RunningBroker) -> None:
     assert await lives(broker.url)
 
 
-async def test_only_our_namespaces_are_there(broker: Running) -> None:
+async def test_only_our_namespaces_are_there(broker: RunningBroker) -> None:
     for namespace in ("/", "/admin"):
         browser = PythonBrowser(["websocket"])
         with pytest.raises(Refused):
@@ -379,7 +383,7 @@ async def test_only_our_namespaces_are_there(broker: Running) -> None:
 
 
 async def test_events_of_one_socket_are_answered_in_order(
-    broker: Running, monkeypatch: pytest.MonkeyPatch
+    broker: RunningBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when the first takes longest."""
     draw = PretendProvider.draw

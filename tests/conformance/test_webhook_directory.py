@@ -27,7 +27,7 @@ from broker.directories.http import ANSWER_MAX_BYTES, HttpDirectory, read_signin
 from broker.errors import DirectoryFails, UnregisteredUser, UserBlocked
 from broker.login import Identity
 from broker.settings import Settings
-from tests.support.builders import Clock, Running, StartBroker
+from tests.support.builders import Clock, RunningBroker, StartBroker
 from tests.support.clients import PhoneClient
 from tests.support.environment import ROOT, free_port
 from tests.support.leaks import fetch, leaked, process
@@ -452,7 +452,7 @@ async def test_no_secret_and_nobodys_id_gets_out_when_the_site_fails(tmp_path: P
         process("one", "memory://", tmp_path, **settings) as broker,
         aiohttp.ClientSession() as http,
     ):
-        running = Running(broker.url, Settings(), broker.url)
+        running = RunningBroker(broker.url, Settings(), broker.url)
         async with begun(running) as login, PhoneClient(broker.url, "canary-openid") as phone:
             await phone.post("scan", {"scene": login.scene})
             answer = await phone.post("confirm", login.named)

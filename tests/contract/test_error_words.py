@@ -11,7 +11,7 @@ import pytest
 from broker.directories.open import OpenDirectory
 from broker.errors import Unavailable
 from broker.login import Identity
-from tests.support.builders import Register, Running, StartBroker
+from tests.support.builders import FixedDirectory, RunningBroker, StartBroker
 from tests.support.clients import PhoneClient
 from tests.support.error_words import WORDS
 from tests.support.servers import eventually
@@ -37,7 +37,7 @@ class Stage:
         self._http = http
 
     async def set(self, directory: Any = None, **settings: object) -> None:
-        self.broker: Running = await self._start(directory, **settings)
+        self.broker: RunningBroker = await self._start(directory, **settings)
         self.http = self._http(self.broker.url)
         self.begun = (await self.post("/oauth/device_authorization", client_id="default"))[1]
 
@@ -69,7 +69,7 @@ class Stage:
 
 
 async def unregistered(stage: Stage) -> Answer:
-    await stage.set(Register())
+    await stage.set(FixedDirectory())
     return await stage.phone("scan", "confirm")
 
 

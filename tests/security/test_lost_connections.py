@@ -10,7 +10,7 @@ import pytest
 
 from broker.engine import ENGINES
 from broker.metrics import REFUSALS
-from tests.support.builders import Running, StartBroker
+from tests.support.builders import RunningBroker, StartBroker
 from tests.support.polling import open_polling, polling
 from tests.support.servers import eventually
 
@@ -29,7 +29,7 @@ def refused(error: str) -> float:
     return value
 
 
-async def lose_connection(broker: Running, path: str, head: str) -> None:
+async def lose_connection(broker: RunningBroker, path: str, head: str) -> None:
     """Begin a request, and reset the connection once the broker reads its body."""
     address = urlsplit(broker.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from broker.metrics import REFUSALS
 from mp_stub.phone_page import build_phone_page
-from tests.support.builders import Running, StartBroker
+from tests.support.builders import RunningBroker, StartBroker
 from web_demo.site import build_site
 
 TOKEN = "t" * 32
@@ -115,12 +115,12 @@ async def ask(base: str, request: bytes) -> Reply:
 
 
 @pytest.fixture
-async def broker(start_broker: StartBroker) -> Running:
+async def broker(start_broker: StartBroker) -> RunningBroker:
     return await start_broker(admin_token=TOKEN, directory="sql", misses_per_minute=1_000_000)
 
 
 @pytest.fixture
-async def routes(broker: Running) -> list[Route]:
+async def routes(broker: RunningBroker) -> list[Route]:
     """Every route of both ports, and some that do not exist."""
     found = []
     async with aiohttp.ClientSession() as http:
@@ -212,14 +212,16 @@ async def test_unknown_expectation_is_417_at_any_route(routes: list[Route], head
         assert json.loads(reply.body)["error"] == "invalid_request"
 
 
-async def test_expected_continue_is_given(broker: Running) -> None:
+async def test_expected_continue_is_given(broker: RunningBroker) -> None:
     request = Route(broker.url, "POST", "/phone/session").request(b"Expect: 100-continue")
 
     assert (await ask(broker.url, request)).status == 100
 
 
 @pytest.mark.parametrize("request_name", MALFORMED)
-async def test_malformed_request_is_400_with_error_body(broker: Running, request_name: str) -> None:
+async def test_malformed_request_is_400_with_error_body(
+    broker: RunningBroker, request_name: str
+) -> None:
     for base in (broker.url, broker.admin):
         reply = await ask(base, MALFORMED[request_name])
 
@@ -233,14 +235,14 @@ async def test_malformed_request_is_400_with_error_body(broker: Running, request
 
 
 @pytest.mark.parametrize("path", ["/apps", "/users"])
-async def test_admin_token_that_is_not_utf8_is_401(broker: Running, path: str) -> None:
+async def test_admin_token_that_is_not_utf8_is_401(broker: RunningBroker, path: str) -> None:
     reply = await ask(broker.admin, Route("", "GET", path).request(HEADERS["bearer"]))
 
     assert reply.status == 401
 
 
 @pytest.mark.parametrize("header", ["bearer", "basic", "scheme"])
-async def test_credentials_that_are_not_utf8_are_401(broker: Running, header: str) -> None:
+async def test_credentials_that_are_not_utf8_are_401(broker: RunningBroker, header: str) -> None:
     for path in ("/sessions/check", "/phone/scan"):
         reply = await ask(broker.url, Route("", "POST", path).request(HEADERS[header]))
 
@@ -291,7 +293,7 @@ async def test_request_with_two_origins_is_refused(shop: str) -> None:
 
 
 @pytest.fixture(params=["site", "phone"])
-async def page(request: pytest.FixtureRequest, broker: Running) -> AsyncIterator[str]:
+async def page(request: pytest.FixtureRequest, broker: RunningBroker) -> AsyncIterator[str]:
     makers: dict[str, Callable[..., web.Application]] = {
         "site": build_site,
         "phone": build_phone_page,

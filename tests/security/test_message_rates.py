@@ -10,7 +10,7 @@ import pytest
 
 from broker.engine import frames
 from broker.engine.rates import NEWCOMER_FRAMES, SWEEP_ABOVE, Address, ClientLimits, RateLimiter
-from tests.support.builders import Clock, Running, StartBroker
+from tests.support.builders import Clock, RunningBroker, StartBroker
 from tests.support.clients import PythonBrowser
 from tests.support.websocket_client import masked, text
 
@@ -41,7 +41,7 @@ async def end_of(socket: aiohttp.ClientWebSocketResponse) -> int | None:
     return socket.close_code
 
 
-async def refused(broker: Running, limit: str) -> float:
+async def refused(broker: RunningBroker, limit: str) -> float:
     """The metric of one limit."""
     async with aiohttp.ClientSession() as http, http.get(f"{broker.admin}/metrics") as response:
         found = re.search(

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from broker.edge.runner import SLICE_BYTES
-from tests.support.builders import Running
+from tests.support.builders import RunningBroker
 
 CHUNKS = b"1\r\na\r\n" * 40_000
 """240 KB, which aiohttp would parse in one turn of the loop."""
@@ -23,7 +23,7 @@ HEAD = (
 
 @asynccontextmanager
 async def connected(
-    broker: Running,
+    broker: RunningBroker,
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     address = urlsplit(broker.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
@@ -33,7 +33,7 @@ async def connected(
         writer.close()
 
 
-async def test_body_of_several_slices_is_read_whole(broker: Running) -> None:
+async def test_body_of_several_slices_is_read_whole(broker: RunningBroker) -> None:
     body = {"app": "default", "js_code": "pretend:alice", "padding": "x" * 5 * SLICE_BYTES}
     async with (
         aiohttp.ClientSession(broker.url) as http,
@@ -42,7 +42,7 @@ async def test_body_of_several_slices_is_read_whole(broker: Running) -> None:
         assert response.status == 200
 
 
-async def test_pipelined_requests_of_several_slices_are_all_answered(broker: Running) -> None:
+async def test_pipelined_requests_of_several_slices_are_all_answered(broker: RunningBroker) -> None:
     asked = b"GET /health/live HTTP/1.1\r\nHost: broker\r\n\r\n"
     count = 3 * SLICE_BYTES // len(asked)
     async with connected(broker) as (reader, writer):
@@ -56,7 +56,7 @@ async def test_pipelined_requests_of_several_slices_are_all_answered(broker: Run
 
 
 async def test_tiny_chunks_of_eight_clients_let_health_answer(
-    broker: Running, received: bytearray
+    broker: RunningBroker, received: bytearray
 ) -> None:
     async with aiohttp.ClientSession(broker.url) as http:
         async with http.get("/health/live") as response:
@@ -78,7 +78,7 @@ async def test_tiny_chunks_of_eight_clients_let_health_answer(
     assert parsed <= 160 * 1024  # whole reads would be twice as much
 
 
-async def test_early_websocket_frames_of_several_slices_are_kept(broker: Running) -> None:
+async def test_early_websocket_frames_of_several_slices_are_kept(broker: RunningBroker) -> None:
     """A client may send frames with its handshake; a session that polls is upgraded so."""
     async with (
         aiohttp.ClientSession(broker.url) as http,

@@ -15,7 +15,7 @@ from broker.records import tables as t
 from broker.records.database import Database
 from broker.state import Code, Store
 from tests.support.app_admin import RED, TOKEN, Admin, page, phone_of, post
-from tests.support.builders import FIREFOX, SHOP, Register, Running, StartBroker
+from tests.support.builders import FIREFOX, SHOP, FixedDirectory, RunningBroker, StartBroker
 from tests.support.clients import Payload
 from tests.support.device_flow import GRANT
 from tests.support.records import database_of
@@ -38,12 +38,12 @@ def ground(request: pytest.FixtureRequest, engines: Engines) -> Payload:
 
 
 @pytest.fixture
-async def broker(ground: Payload, start_broker: StartBroker) -> Running:
-    return await start_broker(Register("alice"), admin_token=TOKEN, **ground)
+async def broker(ground: Payload, start_broker: StartBroker) -> RunningBroker:
+    return await start_broker(FixedDirectory("alice"), admin_token=TOKEN, **ground)
 
 
 @pytest.fixture
-async def admin(broker: Running) -> AsyncIterator[Admin]:
+async def admin(broker: RunningBroker) -> AsyncIterator[Admin]:
     admin = Admin(broker.admin)
     assert (await admin.ask("POST", "/apps", RED)).status == 201
     yield admin
@@ -51,7 +51,7 @@ async def admin(broker: Running) -> AsyncIterator[Admin]:
 
 
 @pytest.fixture
-async def http(broker: Running) -> AsyncIterator[aiohttp.ClientSession]:
+async def http(broker: RunningBroker) -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(broker.url) as http:
         yield http
 
@@ -121,7 +121,7 @@ async def test_login_of_removed_app_finishes(admin: Admin, http: aiohttp.ClientS
     assert confirmed["state"] == "confirmed"
 
 
-async def test_page_of_former_app_begins_nothing(broker: Running, admin: Admin) -> None:
+async def test_page_of_former_app_begins_nothing(broker: RunningBroker, admin: Admin) -> None:
     async with page(broker, "red", "https://red.example") as former:
         await replace_app(admin)
 
@@ -134,7 +134,7 @@ async def test_page_of_former_app_begins_nothing(broker: Running, admin: Admin) 
 
 
 async def test_trail_tells_apps_with_one_id_apart(
-    broker: Running, admin: Admin, http: aiohttp.ClientSession
+    broker: RunningBroker, admin: Admin, http: aiohttp.ClientSession
 ) -> None:
     for _ in range(2):
         phone = await phone_of(http, "red", "alice")
@@ -162,7 +162,7 @@ async def _has(rows: object, count: int) -> bool:
 
 @pytest.mark.parametrize("ground", ["redis"], indirect=True)
 async def test_data_from_before_incarnations_stays_valid(
-    broker: Running, admin: Admin, http: aiohttp.ClientSession, engines: Engines
+    broker: RunningBroker, admin: Admin, http: aiohttp.ClientSession, engines: Engines
 ) -> None:
     await _forget_incarnations(broker, admin)
     phone = await phone_of(http, "red", "alice")
@@ -184,7 +184,7 @@ async def test_data_from_before_incarnations_stays_valid(
     assert token["token_type"] == "Bearer"
 
 
-async def _forget_incarnations(broker: Running, admin: Admin) -> None:
+async def _forget_incarnations(broker: RunningBroker, admin: Admin) -> None:
     """Let the recorded apps be as a broker from before incarnations recorded them."""
     database = Database(broker.settings.records_url)
     async with database.writing() as connection:

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from broker.edge.gate import PROOFS_SHARE, REGISTRATIONS, Gate
-from tests.support.builders import Running, StartBroker
+from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser, SocketPhone
 from tests.support.servers import eventually
 
@@ -31,7 +31,7 @@ async def ask_for_token(http: aiohttp.ClientSession, **changes: str) -> tuple[in
         return response.status, await response.json()
 
 
-async def exhaust_failed_attempts(broker: Running) -> None:
+async def exhaust_failed_attempts(broker: RunningBroker) -> None:
     """Send wrong device codes from this address until they are refused, and then some."""
     async with aiohttp.ClientSession(broker.url) as http:
         seen = {(await ask_for_token(http))[0] for _ in range(WRONG_CODES)}
@@ -39,14 +39,14 @@ async def exhaust_failed_attempts(broker: Running) -> None:
 
 
 @pytest.fixture
-async def attacked(start_broker: StartBroker) -> Running:
+async def attacked(start_broker: StartBroker) -> RunningBroker:
     """A broker whose limit of failed attempts this address has exceeded."""
     broker = await start_broker()
     await exhaust_failed_attempts(broker)
     return broker
 
 
-async def test_socket_login_succeeds_behind_attacked_address(attacked: Running) -> None:
+async def test_socket_login_succeeds_behind_attacked_address(attacked: RunningBroker) -> None:
     browser = PythonBrowser(["websocket"])
     await browser.connect(attacked.url)
     begun = await browser.emit("begin", {})
@@ -63,7 +63,7 @@ async def test_socket_login_succeeds_behind_attacked_address(attacked: Running) 
     assert redeemed["subject"] == "pretend:alice"
 
 
-async def test_device_login_succeeds_behind_attacked_address(attacked: Running) -> None:
+async def test_device_login_succeeds_behind_attacked_address(attacked: RunningBroker) -> None:
     async with (
         aiohttp.ClientSession(attacked.url) as http,
         PhoneClient(attacked.url) as session,
@@ -81,7 +81,7 @@ async def test_device_login_succeeds_behind_attacked_address(attacked: Running) 
     assert token["subject"] == "pretend:alice"
 
 
-async def test_cancel_succeeds_behind_attacked_address(attacked: Running) -> None:
+async def test_cancel_succeeds_behind_attacked_address(attacked: RunningBroker) -> None:
     browser = PythonBrowser(["websocket"])
     await browser.connect(attacked.url)
     begun = await browser.emit("begin", {})

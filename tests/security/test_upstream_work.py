@@ -12,7 +12,7 @@ from aiohttp import web
 
 from broker.directories.shared import QUESTIONS
 from tests.support.app_admin import TOKEN
-from tests.support.builders import Running, StartBroker
+from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Answer, PhoneClient
 from tests.support.webhook import SECRET, Site
 
@@ -49,13 +49,13 @@ async def site() -> AsyncIterator[tuple[Register, str]]:
 
 
 @pytest.fixture
-async def broker(start_broker: StartBroker, site: tuple[Register, str]) -> Running:
+async def broker(start_broker: StartBroker, site: tuple[Register, str]) -> RunningBroker:
     return await start_broker(
         site[1], directory_secret=SECRET, directory_private=True, admin_token=TOKEN
     )
 
 
-async def scanned(broker: Running, phone: PhoneClient) -> dict[str, str]:
+async def scanned(broker: RunningBroker, phone: PhoneClient) -> dict[str, str]:
     """Begin a login, scan it with `phone`, and return what names it."""
     form = {"client_id": "default"}
     async with (
@@ -67,19 +67,19 @@ async def scanned(broker: Running, phone: PhoneClient) -> dict[str, str]:
     return {"login_id": login["login_id"]}
 
 
-async def confirm_many_times(broker: Running, name: str) -> list[Answer]:
+async def confirm_many_times(broker: RunningBroker, name: str) -> list[Answer]:
     async with PhoneClient(broker.url, name) as phone:
         login = await scanned(broker, phone)
         return await asyncio.gather(*(phone.post("confirm", login) for _ in range(FLOOD)))
 
 
-async def confirm_once(broker: Running, name: str) -> int:
+async def confirm_once(broker: RunningBroker, name: str) -> int:
     async with PhoneClient(broker.url, name) as phone:
         return (await phone.post("confirm", await scanned(broker, phone))).status
 
 
 async def test_confirms_of_one_unregistered_phone_ask_the_webhook_rarely(
-    broker: Running, site: tuple[Register, str]
+    broker: RunningBroker, site: tuple[Register, str]
 ) -> None:
     answers = await confirm_many_times(broker, "alice")
 
@@ -90,7 +90,7 @@ async def test_confirms_of_one_unregistered_phone_ask_the_webhook_rarely(
 
 
 async def test_failures_of_one_phone_keep_the_breaker_closed(
-    broker: Running, site: tuple[Register, str]
+    broker: RunningBroker, site: tuple[Register, str]
 ) -> None:
     async with PhoneClient(broker.url, "mallory") as phone:
         login = await scanned(broker, phone)
@@ -102,7 +102,7 @@ async def test_failures_of_one_phone_keep_the_breaker_closed(
 
 
 async def test_session_checks_ask_the_webhook_rarely(
-    broker: Running, site: tuple[Register, str]
+    broker: RunningBroker, site: tuple[Register, str]
 ) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with PhoneClient(broker.url, "bob") as phone, aiohttp.ClientSession(broker.url) as http:

@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.support.builders import Running
+from tests.support.builders import RunningBroker
 from tests.support.clients import Answer, Payload, PythonBrowser
 
 TOKEN = "an-admin-token-of-32-characters-x"
@@ -46,7 +46,7 @@ ODD: list[object] = [
 
 
 @asynccontextmanager
-async def page(broker: Running, app: str, origin: str) -> AsyncIterator[PythonBrowser]:
+async def page(broker: RunningBroker, app: str, origin: str) -> AsyncIterator[PythonBrowser]:
     """A browser on a page of `origin`."""
     browser = PythonBrowser(["websocket"])
     browser._http.headers["Origin"] = origin

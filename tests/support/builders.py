@@ -52,7 +52,7 @@ class Clock:
         return self.time
 
 
-class Register(OpenDirectory):
+class FixedDirectory(OpenDirectory):
     """A directory of the people whom it was told of."""
 
     def __init__(self, *known: str) -> None:
@@ -64,7 +64,7 @@ class Register(OpenDirectory):
         return f"user-{identity.id}"
 
 
-class Notes:
+class RecordingAuditLog:
     """A trail to look at: which logins ended, how and when."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Notes:
         self.ends.append((login.id, login.state, now))
 
 
-class Running(NamedTuple):
+class RunningBroker(NamedTuple):
     """A broker that serves: its address and its settings.
 
     phones: where phones are to go, which may be another instance.  admin: the operator's port.
@@ -86,10 +86,10 @@ class Running(NamedTuple):
     admin: str = ""
 
 
-StartBroker = Callable[..., Awaitable[Running]]
+StartBroker = Callable[..., Awaitable[RunningBroker]]
 
 
-class NoSecrets:
+class EmptyAppSecrets:
     """Apps that have none."""
 
     def provider_secret(self, app_id: str) -> str | None:
@@ -103,7 +103,7 @@ def all_pretend(apps: Apps, provider: type[PretendProvider] = PretendProvider) -
     """Every app's provider is the pretend one."""
     return Accounts(
         apps=apps,
-        secrets=NoSecrets(),
+        secrets=EmptyAppSecrets(),
         own=[Account("pretend")],
         makers={"pretend": lambda account: provider(phone_page_url="http://phone.example/")},
     )

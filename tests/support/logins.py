@@ -8,7 +8,7 @@ from typing import Any
 
 import jwt
 
-from tests.support.builders import Running
+from tests.support.builders import RunningBroker
 from tests.support.clients import (
     Payload,
     PhoneClient,
@@ -16,7 +16,7 @@ from tests.support.clients import (
 )
 
 
-async def token_of(broker: Running) -> str:
+async def token_of(broker: RunningBroker) -> str:
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)
     begun = await browser.emit("begin", {})
@@ -56,7 +56,7 @@ class Login:
 
 
 @asynccontextmanager
-async def begun(broker: Running) -> AsyncIterator[Login]:
+async def begun(broker: RunningBroker) -> AsyncIterator[Login]:
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)
     try:

@@ -19,7 +19,7 @@ from playwright.async_api import (
 
 from broker.serving import Site, serving
 from mp_stub.phone_page import build_phone_page
-from tests.support.builders import Register, StartBroker
+from tests.support.builders import FixedDirectory, StartBroker
 from tests.support.environment import ROOT, free_port
 from tests.support.proxy import Proxy, proxying
 from web_demo.site import build_site
@@ -52,7 +52,7 @@ class Stage(NamedTuple):
 async def staged(
     start_broker: StartBroker,
     *,
-    register: Register | None = None,
+    register: FixedDirectory | None = None,
     blocks_websockets: bool = False,
     **settings: object,
 ) -> AsyncIterator[Stage]:

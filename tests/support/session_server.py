@@ -8,7 +8,7 @@ from typing import NamedTuple
 import aiohttp
 
 from tests.support.app_admin import TOKEN
-from tests.support.builders import Running
+from tests.support.builders import RunningBroker
 from tests.support.clients import Answer, Payload
 
 
@@ -34,7 +34,7 @@ class Server(NamedTuple):
         return {"id": answer.body["id"], "skey": answer.body["skey"]}
 
 
-async def secret_of(broker: Running, name: str) -> str:
+async def secret_of(broker: RunningBroker, name: str) -> str:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with aiohttp.ClientSession(broker.admin, headers=headers) as http:
         async with http.post("/apps", json={"id": name, "name": name}) as response:

@@ -27,7 +27,7 @@ from broker.records.trail import SqlTrail
 from broker.redis_link.cluster import Cluster
 from broker.redis_link.server import Link
 from broker.workers import Supervisor
-from tests.support.builders import Running, StartBroker
+from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Refused
 from tests.support.logins import logs_in
 from tests.support.servers import Engines, eventually
@@ -166,7 +166,7 @@ async def fault(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     return fault
 
 
-async def is_ready(broker: Running) -> bool:
+async def is_ready(broker: RunningBroker) -> bool:
     async with (
         aiohttp.ClientSession(broker.url) as http,
         http.get("/health/ready") as response,

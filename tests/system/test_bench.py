@@ -20,18 +20,18 @@ from bench.load import LOST, Crowd, eagerly, leave, percentile, steadily
 from bench.plots import Plot, svg
 from bench.socketio import Broken, Client
 from bench.targets import candidate
-from tests.support.builders import Clock, Running, StartBroker
+from tests.support.builders import Clock, RunningBroker, StartBroker
 from tests.support.environment import miss
 
 OURSELVES = os.getpid()
 
 
-def beside(*brokers: Running) -> Fleet:
+def beside(*brokers: RunningBroker) -> Fleet:
     """Brokers of this very process, as the load sees them."""
     return Fleet(candidate("broker"), [one.url for one in brokers], [OURSELVES], OURSELVES)
 
 
-async def test_a_login_of_the_load_is_a_whole_one(broker: Running) -> None:
+async def test_a_login_of_the_load_is_a_whole_one(broker: RunningBroker) -> None:
     crowd = Crowd(beside(broker))
     ran = await steadily(crowd.log_in, rate=50, seconds=0.2)
     crowd.close()
@@ -41,7 +41,7 @@ async def test_a_login_of_the_load_is_a_whole_one(broker: Running) -> None:
     assert 0 < percentile(ran.latencies, 0.5) < 5
 
 
-async def test_many_confirm_at_once(broker: Running) -> None:
+async def test_many_confirm_at_once(broker: RunningBroker) -> None:
     """More than a person may have sessions."""
     crowd = Crowd(beside(broker))
     browsers = await crowd.gather(30, scanned=True)
@@ -53,7 +53,7 @@ async def test_many_confirm_at_once(broker: Running) -> None:
     crowd.close()
 
 
-async def test_a_browser_waits_until_its_confirm_and_no_longer(broker: Running) -> None:
+async def test_a_browser_waits_until_its_confirm_and_no_longer(broker: RunningBroker) -> None:
     crowd = Crowd(beside(broker))
     waiting, confirmed = await crowd.gather(2, scanned=True)
 
@@ -65,7 +65,7 @@ async def test_a_browser_waits_until_its_confirm_and_no_longer(broker: Running) 
 
 
 async def test_logins_that_follow_each_other_go_on_until_there_are_enough(
-    broker: Running,
+    broker: RunningBroker,
 ) -> None:
     crowd = Crowd(beside(broker))
     ran = await eagerly(crowd.log_in, at_once=2, seconds=0, least=5)
@@ -97,7 +97,7 @@ async def test_what_fails_is_counted_as_lost(start_broker: StartBroker) -> None:
     assert ran.lost == {"Broken: begin: rate_limited": 2}
 
 
-async def test_a_socket_that_is_turned_away_says_why(broker: Running) -> None:
+async def test_a_socket_that_is_turned_away_says_why(broker: RunningBroker) -> None:
     with pytest.raises(Broken, match="invalid_client"):
         await Client.join(
             broker.url, namespace="/login", auth='{"app":"none"}', heard=lambda *heard: None

@@ -12,7 +12,7 @@ import jwt
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.builders import Running, StartBroker
+from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.environment import ROOT
 from tests.support.servers import RedisServer, eventually, shifted, valkey_program
@@ -34,7 +34,7 @@ def redis(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
         server.close()
 
 
-async def token_from(broker: Running) -> str:
+async def token_from(broker: RunningBroker) -> str:
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)
     begun = await browser.emit("begin", {})
@@ -54,7 +54,7 @@ def claims_of(token: str) -> dict[str, Any]:
     return claims
 
 
-def readme_verifier(broker: Running) -> Callable[[str], str]:
+def readme_verifier(broker: RunningBroker) -> Callable[[str], str]:
     """`subject_of` of the README's example."""
     [example] = [
         one

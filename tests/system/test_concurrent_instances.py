@@ -28,7 +28,15 @@ from broker.providers.pretend import PretendProvider
 from broker.records.settings import SettingsApps
 from broker.state import Logins, Swapped, open_state
 from broker.tokens import Issuer, KeyFile
-from tests.support.builders import ALICE, BOB, FIREFOX, SHOP, Notes, StartBroker, codes_of
+from tests.support.builders import (
+    ALICE,
+    BOB,
+    FIREFOX,
+    SHOP,
+    RecordingAuditLog,
+    StartBroker,
+    codes_of,
+)
 from tests.support.clients import PhoneClient
 from tests.support.device_flow import GRANT
 from tests.support.servers import RedisServer, eventually, opened, redis_program, running
@@ -72,7 +80,7 @@ class Instance(NamedTuple):
     flow: Flow
     logins: Counted
     bus: Bus
-    trail: Notes
+    trail: RecordingAuditLog
 
 
 Pair = tuple[Instance, Instance]
@@ -98,7 +106,7 @@ async def instance(name: str, url: str, keys: KeyFile) -> AsyncIterator[Instance
     store, bus = open_state(url), open_bus(url)
     await asyncio.gather(opened(store), bus.open())
     logins = Counted(store.logins)
-    apps, trail = SettingsApps([SHOP]), Notes()
+    apps, trail = SettingsApps([SHOP]), RecordingAuditLog()
     flow = Flow(
         logins=logins,
         bus=bus,

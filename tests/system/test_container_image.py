@@ -21,7 +21,7 @@ from broker.__main__ import command
 from broker.app import build
 from broker.settings import PREFIX, Settings, find_values, load
 from mp_stub.phone_page import build_phone_page
-from tests.support.builders import Running
+from tests.support.builders import RunningBroker
 from tests.support.environment import ROOT, free_port
 from web_demo.site import build_site
 
@@ -70,7 +70,7 @@ def test_the_image_starts_from_a_python_that_the_broker_runs_on() -> None:
     assert int(version) >= 11
 
 
-async def test_the_images_health_check_tells_a_broker_from_none(broker: Running) -> None:
+async def test_the_images_health_check_tells_a_broker_from_none(broker: RunningBroker) -> None:
     [_, *check] = json.loads(last("HEALTHCHECK").partition("CMD")[2])
 
     async def exit_code(port: int) -> int:

@@ -16,7 +16,7 @@ from broker.monitor import Monitor
 from broker.records.seal import SealFile, SealKeys
 from broker.state import Profile, open_state
 from broker.tokens import Issuer, KeyFile
-from tests.support.builders import Running, StartBroker
+from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.logins import logs_in
 from tests.support.servers import (
@@ -40,12 +40,12 @@ def redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-async def broker(redis: RedisServer, start_broker: StartBroker) -> Running:
+async def broker(redis: RedisServer, start_broker: StartBroker) -> RunningBroker:
     return await start_broker(state_url=redis.url)
 
 
 @pytest.fixture
-async def browser(broker: Running) -> AsyncIterator[PythonBrowser]:
+async def browser(broker: RunningBroker) -> AsyncIterator[PythonBrowser]:
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)
     yield browser
@@ -53,12 +53,12 @@ async def browser(broker: Running) -> AsyncIterator[PythonBrowser]:
 
 
 @pytest.fixture
-async def phone(broker: Running) -> AsyncIterator[PhoneClient]:
+async def phone(broker: RunningBroker) -> AsyncIterator[PhoneClient]:
     async with PhoneClient(broker.url) as phone:
         yield phone
 
 
-async def readiness(broker: Running) -> tuple[int, str]:
+async def readiness(broker: RunningBroker) -> tuple[int, str]:
     async with (
         aiohttp.ClientSession(broker.url) as http,
         http.get("/health/ready") as response,
@@ -66,19 +66,19 @@ async def readiness(broker: Running) -> tuple[int, str]:
         return response.status, (await response.json()).get("error_description", "")
 
 
-async def is_ready(broker: Running) -> bool:
+async def is_ready(broker: RunningBroker) -> bool:
     return (await readiness(broker))[0] == 200
 
 
-async def refuses_writes(broker: Running) -> bool:
+async def refuses_writes(broker: RunningBroker) -> bool:
     return (await readiness(broker))[1].startswith("the state refuses writes")
 
 
-async def names_other_keys(broker: Running) -> bool:
+async def names_other_keys(broker: RunningBroker) -> bool:
     return (await readiness(broker))[1].startswith("token keys differ from those of")
 
 
-async def metric(broker: Running, name: str) -> float:
+async def metric(broker: RunningBroker, name: str) -> float:
     async with aiohttp.ClientSession() as http, http.get(f"{broker.admin}/metrics") as response:
         found = re.findall(rf"^{re.escape(name)} (\S+)$", await response.text(), re.M)
     return float(found[0]) if found else -1.0
@@ -97,7 +97,7 @@ READ_ONLY = {"min_replicas_to_write": 1}
 
 @pytest.mark.parametrize(("options", "word"), [(FULL, "OOM"), (READ_ONLY, "NOREPLICAS")])
 async def test_redis_that_refuses_writes_makes_the_broker_not_ready(
-    redis: RedisServer, broker: Running, options: dict[str, Any], word: str
+    redis: RedisServer, broker: RunningBroker, options: dict[str, Any], word: str
 ) -> None:
     with capture_logs() as lines:
         set_up(redis, **options)
@@ -129,7 +129,7 @@ async def test_full_cluster_node_makes_the_broker_not_ready(start_broker: StartB
 
 
 async def test_replica_is_not_ready_until_it_is_a_master(
-    redis: RedisServer, broker: Running
+    redis: RedisServer, broker: RunningBroker
 ) -> None:
     with running(redis_program()) as other, capture_logs() as lines:
         with redis.client() as client:
@@ -194,7 +194,7 @@ async def test_renamed_info_keeps_no_broker_from_starting(start_broker: StartBro
 
 
 async def test_evicted_login_is_reported_and_a_new_one_works(
-    redis: RedisServer, broker: Running, browser: PythonBrowser
+    redis: RedisServer, broker: RunningBroker, browser: PythonBrowser
 ) -> None:
     """Everything is evicted, as where other keys crowd it out."""
     await browser.emit("begin", {})
@@ -230,7 +230,7 @@ def flush_scripts(server: RedisServer) -> None:
 @pytest.mark.parametrize("disturb", [restart, flush_scripts])
 async def test_login_survives_between_each_of_its_steps(
     redis: RedisServer,
-    broker: Running,
+    broker: RunningBroker,
     browser: PythonBrowser,
     phone: PhoneClient,
     disturb: Callable[[RedisServer], None],

@@ -22,7 +22,7 @@ from deploy import nginx
 from mp_stub.phone import Phone
 from mp_stub.phone_page import build_phone_page
 from tests.support import pages
-from tests.support.builders import Running, StartBroker
+from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import NodeBrowser
 from tests.support.environment import ROOT, free_port, need
 from tests.support.nginx import can_connect
@@ -62,7 +62,7 @@ def site_port() -> int:
 @pytest.fixture(params=[False, True], ids=["kept", "stripped"])
 async def broker(
     request: pytest.FixtureRequest, start_broker: StartBroker, tmp_path: Path, site_port: int
-) -> AsyncIterator[Running]:
+) -> AsyncIterator[RunningBroker]:
     """One behind nginx: `public_url` is where it is reached."""
     need("nginx")
     port = free_port()
@@ -90,7 +90,7 @@ async def fetched(url: str) -> Any:
 @pytest.mark.parametrize("socketio", [False, True], ids=["http", "socketio"])
 @pytest.mark.parametrize("transports", [["polling"], ["websocket"]], ids=str)
 async def test_login_under_a_path_issues_a_token(
-    broker: Running, transports: list[str], socketio: bool
+    broker: RunningBroker, transports: list[str], socketio: bool
 ) -> None:
     public_url = broker.settings.public_url
     browser = NodeBrowser({"path": f"{PATH}/socket.io/", "transports": transports})
@@ -109,7 +109,7 @@ async def test_login_under_a_path_issues_a_token(
 
 
 async def test_widget_under_a_path_signs_in(
-    chromium: pages.Browser, broker: Running, site_port: int
+    chromium: pages.Browser, broker: RunningBroker, site_port: int
 ) -> None:
     public_url, phone_port = broker.settings.public_url, free_port()
     phone_url = f"http://127.0.0.1:{phone_port}"
@@ -131,7 +131,7 @@ async def test_widget_under_a_path_signs_in(
         await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=pages.WAIT_MS)
 
 
-async def test_device_page_under_a_path_has_its_style(broker: Running) -> None:
+async def test_device_page_under_a_path_has_its_style(broker: RunningBroker) -> None:
     public_url = broker.settings.public_url
     form = {"client_id": "default"}
     async with aiohttp.ClientSession() as http:
@@ -148,7 +148,7 @@ async def test_device_page_under_a_path_has_its_style(broker: Running) -> None:
                 assert response.status == 200, link
 
 
-async def test_index_page_under_a_path_has_live_links(broker: Running) -> None:
+async def test_index_page_under_a_path_has_live_links(broker: RunningBroker) -> None:
     async with aiohttp.ClientSession() as http:
         async with http.get(f"{broker.settings.public_url}/") as response:
             page = await response.text()
@@ -169,7 +169,7 @@ async def test_public_url_without_slash_leads_to_the_index(start_broker: StartBr
         assert (response.status, response.headers["Location"]) == (308, f"{PATH}/")
 
 
-async def test_documents_under_a_path_name_the_path(broker: Running) -> None:
+async def test_documents_under_a_path_name_the_path(broker: RunningBroker) -> None:
     public_url = broker.settings.public_url
     parts = urlsplit(public_url)
     well_known = f"{parts.scheme}://{parts.netloc}/.well-known/oauth-authorization-server"
@@ -185,7 +185,7 @@ async def test_documents_under_a_path_name_the_path(broker: Running) -> None:
     assert broker.settings.pictures_public_url == f"{public_url}/codes"
 
 
-async def test_page_of_the_site_may_read_tokens(broker: Running, site_port: int) -> None:
+async def test_page_of_the_site_may_read_tokens(broker: RunningBroker, site_port: int) -> None:
     origin = f"http://127.0.0.1:{site_port}"
     async with (
         aiohttp.ClientSession(headers={"Origin": origin}) as http,

@@ -15,7 +15,7 @@ from broker.flow import Begun, Flow
 from broker.lobby import SLACK, SLICES, Lobby, Push
 from broker.login import Notice
 from broker.state import Store
-from tests.support.builders import ALICE, FIREFOX, Clock, Register
+from tests.support.builders import ALICE, FIREFOX, Clock, FixedDirectory
 from tests.support.loop_clock import LoopClock
 from tests.support.servers import eventually
 
@@ -148,7 +148,7 @@ async def test_a_browser_is_told_when_its_code_has_run_out(
 async def test_unregistered_browser_is_not_expired_before_the_extended_end(
     running: Lobby, make_flow: Callable[..., Flow], pushes: Pushes, clock: Clock
 ) -> None:
-    flow = make_flow(directory=Register())
+    flow = make_flow(directory=FixedDirectory())
     begun = await begin(flow)
     running.wait("tab", begun.login)
     await flow.scan(begun.login.scene, ALICE)

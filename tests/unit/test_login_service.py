@@ -18,7 +18,15 @@ from broker.flow import Begun, Flow, Redeemed
 from broker.login import REDELIVERY_LIFETIME, Identity, Login, Notice, State
 from broker.state import Store, Swapped
 from broker.tokens import Issuer, KeyFile
-from tests.support.builders import ALICE, BOB, FIREFOX, SHOP, Clock, Notes, Register
+from tests.support.builders import (
+    ALICE,
+    BOB,
+    FIREFOX,
+    SHOP,
+    Clock,
+    FixedDirectory,
+    RecordingAuditLog,
+)
 
 
 @pytest.fixture
@@ -236,7 +244,7 @@ async def test_repeated_redeem_needs_the_secret(flow: Flow) -> None:
             await flow.redeem(begun.login.id, secret, app=app)
 
 
-async def test_repeated_redeem_counts_as_one_login(flow: Flow, trail: Notes) -> None:
+async def test_repeated_redeem_counts_as_one_login(flow: Flow, trail: RecordingAuditLog) -> None:
     counted, issued_again = metrics.logins("shop", State.REDEEMED), metrics.REDELIVERIES
     before = counted._value.get(), issued_again._value.get()
     begun = await confirmed(flow)
@@ -278,7 +286,7 @@ async def test_an_act_that_is_repeated_is_told_once(flow: Flow, bus: Bus) -> Non
 async def test_a_repeated_confirm_does_not_ask_the_directory(
     make_flow: Callable[..., Flow],
 ) -> None:
-    register = Register("alice")
+    register = FixedDirectory("alice")
     flow = make_flow(directory=register)
     begun = await begin(flow)
     await flow.scan(begun.login.scene, ALICE)
@@ -289,7 +297,7 @@ async def test_a_repeated_confirm_does_not_ask_the_directory(
 
 
 async def test_simultaneous_redeems_return_one_token(
-    flow: Flow, trail: Notes, clock: Clock
+    flow: Flow, trail: RecordingAuditLog, clock: Clock
 ) -> None:
     begun = await confirmed(flow)
 
@@ -334,7 +342,7 @@ class Blocking(OpenDirectory):
 
 
 async def test_somebody_blocked_ends_the_login(
-    make_flow: Callable[..., Flow], bus: Bus, trail: Notes
+    make_flow: Callable[..., Flow], bus: Bus, trail: RecordingAuditLog
 ) -> None:
     flow = make_flow(directory=Blocking())
     begun = await begin(flow)
@@ -382,7 +390,7 @@ async def test_a_phone_that_did_not_scan_is_asked_nothing_of_the_directory(
 async def test_an_unknown_person_may_register_and_confirm_again(
     make_flow: Callable[..., Flow], bus: Bus
 ) -> None:
-    register = Register()
+    register = FixedDirectory()
     flow = make_flow(directory=register)
     begun = await begin(flow)
     await flow.scan(begun.login.scene, ALICE)
@@ -402,7 +410,7 @@ async def test_an_unknown_person_may_register_and_confirm_again(
 async def test_unregistered_confirm_extends_the_login_once(
     make_flow: Callable[..., Flow], clock: Clock
 ) -> None:
-    register = Register()
+    register = FixedDirectory()
     flow = make_flow(directory=register)
     begun = await begin(flow)
     await flow.scan(begun.login.scene, ALICE)
@@ -419,7 +427,7 @@ async def test_unregistered_confirm_extends_the_login_once(
 async def test_extended_login_expires_after_the_register_lifetime(
     make_flow: Callable[..., Flow], clock: Clock
 ) -> None:
-    flow = make_flow(directory=Register())
+    flow = make_flow(directory=FixedDirectory())
     begun = await begin(flow)
     await flow.scan(begun.login.scene, ALICE)
     with pytest.raises(errors.UnregisteredUser):
@@ -437,7 +445,7 @@ async def test_extended_login_expires_after_the_register_lifetime(
 async def test_resume_during_unregistered_confirm_keeps_the_extension(
     make_flow: Callable[..., Flow], bus: Bus
 ) -> None:
-    class Slow(Register):
+    class Slow(FixedDirectory):
         async def find(self, identity: Identity) -> str:
             await two.resume(begun.login.id, begun.secret, app="shop")
             return await super().find(identity)
@@ -458,7 +466,7 @@ async def test_resume_during_unregistered_confirm_keeps_the_extension(
 async def test_the_directory_is_not_asked_about_another_phone(
     make_flow: Callable[..., Flow],
 ) -> None:
-    flow = make_flow(directory=Register())
+    flow = make_flow(directory=FixedDirectory())
     begun = await begin(flow)
     await flow.scan(begun.login.scene, ALICE)
 

@@ -19,7 +19,7 @@ from broker.login import Browser, Identity, Phone, State
 from broker.records.settings import SettingsApps
 from broker.state import open_state
 from broker.tokens import Issuer, KeyFile
-from tests.support.builders import OTHER, SHOP, Clock, Notes, codes_of
+from tests.support.builders import OTHER, SHOP, Clock, RecordingAuditLog, codes_of
 
 PHONES = [
     Phone(app, Identity("pretend", name)) for app in ("shop", "other") for name in ("alice", "bob")
@@ -45,7 +45,7 @@ class Logins(RuleBasedStateMachine):
                 logins=store.logins,
                 bus=bus,
                 apps=apps,
-                trail=Notes(),
+                trail=RecordingAuditLog(),
                 codes=codes_of(store, apps),
                 directory=OpenDirectory(),
                 issuer=Issuer(

@@ -16,7 +16,7 @@ from broker.providers.pretend import PretendProvider
 from broker.records import App
 from mp_stub.wechat.platform import MiniProgram
 from tests.support.app_admin import TOKEN, Admin
-from tests.support.builders import OTHER, SHOP, Running, StartBroker
+from tests.support.builders import OTHER, SHOP, RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.loop_clock import LoopClock
 from tests.support.servers import eventually
@@ -210,7 +210,7 @@ async def wechat() -> AsyncIterator[Pretending]:
         yield wechat
 
 
-async def begun_at(broker: Running, app: str) -> tuple[PythonBrowser, dict[str, str]]:
+async def begun_at(broker: RunningBroker, app: str) -> tuple[PythonBrowser, dict[str, str]]:
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url, {"app": app})
     return browser, await begin(browser)

@@ -18,7 +18,7 @@ from broker.records.seal import Sealed, SealKeys
 from broker.records.settings import SettingsApps
 from broker.sessions import Sessions, Shown
 from broker.state import Session, Store
-from tests.support.builders import OTHER, SHOP, Clock, Register, all_pretend
+from tests.support.builders import OTHER, SHOP, Clock, FixedDirectory, all_pretend
 
 KEY = base64.b64encode(bytes(16)).decode()
 
@@ -60,7 +60,7 @@ def make(store: Store, clock: Clock) -> Make:
         return Sessions(
             store=store.sessions,
             accounts=all_pretend(apps, provider),
-            directory=Register("alice"),
+            directory=FixedDirectory("alice"),
             apps=apps,
             seal_keys=seal_keys,
             clock=clock,
