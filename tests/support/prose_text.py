@@ -232,7 +232,7 @@ SUFFIXES: dict[str, Extract] = {
     "": shell,
 }
 EXCLUDED = re.compile(
-    r"(^|/)(vendor|node_modules)/|package-lock\.json$|LICENSE$|\.(svg|png|ico|jpg|typed)$"
+    r"(^|/)(vendor|node_modules)/|package-lock\.json$|LICENSE$|\.(svg|png|ico|jpe?g|gif|webp|woff2?|typed)$"
 )
 
 
