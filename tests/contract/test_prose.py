@@ -11,35 +11,31 @@ from tests.support.prose import Match, Pattern, Report, patterns, report
 from tests.support.prose_text import AREAS, COMMENTS, DOCS, STRINGS, TESTS, texts
 
 REMAINING: tuple[str, ...] = (
-    ".ci",
-    ".dockerignore",
-    ".gitignore",
-    "CHANGELOG.md",
     "CONTRIBUTING.md",
     "Dockerfile",
-    "Makefile",
     "README.md",
-    "SECURITY.md",
     "bench",
     "broker",
     "deploy",
     "docker-compose.yml",
-    "docs",
+    "docs/extending.md",
+    "docs/miniprogram.md",
+    "docs/security.md",
+    "docs/sessions.md",
+    "docs/settings.md",
+    "docs/wechat.md",
+    "docs/widget.md",
     "mp_stub",
     "pyproject.toml",
     "tests",
-    "tools",
     "web_demo",
 )
 """Files and folders that are not rewritten yet. Matches in them are only counted."""
 
 CLEAN: tuple[str, ...] = (
-    "docs/decisions",
-    "docs/reliability.md",
-    "docs/security.md",
-    "docs/tour.md",
     "tests/contract/test_prose.py",
-    "tests/support",
+    "tests/support/prose.py",
+    "tests/support/prose_text.py",
 )
 """Files and folders below REMAINING that are done."""
 
