@@ -2,8 +2,8 @@
 
 - The pages of docs/zh/ follow in the navigation, in the order of the English pages.
 - A page that loads an asset from another host is a warning, which fails `make docs`.
-- So is a page with other lists, tables or code blocks than GitHub shows. Python-Markdown wants a
-  blank line before a list, and an indentation of 4 spaces in it.
+- A page whose lists, tables or code blocks differ from GitHub's is a warning, too. Python-Markdown
+  needs a blank line before a list, and an indentation of 4 spaces in it.
 """
 
 from __future__ import annotations

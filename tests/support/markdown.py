@@ -1,4 +1,4 @@
-"""What is on a Markdown page: headings, links, tables, code blocks."""
+"""Markdown pages: headings, links, tables, code blocks."""
 
 from __future__ import annotations
 
