@@ -1,5 +1,10 @@
-# The broker, and beside it the example site and the phone page, which are run with another
-# entrypoint (see docker-compose.yml).
+# One image for the broker, the example site and the phone page. The site and the phone page
+# have other entrypoints, see docker-compose.yml.
+
+# The base image. Pin it by digest in a build for production:
+#   docker buildx imagetools inspect python:3.13-slim --format '{{.Manifest.Digest}}'
+#   docker build --build-arg PYTHON=python:3.13-slim@sha256:... -t scan-login .
+# Look the digest up again for each build that should contain the security updates of the base.
 ARG PYTHON=python:3.13-slim
 
 FROM ${PYTHON} AS build
@@ -23,7 +28,7 @@ ENV PATH=/opt/scan-login/bin:$PATH \
     SCAN_LOGIN_SEAL_FILE=/var/lib/scan-login/seal.json \
     SCAN_LOGIN_PICTURES_URL=file:///var/lib/scan-login/pictures \
     SCAN_LOGIN_RECORDS_URL=sqlite+aiosqlite:////var/lib/scan-login/records.db
-# By number: Kubernetes cannot tell that a name is not root.
+# A number, because Kubernetes' runAsNonRoot cannot check a name.
 USER 10001:10001
 WORKDIR /var/lib/scan-login
 VOLUME /var/lib/scan-login

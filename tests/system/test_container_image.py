@@ -65,9 +65,14 @@ def test_the_image_runs_a_command_that_exists_and_not_as_root() -> None:
     assert int(last("USER").split(":")[0]) > 0
 
 
-def test_the_image_starts_from_a_python_that_the_broker_runs_on() -> None:
-    [version] = re.findall(r"python:3\.(\d+)-slim", (ROOT / "Dockerfile").read_text())
-    assert int(version) >= 11
+def test_base_image_is_supported_python() -> None:
+    name, _, image = last("ARG").partition("=")
+    bases = [step.rest.split(" ")[0] for step in dockerfile() if step.word == "FROM"]
+    classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
+    [version] = re.findall(r"^python:(3\.\d+)-slim(?:@sha256:[0-9a-f]{64})?$", image)
+
+    assert set(bases) == {f"${{{name}}}"}
+    assert f"Programming Language :: Python :: {version}" in classifiers
 
 
 async def test_the_images_health_check_tells_a_broker_from_none(broker: RunningBroker) -> None:
@@ -142,6 +147,17 @@ def test_every_service_is_looked_after(service: str) -> None:
     assert said["restart"] == "unless-stopped"
     assert said["stop_grace_period"] == "15s"
     assert "healthcheck" in said or said["image"] == "scan-login"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_compose_service_has_no_privileges(service: str) -> None:
+    definition = SERVICES[service]
+
+    assert definition["read_only"] is True
+    assert definition["cap_drop"] == ["ALL"]
+    assert "cap_add" not in definition
+    assert definition["security_opt"] == ["no-new-privileges:true"]
+    assert definition.get("user", "root") != "root" or definition["image"] == "scan-login"
 
 
 def test_health_checks_name_routes_that_exist(tmp_path: Path) -> None:
