@@ -1,1 +1,1 @@
-"""What an operator takes: nginx' files, and the same topology by hand.  No part of the wheel."""
+"""Configuration of nginx, and a cluster of local processes that uses it. Not in the wheel."""

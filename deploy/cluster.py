@@ -1,10 +1,10 @@
-"""Brokers behind nginx with Redis between them, as real processes on this machine.
+"""A cluster of local processes: brokers behind nginx, with one Redis.
 
     browser, phone ──▶ nginx ──▶ broker 1 … N ──▶ Redis
                        site, phone page
 
-`make demo-cluster` runs it for a person, the tests for themselves.  nginx runs by
-the very files that an operator takes, with other ports and paths in them.
+`make demo-cluster` and the tests use it. nginx reads the files of this folder, with the
+ports and paths of the run.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from typing import NamedTuple
 
 from deploy import nginx
 from deploy.processes import (
-    DidNotStart,
     Process,
+    ProcessNotReady,
     free_port,
-    is_free,
-    until_listening,
-    until_ready,
+    is_port_free,
+    wait_until_listening,
+    wait_until_ready,
 )
 
 ROOT = Path(__file__).parent.parent
-USUAL_PORTS = {"PORT": 8000, "SITE_PORT": 8080, "PHONE_PORT": 8090}
-"""Those of `make demo`, and what sets them."""
+DEFAULT_PORTS = {"PORT": 8000, "SITE_PORT": 8080, "PHONE_PORT": 8090}
+"""The ports of `make demo`, by environment variable."""
 
 
-class PortTaken(Exception):
-    """Noticed before anything starts: whoever listens there might answer in our place."""
+class PortInUse(Exception):
+    """Another process listens on a port of the cluster. Raised before the cluster starts."""
 
 
 class Broker(NamedTuple):
-    """One broker, reached past nginx by its own addresses."""
+    """One broker process, with the addresses that bypass nginx."""
 
     url: str
     admin_url: str
@@ -47,7 +47,7 @@ class Broker(NamedTuple):
 
 
 class Ports(NamedTuple):
-    """Where people reach nginx, the example site and the phone page."""
+    """Ports of nginx, the example site and the phone page."""
 
     nginx: int
     site: int
@@ -57,8 +57,9 @@ class Ports(NamedTuple):
 class Cluster:
     """The processes of one cluster.
 
-    proxy: an address whose X-Forwarded-For nginx believes; None for none.
-    settings: for every broker, by field; without a `state_url` there is a Redis.
+    proxy: an address whose X-Forwarded-For header nginx trusts, or None.
+    settings: settings of every broker, by field name. A Redis is started unless they
+        contain `state_url`.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Cluster:
         self._settings = settings
 
     async def start(self, brokers: int, *, pages: bool) -> None:
-        """Raises DidNotStart; what had started by then runs until `stop`."""
+        """Start all processes. After ProcessNotReady, those already started run until `stop`."""
         if "state_url" not in self._settings:
             await self._start_redis()
         for _ in range(brokers):
@@ -81,21 +82,21 @@ class Cluster:
         opened = await self._start_pages() if pages else {}
         front = await self._start_nginx()
         for broker in self.brokers:
-            await until_ready(broker.process, f"{broker.url}/health/ready")
-        await until_ready(front, f"{self.url}/health/ready")
+            await wait_until_ready(broker.process, f"{broker.url}/health/ready")
+        await wait_until_ready(front, f"{self.url}/health/ready")
         for url, page in opened.items():
-            await until_ready(page, url)
+            await wait_until_ready(page, url)
 
     async def add(self) -> Broker:
-        """Start one more broker and put it on nginx' list, which takes effect within a second."""
+        """Start another broker and reload nginx with the new list of brokers."""
         broker = await self._start_broker()
-        await until_ready(broker.process, f"{broker.url}/health/ready")
+        await wait_until_ready(broker.process, f"{broker.url}/health/ready")
         self._list_brokers()
-        self.nginx.tell(signal.SIGHUP)
+        self.nginx.send_signal(signal.SIGHUP)
         return broker
 
     async def stop(self) -> None:
-        """End everything; brokers by SIGINT, since nobody is left to be drained for."""
+        """Stop all processes. Brokers get SIGINT, because they have no clients left to drain."""
         await asyncio.gather(*(broker.process.stop(signal.SIGINT) for broker in self.brokers))
         await asyncio.gather(*(process.stop() for process in self._others))
 
@@ -107,7 +108,7 @@ class Cluster:
             *("--dir", str(self.folder), "--save", "", "--appendonly", "no"),
         )
         self._others.append(redis)
-        await until_listening(redis, port)
+        await wait_until_listening(redis, port)
         self._settings = {**self._settings, "state_url": f"redis://127.0.0.1:{port}"}
 
     async def _start_broker(self) -> Broker:
@@ -136,7 +137,7 @@ class Cluster:
         return broker
 
     async def _start_pages(self) -> dict[str, Process]:
-        """Start the example site and the phone page; each by its URL."""
+        """Start the example site and the phone page. Return them by URL."""
         site = ["web_demo", "--port", str(self._ports.site), "--phone-url", self.phone_url]
         phone = ["mp_stub", "serve", "--port", str(self._ports.phone)]
         return {
@@ -174,7 +175,7 @@ class Cluster:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
-                process_group=0,  # Ctrl-C is for whoever runs the cluster: it stops them in order
+                process_group=0,  # Ctrl-C reaches only the cluster, which stops them in order
             )
         return Process(name, process, log)
 
@@ -188,10 +189,12 @@ async def cluster(
     pages: bool = True,
     **settings: object,
 ) -> AsyncIterator[Cluster]:
-    """Run a cluster inside the ``async with`` block, on free ports where none are given.
+    """Run a cluster during the ``async with`` block.
 
-    pages: whether the example site and the phone page run as well.  The rest is
-    as for `Cluster`.  Raises DidNotStart.
+    ports: free ports if None.
+    pages: also run the example site and the phone page.
+
+    `Cluster` describes the other arguments. Raises ProcessNotReady.
     """
     with tempfile.TemporaryDirectory(prefix="scan-login-cluster-") as name:
         chosen = ports or Ports(free_port(), free_port(), free_port())
@@ -203,44 +206,44 @@ async def cluster(
             await made.stop()
 
 
-def greeting(running: Cluster) -> str:
+def startup_message(running: Cluster) -> str:
     brokers = "".join(
         f"    {broker.process.name:<12} {broker.url}      pid {broker.process.pid}, "
         f"metrics at {broker.admin_url}/metrics\n"
         for broker in running.brokers
     )
     return f"""
-  Example site   {running.site_url}      open this: it shows the code
-  Phone page     {running.phone_url}      plays the phone, when you have none at hand
-  nginx          {running.url}      in front of
+  Example site   {running.site_url}      open this page: it shows the code
+  Phone page     {running.phone_url}      simulates a phone
+  nginx          {running.url}      forwards to
 {brokers}
-  Logs are in {running.folder}, until Ctrl-C stops all.
+  Logs are in {running.folder}. Ctrl-C stops the cluster and deletes them.
 """
 
 
 async def run(brokers: int, ports: Ports) -> None:
-    """Run a cluster until SIGINT or SIGTERM; raises DidNotStart."""
+    """Run a cluster until SIGINT or SIGTERM. Raises ProcessNotReady."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with cluster(brokers=brokers, ports=ports) as running:
-        print(greeting(running), flush=True)
+        print(startup_message(running), flush=True)
         await stop.wait()
 
 
-def chosen_ports() -> Ports:
-    """The ports that the environment names, or the usual ones.  Raises PortTaken."""
-    ports = {name: int(os.environ.get(name) or usual) for name, usual in USUAL_PORTS.items()}
+def ports_from_environment() -> Ports:
+    """Return the ports that the environment sets, with defaults. Raises PortInUse."""
+    ports = {name: int(os.environ.get(name) or default) for name, default in DEFAULT_PORTS.items()}
     for name, port in ports.items():
-        if not is_free(port):
-            raise PortTaken(f"port {port} is taken: choose another with {name}=…")
+        if not is_port_free(port):
+            raise PortInUse(f"port {port} is in use; set {name} to another port")
     return Ports(*ports.values())
 
 
 def main() -> None:
     try:
-        asyncio.run(run(int(os.environ.get("BROKERS") or 2), chosen_ports()))
-    except (DidNotStart, PortTaken) as error:
+        asyncio.run(run(int(os.environ.get("BROKERS") or 2), ports_from_environment()))
+    except (ProcessNotReady, PortInUse) as error:
         sys.exit(str(error))
 
 

@@ -1,4 +1,4 @@
-"""nginx' files as an operator takes them, with the ports and paths of one run in them."""
+"""Render the nginx configuration of this folder with the ports and paths of one run."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 
-TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-"""nginx makes a folder for each at its start, whether it is used or not."""
+TEMPORARY_FOLDERS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+"""nginx creates a folder for each of these at its start, even if it is not used."""
 
 
 def render(folder: Path, *, name: str = "nginx.conf", port: int, proxy: str | None = None) -> Path:
-    """Copy nginx' files to `folder`, with its ports and paths in them; return the main one."""
-    folder.chmod(0o711)  # where root starts nginx, its workers are nobody
+    """Write the configuration to `folder` and return the path of the main file.
+
+    proxy: an address whose X-Forwarded-For header nginx trusts, or None.
+    """
+    folder.chmod(0o711)  # if root starts nginx, its workers run as another user
     shutil.copytree(HERE / "scan-login", folder / "scan-login", dirs_exist_ok=True)
     conf = Path(shutil.copy(HERE / name, folder))
-    temporary = "".join(f"    {kind}_temp_path {folder}/{kind};\n" for kind in TEMPORARY)
+    temporary = "".join(f"    {kind}_temp_path {folder}/{kind};\n" for kind in TEMPORARY_FOLDERS)
     changes = {
         "listen 8000 ": f"listen 127.0.0.1:{port} ",
         "/var/log/nginx/": f"{folder}/",
@@ -34,17 +37,19 @@ def render(folder: Path, *, name: str = "nginx.conf", port: int, proxy: str | No
 
 
 def write_brokers(folder: Path, addresses: Iterable[str]) -> None:
-    """Put the brokers at these addresses on nginx' list, each with the words that follow there."""
+    """Replace the list of brokers. Each server keeps the parameters of the original file."""
     text = (HERE / "scan-login" / "brokers.conf").read_text()
-    [after, *_] = re.findall(r"^server \S+(.*;)$", text, re.MULTILINE)
-    servers = [f"server {address}{after}\n" for address in addresses]
+    [parameters, *_] = re.findall(r"^server \S+(.*;)$", text, re.MULTILINE)
+    servers = [f"server {address}{parameters}\n" for address in addresses]
     (folder / "scan-login" / "brokers.conf").write_text("".join(servers))
 
 
 def command(conf: Path, *options: str) -> list[str]:
-    """What runs nginx by `conf`, in the foreground and without root."""
+    """Return the command that runs nginx with `conf`, in the foreground and without root."""
     folder = conf.parent
-    program = shutil.which("nginx") or "/usr/sbin/nginx"  # Debian has it where only root looks
+    program = (
+        shutil.which("nginx") or "/usr/sbin/nginx"
+    )  # on Debian, /usr/sbin is only in the PATH of root
     return [
         *(program, "-p", str(folder), "-c", str(conf), "-e", "stderr"),
         *("-g", f"daemon off; pid {folder}/nginx.pid;", *options),

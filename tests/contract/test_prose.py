@@ -12,12 +12,9 @@ from tests.support.prose_text import AREAS, COMMENTS, DOCS, STRINGS, TESTS, text
 
 REMAINING: tuple[str, ...] = (
     "CONTRIBUTING.md",
-    "Dockerfile",
     "README.md",
     "bench",
     "broker",
-    "deploy",
-    "docker-compose.yml",
     "docs/extending.md",
     "docs/miniprogram.md",
     "docs/security.md",
@@ -26,7 +23,6 @@ REMAINING: tuple[str, ...] = (
     "docs/wechat.md",
     "docs/widget.md",
     "mp_stub",
-    "pyproject.toml",
     "tests",
     "web_demo",
 )

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from deploy import nginx
-from deploy.processes import Process, until_listening
+from deploy.processes import Process, wait_until_listening
 from tests.support.environment import need
 
 SHIPPED_RATE = "50r/s"
@@ -37,7 +37,7 @@ async def nginx_before(
             log,
         )
     try:
-        await until_listening(process, port)
+        await wait_until_listening(process, port)
         yield f"http://127.0.0.1:{port}"
     finally:
         await process.stop()

@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
-from deploy.cluster import USUAL_PORTS, Cluster, PortTaken, chosen_ports, cluster
+from deploy.cluster import DEFAULT_PORTS, Cluster, PortInUse, cluster, ports_from_environment
 from tests.support import pages
 from tests.support.clients import NodeBrowser, PhoneClient
 from tests.support.environment import ROOT, free_port, need
@@ -198,7 +198,7 @@ async def test_no_query_string_is_logged(running: Cluster) -> None:
 async def test_demo_cluster_greets_and_ends_by_one_ctrl_c() -> None:
     need("nginx")
     need("redis-server")
-    ports = {name: str(free_port()) for name in USUAL_PORTS}
+    ports = {name: str(free_port()) for name in DEFAULT_PORTS}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "deploy.cluster"),
         env={**os.environ, **ports, "BROKERS": "1"},
@@ -218,14 +218,14 @@ async def test_demo_cluster_greets_and_ends_by_one_ctrl_c() -> None:
             await asyncio.open_connection("127.0.0.1", int(port))
 
 
-@pytest.mark.parametrize("name", USUAL_PORTS)
+@pytest.mark.parametrize("name", DEFAULT_PORTS)
 def test_demo_cluster_says_which_port_is_taken(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         taken = listener.getsockname()[1]
-        for each in USUAL_PORTS:
+        for each in DEFAULT_PORTS:
             monkeypatch.setenv(each, str(taken if each == name else free_port()))
 
-        with pytest.raises(PortTaken, match=f"port {taken} is taken: choose another with {name}="):
-            chosen_ports()
+        with pytest.raises(PortInUse, match=f"port {taken} is in use; set {name} to"):
+            ports_from_environment()
