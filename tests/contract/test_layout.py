@@ -172,3 +172,37 @@ def test_the_other_sides_know_nothing_of_the_broker(package: str) -> None:
 @pytest.mark.parametrize("file", FILES, ids=place)
 def test_a_file_says_what_it_is(file: Path) -> None:
     assert ast.get_docstring(ast.parse(file.read_text())), f"{file} has no docstring"
+
+
+TESTS = ROOT / "tests"
+TEST_FOLDERS = {"api", "chaos", "clients", "conformance", "contract", "security", "system", "unit"}
+TEST_FILES = sorted(file for file in TESTS.rglob("*.py") if "node_modules" not in file.parts)
+
+
+def is_test_module(module: str) -> bool:
+    return any(part.startswith("test_") or part == "conftest" for part in module.split("."))
+
+
+def is_shared(module: str, importer: Path) -> bool:
+    """Whether a file of the tests may import this module of the tests."""
+    shared = ("tests.support", "tests.chaos") if is_chaos(importer) else ("tests.support",)
+    return module.startswith(shared) and not is_test_module(module)
+
+
+def is_chaos(file: Path) -> bool:
+    return file.is_relative_to(TESTS / "chaos")
+
+
+@pytest.mark.parametrize("file", TEST_FILES, ids=lambda file: str(file.relative_to(TESTS)))
+def test_tests_import_only_shared_helpers(file: Path) -> None:
+    modules = {module for module in imports(file) if module.split(".")[0] == "tests"}
+
+    forbidden = {module for module in modules if not is_shared(module, file)}
+
+    assert not forbidden, "move what the file needs to tests/support"
+
+
+def test_test_modules_are_in_known_folders() -> None:
+    folders = {file.relative_to(TESTS).parts[0] for file in TESTS.rglob("test_*.py")}
+
+    assert folders == TEST_FOLDERS
