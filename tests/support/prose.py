@@ -13,7 +13,7 @@ import re
 import subprocess
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -73,24 +73,24 @@ def patterns() -> tuple[Pattern, ...]:
 
 
 def tracked(root: Path, paths: Iterable[str] = ()) -> list[str]:
-    """Tracked text files below `paths`, without this table of phrases."""
+    """Tracked text files below `paths`, without the table of patterns."""
     command = ["git", "-C", str(root), "ls-files", "-z", "--", *paths]
     names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
-    present = [name for name in names if name and (root / name).is_file()]
-    return [name for name in present if not EXCLUDED.search(name) and name[-10:] != TABLE.name]
+    files = [name for name in names if name and (root / name).is_file()]
+    return [name for name in files if not EXCLUDED.search(name) and not name.endswith(TABLE.name)]
 
 
-def matches_in(path: str, found: Iterable[Text]) -> Iterator[Match]:
+def matches_in(path: str, found: Sequence[Text]) -> Iterator[Match]:
     """The matches in a file's texts; of a pattern with `most`, only if there are more."""
-    by_pattern: dict[str, list[Match]] = {}
-    for text in found:
-        for pattern in patterns():
-            if text.area in pattern.areas:
-                by_pattern.setdefault(pattern.id, []).extend(matches_of(pattern, path, text))
     for pattern in patterns():
-        some = by_pattern.get(pattern.id, [])
-        if len(some) > pattern.most:
-            yield from some
+        matches = [
+            match
+            for text in found
+            if text.area in pattern.areas
+            for match in matches_of(pattern, path, text)
+        ]
+        if len(matches) > pattern.most:
+            yield from matches
 
 
 def matches_of(pattern: Pattern, path: str, text: Text) -> Iterator[Match]:
