@@ -58,6 +58,12 @@ def test_documentation_links_stay_in_docs(path: Path) -> None:
     assert [link for link in links if not (path.parent / link).resolve().is_relative_to(DOCS)] == []
 
 
+def test_index_links_to_every_page() -> None:
+    pages = {path.name for path in DOCS.glob("*.md")} - {"index.md"}
+
+    assert set(parsed(DOCS / "index.md").links()) == pages | {"decisions/README.md"}
+
+
 def test_broken_links_are_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
