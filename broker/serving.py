@@ -164,6 +164,23 @@ async def serving(sites: Iterable[Site]) -> AsyncIterator[dict[str, str]]:
         yield addresses
 
 
+async def _stop_accepting(listener: socket.socket) -> None:
+    """Accept no further connection; return once each accepted one has its protocol.
+
+    asyncio accepts a connection in one turn of its loop, makes the transport in the next one
+    and calls `connection_made` in the third.  A site that stops in between would not close it.
+    """
+    asyncio.get_running_loop().remove_reader(listener)
+    for _ in range(2):
+        await asyncio.sleep(0)
+
+
+class _Site(web.SockSite):
+    async def stop(self) -> None:
+        await _stop_accepting(self._sock)
+        await super().stop()
+
+
 class _DoorSite(web.BaseSite):
     """A site at whose door connections are asked first what they want."""
 
@@ -172,7 +189,6 @@ class _DoorSite(web.BaseSite):
         self._listener = listener
         self._welcome = welcome
         self._silent: set[Doorman] = set()
-        self._patience = QUIET_WITHIN
 
     @property
     def name(self) -> str:
@@ -185,22 +201,22 @@ class _DoorSite(web.BaseSite):
         )
 
     async def stop(self) -> None:
+        await _stop_accepting(self._listener)
         await super().stop()
-        self._patience = 0.0  # for who was let in while it stopped
         for doorman in [*self._silent]:
             doorman.dismiss()
 
     def _doorman(self) -> Doorman:
         lead_on = self._runner.server
         assert lead_on is not None
-        return Doorman(self._welcome, lead_on, self._patience, self._silent)
+        return Doorman(self._welcome, lead_on, QUIET_WITHIN, self._silent)
 
 
 def _site(runner: web.AppRunner, site: Site, listener: socket.socket) -> web.BaseSite:
     welcome = site.application.get(WELCOME)
     if welcome is not None:
         return _DoorSite(runner, listener, welcome)
-    return web.SockSite(runner, listener)
+    return _Site(runner, listener)
 
 
 async def _listen(runner: web.AppRunner, site: Site) -> str:

@@ -52,7 +52,7 @@ class Doorman(asyncio.Protocol):
     silent: where it stands until it has said something.
     """
 
-    __slots__ = ("_lead_on", "_patience", "_silent", "_timer", "_transport", "_welcome")
+    __slots__ = ("_lead_on", "_silent", "_timer", "_transport", "_welcome")
 
     def __init__(
         self,
@@ -65,14 +65,11 @@ class Doorman(asyncio.Protocol):
         self._lead_on = lead_on
         self._transport: Any = None
         self._silent = silent
-        self._patience = patience
         self._timer = asyncio.get_running_loop().call_later(patience, self.dismiss)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         self._silent.add(self)
-        if not self._patience:
-            self.dismiss()
 
     def data_received(self, data: bytes) -> None:
         self._leave()

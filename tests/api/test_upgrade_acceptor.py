@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker import serving
 from broker.engine.doorman import Doorman, read_knock
+from tests.support.conformance_peer import application, engine_io
 from tests.support.engineio_client import Client, client_of
 from tests.support.servers import eventually
 from tests.support.websocket_client import ASKS, KEY, handshake, text
@@ -144,6 +147,30 @@ async def test_who_is_silent_when_the_door_closes_is_sent_away(
 
         assert await asyncio.wait_for(reader.read(), 30) == b""
         writer.close()
+
+
+def sockets() -> web.Application:
+    return application(engine_io())
+
+
+@pytest.mark.parametrize("turns", range(6))
+@pytest.mark.parametrize("make", [web.Application, sockets], ids=["http", "sockets"])
+async def test_connection_accepted_during_stop_is_closed(
+    make: Callable[[], web.Application], turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`turns` of the loop after the client connected, the server stops."""
+    monkeypatch.setattr(serving, "QUIET_WITHIN", 3600.0)
+    site = serving.Site("site", make(), "127.0.0.1", 0, "PORT")
+    async with serving.serving([site]) as addresses:
+        address = urlsplit(addresses["site"])
+        client = socket.create_connection((address.hostname, address.port))
+        client.setblocking(False)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    with client, contextlib.suppress(ConnectionResetError):
+        received = asyncio.get_running_loop().sock_recv(client, 1)
+        assert await asyncio.wait_for(received, 30) == b""
 
 
 @settings(max_examples=300, deadline=None)
