@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-STOLEN = "taken by the machine's host, %"
+STOLEN = "CPU steal, %"
 
 
 class Ticks(NamedTuple):

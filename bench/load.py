@@ -54,7 +54,7 @@ class Loaded(NamedTuple):
         return {
             "confirm → event p50, ms": 1000 * percentile(self.latencies, 0.5),
             "p99, ms": 1000 * percentile(self.latencies, 0.99),
-            "latest start, ms": 1000 * self.lag,
+            "largest start delay, ms": 1000 * self.lag,
             LOST: self.lost.total(),
         }
 

@@ -21,16 +21,17 @@ from tests.support.servers import redis_program
 FILE = Path(__file__).parent / "RESULTS.md"
 PLOTS = "plots"
 
-HEAD = """# Measured
+HEAD = """# Benchmark results
 
-Written by `make bench`; a section stands as it was when its row was last run.
-A figure is the median of its rounds, with the least and the most of them in
-brackets.  CPU is user and system time that the kernel counts for all processes
-of the servers; the load generator and Redis share the machine and are counted
-apart.  Compare within one table: the same figure on another day, or on a
-machine with other work, may be twice as large.  A Python that was compiled
-without profile-guided optimisation, as pyenv does unless told otherwise, takes
-a tenth more for a login than Debian's.
+`make bench` writes this file. Each section is from the last run of its row. A figure
+is the median of its rounds, with minimum and maximum in brackets. CPU is user and
+system time that the kernel counts for all processes of the servers. The load generator
+and Redis run on the same machine and are counted separately. A bar is a limit that the
+broker should meet.
+
+Compare figures within one table only: the same figure on another day, or on a machine
+with other load, may be twice as large. A Python without profile-guided optimization,
+which is pyenv's default, needs a tenth more CPU for a login than Debian's.
 """
 
 
@@ -112,7 +113,7 @@ def _versions(taken: Taken) -> str:
 
 
 def _python() -> str:
-    whose = " (the system's own)" if sys.base_prefix == "/usr" else ""
+    whose = " (system)" if sys.base_prefix == "/usr" else ""
     return platform.python_version() + whose
 
 

@@ -33,7 +33,7 @@ def _line(taken: Taken, cell: Cell, node: Cell, figure: str, bar: float | None) 
     met = f"; {judged(share, bar)}" if cell.candidate == OURS and bar is not None else ""
     return (
         f"{figure}: {cell} {share:.2f} of {node} "
-        f"({min(shares):.2f}–{max(shares):.2f} round by round){met}."
+        f"({min(shares):.2f}–{max(shares):.2f} by round){met}."
     )
 
 
@@ -45,6 +45,6 @@ def ceiling(taken: Taken, figure: str, what: str) -> str:
     """How many the generator itself could do, at its own cost of each in ms."""
     own = median(one[figure] for rounds in taken.values() for one in rounds)
     return (
-        f"The generator's own ceiling, at {own:.2g} ms: "
-        f"{1000 / own:.0f} {what} a second on a core of its own."
+        f"Limit of the load generator, at {own:.2g} ms: "
+        f"{1000 / own:.0f} {what} per second on a dedicated core."
     )

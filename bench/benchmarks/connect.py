@@ -12,15 +12,15 @@ from bench.load import AT_ONCE, Crowd, few_at_once, leave
 
 CONNECTS = 5_000
 BAR = 0.75
-SERVERS = "server's CPU, ms a connect"
-OWN = "generator, ms a connect"
+SERVERS = "server's CPU, ms per connect"
+OWN = "load generator, ms per connect"
 
 
 class Connect(Row):
     question = (
-        f"What does a connect cost? {CONNECTS} browsers come to one instance, {AT_ONCE} at a "
-        "time: TCP, the websocket's handshake, Engine.IO's, CONNECT to the namespace; they stay, "
-        f"and begin nothing. Bar: {BAR} of node."
+        f"CPU of a connect. {CONNECTS} browsers connect to one instance, {AT_ONCE} at a time: "
+        "TCP, the WebSocket handshake, the Engine.IO handshake, CONNECT to the namespace. They "
+        f"stay connected and begin no login. Bar: {BAR} of node."
     )
     cells: Sequence[Cell] = cells(1)
 
@@ -33,7 +33,7 @@ class Connect(Row):
         return {
             SERVERS: used.servers / CONNECTS,
             OWN: used.own / CONNECTS,
-            "connects a second": CONNECTS / took,
+            "connects per second": CONNECTS / took,
         }
 
     def verdict(self, taken: Taken) -> list[str]:

@@ -15,15 +15,14 @@ PINGS = 25.0
 """Seconds in which a server has sent every browser a ping."""
 
 BAR_MS = 0.1
-SERVERS = "server's CPU, ms a disconnect"
+SERVERS = "server's CPU, ms per disconnect"
 
 
 class Disconnect(Row):
     question = (
-        f"What does a disconnect cost while {WAITING} others wait? {WAITING + LEAVING} browsers "
-        f"have begun a login at one instance, and {LEAVING} of them leave at once; the CPU is "
-        "read when the instance is at rest again, less what it uses at rest. "
-        f"Bar: {BAR_MS} ms."
+        f"CPU of a disconnect while {WAITING} other browsers wait. {WAITING + LEAVING} browsers "
+        f"have begun a login at one instance, and {LEAVING} of them disconnect at once. The CPU "
+        f"is read when the instance is idle again, minus its idle CPU. Bar: {BAR_MS} ms."
     )
     cells: Sequence[Cell] = cells(1)
 
@@ -38,8 +37,8 @@ class Disconnect(Row):
         leave(browsers[LEAVING:])
         return {
             SERVERS: (used.servers - rest * took) / LEAVING,
-            "at rest, ms per s": rest,
-            "until at rest again, s": took,
+            "idle, ms per s": rest,
+            "time until idle, s": took,
         }
 
     def verdict(self, taken: Taken) -> list[str]:

@@ -22,15 +22,15 @@ IDLE = 5.0
 FEWEST, MOST = 2, 8
 BAR = 1.10
 SERVERS = "servers' CPU, ms per 1000 confirms"
-AT_REST = "at rest, ms per s"
+AT_REST = "idle, ms per s"
 
 
 class Growth(Row):
     question = (
-        f"What does a confirm cost as instances are added? {RATE} confirms a second over one "
-        "Redis, each login begun at one instance and confirmed at the next, its browser told. "
-        "All browsers have connected, begun and been scanned before; the CPU (user and "
-        "system) of all servers is read over the confirms alone, what they use at rest included. "
+        f"CPU of a confirm as instances are added. {RATE} confirms per second over one Redis. "
+        "Each login is begun at one instance and confirmed at the next one, and its browser is "
+        "notified. All browsers have connected, begun and been scanned before. The figure is the "
+        "CPU (user and system) of all servers during the confirms only, including their idle CPU. "
         f"Bar: {MOST} instances at most {BAR} of {FEWEST}."
     )
     cells: Sequence[Cell] = cells(FEWEST, 4, MOST)
@@ -53,7 +53,7 @@ class Growth(Row):
             SERVERS: used.servers / thousands,
             AT_REST: rest,
             "Redis, ms per 1000": used.redis / thousands,
-            "generator, ms per 1000": used.own / thousands,
+            "load generator, ms per 1000": used.own / thousands,
             **ran.figures(),
         }
 
@@ -76,9 +76,9 @@ def _grown(taken: Taken, cell: Cell, fewest: Cell) -> str:
     alone = median(less_rest(taken, cell)) / median(less_rest(taken, fewest))
     met = f"; {judged(share, BAR)}" if cell == Cell(OURS, MOST) else ""
     return (
-        f"{cell} against {fewest.instances}: {share:.2f} "
-        f"({min(rounds):.2f}–{max(rounds):.2f} round by round); "
-        f"{alone:.2f} without what they use at rest{met}."
+        f"{cell} compared to {fewest.instances}: {share:.2f} "
+        f"({min(rounds):.2f}–{max(rounds):.2f} by round); "
+        f"{alone:.2f} without idle CPU{met}."
     )
 
 

@@ -19,9 +19,9 @@ WAITING = "waiting for a login, % of a core"
 
 class Idle(Row):
     question = (
-        f"What do {BROWSERS} browsers cost that only wait, at one instance? CPU over two of the "
-        "25 seconds between pings: while they are connected, and again once each has begun a "
-        "login, which the broker, and no peer, asks the state about every 4 s. "
+        f"CPU of {BROWSERS} browsers that only wait, at one instance. The CPU is measured over "
+        "two ping intervals of 25 seconds: while the browsers are connected, and again after each "
+        "has begun a login. Only the broker queries the state for each login, about every 4 s. "
         f"Bar: {BAR} of node."
     )
     cells: Sequence[Cell] = cells(1)
@@ -42,8 +42,8 @@ class Idle(Row):
         return {
             CONNECTED: connected / 10,
             WAITING: waiting / 10,
-            "without a browser, %": alone / 10,
-            "gone": gone,
+            "without browsers, % of a core": alone / 10,
+            "disconnected": gone,
         }
 
     def verdict(self, taken: Taken) -> list[str]:

@@ -25,10 +25,10 @@ BARS = {200: 0.8, 1000: 1.0}
 
 class Latency(Row):
     question = (
-        f"How long until a browser hears that its phone has confirmed, at the other of two "
-        f"instances? {WAITING} browsers wait, scanned; all are confirmed at a steady rate, "
-        "whatever became of those before; then others come in their place, so long that the "
-        "confirms of each rate add up to the row's seconds. "
+        "Time until a browser gets the confirm of its phone, which confirms at the other of two "
+        f"instances. {WAITING} browsers wait after a scan. All are confirmed at a steady rate, "
+        "independent of earlier confirms. Then other browsers take their place, until the "
+        "confirms of each rate add up to the seconds of the run. "
         f"Bar, of node's p99: {', '.join(f'{bar} at {at}/s' for at, bar in BARS.items())}."
     )
     cells: Sequence[Cell] = cells(2)
@@ -49,9 +49,9 @@ class Latency(Row):
         return {
             p50(rate): 1000 * percentile(latencies, 0.5),
             p99(rate): 1000 * percentile(latencies, 0.99),
-            f"{rate}/s: servers' CPU, ms a confirm": _each(used.servers for _, used in ran),
+            f"{rate}/s: servers' CPU, ms per confirm": _each(used.servers for _, used in ran),
             own(rate): _each(used.own for _, used in ran),
-            f"{rate}/s: latest start, ms": 1000 * max(loaded.lag for loaded, _ in ran),
+            f"{rate}/s: largest start delay, ms": 1000 * max(loaded.lag for loaded, _ in ran),
             f"{rate}/s: {LOST}": sum(loaded.lost.total() for loaded, _ in ran),
         }
 
@@ -68,7 +68,7 @@ def _plot(taken: Taken, name: str, figure: Callable[[int], str]) -> Plot:
         cell.candidate: [(rate, middle(taken, cell, figure(rate))) for rate in RATES]
         for cell in taken
     }
-    return Plot(f"Confirm to event, {name}", "confirms a second", "ms", lines)
+    return Plot(f"Confirm to event, {name}", "confirms per second", "ms", lines)
 
 
 async def _wave(crowd: Crowd, fleet: Fleet, rate: float) -> tuple[Loaded, Used]:
@@ -94,7 +94,7 @@ def p50(rate: int) -> str:
 
 
 def own(rate: int) -> str:
-    return f"{rate}/s: generator, ms a confirm"
+    return f"{rate}/s: load generator, ms per confirm"
 
 
 def p99(rate: int) -> str:

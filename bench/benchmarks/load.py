@@ -16,27 +16,26 @@ WAITING = 2_000
 """Browsers an instance that have begun a login and wait."""
 
 RATE = 50
-"""Whole logins a second."""
+"""Whole logins per second."""
 
 SETTLE = 10.0
 """Seconds between the last browser's leaving and the last look at the memory."""
 
 BAR = 0.10
 MB = 1e6
-LOGINS, KEPT = "logins", "kept of the growth, %"
-OWN = "generator, ms a login"
+LOGINS, KEPT = "logins", "retained growth, %"
+OWN = "load generator, ms per login"
 
 
 class Load(Row):
     question = (
-        f"What becomes of logins, and of memory, under everyday load? {WAITING} browsers an "
-        f"instance have begun a login and wait, while {RATE} logins a second are begun at one "
-        "instance, scanned and confirmed at the next, and redeemed. Memory is the resident set "
-        "of all servers together: warm and without a browser, at its highest, and "
-        f"{SETTLE:.0f} s after every browser has left; nobody asks the servers to give memory "
-        "back to the system. Then as many come again: growth beyond the first peak is "
-        "memory that was not there for them to use. "
-        f"Bar: nothing lost, at most {BAR:.0%} of the growth kept."
+        f"Logins and memory under everyday load. {WAITING} browsers per instance have begun a "
+        f"login and wait. Meanwhile {RATE} logins per second are begun at one instance, scanned "
+        "and confirmed at the next one, and redeemed. Memory is the resident set of all servers "
+        f"together: warm and without browsers, at its peak, and {SETTLE:.0f} s after every browser "
+        "has disconnected. The servers get no request to return memory to the system. Then as "
+        "many browsers connect again: growth beyond the first peak shows that the servers could "
+        f"not use the retained memory. Bar: nothing lost, at most {BAR:.0%} of the growth retained."
     )
     cells: Sequence[Cell] = [Cell("broker", 2)]
     seconds = 60.0
@@ -50,7 +49,7 @@ class Load(Row):
             meter = Meter(fleet)
             ran = await steadily(crowd.log_in, rate=RATE, seconds=seconds)
             used = meter.read()
-        ran.lost["a browser that waited"] += sum(not browser.waits for browser in browsers)
+        ran.lost["a waiting browser"] += sum(not browser.waits for browser in browsers)
         leave(browsers)
         await asyncio.sleep(SETTLE)
         after = fleet.rss_bytes()
@@ -61,8 +60,8 @@ class Load(Row):
         done = len(ran.latencies)
         return {
             LOGINS: done,
-            "servers' CPU, ms a login": used.servers / done,
-            "Redis, ms a login": used.redis / done,
+            "servers' CPU, ms per login": used.servers / done,
+            "Redis, ms per login": used.redis / done,
             OWN: used.own / done,
             **ran.figures(),
             **memory(before, after, *peaks),
@@ -73,8 +72,8 @@ class Load(Row):
         lost, logins = sum(one[LOST] for one in runs), sum(one[LOGINS] for one in runs)
         kept = median(one[KEPT] for one in runs)
         return [
-            f"Lost: {lost:.0f} of {logins:.0f} logins and of the browsers that waited.",
-            f"Kept of the growth after {SETTLE:.0f} s: {kept:.0f} % (median).",
+            f"Lost: {lost:.0f} of {logins:.0f} logins and of the waiting browsers.",
+            f"Retained growth after {SETTLE:.0f} s: {kept:.0f} % (median).",
             ceiling(taken, OWN, "logins"),
         ]
 
@@ -82,10 +81,10 @@ class Load(Row):
 def memory(before: float, after: float, peak: float, next_peak: float) -> dict[str, float]:
     return {
         "RSS before, MB": before / MB,
-        "growth at its peak, MB": (peak - before) / MB,
-        "growth kept, MB": (after - before) / MB,
+        "peak growth, MB": (peak - before) / MB,
+        "retained growth, MB": (after - before) / MB,
         KEPT: 100 * (after - before) / (peak - before),
-        "growth once as many have come again, MB": (next_peak - before) / MB,
+        "peak growth of the second group, MB": (next_peak - before) / MB,
     }
 
 

@@ -11,17 +11,16 @@ from bench.load import LOST, Crowd, eagerly
 
 AT_ONCE = 16
 BAR = 0.8
-SERVERS = "servers' CPU, ms a login"
-OWN = "generator, ms a login"
+SERVERS = "servers' CPU, ms per login"
+OWN = "load generator, ms per login"
 
 
 class Login(Row):
     question = (
-        "What does a complete login cost? Connect, begin, scan, confirm at the other instance, "
-        f"redeem, disconnect; {AT_ONCE} logins under way at a time. All candidates write the "
-        "same changes to the same Redis and sign with ES256. Codes are drawn already, as a "
-        "pool has them, but for broker-draws, which draws each. "
-        f"Bar: {BAR} of node."
+        "CPU of a complete login: connect, begin, scan, confirm at the other instance, redeem, "
+        f"disconnect. {AT_ONCE} logins are in progress at a time. All candidates write the same "
+        "changes to the same Redis and sign with ES256. Codes are drawn in advance, as in a pool; "
+        f"only broker-draws draws a code for each login. Bar: {BAR} of node."
     )
     cells: Sequence[Cell] = cells(2, candidates=(*ALL, "broker-draws"))
     seconds = 10.0
@@ -35,9 +34,9 @@ class Login(Row):
         done = len(ran.latencies)
         return {
             SERVERS: used.servers / done,
-            "Redis, ms a login": used.redis / done,
+            "Redis, ms per login": used.redis / done,
             OWN: used.own / done,
-            "logins a second": done / seconds,
+            "logins per second": done / seconds,
             LOST: ran.lost.total(),
         }
 

@@ -16,16 +16,16 @@ STEPS = (2_000, 4_000, 6_000, 8_000, 10_000)
 SETTLE = 5.0
 BAR = 0.2
 KB = 1024
-EACH = "KB a browser"
+EACH = "KB per browser"
 
 
 class Memory(Row):
     question = (
-        f"What does a waiting browser weigh? {STEPS[-1]} browsers begin a login at one fresh "
-        f"instance that has done one login before, and wait. Growth of the resident set after "
-        f"{SETTLE:.0f} s, over the number of browsers; nobody asks the server to give memory "
-        f"back. The kernel's memory for sockets is the same for all, and not in it. "
-        f"Bar: {BAR} of node."
+        f"Memory of a waiting browser. {STEPS[-1]} browsers begin a login at one fresh instance, "
+        "which has done one login before, and wait. The figure is the growth of the resident set "
+        f"after {SETTLE:.0f} s, divided by the number of browsers. The server gets no request to "
+        "return memory. The kernel's memory for sockets is the same for all candidates and is "
+        f"not included. Bar: {BAR} of node."
     )
     cells: Sequence[Cell] = cells(1)
     warm = False

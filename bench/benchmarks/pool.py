@@ -30,19 +30,20 @@ POOLED, WECHAT, DRAWS = (
 
 ONE, ONE_P99 = "one at a time: p50, ms", "one at a time: p99, ms"
 P50, P99 = "at once: p50, ms", "at once: p99, ms"
-SERVERS = "servers' CPU, ms a begin"
-TRIPS = "scripts that the state runs, a begin"
+SERVERS = "servers' CPU, ms per begin"
+TRIPS = "state scripts per begin"
 
 
 class Pool(Row):
     question = (
-        f"What does a code from the pool spare? {AT_ONCE} browsers that are connected say begin "
-        "at once, at two instances; others have done so before. broker-pooled lends codes of "
-        f"a pool of {POOL}, over the state alone; broker-wechat asks a pretend WeChat that "
-        f"answers each drawing after {1000 * TAKES:.0f} ms; broker-draws is the pretend provider, "
-        "which draws by itself. A login is one script in the state, a lease another. Times at once "
-        f"hold the wait of {AT_ONCE} begins for each other, and the generator's; before them "
-        f"{ALONE} browsers begin one after the other."
+        f"Effect of codes from the pool. {AT_ONCE} connected browsers begin a login at once, at "
+        "two instances, after other browsers have done so. broker-pooled leases codes from a pool "
+        f"of {POOL}, with requests to the state only. broker-wechat requests each code from a "
+        f"WeChat stub that answers after {1000 * TAKES:.0f} ms. broker-draws uses the pretend "
+        "provider, which draws codes in the same process. A login is one script in the state, and "
+        f"a lease is another one. Times at once include the time that {AT_ONCE} begins wait for "
+        f"each other, and the time of the load generator. Before them, {ALONE} browsers begin one "
+        "after the other."
     )
     cells: Sequence[Cell] = (POOLED, WECHAT, DRAWS)
     warm = False  # whole logins would take codes that then rest
@@ -64,7 +65,7 @@ class Pool(Row):
             P99: 1000 * percentile(took, 0.99),
             SERVERS: used.servers / AT_ONCE,
             TRIPS: ran / AT_ONCE,
-            "Redis, ms a begin": used.redis / AT_ONCE,
+            "Redis, ms per begin": used.redis / AT_ONCE,
             LOST: ALONE - len(alone) + AT_ONCE - len(took),
         }
 

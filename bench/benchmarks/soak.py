@@ -24,7 +24,7 @@ BROWSERS = 15_000
 from one address to one server (28 000)."""
 
 RATE = 20
-"""Whole logins a second."""
+"""Whole logins per second."""
 
 ALONE = 5.0
 """Seconds in which the server's rest is measured, before anybody comes."""
@@ -45,26 +45,26 @@ MB = 1e6
 
 WAITING = re.compile(r"^scanlogin_waiting_browsers (\S+)$", re.MULTILINE)
 
-HELD, LOGINS, GONE = "held, s", "logins", "browsers that were closed"
-PINGS, LATE = "PINGs to each browser, at least", "latest PING, s after its time"
+HELD, LOGINS, GONE = "duration, s", "logins", "closed browsers"
+PINGS, LATE = "PINGs per browser, minimum", "largest PING delay, s"
 GROWN, GROWN_SHARE = "growth after the first tenth, MB", "growth after the first tenth, %"
-FILES = "files open after the drop, more than before all"
-BEFORE, AFTER = "waiting by /metrics before the drop", "waiting by /metrics after the drop"
-CPU, REST, LIVE = "drop: CPU, s", "drop: until at rest, s", "drop: slowest /health/live, ms"
+FILES = "additional open files after the drop"
+BEFORE, AFTER = "waiting in /metrics before the drop", "waiting in /metrics after the drop"
+CPU, REST, LIVE = "drop: CPU, s", "drop: time until idle, s", "drop: slowest /health/live, ms"
 
 
 class Soak(Row):
     question = (
-        f"What becomes of an instance at which {BROWSERS} browsers wait for long, and when all of "
-        f"them are gone at once? Each has begun a login. While they are held, {RATE} logins a "
-        "second are begun beside them, scanned, confirmed and redeemed; a PING's time is the "
-        "server's own pingInterval after the one before. Then every browser breaks off without a "
-        "goodbye; the server is at rest once it has been quiet for two half seconds in a row, and "
-        "/health/live is asked ten times a second till then. Memory is the resident set, after "
-        f"the drop that of {SETTLE:.0f} s later. "
+        f"{BROWSERS} browsers wait at one instance for a long time and then disconnect at once. "
+        f"Each has begun a login. While they wait, {RATE} more logins per second are begun, "
+        "scanned, confirmed and redeemed. A PING is due one pingInterval of the server after the "
+        "previous one. Then every browser breaks its connection without a close frame. The server "
+        "is idle once its CPU has been low for two half seconds in a row; until then /health/live "
+        "is requested ten times per second. Memory is the resident set; after the drop, it is read "
+        f"{SETTLE:.0f} s later. "
         f"Bar: at most {GROWTH_BAR:g} % more memory than after the first tenth of the time; no "
         f"PING later than {LATE_BAR:g} s; no login and no socket lost; /health/live within "
-        f"{LIVE_BAR_MS:g} ms; nobody taken to wait after the drop."
+        f"{LIVE_BAR_MS:g} ms; no browser counted as waiting after the drop."
     )
     cells: Sequence[Cell] = [Cell("broker", 1)]
     seconds = 600.0
@@ -78,7 +78,7 @@ class Soak(Row):
         held = await _hold(fleet, crowd, browsers, seconds)
         crowd.close()
         dropped = await _drop(fleet, browsers, empty)
-        return {"all in after, s": came, "RSS before, MB": empty.rss / MB, **held, **dropped}
+        return {"time until all wait, s": came, "RSS before, MB": empty.rss / MB, **held, **dropped}
 
     def verdict(self, taken: Taken) -> list[str]:
         lost, logins, gone = (_total(taken, one) for one in (LOST, LOGINS, GONE))
@@ -86,14 +86,14 @@ class Soak(Row):
         return [
             f"Memory grew by {grown:.1f} % ({_worst(taken, GROWN):.1f} MB) after the first tenth; "
             f"{judged(grown, GROWTH_BAR, ' %')}.",
-            f"The latest PING came {late:.2f} s after its time, of at least "
-            f"{min(_all(taken, PINGS)):.0f} to each browser; {judged(late, LATE_BAR, ' s')}.",
+            f"The largest PING delay was {late:.2f} s, with at least "
+            f"{min(_all(taken, PINGS)):.0f} PINGs per browser; {judged(late, LATE_BAR, ' s')}.",
             f"Lost: {lost:.0f} of {logins + lost:.0f} logins; {gone:.0f} browsers were closed; "
             f"{judged(lost + gone, 0)}.",
-            f"At rest {_worst(taken, REST):.1f} s after the drop, for {_worst(taken, CPU):.2f} s "
-            f"of CPU. Waiting by /metrics: {min(_all(taken, BEFORE)):.0f} before, "
+            f"Idle {_worst(taken, REST):.1f} s after the drop, with {_worst(taken, CPU):.2f} s "
+            f"of CPU. Waiting in /metrics: {min(_all(taken, BEFORE)):.0f} before, "
             f"{_worst(taken, AFTER):.0f} after; {judged(_worst(taken, AFTER), 0)}.",
-            f"/health/live meanwhile: {live:.0f} ms at most; {judged(live, LIVE_BAR_MS, ' ms')}.",
+            f"Slowest /health/live until idle: {live:.0f} ms; {judged(live, LIVE_BAR_MS, ' ms')}.",
         ]
 
     def plots(self, taken: Taken) -> Sequence[Plot]:

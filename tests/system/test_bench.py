@@ -148,7 +148,7 @@ async def test_a_soak_counts_whom_it_holds_and_sees_them_gone(
     assert (figures[soak.LOGINS], figures[LOST], figures[soak.GONE]) == (10, 0, 0)
     assert (figures[soak.BEFORE], figures[soak.AFTER]) == (30, 0)
     assert figures[soak.FILES] < 10  # no browser's; the database's own come and go
-    assert "Waiting by /metrics: 30 before, 0 after; bar 0: met." in soak.ROW.verdict(taken)[3]
+    assert "Waiting in /metrics: 30 before, 0 after; bar 0: met." in soak.ROW.verdict(taken)[3]
     assert [len(line) for line in plot.lines.values()] == [soak.PARTS + 1]
 
 
@@ -199,7 +199,7 @@ def test_a_run_replaces_its_own_section_and_no_other(tmp_path: Path) -> None:
     assert "stays" in text
     assert "| 2000 |" in text
     assert "| 1000 |" not in text
-    assert "broker, 8 instances against 2: 1.00 (1.00–1.00 round by round)" in text
+    assert "broker, 8 instances compared to 2: 1.00 (1.00–1.00 by round)" in text
     assert (tmp_path / "plots/cpu-of-a-confirm.svg").exists()
 
 
@@ -215,8 +215,7 @@ def test_a_bar_is_read_beside_node_with_as_many_instances() -> None:
     [met], [missed] = (beside_node(taken, "ms", bar=bar) for bar in (0.5, 0.4))
 
     assert met == (
-        "ms: broker, 2 instances 0.50 of node, 2 instances "
-        "(0.50–0.75 round by round); bar 0.5: met."
+        "ms: broker, 2 instances 0.50 of node, 2 instances (0.50–0.75 by round); bar 0.5: met."
     )
     assert missed.endswith("bar 0.4: **missed**.")
 
