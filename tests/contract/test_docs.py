@@ -110,6 +110,15 @@ def test_every_errcode_of_wechats_is_documented_with_its_cure() -> None:
         assert row in lines, f"docs/wechat.md wants:\n{row}"
 
 
+def test_mini_program_titles_are_documented_as_shown() -> None:
+    errors_table = (DOCS / "miniprogram.md").read_text().partition("## Errors")[2]
+    titles = re.findall(r"^\| `\w+` \| ([^|]+) \|", errors_table, re.MULTILINE)
+    words = (ROOT / "mp_stub/miniprogram/words.js").read_text()
+
+    assert titles
+    assert [title for title in titles if f'Title: "{title}"' not in words] == []
+
+
 def test_every_metric_is_documented() -> None:
     table = (DOCS / "alarms.md").read_text()
     for metric in vars(metrics).values():

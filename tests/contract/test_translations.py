@@ -1,4 +1,8 @@
-"""Translated pages have the structure of the English pages."""
+"""Translated pages have the structure of the English pages.
+
+README.zh-CN.md translates README.md, and docs/zh/NAME.md translates docs/NAME.md. A link to a
+page without a translation leads to ../NAME.md. In code blocks only comments are translated.
+"""
 
 from __future__ import annotations
 
