@@ -85,89 +85,91 @@ class Settings(BaseSettings):
     host: str = Field(
         "127.0.0.1",
         min_length=1,
-        description="address the broker listens on, or several, separated by commas; `::` "
-        "takes IPv4 as well",
+        description="addresses to listen on, separated by commas; `::` includes IPv4",
     )
-    port: Port = Field(8000, description="port the broker listens on; 0 takes a free one")
+    port: Port = Field(8000, description="port to listen on; 0 selects a free one")
     admin_host: str = Field(
         "127.0.0.1",
         min_length=1,
-        description="address that serves `/metrics` and `/apps`, or several",
+        description="addresses that serve `/metrics` and `/apps`, separated by commas",
     )
     admin_port: Port = Field(
         9000,
-        description="port that serves `/metrics` and `/apps`; 0 takes a free one, and a taken "
-        "one turns it off",
+        description="port that serves `/metrics` and `/apps`; 0 selects a free one; if the port "
+        "is in use, both are turned off",
     )
     admin_token: SecretStr | None = Field(
         None,
         min_length=32,
-        description="what opens `/apps` on the admin port, and `/sessions` for every app, at "
+        description="token for `/apps` on the admin port, and for `/sessions` of every app, at "
         "least 32 characters; without it there is no `/apps`",
     )
     public_url: str = Field(
         "",
         validate_default=True,
-        description="URL by which browsers and phones reach the broker, and the tokens' `iss`; "
-        "it may have a path; `http://<host>:<port>` when empty",
+        description="URL at which browsers and phones reach the broker, and the tokens' `iss`; "
+        "may have a path; default: `http://<host>:<port>`",
     )
     origins: Words = Field(
         (),
         validate_default=True,
-        description="exact Origins that browsers may come from; the public URL's when empty",
+        description="exact Origins of the pages that may connect; default: the Origin of the "
+        "public URL",
     )
     trusted_proxies: Words = Field(
         (),
         description="addresses or networks of proxies whose `SCAN_LOGIN_FORWARDED_HEADER` is "
-        "believed",
+        "trusted",
     )
     forwarded_header: Annotated[str, StringConstraints(to_lower=True)] = Field(
         "x-forwarded-for",
-        description="the header in which trusted proxies name the client: `x-forwarded-for`, or "
+        description="header in which trusted proxies name the client: `x-forwarded-for`, or "
         "`forwarded` (RFC 7239); the other one is ignored",
     )
     app_name: str = Field(
         "Example site", min_length=1, description="name of the app `default` on the phone"
     )
     register_url: str | None = Field(
-        None, description="where the app `default` sends people whom it does not know"
+        None, description="page to which the app `default` sends unregistered people"
     )
-    state_url: str = Field("memory://", description="where logins and sessions are kept")
-    bus_url: str | None = Field(None, description="what carries notices; the state's when empty")
+    state_url: str = Field("memory://", description="storage of logins and sessions")
+    bus_url: str | None = Field(
+        None, description="URL of the bus, which carries notices; default: the state's URL"
+    )
     records_url: str = Field(
-        "sqlite+aiosqlite:///scan-login.db", description="where apps and users are kept"
+        "sqlite+aiosqlite:///scan-login.db", description="database of apps and users"
     )
     records_pgbouncer: bool = Field(
         False,
-        description="the records' PostgreSQL is behind PgBouncer in transaction mode: keep no "
-        "prepared statements",
+        description="PostgreSQL is behind PgBouncer in transaction mode: keep no prepared "
+        "statements",
     )
     pictures_url: str = Field(
         "",
         validate_default=True,
-        description="where the pictures of codes are kept; the folder `scan-login-pictures` "
-        "beside SQLite's file, if there is one, when empty",
+        description="storage of the codes' pictures; default: the folder `scan-login-pictures` "
+        "next to the SQLite file, if there is one",
     )
     pictures_public_url: str = Field(
         "",
         validate_default=True,
-        description="what stands before a picture's key where browsers ask, such as a CDN's "
-        "address; `<public URL>/codes` when empty",
+        description="URL prefix of pictures for browsers, such as a CDN's address; default: "
+        "`<public URL>/codes`",
     )
     pictures_endpoint: str = Field(
-        "", description="where a store is that speaks S3 and is not Amazon's"
+        "", description="URL of an S3-compatible store that is not Amazon's"
     )
     seal_keys: Secrets = Field(
         (),
-        description="what apps' secrets are sealed with, newest first, each 32 bytes in base64; "
-        "the seal file's when empty",
+        description="keys that encrypt apps' secrets, newest first, each 32 bytes in base64; "
+        "default: the keys in the seal file",
     )
     seal_file: Path = Field(
         Path("scan-login-seal.json"),
-        description="the keys that seal apps' secrets; made on first start",
+        description="file with the keys that encrypt apps' secrets; created at the first start",
     )
     trail_lifetime: Seconds = Field(
-        7_776_000, description="seconds for which the records keep how a login ended"
+        7_776_000, description="seconds for which the audit trail keeps an ended login"
     )
     replicas: int = Field(
         0,
@@ -180,79 +182,85 @@ class Settings(BaseSettings):
         1,
         ge=1,
         le=256,
-        description="processes that share the port, each an instance of its own",
+        description="processes that share the port, each a separate instance",
     )
     roles: Words = Field(
         (),
         validate_default=True,
-        description=f"what this process serves, of {', '.join(ROLES)}; everything when empty",
+        description=f"parts of the API that this process serves, of {', '.join(ROLES)}; default: "
+        "all",
     )
     drain: float = Field(
         2,
         ge=0,
         le=60,
-        description="seconds between a SIGTERM and the end of listening, "
-        "so that load balancers look elsewhere",
+        description="seconds between a SIGTERM and the end of listening, so that load balancers "
+        "can react",
     )
     engine: str = Field(
-        "own", description="what carries Socket.IO: our own engine, or python-engineio's, `stock`"
+        "own", description="Engine.IO implementation: `own`, or `stock` (python-engineio)"
     )
-    provider: str = Field("pretend", description="who draws codes and proves phones")
+    provider: str = Field(
+        "pretend", description="draws codes and verifies phones: `pretend` or `wechat`"
+    )
     phone_page_url: str = Field(
         "http://127.0.0.1:8090/",
         max_length=500,
-        description="what the pretend provider's codes open",
+        description="URL that the pretend provider's codes open",
     )
     allow_pretend: bool = Field(
         False,
         validate_default=True,
-        description="allow the pretend provider, which lets anyone log in as anyone, on an "
+        description="allow the pretend provider, with which anyone can log in as anyone, on an "
         "address that other machines can reach",
     )
     wechat_appid: str | None = Field(
         None,
         pattern=APPID,
         validate_default=True,
-        description="the mini program's AppID",
+        description="AppID of the mini program",
     )
     wechat_secret: SecretStr | None = Field(
-        None, validate_default=True, description="its AppSecret; never shown"
+        None, validate_default=True, description="AppSecret of the mini program; never shown"
     )
     wechat_api_url: str = Field(
-        "https://api.weixin.qq.com", description="where WeChat's server API is"
+        "https://api.weixin.qq.com", description="URL of WeChat's server API"
     )
     wechat_page: str = Field(
         "pages/index/wsLogin",
         pattern=r"^[\w-]+(/[\w-]+)*$",
-        description="the mini program's page that codes open, with no slash before it",
+        description="page of the mini program that codes open, without a leading slash",
     )
     wechat_env_version: str = Field(
-        "release", description="which version of the mini program codes open"
+        "release", description="version of the mini program that codes open"
     )
     wechat_check_path: bool = Field(
-        True, description="let WeChat refuse a page that the released version does not have"
+        True, description="let WeChat reject a page that the released version does not have"
     )
     wechat_width: int = Field(430, ge=280, le=1280, description="width of a code, in pixels")
     wechat_codes_per_minute: int = Field(
         4500,
         gt=0,
         le=4500,
-        description="codes that this process may draw a minute; WeChat allows 5 000 to all of them",
+        description="codes that this process may draw per minute; WeChat allows 5 000 for all "
+        "processes together",
     )
     directory_private: bool = Field(
-        False, description="let the site's webhook be at an address that is not public"
+        False, description="allow the site's webhook to have an address that is not public"
     )
     directory: str = Field(
         "open",
-        description="who an identity is here: `open`, `sql`, or the https URL of a site's webhook",
+        description="maps identities to subjects: `open`, `sql`, or the https URL of a site's "
+        "webhook",
     )
     directory_secret: Secrets = Field(
         (),
         validate_default=True,
-        description="what signs questions to the webhook, `whsec_…`; all of several sign each",
+        description="secret that signs requests to the webhook, `whsec_…`; with several "
+        "secrets, each one signs",
     )
     login_lifetime: Seconds = Field(
-        120, description="seconds for which a code may be scanned and confirmed"
+        120, description="seconds in which a code can be scanned and confirmed"
     )
     register_lifetime: Seconds = Field(
         600,
@@ -261,83 +269,88 @@ class Settings(BaseSettings):
     )
     code_source: str = Field(
         "live",
-        description="where codes of the app `default` come from: `live`, drawn for each login, "
-        "or `pool`, drawn ahead of time",
+        description="source of codes for the app `default`: `live`, drawn for each login, or "
+        "`pool`, drawn in advance",
     )
     pool_size: int = Field(
-        100, ge=1, le=100_000, description="codes that a pool has at least; it grows by demand"
+        100,
+        ge=1,
+        le=100_000,
+        description="minimum number of codes in a pool; the pool grows with demand",
     )
     pool_max: int = Field(
         10_000,
         ge=1,
         le=100_000,
         validate_default=True,
-        description="codes that a pool grows to at most",
+        description="maximum number of codes in a pool",
     )
-    pool_rest: Seconds = Field(600, description="seconds for which a code rests between two logins")
+    pool_rest: Seconds = Field(600, description="cooldown of a code between two logins, in seconds")
     pool_uses: int = Field(
-        100, gt=0, description="logins after which a code of the pool is drawn anew"
+        100, gt=0, description="logins after which a code of the pool is replaced"
     )
     pool_age: int = Field(
         7_776_000,
         ge=0,
-        description="seconds after which a pool's code is drawn anew; 0: never",
+        description="seconds after which a code of the pool is replaced; 0: never",
     )
     pool_per_minute: int = Field(
         1500,
         gt=0,
         le=4500,
-        description="codes drawn a minute for a pool that runs low; WeChat allows a mini program "
-        "5 000, of all its pools and live ones together",
+        description="codes drawn per minute for a pool that needs codes; WeChat allows a mini "
+        "program 5 000, for all its pools and live codes together",
     )
     session_lifetime: Seconds = Field(
-        2_592_000, description="seconds after its login for which a phone's session lives"
+        2_592_000, description="lifetime of a phone's session after its login, in seconds"
     )
     session_idle: Seconds | None = Field(
-        None, description="seconds for which a phone's session may go unused; no limit when empty"
+        None, description="seconds after which an unused session ends; default: no limit"
     )
-    token_lifetime: Seconds = Field(600, description="seconds for which a token is good")
-    token_algorithm: str = Field("ES256", description="what tokens are signed with")
+    token_lifetime: Seconds = Field(600, description="lifetime of a token, in seconds")
+    token_algorithm: str = Field("ES256", description="signing algorithm of tokens")
     key_file: Path = Field(
-        Path("scan-login-keys.json"), description="the tokens' keys; made on first start"
+        Path("scan-login-keys.json"),
+        description="file with the signing keys of tokens; created at the first start",
     )
     interval: Seconds = Field(2, description="seconds between two polls of the token endpoint")
     begins_per_minute: int = Field(
         600,
         gt=0,
-        description="logins that one address may begin a minute, and `js_code`s that it may send "
-        "without getting a session; an app's own servers may open ten times as many sessions",
+        description="logins that one address may begin per minute, and `js_code`s that it may "
+        "send without getting a session; an app's own servers may open ten times as "
+        "many sessions",
     )
     misses_per_minute: int = Field(
         120,
         gt=0,
-        description="wrong secrets, scenes or invitations per minute from one address or person; "
-        "correct ones are always served",
+        description="wrong secrets, scenes or invitations per minute from one address or "
+        "person; correct ones are always accepted",
     )
     socket_packets_per_minute: int = Field(
         600,
         gt=0,
-        description="WebSocket frames or polling packets that one Socket.IO connection may send a "
-        "minute; a connection over it is closed",
+        description="WebSocket frames or polling packets that one Socket.IO connection may send "
+        "per minute; a connection over the limit is closed",
     )
     address_packets_per_minute: int = Field(
         60_000,
         gt=0,
-        description="the same for all connections of one address together; a new connection "
-        "may still send 32",
+        description="the same limit for all connections of one address together; a new "
+        "connection may still send 32",
     )
     polling_sessions_per_address: int = Field(
         2_000,
         gt=0,
-        description="Socket.IO sessions that one address may have open by long polling",
+        description="Socket.IO sessions over long polling that one address may have open",
     )
     instance: str = Field(
         default_factory=lambda: secrets.token_hex(4),
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
-        description="this process's name on the bus; random when empty",
+        description="name of this process on the bus; default: random",
     )
     log_level: Annotated[str, StringConstraints(to_lower=True)] = Field(
-        "info", description="debug, info, warning or error"
+        "info", description="lowest level that is logged: debug, info, warning or error"
     )
 
     # A validator sees the fields above its own: that is why the order is as it is.
