@@ -1,13 +1,13 @@
-"""The other side of a login: stand-ins for a phone.
+"""A simulated phone, for development and tests.
 
-    phone.py      Phone, one pretend person's phone, as Python code uses it
-    wire.py       how its acts reach the broker: HTTP or Socket.IO
-    page.py       the web page that plays the phone, and the server behind it
-    pages/        what that page is made of
-    wechat/       a pretend WeChat, for a broker whose provider is wechat
-    browsers.py   reads a User-Agent the way a person would say it
-    miniprogram/  a WeChat mini program, for WeChat's developer tools
-    __main__.py   the same phone from a terminal: python -m mp_stub
+    phone.py       Phone, the phone of one test person, for Python code
+    transport.py   sends its acts to the broker over HTTP or Socket.IO
+    phone_page.py  the web page of the phone, and its server
+    pages/         the files of that page
+    wechat/        a WeChat stub, for a broker with the provider `wechat`
+    user_agent.py  names the browser and the system of a User-Agent header
+    miniprogram/   a WeChat mini program, for WeChat's developer tools
+    __main__.py    the phone as a command: python -m mp_stub
 
-Nothing here imports the broker: a phone knows only the wire.
+The package does not import the broker. It uses the documented protocol only.
 """

@@ -1,12 +1,12 @@
-"""The phone from a terminal.
+"""The command line of the phone.
 
-    python -m mp_stub scan SCENE --as alice       see who asks
-    python -m mp_stub confirm SCENE --as alice    let them in
-    python -m mp_stub deny SCENE --as alice       turn them away
-    python -m mp_stub serve                       the page that plays the phone
-    python -m mp_stub wechat                      a pretend WeChat
+    python -m mp_stub scan SCENE --as alice       show the site and the browser of a login
+    python -m mp_stub confirm SCENE --as alice    scan and confirm
+    python -m mp_stub deny SCENE --as alice       scan and deny
+    python -m mp_stub serve                       serve the phone page
+    python -m mp_stub wechat                      serve a WeChat stub
 
-Exit code: 0 done, 1 refused by the broker or out of its reach, 2 wrong usage.
+Exit code: 0 success, 1 refused by the broker or not reachable, 2 wrong usage.
 """
 
 import argparse
@@ -65,11 +65,11 @@ ACTS: Mapping[str, Callable[[Phone, str], Awaitable[str]]] = {
     "deny": deny,
 }
 HELP: Mapping[str, str] = {
-    "scan": "scan a code and print which site, which browser, where from, since when",
-    "confirm": "scan a code and let the browser that shows it in",
-    "deny": "scan a code and turn the browser that shows it away",
-    "serve": "run the page that plays the phone, for a real phone's camera or a second tab",
-    "wechat": "run a pretend WeChat: its server API on the real paths, with faults on demand",
+    "scan": "scan a code and print its site, browser, address and time",
+    "confirm": "scan a code and confirm its login",
+    "deny": "scan a code and deny its login",
+    "serve": "serve the phone page, for a second tab or the camera of a real phone",
+    "wechat": "serve a stub of WeChat's server API, with faults on demand",
 }
 
 
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:
-        return 130  # what a shell expects after Ctrl-C
+        return 130  # the exit code of shells after Ctrl-C: 128 + SIGINT
 
 
 async def act(options: argparse.Namespace) -> int:
@@ -106,7 +106,7 @@ async def serve(options: argparse.Namespace) -> int:
     site = build_phone_page(broker_url=options.broker, app=options.app, wechat_url=options.wechat)
 
     def ready_line(url: str) -> str:
-        return f"the phone is at {url} and talks to the broker at {options.broker}"
+        return f"phone page at {url}, broker at {options.broker}"
 
     return await listen(site, options, ready_line)
 
@@ -115,7 +115,7 @@ async def wechat(options: argparse.Namespace) -> int:
     stub = WeChatStub(Platform([MiniProgram(options.appid, options.secret)]), link=options.link)
 
     def ready_line(url: str) -> str:
-        return f"WeChat is at {url}, appid {options.appid}, secret {options.secret}"
+        return f"WeChat stub at {url}, appid {options.appid}, secret {options.secret}"
 
     return await listen(stub.application(), options, ready_line)
 
@@ -129,9 +129,9 @@ SERVERS: Mapping[str, Callable[[argparse.Namespace], Coroutine[None, None, int]]
 async def listen(
     site: web.Application, options: argparse.Namespace, ready_line: Callable[[str], str]
 ) -> int:
-    """Serve `site` until told to stop, and greet with its address."""
-    # No access log: the page's URL carries the scene, WeChat's the secret.
-    # Compressed bodies are refused, so nothing need unpack them.
+    """Serve `site` until SIGINT or SIGTERM. Prints the ready line with the URL."""
+    # No access log: URLs of the page contain the scene, URLs of WeChat the secret.
+    # Compressed request bodies are refused, so aiohttp does not decompress them.
     runner = web.AppRunner(site, access_log=None, shutdown_timeout=1, auto_decompress=False)
     await runner.setup()
     try:
@@ -148,14 +148,14 @@ async def listen(
 async def wait_for_signal() -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError):  # Windows: Ctrl-C comes as KeyboardInterrupt
+        with suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
 
 
 def listen_error(options: argparse.Namespace, cause: OSError) -> str:
     if cause.errno == errno.EADDRINUSE:
-        return f"port {options.port} on {options.host} is taken: choose another one with --port"
+        return f"port {options.port} on {options.host} is in use; choose another with --port"
     return f"cannot listen on {options.host} port {options.port}: {cause.strerror or cause}"
 
 
@@ -169,7 +169,7 @@ def report_failure(message: str) -> int:
 
 
 def describe(result: ScanResult) -> str:
-    """What the person must know before confirming, one fact a line."""
+    """The facts that the person must see before confirming, one per line."""
     browser = result["browser"]
     began = time.strftime("%H:%M:%S", time.localtime(time.time() - browser["since"]))
     agent = browser["user_agent"]
@@ -188,15 +188,15 @@ def site_name(result: ScanResult) -> str:
 
 
 def printable(text: str) -> str:
-    """One line that cannot steer a terminal: browsers call themselves what they like."""
+    """`text` without control characters. A User-Agent header may contain terminal sequences."""
     return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def build_parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m mp_stub",
-        description="A pretend phone: scan a login code, then confirm or deny.",
-        epilog="The environment's BROKER_URL is the default of --broker.",
+        description="Simulate a phone: scan a login code, then confirm or deny the login.",
+        epilog="The environment variable BROKER_URL is the default of --broker.",
     )
     acts = top.add_subparsers(dest="act", required=True, metavar="ACT")
     for name in ACTS:
@@ -211,7 +211,7 @@ def add_act(command: argparse.ArgumentParser) -> None:
         "scene",
         metavar="SCENE",
         type=argument_type(parse_scene),
-        help="the text inside the code, or the whole link it carries (quote the link)",
+        help="the scene of the code, or the link in the code (in quotes)",
     )
     command.add_argument(
         "--as",
@@ -219,11 +219,9 @@ def add_act(command: argparse.ArgumentParser) -> None:
         metavar="NAME",
         default="alice",
         type=argument_type(parse_person),
-        help=f"who holds the phone, up to {NAME_MAX} characters (default: %(default)s)",
+        help=f"name of the test person, at most {NAME_MAX} characters (default: %(default)s)",
     )
-    command.add_argument(
-        "--socketio", action="store_true", help="talk over Socket.IO rather than HTTP"
-    )
+    command.add_argument("--socketio", action="store_true", help="use Socket.IO instead of HTTP")
     add_broker(command)
 
 
@@ -234,13 +232,13 @@ def add_serve(command: argparse.ArgumentParser) -> None:
 
 def add_wechat(command: argparse.ArgumentParser) -> None:
     add_listen_options(command, 8091)
-    command.add_argument("--appid", default=APPID, help="the mini program's (default: %(default)s)")
-    command.add_argument("--secret", default=SECRET, help="its secret (default: %(default)s)")
+    command.add_argument("--appid", default=APPID, help="the appid (default: %(default)s)")
+    command.add_argument("--secret", default=SECRET, help="the AppSecret (default: %(default)s)")
     command.add_argument(
         "--link",
         metavar="URL",
         default="http://127.0.0.1:8090/",
-        help="what its codes open (default: %(default)s)",
+        help="the page that its codes open (default: %(default)s)",
     )
 
 
@@ -256,20 +254,20 @@ def add_broker(command: argparse.ArgumentParser) -> None:
         "--broker",
         metavar="URL",
         default=os.environ.get("BROKER_URL") or BROKER,
-        help="the broker's address (default: %(default)s)",
+        help="URL of the broker (default: %(default)s)",
     )
     command.add_argument(
-        "--app", default="default", help="the app's id at the broker (default: %(default)s)"
+        "--app", default="default", help="id of the app at the broker (default: %(default)s)"
     )
     command.add_argument(
         "--wechat",
         metavar="URL",
-        help="a pretend WeChat, where the broker's provider is wechat: it proves who you are",
+        help="URL of a WeChat stub, if the broker uses the provider wechat",
     )
 
 
 def argument_type(parse_text: Callable[[str], str]) -> Callable[[str], str]:
-    """`read` for argparse, which repeats the words of its own error only."""
+    """`parse_text` with its errors as ArgumentTypeError, so that argparse prints the message."""
 
     def parse(text: str) -> str:
         try:
@@ -282,14 +280,14 @@ def argument_type(parse_text: Callable[[str], str]) -> Callable[[str], str]:
 
 def parse_port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
-        raise argparse.ArgumentTypeError("want a number from 1 to 65535")
+        raise argparse.ArgumentTypeError("expected a number from 1 to 65535")
     return int(text)
 
 
 def escape_dashed_scenes(arguments: Sequence[str]) -> list[str]:
-    """One scene in 64 begins with a dash, and argparse takes it for an option.
+    """Turn a scene that begins with a dash into a query, which `parse_scene` accepts.
 
-    Written as the tail of a link it is safe, and `scene_in` reads it back.
+    One scene in 64 begins with a dash. argparse would read it as an option.
     """
     return [
         f"?scene={argument}" if re.fullmatch(r"-[\w-]{15,31}", argument, re.ASCII) else argument

@@ -1,14 +1,14 @@
-"""One pretend person's phone, as a mini program would talk to the broker.
+"""The phone of one test person. It calls the broker as a mini program does.
 
     async with Phone(name="alice") as phone:
         seen = await phone.scan(scene)
         print(seen["app"]["name"], seen["browser"]["ip"])
         await phone.confirm(seen["login_id"])
 
-The proof of who holds it is `pretend:<name>`, which only the broker's pretend
-provider believes, or a js_code of a pretend WeChat's.  A session that the broker
-has forgotten is opened again once, unseen.  Every act may be repeated; the broker
-knows the phone by the person, not by the session.
+The phone opens its session with the js_code `pretend:<name>`, which only the
+provider `pretend` accepts, or with a js_code of a WeChat stub. If the broker does
+not know the session, the phone opens a new one and repeats the act once. It is
+safe to repeat an act: the broker identifies the phone by the person.
 """
 
 import asyncio
@@ -43,12 +43,12 @@ __all__ = [
 ]
 
 BROKER = "http://127.0.0.1:8000"
-ACT_TIMEOUT = 10.0  # seconds for one act, a fresh session included
+ACT_TIMEOUT = 10.0  # seconds for one act, including a new session
 NAME_MAX = 32
 
 
 class InvalidInput(ValueError):
-    """What a person typed is neither a name nor a scene; the message says why."""
+    """The text is not a valid name or does not contain a scene. The message states the reason."""
 
 
 class App(TypedDict):
@@ -57,7 +57,7 @@ class App(TypedDict):
 
 
 class Browser(TypedDict):
-    """ip, user_agent: as the broker saw them.  since: how many seconds ago it began."""
+    """ip, user_agent: as the broker received them. since: seconds since the login began."""
 
     ip: str
     user_agent: str
@@ -65,7 +65,7 @@ class Browser(TypedDict):
 
 
 class ScanResult(TypedDict):
-    """What the person must see before confirming.  expires_in: seconds from now."""
+    """The facts that the person must see before confirming. expires_in: seconds from now."""
 
     login_id: str
     state: str
@@ -75,15 +75,15 @@ class ScanResult(TypedDict):
 
 
 class Phone:
-    """A phone that holds at most one session; use it as an async context manager.
+    """A phone with at most one session. Use it as an async context manager.
 
-    broker: the broker's address, without a path of its own.
+    broker: the URL of the broker.
     app: the id of the site or mini program whose code is scanned.
-    name: the pretend person; the same name is the same person everywhere.
-    socketio: scan, confirm and deny travel over a socket rather than HTTP.
-    wechat: the address of a pretend WeChat, whose js_codes prove who it is.
+    name: the test person. The same name is the same person in every Phone.
+    socketio: send scan, confirm and deny over Socket.IO instead of HTTP.
+    wechat: the URL of a WeChat stub that issues the js_codes.
 
-    Entering does not touch the network; the first act opens the session.
+    The first act opens the session. Entering the context sends no request.
     Every act raises Refused or Unreachable.
     """
 
@@ -105,7 +105,7 @@ class Phone:
         self._opening = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        # One clock for the whole act (see `_act`), not one for each request.
+        # No timeout for a single request: `_act` limits the whole act.
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
         self._transport: Transport = self._transport_class(self._broker, self._http)
         return self
@@ -120,15 +120,15 @@ class Phone:
         await self._http.close()
 
     async def scan(self, scene: str) -> ScanResult:
-        """Say that this person scanned `scene`; the browser that shows it is told."""
+        """Scan `scene` as this person. The broker notifies the browser that shows the code."""
         return cast(ScanResult, await self._act("scan", {"scene": scene}))
 
     async def confirm(self, login_id: str) -> Answer:
-        """Let that browser in as this person."""
+        """Sign the browser in as this person."""
         return await self._act("confirm", {"login_id": login_id})
 
     async def deny(self, login_id: str) -> Answer:
-        """Turn that browser away for good."""
+        """End the login. The browser is not signed in."""
         return await self._act("deny", {"login_id": login_id})
 
     async def _act(self, act: str, payload: Answer) -> Answer:
@@ -149,7 +149,7 @@ class Phone:
         return await self._transport.send(act, payload, await self._session_other_than(session))
 
     async def _session_other_than(self, stale: Session | None) -> Session:
-        """A session that is not `stale`; acts that find it stale together open one."""
+        """A session other than `stale`. Concurrent acts share the new session."""
         async with self._opening:
             if self._session is None or self._session is stale:
                 self._session = await self._open_session()
@@ -161,24 +161,23 @@ class Phone:
         return Session(str(answer.get("id")), str(answer.get("skey")))
 
     async def _js_code(self) -> str:
-        """What `wx.login` gives a mini program."""
+        """A js_code, which a mini program gets from `wx.login`."""
         if self._wechat is None:
             return f"pretend:{self.name}"
         try:
             answer = await post(self._http, self._wechat, "/pretend/login", {"person": self.name})
         except Unreachable as cause:
             raise Unreachable(
-                f"cannot reach the pretend WeChat at {self._wechat}: "
+                f"cannot reach the WeChat stub at {self._wechat}; "
                 "start it with `python -m mp_stub wechat`"
             ) from cause
         return str(answer.get("code"))
 
 
 def parse_scene(text: str) -> str:
-    """Return the scene that `text` names: itself, or the one in the link that a code carries.
+    """Return the scene in `text`, which is a scene or a link with the parameter `scene`.
 
-    What a scene looks like is for the broker to judge.  Raises Unreadable for
-    a link that carries none.
+    The broker checks the format of the scene. Raises InvalidInput for a link without a scene.
     """
     text = text.strip()
     if "?" not in text and "://" not in text:
@@ -186,26 +185,26 @@ def parse_scene(text: str) -> str:
     try:
         scenes = parse_qs(urlsplit(text).query).get("scene")
     except ValueError as cause:
-        raise InvalidInput(f"that is not a link: {cause}") from None
+        raise InvalidInput(f"invalid link: {cause}") from None
     if not scenes:
-        raise InvalidInput("that link carries no scene: want …?scene=…")
+        raise InvalidInput("link has no parameter `scene`; expected …?scene=…")
     return scenes[0]
 
 
 def parse_person(text: str) -> str:
-    """Return the person that `text` names, in one spelling.
+    """Return the name in `text`, normalized to NFC. Raises InvalidInput.
 
-    'é' typed in one stroke or in two is the same person.  Raises Unreadable.
+    NFC makes 'é' as one character and 'é' as two characters the same name.
     """
     name = unicodedata.normalize("NFC", text)
     if not 0 < len(name) <= NAME_MAX:
-        raise InvalidInput(f"a name has 1 to {NAME_MAX} characters")
+        raise InvalidInput(f"name must have 1 to {NAME_MAX} characters")
     if not all(is_name_character(character) for character in name):
-        raise InvalidInput("a name has letters, digits and -_. only")
+        raise InvalidInput("name may contain letters, digits and -_. only")
     return name
 
 
 def is_name_character(character: str) -> bool:
-    """Letters of any script with their marks, decimal digits, and ``-_.``."""
+    """Whether `character` is a letter or mark of any script, a decimal digit, or one of ``-_.``."""
     category = unicodedata.category(character)
     return character in "-_." or category[0] in "LM" or category == "Nd"

@@ -1,15 +1,14 @@
-"""The page that plays the phone, and the server behind it, which *is* the phone.
+"""The phone page and its server.
 
     page ──POST /api/scan, confirm, deny──▶ this server ──Phone──▶ broker
 
-The page's script speaks only to its own server, so the broker's phone API
-needs no CORS.  Whoever can open the page can be anybody: it is for trying
-things out, and the broker believes it only with the pretend provider, or with a
-pretend WeChat.
+The page's script calls this server only, so the broker's phone API needs no
+CORS. The page is for development: each visitor can act as any person. It works
+only with a broker that uses the provider `pretend`, or with a WeChat stub.
 
-It refuses what another site's page could make a browser send (a foreign
-Origin, a body that is not declared as JSON), and every failure is
-`{"error", "error_description"}` in the broker's words.
+The server refuses requests that a page of another site can make a browser send:
+those with another Origin, or with a body that is not JSON. Each error is
+`{"error", "error_description"}`, as at the broker.
 """
 
 import json
@@ -30,7 +29,7 @@ log = logging.getLogger(__name__)
 
 BODY_MAX_BYTES = 64 * 1024
 PHONES_MAX = 100
-FIELD_MAX = 2048  # a pasted link; a scene has 32 characters, a login_id 22
+FIELD_MAX = 2048  # characters, enough for a link; a scene has 32, a login_id 22
 
 FOLDER = Path(__file__).parent / "pages"
 FILES: Mapping[str, tuple[str, str]] = {
@@ -45,15 +44,17 @@ HEADERS: Mapping[str, str] = {
     "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",  # the page's URL carries the scene
+    "Referrer-Policy": "no-referrer",  # the URL of the page contains the scene
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
 
 class PhonePool:
-    """One open Phone for each name, the least recently used closed to make room.
+    """An open Phone for each name.
 
-    A phone in the middle of an act is never closed under it.
+    The least recently used phone is closed when the pool is full. A phone in use is not closed.
+
+    size: the maximum number of open phones.
     """
 
     def __init__(self, broker: str, app: str, wechat: str | None, size: int = PHONES_MAX) -> None:
@@ -66,7 +67,7 @@ class PhonePool:
 
     @asynccontextmanager
     async def use(self, name: str) -> AsyncIterator[Phone]:
-        """Lend the phone of `name`.  Raises Refused when every phone there may be is acting."""
+        """The phone of `name`. Raises Refused if the pool is full and all phones are in use."""
         phone = await self._get_or_open(name)
         self._in_use[name] = self._in_use.get(name, 0) + 1
         try:
@@ -84,7 +85,7 @@ class PhonePool:
     async def _get_or_open(self, name: str) -> Phone:
         if name not in self._phones:
             await self._evict_idle()
-        # Making room may have let somebody else in with the same name.
+        # Another request may have opened this phone during the eviction.
         if name not in self._phones:
             phone = Phone(broker=self._broker, app=self._app, name=name, wechat=self._wechat)
             self._phones[name] = await phone.__aenter__()
@@ -95,7 +96,7 @@ class PhonePool:
         while len(self._phones) >= self._size:
             idle = next((name for name in self._phones if name not in self._in_use), None)
             if idle is None:
-                raise Refused("temporarily_unavailable", "too many phones at once", 503, 1)
+                raise Refused("temporarily_unavailable", "too many phones in use", 503, 1)
             await self._phones.pop(idle).__aexit__(None, None, None)
 
 
@@ -105,7 +106,7 @@ ActHandler = Callable[[Phone, Answer], Awaitable[Mapping[str, object]]]
 
 
 async def scan(phone: Phone, fields: Answer) -> Mapping[str, object]:
-    """The broker's answer, and beside the User-Agent what a person would call it."""
+    """The broker's answer, with the names of the browser and of its system added."""
     seen = await phone.scan(parse_scene(text_field(fields, "scene")))
     agent = user_agent.parse(str(seen["browser"].get("user_agent") or ""))
     return {**seen, "browser": {**seen["browser"], **agent._asdict()}}
@@ -125,9 +126,10 @@ ACTS: Mapping[str, ActHandler] = {"/api/scan": scan, "/api/confirm": confirm, "/
 def build_phone_page(
     *, broker_url: str, app: str = "default", wechat_url: str | None = None
 ) -> web.Application:
-    """The whole site.  `app` is the id of the app whose codes it scans.
+    """Build the phone page as an application.
 
-    wechat_url: a pretend WeChat that proves who holds the phone.
+    app: the id of the app whose codes the phone scans.
+    wechat_url: a WeChat stub that issues the js_codes.
     """
     site = web.Application(client_max_size=BODY_MAX_BYTES, middlewares=[error_middleware])
     site.on_response_prepare.append(add_headers)
@@ -157,7 +159,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
 
 async def serve_file(request: web.Request) -> web.StreamResponse:
     name, kind = FILES[request.path]
-    # "no-cache" asks again each time, and is answered 304 while nothing has changed.
+    # With "no-cache" the browser revalidates each time and gets 304 for an unchanged file.
     headers = {"Content-Type": kind, "Cache-Control": "no-cache"}
     return web.FileResponse(FOLDER / name, headers=headers)
 
@@ -171,22 +173,22 @@ async def serve_act(request: web.Request) -> web.Response:
 
 
 def check_sender(request: web.Request) -> None:
-    """Let only this page's own script through.  Raises Refused.
+    """Accept only requests of this page's script. Raises Refused.
 
-    A foreign page can make a browser POST, but neither with this content type
-    nor without its own Origin.
+    A page of another site can make a browser POST, but not with this content type,
+    and the browser sends the Origin of that page.
     """
     if request.content_type != "application/json":
-        raise Refused("invalid_request", "want content-type application/json", 415)
+        raise Refused("invalid_request", "content type must be application/json", 415)
     if "Content-Encoding" in request.headers:
-        raise Refused("invalid_request", "want the body as it is, not compressed", 415)
+        raise Refused("invalid_request", "request body must not be compressed", 415)
     origins = request.headers.getall("Origin", [])
     if origins and [origin_host(one) for one in origins] != [request.host.lower()]:
-        raise Refused("access_denied", "only the phone's own page may do that", 403)
+        raise Refused("access_denied", "origin is not allowed", 403)
 
 
 async def check_expectation(request: web.Request) -> web.Response | None:
-    """Refuse every `Expect` but `100-continue`, and answer that one."""
+    """Answer `Expect: 100-continue`. Refuse other expectations."""
     if request.headers["Expect"].lower() != "100-continue":
         return error_response(Refused("invalid_request", "Expect is not supported", 417))
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -195,9 +197,9 @@ async def check_expectation(request: web.Request) -> web.Response | None:
 
 
 def origin_host(origin: str) -> str | None:
-    """Host and port of an Origin; None for "null" and anything else without a web host.
+    """Host and port of an Origin. None for "null" and for an Origin that is not HTTP.
 
-    Not the scheme: a proxy in front may speak https where we hear http.
+    The scheme is not compared, because a proxy may terminate TLS.
     """
     try:
         parts = urlsplit(origin.lower())
@@ -210,9 +212,9 @@ async def read_fields(request: web.Request) -> Answer:
     try:
         fields = json.loads(await request.read())
     except (ValueError, RecursionError, web.RequestPayloadError):
-        raise Refused("invalid_request", "the body is not JSON", 400) from None
+        raise Refused("invalid_request", "request body is not valid JSON", 400) from None
     if not isinstance(fields, dict):
-        raise Refused("invalid_request", "the body is not a JSON object", 400)
+        raise Refused("invalid_request", "request body is not a JSON object", 400)
     return fields
 
 
@@ -229,7 +231,7 @@ def text_field(fields: Answer, field: str) -> str:
 async def error_middleware(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Every failure leaves as `{"error", "error_description"}`, the unforeseen too."""
+    """Turn every error into `{"error", "error_description"}`."""
     try:
         return await handler(request)
     except Refused as refusal:
@@ -241,7 +243,7 @@ async def error_middleware(
     except InvalidInput as cause:
         return error_response(Refused("invalid_request", str(cause), 400))
     except Exception:
-        log.exception("%s failed", request.path)
+        log.exception("request failed: path=%s", request.path)
         return error_response(
             Refused("temporarily_unavailable", "the phone has a fault, see its log", 503)
         )
@@ -249,7 +251,8 @@ async def error_middleware(
 
 def refused_from_http(cause: web.HTTPException) -> Refused:
     if isinstance(cause, web.HTTPRequestEntityTooLarge):
-        return Refused("invalid_request", f"the body is over {BODY_MAX_BYTES // 1024} KB", 413)
+        limit = BODY_MAX_BYTES // 1024
+        return Refused("invalid_request", f"request body is larger than {limit} KB", 413)
     return Refused("invalid_request", cause.reason, cause.status)
 
 

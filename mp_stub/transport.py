@@ -1,11 +1,12 @@
-"""How a phone's acts reach the broker: over HTTP, or over Socket.IO.
+"""Sends the acts of a phone to the broker over HTTP or Socket.IO.
 
-    Phone ──scan, confirm, deny──▶ Wire ─┬─ OverHttp      POST /phone/<act>
-                                         └─ OverSocketio  namespace /phone, the answer in the ack
+    Phone ──scan, confirm, deny──▶ Transport
+                                     ├─ HTTPTransport      POST /phone/<act>
+                                     └─ SocketIOTransport  namespace /phone, answers as acks
 
-Both say the same words and fail in the same two ways: `Refused` when the
-broker answered no, `Unreachable` when there was no answer of the broker's.
-Neither keeps time: whoever sends sets the limit.
+Both send the same fields. They raise `Refused` if the broker answers with an
+error, and `Unreachable` if there is no answer from the broker. They have no
+timeout; the caller sets one.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ import socketio
 
 NAMESPACE = "/phone"
 
-# HTTP says the status itself; an ack carries only the word.
+# Statuses for the error words of an ack. An HTTP answer has its status.
 STATUSES: Mapping[str, int] = {
     "invalid_request": 400,
     "invalid_client": 401,
@@ -42,19 +43,19 @@ Answer = dict[str, object]
 
 
 class Session(NamedTuple):
-    """What the broker knows this phone by.  `skey` is as good as a password."""
+    """The phone's session at the broker. `skey` is a secret."""
 
     id: str
     skey: str
 
 
 class Refused(Exception):
-    """The broker answered, and the answer is no.
+    """The broker answered with an error.
 
-    error: the wire's word, such as ``unknown_scene``.
-    status: the HTTP status that belongs to it.
-    retry_after: seconds to wait before asking again, where the broker said so.
-    register_url: where a person whom the site does not know can register.
+    error: the error word, such as ``unknown_scene``.
+    status: the HTTP status of the error.
+    retry_after: seconds until the next attempt, if the broker sent them.
+    register_url: the page where an unknown person can register, if there is one.
     """
 
     def __init__(
@@ -74,32 +75,32 @@ class Refused(Exception):
 
 
 class Unreachable(Exception):
-    """No answer of the broker's came.  The message says what to do about it."""
+    """The broker did not answer. The message states what to do."""
 
     @classmethod
     def at(cls, broker: str, reason: str) -> "Unreachable":
         return cls(
-            f"cannot reach the broker at {broker} ({reason}): start it with `scan-login serve`, "
-            "or give its address with --broker or BROKER_URL"
+            f"cannot reach the broker at {broker} ({reason}); start it with `scan-login serve`, "
+            "or set its URL with --broker or BROKER_URL"
         )
 
 
 class Transport(Protocol):
-    """One phone's way to the broker."""
+    """The connection of one phone to the broker."""
 
     async def send(self, act: str, payload: Answer, session: Session) -> Answer:
-        """Say `act` to the broker as `session` and return its answer.
+        """Send `act` to the broker with `session` and return the answer.
 
-        Raises Refused or Unreachable.  After Unreachable the act may or may
-        not have happened; to send it again is harmless.
+        Raises Refused or Unreachable. After Unreachable it is unknown whether the
+        broker received the act. It is safe to send the act again.
         """
 
     async def close(self) -> None:
-        """Let go of everything held open.  Closing twice is harmless."""
+        """Close all connections. It is safe to close twice."""
 
 
 class HTTPTransport:
-    """Each act is one POST."""
+    """Sends each act as a POST request."""
 
     def __init__(self, broker: str, http: aiohttp.ClientSession) -> None:
         self._broker = broker
@@ -110,11 +111,11 @@ class HTTPTransport:
         return await post(self._http, self._broker, f"/phone/{act}", payload, bearer)
 
     async def close(self) -> None:
-        """Nothing: the connections belong to the `http` that was passed in."""
+        """Does nothing: the caller owns the client session `http`."""
 
 
 class SocketIOTransport:
-    """One socket, opened at the first act and again whenever it was lost."""
+    """Sends acts over one socket. It opens the socket at the first act and after a disconnect."""
 
     def __init__(self, broker: str, http: aiohttp.ClientSession) -> None:
         self._broker = broker
@@ -143,14 +144,14 @@ class SocketIOTransport:
 
 
 class PhoneSocket:
-    """A connected Socket.IO client that belongs to one session."""
+    """A connected Socket.IO client of one session."""
 
     def __init__(self, http: aiohttp.ClientSession, session: Session) -> None:
         self._session = session
         self._is_lost = False
         self._pending: set[asyncio.Future[object]] = set()
         self._connect_error: object = None
-        # Ctrl-C belongs to whoever runs us, and a lost socket is opened by the next act.
+        # The main program handles SIGINT. The next act opens a new socket after a disconnect.
         self._client = socketio.AsyncClient(
             reconnection=False, handle_sigint=False, http_session=http
         )
@@ -175,9 +176,9 @@ class PhoneSocket:
         return self._session == session and not self._is_lost
 
     async def call(self, act: str, payload: Answer) -> object:
-        """Return what the ack carried; ConnectionError when the socket is lost first.
+        """Return the content of the ack. Raises ConnectionError if the socket closes first.
 
-        The client's own `call` would sit out its whole time limit then.
+        AsyncClient.call would wait for its whole timeout in that case.
         """
         answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._pending.add(answer)
@@ -193,7 +194,7 @@ class PhoneSocket:
             self._pending.discard(answer)
 
     async def close(self) -> None:
-        """Say goodbye, for a second at most: a dead peer may never answer."""
+        """Disconnect. Waits one second at most, because a dead peer does not answer."""
         with suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self._client.disconnect()
@@ -212,27 +213,27 @@ class PhoneSocket:
         self._is_lost = True
         for answer in self._pending:
             if not answer.done():
-                answer.set_exception(ConnectionError("lost before the answer"))
+                answer.set_exception(ConnectionError("disconnected before the answer"))
 
     def _on_connect_error(self, refusal: object = None) -> None:
         self._connect_error = refusal
 
     def _connect_failure(self, broker: str) -> Exception:
-        """Why the connection was not made: the broker's word if it said one."""
+        """The error for a failed connect: Refused if the broker sent an error word."""
         if not isinstance(self._connect_error, dict):
-            return Unreachable.at(broker, "no socket could be opened")
+            return Unreachable.at(broker, "the socket could not be opened")
         return to_refused(connect_error_fields(self._connect_error))
 
 
 def set_answer(answer: asyncio.Future[object], arguments: tuple[object, ...]) -> None:
-    if not answer.done():  # the caller may have stopped waiting
+    if not answer.done():  # the caller may have timed out
         answer.set_result(arguments[0] if arguments else None)
 
 
 def connect_error_fields(refusal: Answer) -> Answer:
-    """Find the wire's words in a CONNECT_ERROR, which is `{message, data?}`.
+    """The error fields in a CONNECT_ERROR, which is `{message, data?}`.
 
-    A bare sentence there can only be about the session: nothing else is shown at CONNECT.
+    A message without an error word means an invalid session: CONNECT sends nothing else.
     """
     for fields in (refusal, refusal.get("data")):
         if isinstance(fields, dict) and "error" in fields:
@@ -249,10 +250,9 @@ async def post(
     payload: Answer,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    """POST `payload` to the broker and return its answer.
+    """POST `payload` to the broker and return the answer. Raises Refused or Unreachable.
 
-    Redirects are not followed: they would carry the session to another host.
-    Raises Refused or Unreachable.
+    Redirects are not followed, because they would send the session to another host.
     """
     try:
         async with http.post(
@@ -263,18 +263,18 @@ async def post(
         raise Unreachable.at(broker, error_message(cause)) from cause
     answer = parse_json(body)
     if not isinstance(answer, dict) or (response.status >= 300 and "error" not in answer):
-        raise Unreachable.at(broker, f"{response.status}, and not in the broker's words")
+        raise Unreachable.at(broker, f"HTTP {response.status}, not an answer of a broker")
     return check_answer(answer, response.status)
 
 
-# What went wrong below HTTP, in a person's words; the first that fits counts.
+# Messages for failures below HTTP. The first match counts.
 ERROR_MESSAGES: tuple[tuple[type[Exception], str], ...] = (
-    (aiohttp.InvalidURL, "that is no http:// or https:// address"),
-    (aiohttp.NonHttpUrlClientError, "that is no http:// or https:// address"),
-    (aiohttp.ClientConnectorDNSError, "no such host"),
+    (aiohttp.InvalidURL, "not an http:// or https:// URL"),
+    (aiohttp.NonHttpUrlClientError, "not an http:// or https:// URL"),
+    (aiohttp.ClientConnectorDNSError, "unknown host"),
     (aiohttp.ClientConnectorCertificateError, "its certificate is not trusted"),
-    (aiohttp.ClientConnectorError, "nothing answers there"),
-    (aiohttp.ServerDisconnectedError, "it hung up"),
+    (aiohttp.ClientConnectorError, "connection failed"),
+    (aiohttp.ServerDisconnectedError, "the server closed the connection"),
 )
 
 
@@ -291,9 +291,9 @@ def parse_json(body: bytes) -> object:
 
 
 def check_answer(answer: object, status: int | None = None) -> Answer:
-    """Return `answer` if it is a yes; raise it as Refused if it is a no."""
+    """Return `answer`. Raises Refused if it is an error."""
     if not isinstance(answer, dict):
-        raise ConnectionError("an answer without a body")
+        raise ConnectionError("answer without content")
     if "error" in answer:
         raise to_refused(answer, status)
     return answer
@@ -305,7 +305,7 @@ def to_refused(answer: Answer, status: int | None = None) -> Refused:
     register_url = answer.get("register_url")
     return Refused(
         error,
-        str(answer.get("error_description") or "the broker gave no reason"),
+        str(answer.get("error_description") or "no description"),
         status or STATUSES.get(error, 400),
         int(retry_after) if isinstance(retry_after, int | float) else None,
         register_url if isinstance(register_url, str) else None,

@@ -1,13 +1,13 @@
-"""Reads a User-Agent the way a person would say it: "Chrome 126 on Windows".
+"""Parses a User-Agent header into names that a person knows: "Chrome 126 on Windows".
 
-The string is whatever the browser claims.  Known names come out short; the
-rest is left to be shown as it stands.
+A browser may send any header, so the result is not verified. If the browser is
+unknown, the caller shows the whole header.
 """
 
 import re
 from typing import NamedTuple
 
-# Most browsers also claim to be those below them, so the first match counts.
+# Most browsers also name the browsers below them, so the first match counts.
 PROGRAMS = (
     ("WeChat", r"MicroMessenger/(\d+)"),
     ("Edge", r"Edg(?:e|A|iOS)?/(\d+)"),
@@ -31,7 +31,7 @@ SYSTEMS = (
 
 
 class UserAgent(NamedTuple):
-    """program: name and major version, as in "Chrome 126".  None where nothing was recognised."""
+    """program: name and major version, such as "Chrome 126". None if unknown."""
 
     program: str | None
     system: str | None

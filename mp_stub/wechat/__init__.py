@@ -1,11 +1,11 @@
-"""A pretend WeChat: its server API on the real paths, in the real shapes, with faults on demand.
+"""A stub of WeChat's server API, with WeChat's paths, fields and errors, and faults on demand.
 
-    platform.py   what WeChat knows: mini programs, access tokens, js_codes
-    codes.py      pictures of codes
-    faults.py     what goes wrong when it is told to
-    server.py     the paths: WeChat's own, and /pretend/* for whoever plays with it
+    platform.py   mini programs, access tokens and js_codes
+    codes.py      images of codes
+    faults.py     the faults that a test can set
+    server.py     the HTTP paths: those of WeChat, and /pretend/* to control the stub
 
-What it is not: WeChat's codes are round, JPEG, and open a mini program; these are
-square, PNG, and open a link.  It listens for whoever can reach it, and believes
-whoever says who they are.
+Differences from WeChat: WeChat's codes are round JPEG images that open a mini program.
+The stub's codes are QR codes as PNG images that open a link. The stub has no access
+control, and each client can log in as any person.
 """

@@ -1,7 +1,7 @@
-"""Pictures of codes: a QR code that any reader reads, in place of WeChat's round one.
+"""Images of codes: a QR code instead of WeChat's round code.
 
-It carries a link, so that an ordinary camera has something to open: page and scene
-are in its query, as the mini program would find them in `options`.
+The QR code contains a link, so that the camera app of a phone can open it. The
+parameters of the link are `page` and `scene`. A mini program gets both in `options`.
 """
 
 import io
@@ -17,7 +17,7 @@ def code_link(code: Code, base: str) -> str:
 
 
 def draw_code(code: Code, base: str) -> bytes:
-    """A PNG, at most as wide as was asked for: a module is a whole number of pixels."""
+    """A PNG of at most the requested width: each module has a whole number of pixels."""
     qr_code = segno.make_qr(code_link(code, base), error="m")
     png = io.BytesIO()
     qr_code.save(png, kind="png", scale=code.width // qr_code.symbol_size()[0])

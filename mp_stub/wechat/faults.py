@@ -1,11 +1,11 @@
-"""What goes wrong when it is told to, one API at a time.
+"""Faults that a test can set for each API.
 
-a number   the errcode that is answered, such as 45009 or -1
-slow       the right answer, late
-hang       no answer at all
-503        a gateway's error page
-html       a page in place of an answer, with status 200, as a captive network gives
-cut        the right answer, and the connection ends in the middle of it
+a number   an answer with this errcode, such as 45009 or -1
+slow       the correct answer after a delay
+hang       no answer
+503        an HTML error page of a gateway, with status 503
+html       an HTML page with status 200, as from a captive portal
+cut        the first half of the correct answer, then the connection closes
 """
 
 import asyncio
@@ -17,32 +17,34 @@ from aiohttp import web
 from mp_stub.wechat.platform import WeChatRefusal
 
 SLOW_DELAY = 0.5
-"""Seconds that a slow answer takes."""
+"""Seconds before a slow answer."""
 
 PAGE = "<html><head><title>503</title></head><body>Service Temporarily Unavailable</body></html>"
 
 Respond = Callable[[], Awaitable[web.Response]]
-"""Gives the right answer."""
+"""Returns the correct answer."""
 
 
 class Fault(NamedTuple):
-    """times: how many calls it spoils; None for all."""
+    """times: the number of calls with this fault; None for all."""
 
     name: str
     times: int | None = None
 
 
 class Faults:
-    """What each API is told to do wrong, by its name; `ended` lets go of whoever hangs."""
+    """The fault of each API. The event `stopped` ends requests that hang."""
 
     def __init__(self) -> None:
         self._faults: dict[str, Fault] = {}
         self.stopped = asyncio.Event()
 
     def set(self, api: str, name: str, times: int | None = None) -> None:
-        """Raises ValueError for a fault that there is not."""
+        """Set the fault of `api`. Raises ValueError for an unknown fault."""
         if name not in FAULTS and not name.removeprefix("-").isdecimal():
-            raise ValueError(f"no fault {name!r}: want an errcode, or one of {', '.join(FAULTS)}")
+            raise ValueError(
+                f"unknown fault {name!r}; use an errcode or one of {', '.join(FAULTS)}"
+            )
         self._faults[api] = Fault(name, times)
 
     def clear(self) -> None:

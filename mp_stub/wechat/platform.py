@@ -1,7 +1,7 @@
-"""What WeChat knows, and what it refuses.  No HTTP here: fields come in, fields go out.
+"""The state and the rules of WeChat, without HTTP: functions from request to answer fields.
 
-A refusal is a `Refusal` with WeChat's errcode; its text ends with a `rid`, by which
-WeChat's own support finds the request.
+An error is a `WeChatRefusal` with WeChat's errcode. Its message ends with a `rid`, as at
+WeChat, where the support finds a request by its rid.
 """
 
 import base64
@@ -41,20 +41,19 @@ ERRMSGS: Mapping[int, str] = {
 }
 
 APPID, SECRET = "wx000000000pretend", "pretend-secret"
-"""The mini program that is there when none is named."""
+"""The default mini program."""
 
 TOKEN_LIFETIME = 7200
-"""Seconds that an access token is good for."""
+"""Seconds that an access token is valid."""
 
 TOKEN_OVERLAP = 300
-"""Seconds before its end from which a token has a successor; both are good then."""
+"""Seconds before the expiry of a token in which WeChat issues the next one. Both are valid."""
 
 JS_CODE_LIFETIME = 300
-"""Seconds that a js_code is good for, once."""
+"""Seconds that a js_code is valid. It can be used once."""
 
 REFRESHES_MAX, REFRESH_INTERVAL = 20, 30
-"""Forced refreshes a day, and the seconds between two of them; one that comes sooner does
-nothing."""
+"""Forced refreshes per day, and the seconds between two of them. An earlier one has no effect."""
 
 SCENE = re.compile(r"[0-9A-Za-z!#$&'()*+,/:;=?@\-._~]*")
 SCENE_MAX = 32
@@ -66,7 +65,7 @@ Fields = Mapping[str, object]
 
 
 class WeChatRefusal(Exception):
-    """WeChat answers no; over HTTP that is status 200 and `{errcode, errmsg}`."""
+    """An error answer of WeChat: over HTTP, status 200 and `{errcode, errmsg}`."""
 
     def __init__(self, errcode: int) -> None:
         rid = "-".join(secrets.token_hex(4) for _ in range(3))
@@ -76,10 +75,10 @@ class WeChatRefusal(Exception):
 
 
 class MiniProgram(NamedTuple):
-    """One registered mini program.
+    """A registered mini program.
 
-    pages: what its released version has.
-    bound: whether it belongs to an Open Platform account, so that people have a unionid.
+    pages: the pages of its released version.
+    has_unionid: whether it belongs to an Open Platform account, which gives users a unionid.
     """
 
     appid: str
@@ -89,7 +88,7 @@ class MiniProgram(NamedTuple):
 
 
 class Token(NamedTuple):
-    """expires_at, born_at: Unix time in seconds."""
+    """An access token. issued_at, expires_at: Unix time in seconds."""
 
     value: str
     appid: str
@@ -104,7 +103,7 @@ class JsCode(NamedTuple):
 
 
 class Code(NamedTuple):
-    """What a drawn code carries, and how wide it is in pixels."""
+    """The content of a code, and its width in pixels."""
 
     appid: str
     page: str
@@ -113,9 +112,10 @@ class Code(NamedTuple):
 
 
 class Platform:
-    """clock: Unix time in seconds.
+    """The registered mini programs and their access tokens and js_codes.
 
-    given: every access token, js_code and session_key so far, for whoever looks for leaks.
+    clock: Unix time in seconds.
+    issued: every access token, js_code and session_key so far, for tests that look for leaks.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Platform:
         self._used: set[str] = set()
 
     def stable_token(self, body: Fields) -> Fields:
-        """Give the token that is good now; a new one in its last minutes, or when forced to."""
+        """The current access token, or a new one near its expiry or on `force_refresh`."""
         if body.get("grant_type") != "client_credential":
             raise WeChatRefusal(40002)
         program = self._program(body)
@@ -146,14 +146,14 @@ class Platform:
         return {"access_token": token.value, "expires_in": int(token.expires_at - now)}
 
     def revoke(self, appid: str) -> None:
-        """End every token of a mini program, as a forced refresh elsewhere or a new secret does."""
+        """Revoke all tokens of a mini program, as a forced refresh or a new secret does."""
         self._latest.pop(appid, None)
         self._tokens = {
             value: token for value, token in self._tokens.items() if token.appid != appid
         }
 
     def code(self, access_token: str | None, body: Fields) -> Code:
-        """What `getwxacodeunlimit` would draw."""
+        """`getwxacodeunlimit`: the code to draw."""
         appid = self._appid_of_token(access_token)
         page = body.get("page", "")
         width = body.get("width", 430)
@@ -169,7 +169,10 @@ class Platform:
         return Code(appid, page, _scene(body.get("scene")), width)
 
     def login(self, person: str, appid: str | None = None) -> str:
-        """`wx.login` on the phone of `person`: a js_code for the mini program, or the first."""
+        """`wx.login` on the phone of `person`. Returns a js_code.
+
+        appid: the mini program; the first one by default.
+        """
         program = self.programs[appid] if appid else next(iter(self.programs.values()))
         js_code = self._issue(secrets.token_hex(16))
         expires_at = self._clock() + JS_CODE_LIFETIME
@@ -177,7 +180,7 @@ class Platform:
         return js_code
 
     def session(self, query: Fields) -> Fields:
-        """`jscode2session`: who logged in, and the key that their phone signs with."""
+        """`jscode2session`: the person's openid and unionid, and the session_key."""
         program = self._program(query)
         if query.get("grant_type") != "authorization_code":
             raise WeChatRefusal(40002)
@@ -236,9 +239,9 @@ class Platform:
 
 
 def person_id(appid: str, person: str) -> str:
-    """The openid of `person` in a mini program, or their unionid where `appid` is empty.
+    """The openid of `person` in a mini program, or the unionid if `appid` is empty.
 
-    28 characters that begin with an o, as WeChat's own.
+    28 characters that begin with an o, as at WeChat.
     """
     digest = hashlib.sha256(f"{appid}:{person}".encode()).digest()
     return f"o{base64.urlsafe_b64encode(digest).decode()[:27]}"

@@ -1,14 +1,14 @@
-"""The paths: WeChat's own, and those for whoever plays with it.
+"""The HTTP paths of WeChat, and the paths that control the stub.
 
 POST /cgi-bin/stable_token        {grant_type, appid, secret, force_refresh?}
 POST /wxa/getwxacodeunlimit       ?access_token   {scene, page?, check_path?, env_version?, width?}
 GET  /sns/jscode2session          ?appid&secret&js_code&grant_type
 
-POST /pretend/login               {person, appid?} → {code}: wx.login on that person's phone
-PUT  /pretend/faults/<api>        {fault, times?}: see faults.py; <api> is the last part of its path
+POST /pretend/login               {person, appid?} → {code}: wx.login on the phone of this person
+PUT  /pretend/faults/<api>        {fault, times?}: see faults.py; <api> is the last path segment
 DELETE /pretend/faults
-POST /pretend/revoke              {appid}: every token of it ends now
-GET  /pretend/calls               how often each API was called
+POST /pretend/revoke              {appid}: revoke all its tokens
+GET  /pretend/calls               the number of calls of each API
 """
 
 import json
@@ -23,16 +23,18 @@ from mp_stub.wechat.platform import Fields, Platform, WeChatRefusal
 
 BODY_MAX_BYTES = 64 * 1024
 JSON = "application/json; encoding=utf-8"
-"""The content type of WeChat's JSON; `jscode2session` says text/plain."""
+"""The content type of WeChat's JSON. `jscode2session` sends text/plain."""
 
 APIHandler = Callable[["WeChatStub", web.Request], Awaitable[web.Response]]
 ControlHandler = Callable[["WeChatStub", web.Request], Awaitable[Fields]]
 
 
 class WeChatStub:
-    """link: what the codes open, without a query.
+    """The stub as an HTTP application.
 
-    platform, faults: to be looked at and told what to do.  calls: how many each API had.
+    link: the URL that the codes open, without a query.
+    platform, faults: the state, which a test can read and change.
+    calls: the number of calls of each API.
     """
 
     def __init__(self, platform: Platform, *, link: str) -> None:
@@ -127,7 +129,7 @@ CONTROL_ROUTES: Mapping[tuple[str, str], ControlHandler] = {
 
 
 async def _body(request: web.Request, errcode: int) -> Fields:
-    """The body as a JSON object; what is none is refused with `errcode`.  A form is none."""
+    """The body as a JSON object. Raises WeChatRefusal with `errcode` for any other body."""
     try:
         body = json.loads(await request.read())
     except (ValueError, RecursionError):

@@ -90,7 +90,7 @@ async def test_a_wechat_that_is_not_there_is_said_to_be_out_of_reach(broker: Run
     ran = await phone("scan", "x", "--wechat", wechat, broker=broker.url)
 
     assert ran.code == 1
-    assert f"cannot reach the pretend WeChat at {wechat}" in ran.errors
+    assert f"cannot reach the WeChat stub at {wechat}" in ran.errors
     assert "python -m mp_stub wechat" in ran.errors
 
 

@@ -219,7 +219,7 @@ async def test_faults_are_switched_over_http(caller: Caller) -> None:
     assert (await caller.json("GET", "/pretend/calls"))["stable_token"] == 5
 
     wrong = await caller.json("PUT", "/pretend/faults/stable_token", json={"fault": "rain"})
-    assert "want an errcode, or one of" in wrong["error_description"]
+    assert "use an errcode or one of" in wrong["error_description"]
 
 
 @pytest.mark.parametrize("kind", FAULTS)

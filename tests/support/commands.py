@@ -84,7 +84,7 @@ def wechat_serving() -> Iterator[str]:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert f"appid {APPID}, secret {SECRET}" in line
-        yield line.split("WeChat is at ")[1].split(",")[0]
+        yield line.split("WeChat stub at ")[1].split(",")[0]
     finally:
         process.terminate()
         process.communicate()
