@@ -1,14 +1,14 @@
-// Where the broker is.  docs/miniprogram.md says what to change before the mini program goes live.
+// The settings of the mini program. docs/miniprogram.md lists the changes for production.
 
 module.exports = {
   broker: "http://127.0.0.1:8000",
   app: "default",
 
-  // Shown to the broker instead of wx.login's js_code, for its pretend provider.
+  // A js_code for the broker's provider `pretend`, instead of the one of wx.login.
   // null for WeChat.
   proof: "pretend:alice",
 
-  // Hosts of register pages that a web-view may open: those that the console lists as
-  // business domains.  The link of any other is shown, to be copied.
+  // Hosts of register pages that a web-view may open: the business domains in WeChat's
+  // console. For other hosts the page shows a link to copy.
   webViewHosts: [],
 };

@@ -1,15 +1,15 @@
-// Every word that the pages show, in both languages.  {braces} are filled in by `say`.
+// The texts of all pages in both languages. `say` replaces {placeholders}.
 
 const WORDS = {
   en: {
-    title: "Sign in by scan",
+    title: "Scan to sign in",
 
     homeTitle: "Sign in on a computer",
-    homeText: "The website shows a code. Scan it, look at what it asks for, then confirm.",
+    homeText: "A website shows a code. Scan the code, check the sign-in request, then confirm.",
     scanCode: "Scan a code",
-    notACode: "That is not a sign-in code",
+    notACode: "This is not a sign-in code",
 
-    scanning: "Looking at the code…",
+    scanning: "Reading the code…",
     confirming: "Confirming…",
     denying: "Denying…",
 
@@ -25,45 +25,45 @@ const WORDS = {
     minutesAgo: "{count} min ago",
     unknown: "Unknown",
     warning: "Only confirm if the browser shown here is your own.",
-    warningWhy: "Otherwise somebody else is signed in as you.",
-    left: "The code runs out in {time}",
+    warningWhy: "Otherwise another person is signed in as you.",
+    left: "The code expires in {time}",
     confirm: "Confirm",
     deny: "Deny",
 
     confirmedTitle: "Confirmed",
     confirmedText: "The browser is now signed in to {site}.",
     deniedTitle: "Denied",
-    deniedText: "The browser is not signed in. If you did not open that page, somebody may have tried to sign in as you.",
-    expiredTitle: "The code ran out",
-    expiredText: "Nothing was confirmed. Get a fresh code on the website and scan that.",
-    takenTitle: "Another phone was first",
-    takenText: "Somebody else has scanned this code. Get a fresh one on the website.",
+    deniedText: "The browser is not signed in. If you did not open that page, another person may have tried to sign in as you.",
+    expiredTitle: "The code has expired",
+    expiredText: "The sign-in was not confirmed. Get a new code on the website and scan it.",
+    takenTitle: "Scanned by another phone",
+    takenText: "Another phone has scanned this code. Get a new code on the website.",
     unknownTitle: "Unknown code",
-    unknownText: "No website is waiting with this code. It may be too old: get a fresh one and scan that.",
+    unknownText: "No website is waiting for this code. The code may be too old. Get a new code and scan it.",
     unregisteredTitle: "Not registered yet",
-    unregisteredText: "{site} does not know you. Register there, then confirm: the same sign-in goes on.",
+    unregisteredText: "{site} does not know you. Register there, then confirm. The sign-in continues.",
     blockedTitle: "Not allowed",
-    blockedText: "{site} does not let you sign in. Please ask the people who run it.",
-    overTitle: "This sign-in is over",
-    overText: "It was confirmed, denied or given up before. Get a fresh code on the website.",
-    limitedTitle: "Too many tries",
+    blockedText: "{site} does not allow you to sign in. Please contact the site's administrator.",
+    overTitle: "This sign-in has ended",
+    overText: "It was already confirmed, denied or cancelled. Get a new code on the website.",
+    limitedTitle: "Too many attempts",
     limitedText: "Wait a moment, then try again.",
-    busyTitle: "Busy right now",
-    busyText: "The sign-in service cannot answer just now. Nothing is lost: try again.",
+    busyTitle: "Temporarily unavailable",
+    busyText: "The sign-in service is temporarily unavailable. You can safely try again.",
     offlineTitle: "No connection",
-    offlineText: "Check the network, then try again. Nothing is lost.",
-    failedTitle: "That did not work",
-    failedText: "Try again, or scan a fresh code.",
+    offlineText: "Check the network. You can safely try again.",
+    failedTitle: "Something went wrong",
+    failedText: "Try again, or scan a new code.",
 
     register: "Register",
     again: "Try again",
-    againRegistered: "I have registered: confirm",
+    againRegistered: "I have registered. Confirm",
     againIn: "Try again in {time}",
     another: "Scan another code",
     done: "Done",
 
     registerTitle: "Register",
-    registerText: "Copy this link and open it in a browser. When you have registered, come back here and confirm.",
+    registerText: "Copy this link and open it in a browser. After you have registered, return here and confirm.",
     copy: "Copy the link",
   },
 
@@ -71,7 +71,7 @@ const WORDS = {
     title: "扫码登录",
 
     homeTitle: "在电脑上登录",
-    homeText: "网站会显示一个登录码。扫码后看清它请求什么，再确认。",
+    homeText: "网站会显示一个登录码。扫描登录码，核对登录请求，然后确认。",
     scanCode: "扫一扫",
     notACode: "这不是登录码",
 
@@ -90,7 +90,7 @@ const WORDS = {
     secondsAgo: "{count} 秒前",
     minutesAgo: "{count} 分钟前",
     unknown: "未知",
-    warning: "只有这是你自己的浏览器，才能确认。",
+    warning: "仅当这是你自己的浏览器时才确认。",
     warningWhy: "否则别人会以你的身份登录。",
     left: "登录码将在 {time} 后失效",
     confirm: "确认",
@@ -101,40 +101,40 @@ const WORDS = {
     deniedTitle: "已拒绝",
     deniedText: "浏览器没有登录。如果那个页面不是你打开的，可能有人想冒用你的身份。",
     expiredTitle: "登录码已失效",
-    expiredText: "没有确认任何登录。请在网站上刷新登录码，再扫一次。",
-    takenTitle: "已被另一部手机扫过",
-    takenText: "别人先扫了这个登录码。请在网站上刷新一个。",
-    unknownTitle: "找不到这个登录码",
-    unknownText: "没有网站在等这个登录码，它可能太旧了。请刷新后再扫。",
-    unregisteredTitle: "还没有注册",
-    unregisteredText: "{site} 还不认识你。注册之后再确认，可以接着登录。",
+    expiredText: "登录未确认。请在网站上刷新登录码，然后重新扫描。",
+    takenTitle: "已被另一部手机扫描",
+    takenText: "另一部手机已扫描这个登录码。请在网站上刷新登录码。",
+    unknownTitle: "未知的登录码",
+    unknownText: "没有网站正在使用这个登录码，登录码可能已过期。请刷新后重新扫描。",
+    unregisteredTitle: "尚未注册",
+    unregisteredText: "{site} 没有你的账号。请先注册，然后确认，登录会继续。",
     blockedTitle: "不允许登录",
     blockedText: "{site} 不允许你登录。请联系网站管理员。",
-    overTitle: "这次登录已经结束",
-    overText: "它之前已被确认、拒绝或放弃。请在网站上刷新登录码。",
+    overTitle: "本次登录已结束",
+    overText: "本次登录已被确认、拒绝或取消。请在网站上刷新登录码。",
     limitedTitle: "操作太频繁",
     limitedText: "请稍等片刻再试。",
-    busyTitle: "当前访问较多",
-    busyText: "登录服务暂时无法回应，登录还在，请重试。",
-    offlineTitle: "网络不通",
-    offlineText: "请检查网络后重试，登录还在。",
-    failedTitle: "没有成功",
-    failedText: "请重试，或者扫一个新的登录码。",
+    busyTitle: "暂时无法使用",
+    busyText: "登录服务暂时不可用。可以放心重试。",
+    offlineTitle: "网络连接失败",
+    offlineText: "请检查网络。可以放心重试。",
+    failedTitle: "操作失败",
+    failedText: "请重试，或者扫描新的登录码。",
 
     register: "去注册",
     again: "重试",
     againRegistered: "已注册，确认登录",
     againIn: "{time} 后可重试",
-    another: "扫另一个登录码",
+    another: "扫描另一个登录码",
     done: "完成",
 
     registerTitle: "注册",
-    registerText: "复制链接，在浏览器里打开。注册之后回到这里确认。",
+    registerText: "复制链接并在浏览器中打开。注册后返回这里确认。",
     copy: "复制链接",
   },
 };
 
-// WeChat's own language; getSystemInfoSync is the older way to ask for it.
+// The language of WeChat. Older versions of WeChat have getSystemInfoSync only.
 function language() {
   const { language } = wx.getAppBaseInfo ? wx.getAppBaseInfo() : wx.getSystemInfoSync();
   return language.startsWith("zh") ? "zh" : "en";
@@ -144,7 +144,7 @@ function say(key, values = {}) {
   return WORDS[language()][key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
 
-// The words of several keys, as a page's data.
+// The texts of several keys, for the data of a page.
 function sayAll(...keys) {
   return Object.assign({}, ...keys.map((key) => ({ [key]: say(key) })));
 }

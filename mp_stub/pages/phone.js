@@ -1,17 +1,17 @@
-// The phone's screen: who scans, what is asked, what came of it.
+// The views of the phone page.
 //
 //   home ──scan──▶ confirm ──confirm, deny──▶ outcome ──another──▶ home
-//                     └──────── any failure ────▶┘  └─again──▶ the same act once more
+//                     └──────── any error ──────▶┘  └─again──▶ repeat the act
 //
-// It decides nothing: each act goes to this page's own server, which is the phone.
-// What came from outside is only ever set as text.
+// The page sends each act to its server, which runs the phone.
+// Values from the server are set as text, never as HTML.
 
 import { WORDS } from "./words.js";
 
-const PATIENCE_MS = 15_000; // the server gives the broker 10 s
-const DOUBLE_TAP_MS = 400; // a second tap meant for "scan" must not fall on "confirm"
+const ACT_TIMEOUT_MS = 15_000; // longer than the server's timeout for the broker, 10 s
+const DOUBLE_TAP_MS = 400; // the second tap of a double tap on "scan" must not hit "confirm"
 
-// What each outcome shows: its sign, the sign's tone, and which act "again" repeats.
+// The icon of each outcome, its tone, and the text of the button "again".
 const OUTCOMES = {
   confirmed: { sign: "tick", tone: "good" },
   denied: { sign: "cross" },
@@ -27,7 +27,7 @@ const OUTCOMES = {
   failed: { sign: "alert", tone: "bad", again: "again" },
 };
 
-// The wire's error words, and where each leads.  Any other word leads to "failed".
+// The outcome of each error word of the broker. Other words have the outcome "failed".
 const OUTCOME_OF = {
   expired_token: "expired",
   already_scanned: "taken",
@@ -45,23 +45,23 @@ const OUTCOME_OF = {
 const DOING = { scan: "scanning", confirm: "confirming", deny: "denying" };
 const NAME = /^[\p{L}\p{M}\p{Nd}._-]{1,32}$/u;
 const byId = (id) => document.getElementById(id);
-const asked = new URLSearchParams(location.search);
+const query = new URLSearchParams(location.search);
 
 const phone = {
   language: firstLanguage(),
-  name: recall("name") ?? "alice",
-  scene: asked.get("scene")?.trim() ?? "",
+  name: load("name") ?? "alice",
+  scene: query.get("scene")?.trim() ?? "",
   view: "home",
-  doing: null, // the act under way
-  login: null, // what the scan answered, and `at`, when
+  doing: null, // the act in progress
+  login: null, // the answer to the scan, and its time `at`
   outcome: null, // {kind, act, answer, at}
 };
 
 // Words
 
 function firstLanguage() {
-  const wishes = [asked.get("lang"), recall("language"), ...navigator.languages];
-  const known = wishes.map((wish) => wish?.slice(0, 2).toLowerCase()).find((wish) => wish in WORDS);
+  const wanted = [query.get("lang"), load("language"), ...navigator.languages];
+  const known = wanted.map((tag) => tag?.slice(0, 2).toLowerCase()).find((tag) => tag in WORDS);
   return known ?? "en";
 }
 
@@ -69,34 +69,34 @@ function word(key, values = {}) {
   return WORDS[phone.language][key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
 
-// Names come from outside: neither control characters nor direction overrides may pass.
+// Remove control characters and direction overrides: names come from other systems.
 function plain(text) {
   return String(text ?? "").replace(/[\p{Cc}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu, " ").trim();
 }
 
-function ago(seconds) {
+function timeAgo(seconds) {
   const format = new Intl.RelativeTimeFormat(phone.language, { numeric: "auto" });
   if (seconds < 60) return format.format(-seconds, "second");
   if (seconds < 3600) return format.format(-Math.floor(seconds / 60), "minute");
   return format.format(-Math.floor(seconds / 3600), "hour");
 }
 
-function clock(at, precision = {}) {
+function formatTime(at, precision = {}) {
   const digits = { hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...precision };
   return new Intl.DateTimeFormat(phone.language, digits).format(at);
 }
 
-function lasting(seconds) {
+function duration(seconds) {
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
 }
 
-// A browser may forbid storage; then nothing is remembered.
-function recall(key) {
+// A browser may block storage. The page works without it.
+function load(key) {
   try { return localStorage.getItem(`phone-${key}`); } catch { return null; }
 }
 
-function remember(key, value) {
-  try { localStorage.setItem(`phone-${key}`, value); } catch { /* not remembered */ }
+function save(key, value) {
+  try { localStorage.setItem(`phone-${key}`, value); } catch { /* storage is blocked */ }
 }
 
 // Views
@@ -104,7 +104,7 @@ function remember(key, value) {
 function show(view) {
   phone.view = view;
   render();
-  scrollTo(0, 0); // the page scrolls on a narrow screen, the frame's inside on a wide one
+  scrollTo(0, 0); // a narrow screen scrolls the page, a wide one the content of the frame
   byId(view).parentElement.scrollTo(0, 0);
   byId(view).querySelector("h1").focus({ preventScroll: true });
 }
@@ -160,7 +160,7 @@ function renderOutcome() {
   byId("outcome-words").textContent = plain(`${answer.error}: ${answer.error_description}`);
   byId("again").hidden = !again;
   byId("another").className = again || kind === "denied" ? "even-button" : "main-button";
-  const link = webLink(answer.register_url);
+  const link = httpURL(answer.register_url);
   byId("register").hidden = !link;
   if (link) byId("register").href = link;
   byId("again").className = link ? "even-button" : "main-button";
@@ -183,8 +183,8 @@ function browserName(browser) {
   return program || system || plain(full).slice(0, 80) || word("unknown");
 }
 
-// A register link is followed only if it leads to the web: never "javascript:".
-function webLink(text) {
+// `text` if it is an HTTP URL. A register link must never be a "javascript:" URL.
+function httpURL(text) {
   try {
     const url = new URL(text);
     return ["http:", "https:"].includes(url.protocol) ? url.href : null;
@@ -193,20 +193,20 @@ function webLink(text) {
   }
 }
 
-// What changes by itself, once a second.
+// Update clocks and countdowns once a second.
 function tick() {
-  byId("strip-clock").textContent = clock(Date.now());
+  byId("strip-clock").textContent = formatTime(Date.now());
   if (phone.view === "confirm") tickConfirm();
   if (phone.view === "outcome") tickAgain();
 }
 
 function tickConfirm() {
   const { at, browser, expires_in: lifetime } = phone.login;
-  const gone = Math.floor((Date.now() - at) / 1000);
+  const elapsed = Math.floor((Date.now() - at) / 1000);
   const since = Math.max(0, Math.floor(Number(browser?.since) || 0));
-  byId("fact-since").textContent = `${ago(since + gone)} · ${clock(at - since * 1000, { second: "2-digit" })}`;
-  const left = Math.ceil(Number(lifetime) - gone);
-  byId("left").textContent = word("left", { time: lasting(Math.max(0, left)) });
+  byId("fact-since").textContent = `${timeAgo(since + elapsed)} · ${formatTime(at - since * 1000, { second: "2-digit" })}`;
+  const left = Math.ceil(Number(lifetime) - elapsed);
+  byId("left").textContent = word("left", { time: duration(Math.max(0, left)) });
   if (left < 0 && !phone.doing) conclude("expired", "confirm");
 }
 
@@ -214,11 +214,11 @@ function tickAgain() {
   const left = secondsToWait();
   const { again } = OUTCOMES[phone.outcome.kind];
   const label = phone.doing ? DOING[phone.doing] : left > 0 ? "againIn" : again;
-  if (again) byId("again").textContent = word(label, { time: lasting(left) });
+  if (again) byId("again").textContent = word(label, { time: duration(left) });
   byId("again").ariaDisabled = String(left > 0 || phone.doing !== null);
 }
 
-// Seconds until "again" may be pressed, where the broker asked for patience.
+// Seconds until "again" is enabled, from `retry_after`.
 function secondsToWait() {
   const { answer, at } = phone.outcome;
   const wait = Number(answer.retry_after) || 0;
@@ -227,14 +227,14 @@ function secondsToWait() {
 
 // Acts
 
-async function ask(act) {
+async function send(act) {
   const fields = act === "scan" ? { scene: phone.scene } : { login_id: phone.login.login_id };
   try {
     const response = await fetch(`api/${act}`, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ ...fields, name: phone.name }),
-      signal: AbortSignal.timeout(PATIENCE_MS),
+      signal: AbortSignal.timeout(ACT_TIMEOUT_MS),
     });
     return await response.json();
   } catch {
@@ -247,7 +247,7 @@ async function perform(act) {
   phone.doing = act;
   byId("status").textContent = word(DOING[act]);
   render();
-  const answer = await ask(act);
+  const answer = await send(act);
   phone.doing = null;
   if (answer.error) conclude(outcomeOf(act, answer.error), act, answer);
   else if (act === "scan") openConfirm(answer);
@@ -275,28 +275,28 @@ function conclude(kind, act, answer = {}) {
   byId("status").textContent = outcomeText();
 }
 
-function refuse(message, field) {
+function showInputError(message, field) {
   byId("home-trouble").textContent = message;
   field?.setAttribute("aria-invalid", "true");
   field?.focus();
 }
 
-function clearTrouble() {
+function clearInputError() {
   byId("home-trouble").textContent = "";
   for (const field of [byId("other"), byId("scene")]) field.removeAttribute("aria-invalid");
 }
 
 function scan() {
-  clearTrouble();
+  clearInputError();
   phone.scene ||= byId("scene").value.trim();
-  if (!NAME.test(phone.name)) return refuse(word("noName"), byId("other"));
-  if (!phone.scene) return refuse(word("noCode"), byId("scene"));
-  remember("name", phone.name);
+  if (!NAME.test(phone.name)) return showInputError(word("noName"), byId("other"));
+  if (!phone.scene) return showInputError(word("noCode"), byId("scene"));
+  save("name", phone.name);
   perform("scan");
 }
 
-function pickPerson() {
-  clearTrouble();
+function selectPerson() {
+  clearInputError();
   const picked = document.querySelector("[name=person]:checked");
   phone.name = picked.value || byId("other").value.trim().normalize("NFC");
   render();
@@ -306,18 +306,18 @@ function scanAnother() {
   phone.scene = byId("scene").value = "";
   phone.login = phone.outcome = null;
   byId("status").textContent = "";
-  clearTrouble();
-  asked.delete("scene"); // a reload must not scan the old code
-  history.replaceState(null, "", asked.toString() ? `?${asked}` : location.pathname);
+  clearInputError();
+  query.delete("scene"); // a reload must not scan the old code again
+  history.replaceState(null, "", query.toString() ? `?${query}` : location.pathname);
   show("home");
 }
 
 function switchLanguage() {
   phone.language = phone.language === "zh" ? "en" : "zh";
-  remember("language", phone.language);
-  asked.set("lang", phone.language);
-  history.replaceState(null, "", `?${asked}`);
-  clearTrouble();
+  save("language", phone.language);
+  query.set("lang", phone.language);
+  history.replaceState(null, "", `?${query}`);
+  clearInputError();
   render();
 }
 
@@ -328,9 +328,9 @@ function start() {
   const known = people.find((person) => person.value === phone.name);
   (known ?? people.at(-1)).checked = true;
   if (!known) byId("other").value = phone.name;
-  for (const person of people) person.addEventListener("change", pickPerson);
-  byId("other").addEventListener("input", pickPerson);
-  byId("scene").addEventListener("input", clearTrouble);
+  for (const person of people) person.addEventListener("change", selectPerson);
+  byId("other").addEventListener("input", selectPerson);
+  byId("scene").addEventListener("input", clearInputError);
   byId("home").addEventListener("submit", (event) => { event.preventDefault(); scan(); });
   byId("other-code").addEventListener("click", scanAnother);
   byId("allow").addEventListener("click", () => perform("confirm"));

@@ -1,9 +1,8 @@
-// Reads a User-Agent the way a person would say it: Chrome 126, Windows.
+// Parses a User-Agent header into names that a person knows: Chrome 126, Windows.
 //
-// The string is whatever the browser claims.  Known names come out short; where nothing is
-// recognised there is null.
+// A browser may send any header, so the result is not verified. Unknown parts are null.
 
-// Most browsers also claim to be those below them, so the first match counts.
+// Most browsers also name the browsers below them, so the first match counts.
 const PROGRAMS = [
   ["WeChat", /MicroMessenger\/(\d+)/],
   ["Edge", /Edg(?:e|A|iOS)?\/(\d+)/],
@@ -29,15 +28,15 @@ function readBrowser(userAgent) {
 
 function program(userAgent) {
   for (const [name, pattern] of PROGRAMS) {
-    const found = pattern.exec(userAgent);
-    if (found) return `${name} ${found[1].slice(0, 4)}`;
+    const match = pattern.exec(userAgent);
+    if (match) return `${name} ${match[1].slice(0, 4)}`;
   }
   return null;
 }
 
 function system(userAgent) {
-  const found = SYSTEMS.find(([, pattern]) => pattern.test(userAgent));
-  return found ? found[0] : null;
+  const match = SYSTEMS.find(([, pattern]) => pattern.test(userAgent));
+  return match ? match[0] : null;
 }
 
 module.exports = { readBrowser };

@@ -1,9 +1,9 @@
-// Why an act did not succeed.
+// The error of an act.
 //
-//   error          the broker's word for it (docs/protocol.md), or `unreachable`: no answer came
-//   message        a sentence for developers
-//   retry_after    seconds after which trying again may help; absent where the broker names none
-//   register_url   where somebody unregistered may register; absent where the app has no such page
+//   error          the error word of the broker (docs/protocol.md), or `unreachable` without an answer
+//   message        a description for developers
+//   retry_after    seconds until the next attempt, if the broker sent them
+//   register_url   the page where an unknown person can register, if the app has one
 
 class ScanLoginError extends Error {
   constructor({ error, error_description, retry_after, register_url }) {
@@ -15,8 +15,8 @@ class ScanLoginError extends Error {
   }
 }
 
-function unreachable(why) {
-  return new ScanLoginError({ error: "unreachable", error_description: why });
+function unreachable(reason) {
+  return new ScanLoginError({ error: "unreachable", error_description: reason });
 }
 
 module.exports = { ScanLoginError, unreachable };

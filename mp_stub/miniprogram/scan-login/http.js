@@ -1,10 +1,10 @@
-// The broker over HTTP, by wx.request.
+// Calls the broker over HTTP with wx.request.
 
 const { ScanLoginError, unreachable } = require("./errors");
 
-const PATIENCE_MS = 6000;
+const ANSWER_TIMEOUT_MS = 6000;
 
-// Resolves with the broker's answer; rejects with a ScanLoginError.
+// Resolves with the broker's answer. Rejects with a ScanLoginError.
 function post(broker, path, payload, header) {
   return new Promise((resolve, reject) => {
     wx.request({
@@ -12,19 +12,19 @@ function post(broker, path, payload, header) {
       method: "POST",
       data: payload,
       header: Object.assign({ "Content-Type": "application/json" }, header),
-      timeout: PATIENCE_MS,
+      timeout: ANSWER_TIMEOUT_MS,
       success: ({ statusCode, data }) => {
         if (data && data.error) reject(new ScanLoginError(data));
         else if (statusCode === 200 && data && typeof data === "object") resolve(data);
-        // A proxy on the way, or the page of a network that wants its own login first.
-        else reject(unreachable(`HTTP ${statusCode}, and not from the broker`));
+        // The answer of a proxy, or the login page of a network.
+        else reject(unreachable(`HTTP ${statusCode}, not an answer of a broker`));
       },
       fail: ({ errMsg }) => reject(unreachable(errMsg)),
     });
   });
 }
 
-// How acts travel when nothing else is asked for.
+// The default transport of acts.
 function overHttp(broker) {
   return {
     send: (act, payload, { id, skey }) =>

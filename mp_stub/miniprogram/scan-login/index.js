@@ -3,40 +3,40 @@
 //     const { ScanLogin } = require("./scan-login/index");
 //
 //     const phone = new ScanLogin({ broker: "https://login.example", app: "default" });
-//     const seen = await phone.scan(scene);   // app, browser: what the person must see
-//     await phone.confirm(seen.login_id);     // or deny
+//     const login = await phone.scan(scene);  // show login.app and login.browser to the person
+//     await phone.confirm(login.login_id);    // or deny
 //
-// Each act opens a session where there is none, asks again where no answer came, and rejects
-// with a ScanLoginError.  Asking again is safe: the broker answers the same phone as it did
-// the first time (docs/protocol.md).
+// Each act opens a session if there is none, repeats the request if there is no answer, and
+// rejects with a ScanLoginError. It is safe to repeat a request: the broker gives the same
+// phone the same answer (docs/protocol.md).
 
 const { ScanLoginError } = require("./errors");
 const { overHttp } = require("./http");
 const { Session } = require("./session");
 
-const TRIES = 3;
-const PAUSE_MS = 400;
+const ATTEMPTS = 3;
+const RETRY_DELAY_MS = 400;
 
 class ScanLogin {
-  // proof: a js_code to show instead of wx.login's, such as "pretend:alice".
-  // wire: how acts travel; `overSocket` of ./socket, or HTTP when left out.
+  // proof: a js_code to use instead of the one of wx.login, such as "pretend:alice".
+  // wire: the transport of acts, HTTP by default; `overSocket` of ./socket for Socket.IO.
   constructor({ broker, app = "default", proof = null, wire = overHttp }) {
     this._session = new Session({ broker, app, proof });
     this._wire = wire(broker);
   }
 
-  // The browser that shows the code is told.  Resolves with
+  // Scan a code. The broker notifies the browser that shows it. Resolves with
   // {login_id, state, expires_in, app: {id, name}, browser: {ip, user_agent, since}}.
   scan(scene) {
     return this._act("scan", { scene });
   }
 
-  // Lets that browser in as whoever holds this phone.
+  // Sign the browser in as the person with this phone.
   confirm(login_id) {
     return this._act("confirm", { login_id });
   }
 
-  // Turns that browser away for good.
+  // End the login. The browser is not signed in.
   deny(login_id) {
     return this._act("deny", { login_id });
   }
@@ -46,18 +46,18 @@ class ScanLogin {
   }
 
   async _act(act, payload) {
-    for (let tries = 1; ; tries += 1) {
+    for (let attempt = 1; ; attempt += 1) {
       try {
-        return await this._say(act, payload);
+        return await this._send(act, payload);
       } catch (failure) {
-        if (failure.error !== "unreachable" || tries === TRIES) throw failure;
+        if (failure.error !== "unreachable" || attempt === ATTEMPTS) throw failure;
       }
-      await pause(tries * PAUSE_MS);
+      await sleep(attempt * RETRY_DELAY_MS);
     }
   }
 
-  // A session that the broker has forgotten is opened afresh once.
-  async _say(act, payload) {
+  // If the broker does not know the session, open a new one and send the act again, once.
+  async _send(act, payload) {
     const session = await this._session.current();
     try {
       return await this._wire.send(act, payload, session);
@@ -68,7 +68,7 @@ class ScanLogin {
   }
 }
 
-function pause(milliseconds) {
+function sleep(milliseconds) {
   return new Promise((resolve) => { setTimeout(resolve, milliseconds); });
 }
 

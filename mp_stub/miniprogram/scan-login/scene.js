@@ -1,22 +1,22 @@
-// The scene inside a code, or "" where there is none.
+// Finds the scene in a code. The result is "" if there is none.
 
-// From the query that a page is opened with: WeChat's codes carry it encoded once more.
+// The scene in the query of a page. For WeChat's codes it is still percent-encoded.
 function sceneInQuery(query) {
-  return decoded(query.scene || "");
+  return decode(query.scene || "");
 }
 
-// From what wx.scanCode saw: the path of this mini program's own code, or the link in an
-// ordinary one.
+// The scene in the result of wx.scanCode: in the path of a mini program code, or in the link
+// of a QR code.
 function sceneInScan({ path, result }) {
-  const found = /[?&]scene=([^&#]*)/.exec(path || result || "");
-  return found ? decoded(found[1]) : "";
+  const match = /[?&]scene=([^&#]*)/.exec(path || result || "");
+  return match ? decode(match[1]) : "";
 }
 
-function decoded(text) {
+function decode(text) {
   try {
     return decodeURIComponent(text);
   } catch (error) {
-    return ""; // a stray % is in no scene
+    return ""; // not percent-encoded, so not a scene
   }
 }
 

@@ -1,4 +1,4 @@
-// Who this phone is to the broker: `{id, skey}`, kept in the phone's storage.
+// The phone's session at the broker, `{id, skey}`, in the storage of the phone.
 
 const { unreachable } = require("./errors");
 const { post } = require("./http");
@@ -9,39 +9,39 @@ class Session {
     this._app = app;
     this._proof = proof;
     this._key = ["scan-login", broker, app, proof || ""].join(" ");
-    this._kept = wx.getStorageSync(this._key) || null;
+    this._stored = wx.getStorageSync(this._key) || null;
     this._opening = null;
   }
 
-  // The session that is kept, else a fresh one.
+  // The stored session, or a new one.
   async current() {
-    return this._kept || this._open();
+    return this._stored || this._open();
   }
 
-  // A session that is not `stale`.
+  // A session other than `stale`.
   async after(stale) {
-    if (this._kept === stale) this._kept = null;
+    if (this._stored === stale) this._stored = null;
     return this.current();
   }
 
-  // Acts that want a session at the same time open one together.
+  // Concurrent acts share the new session.
   _open() {
     if (!this._opening) {
-      this._opening = this._prove().finally(() => { this._opening = null; });
+      this._opening = this._logIn().finally(() => { this._opening = null; });
     }
     return this._opening;
   }
 
-  async _prove() {
+  async _logIn() {
     const js_code = this._proof || (await jsCode());
     const { id, skey } = await post(this._broker, "/phone/session", { app: this._app, js_code });
-    this._kept = { id, skey };
-    wx.setStorage({ key: this._key, data: this._kept, fail: () => {} }); // full: it stays in memory
-    return this._kept;
+    this._stored = { id, skey };
+    wx.setStorage({ key: this._key, data: this._stored, fail: () => {} }); // storage is full: the session stays in memory
+    return this._stored;
   }
 }
 
-// WeChat's one-time proof of who holds the phone: asked for anew each time.
+// A new one-time js_code from WeChat.
 function jsCode() {
   return new Promise((resolve, reject) => {
     wx.login({

@@ -1,14 +1,14 @@
-// The broker over Socket.IO, for a mini program that keeps a socket anyway.
+// Calls the broker over Socket.IO, for a mini program that already uses a socket.
 //
 //     const { overSocket } = require("./scan-login/socket");
 //     const phone = new ScanLogin({ broker, app, wire: overSocket });
 //
-// The official client in vendor/ is the released file; only the transport below is ours.
+// vendor/ contains the official client as released. This file adds a transport for WeChat.
 
 import { io, WebSocket as WebSocketTransport } from "./vendor/socket.io.esm.min.js";
 import { ScanLoginError, unreachable } from "./errors";
 
-const PATIENCE_MS = 6000;
+const ANSWER_TIMEOUT_MS = 6000;
 
 class WeChatTransport extends WebSocketTransport {
   createSocket(url) {
@@ -16,7 +16,7 @@ class WeChatTransport extends WebSocketTransport {
   }
 }
 
-// A SocketTask of WeChat's in the shape of a browser's WebSocket.
+// A SocketTask of WeChat with the interface of a browser's WebSocket.
 function asWebSocket(task) {
   const socket = { send: (data) => task.send({ data }), close: () => task.close({}) };
   task.onOpen(() => socket.onopen());
@@ -26,7 +26,7 @@ function asWebSocket(task) {
   return socket;
 }
 
-// One socket at a time, of the session that acted last.
+// One socket at a time, for the session of the last act.
 class SocketWire {
   constructor(broker) {
     this._broker = broker;
@@ -36,7 +36,7 @@ class SocketWire {
 
   async send(act, payload, session) {
     if (this._session !== session || !this._socket.connected) await this._connect(session);
-    const answer = await this._ask(act, payload);
+    const answer = await this._emit(act, payload);
     if (answer.error) throw new ScanLoginError(answer);
     return answer;
   }
@@ -48,15 +48,15 @@ class SocketWire {
   _connect(session) {
     this.close();
     this._session = session;
-    // The client takes a URL's path for a namespace, and has another option for a prefix.
+    // The client reads the path of the URL as a namespace; a path prefix has its own option.
     const [, origin, prefix] = /^(\w+:\/\/[^/]+)(.*?)\/*$/.exec(this._broker);
     this._socket = io(`${origin}/phone`, {
       path: `${prefix}/socket.io/`,
       auth: { id: session.id, skey: session.skey },
       transports: [WeChatTransport],
-      timeout: PATIENCE_MS,
+      timeout: ANSWER_TIMEOUT_MS,
       forceNew: true,
-      reconnection: false, // whoever acts connects again
+      reconnection: false, // the next act connects again
     });
     return new Promise((resolve, reject) => {
       this._socket.once("connect", resolve);
@@ -67,9 +67,9 @@ class SocketWire {
     });
   }
 
-  async _ask(act, payload) {
+  async _emit(act, payload) {
     try {
-      return await this._socket.timeout(PATIENCE_MS).emitWithAck(act, payload);
+      return await this._socket.timeout(ANSWER_TIMEOUT_MS).emitWithAck(act, payload);
     } catch (error) {
       throw unreachable(error.message);
     }

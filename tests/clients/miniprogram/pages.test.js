@@ -50,7 +50,7 @@ function open(id, query = {}) {
 async function scan(scene) {
   const hex = (character) => `%${character.charCodeAt().toString(16)}`;
   const page = open(LOGIN, { scene: scene.replace(/[^A-Za-z]/g, hex) });
-  await shown(page, (text) => !text.includes("Looking at") && !text.includes("正在识别"));
+  await shown(page, (text) => !text.includes("Reading the code") && !text.includes("正在识别"));
   return page;
 }
 
@@ -95,7 +95,7 @@ describe("what is asked", () => {
     const values = page.querySelectorAll(".value").map((value) => value.dom.textContent);
     expect(values.slice(0, 3)).toEqual(["小店 & Co", "Chrome 126 on Windows", "127.0.0.1"]);
     expect(values[3]).toMatch(/^just now · \d\d:\d\d:\d\d$/);
-    expect(textOf(page, "left")).toMatch(/The code runs out in [12]:\d\d/);
+    expect(textOf(page, "left")).toMatch(/The code expires in [12]:\d\d/);
   });
 
   test("a browser that nobody knows is shown as it names itself", async () => {
@@ -171,7 +171,7 @@ describe("what came of it", () => {
 
     const page = await scan(browser.scene);
 
-    expect(textOf(page, "title")).toBe("Another phone was first");
+    expect(textOf(page, "title")).toBe("Scanned by another phone");
     await tap(page, "another");
     expect(phone.calls("reLaunch")).toEqual([{ url: "/pages/index/index" }]);
   });
@@ -182,9 +182,9 @@ describe("what came of it", () => {
     const page = await scan(browser.scene);
     expect(textOf(page, "title")).toContain("Sign in to");
 
-    await shown(page, "The code ran out");
+    await shown(page, "The code has expired");
 
-    expect(textOf(await scan(browser.scene), "title")).toBe("The code ran out");
+    expect(textOf(await scan(browser.scene), "title")).toBe("The code has expired");
   });
 
   test("a login that is over", async () => {
@@ -195,7 +195,7 @@ describe("what came of it", () => {
 
     const again = await scan(browser.scene);
 
-    expect(textOf(again, "title")).toBe("This sign-in is over");
+    expect(textOf(again, "title")).toBe("This sign-in has ended");
   });
 
   test.each(["nobody-waits-with-this", "not a scene!", "%E0%A4%A", ""])(
@@ -296,7 +296,7 @@ describe("when things fail", () => {
     hold(new PretendPhone("unlucky"));
     const page = await scanned(await Browser.at(BROKER));
     await tap(page, "confirm");
-    await shown(page, "Busy right now");
+    await shown(page, "Temporarily unavailable");
     expect(textOf(page, "again")).toBe("Try again in 0:02");
 
     await tap(page, "again");
@@ -314,7 +314,7 @@ describe("when things fail", () => {
 
     const page = await scan("wrong-3");
 
-    expect(textOf(page, "title")).toBe("Too many tries");
+    expect(textOf(page, "title")).toBe("Too many attempts");
     expect(textOf(page, "again")).toMatch(/Try again in \d:\d\d/);
   });
 });
@@ -381,7 +381,7 @@ describe("the page without a code", () => {
     await tap(page, "scan");
 
     const [{ title }] = phone.calls("showToast");
-    expect(title).toBe("That is not a sign-in code");
+    expect(title).toBe("This is not a sign-in code");
   });
 });
 

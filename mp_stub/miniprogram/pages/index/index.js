@@ -1,4 +1,4 @@
-// Where somebody without a code starts: scan one, and go where WeChat itself leads with it.
+// The start page: scan a code and open its page, as WeChat does.
 
 const { sceneInScan } = require("../../scan-login/scene");
 const { say, sayAll } = require("../../words");

@@ -1,9 +1,9 @@
-// The page that a code opens: what is asked, and what came of it.
+// The page that a code opens: it shows the login and its outcome.
 //
-//   loading ──scan──▶ asking ──confirm, deny──▶ outcome ──again──▶ the same act once more
-//      └──────────────── any failure ────────────▶┘
+//   loading ──scan──▶ asking ──confirm, deny──▶ outcome ──again──▶ repeat the act
+//      └──────────────── any error ──────────────▶┘
 //
-// `act` is the act under way or the last one, `login` what the scan answered.
+// `act` is the current or the last act, `login` the answer to the scan.
 
 const config = require("../../config");
 const { readBrowser } = require("../../scan-login/browsers");
@@ -11,9 +11,9 @@ const { ScanLogin } = require("../../scan-login/index");
 const { sceneInQuery } = require("../../scan-login/scene");
 const { say, sayAll } = require("../../words");
 
-const DOUBLE_TAP_MS = 400; // a second tap meant for "try again" must not fall on "confirm"
+const DOUBLE_TAP_MS = 400; // the second tap of a double tap on "try again" must not hit "confirm"
 
-// What each outcome shows: one of WeChat's icons, and what "again" says where it may help.
+// The icon of each outcome (one of WeChat's), and the text of the button "again", if there is one.
 const OUTCOMES = {
   confirmed: { icon: "success" },
   denied: { icon: "cancel" },
@@ -29,7 +29,7 @@ const OUTCOMES = {
   failed: { icon: "warn", again: "again" },
 };
 
-// The error words, and where each leads.  Any other leads to "failed".
+// The outcome of each error word. Other words have the outcome "failed".
 const OUTCOME_OF = {
   expired_token: "expired",
   already_scanned: "taken",
@@ -56,19 +56,19 @@ Page({
     wx.setNavigationBarTitle({ title: say("title") });
     this.setData({ words: sayAll("warning", "warningWhy", "register", "another", "done") });
     if (this.scene) this.perform("scan");
-    else this.conclude("unknown");
+    else this.showOutcome("unknown");
   },
 
   onShow() {
-    this.ticking = setInterval(() => this.tick(), 1000);
+    this.tickTimer = setInterval(() => this.tick(), 1000);
   },
 
   onHide() {
-    clearInterval(this.ticking);
+    clearInterval(this.tickTimer);
   },
 
   onUnload() {
-    clearInterval(this.ticking);
+    clearInterval(this.tickTimer);
     this.phone.close();
   },
 
@@ -80,34 +80,34 @@ Page({
     this.setData({ doing: say(DOING[act]) });
     let answer;
     try {
-      answer = await this.ask(act);
-    } catch (failure) {
-      this.fail(failure);
+      answer = await this.send(act);
+    } catch (error) {
+      this.fail(error);
       return;
     }
     if (act === "scan") this.showAsking(answer);
-    else this.conclude(DONE[act]);
+    else this.showOutcome(DONE[act]);
   },
 
-  ask(act) {
+  send(act) {
     if (act === "scan") return this.phone.scan(this.scene);
     return this.phone[act](this.login.login_id);
   },
 
-  fail(failure) {
-    console.warn(`scan-login: ${failure.error}: ${failure.message}`);
-    this.conclude(OUTCOME_OF[failure.error] || "failed", failure);
+  fail(error) {
+    console.warn(`scan-login: ${error.error}: ${error.message}`);
+    this.showOutcome(OUTCOME_OF[error.error] || "failed", error);
   },
 
   confirm() {
-    if (this.settled()) this.perform("confirm");
+    if (this.isPastDoubleTap()) this.perform("confirm");
   },
 
   deny() {
-    if (this.settled()) this.perform("deny");
+    if (this.isPastDoubleTap()) this.perform("deny");
   },
 
-  settled() {
+  isPastDoubleTap() {
     return Date.now() - this.login.at >= DOUBLE_TAP_MS;
   },
 
@@ -116,7 +116,7 @@ Page({
   },
 
   register() {
-    const url = encodeURIComponent(this.failure.register_url);
+    const url = encodeURIComponent(this.error.register_url);
     wx.navigateTo({ url: `/pages/register/register?url=${url}` });
   },
 
@@ -143,8 +143,8 @@ Page({
     this.tick();
   },
 
-  conclude(kind, failure = {}) {
-    this.failure = Object.assign({ at: Date.now() }, failure);
+  showOutcome(kind, error = {}) {
+    this.error = Object.assign({ at: Date.now() }, error);
     this.outcome = kind;
     const site = this.login ? this.login.app.name : "";
     this.setData({
@@ -154,22 +154,22 @@ Page({
       icon: OUTCOMES[kind].icon,
       title: say(`${kind}Title`),
       text: say(`${kind}Text`, { site }),
-      canRegister: kind === "unregistered" && Boolean(failure.register_url),
+      canRegister: kind === "unregistered" && Boolean(error.register_url),
     });
     this.tick();
   },
 
-  // What changes by itself, once a second.
+  // Update the countdowns once a second.
   tick() {
     if (this.data.view === "asking") this.tickAsking();
     if (this.data.view === "outcome") this.tickAgain();
   },
 
   tickAsking() {
-    const gone = Math.floor((Date.now() - this.login.at) / 1000);
-    const left = this.login.expires_in - gone;
-    this.setData({ facts: facts(this.login, gone), left: say("left", { time: lasting(left) }) });
-    if (left <= 0 && !this.data.doing) this.conclude("expired");
+    const elapsed = Math.floor((Date.now() - this.login.at) / 1000);
+    const left = this.login.expires_in - elapsed;
+    this.setData({ facts: facts(this.login, elapsed), left: say("left", { time: duration(left) }) });
+    if (left <= 0 && !this.data.doing) this.showOutcome("expired");
   },
 
   tickAgain() {
@@ -177,25 +177,25 @@ Page({
     const wait = this.secondsToWait();
     this.setData({
       waits: wait > 0,
-      again: again ? say(wait ? "againIn" : again, { time: lasting(wait) }) : "",
+      again: again ? say(wait ? "againIn" : again, { time: duration(wait) }) : "",
     });
   },
 
-  // Seconds until "again" may be tapped, where the broker asked for patience.
+  // Seconds until "again" is enabled, from `retry_after`.
   secondsToWait() {
-    const gone = (Date.now() - this.failure.at) / 1000;
-    return Math.max(0, Math.ceil((this.failure.retry_after || 0) - gone));
+    const elapsed = (Date.now() - this.error.at) / 1000;
+    return Math.max(0, Math.ceil((this.error.retry_after || 0) - elapsed));
   },
 });
 
-// What the person must see before confirming; `gone` seconds have passed since the scan.
-function facts({ app, browser, at }, gone) {
+// The facts that the person must see before confirming, `elapsed` seconds after the scan.
+function facts({ app, browser, at }, elapsed) {
   const began = new Date(at - browser.since * 1000);
   return [
     { label: say("site"), value: app.name },
     { label: say("browser"), value: browserName(browser.user_agent) },
     { label: say("from"), value: browser.ip },
-    { label: say("since"), value: `${ago(browser.since + gone)} · ${clock(began)}` },
+    { label: say("since"), value: `${timeAgo(browser.since + elapsed)} · ${formatTime(began)}` },
   ];
 }
 
@@ -205,17 +205,17 @@ function browserName(userAgent) {
   return program || system || userAgent.slice(0, 80) || say("unknown");
 }
 
-function ago(seconds) {
+function timeAgo(seconds) {
   if (seconds < 5) return say("justNow");
   if (seconds < 60) return say("secondsAgo", { count: seconds });
   return say("minutesAgo", { count: Math.floor(seconds / 60) });
 }
 
-function clock(date) {
+function formatTime(date) {
   return [date.getHours(), date.getMinutes(), date.getSeconds()].map(twoDigits).join(":");
 }
 
-function lasting(seconds) {
+function duration(seconds) {
   return `${Math.floor(seconds / 60)}:${twoDigits(seconds % 60)}`;
 }
 

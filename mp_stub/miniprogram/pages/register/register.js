@@ -1,7 +1,7 @@
-// The site's own register page: in a web-view where the console allows it, else as a link to copy.
+// The site's register page: in a web-view if WeChat's console allows it, else as a link to copy.
 //
-// A web-view opens only https pages of hosts that the console lists as business domains, and
-// not at all in a mini program of a private person.
+// A web-view opens https pages of the business domains in the console only. Mini programs
+// of private persons have no web-view.
 
 const config = require("../../config");
 const { say, sayAll } = require("../../words");
@@ -19,8 +19,8 @@ Page({
     });
   },
 
-  // Without a word on the clipboard in the console's privacy guide, WeChat refuses: the link
-  // can be selected and copied by hand as well.
+  // WeChat refuses this if the privacy guide in the console does not mention the clipboard.
+  // The link can also be selected and copied by hand.
   copy() {
     wx.setClipboardData({ data: this.data.url });
   },
