@@ -13,9 +13,7 @@ from tests.support.prose_text import AREAS, COMMENTS, DOCS, STRINGS, TESTS, text
 REMAINING: tuple[str, ...] = (
     "bench",
     "broker",
-    "docs/miniprogram.md",
     "docs/wechat.md",
-    "mp_stub",
     "tests",
     "web_demo",
 )
