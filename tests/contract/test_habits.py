@@ -146,10 +146,8 @@ def test_allowed_line_is_not_reported(line: str) -> None:
 
 
 def test_exceptions_are_functions_that_exist() -> None:
-    known = {
-        f"{path.relative_to(TESTS)}::{name}"
-        for path in MODULES
-        for name, _ in functions(ast.parse(path.read_text()))
-    }
+    for exception in EXCEPTIONS:
+        path, name = exception.split("::")
+        known = {name for name, _ in functions(ast.parse((TESTS / path).read_text()))}
 
-    assert set(EXCEPTIONS) <= known
+        assert name in known

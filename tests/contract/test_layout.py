@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -96,8 +97,18 @@ def room(file: Path) -> str:
     return place(file).split("/")[0]
 
 
-def imports(file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text())):
+@cache
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
+@cache
+def imports(file: Path) -> tuple[str, ...]:
+    return tuple(modules(tree_of(file)))
+
+
+def modules(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -171,7 +182,7 @@ def test_the_other_sides_know_nothing_of_the_broker(package: str) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=place)
 def test_a_file_says_what_it_is(file: Path) -> None:
-    assert ast.get_docstring(ast.parse(file.read_text())), f"{file} has no docstring"
+    assert ast.get_docstring(tree_of(file)), f"{file} has no docstring"
 
 
 TESTS = ROOT / "tests"
@@ -195,9 +206,9 @@ def is_chaos(file: Path) -> bool:
 
 @pytest.mark.parametrize("file", TEST_FILES, ids=lambda file: str(file.relative_to(TESTS)))
 def test_tests_import_only_shared_helpers(file: Path) -> None:
-    modules = {module for module in imports(file) if module.split(".")[0] == "tests"}
+    imported = {module for module in imports(file) if module.split(".")[0] == "tests"}
 
-    forbidden = {module for module in modules if not is_shared(module, file)}
+    forbidden = {module for module in imported if not is_shared(module, file)}
 
     assert not forbidden, "move what the file needs to tests/support"
 
