@@ -1,9 +1,9 @@
-"""An example business site that logs people in by scan; copy from it.
+"""An example site with scan login, to copy from.
 
-    verify.py    the lines that check the broker's token; all that a site's backend needs
-    site.py      the site: login page, POST /session, account page, its own cookie session
-    pages/       templates, texts in two languages, style, and the page's script
+    verify.py    verifies the broker's token; the only code that a site's backend needs
+    site.py      the site: login page, POST /session, account page, cookie sessions
+    pages/       templates, texts in two languages, styles and the script of the page
     __main__.py  python -m web_demo --broker http://127.0.0.1:8000
 
-It knows the broker by its URL only and imports nothing of it.
+The site uses the broker's URL only. It does not import the broker.
 """

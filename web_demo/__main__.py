@@ -1,4 +1,4 @@
-"""python -m web_demo: run the example site."""
+"""The command `python -m web_demo`, which serves the example site."""
 
 import argparse
 import errno
@@ -13,34 +13,32 @@ from .site import build_site
 
 def parse_port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
-        raise argparse.ArgumentTypeError("want a number from 1 to 65535")
+        raise argparse.ArgumentTypeError("expected a number from 1 to 65535")
     return int(text)
 
 
 def parse_http_url(text: str) -> str:
     url = urlsplit(text)
     if url.scheme not in ("http", "https") or not url.hostname:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a web address: want http://… or https://…"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r} is not a URL; expected http://… or https://…")
     return text
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="web_demo", description="An example site with login by scan."
+        prog="web_demo", description="Serve an example site with scan login."
     )
     broker = os.environ.get("BROKER_URL", "http://127.0.0.1:8000")
-    parser.add_argument("--broker", type=parse_http_url, default=broker, help="where the broker is")
-    parser.add_argument("--issuer", help="the tokens' issuer, where it is not the broker's URL")
-    parser.add_argument("--app", default="default", help="this site's app id at the broker")
+    parser.add_argument("--broker", type=parse_http_url, default=broker, help="URL of the broker")
+    parser.add_argument("--issuer", help="issuer of the tokens, if it is not the broker's URL")
+    parser.add_argument("--app", default="default", help="id of this site's app at the broker")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=parse_port, default=8080)
     parser.add_argument(
-        "--site-url", type=parse_http_url, help="this site's address, behind a proxy"
+        "--site-url", type=parse_http_url, help="URL of this site, if it is behind a proxy"
     )
     parser.add_argument(
-        "--phone-url", type=parse_http_url, help="a page that pretends to be the phone"
+        "--phone-url", type=parse_http_url, help="URL of a phone page, for development"
     )
     return parser.parse_args()
 
@@ -61,12 +59,12 @@ def main() -> None:
             host=arguments.host,
             port=arguments.port,
             print=lambda *_: print(
-                f"web_demo: open {address}  (broker {arguments.broker})", flush=True
+                f"web_demo: open {address} (broker {arguments.broker})", flush=True
             ),
         )
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            sys.exit(f"web_demo: port {arguments.port} is taken; choose another with --port")
+            sys.exit(f"web_demo: port {arguments.port} is in use; choose another with --port")
         sys.exit(f"web_demo: cannot listen on {address}: {error.strerror or error}")
 
 

@@ -1,13 +1,13 @@
-"""A small site behind a login by scan.
+"""A small site with scan login.
 
-    browser ── the code, the token ── broker
+    browser ── code, token ── broker
        │ POST /session {access_token}
        ▼
-     site ── verifies the token by itself ──▶ its own cookie session ──▶ /account
+     site ── verifies the token ──▶ cookie session ──▶ /account
 
-The token buys one session here and is then forgotten: it is short-lived proof
-of a login, not something to carry around.  Sessions are kept in memory, so a
-restart signs everybody out; a real site uses the sessions it already has.
+The site exchanges a token for one session and does not store the token. Sessions
+are in memory, so a restart signs out all users. A real site uses its existing
+sessions.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 PAGES = Path(__file__).with_name("pages")
 FILES = {"/site.css", "/login.js", "/icon.svg"}
-LANGUAGES = {"en": "en", "zh": "zh-CN"}  # our name for it: the page's `lang`
+LANGUAGES = {"en": "en", "zh": "zh-CN"}  # the language, and the page's `lang`
 BODY_MAX_BYTES = 64 * 1024
 SESSION_COOKIE = "session"
 SESSION_LIFETIME = 8 * 60 * 60
@@ -51,11 +51,11 @@ def build_site(
     issuer: str | None = None,
     site_url: str | None = None,
 ) -> web.Application:
-    """The whole site as an application.
+    """Build the site as an application.
 
-    phone_url: a page that pretends to be a phone; the login page links to it (demo only).
-    issuer: the tokens' `iss`, where it is not `broker_url`.
-    site_url: how browsers reach this site, where a proxy hides it (TLS ends there).
+    phone_url: a phone page for development. The login page links to it.
+    issuer: the tokens' `iss`, if it is not `broker_url`.
+    site_url: the URL of this site in browsers, if it is behind a proxy.
     """
     site = Site(
         verifier=TokenVerifier(broker=broker_url, app=app, issuer=issuer),
@@ -80,21 +80,23 @@ def build_site(
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Who is signed in.  claims: the token's, verified; expires_at: Unix time in seconds."""
+    """A signed-in user. claims: the verified claims. expires_at: Unix time in seconds."""
 
     claims: dict[str, Any]
     expires_at: float
 
 
 class SiteSessions:
-    """Cookie value → session, at most `SESSIONS_MAX` of them: the oldest makes room."""
+    """Sessions by cookie value. At `SESSIONS_MAX` the oldest session is closed."""
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
 
     def open(self, claims: dict[str, Any], now: float) -> str:
         while len(self._sessions) >= SESSIONS_MAX:
-            oldest = next(iter(self._sessions))  # all live equally long, so the first in
+            oldest = next(
+                iter(self._sessions)
+            )  # the first, because all sessions have the same lifetime
             del self._sessions[oldest]
         session_id = secrets.token_urlsafe(32)
         self._sessions[session_id] = Session(claims, now + SESSION_LIFETIME)
@@ -109,13 +111,13 @@ class SiteSessions:
 
 
 class UsedTokens:
-    """The tokens that bought a session, until they end by themselves: each buys one."""
+    """The tokens that were exchanged for a session, until they expire. A token works once."""
 
     def __init__(self) -> None:
         self._ends: dict[str, float] = {}
 
     def add(self, jti: str, expires_at: float, now: float) -> bool:
-        """Say whether the token is new here."""
+        """Store the token. Returns whether it is new."""
         self._ends = {known: end for known, end in self._ends.items() if end + LEEWAY > now}
         is_new = jti not in self._ends
         self._ends[jti] = expires_at
@@ -123,7 +125,7 @@ class UsedTokens:
 
 
 class Site:
-    """The handlers, and what they share."""
+    """The request handlers and their state."""
 
     def __init__(
         self, *, verifier: TokenVerifier, pages: "PageTemplates", site_url: str | None
@@ -146,22 +148,20 @@ class Site:
         return self._pages.render(request, "account", account_fields(session.claims))
 
     async def sign_in(self, request: web.Request) -> web.Response:
-        """Trade the broker's token for a session of our own."""
+        """Exchange the broker's token for a session of this site."""
         token = await read_access_token(request)
         try:
             claims = await asyncio.to_thread(self._verifier.verify, token)
         except jwt.PyJWKClientConnectionError as error:
-            log.warning("the broker's keys cannot be fetched: %s", error)
-            fail(
-                web.HTTPServiceUnavailable, "temporarily_unavailable", "the broker is out of reach"
-            )
+            log.warning("keys unavailable: error=%s", error)
+            fail(web.HTTPServiceUnavailable, "temporarily_unavailable", "the broker is unreachable")
         except jwt.PyJWTError as error:
-            fail(web.HTTPUnauthorized, "invalid_token", f"the token was not accepted: {error}")
+            fail(web.HTTPUnauthorized, "invalid_token", f"the token is invalid: {error}")
         if not self._used_tokens.add(claims["jti"], claims["exp"], time.time()):
-            fail(web.HTTPUnauthorized, "invalid_token", "the token was used before")
+            fail(web.HTTPUnauthorized, "invalid_token", "the token has already been used")
         self._sessions.close(request.cookies.get(SESSION_COOKIE))
         response = web.json_response({"next": "/account"})
-        # A new id at every login: one that somebody planted before it is worth nothing after.
+        # Every login gets a new id, so an id that an attacker planted is useless.
         response.set_cookie(
             SESSION_COOKIE,
             self._sessions.open(claims, time.time()),
@@ -180,13 +180,13 @@ class Site:
 
     @web.middleware
     async def check_post_origin(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuse a POST that another site's page sent.
+        """Refuse a POST from a page of another site.
 
-        Without this, a stranger's page could sign its visitor in as the stranger (login CSRF).
+        This prevents login CSRF, where an attacker's page signs its visitor in as the attacker.
         """
         origins = request.headers.getall("Origin", [])
         if request.method == "POST" and origins != [self._origin(request)]:
-            fail(web.HTTPForbidden, "invalid_origin", "the request came from another site")
+            fail(web.HTTPForbidden, "invalid_origin", "origin is not allowed")
         return await handler(request)
 
     def _origin(self, request: web.Request) -> str:
@@ -197,13 +197,15 @@ class Site:
 
 
 async def read_access_token(request: web.Request) -> str:
-    """The token in a JSON body.  Only a script of our own origin can send this content type."""
+    """The token in a JSON body. Only a script of this origin can send this content type."""
     if request.content_type != "application/json":
-        fail(web.HTTPUnsupportedMediaType, "invalid_request", "want content type application/json")
+        fail(
+            web.HTTPUnsupportedMediaType, "invalid_request", "content type must be application/json"
+        )
     try:
         body = json.loads(await request.read())
-    except (ValueError, RecursionError, web.RequestPayloadError):  # the last: a gzip that is none
-        fail(web.HTTPBadRequest, "invalid_request", "the body is not JSON")
+    except (ValueError, RecursionError, web.RequestPayloadError):  # the last: invalid gzip
+        fail(web.HTTPBadRequest, "invalid_request", "request body is not valid JSON")
     token = body.get("access_token") if isinstance(body, dict) else None
     if not token or not isinstance(token, str):
         fail(web.HTTPBadRequest, "invalid_request", "access_token is missing")
@@ -211,7 +213,7 @@ async def read_access_token(request: web.Request) -> str:
 
 
 def account_fields(claims: dict[str, Any]) -> dict[str, str]:
-    """The claims as the account page shows them.  The subject is `<provider>:<id>`."""
+    """The fields of the account page. The subject is `<provider>:<id>`."""
     audience = claims["aud"]
     since = datetime.fromtimestamp(claims.get("auth_time", claims["iat"]), UTC)
     return {
@@ -225,9 +227,9 @@ def account_fields(claims: dict[str, Any]) -> dict[str, str]:
 
 
 class PageTemplates:
-    """HTML from templates: `frame.html` around one page, texts from `texts.json`.
+    """HTML pages from templates: `frame.html` with one page, and texts from `texts.json`.
 
-    Every value is escaped on its way in, so a name can hold anything.
+    All values are escaped, because names contain arbitrary text.
     """
 
     def __init__(self, **values: str) -> None:
@@ -249,13 +251,15 @@ class PageTemplates:
             text=self._templates["frame"].substitute(fields), content_type="text/html"
         )
         response.headers["Content-Language"] = LANGUAGES[language]
-        response.headers["Cache-Control"] = "no-store"  # or "back" shows an account after sign-out
+        response.headers["Cache-Control"] = (
+            "no-store"  # else "back" shows the account after sign-out
+        )
         response.set_cookie("lang", language, max_age=LANGUAGE_LIFETIME, samesite="Lax")
         return response
 
 
 def choose_language(request: web.Request) -> str:
-    """`?lang=`, else the cookie it left, else the first that the browser asks for, else English."""
+    """`?lang=`, else the cookie, else the first known in Accept-Language, else English."""
     asked = request.headers.get("Accept-Language", "").split(",")
     wanted = [request.query.get("lang", ""), request.cookies.get("lang", ""), *asked]
     names = (tag.strip()[:2].lower() for tag in wanted)
@@ -269,7 +273,7 @@ async def serve_file(request: web.Request) -> web.FileResponse:
 def security_headers(
     broker_url: str,
 ) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """What a browser may do on our pages: talk to us and to the broker, and nothing else."""
+    """Headers that restrict pages to requests to this site and to the broker."""
     url = urlsplit(broker_url)
     broker = f"{url.scheme}://{url.netloc}"
     socket = f"{'wss' if url.scheme == 'https' else 'ws'}://{url.netloc}"
@@ -278,7 +282,7 @@ def security_headers(
             "default-src 'none'",
             f"script-src 'self' {broker}",
             f"connect-src 'self' {broker} {socket}",
-            f"img-src 'self' data: {broker}",  # pictures of codes on a CDN: name it here as well
+            f"img-src 'self' data: {broker}",  # if a CDN serves images of codes, add it here
             "style-src 'self'",
             "form-action 'self'",
             "base-uri 'none'",
@@ -289,7 +293,7 @@ def security_headers(
     async def add(_request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Content-Security-Policy"] = policy
         response.headers["X-Content-Type-Options"] = "nosniff"
-        # Not `no-referrer`: with that, browsers send `Origin: null` from our own sign-out form.
+        # With `no-referrer` browsers would send `Origin: null` from the sign-out form.
         response.headers["Referrer-Policy"] = "same-origin"
 
     return add
@@ -301,7 +305,7 @@ def fail(kind: type[web.HTTPException], error: str, description: str) -> NoRetur
 
 
 async def check_expectation(request: web.Request) -> None:
-    """Refuse every `Expect` but `100-continue`, and answer that one."""
+    """Answer `Expect: 100-continue`. Refuse other expectations."""
     if request.headers["Expect"].lower() != "100-continue":
         fail(web.HTTPExpectationFailed, "invalid_request", "Expect is not supported")
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -310,7 +314,7 @@ async def check_expectation(request: web.Request) -> None:
 
 @web.middleware
 async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give aiohttp's own refusals (404, 405, 413 …) the shape of ours."""
+    """Turn aiohttp's error answers (404, 405, 413, …) into JSON answers of this site."""
     try:
         return await handler(request)
     except web.HTTPError as refusal:

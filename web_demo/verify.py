@@ -1,8 +1,8 @@
-"""Is this token from our broker, for this site, and still good?
+"""Verifies that a token is from the broker, is for this site, and is valid.
 
-The broker signs with a private key and publishes the public ones at
-`/.well-known/jwks.json`.  So a site checks a token by itself: no call to the
-broker for each login, no shared secret.
+The broker signs tokens with a private key and publishes the public keys at
+`/.well-known/jwks.json`. A site verifies tokens with the public keys. It needs no
+call to the broker for each login and no shared secret.
 """
 
 from collections.abc import Sequence
@@ -10,17 +10,16 @@ from typing import Any
 
 import jwt
 
-LEEWAY = 5  # seconds that the two clocks may differ
+LEEWAY = 5  # seconds; allowed difference between the clocks of broker and site
 REQUIRED_CLAIMS = ["exp", "iat", "sub", "aud", "iss", "jti"]
 
 
 class TokenVerifier:
-    """Checks tokens that `broker` signed for `app`.
+    """Verifies tokens that `broker` signed for `app`.
 
-    issuer: what the broker calls itself (its public URL), where that differs from
-        the address that this site reaches it by.
-    algorithms: the ones we accept.  Fixed here and never read from the token,
-        or whoever forges a token would choose how it is checked.
+    issuer: the public URL of the broker, if this site reaches the broker at another URL.
+    algorithms: the accepted algorithms. They are never read from the token, because
+        an attacker who forges a token must not choose the algorithm.
     """
 
     def __init__(
@@ -34,18 +33,18 @@ class TokenVerifier:
         self._app = app
         self._issuer = issuer or broker.rstrip("/")
         self._algorithms = list(algorithms)
-        # An unknown `kid` makes the client fetch the keys again, so a rotation needs nothing
-        # here; the cooldown keeps made-up kids from costing the broker a request each.
+        # The client fetches the keys again for an unknown `kid`, which covers key rotation.
+        # The cooldown limits these requests, because an attacker can invent kids.
         self._keys = jwt.PyJWKClient(
             f"{broker.rstrip('/')}/.well-known/jwks.json", timeout=5, cooldown_duration=1
         )
 
     def verify(self, token: str) -> dict[str, Any]:
-        """Return the claims of `token`, each of them checked.
+        """Return the verified claims of `token`.
 
-        Raises jwt.PyJWKClientConnectionError when the broker's keys cannot be had, which
-        says nothing about the token, and another jwt.PyJWTError when the token is bad.
-        May fetch keys and so blocks: call it with `asyncio.to_thread`.
+        Raises jwt.PyJWKClientConnectionError if the broker's keys are not available; the
+        token may be valid then. Raises another jwt.PyJWTError if the token is invalid.
+        The call may fetch keys and block: use `asyncio.to_thread`.
         """
         header = _header(token)
         if header.get("typ") != "at+jwt":  # RFC 9068: an access token, not an ID token
@@ -63,14 +62,18 @@ class TokenVerifier:
     def _key(self, kid: str) -> jwt.PyJWK:
         try:
             return self._keys.get_signing_key(kid)
-        except (OSError, ValueError, jwt.PyJWKSetError) as error:  # a cut line, a page of HTML
+        except (
+            OSError,
+            ValueError,
+            jwt.PyJWKSetError,
+        ) as error:  # a truncated answer, an HTML page
             raise jwt.PyJWKClientConnectionError(
-                f"the broker's keys are unreadable: {error}"
+                f"cannot read the broker's keys: {error}"
             ) from error
 
 
 def _header(token: str) -> dict[str, Any]:
     try:
         return jwt.get_unverified_header(token)
-    except (RecursionError, UnicodeError) as error:  # JSON nested too deep, lone surrogates
+    except (RecursionError, UnicodeError) as error:  # deeply nested JSON, lone surrogates
         raise jwt.DecodeError("the token is malformed") from error

@@ -2,8 +2,8 @@
 
 const login = document.querySelector("scan-login");
 
-// The token goes to our own server, which checks it and answers with our own session cookie.
-// Throwing here makes the element say that it did not work and offer another try.
+// Send the token to this site's server, which verifies it and sets the session cookie.
+// If this function throws, the element shows an error and a button to try again.
 login.onlogin = async (token) => {
   const response = await fetch("/session", {
     method: "POST",
@@ -15,7 +15,7 @@ login.onlogin = async (token) => {
   location.assign(answer.next);
 };
 
-// For the demo only: a link that plays the phone for the code on the screen.
+// For development: a link that opens the code on the screen in the phone page.
 const phone = document.querySelector("#phone");
 if (phone.dataset.url) {
   login.addEventListener("scan-login-begun", (event) => {
@@ -24,7 +24,7 @@ if (phone.dataset.url) {
     phone.href = url.href;
     phone.hidden = false;
   });
-  for (const ended of ["token", "denied", "expired", "error"]) {
-    login.addEventListener(`scan-login-${ended}`, () => { phone.hidden = true; });
+  for (const name of ["token", "denied", "expired", "error"]) {
+    login.addEventListener(`scan-login-${name}`, () => { phone.hidden = true; });
   }
 }

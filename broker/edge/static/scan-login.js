@@ -80,7 +80,7 @@ const TEXTS = {
     unregistered: ["尚未注册", "请先注册，然后在手机上再次确认，本页会自动继续"],
     confirmed: ["已确认", "正在登录…"],
     done: ["登录成功", ""],
-    denied: ["登录已拒绝", "您已在手机上拒绝本次登录"],
+    denied: ["登录已拒绝", "已在手机上拒绝本次登录"],
     expired: ["二维码已过期", "请刷新二维码后重新扫描"],
     offline: ["连接已断开", "正在重新连接…"],
     unreachable: ["无法连接", "请检查网络，本页会自动重试"],
@@ -670,7 +670,7 @@ class ScanLogin extends HTMLElement {
     return this.#login ? this.#resume() : this.#begin();
   }
 
-  /** The answer to `event`. Null if the answer is missing (the socket reconnects) or the attempt is over. */
+  /** The answer to `event`. Null if the answer is missing (the socket reconnects) or the attempt has ended. */
   async #call(event, payload) {
     const [socket, attempt] = [this.#socket, this.#attempt];
     try {
