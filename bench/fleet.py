@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.targets import Candidate, Command
-from tests.support.servers import RedisServer, redis_program, running
+from tests.support.servers.redis import RedisServer, redis_program, running
 
 START_WITHIN = 60.0
 """Seconds; eight servers that start at once share the cores."""

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 import uvloop
 
 from broker.state import BACK_AT_ONCE, Code, Leased, Leases, open_state
-from tests.support.servers import RedisServer, redis_program, running
+from tests.support.servers.redis import RedisServer, redis_program, running
 
 T = TypeVar("T")
 

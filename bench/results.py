@@ -16,7 +16,7 @@ from statistics import median
 from bench.benchmarks import ROWS, Row, Taken
 from bench.plots import Plot, svg
 from bench.targets import candidate
-from tests.support.servers import redis_program
+from tests.support.servers.redis import redis_program
 
 FILE = Path(__file__).parent / "RESULTS.md"
 PLOTS = "plots"

@@ -42,7 +42,9 @@ from tests.support.builders import (
 from tests.support.environment import free_port, need
 from tests.support.loop_clock import LoopClock, replaced_clock
 from tests.support.records import database_of
-from tests.support.servers import Engines, PostgresServer, S3Server, running_postgres, running_s3
+from tests.support.servers.postgres import PostgresServer, running_postgres
+from tests.support.servers.redis import Engines
+from tests.support.servers.s3 import S3Server, running_s3
 
 DEMO = {"HOST", "PORT", "SITE_PORT", "PHONE_PORT", "WECHAT_PORT", "PROVIDER", "POOL"}
 """What `scan-login demo` reads from the environment."""

@@ -16,7 +16,7 @@ from bench.targets import Browser
 from bench.targets.broker import POOL
 from broker.records import DEFAULT_APP
 from broker.state import open_state
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 
 AT_ONCE = 200
 ALONE = 50

@@ -19,7 +19,7 @@ from tests.support.clients import Payload, Refused
 from tests.support.commands import serving
 from tests.support.device_flow import GRANT
 from tests.support.environment import free_port
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 
 BLUE: Payload = {
     "id": "blue",

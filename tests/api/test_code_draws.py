@@ -15,7 +15,8 @@ from broker.records.settings import SettingsApps
 from broker.state import Store
 from tests.support.builders import SHOP, Clock, RunningBroker, StartBroker, codes_of
 from tests.support.clients import PythonBrowser
-from tests.support.servers import Engines, eventually
+from tests.support.servers.redis import Engines
+from tests.support.waiting import eventually
 from tests.support.wechat import DRAW, Pretending, pretending
 
 LOADS = 20

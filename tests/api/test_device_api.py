@@ -17,7 +17,7 @@ from broker.limits import RateLimit
 from tests.support.builders import Clock, FixedDirectory, RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.device_flow import GRANT
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 

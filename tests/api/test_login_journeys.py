@@ -29,7 +29,8 @@ from tests.support.environment import free_port
 from tests.support.logins import secret_of
 from tests.support.loop_clock import LoopClock
 from tests.support.nginx import nginx_before
-from tests.support.servers import Engines, eventually
+from tests.support.servers.redis import Engines
+from tests.support.waiting import eventually
 
 BROWSERS: dict[str, Callable[[], BrowserClient]] = {
     "python-websocket": lambda: PythonBrowser(["websocket"]),

@@ -29,7 +29,8 @@ from tests.support.clients import Payload, PythonBrowser
 from tests.support.leaks import Monitor, monitored
 from tests.support.pool import FAST, Counting
 from tests.support.records import connected, database_of
-from tests.support.servers import Engines, eventually, opened
+from tests.support.servers.redis import Engines
+from tests.support.waiting import eventually, opened
 from tests.support.wechat import (
     APPID,
     DRAW,

@@ -20,7 +20,9 @@ from broker.pictures import Pictures, key_of
 from broker.tokens import KeyFile
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.logins import token_of
-from tests.support.servers import eventually, redis_program, running, running_s3
+from tests.support.servers.redis import redis_program, running
+from tests.support.servers.s3 import running_s3
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

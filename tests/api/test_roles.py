@@ -8,7 +8,7 @@ import pytest
 from broker.edge import ROLES
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser, Refused
-from tests.support.servers import Engines
+from tests.support.servers.redis import Engines
 
 PROBES = {
     "browser": ("GET", "/socket.io/?EIO=4&transport=polling"),

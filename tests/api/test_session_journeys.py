@@ -27,8 +27,9 @@ from tests.support.clients import Payload, PhoneClient, PythonBrowser
 from tests.support.environment import ROOT, need
 from tests.support.leaks import everything_in, leaked
 from tests.support.records import database_of
-from tests.support.servers import Engines, eventually
+from tests.support.servers.redis import Engines
 from tests.support.session_server import Server, basic, secret_of
+from tests.support.waiting import eventually
 from tests.support.wechat import APPID, SECRET, Pretending, pretending
 from tests.support.wechat_user_data import IV, b64, encrypted, packed
 

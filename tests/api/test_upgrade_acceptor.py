@@ -19,7 +19,7 @@ from broker import serving
 from broker.engine.doorman import Doorman, read_knock
 from tests.support.conformance_peer import application, engine_io
 from tests.support.engineio_client import Client, client_of
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 from tests.support.websocket_client import ASKS, KEY, handshake, text
 
 WHOLE = handshake(*ASKS, "Origin: https://shop.example")

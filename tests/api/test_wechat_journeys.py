@@ -22,7 +22,7 @@ from mp_stub.wechat.platform import person_id
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Payload, PhoneClient, PythonBrowser
 from tests.support.leaks import Process, everything_in, fetch, leaked, process
-from tests.support.servers import Engines
+from tests.support.servers.redis import Engines
 from tests.support.wechat import (
     APPID,
     DRAW,

@@ -14,7 +14,7 @@ from tests.chaos.ledger import Ledger, Row
 from tests.chaos.load import Crowd, Fault, gathered
 from tests.chaos.pulse import pulses
 from tests.chaos.world import World, over
-from tests.support.servers import KEPT, RedisServer, redis_program, running
+from tests.support.servers.redis import KEPT, RedisServer, redis_program, running
 
 RATE = 5.0
 """People a second."""

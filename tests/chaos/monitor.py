@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from tests.chaos.network_link import Link
-from tests.support.servers import RedisServer
+from tests.support.servers.redis import RedisServer
 
 CLIENT = re.compile(rb"\[\d+ ([^\]]+)\]")
 

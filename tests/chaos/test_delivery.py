@@ -9,7 +9,7 @@ import pytest
 from broker.engine import ENGINES
 from tests.support.broken_links import Deployment, check_that_resets_lose_no_token, deployed
 from tests.support.builders import StartBroker
-from tests.support.servers import Engines
+from tests.support.servers.redis import Engines
 
 DEPLOYMENTS = [
     Deployment(state, instances, engine, nginx)

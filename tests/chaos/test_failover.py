@@ -15,15 +15,15 @@ from broker.login import SHELVES
 from tests.chaos.load import Fault
 from tests.chaos.world import Instance, World
 from tests.chaos.world import running as brokers
-from tests.support.servers import (
+from tests.support.servers.redis import (
     PLAIN,
     RedisServer,
     cluster,
-    eventually,
     redis_program,
     running,
     sentinel_of,
 )
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.chaos_long, pytest.mark.timeout(120)]
 

@@ -19,7 +19,8 @@ from tests.chaos.load import Fault
 from tests.chaos.monitor import monitoring
 from tests.chaos.world import Instance, World, over
 from tests.chaos.world import running as brokers
-from tests.support.servers import RedisServer, shifted
+from tests.support.environment import shifted
+from tests.support.servers.redis import RedisServer
 
 long = pytest.mark.chaos_long
 

@@ -13,7 +13,7 @@ from tests.chaos.load import Fault
 from tests.chaos.partition import INSTANCE, REDIS, Partition, parted
 from tests.chaos.world import Instance, World
 from tests.chaos.world import running as brokers
-from tests.support.servers import KEPT, redis_program, running
+from tests.support.servers.redis import KEPT, redis_program, running
 
 long = pytest.mark.chaos_long
 

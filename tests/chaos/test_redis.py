@@ -12,7 +12,7 @@ import pytest
 from tests.chaos.ledger import WITHIN
 from tests.chaos.load import Fault
 from tests.chaos.world import World, over
-from tests.support.servers import RedisServer, redis_program, running
+from tests.support.servers.redis import RedisServer, redis_program, running
 
 long = pytest.mark.chaos_long
 

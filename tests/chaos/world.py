@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tests.chaos.network_link import Link, linked
 from tests.support.environment import free_port
-from tests.support.servers import RedisServer, eventually
+from tests.support.servers.redis import RedisServer
+from tests.support.waiting import eventually
 
 START_WITHIN = 20.0
 """Seconds that a broker gets to listen: the machine may be busy."""

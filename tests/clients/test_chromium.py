@@ -46,7 +46,7 @@ from tests.support.pages import (
     shows,
     staged,
 )
-from tests.support.servers import Engines
+from tests.support.servers.redis import Engines
 
 
 @pytest.mark.parametrize(

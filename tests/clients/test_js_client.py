@@ -22,7 +22,7 @@ from tests.support.engineio_client import client_of
 from tests.support.environment import ROOT, free_port, need
 from tests.support.nginx import nginx_before
 from tests.support.pages import QUIET
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 
 JS = Path(__file__).parent / "js"
 CLIENT = ROOT / "broker/edge/static/vendor/socket.io.min.js"

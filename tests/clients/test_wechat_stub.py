@@ -18,7 +18,7 @@ from mp_stub.wechat.faults import FAULTS
 from mp_stub.wechat.platform import TOKEN_LIFETIME, TOKEN_OVERLAP
 from tests.support.builders import Clock
 from tests.support.loop_clock import LoopClock
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 from tests.support.wechat import APPID, PAGE, SECRET, Pretending, pretending, seen_in
 
 TOKEN = {"grant_type": "client_credential", "appid": APPID, "secret": SECRET}

@@ -37,7 +37,7 @@ from tests.support.pages import (
     shows,
     staged,
 )
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 
 JS = Path(__file__).parent / "js"
 DEFINED = {

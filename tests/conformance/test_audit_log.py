@@ -22,7 +22,8 @@ from broker.records.migrations import upgrade as upgrade_all
 from broker.records.trail import ROOM, SqlTrail
 from tests.support.builders import ALICE, FIREFOX, Clock, RecordingAuditLog, StartBroker, a_login
 from tests.support.clients import PhoneClient, PythonBrowser
-from tests.support.servers import PostgresServer, eventually
+from tests.support.servers.postgres import PostgresServer
+from tests.support.waiting import eventually
 
 DENIED = {"state": State.DENIED, "phone": ALICE}
 

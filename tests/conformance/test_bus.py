@@ -9,7 +9,7 @@ import pytest
 from broker.bus import Bus, open_bus
 from broker.login import Notice
 from tests.support.builders import BUSES
-from tests.support.servers import Engines
+from tests.support.servers.redis import Engines
 
 NOTICES = [
     Notice("login-scanned", "a"),

@@ -13,7 +13,8 @@ from broker.errors import PoolFull
 from broker.state import BACK_AT_ONCE, Code, Leased, Leases, Level, Store, open_state
 from broker.state.memory import MemoryLeases
 from tests.support.builders import STATES, Clock
-from tests.support.servers import Engines, opened
+from tests.support.servers.redis import Engines
+from tests.support.waiting import opened
 
 LIFE = 120
 REST = 300

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 
 from broker.state import Code, Leased, Leases, Level, open_state
 from tests.support.builders import Clock
-from tests.support.servers import Engines
+from tests.support.servers.redis import Engines
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from broker.records.codes import Codes
 from broker.records.database import Database
 from tests.support.builders import Clock
 from tests.support.records import connected
-from tests.support.servers import PostgresServer
+from tests.support.servers.postgres import PostgresServer
 
 MINUTE = 60.0
 

@@ -28,7 +28,7 @@ from tests.support.engineio_client import (
     settle,
 )
 from tests.support.loop_clock import LoopClock
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(params=PEERS)

@@ -34,7 +34,8 @@ from tests.support.builders import (
     FixedDirectory,
     a_login,
 )
-from tests.support.servers import Engines, opened
+from tests.support.servers.redis import Engines
+from tests.support.waiting import opened
 
 LIFE, REST, REGISTER = 120, 600, 600
 """A login's, its code's, and the time to register, as conftest.py has them."""

@@ -24,7 +24,8 @@ from broker.pictures import (
 from broker.serving import Site, serving
 from tests.support.builders import Clock
 from tests.support.environment import free_port
-from tests.support.servers import S3Server, eventually, running_s3
+from tests.support.servers.s3 import S3Server, running_s3
+from tests.support.waiting import eventually
 
 KEY = key_of("scene-1", "image/png")
 OTHER = key_of("scene-2", "image/png")

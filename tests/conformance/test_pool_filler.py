@@ -27,7 +27,9 @@ from tests.support.commands import COMMAND
 from tests.support.loop_clock import LoopClock
 from tests.support.pool import FAST, PUBLIC, Counting
 from tests.support.records import connected
-from tests.support.servers import PostgresServer, S3Server, eventually, running_s3
+from tests.support.servers.postgres import PostgresServer
+from tests.support.servers.s3 import S3Server, running_s3
+from tests.support.waiting import eventually
 from tests.support.wechat import DRAW, PAGE, Pretending, pretending, provider_at, seen_in
 
 PATIENT = (0.1,) * 300

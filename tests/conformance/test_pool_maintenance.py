@@ -48,7 +48,10 @@ from tests.support.builders import SHOP, Clock, EmptyAppSecrets, RunningBroker, 
 from tests.support.commands import COMMAND
 from tests.support.pool import PUBLIC, Counting
 from tests.support.records import database_of
-from tests.support.servers import Engines, PostgresServer, eventually, opened, running_s3
+from tests.support.servers.postgres import PostgresServer
+from tests.support.servers.redis import Engines
+from tests.support.servers.s3 import running_s3
+from tests.support.waiting import eventually, opened
 from tests.support.wechat import DRAW, Pretending, pretending
 from tests.support.wechat import provider_of as wechat_at
 

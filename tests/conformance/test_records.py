@@ -35,7 +35,8 @@ from broker.records.seal import SealFile, SealKeys, key_id
 from broker.records.settings import SettingsApps
 from tests.support.builders import SHOP, Clock
 from tests.support.records import connected
-from tests.support.servers import PostgresServer, eventually
+from tests.support.servers.postgres import PostgresServer
+from tests.support.waiting import eventually
 
 OLD, NEW = b"o" * 32, b"n" * 32
 SECRET = "wechat-appsecret-0123456789abcdef"

@@ -27,7 +27,7 @@ from tests.support.engineio_client import (
     settle,
 )
 from tests.support.loop_clock import LoopClock
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 
 TWO = '{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}'
 ONE = '{"_placeholder":true,"num":0}'

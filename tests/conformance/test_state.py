@@ -24,7 +24,8 @@ from broker.state import (
 )
 from broker.state.memory import MemoryImages, MemoryLogins, MemorySessions
 from tests.support.builders import ALICE, BOB, LOGIN_ID, SCENE, STATES, Clock, a_login
-from tests.support.servers import Engines, opened
+from tests.support.servers.redis import Engines
+from tests.support.waiting import opened
 
 PassTime = Callable[[float], None]
 

@@ -20,7 +20,7 @@ from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import NodeBrowser, PythonBrowser, Refused
 from tests.support.loop_clock import LoopClock
 from tests.support.polling import open_polling, polling
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 
 PATH = "/socket.io/?EIO=4&transport=websocket"
 

@@ -34,7 +34,7 @@ from broker.records.people import People
 from broker.records.user_book import UserBook
 from broker.records.user_rules import INVITATION_LIFETIME
 from tests.support.builders import Clock
-from tests.support.servers import PostgresServer
+from tests.support.servers.postgres import PostgresServer
 
 RED, BLUE = "wx00000000000000re", "wx0000000000000blu"
 ALICE = Identity("wechat", "alice-in-red", "alice-in-all", RED)

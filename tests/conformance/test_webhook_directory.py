@@ -33,7 +33,7 @@ from tests.support.environment import ROOT, free_port
 from tests.support.leaks import fetch, leaked, process
 from tests.support.logins import begun
 from tests.support.loop_clock import LoopClock
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 from tests.support.webhook import (
     HOST,
     OTHER_SECRET,

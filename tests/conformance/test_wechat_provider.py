@@ -31,7 +31,7 @@ from broker.providers.wechat.token import RENEW_FROM, RENEW_PAUSE, RENEW_UNTIL, 
 from broker.serving import Site, serving
 from mp_stub.wechat.platform import ERRMSGS, TOKEN_OVERLAP, person_id
 from tests.support.builders import Clock
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 from tests.support.wechat import (
     APPID,
     DRAW,

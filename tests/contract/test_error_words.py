@@ -14,7 +14,7 @@ from broker.login import Identity
 from tests.support.builders import FixedDirectory, RunningBroker, StartBroker
 from tests.support.clients import PhoneClient
 from tests.support.error_words import WORDS
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 TOKEN = "x" * 32

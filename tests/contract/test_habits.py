@@ -20,9 +20,9 @@ SHORTEST_LIMIT = 30.0
 """Seconds. Of a limit that only bounds a wait: a shorter one may end on a busy machine."""
 
 EXCEPTIONS: Mapping[str, str] = {
-    "support/servers.py::eventually": "the shared helper that waits",
-    "support/servers.py::wait_until": "the shared helper that waits",
-    "support/servers.py::answers": "a server that is asked again if it does not answer",
+    "support/waiting.py::eventually": "the shared helper that waits",
+    "support/waiting.py::wait_until": "the shared helper that waits",
+    "support/servers/redis.py::answers": "a server that is asked again if it does not answer",
     "support/conformance_peer.py::welcome": "the official suite loses a frame sent at once",
     "system/test_concurrent_instances.py::later": "moves one of two racing acts; any order passes",
 }

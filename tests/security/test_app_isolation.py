@@ -32,7 +32,7 @@ from tests.support.commands import serving
 from tests.support.device_flow import GRANT
 from tests.support.environment import free_port
 from tests.support.leaks import everything_in, leaked
-from tests.support.servers import RedisServer, redis_program, running
+from tests.support.servers.redis import RedisServer, redis_program, running
 from tests.support.session_server import basic
 
 APPS = ("red", "blue")

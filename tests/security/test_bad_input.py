@@ -29,7 +29,7 @@ from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.environment import free_port
 from tests.support.error_words import WORDS
 from tests.support.polling import open_polling, polling
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 
 T = TypeVar("T")
 FUZZ = settings(

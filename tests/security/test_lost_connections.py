@@ -12,7 +12,7 @@ from broker.engine import ENGINES
 from broker.metrics import REFUSALS
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.polling import open_polling, polling
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 
 TYPES = {
     "/phone/session": "application/json",

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.builders import StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser, Refused
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 
 Guess = Callable[[str], Awaitable[Any]]
 OWNED = {"login_id": "A" * 22, "secret": "B" * 43}

@@ -16,7 +16,7 @@ from broker.engine.turns import STEP, STEPS_PER_TURN, Turns
 from broker.metrics import REFUSALS
 from tests.support.builders import StartBroker
 from tests.support.engineio_client import Client, client_of
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 from tests.support.websocket_client import (
     ASKS,
     Engine,

@@ -19,8 +19,9 @@ from tests.support.builders import FIREFOX, SHOP, FixedDirectory, RunningBroker,
 from tests.support.clients import Payload
 from tests.support.device_flow import GRANT
 from tests.support.records import database_of
-from tests.support.servers import Engines, eventually
+from tests.support.servers.redis import Engines
 from tests.support.session_server import Server, basic
+from tests.support.waiting import eventually
 
 NEW_ORIGIN = "https://new.example"
 GROUNDS = {"memory": "sqlite", "redis": "postgresql"}

@@ -27,7 +27,8 @@ from tests.support.leaks import (
     process,
     send_raw,
 )
-from tests.support.servers import RedisServer, eventually, redis_program, running
+from tests.support.servers.redis import RedisServer, redis_program, running
+from tests.support.waiting import eventually
 
 
 class Known:

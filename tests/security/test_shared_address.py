@@ -11,7 +11,7 @@ import pytest
 from broker.edge.gate import PROOFS_SHARE, REGISTRATIONS, Gate
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser, SocketPhone
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 WRONG_CODE = {"grant_type": GRANT, "client_id": "default", "device_code": f"{'A' * 22}.{'B' * 43}"}

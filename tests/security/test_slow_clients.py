@@ -16,7 +16,7 @@ from broker.engine import bodies, frames, sockets
 from tests.support.builders import StartBroker
 from tests.support.engineio_client import Client, client_of
 from tests.support.loop_clock import LoopClock
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 from tests.support.websocket_client import ASKS, KEY, VERSION, Wire, handshake, masked, text, url_of
 
 

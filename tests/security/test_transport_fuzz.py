@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.engineio_client import SEPARATOR, Client, client_of, join, lives
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 from tests.support.websocket_client import masked, raw_transport
 
 FUZZ = settings(

@@ -13,7 +13,7 @@ import pytest
 from broker.urls import check_server_url, hide_passwords
 from tests.support.commands import COMMAND, call
 from tests.support.environment import free_port
-from tests.support.servers import redis_program, running
+from tests.support.servers.redis import redis_program, running
 
 HEAD, TAIL = "canaryhead", "canarytail"
 """A password is split where a reader of URLs may split it: neither half may get out."""

@@ -25,7 +25,7 @@ from tests.support.builders import StartBroker
 from tests.support.clients import PhoneClient
 from tests.support.environment import free_port
 from tests.support.nginx import nginx_before
-from tests.support.servers import Engines
+from tests.support.servers.redis import Engines
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 

@@ -35,7 +35,7 @@ OTHER = App(id="other", name="Another", origins=frozenset({"https://other.exampl
 STATES = ["memory", "valkey", "redis", "sentinel", "cluster"]
 
 BUSES = ["memory", "valkey", "redis", "sentinel", "cluster"]
-"""What the families' promises are tested over; see `START` in servers.py."""
+"""What the families' promises are tested over; see `START` in servers/redis.py."""
 
 SCENE = "scene-1"
 

@@ -14,7 +14,7 @@ from broker.engine import sessions
 from broker.engine.sessions import Sessions
 from broker.serving import Site, serving
 from tests.support.conformance_peer import PEERS, application
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 
 SEPARATOR = "\x1e"
 

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import socket
+import subprocess
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
@@ -60,3 +61,14 @@ def miss(what: str) -> NoReturn:
     if CI:
         pytest.fail(what)
     pytest.skip(what)
+
+
+def shifted(offset: str) -> dict[str, str]:
+    """The environment of a process whose clock is `offset` off, its monotonic clock apart."""
+    said = subprocess.check_output([need("faketime"), "-f", offset, "env"], text=True)
+    variables = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+    return {
+        "LD_PRELOAD": variables["LD_PRELOAD"],
+        "FAKETIME": offset,
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import aiohttp
 
 from tests.support.environment import ROOT, free_port
-from tests.support.servers import RedisServer
+from tests.support.servers.redis import RedisServer
 
 
 async def send_raw(url: str, request: bytes) -> None:

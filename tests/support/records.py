@@ -8,9 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from broker.records.database import Database
-from tests.support.servers import (
-    PostgresServer,
-)
+from tests.support.servers.postgres import PostgresServer
 
 
 def database_of(kind: str, request: pytest.FixtureRequest) -> str:

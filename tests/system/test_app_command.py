@@ -18,7 +18,7 @@ import pytest
 from broker.records.migrations import HEAD, REVISIONS, VERSION_TABLE
 from tests.support.commands import Call, run, serving
 from tests.support.environment import free_port
-from tests.support.servers import wait_until
+from tests.support.waiting import wait_until
 
 SECRET = "canary-app-secret"
 

@@ -30,7 +30,8 @@ from broker.workers import Supervisor
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Refused
 from tests.support.logins import logs_in
-from tests.support.servers import Engines, eventually
+from tests.support.servers.redis import Engines
+from tests.support.waiting import eventually
 
 LONG = 30.0
 """Seconds that a busy machine gets."""

@@ -13,7 +13,7 @@ from broker import __version__
 from mp_stub.wechat.platform import APPID, SECRET
 from tests.support.commands import call, run, serving, wechat_serving
 from tests.support.environment import free_port
-from tests.support.servers import wait_until
+from tests.support.waiting import wait_until
 
 
 def test_help_and_version(tmp_path: Path) -> None:

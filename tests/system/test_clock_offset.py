@@ -14,8 +14,9 @@ from structlog.testing import capture_logs
 
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
-from tests.support.environment import ROOT
-from tests.support.servers import RedisServer, eventually, shifted, valkey_program
+from tests.support.environment import ROOT, shifted
+from tests.support.servers.redis import RedisServer, valkey_program
+from tests.support.waiting import eventually
 
 README = ROOT / "README.md"
 

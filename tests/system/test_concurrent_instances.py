@@ -39,7 +39,8 @@ from tests.support.builders import (
 )
 from tests.support.clients import PhoneClient
 from tests.support.device_flow import GRANT
-from tests.support.servers import RedisServer, eventually, opened, redis_program, running
+from tests.support.servers.redis import RedisServer, redis_program, running
+from tests.support.waiting import eventually, opened
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from tests.support.environment import free_port, need
-from tests.support.servers import wait_until
+from tests.support.waiting import wait_until
 
 TOKEN = "t" * 32
 PARALLEL = 8

@@ -22,7 +22,7 @@ from tests.support import pages
 from tests.support.clients import NodeBrowser, PhoneClient
 from tests.support.environment import ROOT, free_port, need
 from tests.support.logins import secret_of
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 
 PROXY = "127.0.0.2"
 """Where a proxy that nginx trusts would stand; the tests themselves stand at 127.0.0.1."""

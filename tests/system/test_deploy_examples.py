@@ -22,7 +22,8 @@ import yaml
 
 from tests.support.commands import COMMAND, LIMIT, wechat_serving
 from tests.support.environment import ROOT, free_port, need
-from tests.support.servers import Engines, PostgresServer
+from tests.support.servers.postgres import PostgresServer
+from tests.support.servers.redis import Engines
 
 DEPLOY = (ROOT / "docs" / "deploy.md").read_text()
 PROGRAM = Path(sys.executable).parent / "scan-login"

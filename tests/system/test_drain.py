@@ -23,7 +23,7 @@ from broker.settings import Settings
 from tests.support.clients import BrowserClient, NodeBrowser, PhoneClient, PythonBrowser
 from tests.support.commands import serving as command
 from tests.support.environment import free_port
-from tests.support.servers import eventually, listens
+from tests.support.waiting import eventually, listens
 
 HANDSHAKE = "/socket.io/?EIO=4&transport="
 

@@ -24,7 +24,8 @@ from broker.metrics import LOG_LINES_DROPPED
 from tests.support.commands import COMMAND
 from tests.support.environment import free_port
 from tests.support.logins import logs_in
-from tests.support.servers import KEPT, RedisServer, eventually, redis_program, running
+from tests.support.servers.redis import KEPT, RedisServer, redis_program, running
+from tests.support.waiting import eventually
 
 PIPE_BYTES = 4096
 DROPPED = "scanlogin_log_lines_dropped_total"

@@ -23,7 +23,7 @@ from broker.serving import Site, serving
 from deploy import nginx
 from tests.support.environment import ROOT, free_port, need
 from tests.support.nginx import can_connect
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 
 PROXY = "127.0.0.2"
 """Where a proxy that nginx trusts would stand."""

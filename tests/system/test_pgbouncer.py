@@ -15,7 +15,8 @@ from broker.settings import Settings
 from tests.support.app_admin import TOKEN, Admin, post
 from tests.support.builders import StartBroker
 from tests.support.clients import PhoneClient
-from tests.support.servers import PgBouncer, PostgresServer, eventually, running_pgbouncer
+from tests.support.servers.postgres import PgBouncer, PostgresServer, running_pgbouncer
+from tests.support.waiting import eventually
 
 MODES = {"session": False, "transaction": True}
 """`SCAN_LOGIN_RECORDS_PGBOUNCER` for each mode."""

@@ -19,7 +19,7 @@ from broker.commands.pool import TAKEN_OVER
 from broker.errors import UnknownApp
 from tests.support.commands import COMMAND, Call, run
 from tests.support.environment import free_port
-from tests.support.servers import Engines
+from tests.support.servers.redis import Engines
 from tests.support.wechat import pretending
 
 FAST = ("--rate", "4500")

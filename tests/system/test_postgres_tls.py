@@ -13,7 +13,7 @@ from sqlalchemy import text
 from broker.errors import RecordsDown
 from broker.records.database import Database
 from tests.support.certificate import certificate
-from tests.support.servers import PostgresServer, running_postgres
+from tests.support.servers.postgres import PostgresServer, running_postgres
 
 
 @pytest.fixture(scope="module")

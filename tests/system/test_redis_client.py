@@ -39,14 +39,8 @@ from tests.support.builders import ALICE, Clock, a_login
 from tests.support.certificate import certificate
 from tests.support.environment import free_port
 from tests.support.loop_clock import LoopClock, replaced_clock
-from tests.support.servers import (
-    RedisServer,
-    cluster,
-    eventually,
-    redis_program,
-    running,
-    valkey_program,
-)
+from tests.support.servers.redis import RedisServer, cluster, redis_program, running, valkey_program
+from tests.support.waiting import eventually
 
 PROGRAMS = {"redis": redis_program, "valkey": valkey_program}
 

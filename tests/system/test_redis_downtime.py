@@ -12,7 +12,8 @@ from broker.redis_link.downtime import Downtime
 from broker.state.redis import logins
 from tests.support.builders import Clock, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
-from tests.support.servers import KEPT, RedisServer, eventually, redis_program, running
+from tests.support.servers.redis import KEPT, RedisServer, redis_program, running
+from tests.support.waiting import eventually
 
 LONG = 30.0
 """Seconds that a busy machine gets."""

@@ -19,15 +19,8 @@ from broker.tokens import Issuer, KeyFile
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.logins import logs_in
-from tests.support.servers import (
-    KEPT,
-    RedisServer,
-    cluster,
-    eventually,
-    opened,
-    redis_program,
-    running,
-)
+from tests.support.servers.redis import KEPT, RedisServer, cluster, redis_program, running
+from tests.support.waiting import eventually, opened
 
 LONG = 30.0
 """Seconds that a busy machine gets."""

@@ -18,7 +18,7 @@ from broker.__main__ import command
 from tests.support.commands import call
 from tests.support.commands import serving as serve
 from tests.support.environment import ROOT, free_port
-from tests.support.servers import RedisServer, redis_program
+from tests.support.servers.redis import RedisServer, redis_program
 
 
 @pytest.fixture

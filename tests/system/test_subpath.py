@@ -26,7 +26,7 @@ from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import NodeBrowser
 from tests.support.environment import ROOT, free_port, need
 from tests.support.nginx import can_connect
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 from web_demo.site import build_site
 from web_demo.verify import TokenVerifier
 

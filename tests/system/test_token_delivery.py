@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.broken_links import Deployment, check_that_resets_lose_no_token, deployed
 from tests.support.builders import StartBroker
-from tests.support.servers import Engines
+from tests.support.servers.redis import Engines
 
 DEPLOYMENTS = [
     Deployment("memory", 1, "own", nginx=False),

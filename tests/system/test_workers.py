@@ -28,7 +28,8 @@ from broker.workers import Supervisor
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.commands import COMMAND
 from tests.support.environment import free_port
-from tests.support.servers import Engines, eventually
+from tests.support.servers.redis import Engines
+from tests.support.waiting import eventually
 
 STUBBORN = """
 import signal, time

@@ -17,7 +17,7 @@ from broker.login import Notice
 from broker.state import Store
 from tests.support.builders import ALICE, FIREFOX, Clock, FixedDirectory
 from tests.support.loop_clock import LoopClock
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 
 
 class Pushes:

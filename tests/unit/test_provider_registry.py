@@ -19,7 +19,7 @@ from tests.support.app_admin import TOKEN, Admin
 from tests.support.builders import OTHER, SHOP, RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.loop_clock import LoopClock
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 from tests.support.wechat import APPID, SECRET, Pretending, pretending
 from tests.support.wechat_logins import begin, confirm, scanned
 

@@ -8,7 +8,7 @@ import pytest
 
 from broker.limits import DROPS, RateLimit, rate_limit_key
 from tests.support.builders import Clock
-from tests.support.servers import eventually
+from tests.support.waiting import eventually
 
 
 def test_events_over_the_limit_are_refused(clock: Clock) -> None:
