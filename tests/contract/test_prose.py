@@ -123,6 +123,8 @@ JAVASCRIPT = """let a = 'two words'; // text
 IN_JAVASCRIPT = {(STRINGS, 1, "two words"), (COMMENTS, 1, "text"), (COMMENTS, 2, "more\ntext")}
 PAGE = "<p>two words</p>\n<!-- text -->"
 IN_PAGE = {(STRINGS, 1, "two words"), (COMMENTS, 2, " text ")}
+YAML = "name: two words  # text\n# more\nport: 80"
+IN_YAML = {(STRINGS, 1, "two words"), (COMMENTS, 1, "text"), (COMMENTS, 2, "more")}
 MAKEFILE = "help: ## two words\n# text"
 IN_MAKEFILE = {(STRINGS, 1, "two words"), (COMMENTS, 2, "text")}
 
@@ -137,6 +139,7 @@ IN_MAKEFILE = {(STRINGS, 1, "two words"), (COMMENTS, 2, "text")}
         pytest.param("a.html", PAGE, IN_PAGE, id="page"),
         pytest.param("a.css", "a {} /* text */", {(COMMENTS, 1, "text")}, id="css"),
         pytest.param("a.conf", "a b#c; # text", {(COMMENTS, 1, "text")}, id="conf"),
+        pytest.param("a.yml", YAML, IN_YAML, id="yaml"),
         pytest.param("Makefile", MAKEFILE, IN_MAKEFILE, id="makefile"),
         pytest.param("a/vendor/b.js", "// text", set(), id="vendored"),
         pytest.param("package-lock.json", '{"a": "two words"}', set(), id="lock-file"),

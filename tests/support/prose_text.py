@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from html.parser import HTMLParser
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -51,6 +51,7 @@ END_OF_BLOCK = re.compile(r"\s*\*+/\s*$")
 SENTENCE = re.compile(r"[A-Za-z]{2,}\W*\s\W*[A-Za-z]")
 BLANKS = re.compile(r"[ \t]+")
 EDGES = re.compile(r" ?\n ?")
+YAML_VALUE = re.compile(r"^\s*(?:- )?(?:[\w.$-]+: +)?(?!#)(.*?)(?:\s+#.*)?$")
 WORD = re.compile(r"[A-Za-z]+(?:['’-][A-Za-z]+)*")
 CODE = re.compile(r"``[^`]*``|`[^`\n]*(?:\n[^`\n]+)?`")
 LINK_TARGET = re.compile(r"\]\([^)\s]*\)|https?://\S+|<[a-z/][^>\n]*>")
@@ -74,39 +75,52 @@ def line_of(source: str, offset: int) -> int:
     return source.count("\n", 0, offset) + 1
 
 
-def comments_and_strings(source: str, pattern: re.Pattern[str]) -> Iterator[tuple[str, int, str]]:
-    """Each comment and string: its kind, its line, its text.
+class Token(NamedTuple):
+    """A comment or string. follows_code: whether code precedes it on its line."""
 
-    Comments on adjacent lines are one comment, except after code.
-    """
-    first, text = 0, ""
+    is_comment: bool
+    line: int
+    text: str
+    follows_code: bool
+
+
+def tokens(source: str, pattern: re.Pattern[str]) -> Iterator[Token]:
     for found in pattern.finditer(source):
-        line = line_of(source, found.start())
-        if found.lastgroup == "string":
-            yield "string", line, found[0].strip("\"'`")
-        elif found.lastgroup == "comment":
-            comment = MARGIN.sub("", END_OF_BLOCK.sub("", found[0]))
-            after_code = source[source.rfind("\n", 0, found.start()) + 1 : found.start()].strip()
-            if text and not after_code and line == first + text.count("\n") + 1:
-                text += "\n" + comment
-                continue
-            if text:
-                yield "comment", first, text
-            first, text = line, comment
-            if after_code:
-                yield "comment", line, comment
-                text = ""
-    if text:
-        yield "comment", first, text
+        start = found.start()
+        follows_code = bool(source[source.rfind("\n", 0, start) + 1 : start].strip())
+        if found.lastgroup == "comment":
+            text = MARGIN.sub("", END_OF_BLOCK.sub("", found[0]))
+            yield Token(True, line_of(source, start), text, follows_code)
+        elif found.lastgroup == "string":
+            text = found[0].strip("\"'`")
+            yield Token(False, line_of(source, start), text, follows_code)
+
+
+def joined(separate: Iterable[Token]) -> Iterator[Token]:
+    """The tokens, with comments on adjacent lines as one comment, except after code."""
+    comment: Token | None = None
+    for token in separate:
+        is_whole_line = token.is_comment and not token.follows_code
+        next_line = comment.line + comment.text.count("\n") + 1 if comment else 0
+        if comment and is_whole_line and token.line == next_line:
+            comment = comment._replace(text=f"{comment.text}\n{token.text}")
+            continue
+        if comment:
+            yield comment
+        comment = token if is_whole_line else None
+        if not is_whole_line:
+            yield token
+    if comment:
+        yield comment
 
 
 def code(pattern: re.Pattern[str]) -> Extract:
     def extract(source: str) -> Iterator[Text]:
-        for kind, line, text in comments_and_strings(source, pattern):
-            if kind == "comment":
-                yield Text(COMMENTS, line, without_code(text))
-            elif is_sentence(text):
-                yield Text(STRINGS, line, text)
+        for token in joined(tokens(source, pattern)):
+            if token.is_comment:
+                yield Text(COMMENTS, token.line, without_code(token.text))
+            elif is_sentence(token.text):
+                yield Text(STRINGS, token.line, token.text)
 
     return extract
 
@@ -121,9 +135,9 @@ def literal(node: ast.AST) -> str | None:
 
 
 def python(source: str) -> Iterator[Text]:
-    for kind, line, text in comments_and_strings(source, PYTHON):
-        if kind == "comment":
-            yield Text(COMMENTS, line, without_code(text))
+    for token in joined(tokens(source, PYTHON)):
+        if token.is_comment:
+            yield Text(COMMENTS, token.line, without_code(token.text))
     yield from literals(ast.parse(source))
 
 
@@ -208,6 +222,17 @@ def makefile(source: str) -> Iterator[Text]:
         yield text._replace(area=STRINGS) if is_help else text
 
 
+def yaml(source: str) -> Iterator[Text]:
+    """Comments, and values that are sentences."""
+    for text in shell(source):
+        if text.area == COMMENTS:
+            yield text
+    for number, line in enumerate(source.split("\n"), 1):
+        value = YAML_VALUE.match(line)
+        if value and is_sentence(value[1]):
+            yield Text(STRINGS, number, value[1])
+
+
 javascript = code(JAVASCRIPT)
 css = code(CSS)
 shell = code(HASH)
@@ -223,8 +248,8 @@ SUFFIXES: dict[str, Extract] = {
     ".wxml": page,
     ".json": shell,
     ".toml": shell,
-    ".yml": shell,
-    ".yaml": shell,
+    ".yml": yaml,
+    ".yaml": yaml,
     ".conf": shell,
     ".sh": shell,
     ".cfg": shell,
