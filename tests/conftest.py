@@ -45,6 +45,7 @@ from tests.support.records import database_of
 from tests.support.servers.postgres import PostgresServer, running_postgres
 from tests.support.servers.redis import Engines
 from tests.support.servers.s3 import S3Server, running_s3
+from tests.support.waiting import eventually
 
 DEMO = {"HOST", "PORT", "SITE_PORT", "PHONE_PORT", "WECHAT_PORT", "PROVIDER", "POOL"}
 """What `scan-login demo` reads from the environment."""
@@ -307,12 +308,16 @@ def records_file(empty_records: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def start_broker(tmp_path: Path, records_file: Path) -> AsyncIterator[StartBroker]:
-    """Start a broker on a free port; settings, `directory` and `clock` by keyword."""
+    """Start a broker on a free port; settings, `directory` and `clock` by keyword.
+
+    Returns once the broker is ready, or at once if `ready` is false.
+    """
     async with AsyncExitStack() as stack:
 
         async def start(
             directory: Directory | str | None = None,
             clock: Callable[[], float] | None = None,
+            ready: bool = True,
             **changes: object,
         ) -> RunningBroker:
             port = free_port()
@@ -335,6 +340,8 @@ async def start_broker(tmp_path: Path, records_file: Path) -> AsyncIterator[Star
                 Site("admin", broker.admin, "127.0.0.1", 0, "ADMIN_PORT"),
             ]
             addresses = await stack.enter_async_context(serving(sites))
+            if ready:
+                await eventually(lambda: broker.trouble() is None)
             url = addresses["broker"]
             return RunningBroker(url, settings, url, addresses["admin"])
 

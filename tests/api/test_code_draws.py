@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -62,9 +63,10 @@ async def test_device_page_shows_the_image_of_its_begin(
 
 
 async def test_image_is_drawn_once_for_all_instances(
-    start_broker: StartBroker, wechat: Pretending, engines: Engines
+    start_broker: StartBroker, wechat: Pretending, engines: Engines, tmp_path: Path
 ) -> None:
-    shared = wechat.settings(state_url=engines.url("redis"))
+    keys = tmp_path / "keys.json"
+    shared = wechat.settings(state_url=engines.url("redis"), key_file=keys)
     brokers = [await start_broker(instance=name, **shared) for name in ("one", "two")]
     scene = await begin_on_socket(brokers[0])
     assert wechat.wechat.calls[DRAW] == 1

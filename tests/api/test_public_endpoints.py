@@ -99,7 +99,7 @@ async def test_failing_lobby_makes_the_instance_not_ready(
 
     with structlog.testing.capture_logs() as lines, monkeypatch.context() as patch:
         patch.setattr(Lobby, "run", deaf)
-        broker = await start_broker()
+        broker = await start_broker(ready=False)
         async with aiohttp.ClientSession(broker.url) as http:
             async with http.get("/health/ready") as response:
                 answer = await response.json()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import aiohttp
 import pytest
 
@@ -72,11 +74,11 @@ async def test_sockets_join_what_is_served(start_broker: StartBroker) -> None:
 
 
 async def test_sockets_and_logic_may_be_processes_of_their_own(
-    start_broker: StartBroker, engines: Engines
+    start_broker: StartBroker, engines: Engines, tmp_path: Path
 ) -> None:
-    shared = engines.url("redis")
-    sockets = await start_broker(roles="browser", state_url=shared)
-    logic = await start_broker(roles="phone,oauth", state_url=shared)
+    shared = {"state_url": engines.url("redis"), "key_file": tmp_path / "keys.json"}
+    sockets = await start_broker(roles="browser", **shared)
+    logic = await start_broker(roles="phone,oauth", **shared)
     browser = PythonBrowser(["websocket"])
     await browser.connect(sockets.url)
     begun = await browser.emit("begin", {})

@@ -10,6 +10,7 @@ from broker.bus import Bus, open_bus
 from broker.login import Notice
 from tests.support.builders import BUSES
 from tests.support.servers.redis import Engines
+from tests.support.waiting import opened_bus
 
 NOTICES = [
     Notice("login-scanned", "a"),
@@ -21,7 +22,7 @@ NOTICES = [
 @pytest.fixture(params=BUSES)
 async def bus(request: pytest.FixtureRequest, engines: Engines) -> AsyncIterator[Bus]:
     bus = open_bus(engines.url(request.param))
-    await bus.open()
+    await opened_bus(bus)
     yield bus
     await bus.close()
 

@@ -231,14 +231,14 @@ async def test_after_the_state_was_lost_a_generation_from_before_ends_nothing(
     engine: str, engines: Engines, clock: Clock
 ) -> None:
     before = open_state(engines.url(engine), clock)
-    await before.open()
+    await opened(before)
     await before.leases.offer("shop", codes([0]))
     stale = await take(before.leases, clock)
     await before.close()
     engines.empty(engine)
 
     after = open_state(engines.url(engine), clock)
-    await after.open()
+    await opened(after)
     clock.time += 0.001
     await after.leases.offer("shop", codes([0]))
     await take(after.leases, clock)

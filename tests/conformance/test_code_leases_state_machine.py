@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 from broker.state import Code, Leased, Leases, Level, open_state
 from tests.support.builders import Clock
 from tests.support.servers.redis import Engines
+from tests.support.waiting import opened
 
 T = TypeVar("T")
 
@@ -218,7 +219,7 @@ def test_no_order_of_events_leases_a_scene_twice_or_loses_a_number(
 
     with asyncio.Runner() as runner:
         for store in stores:
-            runner.run(store.open())
+            runner.run(opened(store))
         run_state_machine_as_test(
             lambda: Pool(World(runner, clock, empty)),
             settings=settings(max_examples=100, stateful_step_count=40, deadline=None),

@@ -7,8 +7,12 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
+from broker.bus import Bus
+from broker.errors import Unavailable
+from broker.login import Notice
 from broker.state import Store
 
 T = TypeVar("T")
@@ -55,8 +59,22 @@ async def eventually(condition: Callable[[], object], within: float = 30.0) -> N
             await asyncio.sleep(0.02)
 
 
-async def opened(store: Store) -> Store:
+async def opened(store: Store) -> None:
     """Open `store` and wait until it is reached: a busy machine may fail the first try."""
     await store.open()
     await eventually(lambda: store.trouble() is None)
-    return store
+
+
+async def opened_bus(bus: Bus) -> None:
+    """Open `bus` and wait until it carries notices."""
+
+    async def carries() -> bool:
+        with suppress(Unavailable):
+            async with bus.listen("probe") as notices:
+                await bus.publish("probe", Notice("login-scanned", "probe"))
+                await anext(notices)
+                return True
+        return False
+
+    await bus.open()
+    await eventually(carries)

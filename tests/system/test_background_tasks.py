@@ -179,7 +179,7 @@ async def test_logins_work_after_a_task_failed(
     fault: Fault, engines: Engines, start_broker: StartBroker
 ) -> None:
     wanted = failures(fault.task) + 2
-    broker = await start_broker(state_url=engines.url(fault.engine))
+    broker = await start_broker(ready=False, state_url=engines.url(fault.engine))
 
     async def has_failed() -> bool:
         with suppress(TimeoutError, Refused, SocketIOError):  # as they may, in between

@@ -40,7 +40,7 @@ from tests.support.builders import (
 from tests.support.clients import PhoneClient
 from tests.support.device_flow import GRANT
 from tests.support.servers.redis import RedisServer, redis_program, running
-from tests.support.waiting import eventually, opened
+from tests.support.waiting import eventually, opened, opened_bus
 
 T = TypeVar("T")
 
@@ -105,7 +105,7 @@ async def pair(redis: RedisServer, tmp_path: Path) -> AsyncIterator[Pair]:
 @asynccontextmanager
 async def instance(name: str, url: str, keys: KeyFile) -> AsyncIterator[Instance]:
     store, bus = open_state(url), open_bus(url)
-    await asyncio.gather(opened(store), bus.open())
+    await asyncio.gather(opened(store), opened_bus(bus))
     logins = Counted(store.logins)
     apps, trail = SettingsApps([SHOP]), RecordingAuditLog()
     flow = Flow(
