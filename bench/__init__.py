@@ -1,18 +1,18 @@
-"""How fast and how heavy it is, measured side by side.
+"""Benchmarks of CPU, memory and latency, compared with other servers.
 
-    __main__.py    python -m bench [ROW …]: runs rows, writes RESULTS.md
-    rows/          what is measured, one file a question; the table of them
-    candidates/    who is measured: how its servers start
-    peers/         servers to measure beside the broker, written for that
-    protocol.py    what browsers and phones say, the same to all of them
+    __main__.py    python -m bench [BENCHMARK …]: runs benchmarks, writes RESULTS.md
+    benchmarks/    the benchmarks, one file each
+    targets/       the servers under test: how to start and reach them
+    baselines/     servers to compare the broker with
+    protocol.py    the browsers and phones of all targets
     fleet.py       the servers of one run: their CPU and memory, from /proc
-    load.py        logins at a steady rate or as fast as they go, and what became of each
-    socketio.py    a Socket.IO client over a websocket of its own, light on CPU
-    leases.py      what a lease of a code costs: python -m bench.leases
-    keepalive.py   an HTTP client of one kept connection, likewise
+    load.py        the load generator: logins at a steady rate or at a concurrency
+    socketio.py    a Socket.IO client with low CPU use
+    keepalive.py   an HTTP client with low CPU use, over one connection
+    leases.py      the cost of a code lease: python -m bench.leases
     results.py     RESULTS.md: medians, spread, machine, versions
-    plots.py       the pictures in plots/
+    plots.py       the SVG files in plots/
 
-Figures are CPU rather than wall time, for a machine is seldom alone; they are
-taken in rounds in which the candidates take turns.  Compare within one table.
+Most figures are CPU time, because wall time depends on the other work of the machine.
+The setups take turns in each round. Compare figures within one table only.
 """

@@ -1,4 +1,4 @@
-"""Runs rows and writes what they gave: `python -m bench growth --rounds 3`."""
+"""The command `python -m bench`: runs benchmarks and writes the results."""
 
 from __future__ import annotations
 
@@ -9,70 +9,90 @@ from collections.abc import Sequence
 import uvloop
 
 from bench import results
-from bench.benchmarks import ROWS, Cell, Figures, Row, Taken, row
+from bench.benchmarks import BENCHMARKS, Benchmark, Figures, Runs, Setup, load_benchmark
 from bench.fleet import Fleet, fleet, raise_file_limit
-from bench.host import STOLEN, Ticks
-from bench.load import Crowd, eagerly
-from bench.targets import CANDIDATES, candidate
+from bench.host import STEAL, Ticks
+from bench.load import LoadGenerator, run_concurrently
+from bench.targets import TARGETS, load_target
 
-WARM_UP_AT_ONCE = 16
-"""Logins under way while servers warm up: as many a second as they manage."""
+WARM_UP_CONCURRENCY = 16
+"""Concurrent logins while the servers warm up."""
 
 
 def main() -> None:
-    asked = _arguments()
+    options = _arguments()
     raise_file_limit()
-    for name in asked.rows or ROWS:
-        uvloop.run(_run(name, asked))
+    for name in options.rows or BENCHMARKS:
+        uvloop.run(_run(name, options))
 
 
-async def _run(name: str, asked: argparse.Namespace) -> None:
-    this = row(name)
-    cells = [cell for cell in this.cells if cell.candidate in (asked.only or CANDIDATES)]
-    taken = await take(this, cells, asked.rounds, asked.seconds or this.seconds)
+async def _run(name: str, options: argparse.Namespace) -> None:
+    benchmark = load_benchmark(name)
+    setups = [setup for setup in benchmark.setups if setup.target in (options.only or TARGETS)]
+    runs = await run_rounds(benchmark, setups, options.rounds, options.seconds or benchmark.seconds)
     words = " ".join(sys.argv[1:]) or name
-    print(results.write(name, this, taken, f"python -m bench {words}"), flush=True)
+    print(results.write(name, benchmark, runs, f"python -m bench {words}"), flush=True)
 
 
-async def take(this: Row, cells: Sequence[Cell], rounds: int, seconds: float) -> Taken:
-    """Every cell once a round, and the other way round in every second one."""
-    taken: dict[Cell, list[Figures]] = {cell: [] for cell in cells}
+async def run_rounds(
+    benchmark: Benchmark, setups: Sequence[Setup], rounds: int, seconds: float
+) -> Runs:
+    """Run every setup once per round, in reverse order in every second round."""
+    runs: dict[Setup, list[Figures]] = {setup: [] for setup in setups}
     for number in range(rounds):
-        for cell in cells[:: 1 if number % 2 == 0 else -1]:
-            figures = await _once(this, cell, seconds)
-            taken[cell].append(figures)
-            _say(f"round {number + 1} of {rounds}, {cell}: {figures}")
-    return taken
+        for setup in setups[:: 1 if number % 2 == 0 else -1]:
+            figures = await _run_once(benchmark, setup, seconds)
+            runs[setup].append(figures)
+            _log(f"round {number + 1} of {rounds}, {setup}: {figures}")
+    return runs
 
 
-async def _once(this: Row, cell: Cell, seconds: float) -> Figures:
-    async with fleet(candidate(cell.candidate), cell.instances) as servers:
-        if this.warm:
-            await _warm(servers)
+async def _run_once(benchmark: Benchmark, setup: Setup, seconds: float) -> Figures:
+    async with fleet(load_target(setup.target), setup.instances) as servers:
+        if benchmark.warms_up:
+            await _warm_up(servers)
         before = Ticks.now()
-        figures = await this.measure(servers, seconds)
-        return {**figures, STOLEN: before.stolen_since()}
+        figures = await benchmark.measure(servers, seconds)
+        return {**figures, STEAL: before.steal_percent()}
 
 
-async def _warm(servers: Fleet) -> None:
-    crowd = Crowd(servers)
-    seconds, logins = servers.candidate.warm_up
-    ran = await eagerly(crowd.log_in, at_once=WARM_UP_AT_ONCE, seconds=seconds, least=logins)
-    crowd.close()
-    if ran.lost:
-        raise SystemExit(f"logins fail already while warming up: {dict(ran.lost)}")
+async def _warm_up(servers: Fleet) -> None:
+    generator = LoadGenerator(servers)
+    seconds, logins = servers.target.warm_up
+    result = await run_concurrently(
+        generator.log_in, concurrency=WARM_UP_CONCURRENCY, seconds=seconds, min_acts=logins
+    )
+    generator.close()
+    if result.lost:
+        raise SystemExit(f"logins failed during the warm-up: {dict(result.lost)}")
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure.")
-    parser.add_argument("rows", nargs="*", choices=[[], *ROWS], help="all where none is named")
-    parser.add_argument("--only", nargs="+", choices=CANDIDATES, help="of the candidates")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, help="of load in a run")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="Run benchmarks and write bench/RESULTS.md."
+    )
+    parser.add_argument(
+        "rows",
+        nargs="*",
+        choices=[[], *BENCHMARKS],
+        metavar="BENCHMARK",
+        help=f"benchmarks to run: {', '.join(BENCHMARKS)} (default: all)",
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=TARGETS,
+        metavar="TARGET",
+        help=f"targets to run: {', '.join(TARGETS)} (default: all of the benchmark)",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds of each setup (default: %(default)s)"
+    )
+    parser.add_argument("--seconds", type=float, help="duration of the load in a run")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""The servers of one run: started together over one Redis, watched through /proc."""
+"""The servers of one run, with one Redis. CPU and memory are read from /proc."""
 
 from __future__ import annotations
 
@@ -14,61 +14,61 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.targets import Candidate, Command
+from bench.targets import Command, Target
 from tests.support.servers.redis import RedisServer, redis_program, running
 
-START_WITHIN = 60.0
-"""Seconds; eight servers that start at once share the cores."""
+START_TIMEOUT = 60.0
+"""Seconds. Up to eight servers start at once and share the cores."""
 
-STOP_WITHIN = 15.0
-LOOK = 0.5
+STOP_TIMEOUT = 15.0
+IDLE_POLL_INTERVAL = 0.5
 TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 SCRIPTS = ("eval", "evalsha")
-LISTENS = "0A"
+TCP_LISTEN = "0A"
 URL = re.compile(r"http://[\w.]+:\d+")
 
 
 class Fleet(NamedTuple):
-    """N servers of one candidate, and their Redis.  redis: to look into it, where there is one."""
+    """The servers of one target and their Redis. redis: a handle to Redis, if there is one."""
 
-    candidate: Candidate
+    target: Target
     urls: list[str]
     pids: list[int]
     redis_pid: int
     redis: RedisServer | None = None
 
     def rss_bytes(self) -> int:
-        """The resident memory of all servers together."""
+        """The resident memory of all servers."""
         return sum(map(_rss_bytes, self.pids))
 
     def open_files(self) -> int:
-        """The files and sockets that the servers have open."""
+        """The number of open files and sockets of all servers."""
         return sum(len(_open_files(pid)) for pid in self.pids)
 
     def scripts(self) -> int:
-        """How many scripts the Redis has run."""
+        """The number of scripts that Redis has run."""
         if self.redis is None:
             return 0
         with self.redis.client() as client:
-            said = client.info("commandstats")
-        return sum(said.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in SCRIPTS)
+            stats = client.info("commandstats")
+        return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in SCRIPTS)
 
     def ports(self) -> set[int]:
-        """Where the servers listen: at `urls`, and for their operator."""
+        """The ports of the servers: those of `urls` and the admin ports."""
         return {port for pid in self.pids for port in _ports(pid)}
 
 
-class Used(NamedTuple):
-    """CPU in milliseconds; own: the load generator's."""
+class CPUTime(NamedTuple):
+    """CPU in milliseconds, user and system."""
 
     servers: float
     redis: float
-    own: float
+    generator: float
 
 
 class Meter:
-    """Counts the CPU that is used from now on."""
+    """Measures CPU from its creation on."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -77,57 +77,57 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        """Since it began to count."""
+        """Seconds since the start."""
         return time.perf_counter() - self._since
 
-    def read(self) -> Used:
-        return Used(*(now - start for now, start in zip(self._now(), self._start, strict=True)))
+    def read(self) -> CPUTime:
+        return CPUTime(*(now - start for now, start in zip(self._now(), self._start, strict=True)))
 
-    def _now(self) -> Used:
-        return Used(
+    def _now(self) -> CPUTime:
+        return CPUTime(
             sum(map(_cpu_ms, self._fleet.pids)),
             _cpu_ms(self._fleet.redis_pid),
             1000 * time.process_time(),
         )
 
 
-async def at_rest(fleet: Fleet, seconds: float = 5.0) -> float:
-    """The CPU of the servers, in ms a second, while nobody asks them for anything."""
+async def idle_cpu(fleet: Fleet, seconds: float = 5.0) -> float:
+    """The CPU of the servers in ms per second. The caller sends no requests meanwhile."""
     meter = Meter(fleet)
     await asyncio.sleep(seconds)
     return meter.read().servers / seconds
 
 
-async def settled(fleet: Fleet, rest: float) -> None:
-    """Wait until the servers use little more than at `rest`: then what they were given is done.
+async def wait_until_idle(fleet: Fleet, rest: float) -> None:
+    """Wait until the servers use little more CPU than `rest`, which means that their work is done.
 
-    Twice in a row: a machine that has other work may let them wait.
+    Two readings in a row must be low, because other work on the machine may delay the servers.
     """
     quiet = 0
     while quiet < 2:
-        quiet = quiet + 1 if await at_rest(fleet, LOOK) < 1.5 * rest + 40 else 0
+        quiet = quiet + 1 if await idle_cpu(fleet, IDLE_POLL_INTERVAL) < 1.5 * rest + 40 else 0
 
 
 @asynccontextmanager
-async def fleet(candidate: Candidate, instances: int) -> AsyncIterator[Fleet]:
-    """Servers on free ports over a Redis of their own, until the end of the block."""
+async def fleet(target: Target, instances: int) -> AsyncIterator[Fleet]:
+    """Start servers and a Redis on free ports. They stop at the end of the block."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         redis = stack.enter_context(running(redis_program()))
-        if beside := candidate.beside():
-            await _url(await stack.enter_async_context(_server(beside)))
-        command = candidate.command(redis_url=redis.url, folder=folder)
+        if support := target.support_server():
+            await _url(await stack.enter_async_context(_server(support)))
+        command = target.command(redis_url=redis.url, folder=folder)
         started = []
         for _ in range(instances):
             started.append(await stack.enter_async_context(_server(command)))
-            if len(started) == 1:  # the first one makes what all share, such as keys
+            if len(started) == 1:  # the first one creates shared files, such as keys
                 urls = [await _url(started[0])]
         urls += await asyncio.gather(*map(_url, started[1:]))
-        yield Fleet(candidate, urls, [server.pid for server in started], redis.pid, redis)
+        yield Fleet(target, urls, [server.pid for server in started], redis.pid, redis)
 
 
 def raise_file_limit() -> None:
-    """As many open files as the system lets us have, here and in what we start."""
+    """Raise the limit of open files to its maximum, for this process and its children."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
@@ -148,7 +148,7 @@ async def _stop(process: Process) -> None:
         return
     process.terminate()
     try:
-        async with asyncio.timeout(STOP_WITHIN):
+        async with asyncio.timeout(STOP_TIMEOUT):
             await process.wait()
     except TimeoutError:
         process.kill()
@@ -156,9 +156,9 @@ async def _stop(process: Process) -> None:
 
 
 async def _url(server: Process) -> str:
-    """Where the server listens, once it says so; raises RuntimeError when it does not."""
+    """The URL in the ready line of the server. Raises RuntimeError if there is none."""
     assert server.stdout is not None
-    async with asyncio.timeout(START_WITHIN):
+    async with asyncio.timeout(START_TIMEOUT):
         line = (await server.stdout.readline()).decode()
     url = URL.search(line)
     if url is None:
@@ -169,7 +169,7 @@ async def _url(server: Process) -> str:
 def _open_files(pid: int) -> set[str]:
     files = set()
     for link in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed since they were listed
+        with suppress(FileNotFoundError):  # closed in the meantime
             files.add(str(link.readlink()))
     return files
 
@@ -179,12 +179,12 @@ def _ports(pid: int) -> Iterator[int]:
     files = _open_files(pid)
     for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        if fields[3] == LISTENS and f"socket:[{fields[9]}]" in files:
+        if fields[3] == TCP_LISTEN and f"socket:[{fields[9]}]" in files:
             yield int(fields[1].partition(":")[2], 16)
 
 
 def _family(pid: int) -> Iterator[int]:
-    """The process and all that it has started."""
+    """The process and its descendants."""
     yield pid
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
@@ -196,7 +196,7 @@ def _cpu_ms(pid: int) -> float:
 
 
 def _ticks(pid: int) -> int:
-    # Fields 14 and 15 of proc_pid_stat(5); the name before them may hold spaces.
+    # Fields 14 and 15 of proc_pid_stat(5); the name before them may contain spaces.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 

@@ -1,27 +1,26 @@
-"""What a virtual machine's host leaves it of its processors."""
+"""CPU steal: time in which the host of a virtual machine gave its CPU to others."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import NamedTuple
 
-STOLEN = "CPU steal, %"
+STEAL = "CPU steal, %"
 
 
 class Ticks(NamedTuple):
-    """Of all processors since the start, by proc_stat(5).  stolen: when one was wanted and the
-    host had given it to others."""
+    """Ticks of all CPUs since the boot, from proc_stat(5). steal: ticks of CPU steal."""
 
     total: int
-    stolen: int
+    steal: int
 
     @classmethod
     def now(cls) -> Ticks:
         _, *spent = Path("/proc/stat").read_text().splitlines()[0].split()
-        each = [int(ticks) for ticks in spent[:8]]  # what follows is in these already
+        each = [int(ticks) for ticks in spent[:8]]  # the other fields are included in these
         return cls(sum(each), each[7])
 
-    def stolen_since(self) -> float:
-        """The part of the time since then that was stolen, in percent."""
+    def steal_percent(self) -> float:
+        """CPU steal since these ticks, in percent."""
         now = Ticks.now()
-        return 100 * (now.stolen - self.stolen) / max(1, now.total - self.total)
+        return 100 * (now.steal - self.steal) / max(1, now.total - self.total)

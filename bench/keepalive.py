@@ -1,4 +1,4 @@
-"""An HTTP client for load: one kept connection, one request at a time, JSON in and out."""
+"""A light HTTP client for load: one connection, one request at a time, JSON bodies."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class Connection(asyncio.Protocol):
         return connection
 
     async def post(self, path: bytes, body: bytes) -> Answer:
-        """Raises ConnectionError when the server closes before it has answered."""
+        """Send a request. Raises ConnectionError if the server closes before the answer."""
         self._answer = self._loop.create_future()
         self._transport.write(REQUEST % (path, self._bearer, len(body), body))
         return await self._answer
 
     def authorize(self, bearer: str) -> None:
-        """Show this with every request from now on."""
+        """Send this bearer token with all following requests."""
         self._bearer = f"Authorization: Bearer {bearer}\r\n".encode()
 
     def close(self) -> None:
@@ -81,5 +81,5 @@ def address(url: str) -> tuple[str, int]:
 
 
 def _length(head: bytearray) -> int:
-    said = LENGTH.search(head)
-    return int(said[1]) if said else 0
+    match = LENGTH.search(head)
+    return int(match[1]) if match else 0

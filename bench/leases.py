@@ -1,4 +1,4 @@
-"""What a lease of a code costs, by the size of the pool: `python -m bench.leases` prints it."""
+"""Cost of a code lease by pool size. `python -m bench.leases` prints a table."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ T = TypeVar("T")
 
 SIZES = (1_000, 10_000, 100_000)
 CALLS = 500
-AT_ONCE = 16
-SOON = 2.0
-"""Seconds in which CALLS leases are done."""
+CONCURRENCY = 16
+SHORT_LEASE = 2.0
+"""Seconds that are enough for CALLS leases."""
 
 HEAD = (
     "codes",
@@ -30,8 +30,8 @@ HEAD = (
 )
 
 
-class Spent(NamedTuple):
-    """redis_us: microseconds in the server for a call."""
+class CallCost(NamedTuple):
+    """Cost of a call. redis_us: microseconds in Redis."""
 
     redis_us: float
     calls_a_second: float
@@ -49,31 +49,33 @@ async def measure(server: RedisServer, size: int) -> tuple[float, ...]:
     store = open_state(server.url)
     await store.open()
     leases, before = store.leases, memory_bytes(server)
-    await leases.offer("shop", [a_code(number) for number in range(size)])
+    await leases.offer("shop", [build_code(number) for number in range(size)])
     memory = (memory_bytes(server) - before) / size
     until = store.clock() + 3_600
 
-    taken, lease = await spent(server, [take(leases, until) for _ in range(CALLS)])
-    backs = [leases.give_back("shop", one.code.number, one.generation, rest=0) for one in taken]
-    _, give_back = await spent(server, backs)
-    await asyncio.gather(*(take(leases, store.clock() + SOON) for _ in range(CALLS)))
-    await asyncio.sleep(SOON)
-    bringing = [take(leases, until) for _ in range(CALLS // BACK_AT_ONCE)]
-    _, bring = await spent(server, bringing)
+    leased, lease = await measure_calls(server, [take_lease(leases, until) for _ in range(CALLS)])
+    returns = [leases.give_back("shop", one.code.number, one.generation, rest=0) for one in leased]
+    _, give_back = await measure_calls(server, returns)
+    await asyncio.gather(*(take_lease(leases, store.clock() + SHORT_LEASE) for _ in range(CALLS)))
+    await asyncio.sleep(SHORT_LEASE)
+    restores = [take_lease(leases, until) for _ in range(CALLS // BACK_AT_ONCE)]
+    _, restore = await measure_calls(server, restores)
     await store.close()
-    return lease.redis_us, give_back.redis_us, bring.redis_us, lease.calls_a_second, memory
+    return lease.redis_us, give_back.redis_us, restore.redis_us, lease.calls_a_second, memory
 
 
-async def take(leases: Leases, until: float) -> Leased:
+async def take_lease(leases: Leases, until: float) -> Leased:
     leased = await leases.lease("shop", until=until, rest=0)
     if leased is None:
         raise SystemExit("the pool is empty")
     return leased
 
 
-async def spent(server: RedisServer, calls: Sequence[Awaitable[T]]) -> tuple[list[T], Spent]:
-    """What the calls came to, `AT_ONCE` under way at a time, and what they cost."""
-    limit = asyncio.Semaphore(AT_ONCE)
+async def measure_calls(
+    server: RedisServer, calls: Sequence[Awaitable[T]]
+) -> tuple[list[T], CallCost]:
+    """The results of the calls, `CONCURRENCY` at a time, and their cost."""
+    limit = asyncio.Semaphore(CONCURRENCY)
 
     async def limited(call: Awaitable[T]) -> T:
         async with limit:
@@ -81,11 +83,11 @@ async def spent(server: RedisServer, calls: Sequence[Awaitable[T]]) -> tuple[lis
 
     with server.client() as client:
         client.config_resetstat()
-        began = time.perf_counter()
+        start = time.perf_counter()
         done = await asyncio.gather(*map(limited, calls))
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
         scripts = client.info("commandstats")["cmdstat_evalsha"]
-    return done, Spent(scripts["usec_per_call"], len(calls) / seconds)
+    return done, CallCost(scripts["usec_per_call"], len(calls) / seconds)
 
 
 def memory_bytes(server: RedisServer) -> int:
@@ -93,7 +95,7 @@ def memory_bytes(server: RedisServer) -> int:
         return int(client.info("memory")["used_memory"])
 
 
-def a_code(number: int) -> Code:
+def build_code(number: int) -> Code:
     return Code(number=number, drawing=0, scene=f"{number:032}", picture=f"{number:032}.jpg")
 
 

@@ -1,4 +1,4 @@
-"""Logins at a steady rate, whatever became of those before, and a count of what is lost."""
+"""The load generator: logins at a steady rate or at a concurrency. It counts failures."""
 
 from __future__ import annotations
 
@@ -14,35 +14,36 @@ from itertools import count
 from typing import NamedTuple, TypeVar
 
 from bench.fleet import Fleet
-from bench.socketio import Broken
+from bench.socketio import ProtocolError
 from bench.targets import Browser, Phone
 
-GIVE_UP = 20.0
+ACT_TIMEOUT = 20.0
 """Seconds after which an act counts as lost."""
 
 LOST = "lost"
 
-AT_ONCE = 32
-"""Browsers that are let in together where the rate does not matter."""
+CONCURRENCY = 32
+"""Browsers that connect at the same time, if the rate does not matter."""
 
-LOOKS = 0.02
-"""Seconds until a person who sees a code has scanned it, and who has scanned it confirms.
-People take longer; but some adapters lose what is said in the moment after `begin`."""
+REACTION_DELAY = 0.02
+"""Seconds between begin and scan, and between scan and confirm.
+
+Persons are slower. The delay is needed because some adapters lose messages right after `begin`."""
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 Act = Callable[[int], Awaitable[float]]
-"""What is done again and again, by number; it returns how long its push took, in seconds."""
+"""The repeated operation. It gets a number and returns the seconds until its push."""
 
 
-class Loaded(NamedTuple):
-    """What a load has come to.
+class LoadResult(NamedTuple):
+    """The result of a load.
 
-    latencies: of each act that was done, in seconds.
-    lost: those that were not, by reason.
-    lag: how late the latest act was begun, in seconds; a large one says that
-        the generator had too little of the machine.
+    latencies: seconds of each completed act.
+    lost: failed acts by reason.
+    lag: the largest start delay of an act, in seconds. A large value means that
+        the load generator had too little CPU.
     """
 
     latencies: list[float]
@@ -50,7 +51,7 @@ class Loaded(NamedTuple):
     lag: float
 
     def figures(self) -> dict[str, float]:
-        """As they stand in the tables."""
+        """The figures for the tables."""
         return {
             "confirm → event p50, ms": 1000 * percentile(self.latencies, 0.5),
             "p99, ms": 1000 * percentile(self.latencies, 0.99),
@@ -59,16 +60,18 @@ class Loaded(NamedTuple):
         }
 
 
-async def steadily(act: Act, *, rate: float, seconds: float) -> Loaded:
-    """Begin `rate` acts a second for so long, and wait for the last of them."""
-    with _nothing_to_collect():
-        return await _steadily(act, rate, seconds)
+async def run_at_rate(act: Act, *, rate: float, seconds: float) -> LoadResult:
+    """Start `rate` acts per second for `seconds`, then wait until all have ended."""
+    with _paused_collector():
+        return await _run_at_rate(act, rate, seconds)
 
 
 @contextmanager
-def _nothing_to_collect() -> Iterator[None]:
-    """Have Python's collector leave alone what there is: it takes 80 ms for 400 browsers, in
-    which answers come and are not seen."""
+def _paused_collector() -> Iterator[None]:
+    """Exclude existing objects from garbage collection.
+
+    A collection takes 80 ms with 400 browsers, which would delay the handling of answers.
+    """
     gc.collect()
     gc.freeze()
     try:
@@ -77,7 +80,7 @@ def _nothing_to_collect() -> Iterator[None]:
         gc.unfreeze()
 
 
-async def _steadily(act: Act, rate: float, seconds: float) -> Loaded:
+async def _run_at_rate(act: Act, rate: float, seconds: float) -> LoadResult:
     start = time.perf_counter()
     lag = 0.0
     acts = []
@@ -85,7 +88,7 @@ async def _steadily(act: Act, rate: float, seconds: float) -> Loaded:
         due = start + number / rate
         await asyncio.sleep(max(0, due - time.perf_counter()))
         lag = max(lag, time.perf_counter() - due)
-        acts.append(asyncio.create_task(_in_time(act(number))))
+        acts.append(asyncio.create_task(_with_timeout(act(number))))
     ended = await asyncio.gather(*acts, return_exceptions=True)
     done = [end for end in ended if not isinstance(end, BaseException)]
     lost = Counter(
@@ -93,13 +96,15 @@ async def _steadily(act: Act, rate: float, seconds: float) -> Loaded:
     )
     if lost:
         print(f"lost: {dict(lost)}", file=sys.stderr, flush=True)
-    return Loaded(done, lost, lag)
+    return LoadResult(done, lost, lag)
 
 
-async def eagerly(act: Act, *, at_once: int, seconds: float, least: int = 0) -> Loaded:
-    """Have `at_once` acts under way for so long, and for `least` acts, each followed by the next.
+async def run_concurrently(
+    act: Act, *, concurrency: int, seconds: float, min_acts: int = 0
+) -> LoadResult:
+    """Run acts for `seconds`, `concurrency` at a time, and at least `min_acts` of them.
 
-    Those that are lost count too.
+    Lost acts count too.
     """
     end = time.perf_counter() + seconds
     numbers = count()
@@ -107,54 +112,55 @@ async def eagerly(act: Act, *, at_once: int, seconds: float, least: int = 0) -> 
     lost: Counter[str] = Counter()
 
     async def repeat() -> None:
-        while time.perf_counter() < end or len(done) + lost.total() < least:
+        while time.perf_counter() < end or len(done) + lost.total() < min_acts:
             try:
-                done.append(await _in_time(act(next(numbers))))
-            except (Broken, OSError, TimeoutError) as error:
+                done.append(await _with_timeout(act(next(numbers))))
+            except (ProtocolError, OSError, TimeoutError) as error:
                 lost[f"{type(error).__name__}: {error}"] += 1
 
-    await asyncio.gather(*(repeat() for _ in range(at_once)))
-    return Loaded(done, lost, 0.0)
+    await asyncio.gather(*(repeat() for _ in range(concurrency)))
+    return LoadResult(done, lost, 0.0)
 
 
-async def _in_time(act: Awaitable[float]) -> float:
-    async with asyncio.timeout(GIVE_UP):
+async def _with_timeout(act: Awaitable[float]) -> float:
+    async with asyncio.timeout(ACT_TIMEOUT):
         return await act
 
 
-class Crowd:
-    """The browsers of one run, and a phone that lets them all in, spread evenly over its servers.
+class LoadGenerator:
+    """The browsers of one run, and the phone that confirms their logins.
 
-    One phone by many connections: a person has only so many sessions.
+    Browsers are distributed evenly over the servers. The phone uses one session over
+    many connections, because the number of sessions of a person is limited.
     """
 
     def __init__(self, fleet: Fleet) -> None:
-        self._candidate = fleet.candidate
+        self._target = fleet.target
         self._urls = fleet.urls
         self._phones: defaultdict[str, deque[Phone]] = defaultdict(deque)
-        self._first: Phone | None = None
-        self._proving = asyncio.Lock()
+        self._session_phone: Phone | None = None
+        self._opening = asyncio.Lock()
 
     async def log_in(self, number: int) -> float:
-        """A whole login: begun at one server, scanned and confirmed at the next, redeemed."""
-        browser = await self.waiting(number)
+        """A whole login: begin at one server, scan and confirm at the next one, redeem."""
+        browser = await self.begin(number)
         try:
-            await asyncio.sleep(LOOKS)
+            await asyncio.sleep(REACTION_DELAY)
             await self.scan(browser, number)
-            await asyncio.sleep(LOOKS)
+            await asyncio.sleep(REACTION_DELAY)
             latency = await self.confirm(browser, number)
             await browser.redeem()
         finally:
             browser.close()
         return latency
 
-    async def connected(self, number: int) -> Browser:
-        """A browser that has begun nothing yet."""
-        return await self._candidate.browser(self._url(number))
+    async def connect(self, number: int) -> Browser:
+        """A connected browser without a login."""
+        return await self._target.browser(self._url(number))
 
-    async def waiting(self, number: int) -> Browser:
-        """A browser that has begun a login."""
-        browser = await self.connected(number)
+    async def begin(self, number: int) -> Browser:
+        """A browser with a login."""
+        browser = await self.connect(number)
         try:
             await browser.begin()
         except BaseException:
@@ -167,23 +173,23 @@ class Crowd:
             await phone.scan(browser)
 
     async def confirm(self, browser: Browser, number: int) -> float:
-        """Seconds from the phone's request until the browser has heard of it."""
+        """Seconds from the phone's request until the push to the browser."""
         async with self._phone(number) as phone:
-            said = time.perf_counter()  # a loop's own time may be as coarse as a millisecond
+            start = time.perf_counter()  # the resolution of loop.time() may be a millisecond
             await phone.confirm(browser)
-        return await browser.confirmed() - said
+        return await browser.wait_until_confirmed() - start
 
     async def gather(self, count: int, *, scanned: bool = False) -> list[Browser]:
-        """That many waiting browsers, as fast as they are let in."""
+        """Connect `count` browsers with a login, as fast as possible."""
 
-        async def come(number: int) -> Browser:
-            browser = await self.waiting(number)
+        async def open_browser(number: int) -> Browser:
+            browser = await self.begin(number)
             if scanned:
-                await asyncio.sleep(LOOKS)
+                await asyncio.sleep(REACTION_DELAY)
                 await self.scan(browser, number)
             return browser
 
-        return await few_at_once(come, range(count))
+        return await gather_limited(open_browser, range(count))
 
     def close(self) -> None:
         for phones in self._phones.values():
@@ -195,10 +201,10 @@ class Crowd:
 
     @asynccontextmanager
     async def _phone(self, number: int) -> AsyncIterator[Phone]:
-        """The phone, at the server beside the one that login `number` began at.
+        """The phone's connection to the server after the one where login `number` began.
 
-        A connection whose request failed is not asked again.  They take turns: a server
-        closes one that says nothing for long.
+        A connection is closed after a failed request. Connections take turns, because a
+        server closes a connection that is idle for long.
         """
         url = self._url(number + 1)
         free = self._phones[url]
@@ -211,32 +217,32 @@ class Crowd:
         free.append(phone)
 
     async def _connect(self, url: str) -> Phone:
-        async with self._proving:
-            if self._first is None:
-                self._first = await self._candidate.phone(url)
-                return self._first
-        return await self._first.again(url)
+        async with self._opening:
+            if self._session_phone is None:
+                self._session_phone = await self._target.phone(url)
+                return self._session_phone
+        return await self._session_phone.reconnect(url)
 
 
-async def few_at_once(act: Callable[[T], Awaitable[R]], what: Iterable[T]) -> list[R]:
-    """Do it to each of them, `AT_ONCE` at a time; what came of it, in their order."""
-    limit = asyncio.Semaphore(AT_ONCE)
+async def gather_limited(act: Callable[[T], Awaitable[R]], items: Iterable[T]) -> list[R]:
+    """The results of `act` for all items, in order. `CONCURRENCY` acts run at a time."""
+    limit = asyncio.Semaphore(CONCURRENCY)
 
-    async def one(this: T) -> R:
+    async def run(item: T) -> R:
         async with limit:
-            return await act(this)
+            return await act(item)
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(this)) for this in what]
+        tasks = [group.create_task(run(item)) for item in items]
     return [task.result() for task in tasks]
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of all are not above; NaN for none."""
+    """The smallest value that at least `share` of all values do not exceed. NaN if empty."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
 
 
-def leave(browsers: Iterable[Browser]) -> None:
+def close_all(browsers: Iterable[Browser]) -> None:
     for browser in browsers:
         browser.close()

@@ -1,4 +1,4 @@
-"""Lines in a plane, as an SVG of our own: nothing to install, and small to keep."""
+"""Line plots as small SVG files, without a plotting library."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import NamedTuple
 
 WIDTH, HEIGHT = 640, 360
 LEFT, RIGHT, TOP, BOTTOM = 64, 496, 40, 312
-"""The plane within the picture; what is right of it names the lines."""
+"""The plot area. The names of the lines are to its right."""
 
 COLOURS = ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#6e7781")
-"""Legible on white and on black, in the order of the lines."""
+"""Colours of the lines, readable on white and on black."""
 
 Points = Sequence[tuple[float, float]]
 
 
 class Plot(NamedTuple):
-    """lines: points by name; both axes begin at 0."""
+    """A plot. lines: points by name. Both axes begin at 0."""
 
     title: str
     x: str
@@ -27,13 +27,13 @@ class Plot(NamedTuple):
 
     @property
     def file(self) -> str:
-        """A name for it."""
-        words = "".join(letter if letter.isalnum() else " " for letter in self.title.lower())
-        return "-".join(words.split()) + ".svg"
+        """The file name, from the title."""
+        text = "".join(letter if letter.isalnum() else " " for letter in self.title.lower())
+        return "-".join(text.split()) + ".svg"
 
 
 class Scale(NamedTuple):
-    """From values, 0 to `top`, to places, `start` to `end`."""
+    """Maps values from 0 to `top` to coordinates from `start` to `end`."""
 
     top: float
     start: float
@@ -55,7 +55,7 @@ def svg(plot: Plot) -> str:
         _text(LEFT, 22, plot.title, weight="bold"),
         _text((LEFT + RIGHT) / 2, HEIGHT - 12, plot.x, anchor="middle"),
         _text(LEFT, TOP - 4, plot.y),
-        *(_rung(up(value), value) for value in up.ticks()),
+        *(_grid_line(up(value), value) for value in up.ticks()),
         *(_text(across(x), BOTTOM + 18, f"{x:g}", anchor="middle") for x in across.ticks()),
         *(
             part
@@ -83,7 +83,7 @@ def _line(name: str, points: Points, number: int) -> list[str]:
     ]
 
 
-def _rung(place: float, value: float) -> str:
+def _grid_line(place: float, value: float) -> str:
     line = f'<path d="M{LEFT} {place:.1f}H{RIGHT}" stroke="#d0d7de"/>'
     return line + _text(LEFT - 6, place + 4, f"{value:g}", anchor="end")
 
@@ -91,7 +91,7 @@ def _rung(place: float, value: float) -> str:
 def _text(
     x: float,
     y: float,
-    words: str,
+    text: str,
     *,
     anchor: str = "start",
     colour: str = "#1f2328",
@@ -99,7 +99,7 @@ def _text(
 ) -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" '
-        f'font-weight="{weight}">{escape(words)}</text>'
+        f'font-weight="{weight}">{escape(text)}</text>'
     )
 
 

@@ -1,4 +1,4 @@
-"""What browsers and phones say, after docs/protocol.md: to the broker, and to its peers."""
+"""Browsers and phones that use the protocol of docs/protocol.md, for all targets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, Self
 
 from bench.keepalive import Connection
-from bench.socketio import Broken, Client
+from bench.socketio import Client, ProtocolError
 from bench.targets import Browser, Command, Phone, Pings
 
 
@@ -22,7 +22,7 @@ class LoginBrowser:
     async def connect(cls, url: str) -> Self:
         browser = cls()
         browser._client = await Client.join(
-            url, namespace="/login", auth='{"app":"default"}', heard=browser._hear
+            url, namespace="/login", auth='{"app":"default"}', on_event=browser._on_event
         )
         return browser
 
@@ -31,13 +31,13 @@ class LoginBrowser:
         self.login_id, self.scene = begun["login_id"], begun["scene"]
         self._secret = begun["secret"]
 
-    async def confirmed(self) -> float:
+    async def wait_until_confirmed(self) -> float:
         return await self._confirmed
 
     async def redeem(self) -> None:
-        owned = f'{{"login_id":"{self.login_id}","secret":"{self._secret}"}}'
-        if not (await self._call("redeem", owned))["access_token"]:
-            raise Broken("no token")
+        proof = f'{{"login_id":"{self.login_id}","secret":"{self._secret}"}}'
+        if not (await self._call("redeem", proof))["access_token"]:
+            raise ProtocolError("no token")
 
     def close(self) -> None:
         self._client.close()
@@ -46,7 +46,7 @@ class LoginBrowser:
         self._client.drop()
 
     @property
-    def waits(self) -> bool:
+    def is_waiting(self) -> bool:
         return self._client.is_open and not self._confirmed.done()
 
     @property
@@ -56,12 +56,12 @@ class LoginBrowser:
     async def _call(self, event: str, payload: str) -> Any:
         answer = await self._client.call(event, payload)
         if "error" in answer:
-            raise Broken(f"{event}: {answer['error']}")
+            raise ProtocolError(f"{event}: {answer['error']}")
         return answer
 
-    def _hear(self, event: str, payload: Any, at: float) -> None:
-        mine = payload["login_id"] == self.login_id
-        if event == "login-confirmed" and mine and not self._confirmed.done():
+    def _on_event(self, event: str, payload: Any, at: float) -> None:
+        is_own = payload["login_id"] == self.login_id
+        if event == "login-confirmed" and is_own and not self._confirmed.done():
             self._confirmed.set_result(at)
 
 
@@ -79,7 +79,7 @@ class LoginPhone:
         phone._authorize(f"{session['id']}.{session['skey']}")
         return phone
 
-    async def again(self, url: str) -> LoginPhone:
+    async def reconnect(self, url: str) -> LoginPhone:
         phone = LoginPhone(await Connection.open(url))
         phone._authorize(self._bearer)
         return phone
@@ -102,14 +102,14 @@ class LoginPhone:
     async def _post(self, path: bytes, body: bytes) -> Any:
         answer = await self._connection.post(path, body)
         if answer.status != 200:
-            raise Broken(f"{path.decode()}: {answer.status} {answer.body['error']}")
+            raise ProtocolError(f"{path.decode()}: {answer.status} {answer.body['error']}")
         return answer.body
 
 
-class SpeaksProtocol:
-    """Half a candidate: its browsers and phones, with no server beside its own."""
+class ProtocolTarget:
+    """Base of targets that use this protocol and need no support server."""
 
-    def beside(self) -> Command | None:
+    def support_server(self) -> Command | None:
         return None
 
     async def browser(self, url: str) -> Browser:

@@ -1,4 +1,4 @@
-"""RESULTS.md: a section a row, written anew by each run of it."""
+"""Writes RESULTS.md, with one section per benchmark. A run replaces its section."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from bench.benchmarks import ROWS, Row, Taken
+from bench.benchmarks import BENCHMARKS, Benchmark, Runs
 from bench.plots import Plot, svg
-from bench.targets import candidate
+from bench.targets import load_target
 from tests.support.servers.redis import redis_program
 
 FILE = Path(__file__).parent / "RESULTS.md"
@@ -23,7 +23,7 @@ PLOTS = "plots"
 
 HEAD = """# Benchmark results
 
-`make bench` writes this file. Each section is from the last run of its row. A figure
+`make bench` writes this file. Each section is from the last run of its benchmark. A figure
 is the median of its rounds, with minimum and maximum in brackets. CPU is user and
 system time that the kernel counts for all processes of the servers. The load generator
 and Redis run on the same machine and are counted separately. A bar is a limit that the
@@ -35,18 +35,18 @@ which is pyenv's default, needs a tenth more CPU for a login than Debian's.
 """
 
 
-def write(name: str, row: Row, taken: Taken, command: str, file: Path = FILE) -> str:
-    """Put the row's section in its place in the file; return the section."""
-    section = "\n".join([f"## {name}", "", *_section(row, taken, command), ""])
-    for plot in row.plots(taken):
-        _drawn(plot, file.parent)
+def write(name: str, benchmark: Benchmark, runs: Runs, command: str, file: Path = FILE) -> str:
+    """Write the section of a benchmark into the file. Returns the section."""
+    section = "\n".join([f"## {name}", "", *_section(benchmark, runs, command), ""])
+    for plot in benchmark.plots(runs):
+        _write_plot(plot, file.parent)
     sections = _sections(file.read_text()) if file.exists() else {}
     sections[name] = section
-    file.write_text("\n".join([HEAD, *(sections[one] for one in sorted(sections, key=_place))]))
+    file.write_text("\n".join([HEAD, *(sections[one] for one in sorted(sections, key=_position))]))
     return section
 
 
-def _drawn(plot: Plot, folder: Path) -> None:
+def _write_plot(plot: Plot, folder: Path) -> None:
     path = folder / PLOTS / plot.file
     path.parent.mkdir(exist_ok=True)
     path.write_text(svg(plot))
@@ -57,41 +57,41 @@ def _sections(text: str) -> dict[str, str]:
     return {part.splitlines()[0].removeprefix("## "): part.rstrip() + "\n" for part in parts}
 
 
-def _place(name: str) -> int:
-    """Sections stand as the rows do; what is no row any more stands last."""
-    return [*ROWS, name].index(name)
+def _position(name: str) -> int:
+    """The order of sections is the order of `BENCHMARKS`. Unknown sections are last."""
+    return [*BENCHMARKS, name].index(name)
 
 
-def _section(row: Row, taken: Taken, command: str) -> Iterator[str]:
-    yield row.question
+def _section(benchmark: Benchmark, runs: Runs, command: str) -> Iterator[str]:
+    yield benchmark.question
     yield ""
-    yield from _table(taken)
+    yield from _table(runs)
     yield ""
-    yield from (f"- {line}" for line in row.verdict(taken))
+    yield from (f"- {line}" for line in benchmark.verdict(runs))
     yield ""
-    yield from (f"![{plot.title}]({PLOTS}/{plot.file})\n" for plot in row.plots(taken))
-    rounds = len(next(iter(taken.values())))
+    yield from (f"![{plot.title}]({PLOTS}/{plot.file})\n" for plot in benchmark.plots(runs))
+    rounds = len(next(iter(runs.values())))
     yield f"Rounds: {rounds}. `{command}`, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. {_machine()}"
-    yield f"{_versions(taken)}."
+    yield f"{_versions(runs)}."
 
 
-def _table(taken: Taken) -> Iterator[str]:
-    cells = list(taken)
-    yield "| | " + " | ".join(map(str, cells)) + " |"
-    yield "|---|" + "---|" * len(cells)
-    for name in taken[cells[0]][0]:
-        values = (_spread([figures[name] for figures in taken[cell]]) for cell in cells)
+def _table(runs: Runs) -> Iterator[str]:
+    setups = list(runs)
+    yield "| | " + " | ".join(map(str, setups)) + " |"
+    yield "|---|" + "---|" * len(setups)
+    for name in runs[setups[0]][0]:
+        values = (_spread([figures[name] for figures in runs[setup]]) for setup in setups)
         yield f"| {name} | " + " | ".join(values) + " |"
 
 
 def _spread(values: Sequence[float]) -> str:
-    middle = _number(median(values))
-    least, most = _number(min(values)), _number(max(values))
-    return middle if least == most else f"{middle} [{least}–{most}]"
+    mid = _number(median(values))
+    low, high = _number(min(values)), _number(max(values))
+    return mid if low == high else f"{mid} [{low}–{high}]"
 
 
 def _number(value: float) -> str:
-    """Three figures at most: there is no more in them."""
+    """At most three significant digits, which is the precision of the measurement."""
     if value == round(value) or abs(value) >= 100 or math.isnan(value):
         return f"{value:.0f}"
     return f"{value:.3g}"
@@ -105,21 +105,21 @@ def _machine() -> str:
     return f"{os.cpu_count()} × {cpu}, {gib:.0f} GiB, Linux {platform.release()};"
 
 
-def _versions(taken: Taken) -> str:
+def _versions(runs: Runs) -> str:
     versions: dict[str, str] = {"Python": _python(), "Redis": _redis()}
-    for name in {cell.candidate: None for cell in taken}:
-        versions |= candidate(name).versions()
+    for name in {setup.target: None for setup in runs}:
+        versions |= load_target(name).versions()
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _python() -> str:
-    whose = " (system)" if sys.base_prefix == "/usr" else ""
-    return platform.python_version() + whose
+    suffix = " (system)" if sys.base_prefix == "/usr" else ""
+    return platform.python_version() + suffix
 
 
 def _redis() -> str:
-    said = subprocess.run(
+    output = subprocess.run(
         [redis_program(), "--version"], capture_output=True, text=True, check=True
     )
-    version = re.search(r"v=(\S+)", said.stdout)
+    version = re.search(r"v=(\S+)", output.stdout)
     return version[1] if version else "unknown"

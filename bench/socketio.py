@@ -1,10 +1,9 @@
-"""A Socket.IO client for load: one websocket, one namespace, no reconnecting.
+"""A Socket.IO client for load: one WebSocket, one namespace, no reconnect.
 
-It shares the machine with what it measures, so it does no more than it must:
-one object a socket, no task, and frames of its own making.  It understands
-what a server sends to such a client and nothing else: Engine.IO 4 and
-Socket.IO 5 in text frames that are whole.  Like a browser it offers compression,
-which a server may take up; it compresses nothing itself.
+The client runs on the same machine as the servers, so it is light: one object per
+socket, no task, and its frame codec. It supports only the packets that a server
+sends to such a client: Engine.IO 4 and Socket.IO 5 in unfragmented text frames. It
+offers compression as a browser does, but sends uncompressed messages.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from bench.keepalive import address
 from bench.targets import Pings
 
 MASK = bytes(4)
-"""A client must mask.  This mask changes nothing, costs us nothing, and a server
-unmasks it as it would any other."""
+"""A client must mask frames. This mask does not change the payload, so the client saves the
+work. The work of the server is the same."""
 
 FINAL = 0x80
 COMPRESSED = 0x40
 OPCODE = 0x0F
 SYNC = b"\x00\x00\xff\xff"
-"""What ends a compressed message, and is not sent."""
+"""The end of a compressed message, which is not sent (RFC 7692)."""
 
 MASKED = 0x80
 
@@ -42,21 +41,21 @@ class Opcode(IntEnum):
     PONG = 0xA
 
 
-class Broken(Exception):
-    """The server said something that was not expected, or went away."""
+class ProtocolError(Exception):
+    """The server sent an unexpected packet or closed the socket."""
 
 
-Heard = Callable[[str, Any, float], None]
-"""Called with an event's name, its payload, and time.perf_counter() when it came in."""
+EventHandler = Callable[[str, Any, float], None]
+"""Called with the name of an event, its payload and the time.perf_counter() of its arrival."""
 
 
 class Client(asyncio.Protocol):
-    """One socket in one namespace; `heard` gets what the server says unasked."""
+    """One socket in one namespace. `on_event` gets the events of the server."""
 
-    def __init__(self, *, namespace: str, auth: str, heard: Heard) -> None:
+    def __init__(self, *, namespace: str, auth: str, on_event: EventHandler) -> None:
         self._prefix = "" if namespace == "/" else f"{namespace},"
         self._auth = auth
-        self._heard = heard
+        self._on_event = on_event
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()
         self._inflate: zlib._Decompress | None = None
@@ -70,14 +69,14 @@ class Client(asyncio.Protocol):
         self._pings = Pings(0, 0.0)
 
     @classmethod
-    async def join(cls, url: str, *, namespace: str, auth: str, heard: Heard) -> Self:
+    async def join(cls, url: str, *, namespace: str, auth: str, on_event: EventHandler) -> Self:
         """Connect to the server at `url` and join `namespace` with `auth`, which is JSON.
 
-        Raises Broken or OSError.
+        Raises ProtocolError or OSError.
         """
         loop = asyncio.get_running_loop()
         _, client = await loop.create_connection(
-            lambda: cls(namespace=namespace, auth=auth, heard=heard), *address(url)
+            lambda: cls(namespace=namespace, auth=auth, on_event=on_event), *address(url)
         )
         try:
             await client._joined
@@ -94,16 +93,16 @@ class Client(asyncio.Protocol):
         return await answer
 
     def close(self) -> None:
-        """Leave as a browser does whose page is closed."""
-        self._heard = _deaf
+        """Disconnect and close, as a browser does when its page closes."""
+        self._on_event = _ignore_event
         if not self._transport.is_closing():
             self._send(f"41{self._prefix}")
             self._transport.write(_frame(Opcode.CLOSE, b""))
             self._transport.close()
 
     def drop(self) -> None:
-        """Be gone as a browser is whose network is."""
-        self._heard = _deaf
+        """Close the TCP connection without a close frame, as after a network failure."""
+        self._on_event = _ignore_event
         self._transport.abort()
 
     @property
@@ -112,8 +111,8 @@ class Client(asyncio.Protocol):
 
     @property
     def pings(self) -> Pings:
-        heard, late = self._pings
-        return Pings(heard, max(late, time.perf_counter() - self._ping_due))
+        received, delay = self._pings
+        return Pings(received, max(delay, time.perf_counter() - self._ping_due))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport = cast("asyncio.Transport", transport)
@@ -121,10 +120,10 @@ class Client(asyncio.Protocol):
         transport.write(UPGRADE % (host.encode(), port))
 
     def connection_lost(self, error: Exception | None) -> None:
-        for waiting in (self._joined, *self._acks.values()):
-            if not waiting.done():
-                waiting.set_exception(Broken("the server closed the socket"))
-        # Somebody may have ceased to wait, and is not to be told of it by the garbage collector.
+        for future in (self._joined, *self._acks.values()):
+            if not future.done():
+                future.set_exception(ProtocolError("the server closed the socket"))
+        # Mark the exception as retrieved: a caller that timed out does not read it.
         if self._joined.done() and not self._joined.cancelled():
             self._joined.exception()
 
@@ -149,7 +148,7 @@ class Client(asyncio.Protocol):
         return True
 
     def _inflated(self, payload: bytes) -> bytes:
-        """A message of a server that compresses (RFC 7692), with the ones before as its context."""
+        """Decompress a message (RFC 7692). Earlier messages are its context."""
         if self._inflate is None:
             self._inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
         return self._inflate.decompress(payload + SYNC)
@@ -166,7 +165,7 @@ class Client(asyncio.Protocol):
 
     def _packet(self, packet: str) -> None:
         if packet == "2":
-            self._pings = self.pings._replace(heard=self._pings.heard + 1)
+            self._pings = self.pings._replace(received=self._pings.received + 1)
             self._expect_ping()
             self._send("3")
         elif packet.startswith("0"):
@@ -177,7 +176,7 @@ class Client(asyncio.Protocol):
             body = packet[2:].removeprefix(self._prefix)
             {"0": self._join, "2": self._event, "3": self._ack}[packet[1]](body)
         elif packet.startswith(("1", "41", "44")):
-            self._fail(f"turned away: {packet}")
+            self._fail(f"refused: {packet}")
 
     def _expect_ping(self) -> None:
         self._ping_due = time.perf_counter() + self._ping_interval
@@ -187,20 +186,20 @@ class Client(asyncio.Protocol):
 
     def _event(self, body: str) -> None:
         event, *arguments = json.loads(body)
-        self._heard(event, arguments[0] if arguments else None, time.perf_counter())
+        self._on_event(event, arguments[0] if arguments else None, time.perf_counter())
 
     def _ack(self, body: str) -> None:
         number, _, arguments = body.partition("[")
-        waiting = self._acks.pop(int(number))
-        if not waiting.done():
-            waiting.set_result(json.loads(f"[{arguments}")[0])
+        future = self._acks.pop(int(number))
+        if not future.done():
+            future.set_result(json.loads(f"[{arguments}")[0])
 
     def _send(self, packet: str) -> None:
         self._transport.write(_frame(Opcode.TEXT, packet.encode()))
 
     def _fail(self, reason: str) -> None:
         if not self._joined.done():
-            self._joined.set_exception(Broken(reason))
+            self._joined.set_exception(ProtocolError(reason))
         self._transport.close()
 
 
@@ -219,11 +218,11 @@ UPGRADE = (
     b"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n"
     b"\r\n"
 )
-"""As much as a browser says, without an Origin."""
+"""The headers of a browser, without an Origin."""
 
 
 def _frame(opcode: Opcode, payload: bytes) -> bytes:
-    """One whole frame of at most 64 KB; a login needs no more."""
+    """One unfragmented frame of at most 64 KB, which is enough for a login."""
     length = len(payload)
     if length < 126:
         return bytes((FINAL | opcode, MASKED | length)) + MASK + payload
@@ -231,31 +230,31 @@ def _frame(opcode: Opcode, payload: bytes) -> bytes:
 
 
 def _frames(buffer: bytearray) -> list[tuple[int, bytes]]:
-    """Take every whole frame off the front of `buffer`: its first byte, and its payload."""
-    taken = []
+    """Remove all complete frames from `buffer`. Returns the first byte and payload of each."""
+    frames = []
     start = 0
     while (span := _span(buffer, start)) is not None:
         first, end = span
-        taken.append((buffer[start], bytes(buffer[first:end])))
+        frames.append((buffer[start], bytes(buffer[first:end])))
         start = end
     del buffer[:start]
-    return taken
+    return frames
 
 
 def _span(buffer: bytearray, start: int) -> tuple[int, int] | None:
-    """Where the payload of the frame at `start` begins and ends, once all of it is there."""
-    there = len(buffer) - start
-    if there < 2:
+    """Begin and end of the payload of the frame at `start`. None if it is incomplete."""
+    available = len(buffer) - start
+    if available < 2:
         return None
     length, head = buffer[start + 1], 2
     if length >= 126:
         head = 4 if length == 126 else 10
-        if there < head:
+        if available < head:
             return None
         length = int.from_bytes(buffer[start + 2 : start + head])
     end = start + head + length
     return (start + head, end) if len(buffer) >= end else None
 
 
-def _deaf(event: str, payload: Any, at: float) -> None:
-    """What a socket hears that has left."""
+def _ignore_event(event: str, payload: Any, at: float) -> None:
+    """The event handler of a closed socket."""

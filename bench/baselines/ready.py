@@ -1,7 +1,7 @@
-"""The broker with one picture for all its codes, as if a pool had drawn them before.
+"""The broker with one image for all codes, as if the codes were drawn in advance.
 
-`python -m bench.baselines.ready serve`.  Drawing takes about as long as all the rest of a
-login, and no peer draws.
+`python -m bench.baselines.ready serve`. Drawing a code takes about as long as the rest of
+a login, and the other baselines do not draw.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from broker.providers import Picture
 from broker.providers.pretend import PretendProvider
 
 
-async def hand_out(self: PretendProvider, scene: str) -> Picture:
+async def return_picture(self: PretendProvider, scene: str) -> Picture:
     return PICTURE
 
 
 if __name__ == "__main__":
-    PretendProvider.draw = hand_out  # type: ignore[method-assign]
+    PretendProvider.draw = return_picture  # type: ignore[method-assign]
     main()

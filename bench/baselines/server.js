@@ -1,19 +1,19 @@
-// The login on Node at its best: Socket.IO over websockets alone, phones on plain node:http.
+// A login server on Node: Socket.IO over WebSockets only, and node:http for phones.
 //
-// It speaks what docs/protocol.md says of a login that goes well, and no more.
-// REDIS_URL: one Redis for all servers.  ADAPTER: redis or sharded.  CODE_URL: the
-// picture of every code.
+// It implements a successful login of docs/protocol.md only.
+// REDIS_URL: the Redis of all servers. ADAPTER: redis or sharded. CODE_URL: the image
+// of every code.
 
 import { createServer } from "node:http";
 import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
 import { createClient } from "redis";
 import { Server } from "socket.io";
-import { Flow } from "./flow.js";
+import { LoginService } from "./login.js";
 import { Refused, Store } from "./store.js";
 
 const { REDIS_URL, ADAPTER, CODE_URL } = process.env;
 const ADAPTERS = { redis: createAdapter, sharded: createShardedAdapter };
-// Longer than a run: phones keep their connections.
+// Longer than a run, because phones keep their connections open.
 const KEEP_ALIVE_MS = 600_000;
 
 const commands = createClient({ url: REDIS_URL });
@@ -27,44 +27,44 @@ const io = new Server(http, {
   transports: ["websocket"],
 });
 const browsers = io.of("/login");
-const flow = new Flow({
+const service = new LoginService({
   store: await Store.open(commands),
-  tell: (room, event, payload) => browsers.to(room).emit(event, payload),
+  notify: (room, event, payload) => browsers.to(room).emit(event, payload),
   codeUrl: CODE_URL,
 });
 
 browsers.on("connection", (socket) => {
   const { address, headers } = socket.handshake;
-  const verbs = {
+  const acts = {
     begin: async () => {
-      const begun = await flow.begin([address, headers["user-agent"]]);
+      const begun = await service.begin([address, headers["user-agent"]]);
       socket.join(begun.login_id);
       return begun;
     },
-    redeem: (owned) => flow.redeem(owned),
+    redeem: (proof) => service.redeem(proof),
   };
-  for (const [name, act] of Object.entries(verbs)) {
-    socket.on(name, (payload, ack) => act(payload).then(ack, (error) => ack(refusal(error))));
+  for (const [name, act] of Object.entries(acts)) {
+    socket.on(name, (payload, ack) => act(payload).then(ack, (error) => ack(errorBody(error))));
   }
 });
 
 const phones = {
-  "/phone/session": (body) => flow.openSession(body),
-  "/phone/scan": async (body, bearer) => flow.scan(body, await flow.phone(bearer)),
-  "/phone/confirm": async (body, bearer) => flow.confirm(body, await flow.phone(bearer)),
+  "/phone/session": (body) => service.openSession(body),
+  "/phone/scan": async (body, bearer) => service.scan(body, await service.phone(bearer)),
+  "/phone/confirm": async (body, bearer) => service.confirm(body, await service.phone(bearer)),
 };
 
 function onRequest(request, response) {
-  const pieces = [];
-  request.on("data", (piece) => pieces.push(piece));
+  const chunks = [];
+  request.on("data", (chunk) => chunks.push(chunk));
   request.on("end", () => {
-    answered(request, Buffer.concat(pieces))
+    answer(request, Buffer.concat(chunks))
       .then((body) => send(response, 200, body))
-      .catch((error) => send(response, error.status ?? 500, refusal(error)));
+      .catch((error) => send(response, error.status ?? 500, errorBody(error)));
   });
 }
 
-async function answered(request, content) {
+async function answer(request, content) {
   const act = phones[request.url];
   if (act === undefined) throw new Refused(404, "invalid_request");
   return act(JSON.parse(content), request.headers.authorization);
@@ -77,7 +77,7 @@ function send(response, status, body) {
   response.end(content);
 }
 
-function refusal(error) {
+function errorBody(error) {
   if (!(error instanceof Refused)) console.error(error);
   return { error: error.message };
 }

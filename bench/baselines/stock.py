@@ -1,6 +1,6 @@
-"""Stock python-socketio on aiohttp, its Redis manager between servers, redis-py for the acts.
+"""python-socketio on aiohttp, with its Redis manager between servers and redis-py for logins.
 
-REDIS_URL: one Redis for all servers.  CODE_URL: the picture of every code.
+REDIS_URL: the Redis of all servers. CODE_URL: the image of every code.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ TOKEN_LIFETIME = 600
 NAMESPACE = "/login"
 
 Fields = dict[str, Any]
-Tell = Callable[[str, str, Fields], Awaitable[None]]
+Notify = Callable[[str, str, Fields], Awaitable[None]]
 
 
 class Refused(Exception):
-    """Why an act is not done: an HTTP status and an error word."""
+    """An act is refused, with an HTTP status and an error word."""
 
-    def __init__(self, status: int, word: str) -> None:
-        super().__init__(word)
+    def __init__(self, status: int, error: str) -> None:
+        super().__init__(error)
         self.status = status
 
 
-class Found(NamedTuple):
+class StoredLogin(NamedTuple):
     version: int
     login: Fields
 
 
 class Store:
-    """Logins and sessions in Redis, as store.js keeps them."""
+    """Logins and sessions in Redis, in the format of store.js."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -56,19 +56,21 @@ class Store:
 
     async def add(self, login: Fields) -> None:
         keys = [f"login:{login['id']}", f"scene:{login['scene']}"]
-        await self._add(keys, [_packed(0, login), login["id"], LIFETIME * 1000])
+        await self._add(keys, [_encode(0, login), login["id"], LIFETIME * 1000])
 
-    async def get(self, login_id: str) -> Found:
-        return _unpacked(await self._redis.get(f"login:{login_id}"))
+    async def get(self, login_id: str) -> StoredLogin:
+        return _decode(await self._redis.get(f"login:{login_id}"))
 
-    async def by_scene(self, scene: str) -> Found:
-        return _unpacked(await self._by_scene([f"scene:{scene}"], ["login:"]))
+    async def by_scene(self, scene: str) -> StoredLogin:
+        return _decode(await self._by_scene([f"scene:{scene}"], ["login:"]))
 
-    async def swap(self, found: Found, **changes: Any) -> Found:
-        """Raises Refused where another was first."""
-        after = Found(found.version + 1, found.login | changes)
-        mark, packed = f"{found.version} ", _packed(*after)
-        stored = await self._swap([f"login:{after.login['id']}"], [mark, packed, LIFETIME * 1000])
+    async def swap(self, found: StoredLogin, **changes: Any) -> StoredLogin:
+        """Store the changed login. Raises Refused if the stored version differs."""
+        after = StoredLogin(found.version + 1, found.login | changes)
+        version, encoded = f"{found.version} ", _encode(*after)
+        stored = await self._swap(
+            [f"login:{after.login['id']}"], [version, encoded, LIFETIME * 1000]
+        )
         if not stored:
             raise Refused(409, "invalid_state")
         return after
@@ -84,18 +86,18 @@ class Store:
         return session
 
 
-class Flow:
-    """One login, start to finish, with the same durable steps as the broker's."""
+class LoginService:
+    """The acts of a login, with the same durable changes as the broker."""
 
-    def __init__(self, *, store: Store, tell: Tell, code_url: str) -> None:
+    def __init__(self, *, store: Store, notify: Notify, code_url: str) -> None:
         self._store = store
-        self._tell = tell
+        self._notify = notify
         self._code_url = code_url
         self._key = ec.generate_private_key(ec.SECP256R1())
 
-    async def open_session(self, asked: Fields) -> Fields:
+    async def open_session(self, fields: Fields) -> Fields:
         session_id, skey = secrets.token_urlsafe(16), secrets.token_urlsafe(32)
-        session = {"skey_hash": _hash(skey), "openid": asked["js_code"]}
+        session = {"skey_hash": _hash(skey), "openid": fields["js_code"]}
         await self._store.put_session(session_id, session)
         return {"id": session_id, "skey": skey, "expires_in": LIFETIME}
 
@@ -121,26 +123,26 @@ class Flow:
         code = {"code_url": self._code_url, "expires_in": LIFETIME, "interval": 5}
         return {"login_id": login_id, "scene": scene, "secret": secret, **code}
 
-    async def scan(self, asked: Fields, phone: str) -> Fields:
-        found = await self._store.by_scene(asked["scene"])
-        _expect(found.login["state"] == "pending", 409, "already_scanned")
+    async def scan(self, fields: Fields, phone: str) -> Fields:
+        found = await self._store.by_scene(fields["scene"])
+        _require(found.login["state"] == "pending", 409, "already_scanned")
         login = (await self._store.swap(found, state="scanned", phone=phone)).login
-        await self._tell(login["id"], "login-scanned", {"login_id": login["id"]})
+        await self._notify(login["id"], "login-scanned", {"login_id": login["id"]})
         browser = dict(zip(("ip", "user_agent"), login["browser"], strict=True))
         return {"login_id": login["id"], "state": "scanned", "browser": browser}
 
-    async def confirm(self, asked: Fields, phone: str) -> Fields:
-        found = await self._store.get(asked["login_id"])
-        _expect(found.login["state"] == "scanned", 409, "invalid_state")
-        _expect(found.login["phone"] == phone, 403, "access_denied")
+    async def confirm(self, fields: Fields, phone: str) -> Fields:
+        found = await self._store.get(fields["login_id"])
+        _require(found.login["state"] == "scanned", 409, "invalid_state")
+        _require(found.login["phone"] == phone, 403, "access_denied")
         await self._store.swap(found, state="confirmed", subject=phone, confirmed_at=time.time())
-        await self._tell(asked["login_id"], "login-confirmed", {"login_id": asked["login_id"]})
-        return {"login_id": asked["login_id"], "state": "confirmed"}
+        await self._notify(fields["login_id"], "login-confirmed", {"login_id": fields["login_id"]})
+        return {"login_id": fields["login_id"], "state": "confirmed"}
 
-    async def redeem(self, asked: Fields) -> Fields:
-        found = await self._store.get(asked["login_id"])
-        _expect(_same(found.login["secret_hash"], asked["secret"]), 400, "invalid_grant")
-        _expect(found.login["state"] == "confirmed", 400, "authorization_pending")
+    async def redeem(self, fields: Fields) -> Fields:
+        found = await self._store.get(fields["login_id"])
+        _require(_matches(found.login["secret_hash"], fields["secret"]), 400, "invalid_grant")
+        _require(found.login["state"] == "confirmed", 400, "authorization_pending")
         redeemed = await self._store.swap(found, state="redeemed", redeemed_at=time.time())
         return {
             "access_token": self._token(redeemed.login),
@@ -150,10 +152,10 @@ class Flow:
         }
 
     async def phone(self, authorization: str) -> str:
-        """Who holds the phone, by `Bearer <id>.<skey>`."""
+        """The openid of the session in `Bearer <id>.<skey>`."""
         session_id, _, skey = authorization.removeprefix("Bearer ").partition(".")
         session = await self._store.session(session_id)
-        _expect(_same(session["skey_hash"], skey), 401, "invalid_session")
+        _require(_matches(session["skey_hash"], skey), 401, "invalid_session")
         return str(session["openid"])
 
     def _token(self, login: Fields) -> str:
@@ -173,18 +175,18 @@ class Flow:
         return jwt.encode(claims, self._key, "ES256", headers={"typ": "at+jwt", "kid": "1"})
 
 
-def attach_browsers(server: Any, flow: Flow) -> None:
-    """Answer their events; each waits in a room of its login's id."""
+def attach_browsers(server: Any, service: LoginService) -> None:
+    """Handle the events of browsers. A browser joins the room of its login id."""
 
-    async def begin(sid: str, asked: Fields) -> Fields:
+    async def begin(sid: str, fields: Fields) -> Fields:
         environ = server.get_environ(sid, NAMESPACE)
-        begun = await flow.begin((environ["REMOTE_ADDR"], environ.get("HTTP_USER_AGENT", "")))
+        begun = await service.begin((environ["REMOTE_ADDR"], environ.get("HTTP_USER_AGENT", "")))
         await server.enter_room(sid, begun["login_id"], namespace=NAMESPACE)
         return begun
 
-    async def redeem(sid: str, asked: Fields) -> Fields:
+    async def redeem(sid: str, fields: Fields) -> Fields:
         try:
-            return await flow.redeem(asked)
+            return await service.redeem(fields)
         except Refused as error:
             return {"error": str(error)}
 
@@ -192,18 +194,18 @@ def attach_browsers(server: Any, flow: Flow) -> None:
     server.on("redeem", redeem, namespace=NAMESPACE)
 
 
-def phone_routes(flow: Flow) -> list[web.RouteDef]:
+def phone_routes(service: LoginService) -> list[web.RouteDef]:
     acts: Mapping[str, Callable[[Fields, str], Awaitable[Fields]]] = {
-        "scan": flow.scan,
-        "confirm": flow.confirm,
+        "scan": service.scan,
+        "confirm": service.confirm,
     }
 
     async def open_session(request: web.Request) -> web.Response:
-        return web.json_response(await flow.open_session(await request.json()))
+        return web.json_response(await service.open_session(await request.json()))
 
     async def act(request: web.Request) -> web.Response:
         try:
-            phone = await flow.phone(request.headers.get("Authorization", ""))
+            phone = await service.phone(request.headers.get("Authorization", ""))
             answer = await acts[request.match_info["act"]](await request.json(), phone)
         except Refused as error:
             return web.json_response({"error": str(error)}, status=error.status)
@@ -213,7 +215,7 @@ def phone_routes(flow: Flow) -> list[web.RouteDef]:
 
 
 def application(redis_url: str, code_url: str) -> web.Application:
-    # The default pool raises at its 101st command at once; this one waits.
+    # The default pool raises an error for the 101st concurrent command. This pool waits.
     redis = Redis(connection_pool=BlockingConnectionPool.from_url(redis_url, max_connections=100))
     server: Any = socketio.AsyncServer(
         async_mode="aiohttp",
@@ -221,25 +223,25 @@ def application(redis_url: str, code_url: str) -> web.Application:
         transports=["websocket"],
     )
 
-    async def tell(room: str, event: str, payload: Fields) -> None:
+    async def notify(room: str, event: str, payload: Fields) -> None:
         await server.emit(event, payload, room=room, namespace=NAMESPACE)
 
-    flow = Flow(store=Store(redis), tell=tell, code_url=code_url)
-    attach_browsers(server, flow)
+    service = LoginService(store=Store(redis), notify=notify, code_url=code_url)
+    attach_browsers(server, service)
     app = web.Application()
-    app.add_routes(phone_routes(flow))
+    app.add_routes(phone_routes(service))
     server.attach(app)
 
-    async def closing(app: web.Application) -> AsyncIterator[None]:
+    async def close_redis(app: web.Application) -> AsyncIterator[None]:
         yield
         await redis.aclose()
 
-    app.cleanup_ctx.append(closing)
+    app.cleanup_ctx.append(close_redis)
     return app
 
 
 async def main() -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is stopped."""
     runner = web.AppRunner(
         application(os.environ["REDIS_URL"], os.environ["CODE_URL"]), access_log=None
     )
@@ -249,12 +251,12 @@ async def main() -> None:
     await asyncio.Event().wait()
 
 
-def _expect(holds: bool, status: int, word: str) -> None:
-    if not holds:
-        raise Refused(status, word)
+def _require(condition: bool, status: int, error: str) -> None:
+    if not condition:
+        raise Refused(status, error)
 
 
-def _same(hashed: str, secret: str) -> bool:
+def _matches(hashed: str, secret: str) -> bool:
     return hmac.compare_digest(hashed, _hash(secret))
 
 
@@ -262,15 +264,15 @@ def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _packed(version: int, login: Fields) -> str:
+def _encode(version: int, login: Fields) -> str:
     return f"{version} {json.dumps(login, separators=(',', ':'))}"
 
 
-def _unpacked(stored: bytes | str | None) -> Found:
+def _decode(stored: bytes | str | None) -> StoredLogin:
     if not isinstance(stored, bytes):
         raise Refused(400, "invalid_grant")
     version, _, text = stored.decode().partition(" ")
-    return Found(int(version), json.loads(text))
+    return StoredLogin(int(version), json.loads(text))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-// What one Redis keeps for all servers: logins and sessions, as the broker keeps them.
+// Logins and sessions in one Redis for all servers, in a format like the broker's.
 //
 //     login:<id>      "<version> <the login as JSON>"
 //     scene:<scene>   the login's id
@@ -23,16 +23,16 @@ export class Store {
   add(login) {
     return this.client.evalSha(this.scripts.add, {
       keys: [`login:${login.id}`, `scene:${login.scene}`],
-      arguments: [packed(0, login), login.id, String(LIFETIME_MS)],
+      arguments: [encode(0, login), login.id, String(LIFETIME_MS)],
     });
   }
 
   async get(id) {
-    return unpacked(await this.client.get(`login:${id}`));
+    return decode(await this.client.get(`login:${id}`));
   }
 
   async byScene(scene) {
-    return unpacked(
+    return decode(
       await this.client.evalSha(this.scripts.byScene, {
         keys: [`scene:${scene}`],
         arguments: ["login:"],
@@ -40,12 +40,12 @@ export class Store {
     );
   }
 
-  // Put `changes` to a login of that version; the next version, or Refused where another was first.
+  // Store a changed login and return its next version. Throws Refused if the stored version differs.
   async swap({ version, login }, changes) {
     const next = { version: version + 1, login: { ...login, ...changes } };
     const stored = await this.client.evalSha(this.scripts.swap, {
       keys: [`login:${login.id}`],
-      arguments: [`${version} `, packed(next.version, next.login), String(LIFETIME_MS)],
+      arguments: [`${version} `, encode(next.version, next.login), String(LIFETIME_MS)],
     });
     if (!stored) throw new Refused(409, "invalid_state");
     return next;
@@ -62,19 +62,19 @@ export class Store {
   }
 }
 
-// Why an act is not done: an HTTP status and an error word.
+// An act is refused, with an HTTP status and an error word.
 export class Refused extends Error {
-  constructor(status, word) {
-    super(word);
+  constructor(status, error) {
+    super(error);
     this.status = status;
   }
 }
 
-function packed(version, login) {
+function encode(version, login) {
   return `${version} ${JSON.stringify(login)}`;
 }
 
-function unpacked(stored) {
+function decode(stored) {
   if (stored === null) throw new Refused(400, "invalid_grant");
   const space = stored.indexOf(" ");
   return { version: Number(stored.slice(0, space)), login: JSON.parse(stored.slice(space + 1)) };

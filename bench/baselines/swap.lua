@@ -1,4 +1,4 @@
--- Compare and set: 0 where the stored login is not of the version that ARGV[1] says.
+-- Compare and set. Returns 0 if the stored login does not begin with the version ARGV[1].
 local stored = redis.call('GET', KEYS[1])
 if not stored or string.sub(stored, 1, #ARGV[1]) ~= ARGV[1] then
   return 0

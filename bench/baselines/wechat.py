@@ -1,7 +1,7 @@
-"""A pretend WeChat that takes 200 ms for a code, and has one picture for all of them.
+"""A WeChat stub that takes 200 ms for a code and has one image for all codes.
 
-`python -m bench.baselines.wechat PORT`.  WeChat's own time is the network's and its machines';
-drawing here would take this machine's, from those that are measured.
+`python -m bench.baselines.wechat PORT`. The delay stands for the network and WeChat's
+servers. Drawing a code here would use CPU of the machine under test.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from mp_stub.wechat import faults, server
 from mp_stub.wechat.codes import draw_code
 from mp_stub.wechat.platform import APPID, SECRET, Code, MiniProgram, Platform
 
-TAKES = 0.2
-"""Seconds: what `getwxacodeunlimit` takes on a good day."""
+DRAW_DELAY = 0.2
+"""Seconds. A usual duration of `getwxacodeunlimit`."""
 
 
 def main(port: int) -> None:
-    drawn = draw_code(Code(APPID, "pages/index/wsLogin", "a" * 32, 430), "http://phone.example/")
-    server.draw_code = lambda code, base: drawn  # type: ignore[attr-defined]
-    faults.SLOW_DELAY = TAKES
+    image = draw_code(Code(APPID, "pages/index/wsLogin", "a" * 32, 430), "http://phone.example/")
+    server.draw_code = lambda code, base: image  # type: ignore[attr-defined]
+    faults.SLOW_DELAY = DRAW_DELAY
     wechat = server.WeChatStub(Platform([MiniProgram(APPID, SECRET)]), link="")
     wechat.faults.set("getwxacodeunlimit", "slow")
     site = Site("WeChat", wechat.application(), "127.0.0.1", port, "PORT")

@@ -1,4 +1,4 @@
-"""What is measured: one file a question, each a row of `ROWS`."""
+"""The benchmarks: one file each, and a line in `BENCHMARKS`."""
 
 from __future__ import annotations
 
@@ -10,47 +10,49 @@ from bench.fleet import Fleet
 from bench.plots import Plot
 
 Figures = Mapping[str, float]
-"""What one run gave; the names carry the units and head the columns."""
+"""The figures of one run by name. A name includes the unit and is the title of a table row."""
 
 
-class Cell(NamedTuple):
-    """Who is measured, with how many servers."""
+class Setup(NamedTuple):
+    """A target with a number of instances."""
 
-    candidate: str
+    target: str
     instances: int
 
     def __str__(self) -> str:
-        return f"{self.candidate}, {self.instances} instance{'s' * (self.instances != 1)}"
+        return f"{self.target}, {self.instances} instance{'s' * (self.instances != 1)}"
 
 
-Taken = Mapping[Cell, Sequence[Figures]]
-"""What every cell gave, round by round."""
+Runs = Mapping[Setup, Sequence[Figures]]
+"""The figures of each setup, round by round."""
 
 
-class Row(Protocol):
-    """question: what is asked, and how it is measured; it stands above the table.
-    cells: measured in turn, each on fresh servers.
-    seconds: how long a run's load lasts unless told otherwise, where that is for us to say.
-    warm: whether the servers have done many logins before.
+class Benchmark(Protocol):
+    """One benchmark.
+
+    question: the question and the method, printed above the table.
+    setups: the setups, measured in turn, each with new servers.
+    seconds: the default duration of the load in a run, if the benchmark has a duration.
+    warms_up: whether the servers do many logins before the measurement.
     """
 
     question: str
-    cells: Sequence[Cell]
+    setups: Sequence[Setup]
     seconds: float = 0.0
-    warm: bool = True
+    warms_up: bool = True
 
     async def measure(self, fleet: Fleet, seconds: float) -> Figures:
-        """Put the load on servers that are warm, and read the figures."""
+        """Put the load on the servers and return the figures."""
 
-    def verdict(self, taken: Taken) -> list[str]:
-        """What the figures say of the bar, a sentence a line."""
+    def verdict(self, runs: Runs) -> list[str]:
+        """Compare the figures with the bar, in one sentence per line."""
 
-    def plots(self, taken: Taken) -> Sequence[Plot]:
-        """The figures drawn, where there is a line to see."""
+    def plots(self, runs: Runs) -> Sequence[Plot]:
+        """Plots of the figures, if there are any."""
         return []
 
 
-ROWS: Mapping[str, str] = {
+BENCHMARKS: Mapping[str, str] = {
     "memory": "bench.benchmarks.memory",
     "login": "bench.benchmarks.login",
     "pool": "bench.benchmarks.pool",
@@ -64,6 +66,6 @@ ROWS: Mapping[str, str] = {
 }
 
 
-def row(name: str) -> Row:
-    found: Row = import_module(ROWS[name]).ROW
+def load_benchmark(name: str) -> Benchmark:
+    found: Benchmark = import_module(BENCHMARKS[name]).BENCHMARK
     return found

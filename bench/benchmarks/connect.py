@@ -1,43 +1,46 @@
-"""What a connect costs."""
+"""CPU of a connect."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 
-from bench.benchmarks import Cell, Figures, Row, Taken
-from bench.benchmarks.compare import beside_node, ceiling, cells
+from bench.benchmarks import Benchmark, Figures, Runs, Setup
+from bench.benchmarks.compare import compare_with_node, generator_limit, setups
 from bench.fleet import Fleet, Meter
-from bench.load import AT_ONCE, Crowd, few_at_once, leave
+from bench.load import CONCURRENCY, LoadGenerator, close_all, gather_limited
 
 CONNECTS = 5_000
 BAR = 0.75
-SERVERS = "server's CPU, ms per connect"
-OWN = "load generator, ms per connect"
+SERVER_CPU = "server's CPU, ms per connect"
+GENERATOR_CPU = "load generator, ms per connect"
 
 
-class Connect(Row):
+class Connect(Benchmark):
     question = (
-        f"CPU of a connect. {CONNECTS} browsers connect to one instance, {AT_ONCE} at a time: "
+        f"CPU of a connect. {CONNECTS} browsers connect to one instance, {CONCURRENCY} at a time: "
         "TCP, the WebSocket handshake, the Engine.IO handshake, CONNECT to the namespace. They "
         f"stay connected and begin no login. Bar: {BAR} of node."
     )
-    cells: Sequence[Cell] = cells(1)
+    setups: Sequence[Setup] = setups(1)
 
     async def measure(self, fleet: Fleet, seconds: float) -> Figures:
-        crowd = Crowd(fleet)
+        generator = LoadGenerator(fleet)
         meter, start = Meter(fleet), time.perf_counter()
-        browsers = await few_at_once(crowd.connected, range(CONNECTS))
-        used, took = meter.read(), time.perf_counter() - start
-        leave(browsers)
+        browsers = await gather_limited(generator.connect, range(CONNECTS))
+        cpu, took = meter.read(), time.perf_counter() - start
+        close_all(browsers)
         return {
-            SERVERS: used.servers / CONNECTS,
-            OWN: used.own / CONNECTS,
+            SERVER_CPU: cpu.servers / CONNECTS,
+            GENERATOR_CPU: cpu.generator / CONNECTS,
             "connects per second": CONNECTS / took,
         }
 
-    def verdict(self, taken: Taken) -> list[str]:
-        return [*beside_node(taken, SERVERS, bar=BAR), ceiling(taken, OWN, "connects")]
+    def verdict(self, runs: Runs) -> list[str]:
+        return [
+            *compare_with_node(runs, SERVER_CPU, bar=BAR),
+            generator_limit(runs, GENERATOR_CPU, "connects"),
+        ]
 
 
-ROW = Connect()
+BENCHMARK = Connect()

@@ -1,4 +1,4 @@
-"""What a confirm costs as instances are added."""
+"""CPU of a confirm as instances are added."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import median
 
-from bench.benchmarks import Cell, Figures, Row, Taken
-from bench.benchmarks.compare import OURS, beside_node, cells, judged, middle
-from bench.fleet import Fleet, Meter, at_rest
-from bench.load import Crowd, leave, steadily
+from bench.benchmarks import Benchmark, Figures, Runs, Setup
+from bench.benchmarks.compare import BROKER, compare_with_node, judge, median_of, setups
+from bench.fleet import Fleet, Meter, idle_cpu
+from bench.load import LoadGenerator, close_all, run_at_rate
 from bench.plots import Plot
 
 RATE = 200
-"""Confirms a second."""
+"""Confirms per second."""
 
 IDLE = 5.0
-"""Seconds in which the servers only hold their browsers."""
+"""Seconds in which the idle CPU is measured."""
 
 FEWEST, MOST = 2, 8
 BAR = 1.10
-SERVERS = "servers' CPU, ms per 1000 confirms"
-AT_REST = "idle, ms per s"
+SERVER_CPU = "servers' CPU, ms per 1000 confirms"
+IDLE_CPU = "idle, ms per s"
 
 
-class Growth(Row):
+class Growth(Benchmark):
     question = (
         f"CPU of a confirm as instances are added. {RATE} confirms per second over one Redis. "
         "Each login is begun at one instance and confirmed at the next one, and its browser is "
@@ -33,62 +33,64 @@ class Growth(Row):
         "CPU (user and system) of all servers during the confirms only, including their idle CPU. "
         f"Bar: {MOST} instances at most {BAR} of {FEWEST}."
     )
-    cells: Sequence[Cell] = cells(FEWEST, 4, MOST)
+    setups: Sequence[Setup] = setups(FEWEST, 4, MOST)
     seconds = 10.0
 
     async def measure(self, fleet: Fleet, seconds: float) -> Figures:
-        crowd = Crowd(fleet)
-        browsers = await crowd.gather(round(RATE * seconds), scanned=True)
+        generator = LoadGenerator(fleet)
+        browsers = await generator.gather(round(RATE * seconds), scanned=True)
         await asyncio.sleep(1)
-        rest = await at_rest(fleet, IDLE)
+        idle = await idle_cpu(fleet, IDLE)
         meter = Meter(fleet)
-        ran = await steadily(
-            lambda number: crowd.confirm(browsers[number], number), rate=RATE, seconds=seconds
+        result = await run_at_rate(
+            lambda number: generator.confirm(browsers[number], number), rate=RATE, seconds=seconds
         )
-        used = meter.read()
-        leave(browsers)
-        crowd.close()
-        thousands = len(ran.latencies) / 1000
+        cpu = meter.read()
+        close_all(browsers)
+        generator.close()
+        thousands = len(result.latencies) / 1000
         return {
-            SERVERS: used.servers / thousands,
-            AT_REST: rest,
-            "Redis, ms per 1000": used.redis / thousands,
-            "load generator, ms per 1000": used.own / thousands,
-            **ran.figures(),
+            SERVER_CPU: cpu.servers / thousands,
+            IDLE_CPU: idle,
+            "Redis, ms per 1000": cpu.redis / thousands,
+            "load generator, ms per 1000": cpu.generator / thousands,
+            **result.figures(),
         }
 
-    def verdict(self, taken: Taken) -> list[str]:
-        pairs = [(cell, cell._replace(instances=FEWEST)) for cell in taken]
-        grown = [_grown(taken, *pair) for pair in pairs if pair[0] != pair[1] and pair[1] in taken]
-        return grown + beside_node(taken, SERVERS)
+    def verdict(self, runs: Runs) -> list[str]:
+        pairs = [(setup, setup._replace(instances=FEWEST)) for setup in runs]
+        grown = [
+            _growth_line(runs, *pair) for pair in pairs if pair[0] != pair[1] and pair[1] in runs
+        ]
+        return grown + compare_with_node(runs, SERVER_CPU)
 
-    def plots(self, taken: Taken) -> Sequence[Plot]:
+    def plots(self, runs: Runs) -> Sequence[Plot]:
         lines: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
-        for cell in taken:
-            lines[cell.candidate].append((cell.instances, middle(taken, cell, SERVERS)))
+        for setup in runs:
+            lines[setup.target].append((setup.instances, median_of(runs, setup, SERVER_CPU)))
         return [Plot("CPU of a confirm", "instances", "ms per 1000 confirms", lines)]
 
 
-def _grown(taken: Taken, cell: Cell, fewest: Cell) -> str:
-    pairs = zip(costs(taken, cell), costs(taken, fewest), strict=True)
+def _growth_line(runs: Runs, setup: Setup, fewest: Setup) -> str:
+    pairs = zip(costs(runs, setup), costs(runs, fewest), strict=True)
     rounds = [cost / first for cost, first in pairs]
-    share = median(costs(taken, cell)) / median(costs(taken, fewest))
-    alone = median(less_rest(taken, cell)) / median(less_rest(taken, fewest))
-    met = f"; {judged(share, BAR)}" if cell == Cell(OURS, MOST) else ""
+    share = median(costs(runs, setup)) / median(costs(runs, fewest))
+    alone = median(without_idle_cpu(runs, setup)) / median(without_idle_cpu(runs, fewest))
+    bar_result = f"; {judge(share, BAR)}" if setup == Setup(BROKER, MOST) else ""
     return (
-        f"{cell} compared to {fewest.instances}: {share:.2f} "
+        f"{setup} compared to {fewest.instances}: {share:.2f} "
         f"({min(rounds):.2f}–{max(rounds):.2f} by round); "
-        f"{alone:.2f} without idle CPU{met}."
+        f"{alone:.2f} without idle CPU{bar_result}."
     )
 
 
-def costs(taken: Taken, cell: Cell) -> list[float]:
-    return [figures[SERVERS] for figures in taken[cell]]
+def costs(runs: Runs, setup: Setup) -> list[float]:
+    return [figures[SERVER_CPU] for figures in runs[setup]]
 
 
-def less_rest(taken: Taken, cell: Cell) -> list[float]:
-    """The cost of a confirm without that of heartbeats, pings and timers meanwhile."""
-    return [figures[SERVERS] - figures[AT_REST] * 1000 / RATE for figures in taken[cell]]
+def without_idle_cpu(runs: Runs, setup: Setup) -> list[float]:
+    """CPU of the confirms without the idle CPU of heartbeats, PINGs and timers."""
+    return [figures[SERVER_CPU] - figures[IDLE_CPU] * 1000 / RATE for figures in runs[setup]]
 
 
-ROW = Growth()
+BENCHMARK = Growth()

@@ -1,4 +1,4 @@
-"""How long a browser waits for the news of its confirm."""
+"""Time until a browser gets its confirm."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from statistics import mean
 
-from bench.benchmarks import Cell, Figures, Row, Taken
-from bench.benchmarks.compare import beside_node, ceiling, cells, middle
-from bench.fleet import Fleet, Meter, Used
-from bench.load import LOST, Crowd, Loaded, leave, percentile, steadily
+from bench.benchmarks import Benchmark, Figures, Runs, Setup
+from bench.benchmarks.compare import compare_with_node, generator_limit, median_of, setups
+from bench.fleet import CPUTime, Fleet, Meter
+from bench.load import LOST, LoadGenerator, LoadResult, close_all, percentile, run_at_rate
 from bench.plots import Plot
 
 WAITING = 400
-PAUSE = 0.5
+CONFIRM_DELAY = 0.5
 """Seconds between the last scan and the first confirm."""
 
 RATES = (200, 500, 1000)
-"""Confirms a second."""
+"""Confirms per second."""
 
 BARS = {200: 0.8, 1000: 1.0}
 
 
-class Latency(Row):
+class Latency(Benchmark):
     question = (
         "Time until a browser gets the confirm of its phone, which confirms at the other of two "
         f"instances. {WAITING} browsers wait after a scan. All are confirmed at a steady rate, "
@@ -31,61 +31,70 @@ class Latency(Row):
         "confirms of each rate add up to the seconds of the run. "
         f"Bar, of node's p99: {', '.join(f'{bar} at {at}/s' for at, bar in BARS.items())}."
     )
-    cells: Sequence[Cell] = cells(2)
+    setups: Sequence[Setup] = setups(2)
     seconds = 4.0
 
     async def measure(self, fleet: Fleet, seconds: float) -> Figures:
-        crowd = Crowd(fleet)
+        generator = LoadGenerator(fleet)
         figures: dict[str, float] = {}
         for rate in RATES:
-            figures |= await self._at(rate, crowd, fleet, seconds)
-        crowd.close()
+            figures |= await self._at(rate, generator, fleet, seconds)
+        generator.close()
         return figures
 
-    async def _at(self, rate: int, crowd: Crowd, fleet: Fleet, seconds: float) -> Figures:
+    async def _at(
+        self, rate: int, generator: LoadGenerator, fleet: Fleet, seconds: float
+    ) -> Figures:
         waves = max(1, round(rate * seconds / WAITING))
-        ran = [await _wave(crowd, fleet, rate) for _ in range(waves)]
-        latencies = [latency for loaded, _ in ran for latency in loaded.latencies]
+        results = [await _wave(generator, fleet, rate) for _ in range(waves)]
+        latencies = [latency for loaded, _ in results for latency in loaded.latencies]
         return {
             p50(rate): 1000 * percentile(latencies, 0.5),
             p99(rate): 1000 * percentile(latencies, 0.99),
-            f"{rate}/s: servers' CPU, ms per confirm": _each(used.servers for _, used in ran),
-            own(rate): _each(used.own for _, used in ran),
-            f"{rate}/s: largest start delay, ms": 1000 * max(loaded.lag for loaded, _ in ran),
-            f"{rate}/s: {LOST}": sum(loaded.lost.total() for loaded, _ in ran),
+            f"{rate}/s: servers' CPU, ms per confirm": _mean_cost(
+                cpu.servers for _, cpu in results
+            ),
+            generator_cpu(rate): _mean_cost(cpu.generator for _, cpu in results),
+            f"{rate}/s: largest start delay, ms": 1000 * max(loaded.lag for loaded, _ in results),
+            f"{rate}/s: {LOST}": sum(loaded.lost.total() for loaded, _ in results),
         }
 
-    def verdict(self, taken: Taken) -> list[str]:
-        lines = (beside_node(taken, p99(rate), bar=BARS.get(rate)) for rate in RATES)
-        return [*chain.from_iterable(lines), ceiling(taken, own(RATES[-1]), "confirms")]
+    def verdict(self, runs: Runs) -> list[str]:
+        lines = (compare_with_node(runs, p99(rate), bar=BARS.get(rate)) for rate in RATES)
+        return [
+            *chain.from_iterable(lines),
+            generator_limit(runs, generator_cpu(RATES[-1]), "confirms"),
+        ]
 
-    def plots(self, taken: Taken) -> Sequence[Plot]:
-        return [_plot(taken, "p50", p50), _plot(taken, "p99", p99)]
+    def plots(self, runs: Runs) -> Sequence[Plot]:
+        return [_plot(runs, "p50", p50), _plot(runs, "p99", p99)]
 
 
-def _plot(taken: Taken, name: str, figure: Callable[[int], str]) -> Plot:
+def _plot(runs: Runs, name: str, figure: Callable[[int], str]) -> Plot:
     lines = {
-        cell.candidate: [(rate, middle(taken, cell, figure(rate))) for rate in RATES]
-        for cell in taken
+        setup.target: [(rate, median_of(runs, setup, figure(rate))) for rate in RATES]
+        for setup in runs
     }
     return Plot(f"Confirm to event, {name}", "confirms per second", "ms", lines)
 
 
-async def _wave(crowd: Crowd, fleet: Fleet, rate: float) -> tuple[Loaded, Used]:
-    """Every browser that waits is confirmed once."""
-    browsers = await crowd.gather(WAITING, scanned=True)
-    await asyncio.sleep(PAUSE)
+async def _wave(generator: LoadGenerator, fleet: Fleet, rate: float) -> tuple[LoadResult, CPUTime]:
+    """Confirm every waiting browser once."""
+    browsers = await generator.gather(WAITING, scanned=True)
+    await asyncio.sleep(CONFIRM_DELAY)
     meter = Meter(fleet)
-    ran = await steadily(
-        lambda number: crowd.confirm(browsers[number], number), rate=rate, seconds=WAITING / rate
+    results = await run_at_rate(
+        lambda number: generator.confirm(browsers[number], number),
+        rate=rate,
+        seconds=WAITING / rate,
     )
-    used = meter.read()
-    leave(browsers)
-    return ran, used
+    cpu = meter.read()
+    close_all(browsers)
+    return results, cpu
 
 
-def _each(costs: Iterable[float]) -> float:
-    """The mean cost of a confirm, from that of whole waves."""
+def _mean_cost(costs: Iterable[float]) -> float:
+    """The mean CPU of a confirm, from the CPU of each wave."""
     return mean(costs) / WAITING
 
 
@@ -93,7 +102,7 @@ def p50(rate: int) -> str:
     return f"{rate}/s: p50, ms"
 
 
-def own(rate: int) -> str:
+def generator_cpu(rate: int) -> str:
     return f"{rate}/s: load generator, ms per confirm"
 
 
@@ -101,4 +110,4 @@ def p99(rate: int) -> str:
     return f"{rate}/s: p99, ms"
 
 
-ROW = Latency()
+BENCHMARK = Latency()

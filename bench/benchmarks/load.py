@@ -1,4 +1,4 @@
-"""A minute of everyday load: many browsers that wait, a steady stream of logins among them."""
+"""Everyday load for a minute: many waiting browsers, and a steady rate of logins."""
 
 from __future__ import annotations
 
@@ -7,74 +7,75 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from statistics import median
 
-from bench.benchmarks import Cell, Figures, Row, Taken
-from bench.benchmarks.compare import ceiling
+from bench.benchmarks import Benchmark, Figures, Runs, Setup
+from bench.benchmarks.compare import generator_limit
 from bench.fleet import Fleet, Meter
-from bench.load import LOST, Crowd, leave, steadily
+from bench.load import LOST, LoadGenerator, close_all, run_at_rate
 
 WAITING = 2_000
-"""Browsers an instance that have begun a login and wait."""
+"""Waiting browsers per instance."""
 
 RATE = 50
 """Whole logins per second."""
 
-SETTLE = 10.0
-"""Seconds between the last browser's leaving and the last look at the memory."""
+SETTLE_DELAY = 10.0
+"""Seconds between the last disconnect and the last reading of the memory."""
 
 BAR = 0.10
 MB = 1e6
-LOGINS, KEPT = "logins", "retained growth, %"
-OWN = "load generator, ms per login"
+LOGINS, RETAINED = "logins", "retained growth, %"
+GENERATOR_CPU = "load generator, ms per login"
 
 
-class Load(Row):
+class Load(Benchmark):
     question = (
         f"Logins and memory under everyday load. {WAITING} browsers per instance have begun a "
         f"login and wait. Meanwhile {RATE} logins per second are begun at one instance, scanned "
         "and confirmed at the next one, and redeemed. Memory is the resident set of all servers "
-        f"together: warm and without browsers, at its peak, and {SETTLE:.0f} s after every browser "
-        "has disconnected. The servers get no request to return memory to the system. Then as "
-        "many browsers connect again: growth beyond the first peak shows that the servers could "
-        f"not use the retained memory. Bar: nothing lost, at most {BAR:.0%} of the growth retained."
+        "together: warm and without browsers, at its peak, and "
+        f"{SETTLE_DELAY:.0f} s after every browser has disconnected. The servers get no request to "
+        "return memory to the system. Then as many browsers connect again: growth beyond the "
+        "first peak shows that the servers could not use the retained memory. "
+        f"Bar: nothing lost, at most {BAR:.0%} of the growth retained."
     )
-    cells: Sequence[Cell] = [Cell("broker", 2)]
+    setups: Sequence[Setup] = [Setup("broker", 2)]
     seconds = 60.0
 
     async def measure(self, fleet: Fleet, seconds: float) -> Figures:
-        crowd = Crowd(fleet)
+        generator = LoadGenerator(fleet)
         count = WAITING * len(fleet.urls)
         before = fleet.rss_bytes()
-        async with watched(fleet) as seen:
-            browsers = await crowd.gather(count)
+        async with sampled_memory(fleet) as seen:
+            browsers = await generator.gather(count)
             meter = Meter(fleet)
-            ran = await steadily(crowd.log_in, rate=RATE, seconds=seconds)
-            used = meter.read()
-        ran.lost["a waiting browser"] += sum(not browser.waits for browser in browsers)
-        leave(browsers)
-        await asyncio.sleep(SETTLE)
+            result = await run_at_rate(generator.log_in, rate=RATE, seconds=seconds)
+            cpu = meter.read()
+        result.lost["a waiting browser"] += sum(not browser.is_waiting for browser in browsers)
+        close_all(browsers)
+        await asyncio.sleep(SETTLE_DELAY)
         after = fleet.rss_bytes()
-        again = await crowd.gather(count)
+        again = await generator.gather(count)
         peaks = max(seen), fleet.rss_bytes()
-        leave(again)
-        crowd.close()
-        done = len(ran.latencies)
+        close_all(again)
+        generator.close()
+        done = len(result.latencies)
         return {
             LOGINS: done,
-            "servers' CPU, ms per login": used.servers / done,
-            "Redis, ms per login": used.redis / done,
-            OWN: used.own / done,
-            **ran.figures(),
+            "servers' CPU, ms per login": cpu.servers / done,
+            "Redis, ms per login": cpu.redis / done,
+            GENERATOR_CPU: cpu.generator / done,
+            **result.figures(),
             **memory(before, after, *peaks),
         }
 
-    def verdict(self, taken: Taken) -> list[str]:
-        runs = [one for figures in taken.values() for one in figures]
-        lost, logins = sum(one[LOST] for one in runs), sum(one[LOGINS] for one in runs)
-        kept = median(one[KEPT] for one in runs)
+    def verdict(self, runs: Runs) -> list[str]:
+        figures = [one for rounds in runs.values() for one in rounds]
+        lost, logins = (sum(one[name] for one in figures) for name in (LOST, LOGINS))
+        retained = median(one[RETAINED] for one in figures)
         return [
             f"Lost: {lost:.0f} of {logins:.0f} logins and of the waiting browsers.",
-            f"Retained growth after {SETTLE:.0f} s: {kept:.0f} % (median).",
-            ceiling(taken, OWN, "logins"),
+            f"Retained growth after {SETTLE_DELAY:.0f} s: {retained:.0f} % (median).",
+            generator_limit(runs, GENERATOR_CPU, "logins"),
         ]
 
 
@@ -83,14 +84,14 @@ def memory(before: float, after: float, peak: float, next_peak: float) -> dict[s
         "RSS before, MB": before / MB,
         "peak growth, MB": (peak - before) / MB,
         "retained growth, MB": (after - before) / MB,
-        KEPT: 100 * (after - before) / (peak - before),
+        RETAINED: 100 * (after - before) / (peak - before),
         "peak growth of the second group, MB": (next_peak - before) / MB,
     }
 
 
 @asynccontextmanager
-async def watched(fleet: Fleet) -> AsyncIterator[list[int]]:
-    """The servers' memory, looked at once a second while inside the block."""
+async def sampled_memory(fleet: Fleet) -> AsyncIterator[list[int]]:
+    """Readings of the servers' memory, one per second until the end of the block."""
     seen = [fleet.rss_bytes()]
 
     async def watch() -> None:
@@ -106,4 +107,4 @@ async def watched(fleet: Fleet) -> AsyncIterator[list[int]]:
         await asyncio.wait([task])
 
 
-ROW = Load()
+BENCHMARK = Load()

@@ -1,47 +1,50 @@
-"""What a complete login costs."""
+"""CPU of a complete login."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.benchmarks import Cell, Figures, Row, Taken
-from bench.benchmarks.compare import ALL, beside_node, ceiling, cells
+from bench.benchmarks import Benchmark, Figures, Runs, Setup
+from bench.benchmarks.compare import ALL_TARGETS, compare_with_node, generator_limit, setups
 from bench.fleet import Fleet, Meter
-from bench.load import LOST, Crowd, eagerly
+from bench.load import LOST, LoadGenerator, run_concurrently
 
-AT_ONCE = 16
+CONCURRENCY = 16
 BAR = 0.8
-SERVERS = "servers' CPU, ms per login"
-OWN = "load generator, ms per login"
+SERVER_CPU = "servers' CPU, ms per login"
+GENERATOR_CPU = "load generator, ms per login"
 
 
-class Login(Row):
+class Login(Benchmark):
     question = (
         "CPU of a complete login: connect, begin, scan, confirm at the other instance, redeem, "
-        f"disconnect. {AT_ONCE} logins are in progress at a time. All candidates write the same "
+        f"disconnect. {CONCURRENCY} logins are in progress at a time. All targets write the same "
         "changes to the same Redis and sign with ES256. Codes are drawn in advance, as in a pool; "
         f"only broker-draws draws a code for each login. Bar: {BAR} of node."
     )
-    cells: Sequence[Cell] = cells(2, candidates=(*ALL, "broker-draws"))
+    setups: Sequence[Setup] = setups(2, targets=(*ALL_TARGETS, "broker-draws"))
     seconds = 10.0
 
     async def measure(self, fleet: Fleet, seconds: float) -> Figures:
-        crowd = Crowd(fleet)
+        generator = LoadGenerator(fleet)
         meter = Meter(fleet)
-        ran = await eagerly(crowd.log_in, at_once=AT_ONCE, seconds=seconds)
-        used = meter.read()
-        crowd.close()
-        done = len(ran.latencies)
+        result = await run_concurrently(generator.log_in, concurrency=CONCURRENCY, seconds=seconds)
+        cpu = meter.read()
+        generator.close()
+        done = len(result.latencies)
         return {
-            SERVERS: used.servers / done,
-            "Redis, ms per login": used.redis / done,
-            OWN: used.own / done,
+            SERVER_CPU: cpu.servers / done,
+            "Redis, ms per login": cpu.redis / done,
+            GENERATOR_CPU: cpu.generator / done,
             "logins per second": done / seconds,
-            LOST: ran.lost.total(),
+            LOST: result.lost.total(),
         }
 
-    def verdict(self, taken: Taken) -> list[str]:
-        return [*beside_node(taken, SERVERS, bar=BAR), ceiling(taken, OWN, "logins")]
+    def verdict(self, runs: Runs) -> list[str]:
+        return [
+            *compare_with_node(runs, SERVER_CPU, bar=BAR),
+            generator_limit(runs, GENERATOR_CPU, "logins"),
+        ]
 
 
-ROW = Login()
+BENCHMARK = Login()

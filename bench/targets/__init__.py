@@ -1,8 +1,8 @@
-"""Who is measured: how its servers are started, and what its browsers and phones say.
+"""The targets: how to start their servers, and their browsers and phones.
 
-A candidate is a file here and a line in `CANDIDATES`.  The load asks every
-candidate for the same five acts, each in its own dialect: begin, scan, confirm,
-hear of it, redeem.  One that has no such act does nothing for it.
+A target is a file here and a line in `TARGETS`. The load generator uses the same
+operations for all targets: begin, scan, confirm, wait for the push, redeem. A target
+without one of these operations does nothing for it.
 """
 
 from __future__ import annotations
@@ -14,78 +14,78 @@ from typing import NamedTuple, Protocol
 
 
 class Command(NamedTuple):
-    """What starts one server.  It prints a line with its URL once it takes connections."""
+    """The command of one server. The server prints a line with its URL when it is ready."""
 
     arguments: list[str]
     environment: Mapping[str, str]
 
 
 class WarmUp(NamedTuple):
-    """What servers do before they run at their speed: logins for so long, and at least so many."""
+    """The warm-up of servers: logins for `seconds`, and at least `logins` of them."""
 
     seconds: float
     logins: int
 
 
 class Pings(NamedTuple):
-    """late: seconds after its time that the latest of all came, or is waited for."""
+    """PINGs of a socket. max_delay: seconds; an overdue PING counts too."""
 
-    heard: int
-    late: float
+    received: int
+    max_delay: float
 
 
 class Browser(Protocol):
-    """A socket that waits for one login."""
+    """A browser with one socket and one login."""
 
     async def begin(self) -> None:
-        """Have a login of its own to wait for; raises Broken."""
+        """Begin a login. Raises ProtocolError."""
 
-    async def confirmed(self) -> float:
-        """Wait until it is told of the confirm; time.perf_counter() when that came in."""
+    async def wait_until_confirmed(self) -> float:
+        """Wait for the push of the confirm. Returns the time.perf_counter() of its arrival."""
 
     async def redeem(self) -> None:
-        """Have the token; raises Broken where there is none."""
+        """Redeem the login. Raises ProtocolError if there is no token."""
 
     def close(self) -> None:
-        """Leave."""
+        """Disconnect and close."""
 
     def drop(self) -> None:
-        """Be gone without a word."""
+        """Close the TCP connection without a close frame."""
 
     @property
-    def waits(self) -> bool:
-        """Whether it is still connected, and has heard nothing yet."""
+    def is_waiting(self) -> bool:
+        """Whether it is connected and its login is not confirmed."""
 
     @property
     def pings(self) -> Pings:
-        """The server's heartbeats so far."""
+        """The PINGs of the server so far."""
 
 
 class Phone(Protocol):
-    """A phone that has proved who holds it, and its connection to one server."""
+    """A phone with a session, and its connection to one server."""
 
-    async def again(self, url: str) -> Phone:
-        """The same phone by another connection, to the server at `url`."""
+    async def reconnect(self, url: str) -> Phone:
+        """The same phone and session over a new connection to the server at `url`."""
 
     async def scan(self, browser: Browser) -> None: ...
     async def confirm(self, browser: Browser) -> None: ...
     def close(self) -> None: ...
 
 
-class Candidate(Protocol):
-    """name: as it stands in the tables."""
+class Target(Protocol):
+    """A kind of server under test. name: its name in the tables."""
 
     name: str
     warm_up: WarmUp
 
     def command(self, *, redis_url: str, folder: Path) -> Command:
-        """One server over the Redis; `folder` is shared by all servers of a run."""
+        """The command of one server with this Redis. All servers of a run share `folder`."""
 
-    def beside(self) -> Command | None:
-        """A server that a run's servers need, started before them; None where they need none."""
+    def support_server(self) -> Command | None:
+        """A server that must start first, such as a WeChat stub. None if there is none."""
 
     def versions(self) -> Mapping[str, str]:
-        """What it is made of, for the results."""
+        """Names and versions of its packages, for the results."""
 
     async def browser(self, url: str) -> Browser:
         """A browser connected to the server at `url`."""
@@ -94,7 +94,7 @@ class Candidate(Protocol):
         """A phone connected to the server at `url`."""
 
 
-CANDIDATES: Mapping[str, str] = {
+TARGETS: Mapping[str, str] = {
     "broker": "bench.targets.broker:READY",
     "broker-draws": "bench.targets.broker:DRAWS",
     "broker-pooled": "bench.targets.broker:POOLED",
@@ -105,6 +105,6 @@ CANDIDATES: Mapping[str, str] = {
 }
 
 
-def candidate(name: str) -> Candidate:
-    found: Candidate = resolve_name(CANDIDATES[name])
+def load_target(name: str) -> Target:
+    found: Target = resolve_name(TARGETS[name])
     return found

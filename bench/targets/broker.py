@@ -1,4 +1,4 @@
-"""This broker, by where its codes come from."""
+"""The broker, with each source of codes."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from bench.protocol import SpeaksProtocol
+from bench.protocol import ProtocolTarget
 from bench.targets import Command, WarmUp
 from broker import __version__
 from mp_stub.wechat.platform import APPID, SECRET
 from tests.support.environment import free_port
 
 LIFETIME = "900"
-"""Seconds that a code lives: longer than a run, so that none ends in the middle."""
+"""Seconds until a login expires. Longer than a run, so that no login expires."""
 
 NO_LIMIT = "1000000"
-"""The whole load comes from one address."""
+"""The whole load comes from one address, so rate limits are disabled."""
 
 WECHAT_PORT = free_port()
 
 POOL = "1000"
-"""Codes of a pool."""
+"""Pool size."""
 
-NOTHING: Mapping[str, str] = {}
+NO_SETTINGS: Mapping[str, str] = {}
 
-MADE_OF = ("aiohttp", "python-socketio", "redis", "hiredis")
+PACKAGES = ("aiohttp", "python-socketio", "redis", "hiredis")
 
 
-class BrokerCandidate(SpeaksProtocol):
+class BrokerTarget(ProtocolTarget):
     warm_up = WarmUp(seconds=3, logins=500)
 
     def __init__(
@@ -37,16 +37,16 @@ class BrokerCandidate(SpeaksProtocol):
         name: str,
         program: str = "broker",
         *,
-        settings: Mapping[str, str] = NOTHING,
-        beside: Command | None = None,
+        settings: Mapping[str, str] = NO_SETTINGS,
+        support_server: Command | None = None,
     ) -> None:
         self.name = name
         self._program = program
         self._settings = settings
-        self._beside = beside
+        self._support_server = support_server
 
-    def beside(self) -> Command | None:
-        return self._beside
+    def support_server(self) -> Command | None:
+        return self._support_server
 
     def command(self, *, redis_url: str, folder: Path) -> Command:
         environment = {
@@ -69,12 +69,12 @@ class BrokerCandidate(SpeaksProtocol):
         return Command([sys.executable, "-m", self._program, "serve"], environment)
 
     def versions(self) -> Mapping[str, str]:
-        return {"broker": __version__, **{name: version(name) for name in MADE_OF}}
+        return {"broker": __version__, **{name: version(name) for name in PACKAGES}}
 
 
-READY = BrokerCandidate("broker", "bench.baselines.ready")
-DRAWS = BrokerCandidate("broker-draws")
-POOLED = BrokerCandidate(
+READY = BrokerTarget("broker", "bench.baselines.ready")
+DRAWS = BrokerTarget("broker-draws")
+POOLED = BrokerTarget(
     "broker-pooled",
     settings={
         "CODE_SOURCE": "pool",
@@ -83,7 +83,7 @@ POOLED = BrokerCandidate(
         "POOL_PER_MINUTE": "4500",
     },
 )
-WECHAT = BrokerCandidate(
+WECHAT = BrokerTarget(
     "broker-wechat",
     settings={
         "PROVIDER": "wechat",
@@ -91,5 +91,5 @@ WECHAT = BrokerCandidate(
         "WECHAT_SECRET": SECRET,
         "WECHAT_API_URL": f"http://127.0.0.1:{WECHAT_PORT}",
     },
-    beside=Command([sys.executable, "-m", "bench.baselines.wechat", str(WECHAT_PORT)], {}),
+    support_server=Command([sys.executable, "-m", "bench.baselines.wechat", str(WECHAT_PORT)], {}),
 )

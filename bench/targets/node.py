@@ -1,4 +1,4 @@
-"""Node's Socket.IO with its Redis adapters, the peer that the bars are set by."""
+"""Node's Socket.IO with its Redis adapters: the baseline of the bars."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench.baselines import HERE, PICTURE
-from bench.protocol import SpeaksProtocol
+from bench.protocol import ProtocolTarget
 from bench.targets import Command, WarmUp
 from tests.support.environment import need
 
-MADE_OF = ("socket.io", "@socket.io/redis-adapter", "redis", "jsonwebtoken")
+PACKAGES = ("socket.io", "@socket.io/redis-adapter", "redis", "jsonwebtoken")
 
 
-class NodeCandidate(SpeaksProtocol):
-    """warm_up: V8 goes on making its code faster for long."""
+class NodeTarget(ProtocolTarget):
+    """A server on Node. warm_up: V8 optimizes code for a long time."""
 
     warm_up = WarmUp(seconds=15, logins=4_000)
 
@@ -33,15 +33,15 @@ class NodeCandidate(SpeaksProtocol):
         return Command([need("node"), str(HERE / "server.js")], environment)
 
     def versions(self) -> Mapping[str, str]:
-        said = subprocess.run([need("node"), "--version"], capture_output=True, text=True)
-        made_of = {f"{name} (npm)": _version(name) for name in MADE_OF}
-        return {"Node": said.stdout.strip().removeprefix("v"), **made_of}
+        output = subprocess.run([need("node"), "--version"], capture_output=True, text=True)
+        made_of = {f"{name} (npm)": _version(name) for name in PACKAGES}
+        return {"Node": output.stdout.strip().removeprefix("v"), **made_of}
 
 
 def _version(package: str) -> str:
-    described = json.loads((HERE / "node_modules" / package / "package.json").read_text())
-    return str(described["version"])
+    manifest = json.loads((HERE / "node_modules" / package / "package.json").read_text())
+    return str(manifest["version"])
 
 
-REDIS = NodeCandidate("node", "redis")
-SHARDED = NodeCandidate("node-sharded", "sharded")
+REDIS = NodeTarget("node", "redis")
+SHARDED = NodeTarget("node-sharded", "sharded")

@@ -1,4 +1,4 @@
-"""Stock python-socketio on aiohttp with its own Redis manager: what one starts from in Python."""
+"""python-socketio on aiohttp with its Redis manager: the usual start in Python."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench.baselines import PICTURE
-from bench.protocol import SpeaksProtocol
+from bench.protocol import ProtocolTarget
 from bench.targets import Command, WarmUp
 
-MADE_OF = ("aiohttp", "python-socketio", "python-engineio", "redis", "hiredis", "PyJWT")
+PACKAGES = ("aiohttp", "python-socketio", "python-engineio", "redis", "hiredis", "PyJWT")
 
 
-class StockCandidate(SpeaksProtocol):
+class StockTarget(ProtocolTarget):
     name = "stock"
     warm_up = WarmUp(seconds=3, logins=500)
 
@@ -23,7 +23,7 @@ class StockCandidate(SpeaksProtocol):
         return Command([sys.executable, "-m", "bench.baselines.stock"], environment)
 
     def versions(self) -> Mapping[str, str]:
-        return {name: version(name) for name in MADE_OF}
+        return {name: version(name) for name in PACKAGES}
 
 
-STOCK = StockCandidate()
+STOCK = StockTarget()

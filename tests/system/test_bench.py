@@ -12,116 +12,116 @@ import pytest
 
 from bench import results
 from bench.baselines import HERE
-from bench.benchmarks import Cell, Figures, Taken, pool, row, soak
-from bench.benchmarks.compare import beside_node
-from bench.benchmarks.growth import AT_REST, SERVERS
+from bench.benchmarks import Figures, Runs, Setup, load_benchmark, pool, soak
+from bench.benchmarks.compare import compare_with_node
+from bench.benchmarks.growth import IDLE_CPU, SERVER_CPU
 from bench.fleet import Fleet, fleet
-from bench.load import LOST, Crowd, eagerly, leave, percentile, steadily
+from bench.load import LOST, LoadGenerator, close_all, percentile, run_at_rate, run_concurrently
 from bench.plots import Plot, svg
-from bench.socketio import Broken, Client
-from bench.targets import candidate
+from bench.socketio import Client, ProtocolError
+from bench.targets import load_target
 from tests.support.builders import Clock, RunningBroker, StartBroker
 from tests.support.environment import miss
 
 OURSELVES = os.getpid()
 
 
-def beside(*brokers: RunningBroker) -> Fleet:
+def fleet_of(*brokers: RunningBroker) -> Fleet:
     """Brokers of this very process, as the load sees them."""
-    return Fleet(candidate("broker"), [one.url for one in brokers], [OURSELVES], OURSELVES)
+    return Fleet(load_target("broker"), [one.url for one in brokers], [OURSELVES], OURSELVES)
 
 
 async def test_a_login_of_the_load_is_a_whole_one(broker: RunningBroker) -> None:
-    crowd = Crowd(beside(broker))
-    ran = await steadily(crowd.log_in, rate=50, seconds=0.2)
-    crowd.close()
+    generator = LoadGenerator(fleet_of(broker))
+    result = await run_at_rate(generator.log_in, rate=50, seconds=0.2)
+    generator.close()
 
-    assert not ran.lost
-    assert len(ran.latencies) == 10
-    assert 0 < percentile(ran.latencies, 0.5) < 5
+    assert not result.lost
+    assert len(result.latencies) == 10
+    assert 0 < percentile(result.latencies, 0.5) < 5
 
 
 async def test_many_confirm_at_once(broker: RunningBroker) -> None:
     """More than a person may have sessions."""
-    crowd = Crowd(beside(broker))
-    browsers = await crowd.gather(30, scanned=True)
+    generator = LoadGenerator(fleet_of(broker))
+    browsers = await generator.gather(30, scanned=True)
 
-    took = await asyncio.gather(*(crowd.confirm(one, n) for n, one in enumerate(browsers)))
+    latencies = await asyncio.gather(*(generator.confirm(one, n) for n, one in enumerate(browsers)))
 
-    assert len(took) == 30
-    leave(browsers)
-    crowd.close()
+    assert len(latencies) == 30
+    close_all(browsers)
+    generator.close()
 
 
 async def test_a_browser_waits_until_its_confirm_and_no_longer(broker: RunningBroker) -> None:
-    crowd = Crowd(beside(broker))
-    waiting, confirmed = await crowd.gather(2, scanned=True)
+    generator = LoadGenerator(fleet_of(broker))
+    waiting, confirmed = await generator.gather(2, scanned=True)
 
-    await crowd.confirm(confirmed, 1)
+    await generator.confirm(confirmed, 1)
 
-    assert (waiting.waits, confirmed.waits) == (True, False)
-    leave([waiting, confirmed])
-    crowd.close()
+    assert (waiting.is_waiting, confirmed.is_waiting) == (True, False)
+    close_all([waiting, confirmed])
+    generator.close()
 
 
 async def test_logins_that_follow_each_other_go_on_until_there_are_enough(
     broker: RunningBroker,
 ) -> None:
-    crowd = Crowd(beside(broker))
-    ran = await eagerly(crowd.log_in, at_once=2, seconds=0, least=5)
-    crowd.close()
+    generator = LoadGenerator(fleet_of(broker))
+    result = await run_concurrently(generator.log_in, concurrency=2, seconds=0, min_acts=5)
+    generator.close()
 
-    assert not ran.lost
-    assert len(ran.latencies) in (5, 6)
+    assert not result.lost
+    assert len(result.latencies) in (5, 6)
 
 
 @pytest.mark.parametrize("name", ["stock", "node", "node-sharded"])
 async def test_a_peer_does_the_same_login_over_two_servers(name: str) -> None:
     if name.startswith("node") and not (HERE / "node_modules").exists():
         miss("the Node peers are not installed: make bench/baselines/node_modules")
-    async with fleet(candidate(name), 2) as servers:
-        crowd = Crowd(servers)
-        ran = await eagerly(crowd.log_in, at_once=2, seconds=0, least=4)
-        crowd.close()
+    async with fleet(load_target(name), 2) as servers:
+        generator = LoadGenerator(servers)
+        result = await run_concurrently(generator.log_in, concurrency=2, seconds=0, min_acts=4)
+        generator.close()
 
-    assert not ran.lost
+    assert not result.lost
 
 
 async def test_what_fails_is_counted_as_lost(start_broker: StartBroker) -> None:
     broker = await start_broker(begins_per_minute=3)
-    crowd = Crowd(beside(broker))
-    ran = await steadily(crowd.log_in, rate=50, seconds=0.1)
-    crowd.close()
+    generator = LoadGenerator(fleet_of(broker))
+    result = await run_at_rate(generator.log_in, rate=50, seconds=0.1)
+    generator.close()
 
-    assert len(ran.latencies) == 3
-    assert ran.lost == {"Broken: begin: rate_limited": 2}
+    assert len(result.latencies) == 3
+    assert result.lost == {"ProtocolError: begin: rate_limited": 2}
 
 
 async def test_a_socket_that_is_turned_away_says_why(broker: RunningBroker) -> None:
-    with pytest.raises(Broken, match="invalid_client"):
+    with pytest.raises(ProtocolError, match="invalid_client"):
         await Client.join(
-            broker.url, namespace="/login", auth='{"app":"none"}', heard=lambda *heard: None
+            broker.url, namespace="/login", auth='{"app":"none"}', on_event=lambda *event: None
         )
 
 
 async def test_a_pack_of_frames_may_come_in_pieces() -> None:
     frames = [b"\x81\x05first", b"\x81\x7e\x00\x80" + b"x" * 128, b"\x81\x06second"]
-    heard: list[bytes] = []
-    client = Client(namespace="/", auth="{}", heard=lambda *heard: None)
+    received: list[bytes] = []
+    client = Client(namespace="/", auth="{}", on_event=lambda *event: None)
     client._upgraded = True
-    client._receive = lambda opcode, payload: heard.append(payload)  # type: ignore[method-assign]
+    client._receive = lambda opcode, payload: received.append(payload)  # type: ignore[method-assign]
 
     for byte in b"".join(frames):
         client.data_received(bytes([byte]))
 
-    assert heard == [b"first", b"x" * 128, b"second"]
+    assert received == [b"first", b"x" * 128, b"second"]
 
 
 async def test_a_ping_is_late_by_the_servers_own_interval(
     monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
     monkeypatch.setattr("bench.socketio.time", SimpleNamespace(perf_counter=clock))
-    client = Client(namespace="/", auth="{}", heard=lambda *heard: None)
+    client = Client(namespace="/", auth="{}", on_event=lambda *event: None)
     client._send = lambda packet: None  # type: ignore[method-assign]
     client._packet('0{"pingInterval":500}')
 
@@ -129,26 +129,26 @@ async def test_a_ping_is_late_by_the_servers_own_interval(
     awaited = client.pings
     client._packet("2")
 
-    assert (awaited.heard, client.pings.heard) == (0, 1)
-    assert (awaited.late, client.pings.late) == (0.75, 0.75)
+    assert (awaited.received, client.pings.received) == (0, 1)
+    assert (awaited.max_delay, client.pings.max_delay) == (0.75, 0.75)
 
 
 async def test_a_soak_counts_whom_it_holds_and_sees_them_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(soak, "BROWSERS", 30)
-    monkeypatch.setattr(soak, "ALONE", 0.5)
-    monkeypatch.setattr(soak, "SETTLE", 0)
-    async with fleet(candidate("broker"), 1) as servers:
-        figures = await soak.ROW.measure(servers, seconds=0.5)
+    monkeypatch.setattr(soak, "IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(soak, "SETTLE_DELAY", 0)
+    async with fleet(load_target("broker"), 1) as servers:
+        figures = await soak.BENCHMARK.measure(servers, seconds=0.5)
 
-    taken: Taken = {Cell("broker", 1): [figures]}
-    [plot] = soak.ROW.plots(taken)
+    runs: Runs = {Setup("broker", 1): [figures]}
+    [plot] = soak.BENCHMARK.plots(runs)
 
-    assert (figures[soak.LOGINS], figures[LOST], figures[soak.GONE]) == (10, 0, 0)
+    assert (figures[soak.LOGINS], figures[LOST], figures[soak.CLOSED]) == (10, 0, 0)
     assert (figures[soak.BEFORE], figures[soak.AFTER]) == (30, 0)
     assert figures[soak.FILES] < 10  # no browser's; the database's own come and go
-    assert "Waiting in /metrics: 30 before, 0 after; bar 0: met." in soak.ROW.verdict(taken)[3]
+    assert "Waiting in /metrics: 30 before, 0 after; bar 0: met." in soak.BENCHMARK.verdict(runs)[3]
     assert [len(line) for line in plot.lines.values()] == [soak.PARTS + 1]
 
 
@@ -158,41 +158,41 @@ async def test_a_soak_counts_whom_it_holds_and_sees_them_gone(
 async def test_a_begin_with_a_code_of_the_pool_is_one_script_more(
     name: str, scripts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "AT_ONCE", 10)
-    monkeypatch.setattr(pool, "ALONE", 2)
+    monkeypatch.setattr(pool, "BURST", 10)
+    monkeypatch.setattr(pool, "SEQUENTIAL", 2)
     monkeypatch.setattr(pool, "POOL", "30")
-    measured = candidate(name)
-    settings = {**measured._settings, "POOL_SIZE": "30", "POOL_MAX": "30"}
-    monkeypatch.setattr(measured, "_settings", settings)
-    async with fleet(measured, 2) as servers:
-        figures = await pool.ROW.measure(servers, seconds=0)
+    target = load_target(name)
+    settings = {**target._settings, "POOL_SIZE": "30", "POOL_MAX": "30"}
+    monkeypatch.setattr(target, "_settings", settings)
+    async with fleet(target, 2) as servers:
+        figures = await pool.BENCHMARK.measure(servers, seconds=0)
 
     assert figures[LOST] == 0
-    assert scripts <= figures[pool.TRIPS] < scripts + 1  # the job that keeps pools runs some too
+    assert scripts <= figures[pool.SCRIPTS] < scripts + 1  # the job that keeps pools runs some too
     assert 0 < figures[pool.P50] <= figures[pool.P99]
 
 
 async def test_a_begin_that_fails_is_counted_as_lost(start_broker: StartBroker) -> None:
     broker = await start_broker(begins_per_minute=3)
-    crowd = Crowd(beside(broker))
+    generator = LoadGenerator(fleet_of(broker))
 
-    took = await pool.began(await pool.connected(crowd, 5))
+    latencies = await pool.measure_begins(await pool.connect_browsers(generator, 5))
 
-    assert len(took) == 3
+    assert len(latencies) == 3
 
 
-def taken(cost: float) -> Taken:
-    growth = row("growth")
-    figures: Figures = {SERVERS: cost, AT_REST: 0}
-    return {cell: [figures, figures] for cell in growth.cells}
+def runs(cost: float) -> Runs:
+    growth = load_benchmark("growth")
+    figures: Figures = {SERVER_CPU: cost, IDLE_CPU: 0}
+    return {setup: [figures, figures] for setup in growth.setups}
 
 
 def test_a_run_replaces_its_own_section_and_no_other(tmp_path: Path) -> None:
     file = tmp_path / "RESULTS.md"
     file.write_text("# Measured\n\n## another\n\nstays\n")
 
-    results.write("growth", row("growth"), taken(1000), "make bench", file)
-    results.write("growth", row("growth"), taken(2000), "make bench", file)
+    results.write("growth", load_benchmark("growth"), runs(1000), "make bench", file)
+    results.write("growth", load_benchmark("growth"), runs(2000), "make bench", file)
 
     text = file.read_text()
     assert text.count("## growth") == text.count("## another") == 1
@@ -204,15 +204,15 @@ def test_a_run_replaces_its_own_section_and_no_other(tmp_path: Path) -> None:
 
 
 def test_a_cell_says_who_and_how_many() -> None:
-    assert str(Cell("broker", 8)) == "broker, 8 instances"
-    assert str(Cell("broker", 1)) == "broker, 1 instance"
+    assert str(Setup("broker", 8)) == "broker, 8 instances"
+    assert str(Setup("broker", 1)) == "broker, 1 instance"
 
 
 def test_a_bar_is_read_beside_node_with_as_many_instances() -> None:
     costs = {"broker": [1.0, 2.0, 3.0], "node": [2.0, 4.0, 4.0]}
-    taken = {Cell(name, 2): [{"ms": cost} for cost in rounds] for name, rounds in costs.items()}
+    runs = {Setup(name, 2): [{"ms": cost} for cost in rounds] for name, rounds in costs.items()}
 
-    [met], [missed] = (beside_node(taken, "ms", bar=bar) for bar in (0.5, 0.4))
+    [met], [missed] = (compare_with_node(runs, "ms", bar=bar) for bar in (0.5, 0.4))
 
     assert met == (
         "ms: broker, 2 instances 0.50 of node, 2 instances (0.50–0.75 by round); bar 0.5: met."

@@ -1,4 +1,4 @@
-// One login, start to finish, with the same durable steps as the broker's.
+// The acts of a login, with the same durable changes as the broker.
 
 import { createHash, generateKeyPairSync, randomBytes, timingSafeEqual } from "node:crypto";
 import jwt from "jsonwebtoken";
@@ -7,13 +7,13 @@ import { Refused } from "./store.js";
 const LIFETIME = 900;
 const TOKEN_LIFETIME = 600;
 
-export class Flow {
-  // tell(room, event, payload): to the browser, wherever it waits.
-  constructor({ store, tell, codeUrl }) {
+export class LoginService {
+  // notify(room, event, payload): send an event to the browser, at any server.
+  constructor({ store, notify, codeUrl }) {
     this.store = store;
-    this.tell = tell;
+    this.notify = notify;
     this.codeUrl = codeUrl;
-    // A KeyObject: given a string, jsonwebtoken parses it anew for each token.
+    // A KeyObject, because jsonwebtoken parses a string for each token.
     this.key = generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey;
   }
 
@@ -47,27 +47,27 @@ export class Flow {
 
   async scan({ scene }, phone) {
     const found = await this.store.byScene(scene);
-    expect(found.login.state === "pending", 409, "already_scanned");
+    check(found.login.state === "pending", 409, "already_scanned");
     const { login } = await this.store.swap(found, { state: "scanned", phone });
-    this.tell(login.id, "login-scanned", { login_id: login.id });
+    this.notify(login.id, "login-scanned", { login_id: login.id });
     const browser = { ip: login.browser[0], user_agent: login.browser[1], since: 0 };
     return { login_id: login.id, state: login.state, expires_in: LIFETIME, browser };
   }
 
   async confirm({ login_id }, phone) {
     const found = await this.store.get(login_id);
-    expect(found.login.state === "scanned", 409, "invalid_state");
-    expect(found.login.phone === phone, 403, "access_denied");
+    check(found.login.state === "scanned", 409, "invalid_state");
+    check(found.login.phone === phone, 403, "access_denied");
     const confirmed = { state: "confirmed", subject: phone, confirmed_at: now() };
     await this.store.swap(found, confirmed);
-    this.tell(login_id, "login-confirmed", { login_id });
+    this.notify(login_id, "login-confirmed", { login_id });
     return { login_id, state: "confirmed" };
   }
 
   async redeem({ login_id, secret }) {
     const found = await this.store.get(login_id);
-    expect(same(found.login.secret_hash, hash(secret)), 400, "invalid_grant");
-    expect(found.login.state === "confirmed", 400, "authorization_pending");
+    check(matches(found.login.secret_hash, hash(secret)), 400, "invalid_grant");
+    check(found.login.state === "confirmed", 400, "authorization_pending");
     await this.store.swap(found, { state: "redeemed", redeemed_at: now() });
     const { subject } = found.login;
     const access_token = this.token(found.login);
@@ -91,20 +91,20 @@ export class Flow {
     return jwt.sign(claims, this.key, { algorithm: "ES256", header: { typ: "at+jwt", kid: "1" } });
   }
 
-  // Who holds the phone, by `Bearer <id>.<skey>`.
+  // The openid of the session in `Bearer <id>.<skey>`.
   async phone(authorization = "") {
     const [id, skey = ""] = authorization.slice("Bearer ".length).split(".");
     const session = await this.store.session(id);
-    expect(same(session.skey_hash, hash(skey)), 401, "invalid_session");
+    check(matches(session.skey_hash, hash(skey)), 401, "invalid_session");
     return session.openid;
   }
 }
 
-function expect(holds, status, word) {
-  if (!holds) throw new Refused(status, word);
+function check(condition, status, error) {
+  if (!condition) throw new Refused(status, error);
 }
 
-function same(one, other) {
+function matches(one, other) {
   return timingSafeEqual(Buffer.from(one), Buffer.from(other));
 }
 
