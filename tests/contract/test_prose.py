@@ -11,7 +11,6 @@ from tests.support.prose import Match, Pattern, Report, patterns, report
 from tests.support.prose_text import AREAS, COMMENTS, DOCS, STRINGS, TESTS, texts
 
 REMAINING: tuple[str, ...] = (
-    "bench",
     "broker",
     "docs/wechat.md",
     "tests",
