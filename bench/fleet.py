@@ -68,7 +68,7 @@ class CPUTime(NamedTuple):
 
 
 class Meter:
-    """Measures CPU from its creation on."""
+    """Measures the CPU that is used after its creation."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -98,14 +98,14 @@ async def idle_cpu(fleet: Fleet, seconds: float = 5.0) -> float:
     return meter.read().servers / seconds
 
 
-async def wait_until_idle(fleet: Fleet, rest: float) -> None:
-    """Wait until the servers use little more CPU than `rest`, which means that their work is done.
+async def wait_until_idle(fleet: Fleet, idle: float) -> None:
+    """Wait until the servers use little more CPU than `idle`, which means that their work is done.
 
     Two readings in a row must be low, because other work on the machine may delay the servers.
     """
     quiet = 0
     while quiet < 2:
-        quiet = quiet + 1 if await idle_cpu(fleet, IDLE_POLL_INTERVAL) < 1.5 * rest + 40 else 0
+        quiet = quiet + 1 if await idle_cpu(fleet, IDLE_POLL_INTERVAL) < 1.5 * idle + 40 else 0
 
 
 @asynccontextmanager

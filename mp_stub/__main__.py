@@ -47,16 +47,14 @@ async def confirm(phone: Phone, scene: str) -> str:
     result = await phone.scan(scene)
     await phone.confirm(result["login_id"])
     return (
-        f"confirmed: {phone.name} is logged in to {site_name(result)}, login {result['login_id']}"
+        f"confirmed: signed in to {site_name(result)} as {phone.name}, login {result['login_id']}"
     )
 
 
 async def deny(phone: Phone, scene: str) -> str:
     result = await phone.scan(scene)
     await phone.deny(result["login_id"])
-    return (
-        f"denied: {phone.name} is not logged in to {site_name(result)}, login {result['login_id']}"
-    )
+    return f"denied: not signed in to {site_name(result)}, login {result['login_id']}"
 
 
 ACTS: Mapping[str, Callable[[Phone, str], Awaitable[str]]] = {
