@@ -163,10 +163,13 @@ async def test_kept_refusal_holds_no_frames_of_calls(slow: Slow, shared: SharedD
     class Request:
         """What a caller has in its frame."""
 
+    def refuse(identity: Identity) -> str:
+        raise UserBlocked  # a new error each time: a kept one would hold the frames itself
+
     async def ask(request: Request) -> None:
         await shared.find(ALICE)
 
-    slow.refuse(UserBlocked())
+    slow.answer = refuse
     request = Request()
     seen = weakref.ref(request)
 
