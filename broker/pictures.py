@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -101,6 +101,26 @@ def media_type_of(key: str) -> str:
     return MEDIA_TYPES[key.rpartition(".")[2]]
 
 
+class PictureStore(Protocol):
+    """Stores the pictures of codes under keys (see `key_of`)."""
+
+    def url(self, key: str) -> str:
+        """Return the URL at which browsers fetch the picture."""
+        ...
+
+    async def put(self, key: str, content: bytes) -> None:
+        """Store `content` under `key` unless the key has a picture.  Raises PicturesDown."""
+        ...
+
+    async def get(self, key: str) -> bytes | None:
+        """Return the picture, None if there is none.  Raises PicturesDown."""
+        ...
+
+    async def remove(self, key: str) -> None:
+        """Delete the picture if there is one.  Raises PicturesDown."""
+        ...
+
+
 class Pictures:
     """url: see `SCHEMES`; credentials are the environment's.  endpoint: where a store is
     that speaks S3 and is not Amazon's; with the bucket before its host, or without.
@@ -179,7 +199,7 @@ class Shown:
 
     def __init__(
         self,
-        pictures: Pictures,
+        pictures: PictureStore,
         *,
         room_bytes: int = ROOM_BYTES,
         clock: Callable[[], float] = time.monotonic,
@@ -194,7 +214,7 @@ class Shown:
         self._outage = Outage("the pictures cannot be reached", "the pictures are back")
 
     async def get(self, key: str, address: str) -> bytes | None:
-        """As `Pictures.get`, for an untrusted key; logs an outage.
+        """As `PictureStore.get`, for an untrusted key; logs an outage.
 
         address: the client's, which has its share of fetches.
         """

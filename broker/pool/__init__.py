@@ -16,7 +16,7 @@ import structlog
 
 from broker.errors import Unavailable
 from broker.login import Lease
-from broker.pictures import Pictures
+from broker.pictures import PictureStore
 from broker.records import Drawing
 from broker.state import KEPT, Clock, Leases
 
@@ -41,7 +41,7 @@ class Pool:
     """
 
     def __init__(
-        self, *, leases: Leases, pictures: Pictures, clock: Clock, rest: float, uses: int
+        self, *, leases: Leases, pictures: PictureStore, clock: Clock, rest: float, uses: int
     ) -> None:
         self._leases = leases
         self._pictures = pictures

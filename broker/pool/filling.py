@@ -21,7 +21,7 @@ from aiolimiter import AsyncLimiter
 
 from broker.errors import ProviderFails, RecordsDown, Unavailable
 from broker.images import flaw
-from broker.pictures import Pictures, key_of, media_type_of
+from broker.pictures import PictureStore, key_of, media_type_of
 from broker.providers import Picture, Provider
 from broker.records import Code, Drawing, Reserved
 
@@ -77,7 +77,7 @@ class Filling:
         *,
         provider: Provider,
         codes: Codes,
-        pictures: Pictures,
+        pictures: PictureStore,
         app: str,
         count: int,
         per_minute: float = PER_MINUTE,
@@ -210,7 +210,7 @@ class Flaw(NamedTuple):
 async def verify(
     *,
     codes: Codes,
-    pictures: Pictures,
+    pictures: PictureStore,
     app: str,
     draw: Callable[[str], Awaitable[Picture]] | None = None,
 ) -> list[Flaw]:
@@ -231,7 +231,7 @@ async def verify(
 
 
 async def _flaw(
-    code: Code, pictures: Pictures, draw: Callable[[str], Awaitable[Picture]] | None
+    code: Code, pictures: PictureStore, draw: Callable[[str], Awaitable[Picture]] | None
 ) -> str | None:
     content = await pictures.get(code.picture)
     if content is None:
@@ -258,7 +258,7 @@ async def retire(
         await withdraw(app, {one.number: one.drawing for one in chosen})
 
 
-async def tidy(app: str, *, codes: Codes, pictures: Pictures, before: float = math.inf) -> None:
+async def tidy(app: str, *, codes: Codes, pictures: PictureStore, before: float = math.inf) -> None:
     """Remove the pictures of codes that have retired before then, Unix time in seconds.
 
     Raises PicturesDown or RecordsDown; the next call removes the rest.

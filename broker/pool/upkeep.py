@@ -22,7 +22,7 @@ from broker.background import report
 from broker.errors import Unavailable
 from broker.metrics import POOL_CODES, POOL_DRAWN, POOL_LOW
 from broker.outage import Outage
-from broker.pictures import Pictures
+from broker.pictures import PictureStore
 from broker.pool.demand import Demand, Mood
 from broker.pool.filling import Filling, Offer, reason_of, retire, tidy
 from broker.records import App, Code
@@ -88,7 +88,7 @@ class Parts:
 
     accounts: Accounts
     codes: Codes
-    pictures: Pictures
+    pictures: PictureStore
     leases: Leases
     duties: Duties
     clock: Clock

@@ -13,7 +13,7 @@ from broker.errors import AppExists, AppWrong, NoSuchApp
 from broker.records import tables as t
 from broker.records.apps import Recorded, api_secret_hash, recorded
 from broker.records.database import Database
-from broker.records.rules import checked
+from broker.records.rules import RULES, checked
 from broker.records.seal import SealKeys
 
 DEFAULTS: Mapping[str, object] = {
@@ -130,7 +130,7 @@ class AppBook:
         """The columns that `fields` want to be so."""
         if app_id in self._taken:
             raise AppWrong([f"id: the app {app_id!r} is the settings' own, and changed there"])
-        values = checked(fields)
+        values = checked(fields, RULES, AppWrong)
         if values.get("provider", self._providers[0]) not in self._providers:
             raise AppWrong([f"provider: want one of {', '.join(self._providers)}"])
         if "provider_secret" in values:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
-from broker.errors import AppWrong, BrokerError
+from broker.errors import BrokerError
 from broker.urls import split
 
 SCHEMES = ("http", "https", "app", "capacitor", "ionic", "tauri")
@@ -115,10 +115,10 @@ RULES: Mapping[str, Callable[[object], object]] = {"id": _id, **FIELDS}
 
 def checked(
     fields: Mapping[str, object],
-    rules: Mapping[str, Callable[[object], object]] = RULES,
-    wrong: Callable[[list[str]], BrokerError] = AppWrong,
+    rules: Mapping[str, Callable[[object], object]],
+    wrong: Callable[[list[str]], BrokerError],
 ) -> dict[str, object]:
-    """The fields as they are recorded; raises `wrong` with every mistake there is."""
+    """Return the fields as they are stored.  Raises `wrong` with every mistake."""
     values, mistakes = {}, []
     for name, value in fields.items():
         try:
