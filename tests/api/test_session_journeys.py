@@ -200,7 +200,7 @@ def kept(answer: Any) -> Any:
 
 async def test_the_examples_of_the_docs_answer_as_written(stage: Stage) -> None:
     need("curl")
-    examples = re.findall(r"```sh\n(.*?)```\n```json\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    examples = re.findall(r"```sh\n(.*?)```\n+```json\n(.*?)```", DOCS.read_text(), re.DOTALL)
     opened = (await stage.server.ask("/sessions", js_code=stage.js_code())).body
     key = stage.session_key()
     variables = {
