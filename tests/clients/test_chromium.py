@@ -388,7 +388,8 @@ async def test_quick_start_site_signs_in(chromium: Browser, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("language", "text"), [("en-GB", "Sign-in is unavailable"), ("zh-CN", "暂时无法登录")]
+    ("language", "text"),
+    [("en-GB", "Sign-in is temporarily unavailable"), ("zh-CN", "暂时无法登录")],
 )
 async def test_site_without_the_widget_says_so(
     chromium: Browser, start_broker: StartBroker, language: str, text: str

@@ -700,10 +700,10 @@ class ScanLogin extends HTMLElement {
 
   async #resume() {
     const login = this.#login;
-    if (login.asking) return;
-    login.asking = true;
+    if (login.isResuming) return;
+    login.isResuming = true;
     const answer = await this.#call("resume", this.#proof());
-    login.asking = false;
+    login.isResuming = false;
     if (!answer) return;
     if (answer.error) return this.#handleError(answer);
     const unfinished = answer.state === "pending" || answer.state === "scanned";
@@ -713,11 +713,11 @@ class ScanLogin extends HTMLElement {
 
   async #redeem() {
     const login = this.#login;
-    if (login.redeeming) return; // both a push and the answer to `resume` may report `confirmed`
-    login.redeeming = true;
+    if (login.isRedeeming) return; // both a push and the answer to `resume` may report `confirmed`
+    login.isRedeeming = true;
     this.#show("confirmed");
     const answer = await this.#call("redeem", this.#proof());
-    login.redeeming = false;
+    login.isRedeeming = false;
     if (answer?.error) this.#handleError(answer);
     else if (answer) this.#finish(answer);
   }
