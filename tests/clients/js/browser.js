@@ -1,10 +1,10 @@
-// The official Socket.IO client, driven over stdin and stdout, one JSON object a line.
+// The official Socket.IO client, controlled over stdin and stdout, with one JSON object per line.
 //
 //   in   {"do": "connect", "url": …, "options": {…}}
 //        {"do": "emit", "event": …, "arguments": […]}
-//        {"do": "cut"}       drop the transport; the client reconnects by itself
+//        {"do": "cut"}       close the transport; the client reconnects
 //        {"do": "close"}
-//   out  {"answer": …} or {"refused": …} for each of them, {"push": event, "payload": …} at any time
+//   out  {"answer": …} or {"refused": …} for each command, {"push": event, "payload": …} at any time
 "use strict";
 
 const readline = require("node:readline");

@@ -1,10 +1,10 @@
-// What an application does with Socket.IO, by the official client: in Node, and in a browser as it is.
+// Socket.IO features that applications use, with the official client, in Node and in a browser.
 "use strict";
 
 const BYTES = Uint8Array.from({ length: 256 }, (_, at) => at);
 const LONG = "é".repeat(30_000);
 
-// Resolves to what was found, by feature; rejects where one of them fails or is not done in time.
+// Resolves to the result of each feature. Rejects if a feature fails or times out.
 async function features(io, url, options) {
   const managers = [];
   const connect = (names) => {
@@ -67,7 +67,7 @@ async function echo(socket, ...values) {
   return back;
 }
 
-// The server asks back, and tells what it was answered.
+// The server sends an event with an ack, and then sends the ack's value.
 async function asked(socket) {
   socket.once("question", (number, answer) => answer(number + 1));
   const told = heard(socket, "answered");

@@ -1,4 +1,4 @@
-// What both pages do with a token: send it to the site's own server, which may refuse it.
+// Sends the token to the site's server, which may refuse it.
 
 export async function signIn({ access_token, subject }) {
   const response = await fetch("/session", { method: "POST", body: access_token });

@@ -1,4 +1,4 @@
-// A Vue 3 page whose handler sends the token to the site; the query says how the handler is bound.
+// A Vue 3 page. Its handler, bound as the query names it, sends the token to the site.
 import { createApp } from "vue/dist/vue.esm-bundler.js";
 import { signIn } from "./site.js";
 

@@ -1,4 +1,4 @@
-// The browser's side of a login, by RFC 8628: it shows a code and asks what became of it.
+// A browser that begins a login and polls for its token (RFC 8628).
 "use strict";
 
 const { call } = require("./pretend-phone");
@@ -19,7 +19,7 @@ class Browser {
     return this.begun.user_code;
   }
 
-  // What the token endpoint says: the token, or why there is none.
+  // The answer of the token endpoint: a token or an error.
   async ask() {
     const fields = { grant_type: GRANT, device_code: this.begun.device_code };
     return this.post("/oauth/token", fields);

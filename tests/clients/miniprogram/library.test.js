@@ -1,5 +1,5 @@
 /**
- * The client library by itself, over HTTP.
+ * The client library over HTTP.
  *
  * @jest-environment node
  */
@@ -27,7 +27,7 @@ function hold(other) {
 }
 
 describe("failures", () => {
-  test("a refusal carries the broker's words, and is not asked again", async () => {
+  test("an error has the broker's words and is not retried", async () => {
     const refused = new ScanLogin({ broker: BROKER }).scan("nobody-waits");
 
     await expect(refused).rejects.toBeInstanceOf(ScanLoginError);
@@ -35,11 +35,11 @@ describe("failures", () => {
       error: "unknown_scene",
       message: "no live login stands under this code",
     });
-    const asked = phone.calls("request").map(({ url }) => url.split("/").pop());
-    expect(asked).toEqual(["session", "scan"]);
+    const paths = phone.calls("request").map(({ url }) => url.split("/").pop());
+    expect(paths).toEqual(["session", "scan"]);
   });
 
-  test("somebody unregistered is told where to register", async () => {
+  test("an unregistered user gets the register URL", async () => {
     hold(new PretendPhone("passer-by"));
     const link = new ScanLogin({ broker: BROKER });
     const { login_id } = await link.scan((await Browser.at(BROKER)).scene);
@@ -50,7 +50,7 @@ describe("failures", () => {
     });
   });
 
-  test("where waiting helps, how long", async () => {
+  test("a rate limit has a retry delay", async () => {
     const link = new ScanLogin({ broker: STRICT_BROKER });
     const guess = () => link.scan("wrong").catch(({ error, retry_after }) => [error, retry_after]);
 
@@ -60,7 +60,7 @@ describe("failures", () => {
     expect(await guess()).toEqual(["rate_limited", expect.any(Number)]);
   });
 
-  test("no answer: asked three times in all", async () => {
+  test("a request without an answer is sent three times", async () => {
     phone.isOnline = false;
     const link = new ScanLogin({ broker: BROKER, proof: "pretend:alice" });
 
@@ -70,7 +70,7 @@ describe("failures", () => {
     expect(phone.calls("request").every(({ timeout }) => timeout === 6000)).toBe(true);
   });
 
-  test("an app that the broker does not know", async () => {
+  test("an unknown app is refused", async () => {
     const link = new ScanLogin({ broker: BROKER, app: "elsewhere" });
 
     await expect(link.scan("any")).rejects.toMatchObject({ error: "invalid_client" });
@@ -78,7 +78,7 @@ describe("failures", () => {
 });
 
 describe("sessions", () => {
-  test("acts at the same time open one together", async () => {
+  test("concurrent acts share one new session", async () => {
     const link = new ScanLogin({ broker: BROKER });
     const browsers = await Promise.all([Browser.at(BROKER), Browser.at(BROKER)]);
 
@@ -87,7 +87,7 @@ describe("sessions", () => {
     expect(phone.calls("login")).toHaveLength(1);
   });
 
-  test("a proof of one's own is shown instead of WeChat's", async () => {
+  test("a configured proof replaces the js_code", async () => {
     const browser = await Browser.at(BROKER);
     const link = new ScanLogin({ broker: BROKER, proof: "pretend:bob" });
 
@@ -97,7 +97,7 @@ describe("sessions", () => {
     expect(phone.calls("login")).toEqual([]);
   });
 
-  test("a full storage is no obstacle", async () => {
+  test("a full storage keeps the session in memory", async () => {
     phone.wx.setStorage = ({ fail }) => fail({ errMsg: "setStorage:fail exceed" });
     const link = new ScanLogin({ broker: BROKER });
     const { login_id } = await link.scan((await Browser.at(BROKER)).scene);
@@ -113,11 +113,11 @@ test.each([
   ["Safari 17", "iPhone", "Mozilla/5.0 (iPhone) Version/17.4 Mobile/15E148 Safari/604.1"],
   ["Firefox 128", "Linux", "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Firefox/128.0"],
   [null, null, "kiosk"],
-])("a browser is called %s, %s", (program, system, userAgent) => {
+])("a User-Agent is parsed to %s, %s", (program, system, userAgent) => {
   expect(readBrowser(userAgent)).toEqual({ program, system });
 });
 
-test("the example of docs/miniprogram.md, but for the broker's address", async () => {
+test("the example of docs/miniprogram.md works", async () => {
   const docs = fs.readFileSync(path.resolve(ROOT, "../../docs/miniprogram.md"), "utf8");
   const [, example] = /```js\n(.*?)```/s.exec(docs);
   const requireFromPage = createRequire(`${ROOT}/pages/index/example.js`);
@@ -134,7 +134,7 @@ test("the example of docs/miniprogram.md, but for the broker's address", async (
   expect(shown).toMatchObject({ site: "小店 & Co", outcome: "confirmed" });
 });
 
-test("both languages have the same words, with the same gaps", () => {
+test("both languages have the same texts with the same placeholders", () => {
   const gaps = (words) =>
     Object.entries(words).map(([key, text]) => [key, (text.match(/\{\w+\}/g) || []).sort()]);
 

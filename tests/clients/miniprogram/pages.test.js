@@ -1,4 +1,4 @@
-// The pages under WeChat's simulator, tapped by a finger, against the running broker.
+// The pages in WeChat's simulator, with taps, against a running broker.
 "use strict";
 
 const http = require("node:http");
@@ -11,7 +11,7 @@ const { BROKER, BRIEF_BROKER, STRICT_BROKER } = process.env;
 const ROOT = path.resolve(__dirname, "../../../mp_stub/miniprogram");
 const config = require(`${ROOT}/config`);
 
-// The simulator knows components; a page is one whose methods stand beside its data.
+// The simulator supports components. A page is a component with its methods next to its data.
 global.Page = ({ data, ...methods }) => Component({ data, methods });
 const [HOME, LOGIN, REGISTER] = ["index/index", "index/wsLogin", "register/register"].map(
   (page) => simulate.load(`${ROOT}/pages/${page}`, "page", { rootPath: ROOT }),
@@ -46,7 +46,7 @@ function open(id, query = {}) {
   return page;
 }
 
-// Opens the page as WeChat does when it has scanned the code: whatever it could encode is encoded.
+// Open the page as WeChat does after a scan, with every possible character percent-encoded.
 async function scan(scene) {
   const hex = (character) => `%${character.charCodeAt().toString(16)}`;
   const page = open(LOGIN, { scene: scene.replace(/[^A-Za-z]/g, hex) });
@@ -54,7 +54,7 @@ async function scan(scene) {
   return page;
 }
 
-// The page of a login that waits for its answer, past the moment of a double tap.
+// The page of a scanned login, after the delay for a double tap.
 async function scanned(browser) {
   const page = await scan(browser.scene);
   expect(page.querySelector("#confirm")).toBeTruthy();
@@ -67,7 +67,7 @@ async function tap(page, id) {
   const tapped = new Promise((done) => button.addEventListener("tap", done));
   button.dispatchEvent("touchstart");
   button.dispatchEvent("touchend");
-  await tapped; // the simulator sends it a moment after
+  await tapped; // the simulator sends the event later
 }
 
 function textOf(page, id) {
@@ -79,17 +79,17 @@ function acts(act) {
   return phone.calls("request").filter(({ url }) => url.endsWith(`/phone/${act}`));
 }
 
-async function shown(page, wanted, seconds = 30) {
+async function shown(page, expected, seconds = 30) {
   const end = Date.now() + seconds * 1000;
-  const fits = (text) => (typeof wanted === "string" ? text.includes(wanted) : wanted(text));
+  const fits = (text) => (typeof expected === "string" ? text.includes(expected) : expected(text));
   while (!fits(page.dom.textContent)) {
-    if (Date.now() > end) throw new Error(`not shown: ${wanted}; but: ${page.dom.textContent}`);
+    if (Date.now() > end) throw new Error(`expected ${expected} in ${page.dom.textContent}`);
     await simulate.sleep(20);
   }
 }
 
-describe("what is asked", () => {
-  test("which site, which browser, from where and since when", async () => {
+describe("confirm view", () => {
+  test("it shows site, browser, address and time", async () => {
     const page = await scan((await Browser.at(BROKER)).scene);
 
     const values = page.querySelectorAll(".value").map((value) => value.dom.textContent);
@@ -98,20 +98,20 @@ describe("what is asked", () => {
     expect(textOf(page, "left")).toMatch(/The code expires in [12]:\d\d/);
   });
 
-  test("a browser that nobody knows is shown as it names itself", async () => {
+  test("an unknown browser is shown by its User-Agent", async () => {
     const page = await scan((await Browser.at(BROKER, "kiosk")).scene);
 
     expect(page.dom.textContent).toContain("kiosk");
   });
 
-  test("confirm and deny look alike", async () => {
+  test("confirm and deny have the same style", async () => {
     const page = await scan((await Browser.at(BROKER)).scene);
 
     const [deny, confirm] = ["deny", "confirm"].map((id) => page.querySelector(`#${id}`).dom);
     expect(confirm.className).toBe(deny.className);
   });
 
-  test("a tap in the first moment counts for nothing", async () => {
+  test("the second tap of a double tap has no effect", async () => {
     const browser = await Browser.at(BROKER);
     const page = await scan(browser.scene);
 
@@ -122,8 +122,8 @@ describe("what is asked", () => {
   });
 });
 
-describe("what came of it", () => {
-  test("confirmed: the browser gets its token", async () => {
+describe("outcome", () => {
+  test("confirm gives the browser its token", async () => {
     const browser = await Browser.at(BROKER);
     const page = await scanned(browser);
 
@@ -135,7 +135,7 @@ describe("what came of it", () => {
     expect(phone.calls("exitMiniProgram")).toHaveLength(1);
   });
 
-  test("denied: the browser gets nothing", async () => {
+  test("deny gives the browser no token", async () => {
     const browser = await Browser.at(BROKER);
     const page = await scanned(browser);
 
@@ -145,7 +145,7 @@ describe("what came of it", () => {
     expect((await browser.ask()).error).toBe("access_denied");
   });
 
-  test("tapped twice: confirmed once", async () => {
+  test("a double tap confirms once", async () => {
     const page = await scanned(await Browser.at(BROKER));
 
     await Promise.all([tap(page, "confirm"), tap(page, "confirm")]);
@@ -154,7 +154,7 @@ describe("what came of it", () => {
     expect(acts("confirm")).toHaveLength(1);
   });
 
-  test("confirmed on the same phone twice: both pages say so", async () => {
+  test("a repeated confirm of the same phone succeeds", async () => {
     const browser = await Browser.at(BROKER);
     const pages = [await scanned(browser), await scanned(browser)];
 
@@ -164,7 +164,7 @@ describe("what came of it", () => {
     }
   });
 
-  test("scanned by another phone first", async () => {
+  test("a second phone cannot scan the code", async () => {
     const browser = await Browser.at(BROKER);
     await scan(browser.scene);
     hold(new PretendPhone("bob"));
@@ -176,7 +176,7 @@ describe("what came of it", () => {
     expect(phone.calls("reLaunch")).toEqual([{ url: "/pages/index/index" }]);
   });
 
-  test("the code runs out while it is looked at, and then cannot be scanned", async () => {
+  test("an expired code is shown as expired", async () => {
     config.broker = BRIEF_BROKER;
     const browser = await Browser.at(BRIEF_BROKER);
     const page = await scan(browser.scene);
@@ -187,7 +187,7 @@ describe("what came of it", () => {
     expect(textOf(await scan(browser.scene), "title")).toBe("The code has expired");
   });
 
-  test("a login that is over", async () => {
+  test("a confirmed login cannot be scanned", async () => {
     const browser = await Browser.at(BROKER);
     const page = await scanned(browser);
     await tap(page, "confirm");
@@ -199,7 +199,7 @@ describe("what came of it", () => {
   });
 
   test.each(["nobody-waits-with-this", "not a scene!", "%E0%A4%A", ""])(
-    "no login under %j", async (scene) => {
+    "an unknown scene %j is reported", async (scene) => {
       const page = open(LOGIN, { scene });
 
       await shown(page, "Unknown code");
@@ -207,8 +207,8 @@ describe("what came of it", () => {
   );
 });
 
-describe("people", () => {
-  test("somebody unregistered registers, and confirms the same login", async () => {
+describe("users", () => {
+  test("an unregistered user registers and confirms the same login", async () => {
     hold(new PretendPhone("stranger"));
     const browser = await Browser.at(BROKER);
     const page = await scanned(browser);
@@ -227,7 +227,7 @@ describe("people", () => {
     await shown(page, "Confirmed");
   });
 
-  test("where a site has no register page, none is offered", async () => {
+  test("an app without a register page shows no link", async () => {
     hold(new PretendPhone("nobody"));
     config.broker = BRIEF_BROKER;
     const page = await scanned(await Browser.at(BRIEF_BROKER));
@@ -238,7 +238,7 @@ describe("people", () => {
     expect(page.querySelector("#register")).toBeFalsy();
   });
 
-  test("somebody blocked", async () => {
+  test("a blocked user is refused", async () => {
     hold(new PretendPhone("blocked"));
     const page = await scanned(await Browser.at(BROKER));
 
@@ -249,8 +249,8 @@ describe("people", () => {
   });
 });
 
-describe("when things fail", () => {
-  test("no network; and it comes back", async () => {
+describe("failures", () => {
+  test("an act can be repeated after an offline phase", async () => {
     const browser = await Browser.at(BROKER);
     phone.isOnline = false;
     const page = await scan(browser.scene);
@@ -262,7 +262,7 @@ describe("when things fail", () => {
     await shown(page, "Sign in to 小店 & Co?");
   });
 
-  test("a broker that is not there", async () => {
+  test("a missing broker is reported as no connection", async () => {
     config.broker = "http://127.0.0.1:9";
 
     const page = await scan("any");
@@ -270,7 +270,7 @@ describe("when things fail", () => {
     expect(textOf(page, "title")).toBe("No connection");
   });
 
-  test("a network that answers in the broker's place", async () => {
+  test("an answer of another server is reported as no connection", async () => {
     const network = http.createServer((_, answer) => answer.end("<h1>Welcome to the train</h1>"));
     await new Promise((ready) => { network.listen(0, "127.0.0.1", ready); });
     config.broker = `http://127.0.0.1:${network.address().port}`;
@@ -281,7 +281,7 @@ describe("when things fail", () => {
     network.close();
   });
 
-  test("the answer to confirm is lost on the way: it is asked for again, unseen", async () => {
+  test("a confirm without an answer is repeated", async () => {
     const browser = await Browser.at(BROKER);
     const page = await scanned(browser);
     phone.losesNextAnswer = true;
@@ -292,7 +292,7 @@ describe("when things fail", () => {
     expect((await browser.ask()).subject).toBe("user-alice");
   });
 
-  test("the broker asks for patience, and gets it", async () => {
+  test("a retry waits for the broker's retry delay", async () => {
     hold(new PretendPhone("unlucky"));
     const page = await scanned(await Browser.at(BROKER));
     await tap(page, "confirm");
@@ -307,7 +307,7 @@ describe("when things fail", () => {
     expect(acts("confirm")).toHaveLength(2);
   });
 
-  test("too many wrong codes", async () => {
+  test("too many wrong codes are rate limited", async () => {
     config.broker = STRICT_BROKER;
     await scan("wrong-1");
     await scan("wrong-2");
@@ -320,26 +320,26 @@ describe("when things fail", () => {
 });
 
 describe("sessions", () => {
-  test("one proof serves every code", async () => {
+  test("one session serves several codes", async () => {
     await scan((await Browser.at(BROKER)).scene);
     await scan((await Browser.at(BROKER)).scene);
 
     expect(phone.calls("login")).toHaveLength(1);
   });
 
-  test("a session that the broker has forgotten is opened afresh, unseen", async () => {
+  test("an unknown session is replaced", async () => {
     const key = `scan-login ${BROKER} default `;
-    phone.wx.setStorage({ key, data: { id: "forgotten", skey: "forgotten" } });
+    phone.wx.setStorage({ key, data: { id: "unknown", skey: "unknown" } });
 
     const page = await scan((await Browser.at(BROKER)).scene);
 
     expect(textOf(page, "title")).toBe("Sign in to 小店 & Co?");
-    expect(phone.wx.getStorageSync(key).id).not.toBe("forgotten");
+    expect(phone.wx.getStorageSync(key).id).not.toBe("unknown");
   });
 });
 
 describe("languages", () => {
-  test("WeChat in Chinese", async () => {
+  test("Chinese WeChat gets Chinese texts", async () => {
     hold(new PretendPhone("alice", { language: "zh_CN" }));
     const page = await scanned(await Browser.at(BROKER));
     expect(textOf(page, "title")).toBe("登录 小店 & Co？");
@@ -351,7 +351,7 @@ describe("languages", () => {
     await shown(page, "浏览器已登录 小店 & Co。");
   });
 
-  test("an older WeChat, which knows only getSystemInfoSync", async () => {
+  test("an older WeChat without getAppBaseInfo is supported", async () => {
     delete phone.wx.getAppBaseInfo;
     phone.wx.getSystemInfoSync = () => ({ language: "zh_TW" });
 
@@ -361,10 +361,10 @@ describe("languages", () => {
   });
 });
 
-describe("the page without a code", () => {
+describe("start page", () => {
   test.each([
-    ["a mini program's code", { path: "pages/index/wsLogin?scene=abc-1" }],
-    ["an ordinary one", { result: "http://127.0.0.1:8090/?scene=abc-1" }],
+    ["a mini program code", { path: "pages/index/wsLogin?scene=abc-1" }],
+    ["a QR code", { result: "http://127.0.0.1:8090/?scene=abc-1" }],
   ])("scans %s", async (_, seen) => {
     phone.scanned = seen;
     const page = open(HOME);
@@ -374,7 +374,7 @@ describe("the page without a code", () => {
     expect(phone.calls("navigateTo")).toEqual([{ url: "/pages/index/wsLogin?scene=abc-1" }]);
   });
 
-  test("says so where it was another kind of code", async () => {
+  test("another kind of code is refused", async () => {
     phone.scanned = { result: "4006381333931" };
     const page = open(HOME);
 
@@ -385,10 +385,10 @@ describe("the page without a code", () => {
   });
 });
 
-describe("the register page", () => {
+describe("register page", () => {
   const url = "https://shop.example/register";
 
-  test("opens inside where the console lists its host", () => {
+  test("a business domain opens in a web-view", () => {
     config.webViewHosts = ["shop.example"];
 
     const page = open(REGISTER, { url: encodeURIComponent(url) });
@@ -397,7 +397,7 @@ describe("the register page", () => {
   });
 
   test.each(["https://shop.example.evil.example/", "http://shop.example/"])(
-    "is a link to copy elsewhere: %s", (other) => {
+    "another URL is a link to copy: %s", (other) => {
       config.webViewHosts = ["shop.example"];
 
       const page = open(REGISTER, { url: encodeURIComponent(other) });

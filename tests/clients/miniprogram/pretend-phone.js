@@ -1,4 +1,4 @@
-// WeChat on one phone: `wx`, as far as the mini program uses it, over real HTTP and WebSocket.
+// A fake of WeChat's `wx` for one phone, over real HTTP and WebSocket connections.
 "use strict";
 
 const http = require("node:http");
@@ -9,9 +9,9 @@ class PretendPhone {
     this.openid = openid;
     this.isOnline = true;
     this.losesNextAnswer = false;
-    this.scanned = null; // what the camera sees
+    this.scanned = null; // the result of wx.scanCode
     this.sockets = [];
-    this.happened = []; // the calls of `wx`, each as [name, its argument]
+    this.happened = []; // the calls of `wx`, each as [name, argument]
     this.wx = this._wx(language);
   }
 
@@ -64,7 +64,7 @@ class PretendPhone {
   }
 }
 
-// A SocketTask, as wx.connectSocket gives one.
+// A SocketTask, which wx.connectSocket returns.
 function taskOf(socket) {
   return {
     onOpen: (hear) => socket.on("open", () => hear({})),
@@ -76,7 +76,7 @@ function taskOf(socket) {
   };
 }
 
-// As wx.request would: JSON where the answer is JSON, text elsewhere.
+// An HTTP request as in wx.request. The data is parsed if it is JSON, else it is text.
 function call({ url, method = "GET", header = {}, data = null, timeout = 5000 }) {
   const body = typeof data === "string" ? data : JSON.stringify(data);
   return new Promise((resolve, reject) => {

@@ -1,6 +1,6 @@
 /**
- * The library over Socket.IO, where a mini program runs: without window, document,
- * XMLHttpRequest and WebSocket.
+ * The library over Socket.IO, without window, document, XMLHttpRequest and WebSocket, as in
+ * a mini program.
  *
  * @jest-environment node
  */
@@ -16,7 +16,7 @@ const { PretendPhone } = require("./pretend-phone");
 const { BROKER } = process.env;
 const LIBRARY = path.resolve(__dirname, "../../../mp_stub/miniprogram/scan-login");
 
-// `import` becomes `require`, as the developer tools have it.
+// Compile `import` to `require`, as WeChat's developer tools do.
 const COMMONJS = {
   configFile: false,
   babelrc: false,
@@ -38,7 +38,7 @@ afterEach(() => {
   links = [];
 });
 
-// A `require` whose modules see nothing but WeChat's globals.
+// A `require` whose modules have WeChat's globals only.
 function miniProgram(wx) {
   const timers = { setTimeout, clearTimeout, setInterval, clearInterval };
   const context = vm.createContext({ wx, console, ...timers });
@@ -65,7 +65,7 @@ function scanLogin(broker = BROKER) {
   return link;
 }
 
-test("scanned and confirmed over one socket", async () => {
+test("scan and confirm use one socket", async () => {
   const browser = await Browser.at(BROKER);
   const link = scanLogin();
 
@@ -79,7 +79,7 @@ test("scanned and confirmed over one socket", async () => {
   expect(phone.calls("request").map(({ url }) => url)).toEqual([`${BROKER}/phone/session`]);
 });
 
-test("denied", async () => {
+test("deny ends the login", async () => {
   const browser = await Browser.at(BROKER);
   const link = scanLogin();
 
@@ -88,24 +88,24 @@ test("denied", async () => {
   expect((await browser.ask()).error).toBe("access_denied");
 });
 
-test("a refusal arrives with the broker's words", async () => {
+test("an error has the broker's error word and description", async () => {
   await expect(scanLogin().scan("nobody-waits")).rejects.toMatchObject({
     error: "unknown_scene",
     message: "no live login stands under this code",
   });
 });
 
-test("a session that the broker has forgotten is opened afresh, unseen", async () => {
+test("an unknown session is replaced", async () => {
   const browser = await Browser.at(BROKER);
-  const forgotten = { id: "forgotten", skey: "forgotten" };
-  phone.wx.setStorage({ key: `scan-login ${BROKER} default `, data: forgotten });
+  const unknown = { id: "unknown", skey: "unknown" };
+  phone.wx.setStorage({ key: `scan-login ${BROKER} default `, data: unknown });
 
   const { state } = await scanLogin().scan(browser.scene);
 
   expect(state).toBe("scanned");
 });
 
-test("a socket that broke in between is opened again", async () => {
+test("a broken socket is opened again", async () => {
   const browser = await Browser.at(BROKER);
   const link = scanLogin();
   const { login_id } = await link.scan(browser.scene);
@@ -117,7 +117,7 @@ test("a socket that broke in between is opened again", async () => {
   expect(phone.calls("connectSocket")).toHaveLength(2);
 });
 
-test("no answer at all", async () => {
+test("a missing broker is reported as unreachable", async () => {
   const key = "scan-login http://127.0.0.1:9 default ";
   phone.wx.setStorage({ key, data: { id: "some", skey: "thing" } });
 
