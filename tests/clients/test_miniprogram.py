@@ -1,4 +1,4 @@
-"""The mini program under WeChat's own simulator, in Node: see miniprogram/*.test.js."""
+"""The mini program in WeChat's simulator, in Node. miniprogram/*.test.js has the tests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WITHIN = 80.0
 
 
 class Town(FixedDirectory):
-    """People of all kinds."""
+    """A directory that blocks `blocked` and is unavailable for `unlucky`."""
 
     async def find(self, identity: Identity) -> str:
         if identity.id == "blocked":
@@ -42,7 +42,7 @@ async def town() -> Town:
 
 @pytest.fixture
 async def register_url(town: Town) -> AsyncIterator[str]:
-    """A site where a stranger can register."""
+    """The register URL of a site."""
 
     async def register(request: web.Request) -> web.Response:
         town.known.add(request.query["name"])
@@ -54,7 +54,7 @@ async def register_url(town: Town) -> AsyncIterator[str]:
         yield f"{addresses['site']}/register"
 
 
-def test_the_developer_tools_find_every_file_that_is_named() -> None:
+def test_every_file_of_the_manifest_exists() -> None:
     app = json.loads((PROGRAM / "app.json").read_text())
 
     for page in app["pages"]:
@@ -67,14 +67,14 @@ def test_the_developer_tools_find_every_file_that_is_named() -> None:
 
 
 @pytest.mark.parametrize("page", sorted(PROGRAM.rglob("*.wxml")), ids=lambda page: page.stem)
-def test_a_page_has_a_function_for_every_tap(page: Path) -> None:
+def test_every_tap_has_a_handler(page: Path) -> None:
     script = page.with_suffix(".js").read_text()
 
     for name in re.findall(r'bind\w+="(\w+)"', page.read_text()):
         assert re.search(rf"^  {name}\(", script, re.MULTILINE), name
 
 
-def test_every_error_of_the_page_is_documented() -> None:
+def test_every_error_is_documented() -> None:
     script = (PROGRAM / "pages" / "index" / "wsLogin.js").read_text()
     [table] = re.findall(r"const OUTCOME_OF = \{(.*?)\};", script, re.DOTALL)
     titles = (PROGRAM / "words.js").read_text()
@@ -85,7 +85,7 @@ def test_every_error_of_the_page_is_documented() -> None:
         assert f"| `{error}` | {title} |" in docs
 
 
-def test_its_socket_io_client_is_the_brokers_version() -> None:
+def test_vendored_client_has_the_brokers_version() -> None:
     vendored = PROGRAM / "scan-login" / "vendor" / "socket.io.esm.min.js"
     [version] = re.findall(r"Socket\.IO v([\d.]+)", vendored.read_text())
 
@@ -96,7 +96,7 @@ def test_its_socket_io_client_is_the_brokers_version() -> None:
     ("suite", "path"),
     [("pages", ""), ("library", ""), ("socket", ""), ("socket", "/login-broker")],
 )
-async def test_the_mini_program(
+async def test_mini_program_suite_passes(
     start_broker: StartBroker, town: Town, register_url: str, suite: str, path: str
 ) -> None:
     if not JEST.exists():

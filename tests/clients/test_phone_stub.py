@@ -1,4 +1,4 @@
-"""The phone to play with: as a command, and as a page whose server is the phone."""
+"""The simulated phone: as a command and as a page."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def outcome(broker: RunningBroker, begun: Any) -> Any:
 
 
 @pytest.mark.parametrize("over", [[], ["--socketio"]])
-async def test_a_command_confirms(broker: RunningBroker, over: list[str]) -> None:
+async def test_confirm_command_signs_the_browser_in(broker: RunningBroker, over: list[str]) -> None:
     begun = await begin(broker)
 
     ran = await phone("confirm", begun["user_code"], "--as", "alice", *over, broker=broker.url)
@@ -47,7 +47,7 @@ async def test_a_command_confirms(broker: RunningBroker, over: list[str]) -> Non
 
 
 @pytest.mark.parametrize("over", [[], ["--socketio"]])
-async def test_a_command_denies(broker: RunningBroker, over: list[str]) -> None:
+async def test_deny_command_ends_the_login(broker: RunningBroker, over: list[str]) -> None:
     begun = await begin(broker)
 
     ran = await phone("deny", begun["user_code"], "--as", "alice", *over, broker=broker.url)
@@ -56,7 +56,7 @@ async def test_a_command_denies(broker: RunningBroker, over: list[str]) -> None:
     assert (await outcome(broker, begun))["error"] == "access_denied"
 
 
-async def test_a_command_scans_and_shows_whom_it_would_let_in(broker: RunningBroker) -> None:
+async def test_scan_command_prints_site_and_browser(broker: RunningBroker) -> None:
     begun = await begin(broker)
     link = f"http://127.0.0.1:8090/?scene={begun['user_code']}"
 
@@ -68,7 +68,7 @@ async def test_a_command_scans_and_shows_whom_it_would_let_in(broker: RunningBro
     assert (await outcome(broker, begun))["state"] == "scanned"
 
 
-async def test_a_refusal_is_one_line(broker: RunningBroker) -> None:
+async def test_refusal_is_printed_as_one_line(broker: RunningBroker) -> None:
     ran = await phone("scan", "unknown", "--as", "alice", broker=broker.url)
 
     assert ran.code == 1
@@ -76,7 +76,7 @@ async def test_a_refusal_is_one_line(broker: RunningBroker) -> None:
     assert len(ran.errors.splitlines()) == 1
 
 
-async def test_a_broker_that_is_not_there_is_said_to_be_out_of_reach() -> None:
+async def test_missing_broker_is_reported_as_unreachable() -> None:
     ran = await phone("scan", "x", "--as", "a", broker=f"http://127.0.0.1:{free_port()}")
 
     assert ran.code == 1
@@ -84,7 +84,7 @@ async def test_a_broker_that_is_not_there_is_said_to_be_out_of_reach() -> None:
     assert "Traceback" not in ran.errors
 
 
-async def test_a_wechat_that_is_not_there_is_said_to_be_out_of_reach(broker: RunningBroker) -> None:
+async def test_missing_wechat_stub_is_reported_as_unreachable(broker: RunningBroker) -> None:
     wechat = f"http://127.0.0.1:{free_port()}"
 
     ran = await phone("scan", "x", "--wechat", wechat, broker=broker.url)
@@ -113,7 +113,7 @@ async def page(broker: RunningBroker) -> AsyncIterator[Page]:
         yield Page(addresses["phone"], http)
 
 
-async def test_a_page_plays_the_phone(broker: RunningBroker, page: Page) -> None:
+async def test_phone_page_scans_and_confirms(broker: RunningBroker, page: Page) -> None:
     begun = await begin(broker)
 
     status, seen = await page.post("scan", {"scene": begun["user_code"], "name": "小明"})
@@ -124,13 +124,13 @@ async def test_a_page_plays_the_phone(broker: RunningBroker, page: Page) -> None
     assert (await outcome(broker, begun))["subject"] == "pretend:小明"
 
 
-async def test_the_page_passes_a_refusal_on(broker: RunningBroker, page: Page) -> None:
+async def test_phone_page_forwards_an_error_answer(broker: RunningBroker, page: Page) -> None:
     status, answer = await page.post("scan", {"scene": "unknown", "name": "alice"})
 
     assert (status, answer["error"]) == (404, "unknown_scene")
 
 
-async def test_the_page_sends_strangers_to_register(start_broker: StartBroker) -> None:
+async def test_phone_page_returns_the_register_url(start_broker: StartBroker) -> None:
     broker = await start_broker(FixedDirectory(), register_url="https://site.example/register")
     begun = await begin(broker)
     site = Site("phone", build_phone_page(broker_url=broker.url), "127.0.0.1", 0, "PORT")
@@ -148,9 +148,7 @@ async def test_the_page_sends_strangers_to_register(start_broker: StartBroker) -
     assert answer["register_url"] == "https://site.example/register"
 
 
-async def test_another_sites_page_cannot_confirm_for_its_visitor(
-    broker: RunningBroker, page: Page
-) -> None:
+async def test_page_of_another_site_cannot_confirm(broker: RunningBroker, page: Page) -> None:
     begun = await begin(broker)
     body = {"scene": begun["user_code"], "name": "alice"}
 
@@ -178,7 +176,7 @@ async def test_another_sites_page_cannot_confirm_for_its_visitor(
     ids=lambda body: str(body)[:30],
 )
 @pytest.mark.parametrize("act", ["scan", "confirm", "deny"])
-async def test_what_the_page_cannot_use_it_says_so(page: Page, act: str, body: object) -> None:
+async def test_invalid_request_to_phone_page_is_refused(page: Page, act: str, body: object) -> None:
     status, answer = await page.post(act, body)
 
     assert 400 <= status < 500

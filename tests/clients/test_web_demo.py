@@ -1,4 +1,4 @@
-"""The example site: whom it lets in, and whom it does not, whoever asks how."""
+"""The example site: valid tokens, invalid tokens and sessions."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ numbers = itertools.count()
 
 
 def forged(demo: Demo, algorithm: str = "ES256", key: Any = None, **changes: Any) -> str:
-    """A token as the broker would sign it, but for `changes`; None takes a claim away."""
+    """A token like the broker's with `changes`. None removes a claim."""
     ring = KeyFile(demo.broker.settings.key_file).load()
     assert ring is not None
     now = int(time.time())
@@ -66,7 +66,7 @@ def forged(demo: Demo, algorithm: str = "ES256", key: Any = None, **changes: Any
     return jwt.encode(given, key or jwt.PyJWK(ring.present), algorithm, headers=headers)
 
 
-async def test_a_token_buys_a_session_of_the_sites_own(demo: Demo) -> None:
+async def test_token_is_exchanged_for_a_session(demo: Demo) -> None:
     status, answer = await demo.sign_in(await token_of(demo.broker))
     assert (status, answer) == (200, {"next": "/account"})
 
@@ -79,7 +79,7 @@ async def test_a_token_buys_a_session_of_the_sites_own(demo: Demo) -> None:
         assert (page.status, page.headers["Location"]) == (303, "/account")
 
 
-async def test_signing_out_ends_the_session(demo: Demo) -> None:
+async def test_sign_out_ends_the_session(demo: Demo) -> None:
     await demo.sign_in(await token_of(demo.broker))
 
     async with demo.http.post(
@@ -91,8 +91,8 @@ async def test_signing_out_ends_the_session(demo: Demo) -> None:
 
 
 @pytest.mark.parametrize("end", ["sign-out", "another login"])
-async def test_a_session_that_has_ended_has_ended_on_the_server(demo: Demo, end: str) -> None:
-    """Whoever kept the cookie has nothing."""
+async def test_ended_session_is_refused_by_the_server(demo: Demo, end: str) -> None:
+    """The old cookie is useless."""
     await demo.sign_in(await token_of(demo.broker))
     kept = {c.key: c.value for c in demo.http.cookie_jar if c.key == "session"}
 
@@ -108,13 +108,13 @@ async def test_a_session_that_has_ended_has_ended_on_the_server(demo: Demo, end:
         assert page.status == 303
 
 
-async def test_a_token_buys_one_session(demo: Demo) -> None:
+async def test_token_is_exchanged_once(demo: Demo) -> None:
     token = await token_of(demo.broker)
 
     assert [(await demo.sign_in(token))[0] for _ in range(2)] == [200, 401]
 
 
-async def test_every_login_has_a_session_id_of_its_own(demo: Demo) -> None:
+async def test_each_login_gets_a_new_session_id(demo: Demo) -> None:
     ids = set()
     for _ in range(2):
         await demo.sign_in(await token_of(demo.broker))
@@ -123,8 +123,8 @@ async def test_every_login_has_a_session_id_of_its_own(demo: Demo) -> None:
     assert len(ids) == 2
 
 
-async def test_a_token_as_the_broker_signs_it_is_taken(demo: Demo) -> None:
-    """So that what is refused below is refused for what was changed."""
+async def test_valid_token_is_accepted(demo: Demo) -> None:
+    """Shows that the tokens of the next tests are refused because of their changes."""
     assert (await demo.sign_in(forged(demo)))[0] == 200
 
 
@@ -147,7 +147,7 @@ async def test_a_token_as_the_broker_signs_it_is_taken(demo: Demo) -> None:
     ],
     ids=lambda changes: "key" if "key" in changes else str(changes),
 )
-async def test_a_forged_token_is_refused(demo: Demo, changes: dict[str, Any]) -> None:
+async def test_forged_token_is_refused(demo: Demo, changes: dict[str, Any]) -> None:
     status, answer = await demo.sign_in(forged(demo, **changes))
 
     assert (status, answer["error"]) == (401, "invalid_token")
@@ -156,11 +156,11 @@ async def test_a_forged_token_is_refused(demo: Demo, changes: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("token", ["", "x", "a.b.c", 7, None, "é", "\ud800", "x" * 60_000])
-async def test_a_token_that_is_none_is_refused(demo: Demo, token: object) -> None:
+async def test_malformed_token_is_refused(demo: Demo, token: object) -> None:
     assert (await demo.sign_in(token))[0] in (400, 401)
 
 
-async def test_an_id_token_is_no_access_token(demo: Demo) -> None:
+async def test_id_token_is_refused(demo: Demo) -> None:
     ring = KeyFile(demo.broker.settings.key_file).load()
     assert ring is not None
     claims = jwt.decode(forged(demo), options={"verify_signature": False})
@@ -172,8 +172,8 @@ async def test_an_id_token_is_no_access_token(demo: Demo) -> None:
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", ""])
-async def test_another_sites_page_can_sign_nobody_in_or_out(demo: Demo, origin: str) -> None:
-    """Or a page could leave its visitor in the attacker's account."""
+async def test_page_of_another_site_cannot_sign_in_or_out(demo: Demo, origin: str) -> None:
+    """Else a page could sign its visitor in to the attacker's account."""
     token = await token_of(demo.broker)
 
     assert (await demo.sign_in(token, Origin=origin))[0] == 403
@@ -181,7 +181,7 @@ async def test_another_sites_page_can_sign_nobody_in_or_out(demo: Demo, origin: 
         assert answer.status == 403
 
 
-async def test_a_form_cannot_post_a_token(demo: Demo) -> None:
+async def test_form_post_of_token_is_refused(demo: Demo) -> None:
     token = await token_of(demo.broker)
     headers = {"Origin": demo.url, "Content-Type": "text/plain"}
 
@@ -191,7 +191,7 @@ async def test_a_form_cannot_post_a_token(demo: Demo) -> None:
         assert answer.status == 415
 
 
-async def test_a_broker_out_of_reach_is_not_a_bad_token(demo: Demo) -> None:
+async def test_unreachable_broker_is_temporarily_unavailable(demo: Demo) -> None:
     token = forged(demo)
     nowhere = build_site(broker_url=f"http://127.0.0.1:{free_port()}")
 
@@ -206,7 +206,7 @@ async def test_a_broker_out_of_reach_is_not_a_bad_token(demo: Demo) -> None:
         assert (await answer.json())["error"] == "temporarily_unavailable"
 
 
-async def test_the_pages_speak_two_languages_and_cannot_be_framed(demo: Demo) -> None:
+async def test_pages_have_two_languages_and_forbid_frames(demo: Demo) -> None:
     for wanted, title in [("zh-CN", "登录"), ("en", "Sign in")]:
         async with demo.http.get("/", params={"lang": wanted}) as page:
             assert title in await page.text()
@@ -216,7 +216,7 @@ async def test_the_pages_speak_two_languages_and_cannot_be_framed(demo: Demo) ->
 
 
 @pytest.mark.parametrize("name", ["<script>", '"', "小明"])
-async def test_a_name_is_shown_and_not_run(demo: Demo, name: str) -> None:
+async def test_name_is_escaped(demo: Demo, name: str) -> None:
     await demo.sign_in(forged(demo, sub=f"pretend:{name}"))
 
     async with demo.http.get("/account") as page:

@@ -1,4 +1,4 @@
-"""The pretend WeChat speaks as WeChat does: paths, shapes, errcodes, lifetimes, faults."""
+"""The WeChat stub has WeChat's paths, fields, errcodes and lifetimes, and faults."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROOF = {"appid": APPID, "secret": SECRET, "grant_type": "authorization_code"}
 
 
 class Caller:
-    """A server that knows WeChat's API and nothing of ours."""
+    """A client of WeChat's API."""
 
     def __init__(self, http: aiohttp.ClientSession, wechat: Pretending) -> None:
         self.http = http
@@ -36,7 +36,7 @@ class Caller:
         return await self.json("POST", "/cgi-bin/stable_token", json={**TOKEN, **changes})
 
     async def code(self, token: str | None = None, **body: object) -> tuple[str, bytes]:
-        """The answer's content type and content."""
+        """Content type and content of the answer."""
         params = {"access_token": token or (await self.token())["access_token"]}
         path = "/wxa/getwxacodeunlimit"
         async with self.http.post(path, params=params, json=body) as answer:
@@ -69,9 +69,7 @@ async def caller(clock: Clock) -> AsyncIterator[Caller]:
         yield Caller(http, wechat)
 
 
-async def test_the_stable_token_stays_the_same_until_its_last_minutes(
-    caller: Caller, clock: Clock
-) -> None:
+async def test_stable_token_is_constant_until_near_its_expiry(caller: Caller, clock: Clock) -> None:
     first = await caller.token()
     clock.time += TOKEN_LIFETIME - TOKEN_OVERLAP - 1
     again = await caller.token()
@@ -87,7 +85,7 @@ async def test_the_stable_token_stays_the_same_until_its_last_minutes(
     assert await caller.refusal(first["access_token"], scene="x") == 42001
 
 
-async def test_a_forced_refresh_ends_the_former_token_and_waits_30_seconds(
+async def test_forced_refresh_revokes_the_token_every_30_seconds(
     caller: Caller, clock: Clock
 ) -> None:
     first = (await caller.token())["access_token"]
@@ -111,7 +109,7 @@ async def test_a_forced_refresh_ends_the_former_token_and_waits_30_seconds(
         ({"secret": "wrong"}, 40125),
     ],
 )
-async def test_a_token_wants_the_right_appid_and_secret(
+async def test_wrong_appid_or_secret_gets_no_token(
     caller: Caller, changes: dict[str, object], errcode: int
 ) -> None:
     refused = await caller.token(**changes)
@@ -120,14 +118,14 @@ async def test_a_token_wants_the_right_appid_and_secret(
     assert re.search(r" rid: [0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{8}$", refused["errmsg"])
 
 
-async def test_a_form_is_no_json(caller: Caller) -> None:
+async def test_form_body_is_refused(caller: Caller) -> None:
     refused = await caller.json("POST", "/cgi-bin/stable_token", data=TOKEN)
 
     assert refused["errcode"] == 47001
 
 
 @pytest.mark.parametrize("width", [280, 430, 1280])
-async def test_a_code_carries_page_and_scene(caller: Caller, width: int) -> None:
+async def test_code_contains_page_and_scene(caller: Caller, width: int) -> None:
     kind, picture = await caller.code(scene="a_B-9" * 6, page=PAGE, width=width)
 
     assert kind == "image/png"
@@ -154,13 +152,13 @@ async def test_a_code_carries_page_and_scene(caller: Caller, width: int) -> None
     ],
     ids=str,
 )
-async def test_a_code_that_cannot_be_is_refused(
+async def test_invalid_code_request_is_refused(
     caller: Caller, body: dict[str, object], errcode: int
 ) -> None:
     assert await caller.refusal(**body) == errcode
 
 
-async def test_a_page_that_is_not_checked_need_not_be_there(caller: Caller) -> None:
+async def test_unchecked_page_may_be_missing(caller: Caller) -> None:
     kind, picture = await caller.code(scene="x", page="pages/elsewhere", check_path=False)
 
     assert kind == "image/png"
@@ -168,11 +166,13 @@ async def test_a_page_that_is_not_checked_need_not_be_there(caller: Caller) -> N
 
 
 @pytest.mark.parametrize(("token", "errcode"), [("wrong", 40001), ("a b", 40014)])
-async def test_a_code_wants_a_good_token(caller: Caller, token: str, errcode: int) -> None:
+async def test_code_without_valid_token_is_refused(
+    caller: Caller, token: str, errcode: int
+) -> None:
     assert await caller.refusal(token, scene="x") == errcode
 
 
-async def test_a_js_code_proves_its_person_once(caller: Caller) -> None:
+async def test_js_code_is_accepted_once(caller: Caller) -> None:
     js_code = await caller.login("alice")
 
     proved = await caller.session(js_code)
@@ -186,7 +186,7 @@ async def test_a_js_code_proves_its_person_once(caller: Caller) -> None:
     assert (await caller.session(await caller.login("bob")))["openid"] != proved["openid"]
 
 
-async def test_an_unbound_mini_program_has_no_unionid() -> None:
+async def test_mini_program_without_account_has_no_unionid() -> None:
     async with (
         pretending(has_unionid=False) as wechat,
         aiohttp.ClientSession(wechat.url) as http,
@@ -195,9 +195,7 @@ async def test_an_unbound_mini_program_has_no_unionid() -> None:
         assert set(await caller.session(await caller.login("alice"))) == {"openid", "session_key"}
 
 
-async def test_a_js_code_is_refused_when_it_is_none_late_or_with_a_wrong_secret(
-    caller: Caller, clock: Clock
-) -> None:
+async def test_invalid_js_code_is_refused(caller: Caller, clock: Clock) -> None:
     assert (await caller.session("none"))["errcode"] == 40029
     assert (await caller.session(""))["errcode"] == 41008
     js_code = await caller.login("alice")
@@ -206,7 +204,7 @@ async def test_a_js_code_is_refused_when_it_is_none_late_or_with_a_wrong_secret(
     assert (await caller.session(js_code))["errcode"] == 40029
 
 
-async def test_faults_are_switched_over_http(caller: Caller) -> None:
+async def test_faults_are_set_over_http(caller: Caller) -> None:
     await caller.json("PUT", "/pretend/faults/stable_token", json={"fault": "-1", "times": 1})
     assert (await caller.token())["errcode"] == -1
     assert "access_token" in await caller.token()
@@ -223,7 +221,7 @@ async def test_faults_are_switched_over_http(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-async def test_a_fault_is_what_it_says(
+async def test_fault_has_its_documented_effect(
     caller: Caller, kind: str, monkeypatch: pytest.MonkeyPatch, loop_clock: LoopClock
 ) -> None:
     monkeypatch.setattr(faults, "SLOW_DELAY", 100.0)

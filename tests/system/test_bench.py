@@ -1,4 +1,4 @@
-"""The load generator itself: its logins are whole, its losses are counted, its sections stay."""
+"""The benchmarks: load generator, baselines, results and plots."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ OURSELVES = os.getpid()
 
 
 def fleet_of(*brokers: RunningBroker) -> Fleet:
-    """Brokers of this very process, as the load sees them."""
+    """A fleet of in-process brokers."""
     return Fleet(load_target("broker"), [one.url for one in brokers], [OURSELVES], OURSELVES)
 
 
-async def test_a_login_of_the_load_is_a_whole_one(broker: RunningBroker) -> None:
+async def test_load_completes_every_login(broker: RunningBroker) -> None:
     generator = LoadGenerator(fleet_of(broker))
     result = await run_at_rate(generator.log_in, rate=50, seconds=0.2)
     generator.close()
@@ -41,8 +41,8 @@ async def test_a_login_of_the_load_is_a_whole_one(broker: RunningBroker) -> None
     assert 0 < percentile(result.latencies, 0.5) < 5
 
 
-async def test_many_confirm_at_once(broker: RunningBroker) -> None:
-    """More than a person may have sessions."""
+async def test_many_browsers_are_confirmed_at_once(broker: RunningBroker) -> None:
+    """More than the maximum number of sessions of a person."""
     generator = LoadGenerator(fleet_of(broker))
     browsers = await generator.gather(30, scanned=True)
 
@@ -53,7 +53,7 @@ async def test_many_confirm_at_once(broker: RunningBroker) -> None:
     generator.close()
 
 
-async def test_a_browser_waits_until_its_confirm_and_no_longer(broker: RunningBroker) -> None:
+async def test_browser_waits_until_its_confirm(broker: RunningBroker) -> None:
     generator = LoadGenerator(fleet_of(broker))
     waiting, confirmed = await generator.gather(2, scanned=True)
 
@@ -64,7 +64,7 @@ async def test_a_browser_waits_until_its_confirm_and_no_longer(broker: RunningBr
     generator.close()
 
 
-async def test_logins_that_follow_each_other_go_on_until_there_are_enough(
+async def test_concurrent_logins_reach_the_minimum(
     broker: RunningBroker,
 ) -> None:
     generator = LoadGenerator(fleet_of(broker))
@@ -76,7 +76,7 @@ async def test_logins_that_follow_each_other_go_on_until_there_are_enough(
 
 
 @pytest.mark.parametrize("name", ["stock", "node", "node-sharded"])
-async def test_a_peer_does_the_same_login_over_two_servers(name: str) -> None:
+async def test_baseline_completes_logins_over_two_servers(name: str) -> None:
     if name.startswith("node") and not (HERE / "node_modules").exists():
         miss("the Node peers are not installed: make bench/baselines/node_modules")
     async with fleet(load_target(name), 2) as servers:
@@ -87,7 +87,7 @@ async def test_a_peer_does_the_same_login_over_two_servers(name: str) -> None:
     assert not result.lost
 
 
-async def test_what_fails_is_counted_as_lost(start_broker: StartBroker) -> None:
+async def test_failed_login_is_counted_as_lost(start_broker: StartBroker) -> None:
     broker = await start_broker(begins_per_minute=3)
     generator = LoadGenerator(fleet_of(broker))
     result = await run_at_rate(generator.log_in, rate=50, seconds=0.1)
@@ -97,14 +97,14 @@ async def test_what_fails_is_counted_as_lost(start_broker: StartBroker) -> None:
     assert result.lost == {"ProtocolError: begin: rate_limited": 2}
 
 
-async def test_a_socket_that_is_turned_away_says_why(broker: RunningBroker) -> None:
+async def test_refused_socket_raises_the_reason(broker: RunningBroker) -> None:
     with pytest.raises(ProtocolError, match="invalid_client"):
         await Client.join(
             broker.url, namespace="/login", auth='{"app":"none"}', on_event=lambda *event: None
         )
 
 
-async def test_a_pack_of_frames_may_come_in_pieces() -> None:
+async def test_frames_are_read_from_single_bytes() -> None:
     frames = [b"\x81\x05first", b"\x81\x7e\x00\x80" + b"x" * 128, b"\x81\x06second"]
     received: list[bytes] = []
     client = Client(namespace="/", auth="{}", on_event=lambda *event: None)
@@ -117,7 +117,7 @@ async def test_a_pack_of_frames_may_come_in_pieces() -> None:
     assert received == [b"first", b"x" * 128, b"second"]
 
 
-async def test_a_ping_is_late_by_the_servers_own_interval(
+async def test_ping_delay_uses_the_servers_interval(
     monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
     monkeypatch.setattr("bench.socketio.time", SimpleNamespace(perf_counter=clock))
@@ -133,7 +133,7 @@ async def test_a_ping_is_late_by_the_servers_own_interval(
     assert (awaited.max_delay, client.pings.max_delay) == (0.75, 0.75)
 
 
-async def test_a_soak_counts_whom_it_holds_and_sees_them_gone(
+async def test_soak_counts_browsers_before_and_after_the_drop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(soak, "BROWSERS", 30)
@@ -147,7 +147,7 @@ async def test_a_soak_counts_whom_it_holds_and_sees_them_gone(
 
     assert (figures[soak.LOGINS], figures[LOST], figures[soak.CLOSED]) == (10, 0, 0)
     assert (figures[soak.BEFORE], figures[soak.AFTER]) == (30, 0)
-    assert figures[soak.FILES] < 10  # no browser's; the database's own come and go
+    assert figures[soak.FILES] < 10  # none of a browser; the number of database files varies
     assert "Waiting in /metrics: 30 before, 0 after; bar 0: met." in soak.BENCHMARK.verdict(runs)[3]
     assert [len(line) for line in plot.lines.values()] == [soak.PARTS + 1]
 
@@ -155,7 +155,7 @@ async def test_a_soak_counts_whom_it_holds_and_sees_them_gone(
 @pytest.mark.parametrize(
     ("name", "scripts"), [("broker-pooled", 2), ("broker-wechat", 1), ("broker-draws", 1)]
 )
-async def test_a_begin_with_a_code_of_the_pool_is_one_script_more(
+async def test_begin_with_pool_code_runs_two_scripts(
     name: str, scripts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "BURST", 10)
@@ -168,11 +168,11 @@ async def test_a_begin_with_a_code_of_the_pool_is_one_script_more(
         figures = await pool.BENCHMARK.measure(servers, seconds=0)
 
     assert figures[LOST] == 0
-    assert scripts <= figures[pool.SCRIPTS] < scripts + 1  # the job that keeps pools runs some too
+    assert scripts <= figures[pool.SCRIPTS] < scripts + 1  # the pool scheduler runs scripts too
     assert 0 < figures[pool.P50] <= figures[pool.P99]
 
 
-async def test_a_begin_that_fails_is_counted_as_lost(start_broker: StartBroker) -> None:
+async def test_failed_begin_is_left_out(start_broker: StartBroker) -> None:
     broker = await start_broker(begins_per_minute=3)
     generator = LoadGenerator(fleet_of(broker))
 
@@ -187,7 +187,7 @@ def runs(cost: float) -> Runs:
     return {setup: [figures, figures] for setup in growth.setups}
 
 
-def test_a_run_replaces_its_own_section_and_no_other(tmp_path: Path) -> None:
+def test_run_replaces_only_the_section_of_its_benchmark(tmp_path: Path) -> None:
     file = tmp_path / "RESULTS.md"
     file.write_text("# Measured\n\n## another\n\nstays\n")
 
@@ -203,12 +203,12 @@ def test_a_run_replaces_its_own_section_and_no_other(tmp_path: Path) -> None:
     assert (tmp_path / "plots/cpu-of-a-confirm.svg").exists()
 
 
-def test_a_cell_says_who_and_how_many() -> None:
+def test_setup_is_shown_as_target_and_instances() -> None:
     assert str(Setup("broker", 8)) == "broker, 8 instances"
     assert str(Setup("broker", 1)) == "broker, 1 instance"
 
 
-def test_a_bar_is_read_beside_node_with_as_many_instances() -> None:
+def test_bar_compares_with_node_at_equal_instances() -> None:
     costs = {"broker": [1.0, 2.0, 3.0], "node": [2.0, 4.0, 4.0]}
     runs = {Setup(name, 2): [{"ms": cost} for cost in rounds] for name, rounds in costs.items()}
 
@@ -220,7 +220,7 @@ def test_a_bar_is_read_beside_node_with_as_many_instances() -> None:
     assert missed.endswith("bar 0.4: **missed**.")
 
 
-def test_a_plot_is_a_picture_of_every_line() -> None:
+def test_plot_draws_every_line() -> None:
     lines = {"broker": [(2, 10), (8, 11)], "<node>": [(2, 20), (8, 40)]}
     picture = ElementTree.fromstring(svg(Plot("CPU", "instances", "ms", lines)))
 
