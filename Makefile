@@ -45,7 +45,8 @@ install: $(VENV)/.installed ## create .venv with the scan-login command
 ## Develop
 
 test-unit: $(VENV)/.tested ## run the fast tests, which need only Python
-	$(BIN)/pytest -q tests/unit tests/contract
+	@# test_openapi.py starts a broker and takes a third of the time. `make test` runs it.
+	$(BIN)/pytest -q tests/unit tests/contract --ignore tests/contract/test_openapi.py
 
 test: $(VENV)/.tested system $(NODE_MODULES) ## run all tests; as root on Debian, install missing programs
 	$(BIN)/pytest $(PARALLEL) $(TESTS)
