@@ -124,17 +124,17 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing Python packages into $(VENV). This is done once."
+	@echo "Installing Python packages into $(VENV). Later runs reuse them."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/.tested: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing Python packages for the tests into $(VENV). This is done once."
+	@echo "Installing Python packages for the tests into $(VENV). Later runs reuse them."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "installing Python packages for the documentation into $(VENV), the first time only"
+	@echo "Installing Python packages for the documentation into $(VENV). Later runs reuse them."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@ $(VENV)/.installed
 
