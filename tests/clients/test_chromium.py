@@ -1,4 +1,4 @@
-"""The pages in a real browser: Debian's Chromium, driven by Playwright.
+"""The pages in a real browser: Debian's Chromium with Playwright.
 
 Every view that is worth a look is also kept as tests/screenshots/*.png.
 """
@@ -54,7 +54,7 @@ from tests.support.servers.redis import Engines
 )
 @pytest.mark.parametrize(("width", "viewport"), [("wide", WIDE), ("narrow", NARROW)])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_from_code_to_signed_in(
+async def test_scan_and_confirm_sign_the_browser_in(
     chromium: Browser,
     start_broker: StartBroker,
     language: str,
@@ -89,7 +89,7 @@ async def test_from_code_to_signed_in(
         )
 
 
-async def test_the_phone_shows_whom_it_lets_in_and_favours_neither_answer(
+async def test_phone_page_shows_facts_and_equal_buttons(
     chromium: Browser, start_broker: StartBroker
 ) -> None:
     async with staged(start_broker, app_name="小店 & Co") as stage:
@@ -114,7 +114,7 @@ async def test_the_phone_shows_whom_it_lets_in_and_favours_neither_answer(
         assert looks[0].endswith("false")
 
 
-async def test_denied_and_tried_again(chromium: Browser, start_broker: StartBroker) -> None:
+async def test_denied_login_can_be_retried(chromium: Browser, start_broker: StartBroker) -> None:
     async with staged(start_broker) as stage:
         page = await open_page(chromium, stage.site)
         phone = await scan(chromium, stage, page)
@@ -127,7 +127,7 @@ async def test_denied_and_tried_again(chromium: Browser, start_broker: StartBrok
         await shows(page, "code")
 
 
-async def test_a_code_runs_out_and_one_tap_brings_another(
+async def test_expired_code_is_replaced_by_one_click(
     chromium: Browser, start_broker: StartBroker, loop_clock: LoopClock
 ) -> None:
     async with staged(start_broker, login_lifetime=20, clock=loop_clock) as stage:
@@ -144,10 +144,10 @@ async def test_a_code_runs_out_and_one_tap_brings_another(
         assert await scene_on(page) != first
 
 
-async def test_a_code_that_the_broker_has_lost_is_exchanged_unasked(
+async def test_lost_login_gets_a_new_code(
     chromium: Browser, start_broker: StartBroker, engines: Engines
 ) -> None:
-    """As when Redis comes back without its data."""
+    """Redis restarts without its data."""
     async with staged(start_broker, state_url=engines.url("valkey")) as stage:
         page = await open_page(chromium, stage.site)
         await shows(page, "code")
@@ -161,7 +161,7 @@ async def test_a_code_that_the_broker_has_lost_is_exchanged_unasked(
         await shows(page, "code")
 
 
-async def test_a_stranger_is_sent_to_register_and_let_in_after(
+async def test_unknown_user_registers_and_signs_in(
     chromium: Browser, start_broker: StartBroker
 ) -> None:
     register = FixedDirectory()
@@ -183,10 +183,10 @@ async def test_a_stranger_is_sent_to_register_and_let_in_after(
 
 
 @pytest.mark.both_engines
-async def test_the_network_is_cut_and_comes_back(
+async def test_widget_resumes_after_a_network_failure(
     chromium: Browser, start_broker: StartBroker
 ) -> None:
-    """The phone confirms in between: the browser is let in when it is back."""
+    """The phone confirms meanwhile. The browser signs in after it has reconnected."""
     async with staged(start_broker) as stage:
         page = await open_page(chromium, stage.site)
         phone = await scan(chromium, stage, page)
@@ -203,7 +203,7 @@ async def test_the_network_is_cut_and_comes_back(
 
 
 @pytest.mark.both_engines
-async def test_where_websockets_are_blocked_the_page_polls(
+async def test_blocked_websocket_falls_back_to_polling(
     chromium: Browser, start_broker: StartBroker
 ) -> None:
     async with staged(start_broker, blocks_websockets=True) as stage:
@@ -216,7 +216,7 @@ async def test_where_websockets_are_blocked_the_page_polls(
         await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=WAIT_MS)
 
 
-async def test_where_websockets_stop_working_the_page_polls_for_the_same_login(
+async def test_broken_websocket_continues_login_by_polling(
     chromium: Browser, start_broker: StartBroker
 ) -> None:
     async with staged(start_broker) as stage:
@@ -235,7 +235,7 @@ async def test_where_websockets_stop_working_the_page_polls_for_the_same_login(
 
 
 async def lose_first_token_on_websocket(page: Page, lost: list[str]) -> None:
-    """Close the WebSocket in place of delivering the first token."""
+    """Close the WebSocket instead of delivering the first token."""
 
     def connect(link: WebSocketRoute) -> None:
         server = link.connect_to_server()
@@ -253,7 +253,7 @@ async def lose_first_token_on_websocket(page: Page, lost: list[str]) -> None:
 
 
 async def lose_first_token_on_polling(page: Page, lost: list[str]) -> None:
-    """Reset the connection in place of delivering the first token."""
+    """Reset the connection instead of delivering the first token."""
 
     async def fetch(route: Route) -> None:
         response = await route.fetch()
@@ -272,7 +272,7 @@ async def lose_first_token_on_polling(page: Page, lost: list[str]) -> None:
     [(lose_first_token_on_websocket, False), (lose_first_token_on_polling, True)],
     ids=["websocket", "polling"],
 )
-async def test_page_gets_a_token_lost_in_transit_again(
+async def test_token_lost_in_transit_is_delivered_again(
     chromium: Browser,
     start_broker: StartBroker,
     lose_first_token: Callable[[Page, list[str]], Awaitable[None]],
@@ -292,7 +292,7 @@ async def test_page_gets_a_token_lost_in_transit_again(
         assert len(lost) == 1
 
 
-async def test_a_stranger_is_told_so_where_the_page_polls(
+async def test_unregistered_user_is_shown_while_polling(
     chromium: Browser, start_broker: StartBroker
 ) -> None:
     url = "https://site.example/register"
@@ -308,10 +308,8 @@ async def test_a_stranger_is_told_so_where_the_page_polls(
 
 
 @pytest.mark.both_engines
-async def test_the_readmes_page_and_its_check_of_the_token(
-    chromium: Browser, start_broker: StartBroker
-) -> None:
-    """As they stand there, but for the broker's address."""
+async def test_readme_example_signs_in(chromium: Browser, start_broker: StartBroker) -> None:
+    """The examples are unchanged except for the URL of the broker."""
     readme = (ROOT / "README.md").read_text()
     [page_text] = re.findall(r"```html\n(.*?)```", readme, re.DOTALL)
     [check] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
@@ -391,7 +389,7 @@ async def test_quick_start_site_signs_in(chromium: Browser, tmp_path: Path) -> N
     ("language", "text"),
     [("en-GB", "Sign-in is temporarily unavailable"), ("zh-CN", "暂时无法登录")],
 )
-async def test_site_without_the_widget_says_so(
+async def test_site_without_the_widget_shows_an_error(
     chromium: Browser, start_broker: StartBroker, language: str, text: str
 ) -> None:
     async with staged(start_broker) as stage:
@@ -404,7 +402,9 @@ async def test_site_without_the_widget_says_so(
         await expect(page.locator("scan-login")).to_contain_text(text)
 
 
-async def test_signing_out(chromium: Browser, start_broker: StartBroker) -> None:
+async def test_sign_out_returns_to_the_login_page(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
     async with staged(start_broker) as stage:
         page = await open_page(chromium, stage.site)
         phone = await scan(chromium, stage, page)
@@ -416,7 +416,7 @@ async def test_signing_out(chromium: Browser, start_broker: StartBroker) -> None
         await shows(page, "code")
 
 
-async def test_a_keyboard_and_a_screen_reader_get_along(
+async def test_login_works_with_keyboard_and_screen_reader(
     chromium: Browser, start_broker: StartBroker, loop_clock: LoopClock
 ) -> None:
     async with staged(start_broker, login_lifetime=20, clock=loop_clock) as stage:
@@ -432,7 +432,7 @@ async def test_a_keyboard_and_a_screen_reader_get_along(
         await expect(page.get_by_role("img", name="code")).to_be_visible()
 
 
-async def test_a_page_of_another_origin_is_told_so_and_does_not_hammer(
+async def test_foreign_origin_shows_error_without_retries(
     chromium: Browser, start_broker: StartBroker
 ) -> None:
     async with staged(start_broker) as stage:
@@ -444,7 +444,7 @@ async def test_a_page_of_another_origin_is_told_so_and_does_not_hammer(
         await keep(page, "refused")
 
 
-async def test_the_secret_stays_in_the_component(
+async def test_secret_is_not_exposed_to_the_page(
     chromium: Browser, start_broker: StartBroker
 ) -> None:
     async with staged(start_broker) as stage:
@@ -469,7 +469,7 @@ async def test_the_secret_stays_in_the_component(
         assert secret not in everything
 
 
-async def test_the_brokers_own_pages(chromium: Browser, start_broker: StartBroker) -> None:
+async def test_broker_pages_are_readable(chromium: Browser, start_broker: StartBroker) -> None:
     broker = await start_broker()
     async with (
         aiohttp.ClientSession(broker.url) as http,
@@ -508,7 +508,7 @@ async def test_broker_page_fits_a_narrow_screen(
     assert await page.evaluate(f"{cut}.filter((e) => e.clientWidth).map((e) => e.tagName)") == []
 
 
-async def test_a_mini_program_code_of_the_pool_logs_in_while_wechat_is_switched_off(
+async def test_pool_code_works_while_wechat_is_down(
     chromium: Browser,
 ) -> None:
     async with demo("--pool") as running:

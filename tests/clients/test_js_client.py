@@ -1,4 +1,4 @@
-"""The official JS client over our own engine: all that an application does with it.
+"""The official JavaScript client with the broker's transport.
 
 In Node and in Chromium, with each choice of transports, directly and through nginx.
 """
@@ -38,7 +38,7 @@ TRANSPORTS: dict[str, tuple[Options, str]] = {
     "websocket": ({"transports": ["websocket"]}, "websocket"),
     "polling": ({"transports": ["polling"]}, "polling"),
 }
-"""What an application asks for, and where it ends up."""
+"""The transports of an application, and the transport after the upgrade."""
 
 
 def found(transport: str) -> dict[str, Any]:
@@ -83,10 +83,10 @@ def _serve_rooms(server: Server) -> None:
         server.on(act.__name__, act, namespace="/")
 
 
-async def test_it_comes_back_from_an_end_in_the_middle_of_its_upgrade(
+async def test_client_reconnects_after_a_close_during_its_upgrade(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It polls no more by then, and would wait for a ping until its time is over."""
+    """The client has stopped polling, and would wait for a PING until its timeout."""
     probed = Sessions._probed
 
     def probed_and_ended(engine: Sessions, socket: WebSocket, packet: str | bytes) -> None:
@@ -95,7 +95,7 @@ async def test_it_comes_back_from_an_end_in_the_middle_of_its_upgrade(
             asyncio.get_running_loop().create_task(end_once_joined(engine, socket.sid))
 
     async def end_once_joined(engine: Sessions, sid: str) -> None:
-        """A client that has not joined yet would take the end for a refusal."""
+        """A client that has not joined would report the close as a refusal."""
         await eventually(lambda: engine.joined(sid) and not engine.sockets[sid]._out)
         await engine.disconnect(sid)
 
@@ -151,14 +151,16 @@ async def in_chromium(url: str, options: Options) -> Any:
 
 @pytest.mark.parametrize("transports", TRANSPORTS)
 @pytest.mark.parametrize("run", [in_node, in_chromium])
-async def test_all_that_an_application_does(url: str, run: Run, transports: str) -> None:
+async def test_socketio_features_work_with_the_client(url: str, run: Run, transports: str) -> None:
     options, transport = TRANSPORTS[transports]
 
     assert await run(url, options) == found(transport)
 
 
 @pytest.mark.parametrize("transports", TRANSPORTS)
-async def test_all_of_it_through_nginx(url: str, tmp_path: Path, transports: str) -> None:
+async def test_socketio_features_work_through_nginx(
+    url: str, tmp_path: Path, transports: str
+) -> None:
     options, transport = TRANSPORTS[transports]
     async with nginx_before([url], tmp_path / "nginx", free_port()) as front:
         assert await in_node(front, options) == found(transport)

@@ -1,4 +1,4 @@
-"""The widget in pages as sites build them, and on bad networks."""
+"""The widget in pages of sites, and on bad networks."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Served(NamedTuple):
-    """A site of the test: its address, its broker, the tokens it was sent, and what it answers."""
+    """A test site: its URL, its broker, the tokens it received and its next statuses."""
 
     url: str
     broker: RunningBroker
@@ -125,14 +125,14 @@ async def log_in(page: Page, served: Served) -> None:
 
 
 def listen(page: Page) -> list[str]:
-    """The lines that the page's console gets from now on."""
+    """The console lines of the page after this call."""
     lines: list[str] = []
     page.on("console", lambda line: lines.append(line.text))
     return lines
 
 
 async def texts_on(page: Page) -> str:
-    """All that a person reads on the widget."""
+    """The visible text of the widget."""
     return await page.locator("scan-login .card").inner_text()
 
 
@@ -356,7 +356,7 @@ async def test_broker_is_the_folder_of_the_script(
     assert address.startswith(f"{served.url.replace('http', 'ws')}/{SUB_PATH}/socket.io/?")
 
 
-async def test_broker_attribute_wins_over_the_scripts_folder(
+async def test_broker_attribute_overrides_the_scripts_folder(
     chromium: Browser, serve: Serve, below: Path
 ) -> None:
     script = f"<script src='{SUB_PATH}/scan-login.js'></script>"
@@ -591,7 +591,7 @@ async def test_registration_replaces_the_code_and_login_resumes(
         await expect(page.locator("h1")).to_contain_text("Signed in as", timeout=30_000)
 
 
-async def test_reconnected_page_learns_of_a_missed_registration_push(
+async def test_reconnected_page_recovers_a_missed_registration_push(
     chromium: Browser, start_broker: StartBroker
 ) -> None:
     settings = {"register": FixedDirectory(), "register_url": REGISTER_URL}

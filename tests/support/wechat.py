@@ -24,7 +24,7 @@ LINK = "http://phone.example/"
 
 
 def settings_of(url: str, **changes: object) -> dict[str, object]:
-    """What a broker has to be told of a WeChat at `url`."""
+    """Broker settings for WeChat at `url`."""
     return {
         "provider": "wechat",
         "wechat_appid": APPID,
@@ -35,7 +35,7 @@ def settings_of(url: str, **changes: object) -> dict[str, object]:
 
 
 class Pretending(NamedTuple):
-    """A pretend WeChat that serves."""
+    """A running WeChat stub."""
 
     url: str
     wechat: WeChatStub
@@ -82,13 +82,13 @@ async def provider_at(url: str, **changes: object) -> AsyncIterator[WeChatProvid
 
 
 def link_in(picture: bytes) -> str:
-    """What a camera reads."""
+    """The text of the code in an image."""
     [code] = zxingcpp.read_barcodes(Image.open(io.BytesIO(picture)))
     return str(code.text)
 
 
 def seen_in(picture: bytes) -> dict[str, str]:
-    """What stands in that link's query, by name: page and scene."""
+    """The query parameters `page` and `scene` of the link in an image."""
     return dict(parse_qsl(urlsplit(link_in(picture)).query))
 
 
@@ -96,7 +96,7 @@ DRAW, IDENTIFY, TOKEN = "getwxacodeunlimit", "jscode2session", "stable_token"
 
 
 class Odd:
-    """A server that answers one thing, and keeps what it was asked."""
+    """A server with one fixed answer. It records the requested paths."""
 
     def __init__(self, body: bytes, media_type: str, status: int = 200, **headers: str) -> None:
         self._body = body
