@@ -23,10 +23,10 @@ SHORT_LEASE = 2.0
 HEAD = (
     "codes",
     "lease, µs of Redis",
-    "give back, µs of Redis",
-    f"lease that brings {BACK_AT_ONCE} back, µs of Redis",
-    "leases a second",
-    "Redis' memory, bytes a code",
+    "return, µs of Redis",
+    f"lease that restores {BACK_AT_ONCE} codes, µs of Redis",
+    "leases per second",
+    "Redis memory, bytes per code",
 )
 
 
@@ -34,7 +34,7 @@ class CallCost(NamedTuple):
     """Cost of a call. redis_us: microseconds in Redis."""
 
     redis_us: float
-    calls_a_second: float
+    calls_per_second: float
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ async def measure(server: RedisServer, size: int) -> tuple[float, ...]:
     restores = [take_lease(leases, until) for _ in range(CALLS // BACK_AT_ONCE)]
     _, restore = await measure_calls(server, restores)
     await store.close()
-    return lease.redis_us, give_back.redis_us, restore.redis_us, lease.calls_a_second, memory
+    return lease.redis_us, give_back.redis_us, restore.redis_us, lease.calls_per_second, memory
 
 
 async def take_lease(leases: Leases, until: float) -> Leased:
