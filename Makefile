@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := broker web_demo mp_stub deploy tests bench tools
 CLIENT_VERSION := 4.8.4
-VENDOR := broker/edge/static/vendor
+VENDOR := broker/widget/static/vendor
 MINI_VENDOR := mp_stub/miniprogram/scan-login/vendor
 NODE_MODULES := tests/clients/js/node_modules tests/clients/miniprogram/node_modules bench/baselines/node_modules
 # Tests spend most of their time waiting, so 3 processes suit 2 cores.

@@ -9,7 +9,9 @@ from typing import NamedTuple, TypeVar
 
 import uvloop
 
-from broker.state import BACK_AT_ONCE, Code, Leased, Leases, open_state
+from broker.pool.model import LeasedCode, OfferedCode
+from broker.pool.ports import RESTORE_BATCH, CodeLeases
+from broker.state import open_state
 from tests.support.servers.redis import RedisServer, redis_program, running
 
 T = TypeVar("T")
@@ -24,7 +26,7 @@ HEAD = (
     "codes",
     "lease, µs of Redis",
     "return, µs of Redis",
-    f"lease that restores {BACK_AT_ONCE} codes, µs of Redis",
+    f"lease that restores {RESTORE_BATCH} codes, µs of Redis",
     "leases per second",
     "Redis memory, bytes per code",
 )
@@ -48,24 +50,26 @@ def main() -> None:
 async def measure(server: RedisServer, size: int) -> tuple[float, ...]:
     store = open_state(server.url)
     await store.open()
-    leases, before = store.leases, memory_bytes(server)
+    leases, before = store.code_leases, memory_bytes(server)
     await leases.offer("shop", [build_code(number) for number in range(size)])
     memory = (memory_bytes(server) - before) / size
     until = store.clock() + 3_600
 
     leased, lease = await measure_calls(server, [take_lease(leases, until) for _ in range(CALLS)])
-    returns = [leases.give_back("shop", one.code.number, one.generation, rest=0) for one in leased]
+    returns = [
+        leases.return_code("shop", one.code.number, one.generation, cooldown=0) for one in leased
+    ]
     _, give_back = await measure_calls(server, returns)
     await asyncio.gather(*(take_lease(leases, store.clock() + SHORT_LEASE) for _ in range(CALLS)))
     await asyncio.sleep(SHORT_LEASE)
-    restores = [take_lease(leases, until) for _ in range(CALLS // BACK_AT_ONCE)]
+    restores = [take_lease(leases, until) for _ in range(CALLS // RESTORE_BATCH)]
     _, restore = await measure_calls(server, restores)
     await store.close()
     return lease.redis_us, give_back.redis_us, restore.redis_us, lease.calls_per_second, memory
 
 
-async def take_lease(leases: Leases, until: float) -> Leased:
-    leased = await leases.lease("shop", until=until, rest=0)
+async def take_lease(leases: CodeLeases, until: float) -> LeasedCode:
+    leased = await leases.lease("shop", until=until, cooldown=0)
     if leased is None:
         raise SystemExit("the pool is empty")
     return leased
@@ -95,8 +99,8 @@ def memory_bytes(server: RedisServer) -> int:
         return int(client.info("memory")["used_memory"])
 
 
-def build_code(number: int) -> Code:
-    return Code(number=number, drawing=0, scene=f"{number:032}", picture=f"{number:032}.jpg")
+def build_code(number: int) -> OfferedCode:
+    return OfferedCode(number=number, drawing=0, scene=f"{number:032}", picture=f"{number:032}.jpg")
 
 
 if __name__ == "__main__":

@@ -10,31 +10,25 @@ from urllib.parse import urlsplit
 
 import typer
 
-from broker import __version__, logs, process
+from broker import __version__
 from broker.app import build
-from broker.commands import (
-    ConfigFile,
-    apps,
-    config,
-    pool,
-    read_settings,
-    records,
-    settings_file,
-    users,
-    with_records,
-)
-from broker.edge import ROLES
-from broker.errors import StartError
-from broker.listening import ListenPlace, reserved
+from broker.apps.model import DEFAULT_APP
+from broker.cli import apps, config, pool, records, users
+from broker.cli.support import ConfigFile, read_settings, settings_file, with_records
+from broker.errors import StartupError
+from broker.infrastructure.crypto.sealing import SealKeyFile
+from broker.infrastructure.observability import logging as logs
+from broker.infrastructure.runtime import process
+from broker.infrastructure.runtime.listening import ListenPlace, reserved
+from broker.infrastructure.runtime.server import DrainPlan, Site, serve_until_signal
+from broker.infrastructure.runtime.supervisor import Supervisor
+from broker.infrastructure.settings_sources import PREFIX
 from broker.parts import try_provider
-from broker.records import DEFAULT_APP
-from broker.records.seal import SealFile
-from broker.serving import Drain, Site, serve_until_stopped
-from broker.settings import PREFIX, Settings, find_values
-from broker.tokens import KEY_SET_MAX_AGE, KeyFile, KeyRing, open_ring
-from broker.workers import Supervisor
+from broker.roles import ROLES
+from broker.settings import Settings, find_values
+from broker.tokens.keys import KEY_SET_MAX_AGE, KeyRing, SigningKeyFile, open_key_ring
 
-END_WITHIN = 8.0
+STOP_TIMEOUT = 8.0
 """Seconds in which a worker that is told to end, and has drained, has ended."""
 
 command = typer.Typer(
@@ -43,17 +37,26 @@ command = typer.Typer(
     help="A scan-login broker.",
     context_settings={"help_option_names": ["-h", "--help"]},  # commands below inherit it
 )
+
 key = typer.Typer(
     no_args_is_help=True, help="The keys that sign tokens, and those that seal secrets."
 )
-providers = typer.Typer(no_args_is_help=True, help="Who draws codes and proves phones.")
+
+provider = typer.Typer(no_args_is_help=True, help="Who draws codes and proves phones.")
+
 command.add_typer(config.command, name="config")
+
 command.add_typer(key, name="key")
+
 command.add_typer(apps.command, name="app")
+
 command.add_typer(pool.command, name="pool")
+
 command.add_typer(users.command, name="user")
+
 command.add_typer(records.command, name="records")
-command.add_typer(providers, name="provider")
+
+command.add_typer(provider, name="provider")
 
 
 @command.callback(invoke_without_command=True)
@@ -99,7 +102,7 @@ def serve(
     settings = read_settings(
         file, **{name: value for name, value in options.items() if value is not None}
     )
-    logs.set_up(settings.log_level)
+    logs.configure(settings.log_level)
     if worker:
         _serve(settings, supervised=True)
         return
@@ -135,27 +138,27 @@ def _serve(settings: Settings, *, supervised: bool) -> None:
     ]
 
     def ready(addresses: dict[str, str]) -> None:
-        process.settle()
+        process.freeze_gc()
         logs.announce(
             f"scan-login {__version__} ready on {addresses['broker']} "
             f"(public {settings.public_url}, state {urlsplit(settings.state_url).scheme}, "
             f"provider {settings.provider}, open files {files})"
         )
 
-    drain = Drain(broker.drain, settings.drain)
+    drain = DrainPlan(broker.drain, settings.drain)
     process.run(
-        serve_until_stopped(sites, ready, drain, trouble=broker.trouble, supervised=supervised)
+        serve_until_signal(sites, ready, drain, trouble=broker.trouble, supervised=supervised)
     )
 
 
 def _supervise(settings: Settings) -> None:
-    """Run workers: this same command once more, with `--worker`.  Raises WorkersFailed."""
+    """Run workers: this same command once more, with `--worker`.  Raises WorkerFailure."""
     place = ListenPlace("broker", settings.host, settings.port, f"{PREFIX}PORT")
     with reserved(place) as port:
         supervisor = Supervisor(
             [sys.executable, *sys.orig_argv[1:], "--worker"],
             [_of_worker(settings, port, place) for place in range(settings.workers)],
-            patience=settings.drain + END_WITHIN,
+            stop_timeout=settings.drain + STOP_TIMEOUT,
         )
         asyncio.run(supervisor.run(logs.announce))
 
@@ -199,20 +202,20 @@ def demo(
     ] = False,
 ) -> None:
     """Run broker, example site and phone page in one go; no WeChat account is needed."""
-    from broker.demo import Ports, run_demo  # what a broker in service has no use for
+    from broker.cli.demo import DemoPorts, run_demo
 
-    ports = Ports(port, site_port, phone_port, wechat_port)
+    ports = DemoPorts(port, site_port, phone_port, wechat_port)
     asyncio.run(run_demo(host, ports, "wechat" if pool else provider, pooled=pool))
 
 
-@providers.command("check")
+@provider.command("check")
 def check_provider(
     file: ConfigFile = None,
     app: Annotated[str, typer.Option(help="Whose provider to ask.")] = DEFAULT_APP,
 ) -> None:
     """Draw one code, and say what keeps the provider from it."""
     settings = read_settings(file)
-    logs.set_up("critical")  # what fails is said once, below
+    logs.configure("critical")  # what fails is said once, below
     name = with_records(settings, lambda opened: try_provider(settings, opened, app))
     print(f"the provider {name} draws codes")
 
@@ -221,11 +224,11 @@ def check_provider(
 def create(file: ConfigFile = None) -> None:
     """Create the key file and the seal file if they do not exist."""
     settings = read_settings(file)
-    keys = KeyFile(settings.key_file)
-    open_ring(keys, settings.token_algorithm)
+    keys = SigningKeyFile(settings.key_file)
+    open_key_ring(keys, settings.token_algorithm)
     print(f"token keys: {keys.path.absolute()}")
     if not settings.seal_keys:
-        SealFile(settings.seal_file).keys()
+        SealKeyFile(settings.seal_file).keys()
         print(f"seal keys: {settings.seal_file.absolute()}")
 
 
@@ -236,7 +239,7 @@ def rotate(file: ConfigFile = None) -> None:
     Running brokers notice within seconds; tokens signed before stay good.
     """
     settings = read_settings(file)
-    keys = KeyFile(settings.key_file)
+    keys = SigningKeyFile(settings.key_file)
     algorithm = settings.token_algorithm
     rotated = _ring(keys).rotated(
         now=time.time(), token_lifetime=settings.token_lifetime, algorithm=algorithm
@@ -254,7 +257,7 @@ def rotate(file: ConfigFile = None) -> None:
 def list_keys(file: ConfigFile = None) -> None:
     """Print the keys of the key set: present, next, and former ones still needed."""
     settings = read_settings(file)
-    ring = _ring(KeyFile(settings.key_file))
+    ring = _ring(SigningKeyFile(settings.key_file))
     places = ["present", "next"]
     for position, entry in enumerate(ring.public(time.time())):
         place = places[position] if position < len(places) else "former"
@@ -276,12 +279,12 @@ def rewrap(
             "start every broker anew, and then rewrap"
         )
     if new_key:
-        SealFile(settings.seal_file).add()
-    count = with_records(settings, lambda opened: opened.book.rewrap())
+        SealKeyFile(settings.seal_file).add()
+    count = with_records(settings, lambda opened: opened.app_admin.rewrap())
     print(f"secrets that were sealed under an older key: {count}; all are under the newest now")
 
 
-def _ring(keys: KeyFile) -> KeyRing:
+def _ring(keys: SigningKeyFile) -> KeyRing:
     ring = keys.load()
     if ring is None:
         sys.exit(
@@ -292,11 +295,11 @@ def _ring(keys: KeyFile) -> KeyRing:
 
 
 def main() -> None:
-    logs.set_up("warning")
+    logs.configure("warning")
     logs.capture_hooks()
     try:
         command(prog_name="scan-login")
-    except StartError as error:
+    except StartupError as error:
         logs.flush()  # earlier lines come first
         sys.exit(str(error))
 

@@ -11,28 +11,37 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from broker.background import BackgroundTask
-from broker.directories import Directory
-from broker.edge import openapi
-from broker.edge.addresses import Addresses
-from broker.edge.admin import AdminEdge, guarded_by
-from broker.edge.admin_users import UserAdminEdge
-from broker.edge.browser import BrowserEdge
-from broker.edge.discovery import metadata_routes
-from broker.edge.gate import SOCKETS, Gate, Origins
-from broker.edge.oauth import OAuthEdge, pages_may_ask
-from broker.edge.phone import PhoneEdge
-from broker.edge.public import PublicEdge
-from broker.edge.sessions import SessionsEdge
-from broker.edge.wire import BODY_MAX_BYTES, Prepare, add_headers, answering
-from broker.engine import WELCOME, ClientLimits, RateLimiter, Server, open_server
-from broker.limits import rate_limit_key
-from broker.lobby import Push
-from broker.metrics import FLOODS
-from broker.parts import Core, open_core
-from broker.pictures import Shown
+from broker.apps.api import AppsAPI
+from broker.apps.origins import OriginPolicy
+from broker.identity.ports import Directory
+from broker.infrastructure.api import openapi
+from broker.infrastructure.api.authorization import require_admin_token
+from broker.infrastructure.api.bodies import BODY_MAX_BYTES
+from broker.infrastructure.api.client_address import ClientAddresses
+from broker.infrastructure.api.cors import allow_cors
+from broker.infrastructure.api.errors import error_middleware
+from broker.infrastructure.api.rate_limit import RateLimiter
+from broker.infrastructure.api.responses import ResponseHook, add_headers
+from broker.infrastructure.background import BackgroundTask
+from broker.infrastructure.clock import Clock
+from broker.infrastructure.rate_limit import rate_limit_key
+from broker.infrastructure.runtime.drain import SOCKET_IO_PATH
+from broker.infrastructure.transport import open_server
+from broker.infrastructure.transport.rate_limit import FLOODS, ClientLimits, TransportRateLimiter
+from broker.infrastructure.transport.socketio.server import SocketIOServer as Server
+from broker.infrastructure.transport.websocket.acceptor import WELCOME
+from broker.login.browser_api import LoginBrowserAPI
+from broker.login.device_api import LoginDeviceAPI
+from broker.login.discovery_api import metadata_routes
+from broker.login.lobby import Push
+from broker.login.phone_api import LoginPhoneAPI
+from broker.parts import Core, open_context
+from broker.pool.pictures import PictureCache
+from broker.pool.ports import CodeLeases
+from broker.sessions.server_api import SessionServerAPI
 from broker.settings import Settings
-from broker.state import Clock, Leases
+from broker.users.admin_api import UsersAdminAPI
+from broker.widget.api import WidgetAPI
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +57,17 @@ class Broker:
     admin: web.Application
     drain: Callable[[], None]
     trouble: Callable[[], str | None]
-    leases: Leases
+    leases: CodeLeases
 
 
-class Hall(NamedTuple):
+class Context(NamedTuple):
     """What the edges share."""
 
     settings: Settings
     core: Core
     server: Server
-    addresses: Addresses
-    gate: Gate
+    addresses: ClientAddresses
+    gate: RateLimiter
 
     def door(self) -> dict[str, Any]:
         """What every edge is made with."""
@@ -73,26 +82,26 @@ class Mounted(NamedTuple):
     push: Push | None = None
 
 
-def _mount_browsers(hall: Hall) -> Mounted:
-    edge = BrowserEdge(
+def _mount_browsers(hall: Context) -> Mounted:
+    edge = LoginBrowserAPI(
         server=hall.server, lobby=hall.core.lobby, interval=hall.settings.interval, **hall.door()
     )
     return Mounted(push=edge.push)
 
 
-def _mount_phones(hall: Hall) -> Mounted:
-    edge = PhoneEdge(
+def _mount_phones(hall: Context) -> Mounted:
+    edge = LoginPhoneAPI(
         server=hall.server,
         sessions=hall.core.sessions,
-        people=hall.core.records.people,
+        people=hall.core.records.user_lookup,
         addresses=hall.addresses,
         **hall.door(),
     )
     return Mounted(routes=edge.routes())
 
 
-def _mount_oauth(hall: Hall) -> Mounted:
-    edge = OAuthEdge(
+def _mount_oauth(hall: Context) -> Mounted:
+    edge = LoginDeviceAPI(
         addresses=hall.addresses,
         public_url=hall.settings.public_url,
         interval=hall.settings.interval,
@@ -102,9 +111,9 @@ def _mount_oauth(hall: Hall) -> Mounted:
     return Mounted(routes=edge.routes())
 
 
-def _mount_sessions(hall: Hall) -> Mounted:
+def _mount_sessions(hall: Context) -> Mounted:
     token = hall.settings.admin_token
-    edge = SessionsEdge(
+    edge = SessionServerAPI(
         sessions=hall.core.sessions,
         apps=hall.core.apps,
         secrets=hall.core.records.apps,
@@ -116,7 +125,7 @@ def _mount_sessions(hall: Hall) -> Mounted:
     return Mounted(routes=edge.routes())
 
 
-MOUNTS: Mapping[str, Callable[[Hall], Mounted]] = {
+FEATURES: Mapping[str, Callable[[Context], Mounted]] = {
     "browser": _mount_browsers,
     "phone": _mount_phones,
     "oauth": _mount_oauth,
@@ -132,67 +141,69 @@ def build(
 
     `clock` and `directory` replace those that the settings name.
 
-    Raises KeyFileUnusable, or SettingsWrong for an address that names nothing.
+    Raises KeyFileError, or InvalidSettings for an address that names nothing.
     """
-    return _with_edge(settings, open_core(settings, clock, directory))
+    return _mount_features(settings, open_context(settings, clock, directory))
 
 
-def _with_edge(settings: Settings, core: Core) -> Broker:
-    addresses = Addresses(settings.trusted_proxies, settings.forwarded_header)
+def _mount_features(settings: Settings, core: Core) -> Broker:
+    addresses = ClientAddresses(settings.trusted_proxies, settings.forwarded_header)
     server = open_server(
         settings.engine,
-        allow_origin=Origins(core.apps),
-        describe=addresses.caller,
+        is_origin_allowed=OriginPolicy(core.apps),
+        describe_request=addresses.caller,
         rates=_rate_limiter(settings),
     )
-    gate = Gate(
-        begins=settings.begins_per_minute,
-        misses=settings.misses_per_minute,
+    gate = RateLimiter(
+        begins_per_minute=settings.begins_per_minute,
+        failures_per_minute=settings.misses_per_minute,
         interval=settings.interval,
     )
-    hall = Hall(settings, core, server, addresses, gate)
-    mounted = [MOUNTS[role](hall) for role in settings.roles]
+    hall = Context(settings, core, server, addresses, gate)
+    mounted = [FEATURES[role](hall) for role in settings.roles]
     push = next((one.push for one in mounted if one.push), None)
-    running = Running(core, push, server, gate)
-    public = PublicEdge(
+    running = Lifecycle(core, push, server, gate)
+    public = WidgetAPI(
         issuer=core.issuer,
-        ready=running.trouble,
+        ready=running.unready_reason,
         public_url=settings.public_url,
-        pictures=Shown(core.pictures),
+        pictures=PictureCache(core.pictures),
         addresses=addresses,
     )
     routes = [
         *public.routes(),
         *metadata_routes(settings.public_url),
         *(route for one in mounted for route in one.routes),
-        openapi.route("Scan-login broker", settings.public_url),
+        openapi.openapi_route("Scan-login broker", settings.public_url),
     ]
     prefix = urlsplit(settings.public_url).path
     if prefix:
         routes += _below(prefix, routes)
-    application = _application(routes, answering(gate.check_handshake), pages_may_ask(core.apps))
+    application = build_application(
+        routes, error_middleware(gate.check_handshake), allow_cors(core.apps)
+    )
     if server.handlers:  # or every handshake would open a socket that can join nothing
         for path in {"", prefix}:
-            server.attach(application, f"{path}{SOCKETS}")
-        _watch_door(application, gate)
-    application.cleanup_ctx.append(running.context)
+            server.attach(application, f"{path}{SOCKET_IO_PATH}")
+        _refuse_while_draining(application, gate)
+    application.cleanup_ctx.append(running.run)
     application.on_shutdown.append(running.close_sockets)
     admin_routes = [
         *public.admin_routes(),
         *_admin_routes(settings, core),
-        openapi.route("Scan-login broker: administration"),
+        openapi.openapi_route("Scan-login broker: administration"),
     ]
-    admin = _application(admin_routes, answering())
-    return Broker(application, admin, running.drain, running.trouble, core.store.leases)
+    admin = build_application(admin_routes, error_middleware())
+    return Broker(application, admin, running.drain, running.unready_reason, core.store.code_leases)
 
 
-def _rate_limiter(settings: Settings) -> RateLimiter:
+def _rate_limiter(settings: Settings) -> TransportRateLimiter:
     limits = ClientLimits(
         socket_frames=settings.socket_packets_per_minute,
         address_frames=settings.address_packets_per_minute,
         polling=settings.polling_sessions_per_address,
     )
-    return RateLimiter(
+    return TransportRateLimiter(
         limits,
         key_of=lambda caller: rate_limit_key(caller.browser.ip),
         refused=lambda limit: FLOODS.labels(limit).inc(),
@@ -209,7 +220,7 @@ def _below(prefix: str, routes: Iterable[web.RouteDef]) -> list[web.RouteDef]:
     return [web.get(prefix, to_index), *moved]
 
 
-def _watch_door(application: web.Application, gate: Gate) -> None:
+def _refuse_while_draining(application: web.Application, gate: RateLimiter) -> None:
     """Nobody is let in at the door once the gate is closed: they hear why where all requests do."""
     welcome = application.get(WELCOME)
     if welcome is not None:
@@ -221,15 +232,15 @@ def _admin_routes(settings: Settings, core: Core) -> Iterable[web.RouteDef]:
     where they are looked for in the records."""
     if settings.admin_token is None:
         return ()
-    guard, records = guarded_by(settings.admin_token.get_secret_value()), core.records
-    routes = AdminEdge(book=records.book, apps=records.apps, guard=guard).routes()
+    guard, records = require_admin_token(settings.admin_token.get_secret_value()), core.records
+    routes = AppsAPI(app_admin=records.app_admin, apps=records.apps, authorize=guard).routes()
     if settings.directory == "sql":
-        routes += UserAdminEdge(book=records.users, guard=guard).routes()
+        routes += UsersAdminAPI(user_admin=records.user_admin, guard=guard).routes()
     return routes
 
 
-def _application(
-    routes: Iterable[web.RouteDef], middleware: Middleware, *prepare: Prepare
+def build_application(
+    routes: Iterable[web.RouteDef], middleware: Middleware, *prepare: ResponseHook
 ) -> web.Application:
     application = web.Application(middlewares=[middleware], client_max_size=BODY_MAX_BYTES)
     application.on_response_prepare.extend([add_headers, *prepare])
@@ -237,13 +248,13 @@ def _application(
     return application
 
 
-class Running:
+class Lifecycle:
     """What runs beside the requests, and what is closed after them.
 
     push: tells a browser.  None where no browsers come, and then no lobby runs.
     """
 
-    def __init__(self, core: Core, push: Push | None, server: Server, gate: Gate) -> None:
+    def __init__(self, core: Core, push: Push | None, server: Server, gate: RateLimiter) -> None:
         self._core = core
         self._push = push
         self._server = server
@@ -251,13 +262,13 @@ class Running:
         self._started = False
         self._draining = False
 
-    def trouble(self) -> str | None:
+    def unready_reason(self) -> str | None:
         """Why this instance should get no browsers now; None when it should."""
         if self._draining:
             return "draining"
         if not self._started:
             return "starting"
-        if self._core.store.trouble() is not None:
+        if self._core.store.unavailable_reason() is not None:
             return "the state cannot be reached"
         if (refusal := self._core.store.refusal()) is not None:
             return f"the state refuses writes: {refusal}"
@@ -269,7 +280,7 @@ class Running:
         self._draining = True
         self._gate.close()
 
-    async def context(self, application: web.Application) -> AsyncIterator[None]:
+    async def run(self, application: web.Application) -> AsyncIterator[None]:
         await self._core.open()
         tasks = [
             BackgroundTask("pool keeper", self._core.keeper.run),

@@ -13,53 +13,63 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from broker.accounts import RETRY_AFTER, Account, Accounts
-from broker.bus import Bus, open_bus
-from broker.codes import CodeSource, LoginImages
-from broker.directories import Directory
-from broker.directories.http import HttpDirectory
+from broker.apps.errors import UnknownApp
+from broker.apps.model import DEFAULT_APP, App
+from broker.apps.ports import Apps
+from broker.apps.registry import AppRegistry
+from broker.blobs.pictures import ObjectPictureStore
+from broker.bus import open_bus
 from broker.directories.open import OpenDirectory
 from broker.directories.shared import SharedDirectory, recent
 from broker.directories.sql import SqlDirectory
-from broker.errors import ProviderFails, SettingsWrong, StartError, UnknownApp
-from broker.flow import Flow
-from broker.lobby import Lobby
-from broker.monitor import Monitor
-from broker.pictures import Pictures
-from broker.pool import Pool
-from broker.pool.keeping import Keeper
-from broker.pool.upkeep import Limits, Parts
-from broker.providers import NAMES, Provider
+from broker.directories.webhook import WebhookDirectory
+from broker.errors import InvalidSettings, StartupError
+from broker.identity.errors import MISCONFIGURED_RETRY_AFTER, ProviderUnavailable
+from broker.identity.model import ProviderAccount
+from broker.identity.ports import Directory, Provider
+from broker.identity.registry import ProviderRegistry
+from broker.infrastructure.clock import Clock
+from broker.infrastructure.coordination import Bus
+from broker.infrastructure.crypto.sealing import KeyList, SealKeyFile, parse_key
+from broker.infrastructure.settings_sources import PREFIX
+from broker.login.codes import CodeSource, LoginImages
+from broker.login.lobby import Lobby
+from broker.login.service import LoginService
+from broker.monitoring.monitor import Monitor
+from broker.pool.code_pool import CodePool
+from broker.pool.maintainer import PoolDependencies, PoolLimits
+from broker.pool.ports import CodeLeases
+from broker.pool.scheduler import PoolScheduler
+from broker.providers import NAMES
 from broker.providers.pretend import PretendProvider
-from broker.providers.wechat import WeChatProvider
-from broker.records import DEFAULT_APP, App, Apps, Records, open_records
-from broker.records.seal import Keys, SealFile, read_key
-from broker.records.settings import SettingsApps
-from broker.sessions import Sessions
-from broker.settings import APPID, PREFIX, Settings
-from broker.state import Clock, Leases, Store, open_state
-from broker.tokens import Issuer, KeyFile
+from broker.providers.wechat.provider import WeChatProvider
+from broker.records.store import Records, open_records
+from broker.sessions.service import SessionService
+from broker.settings import APPID_PATTERN, Settings
+from broker.state import StateBackend, open_state
+from broker.tokens.issuer import TokenIssuer
+from broker.tokens.keys import SigningKeyFile
 
 log = structlog.get_logger()
 
 
-def _pretend(settings: Settings, account: Account) -> Provider:
+def open_pretend(settings: Settings, account: ProviderAccount) -> Provider:
     if not settings.may_pretend:
-        raise ProviderFails(
+        raise ProviderUnavailable(
             "the provider pretend lets anyone log in as anyone, and other machines can reach this "
             f"broker: give the app the provider wechat, or set {PREFIX}ALLOW_PRETEND=true for a "
             "trial in a network that you trust",
-            RETRY_AFTER,
+            MISCONFIGURED_RETRY_AFTER,
         )
     return PretendProvider(phone_page_url=settings.phone_page_url)
 
 
-def _wechat(settings: Settings, account: Account) -> Provider:
-    if not (re.fullmatch(APPID, account.app_id) and account.secret):
-        raise ProviderFails(
+def open_wechat(settings: Settings, account: ProviderAccount) -> Provider:
+    if not (re.fullmatch(APPID_PATTERN, account.app_id) and account.secret):
+        raise ProviderUnavailable(
             f"the provider wechat wants an AppID and an AppSecret, and {account.app_id!r} "
             f"{'has no secret' if account.secret == '' else 'is no AppID'}",
-            RETRY_AFTER,
+            MISCONFIGURED_RETRY_AFTER,
         )
     return WeChatProvider(
         appid=account.app_id,
@@ -73,18 +83,18 @@ def _wechat(settings: Settings, account: Account) -> Provider:
     )
 
 
-PROVIDERS: Mapping[str, Callable[[Settings, Account], Provider]] = {
-    "pretend": _pretend,
-    "wechat": _wechat,
+PROVIDERS: Mapping[str, Callable[[Settings, ProviderAccount], Provider]] = {
+    "pretend": open_pretend,
+    "wechat": open_wechat,
 }
 """How each provider is made for an account, by name."""
 
 
-def _webhook(settings: Settings, records: Records, clock: Clock) -> Directory:
-    webhook = HttpDirectory(
+def open_directory(settings: Settings, records: Records, clock: Clock) -> Directory:
+    webhook = WebhookDirectory(
         url=settings.directory,
         signing_secrets=[one.get_secret_value() for one in settings.directory_secret],
-        private=settings.directory_private,
+        allow_private_address=settings.directory_private,
         clock=clock,
     )
     return SharedDirectory(webhook)
@@ -92,14 +102,14 @@ def _webhook(settings: Settings, records: Records, clock: Clock) -> Directory:
 
 def _sql(settings: Settings, records: Records, clock: Clock) -> Directory:
     # A user who was just linked or unblocked may confirm at once.
-    return SharedDirectory(SqlDirectory(records.people), refusal_ttl=0)
+    return SharedDirectory(SqlDirectory(records.user_lookup), refusal_ttl=0)
 
 
 DIRECTORIES: Mapping[str, Callable[[Settings, Records, Clock], Directory]] = {
     "open": lambda settings, records, clock: OpenDirectory(),
     "sql": _sql,
-    "https": _webhook,
-    "http": _webhook,
+    "https": open_directory,
+    "http": open_directory,
 }
 """How each directory is made from the settings, by name or by the scheme of its URL."""
 
@@ -112,17 +122,17 @@ class Core:
     """
 
     clock: Clock
-    apps: SettingsApps
-    issuer: Issuer
-    sessions: Sessions
-    flow: Flow
+    apps: AppRegistry
+    issuer: TokenIssuer
+    sessions: SessionService
+    flow: LoginService
     lobby: Lobby
-    keeper: Keeper
-    store: Store
+    keeper: PoolScheduler
+    store: StateBackend
     bus: Bus
-    accounts: Accounts
+    accounts: ProviderRegistry
     directory: Directory
-    pictures: Pictures
+    pictures: ObjectPictureStore
     records: Records
     monitor: Monitor
     users_are_recorded: bool
@@ -132,10 +142,10 @@ class Core:
         return self.records.trouble() if self.users_are_recorded else None
 
     async def open(self) -> None:
-        """Raises RecordsUnusable."""
+        """Raises RecordsStartupError."""
         await self.records.open()  # alone: without apps nobody can be served
         if self.records.was_created:
-            log.info("database file created", place=self.records.place)
+            log.info("database file created", place=self.records.location)
         await asyncio.gather(
             self.store.open(), self.bus.open(), self.accounts.open(), self.directory.open()
         )
@@ -151,23 +161,23 @@ class Core:
         await self.records.close()
 
 
-def open_core(settings: Settings, clock: Clock | None, directory: Directory | None) -> Core:
-    store, bus = _connections(settings, clock)
+def open_context(settings: Settings, clock: Clock | None, directory: Directory | None) -> Core:
+    store, bus = _open_state_and_bus(settings, clock)
     clock = store.clock
     records = records_of(settings, clock)
-    apps = apps_of(settings, records)
-    accounts = _accounts(settings, apps, records)
+    apps = open_apps(settings, records)
+    accounts = _provider_registry(settings, apps, records)
     users_are_recorded = directory is None and settings.directory == "sql"
     directory = directory or _directory(settings, records, clock)
-    pictures = pictures_of(settings)
+    pictures = open_pictures(settings)
     pool = _pool(settings, store, pictures)
-    images = LoginImages(store=store.images, duties=store.duties, instance=settings.instance)
+    images = LoginImages(store=store.images, duties=store.leader_leases, instance=settings.instance)
     issuer = _issuer(settings)
-    flow = Flow(
+    flow = LoginService(
         logins=store.logins,
         bus=bus,
         apps=apps,
-        trail=records.trail,
+        trail=records.audit_log,
         codes=CodeSource(accounts=accounts, pool=pool, images=images),
         directory=directory,
         issuer=issuer,
@@ -180,19 +190,19 @@ def open_core(settings: Settings, clock: Clock | None, directory: Directory | No
         clock=clock,
         apps=apps,
         issuer=issuer,
-        sessions=Sessions(
+        sessions=SessionService(
             store=store.sessions,
             accounts=accounts,
             directory=recent(directory),
             apps=apps,
-            seal_keys=records.seal_keys,
+            seal_keys=records.secret_box,
             clock=clock,
             lifetime=settings.session_lifetime,
             idle=settings.session_idle or settings.session_lifetime,
         ),
         flow=flow,
         lobby=Lobby(bus=bus, flow=flow, clock=clock, instance=settings.instance),
-        keeper=_keeper(settings, apps, accounts, records, store, pictures, pool),
+        keeper=_pool_scheduler(settings, apps, accounts, records, store, pictures, pool),
         store=store,
         bus=bus,
         accounts=accounts,
@@ -202,78 +212,82 @@ def open_core(settings: Settings, clock: Clock | None, directory: Directory | No
         monitor=Monitor(
             store=store,
             issuer=issuer,
-            seal_keys=records.seal_keys,
+            seal_keys=records.secret_box,
             instance=settings.instance,
         ),
         users_are_recorded=users_are_recorded,
     )
 
 
-def _pool(settings: Settings, store: Store, pictures: Pictures) -> Pool:
-    return Pool(
-        leases=store.leases,
+def _pool(settings: Settings, store: StateBackend, pictures: ObjectPictureStore) -> CodePool:
+    return CodePool(
+        leases=store.code_leases,
         pictures=pictures,
         clock=store.clock,
-        rest=settings.pool_rest,
+        cooldown=settings.pool_rest,
         uses=settings.pool_uses,
     )
 
 
-def _issuer(settings: Settings) -> Issuer:
-    return Issuer(
-        file=KeyFile(settings.key_file),
+def _issuer(settings: Settings) -> TokenIssuer:
+    return TokenIssuer(
+        file=SigningKeyFile(settings.key_file),
         algorithm=settings.token_algorithm,
         issuer=settings.public_url,
         lifetime=settings.token_lifetime,
     )
 
 
-def _keeper(
+def _pool_scheduler(
     settings: Settings,
     apps: Apps,
-    accounts: Accounts,
+    accounts: ProviderRegistry,
     records: Records,
-    store: Store,
-    pictures: Pictures,
-    pool: Pool,
-) -> Keeper:
-    limits = Limits(
-        life=settings.login_lifetime,
-        rest=settings.pool_rest,
-        size=settings.pool_size,
-        most=settings.pool_max,
-        age=settings.pool_age,
+    store: StateBackend,
+    pictures: ObjectPictureStore,
+    pool: CodePool,
+) -> PoolScheduler:
+    limits = PoolLimits(
+        login_lifetime=settings.login_lifetime,
+        cooldown=settings.pool_rest,
+        min_size=settings.pool_size,
+        max_size=settings.pool_max,
+        max_age=settings.pool_age,
         per_minute=settings.pool_per_minute,
     )
-    parts = Parts(
+    parts = PoolDependencies(
         accounts=accounts,
-        codes=records.codes,
+        codes=records.code_store,
         pictures=pictures,
-        leases=store.leases,
-        duties=store.duties,
+        leases=store.code_leases,
+        duties=store.leader_leases,
         clock=store.clock,
         instance=settings.instance,
         limits=limits,
     )
     kept = [default_app(settings).key]
-    return Keeper(apps=apps, parts=parts, worn=pool.worn, missed=pool.missed, kept=kept)
+    return PoolScheduler(
+        apps=apps, parts=parts, worn=pool.worn_out, missed=pool.exhausted, kept=kept
+    )
 
 
-def apps_of(settings: Settings, records: Records) -> SettingsApps:
-    return SettingsApps([default_app(settings)], records.apps)
+def open_apps(settings: Settings, records: Records) -> AppRegistry:
+    return AppRegistry([default_app(settings)], records.apps)
 
 
-def _accounts(settings: Settings, apps: Apps, records: Records) -> Accounts:
-    own = [Account("pretend")] if settings.may_pretend else []
+def _provider_registry(settings: Settings, apps: Apps, records: Records) -> ProviderRegistry:
+    own = [ProviderAccount("pretend")] if settings.may_pretend else []
     if settings.wechat_appid is not None and settings.wechat_secret is not None:
         own.append(
-            Account("wechat", settings.wechat_appid, settings.wechat_secret.get_secret_value())
+            ProviderAccount(
+                "wechat", settings.wechat_appid, settings.wechat_secret.get_secret_value()
+            )
         )
-    return Accounts(
+    return ProviderRegistry(
         apps=apps,
         secrets=records.apps,
-        own=own,
-        makers={name: partial(make, settings) for name, make in PROVIDERS.items()},
+        default_accounts=own,
+        factories={name: partial(make, settings) for name, make in PROVIDERS.items()},
     )
 
 
@@ -285,32 +299,34 @@ def _directory(settings: Settings, records: Records, clock: Clock) -> Directory:
 def records_of(settings: Settings, clock: Clock) -> Records:
     """The records that the settings name, not yet connected.
 
-    Raises KeyFileUnusable, or SettingsWrong for an address that names nothing.
+    Raises KeyFileError, or InvalidSettings for an address that names nothing.
     """
     try:
         return open_records(
             settings.records_url,
             load_seal_keys=partial(_seal_keys, settings),
             providers=(settings.provider, *(name for name in NAMES if name != settings.provider)),
-            taken=(DEFAULT_APP,),
+            reserved_ids=(DEFAULT_APP,),
             clock=clock,
             trail_lifetime=settings.trail_lifetime,
             pgbouncer=settings.records_pgbouncer,
         )
     except ValueError as error:
-        raise SettingsWrong([f"{PREFIX}RECORDS_URL: {error}"]) from None
+        raise InvalidSettings([f"{PREFIX}RECORDS_URL: {error}"]) from None
 
 
-def pictures_of(settings: Settings) -> Pictures:
-    """Where the settings keep pictures; raises SettingsWrong for an address that names nothing."""
+def open_pictures(settings: Settings) -> ObjectPictureStore:
+    """Where the settings keep pictures; raises InvalidSettings for an address that names
+    nothing.
+    """
     try:
-        return Pictures(
+        return ObjectPictureStore(
             settings.pictures_url,
             public_url=settings.pictures_public_url,
             endpoint=settings.pictures_endpoint,
         )
     except ValueError as error:
-        raise SettingsWrong([f"{PREFIX}PICTURES_URL: {error}"]) from None
+        raise InvalidSettings([f"{PREFIX}PICTURES_URL: {error}"]) from None
 
 
 async def check_parts(settings: Settings) -> list[str]:
@@ -319,13 +335,13 @@ async def check_parts(settings: Settings) -> list[str]:
     for check in (_check_connections, _check_records, _check_pictures, _check_keys):
         try:
             await check(settings)
-        except StartError as error:
+        except StartupError as error:
             mistakes.append(str(error))
     return mistakes
 
 
 async def _check_connections(settings: Settings) -> None:
-    store, bus = _connections(settings, None)
+    store, bus = _open_state_and_bus(settings, None)
     await store.close()
     await bus.close()
 
@@ -335,26 +351,26 @@ async def _check_records(settings: Settings) -> None:
     try:
         await records.check_options()
     except ValueError as error:
-        raise SettingsWrong([f"{PREFIX}RECORDS_URL: {error}"]) from None
+        raise InvalidSettings([f"{PREFIX}RECORDS_URL: {error}"]) from None
     finally:
         await records.close()
 
 
 async def _check_pictures(settings: Settings) -> None:
-    pictures_of(settings)
+    open_pictures(settings)
 
 
 async def _check_keys(settings: Settings) -> None:
-    KeyFile(settings.key_file).load()
+    SigningKeyFile(settings.key_file).load()
 
 
-def _seal_keys(settings: Settings) -> Keys:
-    given = [read_key(key.get_secret_value()) for key in settings.seal_keys]
-    return given or SealFile(settings.seal_file).keys()
+def _seal_keys(settings: Settings) -> KeyList:
+    given = [parse_key(key.get_secret_value()) for key in settings.seal_keys]
+    return given or SealKeyFile(settings.seal_file).keys()
 
 
-def _connections(settings: Settings, clock: Clock | None) -> tuple[Store, Bus]:
-    """State and bus; raises SettingsWrong for an address that is none."""
+def _open_state_and_bus(settings: Settings, clock: Clock | None) -> tuple[StateBackend, Bus]:
+    """State and bus; raises InvalidSettings for an address that is none."""
     bus_url = settings.bus_url or settings.state_url
     name = "STATE_URL"
     try:
@@ -362,12 +378,12 @@ def _connections(settings: Settings, clock: Clock | None) -> tuple[Store, Bus]:
             settings.state_url,
             clock,
             replicas=settings.replicas,
-            tells=bus_url == settings.state_url,
+            publishes=bus_url == settings.state_url,
         )
         name = "BUS_URL"
         return store, open_bus(bus_url)
     except ValueError as error:
-        raise SettingsWrong([f"{PREFIX}{name}: {error}"]) from None
+        raise InvalidSettings([f"{PREFIX}{name}: {error}"]) from None
 
 
 def default_app(settings: Settings) -> App:
@@ -382,38 +398,40 @@ def default_app(settings: Settings) -> App:
 
 
 @asynccontextmanager
-async def leases_of(settings: Settings) -> AsyncIterator[Leases | None]:
+async def open_code_leases(settings: Settings) -> AsyncIterator[CodeLeases | None]:
     """The brokers' pools, to be used meanwhile; None where they cannot be reached from here."""
-    store, bus = _connections(settings, None)
+    store, bus = _open_state_and_bus(settings, None)
     shared = urlsplit(settings.state_url).scheme != "memory"
     try:
         if shared:
             await store.open()
-        yield store.leases if shared and store.trouble() is None else None
+        yield store.code_leases if shared and store.unavailable_reason() is None else None
     finally:
         await store.close()
         await bus.close()
 
 
 @asynccontextmanager
-async def provider_of(settings: Settings, records: Records, app_id: str) -> AsyncIterator[Provider]:
+async def open_app_provider(
+    settings: Settings, records: Records, app_id: str
+) -> AsyncIterator[Provider]:
     """The provider of an app, by open records, to be used meanwhile.
 
-    Raises UnknownApp, or ProviderFails, whose `reason` says more.
+    Raises UnknownApp, or ProviderUnavailable, whose `reason` says more.
     """
-    apps = apps_of(settings, records)
+    apps = open_apps(settings, records)
     app = await apps.get(app_id)
     if app is None:
         raise UnknownApp
-    accounts = _accounts(settings, apps, records)
+    accounts = _provider_registry(settings, apps, records)
     try:
-        yield await accounts.provider(app)
+        yield await accounts.get(app)
     finally:
         await accounts.close()
 
 
 async def try_provider(settings: Settings, records: Records, app_id: str) -> str:
     """Draw a code that nobody will scan; the name of the provider that did.  Raises as above."""
-    async with provider_of(settings, records, app_id) as provider:
+    async with open_app_provider(settings, records, app_id) as provider:
         await provider.draw("a" * provider.scene_max)
         return provider.name

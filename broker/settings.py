@@ -26,25 +26,30 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from broker.blobs import SCHEMES as PICTURE_SCHEMES
 from broker.bus import BUSES
 from broker.directories import NAMES as DIRECTORIES
-from broker.directories.http import check_url, read_signing_secret
-from broker.edge import ROLES
-from broker.egress import is_loopback
-from broker.engine import ENGINES
-from broker.errors import SettingsWrong
-from broker.pictures import SCHEMES as PICTURE_SCHEMES
+from broker.directories.webhook import parse_signing_secret, validate_webhook_url
+from broker.errors import InvalidSettings
+from broker.infrastructure.crypto.sealing import parse_key
+from broker.infrastructure.fields import is_web_url, normalize_origin, parse_origin
+from broker.infrastructure.outbound.ssrf import is_loopback
+from broker.infrastructure.settings_sources import (
+    PREFIX,
+    FoundValues,
+    collect,
+    from_environment,
+    variable,
+)
+from broker.infrastructure.transport import ENGINES
+from broker.infrastructure.urls import check_server_url, hide_passwords, split
 from broker.providers import NAMES
 from broker.records import SCHEMES, is_records_url
-from broker.records.rules import exact_origin, is_web, origin
-from broker.records.seal import read_key
-from broker.sources import PREFIX as PREFIX
-from broker.sources import FoundValues, collect, from_environment, variable
+from broker.roles import ROLES
 from broker.state import STATES
-from broker.tokens import ALGORITHMS
-from broker.urls import check_server_url, hide_passwords, split
+from broker.tokens.keys import ALGORITHMS
 
-APPID = r"^wx[0-9a-zA-Z]{16}$"
+APPID_PATTERN = r"^wx[0-9a-zA-Z]{16}$"
 """As WeChat's console says it."""
 
 PUBLIC_URL = re.compile(r"https?://[^/?#@]+(/[\w~-][\w.~-]*)*", re.ASCII | re.IGNORECASE)
@@ -55,13 +60,14 @@ HOST_NAME = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
 """Wildcards for every address of the machine."""
 
-Words = Annotated[tuple[str, ...], NoDecode]
+StringList = Annotated[tuple[str, ...], NoDecode]
 """Several values: a TOML list, a JSON list, or one string with commas."""
 
-Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
+SecretList = Annotated[tuple[SecretStr, ...], NoDecode]
 """The same, of what is never shown again."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+
 Seconds = Annotated[int, Field(gt=0)]
 
 
@@ -110,13 +116,13 @@ class Settings(BaseSettings):
         description="URL at which browsers and phones reach the broker, and the tokens' `iss`; "
         "may have a path; default: `http://<host>:<port>`",
     )
-    origins: Words = Field(
+    origins: StringList = Field(
         (),
         validate_default=True,
         description="exact Origins of the pages that may connect; default: the Origin of the "
         "public URL",
     )
-    trusted_proxies: Words = Field(
+    trusted_proxies: StringList = Field(
         (),
         description="addresses or networks of proxies whose `SCAN_LOGIN_FORWARDED_HEADER` is "
         "trusted",
@@ -159,7 +165,7 @@ class Settings(BaseSettings):
     pictures_endpoint: str = Field(
         "", description="URL of an S3-compatible store that is not Amazon's"
     )
-    seal_keys: Secrets = Field(
+    seal_keys: SecretList = Field(
         (),
         description="keys that encrypt apps' secrets, newest first, each 32 bytes in base64; "
         "default: the keys in the seal file",
@@ -184,7 +190,7 @@ class Settings(BaseSettings):
         le=256,
         description="processes that share the port, each a separate instance",
     )
-    roles: Words = Field(
+    roles: StringList = Field(
         (),
         validate_default=True,
         description=f"parts of the API that this process serves, of {', '.join(ROLES)}; default: "
@@ -216,7 +222,7 @@ class Settings(BaseSettings):
     )
     wechat_appid: str | None = Field(
         None,
-        pattern=APPID,
+        pattern=APPID_PATTERN,
         validate_default=True,
         description="AppID of the mini program",
     )
@@ -253,7 +259,7 @@ class Settings(BaseSettings):
         description="maps identities to subjects: `open`, `sql`, or the https URL of a site's "
         "webhook",
     )
-    directory_secret: Secrets = Field(
+    directory_secret: SecretList = Field(
         (),
         validate_default=True,
         description="secret that signs requests to the webhook, `whsec_…`; with several "
@@ -377,7 +383,7 @@ class Settings(BaseSettings):
                 "they reach the broker, such as https://login.example"
             )
         url = value.rstrip("/") or f"http://{f'[{first}]' if ':' in first else first}:{port}"
-        if not is_web(url) or not PUBLIC_URL.fullmatch(url):
+        if not is_web_url(url) or not PUBLIC_URL.fullmatch(url):
             raise ValueError(
                 "use an http or https URL such as https://login.example or "
                 "https://site.example/login, without user, query and fragment"
@@ -387,7 +393,7 @@ class Settings(BaseSettings):
     @field_validator("register_url", "phone_page_url")
     @classmethod
     def _page(cls, value: str | None) -> str | None:
-        if value is not None and not is_web(value):
+        if value is not None and not is_web_url(value):
             raise ValueError("use an http or https URL")
         return value
 
@@ -401,7 +407,7 @@ class Settings(BaseSettings):
     @field_validator("wechat_api_url")
     @classmethod
     def _kept_secret(cls, value: str) -> str:
-        if not is_web(value) or urlsplit(value).query:
+        if not is_web_url(value) or urlsplit(value).query:
             raise ValueError("use an http or https URL")
         parts = urlsplit(value)
         if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
@@ -412,10 +418,12 @@ class Settings(BaseSettings):
     @classmethod
     def _directory(cls, value: str, info: ValidationInfo) -> str:
         name = split(value).scheme or value
-        if name not in DIRECTORIES or (name != value and not is_web(value)):
+        if name not in DIRECTORIES or (name != value and not is_web_url(value)):
             raise ValueError("want open, sql, or the https URL of a webhook")
         if name != value:
-            check_url(value, private=info.data.get("directory_private", False))
+            validate_webhook_url(
+                value, allow_private_address=info.data.get("directory_private", False)
+            )
         return value
 
     @field_validator("directory_secret")
@@ -424,7 +432,7 @@ class Settings(BaseSettings):
         cls, value: tuple[SecretStr, ...], info: ValidationInfo
     ) -> tuple[SecretStr, ...]:
         for secret in value:
-            read_signing_secret(secret.get_secret_value())
+            parse_signing_secret(secret.get_secret_value())
         if not value and urlsplit(info.data.get("directory") or "").scheme:
             raise ValueError(
                 "a webhook wants one: echo whsec_$(openssl rand -base64 32), here and there"
@@ -434,8 +442,8 @@ class Settings(BaseSettings):
     @field_validator("origins")
     @classmethod
     def _origins(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        own = [origin(url) for url in [info.data.get("public_url")] if url]
-        return tuple(exact_origin(text) for text in value) or tuple(own)
+        own = [normalize_origin(url) for url in [info.data.get("public_url")] if url]
+        return tuple(parse_origin(text) for text in value) or tuple(own)
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -496,14 +504,14 @@ class Settings(BaseSettings):
     @classmethod
     def _shown_at(cls, value: str, info: ValidationInfo) -> str:
         url = value.rstrip("/") or f"{info.data.get('public_url', '')}/codes"
-        if value and (not is_web(url) or urlsplit(url).query):
+        if value and (not is_web_url(url) or urlsplit(url).query):
             raise ValueError("use an http or https URL such as https://cdn.example/codes")
         return url
 
     @field_validator("pictures_endpoint")
     @classmethod
     def _endpoint(cls, value: str, info: ValidationInfo) -> str:
-        if value and not is_web(value):
+        if value and not is_web_url(value):
             raise ValueError("use an http or https URL such as https://s3.example")
         if value and urlsplit(info.data.get("pictures_url", "")).scheme != "s3":
             raise ValueError(f"an endpoint is for {PREFIX}PICTURES_URL=s3://… alone")
@@ -513,7 +521,7 @@ class Settings(BaseSettings):
     @classmethod
     def _seal_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         for key in value:
-            read_key(key.get_secret_value())
+            parse_key(key.get_secret_value())
         return value
 
     @field_validator("workers")
@@ -639,18 +647,18 @@ def find_values(file: Path | None = None) -> FoundValues:
     return collect(Settings.model_fields, os.environ, file)
 
 
-def load(file: Path | None = None, **fixed: Any) -> Settings:
+def load_settings(file: Path | None = None, **fixed: Any) -> Settings:
     """Read all settings except those that are `fixed`.
 
-    Raises SettingsWrong with all mistakes.
+    Raises InvalidSettings with all mistakes.
     """
     found = find_values(file)
     try:
         settings = Settings(**{**found.values, **fixed})
     except ValidationError as error:
-        raise SettingsWrong(found.mistakes + [_mistake(one) for one in error.errors()]) from None
+        raise InvalidSettings(found.mistakes + [_mistake(one) for one in error.errors()]) from None
     if found.mistakes:
-        raise SettingsWrong(found.mistakes)
+        raise InvalidSettings(found.mistakes)
     return settings
 
 

@@ -194,7 +194,7 @@ async def cluster(
     ports: free ports if None.
     pages: also run the example site and the phone page.
 
-    `Cluster` describes the other arguments. Raises ProcessNotReady.
+    `RedisCluster` describes the other arguments. Raises ProcessNotReady.
     """
     with tempfile.TemporaryDirectory(prefix="scan-login-cluster-") as name:
         chosen = ports or Ports(free_port(), free_port(), free_port())

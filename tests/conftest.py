@@ -16,20 +16,23 @@ import structlog
 from aiohttp.web_protocol import RequestHandler
 
 from broker.app import build
-from broker.bus import Bus, open_bus
-from broker.directories import Directory
+from broker.apps.model import App
+from broker.apps.registry import AppRegistry
+from broker.blobs.pictures import ObjectPictureStore
+from broker.bus import open_bus
 from broker.directories.open import OpenDirectory
-from broker.engine import ENGINES
-from broker.flow import Flow
-from broker.login import Browser
-from broker.pictures import Pictures
-from broker.records import App
+from broker.identity.ports import Directory
+from broker.infrastructure.coordination import Bus
+from broker.infrastructure.runtime.server import Site, serve_sites
+from broker.infrastructure.settings_sources import PREFIX
+from broker.infrastructure.transport import ENGINES
+from broker.login.model import Browser
+from broker.login.service import LoginService
 from broker.records.database import Database
-from broker.records.settings import SettingsApps
-from broker.serving import Site, serving
-from broker.settings import PREFIX, Settings
-from broker.state import Store, open_state
-from broker.tokens import Issuer, KeyFile
+from broker.settings import Settings
+from broker.state import StateBackend, open_state
+from broker.tokens.issuer import TokenIssuer
+from broker.tokens.keys import SigningKeyFile
 from tests.support.builders import (
     OTHER,
     SHOP,
@@ -134,9 +137,9 @@ def received(monkeypatch: pytest.MonkeyPatch) -> bytearray:
 @pytest.fixture
 def patient_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     """WeChat's provider waits for a pretend WeChat on a busy machine."""
-    monkeypatch.setattr("broker.providers.wechat.WITHIN", 60.0)
+    monkeypatch.setattr("broker.providers.wechat.provider.TOTAL_TIMEOUT", 60.0)
     for limit in ("CONNECT_WITHIN", "ANSWER_WITHIN"):
-        monkeypatch.setattr(f"broker.providers.wechat.api.{limit}", 60.0)
+        monkeypatch.setattr(f"broker.providers.wechat.client.{limit}", 60.0)
 
 
 @pytest.fixture
@@ -204,14 +207,16 @@ def s3() -> Iterator[S3Server]:
 @pytest.fixture(params=PICTURES)
 def pictures(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Pictures:
+) -> ObjectPictureStore:
     """A place for pictures of each kind."""
     if request.param == "folder":
-        return Pictures((tmp_path / "pictures").as_uri(), public_url="https://cdn.example/codes")
+        return ObjectPictureStore(
+            (tmp_path / "pictures").as_uri(), public_url="https://cdn.example/codes"
+        )
     server: S3Server = request.getfixturevalue("s3")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "any")
-    return Pictures(
+    return ObjectPictureStore(
         f"s3://pictures/{tmp_path.name}",
         public_url="https://cdn.example/codes",
         endpoint=server.url,
@@ -219,7 +224,7 @@ def pictures(
 
 
 @pytest.fixture
-async def store(clock: Clock) -> AsyncIterator[Store]:
+async def store(clock: Clock) -> AsyncIterator[StateBackend]:
     store = open_state("memory://", clock)
     yield store
     await store.close()
@@ -233,9 +238,9 @@ async def bus() -> AsyncIterator[Bus]:
 
 
 @pytest.fixture
-def issuer(tmp_path: Path, clock: Clock) -> Issuer:
-    return Issuer(
-        file=KeyFile(tmp_path / "keys.json"),
+def issuer(tmp_path: Path, clock: Clock) -> TokenIssuer:
+    return TokenIssuer(
+        file=SigningKeyFile(tmp_path / "keys.json"),
         algorithm="ES256",
         issuer="https://login.example",
         lifetime=600,
@@ -250,8 +255,8 @@ def trail() -> RecordingAuditLog:
 
 @pytest.fixture
 def make_flow(
-    store: Store, bus: Bus, issuer: Issuer, clock: Clock, trail: RecordingAuditLog
-) -> Callable[..., Flow]:
+    store: StateBackend, bus: Bus, issuer: TokenIssuer, clock: Clock, trail: RecordingAuditLog
+) -> Callable[..., LoginService]:
     """A flow over the store and bus of the test; by default at instance `one`."""
 
     def make(
@@ -260,10 +265,10 @@ def make_flow(
         directory: Directory | None = None,
         bus: Bus = bus,
         apps: Sequence[App] = (SHOP, OTHER),
-        issuer: Issuer = issuer,
-    ) -> Flow:
-        known = SettingsApps(apps)
-        return Flow(
+        issuer: TokenIssuer = issuer,
+    ) -> LoginService:
+        known = AppRegistry(apps)
+        return LoginService(
             logins=store.logins,
             bus=bus,
             apps=known,
@@ -281,7 +286,7 @@ def make_flow(
 
 
 @pytest.fixture
-def flow(make_flow: Callable[..., Flow]) -> Flow:
+def flow(make_flow: Callable[..., LoginService]) -> LoginService:
     return make_flow()
 
 
@@ -339,7 +344,7 @@ async def start_broker(tmp_path: Path, records_file: Path) -> AsyncIterator[Star
                 Site("broker", broker.public, "127.0.0.1", port, "PORT"),
                 Site("admin", broker.admin, "127.0.0.1", 0, "ADMIN_PORT"),
             ]
-            addresses = await stack.enter_async_context(serving(sites))
+            addresses = await stack.enter_async_context(serve_sites(sites))
             if ready:
                 await eventually(lambda: broker.trouble() is None)
             url = addresses["broker"]

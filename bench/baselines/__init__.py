@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from broker.providers import Picture
+from broker.identity.ports import CodePicture
 
 HERE = Path(__file__).parent
 
-PICTURE = Picture(b"<svg/>".ljust(2_025), "image/svg+xml")
+PICTURE = CodePicture(b"<svg/>".ljust(2_025), "image/svg+xml")
 """The image of every code, with the size of an image that the broker draws."""

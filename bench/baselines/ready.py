@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from bench.baselines import PICTURE
 from broker.__main__ import main
-from broker.providers import Picture
+from broker.identity.ports import CodePicture
 from broker.providers.pretend import PretendProvider
 
 
-async def return_picture(self: PretendProvider, scene: str) -> Picture:
+async def return_picture(self: PretendProvider, scene: str) -> CodePicture:
     return PICTURE
 
 

@@ -65,7 +65,7 @@ class Store:
         return _decode(await self._by_scene([f"scene:{scene}"], ["login:"]))
 
     async def swap(self, found: StoredLogin, **changes: Any) -> StoredLogin:
-        """Store the changed login. Raises Refused if the stored version differs."""
+        """Store the changed login. Raises ConnectionRefused if the stored version differs."""
         after = StoredLogin(found.version + 1, found.login | changes)
         version, encoded = f"{found.version} ", _encode(*after)
         stored = await self._swap(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from broker.serving import Site, serve_until_stopped
+from broker.infrastructure.runtime.server import Site, serve_until_signal
 from mp_stub.wechat import faults, server
 from mp_stub.wechat.codes import draw_code
 from mp_stub.wechat.platform import APPID, SECRET, Code, MiniProgram, Platform
@@ -25,7 +25,7 @@ def main(port: int) -> None:
     wechat = server.WeChatStub(Platform([MiniProgram(APPID, SECRET)]), link="")
     wechat.faults.set("getwxacodeunlimit", "slow")
     site = Site("WeChat", wechat.application(), "127.0.0.1", port, "PORT")
-    asyncio.run(serve_until_stopped([site], lambda urls: print(urls["WeChat"], flush=True)))
+    asyncio.run(serve_until_signal([site], lambda urls: print(urls["WeChat"], flush=True)))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from bench.load import LOST, LoadGenerator, close_all, gather_limited, percentil
 from bench.socketio import ProtocolError
 from bench.targets import Browser
 from bench.targets.broker import POOL
-from broker.records import DEFAULT_APP
+from broker.apps.model import DEFAULT_APP
 from broker.state import open_state
 from tests.support.waiting import eventually
 
@@ -93,7 +93,7 @@ async def wait_until_full(fleet: Fleet) -> None:
     await store.open()
 
     async def is_full() -> bool:
-        return (await store.leases.level(DEFAULT_APP)).free >= int(POOL)
+        return (await store.code_leases.level(DEFAULT_APP)).free >= int(POOL)
 
     await eventually(is_full, within=FILL_TIMEOUT)
     await store.close()

@@ -21,7 +21,7 @@ class Command(NamedTuple):
 
 
 class WarmUp(NamedTuple):
-    """The warm-up of servers: logins for `seconds`, and at least `logins` of them."""
+    """The warm-up of servers: logins for `seconds`, and at least `login_counter` of them."""
 
     seconds: float
     logins: int

@@ -8,35 +8,11 @@ Each backend is one file; `BUSES` is the table of them, by URL scheme.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Mapping
 from importlib import import_module
-from typing import Protocol
 from urllib.parse import urlsplit
 
-from broker.login import Notice
-
-
-class Bus(Protocol):
-    async def open(self) -> None:
-        """Connect; where that fails, go on trying in the background."""
-
-    async def publish(self, instance: str, notice: Notice) -> None:
-        """Send `notice` to `instance` alone.  Nobody listening there is no failure.
-
-        Raises Unavailable when it could not be sent.
-        """
-
-    def listen(self, instance: str) -> AbstractAsyncContextManager[AsyncIterator[Notice]]:
-        """Hear every notice sent to `instance` while inside the ``async with`` block, in order.
-
-        Entering, and waiting for a notice, raises Unavailable once nothing can be
-        heard any more: what was sent meanwhile is lost.
-        """
-
-    async def close(self) -> None:
-        """Let go of every connection; listeners end."""
-
+from broker.infrastructure.coordination import Bus
 
 BUSES: Mapping[str, str] = {
     "memory": "broker.bus.memory",

@@ -6,16 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from broker.bus import Bus
-from broker.login import Notice
+from broker.infrastructure.coordination import Bus, Notice
 
-Listener = asyncio.Queue[Notice | None]
+NoticeQueue = asyncio.Queue[Notice | None]
 """What one listener has yet to hear; None says that the bus was closed."""
 
 
 class MemoryBus:
     def __init__(self) -> None:
-        self._listeners: dict[str, list[Listener]] = {}
+        self._listeners: dict[str, list[NoticeQueue]] = {}
 
     async def open(self) -> None:
         """Nothing to connect."""
@@ -26,7 +25,7 @@ class MemoryBus:
 
     @asynccontextmanager
     async def listen(self, instance: str) -> AsyncIterator[AsyncIterator[Notice]]:
-        listener: Listener = asyncio.Queue()
+        listener: NoticeQueue = asyncio.Queue()
         here = self._listeners.setdefault(instance, [])
         here.append(listener)
         try:
@@ -42,7 +41,7 @@ class MemoryBus:
                 listener.put_nowait(None)
 
 
-async def _notices(listener: Listener) -> AsyncIterator[Notice]:
+async def _notices(listener: NoticeQueue) -> AsyncIterator[Notice]:
     while (notice := await listener.get()) is not None:
         yield notice
 

@@ -13,38 +13,37 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
-from broker.background import BackgroundTask
-from broker.bus import Bus
 from broker.errors import Unavailable
-from broker.login import Notice
-from broker.packing import pack, unpacker
-from broker.redis_link import Feed, Redis, channel_of, open_redis
+from broker.infrastructure.background import BackgroundTask
+from broker.infrastructure.codec import encode
+from broker.infrastructure.coordination import Bus, Notice
+from broker.infrastructure.redis import Redis, open_redis
+from broker.infrastructure.redis.channels import channel_name, decode_notice
+from broker.infrastructure.redis.subscription import MessageQueue
 
-BEAT = 1.0
+HEARTBEAT_INTERVAL = 1.0
 """Seconds between heartbeats."""
 
-DEAF = 3.0
+HEARTBEAT_TIMEOUT = 3.0
 """Seconds without a word after which nothing is heard any more."""
 
 HEARTBEAT = Notice("heartbeat", "")
 
-_notice = unpacker(Notice)
 
-
-class Ear:
-    """What a listener hears, and a timer that ends it once it has heard nothing for `DEAF`.
+class HeartbeatReader:
+    """Reads notices; ends after `HEARTBEAT_TIMEOUT` without a message.
 
     One timer that is set anew when it has run out: one for each notice would cost
     more than the notice.
     """
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: MessageQueue) -> None:
         self._feed = feed
         self._loop = asyncio.get_running_loop()
         self._heard_at = self._loop.time()
-        self._timer = self._loop.call_later(DEAF, self._check)
+        self._timer = self._loop.call_later(HEARTBEAT_TIMEOUT, self._check)
 
-    async def hear(self) -> bytes | None:
+    async def read(self) -> bytes | None:
         """What comes next; None where nothing more will."""
         payload = await self._feed.get()
         self._heard_at = self._loop.time()
@@ -54,7 +53,7 @@ class Ear:
         self._timer.cancel()
 
     def _check(self) -> None:
-        end = self._heard_at + DEAF
+        end = self._heard_at + HEARTBEAT_TIMEOUT
         if end <= self._loop.time():
             self._feed.put_nowait(None)
         else:
@@ -64,22 +63,22 @@ class Ear:
 class RedisBus:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._listening: set[Feed] = set()
+        self._listening: set[MessageQueue] = set()
         self._closed = False
 
     async def open(self) -> None:
         await self._redis.open()
 
     async def publish(self, instance: str, notice: Notice) -> None:
-        await self._redis.publish(channel_of(instance), pack(notice))
+        await self._redis.publish(channel_name(instance), encode(notice))
 
     @asynccontextmanager
     async def listen(self, instance: str) -> AsyncIterator[AsyncIterator[Notice]]:
-        async with self._redis.subscribed(channel_of(instance)) as feed:
+        async with self._redis.subscribe(channel_name(instance)) as feed:
             self._listening.add(feed)
             heart = BackgroundTask("bus heartbeat", partial(self._beat, instance))
             heart.start()
-            ear = Ear(feed)
+            ear = HeartbeatReader(feed)
             try:
                 yield self._notices(ear)
             finally:
@@ -97,23 +96,15 @@ class RedisBus:
         while True:
             with suppress(Unavailable):
                 await self.publish(instance, HEARTBEAT)
-            await asyncio.sleep(BEAT)
+            await asyncio.sleep(HEARTBEAT_INTERVAL)
 
-    async def _notices(self, ear: Ear) -> AsyncIterator[Notice]:
-        while (payload := await ear.hear()) is not None:
-            notice = _read(payload)
+    async def _notices(self, ear: HeartbeatReader) -> AsyncIterator[Notice]:
+        while (payload := await ear.read()) is not None:
+            notice = decode_notice(payload)
             if notice is not None and notice != HEARTBEAT:
                 yield notice
         if not self._closed:
             raise Unavailable("nothing is heard on the bus")
-
-
-def _read(payload: bytes) -> Notice | None:
-    """The notice, or None for what is none: anybody with the server's password can send."""
-    try:
-        return _notice(payload)
-    except (ValueError, RecursionError):
-        return None
 
 
 def open_bus(url: str) -> Bus:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broker.login import Identity
+from broker.identity.model import Identity
 
 
 class OpenDirectory:

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from broker.directories import Directory
 from broker.errors import BrokerError, RateLimited, Unavailable
-from broker.limits import FairQueue, RateLimit
-from broker.login import Identity
+from broker.identity.model import Identity
+from broker.identity.ports import Directory
+from broker.infrastructure.fair_queue import FairQueue
+from broker.infrastructure.rate_limit import RateLimit
 
 QUESTIONS, WINDOW = 30, 10.0
 """Finds for one person, and the window in seconds: more than a phone's taps and retries,
@@ -29,7 +30,7 @@ ANSWERS_MAX = 10_000
 """Answers in memory: about 5 MB."""
 
 
-class Answer(NamedTuple):
+class CachedAnswer(NamedTuple):
     """A subject or a refusal, and the time of its request.
 
     A refusal is raised as a copy: the one that is kept would hold the frames of every
@@ -52,7 +53,7 @@ class Answer(NamedTuple):
 class Question:
     """The current request about one person.
 
-    asked: requests so far.  answered: the number of the request that `answer` is for.
+    asked: requests so far.  answered: the number of the request that `json_response` is for.
     callers: how many wait for an answer.
     """
 
@@ -61,7 +62,7 @@ class Question:
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.callers = self.asked = self.answered = 0
-        self.answer = Answer("", 0.0)
+        self.answer = CachedAnswer("", 0.0)
 
 
 class SharedDirectory:
@@ -91,7 +92,7 @@ class SharedDirectory:
         self._limit = RateLimit(QUESTIONS, WINDOW, clock=clock)
         self._turns = FairQueue(share=1, total=AT_ONCE, wait=TURN_TIMEOUT)
         self._questions: dict[Identity, Question] = {}
-        self._answers: dict[Identity, Answer] = {}
+        self._answers: dict[Identity, CachedAnswer] = {}
 
     async def open(self) -> None:
         await self._directory.open()
@@ -117,13 +118,13 @@ class SharedDirectory:
         if not self._limit.hit(identity):
             raise RateLimited(self._limit.retry_after(identity))
 
-    def _kept(self, identity: Identity, ttl: float) -> Answer | None:
+    def _kept(self, identity: Identity, ttl: float) -> CachedAnswer | None:
         answer = self._answers.get(identity)
         return answer if answer and self._clock() - answer.asked_at < ttl else None
 
     async def _ask(
         self, identity: Identity, before: Callable[[Identity], None] = lambda identity: None
-    ) -> Answer:
+    ) -> CachedAnswer:
         """Return the answer to a request that starts from now on.
 
         before: called before this call sends a request itself.
@@ -144,23 +145,23 @@ class SharedDirectory:
             if not question.callers:
                 del self._questions[identity]
 
-    async def _answer(self, identity: Identity) -> Answer:
+    async def _answer(self, identity: Identity) -> CachedAnswer:
         asked_at = self._clock()
         try:
             async with self._turns.turn(identity):
-                answer = Answer(await self._directory.find(identity), asked_at)
+                answer = CachedAnswer(await self._directory.find(identity), asked_at)
         except TimeoutError:
-            return Answer(
+            return CachedAnswer(
                 Unavailable("too many requests to the user directory; try again"), asked_at
             )
         except Unavailable as failure:
-            return Answer(failure, asked_at)
+            return CachedAnswer(failure, asked_at)
         except BrokerError as refusal:
-            answer = Answer(_copy(refusal), asked_at)
+            answer = CachedAnswer(_copy(refusal), asked_at)
         self._keep(identity, answer)
         return answer
 
-    def _keep(self, identity: Identity, answer: Answer) -> None:
+    def _keep(self, identity: Identity, answer: CachedAnswer) -> None:
         self._answers.pop(identity, None)
         self._answers[identity] = answer
         if len(self._answers) > ANSWERS_MAX:

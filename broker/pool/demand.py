@@ -15,44 +15,46 @@ from __future__ import annotations
 import math
 from enum import StrEnum
 
-from broker.state import Level
+from broker.pool.model import PoolLevel
 
 RESERVE = 60.0
 """Seconds for which the free codes of a full pool last: for longer than it takes to see
 that they go faster, and to draw at the usual rate."""
 
-LOW = 20.0
+LOW_THRESHOLD = 20.0
 """Seconds: a pool whose free codes last no longer is low."""
 
-SMOOTHED = 60.0
+SMOOTHING_WINDOW = 60.0
 """Seconds over which the speed is taken."""
 
 
-class Mood(StrEnum):
-    """How a pool is.  One that was low or empty is well when its codes last twice `LOW`."""
+class PoolHealth(StrEnum):
+    """How a pool is.  One that was low or empty is well when its codes last twice
+    `LOW_THRESHOLD`.
+    """
 
     WELL = "well"
     LOW = "low"
     EMPTY = "empty"
 
 
-class Demand:
+class DemandEstimator:
     """Of one app.  It reads no clock.  speed: leases a second."""
 
     def __init__(self) -> None:
-        self.speed = 0.0
-        self.mood = Mood.WELL
+        self.lease_rate = 0.0
+        self.health = PoolHealth.WELL
         self._away: int | None = None
         self._seen_at = 0.0
         self._idle = 0
         self._idle_until = 0.0
 
-    def rests(self, count: int, *, until: float) -> None:
+    def exclude_resting(self, count: int, *, until: float) -> None:
         """So many codes rest that were not leased: the state did not know them."""
         self._idle = count
         self._idle_until = until
 
-    def see(self, level: Level, *, missed: int, now: float, stay: float) -> Mood:
+    def observe(self, level: PoolLevel, *, missed: int, now: float, stay: float) -> PoolHealth:
         """Take in how full the pool is.
 
         missed: how many leases found it empty.  stay: seconds that a lease and its rest take.
@@ -61,23 +63,25 @@ class Demand:
             self._idle = 0
         away = max(0, level.leased + level.resting - self._idle)
         if self._away is None:
-            self.speed = away / stay
+            self.lease_rate = away / stay
         elif (passed := now - self._seen_at) > 0:
             leases = (away - self._away + missed) / passed + away / stay
-            self.speed += (max(0.0, leases) - self.speed) * -math.expm1(-passed / SMOOTHED)
+            self.lease_rate += (max(0.0, leases) - self.lease_rate) * -math.expm1(
+                -passed / SMOOTHING_WINDOW
+            )
         self._away, self._seen_at = away, now
-        self.mood = self._mood(level.free)
-        return self.mood
+        self.health = self._mood(level.free)
+        return self.health
 
-    def wanted(self, *, least: int, most: int, stay: float) -> int:
+    def target_size(self, *, least: int, most: int, stay: float) -> int:
         """How many codes the pool is to have."""
-        return min(most, max(least, math.ceil(self.speed * (stay + RESERVE))))
+        return min(most, max(least, math.ceil(self.lease_rate * (stay + RESERVE))))
 
-    def _mood(self, free: int) -> Mood:
+    def _mood(self, free: int) -> PoolHealth:
         if free == 0:
-            return Mood.EMPTY
-        if free > 2 * LOW * self.speed:
-            return Mood.WELL
-        if self.mood is Mood.WELL and free <= LOW * self.speed:
-            return Mood.LOW
-        return self.mood
+            return PoolHealth.EMPTY
+        if free > 2 * LOW_THRESHOLD * self.lease_rate:
+            return PoolHealth.WELL
+        if self.health is PoolHealth.WELL and free <= LOW_THRESHOLD * self.lease_rate:
+            return PoolHealth.LOW
+        return self.health

@@ -7,11 +7,12 @@ from collections.abc import Collection
 
 import structlog
 
+from broker.apps.rules import LIFETIME_MAX
 from broker.errors import Unavailable
-from broker.pool.filling import reason_of, tidy
-from broker.pool.upkeep import OVERLAP, Parts
-from broker.records.rules import LIFETIME_MAX
-from broker.state import KEPT
+from broker.login.ports import LOGIN_RETENTION
+from broker.pool.filler import failure_reason
+from broker.pool.maintainer import CLOCK_SKEW_OVERLAP, PoolDependencies
+from broker.pool.retirement import delete_retired_pictures
 
 log = structlog.get_logger()
 
@@ -23,7 +24,7 @@ JOB = "pool-removed"
 class RemovedPools:
     """kept: keys of apps that are not in the records.  interval: seconds between two runs."""
 
-    def __init__(self, parts: Parts, kept: Collection[str], interval: float) -> None:
+    def __init__(self, parts: PoolDependencies, kept: Collection[str], interval: float) -> None:
         self._parts = parts
         self._kept = kept
         self._interval = interval
@@ -35,11 +36,11 @@ class RemovedPools:
             try:
                 await self._clear_all()
             except Unavailable as trouble:
-                log.warning("removed pools not cleared", reason=reason_of(trouble))
+                log.warning("removed pools not cleared", reason=failure_reason(trouble))
 
     async def _clear_all(self) -> None:
         parts = self._parts
-        if await parts.duties.hold(JOB, parts.instance, seconds=2 * self._interval):
+        if await parts.duties.acquire(JOB, parts.instance, seconds=2 * self._interval):
             for key in await parts.codes.removed_apps(self._kept):
                 await self._clear(key)
 
@@ -50,9 +51,11 @@ class RemovedPools:
         """
         parts = self._parts
         await parts.codes.retire_all(key)
-        life = max(LIFETIME_MAX, parts.limits.life)
-        before = parts.clock() - (life + KEPT + OVERLAP)
-        await tidy(key, codes=parts.codes, pictures=parts.pictures, before=before)
+        life = max(LIFETIME_MAX, parts.limits.login_lifetime)
+        before = parts.clock() - (life + LOGIN_RETENTION + CLOCK_SKEW_OVERLAP)
+        await delete_retired_pictures(
+            key, codes=parts.codes, pictures=parts.pictures, before=before
+        )
         if not await parts.codes.has_pictures(key):
             await parts.leases.forget(key)
             await parts.codes.forget(key)

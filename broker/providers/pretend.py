@@ -12,18 +12,18 @@ import re
 
 import segno
 
-from broker.errors import InvalidSession
-from broker.login import Identity
-from broker.providers import Picture, Proof, Userinfo
+from broker.identity.model import Identity
+from broker.identity.ports import CodePicture, IdentityProof, UserDataVerifier
+from broker.sessions.errors import InvalidSession
 
-JS_CODE = re.compile(r"pretend:([^\s\x00-\x1f\x7f]{1,64})")
+JS_CODE_PATTERN = re.compile(r"pretend:([^\s\x00-\x1f\x7f]{1,64})")
 """An openid is anything that can be printed without a space, in any script."""
 
 
 class PretendProvider:
     name = "pretend"
     scene_max = 32
-    userinfo: Userinfo | None = None
+    user_data: UserDataVerifier | None = None
 
     def __init__(self, *, phone_page_url: str) -> None:
         self._phone_page_url = phone_page_url
@@ -39,18 +39,18 @@ class PretendProvider:
     async def close(self) -> None:
         """Nothing."""
 
-    async def draw(self, scene: str) -> Picture:
+    async def draw(self, scene: str) -> CodePicture:
         svg = io.BytesIO()
         _code(self.link(scene)).save(svg, kind="svg", scale=8, xmldecl=False, light="white")
-        return Picture(svg.getvalue(), "image/svg+xml")
+        return CodePicture(svg.getvalue(), "image/svg+xml")
 
-    async def identify(self, js_code: str) -> Proof:
-        proof = JS_CODE.fullmatch(js_code)
+    async def identify(self, js_code: str) -> IdentityProof:
+        proof = JS_CODE_PATTERN.fullmatch(js_code)
         if proof is None:
             raise InvalidSession(
                 "the pretend provider wants a js_code of the form pretend:<openid>"
             )
-        return Proof(Identity(self.name, proof[1]))
+        return IdentityProof(Identity(self.name, proof[1]))
 
 
 def _code(link: str) -> segno.QRCode:

@@ -1,6 +1,6 @@
 """The one way to the database: SQLite in a file, or PostgreSQL.
 
-What goes wrong there is RecordsDown, with a reason that repeats no value: a
+What goes wrong there is RecordsUnavailable, with a reason that repeats no value: a
 statement's parameters may be secrets.
 """
 
@@ -13,7 +13,7 @@ import sqlite3
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, event, func, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -28,38 +28,40 @@ from sqlalchemy.exc import (
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.util import await_only
 
-from broker.errors import RecordsDown, RecordsUnusable
-from broker.records import Status, urls
-from broker.records.file import DatabaseFile
+from broker.infrastructure.observability.metrics import Gauge
+from broker.infrastructure.urls import hide_passwords, unknown_option
+from broker.records import urls
+from broker.records.errors import RecordsStartupError, RecordsUnavailable
 from broker.records.migrations import HEAD, REVISIONS, revision_of, upgrade
-from broker.urls import hide_passwords, unknown_option
+from broker.records.sqlite_file import DatabaseFile
 
-ANSWER_WITHIN = 5.0
+STATEMENT_TIMEOUT = 5.0
 """Seconds that a statement gets as a rule."""
 
-CONNECT_WITHIN = 5.0
+CONNECT_TIMEOUT = 5.0
 
-MIGRATE_WITHIN = 120.0
+MIGRATION_TIMEOUT = 120.0
 """Seconds that migrations get, waiting for another instance's included."""
 
-MIGRATING = 0x5CA10619
+MIGRATION_LOCK = 0x5CA10619
 """PostgreSQL's advisory lock of whoever migrates; any number, so long as it is always this."""
 
 PRAGMAS = ("synchronous=NORMAL", "foreign_keys=ON")
 """What a connection to SQLite begins with, once it writes ahead."""
 
-WRITING: Mapping[str, Mapping[str, str]] = {
+WRITE_OPTIONS: Mapping[str, Mapping[str, str]] = {
     "sqlite": {"begin": "BEGIN IMMEDIATE"},
     "postgresql": {"isolation_level": "READ COMMITTED"},
 }
 """How a connection is told that something will be written."""
+
 INSERT: Mapping[str, type[sqlite.Insert] | type[postgresql.Insert]] = {
     "sqlite": sqlite.Insert,
     "postgresql": postgresql.Insert,
 }
 """An insert that can leave alone what is there; SQL itself knows none."""
 
-LOOK = 0.05
+LOCK_POLL_INTERVAL = 0.05
 """Seconds between two looks at whether a file of SQLite's is still locked."""
 
 
@@ -69,9 +71,9 @@ class Database:
     Raises ValueError for a URL that names nothing.
     """
 
-    def __init__(self, url: str, *, answer_within: float = ANSWER_WITHIN) -> None:
+    def __init__(self, url: str, *, answer_within: float = STATEMENT_TIMEOUT) -> None:
         parsed = urls.parse(url)
-        self.place = hide_passwords(url)
+        self.location = hide_passwords(url)
         self.dialect = parsed.get_backend_name()
         self._url = url
         self._file = DatabaseFile(parsed.database or "") if self.dialect == "sqlite" else None
@@ -89,18 +91,18 @@ class Database:
         return self._file.trouble() if self._file is not None else None
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
+    async def read_connection(self) -> AsyncIterator[AsyncConnection]:
         with _reached():
             async with self._engine.connect() as connection:
                 self._check_file()
                 yield connection
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
+    async def write_transaction(self) -> AsyncIterator[AsyncConnection]:
         """All of it or nothing.  Raises IntegrityError as well, for rows that contradict others."""
         with _reached():
             async with self._engine.connect() as connection:
-                await connection.execution_options(**WRITING[self.dialect])
+                await connection.execution_options(**WRITE_OPTIONS[self.dialect])
                 async with connection.begin():
                     self._check_file()  # after the wait for other writers
                     yield connection
@@ -109,28 +111,28 @@ class Database:
         """Raise ValueError if the driver refuses the URL's options.  Connects to nothing."""
         await CHECKS[self.dialect](urls.parse(self._url))
 
-    async def status(self) -> Status:
-        """Raises RecordsUnusable for a database that is newer than this program."""
-        async with self.reading() as connection:
+    async def status(self) -> MigrationStatus:
+        """Raises RecordsStartupError for a database that is newer than this program."""
+        async with self.read_connection() as connection:
             revision = await connection.run_sync(revision_of)
         if revision is None:
-            return Status(None, REVISIONS)
+            return MigrationStatus(None, REVISIONS)
         if revision not in REVISIONS:
-            raise RecordsUnusable(
-                f"the records in {self.place} are at revision {revision}, and this program knows "
-                f"none after {HEAD}: a newer scan-login has been at them; run that one"
+            raise RecordsStartupError(
+                f"the records in {self.location} are at revision {revision}, newer than "
+                f"this program's {HEAD}: use the newer scan-login"
             )
-        return Status(revision, REVISIONS[REVISIONS.index(revision) + 1 :])
+        return MigrationStatus(revision, REVISIONS[REVISIONS.index(revision) + 1 :])
 
     async def migrate(self) -> tuple[str, ...]:
         """Bring the tables up to date; the revisions that were missing.
 
         Of instances that begin at once one does it, and the others wait for it.
-        Raises RecordsUnusable as `status` does.
+        Raises RecordsStartupError as `status` does.
         """
         missing = (await self.status()).missing
         if missing:
-            patient = Database(self._url, answer_within=MIGRATE_WITHIN)
+            patient = Database(self._url, answer_within=MIGRATION_TIMEOUT)
             try:
                 await patient._upgrade()
             finally:
@@ -138,9 +140,9 @@ class Database:
         return missing
 
     async def _upgrade(self) -> None:
-        async with self.writing() as connection:  # in SQLite that is lock enough
+        async with self.write_transaction() as connection:  # in SQLite that is lock enough
             if self.dialect == "postgresql":
-                await connection.execute(select(func.pg_advisory_xact_lock(MIGRATING)))
+                await connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             await connection.run_sync(upgrade)
 
     async def close(self) -> None:
@@ -158,7 +160,7 @@ def _reached() -> Iterator[None]:
     except IntegrityError:
         raise
     except (SQLAlchemyError, OSError) as error:
-        raise RecordsDown(_reason(error)) from None
+        raise RecordsUnavailable(_reason(error)) from None
 
 
 def _reason(error: Exception) -> str:
@@ -211,22 +213,22 @@ def _write_ahead(cursor: Any, within: float) -> None:
     SQLite waits for others' locks, but not here: where instances begin at once over a
     new file, this one may find it locked while another does the same.
     """
-    for left in range(round(within / LOOK), -1, -1):
+    for left in range(round(within / LOCK_POLL_INTERVAL), -1, -1):
         try:
             cursor.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError:
             if not left:
                 raise
-            await_only(asyncio.sleep(LOOK))
+            await_only(asyncio.sleep(LOCK_POLL_INTERVAL))
         else:
             return
 
 
 def _postgresql(url: URL, answer_within: float) -> AsyncEngine:
     caches = urls.statement_caches(url)
-    place = urls.with_tls_options(url.difference_update_query(caches))
+    location = urls.with_tls_options(url.difference_update_query(caches))
     return create_async_engine(
-        place.url,
+        location.url,
         hide_parameters=True,
         # Whoever reads sees what is committed, each statement anew: a transaction would add
         # nothing but two more trips.
@@ -234,9 +236,9 @@ def _postgresql(url: URL, answer_within: float) -> AsyncEngine:
         pool_pre_ping=True,  # a server that was restarted is asked anew, and nobody notices
         pool_timeout=answer_within,
         connect_args={
-            "timeout": CONNECT_WITHIN,
+            "timeout": CONNECT_TIMEOUT,
             "command_timeout": answer_within,
-            **place.options,
+            **location.options,
             **caches,
         },
     )
@@ -260,7 +262,7 @@ async def _check_sqlite(url: URL) -> None:
 
 
 async def _check_postgresql(url: URL) -> None:
-    await _try(_postgresql(urls.nowhere(url), ANSWER_WITHIN), url)
+    await _try(_postgresql(urls.nowhere(url), STATEMENT_TIMEOUT), url)
 
 
 async def _try(engine: AsyncEngine, url: URL) -> None:
@@ -289,3 +291,14 @@ CHECKS: Mapping[str, Callable[[URL], Awaitable[None]]] = {
     "sqlite": _check_sqlite,
     "postgresql": _check_postgresql,
 }
+
+RECORDS_FILE_LOST = Gauge(
+    "scanlogin_records_file_lost", "1 while the SQLite file is deleted or replaced, else 0"
+)
+
+
+class MigrationStatus(NamedTuple):
+    """revision: that the tables are at, None where there are none.  missing: those to come."""
+
+    revision: str | None
+    missing: tuple[str, ...]

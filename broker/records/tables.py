@@ -99,6 +99,7 @@ invitations = Table(
     Index("invitations_user_id", "user_id"),
 )
 """What binds one phone's identity to a user, once."""
+
 codes = Table(
     "codes",
     metadata,

@@ -12,7 +12,7 @@ import aiohttp
 import jwt
 import pytest
 
-from broker.records.rules import RULES
+from broker.apps.rules import FIELD_RULES
 from tests.support.app_admin import ODD, RED, SECRET, TOKEN, Admin, page, phone_of, post
 from tests.support.builders import FixedDirectory, RunningBroker, StartBroker
 from tests.support.clients import Payload, Refused
@@ -104,7 +104,7 @@ async def test_what_cannot_be_is_said(
     assert len((await admin.ask("GET", "/apps")).body["apps"]) == 2
 
 
-@pytest.mark.parametrize("name", [*RULES, "colour", "\ud800"])
+@pytest.mark.parametrize("name", [*FIELD_RULES, "colour", "\ud800"])
 async def test_no_value_is_too_odd_to_be_answered(admin: Admin, apps: None, name: str) -> None:
     for value in ODD:
         for method, path, body in [

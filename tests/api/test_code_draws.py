@@ -9,11 +9,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from broker.codes import DRAWS_SHARE, REDRAWS
-from broker.providers import Picture
+from broker.apps.registry import AppRegistry
+from broker.identity.ports import CodePicture
+from broker.login.codes import DRAWS_SHARE, REDRAWS
 from broker.providers.pretend import PretendProvider
-from broker.records.settings import SettingsApps
-from broker.state import Store
+from broker.state import StateBackend
 from tests.support.builders import SHOP, Clock, RunningBroker, StartBroker, codes_of
 from tests.support.clients import PythonBrowser
 from tests.support.servers.redis import Engines
@@ -118,20 +118,20 @@ class Held(PretendProvider):
     waiting = 0
     may_draw = asyncio.Event()
 
-    async def draw(self, scene: str) -> Picture:
+    async def draw(self, scene: str) -> CodePicture:
         Held.waiting += 1
         await Held.may_draw.wait()
         Held.waiting -= 1
         return await super().draw(scene)
 
 
-async def test_address_has_its_share_of_draws(store: Store, clock: Clock) -> None:
+async def test_address_has_its_share_of_draws(store: StateBackend, clock: Clock) -> None:
     Held.waiting, Held.may_draw = 0, asyncio.Event()
-    codes = codes_of(store, SettingsApps([SHOP]), Held)
+    codes = codes_of(store, AppRegistry([SHOP]), Held)
 
     def take(address: str) -> asyncio.Task[object]:
         return asyncio.create_task(
-            codes.take(SHOP, until=clock() + 120, address=address, is_shown_again=False)
+            codes.acquire(SHOP, until=clock() + 120, address=address, is_shown_again=False)
         )
 
     crowd = [take("192.0.2.1") for _ in range(3 * DRAWS_SHARE)]

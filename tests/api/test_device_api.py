@@ -13,7 +13,7 @@ from authlib.integrations.base_client.errors import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
 from yarl import URL
 
-from broker.limits import RateLimit
+from broker.infrastructure.rate_limit import RateLimit
 from tests.support.builders import Clock, FixedDirectory, RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.device_flow import GRANT
@@ -124,7 +124,9 @@ async def test_polling_too_fast_is_told_to_slow_down(http: aiohttp.ClientSession
 async def test_polling_at_the_interval_is_never_too_fast(
     start_broker: StartBroker, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker.edge.gate.RateLimit", partial(RateLimit, clock=clock))
+    monkeypatch.setattr(
+        "broker.infrastructure.api.rate_limit.RateLimit", partial(RateLimit, clock=clock)
+    )
     broker = await start_broker()
     async with aiohttp.ClientSession(broker.url) as http:
         begun = await begin(http)

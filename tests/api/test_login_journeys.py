@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jwt
 import pytest
 
-from broker.directories import Directory
+from broker.identity.ports import Directory
 from tests.support.builders import FixedDirectory, RunningBroker, StartBroker
 from tests.support.clients import (
     BrowserClient,

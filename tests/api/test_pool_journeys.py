@@ -14,15 +14,17 @@ import jwt
 import pytest
 from aiohttp import web
 
-from broker.pictures import Pictures
-from broker.pool.filling import Filling
-from broker.providers import Provider
-from broker.records import App, Code, open_records
-from broker.records.codes import Codes
-from broker.serving import Site, serving
-from broker.state import Code as Offered
-from broker.state import Level, Store, open_state
-from broker.state.redis.leases import LEASE
+from broker.apps.model import App
+from broker.blobs.pictures import ObjectPictureStore
+from broker.identity.ports import Provider
+from broker.infrastructure.runtime.server import Site, serve_sites
+from broker.pool.filler import PoolFiller
+from broker.pool.model import CodeRecord, PoolLevel
+from broker.pool.model import OfferedCode as Offered
+from broker.records.pool_codes import SqlCodeStore
+from broker.records.store import open_records
+from broker.state import StateBackend, open_state
+from broker.state.redis.code_leases import LEASE
 from mp_stub.wechat.platform import person_id
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Payload, PythonBrowser
@@ -70,7 +72,7 @@ def records_url(state_server: str, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def state(state_server: str, engines: Engines) -> AsyncIterator[Store]:
+async def state(state_server: str, engines: Engines) -> AsyncIterator[StateBackend]:
     """The brokers' own, opened beside them."""
     store = open_state(engines.url(state_server))
     await opened(store)
@@ -85,12 +87,12 @@ async def shop(records_url: str) -> AsyncIterator[App]:
         records_url,
         load_seal_keys=lambda: (b"k" * 32,),
         providers=("wechat",),
-        taken=(),
+        reserved_ids=(),
         clock=time.time,
         trail_lifetime=3600,
     )
     await records.open()
-    yield (await records.book.add("shop", {"name": "A shop", "code_source": "pool"})).app
+    yield (await records.app_admin.add("shop", {"name": "A shop", "code_source": "pool"})).app
     await records.close()
 
 
@@ -124,25 +126,27 @@ def start(
     return start
 
 
-Fill = Callable[[Provider, int], Awaitable[list[Code]]]
+Fill = Callable[[Provider, int], Awaitable[list[CodeRecord]]]
 
 
 @pytest.fixture
-def fill(state: Store, records_url: str, shop: App, tmp_path: Path) -> Fill:
+def fill(state: StateBackend, records_url: str, shop: App, tmp_path: Path) -> Fill:
     """Draws codes for `shop`, and opens each for lease."""
 
-    async def fill(provider: Provider, count: int) -> list[Code]:
-        drawn: list[Code] = []
+    async def fill(provider: Provider, count: int) -> list[CodeRecord]:
+        drawn: list[CodeRecord] = []
 
-        async def offer(some: Sequence[Code]) -> None:
+        async def offer(some: Sequence[CodeRecord]) -> None:
             drawn.extend(some)
-            await state.leases.offer(shop.key, [offered(one) for one in some])
+            await state.code_leases.offer(shop.key, [offered(one) for one in some])
 
         async with connected(records_url) as database:
-            await Filling(
+            await PoolFiller(
                 provider=provider,
-                codes=Codes(database, clock=time.time),
-                pictures=Pictures((tmp_path / "pictures").as_uri(), public_url="http://none"),
+                codes=SqlCodeStore(database, clock=time.time),
+                pictures=ObjectPictureStore(
+                    (tmp_path / "pictures").as_uri(), public_url="http://none"
+                ),
                 app=shop.key,
                 count=count,
                 per_minute=FAST,
@@ -153,7 +157,7 @@ def fill(state: Store, records_url: str, shop: App, tmp_path: Path) -> Fill:
     return fill
 
 
-def offered(code: Code) -> Offered:
+def offered(code: CodeRecord) -> Offered:
     return Offered(number=code.number, drawing=code.drawing, scene=code.scene, picture=code.picture)
 
 
@@ -200,7 +204,7 @@ async def test_browsers_at_once_over_two_brokers_have_a_code_each_and_nobody_ask
     start: Start,
     joined: Join,
     fill: Fill,
-    state: Store,
+    state: StateBackend,
     shop: App,
     wechat: Pretending,
     engines: Engines,
@@ -212,7 +216,7 @@ async def test_browsers_at_once_over_two_brokers_have_a_code_each_and_nobody_ask
     brokers = [await start(1_000), await start(1_000)]
     browsers = [await joined(brokers[number % 2].url) for number in range(AT_ONCE)]
     [node] = engines.nodes(state_server)
-    await state.leases.lease("other", until=0, rest=0)  # the server knows the script now
+    await state.code_leases.lease("other", until=0, cooldown=0)  # the server knows the script now
     wechat.wechat.calls.clear()
 
     async with monitored(node) as monitor:
@@ -225,7 +229,7 @@ async def test_browsers_at_once_over_two_brokers_have_a_code_each_and_nobody_ask
     shown = [(one["scene"], one["code_url"].rpartition("/")[2]) for one in begun]
     assert Counter(shown) == Counter(lowest)
     assert len({one["login_id"] for one in begun}) == AT_ONCE
-    assert await state.leases.level(shop.key) == Level(free=800, leased=200, resting=0)
+    assert await state.code_leases.level(shop.key) == PoolLevel(free=800, leased=200, resting=0)
 
 
 @pytest.mark.parametrize("shown_by", ["broker", "cdn"])
@@ -234,7 +238,7 @@ async def test_a_whole_login_while_wechat_draws_nothing(
     start: Start,
     joined: Join,
     fill: Fill,
-    state: Store,
+    state: StateBackend,
     shop: App,
     wechat: Pretending,
     tmp_path: Path,
@@ -244,7 +248,7 @@ async def test_a_whole_login_while_wechat_draws_nothing(
     folder.mkdir()
     cdn = web.Application()
     cdn.router.add_static("/codes", folder)
-    async with serving([Site("cdn", cdn, "127.0.0.1", 0, "PORT")]) as sites:
+    async with serve_sites([Site("cdn", cdn, "127.0.0.1", 0, "PORT")]) as sites:
         public = {"pictures_public_url": f"{sites['cdn']}/codes"} if shown_by == "cdn" else {}
         async with provider_at(wechat.url) as provider:
             codes = await fill(provider, 3)
@@ -273,11 +277,11 @@ async def test_a_whole_login_while_wechat_draws_nothing(
         assert (claims["aud"], claims["sub"]) == ("shop", f"wechat:{person_id(APPID, 'alice')}")
         assert wechat.wechat.calls[DRAW] == 3
         assert wechat.wechat.calls[IDENTIFY] == 1
-        await eventually(lambda: is_level(state, shop, Level(free=1, leased=1, resting=1)))
+        await eventually(lambda: is_level(state, shop, PoolLevel(free=1, leased=1, resting=1)))
 
 
-async def is_level(state: Store, shop: App, level: Level) -> bool:
-    return await state.leases.level(shop.key) == level
+async def is_level(state: StateBackend, shop: App, level: PoolLevel) -> bool:
+    return await state.code_leases.level(shop.key) == level
 
 
 async def test_where_the_pool_is_empty_a_code_is_drawn_and_where_that_fails_it_is_said_when_to_come(
@@ -308,7 +312,7 @@ async def test_where_the_pool_is_empty_a_code_is_drawn_and_where_that_fails_it_i
 
 
 async def test_a_browser_that_begins_again_leaves_its_code_to_others_after_the_rest(
-    start: Start, joined: Join, shop: App, fill: Fill, state: Store
+    start: Start, joined: Join, shop: App, fill: Fill, state: StateBackend
 ) -> None:
     codes = await fill(Counting(), 5)
     broker = await start(5)
@@ -317,7 +321,7 @@ async def test_a_browser_that_begins_again_leaves_its_code_to_others_after_the_r
     begun = [await begin(browser) for _ in range(3)]
 
     assert [one["scene"] for one in begun] == [code.scene for code in codes[:3]]
-    await eventually(lambda: is_level(state, shop, Level(free=2, leased=1, resting=2)))
+    await eventually(lambda: is_level(state, shop, PoolLevel(free=2, leased=1, resting=2)))
 
 
 @pytest.mark.parametrize("public_url", ["", "https://cdn.example/codes"])

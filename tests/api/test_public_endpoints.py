@@ -14,10 +14,11 @@ import structlog
 from yarl import URL
 
 from broker import __version__
-from broker.edge.pages import STATIC
-from broker.lobby import Lobby
-from broker.pictures import Pictures, key_of
-from broker.tokens import KeyFile
+from broker.blobs.pictures import ObjectPictureStore
+from broker.login.lobby import Lobby
+from broker.pool.pictures import picture_key
+from broker.tokens.keys import SigningKeyFile
+from broker.widget.api import STATIC
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.logins import token_of
 from tests.support.servers.redis import redis_program, running
@@ -58,7 +59,7 @@ async def test_a_site_checks_tokens_through_the_key_set_url_also_after_a_rotatio
     before = await token_of(broker)
     assert await asyncio.to_thread(check, before) == "pretend:alice"
 
-    file = KeyFile(broker.settings.key_file)
+    file = SigningKeyFile(broker.settings.key_file)
     ring = file.load()
     assert ring is not None
     rotated = ring.rotated(now=2_000_000_000, token_lifetime=600, algorithm="ES256")
@@ -137,15 +138,17 @@ async def test_scripts_are_served_to_pages_of_any_site(
 
 
 @pytest.fixture
-async def pictures(broker: RunningBroker) -> Pictures:
+async def pictures(broker: RunningBroker) -> ObjectPictureStore:
     """Those that the broker shows."""
-    return Pictures(broker.settings.pictures_url, public_url=broker.settings.pictures_public_url)
+    return ObjectPictureStore(
+        broker.settings.pictures_url, public_url=broker.settings.pictures_public_url
+    )
 
 
 async def test_a_picture_is_shown_to_pages_of_any_site_and_may_be_kept_for_ever(
-    http: aiohttp.ClientSession, pictures: Pictures
+    http: aiohttp.ClientSession, pictures: ObjectPictureStore
 ) -> None:
-    key = key_of("scene-1", "image/png")
+    key = picture_key("scene-1", "image/png")
     await pictures.put(key, b"a picture")
 
     async with http.get(pictures.url(key)) as response:
@@ -164,22 +167,22 @@ async def test_a_picture_is_shown_to_pages_of_any_site_and_may_be_kept_for_ever(
 @pytest.mark.parametrize(
     "path",
     [
-        key_of("nobody's scene", "image/png"),
+        picture_key("nobody's scene", "image/png"),
         "x.png",
         "..%2f..%2fscan-login.db",
         "%2e%2e%2fsecret.txt",
         "..%5csecret.txt",
-        f"..%2fpictures%2f{key_of('scene-1', 'image/png')}",
-        f"{key_of('scene-1', 'image/png')}%00",
-        f"{key_of('scene-1', 'image/png')}%0a",
+        f"..%2fpictures%2f{picture_key('scene-1', 'image/png')}",
+        f"{picture_key('scene-1', 'image/png')}%00",
+        f"{picture_key('scene-1', 'image/png')}%0a",
         "%ff.png",
     ],
 )
 async def test_nothing_but_pictures_stands_under_codes(
-    http: aiohttp.ClientSession, pictures: Pictures, path: str
+    http: aiohttp.ClientSession, pictures: ObjectPictureStore, path: str
 ) -> None:
-    folder = Path(pictures.place.removeprefix("file://"))
-    await pictures.put(key_of("scene-1", "image/png"), b"a picture")
+    folder = Path(pictures.location.removeprefix("file://"))
+    await pictures.put(picture_key("scene-1", "image/png"), b"a picture")
     (folder.parent / "secret.txt").write_text("canary")
     (folder / "x.png").write_text("canary")
 
@@ -194,12 +197,12 @@ async def test_pictures_of_a_store_come_through_the_broker(
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "any")
-    key, other = (key_of(scene, "image/jpeg") for scene in ("scene-1", "scene-2"))
+    key, other = (picture_key(scene, "image/jpeg") for scene in ("scene-1", "scene-2"))
     with running_s3() as server:
         server.make_bucket("pictures")
         store = {"pictures_url": "s3://pictures/codes", "pictures_endpoint": server.url}
         broker = await start_broker(**store)
-        await Pictures(
+        await ObjectPictureStore(
             "s3://pictures/codes", public_url="https://x.example", endpoint=server.url
         ).put(key, b"a picture")
 

@@ -15,8 +15,8 @@ from aiohttp.web_protocol import RequestHandler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker import serving
-from broker.engine.doorman import Doorman, read_knock
+from broker.infrastructure.runtime import server as serving
+from broker.infrastructure.transport.websocket.acceptor import UpgradeAcceptor, parse_upgrade
 from tests.support.conformance_peer import application, engine_io
 from tests.support.engineio_client import Client, client_of
 from tests.support.waiting import eventually
@@ -131,14 +131,14 @@ async def test_who_is_silent_when_the_door_closes_is_sent_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     accepted = asyncio.Event()
-    made = Doorman.connection_made
+    made = UpgradeAcceptor.connection_made
 
-    def connection_made(self: Doorman, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self: UpgradeAcceptor, transport: asyncio.BaseTransport) -> None:
         made(self, transport)
         accepted.set()
 
-    monkeypatch.setattr(Doorman, "connection_made", connection_made)
-    monkeypatch.setattr(serving, "QUIET_WITHIN", 3600.0)
+    monkeypatch.setattr(UpgradeAcceptor, "connection_made", connection_made)
+    monkeypatch.setattr(serving, "IDLE_TIMEOUT", 3600.0)
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(client_of("eio"))
         reader, writer = await Door(client, []).connect()
@@ -159,9 +159,9 @@ async def test_connection_accepted_during_stop_is_closed(
     make: Callable[[], web.Application], turns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`turns` of the loop after the client connected, the server stops."""
-    monkeypatch.setattr(serving, "QUIET_WITHIN", 3600.0)
+    monkeypatch.setattr(serving, "IDLE_TIMEOUT", 3600.0)
     site = serving.Site("site", make(), "127.0.0.1", 0, "PORT")
-    async with serving.serving([site]) as addresses:
+    async with serving.serve_sites([site]) as addresses:
         address = urlsplit(addresses["site"])
         client = socket.create_connection((address.hostname, address.port))
         client.setblocking(False)
@@ -184,14 +184,14 @@ async def test_connection_accepted_during_stop_is_closed(
 )
 def test_nothing_that_is_said_at_the_door_raises(words: bytes) -> None:
     async def read() -> None:
-        knock = read_knock(words, Transport())
+        knock = parse_upgrade(words, Transport())
         assert knock is None or (knock.remote, knock.method) == ("192.0.2.1", "GET")
 
     asyncio.run(read())
 
 
 async def test_a_knock_is_read_whole() -> None:
-    knock = read_knock(WHOLE + b"early", Transport())
+    knock = parse_upgrade(WHOLE + b"early", Transport())
 
     assert knock is not None
     assert (knock.path, dict(knock.query)) == (
@@ -199,4 +199,4 @@ async def test_a_knock_is_read_whole() -> None:
         {"EIO": "4", "transport": "websocket"},
     )
     assert knock.headers["origin"] == "https://shop.example"
-    assert knock.early == b"early"
+    assert knock.early_data == b"early"

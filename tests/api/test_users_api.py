@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from broker.records.user_rules import IDENTITY, USER
+from broker.users.rules import IDENTITY_RULES, USER_RULES
 from mp_stub.wechat.platform import MiniProgram, person_id
 from tests.support.app_admin import ODD, TOKEN, Admin
 from tests.support.builders import RunningBroker, StartBroker
@@ -265,7 +265,7 @@ async def test_what_cannot_be_is_said(
     assert (answer.status, answer.body["error"]) == (status, word)
 
 
-@pytest.mark.parametrize("name", [*USER, *IDENTITY, "expires_in", "colour", "\ud800"])
+@pytest.mark.parametrize("name", [*USER_RULES, *IDENTITY_RULES, "expires_in", "colour", "\ud800"])
 async def test_no_value_is_too_odd_to_be_answered(admin: Admin, name: str) -> None:
     await admin.ask("POST", "/users", {"id": "u-alice"})
     for value in ODD:

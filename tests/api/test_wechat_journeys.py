@@ -16,8 +16,8 @@ import jwt
 import pytest
 
 from broker.directories.open import OpenDirectory
-from broker.providers.wechat.api import ANSWER_MAX_BYTES
-from broker.serving import Site, serving
+from broker.infrastructure.runtime.server import Site, serve_sites
+from broker.providers.wechat.client import RESPONSE_MAX_BYTES
 from mp_stub.wechat.platform import person_id
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Payload, PhoneClient, PythonBrowser
@@ -137,16 +137,16 @@ async def test_a_login_that_is_under_way_needs_no_wechat(
 async def test_the_largest_picture_reaches_a_browser_in_one_go(
     transport: str, start_broker: StartBroker
 ) -> None:
-    odd = Odd(b"\xff\xd8\xff".ljust(ANSWER_MAX_BYTES), "image/jpeg")
+    odd = Odd(b"\xff\xd8\xff".ljust(RESPONSE_MAX_BYTES), "image/jpeg")
     site = Site("odd", odd.application(), "127.0.0.1", 0, "PORT")
-    async with serving([site]) as addresses:
+    async with serve_sites([site]) as addresses:
         broker = await start_broker(**settings_of(addresses["odd"]))
         browser = PythonBrowser([transport])
         await browser.connect(broker.url)
         begun = await begin(browser)
         await browser.close()
 
-    assert len(begun["code_url"]) > ANSWER_MAX_BYTES * 4 / 3
+    assert len(begun["code_url"]) > RESPONSE_MAX_BYTES * 4 / 3
 
 
 # What goes wrong, as all three see it

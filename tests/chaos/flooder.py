@@ -12,7 +12,7 @@ import asyncio
 import sys
 from contextlib import suppress
 
-from broker.engine import frames
+from broker.infrastructure.transport.websocket import frames
 
 CLIENTS = 8
 BLOCK_BYTES = 256 * 1024
@@ -29,7 +29,7 @@ EVENT = '42/login,1["nonsense"]'
 def masked(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
     """A client's frame of less than 126 bytes."""
     head = bytes(((frames.FIN if fin else 0) | opcode, frames.MASKED | len(payload)))
-    return head + MASK + frames.unmasked(MASK, payload)
+    return head + MASK + frames.unmask(MASK, payload)
 
 
 def text(payload: str) -> bytes:

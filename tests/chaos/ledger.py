@@ -1,7 +1,7 @@
 """What every phone and every browser was told, and when: from it each fault is judged.
 
 A login whose phone was told *confirmed* is owed a token.  It is lost when the
-token is not there `WITHIN` seconds after the fault's end, or after the phone
+token is not there `TOTAL_TIMEOUT` seconds after the fault's end, or after the phone
 was told, whichever is later.
 """
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 from redis.crc import key_slot
 
-from broker.login import SHELVES
+from broker.infrastructure.sharding import SHARDS
 from tests.chaos.load import Fault
 from tests.chaos.world import Instance, World
 from tests.chaos.world import running as brokers
@@ -120,7 +120,7 @@ async def test_slots_of_a_cluster_move(fault: Fault, tmp_path: Path) -> None:
 def move_logins(nodes: Sequence[RedisServer]) -> None:
     """Move every slot with logins that the first node has to the second."""
     first, second, *others = nodes
-    for shelf in SHELVES:
+    for shelf in SHARDS:
         slot = key_slot(shelf.encode())
         if slot < 16384 // len(nodes):  # they were dealt out in order
             move(slot, first, second, others)

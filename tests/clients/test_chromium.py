@@ -29,7 +29,7 @@ from playwright.async_api import (
     expect,
 )
 
-from broker.serving import Site, serving
+from broker.infrastructure.runtime.server import Site, serve_sites
 from mp_stub.phone import Phone
 from tests.support.builders import FixedDirectory, StartBroker
 from tests.support.demo import demo, obey
@@ -331,7 +331,7 @@ async def test_readme_example_signs_in(chromium: Browser, start_broker: StartBro
 
     site = web.Application()
     site.add_routes([web.get("/", show), web.post("/session", take), web.get("/account", account)])
-    async with serving([Site("site", site, "127.0.0.1", port, "PORT")]) as addresses:
+    async with serve_sites([Site("site", site, "127.0.0.1", port, "PORT")]) as addresses:
         page = await open_page(chromium, addresses["site"])
         answers: list[Response] = []
         page.on(
@@ -346,7 +346,9 @@ async def test_readme_example_signs_in(chromium: Browser, start_broker: StartBro
 
 
 def quick_start(language: str) -> str:
-    """The first example in `language` of docs/quick-start.md that is a file or a server."""
+    """The first example in `preferred_language` of docs/quick-start.md that is a file or a
+    server.
+    """
     text = (ROOT / "docs/quick-start.md").read_text()
     found = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
     return str(next(one for one in found if language != "sh" or "flask --app" in one))

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from playwright.async_api import async_playwright
 
-from broker.engine.own import Server
-from broker.engine.sessions import Sessions
-from broker.engine.sockets import WebSocket
+from broker.infrastructure.transport.engineio.server import EngineIOServer
+from broker.infrastructure.transport.socketio.native import NativeServer
+from broker.infrastructure.transport.websocket.connection import WebSocketConnection
 from tests.support.clients import NodeBrowser
 from tests.support.engineio_client import client_of
 from tests.support.environment import ROOT, free_port, need
@@ -25,7 +25,7 @@ from tests.support.pages import QUIET
 from tests.support.waiting import eventually
 
 JS = Path(__file__).parent / "js"
-CLIENT = ROOT / "broker/edge/static/vendor/socket.io.min.js"
+CLIENT = ROOT / "broker/widget/static/vendor/socket.io.min.js"
 WITHIN = 60.0
 
 BYTES = list(range(256))
@@ -64,7 +64,7 @@ async def url() -> AsyncIterator[str]:
         yield str(client.http._base_url).rstrip("/")
 
 
-def _serve_rooms(server: Server) -> None:
+def _serve_rooms(server: NativeServer) -> None:
     async def ask(sid: str, number: int) -> None:
         async def tell(answer: int) -> None:
             await server.emit("answered", answer, to=sid)
@@ -87,22 +87,24 @@ async def test_client_reconnects_after_a_close_during_its_upgrade(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The client has stopped polling, and would wait for a PING until its timeout."""
-    probed = Sessions._probed
+    probed = EngineIOServer._on_probe_packet
 
-    def probed_and_ended(engine: Sessions, socket: WebSocket, packet: str | bytes) -> None:
+    def probed_and_ended(
+        engine: EngineIOServer, socket: WebSocketConnection, packet: str | bytes
+    ) -> None:
         probed(engine, socket, packet)
         if packet == "2probe":
             asyncio.get_running_loop().create_task(end_once_joined(engine, socket.sid))
 
-    async def end_once_joined(engine: Sessions, sid: str) -> None:
+    async def end_once_joined(engine: EngineIOServer, sid: str) -> None:
         """A client that has not joined would report the close as a refusal."""
-        await eventually(lambda: engine.joined(sid) and not engine.sockets[sid]._out)
+        await eventually(lambda: engine.has_joined(sid) and not engine.sockets[sid]._out)
         await engine.disconnect(sid)
 
     async with client_of("sio", ping_interval=25.0, ping_timeout=20.0) as client:
         browser = NodeBrowser({})
         with monkeypatch.context() as patch:
-            patch.setattr(Sessions, "_probed", probed_and_ended)
+            patch.setattr(EngineIOServer, "_on_probe_packet", probed_and_ended)
             await browser.connect(str(client.http._base_url).rstrip("/"), namespace="/")
 
             assert (await browser.push())[0] == "disconnect"

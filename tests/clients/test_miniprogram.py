@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from broker.errors import Unavailable, UserBlocked
-from broker.login import Identity
-from broker.serving import Site, serving
+from broker.errors import Unavailable
+from broker.identity.errors import UserBlocked
+from broker.identity.model import Identity
+from broker.infrastructure.runtime.server import Site, serve_sites
 from tests.support.builders import FixedDirectory, StartBroker
 from tests.support.environment import ROOT, free_port, miss, need
 
@@ -50,7 +51,7 @@ async def register_url(town: Town) -> AsyncIterator[str]:
 
     site = web.Application()
     site.add_routes([web.post("/register", register)])
-    async with serving([Site("site", site, "127.0.0.1", free_port(), "PORT")]) as addresses:
+    async with serve_sites([Site("site", site, "127.0.0.1", free_port(), "PORT")]) as addresses:
         yield f"{addresses['site']}/register"
 
 

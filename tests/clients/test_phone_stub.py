@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import aiohttp
 import pytest
 
-from broker.serving import Site, serving
+from broker.infrastructure.runtime.server import Site, serve_sites
 from mp_stub.phone_page import build_phone_page
 from tests.support.builders import FixedDirectory, RunningBroker, StartBroker
 from tests.support.demo import phone
@@ -107,7 +107,7 @@ class Page(NamedTuple):
 async def page(broker: RunningBroker) -> AsyncIterator[Page]:
     site = Site("phone", build_phone_page(broker_url=broker.url), "127.0.0.1", 0, "PORT")
     async with (
-        serving([site]) as addresses,
+        serve_sites([site]) as addresses,
         aiohttp.ClientSession(addresses["phone"]) as http,
     ):
         yield Page(addresses["phone"], http)
@@ -135,7 +135,7 @@ async def test_phone_page_returns_the_register_url(start_broker: StartBroker) ->
     begun = await begin(broker)
     site = Site("phone", build_phone_page(broker_url=broker.url), "127.0.0.1", 0, "PORT")
     async with (
-        serving([site]) as addresses,
+        serve_sites([site]) as addresses,
         aiohttp.ClientSession(addresses["phone"]) as http,
     ):
         page = Page(addresses["phone"], http)

@@ -12,8 +12,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from broker.serving import Site, serving
-from broker.tokens import KeyFile
+from broker.infrastructure.runtime.server import Site, serve_sites
+from broker.tokens.keys import SigningKeyFile
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.environment import free_port
 from tests.support.logins import token_of
@@ -36,7 +36,7 @@ async def demo(start_broker: StartBroker) -> AsyncIterator[Demo]:
     broker = await start_broker()
     site = Site("site", build_site(broker_url=broker.url), "127.0.0.1", free_port(), "PORT")
     jar = aiohttp.CookieJar(unsafe=True)  # cookies of an address that is a number
-    async with serving([site]) as addresses:
+    async with serve_sites([site]) as addresses:
         url = addresses["site"]
         async with aiohttp.ClientSession(url, cookie_jar=jar) as http:
             yield Demo(broker, url, http)
@@ -47,7 +47,7 @@ numbers = itertools.count()
 
 def forged(demo: Demo, algorithm: str = "ES256", key: Any = None, **changes: Any) -> str:
     """A token like the broker's with `changes`. None removes a claim."""
-    ring = KeyFile(demo.broker.settings.key_file).load()
+    ring = SigningKeyFile(demo.broker.settings.key_file).load()
     assert ring is not None
     now = int(time.time())
     claims = {
@@ -161,7 +161,7 @@ async def test_malformed_token_is_refused(demo: Demo, token: object) -> None:
 
 
 async def test_id_token_is_refused(demo: Demo) -> None:
-    ring = KeyFile(demo.broker.settings.key_file).load()
+    ring = SigningKeyFile(demo.broker.settings.key_file).load()
     assert ring is not None
     claims = jwt.decode(forged(demo), options={"verify_signature": False})
     token = jwt.encode(
@@ -196,7 +196,7 @@ async def test_unreachable_broker_is_temporarily_unavailable(demo: Demo) -> None
     nowhere = build_site(broker_url=f"http://127.0.0.1:{free_port()}")
 
     async with (
-        serving([Site("site", nowhere, "127.0.0.1", 0, "PORT")]) as addresses,
+        serve_sites([Site("site", nowhere, "127.0.0.1", 0, "PORT")]) as addresses,
         aiohttp.ClientSession(addresses["site"]) as http,
         http.post(
             "/session", json={"access_token": token}, headers={"Origin": addresses["site"]}

@@ -22,8 +22,8 @@ from playwright.async_api import (
     expect,
 )
 
-from broker.edge.pages import STATIC
-from broker.serving import Site, serving
+from broker.infrastructure.runtime.server import Site, serve_sites
+from broker.widget.api import STATIC
 from mp_stub.phone import Phone
 from tests.support.builders import FixedDirectory, RunningBroker, StartBroker
 from tests.support.environment import ROOT, free_port, miss
@@ -110,7 +110,7 @@ async def serve(start_broker: StartBroker) -> AsyncIterator[Serve]:
             if files is not None:
                 site.router.add_static("/", files)
             await stack.enter_async_context(
-                serving([Site("site", site, "127.0.0.1", port, "PORT")])
+                serve_sites([Site("site", site, "127.0.0.1", port, "PORT")])
             )
             return served
 

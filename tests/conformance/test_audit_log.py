@@ -10,16 +10,17 @@ from contextlib import closing
 import pytest
 import sqlalchemy as sa
 
-from broker.errors import LoginExpired
-from broker.flow import Flow
-from broker.login import Browser, Identity, Phone, State
-from broker.metrics import TRAIL_DROPPED
-from broker.records import open_records, tables
-from broker.records import trail as trail_module
+from broker.identity.model import Identity, Phone
+from broker.login.errors import LoginExpired
+from broker.login.model import Browser, State
+from broker.login.service import LoginService
+from broker.records import audit_log as trail_module
+from broker.records import tables
+from broker.records.audit_log import AUDIT_DROPPED, QUEUE_MAX, SqlAuditLog
 from broker.records.database import Database
 from broker.records.migrations import HEAD, REVISIONS, VERSION_TABLE
 from broker.records.migrations import upgrade as upgrade_all
-from broker.records.trail import ROOM, SqlTrail
+from broker.records.store import open_records
 from tests.support.builders import ALICE, FIREFOX, Clock, RecordingAuditLog, StartBroker, a_login
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.servers.postgres import PostgresServer
@@ -36,28 +37,28 @@ async def database(records_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def sql_trail(database: Database, clock: Clock) -> SqlTrail:
-    return SqlTrail(database, lifetime=3600, clock=clock)
+def sql_trail(database: Database, clock: Clock) -> SqlAuditLog:
+    return SqlAuditLog(database, lifetime=3600, clock=clock)
 
 
 async def rows(database: Database) -> list[dict[str, object]]:
-    async with database.reading() as connection:
+    async with database.read_connection() as connection:
         found = await connection.execute(sa.select(tables.ended_logins).order_by("login_id"))
         return [dict(row) for row in found.mappings()]
 
 
 def dropped() -> float:
-    return TRAIL_DROPPED._value.get()
+    return AUDIT_DROPPED._value.get()
 
 
 # --- what is written
 
 
 async def test_an_end_is_written_as_it_was(
-    sql_trail: SqlTrail, database: Database, clock: Clock
+    sql_trail: SqlAuditLog, database: Database, clock: Clock
 ) -> None:
     login = a_login(clock, state=State.REDEEMED, phone=ALICE, subject="user-1", instance="one")
-    sql_trail.note(login, now=clock() + 7)
+    sql_trail.record(login, now=clock() + 7)
 
     await sql_trail.flush()
 
@@ -80,9 +81,9 @@ async def test_an_end_is_written_as_it_was(
 
 
 async def test_one_that_nobody_scanned_has_nobody(
-    sql_trail: SqlTrail, database: Database, clock: Clock
+    sql_trail: SqlAuditLog, database: Database, clock: Clock
 ) -> None:
-    sql_trail.note(a_login(clock, state=State.EXPIRED), now=clock() + 500)
+    sql_trail.record(a_login(clock, state=State.EXPIRED), now=clock() + 500)
 
     await sql_trail.flush()
 
@@ -92,11 +93,11 @@ async def test_one_that_nobody_scanned_has_nobody(
 
 
 async def test_an_end_that_two_have_seen_stands_once(
-    sql_trail: SqlTrail, database: Database, clock: Clock
+    sql_trail: SqlAuditLog, database: Database, clock: Clock
 ) -> None:
-    other = SqlTrail(database, lifetime=3600, clock=clock)
+    other = SqlAuditLog(database, lifetime=3600, clock=clock)
     for seen_by in (sql_trail, sql_trail, other):
-        seen_by.note(a_login(clock, **DENIED), now=clock())
+        seen_by.record(a_login(clock, **DENIED), now=clock())
 
     await asyncio.gather(sql_trail.flush(), other.flush())
 
@@ -104,12 +105,12 @@ async def test_an_end_that_two_have_seen_stands_once(
 
 
 async def test_no_odd_name_keeps_its_batch_out(
-    sql_trail: SqlTrail, database: Database, clock: Clock
+    sql_trail: SqlAuditLog, database: Database, clock: Clock
 ) -> None:
     odd = Phone("shop", Identity("pretend", "\ud800\0" + "界" * 300))
     browser = Browser("unknown", "\0" + "x" * 300)
-    sql_trail.note(a_login(clock, state=State.DENIED, phone=odd, browser=browser), now=clock())
-    sql_trail.note(a_login(clock, id="second", **DENIED), now=clock())
+    sql_trail.record(a_login(clock, state=State.DENIED, phone=odd, browser=browser), now=clock())
+    sql_trail.record(a_login(clock, id="second", **DENIED), now=clock())
 
     await sql_trail.flush()
 
@@ -117,13 +118,13 @@ async def test_no_odd_name_keeps_its_batch_out(
 
 
 async def test_what_is_too_old_is_forgotten(
-    sql_trail: SqlTrail, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    sql_trail: SqlAuditLog, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trail_module, "GATHER", 0.01)
-    sql_trail.note(a_login(clock, id="old", **DENIED), now=clock() - 3601)
-    sql_trail.note(a_login(clock, id="young", **DENIED), now=clock() - 3599)
+    monkeypatch.setattr(trail_module, "FLUSH_INTERVAL", 0.01)
+    sql_trail.record(a_login(clock, id="old", **DENIED), now=clock() - 3601)
+    sql_trail.record(a_login(clock, id="young", **DENIED), now=clock() - 3599)
 
-    task = asyncio.create_task(sql_trail.keep_writing())
+    task = asyncio.create_task(sql_trail.write_forever())
     await eventually(lambda: _only(database, "young"))
     task.cancel()
 
@@ -136,7 +137,7 @@ async def test_the_first_revision_is_brought_up_to_date_with_its_data(
     bare_url: str, clock: Clock
 ) -> None:
     database = Database(bare_url)
-    async with database.writing() as connection:
+    async with database.write_transaction() as connection:
         await connection.run_sync(lambda to: upgrade_all(to, REVISIONS[0]))
         await connection.execute(
             sa.insert(tables.apps).values(
@@ -159,7 +160,7 @@ async def test_the_first_revision_is_brought_up_to_date_with_its_data(
     await database.migrate()
 
     assert (await database.status()).revision == HEAD
-    async with database.reading() as connection:
+    async with database.read_connection() as connection:
         [app] = (await connection.execute(sa.select(tables.apps))).mappings()
         [user] = (await connection.execute(sa.select(tables.users))).mappings()
         assert await connection.scalar(sa.text(f"SELECT count(*) FROM {VERSION_TABLE}")) == 1
@@ -175,17 +176,17 @@ async def test_the_first_revision_is_brought_up_to_date_with_its_data(
 async def test_notes_wait_for_a_database_that_is_down(
     frail_postgres: PostgresServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trail_module, "GATHER", 0.01)
-    monkeypatch.setattr(trail_module, "RETRY", 0.05)
+    monkeypatch.setattr(trail_module, "FLUSH_INTERVAL", 0.01)
+    monkeypatch.setattr(trail_module, "RETRY_DELAY", 0.05)
     database = Database(frail_postgres.new_database())
     await database.migrate()
     frail_postgres.stop()
     failures: list[str] = []
-    monkeypatch.setattr(trail_module.Outage, "fails", lambda outage, why: failures.append(why))
-    trail = SqlTrail(database, lifetime=3600, clock=clock)
-    task = asyncio.create_task(trail.keep_writing())
+    monkeypatch.setattr(trail_module.OutageLog, "failed", lambda outage, why: failures.append(why))
+    trail = SqlAuditLog(database, lifetime=3600, clock=clock)
+    task = asyncio.create_task(trail.write_forever())
 
-    trail.note(a_login(clock, **DENIED), now=clock())
+    trail.record(a_login(clock, **DENIED), now=clock())
     await eventually(lambda: len(failures) > 1)
     frail_postgres.start()
 
@@ -196,26 +197,26 @@ async def test_notes_wait_for_a_database_that_is_down(
 
 @pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
 async def test_what_finds_no_room_or_no_database_in_the_end_is_counted(
-    sql_trail: SqlTrail, records_url: str, clock: Clock
+    sql_trail: SqlAuditLog, records_url: str, clock: Clock
 ) -> None:
     before = dropped()
-    for number in range(ROOM + 3):
-        sql_trail.note(a_login(clock, id=f"login-{number}", **DENIED), now=clock())
+    for number in range(QUEUE_MAX + 3):
+        sql_trail.record(a_login(clock, id=f"login-{number}", **DENIED), now=clock())
     assert dropped() == before + 3
 
     with closing(sqlite3.connect(records_url.partition(":///")[2])) as other:
         other.execute("BEGIN EXCLUSIVE")
         await sql_trail.flush()
 
-    assert dropped() == before + 3 + ROOM
+    assert dropped() == before + 3 + QUEUE_MAX
 
 
 @pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
-async def test_repeated_end_uses_memory_once(sql_trail: SqlTrail, clock: Clock) -> None:
+async def test_repeated_end_uses_memory_once(sql_trail: SqlAuditLog, clock: Clock) -> None:
     before = dropped()
 
-    for _ in range(ROOM + 1):
-        sql_trail.note(a_login(clock, **DENIED), now=clock())
+    for _ in range(QUEUE_MAX + 1):
+        sql_trail.record(a_login(clock, **DENIED), now=clock())
 
     assert dropped() == before
 
@@ -224,12 +225,12 @@ async def test_repeated_end_uses_memory_once(sql_trail: SqlTrail, clock: Clock) 
 
 
 async def test_every_end_is_noted_and_nothing_before_it(
-    make_flow: Callable[..., Flow], clock: Clock, trail: RecordingAuditLog
+    make_flow: Callable[..., LoginService], clock: Clock, trail: RecordingAuditLog
 ) -> None:
     flow = make_flow()
     ids = {}
     for end in ("redeemed", "denied", "cancelled", "expired", "open"):
-        begun = await flow.begin("shop", FIREFOX, waits_here=True)
+        begun = await flow.begin("shop", FIREFOX, has_socket=True)
         ids[end] = begun.login.id
         owned = {"login_id": begun.login.id, "secret": begun.secret, "app": "shop"}
         await flow.scan(begun.login.scene, ALICE)
@@ -303,13 +304,13 @@ async def test_a_broker_ends_in_time_before_a_database_that_hangs(
         frail_postgres.new_database(),
         load_seal_keys=lambda: (b"k" * 32,),
         providers=("pretend",),
-        taken=(),
+        reserved_ids=(),
         clock=clock,
         trail_lifetime=3600,
     )
     await records.open()
     frail_postgres.pause()
-    records.trail.note(a_login(clock, **DENIED), now=clock())
+    records.audit_log.record(a_login(clock, **DENIED), now=clock())
 
     async with asyncio.timeout(30):
         await records.close()

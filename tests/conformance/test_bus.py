@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from broker.bus import Bus, open_bus
-from broker.login import Notice
+from broker.bus import open_bus
+from broker.infrastructure.coordination import Bus, Notice
 from tests.support.builders import BUSES
 from tests.support.servers.redis import Engines
 from tests.support.waiting import opened_bus

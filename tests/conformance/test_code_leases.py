@@ -9,9 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from broker.errors import PoolFull
-from broker.state import BACK_AT_ONCE, Code, Leased, Leases, Level, Store, open_state
-from broker.state.memory import MemoryLeases
+from broker.pool.model import LeasedCode, OfferedCode, PoolLevel
+from broker.pool.ports import RESTORE_BATCH, CodeLeases
+from broker.state import StateBackend, open_state
+from broker.state.errors import PoolCapacityExceeded
+from broker.state.memory.code_leases import MemoryCodeLeases
 from tests.support.builders import STATES, Clock
 from tests.support.servers.redis import Engines
 from tests.support.waiting import opened
@@ -27,7 +29,9 @@ def engine(request: pytest.FixtureRequest, engines: Engines) -> str:
 
 
 @pytest.fixture
-async def pair(engine: str, engines: Engines, clock: Clock) -> AsyncIterator[tuple[Store, Store]]:
+async def pair(
+    engine: str, engines: Engines, clock: Clock
+) -> AsyncIterator[tuple[StateBackend, StateBackend]]:
     """Two instances' views of one state; memory has but one."""
     count = 1 if engine == "memory" else 2
     stores = [open_state(engines.url(engine), clock) for _ in range(count)]
@@ -39,43 +43,45 @@ async def pair(engine: str, engines: Engines, clock: Clock) -> AsyncIterator[tup
 
 
 @pytest.fixture
-def leases(pair: tuple[Store, Store]) -> Leases:
-    return pair[0].leases
+def leases(pair: tuple[StateBackend, StateBackend]) -> CodeLeases:
+    return pair[0].code_leases
 
 
-def codes(numbers: Iterable[int], drawing: int = 0) -> list[Code]:
+def codes(numbers: Iterable[int], drawing: int = 0) -> list[OfferedCode]:
     return [
-        Code(number=number, drawing=drawing, scene=f"{number}-{drawing}", picture=f"p/{number}")
+        OfferedCode(
+            number=number, drawing=drawing, scene=f"{number}-{drawing}", picture=f"p/{number}"
+        )
         for number in numbers
     ]
 
 
-async def take(leases: Leases, clock: Clock, app: str = "shop") -> Leased:
-    leased = await leases.lease(app, until=clock() + LIFE, rest=REST)
+async def take(leases: CodeLeases, clock: Clock, app: str = "shop") -> LeasedCode:
+    leased = await leases.lease(app, until=clock() + LIFE, cooldown=REST)
     assert leased is not None
     return leased
 
 
-async def take_number(leases: Leases, clock: Clock) -> int | None:
-    leased = await leases.lease("shop", until=clock() + LIFE, rest=REST)
+async def take_number(leases: CodeLeases, clock: Clock) -> int | None:
+    leased = await leases.lease("shop", until=clock() + LIFE, cooldown=REST)
     return leased and leased.code.number
 
 
-async def give_back(leases: Leases, leased: Leased) -> None:
-    await leases.give_back("shop", leased.code.number, leased.generation, rest=REST)
+async def give_back(leases: CodeLeases, leased: LeasedCode) -> None:
+    await leases.return_code("shop", leased.code.number, leased.generation, cooldown=REST)
 
 
-async def test_a_lease_has_all_that_a_login_needs(leases: Leases, clock: Clock) -> None:
+async def test_a_lease_has_all_that_a_login_needs(leases: CodeLeases, clock: Clock) -> None:
     [code] = codes([7], drawing=3)
     await leases.offer("shop", [code])
 
     leased = await take(leases, clock)
 
-    assert leased == Leased(code, leased.generation, 1)
+    assert leased == LeasedCode(code, leased.generation, 1)
 
 
 async def test_the_lowest_free_number_is_leased_in_whatever_order_they_were_offered(
-    leases: Leases, clock: Clock
+    leases: CodeLeases, clock: Clock
 ) -> None:
     await leases.offer("shop", codes([11, 2, 100]))
     await leases.offer("shop", codes([3]))
@@ -83,20 +89,20 @@ async def test_the_lowest_free_number_is_leased_in_whatever_order_they_were_offe
     assert [await take_number(leases, clock) for _ in range(5)] == [2, 3, 11, 100, None]
 
 
-async def test_apps_have_pools_of_their_own(leases: Leases, clock: Clock) -> None:
+async def test_apps_have_pools_of_their_own(leases: CodeLeases, clock: Clock) -> None:
     await leases.offer("shop", codes([0]))
     await leases.offer("other", codes([0, 1]))
 
     assert (await take(leases, clock)).code.number == 0
     assert (await take(leases, clock, "other")).code.number == 0
     assert await take_number(leases, clock) is None
-    assert await leases.level("other") == Level(free=1, leased=1, resting=0)
+    assert await leases.level("other") == PoolLevel(free=1, leased=1, resting=0)
 
 
 async def test_forgotten_pool_is_empty_on_every_instance(
-    pair: tuple[Store, Store], clock: Clock
+    pair: tuple[StateBackend, StateBackend], clock: Clock
 ) -> None:
-    one, two = (store.leases for store in pair)
+    one, two = (store.code_leases for store in pair)
     await one.offer("shop", codes([0, 1]))
     await one.offer("other", codes([0]))
     leased = await take(one, clock)
@@ -105,7 +111,7 @@ async def test_forgotten_pool_is_empty_on_every_instance(
     await give_back(one, leased)
     await two.forget("shop")
 
-    assert await one.level("shop") == Level(free=0, leased=0, resting=0)
+    assert await one.level("shop") == PoolLevel(free=0, leased=0, resting=0)
     assert await take_number(one, clock) is None
     assert (await one.level("other")).free == 1
     await one.offer("shop", codes([0]))
@@ -113,9 +119,9 @@ async def test_forgotten_pool_is_empty_on_every_instance(
 
 
 async def test_what_one_instance_offers_the_other_leases_and_none_leases_it_again(
-    pair: tuple[Store, Store], clock: Clock
+    pair: tuple[StateBackend, StateBackend], clock: Clock
 ) -> None:
-    one, two = (store.leases for store in pair)
+    one, two = (store.code_leases for store in pair)
     await one.offer("shop", codes([0, 1]))
 
     assert await take_number(two, clock) == 0
@@ -124,25 +130,27 @@ async def test_what_one_instance_offers_the_other_leases_and_none_leases_it_agai
 
 
 async def test_many_leases_at_once_take_each_of_the_lowest_numbers_once(
-    pair: tuple[Store, Store], clock: Clock
+    pair: tuple[StateBackend, StateBackend], clock: Clock
 ) -> None:
-    leases = [store.leases for store in pair]
+    leases = [store.code_leases for store in pair]
     await leases[0].offer("shop", codes(range(1_000)))
 
     taken = await asyncio.gather(*(take_number(each, clock) for _ in range(100) for each in leases))
 
     assert Counter(taken) == Counter(range(200))
-    assert await leases[1].level("shop") == Level(free=800, leased=200, resting=0)
+    assert await leases[1].level("shop") == PoolLevel(free=800, leased=200, resting=0)
 
 
-async def test_a_number_given_back_rests_and_is_free_again(leases: Leases, clock: Clock) -> None:
+async def test_a_number_given_back_rests_and_is_free_again(
+    leases: CodeLeases, clock: Clock
+) -> None:
     await leases.offer("shop", codes(range(3)))
     leased = await take(leases, clock)
     clock.time += 10
 
     await give_back(leases, leased)
 
-    assert await leases.level("shop") == Level(free=2, leased=0, resting=1)
+    assert await leases.level("shop") == PoolLevel(free=2, leased=0, resting=1)
     assert await take_number(leases, clock) == 1
     clock.time += REST - 1
     assert await take_number(leases, clock) == 2
@@ -151,23 +159,23 @@ async def test_a_number_given_back_rests_and_is_free_again(leases: Leases, clock
 
 
 async def test_a_number_that_nobody_gives_back_rests_from_its_leases_end(
-    leases: Leases, clock: Clock
+    leases: CodeLeases, clock: Clock
 ) -> None:
     await leases.offer("shop", codes([0]))
     await take(leases, clock)
 
     clock.time += LIFE - 1
-    assert await leases.level("shop") == Level(free=0, leased=1, resting=0)
+    assert await leases.level("shop") == PoolLevel(free=0, leased=1, resting=0)
     clock.time += 1
-    assert await leases.level("shop") == Level(free=0, leased=0, resting=1)
+    assert await leases.level("shop") == PoolLevel(free=0, leased=0, resting=1)
     clock.time += REST - 1
     assert await take_number(leases, clock) is None
     clock.time += 1
-    assert await leases.level("shop") == Level(free=1, leased=0, resting=0)
+    assert await leases.level("shop") == PoolLevel(free=1, leased=0, resting=0)
     assert await take_number(leases, clock) == 0
 
 
-async def test_giving_back_twice_is_giving_back_once(leases: Leases, clock: Clock) -> None:
+async def test_giving_back_twice_is_giving_back_once(leases: CodeLeases, clock: Clock) -> None:
     await leases.offer("shop", codes([0]))
     leased = await take(leases, clock)
 
@@ -181,7 +189,7 @@ async def test_giving_back_twice_is_giving_back_once(leases: Leases, clock: Cloc
 
 @pytest.mark.parametrize("late", [LIFE, LIFE + 1, LIFE + REST])
 async def test_a_lease_that_time_has_ended_cannot_be_given_back(
-    leases: Leases, clock: Clock, late: int
+    leases: CodeLeases, clock: Clock, late: int
 ) -> None:
     await leases.offer("shop", codes([0]))
     leased = await take(leases, clock)
@@ -194,7 +202,7 @@ async def test_a_lease_that_time_has_ended_cannot_be_given_back(
 
 
 async def test_a_stale_give_back_does_not_end_somebody_elses_lease(
-    leases: Leases, clock: Clock
+    leases: CodeLeases, clock: Clock
 ) -> None:
     await leases.offer("shop", codes([0]))
     stale = await take(leases, clock)
@@ -204,25 +212,25 @@ async def test_a_stale_give_back_does_not_end_somebody_elses_lease(
     await give_back(leases, stale)
 
     assert fresh.generation != stale.generation
-    assert await leases.level("shop") == Level(free=0, leased=1, resting=0)
+    assert await leases.level("shop") == PoolLevel(free=0, leased=1, resting=0)
 
 
-async def test_what_is_no_number_of_the_pool_cannot_be_given_back(leases: Leases) -> None:
-    await leases.give_back("shop", 7, 1, rest=REST)
+async def test_what_is_no_number_of_the_pool_cannot_be_given_back(leases: CodeLeases) -> None:
+    await leases.return_code("shop", 7, 1, cooldown=REST)
 
     assert (await leases.level("shop")).total == 0
 
 
 async def test_a_number_has_another_generation_each_time_even_where_the_clock_stands_still(
-    leases: Leases, clock: Clock
+    leases: CodeLeases, clock: Clock
 ) -> None:
     await leases.offer("shop", codes([0]))
     generations = []
     for _ in range(3):
-        leased = await leases.lease("shop", until=clock() + 1, rest=0)
+        leased = await leases.lease("shop", until=clock() + 1, cooldown=0)
         assert leased is not None
         generations.append(leased.generation)
-        await leases.give_back("shop", 0, leased.generation, rest=0)
+        await leases.return_code("shop", 0, leased.generation, cooldown=0)
 
     assert len(set(generations)) == 3
 
@@ -232,23 +240,23 @@ async def test_after_the_state_was_lost_a_generation_from_before_ends_nothing(
 ) -> None:
     before = open_state(engines.url(engine), clock)
     await opened(before)
-    await before.leases.offer("shop", codes([0]))
-    stale = await take(before.leases, clock)
+    await before.code_leases.offer("shop", codes([0]))
+    stale = await take(before.code_leases, clock)
     await before.close()
     engines.empty(engine)
 
     after = open_state(engines.url(engine), clock)
     await opened(after)
     clock.time += 0.001
-    await after.leases.offer("shop", codes([0]))
-    await take(after.leases, clock)
-    await give_back(after.leases, stale)
+    await after.code_leases.offer("shop", codes([0]))
+    await take(after.code_leases, clock)
+    await give_back(after.code_leases, stale)
 
-    assert await after.leases.level("shop") == Level(free=0, leased=1, resting=0)
+    assert await after.code_leases.level("shop") == PoolLevel(free=0, leased=1, resting=0)
     await after.close()
 
 
-async def test_uses_are_counted_by_drawing(leases: Leases, clock: Clock) -> None:
+async def test_uses_are_counted_by_drawing(leases: CodeLeases, clock: Clock) -> None:
     await leases.offer("shop", codes([0]))
     uses = []
     for _ in range(3):
@@ -260,7 +268,7 @@ async def test_uses_are_counted_by_drawing(leases: Leases, clock: Clock) -> None
     assert (await take(leases, clock)).uses == 1
 
 
-async def test_offering_again_changes_nothing(leases: Leases, clock: Clock) -> None:
+async def test_offering_again_changes_nothing(leases: CodeLeases, clock: Clock) -> None:
     await leases.offer("shop", codes(range(3)))
     resting = await take(leases, clock)
     await take(leases, clock)
@@ -269,15 +277,15 @@ async def test_offering_again_changes_nothing(leases: Leases, clock: Clock) -> N
     clock.time += LIFE - 1
 
     await leases.offer("shop", codes(range(3)))
-    await leases.offer("shop", codes(range(3)), rest=REST)
+    await leases.offer("shop", codes(range(3)), cooldown=REST)
 
-    assert before == await leases.level("shop") == Level(free=1, leased=1, resting=1)
+    assert before == await leases.level("shop") == PoolLevel(free=1, leased=1, resting=1)
     clock.time += REST - LIFE + 1
     assert [await take_number(leases, clock) for _ in range(3)] == [0, 2, None]
 
 
 async def test_of_two_drawings_the_later_counts_from_the_next_lease_on(
-    leases: Leases, clock: Clock
+    leases: CodeLeases, clock: Clock
 ) -> None:
     await leases.offer("shop", codes([0, 1]))
     leased = await take(leases, clock)
@@ -285,7 +293,7 @@ async def test_of_two_drawings_the_later_counts_from_the_next_lease_on(
     await leases.offer("shop", codes([0, 1], drawing=2))
     await leases.offer("shop", codes([0, 1], drawing=1))
 
-    assert await leases.level("shop") == Level(free=1, leased=1, resting=0)
+    assert await leases.level("shop") == PoolLevel(free=1, leased=1, resting=0)
     assert (await take(leases, clock)).code == codes([1], drawing=2)[0]
     await give_back(leases, leased)
     clock.time += REST
@@ -293,7 +301,7 @@ async def test_of_two_drawings_the_later_counts_from_the_next_lease_on(
 
 
 async def test_a_drawing_that_is_offered_again_is_as_it_was_said_last(
-    leases: Leases, clock: Clock
+    leases: CodeLeases, clock: Clock
 ) -> None:
     [code] = codes([0])
     await leases.offer("shop", [code])
@@ -308,29 +316,29 @@ async def test_a_drawing_that_is_offered_again_is_as_it_was_said_last(
 
 
 async def test_codes_that_may_be_on_screens_are_free_after_a_rest(
-    leases: Leases, clock: Clock
+    leases: CodeLeases, clock: Clock
 ) -> None:
     await leases.offer("shop", codes([1]))
 
-    await leases.offer("shop", codes(range(3)), rest=REST)
+    await leases.offer("shop", codes(range(3)), cooldown=REST)
 
-    assert await leases.level("shop") == Level(free=1, leased=0, resting=2)
+    assert await leases.level("shop") == PoolLevel(free=1, leased=0, resting=2)
     assert await take_number(leases, clock) == 1
     clock.time += REST
     assert [await take_number(leases, clock) for _ in range(3)] == [0, 2, None]
 
 
-async def test_a_number_withdrawn_is_leased_no_more(leases: Leases, clock: Clock) -> None:
+async def test_a_number_withdrawn_is_leased_no_more(leases: CodeLeases, clock: Clock) -> None:
     await leases.offer("shop", codes(range(3)))
 
     await leases.withdraw("shop", {0: 0, 2: 0})
 
-    assert await leases.level("shop") == Level(free=1, leased=0, resting=0)
+    assert await leases.level("shop") == PoolLevel(free=1, leased=0, resting=0)
     assert [await take_number(leases, clock) for _ in range(2)] == [1, None]
 
 
 async def test_a_number_withdrawn_while_it_is_out_does_not_come_back(
-    leases: Leases, clock: Clock
+    leases: CodeLeases, clock: Clock
 ) -> None:
     await leases.offer("shop", codes(range(3)))
     held, resting = await take(leases, clock), await take(leases, clock)
@@ -340,12 +348,12 @@ async def test_a_number_withdrawn_while_it_is_out_does_not_come_back(
     await give_back(leases, held)
     clock.time += LIFE + REST
 
-    assert await leases.level("shop") == Level(free=1, leased=0, resting=0)
+    assert await leases.level("shop") == PoolLevel(free=1, leased=0, resting=0)
     assert [await take_number(leases, clock) for _ in range(2)] == [2, None]
 
 
 async def test_what_is_withdrawn_is_offered_again_in_vain_until_it_is_drawn_anew(
-    leases: Leases, clock: Clock
+    leases: CodeLeases, clock: Clock
 ) -> None:
     await leases.offer("shop", codes([0]))
     await leases.withdraw("shop", {0: 0, 1: 0})
@@ -358,7 +366,7 @@ async def test_what_is_withdrawn_is_offered_again_in_vain_until_it_is_drawn_anew
     assert (await leases.level("shop")).total == 2
 
 
-async def test_a_late_withdrawal_leaves_the_later_drawing(leases: Leases, clock: Clock) -> None:
+async def test_a_late_withdrawal_leaves_the_later_drawing(leases: CodeLeases, clock: Clock) -> None:
     await leases.offer("shop", codes([0], drawing=1))
 
     await leases.withdraw("shop", {0: 0})
@@ -367,7 +375,7 @@ async def test_a_late_withdrawal_leaves_the_later_drawing(leases: Leases, clock:
 
 
 async def test_a_number_drawn_anew_while_its_former_drawing_is_on_a_screen_is_not_given_back(
-    leases: Leases, clock: Clock
+    leases: CodeLeases, clock: Clock
 ) -> None:
     await leases.offer("shop", codes([0]))
     former = await take(leases, clock)
@@ -378,41 +386,41 @@ async def test_a_number_drawn_anew_while_its_former_drawing_is_on_a_screen_is_no
     await give_back(leases, former)
 
     assert fresh.code.scene != former.code.scene
-    assert await leases.level("shop") == Level(free=0, leased=1, resting=0)
+    assert await leases.level("shop") == PoolLevel(free=0, leased=1, resting=0)
 
 
 async def test_after_a_quiet_night_all_numbers_come_back_some_by_each_lease(
-    leases: Leases, clock: Clock
+    leases: CodeLeases, clock: Clock
 ) -> None:
-    count = 3 * BACK_AT_ONCE
+    count = 3 * RESTORE_BATCH
     await leases.offer("shop", codes(range(count)))
     for _ in range(count):
         await take(leases, clock)
     clock.time += LIFE + REST
 
-    assert await leases.level("shop") == Level(free=count, leased=0, resting=0)
+    assert await leases.level("shop") == PoolLevel(free=count, leased=0, resting=0)
     assert await take_number(leases, clock) == 0
-    assert await leases.level("shop") == Level(free=count - 1, leased=1, resting=0)
+    assert await leases.level("shop") == PoolLevel(free=count - 1, leased=1, resting=0)
     assert [await take_number(leases, clock) for _ in range(count)] == [*range(1, count), None]
 
 
 async def test_one_lease_brings_back_so_many_at_most_and_those_first_that_were_back_first(
-    leases: Leases, clock: Clock
+    leases: CodeLeases, clock: Clock
 ) -> None:
-    count = BACK_AT_ONCE + 7
+    count = RESTORE_BATCH + 7
     await leases.offer("shop", codes(range(count)))
     for number in range(count):
-        await leases.lease("shop", until=clock() + count - number, rest=REST)
+        await leases.lease("shop", until=clock() + count - number, cooldown=REST)
     clock.time += count + REST
 
     assert [await take_number(leases, clock) for _ in range(2)] == [7, 0]
 
 
 async def test_a_pool_that_rests_as_a_whole_comes_back_from_its_lowest_number_on(
-    leases: Leases, clock: Clock
+    leases: CodeLeases, clock: Clock
 ) -> None:
-    count = 2 * BACK_AT_ONCE
-    await leases.offer("shop", codes(reversed(range(count))), rest=REST)
+    count = 2 * RESTORE_BATCH
+    await leases.offer("shop", codes(reversed(range(count))), cooldown=REST)
     clock.time += REST
 
     assert [await take_number(leases, clock) for _ in range(count)] == [*range(count)]
@@ -423,14 +431,14 @@ async def test_a_lease_is_one_command(engines: Engines) -> None:
     [node] = engines.nodes("redis")
     stores = [open_state(engines.url("redis")) for _ in range(2)]
     await asyncio.gather(*map(opened, stores))
-    leases = [store.leases for store in stores]
+    leases = [store.code_leases for store in stores]
     await leases[0].offer("shop", codes(range(1_000)))
-    await leases[0].lease("other", until=0, rest=0)  # the server knows the script from now on
+    await leases[0].lease("other", until=0, cooldown=0)  # the server knows the script from now on
     with node.client() as client:
         client.config_resetstat()
 
         await asyncio.gather(
-            *(each.lease("shop", until=2e9, rest=REST) for _ in range(100) for each in leases)
+            *(each.lease("shop", until=2e9, cooldown=REST) for _ in range(100) for each in leases)
         )
 
         calls = {name: said["calls"] for name, said in client.info("commandstats").items()}
@@ -449,24 +457,24 @@ async def test_a_code_that_cannot_be_read_is_as_good_as_gone_and_harms_no_other(
     engines.empty("redis")
     store = open_state(engines.url("redis"), clock)
     await opened(store)
-    await store.leases.offer("shop", codes([0, 1]))
+    await store.code_leases.offer("shop", codes([0, 1]))
     [node] = engines.nodes("redis")
     with node.client() as client:
         client.hset("scanlogin:pool:{shop}:codes", f"{0:010}", junk)
 
-    assert await take_number(store.leases, clock) is None
-    assert await take_number(store.leases, clock) == 1
-    await store.leases.offer("shop", codes([0]))
+    assert await take_number(store.code_leases, clock) is None
+    assert await take_number(store.code_leases, clock) == 1
+    await store.code_leases.offer("shop", codes([0]))
     clock.time += LIFE + REST
-    assert (await take(store.leases, clock)).code == codes([0])[0]
+    assert (await take(store.code_leases, clock)).code == codes([0])[0]
     await store.close()
 
 
 async def test_memory_takes_no_more_codes_than_it_has_room_for() -> None:
-    leases = MemoryLeases(Clock(), capacity=3)
+    leases = MemoryCodeLeases(Clock(), capacity=3)
     await leases.offer("shop", codes([0, 1]))
 
-    with pytest.raises(PoolFull):
+    with pytest.raises(PoolCapacityExceeded):
         await leases.offer("other", codes([0, 1]))
     await leases.offer("shop", codes([0, 1], drawing=1))
 

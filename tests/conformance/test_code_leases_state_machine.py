@@ -21,7 +21,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from broker.state import Code, Leased, Leases, Level, open_state
+from broker.pool.model import LeasedCode, OfferedCode, PoolLevel
+from broker.pool.ports import CodeLeases
+from broker.state import open_state
 from tests.support.builders import Clock
 from tests.support.servers.redis import Engines
 from tests.support.waiting import opened
@@ -38,13 +40,13 @@ class World(NamedTuple):
 
     runner: asyncio.Runner
     clock: Clock
-    empty: Callable[[], list[Leases]]
+    empty: Callable[[], list[CodeLeases]]
 
 
 class Screen(NamedTuple):
     """A browser that shows a code until then, or until it gives it back."""
 
-    leased: Leased
+    leased: LeasedCode
     until: float
 
 
@@ -60,7 +62,7 @@ class Pool(RuleBasedStateMachine):
         super().__init__()
         self.runner, self.clock, self.empty = world
         self.instances = self.empty()
-        self.codes: dict[int, Code] = {}
+        self.codes: dict[int, OfferedCode] = {}
         self.retired: set[int] = set()
         self.back: dict[int, float] = {}
         self.present: dict[int, Screen] = {}
@@ -92,7 +94,7 @@ class Pool(RuleBasedStateMachine):
     @rule(at=ats, life=st.sampled_from([1, LIFE]))
     def lease(self, at: int, life: int) -> None:
         now, free = self.clock(), self.free()
-        leased = self.run(self.instances[at].lease("shop", until=now + life, rest=REST))
+        leased = self.run(self.instances[at].lease("shop", until=now + life, cooldown=REST))
         assert (leased and leased.code) == (self.codes[min(free)] if free else None)
         if leased is None:
             return
@@ -127,7 +129,7 @@ class Pool(RuleBasedStateMachine):
 
     def tell(self, at: int, screen: Screen) -> None:
         number, generation = screen.leased.code.number, screen.leased.generation
-        self.run(self.instances[at].give_back("shop", number, generation, rest=REST))
+        self.run(self.instances[at].return_code("shop", number, generation, cooldown=REST))
 
     @rule()
     def crash(self) -> None:
@@ -147,15 +149,15 @@ class Pool(RuleBasedStateMachine):
         self.uses |= dict.fromkeys(numbers, 0)
         self.retired -= numbers
 
-    def drawn(self, number: int) -> Code:
+    def drawn(self, number: int) -> OfferedCode:
         drawing = self.codes[number].drawing + 1 if number in self.codes else 0
         scene = f"scene-{number}-{drawing}"
-        return Code(number=number, drawing=drawing, scene=scene, picture=f"{scene}.png")
+        return OfferedCode(number=number, drawing=drawing, scene=scene, picture=f"{scene}.png")
 
     @rule(at=ats, rest=st.sampled_from([0, REST]))
     def offer_again(self, at: int, rest: int) -> None:
         """By somebody who has read the records before the last numbers were retired."""
-        self.run(self.instances[at].offer("shop", list(self.codes.values()), rest=rest))
+        self.run(self.instances[at].offer("shop", list(self.codes.values()), cooldown=rest))
 
     @rule(at=ats, number=st.sampled_from(NUMBERS))
     def retire(self, at: int, number: int) -> None:
@@ -178,7 +180,7 @@ class Pool(RuleBasedStateMachine):
         self.clock.time += 1
         there = self.there()
         codes = [self.codes[number] for number in there]
-        self.run(self.instances[at].offer("shop", codes, rest=REST))
+        self.run(self.instances[at].offer("shop", codes, cooldown=REST))
         gone = {number: self.codes[number].drawing for number in self.retired}
         self.run(self.instances[at].withdraw("shop", gone))
         self.back = dict.fromkeys(there, self.clock() + REST)
@@ -188,7 +190,7 @@ class Pool(RuleBasedStateMachine):
     def the_level_says_what_the_rules_say(self) -> None:
         now, free = self.clock(), len(self.free())
         leased = sum(screen.until > now for screen in self.present.values())
-        expected = Level(free, leased, len(self.there()) - free - leased)
+        expected = PoolLevel(free, leased, len(self.there()) - free - leased)
         assert self.run(self.instances[0].level("shop")) == expected
 
     def teardown(self) -> None:
@@ -196,7 +198,7 @@ class Pool(RuleBasedStateMachine):
         self.clock.time += LIFE + REST
         free = []
         while leased := self.run(
-            self.instances[0].lease("shop", until=self.clock() + LIFE, rest=REST)
+            self.instances[0].lease("shop", until=self.clock() + LIFE, cooldown=REST)
         ):
             free.append(leased.code.number)
         assert free == sorted(self.there())
@@ -211,11 +213,11 @@ def test_no_order_of_events_leases_a_scene_twice_or_loses_a_number(
     clock = Clock()
     stores = [open_state(engines.url(engine), clock) for _ in range(2)]
 
-    def empty() -> list[Leases]:
+    def empty() -> list[CodeLeases]:
         engines.empty(engine)
         if engine == "memory":
-            return [open_state("memory://", clock).leases] * 2
-        return [store.leases for store in stores]
+            return [open_state("memory://", clock).code_leases] * 2
+        return [store.code_leases for store in stores]
 
     with asyncio.Runner() as runner:
         for store in stores:

@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import sqlalchemy as sa
 
-from broker.errors import RecordsDown
-from broker.records import Code, Counts, Drawing, Reserved
-from broker.records import codes as codes_file
+from broker.pool.model import CodeCounts, CodeKey, CodeRecord, CodeReservation
+from broker.records import pool_codes as codes_file
 from broker.records import tables as t
-from broker.records.codes import Codes
 from broker.records.database import Database
+from broker.records.errors import RecordsUnavailable
+from broker.records.pool_codes import SqlCodeStore
 from tests.support.builders import Clock
 from tests.support.records import connected
 from tests.support.servers.postgres import PostgresServer
@@ -24,13 +24,13 @@ MINUTE = 60.0
 
 
 @pytest.fixture
-async def instance(records_url: str, clock: Clock) -> AsyncIterator[Callable[[], Codes]]:
+async def instance(records_url: str, clock: Clock) -> AsyncIterator[Callable[[], SqlCodeStore]]:
     """Makes one instance's codes after another's, all over one database."""
     databases: list[Database] = []
 
-    def instance() -> Codes:
+    def instance() -> SqlCodeStore:
         databases.append(Database(records_url))
-        return Codes(databases[-1], clock=clock)
+        return SqlCodeStore(databases[-1], clock=clock)
 
     yield instance
     for database in databases:
@@ -38,27 +38,27 @@ async def instance(records_url: str, clock: Clock) -> AsyncIterator[Callable[[],
 
 
 @pytest.fixture
-def codes(instance: Callable[[], Codes]) -> Codes:
+def codes(instance: Callable[[], SqlCodeStore]) -> SqlCodeStore:
     return instance()
 
 
-async def reserved(codes: Codes, number: int, app: str = "shop") -> Reserved:
+async def reserved(codes: SqlCodeStore, number: int, app: str = "shop") -> CodeReservation:
     one = await codes.reserve(app, number, seconds=MINUTE)
     assert one is not None
     return one
 
 
-async def drawn(codes: Codes, number: int, app: str = "shop") -> Code:
+async def drawn(codes: SqlCodeStore, number: int, app: str = "shop") -> CodeRecord:
     code = await codes.finish(await reserved(codes, number, app), f"picture-{number}.png")
     assert code is not None
     return code
 
 
-async def all_ready(codes: Codes, app: str = "shop") -> list[Code]:
+async def all_ready(codes: SqlCodeStore, app: str = "shop") -> list[CodeRecord]:
     return [code async for some in codes.ready(app) for code in some]
 
 
-async def test_a_number_from_nothing_to_a_code(codes: Codes, clock: Clock) -> None:
+async def test_a_number_from_nothing_to_a_code(codes: SqlCodeStore, clock: Clock) -> None:
     assert await codes.missing("shop", 3) == [0, 1, 2]
 
     begun = await reserved(codes, 1)
@@ -68,7 +68,7 @@ async def test_a_number_from_nothing_to_a_code(codes: Codes, clock: Clock) -> No
     clock.time += 5
     code = await codes.finish(begun, "picture.png")
 
-    assert code == Code(
+    assert code == CodeRecord(
         app="shop",
         number=1,
         drawing=0,
@@ -80,7 +80,7 @@ async def test_a_number_from_nothing_to_a_code(codes: Codes, clock: Clock) -> No
     assert await all_ready(codes) == [code]
 
 
-async def test_scenes_have_192_random_bits_and_are_not_shown(codes: Codes) -> None:
+async def test_scenes_have_192_random_bits_and_are_not_shown(codes: SqlCodeStore) -> None:
     some = [await reserved(codes, number) for number in range(20)]
 
     assert len({one.scene for one in some}) == 20
@@ -89,7 +89,7 @@ async def test_scenes_have_192_random_bits_and_are_not_shown(codes: Codes) -> No
     assert some[0].scene not in repr([some, code])
 
 
-async def test_apps_have_numbers_of_their_own(codes: Codes) -> None:
+async def test_apps_have_numbers_of_their_own(codes: SqlCodeStore) -> None:
     mine, theirs = await drawn(codes, 0), await drawn(codes, 0, "other")
 
     assert mine.scene != theirs.scene
@@ -97,7 +97,7 @@ async def test_apps_have_numbers_of_their_own(codes: Codes) -> None:
 
 
 async def test_a_reserved_number_is_nobody_elses_for_a_while(
-    instance: Callable[[], Codes], clock: Clock
+    instance: Callable[[], SqlCodeStore], clock: Clock
 ) -> None:
     one, two = instance(), instance()
     left = await reserved(one, 0)
@@ -112,32 +112,32 @@ async def test_a_reserved_number_is_nobody_elses_for_a_while(
 
 
 async def test_a_number_that_is_let_go_of_is_free_at_once_with_the_scene_it_had(
-    codes: Codes,
+    codes: SqlCodeStore,
 ) -> None:
     left = await reserved(codes, 0)
 
-    await codes.release(left)
+    await codes.release_reservation(left)
 
     assert (await reserved(codes, 0)).scene == left.scene
 
 
 async def test_whoever_is_late_lets_go_of_nothing_and_finishes_nothing(
-    codes: Codes, clock: Clock
+    codes: SqlCodeStore, clock: Clock
 ) -> None:
     late = await reserved(codes, 0)
     clock.time += MINUTE
     taken = await reserved(codes, 0)
 
-    await codes.release(late)
+    await codes.release_reservation(late)
     assert await codes.reserve("shop", 0, seconds=MINUTE) is None
 
     code = await codes.finish(taken, "picture.png")
     assert await codes.finish(late, "picture.png") is None
-    await codes.release(taken)
+    await codes.release_reservation(taken)
     assert await all_ready(codes) == [code]
 
 
-async def test_a_number_with_a_code_is_not_reserved(codes: Codes, clock: Clock) -> None:
+async def test_a_number_with_a_code_is_not_reserved(codes: SqlCodeStore, clock: Clock) -> None:
     await drawn(codes, 0)
     clock.time += 10 * MINUTE
 
@@ -145,11 +145,11 @@ async def test_a_number_with_a_code_is_not_reserved(codes: Codes, clock: Clock) 
 
 
 async def test_of_many_at_once_one_has_the_number(
-    instance: Callable[[], Codes], clock: Clock
+    instance: Callable[[], SqlCodeStore], clock: Clock
 ) -> None:
     instances = [instance() for _ in range(4)]
 
-    async def race() -> list[Reserved]:
+    async def race() -> list[CodeReservation]:
         tries = [
             one.reserve("shop", number, seconds=MINUTE) for number in range(10) for one in instances
         ]
@@ -169,7 +169,7 @@ async def test_of_many_at_once_one_has_the_number(
     assert {one.scene for one in first} == {one.scene for one in taken_over}
 
 
-async def test_a_retired_number_is_drawn_anew(codes: Codes, clock: Clock) -> None:
+async def test_a_retired_number_is_drawn_anew(codes: SqlCodeStore, clock: Clock) -> None:
     old, other = await drawn(codes, 0), await drawn(codes, 1)
     clock.time += 5
 
@@ -182,7 +182,7 @@ async def test_a_retired_number_is_drawn_anew(codes: Codes, clock: Clock) -> Non
     assert new.scene != old.scene
 
 
-async def test_retiring_what_has_retired_changes_nothing(codes: Codes) -> None:
+async def test_retiring_what_has_retired_changes_nothing(codes: SqlCodeStore) -> None:
     old = await drawn(codes, 0)
     await codes.retire([old])
     new = await drawn(codes, 0)
@@ -192,9 +192,9 @@ async def test_retiring_what_has_retired_changes_nothing(codes: Codes) -> None:
     assert await all_ready(codes) == [new]
 
 
-async def test_a_number_that_is_being_drawn_is_not_retired(codes: Codes) -> None:
+async def test_a_number_that_is_being_drawn_is_not_retired(codes: SqlCodeStore) -> None:
     begun = await reserved(codes, 0)
-    unready = Code(
+    unready = CodeRecord(
         app="shop", number=0, drawing=0, scene=begun.scene, picture="p.png", drawn_at=0.0
     )
 
@@ -203,39 +203,43 @@ async def test_a_number_that_is_being_drawn_is_not_retired(codes: Codes) -> None
     assert await codes.finish(begun, "picture.png") is not None
 
 
-async def test_pictures_of_retired_codes_are_left_over_until_they_are_gone(codes: Codes) -> None:
+async def test_pictures_of_retired_codes_are_left_over_until_they_are_gone(
+    codes: SqlCodeStore,
+) -> None:
     one, two = await drawn(codes, 0), await drawn(codes, 1)
-    assert await codes.leftovers("shop") == []
+    assert await codes.retired_with_picture("shop") == []
 
     await codes.retire([one, two])
-    assert await codes.leftovers("shop") == [one, two]
-    assert await codes.leftovers("other") == []
+    assert await codes.retired_with_picture("shop") == [one, two]
+    assert await codes.retired_with_picture("other") == []
 
     await codes.forget_pictures([one])
-    assert await codes.leftovers("shop") == [two]
+    assert await codes.retired_with_picture("shop") == [two]
 
 
-async def test_what_has_changed_since_is_found_and_what_is_old(codes: Codes, clock: Clock) -> None:
+async def test_what_has_changed_since_is_found_and_what_is_old(
+    codes: SqlCodeStore, clock: Clock
+) -> None:
     first, second, third = [await drawn(codes, number) for number in range(3)]
     await codes.retire([first])
     clock.time += 10
-    await codes.retire([Drawing("shop", 1, 0)])
+    await codes.retire([CodeKey("shop", 1, 0)])
     again = await drawn(codes, 0)
 
     assert await codes.count("shop") == 2
     assert [code async for some in codes.ready("shop", since=clock()) for code in some] == [again]
     assert [some async for some in codes.retired("shop")] == [{0: 0, 1: 0}]
     assert [some async for some in codes.retired("shop", since=clock())] == [{1: 0}]
-    assert await codes.aged("shop", before=clock(), limit=5) == [third]
-    assert await codes.aged("shop", before=clock() + 1, limit=1) == [third]
-    assert await codes.leftovers("shop", before=clock()) == [first]
-    assert await codes.leftovers("shop") == [first, second]
+    assert await codes.drawn_before("shop", before=clock(), limit=5) == [third]
+    assert await codes.drawn_before("shop", before=clock() + 1, limit=1) == [third]
+    assert await codes.retired_with_picture("shop", before=clock()) == [first]
+    assert await codes.retired_with_picture("shop") == [first, second]
 
 
 async def test_ready_codes_come_by_number_some_at_a_time(
-    codes: Codes, monkeypatch: pytest.MonkeyPatch
+    codes: SqlCodeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(codes_file, "BATCH", 3)
+    monkeypatch.setattr(codes_file, "BATCH_SIZE", 3)
     all_of_them = [await drawn(codes, number) for number in (4, 0, 7, 2, 3, 1, 6)]
 
     batches = [some async for some in codes.ready("shop")]
@@ -248,7 +252,7 @@ async def test_ready_codes_come_by_number_some_at_a_time(
     assert await codes.missing("shop", 8) == list(range(8))
 
 
-async def test_codes_are_counted_by_app_and_state(codes: Codes, clock: Clock) -> None:
+async def test_codes_are_counted_by_app_and_state(codes: SqlCodeStore, clock: Clock) -> None:
     assert await codes.counts() == []
     first = await drawn(codes, 0)
     clock.time += 5
@@ -259,12 +263,12 @@ async def test_codes_are_counted_by_app_and_state(codes: Codes, clock: Clock) ->
     await reserved(codes, 0, "other")
 
     assert await codes.counts() == [
-        Counts("other", ready=0, reserved=1, retired=0, leftover=0, oldest=None),
-        Counts("shop", ready=1, reserved=1, retired=2, leftover=1, oldest=first.drawn_at),
+        CodeCounts("other", ready=0, reserved=1, retired=0, leftover=0, oldest=None),
+        CodeCounts("shop", ready=1, reserved=1, retired=2, leftover=1, oldest=first.drawn_at),
     ]
 
 
-async def test_a_scene_stands_in_one_row_alone(codes: Codes, records_url: str) -> None:
+async def test_a_scene_stands_in_one_row_alone(codes: SqlCodeStore, records_url: str) -> None:
     await drawn(codes, 0)
     copied = sa.select(
         sa.literal("other"), t.codes.c.number, t.codes.c.drawing, t.codes.c.scene, sa.literal(0)
@@ -273,7 +277,7 @@ async def test_a_scene_stands_in_one_row_alone(codes: Codes, records_url: str) -
     database = Database(records_url)
 
     with pytest.raises(sa.exc.IntegrityError):
-        async with database.writing() as connection:
+        async with database.write_transaction() as connection:
             await connection.execute(sa.insert(t.codes).from_select(columns, copied))
     await database.close()
 
@@ -282,7 +286,7 @@ async def test_a_database_that_is_down_is_said_to_be(
     frail_postgres: PostgresServer, postgres_template: str, clock: Clock
 ) -> None:
     async with connected(frail_postgres.new_database(postgres_template)) as database:
-        codes = Codes(database, clock=clock)
+        codes = SqlCodeStore(database, clock=clock)
         begun = await reserved(codes, 0)
         frail_postgres.stop()
 
@@ -290,12 +294,12 @@ async def test_a_database_that_is_down_is_said_to_be(
             codes.missing("shop", 1),
             codes.reserve("shop", 1, seconds=MINUTE),
             codes.finish(begun, "picture.png"),
-            codes.release(begun),
+            codes.release_reservation(begun),
             codes.counts(),
-            codes.leftovers("shop"),
+            codes.retired_with_picture("shop"),
             all_ready(codes),
         ):
-            with pytest.raises(RecordsDown):
+            with pytest.raises(RecordsUnavailable):
                 await act
 
         frail_postgres.revive()

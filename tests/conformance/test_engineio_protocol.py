@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from broker.engine import sessions
+from broker.infrastructure.transport.engineio import server as sessions
 from tests.support.conformance_peer import LONGEST, PEERS
 from tests.support.engineio_client import (
     PING_INTERVAL,
@@ -36,7 +36,7 @@ async def both(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, loop_clock: LoopClock
 ) -> AsyncIterator[Client]:
     """Either peer, one after the other. Its heartbeat is due when a test moves the clock."""
-    monkeypatch.setattr(sessions, "JOIN_WITHIN", 3600.0)
+    monkeypatch.setattr(sessions, "JOIN_TIMEOUT", 3600.0)
     async with client_of(
         request.param, ping_interval=PING_INTERVAL, ping_timeout=PING_TIMEOUT
     ) as client:
@@ -481,8 +481,8 @@ async def test_a_session_that_is_closed_while_it_changes_over_is_closed_on_its_w
     echo: Client, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The official client, which polls no more by then, hears of no end before it."""
-    monkeypatch.setattr(sessions, "LINGER", 30.0)
-    monkeypatch.setattr(sessions, "LOOKS", 3000)
+    monkeypatch.setattr(sessions, "CLOSE_TIMEOUT", 30.0)
+    monkeypatch.setattr(sessions, "CLOSE_POLLS", 3000)
     sid = await echo.open()
     async with echo.connect(sid) as socket:
         await probe(echo, sid, socket)

@@ -9,20 +9,16 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
-from broker.errors import (
-    AlreadyScanned,
-    LoginExpired,
-    Unavailable,
-    UnknownLogin,
-    UnknownScene,
-    UnregisteredUser,
-)
-from broker.flow import Begun, Flow
-from broker.login import REDEEM_LIFETIME, Browser, Lease, State
-from broker.pictures import Pictures
-from broker.pool import Pool
-from broker.records import Drawing
-from broker.state import KEPT, Code, Level, Store, open_state
+from broker.blobs.pictures import ObjectPictureStore
+from broker.errors import Unavailable
+from broker.identity.errors import UnregisteredUser
+from broker.login.errors import AlreadyScanned, LoginExpired, UnknownLogin, UnknownScene
+from broker.login.model import REDEEM_LIFETIME, Browser, State
+from broker.login.ports import LOGIN_RETENTION
+from broker.login.service import LoginService, NewLogin
+from broker.pool.code_pool import CodePool
+from broker.pool.model import CodeKey, CodeLease, OfferedCode, PoolLevel
+from broker.state import StateBackend, open_state
 from tests.support.builders import (
     ALICE,
     BOB,
@@ -43,45 +39,49 @@ LIFE, REST, REGISTER = 120, 600, 600
 CHROME = Browser("198.51.100.9", "Chrome")
 POOLED = replace(SHOP, code_source="pool")
 
-MakeFlow = Callable[..., Flow]
+MakeFlow = Callable[..., LoginService]
 
 
-def code(number: int, drawing: int = 0) -> Code:
+def code(number: int, drawing: int = 0) -> OfferedCode:
     name = f"{number}-{drawing}"
-    return Code(number=number, drawing=drawing, scene=f"scene-{name}", picture=f"{name}.png")
+    return OfferedCode(number=number, drawing=drawing, scene=f"scene-{name}", picture=f"{name}.png")
 
 
 @pytest.fixture
-async def store(store: Store) -> Store:
+async def store(store: StateBackend) -> StateBackend:
     """With a pool of ten codes."""
-    await store.leases.offer("shop", [code(number) for number in range(10)])
+    await store.code_leases.offer("shop", [code(number) for number in range(10)])
     return store
 
 
 @pytest.fixture
-def flow(make_flow: MakeFlow) -> Flow:
+def flow(make_flow: MakeFlow) -> LoginService:
     return make_flow(apps=[POOLED, OTHER])
 
 
-def pool_of(store: Store, clock: Clock, *, rest: float = REST, uses: int = 100) -> Pool:
-    pictures = Pictures("file:///nowhere", public_url="https://cdn.example/codes")
-    return Pool(leases=store.leases, pictures=pictures, clock=clock, rest=rest, uses=uses)
+def pool_of(store: StateBackend, clock: Clock, *, rest: float = REST, uses: int = 100) -> CodePool:
+    pictures = ObjectPictureStore("file:///nowhere", public_url="https://cdn.example/codes")
+    return CodePool(
+        leases=store.code_leases, pictures=pictures, clock=clock, cooldown=rest, uses=uses
+    )
 
 
-async def begin(flow: Flow, browser: Browser = FIREFOX) -> Begun:
-    return await flow.begin("shop", browser, waits_here=True)
+async def begin(flow: LoginService, browser: Browser = FIREFOX) -> NewLogin:
+    return await flow.begin("shop", browser, has_socket=True)
 
 
-async def level(store: Store) -> Level:
-    return await store.leases.level("shop")
+async def level(store: StateBackend) -> PoolLevel:
+    return await store.code_leases.level("shop")
 
 
-def number_of(begun: Begun) -> int:
+def number_of(begun: NewLogin) -> int:
     assert begun.login.lease is not None
     return begun.login.lease.number
 
 
-async def test_a_login_has_the_lowest_free_code_and_the_browser_its_picture(flow: Flow) -> None:
+async def test_a_login_has_the_lowest_free_code_and_the_browser_its_picture(
+    flow: LoginService,
+) -> None:
     begun = [await begin(flow) for _ in range(3)]
 
     assert [number_of(one) for one in begun] == [0, 1, 2]
@@ -90,17 +90,19 @@ async def test_a_login_has_the_lowest_free_code_and_the_browser_its_picture(flow
     assert await flow.code_url("scene-2-0") == begun[2].code_url
 
 
-async def test_an_app_that_draws_live_takes_none_of_the_pool(flow: Flow, store: Store) -> None:
-    await store.leases.offer("other", [code(0)])
+async def test_an_app_that_draws_live_takes_none_of_the_pool(
+    flow: LoginService, store: StateBackend
+) -> None:
+    await store.code_leases.offer("other", [code(0)])
 
-    begun = await flow.begin("other", FIREFOX, waits_here=True)
+    begun = await flow.begin("other", FIREFOX, has_socket=True)
 
     assert begun.login.lease is None
     assert begun.code_url.startswith("data:image/svg+xml")
-    assert (await store.leases.level("other")).free == 1
+    assert (await store.code_leases.level("other")).free == 1
 
 
-async def test_where_none_is_free_a_code_is_drawn_live(flow: Flow) -> None:
+async def test_where_none_is_free_a_code_is_drawn_live(flow: LoginService) -> None:
     for _ in range(10):
         await begin(flow)
 
@@ -114,38 +116,38 @@ async def test_where_none_is_free_a_code_is_drawn_live(flow: Flow) -> None:
 # --- given back
 
 
-async def redeemed(flow: Flow, begun: Begun) -> None:
+async def redeemed(flow: LoginService, begun: NewLogin) -> None:
     await flow.scan(begun.login.scene, ALICE)
     await flow.confirm(begun.login.id, ALICE)
     await flow.redeem(begun.login.id, begun.secret, app="shop")
 
 
-async def denied(flow: Flow, begun: Begun) -> None:
+async def denied(flow: LoginService, begun: NewLogin) -> None:
     await flow.scan(begun.login.scene, ALICE)
     await flow.deny(begun.login.id, ALICE)
 
 
-async def cancelled(flow: Flow, begun: Begun) -> None:
+async def cancelled(flow: LoginService, begun: NewLogin) -> None:
     await flow.cancel(begun.login.id, begun.secret, app="shop")
 
 
-async def abandoned(flow: Flow, begun: Begun) -> None:
+async def abandoned(flow: LoginService, begun: NewLogin) -> None:
     await flow.abandon(begun.login.id)
 
 
-End = Callable[[Flow, Begun], Awaitable[None]]
+End = Callable[[LoginService, NewLogin], Awaitable[None]]
 
 
 @pytest.mark.parametrize("end", [redeemed, denied, cancelled, abandoned])
 async def test_a_code_rests_once_its_login_is_over(
-    flow: Flow, store: Store, clock: Clock, end: End
+    flow: LoginService, store: StateBackend, clock: Clock, end: End
 ) -> None:
     begun = await begin(flow)
 
     await end(flow, begun)
     await flow.close()
 
-    assert await level(store) == Level(free=9, leased=0, resting=1)
+    assert await level(store) == PoolLevel(free=9, leased=0, resting=1)
     assert number_of(await begin(flow)) == 1
     clock.time += REST - 1
     assert number_of(await begin(flow)) == 2
@@ -154,7 +156,7 @@ async def test_a_code_rests_once_its_login_is_over(
 
 
 async def test_a_code_stays_with_its_login_for_as_long_as_that_is_open(
-    flow: Flow, store: Store, clock: Clock
+    flow: LoginService, store: StateBackend, clock: Clock
 ) -> None:
     begun = await begin(flow)
     await flow.scan(begun.login.scene, ALICE)
@@ -164,19 +166,19 @@ async def test_a_code_stays_with_its_login_for_as_long_as_that_is_open(
     clock.time += REDEEM_LIFETIME - 1
     await flow.close()
 
-    assert await level(store) == Level(free=9, leased=1, resting=0)
+    assert await level(store) == PoolLevel(free=9, leased=1, resting=0)
     assert await flow.redeem(begun.login.id, begun.secret, app="shop")
 
 
 async def test_a_code_whose_login_ran_out_or_whose_instance_is_gone_comes_back_with_time(
-    make_flow: MakeFlow, store: Store, clock: Clock
+    make_flow: MakeFlow, store: StateBackend, clock: Clock
 ) -> None:
     """Nobody gives it back in either case."""
     await begin(make_flow(instance="gone", apps=[POOLED]))
     other = make_flow(instance="other", apps=[POOLED])
 
     clock.time += LIFE + REDEEM_LIFETIME
-    assert await level(store) == Level(free=9, leased=0, resting=1)
+    assert await level(store) == PoolLevel(free=9, leased=0, resting=1)
     clock.time += REST - 1
     assert number_of(await begin(other)) == 1
     clock.time += 1
@@ -184,21 +186,21 @@ async def test_a_code_whose_login_ran_out_or_whose_instance_is_gone_comes_back_w
 
 
 async def test_a_code_rests_for_as_long_as_its_login_is_kept(
-    make_flow: MakeFlow, store: Store, clock: Clock
+    make_flow: MakeFlow, store: StateBackend, clock: Clock
 ) -> None:
     long = 900
     flow = make_flow(apps=[replace(POOLED, login_lifetime=long)])
     await denied(flow, await begin(flow))
     await flow.close()
 
-    clock.time += long + KEPT - 1
+    clock.time += long + LOGIN_RETENTION - 1
     assert number_of(await begin(flow)) == 1
     clock.time += 1
     assert number_of(await begin(flow)) == 0
 
 
 async def test_code_of_unregistered_login_rests_until_login_ends(
-    make_flow: MakeFlow, store: Store, clock: Clock
+    make_flow: MakeFlow, store: StateBackend, clock: Clock
 ) -> None:
     flow = make_flow(apps=[POOLED], directory=FixedDirectory())
     begun = await begin(flow)
@@ -207,20 +209,20 @@ async def test_code_of_unregistered_login_rests_until_login_ends(
         await flow.confirm(begun.login.id, ALICE)
     await flow.close()
 
-    assert await level(store) == Level(free=9, leased=0, resting=1)
-    clock.time += REGISTER + KEPT - 1
+    assert await level(store) == PoolLevel(free=9, leased=0, resting=1)
+    clock.time += REGISTER + LOGIN_RETENTION - 1
     assert number_of(await begin(flow)) == 1
     clock.time += 1
     assert number_of(await begin(flow)) == 0
 
 
 async def test_a_rest_is_never_shorter_than_what_an_ended_login_is_kept_for(
-    store: Store, clock: Clock
+    store: StateBackend, clock: Clock
 ) -> None:
     pool = pool_of(store, clock, rest=0)
-    assert await pool.lend("shop", until=clock() + 10)
+    assert await pool.lease("shop", until=clock() + 10)
 
-    clock.time += 10 + KEPT - 1
+    clock.time += 10 + LOGIN_RETENTION - 1
     assert (await level(store)).resting == 1
     clock.time += 1
     assert (await level(store)).resting == 0
@@ -231,34 +233,34 @@ async def down(*said: object, **more: object) -> None:
 
 
 async def test_a_give_back_that_fails_says_nothing(
-    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    store: StateBackend, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = pool_of(store, clock)
-    lent = await pool.lend("shop", until=clock() + LIFE)
+    lent = await pool.lease("shop", until=clock() + LIFE)
     assert lent is not None
-    monkeypatch.setattr(store.leases, "give_back", down)
+    monkeypatch.setattr(store.code_leases, "return_code", down)
 
-    await pool.give_back("shop", lent.lease, until=clock() + LIFE)
+    await pool.return_code("shop", lent.lease, until=clock() + LIFE)
 
     assert (await level(store)).leased == 1
 
 
 @pytest.mark.parametrize("end", [redeemed, denied, cancelled, abandoned])
 async def test_a_code_that_cannot_be_given_back_harms_no_login_and_comes_back_with_time(
-    flow: Flow, store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, end: End
+    flow: LoginService, store: StateBackend, clock: Clock, monkeypatch: pytest.MonkeyPatch, end: End
 ) -> None:
     begun = await begin(flow)
-    monkeypatch.setattr(store.leases, "give_back", down)
+    monkeypatch.setattr(store.code_leases, "return_code", down)
 
     await end(flow, begun)
     await flow.close()
 
-    ended = await flow.look(begun.login.id)
+    ended = await flow.get(begun.login.id)
     assert ended is not None
     assert ended.state.value == end.__name__.replace("abandoned", "cancelled")
-    assert await level(store) == Level(free=9, leased=1, resting=0)
+    assert await level(store) == PoolLevel(free=9, leased=1, resting=0)
     clock.time += LIFE + REDEEM_LIFETIME + REST
-    assert await level(store) == Level(free=10, leased=0, resting=0)
+    assert await level(store) == PoolLevel(free=10, leased=0, resting=0)
 
 
 async def test_a_code_is_worn_after_so_many_logins_and_an_empty_pool_is_counted(
@@ -266,25 +268,25 @@ async def test_a_code_is_worn_after_so_many_logins_and_an_empty_pool_is_counted(
 ) -> None:
     """For whoever keeps the pool; it is lent until that has dealt with it."""
     store = open_state("memory://", clock)
-    await store.leases.offer("shop", [code(7, drawing=2)])
+    await store.code_leases.offer("shop", [code(7, drawing=2)])
     pool = pool_of(store, clock, uses=3)
     worn = []
 
     for _ in range(4):
-        assert await pool.lend("shop", until=clock() + LIFE)
-        assert await pool.lend("shop", until=clock() + LIFE) is None
-        worn.append(set(pool.worn))
+        assert await pool.lease("shop", until=clock() + LIFE)
+        assert await pool.lease("shop", until=clock() + LIFE) is None
+        worn.append(set(pool.worn_out))
         clock.time += LIFE + REST
 
-    assert worn == [set(), set(), {Drawing("shop", 7, 2)}, {Drawing("shop", 7, 2)}]
-    assert pool.missed == {"shop": 4}
+    assert worn == [set(), set(), {CodeKey("shop", 7, 2)}, {CodeKey("shop", 7, 2)}]
+    assert pool.exhausted == {"shop": 4}
 
 
 # --- an old photograph
 
 
 async def test_a_photograph_of_a_code_whose_login_another_phone_scanned_is_refused(
-    flow: Flow,
+    flow: LoginService,
 ) -> None:
     begun = await begin(flow)
     await flow.scan(begun.login.scene, ALICE)
@@ -299,7 +301,7 @@ async def test_a_photograph_of_a_code_whose_login_another_phone_scanned_is_refus
 
 @pytest.mark.parametrize("end", [redeemed, denied, cancelled, abandoned])
 async def test_a_photograph_of_a_code_that_rests_leads_nowhere(
-    flow: Flow, clock: Clock, end: End
+    flow: LoginService, clock: Clock, end: End
 ) -> None:
     begun = await begin(flow)
     await end(flow, begun)
@@ -311,21 +313,23 @@ async def test_a_photograph_of_a_code_that_rests_leads_nowhere(
         clock.time += 1
 
 
-async def test_a_photograph_of_a_code_that_ran_out_leads_nowhere(flow: Flow, clock: Clock) -> None:
+async def test_a_photograph_of_a_code_that_ran_out_leads_nowhere(
+    flow: LoginService, clock: Clock
+) -> None:
     begun = await begin(flow)
 
     clock.time += LIFE
     with pytest.raises(LoginExpired):
         await flow.scan(begun.login.scene, BOB)
-    clock.time += KEPT
-    for _ in range(REDEEM_LIFETIME + REST - KEPT + 1):
+    clock.time += LOGIN_RETENTION
+    for _ in range(REDEEM_LIFETIME + REST - LOGIN_RETENTION + 1):
         with pytest.raises(UnknownScene):
             await flow.scan(begun.login.scene, BOB)
         clock.time += 1
 
 
 async def test_a_photograph_of_a_code_that_is_on_another_screen_shows_that_browser(
-    flow: Flow, clock: Clock
+    flow: LoginService, clock: Clock
 ) -> None:
     former = await begin(flow)
     await denied(flow, former)
@@ -344,7 +348,7 @@ async def test_a_photograph_of_a_code_that_is_on_another_screen_shows_that_brows
 
 @pytest.mark.parametrize("end", [redeemed, denied, cancelled, abandoned])
 async def test_whoever_had_a_code_before_can_do_nothing_to_the_login_that_has_it_now(
-    flow: Flow, clock: Clock, end: End
+    flow: LoginService, clock: Clock, end: End
 ) -> None:
     former = await begin(flow)
     await end(flow, former)
@@ -362,19 +366,19 @@ async def test_whoever_had_a_code_before_can_do_nothing_to_the_login_that_has_it
         with pytest.raises(UnknownLogin):
             await act(present.login.id, former.secret, app="shop")
 
-    login = await flow.look(present.login.id)
+    login = await flow.get(present.login.id)
     assert login is not None
     assert (login.state, login.phone) == (State.PENDING, None)
     await redeemed(flow, present)
 
 
 async def test_a_photograph_of_a_retired_code_leads_to_its_last_login_and_then_nowhere(
-    flow: Flow, store: Store, clock: Clock
+    flow: LoginService, store: StateBackend, clock: Clock
 ) -> None:
     begun = await begin(flow)
 
-    await store.leases.withdraw("shop", {0: 0})
-    await store.leases.offer("shop", [code(0, drawing=1)])
+    await store.code_leases.withdraw("shop", {0: 0})
+    await store.code_leases.offer("shop", [code(0, drawing=1)])
     drawn_anew = await begin(flow, CHROME)
     assert number_of(drawn_anew) == 0
     assert (await flow.scan(begun.login.scene, ALICE)).login.id == begun.login.id
@@ -400,7 +404,7 @@ async def test_a_login_that_was_stored_before_there_were_pools_can_still_be_read
     store = open_state(engines.url("redis"), clock)
     await opened(store)
     login = a_login(clock)
-    await store.logins.add(structs.replace(login, lease=Lease(3, 1, "3.png")))
+    await store.logins.add(structs.replace(login, lease=CodeLease(3, 1, "3.png")))
     with node.client() as client:
         [key] = client.scan_iter("*:login:*")
         version, _, fields = client.get(key).partition(b" ")

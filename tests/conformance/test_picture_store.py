@@ -10,25 +10,25 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from broker.errors import PicturesDown
-from broker.pictures import (
+from broker.blobs.pictures import ObjectPictureStore
+from broker.infrastructure.runtime.server import Site, serve_sites
+from broker.pool.errors import PicturesUnavailable
+from broker.pool.pictures import (
     CACHE_CONTROL,
-    ENDINGS,
+    EXTENSIONS,
     FETCHES_SHARE,
     MISSING_TTL,
-    Pictures,
-    Shown,
+    PictureCache,
     is_key,
-    key_of,
+    picture_key,
 )
-from broker.serving import Site, serving
 from tests.support.builders import Clock
 from tests.support.environment import free_port
 from tests.support.servers.s3 import S3Server, running_s3
 from tests.support.waiting import eventually
 
-KEY = key_of("scene-1", "image/png")
-OTHER = key_of("scene-2", "image/png")
+KEY = picture_key("scene-1", "image/png")
+OTHER = picture_key("scene-2", "image/png")
 PUBLIC = "https://cdn.example/codes"
 ADDRESS = "192.0.2.1"
 THEN = "Thu, 01 Jan 2026 00:00:00 GMT"
@@ -48,11 +48,11 @@ def frail_s3(any_credentials: None) -> Iterator[S3Server]:
         yield server
 
 
-def at(endpoint: str, bucket: str = "pictures") -> Pictures:
-    return Pictures(f"s3://{bucket}/codes", public_url=PUBLIC, endpoint=endpoint)
+def at(endpoint: str, bucket: str = "pictures") -> ObjectPictureStore:
+    return ObjectPictureStore(f"s3://{bucket}/codes", public_url=PUBLIC, endpoint=endpoint)
 
 
-async def test_what_was_put_is_there_until_it_is_removed(pictures: Pictures) -> None:
+async def test_what_was_put_is_there_until_it_is_removed(pictures: ObjectPictureStore) -> None:
     assert await pictures.get(KEY) is None
 
     await pictures.put(KEY, b"a picture")
@@ -65,22 +65,22 @@ async def test_what_was_put_is_there_until_it_is_removed(pictures: Pictures) -> 
     await pictures.remove(KEY)
 
 
-async def test_what_is_there_stays_as_it_is(pictures: Pictures) -> None:
+async def test_what_is_there_stays_as_it_is(pictures: ObjectPictureStore) -> None:
     await pictures.put(KEY, b"the first")
     await pictures.put(KEY, b"the second")
 
     assert await pictures.get(KEY) == b"the first"
 
 
-async def test_a_browser_finds_it_at_the_public_url(pictures: Pictures) -> None:
+async def test_a_browser_finds_it_at_the_public_url(pictures: ObjectPictureStore) -> None:
     assert pictures.url(KEY) == f"{PUBLIC}/{KEY}"
 
 
-@pytest.mark.parametrize("media_type", ENDINGS)
+@pytest.mark.parametrize("media_type", EXTENSIONS)
 async def test_a_store_knows_what_it_is_and_how_long_it_may_be_kept(
     s3: S3Server, any_credentials: None, media_type: str
 ) -> None:
-    key = key_of("scene-1", media_type)
+    key = picture_key("scene-1", media_type)
     await at(s3.url).put(key, b"a picture")
 
     kept = s3.head("pictures", f"codes/{key}")
@@ -94,7 +94,7 @@ async def test_a_store_that_knows_no_conditions_takes_pictures_all_the_same(
 ) -> None:
     monkeypatch.setenv("AWS_CONDITIONAL_PUT", "disabled")
     pictures = at(s3.url)
-    key = key_of("scene-of-no-condition", "image/png")
+    key = picture_key("scene-of-no-condition", "image/png")
 
     await pictures.put(key, b"a picture")
     await pictures.put(key, b"a picture")
@@ -114,7 +114,7 @@ async def test_an_endpoint_may_have_the_bucket_in_its_host(
 
     application = web.Application()
     application.router.add_get("/{path:.*}", note)
-    async with serving([Site("s3", application, "127.0.0.1", 0, "PORT")]) as addresses:
+    async with serve_sites([Site("s3", application, "127.0.0.1", 0, "PORT")]) as addresses:
         assert await at(addresses["s3"], bucket).get(KEY) == b"a picture"
 
     assert asked == [f"{path}{KEY}"]
@@ -126,29 +126,29 @@ async def test_an_endpoint_may_have_the_bucket_in_its_host(
 def test_a_key_is_known_to_nobody_and_the_same_for_one_scene() -> None:
     scene = "an-unguessable-scene-of-32-chars"
 
-    key = key_of(scene, "image/jpeg")
+    key = picture_key(scene, "image/jpeg")
 
-    assert key == key_of(scene, "image/jpeg")
+    assert key == picture_key(scene, "image/jpeg")
     assert is_key(key)
     assert len(key) == 32 + len(".jpg")
     assert scene not in key
-    assert key.split(".")[0] != key_of("another", "image/jpeg").split(".")[0]
+    assert key.split(".")[0] != picture_key("another", "image/jpeg").split(".")[0]
 
 
 def test_what_is_no_picture_has_no_key() -> None:
     with pytest.raises(ValueError, match="text/html is none of image/jpeg"):
-        key_of("scene-1", "text/html")
+        picture_key("scene-1", "text/html")
 
 
 # --- trouble
 
 
-async def all_acts(pictures: Pictures) -> list[PicturesDown]:
+async def all_acts(pictures: ObjectPictureStore) -> list[PicturesUnavailable]:
     """How each act fails."""
     acts = [pictures.put(KEY, b"a picture"), pictures.get(KEY), pictures.remove(KEY)]
     failures = await asyncio.gather(*acts, return_exceptions=True)
-    assert all(isinstance(failure, PicturesDown) for failure in failures), failures
-    return [failure for failure in failures if isinstance(failure, PicturesDown)]
+    assert all(isinstance(failure, PicturesUnavailable) for failure in failures), failures
+    return [failure for failure in failures if isinstance(failure, PicturesUnavailable)]
 
 
 async def test_a_store_that_is_down_may_come_back(frail_s3: S3Server) -> None:
@@ -156,7 +156,7 @@ async def test_a_store_that_is_down_may_come_back(frail_s3: S3Server) -> None:
     frail_s3.stop()
 
     for failure in await all_acts(pictures):
-        assert failure.passes
+        assert failure.retryable
         assert failure.reason.startswith("the pictures in s3://pictures/codes cannot be used (")
         assert "error sending request" in failure.reason
         assert "\n" not in failure.reason
@@ -171,17 +171,17 @@ async def test_a_store_that_hangs_is_not_waited_for(frail_s3: S3Server) -> None:
     pictures = at(frail_s3.url)
     frail_s3.pause()
 
-    assert all(failure.passes for failure in await all_acts(pictures))
+    assert all(failure.retryable for failure in await all_acts(pictures))
 
 
 async def test_a_bucket_that_is_not_there_is_named(s3: S3Server, any_credentials: None) -> None:
     pictures = at(s3.url, "nowhere")
 
     for act in (pictures.put(KEY, b"a picture"), pictures.get(KEY), pictures.remove(KEY)):
-        with pytest.raises(PicturesDown) as failure:
+        with pytest.raises(PicturesUnavailable) as failure:
             await act
         assert "there is no such bucket; make it, or correct its name" in failure.value.reason
-        assert not failure.value.passes
+        assert not failure.value.retryable
 
 
 async def test_credentials_that_are_refused_are_said_and_not_repeated(
@@ -191,12 +191,12 @@ async def test_credentials_that_are_refused_are_said_and_not_repeated(
         for failure in await all_acts(at(server.url)):
             assert "it refuses our credentials; look at the environment's" in failure.reason
             assert "canary-any" not in failure.reason
-            assert not failure.passes
+            assert not failure.retryable
 
 
 async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    pictures = Pictures((tmp_path / "file" / "pictures").as_uri(), public_url=PUBLIC)
+    pictures = ObjectPictureStore((tmp_path / "file" / "pictures").as_uri(), public_url=PUBLIC)
 
     for failure in await all_acts(pictures):
         assert str(tmp_path / "file") in failure.reason
@@ -205,15 +205,15 @@ async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["memory://", "http://store.example", "s3://", "az://box", "x"])
 def test_a_place_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"want a URL|Account must be specified|recognise"):
-        Pictures(url, public_url=PUBLIC)
+        ObjectPictureStore(url, public_url=PUBLIC)
 
 
 # --- as a process shows them
 
 
-async def test_what_was_asked_for_last_is_kept_in_memory(pictures: Pictures) -> None:
-    shown = Shown(pictures, room_bytes=20)
-    keys = [key_of(f"scene-{number}", "image/png") for number in range(3)]
+async def test_what_was_asked_for_last_is_kept_in_memory(pictures: ObjectPictureStore) -> None:
+    shown = PictureCache(pictures, room_bytes=20)
+    keys = [picture_key(f"scene-{number}", "image/png") for number in range(3)]
     for key in keys:
         await pictures.put(key, b"ten bytes!")
     for key in (keys[0], keys[1], keys[0], keys[2]):
@@ -226,9 +226,9 @@ async def test_what_was_asked_for_last_is_kept_in_memory(pictures: Pictures) -> 
 
 
 async def test_missing_picture_is_not_asked_for_again_at_once(
-    pictures: Pictures, clock: Clock
+    pictures: ObjectPictureStore, clock: Clock
 ) -> None:
-    shown = Shown(pictures, clock=clock)
+    shown = PictureCache(pictures, clock=clock)
     assert await shown.get(KEY, ADDRESS) is None
 
     await pictures.put(KEY, b"a picture")
@@ -258,19 +258,19 @@ class Bucket:
 
 
 @pytest.fixture
-async def bucket(any_credentials: None) -> AsyncIterator[tuple[Bucket, Shown]]:
+async def bucket(any_credentials: None) -> AsyncIterator[tuple[Bucket, PictureCache]]:
     bucket, application = Bucket(), web.Application()
     application.router.add_get("/{path:.*}", bucket.answer)
-    async with serving([Site("bucket", application, "127.0.0.1", 0, "")]) as addresses:
-        yield bucket, Shown(at(addresses["bucket"]))
+    async with serve_sites([Site("bucket", application, "127.0.0.1", 0, "")]) as addresses:
+        yield bucket, PictureCache(at(addresses["bucket"]))
         bucket.may_answer.set()
 
 
 async def test_made_up_keys_take_their_address_share_only(
-    bucket: tuple[Bucket, Shown],
+    bucket: tuple[Bucket, PictureCache],
 ) -> None:
     store, shown = bucket
-    keys = [key_of(f"made-up-{number}", "image/png") for number in range(100)]
+    keys = [picture_key(f"made-up-{number}", "image/png") for number in range(100)]
 
     flood = [asyncio.create_task(shown.get(key, ADDRESS)) for key in keys]
     await eventually(lambda: store.waiting == FETCHES_SHARE)
@@ -281,10 +281,12 @@ async def test_made_up_keys_take_their_address_share_only(
     assert await asyncio.gather(*flood) == [None] * len(keys)
 
 
-async def test_many_calls_for_one_key_ask_the_store_once(bucket: tuple[Bucket, Shown]) -> None:
+async def test_many_calls_for_one_key_ask_the_store_once(
+    bucket: tuple[Bucket, PictureCache],
+) -> None:
     store, shown = bucket
     store.may_answer.set()
-    made_up = key_of("made-up", "image/png")
+    made_up = picture_key("made-up", "image/png")
 
     for key in (KEY, made_up):
         await asyncio.gather(*(shown.get(key, ADDRESS) for _ in range(100)))
@@ -300,6 +302,6 @@ async def test_many_calls_for_one_key_ask_the_store_once(bucket: tuple[Bucket, S
 async def test_the_store_is_not_asked_for_what_is_no_key(any_credentials: None, text: str) -> None:
     nobody = at(f"http://127.0.0.1:{free_port()}")
 
-    assert await Shown(nobody).get(text, ADDRESS) is None
-    with pytest.raises(PicturesDown):
-        await Shown(nobody).get(KEY, ADDRESS)
+    assert await PictureCache(nobody).get(text, ADDRESS) is None
+    with pytest.raises(PicturesUnavailable):
+        await PictureCache(nobody).get(KEY, ADDRESS)

@@ -14,14 +14,19 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from broker.errors import PicturesDown, ProviderFails, RecordsDown
-from broker.pictures import Pictures, key_of
-from broker.pool.filling import RESERVED_FOR, Filling, Flaw, Progress, retire, tidy, verify
-from broker.providers import Picture
-from broker.records import Code
+from broker.blobs.pictures import ObjectPictureStore
+from broker.identity.errors import ProviderUnavailable
+from broker.identity.ports import CodePicture
+from broker.pool.errors import PicturesUnavailable
+from broker.pool.filler import RESERVATION_TIMEOUT, FillProgress, PoolFiller
+from broker.pool.model import CodeRecord
+from broker.pool.pictures import picture_key
+from broker.pool.retirement import delete_retired_pictures, retire_codes
+from broker.pool.verifier import CodeDefect, verify_codes
 from broker.records import tables as t
-from broker.records.codes import Codes
 from broker.records.database import Database
+from broker.records.errors import RecordsUnavailable
+from broker.records.pool_codes import SqlCodeStore
 from tests.support.builders import Clock
 from tests.support.commands import COMMAND
 from tests.support.loop_clock import LoopClock
@@ -44,13 +49,13 @@ async def database(records_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def codes(database: Database, clock: Clock) -> Codes:
-    return Codes(database, clock=clock)
+def codes(database: Database, clock: Clock) -> SqlCodeStore:
+    return SqlCodeStore(database, clock=clock)
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Pictures:
-    return Pictures((tmp_path / "pictures").as_uri(), public_url=PUBLIC)
+def folder(tmp_path: Path) -> ObjectPictureStore:
+    return ObjectPictureStore((tmp_path / "pictures").as_uri(), public_url=PUBLIC)
 
 
 @pytest.fixture
@@ -58,14 +63,14 @@ def provider() -> Counting:
     return Counting()
 
 
-Fill = Callable[..., Filling]
+Fill = Callable[..., PoolFiller]
 
 
 @pytest.fixture
-def filling(codes: Codes, folder: Pictures, provider: Counting) -> Fill:
+def filling(codes: SqlCodeStore, folder: ObjectPictureStore, provider: Counting) -> Fill:
     """A filling of ten, with other parts by keyword."""
 
-    def make(**parts: object) -> Filling:
+    def make(**parts: object) -> PoolFiller:
         fields = {
             "provider": provider,
             "codes": codes,
@@ -75,19 +80,19 @@ def filling(codes: Codes, folder: Pictures, provider: Counting) -> Fill:
             "per_minute": FAST,
             "waits": (0.0,) * 3,
         }
-        return Filling(**{**fields, **parts})  # type: ignore[arg-type]
+        return PoolFiller(**{**fields, **parts})  # type: ignore[arg-type]
 
     return make
 
 
-async def all_ready(codes: Codes) -> list[Code]:
+async def all_ready(codes: SqlCodeStore) -> list[CodeRecord]:
     return [code async for some in codes.ready("shop") for code in some]
 
 
-async def is_whole(codes: Codes, pictures: Pictures, count: int) -> bool:
+async def is_whole(codes: SqlCodeStore, pictures: ObjectPictureStore, count: int) -> bool:
     """Whether all numbers have a code that can be shown."""
     numbers = [code.number for code in await all_ready(codes)]
-    flaws = await verify(codes=codes, pictures=pictures, app="shop")
+    flaws = await verify_codes(codes=codes, pictures=pictures, app="shop")
     return numbers == list(range(count)) and flaws == []
 
 
@@ -95,10 +100,10 @@ async def is_whole(codes: Codes, pictures: Pictures, count: int) -> bool:
 
 
 async def test_a_pool_is_filled_and_told_of(
-    filling: Fill, codes: Codes, folder: Pictures, provider: Counting
+    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, provider: Counting
 ) -> None:
-    told: list[Progress] = []
-    offered: list[Code] = []
+    told: list[FillProgress] = []
+    offered: list[CodeRecord] = []
 
     async def offer(some: object) -> None:
         offered.extend(some)  # type: ignore[arg-type]
@@ -123,16 +128,20 @@ async def test_what_is_ready_is_not_drawn_again(filling: Fill, provider: Countin
 
 
 async def test_nothing_is_drawn_without_a_row_nor_ready_without_a_picture(
-    filling: Fill, codes: Codes, folder: Pictures, provider: Counting, database: Database
+    filling: Fill,
+    codes: SqlCodeStore,
+    folder: ObjectPictureStore,
+    provider: Counting,
+    database: Database,
 ) -> None:
     steps: list[tuple[str, float | None, bytes | None]] = []
 
     async def look(scene: str) -> None:
-        async with database.reading() as connection:
+        async with database.read_connection() as connection:
             row = (await connection.execute(sa.select(t.codes).filter_by(scene=scene))).one()
-        steps.append(("draw", row.drawn_at, await folder.get(key_of(scene, "image/svg+xml"))))
+        steps.append(("draw", row.drawn_at, await folder.get(picture_key(scene, "image/svg+xml"))))
 
-    async def offer(some: list[Code]) -> None:
+    async def offer(some: list[CodeRecord]) -> None:
         for code in some:
             steps.append(("offer", code.drawn_at, await folder.get(code.picture)))
 
@@ -145,22 +154,22 @@ async def test_nothing_is_drawn_without_a_row_nor_ready_without_a_picture(
 
 
 async def test_several_fillings_share_the_numbers(
-    filling: Fill, records_url: str, clock: Clock, folder: Pictures, provider: Counting
+    filling: Fill, records_url: str, clock: Clock, folder: ObjectPictureStore, provider: Counting
 ) -> None:
     databases = [Database(records_url) for _ in range(3)]
-    fillings = [filling(codes=Codes(one, clock=clock), count=40) for one in databases]
+    fillings = [filling(codes=SqlCodeStore(one, clock=clock), count=40) for one in databases]
 
     drawn = await asyncio.gather(*(one.run() for one in fillings))
 
     assert sum(drawn) == 40
     assert set(provider.draws.values()) == {1}
-    assert await is_whole(Codes(databases[0], clock=clock), folder, 40)
+    assert await is_whole(SqlCodeStore(databases[0], clock=clock), folder, 40)
     for one in databases:
         await one.close()
 
 
 async def test_no_more_are_drawn_a_minute_than_was_said(
-    filling: Fill, provider: Counting, codes: Codes, still_clock: LoopClock
+    filling: Fill, provider: Counting, codes: SqlCodeStore, still_clock: LoopClock
 ) -> None:
     """Of 6 a minute each is 10 s after the one before."""
     times: list[float] = []
@@ -181,9 +190,9 @@ async def test_no_more_are_drawn_a_minute_than_was_said(
 
 
 async def test_a_filling_that_is_stopped_finishes_what_it_draws_and_can_go_on(
-    filling: Fill, codes: Codes, folder: Pictures, provider: Counting
+    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, provider: Counting
 ) -> None:
-    def at_three(progress: Progress) -> None:
+    def at_three(progress: FillProgress) -> None:
         if progress.ready == 3:
             stopped.stop()
 
@@ -198,17 +207,17 @@ async def test_a_filling_that_is_stopped_finishes_what_it_draws_and_can_go_on(
 
 
 async def test_numbers_that_were_begun_and_left_are_waited_for(
-    filling: Fill, codes: Codes, folder: Pictures, clock: Clock, provider: Counting
+    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, clock: Clock, provider: Counting
 ) -> None:
     """As a filling leaves them that is killed."""
-    left = await codes.reserve("shop", 2, seconds=RESERVED_FOR)
+    left = await codes.reserve("shop", 2, seconds=RESERVATION_TIMEOUT)
     assert left is not None
 
     looks = iter(range(3))
 
-    def when_it_has_looked_in_vain(progress: Progress) -> None:
+    def when_it_has_looked_in_vain(progress: FillProgress) -> None:
         if progress.ready == 9 and next(looks) == 2:
-            clock.time += RESERVED_FOR
+            clock.time += RESERVATION_TIMEOUT
 
     await filling(report=when_it_has_looked_in_vain).run()
 
@@ -217,13 +226,13 @@ async def test_numbers_that_were_begun_and_left_are_waited_for(
 
 
 async def test_a_picture_that_was_kept_before_a_crash_stays(
-    filling: Fill, codes: Codes, folder: Pictures, clock: Clock
+    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, clock: Clock
 ) -> None:
-    left = await codes.reserve("shop", 0, seconds=RESERVED_FOR)
+    left = await codes.reserve("shop", 0, seconds=RESERVATION_TIMEOUT)
     assert left is not None
-    key = key_of(left.scene, "image/svg+xml")
+    key = picture_key(left.scene, "image/svg+xml")
     await folder.put(key, (await Counting().draw(left.scene)).content)
-    clock.time += RESERVED_FOR
+    clock.time += RESERVATION_TIMEOUT
 
     await filling().run()
 
@@ -232,13 +241,13 @@ async def test_a_picture_that_was_kept_before_a_crash_stays(
 
 
 async def test_what_is_no_picture_is_not_kept(
-    filling: Fill, codes: Codes, folder: Pictures
+    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore
 ) -> None:
     class Cutting(Counting):
-        async def draw(self, scene: str) -> Picture:
+        async def draw(self, scene: str) -> CodePicture:
             return (await super().draw(scene))._replace(content=b"<svg")
 
-    with pytest.raises(ProviderFails) as failure:
+    with pytest.raises(ProviderUnavailable) as failure:
         await filling(provider=Cutting()).run()
 
     assert failure.value.reason == "the provider drew no picture: it is no whole image/svg+xml"
@@ -255,7 +264,7 @@ async def wechat() -> AsyncIterator[Pretending]:
 
 
 async def test_wechats_codes_carry_the_scenes_of_their_rows(
-    filling: Fill, codes: Codes, folder: Pictures, wechat: Pretending
+    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, wechat: Pretending
 ) -> None:
     async with provider_at(wechat.url) as provider:
         await filling(provider=provider).run()
@@ -269,7 +278,7 @@ async def test_wechats_codes_carry_the_scenes_of_their_rows(
 
 @pytest.mark.parametrize("fault", ["-1", "503", "html", "cut", "40001"])
 async def test_what_passes_is_waited_for(
-    filling: Fill, codes: Codes, folder: Pictures, wechat: Pretending, fault: str
+    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, wechat: Pretending, fault: str
 ) -> None:
     wechat.wechat.faults.set(DRAW, fault, 4)
 
@@ -288,13 +297,18 @@ async def test_what_passes_is_waited_for(
     ],
 )
 async def test_what_does_not_pass_ends_the_filling_with_its_cure(
-    filling: Fill, codes: Codes, folder: Pictures, wechat: Pretending, fault: str, cure: str
+    filling: Fill,
+    codes: SqlCodeStore,
+    folder: ObjectPictureStore,
+    wechat: Pretending,
+    fault: str,
+    cure: str,
 ) -> None:
     async with provider_at(wechat.url) as provider:
         await filling(provider=provider, count=3).run()
         wechat.wechat.faults.set(DRAW, fault)
         before = wechat.wechat.calls[DRAW]
-        with pytest.raises(ProviderFails) as failure:
+        with pytest.raises(ProviderUnavailable) as failure:
             await filling(provider=provider, count=30).run()
         asked = wechat.wechat.calls[DRAW] - before
         wechat.wechat.faults.clear()
@@ -311,7 +325,7 @@ async def test_what_does_not_pass_ends_the_filling_with_its_cure(
 
 async def test_a_wrong_secret_ends_it_at_once(filling: Fill, wechat: Pretending) -> None:
     async with provider_at(wechat.url, secret="wrong") as provider:
-        with pytest.raises(ProviderFails) as failure:
+        with pytest.raises(ProviderUnavailable) as failure:
             await filling(provider=provider).run()
 
     assert "the secret is not this appid's" in failure.value.reason
@@ -322,31 +336,31 @@ async def test_trouble_that_does_not_end_ends_the_filling(
     filling: Fill, wechat: Pretending
 ) -> None:
     wechat.wechat.faults.set(DRAW, "503")
-    told: list[Progress] = []
+    told: list[FillProgress] = []
 
     async with provider_at(wechat.url) as provider:
-        with pytest.raises(ProviderFails) as failure:
+        with pytest.raises(ProviderUnavailable) as failure:
             await filling(provider=provider, report=told.append).run()
 
-    assert failure.value.passes
-    assert any(f"{DRAW} came to " in progress.trouble for progress in told)
+    assert failure.value.retryable
+    assert any(f"{DRAW} came to " in progress.waiting_for for progress in told)
 
 
 # --- trouble below
 
 
 async def test_a_store_that_goes_and_comes_back_is_waited_for(
-    filling: Fill, codes: Codes, provider: Counting, monkeypatch: pytest.MonkeyPatch
+    filling: Fill, codes: SqlCodeStore, provider: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "any")
     with running_s3() as server:
         server.make_bucket("pictures")
-        pictures = Pictures("s3://pictures/x", public_url=PUBLIC, endpoint=server.url)
-        went: list[Progress] = []
+        pictures = ObjectPictureStore("s3://pictures/x", public_url=PUBLIC, endpoint=server.url)
+        went: list[FillProgress] = []
 
-        def come_and_go(progress: Progress) -> None:
-            if progress.trouble and len(went) == 1:
+        def come_and_go(progress: FillProgress) -> None:
+            if progress.waiting_for and len(went) == 1:
                 server.start()
                 server.make_bucket("pictures")
                 went.append(progress)
@@ -358,23 +372,23 @@ async def test_a_store_that_goes_and_comes_back_is_waited_for(
         await filling(pictures=pictures, report=come_and_go, waits=PATIENT, count=40).run()
 
         assert len(went) == 2
-        assert "the pictures in s3://pictures/x cannot be used (put)" in went[1].trouble
+        assert "the pictures in s3://pictures/x cannot be used (put)" in went[1].waiting_for
         assert (await codes.missing("shop", 40)) == []
-        lost = await verify(codes=codes, pictures=pictures, app="shop")
+        lost = await verify_codes(codes=codes, pictures=pictures, app="shop")
     # moto forgets what it had, and nothing else is missing.
-    assert {one.said for one in lost} == {"its picture is not there"}
+    assert {one.reason for one in lost} == {"its picture is not there"}
     assert 5 <= len(lost) <= 5 + 8
     assert set(provider.draws.values()) == {1}
 
 
 async def test_a_store_without_its_bucket_ends_the_filling(
-    filling: Fill, codes: Codes, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+    filling: Fill, codes: SqlCodeStore, s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "any")
-    nowhere = Pictures("s3://nowhere", public_url=PUBLIC, endpoint=s3.url)
+    nowhere = ObjectPictureStore("s3://nowhere", public_url=PUBLIC, endpoint=s3.url)
 
-    with pytest.raises(PicturesDown) as failure:
+    with pytest.raises(PicturesUnavailable) as failure:
         await filling(pictures=nowhere).run()
 
     assert "there is no such bucket" in failure.value.reason
@@ -384,16 +398,16 @@ async def test_a_store_without_its_bucket_ends_the_filling(
 @pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)  # of the fixtures' own
 async def test_a_database_that_goes_and_comes_back_is_waited_for(
     filling: Fill,
-    folder: Pictures,
+    folder: ObjectPictureStore,
     provider: Counting,
     frail_postgres: PostgresServer,
     postgres_template: str,
     clock: Clock,
 ) -> None:
-    went: list[Progress] = []
+    went: list[FillProgress] = []
 
-    def come_and_go(progress: Progress) -> None:
-        if progress.trouble and len(went) == 1:
+    def come_and_go(progress: FillProgress) -> None:
+        if progress.waiting_for and len(went) == 1:
             frail_postgres.revive()
             went.append(progress)
         elif progress.ready == 5 and not went:
@@ -401,7 +415,7 @@ async def test_a_database_that_goes_and_comes_back_is_waited_for(
             went.append(progress)
 
     async with connected(frail_postgres.new_database(postgres_template)) as database:
-        codes = Codes(database, clock=clock)
+        codes = SqlCodeStore(database, clock=clock)
         await filling(codes=codes, report=come_and_go, waits=PATIENT).run()
 
         assert len(went) == 2
@@ -411,14 +425,18 @@ async def test_a_database_that_goes_and_comes_back_is_waited_for(
 
 @pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
 async def test_a_locked_file_is_waited_for(
-    filling: Fill, codes: Codes, folder: Pictures, records_url: str, provider: Counting
+    filling: Fill,
+    codes: SqlCodeStore,
+    folder: ObjectPictureStore,
+    records_url: str,
+    provider: Counting,
 ) -> None:
     path, loop = records_url.partition(":///")[2], asyncio.get_running_loop()
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
-        locked: list[Progress] = []
+        locked: list[FillProgress] = []
 
-        def lock_and_unlock(progress: Progress) -> None:
-            if progress.trouble and len(locked) == 1:
+        def lock_and_unlock(progress: FillProgress) -> None:
+            if progress.waiting_for and len(locked) == 1:
                 other.execute("ROLLBACK")
                 locked.append(progress)
             elif progress.ready == 2 and not locked:
@@ -428,24 +446,24 @@ async def test_a_locked_file_is_waited_for(
 
         await filling(report=lock_and_unlock).run()
 
-    assert [progress.trouble for progress in locked] == ["", "database is locked"]
+    assert [progress.waiting_for for progress in locked] == ["", "database is locked"]
     assert set(provider.draws.values()) == {1}
     assert await is_whole(codes, folder, 10)
 
 
 async def test_a_state_that_does_not_take_codes_ends_the_filling(filling: Fill) -> None:
     async def offer(some: object) -> None:
-        raise RecordsDown("canary")
+        raise RecordsUnavailable("canary")
 
-    with pytest.raises(RecordsDown):
+    with pytest.raises(RecordsUnavailable):
         await filling(offer=offer).run()
 
 
 async def test_a_filling_that_is_killed_is_gone_on_with(
-    filling: Fill, records_url: str, folder: Pictures, tmp_path: Path, wechat: Pretending
+    filling: Fill, records_url: str, folder: ObjectPictureStore, tmp_path: Path, wechat: Pretending
 ) -> None:
     settings = wechat.settings(
-        records_url=records_url, pictures_url=folder.place, seal_file=tmp_path / "seal.json"
+        records_url=records_url, pictures_url=folder.location, seal_file=tmp_path / "seal.json"
     )
     killed = subprocess.Popen(
         [*COMMAND, "pool", "fill", "--count", "120", "--rate", "4500"],
@@ -455,7 +473,7 @@ async def test_a_filling_that_is_killed_is_gone_on_with(
         stderr=subprocess.DEVNULL,
     )
     async with connected(records_url) as database:
-        codes = Codes(database, clock=Clock(2_000_000_000.0))
+        codes = SqlCodeStore(database, clock=Clock(2_000_000_000.0))
 
         async def some_are_ready() -> bool:
             return len(await codes.missing("default", 120)) < 90
@@ -468,7 +486,7 @@ async def test_a_filling_that_is_killed_is_gone_on_with(
 
         missing = await codes.missing("default", 120)
         assert 0 < len(missing) < 90
-        assert await verify(codes=codes, pictures=folder, app="default") == []
+        assert await verify_codes(codes=codes, pictures=folder, app="default") == []
         before = [code async for some in codes.ready("default") for code in some]
         asked = wechat.wechat.calls[DRAW]
 
@@ -482,14 +500,14 @@ async def test_a_filling_that_is_killed_is_gone_on_with(
         assert asked <= len(before) + 8
         assert [code.number for code in after] == list(range(120))
         assert set(before) <= set(after)
-        assert await verify(codes=codes, pictures=folder, app="default") == []
+        assert await verify_codes(codes=codes, pictures=folder, app="default") == []
 
 
 # --- looking at it, and taking out
 
 
 async def test_what_cannot_be_shown_is_found(
-    filling: Fill, codes: Codes, folder: Pictures, tmp_path: Path
+    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, tmp_path: Path
 ) -> None:
     await filling().run()
     ready = await all_ready(codes)
@@ -499,33 +517,33 @@ async def test_what_cannot_be_shown_is_found(
     exchanged = tmp_path / "pictures" / ready[7].picture
     exchanged.write_bytes((tmp_path / "pictures" / ready[8].picture).read_bytes())
 
-    unread = await verify(codes=codes, pictures=folder, app="shop")
-    read = await verify(codes=codes, pictures=folder, app="shop", draw=Counting().draw)
+    unread = await verify_codes(codes=codes, pictures=folder, app="shop")
+    read = await verify_codes(codes=codes, pictures=folder, app="shop", draw=Counting().draw)
 
     assert unread == [
-        Flaw(1, "its picture is not there"),
-        Flaw(3, "it is empty"),
-        Flaw(5, "it is no whole image/svg+xml"),
+        CodeDefect(1, "its picture is not there"),
+        CodeDefect(3, "it is empty"),
+        CodeDefect(5, "it is no whole image/svg+xml"),
     ]
     assert read == [
         *unread,
-        Flaw(7, "its picture is another than would be drawn for its scene now"),
+        CodeDefect(7, "its picture is another than would be drawn for its scene now"),
     ]
 
 
 async def test_a_store_that_is_down_is_no_flaw_of_the_codes(
-    filling: Fill, codes: Codes, tmp_path: Path
+    filling: Fill, codes: SqlCodeStore, tmp_path: Path
 ) -> None:
     await filling().run()
     (tmp_path / "file").touch()
-    down = Pictures((tmp_path / "file" / "x").as_uri(), public_url=PUBLIC)
+    down = ObjectPictureStore((tmp_path / "file" / "x").as_uri(), public_url=PUBLIC)
 
-    with pytest.raises(PicturesDown):
-        await verify(codes=codes, pictures=down, app="shop")
+    with pytest.raises(PicturesUnavailable):
+        await verify_codes(codes=codes, pictures=down, app="shop")
 
 
 async def test_a_code_that_retires_loses_its_picture_and_its_number_is_drawn_anew(
-    filling: Fill, codes: Codes, folder: Pictures
+    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore
 ) -> None:
     await filling().run()
     before = await all_ready(codes)
@@ -534,9 +552,9 @@ async def test_a_code_that_retires_loses_its_picture_and_its_number_is_drawn_ane
     async def withdraw(app: str, drawings: Mapping[int, int]) -> None:
         closed.append((app, drawings))
 
-    await retire("shop", before[2:4], codes=codes, withdraw=withdraw)
+    await retire_codes("shop", before[2:4], codes=codes, withdraw=withdraw)
     assert await folder.get(before[2].picture) is not None
-    await tidy("shop", codes=codes, pictures=folder)
+    await delete_retired_pictures("shop", codes=codes, pictures=folder)
 
     assert closed == [("shop", {2: 0, 3: 0})]
     assert [await folder.get(code.picture) is None for code in before[1:5]] == [
@@ -553,18 +571,18 @@ async def test_a_code_that_retires_loses_its_picture_and_its_number_is_drawn_ane
 
 
 async def test_pictures_that_could_not_be_removed_are_removed_the_next_time(
-    filling: Fill, codes: Codes, folder: Pictures, tmp_path: Path
+    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, tmp_path: Path
 ) -> None:
     await filling().run()
     chosen = (await all_ready(codes))[:3]
     (tmp_path / "file").touch()
-    down = Pictures((tmp_path / "file" / "x").as_uri(), public_url=PUBLIC)
-    await retire("shop", chosen, codes=codes)
-    with pytest.raises(PicturesDown):
-        await tidy("shop", codes=codes, pictures=down)
+    down = ObjectPictureStore((tmp_path / "file" / "x").as_uri(), public_url=PUBLIC)
+    await retire_codes("shop", chosen, codes=codes)
+    with pytest.raises(PicturesUnavailable):
+        await delete_retired_pictures("shop", codes=codes, pictures=down)
     assert (await codes.counts())[0].leftover == 3
 
-    await tidy("shop", codes=codes, pictures=folder)
+    await delete_retired_pictures("shop", codes=codes, pictures=folder)
 
     assert (await codes.counts())[0].leftover == 0
     assert [await folder.get(code.picture) for code in chosen] == [None] * 3

@@ -29,21 +29,32 @@ import sqlalchemy as sa
 import structlog
 from prometheus_client import REGISTRY
 
-from broker.accounts import Account, Accounts
-from broker.errors import ProviderFails, Unavailable
-from broker.pictures import Pictures
-from broker.pool.filling import RESERVED_FOR, verify
-from broker.pool.keeping import Keeper
+from broker.apps.model import App
+from broker.apps.rules import LIFETIME_MAX
+from broker.blobs.pictures import ObjectPictureStore
+from broker.errors import Unavailable
+from broker.identity.errors import ProviderUnavailable
+from broker.identity.model import ProviderAccount
+from broker.identity.ports import CodePicture, Provider
+from broker.identity.registry import ProviderRegistry
+from broker.login.ports import LOGIN_RETENTION
+from broker.pool.filler import RESERVATION_TIMEOUT
+from broker.pool.maintainer import (
+    CLEANUP_INTERVAL,
+    CLOCK_SKEW_OVERLAP,
+    LEASE_TTL,
+    PoolDependencies,
+    PoolLimits,
+)
+from broker.pool.model import CodeKey, CodeRecord, LeasedCode, PoolLevel
 from broker.pool.removed import CLEAR_INTERVAL
-from broker.pool.upkeep import CHORES, DUTY, OVERLAP, Limits, Parts
-from broker.providers import Picture, Provider
+from broker.pool.scheduler import PoolScheduler
+from broker.pool.verifier import verify_codes
 from broker.providers.pretend import PretendProvider
-from broker.records import App, Code, Drawing
 from broker.records import tables as t
-from broker.records.codes import Codes
 from broker.records.database import Database
-from broker.records.rules import LIFETIME_MAX
-from broker.state import KEPT, Leased, Level, Store, open_state
+from broker.records.pool_codes import SqlCodeStore
+from broker.state import StateBackend, open_state
 from tests.support.builders import SHOP, Clock, EmptyAppSecrets, RunningBroker, StartBroker
 from tests.support.commands import COMMAND
 from tests.support.pool import PUBLIC, Counting
@@ -63,7 +74,9 @@ SIZE = 10
 PATIENCE = 40.0
 """Seconds that a machine with much to do gets."""
 
-LIMITS = Limits(life=LIFE, rest=REST, size=SIZE, most=SIZE, age=AGE, per_minute=1e6)
+LIMITS = PoolLimits(
+    login_lifetime=LIFE, cooldown=REST, min_size=SIZE, max_size=SIZE, max_age=AGE, per_minute=1e6
+)
 POOLED = replace(SHOP, code_source="pool")
 
 pytestmark = pytest.mark.usefixtures("patient_provider")
@@ -85,7 +98,7 @@ class Listed:
     async def get(self, app_id: str) -> App | None:
         return self.apps.get(app_id)
 
-    def pooled(self) -> Collection[App]:
+    def with_pool(self) -> Collection[App]:
         return [app for app in self.apps.values() if app.code_source == "pool"]
 
     def origins(self) -> frozenset[str]:
@@ -95,7 +108,7 @@ class Listed:
 class Instance:
     """One broker's keeper, and what it was made with."""
 
-    def __init__(self, keeper: Keeper, store: Store, worn: set[Drawing]) -> None:
+    def __init__(self, keeper: PoolScheduler, store: StateBackend, worn: set[CodeKey]) -> None:
         self.keeper = keeper
         self.store = store
         self.worn = worn
@@ -115,12 +128,12 @@ class Instance:
         looks = self.looks
         await eventually(lambda: self.looks >= looks + 2, within=PATIENCE)
 
-    async def level(self, app: str = "shop") -> Level:
-        return await self.store.leases.level(app)
+    async def level(self, app: str = "shop") -> PoolLevel:
+        return await self.store.code_leases.level(app)
 
-    async def lease(self) -> Leased | None:
+    async def lease(self) -> LeasedCode | None:
         clock = self.store.clock
-        return await self.store.leases.lease("shop", until=clock() + LIFE, rest=REST)
+        return await self.store.code_leases.lease("shop", until=clock() + LIFE, cooldown=REST)
 
     async def end(self) -> None:
         self.task.cancel()
@@ -135,7 +148,13 @@ class Ground:
     """
 
     def __init__(
-        self, *, engine: str, url: str, records: str, pictures: Pictures, stack: AsyncExitStack
+        self,
+        *,
+        engine: str,
+        url: str,
+        records: str,
+        pictures: ObjectPictureStore,
+        stack: AsyncExitStack,
     ) -> None:
         self.engine = engine
         self.url = url
@@ -149,7 +168,7 @@ class Ground:
         self.make: Callable[[], Provider] = lambda: self.counting
         self.missed: Counter[str] = Counter()
         self.database = Database(records)
-        self.codes = Codes(self.database, clock=self.clock)
+        self.codes = SqlCodeStore(self.database, clock=self.clock)
         stack.push_async_callback(self.database.close)
         self.store = open_state("memory://", self.clock)
 
@@ -167,27 +186,27 @@ class Ground:
             self.stack.push_async_callback(store.close)
         database = Database(self.records, answer_within=1)
         self.stack.push_async_callback(database.close)
-        accounts = Accounts(
+        accounts = ProviderRegistry(
             apps=self.apps,
             secrets=EmptyAppSecrets(),
-            own=[Account("pretend")],
-            makers={"pretend": lambda account: self.make()},
+            default_accounts=[ProviderAccount("pretend")],
+            factories={"pretend": lambda account: self.make()},
         )
         self.stack.push_async_callback(accounts.close)
-        parts = Parts(
+        parts = PoolDependencies(
             accounts=accounts,
-            codes=Codes(database, clock=self.clock),
+            codes=SqlCodeStore(database, clock=self.clock),
             pictures=self.pictures,
-            leases=store.leases,
-            duties=store.duties,
+            leases=store.code_leases,
+            duties=store.leader_leases,
             clock=self.clock,
             instance=name,
             limits=replace(LIMITS, **changes),  # type: ignore[arg-type]
             pauses=(0.05, 0.1),
             timer=self.timer,
         )
-        worn: set[Drawing] = set()
-        keeper = Keeper(
+        worn: set[CodeKey] = set()
+        keeper = PoolScheduler(
             apps=self.apps,
             parts=parts,
             worn=worn,
@@ -200,7 +219,7 @@ class Ground:
         self.stack.push_async_callback(instance.end)
         return instance
 
-    async def ready(self, app: str = "shop") -> dict[int, Code]:
+    async def ready(self, app: str = "shop") -> dict[int, CodeRecord]:
         return {code.number: code async for some in self.codes.ready(app) for code in some}
 
     async def has_ready(self, app: str, count: int) -> bool:
@@ -211,19 +230,19 @@ class Ground:
         row = {"id": app.id, "name": app.name, "provider": "pretend", "provider_app_id": ""}
         lists: dict[str, object] = {"origins": [], "redirect_urls": [], "code_source": "pool"}
         times = {"created_at": 0, "changed_at": 0, "incarnation": app.incarnation}
-        async with self.database.writing() as connection:
+        async with self.database.write_transaction() as connection:
             await connection.execute(sa.insert(t.apps).values(row | lists | times))
 
     async def remove(self, app: App) -> None:
         del self.apps.apps[app.id]
-        async with self.database.writing() as connection:
+        async with self.database.write_transaction() as connection:
             await connection.execute(sa.delete(t.apps).filter_by(id=app.id))
 
     async def is_whole(self, count: int = SIZE) -> bool:
         """Whether so many codes are ready, and each can be shown."""
         if list(await self.ready()) != list(range(count)):
             return False
-        return not await verify(codes=self.codes, pictures=self.pictures, app="shop")
+        return not await verify_codes(codes=self.codes, pictures=self.pictures, app="shop")
 
 
 @pytest.fixture(params=GROUNDS)
@@ -241,7 +260,7 @@ def records(engine: str, request: pytest.FixtureRequest) -> str:
 async def ground(
     engine: str, engines: Engines, records: str, tmp_path: Path
 ) -> AsyncIterator[Ground]:
-    folder = Pictures((tmp_path / "pictures").as_uri(), public_url=PUBLIC)
+    folder = ObjectPictureStore((tmp_path / "pictures").as_uri(), public_url=PUBLIC)
     url = engines.url(engine)
     async with AsyncExitStack() as stack:
         yield Ground(engine=engine, url=url, records=records, pictures=folder, stack=stack)
@@ -305,7 +324,9 @@ async def test_app_under_reused_id_has_own_codes(ground: Ground) -> None:
 
     await soon(is_filled)
     scenes = {code.scene for code in (await ground.ready(current.key)).values()}
-    leased = await one.store.leases.lease(current.key, until=one.store.clock() + LIFE, rest=REST)
+    leased = await one.store.code_leases.lease(
+        current.key, until=one.store.clock() + LIFE, cooldown=REST
+    )
     assert leased is not None
     assert leased.code.scene in scenes
     assert len(scenes | former) == 2 * SIZE
@@ -324,7 +345,7 @@ async def test_pools_of_removed_apps_are_cleared(ground: Ground) -> None:
     await ground.remove(removed)
     await soon(lambda: ground.has_ready(removed.key, 0))
     shown = [await ground.pictures.get(picture) for picture in pictures]
-    ground.clock.time += LIFETIME_MAX + KEPT + OVERLAP + 1
+    ground.clock.time += LIFETIME_MAX + LOGIN_RETENTION + CLOCK_SKEW_OVERLAP + 1
 
     async def is_cleared() -> bool:
         return removed.key not in {one.app for one in await ground.codes.counts()}
@@ -411,14 +432,14 @@ async def test_a_holder_that_ends_leaves_the_duty_to_another_at_once(ground: Gro
 async def test_who_has_not_the_duty_draws_nothing(ground: Ground) -> None:
     ground.apps.apps = {"shop": SHOP}
     one = await ground.start()
-    await one.store.duties.hold("pool:shop", "another", seconds=600)
+    await one.store.leader_leases.acquire("pool:shop", "another", seconds=600)
 
     ground.apps.apps = {"shop": POOLED}
     await eventually(lambda: metric("scanlogin_pool_codes", state="free") == 0)
     await one.looks_again()
     assert await ground.codes.counts() == []
 
-    await one.store.duties.release("pool:shop", "another")
+    await one.store.leader_leases.release("pool:shop", "another")
     await filled(ground, one)
 
 
@@ -447,7 +468,7 @@ async def test_an_app_that_comes_to_a_pool_gets_one_and_one_that_goes_is_let_go(
 
     ground.apps.apps = {}
     await eventually(lambda: metric("scanlogin_pool_codes", state="free") is None)
-    assert await one.store.duties.hold("pool:shop", "another", seconds=1)
+    assert await one.store.leader_leases.acquire("pool:shop", "another", seconds=1)
 
 
 @on_one_ground
@@ -483,7 +504,7 @@ async def test_a_state_that_forgot_everything_is_told_again_and_all_rests(
         engines.empty(ground.engine)
 
     async def all_rest() -> bool:
-        return await one.level() == Level(free=0, leased=0, resting=SIZE)
+        return await one.level() == PoolLevel(free=0, leased=0, resting=SIZE)
 
     await soon(all_rest)
     assert await one.lease() is None
@@ -501,20 +522,20 @@ async def test_state_emptied_during_a_look_rests_all_codes(
     one = await ground.start()
     await filled(ground, one)
     await one.looks_again()
-    level, emptied = one.store.leases.level, []
+    level, emptied = one.store.code_leases.level, []
 
-    async def level_and_loss(app: str) -> Level:
+    async def level_and_loss(app: str) -> PoolLevel:
         found = await level(app)
         if not emptied:
             emptied.append(True)
             engines.empty("valkey")
         return found
 
-    monkeypatch.setattr(one.store.leases, "level", level_and_loss)
+    monkeypatch.setattr(one.store.code_leases, "level", level_and_loss)
     await eventually(lambda: emptied)
 
     async def all_rest() -> bool:
-        return await level("shop") == Level(free=0, leased=0, resting=SIZE)
+        return await level("shop") == PoolLevel(free=0, leased=0, resting=SIZE)
 
     await soon(all_rest)
 
@@ -524,7 +545,7 @@ async def test_codes_that_are_being_opened_are_not_taken_for_lost(
     ground: Ground, lines: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even by who has just got the duty again, and takes nothing for granted."""
-    offer = ground.store.leases.offer
+    offer = ground.store.code_leases.offer
 
     async def late(app: str, codes: Sequence[Any], **named: Any) -> None:
         """The duty is lost and got again while codes are being opened."""
@@ -532,8 +553,10 @@ async def test_codes_that_are_being_opened_are_not_taken_for_lost(
             await eventually(lambda: lines.count("a pool is kept again") == 1)
         await offer(app, codes, **named)
 
-    monkeypatch.setattr(ground.store.leases, "offer", late)
-    monkeypatch.setattr(ground.store.duties, "hold", failing(2, ground.store.duties.hold))
+    monkeypatch.setattr(ground.store.code_leases, "offer", late)
+    monkeypatch.setattr(
+        ground.store.leader_leases, "acquire", failing(2, ground.store.leader_leases.acquire)
+    )
 
     one = await ground.start()
 
@@ -559,7 +582,7 @@ async def test_codes_that_others_drew_are_free_at_once(ground: Ground) -> None:
     one = await ground.start()
     await filled(ground, one)
     for number in range(SIZE, SIZE + 5):
-        reserved = await ground.codes.reserve("shop", number, seconds=RESERVED_FOR)
+        reserved = await ground.codes.reserve("shop", number, seconds=RESERVATION_TIMEOUT)
         assert reserved is not None
         await ground.codes.finish(reserved, "x.svg")
 
@@ -574,7 +597,7 @@ async def test_codes_that_others_exchanged_are_exchanged_in_the_state(ground: Gr
     async with one.between_looks:
         old = (await ground.ready())[0]
         await ground.codes.retire([old])
-        reserved = await ground.codes.reserve("shop", 0, seconds=RESERVED_FOR)
+        reserved = await ground.codes.reserve("shop", 0, seconds=RESERVATION_TIMEOUT)
         assert reserved is not None
         await ground.codes.finish(reserved, "x.svg")
 
@@ -582,7 +605,9 @@ async def test_codes_that_others_exchanged_are_exchanged_in_the_state(ground: Gr
         new = (await ground.ready()).get(0)
         leased = await one.lease()
         assert leased is not None
-        await one.store.leases.give_back("shop", leased.code.number, leased.generation, rest=0.0)
+        await one.store.code_leases.return_code(
+            "shop", leased.code.number, leased.generation, cooldown=0.0
+        )
         return leased.code.number == 0 and new is not None and leased.code.scene == new.scene
 
     await soon(is_exchanged)
@@ -604,7 +629,7 @@ async def test_worn_codes_retire_and_their_pictures_stay_while_screens_show_them
     assert leased is not None
     assert leased.code.scene == old.scene
 
-    one.worn.add(Drawing("shop", 0, 0))
+    one.worn.add(CodeKey("shop", 0, 0))
 
     async def is_drawn_anew() -> bool:
         return (await ground.ready()).get(0, old).drawing == 1 and one.worn == set()
@@ -612,13 +637,13 @@ async def test_worn_codes_retire_and_their_pictures_stay_while_screens_show_them
     await soon(is_drawn_anew)
     assert (await ground.ready())[0].scene != old.scene
     for _ in range(3):
-        ground.clock.time += CHORES
+        ground.clock.time += CLEANUP_INTERVAL
         await one.looks_again()
         assert await ground.pictures.get(old.picture) is not None
 
     async def is_removed() -> bool:
         """The picture is removed before its row is updated."""
-        ground.clock.time += CHORES
+        ground.clock.time += CLEANUP_INTERVAL
         return (await ground.codes.counts())[0].leftover == 0
 
     await soon(is_removed)
@@ -641,7 +666,7 @@ async def test_a_picture_stays_that_was_leased_long_after_it_retired(ground: Gro
 
     two = await ground.start("two")
     await filled(ground, two)
-    ground.clock.time += CHORES
+    ground.clock.time += CLEANUP_INTERVAL
     await two.looks_again()
 
     assert await ground.pictures.get(old.picture) is not None
@@ -656,7 +681,7 @@ async def test_old_codes_are_drawn_anew_a_few_at_a_time(ground: Ground) -> None:
     few = []
 
     async def all_are_new() -> bool:
-        ground.clock.time += CHORES
+        ground.clock.time += CLEANUP_INTERVAL
         few.append((await one.level()).total)
         return all(code.drawing == 1 for code in (await ground.ready()).values())
 
@@ -703,7 +728,9 @@ async def test_a_store_that_goes_and_comes_back_is_waited_for(
     with running_s3() as server:
         server.make_bucket("pictures")
         server.stop()
-        ground.pictures = Pictures("s3://pictures", public_url=PUBLIC, endpoint=server.url)
+        ground.pictures = ObjectPictureStore(
+            "s3://pictures", public_url=PUBLIC, endpoint=server.url
+        )
         one = await ground.start()
         await eventually(lambda: lines.count("codes cannot be drawn"), within=PATIENCE)
         assert (await one.level()).total == 0
@@ -743,7 +770,7 @@ async def test_a_database_that_goes_and_comes_back_is_waited_for(
     frail_postgres.revive()
     await eventually(lambda: lines.count("a pool is kept again"), within=PATIENCE)
 
-    one.worn.add(Drawing("shop", 3, 0))
+    one.worn.add(CodeKey("shop", 3, 0))
 
     async def is_drawn_anew() -> bool:
         codes = await ground.ready()
@@ -756,7 +783,7 @@ async def test_a_database_that_goes_and_comes_back_is_waited_for(
 class Stumbling(PretendProvider):
     """Fails as none should."""
 
-    async def draw(self, scene: str) -> Picture:
+    async def draw(self, scene: str) -> CodePicture:
         raise RuntimeError("canary")
 
 
@@ -770,14 +797,14 @@ async def test_unexpected_provider_failure_is_logged_and_filling_resumes(
 
     await one.end()
     ground.make = lambda: ground.counting
-    ground.clock.time += RESERVED_FOR
+    ground.clock.time += RESERVATION_TIMEOUT
     await filled(ground, await ground.start("two"))
 
 
 @on_one_ground
 async def test_drawing_resumes_after_the_clock_is_set_back(ground: Ground, lines: Said) -> None:
     def no_provider() -> Provider:
-        raise ProviderFails("down", 1)
+        raise ProviderUnavailable("down", 1)
 
     ground.timer, ground.make = time.monotonic, no_provider
     one = await ground.start()
@@ -813,7 +840,7 @@ async def test_what_a_killed_broker_was_drawing_another_goes_on_with(
     size = 150
     settings = wechat.settings(
         records_url=ground.records,
-        pictures_url=ground.pictures.place,
+        pictures_url=ground.pictures.location,
         state_url=ground.url,
         seal_file=tmp_path / "seal.json",
         key_file=tmp_path / "keys.json",
@@ -859,14 +886,16 @@ async def test_what_a_killed_broker_was_drawing_another_goes_on_with(
         async def is_filled() -> bool:
             return await ground.codes.count("default") == size
 
-        await eventually(is_gone_on_with, within=DUTY + 10)
-        async with ground.database.writing() as connection:  # as if `RESERVED_FOR` were over
+        await eventually(is_gone_on_with, within=LEASE_TTL + 10)
+        async with (
+            ground.database.write_transaction() as connection
+        ):  # as if `RESERVATION_TIMEOUT` were over
             await connection.execute(sa.update(t.codes).values(reserved_until=0))
         await eventually(is_filled, within=PATIENCE)
 
         assert wechat.wechat.calls[DRAW] == asked + size - left
-        assert not await verify(codes=ground.codes, pictures=ground.pictures, app="default")
-        async with ground.database.reading() as connection:
+        assert not await verify_codes(codes=ground.codes, pictures=ground.pictures, app="default")
+        async with ground.database.read_connection() as connection:
             scenes = list(await connection.scalars(sa.select(t.codes.c.scene)))
         assert len(set(scenes)) == size
     finally:

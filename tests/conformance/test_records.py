@@ -15,24 +15,24 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from broker.errors import (
-    AppExists,
-    AppWrong,
-    CannotUnseal,
-    KeyFileUnusable,
-    NoSuchApp,
-    RecordsDown,
-    RecordsUnusable,
+from broker.apps.errors import AppAlreadyExists, AppNotFound, InvalidApp
+from broker.apps.model import App
+from broker.apps.registry import AppRegistry
+from broker.apps.rules import FIELD_RULES
+from broker.infrastructure.crypto.sealing import (
+    SealKeyFile,
+    SecretBox,
+    SecretDecryptionFailed,
+    key_id,
 )
-from broker.metrics import RECORDS_DOWN
-from broker.records import App, Records, Status, is_records_url, open_records, tables
-from broker.records.apps import RecordedApps
-from broker.records.book import AppBook
-from broker.records.database import Database
+from broker.infrastructure.crypto.secret_file import KeyFileError
+from broker.records import is_records_url, tables
+from broker.records.app_admin import SqlAppAdmin
+from broker.records.app_cache import RECORDS_DOWN, AppCache
+from broker.records.database import Database, MigrationStatus
+from broker.records.errors import RecordsStartupError, RecordsUnavailable
 from broker.records.migrations import FOLDER, HEAD, REVISIONS, VERSION_TABLE
-from broker.records.rules import RULES
-from broker.records.seal import SealFile, SealKeys, key_id
-from broker.records.settings import SettingsApps
+from broker.records.store import Records, open_records
 from tests.support.builders import SHOP, Clock
 from tests.support.records import connected
 from tests.support.servers.postgres import PostgresServer
@@ -65,7 +65,7 @@ async def opened(records_url: str, clock: Clock) -> AsyncIterator[Open]:
             url,
             load_seal_keys=lambda: keys or (OLD,),
             providers=("pretend", "wechat"),
-            taken=("default",),
+            reserved_ids=("default",),
             clock=clock,
             trail_lifetime=3600,
         )
@@ -91,9 +91,9 @@ def dump(url: str, postgres: PostgresServer | None) -> str:
 
 async def test_tables_are_made_once(bare_url: str) -> None:
     async with connected(bare_url) as database:
-        assert await database.status() == Status(None, REVISIONS)
+        assert await database.status() == MigrationStatus(None, REVISIONS)
         assert await database.migrate() == REVISIONS
-        assert await database.status() == Status(HEAD, ())
+        assert await database.status() == MigrationStatus(HEAD, ())
         assert await database.migrate() == ()
 
 
@@ -117,7 +117,7 @@ async def test_what_migrations_make_is_what_the_tables_say(bare_url: str) -> Non
 
     async with connected(bare_url) as database:
         await database.migrate()
-        async with database.reading() as connection:
+        async with database.read_connection() as connection:
             assert await connection.run_sync(differences) == []
 
 
@@ -126,16 +126,16 @@ async def test_of_many_that_begin_at_once_one_makes_the_tables(bare_url: str) ->
 
     await asyncio.gather(*(database.migrate() for database in databases))
 
-    assert {await database.status() for database in databases} == {Status(HEAD, ())}
+    assert {await database.status() for database in databases} == {MigrationStatus(HEAD, ())}
     for database in databases:
         await database.close()
 
 
 async def test_a_database_newer_than_the_program_is_refused(records_url: str, opened: Open) -> None:
-    async with connected(records_url) as database, database.writing() as connection:
+    async with connected(records_url) as database, database.write_transaction() as connection:
         await connection.execute(sa.text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
 
-    with pytest.raises(RecordsUnusable, match=f"at revision 9999.*none after {HEAD}"):
+    with pytest.raises(RecordsStartupError, match=f"at revision 9999.*none after {HEAD}"):
         await opened()
 
 
@@ -150,7 +150,7 @@ def test_the_revisions_are_those_that_there_are_files_for() -> None:
 async def test_an_app_is_what_was_said_of_it(opened: Open, clock: Clock) -> None:
     records = await opened()
 
-    added = await records.book.add("site", SITE)
+    added = await records.app_admin.add("site", SITE)
 
     assert added.app == App(
         id="site",
@@ -165,14 +165,14 @@ async def test_an_app_is_what_was_said_of_it(opened: Open, clock: Clock) -> None
         incarnation=added.app.incarnation,
     )
     assert (added.created_at, added.changed_at) == (clock(), clock())
-    assert await records.book.get("site") == added
-    assert await records.book.list() == [added]
+    assert await records.app_admin.get("site") == added
+    assert await records.app_admin.list() == [added]
 
 
 async def test_what_is_not_said_has_a_default(opened: Open) -> None:
     records = await opened()
 
-    added = await records.book.add("site", {"name": "A site"})
+    added = await records.app_admin.add("site", {"name": "A site"})
 
     incarnation = added.app.incarnation
     assert added.app == App(id="site", name="A site", origins=frozenset(), incarnation=incarnation)
@@ -180,32 +180,32 @@ async def test_what_is_not_said_has_a_default(opened: Open) -> None:
 
 async def test_a_change_leaves_the_rest(opened: Open, clock: Clock) -> None:
     records = await opened()
-    before = await records.book.add("site", SITE)
+    before = await records.app_admin.add("site", SITE)
     clock.time += 5
 
-    await records.book.change("site", {"name": "Another", "register_url": None})
+    await records.app_admin.update("site", {"name": "Another", "register_url": None})
 
-    after = await records.book.get("site")
+    after = await records.app_admin.get("site")
     assert (after.app.name, after.app.register_url) == ("Another", None)
     assert after.app.origins == before.app.origins
-    assert after.sealed == before.sealed
+    assert after.encrypted_secret == before.encrypted_secret
     assert (after.created_at, after.changed_at) == (before.created_at, clock())
 
 
 async def test_apps_that_are_not_there_are_said_not_to_be(opened: Open) -> None:
-    book = (await opened()).book
+    book = (await opened()).app_admin
     for act in (book.get, book.remove, book.rotate_secret):
-        with pytest.raises(NoSuchApp):
+        with pytest.raises(AppNotFound):
             await act("nobody")
-    with pytest.raises(NoSuchApp):
-        await book.change("nobody", {"name": "x"})
+    with pytest.raises(AppNotFound):
+        await book.update("nobody", {"name": "x"})
 
 
 async def test_an_id_is_given_once(opened: Open) -> None:
-    book = (await opened()).book
+    book = (await opened()).app_admin
     await book.add("site", SITE)
 
-    with pytest.raises(AppExists):
+    with pytest.raises(AppAlreadyExists):
         await book.add("site", {"name": "Another"})
 
     assert (await book.get("site")).app.name == "A site"
@@ -244,24 +244,24 @@ WRONG: list[tuple[str, object]] = [
 
 
 @pytest.fixture
-async def book(opened: Open) -> AppBook:
-    return (await opened()).book
+async def book(opened: Open) -> SqlAppAdmin:
+    return (await opened()).app_admin
 
 
 @pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
-async def test_what_an_app_cannot_be_is_named(book: AppBook) -> None:
+async def test_what_an_app_cannot_be_is_named(book: SqlAppAdmin) -> None:
     for name, value in WRONG:
         fields = {**SITE, name: value}
         app_id = fields.pop("id", "site")
-        with pytest.raises(AppWrong, match=f"^{name}: "):
+        with pytest.raises(InvalidApp, match=f"^{name}: "):
             await book.add(app_id, fields)
     assert await book.list() == []
-    assert {name for name, _ in WRONG} >= RULES.keys()
+    assert {name for name, _ in WRONG} >= FIELD_RULES.keys()
 
 
 @pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
-async def test_all_mistakes_are_named_at_once_and_no_secret_is_repeated(book: AppBook) -> None:
-    with pytest.raises(AppWrong) as wrong:
+async def test_all_mistakes_are_named_at_once_and_no_secret_is_repeated(book: SqlAppAdmin) -> None:
+    with pytest.raises(InvalidApp) as wrong:
         await book.add("a b", {**SITE, "name": "", "provider_secret": SECRET + "\n"})
 
     named = {part.split(":")[0] for part in str(wrong.value).split("; ")}
@@ -270,11 +270,11 @@ async def test_all_mistakes_are_named_at_once_and_no_secret_is_repeated(book: Ap
 
 
 @pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
-async def test_the_settings_own_app_is_not_written_down(book: AppBook) -> None:
-    with pytest.raises(AppWrong, match="settings' own"):
+async def test_the_settings_own_app_is_not_written_down(book: SqlAppAdmin) -> None:
+    with pytest.raises(InvalidApp, match="settings' own"):
         await book.add("default", SITE)
-    with pytest.raises(AppWrong, match="an app keeps its own"):
-        await book.change("site", {"id": "default"})
+    with pytest.raises(InvalidApp, match="an app keeps its own"):
+        await book.update("site", {"id": "default"})
 
 
 # --- what instances know
@@ -282,16 +282,16 @@ async def test_the_settings_own_app_is_not_written_down(book: AppBook) -> None:
 
 async def test_a_change_is_known_at_another_instance(opened: Open) -> None:
     one, two = await opened(), await opened()
-    await one.book.add("site", SITE)
+    await one.app_admin.add("site", SITE)
     await two.apps.refresh()
     assert (await two.apps.get("site")).name == "A site"
     assert two.apps.origins() == {"https://a.example", "https://b.example"}
 
-    await one.book.change("site", {"name": "Another"})
+    await one.app_admin.update("site", {"name": "Another"})
     await two.apps.refresh()
     assert (await two.apps.get("site")).name == "Another"
 
-    await one.book.remove("site")
+    await one.app_admin.remove("site")
     await two.apps.refresh()
     assert await two.apps.get("site") is None
     assert two.apps.origins() == frozenset()
@@ -299,7 +299,7 @@ async def test_a_change_is_known_at_another_instance(opened: Open) -> None:
 
 async def test_nothing_is_read_again_while_nothing_changes(opened: Open) -> None:
     records = await opened()
-    await records.book.add("site", SITE)
+    await records.app_admin.add("site", SITE)
     await records.apps.refresh()
     before = records.apps.origins()
 
@@ -312,10 +312,10 @@ async def test_the_settings_apps_lie_over_those_that_are_recorded(
     opened: Open,
 ) -> None:
     records = await opened()
-    apps = SettingsApps([SHOP], records.apps)
+    apps = AppRegistry([SHOP], records.apps)
     assert apps.origins() == SHOP.origins
-    await records.book.add("site", SITE)
-    await records.book.add("shop", {"name": "Not the settings'"})
+    await records.app_admin.add("site", SITE)
+    await records.app_admin.add("shop", {"name": "Not the settings'"})
     await records.apps.refresh()
 
     assert (await apps.get("site")).name == "A site"
@@ -330,8 +330,8 @@ async def test_the_settings_apps_lie_over_those_that_are_recorded(
 
 async def test_the_broker_can_read_a_providers_secret_again(opened: Open) -> None:
     records = await opened()
-    await records.book.add("site", SITE)
-    await records.book.add("bare", {"name": "Bare"})
+    await records.app_admin.add("site", SITE)
+    await records.app_admin.add("bare", {"name": "Bare"})
     await records.apps.refresh()
 
     assert records.apps.provider_secret("site") == SECRET
@@ -343,11 +343,11 @@ async def test_an_apps_own_secret_is_told_once_and_the_former_one_is_worth_nothi
     opened: Open,
 ) -> None:
     records = await opened()
-    await records.book.add("site", SITE)
-    await records.book.add("other", {"name": "Other"})
+    await records.app_admin.add("site", SITE)
+    await records.app_admin.add("other", {"name": "Other"})
 
     async def rotated() -> str:
-        secret = await records.book.rotate_secret("site")
+        secret = await records.app_admin.rotate_secret("site")
         await records.apps.refresh()
         return secret
 
@@ -365,23 +365,23 @@ async def test_no_secret_stands_in_the_database_or_in_what_is_shown(
     opened: Open, records_url: str, request: pytest.FixtureRequest
 ) -> None:
     records = await opened()
-    added = await records.book.add("site", SITE)
+    added = await records.app_admin.add("site", SITE)
     await records.apps.refresh()
-    own = await records.book.rotate_secret("site")
+    own = await records.app_admin.rotate_secret("site")
     server = request.getfixturevalue("postgres") if "postgresql" in records_url else None
 
     stolen = dump(records_url, server)
 
     assert "wx1234" in stolen
-    known = await records.book.get("site")
-    for shown in (stolen, repr(known), repr(added), str(known.shown()), repr(vars(records.apps))):
+    known = await records.app_admin.get("site")
+    for shown in (stolen, repr(known), repr(added), str(known.as_dict()), repr(vars(records.apps))):
         for secret in (SECRET, own):
             for spelling in (secret, secret.encode().hex(), base64.b64encode(secret.encode())):
                 assert str(spelling) not in shown
     assert "sealed" not in repr(known)
     assert "hash" not in repr(known)
-    assert known.shown()["has_provider_secret"] is True
-    assert known.shown()["has_api_secret"] is True
+    assert known.as_dict()["has_provider_secret"] is True
+    assert known.as_dict()["has_api_secret"] is True
 
 
 @pytest.mark.parametrize("meddle", ["swap", "turn"])
@@ -389,79 +389,81 @@ async def test_what_was_sealed_for_another_app_or_was_changed_does_not_open(
     opened: Open, records_url: str, meddle: str
 ) -> None:
     records = await opened()
-    await records.book.add("site", SITE)
-    victim = await records.book.add("victim", {**SITE, "provider_secret": "victims"})
-    content = bytes(victim.sealed.content)
+    await records.app_admin.add("site", SITE)
+    victim = await records.app_admin.add("victim", {**SITE, "provider_secret": "victims"})
+    content = bytes(victim.encrypted_secret.ciphertext)
     if meddle == "turn":
         content = content[:-1] + bytes([content[-1] ^ 1])
     row = tables.apps.c
     app_id = "site" if meddle == "swap" else "victim"
-    async with connected(records_url) as database, database.writing() as connection:
+    async with connected(records_url) as database, database.write_transaction() as connection:
         await connection.execute(
             sa.update(tables.apps).where(row.id == app_id).values(provider_secret=content)
         )
-    await records.book.change("site", {"name": "So that it is read"})
+    await records.app_admin.update("site", {"name": "So that it is read"})
     await records.apps.refresh()
 
-    with pytest.raises(CannotUnseal, match=f"app {app_id} was not sealed for it"):
+    with pytest.raises(SecretDecryptionFailed, match=f"app {app_id} was not sealed for it"):
         records.apps.provider_secret(app_id)
 
 
 async def test_rewrapping_leaves_nothing_under_an_older_key(opened: Open) -> None:
-    await (await opened(OLD)).book.add("site", SITE)
+    await (await opened(OLD)).app_admin.add("site", SITE)
     both = await opened(NEW, OLD)
-    await both.book.add("newer", SITE)
+    await both.app_admin.add("newer", SITE)
 
-    assert await both.book.rewrap() == 1
-    assert await both.book.rewrap() == 0
+    assert await both.app_admin.rewrap() == 1
+    assert await both.app_admin.rewrap() == 0
 
-    assert {one.sealed.key for one in await both.book.list()} == {key_id(NEW)}
+    assert {one.encrypted_secret.key_id for one in await both.app_admin.list()} == {key_id(NEW)}
     late = await opened(NEW)
     assert late.apps.provider_secret("site") == SECRET
     left_behind = await opened(OLD)
-    with pytest.raises(CannotUnseal, match=f"under the key {key_id(NEW)}, which is not known"):
+    with pytest.raises(
+        SecretDecryptionFailed, match=f"under the key {key_id(NEW)}, which is not known"
+    ):
         left_behind.apps.provider_secret("site")
 
 
 async def test_a_key_that_cannot_be_opened_stops_the_rewrapping_whole(
     opened: Open,
 ) -> None:
-    await (await opened(OLD)).book.add("a", SITE)
-    await (await opened(b"l" * 32)).book.add("b", SITE)
+    await (await opened(OLD)).app_admin.add("a", SITE)
+    await (await opened(b"l" * 32)).app_admin.add("b", SITE)
     records = await opened(NEW, OLD)
 
-    with pytest.raises(CannotUnseal):
-        await records.book.rewrap()
+    with pytest.raises(SecretDecryptionFailed):
+        await records.app_admin.rewrap()
 
-    assert {one.sealed.key for one in await records.book.list()} == {
+    assert {one.encrypted_secret.key_id for one in await records.app_admin.list()} == {
         key_id(OLD),
         key_id(b"l" * 32),
     }
 
 
 def test_a_running_instance_meets_a_newer_key_in_the_seal_file(tmp_path: Path) -> None:
-    file = SealFile(tmp_path / "seal.json")
-    running, other = SealKeys(file.keys), SealKeys(file.keys)
-    running.read()
+    file = SealKeyFile(tmp_path / "seal.json")
+    running, other = SecretBox(file.keys), SecretBox(file.keys)
+    running.load()
     file.add()
-    other.read()
+    other.load()
 
-    sealed = other.seal(SECRET, "site")
+    sealed = other.encrypt(SECRET, "site")
 
-    assert running.open(sealed, "site") == SECRET
-    assert running.newest == other.newest == sealed.key
+    assert running.decrypt(sealed, "site") == SECRET
+    assert running.newest_key_id == other.newest_key_id == sealed.key_id
 
 
 def test_the_seal_file_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "seal.json"
-    keys = SealFile(path).keys()
+    keys = SealKeyFile(path).keys()
 
     assert [len(key) for key in keys] == [32]
     assert path.stat().st_mode & 0o777 == 0o600
-    assert SealFile(path).keys() == keys
+    assert SealKeyFile(path).keys() == keys
     path.chmod(0o640)
-    with pytest.raises(KeyFileUnusable, match="can be read by others"):
-        SealFile(path).keys()
+    with pytest.raises(KeyFileError, match="can be read by others"):
+        SealKeyFile(path).keys()
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"keys": []}', '{"keys": ["c2hvcnQ="]}'])
@@ -470,8 +472,8 @@ def test_a_damaged_seal_file_is_said_to_be_damaged(tmp_path: Path, text: str) ->
     path.write_text(text)
     path.chmod(0o600)
 
-    with pytest.raises(KeyFileUnusable, match=r"seal\.json is damaged"):
-        SealFile(path).keys()
+    with pytest.raises(KeyFileError, match=r"seal\.json is damaged"):
+        SealKeyFile(path).keys()
 
 
 # --- a database that is down
@@ -481,21 +483,21 @@ def test_a_damaged_seal_file_is_said_to_be_damaged(tmp_path: Path, text: str) ->
 async def test_apps_stay_known_while_the_database_is_down(
     opened: Open, frail_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker.records.apps.REFRESH", 0.05)
+    monkeypatch.setattr("broker.records.app_cache.REFRESH_INTERVAL", 0.05)
     records = await opened(url=frail_postgres.new_database())
-    await records.book.add("site", SITE)
+    await records.app_admin.add("site", SITE)
     await eventually(records.apps.origins)
 
     frail_postgres.stop()
     await eventually(lambda: RECORDS_DOWN._value.get() == 1)
-    with pytest.raises(RecordsDown):
-        await records.book.change("site", {"name": "Another"})
+    with pytest.raises(RecordsUnavailable):
+        await records.app_admin.update("site", {"name": "Another"})
     assert (await records.apps.get("site")).name == "A site"
     assert records.apps.provider_secret("site") == SECRET
 
     frail_postgres.start()
     await eventually(lambda: RECORDS_DOWN._value.get() == 0)
-    await records.book.change("site", {"name": "Another"})
+    await records.app_admin.update("site", {"name": "Another"})
     await records.apps.refresh()
     assert (await records.apps.get("site")).name == "Another"
 
@@ -503,14 +505,14 @@ async def test_apps_stay_known_while_the_database_is_down(
 @pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
 async def test_a_locked_file_can_still_be_read(opened: Open, records_url: str) -> None:
     records = await opened()
-    await records.book.add("site", SITE)
+    await records.app_admin.add("site", SITE)
     with closing(sqlite3.connect(records_url.partition(":///")[2])) as other:
         other.execute("BEGIN EXCLUSIVE")
 
         await records.apps.refresh()
         database = Database(records_url, answer_within=0.1)
-        with pytest.raises(RecordsDown) as down:
-            async with database.writing():
+        with pytest.raises(RecordsUnavailable) as down:
+            async with database.write_transaction():
                 pass
         await database.close()
 
@@ -530,7 +532,7 @@ async def test_a_locked_file_can_still_be_read(opened: Open, records_url: str) -
 async def test_a_start_without_the_database_says_what_to_do(
     opened: Open, url: str, reason: str
 ) -> None:
-    with pytest.raises(RecordsUnusable, match=reason) as refused:
+    with pytest.raises(RecordsStartupError, match=reason) as refused:
         await opened(url=url)
 
     assert "SCAN_LOGIN_RECORDS_URL" in str(refused.value)
@@ -539,8 +541,8 @@ async def test_a_start_without_the_database_says_what_to_do(
 
 async def test_a_server_that_does_not_answer_is_not_waited_for(postgres: PostgresServer) -> None:
     database = Database(postgres.url(), answer_within=0.3)
-    with pytest.raises(RecordsDown) as down:
-        async with database.reading() as connection:
+    with pytest.raises(RecordsUnavailable) as down:
+        async with database.read_connection() as connection:
             await connection.execute(sa.text("SELECT pg_sleep(600)"))
     await database.close()
 
@@ -549,8 +551,8 @@ async def test_a_server_that_does_not_answer_is_not_waited_for(postgres: Postgre
 
 async def test_a_reason_repeats_no_value(postgres: PostgresServer) -> None:
     async with connected(postgres.url()) as database:
-        with pytest.raises(RecordsDown) as down:
-            async with database.reading() as connection:
+        with pytest.raises(RecordsUnavailable) as down:
+            async with database.read_connection() as connection:
                 await connection.execute(sa.text("SELECT CAST('canary' AS integer)"))
 
     assert "canary" not in down.value.reason
@@ -574,5 +576,5 @@ def test_a_records_url_names_a_file_or_a_server(url: str, is_one: bool) -> None:
 
 
 def test_apps_are_unknown_before_they_are_read(tmp_path: Path) -> None:
-    apps = RecordedApps(Database(f"sqlite+aiosqlite:///{tmp_path}/x.db"), SealKeys(lambda: (OLD,)))
+    apps = AppCache(Database(f"sqlite+aiosqlite:///{tmp_path}/x.db"), SecretBox(lambda: (OLD,)))
     assert apps.origins() == frozenset()

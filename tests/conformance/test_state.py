@@ -11,18 +11,17 @@ import pytest
 from msgspec.structs import replace
 
 from broker.errors import Unavailable
-from broker.login import Phone, State, shelf
-from broker.state import (
-    INSTANCE_TTL,
-    KEPT,
-    SESSIONS_MAX,
-    Profile,
-    Session,
-    Store,
-    new_session_id,
-    open_state,
-)
-from broker.state.memory import MemoryImages, MemoryLogins, MemorySessions
+from broker.identity.model import Phone
+from broker.infrastructure.sharding import shard_of
+from broker.login.model import State
+from broker.login.ports import LOGIN_RETENTION
+from broker.monitoring.ports import INSTANCE_TTL, Profile
+from broker.sessions.model import Session, new_session_id
+from broker.sessions.ports import SESSIONS_MAX
+from broker.state import StateBackend, open_state
+from broker.state.memory.login_images import MemoryImages
+from broker.state.memory.logins import MemoryLoginStore
+from broker.state.memory.sessions import MemorySessionStore
 from tests.support.builders import ALICE, BOB, LOGIN_ID, SCENE, STATES, Clock, a_login
 from tests.support.servers.redis import Engines
 from tests.support.waiting import opened
@@ -37,7 +36,7 @@ def engine(request: pytest.FixtureRequest, engines: Engines) -> str:
 
 
 @pytest.fixture
-async def store(engine: str, engines: Engines, clock: Clock) -> AsyncIterator[Store]:
+async def store(engine: str, engines: Engines, clock: Clock) -> AsyncIterator[StateBackend]:
     store = open_state(engines.url(engine), clock)
     await opened(store)
     yield store
@@ -55,7 +54,7 @@ def pass_time(engine: str, engines: Engines, clock: Clock) -> PassTime:
     return passed
 
 
-async def test_a_login_is_found_by_id_and_by_scene(store: Store, clock: Clock) -> None:
+async def test_a_login_is_found_by_id_and_by_scene(store: StateBackend, clock: Clock) -> None:
     login = a_login(clock)
 
     await store.logins.add(login)
@@ -66,7 +65,7 @@ async def test_a_login_is_found_by_id_and_by_scene(store: Store, clock: Clock) -
     assert await store.logins.by_scene(LOGIN_ID) is None
 
 
-async def test_a_scene_finds_the_newer_login(store: Store, clock: Clock) -> None:
+async def test_a_scene_finds_the_newer_login(store: StateBackend, clock: Clock) -> None:
     await store.logins.add(a_login(clock))
     newer = a_login(clock, id=f"{LOGIN_ID}-newer")
 
@@ -75,7 +74,7 @@ async def test_a_scene_finds_the_newer_login(store: Store, clock: Clock) -> None
     assert await store.logins.by_scene(SCENE) == newer
 
 
-async def test_swap_stores_a_change(store: Store, clock: Clock) -> None:
+async def test_swap_stores_a_change(store: StateBackend, clock: Clock) -> None:
     before = a_login(clock)
     await store.logins.add(before)
     after = replace(before, state=State.SCANNED, phone=ALICE, version=1)
@@ -86,7 +85,7 @@ async def test_swap_stores_a_change(store: Store, clock: Clock) -> None:
     assert await store.logins.by_scene(SCENE) == after
 
 
-async def test_of_many_swaps_of_one_version_one_succeeds(store: Store, clock: Clock) -> None:
+async def test_of_many_swaps_of_one_version_one_succeeds(store: StateBackend, clock: Clock) -> None:
     before = a_login(clock)
     await store.logins.add(before)
     changes = [replace(before, instance=f"i{number}", version=1) for number in range(50)]
@@ -97,7 +96,7 @@ async def test_of_many_swaps_of_one_version_one_succeeds(store: Store, clock: Cl
     assert await store.logins.get(LOGIN_ID) == changes[done.index(True)]
 
 
-async def test_swap_of_a_login_that_is_gone_fails(store: Store, clock: Clock) -> None:
+async def test_swap_of_a_login_that_is_gone_fails(store: StateBackend, clock: Clock) -> None:
     login = a_login(clock)
 
     assert not await store.logins.swap(login, replace(login, version=1))
@@ -105,11 +104,11 @@ async def test_swap_of_a_login_that_is_gone_fails(store: Store, clock: Clock) ->
 
 
 async def test_a_login_is_kept_past_its_end_and_then_forgotten(
-    store: Store, clock: Clock, pass_time: PassTime
+    store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
     await store.logins.add(a_login(clock))
 
-    pass_time(120 + KEPT - 1)
+    pass_time(120 + LOGIN_RETENTION - 1)
     assert await store.logins.get(LOGIN_ID) is not None
     pass_time(1)
     assert await store.logins.get(LOGIN_ID) is None
@@ -117,20 +116,20 @@ async def test_a_login_is_kept_past_its_end_and_then_forgotten(
 
 
 async def test_a_login_confirmed_at_last_is_kept_as_much_longer(
-    store: Store, clock: Clock, pass_time: PassTime
+    store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
     before = a_login(clock)
     await store.logins.add(before)
     pass_time(119)
     await store.logins.swap(before, replace(before, version=1, expires_at=clock() + 60))
 
-    pass_time(60 + KEPT - 1)
+    pass_time(60 + LOGIN_RETENTION - 1)
     assert await store.logins.get(LOGIN_ID) is not None
     pass_time(1)
     assert await store.logins.get(LOGIN_ID) is None
 
 
-async def test_a_login_is_stored_whole(store: Store, clock: Clock) -> None:
+async def test_a_login_is_stored_whole(store: StateBackend, clock: Clock) -> None:
     before = a_login(clock)
     await store.logins.add(before)
     after = replace(
@@ -170,8 +169,8 @@ async def test_login_stored_by_an_older_version_is_readable(engines: Engines, cl
     await store.close()
 
 
-async def test_only_what_has_changed_is_told(store: Store, clock: Clock) -> None:
-    logins = [a_login(clock, id=f"{shelf(scene)}login", scene=scene) for scene in "ABCDEF"]
+async def test_only_what_has_changed_is_told(store: StateBackend, clock: Clock) -> None:
+    logins = [a_login(clock, id=f"{shard_of(scene)}login", scene=scene) for scene in "ABCDEF"]
     for login in logins:
         await store.logins.add(login)
     changed = replace(logins[2], instance="two", version=11)
@@ -213,7 +212,7 @@ async def test_what_cannot_be_read_is_as_good_as_gone_and_harms_no_other(
     await store.close()
 
 
-async def test_a_login_can_be_made_secure(store: Store, clock: Clock) -> None:
+async def test_a_login_can_be_made_secure(store: StateBackend, clock: Clock) -> None:
     login = a_login(clock)
     await store.logins.add(login)
 
@@ -221,10 +220,10 @@ async def test_a_login_can_be_made_secure(store: Store, clock: Clock) -> None:
 
 
 async def test_a_burst_of_thousands_of_acts_neither_fails_nor_loses(
-    store: Store, clock: Clock
+    store: StateBackend, clock: Clock
 ) -> None:
     scenes = [f"scene-{number}" for number in range(2_500)]
-    logins = [a_login(clock, id=f"{shelf(scene)}{scene}", scene=scene) for scene in scenes]
+    logins = [a_login(clock, id=f"{shard_of(scene)}{scene}", scene=scene) for scene in scenes]
 
     await asyncio.gather(*(store.logins.add(login) for login in logins))
     found = await asyncio.gather(*(store.logins.get(login.id) for login in logins))
@@ -245,14 +244,14 @@ def a_session(
     )
 
 
-async def live(store: Store, sessions: list[Session]) -> list[int]:
+async def live(store: StateBackend, sessions: list[Session]) -> list[int]:
     """The numbers of those that are there."""
     found = [await store.sessions.get(session.id) for session in sessions]
     return [number for number, session in enumerate(found) if session]
 
 
 async def test_a_session_lives_until_its_end(
-    store: Store, clock: Clock, pass_time: PassTime
+    store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
     session = a_session(clock, lives=10)
     await store.sessions.put(session)
@@ -264,13 +263,13 @@ async def test_a_session_lives_until_its_end(
 
 
 async def test_a_sessions_end_can_be_put_off(
-    store: Store, clock: Clock, pass_time: PassTime
+    store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
     session = a_session(clock, lives=10)
     await store.sessions.put(session)
     later = dataclasses.replace(session, expires_at=clock() + 20)
 
-    assert await store.sessions.put_off(session, later.expires_at)
+    assert await store.sessions.extend(session, later.expires_at)
     pass_time(19)
     assert await store.sessions.get(session.id) == later
     pass_time(1)
@@ -278,20 +277,20 @@ async def test_a_sessions_end_can_be_put_off(
 
 
 async def test_a_session_is_found_by_its_person_for_as_long_as_it_can_live(
-    store: Store, clock: Clock, pass_time: PassTime
+    store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
     session = a_session(clock, lives=10, latest=100)
     await store.sessions.put(session)
     await store.sessions.put(a_session(clock, lives=5, latest=5))
     for _ in range(9):
         pass_time(9)
-        assert await store.sessions.put_off(session, clock() + 10)
+        assert await store.sessions.extend(session, clock() + 10)
 
     assert await store.sessions.end(ALICE) == 1
     assert await store.sessions.get(session.id) is None
 
 
-async def test_what_has_ended_is_not_put_off(store: Store, clock: Clock) -> None:
+async def test_what_has_ended_is_not_put_off(store: StateBackend, clock: Clock) -> None:
     one, other = a_session(clock), a_session(clock)
     await store.sessions.put(one)
     await store.sessions.put(other)
@@ -299,18 +298,18 @@ async def test_what_has_ended_is_not_put_off(store: Store, clock: Clock) -> None
     await store.sessions.end(ALICE)
 
     for session in (one, other, a_session(clock)):
-        assert not await store.sessions.put_off(session, clock() + 200)
+        assert not await store.sessions.extend(session, clock() + 200)
         assert await store.sessions.get(session.id) is None
 
 
 async def test_no_session_comes_back_that_is_ended_while_it_is_put_off(
-    store: Store, clock: Clock
+    store: StateBackend, clock: Clock
 ) -> None:
     sessions = [a_session(clock) for _ in range(SESSIONS_MAX)]
     for session in sessions:
         await store.sessions.put(session)
 
-    offs = [store.sessions.put_off(session, clock() + 200) for session in sessions]
+    offs = [store.sessions.extend(session, clock() + 200) for session in sessions]
     *_, ended = await asyncio.gather(
         *offs[:10],
         *(store.sessions.end(ALICE, session.id) for session in sessions[:5]),
@@ -324,7 +323,7 @@ async def test_no_session_comes_back_that_is_ended_while_it_is_put_off(
 
 
 async def test_one_session_or_all_of_a_person_are_ended_and_nobody_elses(
-    store: Store, clock: Clock
+    store: StateBackend, clock: Clock
 ) -> None:
     elsewhere = ALICE._replace(app="other")
     phones = [ALICE, ALICE, ALICE, BOB, elsewhere]
@@ -341,12 +340,12 @@ async def test_one_session_or_all_of_a_person_are_ended_and_nobody_elses(
 
 
 async def test_where_a_person_has_many_sessions_the_one_that_ends_first_gives_way(
-    store: Store, clock: Clock
+    store: StateBackend, clock: Clock
 ) -> None:
     sessions = [a_session(clock, lives=100 + number) for number in range(SESSIONS_MAX)]
     for session in (*sessions, a_session(clock, BOB)):
         await store.sessions.put(session)
-    await store.sessions.put_off(sessions[0], clock() + 500)
+    await store.sessions.extend(sessions[0], clock() + 500)
 
     sessions.append(a_session(clock, lives=1))
     await store.sessions.put(sessions[-1])
@@ -357,7 +356,7 @@ async def test_where_a_person_has_many_sessions_the_one_that_ends_first_gives_wa
 
 
 async def test_a_session_that_has_ended_takes_no_place(
-    store: Store, clock: Clock, pass_time: PassTime
+    store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
     sessions = [a_session(clock, lives=100) for _ in range(2)]
     for session in sessions:
@@ -371,45 +370,47 @@ async def test_a_session_that_has_ended_takes_no_place(
 
 
 async def test_a_duty_is_held_by_one_at_a_time_and_as_long_as_it_goes_on_holding(
-    store: Store, pass_time: PassTime
+    store: StateBackend, pass_time: PassTime
 ) -> None:
-    assert await store.duties.hold("refill:shop", "one", seconds=30)
+    assert await store.leader_leases.acquire("refill:shop", "one", seconds=30)
 
     pass_time(29)
-    assert not await store.duties.hold("refill:shop", "two", seconds=30)
-    assert await store.duties.hold("refill:other", "two", seconds=30)
-    assert await store.duties.hold("refill:shop", "one", seconds=30)
+    assert not await store.leader_leases.acquire("refill:shop", "two", seconds=30)
+    assert await store.leader_leases.acquire("refill:other", "two", seconds=30)
+    assert await store.leader_leases.acquire("refill:shop", "one", seconds=30)
     pass_time(29)
-    assert not await store.duties.hold("refill:shop", "two", seconds=30)
+    assert not await store.leader_leases.acquire("refill:shop", "two", seconds=30)
     pass_time(1)
-    assert await store.duties.hold("refill:shop", "two", seconds=30)
-    assert not await store.duties.hold("refill:shop", "one", seconds=30)
+    assert await store.leader_leases.acquire("refill:shop", "two", seconds=30)
+    assert not await store.leader_leases.acquire("refill:shop", "one", seconds=30)
 
 
-async def test_a_duty_can_be_left_by_its_holder_alone(store: Store) -> None:
-    await store.duties.hold("refill", "one", seconds=30)
+async def test_a_duty_can_be_left_by_its_holder_alone(store: StateBackend) -> None:
+    await store.leader_leases.acquire("refill", "one", seconds=30)
 
-    await store.duties.release("refill", "two")
-    assert not await store.duties.hold("refill", "two", seconds=30)
-    await store.duties.release("refill", "one")
-    assert await store.duties.hold("refill", "two", seconds=30)
+    await store.leader_leases.release("refill", "two")
+    assert not await store.leader_leases.acquire("refill", "two", seconds=30)
+    await store.leader_leases.release("refill", "one")
+    assert await store.leader_leases.acquire("refill", "two", seconds=30)
 
 
-async def test_of_many_that_want_a_duty_at_once_one_has_it(store: Store) -> None:
-    tries = [store.duties.hold("refill", f"i{number}", seconds=30) for number in range(50)]
+async def test_of_many_that_want_a_duty_at_once_one_has_it(store: StateBackend) -> None:
+    tries = [
+        store.leader_leases.acquire("refill", f"i{number}", seconds=30) for number in range(50)
+    ]
 
     assert sum(await asyncio.gather(*tries)) == 1
 
 
 async def test_a_flood_ends_in_a_refusal_and_ended_logins_make_room() -> None:
     clock = Clock()
-    logins = MemoryLogins(clock, capacity=2)
+    logins = MemoryLoginStore(clock, capacity=2)
     for number in range(2):
         await logins.add(a_login(clock, id=f"l{number}", scene=f"s{number}"))
 
     with pytest.raises(Unavailable):
         await logins.add(a_login(clock, id="l2", scene="s2"))
-    clock.time += 120 + KEPT
+    clock.time += 120 + LOGIN_RETENTION
     await logins.add(a_login(clock, id="l2", scene="s2"))
 
     assert await logins.get("l2") is not None
@@ -417,11 +418,11 @@ async def test_a_flood_ends_in_a_refusal_and_ended_logins_make_room() -> None:
 
 async def test_where_sessions_have_no_room_the_one_that_ends_first_makes_some() -> None:
     clock = Clock()
-    sessions = MemorySessions(clock, capacity=2)
+    sessions = MemorySessionStore(clock, capacity=2)
     kept = [a_session(clock, lives=10 + end) for end in range(3)]
     await sessions.put(kept[0])
     await sessions.put(kept[1])
-    await sessions.put_off(kept[0], clock() + 20)
+    await sessions.extend(kept[0], clock() + 20)
     await sessions.put(kept[2])
 
     assert [bool(await sessions.get(one.id)) for one in kept] == [True, False, True]
@@ -434,7 +435,7 @@ def test_an_unknown_state_names_the_known_ones() -> None:
 
 
 async def test_image_is_kept_until_its_code_ends(
-    store: Store, clock: Clock, pass_time: PassTime
+    store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
     login = a_login(clock)
     assert await store.images.get(login) is None
@@ -457,7 +458,9 @@ async def test_images_in_memory_are_bounded(clock: Clock) -> None:
     assert [await images.get(login) for login in logins] == [None, "data:,", "data:,"]
 
 
-async def test_instances_see_the_profiles_of_running_others(store: Store, clock: Clock) -> None:
+async def test_instances_see_the_profiles_of_running_others(
+    store: StateBackend, clock: Clock
+) -> None:
     one = Profile(started_at=1.0, token_keys=("a", "b"), seal_keys=("c",))
     two = Profile(started_at=2.0, token_keys=("d",), seal_keys=("e",))
 

@@ -12,10 +12,13 @@ import pytest
 import structlog
 
 from broker.app import build
-from broker.engine import ENGINES, sessions, sockets, stock
-from broker.providers import Picture
+from broker.identity.ports import CodePicture
+from broker.infrastructure.runtime.server import Site, serve_sites
+from broker.infrastructure.transport import ENGINES
+from broker.infrastructure.transport import fallback as stock
+from broker.infrastructure.transport.engineio import server as sessions
+from broker.infrastructure.transport.websocket import connection as sockets
 from broker.providers.pretend import PretendProvider
-from broker.serving import Site, serving
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import NodeBrowser, PythonBrowser, Refused
 from tests.support.loop_clock import LoopClock
@@ -106,7 +109,7 @@ async def test_a_socket_that_joins_nothing_is_closed(
     async with raw(broker.url) as idle, raw(broker.url) as joined:
         await join(joined)
 
-        await loop_clock.move(sessions.JOIN_WITHIN + 2)  # our own engine goes by whole seconds
+        await loop_clock.move(sessions.JOIN_TIMEOUT + 2)  # our own engine goes by whole seconds
 
         assert await ends(idle)
         await joined.send_str('42/login,1["begin",{}]')
@@ -389,7 +392,7 @@ async def test_events_of_one_socket_are_answered_in_order(
     draw = PretendProvider.draw
     first_began, first_may_end = asyncio.Event(), asyncio.Event()
 
-    async def slow(self: PretendProvider, scene: str) -> Picture:
+    async def slow(self: PretendProvider, scene: str) -> CodePicture:
         if not first_began.is_set():
             first_began.set()
             await first_may_end.wait()
@@ -416,7 +419,7 @@ async def test_a_broker_that_stops_closes_its_sockets(start_broker: StartBroker)
     browser = NodeBrowser({"transports": ["websocket"], "reconnection": False})
     site = Site("broker", build(settings).public, "127.0.0.1", 0, "PORT")
 
-    async with serving([site]) as addresses:
+    async with serve_sites([site]) as addresses:
         await browser.connect(addresses["broker"])
 
     assert (await browser.push())[0] == "disconnect"

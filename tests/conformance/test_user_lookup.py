@@ -13,26 +13,24 @@ import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 from broker.directories.sql import SqlDirectory
-from broker.errors import (
-    BrokerError,
-    IdentityTaken,
-    InvalidRequest,
-    NoSuchIdentity,
-    NoSuchUser,
-    RecordsDown,
-    UnknownInvitation,
-    UnregisteredUser,
-    UserBlocked,
-    UserExists,
-    UserWrong,
-)
-from broker.login import Identity
+from broker.errors import BrokerError, InvalidRequest
+from broker.identity.errors import UnregisteredUser, UserBlocked
+from broker.identity.model import Identity
 from broker.records import tables as t
 from broker.records.database import Database
-from broker.records.identities import one_by_one
-from broker.records.people import People
-from broker.records.user_book import UserBook
-from broker.records.user_rules import INVITATION_LIFETIME
+from broker.records.errors import RecordsUnavailable
+from broker.records.user_admin import SqlUserAdmin
+from broker.records.user_identities import lock_identities
+from broker.records.user_lookup import SqlUserLookup
+from broker.users.errors import (
+    IdentityAlreadyLinked,
+    IdentityNotFound,
+    InvalidInvitation,
+    InvalidUser,
+    UserAlreadyExists,
+    UserNotFound,
+)
+from broker.users.rules import INVITATION_LIFETIME
 from tests.support.builders import Clock
 from tests.support.servers.postgres import PostgresServer
 
@@ -48,12 +46,12 @@ class Instance:
 
     def __init__(self, url: str, clock: Clock) -> None:
         self.database = Database(url)
-        self.people = People(self.database, clock=clock)
-        self.users = UserBook(self.database, providers=PROVIDERS, clock=clock)
+        self.people = SqlUserLookup(self.database, clock=clock)
+        self.users = SqlUserAdmin(self.database, providers=PROVIDERS, clock=clock)
         self.find = SqlDirectory(self.people).find
 
     async def rows(self, table: sa.Table) -> list[dict[str, object]]:
-        async with self.database.reading() as connection:
+        async with self.database.read_connection() as connection:
             return [dict(row) for row in (await connection.execute(sa.select(table))).mappings()]
 
 
@@ -122,7 +120,7 @@ async def test_who_is_known_is_found_by_one_statement(one: Instance) -> None:
     def note(connection: object, cursor: object, statement: str, *more: object) -> None:
         asked.append(statement)
 
-    async with one.database.reading() as connection:
+    async with one.database.read_connection() as connection:
         pooled = await connection.get_raw_connection()
         assert pooled.driver_connection is not None
         pooled.driver_connection.add_query_logger(lambda query: asked.append(query.query))
@@ -206,12 +204,12 @@ async def test_two_users_are_not_made_one(one: Instance) -> None:
 
 async def test_a_blocked_person_is_blocked_in_every_app_until_let_in_again(one: Instance) -> None:
     await known(one, "u-alice", ALICE)
-    await one.users.change("u-alice", {"blocked": True})
+    await one.users.update("u-alice", {"blocked": True})
 
     for identity in (ALICE, ALICE_IN_BLUE, ALICE_IN_BLUE):
         with pytest.raises(UserBlocked):
             await one.find(identity)
-    await one.users.change("u-alice", {"blocked": False})
+    await one.users.update("u-alice", {"blocked": False})
     assert await one.find(ALICE_IN_BLUE) == "u-alice"
 
 
@@ -224,7 +222,7 @@ async def test_who_was_removed_is_unknown_and_so_are_invitations(one: Instance) 
     for identity in (ALICE, ALICE_IN_BLUE):
         with pytest.raises(UnregisteredUser):
             await one.find(identity)
-    with pytest.raises(UnknownInvitation):
+    with pytest.raises(InvalidInvitation):
         await one.people.register(BOB, invitation)
     assert await one.rows(t.identities) == await one.rows(t.invitations) == []
 
@@ -242,7 +240,7 @@ async def test_an_invitation_makes_the_phone_the_users_once(one: Instance, two: 
     assert registered == again == ("u-alice", "Alice")
     assert (len(invitation.secret), invitation.expires_in) == (32, INVITATION_LIFETIME)
     assert await one.find(ALICE) == await one.find(ALICE_IN_BLUE) == "u-alice"
-    with pytest.raises(UnknownInvitation):
+    with pytest.raises(InvalidInvitation):
         await one.people.register(BOB, invitation.secret)
 
 
@@ -260,7 +258,7 @@ async def test_of_phones_that_show_one_invitation_at_once_one_is_the_users(
         )
     )
 
-    assert came.count(UnknownInvitation) == 9
+    assert came.count(InvalidInvitation) == 9
     assert len(await one.rows(t.identities)) == 1
 
 
@@ -275,7 +273,7 @@ async def test_invitations_that_are_none_are_all_alike(one: Instance, clock: Clo
 
     said = set()
     for invitation in ("made-up", former, late, used):
-        with pytest.raises(UnknownInvitation) as refused:
+        with pytest.raises(InvalidInvitation) as refused:
             await one.people.register(ALICE, invitation)
         said.add(str(refused.value.body()))
     assert len(said) == 1
@@ -289,9 +287,9 @@ async def test_what_cannot_be_used_now_is_not_used_up(one: Instance) -> None:
 
     with pytest.raises(UserBlocked):
         await one.people.register(ALICE, invitation)
-    await one.users.change("u-alice", {"blocked": False})
+    await one.users.update("u-alice", {"blocked": False})
     for bob in (BOB, replace(BOB, id="bob-in-blue", provider_app_id=BLUE)):
-        with pytest.raises(IdentityTaken):
+        with pytest.raises(IdentityAlreadyLinked):
             await one.people.register(bob, invitation)
 
     assert (await one.people.register(ALICE, invitation)).subject == "u-alice"
@@ -304,11 +302,11 @@ async def test_used_invitation_binds_nothing_after_unlink(one: Instance, two: In
     used = await one.rows(t.invitations)
 
     await one.users.unlink("u-alice", fields(ALICE))
-    async with one.database.writing() as connection:  # as if unlink had not revoked it
+    async with one.database.write_transaction() as connection:  # as if unlink had not revoked it
         await connection.execute(sa.insert(t.invitations), [dict(row) for row in used])
 
     for instance in (one, two):
-        with pytest.raises(UnknownInvitation):
+        with pytest.raises(InvalidInvitation):
             await instance.people.register(ALICE, invitation)
     assert await one.rows(t.identities) == []
 
@@ -321,7 +319,7 @@ async def test_unlink_revokes_invitations_of_the_user_alone(one: Instance) -> No
 
     await one.users.unlink("u-alice", fields(ALICE))
 
-    with pytest.raises(UnknownInvitation):
+    with pytest.raises(InvalidInvitation):
         await one.people.register(ALICE, alices)
     assert (await one.people.register(BOB, bobs)).subject == "u-bob"
 
@@ -330,7 +328,7 @@ async def test_failed_unlink_revokes_no_invitation(one: Instance) -> None:
     await known(one, "u-alice")
     invitation = (await one.users.invite("u-alice", {})).secret
 
-    with pytest.raises(NoSuchIdentity):
+    with pytest.raises(IdentityNotFound):
         await one.users.unlink("u-alice", fields(ALICE))
 
     assert (await one.people.register(ALICE, invitation)).subject == "u-alice"
@@ -370,10 +368,10 @@ async def test_a_user_from_first_to_last(one: Instance, clock: Clock) -> None:
     added = await one.users.add({"name": "Alice"})
     clock.time += 5
     linked = await one.users.link(added.id, fields(ALICE))
-    changed = await one.users.change(added.id, {"name": None, "blocked": True})
+    changed = await one.users.update(added.id, {"name": None, "blocked": True})
 
     assert len(added.id) == 16
-    assert linked.shown()["identities"] == [fields(ALICE)]
+    assert linked.as_dict()["identities"] == [fields(ALICE)]
     assert await one.users.get(added.id) == changed
     assert (changed.name, changed.blocked) == (None, True)
     assert (changed.created_at, changed.changed_at) == (clock() - 5, clock())
@@ -407,30 +405,30 @@ async def test_linking_twice_says_the_same(one: Instance) -> None:
     assert again.identities == (ALICE,)
 
 
-WRONG: list[tuple[Callable[[UserBook], Awaitable[object]], type[BrokerError]]] = [
-    (lambda book: book.get("nobody"), NoSuchUser),
-    (lambda book: book.get("no\0body"), NoSuchUser),
-    (lambda book: book.change("nobody", {"name": "x"}), NoSuchUser),
-    (lambda book: book.remove("nobody"), NoSuchUser),
-    (lambda book: book.link("nobody", fields(ALICE)), NoSuchUser),
-    (lambda book: book.unlink("nobody", fields(ALICE)), NoSuchUser),
-    (lambda book: book.invite("nobody", {}), NoSuchUser),
-    (lambda book: book.unlink("u-bob", fields(ALICE)), NoSuchIdentity),
-    (lambda book: book.add({"id": "u-bob"}), UserExists),
-    (lambda book: book.add({"id": "-x"}), UserWrong),
-    (lambda book: book.add({"id": "x" * 65}), UserWrong),
-    (lambda book: book.add({"name": ""}), UserWrong),
-    (lambda book: book.add({"colour": "red"}), UserWrong),
-    (lambda book: book.change("u-bob", {"id": "u-robert"}), UserWrong),
-    (lambda book: book.change("u-bob", {"blocked": 1}), UserWrong),
-    (lambda book: book.link("u-alice", fields(BOB)), IdentityTaken),
-    (lambda book: book.link("u-alice", fields(BOB, openid="bob-in-blue")), IdentityTaken),
-    (lambda book: book.link("u-alice", fields(ALICE, provider="alipay")), UserWrong),
-    (lambda book: book.link("u-alice", fields(ALICE, openid="\0")), UserWrong),
-    (lambda book: book.link("u-alice", {"provider": "wechat", "openid": "x"}), UserWrong),
-    (lambda book: book.invite("u-alice", {"expires_in": 0}), UserWrong),
-    (lambda book: book.invite("u-alice", {"expires_in": True}), UserWrong),
-    (lambda book: book.invite("u-alice", {"expires_in": 10**9}), UserWrong),
+WRONG: list[tuple[Callable[[SqlUserAdmin], Awaitable[object]], type[BrokerError]]] = [
+    (lambda book: book.get("nobody"), UserNotFound),
+    (lambda book: book.get("no\0body"), UserNotFound),
+    (lambda book: book.update("nobody", {"name": "x"}), UserNotFound),
+    (lambda book: book.remove("nobody"), UserNotFound),
+    (lambda book: book.link("nobody", fields(ALICE)), UserNotFound),
+    (lambda book: book.unlink("nobody", fields(ALICE)), UserNotFound),
+    (lambda book: book.invite("nobody", {}), UserNotFound),
+    (lambda book: book.unlink("u-bob", fields(ALICE)), IdentityNotFound),
+    (lambda book: book.add({"id": "u-bob"}), UserAlreadyExists),
+    (lambda book: book.add({"id": "-x"}), InvalidUser),
+    (lambda book: book.add({"id": "x" * 65}), InvalidUser),
+    (lambda book: book.add({"name": ""}), InvalidUser),
+    (lambda book: book.add({"colour": "red"}), InvalidUser),
+    (lambda book: book.update("u-bob", {"id": "u-robert"}), InvalidUser),
+    (lambda book: book.update("u-bob", {"blocked": 1}), InvalidUser),
+    (lambda book: book.link("u-alice", fields(BOB)), IdentityAlreadyLinked),
+    (lambda book: book.link("u-alice", fields(BOB, openid="bob-in-blue")), IdentityAlreadyLinked),
+    (lambda book: book.link("u-alice", fields(ALICE, provider="alipay")), InvalidUser),
+    (lambda book: book.link("u-alice", fields(ALICE, openid="\0")), InvalidUser),
+    (lambda book: book.link("u-alice", {"provider": "wechat", "openid": "x"}), InvalidUser),
+    (lambda book: book.invite("u-alice", {"expires_in": 0}), InvalidUser),
+    (lambda book: book.invite("u-alice", {"expires_in": True}), InvalidUser),
+    (lambda book: book.invite("u-alice", {"expires_in": 10**9}), InvalidUser),
 ]
 
 
@@ -455,12 +453,12 @@ async def test_neither_strangers_nor_guesses_wait_for_whoever_writes(
 ) -> None:
     await known(one, "u-alice", ALICE)
 
-    async with two.database.writing() as connection:
-        await one_by_one(connection)
+    async with two.database.write_transaction() as connection:
+        await lock_identities(connection)
         assert await one.find(ALICE) == "u-alice"
         with pytest.raises(UnregisteredUser):
             await one.find(BOB)
-        with pytest.raises(UnknownInvitation):
+        with pytest.raises(InvalidInvitation):
             await one.people.register(BOB, "made-up")
 
 
@@ -472,7 +470,7 @@ async def test_while_the_database_is_down_nobody_is_taken_for_unknown(
 
     frail_postgres.stop()
     for identity in (ALICE, ALICE_IN_BLUE, BOB):
-        with pytest.raises(RecordsDown) as down:
+        with pytest.raises(RecordsUnavailable) as down:
             await one.find(identity)
         assert down.value.body()["retry_after"] == 2
 

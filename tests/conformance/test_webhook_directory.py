@@ -21,11 +21,11 @@ from aiohttp import web
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from broker.breaker import CLOSES, PAUSE, TRIPS
-from broker.directories import http as http_directory
-from broker.directories.http import ANSWER_MAX_BYTES, HttpDirectory, read_signing_secret
-from broker.errors import DirectoryFails, UnregisteredUser, UserBlocked
-from broker.login import Identity
+from broker.directories import webhook as http_directory
+from broker.directories.webhook import RESPONSE_MAX_BYTES, WebhookDirectory, parse_signing_secret
+from broker.identity.errors import DirectoryUnavailable, UnregisteredUser, UserBlocked
+from broker.identity.model import Identity
+from broker.infrastructure.outbound.circuit_breaker import CLOSES, FAILURE_THRESHOLD, RESET_TIMEOUT
 from broker.settings import Settings
 from tests.support.builders import Clock, RunningBroker, StartBroker
 from tests.support.clients import PhoneClient
@@ -56,7 +56,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
 
 
 @pytest.fixture
-async def directory(served: Served) -> AsyncIterator[HttpDirectory]:
+async def directory(served: Served) -> AsyncIterator[WebhookDirectory]:
     # The library that checks signatures goes by the system's clock.
     async with served.directory(clock=time.time) as directory:
         yield directory
@@ -64,7 +64,7 @@ async def directory(served: Served) -> AsyncIterator[HttpDirectory]:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broker.directories.http.WITHIN", 0.3)
+    monkeypatch.setattr("broker.directories.webhook.TOTAL_TIMEOUT", 0.3)
 
 
 def answers(status: int, content: bytes | str, media_type: str = "application/json") -> Answer:
@@ -79,9 +79,9 @@ def counted(outcome: str) -> float:
     return REGISTRY.get_sample_value("scanlogin_directory_answers_total", {"outcome": outcome}) or 0
 
 
-async def reason(directory: HttpDirectory, identity: Identity = ALICE) -> str:
+async def reason(directory: WebhookDirectory, identity: Identity = ALICE) -> str:
     """Return why the directory cannot say who `identity` is."""
-    with pytest.raises(DirectoryFails) as failed:
+    with pytest.raises(DirectoryUnavailable) as failed:
         await directory.find(identity)
     assert failed.value.body()["retry_after"] == 2
     return failed.value.reason
@@ -91,7 +91,7 @@ async def reason(directory: HttpDirectory, identity: Identity = ALICE) -> str:
 
 
 async def test_a_question_is_signed_and_says_who_is_meant(
-    served: Served, directory: HttpDirectory
+    served: Served, directory: WebhookDirectory
 ) -> None:
     assert await directory.find(ALICE) == "user-7"
 
@@ -123,7 +123,7 @@ async def test_a_question_that_another_secret_signed_is_refused_by_the_site(
 
 @pytest.mark.parametrize(("status", "kind"), [(404, UnregisteredUser), (403, UserBlocked)])
 async def test_the_site_says_who_is_unknown_and_who_is_let_in_no_more(
-    served: Served, directory: HttpDirectory, status: int, kind: type[Exception]
+    served: Served, directory: WebhookDirectory, status: int, kind: type[Exception]
 ) -> None:
     served.site.answer = answers(status, "{}")
     with capture_logs() as logs, pytest.raises(kind):
@@ -133,7 +133,7 @@ async def test_the_site_says_who_is_unknown_and_who_is_let_in_no_more(
 
 @pytest.mark.parametrize("subject", ["x", "!" * 255, "wechat:o_-6", "alice@site.example"])
 async def test_a_subject_is_taken_as_it_is(
-    served: Served, directory: HttpDirectory, subject: str
+    served: Served, directory: WebhookDirectory, subject: str
 ) -> None:
     served.site.answer = answers(200, f'{{"subject": "{subject}", "more": [1]}}')
     assert await directory.find(ALICE) == subject
@@ -151,7 +151,7 @@ NO_ANSWERS: dict[str, tuple[Answer, str]] = {
     "deep": (answers(200, "[" * 9_000), "status 200 without a JSON object"),
     "bytes": (answers(200, b"\xff\xfe"), "status 200 without a JSON object"),
     "cut": (answers(200, '{"subject": "x'), "status 200 without a JSON object"),
-    "huge": (answers(200, "{" + " " * ANSWER_MAX_BYTES + "}"), "an answer over 16 KB"),
+    "huge": (answers(200, "{" + " " * RESPONSE_MAX_BYTES + "}"), "an answer over 16 KB"),
     **{
         f"subject-{name}": (answers(200, body), "a subject that is none")
         for name, body in {
@@ -171,7 +171,7 @@ NO_ANSWERS: dict[str, tuple[Answer, str]] = {
 
 @pytest.mark.parametrize(("answer", "expected"), NO_ANSWERS.values(), ids=NO_ANSWERS)
 async def test_what_is_no_answer_of_the_sites_says_nothing_of_anybody(
-    served: Served, directory: HttpDirectory, answer: Answer, expected: str
+    served: Served, directory: WebhookDirectory, answer: Answer, expected: str
 ) -> None:
     served.site.answer = answer
     before = counted("failed")
@@ -182,7 +182,7 @@ async def test_what_is_no_answer_of_the_sites_says_nothing_of_anybody(
     assert counted("failed") == before + 1
 
 
-async def test_a_redirect_is_not_followed(served: Served, directory: HttpDirectory) -> None:
+async def test_a_redirect_is_not_followed(served: Served, directory: WebhookDirectory) -> None:
     async def away(request: web.Request) -> web.StreamResponse:
         raise web.HTTPTemporaryRedirect("/hook")
 
@@ -192,7 +192,7 @@ async def test_a_redirect_is_not_followed(served: Served, directory: HttpDirecto
     assert len(served.site.questions) == 1
 
 
-async def test_no_cookie_is_kept(served: Served, directory: HttpDirectory) -> None:
+async def test_no_cookie_is_kept(served: Served, directory: WebhookDirectory) -> None:
     async def sweet(request: web.Request) -> web.StreamResponse:
         response = web.json_response({"subject": "user-7"})
         response.set_cookie("person", "alice")
@@ -209,7 +209,7 @@ async def test_no_cookie_is_kept(served: Served, directory: HttpDirectory) -> No
 
 
 async def test_a_site_that_is_slow_is_not_waited_for(
-    served: Served, directory: HttpDirectory, hasty: None
+    served: Served, directory: WebhookDirectory, hasty: None
 ) -> None:
     async def slow(request: web.Request) -> web.StreamResponse:
         await asyncio.Event().wait()
@@ -221,14 +221,14 @@ async def test_a_site_that_is_slow_is_not_waited_for(
 
 
 async def test_an_answer_that_trickles_is_not_waited_for(
-    served: Served, directory: HttpDirectory, loop_clock: LoopClock
+    served: Served, directory: WebhookDirectory, loop_clock: LoopClock
 ) -> None:
     async def trickle(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
         for _ in range(100):
             await response.write(b" ")
-            await loop_clock.move(http_directory.WITHIN / 10)
+            await loop_clock.move(http_directory.TOTAL_TIMEOUT / 10)
         return response
 
     served.site.answer = trickle
@@ -256,7 +256,7 @@ def breaks(times: int) -> Answer:
 
 
 async def test_a_connection_that_breaks_is_tried_once_more(
-    served: Served, directory: HttpDirectory
+    served: Served, directory: WebhookDirectory
 ) -> None:
     served.site.answer = breaks(1)
 
@@ -266,7 +266,7 @@ async def test_a_connection_that_breaks_is_tried_once_more(
     assert first[0]["webhook-id"] == second[0]["webhook-id"]
 
 
-async def test_and_no_more_than_once(served: Served, directory: HttpDirectory) -> None:
+async def test_and_no_more_than_once(served: Served, directory: WebhookDirectory) -> None:
     served.site.answer = breaks(9)
 
     assert (await reason(directory)).startswith("the connection broke")
@@ -279,25 +279,25 @@ async def test_a_site_that_is_down_is_said_to_be(served: Served) -> None:
 
 
 async def test_failing_site_is_not_asked_for_a_while(
-    served: Served, directory: HttpDirectory
+    served: Served, directory: WebhookDirectory
 ) -> None:
     served.site.answer = answers(500, "")
-    for number in range(TRIPS):
+    for number in range(FAILURE_THRESHOLD):
         await reason(directory, replace(ALICE, id=str(number)))
 
-    with pytest.raises(DirectoryFails) as paused:
+    with pytest.raises(DirectoryUnavailable) as paused:
         await directory.find(ALICE)
 
-    assert paused.value.retry_after == PAUSE
-    assert len(served.site.questions) == TRIPS
+    assert paused.value.retry_after == RESET_TIMEOUT
+    assert len(served.site.questions) == FAILURE_THRESHOLD
 
 
 async def test_an_outage_is_logged_once_with_its_reason_and_so_is_its_end(
-    served: Served, directory: HttpDirectory
+    served: Served, directory: WebhookDirectory
 ) -> None:
     with capture_logs() as logs:
         served.site.answer = answers(502, "<html>canary</html>", "text/html")
-        for _ in range(TRIPS - 1):
+        for _ in range(FAILURE_THRESHOLD - 1):
             await reason(directory)
         served.site.answer = found
         for _ in range(CLOSES + 1):
@@ -311,7 +311,7 @@ async def test_an_outage_is_logged_once_with_its_reason_and_so_is_its_end(
 
 
 async def test_site_that_answers_now_and_then_is_one_outage(
-    served: Served, directory: HttpDirectory
+    served: Served, directory: WebhookDirectory
 ) -> None:
     with capture_logs() as logs:
         for _ in range(4):
@@ -356,7 +356,7 @@ async def test_a_number_that_is_private_is_not_asked(served: Served, host: str) 
 
 
 async def test_a_proxy_of_the_environment_is_not_asked(
-    served: Served, directory: HttpDirectory, monkeypatch: pytest.MonkeyPatch
+    served: Served, directory: WebhookDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
@@ -376,7 +376,7 @@ async def test_a_proxy_of_the_environment_is_not_asked(
 )
 def test_a_secret_that_is_none_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(ValueError, match="want whsec_ and 24 to 64 bytes") as refused:
-        read_signing_secret(text)
+        parse_signing_secret(text)
     assert "canary" not in str(refused.value)
 
 

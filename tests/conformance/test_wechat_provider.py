@@ -12,23 +12,24 @@ import pytest
 from PIL import Image
 from prometheus_client import REGISTRY
 
-from broker.breaker import PAUSE, TRIPS
-from broker.errors import (
-    BrokerError,
-    InvalidSession,
-    PersonBlocked,
-    PersonTooOften,
-    ProviderFails,
+from broker.errors import BrokerError
+from broker.identity.errors import ProviderBlockedUser, ProviderRateLimited, ProviderUnavailable
+from broker.identity.model import Identity
+from broker.identity.ports import SecretText
+from broker.infrastructure.outbound.circuit_breaker import FAILURE_THRESHOLD, RESET_TIMEOUT
+from broker.infrastructure.runtime.server import Site, serve_sites
+from broker.providers.wechat import client as wechat_api
+from broker.providers.wechat import provider as wechat_provider
+from broker.providers.wechat.access_token import (
+    REFRESH_FROM,
+    REFRESH_RETRY_DELAY,
+    REFRESH_UNTIL,
+    AccessTokenCache,
 )
-from broker.login import Identity
-from broker.providers import Sealed
-from broker.providers import wechat as wechat_provider
-from broker.providers.wechat import WeChatProvider
-from broker.providers.wechat import api as wechat_api
-from broker.providers.wechat.calls import Fetched
-from broker.providers.wechat.errcodes import MEANINGS, RETRY_AFTER, Kind, meaning
-from broker.providers.wechat.token import RENEW_FROM, RENEW_PAUSE, RENEW_UNTIL, AccessToken
-from broker.serving import Site, serving
+from broker.providers.wechat.endpoints import FetchedToken
+from broker.providers.wechat.errcodes import MEANINGS, RETRY_AFTER, ErrorKind, lookup_error
+from broker.providers.wechat.provider import WeChatProvider
+from broker.sessions.errors import InvalidSession
 from mp_stub.wechat.platform import ERRMSGS, TOKEN_OVERLAP, person_id
 from tests.support.builders import Clock
 from tests.support.waiting import eventually
@@ -105,9 +106,9 @@ async def test_a_js_code_proves_who_holds_the_phone(
 
 
 async def test_a_session_key_is_shown_by_nothing_and_written_down_nowhere() -> None:
-    sealed = Sealed("hunter2")
+    sealed = SecretText("hunter2")
 
-    assert "hunter2" not in f"{sealed} {sealed!r} {vars(Sealed)}"
+    assert "hunter2" not in f"{sealed} {sealed!r} {vars(SecretText)}"
     with pytest.raises(TypeError):
         pickle.dumps(sealed)
 
@@ -152,7 +153,7 @@ async def test_a_refused_token_is_fetched_again_once(
     assert wechat.wechat.calls == {TOKEN: 2, DRAW: 2}
 
     wechat.wechat.faults.set(DRAW, errcode)
-    assert isinstance(await failure(provider, DRAW, wechat), ProviderFails)
+    assert isinstance(await failure(provider, DRAW, wechat), ProviderUnavailable)
     assert wechat.wechat.calls == {TOKEN: 3, DRAW: 4}
 
 
@@ -163,27 +164,27 @@ class Tokens:
         self.issued = 0
         self.broken = False
 
-    async def __call__(self) -> Fetched:
+    async def __call__(self) -> FetchedToken:
         self.issued += 1
         await asyncio.sleep(0)
         if self.broken:
-            raise ProviderFails("no token", 2)
-        return Fetched(f"token-{self.issued}", 7200)
+            raise ProviderUnavailable("no token", 2)
+        return FetchedToken(f"token-{self.issued}", 7200)
 
 
-async def renewed(*accesses: AccessToken) -> None:
+async def renewed(*accesses: AccessTokenCache) -> None:
     """Wait until a renewal that is under way is over."""
     await asyncio.wait([one._renewing for one in accesses if one._renewing is not None])
 
 
 async def test_a_token_is_renewed_early_while_it_still_serves(clock: Clock) -> None:
     tokens = Tokens()
-    access = AccessToken(tokens, clock=clock)
+    access = AccessTokenCache(tokens, clock=clock)
     assert await access.get() == "token-1"
 
-    clock.time += 7200 - RENEW_FROM - 1
+    clock.time += 7200 - REFRESH_FROM - 1
     assert (await access.get(), tokens.issued) == ("token-1", 1)
-    clock.time += RENEW_FROM - RENEW_UNTIL + 1
+    clock.time += REFRESH_FROM - REFRESH_UNTIL + 1
     assert await access.get() == "token-1"
     await renewed(access)
 
@@ -192,10 +193,10 @@ async def test_a_token_is_renewed_early_while_it_still_serves(clock: Clock) -> N
 
 async def test_instances_that_began_together_do_not_renew_together(clock: Clock) -> None:
     tokens = [Tokens() for _ in range(40)]
-    accesses = [AccessToken(one, clock=clock) for one in tokens]
+    accesses = [AccessTokenCache(one, clock=clock) for one in tokens]
     await asyncio.gather(*(access.get() for access in accesses))
 
-    clock.time += 7200 - (RENEW_FROM + RENEW_UNTIL) / 2
+    clock.time += 7200 - (REFRESH_FROM + REFRESH_UNTIL) / 2
     await asyncio.gather(*(access.get() for access in accesses))
     await renewed(*accesses)
 
@@ -204,26 +205,26 @@ async def test_instances_that_began_together_do_not_renew_together(clock: Clock)
 
 async def test_a_token_that_cannot_be_renewed_serves_to_its_end(clock: Clock) -> None:
     tokens = Tokens()
-    access = AccessToken(tokens, clock=clock)
+    access = AccessTokenCache(tokens, clock=clock)
     await access.get()
     tokens.broken = True
-    clock.time += 7200 - RENEW_UNTIL
+    clock.time += 7200 - REFRESH_UNTIL
 
     for _ in range(3):
         assert await access.get() == "token-1"
         await renewed(access)
     assert tokens.issued == 2
-    clock.time += RENEW_PAUSE
+    clock.time += REFRESH_RETRY_DELAY
     assert await access.get() == "token-1"
     await renewed(access)
     assert tokens.issued == 3
-    clock.time += RENEW_UNTIL
-    with pytest.raises(ProviderFails):
+    clock.time += REFRESH_UNTIL
+    with pytest.raises(ProviderUnavailable):
         await access.get()
 
 
 async def test_who_stops_waiting_leaves_the_others_their_token() -> None:
-    access = AccessToken(Tokens())
+    access = AccessTokenCache(Tokens())
     waiting = [asyncio.create_task(access.get()) for _ in range(3)]
     await asyncio.sleep(0)
     waiting[0].cancel()
@@ -233,7 +234,7 @@ async def test_who_stops_waiting_leaves_the_others_their_token() -> None:
 
 
 def test_a_token_is_renewed_when_wechat_gives_another() -> None:
-    assert 0 < RENEW_UNTIL < RENEW_FROM < TOKEN_OVERLAP
+    assert 0 < REFRESH_UNTIL < REFRESH_FROM < TOKEN_OVERLAP
 
 
 async def test_a_wrong_secret_is_noticed_before_anybody_logs_in(wechat: Pretending) -> None:
@@ -243,12 +244,12 @@ async def test_a_wrong_secret_is_noticed_before_anybody_logs_in(wechat: Pretendi
 
 
 async def test_a_token_that_is_closed_is_fetched_no_longer() -> None:
-    async def never() -> Fetched:
+    async def never() -> FetchedToken:
         await asyncio.Event().wait()
         raise AssertionError
 
-    access = AccessToken(never)
-    renewing = access.renew()
+    access = AccessTokenCache(never)
+    renewing = access.refresh()
     await access.close()
 
     assert renewing.cancelled()
@@ -277,7 +278,7 @@ async def test_a_js_code_is_repeated_only_where_wechat_has_not_taken_it(
     for fault in ("503", "html", "cut"):
         wechat.wechat.calls.clear()
         wechat.wechat.faults.set(IDENTIFY, fault, 1)
-        assert isinstance(await failure(provider, IDENTIFY, wechat), ProviderFails)
+        assert isinstance(await failure(provider, IDENTIFY, wechat), ProviderUnavailable)
         assert wechat.wechat.calls[IDENTIFY] == 1
 
 
@@ -291,13 +292,13 @@ async def test_slow_is_not_too_slow(provider: WeChatProvider, wechat: Pretending
 async def test_who_is_silent_is_given_up_in_time(
     wechat: Pretending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wechat_api, "ANSWER_WITHIN", 0.2)
+    monkeypatch.setattr(wechat_api, "RESPONSE_TIMEOUT", 0.2)
     for api in (DRAW, IDENTIFY):
         wechat.wechat.faults.set(api, "hang")
     async with provider_at(wechat.url) as provider, asyncio.timeout(30):
         failures = [await failure(provider, api, wechat) for api in (DRAW, IDENTIFY)]
 
-    assert all(isinstance(one, ProviderFails) for one in failures)
+    assert all(isinstance(one, ProviderUnavailable) for one in failures)
     # WeChat may have taken the js_code.
     assert (wechat.wechat.calls[DRAW], wechat.wechat.calls[IDENTIFY]) == (3, 1)
 
@@ -306,12 +307,12 @@ async def test_who_is_silent_is_given_up_in_time(
 async def test_nobody_waits_longer_than_a_phone_does(
     provider: WeChatProvider, wechat: Pretending, api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wechat_provider, "WITHIN", 0.2)
+    monkeypatch.setattr(wechat_provider, "TOTAL_TIMEOUT", 0.2)
     wechat.wechat.faults.set(api, "slow")
 
     failed = await failure(provider, api, wechat)
 
-    assert isinstance(failed, ProviderFails)
+    assert isinstance(failed, ProviderUnavailable)
     assert "no answer of WeChat's within" in failed.reason
 
 
@@ -320,18 +321,18 @@ async def test_nobody_waits_longer_than_a_phone_does(
     [
         (IDENTIFY, "40029", InvalidSession, None),
         (IDENTIFY, "40163", InvalidSession, None),
-        (IDENTIFY, "40226", PersonBlocked, None),
-        (IDENTIFY, "45011", PersonTooOften, 60),
-        (IDENTIFY, "-1", ProviderFails, 2),
-        (IDENTIFY, "40125", ProviderFails, 30),
-        (IDENTIFY, "99999", ProviderFails, 30),
-        (DRAW, "45009", ProviderFails, 60),
-        (DRAW, "41030", ProviderFails, 30),
-        (DRAW, "-1", ProviderFails, 2),
-        (TOKEN, "40001", ProviderFails, 30),
-        (TOKEN, "40013", ProviderFails, 30),
-        (TOKEN, "40125", ProviderFails, 30),
-        (TOKEN, "40164", ProviderFails, 30),
+        (IDENTIFY, "40226", ProviderBlockedUser, None),
+        (IDENTIFY, "45011", ProviderRateLimited, 60),
+        (IDENTIFY, "-1", ProviderUnavailable, 2),
+        (IDENTIFY, "40125", ProviderUnavailable, 30),
+        (IDENTIFY, "99999", ProviderUnavailable, 30),
+        (DRAW, "45009", ProviderUnavailable, 60),
+        (DRAW, "41030", ProviderUnavailable, 30),
+        (DRAW, "-1", ProviderUnavailable, 2),
+        (TOKEN, "40001", ProviderUnavailable, 30),
+        (TOKEN, "40013", ProviderUnavailable, 30),
+        (TOKEN, "40125", ProviderUnavailable, 30),
+        (TOKEN, "40164", ProviderUnavailable, 30),
     ],
 )
 async def test_an_errcode_is_counted_and_comes_out_in_our_words(
@@ -347,9 +348,9 @@ async def test_an_errcode_is_counted_and_comes_out_in_our_words(
     assert counted(api, errcode) > before
     assert errcode not in str(failed.body())
     assert "rid" not in str(failed.body())
-    if isinstance(failed, ProviderFails):
+    if isinstance(failed, ProviderUnavailable):
         assert f"{api} came to {errcode}" in failed.reason
-        assert meaning(api, errcode).cure in failed.reason
+        assert lookup_error(api, errcode).advice in failed.reason
 
 
 async def test_nobody_there(wechat: Pretending) -> None:
@@ -357,7 +358,7 @@ async def test_nobody_there(wechat: Pretending) -> None:
     async with provider_at("http://127.0.0.1:1") as provider:
         failed = await failure(provider, IDENTIFY, wechat)
 
-    assert isinstance(failed, ProviderFails)
+    assert isinstance(failed, ProviderUnavailable)
     assert counted(IDENTIFY, "unreachable") == before + 3
 
 
@@ -367,33 +368,33 @@ def test_every_errcode_that_the_pretend_wechat_may_say_has_a_cure(errcode: int) 
 
 
 def test_an_errcode_may_mean_something_else_at_another_api() -> None:
-    assert meaning(DRAW, "40001").kind is Kind.TOKEN
-    assert meaning(TOKEN, "40001").kind is Kind.OPERATOR
-    assert meaning(DRAW, "45011").kind is Kind.QUOTA
+    assert lookup_error(DRAW, "40001").kind is ErrorKind.TOKEN
+    assert lookup_error(TOKEN, "40001").kind is ErrorKind.OPERATOR
+    assert lookup_error(DRAW, "45011").kind is ErrorKind.QUOTA
 
 
 # The breaker and the limit
 
 
 def test_a_phone_that_is_told_to_wait_finds_the_breaker_closed() -> None:
-    assert RETRY_AFTER[Kind.PAUSE] >= PAUSE
+    assert RETRY_AFTER[ErrorKind.PAUSE] >= RESET_TIMEOUT
 
 
 async def test_a_call_that_fails_stops_no_other(
     provider: WeChatProvider, wechat: Pretending
 ) -> None:
     wechat.wechat.faults.set(DRAW, "41030")
-    for _ in range(2 * TRIPS):
+    for _ in range(2 * FAILURE_THRESHOLD):
         await failure(provider, DRAW, wechat)
 
-    assert wechat.wechat.calls[DRAW] == TRIPS
+    assert wechat.wechat.calls[DRAW] == FAILURE_THRESHOLD
     assert await provider.identify(wechat.wechat.platform.login("alice"))
 
 
 async def test_people_who_are_turned_away_open_no_breaker(
     provider: WeChatProvider, wechat: Pretending
 ) -> None:
-    for _ in range(2 * TRIPS):
+    for _ in range(2 * FAILURE_THRESHOLD):
         with pytest.raises(InvalidSession):
             await provider.identify("none")
 
@@ -409,7 +410,7 @@ async def test_more_codes_than_a_process_may_draw_are_refused_at_once(
         try:
             await provider.draw("scene")
             outcomes["drawn"] += 1
-        except ProviderFails as failed:
+        except ProviderUnavailable as failed:
             outcomes[f"after {failed.retry_after}"] += 1
 
     async with provider_at(wechat.url, codes_per_minute=60) as provider:
@@ -431,10 +432,10 @@ def jpeg() -> bytes:
 async def drawn_by(odd: Odd) -> object:
     """The media type of the picture, or what the operator is told."""
     site = Site("odd", odd.application(), "127.0.0.1", 0, "PORT")
-    async with serving([site]) as addresses, provider_at(addresses["odd"]) as provider:
+    async with serve_sites([site]) as addresses, provider_at(addresses["odd"]) as provider:
         try:
             return (await provider.draw("canary-scene")).media_type
-        except ProviderFails as failed:
+        except ProviderUnavailable as failed:
             return failed.reason
 
 
@@ -477,8 +478,8 @@ async def test_what_wechat_repeats_of_our_secrets_is_cut_out(
 async def test_a_person_without_an_openid_is_nobody() -> None:
     for answer in (b"{}", b'{"openid":"","session_key":"x"}', b'{"openid":7,"session_key":"x"}'):
         site = Site("odd", Odd(answer, "text/plain").application(), "127.0.0.1", 0, "PORT")
-        async with serving([site]) as addresses, provider_at(addresses["odd"]) as provider:
-            with pytest.raises(ProviderFails, match="does not answer as it should"):
+        async with serve_sites([site]) as addresses, provider_at(addresses["odd"]) as provider:
+            with pytest.raises(ProviderUnavailable, match="does not answer as it should"):
                 await provider.identify("some-js-code")
 
 

@@ -10,14 +10,17 @@ import pytest
 from prometheus_client import Counter, Gauge
 from typer.main import get_command
 
-from broker import errors, metrics
 from broker.__main__ import command
 from broker.app import build
-from broker.edge import browser, phone
-from broker.flow import EVENTS, UNREGISTERED
-from broker.login import State
-from broker.providers.wechat.errcodes import ELSEWHERE, MEANINGS, UNKNOWN, Kind
-from broker.settings import PREFIX, Settings
+from broker.infrastructure.api.openapi import STATUS_BY_ERROR
+from broker.infrastructure.observability import metrics
+from broker.infrastructure.settings_sources import PREFIX
+from broker.login import browser_api as browser
+from broker.login import phone_api as phone
+from broker.login.events import EVENT_BY_STATE, UNREGISTERED_EVENT
+from broker.login.model import State
+from broker.providers.wechat.errcodes import ELSEWHERE, MEANINGS, UNKNOWN, ErrorKind
+from broker.settings import Settings
 from tests.support.environment import ROOT
 from tests.support.error_words import WORDS
 
@@ -49,20 +52,15 @@ def test_no_setting_is_documented_that_is_none() -> None:
     assert not named - known - {f"{name}_FILE" for name in known} - {"CONFIG"}
 
 
-def error_class(word: str) -> type[errors.BrokerError]:
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
-    return next(kind for kind in kinds if getattr(kind, "error", None) == word)
-
-
 @pytest.mark.parametrize("word", sorted(WORDS))
 def test_every_error_word_is_documented_with_its_status(word: str) -> None:
-    assert f"| `{word}` | {error_class(word).status} |" in PROTOCOL
+    assert f"| `{word}` | {STATUS_BY_ERROR[word]} |" in PROTOCOL
 
 
 def test_every_event_is_documented() -> None:
-    for event in [*browser.VERBS, *EVENTS.values(), UNREGISTERED]:
+    for event in [*browser.SOCKET_EVENTS, *EVENT_BY_STATE.values(), UNREGISTERED_EVENT]:
         assert f"| `{event}` |" in PROTOCOL, event
-    for verb in phone.VERBS:
+    for verb in phone.SOCKET_EVENTS:
         assert f"| `POST /phone/{verb}` |" in PROTOCOL, verb
 
 
@@ -89,15 +87,15 @@ def test_every_command_is_documented() -> None:
             assert f"scan-login {words}" in text, words
 
 
-HEARD: Mapping[Kind, str] = {
-    Kind.TIME: "`temporarily_unavailable`, again in 2 s",
-    Kind.TOKEN: "`temporarily_unavailable`, again in 2 s",
-    Kind.PAUSE: "`temporarily_unavailable`, again in 5 s",
-    Kind.QUOTA: "`temporarily_unavailable`, again in 60 s",
-    Kind.OPERATOR: "`temporarily_unavailable`, again in 30 s",
-    Kind.PHONE: "`invalid_session`",
-    Kind.BLOCKED: "`access_denied`",
-    Kind.TOO_OFTEN: "`rate_limited`, again in 60 s",
+HEARD: Mapping[ErrorKind, str] = {
+    ErrorKind.TIME: "`temporarily_unavailable`, again in 2 s",
+    ErrorKind.TOKEN: "`temporarily_unavailable`, again in 2 s",
+    ErrorKind.PAUSE: "`temporarily_unavailable`, again in 5 s",
+    ErrorKind.QUOTA: "`temporarily_unavailable`, again in 60 s",
+    ErrorKind.OPERATOR: "`temporarily_unavailable`, again in 30 s",
+    ErrorKind.PHONE: "`invalid_session`",
+    ErrorKind.BLOCKED: "`access_denied`",
+    ErrorKind.TOO_OFTEN: "`rate_limited`, again in 60 s",
 }
 
 
@@ -106,7 +104,7 @@ def test_every_errcode_of_wechats_is_documented_with_its_cure() -> None:
     named = {f"`{errcode}`": one for errcode, one in MEANINGS.items()}
     named |= {f"`{errcode}` from `{api}`": one for (api, errcode), one in ELSEWHERE.items()}
     for name, one in {**named, "any other": UNKNOWN}.items():
-        row = f"| {name} | {HEARD[one.kind]} | {one.cure} |"
+        row = f"| {name} | {HEARD[one.kind]} | {one.advice} |"
         assert row in lines, f"docs/wechat.md wants:\n{row}"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from broker.directories.open import OpenDirectory
 from broker.errors import Unavailable
-from broker.login import Identity
+from broker.identity.model import Identity
 from tests.support.builders import FixedDirectory, RunningBroker, StartBroker
 from tests.support.clients import PhoneClient
 from tests.support.error_words import WORDS

@@ -1,188 +1,482 @@
-"""The house keeps its order: who may import whom, and one door for each library."""
+"""The dependency rules of `broker/`, as tables, and a check for each."""
 
 from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
-from functools import cache
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from broker.app import MOUNTS
-from broker.directories import NAMES as DIRECTORY_NAMES
-from broker.edge import ROLES
-from broker.parts import DIRECTORIES, PROVIDERS
-from broker.providers import NAMES
 from tests.support.environment import ROOT
 
-HOUSE = ROOT / "broker"
+BROKER = ROOT / "broker"
+FILES = sorted(BROKER.rglob("*.py"))
 
-FLOORS: list[set[str]] = [
-    {
-        "errors",
-        "images",
-        "metrics",
-        "packing",
-        "breaker",
-        "egress",
-        "signals",
-        "limits",
-        "sources",
-        "urls",
-    },
-    {"logs", "outage", "background"},
-    {"listening", "login", "private_file", "redis_link"},
-    {"bus", "state", "records", "providers", "directories", "engine", "pictures"},
-    {"accounts", "tokens"},
-    {"sessions", "pool", "monitor"},
-    {"codes"},
-    {"flow"},
-    {"lobby"},
-    {"edge"},
-    {"settings", "serving", "process", "workers"},
-    {"parts"},
-    {"app"},
-    {"demo", "commands"},
-    {"__main__"},
-]
-"""A room imports from its own floor's below, never from above or beside."""
-
-SEEN_BY = {"settings": {"app", "commands", "demo", "parts", "__main__"}}
-"""Rooms that only these may look into: parts take plain arguments."""
-
-DOORS = {
-    "aiohttp": {
-        *("edge", "engine", "app", "serving", "demo"),
-        *("providers/wechat/api", "directories/http"),
-    },
-    "aiolimiter": {"pool", "providers/wechat"},
-    "alembic": {"records/migrations"},
-    "cryptography": {"tokens", "records/seal", "providers/wechat/userinfo"},
-    "engineio": {"engine"},
-    "jwt": {"tokens"},
-    "msgspec": {"login", "packing", "state/redis"},
-    "multidict": {"engine"},
-    "prometheus_client": {"metrics"},
-    "pydantic": {"edge/wire", "settings"},
-    "pydantic_settings": {"settings"},
-    "hiredis": {"redis_link"},
-    "obstore": {"pictures"},
-    "redis": {"redis_link"},
-    "rich": {"commands/pool"},
-    "segno": {"providers/pretend"},
-    "socketio": {"engine"},
-    "sqlalchemy": {"records"},
-    "stamina": {"providers/wechat/api", "directories/http"},
-    "standardwebhooks": {"directories/http"},
-    "structlog": None,
-    "typer": {"__main__", "commands"},
-    "uvloop": {"process"},
-    "mp_stub": {"demo"},
-    "web_demo": {"demo"},
+FEATURES: Mapping[str, frozenset[str]] = {
+    "apps": frozenset(),
+    "tokens": frozenset(),
+    "widget": frozenset(),
+    "monitoring": frozenset(),
+    "identity": frozenset({"apps"}),
+    "pool": frozenset({"apps", "identity"}),
+    "sessions": frozenset({"apps", "identity"}),
+    "users": frozenset({"identity", "sessions"}),
+    "login": frozenset({"apps", "identity", "tokens", "pool", "sessions"}),
 }
-"""Where a library comes in; None: anywhere."""
+"""Each feature, and the features that it may import, apart from `errors` and `infrastructure`."""
 
-FILES = sorted(HOUSE.rglob("*.py"))
+BACKENDS = frozenset({"state", "bus", "records", "blobs", "providers", "directories"})
+"""They implement the ports of features, and never import each other."""
+
+COMPOSITION = ("settings", "roles", "parts", "calls", "app", "cli", "__main__")
+"""In this order: each may import the ones before it, and every package."""
+
+SHARED_FILES = frozenset(
+    [
+        "authentication",
+        "code_pool",
+        "delivery",
+        "errors",
+        "issuer",
+        "model",
+        "origins",
+        "policy",
+        "ports",
+        "registry",
+        "rules",
+        "service",
+    ]
+)
+"""The files of a feature that other features may import."""
+
+PORT_FILES = frozenset({"errors", "model", "ports", "rules"})
+"""The files of a feature that backends may import."""
+
+PORT_EXCEPTIONS = frozenset({"pool/pictures"})
+"""Picture keys and media types, which a store of pictures needs."""
+
+FILE_ORDER: tuple[frozenset[str], ...] = (
+    frozenset({"errors", "metrics"}),
+    frozenset({"model"}),
+    frozenset({"rules", "events", "ports", "keys"}),
+    frozenset({"settings", "images", "pictures", "demand"}),
+    frozenset({"limits", "reader"}),
+    frozenset(),  # services and other classes with behaviour: every name that is not listed
+    frozenset({"authentication"}),
+    frozenset(),  # endpoints: every name that ends in `api`
+    frozenset({"mount"}),
+)
+"""Inside a feature, a file imports files of the same or an earlier group."""
+
+SERVICES, ENDPOINTS = 5, 7
+
+INFRASTRUCTURE: tuple[frozenset[str], ...] = (
+    frozenset(
+        [
+            "background",
+            "clock",
+            "codec",
+            "coordination",
+            "fair_queue",
+            "fields",
+            "observability",
+            "rate_limit",
+            "settings",
+            "settings_sources",
+            "sharding",
+            "urls",
+        ]
+    ),
+    frozenset({"crypto", "outbound", "redis", "transport"}),
+    frozenset({"api"}),
+    frozenset({"runtime"}),
+)
+"""Inside `infrastructure`, a module imports its own group's first member or earlier groups."""
+
+EARLY_RUNTIME = frozenset({"infrastructure/runtime/drain"})
+"""Files of `runtime` that any part of `infrastructure` may import: they import none of it."""
+
+TRANSPORT = ("websocket", "engineio", "socketio")
+
+PURE_FILES = ("login/model", "login/events", "pool/demand", "apps/rules", "users/rules")
+PURE_LIBRARIES = frozenset({"msgspec"})
+IMPURE_MODULES = frozenset({"asyncio", "time", "socket", "threading", "random"})
+
+LIBRARIES: Mapping[str, frozenset[str] | None] = {
+    "aiohttp": frozenset(
+        {"infrastructure/api", "infrastructure/transport", "infrastructure/outbound"}
+        | {"infrastructure/runtime", "*api", "authentication", "origins", "app", "cli/demo"}
+        | {"providers/wechat/client", "directories/webhook"}
+    ),
+    "aiolimiter": frozenset({"pool", "providers/wechat"}),
+    "alembic": frozenset({"records/migrations"}),
+    "cryptography": frozenset(
+        {"tokens/keys", "infrastructure/crypto", "providers/wechat/user_data"}
+    ),
+    "engineio": frozenset({"infrastructure/transport"}),
+    "hiredis": frozenset({"infrastructure/redis"}),
+    "jwt": frozenset({"tokens"}),
+    "msgspec": frozenset({"login/model", "infrastructure/codec", "state/redis"}),
+    "multidict": frozenset({"infrastructure/transport"}),
+    "obstore": frozenset({"blobs"}),
+    "prometheus_client": frozenset({"infrastructure/observability/metrics"}),
+    "pydantic": frozenset(
+        {"infrastructure/api/schema", "infrastructure/settings", "*api", "settings"}
+    ),
+    "pydantic_settings": frozenset({"infrastructure/settings", "settings"}),
+    "redis": frozenset({"infrastructure/redis"}),
+    "rich": frozenset({"cli/pool"}),
+    "segno": frozenset({"providers/pretend"}),
+    "socketio": frozenset({"infrastructure/transport"}),
+    "sqlalchemy": frozenset({"records"}),
+    "stamina": frozenset({"providers/wechat/client", "directories/webhook"}),
+    "standardwebhooks": frozenset({"directories/webhook"}),
+    "structlog": None,
+    "typer": frozenset({"cli", "__main__"}),
+    "uvloop": frozenset({"infrastructure/runtime/process"}),
+    "mp_stub": frozenset({"cli/demo"}),
+    "web_demo": frozenset({"cli/demo"}),
+}
+"""Where each library may be imported: a folder, a file, or a file name in any folder.
+
+None: anywhere.  `*api` is every file whose name ends in `api`.
+"""
 
 
-def place(file: Path) -> str:
-    """`edge/gate` for broker/edge/gate.py, `edge` for its __init__."""
-    parts = file.relative_to(HOUSE).with_suffix("").parts
+class Import(NamedTuple):
+    """One import: `importer` and `imported` are paths such as `login/service`."""
+
+    importer: str
+    imported: str
+
+
+def path_of(file: Path) -> str:
+    """`login/service` for broker/login/service.py, `login` for its `__init__`."""
+    parts = file.relative_to(BROKER).with_suffix("").parts
     return "/".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def room(file: Path) -> str:
-    return place(file).split("/")[0]
+def package_of(path: str) -> str:
+    return path.partition("/")[0]
 
 
-@cache
-def tree_of(file: Path) -> ast.Module:
-    return ast.parse(file.read_text())
+def name_of(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
-@cache
-def imports(file: Path) -> tuple[str, ...]:
-    return tuple(modules(tree_of(file)))
-
-
-def modules(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+def imported_modules(file: Path) -> Iterator[str]:
+    """The full names of all modules that a file imports, also under TYPE_CHECKING."""
+    for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
+            for alias in node.names:
+                yield submodule_or_module(node.module, alias.name)
 
 
-def floor_of(name: str) -> int:
-    [floor] = [number for number, rooms in enumerate(FLOORS) if name in rooms]
-    return floor
+def submodule_or_module(module: str, name: str) -> str:
+    below = ROOT.joinpath(*module.split("."), name)
+    is_module = module.startswith("broker") and (
+        below.is_dir() or below.with_suffix(".py").exists()
+    )
+    return f"{module}.{name}" if is_module else module
 
 
-@pytest.mark.parametrize("file", FILES, ids=place)
-def test_a_room_imports_only_from_below(file: Path) -> None:
-    here = room(file)
-    for module in imports(file):
-        top, _, rest = module.partition(".")
-        there = rest.split(".")[0]
-        if top != "broker" or there in ("", here):
-            continue
-        assert floor_of(there) < floor_of(here), (
-            f"broker/{place(file)}.py imports broker.{there}, which is not on a floor below: "
-            f"a login flows one way, from edge to state and back through the bus"
+IMPORTS = sorted(
+    {
+        Import(path_of(file), module.removeprefix("broker").strip(".").replace(".", "/"))
+        for file in FILES
+        for module in imported_modules(file)
+        if module.split(".")[0] == "broker"
+    }
+)
+WEBSOCKET = "infrastructure/transport/websocket"
+ENGINEIO = "infrastructure/transport/engineio"
+
+PENDING: frozenset[Import] = frozenset(
+    {
+        Import("apps/api", "records/app_admin"),
+        Import("apps/api", "records/app_cache"),
+        Import("apps/model", "login/model"),
+        Import("identity/errors", "login/errors"),
+        Import("infrastructure/api/client_address", "login/model"),
+        Import("infrastructure/api/cors", "apps/ports"),
+        Import("infrastructure/api/openapi", "calls"),
+        Import("infrastructure/api/openapi", "login/device_api"),
+        Import("infrastructure/api/rate_limit", "apps/errors"),
+        Import("infrastructure/api/rate_limit", "apps/model"),
+        Import("infrastructure/api/rate_limit", "login/errors"),
+        Import("infrastructure/api/rate_limit", "sessions/errors"),
+        Import("infrastructure/api/rate_limit", "sessions/limits"),
+        Import("infrastructure/api/rate_limit", "users/errors"),
+        Import(
+            "infrastructure/transport/websocket/connection",
+            "infrastructure/transport/engineio/packets",
+        ),
+        Import(
+            "infrastructure/transport/websocket/connection",
+            "infrastructure/transport/engineio/sessions",
+        ),
+        Import("login/discovery_api", "widget/api"),
+        Import("login/phone_api", "records/user_lookup"),
+        Import("login/phone_api", "sessions/phone_api"),
+        Import("login/phone_api", "users/phone_api"),
+        Import("monitoring/monitor", "state"),
+        Import("monitoring/monitor", "tokens/issuer"),
+        Import("pool/code_pool", "login/ports"),
+        Import("pool/filler", "records/errors"),
+        Import("pool/filler", "records/pool_codes"),
+        Import("pool/maintainer", "login/ports"),
+        Import("pool/maintainer", "records/pool_codes"),
+        Import("pool/removed", "login/ports"),
+        Import("pool/retirement", "records/pool_codes"),
+        Import("pool/verifier", "records/pool_codes"),
+        Import("settings", "roles"),
+        Import("tokens/issuer", "login/model"),
+        Import("users/admin_api", "records/user_admin"),
+        Import("widget/api", "monitoring/api"),
+        Import("widget/api", "pool/api"),
+        Import("widget/api", "pool/errors"),
+        Import("widget/api", "pool/pictures"),
+        Import("widget/api", "tokens/issuer"),
+        Import("widget/api", "tokens/keys"),
+    }
+)
+"""Violations that are not fixed yet."""
+
+IMPORTS = [one for one in IMPORTS if one not in PENDING]
+INSIDE = [one for one in IMPORTS if package_of(one.importer) == package_of(one.imported)]
+ACROSS = [one for one in IMPORTS if one not in INSIDE and one.imported and one.importer]
+
+
+def allowed_packages(package: str) -> frozenset[str]:
+    if package == "errors":
+        return frozenset()
+    if package == "infrastructure":
+        return frozenset({"errors"})
+    if package in FEATURES:
+        return FEATURES[package] | {"errors", "infrastructure"}
+    if package in BACKENDS:
+        return frozenset(FEATURES) | {"errors", "infrastructure"}
+    earlier = COMPOSITION[: COMPOSITION.index(package)]
+    return frozenset(FEATURES) | BACKENDS | {"errors", "infrastructure", *earlier}
+
+
+def test_every_package_has_a_level() -> None:
+    packages = {package_of(path_of(file)) for file in FILES} - {""}
+
+    assert packages == {"errors", "infrastructure", *FEATURES, *BACKENDS, *COMPOSITION}
+
+
+def test_package_imports_lower_levels_only() -> None:
+    wrong = [
+        one
+        for one in ACROSS
+        if package_of(one.imported) not in allowed_packages(package_of(one.importer))
+    ]
+
+    assert not wrong, "move what is shared to a lower package, or declare a port"
+
+
+def test_feature_imports_shared_files_only() -> None:
+    wrong = [
+        one
+        for one in ACROSS
+        if {package_of(one.importer), package_of(one.imported)} <= FEATURES.keys()
+        and name_of(one.imported) not in SHARED_FILES
+    ]
+
+    assert not wrong, f"features share only {sorted(SHARED_FILES)}"
+
+
+def test_backend_imports_ports_and_models_only() -> None:
+    wrong = [
+        one
+        for one in ACROSS
+        if package_of(one.importer) in BACKENDS
+        and package_of(one.imported) in FEATURES
+        and name_of(one.imported) not in PORT_FILES
+        and one.imported not in PORT_EXCEPTIONS
+    ]
+
+    assert not wrong, f"a backend imports only {sorted(PORT_FILES)} of a feature"
+
+
+def test_commands_import_no_endpoints() -> None:
+    wrong = [
+        one
+        for one in ACROSS
+        if package_of(one.importer) == "cli"
+        and package_of(one.imported) in FEATURES
+        and (name_of(one.imported).endswith("api") or name_of(one.imported) == "mount")
+    ]
+
+    assert not wrong
+
+
+def test_only_app_imports_mount_files() -> None:
+    wrong = [one for one in IMPORTS if name_of(one.imported) == "mount" and one.importer != "app"]
+
+    assert not wrong
+
+
+def group_of_file(path: str) -> int:
+    name = name_of(path)
+    if name.endswith("api"):
+        return ENDPOINTS
+    return next((n for n, group in enumerate(FILE_ORDER) if name in group), SERVICES)
+
+
+def test_files_of_a_feature_import_in_order() -> None:
+    wrong = [
+        one
+        for one in INSIDE
+        if package_of(one.importer) in FEATURES
+        and group_of_file(one.imported) > group_of_file(one.importer)
+    ]
+
+    assert not wrong, "see FILE_ORDER"
+
+
+def group_of_infrastructure(path: str) -> int:
+    member = path.split("/")[1]
+    [group] = [n for n, names in enumerate(INFRASTRUCTURE) if member in names]
+    return group
+
+
+def test_infrastructure_imports_in_order() -> None:
+    inner = [one for one in INSIDE if one.importer.startswith("infrastructure/")]
+    wrong = [
+        one
+        for one in inner
+        if one.imported.split("/")[1] != one.importer.split("/")[1]
+        and one.imported not in EARLY_RUNTIME
+        and (
+            group_of_infrastructure(one.imported) > group_of_infrastructure(one.importer)
+            or group_of_infrastructure(one.imported) == group_of_infrastructure(one.importer) > 0
         )
-        assert here in SEEN_BY.get(there, {here}), (
-            f"broker/{place(file)}.py imports broker.{there}: parts take plain arguments instead"
-        )
+    ]
+
+    assert not wrong, "see INFRASTRUCTURE"
 
 
-@pytest.mark.parametrize("file", FILES, ids=place)
-def test_every_library_has_one_door(file: Path) -> None:
-    for module in imports(file):
+def test_early_runtime_files_import_no_infrastructure() -> None:
+    wrong = [one for one in INSIDE if one.importer in EARLY_RUNTIME]
+
+    assert not wrong
+
+
+def test_transport_protocols_import_in_order() -> None:
+    def level(path: str) -> int:
+        protocol = path.removeprefix("infrastructure/transport").strip("/").split("/")[0]
+        return TRANSPORT.index(protocol) if protocol in TRANSPORT else -1
+
+    wrong = [
+        one
+        for one in INSIDE
+        if one.importer.startswith("infrastructure/transport/")
+        and level(one.importer) >= 0
+        and level(one.imported) > level(one.importer)
+    ]
+
+    assert not wrong, "websocket knows nothing of Engine.IO, Engine.IO nothing of Socket.IO"
+
+
+@pytest.mark.parametrize("path", PURE_FILES)
+def test_pure_file_imports_no_clock_and_no_io(path: str) -> None:
+    modules = {module.split(".")[0] for module in imported_modules(BROKER / f"{path}.py")}
+    libraries = modules - sys.stdlib_module_names - {"broker"}
+
+    assert not modules & IMPURE_MODULES
+    assert libraries <= PURE_LIBRARIES
+
+
+def is_allowed_place(path: str, places: frozenset[str]) -> bool:
+    return any(
+        path == place
+        or path.startswith(f"{place}/")
+        or name_of(path) == place
+        or (place == "*api" and name_of(path).endswith("api"))
+        for place in places
+    )
+
+
+@pytest.mark.parametrize("file", FILES, ids=path_of)
+def test_library_is_imported_in_its_place(file: Path) -> None:
+    for module in imported_modules(file):
         library = module.split(".")[0]
         if library == "broker" or library in sys.stdlib_module_names:
             continue
-        assert library in DOORS, f"{library} has no door: add it to DOORS, and say why in decisions"
-        doors = DOORS[library]
-        assert doors is None or any(
-            place(file) == door or place(file).startswith(f"{door}/") for door in doors
-        ), f"broker/{place(file)}.py imports {library}, whose door is {sorted(doors or [])}"
+        assert library in LIBRARIES, f"{library}: add it to LIBRARIES and write a decision record"
+        places = LIBRARIES[library]
+        assert places is None or is_allowed_place(path_of(file), places), (
+            f"broker/{path_of(file)}.py imports {library}, which is allowed in {sorted(places)}"
+        )
 
 
-def test_every_provider_that_can_be_chosen_can_be_made() -> None:
-    assert set(NAMES) == set(PROVIDERS)
+def assert_no_cycle(imports: list[Import]) -> None:
+    graph: dict[str, set[str]] = {}
+    for one in imports:
+        if one.importer != one.imported:
+            graph.setdefault(one.importer, set()).add(one.imported)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"import cycle: {' -> '.join(error.args[1])}")
 
 
-def test_every_directory_that_can_be_chosen_can_be_made() -> None:
-    assert set(DIRECTORY_NAMES) == set(DIRECTORIES)
+def test_files_import_without_cycles() -> None:
+    assert_no_cycle(IMPORTS)
 
 
-def test_every_role_that_can_be_chosen_can_be_served() -> None:
-    assert set(ROLES) == set(MOUNTS)
+def test_packages_import_without_cycles() -> None:
+    assert_no_cycle([Import(package_of(a), package_of(b)) for a, b in ACROSS])
+
+
+def test_class_names_are_unique() -> None:
+    names = Counter(
+        node.name
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ClassDef)
+    )
+
+    assert not [name for name, count in names.items() if count > 1]
+
+
+def test_feature_packages_contain_a_docstring_only() -> None:
+    for package in FEATURES:
+        body = ast.parse((BROKER / package / "__init__.py").read_text()).body
+
+        assert [type(node) for node in body] == [ast.Expr], package
+
+
+def test_top_level_names_do_not_shadow_the_standard_library() -> None:
+    names = {package_of(path_of(file)) for file in FILES}
+
+    assert not names & sys.stdlib_module_names
 
 
 def test_every_folder_of_files_is_a_package() -> None:
-    """Or it would be missing from the wheel: the migrations, of all things."""
     assert all((file.parent / "__init__.py").exists() for file in FILES)
 
 
-def test_every_room_has_a_floor() -> None:
-    rooms = {room(file) for file in FILES} - {""}
-    assert rooms == set().union(*FLOORS)
-
-
 @pytest.mark.parametrize("package", ["web_demo", "mp_stub"])
-def test_the_other_sides_know_nothing_of_the_broker(package: str) -> None:
-    """They are what a site's and a phone's developers copy from."""
+def test_example_package_imports_neither_broker_nor_the_other(package: str) -> None:
     for file in (ROOT / package).rglob("*.py"):
-        tops = {module.split(".")[0] for module in imports(file)}
+        tops = {module.split(".")[0] for module in imported_modules(file)}
+
         assert not tops & ({"broker", "web_demo", "mp_stub"} - {package}), file
 
 
-@pytest.mark.parametrize("file", FILES, ids=place)
-def test_a_file_says_what_it_is(file: Path) -> None:
-    assert ast.get_docstring(tree_of(file)), f"{file} has no docstring"
+@pytest.mark.parametrize("file", FILES, ids=path_of)
+def test_file_has_a_docstring(file: Path) -> None:
+    assert ast.get_docstring(ast.parse(file.read_text()))
 
 
 TESTS = ROOT / "tests"
@@ -206,7 +500,7 @@ def is_chaos(file: Path) -> bool:
 
 @pytest.mark.parametrize("file", TEST_FILES, ids=lambda file: str(file.relative_to(TESTS)))
 def test_tests_import_only_shared_helpers(file: Path) -> None:
-    imported = {module for module in imports(file) if module.split(".")[0] == "tests"}
+    imported = {module for module in imported_modules(file) if module.split(".")[0] == "tests"}
 
     forbidden = {module for module in imported if not is_shared(module, file)}
 

@@ -15,9 +15,10 @@ from schemathesis.checks import CheckFunction
 from schemathesis.specs.openapi import checks
 
 from broker.app import build
-from broker.edge import ROLES, openapi
-from broker.edge.calls import CALLS
-from broker.pictures import key_of
+from broker.calls import CALLS
+from broker.infrastructure.api import openapi
+from broker.pool.pictures import picture_key
+from broker.roles import ROLES
 from broker.settings import Settings
 from tests.support.app_admin import TOKEN
 from tests.support.clients import Payload
@@ -26,7 +27,7 @@ from tests.support.device_flow import GRANT
 from tests.support.environment import free_port
 from tests.support.session_server import basic
 
-PICTURE = key_of("a scene", "image/svg+xml")
+PICTURE = picture_key("a scene", "image/svg+xml")
 
 FUZZ = settings(
     max_examples=6,
@@ -226,10 +227,10 @@ def test_every_route_is_described_and_nothing_more(tmp_path: Path) -> None:
         )
         told: set[str] = set()
         for application in (broker.public, broker.admin):
-            described = openapi.described(application, "a port")
+            described = openapi.build_document(application, "a port")
             schemathesis.openapi.from_dict(described).validate()
             told |= names(described)
-            assert names(described) == {*openapi.served(application)} - UNDESCRIBED
+            assert names(described) == {*openapi.served_operations(application)} - UNDESCRIBED
         if not roles:
             assert told == {*CALLS}
 
@@ -240,7 +241,7 @@ UNDESCRIBED = {"GET /socket.io/", "POST /socket.io/"}
 
 def test_a_failure_is_described_with_its_words_and_status(tmp_path: Path) -> None:
     broker = build(Settings.model_validate({"key_file": tmp_path / "keys.json"}))
-    described = openapi.described(broker.public, "a port")
+    described = openapi.build_document(broker.public, "a port")
 
     refused = described["paths"]["/phone/confirm"]["post"]["responses"]["403"]
 

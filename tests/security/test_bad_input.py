@@ -16,14 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from broker.app import build
-from broker.edge import browser as browser_edge
-from broker.edge import phone as phone_edge
-from broker.engine import Server, open_server
-from broker.metrics import WAITING
-from broker.records import App
-from broker.records.settings import SettingsApps
-from broker.serving import Site, serving
-from broker.sessions import Sessions
+from broker.apps.model import App
+from broker.apps.registry import AppRegistry
+from broker.infrastructure.runtime.server import Site, serve_sites
+from broker.infrastructure.transport import open_server
+from broker.infrastructure.transport.socketio.server import SocketIOServer as Server
+from broker.login import browser_api as browser_edge
+from broker.login import phone_api as phone_edge
+from broker.login.metrics import WAITING_BROWSERS
+from broker.sessions.service import SessionService
 from broker.settings import Settings
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.environment import free_port
@@ -62,7 +63,7 @@ payloads = anything | nearly
 
 TOKEN = "x" * 32
 JSON_ROUTES = [
-    *("/phone/session", *(f"/phone/{verb}" for verb in phone_edge.VERBS)),
+    *("/phone/session", *(f"/phone/{verb}" for verb in phone_edge.SOCKET_EVENTS)),
     *("/sessions", "/sessions/check", "/sessions/verify", "/sessions/decrypt"),
     *("/sessions/end", "/sessions/end-all"),
 ]
@@ -112,7 +113,7 @@ def run(tmp_path: Path, records_file: Path, monkeypatch: pytest.MonkeyPatch) -> 
     site = Site("broker", broker.public, "127.0.0.1", port, "PORT")
     with asyncio.Runner() as runner:
         stack = contextlib.AsyncExitStack()
-        addresses = runner.run(stack.enter_async_context(serving([site])))
+        addresses = runner.run(stack.enter_async_context(serve_sites([site])))
         yield Loop(runner, addresses["broker"], *servers)
         runner.run(stack.aclose())
 
@@ -141,7 +142,7 @@ async def joined(url: str, auth: object, namespace: str) -> AsyncIterator[Python
 def test_every_event_of_a_browser_answers_everything(run: Loop) -> None:
     @FUZZ
     @given(
-        event=st.sampled_from([*browser_edge.VERBS, "nonsense", ""]),
+        event=st.sampled_from([*browser_edge.SOCKET_EVENTS, "nonsense", ""]),
         arguments=st.lists(payloads, max_size=3),
     )
     def ask(event: str, arguments: list[Any]) -> None:
@@ -162,7 +163,7 @@ def test_every_event_of_a_phone_answers_everything(run: Loop) -> None:
 
     @FUZZ
     @given(
-        event=st.sampled_from([*phone_edge.VERBS, "nonsense", ""]),
+        event=st.sampled_from([*phone_edge.SOCKET_EVENTS, "nonsense", ""]),
         arguments=st.lists(payloads, max_size=3),
     )
     def ask(event: str, arguments: list[Any]) -> None:
@@ -276,10 +277,10 @@ def test_every_page_answers_every_query(run: Loop) -> None:
 def test_a_surprise_is_answered_without_its_words(
     run: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def surprise(self: Sessions, app: str, js_code: str) -> None:
+    async def surprise(self: SessionService, app: str, js_code: str) -> None:
         raise RuntimeError("canary")
 
-    monkeypatch.setattr(Sessions, "open", surprise)
+    monkeypatch.setattr(SessionService, "open", surprise)
     request = exchange("POST", run.url + "/phone/session", json={"js_code": "pretend:a"})
 
     status, answer = run(request)
@@ -372,20 +373,20 @@ def test_nothing_grows_with_browsers_that_come_and_go(
             await eventually(lambda: has_ended(run.server, sid))
             left.set()
 
-    get = SettingsApps.get
+    get = AppRegistry.get
 
-    async def slow(self: SettingsApps, app_id: str) -> App | None:
+    async def slow(self: AppRegistry, app_id: str) -> App | None:
         joining.set()
         await left.wait()
         return await get(self, app_id)
 
-    monkeypatch.setattr(SettingsApps, "get", slow)
+    monkeypatch.setattr(AppRegistry, "get", slow)
 
     def kept() -> object:
         server = run.server
         manager = server.manager
         joined = {n: len(list(manager.get_participants(n, None))) for n in manager.get_namespaces()}
-        return WAITING._value.get(), joined, len(server.environ)
+        return WAITING_BROWSERS._value.get(), joined, len(server.environ)
 
     run(visit())
     run(eventually(lambda: not run.server.environ))

@@ -10,8 +10,8 @@ import sys
 import pytest
 import structlog
 
-from broker import logs
-from broker.metrics import exposition
+from broker.infrastructure.observability import logging as logs
+from broker.infrastructure.observability.metrics import render
 from tests.support.builders import StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.environment import ROOT
@@ -24,7 +24,7 @@ async def test_no_secret_reaches_log_or_metric(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    logs.set_up("debug")
+    logs.configure("debug")
     canaries = []
     try:
         broker = await start_broker()
@@ -48,7 +48,7 @@ async def test_no_secret_reaches_log_or_metric(
         structlog.reset_defaults()
         logs.flush()
 
-    said = "".join(capfd.readouterr()) + exposition().decode()
+    said = "".join(capfd.readouterr()) + render().decode()
     canaries += [begun["scene"], begun["secret"], token["access_token"], "canary"]
     assert not [canary for canary in canaries if canary in said]
 

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from broker.engine import ENGINES
-from broker.metrics import REFUSALS
+from broker.infrastructure.api.errors import ERRORS
+from broker.infrastructure.transport import ENGINES
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.polling import open_polling, polling
 from tests.support.waiting import eventually
@@ -25,7 +25,7 @@ TOKEN = "t" * 32
 
 
 def refused(error: str) -> float:
-    value: float = REFUSALS.labels(error)._value.get()
+    value: float = ERRORS.labels(error)._value.get()
     return value
 
 

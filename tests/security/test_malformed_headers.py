@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from broker.metrics import REFUSALS
+from broker.infrastructure.api.errors import ERRORS
 from mp_stub.phone_page import build_phone_page
 from tests.support.builders import RunningBroker, StartBroker
 from web_demo.site import build_site
@@ -185,7 +185,7 @@ async def test_malformed_header_is_no_5xx_with_the_stock_engine(
 
 
 def unavailable() -> float:
-    value: float = REFUSALS.labels("temporarily_unavailable")._value.get()
+    value: float = ERRORS.labels("temporarily_unavailable")._value.get()
     return value
 
 

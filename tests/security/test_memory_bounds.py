@@ -14,11 +14,16 @@ import aiohttp
 import pytest
 from aiohttp.http import HttpProcessingError
 
-from broker.engine import Server, open_server
-from broker.engine.sockets import POLLING_BACKLOG_BYTES, Polling
-from broker.login import Identity, Phone
-from broker.state import Code, Session
-from broker.state.memory import SPARE_ENDS, MemoryLeases, MemorySessions, Shelf
+from broker.identity.model import Identity, Phone
+from broker.infrastructure.transport import open_server
+from broker.infrastructure.transport.engineio.polling import PollingSession
+from broker.infrastructure.transport.socketio.server import SocketIOServer as Server
+from broker.infrastructure.transport.websocket.connection import POLLING_BACKLOG_BYTES
+from broker.pool.model import OfferedCode
+from broker.sessions.model import Session
+from broker.state.memory.code_leases import MemoryCodeLeases
+from broker.state.memory.expiring_map import SPARE_ENDS, ExpiringMap
+from broker.state.memory.sessions import MemorySessionStore
 from tests.support.builders import Clock, StartBroker
 from tests.support.websocket_client import Engine
 
@@ -103,7 +108,7 @@ async def test_session_that_never_polls_holds_little_and_ends(
 
 async def test_large_packet_and_later_ones_wait_for_poll() -> None:
     image = "4" + "x" * 500_000
-    polling = Polling(Engine(), "sid")
+    polling = PollingSession(Engine(), "sid")
 
     for packet in ("2", image, "4scanned"):
         polling.send(packet)
@@ -114,7 +119,7 @@ async def test_large_packet_and_later_ones_wait_for_poll() -> None:
 
 async def test_second_large_packet_in_a_row_ends_the_session() -> None:
     engine = Engine()
-    polling = Polling(engine, "sid")
+    polling = PollingSession(engine, "sid")
 
     for _ in range(2):
         polling.send("4" + "x" * 500_000)
@@ -124,7 +129,7 @@ async def test_second_large_packet_in_a_row_ends_the_session() -> None:
 
 
 def test_store_keeps_no_ends_of_removed_entries(clock: Clock) -> None:
-    shelf: Shelf[str] = Shelf(clock)
+    shelf: ExpiringMap[str] = ExpiringMap(clock)
     for number in range(10_000):
         shelf.put(f"key {number}", "value", clock() + 2_592_000)
         shelf.remove(f"key {number}")
@@ -135,7 +140,7 @@ def test_store_keeps_no_ends_of_removed_entries(clock: Clock) -> None:
 
 
 def test_compacted_store_still_expires_entries(clock: Clock) -> None:
-    shelf: Shelf[int] = Shelf(clock)
+    shelf: ExpiringMap[int] = ExpiringMap(clock)
     for number in range(1_000):
         shelf.put(f"short {number}", number, clock() + 10)
         shelf.put(f"long {number}", number, clock() + 10)
@@ -152,7 +157,7 @@ def test_compacted_store_still_expires_entries(clock: Clock) -> None:
 
 
 async def test_ended_sessions_leave_nothing_in_memory(clock: Clock) -> None:
-    sessions = MemorySessions(clock)
+    sessions = MemorySessionStore(clock)
     for number in range(10_000):
         phone = Phone("shop", Identity("pretend", f"person {number}"))
         session = Session(
@@ -163,7 +168,7 @@ async def test_ended_sessions_leave_nothing_in_memory(clock: Clock) -> None:
             latest_end=clock() + 1_000,
         )
         await sessions.put(session)
-        await sessions.put_off(session, clock() + 5_000)
+        await sessions.extend(session, clock() + 5_000)
         await sessions.end(phone, session.id)
 
     for shelf in (sessions._sessions, sessions._people):
@@ -172,12 +177,12 @@ async def test_ended_sessions_leave_nothing_in_memory(clock: Clock) -> None:
 
 
 async def test_returned_codes_leave_few_ends_in_memory(clock: Clock) -> None:
-    leases = MemoryLeases(clock)
-    await leases.offer("shop", [Code(number=0, drawing=1, scene="scene", picture="key")])
+    leases = MemoryCodeLeases(clock)
+    await leases.offer("shop", [OfferedCode(number=0, drawing=1, scene="scene", picture="key")])
     for _ in range(5_000):
-        leased = await leases.lease("shop", until=clock() + 86_400, rest=1)
+        leased = await leases.lease("shop", until=clock() + 86_400, cooldown=1)
         assert leased is not None
-        await leases.give_back("shop", 0, leased.generation, rest=1)
+        await leases.return_code("shop", 0, leased.generation, cooldown=1)
         clock.time += 2
 
     assert len(leases._pools["shop"]._backs) <= 2 + SPARE_ENDS

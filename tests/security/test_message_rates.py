@@ -8,8 +8,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from broker.engine import frames
-from broker.engine.rates import NEWCOMER_FRAMES, SWEEP_ABOVE, Address, ClientLimits, RateLimiter
+from broker.infrastructure.transport.rate_limit import (
+    NEWCOMER_FRAMES,
+    SWEEP_ABOVE,
+    Address,
+    ClientLimits,
+    TransportRateLimiter,
+)
+from broker.infrastructure.transport.websocket import frames
 from tests.support.builders import Clock, RunningBroker, StartBroker
 from tests.support.clients import PythonBrowser
 from tests.support.websocket_client import masked, text
@@ -196,7 +202,7 @@ class Sender:
 
 
 def test_bucket_fills_again_at_its_rate(clock: Clock) -> None:
-    limiter = RateLimiter(ClientLimits(60, 10_000, 1), clock=clock)
+    limiter = TransportRateLimiter(ClientLimits(60, 10_000, 1), clock=clock)
     sender = Sender()
     limiter.open(sender, "192.0.2.1", polls=False)
 
@@ -207,7 +213,7 @@ def test_bucket_fills_again_at_its_rate(clock: Clock) -> None:
 
 
 def test_address_recovers_soon_after_a_flood(clock: Clock) -> None:
-    limiter = RateLimiter(ClientLimits(1_000_000, 60, 1), clock=clock)
+    limiter = TransportRateLimiter(ClientLimits(1_000_000, 60, 1), clock=clock)
     flooder, other = Sender(), Sender()
     for sender in (flooder, other):
         limiter.open(sender, "192.0.2.1", polls=False)
@@ -221,7 +227,7 @@ def test_address_recovers_soon_after_a_flood(clock: Clock) -> None:
 
 
 def test_addresses_without_sockets_are_forgotten(clock: Clock) -> None:
-    limiter = RateLimiter(ClientLimits(600, 60_000, 1), clock=clock)
+    limiter = TransportRateLimiter(ClientLimits(600, 60_000, 1), clock=clock)
     for number in range(5 * SWEEP_ABOVE):
         sender = Sender()
         limiter.open(sender, f"192.0.2.{number}", polls=True)
@@ -233,7 +239,7 @@ def test_addresses_without_sockets_are_forgotten(clock: Clock) -> None:
 
 
 def test_polling_session_that_ends_makes_room(clock: Clock) -> None:
-    limiter = RateLimiter(ClientLimits(600, 60_000, 1), clock=clock)
+    limiter = TransportRateLimiter(ClientLimits(600, 60_000, 1), clock=clock)
     first, second = Sender(), Sender()
 
     assert limiter.open(first, "192.0.2.1", polls=True)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from broker.edge.runner import SLICE_BYTES
+from broker.infrastructure.runtime.http_runner import SLICE_BYTES
 from tests.support.builders import RunningBroker
 
 CHUNKS = b"1\r\na\r\n" * 40_000

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from broker.engine import frames
-from broker.engine.sockets import WebSocket
-from broker.engine.turns import STEP, STEPS_PER_TURN, Turns
-from broker.metrics import REFUSALS
+from broker.infrastructure.api.errors import ERRORS
+from broker.infrastructure.transport.turns import STEP, STEPS_PER_TURN, Turns
+from broker.infrastructure.transport.websocket import frames
+from broker.infrastructure.transport.websocket.connection import WebSocketConnection
 from tests.support.builders import StartBroker
 from tests.support.engineio_client import Client, client_of
 from tests.support.waiting import eventually
@@ -55,15 +55,15 @@ class CountingEngine(Engine):
         self.turn = 0
         self.by_turn: Counter[int] = Counter()
         self.order: list[int] = []
-        self.sockets: list[WebSocket] = []
+        self.sockets: list[WebSocketConnection] = []
 
     def spend(self, socket: object, count: int) -> bool:
         self.by_turn[self.turn] += count
         self.order += [self.sockets.index(socket)] * bool(count)  # type: ignore[arg-type]
         return True
 
-    def add(self) -> WebSocket:
-        self.sockets.append(WebSocket(self, "sid", Transport()))  # type: ignore[arg-type]
+    def add(self) -> WebSocketConnection:
+        self.sockets.append(WebSocketConnection(self, "sid", Transport()))  # type: ignore[arg-type]
         return self.sockets[-1]
 
     async def settle(self) -> None:
@@ -240,7 +240,7 @@ async def test_health_is_answered_while_eight_sockets_flood(
 
 def events_answered() -> int:
     """Of those that name no event."""
-    return int(REFUSALS.labels("invalid_request")._value.get())
+    return int(ERRORS.labels("invalid_request")._value.get())
 
 
 async def join(http: aiohttp.ClientSession) -> aiohttp.ClientWebSocketResponse:

@@ -9,11 +9,12 @@ import aiohttp
 import pytest
 import sqlalchemy as sa
 
-from broker.flow import Flow
-from broker.login import APP_KEY_MAX, app_key
+from broker.login.model import APP_KEY_MAX, app_key
+from broker.login.service import LoginService
+from broker.pool.model import OfferedCode
 from broker.records import tables as t
 from broker.records.database import Database
-from broker.state import Code, Store
+from broker.state import StateBackend
 from tests.support.app_admin import RED, TOKEN, Admin, page, phone_of, post
 from tests.support.builders import FIREFOX, SHOP, FixedDirectory, RunningBroker, StartBroker
 from tests.support.clients import Payload
@@ -145,7 +146,7 @@ async def test_trail_tells_apps_with_one_id_apart(
     database = Database(broker.settings.records_url)
 
     async def rows() -> list[tuple[str, str | None]]:
-        async with database.reading() as connection:
+        async with database.read_connection() as connection:
             columns = (t.ended_logins.c.app, t.ended_logins.c.app_incarnation)
             return [tuple(row) for row in await connection.execute(sa.select(*columns))]
 
@@ -188,28 +189,28 @@ async def test_data_from_before_incarnations_stays_valid(
 async def _forget_incarnations(broker: RunningBroker, admin: Admin) -> None:
     """Let the recorded apps be as a broker from before incarnations recorded them."""
     database = Database(broker.settings.records_url)
-    async with database.writing() as connection:
+    async with database.write_transaction() as connection:
         await connection.execute(sa.update(t.apps).values(incarnation=None))
     await database.close()
     assert (await admin.ask("PATCH", "/apps/red", {"name": "Red"})).status == 200
 
 
 async def test_login_leases_code_of_its_own_app(
-    make_flow: Callable[..., Flow], store: Store
+    make_flow: Callable[..., LoginService], store: StateBackend
 ) -> None:
     app = replace(SHOP, code_source="pool", incarnation="1" * 16)
     for key in (SHOP.key, app.key):
-        code = Code(number=0, drawing=0, scene=f"scene of {key}", picture="a.png")
-        await store.leases.offer(key, [code])
+        code = OfferedCode(number=0, drawing=0, scene=f"scene of {key}", picture="a.png")
+        await store.code_leases.offer(key, [code])
     flow = make_flow(apps=[app])
 
-    login, secret, _ = await flow.begin("shop", FIREFOX, waits_here=True)
+    login, secret, _ = await flow.begin("shop", FIREFOX, has_socket=True)
     await flow.cancel(login.id, secret, app="shop")
     await flow.close()
 
     assert login.scene == f"scene of {app.key}"
-    assert (await store.leases.level(app.key)).resting == 1
-    assert (await store.leases.level(SHOP.key)).free == 1
+    assert (await store.code_leases.level(app.key)).resting == 1
+    assert (await store.code_leases.level(SHOP.key)).free == 1
 
 
 def test_app_keys_are_unique_and_fit_their_column() -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 import aiohttp
 import pytest
 
-from broker.edge.gate import PROOFS_SHARE, REGISTRATIONS, Gate
+from broker.infrastructure.api.rate_limit import PROOFS_SHARE, REGISTRATIONS, RateLimiter
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser, SocketPhone
 from tests.support.waiting import eventually
@@ -118,7 +118,10 @@ async def test_opened_sessions_do_not_count_for_the_address(start_broker: StartB
 
 
 async def test_address_has_its_share_of_proofs_at_once() -> None:
-    gate, may_end = Gate(begins=100, misses=100, interval=2), asyncio.Event()
+    gate, may_end = (
+        RateLimiter(begins_per_minute=100, failures_per_minute=100, interval=2),
+        asyncio.Event(),
+    )
     running: Counter[str] = Counter()
 
     async def prove(address: str) -> None:

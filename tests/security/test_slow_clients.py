@@ -10,9 +10,11 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from broker import serving
-from broker.edge import wire
-from broker.engine import bodies, frames, sockets
+from broker.infrastructure.api import bodies as wire
+from broker.infrastructure.runtime import server as serving
+from broker.infrastructure.transport.engineio import bodies
+from broker.infrastructure.transport.websocket import connection as sockets
+from broker.infrastructure.transport.websocket import frames
 from tests.support.builders import StartBroker
 from tests.support.engineio_client import Client, client_of
 from tests.support.loop_clock import LoopClock
@@ -33,7 +35,7 @@ async def echo() -> AsyncIterator[Client]:
 async def test_a_connection_that_says_nothing_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(serving, "QUIET_WITHIN", 0.3)
+    monkeypatch.setattr(serving, "IDLE_TIMEOUT", 0.3)
     async with client_of("eio") as client:
         wire = await Wire.to(url_of(client))
 
@@ -48,7 +50,7 @@ async def test_headers_that_trickle_in_close_their_connection(
     for number in range(10):
         wire.write(b"X-Slow: %d\r\n" % number)
         await eventually(lambda number=number: received.endswith(b"X-Slow: %d\r\n" % number))
-        await loop_clock.move(serving.QUIET_WITHIN / 9.5)
+        await loop_clock.move(serving.IDLE_TIMEOUT / 9.5)
 
     assert await wire.ends()
 
@@ -62,7 +64,7 @@ async def test_a_second_request_that_trickles_in_closes_its_connection(
     wire.write(b"GET / HTTP/1.1\r\nX-Slow: ")
     await eventually(lambda: received.endswith(b"X-Slow: "))
 
-    await loop_clock.move(serving.QUIET_WITHIN + 1)
+    await loop_clock.move(serving.IDLE_TIMEOUT + 1)
 
     assert await wire.ends()
 
@@ -73,7 +75,7 @@ async def test_a_poll_that_waits_and_a_websocket_are_not_quiet(
     sid = await echo.open()
     poll = await echo.start_poll(sid)
     async with echo.opened() as ws:
-        await loop_clock.move(2 * serving.QUIET_WITHIN)
+        await loop_clock.move(2 * serving.IDLE_TIMEOUT)
         await ws.send_str("4hello")
         assert await ws.receive_str() == "4hello"
 
@@ -143,7 +145,7 @@ async def send_some(raw: socket.socket, data: bytes) -> bool:
     return True
 
 
-def held(one: sockets.WebSocket) -> int:
+def held(one: sockets.WebSocketConnection) -> int:
     size: int = one._transport.get_write_buffer_size()
     return size
 
@@ -216,7 +218,7 @@ async def test_a_connection_that_is_kept_alive_may_become_a_websocket(
 
     assert await wire.answer() == 101
     assert (await wire.frame())[:1] == b"0"
-    await loop_clock.move(2 * serving.QUIET_WITHIN)  # and is not closed as a quiet one
+    await loop_clock.move(2 * serving.IDLE_TIMEOUT)  # and is not closed as a quiet one
     wire.write(text(b"4hello"))
     assert await wire.frame() == b"4hello"
     wire.close()

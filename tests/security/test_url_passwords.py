@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from broker.urls import check_server_url, hide_passwords
+from broker.infrastructure.urls import check_server_url, hide_passwords
 from tests.support.commands import COMMAND, call
 from tests.support.environment import free_port
 from tests.support.servers.redis import redis_program, running

@@ -47,7 +47,7 @@ ODD: list[object] = [
 
 @asynccontextmanager
 async def page(broker: RunningBroker, app: str, origin: str) -> AsyncIterator[PythonBrowser]:
-    """A browser on a page of `origin`."""
+    """A browser on a page of `normalize_origin`."""
     browser = PythonBrowser(["websocket"])
     browser._http.headers["Origin"] = origin
     try:

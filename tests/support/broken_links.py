@@ -268,7 +268,7 @@ async def deployed(
 
 
 async def check_that_resets_lose_no_token(urls: Sequence[str], *, logins: int, seed: int) -> None:
-    """Let `logins` people log in on every transport; print and check what became of them."""
+    """Let `login_counter` people log in on every transport; print and check what became of them."""
     for transport in TRANSPORTS:
         ended = await outcomes(urls, transport, logins, seed=seed)
         lost = sum(one.is_lost for one in ended)

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from broker.accounts import Account, Accounts
-from broker.codes import CodeSource, LoginImages
+from broker.apps.model import App
+from broker.apps.ports import Apps
+from broker.blobs.pictures import ObjectPictureStore
 from broker.directories.open import OpenDirectory
-from broker.errors import UnregisteredUser
-from broker.login import Browser, Identity, Login, Phone, State, shelf
-from broker.pictures import Pictures
-from broker.pool import Pool
+from broker.identity.errors import UnregisteredUser
+from broker.identity.model import Identity, Phone, ProviderAccount
+from broker.identity.registry import ProviderRegistry
+from broker.infrastructure.sharding import shard_of
+from broker.login.codes import CodeSource, LoginImages
+from broker.login.model import Browser, Login, State
+from broker.pool.code_pool import CodePool
 from broker.providers.pretend import PretendProvider
-from broker.records import App, Apps
 from broker.settings import Settings
-from broker.state import Store
+from broker.state import StateBackend
 
 ALICE = Phone("shop", Identity("pretend", "alice"))
 
@@ -39,7 +42,7 @@ BUSES = ["memory", "valkey", "redis", "sentinel", "cluster"]
 
 SCENE = "scene-1"
 
-LOGIN_ID = f"{shelf(SCENE)}ogin-1"
+LOGIN_ID = f"{shard_of(SCENE)}ogin-1"
 
 
 class Clock:
@@ -70,7 +73,7 @@ class RecordingAuditLog:
     def __init__(self) -> None:
         self.ends: list[tuple[str, State, float]] = []
 
-    def note(self, login: Login, *, now: float) -> None:
+    def record(self, login: Login, *, now: float) -> None:
         self.ends.append((login.id, login.state, now))
 
 
@@ -99,23 +102,25 @@ class EmptyAppSecrets:
         return False
 
 
-def all_pretend(apps: Apps, provider: type[PretendProvider] = PretendProvider) -> Accounts:
+def all_pretend(apps: Apps, provider: type[PretendProvider] = PretendProvider) -> ProviderRegistry:
     """Every app's provider is the pretend one."""
-    return Accounts(
+    return ProviderRegistry(
         apps=apps,
         secrets=EmptyAppSecrets(),
-        own=[Account("pretend")],
-        makers={"pretend": lambda account: provider(phone_page_url="http://phone.example/")},
+        default_accounts=[ProviderAccount("pretend")],
+        factories={"pretend": lambda account: provider(phone_page_url="http://phone.example/")},
     )
 
 
 def codes_of(
-    store: Store, apps: Apps, provider: type[PretendProvider] = PretendProvider
+    store: StateBackend, apps: Apps, provider: type[PretendProvider] = PretendProvider
 ) -> CodeSource:
     """Codes by the pretend provider, and from pools that are in the state."""
-    pictures = Pictures("file:///nowhere", public_url="https://cdn.example/codes")
-    pool = Pool(leases=store.leases, pictures=pictures, clock=store.clock, rest=600, uses=100)
-    images = LoginImages(store=store.images, duties=store.duties, instance="one")
+    pictures = ObjectPictureStore("file:///nowhere", public_url="https://cdn.example/codes")
+    pool = CodePool(
+        leases=store.code_leases, pictures=pictures, clock=store.clock, cooldown=600, uses=100
+    )
+    images = LoginImages(store=store.images, duties=store.leader_leases, instance="one")
     return CodeSource(accounts=all_pretend(apps, provider), pool=pool, images=images)
 
 

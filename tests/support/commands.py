@@ -14,7 +14,7 @@ from typing import NamedTuple
 from typer.testing import CliRunner
 
 from broker.__main__ import command
-from broker.errors import StartError
+from broker.errors import StartupError
 from mp_stub.wechat.platform import APPID, SECRET
 from tests.support.environment import ROOT, free_port
 
@@ -42,7 +42,7 @@ def call(folder: Path, *arguments: str, **variables: str) -> subprocess.Complete
     """`run` in this process: another one takes a second to come up."""
     with chdir(folder):
         done = CliRunner().invoke(command, arguments, env=variables)
-    assert done.exception is None or isinstance(done.exception, SystemExit | StartError)
+    assert done.exception is None or isinstance(done.exception, SystemExit | StartupError)
     errors = done.stderr or str(done.exception or "")
     return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, errors)
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from aiohttp import web
 
-from broker import process
-from broker.engine import sessions
-from broker.engine.own import Server
-from broker.engine.sessions import Sessions
-from broker.engine.strict import silent
-from broker.serving import Site, serve_until_stopped
+from broker.infrastructure.runtime import process
+from broker.infrastructure.runtime.server import Site, serve_until_signal
+from broker.infrastructure.transport.engineio import server as sessions
+from broker.infrastructure.transport.engineio.server import EngineIOServer
+from broker.infrastructure.transport.socketio.native import NativeServer
+from broker.infrastructure.transport.socketio.server import silent_logger
 
 FIGURES = {"ping_interval": 0.3, "ping_timeout": 0.2}
 LONGEST = 1_000_000
@@ -30,11 +30,11 @@ JOIN_WITHIN = 1.0
 NAMESPACES = ("/", "/custom")
 
 
-def engine_io(**figures: float) -> Sessions:
+def engine_io(**figures: float) -> EngineIOServer:
     """Sends each message back."""
-    server = Sessions(
-        allow_origin=lambda origin: True,
-        logger=silent,
+    server = EngineIOServer(
+        is_origin_allowed=lambda origin: True,
+        logger=silent_logger,
         max_http_buffer_size=LONGEST,
         **{**FIGURES, **figures},
     )
@@ -47,11 +47,11 @@ def engine_io(**figures: float) -> Sessions:
     return server
 
 
-def socket_io(**figures: float) -> Server:
+def socket_io(**figures: float) -> NativeServer:
     """Tells what CONNECT came with, and gives back the arguments of two events."""
-    server = Server(
-        allow_origin=lambda origin: True,
-        describe=lambda request: None,
+    server = NativeServer(
+        is_origin_allowed=lambda origin: True,
+        describe_request=lambda request: None,
         binary=True,
         longest=LONGEST,
         **{**FIGURES, **figures},
@@ -61,7 +61,7 @@ def socket_io(**figures: float) -> Server:
     return server
 
 
-def _answer_in(namespace: str, server: Server) -> None:
+def _answer_in(namespace: str, server: NativeServer) -> None:
     async def connect(sid: str, environ: None, auth: Any) -> None:
         server.start_background_task(welcome, sid, auth or {})
 
@@ -80,7 +80,7 @@ def _answer_in(namespace: str, server: Server) -> None:
     server.on("message-with-ack", message_with_ack, namespace=namespace)
 
 
-def application(peer: Sessions | Server) -> web.Application:
+def application(peer: EngineIOServer | NativeServer) -> web.Application:
     """It listens under /engine.io/ or /socket.io/, and closes its sockets when it ends."""
 
     async def close(application: web.Application) -> None:
@@ -100,11 +100,11 @@ def main() -> None:
     parser.add_argument("peer", choices=PEERS)
     parser.add_argument("--port", type=int, default=3000)
     given = parser.parse_args()
-    sessions.JOIN_WITHIN = JOIN_WITHIN
+    sessions.JOIN_TIMEOUT = JOIN_WITHIN
 
     async def run() -> None:
         site = Site("peer", application(PEERS[given.peer]()), "127.0.0.1", given.port, "--port")
-        await serve_until_stopped([site], lambda addresses: print(addresses["peer"], flush=True))
+        await serve_until_signal([site], lambda addresses: print(addresses["peer"], flush=True))
 
     process.run(run())
 

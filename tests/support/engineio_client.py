@@ -10,9 +10,9 @@ from typing import Any
 
 import aiohttp
 
-from broker.engine import sessions
-from broker.engine.sessions import Sessions
-from broker.serving import Site, serving
+from broker.infrastructure.runtime.server import Site, serve_sites
+from broker.infrastructure.transport.engineio import server as sessions
+from broker.infrastructure.transport.engineio.server import EngineIOServer
 from tests.support.conformance_peer import PEERS, application
 from tests.support.waiting import eventually
 
@@ -20,7 +20,7 @@ SEPARATOR = "\x1e"
 
 PING_INTERVAL, PING_TIMEOUT = 25.0, 20.0
 
-TICK = PING_INTERVAL / sessions.TICKS
+TICK = PING_INTERVAL / sessions.TICKS_PER_PING
 """What a heartbeat may be late."""
 
 
@@ -33,7 +33,7 @@ class Client:
         self.path = path
 
     @property
-    def engine(self) -> Sessions:
+    def engine(self) -> EngineIOServer:
         return self.server if self.path == "/engine.io/" else self.server.eio
 
     def query(self, transport: str, sid: str | None = None) -> str:
@@ -56,7 +56,7 @@ class Client:
     async def start_poll(self, sid: str) -> asyncio.Task[tuple[int, str]]:
         """A poll that waits at the server."""
         poll = asyncio.create_task(self.poll(sid))
-        await eventually(lambda: self.engine.sockets[sid].polls)
+        await eventually(lambda: self.engine.sockets[sid].has_pending_poll)
         return poll
 
     async def post(self, sid: str, body: Any) -> tuple[int, str]:
@@ -79,7 +79,7 @@ async def client_of(name: str, **figures: float) -> AsyncIterator[Client]:
     site = Site("peer", application(peer), "127.0.0.1", 0, "PORT")
     path = {"eio": "/engine.io/", "sio": "/socket.io/"}[name]
     async with (
-        serving([site]) as addresses,
+        serve_sites([site]) as addresses,
         aiohttp.ClientSession(
             addresses["peer"],
             # The server closes a connection that is kept alive when a test moves the clock.

@@ -17,7 +17,7 @@ from playwright.async_api import (
     expect,
 )
 
-from broker.serving import Site, serving
+from broker.infrastructure.runtime.server import Site, serve_sites
 from mp_stub.phone_page import build_phone_page
 from tests.support.builders import FixedDirectory, StartBroker
 from tests.support.environment import ROOT, free_port
@@ -71,7 +71,7 @@ async def staged(
         site = build_site(broker_url=broker.settings.public_url, phone_url=phone_url)
         phone = build_phone_page(broker_url=broker.url)
         await stack.enter_async_context(
-            serving(
+            serve_sites(
                 [
                     Site("site", site, "127.0.0.1", site_port, "PORT"),
                     Site("phone", phone, "127.0.0.1", phone_port, "PORT"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
-from broker.providers import Picture
+from broker.identity.ports import CodePicture
 from broker.providers.pretend import PretendProvider
 
 FAST = 1e6
@@ -22,7 +22,7 @@ class Counting(PretendProvider):
         self.draws: Counter[str] = Counter()
         self.meanwhile: Callable[[str], Awaitable[None]] | None = None
 
-    async def draw(self, scene: str) -> Picture:
+    async def draw(self, scene: str) -> CodePicture:
         self.draws[scene] += 1
         if self.meanwhile:
             await self.meanwhile(scene)

@@ -10,10 +10,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from broker.bus import Bus
 from broker.errors import Unavailable
-from broker.login import Notice
-from broker.state import Store
+from broker.infrastructure.coordination import Bus, Notice
+from broker.state import StateBackend
 
 T = TypeVar("T")
 
@@ -59,10 +58,10 @@ async def eventually(condition: Callable[[], object], within: float = 30.0) -> N
             await asyncio.sleep(0.02)
 
 
-async def opened(store: Store) -> None:
+async def opened(store: StateBackend) -> None:
     """Open `store` and wait until it is reached: a busy machine may fail the first try."""
     await store.open()
-    await eventually(lambda: store.trouble() is None)
+    await eventually(lambda: store.unavailable_reason() is None)
 
 
 async def opened_bus(bus: Bus) -> None:

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from standardwebhooks import Webhook
 
-from broker.directories.http import HttpDirectory
+from broker.directories.webhook import WebhookDirectory
 from tests.support.builders import Clock
 from tests.support.certificate import certificate
 from tests.support.environment import free_port
@@ -68,7 +68,7 @@ class Served:
         self.trust = trust
 
     @asynccontextmanager
-    async def directory(self, **changes: Any) -> AsyncIterator[HttpDirectory]:
+    async def directory(self, **changes: Any) -> AsyncIterator[WebhookDirectory]:
         """Asks the site, unless told otherwise."""
         given: dict[str, Any] = {
             "url": f"https://{HOST}:{self.port}/hook",
@@ -78,7 +78,7 @@ class Served:
             "tls": self.trust,
             "resolver": Names(site="127.0.0.1", other="127.0.0.1"),
         }
-        directory = HttpDirectory(**{**given, **changes})
+        directory = WebhookDirectory(**{**given, **changes})
         await directory.open()
         yield directory
         await directory.close()

@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from broker.engine import frames
-from broker.engine.sockets import Packet, Socket
-from broker.engine.turns import Turns
+from broker.infrastructure.transport.engineio.packets import Packet
+from broker.infrastructure.transport.engineio.sessions import EngineIOSession
+from broker.infrastructure.transport.turns import Turns
+from broker.infrastructure.transport.websocket import frames
 from tests.support.engineio_client import Client
 
 LONGEST = 64 * 1024
@@ -32,7 +33,7 @@ def masked(
         head = bytes((first, bit | 126)) + size.to_bytes(2, "big")
     else:
         head = bytes((first, bit | 127)) + size.to_bytes(8, "big")
-    return head + MASK + frames.unmasked(MASK, payload) if mask else head + payload
+    return head + MASK + frames.unmask(MASK, payload) if mask else head + payload
 
 
 def text(payload: bytes, *, fin: bool = True) -> bytes:
@@ -79,7 +80,7 @@ class Transport:
 
 
 class Engine:
-    longest = LONGEST
+    max_message_bytes = LONGEST
 
     def __init__(self) -> None:
         self.heard: list[Packet] = []
@@ -87,13 +88,13 @@ class Engine:
         self.turns = Turns()
         self.closing: set[asyncio.Transport] = set()
 
-    def spend(self, socket: Socket, count: int) -> bool:
+    def spend(self, socket: EngineIOSession, count: int) -> bool:
         return True
 
-    def receive(self, socket: Socket, packet: Packet) -> None:
+    def on_packet(self, socket: EngineIOSession, packet: Packet) -> None:
         self.heard.append(packet)
 
-    def lost(self, socket: Socket, reason: str) -> None:
+    def on_closed(self, socket: EngineIOSession, reason: str) -> None:
         self.losses += 1
 
 

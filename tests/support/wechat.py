@@ -12,8 +12,8 @@ import zxingcpp
 from aiohttp import web
 from PIL import Image
 
-from broker.providers.wechat import WeChatProvider
-from broker.serving import Site, serving
+from broker.infrastructure.runtime.server import Site, serve_sites
+from broker.providers.wechat.provider import WeChatProvider
 from mp_stub.wechat.platform import MiniProgram, Platform
 from mp_stub.wechat.server import WeChatStub
 
@@ -52,7 +52,7 @@ async def pretending(
     platform = Platform(programs, clock=clock) if clock else Platform(programs)
     wechat = WeChatStub(platform, link=LINK)
     site = Site("wechat", wechat.application(), "127.0.0.1", 0, "PORT")
-    async with serving([site]) as addresses:
+    async with serve_sites([site]) as addresses:
         yield Pretending(addresses["wechat"], wechat)
 
 

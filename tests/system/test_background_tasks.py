@@ -15,18 +15,17 @@ import pytest
 from socketio.exceptions import SocketIOError
 from structlog.testing import capture_logs
 
-from broker import background
-from broker.background import BackgroundTask, report, spawn
 from broker.bus.redis import RedisBus
 from broker.errors import Unavailable
-from broker.lobby import Lobby
-from broker.metrics import TASK_FAILURES
-from broker.pool.keeping import Keeper
-from broker.records.apps import RecordedApps
-from broker.records.trail import SqlTrail
-from broker.redis_link.cluster import Cluster
-from broker.redis_link.server import Link
-from broker.workers import Supervisor
+from broker.infrastructure import background
+from broker.infrastructure.background import TASK_FAILURES, BackgroundTask, report, spawn
+from broker.infrastructure.redis.cluster import RedisCluster
+from broker.infrastructure.redis.reconnector import Reconnector
+from broker.infrastructure.runtime.supervisor import Supervisor
+from broker.login.lobby import Lobby
+from broker.pool.scheduler import PoolScheduler
+from broker.records.app_cache import AppCache
+from broker.records.audit_log import SqlAuditLog
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Refused
 from tests.support.logins import logs_in
@@ -131,17 +130,17 @@ class Fault(NamedTuple):
 
 
 FAULTS = [
-    Fault("redis connection", Link, "_ask"),
-    Fault("redis connection", Cluster, "_ask", engine="cluster"),
+    Fault("redis connection", Reconnector, "_ask"),
+    Fault("redis connection", RedisCluster, "_ask", engine="cluster"),
     Fault("bus heartbeat", RedisBus, "publish"),
     Fault("lobby", Lobby, "run"),
     Fault("lobby listener", Lobby, "_listen"),
     Fault("lobby listener", Lobby, "_wake"),
-    Fault("lobby poller", Lobby, "_look_again"),
+    Fault("lobby poller", Lobby, "_reconcile"),
     Fault("lobby expiry", Lobby, "expire"),
-    Fault("pool keeper", Keeper, "_look_round"),
-    Fault("app cache", RecordedApps, "refresh"),
-    Fault("audit trail", SqlTrail, "_write"),
+    Fault("pool keeper", PoolScheduler, "_look_round"),
+    Fault("app cache", AppCache, "refresh"),
+    Fault("audit trail", SqlAuditLog, "_write"),
 ]
 
 
@@ -196,7 +195,7 @@ async def test_supervisor_survives_a_worker_that_cannot_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Fails as if the system had no processes left."""
-    once = Supervisor([sys.executable, "-c", "print(1)"], [{}], patience=1)
+    once = Supervisor([sys.executable, "-c", "print(1)"], [{}], stop_timeout=1)
     start, starts = Supervisor._start, []
 
     async def fails_at_first(self: Supervisor, place: int) -> str:

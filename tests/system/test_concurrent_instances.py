@@ -18,16 +18,22 @@ import aiohttp
 import jwt
 import pytest
 
-from broker.bus import Bus, open_bus
+from broker.apps.registry import AppRegistry
+from broker.bus import open_bus
 from broker.directories.open import OpenDirectory
-from broker.errors import AlreadyScanned
-from broker.flow import EVENTS, Begun, Flow, Redeemed
-from broker.login import Login, Notice, Phone, State
-from broker.providers import Picture
+from broker.identity.model import Phone
+from broker.identity.ports import CodePicture
+from broker.infrastructure.coordination import Bus, Notice
+from broker.login.delivery import RedeemedLogin
+from broker.login.errors import AlreadyScanned
+from broker.login.events import EVENT_BY_STATE
+from broker.login.model import Login, State
+from broker.login.ports import LoginStore, SwapResult
+from broker.login.service import LoginService, NewLogin
 from broker.providers.pretend import PretendProvider
-from broker.records.settings import SettingsApps
-from broker.state import Logins, Swapped, open_state
-from broker.tokens import Issuer, KeyFile
+from broker.state import open_state
+from broker.tokens.issuer import TokenIssuer
+from broker.tokens.keys import SigningKeyFile
 from tests.support.builders import (
     ALICE,
     BOB,
@@ -57,28 +63,28 @@ APART = (0, 0, 0.001, 0.004, 0.02, 0.03)
 class Blank(PretendProvider):
     """Draws nothing: a QR code takes longer than the whole rest of a login."""
 
-    async def draw(self, scene: str) -> Picture:
-        return Picture(b"", "image/svg+xml")
+    async def draw(self, scene: str) -> CodePicture:
+        return CodePicture(b"", "image/svg+xml")
 
 
 class Counted:
     """Logins that count the swaps which came too late: what shows that a pair did race."""
 
-    def __init__(self, logins: Logins) -> None:
+    def __init__(self, logins: LoginStore) -> None:
         self._logins = logins
         self.too_late = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._logins, name)
 
-    async def swap(self, before: Login, after: Login, notice: Notice | None = None) -> Swapped:
+    async def swap(self, before: Login, after: Login, notice: Notice | None = None) -> SwapResult:
         stored = await self._logins.swap(before, after, notice)
         self.too_late += not stored
         return stored
 
 
 class Instance(NamedTuple):
-    flow: Flow
+    flow: LoginService
     logins: Counted
     bus: Bus
     trail: RecordingAuditLog
@@ -95,7 +101,7 @@ def redis() -> Iterator[RedisServer]:
 
 @pytest.fixture
 async def pair(redis: RedisServer, tmp_path: Path) -> AsyncIterator[Pair]:
-    keys = KeyFile(tmp_path / "keys.json")
+    keys = SigningKeyFile(tmp_path / "keys.json")
     async with AsyncExitStack() as stack:
         one = await stack.enter_async_context(instance("one", redis.url, keys))
         two = await stack.enter_async_context(instance("two", redis.url, keys))
@@ -103,19 +109,19 @@ async def pair(redis: RedisServer, tmp_path: Path) -> AsyncIterator[Pair]:
 
 
 @asynccontextmanager
-async def instance(name: str, url: str, keys: KeyFile) -> AsyncIterator[Instance]:
+async def instance(name: str, url: str, keys: SigningKeyFile) -> AsyncIterator[Instance]:
     store, bus = open_state(url), open_bus(url)
     await asyncio.gather(opened(store), opened_bus(bus))
     logins = Counted(store.logins)
-    apps, trail = SettingsApps([SHOP]), RecordingAuditLog()
-    flow = Flow(
+    apps, trail = AppRegistry([SHOP]), RecordingAuditLog()
+    flow = LoginService(
         logins=logins,
         bus=bus,
         apps=apps,
         trail=trail,
         codes=codes_of(store, apps, Blank),
         directory=OpenDirectory(),
-        issuer=Issuer(
+        issuer=TokenIssuer(
             file=keys,
             algorithm="ES256",
             issuer="https://login.example",
@@ -175,7 +181,7 @@ async def heard(by: Instance) -> AsyncIterator[list[Notice]]:
         await asyncio.wait([task])
 
 
-async def grab(flow: Flow, begun: Begun, phone: Phone) -> Login:
+async def grab(flow: LoginService, begun: NewLogin, phone: Phone) -> Login:
     """Scan and confirm, and try to confirm even where somebody else has scanned."""
     with suppress(AlreadyScanned):
         await flow.scan(begun.login.scene, phone)
@@ -187,7 +193,7 @@ async def test_simultaneous_redeems_return_the_same_token(pair: Pair) -> None:
     one, two = pair
 
     async def redeem_twice(number: int) -> tuple[bool, bool]:
-        begun = await one.flow.begin("shop", FIREFOX, waits_here=False)
+        begun = await one.flow.begin("shop", FIREFOX, has_socket=False)
         login_id, secret = begun.login.id, begun.secret
         await grab(two.flow, begun, ALICE)
         redeems = [each.flow.redeem(login_id, secret, app="shop") for each in pair]
@@ -205,7 +211,7 @@ async def test_of_two_phones_at_once_one_is_let_in(pair: Pair) -> None:
     one, two = pair
 
     async def two_phones(number: int) -> tuple[tuple[str, ...], bool]:
-        begun = await one.flow.begin("shop", FIREFOX, waits_here=True)
+        begun = await one.flow.begin("shop", FIREFOX, has_socket=True)
         ends = await race(number, grab(one.flow, begun, ALICE), grab(two.flow, begun, BOB))
         [winner] = [end.subject for end in ends if isinstance(end, Login)]
         redeemed = await two.flow.redeem(begun.login.id, begun.secret, app="shop")
@@ -224,11 +230,11 @@ async def test_a_phone_that_confirms_twice_at_once_is_answered_twice(pair: Pair)
     one, two = pair
 
     async def one_phone_twice(number: int) -> tuple[State, str | None, int]:
-        begun = await one.flow.begin("shop", FIREFOX, waits_here=True)
+        begun = await one.flow.begin("shop", FIREFOX, has_socket=True)
         login_id = begun.login.id
         await one.flow.scan(begun.login.scene, ALICE)
         ends = await race(number, *(each.flow.confirm(login_id, ALICE) for each in pair))
-        assert ends[0] == ends[1] == await two.flow.look(login_id)
+        assert ends[0] == ends[1] == await two.flow.get(login_id)
         return ends[0].state, ends[0].subject, ends[0].version
 
     async with heard(one) as notices:
@@ -240,14 +246,14 @@ async def test_a_phone_that_confirms_twice_at_once_is_answered_twice(pair: Pair)
     assert set(Counter(notices).values()) == {1}
 
 
-def claims_of(redeemed: Redeemed) -> dict[str, Any]:
+def claims_of(redeemed: RedeemedLogin) -> dict[str, Any]:
     token = redeemed.token.access_token
     claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
     return claims
 
 
 def confirms(notices: Iterable[Notice]) -> list[Notice]:
-    return [notice for notice in notices if notice.event == EVENTS[State.CONFIRMED]]
+    return [notice for notice in notices if notice.event == EVENT_BY_STATE[State.CONFIRMED]]
 
 
 async def test_simultaneous_polls_return_the_same_token(

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from broker.settings import Settings, find_values, load
-from broker.sources import Source, collect
+from broker.infrastructure.settings_sources import Source, collect
+from broker.settings import Settings, find_values, load_settings
 from tests.support.commands import call
 
 POSTGRES = "postgresql+asyncpg://user:password@db.internal/scanlogin"
@@ -206,7 +206,7 @@ def test_toml_file_with_byte_order_mark_is_read(tmp_path: Path) -> None:
     file = tmp_path / "scan-login.toml"
     file.write_text("port = 8001\n", encoding="utf-8-sig")
 
-    assert load(file).port == 8001
+    assert load_settings(file).port == 8001
 
 
 def test_secret_file_with_byte_order_mark_is_read(
@@ -215,7 +215,7 @@ def test_secret_file_with_byte_order_mark_is_read(
     (tmp_path / "name").write_text("A shop\n", encoding="utf-8-sig")
     monkeypatch.setenv("SCAN_LOGIN_APP_NAME_FILE", str(tmp_path / "name"))
 
-    assert load().app_name == "A shop"
+    assert load_settings().app_name == "A shop"
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_service_link_leaves_the_file_in_force(
     for name, value in LINKS.items():
         monkeypatch.setenv(name, value)
 
-    assert load(file).port == 8001
+    assert load_settings(file).port == 8001
     assert Settings().port == 8000
 
 

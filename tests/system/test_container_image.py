@@ -19,7 +19,8 @@ from typer.main import get_command
 
 from broker.__main__ import command
 from broker.app import build
-from broker.settings import PREFIX, Settings, find_values, load
+from broker.infrastructure.settings_sources import PREFIX
+from broker.settings import Settings, find_values, load_settings
 from mp_stub.phone_page import build_phone_page
 from tests.support.builders import RunningBroker
 from tests.support.environment import ROOT, free_port
@@ -103,7 +104,7 @@ def test_composes_settings_are_settings_and_are_in_order(
     for name, value in environment_of(service).items():
         monkeypatch.setenv(name, value)
 
-    settings = load()
+    settings = load_settings()
 
     assert find_values().unknown == []
     assert {urlsplit(settings.public_url).netloc} <= published("nginx")

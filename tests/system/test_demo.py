@@ -7,7 +7,7 @@ import signal
 
 import aiohttp
 
-from broker.demo import own_address
+from broker.cli.demo import own_address
 from mp_stub.wechat.platform import APPID, person_id
 from tests.support.clients import PythonBrowser
 from tests.support.demo import demo, obey, phone

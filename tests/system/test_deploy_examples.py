@@ -30,7 +30,7 @@ PROGRAM = Path(sys.executable).parent / "scan-login"
 
 
 def printed(language: str, start: str) -> str:
-    """The one example in `language` that begins with `start`."""
+    """The one example in `preferred_language` that begins with `start`."""
     blocks = re.findall(rf"```{language}\n(.*?)```", DEPLOY, re.DOTALL)
     [example] = [block for block in blocks if block.startswith(start)]
     return str(example)

@@ -13,12 +13,12 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from broker import serving as processes
 from broker.app import build
-from broker.engine import strict
-from broker.providers import Picture
+from broker.identity.ports import CodePicture
+from broker.infrastructure.runtime import server as processes
+from broker.infrastructure.runtime.server import Site, serve_sites
+from broker.infrastructure.transport.socketio import server as strict
 from broker.providers.pretend import PretendProvider
-from broker.serving import Site, serving
 from broker.settings import Settings
 from tests.support.clients import BrowserClient, NodeBrowser, PhoneClient, PythonBrowser
 from tests.support.commands import serving as command
@@ -47,7 +47,7 @@ async def ending(
     broker = build(Settings(records_url=f"sqlite+aiosqlite:///{records_file}"))
     site = Site("broker", broker.public, "127.0.0.1", 0, "PORT")
     async with AsyncExitStack() as stack:
-        addresses = await stack.enter_async_context(serving([site]))
+        addresses = await stack.enter_async_context(serve_sites([site]))
         yield Ending(addresses["broker"], broker.drain, stack.aclose)
 
 
@@ -66,7 +66,7 @@ class Slow:
         self.began, self.released = asyncio.Event(), asyncio.Event()
         draw = PretendProvider.draw
 
-        async def drawn(provider: PretendProvider, scene: str) -> Picture:
+        async def drawn(provider: PretendProvider, scene: str) -> CodePicture:
             self.began.set()
             await self.released.wait()
             return await draw(provider, scene)
@@ -176,8 +176,8 @@ async def test_a_request_under_way_is_answered(ending: Ending, slow: Slow) -> No
 async def test_what_takes_too_long_is_not_waited_for(
     ending: Ending, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert strict.SETTLE + 2 * processes.GRACE < 8
-    monkeypatch.setattr(strict, "SETTLE", 0.2)
+    assert strict.CLOSE_TIMEOUT + 2 * processes.SHUTDOWN_TIMEOUT < 8
+    monkeypatch.setattr(strict, "CLOSE_TIMEOUT", 0.2)
     browser = PythonBrowser(["websocket"])
     await browser.connect(ending.url)
     asked = asyncio.create_task(browser.emit("begin", {}))
@@ -225,7 +225,7 @@ async def test_sigterm_leaves_load_balancers_two_seconds_and_ends_within_ten(
     tmp_path: Path,
 ) -> None:
     assert Settings().drain == 2
-    assert Settings().drain + strict.SETTLE + 2 * processes.GRACE < 10
+    assert Settings().drain + strict.CLOSE_TIMEOUT + 2 * processes.SHUTDOWN_TIMEOUT < 10
     quiet = {"SCAN_LOGIN_PORT": "0", "SCAN_LOGIN_LOG_LEVEL": "warning", "SCAN_LOGIN_DRAIN": "5"}
     with command(tmp_path, **quiet) as (process, line):
         url = line.split(" ready on ")[1].split()[0]

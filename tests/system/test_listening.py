@@ -11,10 +11,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from broker.edge.addresses import Addresses
-from broker.errors import PortTaken
-from broker.listening import ListenPlace, open_sockets, reserved
-from broker.serving import Site, serving
+from broker.infrastructure.api.client_address import ClientAddresses
+from broker.infrastructure.runtime.listening import ListenPlace, PortInUse, open_sockets, reserved
+from broker.infrastructure.runtime.server import Site, serve_sites
 from tests.support.commands import serving as command
 from tests.support.environment import free_port, miss
 
@@ -78,7 +77,7 @@ def test_taken_port_names_its_address() -> None:
         taken.listen()
         port = taken.getsockname()[1]
 
-        with pytest.raises(PortTaken, match=rf"port {port} on ::1 is taken"):
+        with pytest.raises(PortInUse, match=rf"port {port} on ::1 is taken"):
             open_sockets(ListenPlace("broker", "127.0.0.1,::1", port, "PORT"))
 
     open_sockets(ListenPlace("broker", "127.0.0.1", port, "PORT"))[0].close()
@@ -89,7 +88,7 @@ def test_port_of_a_start_at_the_same_time_is_taken() -> None:
     first = open_sockets(ListenPlace("broker", "127.0.0.1", 0, "PORT"))[0]
     port = first.getsockname()[1]
 
-    with first, pytest.raises(PortTaken, match=rf"port {port} on 127.0.0.1 is taken"):
+    with first, pytest.raises(PortInUse, match=rf"port {port} on 127.0.0.1 is taken"):
         open_sockets(ListenPlace("broker", "127.0.0.1", port, "PORT"))
 
 
@@ -107,7 +106,7 @@ def test_address_that_is_found_twice_is_bound_once(monkeypatch: pytest.MonkeyPat
 def test_reserved_port_is_held_on_every_address() -> None:
     with reserved(ListenPlace("broker", "127.0.0.1,::1", 0, "PORT")) as port:
         for host in ("127.0.0.1", "::1"):
-            with pytest.raises(PortTaken):
+            with pytest.raises(PortInUse):
                 open_sockets(ListenPlace("broker", host, port, "PORT"))
         for one in open_sockets(ListenPlace("broker", "127.0.0.1,::1", port, "PORT"), shared=True):
             one.close()
@@ -115,7 +114,7 @@ def test_reserved_port_is_held_on_every_address() -> None:
 
 async def test_client_over_ipv4_has_an_ipv4_address() -> None:
     """A socket for both families reports it as `::ffff:127.0.0.1`."""
-    addresses = Addresses(())
+    addresses = ClientAddresses(())
 
     async def show(request: web.Request) -> web.Response:
         return web.Response(text=addresses.of(request))
@@ -123,7 +122,7 @@ async def test_client_over_ipv4_has_an_ipv4_address() -> None:
     application = web.Application()
     application.add_routes([web.get("/", show)])
     async with (
-        serving([Site("site", application, "::", 0, "PORT")]) as urls,
+        serve_sites([Site("site", application, "::", 0, "PORT")]) as urls,
         aiohttp.ClientSession() as http,
         http.get(urls["site"].replace("[::]", "127.0.0.1")) as response,
     ):

@@ -19,8 +19,7 @@ import aiohttp
 import pytest
 import structlog
 
-from broker.logs import Writer, rendered_by
-from broker.metrics import LOG_LINES_DROPPED
+from broker.infrastructure.observability.logging import LOG_LINES_DROPPED, Writer, rendered_by
 from tests.support.commands import COMMAND
 from tests.support.environment import free_port
 from tests.support.logins import logs_in

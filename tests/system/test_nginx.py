@@ -18,8 +18,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from broker.engine import ENGINES, open_server
-from broker.serving import Site, serving
+from broker.infrastructure.runtime.server import Site, serve_sites
+from broker.infrastructure.transport import ENGINES, open_server
 from deploy import nginx
 from tests.support.environment import ROOT, free_port, need
 from tests.support.nginx import can_connect
@@ -65,7 +65,7 @@ async def fronted(folder: Path, *fakes: Fake, gone: int = 0) -> AsyncIterator[st
 async def standing(*fakes: Fake) -> AsyncIterator[list[str]]:
     """The addresses that these listen on."""
     sites = [Site(str(n), one.application, "127.0.0.1", 0, "") for n, one in enumerate(fakes)]
-    async with serving(sites) as urls:
+    async with serve_sites(sites) as urls:
         yield [urlsplit(url).netloc for url in urls.values()]
 
 
@@ -153,7 +153,7 @@ async def test_without_a_broker_nginx_answers_in_the_protocols_words(tmp_path: P
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_nginx_waits_longer_than_engine_io_is_silent(name: str) -> None:
-    engine = open_server(name, allow_origin=bool, describe=str).eio
+    engine = open_server(name, is_origin_allowed=bool, describe_request=str).eio
     text = (ROOT / "deploy/scan-login/http.conf").read_text()
 
     for direction in ("read", "send"):

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.commands.pool import TAKEN_OVER
-from broker.errors import UnknownApp
+from broker.apps.errors import UnknownApp
+from broker.cli.pool import STATE_UNREACHABLE_NOTE
 from tests.support.commands import COMMAND, Call, run
 from tests.support.environment import free_port
 from tests.support.servers.redis import Engines
@@ -134,7 +134,7 @@ def test_codes_are_retired_by_age_or_all(call: Call) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["fill", "--count", "1", "--app", "nobody"], UnknownApp.sentence),
+        (["fill", "--count", "1", "--app", "nobody"], UnknownApp.description),
         (["retire"], "say which: numbers, --older-than, or --all"),
         (["retire", "1", "--all"], "say which: numbers, --older-than, or --all"),
         (["retire", "one"], "'one' is neither a number nor a range such as 20-29"),
@@ -171,7 +171,7 @@ def test_a_state_that_is_reached_is_told_at_once(call: Call, engines: Engines) -
     call("pool", "retire", "1", "--yes", **there)
     [left] = json.loads(call("pool", "status", "--json", **there).text)
 
-    assert TAKEN_OVER not in filled.text
+    assert STATE_UNREACHABLE_NOTE not in filled.text
     assert "in the state 3 are free, 0 leased, 0 resting" in full.text
     assert left["state"] == {"free": 2, "leased": 0, "resting": 0}
     # A screen may show it: the brokers remove the picture, later.
@@ -184,7 +184,7 @@ def test_a_state_that_is_not_reached_is_told_by_its_broker(call: Call) -> None:
     said = [call("pool", "fill", "--count", "1", *FAST), call("pool", "retire", "0", "--yes")]
     said += [call("pool", "fill", "--count", "1", *FAST, **away)]
 
-    assert [TAKEN_OVER in one.text for one in said] == [True, True, True]
+    assert [STATE_UNREACHABLE_NOTE in one.text for one in said] == [True, True, True]
     assert "1 of 1 are ready" in said[-1].text
     assert "in the state" not in call("pool", "status", **away).text
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from broker.errors import RecordsDown
 from broker.records.database import Database
+from broker.records.errors import RecordsUnavailable
 from tests.support.certificate import certificate
 from tests.support.servers.postgres import PostgresServer, running_postgres
 
@@ -35,10 +35,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]
 
 
 async def is_encrypted(url: str) -> bool:
-    """Whether a connection by `url` has TLS; raises RecordsDown."""
+    """Whether a connection by `url` has TLS; raises RecordsUnavailable."""
     database = Database(url)
     try:
-        async with database.reading() as connection:
+        async with database.read_connection() as connection:
             found = await connection.execute(
                 text("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
             )
@@ -65,7 +65,7 @@ async def test_sslrootcert_is_trusted(server: PostgresServer, mode: str) -> None
 
 
 async def test_verify_full_refuses_another_host(server: PostgresServer) -> None:
-    with pytest.raises(RecordsDown):
+    with pytest.raises(RecordsUnavailable):
         await is_encrypted(f"{server.url()}?sslmode=verify-full&sslrootcert={server.data}/cert.pem")
 
 
@@ -75,5 +75,5 @@ async def test_unknown_authority_is_refused(
 ) -> None:
     certificate(tmp_path)
 
-    with pytest.raises(RecordsDown):
+    with pytest.raises(RecordsUnavailable):
         await is_encrypted(f"{server.url()}?sslmode={mode}&sslrootcert={tmp_path}/cert.pem")

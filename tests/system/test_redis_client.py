@@ -16,25 +16,22 @@ from redis.asyncio import RedisCluster
 from redis.asyncio.connection import Connection
 from structlog.testing import capture_logs
 
-from broker.bus import Bus, open_bus
+from broker.bus import open_bus
 from broker.errors import Unavailable
-from broker.login import Login, Notice
-from broker.redis_link import Redis, ServerSaid, open_redis, script
-from broker.redis_link.server import PAUSES
-from broker.redis_link.wire import SharedTime, Wire, wired
-from broker.state import (
-    INSTANCE_TTL,
-    SESSIONS_MAX,
-    Code,
-    Logins,
-    Profile,
-    Session,
-    Store,
-    Swapped,
-    new_session_id,
-    open_state,
-)
-from broker.state.redis.logins import RedisLogins
+from broker.infrastructure.coordination import Bus, Notice
+from broker.infrastructure.redis import Redis, open_redis
+from broker.infrastructure.redis.connection import ErrorReply, RedisConnection, connect
+from broker.infrastructure.redis.reconnector import RECONNECT_DELAYS
+from broker.infrastructure.redis.scripts import script
+from broker.infrastructure.redis.server_clock import ServerClock
+from broker.login.model import Login
+from broker.login.ports import LoginStore, SwapResult
+from broker.monitoring.ports import INSTANCE_TTL, Profile
+from broker.pool.model import OfferedCode
+from broker.sessions.model import Session, new_session_id
+from broker.sessions.ports import SESSIONS_MAX
+from broker.state import StateBackend, open_state
+from broker.state.redis.logins import RedisLoginStore
 from tests.support.builders import ALICE, Clock, a_login
 from tests.support.certificate import certificate
 from tests.support.environment import free_port
@@ -64,7 +61,7 @@ async def linked(url: str) -> AsyncIterator[Redis]:
 @pytest.fixture
 async def link(server: RedisServer) -> AsyncIterator[Redis]:
     async with linked(server.url) as link:
-        await eventually(lambda: link.trouble() is None)
+        await eventually(lambda: link.unavailable_reason() is None)
         yield link
 
 
@@ -98,13 +95,13 @@ class Noted:
 
 
 @pytest.fixture
-async def wire(server: RedisServer) -> AsyncIterator[Wire]:
-    wire = await wired(lambda: Connection(port=server.port, protocol=3))
+async def wire(server: RedisServer) -> AsyncIterator[RedisConnection]:
+    wire = await connect(lambda: Connection(port=server.port, protocol=3))
     yield wire
     await wire.close()
 
 
-async def test_commands_of_one_turn_of_the_loop_leave_in_one_write(wire: Wire) -> None:
+async def test_commands_of_one_turn_of_the_loop_leave_in_one_write(wire: RedisConnection) -> None:
     noted = wire._transport = Noted(wire._transport)
 
     replies = [wire.send("ECHO", word) for word in ("one", "two", "three")]
@@ -115,7 +112,7 @@ async def test_commands_of_one_turn_of_the_loop_leave_in_one_write(wire: Wire) -
     assert len(noted.written) == 2
 
 
-async def test_what_a_lost_wire_has_not_sent_is_refused(wire: Wire) -> None:
+async def test_what_a_lost_wire_has_not_sent_is_refused(wire: RedisConnection) -> None:
     noted = wire._transport = Noted(wire._transport)
 
     reply = wire.send("ECHO", "one")
@@ -144,16 +141,16 @@ async def test_a_server_that_stands_still_is_noticed_soon_and_refused_at_once(
     with pytest.raises(Unavailable):
         await link.call("GET", "x")
 
-    monkeypatch.setattr("broker.redis_link.server.PATIENCE", 0.0)
+    monkeypatch.setattr("broker.infrastructure.redis.reconnector.CONNECTION_WAIT_TIMEOUT", 0.0)
     with replaced_clock(runs=False):  # so whatever waits for a time would wait for ever
         for _ in range(100):
             with pytest.raises(Unavailable):
                 await link.call("GET", "x")
-    assert link.trouble()
+    assert link.unavailable_reason()
 
     server.go_on()
     await eventually(lambda: works(link))
-    assert link.trouble() is None
+    assert link.unavailable_reason() is None
 
 
 async def test_a_server_that_is_restarted_is_found_again(server: RedisServer, link: Redis) -> None:
@@ -169,9 +166,9 @@ async def test_a_server_that_is_restarted_is_found_again(server: RedisServer, li
 async def test_a_short_absence_is_waited_out(
     server: RedisServer, link: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker.redis_link.server.PATIENCE", 60.0)
+    monkeypatch.setattr("broker.infrastructure.redis.reconnector.CONNECTION_WAIT_TIMEOUT", 60.0)
     server.kill()
-    await eventually(lambda: link.trouble())
+    await eventually(lambda: link.unavailable_reason())
     server.start()
 
     assert await works(link)
@@ -180,7 +177,7 @@ async def test_a_short_absence_is_waited_out(
 async def test_a_server_that_comes_late_is_found() -> None:
     server = RedisServer(redis_program())
     async with linked(server.url) as link:
-        assert link.trouble()
+        assert link.unavailable_reason()
         with pytest.raises(Unavailable):
             await link.call("GET", "x")
         server.start()
@@ -226,7 +223,7 @@ async def test_a_server_that_takes_no_writes_is_not_taken_for_the_master(
 def test_a_refusal_is_known_by_its_word_also_out_of_a_script_of_redis_6(
     reply: str, word: str
 ) -> None:
-    assert ServerSaid(reply).word == word
+    assert ErrorReply(reply).code == word
 
 
 @pytest.fixture(scope="module")
@@ -251,13 +248,13 @@ async def comes_back(nodes: list[RedisServer]) -> None:
         for _ in range(5):
             with pytest.raises(Unavailable):
                 await link.call("GET", "x")
-        assert link.trouble()
+        assert link.unavailable_reason()
 
         for node in nodes:
             node.start()
 
         await eventually(lambda: works(link))
-        await eventually(lambda: link.trouble() is None)
+        await eventually(lambda: link.unavailable_reason() is None)
 
 
 async def test_a_cluster_that_refuses_for_now_is_an_outage(nodes: list[RedisServer]) -> None:
@@ -272,7 +269,7 @@ async def test_a_cluster_that_refuses_for_now_is_an_outage(nodes: list[RedisServ
             node.client().config_set("maxmemory", 0)
 
         await link.call("SET", "x", "y")
-        with pytest.raises(ServerSaid, match="ERR value is not an integer"):
+        with pytest.raises(ErrorReply, match="ERR value is not an integer"):
             await link.call("INCR", "x")
 
 
@@ -305,14 +302,14 @@ async def test_a_script_is_sent_whole_where_the_server_has_forgotten_it(
 async def test_a_mistake_of_ours_is_no_outage(link: Redis) -> None:
     await link.call("SET", "text", "x")
 
-    with pytest.raises(ServerSaid, match="ERR value is not an integer"):
+    with pytest.raises(ErrorReply, match="ERR value is not an integer"):
         await link.call("INCR", "text")
 
 
 async def test_a_wrong_password_is_said_and_a_right_one_works() -> None:
     with running(redis_program(), "--requirepass", "sesame") as server:
         async with linked(server.url) as link:
-            await eventually(lambda: "authenticat" in str(link.trouble()))
+            await eventually(lambda: "authenticat" in str(link.unavailable_reason()))
         url = f"redis://:sesame@127.0.0.1:{server.port}/3"
         async with linked(url) as link:
             await eventually(lambda: works(link))
@@ -337,10 +334,10 @@ async def test_a_user_who_may_not_ask_for_the_time_is_told_so_and_does_not_come_
                 await still_clock.until(lambda attempts=attempts: outage.failures >= attempts)
                 for _ in range(50):  # an attempt without a pause would come meanwhile
                     await other.call("PING")
-                await still_clock.move(1.25 * max(PAUSES))
+                await still_clock.move(1.25 * max(RECONNECT_DELAYS))
 
             assert client.info("stats")["total_connections_received"] - before <= 1 + attempts + 1
-            assert "NOPERM" in str(link.trouble())
+            assert "NOPERM" in str(link.unavailable_reason())
 
 
 async def test_documented_redis_permissions_are_enough(server: RedisServer, clock: Clock) -> None:
@@ -370,7 +367,7 @@ async def test_documented_redis_permissions_are_enough(server: RedisServer, cloc
     await store.close()
 
 
-async def use_the_rest(store: Store, clock: Clock) -> None:
+async def use_the_rest(store: StateBackend, clock: Clock) -> None:
     """Sessions, pools, leader leases and profiles, with every command of theirs."""
     end = clock() + 60
     for _ in range(SESSIONS_MAX + 1):
@@ -382,18 +379,20 @@ async def use_the_rest(store: Store, clock: Clock) -> None:
             latest_end=end,
         )
         await store.sessions.put(session)
-    assert await store.sessions.put_off(session, end)
+    assert await store.sessions.extend(session, end)
     assert await store.sessions.end(ALICE) == SESSIONS_MAX
-    await store.leases.offer("shop", [Code(number=0, drawing=0, scene="s", picture="p")])
-    leased = await store.leases.lease("shop", until=end, rest=1)
+    await store.code_leases.offer(
+        "shop", [OfferedCode(number=0, drawing=0, scene="s", picture="p")]
+    )
+    leased = await store.code_leases.lease("shop", until=end, cooldown=1)
     assert leased is not None
-    await store.leases.give_back("shop", 0, leased.generation, rest=1)
+    await store.code_leases.return_code("shop", 0, leased.generation, cooldown=1)
     clock.time += 2
-    assert await store.leases.lease("shop", until=end, rest=1) is not None
-    await store.leases.withdraw("shop", {0: 0})
-    assert (await store.leases.level("shop")).total == 0
-    assert await store.duties.hold("pool", "one", seconds=1)
-    await store.duties.release("pool", "one")
+    assert await store.code_leases.lease("shop", until=end, cooldown=1) is not None
+    await store.code_leases.withdraw("shop", {0: 0})
+    assert (await store.code_leases.level("shop")).total == 0
+    assert await store.leader_leases.acquire("pool", "one", seconds=1)
+    await store.leader_leases.release("pool", "one")
     profile = Profile(started_at=clock(), token_keys=("t",), seal_keys=("s",))
     await store.instances.publish("one", profile)
     clock.time += INSTANCE_TTL + 1
@@ -410,7 +409,7 @@ async def test_tls(tmp_path: Path) -> None:
         async with linked(f"rediss://localhost:{port}?ssl_ca_certs={tmp_path}/cert.pem") as link:
             await eventually(lambda: works(link))
         async with linked(f"rediss://localhost:{port}") as link:
-            await eventually(lambda: "certificate" in str(link.trouble()).lower())
+            await eventually(lambda: "certificate" in str(link.unavailable_reason()).lower())
 
 
 async def test_the_bus_notices_that_it_is_deaf(server: RedisServer) -> None:
@@ -438,7 +437,7 @@ async def heard(bus: object) -> bool:
 
 
 async def listen_for_ever(link: Redis) -> None:
-    async with link.subscribed("channel") as feed:
+    async with link.subscribe("channel") as feed:
         await feed.get()
 
 
@@ -494,7 +493,7 @@ async def test_what_is_no_notice_is_passed_over(server: RedisServer) -> None:
 
 
 class Told(NamedTuple):
-    logins: Logins
+    logins: LoginStore
     bus: Bus
     notices: AsyncIterator[Notice]
 
@@ -504,7 +503,7 @@ async def telling(
     server: RedisServer, url: str, clock: Clock, *, tells: bool
 ) -> AsyncIterator[Told]:
     """A state at `url`, and what the instance `one` hears meanwhile."""
-    bus, store = open_bus(server.url), open_state(url, clock, tells=tells)
+    bus, store = open_bus(server.url), open_state(url, clock, publishes=tells)
     await asyncio.gather(opened_bus(bus), opened(store))
     async with bus.listen("one") as notices:
         yield Told(store.logins, bus, notices)
@@ -524,8 +523,8 @@ async def test_a_change_and_its_notice_go_in_one_trip(
         lost = await told.logins.swap(before, after, Notice("too late", before.id))
         await told.bus.publish("one", Notice("last", ""))
 
-        assert swapped is (Swapped.TOLD if tells else Swapped.STORED)
-        assert lost is Swapped.LOST
+        assert swapped is (SwapResult.STORED_AND_PUBLISHED if tells else SwapResult.STORED)
+        assert lost is SwapResult.CONFLICT
         if tells:
             assert await anext(told.notices) == Notice("e", before.id)
         assert await anext(told.notices) == Notice("last", "")
@@ -546,7 +545,7 @@ async def test_a_change_stands_whose_notice_may_not_be_sent(
 
         swapped = await told.logins.swap(before, after, Notice("e", before.id))
 
-        assert swapped is Swapped.STORED
+        assert swapped is SwapResult.STORED
         assert await told.logins.get(before.id) == after
 
 
@@ -562,9 +561,10 @@ def test_a_clock_goes_by_the_middle_of_question_and_answer(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "broker.redis_link.wire.time", SimpleNamespace(monotonic=clock, time=lambda: 0.0)
+        "broker.infrastructure.redis.connection.time",
+        SimpleNamespace(monotonic=clock, time=lambda: 0.0),
     )
-    shared = SharedTime()
+    shared = ServerClock()
     asked_at = clock()
     clock.time += 2
 
@@ -602,10 +602,10 @@ async def test_a_login_is_not_secure_where_another_master_does_not_have_it(clock
     ):
         async with linked(former.url) as redis, linked(master.url) as careful:
             for link in (redis, careful):
-                await eventually(lambda link=link: link.trouble() is None)
+                await eventually(lambda link=link: link.unavailable_reason() is None)
             options: dict[str, Any] = {"clock": clock, "replicas": 1, "tells": False}
-            here = RedisLogins(redis=redis, careful=careful, **options)
-            there = RedisLogins(redis=careful, careful=careful, **options)
+            here = RedisLoginStore(redis=redis, replica_connection=careful, **options)
+            there = RedisLoginStore(redis=careful, replica_connection=careful, **options)
             before = a_login(clock)
             after = replace(before, version=1)
             await there.add(before)
@@ -618,7 +618,7 @@ async def test_a_login_is_not_secure_where_another_master_does_not_have_it(clock
             await here.secure(after)
 
 
-async def is_secure(logins: Logins, login: Login) -> bool:
+async def is_secure(logins: LoginStore, login: Login) -> bool:
     try:
         await logins.secure(login)
     except Unavailable:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from broker.redis_link.downtime import Downtime
+from broker.infrastructure.redis.downtime import Downtime
 from broker.state.redis import logins
 from tests.support.builders import Clock, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
@@ -93,7 +93,7 @@ async def test_confirmed_login_outlasts_a_longer_outage(
     redis: RedisServer, start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch, outage: str
 ) -> None:
     begins, ends = OUTAGES[outage]
-    monkeypatch.setattr("broker.login.REDEEM_LIFETIME", SHORT)
+    monkeypatch.setattr("broker.login.model.REDEEM_LIFETIME", SHORT)
     monkeypatch.setattr(logins, "WAITS", dict.fromkeys(logins.WAITS, SHORT))
     broker = await start_broker(state_url=redis.url)
     browser = PythonBrowser(["websocket"])

@@ -13,10 +13,12 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from broker.monitor import Monitor
-from broker.records.seal import SealFile, SealKeys
-from broker.state import Profile, open_state
-from broker.tokens import Issuer, KeyFile
+from broker.infrastructure.crypto.sealing import SealKeyFile, SecretBox
+from broker.monitoring.monitor import Monitor
+from broker.monitoring.ports import Profile
+from broker.state import open_state
+from broker.tokens.issuer import TokenIssuer
+from broker.tokens.keys import SigningKeyFile
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.logins import logs_in
@@ -163,7 +165,7 @@ async def test_evicting_redis_is_logged_and_measured(
 async def test_eviction_set_later_is_noticed(
     redis: RedisServer, start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker.monitor.EVICTION_INTERVAL", 0.0)
+    monkeypatch.setattr("broker.monitoring.monitor.EVICTION_INTERVAL", 0.0)
     broker = await start_broker(state_url=redis.url)
     assert await metric(broker, "scanlogin_state_evicts") == 0
 
@@ -296,17 +298,17 @@ async def test_newer_instance_is_ready_once_the_older_one_ends(
 
 async def test_rotated_keys_are_no_difference(redis: RedisServer, tmp_path: Path) -> None:
     """Neither before nor after an instance has read the rotated file."""
-    file, seal = KeyFile(tmp_path / "keys.json"), SealFile(tmp_path / "seal.json")
+    file, seal = SigningKeyFile(tmp_path / "keys.json"), SealKeyFile(tmp_path / "seal.json")
     store = open_state(redis.url)
     await opened(store)
     now = store.clock()
     monitors = []
     for name in ("one", "two"):
-        issuer = Issuer(
+        issuer = TokenIssuer(
             file=file, algorithm="ES256", issuer="x", lifetime=600, host_clock=lambda: now
         )
-        seal_keys = SealKeys(seal.keys)
-        seal_keys.read()
+        seal_keys = SecretBox(seal.keys)
+        seal_keys.load()
         monitors.append(Monitor(store=store, issuer=issuer, seal_keys=seal_keys, instance=name))
     await asyncio.gather(*(one.open() for one in monitors))
     ring = file.load()
@@ -315,7 +317,7 @@ async def test_rotated_keys_are_no_difference(redis: RedisServer, tmp_path: Path
     seal.add()
 
     with capture_logs() as lines:
-        monitors[0]._seal_keys.read()
+        monitors[0]._seal_keys.load()
         for monitor in monitors:
             await monitor._look()  # the first one has read both files, the second none
             now += 5

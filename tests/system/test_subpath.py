@@ -14,10 +14,11 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from playwright.async_api import expect
 
-from broker.edge.gate import Gate
-from broker.errors import Draining, SettingsWrong
-from broker.serving import Site, serving
-from broker.settings import load
+from broker.errors import InvalidSettings
+from broker.infrastructure.api.rate_limit import RateLimiter
+from broker.infrastructure.runtime.drain import InstanceDraining
+from broker.infrastructure.runtime.server import Site, serve_sites
+from broker.settings import load_settings
 from deploy import nginx
 from mp_stub.phone import Phone
 from mp_stub.phone_page import build_phone_page
@@ -119,7 +120,7 @@ async def test_widget_under_a_path_signs_in(
         Site("site", site, "127.0.0.1", site_port, "PORT"),
         Site("phone", phone_site, "127.0.0.1", phone_port, "PORT"),
     ]
-    async with serving(sites) as urls:
+    async with serve_sites(sites) as urls:
         page = await pages.open_page(chromium, urls["site"])
         link = f"{phone_url}/?scene={await pages.scene_on(page)}"
         phone = await pages.open_page(chromium, link, viewport=pages.NARROW)
@@ -200,10 +201,10 @@ async def test_page_of_the_site_may_read_tokens(broker: RunningBroker, site_port
 
 @pytest.mark.parametrize("path", ["/socket.io/", f"{PATH}/socket.io/"])
 def test_closed_gate_refuses_handshakes_under_a_path(path: str) -> None:
-    gate = Gate(begins=1, misses=1, interval=2)
+    gate = RateLimiter(begins_per_minute=1, failures_per_minute=1, interval=2)
     gate.close()
 
-    with pytest.raises(Draining):
+    with pytest.raises(InstanceDraining):
         gate.check_handshake(make_mocked_request("GET", f"{path}?EIO=4&transport=polling"))
 
 
@@ -223,5 +224,5 @@ def test_public_url_with_a_strange_path_is_refused(
 ) -> None:
     monkeypatch.setenv("SCAN_LOGIN_PUBLIC_URL", url)
 
-    with pytest.raises(SettingsWrong, match="SCAN_LOGIN_PUBLIC_URL"):
-        load()
+    with pytest.raises(InvalidSettings, match="SCAN_LOGIN_PUBLIC_URL"):
+        load_settings()

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from broker.records.user_rules import PAGE
+from broker.users.rules import PAGE_SIZE
 from tests.support.commands import Call, Said
 from tests.support.wechat import APPID
 
@@ -104,7 +104,7 @@ def test_with_wechat_an_identity_is_one_of_the_settings_mini_program(call: Call)
 
 def test_all_users_are_listed_however_many(call: Call) -> None:
     with closing(sqlite3.connect("scan-login.db")) as database:
-        rows = [(f"u-{number:04}", 0.0, 0.0) for number in range(2 * PAGE + 1)]
+        rows = [(f"u-{number:04}", 0.0, 0.0) for number in range(2 * PAGE_SIZE + 1)]
         database.executemany(
             "INSERT INTO users (id, created_at, changed_at) VALUES (?, ?, ?)", rows
         )

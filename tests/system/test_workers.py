@@ -21,10 +21,10 @@ import pytest
 import structlog
 
 from broker import __version__
-from broker.errors import PortTaken, SettingsWrong, WorkersFailed
-from broker.listening import ListenPlace, reserved
-from broker.settings import load
-from broker.workers import Supervisor
+from broker.errors import InvalidSettings
+from broker.infrastructure.runtime.listening import ListenPlace, PortInUse, reserved
+from broker.infrastructure.runtime.supervisor import Supervisor, WorkerFailure
+from broker.settings import load_settings
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.commands import COMMAND
 from tests.support.environment import free_port
@@ -227,7 +227,7 @@ def at(port: int, host: str = "127.0.0.1") -> ListenPlace:
 
 
 def can_be_had(port: int) -> bool:
-    with suppress(PortTaken), reserved(at(port)) as again:
+    with suppress(PortInUse), reserved(at(port)) as again:
         return again == port
     return False
 
@@ -248,8 +248,8 @@ def test_what_keeps_them_from_starting_is_said_once(crew: StartCrew, tmp_path: P
 def test_workers_that_would_share_nothing_are_refused(bus_url: str | None) -> None:
     state_url = "redis://127.0.0.1" if bus_url else "memory://"
 
-    with pytest.raises(SettingsWrong, match="SCAN_LOGIN_WORKERS: 2 processes share nothing"):
-        load(workers=2, state_url=state_url, bus_url=bus_url)
+    with pytest.raises(InvalidSettings, match="SCAN_LOGIN_WORKERS: 2 processes share nothing"):
+        load_settings(workers=2, state_url=state_url, bus_url=bus_url)
 
 
 @contextmanager
@@ -277,7 +277,7 @@ def test_a_taken_port_is_named_with_what_to_do(crew: StartCrew) -> None:
 def test_a_port_is_taken_even_when_whoever_has_it_would_share_it(sharing: bool) -> None:
     with (
         somebody(sharing=sharing) as port,
-        pytest.raises(PortTaken),
+        pytest.raises(PortInUse),
         reserved(at(port)),
     ):
         pass
@@ -286,7 +286,7 @@ def test_a_port_is_taken_even_when_whoever_has_it_would_share_it(sharing: bool) 
 def test_of_two_supervisors_at_once_one_has_the_port() -> None:
     with (
         reserved(at(0)) as port,
-        pytest.raises(PortTaken),
+        pytest.raises(PortInUse),
         reserved(at(port)),
     ):
         pass
@@ -317,7 +317,7 @@ def test_a_port_whose_connections_ended_lately_can_be_had() -> None:
 
 def test_an_address_that_is_none_is_named() -> None:
     with (
-        pytest.raises(PortTaken, match=r"cannot listen on no\.such\.host\.invalid"),
+        pytest.raises(PortInUse, match=r"cannot listen on no\.such\.host\.invalid"),
         reserved(at(0, "no.such.host.invalid")),
     ):
         pass
@@ -337,8 +337,8 @@ async def test_one_that_dies_again_and_again_waits_longer_each_time(
         async def sleep(self, seconds: float) -> None:
             pauses.append(seconds)
 
-    monkeypatch.setattr("broker.workers.asyncio", Noted())
-    supervisor = Supervisor([sys.executable, "-c", "print(1)"], [{}], patience=60)
+    monkeypatch.setattr("broker.infrastructure.runtime.supervisor.asyncio", Noted())
+    supervisor = Supervisor([sys.executable, "-c", "print(1)"], [{}], stop_timeout=60)
     with structlog.testing.capture_logs():
         running = asyncio.create_task(supervisor.run(lambda line: None))
         await eventually(lambda: len(pauses) >= 7)
@@ -349,8 +349,8 @@ async def test_one_that_dies_again_and_again_waits_longer_each_time(
 
 
 async def test_one_that_does_not_end_is_killed() -> None:
-    supervisor = Supervisor([sys.executable, "-c", STUBBORN], [{}, {}], patience=0.2)
+    supervisor = Supervisor([sys.executable, "-c", STUBBORN], [{}, {}], stop_timeout=0.2)
     running = asyncio.create_task(supervisor.run(lambda line: os.kill(os.getpid(), signal.SIGTERM)))
 
-    with pytest.raises(WorkersFailed, match="2 of the workers"):
+    with pytest.raises(WorkerFailure, match="2 of the workers"):
         await running

@@ -4,50 +4,57 @@ from __future__ import annotations
 
 import pytest
 
-from broker.breaker import CLOSES, PAUSE, TRIPS, Breaker
+from broker.infrastructure.outbound.circuit_breaker import (
+    CLOSES,
+    FAILURE_THRESHOLD,
+    RESET_TIMEOUT,
+    CircuitBreaker,
+)
 from tests.support.builders import Clock
 
 
 @pytest.fixture
-def breaker(clock: Clock) -> Breaker:
-    return Breaker(clock)
+def breaker(clock: Clock) -> CircuitBreaker:
+    return CircuitBreaker(clock)
 
 
-def opened(breaker: Breaker) -> Breaker:
-    for _ in range(TRIPS):
+def opened(breaker: CircuitBreaker) -> CircuitBreaker:
+    for _ in range(FAILURE_THRESHOLD):
         breaker.record_failure()
     return breaker
 
 
-def test_breaker_opens_once_after_failures_in_a_row(breaker: Breaker) -> None:
-    seen = [breaker.record_failure() for _ in range(TRIPS + 2)]
+def test_breaker_opens_once_after_failures_in_a_row(breaker: CircuitBreaker) -> None:
+    seen = [breaker.record_failure() for _ in range(FAILURE_THRESHOLD + 2)]
 
-    assert seen == [*[False] * (TRIPS - 1), True, False, False]
+    assert seen == [*[False] * (FAILURE_THRESHOLD - 1), True, False, False]
     assert not breaker.allows_request()
 
 
-def test_success_between_failures_keeps_breaker_closed(breaker: Breaker) -> None:
-    for _ in range(TRIPS):
+def test_success_between_failures_keeps_breaker_closed(breaker: CircuitBreaker) -> None:
+    for _ in range(FAILURE_THRESHOLD):
         breaker.record_failure()
         breaker.record_success()
 
     assert breaker.allows_request()
 
 
-def test_open_breaker_allows_one_request_after_a_pause(breaker: Breaker, clock: Clock) -> None:
+def test_open_breaker_allows_one_request_after_a_pause(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
     opened(breaker)
 
-    clock.time += PAUSE
+    clock.time += RESET_TIMEOUT
     assert [breaker.allows_request() for _ in range(3)] == [True, False, False]
     breaker.record_failure()
     assert not breaker.allows_request()
-    clock.time += PAUSE
+    clock.time += RESET_TIMEOUT
     assert breaker.allows_request()
 
 
-def test_breaker_closes_after_several_successes(breaker: Breaker, clock: Clock) -> None:
+def test_breaker_closes_after_several_successes(breaker: CircuitBreaker, clock: Clock) -> None:
     opened(breaker)
-    clock.time += PAUSE
+    clock.time += RESET_TIMEOUT
 
     seen = []
     for _ in range(CLOSES):
@@ -58,9 +65,11 @@ def test_breaker_closes_after_several_successes(breaker: Breaker, clock: Clock) 
     assert all(breaker.allows_request() for _ in range(3))
 
 
-def test_failure_while_closing_reopens_without_a_new_outage(breaker: Breaker, clock: Clock) -> None:
+def test_failure_while_closing_reopens_without_a_new_outage(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
     opened(breaker)
-    clock.time += PAUSE
+    clock.time += RESET_TIMEOUT
 
     assert breaker.allows_request()
     breaker.record_success()
@@ -71,9 +80,9 @@ def test_failure_while_closing_reopens_without_a_new_outage(breaker: Breaker, cl
     assert not breaker.is_steady
 
 
-def test_one_caller_alone_does_not_open_the_breaker(breaker: Breaker) -> None:
-    for _ in range(10 * TRIPS):
+def test_one_caller_alone_does_not_open_the_breaker(breaker: CircuitBreaker) -> None:
+    for _ in range(10 * FAILURE_THRESHOLD):
         assert not breaker.record_failure("alice")
     assert breaker.allows_request()
 
-    assert [breaker.record_failure(number) for number in range(TRIPS - 1)][-1]
+    assert [breaker.record_failure(number) for number in range(FAILURE_THRESHOLD - 1)][-1]

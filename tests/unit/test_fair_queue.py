@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from broker.limits import FairQueue
+from broker.infrastructure.fair_queue import FairQueue
 from tests.support.loop_clock import LoopClock
 
 

@@ -7,8 +7,8 @@ import io
 import pytest
 from PIL import Image
 
-from broker.images import SIZES, flaw
-from broker.pictures import ENDINGS
+from broker.pool.images import SIZE_READERS, validation_error
+from broker.pool.pictures import EXTENSIONS
 from broker.providers.pretend import PretendProvider
 from mp_stub.wechat.codes import draw_code
 from mp_stub.wechat.platform import Code
@@ -29,18 +29,18 @@ async def whole() -> dict[str, bytes]:
 
 async def test_what_providers_draw_is_whole() -> None:
     for media_type, content in (await whole()).items():
-        assert flaw(content, media_type) is None, media_type
-    assert flaw(jpeg(progressive=True), "image/jpeg") is None
-    assert set(ENDINGS) == set(SIZES) == set(await whole())
+        assert validation_error(content, media_type) is None, media_type
+    assert validation_error(jpeg(progressive=True), "image/jpeg") is None
+    assert set(EXTENSIONS) == set(SIZE_READERS) == set(await whole())
 
 
-@pytest.mark.parametrize("media_type", SIZES)
+@pytest.mark.parametrize("media_type", SIZE_READERS)
 async def test_what_ends_too_early_is_not(media_type: str) -> None:
     content = (await whole())[media_type]
     cuts = [*range(1, 64), len(content) // 2, len(content) - 8, len(content) - 2]
 
     for cut in cuts:
-        assert flaw(content[:cut], media_type) == f"it is no whole {media_type}", cut
+        assert validation_error(content[:cut], media_type) == f"it is no whole {media_type}", cut
 
 
 async def test_a_png_with_one_byte_changed_is_not() -> None:
@@ -48,24 +48,25 @@ async def test_a_png_with_one_byte_changed_is_not() -> None:
     for at in range(0, len(content), 7):
         changed = bytearray(content)
         changed[at] ^= 1
-        assert flaw(bytes(changed), "image/png") is not None, at
+        assert validation_error(bytes(changed), "image/png") is not None, at
 
 
 async def test_another_kind_than_it_is_called_is_not() -> None:
     kinds = await whole()
-    for media_type in SIZES:
-        for other in SIZES.keys() - {media_type}:
-            assert flaw(kinds[other], media_type) == f"it is no whole {media_type}"
+    for media_type in SIZE_READERS:
+        for other in SIZE_READERS.keys() - {media_type}:
+            assert validation_error(kinds[other], media_type) == f"it is no whole {media_type}"
     assert (
-        flaw(b"<html>", "text/html") == "text/html is none of image/jpeg, image/png, image/svg+xml"
+        validation_error(b"<html>", "text/html")
+        == "text/html is none of image/jpeg, image/png, image/svg+xml"
     )
 
 
-@pytest.mark.parametrize("media_type", SIZES)
+@pytest.mark.parametrize("media_type", SIZE_READERS)
 def test_nothing_is_no_image(media_type: str) -> None:
-    assert flaw(b"", media_type) == "it is empty"
+    assert validation_error(b"", media_type) == "it is empty"
 
 
 def test_an_image_has_a_size() -> None:
     svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="0" height="0"></svg>'
-    assert flaw(svg, "image/svg+xml") == "it has no size"
+    assert validation_error(svg, "image/svg+xml") == "it has no size"

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 import pytest
 from msgspec.structs import replace
 
-from broker import errors
-from broker.bus import Bus
 from broker.bus.memory import MemoryBus
-from broker.flow import Begun, Flow
-from broker.lobby import SLACK, SLICES, Lobby, Push
-from broker.login import Notice
-from broker.state import Store
+from broker.errors import Unavailable
+from broker.identity.errors import UnregisteredUser
+from broker.infrastructure.coordination import Bus, Notice
+from broker.login.lobby import HEAP_SLACK, RECONCILE_SLICES, Lobby, Push
+from broker.login.service import LoginService, NewLogin
+from broker.state import StateBackend
 from tests.support.builders import ALICE, FIREFOX, Clock, FixedDirectory
 from tests.support.loop_clock import LoopClock
 from tests.support.waiting import eventually
@@ -47,7 +47,7 @@ ROUND = 80_000.0
 
 @pytest.fixture(autouse=True)
 def _rounds_end_only_by_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broker.lobby.ROUND", ROUND)
+    monkeypatch.setattr("broker.login.lobby.RECONCILE_INTERVAL", ROUND)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def pushes() -> Pushes:
 
 
 @pytest.fixture
-def lobby(bus: Bus, flow: Flow, clock: Clock) -> Lobby:
+def lobby(bus: Bus, flow: LoginService, clock: Clock) -> Lobby:
     return Lobby(bus=bus, flow=flow, clock=clock, instance="one")
 
 
@@ -75,7 +75,7 @@ Turn = Callable[[], Awaitable[None]]
 @pytest.fixture
 def turn(lobby: Lobby, loop_clock: LoopClock, monkeypatch: pytest.MonkeyPatch) -> Turn:
     """Lets the lobby look at the next slice of a round, and waits until it has."""
-    look_again = lobby._look_again
+    look_again = lobby._reconcile
     looks = 0
 
     async def counted(login_ids: list[str], push: Push) -> None:
@@ -83,21 +83,21 @@ def turn(lobby: Lobby, loop_clock: LoopClock, monkeypatch: pytest.MonkeyPatch) -
         await look_again(login_ids, push)
         looks += 1
 
-    monkeypatch.setattr(lobby, "_look_again", counted)
+    monkeypatch.setattr(lobby, "_reconcile", counted)
 
     async def next_turn() -> None:
         before = looks
-        await loop_clock.move(ROUND / SLICES)
+        await loop_clock.move(ROUND / RECONCILE_SLICES)
         await eventually(lambda: looks > before)
 
     return next_turn
 
 
-async def begin(flow: Flow) -> Begun:
-    return await flow.begin("shop", FIREFOX, waits_here=True)
+async def begin(flow: LoginService) -> NewLogin:
+    return await flow.begin("shop", FIREFOX, has_socket=True)
 
 
-async def push_another(lobby: Lobby, flow: Flow, pushes: Pushes) -> None:
+async def push_another(lobby: Lobby, flow: LoginService, pushes: Pushes) -> None:
     """Show that no push came before this one: notices are handled in order."""
     begun = await begin(flow)
     lobby.wait("another", begun.login)
@@ -106,7 +106,7 @@ async def push_another(lobby: Lobby, flow: Flow, pushes: Pushes) -> None:
 
 
 async def test_a_browser_hears_what_its_phone_did(
-    running: Lobby, flow: Flow, pushes: Pushes
+    running: Lobby, flow: LoginService, pushes: Pushes
 ) -> None:
     begun = await begin(flow)
     running.wait("tab", begun.login)
@@ -119,7 +119,7 @@ async def test_a_browser_hears_what_its_phone_did(
 
 
 async def test_one_browsers_trouble_is_not_the_others(
-    running: Lobby, flow: Flow, pushes: Pushes
+    running: Lobby, flow: LoginService, pushes: Pushes
 ) -> None:
     for sid in ("broken", "fine"):
         begun = await begin(flow)
@@ -130,44 +130,44 @@ async def test_one_browsers_trouble_is_not_the_others(
 
 
 async def test_a_browser_is_told_when_its_code_has_run_out(
-    lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock
+    lobby: Lobby, flow: LoginService, pushes: Pushes, clock: Clock
 ) -> None:
     begun = await begin(flow)
     lobby.wait("tab", begun.login)
 
     clock.time += 119
-    await lobby.expire(pushes)
+    await lobby.expire_due(pushes)
     assert pushes.heard.empty()
     clock.time += 1
-    await lobby.expire(pushes)
+    await lobby.expire_due(pushes)
 
     assert await pushes.next() == ("tab", "login-expired")
     assert len(lobby) == 0
 
 
 async def test_unregistered_browser_is_not_expired_before_the_extended_end(
-    running: Lobby, make_flow: Callable[..., Flow], pushes: Pushes, clock: Clock
+    running: Lobby, make_flow: Callable[..., LoginService], pushes: Pushes, clock: Clock
 ) -> None:
     flow = make_flow(directory=FixedDirectory())
     begun = await begin(flow)
     running.wait("tab", begun.login)
     await flow.scan(begun.login.scene, ALICE)
-    with pytest.raises(errors.UnregisteredUser):
+    with pytest.raises(UnregisteredUser):
         await flow.confirm(begun.login.id, ALICE)
     assert await pushes.next() == ("tab", "login-scanned")
     assert await pushes.next() == ("tab", "login-unregistered")
 
     clock.time = begun.login.expires_at
-    await running.expire(pushes)
+    await running.expire_due(pushes)
     assert pushes.heard.empty()
     clock.time += 480
-    await running.expire(pushes)
+    await running.expire_due(pushes)
 
     assert await pushes.next() == ("tab", "login-expired")
 
 
 async def test_a_new_arrival_that_ends_sooner_is_told_in_time(
-    running: Lobby, flow: Flow, pushes: Pushes, clock: Clock
+    running: Lobby, flow: LoginService, pushes: Pushes, clock: Clock
 ) -> None:
     soon = await begin(flow)
     clock.time += 60
@@ -183,7 +183,7 @@ async def test_a_new_arrival_that_ends_sooner_is_told_in_time(
 
 
 async def test_a_confirm_whose_notice_was_lost_is_found_at_the_end(
-    lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock
+    lobby: Lobby, flow: LoginService, pushes: Pushes, clock: Clock
 ) -> None:
     """Nothing listens here: the notices go nowhere, and the state still tells."""
     begun = await begin(flow)
@@ -193,16 +193,16 @@ async def test_a_confirm_whose_notice_was_lost_is_found_at_the_end(
     await flow.confirm(begun.login.id, ALICE)
 
     clock.time += 1
-    await lobby.expire(pushes)
+    await lobby.expire_due(pushes)
 
     assert await pushes.next() == ("tab", "login-confirmed")
     clock.time += 60
-    await lobby.expire(pushes)
+    await lobby.expire_due(pushes)
     assert await pushes.next() == ("tab", "login-expired")
 
 
 async def test_what_was_missed_while_nobody_listened_is_caught_up(
-    lobby: Lobby, flow: Flow, pushes: Pushes
+    lobby: Lobby, flow: LoginService, pushes: Pushes
 ) -> None:
     fresh, scanned, confirmed = [await begin(flow) for _ in range(3)]
     for name, begun in [("fresh", fresh), ("scanned", scanned), ("confirmed", confirmed)]:
@@ -220,7 +220,7 @@ async def test_what_was_missed_while_nobody_listened_is_caught_up(
 
 
 async def test_a_browser_that_never_redeems_is_told_when_that_is_over(
-    running: Lobby, flow: Flow, pushes: Pushes, clock: Clock
+    running: Lobby, flow: LoginService, pushes: Pushes, clock: Clock
 ) -> None:
     """Long before its code would have run out."""
     begun = await begin(flow)
@@ -231,13 +231,13 @@ async def test_a_browser_that_never_redeems_is_told_when_that_is_over(
         await pushes.next()
 
     clock.time += 60
-    await running.expire(pushes)
+    await running.expire_due(pushes)
 
     assert await pushes.next() == ("tab", "login-expired")
 
 
 async def test_a_browser_that_left_while_the_state_was_asked_stays_gone(
-    lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    lobby: Lobby, flow: LoginService, pushes: Pushes, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = await begin(flow)
     lobby.wait("tab", begun.login)
@@ -245,48 +245,50 @@ async def test_a_browser_that_left_while_the_state_was_asked_stays_gone(
     clock.time += 119
     await flow.confirm(begun.login.id, ALICE)
     clock.time += 1
-    changed = flow.changed
+    changed = flow.get_changed
 
     async def slow(known: Mapping[str, int]) -> object:
         lobby.leave("tab")
         return await changed(known)
 
-    monkeypatch.setattr(flow, "changed", slow)
-    await lobby.expire(pushes)
+    monkeypatch.setattr(flow, "get_changed", slow)
+    await lobby.expire_due(pushes)
 
     assert len(lobby) == 0
     assert pushes.heard.empty()
 
 
-async def test_a_browser_that_resumes_for_ever_makes_nothing_grow(lobby: Lobby, flow: Flow) -> None:
+async def test_a_browser_that_resumes_for_ever_makes_nothing_grow(
+    lobby: Lobby, flow: LoginService
+) -> None:
     begun = await begin(flow)
     for _ in range(1_000):
         lobby.wait("tab", begun.login)
 
-    assert len(lobby._ends) <= SLACK + 2
+    assert len(lobby._ends) <= HEAP_SLACK + 2
 
 
 async def test_a_state_that_is_down_is_asked_again(
-    lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    lobby: Lobby, flow: LoginService, pushes: Pushes, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def down(known: Mapping[str, int]) -> None:
-        raise errors.Unavailable
+        raise Unavailable
 
     begun = await begin(flow)
     lobby.wait("tab", begun.login)
     clock.time += 120
     with monkeypatch.context() as patch:
-        patch.setattr(flow, "changed", down)
-        await lobby.expire(pushes)
+        patch.setattr(flow, "get_changed", down)
+        await lobby.expire_due(pushes)
     assert pushes.heard.empty()
 
     clock.time += 1
-    await lobby.expire(pushes)
+    await lobby.expire_due(pushes)
 
     assert await pushes.next() == ("tab", "login-expired")
 
 
-async def test_a_socket_waits_for_one_login(lobby: Lobby, flow: Flow) -> None:
+async def test_a_socket_waits_for_one_login(lobby: Lobby, flow: LoginService) -> None:
     first, second = await begin(flow), await begin(flow)
 
     assert lobby.wait("tab", first.login) is None
@@ -295,7 +297,7 @@ async def test_a_socket_waits_for_one_login(lobby: Lobby, flow: Flow) -> None:
     assert len(lobby) == 1
 
 
-async def test_a_login_has_one_socket(running: Lobby, flow: Flow, pushes: Pushes) -> None:
+async def test_a_login_has_one_socket(running: Lobby, flow: LoginService, pushes: Pushes) -> None:
     begun = await begin(flow)
     running.wait("old", begun.login)
     running.wait("new", begun.login)
@@ -306,7 +308,7 @@ async def test_a_login_has_one_socket(running: Lobby, flow: Flow, pushes: Pushes
     assert await pushes.next() == ("new", "login-scanned")
 
 
-async def test_whoever_left_is_not_told(running: Lobby, flow: Flow, pushes: Pushes) -> None:
+async def test_whoever_left_is_not_told(running: Lobby, flow: LoginService, pushes: Pushes) -> None:
     begun = await begin(flow)
     running.wait("tab", begun.login)
     running.leave("tab")
@@ -319,7 +321,11 @@ async def test_whoever_left_is_not_told(running: Lobby, flow: Flow, pushes: Push
 
 
 async def test_a_change_whose_notice_was_lost_is_found_within_a_round(
-    turn: Turn, running: Lobby, flow: Flow, make_flow: Callable[..., Flow], pushes: Pushes
+    turn: Turn,
+    running: Lobby,
+    flow: LoginService,
+    make_flow: Callable[..., LoginService],
+    pushes: Pushes,
 ) -> None:
     """The notice goes to an instance that nobody listens at; the state is asked in turn."""
     begun = await begin(flow)
@@ -327,48 +333,52 @@ async def test_a_change_whose_notice_was_lost_is_found_within_a_round(
     deaf = make_flow(bus=MemoryBus())
 
     await deaf.scan(begun.login.scene, ALICE)
-    for _ in range(SLICES):
+    for _ in range(RECONCILE_SLICES):
         await turn()
     assert pushes.all() == {("tab", "login-scanned")}
 
     await deaf.confirm(begun.login.id, ALICE)
-    for _ in range(SLICES):
+    for _ in range(RECONCILE_SLICES):
         await turn()
     assert pushes.all() == {("tab", "login-confirmed")}
 
 
 async def test_whoever_comes_in_the_middle_of_a_round_waits_for_no_second_one(
-    turn: Turn, running: Lobby, flow: Flow, make_flow: Callable[..., Flow], pushes: Pushes
+    turn: Turn,
+    running: Lobby,
+    flow: LoginService,
+    make_flow: Callable[..., LoginService],
+    pushes: Pushes,
 ) -> None:
     deaf = make_flow(bus=MemoryBus())
     for number in range(40):
         running.wait(f"other-{number}", (await begin(flow)).login)
 
     for number in range(10):
-        for _ in range(number % SLICES):
+        for _ in range(number % RECONCILE_SLICES):
             await turn()
         begun = await begin(flow)
         running.wait(f"late-{number}", begun.login)
         await deaf.scan(begun.login.scene, ALICE)
-        for _ in range(SLICES):
+        for _ in range(RECONCILE_SLICES):
             await turn()
         assert pushes.all() == {(f"late-{number}", "login-scanned")}
 
 
 async def test_a_login_that_is_gone_from_the_state_has_expired_for_its_browser(
-    lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock
+    lobby: Lobby, flow: LoginService, pushes: Pushes, clock: Clock
 ) -> None:
     begun = await begin(flow)
     lobby.wait("tab", replace(begun.login, id="never-stored"))
 
-    await lobby._look_again(["never-stored"], pushes)
+    await lobby._reconcile(["never-stored"], pushes)
 
     assert await pushes.next() == ("tab", "login-expired")
     assert len(lobby) == 0
 
 
 async def test_what_a_browser_knows_is_not_said_twice(
-    running: Lobby, flow: Flow, pushes: Pushes, bus: Bus
+    running: Lobby, flow: LoginService, pushes: Pushes, bus: Bus
 ) -> None:
     begun = await begin(flow)
     running.wait("tab", begun.login)
@@ -382,7 +392,7 @@ async def test_what_a_browser_knows_is_not_said_twice(
 
 
 async def test_a_confirm_that_went_with_a_failed_master_is_told_again_when_made_again(
-    running: Lobby, flow: Flow, pushes: Pushes, store: Store
+    running: Lobby, flow: LoginService, pushes: Pushes, store: StateBackend
 ) -> None:
     begun = await begin(flow)
     running.wait("tab", begun.login)
@@ -401,7 +411,7 @@ async def test_a_confirm_that_went_with_a_failed_master_is_told_again_when_made_
 
 
 async def test_a_login_that_was_resumed_elsewhere_is_let_go(
-    running: Lobby, flow: Flow, make_flow: Callable[..., Flow], pushes: Pushes
+    running: Lobby, flow: LoginService, make_flow: Callable[..., LoginService], pushes: Pushes
 ) -> None:
     begun = await begin(flow)
     running.wait("tab", begun.login)
@@ -413,7 +423,7 @@ async def test_a_login_that_was_resumed_elsewhere_is_let_go(
 
 
 async def test_one_that_comes_back_while_the_state_is_asked_is_not_let_go(
-    lobby: Lobby, flow: Flow, make_flow: Callable[..., Flow]
+    lobby: Lobby, flow: LoginService, make_flow: Callable[..., LoginService]
 ) -> None:
     first, second = await begin(flow), await begin(flow)
     for sid, begun in (("first", first), ("second", second)):
@@ -426,13 +436,13 @@ async def test_one_that_comes_back_while_the_state_is_asked_is_not_let_go(
         login = await flow.resume(second.login.id, second.secret, app="shop")
         lobby.wait("second, again", login)
 
-    await lobby._look_again([first.login.id, second.login.id], push)
+    await lobby._reconcile([first.login.id, second.login.id], push)
 
     assert len(lobby) == 2
 
 
 async def test_a_late_word_of_a_move_does_not_let_go_of_one_that_has_come_back(
-    running: Lobby, flow: Flow, pushes: Pushes, bus: Bus
+    running: Lobby, flow: LoginService, pushes: Pushes, bus: Bus
 ) -> None:
     begun = await begin(flow)
     running.wait("tab", begun.login)
@@ -446,8 +456,8 @@ async def test_a_late_word_of_a_move_does_not_let_go_of_one_that_has_come_back(
 async def test_what_could_not_be_asked_in_its_turn_is_asked_about_first(
     turn: Turn,
     running: Lobby,
-    flow: Flow,
-    make_flow: Callable[..., Flow],
+    flow: LoginService,
+    make_flow: Callable[..., LoginService],
     pushes: Pushes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -456,16 +466,16 @@ async def test_what_could_not_be_asked_in_its_turn_is_asked_about_first(
     begun = [await begin(flow) for _ in range(40)]
     for number, one in enumerate(begun):
         running.wait(f"tab-{number}", one.login)
-    changed = flow.changed
+    changed = flow.get_changed
 
     async def down(known: Mapping[str, int]) -> object:
-        monkeypatch.setattr(flow, "changed", changed)
+        monkeypatch.setattr(flow, "get_changed", changed)
         for one in begun:
             await deaf.scan(one.login.scene, ALICE)
-        raise errors.Unavailable
+        raise Unavailable
 
-    monkeypatch.setattr(flow, "changed", down)
-    while flow.changed is down:
+    monkeypatch.setattr(flow, "get_changed", down)
+    while flow.get_changed is down:
         await turn()
     assert pushes.heard.empty()
 
@@ -475,7 +485,7 @@ async def test_what_could_not_be_asked_in_its_turn_is_asked_about_first(
 
 
 async def test_a_browser_that_left_while_the_state_was_down_stays_gone(
-    lobby: Lobby, flow: Flow, pushes: Pushes, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    lobby: Lobby, flow: LoginService, pushes: Pushes, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = await begin(flow)
     lobby.wait("tab", begun.login)
@@ -483,9 +493,9 @@ async def test_a_browser_that_left_while_the_state_was_down_stays_gone(
 
     async def down(known: Mapping[str, int]) -> None:
         lobby.leave("tab")
-        raise errors.Unavailable
+        raise Unavailable
 
-    monkeypatch.setattr(flow, "changed", down)
-    await lobby.expire(pushes)
+    monkeypatch.setattr(flow, "get_changed", down)
+    await lobby.expire_due(pushes)
 
     assert len(lobby) == 0

@@ -5,16 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from broker import errors
-from broker.login import (
-    OPEN,
-    REDELIVERY_LIFETIME,
-    RULES,
-    Act,
-    Login,
-    State,
-    apply,
-)
+from broker.login import errors
+from broker.login.model import OPEN, REDELIVERY_LIFETIME, RULES, Act, Login, State, apply
 from tests.support.builders import ALICE, BOB, Clock, a_login
 
 NOW = 1_000_000.0
@@ -174,8 +166,8 @@ def test_registration_extends_a_login_once_and_never_shortens_it() -> None:
 def test_moving_to_where_the_login_is_changes_nothing() -> None:
     login = a_login(Clock(NOW), instance="one")
 
-    assert login.moved_to("one") is login
-    assert login.moved_to("two").version == login.version + 1
+    assert login.on_instance("one") is login
+    assert login.on_instance("two").version == login.version + 1
 
 
 def test_redeem_is_repeatable_until_the_redelivery_window_ends() -> None:

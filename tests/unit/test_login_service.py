@@ -11,13 +11,30 @@ from typing import Any
 import jwt
 import pytest
 
-from broker import errors, metrics
-from broker.bus import Bus
+from broker.apps.errors import UnknownApp
 from broker.directories.open import OpenDirectory
-from broker.flow import Begun, Flow, Redeemed
-from broker.login import REDELIVERY_LIFETIME, Identity, Login, Notice, State
-from broker.state import Store, Swapped
-from broker.tokens import Issuer, KeyFile
+from broker.errors import BrokerError, Unavailable
+from broker.identity.errors import UnregisteredUser, UserBlocked
+from broker.identity.model import Identity
+from broker.infrastructure.coordination import Bus, Notice
+from broker.login.delivery import RedeemedLogin
+from broker.login.errors import (
+    AlreadyRedeemed,
+    AlreadyScanned,
+    LoginDenied,
+    LoginExpired,
+    NotAllowed,
+    UnknownLogin,
+    UnknownScene,
+    WrongPhone,
+)
+from broker.login.metrics import REDELIVERIES, login_counter
+from broker.login.model import REDELIVERY_LIFETIME, Login, State
+from broker.login.ports import SwapResult
+from broker.login.service import LoginService, NewLogin
+from broker.state import StateBackend
+from broker.tokens.issuer import TokenIssuer
+from broker.tokens.keys import SigningKeyFile
 from tests.support.builders import (
     ALICE,
     BOB,
@@ -30,10 +47,10 @@ from tests.support.builders import (
 
 
 @pytest.fixture
-def short_issuer(tmp_path: Path, clock: Clock) -> Issuer:
+def short_issuer(tmp_path: Path, clock: Clock) -> TokenIssuer:
     """Its tokens expire before the redelivery window ends."""
-    return Issuer(
-        file=KeyFile(tmp_path / "short.json"),
+    return TokenIssuer(
+        file=SigningKeyFile(tmp_path / "short.json"),
         algorithm="ES256",
         issuer="https://login.example",
         lifetime=10,
@@ -41,18 +58,18 @@ def short_issuer(tmp_path: Path, clock: Clock) -> Issuer:
     )
 
 
-async def begin(flow: Flow, *, waits_here: bool = True) -> Begun:
-    return await flow.begin("shop", FIREFOX, waits_here=waits_here)
+async def begin(flow: LoginService, *, waits_here: bool = True) -> NewLogin:
+    return await flow.begin("shop", FIREFOX, has_socket=waits_here)
 
 
-async def confirmed(flow: Flow) -> Begun:
+async def confirmed(flow: LoginService) -> NewLogin:
     begun = await begin(flow)
     await flow.scan(begun.login.scene, ALICE)
     await flow.confirm(begun.login.id, ALICE)
     return begun
 
 
-async def test_a_login_from_begin_to_token(flow: Flow) -> None:
+async def test_a_login_from_begin_to_token(flow: LoginService) -> None:
     login, secret, _ = await begin(flow)
 
     scanned = await flow.scan(login.scene, ALICE)
@@ -65,7 +82,7 @@ async def test_a_login_from_begin_to_token(flow: Flow) -> None:
     assert redeemed.token.access_token.count(".") == 2
 
 
-async def test_the_three_names_have_their_forms(flow: Flow) -> None:
+async def test_the_three_names_have_their_forms(flow: LoginService) -> None:
     begun = await begin(flow)
 
     assert len(begun.login.id) == 22
@@ -74,7 +91,7 @@ async def test_the_three_names_have_their_forms(flow: Flow) -> None:
     assert begun.secret.encode() not in begun.login.secret_hash
 
 
-async def test_the_code_is_a_picture_that_a_page_can_show(flow: Flow) -> None:
+async def test_the_code_is_a_picture_that_a_page_can_show(flow: LoginService) -> None:
     begun = await begin(flow)
 
     head, _, content = begun.code_url.partition(",")
@@ -82,14 +99,14 @@ async def test_the_code_is_a_picture_that_a_page_can_show(flow: Flow) -> None:
     assert base64.b64decode(content).startswith(b"<svg")
 
 
-async def test_no_two_logins_share_a_name(flow: Flow) -> None:
+async def test_no_two_logins_share_a_name(flow: LoginService) -> None:
     begun = [await begin(flow) for _ in range(100)]
 
     names = {name for one in begun for name in (one.login.id, one.login.scene, one.secret)}
     assert len(names) == 300
 
 
-async def test_the_browser_is_told_of_every_step(flow: Flow, bus: Bus) -> None:
+async def test_the_browser_is_told_of_every_step(flow: LoginService, bus: Bus) -> None:
     async with bus.listen("one") as notices:
         begun = await confirmed(flow)
         other = await begin(flow)
@@ -105,7 +122,7 @@ async def test_the_browser_is_told_of_every_step(flow: Flow, bus: Bus) -> None:
 
 
 async def test_the_change_is_stored_before_the_browser_is_told(
-    flow: Flow, bus: Bus, store: Store
+    flow: LoginService, bus: Bus, store: StateBackend
 ) -> None:
     async with bus.listen("one") as notices:
         begun = await begin(flow)
@@ -119,10 +136,13 @@ async def test_the_change_is_stored_before_the_browser_is_told(
 
 
 async def test_an_act_stands_when_the_browser_cannot_be_told(
-    make_flow: Callable[..., Flow], flow: Flow, monkeypatch: pytest.MonkeyPatch, bus: Bus
+    make_flow: Callable[..., LoginService],
+    flow: LoginService,
+    monkeypatch: pytest.MonkeyPatch,
+    bus: Bus,
 ) -> None:
     async def down(instance: str, notice: Notice) -> None:
-        raise errors.Unavailable
+        raise Unavailable
 
     begun = await begin(flow)
     monkeypatch.setattr(bus, "publish", down)
@@ -133,7 +153,7 @@ async def test_an_act_stands_when_the_browser_cannot_be_told(
     assert (await flow.redeem(begun.login.id, begun.secret, app="shop")).token
 
 
-async def test_a_login_that_is_polled_for_sends_no_notice(flow: Flow, bus: Bus) -> None:
+async def test_a_login_that_is_polled_for_sends_no_notice(flow: LoginService, bus: Bus) -> None:
     async with bus.listen("") as nobody, bus.listen("one") as one:
         begun = await begin(flow, waits_here=False)
         await flow.scan(begun.login.scene, ALICE)
@@ -143,24 +163,24 @@ async def test_a_login_that_is_polled_for_sends_no_notice(flow: Flow, bus: Bus) 
             assert await anext(notices) == Notice("next", "none before it")
 
 
-async def test_a_code_left_too_long_cannot_be_scanned(flow: Flow, clock: Clock) -> None:
+async def test_a_code_left_too_long_cannot_be_scanned(flow: LoginService, clock: Clock) -> None:
     begun = await begin(flow)
     clock.time += 120
 
-    with pytest.raises(errors.LoginExpired):
+    with pytest.raises(LoginExpired):
         await flow.scan(begun.login.scene, ALICE)
 
 
 @pytest.mark.parametrize("secret", ["wrong", ""])
 async def test_a_wrong_secret_and_an_unknown_login_are_answered_alike(
-    flow: Flow, secret: str
+    flow: LoginService, secret: str
 ) -> None:
     begun = await confirmed(flow)
 
     answers = []
     for login_id in (begun.login.id, "no-such-login"):
         for verb in (flow.redeem, flow.resume, flow.cancel):
-            with pytest.raises(errors.UnknownLogin) as refusal:
+            with pytest.raises(UnknownLogin) as refusal:
                 await verb(login_id, secret, app="shop")
             answers.append(refusal.value.body())
 
@@ -169,28 +189,28 @@ async def test_a_wrong_secret_and_an_unknown_login_are_answered_alike(
 
 @pytest.mark.parametrize("secret", ["", "wrong"])
 async def test_a_login_is_nothing_to_another_app_whatever_secret_it_shows(
-    flow: Flow, secret: str
+    flow: LoginService, secret: str
 ) -> None:
     begun = await confirmed(flow)
 
-    with pytest.raises(errors.UnknownLogin):
+    with pytest.raises(UnknownLogin):
         await flow.redeem(begun.login.id, secret, app="other")
 
 
-async def test_a_login_is_nothing_to_another_app(flow: Flow) -> None:
+async def test_a_login_is_nothing_to_another_app(flow: LoginService) -> None:
     begun = await confirmed(flow)
     stranger = ALICE._replace(app="other")
 
     for verb in (flow.redeem, flow.resume, flow.cancel):
-        with pytest.raises(errors.UnknownLogin):
+        with pytest.raises(UnknownLogin):
             await verb(begun.login.id, begun.secret, app="other")
-    with pytest.raises(errors.UnknownScene):
+    with pytest.raises(UnknownScene):
         await flow.scan(begun.login.scene, stranger)
-    with pytest.raises(errors.UnknownLogin):
+    with pytest.raises(UnknownLogin):
         await flow.confirm(begun.login.id, stranger)
 
 
-def claims_of(redeemed: Redeemed) -> dict[str, Any]:
+def claims_of(redeemed: RedeemedLogin) -> dict[str, Any]:
     """The token's claims, unverified."""
     token = redeemed.token.access_token
     claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
@@ -198,7 +218,7 @@ def claims_of(redeemed: Redeemed) -> dict[str, Any]:
 
 
 async def test_repeated_redeem_returns_the_same_token(
-    flow: Flow, make_flow: Callable[..., Flow], clock: Clock
+    flow: LoginService, make_flow: Callable[..., LoginService], clock: Clock
 ) -> None:
     begun = await confirmed(flow)
     first = await flow.redeem(begun.login.id, begun.secret, app="shop")
@@ -212,18 +232,20 @@ async def test_repeated_redeem_returns_the_same_token(
     assert (first.token.expires_in, again.token.expires_in) == (600, 600 - 59)
 
 
-async def test_redeem_after_the_redelivery_window_is_refused(flow: Flow, clock: Clock) -> None:
+async def test_redeem_after_the_redelivery_window_is_refused(
+    flow: LoginService, clock: Clock
+) -> None:
     begun = await confirmed(flow)
     await flow.redeem(begun.login.id, begun.secret, app="shop")
 
     clock.time += REDELIVERY_LIFETIME
 
-    with pytest.raises(errors.AlreadyRedeemed):
+    with pytest.raises(AlreadyRedeemed):
         await flow.redeem(begun.login.id, begun.secret, app="shop")
 
 
 async def test_token_that_has_expired_is_not_issued_again(
-    make_flow: Callable[..., Flow], short_issuer: Issuer, clock: Clock
+    make_flow: Callable[..., LoginService], short_issuer: TokenIssuer, clock: Clock
 ) -> None:
     flow = make_flow(issuer=short_issuer)
     begun = await confirmed(flow)
@@ -231,21 +253,23 @@ async def test_token_that_has_expired_is_not_issued_again(
 
     clock.time += 10
 
-    with pytest.raises(errors.AlreadyRedeemed):
+    with pytest.raises(AlreadyRedeemed):
         await flow.redeem(begun.login.id, begun.secret, app="shop")
 
 
-async def test_repeated_redeem_needs_the_secret(flow: Flow) -> None:
+async def test_repeated_redeem_needs_the_secret(flow: LoginService) -> None:
     begun = await confirmed(flow)
     await flow.redeem(begun.login.id, begun.secret, app="shop")
 
     for secret, app in [("A" * 43, "shop"), (begun.login.scene, "shop"), (begun.secret, "other")]:
-        with pytest.raises(errors.UnknownLogin):
+        with pytest.raises(UnknownLogin):
             await flow.redeem(begun.login.id, secret, app=app)
 
 
-async def test_repeated_redeem_counts_as_one_login(flow: Flow, trail: RecordingAuditLog) -> None:
-    counted, issued_again = metrics.logins("shop", State.REDEEMED), metrics.REDELIVERIES
+async def test_repeated_redeem_counts_as_one_login(
+    flow: LoginService, trail: RecordingAuditLog
+) -> None:
+    counted, issued_again = login_counter("shop", State.REDEEMED), REDELIVERIES
     before = counted._value.get(), issued_again._value.get()
     begun = await confirmed(flow)
 
@@ -258,7 +282,7 @@ async def test_repeated_redeem_counts_as_one_login(flow: Flow, trail: RecordingA
 
 
 async def test_a_token_that_could_not_be_signed_is_not_used_up(
-    flow: Flow, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+    flow: LoginService, issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*arguments: object, **more: object) -> None:
         raise OSError("no entropy")
@@ -272,7 +296,7 @@ async def test_a_token_that_could_not_be_signed_is_not_used_up(
     assert await flow.redeem(begun.login.id, begun.secret, app="shop")
 
 
-async def test_an_act_that_is_repeated_is_told_once(flow: Flow, bus: Bus) -> None:
+async def test_an_act_that_is_repeated_is_told_once(flow: LoginService, bus: Bus) -> None:
     """Or whoever scanned could flood the browser."""
     begun = await begin(flow)
     async with bus.listen("one") as notices:
@@ -284,7 +308,7 @@ async def test_an_act_that_is_repeated_is_told_once(flow: Flow, bus: Bus) -> Non
 
 
 async def test_a_repeated_confirm_does_not_ask_the_directory(
-    make_flow: Callable[..., Flow],
+    make_flow: Callable[..., LoginService],
 ) -> None:
     register = FixedDirectory("alice")
     flow = make_flow(directory=register)
@@ -297,11 +321,11 @@ async def test_a_repeated_confirm_does_not_ask_the_directory(
 
 
 async def test_simultaneous_redeems_return_one_token(
-    flow: Flow, trail: RecordingAuditLog, clock: Clock
+    flow: LoginService, trail: RecordingAuditLog, clock: Clock
 ) -> None:
     begun = await confirmed(flow)
 
-    async def redeem() -> Redeemed:
+    async def redeem() -> RedeemedLogin:
         clock.time += 0.1
         return await flow.redeem(begun.login.id, begun.secret, app="shop")
 
@@ -311,19 +335,19 @@ async def test_simultaneous_redeems_return_one_token(
     assert len(trail.ends) == 1
 
 
-async def test_of_two_phones_at_once_one_has_scanned(flow: Flow) -> None:
+async def test_of_two_phones_at_once_one_has_scanned(flow: LoginService) -> None:
     begun = await begin(flow)
 
     async def scan(phone: object) -> bool:
         try:
             return bool(await flow.scan(begun.login.scene, phone))  # type: ignore[arg-type]
-        except errors.AlreadyScanned:
+        except AlreadyScanned:
             return False
 
     assert sorted(await asyncio.gather(scan(ALICE), scan(BOB))) == [False, True]
 
 
-async def test_a_phone_on_a_bad_network_may_ask_again(flow: Flow) -> None:
+async def test_a_phone_on_a_bad_network_may_ask_again(flow: LoginService) -> None:
     begun = await begin(flow)
     for _ in range(2):
         await flow.scan(begun.login.scene, ALICE)
@@ -338,27 +362,27 @@ class Blocking(OpenDirectory):
     """Knows everybody, and lets nobody in."""
 
     async def find(self, identity: Identity) -> str:
-        raise errors.UserBlocked
+        raise UserBlocked
 
 
 async def test_somebody_blocked_ends_the_login(
-    make_flow: Callable[..., Flow], bus: Bus, trail: RecordingAuditLog
+    make_flow: Callable[..., LoginService], bus: Bus, trail: RecordingAuditLog
 ) -> None:
     flow = make_flow(directory=Blocking())
     begun = await begin(flow)
     await flow.scan(begun.login.scene, ALICE)
     async with bus.listen("one") as notices:
-        with pytest.raises(errors.UserBlocked):
+        with pytest.raises(UserBlocked):
             await flow.confirm(begun.login.id, ALICE)
         assert (await anext(notices)).event == "login-denied"
 
     assert [(name, state) for name, state, _ in trail.ends] == [(begun.login.id, State.DENIED)]
-    with pytest.raises(errors.LoginDenied):
+    with pytest.raises(LoginDenied):
         await flow.redeem(begun.login.id, begun.secret, app="shop")
 
 
 async def test_repeated_confirm_of_a_blocked_person_is_denied_again(
-    make_flow: Callable[..., Flow],
+    make_flow: Callable[..., LoginService],
 ) -> None:
     flow = make_flow(directory=Blocking())
     begun = await begin(flow)
@@ -366,7 +390,7 @@ async def test_repeated_confirm_of_a_blocked_person_is_denied_again(
 
     words = []
     for _ in range(2):
-        with pytest.raises(errors.BrokerError) as refused:
+        with pytest.raises(BrokerError) as refused:
             await flow.confirm(begun.login.id, ALICE)
         words.append(refused.value.error)
 
@@ -374,21 +398,21 @@ async def test_repeated_confirm_of_a_blocked_person_is_denied_again(
 
 
 async def test_a_phone_that_did_not_scan_is_asked_nothing_of_the_directory(
-    make_flow: Callable[..., Flow],
+    make_flow: Callable[..., LoginService],
 ) -> None:
     flow = make_flow(directory=Blocking())
     begun = await begin(flow)
     await flow.scan(begun.login.scene, BOB)
 
-    with pytest.raises(errors.WrongPhone):
+    with pytest.raises(WrongPhone):
         await flow.confirm(begun.login.id, ALICE)
-    login = await flow.look(begun.login.id)
+    login = await flow.get(begun.login.id)
     assert login is not None
     assert login.state is State.SCANNED
 
 
 async def test_an_unknown_person_may_register_and_confirm_again(
-    make_flow: Callable[..., Flow], bus: Bus
+    make_flow: Callable[..., LoginService], bus: Bus
 ) -> None:
     register = FixedDirectory()
     flow = make_flow(directory=register)
@@ -396,7 +420,7 @@ async def test_an_unknown_person_may_register_and_confirm_again(
     await flow.scan(begun.login.scene, ALICE)
 
     async with bus.listen("one") as notices:
-        with pytest.raises(errors.UnregisteredUser) as refusal:
+        with pytest.raises(UnregisteredUser) as refusal:
             await flow.confirm(begun.login.id, ALICE)
         assert await anext(notices) == Notice("login-unregistered", begun.login.id)
     assert refusal.value.body()["register_url"] == SHOP.register_url
@@ -408,7 +432,7 @@ async def test_an_unknown_person_may_register_and_confirm_again(
 
 
 async def test_unregistered_confirm_extends_the_login_once(
-    make_flow: Callable[..., Flow], clock: Clock
+    make_flow: Callable[..., LoginService], clock: Clock
 ) -> None:
     register = FixedDirectory()
     flow = make_flow(directory=register)
@@ -416,7 +440,7 @@ async def test_unregistered_confirm_extends_the_login_once(
     await flow.scan(begun.login.scene, ALICE)
 
     for _ in range(2):
-        with pytest.raises(errors.UnregisteredUser):
+        with pytest.raises(UnregisteredUser):
             await flow.confirm(begun.login.id, ALICE)
         clock.time += 299
 
@@ -425,25 +449,25 @@ async def test_unregistered_confirm_extends_the_login_once(
 
 
 async def test_extended_login_expires_after_the_register_lifetime(
-    make_flow: Callable[..., Flow], clock: Clock
+    make_flow: Callable[..., LoginService], clock: Clock
 ) -> None:
     flow = make_flow(directory=FixedDirectory())
     begun = await begin(flow)
     await flow.scan(begun.login.scene, ALICE)
-    with pytest.raises(errors.UnregisteredUser):
+    with pytest.raises(UnregisteredUser):
         await flow.confirm(begun.login.id, ALICE)
     clock.time += 599
-    with pytest.raises(errors.UnregisteredUser):
+    with pytest.raises(UnregisteredUser):
         await flow.confirm(begun.login.id, ALICE)
 
     clock.time += 1
 
-    with pytest.raises(errors.LoginExpired):
+    with pytest.raises(LoginExpired):
         await flow.confirm(begun.login.id, ALICE)
 
 
 async def test_resume_during_unregistered_confirm_keeps_the_extension(
-    make_flow: Callable[..., Flow], bus: Bus
+    make_flow: Callable[..., LoginService], bus: Bus
 ) -> None:
     class Slow(FixedDirectory):
         async def find(self, identity: Identity) -> str:
@@ -455,27 +479,27 @@ async def test_resume_during_unregistered_confirm_keeps_the_extension(
     await one.scan(begun.login.scene, ALICE)
 
     async with bus.listen("two") as notices:
-        with pytest.raises(errors.UnregisteredUser):
+        with pytest.raises(UnregisteredUser):
             await one.confirm(begun.login.id, ALICE)
         assert await anext(notices) == Notice("login-unregistered", begun.login.id)
-    login = await one.look(begun.login.id)
+    login = await one.get(begun.login.id)
     assert login is not None
     assert (login.unregistered, login.expires_at) == (True, begun.login.expires_at + 480)
 
 
 async def test_the_directory_is_not_asked_about_another_phone(
-    make_flow: Callable[..., Flow],
+    make_flow: Callable[..., LoginService],
 ) -> None:
     flow = make_flow(directory=FixedDirectory())
     begun = await begin(flow)
     await flow.scan(begun.login.scene, ALICE)
 
-    with pytest.raises(errors.WrongPhone):
+    with pytest.raises(WrongPhone):
         await flow.confirm(begun.login.id, BOB)
 
 
 async def test_a_browser_may_come_back_on_another_instance(
-    make_flow: Callable[..., Flow], bus: Bus
+    make_flow: Callable[..., LoginService], bus: Bus
 ) -> None:
     one, two = make_flow(instance="one"), make_flow(instance="two")
     begun = await begin(one)
@@ -488,7 +512,7 @@ async def test_a_browser_may_come_back_on_another_instance(
         assert (await anext(notices)).event == "login-scanned"
 
 
-async def test_resuming_tells_what_became_of_the_login(flow: Flow, clock: Clock) -> None:
+async def test_resuming_tells_what_became_of_the_login(flow: LoginService, clock: Clock) -> None:
     begun = await begin(flow)
 
     clock.time += 130
@@ -497,7 +521,9 @@ async def test_resuming_tells_what_became_of_the_login(flow: Flow, clock: Clock)
     assert resumed.state is State.EXPIRED
 
 
-async def test_an_abandoned_login_is_cancelled_and_one_that_is_over_stays(flow: Flow) -> None:
+async def test_an_abandoned_login_is_cancelled_and_one_that_is_over_stays(
+    flow: LoginService,
+) -> None:
     live = await begin(flow)
     done = await confirmed(flow)
     await flow.redeem(done.login.id, done.secret, app="shop")
@@ -506,24 +532,27 @@ async def test_an_abandoned_login_is_cancelled_and_one_that_is_over_stays(flow: 
         await flow.abandon(begun.login.id)
     await flow.abandon("never-was")
 
-    states = [await flow.look(begun.login.id) for begun in (live, done)]
+    states = [await flow.get(begun.login.id) for begun in (live, done)]
     assert [login and login.state for login in states] == [State.CANCELLED, State.REDEEMED]
 
 
 async def test_redeem_with_a_lost_state_answer_can_be_repeated(
-    flow: Flow, make_flow: Callable[..., Flow], store: Store, monkeypatch: pytest.MonkeyPatch
+    flow: LoginService,
+    make_flow: Callable[..., LoginService],
+    store: StateBackend,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The login is stored as redeemed, and the instance learns nothing of it and issues nothing."""
     begun = await confirmed(flow)
     swap = store.logins.swap
 
-    async def lose_answer(before: Login, after: Login, notice: Notice | None = None) -> Swapped:
+    async def lose_answer(before: Login, after: Login, notice: Notice | None = None) -> SwapResult:
         await swap(before, after, notice)
-        raise errors.Unavailable
+        raise Unavailable
 
     with monkeypatch.context() as patch:
         patch.setattr(store.logins, "swap", lose_answer)
-        with pytest.raises(errors.Unavailable):
+        with pytest.raises(Unavailable):
             await flow.redeem(begun.login.id, begun.secret, app="shop")
 
     other = make_flow(instance="two")
@@ -531,16 +560,16 @@ async def test_redeem_with_a_lost_state_answer_can_be_repeated(
     assert claims_of(redeemed)["jti"] == begun.login.id
 
 
-async def test_redeemed_login_cannot_be_cancelled(flow: Flow) -> None:
+async def test_redeemed_login_cannot_be_cancelled(flow: LoginService) -> None:
     begun = await confirmed(flow)
     await flow.redeem(begun.login.id, begun.secret, app="shop")
 
-    with pytest.raises(errors.NotAllowed):
+    with pytest.raises(NotAllowed):
         await flow.cancel(begun.login.id, begun.secret, app="shop")
 
 
 async def test_redeemed_login_that_is_resumed_elsewhere_stays_redeemed(
-    flow: Flow, make_flow: Callable[..., Flow]
+    flow: LoginService, make_flow: Callable[..., LoginService]
 ) -> None:
     begun = await confirmed(flow)
     await flow.redeem(begun.login.id, begun.secret, app="shop")
@@ -552,7 +581,7 @@ async def test_redeemed_login_that_is_resumed_elsewhere_stays_redeemed(
 
 
 async def test_a_login_that_is_resumed_elsewhere_is_told_to_its_former_instance(
-    flow: Flow, make_flow: Callable[..., Flow], bus: Bus
+    flow: LoginService, make_flow: Callable[..., LoginService], bus: Bus
 ) -> None:
     begun = await begin(flow)
 
@@ -562,35 +591,35 @@ async def test_a_login_that_is_resumed_elsewhere_is_told_to_its_former_instance(
         assert await anext(notices) == Notice("login-moved", begun.login.id)
 
 
-async def test_only_a_code_that_can_be_scanned_is_drawn_again(flow: Flow) -> None:
+async def test_only_a_code_that_can_be_scanned_is_drawn_again(flow: LoginService) -> None:
     begun = await begin(flow)
     assert await flow.code_url(begun.login.scene) == begun.code_url
 
     await flow.scan(begun.login.scene, ALICE)
 
     for scene in (begun.login.scene, "unknown"):
-        with pytest.raises(errors.UnknownScene):
+        with pytest.raises(UnknownScene):
             await flow.code_url(scene)
 
 
-async def test_an_unknown_app_begins_nothing(flow: Flow) -> None:
-    with pytest.raises(errors.UnknownApp):
-        await flow.begin("nobody", FIREFOX, waits_here=True)
+async def test_an_unknown_app_begins_nothing(flow: LoginService) -> None:
+    with pytest.raises(UnknownApp):
+        await flow.begin("nobody", FIREFOX, has_socket=True)
 
 
 async def test_what_no_replica_holds_is_not_told_and_hands_nothing_over(
-    flow: Flow, store: Store, monkeypatch: pytest.MonkeyPatch
+    flow: LoginService, store: StateBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scanned, begun = await begin(flow), await confirmed(flow)
     await flow.scan(scanned.login.scene, ALICE)
 
     async def refuse(login: Login) -> None:
-        raise errors.Unavailable
+        raise Unavailable
 
     monkeypatch.setattr(store.logins, "secure", refuse)
 
     for _ in range(2):  # a repeat is refused too
-        with pytest.raises(errors.Unavailable):
+        with pytest.raises(Unavailable):
             await flow.confirm(scanned.login.id, ALICE)
-        with pytest.raises(errors.Unavailable):
+        with pytest.raises(Unavailable):
             await flow.redeem(begun.login.id, begun.secret, app="shop")

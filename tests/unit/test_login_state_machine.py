@@ -11,14 +11,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
+from broker.apps.registry import AppRegistry
 from broker.bus.memory import MemoryBus
 from broker.directories.open import OpenDirectory
-from broker.errors import LoginError
-from broker.flow import Begun, Flow
-from broker.login import Browser, Identity, Phone, State
-from broker.records.settings import SettingsApps
+from broker.identity.model import Identity, Phone
+from broker.login.errors import LoginError
+from broker.login.model import Browser, State
+from broker.login.service import LoginService, NewLogin
 from broker.state import open_state
-from broker.tokens import Issuer, KeyFile
+from broker.tokens.issuer import TokenIssuer
+from broker.tokens.keys import SigningKeyFile
 from tests.support.builders import OTHER, SHOP, Clock, RecordingAuditLog, codes_of
 
 PHONES = [
@@ -31,7 +33,7 @@ folder = tempfile.TemporaryDirectory()
 class Logins(RuleBasedStateMachine):
     """Three facts are kept beside the flow: who scanned first, who was told `confirmed`, tokens."""
 
-    begun: Bundle[Begun] = Bundle("begun")
+    begun: Bundle[NewLogin] = Bundle("begun")
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,17 +41,17 @@ class Logins(RuleBasedStateMachine):
         self.clock = Clock()
         store = open_state("memory://", self.clock)
         bus = MemoryBus()
-        apps = SettingsApps([SHOP, OTHER])
+        apps = AppRegistry([SHOP, OTHER])
         self.flows = [
-            Flow(
+            LoginService(
                 logins=store.logins,
                 bus=bus,
                 apps=apps,
                 trail=RecordingAuditLog(),
                 codes=codes_of(store, apps),
                 directory=OpenDirectory(),
-                issuer=Issuer(
-                    file=KeyFile(Path(folder.name) / "keys.json"),
+                issuer=TokenIssuer(
+                    file=SigningKeyFile(Path(folder.name) / "keys.json"),
                     algorithm="ES256",
                     issuer="https://login.example",
                     lifetime=600,
@@ -79,29 +81,29 @@ class Logins(RuleBasedStateMachine):
     phones = st.sampled_from(PHONES)
 
     @rule(target=begun, at=flows_drawn, app=st.sampled_from(["shop", "other"]))
-    def begin(self, at: int, app: str) -> Begun:
-        return self.run(self.flows[at].begin(app, Browser("::1", "x"), waits_here=True))
+    def begin(self, at: int, app: str) -> NewLogin:
+        return self.run(self.flows[at].begin(app, Browser("::1", "x"), has_socket=True))
 
     @rule(begun=begun, at=flows_drawn, phone=phones)
-    def scan(self, begun: Begun, at: int, phone: Phone) -> None:
+    def scan(self, begun: NewLogin, at: int, phone: Phone) -> None:
         if self.run(self.flows[at].scan(begun.login.scene, phone)):
             assert self.scanned_by.setdefault(begun.login.id, phone) == phone
             assert phone.app == begun.login.app
 
     @rule(begun=begun, at=flows_drawn, phone=phones)
-    def confirm(self, begun: Begun, at: int, phone: Phone) -> None:
+    def confirm(self, begun: NewLogin, at: int, phone: Phone) -> None:
         if self.run(self.flows[at].confirm(begun.login.id, phone)):
             assert self.scanned_by.get(begun.login.id) == phone
             self.confirmed_by[begun.login.id] = phone
 
     @rule(begun=begun, at=flows_drawn, phone=phones)
-    def deny(self, begun: Begun, at: int, phone: Phone) -> None:
+    def deny(self, begun: NewLogin, at: int, phone: Phone) -> None:
         if self.run(self.flows[at].deny(begun.login.id, phone)):
             assert self.scanned_by.get(begun.login.id) == phone
             assert begun.login.id not in self.confirmed_by
 
     @rule(begun=begun, at=flows_drawn, other=begun, honest=st.booleans())
-    def redeem(self, begun: Begun, at: int, other: Begun, honest: bool) -> None:
+    def redeem(self, begun: NewLogin, at: int, other: NewLogin, honest: bool) -> None:
         secret = begun.secret if honest else other.secret
         redeemed = self.run(self.flows[at].redeem(begun.login.id, secret, app=begun.login.app))
         if redeemed:
@@ -109,13 +111,13 @@ class Logins(RuleBasedStateMachine):
             self.tokens.setdefault(begun.login.id, []).append(redeemed.token.access_token)
 
     @rule(begun=begun, at=flows_drawn)
-    def resume(self, begun: Begun, at: int) -> None:
+    def resume(self, begun: NewLogin, at: int) -> None:
         resumed = self.run(self.flows[at].resume(begun.login.id, begun.secret, app=begun.login.app))
         if resumed and resumed.state is State.CONFIRMED:
             assert begun.login.id in self.confirmed_by
 
     @rule(begun=begun, at=flows_drawn)
-    def cancel(self, begun: Begun, at: int) -> None:
+    def cancel(self, begun: NewLogin, at: int) -> None:
         self.run(self.flows[at].cancel(begun.login.id, begun.secret, app=begun.login.app))
 
     @rule(seconds=st.sampled_from([1, 59, 61, 121]))

@@ -14,7 +14,7 @@ import pytest
 import structlog
 import uvloop
 
-from broker import process
+from broker.infrastructure.runtime import process
 from tests.support.commands import serving as command
 from tests.support.environment import free_port
 
@@ -49,7 +49,7 @@ def test_a_limit_that_cannot_be_raised_is_left_and_told(
 
 
 def test_what_was_made_at_start_is_not_walked_again() -> None:
-    process.settle()
+    process.freeze_gc()
     try:
         assert gc.get_freeze_count() > 10_000
     finally:
@@ -71,7 +71,7 @@ def test_a_process_runs_without_uvloop() -> None:
     """As it does where there is none."""
     told = (
         "import sys, asyncio; sys.modules['uvloop'] = None\n"
-        "from broker import process\n"
+        "from broker.infrastructure.runtime import process\n"
         "async def main(): print(type(asyncio.get_running_loop()).__module__)\n"
         "process.run(main())"
     )

@@ -9,11 +9,12 @@ from dataclasses import replace
 import pytest
 import structlog
 
-from broker import accounts as module
-from broker.accounts import Account, Accounts
-from broker.errors import ProviderFails
+from broker.apps.model import App
+from broker.identity import registry as module
+from broker.identity.errors import ProviderUnavailable
+from broker.identity.model import ProviderAccount
+from broker.identity.registry import ProviderRegistry
 from broker.providers.pretend import PretendProvider
-from broker.records import App
 from mp_stub.wechat.platform import MiniProgram
 from tests.support.app_admin import TOKEN, Admin
 from tests.support.builders import OTHER, SHOP, RunningBroker, StartBroker
@@ -29,7 +30,7 @@ RED, RED_SECRET = "wxredredredredred0", "canary-red-secret"
 class Provider(PretendProvider):
     """One to look at: whether it is open."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: ProviderAccount) -> None:
         super().__init__(phone_page_url="http://phone.example/")
         self.account = account
         self.is_open = False
@@ -53,7 +54,7 @@ class Book:
     async def get(self, app_id: str) -> App | None:
         return self.apps.get(app_id)
 
-    def pooled(self) -> Collection[App]:
+    def with_pool(self) -> Collection[App]:
         return ()
 
     def origins(self) -> frozenset[str]:
@@ -77,54 +78,60 @@ def book() -> Book:
 
 
 @pytest.fixture
-async def accounts(book: Book) -> AsyncIterator[Accounts]:
-    own = [Account("pretend", "ours")]
-    accounts = Accounts(apps=book, secrets=book, own=own, makers={"pretend": Provider})
+async def accounts(book: Book) -> AsyncIterator[ProviderRegistry]:
+    own = [ProviderAccount("pretend", "ours")]
+    accounts = ProviderRegistry(
+        apps=book, secrets=book, default_accounts=own, factories={"pretend": Provider}
+    )
     await accounts.open()
     yield accounts
     await accounts.close()
 
 
-async def of(accounts: Accounts, app: App) -> Provider:
-    provider = await accounts.provider(app)
+async def of(accounts: ProviderRegistry, app: App) -> Provider:
+    provider = await accounts.get(app)
     assert isinstance(provider, Provider)
     return provider
 
 
-async def test_each_app_has_the_provider_of_its_account(accounts: Accounts, book: Book) -> None:
+async def test_each_app_has_the_provider_of_its_account(
+    accounts: ProviderRegistry, book: Book
+) -> None:
     shop, other = [await of(accounts, book.apps[name]) for name in ("shop", "other")]
 
-    assert shop.account == Account("pretend", "shop-there", "one")
-    assert other.account == Account("pretend", "other-there", "two")
+    assert shop.account == ProviderAccount("pretend", "shop-there", "one")
+    assert other.account == ProviderAccount("pretend", "other-there", "two")
     assert shop.is_open
     assert other.is_open
 
 
 async def test_however_many_ask_at_once_one_provider_is_made(
-    accounts: Accounts, book: Book
+    accounts: ProviderRegistry, book: Book
 ) -> None:
     made = await asyncio.gather(*(of(accounts, book.apps["shop"]) for _ in range(20)))
 
     assert len(set(map(id, made))) == 1
 
 
-async def test_apps_with_one_account_share_a_provider(accounts: Accounts, book: Book) -> None:
+async def test_apps_with_one_account_share_a_provider(
+    accounts: ProviderRegistry, book: Book
+) -> None:
     book.apps["other"] = replace(book.apps["other"], provider_app_id="shop-there")
     book.secrets["other"] = "one"
 
     assert await of(accounts, book.apps["shop"]) is await of(accounts, book.apps["other"])
 
 
-async def test_an_app_without_an_account_uses_the_settings(accounts: Accounts) -> None:
+async def test_an_app_without_an_account_uses_the_settings(accounts: ProviderRegistry) -> None:
     assert (await of(accounts, App(id="bare", name="Bare", origins=frozenset()))).account == (
-        Account("pretend", "ours")
+        ProviderAccount("pretend", "ours")
     )
 
 
 async def test_a_changed_account_has_another_provider_and_the_former_ends_later(
-    accounts: Accounts, book: Book, monkeypatch: pytest.MonkeyPatch
+    accounts: ProviderRegistry, book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CLOSE_AFTER", 0.05)
+    monkeypatch.setattr(module, "CLOSE_DELAY", 0.05)
     former = await of(accounts, book.apps["shop"])
     neighbour = await of(accounts, book.apps["other"])
 
@@ -140,7 +147,7 @@ async def test_a_changed_account_has_another_provider_and_the_former_ends_later(
 
 
 async def test_an_app_that_changes_elsewhere_keeps_its_provider(
-    accounts: Accounts, book: Book
+    accounts: ProviderRegistry, book: Book
 ) -> None:
     former = await of(accounts, book.apps["shop"])
     book.apps["shop"] = replace(book.apps["shop"], name="Another name")
@@ -149,9 +156,9 @@ async def test_an_app_that_changes_elsewhere_keeps_its_provider(
 
 
 async def test_the_provider_of_an_app_that_is_gone_ends(
-    accounts: Accounts, book: Book, monkeypatch: pytest.MonkeyPatch
+    accounts: ProviderRegistry, book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CLOSE_AFTER", 0.05)
+    monkeypatch.setattr(module, "CLOSE_DELAY", 0.05)
     gone = book.apps.pop("shop")
 
     provider = await of(accounts, gone)  # a login that was under way
@@ -161,7 +168,7 @@ async def test_the_provider_of_an_app_that_is_gone_ends(
 
 
 async def test_closing_waits_for_no_former_provider(
-    accounts: Accounts, book: Book, still_clock: LoopClock
+    accounts: ProviderRegistry, book: Book, still_clock: LoopClock
 ) -> None:
     former = await of(accounts, book.apps["shop"])
     book.apps["shop"] = replace(book.apps["shop"], provider_app_id="elsewhere")
@@ -178,7 +185,7 @@ async def test_closing_waits_for_no_former_provider(
     [("weixin", "there is no provider 'weixin'"), ("wechat", "neither the app odd nor the")],
 )
 async def test_an_app_without_a_provider_is_refused_and_logged_once(
-    accounts: Accounts,
+    accounts: ProviderRegistry,
     monkeypatch: pytest.MonkeyPatch,
     provider: str,
     reason: str,
@@ -189,15 +196,15 @@ async def test_an_app_without_a_provider_is_refused_and_logged_once(
     monkeypatch.setattr(module, "log", structlog.get_logger())  # one that is bound to no setting
     with structlog.testing.capture_logs() as logs:
         for _ in range(3):
-            with pytest.raises(ProviderFails) as failure:
-                await accounts.provider(app)
+            with pytest.raises(ProviderUnavailable) as failure:
+                await accounts.get(app)
 
     assert reason in failure.value.reason
     assert [entry["app"] for entry in logs] == ["odd"]
 
 
 def test_the_secret_of_an_account_is_in_no_repr() -> None:
-    assert "hush" not in repr(Account("wechat", APPID, "hush"))
+    assert "hush" not in repr(ProviderAccount("wechat", APPID, "hush"))
 
 
 # --- over the wire

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from broker.limits import DROPS, RateLimit, rate_limit_key
+from broker.infrastructure.rate_limit import DROPS, RateLimit, rate_limit_key
 from tests.support.builders import Clock
 from tests.support.waiting import eventually
 

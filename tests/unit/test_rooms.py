@@ -9,9 +9,9 @@ import pytest
 import socketio
 from socketio import packet
 
-from broker.engine.rooms import Rooms
+from broker.infrastructure.transport.socketio.rooms import RoomManager
 
-MANAGERS = {"stock": socketio.AsyncManager, "ours": Rooms}
+MANAGERS = {"stock": socketio.AsyncManager, "ours": RoomManager}
 
 
 class Engine:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from broker.edge.wire import plain, seconds_until
+from broker.infrastructure.api.schema import sanitize_text
+from broker.infrastructure.clock import seconds_until
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ from broker.edge.wire import plain, seconds_until
     ],
 )
 def test_text_from_outside_is_shown_without_what_cannot_be_seen(text: str, shown: str) -> None:
-    assert plain(text, 256) == shown
+    assert sanitize_text(text, 256) == shown
 
 
 @pytest.mark.parametrize(

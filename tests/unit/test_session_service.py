@@ -9,15 +9,18 @@ from dataclasses import replace
 
 import pytest
 
-from broker.errors import InvalidSession, NothingSigned, Unavailable, Undecipherable
-from broker.login import Identity, Phone
-from broker.providers import Proof
-from broker.providers import Sealed as Secret
+from broker.apps.registry import AppRegistry
+from broker.errors import Unavailable
+from broker.identity.errors import UserDataDecryptionFailed
+from broker.identity.model import Identity, Phone
+from broker.identity.ports import IdentityProof
+from broker.identity.ports import SecretText as Secret
+from broker.infrastructure.crypto.sealing import EncryptedSecret, SecretBox
 from broker.providers.pretend import PretendProvider
-from broker.records.seal import Sealed, SealKeys
-from broker.records.settings import SettingsApps
-from broker.sessions import Sessions, Shown
-from broker.state import Session, Store
+from broker.sessions.errors import InvalidSession, SigningUnsupported
+from broker.sessions.model import Session, SessionToken
+from broker.sessions.service import SessionService
+from broker.state import StateBackend
 from tests.support.builders import OTHER, SHOP, Clock, FixedDirectory, all_pretend
 
 KEY = base64.b64encode(bytes(16)).decode()
@@ -31,33 +34,33 @@ class Signing:
 
     def decrypt(self, encrypted_data: str, iv: str, session_key: Secret) -> Mapping[str, object]:
         if iv != session_key.reveal():
-            raise Undecipherable
+            raise UserDataDecryptionFailed
         return {"plain": encrypted_data}
 
 
 class SigningProvider(PretendProvider):
-    userinfo = Signing()
+    user_data = Signing()
 
-    async def identify(self, js_code: str) -> Proof:
+    async def identify(self, js_code: str) -> IdentityProof:
         proof = await super().identify(js_code)
         return proof if proof.identity.id == "keyless" else proof._replace(session_key=Secret(KEY))
 
 
-Make = Callable[..., Sessions]
+Make = Callable[..., SessionService]
 
 
 @pytest.fixture
-def make(store: Store, clock: Clock) -> Make:
+def make(store: StateBackend, clock: Clock) -> Make:
     def make(
         *,
         idle: int = 100,
         provider: type[PretendProvider] = PretendProvider,
         seal_key: bytes = bytes(32),
-    ) -> Sessions:
-        seal_keys = SealKeys(lambda: [seal_key])
-        seal_keys.read()
-        apps = SettingsApps([SHOP, OTHER])
-        return Sessions(
+    ) -> SessionService:
+        seal_keys = SecretBox(lambda: [seal_key])
+        seal_keys.load()
+        apps = AppRegistry([SHOP, OTHER])
+        return SessionService(
             store=store.sessions,
             accounts=all_pretend(apps, provider),
             directory=FixedDirectory("alice"),
@@ -72,16 +75,16 @@ def make(store: Store, clock: Clock) -> Make:
 
 
 @pytest.fixture
-def sessions(make: Make) -> Sessions:
+def sessions(make: Make) -> SessionService:
     return make()
 
 
-async def log_in(sessions: Sessions, name: str = "alice") -> tuple[Session, Shown]:
+async def log_in(sessions: SessionService, name: str = "alice") -> tuple[Session, SessionToken]:
     opened = await sessions.open(SHOP, f"pretend:{name}")
-    return opened.session, Shown(opened.session.id, opened.skey)
+    return opened.session, SessionToken(opened.session.id, opened.skey)
 
 
-async def test_a_proof_opens_a_session(sessions: Sessions) -> None:
+async def test_a_proof_opens_a_session(sessions: SessionService) -> None:
     session, shown = await log_in(sessions)
 
     assert await sessions.check(shown) == session
@@ -89,7 +92,7 @@ async def test_a_proof_opens_a_session(sessions: Sessions) -> None:
     assert (len(shown.id), len(shown.skey)) == (22, 43)
 
 
-async def test_the_skey_itself_is_not_kept(sessions: Sessions, store: Store) -> None:
+async def test_the_skey_itself_is_not_kept(sessions: SessionService, store: StateBackend) -> None:
     _, shown = await log_in(sessions)
 
     kept = await store.sessions.get(shown.id)
@@ -97,7 +100,7 @@ async def test_the_skey_itself_is_not_kept(sessions: Sessions, store: Store) -> 
     assert shown.skey not in repr(kept)
 
 
-async def test_two_phones_of_one_person_live_side_by_side(sessions: Sessions) -> None:
+async def test_two_phones_of_one_person_live_side_by_side(sessions: SessionService) -> None:
     first, second = [(await log_in(sessions))[1] for _ in range(2)]
 
     for shown in (first, second):
@@ -105,7 +108,7 @@ async def test_two_phones_of_one_person_live_side_by_side(sessions: Sessions) ->
 
 
 async def test_unknown_wrong_ended_and_another_apps_are_answered_alike(
-    sessions: Sessions, clock: Clock
+    sessions: SessionService, clock: Clock
 ) -> None:
     _, ended = await log_in(sessions)
     clock.time += 100
@@ -115,10 +118,10 @@ async def test_unknown_wrong_ended_and_another_apps_are_answered_alike(
 
     answers = []
     for shown, app in [
-        (Shown("unknown", live.skey), SHOP),
-        (Shown(live.id, ended.skey), SHOP),
-        (Shown(live.id, ""), SHOP),
-        (Shown("unknown", ""), SHOP),
+        (SessionToken("unknown", live.skey), SHOP),
+        (SessionToken(live.id, ended.skey), SHOP),
+        (SessionToken(live.id, ""), SHOP),
+        (SessionToken("unknown", ""), SHOP),
         (ended, SHOP),
         (gone, SHOP),
         (live, OTHER),
@@ -134,7 +137,7 @@ async def test_unknown_wrong_ended_and_another_apps_are_answered_alike(
 @pytest.mark.parametrize(
     "js_code", ["alice", "pretend:", "wechat:alice", "pretend:a b", "pretend:a\n", "x" * 256]
 )
-async def test_what_proves_nothing_opens_nothing(sessions: Sessions, js_code: str) -> None:
+async def test_what_proves_nothing_opens_nothing(sessions: SessionService, js_code: str) -> None:
     with pytest.raises(InvalidSession):
         await sessions.open(SHOP, js_code)
 
@@ -143,7 +146,7 @@ async def test_what_proves_nothing_opens_nothing(sessions: Sessions, js_code: st
 
 
 async def test_a_session_that_is_used_goes_on_and_one_that_is_not_ends(
-    sessions: Sessions, clock: Clock
+    sessions: SessionService, clock: Clock
 ) -> None:
     _, used = await log_in(sessions)
     _, unused = await log_in(sessions)
@@ -157,7 +160,7 @@ async def test_a_session_that_is_used_goes_on_and_one_that_is_not_ends(
 
 
 async def test_no_use_lets_a_session_live_past_its_lifetime(
-    sessions: Sessions, clock: Clock
+    sessions: SessionService, clock: Clock
 ) -> None:
     session, shown = await log_in(sessions)
     for _ in range(19):
@@ -174,18 +177,18 @@ async def test_no_use_lets_a_session_live_past_its_lifetime(
 class Counting:
     """Sessions of a store, with a count of how often an end was put off."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: StateBackend) -> None:
         self._sessions = store.sessions
         self.put, self.get, self.end = store.sessions.put, store.sessions.get, store.sessions.end
         self.written = 0
 
-    async def put_off(self, session: Session, expires_at: float) -> bool:
+    async def extend(self, session: Session, expires_at: float) -> bool:
         self.written += 1
-        return await self._sessions.put_off(session, expires_at)
+        return await self._sessions.extend(session, expires_at)
 
 
 async def test_a_use_is_written_down_only_once_a_tenth_of_the_time_has_gone(
-    store: Store, make: Make, clock: Clock
+    store: StateBackend, make: Make, clock: Clock
 ) -> None:
     counting = Counting(store)
     sessions = make_over(counting, make)
@@ -198,7 +201,7 @@ async def test_a_use_is_written_down_only_once_a_tenth_of_the_time_has_gone(
 
 
 async def test_without_a_limit_on_idle_time_no_use_is_written_down(
-    store: Store, make: Make, clock: Clock
+    store: StateBackend, make: Make, clock: Clock
 ) -> None:
     counting = Counting(store)
     sessions = make_over(counting, make, idle=1_000)
@@ -209,17 +212,17 @@ async def test_without_a_limit_on_idle_time_no_use_is_written_down(
     assert counting.written == 0
 
 
-def make_over(sessions: object, make: Make, **options: int) -> Sessions:
+def make_over(sessions: object, make: Make, **options: int) -> SessionService:
     made = make(**options)
     made._store = sessions  # type: ignore[assignment]
     return made
 
 
-async def test_a_sign_out_during_a_use_wins(store: Store, make: Make, clock: Clock) -> None:
+async def test_a_sign_out_during_a_use_wins(store: StateBackend, make: Make, clock: Clock) -> None:
     class SignedOutMeanwhile(Counting):
-        async def put_off(self, session: Session, expires_at: float) -> bool:
+        async def extend(self, session: Session, expires_at: float) -> bool:
             await self.end(session.phone, session.id)
-            return await super().put_off(session, expires_at)
+            return await super().extend(session, expires_at)
 
     sessions = make_over(SignedOutMeanwhile(store), make)
     _, shown = await log_in(sessions)
@@ -231,10 +234,10 @@ async def test_a_sign_out_during_a_use_wins(store: Store, make: Make, clock: Clo
 
 
 async def test_a_use_that_cannot_be_written_down_is_a_use_all_the_same(
-    store: Store, make: Make, clock: Clock
+    store: StateBackend, make: Make, clock: Clock
 ) -> None:
     class ReadOnly(Counting):
-        async def put_off(self, session: Session, expires_at: float) -> bool:
+        async def extend(self, session: Session, expires_at: float) -> bool:
             raise Unavailable
 
     sessions = make_over(ReadOnly(store), make)
@@ -248,7 +251,7 @@ async def test_a_use_that_cannot_be_written_down_is_a_use_all_the_same(
 
 
 async def test_signing_out_ends_one_phones_session_or_all_of_the_persons(
-    sessions: Sessions,
+    sessions: SessionService,
 ) -> None:
     (first, _), (_, second), (_, third) = [await log_in(sessions) for _ in range(3)]
     _, bobs = await log_in(sessions, "bob")
@@ -263,7 +266,7 @@ async def test_signing_out_ends_one_phones_session_or_all_of_the_persons(
 
 
 async def test_many_uses_and_a_sign_out_at_once_leave_nothing(
-    sessions: Sessions, clock: Clock
+    sessions: SessionService, clock: Clock
 ) -> None:
     session, shown = await log_in(sessions)
     clock.time += 50
@@ -282,7 +285,7 @@ async def test_many_uses_and_a_sign_out_at_once_leave_nothing(
 # --- who that is, and what they signed
 
 
-async def test_the_directory_says_who_a_session_is(sessions: Sessions) -> None:
+async def test_the_directory_says_who_a_session_is(sessions: SessionService) -> None:
     alice, _ = await log_in(sessions)
     stranger, _ = await log_in(sessions, "stranger")
 
@@ -297,9 +300,9 @@ async def test_what_the_phone_signed_and_encrypted_is_told(make: Make) -> None:
     assert await sessions.is_signed(shown, SHOP, "text", f"text{KEY}")
     assert not await sessions.is_signed(shown, SHOP, "other", f"text{KEY}")
     assert await sessions.decrypt(shown, SHOP, "text", KEY) == {"plain": "text"}
-    with pytest.raises(Undecipherable):
+    with pytest.raises(UserDataDecryptionFailed):
         await sessions.decrypt(shown, SHOP, "text", "wrong")
-    for wrong, app in [(shown, OTHER), (Shown(shown.id, "wrong"), SHOP)]:
+    for wrong, app in [(shown, OTHER), (SessionToken(shown.id, "wrong"), SHOP)]:
         with pytest.raises(InvalidSession):
             await sessions.is_signed(wrong, app, "text", f"text{KEY}")
         with pytest.raises(InvalidSession):
@@ -315,14 +318,14 @@ async def test_a_provider_without_keys_refuses(
     sessions = make(provider=provider)
     _, shown = await log_in(sessions, name)
 
-    with pytest.raises(NothingSigned):
+    with pytest.raises(SigningUnsupported):
         await sessions.is_signed(shown, SHOP, "text", "text")
-    with pytest.raises(NothingSigned):
+    with pytest.raises(SigningUnsupported):
         await sessions.decrypt(shown, SHOP, "text", KEY)
 
 
 async def test_the_session_key_is_kept_so_that_nobody_without_the_skey_reads_it(
-    make: Make, store: Store
+    make: Make, store: StateBackend
 ) -> None:
     _, shown = await log_in(make(provider=SigningProvider))
 
@@ -330,17 +333,19 @@ async def test_the_session_key_is_kept_so_that_nobody_without_the_skey_reads_it(
 
     assert kept is not None
     assert kept.session_key is not None
-    sealed = Sealed(*kept.session_key)
-    assert KEY.encode() not in sealed.content
-    assert str(sealed.content) not in repr(kept)
-    seal_keys = SealKeys(lambda: [bytes(32)])
-    seal_keys.read()
+    sealed = EncryptedSecret(*kept.session_key)
+    assert KEY.encode() not in sealed.ciphertext
+    assert str(sealed.ciphertext) not in repr(kept)
+    seal_keys = SecretBox(lambda: [bytes(32)])
+    seal_keys.load()
     for skey in (None, "", shown.skey[:-1]):
         with pytest.raises(Unavailable):
-            seal_keys.open(sealed, "shop", skey)
+            seal_keys.decrypt(sealed, "shop", skey)
 
 
-async def test_a_session_key_of_another_session_does_not_open(make: Make, store: Store) -> None:
+async def test_a_session_key_of_another_session_does_not_open(
+    make: Make, store: StateBackend
+) -> None:
     sessions = make(provider=SigningProvider)
     mine, shown = await log_in(sessions)
     theirs, _ = await log_in(sessions, "bob")

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from broker.errors import SettingsWrong
-from broker.settings import load
+from broker.errors import InvalidSettings
+from broker.settings import load_settings
 
 
 def mistakes(file: Path | None = None) -> list[str]:
-    with pytest.raises(SettingsWrong) as wrong:
-        load(file)
+    with pytest.raises(InvalidSettings) as wrong:
+        load_settings(file)
     return str(wrong.value).splitlines()
 
 
 def test_the_defaults_are_the_documented_ones() -> None:
-    settings = load()
+    settings = load_settings()
 
     assert (settings.host, settings.port, settings.admin_port) == ("127.0.0.1", 8000, 9000)
     assert settings.public_url == "http://127.0.0.1:8000"
@@ -26,7 +26,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert settings.records_url == "sqlite+aiosqlite:///scan-login.db"
     assert (settings.provider, settings.directory) == ("pretend", "open")
     assert settings.login_lifetime == 120
-    assert settings.instance != load().instance
+    assert settings.instance != load_settings().instance
 
 
 def test_the_environment_weighs_more_than_the_file(
@@ -38,7 +38,7 @@ def test_the_environment_weighs_more_than_the_file(
     )
     monkeypatch.setenv("SCAN_LOGIN_PORT", "2")
 
-    settings = load(file)
+    settings = load_settings(file)
 
     assert (settings.port, settings.app_name) == (2, "From the file")
     assert settings.origins == ("http://a.example",)
@@ -50,7 +50,7 @@ def test_a_secret_may_stand_in_a_file_of_its_own(
     (tmp_path / "name").write_text("A shop\n")
     (tmp_path / "scan-login.toml").write_text('app_name = "From the TOML file"\n')
     monkeypatch.setenv("SCAN_LOGIN_APP_NAME_FILE", str(tmp_path / "name"))
-    assert load(tmp_path / "scan-login.toml").app_name == "A shop"
+    assert load_settings(tmp_path / "scan-login.toml").app_name == "A shop"
 
     monkeypatch.setenv("SCAN_LOGIN_APP_NAME_FILE", str(tmp_path / "nowhere"))
     assert "SCAN_LOGIN_APP_NAME_FILE: cannot read" in mistakes()[0]
@@ -67,7 +67,7 @@ def test_a_secret_may_stand_in_a_file_of_its_own(
 def test_several_origins_in_one_variable(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("SCAN_LOGIN_ORIGINS", text)
 
-    assert load().origins == ("http://a.example", "https://b.example:8443")
+    assert load_settings().origins == ("http://a.example", "https://b.example:8443")
 
 
 def test_every_mistake_is_reported_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -135,14 +135,14 @@ def test_the_pretend_provider_stays_at_home(monkeypatch: pytest.MonkeyPatch, nam
     assert provider < pretend
 
     monkeypatch.setenv("SCAN_LOGIN_ALLOW_PRETEND", "true")
-    assert load().allow_pretend
+    assert load_settings().allow_pretend
 
 
 @pytest.mark.parametrize("name", ["BUS_URL", "INSTANCE", "PUBLIC_URL", "ORIGINS"])
 def test_what_is_empty_counts_as_not_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(f"SCAN_LOGIN_{name}", "")
 
-    assert getattr(load(), name.lower()) or name == "BUS_URL"
+    assert getattr(load_settings(), name.lower()) or name == "BUS_URL"
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_the_public_url_follows_host_and_port(
     monkeypatch.setenv("SCAN_LOGIN_HOST", host)
     monkeypatch.setenv("SCAN_LOGIN_PORT", "81")
 
-    assert (load().public_url, load().origins) == (url, (url,))
+    assert (load_settings().public_url, load_settings().origins) == (url, (url,))
 
 
 def test_a_pool_grows_to_no_less_than_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +207,7 @@ def test_the_provider_wechat_wants_an_appid_and_a_secret(
     (tmp_path / "secret").write_text("hunter2\n")
     monkeypatch.setenv("SCAN_LOGIN_WECHAT_APPID", WECHAT["WECHAT_APPID"])
     monkeypatch.setenv("SCAN_LOGIN_WECHAT_SECRET_FILE", str(tmp_path / "secret"))
-    settings = load()
+    settings = load_settings()
     assert settings.wechat_secret is not None
     assert settings.wechat_secret.get_secret_value() == "hunter2"
     assert "hunter2" not in f"{settings!r} {settings}"
@@ -291,6 +291,6 @@ def test_a_webhook_wants_a_secret_which_is_never_shown(
     assert mistake.startswith("SCAN_LOGIN_DIRECTORY_SECRET: a webhook wants one")
 
     monkeypatch.setenv("SCAN_LOGIN_DIRECTORY_SECRET", f"{WHSEC},{WHSEC}")
-    settings = load()
+    settings = load_settings()
     assert [one.get_secret_value() for one in settings.directory_secret] == [WHSEC, WHSEC]
     assert WHSEC not in f"{settings!r} {settings}"

@@ -18,8 +18,9 @@ from broker.directories.shared import (
     WINDOW,
     SharedDirectory,
 )
-from broker.errors import DirectoryFails, RateLimited, UnregisteredUser, UserBlocked
-from broker.login import Identity
+from broker.errors import RateLimited
+from broker.identity.errors import DirectoryUnavailable, UnregisteredUser, UserBlocked
+from broker.identity.model import Identity
 from tests.support.builders import Clock
 
 ALICE = Identity("pretend", "alice")
@@ -198,9 +199,9 @@ async def test_copied_refusal_says_the_same(slow: Slow, shared: SharedDirectory)
 
 
 async def test_failure_is_not_kept(slow: Slow, shared: SharedDirectory) -> None:
-    slow.refuse(DirectoryFails("down", 2))
+    slow.refuse(DirectoryUnavailable("down", 2))
     for _ in range(2):
-        with pytest.raises(DirectoryFails):
+        with pytest.raises(DirectoryUnavailable):
             await shared.find_recent(ALICE)
 
     assert slow.asked == 2

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.egress import AddressRefused, is_public, public_socket
+from broker.infrastructure.outbound.ssrf import AddressNotAllowed, create_public_socket, is_public
 
 PUBLIC = ["1.1.1.1", "93.184.215.14", "223.5.5.5", "2606:4700:4700::1111", "2400:3200::1"]
 
@@ -52,8 +52,8 @@ def test_an_address_in_disguise_may_not_be_asked(inner: ipaddress.IPv4Address) -
 @pytest.mark.parametrize("host", SPELLINGS)
 def test_a_number_that_is_spelled_oddly_is_looked_at_as_what_it_is(host: str) -> None:
     for info in socket.getaddrinfo(host, 443, type=socket.SOCK_STREAM):
-        with pytest.raises(AddressRefused, match="is no public address"):
-            public_socket(info)
+        with pytest.raises(AddressNotAllowed, match="is no public address"):
+            create_public_socket(info)
 
 
 def test_of_a_name_with_several_addresses_each_is_looked_at() -> None:
@@ -61,12 +61,12 @@ def test_of_a_name_with_several_addresses_each_is_looked_at() -> None:
         (socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, 443)) for host in ("1.1.1.1", "10.0.0.1")
     )
 
-    public_socket(public).close()
-    with pytest.raises(AddressRefused):
-        public_socket(private)
+    create_public_socket(public).close()
+    with pytest.raises(AddressNotAllowed):
+        create_public_socket(private)
 
 
 def test_an_address_of_one_link_is_refused_with_its_zone() -> None:
     info = (socket.AF_INET6, socket.SOCK_STREAM, 0, "", ("fe80::1%lo", 443, 0, 1))
-    with pytest.raises(AddressRefused, match="fe80::1 is no public address"):
-        public_socket(info)
+    with pytest.raises(AddressNotAllowed, match="fe80::1 is no public address"):
+        create_public_socket(info)

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from broker.engine.wheel import NOWHERE, SLICE, Wheel
-from broker.metrics import TASK_FAILURES
+from broker.infrastructure.background import TASK_FAILURES
+from broker.infrastructure.transport.engineio.timer_wheel import BATCH_SIZE, NO_SLOT, TimerWheel
 from tests.support.loop_clock import LoopClock
 
 TICK = 1 / 64
@@ -20,7 +20,7 @@ Turn = Callable[[int], Awaitable[None]]
 
 class One:
     def __init__(self) -> None:
-        self.slot = NOWHERE
+        self.slot = NO_SLOT
 
 
 class Rung:
@@ -43,8 +43,8 @@ def rung(still_clock: LoopClock) -> Rung:
 
 
 @pytest.fixture
-def wheel(rung: Rung) -> Wheel[One]:
-    return Wheel(tick=TICK, horizon=1.0, ring=rung)
+def wheel(rung: Rung) -> TimerWheel[One]:
+    return TimerWheel(tick=TICK, horizon=1.0, on_timeout=rung)
 
 
 @pytest.fixture
@@ -59,14 +59,14 @@ def turn(still_clock: LoopClock) -> Turn:
 
 @pytest.mark.parametrize("ticks", [0, 1, 1.5, 5, 16.5])
 async def test_each_is_rung_on_time_to_the_tick(
-    wheel: Wheel[One], rung: Rung, still_clock: LoopClock, ticks: float
+    wheel: TimerWheel[One], rung: Rung, still_clock: LoopClock, ticks: float
 ) -> None:
     one, seconds = One(), ticks * TICK
-    wheel.put(One(), 0)  # the wheel turns before `one` is put
+    wheel.schedule(One(), 0)  # the wheel turns before `one` is put
     await still_clock.pass_by(1.5 * TICK, TICK / 2)
     began = still_clock()
 
-    wheel.put(one, seconds)
+    wheel.schedule(one, seconds)
     await still_clock.pass_by(20 * TICK, TICK / 2)
 
     assert -TICK < rung.when[one] - began - seconds < TICK
@@ -75,10 +75,10 @@ async def test_each_is_rung_on_time_to_the_tick(
 
 
 async def test_a_late_turn_puts_the_others_not_off(
-    wheel: Wheel[One], rung: Rung, still_clock: LoopClock, turn: Turn
+    wheel: TimerWheel[One], rung: Rung, still_clock: LoopClock, turn: Turn
 ) -> None:
     one = One()
-    wheel.put(one, 20 * TICK)
+    wheel.schedule(one, 20 * TICK)
 
     await turn(1)
     still_clock.jump(12 * TICK)  # the loop is blocked
@@ -89,11 +89,11 @@ async def test_a_late_turn_puts_the_others_not_off(
 
 
 async def test_after_a_long_hang_all_that_is_due_is_rung_at_once(
-    wheel: Wheel[One], rung: Rung, still_clock: LoopClock
+    wheel: TimerWheel[One], rung: Rung, still_clock: LoopClock
 ) -> None:
     many = [One() for _ in range(10)]
     for place, one in enumerate(many):
-        wheel.put(one, place * TICK)
+        wheel.schedule(one, place * TICK)
 
     await still_clock.move(20 * TICK)
 
@@ -102,14 +102,14 @@ async def test_after_a_long_hang_all_that_is_due_is_rung_at_once(
 
 
 async def test_what_is_put_again_is_rung_once_and_then(
-    wheel: Wheel[One], rung: Rung, turn: Turn
+    wheel: TimerWheel[One], rung: Rung, turn: Turn
 ) -> None:
     sooner, later = One(), One()
-    wheel.put(sooner, 30 * TICK)
-    wheel.put(later, 2 * TICK)
+    wheel.schedule(sooner, 30 * TICK)
+    wheel.schedule(later, 2 * TICK)
 
-    wheel.put(sooner, 2 * TICK)
-    wheel.put(later, 20 * TICK)
+    wheel.schedule(sooner, 2 * TICK)
+    wheel.schedule(later, 20 * TICK)
     await turn(10)
 
     assert rung.when.keys() == {sooner}
@@ -118,12 +118,12 @@ async def test_what_is_put_again_is_rung_once_and_then(
     wheel.stop()
 
 
-async def test_what_is_dropped_is_not_rung(wheel: Wheel[One], rung: Rung, turn: Turn) -> None:
+async def test_what_is_dropped_is_not_rung(wheel: TimerWheel[One], rung: Rung, turn: Turn) -> None:
     one = One()
-    wheel.put(one, 2 * TICK)
+    wheel.schedule(one, 2 * TICK)
 
-    wheel.drop(one)
-    wheel.drop(one)
+    wheel.cancel(one)
+    wheel.cancel(one)
     await turn(5)
 
     assert rung.when == {}
@@ -131,26 +131,28 @@ async def test_what_is_dropped_is_not_rung(wheel: Wheel[One], rung: Rung, turn: 
     wheel.stop()
 
 
-async def test_one_takes_the_place_of_another(wheel: Wheel[One], rung: Rung, turn: Turn) -> None:
+async def test_one_takes_the_place_of_another(
+    wheel: TimerWheel[One], rung: Rung, turn: Turn
+) -> None:
     one, other, third = One(), One(), One()
-    wheel.put(one, 2 * TICK)
+    wheel.schedule(one, 2 * TICK)
 
-    wheel.move(one, other)
-    wheel.move(one, third)  # it has no place any more
+    wheel.transfer(one, other)
+    wheel.transfer(one, third)  # it has no place any more
     await turn(5)
 
     assert rung.when.keys() == {other}
-    assert third.slot == NOWHERE
+    assert third.slot == NO_SLOT
     wheel.stop()
 
 
 async def test_thousands_are_rung_in_slices(
-    wheel: Wheel[One], rung: Rung, still_clock: LoopClock
+    wheel: TimerWheel[One], rung: Rung, still_clock: LoopClock
 ) -> None:
     """The loop comes to other things in between."""
     many = [One() for _ in range(3000)]
     for one in many:
-        wheel.put(one, 0)
+        wheel.schedule(one, 0)
     seen = []
 
     still_clock.jump(TICK)
@@ -158,34 +160,34 @@ async def test_thousands_are_rung_in_slices(
         await asyncio.sleep(0)
         seen.append(len(rung.when))
 
-    assert max(b - a for a, b in zip([0, *seen], seen, strict=False)) <= SLICE
+    assert max(b - a for a, b in zip([0, *seen], seen, strict=False)) <= BATCH_SIZE
     wheel.stop()
 
 
 async def test_what_is_dropped_between_two_slices_is_not_rung(
-    wheel: Wheel[One], rung: Rung, still_clock: LoopClock, turn: Turn
+    wheel: TimerWheel[One], rung: Rung, still_clock: LoopClock, turn: Turn
 ) -> None:
-    many = [One() for _ in range(3 * SLICE)]
+    many = [One() for _ in range(3 * BATCH_SIZE)]
     for one in many:
-        wheel.put(one, 0)
+        wheel.schedule(one, 0)
     still_clock.jump(TICK)
     while not rung.when:
         await asyncio.sleep(0)
     left = [one for one in many if one not in rung.when]
 
-    wheel.move(left[0], moved := One())
+    wheel.transfer(left[0], moved := One())
     for one in left[1:]:
-        wheel.drop(one)
+        wheel.cancel(one)
     await turn(2)
 
-    assert len(rung.when) == SLICE + 1
+    assert len(rung.when) == BATCH_SIZE + 1
     assert moved in rung.when
     assert len(wheel) == 0
     wheel.stop()
 
 
 async def test_failing_ring_does_not_keep_others_from_theirs(
-    wheel: Wheel[One], rung: Rung, turn: Turn
+    wheel: TimerWheel[One], rung: Rung, turn: Turn
 ) -> None:
     failures = TASK_FAILURES.labels("engine wheel")._value
     before = failures.get()
@@ -197,7 +199,7 @@ async def test_failing_ring_does_not_keep_others_from_theirs(
 
     rung.then = fail
     for one in many:
-        wheel.put(one, 0)
+        wheel.schedule(one, 0)
     await turn(4)
 
     assert failures.get() == before + 1
@@ -205,13 +207,13 @@ async def test_failing_ring_does_not_keep_others_from_theirs(
 
 
 async def test_a_wheel_that_was_stopped_turns_again(
-    wheel: Wheel[One], rung: Rung, turn: Turn
+    wheel: TimerWheel[One], rung: Rung, turn: Turn
 ) -> None:
-    wheel.put(One(), 0)
+    wheel.schedule(One(), 0)
     wheel.stop()
     wheel.stop()
 
-    wheel.put(one := One(), TICK)
+    wheel.schedule(one := One(), TICK)
     await turn(5)
 
     assert one in rung.when

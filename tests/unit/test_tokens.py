@@ -16,17 +16,18 @@ import jwt
 import pytest
 from msgspec.structs import replace
 
-from broker.errors import KeyFileUnusable
-from broker.login import State
-from broker.tokens import ALGORITHMS, Issuer, KeyFile, KeyRing, open_ring
+from broker.infrastructure.crypto.secret_file import KeyFileError
+from broker.login.model import State
+from broker.tokens.issuer import TokenIssuer
+from broker.tokens.keys import ALGORITHMS, KeyRing, SigningKeyFile, open_key_ring
 from tests.support.builders import ALICE, Clock, a_login
 
 REQUIRED = ["exp", "iat", "sub", "aud", "iss", "jti"]
 
 
-def make_issuer(path: Path, clock: Clock, algorithm: str = "ES256") -> Issuer:
-    return Issuer(
-        file=KeyFile(path),
+def make_issuer(path: Path, clock: Clock, algorithm: str = "ES256") -> TokenIssuer:
+    return TokenIssuer(
+        file=SigningKeyFile(path),
         algorithm=algorithm,
         issuer="https://login.example",
         lifetime=600,
@@ -86,12 +87,12 @@ def test_a_token_says_who_where_and_until_when(
     assert token.expires_in == 600
 
 
-def test_login_that_is_not_redeemed_gets_no_token(issuer: Issuer, clock: Clock) -> None:
+def test_login_that_is_not_redeemed_gets_no_token(issuer: TokenIssuer, clock: Clock) -> None:
     with pytest.raises(ValueError, match="never redeemed"):
         issuer.issue(a_login(clock))
 
 
-def test_token_issued_again_later_has_the_same_claims(issuer: Issuer, clock: Clock) -> None:
+def test_token_issued_again_later_has_the_same_claims(issuer: TokenIssuer, clock: Clock) -> None:
     login = redeemed_login(clock)
 
     first = issuer.issue(login)
@@ -117,7 +118,7 @@ def test_the_key_set_shows_nothing_secret(tmp_path: Path, clock: Clock, algorith
         assert not set(key) & {"d", "p", "q", "dp", "dq", "qi", "k"}
 
 
-def test_a_kid_is_the_keys_thumbprint(issuer: Issuer, clock: Clock) -> None:
+def test_a_kid_is_the_keys_thumbprint(issuer: TokenIssuer, clock: Clock) -> None:
     """RFC 7638, computed here by its letter."""
     for key in issuer.key_set()["keys"]:
         text = f'{{"crv":"{key["crv"]}","kty":"{key["kty"]}","x":"{key["x"]}","y":"{key["y"]}"}}'
@@ -149,10 +150,11 @@ def test_a_restart_keeps_the_keys(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_of_many_first_starts_at_once_one_makes_the_keys(tmp_path: Path) -> None:
-    file = KeyFile(tmp_path / "keys.json")
+    file = SigningKeyFile(tmp_path / "keys.json")
     rings: list[KeyRing] = []
     threads = [
-        threading.Thread(target=lambda: rings.append(open_ring(file, "ES256"))) for _ in range(8)
+        threading.Thread(target=lambda: rings.append(open_key_ring(file, "ES256")))
+        for _ in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -213,7 +215,7 @@ def test_a_damaged_key_file_is_said_to_be_damaged(
     path.write_text(content)
     path.chmod(0o600)
 
-    with pytest.raises(KeyFileUnusable, match="is damaged"):
+    with pytest.raises(KeyFileError, match="is damaged"):
         make_issuer(path, clock)
     assert path.read_text() == content
 
@@ -223,12 +225,12 @@ def test_a_key_file_that_others_can_read_is_refused(tmp_path: Path, clock: Clock
     make_issuer(path, clock)
     path.chmod(0o644)
 
-    with pytest.raises(KeyFileUnusable, match="chmod 600"):
+    with pytest.raises(KeyFileError, match="chmod 600"):
         make_issuer(path, clock)
 
 
 def test_a_folder_that_is_not_there_is_said_to_be_missing(tmp_path: Path, clock: Clock) -> None:
-    with pytest.raises(KeyFileUnusable, match="cannot write"):
+    with pytest.raises(KeyFileError, match="cannot write"):
         make_issuer(tmp_path / "nowhere" / "keys.json", clock)
 
 
@@ -244,13 +246,13 @@ def test_a_file_system_without_links_has_keys_too(
     first = make_issuer(path, clock).key_set()
 
     assert make_issuer(path, clock).key_set() == first
-    assert not KeyFile(path).create(KeyRing.new("ES256"))
+    assert not SigningKeyFile(path).create(KeyRing.new("ES256"))
 
 
 def test_a_rotation_during_the_reading_of_another_is_seen(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.json"
 
-    class Busy(KeyFile):
+    class Busy(SigningKeyFile):
         def load(self) -> KeyRing | None:
             ring = super().load()
             if ring is not None and self.rotates:
@@ -261,7 +263,7 @@ def test_a_rotation_during_the_reading_of_another_is_seen(tmp_path: Path, clock:
         rotates = False
 
     file = Busy(path)
-    issuer = Issuer(file=file, algorithm="ES256", issuer="x", lifetime=600, host_clock=clock)
+    issuer = TokenIssuer(file=file, algorithm="ES256", issuer="x", lifetime=600, host_clock=clock)
     rotate(path, clock)
     file.rotates = True
 
@@ -269,7 +271,7 @@ def test_a_rotation_during_the_reading_of_another_is_seen(tmp_path: Path, clock:
         clock.time += 5
         keys = issuer.key_set()["keys"]
 
-    ring = KeyFile(path).load()
+    ring = SigningKeyFile(path).load()
     assert ring is not None
     assert keys[0]["kid"] == ring.present["kid"]
 
@@ -297,13 +299,13 @@ def test_a_file_damaged_under_a_running_issuer_is_ignored(tmp_path: Path, clock:
 
 
 def rotate(path: Path, clock: Clock) -> None:
-    file = KeyFile(path)
+    file = SigningKeyFile(path)
     ring = file.load()
     assert ring is not None
     file.save(ring.rotated(now=clock(), token_lifetime=600, algorithm="ES256"))
 
 
-def kids(issuer: Issuer, clock: Clock) -> set[str]:
+def kids(issuer: TokenIssuer, clock: Clock) -> set[str]:
     clock.time += 2
     return {key["kid"] for key in issuer.key_set()["keys"]}
 
@@ -312,13 +314,13 @@ def kids(issuer: Issuer, clock: Clock) -> set[str]:
     ("shared_offset", "issued_offset"), [(60, 0), (-10, -10), (-3600, -300)], ids=str
 )
 def test_issue_time_is_never_ahead_of_the_host(
-    issuer: Issuer, clock: Clock, shared_offset: float, issued_offset: float
+    issuer: TokenIssuer, clock: Clock, shared_offset: float, issued_offset: float
 ) -> None:
     """A token lives 600 s here, and is at most half as old when it is issued."""
     assert issuer.issue_time(clock() + shared_offset) == clock() + issued_offset
 
 
-def test_auth_time_is_never_after_the_issue_time(issuer: Issuer, clock: Clock) -> None:
+def test_auth_time_is_never_after_the_issue_time(issuer: TokenIssuer, clock: Clock) -> None:
     """As where the shared clock that set `confirmed_at` is ahead of this host's."""
     login = replace(redeemed_login(clock), confirmed_at=clock() + 58)
 

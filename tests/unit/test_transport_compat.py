@@ -10,14 +10,17 @@ import socketio
 import structlog
 from aiohttp.web_protocol import RequestHandler
 
-from broker.engine import names, open_server, own, stock
+from broker.infrastructure.transport import compat as names
+from broker.infrastructure.transport import fallback as stock
+from broker.infrastructure.transport import open_server
+from broker.infrastructure.transport.socketio import native as own
 
-OPEN = {"allow_origin": lambda origin: True, "describe": lambda request: None}
+OPEN = {"is_origin_allowed": lambda origin: True, "describe_request": lambda request: None}
 
 
 def test_every_name_is_there() -> None:
-    assert names.missing() == []
-    assert type(open_server("own", **OPEN)) is own.Server
+    assert names.missing_attributes() == []
+    assert type(open_server("own", **OPEN)) is own.NativeServer
 
 
 @pytest.mark.parametrize(
@@ -39,7 +42,7 @@ def test_without_one_the_stock_engine_serves_and_the_log_says_why(
     with structlog.testing.capture_logs() as lines:
         server = open_server("own", **OPEN)
 
-    assert type(server) is stock.Server
+    assert type(server) is stock.FallbackServer
     [line] = lines
     assert line["log_level"] == "warning"
     assert f"{owner.__name__}.{name}" in line["lacking"]

@@ -15,9 +15,13 @@ from hypothesis import strategies as st
 from websockets.frames import Opcode
 from websockets.protocol import Protocol, Side
 
-from broker.engine import frames
-from broker.engine.frames import Violation
-from broker.engine.sockets import JOINED, Packet, WebSocket
+from broker.infrastructure.transport.engineio.packets import Packet
+from broker.infrastructure.transport.websocket import frames
+from broker.infrastructure.transport.websocket.connection import (
+    FRAMES_PER_WRITE,
+    WebSocketConnection,
+)
+from broker.infrastructure.transport.websocket.frames import ProtocolViolation
 from tests.support.engineio_client import Client, client_of
 from tests.support.websocket_client import (
     LONGEST,
@@ -49,7 +53,7 @@ class Verdict(NamedTuple):
 
 async def ours(pieces: Iterable[bytes]) -> Verdict:
     engine, transport = Engine(), Transport()
-    socket = WebSocket(engine, "sid", transport)  # type: ignore[arg-type]
+    socket = WebSocketConnection(engine, "sid", transport)  # type: ignore[arg-type]
     for piece in pieces:
         if transport.open:
             socket.data_received(piece)
@@ -236,7 +240,7 @@ def test_what_came_before_a_violation_is_heard() -> None:
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536, 100_000])
 def test_what_is_sent_has_the_shortest_length_and_no_mask(size: int) -> None:
-    sent = frames.frame(frames.BINARY, b"x" * size)
+    sent = frames.build_frame(frames.BINARY, b"x" * size)
     header = len(sent) - size
 
     assert header == (2 if size < 126 else 4 if size < 65536 else 10)
@@ -244,14 +248,14 @@ def test_what_is_sent_has_the_shortest_length_and_no_mask(size: int) -> None:
     assert not sent[1] & frames.MASKED
 
 
-Written = tuple[WebSocket, Transport]
+Written = tuple[WebSocketConnection, Transport]
 
 
 @pytest.fixture
 async def written() -> Written:
     """A websocket, and what it writes to."""
     transport = Transport()
-    return WebSocket(Engine(), "sid", transport), transport  # type: ignore[arg-type]
+    return WebSocketConnection(Engine(), "sid", transport), transport  # type: ignore[arg-type]
 
 
 async def test_what_is_sent_in_one_turn_of_the_loop_leaves_in_one_write(written: Written) -> None:
@@ -296,7 +300,7 @@ async def test_what_is_sent_to_a_connection_that_is_cut_is_written_nowhere(
 async def test_a_flood_in_one_turn_does_not_wait_for_its_end(written: Written) -> None:
     socket, transport = written
 
-    for _ in range(2 * JOINED):
+    for _ in range(2 * FRAMES_PER_WRITE):
         socket.send("4")
 
     assert transport.writes == 2
@@ -394,8 +398,8 @@ def test_byte_by_byte_is_no_different(sent: list[bytes]) -> None:
 @given(data=st.binary(max_size=400), start=st.integers(0, 10))
 def test_nothing_but_a_violation_comes_of_any_bytes(data: bytes, start: int) -> None:
     try:
-        found = frames.read_frame(data, start, LONGEST)
-    except Violation:
+        found = frames.parse_frame(data, start, LONGEST)
+    except ProtocolViolation:
         return
     if isinstance(found, int):
         assert found > len(data)

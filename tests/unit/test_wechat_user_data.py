@@ -6,9 +6,9 @@ import base64
 
 import pytest
 
-from broker.errors import Undecipherable
-from broker.providers import Sealed
-from broker.providers.wechat.userinfo import WeChatUserinfo
+from broker.identity.errors import UserDataDecryptionFailed
+from broker.identity.ports import SecretText
+from broker.providers.wechat.user_data import WeChatUserData
 from tests.support.wechat import APPID
 from tests.support.wechat_user_data import IV, KEY, OTHER, b64, encrypted, packed, padded
 
@@ -32,12 +32,12 @@ def uneven(content: bytes) -> bytes:
 
 
 @pytest.fixture
-def userinfo() -> WeChatUserinfo:
-    return WeChatUserinfo(APPID)
+def userinfo() -> WeChatUserData:
+    return WeChatUserData(APPID)
 
 
-def test_wechats_own_signature_is_right(userinfo: WeChatUserinfo) -> None:
-    assert userinfo.is_signed(RAW_DATA, SIGNATURE, Sealed(SIGNED_WITH))
+def test_wechats_own_signature_is_right(userinfo: WeChatUserData) -> None:
+    assert userinfo.is_signed(RAW_DATA, SIGNATURE, SecretText(SIGNED_WITH))
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,13 @@ def test_wechats_own_signature_is_right(userinfo: WeChatUserinfo) -> None:
     ],
 )
 def test_any_other_is_wrong(
-    userinfo: WeChatUserinfo, raw_data: str, signature: str, key: str
+    userinfo: WeChatUserData, raw_data: str, signature: str, key: str
 ) -> None:
-    assert not userinfo.is_signed(raw_data, signature, Sealed(key))
+    assert not userinfo.is_signed(raw_data, signature, SecretText(key))
 
 
-def test_what_was_encrypted_for_the_app_is_read(userinfo: WeChatUserinfo) -> None:
-    data = userinfo.decrypt(encrypted(packed(GROUP)), b64(IV), Sealed(b64(KEY)))
+def test_what_was_encrypted_for_the_app_is_read(userinfo: WeChatUserData) -> None:
+    data = userinfo.decrypt(encrypted(packed(GROUP)), b64(IV), SecretText(b64(KEY)))
 
     assert data == GROUP
 
@@ -94,10 +94,10 @@ ODD: dict[str, tuple[str, str, str]] = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_whatever_is_wrong_with_it_the_answer_is_one(userinfo: WeChatUserinfo, name: str) -> None:
+def test_whatever_is_wrong_with_it_the_answer_is_one(userinfo: WeChatUserData, name: str) -> None:
     encrypted_data, iv, key = ODD[name]
 
-    with pytest.raises(Undecipherable) as refusal:
-        userinfo.decrypt(encrypted_data, iv, Sealed(key))
+    with pytest.raises(UserDataDecryptionFailed) as refusal:
+        userinfo.decrypt(encrypted_data, iv, SecretText(key))
 
-    assert refusal.value.body() == Undecipherable().body()
+    assert refusal.value.body() == UserDataDecryptionFailed().body()

@@ -11,4 +11,5 @@ context.configure(
     version_table=VERSION_TABLE,
     transactional_ddl=True,
 )
+
 context.run_migrations()

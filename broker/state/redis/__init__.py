@@ -13,17 +13,18 @@ Redis forgets logins, sessions, duties and images by itself; a pool stays.
 
 from __future__ import annotations
 
-from broker.redis_link import open_redis
-from broker.state import Clock, Store
-from broker.state.redis.duties import RedisDuties
-from broker.state.redis.images import RedisImages
+from broker.infrastructure.clock import Clock
+from broker.infrastructure.redis import open_redis
+from broker.state import StateBackend
+from broker.state.redis.code_leases import RedisCodeLeases
 from broker.state.redis.instances import RedisInstances
-from broker.state.redis.leases import RedisLeases
-from broker.state.redis.logins import RedisLogins
-from broker.state.redis.sessions import RedisSessions
+from broker.state.redis.leader_leases import RedisLeaderLeases
+from broker.state.redis.login_images import RedisImages
+from broker.state.redis.logins import RedisLoginStore
+from broker.state.redis.sessions import RedisSessionStore
 
 
-def open_store(url: str, clock: Clock | None, *, replicas: int, tells: bool) -> Store:
+def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool) -> StateBackend:
     redis, careful = open_redis(url, writes=True), open_redis(url)
     time = clock or redis.clock
 
@@ -33,7 +34,7 @@ def open_store(url: str, clock: Clock | None, *, replicas: int, tells: bool) -> 
             await careful.open()
 
     def trouble() -> str | None:
-        return redis.trouble() or (careful.trouble() if replicas else None)
+        return redis.unavailable_reason() or (careful.unavailable_reason() if replicas else None)
 
     async def evicts() -> bool:
         return any(one.evicts for one in await redis.memory())
@@ -42,21 +43,21 @@ def open_store(url: str, clock: Clock | None, *, replicas: int, tells: bool) -> 
         await redis.close()
         await careful.close()
 
-    return Store(
-        RedisLogins(
+    return StateBackend(
+        RedisLoginStore(
             redis=redis,
-            careful=careful,
+            replica_connection=careful,
             clock=time,
             replicas=replicas,
-            tells=tells and redis.one_server,
+            publishes=publishes and redis.one_server,
         ),
-        RedisSessions(redis, time),
-        RedisLeases(redis, time),
-        RedisDuties(redis),
+        RedisSessionStore(redis, time),
+        RedisCodeLeases(redis, time),
+        RedisLeaderLeases(redis),
         RedisImages(redis, time),
         clock=time,
         open=connect,
-        trouble=trouble,
+        unavailable_reason=trouble,
         close=close,
         refusal=redis.refusal,
         evicts=evicts,

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from broker.packing import pack, unpacker
-from broker.redis_link import Redis, script
-from broker.state import INSTANCE_TTL, Clock, Profile
-from broker.state.redis.reading import sound
-from broker.state.redis.times import in_ms
+from broker.infrastructure.clock import Clock
+from broker.infrastructure.codec import decoder, encode
+from broker.infrastructure.redis import Redis
+from broker.infrastructure.redis.scripts import script
+from broker.monitoring.ports import INSTANCE_TTL, Profile
+from broker.state.redis.encoding import decode_or_none, to_milliseconds
 
 KEY = "scanlogin:instances"
 
@@ -33,7 +34,7 @@ return live
 
 LEAVE = script("return redis.call('HDEL', KEYS[1], ARGV[1])")
 
-_profile_fields = unpacker(Profile)
+_profile_fields = decoder(Profile)
 
 
 class RedisInstances:
@@ -43,12 +44,12 @@ class RedisInstances:
 
     async def publish(self, instance: str, profile: Profile) -> Mapping[str, Profile]:
         now = self._clock()
-        stored = b"%d " % in_ms(now + INSTANCE_TTL) + pack(profile)
+        stored = b"%d " % to_milliseconds(now + INSTANCE_TTL) + encode(profile)
         live = await self._redis.run(
-            PUBLISH, [KEY], instance, stored, in_ms(now), in_ms(INSTANCE_TTL)
+            PUBLISH, [KEY], instance, stored, to_milliseconds(now), to_milliseconds(INSTANCE_TTL)
         )
         found = {
-            name.decode(): sound(_profile, text)
+            name.decode(): decode_or_none(_profile, text)
             for name, text in zip(live[::2], live[1::2], strict=True)
         }
         return {name: one for name, one in found.items() if one is not None and name != instance}

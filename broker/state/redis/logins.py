@@ -18,14 +18,18 @@ from functools import lru_cache
 from msgspec.structs import replace
 
 from broker.errors import Unavailable
-from broker.login import REDEEM_LIFETIME, REDELIVERY_LIFETIME, Login, Notice, State, shelf
-from broker.packing import pack, unpacker
-from broker.redis_link import Part, Redis, channel_of, script
-from broker.state import KEPT, Clock, Swapped
-from broker.state.redis.reading import sound
-from broker.state.redis.times import life_ms
+from broker.infrastructure.clock import Clock
+from broker.infrastructure.codec import decoder, encode
+from broker.infrastructure.coordination import Notice
+from broker.infrastructure.redis import Redis
+from broker.infrastructure.redis.channels import channel_name
+from broker.infrastructure.redis.scripts import CommandPart, script
+from broker.infrastructure.sharding import shard_of
+from broker.login.model import REDEEM_LIFETIME, REDELIVERY_LIFETIME, Login, State
+from broker.login.ports import LOGIN_RETENTION, SwapResult
+from broker.state.redis.encoding import decode_or_none, ttl_milliseconds
 
-SWAPPED = tuple(Swapped)
+SWAP_RESULTS = tuple(SwapResult)
 
 WAITS: Mapping[State, float] = {
     State.CONFIRMED: REDEEM_LIFETIME,
@@ -39,7 +43,7 @@ WAITS_FROM: Mapping[State, Callable[[Login], float | None]] = {
 }
 """Unix time in seconds; None in a login that an older version stored."""
 
-_login_fields = unpacker(Login)
+_login_fields = decoder(Login)
 
 WAIT_MS = 1_000
 """Milliseconds that a replica gets to take over what it must hold."""
@@ -65,7 +69,7 @@ if not ARGV[4] or type(redis.pcall('PUBLISH', ARGV[4], ARGV[5])) ~= 'number' the
 end
 return 2
 """)
-"""Says what `Swapped` says.  Where the notice may not be sent, the change stands."""
+"""Says what `SwapResult` says.  Where the notice may not be sent, the change stands."""
 
 TOUCH = """
 local stored = redis.call('GET', KEYS[1])
@@ -78,7 +82,7 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 where the server has forgotten it, would come after the WAIT."""
 
 
-class RedisLogins:
+class RedisLoginStore:
     """replicas: how many must hold a login before it is secure.
     tells: whether notices go out with the changes that they tell of.
 
@@ -86,13 +90,19 @@ class RedisLogins:
     """
 
     def __init__(
-        self, *, redis: Redis, careful: Redis, clock: Clock, replicas: int, tells: bool
+        self,
+        *,
+        redis: Redis,
+        replica_connection: Redis,
+        clock: Clock,
+        replicas: int,
+        publishes: bool,
     ) -> None:
         self._redis = redis
-        self._careful = careful
+        self._careful = replica_connection
         self._clock = clock
         self._replicas = replicas
-        self._tells = tells
+        self._tells = publishes
 
     async def add(self, login: Login) -> None:
         keys = [_login_key(login.id), _scene_key(login.scene)]
@@ -102,18 +112,23 @@ class RedisLogins:
         return self._unpacked(await self._redis.call("GET", _login_key(login_id)))
 
     async def by_scene(self, scene: str) -> Login | None:
-        prefix = _login_prefix(shelf(scene))
+        prefix = _login_prefix(shard_of(scene))
         return self._unpacked(await self._redis.run(BY_SCENE, [_scene_key(scene)], prefix))
 
-    async def swap(self, before: Login, after: Login, notice: Notice | None = None) -> Swapped:
+    async def swap(self, before: Login, after: Login, notice: Notice | None = None) -> SwapResult:
         life = self._life_ms(max(before.expires_at, after.expires_at))
-        letter: tuple[Part, ...] = ()
+        publish_args: tuple[CommandPart, ...] = ()
         if notice is not None and self._tells:
-            letter = (channel_of(before.instance), pack(notice))
+            publish_args = (channel_name(before.instance), encode(notice))
         stored = await self._redis.run(
-            SWAP, [_login_key(before.id)], _mark(before.version), _packed(after), life, *letter
+            SWAP,
+            [_login_key(before.id)],
+            _mark(before.version),
+            _packed(after),
+            life,
+            *publish_args,
         )
-        return SWAPPED[stored]
+        return SWAP_RESULTS[stored]
 
     async def changed(self, known: Mapping[str, int]) -> dict[str, Login | None]:
         shelves: defaultdict[str, list[str]] = defaultdict(list)
@@ -147,7 +162,7 @@ class RedisLogins:
 
     def _unpacked(self, stored: bytes | None) -> Login | None:
         """The stored login.  A confirmed one gets the time back in which Redis was down."""
-        login = sound(_login, stored)
+        login = decode_or_none(_login, stored)
         if login is None or login.state not in WAITS_FROM:
             return login
         begin = WAITS_FROM[login.state](login)
@@ -157,7 +172,7 @@ class RedisLogins:
         return login if end <= login.expires_at else replace(login, expires_at=end)
 
     def _life_ms(self, end: float) -> int:
-        return life_ms(end + KEPT - self._clock())
+        return ttl_milliseconds(end + LOGIN_RETENTION - self._clock())
 
 
 def _login_prefix(shelf_of_it: str) -> str:
@@ -169,7 +184,7 @@ def _login_key(login_id: str) -> str:
 
 
 def _scene_key(scene: str) -> str:
-    return f"scanlogin:{{{shelf(scene)}}}:scene:{scene}"
+    return f"scanlogin:{{{shard_of(scene)}}}:scene:{scene}"
 
 
 @lru_cache(maxsize=64)
@@ -179,7 +194,7 @@ def _mark(version: int) -> bytes:
 
 
 def _packed(login: Login) -> bytes:
-    return _mark(login.version) + pack(login)
+    return _mark(login.version) + encode(login)
 
 
 def _login(stored: bytes) -> Login:

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from broker.login import Phone, shelf
-from broker.packing import pack, unpacker
-from broker.redis_link import Redis, script
-from broker.state import SESSIONS_MAX, Clock, Session, person
-from broker.state.redis.reading import sound
-from broker.state.redis.times import in_ms, life_ms
+from broker.identity.model import Phone
+from broker.infrastructure.clock import Clock
+from broker.infrastructure.codec import decoder, encode
+from broker.infrastructure.redis import Redis
+from broker.infrastructure.redis.scripts import script
+from broker.infrastructure.sharding import shard_of
+from broker.sessions.model import Session, person_key
+from broker.sessions.ports import SESSIONS_MAX
+from broker.state.redis.encoding import decode_or_none, to_milliseconds, ttl_milliseconds
 
 PUT_SESSION = script("""
 local crowded = redis.call('ZCARD', KEYS[2]) + 1 - ARGV[6]
@@ -35,7 +38,7 @@ end
 """The index lives as long as any session in it can.  Those that have ended stand first in
 it, and are the first to give way."""
 
-PUT_OFF_SESSION = script("""
+EXTEND_SESSION = script("""
 if not redis.call('SET', KEYS[1], ARGV[1], 'XX', 'PX', ARGV[2]) then
   return 0
 end
@@ -54,10 +57,10 @@ return ended
 """)
 
 
-_session = unpacker(Session)
+_session = decoder(Session)
 
 
-class RedisSessions:
+class RedisSessionStore:
     def __init__(self, redis: Redis, clock: Clock) -> None:
         self._redis = redis
         self._clock = clock
@@ -66,40 +69,40 @@ class RedisSessions:
         await self._redis.run(
             PUT_SESSION,
             [_session_key(session.id), _person_key(session.phone)],
-            pack(session),
+            encode(session),
             self._life_ms(session.expires_at),
             self._life_ms(session.latest_end),
             session.id,
-            in_ms(session.expires_at),
+            to_milliseconds(session.expires_at),
             SESSIONS_MAX,
             _session_prefix(session.id[:1]),
         )
 
     async def get(self, session_id: str) -> Session | None:
-        session = sound(_session, await self._redis.call("GET", _session_key(session_id)))
+        session = decode_or_none(_session, await self._redis.call("GET", _session_key(session_id)))
         return session if session and session.expires_at > self._clock() else None
 
-    async def put_off(self, session: Session, expires_at: float) -> bool:
+    async def extend(self, session: Session, expires_at: float) -> bool:
         later = replace(session, expires_at=expires_at)
         return bool(
             await self._redis.run(
-                PUT_OFF_SESSION,
+                EXTEND_SESSION,
                 [_session_key(session.id), _person_key(session.phone)],
-                pack(later),
+                encode(later),
                 self._life_ms(expires_at),
                 session.id,
-                in_ms(expires_at),
+                to_milliseconds(expires_at),
             )
         )
 
     async def end(self, phone: Phone, session_id: str | None = None) -> int:
         one = () if session_id is None else (session_id,)
-        prefix = _session_prefix(shelf(person(phone)))
+        prefix = _session_prefix(shard_of(person_key(phone)))
         ended: int = await self._redis.run(END_SESSIONS, [_person_key(phone)], prefix, *one)
         return ended
 
     def _life_ms(self, end: float) -> int:
-        return life_ms(end - self._clock())
+        return ttl_milliseconds(end - self._clock())
 
 
 def _session_prefix(shelf_of_it: str) -> str:
@@ -111,5 +114,5 @@ def _session_key(session_id: str) -> str:
 
 
 def _person_key(phone: Phone) -> str:
-    name = person(phone)
-    return f"scanlogin:{{{shelf(name)}}}:person:{name}"
+    name = person_key(phone)
+    return f"scanlogin:{{{shard_of(name)}}}:person:{name}"

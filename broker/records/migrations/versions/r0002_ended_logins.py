@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0002"
+
 down_revision = "0001"
 
 

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0004"
+
 down_revision = "0003"
 
 

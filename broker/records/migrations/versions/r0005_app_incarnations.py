@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0005"
+
 down_revision = "0004"
 
 

@@ -1,0 +1,1 @@
+"""Relying parties: sites and mini programs."""

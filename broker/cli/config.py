@@ -1,0 +1,111 @@
+"""`scan-login config`: check and show the settings and their sources."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broker.cli.support import ConfigFile, read_settings, settings_file
+from broker.errors import StartupError
+from broker.infrastructure.settings_sources import DEFAULT, PREFIX, FoundValues, Source, variable
+from broker.infrastructure.urls import hide_passwords
+from broker.parts import check_parts
+from broker.settings import Settings, find_values
+
+command = typer.Typer(no_args_is_help=True, help="Check and show the settings.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@command.command()
+def check(file: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Read every setting, build every part, and report all mistakes at once.
+
+    Connects to nothing.  Exits with 1 if there is a mistake.
+    """
+    found = find_values(settings_file(file))
+    mistakes = [*found.unknown, *_mistakes(file, found)]
+    warnings = [*found.warnings, *_warnings(found)]
+    if as_json:
+        outcome = {"valid": not mistakes, "mistakes": mistakes, "warnings": warnings}
+        print(json.dumps({**outcome, "sources": _origins(found)}, ensure_ascii=False, indent=2))
+        raise typer.Exit(bool(mistakes))
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if mistakes:
+        sys.exit("\n".join(mistakes))
+    print("the settings are valid")
+    for name, source in found.sources.items():
+        print(f"{variable(name)}: from {source}")
+    print("all others: default" if found.sources else "all values: default")
+
+
+@command.command()
+def show(file: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Print every setting, its value and its source.  Passwords are hidden."""
+    settings, found = read_settings(file), find_values(settings_file(file))
+    if as_json:
+        print(json.dumps(_described(settings, found), ensure_ascii=False, indent=2))
+        return
+    for name in Settings.model_fields:
+        source = found.sources.get(name, DEFAULT)
+        print(f"{name} = {_text(getattr(settings, name))}  ({source})")
+
+
+def _mistakes(file: Path | None, found: FoundValues) -> list[str]:
+    """Each with the source of the value that is wrong."""
+    try:
+        lines = asyncio.run(check_parts(read_settings(file)))
+    except StartupError as error:
+        lines = str(error).splitlines()
+    sources = {variable(name): source for name, source in found.sources.items()}
+    return [_with_source(line, sources) for line in lines]
+
+
+def _with_source(line: str, sources: Mapping[str, Source]) -> str:
+    source = sources.get(line.partition(":")[0])
+    return f"{line} (from {source})" if source else line
+
+
+def _warnings(found: FoundValues) -> list[str]:
+    if str(found.values.get("port")) == "0" and "public_url" not in found.values:
+        return [f"{PREFIX}PORT: 0 selects another port at each start; set {PREFIX}PUBLIC_URL"]
+    return []
+
+
+def _origins(found: FoundValues) -> dict[str, dict[str, str]]:
+    return {name: source._asdict() for name, source in found.sources.items()}
+
+
+def _described(settings: Settings, found: FoundValues) -> dict[str, dict[str, object]]:
+    return {
+        name: {
+            "value": _plain(getattr(settings, name)),
+            "source": found.sources.get(name, DEFAULT)._asdict(),
+        }
+        for name in Settings.model_fields
+    }
+
+
+def _plain(value: object) -> object:
+    """The value as JSON, without secrets."""
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    if value is None or isinstance(value, int | float):
+        return value
+    return hide_passwords(str(value))  # a SecretStr shows nothing
+
+
+def _text(value: object) -> str:
+    plain = _plain(value)
+    if isinstance(plain, list):
+        return ", ".join(map(str, plain)) or "-"
+    if isinstance(plain, bool):
+        return str(plain).lower()
+    return "-" if plain in (None, "") else str(plain)

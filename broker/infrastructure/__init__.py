@@ -1,0 +1,1 @@
+"""Technical code without knowledge of any feature."""

@@ -1,0 +1,1 @@
+"""HTTP and Socket.IO endpoints: requests, responses, limits, OpenAPI."""

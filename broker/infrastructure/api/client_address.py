@@ -1,0 +1,117 @@
+"""The client's address behind trusted proxies."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from aiohttp import hdrs, web
+
+from broker.infrastructure.api.schema import sanitize_text
+from broker.infrastructure.transport.websocket.handshake import origin_of
+from broker.login.model import Browser
+
+USER_AGENT_MAX = 256
+
+ADDRESS_CACHE_SIZE = 4_096
+"""Parsed addresses in the cache: parsing one takes as long as reading a request's body."""
+
+
+class Caller(NamedTuple):
+    """The client of a request.  origin: the page's; None if the client is not a page."""
+
+    origin: str | None
+    browser: Browser
+
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+PORT = r"(?::(?:[0-9]{1,5}|_[\w.-]+))?"
+
+NODE = re.compile(rf"\[([0-9A-Fa-f:.]+)\]{PORT}|([0-9.]+){PORT}|([0-9A-Fa-f:.]+)(?:%.*)?", re.ASCII)
+"""An address as proxies write it: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`,
+`[2001:db8::1]`, `[2001:db8::1]:80` (RFC 7239, 6).  Link-local ones may have a zone."""
+
+PAIR = re.compile(
+    r"""[ \t]*([\w!#$%&'*+.^`|~-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s",;]+))[ \t]*([;,]|\Z)"""
+)
+"""A parameter of `Forwarded` and what separates it from the next (RFC 7239, 4)."""
+
+
+class ClientAddresses:
+    """Finds the address of the client behind proxies.
+
+    trusted: addresses or networks of proxies.  Only what these add to the header is trusted.
+    header: the one header that the proxies set, see `FORWARDED_HEADERS`.  No other is read:
+    a proxy passes on headers that it does not set as the client sent them.
+    """
+
+    def __init__(self, trusted: Iterable[str], header: str = "x-forwarded-for") -> None:
+        self._trusted = [ipaddress.ip_network(network) for network in trusted]
+        self._header = header
+        self._hops = FORWARDED_HEADERS[header]
+
+    def caller(self, request: web.Request) -> Caller:
+        agent = sanitize_text(request.headers.get(hdrs.USER_AGENT, ""), USER_AGENT_MAX)
+        return Caller(origin_of(request.headers), Browser(self.of(request), agent))
+
+    def of(self, request: web.Request) -> str:
+        """Return the nearest address on the way here that is not a trusted proxy's.
+
+        A hop that is not an address, such as `unknown`, hides all hops behind it: the client
+        then has the address of the proxy that added it.
+        """
+        address = request.remote or "unknown"
+        address = str(_parse(address) or address)  # IPv4 at a socket for both, or a zone
+        headers = request.headers.getall(self._header, ())
+        for hop in reversed(self._hops(",".join(headers))) if headers else ():
+            if not self._is_trusted(address) or not _parse(hop):
+                break
+            address = str(_parse(hop))
+        return address
+
+    def _is_trusted(self, address: str) -> bool:
+        parsed = _parse(address)
+        return parsed is not None and any(parsed in network for network in self._trusted)
+
+
+@lru_cache(maxsize=ADDRESS_CACHE_SIZE)
+def _parse(text: str) -> Address | None:
+    """The address in a hop, with or without its port; None for anything else."""
+    node = NODE.fullmatch(text.strip())
+    try:
+        address = ipaddress.ip_address(node[node.lastindex or 0] if node else "")
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _forwarded_hops(text: str) -> Sequence[str]:
+    """The `for` of each element of `Forwarded`; "" if an element has none.
+
+    Empty for a malformed header, even if its end is valid: otherwise a client could open
+    a quoted string that hides the element that the next proxy adds.
+    """
+    hops, at = [""], 0
+    while at < len(text):
+        pair = PAIR.match(text, at)
+        if pair is None:
+            return ()
+        name, quoted, bare, end = pair.groups()
+        if name.lower() == "for":
+            hops[-1] = bare if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+        if end == ",":
+            hops.append("")
+        at = pair.end()
+    return hops
+
+
+FORWARDED_HEADERS: Mapping[str, Callable[[str], Sequence[str]]] = {
+    "x-forwarded-for": lambda text: text.split(","),
+    "forwarded": _forwarded_hops,
+}
+"""How the hops are read from each header that may name them, the client's first."""

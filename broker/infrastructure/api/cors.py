@@ -1,0 +1,30 @@
+"""Cross-origin requests (CORS)."""
+
+from __future__ import annotations
+
+from aiohttp import hdrs, web
+
+from broker.apps.ports import Apps
+from broker.infrastructure.api.responses import ResponseHook
+from broker.infrastructure.transport.websocket.handshake import origin_of
+
+
+def allow_cors(apps: Apps) -> ResponseHook:
+    """Let pages of allowed origins read the answers under /oauth (CORS, without cookies)."""
+
+    async def prepare(request: web.Request, response: web.StreamResponse) -> None:
+        origin = origin_of(request.headers)
+        if origin and "/oauth/" in request.path and origin in apps.origins():
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+            response.headers[hdrs.VARY] = hdrs.ORIGIN
+
+    return prepare
+
+
+async def preflight(request: web.Request) -> web.Response:
+    headers = {
+        hdrs.ACCESS_CONTROL_ALLOW_METHODS: "POST",
+        hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "content-type",
+        hdrs.ACCESS_CONTROL_MAX_AGE: "600",
+    }
+    return web.Response(status=204, headers=headers)

@@ -1,0 +1,58 @@
+"""HTTP responses."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from broker.errors import BrokerError
+from broker.infrastructure.codec import encode
+
+Payload = dict[str, Any]
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+ResponseHook = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
+"""Has its say on an answer before it leaves."""
+
+JSON_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
+
+
+def json_response(
+    body: object, headers: Mapping[str, str] | None = None, *, status: int = 200
+) -> web.Response:
+    """An answer in JSON."""
+    return web.Response(
+        body=encode(body), status=status, headers={**JSON_HEADERS, **(headers or {})}
+    )
+
+
+def error_response(
+    error: BrokerError, *, status: int | None = None, scheme: str | None = None
+) -> web.Response:
+    """The failure as an answer.  status, scheme: replace the error's own."""
+    status = status or error.status
+    headers = {"Cache-Control": "no-store"}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if status == 401:
+        headers["WWW-Authenticate"] = scheme or error.auth_scheme
+    return json_response(error.body(), headers, status=status)
+
+
+FIXED_HEADERS: Mapping[str, str] = {
+    "X-Content-Type-Options": "nosniff",
+    "Server": "scan-login",  # hides the versions of the libraries
+}
+"""Headers of every response."""
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(FIXED_HEADERS)
+
+
+def no_store_response(body: Payload, status: int = 200) -> web.Response:
+    """An answer for one caller that nobody may keep."""
+    return json_response(body, {"Cache-Control": "no-store", "Pragma": "no-cache"}, status=status)

@@ -1,0 +1,51 @@
+"""Static files, served from memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from aiohttp import hdrs, web
+
+from broker.infrastructure.api.responses import Handler
+
+
+class StaticFile(NamedTuple):
+    """max_age: seconds for which a client may use the file without a request."""
+
+    path: Path
+    media_type: str
+    max_age: int
+
+
+CROSS_ORIGIN_HEADERS: Mapping[str, str] = {
+    hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+}
+
+
+def serve_static(file: StaticFile) -> Handler:
+    """Return a handler that serves `file` from memory, to pages of any origin."""
+    content = file.path.read_bytes()
+    tag = hashlib.sha256(content).hexdigest()[:32]
+    headers = {
+        hdrs.CACHE_CONTROL: f"public, max-age={file.max_age}",
+        hdrs.ETAG: f'"{tag}"',
+        **CROSS_ORIGIN_HEADERS,
+    }
+
+    async def serve(request: web.Request) -> web.Response:
+        if is_not_modified(request, tag):
+            return web.Response(status=304, headers=headers)
+        return web.Response(
+            body=content, content_type=file.media_type, charset="utf-8", headers=headers
+        )
+
+    return serve
+
+
+def is_not_modified(request: web.Request, tag: str) -> bool:
+    """Whether the client has the file with this ETag."""
+    return any(known.value in (tag, "*") for known in request.if_none_match or ())

@@ -1,0 +1,21 @@
+"""Clocks and durations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+CLOCK_ERROR = 0.1
+"""Seconds by which two instances may estimate the time of one Redis differently."""
+
+
+def seconds_until(end: float, now: float) -> int:
+    """Whole seconds from `now` to `end`, rounded up and never negative, for the wire.
+
+    `end` may be from another instance: the clock error is not rounded up to a second more.
+    """
+    return max(0, math.ceil(end - now - CLOCK_ERROR))
+
+
+Clock = Callable[[], float]
+"""Unix time in seconds."""

@@ -1,0 +1,18 @@
+"""Metrics in Prometheus' text format.
+
+Each module defines the metrics that it counts.  A label never is a login, a scene, a session or
+an address.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
+
+__all__ = ["CONTENT_TYPE", "Counter", "Gauge", "render"]
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+def render() -> bytes:
+    """Return all metrics."""
+    return generate_latest()

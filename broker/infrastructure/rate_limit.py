@@ -1,0 +1,98 @@
+"""Limits per client: events in a time window, and concurrent calls.
+
+Both are local to this process, and use bounded memory.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import time
+from collections.abc import Callable, Hashable
+from functools import lru_cache
+
+CAPACITY = 50_000
+"""Keys that one limit counts: about 15 MB."""
+
+DROPS = 8
+"""Ended windows dropped at most when one starts: no request pays for a whole flood."""
+
+
+class RateLimit:
+    """Allows `limit` events per key within a window of `seconds`.
+
+    A window starts with the first event of its key.  A flood of keys takes bounded memory:
+    past `capacity` keys the oldest window is dropped.
+
+    clock: seconds from any start; it must never go back, such as `time.monotonic`.
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        seconds: float,
+        *,
+        capacity: int = CAPACITY,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limit = limit
+        self._seconds = seconds
+        self._capacity = capacity
+        self._clock = clock
+        # By start, and so by end: all windows have the same length.
+        self._windows: dict[Hashable, tuple[int, float]] = {}
+
+    def __len__(self) -> int:
+        """Windows in memory, including ended ones that are not dropped yet."""
+        return len(self._windows)
+
+    def hit(self, key: Hashable) -> bool:
+        """Count an event.  Return whether it is within the limit."""
+        now = self._clock()
+        count, end = self._windows.get(key, (0, now))
+        if end <= now:
+            count, end = 0, self._start(key, now)
+        self._windows[key] = (count + 1, end)
+        return count < self._limit
+
+    def has_hits(self, key: Hashable) -> bool:
+        """Return whether the present window of `key` has an event."""
+        count, end = self._windows.get(key, (0, 0.0))
+        return count > 0 and end > self._clock()
+
+    def take_back(self, key: Hashable) -> None:
+        """Uncount one event of the present window."""
+        count, end = self._windows.get(key, (0, 0.0))
+        if count:
+            self._windows[key] = (count - 1, end)
+
+    def retry_after(self, key: Hashable) -> int:
+        """Return whole seconds until the window of `key` ends, at least 1."""
+        _, end = self._windows.get(key, (0, 0.0))
+        return max(1, math.ceil(end - self._clock()))
+
+    def _start(self, key: Hashable, now: float) -> float:
+        """Make room for a window that starts now, and return its end."""
+        self._windows.pop(key, None)
+        for _ in range(DROPS):
+            oldest = next(iter(self._windows), None)
+            if oldest is None or self._windows[oldest][1] > now:
+                break
+            del self._windows[oldest]
+        if len(self._windows) >= self._capacity:
+            del self._windows[next(iter(self._windows))]
+        return now + self._seconds
+
+
+@lru_cache(maxsize=4_096)
+def rate_limit_key(address: str) -> str:
+    """Return what is counted as one client: an IPv4 address, or the /64 of an IPv6 address."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return address
+    if parsed.ipv4_mapped:  # of an IPv4 client at a socket for both
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((int(parsed), 64), strict=False))

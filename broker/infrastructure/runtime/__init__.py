@@ -1,0 +1,1 @@
+"""The process: server, supervisor, signals, background tasks."""

@@ -1,0 +1,13 @@
+"""Shard names: the Redis hash tags of logins."""
+
+from __future__ import annotations
+
+import hashlib
+import string
+
+SHARDS = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+
+
+def shard_of(scene: str) -> str:
+    """Where a login is kept: one of 64, by its scene.  It tells nothing of the scene."""
+    return SHARDS[hashlib.sha256(scene.encode()).digest()[0] % len(SHARDS)]

@@ -1,0 +1,187 @@
+"""Who is in which namespace and room: python-socketio's manager, at a cost that stays small.
+
+Its own walks every room for one disconnect (13.6 ms with 10 000 sockets) and
+starts a task for every recipient of an event.  Here a socket's rooms are kept
+with the socket, its own room is understood, and an event is encoded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import socketio
+from socketio import packet
+
+
+class RoomMember:
+    """A socket in a namespace.  rooms: those it entered; None for none."""
+
+    __slots__ = ("eio_sid", "leaving", "ready", "rooms")
+
+    def __init__(self, eio_sid: str) -> None:
+        self.eio_sid = eio_sid
+        self.rooms: set[str] | None = None
+        self.ready = False
+        self.leaving = False
+
+
+class NamespaceMembers:
+    """members by sid, sids by the engine's sid, sids by room."""
+
+    __slots__ = ("members", "rooms", "sids")
+
+    def __init__(self) -> None:
+        self.members: dict[str, RoomMember] = {}
+        self.sids: dict[str, str] = {}
+        self.rooms: dict[str, set[str]] = {}
+
+
+class RoomManager(socketio.AsyncManager):  # type: ignore[misc]  # python-socketio has no types
+    def __init__(self) -> None:
+        super().__init__()
+        self._namespaces: dict[str, NamespaceMembers] = {}
+
+    def get_namespaces(self) -> Any:
+        return self._namespaces.keys()
+
+    def get_participants(self, namespace: str, room: Any) -> Iterator[tuple[str, str]]:
+        here = self._namespaces.get(namespace)
+        if here is None:
+            return
+        for sid in _sids(here, room):
+            yield sid, here.members[sid].eio_sid
+
+    async def pre_connect(self, eio_sid: str, namespace: str) -> str | None:
+        here = self._namespaces.setdefault(namespace, NamespaceMembers())
+        if eio_sid in here.sids:
+            return None
+        sid: str = self.server.eio.generate_id()
+        here.sids[eio_sid] = sid
+        here.members[sid] = RoomMember(eio_sid)
+        return sid
+
+    async def connect(self, sid: str, namespace: str) -> str:
+        member = self._member(sid, namespace)
+        if member is not None:
+            member.ready = True
+        return sid
+
+    def is_pre_connected(self, sid: str, namespace: str) -> bool:
+        member = self._member(sid, namespace)
+        return member is not None and not member.ready
+
+    def is_connected(self, sid: str, namespace: str) -> bool:
+        member = self._member(sid, namespace)
+        return member is not None and member.ready and not member.leaving
+
+    def sid_from_eio_sid(self, eio_sid: str, namespace: str) -> str | None:
+        here = self._namespaces.get(namespace)
+        return None if here is None else here.sids.get(eio_sid)
+
+    def eio_sid_from_sid(self, sid: str, namespace: str) -> str | None:
+        member = self._member(sid, namespace)
+        return None if member is None else member.eio_sid
+
+    def pre_disconnect(self, sid: str, namespace: str) -> str | None:
+        member = self._member(sid, namespace)
+        if member is None:
+            return None
+        member.leaving = True
+        return member.eio_sid
+
+    def basic_disconnect(self, sid: str, namespace: str, **options: Any) -> None:
+        here = self._namespaces.get(namespace)
+        member = here.members.pop(sid, None) if here is not None else None
+        if here is None or member is None:
+            return
+        del here.sids[member.eio_sid]
+        for room in member.rooms or ():
+            _leave(here, sid, room)
+        self.callbacks.pop(sid, None)
+        if not here.members:
+            del self._namespaces[namespace]
+
+    def is_sid_room(self, namespace: str, room: str) -> bool:
+        return self._member(room, namespace) is not None
+
+    def basic_enter_room(
+        self, sid: str, namespace: str, room: str, eio_sid: str | None = None
+    ) -> None:
+        member = self._member(sid, namespace)
+        if member is None:
+            raise ValueError("sid is not connected to requested namespace")
+        if room == sid:
+            return
+        if self.is_sid_room(namespace, room):
+            raise ValueError("cannot enter a sid room")
+        member.rooms = member.rooms or set()
+        member.rooms.add(room)
+        self._namespaces[namespace].rooms.setdefault(room, set()).add(sid)
+
+    def basic_leave_room(self, sid: str, namespace: str, room: str) -> None:
+        member = self._member(sid, namespace)
+        if member is not None and member.rooms and room in member.rooms:
+            member.rooms.remove(room)
+            _leave(self._namespaces[namespace], sid, room)
+
+    def basic_close_room(self, room: str, namespace: str) -> None:
+        if self.is_sid_room(namespace, room):
+            raise ValueError("cannot close a sid room")
+        for sid, _ in list(self.get_participants(namespace, room)):
+            self.basic_leave_room(sid, namespace, room)
+
+    def get_rooms(self, sid: str, namespace: str) -> list[str]:
+        member = self._member(sid, namespace)
+        return [] if member is None else [sid, *(member.rooms or ())]
+
+    async def emit(
+        self,
+        event: str,
+        data: Any,
+        namespace: str,
+        room: Any = None,
+        skip_sid: Any = None,
+        callback: Callable[..., Any] | None = None,
+        to: Any = None,
+        **options: Any,
+    ) -> None:
+        """Send an event to a room, a socket or all; what each is sent is encoded once."""
+        skipped = skip_sid if isinstance(skip_sid, list) else [skip_sid]
+        found = self.get_participants(namespace, to or room)
+        people = [(sid, eio_sid) for sid, eio_sid in found if sid not in skipped]
+        if callback is None:
+            self._send([eio_sid for _, eio_sid in people], namespace, event, data)
+            return
+        for sid, eio_sid in people:
+            number = self._generate_ack_id(sid, callback)
+            self._send([eio_sid], namespace, event, data, number)
+
+    def _send(
+        self, eio_sids: list[str], namespace: str, event: str, data: Any, number: int | None = None
+    ) -> None:
+        arguments = list(data) if isinstance(data, tuple) else [] if data is None else [data]
+        encoded = self.server.packet_class(
+            packet.EVENT, namespace=namespace, data=[event, *arguments], id=number
+        ).encode()
+        self.server.eio.send_now(eio_sids, encoded if isinstance(encoded, list) else [encoded])
+
+    def _member(self, sid: str | None, namespace: str) -> RoomMember | None:
+        here = self._namespaces.get(namespace)
+        return None if here is None or sid is None else here.members.get(sid)
+
+
+def _sids(here: NamespaceMembers, room: Any) -> list[str]:
+    """The members whom `room` names: a room, a member's sid, several of them, or None for all."""
+    if room is None:
+        return list(here.members)
+    if isinstance(room, str):
+        return [room] if room in here.members else list(here.rooms.get(room, ()))
+    return list({sid: None for one in room for sid in _sids(here, one)})
+
+
+def _leave(here: NamespaceMembers, sid: str, room: str) -> None:
+    members = here.rooms[room]
+    members.discard(sid)
+    if not members:
+        del here.rooms[room]

@@ -1,0 +1,1 @@
+"""One login from begin to token."""

@@ -1,0 +1,156 @@
+"""The code on a login's screen: drawn for it, or lent by its app's pool."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import NamedTuple
+
+from broker.apps.model import App
+from broker.errors import RateLimited, Unavailable
+from broker.identity.registry import ProviderRegistry
+from broker.infrastructure.coordination import LeaderLeases
+from broker.infrastructure.fair_queue import FairQueue
+from broker.infrastructure.rate_limit import RateLimit, rate_limit_key
+from broker.login.model import REDEEM_LIFETIME, Login, app_key
+from broker.login.ports import Images
+from broker.pool.code_pool import CodePool
+from broker.pool.model import SCENE_BYTES, CodeLease
+
+DRAWS, DRAWS_SHARE = 64, 8
+"""Concurrent live draws of this process, and of one address."""
+
+TURN_TIMEOUT = 4.0
+"""Seconds that a draw may wait for its turn: the widget gives up after 8."""
+
+REDRAWS, REDRAWS_WINDOW = 3, 60.0
+"""Failed draws that the page of one login may cause, and the window in seconds."""
+
+RECENT_MAX = 100
+"""Images that this process keeps: up to 240 KB each, so 24 MB at most."""
+
+DRAWING_SECONDS = 10.0
+"""Seconds for which one instance draws a login's image and others wait for it."""
+
+LOOK_DELAY = 0.2
+"""Seconds between two looks for an image that another instance draws."""
+
+
+class LoginCode(NamedTuple):
+    """url: an image that an `<img>` can show.  lease: the pool's; None for one drawn live."""
+
+    scene: str
+    url: str
+    lease: CodeLease | None = None
+
+
+class LoginImages:
+    """The images of live codes, for the page that shows a login's code again.
+
+    An image is drawn once for all loads of the page and all instances. The instance that drew
+    it keeps it; the state keeps it once another instance needs it.
+
+    instance: this process's name.
+    """
+
+    def __init__(self, *, store: Images, duties: LeaderLeases, instance: str) -> None:
+        self._store = store
+        self._duties = duties
+        self._instance = instance
+        self._recent: dict[str, str] = {}
+        self._turns = FairQueue(share=1, wait=TURN_TIMEOUT)
+        self._redraws = RateLimit(REDRAWS, REDRAWS_WINDOW)
+
+    def remember(self, scene: str, url: str) -> None:
+        """Keep the image of a code that was just drawn in this process."""
+        self._recent[scene] = url
+        if len(self._recent) > RECENT_MAX:
+            del self._recent[next(iter(self._recent))]
+
+    async def get(self, login: Login, draw: Callable[[], Awaitable[str]]) -> str:
+        """Return the image of the login's code; draw it only if it is not stored.
+
+        Raises what `draw` raises, RateLimited when drawing has failed several times, or
+        Unavailable when another instance takes too long.
+        """
+        try:
+            async with self._turns.turn(login.id):
+                return self._recent.get(login.scene) or await self._shared(login, draw)
+        except TimeoutError:
+            raise Unavailable from None
+
+    async def _shared(self, login: Login, draw: Callable[[], Awaitable[str]]) -> str:
+        async with asyncio.timeout(TURN_TIMEOUT) as limit:
+            while (url := await self._store.get(login)) is None:
+                if await self._duties.acquire(
+                    f"image:{login.id}", self._instance, seconds=DRAWING_SECONDS
+                ):
+                    limit.reschedule(None)
+                    return await self._draw(login, draw)
+                await asyncio.sleep(LOOK_DELAY)
+        return url
+
+    async def _draw(self, login: Login, draw: Callable[[], Awaitable[str]]) -> str:
+        if not self._redraws.hit(login.id):
+            raise RateLimited(self._redraws.retry_after(login.id))
+        url = await draw()
+        self.remember(login.scene, url)
+        with suppress(Unavailable):  # the page can still be shown
+            await self._store.put(login, url)
+        return url
+
+
+class CodeSource:
+    """Where apps have their codes from."""
+
+    def __init__(self, *, accounts: ProviderRegistry, pool: CodePool, images: LoginImages) -> None:
+        self._accounts = accounts
+        self._pool = pool
+        self._images = images
+        self._draws = FairQueue(share=DRAWS_SHARE, total=DRAWS, wait=TURN_TIMEOUT)
+
+    async def acquire(
+        self, app: App, *, until: float, address: str, is_shown_again: bool
+    ) -> LoginCode:
+        """A code for a login that may be scanned until then, Unix time in seconds.
+
+        An app whose pool has none free gets one drawn live.  Raises Unavailable where none
+        can be had.  address: the browser's, which has its share of draws.  is_shown_again:
+        whether the login's page is likely to ask for the image too.
+        """
+        if app.code_source == "pool":
+            # A confirm in the last second leaves the browser so much time to redeem.
+            lent = await self._pool.lease(app.key, until=until + REDEEM_LIFETIME)
+            if lent is not None:
+                return LoginCode(*lent)
+        provider = await self._accounts.get(app)
+        scene = secrets.token_urlsafe(SCENE_BYTES)[: provider.scene_max]
+        url = await self._draw(app, scene, address)
+        if is_shown_again:
+            self._images.remember(scene, url)
+        return LoginCode(scene, url)
+
+    async def url_of(self, login: Login, app: App) -> str:
+        """The code of a login once more, as an image's URL."""
+        if login.lease is not None:
+            return self._pool.url_of(login.lease)
+        return await self._images.get(
+            login, partial(self._draw, app, login.scene, login.browser.ip)
+        )
+
+    async def return_code(self, login: Login) -> None:
+        """The login is over, and nobody needs its code any more."""
+        if login.lease is not None:
+            key = app_key(login.app, login.incarnation)
+            await self._pool.return_code(key, login.lease, until=login.expires_at)
+
+    async def _draw(self, app: App, scene: str, address: str) -> str:
+        provider = await self._accounts.get(app)
+        try:
+            async with self._draws.turn(rate_limit_key(address)):
+                return (await provider.draw(scene)).data_url()
+        except TimeoutError:
+            raise Unavailable("too many codes are being drawn; try again") from None

@@ -1,0 +1,34 @@
+"""What instances publish about themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+INSTANCE_TTL = 6.0
+"""Seconds for which an instance counts as running after it last published its profile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """An instance's start time and keys, published for other instances.
+
+    started_at: Unix time in seconds.
+    token_keys: the ids of its key set; the first one signs.
+    seal_keys: the ids of its seal keys; the first one seals.
+    """
+
+    started_at: float
+    token_keys: tuple[str, ...]
+    seal_keys: tuple[str, ...]
+
+
+class Instances(Protocol):
+    """The instances that run over this state."""
+
+    async def publish(self, instance: str, profile: Profile) -> Mapping[str, Profile]:
+        """Publish `profile` for `INSTANCE_TTL` and return those of the other instances."""
+
+    async def leave(self, instance: str) -> None:
+        """Remove the instance's profile."""

@@ -1,0 +1,13 @@
+"""Metrics of code pools."""
+
+from __future__ import annotations
+
+from broker.infrastructure.observability.metrics import Counter, Gauge
+
+POOL_CODES = Gauge("scanlogin_pool_codes", "Codes that are ready, by state", ["app", "state"])
+
+POOL_LOW = Gauge("scanlogin_pool_low", "1 while a pool is about to run dry, else 0", ["app"])
+
+POOL_EMPTY = Counter("scanlogin_pool_empty", "Logins that found no free code", ["app"])
+
+POOL_DRAWN = Counter("scanlogin_pool_drawn", "Codes drawn for a pool", ["app"])

@@ -1,0 +1,160 @@
+"""Records in SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from broker.infrastructure.background import BackgroundTask
+from broker.infrastructure.crypto.sealing import KeyList, SecretBox
+from broker.login.ports import AuditLog
+from broker.records.app_admin import SqlAppAdmin
+from broker.records.app_cache import AppCache
+from broker.records.audit_log import SqlAuditLog
+from broker.records.database import Database, MigrationStatus
+from broker.records.errors import RecordsStartupError, RecordsUnavailable
+from broker.records.pool_codes import SqlCodeStore
+from broker.records.user_admin import SqlUserAdmin
+from broker.records.user_lookup import SqlUserLookup
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds that a server gets to answer goodbyes: one that hangs must not keep us from ending."""
+
+
+class Records:
+    """A database of apps, users, pool codes and finished logins.
+
+    apps: the cached apps.  location: the URL without its password.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        load_seal_keys: Callable[[], KeyList],
+        providers: Sequence[str],
+        reserved_ids: Collection[str],
+        clock: Callable[[], float],
+        trail_lifetime: int,
+    ) -> None:
+        self._database = Database(url)
+        self.secret_box = SecretBox(load_seal_keys)
+        self._writing = SqlAuditLog(self._database, lifetime=trail_lifetime, clock=clock)
+        self.location = self._database.location
+        self.audit_log: AuditLog = self._writing
+        self.code_store = SqlCodeStore(self._database, clock=clock)
+        self.apps = AppCache(self._database, self.secret_box)
+        self.app_admin = SqlAppAdmin(
+            self._database,
+            self.secret_box,
+            providers=providers,
+            reserved_ids=reserved_ids,
+            clock=clock,
+        )
+        self._tasks = [
+            BackgroundTask("app cache", self.apps.refresh_forever),
+            BackgroundTask("audit trail", self._writing.write_forever),
+        ]
+        self.user_lookup = SqlUserLookup(self._database, clock=clock)
+        self.user_admin = SqlUserAdmin(self._database, providers=providers, clock=clock)
+
+    async def open(self) -> None:
+        """Migrate the tables, read the apps, and start the app cache and the audit log.
+
+        Raises RecordsStartupError, or KeyFileError for the seal keys.
+        """
+        self.secret_box.load()
+        try:
+            await self.migrate()
+            with _usable(self._database):
+                await self.apps.refresh()
+        except RecordsStartupError:
+            await self._database.close()
+            raise
+        for task in self._tasks:
+            task.start()
+
+    async def close(self) -> None:
+        """Write pending audit entries and close; a database that hangs delays this by seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await asyncio.gather(*(task.stop() for task in self._tasks))
+        await self._writing.flush()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._database.close()
+
+    @property
+    def was_created(self) -> bool:
+        """Whether this process created the SQLite file."""
+        return self._database.was_created
+
+    def trouble(self) -> str | None:
+        """Why the SQLite file is not the one in use: deleted or replaced.  None if it is.
+
+        A temporary outage does not count.
+        """
+        return self._database.trouble()
+
+    async def check_options(self) -> None:
+        """Raise ValueError if the driver refuses the URL's options.  Connects to nothing."""
+        await self._database.check_options()
+
+    async def status(self) -> MigrationStatus:
+        """Return the state of the tables.  Raises RecordsStartupError."""
+        await self._checked()
+        with _usable(self._database):
+            return await self._database.status()
+
+    async def migrate(self) -> Sequence[str]:
+        """Apply missing revisions and return them.  Raises RecordsStartupError."""
+        await self._checked()
+        with _usable(self._database):
+            return await self._database.migrate()
+
+    async def _checked(self) -> None:
+        try:
+            await self.check_options()
+        except ValueError as error:
+            raise RecordsStartupError(f"SCAN_LOGIN_RECORDS_URL: {error}") from None
+
+
+@contextmanager
+def _usable(database: Database) -> Iterator[None]:
+    try:
+        yield
+    except RecordsUnavailable as error:
+        raise RecordsStartupError(
+            f"the records in {database.location} cannot be used: {error.reason}; start the "
+            "database, or say with SCAN_LOGIN_RECORDS_URL where it is"
+        ) from None
+
+
+def open_records(
+    url: str,
+    *,
+    load_seal_keys: Callable[[], KeyList],
+    providers: Sequence[str],
+    reserved_ids: Collection[str],
+    clock: Callable[[], float],
+    trail_lifetime: int,
+    pgbouncer: bool = False,
+) -> Records:
+    """The records that `url` names, not yet connected.
+
+    pgbouncer: the server is behind PgBouncer in transaction mode.
+    load_seal_keys: reads the keys that seal secrets.  providers, taken, clock: as `SqlAppAdmin`
+    wants them.  trail_lifetime: seconds for which a login's end is kept.
+    Raises ValueError for a URL that names nothing.
+    """
+    if pgbouncer:
+        url += f"{'&' if '?' in url else '?'}statement_cache_size=0"
+    return Records(
+        url,
+        load_seal_keys=load_seal_keys,
+        providers=providers,
+        reserved_ids=reserved_ids,
+        clock=clock,
+        trail_lifetime=trail_lifetime,
+    )

@@ -1,0 +1,190 @@
+"""Users as an operator writes them down, by command or over the admin port."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+
+from sqlalchemy import RowMapping, delete, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from broker.identity.model import Identity
+from broker.infrastructure.fields import check_fields
+from broker.records import tables as t
+from broker.records.database import Database
+from broker.records.user_identities import link_identity, lock_identities
+from broker.records.user_lookup import hash_invitation
+from broker.users.errors import IdentityNotFound, InvalidUser, UserAlreadyExists, UserNotFound
+from broker.users.model import Invitation, User
+from broker.users.rules import (
+    IDENTITY_RULES,
+    INVITATION_LIFETIME,
+    INVITATION_RULES,
+    PAGE_SIZE,
+    USER_ID_PATTERN,
+    USER_RULES,
+)
+
+
+class SqlUserAdmin:
+    """providers: whose identities a user may have.  clock: Unix time in seconds.
+
+    Every method raises RecordsUnavailable, and then nothing has changed.
+    """
+
+    def __init__(
+        self, database: Database, *, providers: Sequence[str], clock: Callable[[], float]
+    ) -> None:
+        self._database = database
+        self._providers = providers
+        self._clock = clock
+
+    async def list(self, *, after: str = "", limit: int = PAGE_SIZE) -> list[User]:
+        """Users by id, from the one that follows `after`; at most `limit`."""
+        page = select(t.users).where(t.users.c.id > after).order_by(t.users.c.id).limit(limit)
+        async with self._database.read_connection() as connection:
+            users = (await connection.execute(page)).mappings().all()
+            identities = await _identities(connection, [user["id"] for user in users])
+        return [_user(user, identities.get(user["id"], ())) for user in users]
+
+    async def get(self, user_id: str) -> User:
+        """Raises UserNotFound."""
+        async with self._database.read_connection() as connection:
+            return await _read(connection, user_id)
+
+    async def add(self, fields: Mapping[str, object]) -> User:
+        """Write a user down, under an id of ours where none is said.
+
+        Raises InvalidUser or UserAlreadyExists.
+        """
+        values = check_fields({"id": secrets.token_hex(8), **fields}, USER_RULES, InvalidUser)
+        now = {"created_at": self._clock(), "changed_at": self._clock()}
+        try:
+            async with self._database.write_transaction() as connection:
+                await connection.execute(insert(t.users).values({**values, **now}))
+                return await _read(connection, str(values["id"]))
+        except IntegrityError:
+            raise UserAlreadyExists from None
+
+    async def update(self, user_id: str, fields: Mapping[str, object]) -> User:
+        """Write down what is said anew; the rest stays.  Raises InvalidUser or UserNotFound."""
+        if "id" in fields:
+            raise InvalidUser(["id: a user keeps their own"])
+        values = {**check_fields(fields, USER_RULES, InvalidUser), "changed_at": self._clock()}
+        async with self._database.write_transaction() as connection:
+            await _read(connection, user_id)
+            await connection.execute(update(t.users).filter_by(id=user_id).values(values))
+            return await _read(connection, user_id)
+
+    async def remove(self, user_id: str) -> None:
+        """Strike a user out, with identities and invitations.  Raises UserNotFound."""
+        async with self._database.write_transaction() as connection:
+            await _read(connection, user_id)
+            await connection.execute(delete(t.users).filter_by(id=user_id))
+
+    async def link(self, user_id: str, fields: Mapping[str, object]) -> User:
+        """Make an identity the user's, of which `unionid` alone may be left out.
+
+        Raises InvalidUser, UserNotFound, or IdentityAlreadyLinked for another user's.
+        """
+        identity = self._identity(fields)
+        try:
+            async with self._database.write_transaction() as connection:
+                await lock_identities(connection)
+                await _read(connection, user_id)
+                await link_identity(connection, identity, user_id, self._clock())
+                return await _read(connection, user_id)
+        except IntegrityError:  # the user was removed meanwhile
+            raise UserNotFound from None
+
+    async def unlink(self, user_id: str, fields: Mapping[str, object]) -> User:
+        """Remove an identity and all invitations of the user.
+
+        Raises InvalidUser, UserNotFound or IdentityNotFound.
+        """
+        identity = self._identity(fields)
+        key = {"provider_app_id": identity.provider_app_id, "openid": identity.id}
+        gone = delete(t.identities).filter_by(user_id=user_id, provider=identity.provider, **key)
+        revoked = delete(t.invitations).filter_by(user_id=user_id)
+        async with self._database.write_transaction() as connection:
+            await lock_identities(connection)
+            await _read(connection, user_id)
+            if not (await connection.execute(gone)).rowcount:
+                raise IdentityNotFound
+            await connection.execute(revoked)
+            return await _read(connection, user_id)
+
+    async def invite(self, user_id: str, fields: Mapping[str, object]) -> Invitation:
+        """Let whoever shows what is returned become the user, once, within `expires_in`.
+
+        A former invitation of the user's is worth nothing from then on.
+        Raises InvalidUser or UserNotFound.
+        """
+        said = check_fields(
+            {"expires_in": INVITATION_LIFETIME, **fields}, INVITATION_RULES, InvalidUser
+        )
+        expires_in = said["expires_in"]
+        assert isinstance(expires_in, int)  # its rule sees to it
+        invitation = Invitation(secrets.token_urlsafe(24), expires_in)
+        now, row = self._clock(), t.invitations.c
+        new = {
+            "secret_hash": hash_invitation(invitation.secret),
+            "user_id": user_id,
+            "expires_at": now + invitation.expires_in,
+        }
+        over = delete(t.invitations).where(or_(row.user_id == user_id, row.expires_at <= now))
+        try:
+            async with self._database.write_transaction() as connection:
+                await lock_identities(connection)
+                await _read(connection, user_id)
+                await connection.execute(over)
+                await connection.execute(insert(t.invitations).values(new))
+        except IntegrityError:  # the user was removed meanwhile
+            raise UserNotFound from None
+        return invitation
+
+    def _identity(self, fields: Mapping[str, object]) -> Identity:
+        missing = [name for name in IDENTITY_RULES if name not in fields and name != "unionid"]
+        if missing:
+            raise InvalidUser([f"{name}: an identity needs one" for name in missing])
+        values = check_fields({"unionid": None, **fields}, IDENTITY_RULES, InvalidUser)
+        if values["provider"] not in self._providers:
+            raise InvalidUser([f"provider: want one of {', '.join(self._providers)}"])
+        return _named(values)
+
+
+async def _read(connection: AsyncConnection, user_id: str) -> User:
+    if not USER_ID_PATTERN.fullmatch(user_id):
+        raise UserNotFound  # and a database that takes not every character is not asked
+    rows = await connection.execute(select(t.users).filter_by(id=user_id))
+    row = rows.mappings().one_or_none()
+    if row is None:
+        raise UserNotFound
+    return _user(row, (await _identities(connection, [user_id])).get(user_id, ()))
+
+
+async def _identities(
+    connection: AsyncConnection, user_ids: Sequence[str]
+) -> dict[str, tuple[Identity, ...]]:
+    """The users' identities, oldest first."""
+    row, found = t.identities.c, dict[str, tuple[Identity, ...]]()
+    wanted = select(t.identities).where(row.user_id.in_(user_ids))
+    ordered = wanted.order_by(row.created_at, row.provider, row.provider_app_id, row.openid)
+    for one in (await connection.execute(ordered)).mappings():
+        found[one["user_id"]] = (*found.get(one["user_id"], ()), _named(one))
+    return found
+
+
+def _named(fields: Mapping[str, object] | RowMapping) -> Identity:
+    unionid = fields["unionid"]
+    return Identity(
+        str(fields["provider"]),
+        str(fields["openid"]),
+        None if unionid is None else str(unionid),
+        str(fields["provider_app_id"]),
+    )
+
+
+def _user(row: RowMapping, identities: tuple[Identity, ...]) -> User:
+    return User(**row, identities=identities)

@@ -1,0 +1,40 @@
+"""State in this process: for one process, lost at its end."""
+
+from __future__ import annotations
+
+import time
+
+from broker.infrastructure.clock import Clock
+from broker.state import StateBackend
+from broker.state.memory.code_leases import MemoryCodeLeases
+from broker.state.memory.instances import MemoryInstances
+from broker.state.memory.leader_leases import MemoryLeaderLeases
+from broker.state.memory.login_images import MemoryImages
+from broker.state.memory.logins import MemoryLoginStore
+from broker.state.memory.sessions import MemorySessionStore
+
+
+def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool) -> StateBackend:
+    clock = clock or time.time
+    return StateBackend(
+        MemoryLoginStore(clock),
+        MemorySessionStore(clock),
+        MemoryCodeLeases(clock),
+        MemoryLeaderLeases(clock),
+        MemoryImages(clock),
+        clock=clock,
+        open=_nothing,
+        unavailable_reason=lambda: None,
+        close=_nothing,
+        refusal=lambda: None,
+        evicts=_never,
+        instances=MemoryInstances(clock),
+    )
+
+
+async def _never() -> bool:
+    return False
+
+
+async def _nothing() -> None:
+    """Memory comes and goes with its process."""

@@ -1,0 +1,50 @@
+"""Logins in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from broker.infrastructure.clock import Clock
+from broker.infrastructure.coordination import Notice
+from broker.login.model import Login
+from broker.login.ports import LOGIN_RETENTION, SwapResult
+from broker.state.memory.expiring_map import CAPACITY, ExpiringMap
+
+
+class MemoryLoginStore:
+    def __init__(self, clock: Clock, capacity: int = CAPACITY) -> None:
+        self._logins: ExpiringMap[Login] = ExpiringMap(clock, capacity)
+        self._scenes: ExpiringMap[str] = ExpiringMap(clock, capacity)
+
+    async def add(self, login: Login) -> None:
+        end = login.expires_at + LOGIN_RETENTION
+        self._logins.put(login.id, login, end)
+        self._scenes.put(login.scene, login.id, end)
+
+    async def get(self, login_id: str) -> Login | None:
+        return self._logins.get(login_id)
+
+    async def by_scene(self, scene: str) -> Login | None:
+        login_id = self._scenes.get(scene)
+        return None if login_id is None else self._logins.get(login_id)
+
+    async def swap(self, before: Login, after: Login, notice: Notice | None = None) -> SwapResult:
+        stored = self._logins.get(before.id)
+        if stored is None or stored.version != before.version:
+            return SwapResult.CONFLICT
+        # Never sooner than before: a confirm may end the login earlier than its code.
+        self._logins.put(
+            after.id, after, max(before.expires_at, after.expires_at) + LOGIN_RETENTION
+        )
+        return SwapResult.STORED
+
+    async def changed(self, known: Mapping[str, int]) -> dict[str, Login | None]:
+        found = {name: self._logins.get(name) for name in known}
+        return {
+            name: login
+            for name, login in found.items()
+            if login is None or login.version != known[name]
+        }
+
+    async def secure(self, login: Login) -> None:
+        """Memory has no second server that could be lost."""

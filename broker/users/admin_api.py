@@ -1,0 +1,97 @@
+"""Users over HTTP, on the operator's port: the same as `scan-login user`, for programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import structlog
+from aiohttp import web
+from pydantic import StringConstraints
+
+from broker.infrastructure.api.authorization import Authorization
+from broker.infrastructure.api.bodies import read_object
+from broker.infrastructure.api.responses import no_store_response
+from broker.infrastructure.api.schema import RequestModel, parse
+
+if TYPE_CHECKING:
+    from broker.records.user_admin import SqlUserAdmin
+
+
+log = structlog.get_logger()
+
+
+class UsersAdminAPI:
+    def __init__(self, *, user_admin: SqlUserAdmin, guard: Authorization) -> None:
+        self._book = user_admin
+        self._guarded = guard
+
+    def routes(self) -> list[web.RouteDef]:
+        one = "/users/{id}"
+        return [
+            web.get("/users", self._guarded(self._list)),
+            web.post("/users", self._guarded(self._add)),
+            web.get(one, self._guarded(self._get)),
+            web.patch(one, self._guarded(self._change)),
+            web.delete(one, self._guarded(self._remove)),
+            web.post(f"{one}/link", self._guarded(self._link)),
+            web.post(f"{one}/unlink", self._guarded(self._unlink)),
+            web.post(f"{one}/invite", self._guarded(self._invite)),
+        ]
+
+    async def _list(self, request: web.Request) -> web.Response:
+        """One page.  `next`, where there may be more: the `after` of the following one."""
+        asked = parse(UserListQuery, request.query)
+        limit = int(asked.limit)
+        users = await self._book.list(after=asked.after, limit=limit)
+        body: dict[str, object] = {"users": [one.as_dict() for one in users]}
+        return no_store_response({**body, "next": users[-1].id} if len(users) == limit else body)
+
+    async def _get(self, request: web.Request) -> web.Response:
+        return no_store_response((await self._book.get(_id(request))).as_dict())
+
+    async def _add(self, request: web.Request) -> web.Response:
+        added = await self._book.add(await read_object(request))
+        _note(added.id, "added")
+        return no_store_response(added.as_dict(), status=201)
+
+    async def _change(self, request: web.Request) -> web.Response:
+        changed = await self._book.update(_id(request), await read_object(request))
+        _note(changed.id, "changed")
+        return no_store_response(changed.as_dict())
+
+    async def _remove(self, request: web.Request) -> web.Response:
+        await self._book.remove(_id(request))
+        _note(_id(request), "removed")
+        return web.Response(status=204)
+
+    async def _link(self, request: web.Request) -> web.Response:
+        linked = await self._book.link(_id(request), await read_object(request))
+        _note(linked.id, "linked")
+        return no_store_response(linked.as_dict())
+
+    async def _unlink(self, request: web.Request) -> web.Response:
+        unlinked = await self._book.unlink(_id(request), await read_object(request))
+        _note(unlinked.id, "unlinked")
+        return no_store_response(unlinked.as_dict())
+
+    async def _invite(self, request: web.Request) -> web.Response:
+        invitation = await self._book.invite(_id(request), await read_object(request))
+        _note(_id(request), "invited")
+        return no_store_response(
+            {"invitation": invitation.secret, "expires_in": invitation.expires_in}, status=201
+        )
+
+
+def _note(user_id: str, what: str) -> None:
+    log.info("a user was changed over the admin port", user=user_id, change=what)
+
+
+def _id(request: web.Request) -> str:
+    return request.match_info["id"]
+
+
+class UserListQuery(RequestModel):
+    """Which users to show: from the one that follows `after`, 1 to 999 of them."""
+
+    after: Annotated[str, StringConstraints(pattern=r"^[ -~]*$", max_length=64)] = ""
+    limit: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,2}$")] = "100"

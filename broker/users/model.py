@@ -1,0 +1,52 @@
+"""Registered users and invitations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from broker.identity.model import Identity
+
+
+class RegisteredUser(NamedTuple):
+    """The user that a person has become.  name: None where the operator gave none."""
+
+    subject: str
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A user as one is written down.  created_at, changed_at: Unix time in seconds."""
+
+    id: str
+    name: str | None
+    blocked: bool
+    identities: tuple[Identity, ...] = ()
+    created_at: float
+    changed_at: float
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "blocked": self.blocked,
+            "identities": [
+                {
+                    "provider": one.provider,
+                    "provider_app_id": one.provider_app_id,
+                    "openid": one.id,
+                    "unionid": one.unionid,
+                }
+                for one in self.identities
+            ],
+            "created_at": self.created_at,
+            "changed_at": self.changed_at,
+        }
+
+
+class Invitation(NamedTuple):
+    """secret: what a phone shows, 32 URL-safe characters.  expires_in: seconds from now."""
+
+    secret: str
+    expires_in: int
