@@ -25,7 +25,7 @@ from broker.infrastructure.api.responses import ResponseHook, add_headers
 from broker.infrastructure.background import BackgroundTask
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.rate_limit import rate_limit_key
-from broker.infrastructure.runtime.drain import SOCKET_IO_PATH
+from broker.infrastructure.runtime.drain import SOCKET_IO_PATH, DrainGate
 from broker.infrastructure.transport import open_server
 from broker.infrastructure.transport.rate_limit import FLOODS, ClientLimits, TransportRateLimiter
 from broker.infrastructure.transport.socketio.server import SocketIOServer as Server
@@ -33,14 +33,17 @@ from broker.infrastructure.transport.websocket.acceptor import WELCOME
 from broker.login.browser_api import LoginBrowserAPI
 from broker.login.device_api import LoginDeviceAPI
 from broker.login.discovery_api import metadata_routes
+from broker.login.limits import LoginLimits
 from broker.login.lobby import Push
 from broker.login.phone_api import LoginPhoneAPI
 from broker.parts import Core, open_context
 from broker.pool.pictures import PictureCache
 from broker.pool.ports import CodeLeases
+from broker.sessions.limits import SessionLimits
 from broker.sessions.server_api import SessionServerAPI
 from broker.settings import Settings
 from broker.users.admin_api import UsersAdminAPI
+from broker.users.phone_api import REGISTRATIONS_PER_MINUTE
 from broker.widget.api import WidgetAPI
 
 
@@ -67,12 +70,19 @@ class Context(NamedTuple):
     core: Core
     server: Server
     addresses: ClientAddresses
-    gate: RateLimiter
+    login_limits: LoginLimits
+    session_limits: SessionLimits
+    failures: RateLimiter
 
     def door(self) -> dict[str, Any]:
         """What every edge is made with."""
         core = self.core
-        return {"flow": core.flow, "apps": core.apps, "clock": core.clock, "gate": self.gate}
+        return {
+            "flow": core.flow,
+            "apps": core.apps,
+            "clock": core.clock,
+            "failures": self.failures,
+        }
 
 
 class Mounted(NamedTuple):
@@ -84,7 +94,11 @@ class Mounted(NamedTuple):
 
 def _mount_browsers(hall: Context) -> Mounted:
     edge = LoginBrowserAPI(
-        server=hall.server, lobby=hall.core.lobby, interval=hall.settings.interval, **hall.door()
+        server=hall.server,
+        lobby=hall.core.lobby,
+        limits=hall.login_limits,
+        interval=hall.settings.interval,
+        **hall.door(),
     )
     return Mounted(push=edge.push)
 
@@ -94,6 +108,8 @@ def _mount_phones(hall: Context) -> Mounted:
         server=hall.server,
         sessions=hall.core.sessions,
         people=hall.core.records.user_lookup,
+        session_limits=hall.session_limits,
+        registrations=RateLimiter(REGISTRATIONS_PER_MINUTE),
         addresses=hall.addresses,
         **hall.door(),
     )
@@ -102,6 +118,7 @@ def _mount_phones(hall: Context) -> Mounted:
 
 def _mount_oauth(hall: Context) -> Mounted:
     edge = LoginDeviceAPI(
+        limits=hall.login_limits,
         addresses=hall.addresses,
         public_url=hall.settings.public_url,
         interval=hall.settings.interval,
@@ -117,7 +134,8 @@ def _mount_sessions(hall: Context) -> Mounted:
         sessions=hall.core.sessions,
         apps=hall.core.apps,
         secrets=hall.core.records.apps,
-        gate=hall.gate,
+        limits=hall.session_limits,
+        failures=hall.failures,
         addresses=hall.addresses,
         clock=hall.core.clock,
         admin_token=token.get_secret_value() if token else None,
@@ -154,15 +172,21 @@ def _mount_features(settings: Settings, core: Core) -> Broker:
         describe_request=addresses.caller,
         rates=_rate_limiter(settings),
     )
-    gate = RateLimiter(
-        begins_per_minute=settings.begins_per_minute,
-        failures_per_minute=settings.misses_per_minute,
-        interval=settings.interval,
+    drain = DrainGate()
+    hall = Context(
+        settings,
+        core,
+        server,
+        addresses,
+        LoginLimits(
+            begins_per_minute=settings.begins_per_minute, interval=settings.interval, drain=drain
+        ),
+        SessionLimits(per_minute=settings.begins_per_minute),
+        RateLimiter(settings.misses_per_minute),
     )
-    hall = Context(settings, core, server, addresses, gate)
     mounted = [FEATURES[role](hall) for role in settings.roles]
     push = next((one.push for one in mounted if one.push), None)
-    running = Lifecycle(core, push, server, gate)
+    running = Lifecycle(core, push, server, drain)
     public = WidgetAPI(
         issuer=core.issuer,
         ready=running.unready_reason,
@@ -180,12 +204,14 @@ def _mount_features(settings: Settings, core: Core) -> Broker:
     if prefix:
         routes += _below(prefix, routes)
     application = build_application(
-        routes, error_middleware(gate.check_handshake), allow_cors(core.apps)
+        routes,
+        error_middleware(drain.check_handshake),
+        allow_cors(lambda origin: origin in core.apps.origins()),
     )
     if server.handlers:  # or every handshake would open a socket that can join nothing
         for path in {"", prefix}:
             server.attach(application, f"{path}{SOCKET_IO_PATH}")
-        _refuse_while_draining(application, gate)
+        _refuse_while_draining(application, drain)
     application.cleanup_ctx.append(running.run)
     application.on_shutdown.append(running.close_sockets)
     admin_routes = [
@@ -205,7 +231,7 @@ def _rate_limiter(settings: Settings) -> TransportRateLimiter:
     )
     return TransportRateLimiter(
         limits,
-        key_of=lambda caller: rate_limit_key(caller.browser.ip),
+        key_of=lambda caller: rate_limit_key(caller.ip),
         refused=lambda limit: FLOODS.labels(limit).inc(),
     )
 
@@ -220,11 +246,11 @@ def _below(prefix: str, routes: Iterable[web.RouteDef]) -> list[web.RouteDef]:
     return [web.get(prefix, to_index), *moved]
 
 
-def _refuse_while_draining(application: web.Application, gate: RateLimiter) -> None:
-    """Nobody is let in at the door once the gate is closed: they hear why where all requests do."""
+def _refuse_while_draining(application: web.Application, drain: DrainGate) -> None:
+    """While draining, an upgrade request takes the path of other requests, which refuses it."""
     welcome = application.get(WELCOME)
     if welcome is not None:
-        application[WELCOME] = lambda knock: gate.is_open and welcome(knock)
+        application[WELCOME] = lambda knock: drain.is_open and welcome(knock)
 
 
 def _admin_routes(settings: Settings, core: Core) -> Iterable[web.RouteDef]:
@@ -254,7 +280,7 @@ class Lifecycle:
     push: tells a browser.  None where no browsers come, and then no lobby runs.
     """
 
-    def __init__(self, core: Core, push: Push | None, server: Server, gate: RateLimiter) -> None:
+    def __init__(self, core: Core, push: Push | None, server: Server, gate: DrainGate) -> None:
         self._core = core
         self._push = push
         self._server = server

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import broker.users.errors  # noqa: F401 - openapi.py looks up statuses of loaded classes
 from broker.apps.rules import FIELDS, LIFETIME_MAX, SECRET_MAX
 from broker.infrastructure.api.schema import RequestModel
 from broker.login.device_api import DeviceAuthorizationRequest, TokenRequest

@@ -73,12 +73,14 @@ class BrokerError(Exception):
     `details` are further fields of the answer, such as `register_url`.
     `retry_after` is in seconds; None where trying again later is no cure.
     `auth_scheme` is how one authenticates where a 401 says to (RFC 9110, `WWW-Authenticate`).
+    `counts_as_guess` marks a failed attempt to guess a secret, which rate limiters count.
     """
 
     error: ClassVar[str]
     status: ClassVar[int]
     description: ClassVar[str]
     auth_scheme: ClassVar[str] = "Bearer"
+    counts_as_guess: ClassVar[bool] = False
     retry_after: int | None = None
 
     def __init__(self, description: str | None = None, /, **details: str | int) -> None:

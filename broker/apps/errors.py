@@ -12,6 +12,7 @@ class UnknownApp(BrokerError):
 
 class InvalidAppCredentials(BrokerError):
     error, status = "invalid_client", 401
+    counts_as_guess = True
     description = "want `Authorization: Basic` with the app's id and secret, or the admin token"
     auth_scheme = 'Basic realm="sessions"'
 

@@ -26,6 +26,7 @@ from broker.infrastructure.coordination import Notice
 from broker.infrastructure.transport.socketio.server import SocketIOServer as Server
 from broker.login.delivery import token_response
 from broker.login.events import UNREGISTERED_EVENT
+from broker.login.limits import LoginLimits
 from broker.login.lobby import Lobby
 from broker.login.model import OPEN, Browser, Login, State
 from broker.login.service import LoginService, register_url_field
@@ -52,7 +53,8 @@ class LoginBrowserAPI:
         flow: LoginService,
         lobby: Lobby,
         apps: Apps,
-        gate: RateLimiter,
+        limits: LoginLimits,
+        failures: RateLimiter,
         clock: Clock,
         interval: int,
     ) -> None:
@@ -60,7 +62,8 @@ class LoginBrowserAPI:
         self._flow = flow
         self._lobby = lobby
         self._apps = apps
-        self._gate = gate
+        self._limits = limits
+        self._failures = failures
         self._clock = clock
         self._interval = interval
         verbs: dict[str, EventHandler[BrowserPeer]] = {
@@ -80,11 +83,11 @@ class LoginBrowserAPI:
 
     async def _admit(self, caller: Caller, auth: object) -> BrowserPeer:
         app = await authorize_origin(self._apps, parse(ConnectRequest, auth).app, caller.origin)
-        return BrowserPeer(app.id, app.incarnation, caller.browser)
+        return BrowserPeer(app.id, app.incarnation, Browser(caller.ip, caller.user_agent))
 
     async def _begin(self, sid: str, peer: BrowserPeer, arguments: tuple[object, ...]) -> Payload:
         parse_arguments(EmptyRequest, arguments)
-        self._gate.count_begin(peer.browser.ip)
+        self._limits.count_begin(peer.browser.ip)
         begun = await self._flow.begin(
             peer.app, peer.browser, has_socket=True, incarnation=peer.incarnation
         )
@@ -100,7 +103,7 @@ class LoginBrowserAPI:
 
     async def _resume(self, sid: str, peer: BrowserPeer, arguments: tuple[object, ...]) -> Payload:
         asked = parse_arguments(LoginSecretRequest, arguments)
-        with self._gate.counting_failures(peer.browser.ip):
+        with self._failures.counting_failures(peer.browser.ip):
             login = await self._flow.resume(asked.login_id, asked.secret, app=peer.app)
         if login.state in OPEN:
             await self._replace(self._lobby.wait(sid, login))
@@ -122,14 +125,14 @@ class LoginBrowserAPI:
 
     async def _redeem(self, sid: str, peer: BrowserPeer, arguments: tuple[object, ...]) -> Payload:
         asked = parse_arguments(LoginSecretRequest, arguments)
-        with self._gate.counting_failures(peer.browser.ip):
+        with self._failures.counting_failures(peer.browser.ip):
             redeemed = await self._flow.redeem(asked.login_id, asked.secret, app=peer.app)
         self._lobby.forget(asked.login_id)
         return token_response(redeemed)
 
     async def _cancel(self, sid: str, peer: BrowserPeer, arguments: tuple[object, ...]) -> Payload:
         asked = parse_arguments(LoginSecretRequest, arguments)
-        with self._gate.counting_failures(peer.browser.ip):
+        with self._failures.counting_failures(peer.browser.ip):
             login = await self._flow.cancel(asked.login_id, asked.secret, app=peer.app)
         self._lobby.forget(asked.login_id)
         return {"login_id": login.id, "state": login.state}

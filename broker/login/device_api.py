@@ -30,6 +30,8 @@ from broker.infrastructure.api.schema import AppIdField, RequestModel, SceneFiel
 from broker.infrastructure.clock import Clock, seconds_until
 from broker.login.delivery import token_response
 from broker.login.errors import NotConfirmed, UnknownLogin, UnknownScene, UnsupportedGrantType
+from broker.login.limits import LoginLimits
+from broker.login.model import Browser
 from broker.login.service import LoginService, register_url_field
 
 PAGE = Path(__file__).parent / "static" / "device.html"
@@ -74,7 +76,8 @@ class LoginDeviceAPI:
         *,
         flow: LoginService,
         apps: Apps,
-        gate: RateLimiter,
+        limits: LoginLimits,
+        failures: RateLimiter,
         addresses: ClientAddresses,
         clock: Clock,
         public_url: str,
@@ -83,7 +86,8 @@ class LoginDeviceAPI:
     ) -> None:
         self._flow = flow
         self._apps = apps
-        self._gate = gate
+        self._limits = limits
+        self._failures = failures
         self._addresses = addresses
         self._clock = clock
         self._verification_uri = f"{public_url}/device"
@@ -100,9 +104,10 @@ class LoginDeviceAPI:
 
     async def _begin(self, request: web.Request) -> web.Response:
         asked = parse(DeviceAuthorizationRequest, await read_form(request))
-        origin, browser = self._addresses.caller(request)
-        app = await authorize_origin(self._apps, asked.client_id, origin)
-        self._gate.count_begin(browser.ip)
+        caller = self._addresses.caller(request)
+        app = await authorize_origin(self._apps, asked.client_id, caller.origin)
+        self._limits.count_begin(caller.ip)
+        browser = Browser(caller.ip, caller.user_agent)
         begun = await self._flow.begin(app.id, browser, has_socket=False)
         scene = begun.login.scene
         return no_store_response(
@@ -123,9 +128,9 @@ class LoginDeviceAPI:
         if form.get("grant_type", DEVICE_GRANT) != DEVICE_GRANT:
             raise UnsupportedGrantType
         asked = parse(TokenRequest, form)
-        origin, browser = self._addresses.caller(request)
-        app = await authorize_origin(self._apps, asked.client_id, origin)
-        with self._gate.counting_failures(browser.ip):
+        caller = self._addresses.caller(request)
+        app = await authorize_origin(self._apps, asked.client_id, caller.origin)
+        with self._failures.counting_failures(caller.ip):
             return no_store_response(await self._token(asked.device_code, app))
 
     async def _token(self, device_code: str, app: App) -> Payload:
@@ -135,7 +140,7 @@ class LoginDeviceAPI:
         try:
             return token_response(await self._flow.redeem(login_id, secret, app=app.id))
         except NotConfirmed:
-            self._gate.count_poll(login_id)
+            self._limits.count_poll(login_id)
             raise NotConfirmed(**await self._progress(login_id, app)) from None
 
     async def _progress(self, login_id: str, app: App) -> dict[str, str | int]:

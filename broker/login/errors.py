@@ -18,6 +18,7 @@ class UnknownLogin(LoginError):
     """No such login, or a wrong secret: one answer for both, so that guesses learn nothing."""
 
     error, status = "invalid_grant", 400
+    counts_as_guess = True
     description = "no login has this login_id and secret"
 
 
@@ -58,6 +59,7 @@ class LoginExpired(LoginError):
 
 class UnknownScene(LoginError):
     error, status = "unknown_scene", 404
+    counts_as_guess = True
     description = "no live login stands under this code"
 
 

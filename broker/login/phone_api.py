@@ -27,6 +27,7 @@ from broker.sessions.authentication import (
     SessionCredentials,
     session_token_of,
 )
+from broker.sessions.limits import SessionLimits
 from broker.sessions.model import Session, person_key, session_response
 from broker.sessions.phone_api import OpenSessionRequest
 from broker.sessions.service import SessionService
@@ -48,7 +49,9 @@ class LoginPhoneAPI:
         sessions: SessionService,
         apps: Apps,
         people: SqlUserLookup,
-        gate: RateLimiter,
+        session_limits: SessionLimits,
+        registrations: RateLimiter,
+        failures: RateLimiter,
         addresses: ClientAddresses,
         clock: Clock,
     ) -> None:
@@ -56,7 +59,9 @@ class LoginPhoneAPI:
         self._sessions = sessions
         self._apps = apps
         self._people = people
-        self._gate = gate
+        self._session_limits = session_limits
+        self._registrations = registrations
+        self._failures = failures
         self._addresses = addresses
         self._clock = clock
         verbs: dict[str, EventHandler[PhonePeer]] = {
@@ -76,8 +81,8 @@ class LoginPhoneAPI:
         address = self._from_no_page(request)
         asked = parse(OpenSessionRequest, await read_json(request))
         app = await authorize_origin(self._apps, asked.app, None)
-        with self._gate.counting_failures(address):
-            async with self._gate.opening_session(address):
+        with self._failures.counting_failures(address):
+            async with self._session_limits.opening(address):
                 opened = await self._sessions.open(app, asked.js_code)
         return no_store_response(session_response(opened, self._clock()))
 
@@ -91,7 +96,7 @@ class LoginPhoneAPI:
 
     async def _session_of(self, request: web.Request) -> Session:
         address = self._from_no_page(request)
-        with self._gate.counting_failures(address):
+        with self._failures.counting_failures(address):
             return await self._sessions.check(session_token_of(request))
 
     async def _post(self, request: web.Request) -> web.Response:
@@ -105,16 +110,16 @@ class LoginPhoneAPI:
 
         Or any page could spend its visitors' tries, and so lock their whole network out.
         """
-        origin, browser = self._addresses.caller(request)
-        if origin is not None and origin not in self._apps.origins():
+        caller = self._addresses.caller(request)
+        if caller.origin is not None and caller.origin not in self._apps.origins():
             raise OriginNotAllowed
-        return browser.ip
+        return caller.ip
 
     async def _admit(self, caller: Caller, auth: object) -> PhonePeer:
         session_token = parse(SessionCredentials, auth).token()
-        with self._gate.counting_failures(caller.browser.ip):
+        with self._failures.counting_failures(caller.ip):
             await self._sessions.check(session_token)
-        return PhonePeer(session_token, caller.browser.ip)
+        return PhonePeer(session_token, caller.ip)
 
     async def _on_socket(
         self, verb: str, sid: str, peer: PhonePeer, arguments: tuple[object, ...]
@@ -122,10 +127,10 @@ class LoginPhoneAPI:
         return await self._act(verb, peer, arguments)
 
     async def _act(self, verb: str, peer: PhonePeer, arguments: tuple[object, ...]) -> Payload:
-        with self._gate.counting_failures(peer.address):
+        with self._failures.counting_failures(peer.address):
             session = await self._sessions.check(peer.session_token)
         # From here on the person is known: neighbours behind one address are not counted together.
-        with self._gate.counting_failures(person_key(session.phone)):
+        with self._failures.counting_failures(person_key(session.phone)):
             return await SOCKET_EVENTS[verb](self, session.phone, arguments)
 
     async def _scan(self, phone: Phone, arguments: tuple[object, ...]) -> Payload:
@@ -157,7 +162,7 @@ class LoginPhoneAPI:
 
     async def _register(self, phone: Phone, arguments: tuple[object, ...]) -> Payload:
         asked = parse_arguments(RegisterRequest, arguments)
-        self._gate.count_registration(person_key(phone))
+        self._registrations.count(person_key(phone))
         registered = await self._people.register(phone.identity, asked.invitation)
         return {"subject": registered.subject, "name": registered.name}
 

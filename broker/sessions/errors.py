@@ -13,4 +13,5 @@ class SigningUnsupported(InvalidRequest):
 
 class InvalidSession(BrokerError):
     error, status = "invalid_session", 401
+    counts_as_guess = True
     description = "the phone's session is unknown, wrong or has ended; log in again"

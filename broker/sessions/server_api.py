@@ -29,6 +29,7 @@ from broker.infrastructure.api.responses import Payload, no_store_response
 from broker.infrastructure.api.schema import AppIdField, OpenidField, RequestModel, parse
 from broker.infrastructure.clock import Clock, seconds_until
 from broker.sessions.authentication import SessionCredentials
+from broker.sessions.limits import SessionLimits
 from broker.sessions.model import Session, session_response
 from broker.sessions.phone_api import JsCodeField
 from broker.sessions.service import SessionService
@@ -43,7 +44,8 @@ class SessionServerAPI:
         sessions: SessionService,
         apps: Apps,
         secrets: AppSecrets,
-        gate: RateLimiter,
+        limits: SessionLimits,
+        failures: RateLimiter,
         addresses: ClientAddresses,
         clock: Clock,
         admin_token: str | None,
@@ -51,7 +53,8 @@ class SessionServerAPI:
         self._sessions = sessions
         self._apps = apps
         self._secrets = secrets
-        self._gate = gate
+        self._limits = limits
+        self._failures = failures
         self._addresses = addresses
         self._clock = clock
         self._admin_token = admin_token
@@ -68,7 +71,7 @@ class SessionServerAPI:
 
     async def _open(self, request: web.Request) -> web.Response:
         app, asked = await self._asked(OpenAppSessionRequest, request)
-        async with self._gate.opening_session_of(app):
+        async with self._limits.opening_for_app(app):
             opened = await self._sessions.open(app, asked.js_code)
         return no_store_response(
             {**session_response(opened, self._clock()), **await self._person(opened.session)}
@@ -116,7 +119,7 @@ class SessionServerAPI:
         Raises InvalidAppCredentials, UnknownApp or InvalidRequest; RateLimited for a guesser.
         """
         shown = read_app_credentials(request)
-        with self._gate.counting_failures(self._addresses.of(request)):
+        with self._failures.counting_failures(self._addresses.of(request)):
             self._check_secret(shown)
         asked = parse(model, await read_json(request))
         if shown.app is not None and asked.app not in (None, shown.app):

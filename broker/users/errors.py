@@ -9,6 +9,7 @@ class InvalidInvitation(BrokerError):
     """Unknown, used by another, or run out: one answer, so that guesses learn nothing."""
 
     error, status = "invalid_grant", 400
+    counts_as_guess = True
     description = "no invitation like this is good any more; ask for another"
 
 

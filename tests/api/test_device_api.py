@@ -124,9 +124,7 @@ async def test_polling_too_fast_is_told_to_slow_down(http: aiohttp.ClientSession
 async def test_polling_at_the_interval_is_never_too_fast(
     start_broker: StartBroker, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "broker.infrastructure.api.rate_limit.RateLimit", partial(RateLimit, clock=clock)
-    )
+    monkeypatch.setattr("broker.login.limits.RateLimit", partial(RateLimit, clock=clock))
     broker = await start_broker()
     async with aiohttp.ClientSession(broker.url) as http:
         begun = await begin(http)

@@ -8,7 +8,8 @@ from collections import Counter
 import aiohttp
 import pytest
 
-from broker.infrastructure.api.rate_limit import PROOFS_SHARE, REGISTRATIONS, RateLimiter
+from broker.sessions.limits import PROOFS_SHARE, SessionLimits
+from broker.users.phone_api import REGISTRATIONS_PER_MINUTE
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser, SocketPhone
 from tests.support.waiting import eventually
@@ -118,14 +119,11 @@ async def test_opened_sessions_do_not_count_for_the_address(start_broker: StartB
 
 
 async def test_address_has_its_share_of_proofs_at_once() -> None:
-    gate, may_end = (
-        RateLimiter(begins_per_minute=100, failures_per_minute=100, interval=2),
-        asyncio.Event(),
-    )
+    limits, may_end = SessionLimits(per_minute=100), asyncio.Event()
     running: Counter[str] = Counter()
 
     async def prove(address: str) -> None:
-        async with gate.opening_session(address):
+        async with limits.opening(address):
             running[address] += 1
             await may_end.wait()
 
@@ -143,7 +141,8 @@ async def test_person_may_show_invitations_only_so_often(start_broker: StartBrok
     broker = await start_broker()
     shown = {"invitation": "x" * 32}
     async with PhoneClient(broker.url, "alice") as alice, PhoneClient(broker.url, "bob") as bob:
-        seen = [(await alice.post("register", shown)).status for _ in range(REGISTRATIONS + 1)]
+        attempts = range(REGISTRATIONS_PER_MINUTE + 1)
+        seen = [(await alice.post("register", shown)).status for _ in attempts]
 
-        assert seen == [400] * REGISTRATIONS + [429]
+        assert seen == [400] * REGISTRATIONS_PER_MINUTE + [429]
         assert (await bob.post("register", shown)).status == 400

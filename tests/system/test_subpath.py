@@ -15,8 +15,7 @@ from aiohttp.test_utils import make_mocked_request
 from playwright.async_api import expect
 
 from broker.errors import InvalidSettings
-from broker.infrastructure.api.rate_limit import RateLimiter
-from broker.infrastructure.runtime.drain import InstanceDraining
+from broker.infrastructure.runtime.drain import DrainGate, InstanceDraining
 from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.settings import load_settings
 from deploy import nginx
@@ -201,11 +200,11 @@ async def test_page_of_the_site_may_read_tokens(broker: RunningBroker, site_port
 
 @pytest.mark.parametrize("path", ["/socket.io/", f"{PATH}/socket.io/"])
 def test_closed_gate_refuses_handshakes_under_a_path(path: str) -> None:
-    gate = RateLimiter(begins_per_minute=1, failures_per_minute=1, interval=2)
-    gate.close()
+    drain = DrainGate()
+    drain.close()
 
     with pytest.raises(InstanceDraining):
-        gate.check_handshake(make_mocked_request("GET", f"{path}?EIO=4&transport=polling"))
+        drain.check_handshake(make_mocked_request("GET", f"{path}?EIO=4&transport=polling"))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from aiohttp import hdrs, web
 
 from broker.infrastructure.api.schema import sanitize_text
 from broker.infrastructure.transport.websocket.handshake import origin_of
-from broker.login.model import Browser
 
 USER_AGENT_MAX = 256
 
@@ -21,10 +20,11 @@ ADDRESS_CACHE_SIZE = 4_096
 
 
 class Caller(NamedTuple):
-    """The client of a request.  origin: the page's; None if the client is not a page."""
+    """The client of a request.  origin: of the page; None if the client is not a page."""
 
     origin: str | None
-    browser: Browser
+    ip: str
+    user_agent: str
 
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -56,7 +56,7 @@ class ClientAddresses:
 
     def caller(self, request: web.Request) -> Caller:
         agent = sanitize_text(request.headers.get(hdrs.USER_AGENT, ""), USER_AGENT_MAX)
-        return Caller(origin_of(request.headers), Browser(self.of(request), agent))
+        return Caller(origin_of(request.headers), self.of(request), agent)
 
     def of(self, request: web.Request) -> str:
         """Return the nearest address on the way here that is not a trusted proxy's.

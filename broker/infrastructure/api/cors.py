@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aiohttp import hdrs, web
 
-from broker.apps.ports import Apps
 from broker.infrastructure.api.responses import ResponseHook
 from broker.infrastructure.transport.websocket.handshake import origin_of
 
 
-def allow_cors(apps: Apps) -> ResponseHook:
+def allow_cors(is_origin_allowed: Callable[[str], bool]) -> ResponseHook:
     """Let pages of allowed origins read the answers under /oauth (CORS, without cookies)."""
 
     async def prepare(request: web.Request, response: web.StreamResponse) -> None:
         origin = origin_of(request.headers)
-        if origin and "/oauth/" in request.path and origin in apps.origins():
+        if origin and "/oauth/" in request.path and is_origin_allowed(origin):
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
             response.headers[hdrs.VARY] = hdrs.ORIGIN
 
