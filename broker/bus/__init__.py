@@ -1,9 +1,8 @@
-"""Tells an instance that a login has changed.
+"""Sends notices of changed logins to instances.
 
-The bus is a hint: a notice may be lost, and whoever missed one finds the truth
-in the state.  A notice names a login and what became of it, and nothing else
-ever: no token, secret, scene, skey, session_key or js_code travels here.
-Each backend is one file; `BUSES` is the table of them, by URL scheme.
+The bus is a hint: a notice may be lost, and the state has the truth. A notice contains the id
+and the new state of a login, and never a token, secret, scene, skey, session_key or js_code.
+Each backend is a module; `BUSES` maps URL schemes to them.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ BUSES: Mapping[str, str] = {
 
 
 def open_bus(url: str) -> Bus:
-    """The bus that `url` names, not yet connected.
+    """Return the bus at `url`, not connected yet.
 
-    Raises ValueError for a scheme that is not in `BUSES`, or a URL that names nothing.
+    Raises ValueError for an unknown scheme or an invalid URL.
     """
     scheme = urlsplit(url).scheme
     if scheme not in BUSES:
-        raise ValueError(f"unknown bus {scheme!r}: want one of {', '.join(sorted(BUSES))}")
+        raise ValueError(f"unknown bus {scheme!r}: use one of {', '.join(sorted(BUSES))}")
     bus: Bus = import_module(BUSES[scheme]).open_bus(url)
     return bus

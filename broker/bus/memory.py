@@ -1,4 +1,4 @@
-"""The bus within this process."""
+"""A bus within one process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from broker.infrastructure.coordination import Bus, Notice
 
 NoticeQueue = asyncio.Queue[Notice | None]
-"""What one listener has yet to hear; None says that the bus was closed."""
+"""Notices that a listener has not received yet; None after the bus is closed."""
 
 
 class MemoryBus:
@@ -17,7 +17,7 @@ class MemoryBus:
         self._listeners: dict[str, list[NoticeQueue]] = {}
 
     async def open(self) -> None:
-        """Nothing to connect."""
+        """Do nothing: there is no connection."""
 
     async def publish(self, instance: str, notice: Notice) -> None:
         for listener in self._listeners.get(instance, []):
@@ -26,18 +26,18 @@ class MemoryBus:
     @asynccontextmanager
     async def listen(self, instance: str) -> AsyncIterator[AsyncIterator[Notice]]:
         listener: NoticeQueue = asyncio.Queue()
-        here = self._listeners.setdefault(instance, [])
-        here.append(listener)
+        listeners = self._listeners.setdefault(instance, [])
+        listeners.append(listener)
         try:
             yield _notices(listener)
         finally:
-            here.remove(listener)
-            if not here:
+            listeners.remove(listener)
+            if not listeners:
                 self._listeners.pop(instance, None)
 
     async def close(self) -> None:
-        for here in self._listeners.values():
-            for listener in here:
+        for listeners in self._listeners.values():
+            for listener in listeners:
                 listener.put_nowait(None)
 
 

@@ -1,9 +1,9 @@
-"""The bus over Redis Pub/Sub: one channel an instance, so a notice costs the same at any size.
+"""A bus over Redis Pub/Sub.
 
-Each instance also sends itself a heartbeat through the bus every second.  Who
-misses three is deaf, whatever its connection looks like (a half-open link says
-nothing), and `listen` ends with `Unavailable`: subscribe afresh, and ask the
-state what has been missed.
+Each instance has one channel, so the cost of a notice does not depend on the number of
+instances. Each instance also sends itself a heartbeat every second. If it receives nothing for
+3 s, its subscription is dead, even if the connection looks open. `listen` then raises
+`Unavailable`; the caller subscribes again and reads missed changes from the state.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ HEARTBEAT_INTERVAL = 1.0
 """Seconds between heartbeats."""
 
 HEARTBEAT_TIMEOUT = 3.0
-"""Seconds without a word after which nothing is heard any more."""
+"""Seconds without a message after which the subscription counts as lost."""
 
 HEARTBEAT = Notice("heartbeat", "")
 
 
 class HeartbeatReader:
-    """Reads notices; ends after `HEARTBEAT_TIMEOUT` without a message.
+    """Reads messages, and ends after `HEARTBEAT_TIMEOUT` without one.
 
-    One timer that is set anew when it has run out: one for each notice would cost
-    more than the notice.
+    It has one timer, which it starts again when it fires. A timer for each message would cost
+    more than the message.
     """
 
-    def __init__(self, feed: MessageQueue) -> None:
-        self._feed = feed
+    def __init__(self, messages: MessageQueue) -> None:
+        self._messages = messages
         self._loop = asyncio.get_running_loop()
-        self._heard_at = self._loop.time()
+        self._received_at = self._loop.time()
         self._timer = self._loop.call_later(HEARTBEAT_TIMEOUT, self._check)
 
     async def read(self) -> bytes | None:
-        """What comes next; None where nothing more will."""
-        payload = await self._feed.get()
-        self._heard_at = self._loop.time()
+        """Return the next message; None at the end."""
+        payload = await self._messages.get()
+        self._received_at = self._loop.time()
         return payload
 
     def close(self) -> None:
         self._timer.cancel()
 
     def _check(self) -> None:
-        end = self._heard_at + HEARTBEAT_TIMEOUT
-        if end <= self._loop.time():
-            self._feed.put_nowait(None)
+        deadline = self._received_at + HEARTBEAT_TIMEOUT
+        if deadline <= self._loop.time():
+            self._messages.put_nowait(None)
         else:
-            self._timer = self._loop.call_at(end, self._check)
+            self._timer = self._loop.call_at(deadline, self._check)
 
 
 class RedisBus:
@@ -74,37 +74,37 @@ class RedisBus:
 
     @asynccontextmanager
     async def listen(self, instance: str) -> AsyncIterator[AsyncIterator[Notice]]:
-        async with self._redis.subscribe(channel_name(instance)) as feed:
-            self._listening.add(feed)
-            heart = BackgroundTask("bus heartbeat", partial(self._beat, instance))
-            heart.start()
-            ear = HeartbeatReader(feed)
+        async with self._redis.subscribe(channel_name(instance)) as messages:
+            self._listening.add(messages)
+            heartbeat = BackgroundTask("bus heartbeat", partial(self._send_heartbeats, instance))
+            heartbeat.start()
+            reader = HeartbeatReader(messages)
             try:
-                yield self._notices(ear)
+                yield self._notices(reader)
             finally:
-                ear.close()
-                await heart.stop()
-                self._listening.discard(feed)
+                reader.close()
+                await heartbeat.stop()
+                self._listening.discard(messages)
 
     async def close(self) -> None:
         self._closed = True
-        for feed in self._listening:
-            feed.put_nowait(None)
+        for messages in self._listening:
+            messages.put_nowait(None)
         await self._redis.close()
 
-    async def _beat(self, instance: str) -> None:
+    async def _send_heartbeats(self, instance: str) -> None:
         while True:
             with suppress(Unavailable):
                 await self.publish(instance, HEARTBEAT)
             await asyncio.sleep(HEARTBEAT_INTERVAL)
 
-    async def _notices(self, ear: HeartbeatReader) -> AsyncIterator[Notice]:
-        while (payload := await ear.read()) is not None:
+    async def _notices(self, reader: HeartbeatReader) -> AsyncIterator[Notice]:
+        while (payload := await reader.read()) is not None:
             notice = decode_notice(payload)
             if notice is not None and notice != HEARTBEAT:
                 yield notice
         if not self._closed:
-            raise Unavailable("nothing is heard on the bus")
+            raise Unavailable("the subscription to the bus is lost")
 
 
 def open_bus(url: str) -> Bus:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 CLOCK_ERROR = 0.1
-"""Seconds by which two instances may estimate the time of one Redis differently."""
+"""Seconds by which the estimates of two instances of one Redis server's time may differ."""
 
 
 def seconds_until(end: float, now: float) -> int:

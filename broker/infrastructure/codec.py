@@ -1,6 +1,7 @@
-"""JSON, quickly: what is stored, what instances tell each other, what is said on the wire.
+"""JSON of stored values, notices, requests and responses.
 
-The standard library's takes five to ten times as long, which was a tenth of a login.
+msgspec is five to ten times faster than the standard library, whose JSON took a tenth of the
+CPU time of a login.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import msgspec
 T = TypeVar("T")
 
 encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
-"""A value as JSON in UTF-8.  Dataclasses become objects, named tuples arrays, bytes base64."""
+"""Encode a value as JSON in UTF-8: dataclasses as objects, named tuples as arrays, bytes as
+base64."""
 
 decode: Callable[[bytes | str], Any] = msgspec.json.Decoder().decode
-"""What a text says; raises ValueError or RecursionError for what is no JSON (RFC 8259)."""
+"""Decode a JSON text (RFC 8259). Raises ValueError or RecursionError for any other text."""
 
 
-def decoder(kind: type[T]) -> Callable[[bytes], T]:
-    """Reads what `encode` made of a `kind`; raises ValueError for anything else."""
-    return msgspec.json.Decoder(kind).decode
+def decoder(value_type: type[T]) -> Callable[[bytes], T]:
+    """Return a function that decodes a `value_type`. It raises ValueError for any other text."""
+    return msgspec.json.Decoder(value_type).decode

@@ -1,4 +1,4 @@
-"""What instances share: notices, the bus and leader leases."""
+"""How instances coordinate: notices on a bus, and leader leases."""
 
 from __future__ import annotations
 
@@ -8,30 +8,33 @@ from typing import NamedTuple, Protocol
 
 
 class Bus(Protocol):
+    """Carries notices to one instance at a time. Notices may be lost; the state has the truth."""
+
     async def open(self) -> None:
-        """Connect; where that fails, go on trying in the background."""
+        """Connect. If that fails, retry in the background."""
 
     async def publish(self, instance: str, notice: Notice) -> None:
-        """Send `notice` to `instance` alone.  Nobody listening there is no failure.
+        """Send `notice` to `instance` only. It succeeds if that instance does not listen.
 
-        Raises Unavailable when it could not be sent.
+        Raises Unavailable if the notice cannot be sent.
         """
 
     def listen(self, instance: str) -> AbstractAsyncContextManager[AsyncIterator[Notice]]:
-        """Hear every notice sent to `instance` while inside the ``async with`` block, in order.
+        """Receive every notice sent to `instance` inside the ``async with`` block, in order.
 
-        Entering, and waiting for a notice, raises Unavailable once nothing can be
-        heard any more: what was sent meanwhile is lost.
+        The subscription is active once the block is entered. Entering the block and waiting
+        for a notice raise Unavailable if the subscription is lost. Notices sent after that
+        are lost.
         """
 
     async def close(self) -> None:
-        """Let go of every connection; listeners end."""
+        """Close every connection. Listeners end without an error."""
 
 
 class Notice(NamedTuple):
-    """ "Login X is now Y", said to the instance where its browser waits.
+    """The change of a login, sent to the instance where the login's browser waits.
 
-    event: the name that the browser hears, such as `login-confirmed`.
+    event: the event that the browser receives, such as `login-confirmed`.
     """
 
     event: str
@@ -39,14 +42,17 @@ class Notice(NamedTuple):
 
 
 class LeaderLeases(Protocol):
-    """What one instance does for all, such as filling a pool.
+    """The right to run a job, such as filling a pool, held by one instance at a time.
 
-    Spares work and guards nothing: an instance that stood still may go on for a moment
-    while another has taken over.
+    A lease saves work and is not a lock: an instance that was paused may run the job for a
+    moment after its lease has ended and another instance has acquired it.
     """
 
-    async def acquire(self, duty: str, holder: str, *, seconds: float) -> bool:
-        """Take the duty, or go on holding it, for so long from now; False while another does."""
+    async def acquire(self, job: str, holder: str, *, seconds: float) -> bool:
+        """Acquire or renew the lease for `seconds` from now.
 
-    async def release(self, duty: str, holder: str) -> None:
-        """Leave the duty to others, where it is this holder's."""
+        Returns False if another holder has it.
+        """
+
+    async def release(self, job: str, holder: str) -> None:
+        """End the lease if `holder` has it."""

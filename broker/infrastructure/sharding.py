@@ -9,5 +9,5 @@ SHARDS = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 
 
 def shard_of(scene: str) -> str:
-    """Where a login is kept: one of 64, by its scene.  It tells nothing of the scene."""
+    """Return the shard of a login, one of 64 characters. It does not reveal the scene."""
     return SHARDS[hashlib.sha256(scene.encode()).digest()[0] % len(SHARDS)]

@@ -1,7 +1,7 @@
-"""What lives minutes, or days: logins, the phones' sessions, leases of codes, duties.
+"""Short-lived data: logins, phone sessions, code leases and leader leases.
 
-State is truth.  A change is stored here first; the bus only says "look".
-Each backend is a file or a folder; `STATES` is the table of them, by URL scheme.
+The state is authoritative. A change is stored here before the bus publishes a notice of it.
+Each backend is a package; `STATES` maps URL schemes to them.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from broker.sessions.ports import SessionStore
 
 @dataclass(frozen=True, slots=True)
 class StateBackend:
-    """A backend: one store by noun.
+    """The stores of one backend.
 
-    clock: the time that all instances over this state share.
-    open: connects; where that fails, goes on trying in the background.
-    trouble: why nothing can be asked just now; None when it can.
-    refusal: the error word by which the state refuses writes; None while it accepts them.
-    evicts: whether the state may evict entries to make room; raises Unavailable.
+    clock: Unix time in seconds, shared by all instances that use this state.
+    open: connects. If that fails, it retries in the background.
+    unavailable_reason: why no request can succeed now; None if the state is available.
+    refusal: the error code with which the state refuses writes; None while it accepts them.
+    evicts: returns whether the state may evict entries to free memory. Raises Unavailable.
     """
 
     logins: LoginStore
@@ -58,17 +58,18 @@ STATES: Mapping[str, str] = {
 def open_state(
     url: str, clock: Clock | None = None, *, replicas: int = 0, publishes: bool = False
 ) -> StateBackend:
-    """The state that `url` names, not yet connected.
+    """Return the state at `url`, not connected yet.
 
-    clock: replaces the state's own.  replicas: how many must hold a login for it
-    to be secure, where the state has replicas.  publishes: the bus is at the same
-    address, so that one trip may store a change and tell of it.
-    Raises ValueError for a scheme that is not in `STATES`, or a URL that names nothing.
+    clock: replaces the clock of the state.
+    replicas: how many replicas must hold a login before `LoginStore.secure` returns.
+    publishes: whether the bus has the same address, so that one round trip can store a
+    change and publish its notice.
+    Raises ValueError for an unknown scheme or an invalid URL.
     """
     scheme = urlsplit(url).scheme
     if scheme not in STATES:
-        raise ValueError(f"unknown state {scheme!r}: want one of {', '.join(sorted(STATES))}")
-    store: StateBackend = import_module(STATES[scheme]).open_state(
+        raise ValueError(f"unknown state {scheme!r}: use one of {', '.join(sorted(STATES))}")
+    state: StateBackend = import_module(STATES[scheme]).open_state(
         url, clock, replicas=replicas, publishes=publishes
     )
-    return store
+    return state

@@ -1,4 +1,4 @@
-"""Errors of the state."""
+"""Errors of the state backends."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from broker.errors import Unavailable
 
 
 class StateCapacityExceeded(Unavailable):
-    description = "too many logins are under way; try again"
+    description = "too many logins are in progress; try again"
 
 
 class PoolCapacityExceeded(Unavailable):
-    description = "the state has no room for more codes"
+    description = "the state has no memory for more codes"

@@ -79,5 +79,5 @@ async def test_an_instance_can_listen_again(bus: Bus) -> None:
 
 
 def test_an_unknown_bus_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"unknown bus 'smoke': want one of .*memory"):
+    with pytest.raises(ValueError, match=r"unknown bus 'smoke': use one of .*memory"):
         open_bus("smoke://")

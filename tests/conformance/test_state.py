@@ -430,7 +430,7 @@ async def test_where_sessions_have_no_room_the_one_that_ends_first_makes_some() 
 
 
 def test_an_unknown_state_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"unknown state 'etcd': want one of .*memory"):
+    with pytest.raises(ValueError, match=r"unknown state 'etcd': use one of .*memory"):
         open_state("etcd://localhost", Clock())
 
 

@@ -171,7 +171,7 @@ async def test_ended_sessions_leave_nothing_in_memory(clock: Clock) -> None:
         await sessions.extend(session, clock() + 5_000)
         await sessions.end(phone, session.id)
 
-    for shelf in (sessions._sessions, sessions._people):
+    for shelf in (sessions._sessions, sessions._ids):
         assert len(shelf) == 0
         assert len(shelf._ends) <= SPARE_ENDS
 
@@ -185,4 +185,4 @@ async def test_returned_codes_leave_few_ends_in_memory(clock: Clock) -> None:
         await leases.return_code("shop", 0, leased.generation, cooldown=1)
         clock.time += 2
 
-    assert len(leases._pools["shop"]._backs) <= 2 + SPARE_ENDS
+    assert len(leases._pools["shop"]._free_times) <= 2 + SPARE_ENDS

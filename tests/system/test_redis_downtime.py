@@ -94,7 +94,8 @@ async def test_confirmed_login_outlasts_a_longer_outage(
 ) -> None:
     begins, ends = OUTAGES[outage]
     monkeypatch.setattr("broker.login.model.REDEEM_LIFETIME", SHORT)
-    monkeypatch.setattr(logins, "WAITS", dict.fromkeys(logins.WAITS, SHORT))
+    lifetimes = dict.fromkeys(logins.STATE_LIFETIMES, SHORT)
+    monkeypatch.setattr(logins, "STATE_LIFETIMES", lifetimes)
     broker = await start_broker(state_url=redis.url)
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)

@@ -32,14 +32,11 @@ from broker.infrastructure.redis.urls import open_from_url
 
 __all__ = [
     "CommandPart",
-    "ErrorReply",
     "MessageQueue",
     "Redis",
     "Reply",
     "Script",
-    "channel_of",
     "open_redis",
-    "script",
 ]
 
 

@@ -1,4 +1,4 @@
-"""State in this process: for one process, lost at its end."""
+"""State in the memory of one process. It is lost when the process ends."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool)
         MemoryLeaderLeases(clock),
         MemoryImages(clock),
         clock=clock,
-        open=_nothing,
+        open=_do_nothing,
         unavailable_reason=lambda: None,
-        close=_nothing,
+        close=_do_nothing,
         refusal=lambda: None,
         evicts=_never,
         instances=MemoryInstances(clock),
@@ -36,5 +36,5 @@ async def _never() -> bool:
     return False
 
 
-async def _nothing() -> None:
-    """Memory comes and goes with its process."""
+async def _do_nothing() -> None:
+    """There is no connection to open or close."""

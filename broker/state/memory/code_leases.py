@@ -15,21 +15,24 @@ from broker.state.memory.expiring_map import CAPACITY, SPARE_ENDS
 
 
 class LeasedNumber(NamedTuple):
-    """A number that is not free.
+    """A number that is leased or resting. Times are Unix times in seconds.
 
-    ends: when its lease ends, or ended.  back: when its rest is over.
+    lease_end: when the lease ends or ended.
+    free_at: when the cooldown ends.
     """
 
-    ends: float
-    back: float
+    lease_end: float
+    free_at: float
     generation: int
 
 
 class MemoryPool:
-    """One app's numbers.  It reads no clock.
+    """The numbers of one app. The caller passes the time.
 
-    free and backs are heaps, and may name numbers that are no longer there: what counts
-    stands in the dictionaries.  drawings: of every number, the withdrawn too, the latest.
+    `_free` and `_free_times` are heaps. They may contain outdated entries; the dictionaries
+    are authoritative.
+
+    drawings: the latest drawing of each number, including withdrawn numbers.
     """
 
     def __init__(self) -> None:
@@ -37,25 +40,25 @@ class MemoryPool:
         self._codes: dict[int, OfferedCode] = {}
         self._uses: defaultdict[int, int] = defaultdict(int)
         self._generations: defaultdict[int, int] = defaultdict(int)
-        self._out: dict[int, LeasedNumber] = {}
+        self._leased: dict[int, LeasedNumber] = {}
         self._free: list[int] = []
-        self._backs: list[tuple[float, int]] = []
+        self._free_times: list[tuple[float, int]] = []
 
     def lease(self, *, now: float, until: float, cooldown: float) -> LeasedCode | None:
-        self._bring_back(now)
-        number = self._lowest()
+        self._restore_rested(now)
+        number = self._pop_lowest_free()
         if number is None:
             return None
         generation = max(self._generations[number] + 1, round(now * 1_000))
         self._generations[number] = generation
         self._uses[number] += 1
-        self._send_out(number, LeasedNumber(until, until + cooldown, generation))
+        self._set_leased(number, LeasedNumber(until, until + cooldown, generation))
         return LeasedCode(self._codes[number], generation, self._uses[number])
 
     def return_code(self, number: int, generation: int, *, now: float, cooldown: float) -> None:
-        out = self._out.get(number)
-        if out and out.generation == generation and out.ends > now:
-            self._send_out(number, LeasedNumber(now, now + cooldown, generation))
+        leased = self._leased.get(number)
+        if leased and leased.generation == generation and leased.lease_end > now:
+            self._set_leased(number, LeasedNumber(now, now + cooldown, generation))
 
     def offer(self, code: OfferedCode, *, now: float, cooldown: float) -> None:
         number, is_new = code.number, code.number not in self._codes
@@ -67,7 +70,7 @@ class MemoryPool:
         self.drawings[number] = code.drawing
         self._codes[number] = code
         if is_new and cooldown:
-            self._send_out(number, LeasedNumber(now, now + cooldown, 0))
+            self._set_leased(number, LeasedNumber(now, now + cooldown, 0))
         elif is_new:
             heapq.heappush(self._free, number)
 
@@ -75,33 +78,34 @@ class MemoryPool:
         if drawing >= self.drawings.get(number, -1):
             self.drawings[number] = drawing
             self._codes.pop(number, None)
-            self._out.pop(number, None)
+            self._leased.pop(number, None)
 
     def level(self, *, now: float) -> PoolLevel:
-        away = [out for out in self._out.values() if out.back > now]
-        leased = sum(out.ends > now for out in away)
-        return PoolLevel(len(self._codes) - len(away), leased, len(away) - leased)
+        unavailable = [entry for entry in self._leased.values() if entry.free_at > now]
+        leased = sum(entry.lease_end > now for entry in unavailable)
+        resting = len(unavailable) - leased
+        return PoolLevel(len(self._codes) - len(unavailable), leased, resting)
 
-    def _send_out(self, number: int, out: LeasedNumber) -> None:
-        self._out[number] = out
-        heapq.heappush(self._backs, (out.back, number))
-        if len(self._backs) > 2 * len(self._out) + SPARE_ENDS:
-            self._backs = [(out.back, number) for number, out in self._out.items()]
-            heapq.heapify(self._backs)
+    def _set_leased(self, number: int, entry: LeasedNumber) -> None:
+        self._leased[number] = entry
+        heapq.heappush(self._free_times, (entry.free_at, number))
+        if len(self._free_times) > 2 * len(self._leased) + SPARE_ENDS:
+            self._free_times = [(entry.free_at, key) for key, entry in self._leased.items()]
+            heapq.heapify(self._free_times)
 
-    def _bring_back(self, now: float) -> None:
-        left = RESTORE_BATCH
-        while left and self._backs and self._backs[0][0] <= now:
-            back, number = heapq.heappop(self._backs)
-            if number in self._out and self._out[number].back == back:
-                del self._out[number]
+    def _restore_rested(self, now: float) -> None:
+        remaining = RESTORE_BATCH
+        while remaining and self._free_times and self._free_times[0][0] <= now:
+            free_at, number = heapq.heappop(self._free_times)
+            if number in self._leased and self._leased[number].free_at == free_at:
+                del self._leased[number]
                 heapq.heappush(self._free, number)
-                left -= 1
+                remaining -= 1
 
-    def _lowest(self) -> int | None:
+    def _pop_lowest_free(self) -> int | None:
         while self._free:
             number = heapq.heappop(self._free)
-            if number in self._codes and number not in self._out:
+            if number in self._codes and number not in self._leased:
                 return number
         return None
 

@@ -11,17 +11,18 @@ from broker.state.errors import StateCapacityExceeded
 T = TypeVar("T")
 
 SPARE_ENDS = 64
-"""Entries in a heap of ends, beyond twice the valid ones, before it is rebuilt."""
+"""Outdated entries that a heap of end times may have, in addition to as many as are valid."""
 
 CAPACITY = 200_000
-"""Entries of one kind.  A login takes about 1 KB here, so that a flood of begins
-ends in `temporarily_unavailable` before it ends in a full machine."""
+"""Entries of one map. A login takes about 1 KB, so a flood of new logins is answered with
+`temporarily_unavailable` before it fills the memory."""
 
 
 class ExpiringMap(Generic[T]):
-    """A dictionary whose entries end: `end` is Unix time in seconds.
+    """A dictionary whose entries expire at `end`, a Unix time in seconds.
 
-    A full shelf refuses more; one that `gives_way` drops what ends first instead.
+    evict_oldest: whether a full map drops the entry that ends first. Otherwise it refuses
+    new entries.
     """
 
     def __init__(
@@ -29,7 +30,7 @@ class ExpiringMap(Generic[T]):
     ) -> None:
         self._clock = clock
         self._capacity = capacity
-        self._gives_way = evict_oldest
+        self._evict_oldest = evict_oldest
         self._entries: dict[str, tuple[float, T]] = {}
         self._ends: list[tuple[float, str]] = []
 
@@ -37,14 +38,15 @@ class ExpiringMap(Generic[T]):
         return len(self._entries)
 
     def put(self, key: str, value: T, end: float) -> None:
-        """Keep `value` under `key` until `end`; raises StateCapacityExceeded when there is no
-        room.
+        """Store `value` until `end`.
+
+        Raises StateCapacityExceeded if the map is full and does not evict.
         """
         self._sweep(self._clock())
         if key not in self._entries and len(self._entries) >= self._capacity:
-            if not self._gives_way:
+            if not self._evict_oldest:
                 raise StateCapacityExceeded
-            while len(self._entries) >= self._capacity:  # an end may be a former one
+            while len(self._entries) >= self._capacity:  # the first end may be outdated
                 self._sweep(self._ends[0][0])
         self._entries[key] = (end, value)
         heapq.heappush(self._ends, (end, key))
@@ -57,16 +59,16 @@ class ExpiringMap(Generic[T]):
         return entry[1]
 
     def remove(self, key: str) -> bool:
-        """Whether there was such an entry."""
-        there = self.get(key) is not None
+        """Remove the entry and return whether there was one."""
+        was_present = self.get(key) is not None
         self._entries.pop(key, None)
         self._compact()
-        return there
+        return was_present
 
     def _compact(self) -> None:
-        """Drop ends of entries that were removed or put again once they outnumber the others.
+        """Rebuild the heap once most of its end times are outdated.
 
-        The cost is amortised: a rebuild follows as many changes as there are entries.
+        The cost is amortised: there are as many changes as entries between two rebuilds.
         """
         if len(self._ends) > 2 * len(self._entries) + SPARE_ENDS:
             self._ends = [(end, key) for key, (end, _) in self._entries.items()]
@@ -75,6 +77,6 @@ class ExpiringMap(Generic[T]):
     def _sweep(self, now: float) -> None:
         while self._ends and self._ends[0][0] <= now:
             _, key = heapq.heappop(self._ends)
-            # An entry that was put again has a later end of its own in the heap.
+            # An entry that was stored again has a later end in the heap as well.
             if key in self._entries and self._entries[key][0] <= now:
                 del self._entries[key]

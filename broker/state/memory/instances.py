@@ -16,8 +16,12 @@ class MemoryInstances:
     async def publish(self, instance: str, profile: Profile) -> Mapping[str, Profile]:
         now = self._clock()
         self._profiles[instance] = (now + INSTANCE_TTL, profile)
-        self._profiles = {name: one for name, one in self._profiles.items() if one[0] >= now}
-        return {name: one[1] for name, one in self._profiles.items() if name != instance}
+        self._profiles = {
+            name: (end, published)
+            for name, (end, published) in self._profiles.items()
+            if end >= now
+        }
+        return {name: other for name, (_, other) in self._profiles.items() if name != instance}
 
     async def leave(self, instance: str) -> None:
         self._profiles.pop(instance, None)

@@ -11,12 +11,12 @@ class MemoryLeaderLeases:
         self._clock = clock
         self._holders: ExpiringMap[str] = ExpiringMap(clock, capacity)
 
-    async def acquire(self, duty: str, holder: str, *, seconds: float) -> bool:
-        if self._holders.get(duty) not in (None, holder):
+    async def acquire(self, job: str, holder: str, *, seconds: float) -> bool:
+        if self._holders.get(job) not in (None, holder):
             return False
-        self._holders.put(duty, holder, self._clock() + seconds)
+        self._holders.put(job, holder, self._clock() + seconds)
         return True
 
-    async def release(self, duty: str, holder: str) -> None:
-        if self._holders.get(duty) == holder:
-            self._holders.put(duty, holder, self._clock())
+    async def release(self, job: str, holder: str) -> None:
+        if self._holders.get(job) == holder:
+            self._holders.put(job, holder, self._clock())

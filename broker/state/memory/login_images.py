@@ -7,7 +7,7 @@ from broker.login.model import Login
 from broker.state.memory.expiring_map import ExpiringMap
 
 IMAGES_MAX = 250
-"""Images of codes: up to 240 KB each, so 60 MB at most."""
+"""Images in memory. Each has at most 240 KB, so all of them have at most 60 MB."""
 
 
 class MemoryImages:

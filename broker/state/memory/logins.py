@@ -32,19 +32,18 @@ class MemoryLoginStore:
         stored = self._logins.get(before.id)
         if stored is None or stored.version != before.version:
             return SwapResult.CONFLICT
-        # Never sooner than before: a confirm may end the login earlier than its code.
-        self._logins.put(
-            after.id, after, max(before.expires_at, after.expires_at) + LOGIN_RETENTION
-        )
+        # A confirmed login may expire before its code. It is stored for as long as the code.
+        end = max(before.expires_at, after.expires_at) + LOGIN_RETENTION
+        self._logins.put(after.id, after, end)
         return SwapResult.STORED
 
     async def changed(self, known: Mapping[str, int]) -> dict[str, Login | None]:
-        found = {name: self._logins.get(name) for name in known}
+        stored = {login_id: self._logins.get(login_id) for login_id in known}
         return {
-            name: login
-            for name, login in found.items()
-            if login is None or login.version != known[name]
+            login_id: login
+            for login_id, login in stored.items()
+            if login is None or login.version != known[login_id]
         }
 
     async def secure(self, login: Login) -> None:
-        """Memory has no second server that could be lost."""
+        """Do nothing: there is no replica."""

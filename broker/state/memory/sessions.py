@@ -13,20 +13,20 @@ from broker.state.memory.expiring_map import CAPACITY, ExpiringMap
 
 class MemorySessionStore:
     def __init__(self, clock: Clock, capacity: int = CAPACITY) -> None:
-        # A phone whose session is gone logs in again, unseen; one that gets none is stuck.
+        # A phone without a session logs in again by itself. A phone that is refused cannot.
         self._sessions: ExpiringMap[Session] = ExpiringMap(clock, capacity, evict_oldest=True)
-        self._people: ExpiringMap[frozenset[str]] = ExpiringMap(clock, capacity, evict_oldest=True)
+        self._ids: ExpiringMap[frozenset[str]] = ExpiringMap(clock, capacity, evict_oldest=True)
 
     async def put(self, session: Session) -> None:
-        name = person_key(session.phone)
-        known = [one for id in self._people.get(name) or () if (one := self._sessions.get(id))]
-        known.sort(key=lambda one: one.expires_at)
-        crowd = max(0, len(known) + 1 - SESSIONS_MAX)
-        for one in known[:crowd]:
-            self._sessions.remove(one.id)
-        kept = [*known[crowd:], session]
-        ids = frozenset(one.id for one in kept)
-        self._people.put(name, ids, max(one.latest_end for one in kept))
+        person = person_key(session.phone)
+        stored = [self._sessions.get(session_id) for session_id in self._ids.get(person) or ()]
+        valid = sorted(filter(None, stored), key=lambda known: known.expires_at)
+        surplus = max(0, len(valid) + 1 - SESSIONS_MAX)
+        for former in valid[:surplus]:
+            self._sessions.remove(former.id)
+        remaining = [*valid[surplus:], session]
+        ids = frozenset(known.id for known in remaining)
+        self._ids.put(person, ids, max(known.latest_end for known in remaining))
         self._sessions.put(session.id, session, session.expires_at)
 
     async def get(self, session_id: str) -> Session | None:
@@ -39,11 +39,11 @@ class MemorySessionStore:
         return True
 
     async def end(self, phone: Phone, session_id: str | None = None) -> int:
-        name = person_key(phone)
-        ids = self._people.get(name) or frozenset()
+        person = person_key(phone)
+        ids = self._ids.get(person) or frozenset()
         if session_id is not None:
-            if not any(self._sessions.get(one) for one in ids - {session_id}):
-                self._people.remove(name)
+            if not any(self._sessions.get(other) for other in ids - {session_id}):
+                self._ids.remove(person)
             return int(self._sessions.remove(session_id))
-        self._people.remove(name)
-        return sum(self._sessions.remove(one) for one in ids)
+        self._ids.remove(person)
+        return sum(map(self._sessions.remove, ids))

@@ -1,14 +1,14 @@
-"""State in Redis or Valkey: for any number of instances, which share its clock too.
+"""State in Redis or Valkey, for any number of instances. They share the server's clock.
 
-logins.py     logins, by id and by scene
-sessions.py   the phones' sessions
-leases.py     the pools of codes
-duties.py     what one instance does for all
-images.py     images of codes that were drawn live
-instances.py  profiles of running instances
-reading.py    what is stored, read
+logins.py         logins, by id and by scene
+sessions.py       phone sessions
+code_leases.py    pools of codes
+leader_leases.py  leader leases
+login_images.py   images of codes that were drawn live
+instances.py      profiles of running instances
+encoding.py       decoding of stored values, milliseconds
 
-Redis forgets logins, sessions, duties and images by itself; a pool stays.
+Logins, sessions, leader leases, images and profiles have a TTL in Redis. Pools have none.
 """
 
 from __future__ import annotations
@@ -25,28 +25,29 @@ from broker.state.redis.sessions import RedisSessionStore
 
 
 def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool) -> StateBackend:
-    redis, careful = open_redis(url, writes=True), open_redis(url)
+    redis, replica_connection = open_redis(url, writes=True), open_redis(url)
+    connections = (redis, replica_connection) if replicas else (redis,)
     time = clock or redis.clock
 
     async def connect() -> None:
-        await redis.open()
-        if replicas:
-            await careful.open()
+        for connection in connections:
+            await connection.open()
 
-    def trouble() -> str | None:
-        return redis.unavailable_reason() or (careful.unavailable_reason() if replicas else None)
+    def unavailable_reason() -> str | None:
+        reasons = (connection.unavailable_reason() for connection in connections)
+        return next(filter(None, reasons), None)
 
     async def evicts() -> bool:
-        return any(one.evicts for one in await redis.memory())
+        return any(server.evicts for server in await redis.memory())
 
     async def close() -> None:
         await redis.close()
-        await careful.close()
+        await replica_connection.close()
 
     return StateBackend(
         RedisLoginStore(
             redis=redis,
-            replica_connection=careful,
+            replica_connection=replica_connection,
             clock=time,
             replicas=replicas,
             publishes=publishes and redis.one_server,
@@ -57,7 +58,7 @@ def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool)
         RedisImages(redis, time),
         clock=time,
         open=connect,
-        unavailable_reason=trouble,
+        unavailable_reason=unavailable_reason,
         close=close,
         refusal=redis.refusal,
         evicts=evicts,

@@ -1,4 +1,4 @@
-"""What is stored, read: it may be from another version of ours."""
+"""Decoding of stored values, which another version of the broker may have written."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 
-def decode_or_none(read: Callable[[bytes], T], stored: bytes | None) -> T | None:
-    """What is stored, read; what cannot be read is as good as gone.
+def decode_or_none(decode: Callable[[bytes], T], stored: bytes | None) -> T | None:
+    """Return the decoded value, None if there is none or if it cannot be decoded.
 
-    It must not keep the others from being read.
+    An invalid value is logged. It counts as missing, so that other values can still be read.
     """
     if stored is None:
         return None
     try:
-        return read(stored)
+        return decode(stored)
     except (ValueError, RecursionError) as error:
-        log.warning("what is stored cannot be read", kind=type(error).__name__)
+        log.warning("stored value is invalid", kind=type(error).__name__)
         return None
 
 
@@ -31,5 +31,5 @@ def to_milliseconds(seconds: float) -> int:
 
 
 def ttl_milliseconds(seconds: float) -> int:
-    """How long a key lives: Redis takes nothing less than a millisecond for it."""
+    """Return the TTL of a key in milliseconds. Redis accepts no TTL below 1 ms."""
     return max(1, to_milliseconds(seconds))

@@ -1,6 +1,6 @@
-"""Instances in Redis: one hash of all of them.
+"""Instance profiles in Redis: one hash.
 
-scanlogin:instances      by instance: "<end in ms> <its profile as JSON>"
+scanlogin:instances      instance → "<end in ms> <profile as JSON>"
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ return live
 
 LEAVE = script("return redis.call('HDEL', KEYS[1], ARGV[1])")
 
-_profile_fields = decoder(Profile)
+_decode_fields = decoder(Profile)
 
 
 class RedisInstances:
@@ -49,14 +49,16 @@ class RedisInstances:
             PUBLISH, [KEY], instance, stored, to_milliseconds(now), to_milliseconds(INSTANCE_TTL)
         )
         found = {
-            name.decode(): decode_or_none(_profile, text)
-            for name, text in zip(live[::2], live[1::2], strict=True)
+            name.decode(): decode_or_none(_decode, stored_profile)
+            for name, stored_profile in zip(live[::2], live[1::2], strict=True)
         }
-        return {name: one for name, one in found.items() if one is not None and name != instance}
+        return {
+            name: other for name, other in found.items() if other is not None and name != instance
+        }
 
     async def leave(self, instance: str) -> None:
         await self._redis.run(LEAVE, [KEY], instance)
 
 
-def _profile(stored: bytes) -> Profile:
-    return _profile_fields(stored[stored.index(b" ") :])
+def _decode(stored: bytes) -> Profile:
+    return _decode_fields(stored[stored.index(b" ") :])

@@ -1,6 +1,6 @@
-"""Duties in Redis: one key each, which ends with the holding.
+"""Leader leases in Redis: one key for each job, with the lease's TTL.
 
-scanlogin:duty:{<duty>}      the holder
+scanlogin:duty:{<job>}      the holder
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class RedisLeaderLeases:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def acquire(self, duty: str, holder: str, *, seconds: float) -> bool:
-        return bool(await self._redis.run(ACQUIRE, [_key(duty)], holder, ttl_milliseconds(seconds)))
+    async def acquire(self, job: str, holder: str, *, seconds: float) -> bool:
+        return bool(await self._redis.run(ACQUIRE, [_key(job)], holder, ttl_milliseconds(seconds)))
 
-    async def release(self, duty: str, holder: str) -> None:
-        await self._redis.run(RELEASE, [_key(duty)], holder)
+    async def release(self, job: str, holder: str) -> None:
+        await self._redis.run(RELEASE, [_key(job)], holder)
 
 
-def _key(duty: str) -> str:
-    return f"scanlogin:duty:{{{duty}}}"
+def _key(job: str) -> str:
+    return f"scanlogin:duty:{{{job}}}"

@@ -1,6 +1,6 @@
-"""Images of codes in Redis: one key each, beside its login, which ends with the code.
+"""Images of codes in Redis: one key for each, in the slot of the login, until the code expires.
 
-scanlogin:{s}:image:<login id>      a URL, mostly `data:`
+scanlogin:{s}:image:<login id>      a URL, usually `data:`
 """
 
 from __future__ import annotations
@@ -17,16 +17,12 @@ class RedisImages:
         self._clock = clock
 
     async def put(self, login: Login, url: str) -> None:
-        life = ttl_milliseconds(login.expires_at - self._clock())
-        await self._redis.call("SET", _key(login), url, "PX", life)
+        ttl = ttl_milliseconds(login.expires_at - self._clock())
+        await self._redis.call("SET", _key(login), url, "PX", ttl)
 
     async def get(self, login: Login) -> str | None:
-        return decode_or_none(_url, await self._redis.call("GET", _key(login)))
+        return decode_or_none(bytes.decode, await self._redis.call("GET", _key(login)))
 
 
 def _key(login: Login) -> str:
     return f"scanlogin:{{{login.id[:1]}}}:image:{login.id}"
-
-
-def _url(stored: bytes) -> str:
-    return stored.decode()

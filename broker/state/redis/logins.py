@@ -1,11 +1,11 @@
-"""Logins in Redis: one key each, and one that leads there from the scene.
+"""Logins in Redis: one key for each login, and one for its scene.
 
     scanlogin:{s}:login:<id>      "<version> <the login as JSON>"
     scanlogin:{s}:scene:<scene>   the login's id
 
-`s` is the login's shelf, which stands in its id and follows from its scene
-(`login.shelf`): whatever belongs to one login lies on one node of a Cluster, and
-a scene is followed to its login in one round trip.
+`s` is the login's shard: the first character of its id, computed from its scene
+(`infrastructure/sharding.py`). Both keys are on the same node of a Cluster, so that one
+round trip finds a login by its scene.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from broker.state.redis.encoding import decode_or_none, ttl_milliseconds
 
 SWAP_RESULTS = tuple(SwapResult)
 
-WAITS: Mapping[State, float] = {
+STATE_LIFETIMES: Mapping[State, float] = {
     State.CONFIRMED: REDEEM_LIFETIME,
     State.REDEEMED: REDELIVERY_LIFETIME,
 }
-"""Seconds for which a login waits for its browser after a confirm, by state."""
+"""Seconds for which a login waits for its browser, by state."""
 
-WAITS_FROM: Mapping[State, Callable[[Login], float | None]] = {
+STATE_BEGINNINGS: Mapping[State, Callable[[Login], float | None]] = {
     State.CONFIRMED: lambda login: login.confirmed_at,
     State.REDEEMED: lambda login: login.redeemed_at,
 }
 """Unix time in seconds; None in a login that an older version stored."""
 
-_login_fields = decoder(Login)
+_decode_fields = decoder(Login)
 
 WAIT_MS = 1_000
-"""Milliseconds that a replica gets to take over what it must hold."""
+"""Milliseconds that replicas get to receive a change."""
 
 ADD = script("""
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
@@ -69,7 +69,7 @@ if not ARGV[4] or type(redis.pcall('PUBLISH', ARGV[4], ARGV[5])) ~= 'number' the
 end
 return 2
 """)
-"""Says what `SwapResult` says.  Where the notice may not be sent, the change stands."""
+"""Returns a value of `SwapResult`. If PUBLISH is refused, the change stays stored."""
 
 TOUCH = """
 local stored = redis.call('GET', KEYS[1])
@@ -78,15 +78,18 @@ if not stored or tonumber(string.match(stored, '^%d+')) < tonumber(ARGV[1]) then
 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """
-"""Writes where that version, or a later one, is stored.  No `Script`: a second question,
-where the server has forgotten it, would come after the WAIT."""
+"""Renews the TTL if this version or a later one is stored.
+
+Not a `Script`: after NOSCRIPT the EVAL would be sent after the WAIT.
+"""
 
 
 class RedisLoginStore:
-    """replicas: how many must hold a login before it is secure.
-    tells: whether notices go out with the changes that they tell of.
+    """Stores logins in Redis.
 
-    `careful` is a connection for waiting on them: nothing else waits behind it.
+    replica_connection: used for WAIT only, which blocks all later commands of a connection.
+    replicas: how many replicas must hold a login before `secure` returns.
+    publishes: whether a swap publishes its notice in the same round trip.
     """
 
     def __init__(
@@ -99,84 +102,87 @@ class RedisLoginStore:
         publishes: bool,
     ) -> None:
         self._redis = redis
-        self._careful = replica_connection
+        self._replica_connection = replica_connection
         self._clock = clock
         self._replicas = replicas
-        self._tells = publishes
+        self._publishes = publishes
 
     async def add(self, login: Login) -> None:
         keys = [_login_key(login.id), _scene_key(login.scene)]
-        await self._redis.run(ADD, keys, _packed(login), login.id, self._life_ms(login.expires_at))
+        ttl = self._ttl(login.expires_at)
+        await self._redis.run(ADD, keys, _encode(login), login.id, ttl)
 
     async def get(self, login_id: str) -> Login | None:
-        return self._unpacked(await self._redis.call("GET", _login_key(login_id)))
+        return self._decode(await self._redis.call("GET", _login_key(login_id)))
 
     async def by_scene(self, scene: str) -> Login | None:
         prefix = _login_prefix(shard_of(scene))
-        return self._unpacked(await self._redis.run(BY_SCENE, [_scene_key(scene)], prefix))
+        return self._decode(await self._redis.run(BY_SCENE, [_scene_key(scene)], prefix))
 
     async def swap(self, before: Login, after: Login, notice: Notice | None = None) -> SwapResult:
-        life = self._life_ms(max(before.expires_at, after.expires_at))
         publish_args: tuple[CommandPart, ...] = ()
-        if notice is not None and self._tells:
+        if notice is not None and self._publishes:
             publish_args = (channel_name(before.instance), encode(notice))
-        stored = await self._redis.run(
+        result = await self._redis.run(
             SWAP,
             [_login_key(before.id)],
-            _mark(before.version),
-            _packed(after),
-            life,
+            _version_prefix(before.version),
+            _encode(after),
+            self._ttl(max(before.expires_at, after.expires_at)),
             *publish_args,
         )
-        return SWAP_RESULTS[stored]
+        return SWAP_RESULTS[result]
 
     async def changed(self, known: Mapping[str, int]) -> dict[str, Login | None]:
-        shelves: defaultdict[str, list[str]] = defaultdict(list)
-        for name in known:
-            shelves[name[:1]].append(name)
-        found = await asyncio.gather(*map(self._read, shelves, shelves.values()))
+        by_shard: defaultdict[str, list[str]] = defaultdict(list)
+        for login_id in known:
+            by_shard[login_id[:1]].append(login_id)
+        found = await asyncio.gather(*map(self._read_shard, by_shard, by_shard.values()))
         return {
-            name: self._unpacked(stored)
+            login_id: self._decode(stored)
             for pairs in found
-            for name, stored in pairs
-            if stored is None or not stored.startswith(_mark(known[name]))
+            for login_id, stored in pairs
+            if stored is None or not stored.startswith(_version_prefix(known[login_id]))
         }
 
-    async def _read(self, place: str, ids: list[str]) -> Iterable[tuple[str, bytes | None]]:
-        prefix = _login_prefix(place)
-        stored = await self._redis.call("MGET", *[prefix + name for name in ids])
+    async def _read_shard(self, shard: str, ids: list[str]) -> Iterable[tuple[str, bytes | None]]:
+        prefix = _login_prefix(shard)
+        stored = await self._redis.call("MGET", *[prefix + login_id for login_id in ids])
         return zip(ids, stored, strict=True)
 
     async def secure(self, login: Login) -> None:
         if not self._replicas:
             return
-        # WAIT counts from this connection's own last write, which comes after the swap's.
-        key, life = _login_key(login.id), self._life_ms(login.expires_at)
-        # It may be to another server than the swap's, when a failover comes in between.
-        written, held = await asyncio.gather(
-            self._careful.call("EVAL", TOUCH, 1, key, login.version, life),
-            self._careful.call("WAIT", self._replicas, WAIT_MS),
+        # WAIT covers the last write of its own connection. TOUCH is a write after the swap's.
+        # After a failover it may reach another server, so it checks the version.
+        key, ttl = _login_key(login.id), self._ttl(login.expires_at)
+        is_stored, replicas = await asyncio.gather(
+            self._replica_connection.call("EVAL", TOUCH, 1, key, login.version, ttl),
+            self._replica_connection.call("WAIT", self._replicas, WAIT_MS),
         )
-        if not written or held < self._replicas:
-            raise Unavailable("the change is not safe on a replica yet; ask again")
+        if not is_stored or replicas < self._replicas:
+            raise Unavailable("the change is not on enough replicas yet; try again")
 
-    def _unpacked(self, stored: bytes | None) -> Login | None:
-        """The stored login.  A confirmed one gets the time back in which Redis was down."""
-        login = decode_or_none(_login, stored)
-        if login is None or login.state not in WAITS_FROM:
+    def _decode(self, stored: bytes | None) -> Login | None:
+        """Return the stored login.
+
+        A confirmed login gets the time during which Redis was down in addition.
+        """
+        login = decode_or_none(_decode_login, stored)
+        if login is None or login.state not in STATE_BEGINNINGS:
             return login
-        begin = WAITS_FROM[login.state](login)
+        begin = STATE_BEGINNINGS[login.state](login)
         if begin is None:
             return login
-        end = self._redis.downtime.extended(begin, begin + WAITS[login.state])
+        end = self._redis.downtime.extended(begin, begin + STATE_LIFETIMES[login.state])
         return login if end <= login.expires_at else replace(login, expires_at=end)
 
-    def _life_ms(self, end: float) -> int:
+    def _ttl(self, end: float) -> int:
         return ttl_milliseconds(end + LOGIN_RETENTION - self._clock())
 
 
-def _login_prefix(shelf_of_it: str) -> str:
-    return f"scanlogin:{{{shelf_of_it}}}:login:"
+def _login_prefix(shard: str) -> str:
+    return f"scanlogin:{{{shard}}}:login:"
 
 
 def _login_key(login_id: str) -> str:
@@ -188,14 +194,14 @@ def _scene_key(scene: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _mark(version: int) -> bytes:
-    """What a stored login of this version begins with, and no other."""
+def _version_prefix(version: int) -> bytes:
+    """Return the first bytes of each stored login of this version."""
     return b"%d " % version
 
 
-def _packed(login: Login) -> bytes:
-    return _mark(login.version) + encode(login)
+def _encode(login: Login) -> bytes:
+    return _version_prefix(login.version) + encode(login)
 
 
-def _login(stored: bytes) -> Login:
-    return _login_fields(stored[stored.index(b" ") :])
+def _decode_login(stored: bytes) -> Login:
+    return _decode_fields(stored[stored.index(b" ") :])

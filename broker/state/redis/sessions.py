@@ -1,10 +1,10 @@
-"""Sessions in Redis, each beside its person's other ones.
+"""Sessions in Redis, with an index of each person's sessions.
 
     scanlogin:{s}:session:<id>    the session as JSON
-    scanlogin:{s}:person:<name>   the ids of a person's sessions, by their ends
+    scanlogin:{s}:person:<name>   sorted set: ids of the person's sessions, by end time
 
-`s` is the person's shelf, which stands in the session's id (`login.shelf`), so that all
-of them lie on one node of a Cluster: each change is one script.
+`s` is the person's shard, the first character of the session's id. All keys of a person are
+on the same node of a Cluster, so that each change is one script.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from broker.sessions.ports import SESSIONS_MAX
 from broker.state.redis.encoding import decode_or_none, to_milliseconds, ttl_milliseconds
 
 PUT_SESSION = script("""
-local crowded = redis.call('ZCARD', KEYS[2]) + 1 - ARGV[6]
-if crowded > 0 then
-  for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, crowded - 1)) do
+local surplus = redis.call('ZCARD', KEYS[2]) + 1 - ARGV[6]
+if surplus > 0 then
+  for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, surplus - 1)) do
     redis.call('DEL', ARGV[7] .. id)
     redis.call('ZREM', KEYS[2], id)
   end
@@ -35,8 +35,8 @@ if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[3]) then
   redis.call('PEXPIRE', KEYS[2], ARGV[3])
 end
 """)
-"""The index lives as long as any session in it can.  Those that have ended stand first in
-it, and are the first to give way."""
+"""The index expires when the last session in it ends. Ended sessions are first in the index
+and are removed first."""
 
 EXTEND_SESSION = script("""
 if not redis.call('SET', KEYS[1], ARGV[1], 'XX', 'PX', ARGV[2]) then
@@ -57,7 +57,7 @@ return ended
 """)
 
 
-_session = decoder(Session)
+_decode_session = decoder(Session)
 
 
 class RedisSessionStore:
@@ -70,8 +70,8 @@ class RedisSessionStore:
             PUT_SESSION,
             [_session_key(session.id), _person_key(session.phone)],
             encode(session),
-            self._life_ms(session.expires_at),
-            self._life_ms(session.latest_end),
+            self._ttl(session.expires_at),
+            self._ttl(session.latest_end),
             session.id,
             to_milliseconds(session.expires_at),
             SESSIONS_MAX,
@@ -79,34 +79,35 @@ class RedisSessionStore:
         )
 
     async def get(self, session_id: str) -> Session | None:
-        session = decode_or_none(_session, await self._redis.call("GET", _session_key(session_id)))
+        stored = await self._redis.call("GET", _session_key(session_id))
+        session = decode_or_none(_decode_session, stored)
         return session if session and session.expires_at > self._clock() else None
 
     async def extend(self, session: Session, expires_at: float) -> bool:
-        later = replace(session, expires_at=expires_at)
+        extended = replace(session, expires_at=expires_at)
         return bool(
             await self._redis.run(
                 EXTEND_SESSION,
                 [_session_key(session.id), _person_key(session.phone)],
-                encode(later),
-                self._life_ms(expires_at),
+                encode(extended),
+                self._ttl(expires_at),
                 session.id,
                 to_milliseconds(expires_at),
             )
         )
 
     async def end(self, phone: Phone, session_id: str | None = None) -> int:
-        one = () if session_id is None else (session_id,)
+        ids = () if session_id is None else (session_id,)
         prefix = _session_prefix(shard_of(person_key(phone)))
-        ended: int = await self._redis.run(END_SESSIONS, [_person_key(phone)], prefix, *one)
-        return ended
+        count: int = await self._redis.run(END_SESSIONS, [_person_key(phone)], prefix, *ids)
+        return count
 
-    def _life_ms(self, end: float) -> int:
+    def _ttl(self, end: float) -> int:
         return ttl_milliseconds(end - self._clock())
 
 
-def _session_prefix(shelf_of_it: str) -> str:
-    return f"scanlogin:{{{shelf_of_it}}}:session:"
+def _session_prefix(shard: str) -> str:
+    return f"scanlogin:{{{shard}}}:session:"
 
 
 def _session_key(session_id: str) -> str:
