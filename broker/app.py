@@ -36,12 +36,15 @@ from broker.login.discovery_api import metadata_routes
 from broker.login.limits import LoginLimits
 from broker.login.lobby import Push
 from broker.login.phone_api import LoginPhoneAPI
+from broker.monitoring.api import HealthAPI
 from broker.parts import Core, open_context
+from broker.pool.api import PicturesAPI
 from broker.pool.pictures import PictureCache
 from broker.pool.ports import CodeLeases
 from broker.sessions.limits import SessionLimits
 from broker.sessions.server_api import SessionServerAPI
 from broker.settings import Settings
+from broker.tokens.api import KeySetAPI
 from broker.users.admin_api import UsersAdminAPI
 from broker.users.phone_api import REGISTRATIONS_PER_MINUTE
 from broker.widget.api import WidgetAPI
@@ -187,15 +190,12 @@ def _mount_features(settings: Settings, core: Core) -> Broker:
     mounted = [FEATURES[role](hall) for role in settings.roles]
     push = next((one.push for one in mounted if one.push), None)
     running = Lifecycle(core, push, server, drain)
-    public = WidgetAPI(
-        issuer=core.issuer,
-        ready=running.unready_reason,
-        public_url=settings.public_url,
-        pictures=PictureCache(core.pictures),
-        addresses=addresses,
-    )
+    health = HealthAPI(unready_reason=running.unready_reason)
     routes = [
-        *public.routes(),
+        *WidgetAPI(public_url=settings.public_url).routes(),
+        *KeySetAPI(issuer=core.issuer).routes(),
+        *PicturesAPI(pictures=PictureCache(core.pictures), addresses=addresses).routes(),
+        *health.routes(),
         *metadata_routes(settings.public_url),
         *(route for one in mounted for route in one.routes),
         openapi.openapi_route("Scan-login broker", settings.public_url),
@@ -215,7 +215,7 @@ def _mount_features(settings: Settings, core: Core) -> Broker:
     application.cleanup_ctx.append(running.run)
     application.on_shutdown.append(running.close_sockets)
     admin_routes = [
-        *public.admin_routes(),
+        *health.admin_routes(),
         *_admin_routes(settings, core),
         openapi.openapi_route("Scan-login broker: administration"),
     ]
@@ -258,10 +258,15 @@ def _admin_routes(settings: Settings, core: Core) -> Iterable[web.RouteDef]:
     where they are looked for in the records."""
     if settings.admin_token is None:
         return ()
-    guard, records = require_admin_token(settings.admin_token.get_secret_value()), core.records
-    routes = AppsAPI(app_admin=records.app_admin, apps=records.apps, authorize=guard).routes()
+    authorize, records = require_admin_token(settings.admin_token.get_secret_value()), core.records
+    routes = AppsAPI(
+        app_admin=records.app_admin, refresh=records.apps.refresh, authorize=authorize
+    ).routes()
     if settings.directory == "sql":
-        routes += UsersAdminAPI(user_admin=records.user_admin, guard=guard).routes()
+        users = records.user_admin
+        routes += UsersAdminAPI(
+            user_admin=users, identity_admin=users, authorize=authorize
+        ).routes()
     return routes
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from broker.apps.model import App
+from broker.apps.model import App, AppRecord
 
 
 class Apps(Protocol):
@@ -28,3 +28,31 @@ class AppSecrets(Protocol):
 
     def is_api_secret(self, app_id: str, shown: str) -> bool:
         """Whether `shown` is the secret by which the app's own servers prove themselves."""
+
+
+class AppAdmin(Protocol):
+    """Lists and changes apps.
+
+    Every method raises Unavailable if the records are unavailable; nothing has changed then.
+    """
+
+    async def list(self) -> Sequence[AppRecord]:
+        """Return all apps by id."""
+
+    async def get(self, app_id: str) -> AppRecord:
+        """Raises AppNotFound."""
+
+    async def add(self, app_id: str, fields: Mapping[str, object]) -> AppRecord:
+        """Add an app; `fields` has at least `name`.  Raises InvalidApp or AppAlreadyExists."""
+
+    async def update(self, app_id: str, fields: Mapping[str, object]) -> AppRecord:
+        """Change the given fields only.  Raises InvalidApp or AppNotFound."""
+
+    async def remove(self, app_id: str) -> None:
+        """Delete an app.  Logins in progress finish; new ones are refused.  Raises AppNotFound."""
+
+    async def rotate_secret(self, app_id: str) -> str:
+        """Replace the secret of the app's own servers and return the new one.
+
+        The previous secret is invalid at once.  Raises AppNotFound.
+        """

@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 
 from broker.infrastructure.api.responses import Payload, json_response
 from broker.login.device_api import AUTH_METHODS, DEVICE_GRANT, ENDPOINTS
-from broker.widget.api import KEY_SET
+from broker.tokens.issuer import KEY_SET_PATH
 
 WELL_KNOWN = "/.well-known/oauth-authorization-server"
 
@@ -38,7 +38,7 @@ def metadata(public_url: str) -> Payload:
     return {
         "issuer": public_url,
         **{name: public_url + path for name, path in ENDPOINTS.items()},
-        "jwks_uri": public_url + KEY_SET,
+        "jwks_uri": public_url + KEY_SET_PATH,
         "grant_types_supported": [DEVICE_GRANT],
         "token_endpoint_auth_methods_supported": list(AUTH_METHODS),
         # Required by the RFC; empty, because there is no authorization endpoint.

@@ -1,17 +1,39 @@
-"""The endpoint of pictures."""
+"""The endpoint of the pictures of pool codes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aiohttp import hdrs
+from aiohttp import hdrs, web
 
-from broker.infrastructure.api.static import CROSS_ORIGIN_HEADERS
-from broker.pool.pictures import CACHE_CONTROL
+from broker.infrastructure.api.client_address import ClientAddresses
+from broker.infrastructure.api.static import CROSS_ORIGIN_HEADERS, is_not_modified
+from broker.pool.errors import PictureNotFound
+from broker.pool.pictures import CACHE_CONTROL, PictureCache, media_type_of
 
 PICTURE_HEADERS: Mapping[str, str] = {
     **CROSS_ORIGIN_HEADERS,
     hdrs.CACHE_CONTROL: CACHE_CONTROL,
-    # An SVG that is opened by itself is a page: it may do nothing.
+    # A browser that opens an SVG runs its scripts.
     "Content-Security-Policy": "default-src 'none'; sandbox",
 }
+
+
+class PicturesAPI:
+    def __init__(self, *, pictures: PictureCache, addresses: ClientAddresses) -> None:
+        self._pictures = pictures
+        self._addresses = addresses
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/codes/{key}", self.show)]
+
+    async def show(self, request: web.Request) -> web.Response:
+        """Return the picture; its ETag is its key, because the picture of a key never changes."""
+        key = request.match_info["key"]
+        content = await self._pictures.get(key, self._addresses.of(request))
+        if content is None:
+            raise PictureNotFound
+        headers = {**PICTURE_HEADERS, hdrs.ETAG: f'"{key}"'}
+        if is_not_modified(request, key):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=content, content_type=media_type_of(key), headers=headers)

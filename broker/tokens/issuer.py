@@ -24,6 +24,8 @@ from broker.tokens.keys import Jwk, KeyRing, SigningKeyFile, open_key_ring
 
 log = structlog.get_logger()
 
+KEY_SET_PATH = "/.well-known/jwks.json"
+
 RELOAD_INTERVAL = 1.0
 """Seconds between two looks at whether the key file was rotated by another process."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import structlog
 from aiohttp import web
@@ -12,70 +12,70 @@ from broker.infrastructure.api.authorization import Authorization
 from broker.infrastructure.api.bodies import read_object
 from broker.infrastructure.api.responses import no_store_response
 from broker.infrastructure.api.schema import RequestModel, parse
-
-if TYPE_CHECKING:
-    from broker.records.user_admin import SqlUserAdmin
-
+from broker.users.ports import IdentityAdmin, UserAdmin
 
 log = structlog.get_logger()
 
 
 class UsersAdminAPI:
-    def __init__(self, *, user_admin: SqlUserAdmin, guard: Authorization) -> None:
-        self._book = user_admin
-        self._guarded = guard
+    def __init__(
+        self, *, user_admin: UserAdmin, identity_admin: IdentityAdmin, authorize: Authorization
+    ) -> None:
+        self._user_admin = user_admin
+        self._identity_admin = identity_admin
+        self._authorize = authorize
 
     def routes(self) -> list[web.RouteDef]:
         one = "/users/{id}"
         return [
-            web.get("/users", self._guarded(self._list)),
-            web.post("/users", self._guarded(self._add)),
-            web.get(one, self._guarded(self._get)),
-            web.patch(one, self._guarded(self._change)),
-            web.delete(one, self._guarded(self._remove)),
-            web.post(f"{one}/link", self._guarded(self._link)),
-            web.post(f"{one}/unlink", self._guarded(self._unlink)),
-            web.post(f"{one}/invite", self._guarded(self._invite)),
+            web.get("/users", self._authorize(self._list)),
+            web.post("/users", self._authorize(self._add)),
+            web.get(one, self._authorize(self._get)),
+            web.patch(one, self._authorize(self._change)),
+            web.delete(one, self._authorize(self._remove)),
+            web.post(f"{one}/link", self._authorize(self._link)),
+            web.post(f"{one}/unlink", self._authorize(self._unlink)),
+            web.post(f"{one}/invite", self._authorize(self._invite)),
         ]
 
     async def _list(self, request: web.Request) -> web.Response:
         """One page.  `next`, where there may be more: the `after` of the following one."""
         asked = parse(UserListQuery, request.query)
         limit = int(asked.limit)
-        users = await self._book.list(after=asked.after, limit=limit)
+        users = await self._user_admin.list(after=asked.after, limit=limit)
         body: dict[str, object] = {"users": [one.as_dict() for one in users]}
         return no_store_response({**body, "next": users[-1].id} if len(users) == limit else body)
 
     async def _get(self, request: web.Request) -> web.Response:
-        return no_store_response((await self._book.get(_id(request))).as_dict())
+        return no_store_response((await self._user_admin.get(_id(request))).as_dict())
 
     async def _add(self, request: web.Request) -> web.Response:
-        added = await self._book.add(await read_object(request))
+        added = await self._user_admin.add(await read_object(request))
         _note(added.id, "added")
         return no_store_response(added.as_dict(), status=201)
 
     async def _change(self, request: web.Request) -> web.Response:
-        changed = await self._book.update(_id(request), await read_object(request))
+        changed = await self._user_admin.update(_id(request), await read_object(request))
         _note(changed.id, "changed")
         return no_store_response(changed.as_dict())
 
     async def _remove(self, request: web.Request) -> web.Response:
-        await self._book.remove(_id(request))
+        await self._user_admin.remove(_id(request))
         _note(_id(request), "removed")
         return web.Response(status=204)
 
     async def _link(self, request: web.Request) -> web.Response:
-        linked = await self._book.link(_id(request), await read_object(request))
+        linked = await self._identity_admin.link(_id(request), await read_object(request))
         _note(linked.id, "linked")
         return no_store_response(linked.as_dict())
 
     async def _unlink(self, request: web.Request) -> web.Response:
-        unlinked = await self._book.unlink(_id(request), await read_object(request))
+        unlinked = await self._identity_admin.unlink(_id(request), await read_object(request))
         _note(unlinked.id, "unlinked")
         return no_store_response(unlinked.as_dict())
 
     async def _invite(self, request: web.Request) -> web.Response:
-        invitation = await self._book.invite(_id(request), await read_object(request))
+        invitation = await self._identity_admin.invite(_id(request), await read_object(request))
         _note(_id(request), "invited")
         return no_store_response(
             {"invitation": invitation.secret, "expires_in": invitation.expires_in}, status=201

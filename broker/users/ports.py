@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from broker.identity.model import Identity
+from broker.users.model import Invitation, User
 
 
 class UserLookup(Protocol):
@@ -15,3 +17,48 @@ class UserLookup(Protocol):
 
     async def link_by_unionid(self, identity: Identity) -> str | None:
         """Make `identity` the user's who is the same person, by `unionid`; None without one."""
+
+
+class UserAdmin(Protocol):
+    """Lists and changes users.
+
+    Every method raises Unavailable if the records are unavailable; nothing has changed then.
+    """
+
+    async def list(self, *, after: str, limit: int) -> Sequence[User]:
+        """Return at most `limit` users by id, from the first one after `after`."""
+
+    async def get(self, user_id: str) -> User:
+        """Raises UserNotFound."""
+
+    async def add(self, fields: Mapping[str, object]) -> User:
+        """Add a user, with a generated id if `fields` has none.
+
+        Raises InvalidUser or UserAlreadyExists.
+        """
+
+    async def update(self, user_id: str, fields: Mapping[str, object]) -> User:
+        """Change the given fields only.  Raises InvalidUser or UserNotFound."""
+
+    async def remove(self, user_id: str) -> None:
+        """Delete a user with all identities and invitations.  Raises UserNotFound."""
+
+
+class IdentityAdmin(Protocol):
+    """Changes the identities of users.
+
+    Every method raises UserNotFound or InvalidUser, or Unavailable if the records are
+    unavailable; nothing has changed then.
+    """
+
+    async def link(self, user_id: str, fields: Mapping[str, object]) -> User:
+        """Link an identity to the user.  Raises IdentityAlreadyLinked if another user has it."""
+
+    async def unlink(self, user_id: str, fields: Mapping[str, object]) -> User:
+        """Remove an identity and all invitations of the user.  Raises IdentityNotFound."""
+
+    async def invite(self, user_id: str, fields: Mapping[str, object]) -> Invitation:
+        """Return a new invitation, which links one phone to the user within `expires_in`.
+
+        The user's previous invitation is invalid from then on.
+        """

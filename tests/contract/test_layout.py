@@ -200,8 +200,6 @@ ENGINEIO = "infrastructure/transport/engineio"
 
 PENDING: frozenset[Import] = frozenset(
     {
-        Import("apps/api", "records/app_admin"),
-        Import("apps/api", "records/app_cache"),
         Import("apps/model", "login/model"),
         Import("identity/errors", "login/errors"),
         Import("infrastructure/api/openapi", "calls"),
@@ -214,7 +212,6 @@ PENDING: frozenset[Import] = frozenset(
             "infrastructure/transport/websocket/connection",
             "infrastructure/transport/engineio/sessions",
         ),
-        Import("login/discovery_api", "widget/api"),
         Import("login/phone_api", "records/user_lookup"),
         Import("login/phone_api", "sessions/limits"),
         Import("login/phone_api", "sessions/phone_api"),
@@ -231,13 +228,6 @@ PENDING: frozenset[Import] = frozenset(
         Import("pool/verifier", "records/pool_codes"),
         Import("settings", "roles"),
         Import("tokens/issuer", "login/model"),
-        Import("users/admin_api", "records/user_admin"),
-        Import("widget/api", "monitoring/api"),
-        Import("widget/api", "pool/api"),
-        Import("widget/api", "pool/errors"),
-        Import("widget/api", "pool/pictures"),
-        Import("widget/api", "tokens/issuer"),
-        Import("widget/api", "tokens/keys"),
     }
 )
 """Violations that are not fixed yet."""

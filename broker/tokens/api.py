@@ -1,0 +1,24 @@
+"""The JSON Web Key Set endpoint."""
+
+from __future__ import annotations
+
+from aiohttp import hdrs, web
+
+from broker.infrastructure.api.responses import json_response
+from broker.tokens.issuer import KEY_SET_PATH, TokenIssuer
+from broker.tokens.keys import KEY_SET_MAX_AGE
+
+
+class KeySetAPI:
+    def __init__(self, *, issuer: TokenIssuer) -> None:
+        self._issuer = issuer
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get(KEY_SET_PATH, self.key_set)]
+
+    async def key_set(self, request: web.Request) -> web.Response:
+        headers: dict[str, str] = {
+            hdrs.CACHE_CONTROL: f"public, max-age={KEY_SET_MAX_AGE}",
+            hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
+        }
+        return json_response(self._issuer.key_set(), headers)
