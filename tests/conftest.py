@@ -138,7 +138,7 @@ def received(monkeypatch: pytest.MonkeyPatch) -> bytearray:
 def patient_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     """WeChat's provider waits for a pretend WeChat on a busy machine."""
     monkeypatch.setattr("broker.providers.wechat.provider.TOTAL_TIMEOUT", 60.0)
-    for limit in ("CONNECT_WITHIN", "ANSWER_WITHIN"):
+    for limit in ("CONNECT_TIMEOUT", "RESPONSE_TIMEOUT"):
         monkeypatch.setattr(f"broker.providers.wechat.client.{limit}", 60.0)
 
 

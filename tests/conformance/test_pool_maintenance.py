@@ -376,7 +376,7 @@ async def test_a_fresh_pool_is_filled_and_free_at_once(ground: Ground, lines: Sa
 
 
 async def test_it_grows_as_codes_are_leased_and_not_beyond_its_most(ground: Ground) -> None:
-    one = await ground.start(most=25)
+    one = await ground.start(max_size=25)
     await filled(ground, one)
 
     for _ in range(SIZE):
@@ -392,7 +392,7 @@ async def test_it_grows_as_codes_are_leased_and_not_beyond_its_most(ground: Grou
 
 async def test_logins_that_found_it_empty_are_counted_and_drawn_for(ground: Ground) -> None:
     before = metric("scanlogin_pool_empty_total") or 0
-    one = await ground.start(most=25)
+    one = await ground.start(max_size=25)
     await filled(ground, one)
 
     ground.missed["shop"] += 20
@@ -406,8 +406,8 @@ async def test_of_two_instances_one_fills_and_nothing_is_drawn_twice(
 ) -> None:
     ground.make = lambda: wechat_at(wechat.url)
     one, two = (
-        await ground.start("one", size=40, most=40),
-        await ground.start("two", size=40, most=40),
+        await ground.start("one", min_size=40, max_size=40),
+        await ground.start("two", min_size=40, max_size=40),
     )
 
     await soon(lambda: is_free(two, 40))
@@ -423,7 +423,7 @@ async def test_a_holder_that_ends_leaves_the_duty_to_another_at_once(ground: Gro
     await filled(ground, one)
     await one.end()
 
-    two = await ground.start("two", size=15, most=15)
+    two = await ground.start("two", min_size=15, max_size=15)
 
     await filled(ground, two, 15)
     assert await ground.is_whole(15)

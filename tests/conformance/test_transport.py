@@ -121,7 +121,7 @@ async def test_a_socket_that_leaves_all_it_joined_is_closed(
 ) -> None:
     async with raw(broker.url) as socket:
         await join(socket)
-        tune(JOIN_WITHIN=0.2)
+        tune(JOIN_TIMEOUT=0.2)
 
         await socket.send_str("41/login,")
 
@@ -131,7 +131,7 @@ async def test_a_socket_that_leaves_all_it_joined_is_closed(
 async def test_a_polling_session_that_joins_nothing_is_closed(
     broker: RunningBroker, tune: Tune
 ) -> None:
-    tune(JOIN_WITHIN=0.2)
+    tune(JOIN_TIMEOUT=0.2)
     async with aiohttp.ClientSession(broker.url) as http:
         sid = await open_polling(http)
 
@@ -215,7 +215,7 @@ async def test_one_session_has_one_websocket(broker: RunningBroker) -> None:
 async def test_a_probe_that_comes_to_nothing_ends_and_may_be_tried_again(
     broker: RunningBroker, tune: Tune
 ) -> None:
-    tune(JOIN_WITHIN=0.3)
+    tune(JOIN_TIMEOUT=0.3)
     async with aiohttp.ClientSession(broker.url) as http:
         sid = await open_polling(http)
         url = polling(sid)
@@ -229,7 +229,7 @@ async def test_a_probe_that_comes_to_nothing_ends_and_may_be_tried_again(
 async def test_a_session_that_never_polls_is_dropped_whatever_piles_up(
     broker: RunningBroker, tune: Tune
 ) -> None:
-    tune(JOIN_WITHIN=3600.0)
+    tune(JOIN_TIMEOUT=3600.0)
     async with aiohttp.ClientSession(broker.url) as http:
         sid = await open_polling(http)
         url = polling(sid)
@@ -267,7 +267,7 @@ async def test_a_websocket_request_without_its_headers_is_no_500(broker: Running
 
 async def test_a_closed_socket_that_does_not_read_is_cut(broker: RunningBroker, tune: Tune) -> None:
     """Its writer is stuck before a full window, so the close that is sent never goes out."""
-    tune(LINGER=0.2)
+    tune(CLOSE_TIMEOUT=0.2)
     async with raw(broker.url) as socket:
         await join(socket)
         await socket.send_str("1")

@@ -340,7 +340,9 @@ async def test_a_name_that_means_a_private_address_is_not_asked(
 ) -> None:
     """The name is looked up once: what is looked at is the address of the very socket."""
     names = Names(site=addresses)
-    async with served.directory(private=False, resolver=names, clock=time.time) as directory:
+    async with served.directory(
+        allow_private_address=False, resolver=names, clock=time.time
+    ) as directory:
         assert "is no public address" in await reason(directory)
 
     assert names.asked == [HOST]
@@ -350,7 +352,7 @@ async def test_a_name_that_means_a_private_address_is_not_asked(
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"])
 async def test_a_number_that_is_private_is_not_asked(served: Served, host: str) -> None:
     url = f"https://{host}:{served.port}/hook"
-    async with served.directory(private=False, url=url) as directory:
+    async with served.directory(allow_private_address=False, url=url) as directory:
         assert "is no public address" in await reason(directory)
     assert served.site.questions == []
 

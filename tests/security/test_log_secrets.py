@@ -17,6 +17,8 @@ from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.environment import ROOT
 from tests.support.leaks import send_raw
 
+IMPORT_LOGS = "from broker.infrastructure.observability import logging as logs"
+
 
 async def test_no_secret_reaches_log_or_metric(
     start_broker: StartBroker,
@@ -63,7 +65,7 @@ def logged_by(program: str) -> str:
 
 def test_a_line_is_json_and_hides_what_is_named_like_a_secret() -> None:
     program = (
-        "from broker import logs; import structlog; logs.set_up('info');"
+        f"{IMPORT_LOGS}; import structlog; logs.configure('info');"
         "structlog.get_logger().info('x', secret='s3cr3t', scene='sc3n3', login_id='seen')"
     )
     said = logged_by(program)
@@ -76,8 +78,8 @@ def test_a_line_is_json_and_hides_what_is_named_like_a_secret() -> None:
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_traceback_shows_no_variables(terminal: bool) -> None:
     program = (
-        "import sys; from broker import logs; import structlog;"
-        f"sys.stderr.isatty = lambda: {terminal}; logs.set_up('info')\n"
+        f"{IMPORT_LOGS}; import sys; import structlog;"
+        f"sys.stderr.isatty = lambda: {terminal}; logs.configure('info')\n"
         "def act(secret):\n    raise ValueError('no')\n"
         "try:\n    act('can' + 'ary')\n"
         "except ValueError:\n    structlog.get_logger().exception('failed')\n"
@@ -91,7 +93,7 @@ def test_a_traceback_shows_no_variables(terminal: bool) -> None:
 @pytest.mark.parametrize("level", ["warning", "error"])
 def test_a_level_silences_what_is_below(level: str) -> None:
     program = (
-        f"from broker import logs; import structlog; logs.set_up({level!r});"
+        f"{IMPORT_LOGS}; import structlog; logs.configure({level!r});"
         "structlog.get_logger().info('x')"
     )
     said = logged_by(program)

@@ -88,7 +88,7 @@ async def test_a_body_that_trickles_in_is_refused(
     start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     for module in (wire, bodies):
-        monkeypatch.setattr(module, "BODY_WITHIN", 0.2)
+        monkeypatch.setattr(module, "BODY_TIMEOUT", 0.2)
     broker = await start_broker(engine=engine)
     async with aiohttp.ClientSession(broker.url) as http:
         client = Client(http, None, "/socket.io/")

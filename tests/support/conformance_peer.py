@@ -53,7 +53,7 @@ def socket_io(**figures: float) -> NativeServer:
         is_origin_allowed=lambda origin: True,
         describe_request=lambda request: None,
         binary=True,
-        longest=LONGEST,
+        max_bytes=LONGEST,
         **{**FIGURES, **figures},
     )
     for namespace in NAMESPACES:

@@ -73,7 +73,7 @@ class Served:
         given: dict[str, Any] = {
             "url": f"https://{HOST}:{self.port}/hook",
             "signing_secrets": [SECRET],
-            "private": True,
+            "allow_private_address": True,
             "clock": Clock(),
             "tls": self.trust,
             "resolver": Names(site="127.0.0.1", other="127.0.0.1"),

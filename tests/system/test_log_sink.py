@@ -26,6 +26,8 @@ from tests.support.logins import logs_in
 from tests.support.servers.redis import KEPT, RedisServer, redis_program, running
 from tests.support.waiting import eventually
 
+IMPORT_LOGS = "from broker.infrastructure.observability import logging as logs"
+
 PIPE_BYTES = 4096
 DROPPED = "scanlogin_log_lines_dropped_total"
 
@@ -145,11 +147,12 @@ async def test_stalled_log_reader_does_not_stop_the_loop(tmp_path: Path) -> None
 
 def test_process_without_stderr_serves_and_counts() -> None:
     program = (
-        "import sys; from broker import logs, metrics; import structlog\n"
-        "logs.set_up('info')\n"
+        f"{IMPORT_LOGS}; import sys; import structlog\n"
+        "from broker.infrastructure.observability import metrics\n"
+        "logs.configure('info')\n"
         "structlog.get_logger().info('x')\n"
         "logs.flush()\n"
-        "print(sys.stderr, metrics.exposition().decode())"
+        "print(sys.stderr, metrics.render().decode())"
     )
 
     ran = subprocess.run(
@@ -267,7 +270,7 @@ def test_field_that_cannot_be_rendered_raises_nothing() -> None:
 
 def test_last_lines_are_written_before_the_process_ends() -> None:
     program = (
-        "from broker import logs; import structlog; logs.set_up('info')\n"
+        f"{IMPORT_LOGS}; import structlog; logs.configure('info')\n"
         "for number in range(1000): structlog.get_logger().info('x', number=number)"
     )
 

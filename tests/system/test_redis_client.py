@@ -561,7 +561,7 @@ def test_a_clock_goes_by_the_middle_of_question_and_answer(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "broker.infrastructure.redis.connection.time",
+        "broker.infrastructure.redis.server_clock.time",
         SimpleNamespace(monotonic=clock, time=lambda: 0.0),
     )
     shared = ServerClock()
@@ -603,7 +603,7 @@ async def test_a_login_is_not_secure_where_another_master_does_not_have_it(clock
         async with linked(former.url) as redis, linked(master.url) as careful:
             for link in (redis, careful):
                 await eventually(lambda link=link: link.unavailable_reason() is None)
-            options: dict[str, Any] = {"clock": clock, "replicas": 1, "tells": False}
+            options: dict[str, Any] = {"clock": clock, "replicas": 1, "publishes": False}
             here = RedisLoginStore(redis=redis, replica_connection=careful, **options)
             there = RedisLoginStore(redis=careful, replica_connection=careful, **options)
             before = a_login(clock)

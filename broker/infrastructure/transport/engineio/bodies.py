@@ -8,14 +8,14 @@ from aiohttp import web
 
 from broker.errors import InvalidRequest
 
-BODY_WITHIN = 10.0
+BODY_TIMEOUT = 10.0
 """Seconds that the body of a POST gets to arrive."""
 
 
 async def whole_body(request: web.Request) -> bytes:
     """The body; raises InvalidRequest if it does not arrive whole and in time."""
     try:
-        async with asyncio.timeout(BODY_WITHIN):
+        async with asyncio.timeout(BODY_TIMEOUT):
             return await request.read()
     except TimeoutError:
         raise InvalidRequest("the body did not arrive in time") from None
