@@ -21,11 +21,12 @@ from broker.infrastructure.observability import logging as logs
 from broker.infrastructure.runtime import process
 from broker.infrastructure.runtime.listening import ListenPlace, reserved
 from broker.infrastructure.runtime.server import DrainPlan, Site, serve_until_signal
+from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.runtime.supervisor import Supervisor
+from broker.infrastructure.settings import Settings
 from broker.infrastructure.settings_sources import PREFIX
 from broker.parts import try_provider
-from broker.roles import ROLES
-from broker.settings import Settings, find_values
+from broker.settings import ROLES, find_values
 from broker.tokens.keys import KEY_SET_MAX_AGE, KeyRing, SigningKeyFile, open_key_ring
 
 STOP_TIMEOUT = 8.0
@@ -167,7 +168,7 @@ def _of_worker(settings: Settings, port: int, place: int) -> dict[str, str]:
     """What a worker is told by its environment, which weighs more than any file."""
     admin_port = settings.admin_port and settings.admin_port + place
     told = {f"{PREFIX}PORT": str(port), f"{PREFIX}ADMIN_PORT": str(admin_port)}
-    if "instance" in settings.model_fields_set:
+    if "instance" in settings[ServerSettings].model_fields_set:
         told[f"{PREFIX}INSTANCE"] = f"{settings.instance}-{place}"
     return told
 

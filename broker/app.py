@@ -26,6 +26,7 @@ from broker.infrastructure.background import BackgroundTask
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.rate_limit import rate_limit_key
 from broker.infrastructure.runtime.drain import SOCKET_IO_PATH, DrainGate
+from broker.infrastructure.settings import Settings
 from broker.infrastructure.transport import open_server
 from broker.infrastructure.transport.rate_limit import FLOODS, ClientLimits, TransportRateLimiter
 from broker.infrastructure.transport.socketio.server import SocketIOServer as Server
@@ -43,7 +44,6 @@ from broker.pool.pictures import PictureCache
 from broker.pool.ports import CodeLeases
 from broker.sessions.limits import SessionLimits
 from broker.sessions.server_api import SessionServerAPI
-from broker.settings import Settings
 from broker.tokens.api import KeySetAPI
 from broker.users.admin_api import UsersAdminAPI
 from broker.users.phone_api import REGISTRATIONS_PER_MINUTE

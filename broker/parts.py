@@ -31,6 +31,7 @@ from broker.identity.registry import ProviderRegistry
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import Bus
 from broker.infrastructure.crypto.sealing import KeyList, SealKeyFile, parse_key
+from broker.infrastructure.settings import Settings
 from broker.infrastructure.settings_sources import PREFIX
 from broker.login.codes import CodeSource, LoginImages
 from broker.login.lobby import Lobby
@@ -42,10 +43,11 @@ from broker.pool.ports import CodeLeases
 from broker.pool.scheduler import PoolScheduler
 from broker.providers import NAMES
 from broker.providers.pretend import PretendProvider
+from broker.providers.settings import is_pretend_allowed
 from broker.providers.wechat.provider import WeChatProvider
+from broker.providers.wechat.settings import APPID_PATTERN
 from broker.records.store import Records, open_records
 from broker.sessions.service import SessionService
-from broker.settings import APPID_PATTERN, Settings
 from broker.state import StateBackend, open_state
 from broker.tokens.issuer import TokenIssuer
 from broker.tokens.keys import SigningKeyFile
@@ -54,7 +56,7 @@ log = structlog.get_logger()
 
 
 def open_pretend(settings: Settings, account: ProviderAccount) -> Provider:
-    if not settings.may_pretend:
+    if not is_pretend_allowed(settings):
         raise ProviderUnavailable(
             "the provider pretend lets anyone log in as anyone, and other machines can reach this "
             f"broker: give the app the provider wechat, or set {PREFIX}ALLOW_PRETEND=true for a "
@@ -276,7 +278,7 @@ def open_apps(settings: Settings, records: Records) -> AppRegistry:
 
 
 def _provider_registry(settings: Settings, apps: Apps, records: Records) -> ProviderRegistry:
-    own = [ProviderAccount("pretend")] if settings.may_pretend else []
+    own = [ProviderAccount("pretend")] if is_pretend_allowed(settings) else []
     if settings.wechat_appid is not None and settings.wechat_secret is not None:
         own.append(
             ProviderAccount(

@@ -29,7 +29,7 @@ from broker.infrastructure.transport import ENGINES
 from broker.login.model import Browser
 from broker.login.service import LoginService
 from broker.records.database import Database
-from broker.settings import Settings
+from broker.settings import load_settings
 from broker.state import StateBackend, open_state
 from broker.tokens.issuer import TokenIssuer
 from broker.tokens.keys import SigningKeyFile
@@ -327,18 +327,17 @@ async def start_broker(tmp_path: Path, records_file: Path) -> AsyncIterator[Star
         ) -> RunningBroker:
             port = free_port()
             named = {"directory": directory} if isinstance(directory, str) else {}
-            settings = Settings.model_validate(
-                {
-                    "port": port,
-                    "public_url": f"http://127.0.0.1:{port}",
-                    "key_file": tmp_path / f"keys-{port}.json",
-                    "records_url": f"sqlite+aiosqlite:///{records_file}",
-                    "seal_file": tmp_path / "seal.json",
-                    "phone_page_url": "http://127.0.0.1:8090/",
-                    **named,
-                    **changes,
-                }
-            )
+            values: dict[str, object] = {
+                "port": port,
+                "public_url": f"http://127.0.0.1:{port}",
+                "key_file": tmp_path / f"keys-{port}.json",
+                "records_url": f"sqlite+aiosqlite:///{records_file}",
+                "seal_file": tmp_path / "seal.json",
+                "phone_page_url": "http://127.0.0.1:8090/",
+                **named,
+                **changes,
+            }
+            settings = load_settings(None, **values)
             broker = build(settings, clock=clock, directory=None if named else directory)
             sites = [
                 Site("broker", broker.public, "127.0.0.1", port, "PORT"),

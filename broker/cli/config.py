@@ -13,10 +13,11 @@ import typer
 
 from broker.cli.support import ConfigFile, read_settings, settings_file
 from broker.errors import StartupError
+from broker.infrastructure.settings import Settings
 from broker.infrastructure.settings_sources import DEFAULT, PREFIX, FoundValues, Source, variable
 from broker.infrastructure.urls import hide_passwords
 from broker.parts import check_parts
-from broker.settings import Settings, find_values
+from broker.settings import find_values
 
 command = typer.Typer(no_args_is_help=True, help="Check and show the settings.")
 
@@ -53,9 +54,8 @@ def show(file: ConfigFile = None, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(_described(settings, found), ensure_ascii=False, indent=2))
         return
-    for name in Settings.model_fields:
-        source = found.sources.get(name, DEFAULT)
-        print(f"{name} = {_text(getattr(settings, name))}  ({source})")
+    for name, value in settings.values().items():
+        print(f"{name} = {_text(value)}  ({found.sources.get(name, DEFAULT)})")
 
 
 def _mistakes(file: Path | None, found: FoundValues) -> list[str]:
@@ -86,10 +86,10 @@ def _origins(found: FoundValues) -> dict[str, dict[str, str]]:
 def _described(settings: Settings, found: FoundValues) -> dict[str, dict[str, object]]:
     return {
         name: {
-            "value": _plain(getattr(settings, name)),
+            "value": _plain(value),
             "source": found.sources.get(name, DEFAULT)._asdict(),
         }
-        for name in Settings.model_fields
+        for name, value in settings.values().items()
     }
 
 

@@ -21,6 +21,7 @@ from rich.progress import Progress as Bar
 from broker.apps.model import DEFAULT_APP
 from broker.cli.support import ConfigFile, read_settings, with_records
 from broker.infrastructure.observability import logging as logs
+from broker.infrastructure.settings import Settings
 from broker.parts import open_app_provider, open_apps, open_code_leases, open_pictures
 from broker.pool.filler import DEFAULT_CODES_PER_MINUTE, FillProgress, PoolFiller
 from broker.pool.maintainer import offer_to_state
@@ -28,7 +29,6 @@ from broker.pool.model import CodeCounts, CodeRecord, PoolLevel
 from broker.pool.retirement import delete_retired_pictures, retire_codes
 from broker.pool.verifier import CodeDefect, verify_codes
 from broker.records.store import Records
-from broker.settings import Settings
 
 command = typer.Typer(no_args_is_help=True, help="Codes drawn ahead of time.")
 

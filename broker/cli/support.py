@@ -13,12 +13,13 @@ import typer
 
 from broker.errors import BrokerError
 from broker.identity.errors import ProviderUnavailable
+from broker.infrastructure.settings import Settings
 from broker.infrastructure.settings_sources import PREFIX
 from broker.parts import records_of
 from broker.pool.errors import PicturesUnavailable
 from broker.records.errors import RecordsUnavailable
 from broker.records.store import Records
-from broker.settings import Settings, load_settings
+from broker.settings import load_settings
 
 T = TypeVar("T")
 

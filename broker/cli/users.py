@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from broker.cli.support import ConfigFile, T, read_settings, with_records
+from broker.infrastructure.settings import Settings
 from broker.infrastructure.settings_sources import PREFIX
 from broker.records.store import Records
-from broker.settings import Settings
 from broker.users.rules import INVITATION_LIFETIME, PAGE_SIZE
 
 if TYPE_CHECKING:

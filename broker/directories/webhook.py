@@ -10,7 +10,6 @@ reads why, once for each outage.
 from __future__ import annotations
 
 import asyncio
-import base64
 import re
 import secrets
 import ssl
@@ -35,10 +34,7 @@ from broker.infrastructure.outbound.circuit_breaker import RESET_TIMEOUT, Circui
 from broker.infrastructure.outbound.ssrf import (
     AddressNotAllowed,
     create_public_socket,
-    is_loopback,
-    may_be_public,
 )
-from broker.infrastructure.urls import split
 
 log = structlog.get_logger()
 
@@ -55,9 +51,6 @@ RESPONSE_MAX_BYTES = 16 * 1024
 
 SUBJECT_PATTERN = re.compile(r"[!-~]{1,255}")
 """OpenID Connect Core, 2: a `sub` has at most 255 ASCII characters."""
-
-SECRET_BYTES = range(24, 65)
-"""Standard Webhooks: a secret has 24 to 64 bytes."""
 
 ERROR_BY_STATUS: Mapping[int, type[BrokerError]] = {404: UnregisteredUser, 403: UserBlocked}
 
@@ -202,36 +195,6 @@ class WebhookDirectory:
             log.warning("circuit breaker closed", target="directory")
         if self._breaker.is_steady:
             self._outage.recovered()
-
-
-def validate_webhook_url(url: str, *, allow_private_address: bool) -> None:
-    """Raises ValueError for a webhook's URL, http or https, that will not be asked."""
-    parts = split(url)
-    host, port = parts.hostname or "", parts.port
-    if port == 0 or parts.username is not None or parts.password is not None:
-        raise ValueError("want no password, for the signature proves it, and no port 0")
-    if parts.scheme == "http" and not (allow_private_address and is_loopback(host)):
-        raise ValueError(
-            "people's ids would travel in the clear: want https, or http on loopback and "
-            "SCAN_LOGIN_DIRECTORY_PRIVATE=true"
-        )
-    if not allow_private_address and not may_be_public(host):
-        raise ValueError(
-            f"{host} is no public address: set SCAN_LOGIN_DIRECTORY_PRIVATE=true if that is meant"
-        )
-
-
-def parse_signing_secret(text: str) -> str:
-    """A secret as it stands in settings; raises ValueError, which repeats nothing of it."""
-    try:
-        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
-    except ValueError:
-        key = b""
-    if not text.startswith("whsec_") or len(key) not in SECRET_BYTES:
-        raise ValueError(
-            "want whsec_ and 24 to 64 bytes in base64: echo whsec_$(openssl rand -base64 32)"
-        )
-    return text
 
 
 def _may_repeat(error: Exception) -> bool:

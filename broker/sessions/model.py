@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from broker.identity.model import Phone
-from broker.infrastructure.api.responses import Payload
 from broker.infrastructure.clock import seconds_until
 from broker.infrastructure.sharding import shard_of
 
 
-def session_response(opened: OpenedSession, now: float) -> Payload:
+def session_response(opened: OpenedSession, now: float) -> dict[str, str | int]:
     """What whoever opens a session gets."""
     return {
         "id": opened.session.id,

@@ -7,7 +7,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from broker.roles import ROLES
+from broker.settings import ROLES
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser, Refused
 from tests.support.servers.redis import Engines

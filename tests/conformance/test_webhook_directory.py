@@ -22,11 +22,12 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from broker.directories import webhook as http_directory
-from broker.directories.webhook import RESPONSE_MAX_BYTES, WebhookDirectory, parse_signing_secret
+from broker.directories.settings import check_signing_secret
+from broker.directories.webhook import RESPONSE_MAX_BYTES, WebhookDirectory
 from broker.identity.errors import DirectoryUnavailable, UnregisteredUser, UserBlocked
 from broker.identity.model import Identity
 from broker.infrastructure.outbound.circuit_breaker import CLOSES, FAILURE_THRESHOLD, RESET_TIMEOUT
-from broker.settings import Settings
+from broker.settings import load_settings
 from tests.support.builders import Clock, RunningBroker, StartBroker
 from tests.support.clients import PhoneClient
 from tests.support.environment import ROOT, free_port
@@ -377,8 +378,8 @@ async def test_a_proxy_of_the_environment_is_not_asked(
     ],
 )
 def test_a_secret_that_is_none_is_refused_and_not_repeated(text: str) -> None:
-    with pytest.raises(ValueError, match="want whsec_ and 24 to 64 bytes") as refused:
-        parse_signing_secret(text)
+    with pytest.raises(ValueError, match="use whsec_ and 24 to 64 bytes") as refused:
+        check_signing_secret(text)
     assert "canary" not in str(refused.value)
 
 
@@ -454,7 +455,7 @@ async def test_no_secret_and_nobodys_id_gets_out_when_the_site_fails(tmp_path: P
         process("one", "memory://", tmp_path, **settings) as broker,
         aiohttp.ClientSession() as http,
     ):
-        running = RunningBroker(broker.url, Settings(), broker.url)
+        running = RunningBroker(broker.url, load_settings(), broker.url)
         async with begun(running) as login, PhoneClient(broker.url, "canary-openid") as phone:
             await phone.post("scan", {"scene": login.scene})
             answer = await phone.post("confirm", login.named)

@@ -33,7 +33,7 @@ FEATURES: Mapping[str, frozenset[str]] = {
 BACKENDS = frozenset({"state", "bus", "records", "blobs", "providers", "directories"})
 """They implement the ports of features, and never import each other."""
 
-COMPOSITION = ("settings", "roles", "parts", "calls", "app", "cli", "__main__")
+COMPOSITION = ("settings", "parts", "calls", "app", "cli", "__main__")
 """In this order: each may import the ones before it, and every package."""
 
 SHARED_FILES = frozenset(
@@ -128,7 +128,6 @@ LIBRARIES: Mapping[str, frozenset[str] | None] = {
     "pydantic": frozenset(
         {"infrastructure/api/schema", "infrastructure/settings", "*api", "settings"}
     ),
-    "pydantic_settings": frozenset({"infrastructure/settings", "settings"}),
     "redis": frozenset({"infrastructure/redis"}),
     "rich": frozenset({"cli/pool"}),
     "segno": frozenset({"providers/pretend"}),
@@ -226,7 +225,6 @@ PENDING: frozenset[Import] = frozenset(
         Import("pool/removed", "login/ports"),
         Import("pool/retirement", "records/pool_codes"),
         Import("pool/verifier", "records/pool_codes"),
-        Import("settings", "roles"),
         Import("tokens/issuer", "login/model"),
     }
 )

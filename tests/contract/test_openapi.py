@@ -18,8 +18,7 @@ from broker.app import build
 from broker.calls import CALLS
 from broker.infrastructure.api import openapi
 from broker.pool.pictures import picture_key
-from broker.roles import ROLES
-from broker.settings import Settings
+from broker.settings import ROLES, load_settings
 from tests.support.app_admin import TOKEN
 from tests.support.clients import Payload
 from tests.support.commands import serving
@@ -216,13 +215,8 @@ def test_what_succeeds_is_answered_as_described(town: Town, descriptions: dict[s
 def test_every_route_is_described_and_nothing_more(tmp_path: Path) -> None:
     for roles in ((), *((role,) for role in ROLES)):
         broker = build(
-            Settings.model_validate(
-                {
-                    "key_file": tmp_path / "keys.json",
-                    "admin_token": TOKEN,
-                    "directory": "sql",
-                    "roles": roles,
-                }
+            load_settings(
+                key_file=tmp_path / "keys.json", admin_token=TOKEN, directory="sql", roles=roles
             )
         )
         told: set[str] = set()
@@ -240,7 +234,7 @@ UNDESCRIBED = {"GET /socket.io/", "POST /socket.io/"}
 
 
 def test_a_failure_is_described_with_its_words_and_status(tmp_path: Path) -> None:
-    broker = build(Settings.model_validate({"key_file": tmp_path / "keys.json"}))
+    broker = build(load_settings(key_file=tmp_path / "keys.json"))
     described = openapi.build_document(broker.public, "a port")
 
     refused = described["paths"]["/phone/confirm"]["post"]["responses"]["403"]

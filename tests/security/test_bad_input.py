@@ -25,7 +25,7 @@ from broker.login import browser_api as browser_edge
 from broker.login import phone_api as phone_edge
 from broker.login.metrics import WAITING_BROWSERS
 from broker.sessions.service import SessionService
-from broker.settings import Settings
+from broker.settings import load_settings
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.environment import free_port
 from tests.support.error_words import WORDS
@@ -95,19 +95,17 @@ def run(tmp_path: Path, records_file: Path, monkeypatch: pytest.MonkeyPatch) -> 
     port = free_port()
     unlimited = 1_000_000
     broker = build(
-        Settings.model_validate(
-            {
-                "port": port,
-                "public_url": f"http://127.0.0.1:{port}",
-                "key_file": tmp_path / "keys.json",
-                "seal_file": tmp_path / "seal.json",
-                "records_url": f"sqlite+aiosqlite:///{records_file}",
-                "admin_token": TOKEN,
-                "begins_per_minute": unlimited,
-                "misses_per_minute": unlimited,
-                "socket_packets_per_minute": unlimited,
-                "address_packets_per_minute": 1000 * unlimited,
-            }
+        load_settings(
+            port=port,
+            public_url=f"http://127.0.0.1:{port}",
+            key_file=tmp_path / "keys.json",
+            seal_file=tmp_path / "seal.json",
+            records_url=f"sqlite+aiosqlite:///{records_file}",
+            admin_token=TOKEN,
+            begins_per_minute=unlimited,
+            misses_per_minute=unlimited,
+            socket_packets_per_minute=unlimited,
+            address_packets_per_minute=1000 * unlimited,
         )
     )
     site = Site("broker", broker.public, "127.0.0.1", port, "PORT")

@@ -12,12 +12,12 @@ from broker.directories.open import OpenDirectory
 from broker.identity.errors import UnregisteredUser
 from broker.identity.model import Identity, Phone, ProviderAccount
 from broker.identity.registry import ProviderRegistry
+from broker.infrastructure.settings import Settings
 from broker.infrastructure.sharding import shard_of
 from broker.login.codes import CodeSource, LoginImages
 from broker.login.model import Browser, Login, State
 from broker.pool.code_pool import CodePool
 from broker.providers.pretend import PretendProvider
-from broker.settings import Settings
 from broker.state import StateBackend
 
 ALICE = Phone("shop", Identity("pretend", "alice"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from broker.infrastructure.settings_sources import Source, collect
-from broker.settings import Settings, find_values, load_settings
+from broker.settings import FIELDS, find_values, load_settings
 from tests.support.commands import call
 
 POSTGRES = "postgresql+asyncpg://user:password@db.internal/scanlogin"
@@ -175,7 +175,7 @@ def test_config_show_prints_json(tmp_path: Path) -> None:
     done = call(tmp_path, "config", "show", "--json", SCAN_LOGIN_ORIGINS="https://shop.example")
 
     shown = json.loads(done.stdout)
-    assert shown.keys() == Settings.model_fields.keys()
+    assert shown.keys() == FIELDS.keys()
     assert shown["origins"] == {
         "value": ["https://shop.example"],
         "source": {"kind": "environment", "name": "SCAN_LOGIN_ORIGINS"},
@@ -244,7 +244,7 @@ def test_toml_syntax_error_has_line_and_column(tmp_path: Path, content: str, pla
     ],
 )
 def test_unknown_variable_suggests_the_nearest(name: str, meant: str) -> None:
-    found = collect(Settings.model_fields, {name: "1"}, None)
+    found = collect(FIELDS, {name: "1"}, None)
 
     assert found.unknown == [f"{name}: no such setting; did you mean {meant}?"]
 
@@ -254,26 +254,26 @@ def test_unknown_toml_name_suggests_the_nearest(tmp_path: Path, name: str) -> No
     file = tmp_path / "scan-login.toml"
     file.write_text(f"{name} = 1\n")
 
-    [sentence] = collect(Settings.model_fields, {}, file).unknown
+    [sentence] = collect(FIELDS, {}, file).unknown
 
     assert sentence.endswith(f": no such setting; did you mean port? (from file {file})")
 
 
 @pytest.mark.parametrize("name", ["SCAN_LOGIN_STATE_URL", "SCAN_LOGIN_STATE_URL_FILE"])
 def test_empty_variable_is_not_set(name: str) -> None:
-    found = collect(Settings.model_fields, {name: ""}, None)
+    found = collect(FIELDS, {name: ""}, None)
 
     assert (found.values, found.mistakes) == ({}, [])
 
 
 def test_unknown_name_without_neighbour_is_reported() -> None:
-    found = collect(Settings.model_fields, {"SCAN_LOGIN_XYLOPHONE": "1"}, None)
+    found = collect(FIELDS, {"SCAN_LOGIN_XYLOPHONE": "1"}, None)
 
     assert found.unknown == ["SCAN_LOGIN_XYLOPHONE: no such setting"]
 
 
 def test_service_links_are_ignored_with_one_warning() -> None:
-    found = collect(Settings.model_fields, LINKS, None)
+    found = collect(FIELDS, LINKS, None)
 
     assert (found.values, found.mistakes, found.unknown) == ({}, [], [])
     [warning] = found.warnings
@@ -285,7 +285,7 @@ def test_service_links_are_ignored_with_one_warning() -> None:
 def test_links_of_neighbouring_services_are_ignored(service: str) -> None:
     links = {name.replace("SCAN_LOGIN", service): value for name, value in LINKS.items()}
 
-    found = collect(Settings.model_fields, links, None)
+    found = collect(FIELDS, links, None)
 
     assert (found.values, found.mistakes, found.unknown) == ({}, [], [])
 
@@ -299,7 +299,7 @@ def test_service_link_leaves_the_file_in_force(
         monkeypatch.setenv(name, value)
 
     assert load_settings(file).port == 8001
-    assert Settings().port == 8000
+    assert load_settings().port == 8000
 
 
 def test_port_without_service_links_is_a_mistake(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_port_without_service_links_is_a_mistake(tmp_path: Path) -> None:
 
 
 def test_explicit_port_beside_service_links_is_read() -> None:
-    found = collect(Settings.model_fields, {**LINKS, "SCAN_LOGIN_PORT": "8001"}, None)
+    found = collect(FIELDS, {**LINKS, "SCAN_LOGIN_PORT": "8001"}, None)
 
     assert found.values == {"port": "8001"}
     assert found.sources == {"port": Source("environment", "SCAN_LOGIN_PORT")}

@@ -20,7 +20,7 @@ from typer.main import get_command
 from broker.__main__ import command
 from broker.app import build
 from broker.infrastructure.settings_sources import PREFIX
-from broker.settings import Settings, find_values, load_settings
+from broker.settings import find_values, load_settings
 from mp_stub.phone_page import build_phone_page
 from tests.support.builders import RunningBroker
 from tests.support.environment import ROOT, free_port
@@ -162,7 +162,7 @@ def test_compose_service_has_no_privileges(service: str) -> None:
 
 
 def test_health_checks_name_routes_that_exist(tmp_path: Path) -> None:
-    settings = Settings(key_file=tmp_path / "keys.json")
+    settings = load_settings(key_file=tmp_path / "keys.json")
     routes = {
         "nginx": build(settings).public,
         "site": build_site(broker_url=settings.public_url),

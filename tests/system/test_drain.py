@@ -19,7 +19,7 @@ from broker.infrastructure.runtime import server as processes
 from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.infrastructure.transport.socketio import server as strict
 from broker.providers.pretend import PretendProvider
-from broker.settings import Settings
+from broker.settings import load_settings
 from tests.support.clients import BrowserClient, NodeBrowser, PhoneClient, PythonBrowser
 from tests.support.commands import serving as command
 from tests.support.environment import free_port
@@ -44,7 +44,7 @@ async def ending(
     tmp_path: Path, records_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Ending]:
     monkeypatch.chdir(tmp_path)
-    broker = build(Settings(records_url=f"sqlite+aiosqlite:///{records_file}"))
+    broker = build(load_settings(records_url=f"sqlite+aiosqlite:///{records_file}"))
     site = Site("broker", broker.public, "127.0.0.1", 0, "PORT")
     async with AsyncExitStack() as stack:
         addresses = await stack.enter_async_context(serve_sites([site]))
@@ -224,8 +224,8 @@ async def test_the_official_client_hears_that_the_transport_closed(ending: Endin
 async def test_sigterm_leaves_load_balancers_two_seconds_and_ends_within_ten(
     tmp_path: Path,
 ) -> None:
-    assert Settings().drain == 2
-    assert Settings().drain + strict.CLOSE_TIMEOUT + 2 * processes.SHUTDOWN_TIMEOUT < 10
+    assert load_settings().drain == 2
+    assert load_settings().drain + strict.CLOSE_TIMEOUT + 2 * processes.SHUTDOWN_TIMEOUT < 10
     quiet = {"SCAN_LOGIN_PORT": "0", "SCAN_LOGIN_LOG_LEVEL": "warning", "SCAN_LOGIN_DRAIN": "5"}
     with command(tmp_path, **quiet) as (process, line):
         url = line.split(" ready on ")[1].split()[0]

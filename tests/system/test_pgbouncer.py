@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from pydantic import ValidationError
 
+from broker.errors import InvalidSettings
 from broker.records import urls
 from broker.records.database import Database
 from broker.records.migrations import HEAD, REVISIONS
-from broker.settings import Settings
+from broker.settings import load_settings
 from tests.support.app_admin import TOKEN, Admin, post
 from tests.support.builders import StartBroker
 from tests.support.clients import PhoneClient
@@ -138,5 +138,5 @@ def test_cache_size_in_url_is_a_number(name: str) -> None:
 
 
 def test_pgbouncer_setting_needs_postgresql() -> None:
-    with pytest.raises(ValidationError, match="the records are in a SQLite file"):
-        Settings.model_validate({"records_pgbouncer": True})
+    with pytest.raises(InvalidSettings, match="the records are in a SQLite file"):
+        load_settings(records_pgbouncer=True)

@@ -195,7 +195,7 @@ def test_a_wrong_place_for_pictures_is_said(call: Call) -> None:
     public = call("config", "check", SCAN_LOGIN_PICTURES_PUBLIC_URL="cdn.example")
 
     assert (
-        "SCAN_LOGIN_PICTURES_URL: want a URL such as file:///var/lib/scan-login/pict" in wrong.text
+        "SCAN_LOGIN_PICTURES_URL: use a URL such as file:///var/lib/scan-login/pict" in wrong.text
     )
     assert "SCAN_LOGIN_PICTURES_ENDPOINT: an endpoint is for SCAN_LOGIN_PIC" in endpoint.text
     assert "SCAN_LOGIN_PICTURES_PUBLIC_URL: use an http or https URL" in public.text

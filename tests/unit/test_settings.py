@@ -160,7 +160,7 @@ def test_the_public_url_follows_host_and_port(
 def test_a_pool_grows_to_no_less_than_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCAN_LOGIN_POOL_SIZE", "20000")
 
-    assert mistakes() == ["SCAN_LOGIN_POOL_MAX: want at least SCAN_LOGIN_POOL_SIZE, 20000"]
+    assert mistakes() == ["SCAN_LOGIN_POOL_MAX: use at least SCAN_LOGIN_POOL_SIZE, 20000"]
 
 
 @pytest.mark.parametrize("name", ["REGISTER_URL", "PHONE_PAGE_URL", "PUBLIC_URL"])
@@ -245,18 +245,18 @@ WHSEC = "whsec_Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5LWNhbmFyeS0="
 @pytest.mark.parametrize(
     ("url", "private", "sentence"),
     [
-        ("phonebook", False, "want open, sql, or the https URL of a webhook"),
-        ("ftp://site.example/hook", False, "want open, sql, or the https URL of a webhook"),
-        ("https:", False, "want open, sql, or the https URL of a webhook"),
-        ("https://", True, "want open, sql, or the https URL of a webhook"),
+        ("phonebook", False, "use open, sql, or the https URL of a webhook"),
+        ("ftp://site.example/hook", False, "use open, sql, or the https URL of a webhook"),
+        ("https:", False, "use open, sql, or the https URL of a webhook"),
+        ("https://", True, "use open, sql, or the https URL of a webhook"),
         ("https://site.example:70000/hook", False, "its port is not a number"),
-        ("https://user:canary@site.example/hook", False, "want no password"),
-        ("http://site.example/hook", True, "would travel in the clear"),
-        ("http://10.0.0.1/hook", True, "would travel in the clear"),
-        ("http://127.0.0.1/hook", False, "would travel in the clear"),
-        ("https://10.0.0.1/hook", False, "10.0.0.1 is no public address"),
-        ("https://[::1]/hook", False, "::1 is no public address"),
-        ("https://localhost/hook", False, "localhost is no public address"),
+        ("https://user:canary@site.example/hook", False, "use no port 0, and no password"),
+        ("http://site.example/hook", True, "can read the ids"),
+        ("http://10.0.0.1/hook", True, "can read the ids"),
+        ("http://127.0.0.1/hook", False, "can read the ids"),
+        ("https://10.0.0.1/hook", False, "10.0.0.1 is not a public address"),
+        ("https://[::1]/hook", False, "::1 is not a public address"),
+        ("https://localhost/hook", False, "localhost is not a public address"),
     ],
 )
 def test_a_webhook_is_asked_by_https_in_public(
@@ -288,7 +288,7 @@ def test_a_webhook_wants_a_secret_which_is_never_shown(
     monkeypatch.setenv("SCAN_LOGIN_DIRECTORY", url)
     monkeypatch.setenv("SCAN_LOGIN_DIRECTORY_PRIVATE", str(private))
     [mistake] = mistakes()
-    assert mistake.startswith("SCAN_LOGIN_DIRECTORY_SECRET: a webhook wants one")
+    assert mistake.startswith("SCAN_LOGIN_DIRECTORY_SECRET: is missing")
 
     monkeypatch.setenv("SCAN_LOGIN_DIRECTORY_SECRET", f"{WHSEC},{WHSEC}")
     settings = load_settings()

@@ -20,13 +20,15 @@ import aiohttp
 from aiohttp import web
 
 from broker.app import build
+from broker.apps.settings import AppSettings
 from broker.cli.demo import pool
 from broker.infrastructure.background import spawn
 from broker.infrastructure.observability.logging import announce
 from broker.infrastructure.outbound.ssrf import is_loopback
 from broker.infrastructure.runtime.server import Site, serve_until_signal
+from broker.infrastructure.settings import Settings
 from broker.providers.pretend import terminal_code
-from broker.settings import Settings, load_settings
+from broker.settings import load_settings
 from mp_stub.phone_page import build_phone_page
 from mp_stub.wechat.platform import APPID, SECRET, MiniProgram, Platform
 from mp_stub.wechat.server import WeChatStub
@@ -90,7 +92,7 @@ async def run_demo(host: str, ports: DemoPorts, provider: str, *, pooled: bool =
         more = pool.POOL_SETTINGS if pooled else {}
         settings = _settings(host, ports.broker, urls, provider, Path(folder), more)
         origins = (*_site_origins(seen_as, ports.site), *settings.origins)
-        settings = settings.model_copy(update={"origins": origins})
+        settings = settings.replace(AppSettings, origins=origins)
         broker = build(settings)
         tasks: list[asyncio.Task[None]] = []
 

@@ -1,0 +1,34 @@
+"""Settings of the app `default`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from broker.apps.rules import CODE_SOURCES
+from broker.infrastructure.fields import parse_origin
+from broker.infrastructure.settings import SettingsGroup, StringList, WebURL, one_of
+
+
+def parse_origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(parse_origin(text) for text in value)
+
+
+class AppSettings(SettingsGroup):
+    app_name: str = Field(
+        "Example site", min_length=1, description="name of the app `default` on the phone"
+    )
+    register_url: WebURL | None = Field(
+        None, description="page to which the app `default` sends unregistered people"
+    )
+    origins: Annotated[StringList, AfterValidator(parse_origins)] = Field(
+        (),
+        description="exact Origins of the pages that may connect; default: the Origin of the "
+        "public URL",
+    )
+    code_source: Annotated[str, one_of(CODE_SOURCES)] = Field(
+        "live",
+        description="source of codes for the app `default`: `live`, drawn for each login, or "
+        "`pool`, drawn in advance",
+    )

@@ -1,0 +1,66 @@
+"""Settings of the picture store."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, model_validator
+
+from broker.blobs import SCHEMES
+from broker.infrastructure.fields import is_web_url
+from broker.infrastructure.settings import InvalidField, SettingsGroup, list_schemes
+from broker.infrastructure.settings_sources import PREFIX
+from broker.infrastructure.urls import split
+
+
+def check_pictures_url(url: str) -> str:
+    parts = split(url)
+    if "@" in parts.netloc:
+        raise ValueError(
+            "must not contain user or password: use variables such as AWS_ACCESS_KEY_ID"
+        )
+    has_place = parts.path.startswith("/") if parts.scheme == "file" else parts.netloc
+    if url and (parts.scheme not in SCHEMES or not has_place):
+        raise ValueError(
+            "use a URL such as file:///var/lib/scan-login/pictures or s3://bucket/folder, "
+            f"which begins with one of {list_schemes(SCHEMES)}"
+        )
+    return url
+
+
+def check_public_prefix(value: str) -> str:
+    url = value.rstrip("/")
+    if value and (not is_web_url(url) or urlsplit(url).query):
+        raise ValueError("use an http or https URL such as https://cdn.example/codes")
+    return url
+
+
+def check_endpoint(value: str) -> str:
+    if value and not is_web_url(value):
+        raise ValueError("use an http or https URL such as https://s3.example")
+    return value
+
+
+class BlobSettings(SettingsGroup):
+    pictures_url: Annotated[str, AfterValidator(check_pictures_url)] = Field(
+        "",
+        description="storage of the codes' pictures; default: the folder `scan-login-pictures` "
+        "next to the SQLite file, if there is one",
+    )
+    pictures_public_url: Annotated[str, AfterValidator(check_public_prefix)] = Field(
+        "",
+        description="URL prefix of pictures for browsers, such as a CDN's address; default: "
+        "`<public URL>/codes`",
+    )
+    pictures_endpoint: Annotated[str, AfterValidator(check_endpoint)] = Field(
+        "", description="URL of an S3-compatible store that is not Amazon's"
+    )
+
+    @model_validator(mode="after")
+    def _check_endpoint(self) -> BlobSettings:
+        if self.pictures_endpoint and urlsplit(self.pictures_url).scheme != "s3":
+            raise InvalidField(
+                "pictures_endpoint", f"an endpoint requires {PREFIX}PICTURES_URL=s3://…"
+            )
+        return self

@@ -1,0 +1,145 @@
+"""Settings of the process: addresses, workers, roles, logs."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import secrets
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
+
+from broker.infrastructure.fields import is_web_url
+from broker.infrastructure.outbound.ssrf import is_loopback
+from broker.infrastructure.settings import (
+    InvalidField,
+    Port,
+    SettingsGroup,
+    StringList,
+    one_of,
+    split_words,
+)
+from broker.infrastructure.settings_sources import PREFIX
+
+ENGINES = ("own", "stock")
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+PUBLIC_URL_PATTERN = re.compile(r"https?://[^/?#@]+(/[\w~-][\w.~-]*)*", re.ASCII | re.IGNORECASE)
+"""The path is a prefix of routes, so it has no empty segments and no escapes."""
+
+HOST_NAME_PATTERN = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")
+
+ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
+"""Wildcards for every address of the machine."""
+
+
+def parse_hosts(value: Any) -> str:
+    return ",".join(map(_parse_host, split_words(value)))
+
+
+def _parse_host(text: str) -> str:
+    """Return an address in its usual form, or a host name."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        if HOST_NAME_PATTERN.fullmatch(text):
+            return text
+    raise ValueError("use an address such as 127.0.0.1 or ::, without port and brackets")
+
+
+def check_public_url(value: str) -> str:
+    url = value.rstrip("/")
+    if url and not (is_web_url(url) and PUBLIC_URL_PATTERN.fullmatch(url)):
+        raise ValueError(
+            "use an http or https URL such as https://login.example or "
+            "https://site.example/login, without user, query and fragment"
+        )
+    return url
+
+
+Hosts = Annotated[str, BeforeValidator(parse_hosts), Field(min_length=1)]
+
+
+class ServerSettings(SettingsGroup):
+    host: Hosts = Field(
+        "127.0.0.1",
+        description="addresses to listen on, separated by commas; `::` includes IPv4",
+    )
+    port: Port = Field(8000, description="port to listen on; 0 selects a free one")
+    admin_host: Hosts = Field(
+        "127.0.0.1",
+        description="addresses that serve `/metrics` and `/apps`, separated by commas",
+    )
+    admin_port: Port = Field(
+        9000,
+        description="port that serves `/metrics` and `/apps`; 0 selects a free one; if the port "
+        "is in use, both are turned off",
+    )
+    admin_token: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="token for `/apps` on the admin port, and for `/sessions` of every app, at "
+        "least 32 characters; without it there is no `/apps`",
+    )
+    public_url: Annotated[str, AfterValidator(check_public_url)] = Field(
+        "",
+        description="URL at which browsers and phones reach the broker, and the tokens' `iss`; "
+        "may have a path; default: `http://<host>:<port>`",
+    )
+    workers: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="processes that share the port, each a separate instance",
+    )
+    roles: StringList = Field(
+        (),
+        description="parts of the API that this process serves, of browser, phone, oauth, "
+        "sessions; default: all",
+    )
+    drain: float = Field(
+        2,
+        ge=0,
+        le=60,
+        description="seconds between a SIGTERM and the end of listening, so that load balancers "
+        "can react",
+    )
+    engine: Annotated[str, one_of(ENGINES)] = Field(
+        "own", description="Engine.IO implementation: `own`, or `stock` (python-engineio)"
+    )
+    instance: str = Field(
+        default_factory=lambda: secrets.token_hex(4),
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="name of this process on the bus; default: random",
+    )
+    log_level: Annotated[str, StringConstraints(to_lower=True), one_of(LOG_LEVELS)] = Field(
+        "info", description="lowest level that is logged: debug, info, warning or error"
+    )
+
+    @model_validator(mode="after")
+    def _derive_public_url(self) -> ServerSettings:
+        if self.public_url:
+            return self
+        first = self.host.partition(",")[0]
+        if first in ANY_ADDRESS:
+            raise InvalidField(
+                "public_url",
+                f"is missing: browsers cannot open {PREFIX}HOST, {first}; set the URL by which "
+                "they reach the broker, such as https://login.example",
+            )
+        self.derive(public_url=f"http://{f'[{first}]' if ':' in first else first}:{self.port}")
+        return self
+
+    def reachable_hosts(self) -> list[str]:
+        """Return the addresses by which other machines can reach the broker."""
+        names = [*self.host.split(","), urlsplit(self.public_url).hostname]
+        return [name for name in names if name and not is_loopback(name)]

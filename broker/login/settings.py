@@ -1,0 +1,19 @@
+"""Settings of logins."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from broker.infrastructure.settings import Seconds, SettingsGroup
+
+
+class LoginSettings(SettingsGroup):
+    login_lifetime: Seconds = Field(
+        120, description="seconds in which a code can be scanned and confirmed"
+    )
+    register_lifetime: Seconds = Field(
+        600,
+        le=3600,
+        description="seconds that an unregistered person has to register and confirm again",
+    )
+    interval: Seconds = Field(2, description="seconds between two polls of the token endpoint")

@@ -1,0 +1,33 @@
+"""Settings of the provider of the app `default`, and of the pretend provider."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from broker.infrastructure.runtime.settings import ServerSettings
+from broker.infrastructure.settings import Settings, SettingsGroup, WebURL, one_of
+from broker.providers import NAMES
+
+
+class ProviderSettings(SettingsGroup):
+    provider: Annotated[str, one_of(NAMES)] = Field(
+        "pretend", description="draws codes and verifies phones: `pretend` or `wechat`"
+    )
+    phone_page_url: WebURL = Field(
+        "http://127.0.0.1:8090/",
+        max_length=500,
+        description="URL that the pretend provider's codes open",
+    )
+    allow_pretend: bool = Field(
+        False,
+        description="allow the pretend provider, with which anyone can log in as anyone, on an "
+        "address that other machines can reach",
+    )
+
+
+def is_pretend_allowed(settings: Settings) -> bool:
+    """Whether an app may use the pretend provider."""
+    hosts = settings[ServerSettings].reachable_hosts()
+    return settings[ProviderSettings].allow_pretend or not hosts
