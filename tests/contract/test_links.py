@@ -67,9 +67,9 @@ def test_index_links_to_every_page() -> None:
 def test_broken_links_are_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
-        "# One\n\n## A `code` & more\n\n## One\n\n"
+        "# One\n\n## A `code` & more\n\n## One\n\n## 注册\n\n"
         "[1](missing.md) [2](page.md#two) [3](#three) ![4](missing.png)\n"
-        "[5](page.md#a-code--more) [6](#one-1) [7](https://site.example/x.md)\n"
+        "[5](page.md#a-code--more) [6](#one-1) [7](https://site.example/x.md) [8](#注册)\n"
     )
 
     assert broken_links(page) == ["missing.md", "page.md#two", "#three", "missing.png"]

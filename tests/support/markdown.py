@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -51,11 +52,11 @@ class Page:
         return found
 
     def links(self) -> list[str]:
-        """The targets of links and images."""
+        """The targets of links and images, without percent-encoding."""
         targets = [
             token.attrs.get("href") or token.attrs.get("src") for token in self._inline_tokens()
         ]
-        return [str(target) for target in targets if target]
+        return [unquote(str(target)) for target in targets if target]
 
     def code_blocks(self) -> list[CodeBlock]:
         fences = [token for token in self._tokens if token.type == "fence"]
