@@ -130,8 +130,8 @@ class Fault(NamedTuple):
 
 
 FAULTS = [
-    Fault("redis connection", Reconnector, "_ask"),
-    Fault("redis connection", RedisCluster, "_ask", engine="cluster"),
+    Fault("redis connection", Reconnector, "_sync_clock"),
+    Fault("redis connection", RedisCluster, "_sync_clock", engine="cluster"),
     Fault("bus heartbeat", RedisBus, "publish"),
     Fault("lobby", Lobby, "run"),
     Fault("lobby listener", Lobby, "_listen"),

@@ -43,14 +43,14 @@ def test_end_is_later_by_the_gaps_before_it(
 ) -> None:
     for at in worked:
         clock.time = 1_000_000.0 + at
-        downtime.works()
+        downtime.record_write()
 
     assert downtime.extended(BEGIN, END) == END + later
 
 
 def test_unfinished_gap_counts(downtime: Downtime, clock: Clock) -> None:
     clock.time = 1_000_020.0
-    downtime.works()
+    downtime.record_write()
 
     clock.time = 1_000_090.0
 

@@ -1,20 +1,25 @@
-"""The one door to Redis, and to Valkey: connections, Sentinel, Cluster, scripts, channels.
+"""Client for Redis and Valkey: connections, Sentinel, Cluster, scripts and subscriptions.
 
-redis-py finds the server (TLS, passwords, Sentinel, Cluster's map) and shakes
-hands with it.  On a single server and under Sentinel the connection is then
-ours: a `Wire`, on which commands follow each other without waiting and replies
-are matched in order.  A `Reconnector` keeps one wire alive.  On Cluster redis-py's
-client carries the commands.
+redis-py finds the server and does the handshake (TLS, passwords, Sentinel, the slots of a
+Cluster). With a single server and under Sentinel, a `RedisConnection` then takes over the
+socket: it sends commands without waiting for replies and matches replies in order. A
+`Reconnector` keeps one connection alive. With a Cluster, redis-py's client sends the commands.
 
-Whatever is wrong with the server, a caller sees `Unavailable`, soon: a wire
-that is silent is dropped, and while there is none, callers are refused at once.
+If a server fails in any way, callers get `Unavailable` within seconds: a connection without
+replies is closed, and without a connection commands fail at once.
 
-wire.py      one live connection, and what a channel carries
-server.py    one server, or Sentinel's master of the moment
-cluster.py   a Redis Cluster
-downtime.py  when the server took no writes
-memory.py    whether a server evicts keys
-urls.py      which of them a URL names
+connection.py     one connection
+reconnector.py    keeps a connection alive
+server.py         one server, or the current master under Sentinel
+cluster.py        a Redis Cluster
+subscription.py   subscriptions to channels
+channels.py       channel names and notice encoding
+scripts.py        Lua scripts
+health.py         whether a server answers and accepts commands and writes
+downtime.py       recent outages
+memory_policy.py  whether a server evicts keys
+server_clock.py   the server's time
+urls.py           parses URLs
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ from typing import Protocol
 
 from broker.infrastructure.redis.connection import Reply
 from broker.infrastructure.redis.downtime import Downtime
-from broker.infrastructure.redis.memory_policy import Memory
+from broker.infrastructure.redis.memory_policy import MemoryPolicy
 from broker.infrastructure.redis.scripts import CommandPart, Script
 from broker.infrastructure.redis.subscription import MessageQueue
 from broker.infrastructure.redis.urls import open_from_url
@@ -41,51 +46,54 @@ __all__ = [
 
 
 class Redis(Protocol):
-    """A server, or a Cluster, as the state and the bus see it.
+    """A server or a Cluster.
 
-    one_server: all channels are at one place, so that a script may publish to any.
-    downtime: when it took no writes lately.
+    one_server: whether all channels are on one server, so that a script can publish to any.
+    downtime: recent outages.
     """
 
     one_server: bool
     downtime: Downtime
 
     async def open(self) -> None:
-        """Connect, and go on trying for as long as it takes; returns after the first try."""
+        """Connect, and retry in the background until closed. Returns after the first attempt."""
 
     def unavailable_reason(self) -> str | None:
-        """Why nothing can be asked just now; None when it can."""
+        """Return why no command can succeed now; None if the server is available."""
 
     def refusal(self) -> str | None:
-        """The error word by which writes are refused, such as OOM; None while they are accepted."""
+        """Return the error code with which writes are refused, such as OOM, or None."""
 
     def clock(self) -> float:
-        """The server's Unix time in seconds: one time for all instances."""
+        """Return the server's Unix time in seconds, the same for all instances."""
 
     async def call(self, *command: CommandPart) -> Reply:
-        """The reply to a command; raises Unavailable."""
+        """Return the reply to a command. Raises Unavailable."""
 
     async def run(
-        self, what: Script, keys: Sequence[CommandPart], *arguments: CommandPart
+        self, script: Script, keys: Sequence[CommandPart], *arguments: CommandPart
     ) -> Reply:
-        """The reply of a script; raises Unavailable."""
+        """Run a script and return its reply. Raises Unavailable."""
 
     async def publish(self, channel: str, payload: bytes) -> None:
-        """Raises Unavailable."""
+        """Publish a message. Raises Unavailable."""
 
-    async def memory(self) -> Sequence[Memory]:
-        """Memory settings of each server; empty if INFO is refused.  Raises Unavailable."""
+    async def memory(self) -> Sequence[MemoryPolicy]:
+        """Return the memory policy of each server; none if INFO is refused. Raises Unavailable."""
 
     def subscribe(self, channel: str) -> AbstractAsyncContextManager[MessageQueue]:
-        """What `channel` carries, from entering on; raises Unavailable."""
+        """Receive the messages of `channel` inside the ``async with`` block.
+
+        Raises Unavailable if the subscription fails.
+        """
 
     async def close(self) -> None:
-        """Let go of every connection."""
+        """Close every connection."""
 
 
 def open_redis(url: str, *, writes: bool = False) -> Redis:
-    """Return the Redis of `url`, not yet connected; raises ValueError.
+    """Return the server or Cluster at `url`, not connected yet. Raises ValueError.
 
-    writes: whether the server is probed for `refusal`.
+    writes: whether the server is probed for accepting writes, see `Redis.refusal`.
     """
     return open_from_url(url, writes=writes)

@@ -1,4 +1,4 @@
-"""Recent outages of the server, whose time is added to the lifetime of confirmed logins."""
+"""Recent outages of a server. Their duration is added to the lifetime of confirmed logins."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 GAPS_MAX = 8
-"""Outages in memory; no login lives through more."""
+"""Outages in memory, more than can occur in the lifetime of one login."""
 
 
 class Gap(NamedTuple):
-    """Unix times in seconds, by the server's clock."""
+    """One outage, in Unix times of the server's clock."""
 
     begin: float
     end: float
 
 
 class Downtime:
-    """The times without an answered probe.
+    """Records the times without a successful write probe.
 
-    clock: the server's Unix time in seconds.  shortest: minimum length of a gap in seconds.
-    timer: seconds, from any beginning.
+    clock: the server's Unix time in seconds.
+    shortest: minimum length of an outage in seconds.
+    timer: monotonic time in seconds.
     """
 
     def __init__(
@@ -34,13 +35,13 @@ class Downtime:
         self._clock = clock
         self._shortest = shortest
         self._timer = timer
-        self._worked_at: float | None = None
+        self._last_write: float | None = None
         self._gaps: deque[Gap] = deque(maxlen=GAPS_MAX)
 
-    def works(self) -> None:
+    def record_write(self) -> None:
         """Record that the server accepts writes now."""
         self._gaps.extend(self._present_gap())
-        self._worked_at = self._timer()
+        self._last_write = self._timer()
 
     def extended(self, begin: float, end: float) -> float:
         """Return `end` plus the server's downtime between `begin` and `end`."""
@@ -50,10 +51,10 @@ class Downtime:
         return end
 
     def _present_gap(self) -> Iterator[Gap]:
-        """The gap that has not ended, if there is one."""
-        if self._worked_at is None:
+        """Yield the outage that has not ended, if there is one."""
+        if self._last_write is None:
             return
-        length = self._timer() - self._worked_at
+        length = self._timer() - self._last_write
         if length >= self._shortest:
             now = self._clock()
             yield Gap(now - length, now)

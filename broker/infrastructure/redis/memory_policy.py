@@ -1,4 +1,4 @@
-"""Whether a server evicts keys, by INFO: managed servers allow it and forbid CONFIG."""
+"""Whether a server evicts keys. Read from INFO, because managed servers forbid CONFIG."""
 
 from __future__ import annotations
 
@@ -6,23 +6,27 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
-class Memory(NamedTuple):
-    """max_bytes: 0 for no limit.  policy: `maxmemory-policy`; empty if unknown."""
+class MemoryPolicy(NamedTuple):
+    """The memory settings of one server.
+
+    max_bytes: 0 for no limit.
+    policy: `maxmemory-policy`; empty if unknown.
+    """
 
     max_bytes: int
     policy: str
 
     @property
     def evicts(self) -> bool:
-        """Whether the server may delete keys to make room."""
+        """Whether the server may delete keys to free memory."""
         return self.max_bytes > 0 and self.policy not in ("", "noeviction")
 
 
-def read_memory(reply: bytes | str) -> Memory:
-    """Read the reply to INFO."""
+def parse_memory_policy(reply: bytes | str) -> MemoryPolicy:
+    """Parse the reply to INFO."""
     text = reply.decode() if isinstance(reply, bytes) else reply
-    return memory_of(dict(line.split(":", 1) for line in text.splitlines() if ":" in line))
+    return to_memory_policy(dict(line.split(":", 1) for line in text.splitlines() if ":" in line))
 
 
-def memory_of(fields: Mapping[str, Any]) -> Memory:
-    return Memory(int(fields.get("maxmemory", 0)), str(fields.get("maxmemory_policy", "")))
+def to_memory_policy(fields: Mapping[str, Any]) -> MemoryPolicy:
+    return MemoryPolicy(int(fields.get("maxmemory", 0)), str(fields.get("maxmemory_policy", "")))

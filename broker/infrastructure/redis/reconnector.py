@@ -13,175 +13,183 @@ from redis.asyncio.connection import AbstractConnection
 from broker.errors import Unavailable
 from broker.infrastructure.background import BackgroundTask
 from broker.infrastructure.redis.connection import (
-    DOWNTIME_MIN,
-    PING_INTERVAL,
     REPLY_TIMEOUT,
-    WRONG_SERVER_REPLIES,
     ErrorReply,
-    Probes,
     RedisConnection,
-    Refusals,
     Reply,
     connect,
+)
+from broker.infrastructure.redis.downtime import Downtime
+from broker.infrastructure.redis.health import (
+    DOWNTIME_MIN,
+    PING_INTERVAL,
+    WRONG_SERVER_REPLIES,
+    Probes,
+    Refusals,
     redis_outage_log,
     write_probe,
 )
-from broker.infrastructure.redis.downtime import Downtime
 from broker.infrastructure.redis.scripts import CommandPart
 from broker.infrastructure.redis.server_clock import ServerClock
 
 CONNECTION_WAIT_TIMEOUT = 0.5
-"""Seconds for which a caller waits for a wire that was lost just now."""
+"""Seconds for which commands wait for a new connection after one was lost."""
 
 RECONNECT_DELAYS = (0.0, 0.1, 0.2, 0.4, 0.8)
-"""Seconds between attempts to connect; the last one again and again, and up to a
-quarter more so that instances do not come all at once."""
+"""Seconds before each attempt to connect. The last delay is repeated. Up to a quarter is added,
+so that instances do not reconnect at the same time."""
+
+WRITE_PROBE_KEY = "scanlogin:probe"
 
 
 class Reconnector:
-    """Keeps one wire to a server alive.
+    """Keeps one connection to a server alive, and sets the clock by it.
 
-    make: gives a connection that has yet to be opened.
-    writes: whether the server is probed for taking writes.
+    make: creates a redis-py connection that is not open.
+    writes: whether the server is probed for accepting writes.
     """
 
     def __init__(
-        self, make: Callable[[], AbstractConnection], time: ServerClock, *, writes: bool
+        self, make: Callable[[], AbstractConnection], clock: ServerClock, *, writes: bool
     ) -> None:
         self._make = make
-        self._time = time
+        self._clock = clock
         self._writes = writes
         self.refusals = Refusals()
-        self.downtime = Downtime(time, DOWNTIME_MIN)
-        self._wire: RedisConnection | None = None
-        self._up = asyncio.Event()
-        self._down_since = -CONNECTION_WAIT_TIMEOUT
-        self._task = BackgroundTask("redis connection", self._keep)
+        self.downtime = Downtime(clock, DOWNTIME_MIN)
+        self._connection: RedisConnection | None = None
+        self._is_connected = asyncio.Event()
+        self._lost_at = -CONNECTION_WAIT_TIMEOUT
+        self._task = BackgroundTask("redis connection", self._stay_connected)
         self._tried = asyncio.Event()
         self._probes = Probes()
-        self.outage = redis_outage_log()
+        self._outage = redis_outage_log()
 
     async def open(self) -> None:
+        """Connect, and keep the connection alive in the background.
+
+        Returns after the first attempt.
+        """
         self._task.start()
         await self._tried.wait()
 
     async def close(self) -> None:
         await self._task.stop()
 
-    def trouble(self) -> str | None:
-        return self.outage.reason or self._task.trouble() or self._probes.trouble()
+    def unavailable_reason(self) -> str | None:
+        return self._outage.reason or self._task.trouble() or self._probes.unavailable_reason()
 
     async def call(self, *command: CommandPart) -> Reply:
-        """The reply; raises ErrorReply for an error reply, Unavailable where none comes."""
-        wire = self._wire or await self._next_wire()
+        """Return the reply to a command.
+
+        Raises ErrorReply for an error reply, and Unavailable if there is no reply.
+        """
+        connection = self._connection or await self._next_connection()
         try:
-            return await wire.send(*command)
+            return await connection.send(*command)
         except ConnectionError:
             raise Unavailable from None
-        except ErrorReply as said:
-            if said.code in WRONG_SERVER_REPLIES:
-                wire.abort()
+        except ErrorReply as error:
+            if error.code in WRONG_SERVER_REPLIES:
+                connection.abort()
             raise
 
-    async def _next_wire(self) -> RedisConnection:
-        patience = self._down_since + CONNECTION_WAIT_TIMEOUT - time.monotonic()
-        if patience > 0:
+    async def _next_connection(self) -> RedisConnection:
+        remaining = self._lost_at + CONNECTION_WAIT_TIMEOUT - time.monotonic()
+        if remaining > 0:
             with suppress(TimeoutError):
-                async with asyncio.timeout(patience):
-                    await self._up.wait()
-        if self._wire is None:
+                async with asyncio.timeout(remaining):
+                    await self._is_connected.wait()
+        if self._connection is None:
             raise Unavailable
-        return self._wire
+        return self._connection
 
-    async def _keep(self) -> None:
+    async def _stay_connected(self) -> None:
         attempt = 0
         while True:
             try:
-                wire = await self._connect()
+                connection = await self._connect()
             except ConnectionError as error:
-                self.outage.failed(str(error) or "the connection was lost")
+                self._outage.failed(str(error) or "the connection was lost")
                 attempt = min(attempt + 1, len(RECONNECT_DELAYS) - 1)
             else:
                 attempt = 0
-                await self._use(wire)
+                await self._use(connection)
             finally:
                 self._tried.set()
             await asyncio.sleep(RECONNECT_DELAYS[attempt] * random.uniform(1, 1.25))  # noqa: S311
 
-    async def _use(self, wire: RedisConnection) -> None:
+    async def _use(self, connection: RedisConnection) -> None:
         """Offer the connection to callers until it is lost."""
-        self._put_up(wire)
+        self._set_connection(connection)
         try:
-            await self._watch(wire)
+            await self._watch(connection)
             if self.refusals.writes_refused_by is None:  # else it was closed to try another server
-                self.outage.failed("the connection was lost")
+                self._outage.failed("the connection was lost")
         finally:
-            self._put_down()
-            await wire.close()
+            self._clear_connection()
+            await connection.close()
 
     async def _connect(self) -> RedisConnection:
-        """A wire whose server answers, so that the clock is set; raises ConnectionError."""
-        wire = await connect(self._make)
+        """Return a connection whose server has answered. Raises ConnectionError."""
+        connection = await connect(self._make)
         try:
-            await self._ask(wire)
-            await self._probe_write(wire)
+            await self._sync_clock(connection)
+            await self._probe_write(connection)
         except BaseException:
-            wire.abort()
+            connection.abort()
             raise
-        return wire
+        return connection
 
-    def _put_up(self, wire: RedisConnection) -> None:
-        self.outage.recovered()
-        self._wire = wire
-        self._up.set()
+    def _set_connection(self, connection: RedisConnection) -> None:
+        self._outage.recovered()
+        self._connection = connection
+        self._is_connected.set()
         self._tried.set()
 
-    def _put_down(self) -> None:
-        self._wire = None
-        self._up.clear()
-        self._down_since = time.monotonic()
+    def _clear_connection(self) -> None:
+        self._connection = None
+        self._is_connected.clear()
+        self._lost_at = time.monotonic()
 
-    async def _watch(self, wire: RedisConnection) -> None:
-        """Return once the wire is lost; drop it when it is silent."""
-        while not wire.lost.is_set():
+    async def _watch(self, connection: RedisConnection) -> None:
+        """Probe the server until the connection is lost. Close it if there is no answer."""
+        while not connection.lost.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(PING_INTERVAL):
-                    await wire.lost.wait()
+                    await connection.lost.wait()
             try:
-                await self._ask(wire)
-                refusal = await self._probe_write(wire)
+                await self._sync_clock(connection)
+                refusal = await self._probe_write(connection)
             except ConnectionError:
-                wire.abort()
+                connection.abort()
             else:
                 if refusal is not None and refusal.code in WRONG_SERVER_REPLIES:
-                    wire.abort()
+                    connection.abort()
 
-    async def _probe_write(self, wire: RedisConnection) -> ErrorReply | None:
-        """Probe whether writes are accepted and return the refusal; raises ConnectionError."""
+    async def _probe_write(self, connection: RedisConnection) -> ErrorReply | None:
+        """Probe whether writes are accepted, and return the refusal. Raises ConnectionError."""
         if not self._writes:
             return None
         refusal = None
         try:
             async with asyncio.timeout(REPLY_TIMEOUT):
-                await wire.send(*write_probe(WRITE_PROBE_KEY))
+                await connection.send(*write_probe(WRITE_PROBE_KEY))
         except TimeoutError:
             raise ConnectionError("no answer") from None
-        except ErrorReply as said:
-            refusal = said
-        self.refusals.probed(refusal)
+        except ErrorReply as error:
+            refusal = error
+        self.refusals.record_probe(refusal)
         if refusal is None:
-            self.downtime.works()
+            self.downtime.record_write()
         return refusal
 
-    async def _ask(self, wire: RedisConnection) -> None:
-        """Ask for the time, and set the clock by it; raises ConnectionError, which says why."""
+    async def _sync_clock(self, connection: RedisConnection) -> None:
+        """Set the clock from the server's TIME. Raises ConnectionError with a reason."""
         asked_at = time.monotonic()
         try:
             async with asyncio.timeout(REPLY_TIMEOUT):
-                self._time.set(await wire.send("TIME"), asked_at)
+                self._clock.set(await connection.send("TIME"), asked_at)
         except (TimeoutError, ErrorReply) as error:
             raise ConnectionError(str(error) or "no answer") from None
-        self._probes.answered()
-
-
-WRITE_PROBE_KEY = "scanlogin:probe"
+        self._probes.record_answer()

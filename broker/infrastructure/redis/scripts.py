@@ -9,7 +9,7 @@ CommandPart = bytes | str | int
 
 
 class Script(NamedTuple):
-    """A Lua script and the SHA-1 that the server knows it by."""
+    """A Lua script, and the SHA-1 by which the server finds it in its cache."""
 
     text: str
     sha: str

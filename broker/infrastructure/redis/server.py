@@ -1,4 +1,4 @@
-"""One server, or under Sentinel whichever is the master: a wire that is kept alive."""
+"""One server, or the current master under Sentinel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from redis.asyncio.connection import AbstractConnection
 
 from broker.infrastructure.redis.connection import ErrorReply, Reply
-from broker.infrastructure.redis.memory_policy import Memory, read_memory
+from broker.infrastructure.redis.memory_policy import MemoryPolicy, parse_memory_policy
 from broker.infrastructure.redis.reconnector import Reconnector
 from broker.infrastructure.redis.scripts import CommandPart, Script
 from broker.infrastructure.redis.server_clock import ServerClock
@@ -16,11 +16,11 @@ from broker.infrastructure.redis.subscription import MessageQueue, subscribe
 
 
 class RedisServer:
-    """One server, or under Sentinel whichever is the master.
+    """One server, or the current master under Sentinel.
 
-    make: gives a connection to it that has yet to be opened.
-    let_go: closes what was opened on the way to it.
-    writes: whether the server is probed for taking writes.
+    make: creates a redis-py connection that is not open.
+    close_pool: closes what `make` uses, such as connections to Sentinel.
+    writes: whether the server is probed for accepting writes.
     """
 
     one_server = True
@@ -28,53 +28,54 @@ class RedisServer:
     def __init__(
         self,
         make: Callable[[], AbstractConnection],
-        let_go: Callable[[], Awaitable[None]],
+        close_pool: Callable[[], Awaitable[None]],
         *,
         writes: bool,
     ) -> None:
         self._make = make
-        self._let_go = let_go
+        self._close_pool = close_pool
         self.clock = ServerClock()
-        self._link = Reconnector(make, self.clock, writes=writes)
-        self.downtime = self._link.downtime
+        self._reconnector = Reconnector(make, self.clock, writes=writes)
+        self._refusals = self._reconnector.refusals
+        self.downtime = self._reconnector.downtime
 
     async def open(self) -> None:
-        await self._link.open()
+        await self._reconnector.open()
 
     def unavailable_reason(self) -> str | None:
-        return self._link.trouble()
+        return self._reconnector.unavailable_reason()
 
     def refusal(self) -> str | None:
-        return self._link.refusals.writes_refused_by
+        return self._refusals.writes_refused_by
 
     async def call(self, *command: CommandPart) -> Reply:
         try:
-            return await self._link.call(*command)
-        except ErrorReply as said:
-            raise self._link.refusals.meant(said) from None
+            return await self._reconnector.call(*command)
+        except ErrorReply as error:
+            raise self._refusals.to_exception(error) from None
 
     async def run(
-        self, what: Script, keys: Sequence[CommandPart], *arguments: CommandPart
+        self, script: Script, keys: Sequence[CommandPart], *arguments: CommandPart
     ) -> Reply:
         try:
-            return await self._link.call("EVALSHA", what.sha, len(keys), *keys, *arguments)
-        except ErrorReply as said:
-            if said.code != "NOSCRIPT":
-                raise self._link.refusals.meant(said) from None
-        return await self.call("EVAL", what.text, len(keys), *keys, *arguments)
+            return await self._reconnector.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        except ErrorReply as error:
+            if error.code != "NOSCRIPT":
+                raise self._refusals.to_exception(error) from None
+        return await self.call("EVAL", script.text, len(keys), *keys, *arguments)
 
     async def publish(self, channel: str, payload: bytes) -> None:
         await self.call("PUBLISH", channel, payload)
 
-    async def memory(self) -> list[Memory]:
+    async def memory(self) -> list[MemoryPolicy]:
         try:
-            return [read_memory(await self._link.call("INFO", "memory"))]
-        except ErrorReply as said:
-            return self._link.refusals.of_memory(said)
+            return [parse_memory_policy(await self._reconnector.call("INFO", "memory"))]
+        except ErrorReply as error:
+            return self._refusals.refused_memory(error)
 
     def subscribe(self, channel: str) -> AbstractAsyncContextManager[MessageQueue]:
         return subscribe(self._make, "SUBSCRIBE", channel)
 
     async def close(self) -> None:
-        await self._link.close()
-        await self._let_go()
+        await self._reconnector.close()
+        await self._close_pool()

@@ -1,4 +1,4 @@
-"""The server's time, estimated from its replies."""
+"""The time of a server, estimated from its replies."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 
 class ServerClock:
-    """A clock that a server sets.  Until it has, it is this machine's own.
+    """A clock that is set by a server, so that all instances have the same time.
 
-    Instances whose own clocks differ by minutes agree on when a login ends.
+    It has this machine's time until it is set.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,11 @@ class ServerClock:
         return time.monotonic() + self._offset
 
     def set(self, reply: Sequence[bytes], asked_at: float) -> None:
-        """Go by a reply to TIME (seconds, microseconds) to what was asked at monotonic time."""
+        """Set the clock from a reply to TIME: seconds and microseconds.
+
+        asked_at: monotonic time at which TIME was sent. The server is assumed to have read its
+        clock halfway between that and now.
+        """
         seconds, microseconds = (int(part) for part in reply)
         midway = (asked_at + time.monotonic()) / 2
         self._offset = seconds + microseconds / 1e6 - midway

@@ -12,43 +12,47 @@ from broker.errors import Unavailable
 from broker.infrastructure.redis.connection import REPLY_TIMEOUT, Reply, connect
 
 MessageQueue = asyncio.Queue[bytes | None]
-"""What a channel carries; None says that nothing more will come."""
+"""The messages of a channel; None at the end."""
 
 
 class ChannelSubscription:
-    """What one channel has carried and nobody has taken yet."""
+    """The messages of one channel that are not read yet."""
 
     def __init__(self) -> None:
-        self.feed: MessageQueue = asyncio.Queue()
-        self.entered = asyncio.Event()
+        self.messages: MessageQueue = asyncio.Queue()
+        self.answered = asyncio.Event()
 
     def on_push(self, push: list[Reply] | None) -> None:
         kind = b"lost" if push is None else push[0]
         if kind in (b"message", b"smessage"):
-            self.feed.put_nowait(push[2])  # type: ignore[index]
+            self.messages.put_nowait(push[2])  # type: ignore[index]
         elif kind in (b"subscribe", b"ssubscribe"):
-            self.entered.set()
-        else:  # the wire is lost, or the channel's slot has moved to another node
-            self.entered.set()
-            self.feed.put_nowait(None)
+            self.answered.set()
+        else:  # the connection is lost, or the channel's slot has moved to another node
+            self.answered.set()
+            self.messages.put_nowait(None)
 
 
 @asynccontextmanager
 async def subscribe(
-    make: Callable[[], AbstractConnection], verb: str, name: str
+    make: Callable[[], AbstractConnection], command: str, channel: str
 ) -> AsyncIterator[MessageQueue]:
-    """What the channel `name` carries, on a connection of its own; raises Unavailable."""
-    channel = ChannelSubscription()
+    """Subscribe to `channel` on a separate connection, and yield its messages.
+
+    command: SUBSCRIBE or SSUBSCRIBE.
+    Raises Unavailable.
+    """
+    subscription = ChannelSubscription()
     try:
-        wire = await connect(make, channel.on_push)
+        connection = await connect(make, subscription.on_push)
     except ConnectionError:
         raise Unavailable from None
     try:
-        wire.subscribe(verb, name)
+        connection.subscribe(command, channel)
         async with asyncio.timeout(REPLY_TIMEOUT):
-            await channel.entered.wait()
-        yield channel.feed
+            await subscription.answered.wait()
+        yield subscription.messages
     except TimeoutError:
         raise Unavailable from None
     finally:
-        await wire.close()
+        await connection.close()

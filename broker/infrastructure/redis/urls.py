@@ -1,11 +1,11 @@
-"""Which server, or servers, a URL names.
+"""URLs of Redis servers.
 
     redis://[user:password@]host:port[/db]         one server
-    redis+sentinel://host:port,host:port/service   whichever Sentinel calls the master
+    redis+sentinel://host:port,host:port/service   the current master, found by Sentinel
     redis+cluster://host:port,host:port            a Cluster
 
-`rediss` in place of `redis` means TLS.  The query may hold redis-py's own options,
-such as `ssl_ca_certs`.
+`rediss` instead of `redis` means TLS. The query may contain options of redis-py, such as
+`ssl_ca_certs`.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from broker.infrastructure.redis.server import RedisServer
 from broker.infrastructure.urls import unknown_option
 
 FILES = {"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"}
-"""Options that name a file or a folder."""
+"""Options that are a path of a file or folder."""
 
 
 def open_from_url(url: str, *, writes: bool) -> RedisServer | RedisCluster:
-    """The server that `url` names, with nothing connected yet; raises ValueError."""
+    """Return the server or Cluster at `url`, not connected yet. Raises ValueError."""
     parts = urlsplit(url)
     transport, _, form = parts.scheme.partition("+")
     options = dict(parse_qsl(parts.query))
     if "protocol" in options:
-        raise ValueError("want no protocol: it is RESP3, on which notices come")
+        raise ValueError("remove the option protocol: subscriptions require RESP3")
     _check_files(options)
     try:
         if form == "sentinel":
-            return _under_sentinel(parts, transport, writes=writes)
+            return _sentinel_server(parts, transport, writes=writes)
         if form == "cluster":
-            return _in_cluster(parts, transport, writes=writes)
+            return _cluster(parts, transport, writes=writes)
         pool = aioredis.ConnectionPool.from_url(url, **_options())
         return _server(pool.make_connection, pool.aclose, writes=writes)
     except TypeError as error:
@@ -58,18 +58,18 @@ def open_from_url(url: str, *, writes: bool) -> RedisServer | RedisCluster:
 
 def _server(
     make: Callable[[], AbstractConnection],
-    let_go: Callable[[], Awaitable[None]],
+    close_pool: Callable[[], Awaitable[None]],
     *,
     writes: bool,
 ) -> RedisServer:
-    make()  # connects nothing, and refuses what it does not know
-    return RedisServer(make, let_go, writes=writes)
+    make()  # does not connect; raises TypeError for an unknown option
+    return RedisServer(make, close_pool, writes=writes)
 
 
-def _under_sentinel(parts: SplitResult, transport: str, *, writes: bool) -> RedisServer:
-    """`redis+sentinel://[user:password@]host:port,host:port/service[/db]`.
+def _sentinel_server(parts: SplitResult, transport: str, *, writes: bool) -> RedisServer:
+    """Open `redis+sentinel://[user:password@]host:port,host:port/service[/db]`.
 
-    The query may hold `sentinel_username` and `sentinel_password`, and redis-py's own options.
+    The query may contain `sentinel_username`, `sentinel_password` and options of redis-py.
     """
     query = dict(parse_qsl(parts.query))
     sentinel_options = {
@@ -77,9 +77,9 @@ def _under_sentinel(parts: SplitResult, transport: str, *, writes: bool) -> Redi
         for name in ("sentinel_username", "sentinel_password")
         if name in query
     }
-    words = [unquote(word) for word in parts.path.split("/") if word]
-    service = next((word for word in words if not word.isdigit()), "mymaster")
-    database = next((word for word in words if word.isdigit()), "0")
+    segments = [unquote(segment) for segment in parts.path.split("/") if segment]
+    service = next((segment for segment in segments if not segment.isdigit()), "mymaster")
+    database = next((segment for segment in segments if segment.isdigit()), "0")
     options = _from_query(parts, transport, query) | {"db": int(database)}
     limits = {name: value for name, value in options.items() if name.startswith(("socket_", "ssl"))}
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
@@ -89,15 +89,15 @@ def _under_sentinel(parts: SplitResult, transport: str, *, writes: bool) -> Redi
     )
     master = sentinel.master_for(service)
 
-    async def let_go() -> None:
-        for one in sentinel.sentinels:
-            await one.aclose()
+    async def close_sentinels() -> None:
+        for client in sentinel.sentinels:
+            await client.aclose()
 
-    return _server(master.connection_pool.make_connection, let_go, writes=writes)
+    return _server(master.connection_pool.make_connection, close_sentinels, writes=writes)
 
 
-def _in_cluster(parts: SplitResult, transport: str, *, writes: bool) -> RedisCluster:
-    """`redis+cluster://[user:password@]host:port,host:port`, with redis-py's options as query."""
+def _cluster(parts: SplitResult, transport: str, *, writes: bool) -> RedisCluster:
+    """Open `redis+cluster://[user:password@]host:port,host:port`."""
     options = _from_query(parts, transport, dict(parse_qsl(parts.query)))
     nodes = [ClusterNode(host, port) for host, port in _addresses(parts, 6379)]
     client = aioredis.RedisCluster(
@@ -107,10 +107,13 @@ def _in_cluster(parts: SplitResult, transport: str, *, writes: bool) -> RedisClu
 
 
 def _from_query(parts: SplitResult, transport: str, query: Mapping[str, str]) -> dict[str, Any]:
-    """redis-py's options from a URL that names several servers, by its own reading of one."""
+    """Return redis-py's options from a URL with several servers.
+
+    redis-py parses URLs with one server only, so it gets the same URL with one.
+    """
     user = parts.netloc.rpartition("@")[0]
-    one = f"{transport}://{user + '@' if user else ''}localhost/?{urlencode(query)}"
-    options: dict[str, Any] = {**_options(), **parse_url(one)}
+    url = f"{transport}://{user + '@' if user else ''}localhost/?{urlencode(query)}"
+    options: dict[str, Any] = {**_options(), **parse_url(url)}
     options.pop("host")
     if options.pop("connection_class", None) is not None:
         options["ssl"] = True
@@ -118,30 +121,33 @@ def _from_query(parts: SplitResult, transport: str, query: Mapping[str, str]) ->
 
 
 def _addresses(parts: SplitResult, port: int) -> list[tuple[str, int]]:
-    """The `host:port` pairs of a URL; raises ValueError."""
-    found = []
-    for place in parts.netloc.rpartition("@")[2].split(","):
-        one = urlsplit(f"//{place}")
-        if not one.hostname:
-            raise ValueError("want host:port, host:port …")
-        found.append((one.hostname, one.port or port))
-    return found
+    """Return the hosts and ports of a URL. Raises ValueError.
+
+    port: used if the URL has none.
+    """
+    addresses = []
+    for address in parts.netloc.rpartition("@")[2].split(","):
+        server = urlsplit(f"//{address}")
+        if not server.hostname:
+            raise ValueError("use host:port, or host:port,host:port for several servers")
+        addresses.append((server.hostname, server.port or port))
+    return addresses
 
 
 def _check_files(options: Mapping[str, str]) -> None:
-    """Raise ValueError for a file that cannot be read: every connection would fail."""
+    """Raise ValueError for a file that cannot be read. Every connection would fail."""
     for name in FILES & options.keys():
         if not os.access(options[name], os.R_OK):
             raise ValueError(f"{name}: cannot read {options[name]}")
 
 
 def _options() -> dict[str, Any]:
-    """What every connection is made with; a URL's own options weigh more."""
+    """Return the options of every connection. Options of the URL take precedence."""
     return {
         "protocol": 3,
         "socket_connect_timeout": REPLY_TIMEOUT / 2,
         "socket_timeout": REPLY_TIMEOUT,
-        "retry": Retry(NoBackoff(), 0),  # a lost wire is this file's business
+        "retry": Retry(NoBackoff(), 0),  # `Reconnector` reconnects
         "client_name": "scan-login",
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }

@@ -1,0 +1,115 @@
+"""Whether a server answers, and whether it accepts commands and writes."""
+
+from __future__ import annotations
+
+import time
+
+from broker.errors import Unavailable
+from broker.infrastructure.observability.metrics import Gauge
+from broker.infrastructure.observability.outage import OutageLog
+from broker.infrastructure.redis.connection import REPLY_TIMEOUT, ErrorReply
+from broker.infrastructure.redis.memory_policy import MemoryPolicy
+from broker.infrastructure.redis.scripts import CommandPart
+
+PING_INTERVAL = 1.0
+"""Seconds between two probes of the server."""
+
+DOWNTIME_MIN = PING_INTERVAL + REPLY_TIMEOUT
+"""Seconds without an answered probe after which the server counts as down."""
+
+PROBE_MAX_AGE = 2 * (PING_INTERVAL + REPLY_TIMEOUT)
+"""Seconds after which the last answered probe expires."""
+
+REFUSAL_QUIET_TIME = 5.0
+"""Seconds without a refusal after which commands count as accepted again."""
+
+WRONG_SERVER_REPLIES = ("READONLY", "LOADING", "MASTERDOWN")
+"""Error codes of a server that is not the master or not ready: the broker reconnects."""
+
+UNAVAILABLE_REPLIES = (
+    *WRONG_SERVER_REPLIES,
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "MISCONF",
+    "NOREPLICAS",
+    "OOM",
+    "BUSY",
+    "NOPERM",
+)
+"""Error codes of a server that did not run the command. The caller gets `Unavailable`."""
+
+
+class Refusals:
+    """Commands and writes that a reachable server refuses.
+
+    One outage is logged once for all commands.
+
+    writes_refused_by: the error code of the last write probe, such as OOM; None if it succeeded.
+    """
+
+    def __init__(self) -> None:
+        self._outage = OutageLog("redis refuses commands", "redis accepts commands again")
+        self._refused_at = -REFUSAL_QUIET_TIME
+        self.writes_refused_by: str | None = None
+
+    def to_exception(self, error: ErrorReply) -> Exception:
+        """Return Unavailable, or `error` if it is a fault of the broker."""
+        if error.code not in UNAVAILABLE_REPLIES:
+            return error
+        self._record(error)
+        return Unavailable()
+
+    def refused_memory(self, error: ErrorReply) -> list[MemoryPolicy]:
+        """Return the memory policies after a refused INFO: none if the server has no INFO or
+        the user may not run it.
+
+        Raises Unavailable if the server cannot answer at present.
+        """
+        may_answer_later = error.code in UNAVAILABLE_REPLIES and error.code != "NOPERM"
+        if not may_answer_later:
+            return []
+        raise self.to_exception(error) from None
+
+    def record_probe(self, refusal: ErrorReply | None) -> None:
+        """Record the outcome of a write probe; None if it succeeded."""
+        self.writes_refused_by = None if refusal is None else refusal.code
+        STATE_REFUSES.set(refusal is not None)
+        if refusal is not None:
+            self._record(refusal)
+        elif time.monotonic() - self._refused_at >= REFUSAL_QUIET_TIME:
+            self._outage.recovered()
+
+    def _record(self, error: ErrorReply) -> None:
+        self._refused_at = time.monotonic()
+        self._outage.failed(str(error))
+
+
+class Probes:
+    """When the server last answered a probe."""
+
+    def __init__(self) -> None:
+        self._answered_at = -PROBE_MAX_AGE
+
+    def record_answer(self) -> None:
+        self._answered_at = time.monotonic()
+
+    def unavailable_reason(self) -> str | None:
+        """Return a reason if the last answer is too old, else None."""
+        if time.monotonic() - self._answered_at > PROBE_MAX_AGE:
+            return "redis has not answered a recent probe"
+        return None
+
+
+def write_probe(key: str) -> tuple[CommandPart, ...]:
+    """Return a command that Redis refuses if it refuses writes.
+
+    It changes nothing, because the key does not exist.
+    """
+    return ("SET", key, "", "XX")
+
+
+def redis_outage_log() -> OutageLog:
+    return OutageLog("redis unavailable", "redis available again")
+
+
+STATE_REFUSES = Gauge("scanlogin_state_refuses_writes", "1 while Redis refuses writes, else 0")
