@@ -304,7 +304,7 @@ class Lifecycle:
         if (refusal := self._core.store.refusal()) is not None:
             return f"the state refuses writes: {refusal}"
         lobby = None if self._push is None else self._core.lobby.trouble()
-        return lobby or self._core.monitor.trouble() or self._core.records_trouble()
+        return lobby or self._core.monitor.unready_reason() or self._core.records_trouble()
 
     def drain(self) -> None:
         """Let nobody begin here from now on; whoever has begun is served."""
@@ -314,7 +314,7 @@ class Lifecycle:
     async def run(self, application: web.Application) -> AsyncIterator[None]:
         await self._core.open()
         tasks = [
-            BackgroundTask("pool keeper", self._core.keeper.run),
+            BackgroundTask("pool scheduler", self._core.keeper.run),
             BackgroundTask("monitor", self._core.monitor.run),
         ]
         if self._push is not None:

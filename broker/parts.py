@@ -35,10 +35,11 @@ from broker.infrastructure.settings import Settings
 from broker.infrastructure.settings_sources import PREFIX
 from broker.login.codes import CodeSource, LoginImages
 from broker.login.lobby import Lobby
+from broker.login.ports import LOGIN_RETENTION
 from broker.login.service import LoginService
 from broker.monitoring.monitor import Monitor
 from broker.pool.code_pool import CodePool
-from broker.pool.maintainer import PoolDependencies, PoolLimits
+from broker.pool.dependencies import PoolDependencies, PoolLimits
 from broker.pool.ports import CodeLeases
 from broker.pool.scheduler import PoolScheduler
 from broker.providers import NAMES
@@ -212,9 +213,9 @@ def open_context(settings: Settings, clock: Clock | None, directory: Directory |
         pictures=pictures,
         records=records,
         monitor=Monitor(
-            store=store,
-            issuer=issuer,
-            seal_keys=records.secret_box,
+            state=store,
+            token_key_ids=issuer.key_ids,
+            secret_box=records.secret_box,
             instance=settings.instance,
         ),
         users_are_recorded=users_are_recorded,
@@ -227,6 +228,7 @@ def _pool(settings: Settings, store: StateBackend, pictures: ObjectPictureStore)
         pictures=pictures,
         clock=store.clock,
         cooldown=settings.pool_rest,
+        retention=LOGIN_RETENTION,
         uses=settings.pool_uses,
     )
 
@@ -251,25 +253,29 @@ def _pool_scheduler(
 ) -> PoolScheduler:
     limits = PoolLimits(
         login_lifetime=settings.login_lifetime,
+        retention=LOGIN_RETENTION,
         cooldown=settings.pool_rest,
         min_size=settings.pool_size,
         max_size=settings.pool_max,
         max_age=settings.pool_age,
         per_minute=settings.pool_per_minute,
     )
-    parts = PoolDependencies(
-        accounts=accounts,
+    dependencies = PoolDependencies(
+        providers=accounts,
         codes=records.code_store,
         pictures=pictures,
         leases=store.code_leases,
-        duties=store.leader_leases,
+        leader_leases=store.leader_leases,
         clock=store.clock,
         instance=settings.instance,
         limits=limits,
     )
-    kept = [default_app(settings).key]
     return PoolScheduler(
-        apps=apps, parts=parts, worn=pool.worn_out, missed=pool.exhausted, kept=kept
+        apps=apps,
+        dependencies=dependencies,
+        codes_to_retire=pool.codes_to_retire,
+        missed_leases=pool.missed_leases,
+        settings_apps=[default_app(settings).key],
     )
 
 

@@ -1,6 +1,6 @@
-"""Pictures in a folder or an object store."""
+"""Stores pictures in a folder or an object store."""
 
 from __future__ import annotations
 
 SCHEMES = ("az", "file", "gs", "s3")
-"""How a pictures' URL begins."""
+"""The URL schemes of picture stores."""

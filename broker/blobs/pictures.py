@@ -1,10 +1,4 @@
-"""Keeps the pictures of codes: in a folder, or in a store such as S3.
-
-A picture is put once and never changed: whoever has it may keep it for ever.  Its key
-follows from its code's scene, which has 192 random bits.  So nobody guesses one, the
-key tells nobody the scene, and a code that is drawn once more after a crash has the key
-that it had.
-"""
+"""Stores the pictures of codes in a folder or in an object store such as S3."""
 
 from __future__ import annotations
 
@@ -36,10 +30,10 @@ if TYPE_CHECKING:
 
 
 REQUEST_TIMEOUT = 5.0
-"""Seconds for one request, connecting included."""
+"""Seconds for one request, including the connection."""
 
 CLIENT_CONFIG: ClientConfig = {
-    "allow_http": True,  # a store of one's own; requests are signed, and pictures are for all
+    "allow_http": True,  # for local stores; requests are signed, and pictures are public
     "connect_timeout": timedelta(seconds=2),
     "timeout": timedelta(seconds=REQUEST_TIMEOUT),
 }
@@ -56,50 +50,53 @@ RETRY_CONFIG: RetryConfig = {
 
 
 class ObjectPictureStore:
-    """url: see `SECURITY_SCHEMES`; credentials are the environment's.  endpoint: where a store is
-    that speaks S3 and is not Amazon's; with the bucket before its host, or without.
-    public_url: what stands before a key where browsers ask.
+    """Pictures in a folder or a bucket. Credentials come from the environment.
 
-    Raises ValueError for a URL that names nothing.
+    url: the folder or bucket, with one of `SCHEMES`.
+    public_url: the prefix of the URLs at which browsers fetch pictures.
+    endpoint: the URL of an S3-compatible store. If its host begins with the bucket's name,
+        requests use virtual-hosted-style URLs.
+
+    Raises ValueError for an invalid URL.
     """
 
     def __init__(self, url: str, *, public_url: str, endpoint: str = "") -> None:
         parts = urlsplit(url)
         if parts.scheme not in SCHEMES:
-            raise ValueError(f"want a URL that begins with one of {', '.join(SCHEMES)}")
+            raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}")
         self.location = url
         self._public_url = public_url.rstrip("/")
         self._config = _s3(parts.netloc, endpoint) if endpoint else None
-        if parts.scheme != "file":  # a folder is made when it is needed
+        if parts.scheme != "file":  # a folder is created on first use
             try:
                 _ = self._store
             except (BaseError, ValueError) as error:
                 raise ValueError(_line(error)) from None
 
     def url(self, key: str) -> str:
-        """Where a browser finds it."""
+        """Return the URL at which browsers fetch the picture."""
         return f"{self._public_url}/{key}"
 
     async def put(self, key: str, content: bytes) -> None:
-        """Keep `content` under `key`; what is there already stays.  Raises PicturesUnavailable."""
-        with self._reached("put"):
+        """Store `content` unless the key has a picture. Raises PicturesUnavailable."""
+        with self._request("put"):
             try:
                 await self._put(key, content, mode="create")
             except AlreadyExistsError:
                 pass
-            except NotImplementedError:  # the store was said to know no such condition
+            except NotImplementedError:  # AWS_CONDITIONAL_PUT=disabled
                 await self._put(key, content, mode="overwrite")
 
     async def get(self, key: str) -> bytes | None:
-        """What is kept under `key`; None where nothing is.  Raises PicturesUnavailable."""
-        with self._reached("get"), _if_there():
+        """Return the picture, None if there is none. Raises PicturesUnavailable."""
+        with self._request("get"), _ignore_missing_key():
             found = await obstore.get_async(self._store, key)
             return bytes(await found.bytes_async())
         return None
 
     async def remove(self, key: str) -> None:
-        """Let go of it, if it is there.  Raises PicturesUnavailable."""
-        with self._reached("remove"), _if_there():
+        """Delete the picture if there is one. Raises PicturesUnavailable."""
+        with self._request("remove"), _ignore_missing_key():
             await obstore.delete_async(self._store, key)
 
     async def _put(self, key: str, content: bytes, *, mode: PutMode) -> None:
@@ -122,20 +119,20 @@ class ObjectPictureStore:
         )
 
     @contextmanager
-    def _reached(self, act: str) -> Iterator[None]:
+    def _request(self, act: str) -> Iterator[None]:
         try:
             yield
         except (BaseError, OSError, ValueError) as error:
-            cure, retryable = _advice(error)
+            advice, retryable = _advice(error)
             raise PicturesUnavailable(
-                f"the pictures in {self.location} cannot be used ({act}): {cure}{_line(error)}",
+                f"picture store {self.location}: {act} failed: {advice}{_line(error)}",
                 retryable=retryable,
             ) from None
 
 
 @contextmanager
-def _if_there() -> Iterator[None]:
-    """Nothing under a key is no trouble; no bucket for it is."""
+def _ignore_missing_key() -> Iterator[None]:
+    """Ignore that a key is missing, but not that its bucket is."""
     try:
         yield
     except FileNotFoundError as error:
@@ -144,7 +141,7 @@ def _if_there() -> Iterator[None]:
 
 
 def _s3(bucket: str, endpoint: str) -> S3Config:
-    """How obstore is told of an endpoint; Tencent's and Alibaba's want the bucket in the host."""
+    """Return the settings of an endpoint. Tencent and Alibaba require the bucket in the host."""
     host = urlsplit(endpoint).hostname or ""
     return {
         "endpoint": endpoint.rstrip("/"),
@@ -153,17 +150,17 @@ def _s3(bucket: str, endpoint: str) -> S3Config:
 
 
 def _advice(error: Exception) -> tuple[str, bool]:
-    """What the operator should do, and whether the trouble may pass by itself."""
+    """Return a remedy for the operator, and whether a retry may succeed."""
     if isinstance(error, FileNotFoundError):
-        return "there is no such bucket; make it, or correct its name: ", False
+        return "bucket not found; create it or correct its name: ", False
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
-        return "it refuses our credentials; look at the environment's: ", False
+        return "access denied; check the credentials in the environment: ", False
     if isinstance(error, OSError | ValueError):
         return "", False
     return "", True
 
 
 def _line(error: Exception) -> str:
-    """What the store says, in a line, without the query of a URL: it may be a signature."""
-    said = str(error).partition("Debug source")[0]
-    return re.sub(r"\?\S+", "", " ".join(said.split()))[:400]
+    """Return the store's message as one line, without queries of URLs: they may be signatures."""
+    message = str(error).partition("Debug source")[0]
+    return re.sub(r"\?\S+", "", " ".join(message.split()))[:400]

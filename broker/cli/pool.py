@@ -24,9 +24,9 @@ from broker.infrastructure.observability import logging as logs
 from broker.infrastructure.settings import Settings
 from broker.parts import open_app_provider, open_apps, open_code_leases, open_pictures
 from broker.pool.filler import DEFAULT_CODES_PER_MINUTE, FillProgress, PoolFiller
-from broker.pool.maintainer import offer_to_state
 from broker.pool.model import CodeCounts, CodeRecord, PoolLevel
 from broker.pool.retirement import delete_retired_pictures, retire_codes
+from broker.pool.state_sync import offer_to_state
 from broker.pool.verifier import CodeDefect, verify_codes
 from broker.records.store import Records
 

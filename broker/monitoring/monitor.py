@@ -1,11 +1,11 @@
 """Compares this instance with its state and with the other instances, every `INTERVAL`.
 
-Each finding is logged once as a warning and has a metric:
+Each finding has a metric and is logged as a warning, once until it ends:
 
     the state's clock differs from this host's     sites may refuse tokens by their time
     the state may evict keys                       logins and sessions can be lost
     another instance has other token keys          sites refuse about half of the tokens
-    another instance has other seal keys           its secrets cannot be read here
+    another instance has other seal keys           its secrets cannot be decrypted here
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ from broker.infrastructure.crypto.sealing import SecretBox
 from broker.infrastructure.crypto.secret_file import KeyFileError
 from broker.infrastructure.observability.metrics import Gauge
 from broker.infrastructure.observability.outage import OutageLog
-from broker.monitoring.ports import Profile
-from broker.state import StateBackend
-from broker.tokens.issuer import TokenIssuer
+from broker.monitoring.ports import MonitoredState, Profile
 
 INTERVAL = 2.0
 
@@ -33,91 +31,99 @@ CLOCK_OFFSET_MAX = 2.0
 
 
 class Monitor:
-    """instance: this process's name.  host_clock: this host's Unix time in seconds."""
+    """Publishes the keys of this instance, and checks clocks, eviction policy and keys.
+
+    token_key_ids: returns the ids of the token keys; the first one signs.
+    secret_box: the seal keys; loaded again when another instance has a newer key.
+    instance: this process's name.
+    host_clock: this host's Unix time in seconds.
+    """
 
     def __init__(
         self,
         *,
-        store: StateBackend,
-        issuer: TokenIssuer,
-        seal_keys: SecretBox,
+        state: MonitoredState,
+        token_key_ids: Callable[[], tuple[str, ...]],
+        secret_box: SecretBox,
         instance: str,
         host_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._store = store
-        self._issuer = issuer
-        self._seal_keys = seal_keys
+        self._state = state
+        self._token_key_ids = token_key_ids
+        self._secret_box = secret_box
         self._instance = instance
         self._host_clock = host_clock
         self._started_at = 0.0
         self._eviction_checked_at = -EVICTION_INTERVAL
-        self._older: list[str] = []
-        self._clocks = OutageLog("clock differs from redis", "clock agrees with redis")
-        self._eviction = OutageLog("redis may evict keys", "redis evicts no keys")
-        self._tokens = OutageLog("token keys differ", "token keys agree")
-        self._seals = OutageLog("seal keys differ", "seal keys agree")
+        self._older_instances: list[str] = []
+        self._clock_outage = OutageLog("clock differs from redis", "clock agrees with redis")
+        self._eviction_outage = OutageLog("redis may evict keys", "redis evicts no keys")
+        self._token_key_outage = OutageLog("token keys differ", "token keys agree")
+        self._seal_key_outage = OutageLog("seal keys differ", "seal keys agree")
 
     async def open(self) -> None:
-        """Compare once, so that an instance with the wrong keys never becomes ready."""
-        self._started_at = self._store.clock()
-        await self._look()
+        """Check once, so that an instance with the wrong keys never becomes ready."""
+        self._started_at = self._state.clock()
+        await self.check()
 
     async def run(self) -> None:
         while True:
             await asyncio.sleep(INTERVAL)
-            await self._look()
+            await self.check()
 
     async def close(self) -> None:
         with suppress(Unavailable):  # the profile expires
-            await self._store.instances.leave(self._instance)
+            await self._state.instances.leave(self._instance)
 
-    def trouble(self) -> str | None:
-        """Why this instance should get no browsers: sites know the keys of older instances."""
-        if not self._older:
+    def unready_reason(self) -> str | None:
+        """Return why this instance should get no browsers, or None.
+
+        Sites know the keys of older instances, so a newer instance with other keys waits.
+        """
+        if not self._older_instances:
             return None
-        return f"token keys differ from those of {', '.join(self._older)}"
+        return f"token keys differ from those of {', '.join(self._older_instances)}"
 
-    async def _look(self) -> None:
+    async def check(self) -> None:
+        """Check everything once. Does nothing that needs the state while it is unavailable."""
         self._compare_clocks()
-        with suppress(Unavailable):  # the state reports it
+        with suppress(Unavailable):  # the state logs its outage
             await self._check_eviction()
             await self._compare_keys()
 
     def _compare_clocks(self) -> None:
-        offset = self._store.clock() - self._host_clock()
+        offset = self._state.clock() - self._host_clock()
         CLOCK_OFFSET.set(offset)
         if abs(offset) > CLOCK_OFFSET_MAX:
             relation = "ahead of" if offset > 0 else "behind"
-            self._clocks.failed(f"redis is {abs(offset):.1f} s {relation} this host")
+            self._clock_outage.failed(f"redis is {abs(offset):.1f} s {relation} this host")
         else:
-            self._clocks.recovered()
+            self._clock_outage.recovered()
 
     async def _check_eviction(self) -> None:
         now = time.monotonic()
         if now - self._eviction_checked_at < EVICTION_INTERVAL:
             return
-        evicts = await self._store.evicts()
+        evicts = await self._state.evicts()
         self._eviction_checked_at = now
         STATE_EVICTS.set(evicts)
         if evicts:
-            self._eviction.failed("set maxmemory-policy to noeviction")
+            self._eviction_outage.failed("set maxmemory-policy to noeviction")
         else:
-            self._eviction.recovered()
+            self._eviction_outage.recovered()
 
     async def _compare_keys(self) -> None:
-        others = await self._store.instances.publish(self._instance, self._profile())
+        others = await self._state.instances.publish(self._instance, self._profile())
         mine = self._profile()
-        if not all(_knows(mine.seal_keys, one.seal_keys) for one in others.values()):
-            with suppress(KeyFileError):  # the file may have a newer key by now
-                self._seal_keys.load()
+        if not all(_knows(mine.seal_keys, other.seal_keys) for other in others.values()):
+            with suppress(KeyFileError):  # the file may have a newer key
+                self._secret_box.load()
             mine = self._profile()
-        tokens = [
-            name for name, one in others.items() if not _knows(mine.token_keys, one.token_keys)
-        ]
-        seals = [name for name, one in others.items() if not _knows(mine.seal_keys, one.seal_keys)]
-        self._older = [name for name in sorted(tokens) if self._is_older(others, name)]
-        _report("token", tokens, self._tokens)
-        _report("seal", seals, self._seals)
+        token = [name for name in others if not _knows(mine.token_keys, others[name].token_keys)]
+        seal = [name for name in others if not _knows(mine.seal_keys, others[name].seal_keys)]
+        self._older_instances = [name for name in sorted(token) if self._is_older(others, name)]
+        _report("token", token, self._token_key_outage)
+        _report("seal", seal, self._seal_key_outage)
 
     def _is_older(self, others: Mapping[str, Profile], name: str) -> bool:
         return (others[name].started_at, name) < (self._started_at, self._instance)
@@ -125,16 +131,16 @@ class Monitor:
     def _profile(self) -> Profile:
         return Profile(
             started_at=self._started_at,
-            token_keys=tuple(key["kid"] for key in self._issuer.key_set()["keys"]),
-            seal_keys=self._seal_keys.ids,
+            token_keys=self._token_key_ids(),
+            seal_keys=self._secret_box.ids,
         )
 
 
 def _knows(mine: Sequence[str], theirs: Sequence[str]) -> bool:
-    """Whether the key that the other instance uses is known here.
+    """Return whether the key that the other instance uses is known here.
 
-    After a rotation it is, even if only one of the two has read the file: the next key is
-    published before it signs.
+    After a rotation it is known, even if only one instance has read the file: the next key
+    is published before it signs.
     """
     return not theirs or theirs[0] in mine
 
@@ -149,7 +155,9 @@ def _report(keys: str, names: list[str], outage: OutageLog) -> None:
 
 STATE_EVICTS = Gauge("scanlogin_state_evicts", "1 while Redis may evict keys, else 0")
 
-CLOCK_OFFSET = Gauge("scanlogin_clock_offset_seconds", "Redis' clock minus this host's")
+CLOCK_OFFSET = Gauge(
+    "scanlogin_clock_offset_seconds", "Clock of Redis minus clock of this host, in seconds"
+)
 
 KEYS_DIFFER = Gauge(
     "scanlogin_keys_differ", "1 while another instance has other keys, else 0", ["keys"]

@@ -1,10 +1,12 @@
-"""What instances publish about themselves."""
+"""What the monitor needs of the state, and what instances publish about themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
+
+from broker.infrastructure.clock import Clock
 
 INSTANCE_TTL = 6.0
 """Seconds for which an instance counts as running after it last published its profile."""
@@ -16,7 +18,7 @@ class Profile:
 
     started_at: Unix time in seconds.
     token_keys: the ids of its key set; the first one signs.
-    seal_keys: the ids of its seal keys; the first one seals.
+    seal_keys: the ids of its seal keys; the first one encrypts.
     """
 
     started_at: float
@@ -25,10 +27,25 @@ class Profile:
 
 
 class Instances(Protocol):
-    """The instances that run over this state."""
+    """The profiles of the instances that share this state. Methods raise Unavailable."""
 
     async def publish(self, instance: str, profile: Profile) -> Mapping[str, Profile]:
         """Publish `profile` for `INSTANCE_TTL` and return those of the other instances."""
 
     async def leave(self, instance: str) -> None:
         """Remove the instance's profile."""
+
+
+class MonitoredState(Protocol):
+    """The state, as far as the monitor checks it.
+
+    clock: the time that all instances share.
+    evicts: whether the state may evict entries to make room; raises Unavailable.
+    """
+
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def evicts(self) -> Callable[[], Awaitable[bool]]: ...
+    @property
+    def instances(self) -> Instances: ...

@@ -1,10 +1,10 @@
-"""Codes drawn ahead of time, and lent to logins: the lowest free number, with nobody asked
-but the state.
+"""Leases codes that were drawn in advance to logins; only the state is needed for it.
 
-filling.py    draws them: from a number to a picture
-keeping.py    the job that keeps the pools filled
-upkeep.py     one app's part of it            demand.py    how many codes it wants
-removed.py    clears the pools of removed apps
+filler.py      draws codes and stores their pictures
+scheduler.py   maintains all pools in the background
+maintainer.py  maintains the pool of one app      demand.py  estimates how many codes it needs
+state_sync.py  copies codes from the records to the state
+cleaner.py     deletes the pools of removed apps
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import structlog
 
 from broker.errors import Unavailable
 from broker.infrastructure.clock import Clock
-from broker.login.ports import LOGIN_RETENTION
 from broker.pool.model import CodeKey, CodeLease, PooledCode
 from broker.pool.ports import CodeLeases, PictureStore
 
@@ -23,12 +22,16 @@ log = structlog.get_logger()
 
 
 class CodePool:
-    """rest: seconds between two logins with one code, at least.  It is longer for as long as
-        the former is kept: a late scan must find that one, and not the latter.
-    uses: logins after which a code is worn.
+    """Leases pool codes to logins.
 
-    worn: codes that are to be retired.  missed: begins that found a pool empty, by app key.
-    Both are for whoever keeps the pools filled, who takes out what it has dealt with.
+    cooldown: seconds between two leases of a code, at least `retention`: a late scan must
+        find the login that it was meant for.
+    retention: seconds for which a login is stored after its end.
+    uses: leases after which a code is retired.
+
+    codes_to_retire: codes that have reached `uses`.
+    missed_leases: leases that found no free code, by app key.
+    The scheduler removes entries from both when it has handled them.
     """
 
     def __init__(
@@ -38,42 +41,44 @@ class CodePool:
         pictures: PictureStore,
         clock: Clock,
         cooldown: float,
+        retention: float,
         uses: int,
     ) -> None:
         self._leases = leases
         self._pictures = pictures
         self._clock = clock
-        self._rest = max(cooldown, LOGIN_RETENTION)
+        self._cooldown = max(cooldown, retention)
+        self._retention = retention
         self._uses = uses
-        self.worn_out: set[CodeKey] = set()
-        self.exhausted: Counter[str] = Counter()
+        self.codes_to_retire: set[CodeKey] = set()
+        self.missed_leases: Counter[str] = Counter()
 
     async def lease(self, app: str, *, until: float) -> PooledCode | None:
         """Lease the lowest free code until then, Unix time in seconds; None if none is free.
 
         app: the app's key.
         """
-        leased = await self._leases.lease(app, until=until, cooldown=self._rest)
+        leased = await self._leases.lease(app, until=until, cooldown=self._cooldown)
         if leased is None:
-            self.exhausted[app] += 1
+            self.missed_leases[app] += 1
             return None
         code = leased.code
         if leased.uses >= self._uses:
-            self.worn_out.add(CodeKey(app, code.number, code.drawing))
+            self.codes_to_retire.add(CodeKey(app, code.number, code.drawing))
         lease = CodeLease(code.number, leased.generation, code.picture)
         return PooledCode(code.scene, self.url_of(lease), lease)
 
     def url_of(self, lease: CodeLease) -> str:
-        """Where a browser finds the picture of a code that is lent."""
+        """Return the URL at which browsers fetch the picture of a leased code."""
         return self._pictures.url(lease.picture)
 
     async def return_code(self, app: str, lease: CodeLease, *, until: float) -> None:
-        """The login is over, which could have lived until then.
+        """End the lease of a login that could have lived until then.
 
-        Where that cannot be said now, the lease ends with time.
+        If the state is unavailable, the lease expires by itself.
         """
-        cooldown = max(self._rest, until + LOGIN_RETENTION - self._clock())
+        cooldown = max(self._cooldown, until + self._retention - self._clock())
         try:
             await self._leases.return_code(app, lease.number, lease.generation, cooldown=cooldown)
         except Unavailable:
-            log.debug("a code comes back late", app=app, number=lease.number)
+            log.debug("code return failed", app=app, number=lease.number)

@@ -7,15 +7,20 @@ from broker.errors import BrokerError, Unavailable
 
 class PictureNotFound(BrokerError):
     error, status = "invalid_request", 404
-    description = "there is no picture of a code under this path"
+    description = "picture not found"
 
 
 class PicturesUnavailable(Unavailable):
-    """The store of pictures does not do it.  reason: why, for the operator alone."""
+    """The picture store cannot be used. `reason` is logged and never sent to clients."""
 
-    description = "the pictures of codes cannot be reached just now; try again"
+    description = "the picture store is unavailable; try again"
 
     def __init__(self, reason: str, *, retryable: bool) -> None:
         super().__init__()
         self.reason = reason
         self.retryable = retryable
+
+
+def failure_reason(error: Unavailable) -> str:
+    """Return the reason for operators, or the public description if there is none."""
+    return str(getattr(error, "reason", error))

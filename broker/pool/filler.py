@@ -1,62 +1,57 @@
-"""Fills an app's pool: codes drawn ahead of time, each from a number to a picture.
+"""Fills an app's pool with codes that are drawn in advance.
 
-    reserve ──▶ draw ──▶ put ──▶ finish ──▶ offer
-     a row     a picture  kept    ready     for lease
+    reserve ──▶ draw ──▶ put ─────▶ finish ──▶ offer
+     a row     a picture  stored    ready     can be leased
 
-So nothing is drawn without a row, and nothing is shown without a picture.  A filling that
-ends in between leaves a row, and the next one goes on with its number and scene; a code
-that is ready is never drawn again.  Any number of fillings may run at once.
+No code is drawn without a row, and no code is ready without a picture. If a filler is
+interrupted, its row remains, and the next filler uses the row's number and scene. A code that
+is ready is not drawn again. Several fillers may run at the same time.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from aiolimiter import AsyncLimiter
 
 from broker.errors import Unavailable
 from broker.identity.errors import ProviderUnavailable
 from broker.identity.ports import CodePicture, Provider
+from broker.pool.batches import CONCURRENCY
+from broker.pool.errors import failure_reason
 from broker.pool.images import validation_error
 from broker.pool.model import CodeRecord, CodeReservation
 from broker.pool.pictures import picture_key
-from broker.pool.ports import PictureStore
-from broker.records.errors import RecordsUnavailable
-
-if TYPE_CHECKING:
-    from broker.records.pool_codes import SqlCodeStore
-
+from broker.pool.ports import CodeReservations, PictureStore
 
 T = TypeVar("T")
 
-CONCURRENCY = 8
-"""Codes that are drawn, or looked at, at the same time."""
-
 DEFAULT_CODES_PER_MINUTE = 3000
-"""Codes drawn a minute.  WeChat allows a mini program 5 000, brokers that draw live included."""
+"""WeChat allows a mini program 5 000 codes per minute, including codes that are drawn live."""
 
 RESERVATION_TIMEOUT = 30.0
-"""Seconds that a number is ours: for longer than drawing and keeping one code takes.  So long
-the next filling waits for what one that was killed had begun."""
+"""Seconds for which a number is reserved. This is longer than it takes to draw and store a
+code. After a crash, other fillers wait this long for the reserved numbers."""
 
 RETRY_DELAYS = (2.0, 5.0, 10.0, 20.0, 40.0)
-"""Seconds before each further try, where trouble may pass by itself."""
+"""Seconds before each retry after a temporary failure."""
 
 POLL_INTERVAL = 1.0
-"""Seconds between two looks at what others have yet to finish."""
+"""Seconds between two checks of the numbers that other fillers have reserved."""
 
 OfferCodes = Callable[[Sequence[CodeRecord]], Awaitable[None]]
-"""Opens codes for lease."""
+"""Adds codes to a pool, so that logins can lease them."""
 
 
 class FillProgress(NamedTuple):
-    """How far a filling is: so many of the numbers that are wanted have a ready code.
+    """The progress of a filler.
 
-    trouble: what it waits for, for the operator; empty while all goes well.
+    ready, wanted: number of ready codes, and of all codes after the filling.
+    waiting_for: the failure after which the filler waits for a retry; empty if there is none.
     """
 
     ready: int
@@ -67,24 +62,27 @@ class FillProgress(NamedTuple):
 class PoolFiller:
     """Draws codes for `app` until each number below `count` has one.
 
-    per_minute: codes that are drawn a minute at most.  offer: is told of each code.
-    report: hears how far it is.  waits: see `RETRY_DELAYS`.
+    app: the app's key.
+    per_minute: the maximum number of codes drawn per minute.
+    offer: receives each code when it is ready.
+    report: receives the progress.
+    retry_delays: see `RETRY_DELAYS`.
 
-    opening: numbers whose code is ready, or about to be, and which `offer` has yet to be told.
+    finishing: numbers whose code is ready, or almost, and is not offered yet.
     """
 
     def __init__(
         self,
         *,
         provider: Provider,
-        codes: SqlCodeStore,
+        codes: CodeReservations,
         pictures: PictureStore,
         app: str,
         count: int,
         per_minute: float = DEFAULT_CODES_PER_MINUTE,
         offer: OfferCodes | None = None,
         report: Callable[[FillProgress], None] = lambda progress: None,
-        waits: Sequence[float] = RETRY_DELAYS,
+        retry_delays: Sequence[float] = RETRY_DELAYS,
     ) -> None:
         self._provider = provider
         self._codes = codes
@@ -94,7 +92,7 @@ class PoolFiller:
         self._limiter = AsyncLimiter(1, 60 / per_minute)
         self._offer = offer
         self._report = report
-        self._waits = waits
+        self._retry_delays = retry_delays
         self.finishing: set[int] = set()
         self._ready = 0
         self._drawn = 0
@@ -102,28 +100,27 @@ class PoolFiller:
         self._stopped = asyncio.Event()
 
     async def run(self) -> int:
-        """Fill, or go on filling; how many codes it has drawn.
+        """Fill the pool and return the number of codes that were drawn.
 
-        Raises ProviderUnavailable, PicturesUnavailable or RecordsUnavailable for trouble that
-        does not pass.
-        Whatever ends it, codes that are ready stay so.
+        Raises Unavailable after a permanent failure or the last retry. Codes that are ready
+        then remain ready.
         """
         while not self._stopped.is_set():
-            missing = await self._patiently(partial(self._codes.missing, self._app, self._count))
+            missing = await self._retry(partial(self._codes.missing, self._app, self._count))
             self._ready = self._count - len(missing)
-            self._tell()
+            self._report_progress()
             if not missing:
                 break
             drawn = self._drawn
             await self._draw_all(missing)
-            if drawn == self._drawn:  # others have reserved what is missing
-                await self._pause(POLL_INTERVAL)
+            if drawn == self._drawn:  # other fillers have reserved the missing numbers
+                await self._wait(POLL_INTERVAL)
         if self._failure is not None:
             raise self._failure
         return self._drawn
 
     def stop(self) -> None:
-        """Finish what is being drawn, and begin nothing more."""
+        """Finish the codes that are being drawn, and draw no others."""
         self._stopped.set()
 
     async def _draw_all(self, missing: Sequence[int]) -> None:
@@ -133,7 +130,7 @@ class PoolFiller:
                 workers.create_task(self._work(numbers))
 
     async def _work(self, numbers: Iterator[int]) -> None:
-        """Take from `numbers`, as others do, until there is none or somebody fails."""
+        """Fill numbers from an iterator that all workers share, until one worker fails."""
         for number in numbers:
             await self._limiter.acquire()
             if self._stopped.is_set():
@@ -146,71 +143,57 @@ class PoolFiller:
 
     async def _fill(self, number: int) -> None:
         reserve = partial(self._codes.reserve, self._app, number, seconds=RESERVATION_TIMEOUT)
-        reserved = await self._patiently(reserve)
-        if reserved is None:
+        reservation = await self._retry(reserve)
+        if reservation is None:
             return
         try:
-            picture = await self._patiently(partial(self._draw, reserved.scene))
-            key = picture_key(reserved.scene, picture.media_type)
-            await self._patiently(partial(self._pictures.put, key, picture.content))
-            await self._finish(reserved, key)
+            picture = await self._retry(partial(self._draw, reservation.scene))
+            key = picture_key(reservation.scene, picture.media_type)
+            await self._retry(partial(self._pictures.put, key, picture.content))
+            await self._finish(reservation, key)
         except Unavailable:
-            with suppress(RecordsUnavailable):  # it is let go of by itself, only later
-                await self._codes.release_reservation(reserved)
+            with suppress(Unavailable):  # the reservation expires
+                await self._codes.release_reservation(reservation)
             raise
 
     async def _draw(self, scene: str) -> CodePicture:
         picture = await self._provider.draw(scene)
-        if said := validation_error(picture.content, picture.media_type):
-            raise ProviderUnavailable(f"the provider drew no picture: {said}", 2)
+        if error := validation_error(picture.content, picture.media_type):
+            raise ProviderUnavailable(f"the provider returned an invalid picture: {error}", 2)
         return picture
 
-    async def _finish(self, reserved: CodeReservation, picture: str) -> None:
-        self.finishing.add(reserved.number)
+    async def _finish(self, reservation: CodeReservation, picture: str) -> None:
+        self.finishing.add(reservation.number)
         try:
-            code = await self._patiently(partial(self._codes.finish, reserved, picture))
+            code = await self._retry(partial(self._codes.finish, reservation, picture))
             if code is not None:
-                await self._open(code)
+                await self._offer_code(code)
         finally:
-            self.finishing.discard(reserved.number)
+            self.finishing.discard(reservation.number)
 
-    async def _open(self, code: CodeRecord) -> None:
+    async def _offer_code(self, code: CodeRecord) -> None:
         if self._offer is not None:
-            await self._patiently(partial(self._offer, [code]))
+            await self._retry(partial(self._offer, [code]))
         self._drawn += 1
         self._ready += 1
-        self._tell()
+        self._report_progress()
 
-    async def _patiently(self, act: Callable[[], Awaitable[T]]) -> T:
-        """What `act` gives, tried again while its trouble may pass and nobody has stopped us."""
-        for wait in self._waits:
+    async def _retry(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of `call`; retry temporary failures until `stop` is called."""
+        for delay in self._retry_delays:
             try:
-                return await act()
-            except Unavailable as trouble:
-                if not trouble.retryable or self._stopped.is_set():
+                return await call()
+            except Unavailable as failure:
+                if not failure.retryable or self._stopped.is_set():
                     raise
-                self._tell(failure_reason(trouble))
-                await self._pause(wait)
-        return await act()
+                self._report_progress(failure_reason(failure))
+                await self._wait(delay)
+        return await call()
 
-    async def _pause(self, seconds: float) -> None:
+    async def _wait(self, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopped.wait()
 
-    def _tell(self, trouble: str = "") -> None:
-        self._report(FillProgress(self._ready, self._count, trouble))
-
-
-async def gather_all(acts: Iterable[Awaitable[T]]) -> list[T]:
-    """What each gives; raises what one raised, once all have ended."""
-    given = await asyncio.gather(*acts, return_exceptions=True)
-    for one in given:
-        if isinstance(one, BaseException):
-            raise one
-    return [one for one in given if not isinstance(one, BaseException)]
-
-
-def failure_reason(trouble: Unavailable) -> str:
-    """What the operator should know of it."""
-    return str(getattr(trouble, "reason", trouble))
+    def _report_progress(self, waiting_for: str = "") -> None:
+        self._report(FillProgress(self._ready, self._count, waiting_for))

@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 SCENE_BYTES = 24
-"""192 random bits are 32 characters, as many as WeChat lets a scene have."""
+"""192 random bits are 32 characters, the most that WeChat allows in a scene."""
 
 
 class CodeLease(NamedTuple):
-    """A code of the app's pool that this login has on its screen.
+    """The lease of a pool code by one login.
 
-    number: its place in the pool.  generation: which lease of the number it is.
-    picture: the key of its picture.
+    number: the code's place in the pool.
+    generation: which lease of the number this is.
+    picture: the key of the code's picture.
     """
 
     number: int
@@ -22,7 +23,10 @@ class CodeLease(NamedTuple):
 
 
 class PooledCode(NamedTuple):
-    """A code that is one login's: what it carries, where its picture is, and its lease."""
+    """A leased code.
+
+    url: where browsers fetch the picture.
+    """
 
     scene: str
     url: str
@@ -31,11 +35,11 @@ class PooledCode(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeReservation:
-    """A number that somebody draws a code for.
+    """The right to draw the code of a number.
 
     app: the app's key.
-    drawing: how often the number was drawn before.
-    until: Unix time in seconds after which somebody else may take it over.
+    drawing: how many codes the number has had before.
+    until: Unix time in seconds; afterwards another caller may take the number over.
     """
 
     app: str
@@ -47,10 +51,10 @@ class CodeReservation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeRecord:
-    """A code drawn ahead of time, which can be shown.
+    """A code as the records store it.
 
     app: the app's key.
-    picture: the key under which its picture is kept.
+    picture: the key of its picture.
     drawn_at: Unix time in seconds.
     """
 
@@ -63,7 +67,10 @@ class CodeRecord:
 
 
 class CodeKey(NamedTuple):
-    """Which code: one drawing of a number.  app: the app's key."""
+    """Identifies a code: one drawing of a number.
+
+    app: the app's key.
+    """
 
     app: str
     number: int
@@ -71,11 +78,12 @@ class CodeKey(NamedTuple):
 
 
 class CodeCounts(NamedTuple):
-    """How many codes an app has.
+    """The number of codes of an app, by state.
 
     app: the app's key.
-    reserved: are being drawn, or were begun and left.  leftover: retired, with pictures
-    that are still there.  oldest: Unix time at which the oldest ready one was drawn.
+    reserved: codes that are being drawn, or whose drawing was interrupted.
+    leftover: retired codes that still have a picture.
+    oldest: Unix time at which the oldest ready code was drawn.
     """
 
     app: str
@@ -88,11 +96,11 @@ class CodeCounts(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfferedCode:
-    """A code drawn ahead of time.
+    """A code that logins can lease.
 
-    number: its place in the app's pool, from 0; the lowest free one is leased first.
-    drawing: how often the number has been drawn anew.  Each drawing has a scene of its own.
-    scene: what the picture says; whoever sees the screen knows it.
+    number: its place in the app's pool, from 0. The lowest free number is leased first.
+    drawing: how many codes the number has had before. Each drawing has another scene.
+    scene: the content of the picture. Everyone who sees the screen can read it.
     picture: the key of its picture.
     """
 
@@ -103,11 +111,11 @@ class OfferedCode:
 
 
 class LeasedCode(NamedTuple):
-    """A code that is one login's until it is given back, or until its time is over.
+    """A code that belongs to one login until it is returned or the lease expires.
 
-    generation: which lease of the number this is; no other of it has the same, ever.
-    uses: how often this drawing has been leased, this time included.  It may be less where
-        the state has been lost meanwhile.
+    generation: which lease of the number this is. No two leases of a number have the same.
+    uses: how often this drawing has been leased, including this time. It is lower than
+        that after the state was lost.
     """
 
     code: OfferedCode
@@ -116,7 +124,7 @@ class LeasedCode(NamedTuple):
 
 
 class PoolLevel(NamedTuple):
-    """How many numbers of a pool are free, on a screen, and resting."""
+    """The number of codes in a pool, by state. Resting codes are in their cooldown."""
 
     free: int
     leased: int

@@ -1,4 +1,9 @@
-"""Keys and media types of pictures, and a cache in memory."""
+"""Keys and media types of pictures, and a cache in memory.
+
+A picture is stored once and never changed, so clients may cache it without a limit. Its key
+follows from the scene of its code, which has 192 random bits. The key can therefore not be
+guessed and does not reveal the scene. A code that is drawn again after a crash has the same key.
+"""
 
 from __future__ import annotations
 
@@ -16,36 +21,36 @@ from broker.pool.errors import PicturesUnavailable
 from broker.pool.ports import PictureStore
 
 EXTENSIONS: Mapping[str, str] = {"image/jpeg": "jpg", "image/png": "png", "image/svg+xml": "svg"}
-"""What a picture may be, and how its key ends."""
+"""The media types of pictures, and the extensions of their keys."""
 
-MEDIA_TYPES = {ending: media_type for media_type, ending in EXTENSIONS.items()}
+MEDIA_TYPES = {extension: media_type for media_type, extension in EXTENSIONS.items()}
 
 KEY_PATTERN = re.compile(rf"[A-Za-z0-9_-]{{32}}\.({'|'.join(MEDIA_TYPES)})", re.ASCII)
 
 CACHE_CONTROL = "public, max-age=31536000, immutable"
 
 CACHE_MAX_BYTES = 32 * 1024 * 1024
-"""Pictures that a process keeps in memory: some 500 of WeChat's, and the lowest numbers'
-are asked for again and again."""
+"""About 500 pictures of WeChat. The lowest numbers are leased first, so a few pictures get
+most requests."""
 
 MAX_CONCURRENT_FETCHES, FETCHES_SHARE = 32, 4
-"""Concurrent fetches of a process, and of one address: made-up keys must neither flood the
-store nor delay other clients."""
+"""Concurrent fetches of a process, and of one client address: invented keys must neither
+flood the store nor delay other clients."""
 
 FETCH_TIMEOUT = 10.0
-"""Seconds that a fetch may wait for its turn."""
+"""Seconds for which a fetch waits for its turn."""
 
 MISSING_TTL = 10.0
 """Seconds for which a missing picture is cached."""
 
 MISSING_MAX = 10_000
-"""Such keys in memory: about 2 MB."""
+"""Missing keys in memory: about 2 MB."""
 
 
 def picture_key(scene: str, media_type: str) -> str:
-    """The key of the picture of `scene`; raises ValueError for what is no picture."""
+    """Return the key of the picture of `scene`. Raises ValueError for another media type."""
     if media_type not in EXTENSIONS:
-        raise ValueError(f"{media_type} is none of {', '.join(EXTENSIONS)}")
+        raise ValueError(f"media type {media_type} is not one of {', '.join(EXTENSIONS)}")
     digest = hashlib.sha256(b"the picture of " + scene.encode()).digest()
     return f"{base64.urlsafe_b64encode(digest).decode()[:32]}.{EXTENSIONS[media_type]}"
 
@@ -59,49 +64,55 @@ def media_type_of(key: str) -> str:
 
 
 class PictureCache:
-    """Pictures as a process shows them: what was asked for last is kept in memory."""
+    """Serves pictures to clients, and caches those that were requested last.
+
+    max_bytes: size of the cache.
+    clock: seconds from any start.
+    """
 
     def __init__(
         self,
         pictures: PictureStore,
         *,
-        room_bytes: int = CACHE_MAX_BYTES,
+        max_bytes: int = CACHE_MAX_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """clock: seconds from any start."""
         self._pictures = pictures
-        self._room_bytes = room_bytes
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
-        self._kept_bytes = 0
+        self._max_bytes = max_bytes
+        self._cached: OrderedDict[str, bytes] = OrderedDict()
+        self._cached_bytes = 0
         self._fetches = FairQueue(
             share=FETCHES_SHARE, total=MAX_CONCURRENT_FETCHES, wait=FETCH_TIMEOUT
         )
         self._missing = RateLimit(1, MISSING_TTL, capacity=MISSING_MAX, clock=clock)
-        self._outage = OutageLog("the pictures cannot be reached", "the pictures are back")
+        self._outage = OutageLog("picture store unavailable", "picture store recovered")
 
     async def get(self, key: str, address: str) -> bytes | None:
-        """As `PictureStore.get`, for an untrusted key; logs an outage.
+        """Return a picture as `PictureStore.get` does. The key may be any text.
 
-        address: the client's, which has its share of fetches.
+        address: the client's address; each address has a share of the fetches.
+        Raises PicturesUnavailable and logs the outage.
         """
         if not is_key(key) or self._missing.has_hits(key):
             return None
-        if key in self._kept:
-            return self._in_memory(key)
+        if key in self._cached:
+            return self._from_cache(key)
         try:
             async with self._fetches.turn(rate_limit_key(address)):
-                if key in self._kept or self._missing.has_hits(key):  # another call has fetched it
-                    return self._in_memory(key)
+                if key in self._cached or self._missing.has_hits(
+                    key
+                ):  # another call has fetched it
+                    return self._from_cache(key)
                 return await self._fetch(key)
         except TimeoutError:
             raise PicturesUnavailable(
                 "too many pictures are being fetched", retryable=True
             ) from None
 
-    def _in_memory(self, key: str) -> bytes | None:
-        content = self._kept.get(key)
+    def _from_cache(self, key: str) -> bytes | None:
+        content = self._cached.get(key)
         if content is not None:
-            self._kept.move_to_end(key)
+            self._cached.move_to_end(key)
         return content
 
     async def _fetch(self, key: str) -> bytes | None:
@@ -114,11 +125,11 @@ class PictureCache:
         if content is None:
             self._missing.hit(key)
         else:
-            self._keep(key, content)
+            self._store(key, content)
         return content
 
-    def _keep(self, key: str, content: bytes) -> None:
-        self._kept_bytes += len(content) - len(self._kept.pop(key, b""))
-        self._kept[key] = content
-        while self._kept_bytes > self._room_bytes:
-            self._kept_bytes -= len(self._kept.popitem(last=False)[1])
+    def _store(self, key: str, content: bytes) -> None:
+        self._cached_bytes += len(content) - len(self._cached.pop(key, b""))
+        self._cached[key] = content
+        while self._cached_bytes > self._max_bytes:
+            self._cached_bytes -= len(self._cached.popitem(last=False)[1])

@@ -1,11 +1,18 @@
-"""Where pool codes are leased and their pictures are stored."""
+"""Storage of pool codes, of their leases and of their pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Protocol
 
-from broker.pool.model import LeasedCode, OfferedCode, PoolLevel
+from broker.pool.model import (
+    CodeKey,
+    CodeRecord,
+    CodeReservation,
+    LeasedCode,
+    OfferedCode,
+    PoolLevel,
+)
 
 
 class PictureStore(Protocol):
@@ -28,64 +35,179 @@ class PictureStore(Protocol):
         ...
 
 
+class CodeReservations(Protocol):
+    """The numbers of an app's codes and the reservations of those that are being drawn.
+
+    Each method raises Unavailable if the store cannot be reached.
+    """
+
+    async def missing(self, app: str, count: int) -> Sequence[int]:
+        """Return the numbers below `count` without a ready code, in ascending order."""
+        ...
+
+    async def reserve(self, app: str, number: int, *, seconds: float) -> CodeReservation | None:
+        """Reserve `number` for `seconds`.
+
+        Of several simultaneous calls one gets the number; the others get None.
+        Returns None if the number has a ready code or an active reservation.
+        After an expired or released reservation the number keeps its scene.
+        After a retired code it gets a new scene and the next drawing.
+        """
+        ...
+
+    async def finish(self, reservation: CodeReservation, picture: str) -> CodeRecord | None:
+        """Make the code ready, with its picture under the key `picture`.
+
+        Returns None if another caller has finished it.
+        """
+        ...
+
+    async def release_reservation(self, reservation: CodeReservation) -> None:
+        """End the reservation. Does nothing if another caller has taken the number over."""
+        ...
+
+
+class ReadyCodes(Protocol):
+    """The codes of an app that can be shown.
+
+    Each method raises Unavailable if the store cannot be reached.
+    """
+
+    async def count(self, app: str) -> int:
+        """Return the number of ready codes."""
+        ...
+
+    def ready(self, app: str, *, since: float = 0.0) -> AsyncIterator[Sequence[CodeRecord]]:
+        """Yield the ready codes that were drawn at `since` or later, in batches.
+
+        The codes are in ascending order of their numbers.
+        """
+        ...
+
+    def retired(self, app: str, *, since: float = 0.0) -> AsyncIterator[Mapping[int, int]]:
+        """Yield the numbers of codes that were retired at `since` or later, in batches.
+
+        The numbers are in ascending order. Each is mapped to its last retired drawing.
+        """
+        ...
+
+    async def drawn_before(self, app: str, *, before: float, limit: int) -> Sequence[CodeRecord]:
+        """Return at most `limit` ready codes that were drawn before then, oldest first."""
+        ...
+
+    async def retire(self, chosen: Sequence[CodeRecord | CodeKey]) -> None:
+        """Retire ready codes. Their numbers are missing then; their pictures remain.
+
+        Other codes are not changed.
+        """
+        ...
+
+
+class RetiredPictures(Protocol):
+    """The pictures of retired codes that are not deleted yet.
+
+    Each method raises Unavailable if the store cannot be reached.
+    """
+
+    async def retired_with_picture(self, app: str, *, before: float) -> Sequence[CodeRecord]:
+        """Return codes that were retired before then and have a picture; at most one batch."""
+        ...
+
+    async def forget_pictures(self, chosen: Sequence[CodeRecord]) -> None:
+        """Record that the pictures of these codes are deleted."""
+        ...
+
+
+class RemovedAppCodes(Protocol):
+    """The codes of apps that no longer exist.
+
+    Each method raises Unavailable if the store cannot be reached.
+    """
+
+    async def removed_apps(self, settings_apps: Collection[str]) -> Sequence[str]:
+        """Return the keys of removed apps that have codes.
+
+        settings_apps: keys of the apps that are defined in the settings.
+        """
+        ...
+
+    async def retire_all(self, app: str) -> None:
+        """Retire every ready code of the app."""
+        ...
+
+    async def has_pictures(self, app: str) -> bool:
+        """Return whether a code of the app has a picture or an active reservation."""
+        ...
+
+    async def forget(self, app: str) -> None:
+        """Delete the app's codes, except those with a picture or an active reservation."""
+        ...
+
+
+class CodeStore(CodeReservations, ReadyCodes, RetiredPictures, RemovedAppCodes, Protocol):
+    """Everything that is recorded about pool codes."""
+
+
 RESTORE_BATCH = 100
-"""Rested numbers that one lease brings back at most: after a quiet night of a large pool,
-the first login does not keep the state from all others."""
+"""Codes whose cooldown has ended that one lease makes free, at most. After a quiet night
+the first lease in a large pool therefore does not block the state."""
 
 
 class CodeLeases(Protocol):
-    """Pools of codes, one by an app's key: which login holds which number.
+    """Code pools by app key: which login has leased which number.
 
-    | number is | lease  | give back | its time is over | offered        | withdrawn |
-    |-----------|--------|-----------|------------------|----------------|-----------|
-    | not there |        |           |                  | free, or rests |           |
-    | free      | leased |           |                  |                | not there |
-    | leased    |        | rests     | rests            |                | not there |
-    | resting   |        |           | free             |                | not there |
+    | number is | lease  | return  | lease expires | cooldown ends | offer           | withdraw |
+    |-----------|--------|---------|---------------|---------------|-----------------|----------|
+    | absent    |        |         |               |               | free or resting |          |
+    | free      | leased |         |               |               |                 | absent   |
+    | leased    |        | resting | resting       |               |                 | absent   |
+    | resting   |        |         |               | free          |                 | absent   |
 
-    A number rests because its code is still about: photographed, or open on a phone that
-    scans late.  Such a scan must find the login that it was meant for, ended, and not a
-    stranger's; so `rest` is longer than a login and what it is kept for afterwards.
+    A number rests because a photograph of its code, or a phone that scans late, may still
+    use it. Such a scan must find the login that it was meant for, not another person's.
+    The cooldown is therefore longer than a login is retained.
 
-    Every call may be made again, by any instance; the same call twice does what one does,
-    but for a lease, whose number comes back by itself when nobody heard the answer.
+    Every instance may call every method. Repeating a call has no further effect, except for
+    `lease`: a number whose response was lost is returned by the expiry of its lease.
     """
 
     async def lease(self, app: str, *, until: float, cooldown: float) -> LeasedCode | None:
-        """Take the lowest free number until then, Unix time in seconds; None where none is free.
+        """Lease the lowest free number until then, Unix time in seconds; None if none is free.
 
-        A number that nobody gives back rests from `until` on.  One trip to the state, and
-        as quick in a large pool: what is back from its rest is brought in by leases, at most
-        `RESTORE_BATCH` numbers by each, those first that were back first.
+        A number that is not returned rests for `cooldown` seconds from `until` on.
+        One call is one round trip, and takes as long in a large pool as in a small one.
+        Each call makes at most `RESTORE_BATCH` resting numbers free, those first whose
+        cooldown ended first.
         """
 
     async def return_code(self, app: str, number: int, generation: int, *, cooldown: float) -> None:
-        """End that lease: the number rests from now on.
+        """End a lease: the number rests for `cooldown` seconds from now on.
 
-        Nothing happens where the lease is over already, or is not the number's present one.
+        Does nothing if this lease has ended or is not the number's current lease.
         """
 
     async def offer(
         self, app: str, codes: Collection[OfferedCode], *, cooldown: float = 0.0
     ) -> None:
-        """Put codes into the pool, for every instance at once.
+        """Add codes to the pool of all instances.
 
-        Of two drawings of a number the later counts, whichever was offered first, and of one
-        drawing what was said last; it is what the number's next lease answers with.  Numbers
-        that are there stay as they are: free, leased or resting.  Others are free after `rest`,
-        which is for codes that may be on a screen of which the state knows nothing: it was lost.
-        Raises Unavailable when there is no room; some may be in the pool then.
+        A later drawing replaces an earlier one, in any order of calls. The same drawing
+        replaces itself. The next lease of the number returns the replacement. Numbers in the
+        pool keep their state. New numbers are free after `cooldown` seconds, which is for
+        codes that may be on a screen after the state was lost.
+        Raises Unavailable if there is no room; some of the codes may be in the pool then.
         """
 
     async def withdraw(self, app: str, drawings: Mapping[int, int]) -> None:
-        """Take numbers out of the pool, for good: by number, which drawing of it is done with.
+        """Remove numbers from the pool. `drawings` maps each number to the retired drawing.
 
-        A lease goes on to its end and does not come back.  Only a later drawing of the number
-        can be offered again, and where one is in the pool already it stays.
+        An active lease continues until its end; the number is not free afterwards. Only a
+        later drawing of the number can be offered again. If the pool has a later drawing
+        already, the number remains.
         """
 
     async def level(self, app: str) -> PoolLevel:
-        """How full the pool is."""
+        """Return the number of free, leased and resting codes."""
 
     async def forget(self, app: str) -> None:
-        """Delete the pool of a removed app, and all entries for its numbers."""
+        """Delete the pool of a removed app, with all entries for its numbers."""

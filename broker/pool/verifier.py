@@ -3,58 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from broker.identity.ports import CodePicture
-from broker.pool.filler import CONCURRENCY, gather_all
+from broker.pool.batches import batches, gather_all
 from broker.pool.images import validation_error
 from broker.pool.model import CodeRecord
 from broker.pool.pictures import media_type_of
-from broker.pool.ports import PictureStore
+from broker.pool.ports import PictureStore, ReadyCodes
 
-if TYPE_CHECKING:
-    from broker.records.pool_codes import SqlCodeStore
+DrawPicture = Callable[[str], Awaitable[CodePicture]]
+"""Draws the code of a scene. Two calls with one scene return the same picture."""
 
 
 class CodeDefect(NamedTuple):
-    """What is wrong with a code."""
+    """The reason why a code cannot be used."""
 
     number: int
     reason: str
 
 
 async def verify_codes(
-    *,
-    codes: SqlCodeStore,
-    pictures: PictureStore,
-    app: str,
-    draw: Callable[[str], Awaitable[CodePicture]] | None = None,
+    *, codes: ReadyCodes, pictures: PictureStore, app: str, draw: DrawPicture | None = None
 ) -> list[CodeDefect]:
-    """Every ready code that cannot be shown as it is, and why.
+    """Return the defects of an app's ready codes.
 
-    draw: draws the very same picture of the same scene again; only with it is it known
-    what a code carries, for WeChat's round ones are read by WeChat alone.
+    draw: with it, each picture is compared with a new drawing. Without it, the scene in the
+        picture is not checked: only WeChat can read the scene of a mini program code.
     """
-    flaws: list[CodeDefect] = []
-    async for batch in codes.ready(app):
-        for first in range(0, len(batch), CONCURRENCY):
-            some = batch[first : first + CONCURRENCY]
-            found = await gather_all(_flaw(code, pictures, draw) for code in some)
-            flaws += [
-                CodeDefect(code.number, said)
-                for code, said in zip(some, found, strict=True)
-                if said
+    defects: list[CodeDefect] = []
+    async for ready in codes.ready(app):
+        for batch in batches(ready):
+            reasons = await gather_all(_defect(code, pictures, draw) for code in batch)
+            defects += [
+                CodeDefect(code.number, reason)
+                for code, reason in zip(batch, reasons, strict=True)
+                if reason
             ]
-    return flaws
+    return defects
 
 
-async def _flaw(
-    code: CodeRecord, pictures: PictureStore, draw: Callable[[str], Awaitable[CodePicture]] | None
-) -> str | None:
+async def _defect(code: CodeRecord, pictures: PictureStore, draw: DrawPicture | None) -> str | None:
     content = await pictures.get(code.picture)
     if content is None:
-        return "its picture is not there"
-    said = validation_error(content, media_type_of(code.picture))
-    if said is None and draw is not None and (await draw(code.scene)).content != content:
-        return "its picture is another than would be drawn for its scene now"
-    return said
+        return "picture not found"
+    error = validation_error(content, media_type_of(code.picture))
+    if error is None and draw is not None and (await draw(code.scene)).content != content:
+        return "picture differs from a new drawing of its scene"
+    return error

@@ -78,20 +78,20 @@ class SqlCodeStore:
                 return None
             return await _take_over(connection, _reserved(newest), now + seconds)
 
-    async def finish(self, reserved: CodeReservation, picture: str) -> CodeRecord | None:
+    async def finish(self, reservation: CodeReservation, picture: str) -> CodeRecord | None:
         """Its picture is kept under the key `picture`, and so the code is ready.
 
         None where somebody who took the number over has finished it before.
         """
-        done = update(t.codes).where(_is(reserved), IS_RESERVED).returning(t.codes)
+        done = update(t.codes).where(_is(reservation), IS_RESERVED).returning(t.codes)
         values = {"picture": picture, "drawn_at": self._clock()}
         async with self._database.write_transaction() as connection:
             row = (await connection.execute(done.values(values))).mappings().one_or_none()
         return None if row is None else _code(row)
 
-    async def release_reservation(self, reserved: CodeReservation) -> None:
+    async def release_reservation(self, reservation: CodeReservation) -> None:
         """Let others have the number at once."""
-        mine = and_(_is(reserved), IS_RESERVED, codes.reserved_until == reserved.until)
+        mine = and_(_is(reservation), IS_RESERVED, codes.reserved_until == reservation.until)
         async with self._database.write_transaction() as connection:
             await connection.execute(update(t.codes).where(mine).values(reserved_until=0))
 
@@ -140,9 +140,9 @@ class SqlCodeStore:
             _some().where(codes.app == app, codes.retired_at < before, IS_LEFTOVER)
         )
 
-    async def forget_pictures(self, gone: Sequence[CodeRecord]) -> None:
+    async def forget_pictures(self, chosen: Sequence[CodeRecord]) -> None:
         """Their pictures are no longer there."""
-        await self._write(update(t.codes).where(_is_given()).values(picture=None), gone)
+        await self._write(update(t.codes).where(_is_given()).values(picture=None), chosen)
 
     async def counts(self) -> list[CodeCounts]:
         """How many codes of each kind every app has that ever had one."""
@@ -153,8 +153,8 @@ class SqlCodeStore:
         async with self._database.read_connection() as connection:
             return [CodeCounts(*row) for row in await connection.execute(counted)]
 
-    async def removed_apps(self, kept: Collection[str]) -> Sequence[str]:
-        """Keys of removed apps that have codes.  kept: keys of the settings' apps."""
+    async def removed_apps(self, settings_apps: Collection[str]) -> Sequence[str]:
+        """Keys of removed apps that have codes."""
         async with self._database.read_connection() as connection:
             # In this order: an app is recorded before its codes are.
             keys = set(await connection.scalars(select(codes.app).distinct()))
@@ -162,7 +162,7 @@ class SqlCodeStore:
             return sorted(
                 keys
                 - {app_key(app_id, incarnation or "") for app_id, incarnation in known}
-                - set(kept)
+                - set(settings_apps)
             )
 
     async def retire_all(self, app: str) -> None:

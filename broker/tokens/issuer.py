@@ -135,3 +135,7 @@ class TokenIssuer:
         """The JWKS: present and next key, and former ones until their last token has ended."""
         self._follow()
         return {"keys": self._ring.public(self._host_clock())}
+
+    def key_ids(self) -> tuple[str, ...]:
+        """Return the ids of the keys in the JWKS; the first one signs."""
+        return tuple(key["kid"] for key in self.key_set()["keys"])

@@ -223,7 +223,7 @@ async def test_pictures_of_a_store_come_through_the_broker(
                 async with http.get(f"/codes/{other}") as response:
                     assert response.status == 404
     events = [line["event"] for line in lines]
-    assert events == ["the pictures cannot be reached", "the pictures are back"]
+    assert events == ["picture store unavailable", "picture store recovered"]
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,12 @@ def flow(make_flow: MakeFlow) -> LoginService:
 def pool_of(store: StateBackend, clock: Clock, *, rest: float = REST, uses: int = 100) -> CodePool:
     pictures = ObjectPictureStore("file:///nowhere", public_url="https://cdn.example/codes")
     return CodePool(
-        leases=store.code_leases, pictures=pictures, clock=clock, cooldown=rest, uses=uses
+        leases=store.code_leases,
+        pictures=pictures,
+        clock=clock,
+        cooldown=rest,
+        retention=LOGIN_RETENTION,
+        uses=uses,
     )
 
 
@@ -275,11 +280,11 @@ async def test_a_code_is_worn_after_so_many_logins_and_an_empty_pool_is_counted(
     for _ in range(4):
         assert await pool.lease("shop", until=clock() + LIFE)
         assert await pool.lease("shop", until=clock() + LIFE) is None
-        worn.append(set(pool.worn_out))
+        worn.append(set(pool.codes_to_retire))
         clock.time += LIFE + REST
 
     assert worn == [set(), set(), {CodeKey("shop", 7, 2)}, {CodeKey("shop", 7, 2)}]
-    assert pool.exhausted == {"shop": 4}
+    assert pool.missed_leases == {"shop": 4}
 
 
 # --- an old photograph

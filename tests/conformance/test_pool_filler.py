@@ -78,7 +78,7 @@ def filling(codes: SqlCodeStore, folder: ObjectPictureStore, provider: Counting)
             "app": "shop",
             "count": 10,
             "per_minute": FAST,
-            "waits": (0.0,) * 3,
+            "retry_delays": (0.0,) * 3,
         }
         return PoolFiller(**{**fields, **parts})  # type: ignore[arg-type]
 
@@ -250,7 +250,8 @@ async def test_what_is_no_picture_is_not_kept(
     with pytest.raises(ProviderUnavailable) as failure:
         await filling(provider=Cutting()).run()
 
-    assert failure.value.reason == "the provider drew no picture: it is no whole image/svg+xml"
+    reason = "the provider returned an invalid picture: not a complete image/svg+xml"
+    assert failure.value.reason == reason
     assert await all_ready(codes) == []
 
 
@@ -369,14 +370,14 @@ async def test_a_store_that_goes_and_comes_back_is_waited_for(
                 went.append(progress)
 
         # So many that some are still to be stored, however late the fifth is reported.
-        await filling(pictures=pictures, report=come_and_go, waits=PATIENT, count=40).run()
+        await filling(pictures=pictures, report=come_and_go, retry_delays=PATIENT, count=40).run()
 
         assert len(went) == 2
-        assert "the pictures in s3://pictures/x cannot be used (put)" in went[1].waiting_for
+        assert "picture store s3://pictures/x: put failed" in went[1].waiting_for
         assert (await codes.missing("shop", 40)) == []
         lost = await verify_codes(codes=codes, pictures=pictures, app="shop")
     # moto forgets what it had, and nothing else is missing.
-    assert {one.reason for one in lost} == {"its picture is not there"}
+    assert {one.reason for one in lost} == {"picture not found"}
     assert 5 <= len(lost) <= 5 + 8
     assert set(provider.draws.values()) == {1}
 
@@ -391,7 +392,7 @@ async def test_a_store_without_its_bucket_ends_the_filling(
     with pytest.raises(PicturesUnavailable) as failure:
         await filling(pictures=nowhere).run()
 
-    assert "there is no such bucket" in failure.value.reason
+    assert "bucket not found" in failure.value.reason
     assert await all_ready(codes) == []
 
 
@@ -416,7 +417,7 @@ async def test_a_database_that_goes_and_comes_back_is_waited_for(
 
     async with connected(frail_postgres.new_database(postgres_template)) as database:
         codes = SqlCodeStore(database, clock=clock)
-        await filling(codes=codes, report=come_and_go, waits=PATIENT).run()
+        await filling(codes=codes, report=come_and_go, retry_delays=PATIENT).run()
 
         assert len(went) == 2
         assert set(provider.draws.values()) == {1}
@@ -492,7 +493,7 @@ async def test_a_filling_that_is_killed_is_gone_on_with(
 
         async with provider_at(wechat.url) as provider:
             drawn = await filling(
-                provider=provider, codes=codes, app="default", count=120, waits=PATIENT
+                provider=provider, codes=codes, app="default", count=120, retry_delays=PATIENT
             ).run()
 
         after = [code async for some in codes.ready("default") for code in some]
@@ -521,13 +522,13 @@ async def test_what_cannot_be_shown_is_found(
     read = await verify_codes(codes=codes, pictures=folder, app="shop", draw=Counting().draw)
 
     assert unread == [
-        CodeDefect(1, "its picture is not there"),
-        CodeDefect(3, "it is empty"),
-        CodeDefect(5, "it is no whole image/svg+xml"),
+        CodeDefect(1, "picture not found"),
+        CodeDefect(3, "image is empty"),
+        CodeDefect(5, "not a complete image/svg+xml"),
     ]
     assert read == [
         *unread,
-        CodeDefect(7, "its picture is another than would be drawn for its scene now"),
+        CodeDefect(7, "picture differs from a new drawing of its scene"),
     ]
 
 

@@ -38,16 +38,11 @@ from broker.identity.model import ProviderAccount
 from broker.identity.ports import CodePicture, Provider
 from broker.identity.registry import ProviderRegistry
 from broker.login.ports import LOGIN_RETENTION
+from broker.pool.cleaner import CLEANING_INTERVAL
+from broker.pool.dependencies import CLOCK_SKEW_OVERLAP, PoolDependencies, PoolLimits
 from broker.pool.filler import RESERVATION_TIMEOUT
-from broker.pool.maintainer import (
-    CLEANUP_INTERVAL,
-    CLOCK_SKEW_OVERLAP,
-    LEASE_TTL,
-    PoolDependencies,
-    PoolLimits,
-)
+from broker.pool.maintainer import CLEANUP_INTERVAL, LEASE_TTL
 from broker.pool.model import CodeKey, CodeRecord, LeasedCode, PoolLevel
-from broker.pool.removed import CLEAR_INTERVAL
 from broker.pool.scheduler import PoolScheduler
 from broker.pool.verifier import verify_codes
 from broker.providers.pretend import PretendProvider
@@ -75,7 +70,13 @@ PATIENCE = 40.0
 """Seconds that a machine with much to do gets."""
 
 LIMITS = PoolLimits(
-    login_lifetime=LIFE, cooldown=REST, min_size=SIZE, max_size=SIZE, max_age=AGE, per_minute=1e6
+    login_lifetime=LIFE,
+    retention=LOGIN_RETENTION,
+    cooldown=REST,
+    min_size=SIZE,
+    max_size=SIZE,
+    max_age=AGE,
+    per_minute=1e6,
 )
 POOLED = replace(SHOP, code_source="pool")
 
@@ -113,14 +114,14 @@ class Instance:
         self.store = store
         self.worn = worn
         self.looks = 0
-        self._look_round = keeper._look_round
+        self._maintain_all = keeper._maintain_all
         self.between_looks = asyncio.Lock()
-        keeper._look_round = self._look  # type: ignore[method-assign]
+        keeper._maintain_all = self._look  # type: ignore[method-assign]
         self.task = asyncio.create_task(keeper.run())
 
     async def _look(self) -> None:
         async with self.between_looks:
-            await self._look_round()
+            await self._maintain_all()
         self.looks += 1
 
     async def looks_again(self) -> None:
@@ -177,7 +178,7 @@ class Ground:
         self.store = open_state("memory://", self.clock)
 
     async def start(
-        self, name: str = "one", *, clear_interval: float = CLEAR_INTERVAL, **changes: object
+        self, name: str = "one", *, cleaning_interval: float = CLEANING_INTERVAL, **changes: object
     ) -> Instance:
         store = self.store
         if self.engine != "memory":
@@ -193,27 +194,27 @@ class Ground:
             factories={"pretend": lambda account: self.make()},
         )
         self.stack.push_async_callback(accounts.close)
-        parts = PoolDependencies(
-            accounts=accounts,
+        dependencies = PoolDependencies(
+            providers=accounts,
             codes=SqlCodeStore(database, clock=self.clock),
             pictures=self.pictures,
             leases=store.code_leases,
-            duties=store.leader_leases,
+            leader_leases=store.leader_leases,
             clock=self.clock,
             instance=name,
             limits=replace(LIMITS, **changes),  # type: ignore[arg-type]
-            pauses=(0.05, 0.1),
+            retry_delays=(0.05, 0.1),
             timer=self.timer,
         )
         worn: set[CodeKey] = set()
         keeper = PoolScheduler(
             apps=self.apps,
-            parts=parts,
-            worn=worn,
-            missed=self.missed,
-            kept=["shop"],
-            look=0.1,
-            clear_interval=clear_interval,
+            dependencies=dependencies,
+            codes_to_retire=worn,
+            missed_leases=self.missed,
+            settings_apps=["shop"],
+            poll_interval=0.1,
+            cleaning_interval=cleaning_interval,
         )
         instance = Instance(keeper, store, worn)
         self.stack.push_async_callback(instance.end)
@@ -337,7 +338,7 @@ async def test_pools_of_removed_apps_are_cleared(ground: Ground) -> None:
     recorded = replace(POOLED, id="recorded", incarnation="2" * 16)
     for app in (removed, recorded):
         await ground.record(app)
-    one = await ground.start(clear_interval=0.1)
+    one = await ground.start(cleaning_interval=0.1)
     for app in (POOLED, removed, recorded):
         await soon(lambda app=app: ground.has_ready(app.key, SIZE))
     pictures = [code.picture for code in (await ground.ready(removed.key)).values()]
@@ -372,7 +373,7 @@ async def test_a_fresh_pool_is_filled_and_free_at_once(ground: Ground, lines: Sa
     assert metric("scanlogin_pool_drawn_total") == drawn + SIZE
     await eventually(lambda: metric("scanlogin_pool_codes", state="free") == SIZE)
     assert metric("scanlogin_pool_low") == 0
-    assert (lines.count("a pool is empty"), lines.count("a pool is filled again")) == (1, 1)
+    assert (lines.count("pool empty"), lines.count("pool recovered")) == (1, 1)
 
 
 async def test_it_grows_as_codes_are_leased_and_not_beyond_its_most(ground: Ground) -> None:
@@ -449,7 +450,7 @@ async def test_who_cannot_reach_the_records_leaves_the_duty_to_others(
 ) -> None:
     records, ground.records = ground.records, "sqlite+aiosqlite:////nowhere/records.db"
     await ground.start("one")
-    await eventually(lambda: lines.count("a pool cannot be kept"), within=PATIENCE)
+    await eventually(lambda: lines.count("pool maintenance failed"), within=PATIENCE)
 
     ground.records = records
     await filled(ground, await ground.start("two"))
@@ -480,8 +481,8 @@ async def test_what_is_wrong_with_one_app_is_not_the_others_trouble(
     one = await ground.start()
 
     await filled(ground, one)
-    await eventually(lambda: lines.count("codes cannot be drawn") == 1)
-    assert "the provider nobody" in lines.reasons("codes cannot be drawn")[0]
+    await eventually(lambda: lines.count("pool refill failed") == 1)
+    assert "the provider nobody" in lines.reasons("pool refill failed")[0]
 
 
 # --- what was lost, or was not known
@@ -508,7 +509,7 @@ async def test_a_state_that_forgot_everything_is_told_again_and_all_rests(
 
     await soon(all_rest)
     assert await one.lease() is None
-    assert lines.count("the state lacks codes") == 1
+    assert lines.count("pool codes missing in state") == 1
 
     ground.clock.time += REST
     await soon(lambda: is_free(one, SIZE))
@@ -550,7 +551,7 @@ async def test_codes_that_are_being_opened_are_not_taken_for_lost(
     async def late(app: str, codes: Sequence[Any], **named: Any) -> None:
         """The duty is lost and got again while codes are being opened."""
         if codes:
-            await eventually(lambda: lines.count("a pool is kept again") == 1)
+            await eventually(lambda: lines.count("pool maintenance recovered") == 1)
         await offer(app, codes, **named)
 
     monkeypatch.setattr(ground.store.code_leases, "offer", late)
@@ -561,8 +562,8 @@ async def test_codes_that_are_being_opened_are_not_taken_for_lost(
     one = await ground.start()
 
     await soon(lambda: is_free(one, SIZE))
-    assert lines.count("a pool cannot be kept") == 1
-    assert lines.count("the state lacks codes") == 0
+    assert lines.count("pool maintenance failed") == 1
+    assert lines.count("pool codes missing in state") == 0
 
 
 def failing(nth: int, act: Callable[..., Awaitable[bool]]) -> Callable[..., Awaitable[bool]]:
@@ -709,14 +710,14 @@ async def test_wechats_trouble_is_told_once_and_the_pool_recovers(
     ground.make = lambda: wechat_at(wechat.url)
     wechat.wechat.faults.set(DRAW, "45009")
     one = await ground.start()
-    await eventually(lambda: lines.count("codes cannot be drawn"), within=PATIENCE)
+    await eventually(lambda: lines.count("pool refill failed"), within=PATIENCE)
 
     wechat.wechat.faults.set(DRAW, "503", 2)  # one every 5 s: the breaker is open
     await filled(ground, one)
 
     assert await ground.is_whole()
-    await eventually(lambda: lines.count("codes are drawn again") == 1)
-    assert ["45009" in reason for reason in lines.reasons("codes cannot be drawn")] == [True]
+    await eventually(lambda: lines.count("pool refill recovered") == 1)
+    assert ["45009" in reason for reason in lines.reasons("pool refill failed")] == [True]
 
 
 @on_one_ground
@@ -732,7 +733,7 @@ async def test_a_store_that_goes_and_comes_back_is_waited_for(
             "s3://pictures", public_url=PUBLIC, endpoint=server.url
         )
         one = await ground.start()
-        await eventually(lambda: lines.count("codes cannot be drawn"), within=PATIENCE)
+        await eventually(lambda: lines.count("pool refill failed"), within=PATIENCE)
         assert (await one.level()).total == 0
 
         server.start()
@@ -740,7 +741,7 @@ async def test_a_store_that_goes_and_comes_back_is_waited_for(
         await filled(ground, one)
 
         assert await ground.is_whole()
-    assert "the pictures in s3://pictures" in lines.reasons("codes cannot be drawn")[0]
+    assert "picture store s3://pictures:" in lines.reasons("pool refill failed")[0]
 
 
 @on_one_ground
@@ -750,7 +751,7 @@ async def test_a_locked_file_is_waited_for(ground: Ground, lines: Said) -> None:
     ) as other:
         other.execute("BEGIN IMMEDIATE")
         one = await ground.start()
-        await eventually(lambda: lines.count("codes cannot be drawn"), within=PATIENCE)
+        await eventually(lambda: lines.count("pool refill failed"), within=PATIENCE)
         other.execute("ROLLBACK")
 
     await filled(ground, one)
@@ -765,10 +766,10 @@ async def test_a_database_that_goes_and_comes_back_is_waited_for(
     await filled(ground, one)
 
     frail_postgres.stop()
-    await eventually(lambda: lines.count("a pool cannot be kept"), within=PATIENCE)
+    await eventually(lambda: lines.count("pool maintenance failed"), within=PATIENCE)
     assert await one.lease() is not None
     frail_postgres.revive()
-    await eventually(lambda: lines.count("a pool is kept again"), within=PATIENCE)
+    await eventually(lambda: lines.count("pool maintenance recovered"), within=PATIENCE)
 
     one.worn.add(CodeKey("shop", 3, 0))
 
@@ -777,7 +778,7 @@ async def test_a_database_that_goes_and_comes_back_is_waited_for(
         return 3 in codes and codes[3].drawing == 1
 
     await soon(is_drawn_anew)
-    assert lines.count("a pool cannot be kept") == 1
+    assert lines.count("pool maintenance failed") == 1
 
 
 class Stumbling(PretendProvider):
@@ -808,7 +809,7 @@ async def test_drawing_resumes_after_the_clock_is_set_back(ground: Ground, lines
 
     ground.timer, ground.make = time.monotonic, no_provider
     one = await ground.start()
-    await eventually(lambda: lines.count("codes cannot be drawn"), within=PATIENCE)
+    await eventually(lambda: lines.count("pool refill failed"), within=PATIENCE)
 
     ground.clock.time -= 3_600
     ground.make = lambda: ground.counting

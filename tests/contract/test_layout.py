@@ -215,16 +215,6 @@ PENDING: frozenset[Import] = frozenset(
         Import("login/phone_api", "sessions/limits"),
         Import("login/phone_api", "sessions/phone_api"),
         Import("login/phone_api", "users/phone_api"),
-        Import("monitoring/monitor", "state"),
-        Import("monitoring/monitor", "tokens/issuer"),
-        Import("pool/code_pool", "login/ports"),
-        Import("pool/filler", "records/errors"),
-        Import("pool/filler", "records/pool_codes"),
-        Import("pool/maintainer", "login/ports"),
-        Import("pool/maintainer", "records/pool_codes"),
-        Import("pool/removed", "login/ports"),
-        Import("pool/retirement", "records/pool_codes"),
-        Import("pool/verifier", "records/pool_codes"),
         Import("tokens/issuer", "login/model"),
     }
 )

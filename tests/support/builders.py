@@ -16,6 +16,7 @@ from broker.infrastructure.settings import Settings
 from broker.infrastructure.sharding import shard_of
 from broker.login.codes import CodeSource, LoginImages
 from broker.login.model import Browser, Login, State
+from broker.login.ports import LOGIN_RETENTION
 from broker.pool.code_pool import CodePool
 from broker.providers.pretend import PretendProvider
 from broker.state import StateBackend
@@ -118,7 +119,12 @@ def codes_of(
     """Codes by the pretend provider, and from pools that are in the state."""
     pictures = ObjectPictureStore("file:///nowhere", public_url="https://cdn.example/codes")
     pool = CodePool(
-        leases=store.code_leases, pictures=pictures, clock=store.clock, cooldown=600, uses=100
+        leases=store.code_leases,
+        pictures=pictures,
+        clock=store.clock,
+        cooldown=600,
+        retention=LOGIN_RETENTION,
+        uses=100,
     )
     images = LoginImages(store=store.images, duties=store.leader_leases, instance="one")
     return CodeSource(accounts=all_pretend(apps, provider), pool=pool, images=images)

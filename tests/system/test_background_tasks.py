@@ -138,7 +138,7 @@ FAULTS = [
     Fault("lobby listener", Lobby, "_deliver"),
     Fault("lobby poller", Lobby, "_reconcile"),
     Fault("lobby expiry", Lobby, "expire_due"),
-    Fault("pool keeper", PoolScheduler, "_look_round"),
+    Fault("pool scheduler", PoolScheduler, "_maintain_all"),
     Fault("app cache", AppCache, "refresh"),
     Fault("audit trail", SqlAuditLog, "_write"),
 ]

@@ -101,7 +101,7 @@ def test_a_broken_picture_is_named_with_its_cure(call: Call) -> None:
     cured = call(*cure.split(), "--yes")
 
     assert broken.code == 1
-    assert "it is empty" in broken.text
+    assert "image is empty" in broken.text
     assert "1 codes of default are retired" in cured.text
     call("pool", "fill", "--count", "3", *FAST)
     assert call("pool", "verify").code == 0
@@ -112,7 +112,7 @@ def test_a_code_that_opens_another_page_is_found(call: Call) -> None:
 
     moved = call("pool", "verify", SCAN_LOGIN_PHONE_PAGE_URL="http://moved.example/")
 
-    assert "0: its picture is another than would be drawn for its scene now" in moved.text
+    assert "0: picture differs from a new drawing of its scene" in moved.text
 
 
 def test_codes_are_retired_by_age_or_all(call: Call) -> None:

@@ -309,7 +309,14 @@ async def test_rotated_keys_are_no_difference(redis: RedisServer, tmp_path: Path
         )
         seal_keys = SecretBox(seal.keys)
         seal_keys.load()
-        monitors.append(Monitor(store=store, issuer=issuer, seal_keys=seal_keys, instance=name))
+        monitors.append(
+            Monitor(
+                state=store,
+                token_key_ids=issuer.key_ids,
+                secret_box=seal_keys,
+                instance=name,
+            )
+        )
     await asyncio.gather(*(one.open() for one in monitors))
     ring = file.load()
     assert ring is not None
@@ -317,12 +324,12 @@ async def test_rotated_keys_are_no_difference(redis: RedisServer, tmp_path: Path
     seal.add()
 
     with capture_logs() as lines:
-        monitors[0]._seal_keys.load()
+        monitors[0]._secret_box.load()
         for monitor in monitors:
-            await monitor._look()  # the first one has read both files, the second none
+            await monitor.check()  # the first one has read both files, the second none
             now += 5
-            await monitor._look()
-            assert monitor.trouble() is None
+            await monitor.check()
+            assert monitor.unready_reason() is None
 
     assert not lines
     await store.close()

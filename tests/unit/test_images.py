@@ -40,7 +40,7 @@ async def test_what_ends_too_early_is_not(media_type: str) -> None:
     cuts = [*range(1, 64), len(content) // 2, len(content) - 8, len(content) - 2]
 
     for cut in cuts:
-        assert validation_error(content[:cut], media_type) == f"it is no whole {media_type}", cut
+        assert validation_error(content[:cut], media_type) == f"not a complete {media_type}", cut
 
 
 async def test_a_png_with_one_byte_changed_is_not() -> None:
@@ -55,18 +55,18 @@ async def test_another_kind_than_it_is_called_is_not() -> None:
     kinds = await whole()
     for media_type in SIZE_READERS:
         for other in SIZE_READERS.keys() - {media_type}:
-            assert validation_error(kinds[other], media_type) == f"it is no whole {media_type}"
+            assert validation_error(kinds[other], media_type) == f"not a complete {media_type}"
     assert (
         validation_error(b"<html>", "text/html")
-        == "text/html is none of image/jpeg, image/png, image/svg+xml"
+        == "media type text/html is not one of image/jpeg, image/png, image/svg+xml"
     )
 
 
 @pytest.mark.parametrize("media_type", SIZE_READERS)
 def test_nothing_is_no_image(media_type: str) -> None:
-    assert validation_error(b"", media_type) == "it is empty"
+    assert validation_error(b"", media_type) == "image is empty"
 
 
 def test_an_image_has_a_size() -> None:
     svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="0" height="0"></svg>'
-    assert validation_error(svg, "image/svg+xml") == "it has no size"
+    assert validation_error(svg, "image/svg+xml") == "image has no size"

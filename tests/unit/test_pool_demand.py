@@ -10,7 +10,7 @@ from broker.state.memory.code_leases import MemoryCodeLeases
 from tests.support.builders import Clock
 
 LIFE, REST = 120.0, 600.0
-STAY = LIFE + REST
+CYCLE = LIFE + REST
 LOOK = 2.0
 
 
@@ -36,12 +36,12 @@ async def issue(
         while due >= 1:
             due -= 1
             missed += await leases.lease("shop", until=clock() + LIFE, cooldown=REST) is None
-        demand.observe(await leases.level("shop"), missed=missed, now=clock(), stay=STAY)
+        demand.observe(await leases.level("shop"), missed=missed, now=clock(), cycle=CYCLE)
     return wanted(demand)
 
 
-def wanted(demand: DemandEstimator, least: int = 1, most: int = 100_000) -> int:
-    return demand.target_size(least=least, most=most, stay=STAY)
+def wanted(demand: DemandEstimator, min_size: int = 1, max_size: int = 100_000) -> int:
+    return demand.target_size(min_size=min_size, max_size=max_size, cycle=CYCLE)
 
 
 async def offer(leases: MemoryCodeLeases, count: int, *, rest: float = 0.0) -> None:
@@ -60,7 +60,7 @@ async def test_a_pool_is_as_large_as_littles_law_wants_it(
 
     found = await issue(leases, clock, demand, a_minute=a_minute, minutes=30)
 
-    assert found == pytest.approx(a_minute / 60 * (STAY + RESERVE), rel=0.05)
+    assert found == pytest.approx(a_minute / 60 * (CYCLE + RESERVE), rel=0.05)
 
 
 async def test_it_grows_long_before_the_first_codes_are_back(
@@ -71,7 +71,7 @@ async def test_it_grows_long_before_the_first_codes_are_back(
 
     found = await issue(leases, clock, demand, a_minute=60, minutes=2)
 
-    assert found > 0.7 * (STAY + RESERVE)
+    assert found > 0.7 * (CYCLE + RESERVE)
     assert (await leases.level("shop")).resting < 30
 
 
@@ -82,7 +82,7 @@ async def test_whoever_takes_over_knows_the_demand_at_once(
     before = await issue(leases, clock, DemandEstimator(), a_minute=60, minutes=30)
 
     after = DemandEstimator()
-    after.observe(await leases.level("shop"), missed=0, now=clock(), stay=STAY)
+    after.observe(await leases.level("shop"), missed=0, now=clock(), cycle=CYCLE)
 
     assert wanted(after) == pytest.approx(before, rel=0.05)
 
@@ -92,7 +92,7 @@ async def test_logins_that_found_nothing_count(leases: MemoryCodeLeases, clock: 
 
     found = await issue(leases, clock, demand, a_minute=60, minutes=5)
 
-    assert found == pytest.approx(STAY + RESERVE, rel=0.05)
+    assert found == pytest.approx(CYCLE + RESERVE, rel=0.05)
 
 
 async def test_a_quiet_time_is_forgotten_slowly_and_codes_at_rest_are_no_demand(
@@ -110,22 +110,22 @@ async def test_a_quiet_time_is_forgotten_slowly_and_codes_at_rest_are_no_demand(
 
 def test_it_stays_between_its_limits() -> None:
     demand = DemandEstimator()
-    assert wanted(demand, least=100) == 100
+    assert wanted(demand, min_size=100) == 100
 
-    demand.observe(PoolLevel(0, 500, 500), missed=0, now=1.0, stay=STAY)
-    assert wanted(demand, most=700) == 700
+    demand.observe(PoolLevel(0, 500, 500), missed=0, now=1.0, cycle=CYCLE)
+    assert wanted(demand, max_size=700) == 700
 
 
 def test_a_pool_is_low_and_empty_once_and_well_once_it_lasts_again() -> None:
     """At one lease a second."""
     demand = DemandEstimator()
-    away = round(STAY)
+    away = round(CYCLE)
     moods = [
-        demand.observe(PoolLevel(free, away, 0), missed=0, now=1.0, stay=STAY)
+        demand.observe(PoolLevel(free, away, 0), missed=0, now=1.0, cycle=CYCLE)
         for free in (60, round(LOW_THRESHOLD), 21, 40, 41, 21, 20, 0, 1, 0, 40, 41)
     ]
 
-    well, low, empty = PoolHealth.WELL, PoolHealth.LOW, PoolHealth.EMPTY
+    well, low, empty = PoolHealth.HEALTHY, PoolHealth.LOW, PoolHealth.EMPTY
     assert moods == [
         *(well, low, low, low, well),
         *(well, low, empty, empty, empty, empty, well),

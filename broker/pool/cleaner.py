@@ -1,0 +1,65 @@
+"""Deletes the pools of removed apps: their codes, their pictures, their entries in the state."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+import structlog
+
+from broker.apps.rules import LIFETIME_MAX
+from broker.errors import Unavailable
+from broker.pool.dependencies import CLOCK_SKEW_OVERLAP, PoolDependencies
+from broker.pool.errors import failure_reason
+from broker.pool.retirement import delete_retired_pictures
+
+log = structlog.get_logger()
+
+CLEANING_INTERVAL = 600.0
+
+LEADER_LEASE = "pool-removed"
+
+
+class PoolCleaner:
+    """Deletes the pools of removed apps periodically, on one instance at a time.
+
+    settings_apps: keys of the apps that are defined in the settings.
+    interval: seconds between two runs.
+    """
+
+    def __init__(
+        self, dependencies: PoolDependencies, settings_apps: Collection[str], interval: float
+    ) -> None:
+        self._dependencies = dependencies
+        self._settings_apps = settings_apps
+        self._interval = interval
+
+    async def run(self) -> None:
+        """Clean periodically until cancelled; after a failure, try again at the next interval."""
+        while True:
+            await asyncio.sleep(self._interval)
+            try:
+                await self._clean_all()
+            except Unavailable as error:
+                log.warning("removed pool cleanup failed", reason=failure_reason(error))
+
+    async def _clean_all(self) -> None:
+        deps = self._dependencies
+        seconds = 2 * self._interval
+        if await deps.leader_leases.acquire(LEADER_LEASE, deps.instance, seconds=seconds):
+            for app in await deps.codes.removed_apps(self._settings_apps):
+                await self._clean(app)
+
+    async def _clean(self, app: str) -> None:
+        """Retire the codes at once, and delete them when no login shows their pictures.
+
+        The rows are deleted last: they mark pools that are not deleted yet.
+        """
+        deps = self._dependencies
+        await deps.codes.retire_all(app)
+        lifetime = max(LIFETIME_MAX, deps.limits.login_lifetime)
+        before = deps.clock() - (lifetime + deps.limits.retention + CLOCK_SKEW_OVERLAP)
+        await delete_retired_pictures(app, codes=deps.codes, pictures=deps.pictures, before=before)
+        if not await deps.codes.has_pictures(app):
+            await deps.leases.forget(app)
+            await deps.codes.forget(app)
