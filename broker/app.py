@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from broker.infrastructure.api.authorization import require_admin_token
 from broker.infrastructure.api.bodies import BODY_MAX_BYTES
 from broker.infrastructure.api.client_address import ClientAddresses
 from broker.infrastructure.api.cors import allow_cors
+from broker.infrastructure.api.endpoint import Route
 from broker.infrastructure.api.errors import error_middleware
 from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.api.responses import ResponseHook, add_headers
@@ -91,7 +92,7 @@ class Context(NamedTuple):
 class Mounted(NamedTuple):
     """What an edge adds to the application.  push: tells a browser; only browsers are told."""
 
-    routes: Iterable[web.RouteDef] = ()
+    routes: Iterable[web.AbstractRouteDef] = ()
     push: Push | None = None
 
 
@@ -191,15 +192,15 @@ def _mount_features(settings: Settings, core: Core) -> Broker:
     push = next((one.push for one in mounted if one.push), None)
     running = Lifecycle(core, push, server, drain)
     health = HealthAPI(unready_reason=running.unready_reason)
-    routes = [
+    routes: list[web.AbstractRouteDef] = [
         *WidgetAPI(public_url=settings.public_url).routes(),
         *KeySetAPI(issuer=core.issuer).routes(),
         *PicturesAPI(pictures=PictureCache(core.pictures), addresses=addresses).routes(),
         *health.routes(),
         *metadata_routes(settings.public_url),
         *(route for one in mounted for route in one.routes),
-        openapi.openapi_route("Scan-login broker", settings.public_url),
     ]
+    routes.append(openapi.openapi_route("Scan-login broker", routes, settings.public_url))
     prefix = urlsplit(settings.public_url).path
     if prefix:
         routes += _below(prefix, routes)
@@ -214,11 +215,11 @@ def _mount_features(settings: Settings, core: Core) -> Broker:
         _refuse_while_draining(application, drain)
     application.cleanup_ctx.append(running.run)
     application.on_shutdown.append(running.close_sockets)
-    admin_routes = [
+    admin_routes: list[web.AbstractRouteDef] = [
         *health.admin_routes(),
         *_admin_routes(settings, core),
-        openapi.openapi_route("Scan-login broker: administration"),
     ]
+    admin_routes.append(openapi.openapi_route("Scan-login broker: administration", admin_routes))
     admin = build_application(admin_routes, error_middleware())
     return Broker(application, admin, running.drain, running.unready_reason, core.store.code_leases)
 
@@ -236,14 +237,20 @@ def _rate_limiter(settings: Settings) -> TransportRateLimiter:
     )
 
 
-def _below(prefix: str, routes: Iterable[web.RouteDef]) -> list[web.RouteDef]:
+def _below(prefix: str, routes: Iterable[web.AbstractRouteDef]) -> list[web.AbstractRouteDef]:
     """The same routes under the public URL's path, for a proxy that does not strip it."""
 
     async def to_index(request: web.Request) -> web.Response:
         raise web.HTTPPermanentRedirect(f"{prefix}/")  # the page has relative links
 
-    moved = [web.RouteDef(one.method, prefix + one.path, one.handler, one.kwargs) for one in routes]
-    return [web.get(prefix, to_index), *moved]
+    return [web.get(prefix, to_index), *(_moved(one, prefix) for one in routes)]
+
+
+def _moved(route: web.AbstractRouteDef, prefix: str) -> web.AbstractRouteDef:
+    if isinstance(route, Route):
+        return replace(route, prefix=prefix)
+    assert isinstance(route, web.RouteDef)
+    return web.RouteDef(route.method, prefix + route.path, route.handler, route.kwargs)
 
 
 def _refuse_while_draining(application: web.Application, drain: DrainGate) -> None:
@@ -253,7 +260,7 @@ def _refuse_while_draining(application: web.Application, drain: DrainGate) -> No
         application[WELCOME] = lambda knock: drain.is_open and welcome(knock)
 
 
-def _admin_routes(settings: Settings, core: Core) -> Iterable[web.RouteDef]:
+def _admin_routes(settings: Settings, core: Core) -> Iterable[web.AbstractRouteDef]:
     """Apps can be changed over the admin port where a token is set that opens it, and users
     where they are looked for in the records."""
     if settings.admin_token is None:
@@ -271,7 +278,7 @@ def _admin_routes(settings: Settings, core: Core) -> Iterable[web.RouteDef]:
 
 
 def build_application(
-    routes: Iterable[web.RouteDef], middleware: Middleware, *prepare: ResponseHook
+    routes: Iterable[web.AbstractRouteDef], middleware: Middleware, *prepare: ResponseHook
 ) -> web.Application:
     application = web.Application(middlewares=[middleware], client_max_size=BODY_MAX_BYTES)
     application.on_response_prepare.extend([add_headers, *prepare])

@@ -7,14 +7,24 @@ without a call.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import broker.users.errors  # noqa: F401 - openapi.py looks up statuses of loaded classes
+import broker.users.errors  # noqa: F401 - the classes are found by word
+from broker.apps.authentication import SERVER as SERVER_AUTH
 from broker.apps.rules import FIELDS, LIFETIME_MAX, SECRET_MAX
+from broker.errors import BrokerError
+from broker.infrastructure.api.authorization import OPERATOR as OPERATOR_AUTH
+from broker.infrastructure.api.endpoint import NO_AUTH, QUERY, Endpoint, ErrorStyle, Schema
 from broker.infrastructure.api.schema import RequestModel
-from broker.login.device_api import DeviceAuthorizationRequest, TokenRequest
+from broker.login.device_api import (
+    AUTH_SCHEME,
+    DeviceAuthorizationRequest,
+    TokenRequest,
+    oauth_status,
+)
 from broker.login.phone_api import DecisionRequest, ScanRequest
+from broker.sessions.authentication import PHONE as PHONE_AUTH
 from broker.sessions.phone_api import OpenSessionRequest
 from broker.sessions.server_api import (
     AppSessionRequest,
@@ -25,8 +35,6 @@ from broker.sessions.server_api import (
 )
 from broker.users.phone_api import RegisterRequest
 from broker.users.rules import INVITATION_MAX
-
-Schema = Mapping[str, Any]
 
 TEXT: Schema = {"type": "string"}
 
@@ -328,3 +336,44 @@ CALLS: Mapping[str, Call] = {
         201,
     ),
 }
+
+
+def _endpoint(name: str, call: Call) -> Endpoint:
+    method, path = name.split(" ")
+    request: Any = call.asks
+    if call.query:
+        request = fields(dict.fromkeys(call.query, TEXT))
+    return Endpoint(
+        method,
+        path,
+        _not_declared,
+        role="",
+        summary=call.summary,
+        auth=AUTHS[call.by],
+        request=request,
+        request_in=QUERY if call.query else call.ask_by,
+        response=call.gives,
+        errors=tuple(ERRORS_BY_WORD[word] for word in call.words.split()),
+        status=call.status,
+        not_found_type=call.missing or None,
+        error_style=ErrorStyle(oauth_status, AUTH_SCHEME) if "POST /oauth/" in name else None,
+    )
+
+
+async def _not_declared() -> None:
+    """In place of a handler."""
+
+
+def _kinds(kind: type[BrokerError] = BrokerError) -> Iterator[type[BrokerError]]:
+    for below in kind.__subclasses__():
+        if "error" in vars(below):
+            yield below
+        yield from _kinds(below)
+
+
+ERRORS_BY_WORD = {kind.error: kind for kind in _kinds()}
+
+AUTHS = {"anybody": NO_AUTH, "phone": PHONE_AUTH, "server": SERVER_AUTH, "operator": OPERATOR_AUTH}
+
+UNDECLARED = {name: _endpoint(name, call) for name, call in CALLS.items()}
+"""Endpoints that are not declared beside their handlers yet."""

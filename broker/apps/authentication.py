@@ -8,6 +8,23 @@ from typing import NamedTuple
 from aiohttp import hdrs, web
 
 from broker.apps.errors import InvalidAppCredentials
+from broker.errors import RateLimited
+from broker.infrastructure.api.authorization import OPERATOR
+from broker.infrastructure.api.endpoint import Auth
+
+SERVER = Auth(
+    {
+        "appSecret": {
+            "type": "http",
+            "scheme": "basic",
+            "description": "the app's id and its own secret",
+        },
+        **OPERATOR.schemes,
+    },
+    alternatives=(("appSecret",), *OPERATOR.alternatives),
+    errors=(InvalidAppCredentials, RateLimited),
+)
+"""An app's own server: the app's id and secret, or the admin token."""
 
 
 class AppCredentials(NamedTuple):

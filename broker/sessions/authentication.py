@@ -6,12 +6,29 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from broker.errors import InvalidRequest
+from broker.apps.errors import OriginNotAllowed
+from broker.errors import InvalidRequest, RateLimited
+from broker.infrastructure.api.endpoint import Auth
 from broker.infrastructure.api.schema import LoginIdField, RequestModel, SecretField, parse
 from broker.sessions.errors import InvalidSession
 from broker.sessions.model import SessionToken
 
 PHONE_NAMESPACE = "/phone"
+
+PHONE = Auth(
+    {
+        "session": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "`<id>.<skey>` of the phone's session",
+        },
+        "sessionId": {"type": "apiKey", "in": "header", "name": "X-WX-Id"},
+        "sessionSkey": {"type": "apiKey", "in": "header", "name": "X-WX-Skey"},
+    },
+    alternatives=(("session",), ("sessionId", "sessionSkey")),
+    errors=(OriginNotAllowed, InvalidSession, RateLimited),
+)
+"""A phone's session."""
 
 
 class PhonePeer(NamedTuple):

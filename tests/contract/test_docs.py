@@ -12,7 +12,6 @@ from typer.main import get_command
 
 from broker.__main__ import command
 from broker.app import build
-from broker.infrastructure.api.openapi import STATUS_BY_ERROR
 from broker.infrastructure.observability import metrics
 from broker.infrastructure.settings_sources import PREFIX
 from broker.login import browser_api as browser
@@ -22,7 +21,7 @@ from broker.login.model import State
 from broker.providers.wechat.errcodes import ELSEWHERE, MEANINGS, UNKNOWN, ErrorKind
 from broker.settings import FIELDS, load_settings
 from tests.support.environment import ROOT
-from tests.support.error_words import WORDS
+from tests.support.error_words import STATUSES, WORDS
 
 DOCS = ROOT / "docs"
 PROTOCOL = (DOCS / "protocol.md").read_text()
@@ -54,7 +53,7 @@ def test_no_setting_is_documented_that_is_none() -> None:
 
 @pytest.mark.parametrize("word", sorted(WORDS))
 def test_every_error_word_is_documented_with_its_status(word: str) -> None:
-    assert f"| `{word}` | {STATUS_BY_ERROR[word]} |" in PROTOCOL
+    assert f"| `{word}` | {STATUSES[word]} |" in PROTOCOL
 
 
 def test_every_event_is_documented() -> None:

@@ -136,6 +136,7 @@ LIBRARIES: Mapping[str, frozenset[str] | None] = {
     "stamina": frozenset({"providers/wechat/client", "directories/webhook"}),
     "standardwebhooks": frozenset({"directories/webhook"}),
     "structlog": None,
+    "typing_extensions": frozenset({"infrastructure/api/schema"}),
     "typer": frozenset({"cli", "__main__"}),
     "uvloop": frozenset({"infrastructure/runtime/process"}),
     "mp_stub": frozenset({"cli/demo"}),

@@ -1,4 +1,4 @@
-"""The description of the HTTP surface is true: schemathesis asks everything that it allows."""
+"""The OpenAPI documents match the broker: schemathesis tests every endpoint against them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,26 @@ from typing import Any
 import pytest
 import requests
 import schemathesis
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import HealthCheck, given, settings
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import CheckFunction
 from schemathesis.specs.openapi import checks
 
 from broker.app import build
-from broker.calls import CALLS
-from broker.infrastructure.api import openapi
+from broker.apps.authentication import SERVER
+from broker.infrastructure.api.authorization import OPERATOR
+from broker.infrastructure.api.endpoint import Auth
+from broker.infrastructure.api.openapi import DOCUMENTED_METHODS, build_document
 from broker.pool.pictures import picture_key
+from broker.sessions.authentication import PHONE
 from broker.settings import ROLES, load_settings
 from tests.support.app_admin import TOKEN
 from tests.support.clients import Payload
 from tests.support.commands import serving
 from tests.support.device_flow import GRANT
+from tests.support.endpoints import ENDPOINTS
 from tests.support.environment import free_port
 from tests.support.session_server import basic
 
@@ -50,16 +56,16 @@ CHECKS: list[CheckFunction] = [
 AT_ADMIN = ("apps", "metrics", "users")
 
 
-class Town:
-    """A broker in a process of its own, with two apps, and everybody who may ask it."""
+class BrokerClient:
+    """Sends requests to a broker in another process, with two apps, for each kind of client."""
 
     def __init__(self, url: str, admin: str) -> None:
         self.url = url
         self.admin = admin
         self.http = requests.Session()
-        self.secrets = {name: self._add(name) for name in ("red", "blue")}
+        self.secrets = {name: self._add_app(name) for name in ("red", "blue")}
 
-    def _add(self, name: str) -> str:
+    def _add_app(self, name: str) -> str:
         self.operate("POST", "/apps", {"id": name, "name": name.title()})
         return str(self.operate("POST", f"/apps/{name}/rotate-secret")["api_secret"])
 
@@ -70,30 +76,32 @@ class Town:
         ).json()
         return answer
 
-    def request(self, name: str, path: str, **how: Any) -> requests.Response:
-        """Make a call of this name, whichever port it is at."""
-        by = CALLS[name].by
-        headers = how.pop("headers", None) or self.headers(by)
+    def request(self, name: str, path: str, **options: Any) -> requests.Response:
+        """Send a request to the endpoint of this name, at its port."""
+        headers = options.pop("headers", None) or self.headers(ENDPOINTS[name].auth)
         port = self.admin if path.split("/")[1] in AT_ADMIN else self.url
-        return self.http.request(name.split(" ")[0], port + path, headers=headers, **how)
+        return self.http.request(name.split(" ")[0], port + path, headers=headers, **options)
 
     def session(self, app: str = "red", name: str = "alice") -> Payload:
         body = {"app": app, "js_code": f"pretend:{name}"}
         answer: Payload = self.http.post(f"{self.url}/phone/session", json=body).json()
         return answer
 
-    def headers(self, by: str) -> dict[str, str]:
-        """How a caller of that kind proves itself."""
-        if by == "phone":
-            session = self.session()
-            return {"Authorization": f"Bearer {session['id']}.{session['skey']}"}
-        if by == "server":
+    def headers(self, auth: Auth) -> dict[str, str]:
+        """Return the headers that authenticate a client."""
+        if auth is PHONE:
+            return bearer(self.session())
+        if auth is SERVER:
             return {"Authorization": basic("red", self.secrets["red"])}
-        return {"Authorization": f"Bearer {TOKEN}"} if by == "operator" else {}
+        return {"Authorization": f"Bearer {TOKEN}"} if auth is OPERATOR else {}
+
+
+def bearer(session: Payload) -> dict[str, str]:
+    return {"Authorization": f"Bearer {session['id']}.{session['skey']}"}
 
 
 @pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerClient]:
     port, admin = free_port(), free_port()
     variables = {
         "SCAN_LOGIN_PORT": str(port),
@@ -103,141 +111,183 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         "SCAN_LOGIN_BEGINS_PER_MINUTE": "1000000",
         "SCAN_LOGIN_MISSES_PER_MINUTE": "1000000",
     }
-    folder = tmp_path_factory.mktemp("town")
+    folder = tmp_path_factory.mktemp("broker")
     (folder / "scan-login-pictures").mkdir()
     (folder / "scan-login-pictures" / PICTURE).write_text("<svg/>")
     with serving(folder, **variables):
-        yield Town(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}")
+        yield BrokerClient(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}")
 
 
 @pytest.fixture(scope="module")
-def descriptions(town: Town) -> dict[str, Any]:
-    """Of either port, by call."""
-    read = [schemathesis.openapi.from_url(f"{url}/openapi.json") for url in (town.admin, town.url)]
+def documents(client: BrokerClient) -> dict[str, Any]:
+    """The OpenAPI document that contains each endpoint, by the endpoint's name."""
+    ports = (client.admin, client.url)
+    read = [schemathesis.openapi.from_url(f"{url}/openapi.json") for url in ports]
     return {name: one for one in read for name in names(one.raw_schema)}
 
 
-def names(description: Mapping[str, Any]) -> set[str]:
-    paths = description["paths"]
+def names(document: Mapping[str, Any]) -> set[str]:
+    paths = document["paths"]
     return {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_a_call_does_what_is_described(town: Town, descriptions: dict[str, Any], name: str) -> None:
-    description = descriptions[name]
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_endpoint_matches_its_document(
+    client: BrokerClient, documents: dict[str, Any], name: str
+) -> None:
+    document = documents[name]
     method, path = name.split(" ")
-    operation = description[path][method]
-    config = description.config.generation_for(operation=operation)
-    for case in description.iter_coverage_cases(
+    operation = document[path][method]
+    config = document.config.generation_for(operation=operation)
+    for case in document.iter_coverage_cases(
         operation, generation_modes=[*GenerationMode], generation_config=config
     ):
-        conforms(case, town, name)
+        conforms(case, client, name)
 
     @FUZZ
     @given(
         operation.as_strategy(GenerationMode.POSITIVE)
         | operation.as_strategy(GenerationMode.NEGATIVE)
     )
-    def ask(case: Case[Any]) -> None:
-        conforms(case, town, name)
+    def send(case: Case[Any]) -> None:
+        conforms(case, client, name)
 
-    ask()
+    send()
 
 
-def conforms(case: Case[Any], town: Town, name: str) -> None:
-    case.call_and_validate(headers=town.headers(CALLS[name].by), checks=CHECKS)
+def conforms(case: Case[Any], client: BrokerClient, name: str) -> None:
+    case.call_and_validate(headers=client.headers(ENDPOINTS[name].auth), checks=CHECKS)
 
 
 SIGNED_ELSEWHERE = {"POST /sessions/verify", "POST /sessions/decrypt"}
 """The pretend provider signs nothing; tests/api/test_session_journeys.py has these."""
 
 
-def test_what_succeeds_is_answered_as_described(town: Town, descriptions: dict[str, Any]) -> None:
-    done: set[str] = set()
+class Journal:
+    """Sends requests that succeed, and checks each response against the document."""
 
-    def ask(name: str, path: str = "", **how: Any) -> Payload:
-        path = path or name.split(" ")[1]
-        response = town.request(name, path, **how)
-        assert response.status_code == CALLS[name].status, response.text
-        method, described = name.split(" ")
-        descriptions[name][described][method].validate_response(response)
-        done.add(name)
+    def __init__(self, client: BrokerClient, documents: dict[str, Any]) -> None:
+        self.client = client
+        self.documents = documents
+        self.done: set[str] = set()
+
+    def __call__(self, name: str, path: str = "", **options: Any) -> Payload:
+        method, documented = name.split(" ")
+        response = self.client.request(name, path or documented, **options)
+        assert response.status_code == ENDPOINTS[name].status, response.text
+        self.documents[name][documented][method].validate_response(response)
+        self.done.add(name)
         is_json = response.headers.get("Content-Type", "").startswith("application/json")
         return response.json() if is_json else {}
 
-    def bearer(session: Payload) -> dict[str, str]:
-        return {"Authorization": f"Bearer {session['id']}.{session['skey']}"}
 
-    for name in CALLS:
+def test_successful_responses_match_the_document(
+    client: BrokerClient, documents: dict[str, Any]
+) -> None:
+    send = Journal(client, documents)
+
+    for name in ENDPOINTS:
         if name.startswith("GET ") and "{" not in name:
-            ask(name)
-    ask("POST /apps", json={"id": "green", "name": "Green"})
+            send(name)
+    change_apps(send)
+    use_phones(send)
+    use_sessions(send)
+
+    assert send.done == {*ENDPOINTS} - SIGNED_ELSEWHERE
+
+
+def change_apps(send: Journal) -> None:
+    send("POST /apps", json={"id": "green", "name": "Green"})
     one = "/apps/green"
-    ask("GET /apps/{id}", one)
-    ask("PATCH /apps/{id}", one, json={"login_lifetime": 90, "origins": ["https://green.example"]})
-    ask("POST /apps/{id}/rotate-secret", f"{one}/rotate-secret")
-    ask("GET /apps")
-    ask("DELETE /apps/{id}", one)
+    send("GET /apps/{id}", one)
+    send("PATCH /apps/{id}", one, json={"login_lifetime": 90, "origins": ["https://green.example"]})
+    send("POST /apps/{id}/rotate-secret", f"{one}/rotate-secret")
+    send("GET /apps")
+    send("DELETE /apps/{id}", one)
 
-    proof = {"app": "red", "js_code": "pretend:carol"}
-    phone = bearer(ask("POST /phone/session", json=proof))
-    ask("POST /users", json={"id": "carol", "name": "Carol"})
+
+PROOF = {"app": "red", "js_code": "pretend:carol"}
+
+
+def use_phones(send: Journal) -> None:
+    phone = bearer(send("POST /phone/session", json=PROOF))
+    register(send, phone)
+    send("GET /codes/{key}", f"/codes/{PICTURE}")
+    for act in ("confirm", "deny"):
+        login = send("POST /oauth/device_authorization", data={"client_id": "red"})
+        send("POST /phone/scan", json={"scene": login["user_code"]}, headers=phone)
+        send(f"POST /phone/{act}", json={"login_id": login["login_id"]}, headers=phone)
+        if act == "confirm":
+            grant = {"grant_type": GRANT, "client_id": "red", "device_code": login["device_code"]}
+            send("POST /oauth/token", data=grant)
+    send("DELETE /phone/session", headers=phone)
+    send("DELETE /phone/sessions", headers=bearer(send.client.session()))
+
+
+def register(send: Journal, phone: Mapping[str, str]) -> None:
+    send("POST /users", json={"id": "carol", "name": "Carol"})
     one = "/users/carol"
-    invited = ask("POST /users/{id}/invite", f"{one}/invite", json={"expires_in": 60})
-    ask("POST /phone/register", json={"invitation": invited["invitation"]}, headers=phone)
+    invited = send("POST /users/{id}/invite", f"{one}/invite", json={"expires_in": 60})
+    send("POST /phone/register", json={"invitation": invited["invitation"]}, headers=phone)
     other = {"provider": "pretend", "provider_app_id": "", "openid": "carol-elsewhere"}
-    ask("POST /users/{id}/link", f"{one}/link", json=other)
-    ask("POST /users/{id}/unlink", f"{one}/unlink", json=other)
-    ask("PATCH /users/{id}", one, json={"blocked": False})
-    ask("GET /users/{id}", one)
-    ask("GET /codes/{key}", f"/codes/{PICTURE}")
-    for verb in ("confirm", "deny"):
-        begun = ask("POST /oauth/device_authorization", data={"client_id": "red"})
-        ask("POST /phone/scan", json={"scene": begun["user_code"]}, headers=phone)
-        ask(f"POST /phone/{verb}", json={"login_id": begun["login_id"]}, headers=phone)
-        if verb == "confirm":
-            grant = {"grant_type": GRANT, "client_id": "red", "device_code": begun["device_code"]}
-            ask("POST /oauth/token", data=grant)
-    ask("DELETE /phone/session", headers=phone)
-    ask("DELETE /phone/sessions", headers=bearer(town.session()))
-
-    opened = ask("POST /sessions", json=proof)
-    shown = {"id": opened["id"], "skey": opened["skey"]}
-    ask("POST /sessions/check", json=shown)
-    ask("POST /sessions/end", json=shown)
-    ask("POST /sessions/end-all", json={"openid": "carol"})
-
-    ask("DELETE /users/{id}", "/users/carol")
-
-    assert done == {*CALLS} - SIGNED_ELSEWHERE
+    send("POST /users/{id}/link", f"{one}/link", json=other)
+    send("POST /users/{id}/unlink", f"{one}/unlink", json=other)
+    send("PATCH /users/{id}", one, json={"blocked": False})
+    send("GET /users/{id}", one)
 
 
-def test_every_route_is_described_and_nothing_more(tmp_path: Path) -> None:
-    for roles in ((), *((role,) for role in ROLES)):
-        broker = build(
-            load_settings(
-                key_file=tmp_path / "keys.json", admin_token=TOKEN, directory="sql", roles=roles
-            )
-        )
-        told: set[str] = set()
-        for application in (broker.public, broker.admin):
-            described = openapi.build_document(application, "a port")
-            schemathesis.openapi.from_dict(described).validate()
-            told |= names(described)
-            assert names(described) == {*openapi.served_operations(application)} - UNDESCRIBED
-        if not roles:
-            assert told == {*CALLS}
+def use_sessions(send: Journal) -> None:
+    opened = send("POST /sessions", json=PROOF)
+    token = {"id": opened["id"], "skey": opened["skey"]}
+    send("POST /sessions/check", json=token)
+    send("POST /sessions/end", json=token)
+    send("POST /sessions/end-all", json={"openid": "carol"})
+    send("DELETE /users/{id}", "/users/carol")
 
 
-UNDESCRIBED = {"GET /socket.io/", "POST /socket.io/"}
-"""Engine.IO's own protocol."""
+def start_with_roles(folder: Path, roles: tuple[str, ...]) -> tuple[web.Application, ...]:
+    values = {"key_file": folder / "keys.json", "admin_token": TOKEN, "directory": "sql"}
+    broker = build(load_settings(**values, roles=roles))
+    return broker.public, broker.admin
 
 
-def test_a_failure_is_described_with_its_words_and_status(tmp_path: Path) -> None:
-    broker = build(load_settings(key_file=tmp_path / "keys.json"))
-    described = openapi.build_document(broker.public, "a port")
+async def document_of(application: web.Application) -> dict[str, Any]:
+    async with TestClient(TestServer(application)) as http:
+        document: dict[str, Any] = await (await http.get("/openapi.json")).json()
+    return document
 
-    refused = described["paths"]["/phone/confirm"]["post"]["responses"]["403"]
 
-    [_, one_of] = refused["content"]["application/json"]["schema"]["allOf"]
-    assert one_of["properties"]["error"]["enum"] == ["access_denied", "unregistered_user"]
+def served(application: web.Application) -> set[str]:
+    return {
+        f"{route.method} {route.resource.canonical}"
+        for route in application.router.routes()
+        if route.method in DOCUMENTED_METHODS and route.resource is not None
+    }
+
+
+@pytest.mark.parametrize("roles", [(), *((role,) for role in ROLES)], ids=",".join)
+async def test_document_has_every_served_endpoint(tmp_path: Path, roles: tuple[str, ...]) -> None:
+    for application in start_with_roles(tmp_path, roles):
+        document = await document_of(application)
+
+        schemathesis.openapi.from_dict(document).validate()
+        assert names(document) == served(application) - UNDOCUMENTED
+
+
+UNDOCUMENTED = {"GET /socket.io/", "POST /socket.io/"}
+"""The protocol of Engine.IO."""
+
+
+async def test_all_roles_serve_every_declared_endpoint(tmp_path: Path) -> None:
+    documents = [await document_of(one) for one in start_with_roles(tmp_path, ())]
+
+    assert {name for one in documents for name in names(one)} == {*ENDPOINTS}
+
+
+def test_document_lists_error_words_by_status() -> None:
+    document = build_document([ENDPOINTS["POST /phone/confirm"]], "a port")
+
+    refused = document["paths"]["/phone/confirm"]["post"]["responses"]["403"]
+
+    [_, error] = refused["content"]["application/json"]["schema"]["allOf"]
+    assert sorted(error["properties"]["error"]["enum"]) == ["access_denied", "unregistered_user"]

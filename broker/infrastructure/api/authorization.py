@@ -8,13 +8,27 @@ from collections.abc import Callable
 from aiohttp import web
 
 from broker.errors import BrokerError
+from broker.infrastructure.api.endpoint import Auth, Authenticator, Operation
 from broker.infrastructure.api.responses import Handler
+
+
+class InvalidAdminToken(BrokerError):
+    error, status = "invalid_client", 401
+    description = "send `Authorization: Bearer` with the value of SCAN_LOGIN_ADMIN_TOKEN"
+
+
+OPERATOR = Auth(
+    {"adminToken": {"type": "http", "scheme": "bearer", "description": "SCAN_LOGIN_ADMIN_TOKEN"}},
+    alternatives=(("adminToken",),),
+    errors=(InvalidAdminToken,),
+)
+"""The admin token, at the admin port."""
 
 Authorization = Callable[[Handler], Handler]
 
 
 def require_admin_token(token: str) -> Authorization:
-    """Lets nobody pass who does not show the token."""
+    """Refuse requests without the admin token."""
 
     def authorize(handler: Handler) -> Handler:
         async def guarded(request: web.Request) -> web.StreamResponse:
@@ -29,11 +43,19 @@ def require_admin_token(token: str) -> Authorization:
     return authorize
 
 
-def is_secret(shown: str, secret: str) -> bool:
-    """Whether a header has the secret.  aiohttp escapes bytes that are not UTF-8."""
-    return hmac.compare_digest(shown.encode(errors="surrogateescape"), secret.encode())
+def admin_token_authenticator(token: str) -> Authenticator:
+    """Return the authenticator for `OPERATOR`: the request has the admin token, or is refused."""
+
+    async def authenticate(http: web.Request, operation: Operation) -> object:
+        scheme, _, sent = http.headers.get("Authorization", "").partition(" ")
+        is_right = is_secret(sent.strip(), token)
+        if scheme.lower() != "bearer" or not is_right:
+            raise InvalidAdminToken
+        return await operation.call(payload=await operation.read(http), path=http.match_info)
+
+    return authenticate
 
 
-class InvalidAdminToken(BrokerError):
-    error, status = "invalid_client", 401
-    description = "want `Authorization: Bearer <admin token>`, as SCAN_LOGIN_ADMIN_TOKEN says it"
+def is_secret(sent: str, secret: str) -> bool:
+    """Compare a header's value with the secret.  aiohttp escapes bytes that are not UTF-8."""
+    return hmac.compare_digest(sent.encode(errors="surrogateescape"), secret.encode())

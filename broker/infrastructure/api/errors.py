@@ -10,7 +10,7 @@ from aiohttp.typedefs import Middleware
 
 from broker.errors import BrokerError, InvalidRequest, Unavailable
 from broker.infrastructure.api.bodies import BODY_MAX_BYTES
-from broker.infrastructure.api.responses import Handler, Payload, error_response, json_response
+from broker.infrastructure.api.responses import Handler, error_response, json_response
 from broker.infrastructure.api.schema import sanitize_text
 from broker.infrastructure.observability.metrics import Counter
 
@@ -26,7 +26,7 @@ def to_broker_error(error: Exception) -> BrokerError:
     return error
 
 
-async def ack(call: Awaitable[Payload]) -> Payload:
+async def ack(call: Awaitable[object]) -> object:
     """The answer of a Socket.IO event: what `call` gives, or its failure's body."""
     try:
         return await call

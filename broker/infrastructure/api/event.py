@@ -54,7 +54,7 @@ class EventNamespace(Generic[P]):
         self._peers.pop(sid, None)
         self._left(sid)
 
-    async def _event(self, event: str, sid: str, *arguments: object) -> Payload:
+    async def _event(self, event: str, sid: str, *arguments: object) -> object:
         return await ack(self._answer(event, sid, arguments))
 
     async def _answer(self, event: str, sid: str, arguments: tuple[object, ...]) -> Payload:

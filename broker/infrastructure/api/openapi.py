@@ -1,34 +1,44 @@
-"""The broker's HTTP described in OpenAPI 3.1, made of the table of calls and the wire's models.
+"""The OpenAPI 3.1 document of a port, built from the endpoints that the port serves.
 
-Each port describes what it serves, as it serves it: the calls of roles that a process
-leaves to others are not in its description.
+Endpoints of roles that a process does not have are not in its document.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from functools import cache, partial
+from typing import Any, Literal
 
 from aiohttp import hdrs, web
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
 
 from broker import __version__
-from broker.calls import CALLS, TEXT, Call, Schema
-from broker.errors import BrokerError
+from broker.calls import UNDECLARED
+from broker.errors import BrokerError, InvalidRequest, Unavailable
+from broker.infrastructure.api.endpoint import (
+    ADMIN,
+    PUBLIC,
+    QUERY,
+    Endpoint,
+    Route,
+    Schema,
+    bind_endpoints,
+)
 from broker.infrastructure.api.responses import json_response
-from broker.infrastructure.api.schema import RequestModel
-from broker.login.device_api import ENDPOINTS, oauth_status
 
 OPENAPI_PATH = "/openapi.json"
 
-OAUTH_CALLS = {f"POST {path}" for path in ENDPOINTS.values()}
-"""Calls whose failures have OAuth's statuses."""
+DOCUMENTED_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 
-RETRY_AFTER_STATUSES = (429, 503)
-"""Statuses that come with `Retry-After`."""
+RETRY_AFTER_STATUSES = frozenset({429, 503})
+"""Statuses that are sent with `Retry-After`."""
 
-COMMON_ERRORS = "invalid_request temporarily_unavailable"
-"""Words that any call may answer with."""
+COMMON_ERRORS: tuple[type[BrokerError], ...] = (InvalidRequest, Unavailable)
+"""Errors of every endpoint."""
+
+TEXT: Schema = {"type": "string"}
 
 ERROR_SCHEMA: Schema = {
     "type": "object",
@@ -39,146 +49,199 @@ ERROR_SCHEMA: Schema = {
     },
     "required": ["error", "error_description"],
 }
-"""An answer to what went wrong; some words bring fields of their own."""
-
-SECURITY_SCHEMES: Mapping[str, Schema] = {
-    "session": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "`<id>.<skey>` of the phone's session",
-    },
-    "sessionId": {"type": "apiKey", "in": "header", "name": "X-WX-Id"},
-    "sessionSkey": {"type": "apiKey", "in": "header", "name": "X-WX-Skey"},
-    "appSecret": {
-        "type": "http",
-        "scheme": "basic",
-        "description": "the app's id and its own secret",
-    },
-    "adminToken": {"type": "http", "scheme": "bearer", "description": "SCAN_LOGIN_ADMIN_TOKEN"},
-}
-
-SECURITY_BY_AUTH: Mapping[str, list[dict[str, list[str]]]] = {
-    "anybody": [],
-    "phone": [{"session": []}, {"sessionId": [], "sessionSkey": []}],
-    "server": [{"appSecret": []}, {"adminToken": []}],
-    "operator": [{"adminToken": []}],
-}
-"""How each kind of caller proves itself: in one of these ways."""
+"""The body of an error.  Some error words have further fields."""
 
 
-def openapi_route(title: str, url: str | None = None) -> web.RouteDef:
-    """Describes the application that it is added to.  url: where the world reaches it."""
+def openapi_route(
+    title: str, served: Iterable[web.AbstractRouteDef], url: str | None = None
+) -> Route:
+    """Return a route that serves the document of `served` and of itself.
 
-    async def show(request: web.Request) -> web.Response:
-        document = build_document(request.app, title, url)
-        return json_response(document, {hdrs.CACHE_CONTROL: "no-store"})
+    url: the public URL; None at the admin port.
+    """
+    endpoint = Endpoint(
+        "GET",
+        OPENAPI_PATH,
+        OpenAPI.document,
+        role=ADMIN if url is None else PUBLIC,
+        summary="This OpenAPI document",
+        response=dict[str, Any],
+    )
+    [route] = bind_endpoints(OpenAPI(title, [*endpoints_of(served), endpoint], url), [endpoint])
+    return route
 
-    return web.get(OPENAPI_PATH, show)
+
+class OpenAPI:
+    """Serves the document of `endpoints`; it is built on the first request."""
+
+    def __init__(self, title: str, endpoints: Iterable[Endpoint], url: str | None) -> None:
+        self._build = cache(partial(build_document, endpoints, title, url))
+
+    async def document(self, http: web.Request) -> web.Response:
+        return json_response(self._build(), {hdrs.CACHE_CONTROL: "no-store"})
+
+
+def endpoints_of(routes: Iterable[web.AbstractRouteDef]) -> Iterator[Endpoint]:
+    """The documented endpoints, without the ones that are served again under a prefix."""
+    for one in routes:
+        if isinstance(one, Route):
+            if one.endpoint.method in DOCUMENTED_METHODS and not one.prefix:
+                yield one.endpoint
+        elif isinstance(one, web.RouteDef) and name_of(one.method, one.path) in UNDECLARED:
+            yield UNDECLARED[name_of(one.method, one.path)]
+
+
+def name_of(method: str, path: str) -> str:
+    """Return `GET /apps/{id}` for the path `/apps/{id:[a-z]+}`."""
+    plain_path = re.sub(r"{(\w+):[^}]*}", r"{\1}", path)
+    return f"{method} {plain_path}"
 
 
 def build_document(
-    application: web.Application, title: str, url: str | None = None
+    endpoints: Iterable[Endpoint], title: str, url: str | None = None
 ) -> dict[str, Any]:
+    """Return the OpenAPI document of the endpoints, in their order."""
+    endpoints = [*endpoints]
+    schemas = Schemas(endpoints)
     paths: dict[str, dict[str, Any]] = {}
-    for name in served_operations(application):
-        method, path = name.split(" ")
-        if name in CALLS:
-            paths.setdefault(path, {})[method.lower()] = _operation(name, CALLS[name])
+    for endpoint in endpoints:
+        method, path = name_of(endpoint.method, endpoint.path).split(" ")
+        paths.setdefault(path, {})[method.lower()] = _operation(endpoint, method, path, schemas)
+    security = {name: scheme for one in endpoints for name, scheme in one.auth.schemes.items()}
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": __version__, "license": {"name": "MIT"}},
         **({"servers": [{"url": url}]} if url else {}),
         "paths": paths,
-        "components": {"securitySchemes": SECURITY_SCHEMES, "schemas": {"Failure": ERROR_SCHEMA}},
+        "components": {
+            "securitySchemes": security,
+            "schemas": {"Failure": ERROR_SCHEMA, **schemas.definitions},
+        },
     }
 
 
-def served_operations(application: web.Application) -> Iterator[str]:
-    """What the application answers, such as `GET /version`."""
-    for one in application.router.routes():
-        if one.method in ("GET", "POST", "PUT", "PATCH", "DELETE") and one.resource:
-            yield f"{one.method} {one.resource.canonical}"
+class _Generator(GenerateJsonSchema):
+    """Leaves out the titles of fields, which only repeat their names."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
 
 
-def _operation(name: str, call: Call) -> dict[str, Any]:
+class Schemas:
+    """The schemas of request and response models, which refer to `definitions`."""
+
+    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+        requests = {one.request for one in endpoints if _is_model(one.request)}
+        responses = {one.response for one in endpoints if _is_model(one.response)}
+        inputs = [
+            *(_input(model, "validation") for model in requests),
+            *(_input(model, "serialization") for model in responses),
+        ]
+        references, rest = TypeAdapter.json_schemas(
+            sorted(inputs, key=lambda one: repr(one[0])),
+            ref_template="#/components/schemas/{model}",
+            schema_generator=_Generator,
+        )
+        self._references = {model: schema for (model, _), schema in references.items()}
+        self.definitions: Mapping[str, Schema] = rest.get("$defs", {})
+
+    def reference(self, model: Any) -> Schema:
+        """Return the schema to use in the document, usually a `$ref`."""
+        return self._references[model] if _is_model(model) else model
+
+    def resolve(self, model: Any) -> Schema:
+        """Return the schema of the model itself."""
+        schema = self.reference(model)
+        name = schema.get("$ref", "").rpartition("/")[2]
+        return self.definitions[name] if name else schema
+
+
+Mode = Literal["validation", "serialization"]
+
+
+def _input(model: Any, mode: Mode) -> tuple[Any, Mode, TypeAdapter[Any]]:
+    return model, mode, TypeAdapter(model)
+
+
+def _is_model(kind: object) -> bool:
+    return kind is not None and not isinstance(kind, str | Mapping)
+
+
+def _operation(endpoint: Endpoint, method: str, path: str, schemas: Schemas) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": "_".join(re.findall(r"\w+", name)),
-        "summary": call.summary,
-        "responses": {**_success(call), **_failures(name, call)},
+        "operationId": "_".join(re.findall(r"\w+", f"{method} {path}")),
+        "summary": endpoint.summary,
+        "responses": {**_success(endpoint, schemas), **_errors(endpoint)},
     }
-    parameters = [
-        *_parameters("path", re.findall(r"{(\w+)}", name)),
-        *_parameters("query", call.query),
-    ]
+    parameters = [*_path_parameters(path), *_query_parameters(endpoint, schemas)]
     if parameters:
         operation["parameters"] = parameters
-    if call.asks is not None:
-        schema = _asked(call.asks)
-        content = {call.ask_by: {"schema": schema}}
-        operation["requestBody"] = {"required": bool(schema.get("required")), "content": content}
-    if SECURITY_BY_AUTH[call.by]:
-        operation["security"] = SECURITY_BY_AUTH[call.by]
+    if endpoint.request is not None and endpoint.request_in != QUERY:
+        required = bool(schemas.resolve(endpoint.request).get("required"))
+        content = {endpoint.request_in: {"schema": schemas.reference(endpoint.request)}}
+        operation["requestBody"] = {"required": required, "content": content}
+    if endpoint.auth.alternatives:
+        operation["security"] = [
+            {name: [] for name in names} for names in endpoint.auth.alternatives
+        ]
     return operation
 
 
-def _parameters(place: str, names: Iterable[str]) -> Iterator[Schema]:
-    for name in names:
-        yield {"name": name, "in": place, "required": place == "path", "schema": TEXT}
+def _path_parameters(path: str) -> Iterator[Schema]:
+    for name in re.findall(r"{(\w+)}", path):
+        yield {"name": name, "in": "path", "required": True, "schema": TEXT}
 
 
-def _asked(asks: type[RequestModel] | Schema) -> Schema:
-    return asks if isinstance(asks, Mapping) else asks.model_json_schema()
+def _query_parameters(endpoint: Endpoint, schemas: Schemas) -> Iterator[Schema]:
+    if endpoint.request is None or endpoint.request_in != QUERY:
+        return
+    model = schemas.resolve(endpoint.request)
+    for name, schema in model["properties"].items():
+        required = name in model.get("required", ())
+        yield {"name": name, "in": "query", "required": required, "schema": schema}
 
 
-def _success(call: Call) -> dict[str, Schema]:
-    if call.gives is None:
-        return {str(call.status): {"description": "done"}}
-    page = isinstance(call.gives, str)
-    content = _page(str(call.gives)) if page else _json(call.gives)
-    return {str(call.status): {"description": "done", "content": content}}
+def _success(endpoint: Endpoint, schemas: Schemas) -> dict[str, Schema]:
+    response: dict[str, Any] = {"description": "success"}
+    if isinstance(endpoint.response, str):
+        response["content"] = {endpoint.response: {"schema": TEXT}}
+    elif endpoint.response is not None:
+        response["content"] = _json(schemas.reference(endpoint.response))
+    return {str(endpoint.status): response}
 
 
-def _failures(name: str, call: Call) -> dict[str, Schema]:
-    """By status: the words with which the call may fail."""
-    found: dict[int, list[str]] = {}
-    for word in f"{COMMON_ERRORS} {call.words}".split():
-        status = (
-            oauth_status(STATUS_BY_ERROR[word]) if name in OAUTH_CALLS else STATUS_BY_ERROR[word]
-        )
-        found.setdefault(status, []).append(word)
-    if "{" in name:  # what cannot be such a part of a path is a path that is not there
-        found.setdefault(404, []).append("invalid_request")
-    failures = {str(status): _failure(status, words) for status, words in sorted(found.items())}
-    if call.missing:
-        failures["404"] = {"description": "there is none", "content": _page(call.missing)}
-    return failures
+def _errors(endpoint: Endpoint) -> dict[str, Schema]:
+    """The responses of the error classes, by status."""
+    words: dict[int, dict[str, None]] = {}
+    style = endpoint.error_style
+    for kind in (*COMMON_ERRORS, *endpoint.auth.errors, *endpoint.errors):
+        status = style.status(kind.status) if style else kind.status
+        words.setdefault(status, {})[kind.error] = None
+    if "{" in endpoint.path:  # a parameter that does not match is an unknown path
+        words.setdefault(404, {})[InvalidRequest.error] = None
+    errors = {str(status): _error(status, [*found]) for status, found in sorted(words.items())}
+    if endpoint.not_found_type:
+        content = {endpoint.not_found_type: {"schema": TEXT}}
+        errors["404"] = {"description": "not found", "content": content}
+    return errors
 
 
-def _failure(status: int, words: list[str]) -> Schema:
-    one_of = {"properties": {"error": {"enum": words}}}
-    failure: dict[str, Any] = {
+def _error(status: int, words: list[str]) -> Schema:
+    error: dict[str, Any] = {
         "description": ", ".join(f"`{word}`" for word in words),
-        "content": _json({"allOf": [{"$ref": "#/components/schemas/Failure"}, one_of]}),
+        "content": _json(
+            {
+                "allOf": [
+                    {"$ref": "#/components/schemas/Failure"},
+                    {"properties": {"error": {"enum": words}}},
+                ]
+            }
+        ),
     }
     if status in RETRY_AFTER_STATUSES:
-        failure["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
-    return failure
+        error["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
+    return error
 
 
-def _json(schema: Any) -> Schema:
+def _json(schema: Schema) -> Schema:
     return {"application/json": {"schema": schema}}
-
-
-def _page(media_type: str) -> Schema:
-    return {media_type: {"schema": TEXT}}
-
-
-def _statuses(kind: type[BrokerError] = BrokerError) -> Iterator[tuple[str, int]]:
-    for below in kind.__subclasses__():
-        if "error" in vars(below):
-            yield below.error, below.status
-        yield from _statuses(below)
-
-
-STATUS_BY_ERROR: Mapping[str, int] = dict(_statuses())
-"""The status that each word is answered with."""

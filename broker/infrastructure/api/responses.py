@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
 from aiohttp import web
 
 from broker.errors import BrokerError
 from broker.infrastructure.codec import encode
 
-Payload = dict[str, Any]
+Payload = Mapping[str, object]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -1,4 +1,4 @@
-"""Request models and their fields."""
+"""Request and response models, and the fields that several features share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Annotated, TypeVar
 from unicodedata import category
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, with_config
+from typing_extensions import TypedDict
 
 from broker.errors import InvalidRequest
 
@@ -23,10 +24,23 @@ OpenidField = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 SceneField = Annotated[str, StringConstraints(pattern=UrlSafe, max_length=32)]
 
 
+Count = Annotated[int, Field(ge=0)]
+"""A number of things, or of whole seconds."""
+
+
 class RequestModel(BaseModel):
-    """Fields that a call needs; further ones are ignored, so that the wire can grow."""
+    """The fields of a request.  Unknown fields are ignored, so that clients can be newer."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
+
+
+@with_config(ConfigDict(extra="forbid"))
+class ResponseModel(TypedDict):
+    """The fields of a response.
+
+    Handlers build a plain dict, mypy checks its fields, and a test validates real responses:
+    a response costs no validation when it is sent.  A field that may be left out is `NotRequired`.
+    """
 
 
 R = TypeVar("R", bound=RequestModel)

@@ -1,0 +1,245 @@
+"""HTTP endpoints, declared next to their handlers.
+
+A feature's `*api.py` declares its endpoints after the API class. Routes, validation, the OpenAPI
+document and the contract tests read this one declaration:
+
+    class NewNote(RequestModel):
+        text: str
+
+    class NoteResponse(ResponseModel):
+        id: str
+        subject: NotRequired[str]              # left out if unknown
+
+    class NotesAPI:
+        async def add(self, session: Session, body: NewNote) -> NoteResponse:
+            return {"id": "17"}
+
+    ENDPOINTS = [
+        Endpoint(
+            "POST", "/notes", NotesAPI.add,
+            role="phone", auth=PHONE, summary="Add a note",
+            request=NewNote, response=NoteResponse, errors=(NotesFull,),
+        ),
+    ]
+
+`bind_endpoints(NotesAPI(...), ENDPOINTS, {PHONE: phone_authenticator})` returns the routes.
+
+A handler is a method, or a function whose first argument is the API object. Its further arguments
+are, in this order:
+
+1. what the authenticator passes: the `web.Request` for `NO_AUTH`, a `Session` for `PHONE`, an
+   `App` for `SERVER`, nothing for `OPERATOR`,
+2. the parsed request, if the endpoint has a `request` model,
+3. the parameters of the path, as keyword arguments.
+
+A handler returns a dict of the `response` model's fields, which is sent as JSON with `no-store`;
+None, which is sent as 204; or a `web.Response` for anything else, such as a page or a file.
+A handler raises a `BrokerError`. `errors` lists the classes of the endpoint itself; those of its
+authentication, `InvalidRequest` and `Unavailable` are always included.
+
+The request is a `RequestModel`. If the feature's own rules check the fields, it is a TypedDict,
+which only describes them: the handler gets the JSON object as it is, or {} for an empty body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+
+from aiohttp import web
+
+from broker.errors import BrokerError
+from broker.infrastructure.api.bodies import FORM_TYPE, read_form, read_json, read_object
+from broker.infrastructure.api.errors import to_broker_error
+from broker.infrastructure.api.responses import Handler, error_response, no_store_response
+from broker.infrastructure.api.schema import RequestModel, parse
+
+PUBLIC = "public"
+"""The role of an endpoint that every process serves."""
+
+ADMIN = "admin"
+"""The role of an endpoint at the admin port."""
+
+JSON, FORM, QUERY = "application/json", FORM_TYPE, "query"
+"""Where the fields of a request are: in a body of this media type, or in the query string."""
+
+Schema = Mapping[str, Any]
+"""A JSON schema."""
+
+BoundHandler = Callable[..., Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Auth:
+    """A way in which clients authenticate.
+
+    schemes: OpenAPI security schemes by name.
+    alternatives: names of schemes; a client sends all of one alternative.
+    errors: classes that the authentication raises.
+    """
+
+    schemes: Mapping[str, Schema]
+    alternatives: tuple[tuple[str, ...], ...]
+    errors: tuple[type[BrokerError], ...]
+
+
+NO_AUTH = Auth({}, (), ())
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorStyle:
+    """How an endpoint sends errors, if a standard requires other statuses.
+
+    status: maps the status of an error class to the status that is sent.
+    auth_scheme: the `WWW-Authenticate` of a 401.
+    """
+
+    status: Callable[[int], int]
+    auth_scheme: str
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One operation of the HTTP API.
+
+    path: may have parameters, such as `/apps/{id}` or `/apps/{id:[a-z]+}`.
+    handler: a method of the API class, unbound.
+    role: a value of the setting `roles`, `PUBLIC` or `ADMIN`.
+    summary: imperative or noun phrase, for the OpenAPI document.
+    request: the model of the fields; None if the endpoint takes none.
+    request_in: `JSON`, `FORM` or `QUERY`.
+    response: the model of a JSON response, a media type, or None if there is no body.
+    errors: classes; word, status and `Retry-After` come from the class.
+    not_found_type: the media type of a 404 that is not JSON.
+    """
+
+    method: str
+    path: str
+    handler: BoundHandler
+    role: str
+    summary: str
+    auth: Auth = NO_AUTH
+    request: type[Any] | Schema | None = None
+    request_in: str = JSON
+    response: type[Any] | Schema | str | None = None
+    errors: tuple[type[BrokerError], ...] = ()
+    status: int = 200
+    not_found_type: str | None = None
+    error_style: ErrorStyle | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A bound handler and the model of its request; Socket.IO events use it too."""
+
+    handler: BoundHandler
+    request: type[Any] | None
+    read_payload: Callable[[web.Request], Awaitable[object]]
+
+    async def read(self, http: web.Request) -> object:
+        """Return the fields as sent, before validation; None if the endpoint takes none."""
+        return None if self.request is None else await self.read_payload(http)
+
+    def call(
+        self, *party: object, payload: object, path: Mapping[str, str] | None = None
+    ) -> Awaitable[Any]:
+        """Parse the fields and call the handler.  Raises InvalidRequest.
+
+        party: the first arguments of the handler.
+        path: the parameters of the path.
+        """
+        if self.request is None:
+            return self.handler(*party, **(path or {}))
+        body = parse(self.request, payload) if is_checked(self.request) else payload
+        return self.handler(*party, body, **(path or {}))
+
+
+Authenticator = Callable[[web.Request, Operation], Awaitable[object]]
+"""Authenticates a request, calls the operation's handler and returns its result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route(web.AbstractRouteDef):
+    """An endpoint that is served.  prefix: of the path; the OpenAPI document leaves it out."""
+
+    endpoint: Endpoint
+    handler: Handler
+    prefix: str = ""
+
+    def register(self, router: web.UrlDispatcher) -> list[web.AbstractRoute]:
+        path = self.prefix + self.endpoint.path
+        return web.RouteDef(self.endpoint.method, path, self.handler, {}).register(router)
+
+
+def bind_endpoints(
+    api: object,
+    endpoints: Iterable[Endpoint],
+    authenticators: Mapping[Auth, Authenticator] | None = None,
+) -> list[Route]:
+    """Return a route for each endpoint, with its handler bound to `api`.
+
+    authenticators: one for each `Auth` of the endpoints, apart from `NO_AUTH`.
+    """
+    known = {NO_AUTH: without_authentication, **(authenticators or {})}
+    return [
+        Route(endpoint, _handler(endpoint, _operation(api, endpoint), known[endpoint.auth]))
+        for endpoint in endpoints
+    ]
+
+
+async def without_authentication(http: web.Request, operation: Operation) -> object:
+    """Call the handler with the request itself."""
+    payload = await operation.read(http)
+    return await operation.call(http, payload=payload, path=http.match_info)
+
+
+def is_checked(model: type[Any]) -> bool:
+    """Return whether the model checks the fields; a TypedDict describes them only."""
+    return issubclass(model, RequestModel)
+
+
+def _operation(api: object, endpoint: Endpoint) -> Operation:
+    assert not isinstance(endpoint.request, Mapping)
+    read = READERS[endpoint.request_in]
+    if endpoint.request is not None and not is_checked(endpoint.request):
+        read = read_object
+    return Operation(MethodType(endpoint.handler, api), endpoint.request, read)
+
+
+def _handler(endpoint: Endpoint, operation: Operation, authenticate: Authenticator) -> Handler:
+    style = endpoint.error_style
+
+    async def handle(http: web.Request) -> web.StreamResponse:
+        return _response(await authenticate(http, operation), endpoint.status)
+
+    async def handle_with_style(http: web.Request) -> web.StreamResponse:
+        assert style is not None
+        try:
+            return await handle(http)
+        except BrokerError as error:
+            status = style.status(error.status)
+            return error_response(to_broker_error(error), status=status, scheme=style.auth_scheme)
+
+    return handle if style is None else handle_with_style
+
+
+def _response(result: object, status: int) -> web.StreamResponse:
+    if isinstance(result, dict):
+        return no_store_response(result, status)
+    if result is None:
+        return web.Response(status=204)
+    assert isinstance(result, web.StreamResponse), "a handler returns a dict, None or a response"
+    return result
+
+
+async def _read_query(http: web.Request) -> object:
+    return http.query
+
+
+READERS: Mapping[str, Callable[[web.Request], Awaitable[object]]] = {
+    JSON: read_json,
+    FORM: read_form,
+    QUERY: _read_query,
+}
