@@ -99,6 +99,7 @@ class Mounted(NamedTuple):
 def _mount_browsers(hall: Context) -> Mounted:
     edge = LoginBrowserAPI(
         server=hall.server,
+        redeemer=hall.core.redeemer,
         lobby=hall.core.lobby,
         limits=hall.login_limits,
         interval=hall.settings.interval,
@@ -122,6 +123,7 @@ def _mount_phones(hall: Context) -> Mounted:
 
 def _mount_oauth(hall: Context) -> Mounted:
     edge = LoginDeviceAPI(
+        redeemer=hall.core.redeemer,
         limits=hall.login_limits,
         addresses=hall.addresses,
         public_url=hall.settings.public_url,
@@ -310,7 +312,7 @@ class Lifecycle:
             return "the state cannot be reached"
         if (refusal := self._core.store.refusal()) is not None:
             return f"the state refuses writes: {refusal}"
-        lobby = None if self._push is None else self._core.lobby.trouble()
+        lobby = None if self._push is None else self._core.lobby.unready_reason()
         return lobby or self._core.monitor.unready_reason() or self._core.records_trouble()
 
     def drain(self) -> None:

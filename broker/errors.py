@@ -27,8 +27,8 @@ status from it and decides nothing.  `StartupError`s keep a command from startin
     │   ├── LoginExpired           expired_token
     │   ├── UnknownScene           unknown_scene
     │   ├── AlreadyScanned         already_scanned
-    │   ├── NotAllowed             invalid_state
-    │   └── UnregisteredUser       unregistered_user
+    │   └── NotAllowed             invalid_state
+    ├── UnregisteredUser           unregistered_user
     ├── RateLimited                rate_limited
     │   ├── TooManyPackets
     │   └── ProviderRateLimited

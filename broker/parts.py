@@ -34,9 +34,11 @@ from broker.infrastructure.crypto.sealing import KeyList, SealKeyFile, parse_key
 from broker.infrastructure.settings import Settings
 from broker.infrastructure.settings_sources import PREFIX
 from broker.login.codes import CodeSource, LoginImages
+from broker.login.delivery import Redeemer
 from broker.login.lobby import Lobby
 from broker.login.ports import LOGIN_RETENTION
 from broker.login.service import LoginService
+from broker.login.services import create_login_services
 from broker.monitoring.monitor import Monitor
 from broker.pool.code_pool import CodePool
 from broker.pool.dependencies import PoolDependencies, PoolLimits
@@ -129,6 +131,7 @@ class Core:
     issuer: TokenIssuer
     sessions: SessionService
     flow: LoginService
+    redeemer: Redeemer
     lobby: Lobby
     keeper: PoolScheduler
     store: StateBackend
@@ -176,11 +179,11 @@ def open_context(settings: Settings, clock: Clock | None, directory: Directory |
     pool = _pool(settings, store, pictures)
     images = LoginImages(store=store.images, duties=store.leader_leases, instance=settings.instance)
     issuer = _issuer(settings)
-    flow = LoginService(
+    login = create_login_services(
         logins=store.logins,
         bus=bus,
         apps=apps,
-        trail=records.audit_log,
+        audit_log=records.audit_log,
         codes=CodeSource(accounts=accounts, pool=pool, images=images),
         directory=directory,
         issuer=issuer,
@@ -203,8 +206,9 @@ def open_context(settings: Settings, clock: Clock | None, directory: Directory |
             lifetime=settings.session_lifetime,
             idle=settings.session_idle or settings.session_lifetime,
         ),
-        flow=flow,
-        lobby=Lobby(bus=bus, flow=flow, clock=clock, instance=settings.instance),
+        flow=login.service,
+        redeemer=login.redeemer,
+        lobby=Lobby(bus=bus, reader=login.reader, clock=clock, instance=settings.instance),
         keeper=_pool_scheduler(settings, apps, accounts, records, store, pictures, pool),
         store=store,
         bus=bus,

@@ -27,7 +27,7 @@ from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.infrastructure.settings_sources import PREFIX
 from broker.infrastructure.transport import ENGINES
 from broker.login.model import Browser
-from broker.login.service import LoginService
+from broker.login.services import create_login_services
 from broker.records.database import Database
 from broker.settings import load_settings
 from broker.state import StateBackend, open_state
@@ -37,6 +37,7 @@ from tests.support.builders import (
     OTHER,
     SHOP,
     Clock,
+    LoginMethods,
     RecordingAuditLog,
     RunningBroker,
     StartBroker,
@@ -256,7 +257,7 @@ def trail() -> RecordingAuditLog:
 @pytest.fixture
 def make_flow(
     store: StateBackend, bus: Bus, issuer: TokenIssuer, clock: Clock, trail: RecordingAuditLog
-) -> Callable[..., LoginService]:
+) -> Callable[..., LoginMethods]:
     """A flow over the store and bus of the test; by default at instance `one`."""
 
     def make(
@@ -266,13 +267,13 @@ def make_flow(
         bus: Bus = bus,
         apps: Sequence[App] = (SHOP, OTHER),
         issuer: TokenIssuer = issuer,
-    ) -> LoginService:
+    ) -> LoginMethods:
         known = AppRegistry(apps)
-        return LoginService(
+        services = create_login_services(
             logins=store.logins,
             bus=bus,
             apps=known,
-            trail=trail,
+            audit_log=trail,
             codes=codes_of(store, known),
             directory=directory or OpenDirectory(),
             issuer=issuer,
@@ -281,12 +282,13 @@ def make_flow(
             lifetime=120,
             register_lifetime=600,
         )
+        return LoginMethods(services)
 
     return make
 
 
 @pytest.fixture
-def flow(make_flow: Callable[..., LoginService]) -> LoginService:
+def flow(make_flow: Callable[..., LoginMethods]) -> LoginMethods:
     return make_flow()
 
 

@@ -6,10 +6,23 @@ import hashlib
 from dataclasses import dataclass, field
 
 from broker.infrastructure.crypto.sealing import EncryptedSecret
-from broker.login.model import app_key
 
 DEFAULT_APP = "default"
 """The app that the settings name."""
+
+APP_KEY_MAX = 64
+"""Characters of an app key: as many as of an app id."""
+
+
+def app_key(app_id: str, incarnation: str) -> str:
+    """Return the key under which an app's codes are stored.  No two apps have the same key.
+
+    It is the id alone for the app of the settings and for apps that were recorded before
+    incarnations were.  No id contains a tilde.
+    """
+    if not incarnation:
+        return app_id
+    return f"{app_id[: APP_KEY_MAX - 1 - len(incarnation)]}~{incarnation}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,10 +15,9 @@ from functools import partial
 
 from broker.errors import Unavailable
 from broker.infrastructure.background import BackgroundTask
-from broker.infrastructure.codec import encode
 from broker.infrastructure.coordination import Bus, Notice
 from broker.infrastructure.redis import Redis, open_redis
-from broker.infrastructure.redis.channels import channel_name, decode_notice
+from broker.infrastructure.redis.channels import channel_name, decode_notice, encode_notice
 from broker.infrastructure.redis.subscription import MessageQueue
 
 HEARTBEAT_INTERVAL = 1.0
@@ -70,7 +69,7 @@ class RedisBus:
         await self._redis.open()
 
     async def publish(self, instance: str, notice: Notice) -> None:
-        await self._redis.publish(channel_name(instance), encode(notice))
+        await self._redis.publish(channel_name(instance), encode_notice(notice))
 
     @asynccontextmanager
     async def listen(self, instance: str) -> AsyncIterator[AsyncIterator[Notice]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from broker.errors import BrokerError, InvalidRequest, RateLimited, Unavailable
-from broker.login.errors import LoginError
 
 MISCONFIGURED_RETRY_AFTER = 60
 """Seconds that whoever asked is told to wait until an operator has mended an app."""
@@ -20,7 +19,7 @@ class ProviderBlockedUser(BrokerError):
     description = "the phone's provider does not let this person log in just now"
 
 
-class UnregisteredUser(LoginError):
+class UnregisteredUser(BrokerError):
     """The directory does not know the person; the login stays scanned, to be confirmed later."""
 
     error, status = "unregistered_user", 403

@@ -56,8 +56,8 @@ class BackgroundTask:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    def trouble(self) -> str | None:
-        """Why the task is not running; None while it is."""
+    def unready_reason(self) -> str | None:
+        """Return why the task is not running, or None if it is."""
         if self._task is None or self._task.done() or not self._is_running:
             return f"the task {self.name} is not running"
         return None
@@ -107,6 +107,29 @@ def spawn(
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(partial(_report_failure, expected))
     return task
+
+
+class BackgroundTasks:
+    """Owns tasks that run once and whose result is not needed."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Start a task.  See the function `spawn`."""
+        task = spawn(name, work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self, *, within: float) -> None:
+        """Wait for all tasks, and cancel those that take longer than `within` seconds."""
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=within)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
 
 
 def _report_failure(expected: type[Exception], task: asyncio.Task[Any]) -> None:

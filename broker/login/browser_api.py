@@ -24,7 +24,7 @@ from broker.infrastructure.api.schema import (
 from broker.infrastructure.clock import Clock, seconds_until
 from broker.infrastructure.coordination import Notice
 from broker.infrastructure.transport.socketio.server import SocketIOServer as Server
-from broker.login.delivery import token_response
+from broker.login.delivery import Redeemer, token_response
 from broker.login.events import UNREGISTERED_EVENT
 from broker.login.limits import LoginLimits
 from broker.login.lobby import Lobby
@@ -51,6 +51,7 @@ class LoginBrowserAPI:
         *,
         server: Server,
         flow: LoginService,
+        redeemer: Redeemer,
         lobby: Lobby,
         apps: Apps,
         limits: LoginLimits,
@@ -60,6 +61,7 @@ class LoginBrowserAPI:
     ) -> None:
         self._server = server
         self._flow = flow
+        self._redeemer = redeemer
         self._lobby = lobby
         self._apps = apps
         self._limits = limits
@@ -126,7 +128,7 @@ class LoginBrowserAPI:
     async def _redeem(self, sid: str, peer: BrowserPeer, arguments: tuple[object, ...]) -> Payload:
         asked = parse_arguments(LoginSecretRequest, arguments)
         with self._failures.counting_failures(peer.browser.ip):
-            redeemed = await self._flow.redeem(asked.login_id, asked.secret, app=peer.app)
+            redeemed = await self._redeemer.redeem(asked.login_id, asked.secret, app=peer.app)
         self._lobby.forget(asked.login_id)
         return token_response(redeemed)
 

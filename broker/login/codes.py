@@ -9,13 +9,13 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from broker.apps.model import App
+from broker.apps.model import App, app_key
 from broker.errors import RateLimited, Unavailable
 from broker.identity.registry import ProviderRegistry
 from broker.infrastructure.coordination import LeaderLeases
 from broker.infrastructure.fair_queue import FairQueue
 from broker.infrastructure.rate_limit import RateLimit, rate_limit_key
-from broker.login.model import REDEEM_LIFETIME, Login, app_key
+from broker.login.model import REDEEM_LIFETIME, Login
 from broker.login.ports import Images
 from broker.pool.code_pool import CodePool
 from broker.pool.model import SCENE_BYTES, CodeLease

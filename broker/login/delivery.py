@@ -5,20 +5,85 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from broker.infrastructure.api.responses import Payload
-from broker.login.model import Login
-from broker.tokens.issuer import Token
+from broker.infrastructure.clock import Clock
+from broker.login.errors import AlreadyRedeemed
+from broker.login.metrics import REDELIVERIES
+from broker.login.model import Act, Login, State
+from broker.login.ports import LoginStore
+from broker.login.reader import LoginReader
+from broker.login.writer import LoginWriter
+from broker.tokens.issuer import Token, TokenClaims, TokenIssuer
+
+AUTH_METHODS = ("scan",)
+"""The token's `amr`."""
+
+
+class RedeemedLogin(NamedTuple):
+    login: Login
+    token: Token
+
+
+class Redeemer:
+    """Exchanges a confirmed login and its secret for a token."""
+
+    def __init__(
+        self,
+        *,
+        logins: LoginStore,
+        reader: LoginReader,
+        writer: LoginWriter,
+        issuer: TokenIssuer,
+        clock: Clock,
+    ) -> None:
+        self._logins = logins
+        self._reader = reader
+        self._writer = writer
+        self._issuer = issuer
+        self._clock = clock
+
+    async def redeem(self, login_id: str, secret: str, *, app: str) -> RedeemedLogin:
+        """Return the token of a confirmed login.
+
+        A repeat within `REDELIVERY_LIFETIME` returns a token with the same `jti`, `iat` and
+        `exp`, from any instance and over any transport, because only the client knows whether
+        it received the first answer.  Later repeats raise AlreadyRedeemed.
+        """
+        before = await self._reader.require_by_secret(login_id, secret, app=app)
+        self._reader.record_if_expired(before)
+        issued_at = self._issuer.issue_time(self._clock())
+        login = await self._writer.apply(before, Act.REDEEM, issued_at=issued_at)
+        await self._logins.secure(login)
+        token = self._issuer.issue(token_claims(login))
+        if token.expires_in <= 0:
+            raise AlreadyRedeemed
+        if before.state is State.REDEEMED:
+            REDELIVERIES.inc()
+        return RedeemedLogin(login, token)
+
+
+def token_claims(login: Login) -> TokenClaims:
+    """Return the claims of a redeemed login's token.
+
+    They depend only on the login, so a token that is issued again is the same token.
+    """
+    if login.phone is None or login.confirmed_at is None or login.redeemed_at is None:
+        raise ValueError(f"login {login.id} is not redeemed")
+    return TokenClaims(
+        id=login.id,
+        subject=login.subject,
+        client_id=login.app,
+        issued_at=int(login.redeemed_at),
+        authenticated_at=int(login.confirmed_at),
+        auth_methods=AUTH_METHODS,
+        provider=login.phone.identity.provider,
+    )
 
 
 def token_response(redeemed: RedeemedLogin) -> Payload:
-    """What whoever redeems a login gets, on a socket and from the token endpoint alike."""
+    """Return the answer to `redeem`, on a socket and from the token endpoint."""
     return {
         "access_token": redeemed.token.access_token,
         "token_type": "Bearer",
         "expires_in": redeemed.token.expires_in,
         "subject": redeemed.login.subject,
     }
-
-
-class RedeemedLogin(NamedTuple):
-    login: Login
-    token: Token

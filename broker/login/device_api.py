@@ -28,7 +28,7 @@ from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.api.responses import Handler, Payload, error_response, no_store_response
 from broker.infrastructure.api.schema import AppIdField, RequestModel, SceneField, parse
 from broker.infrastructure.clock import Clock, seconds_until
-from broker.login.delivery import token_response
+from broker.login.delivery import Redeemer, token_response
 from broker.login.errors import NotConfirmed, UnknownLogin, UnknownScene, UnsupportedGrantType
 from broker.login.limits import LoginLimits
 from broker.login.model import Browser
@@ -75,6 +75,7 @@ class LoginDeviceAPI:
         self,
         *,
         flow: LoginService,
+        redeemer: Redeemer,
         apps: Apps,
         limits: LoginLimits,
         failures: RateLimiter,
@@ -85,6 +86,7 @@ class LoginDeviceAPI:
         pictures_url: str,
     ) -> None:
         self._flow = flow
+        self._redeemer = redeemer
         self._apps = apps
         self._limits = limits
         self._failures = failures
@@ -138,7 +140,7 @@ class LoginDeviceAPI:
         if not (dot and device_code.isascii()):
             raise UnknownLogin("the device_code is none of ours")
         try:
-            return token_response(await self._flow.redeem(login_id, secret, app=app.id))
+            return token_response(await self._redeemer.redeem(login_id, secret, app=app.id))
         except NotConfirmed:
             self._limits.count_poll(login_id)
             raise NotConfirmed(**await self._progress(login_id, app)) from None

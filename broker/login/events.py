@@ -1,55 +1,81 @@
-"""Browser events and their order."""
+"""Events that a waiting browser receives, in one table.
+
+An event is sent if its rank is higher than that of the last event that was sent.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from broker.login.model import Login, State
 
-EVENT_BY_STATE: Mapping[State, str] = {
-    State.SCANNED: "login-scanned",
-    State.CONFIRMED: "login-confirmed",
-    State.DENIED: "login-denied",
-    State.EXPIRED: "login-expired",
-}
-"""What the browser hears when its login has come to a state."""
 
-MOVED_EVENT = "login-moved"
-"""What an instance hears when another has taken the login over; its browser hears nothing."""
+class BrowserEvent(NamedTuple):
+    """A row of the table.
+
+    state: the state that the event reports; None if it reports no state.
+    is_repeatable: whether the event is also sent if it was the last one.
+    is_final: whether no event can follow.
+    """
+
+    name: str
+    state: State | None
+    rank: int
+    is_repeatable: bool = False
+    is_final: bool = False
+
+
+NO_EVENT = ""
+"""In place of the last event of a browser that has received none."""
 
 UNREGISTERED_EVENT = "login-unregistered"
-"""What it hears when the directory does not know who confirmed: the login stays scanned."""
+"""The directory does not know the user who confirmed.  The login stays scanned."""
 
-FINAL_EVENTS = frozenset({EVENT_BY_STATE[State.DENIED], EVENT_BY_STATE[State.EXPIRED]})
-"""After these nothing more can come."""
+CONFIRMED_EVENT = "login-confirmed"
 
-EVENT_RANK: Mapping[str, int] = {
-    "": 0,
-    EVENT_BY_STATE[State.SCANNED]: 1,
-    UNREGISTERED_EVENT: 2,
-    EVENT_BY_STATE[State.CONFIRMED]: 3,
-    EVENT_BY_STATE[State.DENIED]: 4,
-    EVENT_BY_STATE[State.EXPIRED]: 4,
+EXPIRED_EVENT = "login-expired"
+
+# A user may confirm several times before registering.  A confirm is repeated if a failed
+# Redis primary lost it.
+EVENTS: Mapping[str, BrowserEvent] = {
+    event.name: event
+    for event in (
+        BrowserEvent(NO_EVENT, None, rank=0),
+        BrowserEvent("login-scanned", State.SCANNED, rank=1),
+        BrowserEvent(UNREGISTERED_EVENT, None, rank=2, is_repeatable=True),
+        BrowserEvent(CONFIRMED_EVENT, State.CONFIRMED, rank=3, is_repeatable=True),
+        BrowserEvent("login-denied", State.DENIED, rank=4, is_final=True),
+        BrowserEvent(EXPIRED_EVENT, State.EXPIRED, rank=4, is_final=True),
+    )
 }
-"""Events in the order in which one login may bring them; "" is none yet."""
 
-REPEATABLE_EVENTS = frozenset({UNREGISTERED_EVENT, EVENT_BY_STATE[State.CONFIRMED]})
-"""Events that one login may bring twice, and each time it is said: a person tries to
-confirm before being registered; a confirm that a failed master took with it is made
-anew.  Any other is said once."""
+EVENT_BY_STATE: Mapping[State, str] = {
+    event.state: event.name for event in EVENTS.values() if event.state is not None
+}
+
+MOVED_EVENT = "login-moved"
+"""Sent to an instance when another instance has taken over the login.  Not for the browser."""
 
 
 def current_event(login: Login | None) -> str:
-    """What a browser should have heard by now of a login; "" is nothing."""
+    """Return the last event that the browser of a login should have received.
+
+    login: in its present state; None if it is no longer stored.
+    """
     if login is None:
-        return EVENT_BY_STATE[State.EXPIRED]
+        return EXPIRED_EVENT
     if login.unregistered and login.state is State.SCANNED:
         return UNREGISTERED_EVENT
-    return EVENT_BY_STATE.get(login.state, "")
+    return EVENT_BY_STATE.get(login.state, NO_EVENT)
 
 
-def is_new_event(event: str, told: str) -> bool:
-    """Whether a browser that was `told` one thing wants to hear `event`."""
-    return EVENT_RANK.get(event, 0) > EVENT_RANK[told] or (
-        event == told and event in REPEATABLE_EVENTS
-    )
+def is_later_event(event: str, last_sent: str) -> bool:
+    return EVENTS[event].rank > EVENTS[last_sent].rank
+
+
+def is_new_event(event: str, last_sent: str) -> bool:
+    """Whether to send `event` after `last_sent`.  False for an unknown event."""
+    if event not in EVENTS:
+        return False
+    return is_later_event(event, last_sent) or (event == last_sent and EVENTS[event].is_repeatable)

@@ -1,9 +1,9 @@
-"""The browsers that wait at this instance: who, until when, woken by what.
+"""The browsers that wait at this instance.
 
-A browser is a socket (`sid`) with one live login.  It is woken by a notice from
-the bus, or by the end of its login's time.  A notice may be lost and the state
-is truth: so it is asked about every browser once in `RECONCILE_INTERVAL`, and about all of
-them whenever hearing begins anew.
+A browser is a socket (`sid`) with one active login.  It receives an event when a notice of
+its login arrives or when its login expires.  A notice may be lost, so the lobby also reads
+the state: for each browser once per `RECONCILE_INTERVAL`, and for all browsers when the bus
+subscription begins.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -21,45 +20,49 @@ from broker.infrastructure.background import BackgroundTask
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import Bus, Notice
 from broker.login.events import (
-    EVENT_BY_STATE,
-    EVENT_RANK,
-    FINAL_EVENTS,
+    CONFIRMED_EVENT,
+    EVENTS,
     MOVED_EVENT,
     current_event,
+    is_later_event,
     is_new_event,
 )
 from broker.login.metrics import BUS_RESUBSCRIBES, RECONCILED_CHANGES, WAITING_BROWSERS
-from broker.login.model import OPEN, REDEEM_LIFETIME, Login, State
-from broker.login.service import LoginService
+from broker.login.model import OPEN, REDEEM_LIFETIME, Login
+from broker.login.reader import LoginReader
 
 log = structlog.get_logger()
 
 Push = Callable[[str, str, Notice], Awaitable[None]]
-"""Tells a socket: sid, app id, notice."""
+"""Sends a notice to a socket; the arguments are the sid, the app id and the notice."""
 
 RECONCILE_INTERVAL = 4.0
-"""Seconds in which the state is asked about every browser once: a browser hears of
-what its phone was told within 5 s, whatever became of the notice."""
+"""Seconds in which the state of every login is read once.  A browser receives each change
+within 5 s, also if its notice is lost."""
 
 RECONCILE_SLICES = 8
-"""Parts of a round, so that a full lobby is never asked about at once."""
+"""Parts of an interval, so that the logins of a full lobby are not read all at once."""
 
 RECONCILE_BATCH = 1_000
-"""Browsers asked about in one go where all of them are."""
+"""Logins per read when all of them are read."""
 
 RETRY_DELAY = 0.5
-"""Seconds until what failed is tried again."""
+"""Seconds before a failed operation is repeated."""
 
 HEAP_SLACK = 100
-"""Ends in the heap beyond twice the browsers that wait, before it is built anew."""
+"""Entries of the expiry heap beyond twice the browsers before it is rebuilt."""
 
 
 UNKNOWN_VERSION = -1
-"""Of no login: whoever knows this one is told how a login stands, changed or not."""
+"""No login has this version, so a login that is known by it counts as changed."""
 
 
 class WaitingBrowser(NamedTuple):
-    """version: of the login, when the state was last asked.  told: the last event; "" for none."""
+    """A socket and its login as the lobby last read it.
+
+    app: the login's app.
+    last_sent: the last event that was sent; `NO_EVENT` for none.
+    """
 
     sid: str
     app: str
@@ -69,69 +72,73 @@ class WaitingBrowser(NamedTuple):
 
 
 def slice_index(login_id: str) -> int:
-    """Which part of a round a login has its turn in: always the same one, whoever else waits."""
+    """Return the slice of the interval in which a login is read.  It is always the same one."""
     return ord(login_id[0]) % RECONCILE_SLICES
 
 
 class Lobby:
-    """instance: this process's name on the bus."""
+    """Registers browsers and sends them the events of their logins.
 
-    def __init__(self, *, bus: Bus, flow: LoginService, clock: Clock, instance: str) -> None:
+    instance: the name of this process on the bus.
+    """
+
+    def __init__(self, *, bus: Bus, reader: LoginReader, clock: Clock, instance: str) -> None:
         self._bus = bus
-        self._flow = flow
+        self._reader = reader
         self._clock = clock
         self._instance = instance
         self._waiting: dict[str, WaitingBrowser] = {}
-        self._turns: list[set[str]] = [set() for _ in range(RECONCILE_SLICES)]
-        self._login_of: dict[str, str] = {}
-        self._ends: list[tuple[float, str]] = []
-        self._sooner = asyncio.Event()
-        self._behind = False
-        self._hears = False
+        self._slices: list[set[str]] = [set() for _ in range(RECONCILE_SLICES)]
+        self._login_by_sid: dict[str, str] = {}
+        self._expiries: list[tuple[float, str]] = []
+        self._first_expiry_changed = asyncio.Event()
+        self._last_read_failed = False
+        self._is_subscribed = False
         self._tasks: list[BackgroundTask] = []
+        self._push: Push  # assigned by `run`
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def wait(self, sid: str, login: Login) -> str | None:
-        """Let `sid` wait for `login`; return the login it waited for until now, if another."""
-        former = self._login_of.get(sid)
-        if former == login.id:
-            former = None
-        if former is not None:
-            self.forget(former)
-        # The login's former socket, gone or going, no longer speaks for it.
+        """Register the socket of `login`.  Returns the id of its previous login, if another."""
+        previous = self._login_by_sid.get(sid)
+        if previous == login.id:
+            previous = None
+        if previous is not None:
+            self.forget(previous)
+        # A socket that the login had before receives no more events.
         self.forget(login.id)
-        self._login_of[sid] = login.id
-        told = current_event(login)
-        self._wait_until(
-            login.id, WaitingBrowser(sid, login.app, login.expires_at, login.version, told)
+        self._login_by_sid[sid] = login.id
+        self._update(
+            login.id,
+            WaitingBrowser(sid, login.app, login.expires_at, login.version, current_event(login)),
         )
-        return former
+        return previous
 
     def leave(self, sid: str) -> None:
-        """The socket has closed; its login goes on and may be resumed on another."""
-        login_id = self._login_of.get(sid)
+        """Remove a closed socket.  Its login can be resumed on another socket."""
+        login_id = self._login_by_sid.get(sid)
         if login_id is not None:
             self.forget(login_id)
 
     def forget(self, login_id: str) -> None:
+        """Remove the browser of a login, if there is one."""
         waiting = self._waiting.pop(login_id, None)
         if waiting is not None:
-            self._turns[slice_index(login_id)].discard(login_id)
-            del self._login_of[waiting.sid]
+            self._slices[slice_index(login_id)].discard(login_id)
+            del self._login_by_sid[waiting.sid]
             WAITING_BROWSERS.dec()
 
     async def run(self, push: Push) -> None:
-        """Wake browsers through `push` until cancelled."""
-        watches = {
+        """Send events to browsers by `push` until cancelled."""
+        self._push = push
+        loops = {
             "lobby listener": self._consume_notices,
             "lobby poller": self._reconcile_loop,
             "lobby expiry": self._expire_loop,
         }
-        self._tasks = [
-            BackgroundTask(name, partial(watch, push)) for name, watch in watches.items()
-        ]
+        self._tasks = [BackgroundTask(name, loop) for name, loop in loops.items()]
         for task in self._tasks:
             task.start()
         try:
@@ -140,140 +147,153 @@ class Lobby:
             for task in self._tasks:
                 await task.stop()
 
-    def trouble(self) -> str | None:
-        """Why browsers are not notified in time; None while they are."""
-        troubles = (task.trouble() for task in self._tasks)
-        trouble = next(filter(None, troubles), None)
-        return trouble or (None if self._hears else "the bus delivers no notices")
+    def unready_reason(self) -> str | None:
+        """Return why browsers receive their events late, or None if they do not."""
+        reasons = (task.unready_reason() for task in self._tasks)
+        reason = next(filter(None, reasons), None)
+        return reason or (None if self._is_subscribed else "the bus delivers no notices")
 
-    async def _consume_notices(self, push: Push) -> None:
-        """Wake browsers by notices; whenever hearing begins, catch up with what was missed."""
+    async def _consume_notices(self) -> None:
+        """Deliver notices.  Subscribe again after a failure of the bus."""
         while True:
             try:
-                await self._listen(push)
+                await self._listen()
                 return  # the bus was closed
             except Unavailable:
-                if self._hears:
-                    log.warning("no notices are heard; listening afresh")
+                if self._is_subscribed:
+                    log.warning("bus subscription lost")
                     BUS_RESUBSCRIBES.inc()
             finally:
-                self._hears = False
+                self._is_subscribed = False
             await asyncio.sleep(RETRY_DELAY)
 
-    async def _listen(self, push: Push) -> None:
+    async def _listen(self) -> None:
         async with self._bus.listen(self._instance) as notices:
-            self._hears = True
-            await self._reconcile(list(self._waiting), push)
+            self._is_subscribed = True
+            await self._reconcile(list(self._waiting))
             async for notice in notices:
-                await self._deliver(notice, push)
+                await self._deliver(notice)
 
-    async def _reconcile_loop(self, push: Push) -> None:
-        """Ask the state about every browser in turn, for a notice may have been lost."""
-        turn = 0
+    async def _reconcile_loop(self) -> None:
+        """Read the logins slice by slice, because a notice may have been lost."""
+        index = 0
         while True:
             await asyncio.sleep(RECONCILE_INTERVAL / RECONCILE_SLICES)
-            turn = (turn + 1) % RECONCILE_SLICES
-            await self._reconcile(list(self._waiting if self._behind else self._turns[turn]), push)
+            index = (index + 1) % RECONCILE_SLICES
+            due = self._waiting if self._last_read_failed else self._slices[index]
+            await self._reconcile(list(due))
 
-    async def _reconcile(self, login_ids: list[str], push: Push) -> None:
-        """Tell browsers of every change that they have not heard of."""
+    async def _reconcile(self, login_ids: list[str]) -> None:
+        """Read the logins and send the events that their browsers have missed."""
         waiting = self._waiting
         try:
             for start in range(0, len(login_ids), RECONCILE_BATCH):
                 batch = login_ids[start : start + RECONCILE_BATCH]
-                asked = {name: waiting[name] for name in batch if name in waiting}
-                known = {name: one.version for name, one in asked.items()}
-                for name, login in (await self._flow.get_changed(known)).items():
-                    await self._apply_current(asked[name], name, login, push)
+                before = {name: waiting[name] for name in batch if name in waiting}
+                known = {name: browser.version for name, browser in before.items()}
+                for name, login in (await self._reader.get_changed(known)).items():
+                    await self._apply_current(before[name], name, login)
         except BrokerError:
-            self._behind = True
+            self._last_read_failed = True
         else:
-            self._behind = False
+            self._last_read_failed = False
 
-    async def expire_due(self, push: Push) -> None:
-        """Tell every browser whose time has ended what became of its login."""
+    async def expire_due(self) -> None:
+        """Read every login that should have expired by now and send the event it has led to."""
         now = self._clock()
-        due: dict[str, WaitingBrowser] = {}
-        while self._ends and self._ends[0][0] <= now:
-            end, login_id = heapq.heappop(self._ends)
-            waiting = self._waiting.get(login_id)
-            if waiting is not None and waiting.expires_at == end:
-                due[login_id] = waiting
+        due = self._take_due(now)
         if not due:
             return
         try:
-            ended = await self._flow.get_changed(dict.fromkeys(due, UNKNOWN_VERSION))
+            current = await self._reader.get_changed(dict.fromkeys(due, UNKNOWN_VERSION))
         except BrokerError:
             for login_id, waiting in due.items():
                 if self._waiting.get(login_id) is waiting:
-                    self._wait_until(login_id, waiting._replace(expires_at=now + RETRY_DELAY))
+                    self._update(login_id, waiting._replace(expires_at=now + RETRY_DELAY))
             return
         for login_id, waiting in due.items():
-            await self._apply_current(waiting, login_id, ended[login_id], push)
+            await self._apply_current(waiting, login_id, current[login_id])
+
+    def _take_due(self, now: float) -> dict[str, WaitingBrowser]:
+        """Remove the heap entries up to `now`.  Returns the browsers whose logins expire then."""
+        due: dict[str, WaitingBrowser] = {}
+        while self._expiries and self._expiries[0][0] <= now:
+            expires_at, login_id = heapq.heappop(self._expiries)
+            waiting = self._waiting.get(login_id)
+            if waiting is not None and waiting.expires_at == expires_at:
+                due[login_id] = waiting
+        return due
 
     async def _apply_current(
-        self, asked: WaitingBrowser, login_id: str, login: Login | None, push: Push
+        self, before: WaitingBrowser, login_id: str, login: Login | None
     ) -> None:
-        """Tell the browser what the state said of its login; None: it is no more."""
-        waiting = self._waiting.get(login_id)
-        if waiting is not asked:
-            return  # it left, or came back or was told more since: asked again in its turn
+        """Send the event that the stored login implies, and update or remove its browser.
+
+        before: the browser when the read began.
+        login: None if it is no longer stored.
+        """
+        if login is not None:
+            self._reader.record_if_expired(login)
+        if self._waiting.get(login_id) is not before:
+            return  # it has changed during the read and is read again in its slice
         if login is not None and login.instance != self._instance:
-            self.forget(login_id)  # resumed elsewhere
+            self.forget(login_id)  # resumed at another instance
             return
         event = current_event(login)
-        if EVENT_RANK[event] > EVENT_RANK[waiting.last_sent]:
+        if is_later_event(event, before.last_sent):
             RECONCILED_CHANGES.inc()
-            await self._deliver(Notice(event, login_id), push)
+            await self._deliver(Notice(event, login_id))
         waiting = self._waiting.get(login_id)
         if waiting is None:
             return
         if login is None or login.state not in OPEN:
             self.forget(login_id)
         else:
-            self._wait_until(
+            self._update(
                 login_id, waiting._replace(expires_at=login.expires_at, version=login.version)
             )
 
-    async def _deliver(self, notice: Notice, push: Push) -> None:
+    async def _deliver(self, notice: Notice) -> None:
+        """Send a notice to its browser if it reports a new event."""
         if notice.event == MOVED_EVENT:
-            await self._reconcile([notice.id], push)
+            await self._reconcile([notice.id])
             return
         waiting = self._waiting.get(notice.id)
         if waiting is None or not is_new_event(notice.event, waiting.last_sent):
             return
-        if notice.event in FINAL_EVENTS:
+        if EVENTS[notice.event].is_final:
             self.forget(notice.id)
         else:
-            until = waiting.expires_at
-            if notice.event == EVENT_BY_STATE[State.CONFIRMED]:
-                until = self._clock() + REDEEM_LIFETIME
-            self._wait_until(notice.id, waiting._replace(expires_at=until, last_sent=notice.event))
+            expires_at = waiting.expires_at
+            if notice.event == CONFIRMED_EVENT:
+                expires_at = self._clock() + REDEEM_LIFETIME
+            self._update(notice.id, waiting._replace(expires_at=expires_at, last_sent=notice.event))
         try:
-            await push(waiting.sid, waiting.app, notice)
-        except Exception:  # one browser's trouble is not the others'
+            await self._push(waiting.sid, waiting.app, notice)
+        except Exception:  # a failure of one browser does not affect the others
             log.exception("push failed", login_id=notice.id, notice=notice.event)
 
-    def _wait_until(self, login_id: str, waiting: WaitingBrowser) -> None:
+    def _update(self, login_id: str, waiting: WaitingBrowser) -> None:
+        """Add or replace the browser of a login and schedule its expiry."""
         if login_id not in self._waiting:
-            self._turns[slice_index(login_id)].add(login_id)
+            self._slices[slice_index(login_id)].add(login_id)
             WAITING_BROWSERS.inc()
         self._waiting[login_id] = waiting
-        heapq.heappush(self._ends, (waiting.expires_at, login_id))
-        if len(self._ends) > 2 * len(self._waiting) + HEAP_SLACK:
-            # Most ends are of browsers that have left, or were told another end since.
-            self._ends = [(one.expires_at, name) for name, one in self._waiting.items()]
-            heapq.heapify(self._ends)
-        if self._ends[0][1] == login_id:
-            self._sooner.set()
+        heapq.heappush(self._expiries, (waiting.expires_at, login_id))
+        if len(self._expiries) > 2 * len(self._waiting) + HEAP_SLACK:
+            # Most entries are of browsers that have left or have another expiry time now.
+            self._expiries = [(one.expires_at, name) for name, one in self._waiting.items()]
+            heapq.heapify(self._expiries)
+        if self._expiries[0][1] == login_id:
+            self._first_expiry_changed.set()
 
-    async def _expire_loop(self, push: Push) -> None:
+    async def _expire_loop(self) -> None:
         while True:
-            self._sooner.clear()
-            await self.expire_due(push)
-            pause = self._ends[0][0] - self._clock() if self._ends else None
+            self._first_expiry_changed.clear()
+            await self.expire_due()
+            delay = self._expiries[0][0] - self._clock() if self._expiries else None
             try:
-                async with asyncio.timeout(pause):
-                    await self._sooner.wait()
+                async with asyncio.timeout(delay):
+                    await self._first_expiry_changed.wait()
             except TimeoutError:
                 continue

@@ -48,10 +48,6 @@ REDELIVERY_LIFETIME = 60
 first answer may have been lost in transit, and no transport reports that reliably."""
 
 
-APP_KEY_MAX = 64
-"""Characters of an app's key: as many as of its id."""
-
-
 class State(StrEnum):
     PENDING = "pending"
     SCANNED = "scanned"
@@ -202,7 +198,7 @@ def apply(
     it that is `now`.
     Raises a `LoginError`, and then nothing has changed.
     """
-    state = _state_after(login, act, now, phone)
+    state = next_state(login, act, now=now, phone=phone)
     if state is None:
         return login
     changes: dict[str, Any] = {"state": state, "version": login.version + 1}
@@ -221,8 +217,11 @@ def apply(
     return replace(login, **changes)
 
 
-def _state_after(login: Login, act: Act, now: float, phone: Phone | None) -> State | None:
-    """The state that `act` leads to; None for a repeat.  Raises a `LoginError`."""
+def next_state(login: Login, act: Act, *, now: float, phone: Phone | None = None) -> State | None:
+    """Return the state that `act` leads to, or None if it repeats the last act.
+
+    Raises as `apply`.
+    """
     current = login.at(now)
     if current.state is State.EXPIRED:
         raise LoginExpired
@@ -235,17 +234,6 @@ def _state_after(login: Login, act: Act, now: float, phone: Phone | None) -> Sta
     if state is None:
         raise REFUSALS.get((current.state, act), NotAllowed)
     return state
-
-
-def app_key(app_id: str, incarnation: str) -> str:
-    """Return the key under which an app's codes are kept; no two apps ever have the same.
-
-    An app of the settings, or from before incarnations were recorded, has its id alone. No id
-    contains a tilde.
-    """
-    if not incarnation:
-        return app_id
-    return f"{app_id[: APP_KEY_MAX - 1 - len(incarnation)]}~{incarnation}"
 
 
 OTHER_PHONE_ERRORS: Mapping[Act, type[LoginError]] = {

@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from broker.login.model import app_key
+from broker.apps.model import app_key
 from broker.pool.model import SCENE_BYTES, CodeCounts, CodeKey, CodeRecord, CodeReservation
 from broker.records import tables as t
 from broker.records.database import INSERT, Database

@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from broker.identity.model import Identity, Phone
 from broker.login.errors import LoginExpired
 from broker.login.model import Browser, State
-from broker.login.service import LoginService
 from broker.records import audit_log as trail_module
 from broker.records import tables
 from broker.records.audit_log import AUDIT_DROPPED, QUEUE_MAX, SqlAuditLog
@@ -21,7 +20,15 @@ from broker.records.database import Database
 from broker.records.migrations import HEAD, REVISIONS, VERSION_TABLE
 from broker.records.migrations import upgrade as upgrade_all
 from broker.records.store import open_records
-from tests.support.builders import ALICE, FIREFOX, Clock, RecordingAuditLog, StartBroker, a_login
+from tests.support.builders import (
+    ALICE,
+    FIREFOX,
+    Clock,
+    LoginMethods,
+    RecordingAuditLog,
+    StartBroker,
+    a_login,
+)
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.servers.postgres import PostgresServer
 from tests.support.waiting import eventually
@@ -225,7 +232,7 @@ async def test_repeated_end_uses_memory_once(sql_trail: SqlAuditLog, clock: Cloc
 
 
 async def test_every_end_is_noted_and_nothing_before_it(
-    make_flow: Callable[..., LoginService], clock: Clock, trail: RecordingAuditLog
+    make_flow: Callable[..., LoginMethods], clock: Clock, trail: RecordingAuditLog
 ) -> None:
     flow = make_flow()
     ids = {}

@@ -15,7 +15,7 @@ from broker.identity.errors import UnregisteredUser
 from broker.login.errors import AlreadyScanned, LoginExpired, UnknownLogin, UnknownScene
 from broker.login.model import REDEEM_LIFETIME, Browser, State
 from broker.login.ports import LOGIN_RETENTION
-from broker.login.service import LoginService, NewLogin
+from broker.login.service import NewLogin
 from broker.pool.code_pool import CodePool
 from broker.pool.model import CodeKey, CodeLease, OfferedCode, PoolLevel
 from broker.state import StateBackend, open_state
@@ -28,6 +28,7 @@ from tests.support.builders import (
     SHOP,
     Clock,
     FixedDirectory,
+    LoginMethods,
     a_login,
 )
 from tests.support.servers.redis import Engines
@@ -39,7 +40,7 @@ LIFE, REST, REGISTER = 120, 600, 600
 CHROME = Browser("198.51.100.9", "Chrome")
 POOLED = replace(SHOP, code_source="pool")
 
-MakeFlow = Callable[..., LoginService]
+MakeFlow = Callable[..., LoginMethods]
 
 
 def code(number: int, drawing: int = 0) -> OfferedCode:
@@ -55,7 +56,7 @@ async def store(store: StateBackend) -> StateBackend:
 
 
 @pytest.fixture
-def flow(make_flow: MakeFlow) -> LoginService:
+def flow(make_flow: MakeFlow) -> LoginMethods:
     return make_flow(apps=[POOLED, OTHER])
 
 
@@ -71,7 +72,7 @@ def pool_of(store: StateBackend, clock: Clock, *, rest: float = REST, uses: int 
     )
 
 
-async def begin(flow: LoginService, browser: Browser = FIREFOX) -> NewLogin:
+async def begin(flow: LoginMethods, browser: Browser = FIREFOX) -> NewLogin:
     return await flow.begin("shop", browser, has_socket=True)
 
 
@@ -85,7 +86,7 @@ def number_of(begun: NewLogin) -> int:
 
 
 async def test_a_login_has_the_lowest_free_code_and_the_browser_its_picture(
-    flow: LoginService,
+    flow: LoginMethods,
 ) -> None:
     begun = [await begin(flow) for _ in range(3)]
 
@@ -96,7 +97,7 @@ async def test_a_login_has_the_lowest_free_code_and_the_browser_its_picture(
 
 
 async def test_an_app_that_draws_live_takes_none_of_the_pool(
-    flow: LoginService, store: StateBackend
+    flow: LoginMethods, store: StateBackend
 ) -> None:
     await store.code_leases.offer("other", [code(0)])
 
@@ -107,7 +108,7 @@ async def test_an_app_that_draws_live_takes_none_of_the_pool(
     assert (await store.code_leases.level("other")).free == 1
 
 
-async def test_where_none_is_free_a_code_is_drawn_live(flow: LoginService) -> None:
+async def test_where_none_is_free_a_code_is_drawn_live(flow: LoginMethods) -> None:
     for _ in range(10):
         await begin(flow)
 
@@ -121,31 +122,31 @@ async def test_where_none_is_free_a_code_is_drawn_live(flow: LoginService) -> No
 # --- given back
 
 
-async def redeemed(flow: LoginService, begun: NewLogin) -> None:
+async def redeemed(flow: LoginMethods, begun: NewLogin) -> None:
     await flow.scan(begun.login.scene, ALICE)
     await flow.confirm(begun.login.id, ALICE)
     await flow.redeem(begun.login.id, begun.secret, app="shop")
 
 
-async def denied(flow: LoginService, begun: NewLogin) -> None:
+async def denied(flow: LoginMethods, begun: NewLogin) -> None:
     await flow.scan(begun.login.scene, ALICE)
     await flow.deny(begun.login.id, ALICE)
 
 
-async def cancelled(flow: LoginService, begun: NewLogin) -> None:
+async def cancelled(flow: LoginMethods, begun: NewLogin) -> None:
     await flow.cancel(begun.login.id, begun.secret, app="shop")
 
 
-async def abandoned(flow: LoginService, begun: NewLogin) -> None:
+async def abandoned(flow: LoginMethods, begun: NewLogin) -> None:
     await flow.abandon(begun.login.id)
 
 
-End = Callable[[LoginService, NewLogin], Awaitable[None]]
+End = Callable[[LoginMethods, NewLogin], Awaitable[None]]
 
 
 @pytest.mark.parametrize("end", [redeemed, denied, cancelled, abandoned])
 async def test_a_code_rests_once_its_login_is_over(
-    flow: LoginService, store: StateBackend, clock: Clock, end: End
+    flow: LoginMethods, store: StateBackend, clock: Clock, end: End
 ) -> None:
     begun = await begin(flow)
 
@@ -161,7 +162,7 @@ async def test_a_code_rests_once_its_login_is_over(
 
 
 async def test_a_code_stays_with_its_login_for_as_long_as_that_is_open(
-    flow: LoginService, store: StateBackend, clock: Clock
+    flow: LoginMethods, store: StateBackend, clock: Clock
 ) -> None:
     begun = await begin(flow)
     await flow.scan(begun.login.scene, ALICE)
@@ -252,7 +253,7 @@ async def test_a_give_back_that_fails_says_nothing(
 
 @pytest.mark.parametrize("end", [redeemed, denied, cancelled, abandoned])
 async def test_a_code_that_cannot_be_given_back_harms_no_login_and_comes_back_with_time(
-    flow: LoginService, store: StateBackend, clock: Clock, monkeypatch: pytest.MonkeyPatch, end: End
+    flow: LoginMethods, store: StateBackend, clock: Clock, monkeypatch: pytest.MonkeyPatch, end: End
 ) -> None:
     begun = await begin(flow)
     monkeypatch.setattr(store.code_leases, "return_code", down)
@@ -291,7 +292,7 @@ async def test_a_code_is_worn_after_so_many_logins_and_an_empty_pool_is_counted(
 
 
 async def test_a_photograph_of_a_code_whose_login_another_phone_scanned_is_refused(
-    flow: LoginService,
+    flow: LoginMethods,
 ) -> None:
     begun = await begin(flow)
     await flow.scan(begun.login.scene, ALICE)
@@ -306,7 +307,7 @@ async def test_a_photograph_of_a_code_whose_login_another_phone_scanned_is_refus
 
 @pytest.mark.parametrize("end", [redeemed, denied, cancelled, abandoned])
 async def test_a_photograph_of_a_code_that_rests_leads_nowhere(
-    flow: LoginService, clock: Clock, end: End
+    flow: LoginMethods, clock: Clock, end: End
 ) -> None:
     begun = await begin(flow)
     await end(flow, begun)
@@ -319,7 +320,7 @@ async def test_a_photograph_of_a_code_that_rests_leads_nowhere(
 
 
 async def test_a_photograph_of_a_code_that_ran_out_leads_nowhere(
-    flow: LoginService, clock: Clock
+    flow: LoginMethods, clock: Clock
 ) -> None:
     begun = await begin(flow)
 
@@ -334,7 +335,7 @@ async def test_a_photograph_of_a_code_that_ran_out_leads_nowhere(
 
 
 async def test_a_photograph_of_a_code_that_is_on_another_screen_shows_that_browser(
-    flow: LoginService, clock: Clock
+    flow: LoginMethods, clock: Clock
 ) -> None:
     former = await begin(flow)
     await denied(flow, former)
@@ -353,7 +354,7 @@ async def test_a_photograph_of_a_code_that_is_on_another_screen_shows_that_brows
 
 @pytest.mark.parametrize("end", [redeemed, denied, cancelled, abandoned])
 async def test_whoever_had_a_code_before_can_do_nothing_to_the_login_that_has_it_now(
-    flow: LoginService, clock: Clock, end: End
+    flow: LoginMethods, clock: Clock, end: End
 ) -> None:
     former = await begin(flow)
     await end(flow, former)
@@ -378,7 +379,7 @@ async def test_whoever_had_a_code_before_can_do_nothing_to_the_login_that_has_it
 
 
 async def test_a_photograph_of_a_retired_code_leads_to_its_last_login_and_then_nowhere(
-    flow: LoginService, store: StateBackend, clock: Clock
+    flow: LoginMethods, store: StateBackend, clock: Clock
 ) -> None:
     begun = await begin(flow)
 

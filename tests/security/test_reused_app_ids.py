@@ -9,14 +9,20 @@ import aiohttp
 import pytest
 import sqlalchemy as sa
 
-from broker.login.model import APP_KEY_MAX, app_key
-from broker.login.service import LoginService
+from broker.apps.model import APP_KEY_MAX, app_key
 from broker.pool.model import OfferedCode
 from broker.records import tables as t
 from broker.records.database import Database
 from broker.state import StateBackend
 from tests.support.app_admin import RED, TOKEN, Admin, page, phone_of, post
-from tests.support.builders import FIREFOX, SHOP, FixedDirectory, RunningBroker, StartBroker
+from tests.support.builders import (
+    FIREFOX,
+    SHOP,
+    FixedDirectory,
+    LoginMethods,
+    RunningBroker,
+    StartBroker,
+)
 from tests.support.clients import Payload
 from tests.support.device_flow import GRANT
 from tests.support.records import database_of
@@ -196,7 +202,7 @@ async def _forget_incarnations(broker: RunningBroker, admin: Admin) -> None:
 
 
 async def test_login_leases_code_of_its_own_app(
-    make_flow: Callable[..., LoginService], store: StateBackend
+    make_flow: Callable[..., LoginMethods], store: StateBackend
 ) -> None:
     app = replace(SHOP, code_source="pool", incarnation="1" * 16)
     for key in (SHOP.key, app.key):

@@ -17,6 +17,7 @@ from broker.infrastructure.sharding import shard_of
 from broker.login.codes import CodeSource, LoginImages
 from broker.login.model import Browser, Login, State
 from broker.login.ports import LOGIN_RETENTION
+from broker.login.services import LoginServices
 from broker.pool.code_pool import CodePool
 from broker.providers.pretend import PretendProvider
 from broker.state import StateBackend
@@ -128,6 +129,24 @@ def codes_of(
     )
     images = LoginImages(store=store.images, duties=store.leader_leases, instance="one")
     return CodeSource(accounts=all_pretend(apps, provider), pool=pool, images=images)
+
+
+class LoginMethods:
+    """The methods of the login services of one instance."""
+
+    def __init__(self, services: LoginServices) -> None:
+        self.reader = services.reader
+        self.begin = services.service.begin
+        self.scan = services.service.scan
+        self.confirm = services.service.confirm
+        self.deny = services.service.deny
+        self.redeem = services.redeemer.redeem
+        self.resume = services.service.resume
+        self.cancel = services.service.cancel
+        self.abandon = services.service.abandon
+        self.get = services.service.get
+        self.code_url = services.service.code_url
+        self.close = services.service.close
 
 
 def a_login(clock: Clock, **changes: object) -> Login:

@@ -62,7 +62,7 @@ async def test_ended_work_is_counted_and_started_again(ends: Callable[[], Awaita
     starts: list[str | None] = []
 
     async def work() -> None:
-        starts.append(task.trouble())
+        starts.append(task.unready_reason())
         await (ends() if len(starts) < 3 else asyncio.Event().wait())
 
     task, before = BackgroundTask("test", work), failures("test")
@@ -76,14 +76,14 @@ async def test_ended_work_is_counted_and_started_again(ends: Callable[[], Awaita
 
 async def test_trouble_is_reported_unless_work_runs() -> None:
     task = BackgroundTask("test", raises)
-    assert task.trouble() == "the task test is not running"
+    assert task.unready_reason() == "the task test is not running"
 
     task.start()
     await eventually(lambda: failures("test") > 0)
-    assert task.trouble() is not None
+    assert task.unready_reason() is not None
 
     await task.stop()
-    assert task.trouble() is not None
+    assert task.unready_reason() is not None
 
 
 async def test_work_that_swallows_its_cancellation_is_stopped() -> None:

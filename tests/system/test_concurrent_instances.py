@@ -29,7 +29,8 @@ from broker.login.errors import AlreadyScanned
 from broker.login.events import EVENT_BY_STATE
 from broker.login.model import Login, State
 from broker.login.ports import LoginStore, SwapResult
-from broker.login.service import LoginService, NewLogin
+from broker.login.service import NewLogin
+from broker.login.services import create_login_services
 from broker.providers.pretend import PretendProvider
 from broker.state import open_state
 from broker.tokens.issuer import TokenIssuer
@@ -39,6 +40,7 @@ from tests.support.builders import (
     BOB,
     FIREFOX,
     SHOP,
+    LoginMethods,
     RecordingAuditLog,
     StartBroker,
     codes_of,
@@ -84,7 +86,7 @@ class Counted:
 
 
 class Instance(NamedTuple):
-    flow: LoginService
+    flow: LoginMethods
     logins: Counted
     bus: Bus
     trail: RecordingAuditLog
@@ -114,11 +116,11 @@ async def instance(name: str, url: str, keys: SigningKeyFile) -> AsyncIterator[I
     await asyncio.gather(opened(store), opened_bus(bus))
     logins = Counted(store.logins)
     apps, trail = AppRegistry([SHOP]), RecordingAuditLog()
-    flow = LoginService(
+    services = create_login_services(
         logins=logins,
         bus=bus,
         apps=apps,
-        trail=trail,
+        audit_log=trail,
         codes=codes_of(store, apps, Blank),
         directory=OpenDirectory(),
         issuer=TokenIssuer(
@@ -133,6 +135,7 @@ async def instance(name: str, url: str, keys: SigningKeyFile) -> AsyncIterator[I
         lifetime=120,
         register_lifetime=600,
     )
+    flow = LoginMethods(services)
     yield Instance(flow, logins, bus, trail)
     await flow.close()
     await bus.close()
@@ -181,7 +184,7 @@ async def heard(by: Instance) -> AsyncIterator[list[Notice]]:
         await asyncio.wait([task])
 
 
-async def grab(flow: LoginService, begun: NewLogin, phone: Phone) -> Login:
+async def grab(flow: LoginMethods, begun: NewLogin, phone: Phone) -> Login:
     """Scan and confirm, and try to confirm even where somebody else has scanned."""
     with suppress(AlreadyScanned):
         await flow.scan(begun.login.scene, phone)

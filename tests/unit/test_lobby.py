@@ -12,10 +12,10 @@ from broker.bus.memory import MemoryBus
 from broker.errors import Unavailable
 from broker.identity.errors import UnregisteredUser
 from broker.infrastructure.coordination import Bus, Notice
-from broker.login.lobby import HEAP_SLACK, RECONCILE_SLICES, Lobby, Push
-from broker.login.service import LoginService, NewLogin
+from broker.login.lobby import HEAP_SLACK, RECONCILE_SLICES, Lobby
+from broker.login.service import NewLogin
 from broker.state import StateBackend
-from tests.support.builders import ALICE, FIREFOX, Clock, FixedDirectory
+from tests.support.builders import ALICE, FIREFOX, Clock, FixedDirectory, LoginMethods
 from tests.support.loop_clock import LoopClock
 from tests.support.waiting import eventually
 
@@ -56,14 +56,17 @@ def pushes() -> Pushes:
 
 
 @pytest.fixture
-def lobby(bus: Bus, flow: LoginService, clock: Clock) -> Lobby:
-    return Lobby(bus=bus, flow=flow, clock=clock, instance="one")
+def lobby(bus: Bus, flow: LoginMethods, clock: Clock, pushes: Pushes) -> Lobby:
+    """A lobby that is not running.  Tests call its methods."""
+    lobby = Lobby(bus=bus, reader=flow.reader, clock=clock, instance="one")
+    lobby._push = pushes
+    return lobby
 
 
 @pytest.fixture
 async def running(lobby: Lobby, pushes: Pushes) -> AsyncIterator[Lobby]:
     task = asyncio.create_task(lobby.run(pushes))
-    await eventually(lambda: lobby.trouble() is None)
+    await eventually(lambda: lobby.unready_reason() is None)
     yield lobby
     task.cancel()
     await asyncio.wait([task])
@@ -78,9 +81,9 @@ def turn(lobby: Lobby, loop_clock: LoopClock, monkeypatch: pytest.MonkeyPatch) -
     look_again = lobby._reconcile
     looks = 0
 
-    async def counted(login_ids: list[str], push: Push) -> None:
+    async def counted(login_ids: list[str]) -> None:
         nonlocal looks
-        await look_again(login_ids, push)
+        await look_again(login_ids)
         looks += 1
 
     monkeypatch.setattr(lobby, "_reconcile", counted)
@@ -93,11 +96,11 @@ def turn(lobby: Lobby, loop_clock: LoopClock, monkeypatch: pytest.MonkeyPatch) -
     return next_turn
 
 
-async def begin(flow: LoginService) -> NewLogin:
+async def begin(flow: LoginMethods) -> NewLogin:
     return await flow.begin("shop", FIREFOX, has_socket=True)
 
 
-async def push_another(lobby: Lobby, flow: LoginService, pushes: Pushes) -> None:
+async def push_another(lobby: Lobby, flow: LoginMethods, pushes: Pushes) -> None:
     """Show that no push came before this one: notices are handled in order."""
     begun = await begin(flow)
     lobby.wait("another", begun.login)
@@ -106,7 +109,7 @@ async def push_another(lobby: Lobby, flow: LoginService, pushes: Pushes) -> None
 
 
 async def test_a_browser_hears_what_its_phone_did(
-    running: Lobby, flow: LoginService, pushes: Pushes
+    running: Lobby, flow: LoginMethods, pushes: Pushes
 ) -> None:
     begun = await begin(flow)
     running.wait("tab", begun.login)
@@ -119,7 +122,7 @@ async def test_a_browser_hears_what_its_phone_did(
 
 
 async def test_one_browsers_trouble_is_not_the_others(
-    running: Lobby, flow: LoginService, pushes: Pushes
+    running: Lobby, flow: LoginMethods, pushes: Pushes
 ) -> None:
     for sid in ("broken", "fine"):
         begun = await begin(flow)
@@ -130,23 +133,23 @@ async def test_one_browsers_trouble_is_not_the_others(
 
 
 async def test_a_browser_is_told_when_its_code_has_run_out(
-    lobby: Lobby, flow: LoginService, pushes: Pushes, clock: Clock
+    lobby: Lobby, flow: LoginMethods, pushes: Pushes, clock: Clock
 ) -> None:
     begun = await begin(flow)
     lobby.wait("tab", begun.login)
 
     clock.time += 119
-    await lobby.expire_due(pushes)
+    await lobby.expire_due()
     assert pushes.heard.empty()
     clock.time += 1
-    await lobby.expire_due(pushes)
+    await lobby.expire_due()
 
     assert await pushes.next() == ("tab", "login-expired")
     assert len(lobby) == 0
 
 
 async def test_unregistered_browser_is_not_expired_before_the_extended_end(
-    running: Lobby, make_flow: Callable[..., LoginService], pushes: Pushes, clock: Clock
+    running: Lobby, make_flow: Callable[..., LoginMethods], pushes: Pushes, clock: Clock
 ) -> None:
     flow = make_flow(directory=FixedDirectory())
     begun = await begin(flow)
@@ -158,22 +161,24 @@ async def test_unregistered_browser_is_not_expired_before_the_extended_end(
     assert await pushes.next() == ("tab", "login-unregistered")
 
     clock.time = begun.login.expires_at
-    await running.expire_due(pushes)
+    await running.expire_due()
     assert pushes.heard.empty()
     clock.time += 480
-    await running.expire_due(pushes)
+    await running.expire_due()
 
     assert await pushes.next() == ("tab", "login-expired")
 
 
-async def test_a_new_arrival_that_ends_sooner_is_told_in_time(
-    running: Lobby, flow: LoginService, pushes: Pushes, clock: Clock
+async def test_a_new_arrival_that_ends_first_expiry_changed_is_told_in_time(
+    running: Lobby, flow: LoginMethods, pushes: Pushes, clock: Clock
 ) -> None:
     soon = await begin(flow)
     clock.time += 60
     late = await begin(flow)
     running.wait("late", late.login)
-    await eventually(lambda: not running._sooner.is_set())  # it waits for the late end
+    await eventually(
+        lambda: not running._first_expiry_changed.is_set()
+    )  # it waits for the late end
 
     clock.time = soon.login.expires_at
     running.wait("soon", soon.login)
@@ -183,7 +188,7 @@ async def test_a_new_arrival_that_ends_sooner_is_told_in_time(
 
 
 async def test_a_confirm_whose_notice_was_lost_is_found_at_the_end(
-    lobby: Lobby, flow: LoginService, pushes: Pushes, clock: Clock
+    lobby: Lobby, flow: LoginMethods, pushes: Pushes, clock: Clock
 ) -> None:
     """Nothing listens here: the notices go nowhere, and the state still tells."""
     begun = await begin(flow)
@@ -193,16 +198,16 @@ async def test_a_confirm_whose_notice_was_lost_is_found_at_the_end(
     await flow.confirm(begun.login.id, ALICE)
 
     clock.time += 1
-    await lobby.expire_due(pushes)
+    await lobby.expire_due()
 
     assert await pushes.next() == ("tab", "login-confirmed")
     clock.time += 60
-    await lobby.expire_due(pushes)
+    await lobby.expire_due()
     assert await pushes.next() == ("tab", "login-expired")
 
 
 async def test_what_was_missed_while_nobody_listened_is_caught_up(
-    lobby: Lobby, flow: LoginService, pushes: Pushes
+    lobby: Lobby, flow: LoginMethods, pushes: Pushes
 ) -> None:
     fresh, scanned, confirmed = [await begin(flow) for _ in range(3)]
     for name, begun in [("fresh", fresh), ("scanned", scanned), ("confirmed", confirmed)]:
@@ -220,7 +225,7 @@ async def test_what_was_missed_while_nobody_listened_is_caught_up(
 
 
 async def test_a_browser_that_never_redeems_is_told_when_that_is_over(
-    running: Lobby, flow: LoginService, pushes: Pushes, clock: Clock
+    running: Lobby, flow: LoginMethods, pushes: Pushes, clock: Clock
 ) -> None:
     """Long before its code would have run out."""
     begun = await begin(flow)
@@ -231,13 +236,13 @@ async def test_a_browser_that_never_redeems_is_told_when_that_is_over(
         await pushes.next()
 
     clock.time += 60
-    await running.expire_due(pushes)
+    await running.expire_due()
 
     assert await pushes.next() == ("tab", "login-expired")
 
 
 async def test_a_browser_that_left_while_the_state_was_asked_stays_gone(
-    lobby: Lobby, flow: LoginService, pushes: Pushes, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    lobby: Lobby, flow: LoginMethods, pushes: Pushes, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = await begin(flow)
     lobby.wait("tab", begun.login)
@@ -245,31 +250,31 @@ async def test_a_browser_that_left_while_the_state_was_asked_stays_gone(
     clock.time += 119
     await flow.confirm(begun.login.id, ALICE)
     clock.time += 1
-    changed = flow.get_changed
+    changed = flow.reader.get_changed
 
     async def slow(known: Mapping[str, int]) -> object:
         lobby.leave("tab")
         return await changed(known)
 
-    monkeypatch.setattr(flow, "get_changed", slow)
-    await lobby.expire_due(pushes)
+    monkeypatch.setattr(flow.reader, "get_changed", slow)
+    await lobby.expire_due()
 
     assert len(lobby) == 0
     assert pushes.heard.empty()
 
 
 async def test_a_browser_that_resumes_for_ever_makes_nothing_grow(
-    lobby: Lobby, flow: LoginService
+    lobby: Lobby, flow: LoginMethods
 ) -> None:
     begun = await begin(flow)
     for _ in range(1_000):
         lobby.wait("tab", begun.login)
 
-    assert len(lobby._ends) <= HEAP_SLACK + 2
+    assert len(lobby._expiries) <= HEAP_SLACK + 2
 
 
 async def test_a_state_that_is_down_is_asked_again(
-    lobby: Lobby, flow: LoginService, pushes: Pushes, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    lobby: Lobby, flow: LoginMethods, pushes: Pushes, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def down(known: Mapping[str, int]) -> None:
         raise Unavailable
@@ -278,17 +283,17 @@ async def test_a_state_that_is_down_is_asked_again(
     lobby.wait("tab", begun.login)
     clock.time += 120
     with monkeypatch.context() as patch:
-        patch.setattr(flow, "get_changed", down)
-        await lobby.expire_due(pushes)
+        patch.setattr(flow.reader, "get_changed", down)
+        await lobby.expire_due()
     assert pushes.heard.empty()
 
     clock.time += 1
-    await lobby.expire_due(pushes)
+    await lobby.expire_due()
 
     assert await pushes.next() == ("tab", "login-expired")
 
 
-async def test_a_socket_waits_for_one_login(lobby: Lobby, flow: LoginService) -> None:
+async def test_a_socket_waits_for_one_login(lobby: Lobby, flow: LoginMethods) -> None:
     first, second = await begin(flow), await begin(flow)
 
     assert lobby.wait("tab", first.login) is None
@@ -297,7 +302,7 @@ async def test_a_socket_waits_for_one_login(lobby: Lobby, flow: LoginService) ->
     assert len(lobby) == 1
 
 
-async def test_a_login_has_one_socket(running: Lobby, flow: LoginService, pushes: Pushes) -> None:
+async def test_a_login_has_one_socket(running: Lobby, flow: LoginMethods, pushes: Pushes) -> None:
     begun = await begin(flow)
     running.wait("old", begun.login)
     running.wait("new", begun.login)
@@ -308,7 +313,7 @@ async def test_a_login_has_one_socket(running: Lobby, flow: LoginService, pushes
     assert await pushes.next() == ("new", "login-scanned")
 
 
-async def test_whoever_left_is_not_told(running: Lobby, flow: LoginService, pushes: Pushes) -> None:
+async def test_whoever_left_is_not_told(running: Lobby, flow: LoginMethods, pushes: Pushes) -> None:
     begun = await begin(flow)
     running.wait("tab", begun.login)
     running.leave("tab")
@@ -323,8 +328,8 @@ async def test_whoever_left_is_not_told(running: Lobby, flow: LoginService, push
 async def test_a_change_whose_notice_was_lost_is_found_within_a_round(
     turn: Turn,
     running: Lobby,
-    flow: LoginService,
-    make_flow: Callable[..., LoginService],
+    flow: LoginMethods,
+    make_flow: Callable[..., LoginMethods],
     pushes: Pushes,
 ) -> None:
     """The notice goes to an instance that nobody listens at; the state is asked in turn."""
@@ -346,8 +351,8 @@ async def test_a_change_whose_notice_was_lost_is_found_within_a_round(
 async def test_whoever_comes_in_the_middle_of_a_round_waits_for_no_second_one(
     turn: Turn,
     running: Lobby,
-    flow: LoginService,
-    make_flow: Callable[..., LoginService],
+    flow: LoginMethods,
+    make_flow: Callable[..., LoginMethods],
     pushes: Pushes,
 ) -> None:
     deaf = make_flow(bus=MemoryBus())
@@ -366,19 +371,19 @@ async def test_whoever_comes_in_the_middle_of_a_round_waits_for_no_second_one(
 
 
 async def test_a_login_that_is_gone_from_the_state_has_expired_for_its_browser(
-    lobby: Lobby, flow: LoginService, pushes: Pushes, clock: Clock
+    lobby: Lobby, flow: LoginMethods, pushes: Pushes, clock: Clock
 ) -> None:
     begun = await begin(flow)
     lobby.wait("tab", replace(begun.login, id="never-stored"))
 
-    await lobby._reconcile(["never-stored"], pushes)
+    await lobby._reconcile(["never-stored"])
 
     assert await pushes.next() == ("tab", "login-expired")
     assert len(lobby) == 0
 
 
 async def test_what_a_browser_knows_is_not_said_twice(
-    running: Lobby, flow: LoginService, pushes: Pushes, bus: Bus
+    running: Lobby, flow: LoginMethods, pushes: Pushes, bus: Bus
 ) -> None:
     begun = await begin(flow)
     running.wait("tab", begun.login)
@@ -392,7 +397,7 @@ async def test_what_a_browser_knows_is_not_said_twice(
 
 
 async def test_a_confirm_that_went_with_a_failed_master_is_told_again_when_made_again(
-    running: Lobby, flow: LoginService, pushes: Pushes, store: StateBackend
+    running: Lobby, flow: LoginMethods, pushes: Pushes, store: StateBackend
 ) -> None:
     begun = await begin(flow)
     running.wait("tab", begun.login)
@@ -411,7 +416,7 @@ async def test_a_confirm_that_went_with_a_failed_master_is_told_again_when_made_
 
 
 async def test_a_login_that_was_resumed_elsewhere_is_let_go(
-    running: Lobby, flow: LoginService, make_flow: Callable[..., LoginService], pushes: Pushes
+    running: Lobby, flow: LoginMethods, make_flow: Callable[..., LoginMethods], pushes: Pushes
 ) -> None:
     begun = await begin(flow)
     running.wait("tab", begun.login)
@@ -423,7 +428,7 @@ async def test_a_login_that_was_resumed_elsewhere_is_let_go(
 
 
 async def test_one_that_comes_back_while_the_state_is_asked_is_not_let_go(
-    lobby: Lobby, flow: LoginService, make_flow: Callable[..., LoginService]
+    lobby: Lobby, flow: LoginMethods, make_flow: Callable[..., LoginMethods]
 ) -> None:
     first, second = await begin(flow), await begin(flow)
     for sid, begun in (("first", first), ("second", second)):
@@ -436,13 +441,14 @@ async def test_one_that_comes_back_while_the_state_is_asked_is_not_let_go(
         login = await flow.resume(second.login.id, second.secret, app="shop")
         lobby.wait("second, again", login)
 
-    await lobby._reconcile([first.login.id, second.login.id], push)
+    lobby._push = push
+    await lobby._reconcile([first.login.id, second.login.id])
 
     assert len(lobby) == 2
 
 
 async def test_a_late_word_of_a_move_does_not_let_go_of_one_that_has_come_back(
-    running: Lobby, flow: LoginService, pushes: Pushes, bus: Bus
+    running: Lobby, flow: LoginMethods, pushes: Pushes, bus: Bus
 ) -> None:
     begun = await begin(flow)
     running.wait("tab", begun.login)
@@ -456,8 +462,8 @@ async def test_a_late_word_of_a_move_does_not_let_go_of_one_that_has_come_back(
 async def test_what_could_not_be_asked_in_its_turn_is_asked_about_first(
     turn: Turn,
     running: Lobby,
-    flow: LoginService,
-    make_flow: Callable[..., LoginService],
+    flow: LoginMethods,
+    make_flow: Callable[..., LoginMethods],
     pushes: Pushes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -466,16 +472,16 @@ async def test_what_could_not_be_asked_in_its_turn_is_asked_about_first(
     begun = [await begin(flow) for _ in range(40)]
     for number, one in enumerate(begun):
         running.wait(f"tab-{number}", one.login)
-    changed = flow.get_changed
+    changed = flow.reader.get_changed
 
     async def down(known: Mapping[str, int]) -> object:
-        monkeypatch.setattr(flow, "get_changed", changed)
+        monkeypatch.setattr(flow.reader, "get_changed", changed)
         for one in begun:
             await deaf.scan(one.login.scene, ALICE)
         raise Unavailable
 
-    monkeypatch.setattr(flow, "get_changed", down)
-    while flow.get_changed is down:
+    monkeypatch.setattr(flow.reader, "get_changed", down)
+    while flow.reader.get_changed is down:
         await turn()
     assert pushes.heard.empty()
 
@@ -485,7 +491,7 @@ async def test_what_could_not_be_asked_in_its_turn_is_asked_about_first(
 
 
 async def test_a_browser_that_left_while_the_state_was_down_stays_gone(
-    lobby: Lobby, flow: LoginService, pushes: Pushes, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    lobby: Lobby, flow: LoginMethods, pushes: Pushes, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = await begin(flow)
     lobby.wait("tab", begun.login)
@@ -495,7 +501,7 @@ async def test_a_browser_that_left_while_the_state_was_down_stays_gone(
         lobby.leave("tab")
         raise Unavailable
 
-    monkeypatch.setattr(flow, "get_changed", down)
-    await lobby.expire_due(pushes)
+    monkeypatch.setattr(flow.reader, "get_changed", down)
+    await lobby.expire_due()
 
     assert len(lobby) == 0

@@ -31,7 +31,7 @@ from broker.login.errors import (
 from broker.login.metrics import REDELIVERIES, login_counter
 from broker.login.model import REDELIVERY_LIFETIME, Login, State
 from broker.login.ports import SwapResult
-from broker.login.service import LoginService, NewLogin
+from broker.login.service import NewLogin
 from broker.state import StateBackend
 from broker.tokens.issuer import TokenIssuer
 from broker.tokens.keys import SigningKeyFile
@@ -42,6 +42,7 @@ from tests.support.builders import (
     SHOP,
     Clock,
     FixedDirectory,
+    LoginMethods,
     RecordingAuditLog,
 )
 
@@ -58,18 +59,18 @@ def short_issuer(tmp_path: Path, clock: Clock) -> TokenIssuer:
     )
 
 
-async def begin(flow: LoginService, *, waits_here: bool = True) -> NewLogin:
+async def begin(flow: LoginMethods, *, waits_here: bool = True) -> NewLogin:
     return await flow.begin("shop", FIREFOX, has_socket=waits_here)
 
 
-async def confirmed(flow: LoginService) -> NewLogin:
+async def confirmed(flow: LoginMethods) -> NewLogin:
     begun = await begin(flow)
     await flow.scan(begun.login.scene, ALICE)
     await flow.confirm(begun.login.id, ALICE)
     return begun
 
 
-async def test_a_login_from_begin_to_token(flow: LoginService) -> None:
+async def test_a_login_from_begin_to_token(flow: LoginMethods) -> None:
     login, secret, _ = await begin(flow)
 
     scanned = await flow.scan(login.scene, ALICE)
@@ -82,7 +83,7 @@ async def test_a_login_from_begin_to_token(flow: LoginService) -> None:
     assert redeemed.token.access_token.count(".") == 2
 
 
-async def test_the_three_names_have_their_forms(flow: LoginService) -> None:
+async def test_the_three_names_have_their_forms(flow: LoginMethods) -> None:
     begun = await begin(flow)
 
     assert len(begun.login.id) == 22
@@ -91,7 +92,7 @@ async def test_the_three_names_have_their_forms(flow: LoginService) -> None:
     assert begun.secret.encode() not in begun.login.secret_hash
 
 
-async def test_the_code_is_a_picture_that_a_page_can_show(flow: LoginService) -> None:
+async def test_the_code_is_a_picture_that_a_page_can_show(flow: LoginMethods) -> None:
     begun = await begin(flow)
 
     head, _, content = begun.code_url.partition(",")
@@ -99,14 +100,14 @@ async def test_the_code_is_a_picture_that_a_page_can_show(flow: LoginService) ->
     assert base64.b64decode(content).startswith(b"<svg")
 
 
-async def test_no_two_logins_share_a_name(flow: LoginService) -> None:
+async def test_no_two_logins_share_a_name(flow: LoginMethods) -> None:
     begun = [await begin(flow) for _ in range(100)]
 
     names = {name for one in begun for name in (one.login.id, one.login.scene, one.secret)}
     assert len(names) == 300
 
 
-async def test_the_browser_is_told_of_every_step(flow: LoginService, bus: Bus) -> None:
+async def test_the_browser_is_told_of_every_step(flow: LoginMethods, bus: Bus) -> None:
     async with bus.listen("one") as notices:
         begun = await confirmed(flow)
         other = await begin(flow)
@@ -122,7 +123,7 @@ async def test_the_browser_is_told_of_every_step(flow: LoginService, bus: Bus) -
 
 
 async def test_the_change_is_stored_before_the_browser_is_told(
-    flow: LoginService, bus: Bus, store: StateBackend
+    flow: LoginMethods, bus: Bus, store: StateBackend
 ) -> None:
     async with bus.listen("one") as notices:
         begun = await begin(flow)
@@ -136,8 +137,8 @@ async def test_the_change_is_stored_before_the_browser_is_told(
 
 
 async def test_an_act_stands_when_the_browser_cannot_be_told(
-    make_flow: Callable[..., LoginService],
-    flow: LoginService,
+    make_flow: Callable[..., LoginMethods],
+    flow: LoginMethods,
     monkeypatch: pytest.MonkeyPatch,
     bus: Bus,
 ) -> None:
@@ -153,7 +154,7 @@ async def test_an_act_stands_when_the_browser_cannot_be_told(
     assert (await flow.redeem(begun.login.id, begun.secret, app="shop")).token
 
 
-async def test_a_login_that_is_polled_for_sends_no_notice(flow: LoginService, bus: Bus) -> None:
+async def test_a_login_that_is_polled_for_sends_no_notice(flow: LoginMethods, bus: Bus) -> None:
     async with bus.listen("") as nobody, bus.listen("one") as one:
         begun = await begin(flow, waits_here=False)
         await flow.scan(begun.login.scene, ALICE)
@@ -163,7 +164,7 @@ async def test_a_login_that_is_polled_for_sends_no_notice(flow: LoginService, bu
             assert await anext(notices) == Notice("next", "none before it")
 
 
-async def test_a_code_left_too_long_cannot_be_scanned(flow: LoginService, clock: Clock) -> None:
+async def test_a_code_left_too_long_cannot_be_scanned(flow: LoginMethods, clock: Clock) -> None:
     begun = await begin(flow)
     clock.time += 120
 
@@ -173,7 +174,7 @@ async def test_a_code_left_too_long_cannot_be_scanned(flow: LoginService, clock:
 
 @pytest.mark.parametrize("secret", ["wrong", ""])
 async def test_a_wrong_secret_and_an_unknown_login_are_answered_alike(
-    flow: LoginService, secret: str
+    flow: LoginMethods, secret: str
 ) -> None:
     begun = await confirmed(flow)
 
@@ -189,7 +190,7 @@ async def test_a_wrong_secret_and_an_unknown_login_are_answered_alike(
 
 @pytest.mark.parametrize("secret", ["", "wrong"])
 async def test_a_login_is_nothing_to_another_app_whatever_secret_it_shows(
-    flow: LoginService, secret: str
+    flow: LoginMethods, secret: str
 ) -> None:
     begun = await confirmed(flow)
 
@@ -197,7 +198,7 @@ async def test_a_login_is_nothing_to_another_app_whatever_secret_it_shows(
         await flow.redeem(begun.login.id, secret, app="other")
 
 
-async def test_a_login_is_nothing_to_another_app(flow: LoginService) -> None:
+async def test_a_login_is_nothing_to_another_app(flow: LoginMethods) -> None:
     begun = await confirmed(flow)
     stranger = ALICE._replace(app="other")
 
@@ -218,7 +219,7 @@ def claims_of(redeemed: RedeemedLogin) -> dict[str, Any]:
 
 
 async def test_repeated_redeem_returns_the_same_token(
-    flow: LoginService, make_flow: Callable[..., LoginService], clock: Clock
+    flow: LoginMethods, make_flow: Callable[..., LoginMethods], clock: Clock
 ) -> None:
     begun = await confirmed(flow)
     first = await flow.redeem(begun.login.id, begun.secret, app="shop")
@@ -233,7 +234,7 @@ async def test_repeated_redeem_returns_the_same_token(
 
 
 async def test_redeem_after_the_redelivery_window_is_refused(
-    flow: LoginService, clock: Clock
+    flow: LoginMethods, clock: Clock
 ) -> None:
     begun = await confirmed(flow)
     await flow.redeem(begun.login.id, begun.secret, app="shop")
@@ -245,7 +246,7 @@ async def test_redeem_after_the_redelivery_window_is_refused(
 
 
 async def test_token_that_has_expired_is_not_issued_again(
-    make_flow: Callable[..., LoginService], short_issuer: TokenIssuer, clock: Clock
+    make_flow: Callable[..., LoginMethods], short_issuer: TokenIssuer, clock: Clock
 ) -> None:
     flow = make_flow(issuer=short_issuer)
     begun = await confirmed(flow)
@@ -257,7 +258,7 @@ async def test_token_that_has_expired_is_not_issued_again(
         await flow.redeem(begun.login.id, begun.secret, app="shop")
 
 
-async def test_repeated_redeem_needs_the_secret(flow: LoginService) -> None:
+async def test_repeated_redeem_needs_the_secret(flow: LoginMethods) -> None:
     begun = await confirmed(flow)
     await flow.redeem(begun.login.id, begun.secret, app="shop")
 
@@ -267,7 +268,7 @@ async def test_repeated_redeem_needs_the_secret(flow: LoginService) -> None:
 
 
 async def test_repeated_redeem_counts_as_one_login(
-    flow: LoginService, trail: RecordingAuditLog
+    flow: LoginMethods, trail: RecordingAuditLog
 ) -> None:
     counted, issued_again = login_counter("shop", State.REDEEMED), REDELIVERIES
     before = counted._value.get(), issued_again._value.get()
@@ -282,7 +283,7 @@ async def test_repeated_redeem_counts_as_one_login(
 
 
 async def test_a_token_that_could_not_be_signed_is_not_used_up(
-    flow: LoginService, issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch
+    flow: LoginMethods, issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*arguments: object, **more: object) -> None:
         raise OSError("no entropy")
@@ -296,7 +297,7 @@ async def test_a_token_that_could_not_be_signed_is_not_used_up(
     assert await flow.redeem(begun.login.id, begun.secret, app="shop")
 
 
-async def test_an_act_that_is_repeated_is_told_once(flow: LoginService, bus: Bus) -> None:
+async def test_an_act_that_is_repeated_is_told_once(flow: LoginMethods, bus: Bus) -> None:
     """Or whoever scanned could flood the browser."""
     begun = await begin(flow)
     async with bus.listen("one") as notices:
@@ -308,7 +309,7 @@ async def test_an_act_that_is_repeated_is_told_once(flow: LoginService, bus: Bus
 
 
 async def test_a_repeated_confirm_does_not_ask_the_directory(
-    make_flow: Callable[..., LoginService],
+    make_flow: Callable[..., LoginMethods],
 ) -> None:
     register = FixedDirectory("alice")
     flow = make_flow(directory=register)
@@ -321,7 +322,7 @@ async def test_a_repeated_confirm_does_not_ask_the_directory(
 
 
 async def test_simultaneous_redeems_return_one_token(
-    flow: LoginService, trail: RecordingAuditLog, clock: Clock
+    flow: LoginMethods, trail: RecordingAuditLog, clock: Clock
 ) -> None:
     begun = await confirmed(flow)
 
@@ -335,7 +336,7 @@ async def test_simultaneous_redeems_return_one_token(
     assert len(trail.ends) == 1
 
 
-async def test_of_two_phones_at_once_one_has_scanned(flow: LoginService) -> None:
+async def test_of_two_phones_at_once_one_has_scanned(flow: LoginMethods) -> None:
     begun = await begin(flow)
 
     async def scan(phone: object) -> bool:
@@ -347,7 +348,7 @@ async def test_of_two_phones_at_once_one_has_scanned(flow: LoginService) -> None
     assert sorted(await asyncio.gather(scan(ALICE), scan(BOB))) == [False, True]
 
 
-async def test_a_phone_on_a_bad_network_may_ask_again(flow: LoginService) -> None:
+async def test_a_phone_on_a_bad_network_may_ask_again(flow: LoginMethods) -> None:
     begun = await begin(flow)
     for _ in range(2):
         await flow.scan(begun.login.scene, ALICE)
@@ -366,7 +367,7 @@ class Blocking(OpenDirectory):
 
 
 async def test_somebody_blocked_ends_the_login(
-    make_flow: Callable[..., LoginService], bus: Bus, trail: RecordingAuditLog
+    make_flow: Callable[..., LoginMethods], bus: Bus, trail: RecordingAuditLog
 ) -> None:
     flow = make_flow(directory=Blocking())
     begun = await begin(flow)
@@ -382,7 +383,7 @@ async def test_somebody_blocked_ends_the_login(
 
 
 async def test_repeated_confirm_of_a_blocked_person_is_denied_again(
-    make_flow: Callable[..., LoginService],
+    make_flow: Callable[..., LoginMethods],
 ) -> None:
     flow = make_flow(directory=Blocking())
     begun = await begin(flow)
@@ -398,7 +399,7 @@ async def test_repeated_confirm_of_a_blocked_person_is_denied_again(
 
 
 async def test_a_phone_that_did_not_scan_is_asked_nothing_of_the_directory(
-    make_flow: Callable[..., LoginService],
+    make_flow: Callable[..., LoginMethods],
 ) -> None:
     flow = make_flow(directory=Blocking())
     begun = await begin(flow)
@@ -412,7 +413,7 @@ async def test_a_phone_that_did_not_scan_is_asked_nothing_of_the_directory(
 
 
 async def test_an_unknown_person_may_register_and_confirm_again(
-    make_flow: Callable[..., LoginService], bus: Bus
+    make_flow: Callable[..., LoginMethods], bus: Bus
 ) -> None:
     register = FixedDirectory()
     flow = make_flow(directory=register)
@@ -432,7 +433,7 @@ async def test_an_unknown_person_may_register_and_confirm_again(
 
 
 async def test_unregistered_confirm_extends_the_login_once(
-    make_flow: Callable[..., LoginService], clock: Clock
+    make_flow: Callable[..., LoginMethods], clock: Clock
 ) -> None:
     register = FixedDirectory()
     flow = make_flow(directory=register)
@@ -449,7 +450,7 @@ async def test_unregistered_confirm_extends_the_login_once(
 
 
 async def test_extended_login_expires_after_the_register_lifetime(
-    make_flow: Callable[..., LoginService], clock: Clock
+    make_flow: Callable[..., LoginMethods], clock: Clock
 ) -> None:
     flow = make_flow(directory=FixedDirectory())
     begun = await begin(flow)
@@ -467,7 +468,7 @@ async def test_extended_login_expires_after_the_register_lifetime(
 
 
 async def test_resume_during_unregistered_confirm_keeps_the_extension(
-    make_flow: Callable[..., LoginService], bus: Bus
+    make_flow: Callable[..., LoginMethods], bus: Bus
 ) -> None:
     class Slow(FixedDirectory):
         async def find(self, identity: Identity) -> str:
@@ -488,7 +489,7 @@ async def test_resume_during_unregistered_confirm_keeps_the_extension(
 
 
 async def test_the_directory_is_not_asked_about_another_phone(
-    make_flow: Callable[..., LoginService],
+    make_flow: Callable[..., LoginMethods],
 ) -> None:
     flow = make_flow(directory=FixedDirectory())
     begun = await begin(flow)
@@ -499,7 +500,7 @@ async def test_the_directory_is_not_asked_about_another_phone(
 
 
 async def test_a_browser_may_come_back_on_another_instance(
-    make_flow: Callable[..., LoginService], bus: Bus
+    make_flow: Callable[..., LoginMethods], bus: Bus
 ) -> None:
     one, two = make_flow(instance="one"), make_flow(instance="two")
     begun = await begin(one)
@@ -512,7 +513,7 @@ async def test_a_browser_may_come_back_on_another_instance(
         assert (await anext(notices)).event == "login-scanned"
 
 
-async def test_resuming_tells_what_became_of_the_login(flow: LoginService, clock: Clock) -> None:
+async def test_resuming_tells_what_became_of_the_login(flow: LoginMethods, clock: Clock) -> None:
     begun = await begin(flow)
 
     clock.time += 130
@@ -522,7 +523,7 @@ async def test_resuming_tells_what_became_of_the_login(flow: LoginService, clock
 
 
 async def test_an_abandoned_login_is_cancelled_and_one_that_is_over_stays(
-    flow: LoginService,
+    flow: LoginMethods,
 ) -> None:
     live = await begin(flow)
     done = await confirmed(flow)
@@ -537,8 +538,8 @@ async def test_an_abandoned_login_is_cancelled_and_one_that_is_over_stays(
 
 
 async def test_redeem_with_a_lost_state_answer_can_be_repeated(
-    flow: LoginService,
-    make_flow: Callable[..., LoginService],
+    flow: LoginMethods,
+    make_flow: Callable[..., LoginMethods],
     store: StateBackend,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -560,7 +561,7 @@ async def test_redeem_with_a_lost_state_answer_can_be_repeated(
     assert claims_of(redeemed)["jti"] == begun.login.id
 
 
-async def test_redeemed_login_cannot_be_cancelled(flow: LoginService) -> None:
+async def test_redeemed_login_cannot_be_cancelled(flow: LoginMethods) -> None:
     begun = await confirmed(flow)
     await flow.redeem(begun.login.id, begun.secret, app="shop")
 
@@ -569,7 +570,7 @@ async def test_redeemed_login_cannot_be_cancelled(flow: LoginService) -> None:
 
 
 async def test_redeemed_login_that_is_resumed_elsewhere_stays_redeemed(
-    flow: LoginService, make_flow: Callable[..., LoginService]
+    flow: LoginMethods, make_flow: Callable[..., LoginMethods]
 ) -> None:
     begun = await confirmed(flow)
     await flow.redeem(begun.login.id, begun.secret, app="shop")
@@ -581,7 +582,7 @@ async def test_redeemed_login_that_is_resumed_elsewhere_stays_redeemed(
 
 
 async def test_a_login_that_is_resumed_elsewhere_is_told_to_its_former_instance(
-    flow: LoginService, make_flow: Callable[..., LoginService], bus: Bus
+    flow: LoginMethods, make_flow: Callable[..., LoginMethods], bus: Bus
 ) -> None:
     begun = await begin(flow)
 
@@ -591,7 +592,7 @@ async def test_a_login_that_is_resumed_elsewhere_is_told_to_its_former_instance(
         assert await anext(notices) == Notice("login-moved", begun.login.id)
 
 
-async def test_only_a_code_that_can_be_scanned_is_drawn_again(flow: LoginService) -> None:
+async def test_only_a_code_that_can_be_scanned_is_drawn_again(flow: LoginMethods) -> None:
     begun = await begin(flow)
     assert await flow.code_url(begun.login.scene) == begun.code_url
 
@@ -602,13 +603,13 @@ async def test_only_a_code_that_can_be_scanned_is_drawn_again(flow: LoginService
             await flow.code_url(scene)
 
 
-async def test_an_unknown_app_begins_nothing(flow: LoginService) -> None:
+async def test_an_unknown_app_begins_nothing(flow: LoginMethods) -> None:
     with pytest.raises(UnknownApp):
         await flow.begin("nobody", FIREFOX, has_socket=True)
 
 
 async def test_what_no_replica_holds_is_not_told_and_hands_nothing_over(
-    flow: LoginService, store: StateBackend, monkeypatch: pytest.MonkeyPatch
+    flow: LoginMethods, store: StateBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scanned, begun = await begin(flow), await confirmed(flow)
     await flow.scan(scanned.login.scene, ALICE)

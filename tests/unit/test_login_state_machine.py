@@ -17,11 +17,12 @@ from broker.directories.open import OpenDirectory
 from broker.identity.model import Identity, Phone
 from broker.login.errors import LoginError
 from broker.login.model import Browser, State
-from broker.login.service import LoginService, NewLogin
+from broker.login.service import NewLogin
+from broker.login.services import create_login_services
 from broker.state import open_state
 from broker.tokens.issuer import TokenIssuer
 from broker.tokens.keys import SigningKeyFile
-from tests.support.builders import OTHER, SHOP, Clock, RecordingAuditLog, codes_of
+from tests.support.builders import OTHER, SHOP, Clock, LoginMethods, RecordingAuditLog, codes_of
 
 PHONES = [
     Phone(app, Identity("pretend", name)) for app in ("shop", "other") for name in ("alice", "bob")
@@ -43,24 +44,26 @@ class Logins(RuleBasedStateMachine):
         bus = MemoryBus()
         apps = AppRegistry([SHOP, OTHER])
         self.flows = [
-            LoginService(
-                logins=store.logins,
-                bus=bus,
-                apps=apps,
-                trail=RecordingAuditLog(),
-                codes=codes_of(store, apps),
-                directory=OpenDirectory(),
-                issuer=TokenIssuer(
-                    file=SigningKeyFile(Path(folder.name) / "keys.json"),
-                    algorithm="ES256",
-                    issuer="https://login.example",
-                    lifetime=600,
-                    host_clock=self.clock,
-                ),
-                clock=self.clock,
-                instance=instance,
-                lifetime=120,
-                register_lifetime=600,
+            LoginMethods(
+                create_login_services(
+                    logins=store.logins,
+                    bus=bus,
+                    apps=apps,
+                    audit_log=RecordingAuditLog(),
+                    codes=codes_of(store, apps),
+                    directory=OpenDirectory(),
+                    issuer=TokenIssuer(
+                        file=SigningKeyFile(Path(folder.name) / "keys.json"),
+                        algorithm="ES256",
+                        issuer="https://login.example",
+                        lifetime=600,
+                        host_clock=self.clock,
+                    ),
+                    clock=self.clock,
+                    instance=instance,
+                    lifetime=120,
+                    register_lifetime=600,
+                )
             )
             for instance in INSTANCES
         ]

@@ -22,7 +22,7 @@ from broker.infrastructure.clock import Clock
 from broker.infrastructure.codec import decoder, encode
 from broker.infrastructure.coordination import Notice
 from broker.infrastructure.redis import Redis
-from broker.infrastructure.redis.channels import channel_name
+from broker.infrastructure.redis.channels import channel_name, encode_notice
 from broker.infrastructure.redis.scripts import CommandPart, script
 from broker.infrastructure.sharding import shard_of
 from broker.login.model import REDEEM_LIFETIME, REDELIVERY_LIFETIME, Login, State
@@ -122,7 +122,7 @@ class RedisLoginStore:
     async def swap(self, before: Login, after: Login, notice: Notice | None = None) -> SwapResult:
         publish_args: tuple[CommandPart, ...] = ()
         if notice is not None and self._publishes:
-            publish_args = (channel_name(before.instance), encode(notice))
+            publish_args = (channel_name(before.instance), encode_notice(notice))
         result = await self._redis.run(
             SWAP,
             [_login_key(before.id)],

@@ -1,0 +1,96 @@
+"""Reads logins by id, by scene or by secret."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+
+from broker.apps.ports import Apps
+from broker.identity.model import Phone
+from broker.infrastructure.clock import Clock
+from broker.login.errors import UnknownLogin, UnknownScene
+from broker.login.model import Login, State
+from broker.login.ports import AuditLog, LoginStore
+
+
+class LoginReader:
+    """Reads logins and records those that have expired.
+
+    `get` and `get_changed` return logins in their state at the present time, and None for a
+    login that is not stored.  The `require` methods return logins as stored, which `swap`
+    needs, and raise an error for a login that the caller may not use.  Only
+    `record_if_expired` has an effect.
+    """
+
+    def __init__(
+        self, *, logins: LoginStore, apps: Apps, audit_log: AuditLog, clock: Clock
+    ) -> None:
+        self._logins = logins
+        self._apps = apps
+        self._audit_log = audit_log
+        self._clock = clock
+
+    async def get(self, login_id: str) -> Login | None:
+        login = await self._logins.get(login_id)
+        return None if login is None else login.at(self._clock())
+
+    async def get_changed(self, known: Mapping[str, int]) -> dict[str, Login | None]:
+        """Return the logins in `known` (id: version) that have another version now."""
+        changed = await self._logins.changed(known)
+        now = self._clock()
+        return {name: login and login.at(now) for name, login in changed.items()}
+
+    async def require(self, login_id: str) -> Login:
+        """Raises UnknownLogin for a login that is not stored."""
+        login = await self._logins.get(login_id)
+        if login is None:
+            raise UnknownLogin
+        return login
+
+    async def require_by_scene(self, scene: str) -> Login:
+        """Raises UnknownScene for a login that is not stored or belongs to a former app."""
+        login = await self._logins.by_scene(scene)
+        if login is None or not await self._is_of_current_app(login):
+            raise UnknownScene
+        return login
+
+    async def require_in_app(self, login_id: str, phone: Phone) -> Login:
+        """Raises UnknownLogin for a login of another app than the phone's."""
+        login = await self.require(login_id)
+        if login.app != phone.app or not await self._is_of_current_app(login):
+            raise UnknownLogin
+        return login
+
+    async def require_by_secret(self, login_id: str, secret: str, *, app: str) -> Login:
+        """Raises UnknownLogin for an unknown id, a wrong secret or another app.
+
+        The secret is compared in constant time, also if the login is not stored.
+        """
+        login = await self._logins.get(login_id)
+        expected = login.secret_hash if login else hash_secret("")
+        is_secret = hmac.compare_digest(expected, hash_secret(secret))
+        if not is_secret or login is None or login.app != app:
+            raise UnknownLogin
+        if not await self._is_of_current_app(login):
+            raise UnknownLogin
+        return login
+
+    def record_if_expired(self, login: Login) -> None:
+        """Write the login to the audit log if it has expired.  A repeat changes nothing."""
+        now = self._clock()
+        current = login.at(now)
+        if current.state is State.EXPIRED:
+            self._audit_log.record(current, now=now)
+
+    async def _is_of_current_app(self, login: Login) -> bool:
+        """Whether the id of the login's app has not been given to another app since.
+
+        True for an app that was only removed: its logins in progress finish.
+        """
+        app = await self._apps.get(login.app)
+        return app is None or app.incarnation == login.incarnation
+
+
+def hash_secret(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()

@@ -1,0 +1,61 @@
+"""Creates the services of the login feature."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from broker.apps.ports import Apps
+from broker.identity.ports import Directory
+from broker.infrastructure.clock import Clock
+from broker.infrastructure.coordination import Bus
+from broker.login.codes import CodeSource
+from broker.login.delivery import Redeemer
+from broker.login.ports import AuditLog, LoginStore
+from broker.login.reader import LoginReader
+from broker.login.service import LoginService
+from broker.login.writer import LoginWriter
+from broker.tokens.issuer import TokenIssuer
+
+
+class LoginServices(NamedTuple):
+    reader: LoginReader
+    service: LoginService
+    redeemer: Redeemer
+
+
+def create_login_services(
+    *,
+    logins: LoginStore,
+    bus: Bus,
+    apps: Apps,
+    audit_log: AuditLog,
+    codes: CodeSource,
+    directory: Directory,
+    issuer: TokenIssuer,
+    clock: Clock,
+    instance: str,
+    lifetime: int,
+    register_lifetime: int,
+) -> LoginServices:
+    """Create services that share one reader and one writer.
+
+    See `LoginService` for `instance`, `lifetime` and `register_lifetime`.
+    """
+    reader = LoginReader(logins=logins, apps=apps, audit_log=audit_log, clock=clock)
+    writer = LoginWriter(
+        logins=logins, reader=reader, bus=bus, codes=codes, audit_log=audit_log, clock=clock
+    )
+    service = LoginService(
+        logins=logins,
+        reader=reader,
+        writer=writer,
+        apps=apps,
+        codes=codes,
+        directory=directory,
+        clock=clock,
+        instance=instance,
+        lifetime=lifetime,
+        register_lifetime=register_lifetime,
+    )
+    redeemer = Redeemer(logins=logins, reader=reader, writer=writer, issuer=issuer, clock=clock)
+    return LoginServices(reader, service, redeemer)

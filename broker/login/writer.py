@@ -1,0 +1,114 @@
+"""Stores changes of logins and notifies the instance where the browser waits."""
+
+from __future__ import annotations
+
+import structlog
+
+from broker.errors import Unavailable
+from broker.identity.model import Phone
+from broker.infrastructure.background import BackgroundTasks
+from broker.infrastructure.clock import Clock
+from broker.infrastructure.coordination import Bus, Notice
+from broker.login.codes import CodeSource
+from broker.login.events import EVENT_BY_STATE
+from broker.login.metrics import login_counter
+from broker.login.model import OPEN, Act, Login, apply
+from broker.login.ports import AuditLog, LoginStore, SwapResult
+from broker.login.reader import LoginReader
+
+log = structlog.get_logger()
+
+CLOSE_TIMEOUT = 3.0
+"""Seconds to wait for codes to be returned when the process ends."""
+
+
+class LoginWriter:
+    """Stores changes of logins by compare-and-set.
+
+    A change is stored before a notice of it is sent.  If the notice cannot be sent, the
+    change remains valid and the browser's instance reads it from the state.
+    """
+
+    def __init__(
+        self,
+        *,
+        logins: LoginStore,
+        reader: LoginReader,
+        bus: Bus,
+        codes: CodeSource,
+        audit_log: AuditLog,
+        clock: Clock,
+    ) -> None:
+        self._logins = logins
+        self._reader = reader
+        self._bus = bus
+        self._codes = codes
+        self._audit_log = audit_log
+        self._clock = clock
+        self._returns = BackgroundTasks()
+
+    async def close(self) -> None:
+        """Wait up to `CLOSE_TIMEOUT` for pending code returns."""
+        await self._returns.close(within=CLOSE_TIMEOUT)
+
+    async def apply(
+        self,
+        login: Login,
+        act: Act,
+        *,
+        phone: Phone | None = None,
+        subject: str | None = None,
+        issued_at: float | None = None,
+    ) -> Login:
+        """Apply `act`, store the result and return it.  A repeated act changes nothing.
+
+        If the login was changed meanwhile, it is read and `act` is applied again.
+        A login that is finished is recorded and its code is returned.
+        Raises a LoginError; nothing is stored then.
+        """
+        while True:
+            now = self._clock()
+            after = apply(login, act, now=now, phone=phone, subject=subject, issued_at=issued_at)
+            if after is login:
+                return after
+            if await self.swap(login, after, EVENT_BY_STATE.get(after.state)):
+                self._finish(after)
+                return after
+            login = await self._reader.require(login.id)
+
+    async def swap(self, before: Login, after: Login, event: str | None) -> bool:
+        """Store a change and send `event` to the instance of `before`, if it has one.
+
+        Returns False if the login was changed meanwhile.
+        """
+        notice = Notice(event, before.id) if event and before.instance else None
+        result = await self._logins.swap(before, after, notice)
+        if result is SwapResult.STORED and notice is not None:
+            await self.publish(before.instance, notice)
+        return result is not SwapResult.CONFLICT
+
+    async def publish(self, instance: str, notice: Notice) -> None:
+        """Send a notice to the browser's instance.  Does nothing if `instance` is empty."""
+        if not instance:
+            return
+        try:
+            await self._bus.publish(instance, notice)
+        except Unavailable as error:
+            log.warning(
+                "notice not sent",
+                login_id=notice.id,
+                notice=notice.event,
+                reason=str(error),
+            )
+
+    def return_code(self, login: Login) -> None:
+        """Return the code of a login to its pool, in the background."""
+        if login.lease is not None:
+            self._returns.spawn("code return", self._codes.return_code(login))
+
+    def _finish(self, login: Login) -> None:
+        """Count the login's new state; record the login and return its code if it is finished."""
+        login_counter(login.app, login.state).inc()
+        if login.state not in OPEN:
+            self._audit_log.record(login, now=self._clock())
+            self.return_code(login)
