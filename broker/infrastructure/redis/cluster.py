@@ -68,7 +68,9 @@ class RedisCluster:
         await self._tried.wait()
 
     def unavailable_reason(self) -> str | None:
-        return self._outage.reason or self._task.unready_reason() or self._probes.unavailable_reason()
+        return (
+            self._outage.reason or self._task.unready_reason() or self._probes.unavailable_reason()
+        )
 
     def refusal(self) -> str | None:
         return self._refusals.writes_refused_by

@@ -77,7 +77,9 @@ class Reconnector:
         await self._task.stop()
 
     def unavailable_reason(self) -> str | None:
-        return self._outage.reason or self._task.unready_reason() or self._probes.unavailable_reason()
+        return (
+            self._outage.reason or self._task.unready_reason() or self._probes.unavailable_reason()
+        )
 
     async def call(self, *command: CommandPart) -> Reply:
         """Return the reply to a command.
