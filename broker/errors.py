@@ -1,64 +1,13 @@
-"""Everything that can go wrong, one class per cause.
+"""Base classes of errors.  Each feature defines its own classes in its `errors.py`.
 
-`BrokerError`s are answered to whoever asked; the wire word (`error`) and the HTTP
-status stand on the class: the core raises a cause, the edge reads word and
-status from it and decides nothing.  `StartupError`s keep a command from starting.
-
-    BrokerError
+    BrokerError                    sent to the client
     ├── InvalidRequest             invalid_request
-    │   ├── SigningUnsupported
-    │   └── Undecipherable
-    ├── UnsupportedGrantType           unsupported_grant_type (RFC 6749, token endpoint only)
-    ├── UnknownApp                 invalid_client
-    ├── InvalidAdminToken            invalid_client
-    ├── InvalidAppCredentials             invalid_client
-    ├── OriginNotAllowed              invalid_client
-    ├── InvalidSession             invalid_session
-    ├── ProviderBlockedUser              access_denied
-    ├── PictureNotFound                  invalid_request
-    ├── LoginError
-    │   ├── UnknownLogin           invalid_grant      no such login, or a wrong secret
-    │   ├── AlreadyRedeemed        invalid_grant
-    │   ├── LoginCancelled         invalid_grant
-    │   ├── NotConfirmed           authorization_pending
-    │   ├── PolledTooFast          slow_down
-    │   ├── LoginDenied            access_denied
-    │   ├── WrongPhone             access_denied
-    │   ├── LoginExpired           expired_token
-    │   ├── UnknownScene           unknown_scene
-    │   ├── AlreadyScanned         already_scanned
-    │   └── NotAllowed             invalid_state
-    ├── UnregisteredUser           unregistered_user
     ├── RateLimited                rate_limited
-    │   ├── TooManyPackets
-    │   └── ProviderRateLimited
-    ├── UserBlocked                access_denied
-    ├── InvalidInvitation          invalid_grant      none such, used by another, or run out
-    ├── AppAdminError                   (administration)
-    │   ├── InvalidApp               invalid_request
-    │   ├── AppNotFound              unknown_app
-    │   └── AppAlreadyExists              app_exists
-    ├── UserAdminError                  (administration)
-    │   ├── InvalidUser              invalid_request
-    │   ├── UserNotFound             unknown_user
-    │   ├── UserAlreadyExists             user_exists
-    │   ├── IdentityNotFound         unknown_identity
-    │   └── IdentityAlreadyLinked          identity_taken     to a phone that registers as well
     └── Unavailable                temporarily_unavailable
-        ├── ProviderUnavailable
-        ├── DirectoryUnavailable
-        ├── StateCapacityExceeded
-        ├── PoolCapacityExceeded
-        ├── Draining
-        ├── RecordsUnavailable
-        ├── PicturesUnavailable
-        └── SecretDecryptionFailed
-    StartupError
-    ├── InvalidSettings
-    ├── KeyFileError
-    ├── RecordsStartupError
-    ├── PortInUse
-    └── WorkerFailure
+    StartupError                   ends a command
+    └── InvalidSettings
+
+`docs/protocol.md` lists the wire words of all classes.
 """
 
 from __future__ import annotations
@@ -68,12 +17,14 @@ from typing import ClassVar
 
 
 class BrokerError(Exception):
-    """A failure with a word for machines (`error`) and a sentence for people.
+    """An error that is sent to the client.  A subclass defines the wire word and the HTTP status.
 
-    `details` are further fields of the answer, such as `register_url`.
-    `retry_after` is in seconds; None where trying again later is no cure.
-    `auth_scheme` is how one authenticates where a 401 says to (RFC 9110, `WWW-Authenticate`).
-    `counts_as_guess` marks a failed attempt to guess a secret, which rate limiters count.
+    error: the wire word.
+    description: the default `error_description`.
+    details: further fields of the response, such as `register_url`.
+    retry_after: seconds; None if a retry does not help.
+    auth_scheme: the `WWW-Authenticate` of a 401 (RFC 9110).
+    counts_as_guess: whether rate limiters count it as a failed attempt to guess a secret.
     """
 
     error: ClassVar[str]
@@ -88,7 +39,7 @@ class BrokerError(Exception):
         self.details: Mapping[str, str | int] = details
 
     def body(self) -> dict[str, str | int]:
-        """The failure as it stands in HTTP bodies and Socket.IO acks alike."""
+        """Return the body of an HTTP response or of a Socket.IO acknowledgement."""
         body: dict[str, str | int] = {"error": self.error, "error_description": str(self)}
         if self.retry_after is not None:
             body["retry_after"] = self.retry_after
@@ -97,7 +48,7 @@ class BrokerError(Exception):
 
 class InvalidRequest(BrokerError):
     error, status = "invalid_request", 400
-    description = "the request is malformed"
+    description = "malformed request"
 
 
 class RateLimited(BrokerError):
@@ -110,20 +61,23 @@ class RateLimited(BrokerError):
 
 
 class Unavailable(BrokerError):
-    """Something that is needed does not do it.  passes: whether it may do so by itself yet."""
+    """A dependency is unavailable.
+
+    retryable: whether the dependency may recover without a change by an operator.
+    """
 
     error, status = "temporarily_unavailable", 503
-    description = "the broker cannot do this just now; try again"
+    description = "the broker is temporarily unavailable; try again"
     retry_after = 2
     retryable: bool = True
 
 
 class StartupError(Exception):
-    """The command cannot go on; the message says why and what to do."""
+    """Ends a command.  The message states the reason and what to do."""
 
 
 class InvalidSettings(StartupError):
-    """One line for each mistake."""
+    """mistakes: one line each."""
 
     def __init__(self, mistakes: list[str]) -> None:
         super().__init__("\n".join(mistakes))

@@ -1,6 +1,6 @@
-"""Apps over HTTP, on the operator's port: the same as `scan-login app`, for programs.
+"""Administration of apps over HTTP at the admin port, as by `scan-login app`.
 
-Secrets go in and never come out, but for an app's own, once, when it is made.
+No response contains a secret, except that of a new secret for the app's own servers.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class AppsAPI:
         fields = {**await read_object(request)}
         app_id = fields.pop("id", "")
         if not isinstance(app_id, str):
-            raise InvalidRequest("id: want a string")
+            raise InvalidRequest("id: must be a string")
         added = await self._app_admin.add(app_id, fields)
         await self._changed(app_id, "added")
         return no_store_response(added.as_dict(), status=201)
@@ -71,11 +71,11 @@ class AppsAPI:
 
     async def _rotate(self, request: web.Request) -> web.Response:
         secret = await self._app_admin.rotate_secret(_id(request))
-        await self._changed(_id(request), "given a new secret")
+        await self._changed(_id(request), "secret rotated")
         return no_store_response({"api_secret": secret})
 
     async def _changed(self, app_id: str, what: str) -> None:
-        log.info("an app was changed over the admin port", app=app_id, change=what)
+        log.info("app changed", app=app_id, change=what)
         await self._refresh()
 
 

@@ -28,19 +28,19 @@ SERVER = Auth(
 
 
 class AppCredentials(NamedTuple):
-    """app: None for whoever shows the admin token, and may speak for all of them."""
+    """app: None if `secret` is to be the admin token, which is valid for every app."""
 
     app: str | None
     secret: str
 
 
 def read_app_credentials(request: web.Request) -> AppCredentials:
-    """Raises InvalidAppCredentials where there are none that can be read."""
-    scheme, _, shown = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    """Parse the Authorization header.  Raises InvalidAppCredentials if it is malformed."""
+    scheme, _, credentials = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     if scheme.lower() == "bearer":
-        return AppCredentials(None, shown.strip())
+        return AppCredentials(None, credentials.strip())
     try:
-        text = base64.b64decode(shown.strip(), validate=True).decode()
+        text = base64.b64decode(credentials.strip(), validate=True).decode()
     except ValueError:
         raise InvalidAppCredentials from None
     app, colon, secret = text.partition(":")

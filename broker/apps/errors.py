@@ -13,17 +13,17 @@ class UnknownApp(BrokerError):
 class InvalidAppCredentials(BrokerError):
     error, status = "invalid_client", 401
     counts_as_guess = True
-    description = "want `Authorization: Basic` with the app's id and secret, or the admin token"
+    description = "send `Authorization: Basic` with the app's id and secret, or the admin token"
     auth_scheme = 'Basic realm="sessions"'
 
 
 class OriginNotAllowed(BrokerError):
     error, status = "invalid_client", 401
-    description = "pages of this origin may not use the app; add the origin to the app's list"
+    description = "the app does not allow this Origin; add it to the app's origins"
 
 
 class AppAdminError(BrokerError):
-    """What an operator asked for an app cannot be; nothing has changed."""
+    """An administration request for an app was refused; nothing has changed."""
 
 
 class InvalidApp(AppAdminError):
@@ -35,9 +35,9 @@ class InvalidApp(AppAdminError):
 
 class AppNotFound(AppAdminError):
     error, status = "unknown_app", 404
-    description = "no app is recorded under this id"
+    description = "the records have no app with this id"
 
 
 class AppAlreadyExists(AppAdminError):
     error, status = "app_exists", 409
-    description = "an app is recorded under this id already"
+    description = "an app with this id already exists"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from broker.infrastructure.crypto.sealing import EncryptedSecret
 
 DEFAULT_APP = "default"
-"""The app that the settings name."""
+"""The id of the app that the settings define."""
 
 APP_KEY_MAX = 64
 """Characters of an app key: as many as of an app id."""
@@ -27,21 +27,21 @@ def app_key(app_id: str, incarnation: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class App:
-    """One site that logs people in.
+    """A site or mini program that logs users in.
 
-    id: what browsers and phones call it; the token's audience.
-    name: what the person reads on the phone before confirming.
+    id: the id that browsers and phones send; the audience of tokens.
+    name: shown on the phone before the user confirms.
     origins: exact Origins whose pages may begin a login (`https://shop.example`).
-    register_url: where an unknown person is sent; None where nobody can register.
-    redirect_urls: exact URLs that a browser may be sent to with a login's outcome.
-    provider: who draws its codes and proves its phones.
-    provider_app_id: what the provider calls it (WeChat: `appid`); empty where it has
-        no name there.
-    code_source: `live`, a code drawn for each login, or `pool`, drawn ahead of time.
-    login_lifetime: seconds a code may be scanned and confirmed; None: as the broker's.
-    incarnation: random, and never the same again: an app that is removed and added again under
-        its id is another app. Empty for the settings' app, and for apps that were recorded
-        before incarnations were.
+    register_url: where unregistered users are sent; None if users cannot register.
+    redirect_urls: exact URLs that a browser may be sent to with the result of a login.
+    provider: name of the provider that draws its codes and verifies its phones.
+    provider_app_id: the provider's id of the app (WeChat: `appid`); may be empty.
+    code_source: `live`, a code drawn for each login, or `pool`, codes drawn in advance.
+    login_lifetime: seconds in which a code may be scanned and confirmed; None for the default
+        of the settings.
+    incarnation: random; an app that is removed and added again under its id gets another one and
+        is a different app.  Empty for the app of the settings, and for apps that are older than
+        this field.
     """
 
     id: str
@@ -57,13 +57,13 @@ class App:
 
     @property
     def key(self) -> str:
-        """The key of its codes."""
+        """The key of its codes in the state and in the records."""
         return app_key(self.id, self.incarnation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppRecord:
-    """An app as it is written down.  created_at, changed_at: Unix time in seconds."""
+    """An app in the records.  created_at, changed_at: Unix time in seconds."""
 
     app: App
     encrypted_secret: EncryptedSecret | None = field(repr=False)
@@ -72,7 +72,7 @@ class AppRecord:
     changed_at: float
 
     def as_dict(self) -> dict[str, object]:
-        """What an operator may see of it: that it has secrets, and never which."""
+        """Return the public fields: of secrets only whether the app has them."""
         app = self.app
         return {
             "id": app.id,
@@ -92,5 +92,5 @@ class AppRecord:
 
 
 def hash_api_secret(secret: str) -> bytes:
-    """Of 256 random bits, so that no slow hash is needed."""
+    """Hash a secret of 256 random bits, which needs no slow hash."""
     return hashlib.sha256(secret.encode()).digest()

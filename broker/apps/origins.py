@@ -13,13 +13,13 @@ log = structlog.get_logger()
 
 
 class OriginPolicy:
-    """Says whether pages of an Origin may come at all: whether any app allows it.
+    """Returns whether any app allows an Origin.
 
-    Each Origin that is turned away is logged once, for the site's developer
-    who forgot to name it; a made-up crowd of them is not.
+    Each refused Origin is logged once, so that a site's developer finds a missing setting.
+    At most `LOGGED_MAX` are logged, so that made-up Origins do not flood the log.
     """
 
-    REMEMBERED = 100
+    LOGGED_MAX = 100
 
     def __init__(self, apps: Apps) -> None:
         self._apps = apps
@@ -27,14 +27,14 @@ class OriginPolicy:
 
     def __call__(self, origin: str) -> bool:
         allowed = origin in self._apps.origins()
-        if not allowed and origin not in self._refused and len(self._refused) < self.REMEMBERED:
+        if not allowed and origin not in self._refused and len(self._refused) < self.LOGGED_MAX:
             self._refused.add(origin)
-            log.warning("no app allows this Origin", origin=sanitize_text(origin, 128))
+            log.warning("origin not allowed", origin=sanitize_text(origin, 128))
         return allowed
 
 
 async def authorize_origin(apps: Apps, app_id: str, origin: str | None) -> App:
-    """The app, if pages of `normalize_origin` may use it; a caller that is no page sends no Origin.
+    """Return the app if it allows `origin`, or if `origin` is None (not a page).
 
     Raises UnknownApp or OriginNotAllowed.
     """

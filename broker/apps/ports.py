@@ -1,4 +1,4 @@
-"""Where apps and their secrets are read."""
+"""Storage protocols of apps and their secrets."""
 
 from __future__ import annotations
 
@@ -9,25 +9,29 @@ from broker.apps.model import App, AppRecord
 
 
 class Apps(Protocol):
+    """Reads apps."""
+
     async def get(self, app_id: str) -> App | None:
-        """The app, or None."""
+        """Return the app, or None if it does not exist."""
 
     def with_pool(self) -> Collection[App]:
-        """Those whose codes come from a pool."""
+        """Return the apps whose codes come from a pool."""
 
     def origins(self) -> frozenset[str]:
-        """Every origin that any app allows; the same object for as long as none changes."""
+        """Return the origins of all apps; the same object until one changes."""
 
 
 class AppSecrets(Protocol):
+    """Reads secrets of apps."""
+
     def provider_secret(self, app_id: str) -> str | None:
-        """What the app shows its provider (WeChat: AppSecret); None where it has none.
+        """Return the secret of the app at its provider (WeChat: AppSecret), or None.
 
         Raises SecretDecryptionFailed.
         """
 
-    def is_api_secret(self, app_id: str, shown: str) -> bool:
-        """Whether `shown` is the secret by which the app's own servers prove themselves."""
+    def is_api_secret(self, app_id: str, secret: str) -> bool:
+        """Return whether `secret` authenticates the app's own servers."""
 
 
 class AppAdmin(Protocol):

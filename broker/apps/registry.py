@@ -1,4 +1,4 @@
-"""Apps that the settings name, laid over those that are recorded."""
+"""The apps of the settings and of the records."""
 
 from __future__ import annotations
 
@@ -9,28 +9,34 @@ from broker.apps.ports import Apps
 
 
 class AppRegistry:
-    """recorded: the apps below; none where nothing is recorded."""
+    """Reads apps from the settings first, then from the records.
+
+    apps: of the settings.  recorded: those of the records, if there are records.
+    """
 
     def __init__(self, apps: Iterable[App], recorded: Apps | None = None) -> None:
         self._apps = {app.id: app for app in apps}
         self._recorded = recorded
-        self._own_origins = frozenset().union(*(app.origins for app in self._apps.values()))
-        self._below: frozenset[str] = frozenset()
-        self._origins = self._own_origins
+        self._settings_origins = frozenset().union(*(app.origins for app in self._apps.values()))
+        self._recorded_origins: frozenset[str] = frozenset()
+        self._origins = self._settings_origins
 
     async def get(self, app_id: str) -> App | None:
-        own = self._apps.get(app_id)
-        if own is None and self._recorded is not None:
+        app = self._apps.get(app_id)
+        if app is None and self._recorded is not None:
             return await self._recorded.get(app_id)
-        return own
+        return app
 
     def with_pool(self) -> Collection[App]:
-        below = self._recorded.with_pool() if self._recorded is not None else ()
-        known = {app.id: app for app in below} | self._apps
-        return [app for app in known.values() if app.code_source == "pool"]
+        recorded = self._recorded.with_pool() if self._recorded is not None else ()
+        apps = {app.id: app for app in recorded} | self._apps
+        return [app for app in apps.values() if app.code_source == "pool"]
 
     def origins(self) -> frozenset[str]:
-        below = self._recorded.origins() if self._recorded is not None else self._below
-        if below is not self._below:  # seldom, and every handshake asks
-            self._below, self._origins = below, self._own_origins | below
+        """Return the union of both sets, computed again only if the records' set changed."""
+        if self._recorded is None:
+            return self._settings_origins
+        recorded = self._recorded.origins()
+        if recorded is not self._recorded_origins:
+            self._recorded_origins, self._origins = recorded, self._settings_origins | recorded
         return self._origins

@@ -1,4 +1,4 @@
-"""What may stand in an app, wherever it comes from: settings, command or admin port."""
+"""Rules for the fields of an app, from the command line and from the admin port."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ LIFETIME_MAX = 3600
 
 def _id(value: object) -> str:
     if not ID_PATTERN.fullmatch(check_text(value, 64)):
-        raise ValueError("want letters, digits, and after the first also . _ -")
+        raise ValueError("must be letters, digits and `._-`, and begin with a letter or digit")
     return str(value)
 
 
 def _url(value: object) -> str:
     url = check_text(value, URL_MAX)
     if not is_web_url(url) or urlsplit(url).fragment:
-        raise ValueError(f"{url!r} is no http or https URL without a fragment")
+        raise ValueError(f"{url!r} is not an http or https URL without a fragment")
     return url
 
 
-def _list(value: object, one: Callable[[str], str]) -> list[str]:
+def _list(value: object, check: Callable[[str], str]) -> list[str]:
     if not isinstance(value, list | tuple) or len(value) > LIST_MAX:
-        raise ValueError(f"want a list of at most {LIST_MAX}")
-    return sorted({one(check_text(url, URL_MAX)) for url in value})
+        raise ValueError(f"must be a list of at most {LIST_MAX} entries")
+    return sorted({check(check_text(url, URL_MAX)) for url in value})
 
 
 def _code_source(value: object) -> str:
     if value not in CODE_SOURCES:
-        raise ValueError(f"want one of {', '.join(CODE_SOURCES)}")
+        raise ValueError(f"must be one of {', '.join(CODE_SOURCES)}")
     return str(value)
 
 
@@ -50,7 +50,7 @@ def _lifetime(value: object) -> int | None:
     if value is None:
         return None
     if type(value) is not int or not 1 <= value <= LIFETIME_MAX:
-        raise ValueError(f"want whole seconds, 1 to {LIFETIME_MAX}, or nothing")
+        raise ValueError(f"must be whole seconds from 1 to {LIFETIME_MAX}, or empty")
     return value
 
 
@@ -69,6 +69,6 @@ FIELDS: Mapping[str, Callable[[object], object]] = {
     "code_source": _code_source,
     "login_lifetime": _lifetime,
 }
-"""What an operator may say of an app, each with what it must be."""
+"""Checks of the fields that an operator sets: each returns the stored value."""
 
 FIELD_RULES: Mapping[str, Callable[[object], object]] = {"id": _id, **FIELDS}

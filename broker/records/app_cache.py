@@ -77,11 +77,11 @@ class AppCache:
             return None
         return self._seal_keys.decrypt(known.encrypted_secret, app_id)
 
-    def is_api_secret(self, app_id: str, shown: str) -> bool:
+    def is_api_secret(self, app_id: str, secret: str) -> bool:
         known = self._known.get(app_id)
         expected = known.api_secret_hash if known else None
         # The same work, whether there is such an app and secret or not.
-        return hmac.compare_digest(expected or b"", hash_api_secret(shown))
+        return hmac.compare_digest(expected or b"", hash_api_secret(secret))
 
     async def refresh(self) -> None:
         """Take over what has changed; raises RecordsUnavailable, and then nothing here has."""

@@ -1,4 +1,4 @@
-"""Users over HTTP, on the operator's port: the same as `scan-login user`, for programs."""
+"""Administration of users over HTTP at the admin port, as by `scan-login user`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class UsersAdminAPI:
         ]
 
     async def _list(self, request: web.Request) -> web.Response:
-        """One page.  `next`, where there may be more: the `after` of the following one."""
+        """Return one page.  If there may be more, `next` is the `after` of the next page."""
         asked = parse(UserListQuery, request.query)
         limit = int(asked.limit)
         users = await self._user_admin.list(after=asked.after, limit=limit)
@@ -83,7 +83,7 @@ class UsersAdminAPI:
 
 
 def _note(user_id: str, what: str) -> None:
-    log.info("a user was changed over the admin port", user=user_id, change=what)
+    log.info("user changed", user=user_id, change=what)
 
 
 def _id(request: web.Request) -> str:
@@ -91,7 +91,7 @@ def _id(request: web.Request) -> str:
 
 
 class UserListQuery(RequestModel):
-    """Which users to show: from the one that follows `after`, 1 to 999 of them."""
+    """Selects 1 to 999 users, from the first one after `after`."""
 
     after: Annotated[str, StringConstraints(pattern=r"^[ -~]*$", max_length=64)] = ""
     limit: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,2}$")] = "100"

@@ -6,15 +6,15 @@ from broker.errors import BrokerError
 
 
 class InvalidInvitation(BrokerError):
-    """Unknown, used by another, or run out: one answer, so that guesses learn nothing."""
+    """Unknown, used by another user, or expired: one error, so that a guess reveals nothing."""
 
     error, status = "invalid_grant", 400
     counts_as_guess = True
-    description = "no invitation like this is good any more; ask for another"
+    description = "the invitation is invalid or has expired; ask for a new one"
 
 
 class UserAdminError(BrokerError):
-    """What an operator asked for a user cannot be; nothing has changed."""
+    """An administration request for a user was refused; nothing has changed."""
 
 
 class InvalidUser(UserAdminError):
@@ -26,19 +26,19 @@ class InvalidUser(UserAdminError):
 
 class UserNotFound(UserAdminError):
     error, status = "unknown_user", 404
-    description = "no user is recorded under this id"
+    description = "no user has this id"
 
 
 class UserAlreadyExists(UserAdminError):
     error, status = "user_exists", 409
-    description = "a user is recorded under this id already"
+    description = "a user with this id already exists"
 
 
 class IdentityNotFound(UserAdminError):
     error, status = "unknown_identity", 404
-    description = "the user has no such identity"
+    description = "the user does not have this identity"
 
 
 class IdentityAlreadyLinked(UserAdminError):
     error, status = "identity_taken", 409
-    description = "this person is another user here already"
+    description = "this identity is already linked to another user"

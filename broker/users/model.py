@@ -9,7 +9,7 @@ from broker.identity.model import Identity
 
 
 class RegisteredUser(NamedTuple):
-    """The user that a person has become.  name: None where the operator gave none."""
+    """The user that a phone was linked to.  name: None if the user has none."""
 
     subject: str
     name: str | None
@@ -17,7 +17,7 @@ class RegisteredUser(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """A user as one is written down.  created_at, changed_at: Unix time in seconds."""
+    """A user in the records.  created_at, changed_at: Unix time in seconds."""
 
     id: str
     name: str | None
@@ -46,7 +46,7 @@ class User:
 
 
 class Invitation(NamedTuple):
-    """secret: what a phone shows, 32 URL-safe characters.  expires_in: seconds from now."""
+    """secret: sent by the phone, 32 URL-safe characters.  expires_in: seconds from now."""
 
     secret: str
     expires_in: int

@@ -1,4 +1,4 @@
-"""Where registered users are found."""
+"""Storage protocols of registered users."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from broker.users.model import Invitation, User
 
 
 class UserLookup(Protocol):
-    """What is asked of the records.  Both raise UserBlocked, or Unavailable."""
+    """Finds the user of an identity.  Every method raises UserBlocked or Unavailable."""
 
     async def find(self, identity: Identity) -> str | None:
-        """The id of the user whose `identity` is; None where it is nobody's."""
+        """Return the id of the user who has `identity`, or None."""
 
     async def link_by_unionid(self, identity: Identity) -> str | None:
-        """Make `identity` the user's who is the same person, by `unionid`; None without one."""
+        """Link `identity` to the user with the same `unionid`.
+
+        Return the user's id, or None if there is no such user.
+        """
 
 
 class UserAdmin(Protocol):

@@ -1,4 +1,4 @@
-"""What may stand in a user and in an identity, whether by command or over the admin port."""
+"""Rules for the fields of users and identities, from the command line and the admin port."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from collections.abc import Callable, Mapping
 from broker.infrastructure.fields import check_text, check_word
 
 USER_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+:-]{0,63}")
-"""A site's own ids and mail addresses fit."""
+"""Allows a site's ids and mail addresses."""
 
 ID_MAX = 128
 """Characters of an openid or unionid (WeChat's have 28), and of a provider's name for an app."""
 
 INVITATION_MAX = 30 * 86_400
-"""Seconds that an invitation may be good for."""
+"""Seconds: the longest lifetime of an invitation."""
 
 PAGE_SIZE = 100
-"""Users on a page, where no number is said."""
+"""Default number of users on a page."""
 
 INVITATION_LIFETIME = 86_400
-"""Seconds for which an invitation is good, where no number is said."""
+"""Seconds: the default lifetime of an invitation."""
 
 FieldRule = Callable[[object], object]
 
 
 def _user_id(value: object) -> str:
     if not USER_ID_PATTERN.fullmatch(check_text(value, 64)):
-        raise ValueError("want letters, digits, and after the first also . _ @ + : -")
+        raise ValueError("must be letters, digits and `._@+:-`, and begin with a letter or digit")
     return str(value)
 
 
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
-        raise ValueError("want true or false")
+        raise ValueError("must be true or false")
     return value
 
 
 def _seconds(value: object) -> int:
     if type(value) is not int or not 1 <= value <= INVITATION_MAX:
-        raise ValueError(f"want whole seconds, 1 to {INVITATION_MAX}")
+        raise ValueError(f"must be whole seconds from 1 to {INVITATION_MAX}")
     return value
 
 

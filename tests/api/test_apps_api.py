@@ -292,7 +292,7 @@ async def test_no_secret_gets_out(tmp_path: Path) -> None:
         answers.extend(await asyncio.to_thread(process.communicate))
 
     said = "\n".join(map(str, answers))
-    assert "an app was changed over the admin port" in said
+    assert "app changed" in said
     for secret in (SECRET, own, TOKEN):
         assert secret not in said
         assert secret.encode().hex() not in said.lower()

@@ -71,9 +71,9 @@ def test_an_apps_own_secret_is_printed_once(call: Call, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["set", "nobody", "--name", "x"], "no app is recorded under this id"),
+        (["set", "nobody", "--name", "x"], "the records have no app with this id"),
         (["set", "site"], "nothing to change was said"),
-        (["add", "site"], "an app is recorded under this id already"),
+        (["add", "site"], "an app with this id already exists"),
         (["add", "default"], "the app 'default' is the settings' own"),
         (["add", "two", "--origin", "a.example"], "origins: 'a.example' is not an Origin"),
         (["add", "two", "--secret"], "standard input holds no secret"),

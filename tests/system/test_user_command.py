@@ -118,16 +118,16 @@ def test_all_users_are_listed_however_many(call: Call) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["show", "nobody"], "no user is recorded under this id"),
-        (["block", "nobody"], "no user is recorded under this id"),
-        (["invite", "nobody"], "no user is recorded under this id"),
-        (["remove", "nobody", "--yes"], "no user is recorded under this id"),
-        (["add", "u-alice"], "a user is recorded under this id already"),
-        (["add", "a b"], "id: want letters, digits"),
-        (["invite", "u-alice", "--expires-in", "0"], "expires_in: want whole seconds"),
-        (["link", "u-bob", "--openid", "alice"], "this person is another user here already"),
+        (["show", "nobody"], "no user has this id"),
+        (["block", "nobody"], "no user has this id"),
+        (["invite", "nobody"], "no user has this id"),
+        (["remove", "nobody", "--yes"], "no user has this id"),
+        (["add", "u-alice"], "a user with this id already exists"),
+        (["add", "a b"], "id: must be letters, digits"),
+        (["invite", "u-alice", "--expires-in", "0"], "expires_in: must be whole seconds"),
+        (["link", "u-bob", "--openid", "alice"], "this identity is already linked to another user"),
         (["link", "u-bob", "--openid", "b", "--provider", "x"], "provider: want one of pretend"),
-        (["unlink", "u-bob", "--openid", "alice"], "the user has no such identity"),
+        (["unlink", "u-bob", "--openid", "alice"], "the user does not have this identity"),
     ],
 )
 def test_what_cannot_be_is_said(call: Call, words: list[str], sentence: str) -> None:

@@ -28,14 +28,11 @@ Authorization = Callable[[Handler], Handler]
 
 
 def require_admin_token(token: str) -> Authorization:
-    """Refuse requests without the admin token."""
+    """Wrap handlers so that a request without the token raises InvalidAdminToken."""
 
     def authorize(handler: Handler) -> Handler:
         async def guarded(request: web.Request) -> web.StreamResponse:
-            scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
-            right = is_secret(shown.strip(), token)
-            if scheme.lower() != "bearer" or not right:
-                raise InvalidAdminToken
+            check_admin_token(request, token)
             return await handler(request)
 
         return guarded
@@ -44,18 +41,23 @@ def require_admin_token(token: str) -> Authorization:
 
 
 def admin_token_authenticator(token: str) -> Authenticator:
-    """Return the authenticator for `OPERATOR`: the request has the admin token, or is refused."""
+    """Return the authenticator of `OPERATOR`."""
 
     async def authenticate(http: web.Request, operation: Operation) -> object:
-        scheme, _, sent = http.headers.get("Authorization", "").partition(" ")
-        is_right = is_secret(sent.strip(), token)
-        if scheme.lower() != "bearer" or not is_right:
-            raise InvalidAdminToken
+        check_admin_token(http, token)
         return await operation.call(payload=await operation.read(http), path=http.match_info)
 
     return authenticate
 
 
-def is_secret(sent: str, secret: str) -> bool:
+def check_admin_token(request: web.Request, token: str) -> None:
+    """Raise InvalidAdminToken if the request does not have the token."""
+    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+    is_valid = is_secret(bearer.strip(), token)
+    if scheme.lower() != "bearer" or not is_valid:
+        raise InvalidAdminToken
+
+
+def is_secret(value: str, secret: str) -> bool:
     """Compare a header's value with the secret.  aiohttp escapes bytes that are not UTF-8."""
-    return hmac.compare_digest(sent.encode(errors="surrogateescape"), secret.encode())
+    return hmac.compare_digest(value.encode(errors="surrogateescape"), secret.encode())

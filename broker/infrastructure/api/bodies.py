@@ -1,4 +1,4 @@
-"""What requests look like, and how failures are answered: the same over HTTP and Socket.IO."""
+"""Bodies of HTTP requests: JSON and forms."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from broker.infrastructure.codec import decode
 BODY_MAX_BYTES = 64 * 1024
 
 BODY_TIMEOUT = 10.0
-"""Seconds that a body gets to arrive."""
+"""Seconds in which a body must arrive."""
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The body; raises InvalidRequest if it does not arrive whole and in time."""
-    if request.content.is_eof():  # it came with its headers, as small ones do
+    """Return the body.  Raises InvalidRequest if it does not arrive in full and in time."""
+    if request.content.is_eof():  # a small body arrives with the headers
         return await request.read()
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
             return await request.read()
     except TimeoutError:
-        raise InvalidRequest("the body did not come in time") from None
+        raise InvalidRequest("request body did not arrive in time") from None
     except ConnectionError:
-        raise InvalidRequest("the connection was lost before the end of the body") from None
+        raise InvalidRequest("connection lost before the end of the request body") from None
 
 
 async def read_json(request: web.Request) -> object:
-    """The body as JSON; raises InvalidRequest for anything else."""
+    """Decode the body.  Raises InvalidRequest if it is not JSON."""
     try:
         body: object = decode(await read_body(request))
     except (ValueError, RecursionError):
-        raise InvalidRequest("the body is not JSON in UTF-8") from None
+        raise InvalidRequest("request body is not UTF-8 JSON") from None
     return body
 
 
 async def read_object(request: web.Request) -> Mapping[str, object]:
-    """The body, an object; none at all counts as an empty one.  Raises InvalidRequest."""
+    """Decode a JSON object; no body is an empty object.  Raises InvalidRequest."""
     body = await read_json(request) if request.body_exists else {}
     if not isinstance(body, Mapping):
-        raise InvalidRequest("want an object with named fields")
+        raise InvalidRequest("request body is not a JSON object")
     return body
 
 
@@ -51,14 +51,14 @@ FORM_TYPE = "application/x-www-form-urlencoded"
 
 
 async def read_form(request: web.Request) -> dict[str, str]:
-    """The form's fields; RFC 6749, 3.1: none may come twice."""
+    """Return the form's fields.  Raises InvalidRequest for a repeated one (RFC 6749, 3.1)."""
     if request.content_type != FORM_TYPE:
-        raise InvalidRequest(f"want a body of {FORM_TYPE}")
+        raise InvalidRequest(f"request body is not {FORM_TYPE}")
     try:
         pairs = parse_qsl((await read_body(request)).decode(), True, max_num_fields=32)
     except ValueError:
-        raise InvalidRequest("the body is no form in UTF-8") from None
+        raise InvalidRequest("request body is not UTF-8 form data") from None
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise InvalidRequest("a field stands twice")
+        raise InvalidRequest("a form field is repeated")
     return fields

@@ -14,9 +14,10 @@ from broker.infrastructure.api.schema import sanitize_text
 from broker.infrastructure.transport.websocket.handshake import origin_of
 
 USER_AGENT_MAX = 256
+"""Characters of a User-Agent that are used."""
 
 ADDRESS_CACHE_SIZE = 4_096
-"""Parsed addresses in the cache: parsing one takes as long as reading a request's body."""
+"""Parsed addresses in memory: parsing one takes as long as reading a request's body."""
 
 
 class Caller(NamedTuple):
@@ -33,20 +34,20 @@ PORT = r"(?::(?:[0-9]{1,5}|_[\w.-]+))?"
 
 NODE = re.compile(rf"\[([0-9A-Fa-f:.]+)\]{PORT}|([0-9.]+){PORT}|([0-9A-Fa-f:.]+)(?:%.*)?", re.ASCII)
 """An address as proxies write it: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`,
-`[2001:db8::1]`, `[2001:db8::1]:80` (RFC 7239, 6).  Link-local ones may have a zone."""
+`[2001:db8::1]`, `[2001:db8::1]:80` (RFC 7239, 6).  A link-local address may have a zone."""
 
 PAIR = re.compile(
     r"""[ \t]*([\w!#$%&'*+.^`|~-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s",;]+))[ \t]*([;,]|\Z)"""
 )
-"""A parameter of `Forwarded` and what separates it from the next (RFC 7239, 4)."""
+"""A parameter of `Forwarded` and its separator (RFC 7239, 4)."""
 
 
 class ClientAddresses:
     """Finds the address of the client behind proxies.
 
-    trusted: addresses or networks of proxies.  Only what these add to the header is trusted.
-    header: the one header that the proxies set, see `FORWARDED_HEADERS`.  No other is read:
-    a proxy passes on headers that it does not set as the client sent them.
+    trusted: addresses or networks of proxies.  Only hops that these add are trusted.
+    header: the header that the proxies set, a key of `FORWARDED_HEADERS`.  No other header is
+        read, because a proxy forwards the headers of the client that it does not set.
     """
 
     def __init__(self, trusted: Iterable[str], header: str = "x-forwarded-for") -> None:
@@ -59,13 +60,13 @@ class ClientAddresses:
         return Caller(origin_of(request.headers), self.of(request), agent)
 
     def of(self, request: web.Request) -> str:
-        """Return the nearest address on the way here that is not a trusted proxy's.
+        """Return the last hop that is not a trusted proxy.
 
-        A hop that is not an address, such as `unknown`, hides all hops behind it: the client
-        then has the address of the proxy that added it.
+        A hop that is not an address, such as `unknown`, ends the search.  The result is then the
+        address of the proxy that added it.
         """
         address = request.remote or "unknown"
-        address = str(_parse(address) or address)  # IPv4 at a socket for both, or a zone
+        address = str(_parse(address) or address)  # IPv4 at a dual-stack socket, or a zone
         headers = request.headers.getall(self._header, ())
         for hop in reversed(self._hops(",".join(headers))) if headers else ():
             if not self._is_trusted(address) or not _parse(hop):
@@ -80,7 +81,7 @@ class ClientAddresses:
 
 @lru_cache(maxsize=ADDRESS_CACHE_SIZE)
 def _parse(text: str) -> Address | None:
-    """The address in a hop, with or without its port; None for anything else."""
+    """Return the address of a hop with or without a port; None if it is not an address."""
     node = NODE.fullmatch(text.strip())
     try:
         address = ipaddress.ip_address(node[node.lastindex or 0] if node else "")
@@ -91,9 +92,9 @@ def _parse(text: str) -> Address | None:
 
 
 def _forwarded_hops(text: str) -> Sequence[str]:
-    """The `for` of each element of `Forwarded`; "" if an element has none.
+    """Return the `for` of each element of `Forwarded`; "" if an element has none.
 
-    Empty for a malformed header, even if its end is valid: otherwise a client could open
+    Empty for a malformed header, even if its end is valid.  Otherwise a client could open
     a quoted string that hides the element that the next proxy adds.
     """
     hops, at = [""], 0
@@ -114,4 +115,4 @@ FORWARDED_HEADERS: Mapping[str, Callable[[str], Sequence[str]]] = {
     "x-forwarded-for": lambda text: text.split(","),
     "forwarded": _forwarded_hops,
 }
-"""How the hops are read from each header that may name them, the client's first."""
+"""Functions that return the hops in a header, the client first."""

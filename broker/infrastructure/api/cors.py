@@ -11,7 +11,7 @@ from broker.infrastructure.transport.websocket.handshake import origin_of
 
 
 def allow_cors(is_origin_allowed: Callable[[str], bool]) -> ResponseHook:
-    """Let pages of allowed origins read the answers under /oauth (CORS, without cookies)."""
+    """Let pages of allowed origins read responses under /oauth, without cookies."""
 
     async def prepare(request: web.Request, response: web.StreamResponse) -> None:
         origin = origin_of(request.headers)
@@ -23,6 +23,7 @@ def allow_cors(is_origin_allowed: Callable[[str], bool]) -> ResponseHook:
 
 
 async def preflight(request: web.Request) -> web.Response:
+    """Allow POST requests with a Content-Type."""
     headers = {
         hdrs.ACCESS_CONTROL_ALLOW_METHODS: "POST",
         hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "content-type",

@@ -1,4 +1,4 @@
-"""Errors as responses and acknowledgements."""
+"""Exceptions as HTTP responses and Socket.IO acknowledgements."""
 
 from __future__ import annotations
 
@@ -18,26 +18,29 @@ log = structlog.get_logger()
 
 
 def to_broker_error(error: Exception) -> BrokerError:
-    """Any exception as one that can be answered; one of ours as it is, a surprise logged."""
+    """Return the error to send: `error` itself, or Unavailable for an unexpected exception.
+
+    Counts the error, and logs an unexpected one.
+    """
     if not isinstance(error, BrokerError):
-        log.error("unexpected failure", exc_info=error)
+        log.error("unexpected error", exc_info=error)
         error = Unavailable()
     ERRORS.labels(error.error).inc()
     return error
 
 
 async def ack(call: Awaitable[object]) -> object:
-    """The answer of a Socket.IO event: what `call` gives, or its failure's body."""
+    """Return the acknowledgement of a Socket.IO event: the result of `call`, or its error."""
     try:
         return await call
-    except Exception as error:  # every event is answered
+    except Exception as error:  # every event gets an acknowledgement
         return to_broker_error(error).body()
 
 
 def error_middleware(check: Callable[[web.Request], None] = lambda request: None) -> Middleware:
-    """Answers every failure of an HTTP request as `{"error", "error_description"}`.
+    """Return a middleware that sends every error as `{"error", "error_description"}`.
 
-    check: raises a BrokerError for what is not taken now.
+    check: raises a BrokerError to refuse a request before it is handled.
     """
 
     @web.middleware
@@ -46,21 +49,20 @@ def error_middleware(check: Callable[[web.Request], None] = lambda request: None
             check(request)
             return await handler(request)
         except web.HTTPRequestEntityTooLarge:
-            return error_response(
-                to_broker_error(InvalidRequest(f"the body is over {BODY_MAX_BYTES} bytes"))
-            )
+            too_large = InvalidRequest(f"request body is larger than {BODY_MAX_BYTES} bytes")
+            return error_response(to_broker_error(too_large))
         except web.HTTPException as error:
             if error.status < 400:
                 raise
-            return _not_served(request, error)
-        except Exception as error:  # nothing is a 500
+            return _routing_error(request, error)
+        except Exception as error:  # no request ends in a 500
             return error_response(to_broker_error(error))
 
     return middleware
 
 
-def _not_served(request: web.Request, error: web.HTTPException) -> web.Response:
-    """aiohttp's own no, such as 404, in our form."""
+def _routing_error(request: web.Request, error: web.HTTPException) -> web.Response:
+    """Return an error of aiohttp, such as 404, in the broker's format."""
     body = InvalidRequest(
         f"{request.method} {sanitize_text(request.path, 64)}: {error.reason}"
     ).body()
@@ -68,4 +70,4 @@ def _not_served(request: web.Request, error: web.HTTPException) -> web.Response:
     return json_response(body, headers, status=error.status)
 
 
-ERRORS = Counter("scanlogin_refusals", "Failures that were answered", ["error"])
+ERRORS = Counter("scanlogin_refusals", "Error responses by error", ["error"])

@@ -16,8 +16,9 @@ PAGE_POLICY = (
 
 
 class HTMLPage:
-    """A template whose values are escaped.
+    """An HTML template.  Values are escaped, and the CSP forbids scripts.
 
+    path: of the template, with `$name` placeholders.
     image_source: the CSP source of images, apart from `data:` URLs.
     """
 

@@ -14,7 +14,7 @@ Payload = Mapping[str, object]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 ResponseHook = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
-"""Has its say on an answer before it leaves."""
+"""Changes a response before it is sent."""
 
 JSON_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 
@@ -22,7 +22,7 @@ JSON_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 def json_response(
     body: object, headers: Mapping[str, str] | None = None, *, status: int = 200
 ) -> web.Response:
-    """An answer in JSON."""
+    """Return `body` as a JSON response."""
     return web.Response(
         body=encode(body), status=status, headers={**JSON_HEADERS, **(headers or {})}
     )
@@ -31,7 +31,7 @@ def json_response(
 def error_response(
     error: BrokerError, *, status: int | None = None, scheme: str | None = None
 ) -> web.Response:
-    """The failure as an answer.  status, scheme: replace the error's own."""
+    """Return the error as a response.  status, scheme: override those of the error class."""
     status = status or error.status
     headers = {"Cache-Control": "no-store"}
     if error.retry_after is not None:
@@ -45,13 +45,14 @@ FIXED_HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "Server": "scan-login",  # hides the versions of the libraries
 }
-"""Headers of every response."""
+"""Sent with every response."""
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Add `FIXED_HEADERS`."""
     response.headers.update(FIXED_HEADERS)
 
 
 def no_store_response(body: Payload, status: int = 200) -> web.Response:
-    """An answer for one caller that nobody may keep."""
+    """Return a JSON response that no cache stores."""
     return json_response(body, {"Cache-Control": "no-store", "Pragma": "no-cache"}, status=status)

@@ -13,7 +13,7 @@ from broker.infrastructure.api.responses import Handler
 
 
 class StaticFile(NamedTuple):
-    """max_age: seconds for which a client may use the file without a request."""
+    """A file to serve.  max_age: seconds for which a client may use it without a request."""
 
     path: Path
     media_type: str
@@ -47,5 +47,5 @@ def serve_static(file: StaticFile) -> Handler:
 
 
 def is_not_modified(request: web.Request, tag: str) -> bool:
-    """Whether the client has the file with this ETag."""
+    """Return whether the client has the file with this ETag."""
     return any(known.value in (tag, "*") for known in request.if_none_match or ())
