@@ -1,6 +1,7 @@
 """MkDocs hooks of the documentation site; see mkdocs.yml.
 
-- The pages of docs/zh/ follow in the navigation, in the order of the English pages.
+- The pages of docs/zh/ follow in the navigation, in the order of the English pages. The language
+  selector leads to the same page in the other language.
 - A page that loads an asset from another host is a warning, which fails `make docs`.
 - A page whose lists, tables or code blocks differ from GitHub's is a warning, too. Python-Markdown
   needs a blank line before a list, and an indentation of 4 spaces in it.
@@ -9,6 +10,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -18,6 +20,7 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 CHINESE = "zh"
+ALTERNATE_LINK = re.compile(r'<link rel="alternate"[^>]*>')
 ASSET_ATTRIBUTES = {
     "iframe": "src",
     "img": "src",
@@ -34,19 +37,16 @@ log = logging.getLogger("mkdocs.hooks")  # warnings of this logger fail a strict
 
 
 def on_config(config: Any) -> None:
-    """Add the Chinese pages to the navigation, and the language selector if there are any."""
+    """Add the Chinese pages to the navigation."""
     translated = [
-        f"{CHINESE}/{page}"
-        for page in pages(config.nav)
-        if Path(config.docs_dir, CHINESE, page).exists()
+        f"{CHINESE}/{page}" for page in pages(config.nav) if is_translated(page, config.docs_dir)
     ]
     if translated:
         config.nav.append({"中文": translated})
-        home = translated[0].removesuffix("index.md").replace(".md", "/")
-        config.extra["alternate"] = [
-            {"name": "English", "link": ".", "lang": "en"},
-            {"name": "中文", "link": home, "lang": CHINESE},
-        ]
+
+
+def is_translated(page: str, docs_dir: str) -> bool:
+    return Path(docs_dir, CHINESE, page).exists()
 
 
 def pages(nav: Any) -> Iterator[str]:
@@ -63,8 +63,22 @@ def pages(nav: Any) -> Iterator[str]:
 
 
 def on_page_context(context: Any, page: Any, config: Any, nav: Any) -> None:
-    """Show the theme's own words in the language of the page."""
+    """Set the language of the theme's texts, and the links of the language selector."""
     config.theme["language"] = CHINESE if page.url.startswith(f"{CHINESE}/") else "en"
+    config.extra["alternate"] = alternates(page, config.docs_dir)
+
+
+def alternates(page: Any, docs_dir: str) -> list[dict[str, str]]:
+    """Return the languages of a page. A page without a translation has the Chinese home page."""
+    english = page.url.removeprefix(f"{CHINESE}/")
+    source = page.file.src_uri.removeprefix(f"{CHINESE}/")
+    translated = english if is_translated(source, docs_dir) else ""
+    if not (translated or is_translated("index.md", docs_dir)):
+        return []
+    return [
+        {"name": "English", "link": english or ".", "lang": "en"},
+        {"name": "中文", "link": f"{CHINESE}/{translated}", "lang": CHINESE},
+    ]
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Any) -> None:
@@ -80,9 +94,15 @@ def structure_difference(markdown: str, html: str) -> str:
     return ", ".join(f"{site[tag]} <{tag}>, not {github[tag]}" for tag in different)
 
 
-def on_post_page(output: str, page: Any, config: Any) -> None:
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """Check the assets, and remove the links that the theme's script reads.
+
+    The script expects a site and a sitemap for each language. It would lead a click on a Chinese
+    page to the Chinese home page.
+    """
     for url in external_assets(output):
         log.warning("%s loads an asset from another host: %s", page.file.src_path, url)
+    return ALTERNATE_LINK.sub("", output)
 
 
 def external_assets(html: str) -> list[str]:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from tools.docs_hooks import external_assets, on_config, structure_difference
+from tests.support.environment import ROOT
+from tools.docs_hooks import (
+    alternates,
+    external_assets,
+    on_config,
+    on_post_page,
+    structure_difference,
+)
+
+MKDOCS = (ROOT / "mkdocs.yml").read_text()
 
 
 @pytest.mark.parametrize(
@@ -45,23 +55,66 @@ def test_structure_is_compared_with_github() -> None:
     )
 
 
-def test_translated_pages_follow_in_the_navigation(tmp_path: Path) -> None:
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
     (tmp_path / "zh").mkdir()
-    for name in ("widget.md", "quick-start.md"):
+    for name in ("index.md", "widget.md"):
         (tmp_path / "zh" / name).touch()
+    return tmp_path
+
+
+def test_translated_pages_follow_in_the_navigation(docs: Path) -> None:
     nav = [{"Home": "index.md"}, {"Tutorials": ["quick-start.md"]}, {"Reference": ["widget.md"]}]
-    config = SimpleNamespace(nav=nav, docs_dir=str(tmp_path), extra={})
+    config = SimpleNamespace(nav=nav, docs_dir=str(docs))
 
     on_config(config)
 
-    assert config.nav[-1] == {"中文": ["zh/quick-start.md", "zh/widget.md"]}
-    assert [one["link"] for one in config.extra["alternate"]] == [".", "zh/quick-start/"]
+    assert config.nav[-1] == {"中文": ["zh/index.md", "zh/widget.md"]}
 
 
 def test_navigation_without_translations_is_unchanged(tmp_path: Path) -> None:
-    config = SimpleNamespace(nav=[{"Home": "index.md"}], docs_dir=str(tmp_path), extra={})
+    config = SimpleNamespace(nav=[{"Home": "index.md"}], docs_dir=str(tmp_path))
 
     on_config(config)
 
     assert config.nav == [{"Home": "index.md"}]
-    assert config.extra == {}
+
+
+def page(source: str, url: str) -> SimpleNamespace:
+    return SimpleNamespace(url=url, file=SimpleNamespace(src_uri=source, src_path=source))
+
+
+@pytest.mark.parametrize(
+    ("source", "url", "links"),
+    [
+        ("index.md", "", [".", "zh/"]),
+        ("widget.md", "widget/", ["widget/", "zh/widget/"]),
+        ("zh/widget.md", "zh/widget/", ["widget/", "zh/widget/"]),
+        ("pool.md", "pool/", ["pool/", "zh/"]),
+    ],
+)
+def test_language_selector_leads_to_the_same_page(
+    docs: Path, source: str, url: str, links: list[str]
+) -> None:
+    assert [language["link"] for language in alternates(page(source, url), str(docs))] == links
+
+
+def test_page_without_any_translation_has_no_selector(tmp_path: Path) -> None:
+    assert alternates(page("widget.md", "widget/"), str(tmp_path)) == []
+
+
+def test_alternate_links_are_removed() -> None:
+    html = '<link rel="alternate" href="zh/" hreflang="zh"><link rel="icon" href="x.png">'
+
+    assert on_post_page(html, page("widget.md", "widget/"), None) == (
+        '<link rel="icon" href="x.png">'
+    )
+
+
+def test_search_finds_chinese_words_inside_a_sentence() -> None:
+    """The theme's search finds the beginning of a token: each Chinese character begins one."""
+    [separator] = re.findall(r"^ +separator: '(.*)'$", MKDOCS, re.MULTILINE)
+
+    tokens = [token for token in re.split(separator, "访问令牌，JWT") if token]
+
+    assert tokens == ["访", "问", "令", "牌", "JWT"]
