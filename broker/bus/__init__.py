@@ -1,6 +1,6 @@
 """Sends notices of changed logins to instances.
 
-The bus is a hint: a notice may be lost, and the state has the truth. A notice contains the id
+The bus is a hint: a notice may be lost, and the state is authoritative. A notice contains the id
 and the new state of a login, and never a token, secret, scene, skey, session_key or js_code.
 Each backend is a module; `BUSES` maps URL schemes to them.
 """

@@ -1,1 +1,1 @@
-"""Who holds the phone: providers and directories."""
+"""Identities of phones: providers verify them, directories map them to subjects."""

@@ -5,42 +5,52 @@ from __future__ import annotations
 from broker.errors import BrokerError, InvalidRequest, RateLimited, Unavailable
 
 MISCONFIGURED_RETRY_AFTER = 60
-"""Seconds that whoever asked is told to wait until an operator has mended an app."""
+"""`retry_after` in seconds if an operator must correct an app."""
+
+
+class InvalidProof(BrokerError):
+    error, status = "invalid_session", 401
+    counts_as_guess = True
+    description = "the js_code is invalid; log in again"
 
 
 class UserDataDecryptionFailed(InvalidRequest):
-    """One answer for every cause, so that nobody is told how near a guess came."""
+    """One answer for every cause, so that it does not help an attacker to guess."""
 
-    description = "the data does not open with this session's key; log in again, and fetch it anew"
+    description = "the session's key does not decrypt the data; log in again and send new data"
 
 
 class ProviderBlockedUser(BrokerError):
     error, status = "access_denied", 403
-    description = "the phone's provider does not let this person log in just now"
+    description = "the phone's provider currently does not let this user log in"
 
 
 class UnregisteredUser(BrokerError):
-    """The directory does not know the person; the login stays scanned, to be confirmed later."""
+    """The directory does not know the user. The login stays scanned and can be confirmed later."""
 
     error, status = "unregistered_user", 403
-    description = "nobody is registered here under this identity; register, then confirm again"
+    description = "no user is registered with this identity; register, then confirm again"
 
 
 class UserBlocked(BrokerError):
-    """The directory knows the person and lets them in no more; a login that they confirm ends."""
+    """The directory refuses the user. A login that the user confirms is denied."""
 
     error, status = "access_denied", 403
-    description = "this person may not log in here; whoever runs the site can say why"
+    description = "this user is blocked; contact the operator of the site"
 
 
 class ProviderRateLimited(RateLimited):
-    description = "this person logs in too often for the phone's provider; wait a little"
+    description = "too many logins of this user for the phone's provider; try again later"
 
 
 class ProviderUnavailable(Unavailable):
-    """The provider does not do what it is for; `reason` is the operator's, and nobody's answer."""
+    """The provider cannot draw or verify.
 
-    description = "the phone's provider does not answer as it should; try again"
+    reason: for the operator; it is not sent to clients.
+    retryable: whether a retry may succeed without an operator.
+    """
+
+    description = "the phone's provider is unavailable; try again"
 
     def __init__(self, reason: str, retry_after: int, *, retryable: bool = True) -> None:
         super().__init__()
@@ -50,9 +60,12 @@ class ProviderUnavailable(Unavailable):
 
 
 class DirectoryUnavailable(Unavailable):
-    """The site's webhook does not say who somebody is.  reason: why, for the operator alone."""
+    """The site's webhook returns no valid answer.
 
-    description = "the site does not say just now who this is; try again"
+    reason: for the operator; it is not sent to clients.
+    """
+
+    description = "the user directory is unavailable; try again"
 
     def __init__(self, reason: str, retry_after: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""An identity and the phone that proved it."""
+"""Identities, and the phones and provider accounts that they belong to."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class ProviderAccount:
-    """What an app is at its provider.
+    """An account of an app at a provider.
 
-    provider: its name.  app_id, secret: by which it knows the app (WeChat: AppID and
-    AppSecret); empty where it knows none.
+    provider: the provider's name.
+    app_id, secret: the app's credentials there (WeChat: AppID and AppSecret); empty if the
+        provider has none.
     """
 
     provider: str
@@ -21,15 +22,14 @@ class ProviderAccount:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a provider says about who holds the phone.
+    """A user as known to a provider.
 
-    provider: its name, the token's `idp`.
-    id: the person's id there (WeChat: `openid`), unique within provider and app.
-    unionid: the person's id in all apps of one company, where the provider has one; for
-        the directory.  It makes nobody somebody else: a company may bind its apps together
-        while a login is under way.
-    provider_app_id: within which of the provider's apps `id` is the person's (WeChat:
-        `appid`); empty where the provider has no apps.
+    provider: the provider's name, the token's `idp`.
+    id: the user's id there (WeChat: `openid`), unique within the provider and app.
+    unionid: the user's id in all apps of one company, if the provider has one. It is for the
+        directory and is not compared: a company may link its apps during a login.
+    provider_app_id: the provider's app in which `id` is valid (WeChat: `appid`); empty if the
+        provider has no apps.
     """
 
     provider: str
@@ -39,7 +39,7 @@ class Identity:
 
 
 class Phone(NamedTuple):
-    """Who scans: an identity that its provider has proved, within one app."""
+    """A phone within one app: the identity that the provider has verified."""
 
     app: str
     identity: Identity

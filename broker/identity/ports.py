@@ -1,4 +1,4 @@
-"""What a provider and a directory do."""
+"""The ports of directories and providers."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from broker.identity.model import Identity
 
 
 class Directory(Protocol):
+    """Maps identities to the subjects of tokens."""
+
     async def open(self) -> None:
-        """Get ready, and wait for nobody outside."""
+        """Prepare for use without waiting for another service."""
 
     async def close(self) -> None: ...
 
     async def find(self, identity: Identity) -> str:
-        """The subject, the token's `sub`, that `identity` is here: always the same one.
+        """Return the subject of `identity`, the token's `sub`. It is always the same one.
 
-        Raises UnregisteredUser for somebody unknown, UserBlocked for one who is let in no
-        more, Unavailable when it cannot be told.
+        Raises UnregisteredUser for an unknown user, UserBlocked for a user who may not log in,
+        and Unavailable if the directory cannot decide.
         """
 
 
@@ -34,7 +36,7 @@ class CodePicture(NamedTuple):
 
 
 class SecretText:
-    """A secret that no repr, log or traceback shows.  It is read by `reveal` alone."""
+    """A secret that no repr, log or traceback shows. Only `reveal` returns it."""
 
     __slots__ = ("_secret",)
 
@@ -45,18 +47,18 @@ class SecretText:
         return self._secret
 
     def __repr__(self) -> str:
-        return "Sealed()"
+        return "SecretText()"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a sealed secret is written down nowhere by accident")
+        raise TypeError("a SecretText cannot be pickled")
 
 
 class IdentityProof(NamedTuple):
-    """What a js_code has proved.
+    """The result of verifying a `js_code`.
 
-    identity: who holds the phone.
-    session_key: what that phone's mini program signs and encrypts with, where the
-        provider has one.  It stays on the server: no wire, no token, no log.
+    identity: of the user who holds the phone.
+    session_key: the key with which the phone's mini program signs and encrypts, if the
+        provider has one. It stays on the server: it is in no response, token or log.
     """
 
     identity: Identity
@@ -64,43 +66,48 @@ class IdentityProof(NamedTuple):
 
 
 class UserDataVerifier(Protocol):
-    """What a phone's own page sends of its person, signed or encrypted by the provider's app
-    with the session_key of its last login."""
+    """Verifies data about the user that a mini program sends.
+
+    The provider's app has signed or encrypted it with the session_key of the last login.
+    """
 
     def is_signed(self, raw_data: str, signature: str, session_key: SecretText) -> bool:
-        """Whether `signature` is that key's for `raw_data`."""
+        """Return whether `signature` is the signature of `raw_data` by that key."""
 
     def decrypt(
         self, encrypted_data: str, iv: str, session_key: SecretText
     ) -> Mapping[str, object]:
-        """What was encrypted for this very app.  Raises UserDataDecryptionFailed, alike for all
-        causes.
+        """Return the decrypted data.
+
+        Raises UserDataDecryptionFailed, also for data that was encrypted for another app.
         """
 
 
 class Provider(Protocol):
+    """Draws codes and verifies which user holds a phone."""
+
     name: str
     """The token's `idp`."""
 
     user_data: UserDataVerifier | None
-    """None where it neither signs nor encrypts."""
+    """None if the provider does not sign or encrypt user data."""
 
     scene_max: int
-    """Characters that a scene may have."""
+    """The most characters of a scene."""
 
     async def open(self) -> None:
-        """Get ready to draw and identify; it waits for nobody outside."""
+        """Prepare for use without waiting for another service."""
 
     async def close(self) -> None:
-        """Let go of everything held open."""
+        """Close all connections."""
 
     async def draw(self, scene: str) -> CodePicture:
-        """Return the code that contains `scene`.  Raises ProviderUnavailable."""
+        """Return a code that contains `scene`. Raises ProviderUnavailable."""
 
     async def identify(self, js_code: str) -> IdentityProof:
-        """Who holds the phone that sent `js_code`.
+        """Return the identity of the user who holds the phone that sent `js_code`.
 
-        Raises InvalidSession when the proof is worth nothing, ProviderBlockedUser or
-        ProviderRateLimited for somebody whom the provider turns away, ProviderUnavailable
-        when it cannot be told now.
+        Raises InvalidProof for an invalid `js_code`, ProviderBlockedUser or
+        ProviderRateLimited for a user whom the provider refuses, and ProviderUnavailable if
+        the provider cannot decide.
         """

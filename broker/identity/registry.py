@@ -1,7 +1,7 @@
-"""The providers of apps: one for each account that apps have there.
+"""The providers of apps, one for each account at a provider.
 
-An app without an account of its own uses the settings'.  A provider is made when its
-account is first asked for, and closed once no app has that account any more.
+An app without its own account uses the account of the settings. A provider is created on the
+first use of its account, and closed after the last app with this account has changed.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ from broker.infrastructure.background import spawn
 log = structlog.get_logger()
 
 CLOSE_DELAY = 10.0
-"""Seconds until the provider of a former account is closed: longer than any draw that is
-under way there."""
+"""Seconds before the provider of an unused account is closed: longer than any draw."""
 
 
 ProviderFactory = Callable[[ProviderAccount], Provider]
-"""Raises ProviderUnavailable for an account that cannot be one."""
+"""Raises ProviderUnavailable for an invalid account."""
 
 
 class CachedProvider(NamedTuple):
-    """app: as it was when its account was looked up."""
+    """app: the version of the app for which its account was read."""
 
     app: App
     account: ProviderAccount
@@ -39,7 +38,11 @@ class CachedProvider(NamedTuple):
 
 
 class ProviderRegistry:
-    """own: the settings' accounts.  makers: how each provider is made, by name."""
+    """Creates, returns and closes providers.
+
+    default_accounts: the accounts of the settings, at most one for each provider.
+    factories: by provider name.
+    """
 
     def __init__(
         self,
@@ -51,88 +54,87 @@ class ProviderRegistry:
     ) -> None:
         self._apps = apps
         self._secrets = secrets
-        self._own = {account.provider: account for account in default_accounts}
-        self._makers = factories
-        self._known: dict[str, CachedProvider] = {}
+        self._defaults = {account.provider: account for account in default_accounts}
+        self._factories = factories
+        self._cached: dict[str, CachedProvider] = {}
         self._providers: dict[ProviderAccount, Provider] = {}
-        self._former: dict[Provider, asyncio.Task[None]] = {}
-        self._changing = asyncio.Lock()
-        self._told: dict[str, App] = {}
+        self._closing: dict[Provider, asyncio.Task[None]] = {}
+        self._lock = asyncio.Lock()
+        self._logged: dict[str, App] = {}
 
     async def open(self) -> None:
-        """Open the providers of the settings' accounts: what is wrong is logged from the start."""
-        for account in self._own.values():
+        """Open the providers of the default accounts, which log their faults at the start."""
+        for account in self._defaults.values():
             await self._open(account)
 
     async def close(self) -> None:
-        for task in self._former.values():
+        for task in self._closing.values():
             task.cancel()
-        for provider in [*self._former, *self._providers.values()]:
+        for provider in [*self._closing, *self._providers.values()]:
             await provider.close()
 
     async def get(self, app: App) -> Provider:
-        """Who draws the codes of `app` and proves its phones.
+        """Return the provider of `app`.
 
-        Raises ProviderUnavailable where its account cannot be used, SecretDecryptionFailed
-        where its
-        secret cannot be read.
+        Raises ProviderUnavailable if its account cannot be used, and SecretDecryptionFailed if
+        the secret of the account cannot be decrypted.
         """
-        known = self._known.get(app.id)
-        if known is None or known.app is not app:
-            async with self._changing:
-                known = await self._look(app)
-        return known.provider
+        cached = self._cached.get(app.id)
+        if cached is None or cached.app is not app:
+            async with self._lock:
+                cached = await self._refresh(app)
+        return cached.provider
 
-    async def _look(self, app: App) -> CachedProvider:
+    async def _refresh(self, app: App) -> CachedProvider:
         try:
             account = self._account(app)
             provider = await self._open(account)
         except ProviderUnavailable as error:
-            if self._told.get(app.id) is not app:
-                log.error("an app has no provider", app=app.id, reason=error.reason)
-                self._told[app.id] = app
+            if self._logged.get(app.id) is not app:
+                log.error("app has no provider", app=app.id, reason=error.reason)
+                self._logged[app.id] = app
             raise
-        known = self._known[app.id] = CachedProvider(app, account, provider)
-        await self._tidy()
-        return known
+        cached = self._cached[app.id] = CachedProvider(app, account, provider)
+        await self._close_unused()
+        return cached
 
     def _account(self, app: App) -> ProviderAccount:
         secret = self._secrets.provider_secret(app.id) or ""
         if app.provider_app_id or secret:
             return ProviderAccount(app.provider, app.provider_app_id, secret)
-        default_accounts = self._own.get(app.provider)
-        if default_accounts is None:
+        account = self._defaults.get(app.provider)
+        if account is None:
             raise ProviderUnavailable(
                 f"neither the app {app.id} nor the settings have an account at the provider "
                 f"{app.provider}",
                 MISCONFIGURED_RETRY_AFTER,
             )
-        return default_accounts
+        return account
 
     async def _open(self, account: ProviderAccount) -> Provider:
         provider = self._providers.get(account)
         if provider is None:
-            make = self._makers.get(account.provider)
-            if make is None:
+            create = self._factories.get(account.provider)
+            if create is None:
                 raise ProviderUnavailable(
                     f"there is no provider {account.provider!r}", MISCONFIGURED_RETRY_AFTER
                 )
-            provider = make(account)
+            provider = create(account)
             await provider.open()
             self._providers[account] = provider
         return provider
 
-    async def _tidy(self) -> None:
-        """Close, soon, the providers of accounts that no app has any more."""
-        for app_id in [*self._known]:
+    async def _close_unused(self) -> None:
+        """Schedule the closing of providers whose account no app has any longer."""
+        for app_id in [*self._cached]:
             if await self._apps.get(app_id) is None:
-                del self._known[app_id]
-        needed = {*self._own.values(), *(known.account for known in self._known.values())}
+                del self._cached[app_id]
+        needed = {*self._defaults.values(), *(one.account for one in self._cached.values())}
         for account in self._providers.keys() - needed:
             provider = self._providers.pop(account)
-            self._former[provider] = spawn("provider close", self._close_later(provider))
+            self._closing[provider] = spawn("provider close", self._close_later(provider))
 
     async def _close_later(self, provider: Provider) -> None:
         await asyncio.sleep(CLOSE_DELAY)
         await provider.close()
-        del self._former[provider]
+        del self._closing[provider]

@@ -8,7 +8,10 @@ from typing import NamedTuple, Protocol
 
 
 class Bus(Protocol):
-    """Carries notices to one instance at a time. Notices may be lost; the state has the truth."""
+    """Carries notices to one instance at a time.
+
+    Notices may be lost; the state is authoritative.
+    """
 
     async def open(self) -> None:
         """Connect. If that fails, retry in the background."""

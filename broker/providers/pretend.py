@@ -12,9 +12,9 @@ import re
 
 import segno
 
+from broker.identity.errors import InvalidProof
 from broker.identity.model import Identity
 from broker.identity.ports import CodePicture, IdentityProof, UserDataVerifier
-from broker.sessions.errors import InvalidSession
 
 JS_CODE_PATTERN = re.compile(r"pretend:([^\s\x00-\x1f\x7f]{1,64})")
 """An openid is anything that can be printed without a space, in any script."""
@@ -47,9 +47,7 @@ class PretendProvider:
     async def identify(self, js_code: str) -> IdentityProof:
         proof = JS_CODE_PATTERN.fullmatch(js_code)
         if proof is None:
-            raise InvalidSession(
-                "the pretend provider wants a js_code of the form pretend:<openid>"
-            )
+            raise InvalidProof("the pretend provider wants a js_code of the form pretend:<openid>")
         return IdentityProof(Identity(self.name, proof[1]))
 
 

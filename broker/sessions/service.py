@@ -66,7 +66,7 @@ class SessionService:
         self._idle = idle
 
     async def open(self, app: App, js_code: str) -> OpenedSession:
-        """Raises InvalidSession when the provider takes `js_code` for no proof."""
+        """Raises InvalidProof if the provider refuses `js_code`."""
         provider = await self._accounts.get(app)
         proof = await provider.identify(js_code)
         phone = Phone(app.id, proof.identity)

@@ -13,7 +13,12 @@ from PIL import Image
 from prometheus_client import REGISTRY
 
 from broker.errors import BrokerError
-from broker.identity.errors import ProviderBlockedUser, ProviderRateLimited, ProviderUnavailable
+from broker.identity.errors import (
+    InvalidProof,
+    ProviderBlockedUser,
+    ProviderRateLimited,
+    ProviderUnavailable,
+)
 from broker.identity.model import Identity
 from broker.identity.ports import SecretText
 from broker.infrastructure.outbound.circuit_breaker import FAILURE_THRESHOLD, RESET_TIMEOUT
@@ -29,7 +34,6 @@ from broker.providers.wechat.access_token import (
 from broker.providers.wechat.endpoints import FetchedToken
 from broker.providers.wechat.errcodes import MEANINGS, RETRY_AFTER, ErrorKind, lookup_error
 from broker.providers.wechat.provider import WeChatProvider
-from broker.sessions.errors import InvalidSession
 from mp_stub.wechat.platform import ERRMSGS, TOKEN_OVERLAP, person_id
 from tests.support.builders import Clock
 from tests.support.waiting import eventually
@@ -117,7 +121,7 @@ async def test_a_session_key_is_shown_by_nothing_and_written_down_nowhere() -> N
 async def test_what_cannot_be_a_js_code_is_not_sent(
     provider: WeChatProvider, wechat: Pretending, js_code: str
 ) -> None:
-    with pytest.raises(InvalidSession):
+    with pytest.raises(InvalidProof):
         await provider.identify(js_code)
     assert wechat.wechat.calls[IDENTIFY] == 0
 
@@ -319,8 +323,8 @@ async def test_nobody_waits_longer_than_a_phone_does(
 @pytest.mark.parametrize(
     ("api", "errcode", "kind", "retry_after"),
     [
-        (IDENTIFY, "40029", InvalidSession, None),
-        (IDENTIFY, "40163", InvalidSession, None),
+        (IDENTIFY, "40029", InvalidProof, None),
+        (IDENTIFY, "40163", InvalidProof, None),
         (IDENTIFY, "40226", ProviderBlockedUser, None),
         (IDENTIFY, "45011", ProviderRateLimited, 60),
         (IDENTIFY, "-1", ProviderUnavailable, 2),
@@ -395,7 +399,7 @@ async def test_people_who_are_turned_away_open_no_breaker(
     provider: WeChatProvider, wechat: Pretending
 ) -> None:
     for _ in range(2 * FAILURE_THRESHOLD):
-        with pytest.raises(InvalidSession):
+        with pytest.raises(InvalidProof):
             await provider.identify("none")
 
     assert await provider.identify(wechat.wechat.platform.login("alice"))
@@ -479,7 +483,7 @@ async def test_a_person_without_an_openid_is_nobody() -> None:
     for answer in (b"{}", b'{"openid":"","session_key":"x"}', b'{"openid":7,"session_key":"x"}'):
         site = Site("odd", Odd(answer, "text/plain").application(), "127.0.0.1", 0, "PORT")
         async with serve_sites([site]) as addresses, provider_at(addresses["odd"]) as provider:
-            with pytest.raises(ProviderUnavailable, match="does not answer as it should"):
+            with pytest.raises(ProviderUnavailable, match="provider is unavailable"):
                 await provider.identify("some-js-code")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from broker.apps.registry import AppRegistry
 from broker.errors import Unavailable
-from broker.identity.errors import UserDataDecryptionFailed
+from broker.identity.errors import InvalidProof, UserDataDecryptionFailed
 from broker.identity.model import Identity, Phone
 from broker.identity.ports import IdentityProof
 from broker.identity.ports import SecretText as Secret
@@ -138,7 +138,7 @@ async def test_unknown_wrong_ended_and_another_apps_are_answered_alike(
     "js_code", ["alice", "pretend:", "wechat:alice", "pretend:a b", "pretend:a\n", "x" * 256]
 )
 async def test_what_proves_nothing_opens_nothing(sessions: SessionService, js_code: str) -> None:
-    with pytest.raises(InvalidSession):
+    with pytest.raises(InvalidProof):
         await sessions.open(SHOP, js_code)
 
 

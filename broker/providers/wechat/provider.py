@@ -18,7 +18,12 @@ import re
 from aiolimiter import AsyncLimiter
 
 from broker.errors import BrokerError
-from broker.identity.errors import ProviderBlockedUser, ProviderRateLimited, ProviderUnavailable
+from broker.identity.errors import (
+    InvalidProof,
+    ProviderBlockedUser,
+    ProviderRateLimited,
+    ProviderUnavailable,
+)
 from broker.identity.model import Identity
 from broker.identity.ports import CodePicture, IdentityProof, UserDataVerifier
 from broker.providers.wechat.access_token import AccessTokenCache
@@ -31,7 +36,6 @@ from broker.providers.wechat.endpoints import (
 )
 from broker.providers.wechat.errcodes import RETRY_AFTER, TRANSIENT_KINDS, ErrorKind
 from broker.providers.wechat.user_data import WeChatUserData
-from broker.sessions.errors import InvalidSession
 
 TOTAL_TIMEOUT = 6.0
 """Seconds for a code or a proof, whatever has to be asked for first.  The widget takes a
@@ -150,5 +154,5 @@ def _to_broker_error(error: WeChatError | TimeoutError) -> BrokerError:
     )
 
 
-def _invalid_proof() -> InvalidSession:
-    return InvalidSession("the js_code is wrong, used or older than 5 minutes: call wx.login again")
+def _invalid_proof() -> InvalidProof:
+    return InvalidProof("the js_code is wrong, used or older than 5 minutes: call wx.login again")
