@@ -126,7 +126,7 @@ def _telling() -> Iterator[ProgressReporter]:
 
         def tell(progress: FillProgress) -> None:
             nonlocal told
-            bar.update(task, total=progress.wanted, completed=progress.ready)
+            bar.update(task, total=progress.target, completed=progress.ready)
             if progress.waiting_for not in ("", told):
                 told = progress.waiting_for
                 console.print(f"waiting: {told}", markup=False, highlight=False)
@@ -144,7 +144,7 @@ def _lines() -> ProgressReporter:
             print(f"waiting: {told}", file=sys.stderr, flush=True)
         elif time.monotonic() >= again_at:
             again_at = time.monotonic() + PROGRESS_INTERVAL
-            said = f"{progress.ready} of {progress.wanted} codes are ready"
+            said = f"{progress.ready} of {progress.target} codes are ready"
             print(said, file=sys.stderr, flush=True)
 
     return tell

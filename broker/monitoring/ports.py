@@ -1,4 +1,4 @@
-"""What the monitor needs of the state, and what instances publish about themselves."""
+"""The profiles that instances publish, and the part of the state that the monitor checks."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class DemandEstimator:
         self._excluded_until = 0.0
 
     def exclude_resting(self, count: int, *, until: float) -> None:
-        """Ignore `count` resting codes: they were added after a loss, not leased."""
+        """Ignore `count` codes in cooldown: they were added after a loss, not leased."""
         self._excluded = count
         self._excluded_until = until
 
@@ -62,7 +62,7 @@ class DemandEstimator:
         """Update the lease rate and return the health of the pool.
 
         missed: leases that found no free code since the last call.
-        cycle: seconds for which a code is leased and rests.
+        cycle: seconds of a login lifetime and a cooldown.
         """
         if now >= self._excluded_until:
             self._excluded = 0

@@ -42,7 +42,7 @@ class PoolLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolDependencies:
-    """What the maintenance of pools works with.
+    """The services and limits that the maintenance of pools uses.
 
     clock: the time of the state, for stamps that instances share.
     timer: seconds from any start, for durations in this process.

@@ -50,12 +50,13 @@ OfferCodes = Callable[[Sequence[CodeRecord]], Awaitable[None]]
 class FillProgress(NamedTuple):
     """The progress of a filler.
 
-    ready, wanted: number of ready codes, and of all codes after the filling.
+    ready: number of ready codes.
+    target: number of ready codes at the end.
     waiting_for: the failure after which the filler waits for a retry; empty if there is none.
     """
 
     ready: int
-    wanted: int
+    target: int
     waiting_for: str = ""
 
 

@@ -124,7 +124,7 @@ class LeasedCode(NamedTuple):
 
 
 class PoolLevel(NamedTuple):
-    """The number of codes in a pool, by state. Resting codes are in their cooldown."""
+    """The number of codes in a pool, by state. `resting` codes are in their cooldown."""
 
     free: int
     leased: int

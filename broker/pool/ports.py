@@ -156,16 +156,16 @@ the first lease in a large pool therefore does not block the state."""
 class CodeLeases(Protocol):
     """Code pools by app key: which login has leased which number.
 
-    | number is | lease  | return  | lease expires | cooldown ends | offer           | withdraw |
-    |-----------|--------|---------|---------------|---------------|-----------------|----------|
-    | absent    |        |         |               |               | free or resting |          |
-    | free      | leased |         |               |               |                 | absent   |
-    | leased    |        | resting | resting       |               |                 | absent   |
-    | resting   |        |         |               | free          |                 | absent   |
+    | number is | lease  | return   | lease expires | cooldown ends | offer            | withdraw |
+    |-----------|--------|----------|---------------|---------------|------------------|----------|
+    | absent    |        |          |               |               | free or cooldown |          |
+    | free      | leased |          |               |               |                  | absent   |
+    | leased    |        | cooldown | cooldown      |               |                  | absent   |
+    | cooldown  |        |          |               | free          |                  | absent   |
 
-    A number rests because a photograph of its code, or a phone that scans late, may still
-    use it. Such a scan must find the login that it was meant for, not another person's.
-    The cooldown is therefore longer than a login is retained.
+    During the cooldown, a photograph of the code or a phone that scans late may still use it.
+    Such a scan must find the login that it was meant for, not another person's. The cooldown
+    is therefore longer than a login is retained.
 
     Every instance may call every method. Repeating a call has no further effect, except for
     `lease`: a number whose response was lost is returned by the expiry of its lease.
@@ -174,14 +174,14 @@ class CodeLeases(Protocol):
     async def lease(self, app: str, *, until: float, cooldown: float) -> LeasedCode | None:
         """Lease the lowest free number until then, Unix time in seconds; None if none is free.
 
-        A number that is not returned rests for `cooldown` seconds from `until` on.
+        For a number that is not returned, the cooldown begins at `until`.
         One call is one round trip, and takes as long in a large pool as in a small one.
-        Each call makes at most `RESTORE_BATCH` resting numbers free, those first whose
-        cooldown ended first.
+        Each call makes at most `RESTORE_BATCH` numbers free whose cooldown has ended, those
+        first whose cooldown ended first.
         """
 
     async def return_code(self, app: str, number: int, generation: int, *, cooldown: float) -> None:
-        """End a lease: the number rests for `cooldown` seconds from now on.
+        """End a lease; the cooldown begins now.
 
         Does nothing if this lease has ended or is not the number's current lease.
         """
@@ -207,7 +207,7 @@ class CodeLeases(Protocol):
         """
 
     async def level(self, app: str) -> PoolLevel:
-        """Return the number of free, leased and resting codes."""
+        """Return the number of codes by state."""
 
     async def forget(self, app: str) -> None:
         """Delete the pool of a removed app, with all entries for its numbers."""

@@ -47,15 +47,15 @@ class StateSync:
         self._leading_since = None
 
     def has_led_for(self, seconds: float) -> bool:
-        """Return whether this instance has synchronized without a gap for so long."""
+        """Return whether this instance has synchronized without a gap for `seconds`."""
         since = self._leading_since
         return since is not None and since < self._dependencies.timer() - seconds
 
     async def run(self, finishing: Collection[int]) -> int:
         """Update the state and return the number of ready codes. Raises Unavailable.
 
-        Codes that are missing in the state rest first: the state may have lost them while
-        they were on a screen. Only codes drawn since the last run are free at once.
+        Codes that are missing in the state are added with a cooldown: the state may have lost
+        them while they were on a screen. Only codes drawn since the last run are free at once.
         finishing: numbers that a filler is about to offer; it may change during the run.
         """
         deps = self._dependencies

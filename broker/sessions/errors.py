@@ -7,11 +7,12 @@ from broker.errors import BrokerError, InvalidRequest
 
 class SigningUnsupported(InvalidRequest):
     description = (
-        "the app's provider neither signs nor encrypts, or gave this session no key for it"
+        "the app's provider supports neither signatures nor encryption, "
+        "or the session has no session_key"
     )
 
 
 class InvalidSession(BrokerError):
     error, status = "invalid_session", 401
     counts_as_guess = True
-    description = "the phone's session is unknown, wrong or has ended; log in again"
+    description = "the session is unknown, wrong or has ended; log in again"

@@ -13,7 +13,7 @@ from broker.infrastructure.sharding import shard_of
 
 
 def session_response(opened: OpenedSession, now: float) -> dict[str, str | int]:
-    """What whoever opens a session gets."""
+    """Return the response to the client that opens a session."""
     return {
         "id": opened.session.id,
         "skey": opened.skey,
@@ -22,14 +22,14 @@ def session_response(opened: OpenedSession, now: float) -> dict[str, str | int]:
 
 
 class OpenedSession(NamedTuple):
-    """A new session and the secret half that only its phone is told."""
+    """A new session and its `skey`, which is returned once."""
 
     session: Session
     skey: str
 
 
 class SessionToken(NamedTuple):
-    """A session as somebody says that they hold it."""
+    """The session id and `skey` that a client sends. They are not verified yet."""
 
     id: str
     skey: str
@@ -37,15 +37,15 @@ class SessionToken(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A phone's login state.
+    """A phone's authenticated state.
 
-    id: public half, 22 URL-safe characters, the first of which is the person's shelf.
-    skey_hash: SHA-256 of the secret half.
-    expires_at: Unix time in seconds; use puts it off.
-    latest_end: Unix time in seconds beyond which no use does.
-    session_key: what the phone's mini program signs and encrypts with, sealed, and the
-        id of the key that sealed it; None where its provider has none.
-    incarnation: of the app that it was opened in.
+    id: 22 URL-safe characters; the first one is the shard of the person.
+    skey_hash: SHA-256 of the `skey`.
+    expires_at: Unix time in seconds; each use extends it.
+    latest_end: Unix time in seconds; uses do not extend the session beyond it.
+    session_key: the key with which the mini program signs and encrypts, encrypted, and the id
+        of the seal key; None if the provider has none.
+    incarnation: that of the app in which the session was opened.
     """
 
     id: str
@@ -58,11 +58,11 @@ class Session:
 
 
 def person_key(phone: Phone) -> str:
-    """A name for who holds the phone, within one app, that tells nobody who that is."""
+    """Return a key for the person within one app. It does not reveal the identity."""
     parts = "\0".join((phone.app, phone.identity.provider, phone.identity.id))
     return hashlib.sha256(parts.encode()).hexdigest()[:32]
 
 
 def new_session_id(phone: Phone) -> str:
-    """At least 120 random bits, behind the shelf on which all of this person's sessions lie."""
+    """Return an id with at least 120 random bits after the shard of the person's sessions."""
     return shard_of(person_key(phone)) + secrets.token_urlsafe(16)[1:]

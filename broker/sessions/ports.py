@@ -1,4 +1,4 @@
-"""Where sessions are stored."""
+"""Storage of sessions."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from broker.identity.model import Phone
 from broker.sessions.model import Session
 
 SESSIONS_MAX = 20
-"""Sessions that one person may have in one app: phones, and those that forgot theirs."""
+"""Active sessions of one person in one app. A phone that loses its session opens another."""
 
 
 class SessionStore(Protocol):
-    """Where sessions are kept until their end."""
+    """Stores sessions until they end. Each method raises Unavailable."""
 
     async def put(self, session: Session) -> None:
-        """Keep a new session.
+        """Store a new session.
 
-        Where its person has `SESSIONS_MAX` already, or there is no room at all, those
-        that end first make some.
+        If its person has `SESSIONS_MAX` sessions, or the store is full, the sessions that
+        would end first are deleted.
         """
 
     async def get(self, session_id: str) -> Session | None:
-        """The session, or None once it has ended or where there never was one."""
+        """Return the session, or None if it has ended or never existed."""
 
     async def extend(self, session: Session, expires_at: float) -> bool:
-        """Let the session end later; False for one that has been ended, and stays so."""
+        """Set a later end. Returns False if the session has ended; it remains ended then."""
 
     async def end(self, phone: Phone, session_id: str | None = None) -> int:
-        """End one session of a person, or all; how many there were.
+        """End one session of a person, or all, and return how many have ended.
 
-        What is put off at the same time does not come back.
+        A simultaneous `extend` does not restore an ended session.
         """

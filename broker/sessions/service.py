@@ -1,13 +1,12 @@
-"""Who holds the phone, and for how long that is believed.
+"""Phone sessions: a phone proves its identity to the provider once, and then uses a session.
 
-A phone shows the provider's one-time proof (`js_code`) once and gets a session:
-an id, and an `skey` of 256 bits of which only the hash is kept.  Who the phone
-is comes from its session and from nothing else.
+The phone sends the provider's one-time proof (`js_code`) and gets an `id` and an `skey`
+of 256 bits, of which only the hash is stored. From then on, the session alone identifies the
+person.
 
-A session ends `lifetime` seconds after its login, or `idle` seconds after its last
-use, whichever comes first, or at once when its phone, its person or the app's own
-server ends it.  Any server of a mini program can use it: logins on a screen need it,
-and it needs nothing of them.
+A session ends `lifetime` seconds after it was opened or `idle_timeout` seconds after its last
+use, whichever comes first, or at once when the phone, the person or the app's server ends it.
+Scan logins use sessions; sessions do not depend on scan logins.
 """
 
 from __future__ import annotations
@@ -29,8 +28,11 @@ from broker.identity.model import Phone
 from broker.identity.ports import Directory, IdentityProof, SecretText, UserDataVerifier
 from broker.identity.registry import ProviderRegistry
 from broker.infrastructure.clock import Clock
-from broker.infrastructure.crypto import sealing as seal
-from broker.infrastructure.crypto.sealing import SecretDecryptionFailed
+from broker.infrastructure.crypto.sealing import (
+    EncryptedSecret,
+    SecretBox,
+    SecretDecryptionFailed,
+)
 from broker.sessions.errors import InvalidSession, SigningUnsupported
 from broker.sessions.model import OpenedSession, Session, SessionToken, new_session_id
 from broker.sessions.ports import SessionStore
@@ -38,36 +40,41 @@ from broker.sessions.ports import SessionStore
 log = structlog.get_logger()
 
 EXTENSION_THRESHOLD = 0.1
-"""The part of `idle` by which a use must put the end off to be written down."""
+"""The fraction of `idle_timeout` by which a use must extend a session to be stored."""
 
 
 class SessionService:
-    """lifetime: of a session, in seconds.  idle: seconds for which it may go unused."""
+    """Opens, checks and ends sessions.
+
+    secret_box: encrypts the `session_key`s.
+    lifetime: seconds from the opening to the latest end of a session.
+    idle_timeout: seconds after which an unused session ends.
+    """
 
     def __init__(
         self,
         *,
         store: SessionStore,
-        accounts: ProviderRegistry,
+        providers: ProviderRegistry,
         directory: Directory,
         apps: Apps,
-        seal_keys: seal.SecretBox,
+        secret_box: SecretBox,
         clock: Clock,
         lifetime: int,
-        idle: int,
+        idle_timeout: int,
     ) -> None:
         self._store = store
-        self._accounts = accounts
+        self._providers = providers
         self._directory = directory
         self._apps = apps
-        self._seal_keys = seal_keys
+        self._secret_box = secret_box
         self._clock = clock
         self._lifetime = lifetime
-        self._idle = idle
+        self._idle_timeout = idle_timeout
 
     async def open(self, app: App, js_code: str) -> OpenedSession:
-        """Raises InvalidProof if the provider refuses `js_code`."""
-        provider = await self._accounts.get(app)
+        """Open a session. Raises InvalidProof if the provider refuses `js_code`."""
+        provider = await self._providers.get(app)
         proof = await provider.identify(js_code)
         phone = Phone(app.id, proof.identity)
         skey = secrets.token_urlsafe(32)
@@ -76,91 +83,97 @@ class SessionService:
             id=new_session_id(phone),
             skey_hash=hash_skey(skey),
             phone=phone,
-            expires_at=now + min(self._lifetime, self._idle),
+            expires_at=now + min(self._lifetime, self._idle_timeout),
             latest_end=now + self._lifetime,
-            session_key=self._sealed(proof, app, skey),
+            session_key=self._encrypt_session_key(proof, app, skey),
             incarnation=app.incarnation,
         )
         await self._store.put(session)
         return OpenedSession(session, skey)
 
-    async def check(self, shown: SessionToken, app: App | None = None) -> Session:
-        """The session as it stands after this use.  app: whose it must be.
+    async def check(self, token: SessionToken, app: App | None = None) -> Session:
+        """Return the session and count this as a use. app: the app that it must belong to.
 
-        Raises InvalidSession: one answer, and the same work, for unknown, wrong, ended
-        and another app's, one that had the same id before included. A session of an app that
-        was removed holds, so that logins in progress finish.
+        Raises InvalidSession if the session is unknown, wrong, ended or another app's, also
+        if that app had the same id. The response and the work are the same in all cases.
+        A session of a removed app is valid, so that logins in progress finish.
         """
-        session = await self._store.get(shown.id)
+        session = await self._store.get(token.id)
         expected = session.skey_hash if session else hash_skey("")
-        right = hmac.compare_digest(expected, hash_skey(shown.skey))
-        if session is None or not right or (app is not None and session.phone.app != app.id):
+        is_right = hmac.compare_digest(expected, hash_skey(token.skey))
+        if session is None or not is_right or (app is not None and session.phone.app != app.id):
             raise InvalidSession
         current = await self._apps.get(session.phone.app)
         if current is not None and current.incarnation != session.incarnation:
             raise InvalidSession
-        return await self._used(session)
+        return await self._extend(session)
 
     async def subject(self, session: Session) -> str | None:
-        """Who its person is here; None for somebody whom the directory does not know."""
+        """Return the subject of the session's person, or None if the directory has none."""
         with suppress(UnregisteredUser):
             return await self._directory.find(session.phone.identity)
         return None
 
-    async def is_signed(self, shown: SessionToken, app: App, raw_data: str, signature: str) -> bool:
-        """Whether the mini program of this session signed `raw_data`.
+    async def is_signed(self, token: SessionToken, app: App, raw_data: str, signature: str) -> bool:
+        """Return whether the mini program of this session signed `raw_data`.
 
-        Raises InvalidSession, or SigningUnsupported where the provider does no such thing.
+        Raises InvalidSession, or SigningUnsupported if provider or session have no key.
         """
-        userinfo, session_key = await self._userinfo(shown, app)
-        return userinfo.is_signed(raw_data, signature, session_key)
+        verifier, session_key = await self._user_data_verifier(token, app)
+        return verifier.is_signed(raw_data, signature, session_key)
 
     async def decrypt(
-        self, shown: SessionToken, app: App, encrypted_data: str, iv: str
+        self, token: SessionToken, app: App, encrypted_data: str, iv: str
     ) -> Mapping[str, object]:
-        """What was encrypted for this session; raises UserDataDecryptionFailed, and as
-        `is_signed` does.
+        """Return the content of data that was encrypted for this session.
+
+        Raises UserDataDecryptionFailed, InvalidSession or SigningUnsupported.
         """
-        userinfo, session_key = await self._userinfo(shown, app)
-        return userinfo.decrypt(encrypted_data, iv, session_key)
+        verifier, session_key = await self._user_data_verifier(token, app)
+        return verifier.decrypt(encrypted_data, iv, session_key)
 
     async def end(self, session: Session) -> int:
+        """End the session; return 0 if it has ended before, else 1."""
         return await self._store.end(session.phone, session.id)
 
     async def end_all(self, phone: Phone) -> int:
-        """End every session that a person has in the app; how many there were."""
+        """End all sessions of a person in the app, and return how many have ended."""
         return await self._store.end(phone)
 
-    async def _used(self, session: Session) -> Session:
-        later = min(session.latest_end, self._clock() + self._idle)
-        if later - session.expires_at < self._idle * EXTENSION_THRESHOLD:
+    async def _extend(self, session: Session) -> Session:
+        later = min(session.latest_end, self._clock() + self._idle_timeout)
+        if later - session.expires_at < self._idle_timeout * EXTENSION_THRESHOLD:
             return session
         try:
-            is_kept = await self._store.extend(session, later)
-        except Unavailable:  # it holds until its former end, and the next use tries again
+            is_active = await self._store.extend(session, later)
+        except Unavailable:  # it is valid until its former end, and the next use tries again
             return session
-        if not is_kept:
+        if not is_active:
             raise InvalidSession
         return replace(session, expires_at=later)
 
-    async def _userinfo(self, shown: SessionToken, app: App) -> tuple[UserDataVerifier, SecretText]:
-        session = await self.check(shown, app)
-        provider = await self._accounts.get(app)
+    async def _user_data_verifier(
+        self, token: SessionToken, app: App
+    ) -> tuple[UserDataVerifier, SecretText]:
+        session = await self.check(token, app)
+        provider = await self._providers.get(app)
         if provider.user_data is None or session.session_key is None:
             raise SigningUnsupported
         try:
-            key = self._seal_keys.decrypt(
-                seal.EncryptedSecret(*session.session_key), app.id, shown.skey
+            key = self._secret_box.decrypt(
+                EncryptedSecret(*session.session_key), app.id, token.skey
             )
         except SecretDecryptionFailed:
-            log.warning("a session_key is sealed under a key that is not known here", app=app.id)
+            log.warning("session key decryption failed", app=app.id)
             raise InvalidSession from None
         return provider.user_data, SecretText(key)
 
-    def _sealed(self, proof: IdentityProof, app: App, skey: str) -> tuple[bytes, str] | None:
+    def _encrypt_session_key(
+        self, proof: IdentityProof, app: App, skey: str
+    ) -> tuple[bytes, str] | None:
         if proof.session_key is None:
             return None
-        return self._seal_keys.encrypt(proof.session_key.reveal(), app.id, skey)
+        return self._secret_box.encrypt(proof.session_key.reveal(), app.id, skey)
 
 
 def hash_skey(skey: str) -> bytes:

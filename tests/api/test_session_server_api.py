@@ -117,7 +117,7 @@ async def test_a_provider_that_signs_nothing_says_so(town: Town) -> None:
     for path, more in {"/sessions/verify": SIGNED, "/sessions/decrypt": ENCRYPTED}.items():
         answer = await town.red.ask(path, **shown, **more)
         assert (answer.status, answer.body["error"]) == (400, "invalid_request")
-        assert "neither signs nor encrypts" in answer.body["error_description"]
+        assert "neither signatures nor encryption" in answer.body["error_description"]
 
 
 @pytest.mark.parametrize("path", [*CALLS, *ENDS])

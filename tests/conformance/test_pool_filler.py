@@ -113,7 +113,7 @@ async def test_a_pool_is_filled_and_told_of(
     assert drawn == 10
     assert await is_whole(codes, folder, 10)
     assert [progress.ready for progress in told] == [*range(11), 10]
-    assert {progress.wanted for progress in told} == {10}
+    assert {progress.target for progress in told} == {10}
     ready = await all_ready(codes)
     assert sorted(offered, key=lambda code: code.number) == ready
     assert provider.draws == {code.scene: 1 for code in ready}

@@ -19,6 +19,7 @@ REMAINING: tuple[str, ...] = (
 
 CLEAN: tuple[str, ...] = (
     "broker/apps",
+    "broker/blobs",
     "broker/errors.py",
     "broker/infrastructure/api/authorization.py",
     "broker/infrastructure/api/bodies.py",
@@ -31,9 +32,13 @@ CLEAN: tuple[str, ...] = (
     "broker/infrastructure/api/static.py",
     "broker/infrastructure/runtime/drain.py",
     "broker/login/limits.py",
-    "broker/monitoring/api.py",
-    "broker/pool/api.py",
+    "broker/monitoring",
+    "broker/pool",
+    "broker/sessions/errors.py",
     "broker/sessions/limits.py",
+    "broker/sessions/model.py",
+    "broker/sessions/ports.py",
+    "broker/sessions/service.py",
     "broker/tokens/api.py",
     "broker/users",
     "broker/widget",

@@ -57,18 +57,18 @@ def make(store: StateBackend, clock: Clock) -> Make:
         provider: type[PretendProvider] = PretendProvider,
         seal_key: bytes = bytes(32),
     ) -> SessionService:
-        seal_keys = SecretBox(lambda: [seal_key])
-        seal_keys.load()
+        secret_box = SecretBox(lambda: [seal_key])
+        secret_box.load()
         apps = AppRegistry([SHOP, OTHER])
         return SessionService(
             store=store.sessions,
-            accounts=all_pretend(apps, provider),
+            providers=all_pretend(apps, provider),
             directory=FixedDirectory("alice"),
             apps=apps,
-            seal_keys=seal_keys,
+            secret_box=secret_box,
             clock=clock,
             lifetime=1_000,
-            idle=idle,
+            idle_timeout=idle,
         )
 
     return make
@@ -336,11 +336,11 @@ async def test_the_session_key_is_kept_so_that_nobody_without_the_skey_reads_it(
     sealed = EncryptedSecret(*kept.session_key)
     assert KEY.encode() not in sealed.ciphertext
     assert str(sealed.ciphertext) not in repr(kept)
-    seal_keys = SecretBox(lambda: [bytes(32)])
-    seal_keys.load()
+    secret_box = SecretBox(lambda: [bytes(32)])
+    secret_box.load()
     for skey in (None, "", shown.skey[:-1]):
         with pytest.raises(Unavailable):
-            seal_keys.decrypt(sealed, "shop", skey)
+            secret_box.decrypt(sealed, "shop", skey)
 
 
 async def test_a_session_key_of_another_session_does_not_open(
