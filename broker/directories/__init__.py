@@ -1,4 +1,4 @@
-"""Who an identity is here, or that it is unknown."""
+"""Directories: each maps an identity to a subject, or refuses it."""
 
 from __future__ import annotations
 

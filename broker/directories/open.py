@@ -1,4 +1,4 @@
-"""Everyone is welcome: whoever the provider proves is somebody here."""
+"""A directory that accepts every identity: the subject is the provider's id."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from broker.identity.model import Identity
 
 class OpenDirectory:
     async def open(self) -> None:
-        """Nothing: it asks nobody."""
+        """Do nothing: there is no connection."""
 
     async def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     async def find(self, identity: Identity) -> str:
-        # Two providers may use the same id for two people.
+        # Two providers may use the same id for two users.
         return f"{identity.provider}:{identity.id}"

@@ -16,7 +16,7 @@ from broker.infrastructure.urls import split
 LOCAL_DIRECTORIES = ("open", "sql")
 
 SECRET_BYTES = range(24, 65)
-"""Standard Webhooks: a secret has 24 to 64 bytes."""
+"""A secret has 24 to 64 bytes (Standard Webhooks)."""
 
 
 def check_directory(value: str) -> str:

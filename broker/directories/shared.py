@@ -1,4 +1,4 @@
-"""Limits the directory requests for one person."""
+"""Limits and shares the requests to a directory."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from broker.identity.ports import Directory
 from broker.infrastructure.fair_queue import FairQueue
 from broker.infrastructure.rate_limit import RateLimit
 
-QUESTIONS, WINDOW = 30, 10.0
-"""Finds for one person, and the window in seconds: more than a phone's taps and retries,
-too few to load a site."""
+REQUESTS_MAX, WINDOW = 30, 10.0
+"""Calls for one identity, and the window in seconds. This is more than the taps and retries of
+a phone, and too few to overload a site."""
 
-AT_ONCE = 32
-"""Requests to the directory at once, for all persons; others wait in turn."""
+CONCURRENT_MAX = 32
+"""Concurrent requests to the directory. Others wait for their turn."""
 
 TURN_TIMEOUT = 4.0
-"""Seconds that a request may wait for its turn: phones give up after 10."""
+"""Seconds that a request may wait for its turn. Phones give up after 10."""
 
 ANSWER_TTL = 2.0
-"""Seconds for which an answer is cached: a registered person waits this long at most."""
+"""Seconds for which an answer is cached. A user who has just registered waits at most this
+long."""
 
 ANSWERS_MAX = 10_000
 """Answers in memory: about 5 MB."""
@@ -33,50 +34,52 @@ ANSWERS_MAX = 10_000
 class CachedAnswer(NamedTuple):
     """A subject or a refusal, and the time of its request.
 
-    A refusal is raised as a copy: the one that is kept would hold the frames of every
-    request that it was raised in.
+    A refusal is raised as a copy. The cached error would hold the frames of every caller that
+    it was raised in.
     """
 
     outcome: str | BrokerError
-    asked_at: float
+    requested_at: float
 
     @property
     def is_refusal(self) -> bool:
         return isinstance(self.outcome, BrokerError)
 
-    def read(self) -> str:
+    def subject(self) -> str:
+        """Return the subject. Raises the refusal."""
         if isinstance(self.outcome, BrokerError):
             raise _copy(self.outcome)
         return self.outcome
 
 
-class Question:
-    """The current request about one person.
+class SharedRequest:
+    """The requests about one identity, while callers wait for them.
 
-    asked: requests so far.  answered: the number of the request that `json_response` is for.
+    sent: number of requests so far.
+    answered: number of the request that `answer` belongs to.
     callers: how many wait for an answer.
     """
 
-    __slots__ = ("answer", "answered", "asked", "callers", "lock")
+    __slots__ = ("answer", "answered", "callers", "lock", "sent")
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
-        self.callers = self.asked = self.answered = 0
+        self.callers = self.sent = self.answered = 0
         self.answer = CachedAnswer("", 0.0)
 
 
 class SharedDirectory:
-    """A directory in front of another one; sends it one request at a time per person.
+    """A directory in front of another one. It sends one request at a time for each identity.
 
-    At most `AT_ONCE` requests for all persons are sent at once.
+    It sends at most `CONCURRENT_MAX` requests at once for all identities together. Calls that
+    arrive during a request about their identity share the next request. So an answer is never
+    older than the call, and a user who has just been blocked is refused.
 
-    Calls that arrive during a request about their person share the next one.
-    So an answer is never older than the call, and a person who has just been blocked is
-    refused.  `find` may give a refusal that is up to `refusal_ttl` seconds old; `find_recent`
-    gives any answer that is up to `ANSWER_TTL` seconds old.  A failure is not cached.
-    Both raise RateLimited past `QUESTIONS` for one person.
+    `find` may return a refusal that is up to `refusal_ttl` seconds old. `find_recent` returns
+    any answer that is up to `ANSWER_TTL` seconds old. Failures are not cached. Both raise
+    RateLimited after `REQUESTS_MAX` calls for one identity.
 
-    clock: seconds from any start.
+    clock: monotonic time in seconds.
     """
 
     def __init__(
@@ -89,9 +92,9 @@ class SharedDirectory:
         self._directory = directory
         self._refusal_ttl = refusal_ttl
         self._clock = clock
-        self._limit = RateLimit(QUESTIONS, WINDOW, clock=clock)
-        self._turns = FairQueue(share=1, total=AT_ONCE, wait=TURN_TIMEOUT)
-        self._questions: dict[Identity, Question] = {}
+        self._limit = RateLimit(REQUESTS_MAX, WINDOW, clock=clock)
+        self._turns = FairQueue(share=1, total=CONCURRENT_MAX, wait=TURN_TIMEOUT)
+        self._requests: dict[Identity, SharedRequest] = {}
         self._answers: dict[Identity, CachedAnswer] = {}
 
     async def open(self) -> None:
@@ -102,66 +105,66 @@ class SharedDirectory:
 
     async def find(self, identity: Identity) -> str:
         self._count(identity)
-        kept = self._kept(identity, self._refusal_ttl)
-        if kept is None or not kept.is_refusal:
-            kept = await self._ask(identity)
-        return kept.read()
+        answer = self._cached(identity, self._refusal_ttl)
+        if answer is None or not answer.is_refusal:
+            answer = await self._request(identity)
+        return answer.subject()
 
     async def find_recent(self, identity: Identity) -> str:
-        kept = self._kept(identity, ANSWER_TTL)
-        if kept is None:
+        answer = self._cached(identity, ANSWER_TTL)
+        if answer is None:
             # Calls that share a request count once: a server may check one session often.
-            kept = await self._ask(identity, before=self._count)
-        return kept.read()
+            answer = await self._request(identity, before_sending=self._count)
+        return answer.subject()
 
     def _count(self, identity: Identity) -> None:
         if not self._limit.hit(identity):
             raise RateLimited(self._limit.retry_after(identity))
 
-    def _kept(self, identity: Identity, ttl: float) -> CachedAnswer | None:
+    def _cached(self, identity: Identity, ttl: float) -> CachedAnswer | None:
         answer = self._answers.get(identity)
-        return answer if answer and self._clock() - answer.asked_at < ttl else None
+        return answer if answer and self._clock() - answer.requested_at < ttl else None
 
-    async def _ask(
-        self, identity: Identity, before: Callable[[Identity], None] = lambda identity: None
+    async def _request(
+        self, identity: Identity, before_sending: Callable[[Identity], None] = lambda identity: None
     ) -> CachedAnswer:
         """Return the answer to a request that starts from now on.
 
-        before: called before this call sends a request itself.
+        before_sending: called if this call sends the request itself.
         """
-        question = self._questions.setdefault(identity, Question())
-        arrived = question.asked
-        question.callers += 1
+        request = self._requests.setdefault(identity, SharedRequest())
+        sent_before = request.sent
+        request.callers += 1
         try:
-            async with question.lock:
-                if question.answered <= arrived:  # no request since this call began
-                    before(identity)
-                    question.asked += 1
-                    question.answer = await self._answer(identity)
-                    question.answered = question.asked
-                return question.answer
+            async with request.lock:
+                if request.answered <= sent_before:  # no request since this call began
+                    before_sending(identity)
+                    request.sent += 1
+                    request.answer = await self._send(identity)
+                    request.answered = request.sent
+                return request.answer
         finally:
-            question.callers -= 1
-            if not question.callers:
-                del self._questions[identity]
+            request.callers -= 1
+            if not request.callers:
+                del self._requests[identity]
 
-    async def _answer(self, identity: Identity) -> CachedAnswer:
-        asked_at = self._clock()
+    async def _send(self, identity: Identity) -> CachedAnswer:
+        requested_at = self._clock()
         try:
             async with self._turns.turn(identity):
-                answer = CachedAnswer(await self._directory.find(identity), asked_at)
+                answer = CachedAnswer(await self._directory.find(identity), requested_at)
         except TimeoutError:
             return CachedAnswer(
-                Unavailable("too many requests to the user directory; try again"), asked_at
+                Unavailable("too many requests to the user directory; try again"), requested_at
             )
         except Unavailable as failure:
-            return CachedAnswer(failure, asked_at)
+            return CachedAnswer(failure, requested_at)
         except BrokerError as refusal:
-            answer = CachedAnswer(_copy(refusal), asked_at)
-        self._keep(identity, answer)
+            answer = CachedAnswer(_copy(refusal), requested_at)
+        self._cache(identity, answer)
         return answer
 
-    def _keep(self, identity: Identity, answer: CachedAnswer) -> None:
+    def _cache(self, identity: Identity, answer: CachedAnswer) -> None:
         self._answers.pop(identity, None)
         self._answers[identity] = answer
         if len(self._answers) > ANSWERS_MAX:
@@ -183,5 +186,5 @@ def _copy(error: BrokerError) -> BrokerError:
 
 
 def recent(directory: Directory) -> Directory:
-    """Return `directory`; if it is shared, with recent answers."""
+    """Return `directory`, or one with recent answers if it is shared."""
     return RecentDirectory(directory) if isinstance(directory, SharedDirectory) else directory

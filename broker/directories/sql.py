@@ -1,4 +1,4 @@
-"""The users in the records: whoever an operator has written down, or has invited."""
+"""A directory of the users in the records, who are added or invited by an operator."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from broker.users.ports import UserLookup
 
 
 class SqlDirectory:
-    def __init__(self, people: UserLookup) -> None:
-        self._people = people
+    def __init__(self, users: UserLookup) -> None:
+        self._users = users
 
     async def open(self) -> None:
-        """Nothing: the records are open."""
+        """Do nothing: the caller opens the records."""
 
     async def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     async def find(self, identity: Identity) -> str:
-        subject = await self._people.find(identity)
+        subject = await self._users.find(identity)
         if subject is None and identity.unionid is not None:
-            subject = await self._people.link_by_unionid(identity)
+            subject = await self._users.link_by_unionid(identity)
         if subject is None:
             raise UnregisteredUser
         return subject

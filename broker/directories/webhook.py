@@ -1,10 +1,10 @@
-"""The site's own people: its webhook is asked who an identity is.
+"""A directory at the site: a webhook maps identities to subjects.
 
-A request is signed after Standard Webhooks, so that the site knows whose it is, and is
-answered with JSON: 200 and a `subject`, 404 for somebody unknown, 403 for one who is let
-in no more.  Whatever else comes is nobody's answer: a page of a proxy's, a redirect, an
-answer too late or too long.  The phone hears that it may try again, and the operator
-reads why, once for each outage.
+Requests are signed by Standard Webhooks, so that the site can verify the sender. The site
+answers with a JSON object: 200 and a `subject`, 404 for an unknown identity, 403 for a blocked
+user. Any other response is a failure, such as a page of a proxy, a redirect, or a response
+that is late or too long. The phone then gets an error and may try again, and the reason is
+logged once for each outage.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from broker.infrastructure.codec import decode, encode
 from broker.infrastructure.observability.metrics import Counter
 from broker.infrastructure.observability.outage import OutageLog
 from broker.infrastructure.outbound.circuit_breaker import RESET_TIMEOUT, CircuitBreaker
+from broker.infrastructure.outbound.http import HTTPClient, HTTPResponse, ResponseTooLarge
 from broker.infrastructure.outbound.ssrf import (
     AddressNotAllowed,
     create_public_socket,
@@ -39,35 +40,35 @@ from broker.infrastructure.outbound.ssrf import (
 log = structlog.get_logger()
 
 TOTAL_TIMEOUT = 3.0
-"""Seconds for an answer, repeat included: a person looks at the phone meanwhile."""
+"""Seconds for an answer, including the retry, because a user waits."""
 
 RETRY_AFTER = 2
-"""Seconds after which a phone may ask again."""
+"""Seconds after which a phone may try again."""
 
 RETRYING = stamina.AsyncRetryingCaller(attempts=2, wait_initial=0.1, wait_max=0.2, wait_jitter=0.1)
-"""Once more, where the connection failed: to ask who somebody is changes nothing."""
+"""One retry if the connection failed. The request changes nothing at the site."""
 
 RESPONSE_MAX_BYTES = 16 * 1024
 
 SUBJECT_PATTERN = re.compile(r"[!-~]{1,255}")
-"""OpenID Connect Core, 2: a `sub` has at most 255 ASCII characters."""
+"""A `sub` has at most 255 ASCII characters (OpenID Connect Core, section 2)."""
 
 ERROR_BY_STATUS: Mapping[int, type[BrokerError]] = {404: UnregisteredUser, 403: UserBlocked}
 
 OUTCOME_BY_STATUS: Mapping[int, str] = {200: "found", 404: "unregistered", 403: "blocked"}
-"""How an answer is counted, by its status."""
+"""The metric label of a response."""
 
-# A request that fails is logged here; stamina would do so too, with the person in it.
+# This module logs failures. stamina would log them as well, with the user's ids.
 set_on_retry_hooks([])
 
 
-class WebhookResponse(NamedTuple):
-    status: int
-    content: bytes
+class SignedRequest(NamedTuple):
+    body: bytes
+    headers: Mapping[str, str]
 
 
 class WebhookFailed(Exception):
-    """No answer to what was asked.  again: whether to ask once more at once."""
+    """A request without a valid response. retryable: whether to retry at once."""
 
     def __init__(self, reason: str, *, retryable: bool = False) -> None:
         super().__init__(reason)
@@ -75,11 +76,14 @@ class WebhookFailed(Exception):
 
 
 class WebhookDirectory:
-    """url: of the webhook.  signing_secrets: `whsec_…`, each of which signs, so that a site
-    can exchange its own.  private: whether the webhook may be at an address that is not
-    public.  clock: Unix time in seconds.
+    """A directory behind the site's webhook.
 
-    tls, resolver: in place of the system's.
+    url: of the webhook.
+    signing_secrets: `whsec_…`. Each request is signed with all of them, so that the site can
+    replace its secret.
+    allow_private_address: whether the webhook may have an address that is not public.
+    clock: Unix time in seconds.
+    tls, resolver: used instead of the system's.
     """
 
     def __init__(
@@ -94,27 +98,23 @@ class WebhookDirectory:
     ) -> None:
         self._url = url
         self._webhooks = [Webhook(secret) for secret in signing_secrets]
-        self._private = allow_private_address
+        self._allow_private_address = allow_private_address
         self._clock = clock
         self._tls = tls
         self._resolver = resolver
         self._breaker = CircuitBreaker()
-        self._outage = OutageLog(
-            "the directory does not answer as it should", "the directory is back"
-        )
+        self._outage = OutageLog("directory unavailable", "directory available again")
 
     async def open(self) -> None:
         connector = aiohttp.TCPConnector(
             ssl=self._tls or True,
             resolver=self._resolver,
-            socket_factory=None if self._private else create_public_socket,
+            socket_factory=None if self._allow_private_address else create_public_socket,
         )
-        self._http = aiohttp.ClientSession(
+        self._http = HTTPClient(
+            max_bytes=RESPONSE_MAX_BYTES,
             connector=connector,
-            headers={"Accept-Encoding": "identity", "User-Agent": "scan-login"},
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,  # a proxy would connect to what it likes
+            headers={"User-Agent": "scan-login"},
         )
 
     async def close(self) -> None:
@@ -124,23 +124,24 @@ class WebhookDirectory:
         if not self._breaker.allows_request():
             DIRECTORY_ANSWERS.labels("paused").inc()
             raise DirectoryUnavailable(
-                f"is left alone for {RESET_TIMEOUT:.0f} seconds", round(RESET_TIMEOUT)
+                f"the circuit breaker is open for {RESET_TIMEOUT:.0f} seconds",
+                round(RESET_TIMEOUT),
             )
         try:
             async with asyncio.timeout(TOTAL_TIMEOUT):
-                answer = await RETRYING(_may_repeat, self._ask, *self._message(identity))
-            subject = _read(answer)
+                response = await RETRYING(_is_retryable, self._send, self._sign(identity))
+            subject = _parse_subject(response)
         except TimeoutError:
-            raise self._failed(identity, f"no answer within {TOTAL_TIMEOUT:.0f} seconds") from None
+            reason = f"no answer within {TOTAL_TIMEOUT:.0f} seconds"
+            raise self._record_failure(identity, reason) from None
         except WebhookFailed as failed:
-            raise self._failed(identity, str(failed)) from None
-        self._answered(answer)
+            raise self._record_failure(identity, str(failed)) from None
+        self._record_answer(response)
         if subject is None:
-            raise ERROR_BY_STATUS[answer.status]
+            raise ERROR_BY_STATUS[response.status]
         return subject
 
-    def _message(self, identity: Identity) -> tuple[bytes, dict[str, str]]:
-        """Body and headers of the question who `identity` is."""
+    def _sign(self, identity: Identity) -> SignedRequest:
         now = datetime.fromtimestamp(int(self._clock()), UTC)
         body = encode(
             {
@@ -155,32 +156,34 @@ class WebhookDirectory:
             }
         )
         message_id = f"msg_{secrets.token_urlsafe(16)}"
-        signed = [one.sign(message_id, now, body.decode()) for one in self._webhooks]
-        return body, {
+        signatures = [webhook.sign(message_id, now, body.decode()) for webhook in self._webhooks]
+        headers = {
             "Content-Type": "application/json",
             "webhook-id": message_id,
             "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": " ".join(signed),
+            "webhook-signature": " ".join(signatures),
         }
+        return SignedRequest(body, headers)
 
-    async def _ask(self, body: bytes, headers: Mapping[str, str]) -> WebhookResponse:
+    async def _send(self, request: SignedRequest) -> HTTPResponse:
         try:
-            async with self._http.post(
-                self._url, data=body, headers=headers, allow_redirects=False
-            ) as response:
-                return WebhookResponse(response.status, await _whole(response))
+            return await self._http.request(
+                "POST", self._url, data=request.body, headers=request.headers
+            )
+        except ResponseTooLarge as error:
+            raise WebhookFailed(f"response too large: {error}") from None
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, AddressNotAllowed):
                 raise WebhookFailed(str(error.os_error)) from None
             raise WebhookFailed(str(error), retryable=True) from None
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:
             raise WebhookFailed(
-                f"the connection broke: {type(error).__name__}", retryable=True
+                f"connection lost: {type(error).__name__}", retryable=True
             ) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise WebhookFailed(f"no answer that can be read: {type(error).__name__}") from None
+            raise WebhookFailed(f"invalid response: {type(error).__name__}") from None
 
-    def _failed(self, identity: Identity, reason: str) -> DirectoryUnavailable:
+    def _record_failure(self, identity: Identity, reason: str) -> DirectoryUnavailable:
         DIRECTORY_ANSWERS.labels("failed").inc()
         self._outage.failed(reason)
         if self._breaker.record_failure(identity):
@@ -189,48 +192,40 @@ class WebhookDirectory:
             )
         return DirectoryUnavailable(reason, RETRY_AFTER)
 
-    def _answered(self, answer: WebhookResponse) -> None:
-        DIRECTORY_ANSWERS.labels(OUTCOME_BY_STATUS[answer.status]).inc()
+    def _record_answer(self, response: HTTPResponse) -> None:
+        DIRECTORY_ANSWERS.labels(OUTCOME_BY_STATUS[response.status]).inc()
         if self._breaker.record_success():
             log.warning("circuit breaker closed", target="directory")
         if self._breaker.is_steady:
             self._outage.recovered()
 
 
-def _may_repeat(error: Exception) -> bool:
+def _is_retryable(error: Exception) -> bool:
     return isinstance(error, WebhookFailed) and error.retryable
 
 
-async def _whole(response: aiohttp.ClientResponse) -> bytes:
-    content = bytearray()
-    async for chunk in response.content.iter_any():
-        content += chunk
-        if len(content) > RESPONSE_MAX_BYTES:
-            raise WebhookFailed(f"an answer over {RESPONSE_MAX_BYTES // 1024} KB")
-    return bytes(content)
+def _parse_subject(response: HTTPResponse) -> str | None:
+    """Return the subject, or None if the response is a 404 or 403. Raises WebhookFailed.
 
-
-def _read(answer: WebhookResponse) -> str | None:
-    """Return the subject, None if the status is sufficient.  Raises WebhookFailed if invalid.
-
-    A bare 404 or 403 may be a proxy's, or a wrong path's: who answers says it in JSON.
+    Each response needs a JSON object, because a 404 or 403 without one may come from a proxy
+    or from a wrong path.
     """
-    if answer.status not in OUTCOME_BY_STATUS:
-        raise WebhookFailed(f"status {answer.status}")
+    if response.status not in OUTCOME_BY_STATUS:
+        raise WebhookFailed(f"status {response.status}")
     try:
-        fields = decode(answer.content)
+        fields = decode(response.content)
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
-        raise WebhookFailed(f"status {answer.status} without a JSON object")
-    if answer.status != 200:
+        raise WebhookFailed(f"status {response.status} without a JSON object")
+    if response.status != 200:
         return None
     subject = fields.get("subject")
     if not isinstance(subject, str) or not SUBJECT_PATTERN.fullmatch(subject):
-        raise WebhookFailed("a subject that is none: want 1 to 255 ASCII characters without spaces")
+        raise WebhookFailed("invalid subject: it needs 1 to 255 ASCII characters without spaces")
     return subject
 
 
 DIRECTORY_ANSWERS = Counter(
-    "scanlogin_directory_answers", "Answers of the site's webhook", ["outcome"]
+    "scanlogin_directory_answers", "Responses of the site's webhook", ["outcome"]
 )

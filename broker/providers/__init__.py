@@ -1,4 +1,4 @@
-"""Draw codes and prove who holds the phone: two verbs."""
+"""Providers: each draws codes and verifies who holds the phone."""
 
 from __future__ import annotations
 

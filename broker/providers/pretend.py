@@ -1,8 +1,8 @@
-"""A provider for trying things out: draws an ordinary QR code and believes everybody.
+"""A provider for demos and tests: it draws a QR code and accepts every identity.
 
-The code carries `<phone page URL>?scene=<scene>`; `pretend:<openid>` proves that
-the phone is <openid>'s.  Whoever can reach a broker with this provider can log
-in as anybody, so the settings keep it to loopback unless told otherwise.
+The code contains `<phone page URL>?scene=<scene>`. The js_code `pretend:<openid>` proves that
+the phone belongs to <openid>. With this provider, any client of the broker can log in as any
+user, so the settings allow it on loopback only, unless `SCAN_LOGIN_ALLOW_PRETEND` is set.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from broker.identity.model import Identity
 from broker.identity.ports import CodePicture, IdentityProof, UserDataVerifier
 
 JS_CODE_PATTERN = re.compile(r"pretend:([^\s\x00-\x1f\x7f]{1,64})")
-"""An openid is anything that can be printed without a space, in any script."""
+"""An openid has up to 64 characters of any script, without spaces and control characters."""
 
 
 class PretendProvider:
@@ -29,15 +29,15 @@ class PretendProvider:
         self._phone_page_url = phone_page_url
 
     def link(self, scene: str) -> str:
-        """What the code of `scene` carries."""
-        more = "&" if "?" in self._phone_page_url else "?"
-        return f"{self._phone_page_url}{more}scene={scene}"
+        """Return the URL in the code of `scene`."""
+        separator = "&" if "?" in self._phone_page_url else "?"
+        return f"{self._phone_page_url}{separator}scene={scene}"
 
     async def open(self) -> None:
-        """Nothing: it talks to nobody."""
+        """Do nothing: there is no connection."""
 
     async def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     async def draw(self, scene: str) -> CodePicture:
         svg = io.BytesIO()
@@ -47,17 +47,19 @@ class PretendProvider:
     async def identify(self, js_code: str) -> IdentityProof:
         proof = JS_CODE_PATTERN.fullmatch(js_code)
         if proof is None:
-            raise InvalidProof("the pretend provider wants a js_code of the form pretend:<openid>")
+            raise InvalidProof(
+                "the js_code is invalid; the pretend provider accepts pretend:<openid>"
+            )
         return IdentityProof(Identity(self.name, proof[1]))
 
 
 def _code(link: str) -> segno.QRCode:
-    # A fixed mask: trying all eight takes two thirds of the drawing's 7 ms.
+    # A fixed mask. To try all eight takes two thirds of the 7 ms for a code.
     return segno.make_qr(link, error="m", boost_error=False, mask=3)
 
 
 def terminal_code(link: str) -> str:
-    """A code for a terminal, two rows of it to a line."""
+    """Return a code to print on a terminal. A line shows two rows of the code."""
     text = io.StringIO()
     _code(link).terminal(text, compact=True)
     return text.getvalue()

@@ -258,9 +258,9 @@ async def test_the_operator_sees_errcode_rid_and_cure_and_nobody_sees_a_secret(
     for api, name in faults:
         errcode = OUTCOMES.get(name, name)
         assert f'scanlogin_wechat_requests_total{{api="{api}",errcode="{errcode}"}}' in metrics
-        lines = logged(broker, event="wechat refuses", api=api, errcode=errcode)
+        lines = logged(broker, event="wechat request failed", api=api, errcode=errcode)
         assert lines
-        assert all(line["appid"] == APPID and line["cure"] for line in lines)
+        assert all(line["appid"] == APPID and line["advice"] for line in lines)
         assert all(line["rid"] for line in lines) == (name not in OUTCOMES)
     secrets = {SECRET, begun["scene"], *wechat.wechat.platform.issued}
     errors = [refusal for refusal in refusals if "error" in refusal]

@@ -344,7 +344,7 @@ async def test_trouble_that_does_not_end_ends_the_filling(
             await filling(provider=provider, report=told.append).run()
 
     assert failure.value.retryable
-    assert any(f"{DRAW} came to " in progress.waiting_for for progress in told)
+    assert any(f"{DRAW} failed with " in progress.waiting_for for progress in told)
 
 
 # --- trouble below

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -26,7 +25,11 @@ from broker.directories.settings import check_signing_secret
 from broker.directories.webhook import RESPONSE_MAX_BYTES, WebhookDirectory
 from broker.identity.errors import DirectoryUnavailable, UnregisteredUser, UserBlocked
 from broker.identity.model import Identity
-from broker.infrastructure.outbound.circuit_breaker import CLOSES, FAILURE_THRESHOLD, RESET_TIMEOUT
+from broker.infrastructure.outbound.circuit_breaker import (
+    FAILURE_THRESHOLD,
+    RESET_TIMEOUT,
+    SUCCESS_THRESHOLD,
+)
 from broker.settings import load_settings
 from tests.support.builders import Clock, RunningBroker, StartBroker
 from tests.support.clients import PhoneClient
@@ -152,9 +155,9 @@ NO_ANSWERS: dict[str, tuple[Answer, str]] = {
     "deep": (answers(200, "[" * 9_000), "status 200 without a JSON object"),
     "bytes": (answers(200, b"\xff\xfe"), "status 200 without a JSON object"),
     "cut": (answers(200, '{"subject": "x'), "status 200 without a JSON object"),
-    "huge": (answers(200, "{" + " " * RESPONSE_MAX_BYTES + "}"), "an answer over 16 KB"),
+    "huge": (answers(200, "{" + " " * RESPONSE_MAX_BYTES + "}"), "response too large: over 16 KB"),
     **{
-        f"subject-{name}": (answers(200, body), "a subject that is none")
+        f"subject-{name}": (answers(200, body), "invalid subject")
         for name, body in {
             "missing": "{}",
             "number": '{"subject": 7}',
@@ -270,7 +273,7 @@ async def test_a_connection_that_breaks_is_tried_once_more(
 async def test_and_no_more_than_once(served: Served, directory: WebhookDirectory) -> None:
     served.site.answer = breaks(9)
 
-    assert (await reason(directory)).startswith("the connection broke")
+    assert (await reason(directory)).startswith("connection lost")
     assert len(served.site.questions) == 2
 
 
@@ -301,12 +304,12 @@ async def test_an_outage_is_logged_once_with_its_reason_and_so_is_its_end(
         for _ in range(FAILURE_THRESHOLD - 1):
             await reason(directory)
         served.site.answer = found
-        for _ in range(CLOSES + 1):
+        for _ in range(SUCCESS_THRESHOLD + 1):
             await directory.find(ALICE)
 
     assert [(log["event"], log.get("reason")) for log in logs] == [
-        ("the directory does not answer as it should", "status 502"),
-        ("the directory is back", None),
+        ("directory unavailable", "status 502"),
+        ("directory available again", None),
     ]
     assert "canary" not in str(logs)
 
@@ -321,7 +324,7 @@ async def test_site_that_answers_now_and_then_is_one_outage(
             served.site.answer = found
             await directory.find(ALICE)
 
-    assert [log["event"] for log in logs] == ["the directory does not answer as it should"]
+    assert [log["event"] for log in logs] == ["directory unavailable"]
 
 
 # --- whom it asks
@@ -344,7 +347,7 @@ async def test_a_name_that_means_a_private_address_is_not_asked(
     async with served.directory(
         allow_private_address=False, resolver=names, clock=time.time
     ) as directory:
-        assert "is no public address" in await reason(directory)
+        assert "is not a public address" in await reason(directory)
 
     assert names.asked == [HOST]
     assert served.site.questions == []
@@ -354,7 +357,7 @@ async def test_a_name_that_means_a_private_address_is_not_asked(
 async def test_a_number_that_is_private_is_not_asked(served: Served, host: str) -> None:
     url = f"https://{host}:{served.port}/hook"
     async with served.directory(allow_private_address=False, url=url) as directory:
-        assert "is no public address" in await reason(directory)
+        assert "is not a public address" in await reason(directory)
     assert served.site.questions == []
 
 
@@ -385,7 +388,7 @@ def test_a_secret_that_is_none_is_refused_and_not_repeated(text: str) -> None:
 
 async def test_the_time_of_a_question_is_the_brokers(served: Served, clock: Clock) -> None:
     async with served.directory(clock=clock) as directory:
-        headers: dict[str, Any] = directory._message(ALICE)[1]
+        headers = directory._sign(ALICE).headers
     assert headers["webhook-timestamp"] == str(int(clock()))
 
 
@@ -464,7 +467,7 @@ async def test_no_secret_and_nobodys_id_gets_out_when_the_site_fails(tmp_path: P
     assert (answer.status, answer.body["error"]) == (503, "temporarily_unavailable")
     assert answer.headers["Retry-After"] == "2"
     log = broker.log.read_text()
-    assert "the directory does not answer as it should" in log
+    assert "directory unavailable" in log
     assert "Cannot connect to host 127.0.0.1" in log
     assert 'scanlogin_directory_answers_total{outcome="failed"} 1.0' in metrics
     for said in (log, metrics, str(answer.body)):

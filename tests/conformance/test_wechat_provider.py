@@ -178,7 +178,7 @@ class Tokens:
 
 async def renewed(*accesses: AccessTokenCache) -> None:
     """Wait until a renewal that is under way is over."""
-    await asyncio.wait([one._renewing for one in accesses if one._renewing is not None])
+    await asyncio.wait([one._refreshing for one in accesses if one._refreshing is not None])
 
 
 async def test_a_token_is_renewed_early_while_it_still_serves(clock: Clock) -> None:
@@ -317,7 +317,7 @@ async def test_nobody_waits_longer_than_a_phone_does(
     failed = await failure(provider, api, wechat)
 
     assert isinstance(failed, ProviderUnavailable)
-    assert "no answer of WeChat's within" in failed.reason
+    assert "no answer from WeChat within" in failed.reason
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ async def test_an_errcode_is_counted_and_comes_out_in_our_words(
     assert errcode not in str(failed.body())
     assert "rid" not in str(failed.body())
     if isinstance(failed, ProviderUnavailable):
-        assert f"{api} came to {errcode}" in failed.reason
+        assert f"{api} failed with {errcode}" in failed.reason
         assert lookup_error(api, errcode).advice in failed.reason
 
 
@@ -463,7 +463,7 @@ async def test_a_jpeg_is_what_wechat_really_draws() -> None:
     ],
 )
 async def test_what_is_no_picture_is_an_error(odd: Odd, outcome: str) -> None:
-    assert f"{DRAW} came to {outcome}" in str(await drawn_by(odd))
+    assert f"{DRAW} failed with {outcome}" in str(await drawn_by(odd))
     assert set(odd.asked) == {f"/wxa/{DRAW}"}
 
 

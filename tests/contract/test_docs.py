@@ -18,7 +18,7 @@ from broker.login import browser_api as browser
 from broker.login import phone_api as phone
 from broker.login.events import EVENT_BY_STATE, UNREGISTERED_EVENT
 from broker.login.model import State
-from broker.providers.wechat.errcodes import ELSEWHERE, MEANINGS, UNKNOWN, ErrorKind
+from broker.providers.wechat.errcodes import API_MEANINGS, MEANINGS, UNKNOWN, ErrorKind
 from broker.settings import FIELDS, load_settings
 from tests.support.environment import ROOT
 from tests.support.error_words import STATUSES, WORDS
@@ -102,7 +102,7 @@ HEARD: Mapping[ErrorKind, str] = {
 def test_every_errcode_of_wechats_is_documented_with_its_cure() -> None:
     lines = (DOCS / "wechat.md").read_text().splitlines()
     named = {f"`{errcode}`": one for errcode, one in MEANINGS.items()}
-    named |= {f"`{errcode}` from `{api}`": one for (api, errcode), one in ELSEWHERE.items()}
+    named |= {f"`{errcode}` from `{api}`": one for (api, errcode), one in API_MEANINGS.items()}
     for name, one in {**named, "any other": UNKNOWN}.items():
         row = f"| {name} | {HEARD[one.kind]} | {one.advice} |"
         assert row in lines, f"docs/wechat.md wants:\n{row}"

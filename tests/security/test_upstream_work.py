@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from broker.directories.shared import QUESTIONS
+from broker.directories.shared import REQUESTS_MAX
 from tests.support.app_admin import TOKEN
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Answer, PhoneClient
@@ -94,10 +94,10 @@ async def test_failures_of_one_phone_keep_the_breaker_closed(
 ) -> None:
     async with PhoneClient(broker.url, "mallory") as phone:
         login = await scanned(broker, phone)
-        seen = [(await phone.post("confirm", login)).status for _ in range(QUESTIONS + 1)]
+        seen = [(await phone.post("confirm", login)).status for _ in range(REQUESTS_MAX + 1)]
 
-    assert set(seen[:QUESTIONS]) == {503}
-    assert site[0].asked["mallory"] == QUESTIONS
+    assert set(seen[:REQUESTS_MAX]) == {503}
+    assert site[0].asked["mallory"] == REQUESTS_MAX
     assert await confirm_once(broker, "bob") == 200
 
 

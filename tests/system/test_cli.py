@@ -144,7 +144,7 @@ def test_what_keeps_a_provider_from_drawing_is_said_with_its_cure(tmp_path: Path
             )
             assert checked.returncode == 1
             [line] = checked.stderr.splitlines()
-            assert f"came to {errcode}" in line
+            assert f"failed with {errcode}" in line
             assert "rid: " in line
             assert cure in line
             assert "hunter2" not in line

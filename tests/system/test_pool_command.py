@@ -226,7 +226,7 @@ async def test_what_wechat_refuses_is_said_in_a_sentence(tmp_path: Path) -> None
         )
 
     assert filling.returncode == 1
-    assert "getwxacodeunlimit came to 45009" in filling.stderr
+    assert "getwxacodeunlimit failed with 45009" in filling.stderr
     assert "more than WeChat allows: 5 000 codes a minute over all instances" in filling.stderr
     assert "Traceback" not in filling.stderr
 
@@ -242,7 +242,7 @@ async def test_what_passes_is_told_and_waited_for(tmp_path: Path) -> None:
         )
 
     assert (filling.returncode, filling.stdout) == (0, "1 codes were drawn; 1 of 1 are ready\n")
-    assert "waiting: getwxacodeunlimit came to unreadable (status 503" in filling.stderr
+    assert "waiting: getwxacodeunlimit failed with unreadable (status 503" in filling.stderr
 
 
 def test_ctrl_c_ends_a_filling_in_order(tmp_path: Path) -> None:

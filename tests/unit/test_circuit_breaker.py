@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from broker.infrastructure.outbound.circuit_breaker import (
-    CLOSES,
     FAILURE_THRESHOLD,
     RESET_TIMEOUT,
+    SUCCESS_THRESHOLD,
     CircuitBreaker,
 )
 from tests.support.builders import Clock
@@ -57,11 +57,11 @@ def test_breaker_closes_after_several_successes(breaker: CircuitBreaker, clock: 
     clock.time += RESET_TIMEOUT
 
     seen = []
-    for _ in range(CLOSES):
+    for _ in range(SUCCESS_THRESHOLD):
         assert [breaker.allows_request() for _ in range(2)] == [True, False]
         seen.append(breaker.record_success())
 
-    assert seen == [*[False] * (CLOSES - 1), True]
+    assert seen == [*[False] * (SUCCESS_THRESHOLD - 1), True]
     assert all(breaker.allows_request() for _ in range(3))
 
 

@@ -13,8 +13,8 @@ import pytest
 from broker.directories.shared import (
     ANSWER_TTL,
     ANSWERS_MAX,
-    AT_ONCE,
-    QUESTIONS,
+    CONCURRENT_MAX,
+    REQUESTS_MAX,
     WINDOW,
     SharedDirectory,
 )
@@ -210,7 +210,7 @@ async def test_failure_is_not_kept(slow: Slow, shared: SharedDirectory) -> None:
 async def test_requests_for_one_person_are_limited(
     slow: Slow, shared: SharedDirectory, clock: Clock
 ) -> None:
-    for _ in range(QUESTIONS):
+    for _ in range(REQUESTS_MAX):
         await shared.find(ALICE)
 
     with pytest.raises(RateLimited) as limited:
@@ -226,16 +226,16 @@ async def test_nothing_grows_with_persons(slow: Slow, shared: SharedDirectory) -
         await shared.find(Identity("pretend", str(number)))
 
     assert len(shared._answers) == ANSWERS_MAX
-    assert not shared._questions
+    assert not shared._requests
 
 
 async def test_requests_for_all_persons_are_bounded(slow: Slow, shared: SharedDirectory) -> None:
     slow.goes.clear()
-    people = [Identity("pretend", f"person-{number}") for number in range(AT_ONCE + 8)]
+    people = [Identity("pretend", f"person-{number}") for number in range(CONCURRENT_MAX + 8)]
     finds = [asyncio.create_task(shared.find(person)) for person in people]
     await begin(*finds)
 
-    assert slow.asked == AT_ONCE
+    assert slow.asked == CONCURRENT_MAX
     slow.goes.set()
 
     assert await asyncio.gather(*finds) == [person.id for person in people]

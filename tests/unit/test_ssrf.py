@@ -52,7 +52,7 @@ def test_an_address_in_disguise_may_not_be_asked(inner: ipaddress.IPv4Address) -
 @pytest.mark.parametrize("host", SPELLINGS)
 def test_a_number_that_is_spelled_oddly_is_looked_at_as_what_it_is(host: str) -> None:
     for info in socket.getaddrinfo(host, 443, type=socket.SOCK_STREAM):
-        with pytest.raises(AddressNotAllowed, match="is no public address"):
+        with pytest.raises(AddressNotAllowed, match="is not a public address"):
             create_public_socket(info)
 
 
@@ -68,5 +68,5 @@ def test_of_a_name_with_several_addresses_each_is_looked_at() -> None:
 
 def test_an_address_of_one_link_is_refused_with_its_zone() -> None:
     info = (socket.AF_INET6, socket.SOCK_STREAM, 0, "", ("fe80::1%lo", 443, 0, 1))
-    with pytest.raises(AddressNotAllowed, match="fe80::1 is no public address"):
+    with pytest.raises(AddressNotAllowed, match="fe80::1 is not a public address"):
         create_public_socket(info)

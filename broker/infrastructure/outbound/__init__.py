@@ -1,1 +1,1 @@
-"""Requests to other servers."""
+"""Requests to other servers: HTTP client, circuit breaker, SSRF protection."""

@@ -1,9 +1,9 @@
-"""A circuit breaker: sends no requests to a server that keeps failing.
+"""A circuit breaker: it stops requests to a server that keeps failing.
 
-closed ──TRIPS failures in a row──▶ open ──PAUSE──▶ one request at a time
-   ▲                                 ▲                       │
-   └──────CLOSES successes in a row──┼──────────success──────┤
-                                     └──────────failure──────┘
+closed ──FAILURE_THRESHOLD consecutive failures──▶ open ──RESET_TIMEOUT──▶ one request at a time
+   ▲                                                ▲                           │
+   └───────SUCCESS_THRESHOLD consecutive successes──┼──────────success──────────┤
+                                                    └──────────failure──────────┘
 """
 
 from __future__ import annotations
@@ -12,58 +12,65 @@ import time
 from collections.abc import Callable, Hashable
 
 FAILURE_THRESHOLD = 5
-"""More than the repeats of a single request."""
+"""Consecutive failures that open the breaker, more than the retries of one request."""
 
-CLOSES = 3
-"""More than one, so that a server that answers only some requests stays in one outage."""
+SUCCESS_THRESHOLD = 3
+"""Consecutive successes that close the breaker. More than one, so that the failures of a server
+that answers only some requests are one outage."""
 
 RESET_TIMEOUT = 5.0
-"""Seconds without a request."""
+"""Seconds without a request after the breaker opens."""
 
 
 class CircuitBreaker:
-    """clock: seconds from any start."""
+    """Decides whether to send a request. The caller reports the outcome.
+
+    clock: monotonic time in seconds.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._failing: set[Hashable] = set()
-        self._successes = CLOSES
+        self._successes = SUCCESS_THRESHOLD
         self._is_open = False
-        self._tries_at = 0.0
+        self._next_request_at = 0.0
 
     def allows_request(self) -> bool:
-        """Whether to send a request now.  While open, one trial request per `RESET_TIMEOUT`."""
+        """Return whether to send a request now.
+
+        An open breaker allows one request per `RESET_TIMEOUT`.
+        """
         if not self._is_open:
             return True
         now = self._clock()
-        if now < self._tries_at:
+        if now < self._next_request_at:
             return False
-        self._tries_at = now + RESET_TIMEOUT
+        self._next_request_at = now + RESET_TIMEOUT
         return True
 
     @property
     def is_steady(self) -> bool:
-        """Whether the last `CLOSES` requests succeeded: an outage is over."""
-        return self._successes >= CLOSES
+        """Whether the last `SUCCESS_THRESHOLD` requests succeeded, which ends an outage."""
+        return self._successes >= SUCCESS_THRESHOLD
 
     def record_success(self) -> bool:
-        """Count a success.  Return whether it closes the breaker."""
+        """Count a success. Return whether it closes the breaker."""
         self._failing.clear()
         self._successes += 1
         if not self._is_open:
             return False
-        self._tries_at = self._clock()
+        self._next_request_at = self._clock()
         self._is_open = not self.is_steady
         return not self._is_open
 
     def record_failure(self, caller: Hashable = None) -> bool:
-        """Count a failure.  Return whether it opens the breaker.
+        """Count a failure. Return whether it opens the breaker.
 
-        caller: who the request was for.  Failures in a row count once for each caller, so
-        that one alone does not open the breaker for all.  Without one each failure counts.
+        caller: consecutive failures count once for each caller, so that one caller alone does
+        not open the breaker for all. Without a caller, each failure counts.
         """
         self._successes = 0
-        self._tries_at = self._clock() + RESET_TIMEOUT
+        self._next_request_at = self._clock() + RESET_TIMEOUT
         if self._is_open:
             return False
         self._failing.add(object() if caller is None else caller)

@@ -1,8 +1,8 @@
-"""Where a request of ours may go, when its URL is not quite ours: to public addresses only.
+"""SSRF protection: requests to URLs of others are sent to public addresses only.
 
-The address is looked at when its socket is made, and that socket is connected to that
-address: a name that has meanwhile come to mean another one, a number that is spelled
-oddly and a redirect gain nothing.
+The check runs when the socket for an address is created, and the socket connects to the same
+address. So neither a name whose address changes, nor an unusual spelling of an address, nor
+a redirect avoids the check.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
-"""As getaddrinfo gives it: family, kind, protocol, name, and the address with its port."""
+"""A row of getaddrinfo: family, type, protocol, name, and the address with its port."""
 
 GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
-"""All that IANA has given away of IPv6; what is written as IPv4 (::ffff:0:0/96, 64:ff9b::/96)
-lies elsewhere."""
+"""All public IPv6 addresses that IANA has assigned. IPv4 addresses in IPv6 notation
+(::ffff:0:0/96, 64:ff9b::/96) are outside this network."""
 
 SPECIAL_NETWORKS = tuple(
     map(
@@ -29,27 +29,27 @@ SPECIAL_NETWORKS = tuple(
             *("192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24"),
             *("224.0.0.0/4", "240.0.0.0/4"),
             *("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),
-            "168.63.129.16/32",  # a virtual machine's own host in Azure, public by its number
+            "168.63.129.16/32",  # the host of a virtual machine in Azure, in a public network
         ),
     )
 )
-"""IANA's registries of special addresses.  Python's own list differs from one release to the
-next, and calls some of these global."""
+"""IANA's registries of special addresses. Python's list differs between releases, and treats
+some of these as global."""
 
 
 class AddressNotAllowed(OSError):
-    """The address is none that the world can reach, so it is not asked."""
+    """The address is not public, so no request is sent."""
 
 
 def is_public(address: Address) -> bool:
-    """Whether it is one machine that anybody in the world can reach by it."""
+    """Return whether this is the address of one host on the public internet."""
     if isinstance(address, ipaddress.IPv6Address) and address not in GLOBAL_UNICAST:
         return False
     return not any(address in network for network in SPECIAL_NETWORKS)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or an address says that it is this machine."""
+    """Return whether a name or an address is this machine's loopback."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -57,7 +57,7 @@ def is_loopback(host: str) -> bool:
 
 
 def may_be_public(host: str) -> bool:
-    """Whether a name or an address can be a public server's: a name shows it only when asked."""
+    """Return False for an address that is not public. A name may resolve to a public address."""
     try:
         return is_public(ipaddress.ip_address(host))
     except ValueError:
@@ -65,9 +65,9 @@ def may_be_public(host: str) -> bool:
 
 
 def create_public_socket(info: AddressInfo) -> socket.socket:
-    """A socket for an address that is public; raises AddressNotAllowed for another."""
-    family, kind, protocol, _, where = info
-    address = ipaddress.ip_address(str(where[0]).partition("%")[0])
+    """Return a socket for a public address. Raises AddressNotAllowed for any other."""
+    family, socket_type, protocol, _, socket_address = info
+    address = ipaddress.ip_address(str(socket_address[0]).partition("%")[0])
     if not is_public(address):
-        raise AddressNotAllowed(f"{address} is no public address")
-    return socket.socket(family, kind, protocol)
+        raise AddressNotAllowed(f"{address} is not a public address")
+    return socket.socket(family, socket_type, protocol)

@@ -1,1 +1,1 @@
-"""providers/wechat"""
+"""The WeChat provider: WeChat mini programs draw codes and verify identities."""

@@ -1,7 +1,7 @@
-"""The access token: asked for once by however many need it, renewed before its end.
+"""The access token of one mini program, fetched once for all callers and refreshed in time.
 
-`stable_token` gives everybody the same token, and another in its last 5 minutes, when
-both are good; so each process keeps its own copy and none has to lead.
+`stable_token` returns the same token to every caller. In a token's last 5 minutes it returns
+the next one, and both are valid. So each process keeps its own copy, and no leader is needed.
 """
 
 from __future__ import annotations
@@ -16,15 +16,19 @@ from broker.providers.wechat.client import WeChatError
 from broker.providers.wechat.endpoints import FetchedToken
 
 REFRESH_FROM, REFRESH_UNTIL = 240.0, 60.0
-"""Seconds before its end between which a token is renewed, at random: instances that
-began together then do not ask together."""
+"""Seconds before the end of a token between which it is refreshed. The time is random, so that
+instances that started together do not refresh together."""
 
 REFRESH_RETRY_DELAY = 5.0
-"""Seconds between two tries to renew a token that is good yet."""
+"""Seconds between two attempts to refresh a token that is still valid."""
 
 
 class AccessTokenCache:
-    """fetch: asks WeChat.  clock: seconds, from any beginning."""
+    """Holds one access token.
+
+    fetch: requests a token from WeChat.
+    clock: monotonic time in seconds.
+    """
 
     def __init__(
         self,
@@ -35,42 +39,42 @@ class AccessTokenCache:
         self._fetch = fetch
         self._clock = clock
         self._value = ""
-        self._renews_at = self._ends_at = 0.0
-        self._renewing: asyncio.Task[str] | None = None
+        self._refresh_at = self._expires_at = 0.0
+        self._refreshing: asyncio.Task[str] | None = None
 
     async def get(self) -> str:
-        """A token that is good as far as is known; raises what `fetch` raises."""
-        if self._clock() < self._renews_at:
+        """Return a token that is valid as far as is known. Raises what `fetch` raises."""
+        if self._clock() < self._refresh_at:
             return self._value
-        renewing = self.refresh()
-        if self._clock() < self._ends_at:
+        refreshing = self.refresh()
+        if self._clock() < self._expires_at:
             return self._value
-        # Whoever stops waiting leaves the others their answer.
-        return await asyncio.shield(renewing)
+        # A caller that is cancelled does not cancel the request of the others.
+        return await asyncio.shield(refreshing)
 
     async def replace_stale(self, stale: str) -> str:
-        """A token in place of `stale`, which WeChat takes no longer."""
+        """Return another token than `stale`, which WeChat has refused."""
         if self._value == stale:
-            self._renews_at = self._ends_at = 0.0
+            self._refresh_at = self._expires_at = 0.0
         return await self.get()
 
     def refresh(self) -> asyncio.Task[str]:
-        """Begin to fetch one, unless that is under way."""
-        if self._renewing is None or self._renewing.done():
-            self._renews_at = min(self._clock() + REFRESH_RETRY_DELAY, self._ends_at)
-            self._renewing = spawn("wechat token", self._renew(), expected=WeChatError)
-        return self._renewing
+        """Start to fetch a token unless a fetch is in progress."""
+        if self._refreshing is None or self._refreshing.done():
+            self._refresh_at = min(self._clock() + REFRESH_RETRY_DELAY, self._expires_at)
+            self._refreshing = spawn("wechat token", self._fetch_and_store(), expected=WeChatError)
+        return self._refreshing
 
     async def close(self) -> None:
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.wait([self._renewing])
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.wait([self._refreshing])
 
-    async def _renew(self) -> str:
+    async def _fetch_and_store(self) -> str:
         fetched = await self._fetch()
         lead = random.uniform(REFRESH_UNTIL, REFRESH_FROM)  # noqa: S311  # no secret
         now = self._clock()
         self._value = fetched.access_token
-        self._ends_at = now + fetched.expires_in
-        self._renews_at = self._ends_at - min(lead, fetched.expires_in / 2)
+        self._expires_at = now + fetched.expires_in
+        self._refresh_at = self._expires_at - min(lead, fetched.expires_in / 2)
         return self._value

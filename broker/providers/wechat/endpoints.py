@@ -1,8 +1,8 @@
-"""The three calls: where each goes, when it may be repeated, how its answer is read.
+"""The three endpoints of WeChat's API: path, retryable outcomes and response parser.
 
-A reader takes what came and gives what was asked for, or raises `RequestFailed`.  WeChat says
-`application/json` and `text/plain` of its JSON, so that is told by its first character;
-a picture must be called one, and be one.
+A parser returns the result or raises `RequestFailed`. WeChat sends JSON as `application/json`
+or as `text/plain`, so JSON is accepted with any media type. A picture needs the media type and
+the first bytes of an image.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from broker.identity.ports import CodePicture, SecretText
 T = TypeVar("T")
 
 ID_MAX = 128
-"""Characters of an openid or unionid; both have 28."""
+"""Maximum length of an openid or unionid. WeChat's have 28 characters."""
 
 IMAGE_SIGNATURES: Mapping[bytes, str] = {
     b"\xff\xd8\xff": "image/jpeg",
     b"\x89PNG\r\n\x1a\n": "image/png",
 }
-"""How a picture begins, and its media type."""
+"""First bytes of an image, and its media type."""
 
 
 class WeChatResponse(NamedTuple):
-    """What came, whole.  media_type: as it was called."""
+    """A complete response with status 200."""
 
     media_type: str
     content: bytes
@@ -37,20 +37,20 @@ class WeChatResponse(NamedTuple):
 
 
 class RequestFailed(Exception):
-    """No answer to what was asked.
+    """A request without the expected result.
 
-    outcome: WeChat's errcode, or a word of ours; see errcodes.py.
-    said: WeChat's errmsg, or what came instead of an answer.
+    outcome: WeChat's errcode, or an outcome of the broker's own, see `errcodes.py`.
+    message: WeChat's errmsg, or a description of the response.
     """
 
-    def __init__(self, outcome: str, said: str) -> None:
+    def __init__(self, outcome: str, message: str) -> None:
         super().__init__(outcome)
         self.outcome = outcome
-        self.said = said
+        self.message = message
 
 
 class FetchedToken(NamedTuple):
-    """An access token and the seconds for which it is good yet."""
+    """An access token and its remaining lifetime in seconds."""
 
     access_token: str
     expires_in: float
@@ -64,36 +64,38 @@ class WeChatUser(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WeChatEndpoint(Generic[T]):
-    """name: the last part of its path, as WeChat's pages call it.
+    """An endpoint of WeChat's API.
 
-    repeats: outcomes after which asking again can do no harm.
+    name: the last part of its path, as in WeChat's documentation.
+    retry_on: outcomes after which a retry is safe.
+    parse: returns the result of a response. Raises RequestFailed.
     """
 
     name: str
     method: str
     path: str
-    repeats: frozenset[str]
-    read: Callable[[WeChatResponse], T]
+    retry_on: frozenset[str]
+    parse: Callable[[WeChatResponse], T]
 
 
-def parse_token(answer: WeChatResponse) -> FetchedToken:
-    fields = _fields(answer)
+def parse_token(response: WeChatResponse) -> FetchedToken:
+    fields = _fields(response)
     expires_in = fields.get("expires_in")
     if not isinstance(expires_in, int | float) or expires_in <= 0:
         raise RequestFailed("unreadable", "no expires_in")
     return FetchedToken(_text(fields, "access_token", 512), expires_in)
 
 
-def parse_picture(answer: WeChatResponse) -> CodePicture:
+def parse_picture(response: WeChatResponse) -> CodePicture:
     for signature, media_type in IMAGE_SIGNATURES.items():
-        if answer.content.startswith(signature) and answer.media_type.startswith("image/"):
-            return CodePicture(answer.content, media_type)
-    _fields(answer)
-    raise RequestFailed("unreadable", f"no picture: {answer}")
+        if response.content.startswith(signature) and response.media_type.startswith("image/"):
+            return CodePicture(response.content, media_type)
+    _fields(response)
+    raise RequestFailed("unreadable", f"no picture: {response}")
 
 
-def parse_user(answer: WeChatResponse) -> WeChatUser:
-    fields = _fields(answer)
+def parse_user(response: WeChatResponse) -> WeChatUser:
+    fields = _fields(response)
     return WeChatUser(
         _text(fields, "openid", ID_MAX),
         _text(fields, "unionid", ID_MAX) if fields.get("unionid") else None,
@@ -101,14 +103,14 @@ def parse_user(answer: WeChatResponse) -> WeChatUser:
     )
 
 
-def _fields(answer: WeChatResponse) -> Mapping[str, object]:
-    """The JSON object that came; raises RequestFailed for an errcode in it."""
+def _fields(response: WeChatResponse) -> Mapping[str, object]:
+    """Return the response's JSON object. Raises RequestFailed if it contains an errcode."""
     try:
-        fields = json.loads(answer.content)
+        fields = json.loads(response.content)
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
-        raise RequestFailed("unreadable", f"no JSON: {answer}")
+        raise RequestFailed("unreadable", f"no JSON: {response}")
     errcode = fields.get("errcode", 0)
     if errcode != 0:
         raise RequestFailed(str(errcode)[:16], str(fields.get("errmsg", "")))
@@ -123,10 +125,10 @@ def _text(fields: Mapping[str, object], name: str, longest: int) -> str:
 
 
 ALWAYS_RETRYABLE = frozenset({"-1", "timeout", "unreachable", "unreadable"})
-"""The same token, and another picture of the same code: nothing is used up but quota."""
+"""A retry returns the same token, or draws the same code. It costs nothing but quota."""
 
 RETRYABLE_IF_NOT_PROCESSED = frozenset({"-1", "unreachable"})
-"""A js_code is good once: where WeChat may have taken it, it is asked for no second time."""
+"""A js_code is valid once. If WeChat may have accepted it, there is no retry."""
 
 STABLE_TOKEN = WeChatEndpoint(
     "stable_token", "POST", "/cgi-bin/stable_token", ALWAYS_RETRYABLE, parse_token

@@ -1,7 +1,7 @@
-"""What comes of a request to WeChat, by its errcode or by a word of ours: whose it is to cure.
+"""The outcomes of requests to WeChat: WeChat's errcodes, and the broker's own for other failures.
 
-WeChat answers failures with status 200 and `{errcode, errmsg}`.  The codes are those of
-its pages on stable_token, getwxacodeunlimit and jscode2session, and of its list for all.
+WeChat reports a failure with status 200 and `{errcode, errmsg}`. The errcodes are those of
+its pages on stable_token, getwxacodeunlimit and jscode2session, and of its global list.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from typing import NamedTuple
 
 
 class ErrorKind(Enum):
-    """Who can do something about it."""
+    """What ends the failure."""
 
-    TIME = auto()  # nobody: it passes
-    PAUSE = auto()  # nobody: WeChat is not asked for some seconds
-    QUOTA = auto()  # nobody before the next minute
-    TOKEN = auto()  # the broker, with the latest access token
-    PHONE = auto()  # the phone, with a fresh js_code
-    BLOCKED = auto()  # WeChat turns the person away
-    TOO_OFTEN = auto()  # the person, in a minute
+    TIME = auto()  # it ends by itself
+    PAUSE = auto()  # the broker sends no requests for some seconds
+    QUOTA = auto()  # the next minute
+    TOKEN = auto()  # a new access token, which the broker fetches
+    PHONE = auto()  # a new js_code from the phone
+    BLOCKED = auto()  # nothing: WeChat rejects the user
+    TOO_OFTEN = auto()  # a minute without logins of the user
     OPERATOR = auto()  # the operator
 
 
 USER_KINDS = frozenset({ErrorKind.PHONE, ErrorKind.BLOCKED, ErrorKind.TOO_OFTEN})
-"""What says nothing of how WeChat is: it works, and somebody is turned away."""
+"""WeChat works and rejects one user."""
 
 TRANSIENT_KINDS = frozenset({ErrorKind.TIME, ErrorKind.PAUSE, ErrorKind.TOKEN})
-"""What is over in seconds, with nobody doing anything."""
+"""The failure ends within seconds without any action."""
 
 LOG_LEVELS: Mapping[ErrorKind, int] = {
     **dict.fromkeys(USER_KINDS, logging.INFO),
     ErrorKind.OPERATOR: logging.ERROR,
 }
-"""How loud the log is about it; a warning where no row says more."""
+"""Log levels; WARNING for every other kind."""
 
 RETRY_AFTER: Mapping[ErrorKind, int] = {
     ErrorKind.TIME: 2,
@@ -45,105 +45,111 @@ RETRY_AFTER: Mapping[ErrorKind, int] = {
     ErrorKind.TOO_OFTEN: 60,
     ErrorKind.OPERATOR: 30,
 }
-"""Seconds after which it is worth while to ask again."""
+"""Seconds after which a browser or phone may try again."""
 
 
 class ErrorMeaning(NamedTuple):
-    """cure: what the operator should know or do, as half a sentence."""
+    """advice: the cause, and what the operator can do. Lower case, without a full stop."""
 
     kind: ErrorKind
     advice: str
 
 
-STALE = ErrorMeaning(
-    ErrorKind.TOKEN, "the access token was no longer good; a fresh one is fetched, once"
+STALE_TOKEN = ErrorMeaning(
+    ErrorKind.TOKEN, "the access token is no longer valid; the broker fetches a new one"
 )
 
-SECRET = ErrorMeaning(
+WRONG_SECRET = ErrorMeaning(
     ErrorKind.OPERATOR,
-    "the secret is not this appid's: copy it again, or reset it in WeChat's console",
+    "the secret does not belong to this appid: copy it again, or reset it in WeChat's console",
 )
 
-ADDRESS = ErrorMeaning(
-    ErrorKind.OPERATOR, "put the broker's address on the IP allow list in WeChat's console"
+UNKNOWN_ADDRESS = ErrorMeaning(
+    ErrorKind.OPERATOR, "add the broker's IP address to the IP allow list in WeChat's console"
 )
 
-MISTAKE = ErrorMeaning(ErrorKind.OPERATOR, "the broker asked wrongly: please report it")
+BROKER_BUG = ErrorMeaning(
+    ErrorKind.OPERATOR, "the broker sent an invalid request: please report it"
+)
 
 MEANINGS: Mapping[str, ErrorMeaning] = {
-    # Words of ours, where there was no errcode.
+    # The broker's own outcomes.
     "unreachable": ErrorMeaning(
-        ErrorKind.TIME, "no connection: look at DNS, firewall and the API's address"
+        ErrorKind.TIME, "no connection: check DNS, the firewall and the API's URL"
     ),
     "timeout": ErrorMeaning(ErrorKind.TIME, "no answer in time"),
     "unreadable": ErrorMeaning(
-        ErrorKind.TIME, "the answer was none of WeChat's: a proxy or gateway between"
+        ErrorKind.TIME, "the answer is not WeChat's: check for a proxy or gateway in between"
     ),
     "paused": ErrorMeaning(
-        ErrorKind.PAUSE, "WeChat failed several times in a row and is left alone a while"
+        ErrorKind.PAUSE, "consecutive requests failed; the circuit breaker is open for some seconds"
     ),
-    "limited": ErrorMeaning(ErrorKind.PAUSE, "this process draws as many codes as it may"),
+    "limited": ErrorMeaning(
+        ErrorKind.PAUSE, "this process has reached its limit of codes per minute"
+    ),
     "too-large": ErrorMeaning(
-        ErrorKind.OPERATOR, "the picture is too large to be shown: ask for less width"
+        ErrorKind.OPERATOR, "the picture is larger than 180 KB: reduce the width"
     ),
-    # WeChat's.
+    # WeChat's errcodes.
     "-1": ErrorMeaning(ErrorKind.TIME, "WeChat is busy"),
-    "40001": STALE,
-    "40014": STALE,
-    "42001": STALE,
-    "40002": MISTAKE,
+    "40001": STALE_TOKEN,
+    "40014": STALE_TOKEN,
+    "42001": STALE_TOKEN,
+    "40002": BROKER_BUG,
     "40013": ErrorMeaning(
-        ErrorKind.OPERATOR, "the appid is no mini program's: look for a slip in it"
+        ErrorKind.OPERATOR, "the appid is not that of a mini program: check its spelling"
     ),
     "40029": ErrorMeaning(
-        ErrorKind.PHONE, "wrong or older than 5 minutes; all of them: another mini program's"
+        ErrorKind.PHONE,
+        "the js_code is wrong or older than 5 minutes; if all are refused, they are of another "
+        "mini program",
     ),
-    "40097": ErrorMeaning(ErrorKind.OPERATOR, "look at page, env_version and width"),
-    "40125": SECRET,
-    "40129": MISTAKE,
+    "40097": ErrorMeaning(ErrorKind.OPERATOR, "check page, env_version and width"),
+    "40125": WRONG_SECRET,
+    "40129": BROKER_BUG,
     "40163": ErrorMeaning(ErrorKind.PHONE, "the js_code was used before"),
-    "40164": ADDRESS,
-    "40169": MISTAKE,
-    "40226": ErrorMeaning(ErrorKind.BLOCKED, "WeChat takes this person for a risk"),
+    "40164": UNKNOWN_ADDRESS,
+    "40169": BROKER_BUG,
+    "40226": ErrorMeaning(ErrorKind.BLOCKED, "WeChat considers this user a risk"),
     "40243": ErrorMeaning(
         ErrorKind.OPERATOR, "the secret is frozen: unfreeze it in WeChat's console"
     ),
-    "41001": MISTAKE,
-    "41002": MISTAKE,
-    "41004": MISTAKE,
-    "41008": MISTAKE,
+    "41001": BROKER_BUG,
+    "41002": BROKER_BUG,
+    "41004": BROKER_BUG,
+    "41008": BROKER_BUG,
     "41030": ErrorMeaning(
         ErrorKind.OPERATOR,
         "the released mini program has no such page: release it, correct the page, or turn "
         "check_path off",
     ),
     "45009": ErrorMeaning(
-        ErrorKind.QUOTA, "more than WeChat allows: 5 000 codes a minute over all instances"
+        ErrorKind.QUOTA, "WeChat's limit of 5 000 codes a minute, of all instances together"
     ),
-    "45011": ErrorMeaning(ErrorKind.QUOTA, "more than WeChat allows in a minute"),
-    "47001": MISTAKE,
+    "45011": ErrorMeaning(ErrorKind.QUOTA, "WeChat's limit per minute"),
+    "47001": BROKER_BUG,
     "48001": ErrorMeaning(
-        ErrorKind.OPERATOR, "this kind of account may not: use a mini program's appid"
+        ErrorKind.OPERATOR, "this type of account has no permission: use a mini program's appid"
     ),
-    "50002": ErrorMeaning(ErrorKind.OPERATOR, "the account is limited: look into WeChat's console"),
+    "50002": ErrorMeaning(ErrorKind.OPERATOR, "the account is restricted: check WeChat's console"),
     "50004": ErrorMeaning(
-        ErrorKind.OPERATOR, "the account may not use tokens: look into WeChat's console"
+        ErrorKind.OPERATOR, "the account may not fetch access tokens: check WeChat's console"
     ),
-    "61004": ADDRESS,
+    "61004": UNKNOWN_ADDRESS,
 }
 
-ELSEWHERE: Mapping[tuple[str, str], ErrorMeaning] = {
-    ("stable_token", "40001"): SECRET,
+API_MEANINGS: Mapping[tuple[str, str], ErrorMeaning] = {
+    ("stable_token", "40001"): WRONG_SECRET,
     ("jscode2session", "45011"): ErrorMeaning(
-        ErrorKind.TOO_OFTEN, "100 logins of one person in a minute"
+        ErrorKind.TOO_OFTEN, "WeChat's limit of 100 logins of one user a minute"
     ),
 }
-"""What means something else at one API."""
+"""Errcodes that have another meaning at one API."""
 
 UNKNOWN = ErrorMeaning(
-    ErrorKind.OPERATOR, "look the errcode up in WeChat's list, or its rid in the console"
+    ErrorKind.OPERATOR, "look up the errcode in WeChat's list, or its rid in WeChat's console"
 )
 
 
 def lookup_error(api: str, outcome: str) -> ErrorMeaning:
-    return ELSEWHERE.get((api, outcome)) or MEANINGS.get(outcome, UNKNOWN)
+    return API_MEANINGS.get((api, outcome)) or MEANINGS.get(outcome, UNKNOWN)

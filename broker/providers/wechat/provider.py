@@ -1,13 +1,13 @@
-"""WeChat: mini program codes by getwxacodeunlimit, people by jscode2session.
+"""The WeChat provider: codes by getwxacodeunlimit, identities by jscode2session.
 
-    api.py        asks WeChat: time limits, repeats, breaker, log, count
-    calls.py      the three calls: path, when to repeat, how to read
-    token.py      the access token
-    errcodes.py   what each errcode means, and its cure
-    userinfo.py   what a mini program signs and encrypts
+    client.py        timeouts, retries, circuit breakers, log and metrics
+    endpoints.py     the three endpoints: path, retryable outcomes, parser
+    access_token.py  the access token
+    errcodes.py      the meaning of each errcode
+    user_data.py     data that a mini program signs and encrypts
 
-One provider is one mini program.  What browsers and phones hear of a failure is ours
-alone; WeChat's errcode and rid are the operator's, in the log and the metrics.
+One provider is one mini program. Browsers and phones get the broker's error words only.
+WeChat's errcode and rid are in the log and in the metrics, for the operator.
 """
 
 from __future__ import annotations
@@ -38,23 +38,25 @@ from broker.providers.wechat.errcodes import RETRY_AFTER, TRANSIENT_KINDS, Error
 from broker.providers.wechat.user_data import WeChatUserData
 
 TOTAL_TIMEOUT = 6.0
-"""Seconds for a code or a proof, whatever has to be asked for first.  The widget takes a
-connection for dead after 8."""
+"""Seconds for a code or a proof, including an access token. The widget considers a connection
+dead after 8 s."""
 
 BURST_WINDOW = 5.0
-"""Seconds' worth of codes that may be drawn at once after a quiet time: with the 60 s that
-follow still fewer than WeChat's 5 000 a minute."""
+"""A burst may have as many codes as this many seconds allow. With those of the next 60 s they
+are still fewer than WeChat's 5 000 a minute."""
 
 JS_CODE_PATTERN = re.compile(r"[!-~]{1,256}")
-"""WeChat's have 32 letters and digits; nothing that could not be one is sent."""
+"""WeChat's js_codes have 32 letters and digits. Other strings are not sent to WeChat."""
 
 
 class WeChatProvider:
-    """page: without a slash before it, at most 60 000 different ones.
+    """One mini program.
 
-    env_version: release, trial or develop.  check_path: whether WeChat refuses a page
-    that the released mini program does not have.  width: in pixels, 280 to 1280.
-    codes_per_minute: this process's share of WeChat's 5 000 for one mini program.
+    page: the page that a code opens, without a leading slash.
+    env_version: release, trial or develop.
+    check_path: whether WeChat refuses a page that the released mini program does not have.
+    width: of a code in pixels, 280 to 1280.
+    codes_per_minute: limit of this process. WeChat allows 5 000 for one mini program.
     """
 
     name = "wechat"
@@ -72,31 +74,31 @@ class WeChatProvider:
         width: int,
         codes_per_minute: int,
     ) -> None:
-        self._proof = {"appid": appid, "secret": secret}
+        self._credentials = {"appid": appid, "secret": secret}
         self.user_data: UserDataVerifier | None = WeChatUserData(appid)
-        self._look: Fields = {
+        self._code_options: Fields = {
             "page": page,
             "env_version": env_version,
             "check_path": check_path,
             "width": width,
         }
-        self._api = WeChatClient(api_url, appid)
+        self._client = WeChatClient(api_url, appid)
         self._token = AccessTokenCache(self._fetch_token)
         self._limiter = AsyncLimiter(max(1.0, codes_per_minute * BURST_WINDOW / 60), BURST_WINDOW)
 
     async def open(self) -> None:
-        """Begin to fetch a token as well: a wrong secret is in the log from the start."""
-        await self._api.open()
+        """Also start to fetch an access token, so that a wrong secret is logged at startup."""
+        await self._client.open()
         self._token.refresh()
 
     async def close(self) -> None:
         await self._token.close()
-        await self._api.close()
+        await self._client.close()
 
     async def draw(self, scene: str) -> CodePicture:
         try:
             async with asyncio.timeout(TOTAL_TIMEOUT):
-                await self._limit()
+                await self._count_code()
                 return await self._draw(scene)
         except (WeChatError, TimeoutError) as error:
             raise _to_broker_error(error) from None
@@ -104,44 +106,44 @@ class WeChatProvider:
     async def identify(self, js_code: str) -> IdentityProof:
         if not JS_CODE_PATTERN.fullmatch(js_code):
             raise _invalid_proof()
-        asked = {**self._proof, "js_code": js_code, "grant_type": "authorization_code"}
+        params = {**self._credentials, "js_code": js_code, "grant_type": "authorization_code"}
         try:
             async with asyncio.timeout(TOTAL_TIMEOUT):
-                person = await self._api.call(JSCODE2SESSION, asked)
+                user = await self._client.call(JSCODE2SESSION, params)
         except (WeChatError, TimeoutError) as error:
             raise _to_broker_error(error) from None
-        identity = Identity(self.name, person.openid, person.unionid, self._proof["appid"])
-        return IdentityProof(identity, person.session_key)
+        identity = Identity(self.name, user.openid, user.unionid, self._credentials["appid"])
+        return IdentityProof(identity, user.session_key)
 
     async def _draw(self, scene: str) -> CodePicture:
-        body = {**self._look, "scene": scene}
+        body = {**self._code_options, "scene": scene}
         token = await self._token.get()
         try:
-            return await self._api.call(GETWXACODEUNLIMIT, {"access_token": token}, body)
-        except WeChatError as trouble:
-            if trouble.kind is not ErrorKind.TOKEN:
+            return await self._client.call(GETWXACODEUNLIMIT, {"access_token": token}, body)
+        except WeChatError as error:
+            if error.kind is not ErrorKind.TOKEN:
                 raise
-            # The same one may come back: a token that is just out is not known everywhere yet.
+            # It may be the same token: a new token takes a moment to reach all WeChat servers.
             latest = await self._token.replace_stale(token)
-        return await self._api.call(GETWXACODEUNLIMIT, {"access_token": latest}, body)
+        return await self._client.call(GETWXACODEUNLIMIT, {"access_token": latest}, body)
 
-    async def _limit(self) -> None:
-        """Count a code; raises WeChatError rather than wait where there have been too many."""
+    async def _count_code(self) -> None:
+        """Count a code. Raises WeChatError at the limit instead of waiting."""
         if not self._limiter.has_capacity():
             WECHAT_REQUESTS.labels(GETWXACODEUNLIMIT.name, "limited").inc()
-            raise WeChatError(GETWXACODEUNLIMIT.name, "limited", "not asked")
+            raise WeChatError(GETWXACODEUNLIMIT.name, "limited", "not sent")
         await self._limiter.acquire()
 
     async def _fetch_token(self) -> FetchedToken:
-        body = {**self._proof, "grant_type": "client_credential"}
-        return await self._api.call(STABLE_TOKEN, {}, body)
+        body = {**self._credentials, "grant_type": "client_credential"}
+        return await self._client.call(STABLE_TOKEN, {}, body)
 
 
 def _to_broker_error(error: WeChatError | TimeoutError) -> BrokerError:
-    """The failure as browsers and phones hear it."""
+    """Return the error that browsers and phones get."""
     if isinstance(error, TimeoutError):
         return ProviderUnavailable(
-            f"no answer of WeChat's within {TOTAL_TIMEOUT} seconds", RETRY_AFTER[ErrorKind.TIME]
+            f"no answer from WeChat within {TOTAL_TIMEOUT} seconds", RETRY_AFTER[ErrorKind.TIME]
         )
     if error.kind is ErrorKind.PHONE:
         return _invalid_proof()
@@ -155,4 +157,4 @@ def _to_broker_error(error: WeChatError | TimeoutError) -> BrokerError:
 
 
 def _invalid_proof() -> InvalidProof:
-    return InvalidProof("the js_code is wrong, used or older than 5 minutes: call wx.login again")
+    return InvalidProof("the js_code is wrong, used or older than 5 minutes; call wx.login again")
