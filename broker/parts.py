@@ -177,14 +177,16 @@ def open_context(settings: Settings, clock: Clock | None, directory: Directory |
     directory = directory or _directory(settings, records, clock)
     pictures = open_pictures(settings)
     pool = _pool(settings, store, pictures)
-    images = LoginImages(store=store.images, duties=store.leader_leases, instance=settings.instance)
+    images = LoginImages(
+        store=store.images, leader_leases=store.leader_leases, instance=settings.instance
+    )
     issuer = _issuer(settings)
     login = create_login_services(
         logins=store.logins,
         bus=bus,
         apps=apps,
         audit_log=records.audit_log,
-        codes=CodeSource(accounts=accounts, pool=pool, images=images),
+        codes=CodeSource(providers=accounts, pool=pool, images=images),
         directory=directory,
         issuer=issuer,
         clock=clock,

@@ -15,10 +15,10 @@ APP_KEY_MAX = 64
 
 
 def app_key(app_id: str, incarnation: str) -> str:
-    """Return the key under which an app's codes are stored.  No two apps have the same key.
+    """Return the key under which an app's codes are stored. No two apps have the same key.
 
     It is the id alone for the app of the settings and for apps that were recorded before
-    incarnations were.  No id contains a tilde.
+    incarnations were. No id contains a tilde.
     """
     if not incarnation:
         return app_id
@@ -40,7 +40,7 @@ class App:
     login_lifetime: seconds in which a code may be scanned and confirmed; None for the default
         of the settings.
     incarnation: random; an app that is removed and added again under its id gets another one and
-        is a different app.  Empty for the app of the settings, and for apps that are older than
+        is a different app. Empty for the app of the settings, and for apps that are older than
         this field.
     """
 
@@ -63,7 +63,7 @@ class App:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppRecord:
-    """An app in the records.  created_at, changed_at: Unix time in seconds."""
+    """An app in the records. created_at, changed_at: Unix time in seconds."""
 
     app: App
     encrypted_secret: EncryptedSecret | None = field(repr=False)

@@ -1,4 +1,4 @@
-"""Background tasks: each is restarted whenever it ends, and its failures are logged and counted.
+"""Background tasks. A task that ends is restarted; its failures are logged and counted.
 
         ┌──────── delay ◀─────────┐
         ▼                         │ raises, or returns
@@ -26,17 +26,17 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
+MIN_RESTART_DELAY, MAX_RESTART_DELAY = 0.1, 5.0
 """Seconds before a restart; doubled after each failure."""
 
-STEADY_TIME = 10.0
-"""Seconds of running after which a failure counts as the first one again."""
+STABLE_UPTIME = 10.0
+"""Seconds of running after which the next failure counts as the first one."""
 
 Work = Callable[[], Awaitable[None]]
 
 
 class BackgroundTask:
-    """Runs `work` until stopped, and restarts it with backoff whenever it raises or returns.
+    """Runs `work` until stopped. Restarts it with backoff when it raises or returns.
 
     name: for the log and for `scanlogin_task_failures_total`.
     """
@@ -51,7 +51,7 @@ class BackgroundTask:
         self._task = asyncio.create_task(self._supervise(), name=self.name)
 
     async def stop(self) -> None:
-        """Cancel the work and wait until it has ended.  Does nothing if it never started."""
+        """Cancel the work and wait until it has ended. Does nothing if it never started."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -67,9 +67,9 @@ class BackgroundTask:
         while not _is_cancelled():
             began = time.monotonic()
             await self._run_once()
-            if time.monotonic() - began > STEADY_TIME:
+            if time.monotonic() - began > STABLE_UPTIME:
                 delay = 0.0
-            delay = min(2 * delay or FIRST_DELAY, LONGEST_DELAY)
+            delay = min(2 * delay or MIN_RESTART_DELAY, MAX_RESTART_DELAY)
             await asyncio.sleep(delay * random.uniform(1, 1.25))  # noqa: S311  # no secret
 
     async def _run_once(self) -> None:
@@ -100,7 +100,7 @@ def report(name: str, error: BaseException, **fields: object) -> None:
 def spawn(
     name: str, work: Coroutine[Any, Any, T], *, expected: type[Exception] = BrokerError
 ) -> asyncio.Task[T]:
-    """Start a task that runs once.  An exception other than `expected` is logged and counted.
+    """Start a task that runs once. An exception other than `expected` is logged and counted.
 
     The caller must keep a reference, or the task may be garbage-collected early.
     """
@@ -116,7 +116,7 @@ class BackgroundTasks:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Start a task.  See the function `spawn`."""
+        """Start a task. See the function `spawn`."""
         task = spawn(name, work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

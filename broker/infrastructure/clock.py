@@ -10,9 +10,9 @@ CLOCK_ERROR = 0.1
 
 
 def seconds_until(end: float, now: float) -> int:
-    """Whole seconds from `now` to `end`, rounded up and never negative, for the wire.
+    """Return the whole seconds from `now` to `end` for a response, rounded up and never negative.
 
-    `end` may be from another instance: the clock error is not rounded up to a second more.
+    `end` may be from another instance. The clock error is not rounded up to another second.
     """
     return max(0, math.ceil(end - now - CLOCK_ERROR))
 

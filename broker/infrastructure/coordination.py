@@ -1,4 +1,4 @@
-"""How instances coordinate: notices on a bus, and leader leases."""
+"""Coordination of instances: notices on a bus, and leader leases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The code on a login's screen: drawn for it, or lent by its app's pool."""
+"""The codes of logins: leased from the app's pool or drawn live."""
 
 from __future__ import annotations
 
@@ -24,23 +24,27 @@ DRAWS, DRAWS_SHARE = 64, 8
 """Concurrent live draws of this process, and of one address."""
 
 TURN_TIMEOUT = 4.0
-"""Seconds that a draw may wait for its turn: the widget gives up after 8."""
+"""Seconds that a draw may wait for its turn. The widget times out after 8."""
 
 REDRAWS, REDRAWS_WINDOW = 3, 60.0
-"""Failed draws that the page of one login may cause, and the window in seconds."""
+"""Failed draws that the page of one login may cause within a window in seconds."""
 
 RECENT_MAX = 100
-"""Images that this process keeps: up to 240 KB each, so 24 MB at most."""
+"""Images that this process stores: up to 240 KB each, so 24 MB at most."""
 
 DRAWING_SECONDS = 10.0
 """Seconds for which one instance draws a login's image and others wait for it."""
 
-LOOK_DELAY = 0.2
-"""Seconds between two looks for an image that another instance draws."""
+POLL_INTERVAL = 0.2
+"""Seconds between two checks for an image that another instance draws."""
 
 
 class LoginCode(NamedTuple):
-    """url: an image that an `<img>` can show.  lease: the pool's; None for one drawn live."""
+    """A code for a new login.
+
+    url: the image.
+    lease: the lease of a pool code; None for a code that was drawn live.
+    """
 
     scene: str
     url: str
@@ -50,22 +54,22 @@ class LoginCode(NamedTuple):
 class LoginImages:
     """The images of live codes, for the page that shows a login's code again.
 
-    An image is drawn once for all loads of the page and all instances. The instance that drew
-    it keeps it; the state keeps it once another instance needs it.
+    The instance that draws a code remembers its image. The first other instance that needs the
+    image draws it again and stores it in the state, for all loads of the page.
 
-    instance: this process's name.
+    instance: the name of this process.
     """
 
-    def __init__(self, *, store: Images, duties: LeaderLeases, instance: str) -> None:
+    def __init__(self, *, store: Images, leader_leases: LeaderLeases, instance: str) -> None:
         self._store = store
-        self._duties = duties
+        self._leader_leases = leader_leases
         self._instance = instance
         self._recent: dict[str, str] = {}
         self._turns = FairQueue(share=1, wait=TURN_TIMEOUT)
         self._redraws = RateLimit(REDRAWS, REDRAWS_WINDOW)
 
     def remember(self, scene: str, url: str) -> None:
-        """Keep the image of a code that was just drawn in this process."""
+        """Store the image of a code that this process has drawn."""
         self._recent[scene] = url
         if len(self._recent) > RECENT_MAX:
             del self._recent[next(iter(self._recent))]
@@ -73,8 +77,8 @@ class LoginImages:
     async def get(self, login: Login, draw: Callable[[], Awaitable[str]]) -> str:
         """Return the image of the login's code; draw it only if it is not stored.
 
-        Raises what `draw` raises, RateLimited when drawing has failed several times, or
-        Unavailable when another instance takes too long.
+        Raises the errors of `draw`, RateLimited if drawing has failed several times, or
+        Unavailable if another instance takes too long.
         """
         try:
             async with self._turns.turn(login.id):
@@ -85,12 +89,12 @@ class LoginImages:
     async def _shared(self, login: Login, draw: Callable[[], Awaitable[str]]) -> str:
         async with asyncio.timeout(TURN_TIMEOUT) as limit:
             while (url := await self._store.get(login)) is None:
-                if await self._duties.acquire(
+                if await self._leader_leases.acquire(
                     f"image:{login.id}", self._instance, seconds=DRAWING_SECONDS
                 ):
                     limit.reschedule(None)
                     return await self._draw(login, draw)
-                await asyncio.sleep(LOOK_DELAY)
+                await asyncio.sleep(POLL_INTERVAL)
         return url
 
     async def _draw(self, login: Login, draw: Callable[[], Awaitable[str]]) -> str:
@@ -104,10 +108,10 @@ class LoginImages:
 
 
 class CodeSource:
-    """Where apps have their codes from."""
+    """Acquires and returns the codes of logins."""
 
-    def __init__(self, *, accounts: ProviderRegistry, pool: CodePool, images: LoginImages) -> None:
-        self._accounts = accounts
+    def __init__(self, *, providers: ProviderRegistry, pool: CodePool, images: LoginImages) -> None:
+        self._providers = providers
         self._pool = pool
         self._images = images
         self._draws = FairQueue(share=DRAWS_SHARE, total=DRAWS, wait=TURN_TIMEOUT)
@@ -115,18 +119,19 @@ class CodeSource:
     async def acquire(
         self, app: App, *, until: float, address: str, is_shown_again: bool
     ) -> LoginCode:
-        """A code for a login that may be scanned until then, Unix time in seconds.
+        """Return a code for a new login. If the app's pool has no free code, one is drawn live.
 
-        An app whose pool has none free gets one drawn live.  Raises Unavailable where none
-        can be had.  address: the browser's, which has its share of draws.  is_shown_again:
-        whether the login's page is likely to ask for the image too.
+        until: Unix time in seconds until which the code can be scanned.
+        address: of the browser; each address has a share of the concurrent draws.
+        is_shown_again: whether a page is likely to request the image as well.
+        Raises Unavailable if no code can be drawn.
         """
         if app.code_source == "pool":
-            # A confirm in the last second leaves the browser so much time to redeem.
-            lent = await self._pool.lease(app.key, until=until + REDEEM_LIFETIME)
-            if lent is not None:
-                return LoginCode(*lent)
-        provider = await self._accounts.get(app)
+            # A login that is confirmed in its last second can be redeemed for a further minute.
+            leased = await self._pool.lease(app.key, until=until + REDEEM_LIFETIME)
+            if leased is not None:
+                return LoginCode(*leased)
+        provider = await self._providers.get(app)
         scene = secrets.token_urlsafe(SCENE_BYTES)[: provider.scene_max]
         url = await self._draw(app, scene, address)
         if is_shown_again:
@@ -134,7 +139,7 @@ class CodeSource:
         return LoginCode(scene, url)
 
     async def url_of(self, login: Login, app: App) -> str:
-        """The code of a login once more, as an image's URL."""
+        """Return the image URL of a login's code."""
         if login.lease is not None:
             return self._pool.url_of(login.lease)
         return await self._images.get(
@@ -142,13 +147,13 @@ class CodeSource:
         )
 
     async def return_code(self, login: Login) -> None:
-        """The login is over, and nobody needs its code any more."""
+        """Return the code of a finished login to its pool."""
         if login.lease is not None:
             key = app_key(login.app, login.incarnation)
             await self._pool.return_code(key, login.lease, until=login.expires_at)
 
     async def _draw(self, app: App, scene: str, address: str) -> str:
-        provider = await self._accounts.get(app)
+        provider = await self._providers.get(app)
         try:
             async with self._draws.turn(rate_limit_key(address)):
                 return (await provider.draw(scene)).data_url()

@@ -46,7 +46,7 @@ class Redeemer:
 
         A repeat within `REDELIVERY_LIFETIME` returns a token with the same `jti`, `iat` and
         `exp`, from any instance and over any transport, because only the client knows whether
-        it received the first answer.  Later repeats raise AlreadyRedeemed.
+        it received the first answer. Later repeats raise AlreadyRedeemed.
         """
         before = await self._reader.require_by_secret(login_id, secret, app=app)
         self._reader.record_if_expired(before)

@@ -1,4 +1,4 @@
-"""Errors of a login."""
+"""Errors of logins."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from broker.errors import BrokerError
 
 class UnsupportedGrantType(BrokerError):
     error, status = "unsupported_grant_type", 400
-    description = "the only grant_type here is urn:ietf:params:oauth:grant-type:device_code"
+    description = "grant_type must be urn:ietf:params:oauth:grant-type:device_code"
 
 
 class LoginError(BrokerError):
-    """The login does not allow it; whatever was asked for, nothing has changed."""
+    """The login does not allow the act. The login is unchanged."""
 
 
 class UnknownLogin(LoginError):
-    """No such login, or a wrong secret: one answer for both, so that guesses learn nothing."""
+    """Unknown id or wrong secret. The answer is the same, so that guesses reveal nothing."""
 
     error, status = "invalid_grant", 400
     counts_as_guess = True
@@ -24,7 +24,7 @@ class UnknownLogin(LoginError):
 
 class AlreadyRedeemed(LoginError):
     error, status = "invalid_grant", 400
-    description = "the token of this login was delivered; begin a new login"
+    description = "the token of this login has been delivered; begin a new login"
 
 
 class LoginCancelled(LoginError):
@@ -49,25 +49,25 @@ class LoginDenied(LoginError):
 
 class WrongPhone(LoginError):
     error, status = "access_denied", 403
-    description = "another phone scanned this code, and only that one may confirm or deny"
+    description = "another phone scanned this code; only that phone can confirm or deny"
 
 
 class LoginExpired(LoginError):
     error, status = "expired_token", 400
-    description = "the code has run out; get a fresh one"
+    description = "the code has expired; get a new one"
 
 
 class UnknownScene(LoginError):
     error, status = "unknown_scene", 404
     counts_as_guess = True
-    description = "no live login stands under this code"
+    description = "no active login for this code"
 
 
 class AlreadyScanned(LoginError):
     error, status = "already_scanned", 409
-    description = "another phone scanned this code first"
+    description = "another phone has scanned this code"
 
 
 class NotAllowed(LoginError):
     error, status = "invalid_state", 409
-    description = "the login's present state does not allow this"
+    description = "the state of the login does not allow this"

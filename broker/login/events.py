@@ -30,13 +30,13 @@ NO_EVENT = ""
 """In place of the last event of a browser that has received none."""
 
 UNREGISTERED_EVENT = "login-unregistered"
-"""The directory does not know the user who confirmed.  The login stays scanned."""
+"""The directory does not know the user who confirmed. The login stays scanned."""
 
 CONFIRMED_EVENT = "login-confirmed"
 
 EXPIRED_EVENT = "login-expired"
 
-# A user may confirm several times before registering.  A confirm is repeated if a failed
+# A user may confirm several times before registering. A confirm is repeated if a failed
 # Redis primary lost it.
 EVENTS: Mapping[str, BrowserEvent] = {
     event.name: event
@@ -55,7 +55,7 @@ EVENT_BY_STATE: Mapping[State, str] = {
 }
 
 MOVED_EVENT = "login-moved"
-"""Sent to an instance when another instance has taken over the login.  Not for the browser."""
+"""Sent to an instance when another instance has taken over the login. Not for the browser."""
 
 
 def current_event(login: Login | None) -> str:
@@ -75,7 +75,7 @@ def is_later_event(event: str, last_sent: str) -> bool:
 
 
 def is_new_event(event: str, last_sent: str) -> bool:
-    """Whether to send `event` after `last_sent`.  False for an unknown event."""
+    """Whether to send `event` after `last_sent`. False for an unknown event."""
     if event not in EVENTS:
         return False
     return is_later_event(event, last_sent) or (event == last_sent and EVENTS[event].is_repeatable)

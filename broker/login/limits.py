@@ -12,7 +12,7 @@ POLL_TOLERANCE = 1
 
 
 class LoginLimits:
-    """begins_per_minute: logins per client address.  interval: seconds between two polls."""
+    """begins_per_minute: logins per client address. interval: seconds between two polls."""
 
     def __init__(self, *, begins_per_minute: int, interval: int, drain: DrainGate) -> None:
         self._begins = RateLimiter(begins_per_minute)
@@ -20,7 +20,7 @@ class LoginLimits:
         self._drain = drain
 
     def count_begin(self, address: str) -> None:
-        """Count a new login.  Raises RateLimited over the limit, or InstanceDraining."""
+        """Count a new login. Raises RateLimited over the limit, or InstanceDraining."""
         self._drain.check_open()
         self._begins.count(address)
 

@@ -1,7 +1,7 @@
 """The browsers that wait at this instance.
 
-A browser is a socket (`sid`) with one active login.  It receives an event when a notice of
-its login arrives or when its login expires.  A notice may be lost, so the lobby also reads
+A browser is a socket (`sid`) with one active login. It receives an event when a notice of
+its login arrives or when its login expires. A notice may be lost, so the lobby also reads
 the state: for each browser once per `RECONCILE_INTERVAL`, and for all browsers when the bus
 subscription begins.
 """
@@ -37,7 +37,7 @@ Push = Callable[[str, str, Notice], Awaitable[None]]
 """Sends a notice to a socket; the arguments are the sid, the app id and the notice."""
 
 RECONCILE_INTERVAL = 4.0
-"""Seconds in which the state of every login is read once.  A browser receives each change
+"""Seconds in which the state of every login is read once. A browser receives each change
 within 5 s, also if its notice is lost."""
 
 RECONCILE_SLICES = 8
@@ -72,7 +72,7 @@ class WaitingBrowser(NamedTuple):
 
 
 def slice_index(login_id: str) -> int:
-    """Return the slice of the interval in which a login is read.  It is always the same one."""
+    """Return the slice of the interval in which a login is read. It is always the same one."""
     return ord(login_id[0]) % RECONCILE_SLICES
 
 
@@ -101,7 +101,7 @@ class Lobby:
         return len(self._waiting)
 
     def wait(self, sid: str, login: Login) -> str | None:
-        """Register the socket of `login`.  Returns the id of its previous login, if another."""
+        """Register the socket of `login`. Returns the id of its previous login, if another."""
         previous = self._login_by_sid.get(sid)
         if previous == login.id:
             previous = None
@@ -117,7 +117,7 @@ class Lobby:
         return previous
 
     def leave(self, sid: str) -> None:
-        """Remove a closed socket.  Its login can be resumed on another socket."""
+        """Remove a closed socket. Its login can be resumed on another socket."""
         login_id = self._login_by_sid.get(sid)
         if login_id is not None:
             self.forget(login_id)
@@ -154,7 +154,7 @@ class Lobby:
         return reason or (None if self._is_subscribed else "the bus delivers no notices")
 
     async def _consume_notices(self) -> None:
-        """Deliver notices.  Subscribe again after a failure of the bus."""
+        """Deliver notices. Subscribe again after a failure of the bus."""
         while True:
             try:
                 await self._listen()
@@ -215,7 +215,7 @@ class Lobby:
             await self._apply_current(waiting, login_id, current[login_id])
 
     def _take_due(self, now: float) -> dict[str, WaitingBrowser]:
-        """Remove the heap entries up to `now`.  Returns the browsers whose logins expire then."""
+        """Remove the heap entries up to `now`. Returns the browsers whose logins expire then."""
         due: dict[str, WaitingBrowser] = {}
         while self._expiries and self._expiries[0][0] <= now:
             expires_at, login_id = heapq.heappop(self._expiries)

@@ -6,24 +6,20 @@ from functools import lru_cache
 
 from broker.infrastructure.observability.metrics import Counter, Gauge
 
-_LOGINS = Counter("scanlogin_logins", "Logins that have come to a state", ["app", "state"])
+_LOGINS = Counter("scanlogin_logins", "Logins by state", ["app", "state"])
 
-BUS_RESUBSCRIBES = Counter(
-    "scanlogin_bus_deaf", "Times that this instance heard nothing and listened afresh"
-)
+BUS_RESUBSCRIBES = Counter("scanlogin_bus_deaf", "Bus resubscriptions after missed heartbeats")
 
-REDELIVERIES = Counter("scanlogin_token_redeliveries", "Tokens issued again")
+REDELIVERIES = Counter("scanlogin_token_redeliveries", "Tokens that were issued again")
 
 RECONCILED_CHANGES = Counter(
-    "scanlogin_news_found", "Changes that the state told and no notice had"
+    "scanlogin_news_found", "Changes found by reading the state, without a notice"
 )
 
-WAITING_BROWSERS = Gauge(
-    "scanlogin_waiting_browsers", "Browsers that wait at this instance for a phone"
-)
+WAITING_BROWSERS = Gauge("scanlogin_waiting_browsers", "Browsers that wait at this instance")
 
 
 @lru_cache(maxsize=1024)
 def login_counter(app: str, state: str) -> Counter:
-    """Counts logins of one app that have come to one state."""
+    """Return the counter of the logins of one app that have reached one state."""
     return _LOGINS.labels(app, state)

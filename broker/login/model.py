@@ -1,17 +1,14 @@
-"""What a login is, and which changes it allows.
+"""The states of a login and the rules by which acts change them.
 
-One login is one code on one screen, from the moment it is shown until a token
-is handed over.  This file is the whole rule book.  It reads no clock, opens no
-socket and imports nothing of ours but `errors`: callers pass `now` in and get
-a new `Login` back.  A login is a msgspec.Struct, of which a changed copy is made
-in a twentieth of the time that a dataclass takes.
+A login is one code on one screen, from begin until its token is delivered. This module is
+pure: it reads no clock and does no I/O. Callers pass `now` and get a new `Login`. A login is
+a msgspec.Struct, which is copied with changes in a twentieth of the time of a dataclass.
 
     PENDING ──scan──▶ SCANNED ──confirm──▶ CONFIRMED ──redeem──▶ REDEEMED
        │                 ├─────deny──────▶ DENIED        │
        └───────cancel────┴────────────────cancel─────────┴────▶ CANCELLED
 
-EXPIRED is the fruit of no act: it is what time makes of a login that is still
-open (`Login.at`).
+No act leads to EXPIRED. An open login is in this state from `expires_at` on (`Login.at`).
 """
 
 from __future__ import annotations
@@ -39,13 +36,12 @@ from broker.login.errors import (
 from broker.pool.model import CodeLease
 
 REDEEM_LIFETIME = 60
-"""Seconds a confirmed login waits for its browser, however late it was confirmed:
-a browser that is just reconnecting still gets what the phone was promised."""
-
+"""Seconds in which a confirmed login can be redeemed, even if it was confirmed in its last
+second: a browser that reconnects at that moment still gets its token."""
 
 REDELIVERY_LIFETIME = 60
-"""Seconds after the first redeem in which a repeat returns the same token again: the
-first answer may have been lost in transit, and no transport reports that reliably."""
+"""Seconds after the first redeem in which a repeat returns the same token. The first answer
+may be lost in transit, and no transport reports that reliably."""
 
 
 class State(StrEnum):
@@ -82,13 +78,13 @@ RULES: Mapping[State, Mapping[Act, State]] = {
 
 REPEATS: Mapping[Act, frozenset[State]] = {
     Act.SCAN: frozenset({State.SCANNED}),
-    # The browser may have redeemed before a phone on a bad network asks again.
+    # The browser may redeem before a phone on an unreliable network repeats its confirm.
     Act.CONFIRM: frozenset({State.CONFIRMED, State.REDEEMED}),
     Act.DENY: frozenset({State.DENIED}),
     Act.REDEEM: frozenset({State.REDEEMED}),
     Act.CANCEL: frozenset({State.CANCELLED}),
 }
-"""An act that is repeated in its resulting state changes nothing and succeeds.
+"""States in which an act is a repeat: it succeeds and changes nothing.
 A repeated `redeem` succeeds until the login's `expires_at`."""
 
 REFUSALS: Mapping[tuple[State, Act], type[LoginError]] = {
@@ -101,38 +97,38 @@ REFUSALS: Mapping[tuple[State, Act], type[LoginError]] = {
     (State.DENIED, Act.SCAN): UnknownScene,
     (State.CANCELLED, Act.SCAN): UnknownScene,
 }
-"""Why an act is refused in a state; `NotAllowed` where no row says more."""
+"""The error for an act in a state; `NotAllowed` for all other pairs without a rule."""
 
 OPEN = frozenset({State.PENDING, State.SCANNED, State.CONFIRMED})
-"""The states that time can still end."""
+"""States in which a login can expire."""
 
 
 class Browser(NamedTuple):
-    """Where the browser that waits was seen; shown on the phone before it confirms."""
+    """The address and user agent of a browser. The phone shows them before it confirms."""
 
     ip: str
     user_agent: str
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):
-    """One code on one screen until a token is handed over.
+    """One code on one screen until its token is delivered.
 
     id: 22 URL-safe characters; may be logged.
-    scene: the string inside the code, at most 32 characters (WeChat's limit
-        for getwxacodeunlimit).  Anyone who sees the screen knows it.
-    secret_hash: SHA-256 of the secret that only the browser knows.
-    app, incarnation: the app's id, and which of the apps with this id, one after the other.
-    began_at, confirmed_at: Unix time in seconds, by the state's clock.
-    redeemed_at: the same; the `iat` of its token, so never ahead of the issuing host's clock.
-    expires_at: Unix time in seconds.  A pending, scanned or confirmed login expires
-        then; from then on the token of a redeemed login is not issued again.
-    instance: the instance that holds the browser; empty where none waits on a
-        socket (RFC 8628 polling).
-    phone: who scanned; None before.  subject: who that is here; None until confirmed.
-    unregistered: the directory did not know who confirmed; no state, for the same
-        code works once the person has registered.
-    lease: the pool's, for its code; None for one that was drawn live.
-    version: rises by one with each change; what compare-and-set compares.
+    scene: the string in the code, at most 32 characters (WeChat's limit for
+        getwxacodeunlimit). Anyone who sees the screen can read it.
+    secret_hash: SHA-256 of the secret that only the browser has.
+    app, incarnation: the app's id, and which of the apps that had this id one after another.
+    began_at, confirmed_at: Unix time in seconds by the state's clock.
+    redeemed_at: also; the token's `iat`, so never ahead of the issuing host's clock.
+    expires_at: Unix time in seconds. A pending, scanned or confirmed login expires then.
+        The token of a redeemed login is not issued again from then on.
+    instance: the instance that has the browser's socket; empty for RFC 8628 polling.
+    phone: the phone that scanned; None before.
+    subject: the subject of the phone's user; None before the confirm.
+    unregistered: whether the directory did not know the user who confirmed. This is not a
+        state, because the same code works once the user has registered.
+    lease: the lease of a pool code; None for a code that was drawn live.
+    version: increases by one with each change, for compare-and-set.
     """
 
     id: str
@@ -154,20 +150,20 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: str = ""
 
     def at(self, now: float) -> Login:
-        """The login as it stands at `now`: one that is open past its end has expired."""
+        """Return the login in its state at `now`: expired if it is open after `expires_at`."""
         if self.state in OPEN and now >= self.expires_at:
             return replace(self, state=State.EXPIRED)
         return self
 
     def has_token(self, now: float) -> bool:
-        """Whether `redeem` returns the token at `now`, for the first time or again."""
+        """Return whether `redeem` returns the token at `now`, for the first time or again."""
         was_issued = self.redeemed_at is not None
         return (was_issued or self.state is State.CONFIRMED) and now < self.expires_at
 
     def awaiting_registration(self, *, until: float) -> Login:
-        """The login after a confirm by an unregistered person, open until then at least.
+        """Return the login after a confirm by an unregistered user, open at least `until` then.
 
-        The same login if it was extended before: a login is extended once.
+        It is the same object if the login was extended before: a login is extended once.
         """
         if self.unregistered:
             return self
@@ -175,7 +171,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
         return replace(self, unregistered=True, expires_at=expires_at, version=self.version + 1)
 
     def on_instance(self, instance: str) -> Login:
-        """The login with its browser at `instance`; itself when it is there already."""
+        """Return the login with its browser at `instance`; the same object if it has no change."""
         if self.instance == instance:
             return self
         return replace(self, instance=instance, version=self.version + 1)
@@ -190,13 +186,14 @@ def apply(
     subject: str | None = None,
     issued_at: float | None = None,
 ) -> Login:
-    """Return `login` as it stands after `act`; itself when the act is a repeat.
+    """Return `login` after `act`; the same object if the act is a repeat.
 
-    `phone` acts where the act is a phone's; `subject` is who the directory says
-    that is, and belongs to `confirm`.  The phone that scans is the only one that
-    may confirm or deny.  `issued_at` is the token's `iat` and belongs to `redeem`; without
-    it that is `now`.
-    Raises a `LoginError`, and then nothing has changed.
+    Only the phone that scanned can confirm or deny.
+
+    phone: the phone that acts; None for an act of the browser.
+    subject: the subject of the phone's user, for `confirm`.
+    issued_at: the token's `iat`, for `redeem`; default: `now`.
+    Raises a LoginError. The login is unchanged then.
     """
     state = next_state(login, act, now=now, phone=phone)
     if state is None:
@@ -218,9 +215,9 @@ def apply(
 
 
 def next_state(login: Login, act: Act, *, now: float, phone: Phone | None = None) -> State | None:
-    """Return the state that `act` leads to, or None if it repeats the last act.
+    """Return the state that `act` leads to, or None if the act is a repeat.
 
-    Raises as `apply`.
+    Raises the same errors as `apply`.
     """
     current = login.at(now)
     if current.state is State.EXPIRED:
@@ -241,11 +238,11 @@ OTHER_PHONE_ERRORS: Mapping[Act, type[LoginError]] = {
     Act.CONFIRM: WrongPhone,
     Act.DENY: WrongPhone,
 }
-"""What a phone hears that is not the one that scanned, by act."""
+"""The error for a phone that has not scanned the login, by act."""
 
 
 def _check_phone(login: Login, act: Act, phone: Phone | None) -> None:
     if act is Act.SCAN and login.state not in OPEN:
-        return  # whoever scans a finished login's code finds no live one
+        return  # the code of a finished login is unknown, also to the phone that scanned it
     if act in OTHER_PHONE_ERRORS and login.phone not in (None, phone):
         raise OTHER_PHONE_ERRORS[act]

@@ -1,4 +1,4 @@
-"""Where logins are stored and finished logins are recorded."""
+"""The stores of logins, of their images and of finished logins."""
 
 from __future__ import annotations
 
@@ -11,66 +11,68 @@ from broker.login.model import Login
 
 
 class AuditLog(Protocol):
-    def record(self, login: Login, *, now: float) -> None:
-        """Write down, soon, that `login` has ended as it says; one noted twice stands once.
+    """Records finished logins."""
 
-        Never waits and never fails: what cannot be written in the end is counted.
+    def record(self, login: Login, *, now: float) -> None:
+        """Queue the final state of `login` for writing. A repeat is recorded once.
+
+        It does not wait and raises no error. Records that cannot be written are counted.
         """
 
 
 LOGIN_RETENTION = 120
-"""Seconds for which a login is kept past its end, so that a late browser or phone
-hears what became of it rather than that there never was one."""
+"""Seconds for which a login is stored after `expires_at`, so that a late browser or phone gets
+the login's state and not an error about an unknown login."""
 
 
 class SwapResult(IntEnum):
-    """What became of a swap."""
+    """The result of a compare-and-set."""
 
     CONFLICT = 0
-    """Another change was first."""
+    """The login was changed before. Nothing is stored."""
 
     STORED = 1
-    """The change is stored, and nobody has been told."""
+    """The change is stored. No notice was sent."""
 
     STORED_AND_PUBLISHED = 2
-    """It is stored, and the notice has gone out with it."""
+    """The change is stored and the notice was sent."""
 
 
 class LoginStore(Protocol):
-    """Where logins are kept, at least until `LOGIN_RETENTION` seconds past their end."""
+    """Stores logins at least until `LOGIN_RETENTION` seconds after `expires_at`."""
 
     async def add(self, login: Login) -> None:
-        """Keep a new login, findable by id and by scene.
+        """Store a new login, which can be read by id and by scene.
 
-        A scene that is used again finds the newer login from then on.
-        Raises Unavailable when there is no room, and then nothing is kept.
+        A scene that is used again leads to the newer login.
+        Raises Unavailable if the store is full. Nothing is stored then.
         """
 
     async def get(self, login_id: str) -> Login | None:
-        """The login as it was last stored, or None."""
+        """Return the stored login, or None."""
 
     async def by_scene(self, scene: str) -> Login | None:
-        """The login that was last added under `scene`, or None."""
+        """Return the login that was last added with `scene`, or None."""
 
     async def swap(self, before: Login, after: Login, notice: Notice | None = None) -> SwapResult:
-        """Store `after` if what is stored is still `before` (same version).
+        """Store `after` if the stored login has the version of `before`.
 
-        `notice` is for the instance of `before`.  A state that the bus lies in sends it
-        in the same trip; otherwise it is left to whoever asked.
-        Of any number of simultaneous swaps of one version, one succeeds.  Where
-        Unavailable is raised it may have been stored all the same.
+        notice: for the instance of `before`. A state that also carries the bus sends it in the
+            same round trip; otherwise the caller sends it.
+        Of simultaneous swaps of one version, exactly one succeeds. If Unavailable is raised,
+        the change may still have been stored.
         """
 
     async def changed(self, known: Mapping[str, int]) -> dict[str, Login | None]:
-        """Those of the logins in `known` whose version is another now, or that are gone (None).
+        """Return the logins whose version is not the known one; None for a deleted login.
 
-        `known` maps ids to versions.  Cheap for those that have not changed.
+        known: versions by login id. A login that has not changed costs little.
         """
 
     async def secure(self, login: Login) -> None:
-        """Return once what is stored of `login` would outlive the loss of a server.
+        """Return once the stored login would survive the loss of a server.
 
-        Raises Unavailable where that cannot be had now; what is stored stays.
+        Raises Unavailable if that is not possible now. The stored login is unchanged.
         """
 
 
@@ -81,7 +83,7 @@ class Images(Protocol):
     """
 
     async def put(self, login: Login, url: str) -> None:
-        """Keep the image, as a URL, until the login's code expires."""
+        """Store the image, as a URL, until the login's code expires."""
 
     async def get(self, login: Login) -> str | None:
-        """The image of the login's code, or None."""
+        """Return the image of the login's code, or None."""

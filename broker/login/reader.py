@@ -18,8 +18,8 @@ class LoginReader:
     """Reads logins and records those that have expired.
 
     `get` and `get_changed` return logins in their state at the present time, and None for a
-    login that is not stored.  The `require` methods return logins as stored, which `swap`
-    needs, and raise an error for a login that the caller may not use.  Only
+    login that is not stored. The `require` methods return logins as stored, which `swap`
+    needs, and raise an error for a login that the caller may not use. Only
     `record_if_expired` has an effect.
     """
 
@@ -77,7 +77,7 @@ class LoginReader:
         return login
 
     def record_if_expired(self, login: Login) -> None:
-        """Write the login to the audit log if it has expired.  A repeat changes nothing."""
+        """Write the login to the audit log if it has expired. A repeat changes nothing."""
         now = self._clock()
         current = login.at(now)
         if current.state is State.EXPIRED:

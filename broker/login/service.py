@@ -126,7 +126,7 @@ class LoginService:
         return NewLogin(login, secret, code.url)
 
     async def scan(self, scene: str, phone: Phone) -> ScannedLogin:
-        """Assign the login with this scene to `phone`.  Only this phone can confirm it then."""
+        """Assign the login with this scene to `phone`. Only this phone can confirm it then."""
         login = await self._reader.require_by_scene(scene)
         if login.app != phone.app:
             raise UnknownScene
@@ -136,9 +136,9 @@ class LoginService:
     async def confirm(self, login_id: str, phone: Phone) -> Login:
         """Confirm the login as the subject that the directory returns for `phone`.
 
-        Raises UnregisteredUser for a user whom the directory does not know.  The browser is
+        Raises UnregisteredUser for a user whom the directory does not know. The browser is
         notified, the login stays scanned while the user can register, and a later confirm
-        succeeds.  Raises UserBlocked for a blocked user; the login is denied then, because
+        succeeds. Raises UserBlocked for a blocked user; the login is denied then, because
         no act of the user can make it succeed.
         """
         login = await self._reader.require_in_app(login_id, phone)
@@ -153,7 +153,7 @@ class LoginService:
         return await self._writer.apply(login, Act.DENY, phone=phone)
 
     async def resume(self, login_id: str, secret: str, *, app: str) -> Login:
-        """Move the login's browser to this instance.  Returns the login in its present state."""
+        """Move the login's browser to this instance. Returns the login in its present state."""
         login = await self._reader.require_by_secret(login_id, secret, app=app)
         self._reader.record_if_expired(login)
         while True:
@@ -170,7 +170,7 @@ class LoginService:
     async def abandon(self, login_id: str) -> None:
         """Cancel a login whose socket has begun another one.
 
-        A login that is finished does not change.  One that cannot be cancelled now expires.
+        A login that is finished does not change. One that cannot be cancelled now expires.
         """
         with suppress(BrokerError):
             await self._writer.apply(await self._reader.require(login_id), Act.CANCEL)
@@ -180,14 +180,14 @@ class LoginService:
         return await self._reader.get(login_id)
 
     async def code_url(self, scene: str) -> str:
-        """Return the image URL of a code that can be scanned.  Raises UnknownScene."""
+        """Return the image URL of a code that can be scanned. Raises UnknownScene."""
         login = await self._reader.require_by_scene(scene)
         if login.at(self._clock()).state is not State.PENDING:
             raise UnknownScene
         return await self._codes.url_of(login, await self._require_app(login.app))
 
     async def _require_subject(self, login: Login, phone: Phone) -> str:
-        """Return the subject of `phone`.  Raises UnregisteredUser or UserBlocked, see `confirm`."""
+        """Return the subject of `phone`. Raises UnregisteredUser or UserBlocked, see `confirm`."""
         try:
             return await self._directory.find(phone.identity)
         except UnregisteredUser:
@@ -201,7 +201,7 @@ class LoginService:
     async def _await_registration(self, login: Login) -> None:
         """Extend the login once and notify its browser, unless the login has left `scanned`.
 
-        A code from the pool is returned, because no phone needs to scan it again.  Its
+        A code from the pool is returned, because no phone needs to scan it again. Its
         cooldown lasts as long as the extended login is stored.
         """
         while not login.unregistered:

@@ -25,7 +25,7 @@ CLOSE_TIMEOUT = 3.0
 class LoginWriter:
     """Stores changes of logins by compare-and-set.
 
-    A change is stored before a notice of it is sent.  If the notice cannot be sent, the
+    A change is stored before a notice of it is sent. If the notice cannot be sent, the
     change remains valid and the browser's instance reads it from the state.
     """
 
@@ -60,7 +60,7 @@ class LoginWriter:
         subject: str | None = None,
         issued_at: float | None = None,
     ) -> Login:
-        """Apply `act`, store the result and return it.  A repeated act changes nothing.
+        """Apply `act`, store the result and return it. A repeated act changes nothing.
 
         If the login was changed meanwhile, it is read and `act` is applied again.
         A login that is finished is recorded and its code is returned.
@@ -88,7 +88,7 @@ class LoginWriter:
         return result is not SwapResult.CONFLICT
 
     async def publish(self, instance: str, notice: Notice) -> None:
-        """Send a notice to the browser's instance.  Does nothing if `instance` is empty."""
+        """Send a notice to the browser's instance. Does nothing if `instance` is empty."""
         if not instance:
             return
         try:

@@ -1,7 +1,7 @@
 """Issues JWT access tokens (RFC 9068) and publishes the key set (RFC 7517).
 
-The present key signs.  The next key is already published, so that sites know it before it
-signs.  Former keys are published until the last token that they signed has expired.
+The present key signs. The next key is already published, so that sites know it before it
+signs. Former keys are published until the last token that they signed has expired.
 
     next ──rotate──▶ present ──rotate──▶ former ──last token expires──▶ removed
 """
@@ -29,9 +29,9 @@ RELOAD_INTERVAL = 1.0
 class TokenClaims(NamedTuple):
     """The claims that differ between tokens; RFC 9068, section 2.2.
 
-    id: `jti`.  client_id: also `aud`.
+    id: `jti`. client_id: also `aud`.
     issued_at, authenticated_at: Unix time in seconds, `iat` and `auth_time`.
-    auth_methods: `amr`.  provider: `idp`.
+    auth_methods: `amr`. provider: `idp`.
     """
 
     id: str
@@ -135,7 +135,7 @@ class TokenIssuer:
         return status.st_mtime_ns, status.st_ino
 
     def _reload_if_rotated(self) -> None:
-        """Load a rotated key file.  A missing or damaged file is ignored."""
+        """Load a rotated key file. A missing or damaged file is ignored."""
         now = self._host_clock()
         if 0 <= now - self._checked_at < RELOAD_INTERVAL:
             return

@@ -1,4 +1,4 @@
-"""Signing keys, the key ring and its file."""
+"""Signing keys, the key ring and the key file."""
 
 from __future__ import annotations
 
@@ -20,11 +20,16 @@ Jwk = dict[str, Any]
 """A JSON Web Key, RFC 7517."""
 
 KEY_SET_MAX_AGE = 300
-"""Seconds for which a site may keep a key set: `Cache-Control` of the JWKS."""
+"""Seconds for which a site may cache the JWKS: its `Cache-Control`."""
 
 
 class SigningAlgorithm(NamedTuple):
-    """How a kind of key is made and written; `public`: the JWK members that are no secret."""
+    """An algorithm and its keys.
+
+    generate: returns a new private key.
+    to_jwk: returns a key as a JWK.
+    public: the JWK members that are not secret.
+    """
 
     generate: Callable[[], Any]
     to_jwk: Callable[..., Any]
@@ -52,9 +57,11 @@ ALGORITHMS: Mapping[str, SigningAlgorithm] = {
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """What a key file holds: private JWKs.
+    """The private JWKs of a key file.
 
-    former: each with `until`, the Unix time at which its last token has ended.
+    present: the key that signs.
+    next: the key that signs after the next rotation.
+    former: keys with `until`, the Unix time at which the last token of the key expires.
     """
 
     present: Jwk
@@ -66,28 +73,28 @@ class KeyRing:
         return cls(_new_key(algorithm), _new_key(algorithm))
 
     def rotated(self, *, now: float, token_lifetime: float, algorithm: str) -> KeyRing:
-        """The ring one place on; a next key of another algorithm than asked for is made anew."""
-        kept = tuple(key for key in self.former if key["until"] > now)
-        upcoming = self.next if self.next["alg"] == algorithm else _new_key(algorithm)
-        # A token signed by another instance just before it sees the rotation ends later.
-        ended = {**self.present, "until": int(now + token_lifetime + 60)}
-        return KeyRing(upcoming, _new_key(algorithm), (*kept, ended))
+        """Return the ring after a rotation. A next key of another algorithm is replaced."""
+        former = tuple(key for key in self.former if key["until"] > now)
+        present = self.next if self.next["alg"] == algorithm else _new_key(algorithm)
+        # Another instance may sign with the old key until it reads the rotated file.
+        retired = {**self.present, "until": int(now + token_lifetime + 60)}
+        return KeyRing(present, _new_key(algorithm), (*former, retired))
 
     def public(self, now: float) -> list[Jwk]:
-        """The keys as the key set shows them, present first, without anything secret."""
+        """Return the public keys of the JWKS, the present key first."""
         former = [key for key in self.former if key["until"] > now]
         return [_public(key) for key in (self.present, self.next, *former)]
 
 
 def _new_key(algorithm: str) -> Jwk:
-    kind = ALGORITHMS[algorithm]
-    key: Jwk = kind.to_jwk(kind.generate(), as_dict=True)
+    spec = ALGORITHMS[algorithm]
+    key: Jwk = spec.to_jwk(spec.generate(), as_dict=True)
     key.pop("key_ops", None)
-    return {**key, "kid": _thumbprint(key, kind.public), "alg": algorithm, "use": "sig"}
+    return {**key, "kid": _thumbprint(key, spec.public), "alg": algorithm, "use": "sig"}
 
 
 def _thumbprint(key: Jwk, members: tuple[str, ...]) -> str:
-    """RFC 7638: SHA-256 over the required members in order, so that a kid names one key only."""
+    """Return the thumbprint of a key (RFC 7638): SHA-256 over its required members in order."""
     canonical = json.dumps({name: key[name] for name in sorted(members)}, separators=(",", ":"))
     digest = hashlib.sha256(canonical.encode()).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
@@ -99,16 +106,16 @@ def _public(key: Jwk) -> Jwk:
 
 
 class SigningKeyFile:
-    """A key ring in a file for its owner alone."""
+    """A key ring in a file that only its owner can read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = SecretFile(path)
 
     def load(self) -> KeyRing | None:
-        """The ring, or None where there is no file.
+        """Return the ring, or None if there is no file.
 
-        Raises KeyFileError for a file that is damaged or that others can read.
+        Raises KeyFileError for a file that is damaged or that other users can read.
         """
         text = self._file.read()
         if text is None:
@@ -124,29 +131,29 @@ class SigningKeyFile:
         return ring
 
     def create(self, ring: KeyRing) -> bool:
-        """Write `ring` where there is no file yet; say whether there was none."""
-        return self._file.create(_written(ring))
+        """Write `ring` unless the file exists. Returns whether it was written."""
+        return self._file.create(_serialize(ring))
 
     def save(self, ring: KeyRing) -> None:
-        self._file.replace(_written(ring))
+        self._file.replace(_serialize(ring))
 
     def missing_error(self) -> KeyFileError:
         return self._file.missing_error()
 
 
-def _written(ring: KeyRing) -> str:
+def _serialize(ring: KeyRing) -> str:
     content = {"present": ring.present, "next": ring.next, "former": list(ring.former)}
     return json.dumps(content, indent=2)
 
 
 def open_key_ring(file: SigningKeyFile, algorithm: str) -> KeyRing:
-    """The file's ring, made on first start; of instances that start at once, one makes it."""
+    """Return the ring of the file. If there is no file, one of the starting instances creates it."""
     ring = file.load()
     if ring is not None:
         return ring
-    fresh = KeyRing.new(algorithm)
-    if file.create(fresh):
-        return fresh
+    new = KeyRing.new(algorithm)
+    if file.create(new):
+        return new
     ring = file.load()
     if ring is None:
         raise file.missing_error()

@@ -127,8 +127,8 @@ def codes_of(
         retention=LOGIN_RETENTION,
         uses=100,
     )
-    images = LoginImages(store=store.images, duties=store.leader_leases, instance="one")
-    return CodeSource(accounts=all_pretend(apps, provider), pool=pool, images=images)
+    images = LoginImages(store=store.images, leader_leases=store.leader_leases, instance="one")
+    return CodeSource(providers=all_pretend(apps, provider), pool=pool, images=images)
 
 
 class LoginMethods:

@@ -42,7 +42,7 @@ def failures(name: str) -> float:
 
 @pytest.fixture(autouse=True)
 def _quick_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "FIRST_DELAY", 0.001)
+    monkeypatch.setattr(background, "MIN_RESTART_DELAY", 0.001)
 
 
 async def raises() -> None:

@@ -33,7 +33,7 @@ describe("failures", () => {
     await expect(refused).rejects.toBeInstanceOf(ScanLoginError);
     await expect(refused).rejects.toMatchObject({
       error: "unknown_scene",
-      message: "no live login stands under this code",
+      message: "no active login for this code",
     });
     const paths = phone.calls("request").map(({ url }) => url.split("/").pop());
     expect(paths).toEqual(["session", "scan"]);

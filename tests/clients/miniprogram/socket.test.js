@@ -91,7 +91,7 @@ test("deny ends the login", async () => {
 test("an error has the broker's error word and description", async () => {
   await expect(scanLogin().scan("nobody-waits")).rejects.toMatchObject({
     error: "unknown_scene",
-    message: "no live login stands under this code",
+    message: "no active login for this code",
   });
 });
 
