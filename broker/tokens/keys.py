@@ -147,7 +147,7 @@ def _serialize(ring: KeyRing) -> str:
 
 
 def open_key_ring(file: SigningKeyFile, algorithm: str) -> KeyRing:
-    """Return the ring of the file. If there is no file, one of the starting instances creates it."""
+    """Return the ring of the file. If there is no file, one starting instance creates it."""
     ring = file.load()
     if ring is not None:
         return ring
