@@ -1,4 +1,4 @@
-"""Pools and their codes."""
+"""Builders for pool codes."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from broker.identity.ports import CodePicture
+from broker.pool.model import CodeRecord, CodeReservation
+from broker.pool.ports import CodeReservations, ReadyCodes
 from broker.providers.pretend import PretendProvider
 
 FAST = 1e6
-"""Codes a minute: as fast as they come."""
+"""Codes per minute: no limit in practice."""
+
+RESERVATION = 60.0
+"""Seconds of a reservation."""
 
 PUBLIC = "https://cdn.example/codes"
 
 
 class Counting(PretendProvider):
-    """Counts how often each scene is drawn.  meanwhile: is awaited before each drawing."""
+    """Counts how often each scene is drawn.  meanwhile: awaited before each drawing."""
 
     def __init__(self) -> None:
         super().__init__(phone_page_url="http://phone.example/")
@@ -27,3 +32,21 @@ class Counting(PretendProvider):
         if self.meanwhile:
             await self.meanwhile(scene)
         return await super().draw(scene)
+
+
+async def reserve(codes: CodeReservations, number: int, app: str = "shop") -> CodeReservation:
+    reservation = await codes.reserve(app, number, seconds=RESERVATION)
+    assert reservation is not None
+    return reservation
+
+
+async def draw(codes: CodeReservations, number: int, app: str = "shop") -> CodeRecord:
+    """Make the code of a number ready."""
+    reservation = await reserve(codes, number, app)
+    code = await codes.finish(reservation, f"picture-{number}.png")
+    assert code is not None
+    return code
+
+
+async def ready_codes(codes: ReadyCodes, app: str = "shop") -> list[CodeRecord]:
+    return [code async for batch in codes.ready(app) for code in batch]

@@ -1,0 +1,97 @@
+"""Conformance of code stores with RemovedAppCodes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import sqlalchemy as sa
+
+from broker.apps.model import App
+from broker.records import tables as t
+from broker.records.database import Database
+from broker.records.pool_codes import SqlCodeStore
+from tests.support.builders import Clock
+from tests.support.pool import RESERVATION, draw, ready_codes, reserve
+
+RECORDED = App(id="recorded", name="Recorded", origins=frozenset(), incarnation="1" * 16)
+
+
+@pytest.fixture
+async def database(records_url: str) -> AsyncIterator[Database]:
+    database = Database(records_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def codes(database: Database, clock: Clock) -> SqlCodeStore:
+    return SqlCodeStore(database, clock=clock)
+
+
+async def record(database: Database, app: App) -> None:
+    row = {"id": app.id, "name": app.name, "provider": "pretend", "provider_app_id": ""}
+    lists: dict[str, object] = {"origins": [], "redirect_urls": [], "code_source": "pool"}
+    times = {"created_at": 0, "changed_at": 0, "incarnation": app.incarnation}
+    async with database.write_transaction() as connection:
+        await connection.execute(sa.insert(t.apps).values(row | lists | times))
+
+
+async def test_removed_apps_are_neither_recorded_nor_in_settings(
+    codes: SqlCodeStore, database: Database
+) -> None:
+    await record(database, RECORDED)
+    for app in (RECORDED.key, "default", "removed"):
+        await draw(codes, 0, app)
+
+    assert await codes.removed_apps(["default"]) == ["removed"]
+
+
+async def test_retire_all_retires_the_codes_of_one_app(codes: SqlCodeStore) -> None:
+    await draw(codes, 0)
+    await draw(codes, 1)
+    other = await draw(codes, 0, "other")
+
+    await codes.retire_all("shop")
+
+    assert await ready_codes(codes) == []
+    assert await ready_codes(codes, "other") == [other]
+
+
+async def test_has_pictures_is_true_until_pictures_are_forgotten(
+    codes: SqlCodeStore, clock: Clock
+) -> None:
+    code = await draw(codes, 0)
+    await codes.retire([code])
+    clock.time += RESERVATION
+    before = await codes.has_pictures("shop")
+
+    await codes.forget_pictures([code])
+
+    assert before
+    assert not await codes.has_pictures("shop")
+
+
+async def test_has_pictures_is_true_during_a_reservation(codes: SqlCodeStore, clock: Clock) -> None:
+    await reserve(codes, 0)
+    before = await codes.has_pictures("shop")
+
+    clock.time += RESERVATION
+
+    assert before
+    assert not await codes.has_pictures("shop")
+
+
+async def test_forget_keeps_codes_with_picture_or_reservation(
+    codes: SqlCodeStore, clock: Clock
+) -> None:
+    without_picture, with_picture = await draw(codes, 0), await draw(codes, 1)
+    clock.time += RESERVATION
+    await reserve(codes, 2)
+    await codes.retire([without_picture, with_picture])
+    await codes.forget_pictures([without_picture])
+
+    await codes.forget("shop")
+
+    [counts] = await codes.counts()
+    assert (counts.retired, counts.leftover, counts.reserved) == (1, 1, 1)
