@@ -29,9 +29,13 @@ from broker.infrastructure.rate_limit import rate_limit_key
 from broker.infrastructure.runtime.drain import SOCKET_IO_PATH, DrainGate
 from broker.infrastructure.settings import Settings
 from broker.infrastructure.transport import open_server
-from broker.infrastructure.transport.rate_limit import FLOODS, ClientLimits, TransportRateLimiter
+from broker.infrastructure.transport.rate_limit import (
+    REFUSED_SESSIONS,
+    ClientLimits,
+    TransportRateLimiter,
+)
 from broker.infrastructure.transport.socketio.server import SocketIOServer as Server
-from broker.infrastructure.transport.websocket.acceptor import WELCOME
+from broker.infrastructure.transport.websocket.acceptor import UPGRADE_HANDLER
 from broker.login.browser_api import LoginBrowserAPI
 from broker.login.device_api import LoginDeviceAPI
 from broker.login.discovery_api import metadata_routes
@@ -176,7 +180,7 @@ def _mount_features(settings: Settings, core: Core) -> Broker:
         settings.engine,
         is_origin_allowed=OriginPolicy(core.apps),
         describe_request=addresses.caller,
-        rates=_rate_limiter(settings),
+        rate_limiter=_rate_limiter(settings),
     )
     drain = DrainGate()
     hall = Context(
@@ -230,12 +234,12 @@ def _rate_limiter(settings: Settings) -> TransportRateLimiter:
     limits = ClientLimits(
         socket_frames=settings.socket_packets_per_minute,
         address_frames=settings.address_packets_per_minute,
-        polling=settings.polling_sessions_per_address,
+        polling_sessions=settings.polling_sessions_per_address,
     )
     return TransportRateLimiter(
         limits,
         key_of=lambda caller: rate_limit_key(caller.ip),
-        refused=lambda limit: FLOODS.labels(limit).inc(),
+        on_refused=lambda limit: REFUSED_SESSIONS.labels(limit).inc(),
     )
 
 
@@ -257,9 +261,9 @@ def _moved(route: web.AbstractRouteDef, prefix: str) -> web.AbstractRouteDef:
 
 def _refuse_while_draining(application: web.Application, drain: DrainGate) -> None:
     """While draining, an upgrade request takes the path of other requests, which refuses it."""
-    welcome = application.get(WELCOME)
-    if welcome is not None:
-        application[WELCOME] = lambda knock: drain.is_open and welcome(knock)
+    accept = application.get(UPGRADE_HANDLER)
+    if accept is not None:
+        application[UPGRADE_HANDLER] = lambda request: drain.is_open and accept(request)
 
 
 def _admin_routes(settings: Settings, core: Core) -> Iterable[web.AbstractRouteDef]:

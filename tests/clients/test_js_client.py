@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from playwright.async_api import async_playwright
 
-from broker.infrastructure.transport.engineio.server import EngineIOServer
+from broker.infrastructure.transport.engineio.sessions import EngineIOWebSocket
+from broker.infrastructure.transport.engineio.upgrade import Upgrades
 from broker.infrastructure.transport.socketio.native import NativeServer
-from broker.infrastructure.transport.websocket.connection import WebSocketConnection
 from tests.support.clients import NodeBrowser
 from tests.support.engineio_client import client_of
 from tests.support.environment import ROOT, free_port, need
@@ -87,24 +87,25 @@ async def test_client_reconnects_after_a_close_during_its_upgrade(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The client has stopped polling, and would wait for a PING until its timeout."""
-    probed = EngineIOServer._on_probe_packet
+    on_packet = Upgrades.on_packet
 
-    def probed_and_ended(
-        engine: EngineIOServer, socket: WebSocketConnection, packet: str | bytes
+    def on_packet_and_close(
+        upgrades: Upgrades, probe: EngineIOWebSocket, packet: str | bytes
     ) -> None:
-        probed(engine, socket, packet)
+        on_packet(upgrades, probe, packet)
         if packet == "2probe":
-            asyncio.get_running_loop().create_task(end_once_joined(engine, socket.sid))
+            asyncio.get_running_loop().create_task(close_once_joined(probe.sid))
 
-    async def end_once_joined(engine: EngineIOServer, sid: str) -> None:
+    async def close_once_joined(sid: str) -> None:
         """A client that has not joined would report the close as a refusal."""
-        await eventually(lambda: engine.has_joined(sid) and not engine.sockets[sid]._out)
-        await engine.disconnect(sid)
+        sockets = client.engine.sockets
+        await eventually(lambda: client.server.has_joined(sid) and not sockets[sid]._write_queue)
+        await client.engine.disconnect(sid)
 
     async with client_of("sio", ping_interval=25.0, ping_timeout=20.0) as client:
         browser = NodeBrowser({})
         with monkeypatch.context() as patch:
-            patch.setattr(EngineIOServer, "_on_probe_packet", probed_and_ended)
+            patch.setattr(Upgrades, "on_packet", on_packet_and_close)
             await browser.connect(str(client.http._base_url).rstrip("/"), namespace="/")
 
             assert (await browser.push())[0] == "disconnect"

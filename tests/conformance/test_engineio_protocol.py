@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from broker.infrastructure.transport.engineio import server as sessions
+from broker.infrastructure.transport.engineio import heartbeat, session_table, upgrade
 from tests.support.conformance_peer import LONGEST, PEERS
 from tests.support.engineio_client import (
     PING_INTERVAL,
@@ -36,7 +36,8 @@ async def both(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, loop_clock: LoopClock
 ) -> AsyncIterator[Client]:
     """Either peer, one after the other. Its heartbeat is due when a test moves the clock."""
-    monkeypatch.setattr(sessions, "JOIN_TIMEOUT", 3600.0)
+    monkeypatch.setattr(heartbeat, "JOIN_TIMEOUT", 3600.0)
+    monkeypatch.setattr(upgrade, "PROBE_TIMEOUT", 3600.0)
     async with client_of(
         request.param, ping_interval=PING_INTERVAL, ping_timeout=PING_TIMEOUT
     ) as client:
@@ -481,8 +482,8 @@ async def test_a_session_that_is_closed_while_it_changes_over_is_closed_on_its_w
     echo: Client, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The official client, which polls no more by then, hears of no end before it."""
-    monkeypatch.setattr(sessions, "CLOSE_TIMEOUT", 30.0)
-    monkeypatch.setattr(sessions, "CLOSE_POLLS", 3000)
+    monkeypatch.setattr(session_table, "CLOSE_TIMEOUT", 30.0)
+    monkeypatch.setattr(session_table, "CLOSE_POLLS", 3000)
     sid = await echo.open()
     async with echo.connect(sid) as socket:
         await probe(echo, sid, socket)
@@ -524,6 +525,5 @@ async def test_nothing_is_left_of_sessions_that_have_ended(
         assert len(engine.sockets) == 3
     await loop_clock.move(PING_INTERVAL + PING_TIMEOUT + TICK)
 
-    await eventually(lambda: engine.sockets == {} == engine._inboxes)
-    assert engine._joining == {}
-    assert len(engine._wheel) == 0
+    await eventually(lambda: not engine.sockets and not len(engine.sessions.inboxes))
+    assert len(engine.sessions.heartbeat) == 0

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from broker.infrastructure.transport.engineio import server as sessions
+from broker.infrastructure.transport.engineio import heartbeat
 from broker.infrastructure.transport.socketio.server import ATTACHMENTS_MAX, NAMESPACE_MAX
 from tests.support.conformance_peer import LONGEST
 from tests.support.engineio_client import (
@@ -115,7 +115,7 @@ async def test_a_socket_that_joins_nothing_is_closed(
     monkeypatch: pytest.MonkeyPatch, loop_clock: LoopClock
 ) -> None:
     """Not before its time, and though its heartbeat is quick."""
-    monkeypatch.setattr(sessions, "JOIN_TIMEOUT", 100.0)
+    monkeypatch.setattr(heartbeat, "JOIN_TIMEOUT", 100.0)
     async with (
         client_of("sio", ping_interval=PING_INTERVAL, ping_timeout=PING_TIMEOUT) as peer,
         peer.opened() as socket,
@@ -166,7 +166,7 @@ async def test_a_socket_that_leaves_goes_on_in_other_namespaces(peer: Client) ->
 async def test_a_socket_that_leaves_all_still_has_its_heartbeat(
     monkeypatch: pytest.MonkeyPatch, loop_clock: LoopClock, peer: Client
 ) -> None:
-    monkeypatch.setattr(sessions, "JOIN_TIMEOUT", 100.0)
+    monkeypatch.setattr(heartbeat, "JOIN_TIMEOUT", 100.0)
     async with joined(peer) as socket:
         await socket.send_str("41")
         await settle(socket)

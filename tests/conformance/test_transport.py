@@ -15,9 +15,10 @@ from broker.app import build
 from broker.identity.ports import CodePicture
 from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.infrastructure.transport import ENGINES
-from broker.infrastructure.transport import fallback as stock
-from broker.infrastructure.transport.engineio import server as sessions
-from broker.infrastructure.transport.websocket import connection as sockets
+from broker.infrastructure.transport.engineio import heartbeat
+from broker.infrastructure.transport.fallback import engine as fallback_engine
+from broker.infrastructure.transport.fallback import server as fallback_server
+from broker.infrastructure.transport.websocket import connection
 from broker.providers.pretend import PretendProvider
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import NodeBrowser, PythonBrowser, Refused
@@ -39,14 +40,15 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 @pytest.fixture
 def tune(monkeypatch: pytest.MonkeyPatch) -> Tune:
-    """Changes what the engines allow, wherever it stands."""
+    """Changes limits of both engines."""
 
-    def change(**figures: float) -> None:
-        for name, figure in figures.items():
-            rooms = [room for room in (stock, sessions, sockets) if hasattr(room, name)]
-            assert len(rooms) > 1, name
-            for room in rooms:
-                monkeypatch.setattr(room, name, figure)
+    def change(**limits: float) -> None:
+        modules = (fallback_engine, fallback_server, heartbeat, connection)
+        for name, limit in limits.items():
+            owners = [module for module in modules if hasattr(module, name)]
+            assert len(owners) > 1, name
+            for module in owners:
+                monkeypatch.setattr(module, name, limit)
 
     return change
 
@@ -109,7 +111,7 @@ async def test_a_socket_that_joins_nothing_is_closed(
     async with raw(broker.url) as idle, raw(broker.url) as joined:
         await join(joined)
 
-        await loop_clock.move(sessions.JOIN_TIMEOUT + 2)  # our own engine goes by whole seconds
+        await loop_clock.move(heartbeat.JOIN_TIMEOUT + 2)  # the timer wheel has ticks of a second
 
         assert await ends(idle)
         await joined.send_str('42/login,1["begin",{}]')

@@ -195,21 +195,11 @@ IMPORTS = sorted(
         if module.split(".")[0] == "broker"
     }
 )
-WEBSOCKET = "infrastructure/transport/websocket"
-ENGINEIO = "infrastructure/transport/engineio"
 
 PENDING: frozenset[Import] = frozenset(
     {
         Import("infrastructure/api/openapi", "calls"),
         Import("infrastructure/api/openapi", "login/device_api"),
-        Import(
-            "infrastructure/transport/websocket/connection",
-            "infrastructure/transport/engineio/packets",
-        ),
-        Import(
-            "infrastructure/transport/websocket/connection",
-            "infrastructure/transport/engineio/sessions",
-        ),
         Import("login/phone_api", "records/user_lookup"),
         Import("login/phone_api", "sessions/limits"),
         Import("login/phone_api", "sessions/phone_api"),

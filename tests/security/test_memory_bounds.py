@@ -16,16 +16,19 @@ from aiohttp.http import HttpProcessingError
 
 from broker.identity.model import Identity, Phone
 from broker.infrastructure.transport import open_server
-from broker.infrastructure.transport.engineio.polling import PollingSession
+from broker.infrastructure.transport.engineio.polling import (
+    POLLING_BACKLOG_BYTES,
+    PollingSession,
+)
 from broker.infrastructure.transport.socketio.server import SocketIOServer as Server
-from broker.infrastructure.transport.websocket.connection import POLLING_BACKLOG_BYTES
+from broker.infrastructure.transport.websocket.connection import CloseReason
 from broker.pool.model import OfferedCode
 from broker.sessions.model import Session
 from broker.state.memory.code_leases import MemoryCodeLeases
 from broker.state.memory.expiring_map import SPARE_ENDS, ExpiringMap
 from broker.state.memory.sessions import MemorySessionStore
 from tests.support.builders import Clock, StartBroker
-from tests.support.websocket_client import Engine
+from tests.support.websocket_client import RecordingHandler
 
 POLLING = "/socket.io/?EIO=4&transport=polling"
 BAD_EVENTS = "\x1e".join(['42/login,1["nonsense"]'] * 16)
@@ -97,18 +100,18 @@ async def test_session_that_never_polls_holds_little_and_ends(
         most, status = 0, 200
         while status == 200:
             if socket := sockets.get(sid):
-                most = max(most, sum(map(len, socket._out)))
+                most = max(most, sum(map(len, socket._write_queue)))
             async with http.post(url, data=BAD_EVENTS) as response:
                 status = response.status
 
     assert 0 < most <= POLLING_BACKLOG_BYTES + 1024
     assert sockets == {}
-    assert servers[0].eio._inboxes == {}
+    assert len(servers[0].eio.sessions.inboxes) == 0
 
 
 async def test_large_packet_and_later_ones_wait_for_poll() -> None:
     image = "4" + "x" * 500_000
-    polling = PollingSession(Engine(), "sid")
+    polling = PollingSession(RecordingHandler(), "sid")
 
     for packet in ("2", image, "4scanned"):
         polling.send(packet)
@@ -118,14 +121,14 @@ async def test_large_packet_and_later_ones_wait_for_poll() -> None:
 
 
 async def test_second_large_packet_in_a_row_ends_the_session() -> None:
-    engine = Engine()
-    polling = PollingSession(engine, "sid")
+    handler = RecordingHandler()
+    polling = PollingSession(handler, "sid")
 
     for _ in range(2):
         polling.send("4" + "x" * 500_000)
 
     assert polling.closed
-    assert engine.losses == 1
+    assert handler.closed == [CloseReason.ERROR]
 
 
 def test_store_keeps_no_ends_of_removed_entries(clock: Clock) -> None:

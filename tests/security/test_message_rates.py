@@ -9,9 +9,9 @@ import aiohttp
 import pytest
 
 from broker.infrastructure.transport.rate_limit import (
-    NEWCOMER_FRAMES,
+    NEW_SOCKET_FRAMES,
     SWEEP_ABOVE,
-    Address,
+    AddressUsage,
     ClientLimits,
     TransportRateLimiter,
 )
@@ -196,7 +196,7 @@ async def test_polling_sessions_are_limited_by_address(
 
 class Sender:
     def __init__(self) -> None:
-        self.address: Address | None = None
+        self.address: AddressUsage | None = None
         self.full_at = 0.0
         self.received = 0
 
@@ -217,7 +217,7 @@ def test_address_recovers_soon_after_a_flood(clock: Clock) -> None:
     flooder, other = Sender(), Sender()
     for sender in (flooder, other):
         limiter.open(sender, "192.0.2.1", polls=False)
-    assert limiter.spend(other, NEWCOMER_FRAMES)
+    assert limiter.spend(other, NEW_SOCKET_FRAMES)
     for _ in range(10_000):
         limiter.spend(flooder, 8)
 

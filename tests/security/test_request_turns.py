@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from broker.infrastructure.api.errors import ERRORS
-from broker.infrastructure.transport.turns import STEP, STEPS_PER_TURN, Turns
+from broker.infrastructure.transport.step_queue import STEP_SIZE, STEPS_PER_ITERATION, StepQueue
 from broker.infrastructure.transport.websocket import frames
 from broker.infrastructure.transport.websocket.connection import WebSocketConnection
 from tests.support.builders import StartBroker
@@ -19,7 +19,7 @@ from tests.support.engineio_client import Client, client_of
 from tests.support.waiting import eventually
 from tests.support.websocket_client import (
     ASKS,
-    Engine,
+    RecordingHandler,
     Transport,
     Wire,
     handshake,
@@ -47,7 +47,7 @@ FLOODS = {
 }
 
 
-class CountingEngine(Engine):
+class CountingHandler(RecordingHandler):
     """Counts frames, of all its sockets, by turn of the loop."""
 
     def __init__(self) -> None:
@@ -57,17 +57,17 @@ class CountingEngine(Engine):
         self.order: list[int] = []
         self.sockets: list[WebSocketConnection] = []
 
-    def spend(self, socket: object, count: int) -> bool:
+    def on_frames(self, connection: object, count: int) -> bool:
         self.by_turn[self.turn] += count
-        self.order += [self.sockets.index(socket)] * bool(count)  # type: ignore[arg-type]
+        self.order += [self.sockets.index(connection)] * bool(count)  # type: ignore[arg-type]
         return True
 
     def add(self) -> WebSocketConnection:
-        self.sockets.append(WebSocketConnection(self, "sid", Transport()))  # type: ignore[arg-type]
+        self.sockets.append(WebSocketConnection(self, Transport()))  # type: ignore[arg-type]
         return self.sockets[-1]
 
     async def settle(self) -> None:
-        while any(socket._waits for socket in self.sockets):
+        while any(socket._is_queued for socket in self.sockets):
             self.turn += 1
             await asyncio.sleep(0)
 
@@ -75,22 +75,22 @@ class CountingEngine(Engine):
 @pytest.mark.parametrize("flood", FLOODS)
 async def test_frames_of_one_read_are_handled_in_steps(flood: str) -> None:
     frame, count = FLOODS[flood]
-    engine = CountingEngine()
+    engine = CountingHandler()
     socket = engine.add()
     if flood == "empty fragments":
         socket.data_received(text(b"4", fin=False))
     engine.by_turn.clear()
 
     socket.data_received(frame * count)
-    assert engine.by_turn[0] == STEP
+    assert engine.by_turn[0] == STEP_SIZE
     await engine.settle()
 
     assert sum(engine.by_turn.values()) == count
-    assert max(engine.by_turn.values()) == STEP
+    assert max(engine.by_turn.values()) == STEP_SIZE
 
 
 async def test_flooding_sockets_share_each_turn_fairly() -> None:
-    engine = CountingEngine()
+    engine = CountingHandler()
     sockets = [engine.add() for _ in range(8)]
 
     for socket in sockets:
@@ -99,24 +99,24 @@ async def test_flooding_sockets_share_each_turn_fairly() -> None:
     engine.order.clear()
     await engine.settle()
 
-    assert sum(engine.by_turn.values()) == 8 * (MANY - STEP)
-    assert max(engine.by_turn.values()) <= STEP * STEPS_PER_TURN
-    assert engine.order == [*range(8)] * ((MANY - STEP) // STEP)
+    assert sum(engine.by_turn.values()) == 8 * (MANY - STEP_SIZE)
+    assert max(engine.by_turn.values()) <= STEP_SIZE * STEPS_PER_ITERATION
+    assert engine.order == [*range(8)] * ((MANY - STEP_SIZE) // STEP_SIZE)
 
 
 async def test_read_of_few_frames_needs_no_turn() -> None:
-    engine = CountingEngine()
+    engine = CountingHandler()
     socket = engine.add()
 
-    socket.data_received(PING * STEP)
+    socket.data_received(PING * STEP_SIZE)
 
-    assert engine.by_turn == {0: STEP}
-    assert len(engine.turns) == 0
-    assert not socket._waits
+    assert engine.by_turn == {0: STEP_SIZE}
+    assert len(engine.steps) == 0
+    assert not socket._is_queued
 
 
 async def test_bytes_received_while_frames_wait_keep_order() -> None:
-    engine = CountingEngine()
+    engine = CountingHandler()
     socket = engine.add()
     numbered = [text(b"4%d" % number) for number in range(MANY)]
     whole = b"".join(numbered)
@@ -125,11 +125,11 @@ async def test_bytes_received_while_frames_wait_keep_order() -> None:
     socket.data_received(whole[1001:])
     await engine.settle()
 
-    assert engine.heard == [f"4{number}" for number in range(MANY)]
+    assert engine.messages == [f"4{number}" for number in range(MANY)]
 
 
 async def test_frames_after_a_violation_are_not_handled() -> None:
-    engine = CountingEngine()
+    engine = CountingHandler()
     socket = engine.add()
 
     socket.data_received(PING * 20 + masked(0x83) + PING * MANY)
@@ -139,11 +139,11 @@ async def test_frames_after_a_violation_are_not_handled() -> None:
     sent = [*read_sent(socket._transport.written)]  # type: ignore[attr-defined]
     assert len(sent) == 21
     assert sent[-1] == (frames.CLOSE, frames.PROTOCOL_ERROR.to_bytes(2, "big"))
-    assert engine.losses == 1
+    assert len(engine.closed) == 1
 
 
 async def test_failing_step_does_not_stop_other_steps() -> None:
-    turns, heard = Turns(), asyncio.Event()
+    turns, heard = StepQueue(), asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda loop, context: None)
 
@@ -184,7 +184,7 @@ async def test_messages_of_one_client_are_handled_in_steps(echo: Client, transpo
         handled[turn[0]] += 1
 
     echo.server.on("message", message)
-    at_most = STEP * (1 + STEPS_PER_TURN)  # the first step waits for no turn
+    at_most = STEP_SIZE * (1 + STEPS_PER_ITERATION)  # the first step waits for no turn
     ticking = asyncio.create_task(count_turns(turn))
     if transport == "polling":
         assert await echo.post(await echo.open(), "\x1e".join(["4x"] * 1000)) == (200, "ok")

@@ -13,8 +13,7 @@ import pytest
 from broker.infrastructure.api import bodies as wire
 from broker.infrastructure.runtime import server as serving
 from broker.infrastructure.transport.engineio import bodies
-from broker.infrastructure.transport.websocket import connection as sockets
-from broker.infrastructure.transport.websocket import frames
+from broker.infrastructure.transport.websocket import connection, frames
 from tests.support.builders import StartBroker
 from tests.support.engineio_client import Client, client_of
 from tests.support.loop_clock import LoopClock
@@ -128,7 +127,7 @@ async def test_a_reader_that_does_not_read_is_dropped(echo: Client, sent: bytes)
         while await send_some(raw, sent):
             most = max(most, *map(held, echo.server.sockets.values()), 0)
 
-    assert most <= sockets.BACKLOG_BYTES + 1024 * 1024
+    assert most <= connection.BACKLOG_BYTES + 1024 * 1024
     assert echo.server.sockets == {}
 
 
@@ -145,7 +144,7 @@ async def send_some(raw: socket.socket, data: bytes) -> bool:
     return True
 
 
-def held(one: sockets.WebSocketConnection) -> int:
+def held(one: connection.WebSocketConnection) -> int:
     size: int = one._transport.get_write_buffer_size()
     return size
 

@@ -87,7 +87,7 @@ def live() -> Iterator[Live]:
 async def left(client: Client) -> dict[str, Any]:
     """What the server holds once all have gone; nothing of it should be anything."""
     engine, server = client.server.eio, client.server
-    held = [engine.sockets, engine._inboxes, engine._joining, engine._wheel, server.environ]
+    held = [engine.sockets, engine.sessions.inboxes, engine.sessions.heartbeat, server.environ]
     held += [server._binary_packet, server.manager._namespaces, server.manager.callbacks]
     with suppress(TimeoutError):
         await eventually(lambda: not any(map(len, held)))

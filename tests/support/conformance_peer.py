@@ -16,7 +16,7 @@ from aiohttp import web
 
 from broker.infrastructure.runtime import process
 from broker.infrastructure.runtime.server import Site, serve_until_signal
-from broker.infrastructure.transport.engineio import server as sessions
+from broker.infrastructure.transport.engineio import heartbeat
 from broker.infrastructure.transport.engineio.server import EngineIOServer
 from broker.infrastructure.transport.socketio.native import NativeServer
 from broker.infrastructure.transport.socketio.server import silent_logger
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("peer", choices=PEERS)
     parser.add_argument("--port", type=int, default=3000)
     given = parser.parse_args()
-    sessions.JOIN_TIMEOUT = JOIN_WITHIN
+    heartbeat.JOIN_TIMEOUT = JOIN_WITHIN
 
     async def run() -> None:
         site = Site("peer", application(PEERS[given.peer]()), "127.0.0.1", given.port, "--port")

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 
 from broker.infrastructure.runtime.server import Site, serve_sites
-from broker.infrastructure.transport.engineio import server as sessions
+from broker.infrastructure.transport.engineio import heartbeat
 from broker.infrastructure.transport.engineio.server import EngineIOServer
 from tests.support.conformance_peer import PEERS, application
 from tests.support.waiting import eventually
@@ -20,7 +20,7 @@ SEPARATOR = "\x1e"
 
 PING_INTERVAL, PING_TIMEOUT = 25.0, 20.0
 
-TICK = PING_INTERVAL / sessions.TICKS_PER_PING
+TICK = PING_INTERVAL / heartbeat.TICKS_PER_PING
 """What a heartbeat may be late."""
 
 

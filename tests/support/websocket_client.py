@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from broker.infrastructure.transport.engineio.packets import Packet
-from broker.infrastructure.transport.engineio.sessions import EngineIOSession
-from broker.infrastructure.transport.turns import Turns
+from broker.infrastructure.transport.step_queue import StepQueue
 from broker.infrastructure.transport.websocket import frames
+from broker.infrastructure.transport.websocket.connection import CloseReason
+from broker.infrastructure.transport.websocket.frames import Message
 from tests.support.engineio_client import Client
 
 LONGEST = 64 * 1024
@@ -79,23 +79,24 @@ class Transport:
     abort = close
 
 
-class Engine:
-    max_message_bytes = LONGEST
+class RecordingHandler:
+    """Records the messages and the ends of connections."""
 
     def __init__(self) -> None:
-        self.heard: list[Packet] = []
-        self.losses = 0
-        self.turns = Turns()
+        self.max_message_bytes = LONGEST
+        self.steps = StepQueue()
         self.closing: set[asyncio.Transport] = set()
+        self.messages: list[Message] = []
+        self.closed: list[CloseReason] = []
 
-    def spend(self, socket: EngineIOSession, count: int) -> bool:
+    def on_frames(self, connection: object, count: int) -> bool:
         return True
 
-    def on_packet(self, socket: EngineIOSession, packet: Packet) -> None:
-        self.heard.append(packet)
+    def on_message(self, connection: object, message: Message) -> None:
+        self.messages.append(message)
 
-    def on_closed(self, socket: EngineIOSession, reason: str) -> None:
-        self.losses += 1
+    def on_closed(self, connection: object, reason: CloseReason) -> None:
+        self.closed.append(reason)
 
 
 def read_sent(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -189,7 +189,7 @@ async def test_what_is_dropped_between_two_slices_is_not_rung(
 async def test_failing_ring_does_not_keep_others_from_theirs(
     wheel: TimerWheel[One], rung: Rung, turn: Turn
 ) -> None:
-    failures = TASK_FAILURES.labels("engine wheel")._value
+    failures = TASK_FAILURES.labels("timer wheel")._value
     before = failures.get()
     many = [One() for _ in range(5)]
 

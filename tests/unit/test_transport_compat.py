@@ -10,17 +10,18 @@ import socketio
 import structlog
 from aiohttp.web_protocol import RequestHandler
 
-from broker.infrastructure.transport import compat as names
-from broker.infrastructure.transport import fallback as stock
 from broker.infrastructure.transport import open_server
-from broker.infrastructure.transport.socketio import native as own
+from broker.infrastructure.transport.compat import missing_attributes
+from broker.infrastructure.transport.engineio.sessions import EndReason
+from broker.infrastructure.transport.fallback.server import FallbackServer
+from broker.infrastructure.transport.socketio.native import NativeServer
 
 OPEN = {"is_origin_allowed": lambda origin: True, "describe_request": lambda request: None}
 
 
 def test_every_name_is_there() -> None:
-    assert names.missing_attributes() == []
-    assert type(open_server("own", **OPEN)) is own.NativeServer
+    assert missing_attributes() == []
+    assert type(open_server("own", **OPEN)) is NativeServer
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,13 @@ def test_without_one_the_stock_engine_serves_and_the_log_says_why(
     with structlog.testing.capture_logs() as lines:
         server = open_server("own", **OPEN)
 
-    assert type(server) is stock.FallbackServer
+    assert type(server) is FallbackServer
     [line] = lines
     assert line["log_level"] == "warning"
-    assert f"{owner.__name__}.{name}" in line["lacking"]
+    assert f"{owner.__name__}.{name}" in line["missing"]
+
+
+def test_end_reasons_are_those_of_python_engineio() -> None:
+    reasons = {value for name, value in vars(engineio.AsyncServer.reason).items() if name.isupper()}
+
+    assert {reason.value for reason in EndReason} == reasons

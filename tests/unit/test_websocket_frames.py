@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 from websockets.frames import Opcode
 from websockets.protocol import Protocol, Side
 
-from broker.infrastructure.transport.engineio.packets import Packet
 from broker.infrastructure.transport.websocket import frames
 from broker.infrastructure.transport.websocket.connection import (
     FRAMES_PER_WRITE,
     WebSocketConnection,
 )
-from broker.infrastructure.transport.websocket.frames import ProtocolViolation
+from broker.infrastructure.transport.websocket.frames import Message, ProtocolViolation
+from broker.infrastructure.transport.websocket.handshake import accept_key
 from tests.support.engineio_client import Client, client_of
 from tests.support.websocket_client import (
     LONGEST,
-    Engine,
+    RecordingHandler,
     Transport,
     masked,
     more,
@@ -46,26 +46,26 @@ def code(number: int, reason: bytes = b"") -> bytes:
 class Verdict(NamedTuple):
     """What was made of some bytes.  closed: the code it was ended with; pongs: what was answered"""
 
-    messages: list[Packet]
+    messages: list[Message]
     closed: int | None
     pongs: list[bytes]
 
 
 async def ours(pieces: Iterable[bytes]) -> Verdict:
-    engine, transport = Engine(), Transport()
-    socket = WebSocketConnection(engine, "sid", transport)  # type: ignore[arg-type]
+    handler, transport = RecordingHandler(), Transport()
+    socket = WebSocketConnection(handler, transport)  # type: ignore[arg-type]
     for piece in pieces:
         if transport.open:
             socket.data_received(piece)
         await asyncio.sleep(0)
-        while socket._waits:
+        while socket._is_queued:
             await asyncio.sleep(0)
     sent = list(read_sent(transport.written))
     codes = [int.from_bytes(body, "big") for opcode, body in sent if opcode == frames.CLOSE]
-    assert len(codes) == engine.losses <= 1
+    assert len(codes) == len(handler.closed) <= 1
     assert not codes or sent[-1][0] == frames.CLOSE
     return Verdict(
-        engine.heard,
+        handler.messages,
         codes[0] if codes else None,
         [body for opcode, body in sent if opcode == frames.PONG],
     )
@@ -255,7 +255,7 @@ Written = tuple[WebSocketConnection, Transport]
 async def written() -> Written:
     """A websocket, and what it writes to."""
     transport = Transport()
-    return WebSocketConnection(Engine(), "sid", transport), transport  # type: ignore[arg-type]
+    return WebSocketConnection(RecordingHandler(), transport), transport  # type: ignore[arg-type]
 
 
 async def test_what_is_sent_in_one_turn_of_the_loop_leaves_in_one_write(written: Written) -> None:
@@ -307,7 +307,7 @@ async def test_a_flood_in_one_turn_does_not_wait_for_its_end(written: Written) -
 
 
 def test_a_handshake_is_answered_as_in_the_rfc() -> None:
-    assert frames.accept_key(b"dGhlIHNhbXBsZSBub25jZQ==") == b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+    assert accept_key(b"dGhlIHNhbXBsZSBub25jZQ==") == b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
 # ---- another implementation of the RFC ----
@@ -316,7 +316,7 @@ def test_a_handshake_is_answered_as_in_the_rfc() -> None:
 def theirs(data: bytes) -> Verdict:
     oracle = Protocol(Side.SERVER, max_size=LONGEST)
     oracle.receive_data(data)
-    messages: list[Packet] = []
+    messages: list[Message] = []
     pongs: list[bytes] = []
     parts, is_text = b"", False
     for frame in oracle.events_received():

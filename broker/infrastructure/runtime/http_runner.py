@@ -21,7 +21,7 @@ from broker.errors import BrokerError, InvalidRequest
 from broker.infrastructure.api.errors import to_broker_error
 from broker.infrastructure.api.responses import FIXED_HEADERS, json_response
 from broker.infrastructure.api.schema import sanitize_text
-from broker.infrastructure.transport.turns import Turns
+from broker.infrastructure.transport.step_queue import StepQueue
 
 log = structlog.get_logger()
 
@@ -49,7 +49,7 @@ class _Server(web.Server):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.turns = Turns()
+        self.turns = StepQueue()
 
     def __call__(self) -> RequestHandler:
         return _Protocol(self, loop=self._loop, **self._kwargs)

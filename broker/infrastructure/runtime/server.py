@@ -18,7 +18,7 @@ from broker.infrastructure.runtime.http_runner import Runner
 from broker.infrastructure.runtime.listening import ListenPlace, PortInUse, open_sockets, url_of
 from broker.infrastructure.runtime.signals import on_shutdown_signal
 from broker.infrastructure.transport.websocket.acceptor import (
-    WELCOME,
+    UPGRADE_HANDLER,
     UpgradeAcceptor,
     UpgradeHandler,
 )
@@ -218,7 +218,7 @@ class UpgradeSite(web.BaseSite):
 
 
 def _site(runner: web.AppRunner, site: Site, listener: socket.socket) -> web.BaseSite:
-    welcome = site.application.get(WELCOME)
+    welcome = site.application.get(UPGRADE_HANDLER)
     if welcome is not None:
         return UpgradeSite(runner, listener, welcome)
     return StoppingSite(runner, listener)

@@ -1,20 +1,14 @@
-"""The transport under python-socketio.
+"""Socket.IO over WebSocket and HTTP long polling.
 
-own.py       python-socketio over an engine of our own:
-  doorman.py   takes websockets in before aiohttp has made anything of them
-  sessions.py  Engine.IO: handshakes, polling, upgrades, messages in order
-  handshakes.py  what a request must be, and how it is refused
-  sockets.py   a websocket and a long-polling session, nothing else for each
-  frames.py    RFC 6455, without any I/O
-  turns.py     shares the event loop between sockets that send much
-  rates.py     how much a socket and an address may send
-  wheel.py     one timer for all heartbeats
-  rooms.py     who is in which namespace and room
-  names.py     what of other packages it leans on
-stock.py     python-engineio's transport, to fall back on
-strict.py    what both have in common: python-socketio, stricter
+websocket/     WebSocket connections (RFC 6455); other features may use it by itself
+engineio/      Engine.IO 4 sessions
+socketio/      Socket.IO 5: python-socketio with stricter rules and its own room manager
+fallback/      python-engineio's transport, hardened
+compat.py      private names of other packages that the above use
+rate_limit.py  limits what a socket and an address send
+step_queue.py  shares the event loop between connections that send much
 
-`ConnectionRefused` is what a CONNECT handler raises to turn a socket away with an error body.
+`websocket` imports no other folder, `engineio` imports `websocket`, `socketio` imports both.
 """
 
 from __future__ import annotations
@@ -29,26 +23,13 @@ from socketio.exceptions import ConnectionRefusedError as _ConnectionRefused
 
 from broker.infrastructure.transport.compat import missing_attributes
 from broker.infrastructure.transport.rate_limit import TransportRateLimiter
-from broker.infrastructure.transport.socketio.server import SocketIOServer as Server
+from broker.infrastructure.transport.socketio.server import SocketIOServer
 
 log = structlog.get_logger()
 
-__all__ = [
-    "ENGINES",
-    "WELCOME",
-    "ClientLimits",
-    "ConnectionRefused",
-    "Server",
-    "TransportRateLimiter",
-    "UpgradeAcceptor",
-    "UpgradeHandler",
-    "open_server",
-    "origin_of",
-]
-
 ENGINES: Mapping[str, str] = {
     "own": "broker.infrastructure.transport.socketio.native:NativeServer",
-    "stock": "broker.infrastructure.transport.fallback:FallbackServer",
+    "stock": "broker.infrastructure.transport.fallback.server:FallbackServer",
 }
 
 
@@ -57,25 +38,28 @@ def open_server(
     *,
     is_origin_allowed: Callable[[str], bool],
     describe_request: Callable[[web.Request], Any],
-    rates: TransportRateLimiter | None = None,
-) -> Server:
-    """python-socketio's server over the `engine` of that name in `ENGINES`.
+    rate_limiter: TransportRateLimiter | None = None,
+) -> SocketIOServer:
+    """Return the Socket.IO server of an engine in `ENGINES`.
 
-    The stock one in place of our own, with a warning, where that could not work.
+    If `own` cannot work with the installed packages, it is `stock`, with a warning in the log.
     """
-    if engine == "own" and (lacking := missing_attributes()):
-        log.warning(
-            "falling back on the stock engine: other packages have changed", lacking=lacking
-        )
+    if engine == "own" and (missing := missing_attributes()):
+        log.warning("transport fallback used", missing=missing)
         engine = "stock"
-    server: Server = resolve_name(ENGINES[engine])(
-        is_origin_allowed=is_origin_allowed, describe_request=describe_request, rates=rates
+    server: SocketIOServer = resolve_name(ENGINES[engine])(
+        is_origin_allowed=is_origin_allowed,
+        describe_request=describe_request,
+        rate_limiter=rate_limiter,
     )
     return server
 
 
 class ConnectionRefused(_ConnectionRefused):  # type: ignore[misc]  # python-socketio has no types
-    """The client sees `connect_error` with the description as message and `body` as data."""
+    """Raised by a CONNECT handler to refuse a client.
+
+    The client's `connect_error` has the error description as message and `body` as data.
+    """
 
     def __init__(self, body: Mapping[str, str | int]) -> None:
         super().__init__(body["error_description"], dict(body))

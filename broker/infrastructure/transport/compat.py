@@ -1,8 +1,7 @@
-"""The names of others that our own engine leans on, looked for before it is used.
+"""Private names of other packages that the broker's transport uses.
 
-Most are private, or promised by nobody: the packages are pinned to the letter
-for them.  Where one is missing all the same, whoever installed the broker
-anew gets the stock engine and a warning, not a socket that breaks later.
+The packages are pinned to exact versions because of these names. If an installation has other
+versions and a name is missing, the broker uses the fallback transport and logs a warning.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ CLASS_ATTRIBUTES: Mapping[type, tuple[str, ...]] = {
     packet.Packet: ("_reconstruct_binary_internal",),
     engineio.AsyncServer: ("disconnect", "generate_id", "reason", "send_packet", "shutdown"),
 }
-"""What a class has, itself or in every instance's slots."""
+"""Attributes of a class, or slots of its instances."""
 
 SERVER_ATTRIBUTES = (
     "_binary_packet",
@@ -63,6 +62,7 @@ SERVER_ATTRIBUTES = (
     "namespace_handlers",
     "not_handled",
 )
+"""Attributes of an instance of `socketio.AsyncServer`."""
 
 ENGINE_ATTRIBUTES = (
     "allow_upgrades",
@@ -72,15 +72,15 @@ ENGINE_ATTRIBUTES = (
     "ping_timeout",
     "transports",
 )
-"""What an instance has, once it is made."""
+"""Attributes of an instance of `engineio.AsyncServer`."""
 
 
 def missing_attributes() -> list[str]:
-    """The names that are not there, as `Class.name`."""
-    return sorted(_lacking(CLASS_ATTRIBUTES)) or sorted(_lacking(_made()))
+    """The missing names, as `Class.name`."""
+    return sorted(_missing_of(CLASS_ATTRIBUTES)) or sorted(_missing_of(_instances()))
 
 
-def _made() -> Mapping[object, tuple[str, ...]]:
+def _instances() -> Mapping[object, tuple[str, ...]]:
     server = socketio.AsyncServer(async_mode="aiohttp")
     return {
         server: SERVER_ATTRIBUTES,
@@ -89,7 +89,7 @@ def _made() -> Mapping[object, tuple[str, ...]]:
     }
 
 
-def _lacking(wanted: Mapping[Any, tuple[str, ...]]) -> Iterator[str]:
-    for owner, names in wanted.items():
-        of = owner if isinstance(owner, type) else type(owner)
-        yield from (f"{of.__name__}.{name}" for name in names if not hasattr(owner, name))
+def _missing_of(required: Mapping[Any, tuple[str, ...]]) -> Iterator[str]:
+    for owner, names in required.items():
+        owner_class = owner if isinstance(owner, type) else type(owner)
+        yield from (f"{owner_class.__name__}.{name}" for name in names if not hasattr(owner, name))

@@ -1,4 +1,4 @@
-"""Rejections of Engine.IO requests."""
+"""Responses to polling requests, and rejections of Engine.IO requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 
 
 class HandshakeRejection(NamedTuple):
-    """A request that is refused, with 400; codes and words are those of Socket.IO's own server."""
+    """The body of a 400 response. Codes and messages are those of Socket.IO's own server."""
 
     code: int
     message: str
@@ -33,7 +33,6 @@ def text_response(body: str, headers: Mapping[str, str]) -> web.Response:
 
 
 def rejection_response(
-    wrong: HandshakeRejection, headers: Mapping[str, str] | None = None
+    rejection: HandshakeRejection, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    body = {"code": wrong.code, "message": wrong.message}
-    return web.json_response(body, status=400, headers=headers)
+    return web.json_response(rejection._asdict(), status=400, headers=headers)

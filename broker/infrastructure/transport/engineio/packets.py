@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
+import binascii
 from base64 import b64decode, b64encode
-from binascii import Error as NoBase64
-from enum import IntEnum
 
-Packet = str | bytes
+from broker.infrastructure.transport.websocket.frames import Message
+
+Packet = Message
+"""A packet in the form of a WebSocket message: text begins with the packet's type, binary data
+is the payload of a message."""
 
 SEPARATOR = "\x1e"
-"""Between packets in a body of long polling."""
+"""Separates packets in the body of a polling request or response."""
 
 OPEN, CLOSE, PING, PONG, MESSAGE, UPGRADE, NOOP = "0123456"
 
 
-class HeartbeatPhase(IntEnum):
-    """What a socket is waiting for on the wheel."""
-
-    JOIN = 0
-    PING = 1
-    PONG = 2
-    ANSWERED = 3
-
-
 def encode_packet(packet: Packet) -> str:
-    """A packet as it stands in a body of long polling."""
+    """Return the packet as text for a polling body."""
     return packet if isinstance(packet, str) else "b" + b64encode(packet).decode()
 
 
 def decode_packet(text: str) -> Packet:
-    """The packet that stands in a body; raises ValueError for a binary one that is no base64."""
+    """Return the packet of a polling body. Raises ValueError if binary data is not base64."""
     if text[:1] != "b":
         return text
     try:
         return b64decode(text[1:], validate=True)
-    except NoBase64:
-        raise ValueError("binary that is no base64") from None
+    except binascii.Error:
+        raise ValueError("binary packet is not base64") from None

@@ -8,96 +8,100 @@ from broker.infrastructure.transport.engineio.packets import (
     CLOSE,
     NOOP,
     SEPARATOR,
-    HeartbeatPhase,
     Packet,
     decode_packet,
     encode_packet,
 )
-from broker.infrastructure.transport.engineio.sessions import SessionHandler
-from broker.infrastructure.transport.rate_limit import Address, TooManyPackets
-from broker.infrastructure.transport.websocket import frames
-from broker.infrastructure.transport.websocket.connection import (
-    POLLING_BACKLOG_BYTES,
-    WebSocketConnection,
+from broker.infrastructure.transport.engineio.sessions import (
+    EngineIOWebSocket,
+    HeartbeatPhase,
+    SessionHandler,
 )
+from broker.infrastructure.transport.rate_limit import AddressUsage, TooManyPackets
+from broker.infrastructure.transport.websocket import frames
+from broker.infrastructure.transport.websocket.connection import CloseReason
+
+POLLING_BACKLOG_BYTES = 32 * 1024
+"""Bytes queued for the next poll, besides the largest packet. That one may be a code's image.
+Other packets are below 1 KB, and a client polls again at once."""
 
 
 class PollingSession:
-    """A session by long polling: what waits for the next poll, and the poll that waits.
+    """A session over long polling: the packets for the next poll, and the poll that waits.
 
-    upgrade: the websocket that is being tried for it.  changing: the client has found
-    it good and sends no further poll, so that none may be kept waiting; what is closed
-    then is closed once the client has come over, or it would hear nothing of it.
+    probe: the WebSocket that the client tries.
+    is_upgrading: the client has accepted the probe and sends no further poll, so each poll is
+        answered at once. A close then waits for the WebSocket, because the client would not
+        receive it by a poll.
     """
 
     __slots__ = (
-        "_engine",
+        "_handler",
         "_largest",
-        "_out",
         "_poll",
         "_size",
+        "_write_queue",
         "address",
         "closed",
         "full_at",
         "is_posting",
         "is_upgrading",
         "phase",
+        "probe",
         "received",
         "sid",
         "slot",
-        "upgrade",
     )
 
-    def __init__(self, engine: SessionHandler, sid: str) -> None:
-        self._engine = engine
-        self._out: list[Packet] = []
+    def __init__(self, handler: SessionHandler, sid: str) -> None:
+        self._handler = handler
+        self._write_queue: list[Packet] = []
         self._size = 0
         self._largest = 0
-        self.address: Address | None = None
+        self._poll: asyncio.Future[None] | None = None
+        self.address: AddressUsage | None = None
         self.full_at = 0.0
         self.received = 0
-        self._poll: asyncio.Future[None] | None = None
         self.closed = False
         self.is_upgrading = False
         self.is_posting = False
         self.sid = sid
         self.slot = -1
         self.phase = HeartbeatPhase.JOIN
-        self.upgrade: WebSocketConnection | None = None
+        self.probe: EngineIOWebSocket | None = None
 
     @property
     def is_closed(self) -> bool:
-        """Its own connections are aiohttp's."""
-        return self.closed and (self.upgrade is None or self.upgrade.is_closed)
+        """Its HTTP connections belong to aiohttp."""
+        return self.closed and (self.probe is None or self.probe.is_closed)
 
     @property
     def has_pending_poll(self) -> bool:
-        """Whether a poll waits."""
         return self._poll is not None
 
     def send(self, packet: Packet) -> None:
-        self._out.append(packet)
+        self._write_queue.append(packet)
         self._size += len(packet)
         self._largest = max(self._largest, len(packet))
         self.answer_poll()
         if self._size - self._largest > POLLING_BACKLOG_BYTES and not self.closed:
             self.abort()
-            self._engine.on_closed(self, "transport error")
+            self._handler.on_closed(self, CloseReason.ERROR)
 
     def answer_poll(self) -> None:
-        """Let the poll that waits be answered."""
+        """Answer the poll that waits, if there is one."""
         if self._poll is not None and not self._poll.done():
             self._poll.set_result(None)
 
     def pop_all(self) -> list[Packet]:
-        """What waits to be sent, which waits no more."""
-        write_queue, self._out = self._out, []
+        """Remove and return the queued packets."""
+        packets, self._write_queue = self._write_queue, []
         self._size = self._largest = 0
-        return write_queue
+        return packets
 
     async def poll(self) -> str:
-        """The body of a poll's answer: as soon as there is something to send."""
-        if not (self._out or self.closed or self.is_upgrading):
+        """Wait for a packet. Return the body of the response."""
+        if not (self._write_queue or self.closed or self.is_upgrading):
             self._poll = asyncio.get_running_loop().create_future()
             try:
                 await self._poll
@@ -106,43 +110,43 @@ class PollingSession:
         return SEPARATOR.join(map(encode_packet, self.pop_all())) or NOOP
 
     def post(self, body: str) -> None:
-        """Take the packets of a POST.
+        """Handle the packets of a POST.
 
         Raises ValueError or ProtocolViolation for malformed packets, and TooManyPackets.
         """
         texts = body.split(SEPARATOR)
-        if not self._engine.spend(self, len(texts)):
+        if not self._handler.on_frames(self, len(texts)):
             raise TooManyPackets
         packets = [decode_packet(text) for text in texts]
         for packet in packets:
-            self._engine.on_packet(self, packet)
+            self._handler.on_message(self, packet)
 
     def close(self, code: int = frames.NORMAL) -> None:
-        self._shut(CLOSE)
+        self._end(CLOSE)
         if not self.is_upgrading:
-            self._end_upgrade()
+            self._abort_probe()
 
     def abort(self) -> None:
-        self._shut(CLOSE)
-        self._end_upgrade()
+        self._end(CLOSE)
+        self._abort_probe()
 
     def end(self) -> None:
-        """Close what the client has closed: nothing is said to a poll that waits."""
-        self._shut(NOOP)
-        self._end_upgrade()
+        """End a session that the client closed or moved. A poll that waits gets no CLOSE."""
+        self._end(NOOP)
+        self._abort_probe()
 
     def pause(self) -> None:
-        """A body is read before it is handled, and no other is taken meanwhile."""
+        """Does nothing: the session accepts one body at a time, and waits until it is handled."""
 
     def resume(self) -> None: ...
 
-    def _shut(self, last: Packet) -> None:
+    def _end(self, last: Packet) -> None:
         if self.closed:
             return
         self.closed = True
-        self._out.append(last)
+        self._write_queue.append(last)
         self.answer_poll()
 
-    def _end_upgrade(self) -> None:
-        if self.upgrade is not None:
-            self.upgrade.abort()
+    def _abort_probe(self) -> None:
+        if self.probe is not None:
+            self.probe.abort()

@@ -1,62 +1,91 @@
-"""Engine.IO sessions."""
+"""Engine.IO sessions, and the session over a WebSocket."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from enum import IntEnum, StrEnum
+from typing import Protocol, TypeAlias
 
-from broker.infrastructure.transport.engineio.packets import HeartbeatPhase, Packet
-from broker.infrastructure.transport.rate_limit import Address
-from broker.infrastructure.transport.turns import Turns
+from broker.infrastructure.transport.engineio.packets import Packet
+from broker.infrastructure.transport.rate_limit import AddressUsage
 from broker.infrastructure.transport.websocket import frames
+from broker.infrastructure.transport.websocket.connection import MessageHandler, WebSocketConnection
 
 
-class SessionHandler(Protocol):
-    """What a socket tells whom it belongs to."""
+class HeartbeatPhase(IntEnum):
+    """The next step of a session on the timer wheel."""
 
-    max_message_bytes: int
-    turns: Turns
-    closing: set[asyncio.Transport]
-    """Of sockets that are closed here and wait for the peer to close."""
+    JOIN = 0
+    """The first PING, or the check for a joined namespace."""
 
-    def on_packet(self, socket: EngineIOSession, packet: Packet) -> None:
-        """A packet has come, in order."""
+    PING = 1
+    """The next PING."""
 
-    def spend(self, socket: EngineIOSession, count: int) -> bool:
-        """Count received frames; False if they exceed a rate limit."""
+    PONG = 2
+    """The session is closed: no PONG was received."""
 
-    def on_closed(self, socket: EngineIOSession, reason: str) -> None:
-        """Nothing more will come or go."""
+    ANSWERED = 3
+    """The time until the next PING begins: a PONG was received."""
+
+
+class EndReason(StrEnum):
+    """Why a session ended, in python-engineio's words."""
+
+    CLIENT_DISCONNECT = "client disconnect"
+    PING_TIMEOUT = "ping timeout"
+    SERVER_DISCONNECT = "server disconnect"
+    TRANSPORT_CLOSE = "transport close"
+    TRANSPORT_ERROR = "transport error"
 
 
 class EngineIOSession(Protocol):
-    """One Engine.IO session on its present way.
+    """One session over its present transport.
 
-    slot: its place on the wheel.  phase: what it is to do until its turn comes there.
-    address, full_at, received: what is counted for its rate limits.
+    slot: the session's slot on the timer wheel.  phase: what happens when that is due.
+    address, full_at, received: for the rate limiter.
     """
 
     sid: str
     slot: int
     phase: HeartbeatPhase
-    address: Address | None
+    address: AddressUsage | None
     full_at: float
     received: int
 
     @property
     def is_closed(self) -> bool:
-        """Whether its connection is closed, or closes without the peer."""
+        """Whether its connection is closed or closes without the peer."""
 
     def send(self, packet: Packet) -> None:
-        """Send a packet, after all before it."""
+        """Send a packet after all earlier ones."""
 
     def close(self, code: int = frames.NORMAL) -> None:
-        """Close it, once what was sent has gone; nothing that comes from then on is heard."""
+        """Close after all sent packets. Later packets of the client are not handled."""
 
     def abort(self) -> None:
-        """Close it now."""
+        """Close now."""
 
     def pause(self) -> None:
-        """Take nothing more in, until `resume`: whoever handles it cannot keep up."""
+        """Read nothing until `resume`."""
 
     def resume(self) -> None: ...
+
+
+SessionHandler: TypeAlias = MessageHandler[EngineIOSession]
+"""Receives the packets of sessions."""
+
+
+class EngineIOWebSocket(WebSocketConnection):
+    """A session over a WebSocket, or the probe of one that still polls."""
+
+    __slots__ = ("address", "full_at", "is_probe", "phase", "received", "sid", "slot")
+
+    def __init__(self, handler: SessionHandler, sid: str, transport: asyncio.Transport) -> None:
+        super().__init__(handler, transport)
+        self.sid = sid
+        self.slot = -1
+        self.phase = HeartbeatPhase.JOIN
+        self.is_probe = False
+        self.address: AddressUsage | None = None
+        self.full_at = 0.0
+        self.received = 0

@@ -1,4 +1,4 @@
-"""python-socketio over the engine of our own: Engine.IO in sessions.py, rooms in rooms.py."""
+"""python-socketio over the broker's Engine.IO and room manager."""
 
 from __future__ import annotations
 
@@ -15,43 +15,47 @@ from broker.infrastructure.transport.socketio.server import SocketIOServer, sile
 
 
 class NativeServer(SocketIOServer):
-    """is_origin_allowed: whether pages of an Origin may connect.  rates: what clients may send."""
+    """A Socket.IO server over `EngineIOServer`.
+
+    is_origin_allowed: whether a page of this Origin may connect.
+    rate_limiter: limits what clients send; None for no limits.
+    """
 
     def __init__(
         self,
         *,
         is_origin_allowed: Callable[[str], bool],
         describe_request: Callable[[web.Request], Any],
-        rates: TransportRateLimiter | None = None,
+        rate_limiter: TransportRateLimiter | None = None,
         **options: Any,
     ) -> None:
         super().__init__(
             describe_request=describe_request,
             client_manager=RoomManager(),
             is_origin_allowed=is_origin_allowed,
-            rates=rates,
+            rate_limiter=rate_limiter,
             engineio_logger=silent_logger,
             **options,
         )
-        self.eio.has_joined = self.has_joined
-        self.eio.on_connect = self._on_connect
+        self.eio.sessions.has_joined = self.has_joined
+        self.eio.sessions.on_connect = self._on_connect
 
     def _engineio_server_class(self) -> type[EngineIOServer]:
         return EngineIOServer
 
     def _on_connect(self, eio_sid: str, request: Any) -> str:
-        described = self.environ[eio_sid] = self._describe(request)
-        key: str = self.eio.rates.key_of(described)
+        description = self.environ[eio_sid] = self._describe_request(request)
+        key: str = self.eio.sessions.rate_limiter.key_of(description)
         return key
 
     async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
         name = namespace or "/"
-        known = name in self.handlers or name in self.namespace_handlers
-        if known and self.manager.sid_from_eio_sid(eio_sid, name) is None:
+        is_known = name in self.handlers or name in self.namespace_handlers
+        if is_known and self.manager.sid_from_eio_sid(eio_sid, name) is None:
             await super()._handle_connect(eio_sid, namespace, data)
             return
-        # The protocol wants an object here; python-socketio sends a string.
-        error = {"message": "Already connected" if known else "Invalid namespace"}
+        # The protocol requires an object here; python-socketio sends a string.
+        error = {"message": "Already connected" if is_known else "Invalid namespace"}
         await self._send_packet(
             eio_sid, self.packet_class(packet.CONNECT_ERROR, data=error, namespace=name)
         )

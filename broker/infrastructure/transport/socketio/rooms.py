@@ -1,8 +1,8 @@
-"""Who is in which namespace and room: python-socketio's manager, at a cost that stays small.
+"""Namespaces and rooms: a manager for python-socketio with a small cost per operation.
 
-Its own walks every room for one disconnect (13.6 ms with 10 000 sockets) and
-starts a task for every recipient of an event.  Here a socket's rooms are kept
-with the socket, its own room is understood, and an event is encoded once.
+python-socketio's manager visits all rooms for one disconnect (13.6 ms with 10 000 sockets)
+and starts a task for each recipient of an event. Here each socket has a list of its rooms, a
+socket's own room is not stored, and an event is encoded once for all recipients.
 """
 
 from __future__ import annotations
@@ -15,19 +15,22 @@ from socketio import packet
 
 
 class RoomMember:
-    """A socket in a namespace.  rooms: those it entered; None for none."""
+    """A socket in a namespace. rooms: the rooms that it entered; None if there are none."""
 
-    __slots__ = ("eio_sid", "leaving", "ready", "rooms")
+    __slots__ = ("eio_sid", "is_leaving", "is_ready", "rooms")
 
     def __init__(self, eio_sid: str) -> None:
         self.eio_sid = eio_sid
         self.rooms: set[str] | None = None
-        self.ready = False
-        self.leaving = False
+        self.is_ready = False
+        self.is_leaving = False
 
 
 class NamespaceMembers:
-    """members by sid, sids by the engine's sid, sids by room."""
+    """The sockets of a namespace.
+
+    members: by Socket.IO sid.  sids: by Engine.IO sid.  rooms: sids by room.
+    """
 
     __slots__ = ("members", "rooms", "sids")
 
@@ -38,6 +41,8 @@ class NamespaceMembers:
 
 
 class RoomManager(socketio.AsyncManager):  # type: ignore[misc]  # python-socketio has no types
+    """python-socketio's room manager, with other data structures."""
+
     def __init__(self) -> None:
         super().__init__()
         self._namespaces: dict[str, NamespaceMembers] = {}
@@ -46,38 +51,38 @@ class RoomManager(socketio.AsyncManager):  # type: ignore[misc]  # python-socket
         return self._namespaces.keys()
 
     def get_participants(self, namespace: str, room: Any) -> Iterator[tuple[str, str]]:
-        here = self._namespaces.get(namespace)
-        if here is None:
+        found = self._namespaces.get(namespace)
+        if found is None:
             return
-        for sid in _sids(here, room):
-            yield sid, here.members[sid].eio_sid
+        for sid in _sids_in(found, room):
+            yield sid, found.members[sid].eio_sid
 
     async def pre_connect(self, eio_sid: str, namespace: str) -> str | None:
-        here = self._namespaces.setdefault(namespace, NamespaceMembers())
-        if eio_sid in here.sids:
+        found = self._namespaces.setdefault(namespace, NamespaceMembers())
+        if eio_sid in found.sids:
             return None
         sid: str = self.server.eio.generate_id()
-        here.sids[eio_sid] = sid
-        here.members[sid] = RoomMember(eio_sid)
+        found.sids[eio_sid] = sid
+        found.members[sid] = RoomMember(eio_sid)
         return sid
 
     async def connect(self, sid: str, namespace: str) -> str:
         member = self._member(sid, namespace)
         if member is not None:
-            member.ready = True
+            member.is_ready = True
         return sid
 
     def is_pre_connected(self, sid: str, namespace: str) -> bool:
         member = self._member(sid, namespace)
-        return member is not None and not member.ready
+        return member is not None and not member.is_ready
 
     def is_connected(self, sid: str, namespace: str) -> bool:
         member = self._member(sid, namespace)
-        return member is not None and member.ready and not member.leaving
+        return member is not None and member.is_ready and not member.is_leaving
 
     def sid_from_eio_sid(self, eio_sid: str, namespace: str) -> str | None:
-        here = self._namespaces.get(namespace)
-        return None if here is None else here.sids.get(eio_sid)
+        found = self._namespaces.get(namespace)
+        return None if found is None else found.sids.get(eio_sid)
 
     def eio_sid_from_sid(self, sid: str, namespace: str) -> str | None:
         member = self._member(sid, namespace)
@@ -87,19 +92,19 @@ class RoomManager(socketio.AsyncManager):  # type: ignore[misc]  # python-socket
         member = self._member(sid, namespace)
         if member is None:
             return None
-        member.leaving = True
+        member.is_leaving = True
         return member.eio_sid
 
     def basic_disconnect(self, sid: str, namespace: str, **options: Any) -> None:
-        here = self._namespaces.get(namespace)
-        member = here.members.pop(sid, None) if here is not None else None
-        if here is None or member is None:
+        found = self._namespaces.get(namespace)
+        member = found.members.pop(sid, None) if found is not None else None
+        if found is None or member is None:
             return
-        del here.sids[member.eio_sid]
+        del found.sids[member.eio_sid]
         for room in member.rooms or ():
-            _leave(here, sid, room)
+            _leave(found, sid, room)
         self.callbacks.pop(sid, None)
-        if not here.members:
+        if not found.members:
             del self._namespaces[namespace]
 
     def is_sid_room(self, namespace: str, room: str) -> bool:
@@ -146,42 +151,45 @@ class RoomManager(socketio.AsyncManager):  # type: ignore[misc]  # python-socket
         to: Any = None,
         **options: Any,
     ) -> None:
-        """Send an event to a room, a socket or all; what each is sent is encoded once."""
+        """Send an event to a room, a socket or all, encoded once for all of them.
+
+        With a callback each recipient gets its own ack id.
+        """
         skipped = skip_sid if isinstance(skip_sid, list) else [skip_sid]
-        found = self.get_participants(namespace, to or room)
-        people = [(sid, eio_sid) for sid, eio_sid in found if sid not in skipped]
+        participants = self.get_participants(namespace, to or room)
+        recipients = [(sid, eio_sid) for sid, eio_sid in participants if sid not in skipped]
         if callback is None:
-            self._send([eio_sid for _, eio_sid in people], namespace, event, data)
+            self._send([eio_sid for _, eio_sid in recipients], namespace, event, data)
             return
-        for sid, eio_sid in people:
-            number = self._generate_ack_id(sid, callback)
-            self._send([eio_sid], namespace, event, data, number)
+        for sid, eio_sid in recipients:
+            ack_id = self._generate_ack_id(sid, callback)
+            self._send([eio_sid], namespace, event, data, ack_id)
 
     def _send(
-        self, eio_sids: list[str], namespace: str, event: str, data: Any, number: int | None = None
+        self, eio_sids: list[str], namespace: str, event: str, data: Any, ack_id: int | None = None
     ) -> None:
         arguments = list(data) if isinstance(data, tuple) else [] if data is None else [data]
         encoded = self.server.packet_class(
-            packet.EVENT, namespace=namespace, data=[event, *arguments], id=number
+            packet.EVENT, namespace=namespace, data=[event, *arguments], id=ack_id
         ).encode()
         self.server.eio.send_now(eio_sids, encoded if isinstance(encoded, list) else [encoded])
 
     def _member(self, sid: str | None, namespace: str) -> RoomMember | None:
-        here = self._namespaces.get(namespace)
-        return None if here is None or sid is None else here.members.get(sid)
+        found = self._namespaces.get(namespace)
+        return None if found is None or sid is None else found.members.get(sid)
 
 
-def _sids(here: NamespaceMembers, room: Any) -> list[str]:
-    """The members whom `room` names: a room, a member's sid, several of them, or None for all."""
+def _sids_in(namespace: NamespaceMembers, room: Any) -> list[str]:
+    """The sids that `room` names: a room, a sid, several of them, or None for all."""
     if room is None:
-        return list(here.members)
+        return list(namespace.members)
     if isinstance(room, str):
-        return [room] if room in here.members else list(here.rooms.get(room, ()))
-    return list({sid: None for one in room for sid in _sids(here, one)})
+        return [room] if room in namespace.members else list(namespace.rooms.get(room, ()))
+    return list({sid: None for name in room for sid in _sids_in(namespace, name)})
 
 
-def _leave(here: NamespaceMembers, sid: str, room: str) -> None:
-    members = here.rooms[room]
-    members.discard(sid)
-    if not members:
-        del here.rooms[room]
+def _leave(namespace: NamespaceMembers, sid: str, room: str) -> None:
+    sids = namespace.rooms[room]
+    sids.discard(sid)
+    if not sids:
+        del namespace.rooms[room]

@@ -1,8 +1,8 @@
-"""python-socketio as this broker wants it, over whichever transport carries it.
+"""python-socketio with stricter rules, for every transport.
 
-Stricter than python-socketio: whatever a packet trips over closes its socket,
-names of handlers cannot be called as events, a socket that has left all it
-joined is on its way out, and an end answers first what was asked.
+- A packet that raises any exception closes its socket.
+- A client cannot call a handler by its reserved name, such as `connect`.
+- `close` waits for events in progress.
 """
 
 from __future__ import annotations
@@ -19,31 +19,32 @@ from socketio import packet
 
 from broker.infrastructure.codec import decode, encode
 
-FRAME_MAX_BYTES = 64 * 1024
-"""Longest message; a longer one closes the socket."""
+MESSAGE_MAX_BYTES = 64 * 1024
+"""Longest message. A longer one closes the socket."""
 
 NAMESPACE_MAX = 64
-"""Characters of a namespace: an unknown one is answered by repeating it."""
+"""Longest name of a namespace. The answer to an unknown one repeats its name."""
 
 CLOSE_TIMEOUT = 2.0
-"""Seconds that acts under way get to be answered before every socket is closed."""
+"""Seconds that `close` waits for events in progress."""
 
 BINARY_PACKET_TYPES = ("5", "6")
 
 ATTACHMENTS_MAX = 10
-"""Of one event, where binary is taken at all; as socket.io-parser has it."""
+"""Most attachments of an event, if the server accepts binary data. socket.io-parser has the same
+limit."""
 
 RESERVED_EVENTS = frozenset({"connect", "disconnect", "*"})
-"""Names of handlers that python-socketio would let a client call as if they were its events."""
+"""Names of handlers that python-socketio would call for an event with this name."""
 
-# python-engineio logs packets, which hold secrets; what matters is logged by the edge.
+# python-engineio logs packets, which contain secrets. The API layer logs relevant events.
 silent_logger = logging.getLogger("broker.infrastructure.transport")
 
 silent_logger.setLevel(logging.CRITICAL + 1)
 
 
 class JSONCodec:
-    """What python-socketio wants of a JSON module."""
+    """The functions of a JSON module that python-socketio calls."""
 
     loads = staticmethod(decode)
 
@@ -53,14 +54,14 @@ class JSONCodec:
 
 
 class TextPacket(packet.Packet):  # type: ignore[misc]  # python-socketio has no types
-    """A packet that has no attachments, nor is it searched for any."""
+    """A packet without attachments. Its data is not searched for binary values."""
 
     json = JSONCodec
     uses_binary_events = False
 
 
 class StrictPacket(packet.Packet):  # type: ignore[misc]
-    """A packet whose attachments are the ones it has: -1 is none of them, nor is `true`."""
+    """A packet whose placeholders have valid indexes. -1 and `true` are invalid."""
 
     json = JSONCodec
 
@@ -69,19 +70,18 @@ class StrictPacket(packet.Packet):  # type: ignore[misc]
         if isinstance(data, dict) and data.get("_placeholder") and "num" in data:
             number = data["num"]
             if type(number) is not int or not 0 <= number < len(attachments):
-                raise ValueError("an attachment that there is not")
+                raise ValueError("no such attachment")
         return super()._reconstruct_binary_internal(data, attachments)
 
 
 class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio has no types
-    """Socket.IO for the edge.
+    """A Socket.IO server. It handles the events of one socket one after the other, in order.
 
-    describe: what handlers of CONNECT get to know of the request, in place of all
-        of it, which would stay as long as the socket does.
-    binary: whether events may have attachments, which are held till all of them came.
-    longest: bytes of a message, and of an event's attachments together.
-    options: of the transport.
-    Events of one socket are handled one after the other, in the order they came.
+    describe_request: returns what CONNECT handlers receive instead of the request. The request
+        itself would stay in memory as long as the socket.
+    binary: whether events may have attachments.
+    max_bytes: longest message, and longest sum of an event's attachments.
+    options: for python-socketio and the transport.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]  # python-sock
         *,
         describe_request: Callable[[web.Request], Any],
         binary: bool = False,
-        max_bytes: int = FRAME_MAX_BYTES,
+        max_bytes: int = MESSAGE_MAX_BYTES,
         **options: Any,
     ) -> None:
         super().__init__(
@@ -101,32 +101,32 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]  # python-sock
             **options,
         )
         self._binary = binary
-        self._longest = max_bytes
-        self.namespaces: list[str] = []  # none without handlers; an empty argument would mean "/"
-        self._describe = describe_request
-        self._in_flight = 0
-        self._idle: asyncio.Event | None = None  # there once it closes, set when all is answered
+        self._max_bytes = max_bytes
+        self.namespaces: list[str] = []  # as an argument, an empty list would mean "/"
+        self._describe_request = describe_request
+        self._in_progress = 0
+        self._idle: asyncio.Event | None = None  # set when the server closes and no event is left
 
     async def close(self) -> None:
-        """Close every socket, answers to what was asked first, and stop the background task."""
+        """Wait for events in progress, then close all sockets and the transport."""
         self._idle = asyncio.Event()
-        if self._in_flight:
+        if self._in_progress:
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await self._idle.wait()
         await self.shutdown()
 
     def check_packet(self, eio_sid: str, data: Any) -> None:
-        """Raises ValueError for what may not come now: binary, text amid it, a long namespace."""
-        awaited = self._binary_packet.get(eio_sid)
-        if awaited is not None:
-            _check_attachment(data, awaited.attachments, self._longest)
+        """Raise ValueError for unexpected binary data or text, and for a long namespace."""
+        incomplete = self._binary_packet.get(eio_sid)
+        if incomplete is not None:
+            _check_attachment(data, incomplete.attachments, self._max_bytes)
         elif not isinstance(data, str):
-            raise ValueError("an attachment of no event")
+            raise ValueError("attachment without an event")
         elif data[:1] in BINARY_PACKET_TYPES:
             _check_count(data, ATTACHMENTS_MAX if self._binary else 0)
         elif data[1:2] == "/" and len(data[1:].split(",")[0]) > NAMESPACE_MAX:
-            raise ValueError("the namespace is too long")
+            raise ValueError("namespace is too long")
 
     def has_joined(self, eio_sid: str) -> bool:
         return any(
@@ -136,16 +136,16 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]  # python-sock
 
     async def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
         if self._idle is not None or eio_sid not in self.environ:
-            return  # what a closed socket had sent along with its close
-        self._in_flight += 1
+            return  # the server closes, or the client sent it before it received the close
+        self._in_progress += 1
         try:
             self.check_packet(eio_sid, data)
             await super()._handle_eio_message(eio_sid, data)
-        except Exception:  # whatever a packet trips over, the socket is done
+        except Exception:  # whatever the cause, the socket is closed
             await self.eio.disconnect(eio_sid)
         finally:
-            self._in_flight -= 1
-            if self._idle is not None and not self._in_flight:
+            self._in_progress -= 1
+            if self._idle is not None and not self._in_progress:
                 self._idle.set()
 
     async def _handle_event(self, eio_sid: str, namespace: str, id: int | None, data: Any) -> None:
@@ -154,26 +154,26 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]  # python-sock
         await super()._handle_event(eio_sid, namespace, id, data)
 
     async def _trigger_event(self, event: str, namespace: str, *args: Any) -> Any:
-        """Call a handler; all are coroutine functions, so that none has to be looked at first."""
+        """Call a handler. All handlers are coroutine functions, so there is no check for it."""
         handler, arguments = self._get_event_handler(event, namespace, args)
         return self.not_handled if handler is None else await handler(*arguments)
 
     async def _handle_ack(self, eio_sid: str, namespace: str, id: int | None, data: Any) -> None:
         if not isinstance(data, list) or id is None:
-            raise ValueError("not an answer")
+            raise ValueError("not an acknowledgement")
         await super()._handle_ack(eio_sid, namespace, id, data)
 
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
-        self._binary_packet.pop(eio_sid, None)  # python-socketio would keep what is not whole yet
+        self._binary_packet.pop(eio_sid, None)  # python-socketio keeps incomplete events
         await super()._handle_eio_disconnect(eio_sid, reason)
 
 
 def _check_count(data: str, allowed: int) -> None:
     count = int(data[1:].partition("-")[0])
     if not 1 <= count <= allowed:
-        raise ValueError("more attachments than are taken here, or none")
+        raise ValueError("invalid number of attachments")
 
 
-def _check_attachment(data: Any, held: list[bytes], max_bytes: int) -> None:
-    if not isinstance(data, bytes) or len(data) + sum(map(len, held)) > max_bytes:
-        raise ValueError("not an attachment, or more of them than can be held")
+def _check_attachment(data: Any, earlier: list[bytes], max_bytes: int) -> None:
+    if not isinstance(data, bytes) or len(data) + sum(map(len, earlier)) > max_bytes:
+        raise ValueError("not an attachment, or the attachments are too long")

@@ -1,10 +1,13 @@
-"""Takes websockets in at the door, before aiohttp has made anything of them.
+"""Reads the upgrade request of a new connection, before aiohttp.
 
-Most connections to a broker are browsers whose first words are a websocket's
-handshake, whole in one piece.  For such a one aiohttp would make a protocol, two
-tasks, a request and an answer, all for a connection that it then gives away.  Its
-parser reads the words here; whoever is no such browser is led to aiohttp with
-what was said, and answered there.
+Most connections to a broker come from browsers. Such a browser sends a complete WebSocket
+handshake in its first segment. aiohttp would create a protocol, two tasks, a request and a
+response for a connection that it gives away at once. Here only its parser reads the
+handshake. Any other connection is passed to aiohttp, with the bytes that were read.
+
+    new connection ──▶ UpgradeAcceptor ── handshake, accepted ──▶ upgrade handler
+                              │
+                              └────────── anything else ────────▶ aiohttp
 """
 
 from __future__ import annotations
@@ -20,13 +23,13 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from multidict import CIMultiDictProxy
 
 HEADERS_MAX_BYTES = 8190
-"""Of a handshake's headers; as aiohttp has it for one of them."""
+"""Limit of a handshake's headers together. aiohttp has the same limit for one header."""
 
 
 class UpgradeRequest(NamedTuple):
-    """A handshake, as far as it has been read.
+    """A complete WebSocket handshake. Its rules are not checked yet.
 
-    remote: the address it came from.  early: what was sent along behind it.
+    remote: the peer's address.  early_data: bytes that the client sent after it.
     """
 
     method: str
@@ -39,79 +42,79 @@ class UpgradeRequest(NamedTuple):
 
 
 UpgradeHandler = Callable[[UpgradeRequest], bool]
-"""Takes the connection of a handshake over; False leaves it, untouched, to aiohttp."""
+"""Takes the connection over and returns True, or returns False and leaves it to aiohttp."""
 
-WELCOME: web.AppKey[UpgradeHandler] = web.AppKey("welcome", Callable)  # type: ignore[arg-type]
-"""Where an application keeps who is asked at the door."""
+UPGRADE_HANDLER: web.AppKey[UpgradeHandler] = web.AppKey("upgrade_handler", Callable)  # type: ignore[arg-type]
+"""The upgrade handler of an application."""
 
 
 class UpgradeAcceptor(asyncio.Protocol):
-    """One connection until its first words.
+    """A new connection until its first data.
 
-    lead_on: makes aiohttp's protocol for it.  patience: seconds that it may be silent.
-    silent: where it stands until it has said something.
+    fallback: creates aiohttp's protocol.  idle_timeout: seconds to the first data.
+    idle_connections: contains this object until then.
     """
 
-    __slots__ = ("_lead_on", "_silent", "_timer", "_transport", "_welcome")
+    __slots__ = ("_fallback", "_idle_connections", "_timer", "_transport", "_upgrade_handler")
 
     def __init__(
         self,
-        welcome: UpgradeHandler,
+        upgrade_handler: UpgradeHandler,
         fallback: Callable[[], asyncio.Protocol],
         idle_timeout: float,
         idle_connections: set[UpgradeAcceptor],
     ) -> None:
-        self._welcome = welcome
-        self._lead_on = fallback
+        self._upgrade_handler = upgrade_handler
+        self._fallback = fallback
         self._transport: Any = None
-        self._silent = idle_connections
+        self._idle_connections = idle_connections
         self._timer = asyncio.get_running_loop().call_later(idle_timeout, self.close)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        self._silent.add(self)
+        self._idle_connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        self._leave()
-        knock = parse_upgrade(data, self._transport)
-        if knock is None or not self._welcome(knock):
-            protocol = self._lead_on()
+        self._stop_waiting()
+        request = parse_upgrade(data, self._transport)
+        if request is None or not self._upgrade_handler(request):
+            protocol = self._fallback()
             self._transport.set_protocol(protocol)
             protocol.connection_made(self._transport)
             protocol.data_received(data)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._leave()
+        self._stop_waiting()
 
     def close(self) -> None:
-        """Close it: it has said nothing."""
+        """Close the connection, which has sent nothing."""
         self._transport.close()
 
-    def _leave(self) -> None:
+    def _stop_waiting(self) -> None:
         self._timer.cancel()
-        self._silent.discard(self)
+        self._idle_connections.discard(self)
 
 
 def parse_upgrade(data: bytes, transport: asyncio.Transport) -> UpgradeRequest | None:
-    """The websocket's handshake that `data` begins with, whole; None for anything else."""
+    """Return the complete handshake that `data` begins with; None for anything else."""
     if not data.startswith(b"GET /") or b"\r\n\r\n" not in data[: HEADERS_MAX_BYTES + 4]:
         return None
     loop = asyncio.get_running_loop()
     try:
-        messages, upgraded, early_data = HttpRequestParser(
+        messages, is_upgrade, early_data = HttpRequestParser(
             BaseProtocol(loop), loop, HEADERS_MAX_BYTES
         ).feed_data(data)
     except HttpProcessingError:
         return None
-    if not upgraded or len(messages) != 1 or messages[0][1] is not EMPTY_PAYLOAD:
+    if not is_upgrade or len(messages) != 1 or messages[0][1] is not EMPTY_PAYLOAD:
         return None
-    said = messages[0][0]
+    message = messages[0][0]
     peer = transport.get_extra_info("peername")
     return UpgradeRequest(
-        said.method,
-        said.url.path,
-        said.url.query,
-        said.headers,
+        message.method,
+        message.url.path,
+        message.url.query,
+        message.headers,
         str(peer[0]) if peer else None,
         transport,
         early_data,

@@ -1,253 +1,279 @@
-"""The two ways of Engine.IO: a websocket, and long polling.
+"""A WebSocket connection after its handshake (RFC 6455), as an asyncio protocol.
 
-An idle socket is one of these objects and nothing else: no task, no queue, no
-timer, no buffer.  Both speak to the engine in packets: text as it stands on the
-wire (`4…` is a message), binary as bytes.
+An idle connection is this one object. It has no task, no queue, no timer and no buffer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from enum import Enum
+from typing import Protocol, Self, TypeVar, cast
 
-from broker.infrastructure.transport.engineio.packets import HeartbeatPhase, Packet
-from broker.infrastructure.transport.engineio.sessions import SessionHandler
-from broker.infrastructure.transport.rate_limit import Address
-from broker.infrastructure.transport.turns import STEP
+from broker.infrastructure.transport.step_queue import STEP_SIZE, StepQueue
 from broker.infrastructure.transport.websocket import frames
-from broker.infrastructure.transport.websocket.frames import ProtocolViolation
+from broker.infrastructure.transport.websocket.frames import Message, ProtocolViolation
+from broker.infrastructure.transport.websocket.handshake import HTTPRequest, build_response
 
 SEND_BUFFER_BYTES = 64 * 1024
-"""What the kernel may keep for a socket that does not read; it doubles the figure."""
+"""Send buffer of the kernel for one connection. The kernel doubles the number."""
 
 BACKLOG_BYTES = 256 * 1024
-"""What may wait here on top of it: a reader slower than that is dropped."""
-
-POLLING_BACKLOG_BYTES = 32 * 1024
-"""Bytes queued for the next poll, besides the largest packet.  That one may be a code's image;
-other packets are below 1 KB, and a client polls again at once."""
+"""Bytes queued on top of the kernel's buffer. A connection that reads more slowly is closed."""
 
 FRAMES_PER_WRITE = 64
-"""Frames that wait for each other in one turn of the loop, at most."""
+"""Most frames that are joined in one write."""
 
 CLOSE_TIMEOUT = 1.0
-"""Seconds that a peer gets to close its side of a socket that we close."""
+"""Seconds that a peer has to answer a close."""
+
+C = TypeVar("C", contravariant=True)
+"""The type of the connections of a handler."""
+
+
+class CloseReason(Enum):
+    """Why a connection ended that was not closed here."""
+
+    PEER_CLOSED = "the peer sent a close frame"
+    CONNECTION_LOST = "the TCP connection ended without one"
+    ERROR = "the peer broke the protocol, exceeded a limit or read too slowly"
+
+
+class MessageHandler(Protocol[C]):
+    """Receives the messages of connections, and holds what these connections share.
+
+    max_message_bytes: a longer message closes the connection, with 1009.
+    steps: the step queue of all connections.
+    closing: transports that were closed here and wait for the peer. Abort them at shutdown.
+    """
+
+    max_message_bytes: int
+    steps: StepQueue
+    closing: set[asyncio.Transport]
+
+    def on_frames(self, connection: C, count: int) -> bool:
+        """Count the frames of a step after it. False closes the connection, with 1008."""
+
+    def on_message(self, connection: C, message: Message) -> None:
+        """Handle a message. A ProtocolViolation closes the connection, with its code."""
+
+    def on_closed(self, connection: C, reason: CloseReason) -> None:
+        """The connection ended. Not called after `close` and `abort`."""
 
 
 class WebSocketConnection(asyncio.Protocol):
-    """A websocket whose handshake is done; `asyncio` calls it with what comes.
+    """The server's end of a WebSocket.
 
-    rest: bytes that are not handled yet; need: how many make its first frame whole, 0
-    where frames in it wait for their turn.  waits: it is in the queue of turns.
-    paused: its handler cannot keep up.
-    parts: a message in fragments, of which `kind` is the opcode.
-    out: frames of this turn of the loop, which leave in one write at its end.
-    probes: it is being tried for a session that still polls.
+    _unparsed: received bytes that are not handled yet.
+    _needed: length of `_unparsed` at which its first frame is complete; 0 if complete frames
+        wait for a step.
+    _is_queued: the next step is in the step queue.
+    _fragments: payload of an unfinished message; `_message_opcode` is its opcode.
+    _write_queue: frames of this iteration of the event loop. They leave in one write.
     """
 
     __slots__ = (
-        "_closed",
-        "_engine",
-        "_kind",
-        "_need",
-        "_out",
-        "_parts",
-        "_paused",
-        "_rest",
+        "_fragments",
+        "_handler",
+        "_is_closed",
+        "_is_paused",
+        "_is_queued",
+        "_message_opcode",
+        "_needed",
         "_transport",
-        "_waits",
-        "address",
-        "full_at",
-        "is_probe",
-        "phase",
-        "received",
-        "sid",
-        "slot",
+        "_unparsed",
+        "_write_queue",
     )
 
-    def __init__(self, engine: SessionHandler, sid: str, transport: asyncio.Transport) -> None:
-        self._engine = engine
+    def __init__(self, handler: MessageHandler[Self], transport: asyncio.Transport) -> None:
+        # The type argument is the class of this object, which is all that the handler gets.
+        self._handler = cast("MessageHandler[WebSocketConnection]", handler)
         self._transport = transport
-        self._rest: bytearray | None = None
-        self._need = 0
-        self._parts: bytearray | None = None
-        self._kind = 0
-        self._out: list[bytes] | None = None
-        self._closed = False
-        self._waits = False
-        self._paused = False
-        self.address: Address | None = None
-        self.full_at = 0.0
-        self.received = 0
-        self.sid = sid
-        self.slot = -1
-        self.phase = HeartbeatPhase.JOIN
-        self.is_probe = False
+        self._unparsed: bytearray | None = None
+        self._needed = 0
+        self._fragments: bytearray | None = None
+        self._message_opcode = 0
+        self._write_queue: list[bytes] | None = None
+        self._is_closed = False
+        self._is_queued = False
+        self._is_paused = False
         raw: socket.socket = transport.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         transport.set_protocol(self)
 
     @property
     def is_closed(self) -> bool:
+        """Whether the TCP connection is closed or closes without the peer."""
         return self._transport.is_closing()
 
-    def data_received(self, data: bytes) -> None:
-        if self._closed:
-            if data[0] & frames.OPCODE == frames.CLOSE:
-                self._transport.close()  # both sides have said it
-            else:  # a peer that keeps sending is read in turn with others
-                self._transport.pause_reading()
-                self._engine.turns.add(self._transport.resume_reading)
+    def start(self, request: HTTPRequest, early_data: bytes, greeting: bytes = b"") -> None:
+        """Answer the handshake.
+
+        early_data: bytes that the client sent after its request.
+        greeting: frames that leave in one write with the answer.
+        """
+        self._transport.write(build_response(request) + greeting)
+        if early_data:
+            asyncio.get_running_loop().call_soon(self.data_received, early_data)
+
+    def send(self, message: Message) -> None:
+        """Send a message after all earlier ones. A closed connection drops it."""
+        self.write(frames.build_message(message))
+
+    def write(self, data: bytes) -> None:
+        """Send complete frames, in one write with all others of this iteration of the loop."""
+        if self._is_closed:
             return
-        whole: bytes | bytearray = data
-        if self._rest is not None:
-            self._rest += data
-            if not self._need or len(self._rest) < self._need:
-                return
-            whole, self._rest = self._rest, None
-        self._step(whole)
-
-    def eof_received(self) -> None:
-        """The transport closes itself, and says so."""
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._engine.closing.discard(self._transport)
-        if not self._closed:
-            self._closed = True
-            self._engine.on_closed(self, "transport close")
-
-    def send(self, packet: Packet) -> None:
-        if isinstance(packet, str):
-            self.write(frames.build_frame(frames.TEXT, packet.encode()))
-        else:
-            self.write(frames.build_frame(frames.BINARY, packet))
-
-    def write(self, framed: bytes) -> None:
-        """Send whole frames, together with what else is sent in this turn of the loop."""
-        if self._closed:
-            return
-        if self._out is None:
-            self._out = []
+        if self._write_queue is None:
+            self._write_queue = []
             asyncio.get_running_loop().call_soon(self._flush)
-        self._out.append(framed)
-        if len(self._out) == FRAMES_PER_WRITE:
+        self._write_queue.append(data)
+        if len(self._write_queue) == FRAMES_PER_WRITE:
             self._flush()
 
-    def _flush(self) -> None:
-        write_queue, self._out = self._out, None
-        if write_queue is None or self._transport.is_closing():
-            return
-        self._transport.write(b"".join(write_queue))
-        if not self._closed and self._transport.get_write_buffer_size() > BACKLOG_BYTES:
-            self.abort()
-            self._engine.on_closed(self, "transport error")
-
     def close(self, code: int = frames.NORMAL) -> None:
-        if self._closed:
+        """Close after all sent messages. Later messages of the peer are not handled."""
+        if self._is_closed:
             return
-        self._closed = True
-        self._rest = None
-        self._out = [*(self._out or ()), frames.build_close_frame(code)]
+        self._is_closed = True
+        self._unparsed = None
+        self._write_queue = [*(self._write_queue or ()), frames.build_close_frame(code)]
         self._flush()
-        self._engine.closing.add(self._transport)
-        self._transport.resume_reading()  # to hear the peer close
+        self._handler.closing.add(self._transport)
+        self._transport.resume_reading()  # to receive the peer's close
         asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._transport.abort)
 
     def abort(self) -> None:
-        self._closed = True
+        """Close now, without a close frame."""
+        self._is_closed = True
         self._transport.abort()
 
     def pause(self) -> None:
-        self._paused = True
+        """Handle no further frame until `resume`."""
+        self._is_paused = True
         self._transport.pause_reading()
 
     def resume(self) -> None:
-        self._paused = False
-        self._go_on()
+        self._is_paused = False
+        self._continue()
 
-    def _end(self, code: int, reason: str) -> None:
-        self.close(code)
-        self._engine.on_closed(self, reason)
+    def data_received(self, data: bytes) -> None:
+        if self._is_closed:
+            self._receive_while_closing(data)
+            return
+        received: bytes | bytearray = data
+        if self._unparsed is not None:
+            self._unparsed += data
+            if not self._needed or len(self._unparsed) < self._needed:
+                return
+            received, self._unparsed = self._unparsed, None
+        self._handle_step(received)
 
-    def _step(self, data: bytes | bytearray) -> None:
-        """Handle the next frames of `data`, and leave the others for a later turn of the loop."""
+    def eof_received(self) -> None:
+        """The transport closes itself and then calls `connection_lost`."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._handler.closing.discard(self._transport)
+        if not self._is_closed:
+            self._is_closed = True
+            self._handler.on_closed(self, CloseReason.CONNECTION_LOST)
+
+    def _receive_while_closing(self, data: bytes) -> None:
+        if data[0] & frames.OPCODE == frames.CLOSE:
+            self._transport.close()  # both sides have sent a close frame
+        else:  # a peer that keeps sending is read in turn with others
+            self._transport.pause_reading()
+            self._handler.steps.add(self._transport.resume_reading)
+
+    def _flush(self) -> None:
+        queue, self._write_queue = self._write_queue, None
+        if queue is None or self._transport.is_closing():
+            return
+        self._transport.write(b"".join(queue))
+        if not self._is_closed and self._transport.get_write_buffer_size() > BACKLOG_BYTES:
+            self.abort()
+            self._handler.on_closed(self, CloseReason.ERROR)
+
+    def _handle_step(self, data: bytes | bytearray) -> None:
+        """Handle the first frames of `data`. Keep the others for a later step."""
         try:
-            self._keep(data, self._read(data))
+            self._keep_rest(data, self._handle_frames(data))
         except ProtocolViolation as violation:
-            self._end(violation.code, "transport error")
+            self.close(violation.code)
+            self._handler.on_closed(self, CloseReason.ERROR)
 
-    def _read(self, data: bytes | bytearray) -> int:
-        """Handle at most `STEP` frames; return the offset of the next one."""
-        at = count = self._need = 0
-        while count < STEP and not (self._closed or self._paused):
-            held = len(self._parts) if self._parts is not None else 0
-            found = frames.parse_frame(data, at, self._engine.max_message_bytes - held)
-            if isinstance(found, int):
-                self._need = found - at
+    def _handle_frames(self, data: bytes | bytearray) -> int:
+        """Handle at most `STEP_SIZE` frames. Return the offset of the next one."""
+        at = count = self._needed = 0
+        while count < STEP_SIZE and not (self._is_closed or self._is_paused):
+            held = len(self._fragments) if self._fragments is not None else 0
+            frame = frames.parse_frame(data, at, self._handler.max_message_bytes - held)
+            if isinstance(frame, int):
+                self._needed = frame - at
                 break
-            at = found.end
+            at = frame.end
             count += 1
-            if found.opcode >= frames.CLOSE:
-                self._control(found)
+            if frame.opcode >= frames.CLOSE:
+                self._handle_control(frame)
             else:
-                self._gather(found)
-        if not self._engine.spend(self, count):
+                self._handle_data(frame)
+        if not self._handler.on_frames(self, count):
             raise ProtocolViolation(frames.POLICY, "too many frames")
         return at
 
-    def _keep(self, data: bytes | bytearray, at: int) -> None:
-        """Keep the bytes from `at` on; wait for a turn if they hold complete frames."""
-        if at == len(data) or self._closed:
+    def _keep_rest(self, data: bytes | bytearray, at: int) -> None:
+        """Keep the bytes from `at` on. Queue a step if they contain complete frames."""
+        if at == len(data) or self._is_closed:
             return
-        self._rest = data if isinstance(data, bytearray) else bytearray(data)
-        del self._rest[:at]  # moves no bytes
-        if not self._need:
+        self._unparsed = data if isinstance(data, bytearray) else bytearray(data)
+        del self._unparsed[:at]  # moves no bytes
+        if not self._needed:
             self._transport.pause_reading()
-            self._go_on()
+            self._continue()
 
-    def _go_on(self) -> None:
-        """Queue for a turn if frames wait, else resume reading."""
-        if self._waits or self._paused or self._closed:
+    def _continue(self) -> None:
+        """Queue a step if complete frames wait, else resume reading."""
+        if self._is_queued or self._is_paused or self._is_closed:
             return
-        if self._rest is not None and not self._need:
-            self._waits = True
-            self._engine.turns.add(self._turn)
+        if self._unparsed is not None and not self._needed:
+            self._is_queued = True
+            self._handler.steps.add(self._run_queued_step)
         else:
             self._transport.resume_reading()
 
-    def _turn(self) -> None:
-        self._waits = False
-        partial = self._rest
-        if self._closed or self._paused or partial is None:
+    def _run_queued_step(self) -> None:
+        self._is_queued = False
+        unparsed = self._unparsed
+        if self._is_closed or self._is_paused or unparsed is None:
             return
-        self._rest = None
-        self._step(partial)
-        self._go_on()
+        self._unparsed = None
+        self._handle_step(unparsed)
+        self._continue()
 
-    def _control(self, found: frames.Frame) -> None:
-        if found.opcode == frames.PING:
-            self.write(frames.build_frame(frames.PONG, found.payload))
-        elif found.opcode == frames.CLOSE:
-            # A goodbye, unlike a connection that breaks: nothing was cut off on its way.
-            self._end(frames.parse_close_code(found.payload), "client disconnect")
+    def _handle_control(self, frame: frames.Frame) -> None:
+        if frame.opcode == frames.PING:
+            self.write(frames.build_frame(frames.PONG, frame.payload))
+        elif frame.opcode == frames.CLOSE:
+            self.close(frames.parse_close_code(frame.payload))
+            self._handler.on_closed(self, CloseReason.PEER_CLOSED)
             self._transport.close()
 
-    def _gather(self, found: frames.Frame) -> None:
-        """Take a fragment, or a whole message."""
-        begun = self._parts is not None
-        if begun is not (found.opcode == frames.CONTINUATION):
-            raise ProtocolViolation(frames.PROTOCOL_ERROR, "a fragment out of place")
-        if not begun:
-            self._kind = found.opcode
-        if found.fin and not begun:
-            message: bytes | bytearray = found.payload
+    def _handle_data(self, frame: frames.Frame) -> None:
+        """Handle a complete message, or keep a fragment."""
+        is_started = self._fragments is not None
+        if is_started is not (frame.opcode == frames.CONTINUATION):
+            raise ProtocolViolation(frames.PROTOCOL_ERROR, "unexpected fragment")
+        if not is_started:
+            self._message_opcode = frame.opcode
+        if frame.fin and not is_started:
+            payload: bytes | bytearray = frame.payload
         else:
-            self._parts = self._parts or bytearray()
-            self._parts += found.payload
-            if not found.fin:
+            self._fragments = self._fragments or bytearray()
+            self._fragments += frame.payload
+            if not frame.fin:
                 return
-            message, self._parts = self._parts, None
-        if self._kind == frames.TEXT:
-            self._engine.on_packet(self, frames.decode_text(message))
+            payload, self._fragments = self._fragments, None
+        if self._message_opcode == frames.TEXT:
+            self._handler.on_message(self, frames.decode_text(payload))
         else:
-            self._engine.on_packet(self, bytes(message))
+            self._handler.on_message(self, bytes(payload))

@@ -1,12 +1,10 @@
-"""What a request must be to become a session, and how one that may not is answered.
-
-Whoever has read it, the doorman or aiohttp: `HTTPRequest` is what is looked at.
-"""
+"""The opening handshake (RFC 6455, section 4.2), and takeover of an aiohttp connection."""
 
 from __future__ import annotations
 
-from base64 import b64decode
-from binascii import Error as NoBase64
+import base64
+import binascii
+import hashlib
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -16,11 +14,21 @@ from aiohttp.web_protocol import RequestHandler
 from multidict import CIMultiDictProxy
 
 SINGLE_HEADERS = (hdrs.SEC_WEBSOCKET_KEY, hdrs.SEC_WEBSOCKET_VERSION, hdrs.HOST, hdrs.UPGRADE)
-"""Headers that a websocket's handshake has once: who sends two is read differently elsewhere."""
+"""Headers that a handshake has exactly once. A proxy and a server may each use a different one
+of two."""
+
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+SWITCHING_PROTOCOLS = (
+    b"HTTP/1.1 101 Switching Protocols\r\n"
+    b"Upgrade: websocket\r\n"
+    b"Connection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: %s\r\n\r\n"
+)
 
 
 class HTTPRequest(Protocol):
-    """What is looked at of a request, whoever has read it."""
+    """The parts of a request that the handshake reads. aiohttp's requests have them too."""
 
     @property
     def method(self) -> str: ...
@@ -33,7 +41,7 @@ class HTTPRequest(Protocol):
 
 
 class DetachedResponse(web.Response):
-    """What aiohttp gets to see of a request whose connection is not its own any more."""
+    """The response to return to aiohttp after `detach`. It writes nothing."""
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         return None
@@ -41,37 +49,11 @@ class DetachedResponse(web.Response):
     async def write_eof(self, data: bytes = b"") -> None: ...
 
 
-SWITCHING_PROTOCOLS = (
-    b"HTTP/1.1 101 Switching Protocols\r\n"
-    b"Upgrade: websocket\r\n"
-    b"Connection: Upgrade\r\n"
-    b"Sec-WebSocket-Accept: %s\r\n\r\n"
-)
-
-
-def detach(protocol: RequestHandler) -> bytes:
-    """Have aiohttp forget a connection; what it has read of it beyond the request."""
-    early: bytes = protocol._message_tail
-    protocol.transport = None  # or it would be closed with the request
-    protocol.force_close()
-    protocol.connection_lost(None)
-    return early
-
-
-def origin_of(headers: CIMultiDictProxy[str]) -> str | None:
-    """The page's Origin; None for a client that is no page.
-
-    Several are joined, as proxies join them, and so match no Origin that may come.
-    """
-    origins = headers.getall(hdrs.ORIGIN, ())
-    return ", ".join(origins) if origins else None
-
-
 def is_websocket_handshake(request: HTTPRequest) -> bool:
-    """Whether the request opens a websocket by the rules of RFC 6455, section 4.2.1."""
+    """Whether the request opens a WebSocket by the rules of section 4.2.1."""
     headers = request.headers
     if request.method != hdrs.METH_GET or any(
-        len(headers.getall(n, ())) != 1 for n in SINGLE_HEADERS
+        len(headers.getall(name, ())) != 1 for name in SINGLE_HEADERS
     ):
         return False
     connection = {word.strip().lower() for word in headers.get(hdrs.CONNECTION, "").split(",")}
@@ -85,6 +67,34 @@ def is_websocket_handshake(request: HTTPRequest) -> bool:
 
 def _is_key(text: str) -> bool:
     try:
-        return len(b64decode(text, validate=True)) == 16
-    except (NoBase64, ValueError):
+        return len(base64.b64decode(text, validate=True)) == 16
+    except (binascii.Error, ValueError):
         return False
+
+
+def build_response(request: HTTPRequest) -> bytes:
+    """Return the 101 response to a valid handshake."""
+    return SWITCHING_PROTOCOLS % accept_key(request.headers[hdrs.SEC_WEBSOCKET_KEY].encode())
+
+
+def accept_key(key: bytes) -> bytes:
+    """Return `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key` (section 4.2.2)."""
+    return base64.b64encode(hashlib.sha1(key + GUID, usedforsecurity=False).digest())
+
+
+def detach(protocol: RequestHandler) -> bytes:
+    """Remove a connection from aiohttp. Return the bytes that it read after the request."""
+    early_data: bytes = protocol._message_tail
+    protocol.transport = None  # otherwise aiohttp closes it after the response
+    protocol.force_close()
+    protocol.connection_lost(None)
+    return early_data
+
+
+def origin_of(headers: CIMultiDictProxy[str]) -> str | None:
+    """The page's Origin; None if the client is not a page.
+
+    Several are joined, as proxies join them. The result then equals no allowed Origin.
+    """
+    origins = headers.getall(hdrs.ORIGIN, ())
+    return ", ".join(origins) if origins else None
