@@ -275,7 +275,7 @@ async def test_codes_are_counted_by_app_and_state(codes: SqlCodeStore, clock: Cl
 # --- RetiredPictures
 
 
-async def test_retired_picture_remains_until_it_is_forgotten(
+async def test_retired_picture_is_returned_until_its_deletion(
     codes: SqlCodeStore, clock: Clock
 ) -> None:
     one, two = await draw(codes, 0), await draw(codes, 1)

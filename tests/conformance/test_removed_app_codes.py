@@ -58,7 +58,7 @@ async def test_retire_all_retires_the_codes_of_one_app(codes: SqlCodeStore) -> N
     assert await ready_codes(codes, "other") == [other]
 
 
-async def test_has_pictures_is_true_until_pictures_are_forgotten(
+async def test_has_pictures_is_true_until_the_deletion(
     codes: SqlCodeStore, clock: Clock
 ) -> None:
     code = await draw(codes, 0)
@@ -82,7 +82,7 @@ async def test_has_pictures_is_true_during_a_reservation(codes: SqlCodeStore, cl
     assert not await codes.has_pictures("shop")
 
 
-async def test_forget_keeps_codes_with_picture_or_reservation(
+async def test_codes_with_picture_or_reservation_are_not_deleted(
     codes: SqlCodeStore, clock: Clock
 ) -> None:
     without_picture, with_picture = await draw(codes, 0), await draw(codes, 1)
