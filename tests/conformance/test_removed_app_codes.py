@@ -58,9 +58,7 @@ async def test_retire_all_retires_the_codes_of_one_app(codes: SqlCodeStore) -> N
     assert await ready_codes(codes, "other") == [other]
 
 
-async def test_has_pictures_is_true_until_the_deletion(
-    codes: SqlCodeStore, clock: Clock
-) -> None:
+async def test_has_pictures_is_true_until_the_deletion(codes: SqlCodeStore, clock: Clock) -> None:
     code = await draw(codes, 0)
     await codes.retire([code])
     clock.time += RESERVATION
