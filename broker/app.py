@@ -11,15 +11,16 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from broker.apps import api as apps
 from broker.apps.api import AppsAPI
 from broker.apps.origins import OriginPolicy
 from broker.identity.ports import Directory
 from broker.infrastructure.api import openapi
-from broker.infrastructure.api.authorization import require_admin_token
+from broker.infrastructure.api.authorization import OPERATOR, admin_token_authenticator
 from broker.infrastructure.api.bodies import BODY_MAX_BYTES
 from broker.infrastructure.api.client_address import ClientAddresses
 from broker.infrastructure.api.cors import allow_cors
-from broker.infrastructure.api.endpoint import Route
+from broker.infrastructure.api.endpoint import Route, bind_endpoints
 from broker.infrastructure.api.errors import error_middleware
 from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.api.responses import ResponseHook, add_headers
@@ -42,16 +43,21 @@ from broker.login.discovery_api import metadata_routes
 from broker.login.limits import LoginLimits
 from broker.login.lobby import Push
 from broker.login.phone_api import LoginPhoneAPI
+from broker.monitoring import api as monitoring
 from broker.monitoring.api import HealthAPI
 from broker.parts import Core, open_context
+from broker.pool import api as pool
 from broker.pool.api import PicturesAPI
 from broker.pool.pictures import PictureCache
 from broker.pool.ports import CodeLeases
 from broker.sessions.limits import SessionLimits
 from broker.sessions.server_api import SessionServerAPI
+from broker.tokens import api as tokens
 from broker.tokens.api import KeySetAPI
+from broker.users import admin_api as users
 from broker.users.admin_api import UsersAdminAPI
 from broker.users.phone_api import REGISTRATIONS_PER_MINUTE
+from broker.widget import api as widget
 from broker.widget.api import WidgetAPI
 
 
@@ -198,11 +204,12 @@ def _mount_features(settings: Settings, core: Core) -> Broker:
     push = next((one.push for one in mounted if one.push), None)
     running = Lifecycle(core, push, server, drain)
     health = HealthAPI(unready_reason=running.unready_reason)
+    pictures = PicturesAPI(pictures=PictureCache(core.pictures), addresses=addresses)
     routes: list[web.AbstractRouteDef] = [
-        *WidgetAPI(public_url=settings.public_url).routes(),
-        *KeySetAPI(issuer=core.issuer).routes(),
-        *PicturesAPI(pictures=PictureCache(core.pictures), addresses=addresses).routes(),
-        *health.routes(),
+        *bind_endpoints(WidgetAPI(public_url=settings.public_url), widget.ENDPOINTS),
+        *bind_endpoints(KeySetAPI(issuer=core.issuer), tokens.ENDPOINTS),
+        *bind_endpoints(pictures, pool.ENDPOINTS),
+        *bind_endpoints(health, monitoring.PUBLIC_ENDPOINTS),
         *metadata_routes(settings.public_url),
         *(route for one in mounted for route in one.routes),
     ]
@@ -222,7 +229,7 @@ def _mount_features(settings: Settings, core: Core) -> Broker:
     application.cleanup_ctx.append(running.run)
     application.on_shutdown.append(running.close_sockets)
     admin_routes: list[web.AbstractRouteDef] = [
-        *health.admin_routes(),
+        *bind_endpoints(health, monitoring.ADMIN_ENDPOINTS),
         *_admin_routes(settings, core),
     ]
     admin_routes.append(openapi.openapi_route("Scan-login broker: administration", admin_routes))
@@ -271,15 +278,13 @@ def _admin_routes(settings: Settings, core: Core) -> Iterable[web.AbstractRouteD
     where they are looked for in the records."""
     if settings.admin_token is None:
         return ()
-    authorize, records = require_admin_token(settings.admin_token.get_secret_value()), core.records
-    routes = AppsAPI(
-        app_admin=records.app_admin, refresh=records.apps.refresh, authorize=authorize
-    ).routes()
+    records = core.records
+    operator = {OPERATOR: admin_token_authenticator(settings.admin_token.get_secret_value())}
+    apps_api = AppsAPI(app_admin=records.app_admin, refresh=records.apps.refresh)
+    routes = bind_endpoints(apps_api, apps.ENDPOINTS, operator)
     if settings.directory == "sql":
-        users = records.user_admin
-        routes += UsersAdminAPI(
-            user_admin=users, identity_admin=users, authorize=authorize
-        ).routes()
+        users_api = UsersAdminAPI(user_admin=records.user_admin, identity_admin=records.user_admin)
+        routes += bind_endpoints(users_api, users.ENDPOINTS, operator)
     return routes
 
 

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import broker.users.errors  # noqa: F401 - the classes are found by word
 from broker.apps.authentication import SERVER as SERVER_AUTH
-from broker.apps.rules import FIELDS, LIFETIME_MAX, SECRET_MAX
 from broker.errors import BrokerError
 from broker.infrastructure.api.authorization import OPERATOR as OPERATOR_AUTH
 from broker.infrastructure.api.endpoint import NO_AUTH, QUERY, Endpoint, ErrorStyle, Schema
@@ -34,7 +33,6 @@ from broker.sessions.server_api import (
     VerifyRequest,
 )
 from broker.users.phone_api import RegisterRequest
-from broker.users.rules import INVITATION_MAX
 
 TEXT: Schema = {"type": "string"}
 
@@ -104,45 +102,6 @@ METADATA = fields(
 
 TOKEN = fields(access_token=TEXT, token_type={"const": "Bearer"}, expires_in=COUNT, subject=TEXT)
 
-SAID: Mapping[str, Schema] = {
-    **dict.fromkeys(FIELDS, TEXT),
-    "origins": TEXTS,
-    "redirect_urls": TEXTS,
-    "provider_secret": either({**TEXT, "maxLength": SECRET_MAX}, NOTHING),
-    "register_url": either(TEXT, NOTHING),
-    "login_lifetime": either({"type": "integer", "minimum": 1, "maximum": LIFETIME_MAX}, NOTHING),
-}
-"""What may be said of an app; `records/rules.py` says more of each."""
-
-APP = fields(
-    id=TEXT,
-    has_provider_secret=YES_OR_NO,
-    has_api_secret=YES_OR_NO,
-    created_at=TIME,
-    changed_at=TIME,
-    **{name: said for name, said in SAID.items() if name != "provider_secret"},
-)
-
-NEW_APP = fields(SAID, id=TEXT, name=TEXT)
-
-CHANGED_APP = fields(SAID)
-
-IDENTITY = fields(
-    {"unionid": either(TEXT, NOTHING)}, provider=TEXT, provider_app_id=TEXT, openid=TEXT
-)
-
-SAID_OF_USER: Mapping[str, Schema] = {"name": either(TEXT, NOTHING), "blocked": YES_OR_NO}
-
-USER = fields(
-    id=TEXT,
-    identities={"type": "array", "items": IDENTITY},
-    created_at=TIME,
-    changed_at=TIME,
-    **SAID_OF_USER,
-)
-
-LIFETIME: Schema = {"type": "integer", "minimum": 1, "maximum": INVITATION_MAX}
-
 
 class Call(NamedTuple):
     """words: of failures, beside those that any call may meet.  by: who may call.
@@ -168,9 +127,6 @@ PHONE = "invalid_client invalid_session rate_limited"
 
 SERVER = "invalid_client invalid_session rate_limited"
 
-OPERATOR = "invalid_client"
-
-OF_USER = f"{OPERATOR} unknown_user"
 
 OPENING = "invalid_client invalid_session rate_limited access_denied"
 
@@ -184,29 +140,10 @@ TOKENS = (
 )
 
 CALLS: Mapping[str, Call] = {
-    "GET /": Call("A page that says the broker is running", gives="text/html"),
-    "GET /.well-known/jwks.json": Call(
-        "The keys that tokens are checked with (RFC 7517)",
-        gives=fields(keys={"type": "array", "items": OBJECT}),
-    ),
     "GET /.well-known/oauth-authorization-server": Call(
         "The authorization server's metadata (RFC 8414)", gives=METADATA
     ),
-    "GET /health/live": Call("Whether the process runs", gives=fields(status=TEXT)),
-    "GET /health/ready": Call(
-        "Whether this instance should get browsers", gives=fields(status=TEXT)
-    ),
-    "GET /version": Call("Which program this is", gives=fields(name=TEXT, version=TEXT)),
     "GET /openapi.json": Call("This description", gives=OBJECT),
-    "GET /scan-login.js": Call("The widget", gives="text/javascript"),
-    "GET /socket.io/socket.io.min.js": Call(
-        "The official Socket.IO client", gives="text/javascript"
-    ),
-    "GET /socket.io/socket.io.esm.min.js": Call(
-        "The official Socket.IO client as a module", gives="text/javascript"
-    ),
-    "GET /page.css": Call("The style of the broker's own pages", gives="text/css"),
-    "GET /metrics": Call("Prometheus' text", gives="text/plain"),
     "POST /phone/session": Call("Log a phone in", OpenSessionRequest, fields(**SESSION), OPENING),
     "DELETE /phone/session": Call("Sign this phone out", None, ENDED, PHONE, "phone"),
     "DELETE /phone/sessions": Call(
@@ -230,7 +167,6 @@ CALLS: Mapping[str, Call] = {
         f"{PHONE} invalid_grant access_denied invalid_state identity_taken",
         "phone",
     ),
-    "GET /codes/{key}": Call("The picture of a code drawn ahead of time", gives="image/*"),
     "POST /sessions": Call(
         "Log a phone in",
         OpenAppSessionRequest,
@@ -279,61 +215,6 @@ CALLS: Mapping[str, Call] = {
         words="rate_limited",
         query=("user_code",),
         missing="text/html",
-    ),
-    "GET /apps": Call(
-        "All apps", None, fields(apps={"type": "array", "items": APP}), OPERATOR, "operator"
-    ),
-    "POST /apps": Call("Add an app", NEW_APP, APP, f"{OPERATOR} app_exists", "operator", 201),
-    "GET /apps/{id}": Call("An app", None, APP, f"{OPERATOR} unknown_app", "operator"),
-    "PATCH /apps/{id}": Call(
-        "Change an app", CHANGED_APP, APP, f"{OPERATOR} unknown_app", "operator"
-    ),
-    "DELETE /apps/{id}": Call(
-        "Remove an app", None, None, f"{OPERATOR} unknown_app", "operator", 204
-    ),
-    "POST /apps/{id}/rotate-secret": Call(
-        "Make an app's own secret anew",
-        None,
-        fields(api_secret=TEXT),
-        f"{OPERATOR} unknown_app",
-        "operator",
-    ),
-    "GET /users": Call(
-        "Users, some at a time",
-        None,
-        fields({"next": TEXT}, users={"type": "array", "items": USER}),
-        OPERATOR,
-        "operator",
-        query=("after", "limit"),
-    ),
-    "POST /users": Call(
-        "Add a user",
-        fields({**SAID_OF_USER, "id": TEXT}),
-        USER,
-        f"{OPERATOR} user_exists",
-        "operator",
-        201,
-    ),
-    "GET /users/{id}": Call("A user", None, USER, OF_USER, "operator"),
-    "PATCH /users/{id}": Call("Change a user", fields(SAID_OF_USER), USER, OF_USER, "operator"),
-    "DELETE /users/{id}": Call("Remove a user", None, None, OF_USER, "operator", 204),
-    "POST /users/{id}/link": Call(
-        "Say that an identity is this user's",
-        IDENTITY,
-        USER,
-        f"{OF_USER} identity_taken",
-        "operator",
-    ),
-    "POST /users/{id}/unlink": Call(
-        "Take an identity from a user", IDENTITY, USER, f"{OF_USER} unknown_identity", "operator"
-    ),
-    "POST /users/{id}/invite": Call(
-        "Make an invitation, by which one phone becomes this user's",
-        fields({"expires_in": LIFETIME}),
-        fields(invitation=TEXT, expires_in=COUNT),
-        OF_USER,
-        "operator",
-        201,
     ),
 }
 

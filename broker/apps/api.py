@@ -5,79 +5,158 @@ No response contains a secret, except that of a new secret for the app's own ser
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated
 
 import structlog
-from aiohttp import web
+from pydantic import Field
 
+from broker.apps.errors import AppAlreadyExists, AppNotFound, InvalidApp
+from broker.apps.model import AppResponse
 from broker.apps.ports import AppAdmin
+from broker.apps.rules import LIFETIME_MAX, SECRET_MAX
 from broker.errors import InvalidRequest
-from broker.infrastructure.api.authorization import Authorization
-from broker.infrastructure.api.bodies import read_object
-from broker.infrastructure.api.responses import no_store_response
+from broker.infrastructure.api.authorization import OPERATOR
+from broker.infrastructure.api.endpoint import ADMIN, Endpoint
+from broker.infrastructure.api.schema import RequestFields, ResponseModel
 
 log = structlog.get_logger()
+
+
+class AppOptions(RequestFields, total=False):
+    """Fields that an app need not have; `apps/rules.py` checks them."""
+
+    provider: str
+    provider_app_id: str
+    provider_secret: Annotated[str, Field(max_length=SECRET_MAX)] | None
+    origins: list[str]
+    redirect_urls: list[str]
+    register_url: str | None
+    code_source: str
+    login_lifetime: Annotated[int, Field(ge=1, le=LIFETIME_MAX)] | None
+
+
+class AppAddRequest(AppOptions):
+    id: str
+    name: str
+
+
+class AppUpdateRequest(AppOptions, total=False):
+    name: str
+
+
+class AppListResponse(ResponseModel):
+    apps: list[AppResponse]
+
+
+class AppSecretResponse(ResponseModel):
+    api_secret: str
 
 
 class AppsAPI:
     """refresh: makes this instance read the apps again after a change."""
 
-    def __init__(
-        self,
-        *,
-        app_admin: AppAdmin,
-        refresh: Callable[[], Awaitable[None]],
-        authorize: Authorization,
-    ) -> None:
+    def __init__(self, *, app_admin: AppAdmin, refresh: Callable[[], Awaitable[None]]) -> None:
         self._app_admin = app_admin
         self._refresh = refresh
-        self._authorize = authorize
 
-    def routes(self) -> list[web.RouteDef]:
-        one = "/apps/{id:[A-Za-z0-9._-]+}"
-        return [
-            web.get("/apps", self._authorize(self._list)),
-            web.post("/apps", self._authorize(self._add)),
-            web.get(one, self._authorize(self._get)),
-            web.patch(one, self._authorize(self._change)),
-            web.delete(one, self._authorize(self._remove)),
-            web.post(f"{one}/rotate-secret", self._authorize(self._rotate)),
-        ]
+    async def list(self) -> AppListResponse:
+        return {"apps": [one.as_dict() for one in await self._app_admin.list()]}
 
-    async def _list(self, request: web.Request) -> web.Response:
-        return no_store_response({"apps": [one.as_dict() for one in await self._app_admin.list()]})
+    async def get(self, id: str) -> AppResponse:
+        return (await self._app_admin.get(id)).as_dict()
 
-    async def _get(self, request: web.Request) -> web.Response:
-        return no_store_response((await self._app_admin.get(_id(request))).as_dict())
-
-    async def _add(self, request: web.Request) -> web.Response:
-        fields = {**await read_object(request)}
+    async def add(self, body: Mapping[str, object]) -> AppResponse:
+        fields = {**body}
         app_id = fields.pop("id", "")
         if not isinstance(app_id, str):
             raise InvalidRequest("id: must be a string")
-        added = await self._app_admin.add(app_id, fields)
+        app = await self._app_admin.add(app_id, fields)
         await self._changed(app_id, "added")
-        return no_store_response(added.as_dict(), status=201)
+        return app.as_dict()
 
-    async def _change(self, request: web.Request) -> web.Response:
-        changed = await self._app_admin.update(_id(request), await read_object(request))
-        await self._changed(_id(request), "changed")
-        return no_store_response(changed.as_dict())
+    async def update(self, body: Mapping[str, object], id: str) -> AppResponse:
+        app = await self._app_admin.update(id, body)
+        await self._changed(id, "changed")
+        return app.as_dict()
 
-    async def _remove(self, request: web.Request) -> web.Response:
-        await self._app_admin.remove(_id(request))
-        await self._changed(_id(request), "removed")
-        return web.Response(status=204)
+    async def remove(self, id: str) -> None:
+        await self._app_admin.remove(id)
+        await self._changed(id, "removed")
 
-    async def _rotate(self, request: web.Request) -> web.Response:
-        secret = await self._app_admin.rotate_secret(_id(request))
-        await self._changed(_id(request), "secret rotated")
-        return no_store_response({"api_secret": secret})
+    async def rotate_secret(self, id: str) -> AppSecretResponse:
+        secret = await self._app_admin.rotate_secret(id)
+        await self._changed(id, "secret rotated")
+        return {"api_secret": secret}
 
-    async def _changed(self, app_id: str, what: str) -> None:
-        log.info("app changed", app=app_id, change=what)
+    async def _changed(self, app_id: str, change: str) -> None:
+        log.info("app changed", app=app_id, change=change)
         await self._refresh()
 
 
-def _id(request: web.Request) -> str:
-    return request.match_info["id"]
+APP_PATH = "/apps/{id:[A-Za-z0-9._-]+}"
+
+ENDPOINTS = [
+    Endpoint(
+        "GET",
+        "/apps",
+        AppsAPI.list,
+        role=ADMIN,
+        auth=OPERATOR,
+        summary="List all apps",
+        response=AppListResponse,
+    ),
+    Endpoint(
+        "POST",
+        "/apps",
+        AppsAPI.add,
+        role=ADMIN,
+        auth=OPERATOR,
+        summary="Add an app",
+        request=AppAddRequest,
+        response=AppResponse,
+        status=201,
+        errors=(InvalidApp, AppAlreadyExists),
+    ),
+    Endpoint(
+        "GET",
+        APP_PATH,
+        AppsAPI.get,
+        role=ADMIN,
+        auth=OPERATOR,
+        summary="Get an app",
+        response=AppResponse,
+        errors=(AppNotFound,),
+    ),
+    Endpoint(
+        "PATCH",
+        APP_PATH,
+        AppsAPI.update,
+        role=ADMIN,
+        auth=OPERATOR,
+        summary="Change an app",
+        request=AppUpdateRequest,
+        response=AppResponse,
+        errors=(InvalidApp, AppNotFound),
+    ),
+    Endpoint(
+        "DELETE",
+        APP_PATH,
+        AppsAPI.remove,
+        role=ADMIN,
+        auth=OPERATOR,
+        summary="Delete an app",
+        status=204,
+        errors=(AppNotFound,),
+    ),
+    Endpoint(
+        "POST",
+        f"{APP_PATH}/rotate-secret",
+        AppsAPI.rotate_secret,
+        role=ADMIN,
+        auth=OPERATOR,
+        summary="Replace the secret of the app's own servers",
+        response=AppSecretResponse,
+        errors=(AppNotFound,),
+    ),
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+from broker.infrastructure.api.schema import ResponseModel
 from broker.infrastructure.crypto.sealing import EncryptedSecret
 
 DEFAULT_APP = "default"
@@ -61,6 +62,24 @@ class App:
         return app_key(self.id, self.incarnation)
 
 
+class AppResponse(ResponseModel):
+    """The public fields of an app.  created_at, changed_at: Unix time in seconds."""
+
+    id: str
+    name: str
+    provider: str
+    provider_app_id: str
+    has_provider_secret: bool
+    has_api_secret: bool
+    origins: list[str]
+    redirect_urls: list[str]
+    register_url: str | None
+    code_source: str
+    login_lifetime: int | None
+    created_at: float
+    changed_at: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppRecord:
     """An app in the records. created_at, changed_at: Unix time in seconds."""
@@ -71,7 +90,7 @@ class AppRecord:
     created_at: float
     changed_at: float
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> AppResponse:
         """Return the public fields: of secrets only whether the app has them."""
         app = self.app
         return {

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from aiohttp import hdrs, web
 
 from broker import __version__
 from broker.errors import Unavailable
+from broker.infrastructure.api.endpoint import ADMIN, PUBLIC, Endpoint
 from broker.infrastructure.api.responses import error_response, json_response
+from broker.infrastructure.api.schema import ResponseModel
 from broker.infrastructure.observability.metrics import CONTENT_TYPE, Gauge, render
 
 ReadinessCheck = Callable[[], str | None]
@@ -18,20 +21,20 @@ ReadinessCheck = Callable[[], str | None]
 READY = Gauge("scanlogin_ready", "1 while this instance accepts browsers, else 0")
 
 
+class StatusResponse(ResponseModel):
+    status: str
+
+
+class VersionResponse(ResponseModel):
+    name: str
+    version: str
+
+
 class HealthAPI:
+    """unready_reason: see `ReadinessCheck`."""
+
     def __init__(self, *, unready_reason: ReadinessCheck) -> None:
         self._unready_reason = unready_reason
-
-    def routes(self) -> list[web.RouteDef]:
-        """Return the endpoints of both ports."""
-        return [
-            web.get("/health/live", self.live),
-            web.get("/health/ready", self.ready),
-            web.get("/version", self.version),
-        ]
-
-    def admin_routes(self) -> list[web.RouteDef]:
-        return [web.get("/metrics", self.metrics), *self.routes()]
 
     async def live(self, request: web.Request) -> web.Response:
         return _uncached_response({"status": "live"})
@@ -52,3 +55,45 @@ class HealthAPI:
 
 def _uncached_response(body: Mapping[str, str]) -> web.Response:
     return json_response(body, {hdrs.CACHE_CONTROL: "no-store"})
+
+
+PUBLIC_ENDPOINTS = [
+    Endpoint(
+        "GET",
+        "/health/live",
+        HealthAPI.live,
+        role=PUBLIC,
+        summary="Whether the process runs",
+        response=StatusResponse,
+    ),
+    Endpoint(
+        "GET",
+        "/health/ready",
+        HealthAPI.ready,
+        role=PUBLIC,
+        summary="Whether this instance accepts browsers",
+        response=StatusResponse,
+    ),
+    Endpoint(
+        "GET",
+        "/version",
+        HealthAPI.version,
+        role=PUBLIC,
+        summary="Name and version of the broker",
+        response=VersionResponse,
+    ),
+]
+
+ADMIN_ENDPOINTS = [
+    Endpoint(
+        "GET",
+        "/metrics",
+        HealthAPI.metrics,
+        role=ADMIN,
+        summary="Metrics in the Prometheus text format",
+        response="text/plain",
+    ),
+    *(replace(endpoint, role=ADMIN) for endpoint in PUBLIC_ENDPOINTS),
+]
+
+ENDPOINTS = [*PUBLIC_ENDPOINTS, *ADMIN_ENDPOINTS]

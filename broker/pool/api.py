@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from aiohttp import hdrs, web
 
 from broker.infrastructure.api.client_address import ClientAddresses
+from broker.infrastructure.api.endpoint import PUBLIC, Endpoint
 from broker.infrastructure.api.static import CROSS_ORIGIN_HEADERS, is_not_modified
-from broker.pool.errors import PictureNotFound
+from broker.pool.errors import PictureNotFound, PicturesUnavailable
 from broker.pool.pictures import CACHE_CONTROL, PictureCache, media_type_of
 
 PICTURE_HEADERS: Mapping[str, str] = {
@@ -24,12 +25,8 @@ class PicturesAPI:
         self._pictures = pictures
         self._addresses = addresses
 
-    def routes(self) -> list[web.RouteDef]:
-        return [web.get("/codes/{key}", self.show)]
-
-    async def show(self, request: web.Request) -> web.Response:
+    async def show(self, request: web.Request, key: str) -> web.Response:
         """Return the picture; its ETag is its key, because the picture of a key never changes."""
-        key = request.match_info["key"]
         content = await self._pictures.get(key, self._addresses.of(request))
         if content is None:
             raise PictureNotFound
@@ -37,3 +34,16 @@ class PicturesAPI:
         if is_not_modified(request, key):
             return web.Response(status=304, headers=headers)
         return web.Response(body=content, content_type=media_type_of(key), headers=headers)
+
+
+ENDPOINTS = [
+    Endpoint(
+        "GET",
+        "/codes/{key}",
+        PicturesAPI.show,
+        role=PUBLIC,
+        summary="The picture of a code that was drawn in advance",
+        response="image/*",
+        errors=(PictureNotFound, PicturesUnavailable),
+    ),
+]

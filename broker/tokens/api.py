@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from aiohttp import hdrs, web
 
+from broker.infrastructure.api.endpoint import PUBLIC, Endpoint
 from broker.infrastructure.api.responses import json_response
+from broker.infrastructure.api.schema import ResponseModel
 from broker.tokens.issuer import KEY_SET_PATH, TokenIssuer
-from broker.tokens.keys import KEY_SET_MAX_AGE
+from broker.tokens.keys import KEY_SET_MAX_AGE, Jwk
+
+
+class KeySetResponse(ResponseModel):
+    keys: list[Jwk]
 
 
 class KeySetAPI:
     def __init__(self, *, issuer: TokenIssuer) -> None:
         self._issuer = issuer
-
-    def routes(self) -> list[web.RouteDef]:
-        return [web.get(KEY_SET_PATH, self.key_set)]
 
     async def key_set(self, request: web.Request) -> web.Response:
         headers: dict[str, str] = {
@@ -22,3 +25,15 @@ class KeySetAPI:
             hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
         }
         return json_response(self._issuer.key_set(), headers)
+
+
+ENDPOINTS = [
+    Endpoint(
+        "GET",
+        KEY_SET_PATH,
+        KeySetAPI.key_set,
+        role=PUBLIC,
+        summary="The keys that verify tokens (RFC 7517)",
+        response=KeySetResponse,
+    ),
+]

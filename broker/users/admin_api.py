@@ -2,92 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, NotRequired
 
 import structlog
-from aiohttp import web
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
-from broker.infrastructure.api.authorization import Authorization
-from broker.infrastructure.api.bodies import read_object
-from broker.infrastructure.api.responses import no_store_response
-from broker.infrastructure.api.schema import RequestModel, parse
+from broker.infrastructure.api.authorization import OPERATOR
+from broker.infrastructure.api.endpoint import ADMIN, QUERY, Endpoint
+from broker.infrastructure.api.schema import Count, RequestFields, RequestModel, ResponseModel
+from broker.users.errors import (
+    IdentityAlreadyLinked,
+    IdentityNotFound,
+    InvalidUser,
+    UserAlreadyExists,
+    UserNotFound,
+)
+from broker.users.model import UserResponse
 from broker.users.ports import IdentityAdmin, UserAdmin
+from broker.users.rules import INVITATION_MAX
 
 log = structlog.get_logger()
-
-
-class UsersAdminAPI:
-    def __init__(
-        self, *, user_admin: UserAdmin, identity_admin: IdentityAdmin, authorize: Authorization
-    ) -> None:
-        self._user_admin = user_admin
-        self._identity_admin = identity_admin
-        self._authorize = authorize
-
-    def routes(self) -> list[web.RouteDef]:
-        one = "/users/{id}"
-        return [
-            web.get("/users", self._authorize(self._list)),
-            web.post("/users", self._authorize(self._add)),
-            web.get(one, self._authorize(self._get)),
-            web.patch(one, self._authorize(self._change)),
-            web.delete(one, self._authorize(self._remove)),
-            web.post(f"{one}/link", self._authorize(self._link)),
-            web.post(f"{one}/unlink", self._authorize(self._unlink)),
-            web.post(f"{one}/invite", self._authorize(self._invite)),
-        ]
-
-    async def _list(self, request: web.Request) -> web.Response:
-        """Return one page.  If there may be more, `next` is the `after` of the next page."""
-        asked = parse(UserListQuery, request.query)
-        limit = int(asked.limit)
-        users = await self._user_admin.list(after=asked.after, limit=limit)
-        body: dict[str, object] = {"users": [one.as_dict() for one in users]}
-        return no_store_response({**body, "next": users[-1].id} if len(users) == limit else body)
-
-    async def _get(self, request: web.Request) -> web.Response:
-        return no_store_response((await self._user_admin.get(_id(request))).as_dict())
-
-    async def _add(self, request: web.Request) -> web.Response:
-        added = await self._user_admin.add(await read_object(request))
-        _note(added.id, "added")
-        return no_store_response(added.as_dict(), status=201)
-
-    async def _change(self, request: web.Request) -> web.Response:
-        changed = await self._user_admin.update(_id(request), await read_object(request))
-        _note(changed.id, "changed")
-        return no_store_response(changed.as_dict())
-
-    async def _remove(self, request: web.Request) -> web.Response:
-        await self._user_admin.remove(_id(request))
-        _note(_id(request), "removed")
-        return web.Response(status=204)
-
-    async def _link(self, request: web.Request) -> web.Response:
-        linked = await self._identity_admin.link(_id(request), await read_object(request))
-        _note(linked.id, "linked")
-        return no_store_response(linked.as_dict())
-
-    async def _unlink(self, request: web.Request) -> web.Response:
-        unlinked = await self._identity_admin.unlink(_id(request), await read_object(request))
-        _note(unlinked.id, "unlinked")
-        return no_store_response(unlinked.as_dict())
-
-    async def _invite(self, request: web.Request) -> web.Response:
-        invitation = await self._identity_admin.invite(_id(request), await read_object(request))
-        _note(_id(request), "invited")
-        return no_store_response(
-            {"invitation": invitation.secret, "expires_in": invitation.expires_in}, status=201
-        )
-
-
-def _note(user_id: str, what: str) -> None:
-    log.info("user changed", user=user_id, change=what)
-
-
-def _id(request: web.Request) -> str:
-    return request.match_info["id"]
 
 
 class UserListQuery(RequestModel):
@@ -95,3 +30,177 @@ class UserListQuery(RequestModel):
 
     after: Annotated[str, StringConstraints(pattern=r"^[ -~]*$", max_length=64)] = ""
     limit: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,2}$")] = "100"
+
+
+class UserUpdateRequest(RequestFields, total=False):
+    name: str | None
+    blocked: bool
+
+
+class UserAddRequest(UserUpdateRequest, total=False):
+    id: str
+
+
+class IdentityRequest(RequestFields):
+    provider: str
+    provider_app_id: str
+    openid: str
+    unionid: NotRequired[str | None]
+
+
+class InvitationRequest(RequestFields, total=False):
+    expires_in: Annotated[int, Field(ge=1, le=INVITATION_MAX)]
+
+
+class UserListResponse(ResponseModel):
+    """next: the `after` of the next page, if there may be more users."""
+
+    users: list[UserResponse]
+    next: NotRequired[str]
+
+
+class InvitationResponse(ResponseModel):
+    invitation: str
+    expires_in: Count
+
+
+class UsersAdminAPI:
+    def __init__(self, *, user_admin: UserAdmin, identity_admin: IdentityAdmin) -> None:
+        self._user_admin = user_admin
+        self._identity_admin = identity_admin
+
+    async def list(self, query: UserListQuery) -> UserListResponse:
+        limit = int(query.limit)
+        users = await self._user_admin.list(after=query.after, limit=limit)
+        page: UserListResponse = {"users": [one.as_dict() for one in users]}
+        return {**page, "next": users[-1].id} if len(users) == limit else page
+
+    async def get(self, id: str) -> UserResponse:
+        return (await self._user_admin.get(id)).as_dict()
+
+    async def add(self, body: Mapping[str, object]) -> UserResponse:
+        user = await self._user_admin.add(body)
+        _log_change(user.id, "added")
+        return user.as_dict()
+
+    async def update(self, body: Mapping[str, object], id: str) -> UserResponse:
+        user = await self._user_admin.update(id, body)
+        _log_change(id, "changed")
+        return user.as_dict()
+
+    async def remove(self, id: str) -> None:
+        await self._user_admin.remove(id)
+        _log_change(id, "removed")
+
+    async def link(self, body: Mapping[str, object], id: str) -> UserResponse:
+        user = await self._identity_admin.link(id, body)
+        _log_change(id, "linked")
+        return user.as_dict()
+
+    async def unlink(self, body: Mapping[str, object], id: str) -> UserResponse:
+        user = await self._identity_admin.unlink(id, body)
+        _log_change(id, "unlinked")
+        return user.as_dict()
+
+    async def invite(self, body: Mapping[str, object], id: str) -> InvitationResponse:
+        invitation = await self._identity_admin.invite(id, body)
+        _log_change(id, "invited")
+        return {"invitation": invitation.secret, "expires_in": invitation.expires_in}
+
+
+def _log_change(user_id: str, change: str) -> None:
+    log.info("user changed", user=user_id, change=change)
+
+
+USER_PATH = "/users/{id}"
+
+ENDPOINTS = [
+    Endpoint(
+        "GET",
+        "/users",
+        UsersAdminAPI.list,
+        role=ADMIN,
+        auth=OPERATOR,
+        summary="List users by page",
+        request=UserListQuery,
+        request_in=QUERY,
+        response=UserListResponse,
+    ),
+    Endpoint(
+        "POST",
+        "/users",
+        UsersAdminAPI.add,
+        role=ADMIN,
+        auth=OPERATOR,
+        summary="Add a user",
+        request=UserAddRequest,
+        response=UserResponse,
+        status=201,
+        errors=(InvalidUser, UserAlreadyExists),
+    ),
+    Endpoint(
+        "GET",
+        USER_PATH,
+        UsersAdminAPI.get,
+        role=ADMIN,
+        auth=OPERATOR,
+        summary="Get a user",
+        response=UserResponse,
+        errors=(UserNotFound,),
+    ),
+    Endpoint(
+        "PATCH",
+        USER_PATH,
+        UsersAdminAPI.update,
+        role=ADMIN,
+        auth=OPERATOR,
+        summary="Change a user",
+        request=UserUpdateRequest,
+        response=UserResponse,
+        errors=(InvalidUser, UserNotFound),
+    ),
+    Endpoint(
+        "DELETE",
+        USER_PATH,
+        UsersAdminAPI.remove,
+        role=ADMIN,
+        auth=OPERATOR,
+        summary="Delete a user",
+        status=204,
+        errors=(UserNotFound,),
+    ),
+    Endpoint(
+        "POST",
+        f"{USER_PATH}/link",
+        UsersAdminAPI.link,
+        role=ADMIN,
+        auth=OPERATOR,
+        summary="Link an identity to a user",
+        request=IdentityRequest,
+        response=UserResponse,
+        errors=(InvalidUser, UserNotFound, IdentityAlreadyLinked),
+    ),
+    Endpoint(
+        "POST",
+        f"{USER_PATH}/unlink",
+        UsersAdminAPI.unlink,
+        role=ADMIN,
+        auth=OPERATOR,
+        summary="Remove an identity from a user",
+        request=IdentityRequest,
+        response=UserResponse,
+        errors=(InvalidUser, UserNotFound, IdentityNotFound),
+    ),
+    Endpoint(
+        "POST",
+        f"{USER_PATH}/invite",
+        UsersAdminAPI.invite,
+        role=ADMIN,
+        auth=OPERATOR,
+        summary="Create an invitation, with which one phone registers as the user",
+        request=InvitationRequest,
+        response=InvitationResponse,
+        status=201,
+        errors=(InvalidUser, UserNotFound),
+    ),
+]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from broker.identity.model import Identity
+from broker.infrastructure.api.schema import ResponseModel
 
 
 class RegisteredUser(NamedTuple):
@@ -13,6 +14,24 @@ class RegisteredUser(NamedTuple):
 
     subject: str
     name: str | None
+
+
+class IdentityResponse(ResponseModel):
+    provider: str
+    provider_app_id: str
+    openid: str
+    unionid: str | None
+
+
+class UserResponse(ResponseModel):
+    """The fields of a user.  created_at, changed_at: Unix time in seconds."""
+
+    id: str
+    name: str | None
+    blocked: bool
+    identities: list[IdentityResponse]
+    created_at: float
+    changed_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +45,7 @@ class User:
     created_at: float
     changed_at: float
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> UserResponse:
         return {
             "id": self.id,
             "name": self.name,

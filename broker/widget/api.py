@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from aiohttp import web
 
+from broker.infrastructure.api.endpoint import PUBLIC, Endpoint
 from broker.infrastructure.api.pages import HTMLPage, preferred_language
 from broker.infrastructure.api.static import StaticFile, serve_static
 
@@ -16,13 +18,31 @@ VENDOR = STATIC / "vendor"
 JAVASCRIPT = "text/javascript"
 DAY = 86_400
 
-STATIC_FILES: Mapping[str, StaticFile] = {
-    "/scan-login.js": StaticFile(STATIC / "scan-login.js", JAVASCRIPT, 300),
-    "/socket.io/socket.io.min.js": StaticFile(VENDOR / "socket.io.min.js", JAVASCRIPT, DAY),
-    "/socket.io/socket.io.esm.min.js": StaticFile(VENDOR / "socket.io.esm.min.js", JAVASCRIPT, DAY),
-    "/page.css": StaticFile(STATIC / "page.css", "text/css", 300),
-}
-"""The files by path."""
+
+class WidgetFile(NamedTuple):
+    path: str
+    file: StaticFile
+    summary: str
+
+
+FILES = (
+    WidgetFile(
+        "/scan-login.js", StaticFile(STATIC / "scan-login.js", JAVASCRIPT, 300), "The widget"
+    ),
+    WidgetFile(
+        "/socket.io/socket.io.min.js",
+        StaticFile(VENDOR / "socket.io.min.js", JAVASCRIPT, DAY),
+        "The official Socket.IO client",
+    ),
+    WidgetFile(
+        "/socket.io/socket.io.esm.min.js",
+        StaticFile(VENDOR / "socket.io.esm.min.js", JAVASCRIPT, DAY),
+        "The official Socket.IO client as a module",
+    ),
+    WidgetFile(
+        "/page.css", StaticFile(STATIC / "page.css", "text/css", 300), "The style sheet of pages"
+    ),
+)
 
 INDEX_TEXTS = {
     "en": {
@@ -46,13 +66,41 @@ class WidgetAPI:
     def __init__(self, *, public_url: str) -> None:
         self._public_url = public_url
         self._page = HTMLPage(STATIC / "index.html")
-
-    def routes(self) -> list[web.RouteDef]:
-        return [
-            web.get("/", self.index),
-            *(web.get(path, serve_static(file)) for path, file in STATIC_FILES.items()),
-        ]
+        self._files = {one.path: serve_static(one.file) for one in FILES}
 
     async def index(self, request: web.Request) -> web.Response:
         words = INDEX_TEXTS[preferred_language(request)]
         return self._page.render({**words, "public_url": self._public_url})
+
+    async def file(self, path: str, request: web.Request) -> web.StreamResponse:
+        return await self._files[path](request)
+
+
+def _handler(path: str) -> Callable[[WidgetAPI, web.Request], Awaitable[web.StreamResponse]]:
+    async def serve(api: WidgetAPI, request: web.Request) -> web.StreamResponse:
+        return await api.file(path, request)
+
+    return serve
+
+
+ENDPOINTS = [
+    Endpoint(
+        "GET",
+        "/",
+        WidgetAPI.index,
+        role=PUBLIC,
+        summary="A page that shows how to use the widget",
+        response="text/html",
+    ),
+    *(
+        Endpoint(
+            "GET",
+            one.path,
+            _handler(one.path),
+            role=PUBLIC,
+            summary=one.summary,
+            response=one.file.media_type,
+        )
+        for one in FILES
+    ),
+]

@@ -43,6 +43,11 @@ class ResponseModel(TypedDict):
     """
 
 
+@with_config(ConfigDict(extra="forbid"))
+class RequestFields(TypedDict):
+    """The fields of a request that the feature's own rules check, for the OpenAPI document."""
+
+
 R = TypeVar("R", bound=RequestModel)
 
 
