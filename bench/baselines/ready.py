@@ -7,7 +7,7 @@ a login, and the other baselines do not draw.
 from __future__ import annotations
 
 from bench.baselines import PICTURE
-from broker.__main__ import main
+from broker.cli.main import main
 from broker.identity.ports import CodePicture
 from broker.providers.pretend import PretendProvider
 

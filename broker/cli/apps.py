@@ -1,65 +1,75 @@
-"""`scan-login app`: the sites that log people in, as an operator writes them down."""
+"""`scan-login app`: the apps that log people in."""
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
 from broker.apps.model import DEFAULT_APP
 from broker.apps.rules import CODE_SOURCES, LIFETIME_MAX
-from broker.cli.support import ConfigFile, read_settings, with_records
+from broker.cli.support import (
+    ConfigFile,
+    JSONOption,
+    YesOption,
+    print_json,
+    read_settings,
+    usage_error,
+    with_records,
+)
 
-command = typer.Typer(no_args_is_help=True, help="The sites that log people in.")
+command = typer.Typer(
+    no_args_is_help=True, help="Manage apps: the sites and mini programs that log people in."
+)
 
-PROPAGATION_NOTE = "running brokers know within seconds"
+PROPAGATION_NOTE = "running brokers apply this within seconds"
 
-IdArgument = Annotated[str, typer.Argument(help="What browsers and phones call the app.")]
+IdArgument = Annotated[str, typer.Argument(help="Id of the app, the client_id of browsers.")]
 
 NameOption = Annotated[
-    str | None,
-    typer.Option(help="What the person reads on the phone; a new app's id when not given."),
+    str | None, typer.Option(help="Name that the phone shows. Default of a new app: its id.")
 ]
 
 OriginOption = Annotated[
     list[str] | None,
-    typer.Option(help="An exact Origin that pages may come from; several times for several."),
+    typer.Option(help="Exact Origin of pages that may connect; repeat it for several."),
 ]
 
 RedirectUrlOption = Annotated[
     list[str] | None,
-    typer.Option(help="An exact URL that browsers may be sent to; several times for several."),
+    typer.Option(help="Exact URL to which browsers may be redirected; repeat it for several."),
 ]
 
 RegisterUrlOption = Annotated[
-    str | None, typer.Option(help="Where people go who are not known.", show_default=False)
+    str | None,
+    typer.Option(help="Page to which unregistered people are sent.", show_default=False),
 ]
 
 ProviderOption = Annotated[
     str | None,
     typer.Option(
-        help="Who draws codes and proves phones. Where an app is added without it, "
-        "it is what the settings say then, and stays so.",
+        help="Provider that draws codes and verifies phones. Default of a new app: the present "
+        "setting; the app keeps it.",
         show_default=False,
     ),
 ]
 
 ProviderAppIdOption = Annotated[
     str | None,
-    typer.Option(help="What the provider calls the app: WeChat's appid.", show_default=False),
+    typer.Option(help="Id of the app at the provider; WeChat: AppID.", show_default=False),
 ]
 
 CodeSourceOption = Annotated[
-    str | None, typer.Option(help=f"Where codes come from: {' or '.join(CODE_SOURCES)}.")
+    str | None, typer.Option(help=f"Source of codes: {' or '.join(CODE_SOURCES)}.")
 ]
 
 LoginLifetimeOption = Annotated[
     int | None,
     typer.Option(
-        help=f"Seconds that a code may be scanned and confirmed, up to {LIFETIME_MAX}; "
-        "0: as the settings say."
+        help=f"Seconds in which a code can be scanned and confirmed, up to {LIFETIME_MAX}; "
+        "0: the setting."
     ),
 ]
 
@@ -67,8 +77,8 @@ SecretOption = Annotated[
     bool | None,
     typer.Option(
         "--secret/--no-secret",
-        help="Read the provider's secret (WeChat: AppSecret) from standard input; a terminal "
-        "asks for it unseen. --no-secret forgets it.",
+        help="Read the provider's secret (WeChat: AppSecret) from standard input; on a terminal, "
+        "ask for it without echo. --no-secret deletes it.",
         show_default=False,
     ),
 ]
@@ -88,7 +98,7 @@ def add(
     secret: SecretOption = None,
     file: ConfigFile = None,
 ) -> None:
-    """Write a new app down."""
+    """Add an app."""
     fields = _fields(
         name=name or app_id,
         origins=origin,
@@ -101,7 +111,7 @@ def add(
         secret=secret,
     )
     with_records(read_settings(file), lambda records: records.app_admin.add(app_id, fields))
-    print(f"app {app_id} is written down; {PROPAGATION_NOTE}")
+    print(f"app {app_id} is added; {PROPAGATION_NOTE}")
 
 
 @command.command("set")
@@ -118,7 +128,7 @@ def change(
     secret: SecretOption = None,
     file: ConfigFile = None,
 ) -> None:
-    """Change what is said of an app, and leave the rest; "" empties an option's value."""
+    """Change the fields that are given; "" removes a field's value."""
     fields = _fields(
         name=name,
         origins=origin,
@@ -131,65 +141,64 @@ def change(
         secret=secret,
     )
     if not fields:
-        sys.exit("nothing to change was said; see scan-login app set --help")
+        usage_error("no change is given; see scan-login app set --help")
     with_records(read_settings(file), lambda records: records.app_admin.update(app_id, fields))
     print(f"app {app_id} is changed; {PROPAGATION_NOTE}")
 
 
 @command.command("list")
-def show(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    file: ConfigFile = None,
-) -> None:
-    """Print the apps that are written down; of secrets, only whether there are any."""
-    apps = [
-        one.as_dict() for one in with_records(read_settings(file), lambda r: r.app_admin.list())
-    ]
+def show(as_json: JSONOption = False, file: ConfigFile = None) -> None:
+    """Print all apps. Secrets are not printed, only whether an app has one."""
+    found = with_records(read_settings(file), lambda records: records.app_admin.list())
+    apps = [app.as_dict() for app in found]
     if as_json:
-        print(json.dumps(apps, indent=2, ensure_ascii=False))
+        print_json(apps)
         return
     for app in apps:
-        print(f"{app['id']}")
-        for name, value in app.items():
-            shown = ", ".join(value) if isinstance(value, list) else value
-            if name != "id" and shown not in (None, ""):
-                print(f"    {name} = {shown}")
-    print(f"{DEFAULT_APP}\n    the settings' own: see scan-login config show")
+        _print_fields(app)
+    print(f"{DEFAULT_APP}\n    from the settings: see scan-login config show")
+
+
+def _print_fields(app: Mapping[str, object]) -> None:
+    print(app["id"])
+    for name, value in app.items():
+        text = ", ".join(value) if isinstance(value, list) else value
+        if name != "id" and text not in (None, ""):
+            print(f"    {name} = {text}")
 
 
 @command.command()
 def rotate_secret(app_id: IdArgument, file: ConfigFile = None) -> None:
-    """Make the secret anew by which the app's own servers prove themselves.
+    """Replace the secret with which the app's own servers authenticate.
 
-    It is printed this once; the former one is worth nothing any more.
+    Prints the new secret, once. The old secret is invalid from then on.
     """
     secret = with_records(
         read_settings(file), lambda records: records.app_admin.rotate_secret(app_id)
     )
     print(secret)
-    print(f"keep it now, for it is not kept here; {PROPAGATION_NOTE}", file=sys.stderr)
+    print(
+        f"store it now: only its hash is kept, and it is not printed again; {PROPAGATION_NOTE}",
+        file=sys.stderr,
+    )
 
 
 @command.command()
-def remove(
-    app_id: IdArgument,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    file: ConfigFile = None,
-) -> None:
-    """Strike an app out: logins under way go on, none begins any more."""
+def remove(app_id: IdArgument, yes: YesOption = False, file: ConfigFile = None) -> None:
+    """Delete an app. Logins in progress finish; new ones are refused."""
     if not yes:
-        typer.confirm(f"Remove {app_id}, and its secrets with it?", abort=True)
+        typer.confirm(f"Remove {app_id} and its secrets?", abort=True)
     with_records(read_settings(file), lambda records: records.app_admin.remove(app_id))
     print(f"app {app_id} is removed; {PROPAGATION_NOTE}")
 
 
 CLEARED_VALUES: dict[str, object] = {"register_url": None, "login_lifetime": None}
-"""What stands for nothing, where that is not the empty text."""
+"""The value of a removed field, if it is not the empty text."""
 
 
-def _fields(*, secret: bool | None, **said: object) -> dict[str, object]:
-    """What was said of the app."""
-    fields = {name: value for name, value in said.items() if value is not None}
+def _fields(*, secret: bool | None, **options: object) -> dict[str, object]:
+    """Return the fields that the options set."""
+    fields = {name: value for name, value in options.items() if value is not None}
     for name, value in fields.items():
         if value in ("", 0):
             fields[name] = CLEARED_VALUES.get(name, "")
@@ -205,5 +214,5 @@ def _read_secret() -> str:
         return str(typer.prompt("The provider's secret", hide_input=True))
     secret = sys.stdin.read().strip()
     if not secret:
-        sys.exit("standard input holds no secret")
+        usage_error("standard input has no secret: pipe it in, such as with < appsecret.txt")
     return secret

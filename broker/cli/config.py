@@ -3,39 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from broker.cli.support import ConfigFile, read_settings, settings_file
+from broker.cli.openers import check_backends
+from broker.cli.support import (
+    ConfigFile,
+    JSONOption,
+    print_json,
+    read_settings,
+    settings_file,
+)
 from broker.errors import StartupError
 from broker.infrastructure.settings import Settings
 from broker.infrastructure.settings_sources import DEFAULT, PREFIX, FoundValues, Source, variable
 from broker.infrastructure.urls import hide_passwords
-from broker.parts import check_parts
 from broker.settings import find_values
 
 command = typer.Typer(no_args_is_help=True, help="Check and show the settings.")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-
 
 @command.command()
-def check(file: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Read every setting, build every part, and report all mistakes at once.
+def check(file: ConfigFile = None, as_json: JSONOption = False) -> None:
+    """Read every setting, build every connection object, and report all mistakes.
 
-    Connects to nothing.  Exits with 1 if there is a mistake.
+    Connects to nothing. Exits with 1 if there is a mistake.
     """
     found = find_values(settings_file(file))
     mistakes = [*found.unknown, *_mistakes(file, found)]
     warnings = [*found.warnings, *_warnings(found)]
     if as_json:
         outcome = {"valid": not mistakes, "mistakes": mistakes, "warnings": warnings}
-        print(json.dumps({**outcome, "sources": _origins(found)}, ensure_ascii=False, indent=2))
+        print_json({**outcome, "sources": _sources(found)})
         raise typer.Exit(bool(mistakes))
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -48,20 +50,20 @@ def check(file: ConfigFile = None, as_json: AsJson = False) -> None:
 
 
 @command.command()
-def show(file: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Print every setting, its value and its source.  Passwords are hidden."""
+def show(file: ConfigFile = None, as_json: JSONOption = False) -> None:
+    """Print every setting, its value and its source. Passwords are hidden."""
     settings, found = read_settings(file), find_values(settings_file(file))
     if as_json:
-        print(json.dumps(_described(settings, found), ensure_ascii=False, indent=2))
+        print_json(_described(settings, found))
         return
     for name, value in settings.values().items():
         print(f"{name} = {_text(value)}  ({found.sources.get(name, DEFAULT)})")
 
 
 def _mistakes(file: Path | None, found: FoundValues) -> list[str]:
-    """Each with the source of the value that is wrong."""
+    """Return all mistakes, each with the source of the wrong value."""
     try:
-        lines = asyncio.run(check_parts(read_settings(file)))
+        lines = asyncio.run(check_backends(read_settings(file)))
     except StartupError as error:
         lines = str(error).splitlines()
     sources = {variable(name): source for name, source in found.sources.items()}
@@ -79,31 +81,31 @@ def _warnings(found: FoundValues) -> list[str]:
     return []
 
 
-def _origins(found: FoundValues) -> dict[str, dict[str, str]]:
+def _sources(found: FoundValues) -> dict[str, dict[str, str]]:
     return {name: source._asdict() for name, source in found.sources.items()}
 
 
 def _described(settings: Settings, found: FoundValues) -> dict[str, dict[str, object]]:
     return {
         name: {
-            "value": _plain(value),
+            "value": _json_value(value),
             "source": found.sources.get(name, DEFAULT)._asdict(),
         }
         for name, value in settings.values().items()
     }
 
 
-def _plain(value: object) -> object:
-    """The value as JSON, without secrets."""
+def _json_value(value: object) -> object:
+    """Return the value as JSON, without secrets."""
     if isinstance(value, tuple):
-        return [_plain(one) for one in value]
+        return [_json_value(member) for member in value]
     if value is None or isinstance(value, int | float):
         return value
-    return hide_passwords(str(value))  # a SecretStr shows nothing
+    return hide_passwords(str(value))  # the text of a SecretStr is asterisks
 
 
 def _text(value: object) -> str:
-    plain = _plain(value)
+    plain = _json_value(value)
     if isinstance(plain, list):
         return ", ".join(map(str, plain)) or "-"
     if isinstance(plain, bool):

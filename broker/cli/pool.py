@@ -1,86 +1,88 @@
-"""`scan-login pool`: codes drawn ahead of time, for apps whose codes come from a pool."""
+"""`scan-login pool`: the codes that are drawn in advance."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from broker.apps.model import DEFAULT_APP
-from broker.cli.support import ConfigFile, read_settings, with_records
+from broker.backends import open_apps, open_pictures
+from broker.cli.openers import open_app_provider, open_code_leases
+from broker.cli.progress import progress_reporter
+from broker.cli.support import (
+    ConfigFile,
+    JSONOption,
+    YesOption,
+    print_json,
+    print_table,
+    read_settings,
+    usage_error,
+    with_records,
+)
 from broker.infrastructure.observability import logging as logs
 from broker.infrastructure.settings import Settings
-from broker.parts import open_app_provider, open_apps, open_code_leases, open_pictures
-from broker.pool.filler import DEFAULT_CODES_PER_MINUTE, FillProgress, PoolFiller
+from broker.pool.filler import DEFAULT_CODES_PER_MINUTE, PoolFiller
 from broker.pool.model import CodeCounts, CodeRecord, PoolLevel
 from broker.pool.retirement import delete_retired_pictures, retire_codes
 from broker.pool.state_sync import offer_to_state
 from broker.pool.verifier import CodeDefect, verify_codes
 from broker.records.store import Records
 
-command = typer.Typer(no_args_is_help=True, help="Codes drawn ahead of time.")
+command = typer.Typer(no_args_is_help=True, help="Manage the codes that are drawn in advance.")
 
 SECONDS_PER_DAY = 86_400.0
-
-PROGRESS_INTERVAL = 5.0
-"""Seconds between two lines of a filling where no terminal shows a bar."""
 
 COUNT_MAX = 1_000_000
 
 STATE_UNREACHABLE_NOTE = (
-    "the state is not reached from here: brokers that run take it over within seconds"
+    "this command does not reach the brokers' state: running brokers apply the change within "
+    "seconds"
 )
 
-AppOption = Annotated[str, typer.Option(help="Whose codes.")]
-
-ProgressReporter = Callable[[FillProgress], None]
+AppOption = Annotated[str, typer.Option(help="App whose codes are meant.")]
 
 
 @command.command()
 def fill(
     count: Annotated[
-        int, typer.Option(min=1, max=COUNT_MAX, help="How many codes there are to be.")
+        int, typer.Option(min=1, max=COUNT_MAX, help="Number of codes that the pool should have.")
     ],
     app: AppOption = DEFAULT_APP,
     rate: Annotated[
         int,
         typer.Option(
-            min=1, max=4500, help="Codes drawn a minute; WeChat allows a mini program 5 000."
+            min=1, max=4500, help="Codes drawn per minute; WeChat allows a mini program 5 000."
         ),
     ] = DEFAULT_CODES_PER_MINUTE,
     file: ConfigFile = None,
 ) -> None:
     """Draw codes until all numbers from 0 to COUNT - 1 have one.
 
-    Ctrl-C stops it cleanly.  The same command continues from there and does
-    not draw ready codes again.  Several may fill at once.
+    Ctrl-C stops it. The same command continues from there and does not draw
+    ready codes again. Several such commands can run at once.
     """
     settings = read_settings(file)
-    logs.configure("critical")  # trouble is told once, with the progress
+    logs.configure("critical")  # the progress reports errors
     print(with_records(settings, partial(_fill, settings, app, count, rate)))
 
 
 async def _fill(settings: Settings, app: str, count: int, rate: int, records: Records) -> str:
-    """Fill until there are `count`, or a signal comes; what has come of it."""
+    """Draw until `count` codes are ready or a signal arrives; return the result as text."""
     key = await _key(settings, records, app)
     async with (
         open_app_provider(settings, records, app) as provider,
         open_code_leases(settings) as leases,
     ):
-        with _telling() as tell:
-            filling = PoolFiller(
+        with progress_reporter() as report:
+            filler = PoolFiller(
                 provider=provider,
                 codes=records.code_store,
                 pictures=open_pictures(settings),
@@ -88,23 +90,23 @@ async def _fill(settings: Settings, app: str, count: int, rate: int, records: Re
                 count=count,
                 per_minute=rate,
                 offer=offer_to_state(leases, key) if leases else None,
-                report=tell,
+                report=report,
             )
-            _stop_at_signals(filling)
-            drawn = await filling.run()
+            _stop_on_signal(filler)
+            drawn = await filler.run()
     if leases is None:
         print(STATE_UNREACHABLE_NOTE, file=sys.stderr)
     missing = len(await records.code_store.missing(key, count))
-    said = f"{drawn} codes were drawn; {count - missing} of {count} are ready"
-    return f"{said}, and the same command goes on" if missing else said
+    result = f"{drawn} codes were drawn; {count - missing} of {count} are ready"
+    return f"{result}; run the same command to continue" if missing else result
 
 
-def _stop_at_signals(filling: PoolFiller) -> None:
-    """The first signal ends the filling in order, the next one at once."""
+def _stop_on_signal(filler: PoolFiller) -> None:
+    """The first signal stops the filler after the draws in progress, the next one at once."""
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
-        filling.stop()
+        filler.stop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
 
@@ -112,82 +114,50 @@ def _stop_at_signals(filling: PoolFiller) -> None:
         loop.add_signal_handler(number, stop)
 
 
-@contextmanager
-def _telling() -> Iterator[ProgressReporter]:
-    """Tells how far a filling is: with a bar on a terminal, else with a line now and then."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _lines()
-        return
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(TextColumn("drawing"), *columns, console=console) as bar:
-        task = bar.add_task("drawing", total=None)
-        told = ""
-
-        def tell(progress: FillProgress) -> None:
-            nonlocal told
-            bar.update(task, total=progress.target, completed=progress.ready)
-            if progress.waiting_for not in ("", told):
-                told = progress.waiting_for
-                console.print(f"waiting: {told}", markup=False, highlight=False)
-
-        yield tell
-
-
-def _lines() -> ProgressReporter:
-    told, again_at = "", 0.0
-
-    def tell(progress: FillProgress) -> None:
-        nonlocal told, again_at
-        if progress.waiting_for not in ("", told):
-            told = progress.waiting_for
-            print(f"waiting: {told}", file=sys.stderr, flush=True)
-        elif time.monotonic() >= again_at:
-            again_at = time.monotonic() + PROGRESS_INTERVAL
-            said = f"{progress.ready} of {progress.target} codes are ready"
-            print(said, file=sys.stderr, flush=True)
-
-    return tell
-
-
 @command.command()
-def status(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    file: ConfigFile = None,
-) -> None:
-    """Print how many codes every app has."""
+def status(as_json: JSONOption = False, file: ConfigFile = None) -> None:
+    """Print the number of codes of each app."""
     settings = read_settings(file)
     found = with_records(settings, partial(_status, settings))
     if as_json:
-        shown = [{**one._asdict(), "state": level and level._asdict()} for one, level in found]
-        print(json.dumps(shown, indent=2))
-        return
-    for one, level in found:
-        print(f"{one.app}: {one.ready} ready, {one.reserved} begun, {one.retired} retired")
-        if one.oldest is not None:
-            print(f"    the oldest was drawn {_days_since(one.oldest):.0f} days ago")
-        if one.leftover:
-            print(f"    {one.leftover} pictures of retired codes are to be removed yet")
-        if level is not None:
-            free, leased, resting = level
-            print(f"    in the state {free} are free, {leased} leased, {resting} resting")
-    if not found:
+        print_json(
+            [{**counts._asdict(), "state": level and level._asdict()} for counts, level in found]
+        )
+    elif found:
+        print_table(STATUS_COLUMNS, [_status_row(counts, level) for counts, level in found])
+    else:
         print("no app has codes; see scan-login pool fill --help")
+
+
+STATUS_COLUMNS = (
+    *("APP", "READY", "RESERVED", "RETIRED", "FREE", "LEASED", "COOLDOWN"),
+    *("OLDEST (DAYS)", "PICTURES TO REMOVE"),
+)
+
+
+def _status_row(counts: CodeCounts, level: PoolLevel | None) -> tuple[object, ...]:
+    age = "-" if counts.oldest is None else f"{_days_since(counts.oldest):.0f}"
+    in_state: tuple[object, ...] = ("-", "-", "-") if level is None else level
+    return (
+        *(counts.app, counts.ready, counts.reserved, counts.retired),
+        *in_state,
+        *(age, counts.leftover),
+    )
 
 
 async def _status(
     settings: Settings, records: Records
 ) -> list[tuple[CodeCounts, PoolLevel | None]]:
-    """Counts with the app's id, or with its key if the app was removed."""
-    counts = await records.code_store.counts()
-    names = {one.app.key: one.app.id for one in await records.app_admin.list()}
+    """Return counts with the app's id, or with its key if the app was removed."""
+    found = await records.code_store.counts()
+    ids = {app.app.key: app.app.id for app in await records.app_admin.list()}
     async with open_code_leases(settings) as leases:
         return [
             (
-                one._replace(app=names.get(one.app, one.app)),
-                await leases.level(one.app) if leases else None,
+                counts._replace(app=ids.get(counts.app, counts.app)),
+                await leases.level(counts.app) if leases else None,
             )
-            for one in counts
+            for counts in found
         ]
 
 
@@ -195,7 +165,7 @@ async def _status(
 def retire(
     numbers: Annotated[
         list[str] | None,
-        typer.Argument(help="Numbers of codes, and ranges of them: 7 20-29.", show_default=False),
+        typer.Argument(help="Numbers of codes, and ranges: 7 20-29.", show_default=False),
     ] = None,
     app: AppOption = DEFAULT_APP,
     older_than: Annotated[
@@ -203,22 +173,22 @@ def retire(
         typer.Option(
             min=0,
             metavar="DAYS",
-            help="Those that were drawn more than so many days ago.",
+            help="Retire the codes that were drawn more than this many days ago.",
             show_default=False,
         ),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="All of the app's.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Retire all codes of the app.")] = False,
+    yes: YesOption = False,
     file: ConfigFile = None,
 ) -> None:
-    """Take codes out of service and remove their pictures; the next filling draws others."""
+    """Take codes out of use and remove their pictures; the next fill draws new ones."""
     if sum((bool(numbers), older_than is not None, every)) != 1:
-        sys.exit("say which: numbers, --older-than, or --all")
-    wanted = _numbers(numbers or [])
+        usage_error("give one of: numbers, --older-than, --all")
+    chosen_numbers = _parse_numbers(numbers or [])
     before = time.time() - (older_than or 0) * SECONDS_PER_DAY
 
     def is_chosen(code: CodeRecord) -> bool:
-        return code.number in wanted if numbers else code.drawn_at < before or every
+        return code.number in chosen_numbers if numbers else code.drawn_at < before or every
 
     settings = read_settings(file)
     chosen = with_records(settings, partial(_ready, settings, app, is_chosen))
@@ -233,7 +203,7 @@ async def _ready(
 ) -> list[CodeRecord]:
     key = await _key(settings, records, app)
     return [
-        code async for some in records.code_store.ready(key) for code in some if is_chosen(code)
+        code async for batch in records.code_store.ready(key) for code in batch if is_chosen(code)
     ]
 
 
@@ -245,28 +215,29 @@ async def _retire(
         await retire_codes(key, chosen, codes=codes, withdraw=leases.withdraw if leases else None)
         if leases is None:
             print(STATE_UNREACHABLE_NOTE, file=sys.stderr)
-    pooled = {one.key for one in open_apps(settings, records).with_pool()}
+    pooled = {pooled_app.key for pooled_app in open_apps(settings, records).with_pool()}
     if key not in pooled:  # else screens may still show them; brokers remove them later
         await delete_retired_pictures(key, codes=codes, pictures=open_pictures(settings))
 
 
 @command.command()
 def verify(app: AppOption = DEFAULT_APP, file: ConfigFile = None) -> None:
-    """Look at the picture of every ready code: is it there, and a whole image?
+    """Check that the picture of every ready code exists and is a complete image.
 
-    Only WeChat can read the scene of a mini program code, so it is not checked.
-    The pretend provider's codes are drawn once more and compared.
+    Only WeChat can read the scene in a mini program code, so scenes are not checked.
+    Codes of the pretend provider are drawn again and compared.
     """
     settings = read_settings(file)
-    flaws = with_records(settings, partial(_verify, settings, app))
-    for one in flaws:
-        print(f"{one.number}: {one.reason}")
-    if flaws:
-        numbers = " ".join(str(one.number) for one in flaws)
+    defects = with_records(settings, partial(_verify, settings, app))
+    for defect in defects:
+        print(f"{defect.number}: {defect.reason}")
+    if defects:
+        numbers = " ".join(str(defect.number) for defect in defects)
         sys.exit(
-            f"{len(flaws)} codes cannot be shown: scan-login pool retire --app {app} {numbers}"
+            f"{len(defects)} codes cannot be shown: run scan-login pool retire --app {app} "
+            f"{numbers}"
         )
-    print(f"every ready code of {app} can be shown")
+    print(f"all ready codes of {app} can be shown")
 
 
 async def _verify(settings: Settings, app: str, records: Records) -> list[CodeDefect]:
@@ -280,19 +251,19 @@ async def _verify(settings: Settings, app: str, records: Records) -> list[CodeDe
 
 
 async def _key(settings: Settings, records: Records, app: str) -> str:
-    """The key of an app by its id; of a removed app it is what `pool status` prints."""
+    """Return the key of an app.  The key of a removed app is what `pool status` prints."""
     found = await open_apps(settings, records).get(app)
     return app if found is None else found.key
 
 
-def _numbers(words: Sequence[str]) -> set[int]:
-    """`7` and `20-29` as numbers."""
+def _parse_numbers(words: Sequence[str]) -> set[int]:
+    """Return the numbers of words such as `7` and `20-29`."""
     numbers: set[int] = set()
     for word in words:
-        said = re.fullmatch(r"(\d{1,7})(?:-(\d{1,7}))?", word, re.ASCII)
-        if said is None:
-            sys.exit(f"{word!r} is neither a number nor a range such as 20-29")
-        numbers.update(range(int(said[1]), int(said[2] or said[1]) + 1))
+        match = re.fullmatch(r"(\d{1,7})(?:-(\d{1,7}))?", word, re.ASCII)
+        if match is None:
+            usage_error(f"{word!r} is not a number or a range such as 20-29")
+        numbers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
     return numbers
 
 

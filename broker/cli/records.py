@@ -1,4 +1,4 @@
-"""`scan-login records`: how the database stands."""
+"""`scan-login records`: the database of apps, users and the audit trail."""
 
 from __future__ import annotations
 
@@ -10,38 +10,43 @@ from pathlib import Path
 
 import typer
 
+from broker.backends import open_records
 from broker.cli.support import ConfigFile, T, read_settings
-from broker.parts import records_of
 from broker.records.store import Records
 
-command = typer.Typer(no_args_is_help=True, help="The database of apps and users.")
+command = typer.Typer(no_args_is_help=True, help="Check and migrate the database.")
 
 
 @command.command()
 def status(file: ConfigFile = None) -> None:
-    """Print where the records are and whether they are up to date; the exit code says so too."""
-    place, now = _closed(file, lambda records: records.status())
-    print(f"{place} is at revision {now.revision or 'none'}")
+    """Print the database's location and revision. Exits with 1 if migrations are missing."""
+    location, now = _with_unopened_records(file, lambda records: records.status())
+    print(f"{location} is at revision {now.revision or 'none'}")
     if now.missing:
         sys.exit(
-            f"missing: {', '.join(now.missing)}; the next start of a broker brings them, "
-            "or scan-login records migrate"
+            f"missing: {', '.join(now.missing)}; a broker migrates when it starts, or run "
+            "scan-login records migrate"
         )
     print("up to date")
 
 
 @command.command()
 def migrate(file: ConfigFile = None) -> None:
-    """Bring the tables up to date, as each start of a broker does."""
-    place, missing = _closed(file, lambda records: records.migrate())
-    print(f"{place} is up to date; missing before: {', '.join(missing) or 'nothing'}")
+    """Migrate the tables, as each broker does when it starts."""
+    location, missing = _with_unopened_records(file, lambda records: records.migrate())
+    print(f"{location} is up to date; applied: {', '.join(missing) or 'nothing'}")
 
 
-def _closed(file: Path | None, work: Callable[[Records], Awaitable[T]]) -> tuple[str, T]:
-    """Where the records are, and what `work` makes of them before anything is read there."""
+def _with_unopened_records(
+    file: Path | None, work: Callable[[Records], Awaitable[T]]
+) -> tuple[str, T]:
+    """Return the database's location, and what `work` returns.
+
+    The records are not opened, since that migrates them.
+    """
 
     async def main() -> tuple[str, T]:
-        records = records_of(read_settings(file), time.time)
+        records = open_records(read_settings(file), time.time)
         try:
             return records.location, await work(records)
         finally:

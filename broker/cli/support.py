@@ -1,21 +1,22 @@
-"""What the commands of `scan-login` share: the settings, and records that are open meanwhile."""
+"""Shared by the commands: settings, open records, errors, tables."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, NoReturn, TypeVar
 
 import typer
 
+from broker.backends import open_records
 from broker.errors import BrokerError
 from broker.identity.errors import ProviderUnavailable
 from broker.infrastructure.settings import Settings
 from broker.infrastructure.settings_sources import PREFIX
-from broker.parts import records_of
 from broker.pool.errors import PicturesUnavailable
 from broker.records.errors import RecordsUnavailable
 from broker.records.store import Records
@@ -25,15 +26,22 @@ T = TypeVar("T")
 
 DEFAULT_CONFIG_FILE = Path("scan-login.toml")
 
+USAGE_ERROR = 2
+"""Exit code for wrong arguments, as of typer."""
+
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
         "--config",
         envvar=f"{PREFIX}CONFIG",
-        help=f"A TOML file of settings; {DEFAULT_CONFIG_FILE} where there is one.",
+        help=f"TOML file with settings. Default: {DEFAULT_CONFIG_FILE}, if it exists.",
         show_default=False,
     ),
 ]
+
+JSONOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 def settings_file(file: Path | None) -> Path | None:
@@ -45,10 +53,10 @@ def read_settings(file: Path | None, **fixed: object) -> Settings:
 
 
 def with_records(settings: Settings, work: Callable[[Records], Awaitable[T]]) -> T:
-    """What `work` makes of open records; a failure ends the command with its sentence."""
+    """Open the records and return what `work` returns.  An error ends the command."""
 
     async def main() -> T:
-        records = records_of(settings, time.time)
+        records = open_records(settings, time.time)
         await records.open()
         try:
             return await work(records)
@@ -63,3 +71,21 @@ def with_records(settings: Settings, work: Callable[[Records], Awaitable[T]]) ->
         sys.exit(error.reason)
     except BrokerError as error:
         sys.exit(str(error))
+
+
+def usage_error(message: str) -> NoReturn:
+    """End the command because of its arguments."""
+    print(message, file=sys.stderr)
+    raise typer.Exit(USAGE_ERROR)
+
+
+def print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print columns with a header line."""
+    lines = [header, *([str(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(map(str.ljust, line, widths)).rstrip())

@@ -1,8 +1,7 @@
-"""`scan-login user`: the people who may log in, as an operator writes them down."""
+"""`scan-login user`: the users in the broker's database."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -10,51 +9,62 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from broker.cli.support import ConfigFile, T, read_settings, with_records
+from broker.cli.support import (
+    ConfigFile,
+    JSONOption,
+    T,
+    YesOption,
+    print_json,
+    print_table,
+    read_settings,
+    with_records,
+)
+from broker.directories.settings import DirectorySettings
 from broker.infrastructure.settings import Settings
 from broker.infrastructure.settings_sources import PREFIX
+from broker.providers.settings import ProviderSettings
+from broker.providers.wechat.settings import WeChatSettings
 from broker.records.store import Records
 from broker.users.rules import INVITATION_LIFETIME, PAGE_SIZE
 
 if TYPE_CHECKING:
     from broker.users.model import User
 
-
-command = typer.Typer(no_args_is_help=True, help="The people who may log in, and who they are.")
+command = typer.Typer(no_args_is_help=True, help="Manage users and their identities.")
 
 IdArgument = Annotated[
-    str, typer.Argument(help="The user's id, the `sub` of tokens.", metavar="ID")
+    str, typer.Argument(help="Id of the user, the `sub` of tokens.", metavar="ID")
 ]
 
 NewIdArgument = Annotated[
     str | None,
-    typer.Argument(help="The `sub` of their tokens; made up when not given.", metavar="[ID]"),
+    typer.Argument(help="Id of the user, the `sub` of tokens. Default: generated.", metavar="[ID]"),
 ]
 
-NameOption = Annotated[str | None, typer.Option(help="What you call them.", show_default=False)]
+NameOption = Annotated[str | None, typer.Option(help="Name of the user.", show_default=False)]
 
 OpenidOption = Annotated[
-    str, typer.Option(help="The person's id at the provider: WeChat's openid.")
+    str, typer.Option(help="Id of the person at the provider; WeChat: openid.")
 ]
 
 ProviderOption = Annotated[
-    str | None, typer.Option(help="Who proves the phone; as the settings say when not given.")
+    str | None, typer.Option(help="Provider of the identity. Default: the setting.")
 ]
 
 ProviderAppIdOption = Annotated[
     str | None,
     typer.Option(
-        help="Within which of the provider's apps: WeChat's appid; as the settings say when "
-        "not given."
+        help="App at the provider that the identity belongs to; WeChat: AppID. Default: the "
+        "setting."
     ),
 ]
 
 UnionidOption = Annotated[
     str | None,
-    typer.Option(help="The person's id in all apps of one company.", show_default=False),
+    typer.Option(
+        help="Id of the person in all apps of one company; WeChat: unionid.", show_default=False
+    ),
 ]
-
-JSONOption = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 @command.command()
@@ -64,16 +74,16 @@ def add(
     as_json: JSONOption = False,
     file: ConfigFile = None,
 ) -> None:
-    """Write a user down, and print the id; `invite` or `link` then says who that is."""
+    """Add a user and print the id. Then use `invite` or `link` to add an identity."""
     fields = {"id": user_id, "name": name}
-    said = {key: value for key, value in fields.items() if value is not None}
-    added = _do(file, lambda records: records.user_admin.add(said))
-    _print_json(added.as_dict()) if as_json else print(added.id)
+    given = {key: value for key, value in fields.items() if value is not None}
+    added = _do(file, lambda records: records.user_admin.add(given))
+    print_json(added.as_dict()) if as_json else print(added.id)
 
 
 @command.command("set")
 def change(user_id: IdArgument, name: NameOption, file: ConfigFile = None) -> None:
-    """Give a user another name; "" takes it away."""
+    """Change a user's name; "" removes it."""
     _change(file, user_id, {"name": name or None})
     print(f"user {user_id} is changed")
 
@@ -82,22 +92,25 @@ def change(user_id: IdArgument, name: NameOption, file: ConfigFile = None) -> No
 def invite(
     user_id: IdArgument,
     expires_in: Annotated[
-        int, typer.Option(help="Seconds for which it is good.")
+        int, typer.Option(help="Lifetime of the invitation, in seconds.")
     ] = INVITATION_LIFETIME,
     as_json: JSONOption = False,
     file: ConfigFile = None,
 ) -> None:
-    """Make an invitation: the one phone that shows it is the user's from then on.
+    """Create an invitation: the first phone that uses it is linked to the user.
 
-    It is printed this once; a former one of the user's is worth nothing any more.
+    Prints the invitation, once. Earlier invitations of the user become invalid.
     """
     fields = {"expires_in": expires_in}
-    made = _do(file, lambda records: records.user_admin.invite(user_id, fields))
+    invitation = _do(file, lambda records: records.user_admin.invite(user_id, fields))
     if as_json:
-        _print_json({"invitation": made.secret, "expires_in": made.expires_in})
+        print_json({"invitation": invitation.secret, "expires_in": invitation.expires_in})
         return
-    print(made.secret)
-    print(f"good once, for {made.expires_in} seconds: who shows it is {user_id}", file=sys.stderr)
+    print(invitation.secret)
+    print(
+        f"valid for one phone and {invitation.expires_in} seconds: it links the phone to {user_id}",
+        file=sys.stderr,
+    )
 
 
 @command.command("list")
@@ -105,26 +118,34 @@ def list_users(as_json: JSONOption = False, file: ConfigFile = None) -> None:
     """Print all users, by id."""
     users = _do(file, _all)
     if as_json:
-        _print_json([one.as_dict() for one in users])
+        print_json([user.as_dict() for user in users])
         return
-    for one in users:
-        state = "blocked" if one.blocked else f"identities {len(one.identities)}"
-        print(f"{one.id}  {state}  {one.name or ''}".rstrip())
+    rows = [
+        (user.id, "blocked" if user.blocked else "active", len(user.identities), user.name or "-")
+        for user in users
+    ]
+    print_table(("ID", "STATUS", "IDENTITIES", "NAME"), rows)
 
 
 @command.command()
 def show(user_id: IdArgument, as_json: JSONOption = False, file: ConfigFile = None) -> None:
-    """Print a user, with the identities by which they are known."""
+    """Print a user and the linked identities."""
     user = _do(file, lambda records: records.user_admin.get(user_id))
     if as_json:
-        _print_json(user.as_dict())
+        print_json(user.as_dict())
         return
-    print(f"{user.id}\n    name = {user.name or '-'}\n    blocked = {user.blocked}")
-    for one in user.identities:
-        print(
-            f"    {one.provider} {one.provider_app_id or '-'} openid {one.id} "
-            f"unionid {one.unionid or '-'}"
-        )
+    print(f"{user.id}\n    name = {user.name or '-'}\n    blocked = {str(user.blocked).lower()}")
+    if user.identities:
+        rows = [
+            (
+                identity.provider,
+                identity.provider_app_id or "-",
+                identity.id,
+                identity.unionid or "-",
+            )
+            for identity in user.identities
+        ]
+        print_table(("PROVIDER", "APP", "OPENID", "UNIONID"), rows)
 
 
 @command.command()
@@ -136,12 +157,13 @@ def link(
     unionid: UnionidOption = None,
     file: ConfigFile = None,
 ) -> None:
-    """Say by which identity a user is known at the phone's provider."""
+    """Link an identity to a user."""
     settings = _settings(file)
     identity = _identity(settings, provider, provider_app_id, openid)
-    said = identity if unionid is None else {**identity, "unionid": unionid}
-    with_records(settings, lambda records: records.user_admin.link(user_id, said))
-    print(f"user {user_id} is who has the openid {openid}")
+    if unionid is not None:
+        identity["unionid"] = unionid
+    with_records(settings, lambda records: records.user_admin.link(user_id, identity))
+    print(f"the openid {openid} is linked to user {user_id}")
 
 
 @command.command()
@@ -160,43 +182,40 @@ def unlink(
     settings = _settings(file)
     identity = _identity(settings, provider, provider_app_id, openid)
     with_records(settings, lambda records: records.user_admin.unlink(user_id, identity))
-    print(f"user {user_id} is known by the openid {openid} no more")
+    print(f"the openid {openid} is not linked to user {user_id} any longer")
 
 
 @command.command()
 def block(user_id: IdArgument, file: ConfigFile = None) -> None:
-    """Let a user in no more; tokens that they have stay good until they end."""
+    """Refuse a user's logins. Issued tokens stay valid until they expire."""
     _change(file, user_id, {"blocked": True})
     print(f"user {user_id} is blocked")
 
 
 @command.command()
 def unblock(user_id: IdArgument, file: ConfigFile = None) -> None:
-    """Let a user in again."""
+    """Accept a user's logins again."""
     _change(file, user_id, {"blocked": False})
-    print(f"user {user_id} is let in again")
+    print(f"user {user_id} is unblocked")
 
 
 @command.command()
-def remove(
-    user_id: IdArgument,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    file: ConfigFile = None,
-) -> None:
-    """Strike a user out, with identities and invitations: the person is unknown then."""
+def remove(user_id: IdArgument, yes: YesOption = False, file: ConfigFile = None) -> None:
+    """Delete a user with identities and invitations."""
     settings = _settings(file)
     if not yes:
-        typer.confirm(f"Remove {user_id}, and by whom they are known?", abort=True)
+        typer.confirm(f"Remove {user_id} with identities and invitations?", abort=True)
     with_records(settings, lambda records: records.user_admin.remove(user_id))
     print(f"user {user_id} is removed")
 
 
 def _settings(file: Path | None) -> Settings:
-    """The settings; ends the command where users are not looked for in the records."""
+    """Return the settings.  End the command if the broker does not use the records' users."""
     settings = read_settings(file)
-    if settings.directory != "sql":
+    directory = settings[DirectorySettings].directory
+    if directory != "sql":
         sys.exit(
-            f"the directory is {settings.directory}, which asks for no users of the records: "
+            f"the directory is {directory}, which does not use the users in the records: "
             f"set {PREFIX}DIRECTORY=sql, here and for the brokers"
         )
     return settings
@@ -221,11 +240,10 @@ async def _all(records: Records) -> list[User]:
 def _identity(
     settings: Settings, provider: str | None, provider_app_id: str | None, openid: str
 ) -> dict[str, str]:
-    provider = provider or settings.provider
-    own = (settings.wechat_appid or "") if provider == "wechat" else ""
-    app_id = own if provider_app_id is None else provider_app_id
-    return {"provider": provider, "provider_app_id": app_id, "openid": openid}
-
-
-def _print_json(shown: object) -> None:
-    print(json.dumps(shown, indent=2, ensure_ascii=False))
+    provider = provider or settings[ProviderSettings].provider
+    appid = (settings[WeChatSettings].wechat_appid or "") if provider == "wechat" else ""
+    return {
+        "provider": provider,
+        "provider_app_id": appid if provider_app_id is None else provider_app_id,
+        "openid": openid,
+    }

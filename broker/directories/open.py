@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from broker.identity.model import Identity
+from broker.infrastructure.clock import Clock
+from broker.infrastructure.settings import Settings
+from broker.users.ports import UserLookup
 
 
 class OpenDirectory:
@@ -15,3 +18,7 @@ class OpenDirectory:
     async def find(self, identity: Identity) -> str:
         # Two providers may use the same id for two users.
         return f"{identity.provider}:{identity.id}"
+
+
+def open_directory(settings: Settings, users: UserLookup, clock: Clock) -> OpenDirectory:
+    return OpenDirectory()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from broker.directories.shared import SharedDirectory
 from broker.identity.errors import UnregisteredUser
 from broker.identity.model import Identity
+from broker.infrastructure.clock import Clock
+from broker.infrastructure.settings import Settings
 from broker.users.ports import UserLookup
 
 
@@ -24,3 +27,8 @@ class SqlDirectory:
         if subject is None:
             raise UnregisteredUser
         return subject
+
+
+def open_directory(settings: Settings, users: UserLookup, clock: Clock) -> SharedDirectory:
+    # Refusals are not cached: a user who was just linked or unblocked may confirm at once.
+    return SharedDirectory(SqlDirectory(users), refusal_ttl=0)

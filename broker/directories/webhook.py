@@ -24,9 +24,12 @@ from aiohttp.abc import AbstractResolver
 from stamina.instrumentation import set_on_retry_hooks
 from standardwebhooks import Webhook
 
+from broker.directories.settings import DirectorySettings
+from broker.directories.shared import SharedDirectory
 from broker.errors import BrokerError
 from broker.identity.errors import DirectoryUnavailable, UnregisteredUser, UserBlocked
 from broker.identity.model import Identity
+from broker.infrastructure.clock import Clock
 from broker.infrastructure.codec import decode, encode
 from broker.infrastructure.observability.metrics import Counter
 from broker.infrastructure.observability.outage import OutageLog
@@ -36,6 +39,8 @@ from broker.infrastructure.outbound.ssrf import (
     AddressNotAllowed,
     create_public_socket,
 )
+from broker.infrastructure.settings import Settings
+from broker.users.ports import UserLookup
 
 log = structlog.get_logger()
 
@@ -229,3 +234,14 @@ def _parse_subject(response: HTTPResponse) -> str | None:
 DIRECTORY_ANSWERS = Counter(
     "scanlogin_directory_answers", "Responses of the site's webhook", ["outcome"]
 )
+
+
+def open_directory(settings: Settings, users: UserLookup, clock: Clock) -> SharedDirectory:
+    directory = settings[DirectorySettings]
+    webhook = WebhookDirectory(
+        url=directory.directory,
+        signing_secrets=[secret.get_secret_value() for secret in directory.directory_secret],
+        allow_private_address=directory.directory_private,
+        clock=clock,
+    )
+    return SharedDirectory(webhook)

@@ -12,9 +12,12 @@ import re
 
 import segno
 
-from broker.identity.errors import InvalidProof
-from broker.identity.model import Identity
+from broker.identity.errors import MISCONFIGURED_RETRY_AFTER, InvalidProof, ProviderUnavailable
+from broker.identity.model import Identity, ProviderAccount
 from broker.identity.ports import CodePicture, IdentityProof, UserDataVerifier
+from broker.infrastructure.settings import Settings
+from broker.infrastructure.settings_sources import PREFIX
+from broker.providers.settings import ProviderSettings, is_pretend_allowed
 
 JS_CODE_PATTERN = re.compile(r"pretend:([^\s\x00-\x1f\x7f]{1,64})")
 """An openid has up to 64 characters of any script, without spaces and control characters."""
@@ -63,3 +66,15 @@ def terminal_code(link: str) -> str:
     text = io.StringIO()
     _code(link).terminal(text, compact=True)
     return text.getvalue()
+
+
+def open_provider(settings: Settings, account: ProviderAccount) -> PretendProvider:
+    """Raises ProviderUnavailable if the settings do not allow the pretend provider."""
+    if not is_pretend_allowed(settings):
+        raise ProviderUnavailable(
+            "with the provider pretend anyone can log in as anyone, and other machines can reach "
+            "this broker: give the app the provider wechat, or set "
+            f"{PREFIX}ALLOW_PRETEND=true for a trial in a network that you trust",
+            MISCONFIGURED_RETRY_AFTER,
+        )
+    return PretendProvider(phone_page_url=settings[ProviderSettings].phone_page_url)

@@ -10,8 +10,8 @@ import pytest
 from prometheus_client import Counter, Gauge
 from typer.main import get_command
 
-from broker.__main__ import command
 from broker.app import build
+from broker.cli.main import command
 from broker.infrastructure.observability import metrics
 from broker.infrastructure.settings_sources import PREFIX
 from broker.login import browser_api as browser

@@ -33,7 +33,7 @@ FEATURES: Mapping[str, frozenset[str]] = {
 BACKENDS = frozenset({"state", "bus", "records", "blobs", "providers", "directories"})
 """They implement the ports of features, and never import each other."""
 
-COMPOSITION = ("settings", "parts", "calls", "app", "cli", "__main__")
+COMPOSITION = ("settings", "backends", "parts", "calls", "app", "cli", "__main__")
 """In this order: each may import the ones before it, and every package."""
 
 SHARED_FILES = frozenset(
@@ -129,7 +129,7 @@ LIBRARIES: Mapping[str, frozenset[str] | None] = {
         {"infrastructure/api/schema", "infrastructure/settings", "*api", "settings"}
     ),
     "redis": frozenset({"infrastructure/redis"}),
-    "rich": frozenset({"cli/pool"}),
+    "rich": frozenset({"cli/progress"}),
     "segno": frozenset({"providers/pretend"}),
     "socketio": frozenset({"infrastructure/transport"}),
     "sqlalchemy": frozenset({"records"}),
@@ -137,7 +137,7 @@ LIBRARIES: Mapping[str, frozenset[str] | None] = {
     "standardwebhooks": frozenset({"directories/webhook"}),
     "structlog": None,
     "typing_extensions": frozenset({"infrastructure/api/schema"}),
-    "typer": frozenset({"cli", "__main__"}),
+    "typer": frozenset({"cli"}),
     "uvloop": frozenset({"infrastructure/runtime/process"}),
     "mp_stub": frozenset({"cli/demo"}),
     "web_demo": frozenset({"cli/demo"}),

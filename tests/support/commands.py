@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from typer.testing import CliRunner
 
-from broker.__main__ import command
+from broker.cli.main import command
 from broker.errors import StartupError
 from mp_stub.wechat.platform import APPID, SECRET
 from tests.support.environment import ROOT, free_port

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from broker.__main__ import command
+from broker.cli.main import command
 from tests.support.commands import Call, Said
 
 

@@ -81,18 +81,25 @@ def test_a_taken_admin_port_turns_metrics_off_and_nothing_else(tmp_path: Path) -
 def test_keys_are_listed_and_rotated_under_a_running_broker(tmp_path: Path) -> None:
     with serving(tmp_path, SCAN_LOGIN_PORT="0") as (_, line):
         url = line.split(" ready on ")[1].split()[0]
-        before = call(tmp_path, "key", "list").stdout.split()
+        before = listed_keys(tmp_path)
 
         rotated = call(tmp_path, "key", "rotate")
-        kids = call(tmp_path, "key", "list").stdout.split()[2::3]
+        kids = [kid for _, kid in listed_keys(tmp_path)]
         wait_until(lambda: publishes(url, kids))
 
-    assert before[0::3] == ["present", "next"]
-    assert f"signing with {before[5]}" in rotated.stdout
-    after = call(tmp_path, "key", "list").stdout.split()
-    assert after[0::3] == ["present", "next", "former"]
-    assert after[8] == before[2]
-    assert after[2::3] == kids
+    assert [use for use, _ in before] == ["present", "next"]
+    assert f"signing with {before[1][1]}" in rotated.stdout
+    after = listed_keys(tmp_path)
+    assert [use for use, _ in after] == ["present", "next", "former"]
+    assert after[2][1] == before[0][1]
+    assert [kid for _, kid in after] == kids
+
+
+def listed_keys(folder: Path) -> list[tuple[str, str]]:
+    """The use and the kid of each key."""
+    rows = [line.split() for line in call(folder, "key", "list").stdout.splitlines()]
+    assert rows[0] == ["USE", "ALG", "KID"]
+    return [(row[0], row[2]) for row in rows[1:]]
 
 
 def publishes(url: str, kids: list[str]) -> bool:

@@ -17,8 +17,8 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from broker.__main__ import command
 from broker.app import build
+from broker.cli.main import command
 from broker.infrastructure.settings_sources import PREFIX
 from broker.settings import find_values, load_settings
 from mp_stub.phone_page import build_phone_page

@@ -7,7 +7,7 @@ import signal
 
 import aiohttp
 
-from broker.cli.demo import own_address
+from broker.cli.demo.run import own_address
 from mp_stub.wechat.platform import APPID, person_id
 from tests.support.clients import PythonBrowser
 from tests.support.demo import demo, obey, phone
@@ -58,7 +58,7 @@ async def test_the_code_in_the_terminal_logs_the_terminal_in() -> None:
 async def test_the_whole_way_to_a_pretend_wechat() -> None:
     async with demo("--provider", "wechat") as running:
         broker, site = (f"http://127.0.0.1:{running.ports[name]}" for name in ("PORT", "SITE_PORT"))
-        wechat = (await running.line("Pretend WeChat")).split()[2]
+        wechat = (await running.line("WeChat stub")).split()[2]
         browser = PythonBrowser(["websocket"])
         await browser.connect(broker)
         begun = await browser.emit("begin", {})
@@ -85,7 +85,7 @@ async def test_with_a_pool_logins_go_on_while_wechat_is_switched_off() -> None:
     """By the very commands that the demo prints."""
     async with demo("--pool") as running:
         broker = f"http://127.0.0.1:{running.ports['PORT']}"
-        wechat = (await running.line("Pretend WeChat")).split()[2]
+        wechat = (await running.line("WeChat stub")).split()[2]
         assert "100 of 100" in await running.line("Drawing codes")
         off, on = await running.line("stable_token"), await running.line("DELETE")
         await running.line("Pool ")
@@ -108,7 +108,8 @@ async def test_with_a_pool_logins_go_on_while_wechat_is_switched_off() -> None:
         assert drawn == 100
         assert (confirmed.code, confirmed.errors) == (0, "")
         assert redeemed["access_token"]
-        await running.line("98 codes free, 1 on screens, 1 at rest")  # the one is the terminal's
+        # The code on a screen is the one of the terminal.
+        await running.line("98 codes free, 1 on screens, 1 in cooldown")
         await obey(on)
 
 

@@ -14,7 +14,7 @@ import click
 import pytest
 from typer.main import get_command
 
-from broker.__main__ import command
+from broker.cli.main import command
 from tests.support.commands import call
 from tests.support.commands import serving as serve
 from tests.support.environment import ROOT, free_port

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from broker.errors import InvalidSettings
-from broker.settings import load_settings
+from broker.infrastructure.runtime.settings import ENGINES
+from broker.infrastructure.settings import InvalidField, InvalidGroup, Settings
+from broker.infrastructure.transport import ENGINES as TRANSPORT_ENGINES
+from broker.pool.settings import PoolSettings
+from broker.settings import GROUPS, load_settings
 
 
 def mistakes(file: Path | None = None) -> list[str]:
@@ -294,3 +298,38 @@ def test_a_webhook_wants_a_secret_which_is_never_shown(
     settings = load_settings()
     assert [one.get_secret_value() for one in settings.directory_secret] == [WHSEC, WHSEC]
     assert WHSEC not in f"{settings!r} {settings}"
+
+
+def test_setting_is_in_one_group() -> None:
+    names = [name for group in GROUPS for name in group.model_fields]
+
+    assert len(names) == len(set(names))
+
+
+def test_engine_names_are_those_of_the_transport() -> None:
+    assert set(ENGINES) == set(TRANSPORT_ENGINES)
+
+
+def test_unknown_fixed_setting_is_refused() -> None:
+    with pytest.raises(TypeError, match="unknown settings: prot"):
+        load_settings(prot=1)
+
+
+def test_replaced_value_leaves_other_settings() -> None:
+    settings = load_settings()
+
+    changed = settings.replace(PoolSettings, pool_size=7)
+
+    assert changed[PoolSettings].pool_size == 7
+    assert changed.values() == {**settings.values(), "pool_size": 7}
+
+
+def test_group_without_values_is_refused() -> None:
+    with pytest.raises(InvalidGroup, match="PoolSettings"):
+        Settings([])[PoolSettings]
+
+
+def test_mistake_of_several_fields_hides_passwords() -> None:
+    assert str(InvalidField("state_url", "is redis://u:canary@h")) == (
+        "SCAN_LOGIN_STATE_URL: is redis://u:[hidden]@h"
+    )

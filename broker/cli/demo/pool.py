@@ -1,11 +1,10 @@
-"""What the demo says of its pool: how it is filled, how full it is, how WeChat is switched off."""
+"""The pool of the demo: its settings, and what the demo prints about it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
 from broker.apps.model import DEFAULT_APP
 from broker.errors import Unavailable
@@ -14,7 +13,7 @@ from broker.pool.ports import CodeLeases
 
 POOL_COUNT = 100
 
-POOL_SETTINGS: Mapping[str, Any] = {
+POOL_SETTINGS: Mapping[str, object] = {
     "code_source": "pool",
     "pool_size": POOL_COUNT,
     "pool_max": POOL_COUNT,
@@ -22,17 +21,17 @@ POOL_SETTINGS: Mapping[str, Any] = {
 }
 
 POLL_INTERVAL = 0.2
-"""Seconds between two looks."""
+"""Seconds between two requests for the pool's level."""
 
 WECHAT_OUTAGE_HINT = """
-  Switch WeChat off, and log in all the same; then on again:
+  Switch the WeChat stub off, log in with a code of the pool, and switch it on again:
   curl -X PUT '{0}/pretend/faults/{{getwxacodeunlimit,stable_token}}' -d '{{"fault": "503"}}'
   curl -X DELETE {0}/pretend/faults
 """
 
 
 async def wait_until_filled(leases: CodeLeases, wechat_url: str) -> None:
-    """Count the codes that the broker draws, in one line, until there are enough."""
+    """Print the number of drawn codes, in one line, until the pool is full."""
     ready = 0
     while ready < POOL_COUNT:
         await asyncio.sleep(POLL_INTERVAL)
@@ -43,13 +42,13 @@ async def wait_until_filled(leases: CodeLeases, wechat_url: str) -> None:
 
 
 async def watch(leases: CodeLeases) -> None:
-    """Say how many codes are free, each time that it changes."""
-    said = ""
+    """Print the pool's level each time it changes."""
+    last_level = ""
     while True:
         with suppress(Unavailable):
             free, leased, resting = await leases.level(DEFAULT_APP)
-            level = f"{free} codes free, {leased} on screens, {resting} at rest"
-            if level != said:
-                said = level
+            level = f"{free} codes free, {leased} on screens, {resting} in cooldown"
+            if level != last_level:
+                last_level = level
                 announce(f"  Pool           {level}")
         await asyncio.sleep(POLL_INTERVAL)

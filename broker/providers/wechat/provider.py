@@ -19,13 +19,15 @@ from aiolimiter import AsyncLimiter
 
 from broker.errors import BrokerError
 from broker.identity.errors import (
+    MISCONFIGURED_RETRY_AFTER,
     InvalidProof,
     ProviderBlockedUser,
     ProviderRateLimited,
     ProviderUnavailable,
 )
-from broker.identity.model import Identity
+from broker.identity.model import Identity, ProviderAccount
 from broker.identity.ports import CodePicture, IdentityProof, UserDataVerifier
+from broker.infrastructure.settings import Settings
 from broker.providers.wechat.access_token import AccessTokenCache
 from broker.providers.wechat.client import WECHAT_REQUESTS, Fields, WeChatClient, WeChatError
 from broker.providers.wechat.endpoints import (
@@ -35,6 +37,7 @@ from broker.providers.wechat.endpoints import (
     FetchedToken,
 )
 from broker.providers.wechat.errcodes import RETRY_AFTER, TRANSIENT_KINDS, ErrorKind
+from broker.providers.wechat.settings import APPID_PATTERN, WeChatSettings
 from broker.providers.wechat.user_data import WeChatUserData
 
 TOTAL_TIMEOUT = 6.0
@@ -158,3 +161,24 @@ def _to_broker_error(error: WeChatError | TimeoutError) -> BrokerError:
 
 def _invalid_proof() -> InvalidProof:
     return InvalidProof("the js_code is wrong, used or older than 5 minutes; call wx.login again")
+
+
+def open_provider(settings: Settings, account: ProviderAccount) -> WeChatProvider:
+    """Raises ProviderUnavailable for an account without AppID or AppSecret."""
+    if not (re.fullmatch(APPID_PATTERN, account.app_id) and account.secret):
+        reason = "has no secret" if account.secret == "" else "is not an AppID"
+        raise ProviderUnavailable(
+            f"the provider wechat requires an AppID and an AppSecret; {account.app_id!r} {reason}",
+            MISCONFIGURED_RETRY_AFTER,
+        )
+    wechat = settings[WeChatSettings]
+    return WeChatProvider(
+        appid=account.app_id,
+        secret=account.secret,
+        api_url=wechat.wechat_api_url,
+        page=wechat.wechat_page,
+        env_version=wechat.wechat_env_version,
+        check_path=wechat.wechat_check_path,
+        width=wechat.wechat_width,
+        codes_per_minute=wechat.wechat_codes_per_minute,
+    )

@@ -1,0 +1,197 @@
+"""Runs broker, example site and phone page in one process.
+
+With the provider `wechat`, a stub of WeChat's server runs too, and the broker and the phone
+page send their WeChat requests to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import aiohttp
+from aiohttp import web
+
+from broker.app import build
+from broker.apps.settings import AppSettings
+from broker.cli.demo import pool
+from broker.infrastructure.background import spawn
+from broker.infrastructure.observability.logging import announce
+from broker.infrastructure.outbound.ssrf import is_loopback
+from broker.infrastructure.runtime.server import Site, serve_until_signal
+from broker.providers.pretend import terminal_code
+from broker.settings import load_settings
+from mp_stub.phone_page import build_phone_page
+from mp_stub.wechat.platform import APPID, SECRET, MiniProgram, Platform
+from mp_stub.wechat.server import WeChatStub
+from web_demo.site import build_site
+
+ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
+
+PUBLIC_WARNING = """\
+  Anyone who reaches these addresses can log in as anyone: the pretend provider
+  accepts every phone.  Use this only in a network that you trust.
+"""
+
+BANNER = """
+  Example site   {0.site}      open this: it shows the code
+  Phone page     {0.phone}      acts as the phone, if you have none
+  Broker         {0.broker}
+
+  Ctrl-C stops all of them.
+"""
+
+WECHAT_BANNER = """\
+  WeChat stub    {0}      draws the codes and verifies the phones
+
+  This makes its next two draws fail:
+  curl -X PUT {0}/pretend/faults/getwxacodeunlimit -d '{{"fault": "45009", "times": 2}}'
+"""
+
+
+class DemoPorts(NamedTuple):
+    """wechat: port of the WeChat stub, which runs with the provider `wechat` only."""
+
+    broker: int
+    site: int
+    phone: int
+    wechat: int
+
+
+class DemoURLs(NamedTuple):
+    """URLs for browsers and phones.  wechat: None without WeChat stub."""
+
+    broker: str
+    site: str
+    phone: str
+    wechat: str | None
+
+
+async def run_demo(host: str, ports: DemoPorts, provider: str, *, pooled: bool = False) -> None:
+    """Serve everything on `host` until a signal arrives.  Raises PortInUse.
+
+    pooled: draw the codes in advance.
+    """
+    name = own_address() if host in ANY_ADDRESS else f"[{host}]" if ":" in host else host
+    urls = DemoURLs(
+        broker=f"http://{name}:{ports.broker}",
+        site=f"http://{name}:{ports.site}",
+        phone=f"http://{name}:{ports.phone}",
+        # Only the broker and the phone page's server call it, so it listens on loopback.
+        wechat=f"http://127.0.0.1:{ports.wechat}" if provider == "wechat" else None,
+    )
+    with tempfile.TemporaryDirectory(prefix="scan-login-demo-") as folder:
+        values = _values(host, ports.broker, urls, provider, Path(folder))
+        settings = load_settings(None, **values, **(pool.POOL_SETTINGS if pooled else {}))
+        origins = (*_site_origins(name, ports.site), *settings[AppSettings].origins)
+        settings = settings.replace(AppSettings, origins=origins)
+        broker = build(settings)
+        tasks: list[asyncio.Task[None]] = []
+
+        async def after_start() -> None:
+            if pooled and urls.wechat:
+                await pool.wait_until_filled(broker.leases, urls.wechat)
+                tasks.append(spawn("demo pool", pool.watch(broker.leases)))
+            await _terminal_login(urls.broker, f"{urls.phone}/")
+
+        def on_ready(addresses: dict[str, str]) -> None:
+            announce(_greeting(host, urls))
+            tasks.append(spawn("demo login", after_start()))
+
+        try:
+            sites = _sites(host, ports, urls, broker.public)
+            await serve_until_signal(sites, on_ready, trouble=broker.trouble)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _values(host: str, port: int, urls: DemoURLs, provider: str, folder: Path) -> dict[str, object]:
+    """Return the settings that the demo fixes."""
+    values: dict[str, object] = {
+        "host": host,
+        "port": port,
+        "public_url": urls.broker,
+        "phone_page_url": f"{urls.phone}/",
+        "allow_pretend": True,
+        "provider": provider,
+        "key_file": folder / "keys.json",
+        "seal_file": folder / "seal.json",
+        "records_url": f"sqlite+aiosqlite:///{folder}/records.db",
+        "workers": 1,
+        "roles": (),
+    }
+    if urls.wechat:
+        values |= {"wechat_api_url": urls.wechat, "wechat_appid": APPID, "wechat_secret": SECRET}
+    return values
+
+
+def _sites(host: str, ports: DemoPorts, urls: DemoURLs, broker: web.Application) -> Iterator[Site]:
+    if urls.wechat:  # first: the broker requests an access token when it starts
+        wechat = WeChatStub(Platform([MiniProgram(APPID, SECRET)]), link=f"{urls.phone}/")
+        yield Site("WeChat", wechat.application(), "127.0.0.1", ports.wechat, "WECHAT_PORT")
+    site = build_site(broker_url=urls.broker, phone_url=urls.phone)
+    phone = build_phone_page(broker_url=urls.broker, wechat_url=urls.wechat)
+    yield Site("broker", broker, host, ports.broker, "PORT")
+    yield Site("example site", site, host, ports.site, "SITE_PORT")
+    yield Site("phone page", phone, host, ports.phone, "PHONE_PORT")
+
+
+def own_address() -> str:
+    """Return this machine's address in its network, for phones there."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET; a datagram socket sends nothing here
+        except OSError:
+            return "127.0.0.1"
+        address: str = probe.getsockname()[0]
+        return address
+
+
+def _site_origins(name: str, port: int) -> tuple[str, ...]:
+    return tuple(sorted({f"http://{host}:{port}" for host in (name, "127.0.0.1", "localhost")}))
+
+
+def _greeting(host: str, urls: DemoURLs) -> str:
+    parts = [BANNER.format(urls)]
+    if urls.wechat:
+        parts.append(WECHAT_BANNER.format(urls.wechat))
+    if not is_loopback(host):
+        parts.append(PUBLIC_WARNING)
+    return "\n".join(parts)
+
+
+async def _terminal_login(broker_url: str, phone_page_url: str) -> None:
+    """Log this terminal in by RFC 8628, with a printed code."""
+    async with aiohttp.ClientSession(broker_url) as http:
+        started = await _post(http, "/oauth/device_authorization", client_id="default")
+        link = f"{phone_page_url}?{urlencode({'scene': started['user_code']})}"
+        announce(f"  Or log this terminal in: scan, or open {link}\n\n{terminal_code(link)}")
+        while True:
+            await asyncio.sleep(started["interval"])
+            answer = await _post(
+                http,
+                "/oauth/token",
+                grant_type="urn:ietf:params:oauth:grant-type:device_code",
+                client_id="default",
+                device_code=started["device_code"],
+            )
+            if answer.get("error") not in ("authorization_pending", "slow_down"):
+                break
+    if answer.get("error") == "expired_token":
+        outcome = "its code has expired; reload the site for a new one"
+    else:
+        outcome = answer.get("error_description") or f"logged in as {answer['subject']}"
+    announce(f"  This terminal: {outcome}.")
+
+
+async def _post(http: aiohttp.ClientSession, path: str, **form: str) -> dict[str, Any]:
+    async with http.post(path, data=form) as response:
+        answer: dict[str, Any] = await response.json()
+        return answer

@@ -1,0 +1,96 @@
+"""`scan-login key`: the signing keys of tokens, and the keys that encrypt secrets."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from broker.cli.support import ConfigFile, print_table, read_settings, with_records
+from broker.infrastructure.crypto.sealing import SealKeyFile
+from broker.infrastructure.settings_sources import PREFIX
+from broker.records.settings import RecordsSettings
+from broker.tokens.keys import KEY_SET_MAX_AGE, KeyRing, SigningKeyFile, open_key_ring
+from broker.tokens.settings import TokenSettings
+
+command = typer.Typer(
+    no_args_is_help=True, help="Manage the keys that sign tokens and the keys that encrypt secrets."
+)
+
+
+@command.command()
+def create(file: ConfigFile = None) -> None:
+    """Create the key file and the seal file if they do not exist."""
+    settings = read_settings(file)
+    tokens, records = settings[TokenSettings], settings[RecordsSettings]
+    keys = SigningKeyFile(tokens.key_file)
+    open_key_ring(keys, tokens.token_algorithm)
+    print(f"token keys: {keys.path.absolute()}")
+    if not records.seal_keys:
+        SealKeyFile(records.seal_file).keys()
+        print(f"seal keys: {records.seal_file.absolute()}")
+
+
+@command.command()
+def rotate(file: ConfigFile = None) -> None:
+    """Sign with the next key, and publish a new next key.
+
+    Running brokers read the file within seconds. Issued tokens stay valid.
+    """
+    tokens = read_settings(file)[TokenSettings]
+    keys = SigningKeyFile(tokens.key_file)
+    rotated = _load(keys).rotated(
+        now=time.time(), token_lifetime=tokens.token_lifetime, algorithm=tokens.token_algorithm
+    )
+    keys.save(rotated)
+    print(f"{keys.path.absolute()}:")
+    print(f"signing with {rotated.present['kid']}, next is {rotated.next['kid']}")
+    print(
+        f"Sites may cache the key set for {KEY_SET_MAX_AGE} seconds: "
+        "wait at least that long before the next rotation."
+    )
+
+
+@command.command("list")
+def list_keys(file: ConfigFile = None) -> None:
+    """Print the keys of the key set: present, next, and former keys that are still valid."""
+    ring = _load(SigningKeyFile(read_settings(file)[TokenSettings].key_file))
+    uses = ("present", "next")
+    rows = [
+        (uses[number] if number < len(uses) else "former", key["alg"], key["kid"])
+        for number, key in enumerate(ring.public(time.time()))
+    ]
+    print_table(("USE", "ALG", "KID"), rows)
+
+
+@command.command()
+def rewrap(
+    file: ConfigFile = None,
+    new_key: Annotated[
+        bool, typer.Option("--new-key", help="First add a new seal key to the seal file.")
+    ] = False,
+) -> None:
+    """Encrypt all secrets of apps with the newest seal key."""
+    settings = read_settings(file)
+    seal = settings[RecordsSettings]
+    if new_key and seal.seal_keys:
+        sys.exit(
+            f"the seal keys are in the settings: put a new key first in {PREFIX}SEAL_KEYS, "
+            "restart every broker, and run scan-login key rewrap without --new-key"
+        )
+    if new_key:
+        SealKeyFile(seal.seal_file).add()
+    count = with_records(settings, lambda records: records.app_admin.rewrap())
+    print(f"{count} secrets had an older key; all secrets have the newest key now")
+
+
+def _load(keys: SigningKeyFile) -> KeyRing:
+    ring = keys.load()
+    if ring is None:
+        sys.exit(
+            f"there are no keys in {keys.path.absolute()}: run scan-login key create, "
+            f"or set {PREFIX}KEY_FILE to the broker's key file"
+        )
+    return ring

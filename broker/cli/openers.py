@@ -1,0 +1,99 @@
+"""Opens what a command needs, and closes it at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+from broker.apps.errors import UnknownApp
+from broker.backends import (
+    check_records,
+    open_apps,
+    open_pictures,
+    open_provider_registry,
+    open_state_and_bus,
+)
+from broker.errors import StartupError
+from broker.identity.ports import Provider
+from broker.infrastructure.settings import Settings
+from broker.pool.ports import CodeLeases
+from broker.records.store import Records
+from broker.state.settings import StateSettings
+from broker.tokens.keys import SigningKeyFile
+from broker.tokens.settings import TokenSettings
+
+
+@asynccontextmanager
+async def open_code_leases(settings: Settings) -> AsyncIterator[CodeLeases | None]:
+    """The leases of the running brokers, or None if this process cannot reach their state."""
+    state, bus = open_state_and_bus(settings, None)
+    is_shared = urlsplit(settings[StateSettings].state_url).scheme != "memory"
+    try:
+        if is_shared:
+            await state.open()
+        is_reached = is_shared and state.unavailable_reason() is None
+        yield state.code_leases if is_reached else None
+    finally:
+        await state.close()
+        await bus.close()
+
+
+@asynccontextmanager
+async def open_app_provider(
+    settings: Settings, records: Records, app_id: str
+) -> AsyncIterator[Provider]:
+    """The provider of an app.
+
+    records: they are open.  Raises UnknownApp, or ProviderUnavailable with a reason for
+    operators.
+    """
+    apps = open_apps(settings, records)
+    app = await apps.get(app_id)
+    if app is None:
+        raise UnknownApp
+    providers = open_provider_registry(settings, apps, records)
+    try:
+        yield await providers.get(app)
+    finally:
+        await providers.close()
+
+
+async def draw_test_code(settings: Settings, records: Records, app_id: str) -> str:
+    """Draw a code that no login uses, and return the provider's name.
+
+    Raises UnknownApp, or ProviderUnavailable with a reason for operators.
+    """
+    async with open_app_provider(settings, records, app_id) as provider:
+        await provider.draw("a" * provider.scene_max)
+        return provider.name
+
+
+async def check_backends(settings: Settings) -> list[str]:
+    """Return why backends cannot be built.  Connects to nothing and writes nothing."""
+    mistakes = []
+    for check in (_check_state_and_bus, _check_records, _check_pictures, _check_keys):
+        try:
+            await check(settings)
+        except StartupError as error:
+            mistakes.append(str(error))
+    return mistakes
+
+
+async def _check_state_and_bus(settings: Settings) -> None:
+    state, bus = open_state_and_bus(settings, None)
+    await state.close()
+    await bus.close()
+
+
+async def _check_records(settings: Settings) -> None:
+    await check_records(settings, time.time)
+
+
+async def _check_pictures(settings: Settings) -> None:
+    open_pictures(settings)
+
+
+async def _check_keys(settings: Settings) -> None:
+    SigningKeyFile(settings[TokenSettings].key_file).load()
