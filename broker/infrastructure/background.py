@@ -121,11 +121,11 @@ class BackgroundTasks:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def close(self, *, within: float) -> None:
-        """Wait for all tasks, and cancel those that take longer than `within` seconds."""
+    async def close(self, *, grace: float) -> None:
+        """Wait for all tasks, and cancel those that take longer than `grace` seconds."""
         if not self._tasks:
             return
-        _, late = await asyncio.wait(self._tasks, timeout=within)
+        _, late = await asyncio.wait(self._tasks, timeout=grace)
         for task in late:
             task.cancel()
         if late:

@@ -51,7 +51,7 @@ class Redeemer:
         before = await self._reader.require_by_secret(login_id, secret, app=app)
         self._reader.record_if_expired(before)
         issued_at = self._issuer.issue_time(self._clock())
-        login = await self._writer.apply(before, Act.REDEEM, issued_at=issued_at)
+        login = await self._writer.apply_and_store(before, Act.REDEEM, issued_at=issued_at)
         await self._logins.secure(login)
         token = self._issuer.issue(token_claims(login))
         if token.expires_in <= 0:

@@ -130,7 +130,7 @@ class LoginService:
         login = await self._reader.require_by_scene(scene)
         if login.app != phone.app:
             raise UnknownScene
-        login = await self._writer.apply(login, Act.SCAN, phone=phone)
+        login = await self._writer.apply_and_store(login, Act.SCAN, phone=phone)
         return ScannedLogin(login, await self._require_app(login.app))
 
     async def confirm(self, login_id: str, phone: Phone) -> Login:
@@ -144,13 +144,15 @@ class LoginService:
         login = await self._reader.require_in_app(login_id, phone)
         if next_state(login, Act.CONFIRM, now=self._clock(), phone=phone) is not None:
             subject = await self._require_subject(login, phone)
-            login = await self._writer.apply(login, Act.CONFIRM, phone=phone, subject=subject)
+            login = await self._writer.apply_and_store(
+                login, Act.CONFIRM, phone=phone, subject=subject
+            )
         await self._logins.secure(login)
         return login
 
     async def deny(self, login_id: str, phone: Phone) -> Login:
         login = await self._reader.require_in_app(login_id, phone)
-        return await self._writer.apply(login, Act.DENY, phone=phone)
+        return await self._writer.apply_and_store(login, Act.DENY, phone=phone)
 
     async def resume(self, login_id: str, secret: str, *, app: str) -> Login:
         """Move the login's browser to this instance. Returns the login in its present state."""
@@ -158,14 +160,14 @@ class LoginService:
         self._reader.record_if_expired(login)
         while True:
             moved = login.on_instance(self._instance)
-            if moved is login or await self._writer.swap(login, moved, MOVED_EVENT):
+            if moved is login or await self._writer.swap_and_publish(login, moved, MOVED_EVENT):
                 return moved.at(self._clock())
             login = await self._reader.require(login_id)
 
     async def cancel(self, login_id: str, secret: str, *, app: str) -> Login:
         login = await self._reader.require_by_secret(login_id, secret, app=app)
         self._reader.record_if_expired(login)
-        return await self._writer.apply(login, Act.CANCEL)
+        return await self._writer.apply_and_store(login, Act.CANCEL)
 
     async def abandon(self, login_id: str) -> None:
         """Cancel a login whose socket has begun another one.
@@ -173,7 +175,7 @@ class LoginService:
         A login that is finished does not change. One that cannot be cancelled now expires.
         """
         with suppress(BrokerError):
-            await self._writer.apply(await self._reader.require(login_id), Act.CANCEL)
+            await self._writer.apply_and_store(await self._reader.require(login_id), Act.CANCEL)
 
     async def get(self, login_id: str) -> Login | None:
         """Return the login in its present state, or None if it is not stored."""
@@ -195,7 +197,7 @@ class LoginService:
             app = await self._require_app(login.app)
             raise UnregisteredUser(**register_url_field(app)) from None
         except UserBlocked:
-            await self._writer.apply(login, Act.DENY, phone=phone)
+            await self._writer.apply_and_store(login, Act.DENY, phone=phone)
             raise
 
     async def _await_registration(self, login: Login) -> None:

@@ -49,9 +49,9 @@ class LoginWriter:
 
     async def close(self) -> None:
         """Wait up to `CLOSE_TIMEOUT` for pending code returns."""
-        await self._returns.close(within=CLOSE_TIMEOUT)
+        await self._returns.close(grace=CLOSE_TIMEOUT)
 
-    async def apply(
+    async def apply_and_store(
         self,
         login: Login,
         act: Act,
@@ -71,12 +71,12 @@ class LoginWriter:
             after = apply(login, act, now=now, phone=phone, subject=subject, issued_at=issued_at)
             if after is login:
                 return after
-            if await self.swap(login, after, EVENT_BY_STATE.get(after.state)):
+            if await self.swap_and_publish(login, after, EVENT_BY_STATE.get(after.state)):
                 self._finish(after)
                 return after
             login = await self._reader.require(login.id)
 
-    async def swap(self, before: Login, after: Login, event: str | None) -> bool:
+    async def swap_and_publish(self, before: Login, after: Login, event: str | None) -> bool:
         """Store a change and send `event` to the instance of `before`, if it has one.
 
         Returns False if the login was changed meanwhile.

@@ -18,7 +18,13 @@ from structlog.testing import capture_logs
 from broker.bus.redis import RedisBus
 from broker.errors import Unavailable
 from broker.infrastructure import background
-from broker.infrastructure.background import TASK_FAILURES, BackgroundTask, report, spawn
+from broker.infrastructure.background import (
+    TASK_FAILURES,
+    BackgroundTask,
+    BackgroundTasks,
+    report,
+    spawn,
+)
 from broker.infrastructure.redis.cluster import RedisCluster
 from broker.infrastructure.redis.reconnector import Reconnector
 from broker.infrastructure.runtime.supervisor import Supervisor
@@ -118,6 +124,35 @@ async def test_unexpected_failure_of_spawned_task_is_logged() -> None:
 
     assert [(line["event"], line["task"]) for line in lines] == [("task failed", "spawned")]
     assert failures("spawned") == before + 1
+
+
+async def test_closing_waits_for_spawned_tasks() -> None:
+    finished: list[str] = []
+    tasks = BackgroundTasks()
+
+    async def work() -> None:
+        finished.append("work")
+
+    tasks.spawn("quick", work())
+    await tasks.close(grace=LONG)
+
+    assert finished == ["work"]
+
+
+async def test_closing_cancels_late_tasks() -> None:
+    cancelled = asyncio.Event()
+    tasks = BackgroundTasks()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    tasks.spawn("late", work())
+    await tasks.close(grace=0.001)
+
+    assert cancelled.is_set()
 
 
 class Fault(NamedTuple):
