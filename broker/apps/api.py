@@ -61,7 +61,7 @@ class AppsAPI:
         self._refresh = refresh
 
     async def list(self) -> AppListResponse:
-        return {"apps": [one.as_dict() for one in await self._app_admin.list()]}
+        return {"apps": [app.as_dict() for app in await self._app_admin.list()]}
 
     async def get(self, id: str) -> AppResponse:
         return (await self._app_admin.get(id)).as_dict()

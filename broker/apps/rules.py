@@ -36,8 +36,8 @@ def _url(value: object) -> str:
 
 def _list(value: object, check: Callable[[str], str]) -> list[str]:
     if not isinstance(value, list | tuple) or len(value) > LIST_MAX:
-        raise ValueError(f"must be a list of at most {LIST_MAX} entries")
-    return sorted({check(check_text(url, URL_MAX)) for url in value})
+        raise ValueError(f"must be a list of at most {LIST_MAX} URLs")
+    return sorted({check(check_text(text, URL_MAX)) for text in value})
 
 
 def _code_source(value: object) -> str:
@@ -58,7 +58,8 @@ def _secret(value: object) -> str | None:
     return None if value is None else check_text(value, SECRET_MAX)
 
 
-FIELDS: Mapping[str, Callable[[object], object]] = {
+FIELD_RULES: Mapping[str, Callable[[object], object]] = {
+    "id": _id,
     "name": lambda value: check_text(value, 100),
     "provider": check_word,
     "provider_app_id": lambda value: "" if value == "" else check_text(value, 128),
@@ -70,5 +71,3 @@ FIELDS: Mapping[str, Callable[[object], object]] = {
     "login_lifetime": _lifetime,
 }
 """Checks of the fields that an operator sets: each returns the stored value."""
-
-FIELD_RULES: Mapping[str, Callable[[object], object]] = {"id": _id, **FIELDS}

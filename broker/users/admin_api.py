@@ -72,7 +72,7 @@ class UsersAdminAPI:
     async def list(self, query: UserListQuery) -> UserListResponse:
         limit = int(query.limit)
         users = await self._user_admin.list(after=query.after, limit=limit)
-        page: UserListResponse = {"users": [one.as_dict() for one in users]}
+        page: UserListResponse = {"users": [user.as_dict() for user in users]}
         return {**page, "next": users[-1].id} if len(users) == limit else page
 
     async def get(self, id: str) -> UserResponse:

@@ -52,12 +52,12 @@ class User:
             "blocked": self.blocked,
             "identities": [
                 {
-                    "provider": one.provider,
-                    "provider_app_id": one.provider_app_id,
-                    "openid": one.id,
-                    "unionid": one.unionid,
+                    "provider": identity.provider,
+                    "provider_app_id": identity.provider_app_id,
+                    "openid": identity.id,
+                    "unionid": identity.unionid,
                 }
-                for one in self.identities
+                for identity in self.identities
             ],
             "created_at": self.created_at,
             "changed_at": self.changed_at,

@@ -66,11 +66,11 @@ class WidgetAPI:
     def __init__(self, *, public_url: str) -> None:
         self._public_url = public_url
         self._page = HTMLPage(STATIC / "index.html")
-        self._files = {one.path: serve_static(one.file) for one in FILES}
+        self._files = {path: serve_static(file) for path, file, _ in FILES}
 
     async def index(self, request: web.Request) -> web.Response:
-        words = INDEX_TEXTS[preferred_language(request)]
-        return self._page.render({**words, "public_url": self._public_url})
+        texts = INDEX_TEXTS[preferred_language(request)]
+        return self._page.render({**texts, "public_url": self._public_url})
 
     async def file(self, path: str, request: web.Request) -> web.StreamResponse:
         return await self._files[path](request)
@@ -95,12 +95,12 @@ ENDPOINTS = [
     *(
         Endpoint(
             "GET",
-            one.path,
-            _handler(one.path),
+            path,
+            _handler(path),
             role=PUBLIC,
-            summary=one.summary,
-            response=one.file.media_type,
+            summary=summary,
+            response=file.media_type,
         )
-        for one in FILES
+        for path, file, summary in FILES
     ),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import requests
@@ -17,13 +17,17 @@ from schemathesis.checks import CheckFunction
 from schemathesis.specs.openapi import checks
 
 from broker.app import build
+from broker.apps.api import AppAddRequest
 from broker.apps.authentication import SERVER
+from broker.apps.rules import FIELD_RULES
 from broker.infrastructure.api.authorization import OPERATOR
 from broker.infrastructure.api.endpoint import Auth
 from broker.infrastructure.api.openapi import DOCUMENTED_METHODS, build_document
 from broker.pool.pictures import picture_key
 from broker.sessions.authentication import PHONE
 from broker.settings import ROLES, load_settings
+from broker.users.admin_api import IdentityRequest, InvitationRequest, UserAddRequest
+from broker.users.rules import IDENTITY_RULES, INVITATION_RULES, USER_RULES
 from tests.support.app_admin import TOKEN
 from tests.support.clients import Payload
 from tests.support.commands import serving
@@ -291,3 +295,18 @@ def test_document_lists_error_words_by_status() -> None:
 
     [_, error] = refused["content"]["application/json"]["schema"]["allOf"]
     assert sorted(error["properties"]["error"]["enum"]) == ["access_denied", "unregistered_user"]
+
+
+@pytest.mark.parametrize(
+    ("model", "rules"),
+    [
+        (AppAddRequest, FIELD_RULES),
+        (UserAddRequest, USER_RULES),
+        (IdentityRequest, IDENTITY_RULES),
+        (InvitationRequest, INVITATION_RULES),
+    ],
+)
+def test_request_model_has_every_field_with_a_rule(
+    model: type[Any], rules: Mapping[str, Any]
+) -> None:
+    assert get_type_hints(model).keys() == rules.keys()

@@ -27,14 +27,14 @@ class HTMLPage:
         self._template = Template(path.read_text(encoding="utf-8"))
 
     def render(self, values: Mapping[str, str], *, status: int = 200) -> web.Response:
-        safe = {name: html.escape(value) for name, value in values.items()}
+        escaped = {name: html.escape(value) for name, value in values.items()}
         headers = {
             "Content-Security-Policy": self._policy,
             "Referrer-Policy": "no-referrer",
             hdrs.CACHE_CONTROL: "no-store",
         }
         return web.Response(
-            text=self._template.substitute(safe),
+            text=self._template.substitute(escaped),
             content_type="text/html",
             status=status,
             headers=headers,
@@ -44,7 +44,7 @@ class HTMLPage:
 def preferred_language(request: web.Request) -> str:
     """Return `zh` or `en`, the first of them in `Accept-Language`; `en` without either."""
     for part in request.headers.get(hdrs.ACCEPT_LANGUAGE, "").lower().split(","):
-        for known in ("zh", "en"):
-            if part.strip().startswith(known):
-                return known
+        for language in ("zh", "en"):
+            if part.strip().startswith(language):
+                return language
     return "en"

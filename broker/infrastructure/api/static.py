@@ -48,4 +48,4 @@ def serve_static(file: StaticFile) -> Handler:
 
 def is_not_modified(request: web.Request, tag: str) -> bool:
     """Return whether the client has the file with this ETag."""
-    return any(known.value in (tag, "*") for known in request.if_none_match or ())
+    return any(etag.value in (tag, "*") for etag in request.if_none_match or ())
