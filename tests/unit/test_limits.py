@@ -1,0 +1,69 @@
+"""Limits of features: failed attempts, logins and draining."""
+
+from __future__ import annotations
+
+import pytest
+
+from broker.errors import BrokerError, InvalidRequest, RateLimited
+from broker.infrastructure.api.rate_limit import RateLimiter
+from broker.infrastructure.runtime.drain import DrainGate, InstanceDraining
+from broker.login.errors import PolledTooFast, UnknownLogin
+from broker.login.limits import LoginLimits
+
+
+def fail(limiter: RateLimiter, key: str, error: BrokerError) -> type[BrokerError]:
+    """Make a failed attempt and return the class of its error."""
+    with pytest.raises(BrokerError) as raised, limiter.counting_failures(key):
+        raise error
+    return raised.type
+
+
+def test_failed_attempt_over_the_limit_is_rate_limited() -> None:
+    limiter = RateLimiter(1)
+
+    seen = [fail(limiter, "192.0.2.1", UnknownLogin()) for _ in range(2)]
+
+    assert seen == [UnknownLogin, RateLimited]
+
+
+def test_other_error_is_not_a_failed_attempt() -> None:
+    limiter = RateLimiter(1)
+
+    seen = [fail(limiter, "192.0.2.1", InvalidRequest()) for _ in range(2)]
+
+    assert seen == [InvalidRequest, InvalidRequest]
+
+
+def test_success_over_the_limit_is_accepted() -> None:
+    limiter = RateLimiter(1)
+    for _ in range(2):
+        fail(limiter, "192.0.2.1", UnknownLogin())
+
+    with limiter.counting_failures("192.0.2.1"):
+        pass
+
+
+def test_addresses_of_one_ipv6_network_share_a_limit() -> None:
+    limiter = RateLimiter(1)
+    limiter.count("2001:db8::1")
+
+    with pytest.raises(RateLimited):
+        limiter.count("2001:db8::2")
+
+
+def test_draining_instance_refuses_new_logins() -> None:
+    drain = DrainGate()
+    limits = LoginLimits(begins_per_minute=1, interval=2, drain=drain)
+
+    drain.close()
+
+    with pytest.raises(InstanceDraining):
+        limits.count_begin("192.0.2.1")
+
+
+def test_second_poll_within_the_interval_is_refused() -> None:
+    limits = LoginLimits(begins_per_minute=1, interval=60, drain=DrainGate())
+    limits.count_poll("login")
+
+    with pytest.raises(PolledTooFast):
+        limits.count_poll("login")
