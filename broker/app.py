@@ -29,7 +29,7 @@ from broker.infrastructure.clock import Clock
 from broker.infrastructure.rate_limit import rate_limit_key
 from broker.infrastructure.runtime.drain import SOCKET_IO_PATH, DrainGate
 from broker.infrastructure.settings import Settings
-from broker.infrastructure.transport import open_server
+from broker.infrastructure.transport.engines import open_server
 from broker.infrastructure.transport.rate_limit import (
     REFUSED_SESSIONS,
     ClientLimits,

@@ -14,8 +14,8 @@ import structlog
 from broker.app import build
 from broker.identity.ports import CodePicture
 from broker.infrastructure.runtime.server import Site, serve_sites
-from broker.infrastructure.transport import ENGINES
 from broker.infrastructure.transport.engineio import heartbeat
+from broker.infrastructure.transport.engines import ENGINES
 from broker.infrastructure.transport.fallback import engine as fallback_engine
 from broker.infrastructure.transport.fallback import server as fallback_server
 from broker.infrastructure.transport.websocket import connection

@@ -19,7 +19,7 @@ from broker.app import build
 from broker.apps.model import App
 from broker.apps.registry import AppRegistry
 from broker.infrastructure.runtime.server import Site, serve_sites
-from broker.infrastructure.transport import open_server
+from broker.infrastructure.transport.engines import open_server
 from broker.infrastructure.transport.socketio.server import SocketIOServer as Server
 from broker.login import browser_api as browser_edge
 from broker.login import phone_api as phone_edge

@@ -15,11 +15,11 @@ import pytest
 from aiohttp.http import HttpProcessingError
 
 from broker.identity.model import Identity, Phone
-from broker.infrastructure.transport import open_server
 from broker.infrastructure.transport.engineio.polling import (
     POLLING_BACKLOG_BYTES,
     PollingSession,
 )
+from broker.infrastructure.transport.engines import open_server
 from broker.infrastructure.transport.socketio.server import SocketIOServer as Server
 from broker.infrastructure.transport.websocket.connection import CloseReason
 from broker.pool.model import OfferedCode

@@ -10,9 +10,9 @@ import socketio
 import structlog
 from aiohttp.web_protocol import RequestHandler
 
-from broker.infrastructure.transport import open_server
 from broker.infrastructure.transport.compat import missing_attributes
 from broker.infrastructure.transport.engineio.sessions import EndReason
+from broker.infrastructure.transport.engines import open_server
 from broker.infrastructure.transport.fallback.server import FallbackServer
 from broker.infrastructure.transport.socketio.native import NativeServer
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
@@ -162,3 +164,14 @@ async def test_request_for_another_path_reaches_aiohttp(echo: Echo) -> None:
         await echo.http.ws_connect("/elsewhere")
 
     assert refused.value.status == 404
+
+
+def test_connection_module_loads_neither_engineio_nor_socketio() -> None:
+    module = WebSocketConnection.__module__
+    program = f"import sys, {module}; print({{'engineio', 'socketio'}} & sys.modules.keys())"
+
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert output.stdout == "set()\n"

@@ -10,7 +10,7 @@ from broker.infrastructure.api.client_address import Caller
 from broker.infrastructure.api.errors import ack, to_broker_error
 from broker.infrastructure.api.responses import Payload
 from broker.infrastructure.api.schema import RequestModel, parse
-from broker.infrastructure.transport import ConnectionRefused
+from broker.infrastructure.transport.socketio.server import ConnectionRefused
 from broker.infrastructure.transport.socketio.server import SocketIOServer as Server
 
 P = TypeVar("P")

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 import socketio
 from aiohttp import web
 from socketio import packet
+from socketio.exceptions import ConnectionRefusedError as _ConnectionRefused
 
 from broker.infrastructure.codec import decode, encode
 
@@ -41,6 +42,16 @@ RESERVED_EVENTS = frozenset({"connect", "disconnect", "*"})
 silent_logger = logging.getLogger("broker.infrastructure.transport")
 
 silent_logger.setLevel(logging.CRITICAL + 1)
+
+
+class ConnectionRefused(_ConnectionRefused):  # type: ignore[misc]  # python-socketio has no types
+    """Raised by a CONNECT handler to refuse a client.
+
+    The client's `connect_error` has the error description as message and `body` as data.
+    """
+
+    def __init__(self, body: Mapping[str, str | int]) -> None:
+        super().__init__(body["error_description"], dict(body))
 
 
 class JSONCodec:
