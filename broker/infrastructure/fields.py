@@ -18,14 +18,14 @@ WORD_PATTERN = re.compile(r"[a-z0-9-]{1,32}")
 
 
 def normalize_origin(url: str) -> str:
-    """As a browser says it: in lower case, without the scheme's own port (RFC 6454, 6.2)."""
+    """Return the Origin as browsers write it: lower case, no default port (RFC 6454, 6.2)."""
     parts = urlsplit(url.lower())
-    own_port = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
-    return f"{parts.scheme}://{parts.netloc.removesuffix(own_port)}"
+    default_port = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
+    return f"{parts.scheme}://{parts.netloc.removesuffix(default_port)}"
 
 
 def parse_origin(text: str) -> str:
-    """An Origin, as a browser says it; raises ValueError for anything more or less."""
+    """Return an Origin as browsers write it.  Raises ValueError for any other text."""
     if not ORIGIN_PATTERN.fullmatch(text):
         raise ValueError(
             f"{text!r} is not an Origin: use scheme://host[:port] without a path, with one of the "
@@ -35,6 +35,7 @@ def parse_origin(text: str) -> str:
 
 
 def is_web_url(url: str) -> bool:
+    """Return whether the text is an http or https URL with a host."""
     try:
         parts = split(url)
     except ValueError:
@@ -43,14 +44,16 @@ def is_web_url(url: str) -> bool:
 
 
 def check_text(value: object, longest: int) -> str:
+    """Return the value.  Raises ValueError unless it is 1 to `longest` printable characters."""
     if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value) <= longest:
-        raise ValueError(f"want 1 to {longest} characters that can be printed")
+        raise ValueError(f"must be 1 to {longest} printable characters")
     return value
 
 
 def check_word(value: object) -> str:
+    """Return the value.  Raises ValueError unless it has the form of a provider's name."""
     if not WORD_PATTERN.fullmatch(check_text(value, 32)):
-        raise ValueError("want a provider's name")
+        raise ValueError("must be the name of a provider: lower-case letters, digits and hyphens")
     return str(value)
 
 
@@ -59,13 +62,16 @@ def check_fields(
     rules: Mapping[str, Callable[[object], object]],
     wrong: Callable[[list[str]], BrokerError],
 ) -> dict[str, object]:
-    """Return the fields as they are stored.  Raises `wrong` with every mistake."""
+    """Return the fields as they are stored.
+
+    wrong: the class of the error, which is raised with one line for each mistake.
+    """
     values, mistakes = {}, []
     for name, value in fields.items():
         try:
             values[name] = rules[name](value)
         except KeyError:
-            mistakes.append(f"{name}: there is no such field")
+            mistakes.append(f"{name}: unknown field")
         except ValueError as error:
             mistakes.append(f"{name}: {error}")
     if mistakes:
