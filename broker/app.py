@@ -1,33 +1,39 @@
-"""Joins the parts and the edges into one application."""
+"""Composition root: builds backends and shared services, and mounts the features."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import structlog
 from aiohttp import web
-from aiohttp.typedefs import Middleware
 
-from broker.apps import api as apps
-from broker.apps.api import AppsAPI
+from broker.apps.mount import mount as mount_apps
 from broker.apps.origins import OriginPolicy
+from broker.apps.ports import AppAdmin, AppSecrets
+from broker.apps.registry import AppRegistry
+from broker.backends import Backends, default_app, open_backends
+from broker.blobs.settings import BlobSettings
+from broker.directories.settings import DirectorySettings
+from broker.directories.shared import recent
 from broker.identity.ports import Directory
-from broker.infrastructure.api import openapi
-from broker.infrastructure.api.authorization import OPERATOR, admin_token_authenticator
-from broker.infrastructure.api.bodies import BODY_MAX_BYTES
+from broker.identity.registry import ProviderRegistry
+from broker.infrastructure.api.application import build_application
 from broker.infrastructure.api.client_address import ClientAddresses
 from broker.infrastructure.api.cors import allow_cors
-from broker.infrastructure.api.endpoint import Route, bind_endpoints
-from broker.infrastructure.api.errors import error_middleware
+from broker.infrastructure.api.mounted import Mounted, ReadinessCheck, Resource
 from broker.infrastructure.api.rate_limit import RateLimiter
-from broker.infrastructure.api.responses import ResponseHook, add_headers
-from broker.infrastructure.background import BackgroundTask
+from broker.infrastructure.api.settings import APISettings
 from broker.infrastructure.clock import Clock
+from broker.infrastructure.coordination import Bus, LeaderLeases
+from broker.infrastructure.crypto.sealing import SecretBox
 from broker.infrastructure.rate_limit import rate_limit_key
 from broker.infrastructure.runtime.drain import SOCKET_IO_PATH, DrainGate
+from broker.infrastructure.runtime.lifecycle import Lifecycle, do_nothing
+from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
 from broker.infrastructure.transport.engines import open_server
 from broker.infrastructure.transport.rate_limit import (
@@ -35,235 +41,365 @@ from broker.infrastructure.transport.rate_limit import (
     ClientLimits,
     TransportRateLimiter,
 )
-from broker.infrastructure.transport.socketio.server import SocketIOServer as Server
+from broker.infrastructure.transport.socketio.server import SocketIOServer
 from broker.infrastructure.transport.websocket.acceptor import UPGRADE_HANDLER
-from broker.login.browser_api import LoginBrowserAPI
-from broker.login.device_api import LoginDeviceAPI
-from broker.login.discovery_api import metadata_routes
-from broker.login.limits import LoginLimits
-from broker.login.lobby import Push
-from broker.login.phone_api import LoginPhoneAPI
-from broker.monitoring import api as monitoring
-from broker.monitoring.api import HealthAPI
-from broker.parts import Core, open_context
-from broker.pool import api as pool
-from broker.pool.api import PicturesAPI
-from broker.pool.pictures import PictureCache
-from broker.pool.ports import CodeLeases
+from broker.login.codes import CodeSource, LoginImages
+from broker.login.mount import mount as mount_login
+from broker.login.ports import LOGIN_RETENTION
+from broker.login.services import LoginServices, create_login_services
+from broker.login.settings import LoginSettings
+from broker.monitoring.mount import mount as mount_monitoring
+from broker.pool.code_pool import CodePool
+from broker.pool.mount import mount as mount_pool
+from broker.pool.ports import CodeLeases, PictureStore
+from broker.pool.settings import PoolSettings
+from broker.records.pool_codes import SqlCodeStore
+from broker.records.store import Records
 from broker.sessions.limits import SessionLimits
-from broker.sessions.server_api import SessionServerAPI
-from broker.tokens import api as tokens
-from broker.tokens.api import KeySetAPI
-from broker.users import admin_api as users
-from broker.users.admin_api import UsersAdminAPI
-from broker.users.phone_api import REGISTRATIONS_PER_MINUTE
-from broker.widget import api as widget
-from broker.widget.api import WidgetAPI
+from broker.sessions.mount import mount as mount_sessions
+from broker.sessions.service import SessionService
+from broker.sessions.settings import SessionSettings
+from broker.state import StateBackend
+from broker.tokens.issuer import TokenIssuer
+from broker.tokens.keys import SigningKeyFile
+from broker.tokens.mount import mount as mount_tokens
+from broker.tokens.settings import TokenSettings
+from broker.users.mount import mount as mount_users
+from broker.users.ports import IdentityAdmin, UserAdmin, UserRegistration
+from broker.widget.mount import mount as mount_widget
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """The public application and the one for the operator's port.
+    """The applications of the public port and of the admin port.
 
-    drain: lets no newcomers in from now on, and says so at `/health/ready`.
-    trouble: why `/health/ready` is not 200; None if it is.
-    leases: its pools, to be looked at.
+    drain: refuses new sockets from now on, and reports it at `/health/ready`.
+    unready_reason: why `/health/ready` is not 200; None if it is.
+    code_leases: the pools.
     """
 
     public: web.Application
     admin: web.Application
     drain: Callable[[], None]
-    trouble: Callable[[], str | None]
-    leases: CodeLeases
+    unready_reason: ReadinessCheck
+    code_leases: CodeLeases
 
 
-class Context(NamedTuple):
-    """What the edges share."""
+class Services(NamedTuple):
+    """Services that several features use."""
+
+    token_issuer: TokenIssuer
+    code_pool: CodePool
+    login_services: LoginServices
+    session_service: SessionService
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What features are mounted with; it satisfies the protocol of each `mount.py`."""
 
     settings: Settings
-    core: Core
-    server: Server
+    backends: Backends
+    services: Services
+    socket_server: SocketIOServer
     addresses: ClientAddresses
-    login_limits: LoginLimits
-    session_limits: SessionLimits
+    drain: DrainGate
     failures: RateLimiter
+    session_limits: SessionLimits
+    unready_reason: ReadinessCheck
 
-    def door(self) -> dict[str, Any]:
-        """What every edge is made with."""
-        core = self.core
-        return {
-            "flow": core.flow,
-            "apps": core.apps,
-            "clock": core.clock,
-            "failures": self.failures,
-        }
+    @property
+    def admin_token(self) -> str | None:
+        token = self.settings[ServerSettings].admin_token
+        return token.get_secret_value() if token else None
 
+    @property
+    def pictures_url(self) -> str:
+        return f"{self.settings[BlobSettings].pictures_public_url}/"
 
-class Mounted(NamedTuple):
-    """What an edge adds to the application.  push: tells a browser; only browsers are told."""
+    @property
+    def are_users_recorded(self) -> bool:
+        return self.settings[DirectorySettings].directory == "sql"
 
-    routes: Iterable[web.AbstractRouteDef] = ()
-    push: Push | None = None
+    @property
+    def clock(self) -> Clock:
+        return self.backends.state.clock
 
+    @property
+    def state(self) -> StateBackend:
+        return self.backends.state
 
-def _mount_browsers(hall: Context) -> Mounted:
-    edge = LoginBrowserAPI(
-        server=hall.server,
-        redeemer=hall.core.redeemer,
-        lobby=hall.core.lobby,
-        limits=hall.login_limits,
-        interval=hall.settings.interval,
-        **hall.door(),
-    )
-    return Mounted(push=edge.push)
+    @property
+    def code_leases(self) -> CodeLeases:
+        return self.backends.state.code_leases
 
+    @property
+    def leader_leases(self) -> LeaderLeases:
+        return self.backends.state.leader_leases
 
-def _mount_phones(hall: Context) -> Mounted:
-    edge = LoginPhoneAPI(
-        server=hall.server,
-        sessions=hall.core.sessions,
-        people=hall.core.records.user_lookup,
-        session_limits=hall.session_limits,
-        registrations=RateLimiter(REGISTRATIONS_PER_MINUTE),
-        addresses=hall.addresses,
-        **hall.door(),
-    )
-    return Mounted(routes=edge.routes())
+    @property
+    def bus(self) -> Bus:
+        return self.backends.bus
 
+    @property
+    def picture_store(self) -> PictureStore:
+        return self.backends.picture_store
 
-def _mount_oauth(hall: Context) -> Mounted:
-    edge = LoginDeviceAPI(
-        redeemer=hall.core.redeemer,
-        limits=hall.login_limits,
-        addresses=hall.addresses,
-        public_url=hall.settings.public_url,
-        interval=hall.settings.interval,
-        pictures_url=f"{hall.settings.pictures_public_url}/",
-        **hall.door(),
-    )
-    return Mounted(routes=edge.routes())
+    @property
+    def apps(self) -> AppRegistry:
+        return self.backends.apps
 
+    @property
+    def settings_apps(self) -> Sequence[str]:
+        return [default_app(self.settings).key]
 
-def _mount_sessions(hall: Context) -> Mounted:
-    token = hall.settings.admin_token
-    edge = SessionServerAPI(
-        sessions=hall.core.sessions,
-        apps=hall.core.apps,
-        secrets=hall.core.records.apps,
-        limits=hall.session_limits,
-        failures=hall.failures,
-        addresses=hall.addresses,
-        clock=hall.core.clock,
-        admin_token=token.get_secret_value() if token else None,
-    )
-    return Mounted(routes=edge.routes())
+    @property
+    def providers(self) -> ProviderRegistry:
+        return self.backends.providers
+
+    @property
+    def secret_box(self) -> SecretBox:
+        return self.backends.records.secret_box
+
+    @property
+    def code_store(self) -> SqlCodeStore:
+        return self.backends.records.code_store
+
+    @property
+    def app_secrets(self) -> AppSecrets:
+        return self.backends.records.apps
+
+    @property
+    def app_admin(self) -> AppAdmin:
+        return self.backends.records.app_admin
+
+    @property
+    def refresh_apps(self) -> Callable[[], Awaitable[None]]:
+        return self.backends.records.apps.refresh
+
+    @property
+    def user_registration(self) -> UserRegistration:
+        return self.backends.records.user_lookup
+
+    @property
+    def user_admin(self) -> UserAdmin:
+        return self.backends.records.user_admin
+
+    @property
+    def identity_admin(self) -> IdentityAdmin:
+        return self.backends.records.user_admin
+
+    @property
+    def records_problem(self) -> ReadinessCheck:
+        return self.backends.records.trouble
+
+    @property
+    def token_issuer(self) -> TokenIssuer:
+        return self.services.token_issuer
+
+    @property
+    def token_key_ids(self) -> Callable[[], tuple[str, ...]]:
+        return self.services.token_issuer.key_ids
+
+    @property
+    def login_lifetime(self) -> int:
+        return self.settings[LoginSettings].login_lifetime
+
+    @property
+    def login_retention(self) -> int:
+        return LOGIN_RETENTION
+
+    @property
+    def code_pool(self) -> CodePool:
+        return self.services.code_pool
+
+    @property
+    def login_services(self) -> LoginServices:
+        return self.services.login_services
+
+    @property
+    def session_service(self) -> SessionService:
+        return self.services.session_service
 
 
 FEATURES: Mapping[str, Callable[[Context], Mounted]] = {
-    "browser": _mount_browsers,
-    "phone": _mount_phones,
-    "oauth": _mount_oauth,
-    "sessions": _mount_sessions,
+    "login": mount_login,
+    "monitoring": mount_monitoring,
+    "sessions": mount_sessions,
+    "users": mount_users,
+    "apps": mount_apps,
+    "pool": mount_pool,
+    "tokens": mount_tokens,
+    "widget": mount_widget,
 }
-"""How each role is served.  Sockets and logic can so run in processes of their own."""
 
 
 def build(
     settings: Settings, *, clock: Clock | None = None, directory: Directory | None = None
 ) -> Broker:
-    """A broker as `settings` want it, with nothing running yet.
+    """Return a broker that is not running yet.
 
-    `clock` and `directory` replace those that the settings name.
-
-    Raises KeyFileError, or InvalidSettings for an address that names nothing.
+    clock, directory: replace those of the settings.
+    Raises KeyFileError or InvalidSettings.
     """
-    return _mount_features(settings, open_context(settings, clock, directory))
-
-
-def _mount_features(settings: Settings, core: Core) -> Broker:
-    addresses = ClientAddresses(settings.trusted_proxies, settings.forwarded_header)
-    server = open_server(
-        settings.engine,
-        is_origin_allowed=OriginPolicy(core.apps),
-        describe_request=addresses.caller,
-        rate_limiter=_rate_limiter(settings),
-    )
+    backends = open_backends(settings, clock, directory)
+    services = _build_services(settings, backends)
+    addresses = _client_addresses(settings)
+    socket_server = _build_socket_server(settings, backends.apps, addresses)
     drain = DrainGate()
-    hall = Context(
-        settings,
-        core,
-        server,
-        addresses,
-        LoginLimits(
-            begins_per_minute=settings.begins_per_minute, interval=settings.interval, drain=drain
-        ),
-        SessionLimits(per_minute=settings.begins_per_minute),
-        RateLimiter(settings.misses_per_minute),
+    lifecycle = _build_lifecycle(backends, services, drain, socket_server)
+    api_settings = settings[APISettings]
+    context = Context(
+        settings=settings,
+        backends=backends,
+        services=services,
+        socket_server=socket_server,
+        addresses=addresses,
+        drain=drain,
+        failures=RateLimiter(api_settings.misses_per_minute),
+        session_limits=SessionLimits(per_minute=api_settings.begins_per_minute),
+        unready_reason=lifecycle.unready_reason,
     )
-    mounted = [FEATURES[role](hall) for role in settings.roles]
-    push = next((one.push for one in mounted if one.push), None)
-    running = Lifecycle(core, push, server, drain)
-    health = HealthAPI(unready_reason=running.unready_reason)
-    pictures = PicturesAPI(pictures=PictureCache(core.pictures), addresses=addresses)
-    routes: list[web.AbstractRouteDef] = [
-        *bind_endpoints(WidgetAPI(public_url=settings.public_url), widget.ENDPOINTS),
-        *bind_endpoints(KeySetAPI(issuer=core.issuer), tokens.ENDPOINTS),
-        *bind_endpoints(pictures, pool.ENDPOINTS),
-        *bind_endpoints(health, monitoring.PUBLIC_ENDPOINTS),
-        *metadata_routes(settings.public_url),
-        *(route for one in mounted for route in one.routes),
-    ]
-    routes.append(openapi.openapi_route("Scan-login broker", routes, settings.public_url))
-    prefix = urlsplit(settings.public_url).path
-    if prefix:
-        routes += _below(prefix, routes)
-    application = build_application(
-        routes,
-        error_middleware(drain.check_handshake),
-        allow_cors(lambda origin: origin in core.apps.origins()),
+    mounted = Mounted.join([mount(context) for mount in FEATURES.values()])
+    lifecycle.add(mounted)
+    public = _build_public(context, mounted)
+    public.cleanup_ctx.append(lifecycle.run)
+    public.on_shutdown.append(lifecycle.close_sockets)
+    admin = build_application(
+        mounted.admin_routes, title="Scan-login broker: administration", public_url=None
     )
-    if server.handlers:  # or every handshake would open a socket that can join nothing
-        for path in {"", prefix}:
-            server.attach(application, f"{path}{SOCKET_IO_PATH}")
-        _refuse_while_draining(application, drain)
-    application.cleanup_ctx.append(running.run)
-    application.on_shutdown.append(running.close_sockets)
-    admin_routes: list[web.AbstractRouteDef] = [
-        *bind_endpoints(health, monitoring.ADMIN_ENDPOINTS),
-        *_admin_routes(settings, core),
-    ]
-    admin_routes.append(openapi.openapi_route("Scan-login broker: administration", admin_routes))
-    admin = build_application(admin_routes, error_middleware())
-    return Broker(application, admin, running.drain, running.unready_reason, core.store.code_leases)
+    return Broker(
+        public, admin, lifecycle.drain, lifecycle.unready_reason, backends.state.code_leases
+    )
 
 
-def _rate_limiter(settings: Settings) -> TransportRateLimiter:
+def _build_services(settings: Settings, backends: Backends) -> Services:
+    issuer = TokenIssuer(
+        file=SigningKeyFile(settings[TokenSettings].key_file),
+        algorithm=settings[TokenSettings].token_algorithm,
+        issuer=settings[ServerSettings].public_url,
+        lifetime=settings[TokenSettings].token_lifetime,
+    )
+    pool = CodePool(
+        leases=backends.state.code_leases,
+        pictures=backends.picture_store,
+        clock=backends.state.clock,
+        cooldown=settings[PoolSettings].pool_rest,
+        retention=LOGIN_RETENTION,
+        uses=settings[PoolSettings].pool_uses,
+    )
+    logins = _build_login_services(settings, backends, issuer, pool)
+    return Services(issuer, pool, logins, _build_session_service(settings, backends))
+
+
+def _build_login_services(
+    settings: Settings, backends: Backends, issuer: TokenIssuer, pool: CodePool
+) -> LoginServices:
+    state, instance = backends.state, settings[ServerSettings].instance
+    images = LoginImages(store=state.images, leader_leases=state.leader_leases, instance=instance)
+    return create_login_services(
+        logins=state.logins,
+        bus=backends.bus,
+        apps=backends.apps,
+        audit_log=backends.records.audit_log,
+        codes=CodeSource(providers=backends.providers, pool=pool, images=images),
+        directory=backends.directory,
+        issuer=issuer,
+        clock=state.clock,
+        instance=instance,
+        lifetime=settings[LoginSettings].login_lifetime,
+        register_lifetime=settings[LoginSettings].register_lifetime,
+    )
+
+
+def _build_session_service(settings: Settings, backends: Backends) -> SessionService:
+    group = settings[SessionSettings]
+    return SessionService(
+        store=backends.state.sessions,
+        providers=backends.providers,
+        directory=recent(backends.directory),
+        apps=backends.apps,
+        secret_box=backends.records.secret_box,
+        clock=backends.state.clock,
+        lifetime=group.session_lifetime,
+        idle_timeout=group.session_idle or group.session_lifetime,
+    )
+
+
+def _client_addresses(settings: Settings) -> ClientAddresses:
+    group = settings[APISettings]
+    return ClientAddresses(group.trusted_proxies, group.forwarded_header)
+
+
+def _build_socket_server(
+    settings: Settings, apps: AppRegistry, addresses: ClientAddresses
+) -> SocketIOServer:
+    group = settings[APISettings]
     limits = ClientLimits(
-        socket_frames=settings.socket_packets_per_minute,
-        address_frames=settings.address_packets_per_minute,
-        polling_sessions=settings.polling_sessions_per_address,
+        socket_frames=group.socket_packets_per_minute,
+        address_frames=group.address_packets_per_minute,
+        polling_sessions=group.polling_sessions_per_address,
     )
-    return TransportRateLimiter(
-        limits,
-        key_of=lambda caller: rate_limit_key(caller.ip),
-        on_refused=lambda limit: REFUSED_SESSIONS.labels(limit).inc(),
+    return open_server(
+        settings[ServerSettings].engine,
+        is_origin_allowed=OriginPolicy(apps),
+        describe_request=addresses.caller,
+        rate_limiter=TransportRateLimiter(
+            limits,
+            key_of=lambda caller: rate_limit_key(caller.ip),
+            on_refused=lambda limit: REFUSED_SESSIONS.labels(limit).inc(),
+        ),
     )
 
 
-def _below(prefix: str, routes: Iterable[web.AbstractRouteDef]) -> list[web.AbstractRouteDef]:
-    """The same routes under the public URL's path, for a proxy that does not strip it."""
+def _build_lifecycle(
+    backends: Backends, services: Services, drain: DrainGate, socket_server: SocketIOServer
+) -> Lifecycle:
+    records, logins = backends.records, services.login_services.service
+    connected = (backends.state, backends.bus, backends.providers, backends.directory)
+    lifecycle = Lifecycle(
+        [
+            [Resource(partial(_open_records, records), records.close)],  # apps are needed first
+            [Resource(backend.open, backend.close) for backend in connected],
+            [Resource(do_nothing, logins.close)],
+        ],
+        drain=drain.close,
+        close_sockets=socket_server.close,
+    )
+    lifecycle.check(partial(_state_problem, backends.state))
+    return lifecycle
 
-    async def to_index(request: web.Request) -> web.Response:
-        raise web.HTTPPermanentRedirect(f"{prefix}/")  # the page has relative links
 
-    return [web.get(prefix, to_index), *(_moved(one, prefix) for one in routes)]
+async def _open_records(records: Records) -> None:
+    """Raises RecordsStartupError."""
+    await records.open()
+    if records.was_created:
+        log.info("database file created", location=records.location)
 
 
-def _moved(route: web.AbstractRouteDef, prefix: str) -> web.AbstractRouteDef:
-    if isinstance(route, Route):
-        return replace(route, prefix=prefix)
-    assert isinstance(route, web.RouteDef)
-    return web.RouteDef(route.method, prefix + route.path, route.handler, route.kwargs)
+def _state_problem(state: StateBackend) -> str | None:
+    if state.unavailable_reason() is not None:
+        return "the state cannot be reached"
+    refusal = state.refusal()
+    return None if refusal is None else f"the state refuses writes: {refusal}"
+
+
+def _build_public(context: Context, mounted: Mounted) -> web.Application:
+    public_url = context.settings[ServerSettings].public_url
+    application = build_application(
+        mounted.routes,
+        title="Scan-login broker",
+        public_url=public_url,
+        check=context.drain.check_handshake,
+        prepare=[allow_cors(lambda origin: origin in context.apps.origins())],
+    )
+    if context.socket_server.handlers:  # without namespaces, a socket could join nothing
+        for path in {"", urlsplit(public_url).path}:
+            context.socket_server.attach(application, f"{path}{SOCKET_IO_PATH}")
+        _refuse_while_draining(application, context.drain)
+    return application
 
 
 def _refuse_while_draining(application: web.Application, drain: DrainGate) -> None:
@@ -271,81 +407,3 @@ def _refuse_while_draining(application: web.Application, drain: DrainGate) -> No
     accept = application.get(UPGRADE_HANDLER)
     if accept is not None:
         application[UPGRADE_HANDLER] = lambda request: drain.is_open and accept(request)
-
-
-def _admin_routes(settings: Settings, core: Core) -> Iterable[web.AbstractRouteDef]:
-    """Apps can be changed over the admin port where a token is set that opens it, and users
-    where they are looked for in the records."""
-    if settings.admin_token is None:
-        return ()
-    records = core.records
-    operator = {OPERATOR: admin_token_authenticator(settings.admin_token.get_secret_value())}
-    apps_api = AppsAPI(app_admin=records.app_admin, refresh=records.apps.refresh)
-    routes = bind_endpoints(apps_api, apps.ENDPOINTS, operator)
-    if settings.directory == "sql":
-        users_api = UsersAdminAPI(user_admin=records.user_admin, identity_admin=records.user_admin)
-        routes += bind_endpoints(users_api, users.ENDPOINTS, operator)
-    return routes
-
-
-def build_application(
-    routes: Iterable[web.AbstractRouteDef], middleware: Middleware, *prepare: ResponseHook
-) -> web.Application:
-    application = web.Application(middlewares=[middleware], client_max_size=BODY_MAX_BYTES)
-    application.on_response_prepare.extend([add_headers, *prepare])
-    application.add_routes(routes)
-    return application
-
-
-class Lifecycle:
-    """What runs beside the requests, and what is closed after them.
-
-    push: tells a browser.  None where no browsers come, and then no lobby runs.
-    """
-
-    def __init__(self, core: Core, push: Push | None, server: Server, gate: DrainGate) -> None:
-        self._core = core
-        self._push = push
-        self._server = server
-        self._gate = gate
-        self._started = False
-        self._draining = False
-
-    def unready_reason(self) -> str | None:
-        """Why this instance should get no browsers now; None when it should."""
-        if self._draining:
-            return "draining"
-        if not self._started:
-            return "starting"
-        if self._core.store.unavailable_reason() is not None:
-            return "the state cannot be reached"
-        if (refusal := self._core.store.refusal()) is not None:
-            return f"the state refuses writes: {refusal}"
-        lobby = None if self._push is None else self._core.lobby.unready_reason()
-        return lobby or self._core.monitor.unready_reason() or self._core.records_trouble()
-
-    def drain(self) -> None:
-        """Let nobody begin here from now on; whoever has begun is served."""
-        self._draining = True
-        self._gate.close()
-
-    async def run(self, application: web.Application) -> AsyncIterator[None]:
-        await self._core.open()
-        tasks = [
-            BackgroundTask("pool scheduler", self._core.keeper.run),
-            BackgroundTask("monitor", self._core.monitor.run),
-        ]
-        if self._push is not None:
-            tasks.append(BackgroundTask("lobby", partial(self._core.lobby.run, self._push)))
-        for task in tasks:
-            task.start()
-        self._started = True
-        yield
-        for task in tasks:
-            await task.stop()
-        await self._core.close()
-
-    async def close_sockets(self, application: web.Application) -> None:
-        """Nobody listens any more: browsers that come back come to another instance."""
-        self.drain()
-        await self._server.close()

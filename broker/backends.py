@@ -5,6 +5,7 @@ The server and the commands use it.  It imports no server.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 from broker.apps.model import DEFAULT_APP, App
@@ -15,8 +16,10 @@ from broker.blobs.pictures import ObjectPictureStore
 from broker.blobs.settings import BlobSettings
 from broker.bus import open_bus
 from broker.bus.settings import BusSettings
+from broker.directories import open_directory
 from broker.errors import InvalidSettings
 from broker.identity.model import ProviderAccount
+from broker.identity.ports import Directory
 from broker.identity.registry import ProviderRegistry
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import Bus
@@ -30,6 +33,38 @@ from broker.records.settings import RecordsSettings
 from broker.records.store import Records
 from broker.state import StateBackend, open_state
 from broker.state.settings import StateSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backends:
+    """The backends of one broker, and the registries that read them."""
+
+    state: StateBackend
+    bus: Bus
+    records: Records
+    picture_store: ObjectPictureStore
+    apps: AppRegistry
+    providers: ProviderRegistry
+    directory: Directory
+
+
+def open_backends(settings: Settings, clock: Clock | None, directory: Directory | None) -> Backends:
+    """Return all backends, not yet connected.
+
+    clock, directory: replace those of the settings.  Raises KeyFileError or InvalidSettings.
+    """
+    state, bus = open_state_and_bus(settings, clock)
+    records = open_records(settings, state.clock)
+    apps = open_apps(settings, records)
+    return Backends(
+        state=state,
+        bus=bus,
+        records=records,
+        picture_store=open_pictures(settings),
+        apps=apps,
+        providers=open_provider_registry(settings, apps, records),
+        directory=directory or open_directory(settings, records.user_lookup, state.clock),
+    )
 
 
 def open_state_and_bus(settings: Settings, clock: Clock | None) -> tuple[StateBackend, Bus]:

@@ -347,7 +347,7 @@ async def start_broker(tmp_path: Path, records_file: Path) -> AsyncIterator[Star
             ]
             addresses = await stack.enter_async_context(serve_sites(sites))
             if ready:
-                await eventually(lambda: broker.trouble() is None)
+                await eventually(lambda: broker.unready_reason() is None)
             url = addresses["broker"]
             return RunningBroker(url, settings, url, addresses["admin"])
 

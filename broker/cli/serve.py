@@ -101,7 +101,11 @@ def run_broker(settings: Settings, *, is_supervised: bool) -> None:
     drain = DrainPlan(broker.drain, server.drain)
     process.run(
         serve_until_signal(
-            [public, admin], on_ready, drain, trouble=broker.trouble, supervised=is_supervised
+            [public, admin],
+            on_ready,
+            drain,
+            trouble=broker.unready_reason,
+            supervised=is_supervised,
         )
     )
 

@@ -34,7 +34,7 @@ from broker.sessions.service import SessionService
 from broker.users.phone_api import RegisterRequest
 
 if TYPE_CHECKING:
-    from broker.records.user_lookup import SqlUserLookup
+    from broker.users.ports import UserRegistration
 
 
 Act = Callable[["LoginPhoneAPI", Phone, tuple[object, ...]], Awaitable[Payload]]
@@ -48,7 +48,7 @@ class LoginPhoneAPI:
         flow: LoginService,
         sessions: SessionService,
         apps: Apps,
-        people: SqlUserLookup,
+        people: UserRegistration,
         session_limits: SessionLimits,
         registrations: RateLimiter,
         failures: RateLimiter,

@@ -8,11 +8,11 @@ from pydantic import Field
 
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings, SettingsGroup, WebURL, one_of
-from broker.providers import NAMES
+from broker.providers import PROVIDERS
 
 
 class ProviderSettings(SettingsGroup):
-    provider: Annotated[str, one_of(NAMES)] = Field(
+    provider: Annotated[str, one_of(PROVIDERS)] = Field(
         "pretend", description="draws codes and verifies phones: `pretend` or `wechat`"
     )
     phone_page_url: WebURL = Field(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from broker.identity.model import Identity
-from broker.users.model import Invitation, User
+from broker.users.model import Invitation, RegisteredUser, User
 
 
 class UserLookup(Protocol):
@@ -19,6 +19,16 @@ class UserLookup(Protocol):
         """Link `identity` to the user with the same `unionid`.
 
         Return the user's id, or None if there is no such user.
+        """
+
+
+class UserRegistration(Protocol):
+    async def register(self, identity: Identity, invitation: str) -> RegisteredUser:
+        """Link `identity` to the user who was invited, and use the invitation.
+
+        A repeat by the same identity returns the same user and changes nothing.
+        Raises InvalidInvitation, IdentityAlreadyLinked, UserBlocked or Unavailable; the
+        invitation stays unused then.
         """
 
 

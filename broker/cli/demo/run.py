@@ -95,8 +95,8 @@ async def run_demo(host: str, ports: DemoPorts, provider: str, *, pooled: bool =
 
         async def after_start() -> None:
             if pooled and urls.wechat:
-                await pool.wait_until_filled(broker.leases, urls.wechat)
-                tasks.append(spawn("demo pool", pool.watch(broker.leases)))
+                await pool.wait_until_filled(broker.code_leases, urls.wechat)
+                tasks.append(spawn("demo pool", pool.watch(broker.code_leases)))
             await _terminal_login(urls.broker, f"{urls.phone}/")
 
         def on_ready(addresses: dict[str, str]) -> None:
@@ -105,7 +105,7 @@ async def run_demo(host: str, ports: DemoPorts, provider: str, *, pooled: bool =
 
         try:
             sites = _sites(host, ports, urls, broker.public)
-            await serve_until_signal(sites, on_ready, trouble=broker.trouble)
+            await serve_until_signal(sites, on_ready, trouble=broker.unready_reason)
         finally:
             for task in tasks:
                 task.cancel()

@@ -7,26 +7,16 @@ close    tasks stop ─▶ … ─▶ stage 2 ─▶ stage 1
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from aiohttp import web
 
+from broker.infrastructure.api.mounted import Mounted, ReadinessCheck, Resource
 from broker.infrastructure.background import BackgroundTask
-
-ReadinessCheck = Callable[[], str | None]
-"""Why this instance should get no traffic; None if it should."""
 
 
 async def do_nothing() -> None:
     """The `open` of a resource that is only closed."""
-
-
-class Resource(NamedTuple):
-    """What is opened before the broker serves, and closed after it."""
-
-    open: Callable[[], Awaitable[None]]
-    close: Callable[[], Awaitable[None]]
 
 
 class Lifecycle:
@@ -43,7 +33,7 @@ class Lifecycle:
         drain: Callable[[], None],
         close_sockets: Callable[[], Awaitable[None]],
     ) -> None:
-        self._stages = stages
+        self._stages = list(stages)
         self._drain = drain
         self._close_sockets = close_sockets
         self._tasks: list[BackgroundTask] = []
@@ -51,10 +41,15 @@ class Lifecycle:
         self._is_open = False
         self._is_draining = False
 
-    def add(self, tasks: Iterable[BackgroundTask], checks: Iterable[ReadinessCheck]) -> None:
-        """Add background tasks and readiness checks; the first failing check is reported."""
-        self._tasks.extend(tasks)
+    def check(self, *checks: ReadinessCheck) -> None:
+        """Add readiness checks; the first that fails is the reason."""
         self._checks.extend(checks)
+
+    def add(self, mounted: Mounted) -> None:
+        """Add the tasks, resources and readiness checks of features."""
+        self._stages.append(mounted.resources)
+        self._tasks.extend(mounted.tasks)
+        self._checks.extend(mounted.readiness)
 
     def unready_reason(self) -> str | None:
         """Why this instance should get no browsers now; None if it should."""

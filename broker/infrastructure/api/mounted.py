@@ -1,0 +1,40 @@
+"""What a feature adds to the broker: the result of each `mount`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+from aiohttp import web
+
+from broker.infrastructure.background import BackgroundTask
+
+ReadinessCheck = Callable[[], str | None]
+"""Returns why this instance should get no browsers now; None if it should."""
+
+
+class Resource(NamedTuple):
+    """What is opened before the broker serves, and closed after it."""
+
+    open: Callable[[], Awaitable[None]]
+    close: Callable[[], Awaitable[None]]
+
+
+class Mounted(NamedTuple):
+    """routes: at the public port.  admin_routes: at the admin port.
+
+    tasks: run while the broker serves.
+    readiness: checks that return why this instance should get no browsers, None if it should.
+    resources: are opened after the backends and closed before them.
+    """
+
+    routes: Sequence[web.AbstractRouteDef] = ()
+    admin_routes: Sequence[web.AbstractRouteDef] = ()
+    tasks: Sequence[BackgroundTask] = ()
+    readiness: Sequence[ReadinessCheck] = ()
+    resources: Sequence[Resource] = ()
+
+    @classmethod
+    def join(cls, parts: Sequence[Mounted]) -> Mounted:
+        return cls(*(tuple(chain.from_iterable(values)) for values in zip(*parts, strict=True)))

@@ -1,0 +1,46 @@
+"""Mounts health, version and metrics, and the monitor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from broker.infrastructure.api.endpoint import bind_endpoints
+from broker.infrastructure.api.mounted import Mounted, ReadinessCheck, Resource
+from broker.infrastructure.background import BackgroundTask
+from broker.infrastructure.crypto.sealing import SecretBox
+from broker.infrastructure.runtime.settings import ServerSettings
+from broker.infrastructure.settings import Settings
+from broker.monitoring.api import ADMIN_ENDPOINTS, PUBLIC_ENDPOINTS, HealthAPI
+from broker.monitoring.monitor import Monitor
+from broker.monitoring.ports import MonitoredState
+
+
+class MonitoringContext(Protocol):
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def state(self) -> MonitoredState: ...
+    @property
+    def secret_box(self) -> SecretBox: ...
+    @property
+    def token_key_ids(self) -> Callable[[], tuple[str, ...]]: ...
+    @property
+    def unready_reason(self) -> ReadinessCheck: ...
+
+
+def mount(context: MonitoringContext) -> Mounted:
+    monitor = Monitor(
+        state=context.state,
+        token_key_ids=context.token_key_ids,
+        secret_box=context.secret_box,
+        instance=context.settings[ServerSettings].instance,
+    )
+    health = HealthAPI(unready_reason=context.unready_reason)
+    return Mounted(
+        routes=bind_endpoints(health, PUBLIC_ENDPOINTS),
+        admin_routes=bind_endpoints(health, ADMIN_ENDPOINTS),
+        tasks=[BackgroundTask("monitor", monitor.run)],
+        readiness=[monitor.unready_reason],
+        resources=[Resource(monitor.open, monitor.close)],
+    )
