@@ -44,10 +44,12 @@ class PoolCleaner:
                 log.warning("removed pool cleanup failed", reason=failure_reason(error))
 
     async def _clean_all(self) -> None:
-        deps = self._dependencies
+        dependencies = self._dependencies
         seconds = 2 * self._interval
-        if await deps.leader_leases.acquire(LEADER_LEASE, deps.instance, seconds=seconds):
-            for app in await deps.codes.removed_apps(self._settings_apps):
+        if await dependencies.leader_leases.acquire(
+            LEADER_LEASE, dependencies.instance, seconds=seconds
+        ):
+            for app in await dependencies.codes.removed_apps(self._settings_apps):
                 await self._clean(app)
 
     async def _clean(self, app: str) -> None:
@@ -55,11 +57,15 @@ class PoolCleaner:
 
         The rows are deleted last: they mark pools that are not deleted yet.
         """
-        deps = self._dependencies
-        await deps.codes.retire_all(app)
-        lifetime = max(LIFETIME_MAX, deps.limits.login_lifetime)
-        before = deps.clock() - (lifetime + deps.limits.retention + CLOCK_SKEW_OVERLAP)
-        await delete_retired_pictures(app, codes=deps.codes, pictures=deps.pictures, before=before)
-        if not await deps.codes.has_pictures(app):
-            await deps.leases.forget(app)
-            await deps.codes.forget(app)
+        dependencies = self._dependencies
+        await dependencies.codes.retire_all(app)
+        lifetime = max(LIFETIME_MAX, dependencies.limits.login_lifetime)
+        before = dependencies.clock() - (
+            lifetime + dependencies.limits.retention + CLOCK_SKEW_OVERLAP
+        )
+        await delete_retired_pictures(
+            app, codes=dependencies.codes, pictures=dependencies.pictures, before=before
+        )
+        if not await dependencies.codes.has_pictures(app):
+            await dependencies.leases.forget(app)
+            await dependencies.codes.forget(app)

@@ -79,12 +79,12 @@ class PoolMaintainer:
 
         missed: leases that found no free code since the last call.
         """
-        deps = self._dependencies
+        dependencies = self._dependencies
         is_idle = self._job is None or self._job.done()
         ready = await self._sync_if_leader()
-        level = await deps.leases.level(self._app)
-        now = deps.timer()
-        cycle = self._login_lifetime(app) + deps.limits.cooldown
+        level = await dependencies.leases.level(self._app)
+        now = dependencies.timer()
+        cycle = self._login_lifetime(app) + dependencies.limits.cooldown
         self._report_level(level, self._demand.observe(level, missed=missed, now=now, cycle=cycle))
         self._outage.recovered()
         if ready is not None and is_idle and now >= self._next_job_at:
@@ -110,8 +110,10 @@ class PoolMaintainer:
 
     async def _sync_if_leader(self) -> int | None:
         """Return the number of ready codes, or None if another instance is the leader."""
-        deps = self._dependencies
-        if await deps.leader_leases.acquire(self._leader_lease, deps.instance, seconds=LEASE_TTL):
+        dependencies = self._dependencies
+        if await dependencies.leader_leases.acquire(
+            self._leader_lease, dependencies.instance, seconds=LEASE_TTL
+        ):
             return await self._sync.run(self._finishing())
         self._stop()
         return None
@@ -161,16 +163,16 @@ class PoolMaintainer:
             self._job_outage.recovered()
 
     async def _fill(self, app: App, count: int) -> None:
-        deps = self._dependencies
+        dependencies = self._dependencies
         self._filler = PoolFiller(
-            provider=await deps.providers.get(app),
-            codes=deps.codes,
-            pictures=deps.pictures,
+            provider=await dependencies.providers.get(app),
+            codes=dependencies.codes,
+            pictures=dependencies.pictures,
             app=self._app,
             count=count,
-            per_minute=deps.limits.per_minute,
+            per_minute=dependencies.limits.per_minute,
             offer=self._offer,
-            retry_delays=deps.retry_delays[:1],
+            retry_delays=dependencies.retry_delays[:1],
         )
         await self._filler.run()
 
@@ -184,13 +186,15 @@ class PoolMaintainer:
 
     async def _retire_old(self, level: PoolLevel) -> None:
         """Retire some old codes, unless few codes are free."""
-        deps = self._dependencies
+        dependencies = self._dependencies
         limit = min(RETIRE_BATCH, (level.free + 1) // 2)
-        if not deps.limits.max_age or limit == 0 or self._health is not PoolHealth.HEALTHY:
+        if not dependencies.limits.max_age or limit == 0 or self._health is not PoolHealth.HEALTHY:
             return
-        before = deps.clock() - deps.limits.max_age
-        if old := await deps.codes.drawn_before(self._app, before=before, limit=limit):
-            await retire_codes(self._app, old, codes=deps.codes, withdraw=deps.leases.withdraw)
+        before = dependencies.clock() - dependencies.limits.max_age
+        if old := await dependencies.codes.drawn_before(self._app, before=before, limit=limit):
+            await retire_codes(
+                self._app, old, codes=dependencies.codes, withdraw=dependencies.leases.withdraw
+            )
 
     async def _delete_pictures(self, login_lifetime: float) -> None:
         """Delete the pictures of retired codes that no screen shows any longer.
@@ -198,12 +202,12 @@ class PoolMaintainer:
         A retired code can be leased until the state is synchronized. Its picture is needed
         for as long as such a login lives and is retained.
         """
-        deps = self._dependencies
-        age = login_lifetime + deps.limits.retention + CLOCK_SKEW_OVERLAP
+        dependencies = self._dependencies
+        age = login_lifetime + dependencies.limits.retention + CLOCK_SKEW_OVERLAP
         if self._sync.has_led_for(age):
-            before = deps.clock() - age
+            before = dependencies.clock() - age
             await delete_retired_pictures(
-                self._app, codes=deps.codes, pictures=deps.pictures, before=before
+                self._app, codes=dependencies.codes, pictures=dependencies.pictures, before=before
             )
 
     def _stop(self) -> None:

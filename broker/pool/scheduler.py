@@ -97,6 +97,8 @@ class PoolScheduler:
     async def _retire_used(self, app: str) -> None:
         used = [code for code in self._codes_to_retire if code.app == app]
         if used:
-            deps = self._dependencies
-            await retire_codes(app, used, codes=deps.codes, withdraw=deps.leases.withdraw)
+            dependencies = self._dependencies
+            await retire_codes(
+                app, used, codes=dependencies.codes, withdraw=dependencies.leases.withdraw
+            )
             self._codes_to_retire.difference_update(used)

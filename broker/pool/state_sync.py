@@ -58,11 +58,11 @@ class StateSync:
         them while they were on a screen. Only codes drawn since the last run are free at once.
         finishing: numbers that a filler is about to offer; it may change during the run.
         """
-        deps = self._dependencies
-        ready = await deps.codes.count(self._app)
-        now, pending = deps.clock(), len(finishing)
-        total = (await deps.leases.level(self._app)).total + pending
-        since, cooldown = 0.0, deps.limits.cooldown
+        dependencies = self._dependencies
+        ready = await dependencies.codes.count(self._app)
+        now, pending = dependencies.clock(), len(finishing)
+        total = (await dependencies.leases.level(self._app)).total + pending
+        since, cooldown = 0.0, dependencies.limits.cooldown
         if self._leading_since is not None and total >= min(self._known, ready):
             # The clock may have been set back.
             since, cooldown = min(self._synced_at, now) - CLOCK_SKEW_OVERLAP, 0.0
@@ -70,11 +70,11 @@ class StateSync:
             self._report_missing(ready - total)
         self._known = ready - pending
         recent = await self._offer_ready(finishing, since=since, cooldown=cooldown, now=now)
-        async for drawings in deps.codes.retired(self._app, since=since):
-            await deps.leases.withdraw(self._app, drawings)
+        async for drawings in dependencies.codes.retired(self._app, since=since):
+            await dependencies.leases.withdraw(self._app, drawings)
         self._synced_at, self._recent = now, recent
         if self._leading_since is None:
-            self._leading_since = deps.timer()
+            self._leading_since = dependencies.timer()
         return ready
 
     async def offer(self, drawn: Sequence[CodeRecord]) -> None:
@@ -86,11 +86,11 @@ class StateSync:
         self, finishing: Collection[int], *, since: float, cooldown: float, now: float
     ) -> Mapping[int, int]:
         """Offer the codes drawn at `since` or later; return those drawn just before `now`."""
-        deps = self._dependencies
+        dependencies = self._dependencies
         known = self._recent if since else {}
-        offer = offer_to_state(deps.leases, self._app, cooldown=cooldown)
+        offer = offer_to_state(dependencies.leases, self._app, cooldown=cooldown)
         recent: dict[int, int] = {}
-        async for batch in deps.codes.ready(self._app, since=since):
+        async for batch in dependencies.codes.ready(self._app, since=since):
             codes = [code for code in batch if code.number not in finishing]
             await offer([code for code in codes if known.get(code.number) != code.drawing])
             recent |= {
@@ -101,12 +101,12 @@ class StateSync:
         return recent
 
     def _report_missing(self, count: int) -> None:
-        deps = self._dependencies
-        cooldown = deps.limits.cooldown
+        dependencies = self._dependencies
+        cooldown = dependencies.limits.cooldown
         log.warning(
             "pool codes missing in state", app=self._app_id, missing=count, cooldown=cooldown
         )
-        self._demand.exclude_resting(count, until=deps.timer() + cooldown)
+        self._demand.exclude_resting(count, until=dependencies.timer() + cooldown)
 
 
 def offer_to_state(leases: CodeLeases, app: str, *, cooldown: float = 0.0) -> OfferCodes:
