@@ -71,7 +71,7 @@ async def give_back(leases: CodeLeases, leased: LeasedCode) -> None:
     await leases.return_code("shop", leased.code.number, leased.generation, cooldown=REST)
 
 
-async def test_a_lease_has_all_that_a_login_needs(leases: CodeLeases, clock: Clock) -> None:
+async def test_lease_returns_code_generation_and_uses(leases: CodeLeases, clock: Clock) -> None:
     [code] = codes([7], drawing=3)
     await leases.offer("shop", [code])
 
@@ -80,7 +80,7 @@ async def test_a_lease_has_all_that_a_login_needs(leases: CodeLeases, clock: Clo
     assert leased == LeasedCode(code, leased.generation, 1)
 
 
-async def test_the_lowest_free_number_is_leased_in_whatever_order_they_were_offered(
+async def test_lowest_free_number_is_leased_in_any_offer_order(
     leases: CodeLeases, clock: Clock
 ) -> None:
     await leases.offer("shop", codes([11, 2, 100]))
@@ -89,7 +89,7 @@ async def test_the_lowest_free_number_is_leased_in_whatever_order_they_were_offe
     assert [await take_number(leases, clock) for _ in range(5)] == [2, 3, 11, 100, None]
 
 
-async def test_apps_have_pools_of_their_own(leases: CodeLeases, clock: Clock) -> None:
+async def test_apps_have_separate_pools(leases: CodeLeases, clock: Clock) -> None:
     await leases.offer("shop", codes([0]))
     await leases.offer("other", codes([0, 1]))
 
@@ -99,7 +99,7 @@ async def test_apps_have_pools_of_their_own(leases: CodeLeases, clock: Clock) ->
     assert await leases.level("other") == PoolLevel(free=1, leased=1, resting=0)
 
 
-async def test_forgotten_pool_is_empty_on_every_instance(
+async def test_deleted_pool_is_empty_on_every_instance(
     pair: tuple[StateBackend, StateBackend], clock: Clock
 ) -> None:
     one, two = (store.code_leases for store in pair)
@@ -118,7 +118,7 @@ async def test_forgotten_pool_is_empty_on_every_instance(
     assert (await take(two, clock)).uses == 1
 
 
-async def test_what_one_instance_offers_the_other_leases_and_none_leases_it_again(
+async def test_code_offered_by_one_instance_is_leased_by_another(
     pair: tuple[StateBackend, StateBackend], clock: Clock
 ) -> None:
     one, two = (store.code_leases for store in pair)
@@ -129,7 +129,7 @@ async def test_what_one_instance_offers_the_other_leases_and_none_leases_it_agai
     assert await take_number(two, clock) is None
 
 
-async def test_many_leases_at_once_take_each_of_the_lowest_numbers_once(
+async def test_simultaneous_leases_take_each_number_once(
     pair: tuple[StateBackend, StateBackend], clock: Clock
 ) -> None:
     leases = [store.code_leases for store in pair]
@@ -141,9 +141,7 @@ async def test_many_leases_at_once_take_each_of_the_lowest_numbers_once(
     assert await leases[1].level("shop") == PoolLevel(free=800, leased=200, resting=0)
 
 
-async def test_a_number_given_back_rests_and_is_free_again(
-    leases: CodeLeases, clock: Clock
-) -> None:
+async def test_returned_number_is_free_after_its_cooldown(leases: CodeLeases, clock: Clock) -> None:
     await leases.offer("shop", codes(range(3)))
     leased = await take(leases, clock)
     clock.time += 10
@@ -158,7 +156,7 @@ async def test_a_number_given_back_rests_and_is_free_again(
     assert await take_number(leases, clock) == 0
 
 
-async def test_a_number_that_nobody_gives_back_rests_from_its_leases_end(
+async def test_cooldown_of_expired_lease_begins_at_its_end(
     leases: CodeLeases, clock: Clock
 ) -> None:
     await leases.offer("shop", codes([0]))
@@ -175,7 +173,7 @@ async def test_a_number_that_nobody_gives_back_rests_from_its_leases_end(
     assert await take_number(leases, clock) == 0
 
 
-async def test_giving_back_twice_is_giving_back_once(leases: CodeLeases, clock: Clock) -> None:
+async def test_second_return_has_no_effect(leases: CodeLeases, clock: Clock) -> None:
     await leases.offer("shop", codes([0]))
     leased = await take(leases, clock)
 
@@ -188,7 +186,7 @@ async def test_giving_back_twice_is_giving_back_once(leases: CodeLeases, clock: 
 
 
 @pytest.mark.parametrize("late", [LIFE, LIFE + 1, LIFE + REST])
-async def test_a_lease_that_time_has_ended_cannot_be_given_back(
+async def test_expired_lease_cannot_be_returned(
     leases: CodeLeases, clock: Clock, late: int
 ) -> None:
     await leases.offer("shop", codes([0]))
@@ -201,9 +199,7 @@ async def test_a_lease_that_time_has_ended_cannot_be_given_back(
     assert await take_number(leases, clock) == 0
 
 
-async def test_a_stale_give_back_does_not_end_somebody_elses_lease(
-    leases: CodeLeases, clock: Clock
-) -> None:
+async def test_late_return_does_not_end_the_next_lease(leases: CodeLeases, clock: Clock) -> None:
     await leases.offer("shop", codes([0]))
     stale = await take(leases, clock)
     clock.time += LIFE + REST
@@ -215,15 +211,13 @@ async def test_a_stale_give_back_does_not_end_somebody_elses_lease(
     assert await leases.level("shop") == PoolLevel(free=0, leased=1, resting=0)
 
 
-async def test_what_is_no_number_of_the_pool_cannot_be_given_back(leases: CodeLeases) -> None:
+async def test_unknown_number_cannot_be_returned(leases: CodeLeases) -> None:
     await leases.return_code("shop", 7, 1, cooldown=REST)
 
     assert (await leases.level("shop")).total == 0
 
 
-async def test_a_number_has_another_generation_each_time_even_where_the_clock_stands_still(
-    leases: CodeLeases, clock: Clock
-) -> None:
+async def test_each_lease_has_another_generation(leases: CodeLeases, clock: Clock) -> None:
     await leases.offer("shop", codes([0]))
     generations = []
     for _ in range(3):
@@ -235,7 +229,7 @@ async def test_a_number_has_another_generation_each_time_even_where_the_clock_st
     assert len(set(generations)) == 3
 
 
-async def test_after_the_state_was_lost_a_generation_from_before_ends_nothing(
+async def test_generation_from_before_a_loss_ends_no_lease(
     engine: str, engines: Engines, clock: Clock
 ) -> None:
     before = open_state(engines.url(engine), clock)
@@ -268,7 +262,7 @@ async def test_uses_are_counted_by_drawing(leases: CodeLeases, clock: Clock) -> 
     assert (await take(leases, clock)).uses == 1
 
 
-async def test_offering_again_changes_nothing(leases: CodeLeases, clock: Clock) -> None:
+async def test_repeated_offer_has_no_effect(leases: CodeLeases, clock: Clock) -> None:
     await leases.offer("shop", codes(range(3)))
     resting = await take(leases, clock)
     await take(leases, clock)
@@ -284,9 +278,7 @@ async def test_offering_again_changes_nothing(leases: CodeLeases, clock: Clock) 
     assert [await take_number(leases, clock) for _ in range(3)] == [0, 2, None]
 
 
-async def test_of_two_drawings_the_later_counts_from_the_next_lease_on(
-    leases: CodeLeases, clock: Clock
-) -> None:
+async def test_later_drawing_is_used_by_the_next_lease(leases: CodeLeases, clock: Clock) -> None:
     await leases.offer("shop", codes([0, 1]))
     leased = await take(leases, clock)
 
@@ -300,9 +292,7 @@ async def test_of_two_drawings_the_later_counts_from_the_next_lease_on(
     assert (await take(leases, clock)).code == codes([0], drawing=2)[0]
 
 
-async def test_a_drawing_that_is_offered_again_is_as_it_was_said_last(
-    leases: CodeLeases, clock: Clock
-) -> None:
+async def test_repeated_offer_replaces_the_same_drawing(leases: CodeLeases, clock: Clock) -> None:
     [code] = codes([0])
     await leases.offer("shop", [code])
     assert (await take(leases, clock)).uses == 1
@@ -315,7 +305,7 @@ async def test_a_drawing_that_is_offered_again_is_as_it_was_said_last(
     assert (leased.code, leased.uses) == (moved, 2)
 
 
-async def test_codes_that_may_be_on_screens_are_free_after_a_rest(
+async def test_codes_offered_with_cooldown_are_free_after_it(
     leases: CodeLeases, clock: Clock
 ) -> None:
     await leases.offer("shop", codes([1]))
@@ -328,7 +318,7 @@ async def test_codes_that_may_be_on_screens_are_free_after_a_rest(
     assert [await take_number(leases, clock) for _ in range(3)] == [0, 2, None]
 
 
-async def test_a_number_withdrawn_is_leased_no_more(leases: CodeLeases, clock: Clock) -> None:
+async def test_withdrawn_number_is_not_leased(leases: CodeLeases, clock: Clock) -> None:
     await leases.offer("shop", codes(range(3)))
 
     await leases.withdraw("shop", {0: 0, 2: 0})
@@ -337,7 +327,7 @@ async def test_a_number_withdrawn_is_leased_no_more(leases: CodeLeases, clock: C
     assert [await take_number(leases, clock) for _ in range(2)] == [1, None]
 
 
-async def test_a_number_withdrawn_while_it_is_out_does_not_come_back(
+async def test_number_withdrawn_during_a_lease_is_not_free_again(
     leases: CodeLeases, clock: Clock
 ) -> None:
     await leases.offer("shop", codes(range(3)))
@@ -352,9 +342,7 @@ async def test_a_number_withdrawn_while_it_is_out_does_not_come_back(
     assert [await take_number(leases, clock) for _ in range(2)] == [2, None]
 
 
-async def test_what_is_withdrawn_is_offered_again_in_vain_until_it_is_drawn_anew(
-    leases: CodeLeases, clock: Clock
-) -> None:
+async def test_withdrawn_number_needs_a_later_drawing(leases: CodeLeases, clock: Clock) -> None:
     await leases.offer("shop", codes([0]))
     await leases.withdraw("shop", {0: 0, 1: 0})
 
@@ -366,7 +354,7 @@ async def test_what_is_withdrawn_is_offered_again_in_vain_until_it_is_drawn_anew
     assert (await leases.level("shop")).total == 2
 
 
-async def test_a_late_withdrawal_leaves_the_later_drawing(leases: CodeLeases, clock: Clock) -> None:
+async def test_late_withdrawal_keeps_the_later_drawing(leases: CodeLeases, clock: Clock) -> None:
     await leases.offer("shop", codes([0], drawing=1))
 
     await leases.withdraw("shop", {0: 0})
@@ -374,7 +362,7 @@ async def test_a_late_withdrawal_leaves_the_later_drawing(leases: CodeLeases, cl
     assert await take_number(leases, clock) == 0
 
 
-async def test_a_number_drawn_anew_while_its_former_drawing_is_on_a_screen_is_not_given_back(
+async def test_number_redrawn_during_a_lease_is_not_returned(
     leases: CodeLeases, clock: Clock
 ) -> None:
     await leases.offer("shop", codes([0]))
@@ -389,7 +377,7 @@ async def test_a_number_drawn_anew_while_its_former_drawing_is_on_a_screen_is_no
     assert await leases.level("shop") == PoolLevel(free=0, leased=1, resting=0)
 
 
-async def test_after_a_quiet_night_all_numbers_come_back_some_by_each_lease(
+async def test_each_lease_restores_some_numbers_after_cooldown(
     leases: CodeLeases, clock: Clock
 ) -> None:
     count = 3 * RESTORE_BATCH
@@ -404,9 +392,7 @@ async def test_after_a_quiet_night_all_numbers_come_back_some_by_each_lease(
     assert [await take_number(leases, clock) for _ in range(count)] == [*range(1, count), None]
 
 
-async def test_one_lease_brings_back_so_many_at_most_and_those_first_that_were_back_first(
-    leases: CodeLeases, clock: Clock
-) -> None:
+async def test_lease_restores_a_limited_batch_in_order(leases: CodeLeases, clock: Clock) -> None:
     count = RESTORE_BATCH + 7
     await leases.offer("shop", codes(range(count)))
     for number in range(count):
@@ -416,7 +402,7 @@ async def test_one_lease_brings_back_so_many_at_most_and_those_first_that_were_b
     assert [await take_number(leases, clock) for _ in range(2)] == [7, 0]
 
 
-async def test_a_pool_that_rests_as_a_whole_comes_back_from_its_lowest_number_on(
+async def test_whole_pool_is_restored_from_its_lowest_number(
     leases: CodeLeases, clock: Clock
 ) -> None:
     count = 2 * RESTORE_BATCH
@@ -451,7 +437,7 @@ async def test_a_lease_is_one_command(engines: Engines) -> None:
 
 
 @pytest.mark.parametrize("junk", ["", "junk", "0 junk", "0 {}"])
-async def test_a_code_that_cannot_be_read_is_as_good_as_gone_and_harms_no_other(
+async def test_unreadable_code_does_not_affect_others(
     engines: Engines, clock: Clock, junk: str
 ) -> None:
     engines.empty("redis")
@@ -470,7 +456,7 @@ async def test_a_code_that_cannot_be_read_is_as_good_as_gone_and_harms_no_other(
     await store.close()
 
 
-async def test_memory_takes_no_more_codes_than_it_has_room_for() -> None:
+async def test_memory_refuses_codes_over_its_capacity() -> None:
     leases = MemoryCodeLeases(Clock(), capacity=3)
     await leases.offer("shop", codes([0, 1]))
 

@@ -52,7 +52,7 @@ def at(endpoint: str, bucket: str = "pictures") -> ObjectPictureStore:
     return ObjectPictureStore(f"s3://{bucket}/codes", public_url=PUBLIC, endpoint=endpoint)
 
 
-async def test_what_was_put_is_there_until_it_is_removed(pictures: ObjectPictureStore) -> None:
+async def test_picture_is_returned_until_it_is_removed(pictures: ObjectPictureStore) -> None:
     assert await pictures.get(KEY) is None
 
     await pictures.put(KEY, b"a picture")
@@ -65,19 +65,19 @@ async def test_what_was_put_is_there_until_it_is_removed(pictures: ObjectPicture
     await pictures.remove(KEY)
 
 
-async def test_what_is_there_stays_as_it_is(pictures: ObjectPictureStore) -> None:
+async def test_put_does_not_replace_a_picture(pictures: ObjectPictureStore) -> None:
     await pictures.put(KEY, b"the first")
     await pictures.put(KEY, b"the second")
 
     assert await pictures.get(KEY) == b"the first"
 
 
-async def test_a_browser_finds_it_at_the_public_url(pictures: ObjectPictureStore) -> None:
+async def test_url_begins_with_the_public_url(pictures: ObjectPictureStore) -> None:
     assert pictures.url(KEY) == f"{PUBLIC}/{KEY}"
 
 
 @pytest.mark.parametrize("media_type", EXTENSIONS)
-async def test_a_store_knows_what_it_is_and_how_long_it_may_be_kept(
+async def test_picture_has_media_type_and_cache_control(
     s3: S3Server, any_credentials: None, media_type: str
 ) -> None:
     key = picture_key("scene-1", media_type)
@@ -89,7 +89,7 @@ async def test_a_store_knows_what_it_is_and_how_long_it_may_be_kept(
     assert kept["CacheControl"] == CACHE_CONTROL == "public, max-age=31536000, immutable"
 
 
-async def test_a_store_that_knows_no_conditions_takes_pictures_all_the_same(
+async def test_store_without_conditional_put_accepts_pictures(
     s3: S3Server, any_credentials: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_CONDITIONAL_PUT", "disabled")
@@ -103,7 +103,7 @@ async def test_a_store_that_knows_no_conditions_takes_pictures_all_the_same(
 
 
 @pytest.mark.parametrize(("bucket", "path"), [("pictures", "/pictures/codes/"), ("127", "/codes/")])
-async def test_an_endpoint_may_have_the_bucket_in_its_host(
+async def test_endpoint_host_may_contain_the_bucket(
     any_credentials: None, bucket: str, path: str
 ) -> None:
     asked: list[str] = []
@@ -123,7 +123,7 @@ async def test_an_endpoint_may_have_the_bucket_in_its_host(
 # --- a key
 
 
-def test_a_key_is_known_to_nobody_and_the_same_for_one_scene() -> None:
+def test_key_of_scene_is_stable_and_hides_it() -> None:
     scene = "an-unguessable-scene-of-32-chars"
 
     key = picture_key(scene, "image/jpeg")
@@ -135,7 +135,7 @@ def test_a_key_is_known_to_nobody_and_the_same_for_one_scene() -> None:
     assert key.split(".")[0] != picture_key("another", "image/jpeg").split(".")[0]
 
 
-def test_what_is_no_picture_has_no_key() -> None:
+def test_unknown_media_type_has_no_key() -> None:
     with pytest.raises(ValueError, match="text/html is not one of image/jpeg"):
         picture_key("scene-1", "text/html")
 
@@ -151,7 +151,7 @@ async def all_acts(pictures: ObjectPictureStore) -> list[PicturesUnavailable]:
     return [failure for failure in failures if isinstance(failure, PicturesUnavailable)]
 
 
-async def test_a_store_that_is_down_may_come_back(frail_s3: S3Server) -> None:
+async def test_stopped_store_is_a_temporary_failure(frail_s3: S3Server) -> None:
     pictures = at(frail_s3.url)
     frail_s3.stop()
 
@@ -167,14 +167,14 @@ async def test_a_store_that_is_down_may_come_back(frail_s3: S3Server) -> None:
     await pictures.put(KEY, b"a picture")
 
 
-async def test_a_store_that_hangs_is_not_waited_for(frail_s3: S3Server) -> None:
+async def test_hanging_store_is_a_temporary_failure(frail_s3: S3Server) -> None:
     pictures = at(frail_s3.url)
     frail_s3.pause()
 
     assert all(failure.retryable for failure in await all_acts(pictures))
 
 
-async def test_a_bucket_that_is_not_there_is_named(s3: S3Server, any_credentials: None) -> None:
+async def test_missing_bucket_is_a_permanent_failure(s3: S3Server, any_credentials: None) -> None:
     pictures = at(s3.url, "nowhere")
 
     for act in (pictures.put(KEY, b"a picture"), pictures.get(KEY), pictures.remove(KEY)):
@@ -184,7 +184,7 @@ async def test_a_bucket_that_is_not_there_is_named(s3: S3Server, any_credentials
         assert not failure.value.retryable
 
 
-async def test_credentials_that_are_refused_are_said_and_not_repeated(
+async def test_refused_credentials_are_a_permanent_failure(
     any_credentials: None,
 ) -> None:
     with running_s3(asks_for_proof=True) as server:
@@ -194,7 +194,7 @@ async def test_credentials_that_are_refused_are_said_and_not_repeated(
             assert not failure.retryable
 
 
-async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+async def test_failure_names_the_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     pictures = ObjectPictureStore((tmp_path / "file" / "pictures").as_uri(), public_url=PUBLIC)
 
@@ -203,7 +203,7 @@ async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["memory://", "http://store.example", "s3://", "az://box", "x"])
-def test_a_place_that_is_none_is_refused(url: str) -> None:
+def test_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"scheme must be|Account must be|recognise"):
         ObjectPictureStore(url, public_url=PUBLIC)
 
@@ -211,7 +211,7 @@ def test_a_place_that_is_none_is_refused(url: str) -> None:
 # --- as a process shows them
 
 
-async def test_what_was_asked_for_last_is_kept_in_memory(pictures: ObjectPictureStore) -> None:
+async def test_cache_drops_the_least_recently_used_picture(pictures: ObjectPictureStore) -> None:
     shown = PictureCache(pictures, max_bytes=20)
     keys = [picture_key(f"scene-{number}", "image/png") for number in range(3)]
     for key in keys:
@@ -225,7 +225,7 @@ async def test_what_was_asked_for_last_is_kept_in_memory(pictures: ObjectPicture
     assert [await shown.get(key, ADDRESS) is not None for key in keys] == [True, False, True]
 
 
-async def test_missing_picture_is_not_asked_for_again_at_once(
+async def test_missing_picture_is_cached_for_a_while(
     pictures: ObjectPictureStore, clock: Clock
 ) -> None:
     shown = PictureCache(pictures, clock=clock)
@@ -266,7 +266,7 @@ async def bucket(any_credentials: None) -> AsyncIterator[tuple[Bucket, PictureCa
         bucket.may_answer.set()
 
 
-async def test_made_up_keys_take_their_address_share_only(
+async def test_invented_keys_use_only_their_address_share(
     bucket: tuple[Bucket, PictureCache],
 ) -> None:
     store, shown = bucket
@@ -281,7 +281,7 @@ async def test_made_up_keys_take_their_address_share_only(
     assert await asyncio.gather(*flood) == [None] * len(keys)
 
 
-async def test_many_calls_for_one_key_ask_the_store_once(
+async def test_simultaneous_calls_fetch_a_picture_once(
     bucket: tuple[Bucket, PictureCache],
 ) -> None:
     store, shown = bucket
@@ -299,7 +299,7 @@ async def test_many_calls_for_one_key_ask_the_store_once(
     ["", "..", "../../etc/passwd", f"../{KEY}", f"{KEY}/..", f"{KEY}\n", f"x{KEY}", "é" + KEY[1:],
      KEY.replace(".png", ".html"), KEY.replace(".png", ""), KEY.upper()],
 )  # fmt: skip
-async def test_the_store_is_not_asked_for_what_is_no_key(any_credentials: None, text: str) -> None:
+async def test_invalid_key_is_not_fetched(any_credentials: None, text: str) -> None:
     nobody = at(f"http://127.0.0.1:{free_port()}")
 
     assert await PictureCache(nobody).get(text, ADDRESS) is None

@@ -99,7 +99,7 @@ async def is_whole(codes: SqlCodeStore, pictures: ObjectPictureStore, count: int
 # --- filling
 
 
-async def test_a_pool_is_filled_and_told_of(
+async def test_filler_draws_reports_and_offers_all_codes(
     filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, provider: Counting
 ) -> None:
     told: list[FillProgress] = []
@@ -119,7 +119,7 @@ async def test_a_pool_is_filled_and_told_of(
     assert provider.draws == {code.scene: 1 for code in ready}
 
 
-async def test_what_is_ready_is_not_drawn_again(filling: Fill, provider: Counting) -> None:
+async def test_ready_codes_are_not_drawn_again(filling: Fill, provider: Counting) -> None:
     await filling(count=4).run()
 
     assert await filling(count=6).run() == 2
@@ -127,7 +127,7 @@ async def test_what_is_ready_is_not_drawn_again(filling: Fill, provider: Countin
     assert list(provider.draws.values()) == [1] * 6
 
 
-async def test_nothing_is_drawn_without_a_row_nor_ready_without_a_picture(
+async def test_row_precedes_drawing_and_picture_precedes_readiness(
     filling: Fill,
     codes: SqlCodeStore,
     folder: ObjectPictureStore,
@@ -153,7 +153,7 @@ async def test_nothing_is_drawn_without_a_row_nor_ready_without_a_picture(
         assert (drawn_at is None) == (picture is None) == (act == "draw")
 
 
-async def test_several_fillings_share_the_numbers(
+async def test_simultaneous_fillers_share_the_numbers(
     filling: Fill, records_url: str, clock: Clock, folder: ObjectPictureStore, provider: Counting
 ) -> None:
     databases = [Database(records_url) for _ in range(3)]
@@ -168,7 +168,7 @@ async def test_several_fillings_share_the_numbers(
         await one.close()
 
 
-async def test_no_more_are_drawn_a_minute_than_was_said(
+async def test_drawing_rate_stays_below_its_limit(
     filling: Fill, provider: Counting, codes: SqlCodeStore, still_clock: LoopClock
 ) -> None:
     """Of 6 a minute each is 10 s after the one before."""
@@ -189,7 +189,7 @@ async def test_no_more_are_drawn_a_minute_than_was_said(
     assert times == [0, 10, 20, 30, 40, 50]
 
 
-async def test_a_filling_that_is_stopped_finishes_what_it_draws_and_can_go_on(
+async def test_stopped_filler_finishes_codes_and_can_be_continued(
     filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, provider: Counting
 ) -> None:
     def at_three(progress: FillProgress) -> None:
@@ -206,7 +206,7 @@ async def test_a_filling_that_is_stopped_finishes_what_it_draws_and_can_go_on(
     assert await is_whole(codes, folder, 50)
 
 
-async def test_numbers_that_were_begun_and_left_are_waited_for(
+async def test_filler_waits_for_abandoned_reservations(
     filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, clock: Clock, provider: Counting
 ) -> None:
     """As a filling leaves them that is killed."""
@@ -225,7 +225,7 @@ async def test_numbers_that_were_begun_and_left_are_waited_for(
     assert (await all_ready(codes))[2].scene == left.scene
 
 
-async def test_a_picture_that_was_kept_before_a_crash_stays(
+async def test_picture_stored_before_a_crash_is_used(
     filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, clock: Clock
 ) -> None:
     left = await codes.reserve("shop", 0, seconds=RESERVATION_TIMEOUT)
@@ -240,7 +240,7 @@ async def test_a_picture_that_was_kept_before_a_crash_stays(
     assert await is_whole(codes, folder, 10)
 
 
-async def test_what_is_no_picture_is_not_kept(
+async def test_invalid_picture_is_not_stored(
     filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore
 ) -> None:
     class Cutting(Counting):
@@ -264,7 +264,7 @@ async def wechat() -> AsyncIterator[Pretending]:
         yield there
 
 
-async def test_wechats_codes_carry_the_scenes_of_their_rows(
+async def test_wechat_codes_contain_the_recorded_scenes(
     filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, wechat: Pretending
 ) -> None:
     async with provider_at(wechat.url) as provider:
@@ -278,7 +278,7 @@ async def test_wechats_codes_carry_the_scenes_of_their_rows(
 
 
 @pytest.mark.parametrize("fault", ["-1", "503", "html", "cut", "40001"])
-async def test_what_passes_is_waited_for(
+async def test_temporary_wechat_failure_is_retried(
     filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, wechat: Pretending, fault: str
 ) -> None:
     wechat.wechat.faults.set(DRAW, fault, 4)
@@ -297,7 +297,7 @@ async def test_what_passes_is_waited_for(
         ("48001", "this kind of account may not"),
     ],
 )
-async def test_what_does_not_pass_ends_the_filling_with_its_cure(
+async def test_permanent_wechat_failure_ends_filling_with_its_remedy(
     filling: Fill,
     codes: SqlCodeStore,
     folder: ObjectPictureStore,
@@ -324,7 +324,7 @@ async def test_what_does_not_pass_ends_the_filling_with_its_cure(
     assert await is_whole(codes, folder, 30)
 
 
-async def test_a_wrong_secret_ends_it_at_once(filling: Fill, wechat: Pretending) -> None:
+async def test_wrong_secret_ends_filling_without_a_draw(filling: Fill, wechat: Pretending) -> None:
     async with provider_at(wechat.url, secret="wrong") as provider:
         with pytest.raises(ProviderUnavailable) as failure:
             await filling(provider=provider).run()
@@ -333,7 +333,7 @@ async def test_a_wrong_secret_ends_it_at_once(filling: Fill, wechat: Pretending)
     assert wechat.wechat.calls[DRAW] == 0
 
 
-async def test_trouble_that_does_not_end_ends_the_filling(
+async def test_repeated_failure_ends_filling_after_all_retries(
     filling: Fill, wechat: Pretending
 ) -> None:
     wechat.wechat.faults.set(DRAW, "503")
@@ -350,7 +350,7 @@ async def test_trouble_that_does_not_end_ends_the_filling(
 # --- trouble below
 
 
-async def test_a_store_that_goes_and_comes_back_is_waited_for(
+async def test_picture_store_outage_is_retried(
     filling: Fill, codes: SqlCodeStore, provider: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -382,7 +382,7 @@ async def test_a_store_that_goes_and_comes_back_is_waited_for(
     assert set(provider.draws.values()) == {1}
 
 
-async def test_a_store_without_its_bucket_ends_the_filling(
+async def test_missing_bucket_ends_filling(
     filling: Fill, codes: SqlCodeStore, s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -397,7 +397,7 @@ async def test_a_store_without_its_bucket_ends_the_filling(
 
 
 @pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)  # of the fixtures' own
-async def test_a_database_that_goes_and_comes_back_is_waited_for(
+async def test_database_outage_is_retried(
     filling: Fill,
     folder: ObjectPictureStore,
     provider: Counting,
@@ -425,7 +425,7 @@ async def test_a_database_that_goes_and_comes_back_is_waited_for(
 
 
 @pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
-async def test_a_locked_file_is_waited_for(
+async def test_locked_database_file_is_retried(
     filling: Fill,
     codes: SqlCodeStore,
     folder: ObjectPictureStore,
@@ -452,7 +452,7 @@ async def test_a_locked_file_is_waited_for(
     assert await is_whole(codes, folder, 10)
 
 
-async def test_a_state_that_does_not_take_codes_ends_the_filling(filling: Fill) -> None:
+async def test_failed_offer_ends_filling(filling: Fill) -> None:
     async def offer(some: object) -> None:
         raise RecordsUnavailable("canary")
 
@@ -460,7 +460,7 @@ async def test_a_state_that_does_not_take_codes_ends_the_filling(filling: Fill) 
         await filling(offer=offer).run()
 
 
-async def test_a_filling_that_is_killed_is_gone_on_with(
+async def test_killed_filler_is_continued_by_another(
     filling: Fill, records_url: str, folder: ObjectPictureStore, tmp_path: Path, wechat: Pretending
 ) -> None:
     settings = wechat.settings(
@@ -507,7 +507,7 @@ async def test_a_filling_that_is_killed_is_gone_on_with(
 # --- looking at it, and taking out
 
 
-async def test_what_cannot_be_shown_is_found(
+async def test_defects_of_pictures_are_found(
     filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, tmp_path: Path
 ) -> None:
     await filling().run()
@@ -532,7 +532,7 @@ async def test_what_cannot_be_shown_is_found(
     ]
 
 
-async def test_a_store_that_is_down_is_no_flaw_of_the_codes(
+async def test_picture_store_outage_is_not_a_defect(
     filling: Fill, codes: SqlCodeStore, tmp_path: Path
 ) -> None:
     await filling().run()
@@ -543,7 +543,7 @@ async def test_a_store_that_is_down_is_no_flaw_of_the_codes(
         await verify_codes(codes=codes, pictures=down, app="shop")
 
 
-async def test_a_code_that_retires_loses_its_picture_and_its_number_is_drawn_anew(
+async def test_retired_code_is_replaced_and_its_picture_deleted(
     filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore
 ) -> None:
     await filling().run()
@@ -571,7 +571,7 @@ async def test_a_code_that_retires_loses_its_picture_and_its_number_is_drawn_ane
     assert await is_whole(codes, folder, 10)
 
 
-async def test_pictures_that_could_not_be_removed_are_removed_the_next_time(
+async def test_failed_picture_deletion_is_repeated_by_next_call(
     filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, tmp_path: Path
 ) -> None:
     await filling().run()

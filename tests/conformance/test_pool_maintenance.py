@@ -333,7 +333,7 @@ async def test_app_under_reused_id_has_own_codes(ground: Ground) -> None:
     assert len(scenes | former) == 2 * SIZE
 
 
-async def test_pools_of_removed_apps_are_cleared(ground: Ground) -> None:
+async def test_pools_of_removed_apps_are_deleted(ground: Ground) -> None:
     removed = replace(POOLED, id="removed", incarnation="1" * 16)
     recorded = replace(POOLED, id="recorded", incarnation="2" * 16)
     for app in (removed, recorded):
@@ -362,7 +362,7 @@ async def test_pools_of_removed_apps_are_cleared(ground: Ground) -> None:
 # --- filling
 
 
-async def test_a_fresh_pool_is_filled_and_free_at_once(ground: Ground, lines: Said) -> None:
+async def test_new_pool_is_filled_and_free_at_once(ground: Ground, lines: Said) -> None:
     drawn = metric("scanlogin_pool_drawn_total") or 0
     one = await ground.start()
 
@@ -376,7 +376,7 @@ async def test_a_fresh_pool_is_filled_and_free_at_once(ground: Ground, lines: Sa
     assert (lines.count("pool empty"), lines.count("pool recovered")) == (1, 1)
 
 
-async def test_it_grows_as_codes_are_leased_and_not_beyond_its_most(ground: Ground) -> None:
+async def test_pool_grows_with_leases_up_to_its_maximum(ground: Ground) -> None:
     one = await ground.start(max_size=25)
     await filled(ground, one)
 
@@ -391,7 +391,7 @@ async def test_it_grows_as_codes_are_leased_and_not_beyond_its_most(ground: Grou
     assert await ground.is_whole(25)
 
 
-async def test_logins_that_found_it_empty_are_counted_and_drawn_for(ground: Ground) -> None:
+async def test_missed_leases_are_counted_and_increase_demand(ground: Ground) -> None:
     before = metric("scanlogin_pool_empty_total") or 0
     one = await ground.start(max_size=25)
     await filled(ground, one)
@@ -402,9 +402,7 @@ async def test_logins_that_found_it_empty_are_counted_and_drawn_for(ground: Grou
     assert metric("scanlogin_pool_empty_total") == before + 20
 
 
-async def test_of_two_instances_one_fills_and_nothing_is_drawn_twice(
-    ground: Ground, wechat: Pretending
-) -> None:
+async def test_two_instances_draw_each_code_once(ground: Ground, wechat: Pretending) -> None:
     ground.make = lambda: wechat_at(wechat.url)
     one, two = (
         await ground.start("one", min_size=40, max_size=40),
@@ -419,7 +417,7 @@ async def test_of_two_instances_one_fills_and_nothing_is_drawn_twice(
     assert await ground.is_whole(40)
 
 
-async def test_a_holder_that_ends_leaves_the_duty_to_another_at_once(ground: Ground) -> None:
+async def test_stopped_leader_is_replaced_at_once(ground: Ground) -> None:
     one = await ground.start("one")
     await filled(ground, one)
     await one.end()
@@ -430,7 +428,7 @@ async def test_a_holder_that_ends_leaves_the_duty_to_another_at_once(ground: Gro
     assert await ground.is_whole(15)
 
 
-async def test_who_has_not_the_duty_draws_nothing(ground: Ground) -> None:
+async def test_instance_without_leader_lease_draws_no_code(ground: Ground) -> None:
     ground.apps.apps = {"shop": SHOP}
     one = await ground.start()
     await one.store.leader_leases.acquire("pool:shop", "another", seconds=600)
@@ -445,9 +443,7 @@ async def test_who_has_not_the_duty_draws_nothing(ground: Ground) -> None:
 
 
 @on_one_ground
-async def test_who_cannot_reach_the_records_leaves_the_duty_to_others(
-    ground: Ground, lines: Said
-) -> None:
+async def test_leader_without_database_is_replaced(ground: Ground, lines: Said) -> None:
     records, ground.records = ground.records, "sqlite+aiosqlite:////nowhere/records.db"
     await ground.start("one")
     await eventually(lambda: lines.count("pool maintenance failed"), within=PATIENCE)
@@ -456,7 +452,7 @@ async def test_who_cannot_reach_the_records_leaves_the_duty_to_others(
     await filled(ground, await ground.start("two"))
 
 
-async def test_an_app_that_comes_to_a_pool_gets_one_and_one_that_goes_is_let_go(
+async def test_pool_follows_changes_of_code_source(
     ground: Ground,
 ) -> None:
     ground.apps.apps = {"shop": SHOP}
@@ -473,9 +469,7 @@ async def test_an_app_that_comes_to_a_pool_gets_one_and_one_that_goes_is_let_go(
 
 
 @on_one_ground
-async def test_what_is_wrong_with_one_app_is_not_the_others_trouble(
-    ground: Ground, lines: Said
-) -> None:
+async def test_failure_of_one_app_does_not_affect_others(ground: Ground, lines: Said) -> None:
     ground.apps.apps["odd"] = replace(POOLED, id="odd", provider="nobody")
 
     one = await ground.start()
@@ -488,7 +482,7 @@ async def test_what_is_wrong_with_one_app_is_not_the_others_trouble(
 # --- what was lost, or was not known
 
 
-async def test_a_state_that_forgot_everything_is_told_again_and_all_rests(
+async def test_codes_lost_by_the_state_return_with_cooldown(
     ground: Ground, engines: Engines, lines: Said
 ) -> None:
     one = await ground.start()
@@ -517,7 +511,7 @@ async def test_a_state_that_forgot_everything_is_told_again_and_all_rests(
 
 
 @pytest.mark.parametrize("engine", ["valkey"], indirect=True)
-async def test_state_emptied_during_a_look_rests_all_codes(
+async def test_state_emptied_during_a_check_starts_cooldown(
     ground: Ground, engines: Engines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = await ground.start()
@@ -542,7 +536,7 @@ async def test_state_emptied_during_a_look_rests_all_codes(
 
 
 @on_one_ground
-async def test_codes_that_are_being_opened_are_not_taken_for_lost(
+async def test_codes_not_offered_yet_are_not_missing(
     ground: Ground, lines: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even by who has just got the duty again, and takes nothing for granted."""
@@ -578,7 +572,7 @@ def failing(nth: int, act: Callable[..., Awaitable[bool]]) -> Callable[..., Awai
     return fail
 
 
-async def test_codes_that_others_drew_are_free_at_once(ground: Ground) -> None:
+async def test_codes_drawn_by_a_command_are_free_at_once(ground: Ground) -> None:
     """As `scan-login pool fill` draws them, where it does not reach the state."""
     one = await ground.start()
     await filled(ground, one)
@@ -591,7 +585,7 @@ async def test_codes_that_others_drew_are_free_at_once(ground: Ground) -> None:
 
 
 @on_one_ground
-async def test_codes_that_others_exchanged_are_exchanged_in_the_state(ground: Ground) -> None:
+async def test_codes_replaced_by_a_command_are_replaced_in_state(ground: Ground) -> None:
     """As by `scan-login pool retire` and `fill`, in between two looks."""
     one = await ground.start()
     await filled(ground, one)
@@ -618,9 +612,7 @@ async def test_codes_that_others_exchanged_are_exchanged_in_the_state(ground: Gr
 
 
 @pytest.mark.parametrize("up", [0, 1_000])
-async def test_worn_codes_retire_and_their_pictures_stay_while_screens_show_them(
-    ground: Ground, up: float
-) -> None:
+async def test_picture_of_overused_code_remains_while_on_screens(ground: Ground, up: float) -> None:
     """However long the instance has been up."""
     one = await ground.start()
     await filled(ground, one)
@@ -653,7 +645,7 @@ async def test_worn_codes_retire_and_their_pictures_stay_while_screens_show_them
 
 
 @on_one_ground
-async def test_a_picture_stays_that_was_leased_long_after_it_retired(ground: Ground) -> None:
+async def test_picture_leased_after_retirement_remains(ground: Ground) -> None:
     """For no broker had told the state."""
     one = await ground.start("one")
     await filled(ground, one)
@@ -673,7 +665,7 @@ async def test_a_picture_stays_that_was_leased_long_after_it_retired(ground: Gro
     assert await ground.pictures.get(old.picture) is not None
 
 
-async def test_old_codes_are_drawn_anew_a_few_at_a_time(ground: Ground) -> None:
+async def test_old_codes_are_replaced_in_small_batches(ground: Ground) -> None:
     one = await ground.start()
     await filled(ground, one)
     before = await ground.ready()
@@ -704,7 +696,7 @@ async def wechat() -> AsyncIterator[Pretending]:
 
 
 @over_redis
-async def test_wechats_trouble_is_told_once_and_the_pool_recovers(
+async def test_wechat_outage_is_logged_once_until_recovery(
     ground: Ground, wechat: Pretending, lines: Said
 ) -> None:
     ground.make = lambda: wechat_at(wechat.url)
@@ -721,7 +713,7 @@ async def test_wechats_trouble_is_told_once_and_the_pool_recovers(
 
 
 @on_one_ground
-async def test_a_store_that_goes_and_comes_back_is_waited_for(
+async def test_picture_store_outage_is_retried(
     ground: Ground, monkeypatch: pytest.MonkeyPatch, lines: Said
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -745,7 +737,7 @@ async def test_a_store_that_goes_and_comes_back_is_waited_for(
 
 
 @on_one_ground
-async def test_a_locked_file_is_waited_for(ground: Ground, lines: Said) -> None:
+async def test_locked_database_file_is_retried(ground: Ground, lines: Said) -> None:
     with closing(
         sqlite3.connect(ground.records.partition(":///")[2], isolation_level=None)
     ) as other:
@@ -759,7 +751,7 @@ async def test_a_locked_file_is_waited_for(ground: Ground, lines: Said) -> None:
 
 
 @over_redis
-async def test_a_database_that_goes_and_comes_back_is_waited_for(
+async def test_database_outage_is_retried(
     ground: Ground, frail_postgres: PostgresServer, lines: Said
 ) -> None:
     one = await ground.start()
@@ -820,7 +812,7 @@ async def test_drawing_resumes_after_the_clock_is_set_back(ground: Ground, lines
 # --- whole brokers
 
 
-async def test_a_broker_keeps_the_pool_of_its_default_app(
+async def test_broker_fills_the_pool_of_its_default_app(
     start_broker: StartBroker, records_file: Path
 ) -> None:
     broker: RunningBroker = await start_broker(code_source="pool", pool_size=3)
@@ -835,7 +827,7 @@ async def test_a_broker_keeps_the_pool_of_its_default_app(
 
 
 @over_redis
-async def test_what_a_killed_broker_was_drawing_another_goes_on_with(
+async def test_codes_of_killed_broker_are_drawn_by_another(
     ground: Ground, wechat: Pretending, tmp_path: Path, engines: Engines
 ) -> None:
     size = 150

@@ -27,7 +27,7 @@ async def whole() -> dict[str, bytes]:
     return {"image/svg+xml": drawn.content, "image/png": png, "image/jpeg": jpeg()}
 
 
-async def test_what_providers_draw_is_whole() -> None:
+async def test_drawn_pictures_are_complete() -> None:
     for media_type, content in (await whole()).items():
         assert validation_error(content, media_type) is None, media_type
     assert validation_error(jpeg(progressive=True), "image/jpeg") is None
@@ -35,7 +35,7 @@ async def test_what_providers_draw_is_whole() -> None:
 
 
 @pytest.mark.parametrize("media_type", SIZE_READERS)
-async def test_what_ends_too_early_is_not(media_type: str) -> None:
+async def test_truncated_picture_is_not_complete(media_type: str) -> None:
     content = (await whole())[media_type]
     cuts = [*range(1, 64), len(content) // 2, len(content) - 8, len(content) - 2]
 
@@ -43,7 +43,7 @@ async def test_what_ends_too_early_is_not(media_type: str) -> None:
         assert validation_error(content[:cut], media_type) == f"not a complete {media_type}", cut
 
 
-async def test_a_png_with_one_byte_changed_is_not() -> None:
+async def test_changed_byte_in_png_is_found() -> None:
     content = (await whole())["image/png"]
     for at in range(0, len(content), 7):
         changed = bytearray(content)
@@ -51,7 +51,7 @@ async def test_a_png_with_one_byte_changed_is_not() -> None:
         assert validation_error(bytes(changed), "image/png") is not None, at
 
 
-async def test_another_kind_than_it_is_called_is_not() -> None:
+async def test_content_of_another_media_type_is_invalid() -> None:
     kinds = await whole()
     for media_type in SIZE_READERS:
         for other in SIZE_READERS.keys() - {media_type}:
@@ -63,10 +63,10 @@ async def test_another_kind_than_it_is_called_is_not() -> None:
 
 
 @pytest.mark.parametrize("media_type", SIZE_READERS)
-def test_nothing_is_no_image(media_type: str) -> None:
+def test_empty_picture_is_invalid(media_type: str) -> None:
     assert validation_error(b"", media_type) == "image is empty"
 
 
-def test_an_image_has_a_size() -> None:
+def test_picture_without_size_is_invalid() -> None:
     svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="0" height="0"></svg>'
     assert validation_error(svg, "image/svg+xml") == "image has no size"

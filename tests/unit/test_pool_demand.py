@@ -52,7 +52,7 @@ async def offer(leases: MemoryCodeLeases, count: int, *, rest: float = 0.0) -> N
 
 
 @pytest.mark.parametrize("a_minute", [30, 300])
-async def test_a_pool_is_as_large_as_littles_law_wants_it(
+async def test_target_size_follows_littles_law(
     leases: MemoryCodeLeases, clock: Clock, a_minute: int
 ) -> None:
     demand = DemandEstimator()
@@ -63,7 +63,7 @@ async def test_a_pool_is_as_large_as_littles_law_wants_it(
     assert found == pytest.approx(a_minute / 60 * (CYCLE + RESERVE), rel=0.05)
 
 
-async def test_it_grows_long_before_the_first_codes_are_back(
+async def test_target_size_grows_before_first_codes_return(
     leases: MemoryCodeLeases, clock: Clock
 ) -> None:
     demand = DemandEstimator()
@@ -75,7 +75,7 @@ async def test_it_grows_long_before_the_first_codes_are_back(
     assert (await leases.level("shop")).resting < 30
 
 
-async def test_whoever_takes_over_knows_the_demand_at_once(
+async def test_new_estimator_knows_the_demand_at_once(
     leases: MemoryCodeLeases, clock: Clock
 ) -> None:
     await offer(leases, 10_000)
@@ -87,7 +87,7 @@ async def test_whoever_takes_over_knows_the_demand_at_once(
     assert wanted(after) == pytest.approx(before, rel=0.05)
 
 
-async def test_logins_that_found_nothing_count(leases: MemoryCodeLeases, clock: Clock) -> None:
+async def test_missed_leases_increase_the_demand(leases: MemoryCodeLeases, clock: Clock) -> None:
     demand = DemandEstimator()
 
     found = await issue(leases, clock, demand, a_minute=60, minutes=5)
@@ -95,7 +95,7 @@ async def test_logins_that_found_nothing_count(leases: MemoryCodeLeases, clock: 
     assert found == pytest.approx(CYCLE + RESERVE, rel=0.05)
 
 
-async def test_a_quiet_time_is_forgotten_slowly_and_codes_at_rest_are_no_demand(
+async def test_codes_added_after_a_loss_create_no_demand(
     leases: MemoryCodeLeases, clock: Clock
 ) -> None:
     await offer(leases, 5_000, rest=REST)
@@ -108,7 +108,7 @@ async def test_a_quiet_time_is_forgotten_slowly_and_codes_at_rest_are_no_demand(
     assert (during, afterwards) == (1, 1)
 
 
-def test_it_stays_between_its_limits() -> None:
+def test_target_size_stays_between_its_limits() -> None:
     demand = DemandEstimator()
     assert wanted(demand, min_size=100) == 100
 
@@ -116,7 +116,7 @@ def test_it_stays_between_its_limits() -> None:
     assert wanted(demand, max_size=700) == 700
 
 
-def test_a_pool_is_low_and_empty_once_and_well_once_it_lasts_again() -> None:
+def test_health_changes_with_duration_of_free_codes() -> None:
     """At one lease a second."""
     demand = DemandEstimator()
     away = round(CYCLE)

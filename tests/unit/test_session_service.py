@@ -84,7 +84,7 @@ async def log_in(sessions: SessionService, name: str = "alice") -> tuple[Session
     return opened.session, SessionToken(opened.session.id, opened.skey)
 
 
-async def test_a_proof_opens_a_session(sessions: SessionService) -> None:
+async def test_valid_js_code_opens_a_session(sessions: SessionService) -> None:
     session, shown = await log_in(sessions)
 
     assert await sessions.check(shown) == session
@@ -92,7 +92,7 @@ async def test_a_proof_opens_a_session(sessions: SessionService) -> None:
     assert (len(shown.id), len(shown.skey)) == (22, 43)
 
 
-async def test_the_skey_itself_is_not_kept(sessions: SessionService, store: StateBackend) -> None:
+async def test_skey_is_stored_as_hash_only(sessions: SessionService, store: StateBackend) -> None:
     _, shown = await log_in(sessions)
 
     kept = await store.sessions.get(shown.id)
@@ -100,14 +100,14 @@ async def test_the_skey_itself_is_not_kept(sessions: SessionService, store: Stat
     assert shown.skey not in repr(kept)
 
 
-async def test_two_phones_of_one_person_live_side_by_side(sessions: SessionService) -> None:
+async def test_person_has_sessions_on_two_phones(sessions: SessionService) -> None:
     first, second = [(await log_in(sessions))[1] for _ in range(2)]
 
     for shown in (first, second):
         assert await sessions.check(shown)
 
 
-async def test_unknown_wrong_ended_and_another_apps_are_answered_alike(
+async def test_invalid_sessions_are_refused_with_one_response(
     sessions: SessionService, clock: Clock
 ) -> None:
     _, ended = await log_in(sessions)
@@ -137,7 +137,7 @@ async def test_unknown_wrong_ended_and_another_apps_are_answered_alike(
 @pytest.mark.parametrize(
     "js_code", ["alice", "pretend:", "wechat:alice", "pretend:a b", "pretend:a\n", "x" * 256]
 )
-async def test_what_proves_nothing_opens_nothing(sessions: SessionService, js_code: str) -> None:
+async def test_invalid_js_code_opens_no_session(sessions: SessionService, js_code: str) -> None:
     with pytest.raises(InvalidProof):
         await sessions.open(SHOP, js_code)
 
@@ -145,9 +145,7 @@ async def test_what_proves_nothing_opens_nothing(sessions: SessionService, js_co
 # --- how long
 
 
-async def test_a_session_that_is_used_goes_on_and_one_that_is_not_ends(
-    sessions: SessionService, clock: Clock
-) -> None:
+async def test_use_extends_a_session(sessions: SessionService, clock: Clock) -> None:
     _, used = await log_in(sessions)
     _, unused = await log_in(sessions)
     for _ in range(3):
@@ -159,7 +157,7 @@ async def test_a_session_that_is_used_goes_on_and_one_that_is_not_ends(
         await sessions.check(unused)
 
 
-async def test_no_use_lets_a_session_live_past_its_lifetime(
+async def test_use_does_not_extend_beyond_the_lifetime(
     sessions: SessionService, clock: Clock
 ) -> None:
     session, shown = await log_in(sessions)
@@ -187,7 +185,7 @@ class Counting:
         return await self._sessions.extend(session, expires_at)
 
 
-async def test_a_use_is_written_down_only_once_a_tenth_of_the_time_has_gone(
+async def test_extension_is_stored_after_tenth_of_idle_timeout(
     store: StateBackend, make: Make, clock: Clock
 ) -> None:
     counting = Counting(store)
@@ -200,7 +198,7 @@ async def test_a_use_is_written_down_only_once_a_tenth_of_the_time_has_gone(
     assert counting.written == 10
 
 
-async def test_without_a_limit_on_idle_time_no_use_is_written_down(
+async def test_extension_is_not_stored_without_idle_timeout(
     store: StateBackend, make: Make, clock: Clock
 ) -> None:
     counting = Counting(store)
@@ -218,7 +216,9 @@ def make_over(sessions: object, make: Make, **options: int) -> SessionService:
     return made
 
 
-async def test_a_sign_out_during_a_use_wins(store: StateBackend, make: Make, clock: Clock) -> None:
+async def test_sign_out_during_a_use_ends_the_session(
+    store: StateBackend, make: Make, clock: Clock
+) -> None:
     class SignedOutMeanwhile(Counting):
         async def extend(self, session: Session, expires_at: float) -> bool:
             await self.end(session.phone, session.id)
@@ -233,7 +233,7 @@ async def test_a_sign_out_during_a_use_wins(store: StateBackend, make: Make, clo
     assert await store.sessions.get(shown.id) is None
 
 
-async def test_a_use_that_cannot_be_written_down_is_a_use_all_the_same(
+async def test_session_is_valid_if_extension_cannot_be_stored(
     store: StateBackend, make: Make, clock: Clock
 ) -> None:
     class ReadOnly(Counting):
@@ -250,7 +250,7 @@ async def test_a_use_that_cannot_be_written_down_is_a_use_all_the_same(
 # --- sign-out
 
 
-async def test_signing_out_ends_one_phones_session_or_all_of_the_persons(
+async def test_sign_out_ends_one_or_all_sessions(
     sessions: SessionService,
 ) -> None:
     (first, _), (_, second), (_, third) = [await log_in(sessions) for _ in range(3)]
@@ -265,7 +265,7 @@ async def test_signing_out_ends_one_phones_session_or_all_of_the_persons(
     assert await sessions.check(bobs)
 
 
-async def test_many_uses_and_a_sign_out_at_once_leave_nothing(
+async def test_sign_out_during_many_uses_leaves_no_session(
     sessions: SessionService, clock: Clock
 ) -> None:
     session, shown = await log_in(sessions)
@@ -285,7 +285,7 @@ async def test_many_uses_and_a_sign_out_at_once_leave_nothing(
 # --- who that is, and what they signed
 
 
-async def test_the_directory_says_who_a_session_is(sessions: SessionService) -> None:
+async def test_subject_comes_from_the_directory(sessions: SessionService) -> None:
     alice, _ = await log_in(sessions)
     stranger, _ = await log_in(sessions, "stranger")
 
@@ -293,7 +293,7 @@ async def test_the_directory_says_who_a_session_is(sessions: SessionService) -> 
     assert await sessions.subject(stranger) is None
 
 
-async def test_what_the_phone_signed_and_encrypted_is_told(make: Make) -> None:
+async def test_signature_and_encryption_of_phone_are_verified(make: Make) -> None:
     sessions = make(provider=SigningProvider)
     _, shown = await log_in(sessions)
 
@@ -312,7 +312,7 @@ async def test_what_the_phone_signed_and_encrypted_is_told(make: Make) -> None:
 @pytest.mark.parametrize(
     ("provider", "name"), [(PretendProvider, "alice"), (SigningProvider, "keyless")]
 )
-async def test_a_provider_without_keys_refuses(
+async def test_provider_without_session_key_supports_no_signatures(
     make: Make, provider: type[PretendProvider], name: str
 ) -> None:
     sessions = make(provider=provider)
@@ -324,7 +324,7 @@ async def test_a_provider_without_keys_refuses(
         await sessions.decrypt(shown, SHOP, "text", KEY)
 
 
-async def test_the_session_key_is_kept_so_that_nobody_without_the_skey_reads_it(
+async def test_session_key_cannot_be_decrypted_without_the_skey(
     make: Make, store: StateBackend
 ) -> None:
     _, shown = await log_in(make(provider=SigningProvider))
@@ -343,7 +343,7 @@ async def test_the_session_key_is_kept_so_that_nobody_without_the_skey_reads_it(
             secret_box.decrypt(sealed, "shop", skey)
 
 
-async def test_a_session_key_of_another_session_does_not_open(
+async def test_session_key_of_another_session_is_not_decrypted(
     make: Make, store: StateBackend
 ) -> None:
     sessions = make(provider=SigningProvider)
@@ -355,7 +355,7 @@ async def test_a_session_key_of_another_session_does_not_open(
         await sessions.is_signed(shown, SHOP, "text", f"text{KEY}")
 
 
-async def test_without_its_seal_key_a_session_is_good_and_its_signatures_want_a_new_one(
+async def test_session_is_valid_without_its_seal_key(
     make: Make,
 ) -> None:
     _, shown = await log_in(make(provider=SigningProvider))
