@@ -1,4 +1,4 @@
-"""What every state promises of pools: who has which code, over each backend."""
+"""Conformance of states with CodeLeases."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.support.builders import STATES, Clock
 from tests.support.servers.redis import Engines
 from tests.support.waiting import opened
 
-LIFE = 120
-REST = 300
+LIFETIME = 120
+COOLDOWN = 300
 
 
 @pytest.fixture(params=STATES)
@@ -32,7 +32,7 @@ def engine(request: pytest.FixtureRequest, engines: Engines) -> str:
 async def pair(
     engine: str, engines: Engines, clock: Clock
 ) -> AsyncIterator[tuple[StateBackend, StateBackend]]:
-    """Two instances' views of one state; memory has but one."""
+    """The state as two instances see it; memory has one instance."""
     count = 1 if engine == "memory" else 2
     stores = [open_state(engines.url(engine), clock) for _ in range(count)]
     for store in stores:
@@ -57,18 +57,18 @@ def codes(numbers: Iterable[int], drawing: int = 0) -> list[OfferedCode]:
 
 
 async def take(leases: CodeLeases, clock: Clock, app: str = "shop") -> LeasedCode:
-    leased = await leases.lease(app, until=clock() + LIFE, cooldown=REST)
+    leased = await leases.lease(app, until=clock() + LIFETIME, cooldown=COOLDOWN)
     assert leased is not None
     return leased
 
 
 async def take_number(leases: CodeLeases, clock: Clock) -> int | None:
-    leased = await leases.lease("shop", until=clock() + LIFE, cooldown=REST)
+    leased = await leases.lease("shop", until=clock() + LIFETIME, cooldown=COOLDOWN)
     return leased and leased.code.number
 
 
-async def give_back(leases: CodeLeases, leased: LeasedCode) -> None:
-    await leases.return_code("shop", leased.code.number, leased.generation, cooldown=REST)
+async def return_code_of(leases: CodeLeases, leased: LeasedCode) -> None:
+    await leases.return_code("shop", leased.code.number, leased.generation, cooldown=COOLDOWN)
 
 
 async def test_lease_returns_code_generation_and_uses(leases: CodeLeases, clock: Clock) -> None:
@@ -108,7 +108,7 @@ async def test_deleted_pool_is_empty_on_every_instance(
     leased = await take(one, clock)
 
     await two.forget("shop")
-    await give_back(one, leased)
+    await return_code_of(one, leased)
     await two.forget("shop")
 
     assert await one.level("shop") == PoolLevel(free=0, leased=0, resting=0)
@@ -146,11 +146,11 @@ async def test_returned_number_is_free_after_its_cooldown(leases: CodeLeases, cl
     leased = await take(leases, clock)
     clock.time += 10
 
-    await give_back(leases, leased)
+    await return_code_of(leases, leased)
 
     assert await leases.level("shop") == PoolLevel(free=2, leased=0, resting=1)
     assert await take_number(leases, clock) == 1
-    clock.time += REST - 1
+    clock.time += COOLDOWN - 1
     assert await take_number(leases, clock) == 2
     clock.time += 1
     assert await take_number(leases, clock) == 0
@@ -162,11 +162,11 @@ async def test_cooldown_of_expired_lease_begins_at_its_end(
     await leases.offer("shop", codes([0]))
     await take(leases, clock)
 
-    clock.time += LIFE - 1
+    clock.time += LIFETIME - 1
     assert await leases.level("shop") == PoolLevel(free=0, leased=1, resting=0)
     clock.time += 1
     assert await leases.level("shop") == PoolLevel(free=0, leased=0, resting=1)
-    clock.time += REST - 1
+    clock.time += COOLDOWN - 1
     assert await take_number(leases, clock) is None
     clock.time += 1
     assert await leases.level("shop") == PoolLevel(free=1, leased=0, resting=0)
@@ -177,15 +177,15 @@ async def test_second_return_has_no_effect(leases: CodeLeases, clock: Clock) -> 
     await leases.offer("shop", codes([0]))
     leased = await take(leases, clock)
 
-    await give_back(leases, leased)
-    clock.time += REST - 1
-    await give_back(leases, leased)
+    await return_code_of(leases, leased)
+    clock.time += COOLDOWN - 1
+    await return_code_of(leases, leased)
     clock.time += 1
 
     assert await take_number(leases, clock) == 0
 
 
-@pytest.mark.parametrize("late", [LIFE, LIFE + 1, LIFE + REST])
+@pytest.mark.parametrize("late", [LIFETIME, LIFETIME + 1, LIFETIME + COOLDOWN])
 async def test_expired_lease_cannot_be_returned(
     leases: CodeLeases, clock: Clock, late: int
 ) -> None:
@@ -193,8 +193,8 @@ async def test_expired_lease_cannot_be_returned(
     leased = await take(leases, clock)
 
     clock.time += late
-    await give_back(leases, leased)
-    clock.time += LIFE + REST - late
+    await return_code_of(leases, leased)
+    clock.time += LIFETIME + COOLDOWN - late
 
     assert await take_number(leases, clock) == 0
 
@@ -202,17 +202,17 @@ async def test_expired_lease_cannot_be_returned(
 async def test_late_return_does_not_end_the_next_lease(leases: CodeLeases, clock: Clock) -> None:
     await leases.offer("shop", codes([0]))
     stale = await take(leases, clock)
-    clock.time += LIFE + REST
+    clock.time += LIFETIME + COOLDOWN
     fresh = await take(leases, clock)
 
-    await give_back(leases, stale)
+    await return_code_of(leases, stale)
 
     assert fresh.generation != stale.generation
     assert await leases.level("shop") == PoolLevel(free=0, leased=1, resting=0)
 
 
 async def test_unknown_number_cannot_be_returned(leases: CodeLeases) -> None:
-    await leases.return_code("shop", 7, 1, cooldown=REST)
+    await leases.return_code("shop", 7, 1, cooldown=COOLDOWN)
 
     assert (await leases.level("shop")).total == 0
 
@@ -244,7 +244,7 @@ async def test_generation_from_before_a_loss_ends_no_lease(
     clock.time += 0.001
     await after.code_leases.offer("shop", codes([0]))
     await take(after.code_leases, clock)
-    await give_back(after.code_leases, stale)
+    await return_code_of(after.code_leases, stale)
 
     assert await after.code_leases.level("shop") == PoolLevel(free=0, leased=1, resting=0)
     await after.close()
@@ -255,7 +255,7 @@ async def test_uses_are_counted_by_drawing(leases: CodeLeases, clock: Clock) -> 
     uses = []
     for _ in range(3):
         uses.append((await take(leases, clock)).uses)
-        clock.time += LIFE + REST
+        clock.time += LIFETIME + COOLDOWN
     await leases.offer("shop", codes([0], drawing=1))
 
     assert uses == [1, 2, 3]
@@ -266,15 +266,15 @@ async def test_repeated_offer_has_no_effect(leases: CodeLeases, clock: Clock) ->
     await leases.offer("shop", codes(range(3)))
     resting = await take(leases, clock)
     await take(leases, clock)
-    await give_back(leases, resting)
+    await return_code_of(leases, resting)
     before = await leases.level("shop")
-    clock.time += LIFE - 1
+    clock.time += LIFETIME - 1
 
     await leases.offer("shop", codes(range(3)))
-    await leases.offer("shop", codes(range(3)), cooldown=REST)
+    await leases.offer("shop", codes(range(3)), cooldown=COOLDOWN)
 
     assert before == await leases.level("shop") == PoolLevel(free=1, leased=1, resting=1)
-    clock.time += REST - LIFE + 1
+    clock.time += COOLDOWN - LIFETIME + 1
     assert [await take_number(leases, clock) for _ in range(3)] == [0, 2, None]
 
 
@@ -287,8 +287,8 @@ async def test_later_drawing_is_used_by_the_next_lease(leases: CodeLeases, clock
 
     assert await leases.level("shop") == PoolLevel(free=1, leased=1, resting=0)
     assert (await take(leases, clock)).code == codes([1], drawing=2)[0]
-    await give_back(leases, leased)
-    clock.time += REST
+    await return_code_of(leases, leased)
+    clock.time += COOLDOWN
     assert (await take(leases, clock)).code == codes([0], drawing=2)[0]
 
 
@@ -299,7 +299,7 @@ async def test_repeated_offer_replaces_the_same_drawing(leases: CodeLeases, cloc
 
     moved = replace(code, picture="elsewhere")
     await leases.offer("shop", [moved])
-    clock.time += LIFE + REST
+    clock.time += LIFETIME + COOLDOWN
 
     leased = await take(leases, clock)
     assert (leased.code, leased.uses) == (moved, 2)
@@ -310,11 +310,11 @@ async def test_codes_offered_with_cooldown_are_free_after_it(
 ) -> None:
     await leases.offer("shop", codes([1]))
 
-    await leases.offer("shop", codes(range(3)), cooldown=REST)
+    await leases.offer("shop", codes(range(3)), cooldown=COOLDOWN)
 
     assert await leases.level("shop") == PoolLevel(free=1, leased=0, resting=2)
     assert await take_number(leases, clock) == 1
-    clock.time += REST
+    clock.time += COOLDOWN
     assert [await take_number(leases, clock) for _ in range(3)] == [0, 2, None]
 
 
@@ -332,11 +332,11 @@ async def test_number_withdrawn_during_a_lease_is_not_free_again(
 ) -> None:
     await leases.offer("shop", codes(range(3)))
     held, resting = await take(leases, clock), await take(leases, clock)
-    await give_back(leases, resting)
+    await return_code_of(leases, resting)
 
     await leases.withdraw("shop", {0: 0, 1: 0})
-    await give_back(leases, held)
-    clock.time += LIFE + REST
+    await return_code_of(leases, held)
+    clock.time += LIFETIME + COOLDOWN
 
     assert await leases.level("shop") == PoolLevel(free=1, leased=0, resting=0)
     assert [await take_number(leases, clock) for _ in range(2)] == [2, None]
@@ -371,7 +371,7 @@ async def test_number_redrawn_during_a_lease_is_not_returned(
     await leases.offer("shop", codes([0], drawing=1))
     fresh = await take(leases, clock)
 
-    await give_back(leases, former)
+    await return_code_of(leases, former)
 
     assert fresh.code.scene != former.code.scene
     assert await leases.level("shop") == PoolLevel(free=0, leased=1, resting=0)
@@ -384,7 +384,7 @@ async def test_each_lease_restores_some_numbers_after_cooldown(
     await leases.offer("shop", codes(range(count)))
     for _ in range(count):
         await take(leases, clock)
-    clock.time += LIFE + REST
+    clock.time += LIFETIME + COOLDOWN
 
     assert await leases.level("shop") == PoolLevel(free=count, leased=0, resting=0)
     assert await take_number(leases, clock) == 0
@@ -396,8 +396,8 @@ async def test_lease_restores_a_limited_batch_in_order(leases: CodeLeases, clock
     count = RESTORE_BATCH + 7
     await leases.offer("shop", codes(range(count)))
     for number in range(count):
-        await leases.lease("shop", until=clock() + count - number, cooldown=REST)
-    clock.time += count + REST
+        await leases.lease("shop", until=clock() + count - number, cooldown=COOLDOWN)
+    clock.time += count + COOLDOWN
 
     assert [await take_number(leases, clock) for _ in range(2)] == [7, 0]
 
@@ -406,8 +406,8 @@ async def test_whole_pool_is_restored_from_its_lowest_number(
     leases: CodeLeases, clock: Clock
 ) -> None:
     count = 2 * RESTORE_BATCH
-    await leases.offer("shop", codes(reversed(range(count))), cooldown=REST)
-    clock.time += REST
+    await leases.offer("shop", codes(reversed(range(count))), cooldown=COOLDOWN)
+    clock.time += COOLDOWN
 
     assert [await take_number(leases, clock) for _ in range(count)] == [*range(count)]
 
@@ -424,7 +424,11 @@ async def test_a_lease_is_one_command(engines: Engines) -> None:
         client.config_resetstat()
 
         await asyncio.gather(
-            *(each.lease("shop", until=2e9, cooldown=REST) for _ in range(100) for each in leases)
+            *(
+                each.lease("shop", until=2e9, cooldown=COOLDOWN)
+                for _ in range(100)
+                for each in leases
+            )
         )
 
         calls = {name: said["calls"] for name, said in client.info("commandstats").items()}
@@ -451,7 +455,7 @@ async def test_unreadable_code_does_not_affect_others(
     assert await take_number(store.code_leases, clock) is None
     assert await take_number(store.code_leases, clock) == 1
     await store.code_leases.offer("shop", codes([0]))
-    clock.time += LIFE + REST
+    clock.time += LIFETIME + COOLDOWN
     assert (await take(store.code_leases, clock)).code == codes([0])[0]
     await store.close()
 

@@ -1,4 +1,4 @@
-"""Pictures: what a place for them promises, whichever it is."""
+"""Conformance of picture stores, and the cache of pictures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def any_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def frail_s3(any_credentials: None) -> Iterator[S3Server]:
-    """One that a test may stop or pause."""
+    """A server that a test may stop or pause."""
     with running_s3() as server:
         server.make_bucket("pictures")
         yield server
@@ -120,7 +120,7 @@ async def test_endpoint_host_may_contain_the_bucket(
     assert asked == [f"{path}{KEY}"]
 
 
-# --- a key
+# --- keys
 
 
 def test_key_of_scene_is_stable_and_hides_it() -> None:
@@ -140,11 +140,11 @@ def test_unknown_media_type_has_no_key() -> None:
         picture_key("scene-1", "text/html")
 
 
-# --- trouble
+# --- failures
 
 
 async def all_acts(pictures: ObjectPictureStore) -> list[PicturesUnavailable]:
-    """How each act fails."""
+    """Return the failure of each method."""
     acts = [pictures.put(KEY, b"a picture"), pictures.get(KEY), pictures.remove(KEY)]
     failures = await asyncio.gather(*acts, return_exceptions=True)
     assert all(isinstance(failure, PicturesUnavailable) for failure in failures), failures
@@ -208,7 +208,7 @@ def test_invalid_url_is_refused(url: str) -> None:
         ObjectPictureStore(url, public_url=PUBLIC)
 
 
-# --- as a process shows them
+# --- cache
 
 
 async def test_cache_drops_the_least_recently_used_picture(pictures: ObjectPictureStore) -> None:

@@ -1,4 +1,4 @@
-"""Filling a pool, looking at it, taking codes out of it."""
+"""Filling a pool, verifying it, and retiring codes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.support.waiting import eventually
 from tests.support.wechat import DRAW, PAGE, Pretending, pretending, provider_at, seen_in
 
 PATIENT = (0.1,) * 300
-"""Waits for a server that starts on a machine with much to do."""
+"""Delays that are long enough for a server to start on a busy machine."""
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ Fill = Callable[..., PoolFiller]
 
 @pytest.fixture
 def filling(codes: SqlCodeStore, folder: ObjectPictureStore, provider: Counting) -> Fill:
-    """A filling of ten, with other parts by keyword."""
+    """Makes a filler of ten codes; keywords replace its arguments."""
 
     def make(**parts: object) -> PoolFiller:
         fields = {
@@ -90,7 +90,7 @@ async def all_ready(codes: SqlCodeStore) -> list[CodeRecord]:
 
 
 async def is_whole(codes: SqlCodeStore, pictures: ObjectPictureStore, count: int) -> bool:
-    """Whether all numbers have a code that can be shown."""
+    """Return whether all numbers below `count` have a valid code."""
     numbers = [code.number for code in await all_ready(codes)]
     flaws = await verify_codes(codes=codes, pictures=pictures, app="shop")
     return numbers == list(range(count)) and flaws == []
@@ -171,7 +171,7 @@ async def test_simultaneous_fillers_share_the_numbers(
 async def test_drawing_rate_stays_below_its_limit(
     filling: Fill, provider: Counting, codes: SqlCodeStore, still_clock: LoopClock
 ) -> None:
-    """Of 6 a minute each is 10 s after the one before."""
+    """At 6 codes per minute, each draw is 10 s after the last one."""
     times: list[float] = []
 
     async def note(scene: str) -> None:
@@ -209,7 +209,7 @@ async def test_stopped_filler_finishes_codes_and_can_be_continued(
 async def test_filler_waits_for_abandoned_reservations(
     filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, clock: Clock, provider: Counting
 ) -> None:
-    """As a filling leaves them that is killed."""
+    """A killed filler leaves such reservations."""
     left = await codes.reserve("shop", 2, seconds=RESERVATION_TIMEOUT)
     assert left is not None
 
@@ -255,7 +255,7 @@ async def test_invalid_picture_is_not_stored(
     assert await all_ready(codes) == []
 
 
-# --- trouble at WeChat
+# --- failures of WeChat
 
 
 @pytest.fixture
@@ -347,7 +347,7 @@ async def test_repeated_failure_ends_filling_after_all_retries(
     assert any(f"{DRAW} failed with " in progress.waiting_for for progress in told)
 
 
-# --- trouble below
+# --- failures of stores
 
 
 async def test_picture_store_outage_is_retried(
@@ -376,7 +376,7 @@ async def test_picture_store_outage_is_retried(
         assert "picture store s3://pictures/x: put failed" in went[1].waiting_for
         assert (await codes.missing("shop", 40)) == []
         lost = await verify_codes(codes=codes, pictures=pictures, app="shop")
-    # moto forgets what it had, and nothing else is missing.
+    # moto loses its pictures at a restart; no other picture is missing.
     assert {one.reason for one in lost} == {"picture not found"}
     assert 5 <= len(lost) <= 5 + 8
     assert set(provider.draws.values()) == {1}
@@ -396,7 +396,7 @@ async def test_missing_bucket_ends_filling(
     assert await all_ready(codes) == []
 
 
-@pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)  # of the fixtures' own
+@pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)  # used by other fixtures only
 async def test_database_outage_is_retried(
     filling: Fill,
     folder: ObjectPictureStore,
@@ -441,7 +441,7 @@ async def test_locked_database_file_is_retried(
                 other.execute("ROLLBACK")
                 locked.append(progress)
             elif progress.ready == 2 and not locked:
-                # Beside the loop, without which whoever writes just now cannot end.
+                # In a thread: a write in progress needs the event loop to end.
                 loop.run_in_executor(None, other.execute, "BEGIN IMMEDIATE")
                 locked.append(progress)
 
@@ -504,7 +504,7 @@ async def test_killed_filler_is_continued_by_another(
         assert await verify_codes(codes=codes, pictures=folder, app="default") == []
 
 
-# --- looking at it, and taking out
+# --- verification and retirement
 
 
 async def test_defects_of_pictures_are_found(

@@ -1,4 +1,4 @@
-"""The job that keeps pools filled, over every kind of state and records."""
+"""The background maintenance of pools, with each kind of state and records."""
 
 from __future__ import annotations
 
@@ -61,21 +61,25 @@ from tests.support.waiting import eventually, opened
 from tests.support.wechat import DRAW, Pretending, pretending
 from tests.support.wechat import provider_of as wechat_at
 
-GROUNDS: Mapping[str, str] = {"memory": "sqlite", "redis": "postgresql", "valkey": "sqlite"}
-"""What is kept where: the state, and the records."""
+RECORDS_OF_STATE: Mapping[str, str] = {
+    "memory": "sqlite",
+    "redis": "postgresql",
+    "valkey": "sqlite",
+}
+"""The kind of records for each kind of state."""
 
-LIFE, REST, AGE = 120.0, 600.0, 86_400.0
+LIFETIME, COOLDOWN, MAX_AGE = 120.0, 600.0, 86_400.0
 SIZE = 10
-PATIENCE = 40.0
-"""Seconds that a machine with much to do gets."""
+TIMEOUT = 40.0
+"""Seconds; enough for a busy machine."""
 
 LIMITS = PoolLimits(
-    login_lifetime=LIFE,
+    login_lifetime=LIFETIME,
     retention=LOGIN_RETENTION,
-    cooldown=REST,
+    cooldown=COOLDOWN,
     min_size=SIZE,
     max_size=SIZE,
-    max_age=AGE,
+    max_age=MAX_AGE,
     per_minute=1e6,
 )
 POOLED = replace(SHOP, code_source="pool")
@@ -84,14 +88,14 @@ pytestmark = pytest.mark.usefixtures("patient_provider")
 
 
 class MovingClock(Clock):
-    """Goes by itself, and may be set on."""
+    """Runs with the real time, and can be moved forward."""
 
     def __call__(self) -> float:
         return self.time + time.monotonic()
 
 
-class Listed:
-    """Apps that may change."""
+class AppList:
+    """A changeable list of apps."""
 
     def __init__(self, *apps: App) -> None:
         self.apps = {app.id: app for app in apps}
@@ -107,34 +111,38 @@ class Listed:
 
 
 class Instance:
-    """One broker's keeper, and what it was made with."""
+    """The scheduler of one broker, and its dependencies."""
 
-    def __init__(self, keeper: PoolScheduler, store: StateBackend, worn: set[CodeKey]) -> None:
-        self.keeper = keeper
+    def __init__(
+        self, scheduler: PoolScheduler, store: StateBackend, codes_to_retire: set[CodeKey]
+    ) -> None:
+        self.scheduler = scheduler
         self.store = store
-        self.worn = worn
-        self.looks = 0
-        self._maintain_all = keeper._maintain_all
-        self.between_looks = asyncio.Lock()
-        keeper._maintain_all = self._look  # type: ignore[method-assign]
-        self.task = asyncio.create_task(keeper.run())
+        self.codes_to_retire = codes_to_retire
+        self.rounds = 0
+        self._maintain_all = scheduler._maintain_all
+        self.round_lock = asyncio.Lock()
+        scheduler._maintain_all = self._run_round  # type: ignore[method-assign]
+        self.task = asyncio.create_task(scheduler.run())
 
-    async def _look(self) -> None:
-        async with self.between_looks:
+    async def _run_round(self) -> None:
+        async with self.round_lock:
             await self._maintain_all()
-        self.looks += 1
+        self.rounds += 1
 
-    async def looks_again(self) -> None:
-        """Return once it has begun and ended a look from now on."""
-        looks = self.looks
-        await eventually(lambda: self.looks >= looks + 2, within=PATIENCE)
+    async def wait_for_round(self) -> None:
+        """Return when a round has begun and ended from now on."""
+        rounds = self.rounds
+        await eventually(lambda: self.rounds >= rounds + 2, within=TIMEOUT)
 
     async def level(self, app: str = "shop") -> PoolLevel:
         return await self.store.code_leases.level(app)
 
     async def lease(self) -> LeasedCode | None:
         clock = self.store.clock
-        return await self.store.code_leases.lease("shop", until=clock() + LIFE, cooldown=REST)
+        return await self.store.code_leases.lease(
+            "shop", until=clock() + LIFETIME, cooldown=COOLDOWN
+        )
 
     async def end(self) -> None:
         self.task.cancel()
@@ -142,10 +150,10 @@ class Instance:
             await self.task
 
 
-class Ground:
-    """What instances share: state, records, pictures, a provider, apps, the time.
+class Cluster:
+    """Resources shared by instances: state, records, pictures, a provider, apps, the time.
 
-    store: the state of all instances, where that is memory.
+    store: the memory state; unused with Redis.
     """
 
     def __init__(
@@ -164,7 +172,7 @@ class Ground:
         self.stack = stack
         self.clock = MovingClock()
         self.timer: Callable[[], float] = self.clock
-        self.apps = Listed(POOLED)
+        self.apps = AppList(POOLED)
         self.counting = Counting()
         self.make: Callable[[], Provider] = lambda: self.counting
         self.missed: Counter[str] = Counter()
@@ -174,7 +182,7 @@ class Ground:
         self.store = open_state("memory://", self.clock)
 
     def forget(self) -> None:
-        """As a process that ends forgets what it had in memory."""
+        """Lose the memory state, as when a process ends."""
         self.store = open_state("memory://", self.clock)
 
     async def start(
@@ -206,17 +214,17 @@ class Ground:
             retry_delays=(0.05, 0.1),
             timer=self.timer,
         )
-        worn: set[CodeKey] = set()
-        keeper = PoolScheduler(
+        codes_to_retire: set[CodeKey] = set()
+        scheduler = PoolScheduler(
             apps=self.apps,
             dependencies=dependencies,
-            codes_to_retire=worn,
+            codes_to_retire=codes_to_retire,
             missed_leases=self.missed,
             settings_apps=["shop"],
             poll_interval=0.1,
             cleaning_interval=cleaning_interval,
         )
-        instance = Instance(keeper, store, worn)
+        instance = Instance(scheduler, store, codes_to_retire)
         self.stack.push_async_callback(instance.end)
         return instance
 
@@ -240,13 +248,13 @@ class Ground:
             await connection.execute(sa.delete(t.apps).filter_by(id=app.id))
 
     async def is_whole(self, count: int = SIZE) -> bool:
-        """Whether so many codes are ready, and each can be shown."""
+        """Return whether `count` codes are ready, and all of them are valid."""
         if list(await self.ready()) != list(range(count)):
             return False
         return not await verify_codes(codes=self.codes, pictures=self.pictures, app="shop")
 
 
-@pytest.fixture(params=GROUNDS)
+@pytest.fixture(params=RECORDS_OF_STATE)
 def engine(request: pytest.FixtureRequest, engines: Engines) -> str:
     engines.empty(request.param)
     return str(request.param)
@@ -254,25 +262,25 @@ def engine(request: pytest.FixtureRequest, engines: Engines) -> str:
 
 @pytest.fixture
 def records(engine: str, request: pytest.FixtureRequest) -> str:
-    return database_of(GROUNDS[engine], request)
+    return database_of(RECORDS_OF_STATE[engine], request)
 
 
 @pytest.fixture
-async def ground(
+async def cluster(
     engine: str, engines: Engines, records: str, tmp_path: Path
-) -> AsyncIterator[Ground]:
+) -> AsyncIterator[Cluster]:
     folder = ObjectPictureStore((tmp_path / "pictures").as_uri(), public_url=PUBLIC)
     url = engines.url(engine)
     async with AsyncExitStack() as stack:
-        yield Ground(engine=engine, url=url, records=records, pictures=folder, stack=stack)
+        yield Cluster(engine=engine, url=url, records=records, pictures=folder, stack=stack)
 
 
-on_one_ground = pytest.mark.parametrize("engine", ["memory"], indirect=True)
-over_redis = pytest.mark.parametrize("engine", ["redis"], indirect=True)
+only_memory = pytest.mark.parametrize("engine", ["memory"], indirect=True)
+only_redis = pytest.mark.parametrize("engine", ["redis"], indirect=True)
 
 
-class Said:
-    """What the log has said by now."""
+class LogLines:
+    """The lines that were logged so far."""
 
     def __init__(self, lines: list[structlog.typing.EventDict]) -> None:
         self._lines = lines
@@ -285,9 +293,9 @@ class Said:
 
 
 @pytest.fixture
-def lines() -> Iterator[Said]:
+def lines() -> Iterator[LogLines]:
     with structlog.testing.capture_logs() as captured:
-        yield Said(captured)
+        yield LogLines(captured)
 
 
 def metric(name: str, **labels: str) -> float | None:
@@ -299,12 +307,12 @@ async def is_free(instance: Instance, count: int) -> bool:
 
 
 async def soon(condition: Callable[[], Awaitable[object]]) -> None:
-    await eventually(condition, within=PATIENCE)
+    await eventually(condition, within=TIMEOUT)
 
 
-async def filled(ground: Ground, instance: Instance, count: int = SIZE) -> None:
+async def filled(cluster: Cluster, instance: Instance, count: int = SIZE) -> None:
     async def is_filled() -> bool:
-        return (await instance.level()).total >= count and len(await ground.ready()) >= count
+        return (await instance.level()).total >= count and len(await cluster.ready()) >= count
 
     await soon(is_filled)
 
@@ -312,73 +320,73 @@ async def filled(ground: Ground, instance: Instance, count: int = SIZE) -> None:
 # --- removed apps
 
 
-async def test_app_under_reused_id_has_own_codes(ground: Ground) -> None:
-    one = await ground.start()
-    await filled(ground, one)
-    former = {code.scene for code in (await ground.ready()).values()}
+async def test_app_under_reused_id_has_own_codes(cluster: Cluster) -> None:
+    one = await cluster.start()
+    await filled(cluster, one)
+    former = {code.scene for code in (await cluster.ready()).values()}
     current = replace(POOLED, incarnation="1" * 16)
 
-    ground.apps.apps["shop"] = current
+    cluster.apps.apps["shop"] = current
 
     async def is_filled() -> bool:
         return (await one.level(current.key)).free == SIZE
 
     await soon(is_filled)
-    scenes = {code.scene for code in (await ground.ready(current.key)).values()}
+    scenes = {code.scene for code in (await cluster.ready(current.key)).values()}
     leased = await one.store.code_leases.lease(
-        current.key, until=one.store.clock() + LIFE, cooldown=REST
+        current.key, until=one.store.clock() + LIFETIME, cooldown=COOLDOWN
     )
     assert leased is not None
     assert leased.code.scene in scenes
     assert len(scenes | former) == 2 * SIZE
 
 
-async def test_pools_of_removed_apps_are_deleted(ground: Ground) -> None:
+async def test_pools_of_removed_apps_are_deleted(cluster: Cluster) -> None:
     removed = replace(POOLED, id="removed", incarnation="1" * 16)
     recorded = replace(POOLED, id="recorded", incarnation="2" * 16)
     for app in (removed, recorded):
-        await ground.record(app)
-    one = await ground.start(cleaning_interval=0.1)
+        await cluster.record(app)
+    one = await cluster.start(cleaning_interval=0.1)
     for app in (POOLED, removed, recorded):
-        await soon(lambda app=app: ground.has_ready(app.key, SIZE))
-    pictures = [code.picture for code in (await ground.ready(removed.key)).values()]
+        await soon(lambda app=app: cluster.has_ready(app.key, SIZE))
+    pictures = [code.picture for code in (await cluster.ready(removed.key)).values()]
 
-    await ground.remove(removed)
-    await soon(lambda: ground.has_ready(removed.key, 0))
-    shown = [await ground.pictures.get(picture) for picture in pictures]
-    ground.clock.time += LIFETIME_MAX + LOGIN_RETENTION + CLOCK_SKEW_OVERLAP + 1
+    await cluster.remove(removed)
+    await soon(lambda: cluster.has_ready(removed.key, 0))
+    shown = [await cluster.pictures.get(picture) for picture in pictures]
+    cluster.clock.time += LIFETIME_MAX + LOGIN_RETENTION + CLOCK_SKEW_OVERLAP + 1
 
     async def is_cleared() -> bool:
-        return removed.key not in {one.app for one in await ground.codes.counts()}
+        return removed.key not in {one.app for one in await cluster.codes.counts()}
 
     await soon(is_cleared)
     assert None not in shown
-    assert [await ground.pictures.get(picture) for picture in pictures] == [None] * SIZE
+    assert [await cluster.pictures.get(picture) for picture in pictures] == [None] * SIZE
     assert (await one.level(removed.key)).total == 0
     for app in (POOLED, recorded):
-        assert await ground.has_ready(app.key, SIZE)
+        assert await cluster.has_ready(app.key, SIZE)
 
 
 # --- filling
 
 
-async def test_new_pool_is_filled_and_free_at_once(ground: Ground, lines: Said) -> None:
+async def test_new_pool_is_filled_and_free_at_once(cluster: Cluster, lines: LogLines) -> None:
     drawn = metric("scanlogin_pool_drawn_total") or 0
-    one = await ground.start()
+    one = await cluster.start()
 
     await soon(lambda: is_free(one, SIZE))
 
-    assert await ground.is_whole()
-    assert set(ground.counting.draws.values()) == {1}
+    assert await cluster.is_whole()
+    assert set(cluster.counting.draws.values()) == {1}
     assert metric("scanlogin_pool_drawn_total") == drawn + SIZE
     await eventually(lambda: metric("scanlogin_pool_codes", state="free") == SIZE)
     assert metric("scanlogin_pool_low") == 0
     assert (lines.count("pool empty"), lines.count("pool recovered")) == (1, 1)
 
 
-async def test_pool_grows_with_leases_up_to_its_maximum(ground: Ground) -> None:
-    one = await ground.start(max_size=25)
-    await filled(ground, one)
+async def test_pool_grows_with_leases_up_to_its_maximum(cluster: Cluster) -> None:
+    one = await cluster.start(max_size=25)
+    await filled(cluster, one)
 
     for _ in range(SIZE):
         await one.lease()
@@ -388,115 +396,115 @@ async def test_pool_grows_with_leases_up_to_its_maximum(ground: Ground) -> None:
         return (level.total, level.leased) == (25, SIZE)
 
     await soon(has_grown)
-    assert await ground.is_whole(25)
+    assert await cluster.is_whole(25)
 
 
-async def test_missed_leases_are_counted_and_increase_demand(ground: Ground) -> None:
+async def test_missed_leases_are_counted_and_increase_demand(cluster: Cluster) -> None:
     before = metric("scanlogin_pool_empty_total") or 0
-    one = await ground.start(max_size=25)
-    await filled(ground, one)
+    one = await cluster.start(max_size=25)
+    await filled(cluster, one)
 
-    ground.missed["shop"] += 20
+    cluster.missed["shop"] += 20
 
-    await filled(ground, one, 25)
+    await filled(cluster, one, 25)
     assert metric("scanlogin_pool_empty_total") == before + 20
 
 
-async def test_two_instances_draw_each_code_once(ground: Ground, wechat: Pretending) -> None:
-    ground.make = lambda: wechat_at(wechat.url)
+async def test_two_instances_draw_each_code_once(cluster: Cluster, wechat: Pretending) -> None:
+    cluster.make = lambda: wechat_at(wechat.url)
     one, two = (
-        await ground.start("one", min_size=40, max_size=40),
-        await ground.start("two", min_size=40, max_size=40),
+        await cluster.start("one", min_size=40, max_size=40),
+        await cluster.start("two", min_size=40, max_size=40),
     )
 
     await soon(lambda: is_free(two, 40))
     await soon(lambda: is_free(one, 40))
 
-    # A draw that timed out is asked for again; two that drew the same would need far more.
+    # A draw that timed out is repeated. Without a leader there would be far more draws.
     assert 40 <= wechat.wechat.calls[DRAW] < 45
-    assert await ground.is_whole(40)
+    assert await cluster.is_whole(40)
 
 
-async def test_stopped_leader_is_replaced_at_once(ground: Ground) -> None:
-    one = await ground.start("one")
-    await filled(ground, one)
+async def test_stopped_leader_is_replaced_at_once(cluster: Cluster) -> None:
+    one = await cluster.start("one")
+    await filled(cluster, one)
     await one.end()
 
-    two = await ground.start("two", min_size=15, max_size=15)
+    two = await cluster.start("two", min_size=15, max_size=15)
 
-    await filled(ground, two, 15)
-    assert await ground.is_whole(15)
+    await filled(cluster, two, 15)
+    assert await cluster.is_whole(15)
 
 
-async def test_instance_without_leader_lease_draws_no_code(ground: Ground) -> None:
-    ground.apps.apps = {"shop": SHOP}
-    one = await ground.start()
+async def test_instance_without_leader_lease_draws_no_code(cluster: Cluster) -> None:
+    cluster.apps.apps = {"shop": SHOP}
+    one = await cluster.start()
     await one.store.leader_leases.acquire("pool:shop", "another", seconds=600)
 
-    ground.apps.apps = {"shop": POOLED}
+    cluster.apps.apps = {"shop": POOLED}
     await eventually(lambda: metric("scanlogin_pool_codes", state="free") == 0)
-    await one.looks_again()
-    assert await ground.codes.counts() == []
+    await one.wait_for_round()
+    assert await cluster.codes.counts() == []
 
     await one.store.leader_leases.release("pool:shop", "another")
-    await filled(ground, one)
+    await filled(cluster, one)
 
 
-@on_one_ground
-async def test_leader_without_database_is_replaced(ground: Ground, lines: Said) -> None:
-    records, ground.records = ground.records, "sqlite+aiosqlite:////nowhere/records.db"
-    await ground.start("one")
-    await eventually(lambda: lines.count("pool maintenance failed"), within=PATIENCE)
+@only_memory
+async def test_leader_without_database_is_replaced(cluster: Cluster, lines: LogLines) -> None:
+    records, cluster.records = cluster.records, "sqlite+aiosqlite:////nowhere/records.db"
+    await cluster.start("one")
+    await eventually(lambda: lines.count("pool maintenance failed"), within=TIMEOUT)
 
-    ground.records = records
-    await filled(ground, await ground.start("two"))
+    cluster.records = records
+    await filled(cluster, await cluster.start("two"))
 
 
 async def test_pool_follows_changes_of_code_source(
-    ground: Ground,
+    cluster: Cluster,
 ) -> None:
-    ground.apps.apps = {"shop": SHOP}
-    one = await ground.start()
-    await one.looks_again()
-    assert await ground.ready() == {}
+    cluster.apps.apps = {"shop": SHOP}
+    one = await cluster.start()
+    await one.wait_for_round()
+    assert await cluster.ready() == {}
 
-    ground.apps.apps = {"shop": POOLED}
-    await filled(ground, one)
+    cluster.apps.apps = {"shop": POOLED}
+    await filled(cluster, one)
 
-    ground.apps.apps = {}
+    cluster.apps.apps = {}
     await eventually(lambda: metric("scanlogin_pool_codes", state="free") is None)
     assert await one.store.leader_leases.acquire("pool:shop", "another", seconds=1)
 
 
-@on_one_ground
-async def test_failure_of_one_app_does_not_affect_others(ground: Ground, lines: Said) -> None:
-    ground.apps.apps["odd"] = replace(POOLED, id="odd", provider="nobody")
+@only_memory
+async def test_failure_of_one_app_does_not_affect_others(cluster: Cluster, lines: LogLines) -> None:
+    cluster.apps.apps["odd"] = replace(POOLED, id="odd", provider="unknown")
 
-    one = await ground.start()
+    one = await cluster.start()
 
-    await filled(ground, one)
+    await filled(cluster, one)
     await eventually(lambda: lines.count("pool refill failed") == 1)
-    assert "the provider nobody" in lines.reasons("pool refill failed")[0]
+    assert "the provider unknown" in lines.reasons("pool refill failed")[0]
 
 
-# --- what was lost, or was not known
+# --- losses of the state
 
 
 async def test_codes_lost_by_the_state_return_with_cooldown(
-    ground: Ground, engines: Engines, lines: Said
+    cluster: Cluster, engines: Engines, lines: LogLines
 ) -> None:
-    one = await ground.start()
-    await filled(ground, one)
-    await one.looks_again()
-    before = await ground.ready()
+    one = await cluster.start()
+    await filled(cluster, one)
+    await one.wait_for_round()
+    before = await cluster.ready()
     await one.lease()
 
-    if ground.engine == "memory":
+    if cluster.engine == "memory":
         await one.end()
-        ground.forget()
-        one = await ground.start()
+        cluster.forget()
+        one = await cluster.start()
     else:
-        engines.empty(ground.engine)
+        engines.empty(cluster.engine)
 
     async def all_rest() -> bool:
         return await one.level() == PoolLevel(free=0, leased=0, resting=SIZE)
@@ -505,18 +513,18 @@ async def test_codes_lost_by_the_state_return_with_cooldown(
     assert await one.lease() is None
     assert lines.count("pool codes missing in state") == 1
 
-    ground.clock.time += REST
+    cluster.clock.time += COOLDOWN
     await soon(lambda: is_free(one, SIZE))
-    assert await ground.ready() == before
+    assert await cluster.ready() == before
 
 
 @pytest.mark.parametrize("engine", ["valkey"], indirect=True)
 async def test_state_emptied_during_a_check_starts_cooldown(
-    ground: Ground, engines: Engines, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, engines: Engines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = await ground.start()
-    await filled(ground, one)
-    await one.looks_again()
+    one = await cluster.start()
+    await filled(cluster, one)
+    await one.wait_for_round()
     level, emptied = one.store.code_leases.level, []
 
     async def level_and_loss(app: str) -> PoolLevel:
@@ -535,25 +543,25 @@ async def test_state_emptied_during_a_check_starts_cooldown(
     await soon(all_rest)
 
 
-@on_one_ground
+@only_memory
 async def test_codes_not_offered_yet_are_not_missing(
-    ground: Ground, lines: Said, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, lines: LogLines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even by who has just got the duty again, and takes nothing for granted."""
-    offer = ground.store.code_leases.offer
+    """This includes an instance that has just become the leader again."""
+    offer = cluster.store.code_leases.offer
 
     async def late(app: str, codes: Sequence[Any], **named: Any) -> None:
-        """The duty is lost and got again while codes are being opened."""
+        """The leader lease is lost and acquired again during the offer."""
         if codes:
             await eventually(lambda: lines.count("pool maintenance recovered") == 1)
         await offer(app, codes, **named)
 
-    monkeypatch.setattr(ground.store.code_leases, "offer", late)
+    monkeypatch.setattr(cluster.store.code_leases, "offer", late)
     monkeypatch.setattr(
-        ground.store.leader_leases, "acquire", failing(2, ground.store.leader_leases.acquire)
+        cluster.store.leader_leases, "acquire", failing(2, cluster.store.leader_leases.acquire)
     )
 
-    one = await ground.start()
+    one = await cluster.start()
 
     await soon(lambda: is_free(one, SIZE))
     assert lines.count("pool maintenance failed") == 1
@@ -561,7 +569,7 @@ async def test_codes_not_offered_yet_are_not_missing(
 
 
 def failing(nth: int, act: Callable[..., Awaitable[bool]]) -> Callable[..., Awaitable[bool]]:
-    """`act`, whose nth call finds no state."""
+    """Return `act`, whose nth call raises Unavailable."""
     calls = count(1)
 
     async def fail(*given: object, **named: object) -> bool:
@@ -572,32 +580,32 @@ def failing(nth: int, act: Callable[..., Awaitable[bool]]) -> Callable[..., Awai
     return fail
 
 
-async def test_codes_drawn_by_a_command_are_free_at_once(ground: Ground) -> None:
-    """As `scan-login pool fill` draws them, where it does not reach the state."""
-    one = await ground.start()
-    await filled(ground, one)
+async def test_codes_drawn_by_a_command_are_free_at_once(cluster: Cluster) -> None:
+    """As by `scan-login pool fill` without access to the state."""
+    one = await cluster.start()
+    await filled(cluster, one)
     for number in range(SIZE, SIZE + 5):
-        reserved = await ground.codes.reserve("shop", number, seconds=RESERVATION_TIMEOUT)
+        reserved = await cluster.codes.reserve("shop", number, seconds=RESERVATION_TIMEOUT)
         assert reserved is not None
-        await ground.codes.finish(reserved, "x.svg")
+        await cluster.codes.finish(reserved, "x.svg")
 
     await soon(lambda: is_free(one, SIZE + 5))
 
 
-@on_one_ground
-async def test_codes_replaced_by_a_command_are_replaced_in_state(ground: Ground) -> None:
-    """As by `scan-login pool retire` and `fill`, in between two looks."""
-    one = await ground.start()
-    await filled(ground, one)
-    async with one.between_looks:
-        old = (await ground.ready())[0]
-        await ground.codes.retire([old])
-        reserved = await ground.codes.reserve("shop", 0, seconds=RESERVATION_TIMEOUT)
+@only_memory
+async def test_codes_replaced_by_a_command_are_replaced_in_state(cluster: Cluster) -> None:
+    """As by `scan-login pool retire` and `fill`, in between two rounds."""
+    one = await cluster.start()
+    await filled(cluster, one)
+    async with one.round_lock:
+        old = (await cluster.ready())[0]
+        await cluster.codes.retire([old])
+        reserved = await cluster.codes.reserve("shop", 0, seconds=RESERVATION_TIMEOUT)
         assert reserved is not None
-        await ground.codes.finish(reserved, "x.svg")
+        await cluster.codes.finish(reserved, "x.svg")
 
-    async def is_exchanged() -> bool:
-        new = (await ground.ready()).get(0)
+    async def is_replaced() -> bool:
+        new = (await cluster.ready()).get(0)
         leased = await one.lease()
         assert leased is not None
         await one.store.code_leases.return_code(
@@ -605,88 +613,90 @@ async def test_codes_replaced_by_a_command_are_replaced_in_state(ground: Ground)
         )
         return leased.code.number == 0 and new is not None and leased.code.scene == new.scene
 
-    await soon(is_exchanged)
+    await soon(is_replaced)
 
 
-# --- worn and old
+# --- replaced codes
 
 
 @pytest.mark.parametrize("up", [0, 1_000])
-async def test_picture_of_overused_code_remains_while_on_screens(ground: Ground, up: float) -> None:
-    """However long the instance has been up."""
-    one = await ground.start()
-    await filled(ground, one)
-    ground.clock.time += up
-    old = (await ground.ready())[0]
+async def test_picture_of_overused_code_remains_while_on_screens(
+    cluster: Cluster, up: float
+) -> None:
+    """This holds after any uptime of the instance."""
+    one = await cluster.start()
+    await filled(cluster, one)
+    cluster.clock.time += up
+    old = (await cluster.ready())[0]
     leased = await one.lease()
     assert leased is not None
     assert leased.code.scene == old.scene
 
-    one.worn.add(CodeKey("shop", 0, 0))
+    one.codes_to_retire.add(CodeKey("shop", 0, 0))
 
-    async def is_drawn_anew() -> bool:
-        return (await ground.ready()).get(0, old).drawing == 1 and one.worn == set()
+    async def is_redrawn() -> bool:
+        return (await cluster.ready()).get(0, old).drawing == 1 and one.codes_to_retire == set()
 
-    await soon(is_drawn_anew)
-    assert (await ground.ready())[0].scene != old.scene
+    await soon(is_redrawn)
+    assert (await cluster.ready())[0].scene != old.scene
     for _ in range(3):
-        ground.clock.time += CLEANUP_INTERVAL
-        await one.looks_again()
-        assert await ground.pictures.get(old.picture) is not None
+        cluster.clock.time += CLEANUP_INTERVAL
+        await one.wait_for_round()
+        assert await cluster.pictures.get(old.picture) is not None
 
     async def is_removed() -> bool:
         """The picture is removed before its row is updated."""
-        ground.clock.time += CLEANUP_INTERVAL
-        return (await ground.codes.counts())[0].leftover == 0
+        cluster.clock.time += CLEANUP_INTERVAL
+        return (await cluster.codes.counts())[0].leftover == 0
 
     await soon(is_removed)
-    assert await ground.pictures.get(old.picture) is None
-    assert await ground.is_whole()
+    assert await cluster.pictures.get(old.picture) is None
+    assert await cluster.is_whole()
 
 
-@on_one_ground
-async def test_picture_leased_after_retirement_remains(ground: Ground) -> None:
-    """For no broker had told the state."""
-    one = await ground.start("one")
-    await filled(ground, one)
+@only_memory
+async def test_picture_leased_after_retirement_remains(cluster: Cluster) -> None:
+    """No broker had synchronized the state."""
+    one = await cluster.start("one")
+    await filled(cluster, one)
     await one.end()
-    old = (await ground.ready())[0]
-    await ground.codes.retire([old])
-    ground.clock.time += 1_000
+    old = (await cluster.ready())[0]
+    await cluster.codes.retire([old])
+    cluster.clock.time += 1_000
     leased = await one.lease()
     assert leased is not None
     assert leased.code.scene == old.scene
 
-    two = await ground.start("two")
-    await filled(ground, two)
-    ground.clock.time += CLEANUP_INTERVAL
-    await two.looks_again()
+    two = await cluster.start("two")
+    await filled(cluster, two)
+    cluster.clock.time += CLEANUP_INTERVAL
+    await two.wait_for_round()
 
-    assert await ground.pictures.get(old.picture) is not None
+    assert await cluster.pictures.get(old.picture) is not None
 
 
-async def test_old_codes_are_replaced_in_small_batches(ground: Ground) -> None:
-    one = await ground.start()
-    await filled(ground, one)
-    before = await ground.ready()
+async def test_old_codes_are_replaced_in_small_batches(cluster: Cluster) -> None:
+    one = await cluster.start()
+    await filled(cluster, one)
+    before = await cluster.ready()
 
-    ground.clock.time += AGE
+    cluster.clock.time += MAX_AGE
     few = []
 
     async def all_are_new() -> bool:
-        ground.clock.time += CLEANUP_INTERVAL
+        cluster.clock.time += CLEANUP_INTERVAL
         few.append((await one.level()).total)
-        return all(code.drawing == 1 for code in (await ground.ready()).values())
+        return all(code.drawing == 1 for code in (await cluster.ready()).values())
 
     await soon(all_are_new)
-    await soon(ground.is_whole)
+    await soon(cluster.is_whole)
     assert min(few) >= SIZE // 2
     assert not {code.scene for code in before.values()} & {
-        code.scene for code in (await ground.ready()).values()
+        code.scene for code in (await cluster.ready()).values()
     }
 
 
-# --- trouble
+# --- failures
 
 
 @pytest.fixture
@@ -695,118 +705,120 @@ async def wechat() -> AsyncIterator[Pretending]:
         yield there
 
 
-@over_redis
+@only_redis
 async def test_wechat_outage_is_logged_once_until_recovery(
-    ground: Ground, wechat: Pretending, lines: Said
+    cluster: Cluster, wechat: Pretending, lines: LogLines
 ) -> None:
-    ground.make = lambda: wechat_at(wechat.url)
+    cluster.make = lambda: wechat_at(wechat.url)
     wechat.wechat.faults.set(DRAW, "45009")
-    one = await ground.start()
-    await eventually(lambda: lines.count("pool refill failed"), within=PATIENCE)
+    one = await cluster.start()
+    await eventually(lambda: lines.count("pool refill failed"), within=TIMEOUT)
 
     wechat.wechat.faults.set(DRAW, "503", 2)  # one every 5 s: the breaker is open
-    await filled(ground, one)
+    await filled(cluster, one)
 
-    assert await ground.is_whole()
+    assert await cluster.is_whole()
     await eventually(lambda: lines.count("pool refill recovered") == 1)
     assert ["45009" in reason for reason in lines.reasons("pool refill failed")] == [True]
 
 
-@on_one_ground
+@only_memory
 async def test_picture_store_outage_is_retried(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch, lines: Said
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, lines: LogLines
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "any")
     with running_s3() as server:
         server.make_bucket("pictures")
         server.stop()
-        ground.pictures = ObjectPictureStore(
+        cluster.pictures = ObjectPictureStore(
             "s3://pictures", public_url=PUBLIC, endpoint=server.url
         )
-        one = await ground.start()
-        await eventually(lambda: lines.count("pool refill failed"), within=PATIENCE)
+        one = await cluster.start()
+        await eventually(lambda: lines.count("pool refill failed"), within=TIMEOUT)
         assert (await one.level()).total == 0
 
         server.start()
         server.make_bucket("pictures")
-        await filled(ground, one)
+        await filled(cluster, one)
 
-        assert await ground.is_whole()
+        assert await cluster.is_whole()
     assert "picture store s3://pictures:" in lines.reasons("pool refill failed")[0]
 
 
-@on_one_ground
-async def test_locked_database_file_is_retried(ground: Ground, lines: Said) -> None:
+@only_memory
+async def test_locked_database_file_is_retried(cluster: Cluster, lines: LogLines) -> None:
     with closing(
-        sqlite3.connect(ground.records.partition(":///")[2], isolation_level=None)
+        sqlite3.connect(cluster.records.partition(":///")[2], isolation_level=None)
     ) as other:
         other.execute("BEGIN IMMEDIATE")
-        one = await ground.start()
-        await eventually(lambda: lines.count("pool refill failed"), within=PATIENCE)
+        one = await cluster.start()
+        await eventually(lambda: lines.count("pool refill failed"), within=TIMEOUT)
         other.execute("ROLLBACK")
 
-    await filled(ground, one)
-    assert await ground.is_whole()
+    await filled(cluster, one)
+    assert await cluster.is_whole()
 
 
-@over_redis
+@only_redis
 async def test_database_outage_is_retried(
-    ground: Ground, frail_postgres: PostgresServer, lines: Said
+    cluster: Cluster, frail_postgres: PostgresServer, lines: LogLines
 ) -> None:
-    one = await ground.start()
-    await filled(ground, one)
+    one = await cluster.start()
+    await filled(cluster, one)
 
     frail_postgres.stop()
-    await eventually(lambda: lines.count("pool maintenance failed"), within=PATIENCE)
+    await eventually(lambda: lines.count("pool maintenance failed"), within=TIMEOUT)
     assert await one.lease() is not None
     frail_postgres.revive()
-    await eventually(lambda: lines.count("pool maintenance recovered"), within=PATIENCE)
+    await eventually(lambda: lines.count("pool maintenance recovered"), within=TIMEOUT)
 
-    one.worn.add(CodeKey("shop", 3, 0))
+    one.codes_to_retire.add(CodeKey("shop", 3, 0))
 
-    async def is_drawn_anew() -> bool:
-        codes = await ground.ready()
+    async def is_redrawn() -> bool:
+        codes = await cluster.ready()
         return 3 in codes and codes[3].drawing == 1
 
-    await soon(is_drawn_anew)
+    await soon(is_redrawn)
     assert lines.count("pool maintenance failed") == 1
 
 
 class Stumbling(PretendProvider):
-    """Fails as none should."""
+    """Fails with an unexpected exception."""
 
     async def draw(self, scene: str) -> CodePicture:
         raise RuntimeError("canary")
 
 
-@on_one_ground
+@only_memory
 async def test_unexpected_provider_failure_is_logged_and_filling_resumes(
-    ground: Ground, lines: Said
+    cluster: Cluster, lines: LogLines
 ) -> None:
-    ground.make = lambda: Stumbling(phone_page_url="http://phone.example/")
-    one = await ground.start()
-    await eventually(lambda: lines.count("task failed"), within=PATIENCE)
+    cluster.make = lambda: Stumbling(phone_page_url="http://phone.example/")
+    one = await cluster.start()
+    await eventually(lambda: lines.count("task failed"), within=TIMEOUT)
 
     await one.end()
-    ground.make = lambda: ground.counting
-    ground.clock.time += RESERVATION_TIMEOUT
-    await filled(ground, await ground.start("two"))
+    cluster.make = lambda: cluster.counting
+    cluster.clock.time += RESERVATION_TIMEOUT
+    await filled(cluster, await cluster.start("two"))
 
 
-@on_one_ground
-async def test_drawing_resumes_after_the_clock_is_set_back(ground: Ground, lines: Said) -> None:
+@only_memory
+async def test_drawing_resumes_after_the_clock_is_set_back(
+    cluster: Cluster, lines: LogLines
+) -> None:
     def no_provider() -> Provider:
         raise ProviderUnavailable("down", 1)
 
-    ground.timer, ground.make = time.monotonic, no_provider
-    one = await ground.start()
-    await eventually(lambda: lines.count("pool refill failed"), within=PATIENCE)
+    cluster.timer, cluster.make = time.monotonic, no_provider
+    one = await cluster.start()
+    await eventually(lambda: lines.count("pool refill failed"), within=TIMEOUT)
 
-    ground.clock.time -= 3_600
-    ground.make = lambda: ground.counting
+    cluster.clock.time -= 3_600
+    cluster.make = lambda: cluster.counting
 
-    await filled(ground, one)
+    await filled(cluster, one)
 
 
 # --- whole brokers
@@ -822,19 +834,19 @@ async def test_broker_fills_the_pool_of_its_default_app(
             [(count,)] = database.execute("SELECT count(*) FROM codes WHERE drawn_at > 0")
         return int(count)
 
-    await eventually(lambda: ready() == 3, within=PATIENCE)
+    await eventually(lambda: ready() == 3, within=TIMEOUT)
     assert broker.settings.code_source == "pool"
 
 
-@over_redis
+@only_redis
 async def test_codes_of_killed_broker_are_drawn_by_another(
-    ground: Ground, wechat: Pretending, tmp_path: Path, engines: Engines
+    cluster: Cluster, wechat: Pretending, tmp_path: Path, engines: Engines
 ) -> None:
     size = 150
     settings = wechat.settings(
-        records_url=ground.records,
-        pictures_url=ground.pictures.location,
-        state_url=ground.url,
+        records_url=cluster.records,
+        pictures_url=cluster.pictures.location,
+        state_url=cluster.url,
         seal_file=tmp_path / "seal.json",
         key_file=tmp_path / "keys.json",
         code_source="pool",
@@ -860,35 +872,33 @@ async def test_codes_of_killed_broker_are_drawn_by_another(
     try:
 
         async def some_are_ready() -> bool:
-            return await ground.codes.count("default") > 20
+            return await cluster.codes.count("default") > 20
 
         await eventually(some_are_ready, within=60)
         with engines.nodes("redis")[0].client() as client:
             holder = bytes(client.get("scanlogin:duty:{pool:default}")).decode()
         brokers[holder].kill()
         brokers[holder].wait()
-        async with aiohttp.ClientSession(wechat.url) as http:  # what it was asked before is over
+        async with aiohttp.ClientSession(wechat.url) as http:  # until earlier requests have ended
             await http.get("/pretend/calls")
-        left, asked = await ground.codes.count("default"), wechat.wechat.calls[DRAW]
+        left, drawn = await cluster.codes.count("default"), wechat.wechat.calls[DRAW]
         assert left < size
-        assert asked <= left + 8
+        assert drawn <= left + 8
 
-        async def is_gone_on_with() -> bool:
-            return await ground.codes.count("default") > left
+        async def is_continued() -> bool:
+            return await cluster.codes.count("default") > left
 
         async def is_filled() -> bool:
-            return await ground.codes.count("default") == size
+            return await cluster.codes.count("default") == size
 
-        await eventually(is_gone_on_with, within=LEASE_TTL + 10)
-        async with (
-            ground.database.write_transaction() as connection
-        ):  # as if `RESERVATION_TIMEOUT` were over
+        await eventually(is_continued, within=LEASE_TTL + 10)
+        async with cluster.database.write_transaction() as connection:  # expire the reservations
             await connection.execute(sa.update(t.codes).values(reserved_until=0))
-        await eventually(is_filled, within=PATIENCE)
+        await eventually(is_filled, within=TIMEOUT)
 
-        assert wechat.wechat.calls[DRAW] == asked + size - left
-        assert not await verify_codes(codes=ground.codes, pictures=ground.pictures, app="default")
-        async with ground.database.read_connection() as connection:
+        assert wechat.wechat.calls[DRAW] == drawn + size - left
+        assert not await verify_codes(codes=cluster.codes, pictures=cluster.pictures, app="default")
+        async with cluster.database.read_connection() as connection:
             scenes = list(await connection.scalars(sa.select(t.codes.c.scene)))
         assert len(set(scenes)) == size
     finally:

@@ -1,4 +1,4 @@
-"""What is taken for a whole image."""
+"""Checks of picture content."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def jpeg(**options: object) -> bytes:
 
 
 async def whole() -> dict[str, bytes]:
-    """One of each kind, as it is drawn."""
+    """Return one picture of each media type."""
     drawn = await PretendProvider(phone_page_url="http://phone.example/").draw("scene-1")
     png = draw_code(Code("wx", "pages/index", "scene-1", 430), "http://phone.example/")
     return {"image/svg+xml": drawn.content, "image/png": png, "image/jpeg": jpeg()}

@@ -1,4 +1,4 @@
-"""Who holds the phone: proved once, checked at every act, for as long as it is used."""
+"""Opening, checking and ending sessions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KEY = base64.b64encode(bytes(16)).decode()
 
 
 class Signing:
-    """A provider's signatures, as plain as they can be."""
+    """Simple signatures of a provider."""
 
     def is_signed(self, raw_data: str, signature: str, session_key: Secret) -> bool:
         return signature == raw_data + session_key.reveal()
@@ -142,7 +142,7 @@ async def test_invalid_js_code_opens_no_session(sessions: SessionService, js_cod
         await sessions.open(SHOP, js_code)
 
 
-# --- how long
+# --- lifetime
 
 
 async def test_use_extends_a_session(sessions: SessionService, clock: Clock) -> None:
@@ -173,7 +173,7 @@ async def test_use_does_not_extend_beyond_the_lifetime(
 
 
 class Counting:
-    """Sessions of a store, with a count of how often an end was put off."""
+    """A session store that counts the calls of `extend`."""
 
     def __init__(self, store: StateBackend) -> None:
         self._sessions = store.sessions
@@ -282,7 +282,7 @@ async def test_sign_out_during_many_uses_leaves_no_session(
         await sessions.check(shown)
 
 
-# --- who that is, and what they signed
+# --- subject and signatures
 
 
 async def test_subject_comes_from_the_directory(sessions: SessionService) -> None:
