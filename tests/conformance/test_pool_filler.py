@@ -290,11 +290,11 @@ async def test_temporary_wechat_failure_is_retried(
 
 
 @pytest.mark.parametrize(
-    ("fault", "cure"),
+    ("fault", "remedy"),
     [
-        ("45009", "more than WeChat allows"),
+        ("45009", "WeChat's limit of 5 000 codes a minute"),
         ("41030", "the released mini program has no such page"),
-        ("48001", "this kind of account may not"),
+        ("48001", "this type of account has no permission"),
     ],
 )
 async def test_permanent_wechat_failure_ends_filling_with_its_remedy(
@@ -303,7 +303,7 @@ async def test_permanent_wechat_failure_ends_filling_with_its_remedy(
     folder: ObjectPictureStore,
     wechat: Pretending,
     fault: str,
-    cure: str,
+    remedy: str,
 ) -> None:
     async with provider_at(wechat.url) as provider:
         await filling(provider=provider, count=3).run()
@@ -311,12 +311,12 @@ async def test_permanent_wechat_failure_ends_filling_with_its_remedy(
         before = wechat.wechat.calls[DRAW]
         with pytest.raises(ProviderUnavailable) as failure:
             await filling(provider=provider, count=30).run()
-        asked = wechat.wechat.calls[DRAW] - before
+        draws = wechat.wechat.calls[DRAW] - before
         wechat.wechat.faults.clear()
 
     assert fault in failure.value.reason
-    assert cure in failure.value.reason
-    assert asked <= 8
+    assert remedy in failure.value.reason
+    assert draws <= 8
     [counts] = await codes.counts()
     assert (counts.ready, counts.reserved <= 8) == (3, True)
     async with provider_at(wechat.url) as provider:
@@ -329,7 +329,7 @@ async def test_wrong_secret_ends_filling_without_a_draw(filling: Fill, wechat: P
         with pytest.raises(ProviderUnavailable) as failure:
             await filling(provider=provider).run()
 
-    assert "the secret is not this appid's" in failure.value.reason
+    assert "the secret does not belong to this appid" in failure.value.reason
     assert wechat.wechat.calls[DRAW] == 0
 
 
@@ -489,7 +489,7 @@ async def test_killed_filler_is_continued_by_another(
         assert 0 < len(missing) < 90
         assert await verify_codes(codes=codes, pictures=folder, app="default") == []
         before = [code async for some in codes.ready("default") for code in some]
-        asked = wechat.wechat.calls[DRAW]
+        draws = wechat.wechat.calls[DRAW]
 
         async with provider_at(wechat.url) as provider:
             drawn = await filling(
@@ -497,8 +497,8 @@ async def test_killed_filler_is_continued_by_another(
             ).run()
 
         after = [code async for some in codes.ready("default") for code in some]
-        assert drawn == wechat.wechat.calls[DRAW] - asked == len(missing)
-        assert asked <= len(before) + 8
+        assert drawn == wechat.wechat.calls[DRAW] - draws == len(missing)
+        assert draws <= len(before) + 8
         assert [code.number for code in after] == list(range(120))
         assert set(before) <= set(after)
         assert await verify_codes(codes=codes, pictures=folder, app="default") == []

@@ -142,8 +142,8 @@ def test_what_keeps_a_provider_from_drawing_is_said_with_its_cure(tmp_path: Path
         checked = call(tmp_path, "provider", "check", **given)
         assert (checked.returncode, checked.stdout) == (0, "the provider wechat draws codes\n")
         for name, value, errcode, cure in [
-            ("SECRET", "hunter2", "40125", "the secret is not this appid's"),
-            ("APPID", "wx" + "0" * 16, "40013", "the appid is no mini program's"),
+            ("SECRET", "hunter2", "40125", "the secret does not belong to this appid"),
+            ("APPID", "wx" + "0" * 16, "40013", "the appid is not that of a mini program"),
             ("PAGE", "pages/none", "41030", "the released mini program has no such page"),
         ]:
             checked = call(
