@@ -1,6 +1,8 @@
 """A broker for login by scan: a phone confirms, and the waiting browser gets a signed token.
 
-    app.py          composition: opens backends, creates shared services, mounts features
+    app.py          composition: creates shared services and mounts features
+    context.py      what features are mounted with
+    backends.py     opens backends as the settings say; the server and the commands use it
     settings.py     all settings groups, and the checks that involve two of them
     errors.py       base classes of errors
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import structlog
@@ -13,14 +12,11 @@ from aiohttp import web
 
 from broker.apps.mount import mount as mount_apps
 from broker.apps.origins import OriginPolicy
-from broker.apps.ports import AppAdmin, AppSecrets
 from broker.apps.registry import AppRegistry
-from broker.backends import Backends, default_app, open_backends
-from broker.blobs.settings import BlobSettings
-from broker.directories.settings import DirectorySettings
+from broker.backends import Backends, open_backends
+from broker.context import Context, Services
 from broker.directories.shared import recent
 from broker.identity.ports import Directory
-from broker.identity.registry import ProviderRegistry
 from broker.infrastructure.api.application import build_application
 from broker.infrastructure.api.client_address import ClientAddresses
 from broker.infrastructure.api.cors import allow_cors
@@ -28,8 +24,6 @@ from broker.infrastructure.api.mounted import Mounted, ReadinessCheck, Resource
 from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.api.settings import APISettings
 from broker.infrastructure.clock import Clock
-from broker.infrastructure.coordination import Bus, LeaderLeases
-from broker.infrastructure.crypto.sealing import SecretBox
 from broker.infrastructure.rate_limit import rate_limit_key
 from broker.infrastructure.runtime.drain import SOCKET_IO_PATH, DrainGate
 from broker.infrastructure.runtime.lifecycle import Lifecycle, do_nothing
@@ -51,9 +45,8 @@ from broker.login.settings import LoginSettings
 from broker.monitoring.mount import mount as mount_monitoring
 from broker.pool.code_pool import CodePool
 from broker.pool.mount import mount as mount_pool
-from broker.pool.ports import CodeLeases, PictureStore
+from broker.pool.ports import CodeLeases
 from broker.pool.settings import PoolSettings
-from broker.records.pool_codes import SqlCodeStore
 from broker.records.store import Records
 from broker.sessions.limits import SessionLimits
 from broker.sessions.mount import mount as mount_sessions
@@ -65,7 +58,6 @@ from broker.tokens.keys import SigningKeyFile
 from broker.tokens.mount import mount as mount_tokens
 from broker.tokens.settings import TokenSettings
 from broker.users.mount import mount as mount_users
-from broker.users.ports import IdentityAdmin, UserAdmin, UserRegistration
 from broker.widget.mount import mount as mount_widget
 
 log = structlog.get_logger()
@@ -85,143 +77,6 @@ class Broker:
     drain: Callable[[], None]
     unready_reason: ReadinessCheck
     code_leases: CodeLeases
-
-
-class Services(NamedTuple):
-    """Services that several features use."""
-
-    token_issuer: TokenIssuer
-    code_pool: CodePool
-    login_services: LoginServices
-    session_service: SessionService
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
-    """What features are mounted with; it satisfies the protocol of each `mount.py`."""
-
-    settings: Settings
-    backends: Backends
-    services: Services
-    socket_server: SocketIOServer
-    addresses: ClientAddresses
-    drain: DrainGate
-    failures: RateLimiter
-    session_limits: SessionLimits
-    unready_reason: ReadinessCheck
-
-    @property
-    def admin_token(self) -> str | None:
-        token = self.settings[ServerSettings].admin_token
-        return token.get_secret_value() if token else None
-
-    @property
-    def pictures_url(self) -> str:
-        return f"{self.settings[BlobSettings].pictures_public_url}/"
-
-    @property
-    def are_users_recorded(self) -> bool:
-        return self.settings[DirectorySettings].directory == "sql"
-
-    @property
-    def clock(self) -> Clock:
-        return self.backends.state.clock
-
-    @property
-    def state(self) -> StateBackend:
-        return self.backends.state
-
-    @property
-    def code_leases(self) -> CodeLeases:
-        return self.backends.state.code_leases
-
-    @property
-    def leader_leases(self) -> LeaderLeases:
-        return self.backends.state.leader_leases
-
-    @property
-    def bus(self) -> Bus:
-        return self.backends.bus
-
-    @property
-    def picture_store(self) -> PictureStore:
-        return self.backends.picture_store
-
-    @property
-    def apps(self) -> AppRegistry:
-        return self.backends.apps
-
-    @property
-    def settings_apps(self) -> Sequence[str]:
-        return [default_app(self.settings).key]
-
-    @property
-    def providers(self) -> ProviderRegistry:
-        return self.backends.providers
-
-    @property
-    def secret_box(self) -> SecretBox:
-        return self.backends.records.secret_box
-
-    @property
-    def code_store(self) -> SqlCodeStore:
-        return self.backends.records.code_store
-
-    @property
-    def app_secrets(self) -> AppSecrets:
-        return self.backends.records.apps
-
-    @property
-    def app_admin(self) -> AppAdmin:
-        return self.backends.records.app_admin
-
-    @property
-    def refresh_apps(self) -> Callable[[], Awaitable[None]]:
-        return self.backends.records.apps.refresh
-
-    @property
-    def user_registration(self) -> UserRegistration:
-        return self.backends.records.user_lookup
-
-    @property
-    def user_admin(self) -> UserAdmin:
-        return self.backends.records.user_admin
-
-    @property
-    def identity_admin(self) -> IdentityAdmin:
-        return self.backends.records.user_admin
-
-    @property
-    def records_problem(self) -> ReadinessCheck:
-        return self.backends.records.trouble
-
-    @property
-    def token_issuer(self) -> TokenIssuer:
-        return self.services.token_issuer
-
-    @property
-    def token_key_ids(self) -> Callable[[], tuple[str, ...]]:
-        return self.services.token_issuer.key_ids
-
-    @property
-    def login_lifetime(self) -> int:
-        return self.settings[LoginSettings].login_lifetime
-
-    @property
-    def login_retention(self) -> int:
-        return LOGIN_RETENTION
-
-    @property
-    def code_pool(self) -> CodePool:
-        return self.services.code_pool
-
-    @property
-    def login_services(self) -> LoginServices:
-        return self.services.login_services
-
-    @property
-    def session_service(self) -> SessionService:
-        return self.services.session_service
 
 
 FEATURES: Mapping[str, Callable[[Context], Mounted]] = {

@@ -33,7 +33,7 @@ FEATURES: Mapping[str, frozenset[str]] = {
 BACKENDS = frozenset({"state", "bus", "records", "blobs", "providers", "directories"})
 """They implement the ports of features, and never import each other."""
 
-COMPOSITION = ("settings", "backends", "calls", "app", "cli", "__main__")
+COMPOSITION = ("settings", "backends", "calls", "context", "app", "cli", "__main__")
 """In this order: each may import the ones before it, and every package."""
 
 SHARED_FILES = frozenset(

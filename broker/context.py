@@ -1,0 +1,172 @@
+"""What features are mounted with: settings, backends, shared services and the server parts."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from broker.apps.ports import AppAdmin, AppSecrets
+from broker.apps.registry import AppRegistry
+from broker.backends import Backends, default_app
+from broker.blobs.settings import BlobSettings
+from broker.directories.settings import DirectorySettings
+from broker.identity.registry import ProviderRegistry
+from broker.infrastructure.api.client_address import ClientAddresses
+from broker.infrastructure.api.mounted import ReadinessCheck
+from broker.infrastructure.api.rate_limit import RateLimiter
+from broker.infrastructure.clock import Clock
+from broker.infrastructure.coordination import Bus, LeaderLeases
+from broker.infrastructure.crypto.sealing import SecretBox
+from broker.infrastructure.runtime.drain import DrainGate
+from broker.infrastructure.runtime.settings import ServerSettings
+from broker.infrastructure.settings import Settings
+from broker.infrastructure.transport.socketio.server import SocketIOServer
+from broker.login.ports import LOGIN_RETENTION
+from broker.login.services import LoginServices
+from broker.login.settings import LoginSettings
+from broker.pool.code_pool import CodePool
+from broker.pool.ports import CodeLeases, PictureStore
+from broker.records.pool_codes import SqlCodeStore
+from broker.sessions.limits import SessionLimits
+from broker.sessions.service import SessionService
+from broker.state import StateBackend
+from broker.tokens.issuer import TokenIssuer
+from broker.users.ports import IdentityAdmin, UserAdmin, UserRegistration
+
+
+class Services(NamedTuple):
+    """Services that several features use."""
+
+    token_issuer: TokenIssuer
+    code_pool: CodePool
+    login_services: LoginServices
+    session_service: SessionService
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What features are mounted with; it satisfies the protocol of each `mount.py`."""
+
+    settings: Settings
+    backends: Backends
+    services: Services
+    socket_server: SocketIOServer
+    addresses: ClientAddresses
+    drain: DrainGate
+    failures: RateLimiter
+    session_limits: SessionLimits
+    unready_reason: ReadinessCheck
+
+    @property
+    def admin_token(self) -> str | None:
+        token = self.settings[ServerSettings].admin_token
+        return token.get_secret_value() if token else None
+
+    @property
+    def pictures_url(self) -> str:
+        return f"{self.settings[BlobSettings].pictures_public_url}/"
+
+    @property
+    def are_users_recorded(self) -> bool:
+        return self.settings[DirectorySettings].directory == "sql"
+
+    @property
+    def clock(self) -> Clock:
+        return self.backends.state.clock
+
+    @property
+    def state(self) -> StateBackend:
+        return self.backends.state
+
+    @property
+    def code_leases(self) -> CodeLeases:
+        return self.backends.state.code_leases
+
+    @property
+    def leader_leases(self) -> LeaderLeases:
+        return self.backends.state.leader_leases
+
+    @property
+    def bus(self) -> Bus:
+        return self.backends.bus
+
+    @property
+    def picture_store(self) -> PictureStore:
+        return self.backends.picture_store
+
+    @property
+    def apps(self) -> AppRegistry:
+        return self.backends.apps
+
+    @property
+    def settings_apps(self) -> Sequence[str]:
+        return [default_app(self.settings).key]
+
+    @property
+    def providers(self) -> ProviderRegistry:
+        return self.backends.providers
+
+    @property
+    def secret_box(self) -> SecretBox:
+        return self.backends.records.secret_box
+
+    @property
+    def code_store(self) -> SqlCodeStore:
+        return self.backends.records.code_store
+
+    @property
+    def app_secrets(self) -> AppSecrets:
+        return self.backends.records.apps
+
+    @property
+    def app_admin(self) -> AppAdmin:
+        return self.backends.records.app_admin
+
+    @property
+    def refresh_apps(self) -> Callable[[], Awaitable[None]]:
+        return self.backends.records.apps.refresh
+
+    @property
+    def user_registration(self) -> UserRegistration:
+        return self.backends.records.user_lookup
+
+    @property
+    def user_admin(self) -> UserAdmin:
+        return self.backends.records.user_admin
+
+    @property
+    def identity_admin(self) -> IdentityAdmin:
+        return self.backends.records.user_admin
+
+    @property
+    def records_problem(self) -> ReadinessCheck:
+        return self.backends.records.trouble
+
+    @property
+    def token_issuer(self) -> TokenIssuer:
+        return self.services.token_issuer
+
+    @property
+    def token_key_ids(self) -> Callable[[], tuple[str, ...]]:
+        return self.services.token_issuer.key_ids
+
+    @property
+    def login_lifetime(self) -> int:
+        return self.settings[LoginSettings].login_lifetime
+
+    @property
+    def login_retention(self) -> int:
+        return LOGIN_RETENTION
+
+    @property
+    def code_pool(self) -> CodePool:
+        return self.services.code_pool
+
+    @property
+    def login_services(self) -> LoginServices:
+        return self.services.login_services
+
+    @property
+    def session_service(self) -> SessionService:
+        return self.services.session_service
