@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from broker.infrastructure.api.schema import ResponseModel
-from broker.infrastructure.crypto.sealing import EncryptedSecret
 
 DEFAULT_APP = "default"
 """The id of the app that the settings define."""
@@ -85,21 +84,21 @@ class AppRecord:
     """An app in the records. created_at, changed_at: Unix time in seconds."""
 
     app: App
-    encrypted_secret: EncryptedSecret | None = field(repr=False)
-    api_secret_hash: bytes | None = field(repr=False)
+    has_provider_secret: bool
+    has_api_secret: bool
     created_at: float
     changed_at: float
 
     def as_dict(self) -> AppResponse:
-        """Return the public fields: of secrets only whether the app has them."""
+        """Return the public fields."""
         app = self.app
         return {
             "id": app.id,
             "name": app.name,
             "provider": app.provider,
             "provider_app_id": app.provider_app_id,
-            "has_provider_secret": self.encrypted_secret is not None,
-            "has_api_secret": self.api_secret_hash is not None,
+            "has_provider_secret": self.has_provider_secret,
+            "has_api_secret": self.has_api_secret,
             "origins": sorted(app.origins),
             "redirect_urls": sorted(app.redirect_urls),
             "register_url": app.register_url,

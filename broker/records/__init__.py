@@ -1,21 +1,19 @@
-"""What outlives a restart: apps, users with their identities, codes, a trail of ended logins.
+"""Durable data in SQLite or PostgreSQL: apps, users, pool codes, and an audit log of logins.
 
-Apps are asked for at every login, so each instance holds all of them and looks
-every two seconds whether they have changed.  No login waits for the database,
-and none is lost with it.
+Each login reads its app, so each instance holds all apps in memory and checks every two seconds
+whether they have changed. With the directory `open` or a webhook, no login waits for the
+database, and logins continue while it is down.
 
-settings.py    the app that the settings name, laid over those that are recorded
-sql.py         records in SQLite or PostgreSQL, joined from the files below
-database.py    the one connection to it       tables.py      what stands there
-file.py        the file of a SQLite database: created once, watched for loss
-urls.py        its URL, as the drivers take it
-migrations/    how it came to stand so
-apps.py        apps as this instance holds them
-book.py        apps as an operator writes them down       rules.py   what may stand in one
-people.py      who is who here: found, joined, invited     identities.py   whose an identity is
-user_book.py   users as an operator writes them down      user_rules.py   what may stand in one
-seal.py        secrets that can be read again, by the broker alone
-trail.py       how logins ended              codes.py    codes drawn ahead of time
+store.py             the records of one database, joined from the modules below
+database.py          connections, transactions, migration     engines.py     SQLAlchemy engines
+tables.py            the tables                               migrations/    revisions
+sqlite_file.py       the file of a SQLite database            urls.py        URLs of the drivers
+app_cache.py         apps in memory                           app_admin.py   administration of apps
+app_rows.py          rows of the table of apps
+user_lookup.py       the user of an identity, invitations     user_admin.py  administration of users
+user_identities.py   statements on identities
+pool_codes.py        codes drawn in advance
+audit_log.py         finished logins
 """
 
 from __future__ import annotations
@@ -23,11 +21,14 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 SCHEMES = ("postgresql+asyncpg", "sqlite+aiosqlite")
-"""How a records' URL begins."""
+"""Schemes of the URL of a database."""
 
 
 def is_records_url(url: str) -> bool:
-    """Whether it names a PostgreSQL, or a file for SQLite: each process has a memory of its own."""
+    """Return whether the URL is that of PostgreSQL or of a SQLite file.
+
+    SQLite in memory is not allowed: each process would have other data.
+    """
     parts = urlsplit(url)
     if parts.scheme == "sqlite+aiosqlite":
         return not parts.netloc and parts.path.strip("/") not in ("", ":memory:")

@@ -1,4 +1,4 @@
-"""Apps as an operator writes them down, by command or over the admin port."""
+"""Administration of apps, by command and by the admin API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from broker.apps.rules import FIELD_RULES
 from broker.infrastructure.crypto.sealing import SecretBox
 from broker.infrastructure.fields import check_fields
 from broker.records import tables as t
-from broker.records.app_cache import app_record_from_row
+from broker.records.app_rows import parse_app_row
 from broker.records.database import Database
 
 APP_DEFAULTS: Mapping[str, object] = {
@@ -27,36 +27,38 @@ APP_DEFAULTS: Mapping[str, object] = {
     "code_source": "live",
     "login_lifetime": None,
 }
-"""What an app has that was not said."""
+"""Values of the fields that a new app does not set."""
 
 
 class SqlAppAdmin:
-    """providers: whose names an app may have; the first where none is said.
+    """Lists and changes apps.
 
-    reserved_ids: ids that are the settings' own.  clock: Unix time in seconds.
-    Every method raises RecordsUnavailable, and then nothing has changed.
+    providers: names that an app may have; the first is the default.
+    reserved_ids: ids of apps in the settings.
+    clock: Unix time in seconds.
+    Every method raises RecordsUnavailable; nothing has changed then.
     """
 
     def __init__(
         self,
         database: Database,
-        seal_keys: SecretBox,
+        secret_box: SecretBox,
         *,
         providers: Sequence[str],
         reserved_ids: Collection[str],
         clock: Callable[[], float],
     ) -> None:
         self._database = database
-        self._seal_keys = seal_keys
+        self._secret_box = secret_box
         self._providers = providers
         self._reserved_ids = reserved_ids
         self._clock = clock
 
     async def list(self) -> list[AppRecord]:
-        """All apps, by id."""
+        """Return all apps by id."""
         async with self._database.read_connection() as connection:
             rows = await connection.execute(select(t.apps).order_by(t.apps.c.id))
-            return [app_record_from_row(row) for row in rows.mappings()]
+            return [parse_app_row(row).to_record() for row in rows.mappings()]
 
     async def get(self, app_id: str) -> AppRecord:
         """Raises AppNotFound."""
@@ -64,29 +66,27 @@ class SqlAppAdmin:
             return await _read(connection, app_id)
 
     async def add(self, app_id: str, fields: Mapping[str, object]) -> AppRecord:
-        """Record a new app; `fields` has at least `name`.  Raises InvalidApp or
-        AppAlreadyExists.
-        """
+        """Add an app; `fields` has at least `name`. Raises InvalidApp or AppAlreadyExists."""
         if "name" not in fields:
             raise InvalidApp(["name: an app needs one"])
-        said = {"provider": self._providers[0], **APP_DEFAULTS, **fields, "id": app_id}
+        all_fields = {"provider": self._providers[0], **APP_DEFAULTS, **fields, "id": app_id}
         values = {
-            **self._values(said, app_id),
+            **self._values(all_fields, app_id),
             "created_at": self._clock(),
             "incarnation": secrets.token_hex(8),
         }
         try:
             async with self._database.write_transaction() as connection:
                 await connection.execute(insert(t.apps).values(values))
-                await _count(connection)
+                await _count_change(connection)
                 return await _read(connection, app_id)
         except IntegrityError:
             raise AppAlreadyExists from None
 
     async def update(self, app_id: str, fields: Mapping[str, object]) -> AppRecord:
-        """Write down what is said anew; the rest stays.  Raises InvalidApp or AppNotFound."""
+        """Change the given fields only. Raises InvalidApp or AppNotFound."""
         if "id" in fields:
-            raise InvalidApp(["id: an app keeps its own"])
+            raise InvalidApp(["id: the id of an app cannot be changed"])
         values = self._values(fields, app_id)
         async with self._database.write_transaction() as connection:
             await _write(connection, app_id, values)
@@ -99,15 +99,15 @@ class SqlAppAdmin:
         sessions, logins or codes of this one. Raises AppNotFound.
         """
         async with self._database.write_transaction() as connection:
-            done = await connection.execute(delete(t.apps).filter_by(id=app_id))
-            if not done.rowcount:
+            deleted = await connection.execute(delete(t.apps).filter_by(id=app_id))
+            if not deleted.rowcount:
                 raise AppNotFound
-            await _count(connection)
+            await _count_change(connection)
 
     async def rotate_secret(self, app_id: str) -> str:
-        """Make the app's own secret anew and return it, this once: 256 random bits.
+        """Replace the secret of the app's own servers and return the new one, 256 random bits.
 
-        The former one is worth nothing from then on.  Raises AppNotFound.
+        Only its hash is stored. The previous secret is invalid at once. Raises AppNotFound.
         """
         secret = secrets.token_urlsafe(32)
         values = {"api_secret_hash": hash_api_secret(secret), "changed_at": self._clock()}
@@ -116,35 +116,38 @@ class SqlAppAdmin:
         return secret
 
     async def rewrap(self) -> int:
-        """Seal every provider's secret anew that an older key has sealed; how many there were.
+        """Encrypt with the newest key all secrets that an older key has encrypted.
 
-        Raises SecretDecryptionFailed for one whose key is not known, and then nothing has changed.
+        Returns the number of secrets. Raises SecretDecryptionFailed if a key is unknown;
+        nothing has changed then.
         """
-        older = select(t.apps).where(t.apps.c.provider_secret_key != self._seal_keys.newest_key_id)
+        older = select(t.apps).where(t.apps.c.provider_secret_key != self._secret_box.newest_key_id)
         async with self._database.write_transaction() as connection:
-            rows = await connection.execute(older.with_for_update())
-            apps = [app_record_from_row(row) for row in rows.mappings()]
-            for one in apps:
-                assert one.encrypted_secret is not None
-                secret = self._seal_keys.decrypt(one.encrypted_secret, one.app.id)
-                await _write(connection, one.app.id, self._sealed(secret, one.app.id))
-        return len(apps)
+            found = await connection.execute(older.with_for_update())
+            rows = [parse_app_row(row) for row in found.mappings()]
+            for row in rows:
+                assert row.encrypted_secret is not None
+                secret = self._secret_box.decrypt(row.encrypted_secret, row.app.id)
+                await _write(connection, row.app.id, self._secret_columns(secret, row.app.id))
+        return len(rows)
 
     def _values(self, fields: Mapping[str, object], app_id: str) -> dict[str, object]:
-        """The columns that `fields` want to be so."""
+        """Return the columns for `fields`. Raises InvalidApp."""
         if app_id in self._reserved_ids:
-            raise InvalidApp([f"id: the app {app_id!r} is the settings' own, and changed there"])
+            raise InvalidApp(
+                [f"id: the app {app_id!r} is defined by the settings; change it there"]
+            )
         values = check_fields(fields, FIELD_RULES, InvalidApp)
         if values.get("provider", self._providers[0]) not in self._providers:
-            raise InvalidApp([f"provider: want one of {', '.join(self._providers)}"])
+            raise InvalidApp([f"provider: use one of {', '.join(self._providers)}"])
         if "provider_secret" in values:
             secret = values.pop("provider_secret")
-            values |= self._sealed(secret if isinstance(secret, str) else None, app_id)
+            values |= self._secret_columns(secret if isinstance(secret, str) else None, app_id)
         return {**values, "changed_at": self._clock()}
 
-    def _sealed(self, secret: str | None, app_id: str) -> dict[str, object]:
-        content, key = self._seal_keys.encrypt(secret, app_id) if secret else (None, None)
-        return {"provider_secret": content, "provider_secret_key": key}
+    def _secret_columns(self, secret: str | None, app_id: str) -> dict[str, object]:
+        ciphertext, key = self._secret_box.encrypt(secret, app_id) if secret else (None, None)
+        return {"provider_secret": ciphertext, "provider_secret_key": key}
 
 
 async def _read(connection: AsyncConnection, app_id: str) -> AppRecord:
@@ -152,17 +155,17 @@ async def _read(connection: AsyncConnection, app_id: str) -> AppRecord:
     row = rows.mappings().one_or_none()
     if row is None:
         raise AppNotFound
-    return app_record_from_row(row)
+    return parse_app_row(row).to_record()
 
 
 async def _write(connection: AsyncConnection, app_id: str, values: Mapping[str, object]) -> None:
-    done = await connection.execute(update(t.apps).filter_by(id=app_id).values(values))
-    if not done.rowcount:
+    updated = await connection.execute(update(t.apps).filter_by(id=app_id).values(values))
+    if not updated.rowcount:
         raise AppNotFound
-    await _count(connection)
+    await _count_change(connection)
 
 
-async def _count(connection: AsyncConnection) -> None:
-    """Let every instance see that the apps have changed, once this transaction is through."""
+async def _count_change(connection: AsyncConnection) -> None:
+    """Make every instance refresh its apps after this transaction."""
     number = t.changes.c.number
     await connection.execute(update(t.changes).filter_by(what="apps").values(number=number + 1))

@@ -1,8 +1,8 @@
-"""How logins ended: who, for which app, from where, when.  No secret, no scene, no hash.
+"""The audit log: one row for each finished login, without secrets, scenes and hashes.
 
-Nobody waits for it: what has ended is noted in memory and written in batches, a
-second's worth in one go.  While the database is down notes wait, up to `QUEUE_MAX` of
-them; what comes then, and what an instance that is killed had yet to write, is lost.
+Logins never wait for it. Rows are queued in memory and written in batches, once a second. While
+the database is down, up to `QUEUE_MAX` rows wait. Further rows are lost, and so are the queued
+rows of an instance that is killed.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from broker.records.errors import RecordsUnavailable
 log = structlog.get_logger()
 
 QUEUE_MAX = 20_000
-"""Notes that may wait: some 20 MB, and two minutes of 150 logins a second."""
+"""Rows that may wait: about 20 MB, or two minutes of 150 logins a second."""
 
 BATCH_SIZE = 500
 
 FLUSH_INTERVAL = 1.0
-"""Seconds between two batches, so that a batch is worth its transaction."""
+"""Seconds between two batches, so that one transaction has many rows."""
 
 RETRY_DELAY = 5.0
-"""Seconds until a database that was down is tried again."""
+"""Seconds before a retry while the database is down."""
 
 FLUSH_TIMEOUT = 2.0
-"""Seconds that the last notes get when the process ends."""
+"""Seconds for the last rows when the process ends."""
 
 PRUNE_INTERVAL = 3600.0
 
@@ -44,30 +44,34 @@ TEXT_MAX = 256
 
 
 class SqlAuditLog:
-    """lifetime: seconds for which an end is kept.  clock: Unix time in seconds."""
+    """Queues finished logins and writes them.
+
+    lifetime: seconds for which a row is kept.
+    clock: Unix time in seconds.
+    """
 
     def __init__(self, database: Database, *, lifetime: int, clock: Callable[[], float]) -> None:
         self._database = database
         self._lifetime = lifetime
         self._clock = clock
-        self._notes: dict[str, dict[str, object]] = {}  # by login, oldest first
-        self._some = asyncio.Event()
+        self._queue: dict[str, dict[str, object]] = {}  # by login, oldest first
+        self._has_rows = asyncio.Event()
         self._pruned_at = -PRUNE_INTERVAL
-        self._outage = OutageLog("the trail cannot be written", "the trail is written again")
+        self._outage = OutageLog("audit log unavailable", "audit log available again")
 
     def record(self, login: Login, *, now: float) -> None:
-        if login.id in self._notes:
-            return  # a client that keeps asking about it takes no room of others
-        if len(self._notes) >= QUEUE_MAX:
+        if login.id in self._queue:
+            return  # repeated requests for a login take one entry of the queue only
+        if len(self._queue) >= QUEUE_MAX:
             AUDIT_DROPPED.inc()
             return
-        self._notes[login.id] = _row(login, now)
-        self._some.set()
+        self._queue[login.id] = _row(login, now)
+        self._has_rows.set()
 
     async def write_forever(self) -> None:
-        """Write what is noted, until cancelled; an outage is logged, and its end."""
+        """Write queued rows until cancelled, and log the begin and end of an outage."""
         while True:
-            await self._some.wait()
+            await self._has_rows.wait()
             await asyncio.sleep(RETRY_DELAY if self._outage.failures else FLUSH_INTERVAL)
             try:
                 await self._write()
@@ -77,26 +81,26 @@ class SqlAuditLog:
                 self._outage.failed(error.reason)
 
     async def flush(self) -> None:
-        """Write the last notes, if that can be done soon."""
+        """Write the queued rows within `FLUSH_TIMEOUT`. Log and count rows that are lost."""
         try:
             async with asyncio.timeout(FLUSH_TIMEOUT):
                 await self._write()
         except (RecordsUnavailable, TimeoutError):
-            log.warning("ended logins are not in the trail", count=len(self._notes))
-            AUDIT_DROPPED.inc(len(self._notes))
+            log.warning("audit log rows lost", count=len(self._queue))
+            AUDIT_DROPPED.inc(len(self._queue))
 
     async def _write(self) -> None:
-        while self._notes:
-            batch = dict(islice(self._notes.items(), BATCH_SIZE))
+        while self._queue:
+            batch = dict(islice(self._queue.items(), BATCH_SIZE))
             insert = INSERT[self._database.dialect](t.ended_logins)
             async with self._database.write_transaction() as connection:
                 await connection.execute(insert.on_conflict_do_nothing(), [*batch.values()])
             for login_id in batch:
-                self._notes.pop(login_id, None)
-        self._some.clear()
+                self._queue.pop(login_id, None)
+        self._has_rows.clear()
 
     async def _prune(self) -> None:
-        """Forget what is too old; once an hour is often enough."""
+        """Delete rows older than `lifetime`, at most once in `PRUNE_INTERVAL`."""
         if time.monotonic() - self._pruned_at < PRUNE_INTERVAL:
             return
         too_old = t.ended_logins.c.ended_at < self._clock() - self._lifetime
@@ -113,19 +117,20 @@ def _row(login: Login, now: float) -> dict[str, object]:
         "app_incarnation": login.incarnation or None,
         "state": login.state.value,
         "provider": identity and identity.provider,
-        "openid": identity and _plain(identity.id),
-        "subject": login.subject and _plain(login.subject),
-        "ip": _plain(login.browser.ip),
-        "user_agent": _plain(login.browser.user_agent),
+        "openid": identity and _storable(identity.id),
+        "subject": login.subject and _storable(login.subject),
+        "ip": _storable(login.browser.ip),
+        "user_agent": _storable(login.browser.user_agent),
         "began_at": login.began_at,
         "ended_at": login.expires_at if login.state is State.EXPIRED else now,
         "instance": login.instance,
     }
 
 
-def _plain(text: str) -> str:
-    """As any database takes it, or one odd name would keep its whole batch out."""
+def _storable(text: str) -> str:
+    """Return `text` without characters that a database refuses. One refused row would stop its
+    whole batch."""
     return text[:TEXT_MAX].replace("\0", "").encode(errors="replace").decode()
 
 
-AUDIT_DROPPED = Counter("scanlogin_trail_dropped", "Ended logins that no trail could be kept of")
+AUDIT_DROPPED = Counter("scanlogin_trail_dropped", "Finished logins missing in the audit log")

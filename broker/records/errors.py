@@ -6,9 +6,9 @@ from broker.errors import StartupError, Unavailable
 
 
 class RecordsUnavailable(Unavailable):
-    """The database cannot be reached, or does not do it.  reason: why, for the operator alone."""
+    """The database does not answer, or refuses a statement. reason: for the log only."""
 
-    description = "the records cannot be reached just now; try again"
+    description = "the records are unavailable; try again"
 
     def __init__(self, reason: str) -> None:
         super().__init__()
@@ -16,4 +16,4 @@ class RecordsUnavailable(Unavailable):
 
 
 class RecordsStartupError(StartupError):
-    """The database cannot be reached at the start, or is of another version than this program."""
+    """The database is unavailable at startup, or newer than this program."""

@@ -1,7 +1,7 @@
-"""The file of a SQLite database: created once with mode 0600, then only checked.
+"""The file of a SQLite database, created once with mode 0600 and then only checked.
 
-Only SQLite opens the file. POSIX drops all locks that a process holds on a file when
-the process closes any of its descriptors of that file, SQLite's locks included:
+After that, only SQLite opens the file. POSIX drops all locks that a process holds on a file when
+the process closes any of its descriptors of that file, including the locks of SQLite:
 https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
 """
 
@@ -26,7 +26,7 @@ class Inode(NamedTuple):
 
 
 class DatabaseFile:
-    """path: of the database."""
+    """The file of a database, identified by its inode after the first connection."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path).absolute()
@@ -36,7 +36,7 @@ class DatabaseFile:
     def prepare(self) -> str:
         """Return the URI for the next connection, which creates no file.
 
-        The first call creates the file if there is none. It must come before any connection.
+        The first call creates the file if there is none, and must precede any connection.
         Raises RecordsUnavailable.
         """
         if self._inode is None:
@@ -49,13 +49,13 @@ class DatabaseFile:
     def check(self) -> None:
         """Raise RecordsUnavailable if the file was deleted or replaced after the first connection.
 
-        Connections then still write to the former file, and these writes are lost.
+        Connections would write to the former file, and these writes would be lost.
         """
-        if (trouble := self.trouble()) is not None:
-            raise RecordsUnavailable(trouble)
+        if (problem := self.problem()) is not None:
+            raise RecordsUnavailable(problem)
 
-    def trouble(self) -> str | None:
-        """Why the file is not the one in use; None if it is, or if it was not used yet."""
+    def problem(self) -> str | None:
+        """Return how the file in use was lost; None if it was not, or if none is in use yet."""
         if self._inode is None:
             return None
         try:
@@ -67,7 +67,7 @@ class DatabaseFile:
         return None
 
     def _create(self) -> None:
-        """Create an empty file if there is none.  Only one of several processes creates it."""
+        """Create an empty file if there is none. Only one of several processes creates it."""
         with suppress(OSError):
             os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, MODE))
             self.was_created = True

@@ -19,13 +19,19 @@ from broker.records.user_admin import SqlUserAdmin
 from broker.records.user_lookup import SqlUserLookup
 
 CLOSE_TIMEOUT = 1.0
-"""Seconds that a server gets to answer goodbyes: one that hangs must not keep us from ending."""
+"""Seconds for a server to close connections. A server that hangs must not block the shutdown."""
 
 
 class Records:
-    """A database of apps, users, pool codes and finished logins.
+    """The records in one database: apps, users, pool codes and the audit log.
 
-    apps: the cached apps.  location: the URL without its password.
+    apps: the cached apps.
+    location: the URL without its password.
+    load_seal_keys: reads the keys that encrypt secrets.
+    providers: names that an app may have; the first is the default.
+    reserved_ids: ids of apps in the settings.
+    clock: Unix time in seconds.
+    trail_lifetime: seconds for which a finished login is kept.
     """
 
     def __init__(
@@ -40,9 +46,9 @@ class Records:
     ) -> None:
         self._database = Database(url)
         self.secret_box = SecretBox(load_seal_keys)
-        self._writing = SqlAuditLog(self._database, lifetime=trail_lifetime, clock=clock)
+        self._audit_log = SqlAuditLog(self._database, lifetime=trail_lifetime, clock=clock)
         self.location = self._database.location
-        self.audit_log: AuditLog = self._writing
+        self.audit_log: AuditLog = self._audit_log
         self.code_store = SqlCodeStore(self._database, clock=clock)
         self.apps = AppCache(self._database, self.secret_box)
         self.app_admin = SqlAppAdmin(
@@ -54,7 +60,7 @@ class Records:
         )
         self._tasks = [
             BackgroundTask("app cache", self.apps.refresh_forever),
-            BackgroundTask("audit trail", self._writing.write_forever),
+            BackgroundTask("audit trail", self._audit_log.write_forever),
         ]
         self.user_lookup = SqlUserLookup(self._database, clock=clock)
         self.user_admin = SqlUserAdmin(self._database, providers=providers, clock=clock)
@@ -67,7 +73,7 @@ class Records:
         self.secret_box.load()
         try:
             await self.migrate()
-            with _usable(self._database):
+            with _startup_errors(self._database):
                 await self.apps.refresh()
         except RecordsStartupError:
             await self._database.close()
@@ -76,11 +82,11 @@ class Records:
             task.start()
 
     async def close(self) -> None:
-        """Write pending audit entries and close; a database that hangs delays this by seconds."""
+        """Write pending audit entries and close. A database that hangs delays this by seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await asyncio.gather(*(task.stop() for task in self._tasks))
-        await self._writing.flush()
+        await self._audit_log.flush()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._database.close()
@@ -91,29 +97,29 @@ class Records:
         return self._database.was_created
 
     def trouble(self) -> str | None:
-        """Why the SQLite file is not the one in use: deleted or replaced.  None if it is.
+        """Return how the SQLite file was lost: deleted or replaced. None otherwise.
 
         A temporary outage does not count.
         """
-        return self._database.trouble()
+        return self._database.file_problem()
 
     async def check_options(self) -> None:
-        """Raise ValueError if the driver refuses the URL's options.  Connects to nothing."""
+        """Raise ValueError if the driver refuses the URL's options. Does not connect."""
         await self._database.check_options()
 
     async def status(self) -> MigrationStatus:
-        """Return the state of the tables.  Raises RecordsStartupError."""
-        await self._checked()
-        with _usable(self._database):
+        """Return the revision of the tables. Raises RecordsStartupError."""
+        await self._check_startup_options()
+        with _startup_errors(self._database):
             return await self._database.status()
 
     async def migrate(self) -> Sequence[str]:
-        """Apply missing revisions and return them.  Raises RecordsStartupError."""
-        await self._checked()
-        with _usable(self._database):
+        """Apply the missing revisions and return them. Raises RecordsStartupError."""
+        await self._check_startup_options()
+        with _startup_errors(self._database):
             return await self._database.migrate()
 
-    async def _checked(self) -> None:
+    async def _check_startup_options(self) -> None:
         try:
             await self.check_options()
         except ValueError as error:
@@ -121,13 +127,13 @@ class Records:
 
 
 @contextmanager
-def _usable(database: Database) -> Iterator[None]:
+def _startup_errors(database: Database) -> Iterator[None]:
     try:
         yield
     except RecordsUnavailable as error:
         raise RecordsStartupError(
-            f"the records in {database.location} cannot be used: {error.reason}; start the "
-            "database, or say with SCAN_LOGIN_RECORDS_URL where it is"
+            f"the records in {database.location} are unavailable: {error.reason}; start the "
+            "database, or correct SCAN_LOGIN_RECORDS_URL"
         ) from None
 
 
@@ -141,12 +147,10 @@ def open_records(
     trail_lifetime: int,
     pgbouncer: bool = False,
 ) -> Records:
-    """The records that `url` names, not yet connected.
+    """Return the records at `url`, not connected yet. Raises ValueError for an invalid URL.
 
-    pgbouncer: the server is behind PgBouncer in transaction mode.
-    load_seal_keys: reads the keys that seal secrets.  providers, taken, clock: as `SqlAppAdmin`
-    wants them.  trail_lifetime: seconds for which a login's end is kept.
-    Raises ValueError for a URL that names nothing.
+    pgbouncer: whether the server is behind PgBouncer in transaction mode.
+    The other arguments are those of `Records`.
     """
     if pgbouncer:
         url += f"{'&' if '?' in url else '?'}statement_cache_size=0"

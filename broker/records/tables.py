@@ -1,6 +1,6 @@
-"""What stands in the database.  Times are Unix seconds, by the writer's clock.
+"""The tables. Times are Unix times in seconds, by the clock of the writing instance.
 
-The migrations have made it so; a test holds the two against each other.
+The migrations create them. A test compares the two.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ apps = Table(
     Column("name", String(100), nullable=False),
     Column("provider", String(32), nullable=False),
     Column("provider_app_id", String(128), nullable=False),
-    Column("provider_secret", LargeBinary),  # sealed, see seal.py
+    Column("provider_secret", LargeBinary),  # encrypted, see infrastructure/crypto/sealing.py
     Column("provider_secret_key", String(16)),
     Column("api_secret_hash", LargeBinary),  # SHA-256
     Column("origins", JSON, nullable=False),
@@ -43,7 +43,7 @@ apps = Table(
     Column("changed_at", Double, nullable=False),
     Column("incarnation", String(16)),  # null for apps from before revision 0005
 )
-"""One row for an id at a time.  `incarnation` differs for each app that has had the id."""
+"""Apps. `incarnation` differs for each app that has had the same id."""
 
 changes = Table(
     "changes",
@@ -51,7 +51,7 @@ changes = Table(
     Column("what", String(32), primary_key=True),
     Column("number", BigInteger, nullable=False),
 )
-"""How often a table has changed, so that instances need not read all of it to find out."""
+"""The number of changes of a table, from which instances see whether to read the table again."""
 
 users = Table(
     "users",
@@ -80,7 +80,7 @@ identities = Table(
     Index("identities_unionid", "provider", "unionid"),
     Index("identities_user_id", "user_id"),
 )
-"""Who a person is at a provider, within one of its apps; `unionid` is one over several."""
+"""A user's identities. An openid belongs to one app of the provider, a `unionid` to several."""
 
 invitations = Table(
     "invitations",
@@ -93,38 +93,38 @@ invitations = Table(
         nullable=False,
     ),
     Column("expires_at", Double, nullable=False),
-    Column("provider", String(32)),  # whose phone has used it, none where nobody's has
+    Column("provider", String(32)),  # with the next two: the identity that used it; null if unused
     Column("provider_app_id", String(128)),
     Column("openid", String(128)),
     Index("invitations_user_id", "user_id"),
 )
-"""What binds one phone's identity to a user, once."""
+"""Invitations. Each links one identity to a user, once."""
 
 codes = Table(
     "codes",
     metadata,
-    Column("app", String(64), primary_key=True),  # its key; it may have been removed since
+    Column("app", String(64), primary_key=True),  # the app's key; the app may be removed
     Column("number", Integer, primary_key=True),
-    Column("drawing", Integer, primary_key=True),  # how often the number was drawn before
+    Column("drawing", Integer, primary_key=True),  # earlier drawings of the number
     Column("scene", String(32), nullable=False),
     Column("reserved_until", Double, nullable=False),
-    Column("picture", String(64)),  # its key, from when it is kept until it is removed
-    Column("drawn_at", Double),  # from when on the code is ready
+    Column("picture", String(64)),  # key of the stored picture
+    Column("drawn_at", Double),  # the code is ready from then on
     Column("retired_at", Double),
     Index("codes_scene", "scene", unique=True),
 )
-"""Codes drawn ahead of time; of one number, the newest drawing alone has not retired."""
+"""Codes drawn in advance. Of each number, all drawings except the newest are retired."""
 
 ended_logins = Table(
     "ended_logins",
     metadata,
     Column("login_id", String(64), primary_key=True),
-    Column("app", String(64), nullable=False),  # which may have been removed since
+    Column("app", String(64), nullable=False),  # the app may be removed
     Column("state", String(16), nullable=False),
     Column("provider", String(32)),
-    Column("openid", String(256)),  # of whoever scanned
-    Column("subject", String(256)),  # who that is here, once confirmed
-    Column("ip", String(256), nullable=False),  # the browser's
+    Column("openid", String(256)),  # of the phone that scanned
+    Column("subject", String(256)),  # of a confirmed login
+    Column("ip", String(256), nullable=False),  # of the browser
     Column("user_agent", String(256), nullable=False),
     Column("began_at", Double, nullable=False),
     Column("ended_at", Double, nullable=False),
@@ -132,4 +132,4 @@ ended_logins = Table(
     Column("app_incarnation", String(16)),
     Index("ended_logins_ended_at", "ended_at"),
 )
-"""The trail: one row for a login that ended, however often its end was seen."""
+"""The audit log: one row for each finished login."""

@@ -1,8 +1,9 @@
-"""The records' URL, as SQLAlchemy and its drivers take it."""
+"""The URL of the records, translated for SQLAlchemy and its drivers."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import urlencode
 
@@ -23,21 +24,21 @@ TLS_OPTIONS = (
 https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS"""
 
 STATEMENT_CACHES = ("statement_cache_size", "prepared_statement_cache_size")
-"""Options of asyncpg and of SQLAlchemy: prepared statements kept for each connection."""
+"""Options of asyncpg and SQLAlchemy: the number of prepared statements of a connection."""
 
 NO_SOCKET = "/nonexistent"
 """A folder without a PostgreSQL socket."""
 
 
 class DriverUrl(NamedTuple):
-    """url: for SQLAlchemy.  options: further arguments of the driver's `connect`."""
+    """url: for SQLAlchemy. options: further arguments of the driver's `connect`."""
 
     url: URL
     options: dict[str, str]
 
 
 def parse(url: str) -> URL:
-    """Return the URL for SQLAlchemy.  Raises ValueError."""
+    """Return the URL for SQLAlchemy. Raises ValueError."""
     try:
         return make_url(url)
     except (SQLAlchemyError, ValueError):
@@ -50,40 +51,45 @@ def with_tls_options(url: URL) -> DriverUrl:
     asyncpg then treats them as libpq does: certificates in ~/.postgresql, `allow` and `prefer`.
     Raises ValueError for a file that cannot be read.
     """
-    given = {name: _one(url, name) for name in TLS_OPTIONS if name in url.query}
+    options = _options(url, TLS_OPTIONS)
     for name in TLS_FILES:
-        if name in given and not os.access(given[name], os.R_OK):
-            raise ValueError(f"{name}: cannot read {given[name]}")
-    if not given:
+        if name in options and not os.access(options[name], os.R_OK):
+            raise ValueError(f"{name}: cannot read {options[name]}")
+    if not options:
         return DriverUrl(url, {})
     return DriverUrl(
-        url.difference_update_query(given), {"dsn": f"postgresql://?{urlencode(given)}"}
+        url.difference_update_query(options), {"dsn": f"postgresql://?{urlencode(options)}"}
     )
 
 
 def statement_caches(url: URL) -> dict[str, int]:
-    """Sizes of the caches of prepared statements that the query names; without one, both are off.
+    """Return the sizes of the caches of prepared statements in the query; both 0 if one is 0.
 
     With both off, each statement is parsed and executed in one exchange, so a pooler such as
     PgBouncer may send the next one to another server connection.
     Raises ValueError.
     """
-    given = {name: _one(url, name) for name in STATEMENT_CACHES if name in url.query}
-    for name, size in given.items():
+    options = _options(url, STATEMENT_CACHES)
+    for name, size in options.items():
         if not (size.isascii() and size.isdigit()):
             raise ValueError(f"{name}: use a whole number, 0 with PgBouncer")
-    sizes = {name: int(size) for name, size in given.items()}
+    sizes = {name: int(size) for name, size in options.items()}
     return dict.fromkeys(STATEMENT_CACHES, 0) if 0 in sizes.values() else sizes
 
 
 def nowhere(url: URL) -> URL:
     """Return `url` with its options and a server that does not exist."""
-    bare = url.set(host=None, port=None).difference_update_query(["host", "port"])
-    return bare.update_query_dict({"host": NO_SOCKET})
+    without_server = url.set(host=None, port=None).difference_update_query(["host", "port"])
+    return without_server.update_query_dict({"host": NO_SOCKET})
 
 
-def _one(url: URL, name: str) -> str:
-    value = url.query[name]
-    if not isinstance(value, str):
-        raise ValueError(f"{name} is given twice")
-    return value
+def _options(url: URL, names: Sequence[str]) -> dict[str, str]:
+    """Return the options in the query with these names. Raises ValueError for a repeated one."""
+    options: dict[str, str] = {}
+    for name in names:
+        value = url.query.get(name)
+        if isinstance(value, tuple):
+            raise ValueError(f"{name} is given twice")
+        if value is not None:
+            options[name] = value
+    return options

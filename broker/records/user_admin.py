@@ -1,4 +1,4 @@
-"""Users as an operator writes them down, by command or over the admin port."""
+"""Administration of users, by command and by the admin API."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ from broker.users.rules import (
 
 
 class SqlUserAdmin:
-    """providers: whose identities a user may have.  clock: Unix time in seconds.
+    """Lists and changes users and their identities.
 
-    Every method raises RecordsUnavailable, and then nothing has changed.
+    providers: names that an identity may have.
+    clock: Unix time in seconds.
+    Every method raises RecordsUnavailable; nothing has changed then.
     """
 
     def __init__(
@@ -41,7 +43,7 @@ class SqlUserAdmin:
         self._clock = clock
 
     async def list(self, *, after: str = "", limit: int = PAGE_SIZE) -> list[User]:
-        """Users by id, from the one that follows `after`; at most `limit`."""
+        """Return at most `limit` users by id, from the first one after `after`."""
         page = select(t.users).where(t.users.c.id > after).order_by(t.users.c.id).limit(limit)
         async with self._database.read_connection() as connection:
             users = (await connection.execute(page)).mappings().all()
@@ -54,23 +56,23 @@ class SqlUserAdmin:
             return await _read(connection, user_id)
 
     async def add(self, fields: Mapping[str, object]) -> User:
-        """Write a user down, under an id of ours where none is said.
+        """Add a user, with a generated id if `fields` has none.
 
         Raises InvalidUser or UserAlreadyExists.
         """
         values = check_fields({"id": secrets.token_hex(8), **fields}, USER_RULES, InvalidUser)
-        now = {"created_at": self._clock(), "changed_at": self._clock()}
+        times = {"created_at": self._clock(), "changed_at": self._clock()}
         try:
             async with self._database.write_transaction() as connection:
-                await connection.execute(insert(t.users).values({**values, **now}))
+                await connection.execute(insert(t.users).values({**values, **times}))
                 return await _read(connection, str(values["id"]))
         except IntegrityError:
             raise UserAlreadyExists from None
 
     async def update(self, user_id: str, fields: Mapping[str, object]) -> User:
-        """Write down what is said anew; the rest stays.  Raises InvalidUser or UserNotFound."""
+        """Change the given fields only. Raises InvalidUser or UserNotFound."""
         if "id" in fields:
-            raise InvalidUser(["id: a user keeps their own"])
+            raise InvalidUser(["id: the id of a user cannot be changed"])
         values = {**check_fields(fields, USER_RULES, InvalidUser), "changed_at": self._clock()}
         async with self._database.write_transaction() as connection:
             await _read(connection, user_id)
@@ -78,15 +80,15 @@ class SqlUserAdmin:
             return await _read(connection, user_id)
 
     async def remove(self, user_id: str) -> None:
-        """Strike a user out, with identities and invitations.  Raises UserNotFound."""
+        """Delete a user with all identities and invitations. Raises UserNotFound."""
         async with self._database.write_transaction() as connection:
             await _read(connection, user_id)
             await connection.execute(delete(t.users).filter_by(id=user_id))
 
     async def link(self, user_id: str, fields: Mapping[str, object]) -> User:
-        """Make an identity the user's, of which `unionid` alone may be left out.
+        """Link an identity to the user. `unionid` is the only optional field.
 
-        Raises InvalidUser, UserNotFound, or IdentityAlreadyLinked for another user's.
+        Raises InvalidUser, UserNotFound, or IdentityAlreadyLinked if another user has it.
         """
         identity = self._identity(fields)
         try:
@@ -95,7 +97,7 @@ class SqlUserAdmin:
                 await _read(connection, user_id)
                 await link_identity(connection, identity, user_id, self._clock())
                 return await _read(connection, user_id)
-        except IntegrityError:  # the user was removed meanwhile
+        except IntegrityError:  # the user was deleted in the meantime
             raise UserNotFound from None
 
     async def unlink(self, user_id: str, fields: Mapping[str, object]) -> User:
@@ -105,42 +107,44 @@ class SqlUserAdmin:
         """
         identity = self._identity(fields)
         key = {"provider_app_id": identity.provider_app_id, "openid": identity.id}
-        gone = delete(t.identities).filter_by(user_id=user_id, provider=identity.provider, **key)
+        unlinked = delete(t.identities).filter_by(
+            user_id=user_id, provider=identity.provider, **key
+        )
         revoked = delete(t.invitations).filter_by(user_id=user_id)
         async with self._database.write_transaction() as connection:
             await lock_identities(connection)
             await _read(connection, user_id)
-            if not (await connection.execute(gone)).rowcount:
+            if not (await connection.execute(unlinked)).rowcount:
                 raise IdentityNotFound
             await connection.execute(revoked)
             return await _read(connection, user_id)
 
     async def invite(self, user_id: str, fields: Mapping[str, object]) -> Invitation:
-        """Let whoever shows what is returned become the user, once, within `expires_in`.
+        """Return a new invitation, which links one phone to the user within `expires_in`.
 
-        A former invitation of the user's is worth nothing from then on.
+        The user's previous invitation is invalid from then on.
         Raises InvalidUser or UserNotFound.
         """
-        said = check_fields(
+        values = check_fields(
             {"expires_in": INVITATION_LIFETIME, **fields}, INVITATION_RULES, InvalidUser
         )
-        expires_in = said["expires_in"]
-        assert isinstance(expires_in, int)  # its rule sees to it
+        expires_in = values["expires_in"]
+        assert isinstance(expires_in, int)  # checked by INVITATION_RULES
         invitation = Invitation(secrets.token_urlsafe(24), expires_in)
         now, row = self._clock(), t.invitations.c
-        new = {
+        columns = {
             "secret_hash": hash_invitation(invitation.secret),
             "user_id": user_id,
             "expires_at": now + invitation.expires_in,
         }
-        over = delete(t.invitations).where(or_(row.user_id == user_id, row.expires_at <= now))
+        invalid = delete(t.invitations).where(or_(row.user_id == user_id, row.expires_at <= now))
         try:
             async with self._database.write_transaction() as connection:
                 await lock_identities(connection)
                 await _read(connection, user_id)
-                await connection.execute(over)
-                await connection.execute(insert(t.invitations).values(new))
-        except IntegrityError:  # the user was removed meanwhile
+                await connection.execute(invalid)
+                await connection.execute(insert(t.invitations).values(columns))
+        except IntegrityError:  # the user was deleted in the meantime
             raise UserNotFound from None
         return invitation
 
@@ -150,13 +154,13 @@ class SqlUserAdmin:
             raise InvalidUser([f"{name}: an identity needs one" for name in missing])
         values = check_fields({"unionid": None, **fields}, IDENTITY_RULES, InvalidUser)
         if values["provider"] not in self._providers:
-            raise InvalidUser([f"provider: want one of {', '.join(self._providers)}"])
-        return _named(values)
+            raise InvalidUser([f"provider: use one of {', '.join(self._providers)}"])
+        return _identity(values)
 
 
 async def _read(connection: AsyncConnection, user_id: str) -> User:
     if not USER_ID_PATTERN.fullmatch(user_id):
-        raise UserNotFound  # and a database that takes not every character is not asked
+        raise UserNotFound  # without a query, which a database may refuse for some characters
     rows = await connection.execute(select(t.users).filter_by(id=user_id))
     row = rows.mappings().one_or_none()
     if row is None:
@@ -167,16 +171,18 @@ async def _read(connection: AsyncConnection, user_id: str) -> User:
 async def _identities(
     connection: AsyncConnection, user_ids: Sequence[str]
 ) -> dict[str, tuple[Identity, ...]]:
-    """The users' identities, oldest first."""
-    row, found = t.identities.c, dict[str, tuple[Identity, ...]]()
-    wanted = select(t.identities).where(row.user_id.in_(user_ids))
-    ordered = wanted.order_by(row.created_at, row.provider, row.provider_app_id, row.openid)
-    for one in (await connection.execute(ordered)).mappings():
-        found[one["user_id"]] = (*found.get(one["user_id"], ()), _named(one))
-    return found
+    """Return the identities of each user, oldest first."""
+    columns, identities = t.identities.c, dict[str, tuple[Identity, ...]]()
+    selection = select(t.identities).where(columns.user_id.in_(user_ids))
+    ordered = selection.order_by(
+        columns.created_at, columns.provider, columns.provider_app_id, columns.openid
+    )
+    for row in (await connection.execute(ordered)).mappings():
+        identities[row["user_id"]] = (*identities.get(row["user_id"], ()), _identity(row))
+    return identities
 
 
-def _named(fields: Mapping[str, object] | RowMapping) -> Identity:
+def _identity(fields: Mapping[str, object] | RowMapping) -> Identity:
     unionid = fields["unionid"]
     return Identity(
         str(fields["provider"]),

@@ -1,7 +1,7 @@
-"""Whose an identity is, and how it becomes somebody's: statements, within a transaction.
+"""Statements on identities, for use inside a transaction.
 
-An identity is one user's.  A user has many: one for each of a provider's apps.  Those
-with one `unionid` are one person, so they are one user's.
+An identity belongs to one user. A user may have several, one for each app of a provider.
+Identities with the same `unionid` belong to one person, and so to one user.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from broker.records import tables as t
 from broker.users.errors import IdentityAlreadyLinked
 
 IDENTITY_LOCK = 0x5CA10620
-"""PostgreSQL's advisory lock of whoever binds an identity; any number but `MIGRATION_LOCK`."""
+"""Key of PostgreSQL's advisory lock for links of identities; any number but `MIGRATION_LOCK`."""
 
 
 class IdentityOwner(NamedTuple):
-    """The user whose an identity is.  unionid: as it was last written down for the identity."""
+    """The user of an identity. unionid: as it is stored for the identity."""
 
     user_id: str
     name: str | None
@@ -29,8 +29,8 @@ class IdentityOwner(NamedTuple):
 
 
 async def lock_identities(connection: AsyncConnection) -> None:
-    """From here to the end of the transaction nobody else binds an identity."""
-    if connection.dialect.name == "postgresql":  # in SQLite whoever writes is alone
+    """Let no other transaction link an identity until this one ends."""
+    if connection.dialect.name == "postgresql":  # SQLite has one writer at a time
         await connection.execute(select(func.pg_advisory_xact_lock(IDENTITY_LOCK)))
 
 
@@ -41,7 +41,7 @@ async def find_owner(connection: AsyncConnection, identity: Identity) -> Identit
 async def find_owner_by_unionid(
     connection: AsyncConnection, identity: Identity
 ) -> IdentityOwner | None:
-    """The user of another identity that the provider says is the same person's."""
+    """Return the user of another identity with the same `unionid`."""
     if identity.unionid is None:
         return None
     row = t.identities.c
@@ -53,17 +53,15 @@ async def find_owner_by_unionid(
 async def link_identity(
     connection: AsyncConnection, identity: Identity, user_id: str, now: float
 ) -> None:
-    """Make `identity` the user's, and take over what is new in it; wants `lock_identities`.
+    """Link `identity` to the user, or update its `unionid`. Call `lock_identities` before.
 
-    Raises IdentityAlreadyLinked for another user's, or where another user is the same person.
+    Raises IdentityAlreadyLinked if another user has the identity or its `unionid`.
     """
-    known, same = (
-        await find_owner(connection, identity),
-        await find_owner_by_unionid(connection, identity),
-    )
-    if any(one is not None and one.user_id != user_id for one in (known, same)):
+    owner = await find_owner(connection, identity)
+    same_person = await find_owner_by_unionid(connection, identity)
+    if any(user is not None and user.user_id != user_id for user in (owner, same_person)):
         raise IdentityAlreadyLinked
-    if known is None:
+    if owner is None:
         await connection.execute(
             insert(t.identities)
             .values(**_key(identity), unionid=identity.unionid)
@@ -75,9 +73,11 @@ async def link_identity(
         )
 
 
-async def _owner(connection: AsyncConnection, whose: ColumnElement[bool]) -> IdentityOwner | None:
-    # Users of one person's are one, unless operators began with two: then the first.
-    first = _owners().where(whose).order_by(t.identities.c.created_at, t.users.c.id).limit(1)
+async def _owner(
+    connection: AsyncConnection, condition: ColumnElement[bool]
+) -> IdentityOwner | None:
+    # If operators have added two users for one person, the first one counts.
+    first = _owners().where(condition).order_by(t.identities.c.created_at, t.users.c.id).limit(1)
     row = (await connection.execute(first)).one_or_none()
     return IdentityOwner._make(row) if row else None
 

@@ -1,4 +1,4 @@
-"""Who is who here: asked when a person confirms, and when one accepts an invitation."""
+"""Finds the user of an identity, and links identities by unionid or invitation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 
 UNUSED_INVITATION = (None, None, None)
-"""By whom an invitation is used that nobody has shown yet."""
+"""The identity columns of an unused invitation."""
 
 
 class Invited(NamedTuple):
@@ -43,65 +43,68 @@ class Invited(NamedTuple):
 
 
 class SqlUserLookup:
-    """clock: Unix time in seconds.  Every method raises RecordsUnavailable."""
+    """Finds and links users.
+
+    clock: Unix time in seconds.
+    Every method raises RecordsUnavailable.
+    """
 
     def __init__(self, database: Database, *, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
 
     async def find(self, identity: Identity) -> str | None:
-        """The id of the user whose `identity` is, by one statement; None where it is nobody's.
+        """Return the id of the user who has `identity`, or None. It takes one statement.
 
         Raises UserBlocked.
         """
         if not _is_storable(identity):
             return None
         async with self._database.read_connection() as connection:
-            known = await find_owner(connection, identity)
-        if known is None:
+            owner = await find_owner(connection, identity)
+        if owner is None:
             return None
-        if identity.unionid not in (None, known.unionid):
-            await self._note(identity, known)
-        return _unblocked(known)
+        if identity.unionid not in (None, owner.unionid):
+            await self._update_unionid(identity, owner)
+        return _unblocked_id(owner)
 
     async def link_by_unionid(self, identity: Identity) -> str | None:
-        """Make `identity` the user's who is the same person in another of the provider's apps.
+        """Link `identity` to the user with the same `unionid`, known from another app.
 
-        Of instances that do so at once all get the same answer.  None where there is no
-        such user.  Raises UserBlocked.
+        Returns the user's id, or None if there is no such user. Concurrent calls of several
+        instances return the same user. Raises UserBlocked.
         """
         if not _is_storable(identity):
             return None
         async with self._database.read_connection() as connection:
             if await find_owner_by_unionid(connection, identity) is None:
-                return None  # so that strangers, who may come in crowds, lock nothing
+                return None  # unknown identities take no lock
         try:
             async with self._database.write_transaction() as connection:
                 await lock_identities(connection)
-                same = await find_owner(connection, identity) or await find_owner_by_unionid(
+                owner = await find_owner(connection, identity) or await find_owner_by_unionid(
                     connection, identity
                 )
-                if same is None:
+                if owner is None:
                     return None
-                await link_identity(connection, identity, same.user_id, self._clock())
-        except IntegrityError:  # the user was removed meanwhile
+                await link_identity(connection, identity, owner.user_id, self._clock())
+        except IntegrityError:  # the user was deleted in the meantime
             return None
-        return _unblocked(same)
+        return _unblocked_id(owner)
 
     async def register(self, identity: Identity, invitation: str) -> RegisteredUser:
-        """Bind `identity` to the invited user. An invitation binds one identity, once.
+        """Link `identity` to the invited user. An invitation links one identity, once.
 
-        A repeat by the same identity, such as after a lost answer, returns the same user and
-        binds nothing.
+        A repeated call with the same identity, such as after a lost response, returns the same
+        user and changes nothing.
         Raises InvalidInvitation, IdentityAlreadyLinked or UserBlocked; the invitation stays
         unused then.
         """
         if not _is_storable(identity):
-            raise InvalidRequest("the provider's id for this person is too odd to be kept")
+            raise InvalidRequest("the provider's id of this user cannot be stored")
         async with self._database.read_connection() as connection:
-            invited = await self._invited(
-                connection, identity, invitation
-            )  # wrong invitations take no lock
+            # Invalid invitations take no lock.
+            invited = await self._invited(connection, identity, invitation)
         if not invited.is_unused:
             return invited.user
         try:
@@ -111,16 +114,16 @@ class SqlUserLookup:
                 if invited.is_unused:
                     await link_identity(connection, identity, invited.user.subject, self._clock())
                     await _use(connection, identity, invitation)
-        except IntegrityError:  # the user was removed meanwhile
+        except IntegrityError:  # the user was deleted in the meantime
             raise InvalidInvitation from None
         return invited.user
 
     async def _invited(
         self, connection: AsyncConnection, identity: Identity, invitation: str
     ) -> Invited:
-        """Return the user the invitation is for; raises InvalidInvitation or UserBlocked.
+        """Return the user of the invitation. Raises InvalidInvitation or UserBlocked.
 
-        A used invitation is unknown unless `identity` used it and is still this user's.
+        A used invitation is invalid unless `identity` used it and still belongs to this user.
         """
         row, user = t.invitations.c, t.users.c
         columns = (user.id, user.name, user.blocked, row.provider, row.provider_app_id, row.openid)
@@ -135,29 +138,29 @@ class SqlUserLookup:
             raise InvalidInvitation
         is_unused = invited.provider is None
         if not is_unused:
-            known = await find_owner(connection, identity)
-            if known is None or known.user_id != invited.id:
+            owner = await find_owner(connection, identity)
+            if owner is None or owner.user_id != invited.id:
                 raise InvalidInvitation
         if invited.blocked:
             raise UserBlocked
         return Invited(RegisteredUser(invited.id, invited.name), is_unused)
 
-    async def _note(self, identity: Identity, known: IdentityOwner) -> None:
-        """Write down that the provider now has a `unionid`, or another, for this person."""
-        with suppress(IntegrityError):  # the user was removed meanwhile
+    async def _update_unionid(self, identity: Identity, owner: IdentityOwner) -> None:
+        """Store the identity's new `unionid`."""
+        with suppress(IntegrityError):  # the user was deleted in the meantime
             async with self._database.write_transaction() as connection:
                 await lock_identities(connection)
                 try:
-                    await link_identity(connection, identity, known.user_id, self._clock())
+                    await link_identity(connection, identity, owner.user_id, self._clock())
                 except IdentityAlreadyLinked:
-                    log.warning("two users are one person", user=known.user_id)
+                    log.warning("unionid belongs to another user", user=owner.user_id)
 
 
 async def _use(connection: AsyncConnection, identity: Identity, invitation: str) -> None:
     names = ("provider", "provider_app_id", "openid")
-    used = dict(zip(names, _used_by(identity), strict=True))
-    is_it = t.invitations.c.secret_hash == hash_invitation(invitation)
-    await connection.execute(update(t.invitations).where(is_it).values(used))
+    columns = dict(zip(names, _used_by(identity), strict=True))
+    is_invitation = t.invitations.c.secret_hash == hash_invitation(invitation)
+    await connection.execute(update(t.invitations).where(is_invitation).values(columns))
 
 
 def _used_by(identity: Identity) -> tuple[str, str, str]:
@@ -165,17 +168,17 @@ def _used_by(identity: Identity) -> tuple[str, str, str]:
 
 
 def hash_invitation(invitation: str) -> bytes:
-    """Of 192 random bits, so that no slow hash is needed."""
+    """Hash an invitation of 192 random bits, which needs no slow hash."""
     return hashlib.sha256(invitation.encode()).digest()
 
 
-def _unblocked(known: IdentityOwner) -> str:
-    if known.blocked:
+def _unblocked_id(owner: IdentityOwner) -> str:
+    if owner.blocked:
         raise UserBlocked
-    return known.user_id
+    return owner.user_id
 
 
 def _is_storable(identity: Identity) -> bool:
-    """Whether a database takes it: no id of WeChat's is refused, but many made-up ones."""
+    """Return whether a database accepts the ids. It accepts all ids of WeChat."""
     ids = (identity.id, identity.provider_app_id, identity.unionid or "")
-    return all(one.isprintable() and len(one) <= ID_MAX for one in ids)
+    return all(text.isprintable() and len(text) <= ID_MAX for text in ids)

@@ -288,7 +288,7 @@ async def test_no_login_waits_for_a_database_that_is_down_or_hangs(
     fault: Callable[[PostgresServer], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(Database.__init__.__kwdefaults__, "answer_within", 3600.0)
+    monkeypatch.setitem(Database.__init__.__kwdefaults__, "statement_timeout", 3600.0)
     broker = await start_broker(records_url=frail_postgres.new_database())
     fault(frail_postgres)
     browser = PythonBrowser(["websocket"])

@@ -43,7 +43,7 @@ PATIENT = (0.1,) * 300
 
 @pytest.fixture
 async def database(records_url: str) -> AsyncIterator[Database]:
-    database = Database(records_url, answer_within=1)
+    database = Database(records_url, statement_timeout=1)
     yield database
     await database.close()
 

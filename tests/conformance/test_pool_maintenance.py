@@ -193,7 +193,7 @@ class Cluster:
             store = open_state(self.url, self.clock)
             await opened(store)
             self.stack.push_async_callback(store.close)
-        database = Database(self.records, answer_within=1)
+        database = Database(self.records, statement_timeout=1)
         self.stack.push_async_callback(database.close)
         accounts = ProviderRegistry(
             apps=self.apps,

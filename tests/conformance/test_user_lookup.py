@@ -195,7 +195,7 @@ async def test_two_users_are_not_made_one(one: Instance) -> None:
     with capture_logs() as logs:
         assert await one.find(ALICE_IN_BLUE) == "u-other"
 
-    assert [log["event"] for log in logs] == ["two users are one person"]
+    assert [log["event"] for log in logs] == ["unionid belongs to another user"]
     assert await one.find(replace(ALICE, id="third", provider_app_id="wx3")) == "u-alice"
 
 

@@ -75,7 +75,7 @@ def test_an_apps_own_secret_is_printed_once(call: Call, tmp_path: Path) -> None:
         (["set", "nobody", "--name", "x"], 1, "the records have no app with this id"),
         (["set", "site"], 2, "no change is given"),
         (["add", "site"], 1, "an app with this id already exists"),
-        (["add", "default"], 1, "the app 'default' is the settings' own"),
+        (["add", "default"], 1, "the app 'default' is defined by the settings"),
         (["add", "two", "--origin", "a.example"], 1, "origins: 'a.example' is not an Origin"),
         (["add", "two", "--secret"], 2, "standard input has no secret"),
     ],

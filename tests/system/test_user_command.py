@@ -131,7 +131,7 @@ def test_all_users_are_listed_however_many(call: Call) -> None:
         (["add", "a b"], "id: must be letters, digits"),
         (["invite", "u-alice", "--expires-in", "0"], "expires_in: must be whole seconds"),
         (["link", "u-bob", "--openid", "alice"], "this identity is already linked to another user"),
-        (["link", "u-bob", "--openid", "b", "--provider", "x"], "provider: want one of pretend"),
+        (["link", "u-bob", "--openid", "b", "--provider", "x"], "provider: use one of pretend"),
         (["unlink", "u-bob", "--openid", "alice"], "the user does not have this identity"),
     ],
 )

@@ -1,7 +1,7 @@
-"""How the tables came to stand as they do: revisions, each one step from the one before.
+"""Migrations of the database, as a list of revisions.
 
-A revision that has been released is never edited.  It only adds, or an instance
-of the version before could not go on beside one of the next.
+A released revision is never edited. A revision only adds tables or columns, so that instances
+of the previous version continue to work with it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sqlalchemy import ColumnClause, Connection, String, column, inspect, select
 FOLDER = Path(__file__).parent
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005")
-"""From the first to the one that this program wants; versions/ has a file for each."""
+"""All revisions in order. The last one is that of this program. `versions/` has a file for each."""
 
 HEAD = REVISIONS[-1]
 
@@ -21,7 +21,7 @@ VERSION_TABLE = "records_revision"
 
 
 def revision_of(connection: Connection) -> str | None:
-    """The revision that a database is at; None for one without our tables."""
+    """Return the revision of a database; None if it has no tables of the broker."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
     number: ColumnClause[str] = column("version_num", String)
@@ -29,8 +29,8 @@ def revision_of(connection: Connection) -> str | None:
 
 
 def upgrade(connection: Connection, revision: str = HEAD) -> None:
-    """Take every step up to `revision` that is missing, in `connection`'s transaction."""
-    from alembic import command  # what a process has no use for whose database is up to date
+    """Apply the missing revisions up to `revision`, in the transaction of `connection`."""
+    from alembic import command  # imported here: most processes find nothing to migrate
     from alembic.config import Config
 
     config = Config()

@@ -1,4 +1,4 @@
-"""What Alembic runs for each upgrade: our connection, and the transaction that it is in."""
+"""The environment script that Alembic runs for each upgrade, inside the caller's transaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How logins ended."""
+"""Finished logins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Codes drawn ahead of time."""
+"""Codes drawn in advance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Invitations, by which people bind their phones to the users that they are here."""
+"""Invitations, which link phones to users."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Incarnations of apps, so that an id can be used again without what it had before.
+"""Incarnations of apps: an app that is added under a former id is a different app.
 
-Apps and rows from before have none.
+Existing apps and rows have no incarnation.
 """
 
 from __future__ import annotations
