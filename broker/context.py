@@ -141,7 +141,7 @@ class Context:
 
     @property
     def records_problem(self) -> ReadinessCheck:
-        return self.backends.records.trouble
+        return self.backends.records.file_problem
 
     @property
     def token_issuer(self) -> TokenIssuer:

@@ -96,7 +96,7 @@ class Records:
         """Whether this process created the SQLite file."""
         return self._database.was_created
 
-    def trouble(self) -> str | None:
+    def file_problem(self) -> str | None:
         """Return how the SQLite file was lost: deleted or replaced. None otherwise.
 
         A temporary outage does not count.
