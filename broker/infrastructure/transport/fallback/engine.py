@@ -135,7 +135,11 @@ def _abort(session: Any) -> None:
 
 
 class FallbackEngine(engineio.AsyncServer):  # type: ignore[misc]
-    """describe_request: returns what `connect` handlers receive instead of the request."""
+    """python-engineio's server with rate limits and bounded queues.
+
+    describe_request: returns what `connect` handlers receive instead of the request.
+    rate_limiter: limits what clients send; None for no limits.
+    """
 
     def __init__(
         self,
@@ -199,7 +203,7 @@ class FallbackEngine(engineio.AsyncServer):  # type: ignore[misc]
             await self.disconnect(request.query.get("sid", ""))
             raise
         except (ValueError, KeyError, UnboundLocalError):
-            # Raised for a session that closes during its request, and for a body without text.
+            # Raised if the session closes during its request, or if the body is not UTF-8.
             response = None
         if isinstance(response, web.StreamResponse):
             return response

@@ -64,6 +64,9 @@ class MessageHandler(Protocol[C]):
 class WebSocketConnection(asyncio.Protocol):
     """The server's end of a WebSocket.
 
+    handler: receives the messages, and whether the connection ended.
+    transport: the TCP connection. Its kernel send buffer becomes `SEND_BUFFER_BYTES`.
+
     _unparsed: received bytes that are not handled yet.
     _needed: length of `_unparsed` at which its first frame is complete; 0 if complete frames
         wait for a step.
