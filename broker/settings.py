@@ -95,7 +95,7 @@ def derive_origins(settings: Settings) -> None:
 
 
 def derive_pictures_url(settings: Settings) -> None:
-    """Default: beside the SQLite file, or in the current folder."""
+    """Default: a folder next to the SQLite file, or in the current folder."""
     blobs, records = settings[BlobSettings], urlsplit(settings[RecordsSettings].records_url)
     if not blobs.pictures_url:
         is_file = records.scheme.startswith("sqlite")

@@ -1,4 +1,4 @@
-"""Where the values of settings come from, before they are checked.
+"""Sources of settings, before validation.
 
     environment        SCAN_LOGIN_PORT
     file               SCAN_LOGIN_PORT_FILE names it

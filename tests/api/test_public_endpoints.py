@@ -15,9 +15,11 @@ from yarl import URL
 
 from broker import __version__
 from broker.blobs.pictures import ObjectPictureStore
+from broker.blobs.settings import BlobSettings
 from broker.login.lobby import Lobby
 from broker.pool.pictures import picture_key
 from broker.tokens.keys import SigningKeyFile
+from broker.tokens.settings import TokenSettings
 from broker.widget.api import STATIC
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.logins import token_of
@@ -59,7 +61,7 @@ async def test_a_site_checks_tokens_through_the_key_set_url_also_after_a_rotatio
     before = await token_of(broker)
     assert await asyncio.to_thread(check, before) == "pretend:alice"
 
-    file = SigningKeyFile(broker.settings.key_file)
+    file = SigningKeyFile(broker.settings[TokenSettings].key_file)
     ring = file.load()
     assert ring is not None
     rotated = ring.rotated(now=2_000_000_000, token_lifetime=600, algorithm="ES256")
@@ -141,7 +143,8 @@ async def test_scripts_are_served_to_pages_of_any_site(
 async def pictures(broker: RunningBroker) -> ObjectPictureStore:
     """Those that the broker shows."""
     return ObjectPictureStore(
-        broker.settings.pictures_url, public_url=broker.settings.pictures_public_url
+        broker.settings[BlobSettings].pictures_url,
+        public_url=broker.settings[BlobSettings].pictures_public_url,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import aiohttp
 import pytest
 
+from broker.apps.settings import AppSettings
 from broker.settings import load_settings
 from tests.support.builders import RunningBroker, StartBroker
 
@@ -28,7 +29,7 @@ async def broker(start_broker: StartBroker) -> RunningBroker:
 def test_web_view_origins_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCAN_LOGIN_ORIGINS", ",".join(WEB_VIEWS))
 
-    assert load_settings().origins == WEB_VIEWS
+    assert load_settings()[AppSettings].origins == WEB_VIEWS
 
 
 @pytest.mark.parametrize("origin", WEB_VIEWS)

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.tokens.keys import SigningKeyFile
+from broker.tokens.settings import TokenSettings
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.environment import free_port
 from tests.support.logins import token_of
@@ -47,7 +48,7 @@ numbers = itertools.count()
 
 def forged(demo: Demo, algorithm: str = "ES256", key: Any = None, **changes: Any) -> str:
     """A token like the broker's with `changes`. None removes a claim."""
-    ring = SigningKeyFile(demo.broker.settings.key_file).load()
+    ring = SigningKeyFile(demo.broker.settings[TokenSettings].key_file).load()
     assert ring is not None
     now = int(time.time())
     claims = {
@@ -161,7 +162,7 @@ async def test_malformed_token_is_refused(demo: Demo, token: object) -> None:
 
 
 async def test_id_token_is_refused(demo: Demo) -> None:
-    ring = SigningKeyFile(demo.broker.settings.key_file).load()
+    ring = SigningKeyFile(demo.broker.settings[TokenSettings].key_file).load()
     assert ring is not None
     claims = jwt.decode(forged(demo), options={"verify_signature": False})
     token = jwt.encode(

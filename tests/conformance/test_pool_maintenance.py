@@ -31,6 +31,7 @@ from prometheus_client import REGISTRY
 
 from broker.apps.model import App
 from broker.apps.rules import LIFETIME_MAX
+from broker.apps.settings import AppSettings
 from broker.blobs.pictures import ObjectPictureStore
 from broker.errors import Unavailable
 from broker.identity.errors import ProviderUnavailable
@@ -834,8 +835,8 @@ async def test_broker_fills_the_pool_of_its_default_app(
             [(count,)] = database.execute("SELECT count(*) FROM codes WHERE drawn_at > 0")
         return int(count)
 
-    await eventually(lambda: ready() == 3, within=TIMEOUT)
-    assert broker.settings.code_source == "pool"
+    await eventually(lambda: ready() == 3, within=PATIENCE)
+    assert broker.settings[AppSettings].code_source == "pool"
 
 
 @only_redis

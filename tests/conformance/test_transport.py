@@ -14,6 +14,7 @@ import structlog
 from broker.app import build
 from broker.identity.ports import CodePicture
 from broker.infrastructure.runtime.server import Site, serve_sites
+from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.transport.engineio import heartbeat
 from broker.infrastructure.transport.engines import ENGINES
 from broker.infrastructure.transport.fallback import engine as fallback_engine
@@ -247,7 +248,7 @@ async def test_a_body_in_two_pieces_is_one_body(broker: RunningBroker, received:
     async with aiohttp.ClientSession(broker.url) as http:
         sid = await open_polling(http)
         url = polling(sid)
-        port = broker.settings.port
+        port = broker.settings[ServerSettings].port
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(f"POST {url} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n40/".encode())
         await eventually(lambda: received.endswith(b"40/"))

@@ -13,6 +13,7 @@ from broker.apps.model import APP_KEY_MAX, app_key
 from broker.pool.model import OfferedCode
 from broker.records import tables as t
 from broker.records.database import Database
+from broker.records.settings import RecordsSettings
 from broker.state import StateBackend
 from tests.support.app_admin import RED, TOKEN, Admin, page, phone_of, post
 from tests.support.builders import (
@@ -149,7 +150,7 @@ async def test_trail_tells_apps_with_one_id_apart(
         scanned = await post(http, "/phone/scan", phone, scene=(await begin(http))["user_code"])
         await post(http, "/phone/deny", phone, login_id=scanned["login_id"])
         await replace_app(admin)
-    database = Database(broker.settings.records_url)
+    database = Database(broker.settings[RecordsSettings].records_url)
 
     async def rows() -> list[tuple[str, str | None]]:
         async with database.read_connection() as connection:
@@ -194,7 +195,7 @@ async def test_data_from_before_incarnations_stays_valid(
 
 async def _forget_incarnations(broker: RunningBroker, admin: Admin) -> None:
     """Let the recorded apps be as a broker from before incarnations recorded them."""
-    database = Database(broker.settings.records_url)
+    database = Database(broker.settings[RecordsSettings].records_url)
     async with database.write_transaction() as connection:
         await connection.execute(sa.update(t.apps).values(incarnation=None))
     await database.close()

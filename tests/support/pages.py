@@ -18,6 +18,7 @@ from playwright.async_api import (
 )
 
 from broker.infrastructure.runtime.server import Site, serve_sites
+from broker.infrastructure.runtime.settings import ServerSettings
 from mp_stub.phone_page import build_phone_page
 from tests.support.builders import FixedDirectory, StartBroker
 from tests.support.environment import ROOT, free_port
@@ -67,8 +68,10 @@ async def staged(
             phone_page_url=f"{phone_url}/",
             **settings,
         )
-        proxy.lead_to(broker.settings.port)
-        site = build_site(broker_url=broker.settings.public_url, phone_url=phone_url)
+        proxy.lead_to(broker.settings[ServerSettings].port)
+        site = build_site(
+            broker_url=broker.settings[ServerSettings].public_url, phone_url=phone_url
+        )
         phone = build_phone_page(broker_url=broker.url)
         await stack.enter_async_context(
             serve_sites(

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from broker.apps.settings import AppSettings
+from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings_sources import Source, collect
 from broker.settings import FIELDS, find_values, load_settings
 from tests.support.commands import call
@@ -231,7 +233,7 @@ def test_toml_file_with_byte_order_mark_is_read(tmp_path: Path) -> None:
     file = tmp_path / "scan-login.toml"
     file.write_text("port = 8001\n", encoding="utf-8-sig")
 
-    assert load_settings(file).port == 8001
+    assert load_settings(file)[ServerSettings].port == 8001
 
 
 def test_secret_file_with_byte_order_mark_is_read(
@@ -240,7 +242,7 @@ def test_secret_file_with_byte_order_mark_is_read(
     (tmp_path / "name").write_text("A shop\n", encoding="utf-8-sig")
     monkeypatch.setenv("SCAN_LOGIN_APP_NAME_FILE", str(tmp_path / "name"))
 
-    assert load_settings().app_name == "A shop"
+    assert load_settings()[AppSettings].app_name == "A shop"
 
 
 @pytest.mark.parametrize(
@@ -323,8 +325,8 @@ def test_service_link_leaves_the_file_in_force(
     for name, value in LINKS.items():
         monkeypatch.setenv(name, value)
 
-    assert load_settings(file).port == 8001
-    assert load_settings().port == 8000
+    assert load_settings(file)[ServerSettings].port == 8001
+    assert load_settings()[ServerSettings].port == 8000
 
 
 def test_port_without_service_links_is_a_mistake(tmp_path: Path) -> None:

@@ -19,8 +19,11 @@ from typer.main import get_command
 
 from broker.app import build
 from broker.cli.main import command
+from broker.infrastructure.api.settings import APISettings
+from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings_sources import PREFIX
 from broker.settings import find_values, load_settings
+from broker.tokens.settings import TokenSettings
 from mp_stub.phone_page import build_phone_page
 from tests.support.builders import RunningBroker
 from tests.support.environment import ROOT, free_port
@@ -88,7 +91,7 @@ async def test_the_images_health_check_tells_a_broker_from_none(broker: RunningB
         )
         return await process.wait()
 
-    assert await exit_code(broker.settings.port) == 0
+    assert await exit_code(broker.settings[ServerSettings].port) == 0
     assert await exit_code(free_port()) != 0
 
 
@@ -107,10 +110,12 @@ def test_composes_settings_are_settings_and_are_in_order(
     settings = load_settings()
 
     assert find_values().unknown == []
-    assert {urlsplit(settings.public_url).netloc} <= published("nginx")
+    assert {urlsplit(settings[ServerSettings].public_url).netloc} <= published("nginx")
     address = SERVICES["nginx"]["networks"]["default"]["ipv4_address"]
-    assert settings.trusted_proxies == (address,)
-    assert any(mount.endswith(f":{settings.key_file.parent}") for mount in mounts(service))
+    assert settings[APISettings].trusted_proxies == (address,)
+    assert any(
+        mount.endswith(f":{settings[TokenSettings].key_file.parent}") for mount in mounts(service)
+    )
 
 
 def mounts(service: str) -> list[str]:
@@ -165,8 +170,8 @@ def test_health_checks_name_routes_that_exist(tmp_path: Path) -> None:
     settings = load_settings(key_file=tmp_path / "keys.json")
     routes = {
         "nginx": build(settings).public,
-        "site": build_site(broker_url=settings.public_url),
-        "phone": build_phone_page(broker_url=settings.public_url),
+        "site": build_site(broker_url=settings[ServerSettings].public_url),
+        "phone": build_phone_page(broker_url=settings[ServerSettings].public_url),
     }
     for service, application in routes.items():
         [path] = re.findall(

@@ -14,9 +14,11 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from playwright.async_api import expect
 
+from broker.blobs.settings import BlobSettings
 from broker.errors import InvalidSettings
 from broker.infrastructure.runtime.drain import DrainGate, InstanceDraining
 from broker.infrastructure.runtime.server import Site, serve_sites
+from broker.infrastructure.runtime.settings import ServerSettings
 from broker.settings import load_settings
 from deploy import nginx
 from mp_stub.phone import Phone
@@ -71,7 +73,9 @@ async def broker(
         origins=f"http://127.0.0.1:{site_port}",
         phone_page_url="http://127.0.0.1:1/",
     )
-    conf = written_conf(tmp_path, port, broker.settings.port, stripping=request.param)
+    conf = written_conf(
+        tmp_path, port, broker.settings[ServerSettings].port, stripping=request.param
+    )
     process = await asyncio.create_subprocess_exec(*nginx.command(conf))
     try:
         await eventually(lambda: can_connect(port), within=30)
@@ -92,7 +96,7 @@ async def fetched(url: str) -> Any:
 async def test_login_under_a_path_issues_a_token(
     broker: RunningBroker, transports: list[str], socketio: bool
 ) -> None:
-    public_url = broker.settings.public_url
+    public_url = broker.settings[ServerSettings].public_url
     browser = NodeBrowser({"path": f"{PATH}/socket.io/", "transports": transports})
     await browser.connect(f"http://{urlsplit(public_url).netloc}")
     begun = await browser.emit("begin", {})
@@ -111,7 +115,7 @@ async def test_login_under_a_path_issues_a_token(
 async def test_widget_under_a_path_signs_in(
     chromium: pages.Browser, broker: RunningBroker, site_port: int
 ) -> None:
-    public_url, phone_port = broker.settings.public_url, free_port()
+    public_url, phone_port = broker.settings[ServerSettings].public_url, free_port()
     phone_url = f"http://127.0.0.1:{phone_port}"
     site = build_site(broker_url=public_url, phone_url=phone_url)
     phone_site = build_phone_page(broker_url=public_url)
@@ -132,7 +136,7 @@ async def test_widget_under_a_path_signs_in(
 
 
 async def test_device_page_under_a_path_has_its_style(broker: RunningBroker) -> None:
-    public_url = broker.settings.public_url
+    public_url = broker.settings[ServerSettings].public_url
     form = {"client_id": "default"}
     async with aiohttp.ClientSession() as http:
         async with http.post(f"{public_url}/oauth/device_authorization", data=form) as response:
@@ -150,12 +154,12 @@ async def test_device_page_under_a_path_has_its_style(broker: RunningBroker) -> 
 
 async def test_index_page_under_a_path_has_live_links(broker: RunningBroker) -> None:
     async with aiohttp.ClientSession() as http:
-        async with http.get(f"{broker.settings.public_url}/") as response:
+        async with http.get(f"{broker.settings[ServerSettings].public_url}/") as response:
             page = await response.text()
         links = re.findall(r'href="([^"]+)"', page)
         assert len(links) > 3
         for link in links:
-            async with http.get(f"{broker.settings.public_url}/{link}") as response:
+            async with http.get(f"{broker.settings[ServerSettings].public_url}/{link}") as response:
                 assert response.status == 200, link
 
 
@@ -170,7 +174,7 @@ async def test_public_url_without_slash_leads_to_the_index(start_broker: StartBr
 
 
 async def test_documents_under_a_path_name_the_path(broker: RunningBroker) -> None:
-    public_url = broker.settings.public_url
+    public_url = broker.settings[ServerSettings].public_url
     parts = urlsplit(public_url)
     well_known = f"{parts.scheme}://{parts.netloc}/.well-known/oauth-authorization-server"
 
@@ -182,7 +186,7 @@ async def test_documents_under_a_path_name_the_path(broker: RunningBroker) -> No
     assert (await fetched(metadata["jwks_uri"]))["keys"]
     assert openapi["servers"] == [{"url": public_url}]
     assert not [path for path in openapi["paths"] if path.startswith(PATH)]
-    assert broker.settings.pictures_public_url == f"{public_url}/codes"
+    assert broker.settings[BlobSettings].pictures_public_url == f"{public_url}/codes"
 
 
 async def test_page_of_the_site_may_read_tokens(broker: RunningBroker, site_port: int) -> None:
@@ -190,7 +194,7 @@ async def test_page_of_the_site_may_read_tokens(broker: RunningBroker, site_port
     async with (
         aiohttp.ClientSession(headers={"Origin": origin}) as http,
         http.post(
-            f"{broker.settings.public_url}/oauth/device_authorization",
+            f"{broker.settings[ServerSettings].public_url}/oauth/device_authorization",
             data={"client_id": "default"},
         ) as response,
     ):
