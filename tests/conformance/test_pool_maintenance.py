@@ -835,7 +835,7 @@ async def test_broker_fills_the_pool_of_its_default_app(
             [(count,)] = database.execute("SELECT count(*) FROM codes WHERE drawn_at > 0")
         return int(count)
 
-    await eventually(lambda: ready() == 3, within=PATIENCE)
+    await eventually(lambda: ready() == 3, within=TIMEOUT)
     assert broker.settings[AppSettings].code_source == "pool"
 
 
