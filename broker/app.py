@@ -35,6 +35,7 @@ from broker.infrastructure.transport.rate_limit import (
     ClientLimits,
     TransportRateLimiter,
 )
+from broker.infrastructure.transport.settings import TransportSettings
 from broker.infrastructure.transport.socketio.server import SocketIOServer
 from broker.infrastructure.transport.websocket.acceptor import UPGRADE_HANDLER
 from broker.login.codes import CodeSource, LoginImages
@@ -191,14 +192,14 @@ def _client_addresses(settings: Settings) -> ClientAddresses:
 def _build_socket_server(
     settings: Settings, apps: AppRegistry, addresses: ClientAddresses
 ) -> SocketIOServer:
-    group = settings[APISettings]
+    group = settings[TransportSettings]
     limits = ClientLimits(
         socket_frames=group.socket_packets_per_minute,
         address_frames=group.address_packets_per_minute,
         polling_sessions=group.polling_sessions_per_address,
     )
     return open_server(
-        settings[ServerSettings].engine,
+        group.engine,
         is_origin_allowed=OriginPolicy(apps),
         describe_request=addresses.caller,
         rate_limiter=TransportRateLimiter(

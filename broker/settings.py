@@ -26,6 +26,7 @@ from broker.infrastructure.settings import (
     read_groups,
 )
 from broker.infrastructure.settings_sources import PREFIX, FoundValues, collect
+from broker.infrastructure.transport.settings import TransportSettings
 from broker.login.settings import LoginSettings
 from broker.pool.settings import PoolSettings
 from broker.providers.settings import ProviderSettings, is_pretend_allowed
@@ -37,6 +38,7 @@ from broker.tokens.settings import TokenSettings
 
 GROUPS: Sequence[type[SettingsGroup]] = (
     ServerSettings,
+    TransportSettings,
     APISettings,
     AppSettings,
     LoginSettings,

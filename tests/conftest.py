@@ -25,7 +25,7 @@ from broker.identity.ports import Directory
 from broker.infrastructure.coordination import Bus
 from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.infrastructure.settings_sources import PREFIX
-from broker.infrastructure.transport.engines import ENGINES
+from broker.infrastructure.transport.settings import ENGINES
 from broker.login.model import Browser
 from broker.login.services import create_login_services
 from broker.records.database import Database

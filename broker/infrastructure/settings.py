@@ -78,12 +78,6 @@ class Settings:
         except KeyError:
             raise InvalidGroup(group.__name__) from None
 
-    def __getattr__(self, name: str) -> Any:  # until each reader names the group
-        for group in self:
-            if name in type(group).model_fields:
-                return getattr(group, name)
-        raise AttributeError(name)
-
     def __iter__(self) -> Iterator[SettingsGroup]:
         return iter(self._groups.values())
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.infrastructure.transport.engines import ENGINES
+from broker.infrastructure.transport.settings import ENGINES
 from tests.support.broken_links import Deployment, check_that_resets_lose_no_token, deployed
 from tests.support.builders import StartBroker
 from tests.support.servers.redis import Engines

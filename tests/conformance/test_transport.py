@@ -16,9 +16,9 @@ from broker.identity.ports import CodePicture
 from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.transport.engineio import heartbeat
-from broker.infrastructure.transport.engines import ENGINES
 from broker.infrastructure.transport.fallback import engine as fallback_engine
 from broker.infrastructure.transport.fallback import server as fallback_server
+from broker.infrastructure.transport.settings import ENGINES
 from broker.infrastructure.transport.websocket import connection
 from broker.providers.pretend import PretendProvider
 from tests.support.builders import RunningBroker, StartBroker

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from broker.infrastructure.api.errors import ERRORS
-from broker.infrastructure.transport.engines import ENGINES
+from broker.infrastructure.transport.settings import ENGINES
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.polling import open_polling, polling
 from tests.support.waiting import eventually

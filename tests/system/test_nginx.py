@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from broker.infrastructure.runtime.server import Site, serve_sites
-from broker.infrastructure.transport.engines import ENGINES, open_server
+from broker.infrastructure.transport.engines import open_server
+from broker.infrastructure.transport.settings import ENGINES
 from deploy import nginx
 from tests.support.environment import ROOT, free_port, need
 from tests.support.nginx import can_connect

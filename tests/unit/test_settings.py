@@ -8,9 +8,7 @@ import pytest
 
 from broker.directories.settings import DirectorySettings
 from broker.errors import InvalidSettings
-from broker.infrastructure.runtime.settings import ENGINES
 from broker.infrastructure.settings import InvalidField, InvalidGroup, Settings
-from broker.infrastructure.transport import ENGINES as TRANSPORT_ENGINES
 from broker.pool.settings import PoolSettings
 from broker.providers.wechat.settings import WeChatSettings
 from broker.settings import GROUPS, ROLES, load_settings
@@ -332,10 +330,6 @@ def test_setting_is_in_one_group() -> None:
     names = [name for group in GROUPS for name in group.model_fields]
 
     assert len(names) == len(set(names))
-
-
-def test_engine_names_are_those_of_the_transport() -> None:
-    assert set(ENGINES) == set(TRANSPORT_ENGINES)
 
 
 def test_unknown_fixed_setting_is_refused() -> None:

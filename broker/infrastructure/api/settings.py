@@ -42,20 +42,3 @@ class APISettings(SettingsGroup):
         description="wrong secrets, scenes or invitations per minute from one address or "
         "person; correct ones are always accepted",
     )
-    socket_packets_per_minute: int = Field(
-        600,
-        gt=0,
-        description="WebSocket frames or polling packets that one Socket.IO connection may send "
-        "per minute; a connection over the limit is closed",
-    )
-    address_packets_per_minute: int = Field(
-        60_000,
-        gt=0,
-        description="the same limit for all connections of one address together; a new "
-        "connection may still send 32",
-    )
-    polling_sessions_per_address: int = Field(
-        2_000,
-        gt=0,
-        description="Socket.IO sessions over long polling that one address may have open",
-    )

@@ -29,8 +29,6 @@ from broker.infrastructure.settings import (
 )
 from broker.infrastructure.settings_sources import PREFIX
 
-ENGINES = ("own", "stock")
-
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 PUBLIC_URL_PATTERN = re.compile(r"https?://[^/?#@]+(/[\w~-][\w.~-]*)*", re.ASCII | re.IGNORECASE)
@@ -112,9 +110,6 @@ class ServerSettings(SettingsGroup):
         le=60,
         description="seconds between a SIGTERM and the end of listening, so that load balancers "
         "can react",
-    )
-    engine: Annotated[str, one_of(ENGINES)] = Field(
-        "own", description="Engine.IO implementation: `own`, or `stock` (python-engineio)"
     )
     instance: str = Field(
         default_factory=lambda: secrets.token_hex(4),

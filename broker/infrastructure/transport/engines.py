@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pkgutil import resolve_name
 from typing import Any
 
@@ -11,14 +11,10 @@ from aiohttp import web
 
 from broker.infrastructure.transport.compat import missing_attributes
 from broker.infrastructure.transport.rate_limit import TransportRateLimiter
+from broker.infrastructure.transport.settings import ENGINES
 from broker.infrastructure.transport.socketio.server import SocketIOServer
 
 log = structlog.get_logger()
-
-ENGINES: Mapping[str, str] = {
-    "own": "broker.infrastructure.transport.socketio.native:NativeServer",
-    "stock": "broker.infrastructure.transport.fallback.server:FallbackServer",
-}
 
 
 def open_server(
