@@ -169,6 +169,7 @@ class CodeLeases(Protocol):
 
     Every instance may call every method. Repeating a call has no further effect, except for
     `lease`: a number whose response was lost is returned by the expiry of its lease.
+    Each method raises Unavailable if the state cannot be reached.
     """
 
     async def lease(self, app: str, *, until: float, cooldown: float) -> LeasedCode | None:

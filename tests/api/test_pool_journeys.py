@@ -29,7 +29,7 @@ from mp_stub.wechat.platform import person_id
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Payload, PythonBrowser
 from tests.support.leaks import Monitor, monitored
-from tests.support.pool import FAST, Counting
+from tests.support.pool import FAST, CountingProvider
 from tests.support.records import connected, database_of
 from tests.support.servers.redis import Engines
 from tests.support.waiting import eventually, opened
@@ -212,7 +212,7 @@ async def test_browsers_at_once_over_two_brokers_have_a_code_each_and_nobody_ask
 ) -> None:
     """Of 1 000 the lowest, by one command each."""
     switch_off(wechat)
-    codes = await fill(Counting(), 1_000)
+    codes = await fill(CountingProvider(), 1_000)
     brokers = [await start(1_000), await start(1_000)]
     browsers = [await joined(brokers[number % 2].url) for number in range(AT_ONCE)]
     [node] = engines.nodes(state_server)
@@ -287,7 +287,7 @@ async def is_level(state: StateBackend, shop: App, level: PoolLevel) -> bool:
 async def test_where_the_pool_is_empty_a_code_is_drawn_and_where_that_fails_it_is_said_when_to_come(
     start: Start, joined: Join, fill: Fill, wechat: Pretending
 ) -> None:
-    await fill(Counting(), 1)
+    await fill(CountingProvider(), 1)
     broker = await start(1)
     browsers = [await joined(broker.url) for _ in range(3)]
 
@@ -314,7 +314,7 @@ async def test_where_the_pool_is_empty_a_code_is_drawn_and_where_that_fails_it_i
 async def test_a_browser_that_begins_again_leaves_its_code_to_others_after_the_rest(
     start: Start, joined: Join, shop: App, fill: Fill, state: StateBackend
 ) -> None:
-    codes = await fill(Counting(), 5)
+    codes = await fill(CountingProvider(), 5)
     broker = await start(5)
     browser = await joined(broker.url)
 
@@ -329,7 +329,7 @@ async def test_a_device_page_shows_the_picture_of_the_pool(
     public_url: str, start: Start, fill: Fill, wechat: Pretending
 ) -> None:
     switch_off(wechat)
-    [code] = await fill(Counting(), 1)
+    [code] = await fill(CountingProvider(), 1)
     broker = await start(1, **({"pictures_public_url": public_url} if public_url else {}))
     pictures = public_url or f"{broker.url}/codes"
 

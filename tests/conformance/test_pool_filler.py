@@ -30,7 +30,7 @@ from broker.records.pool_codes import SqlCodeStore
 from tests.support.builders import Clock
 from tests.support.commands import COMMAND
 from tests.support.loop_clock import LoopClock
-from tests.support.pool import FAST, PUBLIC, Counting
+from tests.support.pool import FAST, PUBLIC, CountingProvider
 from tests.support.records import connected
 from tests.support.servers.postgres import PostgresServer
 from tests.support.servers.s3 import S3Server, running_s3
@@ -59,15 +59,15 @@ def folder(tmp_path: Path) -> ObjectPictureStore:
 
 
 @pytest.fixture
-def provider() -> Counting:
-    return Counting()
+def provider() -> CountingProvider:
+    return CountingProvider()
 
 
 Fill = Callable[..., PoolFiller]
 
 
 @pytest.fixture
-def filling(codes: SqlCodeStore, folder: ObjectPictureStore, provider: Counting) -> Fill:
+def filling(codes: SqlCodeStore, folder: ObjectPictureStore, provider: CountingProvider) -> Fill:
     """Makes a filler of ten codes; keywords replace its arguments."""
 
     def make(**parts: object) -> PoolFiller:
@@ -100,7 +100,7 @@ async def is_whole(codes: SqlCodeStore, pictures: ObjectPictureStore, count: int
 
 
 async def test_filler_draws_reports_and_offers_all_codes(
-    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, provider: Counting
+    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, provider: CountingProvider
 ) -> None:
     told: list[FillProgress] = []
     offered: list[CodeRecord] = []
@@ -119,7 +119,7 @@ async def test_filler_draws_reports_and_offers_all_codes(
     assert provider.draws == {code.scene: 1 for code in ready}
 
 
-async def test_ready_codes_are_not_drawn_again(filling: Fill, provider: Counting) -> None:
+async def test_ready_codes_are_not_drawn_again(filling: Fill, provider: CountingProvider) -> None:
     await filling(count=4).run()
 
     assert await filling(count=6).run() == 2
@@ -131,7 +131,7 @@ async def test_row_precedes_drawing_and_picture_precedes_readiness(
     filling: Fill,
     codes: SqlCodeStore,
     folder: ObjectPictureStore,
-    provider: Counting,
+    provider: CountingProvider,
     database: Database,
 ) -> None:
     steps: list[tuple[str, float | None, bytes | None]] = []
@@ -145,7 +145,7 @@ async def test_row_precedes_drawing_and_picture_precedes_readiness(
         for code in some:
             steps.append(("offer", code.drawn_at, await folder.get(code.picture)))
 
-    provider.meanwhile = look
+    provider.before_draw = look
     await filling(count=3, offer=offer).run()
 
     assert Counter(act for act, _, _ in steps) == {"draw": 3, "offer": 3}
@@ -154,7 +154,11 @@ async def test_row_precedes_drawing_and_picture_precedes_readiness(
 
 
 async def test_simultaneous_fillers_share_the_numbers(
-    filling: Fill, records_url: str, clock: Clock, folder: ObjectPictureStore, provider: Counting
+    filling: Fill,
+    records_url: str,
+    clock: Clock,
+    folder: ObjectPictureStore,
+    provider: CountingProvider,
 ) -> None:
     databases = [Database(records_url) for _ in range(3)]
     fillings = [filling(codes=SqlCodeStore(one, clock=clock), count=40) for one in databases]
@@ -169,7 +173,7 @@ async def test_simultaneous_fillers_share_the_numbers(
 
 
 async def test_drawing_rate_stays_below_its_limit(
-    filling: Fill, provider: Counting, codes: SqlCodeStore, still_clock: LoopClock
+    filling: Fill, provider: CountingProvider, codes: SqlCodeStore, still_clock: LoopClock
 ) -> None:
     """At 6 codes per minute, each draw is 10 s after the last one."""
     times: list[float] = []
@@ -177,7 +181,7 @@ async def test_drawing_rate_stays_below_its_limit(
     async def note(scene: str) -> None:
         times.append(still_clock())
 
-    provider.meanwhile = note
+    provider.before_draw = note
     run = asyncio.create_task(filling(count=6, per_minute=6).run())
     for drawn in range(1, 7):
         await still_clock.until(lambda drawn=drawn: len(times) >= drawn)
@@ -190,7 +194,7 @@ async def test_drawing_rate_stays_below_its_limit(
 
 
 async def test_stopped_filler_finishes_codes_and_can_be_continued(
-    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, provider: Counting
+    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, provider: CountingProvider
 ) -> None:
     def at_three(progress: FillProgress) -> None:
         if progress.ready == 3:
@@ -207,7 +211,11 @@ async def test_stopped_filler_finishes_codes_and_can_be_continued(
 
 
 async def test_filler_waits_for_abandoned_reservations(
-    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, clock: Clock, provider: Counting
+    filling: Fill,
+    codes: SqlCodeStore,
+    folder: ObjectPictureStore,
+    clock: Clock,
+    provider: CountingProvider,
 ) -> None:
     """A killed filler leaves such reservations."""
     left = await codes.reserve("shop", 2, seconds=RESERVATION_TIMEOUT)
@@ -231,7 +239,7 @@ async def test_picture_stored_before_a_crash_is_used(
     left = await codes.reserve("shop", 0, seconds=RESERVATION_TIMEOUT)
     assert left is not None
     key = picture_key(left.scene, "image/svg+xml")
-    await folder.put(key, (await Counting().draw(left.scene)).content)
+    await folder.put(key, (await CountingProvider().draw(left.scene)).content)
     clock.time += RESERVATION_TIMEOUT
 
     await filling().run()
@@ -243,7 +251,7 @@ async def test_picture_stored_before_a_crash_is_used(
 async def test_invalid_picture_is_not_stored(
     filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore
 ) -> None:
-    class Cutting(Counting):
+    class Cutting(CountingProvider):
         async def draw(self, scene: str) -> CodePicture:
             return (await super().draw(scene))._replace(content=b"<svg")
 
@@ -351,7 +359,7 @@ async def test_repeated_failure_ends_filling_after_all_retries(
 
 
 async def test_picture_store_outage_is_retried(
-    filling: Fill, codes: SqlCodeStore, provider: Counting, monkeypatch: pytest.MonkeyPatch
+    filling: Fill, codes: SqlCodeStore, provider: CountingProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "any")
@@ -400,7 +408,7 @@ async def test_missing_bucket_ends_filling(
 async def test_database_outage_is_retried(
     filling: Fill,
     folder: ObjectPictureStore,
-    provider: Counting,
+    provider: CountingProvider,
     frail_postgres: PostgresServer,
     postgres_template: str,
     clock: Clock,
@@ -430,7 +438,7 @@ async def test_locked_database_file_is_retried(
     codes: SqlCodeStore,
     folder: ObjectPictureStore,
     records_url: str,
-    provider: Counting,
+    provider: CountingProvider,
 ) -> None:
     path, loop = records_url.partition(":///")[2], asyncio.get_running_loop()
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
@@ -519,7 +527,9 @@ async def test_defects_of_pictures_are_found(
     exchanged.write_bytes((tmp_path / "pictures" / ready[8].picture).read_bytes())
 
     unread = await verify_codes(codes=codes, pictures=folder, app="shop")
-    read = await verify_codes(codes=codes, pictures=folder, app="shop", draw=Counting().draw)
+    read = await verify_codes(
+        codes=codes, pictures=folder, app="shop", draw=CountingProvider().draw
+    )
 
     assert unread == [
         CodeDefect(1, "picture not found"),

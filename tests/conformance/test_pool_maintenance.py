@@ -53,7 +53,7 @@ from broker.records.pool_codes import SqlCodeStore
 from broker.state import StateBackend, open_state
 from tests.support.builders import SHOP, Clock, EmptyAppSecrets, RunningBroker, StartBroker
 from tests.support.commands import COMMAND
-from tests.support.pool import PUBLIC, Counting
+from tests.support.pool import PUBLIC, CountingProvider
 from tests.support.records import database_of
 from tests.support.servers.postgres import PostgresServer
 from tests.support.servers.redis import Engines
@@ -174,7 +174,7 @@ class Cluster:
         self.clock = MovingClock()
         self.timer: Callable[[], float] = self.clock
         self.apps = AppList(POOLED)
-        self.counting = Counting()
+        self.counting = CountingProvider()
         self.make: Callable[[], Provider] = lambda: self.counting
         self.missed: Counter[str] = Counter()
         self.database = Database(records)

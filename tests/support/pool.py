@@ -19,18 +19,18 @@ RESERVATION = 60.0
 PUBLIC = "https://cdn.example/codes"
 
 
-class Counting(PretendProvider):
-    """Counts how often each scene is drawn.  meanwhile: awaited before each drawing."""
+class CountingProvider(PretendProvider):
+    """Counts how often each scene is drawn.  before_draw: awaited before each drawing."""
 
     def __init__(self) -> None:
         super().__init__(phone_page_url="http://phone.example/")
         self.draws: Counter[str] = Counter()
-        self.meanwhile: Callable[[str], Awaitable[None]] | None = None
+        self.before_draw: Callable[[str], Awaitable[None]] | None = None
 
     async def draw(self, scene: str) -> CodePicture:
         self.draws[scene] += 1
-        if self.meanwhile:
-            await self.meanwhile(scene)
+        if self.before_draw:
+            await self.before_draw(scene)
         return await super().draw(scene)
 
 

@@ -172,7 +172,7 @@ async def test_use_does_not_extend_beyond_the_lifetime(
         await sessions.check(shown)
 
 
-class Counting:
+class CountingStore:
     """A session store that counts the calls of `extend`."""
 
     def __init__(self, store: StateBackend) -> None:
@@ -188,7 +188,7 @@ class Counting:
 async def test_extension_is_stored_after_tenth_of_idle_timeout(
     store: StateBackend, make: Make, clock: Clock
 ) -> None:
-    counting = Counting(store)
+    counting = CountingStore(store)
     sessions = make_over(counting, make)
     _, shown = await log_in(sessions)
     for _ in range(100):
@@ -201,7 +201,7 @@ async def test_extension_is_stored_after_tenth_of_idle_timeout(
 async def test_extension_is_not_stored_without_idle_timeout(
     store: StateBackend, make: Make, clock: Clock
 ) -> None:
-    counting = Counting(store)
+    counting = CountingStore(store)
     sessions = make_over(counting, make, idle=1_000)
     session, shown = await log_in(sessions)
     clock.time += 999
@@ -219,7 +219,7 @@ def make_over(sessions: object, make: Make, **options: int) -> SessionService:
 async def test_sign_out_during_a_use_ends_the_session(
     store: StateBackend, make: Make, clock: Clock
 ) -> None:
-    class SignedOutMeanwhile(Counting):
+    class SignedOutMeanwhile(CountingStore):
         async def extend(self, session: Session, expires_at: float) -> bool:
             await self.end(session.phone, session.id)
             return await super().extend(session, expires_at)
@@ -236,7 +236,7 @@ async def test_sign_out_during_a_use_ends_the_session(
 async def test_session_is_valid_if_extension_cannot_be_stored(
     store: StateBackend, make: Make, clock: Clock
 ) -> None:
-    class ReadOnly(Counting):
+    class ReadOnly(CountingStore):
         async def extend(self, session: Session, expires_at: float) -> bool:
             raise Unavailable
 
