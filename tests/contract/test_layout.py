@@ -245,6 +245,35 @@ def test_package_imports_lower_levels_only() -> None:
     assert not wrong, "move what is shared to a lower package, or declare a port"
 
 
+def test_settings_import_only_settings_groups() -> None:
+    wrong = [
+        one
+        for one in ACROSS
+        if one.importer == "settings"
+        and package_of(one.imported) not in {"errors", "infrastructure"}
+        and name_of(one.imported) != "settings"
+    ]
+
+    assert not wrong, "broker/settings.py reads groups; `config check` must not load the server"
+
+
+SETTINGS_READERS = frozenset({"infrastructure/transport/engines", *COMPOSITION, *BACKENDS})
+"""Files and packages that read groups, with every `mount.py`. Classes take plain arguments."""
+
+
+def test_settings_groups_are_read_at_composition_only() -> None:
+    wrong = [
+        one
+        for one in IMPORTS
+        if name_of(one.imported) == "settings"
+        and one.imported != "infrastructure/settings"
+        and not {one.importer, package_of(one.importer)} & SETTINGS_READERS
+        and name_of(one.importer) not in {"mount", "settings"}
+    ]
+
+    assert not wrong, "pass the value as an argument"
+
+
 def test_feature_imports_shared_files_only() -> None:
     wrong = [
         one
