@@ -12,13 +12,11 @@ from broker.errors import Unavailable
 from broker.infrastructure.api.endpoint import ADMIN, PUBLIC, Endpoint
 from broker.infrastructure.api.responses import error_response, json_response
 from broker.infrastructure.api.schema import ResponseModel
-from broker.infrastructure.observability.metrics import CONTENT_TYPE, Gauge, render
+from broker.infrastructure.observability.metrics import CONTENT_TYPE, render
+from broker.monitoring.metrics import READY
 
 ReadinessCheck = Callable[[], str | None]
 """Returns why this instance should get no browsers; None if it should."""
-
-
-READY = Gauge("scanlogin_ready", "1 while this instance accepts browsers, else 0")
 
 
 class StatusResponse(ResponseModel):

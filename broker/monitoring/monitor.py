@@ -18,8 +18,8 @@ from contextlib import suppress
 from broker.errors import Unavailable
 from broker.infrastructure.crypto.sealing import SecretBox
 from broker.infrastructure.crypto.secret_file import KeyFileError
-from broker.infrastructure.observability.metrics import Gauge
 from broker.infrastructure.observability.outage import OutageLog
+from broker.monitoring.metrics import CLOCK_OFFSET, KEYS_DIFFER, STATE_EVICTS
 from broker.monitoring.ports import MonitoredState, Profile
 
 INTERVAL = 2.0
@@ -56,10 +56,10 @@ class Monitor:
         self._started_at = 0.0
         self._eviction_checked_at = -EVICTION_INTERVAL
         self._older_instances: list[str] = []
-        self._clock_outage = OutageLog("clock differs from redis", "clock agrees with redis")
-        self._eviction_outage = OutageLog("redis may evict keys", "redis evicts no keys")
-        self._token_key_outage = OutageLog("token keys differ", "token keys agree")
-        self._seal_key_outage = OutageLog("seal keys differ", "seal keys agree")
+        self._clock_log = OutageLog("clock differs from redis", "clock agrees with redis")
+        self._eviction_log = OutageLog("redis may evict keys", "redis evicts no keys")
+        self._token_key_log = OutageLog("token keys differ", "token keys agree")
+        self._seal_key_log = OutageLog("seal keys differ", "seal keys agree")
 
     async def open(self) -> None:
         """Check once, so that an instance with the wrong keys never becomes ready."""
@@ -96,9 +96,9 @@ class Monitor:
         CLOCK_OFFSET.set(offset)
         if abs(offset) > CLOCK_OFFSET_MAX:
             relation = "ahead of" if offset > 0 else "behind"
-            self._clock_outage.failed(f"redis is {abs(offset):.1f} s {relation} this host")
+            self._clock_log.failed(f"redis is {abs(offset):.1f} s {relation} this host")
         else:
-            self._clock_outage.recovered()
+            self._clock_log.recovered()
 
     async def _check_eviction(self) -> None:
         now = time.monotonic()
@@ -108,9 +108,9 @@ class Monitor:
         self._eviction_checked_at = now
         STATE_EVICTS.set(evicts)
         if evicts:
-            self._eviction_outage.failed("set maxmemory-policy to noeviction")
+            self._eviction_log.failed("set maxmemory-policy to noeviction")
         else:
-            self._eviction_outage.recovered()
+            self._eviction_log.recovered()
 
     async def _compare_keys(self) -> None:
         others = await self._state.instances.publish(self._instance, self._profile())
@@ -122,8 +122,8 @@ class Monitor:
         token = [name for name in others if not _knows(mine.token_keys, others[name].token_keys)]
         seal = [name for name in others if not _knows(mine.seal_keys, others[name].seal_keys)]
         self._older_instances = [name for name in sorted(token) if self._is_older(others, name)]
-        _report("token", token, self._token_key_outage)
-        _report("seal", seal, self._seal_key_outage)
+        _report("token", token, self._token_key_log)
+        _report("seal", seal, self._seal_key_log)
 
     def _is_older(self, others: Mapping[str, Profile], name: str) -> bool:
         return (others[name].started_at, name) < (self._started_at, self._instance)
@@ -145,20 +145,9 @@ def _knows(mine: Sequence[str], theirs: Sequence[str]) -> bool:
     return not theirs or theirs[0] in mine
 
 
-def _report(keys: str, names: list[str], outage: OutageLog) -> None:
+def _report(keys: str, names: list[str], outage_log: OutageLog) -> None:
     KEYS_DIFFER.labels(keys).set(bool(names))
     if names:
-        outage.failed(f"instance {min(names)} has other {keys} keys")
+        outage_log.failed(f"instance {min(names)} has other {keys} keys")
     else:
-        outage.recovered()
-
-
-STATE_EVICTS = Gauge("scanlogin_state_evicts", "1 while Redis may evict keys, else 0")
-
-CLOCK_OFFSET = Gauge(
-    "scanlogin_clock_offset_seconds", "Clock of Redis minus clock of this host, in seconds"
-)
-
-KEYS_DIFFER = Gauge(
-    "scanlogin_keys_differ", "1 while another instance has other keys, else 0", ["keys"]
-)
+        outage_log.recovered()
