@@ -129,7 +129,7 @@ class ProviderRegistry:
         for app_id in [*self._cached]:
             if await self._apps.get(app_id) is None:
                 del self._cached[app_id]
-        needed = {*self._defaults.values(), *(one.account for one in self._cached.values())}
+        needed = {*self._defaults.values(), *(cached.account for cached in self._cached.values())}
         for account in self._providers.keys() - needed:
             provider = self._providers.pop(account)
             self._closing[provider] = spawn("provider close", self._close_later(provider))

@@ -21,7 +21,7 @@ from broker.pool.code_pool import CodePool
 from broker.pool.model import SCENE_BYTES, CodeLease
 
 DRAWS, DRAWS_SHARE = 64, 8
-"""Concurrent live draws of this process, and of one address."""
+"""Concurrent live draws of this process, and those of one address."""
 
 TURN_TIMEOUT = 4.0
 """Seconds that a draw may wait for its turn. The widget times out after 8."""
@@ -32,8 +32,8 @@ REDRAWS, REDRAWS_WINDOW = 3, 60.0
 RECENT_MAX = 100
 """Images that this process stores: up to 240 KB each, so 24 MB at most."""
 
-DRAWING_SECONDS = 10.0
-"""Seconds for which one instance draws a login's image and others wait for it."""
+DRAW_LEASE_TTL = 10.0
+"""Seconds in which only one instance draws a login's image. Others wait for it."""
 
 POLL_INTERVAL = 0.2
 """Seconds between two checks for an image that another instance draws."""
@@ -82,15 +82,15 @@ class LoginImages:
         """
         try:
             async with self._turns.turn(login.id):
-                return self._recent.get(login.scene) or await self._shared(login, draw)
+                return self._recent.get(login.scene) or await self._load_or_draw(login, draw)
         except TimeoutError:
             raise Unavailable from None
 
-    async def _shared(self, login: Login, draw: Callable[[], Awaitable[str]]) -> str:
+    async def _load_or_draw(self, login: Login, draw: Callable[[], Awaitable[str]]) -> str:
         async with asyncio.timeout(TURN_TIMEOUT) as limit:
             while (url := await self._store.get(login)) is None:
                 if await self._leader_leases.acquire(
-                    f"image:{login.id}", self._instance, seconds=DRAWING_SECONDS
+                    f"image:{login.id}", self._instance, seconds=DRAW_LEASE_TTL
                 ):
                     limit.reschedule(None)
                     return await self._draw(login, draw)

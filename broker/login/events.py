@@ -36,8 +36,8 @@ CONFIRMED_EVENT = "login-confirmed"
 
 EXPIRED_EVENT = "login-expired"
 
-# A user may confirm several times before registering. A confirm is repeated if a failed
-# Redis primary lost it.
+# Repeatable events: a user may confirm several times before registering, and a phone repeats
+# a confirm that a failed Redis primary has lost.
 EVENTS: Mapping[str, BrowserEvent] = {
     event.name: event
     for event in (

@@ -282,7 +282,7 @@ class Lobby:
         heapq.heappush(self._expiries, (waiting.expires_at, login_id))
         if len(self._expiries) > 2 * len(self._waiting) + HEAP_SLACK:
             # Most entries are of browsers that have left or have another expiry time now.
-            self._expiries = [(one.expires_at, name) for name, one in self._waiting.items()]
+            self._expiries = [(browser.expires_at, name) for name, browser in self._waiting.items()]
             heapq.heapify(self._expiries)
         if self._expiries[0][1] == login_id:
             self._first_expiry_changed.set()

@@ -142,6 +142,7 @@ class LoginService:
         no act of the user can make it succeed.
         """
         login = await self._reader.require_in_app(login_id, phone)
+        # The directory is not called for a repeat or for an act that is refused.
         if next_state(login, Act.CONFIRM, now=self._clock(), phone=phone) is not None:
             subject = await self._require_subject(login, phone)
             login = await self._writer.apply_and_store(
