@@ -49,7 +49,7 @@ from broker.pool.mount import mount as mount_pool
 from broker.pool.ports import CodeLeases
 from broker.pool.settings import PoolSettings
 from broker.records.store import Records
-from broker.sessions.limits import SessionLimits
+from broker.sessions.authentication import PhoneAuthenticator
 from broker.sessions.mount import mount as mount_sessions
 from broker.sessions.service import SessionService
 from broker.sessions.settings import SessionSettings
@@ -106,7 +106,7 @@ def build(
     socket_server = _build_socket_server(settings, backends.apps, addresses)
     drain = DrainGate()
     lifecycle = _build_lifecycle(backends, services, drain, socket_server)
-    api_settings = settings[APISettings]
+    failures = RateLimiter(settings[APISettings].misses_per_minute)
     context = Context(
         settings=settings,
         backends=backends,
@@ -114,8 +114,13 @@ def build(
         socket_server=socket_server,
         addresses=addresses,
         drain=drain,
-        failures=RateLimiter(api_settings.misses_per_minute),
-        session_limits=SessionLimits(per_minute=api_settings.begins_per_minute),
+        failures=failures,
+        phone_authenticator=PhoneAuthenticator(
+            session_service=services.session_service,
+            apps=backends.apps,
+            failures=failures,
+            addresses=addresses,
+        ),
         unready_reason=lifecycle.unready_reason,
     )
     mounted = Mounted.join([mount(context) for mount in FEATURES.values()])
@@ -251,7 +256,9 @@ def _build_public(context: Context, mounted: Mounted) -> web.Application:
         check=context.drain.check_handshake,
         prepare=[allow_cors(lambda origin: origin in context.apps.origins())],
     )
-    if context.socket_server.handlers:  # without namespaces, a socket could join nothing
+    for namespace in mounted.namespaces:
+        namespace.serve(context.socket_server, mounted.events)
+    if mounted.namespaces:  # without namespaces, a socket could join nothing
         for path in {"", urlsplit(public_url).path}:
             context.socket_server.attach(application, f"{path}{SOCKET_IO_PATH}")
         _refuse_while_draining(application, context.drain)

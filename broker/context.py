@@ -28,7 +28,7 @@ from broker.login.settings import LoginSettings
 from broker.pool.code_pool import CodePool
 from broker.pool.ports import CodeLeases, PictureStore
 from broker.records.pool_codes import SqlCodeStore
-from broker.sessions.limits import SessionLimits
+from broker.sessions.authentication import PhoneAuthenticator
 from broker.sessions.service import SessionService
 from broker.state import StateBackend
 from broker.tokens.issuer import TokenIssuer
@@ -55,7 +55,7 @@ class Context:
     addresses: ClientAddresses
     drain: DrainGate
     failures: RateLimiter
-    session_limits: SessionLimits
+    phone_authenticator: PhoneAuthenticator
     unready_reason: ReadinessCheck
 
     @property

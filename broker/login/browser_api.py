@@ -1,30 +1,29 @@
-"""Browsers on Socket.IO, namespace /login: begin, resume, redeem, cancel, and the pushes back."""
+"""The Socket.IO namespace `/login`: events that browsers send, and pushes to browsers."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, NotRequired
 
 from broker.apps.model import DEFAULT_APP
 from broker.apps.origins import authorize_origin
 from broker.apps.ports import Apps
 from broker.infrastructure.api.client_address import Caller
-from broker.infrastructure.api.event import EventHandler, EventNamespace, parse_arguments
+from broker.infrastructure.api.event import Event, EventNamespace
 from broker.infrastructure.api.rate_limit import RateLimiter
-from broker.infrastructure.api.responses import Payload
 from broker.infrastructure.api.schema import (
     AppIdField,
+    Count,
     EmptyRequest,
     LoginIdField,
     RequestModel,
+    ResponseModel,
     SecretField,
     parse,
 )
 from broker.infrastructure.clock import Clock, seconds_until
 from broker.infrastructure.coordination import Notice
-from broker.infrastructure.transport.socketio.server import SocketIOServer as Server
-from broker.login.delivery import Redeemer, token_response
+from broker.infrastructure.transport.socketio.server import SocketIOServer
+from broker.login.delivery import Redeemer, TokenResponse, token_response
 from broker.login.events import UNREGISTERED_EVENT
 from broker.login.limits import LoginLimits
 from broker.login.lobby import Lobby
@@ -34,23 +33,60 @@ from broker.login.service import LoginService, register_url_field
 NAMESPACE = "/login"
 
 
+class ConnectRequest(RequestModel):
+    """The payload of the CONNECT packet."""
+
+    app: AppIdField = DEFAULT_APP
+
+
+class LoginSecretRequest(RequestModel):
+    """A login and its browser's proof."""
+
+    login_id: LoginIdField
+    secret: SecretField
+
+
+class BeginResponse(ResponseModel):
+    login_id: str
+    scene: str
+    secret: str
+    code_url: str
+    expires_in: Count
+    interval: Count
+
+
+class LoginStateResponse(ResponseModel):
+    login_id: str
+    state: State
+
+
+class ResumeResponse(LoginStateResponse):
+    """A login.  `unregistered`: the phone's user has to register and confirm again."""
+
+    expires_in: Count
+    unregistered: NotRequired[bool]
+    register_url: NotRequired[str]
+
+
 class BrowserPeer(NamedTuple):
-    """Who is at the other end of a socket.  app, incarnation: that it was admitted to."""
+    """A browser's socket.  app, incarnation: of the app for which it was accepted."""
 
     app: str
     incarnation: str
     browser: Browser
 
 
-Act = Callable[["LoginBrowserAPI", str, BrowserPeer, tuple[object, ...]], Awaitable[Payload]]
-
-
 class LoginBrowserAPI:
+    """Begins, resumes, redeems and cancels logins for browsers.
+
+    interval: seconds between two polls, for a browser that loses its socket.
+    """
+
     def __init__(
         self,
         *,
-        server: Server,
-        flow: LoginService,
+        server: SocketIOServer,
+        login_service: LoginService,
         redeemer: Redeemer,
         lobby: Lobby,
         apps: Apps,
@@ -60,7 +96,7 @@ class LoginBrowserAPI:
         interval: int,
     ) -> None:
         self._server = server
-        self._flow = flow
+        self._login_service = login_service
         self._redeemer = redeemer
         self._lobby = lobby
         self._apps = apps
@@ -68,100 +104,102 @@ class LoginBrowserAPI:
         self._failures = failures
         self._clock = clock
         self._interval = interval
-        verbs: dict[str, EventHandler[BrowserPeer]] = {
-            name: partial(act, self) for name, act in SOCKET_EVENTS.items()
-        }
-        EventNamespace(
-            server, NAMESPACE, authenticate=self._admit, handlers=verbs, on_disconnect=lobby.leave
-        )
+
+    def namespace(self) -> EventNamespace[BrowserPeer]:
+        return EventNamespace(NAMESPACE, authenticate=self.connect, on_disconnect=self._lobby.leave)
 
     async def push(self, sid: str, app_id: str, notice: Notice) -> None:
-        """Tell the browser what its login has come to: the lobby's `Push`."""
+        """Send the event of the notice to the browser.  This is the lobby's `Push`."""
         payload = {"login_id": notice.id}
         app = await self._apps.get(app_id) if notice.event == UNREGISTERED_EVENT else None
         if app is not None:
             payload |= register_url_field(app)
         await self._server.emit(notice.event, payload, to=sid, namespace=NAMESPACE)
 
-    async def _admit(self, caller: Caller, auth: object) -> BrowserPeer:
+    async def connect(self, caller: Caller, auth: object) -> BrowserPeer:
         app = await authorize_origin(self._apps, parse(ConnectRequest, auth).app, caller.origin)
         return BrowserPeer(app.id, app.incarnation, Browser(caller.ip, caller.user_agent))
 
-    async def _begin(self, sid: str, peer: BrowserPeer, arguments: tuple[object, ...]) -> Payload:
-        parse_arguments(EmptyRequest, arguments)
+    async def begin(self, sid: str, peer: BrowserPeer, body: EmptyRequest) -> BeginResponse:
         self._limits.count_begin(peer.browser.ip)
-        begun = await self._flow.begin(
+        new = await self._login_service.begin(
             peer.app, peer.browser, has_socket=True, incarnation=peer.incarnation
         )
-        await self._replace(self._lobby.wait(sid, begun.login))
+        await self._abandon(self._lobby.wait(sid, new.login))
         return {
-            "login_id": begun.login.id,
-            "scene": begun.login.scene,
-            "secret": begun.secret,
-            "code_url": begun.code_url,
-            "expires_in": seconds_until(begun.login.expires_at, self._clock()),
+            "login_id": new.login.id,
+            "scene": new.login.scene,
+            "secret": new.secret,
+            "code_url": new.code_url,
+            "expires_in": seconds_until(new.login.expires_at, self._clock()),
             "interval": self._interval,
         }
 
-    async def _resume(self, sid: str, peer: BrowserPeer, arguments: tuple[object, ...]) -> Payload:
-        asked = parse_arguments(LoginSecretRequest, arguments)
+    async def resume(self, sid: str, peer: BrowserPeer, body: LoginSecretRequest) -> ResumeResponse:
         with self._failures.counting_failures(peer.browser.ip):
-            login = await self._flow.resume(asked.login_id, asked.secret, app=peer.app)
+            login = await self._login_service.resume(body.login_id, body.secret, app=peer.app)
         if login.state in OPEN:
-            await self._replace(self._lobby.wait(sid, login))
-            # A notice may have come between reading and waiting, and gone to nobody.
-            login = await self._flow.get(login.id) or login
-        return {
+            await self._abandon(self._lobby.wait(sid, login))
+            # A notice that came after the read and before the wait was lost: read again.
+            login = await self._login_service.get(login.id) or login
+        response: ResumeResponse = {
             "login_id": login.id,
-            "state": _state_for_its_browser(login, now=self._clock()),
+            "state": _state_for_browser(login, now=self._clock()),
             "expires_in": seconds_until(login.expires_at, self._clock()),
-            **await self._registration(login),
         }
+        if login.unregistered and login.state is State.SCANNED:
+            app = await self._apps.get(login.app)
+            response["unregistered"] = True
+            if app is not None and app.register_url:
+                response["register_url"] = app.register_url
+        return response
 
-    async def _registration(self, login: Login) -> Payload:
-        """Further fields of a login that waits for its person to register."""
-        if not login.unregistered or login.state is not State.SCANNED:
-            return {}
-        app = await self._apps.get(login.app)
-        return {"unregistered": True, **(register_url_field(app) if app else {})}
-
-    async def _redeem(self, sid: str, peer: BrowserPeer, arguments: tuple[object, ...]) -> Payload:
-        asked = parse_arguments(LoginSecretRequest, arguments)
+    async def redeem(self, sid: str, peer: BrowserPeer, body: LoginSecretRequest) -> TokenResponse:
         with self._failures.counting_failures(peer.browser.ip):
-            redeemed = await self._redeemer.redeem(asked.login_id, asked.secret, app=peer.app)
-        self._lobby.forget(asked.login_id)
+            redeemed = await self._redeemer.redeem(body.login_id, body.secret, app=peer.app)
+        self._lobby.forget(body.login_id)
         return token_response(redeemed)
 
-    async def _cancel(self, sid: str, peer: BrowserPeer, arguments: tuple[object, ...]) -> Payload:
-        asked = parse_arguments(LoginSecretRequest, arguments)
+    async def cancel(
+        self, sid: str, peer: BrowserPeer, body: LoginSecretRequest
+    ) -> LoginStateResponse:
         with self._failures.counting_failures(peer.browser.ip):
-            login = await self._flow.cancel(asked.login_id, asked.secret, app=peer.app)
-        self._lobby.forget(asked.login_id)
+            login = await self._login_service.cancel(body.login_id, body.secret, app=peer.app)
+        self._lobby.forget(body.login_id)
         return {"login_id": login.id, "state": login.state}
 
-    async def _replace(self, former: str | None) -> None:
-        """A socket has one live login: the one it waited for until now is over."""
-        if former is not None:
-            await self._flow.abandon(former)
+    async def _abandon(self, login_id: str | None) -> None:
+        """Cancel the login for which the socket waited before: a socket has one login."""
+        if login_id is not None:
+            await self._login_service.abandon(login_id)
 
 
-def _state_for_its_browser(login: Login, *, now: float) -> State:
-    """`confirmed` for as long as `redeem` returns the token, though it may have done so before."""
+def _state_for_browser(login: Login, *, now: float) -> State:
+    """Return `confirmed` as long as `redeem` returns the token, even after a first redeem."""
     return State.CONFIRMED if login.has_token(now) else login.state
 
 
-SOCKET_EVENTS: Mapping[str, Act] = {
-    "begin": LoginBrowserAPI._begin,
-    "resume": LoginBrowserAPI._resume,
-    "redeem": LoginBrowserAPI._redeem,
-    "cancel": LoginBrowserAPI._cancel,
-}
-
-
-class ConnectRequest(RequestModel):
-    app: AppIdField = DEFAULT_APP
-
-
-class LoginSecretRequest(RequestModel):
-    login_id: LoginIdField
-    secret: SecretField
+SOCKET_EVENTS = [
+    Event(NAMESPACE, "begin", LoginBrowserAPI.begin, response=BeginResponse),
+    Event(
+        NAMESPACE,
+        "resume",
+        LoginBrowserAPI.resume,
+        request=LoginSecretRequest,
+        response=ResumeResponse,
+    ),
+    Event(
+        NAMESPACE,
+        "redeem",
+        LoginBrowserAPI.redeem,
+        request=LoginSecretRequest,
+        response=TokenResponse,
+    ),
+    Event(
+        NAMESPACE,
+        "cancel",
+        LoginBrowserAPI.cancel,
+        request=LoginSecretRequest,
+        response=LoginStateResponse,
+    ),
+]

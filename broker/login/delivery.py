@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from broker.infrastructure.api.responses import Payload
+from broker.infrastructure.api.schema import Count, ResponseModel
 from broker.infrastructure.clock import Clock
 from broker.login.errors import AlreadyRedeemed
 from broker.login.metrics import REDELIVERIES
@@ -79,8 +79,17 @@ def token_claims(login: Login) -> TokenClaims:
     )
 
 
-def token_response(redeemed: RedeemedLogin) -> Payload:
-    """Return the answer to `redeem`, on a socket and from the token endpoint."""
+class TokenResponse(ResponseModel):
+    """The answer to `redeem`, on a socket and from the token endpoint."""
+
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: Count
+    subject: str
+
+
+def token_response(redeemed: RedeemedLogin) -> TokenResponse:
+    assert redeemed.login.subject is not None, "a redeemed login has a subject"
     return {
         "access_token": redeemed.token.access_token,
         "token_type": "Bearer",

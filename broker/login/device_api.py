@@ -1,35 +1,52 @@
-"""RFC 8628 over the same logins, for browsers and devices without a socket.
+"""The device flow, RFC 8628, for browsers and devices without a socket.
 
-Stateless: any instance answers, so this is the fallback that needs no sticky
-sessions.  `device_code` is `login_id.secret`, `user_code` is the scene.
+It is stateless: any instance can answer any request, so it needs no sticky sessions.
+`device_code` is `login_id.secret`, `user_code` is the scene.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from unicodedata import category, normalize
 from urllib.parse import quote
 
 from aiohttp import hdrs, web
-from pydantic import StringConstraints
+from pydantic import StringConstraints, model_validator
 
+from broker.apps.errors import OriginNotAllowed, UnknownApp
 from broker.apps.model import App
 from broker.apps.origins import authorize_origin
 from broker.apps.ports import Apps
 from broker.errors import BrokerError, InvalidRequest, RateLimited, Unavailable
-from broker.infrastructure.api.bodies import read_form
 from broker.infrastructure.api.client_address import ClientAddresses
-from broker.infrastructure.api.cors import preflight
+from broker.infrastructure.api.cors import preflight_response
+from broker.infrastructure.api.endpoint import FORM, QUERY, Endpoint, ErrorStyle
 from broker.infrastructure.api.errors import to_broker_error
 from broker.infrastructure.api.pages import HTMLPage, preferred_language
 from broker.infrastructure.api.rate_limit import RateLimiter
-from broker.infrastructure.api.responses import Handler, Payload, error_response, no_store_response
-from broker.infrastructure.api.schema import AppIdField, RequestModel, SceneField, parse
+from broker.infrastructure.api.schema import (
+    AppIdField,
+    Count,
+    RequestModel,
+    ResponseModel,
+    SceneField,
+    parse,
+)
 from broker.infrastructure.clock import Clock, seconds_until
-from broker.login.delivery import Redeemer, token_response
-from broker.login.errors import NotConfirmed, UnknownLogin, UnknownScene, UnsupportedGrantType
+from broker.login.delivery import Redeemer, TokenResponse, token_response
+from broker.login.errors import (
+    AlreadyRedeemed,
+    LoginCancelled,
+    LoginDenied,
+    LoginExpired,
+    NotConfirmed,
+    PolledTooFast,
+    UnknownLogin,
+    UnknownScene,
+    UnsupportedGrantType,
+)
 from broker.login.limits import LoginLimits
 from broker.login.model import Browser
 from broker.login.service import LoginService, register_url_field
@@ -38,14 +55,9 @@ PAGE = Path(__file__).parent / "static" / "device.html"
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
-ENDPOINTS: Mapping[str, str] = {
-    "token_endpoint": "/oauth/token",
-    "device_authorization_endpoint": "/oauth/device_authorization",
-}
-"""Paths by their names in RFC 8414 and RFC 8628."""
+TOKEN_PATH = "/oauth/token"  # noqa: S105 - a path
 
-AUTH_METHODS = ("none",)
-"""How clients authenticate at the token endpoint, in RFC 8414's words."""
+DEVICE_AUTHORIZATION_PATH = "/oauth/device_authorization"
 
 AUTH_SCHEME = 'Basic realm="scan-login"'
 """RFC 6749, section 5.2; OAuth client libraries reject `Bearer` here."""
@@ -53,9 +65,22 @@ AUTH_SCHEME = 'Basic realm="scan-login"'
 KEPT_STATUSES = frozenset({401, 429, 503})
 """`invalid_client`, and statuses that clients treat as temporary."""
 
+DeviceCodeField = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
 
 class DeviceAuthorizationRequest(RequestModel):
     client_id: AppIdField
+
+
+class DeviceAuthorizationResponse(ResponseModel):
+    device_code: str
+    user_code: str
+    verification_uri: str
+    verification_uri_complete: str
+    expires_in: Count
+    interval: Count
+    login_id: str
+    code_url: str
 
 
 class TokenRequest(RequestModel):
@@ -63,18 +88,37 @@ class TokenRequest(RequestModel):
     client_id: AppIdField
     device_code: DeviceCodeField
 
+    @model_validator(mode="before")
+    @classmethod
+    def check_grant_type(cls, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Raise UnsupportedGrantType first: other grants have other fields."""
+        if fields.get("grant_type", DEVICE_GRANT) != DEVICE_GRANT:
+            raise UnsupportedGrantType
+        return fields
+
 
 class DevicePageQuery(RequestModel):
-    user_code: SceneField
+    """user_code: as a person typed it."""
+
+    user_code: str = ""
+
+
+class TypedCode(RequestModel):
+    scene: SceneField
 
 
 class LoginDeviceAPI:
-    """public_url: the address that devices are sent to.  interval: seconds between polls."""
+    """Begins and redeems logins for devices, and shows their codes on a page.
+
+    public_url: the address to which devices send people.
+    interval: seconds between two polls.
+    pictures_url: the CSP source of pictures of codes.
+    """
 
     def __init__(
         self,
         *,
-        flow: LoginService,
+        login_service: LoginService,
         redeemer: Redeemer,
         apps: Apps,
         limits: LoginLimits,
@@ -85,7 +129,7 @@ class LoginDeviceAPI:
         interval: int,
         pictures_url: str,
     ) -> None:
-        self._flow = flow
+        self._login_service = login_service
         self._redeemer = redeemer
         self._apps = apps
         self._limits = limits
@@ -96,49 +140,56 @@ class LoginDeviceAPI:
         self._interval = interval
         self._page = HTMLPage(PAGE, image_source=pictures_url)
 
-    def routes(self) -> list[web.RouteDef]:
-        return [
-            web.post(ENDPOINTS["device_authorization_endpoint"], _with_oauth_failures(self._begin)),
-            web.post(ENDPOINTS["token_endpoint"], _with_oauth_failures(self._redeem)),
-            web.options("/oauth/{any}", preflight),
-            web.get("/device", self._show),
-        ]
-
-    async def _begin(self, request: web.Request) -> web.Response:
-        asked = parse(DeviceAuthorizationRequest, await read_form(request))
-        caller = self._addresses.caller(request)
-        app = await authorize_origin(self._apps, asked.client_id, caller.origin)
+    async def begin(
+        self, http: web.Request, body: DeviceAuthorizationRequest
+    ) -> DeviceAuthorizationResponse:
+        caller = self._addresses.caller(http)
+        app = await authorize_origin(self._apps, body.client_id, caller.origin)
         self._limits.count_begin(caller.ip)
         browser = Browser(caller.ip, caller.user_agent)
-        begun = await self._flow.begin(app.id, browser, has_socket=False)
-        scene = begun.login.scene
-        return no_store_response(
-            {
-                "device_code": f"{begun.login.id}.{begun.secret}",
-                "user_code": scene,
-                "verification_uri": self._verification_uri,
-                "verification_uri_complete": f"{self._verification_uri}?user_code={quote(scene)}",
-                "expires_in": seconds_until(begun.login.expires_at, self._clock()),
-                "interval": self._interval,
-                "login_id": begun.login.id,
-                "code_url": begun.code_url,
-            }
-        )
+        new = await self._login_service.begin(app.id, browser, has_socket=False)
+        scene = new.login.scene
+        return {
+            "device_code": f"{new.login.id}.{new.secret}",
+            "user_code": scene,
+            "verification_uri": self._verification_uri,
+            "verification_uri_complete": f"{self._verification_uri}?user_code={quote(scene)}",
+            "expires_in": seconds_until(new.login.expires_at, self._clock()),
+            "interval": self._interval,
+            "login_id": new.login.id,
+            "code_url": new.code_url,
+        }
 
-    async def _redeem(self, request: web.Request) -> web.Response:
-        form = await read_form(request)
-        if form.get("grant_type", DEVICE_GRANT) != DEVICE_GRANT:
-            raise UnsupportedGrantType
-        asked = parse(TokenRequest, form)
-        caller = self._addresses.caller(request)
-        app = await authorize_origin(self._apps, asked.client_id, caller.origin)
+    async def redeem(self, http: web.Request, body: TokenRequest) -> TokenResponse:
+        caller = self._addresses.caller(http)
+        app = await authorize_origin(self._apps, body.client_id, caller.origin)
         with self._failures.counting_failures(caller.ip):
-            return no_store_response(await self._token(asked.device_code, app))
+            return await self._token(body.device_code, app)
 
-    async def _token(self, device_code: str, app: App) -> Payload:
+    async def preflight(self, http: web.Request, *, any: str) -> web.Response:
+        return preflight_response("POST")
+
+    async def show(self, http: web.Request, query: DevicePageQuery) -> web.Response:
+        """Show the code of a device, or a form for the `user_code` that the device shows."""
+        words = PAGE_TEXTS[preferred_language(http)]
+        if "user_code" not in http.query:
+            return self._render(words, "ask", words["ask"])
+        # Not counted as failed attempts: any page could cause them by an image URL.
+        for scene in _typed_scenes(query.user_code):
+            try:
+                code = parse(TypedCode, {"scene": scene})
+                picture = await self._login_service.code_url(code.scene)
+            except (InvalidRequest, UnknownScene):
+                continue
+            except (RateLimited, Unavailable) as error:
+                return self._render_busy(words, to_broker_error(error))
+            return self._render(words, "code", words["scan"], picture)
+        return self._render({**words, "typed": query.user_code}, "gone", words["gone"], status=404)
+
+    async def _token(self, device_code: str, app: App) -> TokenResponse:
         login_id, dot, secret = device_code.partition(".")
         if not (dot and device_code.isascii()):
-            raise UnknownLogin("the device_code is none of ours")
+            raise UnknownLogin("no login has this device_code")
         try:
             return token_response(await self._redeemer.redeem(login_id, secret, app=app.id))
         except NotConfirmed:
@@ -146,32 +197,14 @@ class LoginDeviceAPI:
             raise NotConfirmed(**await self._progress(login_id, app)) from None
 
     async def _progress(self, login_id: str, app: App) -> dict[str, str | int]:
-        """How far the phone is: what a browser on a socket hears by push."""
-        login = await self._flow.get(login_id)
+        """Return what a browser on a socket would get as a push: the progress of the phone."""
+        login = await self._login_service.get(login_id)
         if login is None:
             return {}
         if login.unregistered:
             left = seconds_until(login.expires_at, self._clock())
             return {"state": "unregistered", "expires_in": left, **register_url_field(app)}
         return {"state": login.state}
-
-    async def _show(self, request: web.Request) -> web.Response:
-        """The code of a device as a page, for the person who sits before the device."""
-        words = PAGE_TEXTS[preferred_language(request)]
-        if "user_code" not in request.query:
-            return self._render(words, "ask", words["ask"])
-        # Not counted as guesses: any page could let its visitors make them, by an image's address.
-        for scene in _typed_scenes(request.query["user_code"]):
-            try:
-                asked = parse(DevicePageQuery, {"user_code": scene})
-                picture = await self._flow.code_url(asked.user_code)
-            except (InvalidRequest, UnknownScene):
-                continue
-            except (RateLimited, Unavailable) as error:
-                return self._render_busy(words, to_broker_error(error))
-            return self._render(words, "code", words["scan"], picture)
-        typed = request.query["user_code"]
-        return self._render({**words, "typed": typed}, "gone", words["gone"], status=404)
 
     def _render_busy(self, words: Mapping[str, str], error: BrokerError) -> web.Response:
         response = self._render(words, "busy", words["busy"], status=error.status)
@@ -187,8 +220,8 @@ class LoginDeviceAPI:
         picture: str = "data:,",
         status: int = 200,
     ) -> web.Response:
-        shown = {"typed": "", **words, "view": view, "sentence": sentence, "picture": picture}
-        return self._page.render(shown, status=status)
+        values = {"typed": "", **words, "view": view, "sentence": sentence, "picture": picture}
+        return self._page.render(values, status=status)
 
 
 PAGE_TEXTS: Mapping[str, Mapping[str, str]] = {
@@ -218,24 +251,11 @@ PAGE_TEXTS: Mapping[str, Mapping[str, str]] = {
 
 
 def oauth_status(status: int) -> int:
-    """The status of a failure at the OAuth endpoints: 400, with few exceptions.
+    """Return the status of an error at the OAuth endpoints: 400, with few exceptions.
 
     RFC 6749, section 5.2, and RFC 8628, section 3.5.
     """
     return status if status in KEPT_STATUSES else 400
-
-
-def _with_oauth_failures(handler: Handler) -> Handler:
-    """Answer failures with the statuses and the scheme of OAuth."""
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except BrokerError as error:
-            status = oauth_status(error.status)
-            return error_response(to_broker_error(error), status=status, scheme=AUTH_SCHEME)
-
-    return handle
 
 
 def _typed_scenes(text: str) -> Iterator[str]:
@@ -258,4 +278,62 @@ def _typed_character(character: str) -> str:
     return "-" if kind == "Pd" else character
 
 
-DeviceCodeField = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+OAUTH_ERRORS = ErrorStyle(oauth_status, AUTH_SCHEME)
+
+ENDPOINTS = [
+    Endpoint(
+        "POST",
+        DEVICE_AUTHORIZATION_PATH,
+        LoginDeviceAPI.begin,
+        role="oauth",
+        summary="Begin a login (RFC 8628)",
+        request=DeviceAuthorizationRequest,
+        request_in=FORM,
+        response=DeviceAuthorizationResponse,
+        errors=(UnknownApp, OriginNotAllowed, RateLimited),
+        error_style=OAUTH_ERRORS,
+    ),
+    Endpoint(
+        "POST",
+        TOKEN_PATH,
+        LoginDeviceAPI.redeem,
+        role="oauth",
+        summary="Get the token, or the progress of the login (RFC 8628)",
+        request=TokenRequest,
+        request_in=FORM,
+        response=TokenResponse,
+        errors=(
+            UnknownApp,
+            OriginNotAllowed,
+            UnsupportedGrantType,
+            UnknownLogin,
+            AlreadyRedeemed,
+            LoginCancelled,
+            NotConfirmed,
+            PolledTooFast,
+            LoginDenied,
+            LoginExpired,
+            RateLimited,
+        ),
+        error_style=OAUTH_ERRORS,
+    ),
+    Endpoint(
+        "OPTIONS",
+        "/oauth/{any}",
+        LoginDeviceAPI.preflight,
+        role="oauth",
+        summary="Allow pages of other origins (CORS)",
+    ),
+    Endpoint(
+        "GET",
+        "/device",
+        LoginDeviceAPI.show,
+        role="oauth",
+        summary="The page that shows a device's code",
+        request=DevicePageQuery,
+        request_in=QUERY,
+        response="text/html",
+        errors=(RateLimited,),
+        not_found_type="text/html",
+    ),
+]

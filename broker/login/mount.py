@@ -12,6 +12,8 @@ from typing import Protocol
 
 from broker.apps.ports import Apps
 from broker.infrastructure.api.client_address import ClientAddresses
+from broker.infrastructure.api.endpoint import bind_endpoints
+from broker.infrastructure.api.event import bind_events
 from broker.infrastructure.api.mounted import Mounted
 from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.api.settings import APISettings
@@ -22,18 +24,16 @@ from broker.infrastructure.runtime.drain import DrainGate
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
 from broker.infrastructure.transport.socketio.server import SocketIOServer
+from broker.login import browser_api, device_api, phone_api
 from broker.login.browser_api import LoginBrowserAPI
 from broker.login.device_api import LoginDeviceAPI
-from broker.login.discovery_api import metadata_routes
+from broker.login.discovery_api import DiscoveryAPI
 from broker.login.limits import LoginLimits
 from broker.login.lobby import Lobby
 from broker.login.phone_api import LoginPhoneAPI
 from broker.login.services import LoginServices
 from broker.login.settings import LoginSettings
-from broker.sessions.limits import SessionLimits
-from broker.sessions.service import SessionService
-from broker.users.phone_api import REGISTRATIONS_PER_MINUTE
-from broker.users.ports import UserRegistration
+from broker.sessions.authentication import PHONE, PhoneAuthenticator
 
 
 class LoginContext(Protocol):
@@ -50,17 +50,13 @@ class LoginContext(Protocol):
     @property
     def drain(self) -> DrainGate: ...
     @property
-    def session_service(self) -> SessionService: ...
-    @property
-    def session_limits(self) -> SessionLimits: ...
-    @property
     def failures(self) -> RateLimiter: ...
+    @property
+    def phone_authenticator(self) -> PhoneAuthenticator: ...
     @property
     def addresses(self) -> ClientAddresses: ...
     @property
     def socket_server(self) -> SocketIOServer: ...
-    @property
-    def user_registration(self) -> UserRegistration: ...
     @property
     def pictures_url(self) -> str: ...
 
@@ -73,7 +69,7 @@ def mount(context: LoginContext) -> Mounted:
         drain=context.drain,
     )
     parts = [MOUNT_ROLE[role](context, limits) for role in server.roles if role in MOUNT_ROLE]
-    metadata = Mounted(routes=metadata_routes(server.public_url))
+    metadata = Mounted(routes=DiscoveryAPI(public_url=server.public_url).routes())
     return Mounted.join([metadata, *parts])
 
 
@@ -86,7 +82,7 @@ def _mount_browsers(context: LoginContext, limits: LoginLimits) -> Mounted:
     )
     api = LoginBrowserAPI(
         server=context.socket_server,
-        flow=context.login_services.service,
+        login_service=context.login_services.service,
         redeemer=context.login_services.redeemer,
         lobby=lobby,
         apps=context.apps,
@@ -95,29 +91,26 @@ def _mount_browsers(context: LoginContext, limits: LoginLimits) -> Mounted:
         clock=context.clock,
         interval=context.settings[LoginSettings].interval,
     )
-    task = BackgroundTask("lobby", partial(lobby.run, api.push))
-    return Mounted(tasks=[task], readiness=[lobby.unready_reason])
+    return Mounted(
+        events=bind_events(api, browser_api.SOCKET_EVENTS),
+        namespaces=[api.namespace()],
+        tasks=[BackgroundTask("lobby", partial(lobby.run, api.push))],
+        readiness=[lobby.unready_reason],
+    )
 
 
 def _mount_phones(context: LoginContext, limits: LoginLimits) -> Mounted:
-    api = LoginPhoneAPI(
-        server=context.socket_server,
-        flow=context.login_services.service,
-        sessions=context.session_service,
-        apps=context.apps,
-        people=context.user_registration,
-        session_limits=context.session_limits,
-        registrations=RateLimiter(REGISTRATIONS_PER_MINUTE),
-        failures=context.failures,
-        addresses=context.addresses,
-        clock=context.clock,
+    api = LoginPhoneAPI(login_service=context.login_services.service, clock=context.clock)
+    authenticators = {PHONE: context.phone_authenticator.authenticate}
+    return Mounted(
+        routes=bind_endpoints(api, phone_api.ENDPOINTS, authenticators),
+        events=bind_events(api, phone_api.SOCKET_EVENTS),
     )
-    return Mounted(routes=api.routes())
 
 
 def _mount_devices(context: LoginContext, limits: LoginLimits) -> Mounted:
     api = LoginDeviceAPI(
-        flow=context.login_services.service,
+        login_service=context.login_services.service,
         redeemer=context.login_services.redeemer,
         apps=context.apps,
         limits=limits,
@@ -128,7 +121,7 @@ def _mount_devices(context: LoginContext, limits: LoginLimits) -> Mounted:
         interval=context.settings[LoginSettings].interval,
         pictures_url=context.pictures_url,
     )
-    return Mounted(routes=api.routes())
+    return Mounted(routes=bind_endpoints(api, device_api.ENDPOINTS))
 
 
 MOUNT_ROLE: Mapping[str, Callable[[LoginContext, LoginLimits], Mounted]] = {

@@ -1,141 +1,77 @@
-"""Phones: HTTP under /phone, and Socket.IO namespace /phone, with the same verbs."""
+"""The acts of a phone: scan, confirm and deny, over HTTP and on Socket.IO."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
-from typing import TYPE_CHECKING
-
-from aiohttp import web
-
-from broker.apps.errors import OriginNotAllowed
-from broker.apps.origins import authorize_origin
-from broker.apps.ports import Apps
-from broker.identity.model import Phone
-from broker.infrastructure.api.bodies import read_json
-from broker.infrastructure.api.client_address import Caller, ClientAddresses
-from broker.infrastructure.api.event import EventHandler, EventNamespace, parse_arguments
-from broker.infrastructure.api.rate_limit import RateLimiter
-from broker.infrastructure.api.responses import Payload, no_store_response
-from broker.infrastructure.api.schema import LoginIdField, RequestModel, SceneField, parse
-from broker.infrastructure.clock import Clock, seconds_until
-from broker.infrastructure.transport.socketio.server import SocketIOServer as Server
-from broker.login.service import LoginService
-from broker.sessions.authentication import (
-    PHONE_NAMESPACE,
-    PhonePeer,
-    SessionCredentials,
-    session_token_of,
+from broker.identity.errors import UnregisteredUser, UserBlocked
+from broker.infrastructure.api.endpoint import Endpoint
+from broker.infrastructure.api.event import Event
+from broker.infrastructure.api.schema import (
+    Count,
+    LoginIdField,
+    RequestModel,
+    ResponseModel,
+    SceneField,
 )
-from broker.sessions.limits import SessionLimits
-from broker.sessions.model import Session, person_key, session_response
-from broker.sessions.phone_api import OpenSessionRequest
-from broker.sessions.service import SessionService
-from broker.users.phone_api import RegisterRequest
+from broker.infrastructure.clock import Clock, seconds_until
+from broker.login.errors import (
+    AlreadyScanned,
+    LoginExpired,
+    NotAllowed,
+    UnknownLogin,
+    UnknownScene,
+    WrongPhone,
+)
+from broker.login.model import State
+from broker.login.service import LoginService
+from broker.sessions.authentication import PHONE, PHONE_NAMESPACE
+from broker.sessions.model import Session
 
-if TYPE_CHECKING:
-    from broker.users.ports import UserRegistration
+
+class ScanRequest(RequestModel):
+    scene: SceneField
 
 
-Act = Callable[["LoginPhoneAPI", Phone, tuple[object, ...]], Awaitable[Payload]]
+class DecisionRequest(RequestModel):
+    login_id: LoginIdField
+
+
+class AppView(ResponseModel):
+    id: str
+    name: str
+
+
+class BrowserView(ResponseModel):
+    """The browser that began the login, `since` seconds ago."""
+
+    ip: str
+    user_agent: str
+    since: Count
+
+
+class ScanResponse(ResponseModel):
+    """The login that the phone shows before the user confirms."""
+
+    login_id: str
+    state: State
+    expires_in: Count
+    app: AppView
+    browser: BrowserView
+
+
+class DecisionResponse(ResponseModel):
+    login_id: str
+    state: State
 
 
 class LoginPhoneAPI:
-    def __init__(
-        self,
-        *,
-        server: Server,
-        flow: LoginService,
-        sessions: SessionService,
-        apps: Apps,
-        people: UserRegistration,
-        session_limits: SessionLimits,
-        registrations: RateLimiter,
-        failures: RateLimiter,
-        addresses: ClientAddresses,
-        clock: Clock,
-    ) -> None:
-        self._flow = flow
-        self._sessions = sessions
-        self._apps = apps
-        self._people = people
-        self._session_limits = session_limits
-        self._registrations = registrations
-        self._failures = failures
-        self._addresses = addresses
+    """Scans, confirms and denies logins for phones."""
+
+    def __init__(self, *, login_service: LoginService, clock: Clock) -> None:
+        self._login_service = login_service
         self._clock = clock
-        verbs: dict[str, EventHandler[PhonePeer]] = {
-            verb: partial(self._on_socket, verb) for verb in SOCKET_EVENTS
-        }
-        EventNamespace(server, PHONE_NAMESPACE, authenticate=self._admit, handlers=verbs)
 
-    def routes(self) -> list[web.RouteDef]:
-        return [
-            web.post("/phone/session", self._open_session),
-            web.delete("/phone/session", self._sign_out),
-            web.delete("/phone/sessions", self._sign_out_everywhere),
-            *(web.post(f"/phone/{verb}", self._post) for verb in SOCKET_EVENTS),
-        ]
-
-    async def _open_session(self, request: web.Request) -> web.Response:
-        address = self._from_no_page(request)
-        asked = parse(OpenSessionRequest, await read_json(request))
-        app = await authorize_origin(self._apps, asked.app, None)
-        with self._failures.counting_failures(address):
-            async with self._session_limits.opening(address):
-                opened = await self._sessions.open(app, asked.js_code)
-        return no_store_response(session_response(opened, self._clock()))
-
-    async def _sign_out(self, request: web.Request) -> web.Response:
-        session = await self._session_of(request)
-        return no_store_response({"ended": await self._sessions.end(session)})
-
-    async def _sign_out_everywhere(self, request: web.Request) -> web.Response:
-        session = await self._session_of(request)
-        return no_store_response({"ended": await self._sessions.end_all(session.phone)})
-
-    async def _session_of(self, request: web.Request) -> Session:
-        address = self._from_no_page(request)
-        with self._failures.counting_failures(address):
-            return await self._sessions.check(session_token_of(request))
-
-    async def _post(self, request: web.Request) -> web.Response:
-        verb = request.path.rpartition("/")[2]
-        address = self._from_no_page(request)
-        peer = PhonePeer(session_token_of(request), address)
-        return no_store_response(await self._act(verb, peer, (await read_json(request),)))
-
-    def _from_no_page(self, request: web.Request) -> str:
-        """The caller's address; raises OriginNotAllowed for a page that no app allows.
-
-        Or any page could spend its visitors' tries, and so lock their whole network out.
-        """
-        caller = self._addresses.caller(request)
-        if caller.origin is not None and caller.origin not in self._apps.origins():
-            raise OriginNotAllowed
-        return caller.ip
-
-    async def _admit(self, caller: Caller, auth: object) -> PhonePeer:
-        session_token = parse(SessionCredentials, auth).token()
-        with self._failures.counting_failures(caller.ip):
-            await self._sessions.check(session_token)
-        return PhonePeer(session_token, caller.ip)
-
-    async def _on_socket(
-        self, verb: str, sid: str, peer: PhonePeer, arguments: tuple[object, ...]
-    ) -> Payload:
-        return await self._act(verb, peer, arguments)
-
-    async def _act(self, verb: str, peer: PhonePeer, arguments: tuple[object, ...]) -> Payload:
-        with self._failures.counting_failures(peer.address):
-            session = await self._sessions.check(peer.session_token)
-        # From here on the person is known: neighbours behind one address are not counted together.
-        with self._failures.counting_failures(person_key(session.phone)):
-            return await SOCKET_EVENTS[verb](self, session.phone, arguments)
-
-    async def _scan(self, phone: Phone, arguments: tuple[object, ...]) -> Payload:
-        asked = parse_arguments(ScanRequest, arguments)
-        login, app = await self._flow.scan(asked.scene, phone)
+    async def scan(self, session: Session, body: ScanRequest) -> ScanResponse:
+        login, app = await self._login_service.scan(body.scene, session.phone)
         now = self._clock()
         return {
             "login_id": login.id,
@@ -149,35 +85,74 @@ class LoginPhoneAPI:
             },
         }
 
-    async def _confirm(self, phone: Phone, arguments: tuple[object, ...]) -> Payload:
-        asked = parse_arguments(DecisionRequest, arguments)
-        login = await self._flow.confirm(asked.login_id, phone)
-        # A phone that asks again may find the browser done already; its own act is what it hears.
-        return {"login_id": login.id, "state": "confirmed"}
+    async def confirm(self, session: Session, body: DecisionRequest) -> DecisionResponse:
+        login = await self._login_service.confirm(body.login_id, session.phone)
+        # When a phone repeats its confirm, the browser may have redeemed the login already.
+        return {"login_id": login.id, "state": State.CONFIRMED}
 
-    async def _deny(self, phone: Phone, arguments: tuple[object, ...]) -> Payload:
-        asked = parse_arguments(DecisionRequest, arguments)
-        login = await self._flow.deny(asked.login_id, phone)
+    async def deny(self, session: Session, body: DecisionRequest) -> DecisionResponse:
+        login = await self._login_service.deny(body.login_id, session.phone)
         return {"login_id": login.id, "state": login.state}
 
-    async def _register(self, phone: Phone, arguments: tuple[object, ...]) -> Payload:
-        asked = parse_arguments(RegisterRequest, arguments)
-        self._registrations.count(person_key(phone))
-        registered = await self._people.register(phone.identity, asked.invitation)
-        return {"subject": registered.subject, "name": registered.name}
 
+DECISION_ERRORS = (UnknownLogin, WrongPhone, NotAllowed, LoginExpired)
 
-SOCKET_EVENTS: Mapping[str, Act] = {
-    "scan": LoginPhoneAPI._scan,
-    "confirm": LoginPhoneAPI._confirm,
-    "deny": LoginPhoneAPI._deny,
-    "register": LoginPhoneAPI._register,
-}
+ENDPOINTS = [
+    Endpoint(
+        "POST",
+        "/phone/scan",
+        LoginPhoneAPI.scan,
+        role="phone",
+        auth=PHONE,
+        summary="Scan a code; the response is what the user compares before confirming",
+        request=ScanRequest,
+        response=ScanResponse,
+        errors=(UnknownScene, AlreadyScanned, NotAllowed, LoginExpired),
+    ),
+    Endpoint(
+        "POST",
+        "/phone/confirm",
+        LoginPhoneAPI.confirm,
+        role="phone",
+        auth=PHONE,
+        summary="Log the browser in",
+        request=DecisionRequest,
+        response=DecisionResponse,
+        errors=(*DECISION_ERRORS, UserBlocked, UnregisteredUser),
+    ),
+    Endpoint(
+        "POST",
+        "/phone/deny",
+        LoginPhoneAPI.deny,
+        role="phone",
+        auth=PHONE,
+        summary="Refuse the browser's login",
+        request=DecisionRequest,
+        response=DecisionResponse,
+        errors=DECISION_ERRORS,
+    ),
+]
 
-
-class ScanRequest(RequestModel):
-    scene: SceneField
-
-
-class DecisionRequest(RequestModel):
-    login_id: LoginIdField
+SOCKET_EVENTS = [
+    Event(
+        PHONE_NAMESPACE,
+        "scan",
+        LoginPhoneAPI.scan,
+        request=ScanRequest,
+        response=ScanResponse,
+    ),
+    Event(
+        PHONE_NAMESPACE,
+        "confirm",
+        LoginPhoneAPI.confirm,
+        request=DecisionRequest,
+        response=DecisionResponse,
+    ),
+    Event(
+        PHONE_NAMESPACE,
+        "deny",
+        LoginPhoneAPI.deny,
+        request=DecisionRequest,
+        response=DecisionResponse,
+    ),
+]

@@ -8,17 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from broker.identity.model import Phone
-from broker.infrastructure.clock import seconds_until
 from broker.infrastructure.sharding import shard_of
-
-
-def session_response(opened: OpenedSession, now: float) -> dict[str, str | int]:
-    """Return the response to the client that opens a session."""
-    return {
-        "id": opened.session.id,
-        "skey": opened.skey,
-        "expires_in": seconds_until(opened.session.expires_at, now),
-    }
 
 
 class OpenedSession(NamedTuple):

@@ -1,17 +1,24 @@
-"""Mounts the endpoints by which an app's servers use sessions."""
+"""Mounts the sessions of phones: their endpoints for phones and for apps' own servers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from broker.apps.authentication import SERVER, AppAuthenticator
 from broker.apps.ports import Apps, AppSecrets
 from broker.infrastructure.api.client_address import ClientAddresses
+from broker.infrastructure.api.endpoint import bind_endpoints
 from broker.infrastructure.api.mounted import Mounted
 from broker.infrastructure.api.rate_limit import RateLimiter
+from broker.infrastructure.api.settings import APISettings
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
+from broker.sessions import phone_api, server_api
+from broker.sessions.authentication import NEW_PHONE, PHONE, PhoneAuthenticator
 from broker.sessions.limits import SessionLimits
+from broker.sessions.phone_api import SessionPhoneAPI
 from broker.sessions.server_api import SessionServerAPI
 from broker.sessions.service import SessionService
 
@@ -30,7 +37,7 @@ class SessionsContext(Protocol):
     @property
     def session_service(self) -> SessionService: ...
     @property
-    def session_limits(self) -> SessionLimits: ...
+    def phone_authenticator(self) -> PhoneAuthenticator: ...
     @property
     def failures(self) -> RateLimiter: ...
     @property
@@ -38,16 +45,43 @@ class SessionsContext(Protocol):
 
 
 def mount(context: SessionsContext) -> Mounted:
-    if "sessions" not in context.settings[ServerSettings].roles:
-        return Mounted()
+    limits = SessionLimits(per_minute=context.settings[APISettings].begins_per_minute)
+    roles = context.settings[ServerSettings].roles
+    return Mounted.join([MOUNT_ROLE[role](context, limits) for role in roles if role in MOUNT_ROLE])
+
+
+def _mount_phones(context: SessionsContext, limits: SessionLimits) -> Mounted:
+    api = SessionPhoneAPI(
+        session_service=context.session_service,
+        apps=context.apps,
+        limits=limits,
+        failures=context.failures,
+        clock=context.clock,
+    )
+    authenticator = context.phone_authenticator
+    authenticators = {PHONE: authenticator.authenticate, NEW_PHONE: authenticator.accept_new}
+    return Mounted(
+        routes=bind_endpoints(api, phone_api.ENDPOINTS, authenticators),
+        namespaces=[authenticator.namespace()],
+    )
+
+
+def _mount_servers(context: SessionsContext, limits: SessionLimits) -> Mounted:
     api = SessionServerAPI(
-        sessions=context.session_service,
+        session_service=context.session_service, limits=limits, clock=context.clock
+    )
+    authenticator = AppAuthenticator(
         apps=context.apps,
         secrets=context.app_secrets,
-        limits=context.session_limits,
         failures=context.failures,
         addresses=context.addresses,
-        clock=context.clock,
         admin_token=context.admin_token,
     )
-    return Mounted(routes=api.routes())
+    authenticators = {SERVER: authenticator.authenticate}
+    return Mounted(routes=bind_endpoints(api, server_api.ENDPOINTS, authenticators))
+
+
+MOUNT_ROLE: Mapping[str, Callable[[SessionsContext, SessionLimits], Mounted]] = {
+    "phone": _mount_phones,
+    "sessions": _mount_servers,
+}

@@ -1,4 +1,4 @@
-"""Mounts the administration of users, if logins look users up in the records."""
+"""Mounts the registration of users, and their administration if the directory is the records."""
 
 from __future__ import annotations
 
@@ -7,12 +7,25 @@ from typing import Protocol
 
 from broker.infrastructure.api.authorization import OPERATOR, admin_token_authenticator
 from broker.infrastructure.api.endpoint import bind_endpoints
+from broker.infrastructure.api.event import bind_events
 from broker.infrastructure.api.mounted import Mounted
-from broker.users.admin_api import ENDPOINTS, UsersAdminAPI
-from broker.users.ports import IdentityAdmin, UserAdmin
+from broker.infrastructure.api.rate_limit import RateLimiter
+from broker.infrastructure.runtime.settings import ServerSettings
+from broker.infrastructure.settings import Settings
+from broker.sessions.authentication import PHONE, PhoneAuthenticator
+from broker.users import admin_api, phone_api
+from broker.users.admin_api import UsersAdminAPI
+from broker.users.phone_api import REGISTRATIONS_PER_MINUTE, UserPhoneAPI
+from broker.users.ports import IdentityAdmin, UserAdmin, UserRegistration
 
 
 class UsersContext(Protocol):
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def phone_authenticator(self) -> PhoneAuthenticator: ...
+    @property
+    def user_registration(self) -> UserRegistration: ...
     @property
     def admin_token(self) -> str | None: ...
     @property
@@ -26,6 +39,23 @@ class UsersContext(Protocol):
 
 
 def mount(context: UsersContext) -> Mounted:
+    return Mounted.join([_mount_phones(context), _mount_administration(context)])
+
+
+def _mount_phones(context: UsersContext) -> Mounted:
+    if "phone" not in context.settings[ServerSettings].roles:
+        return Mounted()
+    api = UserPhoneAPI(
+        registration=context.user_registration, limit=RateLimiter(REGISTRATIONS_PER_MINUTE)
+    )
+    authenticators = {PHONE: context.phone_authenticator.authenticate}
+    return Mounted(
+        routes=bind_endpoints(api, phone_api.ENDPOINTS, authenticators),
+        events=bind_events(api, phone_api.SOCKET_EVENTS),
+    )
+
+
+def _mount_administration(context: UsersContext) -> Mounted:
     if not context.are_users_recorded:
         return Mounted()
     readiness = [context.records_problem]
@@ -33,4 +63,5 @@ def mount(context: UsersContext) -> Mounted:
         return Mounted(readiness=readiness)
     api = UsersAdminAPI(user_admin=context.user_admin, identity_admin=context.identity_admin)
     operator = {OPERATOR: admin_token_authenticator(context.admin_token)}
-    return Mounted(admin_routes=bind_endpoints(api, ENDPOINTS, operator), readiness=readiness)
+    routes = bind_endpoints(api, admin_api.ENDPOINTS, operator)
+    return Mounted(admin_routes=routes, readiness=readiness)

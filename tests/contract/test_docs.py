@@ -14,12 +14,11 @@ from broker.app import build
 from broker.cli.main import command
 from broker.infrastructure.observability import metrics
 from broker.infrastructure.settings_sources import PREFIX
-from broker.login import browser_api as browser
-from broker.login import phone_api as phone
 from broker.login.events import EVENT_BY_STATE, UNREGISTERED_EVENT
 from broker.login.model import State
 from broker.providers.wechat.errcodes import API_MEANINGS, MEANINGS, UNKNOWN, ErrorKind
 from broker.settings import FIELDS, load_settings
+from tests.support.endpoints import event_names
 from tests.support.environment import ROOT
 from tests.support.error_words import STATUSES, WORDS
 
@@ -57,10 +56,11 @@ def test_every_error_word_is_documented_with_its_status(word: str) -> None:
 
 
 def test_every_event_is_documented() -> None:
-    for event in [*browser.SOCKET_EVENTS, *EVENT_BY_STATE.values(), UNREGISTERED_EVENT]:
+    pushes = [*EVENT_BY_STATE.values(), UNREGISTERED_EVENT]
+    for event in [*event_names("/login"), *pushes]:
         assert f"| `{event}` |" in PROTOCOL, event
-    for verb in phone.SOCKET_EVENTS:
-        assert f"| `POST /phone/{verb}` |" in PROTOCOL, verb
+    for event in event_names("/phone"):
+        assert f"| `POST /phone/{event}` |" in PROTOCOL, event
 
 
 def test_every_state_is_documented() -> None:

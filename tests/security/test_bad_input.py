@@ -21,12 +21,11 @@ from broker.apps.registry import AppRegistry
 from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.infrastructure.transport.engines import open_server
 from broker.infrastructure.transport.socketio.server import SocketIOServer as Server
-from broker.login import browser_api as browser_edge
-from broker.login import phone_api as phone_edge
 from broker.login.metrics import WAITING_BROWSERS
 from broker.sessions.service import SessionService
 from broker.settings import load_settings
 from tests.support.clients import PhoneClient, PythonBrowser
+from tests.support.endpoints import event_names
 from tests.support.environment import free_port
 from tests.support.error_words import WORDS
 from tests.support.polling import open_polling, polling
@@ -63,7 +62,7 @@ payloads = anything | nearly
 
 TOKEN = "x" * 32
 JSON_ROUTES = [
-    *("/phone/session", *(f"/phone/{verb}" for verb in phone_edge.SOCKET_EVENTS)),
+    *("/phone/session", *(f"/phone/{verb}" for verb in event_names("/phone"))),
     *("/sessions", "/sessions/check", "/sessions/verify", "/sessions/decrypt"),
     *("/sessions/end", "/sessions/end-all"),
 ]
@@ -140,7 +139,7 @@ async def joined(url: str, auth: object, namespace: str) -> AsyncIterator[Python
 def test_every_event_of_a_browser_answers_everything(run: Loop) -> None:
     @FUZZ
     @given(
-        event=st.sampled_from([*browser_edge.SOCKET_EVENTS, "nonsense", ""]),
+        event=st.sampled_from([*event_names("/login"), "nonsense", ""]),
         arguments=st.lists(payloads, max_size=3),
     )
     def ask(event: str, arguments: list[Any]) -> None:
@@ -161,7 +160,7 @@ def test_every_event_of_a_phone_answers_everything(run: Loop) -> None:
 
     @FUZZ
     @given(
-        event=st.sampled_from([*phone_edge.SOCKET_EVENTS, "nonsense", ""]),
+        event=st.sampled_from([*event_names("/phone"), "nonsense", ""]),
         arguments=st.lists(payloads, max_size=3),
     )
     def ask(event: str, arguments: list[Any]) -> None:

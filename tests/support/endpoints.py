@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from broker.calls import UNDECLARED
 from broker.infrastructure.api.endpoint import Endpoint
+from broker.infrastructure.api.event import Event
 from broker.infrastructure.api.openapi import DOCUMENTED_METHODS, name_of
 from tests.support.environment import ROOT
 
@@ -17,19 +17,19 @@ def api_modules() -> Iterator[Any]:
         yield import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
 
 
-def declared() -> list[Endpoint]:
-    return [
-        endpoint
-        for module in api_modules()
-        for endpoint in getattr(module, "ENDPOINTS", ())
-        if isinstance(endpoint, Endpoint)
-    ]
+DECLARED: Sequence[Endpoint] = [
+    endpoint for module in api_modules() for endpoint in getattr(module, "ENDPOINTS", ())
+]
 
+EVENTS: Sequence[Event] = [
+    event for module in api_modules() for event in getattr(module, "SOCKET_EVENTS", ())
+]
 
 ENDPOINTS: Mapping[str, Endpoint] = {
-    **UNDECLARED,
-    **{
-        name_of(one.method, one.path): one for one in declared() if one.method in DOCUMENTED_METHODS
-    },
+    name_of(one.method, one.path): one for one in DECLARED if one.method in DOCUMENTED_METHODS
 }
 """Every documented endpoint by its name, such as `GET /apps/{id}`."""
+
+
+def event_names(namespace: str) -> list[str]:
+    return [event.name for event in EVENTS if event.namespace == namespace]

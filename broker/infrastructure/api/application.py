@@ -16,7 +16,7 @@ from broker.infrastructure.api.responses import ResponseHook, add_headers
 
 
 def build_application(
-    routes: Iterable[web.AbstractRouteDef],
+    routes: Sequence[Route],
     *,
     title: str,
     public_url: str | None,
@@ -30,28 +30,23 @@ def build_application(
     not strip it; None at the admin port.
     check: raises a BrokerError for requests that are refused now.
     """
-    served = list(routes)
-    served.append(openapi_route(title, served, public_url))
+    served = [*routes, openapi_route(title, routes, public_url)]
     prefix = urlsplit(public_url or "").path
-    if prefix:
-        served += _below(prefix, served)
     application = web.Application(
         middlewares=[error_middleware(check)], client_max_size=BODY_MAX_BYTES
     )
     application.on_response_prepare.extend([add_headers, *prepare])
     application.add_routes(served)
+    if prefix:
+        application.add_routes(_below(prefix, served))
     return application
 
 
-def _below(prefix: str, routes: Iterable[web.AbstractRouteDef]) -> list[web.AbstractRouteDef]:
+def _below(prefix: str, routes: Iterable[Route]) -> list[web.AbstractRouteDef]:
     async def to_index(request: web.Request) -> web.Response:
         raise web.HTTPPermanentRedirect(f"{prefix}/")  # the page has relative links
 
-    return [web.get(prefix, to_index), *(_moved(route, prefix) for route in routes)]
-
-
-def _moved(route: web.AbstractRouteDef, prefix: str) -> web.AbstractRouteDef:
-    if isinstance(route, Route):
-        return replace(route, prefix=prefix)
-    assert isinstance(route, web.RouteDef)
-    return web.RouteDef(route.method, prefix + route.path, route.handler, route.kwargs)
+    return [
+        web.get(prefix, to_index),
+        *(replace(route, alias=prefix + route.path) for route in routes),
+    ]

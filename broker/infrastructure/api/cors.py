@@ -22,10 +22,10 @@ def allow_cors(is_origin_allowed: Callable[[str], bool]) -> ResponseHook:
     return prepare
 
 
-async def preflight(request: web.Request) -> web.Response:
-    """Allow POST requests with a Content-Type."""
+def preflight_response(method: str) -> web.Response:
+    """Return the answer to a preflight request: allow the method and JSON or form bodies."""
     headers = {
-        hdrs.ACCESS_CONTROL_ALLOW_METHODS: "POST",
+        hdrs.ACCESS_CONTROL_ALLOW_METHODS: method,
         hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "content-type",
         hdrs.ACCESS_CONTROL_MAX_AGE: "600",
     }

@@ -45,6 +45,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -121,9 +122,9 @@ class Endpoint:
     role: str
     summary: str
     auth: Auth = NO_AUTH
-    request: type[Any] | Schema | None = None
+    request: type[Any] | None = None
     request_in: str = JSON
-    response: type[Any] | Schema | str | None = None
+    response: type[Any] | str | None = None
     errors: tuple[type[BrokerError], ...] = ()
     status: int = 200
     not_found_type: str | None = None
@@ -132,15 +133,18 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A bound handler and the model of its request; Socket.IO events use it too."""
+    """A bound handler and how its request is parsed; of an endpoint or a Socket.IO event.
+
+    parse: raises InvalidRequest.  None if there is no request model.
+    """
 
     handler: BoundHandler
-    request: type[Any] | None
+    parse: Callable[[object], Any] | None
     read_payload: Callable[[web.Request], Awaitable[object]]
 
     async def read(self, http: web.Request) -> object:
-        """Return the fields as sent, before validation; None if the endpoint takes none."""
-        return None if self.request is None else await self.read_payload(http)
+        """Return the fields as sent, before they are parsed; None without a request model."""
+        return None if self.parse is None else await self.read_payload(http)
 
     def call(
         self, *party: object, payload: object, path: Mapping[str, str] | None = None
@@ -150,10 +154,9 @@ class Operation:
         party: the first arguments of the handler.
         path: the parameters of the path.
         """
-        if self.request is None:
+        if self.parse is None:
             return self.handler(*party, **(path or {}))
-        body = parse(self.request, payload) if is_checked(self.request) else payload
-        return self.handler(*party, body, **(path or {}))
+        return self.handler(*party, self.parse(payload), **(path or {}))
 
 
 Authenticator = Callable[[web.Request, Operation], Awaitable[object]]
@@ -162,15 +165,21 @@ Authenticator = Callable[[web.Request, Operation], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class Route(web.AbstractRouteDef):
-    """An endpoint that is served.  prefix: of the path; the OpenAPI document leaves it out."""
+    """An endpoint that is served.
+
+    alias: another path for the endpoint, which the OpenAPI document leaves out.
+    """
 
     endpoint: Endpoint
     handler: Handler
-    prefix: str = ""
+    alias: str | None = None
+
+    @property
+    def path(self) -> str:
+        return self.endpoint.path if self.alias is None else self.alias
 
     def register(self, router: web.UrlDispatcher) -> list[web.AbstractRoute]:
-        path = self.prefix + self.endpoint.path
-        return web.RouteDef(self.endpoint.method, path, self.handler, {}).register(router)
+        return web.RouteDef(self.endpoint.method, self.path, self.handler, {}).register(router)
 
 
 def bind_endpoints(
@@ -195,17 +204,21 @@ async def without_authentication(http: web.Request, operation: Operation) -> obj
     return await operation.call(http, payload=payload, path=http.match_info)
 
 
-def is_checked(model: type[Any]) -> bool:
-    """Return whether the model checks the fields; a TypedDict describes them only."""
-    return issubclass(model, RequestModel)
+def parser_of(model: type[Any]) -> Callable[[object], Any]:
+    """Return the parser of a request model; a TypedDict describes the fields only."""
+    return partial(parse, model) if issubclass(model, RequestModel) else _unchanged
+
+
+def _unchanged(payload: object) -> object:
+    return payload
 
 
 def _operation(api: object, endpoint: Endpoint) -> Operation:
-    assert not isinstance(endpoint.request, Mapping)
-    read = READERS[endpoint.request_in]
-    if endpoint.request is not None and not is_checked(endpoint.request):
-        read = read_object
-    return Operation(MethodType(endpoint.handler, api), endpoint.request, read)
+    handler, model = MethodType(endpoint.handler, api), endpoint.request
+    if model is None:
+        return Operation(handler, None, read_json)
+    read = READERS[endpoint.request_in] if issubclass(model, RequestModel) else read_object
+    return Operation(handler, parser_of(model), read)
 
 
 def _handler(endpoint: Endpoint, operation: Operation, authenticate: Authenticator) -> Handler:

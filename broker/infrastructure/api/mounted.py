@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from aiohttp import web
-
+from broker.infrastructure.api.endpoint import Route
+from broker.infrastructure.api.event import BoundEvent, EventNamespace
 from broker.infrastructure.background import BackgroundTask
 
 ReadinessCheck = Callable[[], str | None]
@@ -24,13 +24,17 @@ class Resource(NamedTuple):
 class Mounted(NamedTuple):
     """routes: at the public port.  admin_routes: at the admin port.
 
+    events: of Socket.IO; those of one namespace may come from several features.
+    namespaces: of Socket.IO.
     tasks: run while the broker serves.
     readiness: checks that return why this instance should get no browsers, None if it should.
     resources: are opened after the backends and closed before them.
     """
 
-    routes: Sequence[web.AbstractRouteDef] = ()
-    admin_routes: Sequence[web.AbstractRouteDef] = ()
+    routes: Sequence[Route] = ()
+    admin_routes: Sequence[Route] = ()
+    events: Sequence[BoundEvent] = ()
+    namespaces: Sequence[EventNamespace[Any]] = ()
     tasks: Sequence[BackgroundTask] = ()
     readiness: Sequence[ReadinessCheck] = ()
     resources: Sequence[Resource] = ()

@@ -15,10 +15,8 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from broker import __version__
-from broker.calls import UNDECLARED
 from broker.errors import BrokerError, InvalidRequest, Unavailable
 from broker.infrastructure.api.endpoint import (
-    ADMIN,
     PUBLIC,
     QUERY,
     Endpoint,
@@ -52,27 +50,11 @@ ERROR_SCHEMA: Schema = {
 """The body of an error.  Some error words have further fields."""
 
 
-def openapi_route(
-    title: str, served: Iterable[web.AbstractRouteDef], url: str | None = None
-) -> Route:
-    """Return a route that serves the document of `served` and of itself.
+class OpenAPI:
+    """Serves the document of `endpoints`, which is built on the first request.
 
     url: the public URL; None at the admin port.
     """
-    endpoint = Endpoint(
-        "GET",
-        OPENAPI_PATH,
-        OpenAPI.document,
-        role=ADMIN if url is None else PUBLIC,
-        summary="This OpenAPI document",
-        response=dict[str, Any],
-    )
-    [route] = bind_endpoints(OpenAPI(title, [*endpoints_of(served), endpoint], url), [endpoint])
-    return route
-
-
-class OpenAPI:
-    """Serves the document of `endpoints`; it is built on the first request."""
 
     def __init__(self, title: str, endpoints: Iterable[Endpoint], url: str | None) -> None:
         self._build = cache(partial(build_document, endpoints, title, url))
@@ -81,14 +63,29 @@ class OpenAPI:
         return json_response(self._build(), {hdrs.CACHE_CONTROL: "no-store"})
 
 
-def endpoints_of(routes: Iterable[web.AbstractRouteDef]) -> Iterator[Endpoint]:
-    """The documented endpoints, without the ones that are served again under a prefix."""
-    for one in routes:
-        if isinstance(one, Route):
-            if one.endpoint.method in DOCUMENTED_METHODS and not one.prefix:
-                yield one.endpoint
-        elif isinstance(one, web.RouteDef) and name_of(one.method, one.path) in UNDECLARED:
-            yield UNDECLARED[name_of(one.method, one.path)]
+ENDPOINTS = [
+    Endpoint(
+        "GET",
+        OPENAPI_PATH,
+        OpenAPI.document,
+        role=PUBLIC,
+        summary="This OpenAPI document",
+        response=dict[str, Any],
+    ),
+]
+
+
+def openapi_route(title: str, served: Iterable[Route], url: str | None = None) -> Route:
+    """Return a route that serves the document of `served` and of itself."""
+    [route] = bind_endpoints(OpenAPI(title, [*endpoints_of(served), *ENDPOINTS], url), ENDPOINTS)
+    return route
+
+
+def endpoints_of(routes: Iterable[Route]) -> Iterator[Endpoint]:
+    """Return the documented endpoints; an alias is not documented."""
+    for route in routes:
+        if route.alias is None and route.endpoint.method in DOCUMENTED_METHODS:
+            yield route.endpoint
 
 
 def name_of(method: str, path: str) -> str:
@@ -147,7 +144,7 @@ class Schemas:
 
     def reference(self, model: Any) -> Schema:
         """Return the schema to use in the document, usually a `$ref`."""
-        return self._references[model] if _is_model(model) else model
+        return self._references[model]
 
     def resolve(self, model: Any) -> Schema:
         """Return the schema of the model itself."""
@@ -164,7 +161,7 @@ def _input(model: Any, mode: Mode) -> tuple[Any, Mode, TypeAdapter[Any]]:
 
 
 def _is_model(kind: object) -> bool:
-    return kind is not None and not isinstance(kind, str | Mapping)
+    return kind is not None and not isinstance(kind, str)
 
 
 def _operation(endpoint: Endpoint, method: str, path: str, schemas: Schemas) -> dict[str, Any]:
