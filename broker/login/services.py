@@ -18,6 +18,8 @@ from broker.tokens.issuer import TokenIssuer
 
 
 class LoginServices(NamedTuple):
+    """Services that share one reader and one writer."""
+
     reader: LoginReader
     service: LoginService
     redeemer: Redeemer
@@ -37,10 +39,7 @@ def create_login_services(
     lifetime: int,
     register_lifetime: int,
 ) -> LoginServices:
-    """Create services that share one reader and one writer.
-
-    See `LoginService` for `instance`, `lifetime` and `register_lifetime`.
-    """
+    """Create the services. See `LoginService` for the last three arguments."""
     reader = LoginReader(logins=logins, apps=apps, audit_log=audit_log, clock=clock)
     writer = LoginWriter(
         logins=logins, reader=reader, bus=bus, codes=codes, audit_log=audit_log, clock=clock
