@@ -104,7 +104,7 @@ def run_broker(settings: Settings, *, is_supervised: bool) -> None:
             [public, admin],
             on_ready,
             drain,
-            trouble=broker.unready_reason,
+            unready_reason=broker.unready_reason,
             supervised=is_supervised,
         )
     )

@@ -9,11 +9,12 @@ from collections.abc import Hashable
 
 
 class FairQueue:
-    """Limits concurrent calls in total and per key; further calls wait in turn.
+    """Limits concurrent calls in total and per key. Further calls wait.
 
     Keys take turns, so a key with many calls delays only itself.
 
-    share: concurrent calls of one key.  total: of all keys; unlimited if None.
+    share: concurrent calls of one key.
+    total: concurrent calls of all keys; unlimited if None.
     wait: seconds that a call may wait for its turn.
     """
 
@@ -23,16 +24,16 @@ class FairQueue:
         self._wait = wait
         self._running: dict[Hashable, int] = {}
         self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
-        """The key that is next comes first."""
+        """In the order of turns."""
 
     def __len__(self) -> int:
-        """Keys that have calls now."""
+        """Keys with running or waiting calls."""
         return len(self._running.keys() | self._waiting.keys())
 
     def turn(self, key: Hashable) -> Turn:
-        """Return a context that holds a turn of `key`.
+        """Return an asynchronous context manager for one call of `key`.
 
-        Entering it waits for the turn, and raises TimeoutError after `wait` seconds.
+        Entering it waits for a turn, and raises TimeoutError after `wait` seconds.
         """
         return Turn(self, key)
 
@@ -61,12 +62,13 @@ class FairQueue:
         self._free -= 1
 
     def _start_next(self) -> None:
-        for key, turns in self._waiting.items():  # keys with a full share are few
-            turn = next((one for one in turns if not one.done()), None)  # or cancelled just now
+        for key, turns in self._waiting.items():  # few keys have used their share
+            # A turn that is done was cancelled in this turn of the event loop.
+            turn = next((waiting for waiting in turns if not waiting.done()), None)
             if turn is not None and self._running.get(key, 0) < self._share:
                 self._drop(key, turn)
                 if key in self._waiting:
-                    self._waiting[key] = self._waiting.pop(key)  # behind the other keys
+                    self._waiting[key] = self._waiting.pop(key)  # after the other keys
                 self._start(key)
                 turn.set_result(None)
                 return
@@ -77,7 +79,7 @@ class FairQueue:
             del self._waiting[key]
 
     def _leave(self, key: Hashable, turn: asyncio.Future[None]) -> None:
-        """Cancel the wait, or release a turn that was granted meanwhile."""
+        """Cancel the wait, or release the turn if it was granted in the meantime."""
         if turn.done() and not turn.cancelled():
             self.release(key)
             return
@@ -85,7 +87,7 @@ class FairQueue:
 
 
 class Turn:
-    """A turn of a key in a fair queue."""
+    """One call of a key."""
 
     __slots__ = ("_key", "_queue")
 

@@ -1,7 +1,4 @@
-"""Limits per client: events in a time window, and concurrent calls.
-
-Both are local to this process, and use bounded memory.
-"""
+"""Counts events per key in a time window, in this process, with bounded memory."""
 
 from __future__ import annotations
 
@@ -12,19 +9,19 @@ from collections.abc import Callable, Hashable
 from functools import lru_cache
 
 CAPACITY = 50_000
-"""Keys that one limit counts: about 15 MB."""
+"""Keys of one limit: about 15 MB."""
 
 DROPS = 8
-"""Ended windows dropped at most when one starts: no request pays for a whole flood."""
+"""Ended windows that the start of a window drops at most, so that no request waits for more."""
 
 
 class RateLimit:
     """Allows `limit` events per key within a window of `seconds`.
 
-    A window starts with the first event of its key.  A flood of keys takes bounded memory:
-    past `capacity` keys the oldest window is dropped.
+    A window starts with the first event of its key. The limit counts at most `capacity` keys,
+    and drops the oldest window for a further one.
 
-    clock: seconds from any start; it must never go back, such as `time.monotonic`.
+    clock: seconds. It must never go back, as `time.monotonic` never does.
     """
 
     def __init__(
@@ -39,15 +36,15 @@ class RateLimit:
         self._seconds = seconds
         self._capacity = capacity
         self._clock = clock
-        # By start, and so by end: all windows have the same length.
+        # In the order of their start, and so of their end: all windows have the same length.
         self._windows: dict[Hashable, tuple[int, float]] = {}
 
     def __len__(self) -> int:
-        """Windows in memory, including ended ones that are not dropped yet."""
+        """Windows in memory, including ended windows that are not dropped yet."""
         return len(self._windows)
 
     def hit(self, key: Hashable) -> bool:
-        """Count an event.  Return whether it is within the limit."""
+        """Count an event. Return whether it is within the limit."""
         now = self._clock()
         count, end = self._windows.get(key, (0, now))
         if end <= now:
@@ -56,12 +53,12 @@ class RateLimit:
         return count < self._limit
 
     def has_hits(self, key: Hashable) -> bool:
-        """Return whether the present window of `key` has an event."""
+        """Return whether the current window of `key` has an event."""
         count, end = self._windows.get(key, (0, 0.0))
         return count > 0 and end > self._clock()
 
     def take_back(self, key: Hashable) -> None:
-        """Uncount one event of the present window."""
+        """Remove one event from the current window."""
         count, end = self._windows.get(key, (0, 0.0))
         if count:
             self._windows[key] = (count - 1, end)
@@ -72,7 +69,7 @@ class RateLimit:
         return max(1, math.ceil(end - self._clock()))
 
     def _start(self, key: Hashable, now: float) -> float:
-        """Make room for a window that starts now, and return its end."""
+        """Drop ended windows, and return the end of a window that starts now."""
         self._windows.pop(key, None)
         for _ in range(DROPS):
             oldest = next(iter(self._windows), None)

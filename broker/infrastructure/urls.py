@@ -8,23 +8,23 @@ from __future__ import annotations
 import re
 from urllib.parse import SplitResult, urlsplit
 
-PLACE = re.compile(r"(\[[0-9A-Fa-f:.%]*\]|[^:\[\]\s]*)(:\d{0,5})?")
+SERVER_PATTERN = re.compile(r"(\[[0-9A-Fa-f:.%]*\]|[^:\[\]\s]*)(:\d{0,5})?")
 """A host, or host:port."""
 
 USERINFO_PASSWORD = re.compile(r"(://[^\s:/@]*):.*@", re.DOTALL)
 
 OPTION_PASSWORD = re.compile(r"(password=)[^&]+", re.IGNORECASE)
 
-ENCODE = (
+PERCENT_ENCODE = (
     "cannot tell the password from the rest: percent-encode these characters in user, password "
     "and options: @ as %40, / as %2F, # as %23, ? as %3F, [ as %5B, ] as %5D, & as %26"
 )
 
-PLACES = "use host or host:port after the //, or after the @ of user:password@"
+SERVER_FORM = "use host or host:port after the //, or after the @ of user:password@"
 
 
 def split(url: str) -> SplitResult:
-    """`urlsplit`, with a port that is a number.  Raises ValueError."""
+    """Return `urlsplit(url)`. Raises ValueError, also for an invalid port."""
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -37,24 +37,24 @@ def check_server_url(url: str) -> None:
     """Raise ValueError if user, password, host and options of `url` are ambiguous."""
     rest = url.partition("://")[2]
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    userinfo, _, places = authority.rpartition("@")
+    userinfo, _, servers = authority.rpartition("@")
     query = rest.partition("?")[2]
     if "#" in rest or "@" in rest[len(authority) :] or re.search(r"[@\[\]]", userinfo):
-        raise ValueError(ENCODE)
+        raise ValueError(PERCENT_ENCODE)
     if any(option and "=" not in option for option in query.split("&")):
-        raise ValueError(ENCODE)
-    if any(ord(letter) < ord(" ") for letter in url):
+        raise ValueError(PERCENT_ENCODE)
+    if any(ord(character) < ord(" ") for character in url):
         raise ValueError("contains a control character, such as a line break")
-    if not all(PLACE.fullmatch(place) for place in places.split(",")):
-        raise ValueError(PLACES)
+    if not all(SERVER_PATTERN.fullmatch(server) for server in servers.split(",")):
+        raise ValueError(SERVER_FORM)
     try:
         urlsplit(url)
-    except ValueError:  # some letters look like @ or / once normalised
-        raise ValueError(ENCODE) from None
+    except ValueError:  # some characters are normalised to @ or /
+        raise ValueError(PERCENT_ENCODE) from None
 
 
 def hide_passwords(text: str) -> str:
-    """`text` with every password of a URL replaced."""
+    """Return `text` with every password of a URL replaced."""
     return OPTION_PASSWORD.sub(r"\1[hidden]", USERINFO_PASSWORD.sub(r"\1:[hidden]@", text))
 
 

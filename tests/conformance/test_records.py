@@ -403,7 +403,7 @@ async def test_what_was_sealed_for_another_app_or_was_changed_does_not_open(
     await records.app_admin.update("site", {"name": "So that it is read"})
     await records.apps.refresh()
 
-    with pytest.raises(SecretDecryptionFailed, match=f"app {app_id} was not sealed for it"):
+    with pytest.raises(SecretDecryptionFailed, match=f"app {app_id} was not encrypted for it"):
         records.apps.provider_secret(app_id)
 
 
@@ -429,7 +429,7 @@ async def test_rewrapping_leaves_nothing_under_an_older_key(opened: Open, record
     assert late.apps.provider_secret("site") == SECRET
     left_behind = await opened(OLD)
     with pytest.raises(
-        SecretDecryptionFailed, match=f"under the key {key_id(NEW)}, which is not known"
+        SecretDecryptionFailed, match=f"with the key {key_id(NEW)}, which this instance"
     ):
         left_behind.apps.provider_secret("site")
 
@@ -469,7 +469,7 @@ def test_the_seal_file_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> N
     assert path.stat().st_mode & 0o777 == 0o600
     assert SealKeyFile(path).keys() == keys
     path.chmod(0o640)
-    with pytest.raises(KeyFileError, match="can be read by others"):
+    with pytest.raises(KeyFileError, match="can be read by other users"):
         SealKeyFile(path).keys()
 
 

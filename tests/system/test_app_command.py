@@ -156,7 +156,7 @@ def test_seal_keys_may_stand_in_the_settings(call: Call, tmp_path: Path) -> None
     assert "put a new key first in SCAN_LOGIN_SEAL_KEYS" in refused.text
     assert "seal_keys = ***" in shown.text
     assert new not in shown.text
-    assert "SCAN_LOGIN_SEAL_KEYS: want 32 bytes in base64" in wrong.text
+    assert "SCAN_LOGIN_SEAL_KEYS: use 32 bytes in base64" in wrong.text
     assert "c2hvcnQ" not in wrong.text
     assert not (tmp_path / "scan-login-seal.json").exists()
 

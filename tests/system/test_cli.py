@@ -62,7 +62,7 @@ def test_a_taken_port_is_named_with_what_to_do(tmp_path: Path) -> None:
         refused = run(tmp_path, "serve", SCAN_LOGIN_PORT=port, SCAN_LOGIN_ADMIN_PORT="0")
 
     assert refused.returncode == 1
-    assert f"port {port} on 127.0.0.1 is taken" in refused.stderr
+    assert f"port {port} on 127.0.0.1 is in use" in refused.stderr
     assert "SCAN_LOGIN_PORT=" in refused.stderr
     assert "Traceback" not in refused.stderr
 

@@ -121,7 +121,7 @@ async def test_a_taken_port_is_said_to_be_taken_and_how_to_choose_another() -> N
                 _, errors = await second.process.communicate()
                 assert second.process.returncode == 1
                 assert f"{name}=" in errors.decode()
-                assert f"port {first.ports[name]} on 127.0.0.1 is taken" in errors.decode()
+                assert f"port {first.ports[name]} on 127.0.0.1 is in use" in errors.decode()
 
 
 def test_the_machines_own_address_is_an_address() -> None:

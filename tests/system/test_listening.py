@@ -77,7 +77,7 @@ def test_taken_port_names_its_address() -> None:
         taken.listen()
         port = taken.getsockname()[1]
 
-        with pytest.raises(PortInUse, match=rf"port {port} on ::1 is taken"):
+        with pytest.raises(PortInUse, match=rf"port {port} on ::1 is in use"):
             open_sockets(ListenPlace("broker", "127.0.0.1,::1", port, "PORT"))
 
     open_sockets(ListenPlace("broker", "127.0.0.1", port, "PORT"))[0].close()
@@ -88,7 +88,7 @@ def test_port_of_a_start_at_the_same_time_is_taken() -> None:
     first = open_sockets(ListenPlace("broker", "127.0.0.1", 0, "PORT"))[0]
     port = first.getsockname()[1]
 
-    with first, pytest.raises(PortInUse, match=rf"port {port} on 127.0.0.1 is taken"):
+    with first, pytest.raises(PortInUse, match=rf"port {port} on 127.0.0.1 is in use"):
         open_sockets(ListenPlace("broker", "127.0.0.1", port, "PORT"))
 
 

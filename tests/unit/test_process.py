@@ -45,7 +45,7 @@ def test_a_limit_that_cannot_be_raised_is_left_and_told(
         patch.setattr(resource, "setrlimit", refuse)
         assert process.raise_file_limit() == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
-    assert [line["event"] for line in lines] == ["the limit of open files stays"]
+    assert [line["event"] for line in lines] == ["file limit not raised"]
 
 
 def test_what_was_made_at_start_is_not_walked_again() -> None:

@@ -105,7 +105,7 @@ async def run_demo(host: str, ports: DemoPorts, provider: str, *, pooled: bool =
 
         try:
             sites = _sites(host, ports, urls, broker.public)
-            await serve_until_signal(sites, on_ready, trouble=broker.unready_reason)
+            await serve_until_signal(sites, on_ready, unready_reason=broker.unready_reason)
         finally:
             for task in tasks:
                 task.cancel()

@@ -1,12 +1,12 @@
-"""Secrets that can be read again, by the broker alone: AES-256-GCM, bound to their app.
+"""Encryption of secrets at rest: AES-256-GCM, bound to their app.
 
-A seal key is 32 random bytes, and its id follows from it.  Several may be known;
-the newest seals, and whichever is named opens.  What is sealed for one app opens
-for no other: the app's id is the additional data.
+A seal key has 32 random bytes, and its id is computed from it. Several keys may be known: the
+newest encrypts, and each secret names the key that decrypts it. The app's id is the additional
+data, so that the secret of one app cannot be decrypted for another.
 
-A session's secrets are too many for one key.  Each is sealed under a key of its own,
-made of the seal key and the skey that only its phone holds: whoever has both the state
-and the seal keys opens none.
+Sessions have too many secrets for one key. The secret of a session is encrypted with a key that
+is derived from the seal key and the session's skey, which only the phone has. So the state and
+the seal keys together do not suffice to decrypt it.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from broker.infrastructure.crypto.secret_file import SecretFile
 KEY_BYTES = 32
 
 NONCE_BYTES = 12
-"""NIST SP 800-38D: 96 bits, and at most 2^32 random ones for a key; we seal a few hundred
-under one, and a session's under a key of its own."""
+"""96 bits, with at most 2^32 random nonces for a key (NIST SP 800-38D). A seal key encrypts a few
+hundred secrets, and a session's key encrypts one."""
 
 KeyList = Sequence[bytes]
 """Newest first."""
 
 
 class EncryptedSecret(NamedTuple):
-    """content: nonce, ciphertext and tag.  key: the id of the key."""
+    """ciphertext: with the nonce before it and the tag after it."""
 
     ciphertext: bytes
     key_id: str
 
 
 def parse_key(text: str) -> bytes:
-    """A key as it stands in settings; raises ValueError, which repeats nothing of it."""
+    """Return the key of a setting. Raises ValueError, whose message contains no part of it."""
     try:
         key = base64.b64decode(text, altchars=b"-_", validate=True)
     except ValueError:
         key = b""
     if len(key) != KEY_BYTES:
-        raise ValueError(f"want {KEY_BYTES} bytes in base64: openssl rand -base64 {KEY_BYTES}")
+        raise ValueError(f"use {KEY_BYTES} bytes in base64: openssl rand -base64 {KEY_BYTES}")
     return key
 
 
@@ -59,16 +59,19 @@ def key_id(key: bytes) -> str:
 
 
 class SealKeyFile:
-    """Seal keys in a file for its owner alone.  Raises KeyFileError."""
+    """Seal keys in a file with mode 0600. Every method raises KeyFileError."""
 
     def __init__(self, path: Path) -> None:
         self._file = SecretFile(path)
 
     def keys(self) -> KeyList:
-        """The keys; one is made at the first start, by one of those that start at once."""
+        """Return the keys. If there is no file, create it with one key.
+
+        If several processes start at once, one of them creates it.
+        """
         text = self._file.read()
         if text is None:
-            self._file.create(_written([secrets.token_bytes(KEY_BYTES)]))
+            self._file.create(_to_json([secrets.token_bytes(KEY_BYTES)]))
             text = self._file.read()
         if text is None:
             raise self._file.missing_error()
@@ -81,16 +84,19 @@ class SealKeyFile:
         return keys
 
     def add(self) -> None:
-        """Make a newer key; the others stay, for what they have sealed."""
-        self._file.replace(_written([secrets.token_bytes(KEY_BYTES), *self.keys()]))
+        """Add a newer key. The others stay, to decrypt what they have encrypted."""
+        self._file.replace(_to_json([secrets.token_bytes(KEY_BYTES), *self.keys()]))
 
 
-def _written(keys: Iterable[bytes]) -> str:
+def _to_json(keys: Iterable[bytes]) -> str:
     return json.dumps({"keys": [base64.b64encode(key).decode() for key in keys]}, indent=2)
 
 
 class SecretBox:
-    """load: gets the keys, at the start and whenever one is met that is not known yet."""
+    """Encrypts and decrypts secrets.
+
+    load: reads the keys, at the start and when a secret names an unknown key.
+    """
 
     def __init__(self, load: Callable[[], KeyList]) -> None:
         self._load = load
@@ -98,7 +104,7 @@ class SecretBox:
         self.newest_key_id = ""
 
     def load(self) -> None:
-        """Know the keys, from now on; raises KeyFileError."""
+        """Read the keys. Raises KeyFileError."""
         keys = self._load()
         self._known = {key_id(key): key for key in keys}
         self.newest_key_id = key_id(keys[0])
@@ -109,39 +115,41 @@ class SecretBox:
         return tuple(self._known)
 
     def encrypt(self, secret: str, app_id: str, skey: str | None = None) -> EncryptedSecret:
-        """skey: whose session the secret belongs to; opens with that skey alone."""
+        """Encrypt a secret. With an skey, only the same skey decrypts it."""
         nonce = secrets.token_bytes(NONCE_BYTES)
-        key = AESGCM(_own(self._known[self.newest_key_id], skey))
+        key = AESGCM(_derive(self._known[self.newest_key_id], skey))
         return EncryptedSecret(
             nonce + key.encrypt(nonce, secret.encode(), app_id.encode()), self.newest_key_id
         )
 
-    def decrypt(self, sealed: EncryptedSecret, app_id: str, skey: str | None = None) -> str:
-        """Raises SecretDecryptionFailed for an unknown key, another app's secret, or a changed
-        one.
+    def decrypt(self, secret: EncryptedSecret, app_id: str, skey: str | None = None) -> str:
+        """Decrypt a secret.
+
+        Raises SecretDecryptionFailed if the key is unknown, or if the secret was changed or
+        belongs to another app.
         """
-        if sealed.key_id not in self._known:
+        if secret.key_id not in self._known:
             self.load()
-        key = self._known.get(sealed.key_id)
+        key = self._known.get(secret.key_id)
         if key is None:
             raise SecretDecryptionFailed(
-                f"the secret of app {app_id} is sealed under the key {sealed.key_id}, "
-                "which is not known here"
+                f"the secret of app {app_id} is encrypted with the key {secret.key_id}, "
+                "which this instance does not have"
             )
-        nonce, ciphertext = sealed.ciphertext[:NONCE_BYTES], sealed.ciphertext[NONCE_BYTES:]
+        nonce, ciphertext = secret.ciphertext[:NONCE_BYTES], secret.ciphertext[NONCE_BYTES:]
         try:
-            return AESGCM(_own(key, skey)).decrypt(nonce, ciphertext, app_id.encode()).decode()
+            return AESGCM(_derive(key, skey)).decrypt(nonce, ciphertext, app_id.encode()).decode()
         except InvalidTag:
             raise SecretDecryptionFailed(
-                f"what is recorded as the secret of app {app_id} was not sealed for it; set it anew"
+                f"the recorded secret of app {app_id} was not encrypted for it; set it again"
             ) from None
 
 
-def _own(key: bytes, skey: str | None) -> bytes:
+def _derive(key: bytes, skey: str | None) -> bytes:
     if skey is None:
         return key
     return hmac.digest(key, b"scan-login session " + skey.encode(), "sha256")
 
 
 class SecretDecryptionFailed(Unavailable):
-    """An app's secret is sealed under a key that is not known here, or was tampered with."""
+    """The key of an app's secret is unknown, or the secret was changed."""

@@ -1,4 +1,4 @@
-"""A file for its owner alone: mode 0600, written as a whole or not at all."""
+"""A file with mode 0600 that is replaced atomically."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from broker.errors import StartupError
 
 
 class SecretFile:
-    """Every method raises KeyFileError where the file system says no."""
+    """A file that only its owner can read. Every method raises KeyFileError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def read(self) -> str | None:
-        """The text, or None where there is no file; a file that others can read is refused."""
+        """Return the text, or None if there is no file. Refuse a file that others can read."""
         try:
             mode = self.path.stat().st_mode & 0o777
             text = self.path.read_text()
@@ -29,26 +29,26 @@ class SecretFile:
             raise self.damaged_error() from None
         if mode & 0o077:
             raise KeyFileError(
-                f"{self.path} can be read by others (mode {mode:o}): chmod 600 it, and rotate "
-                "the keys twice if anybody else may have seen them"
+                f"{self.path} can be read by other users (mode {mode:o}): chmod 600 it, and rotate "
+                "the keys twice if another user may have read them"
             )
         return text
 
     def create(self, text: str) -> bool:
-        """Write `text` where there is no file yet; say whether there was none."""
+        """Write `text` unless there is a file. Return whether it was written."""
         return self._write(text, _link)
 
     def replace(self, text: str) -> None:
         self._write(text, os.replace)
 
     def damaged_error(self) -> KeyFileError:
-        """What to raise for a text that is none of ours."""
+        """Return the error for a file with invalid content."""
         return KeyFileError(f"{self.path} is damaged: restore it or move it away")
 
     def missing_error(self) -> KeyFileError:
-        return KeyFileError(f"{self.path} vanished while it was being read")
+        return KeyFileError(f"{self.path} was deleted while it was read")
 
-    def _write(self, text: str, place: Callable[[str, Path], None]) -> bool:
+    def _write(self, text: str, move: Callable[[str, Path], None]) -> bool:
         try:
             descriptor, draft = tempfile.mkstemp(dir=self.path.parent, prefix=".keys-")
         except OSError as error:
@@ -58,7 +58,7 @@ class SecretFile:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            place(draft, self.path)
+            move(draft, self.path)
         except FileExistsError:
             return False
         except OSError as error:
@@ -69,16 +69,16 @@ class SecretFile:
 
 
 def _link(draft: str, path: Path) -> None:
-    """Let the file appear whole, unless there is one.  Raises FileExistsError."""
+    """Make the complete draft appear at `path`. Raises FileExistsError if there is a file."""
     try:
         os.link(draft, path)
     except FileExistsError:
         raise
-    except OSError:  # a file system without links: two first starts at once may both write
+    except OSError:  # a file system without links: two processes that start at once may both write
         if path.exists():
             raise FileExistsError from None
         os.replace(draft, path)
 
 
 class KeyFileError(StartupError):
-    """The key file cannot be read, written or understood."""
+    """The key file cannot be read, parsed or written."""

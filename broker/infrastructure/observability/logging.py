@@ -1,7 +1,7 @@
-"""Logs: lines of JSON, or lines to read on a terminal; no secret in either.
+"""Logging: lines of JSON, or readable lines on a terminal, without secrets.
 
-A caller only puts a line into a queue.  One thread writes the lines, so a log call
-never raises and never blocks the event loop, even if the stream fails.
+A log call puts a line into a queue. One thread writes the lines, so a log call never raises and
+never blocks the event loop, even if the stream fails.
 
     log call ──▶ queue of LINES_MAX ──▶ thread ──▶ stderr or stdout
                    │ full                 │ write fails
@@ -27,10 +27,10 @@ from structlog.typing import EventDict, Processor
 from broker.infrastructure.observability.metrics import Counter
 
 LINES_MAX = 5_000
-"""Lines that may wait for the writer: a few MB."""
+"""Lines in the queue: a few MB."""
 
 FLUSH_TIMEOUT = 1.0
-"""Seconds that waiting lines get when the process ends."""
+"""Seconds for the queued lines when the process ends."""
 
 SECRET_FIELDS = frozenset(
     {
@@ -48,7 +48,7 @@ SECRET_FIELDS = frozenset(
         "user_code",
     }
 )
-"""Names whose values never reach a log, whoever puts them there."""
+"""Fields whose values are never logged."""
 
 
 def redact(logger: Any, method: str, event: Any) -> Any:
@@ -56,18 +56,18 @@ def redact(logger: Any, method: str, event: Any) -> Any:
 
 
 class LibraryLogHandler(logging.Handler):
-    """What a library logs, by its kind alone: aiohttp repeats a malformed request word for word."""
+    """Logs the records of libraries without their text: aiohttp's contains malformed requests."""
 
     def emit(self, record: logging.LogRecord) -> None:
         kind = record.exc_info[0] if record.exc_info else None
         log = structlog.get_logger()
-        # Anybody can send aiohttp a request that is none, as often as they like.
-        say = log.debug if record.name == "aiohttp.server" else log.warning
-        say("a library complains", library=record.name, kind=kind.__name__ if kind else None)
+        # Any client can make aiohttp.server log malformed requests, as often as it likes.
+        write = log.debug if record.name == "aiohttp.server" else log.warning
+        write("library warning", library=record.name, kind=kind.__name__ if kind else None)
 
 
 class Line(NamedTuple):
-    """stream: None where the process has none."""
+    """A line for a stream. stream: None if the process has none."""
 
     stream: TextIO | None
     text: str
@@ -88,9 +88,9 @@ class Writer:
         self._is_torn = False
 
     def put(self, stream: TextIO | None, text: str) -> None:
-        """Write `text` soon.  Never blocks and never raises.
+        """Queue `text`. Never blocks and never raises.
 
-        stream: None where the process has none, such as after `2>&-`.
+        stream: None if the process has none, such as after `2>&-`.
         """
         if self._lines.qsize() < self._lines_max:
             self._lines.put(Line(stream, text))
@@ -165,17 +165,17 @@ class QueueLogger:
 
 
 def announce(text: str, end: str = "\n") -> None:
-    """Print to stdout as log lines are written: never blocks and never raises."""
+    """Print to stdout through the same queue. Never blocks and never raises."""
     _writer.put(sys.stdout, text + end)
 
 
 def flush() -> None:
-    """Wait for the lines that are not yet written, at most FLUSH_TIMEOUT seconds."""
+    """Wait until the queued lines are written, at most FLUSH_TIMEOUT seconds."""
     _writer.flush()
 
 
 def rendered_by(processors: Sequence[Processor]) -> Processor:
-    """The processors as one, which drops an event if one of them raises."""
+    """Return one processor that runs all, and drops the event if one of them raises."""
 
     def render(logger: Any, method: str, event: EventDict) -> Any:
         result: Any = event
@@ -191,7 +191,7 @@ def rendered_by(processors: Sequence[Processor]) -> Processor:
 
 
 def capture_hooks() -> None:
-    """Log Python's warnings and unraisable exceptions, which it would write to stderr itself."""
+    """Log Python's warnings and unraisable exceptions, which Python writes to stderr itself."""
     logging.captureWarnings(True)
     sys.unraisablehook = _log_unraisable
 
@@ -202,11 +202,11 @@ def _log_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
 
 
 def configure(level: str) -> None:
-    """Log to stderr from `level` on: debug, info, warning or error."""
+    """Log to stderr. level: debug, info, warning or error."""
     terminal = sys.stderr is not None and sys.stderr.isatty()
     root = logging.getLogger()
     root.handlers = [LibraryLogHandler()]
-    # Plain: a traceback that shows local variables would show secrets.
+    # Plain tracebacks: tracebacks with local variables would contain secrets.
     plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     renderer: Any = plain if terminal else structlog.processors.JSONRenderer()
     structlog.configure(

@@ -1,7 +1,6 @@
 """Metrics in Prometheus' text format.
 
-Each module defines the metrics that it counts.  A label never is a login, a scene, a session or
-an address.
+Each module defines its metrics. No label contains a login, a scene, a session or an address.
 """
 
 from __future__ import annotations

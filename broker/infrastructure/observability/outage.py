@@ -1,4 +1,4 @@
-"""An outage in the log: told once, and once that it is over."""
+"""Logs the begin and the end of an outage, once each."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ log = structlog.get_logger()
 
 
 class OutageLog:
-    """Whether something is out of reach: from a first failure on, until it does its work again.
+    """An outage lasts from the first failure until the next success.
 
-    begins, ends: what the log is told then.  about: what else, such as which app it is about.
-    reason: why it failed last; None while it does its work.  failures: how many in a row.
+    on_start, on_end: the log events.
+    fields: of both log events, such as the app.
+    reason: of the last failure; None without an outage.
+    failures: consecutive failures.
     """
 
     def __init__(self, on_start: str, on_end: str, **fields: object) -> None:
-        self._begins = on_start
-        self._ends = on_end
-        self._about = fields
+        self._on_start = on_start
+        self._on_end = on_end
+        self._fields = fields
         self.reason: str | None = None
         self.failures = 0
 
     def failed(self, reason: str) -> None:
         if not self.failures:
-            log.warning(self._begins, reason=reason, **self._about)
+            log.warning(self._on_start, reason=reason, **self._fields)
         self.reason = reason
         self.failures += 1
 
     def recovered(self) -> None:
         if self.failures:
-            log.warning(self._ends, **self._about)
+            log.warning(self._on_end, **self._fields)
         self.reason = None
         self.failures = 0

@@ -1,1 +1,1 @@
-"""The process: server, supervisor, signals, background tasks."""
+"""The process: HTTP server, supervisor of workers, signals, lifecycle."""

@@ -1,11 +1,10 @@
-"""aiohttp's HTTP server, with bounded parsing and this broker's error body.
+"""aiohttp's HTTP server, with bounded parsing and the broker's error body.
 
-aiohttp parses a read of up to 256 KB at once: 43 000 chunks of one byte each take
-20 ms.  Here a connection parses `SLICE_BYTES` at a time, in turn with the others.
+aiohttp parses a read of up to 256 KB at once: 43 000 chunks of one byte each take 20 ms. Here a
+connection parses `SLICE_BYTES` at a time, in turn with the others.
 
-aiohttp answers requests that it cannot parse, and expectations that it does not
-know, before any middleware runs: as plain text, or as a 500 if a header is not
-UTF-8.
+aiohttp answers requests that it cannot parse, and unknown expectations, before any middleware
+runs: as plain text, or with status 500 if a header is not UTF-8.
 """
 
 from __future__ import annotations
@@ -36,16 +35,16 @@ CONTINUE = "100-continue"
 
 class Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
+        server = await super()._make_server()
         return _Server(
-            _checking_expectations(made.request_handler),
-            request_factory=made.request_factory,
-            **made._kwargs,
+            _checking_expectations(server.request_handler),
+            request_factory=server.request_factory,
+            **server._kwargs,
         )
 
 
 class _Server(web.Server):
-    """turns: of all connections of this server."""
+    """turns: the order in which connections parse their slices."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -58,10 +57,10 @@ class _Server(web.Server):
 class _Protocol(RequestHandler):
     """Parses a long read in slices, and nothing after a request that cannot be parsed.
 
-    aiohttp parses whatever else arrives until the connection is closed.  Each further error
-    holds the data that it was found in, up to 256 KB several times over.
+    aiohttp would parse further data until the connection is closed. Each further error would hold
+    the data that it was found in, up to 256 KB several times.
 
-    unparsed: what waits for its turn.  Nothing more is read from the transport meanwhile.
+    `_unparsed` waits for its turn. Nothing more is read from the transport until then.
     """
 
     __slots__ = ("_is_malformed", "_turns", "_unparsed")
@@ -104,7 +103,7 @@ class _Protocol(RequestHandler):
         if self._is_malformed:
             return
         super().data_received(data)
-        if self._upgraded and self._unparsed:  # nothing of it is parsed here
+        if self._upgraded and self._unparsed:  # the rest is not HTTP
             super().data_received(bytes(self._unparsed))
             self._unparsed.clear()
         last = self._messages[-1][0] if self._messages else None
@@ -119,9 +118,9 @@ class _Protocol(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what aiohttp could not parse, or what failed outside the middlewares."""
+        """Answer a request that aiohttp cannot parse, or that failed outside the middlewares."""
         if request.writer.output_size > 0:
-            raise ConnectionError("the response has begun already")
+            raise ConnectionError("the response has already begun")
         response = _refuse(to_broker_error(_error(status, exc)))
         response.force_close()
         return response

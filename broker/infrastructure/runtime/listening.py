@@ -1,4 +1,4 @@
-"""Sockets that listen: on several addresses, over IPv4 and IPv6, for one process or several."""
+"""Listening sockets on several addresses, over IPv4 and IPv6, for one process or several."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 from broker.errors import StartupError
 
-ANY_IPV4 = "0.0.0.0"  # noqa: S104  # an operator asks for it
+ANY_IPV4 = "0.0.0.0"  # noqa: S104  # only used if an operator sets it
 
 REUSE_ADDRESS = os.name == "posix"
-"""As asyncio does: on Windows it would share the port with any other program."""
+"""Whether to set SO_REUSEADDR, as asyncio does. On Windows, other programs could then bind the
+same port."""
 
 FREE_PORT_ATTEMPTS = 20
 """Attempts to find a port that is free on every address."""
@@ -26,7 +27,8 @@ NO_SUCH_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 class ListenPlace(NamedTuple):
     """The addresses and port of one server.
 
-    host: an address, or several, separated by commas.  port: 0 takes a free one.
+    host: an address, or several, separated by commas.
+    port: 0 for a free one.
     variable: the setting of the port.
     """
 
@@ -40,30 +42,34 @@ class ListenPlace(NamedTuple):
 
 
 class SocketAddress(NamedTuple):
-    """where: as getaddrinfo has it.  dual: whether IPv6 takes IPv4 connections as well."""
+    """An address to bind.
+
+    sockaddr: as getaddrinfo returns it.
+    dual: whether an IPv6 socket accepts IPv4 connections as well.
+    """
 
     family: int
-    where: tuple[Any, ...]
+    sockaddr: tuple[Any, ...]
     dual: bool = False
 
-    def at(self, port: int) -> SocketAddress:
-        return self._replace(where=(self.where[0], port, *self.where[2:]))
+    def with_port(self, port: int) -> SocketAddress:
+        return self._replace(sockaddr=(self.sockaddr[0], port, *self.sockaddr[2:]))
 
 
 Bind = Callable[[SocketAddress], socket.socket]
 
 
 def open_sockets(place: ListenPlace, *, shared: bool = False) -> list[socket.socket]:
-    """A listening socket for each address, all on one port.
+    """Return a listening socket for each address, all on one port.
 
-    shared: other processes of ours may bind the same addresses.
+    shared: whether other workers may bind the same addresses.
     Raises PortInUse.
     """
 
     def bind(address: SocketAddress) -> socket.socket:
         listener = _bind(address, reuse_address=REUSE_ADDRESS, reuse_port=shared)
         try:
-            listener.listen()  # two that start at once can both bind; one of them can listen
+            listener.listen()  # two processes that start at once can bind; only one can listen
         except OSError:
             listener.close()
             raise
@@ -74,21 +80,21 @@ def open_sockets(place: ListenPlace, *, shared: bool = False) -> list[socket.soc
 
 @contextmanager
 def reserved(place: ListenPlace) -> Iterator[int]:
-    """Hold a port on every address for processes of ours, inside the ``with`` block.
+    """Reserve a port on every address for the workers, inside the ``with`` block.
 
     The sockets never listen, because connections would wait in them forever.
     Raises PortInUse, also if another program would share the port.
     """
     with ExitStack() as stack:
-        holders = [stack.enter_context(one) for one in _bind_all(place, _bind_alone)]
-        for holder in holders:
-            # Only now: with it the port could be shared with another program.
-            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        yield holders[0].getsockname()[1]
+        sockets = [stack.enter_context(bound) for bound in _bind_all(place, _bind_alone)]
+        for bound in sockets:
+            # After the bind, which would share the port with another program otherwise.
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        yield sockets[0].getsockname()[1]
 
 
 def url_of(address: Sequence[object]) -> str:
-    """The URL of a socket's address."""
+    """Return the URL of a socket's address."""
     host, port = address[0], address[1]
     return f"http://[{host}]:{port}" if ":" in str(host) else f"http://{host}:{port}"
 
@@ -97,10 +103,10 @@ def _bind_all(place: ListenPlace, bind: Bind) -> list[socket.socket]:
     for attempt in range(FREE_PORT_ATTEMPTS):
         try:
             return _bind_once(place, bind)
-        except _CannotBind as refused:
-            another = not place.port and refused.cause.errno == errno.EADDRINUSE
-            if not another or attempt == FREE_PORT_ATTEMPTS - 1:
-                raise PortInUse(_reason(refused, place)) from None
+        except _CannotBind as error:
+            can_retry = not place.port and error.cause.errno == errno.EADDRINUSE
+            if not can_retry or attempt == FREE_PORT_ATTEMPTS - 1:
+                raise PortInUse(_reason(error, place)) from None
     raise AssertionError("unreachable")
 
 
@@ -116,8 +122,8 @@ def _bind_once(place: ListenPlace, bind: Bind) -> list[socket.socket]:
         bound: list[socket.socket] = []
         for host in place.hosts():
             port = bound[0].getsockname()[1] if bound else place.port
-            for one in _bind_host(host, port, place, bind):
-                bound.append(stack.enter_context(one))
+            for listener in _bind_host(host, port, place, bind):
+                bound.append(stack.enter_context(listener))
         stack.pop_all()
         return bound
 
@@ -127,9 +133,9 @@ def _bind_host(host: str, port: int, place: ListenPlace, bind: Bind) -> Iterator
         addresses = _addresses(host, port, place.hosts())
         for number, address in enumerate(addresses, 1):
             try:
-                bound = bind(address.at(port))
+                bound = bind(address.with_port(port))
             except OSError as error:
-                # Of `localhost`: a machine without IPv6 still has IPv4.
+                # `localhost` has an IPv6 address even on a machine without IPv6.
                 if error.errno not in NO_SUCH_FAMILY or number == len(addresses):
                     raise
             else:
@@ -143,8 +149,8 @@ def _addresses(host: str, port: int, hosts: Sequence[str]) -> list[SocketAddress
     flags = socket.AI_PASSIVE
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     if host != "::" or ANY_IPV4 in hosts:
-        # Once each: a hosts file may name an address twice.
-        return list(dict.fromkeys(SocketAddress(family, where) for family, _, _, _, where in found))
+        # Without duplicates: a hosts file may contain an address twice.
+        return list(dict.fromkeys(SocketAddress(row[0], row[4]) for row in found))
     if socket.has_dualstack_ipv6():
         return [SocketAddress(socket.AF_INET6, found[0][4], dual=True)]
     return [
@@ -154,34 +160,37 @@ def _addresses(host: str, port: int, hosts: Sequence[str]) -> list[SocketAddress
 
 
 def _bind(address: SocketAddress, *, reuse_address: bool, reuse_port: bool) -> socket.socket:
-    holder = socket.socket(address.family, socket.SOCK_STREAM)
+    bound = socket.socket(address.family, socket.SOCK_STREAM)
     try:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse_address)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse_address)
         if reuse_port:
-            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if address.family == socket.AF_INET6:
-            holder.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not address.dual)
-        holder.bind(address.where)
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not address.dual)
+        bound.bind(address.sockaddr)
     except OSError:
-        holder.close()
+        bound.close()
         raise
-    return holder
+    return bound
 
 
 def _bind_alone(address: SocketAddress) -> socket.socket:
-    """Try both: recently closed connections block the port for a socket without SO_REUSEADDR,
-    and a socket with it can be bound beside another such socket that does not listen yet."""
+    """Bind without SO_REUSEADDR if possible.
+
+    With it, another socket that does not listen yet could have the same port. Without it,
+    recently closed connections block the port.
+    """
     try:
         return _bind(address, reuse_address=False, reuse_port=False)
     except OSError:
         return _bind(address, reuse_address=True, reuse_port=False)
 
 
-def _reason(refused: _CannotBind, place: ListenPlace) -> str:
-    error, host, port = refused.cause, refused.host, place.port
+def _reason(failed: _CannotBind, place: ListenPlace) -> str:
+    error, host, port = failed.cause, failed.host, place.port
     if error.errno == errno.EADDRINUSE:
         return (
-            f"port {port} on {host} is taken, so the {place.name} cannot listen there: "
+            f"port {port} on {host} is in use, so the {place.name} cannot listen there: "
             f"choose another with {place.variable}=…"
         )
     if error.errno in (errno.EACCES, *NO_SUCH_FAMILY) or isinstance(error, socket.gaierror):
@@ -190,4 +199,4 @@ def _reason(refused: _CannotBind, place: ListenPlace) -> str:
 
 
 class PortInUse(StartupError):
-    """The port cannot be listened on."""
+    """The process cannot listen on the port."""

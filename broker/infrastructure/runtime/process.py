@@ -1,4 +1,4 @@
-"""What a process is tuned to before it serves: its loop, its files, its memory."""
+"""Settings of a process that serves: event loop, file limit, garbage collection."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ except ImportError:  # not on this platform
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """`asyncio.run` on the fastest loop that there is here."""
+    """Run `main` on uvloop, or on asyncio's event loop where uvloop is not available."""
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(main)
 
 
 def raise_file_limit() -> int:
-    """How many open files there may be, from now on all that the system lets us have.
+    """Raise the limit of open files to the hard limit, and return it.
 
-    Every browser that waits is one.
+    Each waiting browser is an open file.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError) as error:  # macOS allows fewer than it says
-        log.warning("the limit of open files stays", files=soft, reason=str(error))
+    except (OSError, ValueError) as error:  # macOS allows fewer than its hard limit
+        log.warning("file limit not raised", files=soft, reason=str(error))
         return soft
     return hard
 
 
 def freeze_gc() -> None:
-    """Take what was made at start out of the collector's sight: it lives as long as we do.
+    """Exclude all present objects from garbage collection. They live as long as the process.
 
-    A full collection would walk all of it, again and again, while browsers wait.
+    Otherwise each full collection would visit all of them.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Runs web applications on their ports until the process is told to stop."""
+"""Serves web applications on their ports until a shutdown signal arrives."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ SignalQueue = asyncio.Queue[signal.Signals]
 """What the process is told, by signals."""
 
 SHUTDOWN_TIMEOUT = 2.5
-"""Seconds that requests under way get to end once nobody listens, and again once they are
-told to.  With the sockets' own and the default drain a process ends within 10 seconds:
-what Docker gives it."""
+"""Seconds for requests in progress once the sites have stopped listening, and again once they
+are cancelled. Together with the shutdown of WebSockets and the default drain, a process ends
+within 10 seconds, which is what Docker allows."""
 
 
 IDLE_TIMEOUT = 30.0
-"""Seconds in which a connection says what it wants, all headers of it, and again after each
-answer: aiohttp gives an hour.  A proxy that keeps connections open should do so for less."""
+"""Seconds for the headers of a request, and between two requests of a connection. aiohttp's
+default is an hour. A proxy should close idle connections earlier."""
 
 
 READY_INTERVAL = 0.02
@@ -47,12 +47,12 @@ NOT_READY_ATTEMPTS = 100
 
 
 class Site(NamedTuple):
-    """An application and where it listens.
+    """An application and its address.
 
     host: an address, or several, separated by commas.
-    variable: what sets the port, for the sentence about a taken one.
-    needed: whether the process ends when the port cannot be had.
-    shared: whether other processes of ours listen on the same port.
+    variable: the setting of the port, for the error message.
+    needed: whether the process ends if it cannot listen on the port.
+    shared: whether other workers listen on the same port.
     """
 
     name: str
@@ -65,9 +65,10 @@ class Site(NamedTuple):
 
 
 class DrainPlan(NamedTuple):
-    """What comes between a SIGTERM and the end of listening.
+    """What happens between a SIGTERM and the end of listening.
 
-    begin: called at once.  pause: in seconds.
+    start: called at once.
+    delay: seconds.
     """
 
     start: Callable[[], None]
@@ -79,82 +80,82 @@ async def serve_until_signal(
     ready: Callable[[dict[str, str]], None],
     drain: DrainPlan | None = None,
     *,
-    trouble: Callable[[], str | None] = lambda: None,
+    unready_reason: Callable[[], str | None] = lambda: None,
     supervised: bool = False,
 ) -> None:
-    """Serve all sites, call `ready` with their addresses by name, and end when told to.
+    """Serve all sites until a shutdown signal. SIGTERM drains before.
 
-    `ready` is called once `trouble` gives no reason why the process is not.
-    SIGTERM drains first.  `supervised`: also end when standard input does, which
-    our supervisor holds open.  Raises PortInUse.
+    ready: called with the addresses by name, once `unready_reason` returns None.
+    supervised: also end when standard input closes, which the supervisor keeps open.
+    Raises PortInUse.
     """
-    orders: SignalQueue = asyncio.Queue()
-    on_shutdown_signal(orders.put_nowait)
+    signals: SignalQueue = asyncio.Queue()
+    on_shutdown_signal(signals.put_nowait)
     if supervised:
-        _watch_supervisor(orders)
+        _watch_supervisor(signals)
     async with serve_sites(sites) as addresses:
-        order = await _while_not_ready(trouble, orders)
-        if order is None:
+        received = await _wait_until_ready(unready_reason, signals)
+        if received is None:
             ready(addresses)
-            order = await orders.get()
-        if order is signal.SIGTERM and drain is not None:
+            received = await signals.get()
+        if received is signal.SIGTERM and drain is not None:
             drain.start()
             with suppress(TimeoutError):
                 async with asyncio.timeout(drain.delay):
-                    await _wait_for_force(orders, supervised)
+                    await _wait_for_force(signals, supervised)
 
 
-async def _while_not_ready(
-    trouble: Callable[[], str | None], orders: SignalQueue
+async def _wait_until_ready(
+    unready_reason: Callable[[], str | None], signals: SignalQueue
 ) -> signal.Signals | None:
-    """Wait until the process is ready.  A signal ends the wait and is returned."""
+    """Wait until the process is ready. A signal ends the wait and is returned."""
     for attempt in count():
-        reason = trouble()
+        reason = unready_reason()
         if reason is None:
             return None
         if attempt == NOT_READY_ATTEMPTS:
             log.warning("not ready", reason=reason)
         with suppress(TimeoutError):
             async with asyncio.timeout(READY_INTERVAL):
-                return await orders.get()
+                return await signals.get()
     raise AssertionError("unreachable")
 
 
-def _watch_supervisor(orders: SignalQueue) -> None:
-    """Nothing is ever written to us; what comes is the end, however the supervisor met its own."""
+def _watch_supervisor(signals: SignalQueue) -> None:
+    """Treat the end of standard input as SIGINT. The supervisor never writes to it."""
     loop = asyncio.get_running_loop()
 
-    def ended() -> None:
+    def end() -> None:
         loop.remove_reader(sys.stdin)
-        orders.put_nowait(signal.SIGINT)
+        signals.put_nowait(signal.SIGINT)
 
-    loop.add_reader(sys.stdin, ended)
+    loop.add_reader(sys.stdin, end)
 
 
-async def _wait_for_force(orders: SignalQueue, supervised: bool) -> None:
-    """Wait for whoever will not wait: a second SIGTERM, or SIGINT.
+async def _wait_for_force(signals: SignalQueue, supervised: bool) -> None:
+    """Wait for a second SIGTERM, or for SIGINT.
 
-    A worker may well hear one SIGTERM twice, from its supervisor and from systemd,
-    which tells every process of a service: only SIGINT hurries it.
+    A worker may get one SIGTERM twice: from its supervisor, and from systemd, which signals every
+    process of a service. So only SIGINT ends the drain of a worker.
     """
-    while await orders.get() is signal.SIGTERM and supervised:
+    while await signals.get() is signal.SIGTERM and supervised:
         continue
 
 
 @asynccontextmanager
 async def serve_sites(sites: Iterable[Site]) -> AsyncIterator[dict[str, str]]:
-    """Serve all sites inside the ``async with`` block, which gets their addresses by name."""
+    """Serve all sites inside the ``async with`` block, and yield their addresses by name."""
     addresses: dict[str, str] = {}
     async with AsyncExitStack() as stack:
         for site in sites:
-            # No client of ours compresses; what unpacks to a thousandfold is an attack.
+            # No client compresses requests. A small compressed body could expand enormously.
             runner = Runner(
                 site.application,
                 access_log=None,
                 shutdown_timeout=SHUTDOWN_TIMEOUT,
                 auto_decompress=False,
                 keepalive_timeout=IDLE_TIMEOUT,
-                tcp_keepalive=False,  # who is gone is found sooner: here, or by the heartbeat
+                tcp_keepalive=False,  # IDLE_TIMEOUT and the heartbeat find lost clients earlier
             )
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
@@ -163,15 +164,15 @@ async def serve_sites(sites: Iterable[Site]) -> AsyncIterator[dict[str, str]]:
             except PortInUse as error:
                 if site.needed:
                     raise
-                log.warning("site is off", site=site.name, reason=str(error))
+                log.warning("site not started", site=site.name, reason=str(error))
         yield addresses
 
 
 async def _stop_accepting(listener: socket.socket) -> None:
-    """Accept no further connection; return once each accepted one has its protocol.
+    """Accept no further connection. Return once each accepted one has its protocol.
 
-    asyncio accepts a connection in one turn of its loop, makes the transport in the next one
-    and calls `connection_made` in the third.  A site that stops in between would not close it.
+    asyncio accepts a connection in one turn of its loop, creates the transport in the next and
+    calls `connection_made` in the third. A site that stops in between would not close it.
     """
     asyncio.get_running_loop().remove_reader(listener)
     for _ in range(2):
@@ -185,15 +186,15 @@ class StoppingSite(web.SockSite):
 
 
 class UpgradeSite(web.BaseSite):
-    """A site at whose door connections are asked first what they want."""
+    """A site whose connections may be WebSocket upgrades, which bypass aiohttp's handlers."""
 
     def __init__(
-        self, runner: web.AppRunner, listener: socket.socket, welcome: UpgradeHandler
+        self, runner: web.AppRunner, listener: socket.socket, on_upgrade: UpgradeHandler
     ) -> None:
         super().__init__(runner)
         self._listener = listener
-        self._welcome = welcome
-        self._silent: set[UpgradeAcceptor] = set()
+        self._on_upgrade = on_upgrade
+        self._pending: set[UpgradeAcceptor] = set()
 
     @property
     def name(self) -> str:
@@ -202,30 +203,30 @@ class UpgradeSite(web.BaseSite):
     async def start(self) -> None:
         await super().start()
         self._server = await asyncio.get_running_loop().create_server(
-            self._doorman, sock=self._listener
+            self._make_acceptor, sock=self._listener
         )
 
     async def stop(self) -> None:
         await _stop_accepting(self._listener)
         await super().stop()
-        for doorman in [*self._silent]:
-            doorman.close()
+        for acceptor in [*self._pending]:
+            acceptor.close()
 
-    def _doorman(self) -> UpgradeAcceptor:
-        lead_on = self._runner.server
-        assert lead_on is not None
-        return UpgradeAcceptor(self._welcome, lead_on, IDLE_TIMEOUT, self._silent)
+    def _make_acceptor(self) -> UpgradeAcceptor:
+        http_server = self._runner.server
+        assert http_server is not None
+        return UpgradeAcceptor(self._on_upgrade, http_server, IDLE_TIMEOUT, self._pending)
 
 
 def _site(runner: web.AppRunner, site: Site, listener: socket.socket) -> web.BaseSite:
-    welcome = site.application.get(UPGRADE_HANDLER)
-    if welcome is not None:
-        return UpgradeSite(runner, listener, welcome)
+    on_upgrade = site.application.get(UPGRADE_HANDLER)
+    if on_upgrade is not None:
+        return UpgradeSite(runner, listener, on_upgrade)
     return StoppingSite(runner, listener)
 
 
 async def _listen(runner: web.AppRunner, site: Site) -> str:
-    """The URLs that `site` listens on, joined with ` and `; raises PortInUse."""
+    """Listen for `site`, and return its URLs, joined with ` and `. Raises PortInUse."""
     place = ListenPlace(site.name, site.host, site.port, site.variable)
     for listener in open_sockets(place, shared=site.shared):
         await _site(runner, site, listener).start()

@@ -1,4 +1,4 @@
-"""How a process is told to end."""
+"""Signals that end a process."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import signal
 from collections.abc import Callable
 
 SHUTDOWN_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""The last one comes from a terminal that closes."""
+"""A terminal that closes sends SIGHUP."""
 
 
 def on_shutdown_signal(callback: Callable[[signal.Signals], None]) -> None:
-    """Call `callback` with each of `SHUTDOWN_SIGNALS`; SIGHUP only if nohup does not ignore it.
+    """Call `callback` for each of `SHUTDOWN_SIGNALS`.
 
-    A shell has what it starts in the background ignore SIGINT, and that is to end it all the same.
+    A SIGHUP that is ignored stays ignored, because nohup ignores it on purpose. An ignored SIGINT
+    does not, because shells ignore it for each background process.
     """
     loop = asyncio.get_running_loop()
     for number in SHUTDOWN_SIGNALS:
