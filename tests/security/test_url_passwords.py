@@ -93,7 +93,7 @@ def test_unreachable_records_are_reported_without_password(tmp_path: Path, separ
             done = call(tmp_path, *words, SCAN_LOGIN_RECORDS_URL=url)
 
             assert done.returncode == 1
-            assert "cannot be used" in done.stderr
+            assert "are unavailable" in done.stderr
             assert_clean(done.stdout + done.stderr)
 
 
