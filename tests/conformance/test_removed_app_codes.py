@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-import sqlalchemy as sa
 
 from broker.apps.model import App
-from broker.records import tables as t
 from broker.records.database import Database
 from broker.records.pool_codes import SqlCodeStore
 from tests.support.builders import Clock
 from tests.support.pool import RESERVATION, draw, ready_codes, reserve
+from tests.support.records import record_app
 
 RECORDED = App(id="recorded", name="Recorded", origins=frozenset(), incarnation="1" * 16)
 
@@ -29,18 +28,10 @@ def codes(database: Database, clock: Clock) -> SqlCodeStore:
     return SqlCodeStore(database, clock=clock)
 
 
-async def record(database: Database, app: App) -> None:
-    row = {"id": app.id, "name": app.name, "provider": "pretend", "provider_app_id": ""}
-    lists: dict[str, object] = {"origins": [], "redirect_urls": [], "code_source": "pool"}
-    times = {"created_at": 0, "changed_at": 0, "incarnation": app.incarnation}
-    async with database.write_transaction() as connection:
-        await connection.execute(sa.insert(t.apps).values(row | lists | times))
-
-
 async def test_removed_apps_are_neither_recorded_nor_in_settings(
     codes: SqlCodeStore, database: Database
 ) -> None:
-    await record(database, RECORDED)
+    await record_app(database, RECORDED)
     for app in (RECORDED.key, "default", "removed"):
         await draw(codes, 0, app)
 

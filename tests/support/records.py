@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+import sqlalchemy as sa
 
+from broker.apps.model import App
+from broker.records import tables as t
 from broker.records.database import Database
 from tests.support.servers.postgres import PostgresServer
 
@@ -24,3 +27,11 @@ async def connected(url: str) -> AsyncIterator[Database]:
     database = Database(url)
     yield database
     await database.close()
+
+
+async def record_app(database: Database, app: App) -> None:
+    row = {"id": app.id, "name": app.name, "provider": app.provider, "provider_app_id": ""}
+    lists: dict[str, object] = {"origins": [], "redirect_urls": [], "code_source": "pool"}
+    times = {"created_at": 0, "changed_at": 0, "incarnation": app.incarnation}
+    async with database.write_transaction() as connection:
+        await connection.execute(sa.insert(t.apps).values(row | lists | times))
