@@ -1,4 +1,4 @@
-"""Replacement of old and overused codes, and deletion of pools."""
+"""Replacement of aged and overused codes, and deletion of pools."""
 
 from __future__ import annotations
 
