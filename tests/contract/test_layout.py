@@ -196,10 +196,6 @@ IMPORTS = sorted(
     }
 )
 
-PENDING: frozenset[Import] = frozenset()
-"""Violations that are not fixed yet."""
-
-IMPORTS = [one for one in IMPORTS if one not in PENDING]
 INSIDE = [one for one in IMPORTS if package_of(one.importer) == package_of(one.imported)]
 ACROSS = [one for one in IMPORTS if one not in INSIDE and one.imported and one.importer]
 
