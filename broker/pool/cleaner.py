@@ -15,7 +15,8 @@ from broker.pool.retirement import delete_retired_pictures
 
 log = structlog.get_logger()
 
-CLEANING_INTERVAL = 600.0
+REMOVED_APPS_INTERVAL = 600.0
+"""Seconds between two searches for removed apps."""
 
 LEADER_LEASE = "pool-removed"
 

@@ -20,7 +20,7 @@ from broker.apps.model import App
 from broker.apps.ports import Apps
 from broker.errors import Unavailable
 from broker.infrastructure.background import BackgroundTask, report
-from broker.pool.cleaner import CLEANING_INTERVAL, PoolCleaner
+from broker.pool.cleaner import REMOVED_APPS_INTERVAL, PoolCleaner
 from broker.pool.dependencies import PoolDependencies
 from broker.pool.errors import failure_reason
 from broker.pool.maintainer import PoolMaintainer
@@ -37,7 +37,7 @@ class PoolScheduler:
     codes_to_retire, missed_leases: those of the CodePool; handled entries are removed.
     settings_apps: keys of the apps that are defined in the settings.
     poll_interval: seconds between two rounds over all apps.
-    cleaning_interval: seconds between two searches for removed apps.
+    removed_apps_interval: seconds between two searches for removed apps.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class PoolScheduler:
         missed_leases: Counter[str],
         settings_apps: Collection[str] = (),
         poll_interval: float = POLL_INTERVAL,
-        cleaning_interval: float = CLEANING_INTERVAL,
+        removed_apps_interval: float = REMOVED_APPS_INTERVAL,
     ) -> None:
         self._apps = apps
         self._dependencies = dependencies
         self._codes_to_retire = codes_to_retire
         self._missed_leases = missed_leases
         self._poll_interval = poll_interval
-        self._cleaner = PoolCleaner(dependencies, settings_apps, cleaning_interval)
+        self._cleaner = PoolCleaner(dependencies, settings_apps, removed_apps_interval)
         self._maintainers: dict[str, PoolMaintainer] = {}
 
     async def run(self) -> None:

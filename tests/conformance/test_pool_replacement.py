@@ -55,7 +55,7 @@ async def test_pools_of_removed_apps_are_deleted(cluster: Cluster) -> None:
     recorded = replace(POOLED, id="recorded", incarnation="2" * 16)
     for app in (removed, recorded):
         await cluster.record(app)
-    one = await cluster.start(cleaning_interval=0.1)
+    one = await cluster.start(removed_apps_interval=0.1)
     for app in (POOLED, removed, recorded):
         await soon(lambda app=app: cluster.has_ready(app.key, SIZE))
     pictures = [code.picture for code in (await cluster.ready(removed.key)).values()]

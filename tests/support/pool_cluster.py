@@ -20,7 +20,7 @@ from broker.identity.model import ProviderAccount
 from broker.identity.ports import Provider
 from broker.identity.registry import ProviderRegistry
 from broker.login.ports import LOGIN_RETENTION
-from broker.pool.cleaner import CLEANING_INTERVAL
+from broker.pool.cleaner import REMOVED_APPS_INTERVAL
 from broker.pool.dependencies import PoolDependencies, PoolLimits
 from broker.pool.model import CodeKey, CodeRecord, LeasedCode, PoolLevel
 from broker.pool.scheduler import PoolScheduler
@@ -157,7 +157,11 @@ class Cluster:
         self.store = open_state("memory://", self.clock)
 
     async def start(
-        self, name: str = "one", *, cleaning_interval: float = CLEANING_INTERVAL, **changes: object
+        self,
+        name: str = "one",
+        *,
+        removed_apps_interval: float = REMOVED_APPS_INTERVAL,
+        **changes: object,
     ) -> Instance:
         store = self.store
         if self.engine != "memory":
@@ -193,7 +197,7 @@ class Cluster:
             missed_leases=self.missed,
             settings_apps=["shop"],
             poll_interval=0.1,
-            cleaning_interval=cleaning_interval,
+            removed_apps_interval=removed_apps_interval,
         )
         instance = Instance(scheduler, store, codes_to_retire)
         self.stack.push_async_callback(instance.end)
