@@ -108,7 +108,7 @@ class WebhookDirectory:
         self._tls = tls
         self._resolver = resolver
         self._breaker = CircuitBreaker()
-        self._outage = OutageLog("directory unavailable", "directory available again")
+        self._outage = OutageLog("directory unavailable", "directory recovered")
 
     async def open(self) -> None:
         connector = aiohttp.TCPConnector(

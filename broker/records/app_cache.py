@@ -34,7 +34,7 @@ class AppCache:
         self._rows: Mapping[str, AppRow] = {}
         self._origins: frozenset[str] = frozenset()
         self._change_number: int | None = None
-        self._outage = OutageLog("records unavailable", "records available again")
+        self._outage = OutageLog("records unavailable", "records recovered")
 
     async def get(self, app_id: str) -> App | None:
         row = self._rows.get(app_id)

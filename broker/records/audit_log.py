@@ -57,7 +57,7 @@ class SqlAuditLog:
         self._queue: dict[str, dict[str, object]] = {}  # by login, oldest first
         self._has_rows = asyncio.Event()
         self._pruned_at = -PRUNE_INTERVAL
-        self._outage = OutageLog("audit log unavailable", "audit log available again")
+        self._outage = OutageLog("audit log unavailable", "audit log recovered")
 
     def record(self, login: Login, *, now: float) -> None:
         if login.id in self._queue:

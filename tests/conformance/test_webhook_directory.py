@@ -309,7 +309,7 @@ async def test_an_outage_is_logged_once_with_its_reason_and_so_is_its_end(
 
     assert [(log["event"], log.get("reason")) for log in logs] == [
         ("directory unavailable", "status 502"),
-        ("directory available again", None),
+        ("directory recovered", None),
     ]
     assert "canary" not in str(logs)
 

@@ -130,7 +130,7 @@ def test_a_broker_without_its_database_does_not_start(tmp_path: Path) -> None:
     refused = run(tmp_path, "serve", SCAN_LOGIN_RECORDS_URL=url, SCAN_LOGIN_PORT="0")
 
     assert refused.returncode == 1
-    assert "start the database, or say with SCAN_LOGIN_RECORDS_URL" in refused.stderr
+    assert "start the database, or correct SCAN_LOGIN_RECORDS_URL" in refused.stderr
     assert "hunter2" not in refused.stderr
     assert "Traceback" not in refused.stderr
 

@@ -240,7 +240,7 @@ async def test_a_cluster_that_was_down_is_found_again(nodes: list[RedisServer]) 
 
     said = [line["event"] for line in lines if " commands" not in line["event"]]
     assert said[0] == "redis unavailable"
-    assert said[-1] == "redis available again"  # it may have to find it twice while it elects
+    assert said[-1] == "redis recovered"  # it may have to find it twice while it elects
 
 
 async def comes_back(nodes: list[RedisServer]) -> None:

@@ -1,4 +1,4 @@
-"""Encryption of secrets at rest: AES-256-GCM, bound to their app.
+"""Encryption of stored secrets: AES-256-GCM, bound to their app.
 
 A seal key has 32 random bytes, and its id is computed from it. Several keys may be known: the
 newest encrypts, and each secret names the key that decrypts it. The app's id is the additional

@@ -33,7 +33,7 @@ class HTTPClient:
     Create it in a running event loop.
 
     timeout: limits of each request; none by default.
-    connector: creates connections; aiohttp's own by default.
+    connector: creates connections; aiohttp's default if None.
     """
 
     def __init__(

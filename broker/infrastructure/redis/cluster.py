@@ -36,7 +36,7 @@ from broker.infrastructure.redis.server_clock import ServerClock
 from broker.infrastructure.redis.subscription import MessageQueue, subscribe
 
 CONNECTION_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError, AttributeError)
-"""What redis-py raises if a Cluster cannot be reached. AttributeError: the failure of another
+"""Errors of redis-py if a Cluster cannot be reached. AttributeError: the failure of another
 command has closed the connection during this one."""
 
 HASH_TAGS = string.ascii_letters + string.digits + "-_"

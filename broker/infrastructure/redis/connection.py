@@ -25,7 +25,7 @@ Reply = Any
 """A reply as hiredis decodes it: bytes, int, None, or a list of these."""
 
 INCOMPLETE = object()
-"""What hiredis returns if it has no complete reply."""
+"""Returned by hiredis if it has no complete reply."""
 
 _pack: Callable[[tuple[CommandPart, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
 

@@ -109,7 +109,7 @@ def write_probe(key: str) -> tuple[CommandPart, ...]:
 
 
 def redis_outage_log() -> OutageLog:
-    return OutageLog("redis unavailable", "redis available again")
+    return OutageLog("redis unavailable", "redis recovered")
 
 
 STATE_REFUSES = Gauge("scanlogin_state_refuses_writes", "1 while Redis refuses writes, else 0")

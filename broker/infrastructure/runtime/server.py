@@ -26,7 +26,7 @@ from broker.infrastructure.transport.websocket.acceptor import (
 log = structlog.get_logger()
 
 SignalQueue = asyncio.Queue[signal.Signals]
-"""What the process is told, by signals."""
+"""Received shutdown signals."""
 
 SHUTDOWN_TIMEOUT = 2.5
 """Seconds for requests in progress once the sites have stopped listening, and again once they

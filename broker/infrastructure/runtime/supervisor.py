@@ -75,7 +75,7 @@ class Supervisor:
             raise WorkerFailure(f"{killed} of the workers did not end and had to be killed")
 
     async def _start_all(self) -> str:
-        # The first worker starts alone, so that an error of all workers is printed once, and
+        # The others start after the first, so that an error of all workers is printed once, and
         # that one of them creates the key file.
         first = await self._start(0)
         others = range(1, len(self._variables)) if first else ()

@@ -39,7 +39,7 @@ class WeChatResponse(NamedTuple):
 class RequestFailed(Exception):
     """A request without the expected result.
 
-    outcome: WeChat's errcode, or an outcome of the broker's own, see `errcodes.py`.
+    outcome: WeChat's errcode, or a word of the broker, see `errcodes.py`.
     message: WeChat's errmsg, or a description of the response.
     """
 
@@ -125,7 +125,7 @@ def _text(fields: Mapping[str, object], name: str, longest: int) -> str:
 
 
 ALWAYS_RETRYABLE = frozenset({"-1", "timeout", "unreachable", "unreadable"})
-"""A retry returns the same token, or draws the same code. It costs nothing but quota."""
+"""A retry returns the same token, or draws the same code. It costs quota only."""
 
 RETRYABLE_IF_NOT_PROCESSED = frozenset({"-1", "unreachable"})
 """A js_code is valid once. If WeChat may have accepted it, there is no retry."""

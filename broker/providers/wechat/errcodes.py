@@ -1,4 +1,4 @@
-"""The outcomes of requests to WeChat: WeChat's errcodes, and the broker's own for other failures.
+"""The outcomes of requests to WeChat: WeChat's errcodes, and words of the broker for the rest.
 
 WeChat reports a failure with status 200 and `{errcode, errmsg}`. The errcodes are those of
 its pages on stable_token, getwxacodeunlimit and jscode2session, and of its global list.
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class ErrorKind(Enum):
-    """What ends the failure."""
+    """Kinds of failures, by the event that ends them."""
 
     TIME = auto()  # it ends by itself
     PAUSE = auto()  # the broker sends no requests for some seconds
@@ -73,7 +73,7 @@ BROKER_BUG = ErrorMeaning(
 )
 
 MEANINGS: Mapping[str, ErrorMeaning] = {
-    # The broker's own outcomes.
+    # Words of the broker.
     "unreachable": ErrorMeaning(
         ErrorKind.TIME, "no connection: check DNS, the firewall and the API's URL"
     ),

@@ -15,7 +15,7 @@ from broker.state.memory.expiring_map import CAPACITY, SPARE_ENDS
 
 
 class LeasedNumber(NamedTuple):
-    """A number that is leased or resting. Times are Unix times in seconds.
+    """A number that is leased or in its cooldown. Times are Unix times in seconds.
 
     lease_end: when the lease ends or ended.
     free_at: when the cooldown ends.
@@ -45,7 +45,7 @@ class MemoryPool:
         self._free_times: list[tuple[float, int]] = []
 
     def lease(self, *, now: float, until: float, cooldown: float) -> LeasedCode | None:
-        self._restore_rested(now)
+        self._restore_ended(now)
         number = self._pop_lowest_free()
         if number is None:
             return None
@@ -93,7 +93,7 @@ class MemoryPool:
             self._free_times = [(entry.free_at, key) for key, entry in self._leased.items()]
             heapq.heapify(self._free_times)
 
-    def _restore_rested(self, now: float) -> None:
+    def _restore_ended(self, now: float) -> None:
         remaining = RESTORE_BATCH
         while remaining and self._free_times and self._free_times[0][0] <= now:
             free_at, number = heapq.heappop(self._free_times)

@@ -42,13 +42,13 @@ def pool_script(text: str) -> Script:
 
 LEASE = pool_script(f"""
 local now, lease_end, free_at = unpack(ARGV)
-local rested = redis.call('ZRANGEBYSCORE', out, '-inf', now, 'LIMIT', 0, {RESTORE_BATCH})
-if #rested > 0 then
+local ended = redis.call('ZRANGEBYSCORE', out, '-inf', now, 'LIMIT', 0, {RESTORE_BATCH})
+if #ended > 0 then
   local entries = {{}}
-  for i, number in ipairs(rested) do
+  for i, number in ipairs(ended) do
     entries[2 * i - 1], entries[2 * i] = 0, number
   end
-  redis.call('ZREMRANGEBYRANK', out, 0, #rested - 1)
+  redis.call('ZREMRANGEBYRANK', out, 0, #ended - 1)
   redis.call('ZADD', free, unpack(entries))
 end
 local number = redis.call('ZPOPMIN', free)[1]
