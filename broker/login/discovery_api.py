@@ -22,7 +22,7 @@ METADATA_MAX_AGE = 300
 """Seconds for which a client may cache the document."""
 
 AUTH_METHODS = ("none",)
-"""How clients authenticate at the token endpoint, in RFC 8414's words."""
+"""Client authentication at the token endpoint, in RFC 8414's words."""
 
 
 class MetadataResponse(ResponseModel):

@@ -32,13 +32,18 @@ are, in this order:
 2. the parsed request, if the endpoint has a `request` model,
 3. the parameters of the path, as keyword arguments.
 
-A handler returns a dict of the `response` model's fields, which is sent as JSON with `no-store`;
-None, which is sent as 204; or a `web.Response` for anything else, such as a page or a file.
-A handler raises a `BrokerError`. `errors` lists the classes of the endpoint itself; those of its
-authentication, `InvalidRequest` and `Unavailable` are always included.
+A handler returns one of these:
 
-The request is a `RequestModel`. If the feature's own rules check the fields, it is a TypedDict,
-which only describes them: the handler gets the JSON object as it is, or {} for an empty body.
+- a dict of the `response` model's fields, sent as JSON with `no-store`,
+- None, sent as 204,
+- a `web.Response`, such as a page or a file.
+
+A handler may raise each `BrokerError` class in `errors`, and `InvalidRequest`, `Unavailable` and
+the errors of the authentication, which `errors` does not repeat.
+
+A request is a `RequestModel`, which checks the fields.  If the feature's own rules check them, it
+is a `RequestFields`, which describes them: the handler gets the JSON object as it is, or {} for
+an empty body.
 """
 
 from __future__ import annotations
@@ -64,7 +69,7 @@ ADMIN = "admin"
 """The role of an endpoint at the admin port."""
 
 JSON, FORM, QUERY = "application/json", FORM_TYPE, "query"
-"""Where the fields of a request are: in a body of this media type, or in the query string."""
+"""The location of a request's fields: a body of this media type, or the query string."""
 
 Schema = Mapping[str, Any]
 """A JSON schema."""
@@ -91,7 +96,7 @@ NO_AUTH = Auth({}, (), ())
 
 @dataclass(frozen=True, slots=True)
 class ErrorStyle:
-    """How an endpoint sends errors, if a standard requires other statuses.
+    """The statuses of an endpoint's errors, if a standard requires others than the classes have.
 
     status: maps the status of an error class to the status that is sent.
     auth_scheme: the `WWW-Authenticate` of a 401.

@@ -118,12 +118,12 @@ class EventNamespace(Generic[P]):
     async def _answer(self, event: str, sid: str, arguments: tuple[object, ...]) -> object:
         operation = self._operations.get(event)
         if operation is None:
-            raise InvalidRequest(f"no such event: want one of {', '.join(self._operations)}")
+            raise InvalidRequest(f"unknown event; send one of {', '.join(self._operations)}")
         return await self._run(sid, self._peers[sid], operation, _payload(arguments))
 
 
 def _payload(arguments: tuple[object, ...]) -> object:
     """Return the one argument of an event.  No argument counts as an empty object."""
     if len(arguments) > 1:
-        raise InvalidRequest("want one object, not several arguments")
+        raise InvalidRequest("an event takes one object, not several arguments")
     return arguments[0] if arguments else {}

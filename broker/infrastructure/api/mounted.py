@@ -1,4 +1,4 @@
-"""What a feature adds to the broker: the result of each `mount`."""
+"""The result of a feature's `mount`: routes, events, tasks, checks and resources."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ReadinessCheck = Callable[[], str | None]
 
 
 class Resource(NamedTuple):
-    """What is opened before the broker serves, and closed after it."""
+    """A part that is opened before the broker serves, and closed after it."""
 
     open: Callable[[], Awaitable[None]]
     close: Callable[[], Awaitable[None]]

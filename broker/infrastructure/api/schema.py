@@ -23,7 +23,6 @@ OpenidField = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 SceneField = Annotated[str, StringConstraints(pattern=UrlSafe, max_length=32)]
 
-
 Count = Annotated[int, Field(ge=0)]
 """A number of things, or of whole seconds."""
 
@@ -36,10 +35,10 @@ class RequestModel(BaseModel):
 
 @with_config(ConfigDict(extra="forbid"))
 class ResponseModel(TypedDict):
-    """The fields of a response.
+    """The fields of a response.  A field that can be missing is `NotRequired`.
 
-    Handlers build a plain dict, mypy checks its fields, and a test validates real responses:
-    a response costs no validation when it is sent.  A field that may be left out is `NotRequired`.
+    A handler returns a plain dict.  mypy checks its fields and a test validates real responses,
+    so the broker does not validate responses itself.
     """
 
 
@@ -52,14 +51,14 @@ R = TypeVar("R", bound=RequestModel)
 
 
 class EmptyRequest(RequestModel):
-    """A call without fields."""
+    """A request without fields."""
 
 
 def parse(model: type[R], payload: object) -> R:
-    """The payload as `model`; raises InvalidRequest, which names the first field that is wrong."""
-    if not isinstance(payload, dict):  # as it nearly always is, and an ABC takes long to ask
+    """Return the payload as `model`.  Raises InvalidRequest with the first invalid field."""
+    if not isinstance(payload, dict):  # first, because a check against an ABC is slow
         if not isinstance(payload, Mapping):
-            raise InvalidRequest("want an object with named fields")
+            raise InvalidRequest("request must be an object with named fields")
         payload = dict(payload)
     try:
         return model.model_validate(payload)
@@ -69,12 +68,13 @@ def parse(model: type[R], payload: object) -> R:
         raise InvalidRequest(f"{field}: {first['msg']}") from None
 
 
-def sanitize_text(text: str, longest: int) -> str:
-    """Text from outside as it may be shown, at most `longest` long.
+def sanitize_text(text: str, max_length: int) -> str:
+    """Return text from a client so that it can be shown, with at most `max_length` characters.
 
-    Without what cannot be seen: control characters, and those that turn the
-    direction of writing and so let one thing look like another (Unicode's C).
+    Unicode's category C is removed: control characters, and characters that change the
+    direction of writing and so can disguise a text.
     """
-    if text.isprintable():  # nearly always, and every request asks
-        return text[:longest]
-    return "".join(one for one in text[: 2 * longest] if category(one)[0] != "C")[:longest]
+    if text.isprintable():  # the usual case, without a loop
+        return text[:max_length]
+    visible = (character for character in text[: 2 * max_length] if category(character)[0] != "C")
+    return "".join(visible)[:max_length]
