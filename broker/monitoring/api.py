@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from aiohttp import hdrs, web
@@ -10,13 +10,11 @@ from aiohttp import hdrs, web
 from broker import __version__
 from broker.errors import Unavailable
 from broker.infrastructure.api.endpoint import ADMIN, PUBLIC, Endpoint
+from broker.infrastructure.api.mounted import ReadinessCheck
 from broker.infrastructure.api.responses import error_response, json_response
 from broker.infrastructure.api.schema import ResponseModel
 from broker.infrastructure.observability.metrics import CONTENT_TYPE, render
 from broker.monitoring.metrics import READY
-
-ReadinessCheck = Callable[[], str | None]
-"""Returns why this instance should get no browsers; None if it should."""
 
 
 class StatusResponse(ResponseModel):
@@ -29,7 +27,7 @@ class VersionResponse(ResponseModel):
 
 
 class HealthAPI:
-    """unready_reason: see `ReadinessCheck`."""
+    """unready_reason: of this instance."""
 
     def __init__(self, *, unready_reason: ReadinessCheck) -> None:
         self._unready_reason = unready_reason
