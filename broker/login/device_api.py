@@ -98,12 +98,14 @@ class TokenRequest(RequestModel):
 
 
 class DevicePageQuery(RequestModel):
-    """user_code: as a person typed it."""
+    """The `user_code` that a person typed or pasted."""
 
     user_code: str = ""
 
 
 class TypedCode(RequestModel):
+    """One reading of a typed `user_code`."""
+
     scene: SceneField
 
 

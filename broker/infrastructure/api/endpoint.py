@@ -75,6 +75,7 @@ Schema = Mapping[str, Any]
 """A JSON schema."""
 
 BoundHandler = Callable[..., Awaitable[Any]]
+"""A handler; the module docstring describes its arguments and its result."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,6 +93,7 @@ class Auth:
 
 
 NO_AUTH = Auth({}, (), ())
+"""No authentication.  The handler gets the `web.Request`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,16 +154,16 @@ class Operation:
         return None if self.parse is None else await self.read_payload(http)
 
     def call(
-        self, *party: object, payload: object, path: Mapping[str, str] | None = None
+        self, *arguments: object, payload: object, path: Mapping[str, str] | None = None
     ) -> Awaitable[Any]:
         """Parse the fields and call the handler.  Raises InvalidRequest.
 
-        party: the first arguments of the handler.
+        arguments: the first arguments of the handler.
         path: the parameters of the path.
         """
         if self.parse is None:
-            return self.handler(*party, **(path or {}))
-        return self.handler(*party, self.parse(payload), **(path or {}))
+            return self.handler(*arguments, **(path or {}))
+        return self.handler(*arguments, self.parse(payload), **(path or {}))
 
 
 Authenticator = Callable[[web.Request, Operation], Awaitable[object]]
@@ -227,20 +229,21 @@ def _operation(api: object, endpoint: Endpoint) -> Operation:
 
 
 def _handler(endpoint: Endpoint, operation: Operation, authenticate: Authenticator) -> Handler:
-    style = endpoint.error_style
-
     async def handle(http: web.Request) -> web.StreamResponse:
         return _response(await authenticate(http, operation), endpoint.status)
 
-    async def handle_with_style(http: web.Request) -> web.StreamResponse:
-        assert style is not None
+    return handle if endpoint.error_style is None else _with_style(handle, endpoint.error_style)
+
+
+def _with_style(handler: Handler, style: ErrorStyle) -> Handler:
+    async def handle(http: web.Request) -> web.StreamResponse:
         try:
-            return await handle(http)
+            return await handler(http)
         except BrokerError as error:
             status = style.status(error.status)
             return error_response(to_broker_error(error), status=status, scheme=style.auth_scheme)
 
-    return handle if style is None else handle_with_style
+    return handle
 
 
 def _response(result: object, status: int) -> web.StreamResponse:

@@ -6,7 +6,7 @@ Endpoints of roles that a process does not have are not in its document.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import Any, Literal
 
@@ -56,7 +56,7 @@ class OpenAPI:
     url: the public URL; None at the admin port.
     """
 
-    def __init__(self, title: str, endpoints: Iterable[Endpoint], url: str | None) -> None:
+    def __init__(self, title: str, endpoints: Sequence[Endpoint], url: str | None) -> None:
         self._build = cache(partial(build_document, endpoints, title, url))
 
     async def document(self, http: web.Request) -> web.Response:
@@ -95,10 +95,9 @@ def name_of(method: str, path: str) -> str:
 
 
 def build_document(
-    endpoints: Iterable[Endpoint], title: str, url: str | None = None
+    endpoints: Sequence[Endpoint], title: str, url: str | None = None
 ) -> dict[str, Any]:
     """Return the OpenAPI document of the endpoints, in their order."""
-    endpoints = [*endpoints]
     schemas = Schemas(endpoints)
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
@@ -127,7 +126,7 @@ class _Generator(GenerateJsonSchema):
 class Schemas:
     """The schemas of request and response models, which refer to `definitions`."""
 
-    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         requests = {one.request for one in endpoints if _is_model(one.request)}
         responses = {one.response for one in endpoints if _is_model(one.response)}
         inputs = [
@@ -208,7 +207,7 @@ def _success(endpoint: Endpoint, schemas: Schemas) -> dict[str, Schema]:
 
 
 def _errors(endpoint: Endpoint) -> dict[str, Schema]:
-    """The responses of the error classes, by status."""
+    """Return the error responses by status, with the words of each."""
     words: dict[int, dict[str, None]] = {}
     style = endpoint.error_style
     for kind in (*COMMON_ERRORS, *endpoint.auth.errors, *endpoint.errors):
