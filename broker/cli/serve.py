@@ -14,7 +14,7 @@ from broker import __version__
 from broker.cli.support import ConfigFile, read_settings, settings_file
 from broker.infrastructure.observability import logging as logs
 from broker.infrastructure.runtime import process
-from broker.infrastructure.runtime.listening import ListenPlace, reserved
+from broker.infrastructure.runtime.listening import ListenAddress, reserve_port
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.runtime.supervisor import Supervisor
 from broker.infrastructure.settings import Settings
@@ -122,8 +122,8 @@ def ready_line(settings: Settings, address: str, open_files: int) -> str:
 def run_workers(settings: Settings) -> None:
     """Run this command as several processes, with `--worker`.  Raises WorkerFailure."""
     server = settings[ServerSettings]
-    place = ListenPlace("broker", server.host, server.port, f"{PREFIX}PORT")
-    with reserved(place) as port:
+    requested = ListenAddress("broker", server.host, server.port, f"{PREFIX}PORT")
+    with reserve_port(requested) as port:
         supervisor = Supervisor(
             [sys.executable, *sys.orig_argv[1:], "--worker"],
             [worker_environment(server, port, number) for number in range(server.workers)],

@@ -12,7 +12,6 @@ from tests.support.prose_text import AREAS, COMMENTS, DOCS, STRINGS, TESTS, text
 
 REMAINING: tuple[str, ...] = (
     "broker",
-    "docs/wechat.md",
     "tests",
 )
 """Files and folders that are not rewritten yet. Matches in them are only counted."""
@@ -24,23 +23,18 @@ CLEAN: tuple[str, ...] = (
     "broker/blobs",
     "broker/bus",
     "broker/cli",
+    "broker/directories",
     "broker/errors.py",
     "broker/identity",
-    "broker/infrastructure/api",
-    "broker/infrastructure/background.py",
-    "broker/infrastructure/clock.py",
-    "broker/infrastructure/coordination.py",
-    "broker/infrastructure/redis/channels.py",
-    "broker/infrastructure/runtime/drain.py",
-    "broker/infrastructure/settings.py",
-    "broker/infrastructure/settings_sources.py",
-    "broker/infrastructure/sharding.py",
-    "broker/infrastructure/transport",
+    "broker/infrastructure",
     "broker/login",
     "broker/monitoring",
     "broker/pool",
-    "broker/settings.py",
+    "broker/providers",
+    "broker/records",
     "broker/sessions",
+    "broker/settings.py",
+    "broker/state",
     "broker/tokens",
     "broker/users",
     "broker/widget",
@@ -71,7 +65,9 @@ CLEAN: tuple[str, ...] = (
 HIGHEST_RATE = 1.0
 """Matches per 1 000 words over the whole tree. Checked once REMAINING is empty."""
 
-ALLOWED: dict[tuple[str, str], str] = {}
+ALLOWED: dict[tuple[str, str], str] = {
+    ("broker/state/redis/leader_leases.py", "duty"): "part of a Redis key",
+}
 """By file and phrase, in lower case: why the phrase stays."""
 
 

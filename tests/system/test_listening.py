@@ -12,7 +12,12 @@ import pytest
 from aiohttp import web
 
 from broker.infrastructure.api.client_address import ClientAddresses
-from broker.infrastructure.runtime.listening import ListenPlace, PortInUse, open_sockets, reserved
+from broker.infrastructure.runtime.listening import (
+    ListenAddress,
+    PortInUse,
+    open_sockets,
+    reserve_port,
+)
 from broker.infrastructure.runtime.server import Site, serve_sites
 from tests.support.commands import serving as command
 from tests.support.environment import free_port, miss
@@ -64,7 +69,7 @@ def test_metrics_listen_on_every_admin_address(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["::,0.0.0.0", "0.0.0.0,::", "127.0.0.1,::1", "localhost"])
 def test_addresses_share_one_free_port(host: str) -> None:
-    sockets = open_sockets(ListenPlace("broker", host, 0, "PORT"))
+    sockets = open_sockets(ListenAddress("broker", host, 0, "PORT"))
 
     assert len({one.getsockname()[1] for one in sockets}) == 1
     for one in sockets:
@@ -78,18 +83,18 @@ def test_taken_port_names_its_address() -> None:
         port = taken.getsockname()[1]
 
         with pytest.raises(PortInUse, match=rf"port {port} on ::1 is in use"):
-            open_sockets(ListenPlace("broker", "127.0.0.1,::1", port, "PORT"))
+            open_sockets(ListenAddress("broker", "127.0.0.1,::1", port, "PORT"))
 
-    open_sockets(ListenPlace("broker", "127.0.0.1", port, "PORT"))[0].close()
+    open_sockets(ListenAddress("broker", "127.0.0.1", port, "PORT"))[0].close()
 
 
 def test_port_of_a_start_at_the_same_time_is_taken() -> None:
     """Two sockets that reuse an address can be bound to one port until one of them listens."""
-    first = open_sockets(ListenPlace("broker", "127.0.0.1", 0, "PORT"))[0]
+    first = open_sockets(ListenAddress("broker", "127.0.0.1", 0, "PORT"))[0]
     port = first.getsockname()[1]
 
     with first, pytest.raises(PortInUse, match=rf"port {port} on 127.0.0.1 is in use"):
-        open_sockets(ListenPlace("broker", "127.0.0.1", port, "PORT"))
+        open_sockets(ListenAddress("broker", "127.0.0.1", port, "PORT"))
 
 
 def test_address_that_is_found_twice_is_bound_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,18 +102,20 @@ def test_address_that_is_found_twice_is_bound_once(monkeypatch: pytest.MonkeyPat
     found = socket.getaddrinfo("127.0.0.1", 0, type=socket.SOCK_STREAM)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: found * 2)
 
-    sockets = open_sockets(ListenPlace("broker", "twice.example", 0, "PORT"))
+    sockets = open_sockets(ListenAddress("broker", "twice.example", 0, "PORT"))
 
     assert len(sockets) == 1
     sockets[0].close()
 
 
 def test_reserved_port_is_held_on_every_address() -> None:
-    with reserved(ListenPlace("broker", "127.0.0.1,::1", 0, "PORT")) as port:
+    with reserve_port(ListenAddress("broker", "127.0.0.1,::1", 0, "PORT")) as port:
         for host in ("127.0.0.1", "::1"):
             with pytest.raises(PortInUse):
-                open_sockets(ListenPlace("broker", host, port, "PORT"))
-        for one in open_sockets(ListenPlace("broker", "127.0.0.1,::1", port, "PORT"), shared=True):
+                open_sockets(ListenAddress("broker", host, port, "PORT"))
+        for one in open_sockets(
+            ListenAddress("broker", "127.0.0.1,::1", port, "PORT"), shared=True
+        ):
             one.close()
 
 

@@ -48,11 +48,11 @@ __all__ = [
 class Redis(Protocol):
     """A server or a Cluster.
 
-    one_server: whether all channels are on one server, so that a script can publish to any.
+    is_single_server: whether all channels are on one server, so that a script can publish to any.
     downtime: recent outages.
     """
 
-    one_server: bool
+    is_single_server: bool
     downtime: Downtime
 
     async def open(self) -> None:

@@ -49,7 +49,7 @@ MAX_IN_FLIGHT = 64
 class RedisCluster:
     """A Redis Cluster, through redis-py's client. A channel is on the node of its slot."""
 
-    one_server = False
+    is_single_server = False
 
     def __init__(self, client: aioredis.RedisCluster, *, writes: bool) -> None:
         self._client = client

@@ -23,7 +23,7 @@ class RedisServer:
     writes: whether the server is probed for accepting writes.
     """
 
-    one_server = True
+    is_single_server = True
 
     def __init__(
         self,

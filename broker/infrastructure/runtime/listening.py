@@ -24,7 +24,7 @@ NO_SUCH_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 """Errors for an IPv6 address on a machine without IPv6."""
 
 
-class ListenPlace(NamedTuple):
+class ListenAddress(NamedTuple):
     """The addresses and port of one server.
 
     host: an address, or several, separated by commas.
@@ -59,7 +59,7 @@ class SocketAddress(NamedTuple):
 Bind = Callable[[SocketAddress], socket.socket]
 
 
-def open_sockets(place: ListenPlace, *, shared: bool = False) -> list[socket.socket]:
+def open_sockets(requested: ListenAddress, *, shared: bool = False) -> list[socket.socket]:
     """Return a listening socket for each address, all on one port.
 
     shared: whether other workers may bind the same addresses.
@@ -75,18 +75,18 @@ def open_sockets(place: ListenPlace, *, shared: bool = False) -> list[socket.soc
             raise
         return listener
 
-    return _bind_all(place, bind)
+    return _bind_all(requested, bind)
 
 
 @contextmanager
-def reserved(place: ListenPlace) -> Iterator[int]:
+def reserve_port(requested: ListenAddress) -> Iterator[int]:
     """Reserve a port on every address for the workers, inside the ``with`` block.
 
     The sockets never listen, because connections would wait in them forever.
     Raises PortInUse, also if another program would share the port.
     """
     with ExitStack() as stack:
-        sockets = [stack.enter_context(bound) for bound in _bind_all(place, _bind_alone)]
+        sockets = [stack.enter_context(bound) for bound in _bind_all(requested, _bind_alone)]
         for bound in sockets:
             # After the bind, which would share the port with another program otherwise.
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -99,14 +99,14 @@ def url_of(address: Sequence[object]) -> str:
     return f"http://[{host}]:{port}" if ":" in str(host) else f"http://{host}:{port}"
 
 
-def _bind_all(place: ListenPlace, bind: Bind) -> list[socket.socket]:
+def _bind_all(requested: ListenAddress, bind: Bind) -> list[socket.socket]:
     for attempt in range(FREE_PORT_ATTEMPTS):
         try:
-            return _bind_once(place, bind)
+            return _bind_once(requested, bind)
         except _CannotBind as error:
-            can_retry = not place.port and error.cause.errno == errno.EADDRINUSE
+            can_retry = not requested.port and error.cause.errno == errno.EADDRINUSE
             if not can_retry or attempt == FREE_PORT_ATTEMPTS - 1:
-                raise PortInUse(_reason(error, place)) from None
+                raise PortInUse(_reason(error, requested)) from None
     raise AssertionError("unreachable")
 
 
@@ -117,20 +117,22 @@ class _CannotBind(Exception):
         self.cause = cause
 
 
-def _bind_once(place: ListenPlace, bind: Bind) -> list[socket.socket]:
+def _bind_once(requested: ListenAddress, bind: Bind) -> list[socket.socket]:
     with ExitStack() as stack:
         bound: list[socket.socket] = []
-        for host in place.hosts():
-            port = bound[0].getsockname()[1] if bound else place.port
-            for listener in _bind_host(host, port, place, bind):
+        for host in requested.hosts():
+            port = bound[0].getsockname()[1] if bound else requested.port
+            for listener in _bind_host(host, port, requested, bind):
                 bound.append(stack.enter_context(listener))
         stack.pop_all()
         return bound
 
 
-def _bind_host(host: str, port: int, place: ListenPlace, bind: Bind) -> Iterator[socket.socket]:
+def _bind_host(
+    host: str, port: int, requested: ListenAddress, bind: Bind
+) -> Iterator[socket.socket]:
     try:
-        addresses = _addresses(host, port, place.hosts())
+        addresses = _addresses(host, port, requested.hosts())
         for number, address in enumerate(addresses, 1):
             try:
                 bound = bind(address.with_port(port))
@@ -186,15 +188,15 @@ def _bind_alone(address: SocketAddress) -> socket.socket:
         return _bind(address, reuse_address=True, reuse_port=False)
 
 
-def _reason(failed: _CannotBind, place: ListenPlace) -> str:
-    error, host, port = failed.cause, failed.host, place.port
+def _reason(failed: _CannotBind, requested: ListenAddress) -> str:
+    error, host, port = failed.cause, failed.host, requested.port
     if error.errno == errno.EADDRINUSE:
         return (
-            f"port {port} on {host} is in use, so the {place.name} cannot listen there: "
-            f"choose another with {place.variable}=…"
+            f"port {port} on {host} is in use, so the {requested.name} cannot listen there: "
+            f"choose another with {requested.variable}=…"
         )
     if error.errno in (errno.EACCES, *NO_SUCH_FAMILY) or isinstance(error, socket.gaierror):
-        return f"the {place.name} cannot listen on {host}:{port}: {error.strerror}"
+        return f"the {requested.name} cannot listen on {host}:{port}: {error.strerror}"
     raise error
 
 

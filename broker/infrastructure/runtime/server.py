@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 
 from broker.infrastructure.runtime.http_runner import Runner
-from broker.infrastructure.runtime.listening import ListenPlace, PortInUse, open_sockets, url_of
+from broker.infrastructure.runtime.listening import ListenAddress, PortInUse, open_sockets, url_of
 from broker.infrastructure.runtime.signals import on_shutdown_signal
 from broker.infrastructure.transport.websocket.acceptor import (
     UPGRADE_HANDLER,
@@ -227,7 +227,7 @@ def _site(runner: web.AppRunner, site: Site, listener: socket.socket) -> web.Bas
 
 async def _listen(runner: web.AppRunner, site: Site) -> str:
     """Listen for `site`, and return its URLs, joined with ` and `. Raises PortInUse."""
-    place = ListenPlace(site.name, site.host, site.port, site.variable)
-    for listener in open_sockets(place, shared=site.shared):
+    requested = ListenAddress(site.name, site.host, site.port, site.variable)
+    for listener in open_sockets(requested, shared=site.shared):
         await _site(runner, site, listener).start()
     return " and ".join(url_of(address) for address in runner.addresses)

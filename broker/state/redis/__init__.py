@@ -50,7 +50,7 @@ def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool)
             replica_connection=replica_connection,
             clock=time,
             replicas=replicas,
-            publishes=publishes and redis.one_server,
+            publishes=publishes and redis.is_single_server,
         ),
         RedisSessionStore(redis, time),
         RedisCodeLeases(redis, time),
