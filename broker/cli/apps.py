@@ -26,7 +26,9 @@ command = typer.Typer(
 
 PROPAGATION_NOTE = "running brokers apply this within seconds"
 
-IdArgument = Annotated[str, typer.Argument(help="Id of the app, the client_id of browsers.")]
+IdArgument = Annotated[
+    str, typer.Argument(help="Id of the app, the client_id of browsers.", metavar="ID")
+]
 
 NameOption = Annotated[
     str | None, typer.Option(help="Name that the phone shows. Default of a new app: its id.")
@@ -50,8 +52,8 @@ RegisterUrlOption = Annotated[
 ProviderOption = Annotated[
     str | None,
     typer.Option(
-        help="Provider that draws codes and verifies phones. Default of a new app: the present "
-        "setting; the app keeps it.",
+        help="Provider that draws codes and verifies phones. Default of a new app: the "
+        "setting at that time.",
         show_default=False,
     ),
 ]
@@ -69,7 +71,7 @@ LoginLifetimeOption = Annotated[
     int | None,
     typer.Option(
         help=f"Seconds in which a code can be scanned and confirmed, up to {LIFETIME_MAX}; "
-        "0: the setting."
+        "0 uses the setting."
     ),
 ]
 

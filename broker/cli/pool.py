@@ -47,7 +47,7 @@ STATE_UNREACHABLE_NOTE = (
     "seconds"
 )
 
-AppOption = Annotated[str, typer.Option(help="App whose codes are meant.")]
+AppOption = Annotated[str, typer.Option(help="App that the codes belong to.")]
 
 
 @command.command()

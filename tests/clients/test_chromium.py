@@ -32,7 +32,7 @@ from playwright.async_api import (
 from broker.infrastructure.runtime.server import Site, serve_sites
 from mp_stub.phone import Phone
 from tests.support.builders import FixedDirectory, StartBroker
-from tests.support.demo import demo, obey
+from tests.support.demo import demo, run_curl
 from tests.support.environment import ROOT, free_port
 from tests.support.loop_clock import LoopClock
 from tests.support.pages import (
@@ -518,7 +518,7 @@ async def test_pool_code_works_while_wechat_is_down(
             f"http://127.0.0.1:{running.ports[name]}"
             for name in ("PORT", "SITE_PORT", "WECHAT_PORT")
         )
-        await obey(await running.line("stable_token"))
+        await run_curl(await running.line("stable_token"))
         page = await open_page(chromium, site)
         complaints: list[str] = []
         page.on("console", lambda line: line.type == "error" and complaints.append(line.text))

@@ -19,7 +19,7 @@ from mp_stub.wechat.platform import APPID, SECRET
 from tests.support.environment import ROOT, free_port
 
 LIMIT = 120.0
-"""Seconds that a broker of these tests may run."""
+"""Seconds after which a broker of these tests is killed."""
 
 COMMAND = [sys.executable, "-m", "broker"]
 
@@ -39,7 +39,7 @@ def run(
 
 
 def call(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """`run` in this process: another one takes a second to come up."""
+    """`run` in this process, because a new process takes a second to start."""
     with chdir(folder):
         done = CliRunner().invoke(command, arguments, env=variables)
     assert done.exception is None or isinstance(done.exception, SystemExit | StartupError)
@@ -51,7 +51,10 @@ def call(folder: Path, *arguments: str, **variables: str) -> subprocess.Complete
 def serving(
     folder: Path, *arguments: str, read_line: bool = True, **variables: str
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`scan-login serve` and the line that it prints when it is ready, if it is to be read."""
+    """Run `scan-login serve`; yields it and its ready line.
+
+    read_line: whether to wait for the ready line.
+    """
     process = subprocess.Popen(
         [*COMMAND, "serve", *arguments],
         cwd=folder,
@@ -60,7 +63,7 @@ def serving(
         stderr=subprocess.PIPE,
         text=True,
     )
-    watchdog = Timer(LIMIT, process.kill)  # a test that waits for a line gets none, and fails
+    watchdog = Timer(LIMIT, process.kill)  # a test that waits for a line then fails
     watchdog.start()
     try:
         assert process.stdout is not None
@@ -73,7 +76,7 @@ def serving(
 
 @contextmanager
 def wechat_serving() -> Iterator[str]:
-    """`python -m mp_stub wechat`, and its address."""
+    """Run `python -m mp_stub wechat`; yields its URL."""
     process = subprocess.Popen(
         [sys.executable, "-m", "mp_stub", "wechat", "--port", str(free_port())],
         cwd=ROOT,

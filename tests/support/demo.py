@@ -20,12 +20,12 @@ class Demo(NamedTuple):
     ports: dict[str, str]
 
     async def line(self, text: str) -> str:
-        """The next line that has `text` in it."""
+        """Return the next line that contains `text`."""
         assert self.process.stdout is not None
         async with asyncio.timeout(30):
             while True:
                 line = (await self.process.stdout.readline()).decode()
-                assert line, f"the demo ended before it said {text!r}"
+                assert line, f"the demo ended before it printed {text!r}"
                 if text in line:
                     return line
 
@@ -52,8 +52,8 @@ async def demo(*options: str, **ports: str) -> AsyncIterator[Demo]:
         await process.communicate()
 
 
-async def obey(command: str) -> None:
-    """Do what curl would, of what the demo tells people to type."""
+async def run_curl(command: str) -> None:
+    """Send the request of a curl command that the demo prints."""
     _, _, method, url, *rest = shlex.split(command)
     place, _, names = url.partition("{")
     body = rest[1] if rest else None
@@ -70,7 +70,7 @@ class Ran(NamedTuple):
 
 
 async def phone(*arguments: str, broker: str) -> Ran:
-    """`python -m mp_stub …` as somebody types it."""
+    """Run `python -m mp_stub …`."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

@@ -1,6 +1,6 @@
-"""`scan-login app`, `records` and `key rewrap`.
+"""The commands `scan-login app`, `records` and `key rewrap`.
 
-A process takes a second or two to start, so most are called in this one.
+Most run in the process of the test, because a new process takes a second or two to start.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def listed(call: Call) -> list[dict[str, object]]:
     return found
 
 
-def test_an_app_from_first_to_last(call: Call, tmp_path: Path) -> None:
+def test_app_is_added_changed_listed_and_removed(call: Call, tmp_path: Path) -> None:
     options = ["--name", "A site", "--origin", "https://a.example", "--origin", "https://b.example"]
     more = ["--register-url", "https://a.example/register", "--login-lifetime", "60", "--secret"]
     added = call("app", "add", "site", *options, *more, stdin=f"{SECRET}\n")
@@ -55,7 +55,7 @@ def test_an_app_from_first_to_last(call: Call, tmp_path: Path) -> None:
     assert (tmp_path / "scan-login-seal.json").stat().st_mode & 0o777 == 0o600
 
 
-def test_an_apps_own_secret_is_printed_once(call: Call, tmp_path: Path) -> None:
+def test_rotated_app_secret_is_printed_once(call: Call, tmp_path: Path) -> None:
     call("app", "add", "site")
 
     secret, *rest = call("app", "rotate-secret", "site").text.splitlines()
@@ -80,7 +80,9 @@ def test_an_apps_own_secret_is_printed_once(call: Call, tmp_path: Path) -> None:
         (["add", "two", "--secret"], 2, "standard input has no secret"),
     ],
 )
-def test_what_cannot_be_is_said(call: Call, words: list[str], code: int, sentence: str) -> None:
+def test_invalid_app_command_is_refused(
+    call: Call, words: list[str], code: int, sentence: str
+) -> None:
     call("app", "add", "site")
 
     refused = call("app", *words)
@@ -90,7 +92,7 @@ def test_what_cannot_be_is_said(call: Call, words: list[str], code: int, sentenc
     assert [app["name"] for app in listed(call)] == ["site"]
 
 
-def test_a_running_broker_knows_a_new_app_within_seconds(tmp_path: Path) -> None:
+def test_running_broker_serves_a_new_app(tmp_path: Path) -> None:
     with serving(tmp_path, SCAN_LOGIN_PORT="0") as (_, line):
         url = line.split(" ready on ")[1].split()[0]
         added = run(tmp_path, "app", "add", "site", "--secret", stdin=SECRET)
@@ -99,7 +101,7 @@ def test_a_running_broker_knows_a_new_app_within_seconds(tmp_path: Path) -> None
     assert (added.returncode, added.stderr) == (0, "")
 
 
-def test_the_records_say_how_they_stand(call: Call) -> None:
+def test_records_status_names_missing_migrations(call: Call) -> None:
     nowhere = {"SCAN_LOGIN_RECORDS_URL": "sqlite+aiosqlite:///other.db"}
     before = call("records", "status", **nowhere)
     migrated = call("records", "migrate", **nowhere)
@@ -111,7 +113,7 @@ def test_the_records_say_how_they_stand(call: Call) -> None:
     assert (after.code, f"revision {HEAD}\nup to date" in after.text) == (0, True)
 
 
-def test_records_of_a_newer_program_are_refused(tmp_path: Path, records_file: Path) -> None:
+def test_records_of_newer_program_are_refused(tmp_path: Path, records_file: Path) -> None:
     with closing(sqlite3.connect(records_file)) as database:
         database.execute(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
         database.commit()
@@ -120,11 +122,11 @@ def test_records_of_a_newer_program_are_refused(tmp_path: Path, records_file: Pa
     refused = run(tmp_path, "serve", SCAN_LOGIN_RECORDS_URL=url, SCAN_LOGIN_PORT="0")
 
     assert refused.returncode == 1
-    assert "at revision 9999" in refused.stderr
+    assert "have revision 9999" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
-def test_a_broker_without_its_database_does_not_start(tmp_path: Path) -> None:
+def test_broker_without_database_does_not_start(tmp_path: Path) -> None:
     url = f"postgresql+asyncpg://u:hunter2@127.0.0.1:{free_port()}/x"
 
     refused = run(tmp_path, "serve", SCAN_LOGIN_RECORDS_URL=url, SCAN_LOGIN_PORT="0")
@@ -135,7 +137,7 @@ def test_a_broker_without_its_database_does_not_start(tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
-def test_secrets_are_sealed_anew_under_a_newer_key(call: Call, tmp_path: Path) -> None:
+def test_rewrap_encrypts_secrets_with_newer_key(call: Call, tmp_path: Path) -> None:
     call("app", "add", "site", "--secret", stdin=SECRET)
 
     assert "1 secrets had an older key;" in call("key", "rewrap", "--new-key").text
@@ -143,7 +145,7 @@ def test_secrets_are_sealed_anew_under_a_newer_key(call: Call, tmp_path: Path) -
     assert len(json.loads((tmp_path / "scan-login-seal.json").read_text())["keys"]) == 2
 
 
-def test_seal_keys_may_stand_in_the_settings(call: Call, tmp_path: Path) -> None:
+def test_seal_keys_in_settings_are_used(call: Call, tmp_path: Path) -> None:
     old, new = (base64.b64encode(letter * 32).decode() for letter in (b"o", b"n"))
     call("app", "add", "site", "--secret", stdin=SECRET, SCAN_LOGIN_SEAL_KEYS=old)
 
@@ -162,7 +164,7 @@ def test_seal_keys_may_stand_in_the_settings(call: Call, tmp_path: Path) -> None
 
 
 def begins(url: str, app: str) -> bool:
-    """Whether the broker knows the app: a device can begin a login."""
+    """Whether a device can begin a login for the app."""
     form = f"client_id={app}".encode()
     try:
         with urllib.request.urlopen(f"{url}/oauth/device_authorization", data=form) as response:

@@ -1,4 +1,4 @@
-"""The `scan-login` command, run as a command."""
+"""The commands `scan-login serve`, `key`, `provider` and `demo`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.support.environment import free_port
 from tests.support.waiting import wait_until
 
 
-def test_help_and_version(tmp_path: Path) -> None:
+def test_command_prints_help_and_version(tmp_path: Path) -> None:
     assert "serve" in run(tmp_path, "--help").stdout
     assert run(tmp_path, "--version").stdout.strip() == __version__
 
 
-def test_serve_says_one_line_when_it_is_ready_and_ends_cleanly(tmp_path: Path) -> None:
+def test_serve_prints_ready_line_and_ends_cleanly(tmp_path: Path) -> None:
     port = free_port()
     variables = {"SCAN_LOGIN_PORT": str(port), "SCAN_LOGIN_LOG_LEVEL": "warning"}
     with serving(tmp_path, **variables) as (process, line):
@@ -38,14 +38,14 @@ def test_serve_says_one_line_when_it_is_ready_and_ends_cleanly(tmp_path: Path) -
     assert (tmp_path / "scan-login-keys.json").stat().st_mode & 0o777 == 0o600
 
 
-def test_ctrl_c_ends_it_too(tmp_path: Path) -> None:
+def test_ctrl_c_ends_serve(tmp_path: Path) -> None:
     with serving(tmp_path, SCAN_LOGIN_PORT="0") as (process, _):
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
         assert process.returncode == 0
 
 
-def test_metrics_stand_on_the_admin_port_alone(tmp_path: Path) -> None:
+def test_metrics_are_on_the_admin_port(tmp_path: Path) -> None:
     admin = free_port()
     variables = {"SCAN_LOGIN_PORT": "0", "SCAN_LOGIN_ADMIN_PORT": str(admin)}
     with (
@@ -55,7 +55,7 @@ def test_metrics_stand_on_the_admin_port_alone(tmp_path: Path) -> None:
         assert b"scanlogin_logins_total" in response.read()
 
 
-def test_a_taken_port_is_named_with_what_to_do(tmp_path: Path) -> None:
+def test_port_in_use_is_named_with_remedy(tmp_path: Path) -> None:
     with serving(tmp_path, SCAN_LOGIN_PORT="0") as (_, line):
         port = line.split("http://127.0.0.1:")[1].split()[0]
 
@@ -67,7 +67,7 @@ def test_a_taken_port_is_named_with_what_to_do(tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
-def test_a_taken_admin_port_turns_metrics_off_and_nothing_else(tmp_path: Path) -> None:
+def test_admin_port_in_use_turns_metrics_off(tmp_path: Path) -> None:
     admin = str(free_port())
     with (
         serving(tmp_path, SCAN_LOGIN_PORT="0", SCAN_LOGIN_ADMIN_PORT=admin),
@@ -78,7 +78,7 @@ def test_a_taken_admin_port_turns_metrics_off_and_nothing_else(tmp_path: Path) -
         assert "SCAN_LOGIN_ADMIN_PORT" in second.communicate(timeout=30)[1]
 
 
-def test_keys_are_listed_and_rotated_under_a_running_broker(tmp_path: Path) -> None:
+def test_running_broker_publishes_rotated_keys(tmp_path: Path) -> None:
     with serving(tmp_path, SCAN_LOGIN_PORT="0") as (_, line):
         url = line.split(" ready on ")[1].split()[0]
         before = listed_keys(tmp_path)
@@ -108,7 +108,7 @@ def publishes(url: str, kids: list[str]) -> bool:
     return all(kid in published for kid in kids)
 
 
-def test_key_create_makes_each_file_once(tmp_path: Path) -> None:
+def test_key_create_keeps_existing_files(tmp_path: Path) -> None:
     assert call(tmp_path, "key", "create").returncode == 0
     names = ("scan-login-keys.json", "scan-login-seal.json")
     made = [(tmp_path / name).read_bytes() for name in names]
@@ -119,7 +119,7 @@ def test_key_create_makes_each_file_once(tmp_path: Path) -> None:
     assert all((tmp_path / name).stat().st_mode & 0o777 == 0o600 for name in names)
 
 
-def test_looking_for_keys_makes_none(tmp_path: Path) -> None:
+def test_key_list_and_rotate_create_no_file(tmp_path: Path) -> None:
     for word in ("list", "rotate"):
         looked = call(tmp_path, "key", word)
 
@@ -128,7 +128,7 @@ def test_looking_for_keys_makes_none(tmp_path: Path) -> None:
         assert not (tmp_path / "scan-login-keys.json").exists()
 
 
-def test_what_keeps_a_provider_from_drawing_is_said_with_its_cure(tmp_path: Path) -> None:
+def test_provider_check_prints_error_and_remedy(tmp_path: Path) -> None:
     checked = run(tmp_path, "provider", "check")
     assert (checked.returncode, checked.stdout) == (0, "the provider pretend draws codes\n")
 
@@ -157,7 +157,7 @@ def test_what_keeps_a_provider_from_drawing_is_said_with_its_cure(tmp_path: Path
             assert "hunter2" not in line
 
 
-def test_a_mistake_in_the_demos_settings_is_named(tmp_path: Path) -> None:
+def test_demo_names_an_invalid_setting(tmp_path: Path) -> None:
     refused = call(tmp_path, "demo", SCAN_LOGIN_INTERVAL="x")
 
     assert refused.returncode == 1
@@ -166,7 +166,7 @@ def test_a_mistake_in_the_demos_settings_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["PORT", "SITE_PORT", "PHONE_PORT", "WECHAT_PORT"])
-def test_a_port_that_is_none_is_said_to_be_none(tmp_path: Path, name: str) -> None:
+def test_demo_refuses_an_invalid_port(tmp_path: Path, name: str) -> None:
     refused = call(tmp_path, "demo", **{name: "99999"})
 
     assert refused.returncode == 2
@@ -175,7 +175,7 @@ def test_a_port_that_is_none_is_said_to_be_none(tmp_path: Path, name: str) -> No
 
 
 @pytest.mark.parametrize("words", [["serve"], ["key", "list"], ["key", "rotate"]])
-def test_a_damaged_key_file_is_named(tmp_path: Path, words: list[str]) -> None:
+def test_damaged_key_file_is_named(tmp_path: Path, words: list[str]) -> None:
     keys = tmp_path / "scan-login-keys.json"
     keys.write_text("{")
     keys.chmod(0o600)

@@ -30,11 +30,11 @@ LINKS = {
     "SCAN_LOGIN_PORT_8000_TCP_PORT": "8000",
     "SCAN_LOGIN_PORT_8000_TCP_ADDR": "10.0.0.1",
 }
-"""What Kubernetes sets for a Service `scan-login`.
+"""Variables that Kubernetes sets for a Service `scan-login`.
 https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables"""
 
 
-def checked(folder: Path, **variables: str) -> tuple[int, Any]:
+def config_check(folder: Path, **variables: str) -> tuple[int, Any]:
     """The exit code of `config check`, and its outcome."""
     variables = {f"SCAN_LOGIN_{name}": value for name, value in variables.items()}
     done = call(folder, "config", "check", "--json", **variables)
@@ -44,7 +44,7 @@ def checked(folder: Path, **variables: str) -> tuple[int, Any]:
 def test_config_check_reports_all_mistakes(tmp_path: Path) -> None:
     wrong = {"PORT": "x", "STATE_URL": "etcd://", "RECORDS_URL": "mysql://h/db", "PROT": "1"}
 
-    code, outcome = checked(tmp_path, **wrong)
+    code, outcome = config_check(tmp_path, **wrong)
 
     assert (code, outcome["valid"]) == (1, False)
     named = {mistake.partition(":")[0] for mistake in outcome["mistakes"]}
@@ -147,7 +147,7 @@ def test_config_check_refuses_unusable_values(
     tmp_path: Path, name: str, value: str, reason: str
 ) -> None:
 
-    code, outcome = checked(tmp_path, **{name: value})
+    code, outcome = config_check(tmp_path, **{name: value})
 
     assert code == 1
     assert any(reason in mistake for mistake in outcome["mistakes"])
@@ -165,7 +165,7 @@ def test_config_check_refuses_unusable_values(
     ],
 )
 def test_config_check_accepts_records_url(tmp_path: Path, value: str) -> None:
-    assert checked(tmp_path, RECORDS_URL=value) == (
+    assert config_check(tmp_path, RECORDS_URL=value) == (
         0,
         {
             "valid": True,
@@ -180,7 +180,7 @@ def test_config_check_accepts_records_url(tmp_path: Path, value: str) -> None:
 def test_sslmode_reads_the_root_certificate(tmp_path: Path, mode: str) -> None:
     (tmp_path / "ca.pem").write_text("no certificate\n")
 
-    code, outcome = checked(
+    code, outcome = config_check(
         tmp_path, RECORDS_URL=f"{POSTGRES}?sslmode={mode}&sslrootcert={tmp_path}/ca.pem"
     )
 
@@ -330,13 +330,13 @@ def test_service_link_leaves_the_file_in_force(
 
 
 def test_port_without_service_links_is_a_mistake(tmp_path: Path) -> None:
-    code, outcome = checked(tmp_path, PORT="tcp://10.0.0.1:8000")
+    code, outcome = config_check(tmp_path, PORT="tcp://10.0.0.1:8000")
 
     assert code == 1
     assert outcome["mistakes"][0].startswith("SCAN_LOGIN_PORT: ")
 
 
-def test_explicit_port_beside_service_links_is_read() -> None:
+def test_explicit_port_with_service_links_is_read() -> None:
     found = collect(FIELDS, {**LINKS, "SCAN_LOGIN_PORT": "8001"}, None)
 
     assert found.values == {"port": "8001"}

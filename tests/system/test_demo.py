@@ -1,4 +1,4 @@
-"""`scan-login demo`, which `make demo` runs: three applications, one Ctrl-C."""
+"""The command `scan-login demo`, which `make demo` runs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import aiohttp
 from broker.cli.demo.run import own_address
 from mp_stub.wechat.platform import APPID, person_id
 from tests.support.clients import PythonBrowser
-from tests.support.demo import demo, obey, phone
+from tests.support.demo import demo, phone, run_curl
 from tests.support.wechat import link_in
 
 
-async def test_one_command_serves_broker_site_and_phone_and_one_ctrl_c_ends_them() -> None:
+async def test_demo_serves_three_applications_until_ctrl_c() -> None:
     async with demo() as running:
         for name, port in [
             ("Example site", "SITE_PORT"),
@@ -34,7 +34,7 @@ async def test_one_command_serves_broker_site_and_phone_and_one_ctrl_c_ends_them
         assert errors == b""
 
 
-async def test_pages_of_the_origins_that_are_named_may_use_the_demo_too() -> None:
+async def test_demo_accepts_configured_origins() -> None:
     async with demo(SCAN_LOGIN_ORIGINS="http://127.0.0.1:1") as running:
         await running.line("Broker")
         url = f"http://127.0.0.1:{running.ports['PORT']}/socket.io/?EIO=4&transport=polling"
@@ -45,7 +45,7 @@ async def test_pages_of_the_origins_that_are_named_may_use_the_demo_too() -> Non
                     assert (origin, response.status) == (origin, status)
 
 
-async def test_the_code_in_the_terminal_logs_the_terminal_in() -> None:
+async def test_code_in_the_terminal_logs_the_terminal_in() -> None:
     async with demo() as running:
         link = (await running.line("log this terminal in")).split()[-1]
         broker = f"http://127.0.0.1:{running.ports['PORT']}"
@@ -55,7 +55,7 @@ async def test_the_code_in_the_terminal_logs_the_terminal_in() -> None:
         assert "logged in as pretend:bob" in await running.line("This terminal:")
 
 
-async def test_the_whole_way_to_a_pretend_wechat() -> None:
+async def test_demo_with_wechat_stub_logs_in() -> None:
     async with demo("--provider", "wechat") as running:
         broker, site = (f"http://127.0.0.1:{running.ports[name]}" for name in ("PORT", "SITE_PORT"))
         wechat = (await running.line("WeChat stub")).split()[2]
@@ -71,7 +71,7 @@ async def test_the_whole_way_to_a_pretend_wechat() -> None:
         token = (await browser.emit("redeem", owned))["access_token"]
         await browser.close()
 
-        # The example site takes it, as it takes any of the broker's.
+        # The example site accepts the token.
         jar = aiohttp.CookieJar(unsafe=True)  # its cookies are an IP address's
         async with aiohttp.ClientSession(cookie_jar=jar) as http:
             proof, headers = {"access_token": token}, {"Origin": site}
@@ -81,8 +81,8 @@ async def test_the_whole_way_to_a_pretend_wechat() -> None:
                 assert person_id(APPID, "bob") in await page.text()
 
 
-async def test_with_a_pool_logins_go_on_while_wechat_is_switched_off() -> None:
-    """By the very commands that the demo prints."""
+async def test_demo_with_pool_logs_in_during_wechat_outage() -> None:
+    """Runs the commands that the demo prints."""
     async with demo("--pool") as running:
         broker = f"http://127.0.0.1:{running.ports['PORT']}"
         wechat = (await running.line("WeChat stub")).split()[2]
@@ -92,7 +92,7 @@ async def test_with_a_pool_logins_go_on_while_wechat_is_switched_off() -> None:
         browser = PythonBrowser(["websocket"])
         await browser.connect(broker)
 
-        await obey(off)
+        await run_curl(off)
         begun = await browser.emit("begin", {})
         async with aiohttp.ClientSession() as http:
             async with http.get(begun["code_url"]) as picture:
@@ -110,10 +110,10 @@ async def test_with_a_pool_logins_go_on_while_wechat_is_switched_off() -> None:
         assert redeemed["access_token"]
         # The code on a screen is the one of the terminal.
         await running.line("98 codes free, 1 on screens, 1 in cooldown")
-        await obey(on)
+        await run_curl(on)
 
 
-async def test_a_taken_port_is_said_to_be_taken_and_how_to_choose_another() -> None:
+async def test_demo_names_port_in_use_and_remedy() -> None:
     async with demo("--provider", "wechat") as first:
         await first.line("Broker")
         for name in first.ports:
@@ -124,5 +124,5 @@ async def test_a_taken_port_is_said_to_be_taken_and_how_to_choose_another() -> N
                 assert f"port {first.ports[name]} on 127.0.0.1 is in use" in errors.decode()
 
 
-def test_the_machines_own_address_is_an_address() -> None:
+def test_own_address_is_an_ip_address() -> None:
     assert own_address().count(".") == 3

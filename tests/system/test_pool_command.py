@@ -1,4 +1,4 @@
-"""`scan-login pool`."""
+"""The command `scan-login pool`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def rows(status: Said) -> list[list[str]]:
     return [line.split() for line in status.text.splitlines()[1:]]
 
 
-def test_a_pool_from_first_to_last(call: Call) -> None:
+def test_pool_is_filled_verified_and_retired(call: Call) -> None:
     filled = call("pool", "fill", "--count", "12", *FAST)
     again = call("pool", "fill", "--count", "12", *FAST)
     verified = call("pool", "verify")
@@ -82,7 +82,7 @@ def test_new_app_with_reused_id_gets_new_pool(call: Call) -> None:
     assert len(pictures()) == 2
 
 
-def test_no_scene_is_told(call: Call, capfd: pytest.CaptureFixture[str]) -> None:
+def test_pool_commands_print_no_scene(call: Call, capfd: pytest.CaptureFixture[str]) -> None:
     said = call("pool", "fill", "--count", "3", *FAST)
     with closing(sqlite3.connect("scan-login.db")) as database:
         scenes = [scene for (scene,) in database.execute("SELECT scene FROM codes")]
@@ -96,7 +96,7 @@ def test_no_scene_is_told(call: Call, capfd: pytest.CaptureFixture[str]) -> None
     assert not [scene for scene in scenes if scene in f"{told}{capfd.readouterr()}{pictures()}"]
 
 
-def test_a_broken_picture_is_named_with_its_cure(call: Call) -> None:
+def test_verify_names_broken_picture_and_remedy(call: Call) -> None:
     call("pool", "fill", "--count", "3", *FAST)
     (Path("scan-login-pictures") / pictures()[0]).write_bytes(b"")
 
@@ -111,7 +111,7 @@ def test_a_broken_picture_is_named_with_its_cure(call: Call) -> None:
     assert call("pool", "verify").code == 0
 
 
-def test_a_code_that_opens_another_page_is_found(call: Call) -> None:
+def test_verify_finds_code_for_another_page(call: Call) -> None:
     call("pool", "fill", "--count", "1", *FAST)
 
     moved = call("pool", "verify", SCAN_LOGIN_PHONE_PAGE_URL="http://moved.example/")
@@ -147,7 +147,7 @@ def test_codes_are_retired_by_age_or_all(call: Call) -> None:
         (["fill", "--count", "1", "--rate", "5000"], "less than or equal to 4500"),
     ],
 )
-def test_what_cannot_be_is_said(call: Call, words: list[str], sentence: str) -> None:
+def test_invalid_pool_command_is_refused(call: Call, words: list[str], sentence: str) -> None:
     refused = call("pool", *words)
 
     assert refused.code != 0
@@ -166,7 +166,7 @@ def test_pool_of_removed_app_is_retired_by_key(call: Call) -> None:
     assert f"2 codes of {key} are retired" in retired.text
 
 
-def test_a_state_that_is_reached_is_told_at_once(call: Call, engines: Engines) -> None:
+def test_reached_state_gets_codes_immediately(call: Call, engines: Engines) -> None:
     engines.empty("redis")
     there = {"SCAN_LOGIN_STATE_URL": engines.url("redis"), "SCAN_LOGIN_CODE_SOURCE": "pool"}
 
@@ -182,7 +182,7 @@ def test_a_state_that_is_reached_is_told_at_once(call: Call, engines: Engines) -
     assert (left["leftover"], len(pictures())) == (1, 3)
 
 
-def test_a_state_that_is_not_reached_is_told_by_its_broker(call: Call) -> None:
+def test_unreachable_state_is_reported(call: Call) -> None:
     away = {"SCAN_LOGIN_STATE_URL": f"redis://127.0.0.1:{free_port()}"}
 
     said = [call("pool", "fill", "--count", "1", *FAST), call("pool", "retire", "0", "--yes")]
@@ -193,7 +193,7 @@ def test_a_state_that_is_not_reached_is_told_by_its_broker(call: Call) -> None:
     assert rows(call("pool", "status", **away))[0][4:7] == ["-", "-", "-"]
 
 
-def test_a_wrong_place_for_pictures_is_said(call: Call) -> None:
+def test_invalid_picture_settings_are_refused(call: Call) -> None:
     wrong = call("config", "check", SCAN_LOGIN_PICTURES_URL="memory://")
     endpoint = call("config", "check", SCAN_LOGIN_PICTURES_ENDPOINT="https://s3.example")
     public = call("config", "check", SCAN_LOGIN_PICTURES_PUBLIC_URL="cdn.example")
@@ -205,7 +205,7 @@ def test_a_wrong_place_for_pictures_is_said(call: Call) -> None:
     assert "SCAN_LOGIN_PICTURES_PUBLIC_URL: use an http or https URL" in public.text
 
 
-def test_pictures_are_beside_the_database_unless_told_otherwise(call: Call, tmp_path: Path) -> None:
+def test_pictures_are_next_to_the_database_by_default(call: Call, tmp_path: Path) -> None:
     def place(**variables: str) -> str:
         lines = call("config", "show", **variables).text.splitlines()
         [line] = [line for line in lines if line.startswith("pictures_url = ")]
@@ -219,7 +219,7 @@ def test_pictures_are_beside_the_database_unless_told_otherwise(call: Call, tmp_
     assert place(SCAN_LOGIN_PICTURES_URL="s3://bucket/codes") == "s3://bucket/codes"
 
 
-async def test_what_wechat_refuses_is_said_in_a_sentence(tmp_path: Path) -> None:
+async def test_permanent_wechat_error_ends_the_fill(tmp_path: Path) -> None:
     async with pretending() as wechat:
         wechat.wechat.faults.set("getwxacodeunlimit", "45009")
         filling = await asyncio.to_thread(
@@ -235,7 +235,7 @@ async def test_what_wechat_refuses_is_said_in_a_sentence(tmp_path: Path) -> None
     assert "Traceback" not in filling.stderr
 
 
-async def test_what_passes_is_told_and_waited_for(tmp_path: Path) -> None:
+async def test_temporary_wechat_error_is_retried(tmp_path: Path) -> None:
     async with pretending() as wechat:
         wechat.wechat.faults.set("getwxacodeunlimit", "503", 4)
         filling = await asyncio.to_thread(
@@ -249,7 +249,7 @@ async def test_what_passes_is_told_and_waited_for(tmp_path: Path) -> None:
     assert "waiting: getwxacodeunlimit failed with unreadable (status 503" in filling.stderr
 
 
-def test_ctrl_c_ends_a_filling_in_order(tmp_path: Path) -> None:
+def test_ctrl_c_stops_a_fill_cleanly(tmp_path: Path) -> None:
     filling = subprocess.Popen(
         [*COMMAND, "pool", "fill", "--count", "500", "--rate", "1200"],
         cwd=tmp_path,
@@ -270,7 +270,7 @@ def test_ctrl_c_ends_a_filling_in_order(tmp_path: Path) -> None:
     assert status["reserved"] == 0
 
 
-def test_a_terminal_shows_a_bar(tmp_path: Path) -> None:
+def test_fill_on_a_terminal_shows_a_bar(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     filling = subprocess.Popen(
         [*COMMAND, "pool", "fill", "--count", "5", *FAST],
@@ -289,7 +289,7 @@ def test_a_terminal_shows_a_bar(tmp_path: Path) -> None:
 
 
 def read_all(file: int) -> Iterator[bytes]:
-    """What comes until the other end is closed, which Linux tells as an error."""
+    """Read until the other end is closed; Linux reports that as an error."""
     with suppress(OSError):
         while content := os.read(file, 4096):
             yield content

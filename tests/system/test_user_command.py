@@ -1,4 +1,4 @@
-"""`scan-login user`, called in this process as test_app_command does."""
+"""The command `scan-login user`, in the process of the test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.wechat import APPID
 
 @pytest.fixture
 def call(call: Call) -> Call:
-    """Calls `scan-login user` where users are looked for in the records; settings by keyword."""
+    """Call `scan-login user` with the directory `sql`; settings by keyword."""
 
     def call_user(*words: str, **given: str) -> Said:
         return call("user", *words, **{"SCAN_LOGIN_DIRECTORY": "sql", **given})
@@ -33,7 +33,7 @@ def rows(call: Call) -> list[list[str]]:
     return [line.split() for line in call("list").text.splitlines()[1:]]
 
 
-def test_a_user_from_first_to_last(call: Call) -> None:
+def test_user_is_added_changed_blocked_and_removed(call: Call) -> None:
     added = call("add", "u-alice", "--name", "Alice")
     linked = call("link", "u-alice", "--openid", "alice", "--unionid", "alice-in-all")
     before = shown(call, "u-alice")
@@ -66,14 +66,14 @@ def test_a_user_from_first_to_last(call: Call) -> None:
     assert rows(call) == []
 
 
-def test_an_id_is_made_up_where_none_is_given(call: Call) -> None:
+def test_user_without_id_gets_a_generated_one(call: Call) -> None:
     added = json.loads(call("add", "--name", "Somebody", "--json").text)
 
     assert len(added["id"]) == 16
     assert shown(call, added["id"]) == added
 
 
-def test_an_invitation_is_printed_once(call: Call) -> None:
+def test_invitation_is_printed_once(call: Call) -> None:
     call("add", "u-alice")
 
     secret, *rest = call("invite", "u-alice", "--expires-in", "600").text.splitlines()
@@ -89,7 +89,7 @@ def test_an_invitation_is_printed_once(call: Call) -> None:
     assert again["invitation"] not in dump
 
 
-def test_with_wechat_an_identity_is_one_of_the_settings_mini_program(call: Call) -> None:
+def test_wechat_identity_belongs_to_configured_mini_program(call: Call) -> None:
     wechat = {
         "SCAN_LOGIN_PROVIDER": "wechat",
         "SCAN_LOGIN_WECHAT_APPID": APPID,
@@ -107,7 +107,7 @@ def test_with_wechat_an_identity_is_one_of_the_settings_mini_program(call: Call)
     ]
 
 
-def test_all_users_are_listed_however_many(call: Call) -> None:
+def test_user_list_prints_all_pages(call: Call) -> None:
     with closing(sqlite3.connect("scan-login.db")) as database:
         rows = [(f"u-{number:04}", 0.0, 0.0) for number in range(2 * PAGE_SIZE + 1)]
         database.executemany(
@@ -135,7 +135,7 @@ def test_all_users_are_listed_however_many(call: Call) -> None:
         (["unlink", "u-bob", "--openid", "alice"], "the user does not have this identity"),
     ],
 )
-def test_what_cannot_be_is_said(call: Call, words: list[str], sentence: str) -> None:
+def test_invalid_user_command_is_refused(call: Call, words: list[str], sentence: str) -> None:
     for name in ("u-alice", "u-bob"):
         call("add", name)
     call("link", "u-alice", "--openid", "alice")
@@ -150,7 +150,7 @@ def test_what_cannot_be_is_said(call: Call, words: list[str], sentence: str) -> 
 @pytest.mark.parametrize(
     "words", [["list"], ["add"], ["invite", "x"], ["link", "x", "--openid", "y"]]
 )
-def test_where_users_are_looked_for_elsewhere_that_is_said(call: Call, words: list[str]) -> None:
+def test_user_commands_need_the_sql_directory(call: Call, words: list[str]) -> None:
     refused = call(*words, SCAN_LOGIN_DIRECTORY="open")
 
     assert refused.code == 1
