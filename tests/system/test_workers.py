@@ -22,7 +22,7 @@ import structlog
 
 from broker import __version__
 from broker.errors import InvalidSettings
-from broker.infrastructure.runtime.listening import ListenPlace, PortInUse, reserved
+from broker.infrastructure.runtime.listening import ListenAddress, PortInUse, reserve_port
 from broker.infrastructure.runtime.supervisor import Supervisor, WorkerFailure
 from broker.settings import load_settings
 from tests.support.clients import PhoneClient, PythonBrowser
@@ -222,12 +222,12 @@ async def test_workers_end_with_a_supervisor_that_is_killed(crew: StartCrew) -> 
         await eventually(lambda: can_be_had(port))
 
 
-def at(port: int, host: str = "127.0.0.1") -> ListenPlace:
-    return ListenPlace("broker", host, port, "PORT")
+def at(port: int, host: str = "127.0.0.1") -> ListenAddress:
+    return ListenAddress("broker", host, port, "PORT")
 
 
 def can_be_had(port: int) -> bool:
-    with suppress(PortInUse), reserved(at(port)) as again:
+    with suppress(PortInUse), reserve_port(at(port)) as again:
         return again == port
     return False
 
@@ -278,23 +278,23 @@ def test_a_port_is_taken_even_when_whoever_has_it_would_share_it(sharing: bool) 
     with (
         somebody(sharing=sharing) as port,
         pytest.raises(PortInUse),
-        reserved(at(port)),
+        reserve_port(at(port)),
     ):
         pass
 
 
 def test_of_two_supervisors_at_once_one_has_the_port() -> None:
     with (
-        reserved(at(0)) as port,
+        reserve_port(at(0)) as port,
         pytest.raises(PortInUse),
-        reserved(at(port)),
+        reserve_port(at(port)),
     ):
         pass
 
 
 def test_no_connection_waits_at_a_port_that_is_only_held() -> None:
     with (
-        reserved(at(0)) as port,
+        reserve_port(at(0)) as port,
         pytest.raises(ConnectionRefusedError),
     ):
         socket.create_connection(("127.0.0.1", port))
@@ -311,14 +311,14 @@ def test_a_port_whose_connections_ended_lately_can_be_had() -> None:
             listener.accept()[0].close()  # whoever closes first keeps the port a while
             assert client.recv(1) == b""
 
-    with reserved(at(port)) as again:
+    with reserve_port(at(port)) as again:
         assert again == port
 
 
 def test_an_address_that_is_none_is_named() -> None:
     with (
         pytest.raises(PortInUse, match=r"cannot listen on no\.such\.host\.invalid"),
-        reserved(at(0, "no.such.host.invalid")),
+        reserve_port(at(0, "no.such.host.invalid")),
     ):
         pass
 
