@@ -255,10 +255,10 @@ def trail() -> RecordingAuditLog:
 
 
 @pytest.fixture
-def make_flow(
+def make_login_service(
     store: StateBackend, bus: Bus, issuer: TokenIssuer, clock: Clock, trail: RecordingAuditLog
 ) -> Callable[..., LoginMethods]:
-    """A flow over the store and bus of the test; by default at instance `one`."""
+    """Create a login service over the store and bus of the test, by default at instance `one`."""
 
     def make(
         *,
@@ -288,8 +288,8 @@ def make_flow(
 
 
 @pytest.fixture
-def flow(make_flow: Callable[..., LoginMethods]) -> LoginMethods:
-    return make_flow()
+def login_service(make_login_service: Callable[..., LoginMethods]) -> LoginMethods:
+    return make_login_service()
 
 
 @pytest.fixture(scope="session")

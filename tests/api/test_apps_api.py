@@ -182,15 +182,15 @@ async def test_lifetimes_names_and_register_pages_are_each_apps_own(
     async with aiohttp.ClientSession(broker.url) as http:
         for app in (RED, BLUE):
             async with page(broker, app["id"], app["origins"][0]) as browser:
-                begun = await browser.emit("begin", {})
+                new_login = await browser.emit("begin", {})
                 phone = await phone_of(http, app["id"], "mallory")
-                scanned = await post(http, "/phone/scan", phone, scene=begun["scene"])
-                login = {"login_id": begun["login_id"]}
+                scanned = await post(http, "/phone/scan", phone, scene=new_login["scene"])
+                login = {"login_id": new_login["login_id"]}
                 refused = await post(http, "/phone/confirm", phone, **login)
                 assert await browser.push() == ("login-scanned", login)
                 pushed = await browser.push()
 
-            assert begun["expires_in"] == pytest.approx(app["login_lifetime"], abs=20)
+            assert new_login["expires_in"] == pytest.approx(app["login_lifetime"], abs=20)
             assert scanned["app"] == {"id": app["id"], "name": app["name"]}
             assert refused["register_url"] == app["register_url"]
             told = {**login, "register_url": app["register_url"]}
@@ -204,15 +204,15 @@ async def test_a_login_a_session_and_a_token_are_nothing_to_another_app(
         http = await stack.enter_async_context(aiohttp.ClientSession(broker.url))
         red = await stack.enter_async_context(page(broker, "red", "https://red.example"))
         blue = await stack.enter_async_context(page(broker, "blue", "https://blue.example"))
-        begun = await red.emit("begin", {})
-        login = {"login_id": begun["login_id"]}
-        owned = {**login, "secret": begun["secret"]}
-        code = f"{begun['login_id']}.{begun['secret']}"
+        new_login = await red.emit("begin", {})
+        login = {"login_id": new_login["login_id"]}
+        owned = {**login, "secret": new_login["secret"]}
+        code = f"{new_login['login_id']}.{new_login['secret']}"
         reds, blues = [await phone_of(http, app, "alice") for app in ("red", "blue")]
 
-        scanned = await post(http, "/phone/scan", blues, scene=begun["scene"])
+        scanned = await post(http, "/phone/scan", blues, scene=new_login["scene"])
         assert scanned["error"] == "unknown_scene"
-        await post(http, "/phone/scan", reds, scene=begun["scene"])
+        await post(http, "/phone/scan", reds, scene=new_login["scene"])
         for verb in ("confirm", "deny"):
             answer = await post(http, f"/phone/{verb}", blues, **login)
             assert answer["error"] == "invalid_grant"
@@ -234,12 +234,12 @@ async def test_nothing_begins_for_an_app_that_was_removed(
     broker: RunningBroker, admin: Admin, apps: None
 ) -> None:
     async with page(broker, "red", "https://red.example") as browser:
-        begun = await browser.emit("begin", {})
+        new_login = await browser.emit("begin", {})
         await admin.ask("DELETE", "/apps/red")
 
         assert (await browser.emit("begin", {}))["error"] == "invalid_client"
         resumed = await browser.emit(
-            "resume", {"login_id": begun["login_id"], "secret": begun["secret"]}
+            "resume", {"login_id": new_login["login_id"], "secret": new_login["secret"]}
         )
         assert resumed["state"] == "pending"
     with pytest.raises(Refused):

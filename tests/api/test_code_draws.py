@@ -42,9 +42,9 @@ async def begin_on_socket(broker: RunningBroker) -> str:
     """Begin a login without a visit to its page, and return its scene."""
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)
-    begun = await browser.emit("begin", {})
+    new_login = await browser.emit("begin", {})
     await browser.close()
-    return str(begun["scene"])
+    return str(new_login["scene"])
 
 
 async def test_device_page_shows_the_image_of_its_begin(

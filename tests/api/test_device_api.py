@@ -32,8 +32,8 @@ async def begin(http: aiohttp.ClientSession) -> dict[str, Any]:
     async with http.post("/oauth/device_authorization", data={"client_id": "default"}) as response:
         assert response.status == 200
         assert response.headers["Cache-Control"] == "no-store"
-        begun: dict[str, Any] = await response.json()
-        return begun
+        new_login: dict[str, Any] = await response.json()
+        return new_login
 
 
 async def poll(http: aiohttp.ClientSession, device_code: str, **changes: str) -> tuple[int, Any]:
@@ -55,12 +55,12 @@ async def test_a_device_logs_in_through_authlib(broker: RunningBroker) -> None:
             )
 
     async with aiohttp.ClientSession(broker.url) as http, PhoneClient(broker.url) as phone:
-        begun = await begin(http)
+        new_login = await begin(http)
         with pytest.raises(OAuthError) as pending:
-            await asyncio.to_thread(authlib, begun["device_code"])
-        await phone.post("scan", {"scene": begun["user_code"]})
-        await phone.post("confirm", {"login_id": begun["login_id"]})
-        token = await asyncio.to_thread(authlib, begun["device_code"])
+            await asyncio.to_thread(authlib, new_login["device_code"])
+        await phone.post("scan", {"scene": new_login["user_code"]})
+        await phone.post("confirm", {"login_id": new_login["login_id"]})
+        token = await asyncio.to_thread(authlib, new_login["device_code"])
 
     assert pending.value.error == "authorization_pending"
     assert token["token_type"] == "Bearer"
@@ -70,14 +70,14 @@ async def test_a_device_logs_in_through_authlib(broker: RunningBroker) -> None:
 async def test_what_a_device_is_told_at_the_start(
     http: aiohttp.ClientSession, broker: RunningBroker
 ) -> None:
-    begun = await begin(http)
+    new_login = await begin(http)
 
-    login_id, _, secret = begun["device_code"].partition(".")
+    login_id, _, secret = new_login["device_code"].partition(".")
     assert (len(login_id), len(secret)) == (22, 43)
-    assert begun["verification_uri"] == f"{broker.url}/device"
-    assert begun["verification_uri_complete"].endswith(f"?user_code={begun['user_code']}")
-    assert begun["expires_in"] == pytest.approx(120, abs=20)
-    assert begun["interval"] == 2
+    assert new_login["verification_uri"] == f"{broker.url}/device"
+    assert new_login["verification_uri_complete"].endswith(f"?user_code={new_login['user_code']}")
+    assert new_login["expires_in"] == pytest.approx(120, abs=20)
+    assert new_login["interval"] == 2
 
 
 async def test_polling_says_how_far_the_phone_is(
@@ -95,25 +95,25 @@ async def test_polling_tells_a_stranger_where_to_register(start_broker: StartBro
     register = FixedDirectory()
     broker = await start_broker(register, register_url="https://site.example/register")
     async with aiohttp.ClientSession(broker.url) as http, PhoneClient(broker.url) as phone:
-        begun = await begin(http)
-        await phone.post("scan", {"scene": begun["user_code"]})
-        await phone.post("confirm", {"login_id": begun["login_id"]})
+        new_login = await begin(http)
+        await phone.post("scan", {"scene": new_login["user_code"]})
+        await phone.post("confirm", {"login_id": new_login["login_id"]})
 
-        _, answer = await poll(http, begun["device_code"])
+        _, answer = await poll(http, new_login["device_code"])
 
         assert answer["error"] == "authorization_pending"
         assert answer["state"] == "unregistered"
         assert 590 <= answer["expires_in"] <= 600
         assert answer["register_url"] == "https://site.example/register"
         register.known.add("alice")
-        await phone.post("confirm", {"login_id": begun["login_id"]})
-        assert (await poll(http, begun["device_code"]))[0] == 200
+        await phone.post("confirm", {"login_id": new_login["login_id"]})
+        assert (await poll(http, new_login["device_code"]))[0] == 200
 
 
 async def test_polling_too_fast_is_told_to_slow_down(http: aiohttp.ClientSession) -> None:
-    begun = await begin(http)
+    new_login = await begin(http)
 
-    answers = [await poll(http, begun["device_code"]) for _ in range(2)]
+    answers = [await poll(http, new_login["device_code"]) for _ in range(2)]
 
     assert [(status, body["error"]) for status, body in answers] == [
         (400, "authorization_pending"),
@@ -127,29 +127,31 @@ async def test_polling_at_the_interval_is_never_too_fast(
     monkeypatch.setattr("broker.login.limits.RateLimit", partial(RateLimit, clock=clock))
     broker = await start_broker()
     async with aiohttp.ClientSession(broker.url) as http:
-        begun = await begin(http)
+        new_login = await begin(http)
 
         for _ in range(3):
-            assert (await poll(http, begun["device_code"]))[1]["error"] == "authorization_pending"
-            clock.time += begun["interval"] - 0.1
+            assert (await poll(http, new_login["device_code"]))[1][
+                "error"
+            ] == "authorization_pending"
+            clock.time += new_login["interval"] - 0.1
 
 
 async def test_a_denied_device_and_one_too_late(
     start_broker: StartBroker, http: aiohttp.ClientSession, broker: RunningBroker
 ) -> None:
-    begun = await begin(http)
+    new_login = await begin(http)
     async with PhoneClient(broker.url) as phone:
-        await phone.post("scan", {"scene": begun["user_code"]})
-        await phone.post("deny", {"login_id": begun["login_id"]})
-    status, body = await poll(http, begun["device_code"])
+        await phone.post("scan", {"scene": new_login["user_code"]})
+        await phone.post("deny", {"login_id": new_login["login_id"]})
+    status, body = await poll(http, new_login["device_code"])
     assert (status, body["error"]) == (400, "access_denied")
 
     quick = await start_broker(login_lifetime=1)
     async with aiohttp.ClientSession(quick.url) as session:
-        begun = await begin(session)
+        new_login = await begin(session)
 
         async def has_expired() -> bool:
-            answer = await poll(session, begun["device_code"])
+            answer = await poll(session, new_login["device_code"])
             return (answer[0], answer[1]["error"]) == (400, "expired_token")
 
         await eventually(has_expired)
@@ -182,13 +184,13 @@ async def test_one_login_by_socket_and_by_polling(broker: RunningBroker) -> None
     """A browser whose socket dies goes on polling for the login it began."""
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)
-    begun = await browser.emit("begin", {})
+    new_login = await browser.emit("begin", {})
     await browser.close()
 
     async with PhoneClient(broker.url) as phone, aiohttp.ClientSession(broker.url) as http:
-        await phone.post("scan", {"scene": begun["scene"]})
-        await phone.post("confirm", {"login_id": begun["login_id"]})
-        status, token = await poll(http, f"{begun['login_id']}.{begun['secret']}")
+        await phone.post("scan", {"scene": new_login["scene"]})
+        await phone.post("confirm", {"login_id": new_login["login_id"]})
+        status, token = await poll(http, f"{new_login['login_id']}.{new_login['secret']}")
 
     assert status == 200
     assert token["subject"] == "pretend:alice"
@@ -207,9 +209,9 @@ async def test_one_login_by_socket_and_by_polling(broker: RunningBroker) -> None
 async def test_what_gets_no_token(
     http: aiohttp.ClientSession, changes: dict[str, str], status: int, error: str
 ) -> None:
-    begun = await begin(http)
+    new_login = await begin(http)
 
-    answer = await poll(http, **{"device_code": begun["device_code"], **changes})
+    answer = await poll(http, **{"device_code": new_login["device_code"], **changes})
 
     assert (answer[0], answer[1]["error"]) == (status, error)
 
@@ -252,11 +254,11 @@ async def test_pages_of_allowed_origins_may_read_the_answers(start_broker: Start
 
 
 async def test_a_device_page_shows_the_code(http: aiohttp.ClientSession) -> None:
-    begun = await begin(http)
+    new_login = await begin(http)
 
-    async with http.get("/device", params={"user_code": begun["user_code"]}) as response:
+    async with http.get("/device", params={"user_code": new_login["user_code"]}) as response:
         page = await response.text()
-        assert begun["code_url"] in page
+        assert new_login["code_url"] in page
         assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
         assert response.headers["Referrer-Policy"] == "no-referrer"
 
@@ -264,9 +266,9 @@ async def test_a_device_page_shows_the_code(http: aiohttp.ClientSession) -> None
 async def begin_until(http: aiohttp.ClientSession, suits: Callable[[str], bool]) -> dict[str, Any]:
     """A login whose user_code suits; three in five have no hyphen, two in five have one."""
     for _ in range(100):
-        begun = await begin(http)
-        if suits(begun["user_code"]):
-            return begun
+        new_login = await begin(http)
+        if suits(new_login["user_code"]):
+            return new_login
     raise AssertionError("no user_code suits")
 
 
@@ -296,21 +298,21 @@ async def test_device_page_accepts_a_grouped_code(
 ) -> None:
     broker = await start_broker(begins_per_minute=1000)
     async with aiohttp.ClientSession(broker.url) as http:
-        begun = await begin_until(http, lambda code: "-" not in code)
+        new_login = await begin_until(http, lambda code: "-" not in code)
 
-        shown = {"user_code": typed(begun["user_code"])}
+        shown = {"user_code": typed(new_login["user_code"])}
         async with http.get("/device", params=shown) as response:
-            assert (response.status, begun["code_url"] in await response.text()) == (200, True)
+            assert (response.status, new_login["code_url"] in await response.text()) == (200, True)
 
 
 async def test_device_page_keeps_hyphens_of_the_code(start_broker: StartBroker) -> None:
     broker = await start_broker(begins_per_minute=1000)
     async with aiohttp.ClientSession(broker.url) as http:
-        begun = await begin_until(http, lambda code: "-" in code)
+        new_login = await begin_until(http, lambda code: "-" in code)
 
-        shown = {"user_code": grouped(begun["user_code"], " ")}
+        shown = {"user_code": grouped(new_login["user_code"], " ")}
         async with http.get("/device", params=shown) as response:
-            assert (response.status, begun["code_url"] in await response.text()) == (200, True)
+            assert (response.status, new_login["code_url"] in await response.text()) == (200, True)
 
 
 async def test_device_page_does_not_cut_pasted_codes(http: aiohttp.ClientSession) -> None:

@@ -45,9 +45,9 @@ async def test_endpoints_in_the_metadata_answer(broker: RunningBroker) -> None:
 
     async with aiohttp.ClientSession() as http:
         async with http.post(metadata["device_authorization_endpoint"], data=client) as response:
-            begun = await response.json()
+            new_login = await response.json()
         [grant] = metadata["grant_types_supported"]
-        form = {**client, "grant_type": grant, "device_code": begun["device_code"]}
+        form = {**client, "grant_type": grant, "device_code": new_login["device_code"]}
         async with http.post(metadata["token_endpoint"], data=form) as response:
             assert (await response.json())["error"] == "authorization_pending"
         async with http.get(metadata["jwks_uri"]) as response:

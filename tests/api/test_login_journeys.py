@@ -155,24 +155,24 @@ async def test_a_login_by_scan_and_confirm(
     over: str,
     broker: RunningBroker,
 ) -> None:
-    begun = await begin(browser)
+    new_login = await begin(browser)
     phone = await new_phone()
     if over == "socketio":
         socket = SocketPhone(new_browser())
         await socket.connect(broker.phones, phone.session)
         phone = socket
 
-    scanned = (await phone.post("scan", {"scene": begun["scene"]})).body
-    assert await browser.push() == ("login-scanned", {"login_id": begun["login_id"]})
+    scanned = (await phone.post("scan", {"scene": new_login["scene"]})).body
+    assert await browser.push() == ("login-scanned", {"login_id": new_login["login_id"]})
     confirmed = (await phone.post("confirm", {"login_id": scanned["login_id"]})).body
-    assert await browser.push() == ("login-confirmed", {"login_id": begun["login_id"]})
-    token = await browser.emit("redeem", secret_of(begun))
+    assert await browser.push() == ("login-confirmed", {"login_id": new_login["login_id"]})
+    token = await browser.emit("redeem", secret_of(new_login))
 
-    assert confirmed == {"login_id": begun["login_id"], "state": "confirmed"}
+    assert confirmed == {"login_id": new_login["login_id"], "state": "confirmed"}
     assert token["token_type"] == "Bearer"
     assert token["subject"] == "pretend:alice"
     assert token["expires_in"] == pytest.approx(600, abs=60)
-    again = await browser.emit("redeem", secret_of(begun))
+    again = await browser.emit("redeem", secret_of(new_login))
     assert claims_of(again) == claims_of(token)
 
 
@@ -183,20 +183,20 @@ def claims_of(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 async def test_begin_gives_what_the_page_needs(browser: BrowserClient) -> None:
-    begun = await begin(browser)
+    new_login = await begin(browser)
 
-    assert set(begun) == {"login_id", "scene", "secret", "code_url", "expires_in", "interval"}
-    assert begun["expires_in"] == pytest.approx(120, abs=20)
-    assert begun["code_url"].startswith("data:image/")
+    assert set(new_login) == {"login_id", "scene", "secret", "code_url", "expires_in", "interval"}
+    assert new_login["expires_in"] == pytest.approx(120, abs=20)
+    assert new_login["code_url"].startswith("data:image/")
 
 
 async def test_the_phone_sees_which_site_which_browser_where_from_and_since_when(
     browser: BrowserClient, new_phone: NewPhone
 ) -> None:
-    begun = await begin(browser)
+    new_login = await begin(browser)
     phone = await new_phone()
 
-    shown = (await phone.post("scan", {"scene": begun["scene"]})).body
+    shown = (await phone.post("scan", {"scene": new_login["scene"]})).body
 
     assert shown["app"] == {"id": "default", "name": "Example site"}
     assert shown["browser"]["ip"] == "127.0.0.1"
@@ -207,15 +207,15 @@ async def test_the_phone_sees_which_site_which_browser_where_from_and_since_when
 
 
 async def test_denied(browser: BrowserClient, new_phone: NewPhone) -> None:
-    begun = await begin(browser)
+    new_login = await begin(browser)
     phone = await new_phone()
-    await phone.post("scan", {"scene": begun["scene"]})
+    await phone.post("scan", {"scene": new_login["scene"]})
 
-    denied = await phone.post("deny", {"login_id": begun["login_id"]})
+    denied = await phone.post("deny", {"login_id": new_login["login_id"]})
 
-    assert denied.body == {"login_id": begun["login_id"], "state": "denied"}
+    assert denied.body == {"login_id": new_login["login_id"], "state": "denied"}
     assert [(await browser.push())[0] for _ in range(2)] == ["login-scanned", "login-denied"]
-    assert (await browser.emit("redeem", secret_of(begun)))["error"] == "access_denied"
+    assert (await browser.emit("redeem", secret_of(new_login)))["error"] == "access_denied"
 
 
 async def test_a_code_runs_out_and_is_refreshed(
@@ -253,20 +253,20 @@ async def test_refreshing_cancels_the_former_login(
 async def test_a_browser_that_was_cut_off_resumes_and_is_let_in(
     browser: BrowserClient, new_phone: NewPhone
 ) -> None:
-    begun = await begin(browser)
+    new_login = await begin(browser)
     phone = await new_phone()
-    await phone.post("scan", {"scene": begun["scene"]})
+    await phone.post("scan", {"scene": new_login["scene"]})
     assert (await browser.push())[0] == "login-scanned"
 
     await browser.cut()
     assert (await browser.push())[0] == "disconnect"
-    await phone.post("confirm", {"login_id": begun["login_id"]})
+    await phone.post("confirm", {"login_id": new_login["login_id"]})
     assert (await browser.push())[0] == "connect"
-    resumed = await browser.emit("resume", secret_of(begun))
+    resumed = await browser.emit("resume", secret_of(new_login))
 
     assert resumed["state"] == "confirmed"
     assert 0 < resumed["expires_in"] <= 60
-    assert (await browser.emit("redeem", secret_of(begun)))["access_token"]
+    assert (await browser.emit("redeem", secret_of(new_login)))["access_token"]
 
 
 async def test_a_browser_that_is_cut_off_from_its_token_comes_back_for_it(
@@ -275,18 +275,18 @@ async def test_a_browser_that_is_cut_off_from_its_token_comes_back_for_it(
     """The answer to `redeem` is on its way when the connection breaks."""
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)
-    begun = await begin(browser)
+    new_login = await begin(browser)
     phone = await new_phone()
-    await phone.post("scan", {"scene": begun["scene"]})
-    await phone.post("confirm", {"login_id": begun["login_id"]})
+    await phone.post("scan", {"scene": new_login["scene"]})
+    await phone.post("confirm", {"login_id": new_login["login_id"]})
 
-    lost = asyncio.create_task(browser.emit("redeem", secret_of(begun)))
+    lost = asyncio.create_task(browser.emit("redeem", secret_of(new_login)))
     await asyncio.sleep(0)
     browser.break_off()
     while (await browser.push())[0] != "connect":
         pass
-    assert (await browser.emit("resume", secret_of(begun)))["state"] == "confirmed"
-    assert (await browser.emit("redeem", secret_of(begun)))["access_token"]
+    assert (await browser.emit("resume", secret_of(new_login)))["state"] == "confirmed"
+    assert (await browser.emit("redeem", secret_of(new_login)))["access_token"]
     lost.cancel()
     await browser.close()
 
@@ -294,17 +294,17 @@ async def test_a_browser_that_is_cut_off_from_its_token_comes_back_for_it(
 async def test_reconnected_browser_that_has_redeemed_gets_the_same_token(
     browser: BrowserClient, new_browser: NewBrowser, broker: RunningBroker, new_phone: NewPhone
 ) -> None:
-    begun = await begin(browser)
+    new_login = await begin(browser)
     phone = await new_phone()
-    await phone.post("scan", {"scene": begun["scene"]})
-    await phone.post("confirm", {"login_id": begun["login_id"]})
-    token = await browser.emit("redeem", secret_of(begun))
+    await phone.post("scan", {"scene": new_login["scene"]})
+    await phone.post("confirm", {"login_id": new_login["login_id"]})
+    token = await browser.emit("redeem", secret_of(new_login))
     await browser.close()
 
     other = new_browser()
     await other.connect(broker.url)
-    resumed = await other.emit("resume", secret_of(begun))
-    again = await other.emit("redeem", secret_of(begun))
+    resumed = await other.emit("resume", secret_of(new_login))
+    again = await other.emit("redeem", secret_of(new_login))
 
     assert resumed["state"] == "confirmed"
     assert 0 < resumed["expires_in"] <= 60
@@ -314,36 +314,38 @@ async def test_reconnected_browser_that_has_redeemed_gets_the_same_token(
 async def test_pushes_follow_the_browser_to_its_new_socket(
     browser: BrowserClient, new_browser: NewBrowser, broker: RunningBroker, new_phone: NewPhone
 ) -> None:
-    begun = await begin(browser)
+    new_login = await begin(browser)
     second = new_browser()
     await second.connect(broker.url)
 
-    resumed = await second.emit("resume", secret_of(begun))
-    await (await new_phone()).post("scan", {"scene": begun["scene"]})
+    resumed = await second.emit("resume", secret_of(new_login))
+    await (await new_phone()).post("scan", {"scene": new_login["scene"]})
 
-    assert (resumed["login_id"], resumed["state"]) == (begun["login_id"], "pending")
-    assert await second.push() == ("login-scanned", {"login_id": begun["login_id"]})
+    assert (resumed["login_id"], resumed["state"]) == (new_login["login_id"], "pending")
+    assert await second.push() == ("login-scanned", {"login_id": new_login["login_id"]})
 
 
 async def test_cancelled(browser: BrowserClient, new_phone: NewPhone) -> None:
-    begun = await begin(browser)
+    new_login = await begin(browser)
 
-    cancelled = await browser.emit("cancel", secret_of(begun))
+    cancelled = await browser.emit("cancel", secret_of(new_login))
 
-    assert cancelled == {"login_id": begun["login_id"], "state": "cancelled"}
+    assert cancelled == {"login_id": new_login["login_id"], "state": "cancelled"}
     phone = await new_phone()
-    assert (await phone.post("scan", {"scene": begun["scene"]})).body["error"] == "unknown_scene"
+    assert (await phone.post("scan", {"scene": new_login["scene"]})).body[
+        "error"
+    ] == "unknown_scene"
 
 
 async def test_a_second_phone_can_do_nothing(browser: BrowserClient, new_phone: NewPhone) -> None:
-    begun = await begin(browser)
+    new_login = await begin(browser)
     alice, bob = await new_phone("alice"), await new_phone("bob")
-    await alice.post("scan", {"scene": begun["scene"]})
+    await alice.post("scan", {"scene": new_login["scene"]})
 
     answers = [
-        await bob.post("scan", {"scene": begun["scene"]}),
-        await bob.post("confirm", {"login_id": begun["login_id"]}),
-        await bob.post("deny", {"login_id": begun["login_id"]}),
+        await bob.post("scan", {"scene": new_login["scene"]}),
+        await bob.post("confirm", {"login_id": new_login["login_id"]}),
+        await bob.post("deny", {"login_id": new_login["login_id"]}),
     ]
 
     assert [(one.status, one.body["error"]) for one in answers] == [
@@ -351,7 +353,7 @@ async def test_a_second_phone_can_do_nothing(browser: BrowserClient, new_phone: 
         (403, "access_denied"),
         (403, "access_denied"),
     ]
-    confirmed = await alice.post("confirm", {"login_id": begun["login_id"]})
+    confirmed = await alice.post("confirm", {"login_id": new_login["login_id"]})
     assert confirmed.body["state"] == "confirmed"
 
 
@@ -359,21 +361,23 @@ async def test_whoever_lacks_the_secret_gets_nothing(
     browser: BrowserClient, new_browser: NewBrowser, broker: RunningBroker, new_phone: NewPhone
 ) -> None:
     """An onlooker with scene, login_id and a socket of their own."""
-    begun = await begin(browser)
+    new_login = await begin(browser)
     onlooker = new_browser()
     await onlooker.connect(broker.url)
     own = await begin(onlooker)
     phone = await new_phone()
-    await phone.post("scan", {"scene": begun["scene"]})
-    await phone.post("confirm", {"login_id": begun["login_id"]})
+    await phone.post("scan", {"scene": new_login["scene"]})
+    await phone.post("confirm", {"login_id": new_login["login_id"]})
 
     for verb in ("redeem", "resume", "cancel"):
-        for secret in (own["secret"], begun["scene"], begun["login_id"], "A" * 43):
-            answer = await onlooker.emit(verb, {"login_id": begun["login_id"], "secret": secret})
+        for secret in (own["secret"], new_login["scene"], new_login["login_id"], "A" * 43):
+            answer = await onlooker.emit(
+                verb, {"login_id": new_login["login_id"], "secret": secret}
+            )
             assert answer["error"] == "invalid_grant"
     await phone.post("scan", {"scene": own["scene"]})
     assert await onlooker.push() == ("login-scanned", {"login_id": own["login_id"]})
-    assert (await browser.emit("redeem", secret_of(begun)))["access_token"]
+    assert (await browser.emit("redeem", secret_of(new_login)))["access_token"]
 
 
 async def test_an_unknown_person_registers_and_confirms_the_same_code(
@@ -383,33 +387,33 @@ async def test_an_unknown_person_registers_and_confirms_the_same_code(
     broker = await start_broker(register, register_url="https://site.example/register")
     browser = new_browser()
     await browser.connect(broker.url, {"app": "default"})
-    begun = await begin(browser)
+    new_login = await begin(browser)
 
     async with PhoneClient(broker.phones) as phone:
-        await phone.post("scan", {"scene": begun["scene"]})
-        refused = await phone.post("confirm", {"login_id": begun["login_id"]})
+        await phone.post("scan", {"scene": new_login["scene"]})
+        refused = await phone.post("confirm", {"login_id": new_login["login_id"]})
         assert (refused.status, refused.body["error"]) == (403, "unregistered_user")
         assert refused.body["register_url"] == "https://site.example/register"
-        resumed = await browser.emit("resume", secret_of(begun))
+        resumed = await browser.emit("resume", secret_of(new_login))
         assert 590 <= resumed.pop("expires_in") <= 600
         assert resumed == {
-            "login_id": begun["login_id"],
+            "login_id": new_login["login_id"],
             "state": "scanned",
             "unregistered": True,
             "register_url": "https://site.example/register",
         }
         register.known.add("alice")
-        await phone.post("confirm", {"login_id": begun["login_id"]})
+        await phone.post("confirm", {"login_id": new_login["login_id"]})
 
     assert [await browser.push() for _ in range(3)] == [
-        ("login-scanned", {"login_id": begun["login_id"]}),
+        ("login-scanned", {"login_id": new_login["login_id"]}),
         (
             "login-unregistered",
-            {"login_id": begun["login_id"], "register_url": "https://site.example/register"},
+            {"login_id": new_login["login_id"], "register_url": "https://site.example/register"},
         ),
-        ("login-confirmed", {"login_id": begun["login_id"]}),
+        ("login-confirmed", {"login_id": new_login["login_id"]}),
     ]
-    assert (await browser.emit("redeem", secret_of(begun)))["subject"] == "user-alice"
+    assert (await browser.emit("redeem", secret_of(new_login)))["subject"] == "user-alice"
 
 
 async def test_an_unknown_app_is_turned_away(

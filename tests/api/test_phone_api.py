@@ -89,11 +89,11 @@ async def test_who_the_phone_is_never_comes_from_the_request(broker: RunningBrok
         async with aiohttp.ClientSession(broker.url) as http:
             form = {"client_id": "default"}
             async with http.post("/oauth/device_authorization", data=form) as response:
-                begun = await response.json()
-        await alice.post("scan", {"scene": begun["user_code"]})
+                new_login = await response.json()
+        await alice.post("scan", {"scene": new_login["user_code"]})
 
         forged = {
-            "login_id": begun["login_id"],
+            "login_id": new_login["login_id"],
             "openid": "alice",
             "identity": ["pretend", "alice"],
             "phone": {"app": "default", "identity": ["pretend", "alice"]},

@@ -220,15 +220,15 @@ async def test_browsers_at_once_over_two_brokers_have_a_code_each_and_nobody_ask
     wechat.wechat.calls.clear()
 
     async with monitored(node) as monitor:
-        begun = await asyncio.gather(*map(begin, browsers))
+        new_logins = await asyncio.gather(*map(begin, browsers))
         await eventually(lambda: leases_in(monitor) >= AT_ONCE)
 
     assert leases_in(monitor) == AT_ONCE
     assert wechat.wechat.calls == {}
     lowest = [(code.scene, code.picture) for code in codes[:AT_ONCE]]
-    shown = [(one["scene"], one["code_url"].rpartition("/")[2]) for one in begun]
+    shown = [(one["scene"], one["code_url"].rpartition("/")[2]) for one in new_logins]
     assert Counter(shown) == Counter(lowest)
-    assert len({one["login_id"] for one in begun}) == AT_ONCE
+    assert len({one["login_id"] for one in new_logins}) == AT_ONCE
     assert await state.code_leases.level(shop.key) == PoolLevel(free=800, leased=200, resting=0)
 
 
@@ -257,21 +257,21 @@ async def test_a_whole_login_while_wechat_draws_nothing(
         other, browser = await joined(brokers[0].url), await joined(brokers[0].url)
 
         await begin(other)
-        begun = await begin(browser)
-        media_type, picture = await fetched(begun["code_url"])
+        new_login = await begin(browser)
+        media_type, picture = await fetched(new_login["code_url"])
         seen = seen_in(picture)
         js_code = wechat.wechat.platform.login("alice")
         scan = await confirm(brokers[1].url, seen["scene"], js_code, app="shop")
         pushes = [await browser.push() for _ in range(2)]
-        owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
+        owned = {"login_id": new_login["login_id"], "secret": new_login["secret"]}
         redeemed = await browser.emit("redeem", owned)
 
-        assert begun["code_url"].startswith(sites["cdn"] if public else brokers[0].url)
+        assert new_login["code_url"].startswith(sites["cdn"] if public else brokers[0].url)
         assert media_type == "image/png"
-        assert seen == {"page": PAGE, "scene": begun["scene"]}
-        assert begun["scene"] == codes[1].scene
-        assert scan["login_id"] == begun["login_id"]
-        login = {"login_id": begun["login_id"]}
+        assert seen == {"page": PAGE, "scene": new_login["scene"]}
+        assert new_login["scene"] == codes[1].scene
+        assert scan["login_id"] == new_login["login_id"]
+        login = {"login_id": new_login["login_id"]}
         assert pushes == [("login-scanned", login), ("login-confirmed", login)]
         claims = jwt.decode(redeemed["access_token"], options={"verify_signature": False})
         assert (claims["aud"], claims["sub"]) == ("shop", f"wechat:{person_id(APPID, 'alice')}")
@@ -318,9 +318,9 @@ async def test_a_browser_that_begins_again_leaves_its_code_to_others_after_the_r
     broker = await start(5)
     browser = await joined(broker.url)
 
-    begun = [await begin(browser) for _ in range(3)]
+    new_logins = [await begin(browser) for _ in range(3)]
 
-    assert [one["scene"] for one in begun] == [code.scene for code in codes[:3]]
+    assert [one["scene"] for one in new_logins] == [code.scene for code in codes[:3]]
     await eventually(lambda: is_level(state, shop, PoolLevel(free=2, leased=1, resting=2)))
 
 
@@ -336,12 +336,12 @@ async def test_a_device_page_shows_the_picture_of_the_pool(
     async with aiohttp.ClientSession(broker.url) as http:
         form = {"client_id": "shop"}
         async with http.post("/oauth/device_authorization", data=form) as response:
-            begun = await response.json()
-        shown = {"user_code": begun["user_code"]}
+            new_login = await response.json()
+        shown = {"user_code": new_login["user_code"]}
         async with http.get("/device", params=shown) as response:
             page, headers = await response.text(), response.headers
 
-    assert begun["user_code"] == code.scene
-    assert begun["code_url"] == f"{pictures}/{code.picture}"
-    assert f'src="{begun["code_url"]}"' in page
+    assert new_login["user_code"] == code.scene
+    assert new_login["code_url"] == f"{pictures}/{code.picture}"
+    assert f'src="{new_login["code_url"]}"' in page
     assert f"img-src data: {pictures}/;" in headers["Content-Security-Policy"]

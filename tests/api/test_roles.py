@@ -81,12 +81,12 @@ async def test_sockets_and_logic_may_be_processes_of_their_own(
     logic = await start_broker(roles="phone,oauth", **shared)
     browser = PythonBrowser(["websocket"])
     await browser.connect(sockets.url)
-    begun = await browser.emit("begin", {})
+    new_login = await browser.emit("begin", {})
 
     async with PhoneClient(logic.url) as phone:
-        await phone.post("scan", {"scene": begun["scene"]})
+        await phone.post("scan", {"scene": new_login["scene"]})
         assert (await browser.push())[0] == "login-scanned"
-        await phone.post("confirm", {"login_id": begun["login_id"]})
+        await phone.post("confirm", {"login_id": new_login["login_id"]})
         assert (await browser.push())[0] == "login-confirmed"
 
     await browser.close()

@@ -101,10 +101,10 @@ async def log_in(url: str, phone: PhoneClient) -> Payload:
     """A browser's login, confirmed by the phone; what it redeems."""
     browser = PythonBrowser(["websocket"])
     await browser.connect(url, {"app": "red"})
-    begun = await browser.emit("begin", {})
-    scan = await phone.post("scan", {"scene": begun["scene"]})
+    new_login = await browser.emit("begin", {})
+    scan = await phone.post("scan", {"scene": new_login["scene"]})
     await phone.post("confirm", {"login_id": scan.body["login_id"]})
-    owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
+    owned = {"login_id": new_login["login_id"], "secret": new_login["secret"]}
     redeemed: Payload = await browser.emit("redeem", owned)
     await browser.close()
     return redeemed

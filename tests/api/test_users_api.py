@@ -18,7 +18,7 @@ from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Answer, PhoneClient, PythonBrowser, SocketPhone
 from tests.support.commands import serving
 from tests.support.environment import free_port
-from tests.support.logins import begun
+from tests.support.logins import new_login
 from tests.support.wechat import APPID, pretending
 
 REGISTER = "https://shop.example/register"
@@ -51,7 +51,7 @@ async def invited(admin: Admin, **user: object) -> str:
 async def test_a_stranger_is_invited_registers_and_confirms_the_same_code(
     broker: RunningBroker, admin: Admin
 ) -> None:
-    async with begun(broker) as login, PhoneClient(broker.url, "alice") as phone:
+    async with new_login(broker) as login, PhoneClient(broker.url, "alice") as phone:
         await phone.post("scan", {"scene": login.scene})
         stranger = await phone.post("confirm", login.named)
         invitation = await invited(admin, id="u-alice", name="Alice")
@@ -75,7 +75,7 @@ async def test_a_stranger_is_invited_registers_and_confirms_the_same_code(
 
 async def test_a_phone_on_a_socket_registers_too(broker: RunningBroker, admin: Admin) -> None:
     invitation = await invited(admin, id="u-alice")
-    async with PhoneClient(broker.url, "alice") as phone, begun(broker) as login:
+    async with PhoneClient(broker.url, "alice") as phone, new_login(broker) as login:
         browser = PythonBrowser(["websocket"])
         socket = SocketPhone(browser)
         await socket.connect(broker.url, phone.session)
@@ -95,7 +95,7 @@ async def test_somebody_blocked_is_told_so_and_the_browser_is_free_at_once(
     alice = {"provider": "pretend", "provider_app_id": "", "openid": "alice"}
     await admin.ask("POST", "/users/u-alice/link", alice)
     await admin.ask("PATCH", "/users/u-alice", {"blocked": True})
-    async with begun(broker) as login, PhoneClient(broker.url, "alice") as phone:
+    async with new_login(broker) as login, PhoneClient(broker.url, "alice") as phone:
         await phone.post("scan", {"scene": login.scene})
         refused = await phone.post("confirm", login.named)
         heard = [await login.heard() for _ in range(2)]
@@ -105,7 +105,7 @@ async def test_somebody_blocked_is_told_so_and_the_browser_is_free_at_once(
     assert redeemed["error"] == "access_denied"
 
     await admin.ask("PATCH", "/users/u-alice", {"blocked": False})
-    async with begun(broker) as login, PhoneClient(broker.url, "alice") as phone:
+    async with new_login(broker) as login, PhoneClient(broker.url, "alice") as phone:
         await phone.post("scan", {"scene": login.scene})
         await phone.post("confirm", login.named)
         assert await login.subject() == "u-alice"
@@ -129,7 +129,10 @@ async def test_a_person_is_the_same_user_in_two_mini_programs_of_one_company(
         subjects = []
         for broker, appid in ((red, APPID), (blue, other)):
             js_code = platform.login("alice", appid)
-            async with begun(broker) as login, PhoneClient(broker.url, js_code=js_code) as phone:
+            async with (
+                new_login(broker) as login,
+                PhoneClient(broker.url, js_code=js_code) as phone,
+            ):
                 await phone.post("register", {"invitation": invitation})
                 await phone.post("scan", {"scene": login.scene})
                 await phone.post("confirm", login.named)

@@ -56,17 +56,17 @@ async def test_a_login_from_the_code_to_the_token(
     browser = PythonBrowser(["websocket"])
     await browser.connect(brokers[0].url)
 
-    begun = await begin(browser)
-    seen = scanned(begun)
-    assert seen == {"page": PAGE, "scene": begun["scene"]}
+    new_login = await begin(browser)
+    seen = scanned(new_login)
+    assert seen == {"page": PAGE, "scene": new_login["scene"]}
     await confirm(brokers[-1].url, seen["scene"], wechat.wechat.platform.login("alice"))
     pushes = [await browser.push() for _ in range(2)]
     redeemed = await browser.emit(
-        "redeem", {"login_id": begun["login_id"], "secret": begun["secret"]}
+        "redeem", {"login_id": new_login["login_id"], "secret": new_login["secret"]}
     )
     await browser.close()
 
-    login = {"login_id": begun["login_id"]}
+    login = {"login_id": new_login["login_id"]}
     assert pushes == [("login-scanned", login), ("login-confirmed", login)]
     claims = jwt.decode(redeemed["access_token"], options={"verify_signature": False})
     openid = person_id(APPID, "alice")
@@ -90,8 +90,8 @@ async def test_the_unionid_reaches_the_directory_over_the_shared_state(
     broker = await start_broker(Directory(), **wechat.settings(state_url=engines.url("valkey")))
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)
-    begun = await begin(browser)
-    await confirm(broker.url, begun["scene"], wechat.wechat.platform.login("alice"))
+    new_login = await begin(browser)
+    await confirm(broker.url, new_login["scene"], wechat.wechat.platform.login("alice"))
     await browser.close()
 
     assert unionids == [person_id("", "alice")]
@@ -103,14 +103,14 @@ async def test_somebody_whose_company_binds_its_apps_meanwhile_is_the_same_perso
     broker = await start_broker(**wechat.settings())
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)
-    begun = await begin(browser)
+    new_login = await begin(browser)
     programs = wechat.wechat.platform.programs
     programs[APPID] = programs[APPID]._replace(has_unionid=False)
     async with PhoneClient(broker.url, js_code=wechat.wechat.platform.login("alice")) as phone:
-        await phone.post("scan", {"scene": begun["scene"]})
+        await phone.post("scan", {"scene": new_login["scene"]})
     programs[APPID] = programs[APPID]._replace(has_unionid=True)
 
-    assert await confirm(broker.url, begun["scene"], wechat.wechat.platform.login("alice"))
+    assert await confirm(broker.url, new_login["scene"], wechat.wechat.platform.login("alice"))
     await browser.close()
 
 
@@ -120,13 +120,13 @@ async def test_a_login_that_is_under_way_needs_no_wechat(
     broker = await start_broker(**wechat.settings())
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)
-    begun = await begin(browser)
+    new_login = await begin(browser)
     async with PhoneClient(broker.url, js_code=wechat.wechat.platform.login("alice")) as phone:
         for api in (TOKEN, DRAW, IDENTIFY):
             wechat.wechat.faults.set(api, "hang")
-        scan = await phone.post("scan", {"scene": begun["scene"]})
+        scan = await phone.post("scan", {"scene": new_login["scene"]})
         await phone.post("confirm", {"login_id": scan.body["login_id"]})
-    owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
+    owned = {"login_id": new_login["login_id"], "secret": new_login["secret"]}
     redeemed = await browser.emit("redeem", owned)
     await browser.close()
 
@@ -143,10 +143,10 @@ async def test_the_largest_picture_reaches_a_browser_in_one_go(
         broker = await start_broker(**settings_of(addresses["odd"]))
         browser = PythonBrowser([transport])
         await browser.connect(broker.url)
-        begun = await begin(browser)
+        new_login = await begin(browser)
         await browser.close()
 
-    assert len(begun["code_url"]) > RESPONSE_MAX_BYTES * 4 / 3
+    assert len(new_login["code_url"]) > RESPONSE_MAX_BYTES * 4 / 3
 
 
 # What goes wrong, as all three see it
@@ -206,7 +206,7 @@ async def test_what_each_sees_of_a_fault(
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)
 
-    begun = await begin(browser)
+    new_login = await begin(browser)
     async with aiohttp.ClientSession(broker.url) as http:
         body = {"app": "default", "js_code": wechat.wechat.platform.login("alice")}
         async with http.post("/phone/session", json=body) as response:
@@ -214,8 +214,8 @@ async def test_what_each_sees_of_a_fault(
     await browser.close()
 
     phone = (response.status, answer["error"]) if "error" in answer else None
-    assert Seen(begun.get("error"), phone) == expected
-    for said in (begun, answer):
+    assert Seen(new_login.get("error"), phone) == expected
+    for said in (new_login, answer):
         assert "rid" not in said.get("error_description", "")
         if said.get("error") in ("temporarily_unavailable", "rate_limited"):
             assert said["retry_after"] > 0
@@ -242,9 +242,9 @@ async def test_the_operator_sees_errcode_rid_and_cure_and_nobody_sees_a_secret(
     ):
         browser = PythonBrowser(["websocket"])
         await browser.connect(broker.url)
-        begun = await begin(browser)
-        await confirm(broker.url, begun["scene"], wechat.wechat.platform.login("alice"))
-        owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
+        new_login = await begin(browser)
+        await confirm(broker.url, new_login["scene"], wechat.wechat.platform.login("alice"))
+        owned = {"login_id": new_login["login_id"], "secret": new_login["secret"]}
         redeemed = await browser.emit("redeem", owned)
         for api, name in faults:
             wechat.wechat.faults.set(api, name, 1)
@@ -262,7 +262,7 @@ async def test_the_operator_sees_errcode_rid_and_cure_and_nobody_sees_a_secret(
         assert lines
         assert all(line["appid"] == APPID and line["advice"] for line in lines)
         assert all(line["rid"] for line in lines) == (name not in OUTCOMES)
-    secrets = {SECRET, begun["scene"], *wechat.wechat.platform.issued}
+    secrets = {SECRET, new_login["scene"], *wechat.wechat.platform.issued}
     errors = [refusal for refusal in refusals if "error" in refusal]
     assert len(errors) > 5
     for said in (broker.log.read_text(), metrics, str(errors), redeemed["access_token"]):

@@ -232,29 +232,29 @@ async def test_repeated_end_uses_memory_once(sql_trail: SqlAuditLog, clock: Cloc
 
 
 async def test_every_end_is_noted_and_nothing_before_it(
-    make_flow: Callable[..., LoginMethods], clock: Clock, trail: RecordingAuditLog
+    make_login_service: Callable[..., LoginMethods], clock: Clock, trail: RecordingAuditLog
 ) -> None:
-    flow = make_flow()
+    login_service = make_login_service()
     ids = {}
     for end in ("redeemed", "denied", "cancelled", "expired", "open"):
-        begun = await flow.begin("shop", FIREFOX, has_socket=True)
-        ids[end] = begun.login.id
-        owned = {"login_id": begun.login.id, "secret": begun.secret, "app": "shop"}
-        await flow.scan(begun.login.scene, ALICE)
-        assert trail.ends == [one for one in trail.ends if one[0] != begun.login.id]
+        new_login = await login_service.begin("shop", FIREFOX, has_socket=True)
+        ids[end] = new_login.login.id
+        owned = {"login_id": new_login.login.id, "secret": new_login.secret, "app": "shop"}
+        await login_service.scan(new_login.login.scene, ALICE)
+        assert trail.ends == [one for one in trail.ends if one[0] != new_login.login.id]
         if end == "redeemed":
-            await flow.confirm(begun.login.id, ALICE)
-            await flow.redeem(**owned)
-            await flow.redeem(**owned)
+            await login_service.confirm(new_login.login.id, ALICE)
+            await login_service.redeem(**owned)
+            await login_service.redeem(**owned)
         elif end == "denied":
-            await flow.deny(begun.login.id, ALICE)
-            await flow.deny(begun.login.id, ALICE)
+            await login_service.deny(new_login.login.id, ALICE)
+            await login_service.deny(new_login.login.id, ALICE)
         elif end == "cancelled":
-            await flow.cancel(**owned)
+            await login_service.cancel(**owned)
         elif end == "expired":
             clock.time += 121
             with pytest.raises(LoginExpired):
-                await flow.redeem(**owned)
+                await login_service.redeem(**owned)
 
     assert [(login_id, state.value) for login_id, state, _ in trail.ends] == [
         (ids[end], end) for end in ("redeemed", "denied", "cancelled", "expired")
@@ -267,9 +267,9 @@ async def test_a_code_that_runs_out_before_a_browser_is_noted(
     broker = await start_broker(login_lifetime=1)
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)
-    begun = await browser.emit("begin", {})
+    new_login = await browser.emit("begin", {})
 
-    assert await browser.push() == ("login-expired", {"login_id": begun["login_id"]})
+    assert await browser.push() == ("login-expired", {"login_id": new_login["login_id"]})
 
     def written() -> list[tuple[str, str, str]]:
         with closing(sqlite3.connect(records_file)) as database:
@@ -277,7 +277,7 @@ async def test_a_code_that_runs_out_before_a_browser_is_noted(
             return database.execute(query).fetchall()
 
     await eventually(written)
-    assert written() == [(begun["login_id"], "expired", "127.0.0.1")]
+    assert written() == [(new_login["login_id"], "expired", "127.0.0.1")]
     await browser.close()
 
 
@@ -295,10 +295,10 @@ async def test_no_login_waits_for_a_database_that_is_down_or_hangs(
 
     await browser.connect(broker.url)
     async with asyncio.timeout(30), PhoneClient(broker.url) as phone:
-        begun = await browser.emit("begin", {})
-        await phone.post("scan", {"scene": begun["scene"]})
-        await phone.post("confirm", {"login_id": begun["login_id"]})
-        owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
+        new_login = await browser.emit("begin", {})
+        await phone.post("scan", {"scene": new_login["scene"]})
+        await phone.post("confirm", {"login_id": new_login["login_id"]})
+        owned = {"login_id": new_login["login_id"], "secret": new_login["secret"]}
         assert "access_token" in await browser.emit("redeem", owned)
 
     await browser.close()

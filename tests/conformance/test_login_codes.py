@@ -40,7 +40,7 @@ LIFE, REST, REGISTER = 120, 600, 600
 CHROME = Browser("198.51.100.9", "Chrome")
 POOLED = replace(SHOP, code_source="pool")
 
-MakeFlow = Callable[..., LoginMethods]
+MakeLoginService = Callable[..., LoginMethods]
 
 
 def code(number: int, drawing: int = 0) -> OfferedCode:
@@ -56,8 +56,8 @@ async def store(store: StateBackend) -> StateBackend:
 
 
 @pytest.fixture
-def flow(make_flow: MakeFlow) -> LoginMethods:
-    return make_flow(apps=[POOLED, OTHER])
+def login_service(make_login_service: MakeLoginService) -> LoginMethods:
+    return make_login_service(apps=[POOLED, OTHER])
 
 
 def pool_of(store: StateBackend, clock: Clock, *, rest: float = REST, uses: int = 100) -> CodePool:
@@ -72,73 +72,73 @@ def pool_of(store: StateBackend, clock: Clock, *, rest: float = REST, uses: int 
     )
 
 
-async def begin(flow: LoginMethods, browser: Browser = FIREFOX) -> NewLogin:
-    return await flow.begin("shop", browser, has_socket=True)
+async def begin(login_service: LoginMethods, browser: Browser = FIREFOX) -> NewLogin:
+    return await login_service.begin("shop", browser, has_socket=True)
 
 
 async def level(store: StateBackend) -> PoolLevel:
     return await store.code_leases.level("shop")
 
 
-def number_of(begun: NewLogin) -> int:
-    assert begun.login.lease is not None
-    return begun.login.lease.number
+def number_of(new_login: NewLogin) -> int:
+    assert new_login.login.lease is not None
+    return new_login.login.lease.number
 
 
 async def test_a_login_has_the_lowest_free_code_and_the_browser_its_picture(
-    flow: LoginMethods,
+    login_service: LoginMethods,
 ) -> None:
-    begun = [await begin(flow) for _ in range(3)]
+    new_logins = [await begin(login_service) for _ in range(3)]
 
-    assert [number_of(one) for one in begun] == [0, 1, 2]
-    assert [one.login.scene for one in begun] == ["scene-0-0", "scene-1-0", "scene-2-0"]
-    assert begun[2].code_url == "https://cdn.example/codes/2-0.png"
-    assert await flow.code_url("scene-2-0") == begun[2].code_url
+    assert [number_of(one) for one in new_logins] == [0, 1, 2]
+    assert [one.login.scene for one in new_logins] == ["scene-0-0", "scene-1-0", "scene-2-0"]
+    assert new_logins[2].code_url == "https://cdn.example/codes/2-0.png"
+    assert await login_service.code_url("scene-2-0") == new_logins[2].code_url
 
 
 async def test_an_app_that_draws_live_takes_none_of_the_pool(
-    flow: LoginMethods, store: StateBackend
+    login_service: LoginMethods, store: StateBackend
 ) -> None:
     await store.code_leases.offer("other", [code(0)])
 
-    begun = await flow.begin("other", FIREFOX, has_socket=True)
+    new_login = await login_service.begin("other", FIREFOX, has_socket=True)
 
-    assert begun.login.lease is None
-    assert begun.code_url.startswith("data:image/svg+xml")
+    assert new_login.login.lease is None
+    assert new_login.code_url.startswith("data:image/svg+xml")
     assert (await store.code_leases.level("other")).free == 1
 
 
-async def test_where_none_is_free_a_code_is_drawn_live(flow: LoginMethods) -> None:
+async def test_where_none_is_free_a_code_is_drawn_live(login_service: LoginMethods) -> None:
     for _ in range(10):
-        await begin(flow)
+        await begin(login_service)
 
-    begun = await begin(flow)
+    new_login = await begin(login_service)
 
-    assert begun.login.lease is None
-    assert begun.code_url.startswith("data:image/svg+xml")
-    assert (await flow.scan(begun.login.scene, ALICE)).login.id == begun.login.id
+    assert new_login.login.lease is None
+    assert new_login.code_url.startswith("data:image/svg+xml")
+    assert (await login_service.scan(new_login.login.scene, ALICE)).login.id == new_login.login.id
 
 
 # --- given back
 
 
-async def redeemed(flow: LoginMethods, begun: NewLogin) -> None:
-    await flow.scan(begun.login.scene, ALICE)
-    await flow.confirm(begun.login.id, ALICE)
-    await flow.redeem(begun.login.id, begun.secret, app="shop")
+async def redeemed(login_service: LoginMethods, new_login: NewLogin) -> None:
+    await login_service.scan(new_login.login.scene, ALICE)
+    await login_service.confirm(new_login.login.id, ALICE)
+    await login_service.redeem(new_login.login.id, new_login.secret, app="shop")
 
 
-async def denied(flow: LoginMethods, begun: NewLogin) -> None:
-    await flow.scan(begun.login.scene, ALICE)
-    await flow.deny(begun.login.id, ALICE)
+async def denied(login_service: LoginMethods, new_login: NewLogin) -> None:
+    await login_service.scan(new_login.login.scene, ALICE)
+    await login_service.deny(new_login.login.id, ALICE)
 
 
-async def cancelled(flow: LoginMethods, begun: NewLogin) -> None:
-    await flow.cancel(begun.login.id, begun.secret, app="shop")
+async def cancelled(login_service: LoginMethods, new_login: NewLogin) -> None:
+    await login_service.cancel(new_login.login.id, new_login.secret, app="shop")
 
 
-async def abandoned(flow: LoginMethods, begun: NewLogin) -> None:
-    await flow.abandon(begun.login.id)
+async def abandoned(login_service: LoginMethods, new_login: NewLogin) -> None:
+    await login_service.abandon(new_login.login.id)
 
 
 End = Callable[[LoginMethods, NewLogin], Awaitable[None]]
@@ -146,42 +146,42 @@ End = Callable[[LoginMethods, NewLogin], Awaitable[None]]
 
 @pytest.mark.parametrize("end", [redeemed, denied, cancelled, abandoned])
 async def test_a_code_rests_once_its_login_is_over(
-    flow: LoginMethods, store: StateBackend, clock: Clock, end: End
+    login_service: LoginMethods, store: StateBackend, clock: Clock, end: End
 ) -> None:
-    begun = await begin(flow)
+    new_login = await begin(login_service)
 
-    await end(flow, begun)
-    await flow.close()
+    await end(login_service, new_login)
+    await login_service.close()
 
     assert await level(store) == PoolLevel(free=9, leased=0, resting=1)
-    assert number_of(await begin(flow)) == 1
+    assert number_of(await begin(login_service)) == 1
     clock.time += REST - 1
-    assert number_of(await begin(flow)) == 2
+    assert number_of(await begin(login_service)) == 2
     clock.time += 1
-    assert number_of(await begin(flow)) == 0
+    assert number_of(await begin(login_service)) == 0
 
 
 async def test_a_code_stays_with_its_login_for_as_long_as_that_is_open(
-    flow: LoginMethods, store: StateBackend, clock: Clock
+    login_service: LoginMethods, store: StateBackend, clock: Clock
 ) -> None:
-    begun = await begin(flow)
-    await flow.scan(begun.login.scene, ALICE)
+    new_login = await begin(login_service)
+    await login_service.scan(new_login.login.scene, ALICE)
     clock.time += LIFE - 1
-    await flow.confirm(begun.login.id, ALICE)
+    await login_service.confirm(new_login.login.id, ALICE)
 
     clock.time += REDEEM_LIFETIME - 1
-    await flow.close()
+    await login_service.close()
 
     assert await level(store) == PoolLevel(free=9, leased=1, resting=0)
-    assert await flow.redeem(begun.login.id, begun.secret, app="shop")
+    assert await login_service.redeem(new_login.login.id, new_login.secret, app="shop")
 
 
 async def test_a_code_whose_login_ran_out_or_whose_instance_is_gone_comes_back_with_time(
-    make_flow: MakeFlow, store: StateBackend, clock: Clock
+    make_login_service: MakeLoginService, store: StateBackend, clock: Clock
 ) -> None:
     """Nobody gives it back in either case."""
-    await begin(make_flow(instance="gone", apps=[POOLED]))
-    other = make_flow(instance="other", apps=[POOLED])
+    await begin(make_login_service(instance="gone", apps=[POOLED]))
+    other = make_login_service(instance="other", apps=[POOLED])
 
     clock.time += LIFE + REDEEM_LIFETIME
     assert await level(store) == PoolLevel(free=9, leased=0, resting=1)
@@ -192,34 +192,34 @@ async def test_a_code_whose_login_ran_out_or_whose_instance_is_gone_comes_back_w
 
 
 async def test_a_code_rests_for_as_long_as_its_login_is_kept(
-    make_flow: MakeFlow, store: StateBackend, clock: Clock
+    make_login_service: MakeLoginService, store: StateBackend, clock: Clock
 ) -> None:
     long = 900
-    flow = make_flow(apps=[replace(POOLED, login_lifetime=long)])
-    await denied(flow, await begin(flow))
-    await flow.close()
+    login_service = make_login_service(apps=[replace(POOLED, login_lifetime=long)])
+    await denied(login_service, await begin(login_service))
+    await login_service.close()
 
     clock.time += long + LOGIN_RETENTION - 1
-    assert number_of(await begin(flow)) == 1
+    assert number_of(await begin(login_service)) == 1
     clock.time += 1
-    assert number_of(await begin(flow)) == 0
+    assert number_of(await begin(login_service)) == 0
 
 
 async def test_code_of_unregistered_login_rests_until_login_ends(
-    make_flow: MakeFlow, store: StateBackend, clock: Clock
+    make_login_service: MakeLoginService, store: StateBackend, clock: Clock
 ) -> None:
-    flow = make_flow(apps=[POOLED], directory=FixedDirectory())
-    begun = await begin(flow)
-    await flow.scan(begun.login.scene, ALICE)
+    login_service = make_login_service(apps=[POOLED], directory=FixedDirectory())
+    new_login = await begin(login_service)
+    await login_service.scan(new_login.login.scene, ALICE)
     with pytest.raises(UnregisteredUser):
-        await flow.confirm(begun.login.id, ALICE)
-    await flow.close()
+        await login_service.confirm(new_login.login.id, ALICE)
+    await login_service.close()
 
     assert await level(store) == PoolLevel(free=9, leased=0, resting=1)
     clock.time += REGISTER + LOGIN_RETENTION - 1
-    assert number_of(await begin(flow)) == 1
+    assert number_of(await begin(login_service)) == 1
     clock.time += 1
-    assert number_of(await begin(flow)) == 0
+    assert number_of(await begin(login_service)) == 0
 
 
 async def test_a_rest_is_never_shorter_than_what_an_ended_login_is_kept_for(
@@ -253,15 +253,19 @@ async def test_a_give_back_that_fails_says_nothing(
 
 @pytest.mark.parametrize("end", [redeemed, denied, cancelled, abandoned])
 async def test_a_code_that_cannot_be_given_back_harms_no_login_and_comes_back_with_time(
-    flow: LoginMethods, store: StateBackend, clock: Clock, monkeypatch: pytest.MonkeyPatch, end: End
+    login_service: LoginMethods,
+    store: StateBackend,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    end: End,
 ) -> None:
-    begun = await begin(flow)
+    new_login = await begin(login_service)
     monkeypatch.setattr(store.code_leases, "return_code", down)
 
-    await end(flow, begun)
-    await flow.close()
+    await end(login_service, new_login)
+    await login_service.close()
 
-    ended = await flow.get(begun.login.id)
+    ended = await login_service.get(new_login.login.id)
     assert ended is not None
     assert ended.state.value == end.__name__.replace("abandoned", "cancelled")
     assert await level(store) == PoolLevel(free=9, leased=1, resting=0)
@@ -292,59 +296,59 @@ async def test_a_code_is_worn_after_so_many_logins_and_an_empty_pool_is_counted(
 
 
 async def test_a_photograph_of_a_code_whose_login_another_phone_scanned_is_refused(
-    flow: LoginMethods,
+    login_service: LoginMethods,
 ) -> None:
-    begun = await begin(flow)
-    await flow.scan(begun.login.scene, ALICE)
+    new_login = await begin(login_service)
+    await login_service.scan(new_login.login.scene, ALICE)
 
     with pytest.raises(AlreadyScanned):
-        await flow.scan(begun.login.scene, BOB)
+        await login_service.scan(new_login.login.scene, BOB)
 
-    await flow.confirm(begun.login.id, ALICE)
+    await login_service.confirm(new_login.login.id, ALICE)
     with pytest.raises(AlreadyScanned):
-        await flow.scan(begun.login.scene, BOB)
+        await login_service.scan(new_login.login.scene, BOB)
 
 
 @pytest.mark.parametrize("end", [redeemed, denied, cancelled, abandoned])
 async def test_a_photograph_of_a_code_that_rests_leads_nowhere(
-    flow: LoginMethods, clock: Clock, end: End
+    login_service: LoginMethods, clock: Clock, end: End
 ) -> None:
-    begun = await begin(flow)
-    await end(flow, begun)
-    await flow.close()
+    new_login = await begin(login_service)
+    await end(login_service, new_login)
+    await login_service.close()
 
     for _ in range(REST + 1):
         with pytest.raises(UnknownScene):
-            await flow.scan(begun.login.scene, BOB)
+            await login_service.scan(new_login.login.scene, BOB)
         clock.time += 1
 
 
 async def test_a_photograph_of_a_code_that_ran_out_leads_nowhere(
-    flow: LoginMethods, clock: Clock
+    login_service: LoginMethods, clock: Clock
 ) -> None:
-    begun = await begin(flow)
+    new_login = await begin(login_service)
 
     clock.time += LIFE
     with pytest.raises(LoginExpired):
-        await flow.scan(begun.login.scene, BOB)
+        await login_service.scan(new_login.login.scene, BOB)
     clock.time += LOGIN_RETENTION
     for _ in range(REDEEM_LIFETIME + REST - LOGIN_RETENTION + 1):
         with pytest.raises(UnknownScene):
-            await flow.scan(begun.login.scene, BOB)
+            await login_service.scan(new_login.login.scene, BOB)
         clock.time += 1
 
 
 async def test_a_photograph_of_a_code_that_is_on_another_screen_shows_that_browser(
-    flow: LoginMethods, clock: Clock
+    login_service: LoginMethods, clock: Clock
 ) -> None:
-    former = await begin(flow)
-    await denied(flow, former)
-    await flow.close()
+    former = await begin(login_service)
+    await denied(login_service, former)
+    await login_service.close()
     clock.time += REST
-    present = await begin(flow, CHROME)
+    present = await begin(login_service, CHROME)
     clock.time += 7
 
-    seen = (await flow.scan(former.login.scene, BOB)).login
+    seen = (await login_service.scan(former.login.scene, BOB)).login
 
     assert seen.scene == former.login.scene
     assert seen.id == present.login.id != former.login.id
@@ -354,49 +358,51 @@ async def test_a_photograph_of_a_code_that_is_on_another_screen_shows_that_brows
 
 @pytest.mark.parametrize("end", [redeemed, denied, cancelled, abandoned])
 async def test_whoever_had_a_code_before_can_do_nothing_to_the_login_that_has_it_now(
-    flow: LoginMethods, clock: Clock, end: End
+    login_service: LoginMethods, clock: Clock, end: End
 ) -> None:
-    former = await begin(flow)
-    await end(flow, former)
-    await flow.close()
+    former = await begin(login_service)
+    await end(login_service, former)
+    await login_service.close()
     clock.time += REST
-    present = await begin(flow, CHROME)
+    present = await begin(login_service, CHROME)
 
     with pytest.raises(UnknownLogin):
-        await flow.confirm(former.login.id, ALICE)
+        await login_service.confirm(former.login.id, ALICE)
     with pytest.raises(UnknownLogin):
-        await flow.deny(former.login.id, ALICE)
-    for act in (flow.redeem, flow.resume, flow.cancel):
+        await login_service.deny(former.login.id, ALICE)
+    for act in (login_service.redeem, login_service.resume, login_service.cancel):
         with pytest.raises(UnknownLogin):
             await act(former.login.id, former.secret, app="shop")
         with pytest.raises(UnknownLogin):
             await act(present.login.id, former.secret, app="shop")
 
-    login = await flow.get(present.login.id)
+    login = await login_service.get(present.login.id)
     assert login is not None
     assert (login.state, login.phone) == (State.PENDING, None)
-    await redeemed(flow, present)
+    await redeemed(login_service, present)
 
 
 async def test_a_photograph_of_a_retired_code_leads_to_its_last_login_and_then_nowhere(
-    flow: LoginMethods, store: StateBackend, clock: Clock
+    login_service: LoginMethods, store: StateBackend, clock: Clock
 ) -> None:
-    begun = await begin(flow)
+    new_login = await begin(login_service)
 
     await store.code_leases.withdraw("shop", {0: 0})
     await store.code_leases.offer("shop", [code(0, drawing=1)])
-    drawn_anew = await begin(flow, CHROME)
+    drawn_anew = await begin(login_service, CHROME)
     assert number_of(drawn_anew) == 0
-    assert (await flow.scan(begun.login.scene, ALICE)).login.id == begun.login.id
-    await flow.confirm(begun.login.id, ALICE)
-    await flow.redeem(begun.login.id, begun.secret, app="shop")
-    await flow.close()
+    assert (await login_service.scan(new_login.login.scene, ALICE)).login.id == new_login.login.id
+    await login_service.confirm(new_login.login.id, ALICE)
+    await login_service.redeem(new_login.login.id, new_login.secret, app="shop")
+    await login_service.close()
 
     for _ in range(2):
         with pytest.raises(UnknownScene):
-            await flow.scan(begun.login.scene, BOB)
+            await login_service.scan(new_login.login.scene, BOB)
         clock.time += LIFE + REDEEM_LIFETIME + REST
-    assert {(await begin(flow)).login.scene for _ in range(10)}.isdisjoint({begun.login.scene})
+    assert {(await begin(login_service)).login.scene for _ in range(10)}.isdisjoint(
+        {new_login.login.scene}
+    )
 
 
 # --- what is stored

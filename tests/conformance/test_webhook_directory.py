@@ -35,7 +35,7 @@ from tests.support.builders import Clock, RunningBroker, StartBroker
 from tests.support.clients import PhoneClient
 from tests.support.environment import ROOT, free_port
 from tests.support.leaks import fetch, leaked, process
-from tests.support.logins import begun
+from tests.support.logins import new_login
 from tests.support.loop_clock import LoopClock
 from tests.support.waiting import eventually
 from tests.support.webhook import (
@@ -429,7 +429,7 @@ async def test_the_webhook_in_the_docs_does_what_they_say(
         broker = await start_broker(url, **settings)
         said = {}
         for name in ("alice", "bob", "mallory"):
-            async with begun(broker) as login, PhoneClient(broker.url, name) as phone:
+            async with new_login(broker) as login, PhoneClient(broker.url, name) as phone:
                 await phone.post("scan", {"scene": login.scene})
                 answer = await phone.post("confirm", login.named)
                 said[name] = answer.body.get("error") or await login.subject()
@@ -459,7 +459,7 @@ async def test_no_secret_and_nobodys_id_gets_out_when_the_site_fails(tmp_path: P
         aiohttp.ClientSession() as http,
     ):
         running = RunningBroker(broker.url, load_settings(), broker.url)
-        async with begun(running) as login, PhoneClient(broker.url, "canary-openid") as phone:
+        async with new_login(running) as login, PhoneClient(broker.url, "canary-openid") as phone:
             await phone.post("scan", {"scene": login.scene})
             answer = await phone.post("confirm", login.named)
         metrics = await fetch(http, f"{broker.metrics_url}/metrics")

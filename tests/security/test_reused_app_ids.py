@@ -203,17 +203,17 @@ async def _forget_incarnations(broker: RunningBroker, admin: Admin) -> None:
 
 
 async def test_login_leases_code_of_its_own_app(
-    make_flow: Callable[..., LoginMethods], store: StateBackend
+    make_login_service: Callable[..., LoginMethods], store: StateBackend
 ) -> None:
     app = replace(SHOP, code_source="pool", incarnation="1" * 16)
     for key in (SHOP.key, app.key):
         code = OfferedCode(number=0, drawing=0, scene=f"scene of {key}", picture="a.png")
         await store.code_leases.offer(key, [code])
-    flow = make_flow(apps=[app])
+    login_service = make_login_service(apps=[app])
 
-    login, secret, _ = await flow.begin("shop", FIREFOX, has_socket=True)
-    await flow.cancel(login.id, secret, app="shop")
-    await flow.close()
+    login, secret, _ = await login_service.begin("shop", FIREFOX, has_socket=True)
+    await login_service.cancel(login.id, secret, app="shop")
+    await login_service.close()
 
     assert login.scene == f"scene of {app.key}"
     assert (await store.code_leases.level(app.key)).resting == 1

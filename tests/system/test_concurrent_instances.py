@@ -86,7 +86,7 @@ class Counted:
 
 
 class Instance(NamedTuple):
-    flow: LoginMethods
+    login_service: LoginMethods
     logins: Counted
     bus: Bus
     trail: RecordingAuditLog
@@ -135,9 +135,9 @@ async def instance(name: str, url: str, keys: SigningKeyFile) -> AsyncIterator[I
         lifetime=120,
         register_lifetime=600,
     )
-    flow = LoginMethods(services)
-    yield Instance(flow, logins, bus, trail)
-    await flow.close()
+    login_service = LoginMethods(services)
+    yield Instance(login_service, logins, bus, trail)
+    await login_service.close()
     await bus.close()
     await store.close()
 
@@ -184,11 +184,11 @@ async def heard(by: Instance) -> AsyncIterator[list[Notice]]:
         await asyncio.wait([task])
 
 
-async def grab(flow: LoginMethods, begun: NewLogin, phone: Phone) -> Login:
+async def grab(login_service: LoginMethods, begun: NewLogin, phone: Phone) -> Login:
     """Scan and confirm, and try to confirm even where somebody else has scanned."""
     with suppress(AlreadyScanned):
-        await flow.scan(begun.login.scene, phone)
-    return await flow.confirm(begun.login.id, phone)
+        await login_service.scan(begun.login.scene, phone)
+    return await login_service.confirm(begun.login.id, phone)
 
 
 @pytest.mark.timeout(240)  # a quarter of a minute on a machine that has nothing else to do
@@ -196,10 +196,10 @@ async def test_simultaneous_redeems_return_the_same_token(pair: Pair) -> None:
     one, two = pair
 
     async def redeem_twice(number: int) -> tuple[bool, bool]:
-        begun = await one.flow.begin("shop", FIREFOX, has_socket=False)
+        begun = await one.login_service.begin("shop", FIREFOX, has_socket=False)
         login_id, secret = begun.login.id, begun.secret
-        await grab(two.flow, begun, ALICE)
-        redeems = [each.flow.redeem(login_id, secret, app="shop") for each in pair]
+        await grab(two.login_service, begun, ALICE)
+        redeems = [each.login_service.redeem(login_id, secret, app="shop") for each in pair]
         first, second = [claims_of(end) for end in await race(number, *redeems)]
         return (first == second, first["jti"] == login_id)
 
@@ -214,10 +214,12 @@ async def test_of_two_phones_at_once_one_is_let_in(pair: Pair) -> None:
     one, two = pair
 
     async def two_phones(number: int) -> tuple[tuple[str, ...], bool]:
-        begun = await one.flow.begin("shop", FIREFOX, has_socket=True)
-        ends = await race(number, grab(one.flow, begun, ALICE), grab(two.flow, begun, BOB))
+        begun = await one.login_service.begin("shop", FIREFOX, has_socket=True)
+        ends = await race(
+            number, grab(one.login_service, begun, ALICE), grab(two.login_service, begun, BOB)
+        )
         [winner] = [end.subject for end in ends if isinstance(end, Login)]
-        redeemed = await two.flow.redeem(begun.login.id, begun.secret, app="shop")
+        redeemed = await two.login_service.redeem(begun.login.id, begun.secret, app="shop")
         return kinds(ends), redeemed.login.subject == winner
 
     async with heard(one) as notices:
@@ -233,11 +235,11 @@ async def test_a_phone_that_confirms_twice_at_once_is_answered_twice(pair: Pair)
     one, two = pair
 
     async def one_phone_twice(number: int) -> tuple[State, str | None, int]:
-        begun = await one.flow.begin("shop", FIREFOX, has_socket=True)
+        begun = await one.login_service.begin("shop", FIREFOX, has_socket=True)
         login_id = begun.login.id
-        await one.flow.scan(begun.login.scene, ALICE)
-        ends = await race(number, *(each.flow.confirm(login_id, ALICE) for each in pair))
-        assert ends[0] == ends[1] == await two.flow.get(login_id)
+        await one.login_service.scan(begun.login.scene, ALICE)
+        ends = await race(number, *(each.login_service.confirm(login_id, ALICE) for each in pair))
+        assert ends[0] == ends[1] == await two.login_service.get(login_id)
         return ends[0].state, ends[0].subject, ends[0].version
 
     async with heard(one) as notices:

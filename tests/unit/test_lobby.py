@@ -56,9 +56,9 @@ def pushes() -> Pushes:
 
 
 @pytest.fixture
-def lobby(bus: Bus, flow: LoginMethods, clock: Clock, pushes: Pushes) -> Lobby:
+def lobby(bus: Bus, login_service: LoginMethods, clock: Clock, pushes: Pushes) -> Lobby:
     """A lobby that is not running.  Tests call its methods."""
-    lobby = Lobby(bus=bus, reader=flow.reader, clock=clock, instance="one")
+    lobby = Lobby(bus=bus, reader=login_service.reader, clock=clock, instance="one")
     lobby._push = pushes
     return lobby
 
@@ -96,47 +96,47 @@ def turn(lobby: Lobby, loop_clock: LoopClock, monkeypatch: pytest.MonkeyPatch) -
     return next_turn
 
 
-async def begin(flow: LoginMethods) -> NewLogin:
-    return await flow.begin("shop", FIREFOX, has_socket=True)
+async def begin(login_service: LoginMethods) -> NewLogin:
+    return await login_service.begin("shop", FIREFOX, has_socket=True)
 
 
-async def push_another(lobby: Lobby, flow: LoginMethods, pushes: Pushes) -> None:
+async def push_another(lobby: Lobby, login_service: LoginMethods, pushes: Pushes) -> None:
     """Show that no push came before this one: notices are handled in order."""
-    begun = await begin(flow)
-    lobby.wait("another", begun.login)
-    await flow.scan(begun.login.scene, ALICE)
+    new_login = await begin(login_service)
+    lobby.wait("another", new_login.login)
+    await login_service.scan(new_login.login.scene, ALICE)
     assert await pushes.next() == ("another", "login-scanned")
 
 
 async def test_a_browser_hears_what_its_phone_did(
-    running: Lobby, flow: LoginMethods, pushes: Pushes
+    running: Lobby, login_service: LoginMethods, pushes: Pushes
 ) -> None:
-    begun = await begin(flow)
-    running.wait("tab", begun.login)
+    new_login = await begin(login_service)
+    running.wait("tab", new_login.login)
 
-    await flow.scan(begun.login.scene, ALICE)
-    await flow.confirm(begun.login.id, ALICE)
+    await login_service.scan(new_login.login.scene, ALICE)
+    await login_service.confirm(new_login.login.id, ALICE)
 
     assert await pushes.next() == ("tab", "login-scanned")
     assert await pushes.next() == ("tab", "login-confirmed")
 
 
 async def test_one_browsers_trouble_is_not_the_others(
-    running: Lobby, flow: LoginMethods, pushes: Pushes
+    running: Lobby, login_service: LoginMethods, pushes: Pushes
 ) -> None:
     for sid in ("broken", "fine"):
-        begun = await begin(flow)
-        running.wait(sid, begun.login)
-        await flow.scan(begun.login.scene, ALICE)
+        new_login = await begin(login_service)
+        running.wait(sid, new_login.login)
+        await login_service.scan(new_login.login.scene, ALICE)
 
     assert await pushes.next() == ("fine", "login-scanned")
 
 
 async def test_a_browser_is_told_when_its_code_has_run_out(
-    lobby: Lobby, flow: LoginMethods, pushes: Pushes, clock: Clock
+    lobby: Lobby, login_service: LoginMethods, pushes: Pushes, clock: Clock
 ) -> None:
-    begun = await begin(flow)
-    lobby.wait("tab", begun.login)
+    new_login = await begin(login_service)
+    lobby.wait("tab", new_login.login)
 
     clock.time += 119
     await lobby.expire_due()
@@ -149,18 +149,18 @@ async def test_a_browser_is_told_when_its_code_has_run_out(
 
 
 async def test_unregistered_browser_is_not_expired_before_the_extended_end(
-    running: Lobby, make_flow: Callable[..., LoginMethods], pushes: Pushes, clock: Clock
+    running: Lobby, make_login_service: Callable[..., LoginMethods], pushes: Pushes, clock: Clock
 ) -> None:
-    flow = make_flow(directory=FixedDirectory())
-    begun = await begin(flow)
-    running.wait("tab", begun.login)
-    await flow.scan(begun.login.scene, ALICE)
+    login_service = make_login_service(directory=FixedDirectory())
+    new_login = await begin(login_service)
+    running.wait("tab", new_login.login)
+    await login_service.scan(new_login.login.scene, ALICE)
     with pytest.raises(UnregisteredUser):
-        await flow.confirm(begun.login.id, ALICE)
+        await login_service.confirm(new_login.login.id, ALICE)
     assert await pushes.next() == ("tab", "login-scanned")
     assert await pushes.next() == ("tab", "login-unregistered")
 
-    clock.time = begun.login.expires_at
+    clock.time = new_login.login.expires_at
     await running.expire_due()
     assert pushes.heard.empty()
     clock.time += 480
@@ -170,11 +170,11 @@ async def test_unregistered_browser_is_not_expired_before_the_extended_end(
 
 
 async def test_a_new_arrival_that_ends_first_expiry_changed_is_told_in_time(
-    running: Lobby, flow: LoginMethods, pushes: Pushes, clock: Clock
+    running: Lobby, login_service: LoginMethods, pushes: Pushes, clock: Clock
 ) -> None:
-    soon = await begin(flow)
+    soon = await begin(login_service)
     clock.time += 60
-    late = await begin(flow)
+    late = await begin(login_service)
     running.wait("late", late.login)
     await eventually(
         lambda: not running._first_expiry_changed.is_set()
@@ -188,14 +188,14 @@ async def test_a_new_arrival_that_ends_first_expiry_changed_is_told_in_time(
 
 
 async def test_a_confirm_whose_notice_was_lost_is_found_at_the_end(
-    lobby: Lobby, flow: LoginMethods, pushes: Pushes, clock: Clock
+    lobby: Lobby, login_service: LoginMethods, pushes: Pushes, clock: Clock
 ) -> None:
     """Nothing listens here: the notices go nowhere, and the state still tells."""
-    begun = await begin(flow)
-    lobby.wait("tab", begun.login)
-    await flow.scan(begun.login.scene, ALICE)
+    new_login = await begin(login_service)
+    lobby.wait("tab", new_login.login)
+    await login_service.scan(new_login.login.scene, ALICE)
     clock.time += 119
-    await flow.confirm(begun.login.id, ALICE)
+    await login_service.confirm(new_login.login.id, ALICE)
 
     clock.time += 1
     await lobby.expire_due()
@@ -207,14 +207,14 @@ async def test_a_confirm_whose_notice_was_lost_is_found_at_the_end(
 
 
 async def test_what_was_missed_while_nobody_listened_is_caught_up(
-    lobby: Lobby, flow: LoginMethods, pushes: Pushes
+    lobby: Lobby, login_service: LoginMethods, pushes: Pushes
 ) -> None:
-    fresh, scanned, confirmed = [await begin(flow) for _ in range(3)]
-    for name, begun in [("fresh", fresh), ("scanned", scanned), ("confirmed", confirmed)]:
-        lobby.wait(name, begun.login)
-    await flow.scan(scanned.login.scene, ALICE)
-    await flow.scan(confirmed.login.scene, ALICE)
-    await flow.confirm(confirmed.login.id, ALICE)
+    fresh, scanned, confirmed = [await begin(login_service) for _ in range(3)]
+    for name, new_login in [("fresh", fresh), ("scanned", scanned), ("confirmed", confirmed)]:
+        lobby.wait(name, new_login.login)
+    await login_service.scan(scanned.login.scene, ALICE)
+    await login_service.scan(confirmed.login.scene, ALICE)
+    await login_service.confirm(confirmed.login.id, ALICE)
 
     task = asyncio.create_task(lobby.run(pushes))
 
@@ -225,13 +225,13 @@ async def test_what_was_missed_while_nobody_listened_is_caught_up(
 
 
 async def test_a_browser_that_never_redeems_is_told_when_that_is_over(
-    running: Lobby, flow: LoginMethods, pushes: Pushes, clock: Clock
+    running: Lobby, login_service: LoginMethods, pushes: Pushes, clock: Clock
 ) -> None:
     """Long before its code would have run out."""
-    begun = await begin(flow)
-    running.wait("tab", begun.login)
-    await flow.scan(begun.login.scene, ALICE)
-    await flow.confirm(begun.login.id, ALICE)
+    new_login = await begin(login_service)
+    running.wait("tab", new_login.login)
+    await login_service.scan(new_login.login.scene, ALICE)
+    await login_service.confirm(new_login.login.id, ALICE)
     for _ in range(2):
         await pushes.next()
 
@@ -242,21 +242,25 @@ async def test_a_browser_that_never_redeems_is_told_when_that_is_over(
 
 
 async def test_a_browser_that_left_while_the_state_was_asked_stays_gone(
-    lobby: Lobby, flow: LoginMethods, pushes: Pushes, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    lobby: Lobby,
+    login_service: LoginMethods,
+    pushes: Pushes,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    begun = await begin(flow)
-    lobby.wait("tab", begun.login)
-    await flow.scan(begun.login.scene, ALICE)
+    new_login = await begin(login_service)
+    lobby.wait("tab", new_login.login)
+    await login_service.scan(new_login.login.scene, ALICE)
     clock.time += 119
-    await flow.confirm(begun.login.id, ALICE)
+    await login_service.confirm(new_login.login.id, ALICE)
     clock.time += 1
-    changed = flow.reader.get_changed
+    changed = login_service.reader.get_changed
 
     async def slow(known: Mapping[str, int]) -> object:
         lobby.leave("tab")
         return await changed(known)
 
-    monkeypatch.setattr(flow.reader, "get_changed", slow)
+    monkeypatch.setattr(login_service.reader, "get_changed", slow)
     await lobby.expire_due()
 
     assert len(lobby) == 0
@@ -264,26 +268,30 @@ async def test_a_browser_that_left_while_the_state_was_asked_stays_gone(
 
 
 async def test_a_browser_that_resumes_for_ever_makes_nothing_grow(
-    lobby: Lobby, flow: LoginMethods
+    lobby: Lobby, login_service: LoginMethods
 ) -> None:
-    begun = await begin(flow)
+    new_login = await begin(login_service)
     for _ in range(1_000):
-        lobby.wait("tab", begun.login)
+        lobby.wait("tab", new_login.login)
 
     assert len(lobby._expiries) <= HEAP_SLACK + 2
 
 
 async def test_a_state_that_is_down_is_asked_again(
-    lobby: Lobby, flow: LoginMethods, pushes: Pushes, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    lobby: Lobby,
+    login_service: LoginMethods,
+    pushes: Pushes,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def down(known: Mapping[str, int]) -> None:
         raise Unavailable
 
-    begun = await begin(flow)
-    lobby.wait("tab", begun.login)
+    new_login = await begin(login_service)
+    lobby.wait("tab", new_login.login)
     clock.time += 120
     with monkeypatch.context() as patch:
-        patch.setattr(flow.reader, "get_changed", down)
+        patch.setattr(login_service.reader, "get_changed", down)
         await lobby.expire_due()
     assert pushes.heard.empty()
 
@@ -293,8 +301,8 @@ async def test_a_state_that_is_down_is_asked_again(
     assert await pushes.next() == ("tab", "login-expired")
 
 
-async def test_a_socket_waits_for_one_login(lobby: Lobby, flow: LoginMethods) -> None:
-    first, second = await begin(flow), await begin(flow)
+async def test_a_socket_waits_for_one_login(lobby: Lobby, login_service: LoginMethods) -> None:
+    first, second = await begin(login_service), await begin(login_service)
 
     assert lobby.wait("tab", first.login) is None
     assert lobby.wait("tab", first.login) is None
@@ -302,47 +310,51 @@ async def test_a_socket_waits_for_one_login(lobby: Lobby, flow: LoginMethods) ->
     assert len(lobby) == 1
 
 
-async def test_a_login_has_one_socket(running: Lobby, flow: LoginMethods, pushes: Pushes) -> None:
-    begun = await begin(flow)
-    running.wait("old", begun.login)
-    running.wait("new", begun.login)
+async def test_a_login_has_one_socket(
+    running: Lobby, login_service: LoginMethods, pushes: Pushes
+) -> None:
+    new_login = await begin(login_service)
+    running.wait("old", new_login.login)
+    running.wait("new", new_login.login)
     running.leave("old")
 
-    await flow.scan(begun.login.scene, ALICE)
+    await login_service.scan(new_login.login.scene, ALICE)
 
     assert await pushes.next() == ("new", "login-scanned")
 
 
-async def test_whoever_left_is_not_told(running: Lobby, flow: LoginMethods, pushes: Pushes) -> None:
-    begun = await begin(flow)
-    running.wait("tab", begun.login)
+async def test_whoever_left_is_not_told(
+    running: Lobby, login_service: LoginMethods, pushes: Pushes
+) -> None:
+    new_login = await begin(login_service)
+    running.wait("tab", new_login.login)
     running.leave("tab")
     running.leave("tab")
 
-    await flow.scan(begun.login.scene, ALICE)
+    await login_service.scan(new_login.login.scene, ALICE)
 
-    await push_another(running, flow, pushes)
+    await push_another(running, login_service, pushes)
     assert len(running) == 1
 
 
 async def test_a_change_whose_notice_was_lost_is_found_within_a_round(
     turn: Turn,
     running: Lobby,
-    flow: LoginMethods,
-    make_flow: Callable[..., LoginMethods],
+    login_service: LoginMethods,
+    make_login_service: Callable[..., LoginMethods],
     pushes: Pushes,
 ) -> None:
     """The notice goes to an instance that nobody listens at; the state is asked in turn."""
-    begun = await begin(flow)
-    running.wait("tab", begun.login)
-    deaf = make_flow(bus=MemoryBus())
+    new_login = await begin(login_service)
+    running.wait("tab", new_login.login)
+    deaf = make_login_service(bus=MemoryBus())
 
-    await deaf.scan(begun.login.scene, ALICE)
+    await deaf.scan(new_login.login.scene, ALICE)
     for _ in range(RECONCILE_SLICES):
         await turn()
     assert pushes.all() == {("tab", "login-scanned")}
 
-    await deaf.confirm(begun.login.id, ALICE)
+    await deaf.confirm(new_login.login.id, ALICE)
     for _ in range(RECONCILE_SLICES):
         await turn()
     assert pushes.all() == {("tab", "login-confirmed")}
@@ -351,30 +363,30 @@ async def test_a_change_whose_notice_was_lost_is_found_within_a_round(
 async def test_whoever_comes_in_the_middle_of_a_round_waits_for_no_second_one(
     turn: Turn,
     running: Lobby,
-    flow: LoginMethods,
-    make_flow: Callable[..., LoginMethods],
+    login_service: LoginMethods,
+    make_login_service: Callable[..., LoginMethods],
     pushes: Pushes,
 ) -> None:
-    deaf = make_flow(bus=MemoryBus())
+    deaf = make_login_service(bus=MemoryBus())
     for number in range(40):
-        running.wait(f"other-{number}", (await begin(flow)).login)
+        running.wait(f"other-{number}", (await begin(login_service)).login)
 
     for number in range(10):
         for _ in range(number % RECONCILE_SLICES):
             await turn()
-        begun = await begin(flow)
-        running.wait(f"late-{number}", begun.login)
-        await deaf.scan(begun.login.scene, ALICE)
+        new_login = await begin(login_service)
+        running.wait(f"late-{number}", new_login.login)
+        await deaf.scan(new_login.login.scene, ALICE)
         for _ in range(RECONCILE_SLICES):
             await turn()
         assert pushes.all() == {(f"late-{number}", "login-scanned")}
 
 
 async def test_a_login_that_is_gone_from_the_state_has_expired_for_its_browser(
-    lobby: Lobby, flow: LoginMethods, pushes: Pushes, clock: Clock
+    lobby: Lobby, login_service: LoginMethods, pushes: Pushes, clock: Clock
 ) -> None:
-    begun = await begin(flow)
-    lobby.wait("tab", replace(begun.login, id="never-stored"))
+    new_login = await begin(login_service)
+    lobby.wait("tab", replace(new_login.login, id="never-stored"))
 
     await lobby._reconcile(["never-stored"])
 
@@ -383,62 +395,67 @@ async def test_a_login_that_is_gone_from_the_state_has_expired_for_its_browser(
 
 
 async def test_what_a_browser_knows_is_not_said_twice(
-    running: Lobby, flow: LoginMethods, pushes: Pushes, bus: Bus
+    running: Lobby, login_service: LoginMethods, pushes: Pushes, bus: Bus
 ) -> None:
-    begun = await begin(flow)
-    running.wait("tab", begun.login)
-    await flow.scan(begun.login.scene, ALICE)
+    new_login = await begin(login_service)
+    running.wait("tab", new_login.login)
+    await login_service.scan(new_login.login.scene, ALICE)
     for event in ("login-scanned", "login-scanned", "login-confirmed", "login-scanned", "nonsense"):
-        await bus.publish("one", Notice(event, begun.login.id))
+        await bus.publish("one", Notice(event, new_login.login.id))
 
     assert await pushes.next() == ("tab", "login-scanned")
     assert await pushes.next() == ("tab", "login-confirmed")
-    await push_another(running, flow, pushes)
+    await push_another(running, login_service, pushes)
 
 
 async def test_a_confirm_that_went_with_a_failed_master_is_told_again_when_made_again(
-    running: Lobby, flow: LoginMethods, pushes: Pushes, store: StateBackend
+    running: Lobby, login_service: LoginMethods, pushes: Pushes, store: StateBackend
 ) -> None:
-    begun = await begin(flow)
-    running.wait("tab", begun.login)
-    await flow.scan(begun.login.scene, ALICE)
-    scanned = await store.logins.get(begun.login.id)
+    new_login = await begin(login_service)
+    running.wait("tab", new_login.login)
+    await login_service.scan(new_login.login.scene, ALICE)
+    scanned = await store.logins.get(new_login.login.id)
     assert scanned is not None
-    await flow.confirm(begun.login.id, ALICE)
-    confirmed = await store.logins.get(begun.login.id)
+    await login_service.confirm(new_login.login.id, ALICE)
+    confirmed = await store.logins.get(new_login.login.id)
     assert confirmed is not None
 
     await store.logins.swap(confirmed, scanned)
-    await flow.confirm(begun.login.id, ALICE)
+    await login_service.confirm(new_login.login.id, ALICE)
 
     heard = [await pushes.next() for _ in range(3)]
     assert [event for _, event in heard] == ["login-scanned", "login-confirmed", "login-confirmed"]
 
 
 async def test_a_login_that_was_resumed_elsewhere_is_let_go(
-    running: Lobby, flow: LoginMethods, make_flow: Callable[..., LoginMethods], pushes: Pushes
+    running: Lobby,
+    login_service: LoginMethods,
+    make_login_service: Callable[..., LoginMethods],
+    pushes: Pushes,
 ) -> None:
-    begun = await begin(flow)
-    running.wait("tab", begun.login)
+    new_login = await begin(login_service)
+    running.wait("tab", new_login.login)
 
-    await make_flow(instance="two").resume(begun.login.id, begun.secret, app="shop")
+    await make_login_service(instance="two").resume(
+        new_login.login.id, new_login.secret, app="shop"
+    )
 
     await eventually(lambda: len(running) == 0)
-    await push_another(running, flow, pushes)
+    await push_another(running, login_service, pushes)
 
 
 async def test_one_that_comes_back_while_the_state_is_asked_is_not_let_go(
-    lobby: Lobby, flow: LoginMethods, make_flow: Callable[..., LoginMethods]
+    lobby: Lobby, login_service: LoginMethods, make_login_service: Callable[..., LoginMethods]
 ) -> None:
-    first, second = await begin(flow), await begin(flow)
-    for sid, begun in (("first", first), ("second", second)):
-        lobby.wait(sid, begun.login)
-        await flow.scan(begun.login.scene, ALICE)
-    await make_flow(instance="two").resume(second.login.id, second.secret, app="shop")
+    first, second = await begin(login_service), await begin(login_service)
+    for sid, new_login in (("first", first), ("second", second)):
+        lobby.wait(sid, new_login.login)
+        await login_service.scan(new_login.login.scene, ALICE)
+    await make_login_service(instance="two").resume(second.login.id, second.secret, app="shop")
 
     async def push(sid: str, app: str, notice: Notice) -> None:
         """The second browser is back before its turn."""
-        login = await flow.resume(second.login.id, second.secret, app="shop")
+        login = await login_service.resume(second.login.id, second.secret, app="shop")
         lobby.wait("second, again", login)
 
     lobby._push = push
@@ -448,40 +465,40 @@ async def test_one_that_comes_back_while_the_state_is_asked_is_not_let_go(
 
 
 async def test_a_late_word_of_a_move_does_not_let_go_of_one_that_has_come_back(
-    running: Lobby, flow: LoginMethods, pushes: Pushes, bus: Bus
+    running: Lobby, login_service: LoginMethods, pushes: Pushes, bus: Bus
 ) -> None:
-    begun = await begin(flow)
-    running.wait("tab", begun.login)
+    new_login = await begin(login_service)
+    running.wait("tab", new_login.login)
 
-    await bus.publish("one", Notice("login-moved", begun.login.id))
+    await bus.publish("one", Notice("login-moved", new_login.login.id))
 
-    await push_another(running, flow, pushes)
+    await push_another(running, login_service, pushes)
     assert len(running) == 2
 
 
 async def test_what_could_not_be_asked_in_its_turn_is_asked_about_first(
     turn: Turn,
     running: Lobby,
-    flow: LoginMethods,
-    make_flow: Callable[..., LoginMethods],
+    login_service: LoginMethods,
+    make_login_service: Callable[..., LoginMethods],
     pushes: Pushes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After an outage all are asked about at once, and not each in its turn."""
-    deaf = make_flow(bus=MemoryBus())
-    begun = [await begin(flow) for _ in range(40)]
-    for number, one in enumerate(begun):
+    deaf = make_login_service(bus=MemoryBus())
+    new_logins = [await begin(login_service) for _ in range(40)]
+    for number, one in enumerate(new_logins):
         running.wait(f"tab-{number}", one.login)
-    changed = flow.reader.get_changed
+    changed = login_service.reader.get_changed
 
     async def down(known: Mapping[str, int]) -> object:
-        monkeypatch.setattr(flow.reader, "get_changed", changed)
-        for one in begun:
+        monkeypatch.setattr(login_service.reader, "get_changed", changed)
+        for one in new_logins:
             await deaf.scan(one.login.scene, ALICE)
         raise Unavailable
 
-    monkeypatch.setattr(flow.reader, "get_changed", down)
-    while flow.reader.get_changed is down:
+    monkeypatch.setattr(login_service.reader, "get_changed", down)
+    while login_service.reader.get_changed is down:
         await turn()
     assert pushes.heard.empty()
 
@@ -491,17 +508,21 @@ async def test_what_could_not_be_asked_in_its_turn_is_asked_about_first(
 
 
 async def test_a_browser_that_left_while_the_state_was_down_stays_gone(
-    lobby: Lobby, flow: LoginMethods, pushes: Pushes, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    lobby: Lobby,
+    login_service: LoginMethods,
+    pushes: Pushes,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    begun = await begin(flow)
-    lobby.wait("tab", begun.login)
+    new_login = await begin(login_service)
+    lobby.wait("tab", new_login.login)
     clock.time += 120
 
     async def down(known: Mapping[str, int]) -> None:
         lobby.leave("tab")
         raise Unavailable
 
-    monkeypatch.setattr(flow.reader, "get_changed", down)
+    monkeypatch.setattr(login_service.reader, "get_changed", down)
     await lobby.expire_due()
 
     assert len(lobby) == 0

@@ -34,7 +34,7 @@ folder = tempfile.TemporaryDirectory()
 class Logins(RuleBasedStateMachine):
     """Three facts are kept beside the flow: who scanned first, who was told `confirmed`, tokens."""
 
-    begun: Bundle[NewLogin] = Bundle("begun")
+    new_login: Bundle[NewLogin] = Bundle("new_logins")
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,45 +83,51 @@ class Logins(RuleBasedStateMachine):
     flows_drawn = st.integers(0, len(INSTANCES) - 1)
     phones = st.sampled_from(PHONES)
 
-    @rule(target=begun, at=flows_drawn, app=st.sampled_from(["shop", "other"]))
+    @rule(target=new_login, at=flows_drawn, app=st.sampled_from(["shop", "other"]))
     def begin(self, at: int, app: str) -> NewLogin:
         return self.run(self.flows[at].begin(app, Browser("::1", "x"), has_socket=True))
 
-    @rule(begun=begun, at=flows_drawn, phone=phones)
-    def scan(self, begun: NewLogin, at: int, phone: Phone) -> None:
-        if self.run(self.flows[at].scan(begun.login.scene, phone)):
-            assert self.scanned_by.setdefault(begun.login.id, phone) == phone
-            assert phone.app == begun.login.app
+    @rule(new_login=new_login, at=flows_drawn, phone=phones)
+    def scan(self, new_login: NewLogin, at: int, phone: Phone) -> None:
+        if self.run(self.flows[at].scan(new_login.login.scene, phone)):
+            assert self.scanned_by.setdefault(new_login.login.id, phone) == phone
+            assert phone.app == new_login.login.app
 
-    @rule(begun=begun, at=flows_drawn, phone=phones)
-    def confirm(self, begun: NewLogin, at: int, phone: Phone) -> None:
-        if self.run(self.flows[at].confirm(begun.login.id, phone)):
-            assert self.scanned_by.get(begun.login.id) == phone
-            self.confirmed_by[begun.login.id] = phone
+    @rule(new_login=new_login, at=flows_drawn, phone=phones)
+    def confirm(self, new_login: NewLogin, at: int, phone: Phone) -> None:
+        if self.run(self.flows[at].confirm(new_login.login.id, phone)):
+            assert self.scanned_by.get(new_login.login.id) == phone
+            self.confirmed_by[new_login.login.id] = phone
 
-    @rule(begun=begun, at=flows_drawn, phone=phones)
-    def deny(self, begun: NewLogin, at: int, phone: Phone) -> None:
-        if self.run(self.flows[at].deny(begun.login.id, phone)):
-            assert self.scanned_by.get(begun.login.id) == phone
-            assert begun.login.id not in self.confirmed_by
+    @rule(new_login=new_login, at=flows_drawn, phone=phones)
+    def deny(self, new_login: NewLogin, at: int, phone: Phone) -> None:
+        if self.run(self.flows[at].deny(new_login.login.id, phone)):
+            assert self.scanned_by.get(new_login.login.id) == phone
+            assert new_login.login.id not in self.confirmed_by
 
-    @rule(begun=begun, at=flows_drawn, other=begun, honest=st.booleans())
-    def redeem(self, begun: NewLogin, at: int, other: NewLogin, honest: bool) -> None:
-        secret = begun.secret if honest else other.secret
-        redeemed = self.run(self.flows[at].redeem(begun.login.id, secret, app=begun.login.app))
+    @rule(new_login=new_login, at=flows_drawn, other=new_login, honest=st.booleans())
+    def redeem(self, new_login: NewLogin, at: int, other: NewLogin, honest: bool) -> None:
+        secret = new_login.secret if honest else other.secret
+        redeemed = self.run(
+            self.flows[at].redeem(new_login.login.id, secret, app=new_login.login.app)
+        )
         if redeemed:
-            assert secret == begun.secret
-            self.tokens.setdefault(begun.login.id, []).append(redeemed.token.access_token)
+            assert secret == new_login.secret
+            self.tokens.setdefault(new_login.login.id, []).append(redeemed.token.access_token)
 
-    @rule(begun=begun, at=flows_drawn)
-    def resume(self, begun: NewLogin, at: int) -> None:
-        resumed = self.run(self.flows[at].resume(begun.login.id, begun.secret, app=begun.login.app))
+    @rule(new_login=new_login, at=flows_drawn)
+    def resume(self, new_login: NewLogin, at: int) -> None:
+        resumed = self.run(
+            self.flows[at].resume(new_login.login.id, new_login.secret, app=new_login.login.app)
+        )
         if resumed and resumed.state is State.CONFIRMED:
-            assert begun.login.id in self.confirmed_by
+            assert new_login.login.id in self.confirmed_by
 
-    @rule(begun=begun, at=flows_drawn)
-    def cancel(self, begun: NewLogin, at: int) -> None:
-        self.run(self.flows[at].cancel(begun.login.id, begun.secret, app=begun.login.app))
+    @rule(new_login=new_login, at=flows_drawn)
+    def cancel(self, new_login: NewLogin, at: int) -> None:
+        self.run(
+            self.flows[at].cancel(new_login.login.id, new_login.secret, app=new_login.login.app)
+        )
 
     @rule(seconds=st.sampled_from([1, 59, 61, 121]))
     def wait(self, seconds: int) -> None:

@@ -230,18 +230,18 @@ async def test_two_mini_programs_in_one_broker(
     admin = Admin(broker.admin)
     red = {"id": "red", "name": "Red", "provider_app_id": RED, "provider_secret": RED_SECRET}
     assert (await admin.ask("POST", "/apps", red)).status == 201
-    browser, begun = await begun_at(broker, "red")
+    browser, new_login = await begun_at(broker, "red")
     platform = wechat.wechat.platform
 
     # The code opens Red's program, and only a phone in that program can prove itself to Red.
-    scene = scanned(begun)["scene"]
+    scene = scanned(new_login)["scene"]
     async with PhoneClient(
         broker.url, js_code=platform.login("alice", APPID), app="red"
     ) as stranger:
         assert stranger.session["error"] == "invalid_session"
     await confirm(broker.url, scene, platform.login("alice", RED), app="red")
     redeemed = await browser.emit(
-        "redeem", {"login_id": begun["login_id"], "secret": begun["secret"]}
+        "redeem", {"login_id": new_login["login_id"], "secret": new_login["secret"]}
     )
     await browser.close()
     await admin.http.close()
@@ -264,8 +264,8 @@ async def test_an_app_cannot_pretend_where_the_broker_may_not(
 
     async with PhoneClient(broker.url, "root", app="easy") as phone:
         opened = phone.session
-    browser, begun = await begun_at(broker, "easy")
+    browser, new_login = await begun_at(broker, "easy")
     await browser.close()
     await admin.http.close()
 
-    assert opened["error"] == begun["error"] == "temporarily_unavailable"
+    assert opened["error"] == new_login["error"] == "temporarily_unavailable"
