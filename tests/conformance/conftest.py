@@ -10,10 +10,55 @@ import pytest
 import structlog
 
 from broker.blobs.pictures import ObjectPictureStore
-from tests.support.pool import PUBLIC
+from broker.pool.filler import PoolFiller
+from broker.records.database import Database
+from broker.records.pool_codes import SqlCodeStore
+from tests.support.builders import Clock
+from tests.support.pool import FAST, PUBLIC, CountingProvider, Fill
 from tests.support.pool_cluster import RECORDS_OF_STATE, Cluster, LogLines
 from tests.support.records import database_of
 from tests.support.servers.redis import Engines
+
+
+@pytest.fixture
+async def database(records_url: str) -> AsyncIterator[Database]:
+    database = Database(records_url, statement_timeout=1)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def codes(database: Database, clock: Clock) -> SqlCodeStore:
+    return SqlCodeStore(database, clock=clock)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ObjectPictureStore:
+    return ObjectPictureStore((tmp_path / "pictures").as_uri(), public_url=PUBLIC)
+
+
+@pytest.fixture
+def provider() -> CountingProvider:
+    return CountingProvider()
+
+
+@pytest.fixture
+def filling(codes: SqlCodeStore, folder: ObjectPictureStore, provider: CountingProvider) -> Fill:
+    """Makes a filler of ten codes; keywords replace its arguments."""
+
+    def make(**parts: object) -> PoolFiller:
+        fields = {
+            "provider": provider,
+            "codes": codes,
+            "pictures": folder,
+            "app": "shop",
+            "count": 10,
+            "per_minute": FAST,
+            "retry_delays": (0.0,) * 3,
+        }
+        return PoolFiller(**{**fields, **parts})  # type: ignore[arg-type]
+
+    return make
 
 
 @pytest.fixture(params=RECORDS_OF_STATE)

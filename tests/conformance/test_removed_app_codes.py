@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from broker.apps.model import App
 from broker.records.database import Database
 from broker.records.pool_codes import SqlCodeStore
@@ -14,18 +10,6 @@ from tests.support.pool import RESERVATION, draw, ready_codes, reserve
 from tests.support.records import record_app
 
 RECORDED = App(id="recorded", name="Recorded", origins=frozenset(), incarnation="1" * 16)
-
-
-@pytest.fixture
-async def database(records_url: str) -> AsyncIterator[Database]:
-    database = Database(records_url)
-    yield database
-    await database.close()
-
-
-@pytest.fixture
-def codes(database: Database, clock: Clock) -> SqlCodeStore:
-    return SqlCodeStore(database, clock=clock)
 
 
 async def test_removed_apps_are_neither_recorded_nor_in_settings(

@@ -6,12 +6,19 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from broker.identity.ports import CodePicture
+from broker.pool.filler import PoolFiller
 from broker.pool.model import CodeRecord, CodeReservation
-from broker.pool.ports import CodeReservations, ReadyCodes
+from broker.pool.ports import CodeReservations, PictureStore, ReadyCodes
+from broker.pool.verifier import verify_codes
 from broker.providers.pretend import PretendProvider
+
+Fill = Callable[..., PoolFiller]
 
 FAST = 1e6
 """Codes per minute: no limit in practice."""
+
+PATIENT = (0.1,) * 300
+"""Delays that are long enough for a server to start on a busy machine."""
 
 RESERVATION = 60.0
 """Seconds of a reservation."""
@@ -50,3 +57,10 @@ async def draw(codes: CodeReservations, number: int, app: str = "shop") -> CodeR
 
 async def ready_codes(codes: ReadyCodes, app: str = "shop") -> list[CodeRecord]:
     return [code async for batch in codes.ready(app) for code in batch]
+
+
+async def is_whole(codes: ReadyCodes, pictures: PictureStore, count: int) -> bool:
+    """Return whether all numbers below `count` have a valid code."""
+    numbers = [code.number for code in await ready_codes(codes)]
+    defects = await verify_codes(codes=codes, pictures=pictures, app="shop")
+    return numbers == list(range(count)) and defects == []
