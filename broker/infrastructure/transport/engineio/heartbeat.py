@@ -1,9 +1,11 @@
 """PINGs, and the time limits for an answer and for joining a namespace.
 
-           joined, or 5 s are over                 PONG, in `ping_timeout`
-JOIN ─────────────────────────────▶ PING ──▶ PONG ─────────────────────────▶ ANSWERED
-                                     ▲                                          │
-                                     └──── `ping_interval` - `ping_timeout` ────┘
+| phase | when its time on the timer wheel ends |
+|---|---|
+| JOIN | after 5 s: the session is closed if it is in no namespace, else PING begins |
+| PING | after the rest of `ping_interval`: a PING is sent, and PONG begins |
+| PONG | after `ping_timeout`: the session is closed. A PONG before that begins ANSWERED |
+| ANSWERED | after the rest of `ping_timeout`: PING begins |
 """
 
 from __future__ import annotations

@@ -13,19 +13,12 @@ from broker.infrastructure.transport.websocket.connection import MessageHandler,
 
 
 class HeartbeatPhase(IntEnum):
-    """The next step of a session on the timer wheel."""
+    """The state of a session's heartbeat, see heartbeat.py."""
 
     JOIN = 0
-    """The first PING, or the check for a joined namespace."""
-
     PING = 1
-    """The next PING."""
-
     PONG = 2
-    """The session is closed: no PONG was received."""
-
     ANSWERED = 3
-    """The time until the next PING begins: a PONG was received."""
 
 
 class EndReason(StrEnum):
