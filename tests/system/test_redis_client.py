@@ -329,7 +329,7 @@ async def test_a_user_who_may_not_ask_for_the_time_is_told_so_and_does_not_come_
         before = client.info("stats")["total_connections_received"]
         url = f"redis://bob:pw@127.0.0.1:{server.port}"
         async with linked(server.url) as other, linked(url) as link:
-            outage = link._link.outage
+            outage = link._reconnector._outage
             for attempts in range(1, 9):
                 await still_clock.until(lambda attempts=attempts: outage.failures >= attempts)
                 for _ in range(50):  # an attempt without a pause would come meanwhile

@@ -24,30 +24,42 @@ from broker.state.redis.logins import RedisLoginStore
 from broker.state.redis.sessions import RedisSessionStore
 
 
-def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool) -> StateBackend:
-    redis, replica_connection = open_redis(url, writes=True), open_redis(url)
-    connections = (redis, replica_connection) if replicas else (redis,)
-    time = clock or redis.clock
+class StateConnections:
+    """The connections of the state.
 
-    async def connect() -> None:
-        for connection in connections:
+    main: for everything except WAIT.
+    replica: for WAIT. It is opened only if `replicas` is not 0.
+    """
+
+    def __init__(self, url: str, *, replicas: int) -> None:
+        self.main = open_redis(url, writes=True)
+        self.replica = open_redis(url)
+        self._used = (self.main, self.replica) if replicas else (self.main,)
+
+    async def open(self) -> None:
+        for connection in self._used:
             await connection.open()
 
-    def unavailable_reason() -> str | None:
-        reasons = (connection.unavailable_reason() for connection in connections)
+    def unavailable_reason(self) -> str | None:
+        reasons = (connection.unavailable_reason() for connection in self._used)
         return next(filter(None, reasons), None)
 
-    async def evicts() -> bool:
-        return any(server.evicts for server in await redis.memory())
+    async def evicts(self) -> bool:
+        return any(server.evicts for server in await self.main.memory())
 
-    async def close() -> None:
-        await redis.close()
-        await replica_connection.close()
+    async def close(self) -> None:
+        await self.main.close()
+        await self.replica.close()
 
+
+def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool) -> StateBackend:
+    connections = StateConnections(url, replicas=replicas)
+    redis = connections.main
+    time = clock or redis.clock
     return StateBackend(
         RedisLoginStore(
             redis=redis,
-            replica_connection=replica_connection,
+            replica_connection=connections.replica,
             clock=time,
             replicas=replicas,
             publishes=publishes and redis.is_single_server,
@@ -57,10 +69,10 @@ def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool)
         RedisLeaderLeases(redis),
         RedisImages(redis, time),
         clock=time,
-        open=connect,
-        unavailable_reason=unavailable_reason,
-        close=close,
+        open=connections.open,
+        unavailable_reason=connections.unavailable_reason,
+        close=connections.close,
         refusal=redis.refusal,
-        evicts=evicts,
+        evicts=connections.evicts,
         instances=RedisInstances(redis, time),
     )
