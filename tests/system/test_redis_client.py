@@ -500,10 +500,10 @@ class Told(NamedTuple):
 
 @asynccontextmanager
 async def telling(
-    server: RedisServer, url: str, clock: Clock, *, tells: bool
+    server: RedisServer, url: str, clock: Clock, *, publishes: bool
 ) -> AsyncIterator[Told]:
     """A state at `url`, and what the instance `one` hears meanwhile."""
-    bus, store = open_bus(server.url), open_state(url, clock, publishes=tells)
+    bus, store = open_bus(server.url), open_state(url, clock, publishes=publishes)
     await asyncio.gather(opened_bus(bus), opened(store))
     async with bus.listen("one") as notices:
         yield Told(store.logins, bus, notices)
@@ -511,21 +511,21 @@ async def telling(
     await bus.close()
 
 
-@pytest.mark.parametrize("tells", [True, False])
+@pytest.mark.parametrize("publishes", [True, False])
 async def test_a_change_and_its_notice_go_in_one_trip(
-    server: RedisServer, clock: Clock, tells: bool
+    server: RedisServer, clock: Clock, publishes: bool
 ) -> None:
     before = a_login(clock, instance="one")
     after = replace(before, version=1)
-    async with telling(server, server.url, clock, tells=tells) as told:
+    async with telling(server, server.url, clock, publishes=publishes) as told:
         await told.logins.add(before)
         swapped = await told.logins.swap(before, after, Notice("e", before.id))
         lost = await told.logins.swap(before, after, Notice("too late", before.id))
         await told.bus.publish("one", Notice("last", ""))
 
-        assert swapped is (SwapResult.STORED_AND_PUBLISHED if tells else SwapResult.STORED)
+        assert swapped is (SwapResult.STORED_AND_PUBLISHED if publishes else SwapResult.STORED)
         assert lost is SwapResult.CONFLICT
-        if tells:
+        if publishes:
             assert await anext(told.notices) == Notice("e", before.id)
         assert await anext(told.notices) == Notice("last", "")
 
