@@ -24,9 +24,10 @@ from broker.infrastructure.runtime.drain import DrainGate
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
 from broker.infrastructure.transport.socketio.server import SocketIOServer
-from broker.login import browser_api, device_api, phone_api
+from broker.login import browser_api, device_api, device_page_api, phone_api
 from broker.login.browser_api import LoginBrowserAPI
 from broker.login.device_api import LoginDeviceAPI
+from broker.login.device_page_api import DevicePageAPI
 from broker.login.discovery_api import DiscoveryAPI
 from broker.login.limits import LoginLimits
 from broker.login.lobby import Lobby
@@ -119,9 +120,16 @@ def _mount_devices(context: LoginContext, limits: LoginLimits) -> Mounted:
         clock=context.clock,
         public_url=context.settings[ServerSettings].public_url,
         interval=context.settings[LoginSettings].interval,
-        pictures_url=context.pictures_url,
     )
-    return Mounted(routes=bind_endpoints(api, device_api.ENDPOINTS))
+    page = DevicePageAPI(
+        login_service=context.login_services.service, pictures_url=context.pictures_url
+    )
+    return Mounted(
+        routes=[
+            *bind_endpoints(api, device_api.ENDPOINTS),
+            *bind_endpoints(page, device_page_api.ENDPOINTS),
+        ]
+    )
 
 
 MOUNT_ROLE: Mapping[str, Callable[[LoginContext, LoginLimits], Mounted]] = {
