@@ -56,7 +56,7 @@ class Login:
 
 
 @asynccontextmanager
-async def begun(broker: RunningBroker) -> AsyncIterator[Login]:
+async def new_login(broker: RunningBroker) -> AsyncIterator[Login]:
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)
     try:
