@@ -110,14 +110,14 @@ def test_refused_option_is_reported_without_traceback(tmp_path: Path) -> None:
 def test_unreachable_state_is_logged_without_password(tmp_path: Path, form: str) -> None:
     url = form.format(quote(f"{HEAD}{''.join(SEPARATORS)}{TAIL}", safe=""), free_port())
 
-    assert_clean(serve_until(tmp_path, "redis cannot be reached", SCAN_LOGIN_STATE_URL=url))
+    assert_clean(serve_until(tmp_path, "redis unavailable", SCAN_LOGIN_STATE_URL=url))
 
 
 def test_refused_redis_password_is_logged_without_it(tmp_path: Path) -> None:
     with running(redis_program(), "--requirepass", "another") as redis:
         url = f"redis://default:{HEAD}%40{TAIL}@127.0.0.1:{redis.port}/0"
 
-        assert_clean(serve_until(tmp_path, "redis cannot be reached", SCAN_LOGIN_STATE_URL=url))
+        assert_clean(serve_until(tmp_path, "redis unavailable", SCAN_LOGIN_STATE_URL=url))
 
 
 def serve_until(folder: Path, event: str, **variables: str) -> str:

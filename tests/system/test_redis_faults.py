@@ -29,7 +29,7 @@ LONG = 30.0
 """Seconds that a busy machine gets."""
 
 
-RECONNECTS = {"redis cannot be reached", "redis is back"}
+RECONNECTS = {"redis unavailable", "redis recovered"}
 """Log events of a busy machine: the first attempt to connect may time out."""
 
 
