@@ -70,6 +70,7 @@ CLEAN: tuple[str, ...] = (
     "tests/unit/test_session_service.py",
     "tests/unit/test_settings.py",
     "tests/unit/test_websocket_connection.py",
+    "tests/unit",
 )
 """Files and folders below REMAINING that are done."""
 

@@ -1,4 +1,4 @@
-"""The fair queue: a share of calls for each key, and a turn for all."""
+"""Tests of the fair queue: each key has a share of the calls, and waiting keys take turns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.loop_clock import LoopClock
 
 
 class Calls:
-    """Calls through a queue that end when told, and how many ran at once."""
+    """Runs calls through a queue until a test ends them, and counts the running ones."""
 
     def __init__(self, queue: FairQueue) -> None:
         self.queue = queue
@@ -34,7 +34,7 @@ class Calls:
         return tasks
 
 
-async def test_key_gets_its_share_and_others_go_on() -> None:
+async def test_key_has_its_share_while_others_continue() -> None:
     calls = Calls(FairQueue(share=2, total=3, wait=60))
 
     tasks = await calls.start(*["a"] * 100, "b")
@@ -72,7 +72,7 @@ async def test_turn_of_cancelled_call_passes_to_next() -> None:
     calls = Calls(FairQueue(share=1, total=1, wait=60))
     async with calls.queue.turn("a"):
         second, third = await calls.start("b", "c")
-    second.cancel()  # it has the turn and does not know yet
+    second.cancel()  # this call has its turn but has not resumed
     calls.may_end.set()
 
     assert await third == "c"

@@ -1,4 +1,4 @@
-"""The browsers that wait: woken once, by the right notice, at the right time."""
+"""Tests of the lobby: each waiting browser receives each event once and in time."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from tests.support.waiting import eventually
 
 
 class Pushes:
-    """Keeps what browsers were told."""
+    """Records the events that browsers receive."""
 
     def __init__(self) -> None:
-        self.heard: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self.received: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
 
     async def __call__(self, sid: str, app: str, notice: Notice) -> None:
         assert app == "shop"
         if sid == "broken":
-            raise OSError("gone")
-        self.heard.put_nowait((sid, notice.event))
+            raise OSError("closed")
+        self.received.put_nowait((sid, notice.event))
 
     async def next(self) -> tuple[str, str]:
         async with asyncio.timeout(30):
-            return await self.heard.get()
+            return await self.received.get()
 
     def all(self) -> set[tuple[str, str]]:
-        """What was heard since the last call."""
-        return {self.heard.get_nowait() for _ in range(self.heard.qsize())}
+        """Return the events received since the last call."""
+        return {self.received.get_nowait() for _ in range(self.received.qsize())}
 
 
 ROUND = 80_000.0
-"""Seconds; a round does not end before a test moves the clock."""
+"""Seconds. A round ends only when a test moves the clock."""
 
 
 @pytest.fixture(autouse=True)
-def _rounds_end_only_by_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+def _rounds_end_only_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("broker.login.lobby.RECONCILE_INTERVAL", ROUND)
 
 
@@ -57,7 +57,7 @@ def pushes() -> Pushes:
 
 @pytest.fixture
 def lobby(bus: Bus, login_service: LoginMethods, clock: Clock, pushes: Pushes) -> Lobby:
-    """A lobby that is not running.  Tests call its methods."""
+    """A lobby that is not running. Tests call its methods."""
     lobby = Lobby(bus=bus, reader=login_service.reader, clock=clock, instance="one")
     lobby._push = pushes
     return lobby
@@ -77,21 +77,21 @@ Turn = Callable[[], Awaitable[None]]
 
 @pytest.fixture
 def turn(lobby: Lobby, loop_clock: LoopClock, monkeypatch: pytest.MonkeyPatch) -> Turn:
-    """Lets the lobby look at the next slice of a round, and waits until it has."""
-    look_again = lobby._reconcile
-    looks = 0
+    """Let the lobby read the next slice of a round, and wait until that is done."""
+    reconcile = lobby._reconcile
+    rounds = 0
 
     async def counted(login_ids: list[str]) -> None:
-        nonlocal looks
-        await look_again(login_ids)
-        looks += 1
+        nonlocal rounds
+        await reconcile(login_ids)
+        rounds += 1
 
     monkeypatch.setattr(lobby, "_reconcile", counted)
 
     async def next_turn() -> None:
-        before = looks
+        before = rounds
         await loop_clock.move(ROUND / RECONCILE_SLICES)
-        await eventually(lambda: looks > before)
+        await eventually(lambda: rounds > before)
 
     return next_turn
 
@@ -101,14 +101,14 @@ async def begin(login_service: LoginMethods) -> NewLogin:
 
 
 async def push_another(lobby: Lobby, login_service: LoginMethods, pushes: Pushes) -> None:
-    """Show that no push came before this one: notices are handled in order."""
+    """Show that no push came before this one. Notices are handled in order."""
     new_login = await begin(login_service)
     lobby.wait("another", new_login.login)
     await login_service.scan(new_login.login.scene, ALICE)
     assert await pushes.next() == ("another", "login-scanned")
 
 
-async def test_a_browser_hears_what_its_phone_did(
+async def test_browser_receives_events_of_its_phone(
     running: Lobby, login_service: LoginMethods, pushes: Pushes
 ) -> None:
     new_login = await begin(login_service)
@@ -121,7 +121,7 @@ async def test_a_browser_hears_what_its_phone_did(
     assert await pushes.next() == ("tab", "login-confirmed")
 
 
-async def test_one_browsers_trouble_is_not_the_others(
+async def test_failed_push_does_not_affect_other_browsers(
     running: Lobby, login_service: LoginMethods, pushes: Pushes
 ) -> None:
     for sid in ("broken", "fine"):
@@ -132,7 +132,7 @@ async def test_one_browsers_trouble_is_not_the_others(
     assert await pushes.next() == ("fine", "login-scanned")
 
 
-async def test_a_browser_is_told_when_its_code_has_run_out(
+async def test_browser_is_notified_when_its_code_expires(
     lobby: Lobby, login_service: LoginMethods, pushes: Pushes, clock: Clock
 ) -> None:
     new_login = await begin(login_service)
@@ -140,7 +140,7 @@ async def test_a_browser_is_told_when_its_code_has_run_out(
 
     clock.time += 119
     await lobby.expire_due()
-    assert pushes.heard.empty()
+    assert pushes.received.empty()
     clock.time += 1
     await lobby.expire_due()
 
@@ -162,14 +162,14 @@ async def test_unregistered_browser_is_not_expired_before_the_extended_end(
 
     clock.time = new_login.login.expires_at
     await running.expire_due()
-    assert pushes.heard.empty()
+    assert pushes.received.empty()
     clock.time += 480
     await running.expire_due()
 
     assert await pushes.next() == ("tab", "login-expired")
 
 
-async def test_a_new_arrival_that_ends_first_expiry_changed_is_told_in_time(
+async def test_later_browser_with_earlier_expiry_is_notified_in_time(
     running: Lobby, login_service: LoginMethods, pushes: Pushes, clock: Clock
 ) -> None:
     soon = await begin(login_service)
@@ -178,7 +178,7 @@ async def test_a_new_arrival_that_ends_first_expiry_changed_is_told_in_time(
     running.wait("late", late.login)
     await eventually(
         lambda: not running._first_expiry_changed.is_set()
-    )  # it waits for the late end
+    )  # the lobby waits for the later expiry
 
     clock.time = soon.login.expires_at
     running.wait("soon", soon.login)
@@ -187,10 +187,10 @@ async def test_a_new_arrival_that_ends_first_expiry_changed_is_told_in_time(
     assert len(running) == 1
 
 
-async def test_a_confirm_whose_notice_was_lost_is_found_at_the_end(
+async def test_confirm_with_lost_notice_is_found_at_expiry(
     lobby: Lobby, login_service: LoginMethods, pushes: Pushes, clock: Clock
 ) -> None:
-    """Nothing listens here: the notices go nowhere, and the state still tells."""
+    """The lobby does not listen on the bus. It finds the change in the state."""
     new_login = await begin(login_service)
     lobby.wait("tab", new_login.login)
     await login_service.scan(new_login.login.scene, ALICE)
@@ -206,7 +206,7 @@ async def test_a_confirm_whose_notice_was_lost_is_found_at_the_end(
     assert await pushes.next() == ("tab", "login-expired")
 
 
-async def test_what_was_missed_while_nobody_listened_is_caught_up(
+async def test_changes_before_subscription_are_pushed(
     lobby: Lobby, login_service: LoginMethods, pushes: Pushes
 ) -> None:
     fresh, scanned, confirmed = [await begin(login_service) for _ in range(3)]
@@ -218,16 +218,16 @@ async def test_what_was_missed_while_nobody_listened_is_caught_up(
 
     task = asyncio.create_task(lobby.run(pushes))
 
-    heard = {await pushes.next(), await pushes.next()}
-    assert heard == {("scanned", "login-scanned"), ("confirmed", "login-confirmed")}
+    received = {await pushes.next(), await pushes.next()}
+    assert received == {("scanned", "login-scanned"), ("confirmed", "login-confirmed")}
     task.cancel()
     await asyncio.wait([task])
 
 
-async def test_a_browser_that_never_redeems_is_told_when_that_is_over(
+async def test_browser_that_never_redeems_is_notified_of_expiry(
     running: Lobby, login_service: LoginMethods, pushes: Pushes, clock: Clock
 ) -> None:
-    """Long before its code would have run out."""
+    """This is long before the code expires."""
     new_login = await begin(login_service)
     running.wait("tab", new_login.login)
     await login_service.scan(new_login.login.scene, ALICE)
@@ -241,7 +241,7 @@ async def test_a_browser_that_never_redeems_is_told_when_that_is_over(
     assert await pushes.next() == ("tab", "login-expired")
 
 
-async def test_a_browser_that_left_while_the_state_was_asked_stays_gone(
+async def test_browser_that_leaves_during_a_read_stays_removed(
     lobby: Lobby,
     login_service: LoginMethods,
     pushes: Pushes,
@@ -264,10 +264,10 @@ async def test_a_browser_that_left_while_the_state_was_asked_stays_gone(
     await lobby.expire_due()
 
     assert len(lobby) == 0
-    assert pushes.heard.empty()
+    assert pushes.received.empty()
 
 
-async def test_a_browser_that_resumes_for_ever_makes_nothing_grow(
+async def test_repeated_resume_does_not_grow_the_heap(
     lobby: Lobby, login_service: LoginMethods
 ) -> None:
     new_login = await begin(login_service)
@@ -277,7 +277,7 @@ async def test_a_browser_that_resumes_for_ever_makes_nothing_grow(
     assert len(lobby._expiries) <= HEAP_SLACK + 2
 
 
-async def test_a_state_that_is_down_is_asked_again(
+async def test_read_of_an_unavailable_state_is_repeated(
     lobby: Lobby,
     login_service: LoginMethods,
     pushes: Pushes,
@@ -293,7 +293,7 @@ async def test_a_state_that_is_down_is_asked_again(
     with monkeypatch.context() as patch:
         patch.setattr(login_service.reader, "get_changed", down)
         await lobby.expire_due()
-    assert pushes.heard.empty()
+    assert pushes.received.empty()
 
     clock.time += 1
     await lobby.expire_due()
@@ -301,7 +301,7 @@ async def test_a_state_that_is_down_is_asked_again(
     assert await pushes.next() == ("tab", "login-expired")
 
 
-async def test_a_socket_waits_for_one_login(lobby: Lobby, login_service: LoginMethods) -> None:
+async def test_socket_waits_for_one_login(lobby: Lobby, login_service: LoginMethods) -> None:
     first, second = await begin(login_service), await begin(login_service)
 
     assert lobby.wait("tab", first.login) is None
@@ -310,7 +310,7 @@ async def test_a_socket_waits_for_one_login(lobby: Lobby, login_service: LoginMe
     assert len(lobby) == 1
 
 
-async def test_a_login_has_one_socket(
+async def test_login_has_one_socket(
     running: Lobby, login_service: LoginMethods, pushes: Pushes
 ) -> None:
     new_login = await begin(login_service)
@@ -323,7 +323,7 @@ async def test_a_login_has_one_socket(
     assert await pushes.next() == ("new", "login-scanned")
 
 
-async def test_whoever_left_is_not_told(
+async def test_browser_that_left_receives_no_event(
     running: Lobby, login_service: LoginMethods, pushes: Pushes
 ) -> None:
     new_login = await begin(login_service)
@@ -337,37 +337,37 @@ async def test_whoever_left_is_not_told(
     assert len(running) == 1
 
 
-async def test_a_change_whose_notice_was_lost_is_found_within_a_round(
+async def test_change_with_lost_notice_is_found_within_a_round(
     turn: Turn,
     running: Lobby,
     login_service: LoginMethods,
     make_login_service: Callable[..., LoginMethods],
     pushes: Pushes,
 ) -> None:
-    """The notice goes to an instance that nobody listens at; the state is asked in turn."""
+    """The notice is published on another bus. The lobby finds the change in the state."""
     new_login = await begin(login_service)
     running.wait("tab", new_login.login)
-    deaf = make_login_service(bus=MemoryBus())
+    login_service_without_bus = make_login_service(bus=MemoryBus())
 
-    await deaf.scan(new_login.login.scene, ALICE)
+    await login_service_without_bus.scan(new_login.login.scene, ALICE)
     for _ in range(RECONCILE_SLICES):
         await turn()
     assert pushes.all() == {("tab", "login-scanned")}
 
-    await deaf.confirm(new_login.login.id, ALICE)
+    await login_service_without_bus.confirm(new_login.login.id, ALICE)
     for _ in range(RECONCILE_SLICES):
         await turn()
     assert pushes.all() == {("tab", "login-confirmed")}
 
 
-async def test_whoever_comes_in_the_middle_of_a_round_waits_for_no_second_one(
+async def test_browser_added_during_a_round_waits_one_round(
     turn: Turn,
     running: Lobby,
     login_service: LoginMethods,
     make_login_service: Callable[..., LoginMethods],
     pushes: Pushes,
 ) -> None:
-    deaf = make_login_service(bus=MemoryBus())
+    login_service_without_bus = make_login_service(bus=MemoryBus())
     for number in range(40):
         running.wait(f"other-{number}", (await begin(login_service)).login)
 
@@ -376,13 +376,13 @@ async def test_whoever_comes_in_the_middle_of_a_round_waits_for_no_second_one(
             await turn()
         new_login = await begin(login_service)
         running.wait(f"late-{number}", new_login.login)
-        await deaf.scan(new_login.login.scene, ALICE)
+        await login_service_without_bus.scan(new_login.login.scene, ALICE)
         for _ in range(RECONCILE_SLICES):
             await turn()
         assert pushes.all() == {(f"late-{number}", "login-scanned")}
 
 
-async def test_a_login_that_is_gone_from_the_state_has_expired_for_its_browser(
+async def test_login_missing_from_the_state_counts_as_expired(
     lobby: Lobby, login_service: LoginMethods, pushes: Pushes, clock: Clock
 ) -> None:
     new_login = await begin(login_service)
@@ -394,7 +394,7 @@ async def test_a_login_that_is_gone_from_the_state_has_expired_for_its_browser(
     assert len(lobby) == 0
 
 
-async def test_what_a_browser_knows_is_not_said_twice(
+async def test_repeated_and_unknown_notices_are_not_pushed(
     running: Lobby, login_service: LoginMethods, pushes: Pushes, bus: Bus
 ) -> None:
     new_login = await begin(login_service)
@@ -408,7 +408,7 @@ async def test_what_a_browser_knows_is_not_said_twice(
     await push_another(running, login_service, pushes)
 
 
-async def test_a_confirm_that_went_with_a_failed_master_is_told_again_when_made_again(
+async def test_confirm_repeated_after_a_failover_is_pushed_again(
     running: Lobby, login_service: LoginMethods, pushes: Pushes, store: StateBackend
 ) -> None:
     new_login = await begin(login_service)
@@ -423,11 +423,15 @@ async def test_a_confirm_that_went_with_a_failed_master_is_told_again_when_made_
     await store.logins.swap(confirmed, scanned)
     await login_service.confirm(new_login.login.id, ALICE)
 
-    heard = [await pushes.next() for _ in range(3)]
-    assert [event for _, event in heard] == ["login-scanned", "login-confirmed", "login-confirmed"]
+    received = [await pushes.next() for _ in range(3)]
+    assert [event for _, event in received] == [
+        "login-scanned",
+        "login-confirmed",
+        "login-confirmed",
+    ]
 
 
-async def test_a_login_that_was_resumed_elsewhere_is_let_go(
+async def test_login_resumed_on_another_instance_is_removed(
     running: Lobby,
     login_service: LoginMethods,
     make_login_service: Callable[..., LoginMethods],
@@ -444,7 +448,7 @@ async def test_a_login_that_was_resumed_elsewhere_is_let_go(
     await push_another(running, login_service, pushes)
 
 
-async def test_one_that_comes_back_while_the_state_is_asked_is_not_let_go(
+async def test_login_resumed_here_during_a_read_is_kept(
     lobby: Lobby, login_service: LoginMethods, make_login_service: Callable[..., LoginMethods]
 ) -> None:
     first, second = await begin(login_service), await begin(login_service)
@@ -454,7 +458,7 @@ async def test_one_that_comes_back_while_the_state_is_asked_is_not_let_go(
     await make_login_service(instance="two").resume(second.login.id, second.secret, app="shop")
 
     async def push(sid: str, app: str, notice: Notice) -> None:
-        """The second browser is back before its turn."""
+        """Resume the second login before the lobby handles it."""
         login = await login_service.resume(second.login.id, second.secret, app="shop")
         lobby.wait("second, again", login)
 
@@ -464,7 +468,7 @@ async def test_one_that_comes_back_while_the_state_is_asked_is_not_let_go(
     assert len(lobby) == 2
 
 
-async def test_a_late_word_of_a_move_does_not_let_go_of_one_that_has_come_back(
+async def test_late_moved_notice_does_not_remove_a_returned_login(
     running: Lobby, login_service: LoginMethods, pushes: Pushes, bus: Bus
 ) -> None:
     new_login = await begin(login_service)
@@ -476,7 +480,7 @@ async def test_a_late_word_of_a_move_does_not_let_go_of_one_that_has_come_back(
     assert len(running) == 2
 
 
-async def test_what_could_not_be_asked_in_its_turn_is_asked_about_first(
+async def test_logins_not_read_during_an_outage_are_read_first(
     turn: Turn,
     running: Lobby,
     login_service: LoginMethods,
@@ -484,8 +488,8 @@ async def test_what_could_not_be_asked_in_its_turn_is_asked_about_first(
     pushes: Pushes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """After an outage all are asked about at once, and not each in its turn."""
-    deaf = make_login_service(bus=MemoryBus())
+    """After an outage all logins are read at once, not slice by slice."""
+    login_service_without_bus = make_login_service(bus=MemoryBus())
     new_logins = [await begin(login_service) for _ in range(40)]
     for number, one in enumerate(new_logins):
         running.wait(f"tab-{number}", one.login)
@@ -494,20 +498,20 @@ async def test_what_could_not_be_asked_in_its_turn_is_asked_about_first(
     async def down(known: Mapping[str, int]) -> object:
         monkeypatch.setattr(login_service.reader, "get_changed", changed)
         for one in new_logins:
-            await deaf.scan(one.login.scene, ALICE)
+            await login_service_without_bus.scan(one.login.scene, ALICE)
         raise Unavailable
 
     monkeypatch.setattr(login_service.reader, "get_changed", down)
     while login_service.reader.get_changed is down:
         await turn()
-    assert pushes.heard.empty()
+    assert pushes.received.empty()
 
     await turn()
 
     assert pushes.all() == {(f"tab-{number}", "login-scanned") for number in range(40)}
 
 
-async def test_a_browser_that_left_while_the_state_was_down_stays_gone(
+async def test_browser_that_leaves_during_an_outage_stays_removed(
     lobby: Lobby,
     login_service: LoginMethods,
     pushes: Pushes,

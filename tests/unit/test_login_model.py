@@ -1,4 +1,4 @@
-"""The rule book, by table: no loop, no clock, no network."""
+"""Tests of the rules of a login. They need no event loop, clock or network."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ OUTCOMES: dict[State, dict[Act, State | type[errors.LoginError]]] = {
     },
     State.EXPIRED: dict.fromkeys(Act, errors.LoginExpired),
 }
-"""What each act comes to in each state, by the phone that scanned."""
+"""The outcome of each act in each state, for the phone that scanned."""
 
 
 def login_in(state: State) -> Login:
@@ -72,7 +72,7 @@ def test_every_state_has_rules() -> None:
 
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("act", Act)
-def test_every_act_in_every_state(state: State, act: Act) -> None:
+def test_act_has_its_outcome_in_each_state(state: State, act: Act) -> None:
     login = login_in(state)
     outcome = OUTCOMES[state][act]
 
@@ -102,33 +102,31 @@ def test_every_act_in_every_state(state: State, act: Act) -> None:
         (State.DENIED, Act.DENY, errors.WrongPhone),
     ],
 )
-def test_another_phone_gets_nowhere(
-    state: State, act: Act, refusal: type[errors.LoginError]
-) -> None:
+def test_second_phone_is_refused(state: State, act: Act, refusal: type[errors.LoginError]) -> None:
     with pytest.raises(refusal):
         apply(login_in(state), act, now=NOW, phone=BOB, subject="bob")
 
 
-def test_the_same_person_of_another_app_is_another_phone() -> None:
-    stranger = ALICE._replace(app="other")
+def test_identity_in_another_app_is_another_phone() -> None:
+    other_phone = ALICE._replace(app="other")
 
     with pytest.raises(errors.WrongPhone):
-        apply(login_in(State.SCANNED), Act.CONFIRM, now=NOW, phone=stranger, subject="alice")
+        apply(login_in(State.SCANNED), Act.CONFIRM, now=NOW, phone=other_phone, subject="alice")
 
 
 @pytest.mark.parametrize("state", sorted(OPEN))
-def test_an_open_login_expires_at_its_end_and_not_before(state: State) -> None:
+def test_active_login_expires_exactly_at_its_end(state: State) -> None:
     login = replace(login_in(state), expires_at=NOW)
 
     assert login.at(NOW - 0.001).state is state
     assert login.at(NOW).state is State.EXPIRED
 
 
-def test_a_login_that_is_over_does_not_expire() -> None:
+def test_finished_login_does_not_expire() -> None:
     assert replace(login_in(State.REDEEMED), expires_at=NOW).at(NOW + 1).state is State.REDEEMED
 
 
-def test_a_login_confirmed_in_its_last_second_has_time_of_its_own() -> None:
+def test_login_confirmed_late_has_time_to_redeem() -> None:
     login = replace(login_in(State.SCANNED), expires_at=NOW + 0.5)
 
     confirmed = apply(login, Act.CONFIRM, now=NOW, phone=ALICE, subject="alice")
@@ -138,7 +136,7 @@ def test_a_login_confirmed_in_its_last_second_has_time_of_its_own() -> None:
         apply(confirmed, Act.REDEEM, now=NOW + 60)
 
 
-def test_only_a_confirm_names_a_subject() -> None:
+def test_only_confirm_sets_the_subject() -> None:
     scanned = apply(login_in(State.PENDING), Act.SCAN, now=NOW, phone=ALICE)
     assert (scanned.phone, scanned.subject, scanned.confirmed_at) == (ALICE, None, None)
 
@@ -146,11 +144,11 @@ def test_only_a_confirm_names_a_subject() -> None:
     assert (confirmed.phone, confirmed.subject, confirmed.confirmed_at) == (ALICE, "alice", NOW + 3)
 
 
-def test_a_stranger_may_confirm_again_after_registering() -> None:
-    stranger = login_in(State.SCANNED).awaiting_registration(until=NOW)
+def test_unregistered_phone_may_confirm_after_registration() -> None:
+    unregistered = login_in(State.SCANNED).awaiting_registration(until=NOW)
 
-    assert stranger.unregistered
-    confirmed = apply(stranger, Act.CONFIRM, now=NOW, phone=ALICE, subject="alice")
+    assert unregistered.unregistered
+    confirmed = apply(unregistered, Act.CONFIRM, now=NOW, phone=ALICE, subject="alice")
     assert (confirmed.state, confirmed.unregistered) == (State.CONFIRMED, False)
 
 
@@ -163,7 +161,7 @@ def test_registration_extends_a_login_once_and_never_shortens_it() -> None:
     assert login.awaiting_registration(until=NOW).expires_at == login.expires_at
 
 
-def test_moving_to_where_the_login_is_changes_nothing() -> None:
+def test_move_to_the_same_instance_changes_nothing() -> None:
     login = a_login(Clock(NOW), instance="one")
 
     assert login.on_instance("one") is login

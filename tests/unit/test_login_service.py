@@ -1,4 +1,4 @@
-"""One login from begin to token, without a network."""
+"""Tests of the login service, from begin to token, without a network."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from tests.support.builders import (
 
 @pytest.fixture
 def short_issuer(tmp_path: Path, clock: Clock) -> TokenIssuer:
-    """Its tokens expire before the redelivery window ends."""
+    """An issuer whose tokens expire before the redelivery window ends."""
     return TokenIssuer(
         file=SigningKeyFile(tmp_path / "short.json"),
         algorithm="ES256",
@@ -59,8 +59,8 @@ def short_issuer(tmp_path: Path, clock: Clock) -> TokenIssuer:
     )
 
 
-async def begin(login_service: LoginMethods, *, waits_here: bool = True) -> NewLogin:
-    return await login_service.begin("shop", FIREFOX, has_socket=waits_here)
+async def begin(login_service: LoginMethods, *, has_socket: bool = True) -> NewLogin:
+    return await login_service.begin("shop", FIREFOX, has_socket=has_socket)
 
 
 async def confirmed(login_service: LoginMethods) -> NewLogin:
@@ -70,7 +70,7 @@ async def confirmed(login_service: LoginMethods) -> NewLogin:
     return new_login
 
 
-async def test_a_login_from_begin_to_token(login_service: LoginMethods) -> None:
+async def test_login_from_begin_to_token(login_service: LoginMethods) -> None:
     login, secret, _ = await begin(login_service)
 
     scanned = await login_service.scan(login.scene, ALICE)
@@ -83,7 +83,7 @@ async def test_a_login_from_begin_to_token(login_service: LoginMethods) -> None:
     assert redeemed.token.access_token.count(".") == 2
 
 
-async def test_the_three_names_have_their_forms(login_service: LoginMethods) -> None:
+async def test_identifiers_have_their_documented_lengths(login_service: LoginMethods) -> None:
     new_login = await begin(login_service)
 
     assert len(new_login.login.id) == 22
@@ -92,7 +92,7 @@ async def test_the_three_names_have_their_forms(login_service: LoginMethods) -> 
     assert new_login.secret.encode() not in new_login.login.secret_hash
 
 
-async def test_the_code_is_a_picture_that_a_page_can_show(login_service: LoginMethods) -> None:
+async def test_code_url_is_an_image_data_url(login_service: LoginMethods) -> None:
     new_login = await begin(login_service)
 
     head, _, content = new_login.code_url.partition(",")
@@ -100,14 +100,14 @@ async def test_the_code_is_a_picture_that_a_page_can_show(login_service: LoginMe
     assert base64.b64decode(content).startswith(b"<svg")
 
 
-async def test_no_two_logins_share_a_name(login_service: LoginMethods) -> None:
+async def test_identifiers_of_logins_are_unique(login_service: LoginMethods) -> None:
     new_logins = [await begin(login_service) for _ in range(100)]
 
     names = {name for one in new_logins for name in (one.login.id, one.login.scene, one.secret)}
     assert len(names) == 300
 
 
-async def test_the_browser_is_told_of_every_step(login_service: LoginMethods, bus: Bus) -> None:
+async def test_each_act_publishes_a_notice(login_service: LoginMethods, bus: Bus) -> None:
     async with bus.listen("one") as notices:
         new_login = await confirmed(login_service)
         other = await begin(login_service)
@@ -122,7 +122,7 @@ async def test_the_browser_is_told_of_every_step(login_service: LoginMethods, bu
         ]
 
 
-async def test_the_change_is_stored_before_the_browser_is_told(
+async def test_change_is_stored_before_its_notice(
     login_service: LoginMethods, bus: Bus, store: StateBackend
 ) -> None:
     async with bus.listen("one") as notices:
@@ -136,7 +136,7 @@ async def test_the_change_is_stored_before_the_browser_is_told(
         await scanning
 
 
-async def test_an_act_stands_when_the_browser_cannot_be_told(
+async def test_act_succeeds_if_its_notice_cannot_be_published(
     make_login_service: Callable[..., LoginMethods],
     login_service: LoginMethods,
     monkeypatch: pytest.MonkeyPatch,
@@ -154,21 +154,19 @@ async def test_an_act_stands_when_the_browser_cannot_be_told(
     assert (await login_service.redeem(new_login.login.id, new_login.secret, app="shop")).token
 
 
-async def test_a_login_that_is_polled_for_sends_no_notice(
+async def test_login_without_socket_publishes_no_notice(
     login_service: LoginMethods, bus: Bus
 ) -> None:
-    async with bus.listen("") as nobody, bus.listen("one") as one:
-        new_login = await begin(login_service, waits_here=False)
+    async with bus.listen("") as unnamed, bus.listen("one") as one:
+        new_login = await begin(login_service, has_socket=False)
         await login_service.scan(new_login.login.scene, ALICE)
 
-        for instance, notices in (("", nobody), ("one", one)):
+        for instance, notices in (("", unnamed), ("one", one)):
             await bus.publish(instance, Notice("next", "none before it"))
             assert await anext(notices) == Notice("next", "none before it")
 
 
-async def test_a_code_left_too_long_cannot_be_scanned(
-    login_service: LoginMethods, clock: Clock
-) -> None:
+async def test_expired_code_cannot_be_scanned(login_service: LoginMethods, clock: Clock) -> None:
     new_login = await begin(login_service)
     clock.time += 120
 
@@ -177,7 +175,7 @@ async def test_a_code_left_too_long_cannot_be_scanned(
 
 
 @pytest.mark.parametrize("secret", ["wrong", ""])
-async def test_a_wrong_secret_and_an_unknown_login_are_answered_alike(
+async def test_wrong_secret_and_unknown_login_have_equal_responses(
     login_service: LoginMethods, secret: str
 ) -> None:
     new_login = await confirmed(login_service)
@@ -193,7 +191,7 @@ async def test_a_wrong_secret_and_an_unknown_login_are_answered_alike(
 
 
 @pytest.mark.parametrize("secret", ["", "wrong"])
-async def test_a_login_is_nothing_to_another_app_whatever_secret_it_shows(
+async def test_login_of_another_app_is_unknown_with_wrong_secret(
     login_service: LoginMethods, secret: str
 ) -> None:
     new_login = await confirmed(login_service)
@@ -202,17 +200,17 @@ async def test_a_login_is_nothing_to_another_app_whatever_secret_it_shows(
         await login_service.redeem(new_login.login.id, secret, app="other")
 
 
-async def test_a_login_is_nothing_to_another_app(login_service: LoginMethods) -> None:
+async def test_login_of_another_app_is_unknown(login_service: LoginMethods) -> None:
     new_login = await confirmed(login_service)
-    stranger = ALICE._replace(app="other")
+    phone_of_other_app = ALICE._replace(app="other")
 
     for verb in (login_service.redeem, login_service.resume, login_service.cancel):
         with pytest.raises(UnknownLogin):
             await verb(new_login.login.id, new_login.secret, app="other")
     with pytest.raises(UnknownScene):
-        await login_service.scan(new_login.login.scene, stranger)
+        await login_service.scan(new_login.login.scene, phone_of_other_app)
     with pytest.raises(UnknownLogin):
-        await login_service.confirm(new_login.login.id, stranger)
+        await login_service.confirm(new_login.login.id, phone_of_other_app)
 
 
 def claims_of(redeemed: RedeemedLogin) -> dict[str, Any]:
@@ -292,7 +290,7 @@ async def test_repeated_redeem_counts_as_one_login(
     ]
 
 
-async def test_a_token_that_could_not_be_signed_is_not_used_up(
+async def test_redeem_is_repeatable_after_a_signing_failure(
     login_service: LoginMethods, issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*arguments: object, **more: object) -> None:
@@ -307,8 +305,8 @@ async def test_a_token_that_could_not_be_signed_is_not_used_up(
     assert await login_service.redeem(new_login.login.id, new_login.secret, app="shop")
 
 
-async def test_an_act_that_is_repeated_is_told_once(login_service: LoginMethods, bus: Bus) -> None:
-    """Or whoever scanned could flood the browser."""
+async def test_repeated_act_publishes_one_notice(login_service: LoginMethods, bus: Bus) -> None:
+    """Otherwise a phone that scanned could flood the browser with events."""
     new_login = await begin(login_service)
     async with bus.listen("one") as notices:
         for _ in range(3):
@@ -318,15 +316,15 @@ async def test_an_act_that_is_repeated_is_told_once(login_service: LoginMethods,
         assert [(await anext(notices)).event for _ in range(2)] == ["login-scanned", "login-denied"]
 
 
-async def test_a_repeated_confirm_does_not_ask_the_directory(
+async def test_repeated_confirm_does_not_call_the_directory(
     make_login_service: Callable[..., LoginMethods],
 ) -> None:
-    register = FixedDirectory("alice")
-    login_service = make_login_service(directory=register)
+    directory = FixedDirectory("alice")
+    login_service = make_login_service(directory=directory)
     new_login = await begin(login_service)
     await login_service.scan(new_login.login.scene, ALICE)
     await login_service.confirm(new_login.login.id, ALICE)
-    register.known.clear()
+    directory.known.clear()
 
     assert (await login_service.confirm(new_login.login.id, ALICE)).subject == "user-alice"
 
@@ -346,7 +344,7 @@ async def test_simultaneous_redeems_return_one_token(
     assert len(trail.ends) == 1
 
 
-async def test_of_two_phones_at_once_one_has_scanned(login_service: LoginMethods) -> None:
+async def test_one_of_two_simultaneous_scans_succeeds(login_service: LoginMethods) -> None:
     new_login = await begin(login_service)
 
     async def scan(phone: object) -> bool:
@@ -358,7 +356,7 @@ async def test_of_two_phones_at_once_one_has_scanned(login_service: LoginMethods
     assert sorted(await asyncio.gather(scan(ALICE), scan(BOB))) == [False, True]
 
 
-async def test_a_phone_on_a_bad_network_may_ask_again(login_service: LoginMethods) -> None:
+async def test_phone_may_repeat_each_act(login_service: LoginMethods) -> None:
     new_login = await begin(login_service)
     for _ in range(2):
         await login_service.scan(new_login.login.scene, ALICE)
@@ -369,17 +367,17 @@ async def test_a_phone_on_a_bad_network_may_ask_again(login_service: LoginMethod
     assert (await login_service.confirm(new_login.login.id, ALICE)).state is State.REDEEMED
 
 
-class Blocking(OpenDirectory):
-    """Knows everybody, and lets nobody in."""
+class BlockingDirectory(OpenDirectory):
+    """A directory in which every user is blocked."""
 
     async def find(self, identity: Identity) -> str:
         raise UserBlocked
 
 
-async def test_somebody_blocked_ends_the_login(
+async def test_blocked_user_ends_the_login(
     make_login_service: Callable[..., LoginMethods], bus: Bus, trail: RecordingAuditLog
 ) -> None:
-    login_service = make_login_service(directory=Blocking())
+    login_service = make_login_service(directory=BlockingDirectory())
     new_login = await begin(login_service)
     await login_service.scan(new_login.login.scene, ALICE)
     async with bus.listen("one") as notices:
@@ -392,26 +390,26 @@ async def test_somebody_blocked_ends_the_login(
         await login_service.redeem(new_login.login.id, new_login.secret, app="shop")
 
 
-async def test_repeated_confirm_of_a_blocked_person_is_denied_again(
+async def test_repeated_confirm_of_a_blocked_user_is_denied_again(
     make_login_service: Callable[..., LoginMethods],
 ) -> None:
-    login_service = make_login_service(directory=Blocking())
+    login_service = make_login_service(directory=BlockingDirectory())
     new_login = await begin(login_service)
     await login_service.scan(new_login.login.scene, ALICE)
 
-    words = []
+    errors = []
     for _ in range(2):
         with pytest.raises(BrokerError) as refused:
             await login_service.confirm(new_login.login.id, ALICE)
-        words.append(refused.value.error)
+        errors.append(refused.value.error)
 
-    assert words == ["access_denied", "access_denied"]
+    assert errors == ["access_denied", "access_denied"]
 
 
-async def test_a_phone_that_did_not_scan_is_asked_nothing_of_the_directory(
+async def test_phone_that_did_not_scan_causes_no_lookup(
     make_login_service: Callable[..., LoginMethods],
 ) -> None:
-    login_service = make_login_service(directory=Blocking())
+    login_service = make_login_service(directory=BlockingDirectory())
     new_login = await begin(login_service)
     await login_service.scan(new_login.login.scene, BOB)
 
@@ -422,11 +420,11 @@ async def test_a_phone_that_did_not_scan_is_asked_nothing_of_the_directory(
     assert login.state is State.SCANNED
 
 
-async def test_an_unknown_person_may_register_and_confirm_again(
+async def test_unknown_user_may_register_and_confirm_again(
     make_login_service: Callable[..., LoginMethods], bus: Bus
 ) -> None:
-    register = FixedDirectory()
-    login_service = make_login_service(directory=register)
+    directory = FixedDirectory()
+    login_service = make_login_service(directory=directory)
     new_login = await begin(login_service)
     await login_service.scan(new_login.login.scene, ALICE)
 
@@ -436,7 +434,7 @@ async def test_an_unknown_person_may_register_and_confirm_again(
         assert await anext(notices) == Notice("login-unregistered", new_login.login.id)
     assert refusal.value.body()["register_url"] == SHOP.register_url
 
-    register.known.add("alice")
+    directory.known.add("alice")
     await login_service.confirm(new_login.login.id, ALICE)
     redeemed = await login_service.redeem(new_login.login.id, new_login.secret, app="shop")
     assert redeemed.login.subject == "user-alice"
@@ -445,8 +443,8 @@ async def test_an_unknown_person_may_register_and_confirm_again(
 async def test_unregistered_confirm_extends_the_login_once(
     make_login_service: Callable[..., LoginMethods], clock: Clock
 ) -> None:
-    register = FixedDirectory()
-    login_service = make_login_service(directory=register)
+    directory = FixedDirectory()
+    login_service = make_login_service(directory=directory)
     new_login = await begin(login_service)
     await login_service.scan(new_login.login.scene, ALICE)
 
@@ -455,7 +453,7 @@ async def test_unregistered_confirm_extends_the_login_once(
             await login_service.confirm(new_login.login.id, ALICE)
         clock.time += 299
 
-    register.known.add("alice")
+    directory.known.add("alice")
     assert (await login_service.confirm(new_login.login.id, ALICE)).state is State.CONFIRMED
 
 
@@ -480,12 +478,12 @@ async def test_extended_login_expires_after_the_register_lifetime(
 async def test_resume_during_unregistered_confirm_keeps_the_extension(
     make_login_service: Callable[..., LoginMethods], bus: Bus
 ) -> None:
-    class Slow(FixedDirectory):
+    class SlowDirectory(FixedDirectory):
         async def find(self, identity: Identity) -> str:
             await two.resume(new_login.login.id, new_login.secret, app="shop")
             return await super().find(identity)
 
-    one, two = make_login_service(directory=Slow()), make_login_service(instance="two")
+    one, two = make_login_service(directory=SlowDirectory()), make_login_service(instance="two")
     new_login = await begin(one)
     await one.scan(new_login.login.scene, ALICE)
 
@@ -498,7 +496,7 @@ async def test_resume_during_unregistered_confirm_keeps_the_extension(
     assert (login.unregistered, login.expires_at) == (True, new_login.login.expires_at + 480)
 
 
-async def test_the_directory_is_not_asked_about_another_phone(
+async def test_second_phone_is_refused_before_the_directory_lookup(
     make_login_service: Callable[..., LoginMethods],
 ) -> None:
     login_service = make_login_service(directory=FixedDirectory())
@@ -509,7 +507,7 @@ async def test_the_directory_is_not_asked_about_another_phone(
         await login_service.confirm(new_login.login.id, BOB)
 
 
-async def test_a_browser_may_come_back_on_another_instance(
+async def test_browser_may_resume_on_another_instance(
     make_login_service: Callable[..., LoginMethods], bus: Bus
 ) -> None:
     one, two = make_login_service(instance="one"), make_login_service(instance="two")
@@ -523,9 +521,7 @@ async def test_a_browser_may_come_back_on_another_instance(
         assert (await anext(notices)).event == "login-scanned"
 
 
-async def test_resuming_tells_what_became_of_the_login(
-    login_service: LoginMethods, clock: Clock
-) -> None:
+async def test_resume_returns_the_current_state(login_service: LoginMethods, clock: Clock) -> None:
     new_login = await begin(login_service)
 
     clock.time += 130
@@ -534,7 +530,7 @@ async def test_resuming_tells_what_became_of_the_login(
     assert resumed.state is State.EXPIRED
 
 
-async def test_an_abandoned_login_is_cancelled_and_one_that_is_over_stays(
+async def test_abandon_cancels_only_an_active_login(
     login_service: LoginMethods,
 ) -> None:
     live = await begin(login_service)
@@ -549,13 +545,13 @@ async def test_an_abandoned_login_is_cancelled_and_one_that_is_over_stays(
     assert [login and login.state for login in states] == [State.CANCELLED, State.REDEEMED]
 
 
-async def test_redeem_with_a_lost_state_answer_can_be_repeated(
+async def test_redeem_with_a_lost_state_response_is_repeatable(
     login_service: LoginMethods,
     make_login_service: Callable[..., LoginMethods],
     store: StateBackend,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The login is stored as redeemed, and the instance learns nothing of it and issues nothing."""
+    """The login is stored as redeemed, but the instance does not learn this and issues no token."""
     new_login = await confirmed(login_service)
     swap = store.logins.swap
 
@@ -595,7 +591,7 @@ async def test_redeemed_login_that_is_resumed_elsewhere_stays_redeemed(
     assert await login_service.redeem(new_login.login.id, new_login.secret, app="shop")
 
 
-async def test_a_login_that_is_resumed_elsewhere_is_told_to_its_former_instance(
+async def test_resume_elsewhere_notifies_the_former_instance(
     login_service: LoginMethods, make_login_service: Callable[..., LoginMethods], bus: Bus
 ) -> None:
     new_login = await begin(login_service)
@@ -608,7 +604,7 @@ async def test_a_login_that_is_resumed_elsewhere_is_told_to_its_former_instance(
         assert await anext(notices) == Notice("login-moved", new_login.login.id)
 
 
-async def test_only_a_code_that_can_be_scanned_is_drawn_again(login_service: LoginMethods) -> None:
+async def test_code_url_is_available_until_the_scan(login_service: LoginMethods) -> None:
     new_login = await begin(login_service)
     assert await login_service.code_url(new_login.login.scene) == new_login.code_url
 
@@ -619,12 +615,12 @@ async def test_only_a_code_that_can_be_scanned_is_drawn_again(login_service: Log
             await login_service.code_url(scene)
 
 
-async def test_an_unknown_app_begins_nothing(login_service: LoginMethods) -> None:
+async def test_unknown_app_cannot_begin_a_login(login_service: LoginMethods) -> None:
     with pytest.raises(UnknownApp):
-        await login_service.begin("nobody", FIREFOX, has_socket=True)
+        await login_service.begin("unknown", FIREFOX, has_socket=True)
 
 
-async def test_what_no_replica_holds_is_not_told_and_hands_nothing_over(
+async def test_unreplicated_act_publishes_nothing_and_issues_no_token(
     login_service: LoginMethods, store: StateBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scanned, new_login = await begin(login_service), await confirmed(login_service)

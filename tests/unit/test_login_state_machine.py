@@ -1,4 +1,4 @@
-"""Any order of acts by several phones and browsers: no rule of trust ever gives way."""
+"""Random orders of acts by several phones and browsers. The security rules always hold."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ folder = tempfile.TemporaryDirectory()
 
 
 class Logins(RuleBasedStateMachine):
-    """Three facts are kept beside the flow: who scanned first, who was told `confirmed`, tokens."""
+    """Records three facts: the first phone that scanned, the phone that confirmed, the tokens."""
 
     new_login: Bundle[NewLogin] = Bundle("new_logins")
 
@@ -43,7 +43,7 @@ class Logins(RuleBasedStateMachine):
         store = open_state("memory://", self.clock)
         bus = MemoryBus()
         apps = AppRegistry([SHOP, OTHER])
-        self.flows = [
+        self.services = [
             LoginMethods(
                 create_login_services(
                     logins=store.logins,
@@ -80,53 +80,53 @@ class Logins(RuleBasedStateMachine):
         except LoginError:
             return None
 
-    flows_drawn = st.integers(0, len(INSTANCES) - 1)
+    instances = st.integers(0, len(INSTANCES) - 1)
     phones = st.sampled_from(PHONES)
 
-    @rule(target=new_login, at=flows_drawn, app=st.sampled_from(["shop", "other"]))
+    @rule(target=new_login, at=instances, app=st.sampled_from(["shop", "other"]))
     def begin(self, at: int, app: str) -> NewLogin:
-        return self.run(self.flows[at].begin(app, Browser("::1", "x"), has_socket=True))
+        return self.run(self.services[at].begin(app, Browser("::1", "x"), has_socket=True))
 
-    @rule(new_login=new_login, at=flows_drawn, phone=phones)
+    @rule(new_login=new_login, at=instances, phone=phones)
     def scan(self, new_login: NewLogin, at: int, phone: Phone) -> None:
-        if self.run(self.flows[at].scan(new_login.login.scene, phone)):
+        if self.run(self.services[at].scan(new_login.login.scene, phone)):
             assert self.scanned_by.setdefault(new_login.login.id, phone) == phone
             assert phone.app == new_login.login.app
 
-    @rule(new_login=new_login, at=flows_drawn, phone=phones)
+    @rule(new_login=new_login, at=instances, phone=phones)
     def confirm(self, new_login: NewLogin, at: int, phone: Phone) -> None:
-        if self.run(self.flows[at].confirm(new_login.login.id, phone)):
+        if self.run(self.services[at].confirm(new_login.login.id, phone)):
             assert self.scanned_by.get(new_login.login.id) == phone
             self.confirmed_by[new_login.login.id] = phone
 
-    @rule(new_login=new_login, at=flows_drawn, phone=phones)
+    @rule(new_login=new_login, at=instances, phone=phones)
     def deny(self, new_login: NewLogin, at: int, phone: Phone) -> None:
-        if self.run(self.flows[at].deny(new_login.login.id, phone)):
+        if self.run(self.services[at].deny(new_login.login.id, phone)):
             assert self.scanned_by.get(new_login.login.id) == phone
             assert new_login.login.id not in self.confirmed_by
 
-    @rule(new_login=new_login, at=flows_drawn, other=new_login, honest=st.booleans())
+    @rule(new_login=new_login, at=instances, other=new_login, honest=st.booleans())
     def redeem(self, new_login: NewLogin, at: int, other: NewLogin, honest: bool) -> None:
         secret = new_login.secret if honest else other.secret
         redeemed = self.run(
-            self.flows[at].redeem(new_login.login.id, secret, app=new_login.login.app)
+            self.services[at].redeem(new_login.login.id, secret, app=new_login.login.app)
         )
         if redeemed:
             assert secret == new_login.secret
             self.tokens.setdefault(new_login.login.id, []).append(redeemed.token.access_token)
 
-    @rule(new_login=new_login, at=flows_drawn)
+    @rule(new_login=new_login, at=instances)
     def resume(self, new_login: NewLogin, at: int) -> None:
         resumed = self.run(
-            self.flows[at].resume(new_login.login.id, new_login.secret, app=new_login.login.app)
+            self.services[at].resume(new_login.login.id, new_login.secret, app=new_login.login.app)
         )
         if resumed and resumed.state is State.CONFIRMED:
             assert new_login.login.id in self.confirmed_by
 
-    @rule(new_login=new_login, at=flows_drawn)
+    @rule(new_login=new_login, at=instances)
     def cancel(self, new_login: NewLogin, at: int) -> None:
         self.run(
-            self.flows[at].cancel(new_login.login.id, new_login.secret, app=new_login.login.app)
+            self.services[at].cancel(new_login.login.id, new_login.secret, app=new_login.login.app)
         )
 
     @rule(seconds=st.sampled_from([1, 59, 61, 121]))
@@ -134,7 +134,7 @@ class Logins(RuleBasedStateMachine):
         self.clock.time += seconds
 
     @invariant()
-    def a_token_follows_one_confirm_by_the_phone_that_scanned(self) -> None:
+    def token_follows_one_confirm_by_the_scanning_phone(self) -> None:
         for login_id, tokens in self.tokens.items():
             claims, *others = [
                 jwt.decode(token, options={"verify_signature": False}) for token in tokens

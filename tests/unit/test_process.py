@@ -1,4 +1,4 @@
-"""What a process is tuned to before it serves."""
+"""Tests of the process settings that are made before the broker serves."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from tests.support.environment import free_port
 
 
 @pytest.fixture
-def files() -> Iterator[int]:
-    """The hard limit; the soft one is put back."""
+def hard_limit() -> Iterator[int]:
+    """The hard limit of open files. The soft limit is restored after the test."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield hard
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_the_limit_of_open_files_is_raised(files: int) -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, files), files))
+def test_limit_of_open_files_is_raised(hard_limit: int) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard_limit), hard_limit))
 
-    assert process.raise_file_limit() == files
+    assert process.raise_file_limit() == hard_limit
 
-    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (files, files)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard_limit, hard_limit)
 
 
-def test_a_limit_that_cannot_be_raised_is_left_and_told(
-    files: int, monkeypatch: pytest.MonkeyPatch
+def test_file_limit_that_cannot_be_raised_is_logged(
+    hard_limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(which: int, limits: tuple[int, int]) -> None:
         raise ValueError("not here")
@@ -48,7 +48,7 @@ def test_a_limit_that_cannot_be_raised_is_left_and_told(
     assert [line["event"] for line in lines] == ["file limit not raised"]
 
 
-def test_what_was_made_at_start_is_not_walked_again() -> None:
+def test_objects_of_startup_are_frozen_for_the_collector() -> None:
     process.freeze_gc()
     try:
         assert gc.get_freeze_count() > 10_000
@@ -56,7 +56,7 @@ def test_what_was_made_at_start_is_not_walked_again() -> None:
         gc.unfreeze()
 
 
-def test_a_process_runs_on_uvloop() -> None:
+def test_process_runs_on_uvloop() -> None:
     loops: list[asyncio.AbstractEventLoop] = []
 
     async def main() -> None:
@@ -67,21 +67,23 @@ def test_a_process_runs_on_uvloop() -> None:
     assert isinstance(loops[0], uvloop.Loop)
 
 
-def test_a_process_runs_without_uvloop() -> None:
-    """As it does where there is none."""
-    told = (
+def test_process_runs_without_uvloop() -> None:
+    """uvloop is not installed in this process."""
+    program = (
         "import sys, asyncio; sys.modules['uvloop'] = None\n"
         "from broker.infrastructure.runtime import process\n"
         "async def main(): print(type(asyncio.get_running_loop()).__module__)\n"
         "process.run(main())"
     )
 
-    ran = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, timeout=30)
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30
+    )
 
-    assert ran.stdout.startswith("asyncio."), ran.stderr
+    assert result.stdout.startswith("asyncio."), result.stderr
 
 
-def test_a_broker_says_how_many_files_it_may_open(tmp_path: Path) -> None:
-    with command(tmp_path, SCAN_LOGIN_PORT=str(free_port())) as (_, said):
+def test_broker_logs_its_limit_of_open_files(tmp_path: Path) -> None:
+    with command(tmp_path, SCAN_LOGIN_PORT=str(free_port())) as (_, output):
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        assert f"open files {hard})" in said
+        assert f"open files {hard})" in output

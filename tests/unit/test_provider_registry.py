@@ -1,4 +1,4 @@
-"""Each app has the provider of its own account, and nobody else's."""
+"""Tests of the provider registry: each app uses the provider of its own account."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from tests.support.wechat_logins import begin, confirm, scanned
 RED, RED_SECRET = "wxredredredredred0", "canary-red-secret"
 
 
-class Provider(PretendProvider):
-    """One to look at: whether it is open."""
+class RecordingProvider(PretendProvider):
+    """A provider that records whether it is open."""
 
     def __init__(self, account: ProviderAccount) -> None:
         super().__init__(phone_page_url="http://phone.example/")
@@ -36,7 +36,7 @@ class Provider(PretendProvider):
         self.is_open = False
 
     async def open(self) -> None:
-        await asyncio.sleep(0)  # long enough for another to come in between
+        await asyncio.sleep(0)  # another call can run in between
         assert not self.is_open
         self.is_open = True
 
@@ -44,15 +44,15 @@ class Provider(PretendProvider):
         self.is_open = False
 
 
-class Book:
-    """Apps and their secrets, to be changed."""
+class AppBook:
+    """Apps and their secrets. A test can change them."""
 
     def __init__(self, *apps: App, **secrets: str) -> None:
-        self.apps = {app.id: app for app in apps}
+        self.by_id = {app.id: app for app in apps}
         self.secrets = secrets
 
     async def get(self, app_id: str) -> App | None:
-        return self.apps.get(app_id)
+        return self.by_id.get(app_id)
 
     def with_pool(self) -> Collection[App]:
         return ()
@@ -68,8 +68,8 @@ class Book:
 
 
 @pytest.fixture
-def book() -> Book:
-    return Book(
+def apps() -> AppBook:
+    return AppBook(
         replace(SHOP, provider_app_id="shop-there"),
         replace(OTHER, provider_app_id="other-there"),
         shop="one",
@@ -78,26 +78,26 @@ def book() -> Book:
 
 
 @pytest.fixture
-async def accounts(book: Book) -> AsyncIterator[ProviderRegistry]:
+async def providers(apps: AppBook) -> AsyncIterator[ProviderRegistry]:
     own = [ProviderAccount("pretend", "ours")]
-    accounts = ProviderRegistry(
-        apps=book, secrets=book, default_accounts=own, factories={"pretend": Provider}
+    providers = ProviderRegistry(
+        apps=apps, secrets=apps, default_accounts=own, factories={"pretend": RecordingProvider}
     )
-    await accounts.open()
-    yield accounts
-    await accounts.close()
+    await providers.open()
+    yield providers
+    await providers.close()
 
 
-async def of(accounts: ProviderRegistry, app: App) -> Provider:
-    provider = await accounts.get(app)
-    assert isinstance(provider, Provider)
+async def provider_of(providers: ProviderRegistry, app: App) -> RecordingProvider:
+    provider = await providers.get(app)
+    assert isinstance(provider, RecordingProvider)
     return provider
 
 
-async def test_each_app_has_the_provider_of_its_account(
-    accounts: ProviderRegistry, book: Book
+async def test_app_has_the_provider_of_its_account(
+    providers: ProviderRegistry, apps: AppBook
 ) -> None:
-    shop, other = [await of(accounts, book.apps[name]) for name in ("shop", "other")]
+    shop, other = [await provider_of(providers, apps.by_id[name]) for name in ("shop", "other")]
 
     assert shop.account == ProviderAccount("pretend", "shop-there", "one")
     assert other.account == ProviderAccount("pretend", "other-there", "two")
@@ -105,87 +105,89 @@ async def test_each_app_has_the_provider_of_its_account(
     assert other.is_open
 
 
-async def test_however_many_ask_at_once_one_provider_is_made(
-    accounts: ProviderRegistry, book: Book
+async def test_simultaneous_requests_create_one_provider(
+    providers: ProviderRegistry, apps: AppBook
 ) -> None:
-    made = await asyncio.gather(*(of(accounts, book.apps["shop"]) for _ in range(20)))
+    results = await asyncio.gather(*(provider_of(providers, apps.by_id["shop"]) for _ in range(20)))
 
-    assert len(set(map(id, made))) == 1
+    assert len(set(map(id, results))) == 1
 
 
 async def test_apps_with_one_account_share_a_provider(
-    accounts: ProviderRegistry, book: Book
+    providers: ProviderRegistry, apps: AppBook
 ) -> None:
-    book.apps["other"] = replace(book.apps["other"], provider_app_id="shop-there")
-    book.secrets["other"] = "one"
+    apps.by_id["other"] = replace(apps.by_id["other"], provider_app_id="shop-there")
+    apps.secrets["other"] = "one"
 
-    assert await of(accounts, book.apps["shop"]) is await of(accounts, book.apps["other"])
-
-
-async def test_an_app_without_an_account_uses_the_settings(accounts: ProviderRegistry) -> None:
-    assert (await of(accounts, App(id="bare", name="Bare", origins=frozenset()))).account == (
-        ProviderAccount("pretend", "ours")
+    assert await provider_of(providers, apps.by_id["shop"]) is await provider_of(
+        providers, apps.by_id["other"]
     )
 
 
-async def test_a_changed_account_has_another_provider_and_the_former_ends_later(
-    accounts: ProviderRegistry, book: Book, monkeypatch: pytest.MonkeyPatch
+async def test_app_without_account_uses_the_settings(providers: ProviderRegistry) -> None:
+    assert (
+        await provider_of(providers, App(id="bare", name="Bare", origins=frozenset()))
+    ).account == (ProviderAccount("pretend", "ours"))
+
+
+async def test_changed_account_replaces_the_provider_after_a_delay(
+    providers: ProviderRegistry, apps: AppBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CLOSE_DELAY", 0.05)
-    former = await of(accounts, book.apps["shop"])
-    neighbour = await of(accounts, book.apps["other"])
+    old = await provider_of(providers, apps.by_id["shop"])
+    neighbour = await provider_of(providers, apps.by_id["other"])
 
-    book.secrets["shop"] = "newer"
-    book.apps["shop"] = replace(book.apps["shop"])  # as it is read again after any change
-    latter = await of(accounts, book.apps["shop"])
-    was_open = former.is_open
+    apps.secrets["shop"] = "newer"
+    apps.by_id["shop"] = replace(apps.by_id["shop"])  # the object is new after each change
+    new = await provider_of(providers, apps.by_id["shop"])
+    was_open = old.is_open
 
-    assert latter.account.secret == "newer"
-    assert was_open  # a draw may be under way
-    await eventually(lambda: not former.is_open)
+    assert new.account.secret == "newer"
+    assert was_open  # a draw may be in progress
+    await eventually(lambda: not old.is_open)
     assert neighbour.is_open
 
 
-async def test_an_app_that_changes_elsewhere_keeps_its_provider(
-    accounts: ProviderRegistry, book: Book
+async def test_app_with_another_name_keeps_its_provider(
+    providers: ProviderRegistry, apps: AppBook
 ) -> None:
-    former = await of(accounts, book.apps["shop"])
-    book.apps["shop"] = replace(book.apps["shop"], name="Another name")
+    old = await provider_of(providers, apps.by_id["shop"])
+    apps.by_id["shop"] = replace(apps.by_id["shop"], name="Another name")
 
-    assert await of(accounts, book.apps["shop"]) is former
+    assert await provider_of(providers, apps.by_id["shop"]) is old
 
 
-async def test_the_provider_of_an_app_that_is_gone_ends(
-    accounts: ProviderRegistry, book: Book, monkeypatch: pytest.MonkeyPatch
+async def test_provider_of_a_removed_app_is_closed(
+    providers: ProviderRegistry, apps: AppBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CLOSE_DELAY", 0.05)
-    gone = book.apps.pop("shop")
+    removed = apps.by_id.pop("shop")
 
-    provider = await of(accounts, gone)  # a login that was under way
-    await of(accounts, book.apps["other"])
+    provider = await provider_of(providers, removed)  # a login in progress
+    await provider_of(providers, apps.by_id["other"])
 
     await eventually(lambda: not provider.is_open)
 
 
-async def test_closing_waits_for_no_former_provider(
-    accounts: ProviderRegistry, book: Book, still_clock: LoopClock
+async def test_close_does_not_wait_for_replaced_providers(
+    providers: ProviderRegistry, apps: AppBook, still_clock: LoopClock
 ) -> None:
-    former = await of(accounts, book.apps["shop"])
-    book.apps["shop"] = replace(book.apps["shop"], provider_app_id="elsewhere")
-    latter = await of(accounts, book.apps["shop"])
+    old = await provider_of(providers, apps.by_id["shop"])
+    apps.by_id["shop"] = replace(apps.by_id["shop"], provider_app_id="elsewhere")
+    new = await provider_of(providers, apps.by_id["shop"])
 
-    await accounts.close()  # the clock stands still, so this waits for no time
+    await providers.close()  # the clock does not move, so this does not wait
 
-    assert not former.is_open
-    assert not latter.is_open
+    assert not old.is_open
+    assert not new.is_open
 
 
 @pytest.mark.parametrize(
     ("provider", "reason"),
     [("weixin", "there is no provider 'weixin'"), ("wechat", "neither the app odd nor the")],
 )
-async def test_an_app_without_a_provider_is_refused_and_logged_once(
-    accounts: ProviderRegistry,
+async def test_app_without_provider_is_refused_and_logged_once(
+    providers: ProviderRegistry,
     monkeypatch: pytest.MonkeyPatch,
     provider: str,
     reason: str,
@@ -193,17 +195,17 @@ async def test_an_app_without_a_provider_is_refused_and_logged_once(
     app_id = "x" if provider == "weixin" else ""
     app = App(id="odd", name="Odd", origins=frozenset(), provider=provider, provider_app_id=app_id)
 
-    monkeypatch.setattr(module, "log", structlog.get_logger())  # one that is bound to no setting
+    monkeypatch.setattr(module, "log", structlog.get_logger())  # a logger without bound values
     with structlog.testing.capture_logs() as logs:
         for _ in range(3):
             with pytest.raises(ProviderUnavailable) as failure:
-                await accounts.get(app)
+                await providers.get(app)
 
     assert reason in failure.value.reason
     assert [entry["app"] for entry in logs] == ["odd"]
 
 
-def test_the_secret_of_an_account_is_in_no_repr() -> None:
+def test_repr_of_an_account_hides_its_secret() -> None:
     assert "hush" not in repr(ProviderAccount("wechat", APPID, "hush"))
 
 
@@ -217,28 +219,28 @@ async def wechat() -> AsyncIterator[Pretending]:
         yield wechat
 
 
-async def begun_at(broker: RunningBroker, app: str) -> tuple[PythonBrowser, dict[str, str]]:
+async def begin_at(broker: RunningBroker, app: str) -> tuple[PythonBrowser, dict[str, str]]:
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url, {"app": app})
     return browser, await begin(browser)
 
 
-async def test_two_mini_programs_in_one_broker(
+async def test_broker_serves_two_mini_programs(
     wechat: Pretending, start_broker: StartBroker
 ) -> None:
     broker = await start_broker(**wechat.settings(admin_token=TOKEN))
     admin = Admin(broker.admin)
     red = {"id": "red", "name": "Red", "provider_app_id": RED, "provider_secret": RED_SECRET}
     assert (await admin.ask("POST", "/apps", red)).status == 201
-    browser, new_login = await begun_at(broker, "red")
+    browser, new_login = await begin_at(broker, "red")
     platform = wechat.wechat.platform
 
-    # The code opens Red's program, and only a phone in that program can prove itself to Red.
+    # The code opens Red's program. Only a js_code of that program is valid for Red.
     scene = scanned(new_login)["scene"]
     async with PhoneClient(
         broker.url, js_code=platform.login("alice", APPID), app="red"
-    ) as stranger:
-        assert stranger.session["error"] == "invalid_session"
+    ) as wrong_phone:
+        assert wrong_phone.session["error"] == "invalid_session"
     await confirm(broker.url, scene, platform.login("alice", RED), app="red")
     redeemed = await browser.emit(
         "redeem", {"login_id": new_login["login_id"], "secret": new_login["secret"]}
@@ -247,14 +249,14 @@ async def test_two_mini_programs_in_one_broker(
     await admin.http.close()
 
     assert redeemed["subject"].startswith("wechat:")
-    assert wechat.wechat.calls["stable_token"] == 2  # one for each of the programs
+    assert wechat.wechat.calls["stable_token"] == 2  # one for each program
     assert {SECRET, RED_SECRET}.isdisjoint(str(redeemed))
 
 
-async def test_an_app_cannot_pretend_where_the_broker_may_not(
+async def test_app_cannot_use_the_forbidden_pretend_provider(
     wechat: Pretending, start_broker: StartBroker
 ) -> None:
-    """Whoever may write apps down must not open the broker to everybody by a slip."""
+    """An app with the pretend provider must not disable authentication of a public broker."""
     broker = await start_broker(
         **wechat.settings(admin_token=TOKEN, public_url="https://login.example")
     )
@@ -264,7 +266,7 @@ async def test_an_app_cannot_pretend_where_the_broker_may_not(
 
     async with PhoneClient(broker.url, "root", app="easy") as phone:
         opened = phone.session
-    browser, new_login = await begun_at(broker, "easy")
+    browser, new_login = await begin_at(broker, "easy")
     await browser.close()
     await admin.http.close()
 

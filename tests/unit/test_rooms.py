@@ -1,4 +1,4 @@
-"""Who is in which room: python-socketio's own manager, and ours in its place."""
+"""Tests of Socket.IO rooms, with the manager of python-socketio and with that of the broker."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from socketio import packet
 
 from broker.infrastructure.transport.socketio.rooms import RoomManager
 
-MANAGERS = {"stock": socketio.AsyncManager, "ours": RoomManager}
+MANAGERS = {"stock": socketio.AsyncManager, "own": RoomManager}
 
 
 class Engine:
-    """Names sockets, and keeps what is sent to each."""
+    """Names sockets, and records the messages for each."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str]] = []
@@ -29,7 +29,7 @@ class Engine:
 
 
 class Server:
-    """What a manager asks of python-socketio's server."""
+    """The part of python-socketio's server that a manager calls."""
 
     packet_class = packet.Packet
     logger = socketio.AsyncServer().logger
@@ -58,22 +58,22 @@ async def join(manager: Any, eio_sid: str, namespace: str = "/") -> str:
     return sid
 
 
-async def heard(manager: Any, event: str = "e", data: Any = None, **whom: Any) -> list[str]:
-    """Who hears an event, by the engine's names; all of them the same."""
+async def receivers(manager: Any, event: str = "e", data: Any = None, **target: Any) -> list[str]:
+    """Return the Engine.IO ids of the sockets that receive an event. The message is the same."""
     engine = manager.server.eio
-    await manager.emit(event, data, "/", **whom)
+    await manager.emit(event, data, "/", **target)
     found, engine.sent = engine.sent, []
     assert len({message for _, message in found}) <= 1
     return sorted(sid for sid, _ in found)
 
 
-def kept(manager: Any) -> list[Any]:
-    """All that a manager holds."""
+def stored_tables(manager: Any) -> list[Any]:
+    """Return the tables of a manager that are not empty."""
     tables = [vars(manager)[name] for name in ("rooms", "callbacks", "pending_connect")]
     return [table for table in [*tables, vars(manager).get("_namespaces")] if table]
 
 
-async def test_a_socket_is_connected_once_it_was_let_in(manager: Any) -> None:
+async def test_socket_is_connected_after_connect_only(manager: Any) -> None:
     sid = await manager.pre_connect("a", "/")
     assert manager.is_pre_connected(sid, "/")
     assert not manager.is_connected(sid, "/")
@@ -84,13 +84,13 @@ async def test_a_socket_is_connected_once_it_was_let_in(manager: Any) -> None:
     assert not manager.is_pre_connected(sid, "/")
 
 
-async def test_a_socket_joins_a_namespace_once(manager: Any) -> None:
+async def test_second_join_of_a_namespace_is_refused(manager: Any) -> None:
     await join(manager, "a")
 
     assert await manager.pre_connect("a", "/") is None
 
 
-async def test_a_socket_is_found_by_either_name(manager: Any) -> None:
+async def test_socket_is_found_by_either_id(manager: Any) -> None:
     sid, other = await join(manager, "a"), await join(manager, "a", "/other")
 
     assert sid != other
@@ -100,19 +100,19 @@ async def test_a_socket_is_found_by_either_name(manager: Any) -> None:
     assert sorted(manager.get_namespaces()) == ["/", "/other"]
 
 
-async def test_who_is_nowhere_is_not_found(manager: Any) -> None:
+async def test_unknown_socket_is_not_found(manager: Any) -> None:
     await join(manager, "a")
 
     for namespace in ("/", "/nowhere"):
         assert manager.sid_from_eio_sid("b", namespace) is None
-        assert manager.eio_sid_from_sid("nobody", namespace) is None
-        assert not manager.is_connected("nobody", namespace)
-        assert not manager.is_pre_connected("nobody", namespace)
-        assert manager.get_rooms("nobody", namespace) == []
+        assert manager.eio_sid_from_sid("unknown", namespace) is None
+        assert not manager.is_connected("unknown", namespace)
+        assert not manager.is_pre_connected("unknown", namespace)
+        assert manager.get_rooms("unknown", namespace) == []
         assert list(manager.get_participants(namespace, "nowhere")) == []
 
 
-async def test_a_socket_that_is_leaving_is_connected_no_more_but_known(manager: Any) -> None:
+async def test_disconnecting_socket_is_known_but_not_connected(manager: Any) -> None:
     sid = await join(manager, "a")
 
     assert manager.pre_disconnect(sid, "/") == "a"
@@ -121,7 +121,7 @@ async def test_a_socket_that_is_leaving_is_connected_no_more_but_known(manager: 
     assert manager.sid_from_eio_sid("a", "/") == sid
 
 
-async def test_nothing_is_kept_of_a_socket_that_has_left(manager: Any) -> None:
+async def test_manager_stores_no_data_of_disconnected_sockets(manager: Any) -> None:
     sid = await join(manager, "a")
     await manager.enter_room(sid, "/", "room")
     await manager.emit("e", None, "/", to=sid, callback=print)
@@ -130,71 +130,71 @@ async def test_nothing_is_kept_of_a_socket_that_has_left(manager: Any) -> None:
     await manager.disconnect(sid, "/")
     await manager.disconnect(sid, "/")
 
-    assert kept(manager) == []
+    assert stored_tables(manager) == []
 
 
-async def test_a_socket_is_in_a_room_of_its_own(manager: Any) -> None:
+async def test_socket_is_in_its_private_room(manager: Any) -> None:
     sid = await join(manager, "a")
     await join(manager, "b")
 
     assert manager.get_rooms(sid, "/") == [sid]
-    assert await heard(manager, to=sid) == ["a"]
-    assert await heard(manager, room=sid) == ["a"]
+    assert await receivers(manager, to=sid) == ["a"]
+    assert await receivers(manager, room=sid) == ["a"]
 
 
-async def test_a_room_hears_what_is_said_in_it(manager: Any) -> None:
+async def test_room_event_reaches_all_members_except_skipped_ones(manager: Any) -> None:
     a, b = await join(manager, "a"), await join(manager, "b")
     await join(manager, "c")
     await manager.enter_room(a, "/", "room")
     await manager.enter_room(b, "/", "room")
 
-    assert await heard(manager, room="room") == ["a", "b"]
-    assert await heard(manager, room="room", skip_sid=a) == ["b"]
-    assert await heard(manager, room="room", skip_sid=[a, b]) == []
-    assert await heard(manager, room="nowhere") == []
+    assert await receivers(manager, room="room") == ["a", "b"]
+    assert await receivers(manager, room="room", skip_sid=a) == ["b"]
+    assert await receivers(manager, room="room", skip_sid=[a, b]) == []
+    assert await receivers(manager, room="nowhere") == []
 
 
-async def test_all_hear_what_is_said_to_nobody_in_particular(manager: Any) -> None:
+async def test_broadcast_reaches_the_whole_namespace(manager: Any) -> None:
     for name in "abc":
         await join(manager, name)
     await join(manager, "d", "/other")
 
-    assert await heard(manager) == ["a", "b", "c"]
+    assert await receivers(manager) == ["a", "b", "c"]
 
 
-async def test_who_is_in_two_rooms_hears_it_once(manager: Any) -> None:
+async def test_member_of_two_rooms_receives_an_event_once(manager: Any) -> None:
     a, b = await join(manager, "a"), await join(manager, "b")
     await manager.enter_room(a, "/", "one")
     await manager.enter_room(a, "/", "two")
     await manager.enter_room(b, "/", "two")
 
-    assert await heard(manager, room=["one", "two"]) == ["a", "b"]
-    assert await heard(manager, room=["one", b]) == ["a", "b"]
+    assert await receivers(manager, room=["one", "two"]) == ["a", "b"]
+    assert await receivers(manager, room=["one", b]) == ["a", "b"]
 
 
-async def test_who_has_left_a_room_hears_it_no_more(manager: Any) -> None:
+async def test_former_room_member_receives_no_room_event(manager: Any) -> None:
     sid = await join(manager, "a")
     await manager.enter_room(sid, "/", "room")
 
     await manager.leave_room(sid, "/", "room")
     await manager.leave_room(sid, "/", "room")
 
-    assert await heard(manager, room="room") == []
+    assert await receivers(manager, room="room") == []
     assert manager.get_rooms(sid, "/") == [sid]
-    assert await heard(manager, to=sid) == ["a"]
+    assert await receivers(manager, to=sid) == ["a"]
 
 
-async def test_a_room_that_is_closed_is_empty(manager: Any) -> None:
+async def test_closed_room_is_empty(manager: Any) -> None:
     sid = await join(manager, "a")
     await manager.enter_room(sid, "/", "room")
 
     await manager.close_room("room", "/")
     await manager.close_room("room", "/")
 
-    assert await heard(manager, room="room") == []
+    assert await receivers(manager, room="room") == []
 
 
-async def test_a_socket_s_own_room_is_nobody_else_s(manager: Any) -> None:
+async def test_private_room_is_closed_to_other_sockets(manager: Any) -> None:
     a, b = await join(manager, "a"), await join(manager, "b")
 
     with pytest.raises(ValueError, match="cannot enter a sid room"):
@@ -206,14 +206,14 @@ async def test_a_socket_s_own_room_is_nobody_else_s(manager: Any) -> None:
     assert manager.get_rooms(a, "/") == [a]
 
 
-async def test_nobody_enters_a_room_of_a_namespace_without_being_there(manager: Any) -> None:
+async def test_unconnected_socket_cannot_enter_a_room(manager: Any) -> None:
     with pytest.raises(ValueError, match="not connected"):
-        await manager.enter_room("nobody", "/", "room")
+        await manager.enter_room("unknown", "/", "room")
     await join(manager, "a")
     with pytest.raises((ValueError, KeyError)):
-        await manager.enter_room("nobody", "/", "other")
+        await manager.enter_room("unknown", "/", "other")
 
-    assert await heard(manager, room="other") == []
+    assert await receivers(manager, room="other") == []
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ async def test_nobody_enters_a_room_of_a_namespace_without_being_there(manager: 
         ({"a": None}, '2["e",{"a":null}]'),
     ],
 )
-async def test_an_event_carries_its_arguments(manager: Any, data: Any, encoded: str) -> None:
+async def test_event_carries_its_arguments(manager: Any, data: Any, encoded: str) -> None:
     sid = await join(manager, "a")
 
     await manager.emit("e", data, "/", to=sid)
@@ -244,7 +244,7 @@ async def test_binary_follows_its_event(manager: Any) -> None:
     assert manager.server.eio.sent == [("a", placeholder), ("a", b"x")]
 
 
-async def test_each_answer_finds_its_question(manager: Any) -> None:
+async def test_each_acknowledgement_reaches_its_callback(manager: Any) -> None:
     a, b = await join(manager, "a"), await join(manager, "b")
     answers: list[Any] = []
     for sid in (a, a, b):
@@ -258,6 +258,6 @@ async def test_each_answer_finds_its_question(manager: Any) -> None:
     await manager.trigger_callback(a, 2, ["second"])
     await manager.trigger_callback(a, 2, ["twice"])
     await manager.trigger_callback(b, 1, [])
-    await manager.trigger_callback("nobody", 1, ["stray"])
+    await manager.trigger_callback("unknown", 1, ["stray"])
 
     assert answers == [("second",), ()]

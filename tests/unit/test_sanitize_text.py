@@ -1,4 +1,4 @@
-"""What stands on the wire as it is shown to people."""
+"""Tests of values that are converted for display."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from broker.infrastructure.clock import seconds_until
         ("\u202e" + "x" * 300, "x" * 256),
     ],
 )
-def test_text_from_outside_is_shown_without_what_cannot_be_seen(text: str, shown: str) -> None:
+def test_invisible_characters_are_removed_from_displayed_text(text: str, shown: str) -> None:
     assert sanitize_text(text, 256) == shown
 
 

@@ -1,4 +1,4 @@
-"""What one person may ask of a directory: one question at a time, a few, briefly kept answers."""
+"""Tests of the shared directory: one lookup per user at a time, and briefly cached answers."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ ALICE = Identity("pretend", "alice")
 BOB = Identity("pretend", "bob")
 
 
-class Slow:
-    """A directory whose answers can be held back, and that counts its questions."""
+class HeldDirectory:
+    """A directory that counts lookups and answers when a test allows it."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.calls = 0
         self.at_once = 0
         self.answer: Callable[[Identity], str] = lambda identity: identity.id
-        self.goes = asyncio.Event()
-        self.goes.set()
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
 
     async def open(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     async def close(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     async def find(self, identity: Identity) -> str:
-        self.asked += 1
+        self.calls += 1
         answer = self.answer
-        await self.goes.wait()
+        await self.may_answer.wait()
         return answer(identity)
 
     def refuse(self, error: Exception) -> None:
@@ -57,13 +57,13 @@ class Slow:
 
 
 @pytest.fixture
-def slow() -> Slow:
-    return Slow()
+def directory() -> HeldDirectory:
+    return HeldDirectory()
 
 
 @pytest.fixture
-def shared(slow: Slow, clock: Clock) -> SharedDirectory:
-    return SharedDirectory(slow, clock=clock)
+def shared(directory: HeldDirectory, clock: Clock) -> SharedDirectory:
+    return SharedDirectory(directory, clock=clock)
 
 
 async def begin(*finds: asyncio.Task[str]) -> None:
@@ -72,109 +72,115 @@ async def begin(*finds: asyncio.Task[str]) -> None:
         await asyncio.sleep(0)
 
 
-async def test_calls_during_a_question_share_the_next_one(
-    slow: Slow, shared: SharedDirectory
+async def test_calls_during_a_lookup_share_the_next_lookup(
+    directory: HeldDirectory, shared: SharedDirectory
 ) -> None:
-    slow.goes.clear()
+    directory.may_answer.clear()
     first = asyncio.create_task(shared.find(ALICE))
     await begin(first)
     others = [asyncio.create_task(shared.find(ALICE)) for _ in range(9)]
     bob = asyncio.create_task(shared.find(BOB))
     await begin(*others, bob)
 
-    assert slow.asked == 2  # one each for alice and bob
-    slow.goes.set()
+    assert directory.calls == 2  # one each for alice and bob
+    directory.may_answer.set()
 
     assert await asyncio.gather(first, *others, bob) == ["alice"] * 10 + ["bob"]
-    assert slow.asked == 3
+    assert directory.calls == 3
 
 
-async def test_answer_is_never_older_than_its_call(slow: Slow, shared: SharedDirectory) -> None:
-    slow.goes.clear()
+async def test_answer_is_never_older_than_its_call(
+    directory: HeldDirectory, shared: SharedDirectory
+) -> None:
+    directory.may_answer.clear()
     before = asyncio.create_task(shared.find(ALICE))
     await begin(before)
-    slow.refuse(UserBlocked())
+    directory.refuse(UserBlocked())
     after = asyncio.create_task(shared.find(ALICE))
     await begin(after)
 
-    slow.goes.set()
+    directory.may_answer.set()
 
     assert await before == "alice"
     with pytest.raises(UserBlocked):
         await after
 
 
-async def test_cancelled_caller_leaves_the_others_their_answer(
-    slow: Slow, shared: SharedDirectory
+async def test_cancelled_call_does_not_affect_other_calls(
+    directory: HeldDirectory, shared: SharedDirectory
 ) -> None:
-    slow.goes.clear()
+    directory.may_answer.clear()
     finds = [asyncio.create_task(shared.find(ALICE)) for _ in range(3)]
     await begin(*finds)
 
     finds[0].cancel()
     await begin(*finds)
-    slow.goes.set()
+    directory.may_answer.set()
 
     assert await asyncio.gather(*finds[1:]) == ["alice", "alice"]
 
 
 @pytest.mark.parametrize("refusal", [UnregisteredUser, UserBlocked])
-async def test_refusal_is_kept_briefly(
-    slow: Slow, shared: SharedDirectory, clock: Clock, refusal: type[Exception]
+async def test_refusal_is_cached_briefly(
+    directory: HeldDirectory, shared: SharedDirectory, clock: Clock, refusal: type[Exception]
 ) -> None:
-    slow.refuse(refusal())
+    directory.refuse(refusal())
     for _ in range(3):
         with pytest.raises(refusal):
             await shared.find(ALICE)
-    assert slow.asked == 1
+    assert directory.calls == 1
 
-    slow.answer = lambda identity: "user-1"
+    directory.answer = lambda identity: "user-1"
     clock.time += ANSWER_TTL
 
     assert await shared.find(ALICE) == "user-1"
 
 
-async def test_refusal_is_not_kept_where_its_time_is_zero(slow: Slow, clock: Clock) -> None:
-    shared = SharedDirectory(slow, refusal_ttl=0, clock=clock)
-    slow.refuse(UnregisteredUser())
+async def test_refusal_is_not_cached_if_its_ttl_is_zero(
+    directory: HeldDirectory, clock: Clock
+) -> None:
+    shared = SharedDirectory(directory, refusal_ttl=0, clock=clock)
+    directory.refuse(UnregisteredUser())
     with pytest.raises(UnregisteredUser):
         await shared.find(ALICE)
 
-    slow.answer = lambda identity: "user-1"
+    directory.answer = lambda identity: "user-1"
 
     assert await shared.find(ALICE) == "user-1"
 
 
-async def test_subject_is_kept_for_recent_answers_only(
-    slow: Slow, shared: SharedDirectory, clock: Clock
+async def test_subject_is_cached_for_recent_answers_only(
+    directory: HeldDirectory, shared: SharedDirectory, clock: Clock
 ) -> None:
     await shared.find_recent(ALICE)
     await shared.find_recent(ALICE)
-    assert slow.asked == 1
+    assert directory.calls == 1
     await shared.find(ALICE)
-    assert slow.asked == 2
+    assert directory.calls == 2
 
     clock.time += ANSWER_TTL
     await shared.find_recent(ALICE)
 
-    assert slow.asked == 3
+    assert directory.calls == 3
 
 
-async def test_kept_refusal_holds_no_frames_of_calls(slow: Slow, shared: SharedDirectory) -> None:
+async def test_cached_refusal_references_no_frames_of_calls(
+    directory: HeldDirectory, shared: SharedDirectory
+) -> None:
     class Request:
-        """What a caller has in its frame."""
+        """An object in the frame of a caller."""
 
     def refuse(identity: Identity) -> str:
-        raise UserBlocked  # a new error each time: a kept one would hold the frames itself
+        raise UserBlocked  # a new error each time: a shared one would reference the frames
 
     async def ask(request: Request) -> None:
         await shared.find(ALICE)
 
-    slow.answer = refuse
+    directory.answer = refuse
     request = Request()
     seen = weakref.ref(request)
 
-    for _ in range(2):  # the first answer, and the kept one
+    for _ in range(2):  # the first answer and the cached one
         with suppress(UserBlocked):
             await ask(request)
     del request
@@ -183,8 +189,10 @@ async def test_kept_refusal_holds_no_frames_of_calls(slow: Slow, shared: SharedD
     assert seen() is None
 
 
-async def test_copied_refusal_says_the_same(slow: Slow, shared: SharedDirectory) -> None:
-    slow.refuse(UnregisteredUser("who is that", register_url="https://site.example/"))
+async def test_copied_refusal_has_the_same_response(
+    directory: HeldDirectory, shared: SharedDirectory
+) -> None:
+    directory.refuse(UnregisteredUser("unknown user", register_url="https://site.example/"))
 
     bodies = []
     for _ in range(2):
@@ -192,23 +200,23 @@ async def test_copied_refusal_says_the_same(slow: Slow, shared: SharedDirectory)
             await shared.find(ALICE)
         bodies.append(raised.value.body())
 
-    assert slow.asked == 1
+    assert directory.calls == 1
     assert bodies[0] == bodies[1]
-    assert bodies[0]["error_description"] == "who is that"
+    assert bodies[0]["error_description"] == "unknown user"
     assert bodies[0]["register_url"] == "https://site.example/"
 
 
-async def test_failure_is_not_kept(slow: Slow, shared: SharedDirectory) -> None:
-    slow.refuse(DirectoryUnavailable("down", 2))
+async def test_failure_is_not_cached(directory: HeldDirectory, shared: SharedDirectory) -> None:
+    directory.refuse(DirectoryUnavailable("down", 2))
     for _ in range(2):
         with pytest.raises(DirectoryUnavailable):
             await shared.find_recent(ALICE)
 
-    assert slow.asked == 2
+    assert directory.calls == 2
 
 
-async def test_requests_for_one_person_are_limited(
-    slow: Slow, shared: SharedDirectory, clock: Clock
+async def test_lookups_of_one_user_are_limited(
+    directory: HeldDirectory, shared: SharedDirectory, clock: Clock
 ) -> None:
     for _ in range(REQUESTS_MAX):
         await shared.find(ALICE)
@@ -221,7 +229,9 @@ async def test_requests_for_one_person_are_limited(
     assert await shared.find(ALICE) == "alice"
 
 
-async def test_nothing_grows_with_persons(slow: Slow, shared: SharedDirectory) -> None:
+async def test_memory_does_not_grow_with_users(
+    directory: HeldDirectory, shared: SharedDirectory
+) -> None:
     for number in range(ANSWERS_MAX + 10):
         await shared.find(Identity("pretend", str(number)))
 
@@ -229,13 +239,15 @@ async def test_nothing_grows_with_persons(slow: Slow, shared: SharedDirectory) -
     assert not shared._requests
 
 
-async def test_requests_for_all_persons_are_bounded(slow: Slow, shared: SharedDirectory) -> None:
-    slow.goes.clear()
+async def test_lookups_of_all_users_are_bounded(
+    directory: HeldDirectory, shared: SharedDirectory
+) -> None:
+    directory.may_answer.clear()
     people = [Identity("pretend", f"person-{number}") for number in range(CONCURRENT_MAX + 8)]
     finds = [asyncio.create_task(shared.find(person)) for person in people]
     await begin(*finds)
 
-    assert slow.asked == CONCURRENT_MAX
-    slow.goes.set()
+    assert directory.calls == CONCURRENT_MAX
+    directory.may_answer.set()
 
     assert await asyncio.gather(*finds) == [person.id for person in people]

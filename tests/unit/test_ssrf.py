@@ -1,4 +1,4 @@
-"""Where a request may go: to what is public by its address, however it is spelled."""
+"""Tests of the SSRF check: requests go to public addresses only, in every spelling."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from broker.infrastructure.outbound.ssrf import AddressNotAllowed, create_public
 
 PUBLIC = ["1.1.1.1", "93.184.215.14", "223.5.5.5", "2606:4700:4700::1111", "2400:3200::1"]
 
-ELSEWHERE = [
+NOT_PUBLIC = [
     *("127.0.0.1", "127.255.255.254", "0.0.0.0", "10.0.0.1", "172.16.0.1", "192.168.1.1"),
     *("169.254.169.254", "100.64.0.1", "100.100.100.200", "168.63.129.16", "192.0.2.1"),
     *("198.18.0.1", "203.0.113.1", "224.0.0.1", "239.255.255.250", "240.0.0.1"),
@@ -27,36 +27,36 @@ SPELLINGS = ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0", "localhost"
 
 
 @pytest.mark.parametrize("text", PUBLIC)
-def test_what_the_world_can_reach_may_be_asked(text: str) -> None:
+def test_public_address_is_public(text: str) -> None:
     assert is_public(ipaddress.ip_address(text))
 
 
-@pytest.mark.parametrize("text", ELSEWHERE)
-def test_what_the_world_cannot_reach_may_not_be_asked(text: str) -> None:
+@pytest.mark.parametrize("text", NOT_PUBLIC)
+def test_special_purpose_address_is_not_public(text: str) -> None:
     assert not is_public(ipaddress.ip_address(text))
 
 
 @given(st.ip_addresses(v=4))
-def test_an_address_in_disguise_may_not_be_asked(inner: ipaddress.IPv4Address) -> None:
-    number = int(inner)
-    for disguise in (
+def test_ipv4_address_embedded_in_ipv6_is_not_public(ipv4_address: ipaddress.IPv4Address) -> None:
+    number = int(ipv4_address)
+    for embedded in (
         number,
         (0xFFFF << 32) | number,
         int(ipaddress.IPv6Address("64:ff9b::")) | number,
         (0x2002 << 112) | (number << 80) | 1,
         (0x20010000 << 96) | (number ^ 0xFFFFFFFF),
     ):
-        assert not is_public(ipaddress.IPv6Address(disguise))
+        assert not is_public(ipaddress.IPv6Address(embedded))
 
 
 @pytest.mark.parametrize("host", SPELLINGS)
-def test_a_number_that_is_spelled_oddly_is_looked_at_as_what_it_is(host: str) -> None:
+def test_unusual_spelling_of_a_private_address_is_refused(host: str) -> None:
     for info in socket.getaddrinfo(host, 443, type=socket.SOCK_STREAM):
         with pytest.raises(AddressNotAllowed, match="is not a public address"):
             create_public_socket(info)
 
 
-def test_of_a_name_with_several_addresses_each_is_looked_at() -> None:
+def test_each_address_of_a_name_is_checked() -> None:
     public, private = (
         (socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, 443)) for host in ("1.1.1.1", "10.0.0.1")
     )
@@ -66,7 +66,7 @@ def test_of_a_name_with_several_addresses_each_is_looked_at() -> None:
         create_public_socket(private)
 
 
-def test_an_address_of_one_link_is_refused_with_its_zone() -> None:
+def test_link_local_address_with_zone_is_refused() -> None:
     info = (socket.AF_INET6, socket.SOCK_STREAM, 0, "", ("fe80::1%lo", 443, 0, 1))
     with pytest.raises(AddressNotAllowed, match="fe80::1 is not a public address"):
         create_public_socket(info)

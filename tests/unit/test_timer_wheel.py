@@ -1,4 +1,4 @@
-"""One timer for all sockets: on time to the tick, however late the loop is."""
+"""Tests of the timer wheel: timeouts are exact to one tick, also if the loop is late."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from broker.infrastructure.transport.engineio.timer_wheel import BATCH_SIZE, NO_
 from tests.support.loop_clock import LoopClock
 
 TICK = 1 / 64
-"""Seconds; a binary fraction, so that sums of it are exact."""
+"""Seconds. A binary fraction, so that its sums are exact."""
 
 
 Turn = Callable[[int], Awaitable[None]]
 
 
-class One:
+class Timer:
     def __init__(self) -> None:
         self.slot = NO_SLOT
 
 
-class Rung:
-    """Who was rung, and when."""
+class Timeouts:
+    """Records the timers that timed out, and when."""
 
     def __init__(self, clock: LoopClock) -> None:
         self._clock = clock
-        self.when: dict[One, float] = {}
-        self.then: Callable[[One], None] = lambda one: None
+        self.when: dict[Timer, float] = {}
+        self.then: Callable[[Timer], None] = lambda timer: None
 
-    def __call__(self, one: One) -> None:
-        assert one not in self.when, "it was rung twice"
-        self.when[one] = self._clock()
-        self.then(one)
-
-
-@pytest.fixture
-def rung(still_clock: LoopClock) -> Rung:
-    return Rung(still_clock)
+    def __call__(self, timer: Timer) -> None:
+        assert timer not in self.when, "called twice"
+        self.when[timer] = self._clock()
+        self.then(timer)
 
 
 @pytest.fixture
-def wheel(rung: Rung) -> TimerWheel[One]:
-    return TimerWheel(tick=TICK, horizon=1.0, on_timeout=rung)
+def timeouts(still_clock: LoopClock) -> Timeouts:
+    return Timeouts(still_clock)
+
+
+@pytest.fixture
+def wheel(timeouts: Timeouts) -> TimerWheel[Timer]:
+    return TimerWheel(tick=TICK, horizon=1.0, on_timeout=timeouts)
 
 
 @pytest.fixture
 def turn(still_clock: LoopClock) -> Turn:
-    """Lets the wheel turn by a number of ticks."""
+    """Move the wheel by a number of ticks."""
 
     async def turn_by(ticks: int) -> None:
         await still_clock.pass_by(ticks * TICK, TICK)
@@ -58,53 +58,53 @@ def turn(still_clock: LoopClock) -> Turn:
 
 
 @pytest.mark.parametrize("ticks", [0, 1, 1.5, 5, 16.5])
-async def test_each_is_rung_on_time_to_the_tick(
-    wheel: TimerWheel[One], rung: Rung, still_clock: LoopClock, ticks: float
+async def test_timeout_is_called_within_one_tick(
+    wheel: TimerWheel[Timer], timeouts: Timeouts, still_clock: LoopClock, ticks: float
 ) -> None:
-    one, seconds = One(), ticks * TICK
-    wheel.schedule(One(), 0)  # the wheel turns before `one` is put
+    timer, seconds = Timer(), ticks * TICK
+    wheel.schedule(Timer(), 0)  # the wheel runs before `timer` is scheduled
     await still_clock.pass_by(1.5 * TICK, TICK / 2)
     began = still_clock()
 
-    wheel.schedule(one, seconds)
+    wheel.schedule(timer, seconds)
     await still_clock.pass_by(20 * TICK, TICK / 2)
 
-    assert -TICK < rung.when[one] - began - seconds < TICK
+    assert -TICK < timeouts.when[timer] - began - seconds < TICK
     assert len(wheel) == 0
     wheel.stop()
 
 
-async def test_a_late_turn_puts_the_others_not_off(
-    wheel: TimerWheel[One], rung: Rung, still_clock: LoopClock, turn: Turn
+async def test_late_tick_does_not_delay_later_timeouts(
+    wheel: TimerWheel[Timer], timeouts: Timeouts, still_clock: LoopClock, turn: Turn
 ) -> None:
-    one = One()
-    wheel.schedule(one, 20 * TICK)
+    timer = Timer()
+    wheel.schedule(timer, 20 * TICK)
 
     await turn(1)
     still_clock.jump(12 * TICK)  # the loop is blocked
     await turn(20)
 
-    assert rung.when[one] == 20 * TICK
+    assert timeouts.when[timer] == 20 * TICK
     wheel.stop()
 
 
-async def test_after_a_long_hang_all_that_is_due_is_rung_at_once(
-    wheel: TimerWheel[One], rung: Rung, still_clock: LoopClock
+async def test_all_due_timeouts_are_called_after_a_pause(
+    wheel: TimerWheel[Timer], timeouts: Timeouts, still_clock: LoopClock
 ) -> None:
-    many = [One() for _ in range(10)]
-    for place, one in enumerate(many):
-        wheel.schedule(one, place * TICK)
+    many = [Timer() for _ in range(10)]
+    for place, timer in enumerate(many):
+        wheel.schedule(timer, place * TICK)
 
     await still_clock.move(20 * TICK)
 
-    assert rung.when.keys() == set(many)
+    assert timeouts.when.keys() == set(many)
     wheel.stop()
 
 
-async def test_what_is_put_again_is_rung_once_and_then(
-    wheel: TimerWheel[One], rung: Rung, turn: Turn
+async def test_rescheduled_timeout_is_called_once_at_its_new_time(
+    wheel: TimerWheel[Timer], timeouts: Timeouts, turn: Turn
 ) -> None:
-    sooner, later = One(), One()
+    sooner, later = Timer(), Timer()
     wheel.schedule(sooner, 30 * TICK)
     wheel.schedule(later, 2 * TICK)
 
@@ -112,109 +112,111 @@ async def test_what_is_put_again_is_rung_once_and_then(
     wheel.schedule(later, 20 * TICK)
     await turn(10)
 
-    assert rung.when.keys() == {sooner}
+    assert timeouts.when.keys() == {sooner}
     await turn(30)
-    assert rung.when[later] == 20 * TICK
+    assert timeouts.when[later] == 20 * TICK
     wheel.stop()
 
 
-async def test_what_is_dropped_is_not_rung(wheel: TimerWheel[One], rung: Rung, turn: Turn) -> None:
-    one = One()
-    wheel.schedule(one, 2 * TICK)
+async def test_cancelled_timeout_is_not_called(
+    wheel: TimerWheel[Timer], timeouts: Timeouts, turn: Turn
+) -> None:
+    timer = Timer()
+    wheel.schedule(timer, 2 * TICK)
 
-    wheel.cancel(one)
-    wheel.cancel(one)
+    wheel.cancel(timer)
+    wheel.cancel(timer)
     await turn(5)
 
-    assert rung.when == {}
+    assert timeouts.when == {}
     assert len(wheel) == 0
     wheel.stop()
 
 
-async def test_one_takes_the_place_of_another(
-    wheel: TimerWheel[One], rung: Rung, turn: Turn
+async def test_transferred_timeout_is_called_for_the_new_owner(
+    wheel: TimerWheel[Timer], timeouts: Timeouts, turn: Turn
 ) -> None:
-    one, other, third = One(), One(), One()
-    wheel.schedule(one, 2 * TICK)
+    timer, other, third = Timer(), Timer(), Timer()
+    wheel.schedule(timer, 2 * TICK)
 
-    wheel.transfer(one, other)
-    wheel.transfer(one, third)  # it has no place any more
+    wheel.transfer(timer, other)
+    wheel.transfer(timer, third)  # `timer` is not scheduled any longer
     await turn(5)
 
-    assert rung.when.keys() == {other}
+    assert timeouts.when.keys() == {other}
     assert third.slot == NO_SLOT
     wheel.stop()
 
 
-async def test_thousands_are_rung_in_slices(
-    wheel: TimerWheel[One], rung: Rung, still_clock: LoopClock
+async def test_many_timeouts_are_called_in_batches(
+    wheel: TimerWheel[Timer], timeouts: Timeouts, still_clock: LoopClock
 ) -> None:
-    """The loop comes to other things in between."""
-    many = [One() for _ in range(3000)]
-    for one in many:
-        wheel.schedule(one, 0)
+    """Between batches the loop can run other tasks."""
+    many = [Timer() for _ in range(3000)]
+    for timer in many:
+        wheel.schedule(timer, 0)
     seen = []
 
     still_clock.jump(TICK)
-    while len(rung.when) < len(many):
+    while len(timeouts.when) < len(many):
         await asyncio.sleep(0)
-        seen.append(len(rung.when))
+        seen.append(len(timeouts.when))
 
     assert max(b - a for a, b in zip([0, *seen], seen, strict=False)) <= BATCH_SIZE
     wheel.stop()
 
 
-async def test_what_is_dropped_between_two_slices_is_not_rung(
-    wheel: TimerWheel[One], rung: Rung, still_clock: LoopClock, turn: Turn
+async def test_timeout_cancelled_between_batches_is_not_called(
+    wheel: TimerWheel[Timer], timeouts: Timeouts, still_clock: LoopClock, turn: Turn
 ) -> None:
-    many = [One() for _ in range(3 * BATCH_SIZE)]
-    for one in many:
-        wheel.schedule(one, 0)
+    many = [Timer() for _ in range(3 * BATCH_SIZE)]
+    for timer in many:
+        wheel.schedule(timer, 0)
     still_clock.jump(TICK)
-    while not rung.when:
+    while not timeouts.when:
         await asyncio.sleep(0)
-    left = [one for one in many if one not in rung.when]
+    left = [timer for timer in many if timer not in timeouts.when]
 
-    wheel.transfer(left[0], moved := One())
-    for one in left[1:]:
-        wheel.cancel(one)
+    wheel.transfer(left[0], moved := Timer())
+    for timer in left[1:]:
+        wheel.cancel(timer)
     await turn(2)
 
-    assert len(rung.when) == BATCH_SIZE + 1
-    assert moved in rung.when
+    assert len(timeouts.when) == BATCH_SIZE + 1
+    assert moved in timeouts.when
     assert len(wheel) == 0
     wheel.stop()
 
 
-async def test_failing_ring_does_not_keep_others_from_theirs(
-    wheel: TimerWheel[One], rung: Rung, turn: Turn
+async def test_failing_callback_does_not_stop_other_timeouts(
+    wheel: TimerWheel[Timer], timeouts: Timeouts, turn: Turn
 ) -> None:
     failures = TASK_FAILURES.labels("timer wheel")._value
     before = failures.get()
-    many = [One() for _ in range(5)]
+    many = [Timer() for _ in range(5)]
 
-    def fail(one: One) -> None:
-        if len(rung.when) == 2:
+    def fail(timer: Timer) -> None:
+        if len(timeouts.when) == 2:
             raise RuntimeError
 
-    rung.then = fail
-    for one in many:
-        wheel.schedule(one, 0)
+    timeouts.then = fail
+    for timer in many:
+        wheel.schedule(timer, 0)
     await turn(4)
 
     assert failures.get() == before + 1
     wheel.stop()
 
 
-async def test_a_wheel_that_was_stopped_turns_again(
-    wheel: TimerWheel[One], rung: Rung, turn: Turn
+async def test_stopped_wheel_can_be_used_again(
+    wheel: TimerWheel[Timer], timeouts: Timeouts, turn: Turn
 ) -> None:
-    wheel.schedule(One(), 0)
+    wheel.schedule(Timer(), 0)
     wheel.stop()
     wheel.stop()
 
-    wheel.schedule(one := One(), TICK)
+    wheel.schedule(timer := Timer(), TICK)
     await turn(5)
 
-    assert one in rung.when
+    assert timer in timeouts.when
     wheel.stop()

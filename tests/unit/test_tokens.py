@@ -1,4 +1,4 @@
-"""Tokens that a site can check by itself, and keys that can be exchanged under it."""
+"""Tests of tokens that a site verifies with published keys, and of key rotation."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def redeemed_login(clock: Clock) -> Any:
 
 
 def verify(token: str, key_set: dict[str, Any], clock: Clock) -> dict[str, Any]:
-    """As a site does, but for the clock, which stands still here."""
+    """Verify a token as a site does, with the clock of the test."""
     header = jwt.get_unverified_header(token)
     [key] = [key for key in key_set["keys"] if key["kid"] == header["kid"]]
     claims: dict[str, Any] = jwt.decode(
@@ -64,9 +64,7 @@ def verify(token: str, key_set: dict[str, Any], clock: Clock) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_token_says_who_where_and_until_when(
-    tmp_path: Path, clock: Clock, algorithm: str
-) -> None:
+def test_token_has_the_documented_claims(tmp_path: Path, clock: Clock, algorithm: str) -> None:
     issuer = make_issuer(tmp_path / "keys.json", clock, algorithm)
 
     token = issuer.issue(token_claims(redeemed_login(clock)))
@@ -110,7 +108,7 @@ def test_token_issued_again_later_has_the_same_claims(issuer: TokenIssuer, clock
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_the_key_set_shows_nothing_secret(tmp_path: Path, clock: Clock, algorithm: str) -> None:
+def test_key_set_has_no_private_members(tmp_path: Path, clock: Clock, algorithm: str) -> None:
     key_set = make_issuer(tmp_path / "keys.json", clock, algorithm).key_set()
 
     assert len(key_set["keys"]) == 2
@@ -119,8 +117,8 @@ def test_the_key_set_shows_nothing_secret(tmp_path: Path, clock: Clock, algorith
         assert not set(key) & {"d", "p", "q", "dp", "dq", "qi", "k"}
 
 
-def test_a_kid_is_the_keys_thumbprint(issuer: TokenIssuer, clock: Clock) -> None:
-    """RFC 7638, computed here by its letter."""
+def test_kid_is_the_thumbprint_of_the_key(issuer: TokenIssuer, clock: Clock) -> None:
+    """The thumbprint of RFC 7638, computed from the text of the RFC."""
     for key in issuer.key_set()["keys"]:
         text = f'{{"crv":"{key["crv"]}","kty":"{key["kty"]}","x":"{key["x"]}","y":"{key["y"]}"}}'
         digest = hashlib.sha256(text.encode()).digest()
@@ -129,14 +127,14 @@ def test_a_kid_is_the_keys_thumbprint(issuer: TokenIssuer, clock: Clock) -> None
 
 @pytest.fixture
 def open_umask() -> Iterator[None]:
-    """Removes no permission from new files."""
+    """Set a umask that removes no permission from new files."""
     former = os.umask(0)
     yield
     os.umask(former)
 
 
 @pytest.mark.usefixtures("open_umask")
-def test_the_key_file_is_for_its_owner_alone(tmp_path: Path, clock: Clock) -> None:
+def test_key_file_is_readable_by_its_owner_only(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.json"
     make_issuer(path, clock)
 
@@ -144,13 +142,13 @@ def test_the_key_file_is_for_its_owner_alone(tmp_path: Path, clock: Clock) -> No
     assert [file.name for file in tmp_path.iterdir()] == ["keys.json"]
 
 
-def test_a_restart_keeps_the_keys(tmp_path: Path, clock: Clock) -> None:
+def test_restart_keeps_the_keys(tmp_path: Path, clock: Clock) -> None:
     first = make_issuer(tmp_path / "keys.json", clock).key_set()
 
     assert make_issuer(tmp_path / "keys.json", clock).key_set() == first
 
 
-def test_of_many_first_starts_at_once_one_makes_the_keys(tmp_path: Path) -> None:
+def test_simultaneous_first_starts_create_one_key_file(tmp_path: Path) -> None:
     file = SigningKeyFile(tmp_path / "keys.json")
     rings: list[KeyRing] = []
     threads = [
@@ -165,7 +163,7 @@ def test_of_many_first_starts_at_once_one_makes_the_keys(tmp_path: Path) -> None
     assert len({ring.present["kid"] for ring in rings}) == 1
 
 
-def test_rotation_signs_with_a_key_that_sites_know_already(tmp_path: Path, clock: Clock) -> None:
+def test_rotation_signs_with_the_key_published_before(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.json"
     issuer = make_issuer(path, clock)
     old_set = issuer.key_set()
@@ -182,7 +180,7 @@ def test_rotation_signs_with_a_key_that_sites_know_already(tmp_path: Path, clock
     assert verify(old_token, issuer.key_set(), clock)
 
 
-def test_a_former_key_goes_when_its_last_token_has_ended(tmp_path: Path, clock: Clock) -> None:
+def test_former_key_is_removed_after_its_last_token(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.json"
     issuer = make_issuer(path, clock)
     former = issuer.key_set()["keys"][0]["kid"]
@@ -196,7 +194,7 @@ def test_a_former_key_goes_when_its_last_token_has_ended(tmp_path: Path, clock: 
     assert former not in path.read_text()
 
 
-def test_another_algorithm_takes_over_with_a_key_of_its_own(tmp_path: Path, clock: Clock) -> None:
+def test_another_algorithm_has_separate_keys(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.json"
     make_issuer(path, clock, "ES256")
 
@@ -209,9 +207,7 @@ def test_another_algorithm_takes_over_with_a_key_of_its_own(tmp_path: Path, cloc
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "{}", '{"present": 1, "next": 2, "former": []}', "null"]
 )
-def test_a_damaged_key_file_is_said_to_be_damaged(
-    tmp_path: Path, clock: Clock, content: str
-) -> None:
+def test_damaged_key_file_is_refused(tmp_path: Path, clock: Clock, content: str) -> None:
     path = tmp_path / "keys.json"
     path.write_text(content)
     path.chmod(0o600)
@@ -221,7 +217,7 @@ def test_a_damaged_key_file_is_said_to_be_damaged(
     assert path.read_text() == content
 
 
-def test_a_key_file_that_others_can_read_is_refused(tmp_path: Path, clock: Clock) -> None:
+def test_key_file_readable_by_others_is_refused(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.json"
     make_issuer(path, clock)
     path.chmod(0o644)
@@ -230,12 +226,12 @@ def test_a_key_file_that_others_can_read_is_refused(tmp_path: Path, clock: Clock
         make_issuer(path, clock)
 
 
-def test_a_folder_that_is_not_there_is_said_to_be_missing(tmp_path: Path, clock: Clock) -> None:
+def test_missing_folder_of_the_key_file_is_reported(tmp_path: Path, clock: Clock) -> None:
     with pytest.raises(KeyFileError, match="cannot write"):
         make_issuer(tmp_path / "nowhere" / "keys.json", clock)
 
 
-def test_a_file_system_without_links_has_keys_too(
+def test_file_system_without_links_is_supported(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unsupported(*paths: object) -> None:
@@ -250,10 +246,10 @@ def test_a_file_system_without_links_has_keys_too(
     assert not SigningKeyFile(path).create(KeyRing.new("ES256"))
 
 
-def test_a_rotation_during_the_reading_of_another_is_seen(tmp_path: Path, clock: Clock) -> None:
+def test_rotation_during_a_reload_is_noticed(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.json"
 
-    class Busy(SigningKeyFile):
+    class RotatingKeyFile(SigningKeyFile):
         def load(self) -> KeyRing | None:
             ring = super().load()
             if ring is not None and self.rotates:
@@ -263,7 +259,7 @@ def test_a_rotation_during_the_reading_of_another_is_seen(tmp_path: Path, clock:
 
         rotates = False
 
-    file = Busy(path)
+    file = RotatingKeyFile(path)
     issuer = TokenIssuer(file=file, algorithm="ES256", issuer="x", lifetime=600, host_clock=clock)
     rotate(path, clock)
     file.rotates = True
@@ -277,7 +273,7 @@ def test_a_rotation_during_the_reading_of_another_is_seen(tmp_path: Path, clock:
     assert keys[0]["kid"] == ring.present["kid"]
 
 
-def test_a_running_issuer_outlives_its_file(tmp_path: Path, clock: Clock) -> None:
+def test_running_issuer_works_without_its_file(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.json"
     issuer = make_issuer(path, clock)
     path.unlink()
@@ -288,7 +284,7 @@ def test_a_running_issuer_outlives_its_file(tmp_path: Path, clock: Clock) -> Non
     assert verify(token, issuer.key_set(), clock)
 
 
-def test_a_file_damaged_under_a_running_issuer_is_ignored(tmp_path: Path, clock: Clock) -> None:
+def test_running_issuer_ignores_a_damaged_file(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.json"
     issuer = make_issuer(path, clock)
     path.write_text(json.dumps({"present": {}}))
@@ -317,12 +313,12 @@ def kids(issuer: TokenIssuer, clock: Clock) -> set[str]:
 def test_issue_time_is_never_ahead_of_the_host(
     issuer: TokenIssuer, clock: Clock, shared_offset: float, issued_offset: float
 ) -> None:
-    """A token lives 600 s here, and is at most half as old when it is issued."""
+    """A token is valid for 600 s here. It is at most half as old when it is issued."""
     assert issuer.issue_time(clock() + shared_offset) == clock() + issued_offset
 
 
 def test_auth_time_is_never_after_the_issue_time(issuer: TokenIssuer, clock: Clock) -> None:
-    """As where the shared clock that set `confirmed_at` is ahead of this host's."""
+    """The shared clock that set `confirmed_at` is ahead of the clock of this host."""
     login = replace(redeemed_login(clock), confirmed_at=clock() + 58)
 
     claims = verify(issuer.issue(token_claims(login)).access_token, issuer.key_set(), clock)

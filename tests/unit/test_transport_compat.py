@@ -1,4 +1,4 @@
-"""Our own engine leans on names of other packages: it is not used where one of them is gone."""
+"""Tests of the native engine's requirements: it is not used if a name of a package is missing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from broker.infrastructure.transport.socketio.native import NativeServer
 OPEN = {"is_origin_allowed": lambda origin: True, "describe_request": lambda request: None}
 
 
-def test_every_name_is_there() -> None:
+def test_every_required_name_exists() -> None:
     assert missing_attributes() == []
     assert type(open_server("own", **OPEN)) is NativeServer
 
@@ -34,7 +34,7 @@ def test_every_name_is_there() -> None:
         (engineio.AsyncServer, "send_packet"),
     ],
 )
-def test_without_one_the_stock_engine_serves_and_the_log_says_why(
+def test_missing_name_selects_the_stock_engine_with_warning(
     monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
 ) -> None:
     holder = next(kind for kind in owner.__mro__ if name in vars(kind))
