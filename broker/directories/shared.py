@@ -179,7 +179,7 @@ class RecentDirectory:
 
 
 def _copy(error: BrokerError) -> BrokerError:
-    """The same error without traceback and context."""
+    """Return the same error without traceback and context."""
     copy = type(error).__new__(type(error), *error.args)
     copy.__dict__.update(error.__dict__)
     return copy

@@ -25,7 +25,7 @@ def normalize_origin(url: str) -> str:
 
 
 def parse_origin(text: str) -> str:
-    """Return an Origin as browsers write it.  Raises ValueError for any other text."""
+    """Return an Origin as browsers write it. Raises ValueError for any other text."""
     if not ORIGIN_PATTERN.fullmatch(text):
         raise ValueError(
             f"{text!r} is not an Origin: use scheme://host[:port] without a path, with one of the "
@@ -44,14 +44,14 @@ def is_web_url(url: str) -> bool:
 
 
 def check_text(value: object, longest: int) -> str:
-    """Return the value.  Raises ValueError unless it is 1 to `longest` printable characters."""
+    """Return the value. Raises ValueError unless it is 1 to `longest` printable characters."""
     if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value) <= longest:
         raise ValueError(f"must be 1 to {longest} printable characters")
     return value
 
 
 def check_word(value: object) -> str:
-    """Return the value.  Raises ValueError unless it has the form of a provider's name."""
+    """Return the value. Raises ValueError unless it has the form of a provider's name."""
     if not WORD_PATTERN.fullmatch(check_text(value, 32)):
         raise ValueError("must be the name of a provider: lower-case letters, digits and hyphens")
     return str(value)

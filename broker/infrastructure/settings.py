@@ -53,9 +53,9 @@ class InvalidGroup(LookupError):
 class SettingsGroup(BaseModel):
     """The settings of one package.
 
-    A check of one field is part of the field's type.  Checks of several fields, and defaults
-    that depend on other fields, are in one `model_validator(mode="after")`.  It raises
-    InvalidField and runs only if each field is valid.  The order of the fields has no meaning.
+    A check of one field is part of the field's type. Checks of several fields, and defaults
+    that depend on other fields, are in one `model_validator(mode="after")`. It raises
+    InvalidField and runs only if each field is valid. The order of the fields has no meaning.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,7 +72,7 @@ class Settings:
         self._groups = {type(group): group for group in groups}
 
     def __getitem__(self, group: type[Group]) -> Group:
-        """Return the group's values.  Raises InvalidGroup if it has none."""
+        """Return the group's values. Raises InvalidGroup if it has none."""
         try:
             return cast(Group, self._groups[group])
         except KeyError:
@@ -82,7 +82,7 @@ class Settings:
         return iter(self._groups.values())
 
     def replace(self, group: type[Group], **values: object) -> Settings:
-        """Return settings with other values in one group.  The values are not checked."""
+        """Return settings with other values in one group. The values are not checked."""
         changed = self[group].model_copy(update=values)
         return Settings([*(one for one in self if type(one) is not group), changed])
 

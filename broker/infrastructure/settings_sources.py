@@ -5,7 +5,7 @@
     file               a TOML file
     default
 
-The first source with a value has priority.  Kubernetes sets variables of the same form for every
+The first source with a value has priority. Kubernetes sets variables of the same form for every
 Service of the namespace (`SCAN_LOGIN_PORT=tcp://10.0.0.1:8000` for a Service
 `scan-login`); these service links are not settings.
 """

@@ -13,7 +13,7 @@ PROVIDERS: Mapping[str, str] = {
     "pretend": "broker.providers.pretend",
     "wechat": "broker.providers.wechat.provider",
 }
-"""The module of each provider, by name.  It is imported on first use."""
+"""The module of each provider, by name. It is imported on first use."""
 
 NAMES = tuple(PROVIDERS)
 

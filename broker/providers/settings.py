@@ -28,6 +28,6 @@ class ProviderSettings(SettingsGroup):
 
 
 def is_pretend_allowed(settings: Settings) -> bool:
-    """Whether an app may use the pretend provider."""
+    """Return whether an app may use the pretend provider."""
     hosts = settings[ServerSettings].reachable_hosts()
     return settings[ProviderSettings].allow_pretend or not hosts
