@@ -1,4 +1,4 @@
-"""Every event and route, sent everything: an error word and a living broker, never a 500."""
+"""Events and endpoints answer any input with an error word, and never with a 500."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from broker.app import build
 from broker.apps.model import App
 from broker.apps.registry import AppRegistry
+from broker.infrastructure.api.endpoint import ADMIN, FORM, JSON
 from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.infrastructure.transport.engines import open_server
 from broker.infrastructure.transport.socketio.server import SocketIOServer as Server
@@ -25,7 +26,7 @@ from broker.login.metrics import WAITING_BROWSERS
 from broker.sessions.service import SessionService
 from broker.settings import load_settings
 from tests.support.clients import PhoneClient, PythonBrowser
-from tests.support.endpoints import event_names
+from tests.support.endpoints import DECLARED, event_names
 from tests.support.environment import free_port
 from tests.support.error_words import WORDS
 from tests.support.polling import open_polling, polling
@@ -61,17 +62,14 @@ nearly = st.dictionaries(fields, anything | st.text("AZaz09-_.:", max_size=70), 
 payloads = anything | nearly
 
 TOKEN = "x" * 32
-JSON_ROUTES = [
-    *("/phone/session", *(f"/phone/{verb}" for verb in event_names("/phone"))),
-    *("/sessions", "/sessions/check", "/sessions/verify", "/sessions/decrypt"),
-    *("/sessions/end", "/sessions/end-all"),
-]
-FORM_ROUTES = ["/oauth/device_authorization", "/oauth/token"]
+POSTS = [one for one in DECLARED if one.method == "POST" and one.role != ADMIN]
+JSON_ROUTES = [endpoint.path for endpoint in POSTS if endpoint.request_in == JSON]
+FORM_ROUTES = [endpoint.path for endpoint in POSTS if endpoint.request_in == FORM]
 GET_ROUTES = ["/device", "/.well-known/jwks.json", "/health/ready", "/scan-login.js", "/socket.io/"]
 
 
 class Loop:
-    """A loop that lives as long as its test, so that hypothesis may ask it again and again."""
+    """An event loop for one test, in which hypothesis runs all its examples."""
 
     def __init__(self, runner: asyncio.Runner, url: str, server: Server) -> None:
         self._runner = runner
@@ -86,11 +84,11 @@ class Loop:
 def run(tmp_path: Path, records_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
     servers: list[Server] = []
 
-    def seen(engine: str, **options: Any) -> Server:
+    def recording(engine: str, **options: Any) -> Server:
         servers.append(open_server(engine, **options))
         return servers[-1]
 
-    monkeypatch.setattr("broker.app.open_server", seen)
+    monkeypatch.setattr("broker.app.open_server", recording)
     port = free_port()
     unlimited = 1_000_000
     broker = build(
@@ -116,7 +114,7 @@ def run(tmp_path: Path, records_file: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def is_answer(status: int, answer: Any) -> bool:
-    """A success, or a failure with a known word and a sentence."""
+    """Return whether this is a success, or an error with a known word and a description."""
     if status < 400:
         return "error" not in answer
     return (
@@ -136,24 +134,24 @@ async def joined(url: str, auth: object, namespace: str) -> AsyncIterator[Python
         await browser.close()
 
 
-def test_every_event_of_a_browser_answers_everything(run: Loop) -> None:
+def test_browser_event_answers_any_payload(run: Loop) -> None:
     @FUZZ
     @given(
         event=st.sampled_from([*event_names("/login"), "nonsense", ""]),
         arguments=st.lists(payloads, max_size=3),
     )
-    def ask(event: str, arguments: list[Any]) -> None:
+    def send(event: str, arguments: list[Any]) -> None:
         answer = run(browser.emit(event, *arguments))
         assert is_answer(400 if "error" in answer else 200, answer)
 
     context = joined(run.url, {"app": "default"}, "/login")
     browser = run(context.__aenter__())
-    ask()
+    send()
     assert "secret" in run(browser.emit("begin", {}))
     run(context.__aexit__(None, None, None))
 
 
-def test_every_event_of_a_phone_answers_everything(run: Loop) -> None:
+def test_phone_event_answers_any_payload(run: Loop) -> None:
     async def session() -> Any:
         async with PhoneClient(run.url) as phone:
             return phone.session
@@ -163,20 +161,20 @@ def test_every_event_of_a_phone_answers_everything(run: Loop) -> None:
         event=st.sampled_from([*event_names("/phone"), "nonsense", ""]),
         arguments=st.lists(payloads, max_size=3),
     )
-    def ask(event: str, arguments: list[Any]) -> None:
+    def send(event: str, arguments: list[Any]) -> None:
         answer = run(browser.emit(event, *arguments))
         assert answer["error"] in WORDS
 
     opened = run(session())
     context = joined(run.url, {"id": opened["id"], "skey": opened["skey"]}, "/phone")
     browser = run(context.__aenter__())
-    ask()
+    send()
     run(context.__aexit__(None, None, None))
 
 
-def test_every_connect_is_let_in_or_turned_away_with_a_word(run: Loop) -> None:
+def test_connect_with_any_payload_is_accepted_or_refused(run: Loop) -> None:
     async def connect(namespace: str, auth: object) -> str:
-        """The server's answer to CONNECT, read from the wire."""
+        """Return the packet that answers CONNECT."""
         async with (
             aiohttp.ClientSession() as http,
             http.ws_connect(run.url + "/socket.io/?EIO=4&transport=websocket") as socket,
@@ -186,21 +184,21 @@ def test_every_connect_is_let_in_or_turned_away_with_a_word(run: Loop) -> None:
             return await socket.receive_str(timeout=30)
 
     @FUZZ
-    # A number there is no CONNECT packet at all, and closes the socket.
+    # A number in place of the payload is not a CONNECT packet, and closes the socket.
     @given(
         namespace=st.sampled_from(["/login", "/phone"]),
         auth=payloads.filter(
             lambda auth: isinstance(auth, bool) or not isinstance(auth, float | int)
         ),
     )
-    def ask(namespace: str, auth: object) -> None:
+    def send(namespace: str, auth: object) -> None:
         answer = run(connect(namespace, auth))
         if answer.startswith(f"44{namespace},"):
             assert json.loads(answer.partition(",")[2])["data"]["error"] in WORDS
         else:
             assert answer.startswith(f"40{namespace},")
 
-    ask()
+    send()
 
 
 async def exchange(method: str, url: str, **request: Any) -> tuple[int, Any]:
@@ -214,7 +212,7 @@ async def exchange(method: str, url: str, **request: Any) -> tuple[int, Any]:
         return response.status, json.loads(body)
 
 
-def test_every_json_route_answers_everything(run: Loop) -> None:
+def test_json_endpoint_answers_any_body(run: Loop) -> None:
     async def session() -> str:
         async with PhoneClient(run.url) as phone:
             return phone.bearer
@@ -225,30 +223,30 @@ def test_every_json_route_answers_everything(run: Loop) -> None:
         body=payloads.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=200),
         authorised=st.booleans(),
     )
-    def ask(path: str, body: bytes, authorised: bool) -> None:
+    def send(path: str, body: bytes, authorised: bool) -> None:
         shown = bearer if path.startswith("/phone") else f"Bearer {TOKEN}"
         headers = {"Authorization": shown} if authorised else {}
         assert is_answer(*run(exchange("POST", run.url + path, data=body, headers=headers)))
 
     bearer = run(session())
-    ask()
+    send()
 
 
-def test_every_form_route_answers_everything(run: Loop) -> None:
+def test_form_endpoint_answers_any_body(run: Loop) -> None:
     @FUZZ
     @given(
         path=st.sampled_from(FORM_ROUTES),
         form=st.dictionaries(fields, st.text(max_size=60), max_size=5) | st.binary(max_size=200),
         kind=st.sampled_from(["application/x-www-form-urlencoded", "text/plain", "a/b; charset=x"]),
     )
-    def ask(path: str, form: Any, kind: str) -> None:
+    def send(path: str, form: Any, kind: str) -> None:
         request = exchange("POST", run.url + path, data=form, headers={"Content-Type": kind})
         assert is_answer(*run(request))
 
-    ask()
+    send()
 
 
-def test_every_page_answers_every_query(run: Loop) -> None:
+def test_page_answers_any_query(run: Loop) -> None:
     async def get(path: str, query: dict[str, str]) -> int:
         async with (
             aiohttp.ClientSession() as http,
@@ -265,19 +263,19 @@ def test_every_page_answers_every_query(run: Loop) -> None:
             max_size=4,
         ),
     )
-    def ask(path: str, query: dict[str, str]) -> None:
+    def send(path: str, query: dict[str, str]) -> None:
         assert run(get(path, query)) in (200, 400, 404)
 
-    ask()
+    send()
 
 
-def test_a_surprise_is_answered_without_its_words(
+def test_unexpected_error_is_answered_without_details(
     run: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def surprise(self: SessionService, app: str, js_code: str) -> None:
+    async def fail(self: SessionService, app: str, js_code: str) -> None:
         raise RuntimeError("canary")
 
-    monkeypatch.setattr(SessionService, "open", surprise)
+    monkeypatch.setattr(SessionService, "open", fail)
     request = exchange("POST", run.url + "/phone/session", json={"js_code": "pretend:a"})
 
     status, answer = run(request)
@@ -293,7 +291,7 @@ def test_a_surprise_is_answered_without_its_words(
         ("/oauth/device_authorization", {"data": {"client_id": "default", "more": "x" * 66_000}}),
     ],
 )
-def test_what_would_be_right_is_too_large_all_the_same(
+def test_valid_fields_in_large_body_are_refused(
     run: Loop, path: str, request_: dict[str, Any]
 ) -> None:
     status, answer = run(exchange("POST", run.url + path, **request_))
@@ -303,7 +301,7 @@ def test_what_would_be_right_is_too_large_all_the_same(
 
 
 @pytest.mark.parametrize("path", [*JSON_ROUTES, *FORM_ROUTES])
-def test_a_body_that_is_too_large_is_refused_by_name(run: Loop, path: str) -> None:
+def test_large_body_is_refused_with_error_word(run: Loop, path: str) -> None:
     status, answer = run(exchange("POST", run.url + path, data=b"x" * 70_000))
 
     assert (status, answer["error"]) in [
@@ -316,9 +314,9 @@ def test_a_body_that_is_too_large_is_refused_by_name(run: Loop, path: str) -> No
 @pytest.mark.parametrize(
     "body",
     [gzip.compress(b'{"js_code": "pretend:a"}'), b"\x1f\x8b nonsense"],
-    ids=["packed", "nonsense"],
+    ids=["compressed", "nonsense"],
 )
-def test_a_packed_body_is_not_unpacked(run: Loop, body: bytes) -> None:
+def test_compressed_body_is_refused(run: Loop, body: bytes) -> None:
     request = exchange(
         "POST", run.url + "/phone/session", data=body, headers={"Content-Encoding": "gzip"}
     )
@@ -330,22 +328,20 @@ def test_a_packed_body_is_not_unpacked(run: Loop, body: bytes) -> None:
 
 @pytest.mark.parametrize("path", [*JSON_ROUTES, *FORM_ROUTES, "/health/live"])
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-def test_a_wrong_method_is_refused(run: Loop, path: str, method: str) -> None:
+def test_wrong_method_is_refused(run: Loop, path: str, method: str) -> None:
     status, answer = run(exchange(method, run.url + path))
 
     assert (status, answer["error"]) == (405, "invalid_request")
 
 
-def test_nothing_grows_with_browsers_that_come_and_go(
-    run: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disconnected_browsers_leave_no_state(run: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     async def visit() -> None:
         async with joined(run.url, None, "/login") as browser:
             await browser.emit("begin", {})
             await browser.emit("begin", {})
 
-    async def flee() -> None:
-        """CONNECT behind a close, and in a socket that goes away in the middle."""
+    async def break_off() -> None:
+        """Send two CONNECT packets after a close packet."""
         async with aiohttp.ClientSession(run.url) as http:
             path = polling(await open_polling(http))
             async with http.post(path, data="1\x1e40/login,\x1e40/phone,{}") as response:
@@ -379,7 +375,7 @@ def test_nothing_grows_with_browsers_that_come_and_go(
 
     monkeypatch.setattr(AppRegistry, "get", slow)
 
-    def kept() -> object:
+    def counts() -> object:
         server = run.server
         manager = server.manager
         joined = {n: len(list(manager.get_participants(n, None))) for n in manager.get_namespaces()}
@@ -387,13 +383,13 @@ def test_nothing_grows_with_browsers_that_come_and_go(
 
     run(visit())
     run(eventually(lambda: not run.server.environ))
-    before = kept()
+    before = counts()
     for _ in range(20):
         run(visit())
-        run(flee())
+        run(break_off())
         run(close_while_joining())
 
-    run(eventually(lambda: kept() == before))
+    run(eventually(lambda: counts() == before))
 
 
 def has_ended(server: Server, sid: str) -> bool:
