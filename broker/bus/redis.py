@@ -107,4 +107,4 @@ class RedisBus:
 
 
 def open_bus(url: str) -> Bus:
-    return RedisBus(open_redis(url))
+    return RedisBus(open_redis(url, "bus"))

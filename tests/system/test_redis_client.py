@@ -50,7 +50,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
 
 @asynccontextmanager
 async def linked(url: str) -> AsyncIterator[Redis]:
-    link = open_redis(url)
+    link = open_redis(url, "test")
     await link.open()
     try:
         yield link
@@ -643,7 +643,7 @@ def test_a_url_that_names_nothing_is_refused(url: str) -> None:
     with pytest.raises(
         ValueError, match=r"use|RESP3|Invalid|invalid|could not be cast|misspelt|ssl_ca"
     ):
-        open_redis(url)
+        open_redis(url, "test")
 
 
 def test_what_is_used_of_redis_pys_insides_is_there() -> None:

@@ -91,9 +91,10 @@ class Redis(Protocol):
         """Close every connection."""
 
 
-def open_redis(url: str, *, writes: bool = False) -> Redis:
+def open_redis(url: str, name: str, *, writes: bool = False) -> Redis:
     """Return the server or Cluster at `url`, not connected yet. Raises ValueError.
 
+    name: of the connection in log events, such as `bus`.
     writes: whether the server is probed for accepting writes, see `Redis.refusal`.
     """
-    return open_from_url(url, writes=writes)
+    return open_from_url(url, name, writes=writes)

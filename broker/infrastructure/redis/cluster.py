@@ -47,21 +47,24 @@ MAX_IN_FLIGHT = 64
 
 
 class RedisCluster:
-    """A Redis Cluster, through redis-py's client. A channel is on the node of its slot."""
+    """A Redis Cluster, through redis-py's client. A channel is on the node of its slot.
+
+    name: of the connection in log events.
+    """
 
     is_single_server = False
 
-    def __init__(self, client: aioredis.RedisCluster, *, writes: bool) -> None:
+    def __init__(self, client: aioredis.RedisCluster, name: str, *, writes: bool) -> None:
         self._client = client
         self._writes = writes
-        self._refusals = Refusals()
+        self._refusals = Refusals(name)
         self.clock = ServerClock()
         self.downtime = Downtime(self.clock, DOWNTIME_MIN)
         self._in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._task = BackgroundTask("redis connection", self._probe)
         self._tried = asyncio.Event()
         self._probes = Probes()
-        self._outage = redis_outage_log()
+        self._outage = redis_outage_log(name)
 
     async def open(self) -> None:
         self._task.start()

@@ -44,11 +44,14 @@ class Refusals:
 
     One outage is logged once for all commands.
 
+    connection: its name in log events.
     writes_refused_by: the error code of the last write probe, such as OOM; None if it succeeded.
     """
 
-    def __init__(self) -> None:
-        self._outage = OutageLog("redis refuses commands", "redis accepts commands again")
+    def __init__(self, connection: str) -> None:
+        self._outage = OutageLog(
+            "redis refuses commands", "redis accepts commands again", connection=connection
+        )
         self._refused_at = -REFUSAL_QUIET_TIME
         self.writes_refused_by: str | None = None
 
@@ -108,8 +111,8 @@ def write_probe(key: str) -> tuple[CommandPart, ...]:
     return ("SET", key, "", "XX")
 
 
-def redis_outage_log() -> OutageLog:
-    return OutageLog("redis unavailable", "redis recovered")
+def redis_outage_log(connection: str) -> OutageLog:
+    return OutageLog("redis unavailable", "redis recovered", connection=connection)
 
 
 STATE_REFUSES = Gauge("scanlogin_state_refuses_writes", "1 while Redis refuses writes, else 0")

@@ -46,16 +46,22 @@ class Reconnector:
     """Keeps one connection to a server alive, and sets the clock by it.
 
     make: creates a redis-py connection that is not open.
+    name: of the connection in log events.
     writes: whether the server is probed for accepting writes.
     """
 
     def __init__(
-        self, make: Callable[[], AbstractConnection], clock: ServerClock, *, writes: bool
+        self,
+        make: Callable[[], AbstractConnection],
+        clock: ServerClock,
+        name: str,
+        *,
+        writes: bool,
     ) -> None:
         self._make = make
         self._clock = clock
         self._writes = writes
-        self.refusals = Refusals()
+        self.refusals = Refusals(name)
         self.downtime = Downtime(clock, DOWNTIME_MIN)
         self._connection: RedisConnection | None = None
         self._is_connected = asyncio.Event()
@@ -63,7 +69,7 @@ class Reconnector:
         self._task = BackgroundTask("redis connection", self._stay_connected)
         self._tried = asyncio.Event()
         self._probes = Probes()
-        self._outage = redis_outage_log()
+        self._outage = redis_outage_log(name)
 
     async def open(self) -> None:
         """Connect, and keep the connection alive in the background.

@@ -20,6 +20,7 @@ class RedisServer:
 
     make: creates a redis-py connection that is not open.
     close_pool: closes what `make` uses, such as connections to Sentinel.
+    name: of the connection in log events.
     writes: whether the server is probed for accepting writes.
     """
 
@@ -29,13 +30,14 @@ class RedisServer:
         self,
         make: Callable[[], AbstractConnection],
         close_pool: Callable[[], Awaitable[None]],
+        name: str,
         *,
         writes: bool,
     ) -> None:
         self._make = make
         self._close_pool = close_pool
         self.clock = ServerClock()
-        self._reconnector = Reconnector(make, self.clock, writes=writes)
+        self._reconnector = Reconnector(make, self.clock, name, writes=writes)
         self._refusals = self._reconnector.refusals
         self.downtime = self._reconnector.downtime
 

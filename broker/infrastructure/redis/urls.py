@@ -34,7 +34,7 @@ FILES = {"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"}
 """Options that are a path of a file or folder."""
 
 
-def open_from_url(url: str, *, writes: bool) -> RedisServer | RedisCluster:
+def open_from_url(url: str, name: str, *, writes: bool) -> RedisServer | RedisCluster:
     """Return the server or Cluster at `url`, not connected yet. Raises ValueError."""
     parts = urlsplit(url)
     transport, _, form = parts.scheme.partition("+")
@@ -44,14 +44,14 @@ def open_from_url(url: str, *, writes: bool) -> RedisServer | RedisCluster:
     _check_files(options)
     try:
         if form == "sentinel":
-            return _sentinel_server(parts, transport, writes=writes)
+            return _sentinel_server(parts, transport, name, writes=writes)
         if form == "cluster":
-            return _cluster(parts, transport, writes=writes)
+            return _cluster(parts, transport, name, writes=writes)
         pool = aioredis.ConnectionPool.from_url(url, **_options())
-        return _server(pool.make_connection, pool.aclose, writes=writes)
+        return _server(pool.make_connection, pool.aclose, name, writes=writes)
     except TypeError as error:
-        name = re.search(r"unexpected keyword argument '(.*)'", str(error))
-        raise ValueError(unknown_option(name[1], url) if name else str(error)) from None
+        option = re.search(r"unexpected keyword argument '(.*)'", str(error))
+        raise ValueError(unknown_option(option[1], url) if option else str(error)) from None
     except RedisError as error:
         raise ValueError(str(error)) from None
 
@@ -59,14 +59,15 @@ def open_from_url(url: str, *, writes: bool) -> RedisServer | RedisCluster:
 def _server(
     make: Callable[[], AbstractConnection],
     close_pool: Callable[[], Awaitable[None]],
+    name: str,
     *,
     writes: bool,
 ) -> RedisServer:
     make()  # does not connect; raises TypeError for an unknown option
-    return RedisServer(make, close_pool, writes=writes)
+    return RedisServer(make, close_pool, name, writes=writes)
 
 
-def _sentinel_server(parts: SplitResult, transport: str, *, writes: bool) -> RedisServer:
+def _sentinel_server(parts: SplitResult, transport: str, name: str, *, writes: bool) -> RedisServer:
     """Open `redis+sentinel://[user:password@]host:port,host:port/service[/db]`.
 
     The query may contain `sentinel_username`, `sentinel_password` and options of redis-py.
@@ -93,17 +94,17 @@ def _sentinel_server(parts: SplitResult, transport: str, *, writes: bool) -> Red
         for client in sentinel.sentinels:
             await client.aclose()
 
-    return _server(master.connection_pool.make_connection, close_sentinels, writes=writes)
+    return _server(master.connection_pool.make_connection, close_sentinels, name, writes=writes)
 
 
-def _cluster(parts: SplitResult, transport: str, *, writes: bool) -> RedisCluster:
+def _cluster(parts: SplitResult, transport: str, name: str, *, writes: bool) -> RedisCluster:
     """Open `redis+cluster://[user:password@]host:port,host:port`."""
     options = _from_query(parts, transport, dict(parse_qsl(parts.query)))
     nodes = [ClusterNode(host, port) for host, port in _addresses(parts, 6379)]
     client = aioredis.RedisCluster(
         startup_nodes=nodes, max_connections=2 * MAX_IN_FLIGHT, **options
     )
-    return RedisCluster(client, writes=writes)
+    return RedisCluster(client, name, writes=writes)
 
 
 def _from_query(parts: SplitResult, transport: str, query: Mapping[str, str]) -> dict[str, Any]:
