@@ -154,7 +154,7 @@ def check_wechat_credentials(settings: Settings) -> Iterator[InvalidField]:
     ):
         if value is None:
             yield InvalidField(
-                name, "is missing: the provider wechat requires it; copy it from WeChat's console"
+                name, "missing; the provider wechat requires it; copy it from WeChat's console"
             )
 
 
@@ -166,8 +166,7 @@ def check_workers(settings: Settings) -> Iterator[InvalidField]:
     if workers > 1 and local:
         yield InvalidField(
             "workers",
-            f"{workers} processes share nothing while {PREFIX}{local[0]} is memory://: "
-            "use a server that all of them reach",
+            f"{workers} processes cannot share memory; set {PREFIX}{local[0]} to a Redis server",
         )
 
 

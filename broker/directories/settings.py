@@ -69,7 +69,7 @@ class DirectorySettings(SettingsGroup):
         if not self.directory_secret:
             raise InvalidField(
                 "directory_secret",
-                "is missing: make one with echo whsec_$(openssl rand -base64 32), and give it to "
+                "missing; make one with echo whsec_$(openssl rand -base64 32), and give it to "
                 "the webhook too",
             )
         return self

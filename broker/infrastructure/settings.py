@@ -32,6 +32,26 @@ from broker.infrastructure.urls import check_server_url, hide_passwords
 Group = TypeVar("Group", bound="SettingsGroup")
 
 
+REASONS: Mapping[str, str] = {
+    "int_type": "must be an integer",
+    "int_parsing": "must be an integer",
+    "int_from_float": "must be an integer",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text",
+    "string_too_short": "must have at least {min_length} characters",
+    "too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must match {pattern}",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+}
+"""Sentences for the types of errors of pydantic.  Other types have pydantic's message."""
+
+
 class InvalidField(ValueError):
     """A check of several fields failed.
 
@@ -102,16 +122,20 @@ def read_groups(
             valid.append(group.model_validate(given))
         except ValidationError as error:
             mistakes += [
-                _mistake(one["loc"], one["msg"], one.get("ctx", {}).get("error"))
+                _mistake(one["loc"], one["type"], one["msg"], one.get("ctx", {}))
                 for one in error.errors()
             ]
     return Settings(valid), mistakes
 
 
-def _mistake(location: tuple[int | str, ...], message: str, cause: object) -> str:
+def _mistake(
+    location: tuple[int | str, ...], kind: str, message: str, context: Mapping[str, Any]
+) -> str:
+    cause = context.get("error")
     if isinstance(cause, InvalidField):
         return str(cause)
-    return str(InvalidField(str(location[0]), message.removeprefix("Value error, ")))
+    reason = REASONS.get(kind, "").format_map(context) or message.removeprefix("Value error, ")
+    return str(InvalidField(str(location[0]), reason))
 
 
 def one_of(names: Collection[str]) -> AfterValidator:

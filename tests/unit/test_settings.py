@@ -198,6 +198,27 @@ def test_invalid_toml_file_is_named(tmp_path: Path, content: str) -> None:
     assert mistakes(file)[0].startswith(str(file))
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("PORT", "http", "must be an integer"),
+        ("DRAIN", "soon", "must be a number"),
+        ("ALLOW_PRETEND", "maybe", "must be true or false"),
+        ("WORKERS", "0", "must be at least 1"),
+        ("WORKERS", "257", "must be at most 256"),
+        ("TOKEN_LIFETIME", "0", "must be greater than 0"),
+        ("ADMIN_TOKEN", "short", "must have at least 32 characters"),
+        ("INSTANCE", "a b", "must match ^[A-Za-z0-9._-]{1,64}$"),
+    ],
+)
+def test_value_out_of_range_states_the_rule(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str
+) -> None:
+    monkeypatch.setenv(f"SCAN_LOGIN_{name}", value)
+
+    assert mistakes() == [f"SCAN_LOGIN_{name}: {reason}"]
+
+
 def test_missing_toml_file_is_named(tmp_path: Path) -> None:
     assert "missing.toml" in mistakes(tmp_path / "missing.toml")[0]
 
@@ -308,7 +329,7 @@ def test_webhook_without_secret_is_refused(
 
     [mistake] = mistakes()
 
-    assert mistake.startswith("SCAN_LOGIN_DIRECTORY_SECRET: is missing")
+    assert mistake.startswith("SCAN_LOGIN_DIRECTORY_SECRET: missing")
 
 
 def test_several_webhook_secrets_are_read_and_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
