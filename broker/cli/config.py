@@ -28,9 +28,9 @@ command = typer.Typer(no_args_is_help=True, help="Check and show the settings.")
 
 @command.command()
 def check(file: ConfigFile = None, as_json: JSONOption = False) -> None:
-    """Read every setting, build every connection object, and report all mistakes.
+    """Check all settings and report every mistake.
 
-    Connects to nothing. Exits with 1 if there is a mistake.
+    Opens no connection. Exits with 1 if there is a mistake.
     """
     found = find_values(settings_file(file))
     mistakes = [*found.unknown, *_mistakes(file, found)]

@@ -47,7 +47,7 @@ STATE_UNREACHABLE_NOTE = (
     "seconds"
 )
 
-AppOption = Annotated[str, typer.Option(help="App that the codes belong to.")]
+AppOption = Annotated[str, typer.Option(help="App that owns the codes.")]
 
 
 @command.command()
@@ -64,7 +64,7 @@ def fill(
     ] = DEFAULT_CODES_PER_MINUTE,
     file: ConfigFile = None,
 ) -> None:
-    """Draw codes until all numbers from 0 to COUNT - 1 have one.
+    """Draw codes until the pool has COUNT codes, numbered 0 to COUNT - 1.
 
     Ctrl-C stops it. The same command continues from there and does not draw
     ready codes again. Several such commands can run at once.

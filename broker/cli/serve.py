@@ -40,15 +40,23 @@ def serve(
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that share the port.", show_default=False)
+        int | None,
+        typer.Option(
+            help="Number of processes on the port. More than one needs Redis.", show_default=False
+        ),
     ] = None,
     roles: Annotated[
         str | None,
-        typer.Option(help=f"Parts of the API to serve, of {','.join(ROLES)}. Default: all."),
+        typer.Option(
+            help="Parts of the API to serve, separated by commas: "
+            f"{', '.join(ROLES)}. Default: all."
+        ),
     ] = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="Engine.IO implementation: own, or stock (python-engineio)."),
+        typer.Option(
+            help="Engine.IO implementation: own, or stock (python-engineio). Default: own."
+        ),
     ] = None,
     worker: Annotated[bool, typer.Option("--worker", hidden=True)] = False,
 ) -> None:

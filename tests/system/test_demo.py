@@ -47,7 +47,7 @@ async def test_demo_accepts_configured_origins() -> None:
 
 async def test_code_in_the_terminal_logs_the_terminal_in() -> None:
     async with demo() as running:
-        link = (await running.line("log this terminal in")).split()[-1]
+        link = (await running.line("log in this terminal")).split()[-1]
         broker = f"http://127.0.0.1:{running.ports['PORT']}"
 
         assert (await phone("confirm", link, "--as", "bob", broker=broker)).code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -31,13 +32,19 @@ WECHAT_OUTAGE_HINT = """
 
 
 async def wait_until_filled(leases: CodeLeases, wechat_url: str) -> None:
-    """Print the number of drawn codes, in one line, until the pool is full."""
+    """Print the number of drawn codes until the pool is full.
+
+    On a terminal one line changes; elsewhere only the last number is printed.
+    """
     ready = 0
     while ready < POOL_COUNT:
         await asyncio.sleep(POLL_INTERVAL)
         with suppress(Unavailable):
             ready = (await leases.level(DEFAULT_APP)).total
-        announce(f"\r  Drawing codes  {ready} of {POOL_COUNT}", end="")
+        if sys.stdout.isatty():
+            announce(f"\r  Drawing codes  {ready} of {POOL_COUNT}", end="")
+        elif ready == POOL_COUNT:
+            announce(f"  Drawing codes  {ready} of {POOL_COUNT}", end="")
     announce(f"\n{WECHAT_OUTAGE_HINT.format(wechat_url)}")
 
 

@@ -40,7 +40,7 @@ PUBLIC_WARNING = """\
 
 BANNER = """
   Example site   {0.site}      open this: it shows the code
-  Phone page     {0.phone}      acts as the phone, if you have none
+  Phone page     {0.phone}      simulates a phone
   Broker         {0.broker}
 
   Ctrl-C stops all of them.
@@ -172,7 +172,9 @@ async def _terminal_login(broker_url: str, phone_page_url: str) -> None:
     async with aiohttp.ClientSession(broker_url) as http:
         started = await _post(http, "/oauth/device_authorization", client_id="default")
         link = f"{phone_page_url}?{urlencode({'scene': started['user_code']})}"
-        announce(f"  Or log this terminal in: scan, or open {link}\n\n{terminal_code(link)}")
+        announce(
+            f"  To log in this terminal, scan the code or open {link}\n\n{terminal_code(link)}"
+        )
         while True:
             await asyncio.sleep(started["interval"])
             answer = await _post(
