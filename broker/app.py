@@ -237,12 +237,12 @@ async def _open_records(records: Records) -> None:
     """Raises RecordsStartupError."""
     await records.open()
     if records.was_created:
-        log.info("database file created", location=records.location)
+        log.info("database file created", url=records.location)
 
 
 def _state_problem(state: StateBackend) -> str | None:
     if state.unavailable_reason() is not None:
-        return "the state cannot be reached"
+        return "state unavailable"
     refusal = state.refusal()
     return None if refusal is None else f"the state refuses writes: {refusal}"
 

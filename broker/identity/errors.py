@@ -50,7 +50,7 @@ class ProviderUnavailable(Unavailable):
     retryable: whether a retry may succeed without an operator.
     """
 
-    description = "the phone's provider is unavailable; try again"
+    description = "the provider is unavailable; try again"
 
     def __init__(self, reason: str, retry_after: int, *, retryable: bool = True) -> None:
         super().__init__()

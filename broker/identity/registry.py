@@ -91,7 +91,7 @@ class ProviderRegistry:
             provider = await self._open(account)
         except ProviderUnavailable as error:
             if self._logged.get(app.id) is not app:
-                log.error("app has no provider", app=app.id, reason=error.reason)
+                log.error("app provider not started", app=app.id, reason=error.reason)
                 self._logged[app.id] = app
             raise
         cached = self._cached[app.id] = CachedProvider(app, account, provider)

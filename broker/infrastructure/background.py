@@ -86,7 +86,7 @@ class BackgroundTask:
         else:
             if not _is_cancelled():
                 TASK_FAILURES.labels(self.name).inc()
-                log.error("task ended", task=self.name)
+                log.error("task ended unexpectedly", task=self.name)
         finally:
             self._is_running = False
 

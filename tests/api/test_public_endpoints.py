@@ -274,7 +274,7 @@ async def test_without_its_state_a_broker_is_not_ready_and_refuses_at_once(
             server.kill()
             await eventually(lambda: answers(http, 503))
             async with http.get("/health/ready") as response:
-                assert "the state cannot be reached" in await response.text()
+                assert "state unavailable" in await response.text()
             form = {"client_id": "default"}
             async with http.post("/oauth/device_authorization", data=form) as response:
                 assert (response.status, response.headers["Retry-After"]) == (503, "2")

@@ -48,7 +48,7 @@ def test_ready_line_waits_for_the_state(tmp_path: Path, redis: RedisServer) -> N
         redis.start()
         url = ready_url(process.stdout.readline())
 
-        assert "the state cannot be reached" in reason
+        assert "state unavailable" in reason
         with urllib.request.urlopen(f"{url}/health/ready", timeout=30) as response:
             assert response.status == 200
 

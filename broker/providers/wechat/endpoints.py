@@ -110,7 +110,7 @@ def _fields(response: WeChatResponse) -> Mapping[str, object]:
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
-        raise RequestFailed("unreadable", f"no JSON: {response}")
+        raise RequestFailed("unreadable", f"not JSON: {response}")
     errcode = fields.get("errcode", 0)
     if errcode != 0:
         raise RequestFailed(str(errcode)[:16], str(fields.get("errmsg", "")))

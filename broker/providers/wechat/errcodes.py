@@ -124,7 +124,7 @@ MEANINGS: Mapping[str, ErrorMeaning] = {
         "check_path off",
     ),
     "45009": ErrorMeaning(
-        ErrorKind.QUOTA, "WeChat's limit of 5 000 codes a minute, of all instances together"
+        ErrorKind.QUOTA, "reached WeChat's limit of 5 000 codes a minute for all instances"
     ),
     "45011": ErrorMeaning(ErrorKind.QUOTA, "WeChat's limit per minute"),
     "47001": BROKER_BUG,
