@@ -6,12 +6,13 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from threading import Timer
 from urllib.parse import quote
 
 import pytest
 
 from broker.infrastructure.urls import check_server_url, hide_passwords
-from tests.support.commands import COMMAND, call
+from tests.support.commands import COMMAND, LIMIT, call
 from tests.support.environment import free_port
 from tests.support.servers.redis import redis_program, running
 
@@ -121,7 +122,7 @@ def test_refused_redis_password_is_logged_without_it(tmp_path: Path) -> None:
 
 
 def serve_until(folder: Path, event: str, **variables: str) -> str:
-    """What `serve` prints until it has logged `event`."""
+    """Return the output of `serve`, which is stopped when it logs `event`."""
     lines: list[str] = []
     with subprocess.Popen(
         [*COMMAND, "serve", "--port", "0"],
@@ -131,11 +132,14 @@ def serve_until(folder: Path, event: str, **variables: str) -> str:
         stderr=subprocess.STDOUT,
         text=True,
     ) as process:
+        watchdog = Timer(LIMIT, process.kill)  # without the event, the output does not end
+        watchdog.start()
         assert process.stdout is not None
         for line in process.stdout:
             lines.append(line)
             if event in line:
                 process.terminate()
+        watchdog.cancel()
     assert any(event in line for line in lines)
     return "".join(lines)
 
