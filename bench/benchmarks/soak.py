@@ -17,7 +17,7 @@ from bench.keepalive import address
 from bench.load import LOST, LoadGenerator, run_at_rate
 from bench.plots import Plot
 from bench.targets import Browser
-from tests.chaos.pulse import pulses
+from tests.chaos.probe import probing
 
 BROWSERS = 15_000
 """Less than the common limit of open files (20 000), and than the ports from one address to
@@ -154,7 +154,7 @@ async def _sizes(fleet: Fleet, seconds: float) -> list[int]:
 
 
 async def _drop(fleet: Fleet, browsers: Sequence[Browser], empty: IdleState) -> Figures:
-    with pulses([PulseTarget(*address(url)) for url in fleet.urls]) as start:
+    with probing([ProbeTarget(*address(url)) for url in fleet.urls]) as start:
         await asyncio.sleep(PULSE_DELAY)
         meter = Meter(fleet)
         for browser in browsers:
@@ -166,14 +166,14 @@ async def _drop(fleet: Fleet, browsers: Sequence[Browser], empty: IdleState) -> 
     return {
         CPU: (cpu.servers - empty.cpu * took) / 1000,
         IDLE_TIME: took,
-        LIVE: 1000 * max(pulse.slowest for pulse in start),
+        LIVE: 1000 * max(probe.slowest for probe in start),
         AFTER: await _waiting(fleet),
         FILES: files - empty.files,
         "RSS after the drop, MB": fleet.rss_bytes() / MB,
     }
 
 
-class PulseTarget(NamedTuple):
+class ProbeTarget(NamedTuple):
     """A server whose /health/live is requested."""
 
     host: str

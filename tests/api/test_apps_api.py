@@ -51,7 +51,7 @@ async def apps(admin: Admin) -> None:
 # --- the admin port
 
 
-async def test_an_app_from_first_to_last(admin: Admin) -> None:
+async def test_app_is_added_changed_and_removed(admin: Admin) -> None:
     added = await admin.ask("POST", "/apps", RED)
     assert added.status == 201
     assert "provider_secret" not in added.body
@@ -255,7 +255,7 @@ async def test_the_settings_own_app_needs_no_database(broker: RunningBroker, adm
 # --- canaries
 
 
-async def test_no_secret_gets_out(tmp_path: Path) -> None:
+async def test_no_secret_is_exposed(tmp_path: Path) -> None:
     port = free_port()
     variables = {
         "SCAN_LOGIN_PORT": "0",

@@ -185,7 +185,7 @@ async def test_nobody_registers_without_a_session(start_broker: StartBroker) -> 
 # --- the admin port
 
 
-async def test_a_user_from_first_to_last(admin: Admin) -> None:
+async def test_user_is_added_changed_and_removed(admin: Admin) -> None:
     added = await admin.ask("POST", "/users", {"id": "alice@shop.example", "name": "Alice"})
     path = "/users/alice@shop.example"
     identity = {

@@ -1,1 +1,1 @@
-"""Faults under load: nothing that a phone was told is confirmed may be lost."""
+"""Faults under load: no login that a phone has confirmed may be lost."""

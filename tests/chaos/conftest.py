@@ -1,4 +1,4 @@
-"""`fault`: people log in all the time, something breaks, and what became of everybody is judged."""
+"""The fixture `fault`: users log in during a fault, and the results of all logins are checked."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ import pytest
 
 from tests.chaos import table
 from tests.chaos.ledger import Ledger, Row
-from tests.chaos.load import Crowd, Fault, gathered
-from tests.chaos.pulse import pulses
-from tests.chaos.world import World, over
+from tests.chaos.load import Fault, Users, open_users
+from tests.chaos.probe import probing
+from tests.chaos.world import World, brokers_with_links
 from tests.support.servers.redis import KEPT, RedisServer, redis_program, running
 
 RATE = 5.0
-"""People a second."""
+"""Users per second."""
 
-WAITING = 10
-"""Browsers that have a code when the fault strikes, and whose phones come out after it."""
+WAITING_BROWSERS = 10
+"""Browsers that have a code when the fault starts, and whose phones scan after it."""
 
 BEFORE = 2.5
 AFTER = 2.5
-"""Seconds of ordinary life on both sides of the fault."""
+"""Seconds without a fault before and after it."""
 
-ALL_IN_WITHIN = 15.0
-"""Seconds that everybody has to finish; being late is judged by the ledger."""
+FINISH_TIMEOUT = 15.0
+"""Seconds that all users have to finish. The ledger checks late tokens."""
 
-STUCK = 1.0
-"""Seconds that no broker's event loop may be stuck."""
+BLOCKED_MAX = 1.0
+"""Seconds that the event loop of a broker may be blocked at most."""
 
 
 ROWS = pytest.StashKey[list[Row]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--table", type=Path, help="a page whose table of faults is written anew")
+    parser.addoption("--table", type=Path, help="a page whose table of faults is updated")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -52,67 +52,67 @@ def pytest_terminal_summary(
         return
     terminalreporter.write_sep("=", "faults")
     terminalreporter.write(table.HEAD + "".join(table.lines(rows).values()))
-    page = config.getoption("table", None)  # not known where this folder was not asked for
+    page = config.getoption("table", None)  # missing if pytest runs without this folder
     if page is not None:
         table.write(page, rows)
 
 
 @pytest.fixture
 def redis() -> Iterator[RedisServer]:
-    """A Redis that has everything on disk before it answers."""
+    """A Redis that writes to disk before it answers."""
     with running(redis_program(), *KEPT) as server:
         yield server
 
 
 @pytest.fixture
 async def world(redis: RedisServer, tmp_path: Path) -> AsyncIterator[World]:
-    async with over(redis, tmp_path) as world:
+    async with brokers_with_links(redis, tmp_path) as world:
         yield world
 
 
 @pytest.fixture
 def fault(request: pytest.FixtureRequest) -> Fault:
-    """What happens inside ``async with fault(name, world)`` is the fault; at its end all is judged.
+    """A context manager `fault(name, world)`. Its block is the fault; its end checks all logins.
 
-    Nothing confirmed may be lost (unless `loses`), no login gives two tokens, no
-    event loop is stuck, and everybody else who came gets in at last.
+    No confirmed login may be lost (unless `loses`), no login returns two different tokens,
+    no event loop is blocked, and all other users log in.
     """
 
     @asynccontextmanager
-    async def strike(
+    async def inject(
         name: str, world: World, *, rate: float = RATE, loses: bool = False
-    ) -> AsyncIterator[Crowd]:
+    ) -> AsyncIterator[Users]:
         ledger = Ledger()
-        with pulses(world.instances) as asked:
-            async with gathered(world, ledger) as crowd:
-                async with living(crowd, ledger, rate):
-                    yield crowd
-                await crowd.finish(ALL_IN_WITHIN)
-                await crowd.redeem_again()
-                unfinished = len(crowd)
-        row = ledger.row(name, max(pulse.slowest for pulse in asked))
+        with probing(world.instances) as probes:
+            async with open_users(world, ledger) as users:
+                async with users_during(users, ledger, rate):
+                    yield users
+                await users.finish(FINISH_TIMEOUT)
+                await users.redeem_again()
+                unfinished = len(users)
+        row = ledger.row(name, max(probe.slowest for probe in probes))
         request.config.stash[ROWS].append(row)
         assert row.double == 0, ledger.double()
-        assert row.slowest_live < STUCK
+        assert row.slowest_live < BLOCKED_MAX
         assert loses or row.lost == 0, [ledger.entries[one] for one in ledger.lost()]
-        assert unfinished <= row.lost, f"{unfinished} people did not get in: {ledger.refusals}"
+        assert unfinished <= row.lost, f"{unfinished} users did not log in: {ledger.refusals}"
         assert all(one.runs() for one in world.instances if one.serving)
 
-    return strike
+    return inject
 
 
 @asynccontextmanager
-async def living(crowd: Crowd, ledger: Ledger, rate: float) -> AsyncIterator[None]:
-    """People come and go before, during and after the ``async with`` block, the fault."""
-    coming = asyncio.create_task(crowd.come(rate))
-    crowd.sit_down(WAITING)
+async def users_during(users: Users, ledger: Ledger, rate: float) -> AsyncIterator[None]:
+    """Users log in before, during and after the block, which is the fault."""
+    adding = asyncio.create_task(users.add_continuously(rate))
+    users.add_waiting(WAITING_BROWSERS)
     try:
         await asyncio.sleep(BEFORE)
         ledger.fault_begins()
         yield
         ledger.fault_ends()
-        crowd.stand_up()
+        users.release_waiting()
         await asyncio.sleep(AFTER)
     finally:
-        coming.cancel()
-        await asyncio.wait([coming])
+        adding.cancel()
+        await asyncio.wait([adding])

@@ -2,8 +2,8 @@
 
     python -m tests.chaos.flooder HOST:PORT KIND
 
-They read and drop what the broker answers, and connect again when it closes them.
-Prints a line when it begins.
+They read and discard the answers, and connect again after the broker closes them.
+Prints a line when the flood starts.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from broker.infrastructure.transport.websocket import frames
 
 CLIENTS = 8
 BLOCK_BYTES = 256 * 1024
-"""Of one write: as much as the broker's event loop reads at once."""
+"""Size of one write, equal to one read of the broker's event loop."""
 
-PAUSE = 0.05
-"""Seconds before a client that was closed connects again."""
+RECONNECT_DELAY = 0.05
+"""Seconds before a closed client connects again."""
 
 MASK = b"\x12\x34\x56\x78"
 SEPARATOR = "\x1e"
@@ -54,7 +54,7 @@ HANDSHAKE = (
 )
 
 
-async def drop(reader: asyncio.StreamReader) -> None:
+async def discard(reader: asyncio.StreamReader) -> None:
     while await reader.read(BLOCK_BYTES):
         continue
 
@@ -62,18 +62,18 @@ async def drop(reader: asyncio.StreamReader) -> None:
 async def flood(host: str, port: int, kind: str) -> None:
     """Send over one WebSocket until the broker closes it."""
     reader, writer = await asyncio.open_connection(host, port)
-    dropping = asyncio.create_task(drop(reader))
+    discarding = asyncio.create_task(discard(reader))
     frame = KINDS[kind]
     try:
         writer.write(HANDSHAKE + text("40/login,"))
         if kind == "empty fragments":
             writer.write(masked(frames.TEXT, b"4", fin=False))
-        while not dropping.done():
+        while not discarding.done():
             writer.write(frame * (BLOCK_BYTES // len(frame)))
             await writer.drain()
     finally:
         writer.close()
-        dropping.cancel()
+        discarding.cancel()
 
 
 async def post(host: str, port: int, kind: str) -> None:
@@ -85,12 +85,12 @@ async def post(host: str, port: int, kind: str) -> None:
         head = (await reader.readuntil(b'"sid":"')) and await reader.readuntil(b'"')
         session = f"{path}&sid={head[:-1].decode()}"
         await send_body(writer, session, "40/login,")
-        dropping = asyncio.create_task(drop(reader))
+        discarding = asyncio.create_task(discard(reader))
         body = SEPARATOR.join([EVENT] * (60_000 // len(EVENT)))
-        while not dropping.done():
+        while not discarding.done():
             await send_body(writer, session, body)
-            await asyncio.sleep(PAUSE)
-        dropping.cancel()
+            await asyncio.sleep(RECONNECT_DELAY)
+        discarding.cancel()
     finally:
         writer.close()
 
@@ -101,18 +101,18 @@ async def send_body(writer: asyncio.StreamWriter, path: str, body: str) -> None:
     await writer.drain()
 
 
-async def again_and_again(host: str, port: int, kind: str) -> None:
+async def repeat(host: str, port: int, kind: str) -> None:
     while True:
         with suppress(OSError, asyncio.IncompleteReadError):
             await (post if kind == "polling" else flood)(host, port, kind)
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(RECONNECT_DELAY)
 
 
 async def main() -> None:
     host, _, port = sys.argv[1].rpartition(":")
     async with asyncio.TaskGroup() as clients:
         for _ in range(CLIENTS):
-            clients.create_task(again_and_again(host, int(port), sys.argv[2]))
+            clients.create_task(repeat(host, int(port), sys.argv[2]))
         print("flooding", flush=True)
 
 

@@ -1,8 +1,8 @@
-"""What every phone and every browser was told, and when: from it each fault is judged.
+"""Records the answers to phones and browsers with their times, and finds lost logins.
 
-A login whose phone was told *confirmed* is owed a token.  It is lost when the
-token is not there `TOTAL_TIMEOUT` seconds after the fault's end, or after the phone
-was told, whichever is later.
+A login is due a token when its phone has received *confirmed*. It is lost if the token does
+not arrive within `TOKEN_TIMEOUT` seconds of the end of the fault or of the confirm, whichever
+is later.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-WITHIN = 5.0
-"""Seconds in which a token that is owed must have come."""
+TOKEN_TIMEOUT = 5.0
+"""Seconds in which a due token must arrive."""
 
 
 @dataclass(slots=True)
 class Entry:
-    """What became of one code.
+    """The result of one login.
 
-    Times are of `time.monotonic`, None where it has not happened.
-    confirmed_at: the phone was told so.  told_at: the browser was.
-    over_at: the browser was told that the code is of no more use.
-    tokens: the `jti` of each token that was handed out, in the order they came.
+    Times are of `time.monotonic`, or None.
+    confirmed_at: the phone received *confirmed*.
+    notified_at: the browser received *confirmed*.
+    ended_at: the browser learned that its code is invalid.
+    tokens: the `jti` of each token, in the order of arrival.
     """
 
     began_at: float
     confirmed_at: float | None = None
-    told_at: float | None = None
-    over_at: float | None = None
+    notified_at: float | None = None
+    ended_at: float | None = None
     token_at: float | None = None
     tokens: list[str] = field(default_factory=list)
 
@@ -66,37 +67,37 @@ class Ledger:
     def fault_ends(self) -> None:
         self.ended_at = time.monotonic()
 
-    def begun(self, login_id: str) -> None:
+    def add_login(self, login_id: str) -> None:
         self.entries[login_id] = Entry(time.monotonic())
 
-    def confirmed(self, login_id: str) -> None:
+    def set_confirmed(self, login_id: str) -> None:
         self.entries[login_id].confirmed_at = time.monotonic()
 
-    def told(self, login_id: str) -> None:
+    def set_notified(self, login_id: str) -> None:
         entry = self.entries[login_id]
-        entry.told_at = entry.told_at or time.monotonic()
+        entry.notified_at = entry.notified_at or time.monotonic()
 
-    def over(self, login_id: str) -> None:
-        self.entries[login_id].over_at = time.monotonic()
+    def set_ended(self, login_id: str) -> None:
+        self.entries[login_id].ended_at = time.monotonic()
 
-    def refused(self, act: str, word: str) -> None:
+    def add_refusal(self, act: str, word: str) -> None:
         self.refusals[f"{act}: {word}"] += 1
 
-    def token(self, login_id: str, token: str) -> None:
+    def add_token(self, login_id: str, token: str) -> None:
         entry = self.entries[login_id]
         entry.token_at = entry.token_at or time.monotonic()
         entry.tokens.append(claims(token)["jti"])
 
     def lost(self) -> list[str]:
-        """The logins that are owed a token and did not get it in time."""
+        """Return the logins whose due token did not arrive in time."""
         return [
             login_id
             for login_id, entry in self.entries.items()
-            if entry.confirmed_at is not None and self._late(entry) > WITHIN
+            if entry.confirmed_at is not None and self._delay(entry) > TOKEN_TIMEOUT
         ]
 
-    def waiting_then(self) -> list[Entry]:
-        """The logins that had a code and no token yet when the fault struck."""
+    def waiting_at_start(self) -> list[Entry]:
+        """Return the logins with a code and without a token at the start of the fault."""
         return [
             entry
             for entry in self.entries.values()
@@ -104,17 +105,19 @@ class Ledger:
         ]
 
     def double(self) -> list[str]:
-        """The logins that two different tokens came of."""
+        """Return the logins with two different tokens."""
         return [name for name, entry in self.entries.items() if len(set(entry.tokens)) > 1]
 
     def row(self, fault: str, slowest_live: float) -> Row:
-        told = [e.confirmed_at for e in self.entries.values() if e.confirmed_at is not None]
-        before = sum(at < self.began_at for at in told)
-        after = sum(at > self.ended_at for at in told)
+        confirm_times = [
+            e.confirmed_at for e in self.entries.values() if e.confirmed_at is not None
+        ]
+        before = sum(at < self.began_at for at in confirm_times)
+        after = sum(at > self.ended_at for at in confirm_times)
         return Row(
             fault=fault,
             before=before,
-            during=len(told) - before - after,
+            during=len(confirm_times) - before - after,
             after=after,
             lost=len(self.lost()),
             double=len(self.double()),
@@ -123,18 +126,18 @@ class Ledger:
         )
 
     def _slowest_token(self) -> float:
-        """Of the tokens that came after the fault's end."""
+        """Return the longest delay of the tokens that arrived after the fault."""
         return max(
             (
-                self._late(entry)
+                self._delay(entry)
                 for entry in self.entries.values()
                 if entry.confirmed_at is not None and (entry.token_at or 0) > self.ended_at
             ),
             default=0.0,
         )
 
-    def _late(self, entry: Entry) -> float:
-        """Seconds that the token took from when it could be expected; endless if it never came."""
+    def _delay(self, entry: Entry) -> float:
+        """Return the delay of the token in seconds; infinite if it never arrived."""
         if entry.token_at is None:
             return math.inf
         assert entry.confirmed_at is not None
@@ -142,7 +145,7 @@ class Ledger:
 
 
 def claims(token: str) -> dict[str, str]:
-    """What a token says; the signature is not what is looked at here."""
+    """Return the claims of a token without a check of the signature."""
     body = token.split(".")[1]
-    said: dict[str, str] = json.loads(urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-    return said
+    decoded: dict[str, str] = json.loads(urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    return decoded

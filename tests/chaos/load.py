@@ -1,4 +1,4 @@
-"""People who come all the time, and people who sit and wait."""
+"""Users who log in continuously, and users who wait for the end of the fault."""
 
 from __future__ import annotations
 
@@ -14,126 +14,126 @@ from tests.chaos.ledger import Ledger
 from tests.chaos.phone import Phone
 from tests.chaos.world import World
 
-SCANS_AFTER = 1.5
-CONFIRMS_AFTER = 1.0
-"""Seconds that people take at most, so that a fault finds logins in every state."""
+SCAN_DELAY_MAX = 1.5
+CONFIRM_DELAY_MAX = 1.0
+"""Maximum delays of a user in seconds; a fault meets logins in every state."""
 
-LOOKS_AGAIN_AFTER = 0.5
-"""Seconds until somebody who was refused scans the same code again."""
+RESCAN_DELAY = 0.5
+"""Seconds until a refused user scans the same code again."""
 
 
-class Person:
-    """Somebody with a browser and a phone.
+class User:
+    """A user with a browser and a phone.
 
-    takes_out_the_phone: set when the person goes on; until then the browser just waits.
+    may_scan: set when the phone may scan. The browser waits until then.
     """
 
     def __init__(self, browser: Browser, phone: Phone) -> None:
         self.browser = browser
-        self.takes_out_the_phone = asyncio.Event()
+        self.may_scan = asyncio.Event()
         self._phone = phone
 
     async def log_in(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.browser.wait())
-            group.create_task(self._let_in())
+            group.create_task(self._confirm_code())
 
-    async def _let_in(self) -> None:
-        """Scan what is on the screen, until it is confirmed."""
-        await self.takes_out_the_phone.wait()
-        thinks = random.uniform(0.1, CONFIRMS_AFTER)
+    async def _confirm_code(self) -> None:
+        """Scan the current code until a login is confirmed."""
+        await self.may_scan.wait()
+        delay = random.uniform(0.1, CONFIRM_DELAY_MAX)
         code = await self.browser.codes.get()
-        while not await self._phone.let_in(code, thinks=thinks):
-            code = await self._look_again(code)
+        while not await self._phone.confirm_code(code, delay=delay):
+            code = await self._next_code(code)
 
-    async def _look_again(self, code: Code) -> Code:
-        """What is on the screen after a refusal: a fresh code that comes soon, or still `code`."""
+    async def _next_code(self, code: Code) -> Code:
+        """Return the code that is shown after a refusal: a new one, or still `code`."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(LOOKS_AGAIN_AFTER):
+            async with asyncio.timeout(RESCAN_DELAY):
                 code = await self.browser.codes.get()
         while not self.browser.codes.empty():
             code = self.browser.codes.get_nowait()
         return code
 
 
-class Crowd:
+class Users:
     def __init__(self, http: aiohttp.ClientSession, world: World, ledger: Ledger) -> None:
-        self.waiting: list[Person] = []
+        self.waiting: list[User] = []
         self.ledger = ledger
         self._http = http
         self._world = world
         self._tasks: set[asyncio.Task[None]] = set()
-        self._people: list[Person] = []
-        self._cut_off: set[Browser] = set()
+        self._users: list[User] = []
+        self._disconnected: set[Browser] = set()
 
     def __len__(self) -> int:
-        """How many are not done yet."""
+        """Return the number of users who are not logged in."""
         return sum(not task.done() for task in self._tasks)
 
-    async def come(self, rate: float) -> None:
-        """People come until this is cancelled, `rate` a second on average."""
+    async def add_continuously(self, rate: float) -> None:
+        """Add users until this is cancelled, `rate` per second on average."""
         while True:
-            person = self._person()
+            user = self._add_user()
             asyncio.get_running_loop().call_later(
-                random.uniform(0.1, SCANS_AFTER), person.takes_out_the_phone.set
+                random.uniform(0.1, SCAN_DELAY_MAX), user.may_scan.set
             )
             await asyncio.sleep(random.expovariate(rate))
 
-    def sit_down(self, count: int) -> None:
-        """People whose browsers have a code, and who do nothing until `stand_up`."""
-        self.waiting += [self._person() for _ in range(count)]
+    def add_waiting(self, count: int) -> None:
+        """Add users whose browsers get a code, and who scan after `release_waiting`."""
+        self.waiting += [self._add_user() for _ in range(count)]
 
-    def stand_up(self) -> None:
-        for person in self.waiting:
-            person.takes_out_the_phone.set()
+    def release_waiting(self) -> None:
+        for user in self.waiting:
+            user.may_scan.set()
 
     async def finish(self, within: float) -> None:
-        """Wait until everybody is in; raises what went wrong in anybody's doing."""
+        """Wait until all users are logged in. Raises the exception of a user."""
         done, _ = await asyncio.wait(self._tasks, timeout=within)
         for task in done:
             task.result()
 
-    async def go_home(self) -> None:
+    async def cancel_all(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def move(self) -> None:
-        """All browsers lose their sockets."""
-        for person in self._people:
-            person.browser.move()
+        """Disconnect all browsers."""
+        for user in self._users:
+            user.browser.move()
 
-    def cut_off_redeeming(self) -> None:
-        """Browsers that wait for their token's answer lose their sockets, each once."""
-        for person in self._people:
-            if person.browser.redeems and person.browser not in self._cut_off:
-                self._cut_off.add(person.browser)
-                person.browser.move()
+    def disconnect_redeeming(self) -> None:
+        """Disconnect each browser once while it waits for its token."""
+        for user in self._users:
+            if user.browser.is_redeeming and user.browser not in self._disconnected:
+                self._disconnected.add(user.browser)
+                user.browser.move()
 
     async def redeem_again(self) -> None:
-        """Whoever has a token asks once more."""
-        for person in self._people:
-            code = person.browser.code
+        """Let each browser that has a token request it again."""
+        for user in self._users:
+            code = user.browser.code
             if code is not None and self.ledger.entries[code.login_id].tokens:
-                await person.browser.redeem_again(code)
+                await user.browser.redeem_again(code)
 
-    def _person(self) -> Person:
+    def _add_user(self) -> User:
         browser = Browser(self._http, self._world, self.ledger)
-        phone = Phone(self._http, self._world, self.ledger, browser, f"person-{len(self._people)}")
-        person = Person(browser, phone)
-        self._people.append(person)
-        self._tasks.add(asyncio.create_task(person.log_in()))
-        return person
+        phone = Phone(self._http, self._world, self.ledger, browser, f"person-{len(self._users)}")
+        user = User(browser, phone)
+        self._users.append(user)
+        self._tasks.add(asyncio.create_task(user.log_in()))
+        return user
 
 
 @asynccontextmanager
-async def gathered(world: World, ledger: Ledger) -> AsyncIterator[Crowd]:
+async def open_users(world: World, ledger: Ledger) -> AsyncIterator[Users]:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-        crowd = Crowd(http, world, ledger)
+        users = Users(http, world, ledger)
         try:
-            yield crowd
+            yield users
         finally:
-            await crowd.go_home()
+            await users.cancel_all()
 
 
-Fault = Callable[..., AbstractAsyncContextManager[Crowd]]
+Fault = Callable[..., AbstractAsyncContextManager[Users]]

@@ -1,4 +1,4 @@
-"""What Redis is doing right now, by MONITOR: to strike in the moment after a write."""
+"""Reads the commands of Redis by MONITOR, so that a fault can follow a write."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Monitor:
         self._reader = reader
 
     async def write(self, what: Sequence[bytes], link: Link) -> None:
-        """Return once a script that carries all of `what` has come through `link` and run."""
+        """Return when a script with all words of `what` has arrived over `link` and has run."""
         while line := await self._reader.readline():
             client = CLIENT.search(line)
-            ours = client is not None and link.carries(client[1].decode())
-            if ours and b'"EVALSHA"' in line and all(word in line for word in what):
+            is_from_link = client is not None and link.carries(client[1].decode())
+            if is_from_link and b'"EVALSHA"' in line and all(word in line for word in what):
                 return
         raise ConnectionError("Redis has ended")
 

@@ -1,4 +1,4 @@
-"""The link from one broker to its Redis, which can be spoiled in the ways that networks know."""
+"""A TCP proxy from one broker to its Redis that can simulate network faults."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 Waiting = asyncio.Queue[tuple[float, bytes]]
-"""Bytes on their way, and when they are due."""
+"""Bytes in transit, with the time at which they are due."""
 
 
 class Connection:
     """One connection through the link.
 
-    deaf: what comes is swallowed, both ways, to the connection's end: bytes that
-        were lost can never be made good, so it cannot speak again later.
+    drops_data: bytes of both directions are discarded until the connection closes.
+        Lost bytes cannot be recovered, so this cannot be undone.
     """
 
-    def __init__(self, link: Link, near: StreamWriter, far: StreamWriter) -> None:
+    def __init__(self, link: Link, broker_side: StreamWriter, redis_side: StreamWriter) -> None:
         self._link = link
-        self._ends = (near, far)
-        self.deaf = link.swallows
-        self.local_port: int = far.get_extra_info("sockname")[1]
+        self._ends = (broker_side, redis_side)
+        self.drops_data = link.drops_data
+        self.local_port: int = redis_side.get_extra_info("sockname")[1]
 
     def reset(self) -> None:
         for end in self._ends:
@@ -37,7 +37,7 @@ class Connection:
     async def _take(self, reader: StreamReader, waiting: Waiting) -> None:
         clock = asyncio.get_running_loop().time
         while chunk := await reader.read(65_536):
-            if not self.deaf:
+            if not self.drops_data:
                 waiting.put_nowait((clock() + self._link.delay, chunk))
         waiting.put_nowait((clock(), b""))
 
@@ -53,13 +53,17 @@ class Connection:
 
 
 class Link:
-    """delay: seconds that bytes take, each way.  refuses: connections are reset at once."""
+    """A proxy to a Redis.
+
+    delay: seconds that bytes take in each direction.
+    refuses: new connections are reset.
+    """
 
     def __init__(self, target: int) -> None:
         self.port = 0
         self.delay = 0.0
         self.refuses = False
-        self.swallows = False
+        self.drops_data = False
         self._target = target
         self._connections: set[Connection] = set()
 
@@ -72,18 +76,18 @@ class Link:
             connection.reset()
 
     def half_open(self) -> None:
-        """From now on connections stay open, new ones are taken, and no byte comes through."""
-        self.swallows = True
+        """Discard all bytes from now on. Connections stay open, and new ones are accepted."""
+        self.drops_data = True
         for connection in self._connections:
-            connection.deaf = True
+            connection.drops_data = True
 
-    def heal(self) -> None:
-        """New connections are sound again; those that were deaf stay so."""
-        self.swallows = self.refuses = False
+    def restore(self) -> None:
+        """End all faults of new connections. Connections that drop data keep doing so."""
+        self.drops_data = self.refuses = False
         self.delay = 0.0
 
     def carries(self, address: str) -> bool:
-        """Whether `address`, as Redis names a client, is an end of this link."""
+        """Return whether the client `address` of Redis is a connection of this link."""
         return any(address == f"127.0.0.1:{one.local_port}" for one in self._connections)
 
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
@@ -100,14 +104,14 @@ class Link:
                     group.create_task(connection.carry(reader, outward))
                     group.create_task(connection.carry(inward, writer))
         except* OSError:
-            pass  # one end has gone, and so does the other
+            pass  # if one side closes, the other is reset
         finally:
             self._connections.discard(connection)
             connection.reset()
 
 
 @asynccontextmanager
-async def linked(target: int) -> AsyncIterator[Link]:
+async def open_link(target: int) -> AsyncIterator[Link]:
     """A link to `target` on a free port."""
     link = Link(target)
     tasks: set[asyncio.Task[None]] = set()

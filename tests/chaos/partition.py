@@ -1,10 +1,10 @@
-"""A network namespace whose way to Redis can be cut.
+"""A network namespace whose route to Redis can be cut.
 
-Packets vanish, as when a cable is pulled: nobody is told.  (A blackhole route
-would refuse the sender's `connect` at once, so a neighbour that is not there
-takes them instead.)  The way that people take to the namespace stays whole.
+Packets are lost without an error, as with an unplugged cable. A blackhole route would refuse
+the sender's `connect` at once, so packets go to a missing hardware address instead. The route
+of the users to the namespace is not affected.
 
-    people ── 198.18.7.1 ── 198.18.7.2 ─┐
+    users ─── 198.18.7.1 ── 198.18.7.2 ─┐
     Redis ─── 198.18.8.1 ─✂ 198.18.8.2 ─┴─ the instance
 """
 
@@ -21,14 +21,17 @@ from tests.support.environment import need
 
 PEOPLE, INSTANCE = "198.18.7.1", "198.18.7.2"
 REDIS, INSTANCE_TO_REDIS = "198.18.8.1", "198.18.8.2"
-"""Addresses for trials of networks (RFC 2544), which lead nowhere else."""
+"""Addresses for network tests (RFC 2544), which are not routed."""
 
-NOBODY = "02:00:00:00:00:99"
-"""A hardware address that no card has."""
+UNUSED_ADDRESS = "02:00:00:00:00:99"
+"""An unused hardware address."""
 
 
 class Partition:
-    """name: of the namespace."""
+    """A network namespace.
+
+    name: the name of the namespace.
+    """
 
     def __init__(self) -> None:
         self.name = f"scan-login-{os.getpid()}"
@@ -36,7 +39,7 @@ class Partition:
 
     @property
     def before(self) -> list[str]:
-        """Words before a command that is to run in the namespace."""
+        """The prefix of a command that runs in the namespace."""
         return ["ip", "netns", "exec", self.name]
 
     def open(self) -> None:
@@ -51,16 +54,16 @@ class Partition:
         self._inside("link", "set", self._far, "up")
 
     def cut(self) -> None:
-        nobody = ("lladdr", NOBODY, "nud", "permanent")
-        _ip("neigh", "replace", INSTANCE_TO_REDIS, "dev", self._near, *nobody)
-        self._inside("neigh", "replace", REDIS, "dev", self._far, *nobody)
+        missing_neighbour = ("lladdr", UNUSED_ADDRESS, "nud", "permanent")
+        _ip("neigh", "replace", INSTANCE_TO_REDIS, "dev", self._near, *missing_neighbour)
+        self._inside("neigh", "replace", REDIS, "dev", self._far, *missing_neighbour)
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         _ip("neigh", "del", INSTANCE_TO_REDIS, "dev", self._near)
         self._inside("neigh", "del", REDIS, "dev", self._far)
 
     def close(self) -> None:
-        """Deleting the namespace takes both ends of the cable with it."""
+        """Delete the namespace, and with it both virtual interfaces."""
         subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
 
     def _inside(self, *words: str) -> None:
@@ -72,15 +75,15 @@ def _ip(*words: str) -> None:
 
 
 @contextmanager
-def parted() -> Iterator[Partition]:
-    """A namespace for one instance; skips where this user may not make one."""
+def partitioned() -> Iterator[Partition]:
+    """A namespace for one instance; skips the test if it cannot be created."""
     need("ip")
     partition = Partition()
     try:
         partition.open()
     except subprocess.CalledProcessError as error:
         partition.close()
-        pytest.skip(f"no network namespace can be made here: {error.stderr.decode().strip()}")
+        pytest.skip(f"cannot create a network namespace: {error.stderr.decode().strip()}")
     try:
         yield partition
     finally:

@@ -1,4 +1,4 @@
-"""A phone on HTTP, which tries again elsewhere when a broker is gone, dumb or unavailable."""
+"""A phone over HTTP that retries at another instance if one fails or is unavailable."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.chaos.browser import Browser, Code
 from tests.chaos.ledger import Ledger
 from tests.chaos.world import Instance, World
 
-ANSWER_WITHIN = aiohttp.ClientTimeout(total=5)
+ANSWER_TIMEOUT = aiohttp.ClientTimeout(total=5)
 
 Payload = dict[str, Any]
 
 
 class Phone:
-    """The phone of whoever sits at `browser`; it asks other instances than that one's."""
+    """The phone of the user of `browser`. It prefers other instances than the browser's."""
 
     def __init__(
         self,
@@ -35,22 +35,22 @@ class Phone:
         self._name = name
         self._bearer = ""
 
-    async def let_in(self, code: Code, *, thinks: float) -> bool:
-        """Scan, think, confirm; whether the phone was told that it is confirmed."""
+    async def confirm_code(self, code: Code, *, delay: float) -> bool:
+        """Scan, wait, confirm, and return whether the login is confirmed."""
         scanned = await self._ask("scan", {"scene": code.scene})
         if "error" in scanned:
-            self._ledger.refused("scan", scanned["error"])
+            self._ledger.add_refusal("scan", scanned["error"])
             return False
-        await asyncio.sleep(thinks)
+        await asyncio.sleep(delay)
         answer = await self._ask("confirm", {"login_id": code.login_id})
         if "error" in answer:
-            self._ledger.refused("confirm", answer["error"])
+            self._ledger.add_refusal("confirm", answer["error"])
             return False
-        self._ledger.confirmed(code.login_id)
+        self._ledger.set_confirmed(code.login_id)
         return True
 
     async def _ask(self, verb: str, body: Payload) -> Payload:
-        """The answer of whichever instance gives one, with a fresh session where that is gone."""
+        """Return the answer of any instance. Open a new session if the old one is invalid."""
         while True:
             if not self._bearer:
                 await self._open_session()
@@ -65,7 +65,7 @@ class Phone:
         self._bearer = f"Bearer {session['id']}.{session['skey']}"
 
     async def _post(self, verb: str, body: Payload) -> Payload:
-        """The first answer that counts: from elsewhere than the browser is, then from anywhere."""
+        """Return the first answer, of another instance than the browser's if possible."""
         instance = self._world.any(but=self._browser.at)
         while True:
             answer = await self._try(instance, verb, body) if instance else None
@@ -75,11 +75,11 @@ class Phone:
             instance = self._world.any()
 
     async def _try(self, instance: Instance, verb: str, body: Payload) -> Payload | None:
-        """The answer, or None where there was none that counts."""
+        """Return the answer, or None if there is none or its status is 503."""
         headers = {"Authorization": self._bearer} if self._bearer else {}
         try:
             async with self._http.post(
-                f"{instance.url}/phone/{verb}", json=body, headers=headers, timeout=ANSWER_WITHIN
+                f"{instance.url}/phone/{verb}", json=body, headers=headers, timeout=ANSWER_TIMEOUT
             ) as response:
                 answer = await response.json()
         except (aiohttp.ClientError, OSError, TimeoutError):

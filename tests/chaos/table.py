@@ -1,4 +1,4 @@
-"""The rows of all faults: printed at the end, and kept in the docs by `make chaos`."""
+"""The table of faults, printed at the end and written to the docs by `make chaos`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ HEAD = """\
 
 
 def lines(rows: Iterable[Row]) -> dict[str, str]:
-    """Each row as a line of Markdown, by its fault."""
+    """Return each row as a line of Markdown by its fault."""
     return {row.fault: f"| {' | '.join(row.cells())} |\n" for row in rows}
 
 
 def write(page: Path, rows: Iterable[Row]) -> None:
-    """Put the rows between the page's marks; faults that were not run keep the row they have."""
+    """Write the rows between the marks of the page. Other faults keep their rows."""
     before, _, rest = page.read_text().partition(BEGINS)
-    former, _, after = rest.partition(ENDS)
-    kept = {match[1]: match[0] for match in re.finditer(r"^\| (\S.*?) \| \d.*\n", former, re.M)}
-    table = HEAD + "".join({**kept, **lines(rows)}.values())
+    old_table, _, after = rest.partition(ENDS)
+    old_rows = {
+        match[1]: match[0] for match in re.finditer(r"^\| (\S.*?) \| \d.*\n", old_table, re.M)
+    }
+    table = HEAD + "".join({**old_rows, **lines(rows)}.values())
     page.write_text(f"{before}{BEGINS}{table}{ENDS}{after}")

@@ -1,4 +1,4 @@
-"""Connections that break while a token is delivered: every transport, every deployment."""
+"""Connections are reset during token delivery, on every transport and deployment."""
 
 from __future__ import annotations
 

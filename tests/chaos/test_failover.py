@@ -1,4 +1,4 @@
-"""Several Redis servers: a master that dies under Sentinel, slots that move in a Cluster."""
+"""Failover of a master under Sentinel, and moved slots of a Redis Cluster."""
 
 from __future__ import annotations
 
@@ -27,17 +27,20 @@ from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.chaos_long, pytest.mark.timeout(120)]
 
-KNOWN_WITHIN = 20.0
-"""Seconds until every sentinel knows the replicas: it asks the master every ten."""
+DISCOVERY_TIMEOUT = 20.0
+"""Seconds until every sentinel knows the replicas; it queries the master every ten."""
 
-FAILED_OVER_WITHIN = 20.0
+FAILOVER_TIMEOUT = 20.0
 
-BEHIND = 1.0
-"""Seconds that replicas are without their master before it dies: what is written then is lost."""
+REPLICA_LAG = 1.0
+"""Seconds between the disconnect of the replicas and the end of the master.
+
+A failover loses the writes of this time.
+"""
 
 
-class Watched(NamedTuple):
-    """A master under three sentinels, with two replicas: one may die and one still holds."""
+class SentinelServers(NamedTuple):
+    """A master with two replicas and three sentinels."""
 
     master: RedisServer
     replicas: Sequence[RedisServer]
@@ -49,37 +52,44 @@ class Watched(NamedTuple):
         return f"redis+sentinel://{places}/mymaster"
 
     def is_known(self) -> bool:
-        """Whether the sentinels could fail over: each knows the replicas and the others."""
+        """Return whether each sentinel knows all replicas and sentinels."""
         return all(
-            len(ask(one, "SENTINEL REPLICAS", "mymaster")) == len(self.replicas)
-            and len(ask(one, "SENTINEL SENTINELS", "mymaster")) == len(self.sentinels) - 1
-            for one in self.sentinels
+            len(execute(server_, "SENTINEL REPLICAS", "mymaster")) == len(self.replicas)
+            and len(execute(server_, "SENTINEL SENTINELS", "mymaster")) == len(self.sentinels) - 1
+            for server_ in self.sentinels
         )
 
-    def leave_replicas_behind(self) -> None:
-        """Cut the replicas off; the port that they are told to follow is a sentinel's."""
+    def disconnect_replicas(self) -> None:
+        """Disconnect the replicas from the master: they follow the port of a sentinel."""
         for replica in self.replicas:
-            ask(replica, "REPLICAOF", "127.0.0.1", self.sentinels[0].port)
+            execute(replica, "REPLICAOF", "127.0.0.1", self.sentinels[0].port)
 
     def has_failed_over(self) -> bool:
-        return any(ask(replica, "ROLE")[0] == b"master" for replica in self.replicas)
+        return any(execute(replica, "ROLE")[0] == b"master" for replica in self.replicas)
 
 
-def ask(server: RedisServer, command: str, *arguments: object) -> Any:
+def execute(server: RedisServer, command: str, *arguments: object) -> Any:
     with server.client() as client:
         return client.execute_command(command, *arguments)
 
 
 @contextmanager
-def watched() -> Iterator[Watched]:
+def sentinel_servers() -> Iterator[SentinelServers]:
     with ExitStack() as stack:
         master = stack.enter_context(running(redis_program(), *PLAIN))
-        follow = ("--replicaof", "127.0.0.1", str(master.port), "--repl-diskless-sync-delay", "0")
+        replica_options = (
+            "--replicaof",
+            "127.0.0.1",
+            str(master.port),
+            "--repl-diskless-sync-delay",
+            "0",
+        )
         replicas = [
-            stack.enter_context(running(redis_program(), *PLAIN, *follow)) for _ in range(2)
+            stack.enter_context(running(redis_program(), *PLAIN, *replica_options))
+            for _ in range(2)
         ]
         sentinels = [stack.enter_context(sentinel_of(master, quorum=2)) for _ in range(3)]
-        yield Watched(master, replicas, sentinels)
+        yield SentinelServers(master, replicas, sentinels)
 
 
 @asynccontextmanager
@@ -93,24 +103,24 @@ async def brokers_over(url: str, folder: Path, **variables: str) -> AsyncIterato
 
 
 @pytest.mark.parametrize("replicas", [0, 1])
-async def test_sentinel_fails_over_to_a_replica_that_is_behind(
+async def test_logins_survive_failover_to_lagging_replica(
     fault: Fault, tmp_path: Path, replicas: int
 ) -> None:
-    """Without a replica that must hold it, what was confirmed last is gone with the master."""
+    """With SCAN_LOGIN_REPLICAS=0 the failover loses the latest confirms."""
     name = f"Sentinel failover, `SCAN_LOGIN_REPLICAS={replicas}`"
-    with watched() as redis:
-        await eventually(redis.is_known, KNOWN_WITHIN)
+    with sentinel_servers() as redis:
+        await eventually(redis.is_known, DISCOVERY_TIMEOUT)
         async with (
             brokers_over(redis.url, tmp_path, SCAN_LOGIN_REPLICAS=str(replicas)) as world,
             fault(name, world, loses=not replicas),
         ):
-            redis.leave_replicas_behind()
-            await asyncio.sleep(BEHIND)
+            redis.disconnect_replicas()
+            await asyncio.sleep(REPLICA_LAG)
             redis.master.kill()
-            await eventually(redis.has_failed_over, FAILED_OVER_WITHIN)
+            await eventually(redis.has_failed_over, FAILOVER_TIMEOUT)
 
 
-async def test_slots_of_a_cluster_move(fault: Fault, tmp_path: Path) -> None:
+async def test_logins_survive_move_of_cluster_slots(fault: Fault, tmp_path: Path) -> None:
     with cluster(3) as nodes:
         url = f"redis+cluster://{','.join(f'127.0.0.1:{node.port}' for node in nodes)}"
         async with brokers_over(url, tmp_path) as world, fault("slots move in a Cluster", world):
@@ -118,22 +128,22 @@ async def test_slots_of_a_cluster_move(fault: Fault, tmp_path: Path) -> None:
 
 
 def move_logins(nodes: Sequence[RedisServer]) -> None:
-    """Move every slot with logins that the first node has to the second."""
+    """Move every slot with logins from the first node to the second."""
     first, second, *others = nodes
-    for shelf in SHARDS:
-        slot = key_slot(shelf.encode())
-        if slot < 16384 // len(nodes):  # they were dealt out in order
+    for shard in SHARDS:
+        slot = key_slot(shard.encode())
+        if slot < 16384 // len(nodes):  # the first node has the lowest slots
             move(slot, first, second, others)
 
 
 def move(
     slot: int, source: RedisServer, target: RedisServer, others: Sequence[RedisServer]
 ) -> None:
-    """As `redis-cli --cluster reshard` does it."""
-    source_id, target_id = (ask(node, "CLUSTER MYID") for node in (source, target))
-    ask(target, "CLUSTER SETSLOT", slot, "IMPORTING", source_id)
-    ask(source, "CLUSTER SETSLOT", slot, "MIGRATING", target_id)
-    while keys := ask(source, "CLUSTER GETKEYSINSLOT", slot, 10):
-        ask(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys)
+    """Move a slot as `redis-cli --cluster reshard` does."""
+    source_id, target_id = (execute(node, "CLUSTER MYID") for node in (source, target))
+    execute(target, "CLUSTER SETSLOT", slot, "IMPORTING", source_id)
+    execute(source, "CLUSTER SETSLOT", slot, "MIGRATING", target_id)
+    while keys := execute(source, "CLUSTER GETKEYSINSLOT", slot, 10):
+        execute(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys)
     for node in (target, source, *others):
-        ask(node, "CLUSTER SETSLOT", slot, "NODE", target_id)
+        execute(node, "CLUSTER SETSLOT", slot, "NODE", target_id)

@@ -1,4 +1,4 @@
-"""How fast a broker answers /health/live while eight clients flood it.  Prints the figures."""
+"""Measures and prints the latency of /health/live while eight clients flood a broker."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.chaos.world import NO_LIMITS, Instance
 from tests.support.environment import ROOT
 
 SECONDS = 5.0
-"""Of each flood."""
+"""Duration of each flood."""
 
-EVERY = 0.02
+REQUEST_INTERVAL = 0.02
 """Seconds between two requests."""
 
 DEFAULTS = dict.fromkeys(NO_LIMITS, "")
-"""An empty variable is as good as none."""
+"""Removes the variables: an empty variable is not set."""
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def latencies(instance: Instance) -> list[float]:
-    """Milliseconds of each request, each over a new connection, sorted."""
+    """Return the sorted milliseconds of requests, each over a new connection."""
     found = []
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
@@ -55,7 +55,7 @@ def latencies(instance: Instance) -> list[float]:
         assert link.getresponse().status == 200
         link.close()
         found.append(1000 * (time.monotonic() - began))
-        time.sleep(EVERY)
+        time.sleep(REQUEST_INTERVAL)
     return sorted(found)
 
 
@@ -83,10 +83,10 @@ async def test_health_is_answered_while_eight_clients_flood(
                     found = latencies(instance)
             used = cpu_seconds(instance.pid) - used
             with capsys.disabled():
-                middle, late = (found[int(share * len(found))] for share in (0.5, 0.99))
+                median, p99 = (found[int(share * len(found))] for share in (0.5, 0.99))
                 print(
                     f"\n{engine}, {limits}, {kind}: {len(found)} answers, "
-                    f"median {middle:.1f} ms, p99 {late:.1f} ms, slowest {found[-1]:.1f} ms, "
+                    f"median {median:.1f} ms, p99 {p99:.1f} ms, slowest {found[-1]:.1f} ms, "
                     f"{100 * used / SECONDS:.0f} % of a core",
                     end="",
                 )

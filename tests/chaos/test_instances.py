@@ -1,4 +1,4 @@
-"""The brokers: killed in the worst moment, drained, with clocks apart, and with rude guests."""
+"""Brokers that are killed or restarted, clocks that differ, and clients that do not read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from tests.chaos.browser import joined
 from tests.chaos.load import Fault
 from tests.chaos.monitor import monitoring
-from tests.chaos.world import Instance, World, over
+from tests.chaos.world import Instance, World, brokers_with_links
 from tests.chaos.world import running as brokers
 from tests.support.environment import shifted
 from tests.support.servers.redis import RedisServer
@@ -25,28 +25,28 @@ from tests.support.servers.redis import RedisServer
 long = pytest.mark.chaos_long
 
 ROUNDS = 4
-"""Times that a moment is struck in, each with whatever else is under way."""
+"""Repetitions of a kill, each with other logins in progress."""
 
-ANSWERS_LATE = 0.2
-"""Seconds that Redis' answer to a write takes: long enough to kill who waits for it."""
+ANSWER_DELAY = 0.2
+"""Delay of the answer of Redis in seconds: enough to kill the waiting broker."""
 
-GUESTS = 2
+SILENT_CLIENTS = 2
 
 GROWTH_MAX_BYTES = 32 << 20
-"""What a broker may grow by, in all, while rude guests are there and people log in."""
+"""Maximum memory growth of a broker with clients that do not read."""
 
 CONFIRMED = (rb"\"confirmed\"",)
 REDEEMED = (rb"\"redeemed\"",)
-"""What is in a login that is written at the end of each step, as MONITOR shows it."""
+"""Content of the login that each step writes, as MONITOR prints it."""
 
 
 @pytest.fixture
-async def three(redis: RedisServer, tmp_path: Path) -> AsyncIterator[World]:
-    async with over(redis, tmp_path, 3) as world:
+async def world_of_three(redis: RedisServer, tmp_path: Path) -> AsyncIterator[World]:
+    async with brokers_with_links(redis, tmp_path, 3) as world:
         yield world
 
 
-async def test_the_instance_of_a_browser_is_killed(fault: Fault, world: World) -> None:
+async def test_logins_survive_killed_instance(fault: Fault, world: World) -> None:
     async with fault("`kill -9` of an instance", world):
         world.instances[0].kill()
         await asyncio.sleep(2)
@@ -54,17 +54,17 @@ async def test_the_instance_of_a_browser_is_killed(fault: Fault, world: World) -
 
 
 async def kill_at_writes(what: Sequence[bytes], victim: Instance, redis: RedisServer) -> None:
-    """Kill `victim` when Redis has made such a write of its, and it does not know so yet."""
+    """Kill `victim` after Redis has executed such a write, before the answer arrives."""
     for _ in range(ROUNDS):
-        victim.link.delay = ANSWERS_LATE
+        victim.link.delay = ANSWER_DELAY
         async with monitoring(redis) as monitor:
             await monitor.write(what, victim.link)
             victim.kill()
-        victim.link.heal()
+        victim.link.restore()
         await victim.start()
 
 
-async def test_the_confirming_instance_is_killed_between_write_and_publish(
+async def test_logins_survive_kill_between_confirm_and_notice(
     fault: Fault, world: World, redis: RedisServer
 ) -> None:
     async with fault("`kill -9` between a confirm's write and its notice", world):
@@ -72,7 +72,7 @@ async def test_the_confirming_instance_is_killed_between_write_and_publish(
 
 
 @long
-async def test_instance_killed_between_redeem_and_answer_loses_nothing(
+async def test_logins_survive_kill_between_redeem_and_answer(
     fault: Fault, world: World, redis: RedisServer
 ) -> None:
     async with fault("`kill -9` at a redeem, before its answer", world):
@@ -80,69 +80,69 @@ async def test_instance_killed_between_redeem_and_answer_loses_nothing(
 
 
 @long
-async def test_browsers_come_back_on_another_instance(fault: Fault, world: World) -> None:
-    async with fault("every browser moves to another instance, 10 times", world) as crowd:
+async def test_logins_survive_move_to_other_instance(fault: Fault, world: World) -> None:
+    async with fault("every browser moves to another instance, 10 times", world) as users:
         for _ in range(10):
-            crowd.move()
+            users.move()
             await asyncio.sleep(0.5)
 
 
 @long
-async def test_browsers_lose_their_socket_while_they_redeem(fault: Fault, world: World) -> None:
-    """Each is cut off once, just then; what it was sent is sent again elsewhere."""
-    name = "browsers cut off while their token is on its way"
-    async with fault(name, world) as crowd:
+async def test_logins_survive_disconnect_during_redeem(fault: Fault, world: World) -> None:
+    """Each browser is disconnected once; another instance sends the token again."""
+    name = "browsers disconnected during the token's delivery"
+    async with fault(name, world) as users:
         for _ in range(1_000):
-            crowd.cut_off_redeeming()
+            users.disconnect_redeeming()
             await asyncio.sleep(0.005)
 
 
 @long
-async def test_instances_are_restarted_one_after_the_other(fault: Fault, three: World) -> None:
-    async with fault("rolling restart of three instances", three):
-        for instance in three.instances:
+async def test_logins_survive_rolling_restart(fault: Fault, world_of_three: World) -> None:
+    async with fault("rolling restart of three instances", world_of_three):
+        for instance in world_of_three.instances:
             await instance.stop()
             await instance.start()
 
 
 @long
-async def test_browsers_that_do_not_read_are_dropped(fault: Fault, world: World) -> None:
+async def test_browsers_that_do_not_read_are_closed(fault: Fault, world: World) -> None:
     host = world.instances[0]
     before = resident(host.pid)
 
-    async with fault(f"{GUESTS} browsers ask on and stop reading", world):
+    async with fault(f"{SILENT_CLIENTS} browsers send events without reading", world):
         async with asyncio.timeout(60):
-            await asyncio.gather(*(ask_and_never_read(host) for _ in range(GUESTS)))
+            await asyncio.gather(*(send_without_reading(host) for _ in range(SILENT_CLIENTS)))
 
     assert resident(host.pid) - before < GROWTH_MAX_BYTES
 
 
-async def ask_and_never_read(instance: Instance) -> None:
-    """Returns once the broker has dropped the socket."""
-    connector = aiohttp.TCPConnector(socket_factory=narrow)
+async def send_without_reading(instance: Instance) -> None:
+    """Return when the broker has closed the socket."""
+    connector = aiohttp.TCPConnector(socket_factory=small_socket)
     async with (
         aiohttp.ClientSession(connector=connector) as http,
-        joined(http, instance) as guest,
+        joined(http, instance) as client,
     ):
         with suppress(ConnectionError, aiohttp.ClientError):
-            await guest.ask_on("begin")
+            await client.send_repeatedly("begin")
 
 
-def narrow(address: aiohttp.AddrInfoType) -> socket.socket:
-    """A socket that takes little before it is full, so that the broker soon feels it."""
-    one = socket.socket(*address[:3])
-    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-    return one
+def small_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Return a socket with a small receive buffer, so that it is full soon."""
+    small = socket.socket(*address[:3])
+    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    return small
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory that a process has."""
+    """Return the resident memory of a process in bytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
 
 @long
-async def test_clocks_are_ten_minutes_apart(
+async def test_logins_survive_clocks_ten_minutes_apart(
     fault: Fault, redis: RedisServer, tmp_path: Path
 ) -> None:
     instances = [
@@ -150,13 +150,13 @@ async def test_clocks_are_ten_minutes_apart(
         Instance("fast", folder=tmp_path, state_url=redis.url, variables=shifted("+10m")),
     ]
     async with brokers(instances) as world:
-        right, fast = [await date(one) for one in instances]
+        right, fast = [await date(small) for small in instances]
         assert 595 < (fast - right).total_seconds() < 605
         async with fault("clocks 10 minutes apart", world):
             await asyncio.sleep(5)
 
 
 async def date(instance: Instance) -> datetime:
-    """What an instance's own clock says: HTTP's Date."""
+    """Return the clock of an instance, from the Date header."""
     async with aiohttp.request("GET", f"{instance.url}/health/live") as response:
         return parsedate_to_datetime(response.headers["Date"])

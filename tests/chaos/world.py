@@ -1,4 +1,4 @@
-"""The brokers that a fault strikes: real processes, which can be ended and started again."""
+"""Broker processes that a test can end and start again."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from tests.chaos.network_link import Link, linked
+from tests.chaos.network_link import Link, open_link
 from tests.support.environment import free_port
 from tests.support.servers.redis import RedisServer
 from tests.support.waiting import eventually
 
-START_WITHIN = 20.0
-"""Seconds that a broker gets to listen: the machine may be busy."""
+START_TIMEOUT = 20.0
+"""Seconds until a broker must listen, also on a busy machine."""
 
-END_WITHIN = 20.0
-"""Seconds that a broker gets to end after SIGTERM."""
+END_TIMEOUT = 20.0
+"""Seconds until a broker must end after SIGTERM."""
 
-NOTICED_AFTER = 1.0
-"""Seconds until a load balancer knows that an instance drains."""
+BALANCER_DELAY = 1.0
+"""Seconds until a load balancer detects that an instance drains."""
 
 NO_LIMITS = {
     "SCAN_LOGIN_BEGINS_PER_MINUTE": "1000000",
@@ -33,15 +33,15 @@ NO_LIMITS = {
     "SCAN_LOGIN_ADDRESS_PACKETS_PER_MINUTE": "1000000000",
     "SCAN_LOGIN_POLLING_SESSIONS_PER_ADDRESS": "1000000",
 }
-"""All people of a test come from one address."""
+"""All users of a test have one address."""
 
 
 class Instance:
-    """One broker process under a name and an address that it keeps.
+    """A broker process with a constant name and address.
 
-    before: words before the command, such as `ip netns exec …`.
-    link: what leads to its Redis, where that goes through one.
-    serving: whether the load balancer, if there were one, would send anybody there.
+    before: a prefix of the command, such as `ip netns exec …`.
+    link: the network link to its Redis, if there is one.
+    serving: whether a load balancer would send requests to it.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Instance:
         return self._process is not None and self._process.poll() is None
 
     async def start(self) -> None:
-        """Start it, and return once it listens."""
+        """Start the broker, and return when it listens."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -103,7 +103,7 @@ class Instance:
                 stdout=log,
                 stderr=log,
             )
-        await eventually(self._listens, START_WITHIN)
+        await eventually(self._listens, START_TIMEOUT)
         self.serving = True
 
     async def _listens(self) -> bool:
@@ -116,19 +116,19 @@ class Instance:
         return True
 
     def kill(self) -> None:
-        """End it where it stands, as `kill -9` does."""
+        """Kill the broker with SIGKILL."""
         self.serving = False
         assert self._process is not None
         self._process.kill()
         self._process.wait()
 
     async def stop(self) -> None:
-        """SIGTERM, and wait until it has drained; for a moment people are still sent there."""
+        """Send SIGTERM, and wait for the end. Users still connect during `BALANCER_DELAY`."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        await asyncio.sleep(NOTICED_AFTER)
+        await asyncio.sleep(BALANCER_DELAY)
         self.serving = False
-        await asyncio.to_thread(self._process.wait, END_WITHIN)
+        await asyncio.to_thread(self._process.wait, END_TIMEOUT)
 
 
 class World:
@@ -136,7 +136,7 @@ class World:
         self.instances = instances
 
     def any(self, *, but: Instance | None = None) -> Instance | None:
-        """An instance that serves, if possible not `but`; None while there is none."""
+        """Return a serving instance, if possible not `but`; None if there is none."""
         serving = [one for one in self.instances if one.serving]
         others = [one for one in serving if one is not but]
         return random.choice(others or serving) if serving else None
@@ -144,9 +144,9 @@ class World:
 
 @asynccontextmanager
 async def running(instances: Sequence[Instance]) -> AsyncIterator[World]:
-    """The instances, all of them started; ended after the ``async with`` block."""
+    """Start the instances, and end them after the block."""
     try:
-        await instances[0].start()  # alone: it makes the key file that all share
+        await instances[0].start()  # the first one creates the shared key file
         await asyncio.gather(*(one.start() for one in instances[1:]))
         yield World(instances)
     finally:
@@ -156,10 +156,12 @@ async def running(instances: Sequence[Instance]) -> AsyncIterator[World]:
 
 
 @asynccontextmanager
-async def over(redis: RedisServer, folder: Path, count: int = 2) -> AsyncIterator[World]:
-    """Brokers that share `redis`, each over a link of its own."""
+async def brokers_with_links(
+    redis: RedisServer, folder: Path, count: int = 2
+) -> AsyncIterator[World]:
+    """Brokers that share `redis`, each over its own link."""
     async with AsyncExitStack() as stack:
-        links = [await stack.enter_async_context(linked(redis.port)) for _ in range(count)]
+        links = [await stack.enter_async_context(open_link(redis.port)) for _ in range(count)]
         instances = [
             Instance(f"broker-{number}", folder=folder, state_url=link.url, link=link)
             for number, link in enumerate(links, 1)

@@ -364,7 +364,7 @@ async def test_no_invitation_stands_in_the_database(
 # --- the operator's book
 
 
-async def test_a_user_from_first_to_last(one: Instance, clock: Clock) -> None:
+async def test_user_is_added_changed_and_removed(one: Instance, clock: Clock) -> None:
     added = await one.users.add({"name": "Alice"})
     clock.time += 5
     linked = await one.users.link(added.id, fields(ALICE))

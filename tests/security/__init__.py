@@ -1,1 +1,1 @@
-"""Hostile and faulty clients, and what must not leak."""
+"""Tests of hostile and faulty clients, and of secrets that must not leak."""

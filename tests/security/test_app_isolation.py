@@ -1,7 +1,7 @@
-"""Two apps in one broker, in any order of acts: nothing of the one is anything to the other.
+"""Two apps in one broker, in any order of requests: neither app can read or use data of the other.
 
-A broker in a process of its own, over a real Redis and a database.  What it answers, logs
-and stores is searched for every secret that was given out on the way.
+The broker runs in another process over a real Redis and a database. Its answers, logs and
+stored data are searched for every secret that it returned.
 """
 
 from __future__ import annotations
@@ -40,13 +40,16 @@ apps = st.sampled_from(APPS)
 names = count()
 
 
-class Town:
-    """The broker and all who ask it.  said: every answer but those that give a secret out."""
+class Clients:
+    """The broker and its clients.
+
+    answers: every answer, without the secrets that it returns.
+    """
 
     def __init__(self, url: str, admin: str) -> None:
         self.url = url
         self._http = requests.Session()
-        self.said: list[str] = []
+        self.answers: list[str] = []
         self.secrets: dict[str, str] = {}
         operator = {"Authorization": f"Bearer {TOKEN}"}
         for name in APPS:
@@ -54,25 +57,28 @@ class Town:
             self._http.post(f"{admin}/apps", json=body, headers=operator)
             rotated = self._http.post(f"{admin}/apps/{name}/rotate-secret", headers=operator)
             self.secrets[name] = rotated.json()["api_secret"]
-        self.given = {*self.secrets.values(), TOKEN}
+        self.secrets_returned = {*self.secrets.values(), TOKEN}
 
-    def ask(self, method: str, path: str, shows: str = "", **how: Any) -> Payload:
-        headers = {**how.pop("headers", {}), **({"Authorization": shows} if shows else {})}
-        response = self._http.request(method, self.url + path, headers=headers, **how)
+    def ask(self, method: str, path: str, authorization: str = "", **options: Any) -> Payload:
+        headers = {
+            **options.pop("headers", {}),
+            **({"Authorization": authorization} if authorization else {}),
+        }
+        response = self._http.request(method, self.url + path, headers=headers, **options)
         answer: Payload = response.json()
         public = dict(answer)
         for name in ("skey", "device_code", "access_token"):
             if name in public:
-                self.given.add(public.pop(name).rpartition(".")[2])
-        self.said.append(f"{response.headers} {public}")
+                self.secrets_returned.add(public.pop(name).rpartition(".")[2])
+        self.answers.append(f"{response.headers} {public}")
         return answer
 
     def server(self, app: str) -> str:
         return basic(app, self.secrets[app])
 
 
-class Held(NamedTuple):
-    """A session as its phone holds it."""
+class PhoneSession(NamedTuple):
+    """A session that its phone has."""
 
     app: str
     id: str
@@ -83,12 +89,12 @@ class Held(NamedTuple):
         return f"Bearer {self.id}.{self.skey}"
 
     @property
-    def shown(self) -> Payload:
+    def credentials(self) -> Payload:
         return {"id": self.id, "skey": self.skey}
 
 
-class Begun(NamedTuple):
-    """A login as its device holds it."""
+class DeviceLogin(NamedTuple):
+    """A login that its device has."""
 
     app: str
     id: str
@@ -96,113 +102,117 @@ class Begun(NamedTuple):
     scene: str
 
 
-class Apart(RuleBasedStateMachine):
-    """What each app may know of the sessions and logins of both."""
+class AppIsolation(RuleBasedStateMachine):
+    """Sessions and logins of both apps, each used by either app."""
 
     sessions = Bundle("sessions")
     logins = Bundle("logins")
 
-    town: Town
+    clients: Clients
 
     @initialize()
-    def somebody(self) -> None:
-        """Nobody whom another run has seen: a person has 20 sessions and no more."""
+    def start_run(self) -> None:
+        """Use a new person in each run: a person has at most 20 sessions."""
         self.person = f"person-{next(names)}"
         self.ended: set[str] = set()
-        self.scanned: dict[str, Held] = {}
+        self.scanned: dict[str, PhoneSession] = {}
         self.confirmed: set[str] = set()
 
-    def alive(self, held: Held) -> bool:
-        return held.id not in self.ended
+    def is_active(self, session: PhoneSession) -> bool:
+        return session.id not in self.ended
 
-    @rule(target=sessions, app=apps, itself=st.booleans())
-    def log_in(self, app: str, itself: bool) -> Held:
+    @rule(target=sessions, app=apps, from_phone=st.booleans())
+    def log_in(self, app: str, from_phone: bool) -> PhoneSession:
         proof = {"app": app, "js_code": f"pretend:{self.person}"}
-        path, shows = ("/phone/session", "") if itself else ("/sessions", self.town.server(app))
-        answer = self.town.ask("POST", path, shows, json=proof)
-        return Held(app, answer["id"], answer["skey"])
+        path, authorization = (
+            ("/phone/session", "") if from_phone else ("/sessions", self.clients.server(app))
+        )
+        answer = self.clients.ask("POST", path, authorization, json=proof)
+        return PhoneSession(app, answer["id"], answer["skey"])
 
-    @rule(held=sessions, app=apps, path=st.sampled_from(["check", "verify", "decrypt", "end"]))
-    def a_server_asks(self, held: Held, app: str, path: str) -> None:
+    @rule(session=sessions, app=apps, path=st.sampled_from(["check", "verify", "decrypt", "end"]))
+    def server_sends_request(self, session: PhoneSession, app: str, path: str) -> None:
         signed = {"raw_data": "x", "signature": "0" * 40}
-        body = {**held.shown, **signed, "encrypted_data": "A" * 24, "iv": "A" * 24}
-        answer = self.town.ask("POST", f"/sessions/{path}", self.town.server(app), json=body)
-        if held.app != app or not self.alive(held):
+        body = {**session.credentials, **signed, "encrypted_data": "A" * 24, "iv": "A" * 24}
+        answer = self.clients.ask("POST", f"/sessions/{path}", self.clients.server(app), json=body)
+        if session.app != app or not self.is_active(session):
             assert answer["error"] == "invalid_session"
         elif path == "check":
             assert (answer["app"], answer["openid"]) == (app, self.person)
         elif path == "end":
             assert answer == {"ended": 1}
-            self.ended.add(held.id)
+            self.ended.add(session.id)
         else:
             assert answer["error"] == "invalid_request"
 
     @rule(app=apps)
-    def a_server_ends_all(self, app: str) -> None:
+    def server_ends_all(self, app: str) -> None:
         body = {"openid": self.person}
-        answer = self.town.ask("POST", "/sessions/end-all", self.town.server(app), json=body)
-        ending = [one for one in self.all_sessions() if one.app == app and self.alive(one)]
+        answer = self.clients.ask("POST", "/sessions/end-all", self.clients.server(app), json=body)
+        ending = [item for item in self.all_sessions() if item.app == app and self.is_active(item)]
         assert answer == {"ended": len(ending)}
-        self.ended |= {one.id for one in ending}
+        self.ended |= {item.id for item in ending}
 
-    def all_sessions(self) -> list[Held]:
-        return [one for one in self.names_to_values.values() if isinstance(one, Held)]
+    def all_sessions(self) -> list[PhoneSession]:
+        return [item for item in self.names_to_values.values() if isinstance(item, PhoneSession)]
 
-    @rule(held=sessions, everywhere=st.booleans())
-    def a_phone_signs_out(self, held: Held, everywhere: bool) -> None:
+    @rule(session=sessions, everywhere=st.booleans())
+    def phone_signs_out(self, session: PhoneSession, everywhere: bool) -> None:
         path = "/phone/sessions" if everywhere else "/phone/session"
-        answer = self.town.ask("DELETE", path, held.bearer)
-        if not self.alive(held):
+        answer = self.clients.ask("DELETE", path, session.bearer)
+        if not self.is_active(session):
             assert answer["error"] == "invalid_session"
             return
-        same = [one for one in self.all_sessions() if one.app == held.app and self.alive(one)]
-        ending = same if everywhere else [held]
+        same = [
+            item for item in self.all_sessions() if item.app == session.app and self.is_active(item)
+        ]
+        ending = same if everywhere else [session]
         assert answer == {"ended": len(ending)}
-        self.ended |= {one.id for one in ending}
+        self.ended |= {item.id for item in ending}
 
     @rule(target=logins, app=apps)
-    def begin(self, app: str) -> Begun:
-        answer = self.town.ask("POST", "/oauth/device_authorization", data={"client_id": app})
-        return Begun(app, answer["login_id"], answer["device_code"], answer["user_code"])
+    def begin(self, app: str) -> DeviceLogin:
+        answer = self.clients.ask("POST", "/oauth/device_authorization", data={"client_id": app})
+        return DeviceLogin(app, answer["login_id"], answer["device_code"], answer["user_code"])
 
     @rule(app=apps, origin=apps)
-    def a_page_begins(self, app: str, origin: str) -> None:
+    def page_begins(self, app: str, origin: str) -> None:
         page = {"Origin": f"https://{origin}.example"}
         form = {"client_id": app}
-        answer = self.town.ask("POST", "/oauth/device_authorization", headers=page, data=form)
+        answer = self.clients.ask("POST", "/oauth/device_authorization", headers=page, data=form)
         assert answer.get("error") == (None if app == origin else "invalid_client")
 
-    @rule(held=sessions, begun=logins)
-    def scan(self, held: Held, begun: Begun) -> None:
-        body = {"scene": begun.scene}
-        answer = self.town.ask("POST", "/phone/scan", held.bearer, json=body)
-        if not self.alive(held):
+    @rule(session=sessions, login=logins)
+    def scan(self, session: PhoneSession, login: DeviceLogin) -> None:
+        body = {"scene": login.scene}
+        answer = self.clients.ask("POST", "/phone/scan", session.bearer, json=body)
+        if not self.is_active(session):
             assert answer["error"] == "invalid_session"
-        elif held.app != begun.app:
+        elif session.app != login.app:
             assert answer["error"] == "unknown_scene"
         elif "error" not in answer:
-            self.scanned.setdefault(begun.id, held)
+            self.scanned.setdefault(login.id, session)
 
-    @rule(held=sessions, begun=logins, verb=st.sampled_from(["confirm", "confirm", "deny"]))
-    def decide(self, held: Held, begun: Begun, verb: str) -> None:
-        body = {"login_id": begun.id}
-        answer = self.town.ask("POST", f"/phone/{verb}", held.bearer, json=body)
-        if not self.alive(held):
+    @rule(session=sessions, login=logins, verb=st.sampled_from(["confirm", "confirm", "deny"]))
+    def decide(self, session: PhoneSession, login: DeviceLogin, verb: str) -> None:
+        body = {"login_id": login.id}
+        answer = self.clients.ask("POST", f"/phone/{verb}", session.bearer, json=body)
+        if not self.is_active(session):
             assert answer["error"] == "invalid_session"
-        elif held.app != begun.app:
+        elif session.app != login.app:
             assert answer["error"] == "invalid_grant"
         elif answer.get("state") == "confirmed":
-            assert begun.id in self.scanned
-            self.confirmed.add(begun.id)
+            assert login.id in self.scanned
+            self.confirmed.add(login.id)
 
-    @rule(begun=logins, app=apps)
-    def redeem(self, begun: Begun, app: str) -> None:
-        form = {"grant_type": GRANT, "client_id": app, "device_code": begun.code}
-        answer = self.town.ask("POST", "/oauth/token", data=form)
-        if app != begun.app:
+    @rule(login=logins, app=apps)
+    def redeem(self, login: DeviceLogin, app: str) -> None:
+        form = {"grant_type": GRANT, "client_id": app, "device_code": login.code}
+        answer = self.clients.ask("POST", "/oauth/token", data=form)
+        if app != login.app:
             assert answer["error"] == "invalid_grant"
         elif "access_token" in answer:
-            assert begun.id in self.confirmed
+            assert login.id in self.confirmed
             claims = jwt.decode(answer["access_token"], options={"verify_signature": False})
             assert (claims["aud"], claims["sub"]) == (app, f"pretend:{self.person}")
 
@@ -213,7 +223,7 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
-def test_nothing_of_one_app_is_anything_to_another(redis: RedisServer, tmp_path: Path) -> None:
+def test_app_cannot_use_data_of_another_app(redis: RedisServer, tmp_path: Path) -> None:
     port, admin = free_port(), free_port()
     variables = {
         "SCAN_LOGIN_PORT": str(port),
@@ -225,9 +235,11 @@ def test_nothing_of_one_app_is_anything_to_another(redis: RedisServer, tmp_path:
         "SCAN_LOGIN_MISSES_PER_MINUTE": "1000000",
     }
     with serving(tmp_path, **variables) as (process, _):
-        town = Apart.town = Town(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}")
+        clients = AppIsolation.clients = Clients(
+            f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}"
+        )
         run_state_machine_as_test(
-            Apart,
+            AppIsolation,
             settings=settings(
                 max_examples=10,
                 stateful_step_count=30,
@@ -236,16 +248,16 @@ def test_nothing_of_one_app_is_anything_to_another(redis: RedisServer, tmp_path:
                 suppress_health_check=[*HealthCheck],
             ),
         )
-        town.ask("POST", "/sessions/check", "Basic canary", json={"skey": "canary"})
+        clients.ask("POST", "/sessions/check", "Basic canary", json={"skey": "canary"})
         stored = everything_in(redis)
         with closing(sqlite3.connect(tmp_path / "scan-login.db")) as database:
             recorded = "\n".join(database.iterdump())
         process.terminate()
         log = "".join(process.communicate())
 
-    assert len(town.given) > 100
+    assert len(clients.secrets_returned) > 50
     assert "subject" in stored
     assert "red.example" in recorded
     assert "app changed" in log
-    for said in (*town.said, stored, recorded, log):
-        assert not leaked(town.given, said)
+    for output in (*clients.answers, stored, recorded, log):
+        assert not leaked(clients.secrets_returned, output)

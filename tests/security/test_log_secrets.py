@@ -1,4 +1,4 @@
-"""Canaries: whatever is logged in whole flows and in their failures, no secret is in it."""
+"""Logs and metrics of complete logins, and of failures, contain no secret."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ async def test_no_secret_reaches_log_or_metric(
         broker = await start_broker()
         browser = PythonBrowser(["websocket"])
         await browser.connect(broker.url)
-        begun = await browser.emit("begin", {})
-        owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
+        login = await browser.emit("begin", {})
+        owned = {"login_id": login["login_id"], "secret": login["secret"]}
         async with PhoneClient(broker.url, "canary-openid") as phone:
-            await phone.post("scan", {"scene": begun["scene"]})
+            await phone.post("scan", {"scene": login["scene"]})
             await phone.post("scan", {"scene": "canary-scene"})
-            await phone.post("confirm", {"login_id": begun["login_id"]})
+            await phone.post("confirm", {"login_id": login["login_id"]})
             canaries = [phone.session["skey"], phone.session["id"]]
         token = await browser.emit("redeem", owned)
         await browser.emit("redeem", owned)
@@ -50,33 +50,33 @@ async def test_no_secret_reaches_log_or_metric(
         structlog.reset_defaults()
         logs.flush()
 
-    said = "".join(capfd.readouterr()) + render().decode()
-    canaries += [begun["scene"], begun["secret"], token["access_token"], "canary"]
-    assert not [canary for canary in canaries if canary in said]
+    output = "".join(capfd.readouterr()) + render().decode()
+    canaries += [login["scene"], login["secret"], token["access_token"], "canary"]
+    assert not [canary for canary in canaries if canary in output]
 
 
 def logged_by(program: str) -> str:
-    """What a process that runs `program` writes to stderr."""
+    """Run `program` in a process, and return its stderr."""
     ran = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
     return ran.stderr
 
 
-def test_a_line_is_json_and_hides_what_is_named_like_a_secret() -> None:
+def test_log_line_is_json_without_secret_fields() -> None:
     program = (
         f"{IMPORT_LOGS}; import structlog; logs.configure('info');"
         "structlog.get_logger().info('x', secret='s3cr3t', scene='sc3n3', login_id='seen')"
     )
-    said = logged_by(program)
+    output = logged_by(program)
 
-    line = json.loads(said)
+    line = json.loads(output)
     assert (line["secret"], line["scene"], line["login_id"]) == ("[hidden]", "[hidden]", "seen")
     assert line["level"] == "info"
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_a_traceback_shows_no_variables(terminal: bool) -> None:
+def test_traceback_shows_no_variables(terminal: bool) -> None:
     program = (
         f"{IMPORT_LOGS}; import sys; import structlog;"
         f"sys.stderr.isatty = lambda: {terminal}; logs.configure('info')\n"
@@ -84,17 +84,17 @@ def test_a_traceback_shows_no_variables(terminal: bool) -> None:
         "try:\n    act('can' + 'ary')\n"
         "except ValueError:\n    structlog.get_logger().exception('failed')\n"
     )
-    said = logged_by(program)
+    output = logged_by(program)
 
-    assert "ValueError" in said
-    assert "canary" not in said
+    assert "ValueError" in output
+    assert "canary" not in output
 
 
 @pytest.mark.parametrize("level", ["warning", "error"])
-def test_a_level_silences_what_is_below(level: str) -> None:
+def test_log_level_hides_lower_levels(level: str) -> None:
     program = (
         f"{IMPORT_LOGS}; import structlog; logs.configure({level!r});"
         "structlog.get_logger().info('x')"
     )
-    said = logged_by(program)
-    assert said == ""
+    output = logged_by(program)
+    assert output == ""

@@ -1,4 +1,4 @@
-"""A connection that is lost before the end of a request's body is a failure of the client."""
+"""A connection lost before the end of a request body counts as a client error."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ FRAMINGS = ("Content-Length: 50\r\n\r\n{", "Transfer-Encoding: chunked\r\n\r\n1\
 TOKEN = "t" * 32
 
 
-def refused(error: str) -> float:
+def error_count(error: str) -> float:
     value: float = ERRORS.labels(error)._value.get()
     return value
 
 
 async def lose_connection(broker: RunningBroker, path: str, head: str) -> None:
-    """Begin a request, and reset the connection once the broker reads its body."""
+    """Start a request, and reset the connection when the broker reads its body."""
     address = urlsplit(broker.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     start = f"POST {path} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
@@ -45,13 +45,13 @@ async def test_lost_body_counts_as_invalid_request(
     start_broker: StartBroker, path: str, framing: str
 ) -> None:
     broker = await start_broker(admin_token=TOKEN)
-    invalid, unavailable = refused("invalid_request"), refused("temporarily_unavailable")
+    invalid, unavailable = error_count("invalid_request"), error_count("temporarily_unavailable")
     head = f"Authorization: Bearer {TOKEN}\r\nContent-Type: {TYPES[path]}\r\n{framing}"
 
     await lose_connection(broker, path, head)
 
-    await eventually(lambda: refused("invalid_request") == invalid + 1)
-    assert refused("temporarily_unavailable") == unavailable
+    await eventually(lambda: error_count("invalid_request") == invalid + 1)
+    assert error_count("temporarily_unavailable") == unavailable
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -59,11 +59,11 @@ async def test_lost_polling_post_counts_as_invalid_request(
     start_broker: StartBroker, engine: str
 ) -> None:
     broker = await start_broker(engine=engine)
-    invalid, unavailable = refused("invalid_request"), refused("temporarily_unavailable")
+    invalid, unavailable = error_count("invalid_request"), error_count("temporarily_unavailable")
     async with aiohttp.ClientSession(broker.url) as http:
         sid = await open_polling(http)
 
         await lose_connection(broker, polling(sid), FRAMINGS[0])
 
-        await eventually(lambda: refused("invalid_request") == invalid + 1)
-    assert refused("temporarily_unavailable") == unavailable
+        await eventually(lambda: error_count("invalid_request") == invalid + 1)
+    assert error_count("temporarily_unavailable") == unavailable

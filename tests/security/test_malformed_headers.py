@@ -1,4 +1,4 @@
-"""Header bytes that are not UTF-8, and other malformed headers, are answered with an error body."""
+"""Header bytes that are not UTF-8, and other malformed headers, get an error body."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ class Route(NamedTuple):
         return line + host + close + header + b"\r\nContent-Length: 2\r\n\r\n{}"
 
 
-async def ask(base: str, request: bytes) -> Reply:
-    """Send raw bytes; the first answer."""
+async def send(base: str, request: bytes) -> Reply:
+    """Send raw bytes, and return the first answer."""
     address = urlsplit(base)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     writer.write(request)
@@ -133,7 +133,7 @@ async def routes(broker: RunningBroker) -> list[Route]:
                 for method in methods
                 if method in ("get", "post", "put", "patch", "delete")
             ]
-    more = [
+    additional = [
         *(("GET", path) for path in SOCKET_PATHS),
         ("POST", "/socket.io/"),
         ("GET", "/nowhere"),
@@ -142,11 +142,11 @@ async def routes(broker: RunningBroker) -> list[Route]:
         ("GET", "/device"),
         ("OPTIONS", "/oauth/token"),
     ]
-    return found + [Route(broker.url, *one) for one in more]
+    return found + [Route(broker.url, *item) for item in additional]
 
 
 def is_error_body(reply: Reply) -> bool:
-    """Whether it is ours, or that of Engine.IO under its path."""
+    """Return whether it is the broker's error body, or that of Engine.IO."""
     try:
         body = json.loads(reply.body)
     except ValueError:
@@ -156,17 +156,19 @@ def is_error_body(reply: Reply) -> bool:
 
 async def failures(routes: Iterable[Route], header: bytes, query: str = "") -> list[str]:
     """The routes whose answer is a 5xx, or an error without an error body."""
-    wrong = []
+    found_failures = []
     for route in routes:
-        reply = await ask(route.base, route.request(header, query))
+        reply = await send(route.base, route.request(header, query))
         page = "text/html" in reply.headers
         if reply.status >= 500 or (reply.status >= 400 and not page and not is_error_body(reply)):
-            wrong.append(f"{route.method} {route.path}: {reply.status} {reply.body[:80]!r}")
-    return wrong
+            found_failures.append(
+                f"{route.method} {route.path}: {reply.status} {reply.body[:80]!r}"
+            )
+    return found_failures
 
 
 @pytest.mark.parametrize("header", HEADERS)
-async def test_malformed_header_is_no_5xx_at_any_route(routes: list[Route], header: str) -> None:
+async def test_malformed_header_causes_no_5xx(routes: list[Route], header: str) -> None:
     assert len(routes) > 20
     before = unavailable()
 
@@ -174,14 +176,14 @@ async def test_malformed_header_is_no_5xx_at_any_route(routes: list[Route], head
     assert unavailable() == before
 
 
-async def test_malformed_header_is_no_5xx_with_the_stock_engine(
+async def test_malformed_header_causes_no_5xx_with_stock_engine(
     start_broker: StartBroker,
 ) -> None:
     broker = await start_broker(engine="stock")
     routes = [Route(broker.url, "GET", path) for path in SOCKET_PATHS]
 
     for header in HEADERS.values():
-        assert all([(await ask(broker.url, one.request(header))).status < 500 for one in routes])
+        assert all([(await send(broker.url, item.request(header))).status < 500 for item in routes])
 
 
 def unavailable() -> float:
@@ -190,32 +192,32 @@ def unavailable() -> float:
 
 
 @pytest.mark.parametrize("path", ["%ff%fe", "%00", "%2e%2e%2f", "a%", "%ed%a0%80"])
-async def test_malformed_path_is_no_5xx_at_any_route(routes: list[Route], path: str) -> None:
+async def test_malformed_path_causes_no_5xx(routes: list[Route], path: str) -> None:
     named = [route._replace(path=route.path.replace("/x", f"/{path}")) for route in routes]
 
-    assert await failures([one for one in named if path in one.path], PROOF) == []
+    assert await failures([item for item in named if path in item.path], PROOF) == []
 
 
 @pytest.mark.parametrize("query", QUERIES)
-async def test_malformed_query_is_no_5xx_at_any_route(routes: list[Route], query: str) -> None:
+async def test_malformed_query_causes_no_5xx(routes: list[Route], query: str) -> None:
     plain = [route for route in routes if "?" not in route.path]
 
     assert await failures(plain, PROOF, query) == []
 
 
 @pytest.mark.parametrize("header", EXPECTATIONS)
-async def test_unknown_expectation_is_417_at_any_route(routes: list[Route], header: str) -> None:
+async def test_unknown_expectation_is_417(routes: list[Route], header: str) -> None:
     for route in routes:
-        reply = await ask(route.base, route.request(EXPECTATIONS[header]))
+        reply = await send(route.base, route.request(EXPECTATIONS[header]))
 
         assert reply.status == 417, route
         assert json.loads(reply.body)["error"] == "invalid_request"
 
 
-async def test_expected_continue_is_given(broker: RunningBroker) -> None:
+async def test_expected_continue_is_sent(broker: RunningBroker) -> None:
     request = Route(broker.url, "POST", "/phone/session").request(b"Expect: 100-continue")
 
-    assert (await ask(broker.url, request)).status == 100
+    assert (await send(broker.url, request)).status == 100
 
 
 @pytest.mark.parametrize("request_name", MALFORMED)
@@ -223,28 +225,28 @@ async def test_malformed_request_is_400_with_error_body(
     broker: RunningBroker, request_name: str
 ) -> None:
     for base in (broker.url, broker.admin):
-        reply = await ask(base, MALFORMED[request_name])
+        reply = await send(base, MALFORMED[request_name])
 
         assert reply.status in (400, 404)
         assert is_error_body(reply)
         assert "aiohttp" not in reply.headers
-        assert (await ask(base, b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")).status in (
+        assert (await send(base, b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")).status in (
             200,
             404,
         )
 
 
 @pytest.mark.parametrize("path", ["/apps", "/users"])
-async def test_admin_token_that_is_not_utf8_is_401(broker: RunningBroker, path: str) -> None:
-    reply = await ask(broker.admin, Route("", "GET", path).request(HEADERS["bearer"]))
+async def test_non_utf8_admin_token_is_401(broker: RunningBroker, path: str) -> None:
+    reply = await send(broker.admin, Route("", "GET", path).request(HEADERS["bearer"]))
 
     assert reply.status == 401
 
 
 @pytest.mark.parametrize("header", ["bearer", "basic", "scheme"])
-async def test_credentials_that_are_not_utf8_are_401(broker: RunningBroker, header: str) -> None:
+async def test_non_utf8_credentials_are_401(broker: RunningBroker, header: str) -> None:
     for path in ("/sessions/check", "/phone/scan"):
-        reply = await ask(broker.url, Route("", "POST", path).request(HEADERS[header]))
+        reply = await send(broker.url, Route("", "POST", path).request(HEADERS[header]))
 
         assert reply.status == 401
 
@@ -269,10 +271,10 @@ async def shop(request: pytest.FixtureRequest, start_broker: StartBroker) -> str
 async def test_handshake_with_two_origins_is_refused(shop: str, transport: str) -> None:
     origin = f"Origin: {ALLOWED}\r\n".encode()
 
-    assert (await ask(shop, SOCKETS[transport] + origin + b"\r\n")).status in (101, 200)
+    assert (await send(shop, SOCKETS[transport] + origin + b"\r\n")).status in (101, 200)
     for second in (origin, b"Origin: https://evil.example\r\n", b"Origin: \r\n"):
-        assert (await ask(shop, SOCKETS[transport] + origin + second + b"\r\n")).status == 400
-        assert (await ask(shop, SOCKETS[transport] + second + origin + b"\r\n")).status == 400
+        assert (await send(shop, SOCKETS[transport] + origin + second + b"\r\n")).status == 400
+        assert (await send(shop, SOCKETS[transport] + second + origin + b"\r\n")).status == 400
 
 
 async def test_request_with_two_origins_is_refused(shop: str) -> None:
@@ -283,7 +285,7 @@ async def test_request_with_two_origins_is_refused(shop: str) -> None:
         b"POST /phone/session HTTP/1.1\r\nHost: x\r\n" + two + form,
     ]
     for request in requests:
-        reply = await ask(shop, request + b"\r\nclient_id=default")
+        reply = await send(shop, request + b"\r\nclient_id=default")
 
         assert reply.status in (400, 401, 403)
         assert "Access-Control-Allow-Origin" not in reply.headers
@@ -318,32 +320,32 @@ PAGES = [
 ]
 
 
-async def test_malformed_header_is_no_5xx_at_the_pages(page: str) -> None:
+async def test_malformed_header_causes_no_5xx_at_example_pages(page: str) -> None:
     routes = [Route(page, method, path) for method, path in PAGES]
 
     for header in HEADERS.values():
         assert await failures(routes, header) == []
 
 
-async def test_unknown_expectation_is_417_at_the_pages(page: str) -> None:
+async def test_unknown_expectation_is_417_at_example_pages(page: str) -> None:
     for header in EXPECTATIONS.values():
-        reply = await ask(page, Route(page, "GET", "/").request(header))
+        reply = await send(page, Route(page, "GET", "/").request(header))
 
         assert reply.status == 417
         assert is_error_body(reply)
 
 
-async def test_expected_continue_is_given_at_the_pages(page: str) -> None:
+async def test_expected_continue_is_sent_by_example_pages(page: str) -> None:
     request = Route(page, "GET", "/").request(b"Expect: 100-continue")
 
-    assert (await ask(page, request)).status == 100
+    assert (await send(page, request)).status == 100
 
 
 @pytest.mark.parametrize("path", ["/session", "/sign-out", "/api/scan"])
-async def test_post_with_two_origins_is_refused_at_the_pages(page: str, path: str) -> None:
+async def test_post_with_two_origins_is_refused_by_example_pages(page: str, path: str) -> None:
     two = f"Origin: {page}\r\nOrigin: https://evil.example\r\nContent-Type: application/json"
     host = f"\r\nHost: {urlsplit(page).netloc}".encode()
 
-    reply = await ask(page, Route(page, "POST", path).request(two.encode() + host))
+    reply = await send(page, Route(page, "POST", path).request(two.encode() + host))
 
     assert reply.status in (403, 404)

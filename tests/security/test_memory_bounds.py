@@ -1,4 +1,4 @@
-"""What a client leaves behind in memory is bounded."""
+"""A client leaves a bounded amount of data in memory."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> list[Server]:
     """The Socket.IO servers of the brokers that the test starts."""
     opened: list[Server] = []
 
-    def open_seen(*arguments: Any, **options: Any) -> Server:
+    def recording_open(*arguments: Any, **options: Any) -> Server:
         opened.append(open_server(*arguments, **options))
         return opened[-1]
 
-    monkeypatch.setattr("broker.app.open_server", open_seen)
+    monkeypatch.setattr("broker.app.open_server", recording_open)
     return opened
 
 
 @pytest.fixture
 def reference_counts() -> Iterator[None]:
-    """Memory is freed by reference counts alone, so that a reference cycle stays."""
+    """Disable the garbage collector, so that a reference cycle is not freed."""
     gc.collect()
     gc.disable()
     yield
@@ -66,7 +66,7 @@ def reference_counts() -> Iterator[None]:
     ],
     ids=["long header", "connect", "upgrade"],
 )
-async def test_malformed_request_leaves_none_of_its_data_in_memory(
+async def test_malformed_request_leaves_no_data_in_memory(
     start_broker: StartBroker, head: bytes
 ) -> None:
     address = urlsplit((await start_broker()).url)
@@ -82,11 +82,11 @@ async def test_malformed_request_leaves_none_of_its_data_in_memory(
                 pass
         writer.close()
 
-    errors = [one for one in gc.get_objects() if isinstance(one, HttpProcessingError)]
-    assert not [one for one in errors if one.__traceback__ or len(one.message) > 1_000]
+    errors = [error for error in gc.get_objects() if isinstance(error, HttpProcessingError)]
+    assert not [error for error in errors if error.__traceback__ or len(error.message) > 1_000]
 
 
-async def test_session_that_never_polls_holds_little_and_ends(
+async def test_session_without_polls_has_bounded_backlog_and_ends(
     start_broker: StartBroker, servers: list[Server]
 ) -> None:
     broker = await start_broker(engine="own", socket_packets_per_minute=1_000_000)
@@ -120,7 +120,7 @@ async def test_large_packet_and_later_ones_wait_for_poll() -> None:
     assert await polling.poll() == f"2\x1e{image}\x1e4scanned"
 
 
-async def test_second_large_packet_in_a_row_ends_the_session() -> None:
+async def test_second_consecutive_large_packet_ends_session() -> None:
     handler = RecordingHandler()
     polling = PollingSession(handler, "sid")
 
@@ -131,32 +131,32 @@ async def test_second_large_packet_in_a_row_ends_the_session() -> None:
     assert handler.closed == [CloseReason.ERROR]
 
 
-def test_store_keeps_no_ends_of_removed_entries(clock: Clock) -> None:
-    shelf: ExpiringMap[str] = ExpiringMap(clock)
+def test_store_deletes_expiry_times_of_removed_entries(clock: Clock) -> None:
+    entries: ExpiringMap[str] = ExpiringMap(clock)
     for number in range(10_000):
-        shelf.put(f"key {number}", "value", clock() + 2_592_000)
-        shelf.remove(f"key {number}")
+        entries.put(f"key {number}", "value", clock() + 2_592_000)
+        entries.remove(f"key {number}")
     for _ in range(10_000):
-        shelf.put("kept", "value", clock() + 2_592_000)
+        entries.put("kept", "value", clock() + 2_592_000)
 
-    assert len(shelf._ends) <= 2 * len(shelf) + SPARE_ENDS
+    assert len(entries._ends) <= 2 * len(entries) + SPARE_ENDS
 
 
 def test_compacted_store_still_expires_entries(clock: Clock) -> None:
-    shelf: ExpiringMap[int] = ExpiringMap(clock)
+    entries: ExpiringMap[int] = ExpiringMap(clock)
     for number in range(1_000):
-        shelf.put(f"short {number}", number, clock() + 10)
-        shelf.put(f"long {number}", number, clock() + 10)
-        shelf.put(f"long {number}", number, clock() + 1_000)
+        entries.put(f"short {number}", number, clock() + 10)
+        entries.put(f"long {number}", number, clock() + 10)
+        entries.put(f"long {number}", number, clock() + 1_000)
         for _ in range(5):
-            shelf.put("other", number, clock() + 1_000)
+            entries.put("other", number, clock() + 1_000)
 
     clock.time += 20
-    shelf.put("last", 0, clock() + 10)
+    entries.put("last", 0, clock() + 10)
 
-    assert len(shelf) == 1_002
-    assert shelf.get("long 7") == 7
-    assert shelf.get("short 7") is None
+    assert len(entries) == 1_002
+    assert entries.get("long 7") == 7
+    assert entries.get("short 7") is None
 
 
 async def test_ended_sessions_leave_nothing_in_memory(clock: Clock) -> None:
@@ -174,12 +174,12 @@ async def test_ended_sessions_leave_nothing_in_memory(clock: Clock) -> None:
         await sessions.extend(session, clock() + 5_000)
         await sessions.end(phone, session.id)
 
-    for shelf in (sessions._sessions, sessions._ids):
-        assert len(shelf) == 0
-        assert len(shelf._ends) <= SPARE_ENDS
+    for entries in (sessions._sessions, sessions._ids):
+        assert len(entries) == 0
+        assert len(entries._ends) <= SPARE_ENDS
 
 
-async def test_returned_codes_leave_few_ends_in_memory(clock: Clock) -> None:
+async def test_returned_codes_leave_few_expiry_times_in_memory(clock: Clock) -> None:
     leases = MemoryCodeLeases(clock)
     await leases.offer("shop", [OfferedCode(number=0, drawing=1, scene="scene", picture="key")])
     for _ in range(5_000):

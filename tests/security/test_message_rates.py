@@ -1,4 +1,4 @@
-"""What a Socket.IO client may send is limited by socket and by address."""
+"""Packets of a Socket.IO client are limited by socket and by address."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ async def join(http: aiohttp.ClientSession) -> aiohttp.ClientWebSocketResponse:
     return socket
 
 
-async def end_of(socket: aiohttp.ClientWebSocketResponse) -> int | None:
-    """Read all that comes; the code that the socket was closed with."""
+async def close_code_of(socket: aiohttp.ClientWebSocketResponse) -> int | None:
+    """Read until the socket closes, and return the close code."""
     async with socket:
         while not socket.closed:
             await socket.receive(timeout=30)
     return socket.close_code
 
 
-async def refused(broker: RunningBroker, limit: str) -> float:
-    """The metric of one limit."""
+async def refused_count(broker: RunningBroker, limit: str) -> float:
+    """Return the metric of one limit."""
     async with aiohttp.ClientSession() as http, http.get(f"{broker.admin}/metrics") as response:
         found = re.search(
             rf'scanlogin_sockets_refused_total{{limit="{limit}"}} (\S+)', await response.text()
@@ -57,7 +57,7 @@ async def refused(broker: RunningBroker, limit: str) -> float:
 
 
 async def open_polling(http: aiohttp.ClientSession, **options: Any) -> tuple[int, str]:
-    """The status of a handshake, and the query of its session."""
+    """Return the status of a handshake, and the URL of its session."""
     async with http.get(POLLING, **options) as response:
         if response.status != 200:
             assert (await response.json())["error"] == "rate_limited"
@@ -73,18 +73,18 @@ async def test_socket_over_its_limit_is_closed_with_1008(
     start_broker: StartBroker, engine: str, flood: str
 ) -> None:
     broker = await start_broker(engine=engine, socket_packets_per_minute=50)
-    before = await refused(broker, "socket")
+    before = await refused_count(broker, "socket")
     async with aiohttp.ClientSession(broker.url) as http:
         socket = await join(http)
 
         socket._writer.transport.write(FLOODS[flood] * 100)
 
-        assert await end_of(socket) == frames.POLICY
-    assert await refused(broker, "socket") == before + 1
+        assert await close_code_of(socket) == frames.POLICY
+    assert await refused_count(broker, "socket") == before + 1
 
 
 @ENGINES
-async def test_browser_below_the_limits_logs_in(start_broker: StartBroker, engine: str) -> None:
+async def test_browser_below_limits_can_begin(start_broker: StartBroker, engine: str) -> None:
     broker = await start_broker(engine=engine, socket_packets_per_minute=5)
     browser = PythonBrowser(["websocket"])
 
@@ -125,20 +125,20 @@ async def test_posts_of_one_packet_are_limited(start_broker: StartBroker, engine
 
 
 @ENGINES
-async def test_flooded_address_closes_the_flooder_and_serves_neighbours(
+async def test_address_limit_closes_flooder_and_serves_other_clients(
     start_broker: StartBroker, engine: str
 ) -> None:
     broker = await start_broker(
         engine=engine, socket_packets_per_minute=10_000, address_packets_per_minute=100
     )
-    before = await refused(broker, "address")
+    before = await refused_count(broker, "address")
     async with aiohttp.ClientSession(broker.url) as http:
         socket = await join(http)
 
         socket._writer.transport.write(FLOODS["events"] * 200)
 
-        assert await end_of(socket) == frames.POLICY
-        assert await refused(broker, "address") == before + 1
+        assert await close_code_of(socket) == frames.POLICY
+        assert await refused_count(broker, "address") == before + 1
     neighbour = PythonBrowser(["websocket"])
     await neighbour.connect(broker.url)
     assert "login_id" in await neighbour.emit("begin", {})
@@ -146,7 +146,7 @@ async def test_flooded_address_closes_the_flooder_and_serves_neighbours(
 
 
 @ENGINES
-async def test_upgraded_session_is_limited_too(start_broker: StartBroker, engine: str) -> None:
+async def test_upgraded_session_is_limited(start_broker: StartBroker, engine: str) -> None:
     broker = await start_broker(
         engine=engine, socket_packets_per_minute=50, polling_sessions_per_address=1
     )
@@ -161,11 +161,13 @@ async def test_upgraded_session_is_limited_too(start_broker: StartBroker, engine
             await socket.send_str("40/login,")
             while not (await socket.receive_str()).startswith("40/login,"):
                 continue
-            assert (await open_polling(http))[0] == 200  # it is no polling session any more
+            assert (await open_polling(http))[
+                0
+            ] == 200  # the upgraded session does not count as polling
 
             socket._writer.transport.write(FLOODS["events"] * 100)
 
-            assert await end_of(socket) == frames.POLICY
+            assert await close_code_of(socket) == frames.POLICY
 
 
 @ENGINES
@@ -177,21 +179,21 @@ async def test_polling_sessions_are_limited_by_address(
     )
     async with aiohttp.ClientSession(broker.url) as http:
 
-        async def opens(address: str) -> tuple[int, str]:
+        async def open_from(address: str) -> tuple[int, str]:
             return await open_polling(http, headers={"X-Forwarded-For": address})
 
-        _, first = await opens("2001:db8::1")
-        assert (await opens("2001:db8::2"))[0] == 200
-        assert (await opens("2001:db8::3"))[0] == 429
-        assert (await opens("2001:db8:0:1::1"))[0] == 200
+        _, first = await open_from("2001:db8::1")
+        assert (await open_from("2001:db8::2"))[0] == 200
+        assert (await open_from("2001:db8::3"))[0] == 429
+        assert (await open_from("2001:db8:0:1::1"))[0] == 200
 
         async with http.post(first, data="1") as response:
             assert response.status == 200
 
-        assert (await opens("2001:db8::3"))[0] == 200
+        assert (await open_from("2001:db8::3"))[0] == 200
 
 
-# ---- the counting itself ----
+# ---- the rate limiter ----
 
 
 class Sender:
@@ -201,7 +203,7 @@ class Sender:
         self.received = 0
 
 
-def test_bucket_fills_again_at_its_rate(clock: Clock) -> None:
+def test_bucket_refills_at_its_rate(clock: Clock) -> None:
     limiter = TransportRateLimiter(ClientLimits(60, 10_000, 1), clock=clock)
     sender = Sender()
     limiter.open(sender, "192.0.2.1", polls=False)
@@ -226,7 +228,7 @@ def test_address_recovers_soon_after_a_flood(clock: Clock) -> None:
     assert limiter.spend(other, 1)
 
 
-def test_addresses_without_sockets_are_forgotten(clock: Clock) -> None:
+def test_addresses_without_sockets_are_deleted(clock: Clock) -> None:
     limiter = TransportRateLimiter(ClientLimits(600, 60_000, 1), clock=clock)
     for number in range(5 * SWEEP_ABOVE):
         sender = Sender()
@@ -238,7 +240,7 @@ def test_addresses_without_sockets_are_forgotten(clock: Clock) -> None:
     assert len(limiter) <= SWEEP_ABOVE
 
 
-def test_polling_session_that_ends_makes_room(clock: Clock) -> None:
+def test_ended_polling_session_allows_another(clock: Clock) -> None:
     limiter = TransportRateLimiter(ClientLimits(600, 60_000, 1), clock=clock)
     first, second = Sender(), Sender()
 

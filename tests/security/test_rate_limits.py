@@ -1,4 +1,4 @@
-"""Every entrance counts what misses there, and every begin, by address."""
+"""Failed attempts and begins are counted by address at every endpoint."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from tests.support.builders import StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser, Refused
 from tests.support.waiting import eventually
 
-Guess = Callable[[str], Awaitable[Any]]
+Attempt = Callable[[str], Awaitable[Any]]
 OWNED = {"login_id": "A" * 22, "secret": "B" * 43}
 
 
-def on_socket(verb: str) -> Guess:
-    async def guess(url: str) -> Any:
+def on_socket(verb: str) -> Attempt:
+    async def attempt(url: str) -> Any:
         browser = PythonBrowser(["websocket"])
         await browser.connect(url)
         answer = await browser.emit(verb, OWNED)
         await browser.close()
         return answer
 
-    return guess
+    return attempt
 
 
-def by_post(path: str, **request: Any) -> Guess:
-    async def guess(url: str) -> Any:
+def by_post(path: str, **request: Any) -> Attempt:
+    async def attempt(url: str) -> Any:
         async with aiohttp.ClientSession(url) as http, http.post(path, **request) as response:
             return await response.json()
 
-    return guess
+    return attempt
 
 
 async def connect_as_a_phone(url: str) -> Any:
@@ -46,7 +46,7 @@ async def connect_as_a_phone(url: str) -> Any:
         await browser.close()
 
 
-GUESSES: dict[str, Guess] = {
+ATTEMPTS: dict[str, Attempt] = {
     "redeem": on_socket("redeem"),
     "resume": on_socket("resume"),
     "cancel": on_socket("cancel"),
@@ -66,18 +66,18 @@ GUESSES: dict[str, Guess] = {
 }
 
 
-@pytest.mark.parametrize("entrance", GUESSES)
-async def test_a_guess_that_misses_is_counted(start_broker: StartBroker, entrance: str) -> None:
+@pytest.mark.parametrize("endpoint", ATTEMPTS)
+async def test_failed_attempt_is_counted(start_broker: StartBroker, endpoint: str) -> None:
     broker = await start_broker(misses_per_minute=1)
-    guess = GUESSES[entrance]
+    attempt = ATTEMPTS[endpoint]
 
-    first, second = await guess(broker.url), await guess(broker.url)
+    first, second = await attempt(broker.url), await attempt(broker.url)
 
     assert first["error"] in ("invalid_grant", "invalid_session")
     assert second["error"] == "rate_limited"
 
 
-async def test_begins_are_counted_on_sockets_and_by_polling_together(
+async def test_begins_by_socket_and_polling_share_one_limit(
     start_broker: StartBroker,
 ) -> None:
     broker = await start_broker(begins_per_minute=2)
@@ -96,7 +96,7 @@ async def test_begins_are_counted_on_sockets_and_by_polling_together(
     assert answers[-1]["error"] == "rate_limited"
 
 
-async def test_what_does_not_miss_is_not_counted(start_broker: StartBroker) -> None:
+async def test_invalid_request_is_not_a_failed_attempt(start_broker: StartBroker) -> None:
     broker = await start_broker(misses_per_minute=1)
     async with PhoneClient(broker.url) as phone:
         for _ in range(3):
@@ -107,11 +107,11 @@ async def test_polling_continues_after_clock_is_set_back(
     start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker = await start_broker(interval=2)
-    begun = await by_post("/oauth/device_authorization", data={"client_id": "default"})(broker.url)
+    login = await by_post("/oauth/device_authorization", data={"client_id": "default"})(broker.url)
     form = {
         "grant_type": "urn:ietf:params:oauth:grant-type:device_code",
         "client_id": "default",
-        "device_code": begun["device_code"],
+        "device_code": login["device_code"],
     }
     poll = by_post("/oauth/token", data=form)
     words = [(await poll(broker.url))["error"] for _ in range(2)]

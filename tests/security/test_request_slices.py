@@ -1,4 +1,4 @@
-"""Requests that arrive in long reads, and what one client's requests cost the others."""
+"""Long reads are parsed in slices, so that one client does not block the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from broker.infrastructure.runtime.http_runner import SLICE_BYTES
 from tests.support.builders import RunningBroker
 
 CHUNKS = b"1\r\na\r\n" * 40_000
-"""240 KB, which aiohttp would parse in one turn of the loop."""
+"""240 KB, which aiohttp would parse in one iteration of the event loop."""
 
 HEAD = (
     b"POST /phone/session HTTP/1.1\r\nHost: broker\r\nContent-Type: application/json\r\n"
@@ -43,10 +43,10 @@ async def test_body_of_several_slices_is_read_whole(broker: RunningBroker) -> No
 
 
 async def test_pipelined_requests_of_several_slices_are_all_answered(broker: RunningBroker) -> None:
-    asked = b"GET /health/live HTTP/1.1\r\nHost: broker\r\n\r\n"
-    count = 3 * SLICE_BYTES // len(asked)
+    request = b"GET /health/live HTTP/1.1\r\nHost: broker\r\n\r\n"
+    count = 3 * SLICE_BYTES // len(request)
     async with connected(broker) as (reader, writer):
-        writer.write(asked * count)
+        writer.write(request * count)
         async with asyncio.timeout(60):
             for _ in range(count):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -79,7 +79,7 @@ async def test_tiny_chunks_of_eight_clients_let_health_answer(
 
 
 async def test_early_websocket_frames_of_several_slices_are_kept(broker: RunningBroker) -> None:
-    """A client may send frames with its handshake; a session that polls is upgraded so."""
+    """A client may send frames with its handshake when it upgrades a polling session."""
     async with (
         aiohttp.ClientSession(broker.url) as http,
         http.get("/socket.io/?EIO=4&transport=polling") as response,
@@ -93,7 +93,7 @@ async def test_early_websocket_frames_of_several_slices_are_kept(broker: Running
             + b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
             + padding
             + b"\r\n"
-            + b"\x8a\x80\x00\x00\x00\x00" * 200  # pongs, which nobody answers
+            + b"\x8a\x80\x00\x00\x00\x00" * 200  # pongs, which need no answer
             + b"\x81\x86\x00\x00\x00\x002probe"
         )
         async with asyncio.timeout(60):

@@ -1,4 +1,4 @@
-"""A client that sends much at once is handled in small steps, and others in between."""
+"""Many packets of one client are handled in small steps; other clients are served in between."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ FLOODS = {
 
 
 class CountingHandler(RecordingHandler):
-    """Counts frames, of all its sockets, by turn of the loop."""
+    """Counts the frames of all its sockets by iteration of the event loop."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.turn = 0
-        self.by_turn: Counter[int] = Counter()
+        self.iteration = 0
+        self.by_iteration: Counter[int] = Counter()
         self.order: list[int] = []
         self.sockets: list[WebSocketConnection] = []
 
     def on_frames(self, connection: object, count: int) -> bool:
-        self.by_turn[self.turn] += count
+        self.by_iteration[self.iteration] += count
         self.order += [self.sockets.index(connection)] * bool(count)  # type: ignore[arg-type]
         return True
 
@@ -66,9 +66,9 @@ class CountingHandler(RecordingHandler):
         self.sockets.append(WebSocketConnection(self, Transport()))  # type: ignore[arg-type]
         return self.sockets[-1]
 
-    async def settle(self) -> None:
+    async def run_steps(self) -> None:
         while any(socket._is_queued for socket in self.sockets):
-            self.turn += 1
+            self.iteration += 1
             await asyncio.sleep(0)
 
 
@@ -79,43 +79,43 @@ async def test_frames_of_one_read_are_handled_in_steps(flood: str) -> None:
     socket = engine.add()
     if flood == "empty fragments":
         socket.data_received(text(b"4", fin=False))
-    engine.by_turn.clear()
+    engine.by_iteration.clear()
 
     socket.data_received(frame * count)
-    assert engine.by_turn[0] == STEP_SIZE
-    await engine.settle()
+    assert engine.by_iteration[0] == STEP_SIZE
+    await engine.run_steps()
 
-    assert sum(engine.by_turn.values()) == count
-    assert max(engine.by_turn.values()) == STEP_SIZE
+    assert sum(engine.by_iteration.values()) == count
+    assert max(engine.by_iteration.values()) == STEP_SIZE
 
 
-async def test_flooding_sockets_share_each_turn_fairly() -> None:
+async def test_flooding_sockets_share_each_iteration_fairly() -> None:
     engine = CountingHandler()
     sockets = [engine.add() for _ in range(8)]
 
     for socket in sockets:
         socket.data_received(PING * MANY)
-    engine.by_turn.clear()
+    engine.by_iteration.clear()
     engine.order.clear()
-    await engine.settle()
+    await engine.run_steps()
 
-    assert sum(engine.by_turn.values()) == 8 * (MANY - STEP_SIZE)
-    assert max(engine.by_turn.values()) <= STEP_SIZE * STEPS_PER_ITERATION
+    assert sum(engine.by_iteration.values()) == 8 * (MANY - STEP_SIZE)
+    assert max(engine.by_iteration.values()) <= STEP_SIZE * STEPS_PER_ITERATION
     assert engine.order == [*range(8)] * ((MANY - STEP_SIZE) // STEP_SIZE)
 
 
-async def test_read_of_few_frames_needs_no_turn() -> None:
+async def test_few_frames_are_handled_at_once() -> None:
     engine = CountingHandler()
     socket = engine.add()
 
     socket.data_received(PING * STEP_SIZE)
 
-    assert engine.by_turn == {0: STEP_SIZE}
+    assert engine.by_iteration == {0: STEP_SIZE}
     assert len(engine.steps) == 0
     assert not socket._is_queued
 
 
-async def test_bytes_received_while_frames_wait_keep_order() -> None:
+async def test_bytes_received_during_steps_keep_order() -> None:
     engine = CountingHandler()
     socket = engine.add()
     numbered = [text(b"4%d" % number) for number in range(MANY)]
@@ -123,7 +123,7 @@ async def test_bytes_received_while_frames_wait_keep_order() -> None:
 
     socket.data_received(whole[:1001])
     socket.data_received(whole[1001:])
-    await engine.settle()
+    await engine.run_steps()
 
     assert engine.messages == [f"4{number}" for number in range(MANY)]
 
@@ -133,7 +133,7 @@ async def test_frames_after_a_violation_are_not_handled() -> None:
     socket = engine.add()
 
     socket.data_received(PING * 20 + masked(0x83) + PING * MANY)
-    await engine.settle()
+    await engine.run_steps()
     await asyncio.sleep(0)
 
     sent = [*read_sent(socket._transport.written)]  # type: ignore[attr-defined]
@@ -143,24 +143,24 @@ async def test_frames_after_a_violation_are_not_handled() -> None:
 
 
 async def test_failing_step_does_not_stop_other_steps() -> None:
-    turns, heard = StepQueue(), asyncio.Event()
+    steps, ran_last = StepQueue(), asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda loop, context: None)
 
-    turns.add(fails)
+    steps.add(fails)
     for _ in range(5):
-        turns.add(lambda: None)
-    turns.add(heard.set)
+        steps.add(lambda: None)
+    steps.add(ran_last.set)
 
     async with asyncio.timeout(30):
-        await heard.wait()
+        await ran_last.wait()
 
 
 def fails() -> None:
     raise ValueError
 
 
-# ---- messages, and other requests in between ----
+# ---- messages with other requests in between ----
 
 
 @pytest.fixture
@@ -169,23 +169,23 @@ async def echo() -> AsyncIterator[Client]:
         yield client
 
 
-async def count_turns(seen: list[int]) -> None:
-    """Count the loop's turns in the first entry."""
+async def count_iterations(counted: list[int]) -> None:
+    """Count the iterations of the event loop in the first entry."""
     while True:
-        seen[0] += 1
+        counted[0] += 1
         await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
 async def test_messages_of_one_client_are_handled_in_steps(echo: Client, transport: str) -> None:
-    turn, handled = [0], Counter[int]()
+    iteration, handled = [0], Counter[int]()
 
     async def message(sid: str, data: object) -> None:
-        handled[turn[0]] += 1
+        handled[iteration[0]] += 1
 
     echo.server.on("message", message)
-    at_most = STEP_SIZE * (1 + STEPS_PER_ITERATION)  # the first step waits for no turn
-    ticking = asyncio.create_task(count_turns(turn))
+    at_most = STEP_SIZE * (1 + STEPS_PER_ITERATION)  # the first step runs at once
+    ticking = asyncio.create_task(count_iterations(iteration))
     if transport == "polling":
         assert await echo.post(await echo.open(), "\x1e".join(["4x"] * 1000)) == (200, "ok")
     else:
@@ -201,7 +201,7 @@ async def test_messages_of_one_client_are_handled_in_steps(echo: Client, transpo
     assert max(handled.values()) <= at_most
 
 
-async def test_malformed_packet_closes_a_flooding_socket_at_once(
+async def test_malformed_packet_closes_flooding_socket(
     start_broker: StartBroker,
 ) -> None:
     broker = await start_broker(**NO_LIMITS)
@@ -231,7 +231,7 @@ async def test_health_is_answered_while_eight_sockets_flood(
 
         async with http.get("/health/live") as response:
             assert response.status == 200
-        assert events_answered() - before <= total / 10  # some eight turns of the loop's events
+        assert events_answered() - before <= total / 10  # the events of about eight iterations
 
         await eventually(lambda: events_answered() - before >= total, within=60)
         for socket in sockets:
@@ -239,7 +239,7 @@ async def test_health_is_answered_while_eight_sockets_flood(
 
 
 def events_answered() -> int:
-    """Of those that name no event."""
+    """Return the count of answers to unknown events."""
     return int(ERRORS.labels("invalid_request")._value.get())
 
 

@@ -1,4 +1,4 @@
-"""An app that is added under the id of a removed one is another app, with nothing of the former."""
+"""An app with the id of a removed app is a new app, without data of the removed one."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ from tests.support.session_server import Server, basic
 from tests.support.waiting import eventually
 
 NEW_ORIGIN = "https://new.example"
-GROUNDS = {"memory": "sqlite", "redis": "postgresql"}
-"""What is kept where: the state, and the records."""
+BACKENDS = {"memory": "sqlite", "redis": "postgresql"}
+"""Records backend by state backend."""
 
 
-@pytest.fixture(params=GROUNDS)
-def ground(request: pytest.FixtureRequest, engines: Engines) -> Payload:
+@pytest.fixture(params=BACKENDS)
+def backend_settings(request: pytest.FixtureRequest, engines: Engines) -> Payload:
     """Settings of a broker over one kind of state and records."""
     engines.empty(request.param)
     return {
         "state_url": engines.url(request.param),
-        "records_url": database_of(GROUNDS[request.param], request),
+        "records_url": database_of(BACKENDS[request.param], request),
     }
 
 
 @pytest.fixture
-async def broker(ground: Payload, start_broker: StartBroker) -> RunningBroker:
-    return await start_broker(FixedDirectory("alice"), admin_token=TOKEN, **ground)
+async def broker(backend_settings: Payload, start_broker: StartBroker) -> RunningBroker:
+    return await start_broker(FixedDirectory("alice"), admin_token=TOKEN, **backend_settings)
 
 
 @pytest.fixture
@@ -76,11 +76,11 @@ async def begin(http: aiohttp.ClientSession) -> Payload:
     return await post(http, "/oauth/device_authorization", client_id="red")
 
 
-def redeeming(begun: Payload) -> Payload:
-    return {"client_id": "red", "grant_type": GRANT, "device_code": begun["device_code"]}
+def redeem_form(login: Payload) -> Payload:
+    return {"client_id": "red", "grant_type": GRANT, "device_code": login["device_code"]}
 
 
-async def test_sessions_of_former_app_are_invalid(
+async def test_sessions_of_removed_app_are_invalid(
     admin: Admin, http: aiohttp.ClientSession
 ) -> None:
     former = await phone_of(http, "red", "alice")
@@ -88,19 +88,19 @@ async def test_sessions_of_former_app_are_invalid(
     await replace_app(admin)
     secret = (await admin.ask("POST", "/apps/red/rotate-secret")).body["api_secret"]
     server = Server(http, basic("red", secret))
-    begun = await begin(http)
+    login = await begin(http)
 
-    refused = await post(http, "/phone/scan", former, scene=begun["user_code"])
+    refused = await post(http, "/phone/scan", former, scene=login["user_code"])
     checked = await server.ask("/sessions/check", id=session_id, skey=skey)
     scanned = await post(
-        http, "/phone/scan", await phone_of(http, "red", "alice"), scene=begun["user_code"]
+        http, "/phone/scan", await phone_of(http, "red", "alice"), scene=login["user_code"]
     )
 
     assert refused["error"] == checked.body["error"] == "invalid_session"
     assert scanned["state"] == "scanned"
 
 
-async def test_logins_of_former_app_end_with_it(admin: Admin, http: aiohttp.ClientSession) -> None:
+async def test_logins_of_removed_app_end(admin: Admin, http: aiohttp.ClientSession) -> None:
     phone = await phone_of(http, "red", "alice")
     pending, scanned, confirmed = [await begin(http) for _ in range(3)]
     names = [
@@ -113,36 +113,38 @@ async def test_logins_of_former_app_end_with_it(admin: Admin, http: aiohttp.Clie
     phone = await phone_of(http, "red", "alice")
     scan = await post(http, "/phone/scan", phone, scene=pending["user_code"])
     confirm = await post(http, "/phone/confirm", phone, login_id=names[0])
-    redeem = await post(http, "/oauth/token", **redeeming(confirmed))
+    redeem = await post(http, "/oauth/token", **redeem_form(confirmed))
 
     assert scan["error"] == "unknown_scene"
     assert confirm["error"] == redeem["error"] == "invalid_grant"
 
 
-async def test_login_of_removed_app_finishes(admin: Admin, http: aiohttp.ClientSession) -> None:
+async def test_login_of_removed_app_can_be_confirmed(
+    admin: Admin, http: aiohttp.ClientSession
+) -> None:
     phone = await phone_of(http, "red", "alice")
-    begun = await begin(http)
-    login = await post(http, "/phone/scan", phone, scene=begun["user_code"])
+    login = await begin(http)
+    scanned = await post(http, "/phone/scan", phone, scene=login["user_code"])
 
     await admin.ask("DELETE", "/apps/red")
-    confirmed = await post(http, "/phone/confirm", phone, login_id=login["login_id"])
+    confirmed = await post(http, "/phone/confirm", phone, login_id=scanned["login_id"])
 
     assert confirmed["state"] == "confirmed"
 
 
-async def test_page_of_former_app_begins_nothing(broker: RunningBroker, admin: Admin) -> None:
+async def test_page_of_removed_app_cannot_begin(broker: RunningBroker, admin: Admin) -> None:
     async with page(broker, "red", "https://red.example") as former:
         await replace_app(admin)
 
         refused = await former.emit("begin", {})
         async with page(broker, "red", NEW_ORIGIN) as current:
-            begun = await current.emit("begin", {})
+            login = await current.emit("begin", {})
 
     assert refused["error"] == "invalid_client"
-    assert "scene" in begun
+    assert "scene" in login
 
 
-async def test_trail_tells_apps_with_one_id_apart(
+async def test_audit_trail_distinguishes_apps_with_one_id(
     broker: RunningBroker, admin: Admin, http: aiohttp.ClientSession
 ) -> None:
     for _ in range(2):
@@ -157,7 +159,7 @@ async def test_trail_tells_apps_with_one_id_apart(
             columns = (t.ended_logins.c.app, t.ended_logins.c.app_incarnation)
             return [tuple(row) for row in await connection.execute(sa.select(*columns))]
 
-    await eventually(lambda: _has(rows, 2), within=30)
+    await eventually(lambda: _has_count(rows, 2), within=30)
     found = await rows()
     await database.close()
 
@@ -165,17 +167,17 @@ async def test_trail_tells_apps_with_one_id_apart(
     assert len({incarnation for _, incarnation in found} - {None}) == 2
 
 
-async def _has(rows: object, count: int) -> bool:
+async def _has_count(rows: object, count: int) -> bool:
     return len(await rows()) == count  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("ground", ["redis"], indirect=True)
+@pytest.mark.parametrize("backend_settings", ["redis"], indirect=True)
 async def test_data_from_before_incarnations_stays_valid(
     broker: RunningBroker, admin: Admin, http: aiohttp.ClientSession, engines: Engines
 ) -> None:
-    await _forget_incarnations(broker, admin)
+    await _delete_incarnations(broker, admin)
     phone = await phone_of(http, "red", "alice")
-    begun = await begin(http)
+    login = await begin(http)
     changed = 0
     [node] = engines.nodes("redis")
     with node.client() as client:
@@ -185,16 +187,16 @@ async def test_data_from_before_incarnations_stays_valid(
                 client.set(key, stored.replace(b',"incarnation":""', b""), keepttl=True)
                 changed += client.get(key) != stored
 
-    scanned = await post(http, "/phone/scan", phone, scene=begun["user_code"])
+    scanned = await post(http, "/phone/scan", phone, scene=login["user_code"])
     await post(http, "/phone/confirm", phone, login_id=scanned["login_id"])
-    token = await post(http, "/oauth/token", **redeeming(begun))
+    token = await post(http, "/oauth/token", **redeem_form(login))
 
     assert changed == 2  # the session and the login
     assert token["token_type"] == "Bearer"
 
 
-async def _forget_incarnations(broker: RunningBroker, admin: Admin) -> None:
-    """Let the recorded apps be as a broker from before incarnations recorded them."""
+async def _delete_incarnations(broker: RunningBroker, admin: Admin) -> None:
+    """Change the recorded apps to the format from before incarnations."""
     database = Database(broker.settings[RecordsSettings].records_url)
     async with database.write_transaction() as connection:
         await connection.execute(sa.update(t.apps).values(incarnation=None))
@@ -202,7 +204,7 @@ async def _forget_incarnations(broker: RunningBroker, admin: Admin) -> None:
     assert (await admin.ask("PATCH", "/apps/red", {"name": "Red"})).status == 200
 
 
-async def test_login_leases_code_of_its_own_app(
+async def test_login_leases_code_of_its_incarnation(
     make_login_service: Callable[..., LoginMethods], store: StateBackend
 ) -> None:
     app = replace(SHOP, code_source="pool", incarnation="1" * 16)

@@ -1,8 +1,7 @@
-"""Canaries: two broker processes, a real Redis, logins of every kind; no secret gets out.
+"""Logins of every kind over two broker processes and a Redis expose no secret.
 
-Everything that the Redis is told is caught with MONITOR.  No secret, skey or token
-may stand in it, no scene and no js_code go over the bus, and none of them may stand
-in a log, a metric or an error.
+MONITOR records every command that Redis receives. No command contains a secret, skey or token.
+No bus message contains a scene or js_code. No log, metric or error contains any of them.
 """
 
 from __future__ import annotations
@@ -31,28 +30,28 @@ from tests.support.servers.redis import RedisServer, redis_program, running
 from tests.support.waiting import eventually
 
 
-class Known:
-    """What those outside hold, and what they were refused.
+class Secrets:
+    """Secrets and errors that the clients received.
 
-    secrets: secrets, skeys and tokens, and what is made up.
-    scenes: these may stand in the state's keys.
-    js_codes: these too, for the pretend provider's proofs read like the subjects they prove.
-    kept: the hashes that the state is to have of secrets and skeys.
+    secrets: secrets, skeys, tokens and canaries.
+    scenes: state keys may contain them.
+    js_codes: state keys may contain them: the pretend provider's subjects equal them.
+    hashes: the hashes of secrets and skeys, which the state stores.
     """
 
     def __init__(self) -> None:
         self.secrets = {"canary"}
         self.scenes: set[str] = set()
         self.js_codes: set[str] = set()
-        self.kept: set[str] = set()
+        self.hashes: set[str] = set()
         self.errors: list[Payload] = []
 
     @property
     def all(self) -> set[str]:
         return self.secrets | self.scenes | self.js_codes
 
-    def learn(self, answer: Payload) -> Payload:
-        """Take note of an answer's secrets, or of its error."""
+    def record(self, answer: Payload) -> Payload:
+        """Record the secrets or the error of an answer."""
         if "error" in answer:
             self.errors.append(answer)
         for name in ("scene", "user_code"):
@@ -61,16 +60,16 @@ class Known:
             if name in answer:
                 secret = answer[name].rpartition(".")[2]
                 self.secrets.add(secret)
-                self.kept.add(b64encode(hashlib.sha256(secret.encode()).digest()).decode())
+                self.hashes.add(b64encode(hashlib.sha256(secret.encode()).digest()).decode())
         self.secrets |= {answer["access_token"]} if "access_token" in answer else set()
         return answer
 
 
-class Outside:
-    """Browsers, phones and devices, all of which talk to either broker."""
+class Clients:
+    """Browsers, phones and devices. Each request names the broker by its index."""
 
     def __init__(self, brokers: list[Process], http: aiohttp.ClientSession) -> None:
-        self.known = Known()
+        self.received = Secrets()
         self.brokers = brokers
         self._http = http
         self._open: list[PythonBrowser] = []
@@ -81,100 +80,100 @@ class Outside:
         try:
             await client.connect(self.brokers[at].url, auth, namespace)
         except Refused as refusal:
-            self.known.learn(refusal.data)
+            self.received.record(refusal.data)
         return client
 
     async def ask(self, client: PythonBrowser, event: str, payload: object) -> Payload:
-        return self.known.learn(await client.emit(event, payload))
+        return self.received.record(await client.emit(event, payload))
 
     async def session(self, at: int, js_code: str) -> Payload:
-        self.known.js_codes.add(js_code)
+        self.received.js_codes.add(js_code)
         return await self.phone(at, {}, "session", {"app": "default", "js_code": js_code})
 
     async def phone(self, at: int, session: Payload, verb: str, body: object) -> Payload:
         proof = {"X-WX-Id": session["id"], "X-WX-Skey": session["skey"]} if session else {}
         url = f"{self.brokers[at].url}/phone/{verb}"
         async with self._http.post(url, json=body, headers=proof) as response:
-            return self.known.learn(await response.json())
+            return self.received.record(await response.json())
 
     async def device(self, at: int, path: str, **form: str) -> Payload:
         url = f"{self.brokers[at].url}/oauth/{path}"
         async with self._http.post(url, data={"client_id": "default", **form}) as response:
-            return self.known.learn(await response.json())
+            return self.received.record(await response.json())
 
     async def close(self) -> None:
         for client in self._open:
             await client.close()
 
 
-async def log_in_on_a_socket(outside: Outside) -> None:
-    """It moves from one broker to the other, and somebody else tries to get into it."""
-    before, browser = await outside.socket(0), await outside.socket(1)
-    alice, mallory = [await outside.session(1, f"pretend:{name}") for name in ("alice", "mallory")]
-    begun = await outside.ask(before, "begin", {})
-    login = {"login_id": begun["login_id"]}
-    owned = {**login, "secret": begun["secret"]}
-    await outside.ask(browser, "redeem", owned)
-    await outside.ask(browser, "resume", owned)
+async def log_in_on_a_socket(clients: Clients) -> None:
+    """Move the login to the other broker, and let another phone try to scan and confirm it."""
+    before, browser = await clients.socket(0), await clients.socket(1)
+    alice, mallory = [await clients.session(1, f"pretend:{name}") for name in ("alice", "mallory")]
+    new_login = await clients.ask(before, "begin", {})
+    login = {"login_id": new_login["login_id"]}
+    owned = {**login, "secret": new_login["secret"]}
+    await clients.ask(browser, "redeem", owned)
+    await clients.ask(browser, "resume", owned)
     for session in (alice, mallory):
-        await outside.phone(0, session, "scan", {"scene": begun["scene"]})
+        await clients.phone(0, session, "scan", {"scene": new_login["scene"]})
     for session in (mallory, alice):
-        await outside.phone(0, session, "confirm", login)
+        await clients.phone(0, session, "confirm", login)
     assert await browser.push() == ("login-scanned", login)
     assert await browser.push() == ("login-confirmed", login)
-    await outside.ask(browser, "redeem", {**login, "secret": "canary-secret"})
-    assert "access_token" in await outside.ask(browser, "redeem", owned)
-    await outside.ask(before, "redeem", owned)
+    await clients.ask(browser, "redeem", {**login, "secret": "canary-secret"})
+    assert "access_token" in await clients.ask(browser, "redeem", owned)
+    await clients.ask(before, "redeem", owned)
 
 
-async def be_denied(outside: Outside) -> None:
-    """By a phone on a socket; the browser then begins again, and cancels."""
-    session = await outside.session(0, "pretend:bob")
+async def deny_login(clients: Clients) -> None:
+    """Deny by a phone on a socket. The browser then begins again, and cancels."""
+    session = await clients.session(0, "pretend:bob")
     proof = {"id": session["id"], "skey": session["skey"]}
-    phone = await outside.socket(0, proof, "/phone")
-    browser = await outside.socket(1)
-    begun = await outside.ask(browser, "begin", {})
-    await outside.ask(phone, "scan", {"scene": begun["scene"]})
-    await outside.ask(phone, "deny", {"login_id": begun["login_id"]})
-    owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
-    await outside.ask(browser, "redeem", owned)
-    again = await outside.ask(browser, "begin", {})
-    await outside.ask(browser, "cancel", {"login_id": again["login_id"], "secret": again["secret"]})
+    phone = await clients.socket(0, proof, "/phone")
+    browser = await clients.socket(1)
+    new_login = await clients.ask(browser, "begin", {})
+    await clients.ask(phone, "scan", {"scene": new_login["scene"]})
+    await clients.ask(phone, "deny", {"login_id": new_login["login_id"]})
+    owned = {"login_id": new_login["login_id"], "secret": new_login["secret"]}
+    await clients.ask(browser, "redeem", owned)
+    again = await clients.ask(browser, "begin", {})
+    await clients.ask(browser, "cancel", {"login_id": again["login_id"], "secret": again["secret"]})
 
 
-async def log_in_on_a_device(outside: Outside) -> None:
-    carol = await outside.session(1, "pretend:carol")
-    begun = await outside.device(0, "device_authorization")
-    form = {"grant_type": GRANT, "device_code": begun["device_code"]}
+async def log_in_on_a_device(clients: Clients) -> None:
+    carol = await clients.session(1, "pretend:carol")
+    new_login = await clients.device(0, "device_authorization")
+    form = {"grant_type": GRANT, "device_code": new_login["device_code"]}
     for _ in range(2):
-        await outside.device(1, "token", **form)
-    await outside.phone(1, carol, "scan", {"scene": begun["user_code"]})
-    await outside.phone(0, carol, "confirm", {"login_id": begun["login_id"]})
-    assert "access_token" in await outside.device(0, "token", **form)
-    await outside.device(1, "token", **form)
+        await clients.device(1, "token", **form)
+    await clients.phone(1, carol, "scan", {"scene": new_login["user_code"]})
+    await clients.phone(0, carol, "confirm", {"login_id": new_login["login_id"]})
+    assert "access_token" in await clients.device(0, "token", **form)
+    await clients.device(1, "token", **form)
 
 
-async def be_turned_away(outside: Outside) -> None:
-    """By guesses and by nonsense, each with a canary of its own."""
-    dave = await outside.session(0, "pretend:dave")
-    await outside.session(1, "canary-js-code")
-    await outside.phone(1, {**dave, "skey": "canary-skey"}, "scan", {"scene": "some-scene"})
-    await outside.phone(0, dave, "scan", {"scene": "some-scene"})
-    await outside.phone(0, dave, "scan", {"scene": "canary " * 20})
-    await outside.phone(0, dave, "confirm", ["canary"])
-    await outside.phone(1, dave, "register", {"invitation": "canary-invitation"})
-    await outside.device(0, "token", grant_type="canary", device_code="canary")
-    await outside.device(1, "token", grant_type=GRANT, device_code="some-id.canary-secret")
-    await outside.socket(0, {"app": "canary-app"})
-    await outside.socket(1, {"id": "some-id", "skey": "canary-skey"}, "/phone")
-    browser = await outside.socket(0)
-    await outside.ask(browser, "canary-event", {"secret": "canary"})
-    await outside.ask(browser, "redeem", {"login_id": "some-id", "secret": "canary " * 20})
-    for broker in outside.brokers:
+async def send_refused_requests(clients: Clients) -> None:
+    """Send wrong credentials and invalid requests, each with a canary."""
+    dave = await clients.session(0, "pretend:dave")
+    await clients.session(1, "canary-js-code")
+    await clients.phone(1, {**dave, "skey": "canary-skey"}, "scan", {"scene": "some-scene"})
+    await clients.phone(0, dave, "scan", {"scene": "some-scene"})
+    await clients.phone(0, dave, "scan", {"scene": "canary " * 20})
+    await clients.phone(0, dave, "confirm", ["canary"])
+    await clients.phone(1, dave, "register", {"invitation": "canary-invitation"})
+    await clients.device(0, "token", grant_type="canary", device_code="canary")
+    await clients.device(1, "token", grant_type=GRANT, device_code="some-id.canary-secret")
+    await clients.socket(0, {"app": "canary-app"})
+    await clients.socket(1, {"id": "some-id", "skey": "canary-skey"}, "/phone")
+    browser = await clients.socket(0)
+    await clients.ask(browser, "canary-event", {"secret": "canary"})
+    await clients.ask(browser, "redeem", {"login_id": "some-id", "secret": "canary " * 20})
+    for broker in clients.brokers:
         await send_raw(broker.url, b"GET /canary HTTP/1.1\r\nX-WX-Skey canary\r\n\r\n")
 
 
-LOGINS = (log_in_on_a_socket, be_denied, log_in_on_a_device, be_turned_away)
+LOGINS = (log_in_on_a_socket, deny_login, log_in_on_a_device, send_refused_requests)
 
 WORDS = {
     "access_denied",
@@ -188,7 +187,7 @@ WORDS = {
     "unknown_scene",
     "unsupported_grant_type",
 }
-"""Failures that the logins met on their way; those of a broken store have tests of their own."""
+"""Errors that the logins receive. Other tests cover errors of an unavailable store."""
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +196,7 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
-async def test_no_secret_gets_out(redis: RedisServer, tmp_path: Path) -> None:
+async def test_no_secret_is_exposed(redis: RedisServer, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         monitor = await stack.enter_async_context(monitored(redis))
         brokers = [
@@ -205,36 +204,36 @@ async def test_no_secret_gets_out(redis: RedisServer, tmp_path: Path) -> None:
             for name in ("one", "two")
         ]
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        outside = Outside(brokers, http)
+        clients = Clients(brokers, http)
         for log_in in LOGINS:
-            await log_in(outside)
+            await log_in(clients)
         metrics = [await fetch(http, f"{broker.metrics_url}/metrics") for broker in brokers]
-        await outside.close()
+        await clients.close()
         with redis.client() as client:
             client.echo("the-end")
         await eventually(lambda: "the-end" in monitor.all())
-    known = outside.known
+    received = clients.received
     logs = [broker.log.read_text() for broker in brokers]
 
-    assert {error["error"] for error in known.errors} == WORDS
-    assert len(known.secrets) > 10
-    assert len(known.scenes) == 4
+    assert {error["error"] for error in received.errors} == WORDS
+    assert len(received.secrets) > 10
+    assert len(received.scenes) == 4
 
     for event in ("login-scanned", "login-confirmed", "login-denied"):
         assert event in monitor.bus()
-    assert not leaked(known.all, monitor.bus())
+    assert not leaked(received.all, monitor.bus())
 
-    assert not leaked(known.secrets, monitor.all())
-    assert leaked(known.kept, monitor.all()) == list(known.kept)
-    assert leaked(known.scenes, monitor.all()) == list(known.scenes)
+    assert not leaked(received.secrets, monitor.all())
+    assert leaked(received.hashes, monitor.all()) == list(received.hashes)
+    assert leaked(received.scenes, monitor.all()) == list(received.scenes)
 
     assert all("malformed request" in log for log in logs)
-    assert all("scanlogin_logins_total" in one for one in metrics)
-    for said in (*logs, *metrics, str(known.errors)):
-        assert not leaked(known.all, said)
+    assert all("scanlogin_logins_total" in metric_text for metric_text in metrics)
+    for output in (*logs, *metrics, str(received.errors)):
+        assert not leaked(received.all, output)
 
 
-async def test_what_is_planted_is_found(redis: RedisServer) -> None:
+async def test_planted_secret_is_found(redis: RedisServer) -> None:
     script = "redis.call('PUBLISH','scanlogin:instance:one',ARGV[1])"
     async with monitored(redis) as monitor:
         with redis.client() as client:

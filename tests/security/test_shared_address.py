@@ -23,8 +23,8 @@ async def begin_without_socket(http: aiohttp.ClientSession) -> dict[str, str]:
     form = {"client_id": "default"}
     async with http.post("/oauth/device_authorization", data=form) as response:
         assert response.status == 200
-        begun: dict[str, str] = await response.json()
-        return begun
+        login: dict[str, str] = await response.json()
+        return login
 
 
 async def ask_for_token(http: aiohttp.ClientSession, **changes: str) -> tuple[int, dict[str, str]]:
@@ -33,7 +33,7 @@ async def ask_for_token(http: aiohttp.ClientSession, **changes: str) -> tuple[in
 
 
 async def exhaust_failed_attempts(broker: RunningBroker) -> None:
-    """Send wrong device codes from this address until they are refused, and then some."""
+    """Send wrong device codes from this address until the broker refuses them."""
     async with aiohttp.ClientSession(broker.url) as http:
         seen = {(await ask_for_token(http))[0] for _ in range(WRONG_CODES)}
     assert seen == {400, 429}
@@ -50,12 +50,12 @@ async def attacked(start_broker: StartBroker) -> RunningBroker:
 async def test_socket_login_succeeds_behind_attacked_address(attacked: RunningBroker) -> None:
     browser = PythonBrowser(["websocket"])
     await browser.connect(attacked.url)
-    begun = await browser.emit("begin", {})
-    owned = {name: begun[name] for name in ("login_id", "secret")}
+    login = await browser.emit("begin", {})
+    owned = {name: login[name] for name in ("login_id", "secret")}
 
     async with PhoneClient(attacked.url) as phone:
-        assert (await phone.post("scan", {"scene": begun["scene"]})).status == 200
-        assert (await phone.post("confirm", {"login_id": begun["login_id"]})).status == 200
+        assert (await phone.post("scan", {"scene": login["scene"]})).status == 200
+        assert (await phone.post("confirm", {"login_id": login["login_id"]})).status == 200
     resumed = await browser.emit("resume", owned)
     redeemed = await browser.emit("redeem", owned)
     await browser.close()
@@ -69,14 +69,14 @@ async def test_device_login_succeeds_behind_attacked_address(attacked: RunningBr
         aiohttp.ClientSession(attacked.url) as http,
         PhoneClient(attacked.url) as session,
     ):
-        begun = await begin_without_socket(http)
+        login = await begin_without_socket(http)
         phone = SocketPhone(PythonBrowser(["websocket"]))
         await phone.connect(attacked.url, session.session)
-        assert (await phone.post("scan", {"scene": begun["user_code"]})).status == 200
-        assert (await phone.post("confirm", {"login_id": begun["login_id"]})).status == 200
+        assert (await phone.post("scan", {"scene": login["user_code"]})).status == 200
+        assert (await phone.post("confirm", {"login_id": login["login_id"]})).status == 200
         await phone.close()
 
-        status, token = await ask_for_token(http, device_code=begun["device_code"])
+        status, token = await ask_for_token(http, device_code=login["device_code"])
 
     assert status == 200
     assert token["subject"] == "pretend:alice"
@@ -85,10 +85,10 @@ async def test_device_login_succeeds_behind_attacked_address(attacked: RunningBr
 async def test_cancel_succeeds_behind_attacked_address(attacked: RunningBroker) -> None:
     browser = PythonBrowser(["websocket"])
     await browser.connect(attacked.url)
-    begun = await browser.emit("begin", {})
+    login = await browser.emit("begin", {})
 
     cancelled = await browser.emit(
-        "cancel", {"login_id": begun["login_id"], "secret": begun["secret"]}
+        "cancel", {"login_id": login["login_id"], "secret": login["secret"]}
     )
     await browser.close()
 
@@ -98,7 +98,7 @@ async def test_cancel_succeeds_behind_attacked_address(attacked: RunningBroker) 
 async def test_failed_scans_count_per_person(start_broker: StartBroker) -> None:
     broker = await start_broker(misses_per_minute=1)
     async with PhoneClient(broker.url, "alice") as alice, PhoneClient(broker.url, "bob") as bob:
-        seen = [await one.post("scan", {"scene": "x"}) for one in (alice, alice, bob)]
+        seen = [await phone.post("scan", {"scene": "x"}) for phone in (alice, alice, bob)]
 
     assert [answer.status for answer in seen] == [404, 429, 404]
 
@@ -118,18 +118,18 @@ async def test_opened_sessions_do_not_count_for_the_address(start_broker: StartB
     assert refused == [401, 401, 429]
 
 
-async def test_address_has_its_share_of_proofs_at_once() -> None:
+async def test_address_has_limited_share_of_concurrent_proofs() -> None:
     limits, may_end = SessionLimits(per_minute=100), asyncio.Event()
     running: Counter[str] = Counter()
 
-    async def prove(address: str) -> None:
+    async def verify(address: str) -> None:
         async with limits.opening(address):
             running[address] += 1
             await may_end.wait()
 
-    tasks = [asyncio.create_task(prove("192.0.2.1")) for _ in range(3 * PROOFS_SHARE)]
+    tasks = [asyncio.create_task(verify("192.0.2.1")) for _ in range(3 * PROOFS_SHARE)]
     await eventually(lambda: running["192.0.2.1"] == PROOFS_SHARE)
-    tasks.append(asyncio.create_task(prove("192.0.2.2")))
+    tasks.append(asyncio.create_task(verify("192.0.2.2")))
     await eventually(lambda: running["192.0.2.2"] == 1)
 
     assert running["192.0.2.1"] == PROOFS_SHARE
@@ -137,12 +137,12 @@ async def test_address_has_its_share_of_proofs_at_once() -> None:
     await asyncio.gather(*tasks)
 
 
-async def test_person_may_show_invitations_only_so_often(start_broker: StartBroker) -> None:
+async def test_invitation_attempts_are_limited_per_person(start_broker: StartBroker) -> None:
     broker = await start_broker()
-    shown = {"invitation": "x" * 32}
+    body = {"invitation": "x" * 32}
     async with PhoneClient(broker.url, "alice") as alice, PhoneClient(broker.url, "bob") as bob:
         attempts = range(REGISTRATIONS_PER_MINUTE + 1)
-        seen = [(await alice.post("register", shown)).status for _ in attempts]
+        seen = [(await alice.post("register", body)).status for _ in attempts]
 
         assert seen == [400] * REGISTRATIONS_PER_MINUTE + [429]
-        assert (await bob.post("register", shown)).status == 400
+        assert (await bob.post("register", body)).status == 400

@@ -1,4 +1,4 @@
-"""Who is slow or says the same thing twice: connections end in time, and hold little till then."""
+"""Slow connections time out with bounded memory, and malformed handshakes are refused."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tests.support.websocket_client import ASKS, KEY, VERSION, Wire, handshake, 
 
 @pytest.fixture
 async def echo() -> AsyncIterator[Client]:
-    """Its heartbeat is too slow to be what closes a session, also when the clock is moved."""
+    """An echo server whose heartbeat never closes a session, also when the clock moves."""
     async with client_of("eio", ping_interval=3600.0, ping_timeout=20.0) as client:
         yield client
 
 
-# ---- connections that say too little ----
+# ---- idle connections ----
 
 
-async def test_a_connection_that_says_nothing_is_closed(
+async def test_idle_connection_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(serving, "IDLE_TIMEOUT", 0.3)
@@ -41,7 +41,7 @@ async def test_a_connection_that_says_nothing_is_closed(
         assert await wire.ends()
 
 
-async def test_headers_that_trickle_in_close_their_connection(
+async def test_slow_headers_close_connection(
     echo: Client, received: bytearray, loop_clock: LoopClock
 ) -> None:
     wire = await Wire.to(url_of(echo))
@@ -54,7 +54,7 @@ async def test_headers_that_trickle_in_close_their_connection(
     assert await wire.ends()
 
 
-async def test_a_second_request_that_trickles_in_closes_its_connection(
+async def test_slow_second_request_closes_connection(
     echo: Client, received: bytearray, loop_clock: LoopClock
 ) -> None:
     wire = await Wire.to(url_of(echo))
@@ -68,9 +68,7 @@ async def test_a_second_request_that_trickles_in_closes_its_connection(
     assert await wire.ends()
 
 
-async def test_a_poll_that_waits_and_a_websocket_are_not_quiet(
-    echo: Client, loop_clock: LoopClock
-) -> None:
+async def test_waiting_poll_and_websocket_are_not_idle(echo: Client, loop_clock: LoopClock) -> None:
     sid = await echo.open()
     poll = await echo.start_poll(sid)
     async with echo.opened() as ws:
@@ -83,7 +81,7 @@ async def test_a_poll_that_waits_and_a_websocket_are_not_quiet(
 
 
 @pytest.mark.parametrize("engine", ["own", "stock"])
-async def test_a_body_that_trickles_in_is_refused(
+async def test_slow_body_is_refused(
     start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     for module in (wire, bodies):
@@ -107,32 +105,34 @@ async def test_a_body_that_trickles_in_is_refused(
         assert (await client.poll(sid))[0] == 400
 
 
-# ---- readers that do not read ----
+# ---- clients that do not read ----
 
 
 @pytest.mark.parametrize(
-    "sent",
+    "data_sent",
     [text(b"4" + b"x" * 2000), text(b"4x") * 100, masked(0x80 | frames.PING, b"x" * 125) * 16],
     ids=["large", "small", "pings"],
 )
-async def test_a_reader_that_does_not_read_is_dropped(echo: Client, sent: bytes) -> None:
-    """And what the server held for it till then is bounded."""
+async def test_client_that_does_not_read_is_closed(echo: Client, data_sent: bytes) -> None:
+    """The backlog of the server is bounded until then."""
     with socket.socket() as raw:
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # the kernel makes it its minimum
+        raw.setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVBUF, 1
+        )  # the kernel raises it to its minimum
         address = urlsplit(url_of(echo))
         raw.connect((address.hostname, address.port))
         raw.sendall(handshake(*ASKS))
         raw.setblocking(False)
         most = 0
-        while await send_some(raw, sent):
-            most = max(most, *map(held, echo.server.sockets.values()), 0)
+        while await send_some(raw, data_sent):
+            most = max(most, *map(backlog_of, echo.server.sockets.values()), 0)
 
     assert most <= connection.BACKLOG_BYTES + 1024 * 1024
     assert echo.server.sockets == {}
 
 
 async def send_some(raw: socket.socket, data: bytes) -> bool:
-    """Send what the kernel takes; whether there still is somebody to send to."""
+    """Send what the kernel accepts, and return whether the connection is open."""
     try:
         async with asyncio.timeout(30):
             await asyncio.get_running_loop().sock_sendall(raw, data)
@@ -144,15 +144,15 @@ async def send_some(raw: socket.socket, data: bytes) -> bool:
     return True
 
 
-def held(one: connection.WebSocketConnection) -> int:
-    size: int = one._transport.get_write_buffer_size()
+def backlog_of(socket_: connection.WebSocketConnection) -> int:
+    size: int = socket_._transport.get_write_buffer_size()
     return size
 
 
 # ---- handshakes ----
 
 
-async def test_a_handshake_is_answered(echo: Client) -> None:
+async def test_handshake_is_answered(echo: Client) -> None:
     wire = await Wire.to(url_of(echo))
     wire.write(handshake(*ASKS))
 
@@ -162,7 +162,7 @@ async def test_a_handshake_is_answered(echo: Client) -> None:
 
 
 @pytest.mark.parametrize("twice", [header for header in ASKS if not header.startswith("Conn")])
-async def test_a_header_that_comes_twice_is_refused(echo: Client, twice: str) -> None:
+async def test_duplicate_handshake_header_is_refused(echo: Client, twice: str) -> None:
     wire = await Wire.to(url_of(echo))
     wire.write(handshake(*ASKS, twice))
 
@@ -179,7 +179,9 @@ async def test_a_header_that_comes_twice_is_refused(echo: Client, twice: str) ->
         lambda header: not header.startswith("Connection"),
     ],
 )
-async def test_a_header_that_lacks_is_missed(echo: Client, change: Callable[[str], bool]) -> None:
+async def test_missing_handshake_header_is_refused(
+    echo: Client, change: Callable[[str], bool]
+) -> None:
     wire = await Wire.to(url_of(echo))
     wire.write(handshake(*filter(change, ASKS)))
 
@@ -197,16 +199,16 @@ async def test_a_header_that_lacks_is_missed(echo: Client, change: Callable[[str
         "Connection: keep-alive",
     ],
 )
-async def test_a_header_that_says_something_else_is_refused(echo: Client, other: str) -> None:
+async def test_invalid_handshake_header_is_refused(echo: Client, other: str) -> None:
     name = other.partition(":")[0]
     wire = await Wire.to(url_of(echo))
-    wire.write(handshake(*(other if asked.startswith(name + ":") else asked for asked in ASKS)))
+    wire.write(handshake(*(other if header.startswith(name + ":") else header for header in ASKS)))
 
     assert await wire.answer() == 400
     wire.close()
 
 
-async def test_a_connection_that_is_kept_alive_may_become_a_websocket(
+async def test_keep_alive_connection_can_become_websocket(
     echo: Client, loop_clock: LoopClock
 ) -> None:
     wire = await Wire.to(url_of(echo))
@@ -217,14 +219,14 @@ async def test_a_connection_that_is_kept_alive_may_become_a_websocket(
 
     assert await wire.answer() == 101
     assert (await wire.frame())[:1] == b"0"
-    await loop_clock.move(2 * serving.IDLE_TIMEOUT)  # and is not closed as a quiet one
+    await loop_clock.move(2 * serving.IDLE_TIMEOUT)  # the idle timeout does not apply
     wire.write(text(b"4hello"))
     assert await wire.frame() == b"4hello"
     wire.close()
 
 
 @pytest.mark.parametrize("cut", [0, 1, 5, 12, 17])
-async def test_frames_may_come_with_the_handshake(echo: Client, cut: int) -> None:
+async def test_frames_sent_with_handshake_are_handled(echo: Client, cut: int) -> None:
     first = text(b"4one") + text(b"4two")
     wire = await Wire.to(url_of(echo))
     wire.write(handshake(*ASKS) + first[:cut])
@@ -237,7 +239,7 @@ async def test_frames_may_come_with_the_handshake(echo: Client, cut: int) -> Non
     wire.close()
 
 
-async def test_a_frame_that_comes_with_the_handshake_is_judged_too(echo: Client) -> None:
+async def test_invalid_frame_sent_with_handshake_closes_connection(echo: Client) -> None:
     wire = await Wire.to(url_of(echo))
     wire.write(handshake(*ASKS) + masked(0x83))
 

@@ -1,4 +1,4 @@
-"""Packets of all kinds at a server that lives: nothing raises out, nothing grows, the good stay."""
+"""Random packets raise no error in the server, leave no data, and close no other connection."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ packets = st.one_of(
 raw_frames = st.builds(masked, st.integers(0, 255), st.binary(max_size=130))
 
 
-class Live:
-    """A peer in a loop that hypothesis may ask again and again, and a socket that behaves."""
+class FuzzedServer:
+    """A server in an event loop that hypothesis can use for each example."""
 
     def __init__(self, runner: asyncio.Runner, client: Client, failures: list[Any]) -> None:
         self._runner = runner
@@ -73,25 +73,25 @@ class Live:
 
 
 @pytest.fixture
-def live() -> Iterator[Live]:
+def fuzzed() -> Iterator[FuzzedServer]:
     failures: list[Any] = []
     with asyncio.Runner() as runner:
         runner.get_loop().set_exception_handler(lambda loop, about: failures.append(about))
         stack = AsyncExitStack()
         peer = client_of("sio", ping_interval=3600.0, ping_timeout=20.0)
-        yield Live(runner, runner.run(stack.enter_async_context(peer)), failures)
+        yield FuzzedServer(runner, runner.run(stack.enter_async_context(peer)), failures)
         runner.run(stack.aclose())
     assert failures == []
 
 
-async def left(client: Client) -> dict[str, Any]:
-    """What the server holds once all have gone; nothing of it should be anything."""
+async def remaining_data(client: Client) -> dict[str, Any]:
+    """Return the data of the server after all connections have closed; it should be empty."""
     engine, server = client.server.eio, client.server
-    held = [engine.sockets, engine.sessions.inboxes, engine.sessions.heartbeat, server.environ]
-    held += [server._binary_packet, server.manager._namespaces, server.manager.callbacks]
+    tables = [engine.sockets, engine.sessions.inboxes, engine.sessions.heartbeat, server.environ]
+    tables += [server._binary_packet, server.manager._namespaces, server.manager.callbacks]
     with suppress(TimeoutError):
-        await eventually(lambda: not any(map(len, held)))
-    return {str(place): one for place, one in enumerate(held) if len(one)}
+        await eventually(lambda: not any(map(len, tables)))
+    return {str(place): table for place, table in enumerate(tables) if len(table)}
 
 
 async def by_websocket(client: Client, sent: list[str | bytes]) -> None:
@@ -132,8 +132,10 @@ async def by_upgrade(client: Client, posted: list[str], probed: list[str]) -> No
     await client.post(sid, "1")
 
 
-@pytest.mark.parametrize("way", ["websocket", "polling", "frames", "upgrade"])
-def test_any_packets_hurt_nobody_and_leave_nothing(live: Live, way: str) -> None:
+@pytest.mark.parametrize("transport_name", ["websocket", "polling", "frames", "upgrade"])
+def test_random_packets_leave_server_usable_and_empty(
+    fuzzed: FuzzedServer, transport_name: str
+) -> None:
     lists = st.lists(packets, max_size=6)
     texts = st.lists(packets.filter(lambda packet: isinstance(packet, str)), max_size=5)
     acts = {
@@ -144,18 +146,18 @@ def test_any_packets_hurt_nobody_and_leave_nothing(live: Live, way: str) -> None
     }
 
     @FUZZ
-    @given(act=acts[way])
+    @given(act=acts[transport_name])
     def send(act: Any) -> None:
         do, *sent = act
-        live(do(live.client, *sent))
-        assert live(lives(good)) is True
-        assert live.failures == []
+        fuzzed(do(fuzzed.client, *sent))
+        assert fuzzed(lives(other_socket)) is True
+        assert fuzzed.failures == []
 
     stack = AsyncExitStack()
-    good = live(stack.enter_async_context(live.client.connect()))
-    live(good.receive_str())
-    live(join(good))
+    other_socket = fuzzed(stack.enter_async_context(fuzzed.client.connect()))
+    fuzzed(other_socket.receive_str())
+    fuzzed(join(other_socket))
     send()
-    live(stack.aclose())
+    fuzzed(stack.aclose())
 
-    assert live(left(live.client)) == {}
+    assert fuzzed(remaining_data(fuzzed.client)) == {}

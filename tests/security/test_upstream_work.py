@@ -1,4 +1,4 @@
-"""One client causes a bounded amount of work upstream, and none for others."""
+"""One client causes a bounded number of webhook calls, and does not affect other clients."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Register(Site):
     def __init__(self) -> None:
         super().__init__()
         self.answer = self._answer
-        self.asked: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         openid = (await request.json())["data"]["openid"]
-        self.asked[openid] += 1
+        self.calls[openid] += 1
         return web.json_response({"subject": openid}, status=STATUSES[openid])
 
 
@@ -55,8 +55,8 @@ async def broker(start_broker: StartBroker, site: tuple[Register, str]) -> Runni
     )
 
 
-async def scanned(broker: RunningBroker, phone: PhoneClient) -> dict[str, str]:
-    """Begin a login, scan it with `phone`, and return what names it."""
+async def begin_and_scan(broker: RunningBroker, phone: PhoneClient) -> dict[str, str]:
+    """Begin a login, scan it with `phone`, and return its `login_id`."""
     form = {"client_id": "default"}
     async with (
         aiohttp.ClientSession(broker.url) as http,
@@ -69,23 +69,23 @@ async def scanned(broker: RunningBroker, phone: PhoneClient) -> dict[str, str]:
 
 async def confirm_many_times(broker: RunningBroker, name: str) -> list[Answer]:
     async with PhoneClient(broker.url, name) as phone:
-        login = await scanned(broker, phone)
+        login = await begin_and_scan(broker, phone)
         return await asyncio.gather(*(phone.post("confirm", login) for _ in range(FLOOD)))
 
 
 async def confirm_once(broker: RunningBroker, name: str) -> int:
     async with PhoneClient(broker.url, name) as phone:
-        return (await phone.post("confirm", await scanned(broker, phone))).status
+        return (await phone.post("confirm", await begin_and_scan(broker, phone))).status
 
 
-async def test_confirms_of_one_unregistered_phone_ask_the_webhook_rarely(
+async def test_repeated_confirms_of_unregistered_phone_rarely_call_webhook(
     broker: RunningBroker, site: tuple[Register, str]
 ) -> None:
     answers = await confirm_many_times(broker, "alice")
 
     words = Counter(answer.body["error"] for answer in answers)
     assert words.keys() == {"unregistered_user", "rate_limited"}
-    assert site[0].asked["alice"] <= 2
+    assert site[0].calls["alice"] <= 2
     assert await confirm_once(broker, "bob") == 200
 
 
@@ -93,26 +93,26 @@ async def test_failures_of_one_phone_keep_the_breaker_closed(
     broker: RunningBroker, site: tuple[Register, str]
 ) -> None:
     async with PhoneClient(broker.url, "mallory") as phone:
-        login = await scanned(broker, phone)
-        seen = [(await phone.post("confirm", login)).status for _ in range(REQUESTS_MAX + 1)]
+        login = await begin_and_scan(broker, phone)
+        statuses = [(await phone.post("confirm", login)).status for _ in range(REQUESTS_MAX + 1)]
 
-    assert set(seen[:REQUESTS_MAX]) == {503}
-    assert site[0].asked["mallory"] == REQUESTS_MAX
+    assert set(statuses[:REQUESTS_MAX]) == {503}
+    assert site[0].calls["mallory"] == REQUESTS_MAX
     assert await confirm_once(broker, "bob") == 200
 
 
-async def test_session_checks_ask_the_webhook_rarely(
+async def test_session_checks_rarely_call_webhook(
     broker: RunningBroker, site: tuple[Register, str]
 ) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with PhoneClient(broker.url, "bob") as phone, aiohttp.ClientSession(broker.url) as http:
-        shown = {name: phone.session[name] for name in ("id", "skey")}
+        credentials = {name: phone.session[name] for name in ("id", "skey")}
 
         async def check() -> str:
-            body = {"app": "default", **shown}
+            body = {"app": "default", **credentials}
             async with http.post("/sessions/check", json=body, headers=headers) as response:
                 return str((await response.json())["subject"])
 
         assert set(await asyncio.gather(*(check() for _ in range(FLOOD)))) == {"bob"}
 
-    assert site[0].asked["bob"] < FLOOD / 10
+    assert site[0].calls["bob"] < FLOOD / 10

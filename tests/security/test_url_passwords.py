@@ -17,7 +17,7 @@ from tests.support.environment import free_port
 from tests.support.servers.redis import redis_program, running
 
 HEAD, TAIL = "canaryhead", "canarytail"
-"""A password is split where a reader of URLs may split it: neither half may get out."""
+"""Halves of a password that contains a URL separator. Neither half may be printed or logged."""
 
 SEPARATORS = ["@", "/", "#", "?", "[", "]", ":", "&", "%", "=", "\N{CARE OF}", " "]
 
@@ -44,10 +44,10 @@ URLS = {
     "PROVIDER": ["wechat://user:{0}@api.example"],
     "WECHAT_API_URL": ["http://user:{0}@api.example"],
 }
-"""Settings into which someone may write a URL with a password."""
+"""Settings that may contain a URL with a password."""
 
 VALUES_END = {"ORIGINS": " ", "TRUSTED_PROXIES": " "}
-"""Settings of several values, and what separates these."""
+"""Separators of settings with several values."""
 
 
 def assert_clean(text: str) -> None:
@@ -65,14 +65,14 @@ def test_config_output_has_no_part_of_a_password(tmp_path: Path, name: str, form
         value = form.format(f"{HEAD}{separator}{TAIL}", free_port())
 
         checked = call(tmp_path, "config", "check", **{f"SCAN_LOGIN_{name}": value})
-        shown = call(tmp_path, "config", "show", **{f"SCAN_LOGIN_{name}": value})
+        output = call(tmp_path, "config", "show", **{f"SCAN_LOGIN_{name}": value})
 
-        assert_clean(checked.stdout + checked.stderr + shown.stdout + shown.stderr)
+        assert_clean(checked.stdout + checked.stderr + output.stdout + output.stderr)
 
 
 @pytest.mark.parametrize("form", URLS["RECORDS_URL"][:1] + URLS["STATE_URL"][:1])
 @pytest.mark.parametrize("separator", ["@", "/", "#", "?", "[", "]"])
-def test_unescaped_password_is_refused_with_the_remedy(form: str, separator: str) -> None:
+def test_unescaped_password_is_refused_with_escaping_hint(form: str, separator: str) -> None:
     with pytest.raises(ValueError, match=f"{re.escape(separator)} as %"):
         check_server_url(form.format(f"{HEAD}{separator}{TAIL}", 5432))
 
@@ -145,6 +145,6 @@ def serve_until(folder: Path, event: str, **variables: str) -> str:
 
 
 def test_password_of_every_url_is_hidden() -> None:
-    shown = hide_passwords(f"redis://u:{HEAD} {TAIL}@h?sentinel_PASSWORD={HEAD}&db=1")
+    output = hide_passwords(f"redis://u:{HEAD} {TAIL}@h?sentinel_PASSWORD={HEAD}&db=1")
 
-    assert shown == "redis://u:[hidden]@h?sentinel_PASSWORD=[hidden]&db=1"
+    assert output == "redis://u:[hidden]@h?sentinel_PASSWORD=[hidden]&db=1"

@@ -13,7 +13,7 @@ from tests.support.commands import Call, Said
 
 @pytest.fixture
 def call(tmp_path: Path, records_file: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """Calls a command in a folder of its own; settings by keyword."""
+    """Calls a command in a new folder. Keyword arguments are environment variables."""
     monkeypatch.chdir(tmp_path)
     records_file.rename("scan-login.db")
 

@@ -23,23 +23,29 @@ from tests.support.waiting import wait_until
 SECRET = "canary-app-secret"
 
 
-def listed(call: Call) -> list[dict[str, object]]:
+def list_apps(call: Call) -> list[dict[str, object]]:
     found: list[dict[str, object]] = json.loads(call("app", "list", "--json").text)
     return found
 
 
 def test_app_is_added_changed_listed_and_removed(call: Call, tmp_path: Path) -> None:
     options = ["--name", "A site", "--origin", "https://a.example", "--origin", "https://b.example"]
-    more = ["--register-url", "https://a.example/register", "--login-lifetime", "60", "--secret"]
-    added = call("app", "add", "site", *options, *more, stdin=f"{SECRET}\n")
-    [before] = listed(call)
+    more_options = [
+        "--register-url",
+        "https://a.example/register",
+        "--login-lifetime",
+        "60",
+        "--secret",
+    ]
+    added = call("app", "add", "site", *options, *more_options, stdin=f"{SECRET}\n")
+    [before] = list_apps(call)
     change = ["--name", "B", "--register-url", "", "--login-lifetime", "0", "--no-secret"]
     changed = call("app", "set", "site", *change)
-    [after] = listed(call)
+    [after] = list_apps(call)
     shown = call("app", "list")
 
-    kept = call("app", "remove", "site", stdin="n\n")
-    gone = call("app", "remove", "site", stdin="y\n")
+    kept_app = call("app", "remove", "site", stdin="n\n")
+    removed = call("app", "remove", "site", stdin="y\n")
 
     assert (added.code, changed.code) == (0, 0)
     assert "running brokers apply this within seconds" in added.text
@@ -49,8 +55,8 @@ def test_app_is_added_changed_listed_and_removed(call: Call, tmp_path: Path) -> 
     assert after["has_provider_secret"] is False
     assert "    name = B\n" in shown.text
     assert "default\n    from the settings" in shown.text
-    assert (kept.code, gone.code) == (1, 0)
-    assert listed(call) == []
+    assert (kept_app.code, removed.code) == (1, 0)
+    assert list_apps(call) == []
     assert SECRET not in str([before, after, added, changed, shown])
     assert (tmp_path / "scan-login-seal.json").stat().st_mode & 0o777 == 0o600
 
@@ -63,7 +69,7 @@ def test_rotated_app_secret_is_printed_once(call: Call, tmp_path: Path) -> None:
     assert len(secret) == 43
     [note] = rest
     assert "it is not printed again; running brokers apply this within seconds" in note
-    [app] = listed(call)
+    [app] = list_apps(call)
     assert app["has_api_secret"] is True
     with closing(sqlite3.connect("scan-login.db")) as database:
         assert secret not in "\n".join(database.iterdump())
@@ -89,23 +95,23 @@ def test_invalid_app_command_is_refused(
 
     assert refused.code == code
     assert sentence in refused.text
-    assert [app["name"] for app in listed(call)] == ["site"]
+    assert [app["name"] for app in list_apps(call)] == ["site"]
 
 
 def test_running_broker_serves_a_new_app(tmp_path: Path) -> None:
     with serving(tmp_path, SCAN_LOGIN_PORT="0") as (_, line):
         url = line.split(" ready on ")[1].split()[0]
         added = run(tmp_path, "app", "add", "site", "--secret", stdin=SECRET)
-        wait_until(lambda: begins(url, "site"))
+        wait_until(lambda: can_begin(url, "site"))
 
     assert (added.returncode, added.stderr) == (0, "")
 
 
 def test_records_status_names_missing_migrations(call: Call) -> None:
-    nowhere = {"SCAN_LOGIN_RECORDS_URL": "sqlite+aiosqlite:///other.db"}
-    before = call("records", "status", **nowhere)
-    migrated = call("records", "migrate", **nowhere)
-    after = call("records", "status", **nowhere)
+    other_database = {"SCAN_LOGIN_RECORDS_URL": "sqlite+aiosqlite:///other.db"}
+    before = call("records", "status", **other_database)
+    migrated = call("records", "migrate", **other_database)
+    after = call("records", "status", **other_database)
 
     assert before.code == 1
     assert f"missing: {', '.join(REVISIONS)}" in before.text
@@ -163,7 +169,7 @@ def test_seal_keys_in_settings_are_used(call: Call, tmp_path: Path) -> None:
     assert not (tmp_path / "scan-login-seal.json").exists()
 
 
-def begins(url: str, app: str) -> bool:
+def can_begin(url: str, app: str) -> bool:
     """Whether a device can begin a login for the app."""
     form = f"client_id={app}".encode()
     try:

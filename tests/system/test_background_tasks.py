@@ -1,4 +1,4 @@
-"""Background tasks: whatever ends one, it is restarted, and logins work again."""
+"""A background task that ends for any reason is restarted, and logins work again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.support.servers.redis import Engines
 from tests.support.waiting import eventually
 
 LONG = 30.0
-"""Seconds that a busy machine gets."""
+"""Seconds. A limit that also a busy machine keeps."""
 
 
 def failures(name: str) -> float:
@@ -56,20 +56,20 @@ async def raises() -> None:
 
 
 async def returns() -> None:
-    """At once."""
+    """Return immediately."""
 
 
 async def is_cancelled_from_inside() -> None:
     raise asyncio.CancelledError
 
 
-@pytest.mark.parametrize("ends", [raises, returns, is_cancelled_from_inside])
-async def test_ended_work_is_counted_and_started_again(ends: Callable[[], Awaitable[None]]) -> None:
+@pytest.mark.parametrize("end_work", [raises, returns, is_cancelled_from_inside])
+async def test_ended_task_is_counted_and_restarted(end_work: Callable[[], Awaitable[None]]) -> None:
     starts: list[str | None] = []
 
     async def work() -> None:
         starts.append(task.unready_reason())
-        await (ends() if len(starts) < 3 else asyncio.Event().wait())
+        await (end_work() if len(starts) < 3 else asyncio.Event().wait())
 
     task, before = BackgroundTask("test", work), failures("test")
     task.start()
@@ -80,7 +80,7 @@ async def test_ended_work_is_counted_and_started_again(ends: Callable[[], Awaita
     await task.stop()
 
 
-async def test_trouble_is_reported_unless_work_runs() -> None:
+async def test_task_that_is_not_running_is_reported() -> None:
     task = BackgroundTask("test", raises)
     assert task.unready_reason() == "the task test is not running"
 
@@ -92,7 +92,7 @@ async def test_trouble_is_reported_unless_work_runs() -> None:
     assert task.unready_reason() is not None
 
 
-async def test_work_that_swallows_its_cancellation_is_stopped() -> None:
+async def test_task_that_swallows_cancellation_is_stopped() -> None:
     began = asyncio.Event()
 
     async def work() -> None:
@@ -126,7 +126,7 @@ async def test_unexpected_failure_of_spawned_task_is_logged() -> None:
     assert failures("spawned") == before + 1
 
 
-async def test_closing_waits_for_spawned_tasks() -> None:
+async def test_close_waits_for_spawned_tasks() -> None:
     finished: list[str] = []
     tasks = BackgroundTasks()
 
@@ -139,7 +139,7 @@ async def test_closing_waits_for_spawned_tasks() -> None:
     assert finished == ["work"]
 
 
-async def test_closing_cancels_late_tasks() -> None:
+async def test_close_cancels_late_tasks() -> None:
     cancelled = asyncio.Event()
     tasks = BackgroundTasks()
 
@@ -156,7 +156,7 @@ async def test_closing_cancels_late_tasks() -> None:
 
 
 class Fault(NamedTuple):
-    """What fails in a task: a method that runs in it."""
+    """A method that fails in a background task."""
 
     task: str
     owner: type
@@ -180,14 +180,14 @@ FAULTS = [
 
 
 def is_in(name: str) -> bool:
-    """Whether the caller runs in the task of that name."""
+    """Return whether the caller runs in the task of that name."""
     task = asyncio.current_task()
     return task is not None and task.get_name() == name
 
 
 @pytest.fixture(params=FAULTS, ids=lambda fault: f"{fault.task}-{fault.method}-{fault.engine}")
 async def fault(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Fault:
-    """One that fails twice in its task from now on, and works then."""
+    """Make the method fail twice in its task; later calls succeed."""
     fault: Fault = request.param
     method: Any = getattr(fault.owner, fault.method)
     end = failures(fault.task) + 2
@@ -209,16 +209,18 @@ async def is_ready(broker: RunningBroker) -> bool:
         return response.status == 200
 
 
-async def test_logins_work_after_a_task_failed(
+async def test_logins_work_after_failed_task(
     fault: Fault, engines: Engines, start_broker: StartBroker
 ) -> None:
-    wanted = failures(fault.task) + 2
+    wanted_failures = failures(fault.task) + 2
     broker = await start_broker(ready=False, state_url=engines.url(fault.engine))
 
     async def has_failed() -> bool:
-        with suppress(TimeoutError, Refused, SocketIOError):  # as they may, in between
+        with suppress(
+            TimeoutError, Refused, SocketIOError
+        ):  # a login may fail between the two failures
             await asyncio.wait_for(logs_in(broker.url), LONG)
-        return failures(fault.task) >= wanted
+        return failures(fault.task) >= wanted_failures
 
     await eventually(has_failed, within=LONG)
     await eventually(lambda: is_ready(broker), within=LONG)
@@ -226,11 +228,11 @@ async def test_logins_work_after_a_task_failed(
     assert await logs_in(broker.url)
 
 
-async def test_supervisor_survives_a_worker_that_cannot_start(
+async def test_supervisor_continues_if_worker_cannot_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Fails as if the system had no processes left."""
-    once = Supervisor([sys.executable, "-c", "print(1)"], [{}], stop_timeout=1)
+    """The start fails with OSError, as at the process limit of the system."""
+    supervisor = Supervisor([sys.executable, "-c", "print(1)"], [{}], stop_timeout=1)
     start, starts = Supervisor._start, []
 
     async def fails_at_first(self: Supervisor, place: int) -> str:
@@ -240,7 +242,7 @@ async def test_supervisor_survives_a_worker_that_cannot_start(
         return await start(self, place)
 
     monkeypatch.setattr(Supervisor, "_start", fails_at_first)
-    running = asyncio.create_task(once.run(lambda line: None))
+    running = asyncio.create_task(supervisor.run(lambda line: None))
 
     await eventually(lambda: len(starts) > 3, within=LONG)
 

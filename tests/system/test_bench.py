@@ -23,12 +23,14 @@ from bench.targets import load_target
 from tests.support.builders import Clock, RunningBroker, StartBroker
 from tests.support.environment import miss
 
-OURSELVES = os.getpid()
+THIS_PROCESS = os.getpid()
 
 
 def fleet_of(*brokers: RunningBroker) -> Fleet:
     """A fleet of in-process brokers."""
-    return Fleet(load_target("broker"), [one.url for one in brokers], [OURSELVES], OURSELVES)
+    return Fleet(
+        load_target("broker"), [item.url for item in brokers], [THIS_PROCESS], THIS_PROCESS
+    )
 
 
 async def test_load_completes_every_login(broker: RunningBroker) -> None:
@@ -41,19 +43,21 @@ async def test_load_completes_every_login(broker: RunningBroker) -> None:
     assert 0 < percentile(result.latencies, 0.5) < 5
 
 
-async def test_many_browsers_are_confirmed_at_once(broker: RunningBroker) -> None:
-    """More than the maximum number of sessions of a person."""
+async def test_many_browsers_are_confirmed_concurrently(broker: RunningBroker) -> None:
+    """There are more browsers than a person may have sessions."""
     generator = LoadGenerator(fleet_of(broker))
     browsers = await generator.gather(30, scanned=True)
 
-    latencies = await asyncio.gather(*(generator.confirm(one, n) for n, one in enumerate(browsers)))
+    latencies = await asyncio.gather(
+        *(generator.confirm(item, n) for n, item in enumerate(browsers))
+    )
 
     assert len(latencies) == 30
     close_all(browsers)
     generator.close()
 
 
-async def test_browser_waits_until_its_confirm(broker: RunningBroker) -> None:
+async def test_browser_waits_until_confirm(broker: RunningBroker) -> None:
     generator = LoadGenerator(fleet_of(broker))
     waiting, confirmed = await generator.gather(2, scanned=True)
 
@@ -155,7 +159,7 @@ async def test_soak_counts_browsers_before_and_after_the_drop(
 @pytest.mark.parametrize(
     ("name", "scripts"), [("broker-pooled", 2), ("broker-wechat", 1), ("broker-draws", 1)]
 )
-async def test_begin_with_pool_code_runs_two_scripts(
+async def test_begin_runs_expected_number_of_scripts(
     name: str, scripts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "BURST", 10)
@@ -172,7 +176,7 @@ async def test_begin_with_pool_code_runs_two_scripts(
     assert 0 < figures[pool.P50] <= figures[pool.P99]
 
 
-async def test_failed_begin_is_left_out(start_broker: StartBroker) -> None:
+async def test_failed_begin_has_no_latency(start_broker: StartBroker) -> None:
     broker = await start_broker(begins_per_minute=3)
     generator = LoadGenerator(fleet_of(broker))
 
@@ -208,7 +212,7 @@ def test_setup_is_shown_as_target_and_instances() -> None:
     assert str(Setup("broker", 1)) == "broker, 1 instance"
 
 
-def test_bar_compares_with_node_at_equal_instances() -> None:
+def test_verdict_compares_equal_numbers_of_instances() -> None:
     costs = {"broker": [1.0, 2.0, 3.0], "node": [2.0, 4.0, 4.0]}
     runs = {Setup(name, 2): [{"ms": cost} for cost in rounds] for name, rounds in costs.items()}
 

@@ -96,7 +96,7 @@ def test_running_broker_publishes_rotated_keys(tmp_path: Path) -> None:
 
 
 def listed_keys(folder: Path) -> list[tuple[str, str]]:
-    """The use and the kid of each key."""
+    """Return the use and the kid of each key."""
     rows = [line.split() for line in call(folder, "key", "list").stdout.splitlines()]
     assert rows[0] == ["USE", "ALG", "KID"]
     return [(row[0], row[2]) for row in rows[1:]]
@@ -111,20 +111,20 @@ def publishes(url: str, kids: list[str]) -> bool:
 def test_key_create_keeps_existing_files(tmp_path: Path) -> None:
     assert call(tmp_path, "key", "create").returncode == 0
     names = ("scan-login-keys.json", "scan-login-seal.json")
-    made = [(tmp_path / name).read_bytes() for name in names]
+    created = [(tmp_path / name).read_bytes() for name in names]
 
     assert call(tmp_path, "key", "create").returncode == 0
 
-    assert [(tmp_path / name).read_bytes() for name in names] == made
+    assert [(tmp_path / name).read_bytes() for name in names] == created
     assert all((tmp_path / name).stat().st_mode & 0o777 == 0o600 for name in names)
 
 
 def test_key_list_and_rotate_create_no_file(tmp_path: Path) -> None:
     for word in ("list", "rotate"):
-        looked = call(tmp_path, "key", word)
+        done = call(tmp_path, "key", word)
 
-        assert looked.returncode == 1
-        assert f"there are no keys in {tmp_path}/scan-login-keys.json" in looked.stderr
+        assert done.returncode == 1
+        assert f"there are no keys in {tmp_path}/scan-login-keys.json" in done.stderr
         assert not (tmp_path / "scan-login-keys.json").exists()
 
 
@@ -133,27 +133,30 @@ def test_provider_check_prints_error_and_remedy(tmp_path: Path) -> None:
     assert (checked.returncode, checked.stdout) == (0, "the provider pretend draws codes\n")
 
     with wechat_serving() as url:
-        given = {
+        wechat_settings = {
             "SCAN_LOGIN_PROVIDER": "wechat",
             "SCAN_LOGIN_WECHAT_APPID": APPID,
             "SCAN_LOGIN_WECHAT_SECRET": SECRET,
             "SCAN_LOGIN_WECHAT_API_URL": url,
         }
-        checked = call(tmp_path, "provider", "check", **given)
+        checked = call(tmp_path, "provider", "check", **wechat_settings)
         assert (checked.returncode, checked.stdout) == (0, "the provider wechat draws codes\n")
-        for name, value, errcode, cure in [
+        for name, value, errcode, remedy in [
             ("SECRET", "hunter2", "40125", "the secret does not belong to this appid"),
             ("APPID", "wx" + "0" * 16, "40013", "the appid is not that of a mini program"),
             ("PAGE", "pages/none", "41030", "the released mini program has no such page"),
         ]:
             checked = call(
-                tmp_path, "provider", "check", **{**given, f"SCAN_LOGIN_WECHAT_{name}": value}
+                tmp_path,
+                "provider",
+                "check",
+                **{**wechat_settings, f"SCAN_LOGIN_WECHAT_{name}": value},
             )
             assert checked.returncode == 1
             [line] = checked.stderr.splitlines()
             assert f"failed with {errcode}" in line
             assert "rid: " in line
-            assert cure in line
+            assert remedy in line
             assert "hunter2" not in line
 
 

@@ -1,4 +1,4 @@
-"""A Redis whose clock is wrong: sites accept the tokens, and the broker warns."""
+"""If the clock of Redis is wrong, sites accept the tokens and the broker logs a warning."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ README = ROOT / "README.md"
 
 @pytest.fixture(params=["+1m", "-1m"])
 def redis(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
-    """A Valkey whose clock differs from this host's by a minute; Redis' own allocator cannot."""
+    """A Valkey whose clock differs from this host's by a minute.
+
+    libfaketime does not work with the memory allocator of Redis.
+    """
     server = RedisServer(valkey_program())
     try:
         with monkeypatch.context() as patch:
@@ -39,15 +42,15 @@ def redis(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 async def token_from(broker: RunningBroker) -> str:
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)
-    begun = await browser.emit("begin", {})
+    login = await browser.emit("begin", {})
     async with PhoneClient(broker.url) as phone:
-        await phone.post("scan", {"scene": begun["scene"]})
-        await phone.post("confirm", {"login_id": begun["login_id"]})
-    owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
+        await phone.post("scan", {"scene": login["scene"]})
+        await phone.post("confirm", {"login_id": login["login_id"]})
+    owned = {"login_id": login["login_id"], "secret": login["secret"]}
     token = (await browser.emit("redeem", owned))["access_token"]
-    again = (await browser.emit("redeem", owned))["access_token"]
+    second_token = (await browser.emit("redeem", owned))["access_token"]
     await browser.close()
-    assert claims_of(again) == claims_of(token)
+    assert claims_of(second_token) == claims_of(token)
     return str(token)
 
 
@@ -57,11 +60,11 @@ def claims_of(token: str) -> dict[str, Any]:
 
 
 def readme_verifier(broker: RunningBroker) -> Callable[[str], str]:
-    """`subject_of` of the README's example."""
+    """Return `subject_of` of the README's example."""
     [example] = [
-        one
-        for one in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-        if "def subject_of" in one
+        item
+        for item in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+        if "def subject_of" in item
     ]
     names: dict[str, Any] = {}
     exec(example.replace("https://login.example", broker.url), names)
@@ -69,7 +72,7 @@ def readme_verifier(broker: RunningBroker) -> Callable[[str], str]:
     return subject_of
 
 
-async def test_site_accepts_tokens_despite_a_wrong_redis_clock(
+async def test_site_accepts_tokens_despite_wrong_redis_clock(
     redis: RedisServer, start_broker: StartBroker
 ) -> None:
     broker = await start_broker(state_url=redis.url)
@@ -88,7 +91,7 @@ async def test_clock_offset_is_logged_and_measured(
 ) -> None:
     with capture_logs() as lines:
         broker = await start_broker(state_url=redis.url)
-        await eventually(lambda: "clock differs from redis" in [one["event"] for one in lines])
+        await eventually(lambda: "clock differs from redis" in [item["event"] for item in lines])
 
     async with aiohttp.ClientSession() as http, http.get(f"{broker.admin}/metrics") as response:
         [offset] = re.findall(r"^scanlogin_clock_offset_seconds (\S+)", await response.text(), re.M)

@@ -1,8 +1,8 @@
 """Simultaneous acts at two instances over one Redis: one token, one subject, one notice.
 
-The two share nothing but the Redis: each has connections, an issuer and a flow of
-its own.  Some pairs start in the same instant, others a little apart, so that the
-second finds the first in every stage of its work.
+The instances share only the Redis. Each has its connections, issuer and login services.
+Some pairs start at the same time. In others the second starts later, so that it meets every
+stage of the first.
 """
 
 from __future__ import annotations
@@ -55,39 +55,39 @@ T = TypeVar("T")
 REDEEMS = 10_000
 CONFIRMS = 500
 OVER_HTTP = 200
-AT_ONCE = 64
-"""Pairs that race side by side."""
+CONCURRENCY = 64
+"""Pairs that run concurrently."""
 
-APART = (0, 0, 0.001, 0.004, 0.02, 0.03)
-"""Seconds that the second of a pair comes later, in turn."""
+DELAYS = (0, 0, 0.001, 0.004, 0.02, 0.03)
+"""Seconds from the first of a pair to the second; the pairs use them in turn."""
 
 
-class Blank(PretendProvider):
-    """Draws nothing: a QR code takes longer than the whole rest of a login."""
+class BlankProvider(PretendProvider):
+    """Draws no picture: drawing takes longer than the rest of a login."""
 
     async def draw(self, scene: str) -> CodePicture:
         return CodePicture(b"", "image/svg+xml")
 
 
-class Counted:
-    """Logins that count the swaps which came too late: what shows that a pair did race."""
+class ConflictCounter:
+    """A login store that counts conflicting swaps, which show that pairs raced."""
 
     def __init__(self, logins: LoginStore) -> None:
         self._logins = logins
-        self.too_late = 0
+        self.conflicts = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._logins, name)
 
     async def swap(self, before: Login, after: Login, notice: Notice | None = None) -> SwapResult:
         stored = await self._logins.swap(before, after, notice)
-        self.too_late += not stored
+        self.conflicts += not stored
         return stored
 
 
 class Instance(NamedTuple):
     login_service: LoginMethods
-    logins: Counted
+    logins: ConflictCounter
     bus: Bus
     trail: RecordingAuditLog
 
@@ -114,14 +114,14 @@ async def pair(redis: RedisServer, tmp_path: Path) -> AsyncIterator[Pair]:
 async def instance(name: str, url: str, keys: SigningKeyFile) -> AsyncIterator[Instance]:
     store, bus = open_state(url), open_bus(url)
     await asyncio.gather(opened(store), opened_bus(bus))
-    logins = Counted(store.logins)
+    logins = ConflictCounter(store.logins)
     apps, trail = AppRegistry([SHOP]), RecordingAuditLog()
     services = create_login_services(
         logins=logins,
         bus=bus,
         apps=apps,
         audit_log=trail,
-        codes=codes_of(store, apps, Blank),
+        codes=codes_of(store, apps, BlankProvider),
         directory=OpenDirectory(),
         issuer=TokenIssuer(
             file=keys,
@@ -143,23 +143,23 @@ async def instance(name: str, url: str, keys: SigningKeyFile) -> AsyncIterator[I
 
 
 async def race(number: int, first: Awaitable[Any], second: Awaitable[Any]) -> tuple[Any, Any]:
-    """What both came to, each its value or its exception."""
+    """Return the result of both: a value or an exception."""
 
     async def later() -> Any:
-        if apart := APART[number % len(APART)]:
-            await asyncio.sleep(apart)
+        if delay := DELAYS[number % len(DELAYS)]:
+            await asyncio.sleep(delay)
         return await second
 
     return await asyncio.gather(first, later(), return_exceptions=True)
 
 
-def kinds(ends: Iterable[object]) -> tuple[str, ...]:
-    return tuple(sorted(type(end).__name__ for end in ends))
+def type_names(results: Iterable[object]) -> tuple[str, ...]:
+    return tuple(sorted(type(result).__name__ for result in results))
 
 
-async def side_by_side(count: int, act: Callable[[int], Awaitable[T]]) -> Counter[T]:
-    """Do `act(0)`, `act(1)` …, many at a time, and count how they ended."""
-    limit = asyncio.Semaphore(AT_ONCE)
+async def count_results(count: int, act: Callable[[int], Awaitable[T]]) -> Counter[T]:
+    """Run `act(0)`, `act(1)` …, many concurrently, and count the results."""
+    limit = asyncio.Semaphore(CONCURRENCY)
 
     async def limited(number: int) -> T:
         async with limit:
@@ -169,8 +169,8 @@ async def side_by_side(count: int, act: Callable[[int], Awaitable[T]]) -> Counte
 
 
 @asynccontextmanager
-async def heard(by: Instance) -> AsyncIterator[list[Notice]]:
-    """The notices that reach the instance while inside the block."""
+async def collected_notices(by: Instance) -> AsyncIterator[list[Notice]]:
+    """Collect the notices that the instance receives inside the block."""
     notices: list[Notice] = []
 
     async def listen(incoming: AsyncIterator[Notice]) -> None:
@@ -184,70 +184,74 @@ async def heard(by: Instance) -> AsyncIterator[list[Notice]]:
         await asyncio.wait([task])
 
 
-async def grab(login_service: LoginMethods, begun: NewLogin, phone: Phone) -> Login:
-    """Scan and confirm, and try to confirm even where somebody else has scanned."""
+async def scan_and_confirm(login_service: LoginMethods, new_login: NewLogin, phone: Phone) -> Login:
+    """Scan and confirm. Try to confirm also if another phone has scanned."""
     with suppress(AlreadyScanned):
-        await login_service.scan(begun.login.scene, phone)
-    return await login_service.confirm(begun.login.id, phone)
+        await login_service.scan(new_login.login.scene, phone)
+    return await login_service.confirm(new_login.login.id, phone)
 
 
-@pytest.mark.timeout(240)  # a quarter of a minute on a machine that has nothing else to do
+@pytest.mark.timeout(240)  # takes 15 s on an idle machine
 async def test_simultaneous_redeems_return_the_same_token(pair: Pair) -> None:
     one, two = pair
 
     async def redeem_twice(number: int) -> tuple[bool, bool]:
-        begun = await one.login_service.begin("shop", FIREFOX, has_socket=False)
-        login_id, secret = begun.login.id, begun.secret
-        await grab(two.login_service, begun, ALICE)
-        redeems = [each.login_service.redeem(login_id, secret, app="shop") for each in pair]
-        first, second = [claims_of(end) for end in await race(number, *redeems)]
+        new_login = await one.login_service.begin("shop", FIREFOX, has_socket=False)
+        login_id, secret = new_login.login.id, new_login.secret
+        await scan_and_confirm(two.login_service, new_login, ALICE)
+        redeems = [item.login_service.redeem(login_id, secret, app="shop") for item in pair]
+        first, second = [claims_of(result) for result in await race(number, *redeems)]
         return (first == second, first["jti"] == login_id)
 
-    ends = await side_by_side(REDEEMS, redeem_twice)
+    results = await count_results(REDEEMS, redeem_twice)
 
-    assert ends == {(True, True): REDEEMS}
-    assert one.logins.too_late + two.logins.too_late > REDEEMS / 10
+    assert results == {(True, True): REDEEMS}
+    assert one.logins.conflicts + two.logins.conflicts > REDEEMS / 10
     assert len(one.trail.ends) + len(two.trail.ends) == REDEEMS
 
 
-async def test_of_two_phones_at_once_one_is_let_in(pair: Pair) -> None:
+async def test_one_of_two_simultaneous_phones_confirms(pair: Pair) -> None:
     one, two = pair
 
     async def two_phones(number: int) -> tuple[tuple[str, ...], bool]:
-        begun = await one.login_service.begin("shop", FIREFOX, has_socket=True)
-        ends = await race(
-            number, grab(one.login_service, begun, ALICE), grab(two.login_service, begun, BOB)
+        new_login = await one.login_service.begin("shop", FIREFOX, has_socket=True)
+        results = await race(
+            number,
+            scan_and_confirm(one.login_service, new_login, ALICE),
+            scan_and_confirm(two.login_service, new_login, BOB),
         )
-        [winner] = [end.subject for end in ends if isinstance(end, Login)]
-        redeemed = await two.login_service.redeem(begun.login.id, begun.secret, app="shop")
-        return kinds(ends), redeemed.login.subject == winner
+        [winner] = [result.subject for result in results if isinstance(result, Login)]
+        redeemed = await two.login_service.redeem(new_login.login.id, new_login.secret, app="shop")
+        return type_names(results), redeemed.login.subject == winner
 
-    async with heard(one) as notices:
-        ends = await side_by_side(CONFIRMS, two_phones)
+    async with collected_notices(one) as notices:
+        results = await count_results(CONFIRMS, two_phones)
         await eventually(lambda: len(confirms(notices)) >= CONFIRMS)
 
-    assert ends == {(("Login", "WrongPhone"), True): CONFIRMS}
-    assert one.logins.too_late + two.logins.too_late > CONFIRMS / 10
+    assert results == {(("Login", "WrongPhone"), True): CONFIRMS}
+    assert one.logins.conflicts + two.logins.conflicts > CONFIRMS / 10
     assert set(Counter(notices).values()) == {1}
 
 
-async def test_a_phone_that_confirms_twice_at_once_is_answered_twice(pair: Pair) -> None:
+async def test_simultaneous_confirms_of_one_phone_both_succeed(pair: Pair) -> None:
     one, two = pair
 
     async def one_phone_twice(number: int) -> tuple[State, str | None, int]:
-        begun = await one.login_service.begin("shop", FIREFOX, has_socket=True)
-        login_id = begun.login.id
-        await one.login_service.scan(begun.login.scene, ALICE)
-        ends = await race(number, *(each.login_service.confirm(login_id, ALICE) for each in pair))
-        assert ends[0] == ends[1] == await two.login_service.get(login_id)
-        return ends[0].state, ends[0].subject, ends[0].version
+        new_login = await one.login_service.begin("shop", FIREFOX, has_socket=True)
+        login_id = new_login.login.id
+        await one.login_service.scan(new_login.login.scene, ALICE)
+        results = await race(
+            number, *(item.login_service.confirm(login_id, ALICE) for item in pair)
+        )
+        assert results[0] == results[1] == await two.login_service.get(login_id)
+        return results[0].state, results[0].subject, results[0].version
 
-    async with heard(one) as notices:
-        ends = await side_by_side(CONFIRMS, one_phone_twice)
+    async with collected_notices(one) as notices:
+        results = await count_results(CONFIRMS, one_phone_twice)
         await eventually(lambda: len(confirms(notices)) >= CONFIRMS)
 
-    assert ends == {(State.CONFIRMED, "pretend:alice", 2): CONFIRMS}
-    assert one.logins.too_late + two.logins.too_late > CONFIRMS / 10
+    assert results == {(State.CONFIRMED, "pretend:alice", 2): CONFIRMS}
+    assert one.logins.conflicts + two.logins.conflicts > CONFIRMS / 10
     assert set(Counter(notices).values()) == {1}
 
 
@@ -279,10 +283,10 @@ async def test_simultaneous_polls_return_the_same_token(
 
         async def poll_twice(number: int) -> tuple[tuple[int, ...], bool]:
             client = {"client_id": "default"}
-            _, begun = await post(urls[0], "device_authorization", client)
-            await phone.post("scan", {"scene": begun["user_code"]})
-            await phone.post("confirm", {"login_id": begun["login_id"]})
-            form = {**client, "grant_type": GRANT, "device_code": begun["device_code"]}
+            _, login = await post(urls[0], "device_authorization", client)
+            await phone.post("scan", {"scene": login["user_code"]})
+            await phone.post("confirm", {"login_id": login["login_id"]})
+            form = {**client, "grant_type": GRANT, "device_code": login["device_code"]}
             polls = await race(number, *(post(url, "token", form) for url in urls))
             claims = [
                 jwt.decode(body["access_token"], options={"verify_signature": False})
@@ -290,6 +294,6 @@ async def test_simultaneous_polls_return_the_same_token(
             ]
             return tuple(status for status, _ in polls), claims[0] == claims[1]
 
-        ends = await side_by_side(OVER_HTTP, poll_twice)
+        results = await count_results(OVER_HTTP, poll_twice)
 
-    assert ends == {((200, 200), True): OVER_HTTP}
+    assert results == {((200, 200), True): OVER_HTTP}

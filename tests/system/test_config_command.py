@@ -35,7 +35,7 @@ https://kubernetes.io/docs/concepts/services-networking/service/#environment-var
 
 
 def config_check(folder: Path, **variables: str) -> tuple[int, Any]:
-    """The exit code of `config check`, and its outcome."""
+    """Return the exit code of `config check` and its JSON output."""
     variables = {f"SCAN_LOGIN_{name}": value for name, value in variables.items()}
     done = call(folder, "config", "check", "--json", **variables)
     return done.returncode, json.loads(done.stdout)
@@ -177,7 +177,7 @@ def test_config_check_accepts_records_url(tmp_path: Path, value: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])
-def test_sslmode_reads_the_root_certificate(tmp_path: Path, mode: str) -> None:
+def test_verifying_sslmode_reads_root_certificate(tmp_path: Path, mode: str) -> None:
     (tmp_path / "ca.pem").write_text("no certificate\n")
 
     code, outcome = config_check(
@@ -264,16 +264,16 @@ def test_toml_syntax_error_has_line_and_column(tmp_path: Path, content: str, pla
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"),
+    ("name", "suggestion"),
     [
         ("SCAN_LOGIN_PUBLC_URL", "SCAN_LOGIN_PUBLIC_URL"),
         ("SCAN_LOGIN_STATE_URL_FLIE", "SCAN_LOGIN_STATE_URL_FILE"),
     ],
 )
-def test_unknown_variable_suggests_the_nearest(name: str, meant: str) -> None:
+def test_unknown_variable_suggests_the_nearest(name: str, suggestion: str) -> None:
     found = collect(FIELDS, {name: "1"}, None)
 
-    assert found.unknown == [f"{name}: no such setting; did you mean {meant}?"]
+    assert found.unknown == [f"{name}: no such setting; did you mean {suggestion}?"]
 
 
 @pytest.mark.parametrize("name", ["prot", "scan_login_prot", "PORT", "SCAN_LOGIN_PORT"])
@@ -293,7 +293,7 @@ def test_empty_variable_is_not_set(name: str) -> None:
     assert (found.values, found.mistakes) == ({}, [])
 
 
-def test_unknown_name_without_neighbour_is_reported() -> None:
+def test_unknown_name_without_similar_setting_is_reported() -> None:
     found = collect(FIELDS, {"SCAN_LOGIN_XYLOPHONE": "1"}, None)
 
     assert found.unknown == ["SCAN_LOGIN_XYLOPHONE: no such setting"]
@@ -317,7 +317,7 @@ def test_links_of_neighbouring_services_are_ignored(service: str) -> None:
     assert (found.values, found.mistakes, found.unknown) == ({}, [], [])
 
 
-def test_service_link_leaves_the_file_in_force(
+def test_service_link_does_not_override_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "scan-login.toml"

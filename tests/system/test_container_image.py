@@ -1,4 +1,4 @@
-"""The image and the Compose file name what there is: files, settings, commands, routes."""
+"""The image and the Compose file name existing files, settings, commands and routes."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ def last(word: str) -> str:
     return [step.rest for step in dockerfile() if step.word == word][-1]
 
 
-def test_the_image_is_made_of_files_that_are_there_and_not_left_out() -> None:
-    kept = (ROOT / ".dockerignore").read_text().splitlines()
+def test_files_copied_into_image_exist_and_are_included() -> None:
+    included = (ROOT / ".dockerignore").read_text().splitlines()
     for step in dockerfile():
         if step.word == "COPY" and "--from=" not in step.rest:
             for source in shlex.split(step.rest)[:-1]:
                 assert (ROOT / source).exists(), source
-                assert f"!{source}" in kept, source
+                assert f"!{source}" in included, source
 
 
-def test_the_image_runs_a_command_that_exists_and_not_as_root() -> None:
+def test_image_runs_existing_command_without_root() -> None:
     [program] = json.loads(last("ENTRYPOINT"))
     [verb] = json.loads(last("CMD"))
 
@@ -79,7 +79,7 @@ def test_base_image_is_supported_python() -> None:
     assert f"Programming Language :: Python :: {version}" in classifiers
 
 
-async def test_the_images_health_check_tells_a_broker_from_none(broker: RunningBroker) -> None:
+async def test_health_check_of_image_detects_missing_broker(broker: RunningBroker) -> None:
     [_, *check] = json.loads(last("HEALTHCHECK").partition("CMD")[2])
 
     async def exit_code(port: int) -> int:
@@ -101,16 +101,14 @@ def environment_of(service: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("service", ["broker-1", "broker-2"])
-def test_composes_settings_are_settings_and_are_in_order(
-    service: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compose_settings_are_valid(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in environment_of(service).items():
         monkeypatch.setenv(name, value)
 
     settings = load_settings()
 
     assert find_values().unknown == []
-    assert {urlsplit(settings[ServerSettings].public_url).netloc} <= published("nginx")
+    assert {urlsplit(settings[ServerSettings].public_url).netloc} <= published_addresses("nginx")
     address = SERVICES["nginx"]["networks"]["default"]["ipv4_address"]
     assert settings[APISettings].trusted_proxies == (address,)
     assert any(
@@ -122,37 +120,37 @@ def mounts(service: str) -> list[str]:
     return [str(mount) for mount in SERVICES[service].get("volumes", [])]
 
 
-def published(service: str) -> set[str]:
-    """Where the service can be reached from this machine: address:port."""
+def published_addresses(service: str) -> set[str]:
+    """Return the published addresses of the service: address:port."""
     return {str(port).rpartition(":")[0] for port in SERVICES[service].get("ports", [])}
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_what_compose_names_is_there(service: str) -> None:
-    said = SERVICES[service]
+def test_names_in_compose_file_exist(service: str) -> None:
+    definition = SERVICES[service]
 
     for mount in mounts(service):
         source = mount.split(":")[0]
         assert source in COMPOSE["volumes"] or (ROOT / source).exists(), source
-    assert set(said.get("depends_on", {})) <= set(SERVICES)
-    assert said.get("network_mode", "service:nginx").removeprefix("service:") in SERVICES
-    assert "build" not in said or (ROOT / said["build"] / "Dockerfile").exists()
-    if "entrypoint" in said:
-        assert importlib.util.find_spec(f"{said['entrypoint'][2]}.__main__")
+    assert set(definition.get("depends_on", {})) <= set(SERVICES)
+    assert definition.get("network_mode", "service:nginx").removeprefix("service:") in SERVICES
+    assert "build" not in definition or (ROOT / definition["build"] / "Dockerfile").exists()
+    if "entrypoint" in definition:
+        assert importlib.util.find_spec(f"{definition['entrypoint'][2]}.__main__")
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_compose_publishes_nothing_beyond_this_machine(service: str) -> None:
-    """The pretend provider believes everybody who comes."""
-    assert all(address.startswith("127.0.0.1:") for address in published(service))
+def test_compose_publishes_on_loopback_only(service: str) -> None:
+    """The pretend provider does not authenticate."""
+    assert all(address.startswith("127.0.0.1:") for address in published_addresses(service))
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_every_service_is_looked_after(service: str) -> None:
-    said = SERVICES[service]
-    assert said["restart"] == "unless-stopped"
-    assert said["stop_grace_period"] == "15s"
-    assert "healthcheck" in said or said["image"] == "scan-login"
+def test_compose_service_restarts_and_has_health_check(service: str) -> None:
+    definition = SERVICES[service]
+    assert definition["restart"] == "unless-stopped"
+    assert definition["stop_grace_period"] == "15s"
+    assert "healthcheck" in definition or definition["image"] == "scan-login"
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -166,7 +164,7 @@ def test_compose_service_has_no_privileges(service: str) -> None:
     assert definition.get("user", "root") != "root" or definition["image"] == "scan-login"
 
 
-def test_health_checks_name_routes_that_exist(tmp_path: Path) -> None:
+def test_health_checks_name_existing_routes(tmp_path: Path) -> None:
     settings = load_settings(key_file=tmp_path / "keys.json")
     routes = {
         "nginx": build(settings).public,
@@ -183,7 +181,7 @@ def test_health_checks_name_routes_that_exist(tmp_path: Path) -> None:
         assert path in known, f"{service}: {path}"
 
 
-def test_composes_nginx_asks_the_brokers_that_there_are() -> None:
+def test_compose_nginx_lists_all_brokers() -> None:
     text = (ROOT / "deploy/compose/brokers.conf").read_text()
     named = re.findall(r"^server ([\w-]+):8000 max_fails=0;$", text, re.MULTILINE)
     assert set(named) == {name for name in SERVICES if name.startswith("broker")}

@@ -1,4 +1,4 @@
-"""The SQLite file as processes share it: brokers, commands, backups, and a file that is lost."""
+"""Brokers, commands and backups share one SQLite file, and a lost file is detected."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ print("open", flush=True)
 sys.stdin.read()
 connection.close()
 """
-"""Another program that holds the file open until its standard input ends."""
+"""A program that keeps the file open until its standard input ends."""
 
 
 class BrokerProcess:
-    """`scan-login serve` in `folder`, which holds its database."""
+    """`scan-login serve` in `folder`, which contains its database."""
 
     def __init__(self, folder: Path, **variables: str) -> None:
         self.folder = folder
         self.url, self.admin = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-        given = {
+        settings = {
             "PORT": self.url.rpartition(":")[2],
             "ADMIN_PORT": self.admin.rpartition(":")[2],
             "ADMIN_TOKEN": TOKEN,
             "DIRECTORY": "sql",
             **variables,
         }
-        self.environment = os.environ | {f"SCAN_LOGIN_{k}": v for k, v in given.items()}
+        self.environment = os.environ | {f"SCAN_LOGIN_{k}": v for k, v in settings.items()}
         self._log = (folder / "broker.log").open("ab")
         self._process = subprocess.Popen(
             [*COMMAND, "serve"],
@@ -60,7 +60,7 @@ class BrokerProcess:
         )
 
     def readiness(self) -> tuple[int, str]:
-        """Status and text of `/health/ready`; 0 while nothing answers."""
+        """Return the status and text of `/health/ready`; status 0 if the broker does not answer."""
         assert self._process.poll() is None, self.log()
         with suppress(requests.ConnectionError):
             answer = requests.get(f"{self.url}/health/ready", timeout=TIMEOUT)
@@ -74,7 +74,7 @@ class BrokerProcess:
         return (self.folder / "broker.log").read_text()
 
     def ask(self, method: str, path: str, body: object = None) -> requests.Response:
-        """Over the admin port."""
+        """Send a request to the admin port."""
         headers = {"Authorization": f"Bearer {TOKEN}"}
         return requests.request(
             method, self.admin + path, json=body, headers=headers, timeout=TIMEOUT
@@ -88,21 +88,21 @@ class BrokerProcess:
         return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
     def open_files(self) -> list[str]:
-        """The database's files that the broker has open, with `(deleted)` as Linux adds it."""
+        """Return the database files that the broker has open, deleted ones with `(deleted)`."""
         found = []
         for descriptor in Path(f"/proc/{self._process.pid}/fd").iterdir():
             with suppress(OSError):
                 found.append(str(descriptor.readlink()))
         return [name for name in found if "scan-login.db" in name]
 
-    def hold_connections(self) -> None:
+    def fill_connection_pool(self) -> None:
         """Make the pool hold several connections."""
 
-        def held() -> bool:
+        def has_connections() -> bool:
             in_parallel(lambda _: self.ask("GET", "/apps"))
             return sum(name.endswith("scan-login.db") for name in self.open_files()) >= 3
 
-        wait_until(held)
+        wait_until(has_connections)
 
     def command(self, *words: str) -> None:
         done = subprocess.run(
@@ -123,7 +123,7 @@ class BrokerProcess:
 
 @pytest.fixture
 def serve(tmp_path: Path, records_file: Path) -> Iterator[Callable[..., BrokerProcess]]:
-    """Starts brokers over one database, `scan-login.db`; settings by keyword."""
+    """Starts brokers over the database `scan-login.db`. Keyword arguments are settings."""
     records_file.rename(tmp_path / "scan-login.db")
     brokers: list[BrokerProcess] = []
 
@@ -144,7 +144,7 @@ def in_parallel(act: Callable[[int], Any]) -> list[Any]:
 
 @contextmanager
 def held_open(folder: Path) -> Iterator[None]:
-    """The file is open in another program meanwhile."""
+    """Keep the file open in another program inside the block."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLD_OPEN],
         cwd=folder,
@@ -168,19 +168,19 @@ class PhonePerson:
         self._headers = {"Authorization": f"Bearer {session['id']}.{session['skey']}"}
 
     def confirm(self, login_id: str) -> str:
-        """The state that the login is in then, or the error."""
+        """Confirm, and return the state of the login or the error."""
         answer = self._post("/phone/confirm", {"login_id": login_id}, self._headers)
         return str(answer.get("error") or answer["state"])
 
-    def scanned(self) -> str:
-        """A new login that this phone has scanned."""
-        begun = requests.post(
+    def begin_and_scan(self) -> str:
+        """Begin and scan a login, and return its `login_id`."""
+        login = requests.post(
             f"{self._broker.url}/oauth/device_authorization",
             data={"client_id": "default"},
             timeout=TIMEOUT,
         ).json()
-        found = self._post("/phone/scan", {"scene": begun["user_code"]}, self._headers)
-        return str(found["login_id"])
+        scanned = self._post("/phone/scan", {"scene": login["user_code"]}, self._headers)
+        return str(scanned["login_id"])
 
     def _post(
         self, path: str, body: object, headers: dict[str, str] | None = None
@@ -195,16 +195,16 @@ Serve = Callable[..., BrokerProcess]
 # --- locks
 
 
-def test_other_programs_leave_open_files_whole(serve: Serve, tmp_path: Path) -> None:
-    with held_open(tmp_path):  # it opened the file first, and closes it last
+def test_other_programs_do_not_damage_open_database(serve: Serve, tmp_path: Path) -> None:
+    with held_open(tmp_path):  # the other program opens the file first
         broker = serve()
-        broker.hold_connections()
+        broker.fill_connection_pool()
     created = [broker.ask("POST", "/apps", {"id": "first", "name": "First"})]
 
     broker.command("app", "add", "second")
     broker.command("user", "add", "u-alice")
     broker.command("pool", "status")
-    broker.hold_connections()
+    broker.fill_connection_pool()
     broker.command("app", "set", "second", "--name", "Renamed")
     created.append(broker.ask("POST", "/apps", {"id": "third", "name": "Third"}))
     files = broker.open_files()
@@ -220,71 +220,71 @@ def test_blocked_user_is_refused_on_every_connection(serve: Serve) -> None:
     broker.command("user", "add", "u-alice")
     broker.command("user", "link", "u-alice", "--openid", "alice")
     phone = PhonePerson(broker, "alice")
-    logins = [phone.scanned() for _ in range(2 * PARALLEL)]
-    broker.hold_connections()
+    logins = [phone.begin_and_scan() for _ in range(2 * PARALLEL)]
+    broker.fill_connection_pool()
     broker.command("user", "set", "u-alice", "--name", "Alice")
     broker.ask("POST", "/apps", {"id": "site", "name": "Site"})
-    before = in_parallel(lambda place: phone.confirm(logins[place]))
+    before = in_parallel(lambda number: phone.confirm(logins[number]))
 
     broker.command("user", "block", "u-alice")
-    after = in_parallel(lambda place: phone.confirm(logins[PARALLEL + place]))
+    after = in_parallel(lambda number: phone.confirm(logins[PARALLEL + number]))
 
     assert set(before) == {"confirmed"}
     assert set(after) == {"access_denied"}
 
 
-def test_two_brokers_on_one_file_agree(serve: Serve) -> None:
-    one = serve()
-    one.hold_connections()
-    one.command("app", "add", "first")
+def test_two_brokers_share_one_database_file(serve: Serve) -> None:
+    first = serve()
+    first.fill_connection_pool()
+    first.command("app", "add", "first")
     two = serve()
-    two.hold_connections()
+    two.fill_connection_pool()
 
-    in_parallel(lambda n: one.ask("POST", "/apps", {"id": f"one-{n}", "name": "One"}))
+    in_parallel(lambda n: first.ask("POST", "/apps", {"id": f"one-{n}", "name": "One"}))
     in_parallel(lambda n: two.ask("POST", "/apps", {"id": f"two-{n}", "name": "Two"}))
-    seen = [broker.apps() for broker in (one, two)]
-    one.kill()
+    seen = [broker.apps() for broker in (first, two)]
+    first.kill()
 
     added = {f"{name}-{n}" for name in ("one", "two") for n in range(PARALLEL)}
-    wanted = {"first", *added}
-    assert seen == [wanted, wanted]
-    assert two.apps() == wanted
+    all_apps = {"first", *added}
+    assert seen == [all_apps, all_apps]
+    assert two.apps() == all_apps
     assert [name for name in two.open_files() if "(deleted)" in name] == []
 
 
-def test_brokers_that_start_together_create_one_file(serve: Serve, tmp_path: Path) -> None:
+def test_brokers_started_together_create_one_file(serve: Serve, tmp_path: Path) -> None:
     folder = tmp_path / "new"
     folder.mkdir()
 
     with ThreadPoolExecutor(2) as threads:
-        one, two = threads.map(lambda _: serve(folder), range(2))
-    one.ask("POST", "/apps", {"id": "first", "name": "First"})
+        first, two = threads.map(lambda _: serve(folder), range(2))
+    first.ask("POST", "/apps", {"id": "first", "name": "First"})
 
     assert two.apps() == {"first"}
     assert {file.stat().st_mode & 0o777 for file in folder.glob("*.db*")} == {0o600}
-    assert one.log().count("database file created") == 1
+    assert first.log().count("database file created") == 1
 
 
-def test_backup_under_load_restores_whole_database(serve: Serve, tmp_path: Path) -> None:
+def test_backup_under_load_restores_complete_database(serve: Serve, tmp_path: Path) -> None:
     broker, restored = serve(), tmp_path / "restored"
-    broker.hold_connections()
-    answered = [0]
+    broker.fill_connection_pool()
+    created_count = [0]
 
-    def add_apps(place: int) -> None:
-        while not (tmp_path / "copy.db").exists() or answered[0] < 4 * PARALLEL:
-            name = f"app-{place}-{answered[0]}"
+    def add_apps(number: int) -> None:
+        while not (tmp_path / "copy.db").exists() or created_count[0] < 4 * PARALLEL:
+            name = f"app-{number}-{created_count[0]}"
             if broker.ask("POST", "/apps", {"id": name, "name": name}).status_code == 201:
-                answered[0] += 1
+                created_count[0] += 1
 
     broker.ask("POST", "/apps", {"id": "first", "name": "First"})
     with ThreadPoolExecutor(PARALLEL) as threads:
-        adding = [threads.submit(add_apps, place) for place in range(PARALLEL)]
-        wait_until(lambda: answered[0] >= PARALLEL)
+        adding = [threads.submit(add_apps, number) for number in range(PARALLEL)]
+        wait_until(lambda: created_count[0] >= PARALLEL)
         before = broker.apps()
         backup = [need("sqlite3"), "scan-login.db", ".backup copy.db"]
         subprocess.run(backup, cwd=tmp_path, check=True, timeout=TIMEOUT)
-        for one in adding:
-            one.result()
+        for first in adding:
+            first.result()
     files = broker.open_files()
     restored.mkdir()
     (tmp_path / "copy.db").rename(restored / "scan-login.db")
@@ -299,10 +299,12 @@ def test_backup_under_load_restores_whole_database(serve: Serve, tmp_path: Path)
 
 
 @pytest.mark.parametrize("act", ["delete", "replace"])
-def test_lost_file_fails_changes_and_readiness(serve: Serve, tmp_path: Path, act: str) -> None:
+def test_lost_database_file_fails_changes_and_readiness(
+    serve: Serve, tmp_path: Path, act: str
+) -> None:
     file, aside = tmp_path / "scan-login.db", tmp_path / "aside.db"
     broker = serve()
-    broker.hold_connections()
+    broker.fill_connection_pool()
     assert broker.metric("scanlogin_records_file_lost") == 0
 
     file.rename(aside)
@@ -325,7 +327,7 @@ def test_lost_file_fails_changes_and_readiness(serve: Serve, tmp_path: Path, act
     assert broker.ask("POST", "/apps", {"id": "a", "name": "A"}).status_code == 201
 
 
-def test_lost_file_keeps_open_directory_ready(serve: Serve, tmp_path: Path) -> None:
+def test_lost_database_file_keeps_open_directory_ready(serve: Serve, tmp_path: Path) -> None:
     broker = serve(DIRECTORY="open")
 
     (tmp_path / "scan-login.db").unlink()
@@ -333,4 +335,4 @@ def test_lost_file_keeps_open_directory_ready(serve: Serve, tmp_path: Path) -> N
 
     assert broker.is_ready()
     phone = PhonePerson(broker, "alice")
-    assert phone.confirm(phone.scanned()) == "confirmed"
+    assert phone.confirm(phone.begin_and_scan()) == "confirmed"

@@ -61,18 +61,18 @@ async def test_demo_with_wechat_stub_logs_in() -> None:
         wechat = (await running.line("WeChat stub")).split()[2]
         browser = PythonBrowser(["websocket"])
         await browser.connect(broker)
-        begun = await browser.emit("begin", {})
-        link = link_in(base64.b64decode(begun["code_url"].partition(",")[2]))
+        login = await browser.emit("begin", {})
+        link = link_in(base64.b64decode(login["code_url"].partition(",")[2]))
         assert link.startswith(f"http://127.0.0.1:{running.ports['PHONE_PORT']}/?")
 
         confirmed = await phone("confirm", link, "--as", "bob", "--wechat", wechat, broker=broker)
         assert (confirmed.code, confirmed.errors) == (0, "")
-        owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
+        owned = {"login_id": login["login_id"], "secret": login["secret"]}
         token = (await browser.emit("redeem", owned))["access_token"]
         await browser.close()
 
         # The example site accepts the token.
-        jar = aiohttp.CookieJar(unsafe=True)  # its cookies are an IP address's
+        jar = aiohttp.CookieJar(unsafe=True)  # the site's address is an IP address
         async with aiohttp.ClientSession(cookie_jar=jar) as http:
             proof, headers = {"access_token": token}, {"Origin": site}
             async with http.post(f"{site}/session", json=proof, headers=headers) as response:
@@ -93,22 +93,22 @@ async def test_demo_with_pool_logs_in_during_wechat_outage() -> None:
         await browser.connect(broker)
 
         await run_curl(off)
-        begun = await browser.emit("begin", {})
+        login = await browser.emit("begin", {})
         async with aiohttp.ClientSession() as http:
-            async with http.get(begun["code_url"]) as picture:
+            async with http.get(login["code_url"]) as picture:
                 link = link_in(await picture.read())
             async with http.get(f"{wechat}/pretend/calls") as calls:
-                drawn = (await calls.json())["getwxacodeunlimit"]
+                drawn_codes = (await calls.json())["getwxacodeunlimit"]
         confirmed = await phone("confirm", link, "--as", "bob", "--wechat", wechat, broker=broker)
-        owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
+        owned = {"login_id": login["login_id"], "secret": login["secret"]}
         redeemed = await browser.emit("redeem", owned)
         await browser.close()
 
-        assert begun["code_url"].startswith(f"{broker}/codes/")
-        assert drawn == 100
+        assert login["code_url"].startswith(f"{broker}/codes/")
+        assert drawn_codes == 100
         assert (confirmed.code, confirmed.errors) == (0, "")
         assert redeemed["access_token"]
-        # The code on a screen is the one of the terminal.
+        # The code on a screen is that of the terminal.
         await running.line("98 codes free, 1 on screens, 1 in cooldown")
         await run_curl(on)
 

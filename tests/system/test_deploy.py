@@ -1,4 +1,4 @@
-"""A cluster as an operator would have it: real brokers and a real Redis behind nginx."""
+"""A cluster of brokers with a Redis behind nginx."""
 
 from __future__ import annotations
 
@@ -25,56 +25,56 @@ from tests.support.logins import secret_of
 from tests.support.waiting import eventually
 
 PROXY = "127.0.0.2"
-"""Where a proxy that nginx trusts would stand; the tests themselves stand at 127.0.0.1."""
+"""Address of a proxy that nginx trusts. Other requests of the tests come from 127.0.0.1."""
 
-SOMEBODY, ANOTHER = "203.0.113.9", "198.51.100.7"
+CLIENT, OTHER_CLIENT = "203.0.113.9", "198.51.100.7"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running() -> AsyncIterator[Cluster]:
-    """Two brokers behind nginx, which a test leaves as they are."""
+    """Two brokers behind nginx. Tests do not change them."""
     need("nginx")
     need("redis-server")
     async with cluster(brokers=2, proxy=PROXY) as running:
         yield running
 
 
-def outside(running: Cluster) -> aiohttp.ClientSession:
+def direct_client(running: Cluster) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(running.url)
 
 
-def behind_proxy(running: Cluster) -> aiohttp.ClientSession:
-    """Requests that come to nginx from the proxy that it trusts."""
+def proxied_client(running: Cluster) -> aiohttp.ClientSession:
+    """Return a client whose requests come from the trusted proxy."""
     return aiohttp.ClientSession(
         running.url, connector=aiohttp.TCPConnector(local_addr=(PROXY, 0), limit=0)
     )
 
 
-async def whole_login(browser: NodeBrowser, url: str) -> dict[str, Any]:
+async def complete_login(browser: NodeBrowser, url: str) -> dict[str, Any]:
     """Begin in `browser`, scan and confirm by a phone at `url`, and redeem."""
-    begun = await browser.emit("begin", {})
+    login_begun = await browser.emit("begin", {})
     async with PhoneClient(url) as phone:
-        login = (await phone.post("scan", {"scene": begun["scene"]})).body
-        assert await browser.push() == ("login-scanned", {"login_id": begun["login_id"]})
+        login = (await phone.post("scan", {"scene": login_begun["scene"]})).body
+        assert await browser.push() == ("login-scanned", {"login_id": login_begun["login_id"]})
         await phone.post("confirm", {"login_id": login["login_id"]})
-    assert await browser.push() == ("login-confirmed", {"login_id": begun["login_id"]})
-    token: dict[str, Any] = await browser.emit("redeem", secret_of(begun))
+    assert await browser.push() == ("login-confirmed", {"login_id": login_begun["login_id"]})
+    token: dict[str, Any] = await browser.emit("redeem", secret_of(login_begun))
     return token
 
 
 @pytest.mark.parametrize("options", [{}, {"transports": ["websocket"]}], ids=["default", "ws"])
-async def test_a_login_through_nginx(running: Cluster, options: dict[str, Any]) -> None:
+async def test_login_through_nginx_succeeds(running: Cluster, options: dict[str, Any]) -> None:
     browser = NodeBrowser(options)
     await browser.connect(running.url)
 
-    token = await whole_login(browser, running.url)
+    token = await complete_login(browser, running.url)
 
     assert token["subject"] == "pretend:alice"
     assert await browser.transport() == "websocket"
     await browser.close()
 
 
-async def test_a_page_through_nginx(chromium: pages.Browser, running: Cluster) -> None:
+async def test_page_through_nginx_signs_in(chromium: pages.Browser, running: Cluster) -> None:
     page = await pages.open_page(chromium, running.site_url)
     link = f"{running.phone_url}/?scene={await pages.scene_on(page)}"
     phone = await pages.open_page(chromium, link, viewport=pages.NARROW)
@@ -87,7 +87,7 @@ async def test_a_page_through_nginx(chromium: pages.Browser, running: Cluster) -
 
 
 async def browser_address(http: aiohttp.ClientSession, forwarded: str, url: str) -> str:
-    """The address that a phone is shown for a login begun with this X-Forwarded-For."""
+    """Begin a login with this X-Forwarded-For, and return the browser address that a phone gets."""
     headers = {"X-Forwarded-For": forwarded}
     form = {"client_id": "default"}
     async with http.post("/oauth/device_authorization", data=form, headers=headers) as response:
@@ -96,27 +96,27 @@ async def browser_address(http: aiohttp.ClientSession, forwarded: str, url: str)
         return str((await phone.post("scan", {"scene": scene})).body["browser"]["ip"])
 
 
-async def test_an_address_is_believed_from_a_trusted_proxy_only(running: Cluster) -> None:
-    async with outside(running) as http:
-        assert await browser_address(http, SOMEBODY, running.url) == "127.0.0.1"
-    async with behind_proxy(running) as http:
-        assert await browser_address(http, SOMEBODY, running.url) == SOMEBODY
-        # What stands left of it is what the client says of itself.
-        assert await browser_address(http, f"{ANOTHER}, {SOMEBODY}", running.url) == SOMEBODY
+async def test_forwarded_address_requires_trusted_proxy(running: Cluster) -> None:
+    async with direct_client(running) as http:
+        assert await browser_address(http, CLIENT, running.url) == "127.0.0.1"
+    async with proxied_client(running) as http:
+        assert await browser_address(http, CLIENT, running.url) == CLIENT
+        # The client itself may have sent the addresses on the left.
+        assert await browser_address(http, f"{OTHER_CLIENT}, {CLIENT}", running.url) == CLIENT
 
 
 @pytest.mark.parametrize(("size", "status"), [(64 * 1024, 400), (64 * 1024 + 1, 413)])
-async def test_a_body_over_64_kb_is_refused(running: Cluster, size: int, status: int) -> None:
+async def test_body_over_64_kb_is_refused(running: Cluster, size: int, status: int) -> None:
     async with (
-        outside(running) as http,
+        direct_client(running) as http,
         http.post("/phone/session", data=b"x" * size) as response,
     ):
         assert response.status == status
         assert (await response.json())["error"] == "invalid_request"
 
 
-async def test_one_address_gets_so_many_requests_and_others_go_on(running: Cluster) -> None:
-    async with behind_proxy(running) as http:
+async def test_request_rate_is_limited_per_address(running: Cluster) -> None:
+    async with proxied_client(running) as http:
 
         async def ask(address: str) -> int:
             async with http.get("/version", headers={"X-Forwarded-For": address}) as response:
@@ -131,11 +131,11 @@ async def test_one_address_gets_so_many_requests_and_others_go_on(running: Clust
 
         assert statuses[200] >= 200
         assert statuses[429] > 0
-        assert await ask(ANOTHER) == 200
+        assert await ask(OTHER_CLIENT) == 200
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/metrics/", "//metrics", "/x/../metrics"])
-async def test_metrics_are_not_for_the_outside(running: Cluster, path: str) -> None:
+async def test_nginx_does_not_serve_metrics(running: Cluster, path: str) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(running.url).port)
     writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
     answer = await reader.read()
@@ -152,41 +152,44 @@ async def open_session(http: aiohttp.ClientSession) -> int:
         return response.status
 
 
-async def test_brokers_are_killed_added_and_stopped_and_the_browser_goes_on() -> None:
+async def test_browser_resumes_after_brokers_are_replaced() -> None:
     need("nginx")
     need("redis-server")
-    async with cluster(brokers=2, pages=False) as running, outside(running) as http:
+    async with cluster(brokers=2, pages=False) as running, direct_client(running) as http:
         killed, stopped = running.brokers
         browser = NodeBrowser({})
         await browser.connect(running.url)
-        begun = await browser.emit("begin", {})
+        login_begun = await browser.emit("begin", {})
 
         await killed.process.kill()
         assert {await open_session(http) for _ in range(6)} == {200}
         added = await running.add()
 
-        async def is_asked() -> bool:
+        async def is_used() -> bool:
             await open_session(http)
             return urlsplit(added.url).netloc in (running.folder / "access.log").read_text()
 
-        await eventually(is_asked)
+        await eventually(is_used)
         await stopped.process.stop()
         assert {await open_session(http) for _ in range(6)} == {200}
-        resumed = await browser.emit("resume", secret_of(begun))
+        resumed = await browser.emit("resume", secret_of(login_begun))
 
         assert stopped.process.exit_code == 0
         assert resumed["state"] == "pending"
         await browser.close()
 
 
-async def test_no_query_string_is_logged(running: Cluster) -> None:
-    """A scene, a sid: in the log line, in the Referer, in the line of an error."""
+async def test_query_strings_are_not_logged(running: Cluster) -> None:
+    """Neither access lines, Referer fields nor error lines contain a scene or sid."""
     headers = {"Referer": f"{running.url}/?scene=secret-in-referer"}
-    async with behind_proxy(running) as http:
+    async with proxied_client(running) as http:
         for path in ("/device?user_code=secret-a", "/socket.io/?EIO=4&sid=secret-b"):
             async with http.get(path, headers=headers) as response:
                 assert response.status < 500
-    async with outside(running) as http, http.post("/x?secret-c", data=b"x" * 99_999) as response:
+    async with (
+        direct_client(running) as http,
+        http.post("/x?secret-c", data=b"x" * 99_999) as response,
+    ):
         assert response.status == 413
 
     logs = [(running.folder / f"{name}.log").read_text() for name in ("access", "error", "nginx")]
@@ -195,7 +198,7 @@ async def test_no_query_string_is_logged(running: Cluster) -> None:
     assert "secret" not in "".join(logs)
 
 
-async def test_demo_cluster_greets_and_ends_by_one_ctrl_c() -> None:
+async def test_demo_cluster_prints_urls_and_ends_by_ctrl_c() -> None:
     need("nginx")
     need("redis-server")
     ports = {name: str(free_port()) for name in DEFAULT_PORTS}
@@ -219,13 +222,13 @@ async def test_demo_cluster_greets_and_ends_by_one_ctrl_c() -> None:
 
 
 @pytest.mark.parametrize("name", DEFAULT_PORTS)
-def test_demo_cluster_says_which_port_is_taken(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_taken_port_of_demo_cluster_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        taken = listener.getsockname()[1]
-        for each in DEFAULT_PORTS:
-            monkeypatch.setenv(each, str(taken if each == name else free_port()))
+        port = listener.getsockname()[1]
+        for variable in DEFAULT_PORTS:
+            monkeypatch.setenv(variable, str(port if variable == name else free_port()))
 
-        with pytest.raises(PortInUse, match=f"port {taken} is in use; set {name} to"):
+        with pytest.raises(PortInUse, match=f"port {port} is in use; set {name} to"):
             ports_from_environment()

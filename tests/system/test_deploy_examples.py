@@ -1,4 +1,4 @@
-"""The examples of docs/deploy.md, run as they are printed: only folders, hosts and ports differ."""
+"""The examples of docs/deploy.md run with changed folders, hosts and ports only."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ DEPLOY = (ROOT / "docs" / "deploy.md").read_text()
 PROGRAM = Path(sys.executable).parent / "scan-login"
 
 
-def printed(language: str, start: str) -> str:
-    """The one example in `preferred_language` that begins with `start`."""
+def example_of(language: str, start: str) -> str:
+    """Return the example in `language` that begins with `start`."""
     blocks = re.findall(rf"```{language}\n(.*?)```", DEPLOY, re.DOTALL)
     [example] = [block for block in blocks if block.startswith(start)]
     return str(example)
 
 
-UNIT = printed("ini", "# /etc/systemd/system/scan-login.service")
-MANIFEST = printed("yaml", "apiVersion: v1")
-SECRET = printed("sh", "scan-login key create")
-INSTALL = printed("sh", "python3 -m venv")
+UNIT = example_of("ini", "# /etc/systemd/system/scan-login.service")
+MANIFEST = example_of("yaml", "apiVersion: v1")
+SECRET = example_of("sh", "scan-login key create")
+INSTALL = example_of("sh", "python3 -m venv")
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +49,13 @@ def wechat() -> Iterator[str]:
 
 
 def environment(folder: Path, settings: Mapping[str, str], wechat: str) -> dict[str, str]:
-    """An example's settings for a broker on free ports that asks no real WeChat."""
-    own = {
+    """Return an example's settings with free ports and the WeChat stub."""
+    test_settings = {
         "SCAN_LOGIN_PORT": str(free_port()),
         "SCAN_LOGIN_ADMIN_PORT": str(free_port()),
         "SCAN_LOGIN_WECHAT_API_URL": wechat,
     }
-    return {**os.environ, **settings, **own}
+    return {**os.environ, **settings, **test_settings}
 
 
 def run(words: list[str], folder: Path, env: Mapping[str, str]) -> str:
@@ -68,7 +68,7 @@ def run(words: list[str], folder: Path, env: Mapping[str, str]) -> str:
 
 @contextmanager
 def served(words: list[str], folder: Path, env: Mapping[str, str]) -> Iterator[str]:
-    """Run a broker until the end of the block; the line that it prints when it is ready."""
+    """Run a broker until the end of the block; yields its ready line."""
     with subprocess.Popen(words, cwd=folder, env=env, stdout=subprocess.PIPE, text=True) as process:
         watchdog = Timer(LIMIT, process.kill)
         watchdog.start()
@@ -99,7 +99,7 @@ def directives(unit: str, name: str) -> list[str]:
 
 @pytest.fixture
 def unit(tmp_path: Path) -> str:
-    """The unit with folders of this test."""
+    """The systemd unit with the folders of this test."""
     for name in ("state", "credentials"):
         (tmp_path / name).mkdir()
     (tmp_path / "credentials" / "wechat-secret").write_text("AppSecret\n")
@@ -140,8 +140,8 @@ def test_systemd_unit_is_accepted_by_systemd(unit: str, tmp_path: Path) -> None:
         timeout=LIMIT,
     )
 
-    own = [line for line in done.stderr.splitlines() if "scan-login" in line]
-    assert (done.returncode, own) == (0, [])
+    test_settings = [line for line in done.stderr.splitlines() if "scan-login" in line]
+    assert (done.returncode, test_settings) == (0, [])
 
 
 def test_systemd_unit_reads_its_credential(unit: str) -> None:
@@ -155,7 +155,7 @@ def test_systemd_unit_reads_its_credential(unit: str) -> None:
 
 
 def manifest(kind: str) -> dict[str, Any]:
-    [found] = [one for one in yaml.safe_load_all(MANIFEST) if one["kind"] == kind]
+    [found] = [item for item in yaml.safe_load_all(MANIFEST) if item["kind"] == kind]
     return dict(found)
 
 
@@ -176,7 +176,7 @@ def pod(
     postgres: PostgresServer,
     wechat: str,
 ) -> tuple[Path, dict[str, str]]:
-    """A pod's folder, with its Secret and what the init container copies, and its environment."""
+    """The folder of a pod, with its Secret and initialized files, and its environment."""
     secrets, data = tmp_path / "run/secrets/scan-login", tmp_path / "var/lib/scan-login"
     secrets.mkdir(parents=True)
     data.mkdir(parents=True)
@@ -190,17 +190,18 @@ def pod(
             (secrets / name).write_bytes((tmp_path / value).read_bytes())
         elif kind == "--from-literal":
             (secrets / name).write_text(servers.get(name, value))
-    run([moved(word, tmp_path) for word in INIT["command"]], tmp_path, os.environ)
-    given = {one["name"]: one["value"] for one in BROKER["env"]}
+    run([move_below(word, tmp_path) for word in INIT["command"]], tmp_path, os.environ)
+    container_variables = {item["name"]: item["value"] for item in BROKER["env"]}
     settings = {
-        name: moved(value, tmp_path) for name, value in {**image_environment(), **given}.items()
+        name: move_below(value, tmp_path)
+        for name, value in {**image_environment(), **container_variables}.items()
     }
-    here = {"SCAN_LOGIN_HOST": "127.0.0.1", "SCAN_LOGIN_ADMIN_HOST": "127.0.0.1"}
-    return data, environment(tmp_path, {**settings, **here}, wechat)
+    test_hosts = {"SCAN_LOGIN_HOST": "127.0.0.1", "SCAN_LOGIN_ADMIN_HOST": "127.0.0.1"}
+    return data, environment(tmp_path, {**settings, **test_hosts}, wechat)
 
 
-def moved(text: str, root: Path) -> str:
-    """With the image's folders under `root`."""
+def move_below(text: str, root: Path) -> str:
+    """Return `text` with the image's folders below `root`."""
     return re.sub(r"/(run/secrets|var/lib)/scan-login", rf"{root}/\1/scan-login", text)
 
 
@@ -232,23 +233,25 @@ def test_kubernetes_secrets_are_valid_as_printed(tmp_path: Path) -> None:
 def test_kubernetes_manifest_references_defined_objects() -> None:
     service, deployment = manifest("Service")["spec"], manifest("Deployment")["spec"]
     labels = deployment["template"]["metadata"]["labels"]
-    ports = {one["name"]: one["containerPort"] for one in BROKER["ports"]}
-    volumes = {one["name"] for one in POD["volumes"]}
+    ports = {item["name"]: item["containerPort"] for item in BROKER["ports"]}
+    volumes = {item["name"] for item in POD["volumes"]}
 
     assert (
         service["selector"] == manifest("Deployment")["spec"]["selector"]["matchLabels"] == labels
     )
-    assert {one["targetPort"] for one in service["ports"]} <= ports.keys()
+    assert {item["targetPort"] for item in service["ports"]} <= ports.keys()
     assert ports == {"http": 8000, "metrics": 9000}
     for container in (BROKER, INIT):
-        assert {one["name"] for one in container["volumeMounts"]} <= volumes
+        assert {item["name"] for item in container["volumeMounts"]} <= volumes
     assert {BROKER[probe]["httpGet"]["port"] for probe in ("livenessProbe", "readinessProbe")} == {
         "http"
     }
 
 
 def test_kubernetes_pod_has_time_to_drain() -> None:
-    drain = next(float(one["value"]) for one in BROKER["env"] if one["name"] == "SCAN_LOGIN_DRAIN")
+    drain = next(
+        float(item["value"]) for item in BROKER["env"] if item["name"] == "SCAN_LOGIN_DRAIN"
+    )
 
     assert POD["terminationGracePeriodSeconds"] >= drain + 10
 
@@ -257,7 +260,7 @@ def test_kubernetes_pod_has_no_service_links() -> None:
     assert POD["enableServiceLinks"] is False
 
 
-def test_kubernetes_pod_runs_as_the_image_does() -> None:
+def test_kubernetes_pod_runs_as_user_of_image() -> None:
     user = re.findall(r"^USER (\d+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
 
     assert str(POD["securityContext"]["runAsUser"]) == user[0]
@@ -270,7 +273,7 @@ def test_kubernetes_pod_runs_as_the_image_does() -> None:
 def test_compose_settings_pass_config_check(tmp_path: Path, service: str) -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     settings = {**image_environment(), **compose["services"][service]["environment"]}
-    env = {**os.environ, **{name: moved(value, tmp_path) for name, value in settings.items()}}
+    env = {**os.environ, **{name: move_below(value, tmp_path) for name, value in settings.items()}}
     (tmp_path / "var/lib/scan-login").mkdir(parents=True)
 
     done = run([*COMMAND, "config", "check", "--json"], tmp_path, env)

@@ -1,4 +1,4 @@
-"""How a broker ends: newcomers go elsewhere, whoever is in is served, nobody is cut short."""
+"""A draining broker refuses new logins and sockets, and finishes logins in progress."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from tests.support.waiting import eventually, listens
 HANDSHAKE = "/socket.io/?EIO=4&transport="
 
 
-class Ending(NamedTuple):
-    """A broker in this process: its address, and how it is told to drain and to end.
+class DrainingBroker(NamedTuple):
+    """A broker in this process: its address, and functions that drain and end it.
 
-    It ends before the test's browser does, which may be waiting in a long poll.
+    It ends before the test's browser, which may wait in a long poll.
     """
 
     url: str
@@ -41,15 +41,15 @@ class Ending(NamedTuple):
 
 
 @pytest.fixture
-async def ending(
+async def broker_process(
     tmp_path: Path, records_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Ending]:
+) -> AsyncIterator[DrainingBroker]:
     monkeypatch.chdir(tmp_path)
     broker = build(load_settings(records_url=f"sqlite+aiosqlite:///{records_file}"))
     site = Site("broker", broker.public, "127.0.0.1", 0, "PORT")
     async with AsyncExitStack() as stack:
         addresses = await stack.enter_async_context(serve_sites([site]))
-        yield Ending(addresses["broker"], broker.drain, stack.aclose)
+        yield DrainingBroker(addresses["broker"], broker.drain, stack.aclose)
 
 
 @pytest.fixture(params=["websocket", "polling", "official"])
@@ -60,31 +60,31 @@ async def browser(request: pytest.FixtureRequest) -> AsyncIterator[BrowserClient
     await browser.close()
 
 
-class Slow:
-    """A provider's `draw` that begins and does not end before it is released."""
+class SlowDraw:
+    """Makes `draw` of the provider wait until it is released."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.began, self.released = asyncio.Event(), asyncio.Event()
+        self.started, self.released = asyncio.Event(), asyncio.Event()
         draw = PretendProvider.draw
 
-        async def drawn(provider: PretendProvider, scene: str) -> CodePicture:
-            self.began.set()
+        async def wait_and_draw(provider: PretendProvider, scene: str) -> CodePicture:
+            self.started.set()
             await self.released.wait()
             return await draw(provider, scene)
 
-        monkeypatch.setattr(PretendProvider, "draw", drawn)
+        monkeypatch.setattr(PretendProvider, "draw", wait_and_draw)
 
 
 @pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
-    return Slow(monkeypatch)
+def slow_draw(monkeypatch: pytest.MonkeyPatch) -> SlowDraw:
+    return SlowDraw(monkeypatch)
 
 
-async def end_during(slow: Slow, ending: Ending) -> None:
-    """Begin to end the broker, then release what it is at, and wait for its end."""
-    end = asyncio.create_task(ending.end())
-    await eventually(lambda: not listens(URL(ending.url).port))
-    slow.released.set()
+async def end_during(slow_draw: SlowDraw, broker_process: DrainingBroker) -> None:
+    """Start to end the broker, then release `draw`, and wait for the end."""
+    end = asyncio.create_task(broker_process.end())
+    await eventually(lambda: not listens(URL(broker_process.url).port))
+    slow_draw.released.set()
     await end
 
 
@@ -93,10 +93,10 @@ async def is_draining(url: str) -> bool:
         return response.status == 503
 
 
-async def test_it_is_alive_and_not_ready(ending: Ending) -> None:
-    ending.drain()
+async def test_draining_broker_is_alive_and_not_ready(broker_process: DrainingBroker) -> None:
+    broker_process.drain()
 
-    async with aiohttp.ClientSession(ending.url) as http:
+    async with aiohttp.ClientSession(broker_process.url) as http:
         async with http.get("/health/ready") as response:
             answer = await response.json()
             assert (response.status, answer["error"]) == (503, "temporarily_unavailable")
@@ -106,23 +106,25 @@ async def test_it_is_alive_and_not_ready(ending: Ending) -> None:
 
 
 @pytest.mark.parametrize("transport", ["polling", "websocket"])
-async def test_new_sockets_go_elsewhere(ending: Ending, transport: str) -> None:
-    ending.drain()
+async def test_draining_broker_refuses_new_sockets(
+    broker_process: DrainingBroker, transport: str
+) -> None:
+    broker_process.drain()
 
     headers = {"Connection": "Upgrade", "Upgrade": "websocket"} if transport == "websocket" else {}
     async with (
-        aiohttp.ClientSession(ending.url) as http,
+        aiohttp.ClientSession(broker_process.url) as http,
         http.get(HANDSHAKE + transport, headers=headers) as response,
     ):
         assert response.status == 503
         assert int(response.headers["Retry-After"]) > 0
 
 
-async def test_a_device_begins_elsewhere(ending: Ending) -> None:
-    ending.drain()
+async def test_draining_broker_refuses_device_begin(broker_process: DrainingBroker) -> None:
+    broker_process.drain()
 
     async with (
-        aiohttp.ClientSession(ending.url) as http,
+        aiohttp.ClientSession(broker_process.url) as http,
         http.post("/oauth/device_authorization", data={"client_id": "default"}) as response,
     ):
         assert response.status == 503
@@ -130,106 +132,106 @@ async def test_a_device_begins_elsewhere(ending: Ending) -> None:
         assert (await response.json())["error"] == "temporarily_unavailable"
 
 
-async def test_whoever_is_in_begins_no_more_and_goes_on(
-    browser: BrowserClient, ending: Ending
+async def test_open_socket_finishes_login_while_draining(
+    browser: BrowserClient, broker_process: DrainingBroker
 ) -> None:
-    await browser.connect(ending.url)
-    begun = await browser.emit("begin", {})
-    mine = {"login_id": begun["login_id"], "secret": begun["secret"]}
+    await browser.connect(broker_process.url)
+    login = await browser.emit("begin", {})
+    credentials = {"login_id": login["login_id"], "secret": login["secret"]}
 
-    ending.drain()
+    broker_process.drain()
 
     refused = await browser.emit("begin", {})
     assert refused["error"] == "temporarily_unavailable"
     assert refused["retry_after"] > 0
-    async with PhoneClient(ending.url) as phone:
-        await phone.post("scan", {"scene": begun["scene"]})
+    async with PhoneClient(broker_process.url) as phone:
+        await phone.post("scan", {"scene": login["scene"]})
         assert (await browser.push())[0] == "login-scanned"
-        await phone.post("confirm", {"login_id": begun["login_id"]})
+        await phone.post("confirm", {"login_id": login["login_id"]})
         assert (await browser.push())[0] == "login-confirmed"
-    assert (await browser.emit("redeem", mine))["subject"] == "pretend:alice"
+    assert (await browser.emit("redeem", credentials))["subject"] == "pretend:alice"
 
 
-async def test_an_act_under_way_is_answered_before_its_socket_closes(
-    browser: BrowserClient, ending: Ending, slow: Slow
+async def test_pending_event_is_answered_before_socket_closes(
+    browser: BrowserClient, broker_process: DrainingBroker, slow_draw: SlowDraw
 ) -> None:
-    await browser.connect(ending.url)
-    asked = asyncio.create_task(browser.emit("begin", {}))
-    await slow.began.wait()
+    await browser.connect(broker_process.url)
+    request_task = asyncio.create_task(browser.emit("begin", {}))
+    await slow_draw.started.wait()
 
-    await end_during(slow, ending)
+    await end_during(slow_draw, broker_process)
 
-    assert "secret" in await asked
+    assert "secret" in await request_task
     assert (await browser.push())[0] == "disconnect"
 
 
-async def test_a_request_under_way_is_answered(ending: Ending, slow: Slow) -> None:
+async def test_pending_request_is_answered_before_end(
+    broker_process: DrainingBroker, slow_draw: SlowDraw
+) -> None:
     form = {"client_id": "default"}
-    async with aiohttp.ClientSession(ending.url) as http:
-        asked = asyncio.create_task(http.post("/oauth/device_authorization", data=form))
-        await slow.began.wait()
+    async with aiohttp.ClientSession(broker_process.url) as http:
+        request_task = asyncio.create_task(http.post("/oauth/device_authorization", data=form))
+        await slow_draw.started.wait()
 
-        await end_during(slow, ending)
+        await end_during(slow_draw, broker_process)
 
-        assert (await asked).status == 200
+        assert (await request_task).status == 200
 
 
-async def test_what_takes_too_long_is_not_waited_for(
-    ending: Ending, slow: Slow, monkeypatch: pytest.MonkeyPatch
+async def test_slow_request_does_not_delay_end(
+    broker_process: DrainingBroker, slow_draw: SlowDraw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert strict.CLOSE_TIMEOUT + 2 * processes.SHUTDOWN_TIMEOUT < 8
     monkeypatch.setattr(strict, "CLOSE_TIMEOUT", 0.2)
     browser = PythonBrowser(["websocket"])
-    await browser.connect(ending.url)
-    asked = asyncio.create_task(browser.emit("begin", {}))
-    await slow.began.wait()
+    await browser.connect(broker_process.url)
+    request_task = asyncio.create_task(browser.emit("begin", {}))
+    await slow_draw.started.wait()
 
-    await ending.end()
+    await broker_process.end()
 
-    assert not slow.released.is_set()
-    asked.cancel()
+    assert not slow_draw.released.is_set()
+    request_task.cancel()
     await browser.close()
 
 
 @pytest.mark.parametrize("browser", ["official"], indirect=True)
-async def test_its_browsers_come_back_by_themselves_to_whoever_serves_then(
-    tmp_path: Path, browser: BrowserClient
-) -> None:
+async def test_browser_reconnects_to_next_broker(tmp_path: Path, browser: BrowserClient) -> None:
     port = free_port()
-    place = {"SCAN_LOGIN_PORT": str(port), "SCAN_LOGIN_DRAIN": "0"}
-    with command(tmp_path, **place) as (former, _):
+    variables = {"SCAN_LOGIN_PORT": str(port), "SCAN_LOGIN_DRAIN": "0"}
+    with command(tmp_path, **variables) as (first_process, _):
         await browser.connect(f"http://127.0.0.1:{port}")
-        former.send_signal(signal.SIGTERM)
+        first_process.send_signal(signal.SIGTERM)
 
         event, _ = await browser.push()
 
         assert event == "disconnect"
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port)
-        with command(tmp_path, **place):
+        with command(tmp_path, **variables):
             assert await browser.push() == ("connect", None)
             assert "secret" in await browser.emit("begin", {})
 
 
-async def test_the_official_client_hears_that_the_transport_closed(ending: Ending) -> None:
-    """At "io server disconnect" it would stay away."""
+async def test_official_client_gets_transport_close(broker_process: DrainingBroker) -> None:
+    """After "io server disconnect" the client does not reconnect."""
     browser = NodeBrowser({"transports": ["websocket"]})
-    await browser.connect(ending.url)
+    await browser.connect(broker_process.url)
 
-    await ending.end()
+    await broker_process.end()
 
     assert await browser.push() == ("disconnect", "transport close")
     await browser.close()
 
 
-async def test_sigterm_leaves_load_balancers_two_seconds_and_ends_within_ten(
+async def test_sigterm_drains_and_ends_within_limits(
     tmp_path: Path,
 ) -> None:
     drain = load_settings()[ServerSettings].drain
     assert drain == 2
     assert drain + strict.CLOSE_TIMEOUT + 2 * processes.SHUTDOWN_TIMEOUT < 10
-    quiet = {"SCAN_LOGIN_PORT": "0", "SCAN_LOGIN_LOG_LEVEL": "warning", "SCAN_LOGIN_DRAIN": "5"}
-    with command(tmp_path, **quiet) as (process, line):
+    variables = {"SCAN_LOGIN_PORT": "0", "SCAN_LOGIN_LOG_LEVEL": "warning", "SCAN_LOGIN_DRAIN": "5"}
+    with command(tmp_path, **variables) as (process, line):
         url = line.split(" ready on ")[1].split()[0]
         process.send_signal(signal.SIGTERM)
         async with aiohttp.ClientSession(url) as http:
@@ -243,7 +245,7 @@ async def test_sigterm_leaves_load_balancers_two_seconds_and_ends_within_ten(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_whoever_cannot_wait_says_so_again(tmp_path: Path, number: signal.Signals) -> None:
+async def test_second_signal_ends_drain(tmp_path: Path, number: signal.Signals) -> None:
     variables = {"SCAN_LOGIN_PORT": "0", "SCAN_LOGIN_DRAIN": "60"}
     with command(tmp_path, **variables) as (process, line):
         process.send_signal(signal.SIGTERM)
@@ -256,9 +258,9 @@ async def test_whoever_cannot_wait_says_so_again(tmp_path: Path, number: signal.
         assert process.returncode == 0
 
 
-async def test_what_a_shell_began_in_the_background_ends_by_sigint_too(tmp_path: Path) -> None:
-    """Such a process begins with the signal ignored."""
-    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+async def test_background_process_of_shell_ends_by_sigint(tmp_path: Path) -> None:
+    """A shell starts such a process with SIGINT ignored."""
+    first_process = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with command(tmp_path, SCAN_LOGIN_PORT="0") as (process, _):
             process.send_signal(signal.SIGINT)
@@ -266,13 +268,11 @@ async def test_what_a_shell_began_in_the_background_ends_by_sigint_too(tmp_path:
             process.communicate(timeout=30)
             assert process.returncode == 0
     finally:
-        signal.signal(signal.SIGINT, former)
+        signal.signal(signal.SIGINT, first_process)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-async def test_ctrl_c_and_a_terminal_that_closes_do_not_wait(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+async def test_ctrl_c_and_hangup_skip_drain(tmp_path: Path, number: signal.Signals) -> None:
     variables = {"SCAN_LOGIN_PORT": "0", "SCAN_LOGIN_DRAIN": "60"}
     with command(tmp_path, **variables) as (process, _):
         process.send_signal(number)

@@ -71,16 +71,16 @@ def test_metrics_listen_on_every_admin_address(tmp_path: Path) -> None:
 def test_addresses_share_one_free_port(host: str) -> None:
     sockets = open_sockets(ListenAddress("broker", host, 0, "PORT"))
 
-    assert len({one.getsockname()[1] for one in sockets}) == 1
-    for one in sockets:
-        one.close()
+    assert len({opened.getsockname()[1] for opened in sockets}) == 1
+    for opened in sockets:
+        opened.close()
 
 
 def test_taken_port_names_its_address() -> None:
-    with socket.socket(socket.AF_INET6) as taken:
-        taken.bind(("::1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+    with socket.socket(socket.AF_INET6) as listener:
+        listener.bind(("::1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
 
         with pytest.raises(PortInUse, match=rf"port {port} on ::1 is in use"):
             open_sockets(ListenAddress("broker", "127.0.0.1,::1", port, "PORT"))
@@ -88,8 +88,8 @@ def test_taken_port_names_its_address() -> None:
     open_sockets(ListenAddress("broker", "127.0.0.1", port, "PORT"))[0].close()
 
 
-def test_port_of_a_start_at_the_same_time_is_taken() -> None:
-    """Two sockets that reuse an address can be bound to one port until one of them listens."""
+def test_bound_port_is_taken_before_it_listens() -> None:
+    """Two sockets with SO_REUSEADDR can be bound to one port until one of them listens."""
     first = open_sockets(ListenAddress("broker", "127.0.0.1", 0, "PORT"))[0]
     port = first.getsockname()[1]
 
@@ -97,8 +97,8 @@ def test_port_of_a_start_at_the_same_time_is_taken() -> None:
         open_sockets(ListenAddress("broker", "127.0.0.1", port, "PORT"))
 
 
-def test_address_that_is_found_twice_is_bound_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for a name that the hosts file has on two lines."""
+def test_duplicate_address_is_bound_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This happens if the hosts file has the name on two lines."""
     found = socket.getaddrinfo("127.0.0.1", 0, type=socket.SOCK_STREAM)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: found * 2)
 
@@ -113,14 +113,14 @@ def test_reserved_port_is_held_on_every_address() -> None:
         for host in ("127.0.0.1", "::1"):
             with pytest.raises(PortInUse):
                 open_sockets(ListenAddress("broker", host, port, "PORT"))
-        for one in open_sockets(
+        for opened in open_sockets(
             ListenAddress("broker", "127.0.0.1,::1", port, "PORT"), shared=True
         ):
-            one.close()
+            opened.close()
 
 
-async def test_client_over_ipv4_has_an_ipv4_address() -> None:
-    """A socket for both families reports it as `::ffff:127.0.0.1`."""
+async def test_ipv4_client_of_ipv6_socket_has_ipv4_address() -> None:
+    """A socket for both families reports the address as `::ffff:127.0.0.1`."""
     addresses = ClientAddresses(())
 
     async def show(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""Log lines that cannot be written: the broker goes on, and counts them."""
+"""If log lines cannot be written, the broker continues and counts them."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ PIPE_BYTES = 4096
 DROPPED = "scanlogin_log_lines_dropped_total"
 
 LONG = 30.0
-"""Seconds that a busy machine gets."""
+"""Seconds. A limit that also a busy machine keeps."""
 
 
-class Piped(NamedTuple):
-    """A broker whose stdout and stderr are one pipe, which this test reads or does not."""
+class PipedBroker(NamedTuple):
+    """A broker whose stdout and stderr are one pipe to this test."""
 
     url: str
     admin: str
@@ -57,8 +57,11 @@ class Piped(NamedTuple):
 
 
 @contextmanager
-def piped(folder: Path, *, ends: bool, **variables: str) -> Iterator[Piped]:
-    """A broker that has said it is ready.  ends: whether the pipe's reader is gone then."""
+def piped(folder: Path, *, ends: bool, **variables: str) -> Iterator[PipedBroker]:
+    """Start a broker and wait for its ready line.
+
+    ends: whether the reader of the pipe is closed then.
+    """
     port, admin_port = free_port(), free_port()
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
@@ -72,14 +75,14 @@ def piped(folder: Path, *, ends: bool, **variables: str) -> Iterator[Piped]:
     )
     os.close(writer)
     try:
-        said = b""
-        while b" ready on " not in said:
+        output = b""
+        while b" ready on " not in output:
             part = os.read(reader, PIPE_BYTES)
-            assert part, said
-            said += part
+            assert part, output
+            output += part
         if ends:
             os.close(reader)
-        yield Piped(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin_port}", reader)
+        yield PipedBroker(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin_port}", reader)
     finally:
         process.kill()
         process.wait()
@@ -87,7 +90,7 @@ def piped(folder: Path, *, ends: bool, **variables: str) -> Iterator[Piped]:
             os.close(reader)
 
 
-async def is_ready(broker: Piped) -> bool:
+async def is_ready(broker: PipedBroker) -> bool:
     return (await broker.get("/health/ready"))[0] == 200
 
 
@@ -122,17 +125,17 @@ async def test_ended_log_reader_keeps_refusals_unchanged(tmp_path: Path) -> None
             aiohttp.ClientSession() as http,
             http.post(
                 f"{broker.url}/oauth/device_authorization", data={"client_id": "default"}
-            ) as begun,
+            ) as response,
         ):
-            refused = await begun.json()
+            refused = await response.json()
 
         assert (foreign[0], json.loads(foreign[1])["message"]) == (400, "Forbidden")
-        assert (begun.status, refused["error"]) == (503, "temporarily_unavailable")
+        assert (response.status, refused["error"]) == (503, "temporarily_unavailable")
         assert await broker.dropped() > 0
 
 
 async def test_stalled_log_reader_does_not_stop_the_loop(tmp_path: Path) -> None:
-    """More is logged than the pipe holds, and no process reads it."""
+    """The log is larger than the pipe, and no process reads it."""
     with piped(tmp_path, ends=False) as broker:
         for number in range(100):
             await broker.get(
@@ -175,8 +178,8 @@ def pipe() -> Iterator[tuple[BinaryIO, TextIO]]:
     """Both ends of a small pipe."""
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-    with os.fdopen(writer, "w") as stream, os.fdopen(reader, "rb") as held:
-        yield held, stream
+    with os.fdopen(writer, "w") as stream, os.fdopen(reader, "rb") as input:
+        yield input, stream
 
 
 def test_writer_with_full_queue_drops_and_counts(pipe: tuple[BinaryIO, TextIO]) -> None:
@@ -204,7 +207,7 @@ def test_writer_waits_for_a_pipe_that_does_not_block(pipe: tuple[BinaryIO, TextI
 
 
 def test_finalizer_that_logs_during_put_does_not_deadlock(pipe: tuple[BinaryIO, TextIO]) -> None:
-    """As a task that is collected with an exception which was never retrieved."""
+    """asyncio logs a collected task with an unretrieved exception in this way."""
     reader, stream = pipe
     writer = Writer(lines_max=1)
 
@@ -234,7 +237,7 @@ def test_finalizer_that_logs_during_put_does_not_deadlock(pipe: tuple[BinaryIO, 
 def test_line_after_partial_write_starts_on_new_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a disk that is full for a while."""
+    """This happens on a disk that is full for a while."""
     file = tmp_path / "log"
     writer, write, before = Writer(), os.write, count()
     with file.open("w") as stream:

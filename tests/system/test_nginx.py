@@ -1,4 +1,4 @@
-"""nginx' files by themselves: before stand-ins for brokers, which count what they are asked."""
+"""The nginx configuration in front of fake brokers, which count their requests."""
 
 from __future__ import annotations
 
@@ -27,45 +27,45 @@ from tests.support.nginx import can_connect
 from tests.support.waiting import eventually
 
 PROXY = "127.0.0.2"
-"""Where a proxy that nginx trusts would stand."""
+"""Address of a proxy that nginx trusts."""
 
-SOMEBODY = "203.0.113.9"
+CLIENT = "203.0.113.9"
 
 
-class Fake:
-    """Stands where a broker would, names itself, and counts what it is asked."""
+class FakeBroker:
+    """A fake broker that answers with its name and counts its requests."""
 
     def __init__(self, name: str, status: int = 200) -> None:
         self.status = status
-        self.asked = 0
-        self.heard: Mapping[str, str] = {}
+        self.requests = 0
+        self.headers_received: Mapping[str, str] = {}
         self.application = web.Application()
         self.application.router.add_route("*", "/{path:.*}", self._answer)
         self._name = name
 
     async def _answer(self, request: web.Request) -> web.Response:
-        self.asked += 1
-        self.heard = request.headers
+        self.requests += 1
+        self.headers_received = request.headers
         return web.Response(text=self._name, status=self.status)
 
 
 @asynccontextmanager
-async def fronted(folder: Path, *fakes: Fake, gone: int = 0) -> AsyncIterator[str]:
-    """nginx before these brokers, and before `gone` more that do not listen; its URL."""
+async def nginx_with(folder: Path, *fakes: FakeBroker, unreachable: int = 0) -> AsyncIterator[str]:
+    """Run nginx in front of these brokers and `unreachable` others; yields its URL."""
     port = free_port()
-    async with standing(*fakes) as addresses:
+    async with serving_fakes(*fakes) as addresses:
         conf = nginx.render(folder, port=port, proxy=PROXY)
         nginx.write_brokers(
-            folder, [*addresses, *(f"127.0.0.1:{free_port()}" for _ in range(gone))]
+            folder, [*addresses, *(f"127.0.0.1:{free_port()}" for _ in range(unreachable))]
         )
         async with nginx_by(conf, port):
             yield f"http://127.0.0.1:{port}"
 
 
 @asynccontextmanager
-async def standing(*fakes: Fake) -> AsyncIterator[list[str]]:
-    """The addresses that these listen on."""
-    sites = [Site(str(n), one.application, "127.0.0.1", 0, "") for n, one in enumerate(fakes)]
+async def serving_fakes(*fakes: FakeBroker) -> AsyncIterator[list[str]]:
+    """Serve the fake brokers, and yield their addresses."""
+    sites = [Site(str(n), item.application, "127.0.0.1", 0, "") for n, item in enumerate(fakes)]
     async with serve_sites(sites) as urls:
         yield [urlsplit(url).netloc for url in urls.values()]
 
@@ -82,43 +82,48 @@ async def nginx_by(conf: Path, port: int) -> AsyncIterator[None]:
         await process.wait()
 
 
-async def test_polling_stays_with_one_broker_and_addresses_spread(tmp_path: Path) -> None:
-    async with fronted(tmp_path, Fake("one"), Fake("two")) as url:
+async def test_polling_of_one_address_uses_one_broker(tmp_path: Path) -> None:
+    async with nginx_with(tmp_path, FakeBroker("one"), FakeBroker("two")) as url:
         connector = aiohttp.TCPConnector(local_addr=(PROXY, 0))
         async with aiohttp.ClientSession(url, connector=connector) as http:
 
-            async def who(path: str, address: str) -> str:
+            async def answering_broker(path: str, address: str) -> str:
                 async with http.get(path, headers={"X-Forwarded-For": address}) as response:
                     return await response.text()
 
-            same = {await who("/socket.io/?EIO=4", SOMEBODY) for _ in range(10)}
-            spread = {await who("/socket.io/?EIO=4", f"203.0.{n}.1") for n in range(20)}
-            around = {await who("/oauth/token", SOMEBODY) for _ in range(10)}
+            same = {await answering_broker("/socket.io/?EIO=4", CLIENT) for _ in range(10)}
+            spread = {
+                await answering_broker("/socket.io/?EIO=4", f"203.0.{n}.1") for n in range(20)
+            }
+            other_paths = {await answering_broker("/oauth/token", CLIENT) for _ in range(10)}
 
-    assert (len(same), len(spread), len(around)) == (1, 2, 2)
+    assert (len(same), len(spread), len(other_paths)) == (1, 2, 2)
 
 
-async def test_a_broker_that_drains_gets_no_new_sockets(tmp_path: Path) -> None:
-    draining = Fake("draining", status=503)
-    async with fronted(tmp_path, draining, Fake("ready")) as url, aiohttp.ClientSession() as http:
+async def test_draining_broker_gets_no_new_sockets(tmp_path: Path) -> None:
+    draining = FakeBroker("draining", status=503)
+    async with (
+        nginx_with(tmp_path, draining, FakeBroker("ready")) as url,
+        aiohttp.ClientSession() as http,
+    ):
         for _ in range(6):
             async with http.get(f"{url}/socket.io/?EIO=4&transport=polling") as response:
                 assert (response.status, await response.text()) == (200, "ready")
 
 
-async def test_a_post_that_a_broker_has_heard_is_not_sent_twice(tmp_path: Path) -> None:
-    fakes = [Fake("one", status=503), Fake("two", status=503)]
-    async with fronted(tmp_path, *fakes) as url, aiohttp.ClientSession() as http:
+async def test_post_received_by_broker_is_not_repeated(tmp_path: Path) -> None:
+    fakes = [FakeBroker("one", status=503), FakeBroker("two", status=503)]
+    async with nginx_with(tmp_path, *fakes) as url, aiohttp.ClientSession() as http:
         for _ in range(6):
             async with http.post(f"{url}/phone/confirm") as response:
                 assert response.status == 503
 
-    assert sum(fake.asked for fake in fakes) == 6
+    assert sum(fake.requests for fake in fakes) == 6
 
 
-async def test_a_post_that_reached_no_broker_goes_to_the_next(tmp_path: Path) -> None:
+async def test_post_to_unreachable_broker_goes_to_next(tmp_path: Path) -> None:
     async with (
-        fronted(tmp_path, Fake("one"), gone=2) as url,
+        nginx_with(tmp_path, FakeBroker("one"), unreachable=2) as url,
         aiohttp.ClientSession() as http,
     ):
         for _ in range(6):
@@ -126,10 +131,10 @@ async def test_a_post_that_reached_no_broker_goes_to_the_next(tmp_path: Path) ->
                 assert (response.status, await response.text()) == (200, "one")
 
 
-async def test_after_all_brokers_answered_503_they_are_asked_again_at_once(tmp_path: Path) -> None:
-    """As they do while the state is down."""
-    fakes = [Fake("one", status=503), Fake("two", status=503)]
-    async with fronted(tmp_path, *fakes) as url, aiohttp.ClientSession() as http:
+async def test_brokers_are_tried_again_after_503(tmp_path: Path) -> None:
+    """Brokers answer 503 while the state is unavailable."""
+    fakes = [FakeBroker("one", status=503), FakeBroker("two", status=503)]
+    async with nginx_with(tmp_path, *fakes) as url, aiohttp.ClientSession() as http:
         for status in (503, 503, 200):
             for fake in fakes:
                 fake.status = status
@@ -137,11 +142,11 @@ async def test_after_all_brokers_answered_503_they_are_asked_again_at_once(tmp_p
                 assert response.status == status
 
 
-async def test_without_a_broker_nginx_answers_in_the_protocols_words(tmp_path: Path) -> None:
+async def test_nginx_without_broker_answers_with_error_word(tmp_path: Path) -> None:
     async with (
-        fronted(tmp_path, gone=2) as url,
+        nginx_with(tmp_path, unreachable=2) as url,
         aiohttp.ClientSession() as http,
-        http.get(f"{url}/device?user_code=scene-nobody-may-log") as response,
+        http.get(f"{url}/device?user_code=scene-not-for-logs") as response,
     ):
         assert response.status == 503
         assert response.headers["Retry-After"] == "1"
@@ -149,11 +154,11 @@ async def test_without_a_broker_nginx_answers_in_the_protocols_words(tmp_path: P
 
     logs = [(tmp_path / f"{name}.log").read_text() for name in ("access", "error")]
     assert '"GET /device" 503' in logs[0]
-    assert "scene-nobody-may-log" not in "".join(logs)
+    assert "scene-not-for-logs" not in "".join(logs)
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_nginx_waits_longer_than_engine_io_is_silent(name: str) -> None:
+def test_nginx_timeout_exceeds_engine_io_heartbeat(name: str) -> None:
     engine = open_server(name, is_origin_allowed=bool, describe_request=str).eio
     text = (ROOT / "deploy/scan-login/http.conf").read_text()
 
@@ -180,7 +185,10 @@ def make_certificate(folder: Path) -> None:
 
 
 def rendered(folder: Path, name: str, *ports: int) -> Path:
-    """nginx' files with a certificate; ports for 443 and 80 where TLS is spoken."""
+    """Write the nginx configuration with a certificate.
+
+    ports: replacements of 443 and 80.
+    """
     make_certificate(folder)
     conf = nginx.render(folder, name=name, port=free_port())
     text = conf.read_text().replace("/etc/nginx/tls/", f"{folder}/")
@@ -191,7 +199,7 @@ def rendered(folder: Path, name: str, *ports: int) -> Path:
 
 
 @pytest.mark.parametrize("name", ["nginx.conf", "nginx-tls.conf"])
-def test_nginx_takes_its_files_without_a_word(tmp_path: Path, name: str) -> None:
+def test_nginx_accepts_configuration_without_warning(tmp_path: Path, name: str) -> None:
     need("nginx")
     conf = rendered(tmp_path, name)
 
@@ -200,9 +208,9 @@ def test_nginx_takes_its_files_without_a_word(tmp_path: Path, name: str) -> None
     assert (checked.returncode, checked.stderr) == (0, b"")
 
 
-async def test_tls_is_spoken_and_plain_http_is_sent_there(tmp_path: Path) -> None:
-    fake, secure, plain = Fake("one"), free_port(), free_port()
-    async with standing(fake) as addresses, aiohttp.ClientSession() as http:
+async def test_plain_http_is_redirected_to_tls(tmp_path: Path) -> None:
+    fake, secure, plain = FakeBroker("one"), free_port(), free_port()
+    async with serving_fakes(fake) as addresses, aiohttp.ClientSession() as http:
         conf = rendered(tmp_path, "nginx-tls.conf", secure, plain)
         nginx.write_brokers(tmp_path, addresses)
         async with nginx_by(conf, plain):
@@ -213,18 +221,18 @@ async def test_tls_is_spoken_and_plain_http_is_sent_there(tmp_path: Path) -> Non
                 assert response.status == 308
                 assert response.headers["Location"] == "https://127.0.0.1/device?x=1"
 
-    assert fake.heard["X-Forwarded-Proto"] == "https"
+    assert fake.headers_received["X-Forwarded-Proto"] == "https"
 
 
-@pytest.mark.parametrize("said", ["203.0.113.9:40000", "[2001:db8::1]:4711"])
-async def test_nginx_passes_one_address_and_no_forwarded(tmp_path: Path, said: str) -> None:
-    fake = Fake("one")
-    async with fronted(tmp_path, fake) as url:
+@pytest.mark.parametrize("forwarded_for", ["203.0.113.9:40000", "[2001:db8::1]:4711"])
+async def test_nginx_passes_one_client_address(tmp_path: Path, forwarded_for: str) -> None:
+    fake = FakeBroker("one")
+    async with nginx_with(tmp_path, fake) as url:
         connector = aiohttp.TCPConnector(local_addr=(PROXY, 0))
         async with aiohttp.ClientSession(url, connector=connector) as http:
-            headers = {"X-Forwarded-For": said, "Forwarded": "for=198.51.100.1"}
+            headers = {"X-Forwarded-For": forwarded_for, "Forwarded": "for=198.51.100.1"}
             async with http.get("/version", headers=headers) as response:
                 assert response.status == 200
 
-    assert fake.heard["X-Forwarded-For"] == said.rpartition(":")[0].strip("[]")
-    assert "Forwarded" not in fake.heard
+    assert fake.headers_received["X-Forwarded-For"] == forwarded_for.rpartition(":")[0].strip("[]")
+    assert "Forwarded" not in fake.headers_received

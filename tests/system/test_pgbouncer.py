@@ -1,4 +1,4 @@
-"""Records in PostgreSQL behind a real PgBouncer, in session and in transaction mode."""
+"""Records in PostgreSQL behind a PgBouncer in session and in transaction mode."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def bouncer(postgres: PostgresServer, mode: str) -> Iterator[PgBouncer]:
 def settings(
     bouncer: PgBouncer, mode: str, postgres: PostgresServer, postgres_template: str
 ) -> dict[str, object]:
-    """Settings of a broker behind it, with tables that are there."""
+    """Settings of a broker behind PgBouncer, with existing tables."""
     url = bouncer.url(postgres.new_database(postgres_template))
     return {"records_url": url, "records_pgbouncer": MODES[mode], "admin_token": TOKEN}
 
@@ -79,8 +79,10 @@ async def test_logins_confirm_behind_pgbouncer(
         registered = await phone.post("register", {"invitation": invited.body["invitation"]})
 
         async def confirm() -> object:
-            begun = await post(phone._http, "/oauth/device_authorization", client_id="default")
-            scanned = await phone.post("scan", {"scene": begun["user_code"]})
+            login_begun = await post(
+                phone._http, "/oauth/device_authorization", client_id="default"
+            )
+            scanned = await phone.post("scan", {"scene": login_begun["user_code"]})
             login = {"login_id": scanned.body["login_id"]}
             return (await phone.post("confirm", login)).body.get("state")
 
@@ -126,7 +128,7 @@ async def test_records_recover_when_pgbouncer_restarts(
 
 
 @pytest.mark.parametrize("name", urls.STATEMENT_CACHES)
-def test_cache_size_in_url_is_a_number(name: str) -> None:
+def test_cache_size_in_url_must_be_whole_number(name: str) -> None:
     def sizes(value: str) -> dict[str, int]:
         return urls.statement_caches(urls.parse(f"postgresql+asyncpg://h/d?{name}={value}"))
 

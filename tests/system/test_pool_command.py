@@ -30,35 +30,35 @@ def pictures() -> list[str]:
 
 
 def counts(call: Call) -> dict[str, object]:
-    [one] = json.loads(call("pool", "status", "--json").text)
-    return dict(one)
+    [item] = json.loads(call("pool", "status", "--json").text)
+    return dict(item)
 
 
 def rows(status: Said) -> list[list[str]]:
-    """The rows of `pool status`."""
+    """Return the rows of `pool status`."""
     return [line.split() for line in status.text.splitlines()[1:]]
 
 
 def test_pool_is_filled_verified_and_retired(call: Call) -> None:
     filled = call("pool", "fill", "--count", "12", *FAST)
-    again = call("pool", "fill", "--count", "12", *FAST)
+    repeated = call("pool", "fill", "--count", "12", *FAST)
     verified = call("pool", "verify")
     before = pictures()
 
     retired = call("pool", "retire", "1", "3-5", "70", "--yes")
     status = call("pool", "status")
     after = pictures()
-    anew = call("pool", "fill", "--count", "12", *FAST)
+    refilled = call("pool", "fill", "--count", "12", *FAST)
 
     assert "12 codes were drawn; 12 of 12 are ready" in filled.text
-    assert "0 codes were drawn; 12 of 12 are ready" in again.text
+    assert "0 codes were drawn; 12 of 12 are ready" in repeated.text
     assert "all ready codes of default can be shown" in verified.text
     assert "4 codes of default are retired" in retired.text
     assert rows(status) == [["default", "8", "0", "4", "-", "-", "-", "0", "0"]]
     assert (len(before), len(after)) == (12, 8)
-    assert "4 codes were drawn; 12 of 12 are ready" in anew.text
+    assert "4 codes were drawn; 12 of 12 are ready" in refilled.text
     assert (counts(call)["ready"], counts(call)["retired"]) == (12, 4)
-    assert {one.code for one in (filled, again, verified, retired, status, anew)} == {0}
+    assert {item.code for item in (filled, repeated, verified, retired, status, refilled)} == {0}
 
 
 def test_new_app_with_reused_id_gets_new_pool(call: Call) -> None:
@@ -83,17 +83,17 @@ def test_new_app_with_reused_id_gets_new_pool(call: Call) -> None:
 
 
 def test_pool_commands_print_no_scene(call: Call, capfd: pytest.CaptureFixture[str]) -> None:
-    said = call("pool", "fill", "--count", "3", *FAST)
+    results = call("pool", "fill", "--count", "3", *FAST)
     with closing(sqlite3.connect("scan-login.db")) as database:
         scenes = [scene for (scene,) in database.execute("SELECT scene FROM codes")]
     (Path("scan-login-pictures") / pictures()[0]).write_bytes(b"")
-    told = [
-        said,
+    outputs = [
+        results,
         *(call("pool", *words) for words in (["status"], ["verify"], ["retire", "--all"])),
     ]
 
     assert len(scenes) == 3
-    assert not [scene for scene in scenes if scene in f"{told}{capfd.readouterr()}{pictures()}"]
+    assert not [scene for scene in scenes if scene in f"{outputs}{capfd.readouterr()}{pictures()}"]
 
 
 def test_verify_names_broken_picture_and_remedy(call: Call) -> None:
@@ -101,12 +101,12 @@ def test_verify_names_broken_picture_and_remedy(call: Call) -> None:
     (Path("scan-login-pictures") / pictures()[0]).write_bytes(b"")
 
     broken = call("pool", "verify")
-    cure = broken.text.partition("1 codes cannot be shown: run scan-login ")[2]
-    cured = call(*cure.split(), "--yes")
+    remedy = broken.text.partition("1 codes cannot be shown: run scan-login ")[2]
+    repaired = call(*remedy.split(), "--yes")
 
     assert broken.code == 1
     assert "image is empty" in broken.text
-    assert "1 codes of default are retired" in cured.text
+    assert "1 codes of default are retired" in repaired.text
     call("pool", "fill", "--count", "3", *FAST)
     assert call("pool", "verify").code == 0
 
@@ -125,13 +125,13 @@ def test_codes_are_retired_by_age_or_all(call: Call) -> None:
     young = call("pool", "retire", "--older-than", "1")
     old = call("pool", "retire", "--older-than", "0", "--yes")
     call("pool", "fill", "--count", "3", *FAST)
-    kept = call("pool", "retire", "--all", stdin="n\n")
-    gone = call("pool", "retire", "--all", stdin="y\n")
+    kept_codes = call("pool", "retire", "--all", stdin="n\n")
+    removed = call("pool", "retire", "--all", stdin="y\n")
 
     assert "0 codes of default are retired" in young.text
     assert "3 codes of default are retired" in old.text
-    assert (kept.code, gone.code) == (1, 0)
-    assert "Retire 3 codes of default?" in kept.text
+    assert (kept_codes.code, removed.code) == (1, 0)
+    assert "Retire 3 codes of default?" in kept_codes.text
     assert (counts(call)["ready"], counts(call)["retired"], pictures()) == (0, 6, [])
 
 
@@ -168,29 +168,32 @@ def test_pool_of_removed_app_is_retired_by_key(call: Call) -> None:
 
 def test_reached_state_gets_codes_immediately(call: Call, engines: Engines) -> None:
     engines.empty("redis")
-    there = {"SCAN_LOGIN_STATE_URL": engines.url("redis"), "SCAN_LOGIN_CODE_SOURCE": "pool"}
+    state_settings = {
+        "SCAN_LOGIN_STATE_URL": engines.url("redis"),
+        "SCAN_LOGIN_CODE_SOURCE": "pool",
+    }
 
-    filled = call("pool", "fill", "--count", "3", *FAST, **there)
-    full = call("pool", "status", **there)
-    call("pool", "retire", "1", "--yes", **there)
-    [left] = json.loads(call("pool", "status", "--json", **there).text)
+    filled = call("pool", "fill", "--count", "3", *FAST, **state_settings)
+    full = call("pool", "status", **state_settings)
+    call("pool", "retire", "1", "--yes", **state_settings)
+    [status_left] = json.loads(call("pool", "status", "--json", **state_settings).text)
 
     assert STATE_UNREACHABLE_NOTE not in filled.text
     assert rows(full)[0][4:7] == ["3", "0", "0"]
-    assert left["state"] == {"free": 2, "leased": 0, "resting": 0}
-    # A screen may show it: the brokers remove the picture, later.
-    assert (left["leftover"], len(pictures())) == (1, 3)
+    assert status_left["state"] == {"free": 2, "leased": 0, "resting": 0}
+    # A screen may show the code, so the brokers delete the picture later.
+    assert (status_left["leftover"], len(pictures())) == (1, 3)
 
 
 def test_unreachable_state_is_reported(call: Call) -> None:
-    away = {"SCAN_LOGIN_STATE_URL": f"redis://127.0.0.1:{free_port()}"}
+    unreachable_state = {"SCAN_LOGIN_STATE_URL": f"redis://127.0.0.1:{free_port()}"}
 
-    said = [call("pool", "fill", "--count", "1", *FAST), call("pool", "retire", "0", "--yes")]
-    said += [call("pool", "fill", "--count", "1", *FAST, **away)]
+    results = [call("pool", "fill", "--count", "1", *FAST), call("pool", "retire", "0", "--yes")]
+    results += [call("pool", "fill", "--count", "1", *FAST, **unreachable_state)]
 
-    assert [STATE_UNREACHABLE_NOTE in one.text for one in said] == [True, True, True]
-    assert "1 of 1 are ready" in said[-1].text
-    assert rows(call("pool", "status", **away))[0][4:7] == ["-", "-", "-"]
+    assert [STATE_UNREACHABLE_NOTE in item.text for item in results] == [True, True, True]
+    assert "1 of 1 are ready" in results[-1].text
+    assert rows(call("pool", "status", **unreachable_state))[0][4:7] == ["-", "-", "-"]
 
 
 def test_invalid_picture_settings_are_refused(call: Call) -> None:
@@ -206,17 +209,17 @@ def test_invalid_picture_settings_are_refused(call: Call) -> None:
 
 
 def test_pictures_are_next_to_the_database_by_default(call: Call, tmp_path: Path) -> None:
-    def place(**variables: str) -> str:
+    def pictures_url(**variables: str) -> str:
         lines = call("config", "show", **variables).text.splitlines()
         [line] = [line for line in lines if line.startswith("pictures_url = ")]
         return line.removeprefix("pictures_url = ").partition("  (")[0]
 
     here = (tmp_path / "scan-login-pictures").as_uri()
     sqlite = "sqlite+aiosqlite:////var/lib/x/records.db"
-    assert place() == here
-    assert place(SCAN_LOGIN_RECORDS_URL="postgresql+asyncpg://u@db/x") == here
-    assert place(SCAN_LOGIN_RECORDS_URL=sqlite) == "file:///var/lib/x/scan-login-pictures"
-    assert place(SCAN_LOGIN_PICTURES_URL="s3://bucket/codes") == "s3://bucket/codes"
+    assert pictures_url() == here
+    assert pictures_url(SCAN_LOGIN_RECORDS_URL="postgresql+asyncpg://u@db/x") == here
+    assert pictures_url(SCAN_LOGIN_RECORDS_URL=sqlite) == "file:///var/lib/x/scan-login-pictures"
+    assert pictures_url(SCAN_LOGIN_PICTURES_URL="s3://bucket/codes") == "s3://bucket/codes"
 
 
 async def test_permanent_wechat_error_ends_the_fill(tmp_path: Path) -> None:
@@ -271,17 +274,17 @@ def test_ctrl_c_stops_a_fill_cleanly(tmp_path: Path) -> None:
 
 
 def test_fill_on_a_terminal_shows_a_bar(tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
+    terminal, child_terminal = pty.openpty()
     filling = subprocess.Popen(
         [*COMMAND, "pool", "fill", "--count", "5", *FAST],
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
-        stderr=theirs,
+        stderr=child_terminal,
         env={**os.environ, "TERM": "xterm"},
     )
-    os.close(theirs)
+    os.close(child_terminal)
 
-    shown = b"".join(read_all(ours))
+    shown = b"".join(read_all(terminal))
 
     assert filling.wait(timeout=60) == 0
     assert "5/5" in shown.decode()

@@ -1,4 +1,4 @@
-"""libpq's `sslmode` in the records' URL, over a real PostgreSQL with TLS."""
+"""libpq's `sslmode` in the URL of the records, with a PostgreSQL over TLS."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.servers.postgres import PostgresServer, running_postgres
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """One with a certificate for `localhost`, which no authority has signed."""
+    """A server with a self-signed certificate for `localhost`."""
     with running_postgres() as server:
         folder = server.data
         certificate(folder)
@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]
 
 
 async def is_encrypted(url: str) -> bool:
-    """Whether a connection by `url` has TLS; raises RecordsUnavailable."""
+    """Return whether a connection by `url` uses TLS. Raises RecordsUnavailable."""
     database = Database(url)
     try:
         async with database.read_connection() as connection:
@@ -51,9 +51,7 @@ async def is_encrypted(url: str) -> bool:
     ("mode", "encrypted"),
     [("disable", False), ("allow", False), ("prefer", True), ("require", True)],
 )
-async def test_sslmode_decides_about_tls(
-    server: PostgresServer, mode: str, encrypted: bool
-) -> None:
+async def test_sslmode_selects_tls(server: PostgresServer, mode: str, encrypted: bool) -> None:
     assert await is_encrypted(f"{server.url()}?sslmode={mode}") is encrypted
 
 

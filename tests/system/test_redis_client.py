@@ -1,4 +1,4 @@
-"""What stands between us and Redis: soon a clear refusal, never a hang, and back by itself."""
+"""The Redis client fails fast while Redis is unavailable, and reconnects automatically."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
 
 
 @asynccontextmanager
-async def linked(url: str) -> AsyncIterator[Redis]:
+async def connected(url: str) -> AsyncIterator[Redis]:
     link = open_redis(url, "test")
     await link.open()
     try:
@@ -60,7 +60,7 @@ async def linked(url: str) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 async def link(server: RedisServer) -> AsyncIterator[Redis]:
-    async with linked(server.url) as link:
+    async with connected(server.url) as link:
         await eventually(lambda: link.unavailable_reason() is None)
         yield link
 
@@ -73,14 +73,14 @@ async def works(link: Redis) -> bool:
     return True
 
 
-async def test_replies_come_in_the_order_of_their_commands(link: Redis) -> None:
+async def test_replies_match_order_of_commands(link: Redis) -> None:
     replies = await asyncio.gather(*(link.call("INCR", "count") for _ in range(5_000)))
 
     assert replies == list(range(1, 5_001))
 
 
-class Noted:
-    """A transport of which every write is kept."""
+class RecordingTransport:
+    """A transport that records every write."""
 
     def __init__(self, transport: Any) -> None:
         self.transport = transport
@@ -101,19 +101,19 @@ async def wire(server: RedisServer) -> AsyncIterator[RedisConnection]:
     await wire.close()
 
 
-async def test_commands_of_one_turn_of_the_loop_leave_in_one_write(wire: RedisConnection) -> None:
-    noted = wire._transport = Noted(wire._transport)
+async def test_commands_of_one_loop_iteration_share_one_write(wire: RedisConnection) -> None:
+    recording = wire._transport = RecordingTransport(wire._transport)
 
     replies = [wire.send("ECHO", word) for word in ("one", "two", "three")]
 
     assert await asyncio.gather(*replies) == [b"one", b"two", b"three"]
-    assert [data.count(b"ECHO") for data in noted.written] == [3]
+    assert [data.count(b"ECHO") for data in recording.written] == [3]
     assert await wire.send("ECHO", "four") == b"four"
-    assert len(noted.written) == 2
+    assert len(recording.written) == 2
 
 
-async def test_what_a_lost_wire_has_not_sent_is_refused(wire: RedisConnection) -> None:
-    noted = wire._transport = Noted(wire._transport)
+async def test_unsent_command_of_lost_connection_fails(wire: RedisConnection) -> None:
+    recording = wire._transport = RecordingTransport(wire._transport)
 
     reply = wire.send("ECHO", "one")
     wire.abort()
@@ -121,28 +121,28 @@ async def test_what_a_lost_wire_has_not_sent_is_refused(wire: RedisConnection) -
     with pytest.raises(ConnectionError):
         await reply
     await asyncio.sleep(0)
-    assert not noted.written
+    assert not recording.written
 
 
-async def test_whoever_stops_waiting_does_not_shift_the_others_replies(link: Redis) -> None:
+async def test_cancelled_command_does_not_shift_replies(link: Redis) -> None:
     await link.call("SET", "name", "alice")
-    given_up = asyncio.create_task(link.call("GET", "other"))
+    cancelled = asyncio.create_task(link.call("GET", "other"))
     await asyncio.sleep(0)
-    given_up.cancel()
+    cancelled.cancel()
 
     assert await link.call("GET", "name") == b"alice"
 
 
-async def test_a_server_that_stands_still_is_noticed_soon_and_refused_at_once(
+async def test_calls_to_paused_server_fail_fast(
     server: RedisServer, link: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A half-open link looks the same: it stays open and says nothing."""
+    """A half-open connection behaves like a paused server: it stays open without data."""
     server.pause()
     with pytest.raises(Unavailable):
         await link.call("GET", "x")
 
     monkeypatch.setattr("broker.infrastructure.redis.reconnector.CONNECTION_WAIT_TIMEOUT", 0.0)
-    with replaced_clock(runs=False):  # so whatever waits for a time would wait for ever
+    with replaced_clock(runs=False):  # so a call that waits for a time would never return
         for _ in range(100):
             with pytest.raises(Unavailable):
                 await link.call("GET", "x")
@@ -153,7 +153,7 @@ async def test_a_server_that_stands_still_is_noticed_soon_and_refused_at_once(
     assert link.unavailable_reason() is None
 
 
-async def test_a_server_that_is_restarted_is_found_again(server: RedisServer, link: Redis) -> None:
+async def test_client_reconnects_to_restarted_server(server: RedisServer, link: Redis) -> None:
     server.kill()
     with pytest.raises(Unavailable):
         await link.call("GET", "x")
@@ -163,7 +163,7 @@ async def test_a_server_that_is_restarted_is_found_again(server: RedisServer, li
     await eventually(lambda: works(link))
 
 
-async def test_a_short_absence_is_waited_out(
+async def test_call_waits_for_short_outage(
     server: RedisServer, link: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("broker.infrastructure.redis.reconnector.CONNECTION_WAIT_TIMEOUT", 60.0)
@@ -174,9 +174,9 @@ async def test_a_short_absence_is_waited_out(
     assert await works(link)
 
 
-async def test_a_server_that_comes_late_is_found() -> None:
+async def test_client_connects_to_server_started_later() -> None:
     server = RedisServer(redis_program())
-    async with linked(server.url) as link:
+    async with connected(server.url) as link:
         assert link.unavailable_reason()
         with pytest.raises(Unavailable):
             await link.call("GET", "x")
@@ -185,17 +185,17 @@ async def test_a_server_that_comes_late_is_found() -> None:
     server.close()
 
 
-async def test_a_server_that_takes_no_writes_is_not_taken_for_the_master(
+async def test_client_reconnects_if_master_becomes_replica(
     server: RedisServer, link: Redis
 ) -> None:
-    """As after a failover, while nobody has told us."""
-    former = await link.call("CLIENT", "ID")
+    """This happens after a failover that the client has not noticed."""
+    first_id = await link.call("CLIENT", "ID")
     with server.client() as client:
         client.execute_command("REPLICAOF", "127.0.0.1", "1")
         with pytest.raises(Unavailable):
             await link.call("SET", "x", "y")
         await eventually(lambda: works(link))
-        assert await link.call("CLIENT", "ID") != former
+        assert await link.call("CLIENT", "ID") != first_id
         client.execute_command("REPLICAOF", "NO", "ONE")
 
     async def writes() -> bool:
@@ -220,9 +220,7 @@ async def test_a_server_that_takes_no_writes_is_not_taken_for_the_master(
         ("ERR value is not an integer or out of range", "ERR"),
     ],
 )
-def test_a_refusal_is_known_by_its_word_also_out_of_a_script_of_redis_6(
-    reply: str, word: str
-) -> None:
+def test_error_word_is_read_from_script_errors(reply: str, word: str) -> None:
     assert ErrorReply(reply).code == word
 
 
@@ -232,19 +230,19 @@ def nodes() -> Iterator[list[RedisServer]]:
         yield nodes
 
 
-async def test_a_cluster_that_was_down_is_found_again(nodes: list[RedisServer]) -> None:
+async def test_client_reconnects_to_restarted_cluster(nodes: list[RedisServer]) -> None:
     for node in nodes:
         node.kill()
     with capture_logs() as lines:
-        await comes_back(nodes)
+        await check_recovery(nodes)
 
-    said = [line["event"] for line in lines if " commands" not in line["event"]]
-    assert said[0] == "redis unavailable"
-    assert said[-1] == "redis recovered"  # it may have to find it twice while it elects
+    events = [line["event"] for line in lines if " commands" not in line["event"]]
+    assert events[0] == "redis unavailable"
+    assert events[-1] == "redis recovered"  # an election may interrupt the recovery
 
 
-async def comes_back(nodes: list[RedisServer]) -> None:
-    async with linked(cluster_url(nodes)) as link:
+async def check_recovery(nodes: list[RedisServer]) -> None:
+    async with connected(cluster_url(nodes)) as link:
         for _ in range(5):
             with pytest.raises(Unavailable):
                 await link.call("GET", "x")
@@ -257,9 +255,9 @@ async def comes_back(nodes: list[RedisServer]) -> None:
         await eventually(lambda: link.unavailable_reason() is None)
 
 
-async def test_a_cluster_that_refuses_for_now_is_an_outage(nodes: list[RedisServer]) -> None:
-    """redis-py raises these with the word cut off by which they are known."""
-    async with linked(cluster_url(nodes)) as link:
+async def test_temporary_cluster_refusal_is_outage(nodes: list[RedisServer]) -> None:
+    """redis-py raises these errors without their error word."""
+    async with connected(cluster_url(nodes)) as link:
         await eventually(lambda: works(link))
         for node in nodes:
             node.client().config_set("maxmemory", 1)
@@ -277,41 +275,39 @@ def cluster_url(nodes: list[RedisServer]) -> str:
     return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
 
 
-async def test_cluster_tells_the_memory_policy_of_each_node(nodes: list[RedisServer]) -> None:
-    async with linked(cluster_url(nodes)) as link:
+async def test_cluster_reports_memory_policy_of_each_node(nodes: list[RedisServer]) -> None:
+    async with connected(cluster_url(nodes)) as link:
         await eventually(lambda: works(link))
-        assert [one.evicts for one in await link.memory()] == [False] * 3
+        assert [item.evicts for item in await link.memory()] == [False] * 3
 
         for name, value in {"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"}.items():
             nodes[0].client().config_set(name, value)
-        assert sorted(one.evicts for one in await link.memory()) == [False, False, True]
+        assert sorted(item.evicts for item in await link.memory()) == [False, False, True]
 
         nodes[0].client().config_set("maxmemory", 0)
 
 
-async def test_a_script_is_sent_whole_where_the_server_has_forgotten_it(
-    server: RedisServer, link: Redis
-) -> None:
-    greet = script("return ARGV[1]")
+async def test_flushed_script_is_sent_again(server: RedisServer, link: Redis) -> None:
+    greeting_script = script("return ARGV[1]")
     for _ in range(2):
-        assert await link.run(greet, [], "hello") == b"hello"
+        assert await link.run(greeting_script, [], "hello") == b"hello"
         with server.client() as client:
             client.script_flush()
 
 
-async def test_a_mistake_of_ours_is_no_outage(link: Redis) -> None:
+async def test_invalid_command_raises_error_reply(link: Redis) -> None:
     await link.call("SET", "text", "x")
 
     with pytest.raises(ErrorReply, match="ERR value is not an integer"):
         await link.call("INCR", "text")
 
 
-async def test_a_wrong_password_is_said_and_a_right_one_works() -> None:
+async def test_wrong_redis_password_is_reported() -> None:
     with running(redis_program(), "--requirepass", "sesame") as server:
-        async with linked(server.url) as link:
+        async with connected(server.url) as link:
             await eventually(lambda: "authenticat" in str(link.unavailable_reason()))
         url = f"redis://:sesame@127.0.0.1:{server.port}/3"
-        async with linked(url) as link:
+        async with connected(url) as link:
             await eventually(lambda: works(link))
         bus = open_bus(url)
         await opened_bus(bus)
@@ -321,18 +317,18 @@ async def test_a_wrong_password_is_said_and_a_right_one_works() -> None:
         await bus.close()
 
 
-async def test_a_user_who_may_not_ask_for_the_time_is_told_so_and_does_not_come_like_rain(
+async def test_missing_time_permission_is_reported_without_reconnect_storm(
     server: RedisServer, still_clock: LoopClock
 ) -> None:
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "bob", "on", ">pw", "~*", "+@all", "-time")
         before = client.info("stats")["total_connections_received"]
         url = f"redis://bob:pw@127.0.0.1:{server.port}"
-        async with linked(server.url) as other, linked(url) as link:
+        async with connected(server.url) as other, connected(url) as link:
             outage = link._reconnector._outage
             for attempts in range(1, 9):
                 await still_clock.until(lambda attempts=attempts: outage.failures >= attempts)
-                for _ in range(50):  # an attempt without a pause would come meanwhile
+                for _ in range(50):  # an attempt without a delay would happen here
                     await other.call("PING")
                 await still_clock.move(1.25 * max(RECONNECT_DELAYS))
 
@@ -340,7 +336,7 @@ async def test_a_user_who_may_not_ask_for_the_time_is_told_so_and_does_not_come_
             assert "NOPERM" in str(link.unavailable_reason())
 
 
-async def test_documented_redis_permissions_are_enough(server: RedisServer, clock: Clock) -> None:
+async def test_documented_redis_permissions_suffice(server: RedisServer, clock: Clock) -> None:
     page = Path("docs/alarms.md").read_text()
     [rules] = re.findall(r"`NOPERM` .*?`(.*?)`", page)
     with server.client() as client:
@@ -359,7 +355,7 @@ async def test_documented_redis_permissions_are_enough(server: RedisServer, cloc
     async with bus.listen("one") as notices:
         await bus.publish("one", Notice("login-scanned", "x"))
         assert await anext(notices) == Notice("login-scanned", "x")
-    await use_the_rest(store, clock)
+    await use_other_stores(store, clock)
     assert store.refusal() is None
     assert not await store.evicts()
 
@@ -367,8 +363,8 @@ async def test_documented_redis_permissions_are_enough(server: RedisServer, cloc
     await store.close()
 
 
-async def use_the_rest(store: StateBackend, clock: Clock) -> None:
-    """Sessions, pools, leader leases and profiles, with every command of theirs."""
+async def use_other_stores(store: StateBackend, clock: Clock) -> None:
+    """Use every command of sessions, pools, leader leases and profiles."""
     end = clock() + 60
     for _ in range(SESSIONS_MAX + 1):
         session = Session(
@@ -400,19 +396,19 @@ async def use_the_rest(store: StateBackend, clock: Clock) -> None:
     await store.instances.leave("two")
 
 
-async def test_tls(tmp_path: Path) -> None:
+async def test_tls_connection_verifies_certificate(tmp_path: Path) -> None:
     certificate(tmp_path)
     port = free_port()
     files = ("--tls-cert-file", f"{tmp_path}/cert.pem", "--tls-key-file", f"{tmp_path}/key.pem")
     options = ("--tls-port", str(port), "--tls-auth-clients", "no", *files)
     with running(redis_program(), *options):
-        async with linked(f"rediss://localhost:{port}?ssl_ca_certs={tmp_path}/cert.pem") as link:
+        async with connected(f"rediss://localhost:{port}?ssl_ca_certs={tmp_path}/cert.pem") as link:
             await eventually(lambda: works(link))
-        async with linked(f"rediss://localhost:{port}") as link:
+        async with connected(f"rediss://localhost:{port}") as link:
             await eventually(lambda: "certificate" in str(link.unavailable_reason()).lower())
 
 
-async def test_the_bus_notices_that_it_is_deaf(server: RedisServer) -> None:
+async def test_bus_detects_missed_heartbeats(server: RedisServer) -> None:
     bus = open_bus(server.url)
     await opened_bus(bus)
     async with bus.listen("one") as notices:
@@ -423,11 +419,11 @@ async def test_the_bus_notices_that_it_is_deaf(server: RedisServer) -> None:
             async with bus.listen("one"):
                 pass
         server.go_on()
-    await eventually(lambda: heard(bus))
+    await eventually(lambda: receives_notice(bus))
     await bus.close()
 
 
-async def heard(bus: object) -> bool:
+async def receives_notice(bus: object) -> bool:
     try:
         async with bus.listen("one") as notices:  # type: ignore[attr-defined]
             await bus.publish("one", Notice("login-scanned", "x"))  # type: ignore[attr-defined]
@@ -436,50 +432,50 @@ async def heard(bus: object) -> bool:
         return False
 
 
-async def listen_for_ever(link: Redis) -> None:
+async def listen_forever(link: Redis) -> None:
     async with link.subscribe("channel") as feed:
         await feed.get()
 
 
-async def test_whoever_stops_subscribing_has_stopped(link: Redis) -> None:
-    """Also while redis-py connects, which swallows it: a broker would never end."""
-    for turns in range(30):
-        listening = asyncio.create_task(listen_for_ever(link))
-        for _ in range(turns):
+async def test_cancelled_subscription_ends(link: Redis) -> None:
+    """redis-py swallows a cancellation while it connects; the broker must still end."""
+    for iterations in range(30):
+        listening = asyncio.create_task(listen_forever(link))
+        for _ in range(iterations):
             await asyncio.sleep(0)
 
         listening.cancel()
 
         ended, _ = await asyncio.wait([listening], timeout=30)
-        assert ended, f"cancelled after {turns} turns of the loop"
+        assert ended, f"cancelled after {iterations} iterations of the event loop"
 
 
-@pytest.mark.parametrize("then", [ConnectionError, None], ids=["raises", "goes on"])
-async def test_a_cluster_is_left_also_while_redis_py_swallows_it(
-    nodes: list[RedisServer], monkeypatch: pytest.MonkeyPatch, then: type[Exception] | None
+@pytest.mark.parametrize("raised", [ConnectionError, None], ids=["raises", "returns"])
+async def test_cluster_connection_closes_if_cancellation_is_swallowed(
+    nodes: list[RedisServer], monkeypatch: pytest.MonkeyPatch, raised: type[Exception] | None
 ) -> None:
-    """A broker would never end."""
-    async with linked(cluster_url(nodes)) as link:
-        asked = asyncio.Event()
+    """Otherwise a broker would never end."""
+    async with connected(cluster_url(nodes)) as link:
+        is_called = asyncio.Event()
 
         async def swallow(client: RedisCluster) -> None:
-            asked.set()
+            is_called.set()
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
-                if then is not None:
-                    raise then from None
+                if raised is not None:
+                    raise raised from None
 
         monkeypatch.setattr(RedisCluster, "initialize", swallow)
         async with asyncio.timeout(30):
-            await asked.wait()
+            await is_called.wait()
         ended, _ = await asyncio.wait([asyncio.create_task(link.close())], timeout=30)
         monkeypatch.undo()
 
         assert ended
 
 
-async def test_what_is_no_notice_is_passed_over(server: RedisServer) -> None:
+async def test_invalid_notice_is_ignored(server: RedisServer) -> None:
     bus = open_bus(server.url)
     await opened_bus(bus)
     async with bus.listen("one") as notices:
@@ -492,47 +488,45 @@ async def test_what_is_no_notice_is_passed_over(server: RedisServer) -> None:
     await bus.close()
 
 
-class Told(NamedTuple):
+class Subscribed(NamedTuple):
     logins: LoginStore
     bus: Bus
     notices: AsyncIterator[Notice]
 
 
 @asynccontextmanager
-async def telling(
+async def subscribed(
     server: RedisServer, url: str, clock: Clock, *, publishes: bool
-) -> AsyncIterator[Told]:
-    """A state at `url`, and what the instance `one` hears meanwhile."""
+) -> AsyncIterator[Subscribed]:
+    """A state at `url`, and the notices that the instance `one` receives."""
     bus, store = open_bus(server.url), open_state(url, clock, publishes=publishes)
     await asyncio.gather(opened_bus(bus), opened(store))
     async with bus.listen("one") as notices:
-        yield Told(store.logins, bus, notices)
+        yield Subscribed(store.logins, bus, notices)
     await store.close()
     await bus.close()
 
 
 @pytest.mark.parametrize("publishes", [True, False])
-async def test_a_change_and_its_notice_go_in_one_trip(
+async def test_change_and_notice_are_one_round_trip(
     server: RedisServer, clock: Clock, publishes: bool
 ) -> None:
     before = a_login(clock, instance="one")
     after = replace(before, version=1)
-    async with telling(server, server.url, clock, publishes=publishes) as told:
-        await told.logins.add(before)
-        swapped = await told.logins.swap(before, after, Notice("e", before.id))
-        lost = await told.logins.swap(before, after, Notice("too late", before.id))
-        await told.bus.publish("one", Notice("last", ""))
+    async with subscribed(server, server.url, clock, publishes=publishes) as listener:
+        await listener.logins.add(before)
+        swapped = await listener.logins.swap(before, after, Notice("e", before.id))
+        conflict = await listener.logins.swap(before, after, Notice("too late", before.id))
+        await listener.bus.publish("one", Notice("last", ""))
 
         assert swapped is (SwapResult.STORED_AND_PUBLISHED if publishes else SwapResult.STORED)
-        assert lost is SwapResult.CONFLICT
+        assert conflict is SwapResult.CONFLICT
         if publishes:
-            assert await anext(told.notices) == Notice("e", before.id)
-        assert await anext(told.notices) == Notice("last", "")
+            assert await anext(listener.notices) == Notice("e", before.id)
+        assert await anext(listener.notices) == Notice("last", "")
 
 
-async def test_a_change_stands_whose_notice_may_not_be_sent(
-    server: RedisServer, clock: Clock
-) -> None:
+async def test_change_is_stored_if_notice_is_forbidden(server: RedisServer, clock: Clock) -> None:
     with server.client() as client:
         client.execute_command(
             "ACL", "SETUSER", "mute", "on", ">pw", "~*", "+@all", "resetchannels"
@@ -540,16 +534,16 @@ async def test_a_change_stands_whose_notice_may_not_be_sent(
     before = a_login(clock, instance="one")
     after = replace(before, version=1)
     url = server.url.replace("redis://", "redis://mute:pw@")
-    async with telling(server, url, clock, publishes=True) as told:
-        await told.logins.add(before)
+    async with subscribed(server, url, clock, publishes=True) as listener:
+        await listener.logins.add(before)
 
-        swapped = await told.logins.swap(before, after, Notice("e", before.id))
+        swapped = await listener.logins.swap(before, after, Notice("e", before.id))
 
         assert swapped is SwapResult.STORED
-        assert await told.logins.get(before.id) == after
+        assert await listener.logins.get(before.id) == after
 
 
-async def test_the_servers_time_is_everybodys(server: RedisServer, link: Redis) -> None:
+async def test_clock_follows_redis_server(server: RedisServer, link: Redis) -> None:
     before = link.clock()
     with server.client() as client:
         seconds, microseconds = client.time()  # type: ignore[misc]
@@ -557,23 +551,23 @@ async def test_the_servers_time_is_everybodys(server: RedisServer, link: Redis) 
     assert before - 2 < seconds + microseconds / 1e6 < link.clock() + 2
 
 
-def test_a_clock_goes_by_the_middle_of_question_and_answer(
+def test_clock_offset_uses_midpoint_of_request(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "broker.infrastructure.redis.server_clock.time",
         SimpleNamespace(monotonic=clock, time=lambda: 0.0),
     )
-    shared = ServerClock()
+    server_clock = ServerClock()
     asked_at = clock()
     clock.time += 2
 
-    shared.set([b"1000", b"500000"], asked_at=asked_at)
+    server_clock.set([b"1000", b"500000"], asked_at=asked_at)
 
-    assert shared() == 1001.5
+    assert server_clock() == 1001.5
 
 
-async def test_a_login_is_secure_when_a_replica_has_it(clock: Clock) -> None:
+async def test_login_on_replica_is_secure(clock: Clock) -> None:
     with (
         running(redis_program()) as master,
         running(redis_program(), "--replicaof", f"127.0.0.1 {master.port}") as replica,
@@ -593,29 +587,29 @@ async def test_a_login_is_secure_when_a_replica_has_it(clock: Clock) -> None:
         await store.close()
 
 
-async def test_a_login_is_not_secure_where_another_master_does_not_have_it(clock: Clock) -> None:
-    """A failover may come between the write, on one connection, and the wait, on the other."""
+async def test_login_missing_on_new_master_is_not_secure(clock: Clock) -> None:
+    """A failover may happen between the write on one connection and the wait on the other."""
     with (
-        running(redis_program()) as former,
+        running(redis_program()) as first_id,
         running(redis_program()) as master,
         running(redis_program(), "--replicaof", f"127.0.0.1 {master.port}"),
     ):
-        async with linked(former.url) as redis, linked(master.url) as careful:
+        async with connected(first_id.url) as redis, connected(master.url) as careful:
             for link in (redis, careful):
                 await eventually(lambda link=link: link.unavailable_reason() is None)
             options: dict[str, Any] = {"clock": clock, "replicas": 1, "publishes": False}
-            here = RedisLoginStore(redis=redis, replica_connection=careful, **options)
-            there = RedisLoginStore(redis=careful, replica_connection=careful, **options)
+            store_of_former = RedisLoginStore(redis=redis, replica_connection=careful, **options)
+            store_of_master = RedisLoginStore(redis=careful, replica_connection=careful, **options)
             before = a_login(clock)
             after = replace(before, version=1)
-            await there.add(before)
-            await eventually(lambda: is_secure(there, before))
+            await store_of_master.add(before)
+            await eventually(lambda: is_secure(store_of_master, before))
 
-            await here.add(after)
+            await store_of_former.add(after)
             with pytest.raises(Unavailable):
-                await here.secure(after)
-            await there.swap(before, replace(before, version=2))
-            await here.secure(after)
+                await store_of_former.secure(after)
+            await store_of_master.swap(before, replace(before, version=2))
+            await store_of_former.secure(after)
 
 
 async def is_secure(logins: LoginStore, login: Login) -> bool:
@@ -639,14 +633,14 @@ async def is_secure(logins: LoginStore, login: Login) -> bool:
         "redis+cluster://h?misspelt=x",
     ],
 )
-def test_a_url_that_names_nothing_is_refused(url: str) -> None:
+def test_invalid_redis_url_is_refused(url: str) -> None:
     with pytest.raises(
         ValueError, match=r"use|RESP3|Invalid|invalid|could not be cast|misspelt|ssl_ca"
     ):
         open_redis(url, "test")
 
 
-def test_what_is_used_of_redis_pys_insides_is_there() -> None:
+def test_private_attributes_of_redis_py_exist() -> None:
     connection = Connection()
     assert connection._writer is None
     connection._close()  # type: ignore[no-untyped-call]

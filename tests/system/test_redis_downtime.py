@@ -1,4 +1,4 @@
-"""An outage of Redis that outlasts a confirmed login: the login gets the time back."""
+"""The lifetime of a confirmed login is extended by the duration of a Redis outage."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.support.servers.redis import KEPT, RedisServer, redis_program, runnin
 from tests.support.waiting import eventually
 
 LONG = 30.0
-"""Seconds that a busy machine gets."""
+"""Seconds. A limit that also a busy machine keeps."""
 
 BEGIN, END = 1_000_010.0, 1_000_070.0
-"""Of a login's wait, by the clock that begins at 1 000 000."""
+"""Start and end of a login's wait. The clock starts at 1 000 000."""
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def downtime(clock: Clock) -> Downtime:
 
 
 @pytest.mark.parametrize(
-    ("worked", "later"),
+    ("write_times", "extension"),
     [
         ((0, 2, 4), 0),
         ((20, 100), 80),
@@ -38,17 +38,17 @@ def downtime(clock: Clock) -> Downtime:
     ],
     ids=["no gap", "gap within", "gap from before", "two gaps", "gap after the end"],
 )
-def test_end_is_later_by_the_gaps_before_it(
-    downtime: Downtime, clock: Clock, worked: tuple[int, ...], later: float
+def test_expiry_is_extended_by_earlier_outages(
+    downtime: Downtime, clock: Clock, write_times: tuple[int, ...], extension: float
 ) -> None:
-    for at in worked:
+    for at in write_times:
         clock.time = 1_000_000.0 + at
         downtime.record_write()
 
-    assert downtime.extended(BEGIN, END) == END + later
+    assert downtime.extended(BEGIN, END) == END + extension
 
 
-def test_unfinished_gap_counts(downtime: Downtime, clock: Clock) -> None:
+def test_current_outage_extends_expiry(downtime: Downtime, clock: Clock) -> None:
     clock.time = 1_000_020.0
     downtime.record_write()
 
@@ -57,7 +57,7 @@ def test_unfinished_gap_counts(downtime: Downtime, clock: Clock) -> None:
     assert downtime.extended(BEGIN, END) == END + 70
 
 
-def test_server_that_never_answered_has_no_gap(downtime: Downtime) -> None:
+def test_unused_server_has_no_outage(downtime: Downtime) -> None:
     assert downtime.extended(BEGIN, END) == END
 
 
@@ -68,7 +68,7 @@ def redis() -> Iterator[RedisServer]:
 
 
 SHORT = 4
-"""Seconds that a confirmed login waits here, so that the test need not stop Redis for 60 s."""
+"""Lifetime of a confirmed login in seconds, shorter than the real 60 s."""
 
 
 def stop(server: RedisServer) -> None:
@@ -89,27 +89,27 @@ OUTAGES = {"stopped": (stop, RedisServer.go_on), "full": (fill, empty)}
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
-async def test_confirmed_login_outlasts_a_longer_outage(
+async def test_confirmed_login_survives_longer_outage(
     redis: RedisServer, start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch, outage: str
 ) -> None:
-    begins, ends = OUTAGES[outage]
+    start_outage, end_outage = OUTAGES[outage]
     monkeypatch.setattr("broker.login.model.REDEEM_LIFETIME", SHORT)
     lifetimes = dict.fromkeys(logins.STATE_LIFETIMES, SHORT)
     monkeypatch.setattr(logins, "STATE_LIFETIMES", lifetimes)
     broker = await start_broker(state_url=redis.url)
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)
-    begun = await browser.emit("begin", {})
-    owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
+    login = await browser.emit("begin", {})
+    owned = {"login_id": login["login_id"], "secret": login["secret"]}
     async with PhoneClient(broker.url) as phone:
-        await phone.post("scan", {"scene": begun["scene"]})
-        await phone.post("confirm", {"login_id": begun["login_id"]})
+        await phone.post("scan", {"scene": login["scene"]})
+        await phone.post("confirm", {"login_id": login["login_id"]})
     expires_at = time.time() + SHORT
 
-    begins(redis)
+    start_outage(redis)
     await eventually(lambda: time.time() > expires_at + 1, within=LONG)
     assert (await browser.emit("redeem", owned))["error"] == "temporarily_unavailable"
-    ends(redis)
+    end_outage(redis)
 
     async def has_token() -> bool:
         return "access_token" in await asyncio.wait_for(browser.emit("redeem", owned), LONG)

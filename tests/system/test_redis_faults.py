@@ -1,4 +1,4 @@
-"""What is wrong with a Redis: full, evicting, read-only, forgetful; noticed, reported, survived."""
+"""A Redis that is full, read-only, evicting or restarted is detected, reported and survived."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tests.support.servers.redis import KEPT, RedisServer, cluster, redis_progra
 from tests.support.waiting import eventually, opened
 
 LONG = 30.0
-"""Seconds that a busy machine gets."""
+"""Seconds. A limit that also a busy machine keeps."""
 
 
 RECONNECTS = {"redis unavailable", "redis recovered"}
-"""Log events of a busy machine: the first attempt to connect may time out."""
+"""Log events that a busy machine may cause: the first connect may time out."""
 
 
 def events_of(lines: Sequence[EventDict]) -> list[str]:
@@ -88,7 +88,7 @@ async def metric(broker: RunningBroker, name: str) -> float:
     return float(found[0]) if found else -1.0
 
 
-def set_up(server: RedisServer, **options: object) -> None:
+def configure(server: RedisServer, **options: object) -> None:
     with server.client() as client:
         for name, value in options.items():
             client.config_set(name.replace("_", "-"), str(value))
@@ -96,43 +96,43 @@ def set_up(server: RedisServer, **options: object) -> None:
 
 FULL = {"maxmemory": 1}
 READ_ONLY = {"min_replicas_to_write": 1}
-"""Redis refuses writes then, with NOREPLICAS."""
+"""With this option Redis refuses writes with NOREPLICAS."""
 
 
 @pytest.mark.parametrize(("options", "word"), [(FULL, "OOM"), (READ_ONLY, "NOREPLICAS")])
-async def test_redis_that_refuses_writes_makes_the_broker_not_ready(
+async def test_broker_is_not_ready_if_redis_refuses_writes(
     redis: RedisServer, broker: RunningBroker, options: dict[str, Any], word: str
 ) -> None:
     with capture_logs() as lines:
-        set_up(redis, **options)
+        configure(redis, **options)
         await eventually(lambda: refuses_writes(broker), within=LONG)
         for _ in range(20):
             assert not await logs_in(broker.url)
         assert (await readiness(broker))[1].endswith(word)
         assert await metric(broker, "scanlogin_state_refuses_writes") == 1
 
-        set_up(redis, **dict.fromkeys(options, 0))
+        configure(redis, **dict.fromkeys(options, 0))
         await eventually(lambda: is_ready(broker), within=LONG)
         assert await logs_in(broker.url)
 
-    refusals = [one for one in lines if one["event"] == "redis refuses commands"]
+    refusals = [item for item in lines if item["event"] == "redis refuses commands"]
     assert len(refusals) == 1
 
 
-async def test_full_cluster_node_makes_the_broker_not_ready(start_broker: StartBroker) -> None:
+async def test_broker_is_not_ready_if_cluster_node_is_full(start_broker: StartBroker) -> None:
     with cluster(3) as nodes:
         places = ",".join(f"127.0.0.1:{node.port}" for node in nodes)
         broker = await start_broker(state_url=f"redis+cluster://{places}")
         await eventually(lambda: is_ready(broker), within=LONG)
 
-        set_up(nodes[-1], **FULL)
+        configure(nodes[-1], **FULL)
         await eventually(lambda: refuses_writes(broker), within=LONG)
 
-        set_up(nodes[-1], maxmemory=0)
+        configure(nodes[-1], maxmemory=0)
         await eventually(lambda: is_ready(broker), within=LONG)
 
 
-async def test_replica_is_not_ready_until_it_is_a_master(
+async def test_broker_is_not_ready_while_redis_is_replica(
     redis: RedisServer, broker: RunningBroker
 ) -> None:
     with running(redis_program()) as other, capture_logs() as lines:
@@ -144,14 +144,14 @@ async def test_replica_is_not_ready_until_it_is_a_master(
 
         await eventually(lambda: is_ready(broker), within=LONG)
         assert await logs_in(broker.url)
-    refusals = [one for one in lines if one["event"] == "redis refuses commands"]
+    refusals = [item for item in lines if item["event"] == "redis refuses commands"]
     assert len(refusals) == 1
 
 
 async def test_evicting_redis_is_logged_and_measured(
     redis: RedisServer, start_broker: StartBroker
 ) -> None:
-    set_up(redis, maxmemory="100mb", maxmemory_policy="allkeys-lru")
+    configure(redis, maxmemory="100mb", maxmemory_policy="allkeys-lru")
 
     with capture_logs() as lines:
         broker = await start_broker(state_url=redis.url)
@@ -162,7 +162,7 @@ async def test_evicting_redis_is_logged_and_measured(
     await eventually(lambda: is_ready(broker), within=LONG)
 
 
-async def test_eviction_set_later_is_noticed(
+async def test_eviction_enabled_later_is_detected(
     redis: RedisServer, start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("broker.monitoring.monitor.EVICTION_INTERVAL", 0.0)
@@ -170,15 +170,17 @@ async def test_eviction_set_later_is_noticed(
     assert await metric(broker, "scanlogin_state_evicts") == 0
 
     with capture_logs() as lines:
-        set_up(redis, maxmemory="100mb", maxmemory_policy="volatile-lru")
+        configure(redis, maxmemory="100mb", maxmemory_policy="volatile-lru")
         await eventually(lambda: lines, within=LONG)
-        set_up(redis, maxmemory_policy="noeviction")
+        configure(redis, maxmemory_policy="noeviction")
         await eventually(lambda: len(lines) == 2, within=LONG)
 
-    assert [one["event"] for one in lines] == ["redis may evict keys", "redis evicts no keys"]
+    assert [item["event"] for item in lines] == ["redis may evict keys", "redis evicts no keys"]
 
 
-async def test_user_without_info_is_no_fault(redis: RedisServer, start_broker: StartBroker) -> None:
+async def test_missing_info_permission_is_not_reported(
+    redis: RedisServer, start_broker: StartBroker
+) -> None:
     with redis.client() as client:
         client.execute_command("ACL", "SETUSER", "bob", "on", ">pw", "~*", "&*", "+@all", "-info")
 
@@ -189,7 +191,7 @@ async def test_user_without_info_is_no_fault(redis: RedisServer, start_broker: S
     await eventually(lambda: is_ready(broker), within=LONG)
 
 
-async def test_renamed_info_keeps_no_broker_from_starting(start_broker: StartBroker) -> None:
+async def test_broker_starts_without_info_command(start_broker: StartBroker) -> None:
     with running(redis_program(), *KEPT, "--rename-command", "INFO", "") as server:
         with capture_logs() as lines:
             broker = await start_broker(state_url=server.url)
@@ -198,10 +200,10 @@ async def test_renamed_info_keeps_no_broker_from_starting(start_broker: StartBro
         await eventually(lambda: is_ready(broker), within=LONG)
 
 
-async def test_evicted_login_is_reported_and_a_new_one_works(
+async def test_evicted_login_expires_and_new_login_works(
     redis: RedisServer, broker: RunningBroker, browser: PythonBrowser
 ) -> None:
-    """Everything is evicted, as where other keys crowd it out."""
+    """Redis evicts every key, as if other keys filled the memory."""
     await browser.emit("begin", {})
     with redis.client() as client:
         client.config_set("maxmemory-policy", "allkeys-random")
@@ -217,7 +219,7 @@ async def test_evicted_login_is_reported_and_a_new_one_works(
 
 
 def _is_empty(client: Any) -> bool:
-    """A write makes the server evict, and is refused once nothing is left to evict."""
+    """Write, which makes the server evict, and return whether no login is left."""
     client.execute_command("PUBLISH", "x", "x")
     return not [key for key in client.scan_iter("*:login:*")]
 
@@ -233,7 +235,7 @@ def flush_scripts(server: RedisServer) -> None:
 
 
 @pytest.mark.parametrize("disturb", [restart, flush_scripts])
-async def test_login_survives_between_each_of_its_steps(
+async def test_login_survives_restarts_between_steps(
     redis: RedisServer,
     broker: RunningBroker,
     browser: PythonBrowser,
@@ -244,19 +246,19 @@ async def test_login_survives_between_each_of_its_steps(
         await asyncio.to_thread(disturb, redis)
         await eventually(lambda: is_ready(broker), within=LONG)
 
-    begun = await browser.emit("begin", {})
-    owned = {"login_id": begun["login_id"], "secret": begun["secret"]}
+    login = await browser.emit("begin", {})
+    owned = {"login_id": login["login_id"], "secret": login["secret"]}
     await after_disturbance()
-    assert (await phone.post("scan", {"scene": begun["scene"]})).status == 200
+    assert (await phone.post("scan", {"scene": login["scene"]})).status == 200
     await after_disturbance()
-    assert (await phone.post("confirm", {"login_id": begun["login_id"]})).status == 200
+    assert (await phone.post("confirm", {"login_id": login["login_id"]})).status == 200
     await after_disturbance()
 
     assert "access_token" in await browser.emit("redeem", owned)
 
 
 KEYS = {"token": "key_file", "seal": "seal_file"}
-"""Which setting names the file of each kind of key."""
+"""The setting with the file of each kind of key."""
 
 
 @pytest.mark.parametrize("kind", KEYS)
@@ -280,7 +282,7 @@ async def test_instances_with_different_keys_are_reported(
         await eventually(lambda: is_ready(second), within=LONG)
 
 
-async def test_newer_instance_is_ready_once_the_older_one_ends(
+async def test_newer_instance_is_ready_after_older_ends(
     redis: RedisServer, start_broker: StartBroker
 ) -> None:
     store = open_state(redis.url)
@@ -296,8 +298,10 @@ async def test_newer_instance_is_ready_once_the_older_one_ends(
     await store.close()
 
 
-async def test_rotated_keys_are_no_difference(redis: RedisServer, tmp_path: Path) -> None:
-    """Neither before nor after an instance has read the rotated file."""
+async def test_rotated_keys_are_not_reported_as_different(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    """This holds before and after an instance has read the rotated file."""
     file, seal = SigningKeyFile(tmp_path / "keys.json"), SealKeyFile(tmp_path / "seal.json")
     store = open_state(redis.url)
     await opened(store)
@@ -317,7 +321,7 @@ async def test_rotated_keys_are_no_difference(redis: RedisServer, tmp_path: Path
                 instance=name,
             )
         )
-    await asyncio.gather(*(one.open() for one in monitors))
+    await asyncio.gather(*(item.open() for item in monitors))
     ring = file.load()
     assert ring is not None
     file.save(ring.rotated(now=now, token_lifetime=600, algorithm="ES256"))
@@ -326,7 +330,7 @@ async def test_rotated_keys_are_no_difference(redis: RedisServer, tmp_path: Path
     with capture_logs() as lines:
         monitors[0]._secret_box.load()
         for monitor in monitors:
-            await monitor.check()  # the first one has read both files, the second none
+            await monitor.check()  # only the first monitor has read both files
             now += 5
             await monitor.check()
             assert monitor.unready_reason() is None

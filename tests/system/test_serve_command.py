@@ -1,4 +1,4 @@
-"""`scan-login serve`: its options, its help, and when it says that it is ready."""
+"""`scan-login serve`: options, help and the ready line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.servers.redis import RedisServer, redis_program
 
 @pytest.fixture
 def redis() -> Iterator[RedisServer]:
-    """One that is not started."""
+    """A Redis server that is not started."""
     server = RedisServer(redis_program())
     yield server
     server.close()
@@ -53,7 +53,7 @@ def test_ready_line_waits_for_the_state(tmp_path: Path, redis: RedisServer) -> N
             assert response.status == 200
 
 
-def test_sigterm_ends_a_broker_that_is_not_ready(tmp_path: Path, redis: RedisServer) -> None:
+def test_sigterm_ends_broker_before_ready(tmp_path: Path, redis: RedisServer) -> None:
     with serve(
         *(tmp_path, "--port", "0"),
         read_line=False,
@@ -69,7 +69,7 @@ def test_sigterm_ends_a_broker_that_is_not_ready(tmp_path: Path, redis: RedisSer
         assert (process.returncode, output) == (0, "")
 
 
-def test_serve_options_outweigh_the_environment(tmp_path: Path) -> None:
+def test_serve_options_override_environment(tmp_path: Path) -> None:
     port = free_port()
     variables = {"SCAN_LOGIN_PORT": "1", "SCAN_LOGIN_HOST": "192.0.2.1"}
     with serve(tmp_path, "--host", "127.0.0.1", "--port", str(port), **variables) as (_, line):
@@ -88,9 +88,9 @@ def test_workers_share_the_port_of_the_option(tmp_path: Path, redis: RedisServer
 
 
 def listeners_on(port: int) -> int:
-    """Sockets of this machine that listen on `port` over IPv4, as proc_pid_net(5) has them."""
+    """Return the number of IPv4 sockets that listen on `port`, see proc_pid_net(5)."""
     sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(one[1].endswith(f":{port:04X}") and one[3] == "0A" for one in sockets)
+    return sum(command_[1].endswith(f":{port:04X}") and command_[3] == "0A" for command_ in sockets)
 
 
 @pytest.mark.parametrize("port", ["x", "-1", "65536"])
@@ -101,9 +101,9 @@ def test_serve_refuses_an_invalid_port(tmp_path: Path, port: str) -> None:
     assert "--port" in refused.stderr
 
 
-def every_command(one: click.Command, *words: str) -> Iterator[tuple[str, ...]]:
+def every_command(command_: click.Command, *words: str) -> Iterator[tuple[str, ...]]:
     yield words
-    for name, below in getattr(one, "commands", {}).items():
+    for name, below in getattr(command_, "commands", {}).items():
         yield from every_command(below, *words, name)
 
 

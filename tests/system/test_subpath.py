@@ -1,4 +1,4 @@
-"""The broker under a path of a site, behind a real nginx that keeps the path or strips it."""
+"""The broker below a path of a site, behind an nginx that keeps or strips the path."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PATH = "/login-broker"
 
 
 def documented_nginx() -> str:
-    """The example of docs/deploy.md."""
+    """Return the example of docs/deploy.md."""
     text = (DOCS / "deploy.md").read_text()
     [example] = re.findall(r"```nginx\n(.*?)```", text, re.DOTALL)
     return str(example)
@@ -65,7 +65,7 @@ def site_port() -> int:
 async def broker(
     request: pytest.FixtureRequest, start_broker: StartBroker, tmp_path: Path, site_port: int
 ) -> AsyncIterator[RunningBroker]:
-    """One behind nginx: `public_url` is where it is reached."""
+    """A broker behind nginx; `public_url` is the URL of nginx."""
     need("nginx")
     port = free_port()
     broker = await start_broker(
@@ -99,12 +99,12 @@ async def test_login_under_a_path_issues_a_token(
     public_url = broker.settings[ServerSettings].public_url
     browser = NodeBrowser({"path": f"{PATH}/socket.io/", "transports": transports})
     await browser.connect(f"http://{urlsplit(public_url).netloc}")
-    begun = await browser.emit("begin", {})
+    login = await browser.emit("begin", {})
 
     async with Phone(broker=public_url, socketio=socketio) as phone:
-        scanned = await phone.scan(begun["scene"])
+        scanned = await phone.scan(login["scene"])
         await phone.confirm(str(scanned["login_id"]))
-    token = await browser.emit("redeem", {name: begun[name] for name in ("login_id", "secret")})
+    token = await browser.emit("redeem", {name: login[name] for name in ("login_id", "secret")})
     await browser.close()
 
     verifier = TokenVerifier(broker=public_url, app="default")
@@ -140,15 +140,15 @@ async def test_device_page_under_a_path_has_its_style(broker: RunningBroker) -> 
     form = {"client_id": "default"}
     async with aiohttp.ClientSession() as http:
         async with http.post(f"{public_url}/oauth/device_authorization", data=form) as response:
-            begun = await response.json()
-        assert begun["verification_uri"] == f"{public_url}/device"
-        async with http.get(begun["verification_uri_complete"]) as response:
+            login = await response.json()
+        assert login["verification_uri"] == f"{public_url}/device"
+        async with http.get(login["verification_uri_complete"]) as response:
             assert response.status == 200
             page = await response.text()
         [style] = re.findall(r'<link rel="stylesheet" href="([^"]+)"', page)
         [action] = re.findall(r'<form action="([^"]+)"', page)
         for link in (style, action):
-            async with http.get(urljoin(begun["verification_uri"], link)) as response:
+            async with http.get(urljoin(login["verification_uri"], link)) as response:
                 assert response.status == 200, link
 
 
@@ -189,7 +189,7 @@ async def test_documents_under_a_path_name_the_path(broker: RunningBroker) -> No
     assert broker.settings[BlobSettings].pictures_public_url == f"{public_url}/codes"
 
 
-async def test_page_of_the_site_may_read_tokens(broker: RunningBroker, site_port: int) -> None:
+async def test_page_of_site_may_request_login(broker: RunningBroker, site_port: int) -> None:
     origin = f"http://127.0.0.1:{site_port}"
     async with (
         aiohttp.ClientSession(headers={"Origin": origin}) as http,
@@ -203,7 +203,7 @@ async def test_page_of_the_site_may_read_tokens(broker: RunningBroker, site_port
 
 
 @pytest.mark.parametrize("path", ["/socket.io/", f"{PATH}/socket.io/"])
-def test_closed_gate_refuses_handshakes_under_a_path(path: str) -> None:
+def test_draining_broker_refuses_handshake_under_path(path: str) -> None:
     drain = DrainGate()
     drain.close()
 
@@ -222,9 +222,7 @@ def test_closed_gate_refuses_handshakes_under_a_path(path: str) -> None:
         "http://h/é",
     ],
 )
-def test_public_url_with_a_strange_path_is_refused(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_public_url_with_unusual_path_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCAN_LOGIN_PUBLIC_URL", url)
 
     with pytest.raises(InvalidSettings, match="SCAN_LOGIN_PUBLIC_URL"):

@@ -1,6 +1,6 @@
-"""A confirmed login's token reaches its browser although connections break, on every transport.
+"""The token of a confirmed login reaches its browser despite reset connections.
 
-The long run over all deployments is tests/chaos/test_delivery.py.
+tests/chaos/test_delivery.py covers all deployments.
 """
 
 from __future__ import annotations

@@ -17,37 +17,37 @@ from tests.support.wechat import APPID
 def call(call: Call) -> Call:
     """Call `scan-login user` with the directory `sql`; settings by keyword."""
 
-    def call_user(*words: str, **given: str) -> Said:
-        return call("user", *words, **{"SCAN_LOGIN_DIRECTORY": "sql", **given})
+    def call_user(*words: str, **variables: str) -> Said:
+        return call("user", *words, **{"SCAN_LOGIN_DIRECTORY": "sql", **variables})
 
     return call_user
 
 
-def shown(call: Call, user_id: str) -> dict[str, object]:
+def show_user(call: Call, user_id: str) -> dict[str, object]:
     found: dict[str, object] = json.loads(call("show", user_id, "--json").text)
     return found
 
 
 def rows(call: Call) -> list[list[str]]:
-    """The rows of `user list`."""
+    """Return the rows of `user list`."""
     return [line.split() for line in call("list").text.splitlines()[1:]]
 
 
 def test_user_is_added_changed_blocked_and_removed(call: Call) -> None:
     added = call("add", "u-alice", "--name", "Alice")
     linked = call("link", "u-alice", "--openid", "alice", "--unionid", "alice-in-all")
-    before = shown(call, "u-alice")
+    before = show_user(call, "u-alice")
     renamed, blocked = call("set", "u-alice", "--name", ""), call("block", "u-alice")
-    after = shown(call, "u-alice")
+    after = show_user(call, "u-alice")
     listed = [call("list").text, call("show", "u-alice").text]
 
     unblocked = call("unblock", "u-alice")
     unlinked = call("unlink", "u-alice", "--openid", "alice")
-    let_in = shown(call, "u-alice")
-    kept, gone = (call("remove", "u-alice", stdin=answer) for answer in ("n\n", "y\n"))
+    after_unlink = show_user(call, "u-alice")
+    kept_user, removed = (call("remove", "u-alice", stdin=answer) for answer in ("n\n", "y\n"))
 
-    done = (added, linked, renamed, blocked, unblocked, unlinked, gone)
-    assert [one.code for one in done] == [0] * len(done)
+    done = (added, linked, renamed, blocked, unblocked, unlinked, removed)
+    assert [item.code for item in done] == [0] * len(done)
     assert added.text == "u-alice\n"
     assert (before["name"], before["blocked"]) == ("Alice", False)
     assert before["identities"] == [
@@ -61,8 +61,8 @@ def test_user_is_added_changed_blocked_and_removed(call: Call) -> None:
     assert (after["name"], after["blocked"]) == (None, True)
     assert listed[0].splitlines()[1].split() == ["u-alice", "blocked", "1", "-"]
     assert listed[1].splitlines()[-1].split() == ["pretend", "-", "alice", "alice-in-all"]
-    assert (let_in["blocked"], let_in["identities"]) == (False, [])
-    assert (kept.code, call("show", "u-alice").code) == (1, 1)
+    assert (after_unlink["blocked"], after_unlink["identities"]) == (False, [])
+    assert (kept_user.code, call("show", "u-alice").code) == (1, 1)
     assert rows(call) == []
 
 
@@ -70,23 +70,23 @@ def test_user_without_id_gets_a_generated_one(call: Call) -> None:
     added = json.loads(call("add", "--name", "Somebody", "--json").text)
 
     assert len(added["id"]) == 16
-    assert shown(call, added["id"]) == added
+    assert show_user(call, added["id"]) == added
 
 
 def test_invitation_is_printed_once(call: Call) -> None:
     call("add", "u-alice")
 
     secret, *rest = call("invite", "u-alice", "--expires-in", "600").text.splitlines()
-    again = json.loads(call("invite", "u-alice", "--json").text)
+    second = json.loads(call("invite", "u-alice", "--json").text)
 
     assert len(secret) == 32
     assert rest == ["valid for one phone and 600 seconds: it links the phone to u-alice"]
-    assert again["expires_in"] == 86_400
-    assert again["invitation"] != secret
+    assert second["expires_in"] == 86_400
+    assert second["invitation"] != secret
     with closing(sqlite3.connect("scan-login.db")) as database:
         dump = "\n".join(database.iterdump())
     assert secret not in dump
-    assert again["invitation"] not in dump
+    assert second["invitation"] not in dump
 
 
 def test_wechat_identity_belongs_to_configured_mini_program(call: Call) -> None:
@@ -99,9 +99,9 @@ def test_wechat_identity_belongs_to_configured_mini_program(call: Call) -> None:
     call("link", "u-alice", "--openid", "one", **wechat)
     call("link", "u-alice", "--openid", "two", "--provider-app-id", "wx2", **wechat)
 
-    identities = shown(call, "u-alice")["identities"]
+    identities = show_user(call, "u-alice")["identities"]
     assert isinstance(identities, list)
-    assert [(one["provider"], one["provider_app_id"]) for one in identities] == [
+    assert [(item["provider"], item["provider_app_id"]) for item in identities] == [
         ("wechat", APPID),
         ("wechat", "wx2"),
     ]
@@ -115,7 +115,7 @@ def test_user_list_prints_all_pages(call: Call) -> None:
         )
         database.commit()
 
-    assert [one["id"] for one in json.loads(call("list", "--json").text)] == [
+    assert [item["id"] for item in json.loads(call("list", "--json").text)] == [
         row[0] for row in rows
     ]
 

@@ -1,4 +1,4 @@
-"""Several processes on one port: started together, kept alive, ended together."""
+"""Several processes on one port are started, restarted and ended by a supervisor."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ time.sleep(60)
 """
 
 
-class Crew(NamedTuple):
+class RunningWorkers(NamedTuple):
     """A supervisor and the line that it printed."""
 
     supervisor: subprocess.Popen[str]
@@ -56,11 +56,11 @@ class Crew(NamedTuple):
         return {int(child) for child in children.split()}
 
 
-StartCrew = Callable[..., AbstractContextManager[Crew]]
+StartWorkers = Callable[..., AbstractContextManager[RunningWorkers]]
 
 
 @contextmanager
-def started(folder: Path, state_url: str, **variables: str) -> Iterator[Crew]:
+def running_workers(folder: Path, state_url: str, **variables: str) -> Iterator[RunningWorkers]:
     supervisor = subprocess.Popen(
         [*COMMAND, "serve", "--workers", "2"],
         cwd=folder,
@@ -79,34 +79,36 @@ def started(folder: Path, state_url: str, **variables: str) -> Iterator[Crew]:
     )
     try:
         assert supervisor.stdout is not None
-        yield Crew(supervisor, supervisor.stdout.readline())
+        yield RunningWorkers(supervisor, supervisor.stdout.readline())
     finally:
-        supervisor.kill()  # which its workers notice
+        supervisor.kill()  # the workers end then
         supervisor.communicate()
 
 
 @pytest.fixture
-def crew(tmp_path: Path, engines: Engines) -> StartCrew:
-    """Starts two workers and their supervisor, which share an empty state; settings by keyword."""
-    engines.empty("valkey")  # killed workers of another test stay listed there, with other keys
-    return partial(started, tmp_path, engines.url("valkey"))
+def start_workers(tmp_path: Path, engines: Engines) -> StartWorkers:
+    """Starts a supervisor and two workers with an empty state. Keyword arguments are settings."""
+    engines.empty("valkey")  # it lists killed workers of other tests, which have other keys
+    return partial(running_workers, tmp_path, engines.url("valkey"))
 
 
 @pytest.fixture(scope="module")
-def standing(tmp_path_factory: pytest.TempPathFactory, engines: Engines) -> Iterator[Crew]:
-    """One crew for several tests: its start is what takes long.  The last of them ends it."""
-    with started(
+def shared_workers(
+    tmp_path_factory: pytest.TempPathFactory, engines: Engines
+) -> Iterator[RunningWorkers]:
+    """A supervisor shared by several tests, because it starts slowly. The last test ends it."""
+    with running_workers(
         tmp_path_factory.mktemp("standing"),
         engines.url("redis"),
         SCAN_LOGIN_INSTANCE="shop",
         SCAN_LOGIN_ADMIN_PORT=str(adjacent_ports()),
         SCAN_LOGIN_DRAIN="0",
-    ) as crew:
-        yield crew
+    ) as start_workers:
+        yield start_workers
 
 
 def status(url: str) -> int:
-    """0 where nobody answers."""
+    """Return the status, or 0 if there is no answer."""
     try:
         with urllib.request.urlopen(url, timeout=30) as response:
             return int(response.status)
@@ -119,8 +121,8 @@ def environment(pid: int) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs if pair)
 
 
-def begun(admin: int) -> float:
-    """Logins that the worker with this admin port has begun."""
+def begun_logins(admin: int) -> float:
+    """Return the number of logins begun at the worker with this admin port."""
     with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics") as response:
         counts = re.findall(r'logins_total{.*state="pending"} (\S+)', response.read().decode())
     return sum(map(float, counts))
@@ -134,118 +136,120 @@ def adjacent_ports() -> int:
                 return port
 
 
-async def test_workers_share_a_port_and_each_counts_for_itself(standing: Crew) -> None:
+async def test_workers_share_port_and_count_separately(shared_workers: RunningWorkers) -> None:
     line = rf"scan-login {re.escape(__version__)} ready on http://127\.0\.0\.1:\d+ "
-    assert re.match(line, standing.line)
-    settings = [environment(pid) for pid in standing.workers]
-    assert {one["SCAN_LOGIN_INSTANCE"] for one in settings} == {"shop-0", "shop-1"}
-    first, second = sorted(int(one["SCAN_LOGIN_ADMIN_PORT"]) for one in settings)
+    assert re.match(line, shared_workers.line)
+    settings = [environment(pid) for pid in shared_workers.workers]
+    assert {group["SCAN_LOGIN_INSTANCE"] for group in settings} == {"shop-0", "shop-1"}
+    first, second = sorted(int(group["SCAN_LOGIN_ADMIN_PORT"]) for group in settings)
     assert second == first + 1
 
     for _ in range(30):
         async with (
-            aiohttp.ClientSession(standing.url) as http,
+            aiohttp.ClientSession(shared_workers.url) as http,
             http.post("/oauth/device_authorization", data={"client_id": "default"}) as response,
         ):
             assert response.status == 200
 
-    assert begun(first) + begun(second) == 30
-    assert min(begun(first), begun(second)) > 0
+    assert begun_logins(first) + begun_logins(second) == 30
+    assert min(begun_logins(first), begun_logins(second)) > 0
 
 
-async def test_browser_and_phone_may_come_to_different_workers(standing: Crew) -> None:
+async def test_login_works_across_workers(shared_workers: RunningWorkers) -> None:
     for _ in range(4):
         browser = PythonBrowser(["websocket"])
-        await browser.connect(standing.url)
+        await browser.connect(shared_workers.url)
         login = await browser.emit("begin", {})
-        async with PhoneClient(standing.url) as phone:
+        async with PhoneClient(shared_workers.url) as phone:
             await phone.post("scan", {"scene": login["scene"]})
             assert (await browser.push())[0] == "login-scanned"
-        async with PhoneClient(standing.url) as phone:
+        async with PhoneClient(shared_workers.url) as phone:
             await phone.post("confirm", {"login_id": login["login_id"]})
             assert (await browser.push())[0] == "login-confirmed"
         await browser.close()
 
 
-async def test_a_worker_that_dies_is_started_again(standing: Crew) -> None:
-    before = standing.workers
+async def test_dead_worker_is_restarted(shared_workers: RunningWorkers) -> None:
+    before = shared_workers.workers
     victim = min(before)
 
     os.kill(victim, signal.SIGKILL)
 
-    await eventually(lambda: len(standing.workers - before) == 1)
-    assert before - standing.workers == {victim}
+    await eventually(lambda: len(shared_workers.workers - before) == 1)
+    assert before - shared_workers.workers == {victim}
     for _ in range(10):
-        assert status(f"{standing.url}/health/live") == 200
-    standing.supervisor.terminate()
-    output, errors = standing.supervisor.communicate(timeout=60)
-    assert (standing.supervisor.returncode, output) == (0, "")
+        assert status(f"{shared_workers.url}/health/live") == 200
+    shared_workers.supervisor.terminate()
+    output, errors = shared_workers.supervisor.communicate(timeout=60)
+    assert (shared_workers.supervisor.returncode, output) == (0, "")
     assert "worker died" in errors
     assert "Traceback" not in errors
 
 
-async def test_sigterm_drains_all_of_them_also_when_all_are_told(crew: StartCrew) -> None:
-    """systemd tells every process of a service, and the supervisor passes it on once more."""
-    with crew(SCAN_LOGIN_DRAIN="5", SCAN_LOGIN_LOG_LEVEL="warning") as one:
-        workers = one.workers
-        os.killpg(one.supervisor.pid, signal.SIGTERM)
-        await eventually(lambda: status(f"{one.url}/health/ready") == 503)
+async def test_sigterm_to_process_group_drains_all_workers(start_workers: StartWorkers) -> None:
+    """systemd signals every process of a service, and the supervisor signals its workers again."""
+    with start_workers(SCAN_LOGIN_DRAIN="5", SCAN_LOGIN_LOG_LEVEL="warning") as group:
+        workers = group.workers
+        os.killpg(group.supervisor.pid, signal.SIGTERM)
+        await eventually(lambda: status(f"{group.url}/health/ready") == 503)
         for _ in range(6):
-            assert status(f"{one.url}/health/ready") == 503
+            assert status(f"{group.url}/health/ready") == 503
 
-        output, errors = await asyncio.to_thread(one.supervisor.communicate, timeout=60)
+        output, errors = await asyncio.to_thread(group.supervisor.communicate, timeout=60)
 
-        assert (one.supervisor.returncode, output, errors) == (0, "", "")
+        assert (group.supervisor.returncode, output, errors) == (0, "", "")
         assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
 
 
-async def test_a_second_sigterm_does_not_wait(crew: StartCrew) -> None:
-    with crew(SCAN_LOGIN_DRAIN="60") as one:
-        one.supervisor.terminate()
-        await eventually(lambda: status(f"{one.url}/health/ready") == 503)
-        assert one.supervisor.poll() is None
+async def test_second_sigterm_ends_drain(start_workers: StartWorkers) -> None:
+    with start_workers(SCAN_LOGIN_DRAIN="60") as group:
+        group.supervisor.terminate()
+        await eventually(lambda: status(f"{group.url}/health/ready") == 503)
+        assert group.supervisor.poll() is None
 
-        one.supervisor.terminate()
+        group.supervisor.terminate()
 
-        one.supervisor.communicate(timeout=60)
-        assert one.supervisor.returncode == 0
+        group.supervisor.communicate(timeout=60)
+        assert group.supervisor.returncode == 0
 
 
-async def test_workers_end_with_a_supervisor_that_is_killed(crew: StartCrew) -> None:
+async def test_workers_end_if_supervisor_is_killed(start_workers: StartWorkers) -> None:
     port = free_port()
-    with crew(SCAN_LOGIN_PORT=str(port)) as one:
-        assert status(f"{one.url}/health/live") == 200
+    with start_workers(SCAN_LOGIN_PORT=str(port)) as group:
+        assert status(f"{group.url}/health/live") == 200
 
-        one.supervisor.kill()
+        group.supervisor.kill()
 
-        await eventually(lambda: status(f"{one.url}/health/live") == 0)
-        await eventually(lambda: can_be_had(port))
+        await eventually(lambda: status(f"{group.url}/health/live") == 0)
+        await eventually(lambda: is_available(port))
 
 
-def at(port: int, host: str = "127.0.0.1") -> ListenAddress:
+def place_at(port: int, host: str = "127.0.0.1") -> ListenAddress:
     return ListenAddress("broker", host, port, "PORT")
 
 
-def can_be_had(port: int) -> bool:
-    with suppress(PortInUse), reserve_port(at(port)) as again:
-        return again == port
+def is_available(port: int) -> bool:
+    with suppress(PortInUse), reserve_port(place_at(port)) as reserved_port:
+        return reserved_port == port
     return False
 
 
-def test_what_keeps_them_from_starting_is_said_once(crew: StartCrew, tmp_path: Path) -> None:
+def test_start_failure_of_workers_is_reported_once(
+    start_workers: StartWorkers, tmp_path: Path
+) -> None:
     keys = tmp_path / "scan-login-keys.json"
     keys.write_text("{")
     keys.chmod(0o600)
-    with crew() as one:
-        output, errors = one.supervisor.communicate(timeout=60)
+    with start_workers() as group:
+        output, errors = group.supervisor.communicate(timeout=60)
 
-    assert (one.supervisor.returncode, output) == (1, "")
+    assert (group.supervisor.returncode, output) == (1, "")
     assert errors.count("scan-login-keys.json is damaged") == 1
     assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize("bus_url", [None, "memory://"])
-def test_workers_that_would_share_nothing_are_refused(bus_url: str | None) -> None:
+def test_workers_without_shared_state_are_refused(bus_url: str | None) -> None:
     state_url = "redis://127.0.0.1" if bus_url else "memory://"
 
     with pytest.raises(InvalidSettings, match="SCAN_LOGIN_WORKERS: 2 processes share nothing"):
@@ -253,8 +257,8 @@ def test_workers_that_would_share_nothing_are_refused(bus_url: str | None) -> No
 
 
 @contextmanager
-def somebody(*, sharing: bool) -> Iterator[int]:
-    """Somebody else listens: their port."""
+def other_listener(*, sharing: bool) -> Iterator[int]:
+    """Listen as another program, and yield the port."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, sharing)
@@ -263,92 +267,92 @@ def somebody(*, sharing: bool) -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_a_taken_port_is_named_with_what_to_do(crew: StartCrew) -> None:
-    with somebody(sharing=True) as port, crew(SCAN_LOGIN_PORT=str(port)) as one:
-        _, errors = one.supervisor.communicate(timeout=60)
+def test_taken_port_is_reported_with_remedy(start_workers: StartWorkers) -> None:
+    with other_listener(sharing=True) as port, start_workers(SCAN_LOGIN_PORT=str(port)) as group:
+        _, errors = group.supervisor.communicate(timeout=60)
 
-    assert one.supervisor.returncode == 1
+    assert group.supervisor.returncode == 1
     assert f"port {port} on 127.0.0.1 is in use" in errors
     assert "SCAN_LOGIN_PORT=" in errors
     assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize("sharing", [False, True])
-def test_a_port_is_taken_even_when_whoever_has_it_would_share_it(sharing: bool) -> None:
+def test_port_of_other_program_is_taken(sharing: bool) -> None:
     with (
-        somebody(sharing=sharing) as port,
+        other_listener(sharing=sharing) as port,
         pytest.raises(PortInUse),
-        reserve_port(at(port)),
+        reserve_port(place_at(port)),
     ):
         pass
 
 
-def test_of_two_supervisors_at_once_one_has_the_port() -> None:
+def test_port_is_reserved_by_one_supervisor() -> None:
     with (
-        reserve_port(at(0)) as port,
+        reserve_port(place_at(0)) as port,
         pytest.raises(PortInUse),
-        reserve_port(at(port)),
+        reserve_port(place_at(port)),
     ):
         pass
 
 
-def test_no_connection_waits_at_a_port_that_is_only_held() -> None:
+def test_reserved_port_refuses_connections() -> None:
     with (
-        reserve_port(at(0)) as port,
+        reserve_port(place_at(0)) as port,
         pytest.raises(ConnectionRefusedError),
     ):
         socket.create_connection(("127.0.0.1", port))
 
 
-def test_a_port_whose_connections_ended_lately_can_be_had() -> None:
-    """Or nothing could be started again for a minute."""
+def test_port_with_closed_connections_is_available() -> None:
+    """Otherwise a restart would fail for a minute."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port = listener.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)) as client:
-            listener.accept()[0].close()  # whoever closes first keeps the port a while
+            listener.accept()[0].close()  # the side that closes first keeps the port in TIME_WAIT
             assert client.recv(1) == b""
 
-    with reserve_port(at(port)) as again:
-        assert again == port
+    with reserve_port(place_at(port)) as reserved_port:
+        assert reserved_port == port
 
 
-def test_an_address_that_is_none_is_named() -> None:
+def test_unknown_host_is_named() -> None:
     with (
         pytest.raises(PortInUse, match=r"cannot listen on no\.such\.host\.invalid"),
-        reserve_port(at(0, "no.such.host.invalid")),
+        reserve_port(place_at(0, "no.such.host.invalid")),
     ):
         pass
 
 
-async def test_one_that_dies_again_and_again_waits_longer_each_time(
+async def test_restart_delay_of_worker_grows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pauses: list[float] = []
+    delays: list[float] = []
 
-    class Noted:
-        """asyncio, with the pauses noted and not made."""
+    class RecordingAsyncio:
+        """asyncio whose `sleep` records the delay and returns at once."""
 
         def __getattr__(self, name: str) -> object:
             return getattr(asyncio, name)
 
         async def sleep(self, seconds: float) -> None:
-            pauses.append(seconds)
+            delays.append(seconds)
 
-    monkeypatch.setattr("broker.infrastructure.runtime.supervisor.asyncio", Noted())
+    monkeypatch.setattr("broker.infrastructure.runtime.supervisor.asyncio", RecordingAsyncio())
     supervisor = Supervisor([sys.executable, "-c", "print(1)"], [{}], stop_timeout=60)
     with structlog.testing.capture_logs():
         running = asyncio.create_task(supervisor.run(lambda line: None))
-        await eventually(lambda: len(pauses) >= 7)
+        await eventually(lambda: len(delays) >= 7)
 
-    assert pauses[:7] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0]
+    assert delays[:7] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0]
     os.kill(os.getpid(), signal.SIGTERM)
     await running
 
 
-async def test_one_that_does_not_end_is_killed() -> None:
+async def test_worker_that_does_not_end_is_killed() -> None:
     supervisor = Supervisor([sys.executable, "-c", STUBBORN], [{}, {}], stop_timeout=0.2)
     running = asyncio.create_task(supervisor.run(lambda line: os.kill(os.getpid(), signal.SIGTERM)))
 
