@@ -26,8 +26,7 @@ from broker.infrastructure.coordination import Bus
 from broker.infrastructure.crypto.sealing import KeyList, SealKeyFile, parse_key
 from broker.infrastructure.settings import InvalidField, Settings
 from broker.providers import PROVIDERS, open_provider
-from broker.providers.settings import ProviderSettings, is_pretend_allowed
-from broker.providers.wechat.settings import WeChatSettings
+from broker.providers.settings import AccountSettings, ProviderSettings, is_pretend_allowed
 from broker.records import store
 from broker.records.settings import RecordsSettings
 from broker.records.store import Records
@@ -160,12 +159,9 @@ def open_provider_registry(settings: Settings, apps: Apps, records: Records) -> 
 
 
 def _default_accounts(settings: Settings) -> list[ProviderAccount]:
-    accounts = [ProviderAccount("pretend")] if is_pretend_allowed(settings) else []
-    wechat = settings[WeChatSettings]
-    if wechat.wechat_appid is not None and wechat.wechat_secret is not None:
-        secret = wechat.wechat_secret.get_secret_value()
-        accounts.append(ProviderAccount("wechat", wechat.wechat_appid, secret))
-    return accounts
+    pretend = [ProviderAccount("pretend")] if is_pretend_allowed(settings) else []
+    accounts = [group.account() for group in settings if isinstance(group, AccountSettings)]
+    return [*pretend, *(account for account in accounts if account)]
 
 
 def _invalid(name: str, error: ValueError) -> InvalidSettings:

@@ -6,14 +6,25 @@ from typing import Annotated
 
 from pydantic import Field
 
+from broker.identity.model import ProviderAccount
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings, SettingsGroup, WebURL, one_of
 from broker.providers import PROVIDERS
 
 
+class AccountSettings(SettingsGroup):
+    """The settings of a provider that has accounts."""
+
+    def account(self) -> ProviderAccount | None:
+        """Return the account of apps without their own; None if the settings have none."""
+        raise NotImplementedError
+
+
 class ProviderSettings(SettingsGroup):
     provider: Annotated[str, one_of(PROVIDERS)] = Field(
-        "pretend", description="draws codes and verifies phones: `pretend` or `wechat`"
+        "pretend",
+        description="draws codes and verifies phones: "
+        + " or ".join(f"`{name}`" for name in PROVIDERS),
     )
     phone_page_url: WebURL = Field(
         "http://127.0.0.1:8090/",

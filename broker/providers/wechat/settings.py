@@ -7,8 +7,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from broker.identity.model import ProviderAccount
 from broker.infrastructure.outbound.ssrf import is_loopback
-from broker.infrastructure.settings import SettingsGroup, WebURL, one_of
+from broker.infrastructure.settings import WebURL, one_of
+from broker.providers.settings import AccountSettings
 
 APPID_PATTERN = r"^wx[0-9a-zA-Z]{16}$"
 """The form that WeChat's console shows."""
@@ -23,7 +25,7 @@ def check_api_url(value: str) -> str:
     return value
 
 
-class WeChatSettings(SettingsGroup):
+class WeChatSettings(AccountSettings):
     wechat_appid: str | None = Field(
         None, pattern=APPID_PATTERN, description="AppID of the mini program"
     )
@@ -52,3 +54,8 @@ class WeChatSettings(SettingsGroup):
         description="codes that this process may draw per minute; WeChat allows 5 000 for all "
         "processes together",
     )
+
+    def account(self) -> ProviderAccount | None:
+        if self.wechat_appid is None or self.wechat_secret is None:
+            return None
+        return ProviderAccount("wechat", self.wechat_appid, self.wechat_secret.get_secret_value())
