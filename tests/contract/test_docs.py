@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from prometheus_client import Counter, Gauge
 from typer.main import get_command
 
 from broker.app import build
+from broker.apps.model import DEFAULT_APP
 from broker.cli.main import command
 from broker.infrastructure.observability import metrics
 from broker.infrastructure.settings_sources import PREFIX
@@ -25,6 +27,15 @@ from tests.support.error_words import STATUSES, WORDS
 DOCS = ROOT / "docs"
 PROTOCOL = (DOCS / "protocol.md").read_text()
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+
+CODE_FILES = [
+    *(file for folder in ("broker", "bench") for file in (ROOT / folder).rglob("*.py")),
+    *(
+        file
+        for folder in ("support", "contract")
+        for file in (ROOT / "tests" / folder).rglob("*.py")
+    ),
+]
 
 
 def setting_row(name: str) -> str:
@@ -134,6 +145,37 @@ def test_files_that_are_named_are_there(page: Path) -> None:
         r"`((?:broker|web_demo|mp_stub|deploy|tests|docs|tools)/[\w./-]*)`", page.read_text()
     ):
         assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", ["tour.md", "extending.md"])
+def test_named_code_exists(page: str) -> None:
+    """Names such as `Lobby`, `RULES`, `open_bus` and `Redeemer.redeem`."""
+    named = set(re.findall(r"`([A-Za-z_]\w*(?:\.\w+)?)`", (DOCS / page).read_text()))
+
+    defined = {name for file in CODE_FILES for name in defined_names(file)}
+
+    assert [name for name in sorted(named) if not is_defined_or_file(name, defined)] == []
+
+
+def is_defined_or_file(name: str, defined: set[str]) -> bool:
+    return name in defined or name == DEFAULT_APP or name.endswith((".py", ".toml"))
+
+
+def defined_names(file: Path) -> Iterator[str]:
+    """Names of classes, functions and constants, and `Class.member` for members of classes."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        yield from names_of(node)
+        if isinstance(node, ast.ClassDef):
+            for member in node.body:
+                yield from (f"{node.name}.{name}" for name in names_of(member))
+
+
+def names_of(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def test_named_tests_exist() -> None:
