@@ -1,9 +1,9 @@
 """A broker for login by scan: a phone confirms, and the waiting browser gets a signed token.
 
-    app.py          composition: creates shared services and mounts features
-    context.py      what features are mounted with
-    backends.py     opens backends as the settings say; the server and the commands use it
-    settings.py     all settings groups, and the checks that involve two of them
+    app.py          composition root: creates the shared services and mounts the features
+    context.py      settings, backends and services that a feature is mounted with
+    backends.py     opens the backends that the settings name, for server and commands
+    settings.py     list of the settings groups, and checks that involve two of them
     errors.py       base classes of errors
 
 Features: values, rules, ports (protocols of storage), service, endpoints, settings, errors
@@ -31,7 +31,7 @@ Backends: implement the ports, and are exchangeable
     cli/            the command scan-login
 
 A feature imports no backend, and infrastructure imports no feature; tests/contract/test_layout.py
-checks every rule.  docs/tour.md follows one login through these files.
+checks every rule. docs/tour.md follows one login through these files.
 """
 
 __version__ = "0.1.0"

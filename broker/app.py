@@ -68,9 +68,9 @@ log = structlog.get_logger()
 class Broker:
     """The applications of the public port and of the admin port.
 
-    drain: refuses new sockets from now on, and reports it at `/health/ready`.
-    unready_reason: why `/health/ready` is not 200; None if it is.
-    code_leases: the pools.
+    drain: refuses new logins and new sockets from now on; `/health/ready` is 503 then.
+    unready_reason: returns why `/health/ready` is 503; None if it is 200.
+    code_leases: the codes of all pools.
     """
 
     public: web.Application
@@ -97,16 +97,28 @@ def build(
 ) -> Broker:
     """Return a broker that is not running yet.
 
-    clock, directory: replace those of the settings.
+    clock, directory: used instead of those that the settings name.
     Raises KeyFileError or InvalidSettings.
     """
-    backends = open_backends(settings, clock, directory)
+    context, lifecycle = _build_context(settings, open_backends(settings, clock, directory))
+    mounted = Mounted.join([mount(context) for mount in FEATURES.values()])
+    lifecycle.add(mounted)
+    public = _build_public(context, mounted)
+    public.cleanup_ctx.append(lifecycle.run)
+    public.on_shutdown.append(lifecycle.close_sockets)
+    admin = build_application(
+        mounted.admin_routes, title="Scan-login broker: administration", public_url=None
+    )
+    return Broker(public, admin, lifecycle.drain, lifecycle.unready_reason, context.code_leases)
+
+
+def _build_context(settings: Settings, backends: Backends) -> tuple[Context, Lifecycle]:
     services = _build_services(settings, backends)
     addresses = _client_addresses(settings)
+    failures = RateLimiter(settings[APISettings].misses_per_minute)
     socket_server = _build_socket_server(settings, backends.apps, addresses)
     drain = DrainGate()
     lifecycle = _build_lifecycle(backends, services, drain, socket_server)
-    failures = RateLimiter(settings[APISettings].misses_per_minute)
     context = Context(
         settings=settings,
         backends=backends,
@@ -123,17 +135,7 @@ def build(
         ),
         unready_reason=lifecycle.unready_reason,
     )
-    mounted = Mounted.join([mount(context) for mount in FEATURES.values()])
-    lifecycle.add(mounted)
-    public = _build_public(context, mounted)
-    public.cleanup_ctx.append(lifecycle.run)
-    public.on_shutdown.append(lifecycle.close_sockets)
-    admin = build_application(
-        mounted.admin_routes, title="Scan-login broker: administration", public_url=None
-    )
-    return Broker(
-        public, admin, lifecycle.drain, lifecycle.unready_reason, backends.state.code_leases
-    )
+    return context, lifecycle
 
 
 def _build_services(settings: Settings, backends: Backends) -> Services:
@@ -222,7 +224,9 @@ def _build_lifecycle(
     connected = (backends.state, backends.bus, backends.providers, backends.directory)
     lifecycle = Lifecycle(
         [
-            [Resource(partial(_open_records, records), records.close)],  # apps are needed first
+            [
+                Resource(partial(_open_records, records), records.close)
+            ],  # the other backends read apps
             [Resource(backend.open, backend.close) for backend in connected],
             [Resource(do_nothing, logins.close)],
         ],

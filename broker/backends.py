@@ -1,10 +1,12 @@
-"""Opens the backends that the settings name.
+"""Opens the backends that the settings name, for the server and for the commands.
 
-The server and the commands use it.  It imports no server.
+The commands do not serve, so this module does not import the server.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -50,7 +52,8 @@ class Backends:
 def open_backends(settings: Settings, clock: Clock | None, directory: Directory | None) -> Backends:
     """Return all backends, not yet connected.
 
-    clock, directory: replace those of the settings.  Raises KeyFileError or InvalidSettings.
+    clock, directory: used instead of those that the settings name.
+    Raises KeyFileError or InvalidSettings.
     """
     state, bus = open_state_and_bus(settings, clock)
     records = open_records(settings, state.clock)
@@ -69,19 +72,17 @@ def open_backends(settings: Settings, clock: Clock | None, directory: Directory 
 def open_state_and_bus(settings: Settings, clock: Clock | None) -> tuple[StateBackend, Bus]:
     """Return state and bus, not yet connected.
 
-    clock: replaces the state's.  Raises InvalidSettings for a URL that a driver refuses.
+    clock: used instead of the clock of the state.
+    Raises InvalidSettings for a URL that a driver refuses.
     """
-    state = settings[StateSettings]
-    bus_url = settings[BusSettings].bus_url or state.state_url
-    name = "state_url"
-    try:
-        backend = open_state(
-            state.state_url, clock, replicas=state.replicas, publishes=bus_url == state.state_url
+    group = settings[StateSettings]
+    bus_url = settings[BusSettings].bus_url or group.state_url
+    with _invalid_setting("state_url"):
+        state = open_state(
+            group.state_url, clock, replicas=group.replicas, publishes=bus_url == group.state_url
         )
-        name = "bus_url"
-        return backend, open_bus(bus_url)
-    except ValueError as error:
-        raise _invalid(name, error) from None
+    with _invalid_setting("bus_url"):
+        return state, open_bus(bus_url)
 
 
 def open_records(settings: Settings, clock: Clock) -> Records:
@@ -89,63 +90,60 @@ def open_records(settings: Settings, clock: Clock) -> Records:
 
     Raises KeyFileError, or InvalidSettings for a URL that the driver refuses.
     """
-    records, provider = settings[RecordsSettings], settings[ProviderSettings].provider
-    try:
+    group, provider = settings[RecordsSettings], settings[ProviderSettings].provider
+    with _invalid_setting("records_url"):
         return store.open_records(
-            records.records_url,
-            load_seal_keys=partial(_seal_keys, records),
+            group.records_url,
+            load_seal_keys=partial(_load_seal_keys, group),
             providers=(provider, *(name for name in PROVIDERS if name != provider)),
             reserved_ids=(DEFAULT_APP,),
             clock=clock,
-            trail_lifetime=records.trail_lifetime,
-            pgbouncer=records.records_pgbouncer,
+            trail_lifetime=group.trail_lifetime,
+            pgbouncer=group.records_pgbouncer,
         )
-    except ValueError as error:
-        raise _invalid("records_url", error) from None
 
 
 async def check_records(settings: Settings, clock: Clock) -> None:
-    """Check the records' options without connecting.  Raises InvalidSettings."""
+    """Check the options of the records' URL without connecting. Raises InvalidSettings."""
     records = open_records(settings, clock)
     try:
-        await records.check_options()
-    except ValueError as error:
-        raise _invalid("records_url", error) from None
+        with _invalid_setting("records_url"):
+            await records.check_options()
     finally:
         await records.close()
 
 
-def _seal_keys(records: RecordsSettings) -> KeyList:
-    given = [parse_key(key.get_secret_value()) for key in records.seal_keys]
-    return given or SealKeyFile(records.seal_file).keys()
+def _load_seal_keys(group: RecordsSettings) -> KeyList:
+    keys = [parse_key(key.get_secret_value()) for key in group.seal_keys]
+    return keys or SealKeyFile(group.seal_file).keys()
 
 
 def open_pictures(settings: Settings) -> ObjectPictureStore:
-    """Return the picture store.  Raises InvalidSettings for a URL that the driver refuses."""
-    blobs = settings[BlobSettings]
-    try:
+    """Return the picture store. Raises InvalidSettings for a URL that the driver refuses."""
+    group = settings[BlobSettings]
+    with _invalid_setting("pictures_url"):
         return ObjectPictureStore(
-            blobs.pictures_url,
-            public_url=blobs.pictures_public_url,
-            endpoint=blobs.pictures_endpoint,
+            group.pictures_url,
+            public_url=group.pictures_public_url,
+            endpoint=group.pictures_endpoint,
         )
-    except ValueError as error:
-        raise _invalid("pictures_url", error) from None
 
 
 def open_apps(settings: Settings, records: Records) -> AppRegistry:
+    """Return the app of the settings and the apps in the records."""
     return AppRegistry([default_app(settings)], records.apps)
 
 
 def default_app(settings: Settings) -> App:
-    app = settings[AppSettings]
+    """Return the app that the settings define."""
+    group = settings[AppSettings]
     return App(
         id=DEFAULT_APP,
-        name=app.app_name,
-        origins=frozenset(app.origins),
-        register_url=app.register_url,
+        name=group.app_name,
+        origins=frozenset(group.origins),
+        register_url=group.register_url,
         provider=settings[ProviderSettings].provider,
-        code_source=app.code_source,
+        code_source=group.code_source,
     )
 
 
@@ -164,5 +162,10 @@ def _default_accounts(settings: Settings) -> list[ProviderAccount]:
     return [*pretend, *(account for account in accounts if account)]
 
 
-def _invalid(name: str, error: ValueError) -> InvalidSettings:
-    return InvalidSettings([str(InvalidField(name, str(error)))])
+@contextmanager
+def _invalid_setting(name: str) -> Iterator[None]:
+    """Raise InvalidSettings for a ValueError of a driver, with the name of the setting."""
+    try:
+        yield
+    except ValueError as error:
+        raise InvalidSettings([str(InvalidField(name, str(error)))]) from None

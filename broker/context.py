@@ -1,4 +1,4 @@
-"""What features are mounted with: settings, backends, shared services and the server parts."""
+"""The context of the features: settings, backends, shared services and server parts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,12 @@ class Services(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What features are mounted with; it satisfies the protocol of each `mount.py`."""
+    """Passed to each feature's `mount`. It satisfies the protocol in each `mount.py`.
+
+    addresses: determines client addresses.
+    failures: limits failed attempts per client address.
+    unready_reason: returns why this instance should get no browsers now; None if it should.
+    """
 
     settings: Settings
     backends: Backends
