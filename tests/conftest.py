@@ -1,4 +1,4 @@
-"""What many tests share: a clock that is set, parts on memory, a broker on a free port."""
+"""Shared fixtures: a clock that tests set, services in memory, a broker on a free port."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ from tests.support.servers.s3 import S3Server, running_s3
 from tests.support.waiting import eventually
 
 DEMO = {"HOST", "PORT", "SITE_PORT", "PHONE_PORT", "WECHAT_PORT", "PROVIDER", "POOL"}
-"""What `scan-login demo` reads from the environment."""
+"""The environment variables of `scan-login demo`."""
 
 
 RECORDS = ["sqlite", "postgresql"]
@@ -65,33 +65,32 @@ ENGINE = f"{PREFIX}ENGINE"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--engine", choices=ENGINES, help="what carries Socket.IO in every broker")
+    parser.addoption("--engine", choices=ENGINES, help="the engine of Socket.IO in every broker")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """By the environment, which brokers in processes of their own have too."""
+    """Set the engine in the environment, so that brokers in other processes use it too."""
     os.environ.pop(ENGINE, None)
     if engine := config.getoption("--engine"):
         os.environ[ENGINE] = engine
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in {*os.environ} - {ENGINE}:
         if name.startswith((PREFIX, "AWS_")) or name in DEMO:
             monkeypatch.delenv(name)
 
 
 @pytest.fixture(autouse=True)
-def _repeats_come_at_once() -> Iterator[None]:
+def _retries_without_delay() -> Iterator[None]:
     with stamina.set_testing(True, attempts=3, cap=True):
         yield
 
 
 @pytest.fixture(autouse=True)
-def _loggers_stay_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A command that a test runs in this process sets the log up, and would bind every logger
-    to that for good."""
+def _unchanged_log_configuration(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command in this process configures the log. Without this, loggers would keep that."""
     configure = structlog.configure
 
     def configure_for_now(**options: object) -> None:
@@ -109,21 +108,21 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def loop_clock() -> AsyncIterator[LoopClock]:
-    """The loop's clock. It runs, and a test can move it on."""
+    """The clock of the event loop. It runs, and a test can move it forward."""
     with replaced_clock(runs=True) as clock:
         yield clock
 
 
 @pytest.fixture
 async def still_clock() -> AsyncIterator[LoopClock]:
-    """The loop's clock. It stands still until a test moves it."""
+    """The clock of the event loop. It moves only when a test moves it."""
     with replaced_clock(runs=False) as clock:
         yield clock
 
 
 @pytest.fixture
 def received(monkeypatch: pytest.MonkeyPatch) -> bytearray:
-    """What aiohttp has received in servers of this process."""
+    """The bytes that aiohttp has received in servers of this process."""
     received = bytearray()
     receive = RequestHandler.data_received
 
@@ -136,8 +135,8 @@ def received(monkeypatch: pytest.MonkeyPatch) -> bytearray:
 
 
 @pytest.fixture
-def patient_provider(monkeypatch: pytest.MonkeyPatch) -> None:
-    """WeChat's provider waits for a pretend WeChat on a busy machine."""
+def long_wechat_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider wechat waits long enough for the simulator on a busy machine."""
     monkeypatch.setattr("broker.providers.wechat.provider.TOTAL_TIMEOUT", 60.0)
     for limit in ("CONNECT_TIMEOUT", "RESPONSE_TIMEOUT"):
         monkeypatch.setattr(f"broker.providers.wechat.client.{limit}", 60.0)
@@ -169,15 +168,15 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def frail_postgres(postgres: PostgresServer) -> Iterator[PostgresServer]:
-    """One that a test may stop or pause."""
+def stoppable_postgres(postgres: PostgresServer) -> Iterator[PostgresServer]:
+    """A PostgreSQL server that a test may stop or pause."""
     yield postgres
     postgres.revive()
 
 
 @pytest.fixture(params=RECORDS)
 def bare_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database of each kind with nothing in it."""
+    """The URL of an empty database of each kind."""
     if request.param == "sqlite":
         return f"sqlite+aiosqlite:///{tmp_path}/bare.db"
     server: PostgresServer = request.getfixturevalue("postgres")
@@ -186,7 +185,7 @@ def bare_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres: PostgresServer) -> str:
-    """The name of a database with all tables and nothing in them."""
+    """The name of a database with all tables and no rows."""
     url = postgres.new_database()
     migrate(url)
     return url.rpartition("/")[2]
@@ -194,7 +193,7 @@ def postgres_template(postgres: PostgresServer) -> str:
 
 @pytest.fixture(params=RECORDS)
 def records_url(request: pytest.FixtureRequest) -> str:
-    """A database of each kind with all tables and nothing in them."""
+    """The URL of a database of each kind, with all tables and no rows."""
     return database_of(request.param, request)
 
 
@@ -209,7 +208,7 @@ def s3() -> Iterator[S3Server]:
 def pictures(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> ObjectPictureStore:
-    """A place for pictures of each kind."""
+    """A picture store of each kind."""
     if request.param == "folder":
         return ObjectPictureStore(
             (tmp_path / "pictures").as_uri(), public_url="https://cdn.example/codes"
@@ -294,7 +293,7 @@ def login_service(make_login_service: Callable[..., LoginMethods]) -> LoginMetho
 
 @pytest.fixture(scope="session")
 def empty_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with all tables and nothing in them, to be copied: migrations take a while."""
+    """A SQLite file with all tables and no rows. Tests copy it, because migrations are slow."""
     file = tmp_path_factory.mktemp("records") / "records.db"
     migrate(f"sqlite+aiosqlite:///{file}")
     return file
@@ -309,7 +308,7 @@ def migrate(url: str) -> None:
 
 @pytest.fixture
 def records_file(empty_records: Path, tmp_path: Path) -> Path:
-    """Where the brokers of a test keep their records, unless told otherwise."""
+    """The SQLite file for the records of the brokers of a test, by default."""
     return Path(shutil.copy(empty_records, tmp_path))
 
 

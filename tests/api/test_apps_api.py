@@ -1,4 +1,4 @@
-"""Many apps in one broker: written down over the admin port, and nothing to one another."""
+"""Tests of apps: created over the admin port, and isolated from each other."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_app_is_added_changed_and_removed(admin: Admin) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "status", "word"),
+    ("method", "path", "body", "status", "error"),
     [
         ("POST", "/apps", {"id": "red", "name": "Again"}, 409, "app_exists"),
         ("POST", "/apps", {"id": "default", "name": "x"}, 400, "invalid_request"),
@@ -88,24 +88,26 @@ async def test_app_is_added_changed_and_removed(admin: Admin) -> None:
         ("PATCH", "/apps/red", {"origins": ["*"]}, 400, "invalid_request"),
         ("PATCH", "/apps/red", {"colour": "dark"}, 400, "invalid_request"),
         ("PATCH", "/apps/red", {"id": "blue"}, 400, "invalid_request"),
-        ("PATCH", "/apps/nobody", {"name": "x"}, 404, "unknown_app"),
-        ("GET", "/apps/nobody", None, 404, "unknown_app"),
+        ("PATCH", "/apps/unknown", {"name": "x"}, 404, "unknown_app"),
+        ("GET", "/apps/unknown", None, 404, "unknown_app"),
         ("GET", "/apps/%00", None, 404, "invalid_request"),
-        ("DELETE", "/apps/nobody", None, 404, "unknown_app"),
-        ("POST", "/apps/nobody/rotate-secret", None, 404, "unknown_app"),
+        ("DELETE", "/apps/unknown", None, 404, "unknown_app"),
+        ("POST", "/apps/unknown/rotate-secret", None, 404, "unknown_app"),
     ],
 )
-async def test_what_cannot_be_is_said(
-    admin: Admin, apps: None, method: str, path: str, body: object, status: int, word: str
+async def test_invalid_request_has_its_error(
+    admin: Admin, apps: None, method: str, path: str, body: object, status: int, error: str
 ) -> None:
     answer = await admin.ask(method, path, body)
 
-    assert (answer.status, answer.body["error"]) == (status, word)
+    assert (answer.status, answer.body["error"]) == (status, error)
     assert len((await admin.ask("GET", "/apps")).body["apps"]) == 2
 
 
 @pytest.mark.parametrize("name", [*FIELD_RULES, "colour", "\ud800"])
-async def test_no_value_is_too_odd_to_be_answered(admin: Admin, apps: None, name: str) -> None:
+async def test_unusual_value_never_causes_a_server_error(
+    admin: Admin, apps: None, name: str
+) -> None:
     for value in ODD:
         for method, path, body in [
             ("PATCH", "/apps/red", {name: value}),
@@ -118,28 +120,28 @@ async def test_no_value_is_too_odd_to_be_answered(admin: Admin, apps: None, name
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 50_000, b'"' + b"x" * 70_000 + b'"'])
-async def test_a_body_that_is_no_json_is_said_to_be_none(admin: Admin, body: bytes) -> None:
+async def test_body_that_is_not_json_is_refused(admin: Admin, body: bytes) -> None:
     async with admin.http.post("/apps", data=body) as response:
         assert (response.status, (await response.json())["error"]) == (400, "invalid_request")
 
 
 @pytest.mark.parametrize("token", [None, "", "wrong", TOKEN[:-1], TOKEN + "x", "ü"])
-async def test_nothing_is_told_or_done_without_the_token(
+async def test_wrong_token_is_refused_on_every_path(
     broker: RunningBroker, apps: None, token: str | None
 ) -> None:
-    stranger = Admin(broker.admin, None)
+    unauthorized = Admin(broker.admin, None)
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    async with stranger.http:
+    async with unauthorized.http:
         for method, path in [
             ("GET", "/apps"),
             ("GET", "/apps/red"),
-            ("GET", "/apps/nobody"),
+            ("GET", "/apps/unknown"),
             ("POST", "/apps"),
             ("PATCH", "/apps/red"),
             ("DELETE", "/apps/red"),
             ("POST", "/apps/red/rotate-secret"),
         ]:
-            async with stranger.http.request(method, path, headers=headers) as response:
+            async with unauthorized.http.request(method, path, headers=headers) as response:
                 assert (response.status, (await response.json())["error"]) == (
                     401,
                     "invalid_client",
@@ -147,36 +149,36 @@ async def test_nothing_is_told_or_done_without_the_token(
                 assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
-async def test_without_a_token_set_there_are_no_such_paths(start_broker: StartBroker) -> None:
+async def test_apps_api_is_absent_without_admin_token(start_broker: StartBroker) -> None:
     broker = await start_broker()
-    stranger = Admin(broker.admin)
-    async with stranger.http:
-        assert (await stranger.ask("GET", "/apps")).status == 404
+    unauthorized = Admin(broker.admin)
+    async with unauthorized.http:
+        assert (await unauthorized.ask("GET", "/apps")).status == 404
 
 
-async def test_apps_cannot_be_changed_where_browsers_come(broker: RunningBroker) -> None:
-    outside = Admin(broker.url)
-    async with outside.http:
-        assert (await outside.ask("GET", "/apps")).status == 404
+async def test_apps_api_is_absent_on_the_public_port(broker: RunningBroker) -> None:
+    public = Admin(broker.url)
+    async with public.http:
+        assert (await public.ask("GET", "/apps")).status == 404
 
 
-# --- apps beside one another
+# --- several apps
 
 
-async def test_each_apps_pages_come_from_its_own_origins(broker: RunningBroker, apps: None) -> None:
-    for app, origin, welcome in [
+async def test_app_accepts_pages_of_its_origins_only(broker: RunningBroker, apps: None) -> None:
+    for app, origin, is_accepted in [
         ("red", "https://red.example", True),
         ("red", "https://blue.example", False),
         ("blue", "https://blue.example", True),
         ("blue", "https://red.example", False),
         ("default", "https://red.example", False),
     ]:
-        with nullcontext() if welcome else pytest.raises(Refused, match="invalid_client"):
+        with nullcontext() if is_accepted else pytest.raises(Refused, match="invalid_client"):
             async with page(broker, app, origin):
                 pass
 
 
-async def test_lifetimes_names_and_register_pages_are_each_apps_own(
+async def test_app_has_its_lifetime_name_and_register_page(
     broker: RunningBroker, apps: None
 ) -> None:
     async with aiohttp.ClientSession(broker.url) as http:
@@ -193,13 +195,11 @@ async def test_lifetimes_names_and_register_pages_are_each_apps_own(
             assert new_login["expires_in"] == pytest.approx(app["login_lifetime"], abs=20)
             assert scanned["app"] == {"id": app["id"], "name": app["name"]}
             assert refused["register_url"] == app["register_url"]
-            told = {**login, "register_url": app["register_url"]}
-            assert pushed == ("login-unregistered", told)
+            payload = {**login, "register_url": app["register_url"]}
+            assert pushed == ("login-unregistered", payload)
 
 
-async def test_a_login_a_session_and_a_token_are_nothing_to_another_app(
-    broker: RunningBroker, apps: None
-) -> None:
+async def test_login_session_and_token_belong_to_one_app(broker: RunningBroker, apps: None) -> None:
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession(broker.url))
         red = await stack.enter_async_context(page(broker, "red", "https://red.example"))
@@ -208,15 +208,15 @@ async def test_a_login_a_session_and_a_token_are_nothing_to_another_app(
         login = {"login_id": new_login["login_id"]}
         owned = {**login, "secret": new_login["secret"]}
         code = f"{new_login['login_id']}.{new_login['secret']}"
-        reds, blues = [await phone_of(http, app, "alice") for app in ("red", "blue")]
+        red_phone, blue_phone = [await phone_of(http, app, "alice") for app in ("red", "blue")]
 
-        scanned = await post(http, "/phone/scan", blues, scene=new_login["scene"])
+        scanned = await post(http, "/phone/scan", blue_phone, scene=new_login["scene"])
         assert scanned["error"] == "unknown_scene"
-        await post(http, "/phone/scan", reds, scene=new_login["scene"])
+        await post(http, "/phone/scan", red_phone, scene=new_login["scene"])
         for verb in ("confirm", "deny"):
-            answer = await post(http, f"/phone/{verb}", blues, **login)
+            answer = await post(http, f"/phone/{verb}", blue_phone, **login)
             assert answer["error"] == "invalid_grant"
-        assert (await post(http, "/phone/confirm", reds, **login))["state"] == "confirmed"
+        assert (await post(http, "/phone/confirm", red_phone, **login))["state"] == "confirmed"
 
         for event in ("resume", "redeem", "cancel"):
             assert (await blue.emit(event, owned))["error"] == "invalid_grant"
@@ -230,9 +230,7 @@ async def test_a_login_a_session_and_a_token_are_nothing_to_another_app(
     assert (claims["aud"], claims["client_id"]) == ("red", "red")
 
 
-async def test_nothing_begins_for_an_app_that_was_removed(
-    broker: RunningBroker, admin: Admin, apps: None
-) -> None:
+async def test_removed_app_begins_no_login(broker: RunningBroker, admin: Admin, apps: None) -> None:
     async with page(broker, "red", "https://red.example") as browser:
         new_login = await browser.emit("begin", {})
         await admin.ask("DELETE", "/apps/red")
@@ -247,12 +245,14 @@ async def test_nothing_begins_for_an_app_that_was_removed(
             pass
 
 
-async def test_the_settings_own_app_needs_no_database(broker: RunningBroker, admin: Admin) -> None:
+async def test_app_from_the_settings_is_always_available(
+    broker: RunningBroker, admin: Admin
+) -> None:
     async with page(broker, "default", broker.url) as browser:
         assert "scene" in await browser.emit("begin", {})
 
 
-# --- canaries
+# --- secrets in the output
 
 
 async def test_no_secret_is_exposed(tmp_path: Path) -> None:
@@ -272,10 +272,10 @@ async def test_no_secret_is_exposed(tmp_path: Path) -> None:
             for wrong in ([SECRET], SECRET + "\n"):
                 change = {"provider_secret": wrong}
                 answers.append(await admin.ask("PATCH", "/apps/red", change))
-            own = (await admin.ask("POST", "/apps/red/rotate-secret")).body["api_secret"]
+            api_secret = (await admin.ask("POST", "/apps/red/rotate-secret")).body["api_secret"]
             answers.append(await admin.ask("GET", "/apps"))
             async with admin.http.get(
-                "/apps", headers={"Authorization": f"Bearer {own}"}
+                "/apps", headers={"Authorization": f"Bearer {api_secret}"}
             ) as refused:
                 answers.append(await refused.text())
             async with admin.http.get("/metrics") as metrics:
@@ -291,14 +291,14 @@ async def test_no_secret_is_exposed(tmp_path: Path) -> None:
         process.terminate()
         answers.extend(await asyncio.to_thread(process.communicate))
 
-    said = "\n".join(map(str, answers))
-    assert "app changed" in said
-    for secret in (SECRET, own, TOKEN):
-        assert secret not in said
-        assert secret.encode().hex() not in said.lower()
+    output = "\n".join(map(str, answers))
+    assert "app changed" in output
+    for secret in (SECRET, api_secret, TOKEN):
+        assert secret not in output
+        assert secret.encode().hex() not in output.lower()
 
 
 async def has_noticed_broken_records(admin: Admin) -> bool:
-    """Whether the broker has tried to read the apps again."""
+    """Return whether the broker has tried to read the apps again."""
     async with admin.http.get("/metrics") as metrics:
         return "scanlogin_records_down 1.0" in await metrics.text()

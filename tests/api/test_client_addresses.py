@@ -1,4 +1,4 @@
-"""The client's address behind proxies, as the phone sees it."""
+"""Tests of the client address behind proxies, as the phone sees it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TRUSTED = "127.0.0.1 10.0.0.0/8 2001:db8:ffff::/48"
 
 
 async def address_seen(broker: RunningBroker, *headers: tuple[str, str]) -> str:
-    """Return the address that a phone is shown for a login begun with these headers."""
+    """Begin a login with these headers and return the address that the phone sees."""
     async with (
         aiohttp.ClientSession(broker.url) as http,
         http.post(
@@ -72,7 +72,7 @@ async def test_x_forwarded_for_names_the_client(
         (["for=203.0.113.7, for=unknown"], PROXY),
         (["for=203.0.113.7, for=_hidden, for=10.0.0.1"], "10.0.0.1"),
         (["for=203.0.113.7, proto=https"], PROXY),
-        # What a client may send so that the element of the proxy after it is not seen.
+        # A client may send these to hide the element that the proxy adds.
         (['for=198.51.100.9;x="', "for=203.0.113.7"], PROXY),
         (['for=198.51.100.9;x="', 'for="[2001:db8::1]"'], PROXY),
         (["for=198.51.100.9;", "for=203.0.113.7"], PROXY),
@@ -99,7 +99,7 @@ async def test_other_forwarded_header_is_ignored(start_broker: StartBroker, head
     assert await address_seen(broker, *headers.items()) == PROXY
 
 
-async def test_untrusted_proxy_is_not_believed(start_broker: StartBroker) -> None:
+async def test_header_of_an_untrusted_proxy_is_ignored(start_broker: StartBroker) -> None:
     broker = await start_broker(trusted_proxies="10.0.0.0/8")
 
     assert await address_seen(broker, ("X-Forwarded-For", "203.0.113.7:40000")) == PROXY

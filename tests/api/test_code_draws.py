@@ -1,4 +1,4 @@
-"""Live codes: a login's image is drawn once, and an address has its share of draws."""
+"""Tests of live codes: an image is drawn once, and an address has a share of the draws."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ async def test_device_page_shows_the_image_of_its_begin(
         async with http.post("/oauth/device_authorization", data=form) as response:
             code = (await response.json())["user_code"]
 
-    seen = await asyncio.gather(*(load_page(broker, code) for _ in range(LOADS)))
+    statuses = await asyncio.gather(*(load_page(broker, code) for _ in range(LOADS)))
 
-    assert seen == [200] * LOADS
+    assert statuses == [200] * LOADS
     assert wechat.wechat.calls[DRAW] == 1
 
 
@@ -72,9 +72,9 @@ async def test_image_is_drawn_once_for_all_instances(
     assert wechat.wechat.calls[DRAW] == 1
 
     pages = [load_page(broker, scene) for broker in brokers for _ in range(LOADS)]
-    seen = await asyncio.gather(*pages)
+    statuses = await asyncio.gather(*pages)
 
-    assert seen == [200] * len(seen)
+    assert statuses == [200] * len(statuses)
     assert wechat.wechat.calls[DRAW] == 2
 
 
@@ -85,9 +85,9 @@ async def test_failing_draws_for_one_page_are_few(
     scene = await begin_on_socket(broker)
     wechat.wechat.faults.set(DRAW, "45009")
 
-    seen = [await load_page(broker, scene) for _ in range(REDRAWS + 2)]
+    statuses = [await load_page(broker, scene) for _ in range(REDRAWS + 2)]
 
-    assert seen == [503] * REDRAWS + [429] * 2
+    assert statuses == [503] * REDRAWS + [429] * 2
     assert wechat.wechat.calls[DRAW] == 1 + REDRAWS
 
 
@@ -112,32 +112,32 @@ async def test_failing_device_page_shows_a_translated_sentence(
     assert int(response.headers["Retry-After"]) > 0
 
 
-class Held(PretendProvider):
-    """Draws when it may, and counts the draws that wait."""
+class HeldProvider(PretendProvider):
+    """A provider that draws when a test allows it, and counts the waiting draws."""
 
     waiting = 0
     may_draw = asyncio.Event()
 
     async def draw(self, scene: str) -> CodePicture:
-        Held.waiting += 1
-        await Held.may_draw.wait()
-        Held.waiting -= 1
+        HeldProvider.waiting += 1
+        await HeldProvider.may_draw.wait()
+        HeldProvider.waiting -= 1
         return await super().draw(scene)
 
 
 async def test_address_has_its_share_of_draws(store: StateBackend, clock: Clock) -> None:
-    Held.waiting, Held.may_draw = 0, asyncio.Event()
-    codes = codes_of(store, AppRegistry([SHOP]), Held)
+    HeldProvider.waiting, HeldProvider.may_draw = 0, asyncio.Event()
+    codes = codes_of(store, AppRegistry([SHOP]), HeldProvider)
 
     def take(address: str) -> asyncio.Task[object]:
         return asyncio.create_task(
             codes.acquire(SHOP, until=clock() + 120, address=address, is_shown_again=False)
         )
 
-    crowd = [take("192.0.2.1") for _ in range(3 * DRAWS_SHARE)]
-    await eventually(lambda: Held.waiting == DRAWS_SHARE)
+    draws = [take("192.0.2.1") for _ in range(3 * DRAWS_SHARE)]
+    await eventually(lambda: HeldProvider.waiting == DRAWS_SHARE)
     other = take("192.0.2.2")
-    await eventually(lambda: Held.waiting == DRAWS_SHARE + 1)
+    await eventually(lambda: HeldProvider.waiting == DRAWS_SHARE + 1)
 
-    Held.may_draw.set()
-    assert len(await asyncio.gather(*crowd, other)) == 3 * DRAWS_SHARE + 1
+    HeldProvider.may_draw.set()
+    assert len(await asyncio.gather(*draws, other)) == 3 * DRAWS_SHARE + 1

@@ -1,4 +1,4 @@
-"""RFC 8628 over the same logins, with a client library that we did not write."""
+"""Tests of the device flow (RFC 8628), with a third-party client library."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def poll(http: aiohttp.ClientSession, device_code: str, **changes: str) ->
         return response.status, await response.json()
 
 
-async def test_a_device_logs_in_through_authlib(broker: RunningBroker) -> None:
+async def test_device_logs_in_through_authlib(broker: RunningBroker) -> None:
     def authlib(device_code: str) -> Any:
         with OAuth2Session("default", token_endpoint_auth_method="none") as client:
             return client.fetch_token(
@@ -67,7 +67,7 @@ async def test_a_device_logs_in_through_authlib(broker: RunningBroker) -> None:
     assert token["access_token"].count(".") == 2
 
 
-async def test_what_a_device_is_told_at_the_start(
+async def test_device_authorization_has_the_documented_fields(
     http: aiohttp.ClientSession, broker: RunningBroker
 ) -> None:
     new_login = await begin(http)
@@ -80,7 +80,7 @@ async def test_what_a_device_is_told_at_the_start(
     assert new_login["interval"] == 2
 
 
-async def test_polling_says_how_far_the_phone_is(
+async def test_polling_returns_the_state_of_the_login(
     http: aiohttp.ClientSession, broker: RunningBroker
 ) -> None:
     first, second = await begin(http), await begin(http)
@@ -91,9 +91,9 @@ async def test_polling_says_how_far_the_phone_is(
     assert (await poll(http, second["device_code"]))[1]["state"] == "scanned"
 
 
-async def test_polling_tells_a_stranger_where_to_register(start_broker: StartBroker) -> None:
-    register = FixedDirectory()
-    broker = await start_broker(register, register_url="https://site.example/register")
+async def test_polling_returns_register_url_for_unknown_user(start_broker: StartBroker) -> None:
+    directory = FixedDirectory()
+    broker = await start_broker(directory, register_url="https://site.example/register")
     async with aiohttp.ClientSession(broker.url) as http, PhoneClient(broker.url) as phone:
         new_login = await begin(http)
         await phone.post("scan", {"scene": new_login["user_code"]})
@@ -105,12 +105,12 @@ async def test_polling_tells_a_stranger_where_to_register(start_broker: StartBro
         assert answer["state"] == "unregistered"
         assert 590 <= answer["expires_in"] <= 600
         assert answer["register_url"] == "https://site.example/register"
-        register.known.add("alice")
+        directory.known.add("alice")
         await phone.post("confirm", {"login_id": new_login["login_id"]})
         assert (await poll(http, new_login["device_code"]))[0] == 200
 
 
-async def test_polling_too_fast_is_told_to_slow_down(http: aiohttp.ClientSession) -> None:
+async def test_polling_too_fast_returns_slow_down(http: aiohttp.ClientSession) -> None:
     new_login = await begin(http)
 
     answers = [await poll(http, new_login["device_code"]) for _ in range(2)]
@@ -121,7 +121,7 @@ async def test_polling_too_fast_is_told_to_slow_down(http: aiohttp.ClientSession
     ]
 
 
-async def test_polling_at_the_interval_is_never_too_fast(
+async def test_polling_at_the_interval_is_accepted(
     start_broker: StartBroker, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("broker.login.limits.RateLimit", partial(RateLimit, clock=clock))
@@ -136,7 +136,7 @@ async def test_polling_at_the_interval_is_never_too_fast(
             clock.time += new_login["interval"] - 0.1
 
 
-async def test_a_denied_device_and_one_too_late(
+async def test_denied_and_expired_devices_are_refused(
     start_broker: StartBroker, http: aiohttp.ClientSession, broker: RunningBroker
 ) -> None:
     new_login = await begin(http)
@@ -161,7 +161,7 @@ async def test_a_denied_device_and_one_too_late(
 async def test_unknown_client_gets_401_with_basic_challenge(
     http: aiohttp.ClientSession, path: str
 ) -> None:
-    form = {"grant_type": GRANT, "client_id": "nobody", "device_code": "x.y"}
+    form = {"grant_type": GRANT, "client_id": "unknown", "device_code": "x.y"}
 
     async with http.post(path, data=form) as response:
         assert response.status == 401
@@ -180,8 +180,8 @@ async def test_rate_limited_device_gets_429_with_retry_after(start_broker: Start
             assert int(response.headers["Retry-After"]) > 0
 
 
-async def test_one_login_by_socket_and_by_polling(broker: RunningBroker) -> None:
-    """A browser whose socket dies goes on polling for the login it began."""
+async def test_login_begun_by_socket_continues_by_polling(broker: RunningBroker) -> None:
+    """A browser whose socket closes continues by polling for its login."""
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)
     new_login = await browser.emit("begin", {})
@@ -199,14 +199,14 @@ async def test_one_login_by_socket_and_by_polling(broker: RunningBroker) -> None
 @pytest.mark.parametrize(
     ("changes", "status", "error"),
     [
-        ({"client_id": "nobody"}, 401, "invalid_client"),
+        ({"client_id": "unknown"}, 401, "invalid_client"),
         ({"grant_type": "password"}, 400, "unsupported_grant_type"),
         ({"device_code": "x"}, 400, "invalid_grant"),
         ({"device_code": "x.y"}, 400, "invalid_grant"),
         ({"device_code": "é.é"}, 400, "invalid_grant"),
     ],
 )
-async def test_what_gets_no_token(
+async def test_invalid_token_request_is_refused(
     http: aiohttp.ClientSession, changes: dict[str, str], status: int, error: str
 ) -> None:
     new_login = await begin(http)
@@ -228,7 +228,7 @@ async def test_what_gets_no_token(
     ],
 )
 @pytest.mark.parametrize("path", ["/oauth/device_authorization", "/oauth/token"])
-async def test_a_form_that_is_none(
+async def test_malformed_form_is_refused(
     http: aiohttp.ClientSession, path: str, body: bytes, headers: dict[str, str]
 ) -> None:
     async with http.post(path, data=body, headers=headers) as response:
@@ -240,20 +240,20 @@ async def test_pages_of_allowed_origins_may_read_the_answers(start_broker: Start
     broker = await start_broker(origins="https://site.example")
     form = {"grant_type": GRANT, "client_id": "default", "device_code": "x.y"}
     async with aiohttp.ClientSession(broker.url) as http:
-        good, evil = {"Origin": "https://site.example"}, {"Origin": "https://evil.example"}
+        allowed, refused = {"Origin": "https://site.example"}, {"Origin": "https://evil.example"}
 
-        async with http.post("/oauth/token", data=form, headers=good) as response:
+        async with http.post("/oauth/token", data=form, headers=allowed) as response:
             assert response.headers["Access-Control-Allow-Origin"] == "https://site.example"
             assert "Access-Control-Allow-Credentials" not in response.headers
-        async with http.post("/oauth/token", data=form, headers=evil) as response:
+        async with http.post("/oauth/token", data=form, headers=refused) as response:
             assert response.status == 401
             assert "Access-Control-Allow-Origin" not in response.headers
-        async with http.options("/oauth/token", headers=good) as response:
+        async with http.options("/oauth/token", headers=allowed) as response:
             assert response.status == 204
             assert response.headers["Access-Control-Allow-Methods"] == "POST"
 
 
-async def test_a_device_page_shows_the_code(http: aiohttp.ClientSession) -> None:
+async def test_device_page_shows_the_code(http: aiohttp.ClientSession) -> None:
     new_login = await begin(http)
 
     async with http.get("/device", params={"user_code": new_login["user_code"]}) as response:
@@ -263,13 +263,15 @@ async def test_a_device_page_shows_the_code(http: aiohttp.ClientSession) -> None
         assert response.headers["Referrer-Policy"] == "no-referrer"
 
 
-async def begin_until(http: aiohttp.ClientSession, suits: Callable[[str], bool]) -> dict[str, Any]:
-    """A login whose user_code suits; three in five have no hyphen, two in five have one."""
+async def begin_until(
+    http: aiohttp.ClientSession, matches: Callable[[str], bool]
+) -> dict[str, Any]:
+    """Begin logins until a user_code matches. Two in five codes have a hyphen."""
     for _ in range(100):
         new_login = await begin(http)
-        if suits(new_login["user_code"]):
+        if matches(new_login["user_code"]):
             return new_login
-    raise AssertionError("no user_code suits")
+    raise AssertionError("no user_code matches")
 
 
 def grouped(code: str, by: str) -> str:
@@ -300,8 +302,8 @@ async def test_device_page_accepts_a_grouped_code(
     async with aiohttp.ClientSession(broker.url) as http:
         new_login = await begin_until(http, lambda code: "-" not in code)
 
-        shown = {"user_code": typed(new_login["user_code"])}
-        async with http.get("/device", params=shown) as response:
+        query = {"user_code": typed(new_login["user_code"])}
+        async with http.get("/device", params=query) as response:
             assert (response.status, new_login["code_url"] in await response.text()) == (200, True)
 
 
@@ -310,8 +312,8 @@ async def test_device_page_keeps_hyphens_of_the_code(start_broker: StartBroker) 
     async with aiohttp.ClientSession(broker.url) as http:
         new_login = await begin_until(http, lambda code: "-" in code)
 
-        shown = {"user_code": grouped(new_login["user_code"], " ")}
-        async with http.get("/device", params=shown) as response:
+        query = {"user_code": grouped(new_login["user_code"], " ")}
+        async with http.get("/device", params=query) as response:
             assert (response.status, new_login["code_url"] in await response.text()) == (200, True)
 
 
@@ -338,16 +340,16 @@ async def test_device_page_keeps_an_unknown_code(
 
 
 @pytest.mark.parametrize("code", ["unknown", "<script>", "", "x" * 100, "- -", "x-" * 50])
-async def test_a_device_page_for_no_login(http: aiohttp.ClientSession, code: str) -> None:
+async def test_device_page_for_unknown_code_is_404(http: aiohttp.ClientSession, code: str) -> None:
     async with http.get("/device", params={"user_code": code}) as response:
         assert response.status == 404
         assert "<script>" not in await response.text()
 
 
-async def test_a_device_page_asks_for_the_code_in_the_readers_language(
+async def test_device_page_is_in_the_language_of_the_browser(
     http: aiohttp.ClientSession,
 ) -> None:
-    for wanted, title in [("zh-CN,en;q=0.8", "在设备上登录"), ("fr", "Sign in on your device")]:
-        async with http.get("/device", headers={"Accept-Language": wanted}) as response:
+    for language, title in [("zh-CN,en;q=0.8", "在设备上登录"), ("fr", "Sign in on your device")]:
+        async with http.get("/device", headers={"Accept-Language": language}) as response:
             assert response.status == 200
             assert title in await response.text()

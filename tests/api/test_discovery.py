@@ -1,4 +1,4 @@
-"""The authorization server's metadata (RFC 8414), read by a client library."""
+"""Tests of the authorization server metadata (RFC 8414), with a client library."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ISSUERS = ["http://127.0.0.1:8000", "http://127.0.0.1:8000/login-broker"]
 
 
 async def metadata_of(broker: RunningBroker, issuer: str) -> AuthorizationServerMetadata:
-    """Where a client looks for it, behind a proxy that keeps the path."""
+    """Return the metadata from the URL of RFC 8414, behind a proxy that keeps the path."""
     async with (
         aiohttp.ClientSession(broker.url) as http,
         http.get(get_well_known_url(issuer)) as response,
@@ -55,7 +55,7 @@ async def test_endpoints_in_the_metadata_answer(broker: RunningBroker) -> None:
 
 
 async def test_metadata_passes_the_checks_of_authlib(start_broker: StartBroker) -> None:
-    """But for its check that some response type is supported: there is none to support."""
+    """Except for the check of response types: the broker supports none."""
     issuer = "https://login.example"
     broker = await start_broker(public_url=issuer, allow_pretend=True)
     metadata = await metadata_of(broker, issuer)

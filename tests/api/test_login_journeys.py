@@ -1,7 +1,7 @@
-"""Whole logins over real sockets, through clients that we did not write.
+"""Tests of whole logins over real sockets, with third-party clients.
 
-Each journey runs with python-socketio's client and with the official JavaScript
-client in Node, over the websocket alone and over polling that is upgraded.
+Each test runs with the client of python-socketio and with the official JavaScript
+client in Node, over WebSocket and over polling that is upgraded.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ BROWSERS: dict[str, Callable[[], BrowserClient]] = {
 }
 
 
-class Way(NamedTuple):
-    """How many instances, whether nginx stands before them, and which client comes.
+class Deployment(NamedTuple):
+    """The number of instances, whether nginx is in front of them, and the client.
 
-    One instance keeps everything itself; several share a Valkey.
+    One instance stores its state in memory. Several instances share a Valkey.
     """
 
     instances: int
@@ -54,14 +54,14 @@ class Way(NamedTuple):
         return f"{self.instances}{'-behind-nginx' if self.nginx else ''}-{self.client}"
 
 
-WAYS = [
-    *(Way(1, False, client) for client in BROWSERS),
-    Way(2, False, "js-websocket"),
-    Way(2, True, "js-default"),
-    Way(4, True, "js-default"),
+DEPLOYMENTS = [
+    *(Deployment(1, False, client) for client in BROWSERS),
+    Deployment(2, False, "js-websocket"),
+    Deployment(2, True, "js-default"),
+    Deployment(4, True, "js-default"),
 ]
 
-BOTH_ENGINES = [Way(1, False, "python-websocket"), Way(1, False, "js-default")]
+BOTH_ENGINES = [Deployment(1, False, "python-websocket"), Deployment(1, False, "js-default")]
 
 NewBrowser = Callable[[], BrowserClient]
 NewPhone = Callable[..., Any]
@@ -69,35 +69,38 @@ NewPhone = Callable[..., Any]
 
 @pytest.fixture(
     params=[
-        pytest.param(way, marks=pytest.mark.both_engines if way in BOTH_ENGINES else ())
-        for way in WAYS
+        pytest.param(
+            deployment, marks=pytest.mark.both_engines if deployment in BOTH_ENGINES else ()
+        )
+        for deployment in DEPLOYMENTS
     ],
     ids=str,
 )
-def way(request: pytest.FixtureRequest) -> Way:
-    assert isinstance(request.param, Way)
+def deployment(request: pytest.FixtureRequest) -> Deployment:
+    assert isinstance(request.param, Deployment)
     return request.param
 
 
 @pytest.fixture
 async def start_broker(
-    way: Way, start_broker: StartBroker, engines: Engines, tmp_path: Path
+    deployment: Deployment, start_broker: StartBroker, engines: Engines, tmp_path: Path
 ) -> AsyncIterator[StartBroker]:
-    """Starts a broker, or several.
+    """Start one or several brokers.
 
-    Without nginx browsers go to the first of them and phones to the last; nginx
-    sends a browser to one by its address, and a phone's requests to all in turn.
+    Without nginx, browsers connect to the first broker and phones to the last.
+    nginx selects the broker of a browser by address, and that of a phone in turn.
     """
     async with AsyncExitStack() as stack:
 
         async def start(directory: Directory | None = None, **changes: object) -> RunningBroker:
-            if way.instances == 1:
+            if deployment.instances == 1:
                 return await start_broker(directory, **changes)
             shared = {"state_url": engines.url("valkey"), "key_file": tmp_path / "keys.json"}
             running = [
-                await start_broker(directory, **shared, **changes) for _ in range(way.instances)
+                await start_broker(directory, **shared, **changes)
+                for _ in range(deployment.instances)
             ]
-            if not way.nginx:
+            if not deployment.nginx:
                 return running[0]._replace(phones=running[-1].url)
             urls = [one.url for one in running]
             front = nginx_before(urls, tmp_path / "nginx", free_port())
@@ -113,11 +116,11 @@ async def broker(start_broker: StartBroker) -> RunningBroker:
 
 
 @pytest.fixture
-async def new_browser(way: Way) -> AsyncIterator[NewBrowser]:
+async def new_browser(deployment: Deployment) -> AsyncIterator[NewBrowser]:
     async with AsyncExitStack() as stack:
 
         def new() -> BrowserClient:
-            browser = BROWSERS[way.client]()
+            browser = BROWSERS[deployment.client]()
             stack.push_async_callback(browser.close)
             return browser
 
@@ -148,7 +151,7 @@ async def begin(browser: BrowserClient) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("over", ["http", "socketio"])
-async def test_a_login_by_scan_and_confirm(
+async def test_login_by_scan_and_confirm(
     browser: BrowserClient,
     new_browser: NewBrowser,
     new_phone: NewPhone,
@@ -182,7 +185,7 @@ def claims_of(answer: dict[str, Any]) -> dict[str, Any]:
     return claims
 
 
-async def test_begin_gives_what_the_page_needs(browser: BrowserClient) -> None:
+async def test_begin_returns_the_documented_fields(browser: BrowserClient) -> None:
     new_login = await begin(browser)
 
     assert set(new_login) == {"login_id", "scene", "secret", "code_url", "expires_in", "interval"}
@@ -190,23 +193,23 @@ async def test_begin_gives_what_the_page_needs(browser: BrowserClient) -> None:
     assert new_login["code_url"].startswith("data:image/")
 
 
-async def test_the_phone_sees_which_site_which_browser_where_from_and_since_when(
+async def test_scan_returns_site_and_browser_of_the_login(
     browser: BrowserClient, new_phone: NewPhone
 ) -> None:
     new_login = await begin(browser)
     phone = await new_phone()
 
-    shown = (await phone.post("scan", {"scene": new_login["scene"]})).body
+    scan = (await phone.post("scan", {"scene": new_login["scene"]})).body
 
-    assert shown["app"] == {"id": "default", "name": "Example site"}
-    assert shown["browser"]["ip"] == "127.0.0.1"
-    assert shown["browser"]["since"] in (0, 1)
-    assert set(shown["browser"]) == {"ip", "user_agent", "since"}
-    assert 110 < shown["expires_in"] <= 120
-    assert shown["state"] == "scanned"
+    assert scan["app"] == {"id": "default", "name": "Example site"}
+    assert scan["browser"]["ip"] == "127.0.0.1"
+    assert scan["browser"]["since"] in (0, 1)
+    assert set(scan["browser"]) == {"ip", "user_agent", "since"}
+    assert 110 < scan["expires_in"] <= 120
+    assert scan["state"] == "scanned"
 
 
-async def test_denied(browser: BrowserClient, new_phone: NewPhone) -> None:
+async def test_denied_login_cannot_be_redeemed(browser: BrowserClient, new_phone: NewPhone) -> None:
     new_login = await begin(browser)
     phone = await new_phone()
     await phone.post("scan", {"scene": new_login["scene"]})
@@ -218,7 +221,7 @@ async def test_denied(browser: BrowserClient, new_phone: NewPhone) -> None:
     assert (await browser.emit("redeem", secret_of(new_login)))["error"] == "access_denied"
 
 
-async def test_a_code_runs_out_and_is_refreshed(
+async def test_expired_code_is_replaced_by_a_new_login(
     new_browser: NewBrowser, start_broker: StartBroker, loop_clock: LoopClock
 ) -> None:
     broker = await start_broker(login_lifetime=20, clock=loop_clock)
@@ -229,28 +232,28 @@ async def test_a_code_runs_out_and_is_refreshed(
     await loop_clock.move(21)
 
     assert await browser.push() == ("login-expired", {"login_id": old["login_id"]})
-    fresh = await begin(browser)
+    new = await begin(browser)
 
-    assert fresh["scene"] != old["scene"]
+    assert new["scene"] != old["scene"]
     assert (await browser.emit("redeem", secret_of(old)))["error"] == "expired_token"
     async with PhoneClient(broker.phones) as phone:
         assert (await phone.post("scan", {"scene": old["scene"]})).body["error"] == "expired_token"
-        assert (await phone.post("scan", {"scene": fresh["scene"]})).status == 200
+        assert (await phone.post("scan", {"scene": new["scene"]})).status == 200
 
 
-async def test_refreshing_cancels_the_former_login(
+async def test_new_begin_cancels_the_former_login(
     browser: BrowserClient, new_phone: NewPhone
 ) -> None:
     old = await begin(browser)
-    fresh = await begin(browser)
+    new = await begin(browser)
     phone = await new_phone()
 
     assert (await phone.post("scan", {"scene": old["scene"]})).body["error"] == "unknown_scene"
-    assert (await phone.post("scan", {"scene": fresh["scene"]})).status == 200
-    assert await browser.push() == ("login-scanned", {"login_id": fresh["login_id"]})
+    assert (await phone.post("scan", {"scene": new["scene"]})).status == 200
+    assert await browser.push() == ("login-scanned", {"login_id": new["login_id"]})
 
 
-async def test_a_browser_that_was_cut_off_resumes_and_is_let_in(
+async def test_disconnected_browser_resumes_and_redeems(
     browser: BrowserClient, new_phone: NewPhone
 ) -> None:
     new_login = await begin(browser)
@@ -269,10 +272,10 @@ async def test_a_browser_that_was_cut_off_resumes_and_is_let_in(
     assert (await browser.emit("redeem", secret_of(new_login)))["access_token"]
 
 
-async def test_a_browser_that_is_cut_off_from_its_token_comes_back_for_it(
+async def test_browser_disconnected_during_redeem_gets_its_token(
     broker: RunningBroker, new_phone: NewPhone
 ) -> None:
-    """The answer to `redeem` is on its way when the connection breaks."""
+    """The connection closes before the browser receives the response to `redeem`."""
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)
     new_login = await begin(browser)
@@ -311,7 +314,7 @@ async def test_reconnected_browser_that_has_redeemed_gets_the_same_token(
     assert claims_of(again) == claims_of(token)
 
 
-async def test_pushes_follow_the_browser_to_its_new_socket(
+async def test_events_reach_the_socket_that_resumed(
     browser: BrowserClient, new_browser: NewBrowser, broker: RunningBroker, new_phone: NewPhone
 ) -> None:
     new_login = await begin(browser)
@@ -325,7 +328,9 @@ async def test_pushes_follow_the_browser_to_its_new_socket(
     assert await second.push() == ("login-scanned", {"login_id": new_login["login_id"]})
 
 
-async def test_cancelled(browser: BrowserClient, new_phone: NewPhone) -> None:
+async def test_cancelled_code_cannot_be_scanned(
+    browser: BrowserClient, new_phone: NewPhone
+) -> None:
     new_login = await begin(browser)
 
     cancelled = await browser.emit("cancel", secret_of(new_login))
@@ -337,7 +342,7 @@ async def test_cancelled(browser: BrowserClient, new_phone: NewPhone) -> None:
     ] == "unknown_scene"
 
 
-async def test_a_second_phone_can_do_nothing(browser: BrowserClient, new_phone: NewPhone) -> None:
+async def test_second_phone_is_refused(browser: BrowserClient, new_phone: NewPhone) -> None:
     new_login = await begin(browser)
     alice, bob = await new_phone("alice"), await new_phone("bob")
     await alice.post("scan", {"scene": new_login["scene"]})
@@ -357,34 +362,34 @@ async def test_a_second_phone_can_do_nothing(browser: BrowserClient, new_phone: 
     assert confirmed.body["state"] == "confirmed"
 
 
-async def test_whoever_lacks_the_secret_gets_nothing(
+async def test_browser_without_the_secret_is_refused(
     browser: BrowserClient, new_browser: NewBrowser, broker: RunningBroker, new_phone: NewPhone
 ) -> None:
-    """An onlooker with scene, login_id and a socket of their own."""
+    """The attacker has the scene, the login_id and another socket."""
     new_login = await begin(browser)
-    onlooker = new_browser()
-    await onlooker.connect(broker.url)
-    own = await begin(onlooker)
+    attacker = new_browser()
+    await attacker.connect(broker.url)
+    own_login = await begin(attacker)
     phone = await new_phone()
     await phone.post("scan", {"scene": new_login["scene"]})
     await phone.post("confirm", {"login_id": new_login["login_id"]})
 
     for verb in ("redeem", "resume", "cancel"):
-        for secret in (own["secret"], new_login["scene"], new_login["login_id"], "A" * 43):
-            answer = await onlooker.emit(
+        for secret in (own_login["secret"], new_login["scene"], new_login["login_id"], "A" * 43):
+            answer = await attacker.emit(
                 verb, {"login_id": new_login["login_id"], "secret": secret}
             )
             assert answer["error"] == "invalid_grant"
-    await phone.post("scan", {"scene": own["scene"]})
-    assert await onlooker.push() == ("login-scanned", {"login_id": own["login_id"]})
+    await phone.post("scan", {"scene": own_login["scene"]})
+    assert await attacker.push() == ("login-scanned", {"login_id": own_login["login_id"]})
     assert (await browser.emit("redeem", secret_of(new_login)))["access_token"]
 
 
-async def test_an_unknown_person_registers_and_confirms_the_same_code(
+async def test_unknown_user_registers_and_confirms_the_same_code(
     new_browser: NewBrowser, start_broker: StartBroker
 ) -> None:
-    register = FixedDirectory()
-    broker = await start_broker(register, register_url="https://site.example/register")
+    directory = FixedDirectory()
+    broker = await start_broker(directory, register_url="https://site.example/register")
     browser = new_browser()
     await browser.connect(broker.url, {"app": "default"})
     new_login = await begin(browser)
@@ -402,7 +407,7 @@ async def test_an_unknown_person_registers_and_confirms_the_same_code(
             "unregistered": True,
             "register_url": "https://site.example/register",
         }
-        register.known.add("alice")
+        directory.known.add("alice")
         await phone.post("confirm", {"login_id": new_login["login_id"]})
 
     assert [await browser.push() for _ in range(3)] == [
@@ -416,28 +421,26 @@ async def test_an_unknown_person_registers_and_confirms_the_same_code(
     assert (await browser.emit("redeem", secret_of(new_login)))["subject"] == "user-alice"
 
 
-async def test_an_unknown_app_is_turned_away(
-    new_browser: NewBrowser, broker: RunningBroker
-) -> None:
+async def test_unknown_app_is_refused(new_browser: NewBrowser, broker: RunningBroker) -> None:
     with pytest.raises(Refused) as refusal:
-        await new_browser().connect(broker.url, {"app": "nobody"})
+        await new_browser().connect(broker.url, {"app": "unknown"})
     assert refusal.value.data["error"] == "invalid_client"
 
 
-async def test_a_phone_without_a_session_is_turned_away(
+async def test_phone_without_session_is_refused(
     new_browser: NewBrowser, broker: RunningBroker
 ) -> None:
-    proof = {"id": "A" * 22, "skey": "B" * 43}
+    session = {"id": "A" * 22, "skey": "B" * 43}
     with pytest.raises(Refused) as refusal:
-        await new_browser().connect(broker.url, proof, "/phone")
+        await new_browser().connect(broker.url, session, "/phone")
     assert refusal.value.data["error"] == "invalid_session"
 
 
-async def test_an_event_that_is_none_is_answered(browser: BrowserClient) -> None:
+async def test_unknown_event_is_answered_with_an_error(browser: BrowserClient) -> None:
     assert (await browser.emit("launch", {}))["error"] == "invalid_request"
 
 
-async def test_the_official_client_upgrades_from_polling(broker: RunningBroker) -> None:
+async def test_official_client_upgrades_from_polling(broker: RunningBroker) -> None:
     browser = NodeBrowser({})
     try:
         await browser.connect(broker.url)

@@ -1,4 +1,4 @@
-"""The phone's HTTP: sessions, headers, and what is refused."""
+"""Tests of the phone's HTTP API: sessions, headers and refusals."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ async def http(broker: RunningBroker) -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def test_a_session_has_its_forms(broker: RunningBroker) -> None:
+async def test_new_session_has_id_skey_and_lifetime(broker: RunningBroker) -> None:
     async with PhoneClient(broker.url) as phone:
         assert set(phone.session) == {"id", "skey", "expires_in"}
         assert phone.session["expires_in"] == pytest.approx(2_592_000, abs=60)
 
 
-async def test_the_app_may_be_left_out(http: aiohttp.ClientSession) -> None:
+async def test_app_may_be_omitted(http: aiohttp.ClientSession) -> None:
     async with http.post("/phone/session", json={"js_code": "pretend:alice"}) as response:
         assert response.status == 200
 
@@ -31,7 +31,7 @@ async def test_the_app_may_be_left_out(http: aiohttp.ClientSession) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "error"),
     [
-        ({"app": "nobody", "js_code": "pretend:a"}, 401, "invalid_client"),
+        ({"app": "unknown", "js_code": "pretend:a"}, 401, "invalid_client"),
         ({"app": "default", "js_code": "nonsense"}, 401, "invalid_session"),
         ({"app": "default"}, 400, "invalid_request"),
         ({"app": 1, "js_code": "pretend:a"}, 400, "invalid_request"),
@@ -40,7 +40,7 @@ async def test_the_app_may_be_left_out(http: aiohttp.ClientSession) -> None:
         (None, 400, "invalid_request"),
     ],
 )
-async def test_what_opens_no_session(
+async def test_invalid_session_request_is_refused(
     http: aiohttp.ClientSession, body: object, status: int, error: str
 ) -> None:
     async with http.post("/phone/session", json=body) as response:
@@ -48,12 +48,12 @@ async def test_what_opens_no_session(
         assert (response.status, answer["error"]) == (status, error)
 
 
-async def test_a_refusal_names_the_field_that_is_wrong(http: aiohttp.ClientSession) -> None:
+async def test_refusal_names_the_invalid_field(http: aiohttp.ClientSession) -> None:
     async with http.post("/phone/session", json={"app": "default", "js_code": 7}) as response:
         assert "js_code" in (await response.json())["error_description"]
 
 
-async def test_wafers_headers_are_taken_for_the_session(broker: RunningBroker) -> None:
+async def test_session_in_wafer_headers_is_accepted(broker: RunningBroker) -> None:
     async with PhoneClient(broker.url) as phone, aiohttp.ClientSession(broker.url) as http:
         headers = {"X-WX-Id": phone.session["id"], "X-WX-Skey": phone.session["skey"]}
         async with http.post("/phone/scan", json={"scene": "x"}, headers=headers) as response:
@@ -73,7 +73,7 @@ async def test_wafers_headers_are_taken_for_the_session(broker: RunningBroker) -
         {"X-WX-Id": "a", "X-WX-Skey": "b"},
     ],
 )
-async def test_without_a_session_no_act(
+async def test_act_without_session_is_refused(
     http: aiohttp.ClientSession, headers: dict[str, str]
 ) -> None:
     for verb in ("scan", "confirm", "deny"):
@@ -84,7 +84,7 @@ async def test_without_a_session_no_act(
             assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
-async def test_who_the_phone_is_never_comes_from_the_request(broker: RunningBroker) -> None:
+async def test_identity_in_the_request_is_ignored(broker: RunningBroker) -> None:
     async with PhoneClient(broker.url, "alice") as alice, PhoneClient(broker.url, "bob") as bob:
         async with aiohttp.ClientSession(broker.url) as http:
             form = {"client_id": "default"}
@@ -103,29 +103,29 @@ async def test_who_the_phone_is_never_comes_from_the_request(broker: RunningBrok
         assert answer.body["error"] == "access_denied"
 
 
-async def test_what_a_phone_hears_is_not_kept(broker: RunningBroker) -> None:
+async def test_response_to_a_phone_is_not_cached(broker: RunningBroker) -> None:
     async with PhoneClient(broker.url) as phone:
         answer = await phone.post("scan", {"scene": "unknown"})
         assert answer.headers["Cache-Control"] == "no-store"
 
 
-async def test_a_phone_signs_out_itself_or_all_phones_of_its_person(broker: RunningBroker) -> None:
+async def test_phone_ends_its_session_or_all_of_its_user(broker: RunningBroker) -> None:
     async with (
         PhoneClient(broker.url) as one,
         PhoneClient(broker.url) as two,
         PhoneClient(broker.url) as three,
-        PhoneClient(broker.url, "bob") as bobs,
+        PhoneClient(broker.url, "bob") as bob,
     ):
         assert (await one.delete("session")).body == {"ended": 1}
         assert (await one.delete("session")).body["error"] == "invalid_session"
         assert (await one.delete("sessions")).body["error"] == "invalid_session"
         assert (await two.delete("sessions")).body == {"ended": 2}
-        for gone in (one, two, three):
-            assert (await gone.post("scan", {"scene": "x"})).body["error"] == "invalid_session"
-        assert (await bobs.post("scan", {"scene": "x"})).body["error"] == "unknown_scene"
+        for phone in (one, two, three):
+            assert (await phone.post("scan", {"scene": "x"})).body["error"] == "invalid_session"
+        assert (await bob.post("scan", {"scene": "x"})).body["error"] == "unknown_scene"
 
 
-async def test_a_socket_can_do_nothing_once_its_phone_has_signed_out(broker: RunningBroker) -> None:
+async def test_socket_is_refused_after_sign_out(broker: RunningBroker) -> None:
     async with PhoneClient(broker.url) as phone:
         socket = SocketPhone(PythonBrowser(["websocket"]))
         await socket.connect(broker.url, phone.session)
@@ -135,7 +135,7 @@ async def test_a_socket_can_do_nothing_once_its_phone_has_signed_out(broker: Run
         await socket.close()
 
 
-async def test_a_page_of_another_origin_cannot_spend_its_visitors_tries(
+async def test_page_of_another_origin_uses_no_attempts(
     start_broker: StartBroker,
 ) -> None:
     broker = await start_broker(misses_per_minute=1, origins="https://site.example")
@@ -147,8 +147,8 @@ async def test_a_page_of_another_origin_cannot_spend_its_visitors_tries(
                     401,
                     "invalid_client",
                 )
-        for what in ("session", "sessions"):
-            async with http.delete(f"/phone/{what}", headers=evil) as response:
+        for path in ("session", "sessions"):
+            async with http.delete(f"/phone/{path}", headers=evil) as response:
                 assert (await response.json())["error"] == "invalid_client"
         async with http.post("/phone/session", json={"js_code": "pretend:a"}) as response:
             assert response.status == 200
@@ -157,38 +157,38 @@ async def test_a_page_of_another_origin_cannot_spend_its_visitors_tries(
 async def test_failed_scans_are_alike_and_rate_limited(start_broker: StartBroker) -> None:
     broker = await start_broker(misses_per_minute=3)
     async with PhoneClient(broker.url) as phone:
-        misses = [await phone.post("scan", {"scene": f"guess-{number}"}) for number in range(3)]
-        slowed = await phone.post("scan", {"scene": "guess-3"})
+        failures = [await phone.post("scan", {"scene": f"guess-{number}"}) for number in range(3)]
+        limited = await phone.post("scan", {"scene": "guess-3"})
 
-        assert len({str(miss.body) for miss in misses}) == 1
-        assert (slowed.status, slowed.body["error"]) == (429, "rate_limited")
-        assert 0 < int(slowed.headers["Retry-After"]) <= 60
-        assert slowed.body["retry_after"] == int(slowed.headers["Retry-After"])
+        assert len({str(failure.body) for failure in failures}) == 1
+        assert (limited.status, limited.body["error"]) == (429, "rate_limited")
+        assert 0 < int(limited.headers["Retry-After"]) <= 60
+        assert limited.body["retry_after"] == int(limited.headers["Retry-After"])
 
 
-async def test_behind_a_trusted_proxy_each_address_is_counted_by_itself(
+async def test_addresses_behind_a_trusted_proxy_are_counted_separately(
     start_broker: StartBroker,
 ) -> None:
     broker = await start_broker(misses_per_minute=1, trusted_proxies="127.0.0.0/8")
     async with aiohttp.ClientSession(broker.url) as http:
-        seen = []
+        statuses = []
         for address in ("192.0.2.1", "192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"):
             headers = {"Authorization": "Bearer a.b", "X-Forwarded-For": f"10.0.0.1, {address}"}
             async with http.post("/phone/scan", json={}, headers=headers) as response:
-                seen.append(response.status)
+                statuses.append(response.status)
 
-    assert seen == [401, 429, 401, 401, 429]
+    assert statuses == [401, 429, 401, 401, 429]
 
 
-async def test_without_a_trusted_proxy_nobody_can_pose_as_another_address(
+async def test_forwarded_address_is_ignored_without_trusted_proxy(
     start_broker: StartBroker,
 ) -> None:
     broker = await start_broker(misses_per_minute=1)
     async with aiohttp.ClientSession(broker.url) as http:
-        seen = []
+        statuses = []
         for address in ("192.0.2.1", "192.0.2.2"):
             headers = {"Authorization": "Bearer a.b", "X-Forwarded-For": address}
             async with http.post("/phone/scan", json={}, headers=headers) as response:
-                seen.append(response.status)
+                statuses.append(response.status)
 
-    assert seen == [401, 429]
+    assert statuses == [401, 429]

@@ -1,4 +1,4 @@
-"""Logins with codes of the pool, from outside: brokers that serve, with WeChat and without."""
+"""Tests of logins with pooled codes, with WeChat and without."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def wechat() -> AsyncIterator[Pretending]:
 
 
 RECORDS = {"valkey": "sqlite", "redis": "postgresql"}
-"""What brokers keep their state and their records in."""
+"""The databases of the brokers: state to records."""
 
 
 @pytest.fixture(params=RECORDS)
@@ -73,7 +73,7 @@ def records_url(state_server: str, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def state(state_server: str, engines: Engines) -> AsyncIterator[StateBackend]:
-    """The brokers' own, opened beside them."""
+    """The state of the brokers, opened by the test too."""
     store = open_state(engines.url(state_server))
     await opened(store)
     yield store
@@ -82,7 +82,7 @@ async def state(state_server: str, engines: Engines) -> AsyncIterator[StateBacke
 
 @pytest.fixture
 async def shop(records_url: str) -> AsyncIterator[App]:
-    """The app `shop`, whose codes are in a pool, as the records have it."""
+    """The app `shop` in the records, with a pool of codes."""
     records = open_records(
         records_url,
         load_seal_keys=lambda: (b"k" * 32,),
@@ -109,7 +109,7 @@ def start(
     shop: App,
     tmp_path: Path,
 ) -> Start:
-    """Starts a broker with a pool of `count` codes, drawn before it starts."""
+    """Start a broker with a pool of `count` codes that are drawn already."""
 
     async def start(count: int, **changes: object) -> RunningBroker:
         shared = {
@@ -126,14 +126,14 @@ def start(
     return start
 
 
-Fill = Callable[[Provider, int], Awaitable[list[CodeRecord]]]
+FillPool = Callable[[Provider, int], Awaitable[list[CodeRecord]]]
 
 
 @pytest.fixture
-def fill(state: StateBackend, records_url: str, shop: App, tmp_path: Path) -> Fill:
-    """Draws codes for `shop`, and opens each for lease."""
+def fill_pool(state: StateBackend, records_url: str, shop: App, tmp_path: Path) -> FillPool:
+    """Draw codes for `shop` and offer them for lease."""
 
-    async def fill(provider: Provider, count: int) -> list[CodeRecord]:
+    async def fill_codes(provider: Provider, count: int) -> list[CodeRecord]:
         drawn: list[CodeRecord] = []
 
         async def offer(some: Sequence[CodeRecord]) -> None:
@@ -154,15 +154,15 @@ def fill(state: StateBackend, records_url: str, shop: App, tmp_path: Path) -> Fi
             ).run()
         return sorted(drawn, key=lambda code: code.number)
 
-    return fill
+    return fill_codes
 
 
 def offered(code: CodeRecord) -> Offered:
     return Offered(number=code.number, drawing=code.drawing, scene=code.scene, picture=code.picture)
 
 
-def switch_off(wechat: Pretending) -> None:
-    """Nothing of WeChat's works any more but for who somebody is."""
+def disable_drawing(wechat: Pretending) -> None:
+    """Let every call to WeChat fail, except the exchange of a js_code."""
     for api in (TOKEN, DRAW):
         wechat.wechat.faults.set(api, "503")
 
@@ -171,17 +171,17 @@ Join = Callable[[str], Awaitable[PythonBrowser]]
 
 
 @pytest.fixture
-async def joined() -> AsyncIterator[Join]:
-    """Connects a browser to a broker, and closes it at the end of the test."""
+async def join() -> AsyncIterator[Join]:
+    """Connect a browser to a broker, and close it at the end of the test."""
     async with AsyncExitStack() as stack:
 
-        async def join(url: str) -> PythonBrowser:
+        async def connect(url: str) -> PythonBrowser:
             browser = PythonBrowser(["websocket"])
             stack.push_async_callback(browser.close)
             await browser.connect(url, auth=APP)
             return browser
 
-        yield join
+        yield connect
 
 
 async def begin(browser: PythonBrowser) -> Payload:
@@ -189,34 +189,34 @@ async def begin(browser: PythonBrowser) -> Payload:
     return answer
 
 
-async def fetched(url: str) -> tuple[str, bytes]:
+async def fetch(url: str) -> tuple[str, bytes]:
     async with aiohttp.ClientSession() as http, http.get(url) as response:
         assert response.status == 200
         return response.content_type, await response.read()
 
 
 def leases_in(monitor: Monitor) -> int:
-    """How often a code was asked for."""
+    """Return the number of lease commands."""
     return sum(LEASE.sha.encode() in caught.arguments for caught in monitor.caught)
 
 
-async def test_browsers_at_once_over_two_brokers_have_a_code_each_and_nobody_asks_wechat(
+async def test_simultaneous_begins_lease_separate_codes_without_wechat(
     start: Start,
-    joined: Join,
-    fill: Fill,
+    join: Join,
+    fill_pool: FillPool,
     state: StateBackend,
     shop: App,
     wechat: Pretending,
     engines: Engines,
     state_server: str,
 ) -> None:
-    """Of 1 000 the lowest, by one command each."""
-    switch_off(wechat)
-    codes = await fill(CountingProvider(), 1_000)
+    """The logins have the lowest of 1 000 codes. Each lease is one command."""
+    disable_drawing(wechat)
+    codes = await fill_pool(CountingProvider(), 1_000)
     brokers = [await start(1_000), await start(1_000)]
-    browsers = [await joined(brokers[number % 2].url) for number in range(AT_ONCE)]
+    browsers = [await join(brokers[number % 2].url) for number in range(AT_ONCE)]
     [node] = engines.nodes(state_server)
-    await state.code_leases.lease("other", until=0, cooldown=0)  # the server knows the script now
+    await state.code_leases.lease("other", until=0, cooldown=0)  # loads the script in the server
     wechat.wechat.calls.clear()
 
     async with monitored(node) as monitor:
@@ -226,24 +226,24 @@ async def test_browsers_at_once_over_two_brokers_have_a_code_each_and_nobody_ask
     assert leases_in(monitor) == AT_ONCE
     assert wechat.wechat.calls == {}
     lowest = [(code.scene, code.picture) for code in codes[:AT_ONCE]]
-    shown = [(one["scene"], one["code_url"].rpartition("/")[2]) for one in new_logins]
-    assert Counter(shown) == Counter(lowest)
+    received = [(one["scene"], one["code_url"].rpartition("/")[2]) for one in new_logins]
+    assert Counter(received) == Counter(lowest)
     assert len({one["login_id"] for one in new_logins}) == AT_ONCE
     assert await state.code_leases.level(shop.key) == PoolLevel(free=800, leased=200, resting=0)
 
 
 @pytest.mark.parametrize("shown_by", ["broker", "cdn"])
-async def test_a_whole_login_while_wechat_draws_nothing(
+async def test_pooled_login_completes_while_drawing_fails(
     shown_by: str,
     start: Start,
-    joined: Join,
-    fill: Fill,
+    join: Join,
+    fill_pool: FillPool,
     state: StateBackend,
     shop: App,
     wechat: Pretending,
     tmp_path: Path,
 ) -> None:
-    """The picture that the browser is shown leads the camera to the browser's own login."""
+    """The scanned picture has the scene of the login of the browser."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     cdn = web.Application()
@@ -251,20 +251,20 @@ async def test_a_whole_login_while_wechat_draws_nothing(
     async with serve_sites([Site("cdn", cdn, "127.0.0.1", 0, "PORT")]) as sites:
         public = {"pictures_public_url": f"{sites['cdn']}/codes"} if shown_by == "cdn" else {}
         async with provider_at(wechat.url) as provider:
-            codes = await fill(provider, 3)
-        switch_off(wechat)
+            codes = await fill_pool(provider, 3)
+        disable_drawing(wechat)
         brokers = [await start(3, **public), await start(3, **public)]
-        other, browser = await joined(brokers[0].url), await joined(brokers[0].url)
+        other, browser = await join(brokers[0].url), await join(brokers[0].url)
 
         await begin(other)
         new_login = await begin(browser)
-        media_type, picture = await fetched(new_login["code_url"])
+        media_type, picture = await fetch(new_login["code_url"])
         seen = seen_in(picture)
         js_code = wechat.wechat.platform.login("alice")
         scan = await confirm(brokers[1].url, seen["scene"], js_code, app="shop")
         pushes = [await browser.push() for _ in range(2)]
-        owned = {"login_id": new_login["login_id"], "secret": new_login["secret"]}
-        redeemed = await browser.emit("redeem", owned)
+        credentials = {"login_id": new_login["login_id"], "secret": new_login["secret"]}
+        redeemed = await browser.emit("redeem", credentials)
 
         assert new_login["code_url"].startswith(sites["cdn"] if public else brokers[0].url)
         assert media_type == "image/png"
@@ -284,39 +284,39 @@ async def is_level(state: StateBackend, shop: App, level: PoolLevel) -> bool:
     return await state.code_leases.level(shop.key) == level
 
 
-async def test_where_the_pool_is_empty_a_code_is_drawn_and_where_that_fails_it_is_said_when_to_come(
-    start: Start, joined: Join, fill: Fill, wechat: Pretending
+async def test_empty_pool_draws_live_or_returns_retry_after(
+    start: Start, join: Join, fill_pool: FillPool, wechat: Pretending
 ) -> None:
-    await fill(CountingProvider(), 1)
+    await fill_pool(CountingProvider(), 1)
     broker = await start(1)
-    browsers = [await joined(broker.url) for _ in range(3)]
+    browsers = [await join(broker.url) for _ in range(3)]
 
     pooled, live = [await begin(browser) for browser in browsers[:2]]
-    switch_off(wechat)
+    disable_drawing(wechat)
     refused = await begin(browsers[2])
     form = {"client_id": "shop"}
     async with (
         aiohttp.ClientSession(broker.url) as http,
         http.post("/oauth/device_authorization", data=form) as response,
     ):
-        said = await response.json()
+        response_body = await response.json()
 
     assert pooled["code_url"].startswith(f"{broker.url}/codes/")
     assert live["code_url"].startswith("data:image/png;base64,")
     assert wechat.wechat.calls[DRAW] > 1
-    for failure in (refused, said):
+    for failure in (refused, response_body):
         assert failure["error"] == "temporarily_unavailable"
         assert failure["retry_after"] > 0
     assert response.status == 503
-    assert response.headers["Retry-After"] == str(said["retry_after"])
+    assert response.headers["Retry-After"] == str(response_body["retry_after"])
 
 
-async def test_a_browser_that_begins_again_leaves_its_code_to_others_after_the_rest(
-    start: Start, joined: Join, shop: App, fill: Fill, state: StateBackend
+async def test_new_begin_returns_the_former_code_to_cooldown(
+    start: Start, join: Join, shop: App, fill_pool: FillPool, state: StateBackend
 ) -> None:
-    codes = await fill(CountingProvider(), 5)
+    codes = await fill_pool(CountingProvider(), 5)
     broker = await start(5)
-    browser = await joined(broker.url)
+    browser = await join(broker.url)
 
     new_logins = [await begin(browser) for _ in range(3)]
 
@@ -325,11 +325,11 @@ async def test_a_browser_that_begins_again_leaves_its_code_to_others_after_the_r
 
 
 @pytest.mark.parametrize("public_url", ["", "https://cdn.example/codes"])
-async def test_a_device_page_shows_the_picture_of_the_pool(
-    public_url: str, start: Start, fill: Fill, wechat: Pretending
+async def test_device_page_shows_the_picture_of_the_pool(
+    public_url: str, start: Start, fill_pool: FillPool, wechat: Pretending
 ) -> None:
-    switch_off(wechat)
-    [code] = await fill(CountingProvider(), 1)
+    disable_drawing(wechat)
+    [code] = await fill_pool(CountingProvider(), 1)
     broker = await start(1, **({"pictures_public_url": public_url} if public_url else {}))
     pictures = public_url or f"{broker.url}/codes"
 
@@ -337,8 +337,8 @@ async def test_a_device_page_shows_the_picture_of_the_pool(
         form = {"client_id": "shop"}
         async with http.post("/oauth/device_authorization", data=form) as response:
             new_login = await response.json()
-        shown = {"user_code": new_login["user_code"]}
-        async with http.get("/device", params=shown) as response:
+        query = {"user_code": new_login["user_code"]}
+        async with http.get("/device", params=query) as response:
             page, headers = await response.text(), response.headers
 
     assert new_login["user_code"] == code.scene

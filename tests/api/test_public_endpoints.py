@@ -1,4 +1,4 @@
-"""What anybody may ask."""
+"""Tests of the public endpoints."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def publishes(broker: RunningBroker, kid: str) -> bool:
         return kid in await response.text()
 
 
-async def test_a_site_checks_tokens_through_the_key_set_url_also_after_a_rotation(
+async def test_tokens_are_verifiable_before_and_after_a_rotation(
     broker: RunningBroker,
 ) -> None:
     keys = jwt.PyJWKClient(f"{broker.url}/.well-known/jwks.json")
@@ -74,7 +74,7 @@ async def test_a_site_checks_tokens_through_the_key_set_url_also_after_a_rotatio
     assert await asyncio.to_thread(check, before) == "pretend:alice"
 
 
-async def test_the_key_set_may_be_kept_a_while_and_read_by_any_page(
+async def test_key_set_is_cacheable_and_readable_by_any_page(
     http: aiohttp.ClientSession,
 ) -> None:
     async with http.get("/.well-known/jwks.json") as response:
@@ -97,11 +97,11 @@ async def test_health_and_version(http: aiohttp.ClientSession) -> None:
 async def test_failing_lobby_makes_the_instance_not_ready(
     start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def deaf(self: Lobby, push: object) -> None:
-        raise OSError("the bus is gone")
+    async def fail(self: Lobby, push: object) -> None:
+        raise OSError("the bus is unavailable")
 
     with structlog.testing.capture_logs() as lines, monkeypatch.context() as patch:
-        patch.setattr(Lobby, "run", deaf)
+        patch.setattr(Lobby, "run", fail)
         broker = await start_broker(ready=False)
         async with aiohttp.ClientSession(broker.url) as http:
             async with http.get("/health/ready") as response:
@@ -112,7 +112,7 @@ async def test_failing_lobby_makes_the_instance_not_ready(
     assert (lines[0]["event"], lines[0]["task"]) == ("task failed", "lobby")
 
 
-async def test_metrics_are_not_for_the_public(http: aiohttp.ClientSession) -> None:
+async def test_metrics_are_absent_on_the_public_port(http: aiohttp.ClientSession) -> None:
     async with http.get("/metrics") as response:
         assert response.status == 404
         assert (await response.json())["error"] == "invalid_request"
@@ -134,21 +134,21 @@ async def test_scripts_are_served_to_pages_of_any_site(
         assert response.content_type == "text/javascript"
         assert response.headers["Access-Control-Allow-Origin"] == "*"
         assert await response.read() == (STATIC / file).read_bytes()
-        tag = response.headers["ETag"]
-    async with http.get(path, headers={"If-None-Match": tag}) as response:
+        etag = response.headers["ETag"]
+    async with http.get(path, headers={"If-None-Match": etag}) as response:
         assert response.status == 304
 
 
 @pytest.fixture
 async def pictures(broker: RunningBroker) -> ObjectPictureStore:
-    """Those that the broker shows."""
+    """The picture store that the broker serves."""
     return ObjectPictureStore(
         broker.settings[BlobSettings].pictures_url,
         public_url=broker.settings[BlobSettings].pictures_public_url,
     )
 
 
-async def test_a_picture_is_shown_to_pages_of_any_site_and_may_be_kept_for_ever(
+async def test_picture_is_readable_by_any_page_and_immutable(
     http: aiohttp.ClientSession, pictures: ObjectPictureStore
 ) -> None:
     key = picture_key("scene-1", "image/png")
@@ -161,16 +161,16 @@ async def test_a_picture_is_shown_to_pages_of_any_site_and_may_be_kept_for_ever(
         assert response.headers["Access-Control-Allow-Origin"] == "*"
         assert response.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
         assert response.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
-        tag = response.headers["ETag"]
-    async with http.get(f"/codes/{key}", headers={"If-None-Match": tag}) as response:
+        etag = response.headers["ETag"]
+    async with http.get(f"/codes/{key}", headers={"If-None-Match": etag}) as response:
         assert (response.status, await response.read()) == (304, b"")
-        assert response.headers["ETag"] == tag
+        assert response.headers["ETag"] == etag
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        picture_key("nobody's scene", "image/png"),
+        picture_key("unknown scene", "image/png"),
         "x.png",
         "..%2f..%2fscan-login.db",
         "%2e%2e%2fsecret.txt",
@@ -181,7 +181,7 @@ async def test_a_picture_is_shown_to_pages_of_any_site_and_may_be_kept_for_ever(
         "%ff.png",
     ],
 )
-async def test_nothing_but_pictures_stands_under_codes(
+async def test_path_below_codes_serves_pictures_only(
     http: aiohttp.ClientSession, pictures: ObjectPictureStore, path: str
 ) -> None:
     folder = Path(pictures.location.removeprefix("file://"))
@@ -195,7 +195,7 @@ async def test_nothing_but_pictures_stands_under_codes(
         assert "no-store" in response.headers["Cache-Control"]
 
 
-async def test_pictures_of_a_store_come_through_the_broker(
+async def test_pictures_of_s3_are_served_by_the_broker(
     start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -215,7 +215,7 @@ async def test_pictures_of_a_store_come_through_the_broker(
                 assert response.content_type == "image/jpeg"
             server.stop()
             async with http.get(f"/codes/{key}") as response:
-                assert response.status == 200  # from memory
+                assert response.status == 200  # from the cache
             with structlog.testing.capture_logs() as lines:
                 for _ in range(2):
                     async with http.get(f"/codes/{other}") as response:
@@ -242,29 +242,29 @@ async def test_pictures_of_a_store_come_through_the_broker(
         ),
     ],
 )
-def test_the_vendored_client_is_the_release_unchanged(file: str, digest: str) -> None:
+def test_vendored_client_equals_its_release(file: str, digest: str) -> None:
     """The files of dist/ in the npm package socket.io-client 4.8.4."""
     content = (STATIC / "vendor" / file).read_bytes()
     assert hashlib.sha256(content).hexdigest() == digest
     assert b"Socket.IO v4.8.4" in content
 
 
-async def test_the_start_page_speaks_the_readers_language(http: aiohttp.ClientSession) -> None:
-    for wanted, text in [("zh", "扫码登录服务已启动"), ("en", "is running")]:
-        async with http.get("/", headers={"Accept-Language": wanted}) as response:
+async def test_start_page_is_in_the_language_of_the_browser(http: aiohttp.ClientSession) -> None:
+    for language, text in [("zh", "扫码登录服务已启动"), ("en", "is running")]:
+        async with http.get("/", headers={"Accept-Language": language}) as response:
             page = await response.text()
             assert text in page
             assert "/scan-login.js" in page
 
 
-async def test_nothing_tells_what_runs_below(http: aiohttp.ClientSession) -> None:
+async def test_response_does_not_name_the_server_software(http: aiohttp.ClientSession) -> None:
     for path in ("/", "/nothing-here", "/health/live", "/phone/scan"):
         async with http.get(path) as response:
             assert response.headers["Server"] == "scan-login"
             assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
-async def test_without_its_state_a_broker_is_not_ready_and_refuses_at_once(
+async def test_broker_without_state_is_not_ready_and_refuses(
     start_broker: StartBroker,
 ) -> None:
     with running(redis_program()) as server:

@@ -1,4 +1,4 @@
-"""A process may serve a part, and leave the rest to others."""
+"""Tests of roles: a process may serve a part of the API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROBES = {
     "oauth": ("POST", "/oauth/device_authorization"),
     "sessions": ("POST", "/sessions"),
 }
-"""A request that only this role answers, if not kindly."""
+"""A request that only this role answers. The response may be an error."""
 
 PUBLIC = [
     "/openapi.json",
@@ -52,17 +52,17 @@ async def joins(broker: RunningBroker, namespace: str, auth: object = None) -> b
     return True
 
 
-async def test_everything_is_served_unless_told_otherwise(broker: RunningBroker) -> None:
+async def test_all_roles_are_served_by_default(broker: RunningBroker) -> None:
     assert all([await serves(broker, role) for role in ROLES])
 
 
-async def test_a_role_alone_leaves_the_rest_to_others(start_broker: StartBroker) -> None:
-    for alone in ("browser", "oauth", "sessions"):  # phones come by sockets too
-        broker = await start_broker(roles=alone)
-        assert [role for role in ROLES if await serves(broker, role)] == [alone]
+async def test_process_serves_only_its_role(start_broker: StartBroker) -> None:
+    for role_served in ("browser", "oauth", "sessions"):  # the role `phone` also serves sockets
+        broker = await start_broker(roles=role_served)
+        assert [role for role in ROLES if await serves(broker, role)] == [role_served]
 
 
-async def test_sockets_join_what_is_served(start_broker: StartBroker) -> None:
+async def test_sockets_join_namespaces_of_served_roles_only(start_broker: StartBroker) -> None:
     phones = await start_broker(roles="phone,oauth")
     assert await serves(phones, "oauth")
     async with PhoneClient(phones.url) as phone:
@@ -73,7 +73,7 @@ async def test_sockets_join_what_is_served(start_broker: StartBroker) -> None:
     assert await joins(browsers, "/login")
 
 
-async def test_sockets_and_logic_may_be_processes_of_their_own(
+async def test_sockets_and_logic_may_run_in_separate_processes(
     start_broker: StartBroker, engines: Engines, tmp_path: Path
 ) -> None:
     shared = {"state_url": engines.url("redis"), "key_file": tmp_path / "keys.json"}
@@ -93,7 +93,9 @@ async def test_sockets_and_logic_may_be_processes_of_their_own(
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_what_anybody_may_ask_is_always_there(start_broker: StartBroker, role: str) -> None:
+async def test_public_endpoints_are_served_in_every_role(
+    start_broker: StartBroker, role: str
+) -> None:
     broker = await start_broker(roles=role)
 
     async with aiohttp.ClientSession(broker.url) as http:

@@ -1,7 +1,7 @@
-"""Sessions with the provider wechat, from wx.login to the sign-out; docs/sessions.md as written.
+"""Tests of sessions with the provider wechat, and of the examples in docs/sessions.md.
 
-The WeChat is the pretend one; the broker stands over memory and SQLite, and over Redis
-and PostgreSQL.
+They run against the WeChat simulator. The broker uses memory and SQLite, or Redis and
+PostgreSQL.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ DOCS = ROOT / "docs" / "sessions.md"
 GROUP = {"openGId": "group-1", "watermark": {"appid": APPID, "timestamp": 1477314187}}
 
 
-class Stage(NamedTuple):
-    """Two brokers where they share a state, and the one otherwise; app `red` and its server."""
+class Deployment(NamedTuple):
+    """Two brokers that share a state, or one broker; the app `red` and its server."""
 
     wechat: Pretending
     brokers: list[RunningBroker]
@@ -50,7 +50,7 @@ class Stage(NamedTuple):
         return self.wechat.wechat.platform.login(person)
 
     def session_key(self) -> str:
-        """The only one so far: what the phone signs and encrypts with."""
+        """Return the only session key. The phone signs and encrypts with it."""
         [key] = [one for one in self.wechat.wechat.platform.issued if one.endswith("==")]
         return key
 
@@ -62,20 +62,20 @@ async def wechat() -> AsyncIterator[Pretending]:
 
 
 @pytest.fixture(params=["memory and sqlite", "redis and postgresql"])
-def places(request: pytest.FixtureRequest, engines: Engines) -> tuple[str, dict[str, str]]:
-    """The state's name, and what a broker is told of state and records."""
+def databases(request: pytest.FixtureRequest, engines: Engines) -> tuple[str, dict[str, str]]:
+    """The kind of the state, and the settings for state and records."""
     state, _, records = request.param.split()
     return state, {"state_url": engines.url(state), "records_url": database_of(records, request)}
 
 
 @pytest.fixture
-async def stage(
-    places: tuple[str, dict[str, str]],
+async def deployment(
+    databases: tuple[str, dict[str, str]],
     wechat: Pretending,
     start_broker: StartBroker,
     tmp_path: Path,
-) -> AsyncIterator[Stage]:
-    state, urls = places
+) -> AsyncIterator[Deployment]:
+    state, urls = databases
     settings = wechat.settings(admin_token=TOKEN, key_file=tmp_path / "keys.json", **urls)
     brokers = [await start_broker(**settings)]
     secret = await secret_of(brokers[0], "red")
@@ -84,11 +84,11 @@ async def stage(
     async with aiohttp.ClientSession(brokers[-1].url) as http:
         for broker in brokers:
             await ready(http, broker)
-        yield Stage(wechat, brokers, state, secret, Server(http, basic("red", secret)))
+        yield Deployment(wechat, brokers, state, secret, Server(http, basic("red", secret)))
 
 
 async def ready(http: aiohttp.ClientSession, broker: RunningBroker) -> None:
-    """Return once the broker has reached its state: on a busy machine that takes a while."""
+    """Wait until the broker is connected to its state."""
 
     async def is_ready() -> bool:
         async with http.get(f"{broker.url}/health/ready") as response:
@@ -98,26 +98,26 @@ async def ready(http: aiohttp.ClientSession, broker: RunningBroker) -> None:
 
 
 async def log_in(url: str, phone: PhoneClient) -> Payload:
-    """A browser's login, confirmed by the phone; what it redeems."""
+    """Confirm a login with the phone, and return the redeemed token."""
     browser = PythonBrowser(["websocket"])
     await browser.connect(url, {"app": "red"})
     new_login = await browser.emit("begin", {})
     scan = await phone.post("scan", {"scene": new_login["scene"]})
     await phone.post("confirm", {"login_id": scan.body["login_id"]})
-    owned = {"login_id": new_login["login_id"], "secret": new_login["secret"]}
-    redeemed: Payload = await browser.emit("redeem", owned)
+    credentials = {"login_id": new_login["login_id"], "secret": new_login["secret"]}
+    redeemed: Payload = await browser.emit("redeem", credentials)
     await browser.close()
     return redeemed
 
 
-async def test_a_session_from_the_login_to_the_sign_out(stage: Stage, engines: Engines) -> None:
-    first, last = stage.brokers[0].url, stage.brokers[-1].url
-    async with PhoneClient(first, js_code=stage.js_code(), app="red") as phone:
-        shown = {"id": phone.session["id"], "skey": phone.session["skey"]}
+async def test_session_from_login_to_sign_out(deployment: Deployment, engines: Engines) -> None:
+    first, last = deployment.brokers[0].url, deployment.brokers[-1].url
+    async with PhoneClient(first, js_code=deployment.js_code(), app="red") as phone:
+        session = {"id": phone.session["id"], "skey": phone.session["skey"]}
 
-        who = (await stage.server.ask("/sessions/check", **shown)).body
+        claims = (await deployment.server.ask("/sessions/check", **session)).body
         openid = person_id(APPID, "alice")
-        assert who == {
+        assert claims == {
             "app": "red",
             "openid": openid,
             "unionid": person_id("", "alice"),
@@ -125,60 +125,66 @@ async def test_a_session_from_the_login_to_the_sign_out(stage: Stage, engines: E
             "expires_in": pytest.approx(2_592_000, abs=60),
         }
 
-        signature = hashlib.sha1(f"text{stage.session_key()}".encode()).hexdigest()
+        signature = hashlib.sha1(f"text{deployment.session_key()}".encode()).hexdigest()
         signed = {"raw_data": "text", "signature": signature}
-        assert (await stage.server.ask("/sessions/verify", **shown, **signed)).body == {
+        assert (await deployment.server.ask("/sessions/verify", **session, **signed)).body == {
             "valid": True
         }
         signed["raw_data"] = "another"
-        assert (await stage.server.ask("/sessions/verify", **shown, **signed)).body == {
+        assert (await deployment.server.ask("/sessions/verify", **session, **signed)).body == {
             "valid": False
         }
-        key = base64.b64decode(stage.session_key())
-        sent = {"encrypted_data": encrypted(packed(GROUP), key), "iv": b64(IV)}
-        opened = await stage.server.ask("/sessions/decrypt", **shown, **sent)
+        key = base64.b64decode(deployment.session_key())
+        ciphertext = {"encrypted_data": encrypted(packed(GROUP), key), "iv": b64(IV)}
+        opened = await deployment.server.ask("/sessions/decrypt", **session, **ciphertext)
         assert opened.body == {"data": GROUP}
 
         redeemed = await log_in(last, phone)
         claims = jwt.decode(redeemed["access_token"], options={"verify_signature": False})
-        assert claims["sub"] == redeemed["subject"] == who["subject"]
+        assert claims["sub"] == redeemed["subject"] == claims["subject"]
 
-        for node in engines.nodes(stage.state):
-            assert not leaked({SECRET, *stage.wechat.wechat.platform.issued}, everything_in(node))
-        assert not leaked(stage.wechat.wechat.platform.issued, f"{who}{redeemed}{opened}")
+        for node in engines.nodes(deployment.state):
+            assert not leaked(
+                {SECRET, *deployment.wechat.wechat.platform.issued}, everything_in(node)
+            )
+        assert not leaked(deployment.wechat.wechat.platform.issued, f"{claims}{redeemed}{opened}")
 
         assert (await phone.delete("session")).body == {"ended": 1}
         for answer in (
             await phone.post("scan", {"scene": "x"}),
-            await stage.server.ask("/sessions/check", **shown),
+            await deployment.server.ask("/sessions/check", **session),
         ):
             assert (answer.status, answer.body["error"]) == (401, "invalid_session")
 
 
-async def test_data_of_an_earlier_login_does_not_open(stage: Stage) -> None:
-    old = (await stage.server.ask("/sessions", js_code=stage.js_code())).body
-    key = base64.b64decode(stage.session_key())
-    shown = {"id": old["id"], "skey": old["skey"]}
-    sent = {"encrypted_data": encrypted(packed(GROUP), key), "iv": b64(IV)}
+async def test_data_of_an_earlier_session_is_not_decrypted(deployment: Deployment) -> None:
+    old = (await deployment.server.ask("/sessions", js_code=deployment.js_code())).body
+    key = base64.b64decode(deployment.session_key())
+    session = {"id": old["id"], "skey": old["skey"]}
+    ciphertext = {"encrypted_data": encrypted(packed(GROUP), key), "iv": b64(IV)}
     foreign = packed({"watermark": {"appid": "wxffffffffffffffff"}})
-    new = (await stage.server.ask("/sessions", js_code=stage.js_code())).body
-    newer = {"id": new["id"], "skey": new["skey"]}
+    new = (await deployment.server.ask("/sessions", js_code=deployment.js_code())).body
+    new_session = {"id": new["id"], "skey": new["skey"]}
 
     refusals = [
-        await stage.server.ask("/sessions/decrypt", **newer, **sent),
-        await stage.server.ask(
-            "/sessions/decrypt", **shown, **{**sent, "encrypted_data": encrypted(foreign, key)}
+        await deployment.server.ask("/sessions/decrypt", **new_session, **ciphertext),
+        await deployment.server.ask(
+            "/sessions/decrypt",
+            **session,
+            **{**ciphertext, "encrypted_data": encrypted(foreign, key)},
         ),
-        await stage.server.ask("/sessions/decrypt", **shown, **{**sent, "iv": "*" * 24}),
+        await deployment.server.ask(
+            "/sessions/decrypt", **session, **{**ciphertext, "iv": "*" * 24}
+        ),
     ]
 
     assert {answer.status for answer in refusals} == {400}
     assert len({str(answer.body) for answer in refusals}) == 1
-    assert (await stage.server.ask("/sessions/decrypt", **shown, **sent)).status == 200
+    assert (await deployment.server.ask("/sessions/decrypt", **session, **ciphertext)).status == 200
 
 
 async def shell(lines: str, variables: dict[str, str]) -> list[Payload]:
-    """What the examples print, one object after the other."""
+    """Run shell commands and return the JSON objects that they print."""
     bash = await asyncio.create_subprocess_exec(
         *(need("bash"), "-c", lines),
         env={**os.environ, **variables},
@@ -193,21 +199,27 @@ async def shell(lines: str, variables: dict[str, str]) -> list[Payload]:
     return answers
 
 
-def kept(answer: Any) -> Any:
-    """The names in an answer, without its values."""
-    return {name: kept(value) for name, value in answer.items()} if isinstance(answer, dict) else 0
+def structure(answer: Any) -> Any:
+    """Return the names in a response without the values."""
+    return (
+        {name: structure(value) for name, value in answer.items()}
+        if isinstance(answer, dict)
+        else 0
+    )
 
 
-async def test_the_examples_of_the_docs_answer_as_written(stage: Stage) -> None:
+async def test_examples_in_the_docs_return_the_documented_responses(
+    deployment: Deployment,
+) -> None:
     need("curl")
     examples = re.findall(r"```sh\n(.*?)```\n+```json\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    opened = (await stage.server.ask("/sessions", js_code=stage.js_code())).body
-    key = stage.session_key()
+    opened = (await deployment.server.ask("/sessions", js_code=deployment.js_code())).body
+    key = deployment.session_key()
     variables = {
-        "BROKER": stage.brokers[0].url,
+        "BROKER": deployment.brokers[0].url,
         "APP": "red",
-        "SECRET": stage.secret,
-        "JS_CODE": stage.js_code("bob"),
+        "SECRET": deployment.secret,
+        "JS_CODE": deployment.js_code("bob"),
         "ID": opened["id"],
         "SKEY": opened["skey"],
         "OPENID": opened["openid"],
@@ -219,4 +231,4 @@ async def test_the_examples_of_the_docs_answer_as_written(stage: Stage) -> None:
     assert len(examples) == 5
     for lines, written in examples:
         for answer in await shell(lines, variables):
-            assert kept(answer) == kept(json.loads(written)), lines
+            assert structure(answer) == structure(json.loads(written)), lines

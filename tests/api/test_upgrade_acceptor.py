@@ -1,4 +1,4 @@
-"""Who knocks is taken in at the door or led on to aiohttp, and is served the same either way."""
+"""Tests of the upgrade acceptor: it accepts upgrade requests or forwards them to aiohttp."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.support.engineio_client import Client, client_of
 from tests.support.waiting import eventually
 from tests.support.websocket_client import ASKS, KEY, handshake, text
 
-WHOLE = handshake(*ASKS, "Origin: https://shop.example")
-SWITCHED = b"HTTP/1.1 101 "
+REQUEST = handshake(*ASKS, "Origin: https://shop.example")
+SWITCHING_PROTOCOLS = b"HTTP/1.1 101 "
 
 
 class Transport(asyncio.Transport):
@@ -31,11 +31,11 @@ class Transport(asyncio.Transport):
         return ("192.0.2.1", 5000) if name == "peername" else default
 
 
-class Door(NamedTuple):
-    """A server, and how many connections aiohttp has had of it."""
+class AcceptorServer(NamedTuple):
+    """A server, and the connections that it has forwarded to aiohttp."""
 
     client: Client
-    led_on: list[RequestHandler]
+    forwarded: list[RequestHandler]
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         address = urlsplit(str(self.client.http._base_url))
@@ -43,105 +43,107 @@ class Door(NamedTuple):
 
 
 @pytest.fixture
-async def door(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Door]:
-    led_on: list[RequestHandler] = []
-    made = RequestHandler.connection_made
+async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AcceptorServer]:
+    forwarded: list[RequestHandler] = []
+    original = RequestHandler.connection_made
 
     def connection_made(self: RequestHandler, transport: asyncio.BaseTransport) -> None:
-        led_on.append(self)
-        made(self, transport)
+        forwarded.append(self)
+        original(self, transport)
 
     monkeypatch.setattr(RequestHandler, "connection_made", connection_made)
     async with client_of("eio", ping_interval=25.0, ping_timeout=20.0) as client:
-        yield Door(client, led_on)
+        yield AcceptorServer(client, forwarded)
 
 
-async def hear(reader: asyncio.StreamReader, size: int) -> bytes:
+async def read(reader: asyncio.StreamReader, size: int) -> bytes:
     return await asyncio.wait_for(reader.readexactly(size), 30)
 
 
-async def opened(reader: asyncio.StreamReader) -> None:
-    """Read the handshake's answer and the first packet."""
+async def read_open_packet(reader: asyncio.StreamReader) -> None:
+    """Read the response to the handshake and the first packet."""
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
-    assert head.startswith(SWITCHED)
-    _, size = await hear(reader, 2)
-    assert (await hear(reader, size)).startswith(b'0{"sid":')
+    assert head.startswith(SWITCHING_PROTOCOLS)
+    _, size = await read(reader, 2)
+    assert (await read(reader, size)).startswith(b'0{"sid":')
 
 
-async def test_a_whole_handshake_is_taken_in_at_the_door(door: Door) -> None:
-    reader, writer = await door.connect()
-    writer.write(WHOLE + text(b"4hello"))  # with a frame along behind it
+async def test_complete_upgrade_request_is_accepted_without_aiohttp(server: AcceptorServer) -> None:
+    reader, writer = await server.connect()
+    writer.write(REQUEST + text(b"4hello"))  # a frame follows in the same write
 
-    await opened(reader)
-    assert await hear(reader, 8) == b"\x81\x064hello"
-    assert door.led_on == []
+    await read_open_packet(reader)
+    assert await read(reader, 8) == b"\x81\x064hello"
+    assert server.forwarded == []
     writer.close()
 
 
-@pytest.mark.parametrize("cut", [1, 20, len(WHOLE) // 2, len(WHOLE) - 1])
-async def test_a_handshake_in_pieces_is_taken_in_all_the_same(door: Door, cut: int) -> None:
-    reader, writer = await door.connect()
-    writer.write(WHOLE[:cut])
-    await eventually(lambda: len(door.led_on) == 1)
-    writer.write(WHOLE[cut:] + text(b"4hello"))
+@pytest.mark.parametrize("cut", [1, 20, len(REQUEST) // 2, len(REQUEST) - 1])
+async def test_upgrade_request_in_pieces_is_accepted_through_aiohttp(
+    server: AcceptorServer, cut: int
+) -> None:
+    reader, writer = await server.connect()
+    writer.write(REQUEST[:cut])
+    await eventually(lambda: len(server.forwarded) == 1)
+    writer.write(REQUEST[cut:] + text(b"4hello"))
 
-    await opened(reader)
-    assert await hear(reader, 8) == b"\x81\x064hello"
-    assert len(door.led_on) == 1
+    await read_open_packet(reader)
+    assert await read(reader, 8) == b"\x81\x064hello"
+    assert len(server.forwarded) == 1
     writer.close()
 
 
-async def test_a_handshake_after_other_requests_is_taken_in(door: Door) -> None:
-    reader, writer = await door.connect()
+async def test_upgrade_request_after_another_request_is_accepted(server: AcceptorServer) -> None:
+    reader, writer = await server.connect()
     writer.write(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
-    await hear(reader, int(head.partition(b"Content-Length: ")[2].split(b"\r")[0]))
-    writer.write(WHOLE)
+    await read(reader, int(head.partition(b"Content-Length: ")[2].split(b"\r")[0]))
+    writer.write(REQUEST)
 
-    await opened(reader)
+    await read_open_packet(reader)
     writer.close()
 
 
 @pytest.mark.parametrize(
-    ("asked", "status"),
+    ("sent", "status"),
     [
-        (WHOLE.replace(b"EIO=4", b"EIO=3"), 400),
-        (WHOLE.replace(b"transport=websocket", b"transport=websocket&sid=unknown"), 400),
-        (WHOLE.replace(b"/engine.io/", b"/elsewhere/"), 404),
-        (WHOLE.replace(KEY.encode(), b"Sec-WebSocket-Key: short"), 400),
-        (WHOLE.replace(b"Version: 13", b"Version: 12"), 400),
-        (WHOLE.replace(b"GET", b"PUT"), 400),
-        (WHOLE.replace(b"Host: x", b"Host: x\r\nHost: y"), 400),
-        (WHOLE.replace(b"HTTP/1.1", b"HTTP/x"), 400),
+        (REQUEST.replace(b"EIO=4", b"EIO=3"), 400),
+        (REQUEST.replace(b"transport=websocket", b"transport=websocket&sid=unknown"), 400),
+        (REQUEST.replace(b"/engine.io/", b"/elsewhere/"), 404),
+        (REQUEST.replace(KEY.encode(), b"Sec-WebSocket-Key: short"), 400),
+        (REQUEST.replace(b"Version: 13", b"Version: 12"), 400),
+        (REQUEST.replace(b"GET", b"PUT"), 400),
+        (REQUEST.replace(b"Host: x", b"Host: x\r\nHost: y"), 400),
+        (REQUEST.replace(b"HTTP/1.1", b"HTTP/x"), 400),
     ],
 )
-async def test_whoever_is_refused_hears_why_from_aiohttp(
-    door: Door, asked: bytes, status: int
+async def test_invalid_upgrade_request_is_answered_by_aiohttp(
+    server: AcceptorServer, sent: bytes, status: int
 ) -> None:
-    reader, writer = await door.connect()
-    writer.write(asked)
+    reader, writer = await server.connect()
+    writer.write(sent)
 
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
     assert int(head.split()[1]) == status
-    assert len(door.led_on) == 1
+    assert len(server.forwarded) == 1
     writer.close()
 
 
-async def test_who_is_silent_when_the_door_closes_is_sent_away(
+async def test_idle_connection_is_closed_when_the_server_stops(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     accepted = asyncio.Event()
-    made = UpgradeAcceptor.connection_made
+    original = UpgradeAcceptor.connection_made
 
     def connection_made(self: UpgradeAcceptor, transport: asyncio.BaseTransport) -> None:
-        made(self, transport)
+        original(self, transport)
         accepted.set()
 
     monkeypatch.setattr(UpgradeAcceptor, "connection_made", connection_made)
     monkeypatch.setattr(serving, "IDLE_TIMEOUT", 3600.0)
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(client_of("eio"))
-        reader, writer = await Door(client, []).connect()
+        reader, writer = await AcceptorServer(client, []).connect()
         await accepted.wait()
         await stack.aclose()
 
@@ -149,16 +151,16 @@ async def test_who_is_silent_when_the_door_closes_is_sent_away(
         writer.close()
 
 
-def sockets() -> web.Application:
+def socket_application() -> web.Application:
     return application(engine_io())
 
 
 @pytest.mark.parametrize("turns", range(6))
-@pytest.mark.parametrize("make", [web.Application, sockets], ids=["http", "sockets"])
+@pytest.mark.parametrize("make", [web.Application, socket_application], ids=["http", "sockets"])
 async def test_connection_accepted_during_stop_is_closed(
     make: Callable[[], web.Application], turns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`turns` of the loop after the client connected, the server stops."""
+    """The server stops `turns` iterations of the loop after the client connects."""
     monkeypatch.setattr(serving, "IDLE_TIMEOUT", 3600.0)
     site = serving.Site("site", make(), "127.0.0.1", 0, "PORT")
     async with serving.serve_sites([site]) as addresses:
@@ -175,28 +177,28 @@ async def test_connection_accepted_during_stop_is_closed(
 
 @settings(max_examples=300, deadline=None)
 @given(
-    words=st.binary(max_size=300)
+    data=st.binary(max_size=300)
     | st.builds(
-        lambda at, other: WHOLE[:at] + other + WHOLE[at:],
-        st.integers(0, len(WHOLE)),
+        lambda at, other: REQUEST[:at] + other + REQUEST[at:],
+        st.integers(0, len(REQUEST)),
         st.binary(max_size=8),
     )
 )
-def test_nothing_that_is_said_at_the_door_raises(words: bytes) -> None:
-    async def read() -> None:
-        knock = parse_upgrade(words, Transport())
-        assert knock is None or (knock.remote, knock.method) == ("192.0.2.1", "GET")
+def test_parser_raises_on_no_input(data: bytes) -> None:
+    async def parse() -> None:
+        request = parse_upgrade(data, Transport())
+        assert request is None or (request.remote, request.method) == ("192.0.2.1", "GET")
 
-    asyncio.run(read())
+    asyncio.run(parse())
 
 
-async def test_a_knock_is_read_whole() -> None:
-    knock = parse_upgrade(WHOLE + b"early", Transport())
+async def test_upgrade_request_is_parsed_completely() -> None:
+    request = parse_upgrade(REQUEST + b"early", Transport())
 
-    assert knock is not None
-    assert (knock.path, dict(knock.query)) == (
+    assert request is not None
+    assert (request.path, dict(request.query)) == (
         "/engine.io/",
         {"EIO": "4", "transport": "websocket"},
     )
-    assert knock.headers["origin"] == "https://shop.example"
-    assert knock.early_data == b"early"
+    assert request.headers["origin"] == "https://shop.example"
+    assert request.early_data == b"early"

@@ -1,4 +1,4 @@
-"""People of a broker's own: registered, joined and turned away, from both screens' side."""
+"""Tests of the broker's own users, from the browser, the phone and the admin port."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ async def admin(broker: RunningBroker) -> AsyncIterator[Admin]:
     await admin.http.close()
 
 
-async def invited(admin: Admin, **user: object) -> str:
-    """A new user's invitation."""
+async def invite(admin: Admin, **user: object) -> str:
+    """Create a user and return an invitation."""
     added = await admin.ask("POST", "/users", user)
     answer = await admin.ask("POST", f"/users/{added.body['id']}/invite", {})
     return str(answer.body["invitation"])
@@ -48,24 +48,24 @@ async def invited(admin: Admin, **user: object) -> str:
 # --- whole logins
 
 
-async def test_a_stranger_is_invited_registers_and_confirms_the_same_code(
+async def test_unknown_user_registers_and_confirms_the_same_code(
     broker: RunningBroker, admin: Admin
 ) -> None:
     async with new_login(broker) as login, PhoneClient(broker.url, "alice") as phone:
         await phone.post("scan", {"scene": login.scene})
-        stranger = await phone.post("confirm", login.named)
-        invitation = await invited(admin, id="u-alice", name="Alice")
+        unregistered = await phone.post("confirm", login.named)
+        invitation = await invite(admin, id="u-alice", name="Alice")
         registered = await phone.post("register", {"invitation": invitation})
         confirmed = await phone.post("confirm", login.named)
-        heard = [await login.heard() for _ in range(3)]
+        events = [await login.heard() for _ in range(3)]
         subject = await login.subject()
 
-    assert (stranger.status, stranger.body["error"]) == (403, "unregistered_user")
-    assert stranger.body["register_url"] == REGISTER
+    assert (unregistered.status, unregistered.body["error"]) == (403, "unregistered_user")
+    assert unregistered.body["register_url"] == REGISTER
     assert registered == Answer(200, {"subject": "u-alice", "name": "Alice"}, registered.headers)
     assert registered.headers["Cache-Control"] == "no-store"
     assert confirmed.body["state"] == "confirmed"
-    assert heard == [
+    assert events == [
         ("login-scanned", login.named),
         ("login-unregistered", {**login.named, "register_url": REGISTER}),
         ("login-confirmed", login.named),
@@ -73,8 +73,8 @@ async def test_a_stranger_is_invited_registers_and_confirms_the_same_code(
     assert subject == "u-alice"
 
 
-async def test_a_phone_on_a_socket_registers_too(broker: RunningBroker, admin: Admin) -> None:
-    invitation = await invited(admin, id="u-alice")
+async def test_phone_on_a_socket_may_register(broker: RunningBroker, admin: Admin) -> None:
+    invitation = await invite(admin, id="u-alice")
     async with PhoneClient(broker.url, "alice") as phone, new_login(broker) as login:
         browser = PythonBrowser(["websocket"])
         socket = SocketPhone(browser)
@@ -88,7 +88,7 @@ async def test_a_phone_on_a_socket_registers_too(broker: RunningBroker, admin: A
         assert await login.subject() == "u-alice"
 
 
-async def test_somebody_blocked_is_told_so_and_the_browser_is_free_at_once(
+async def test_blocked_user_ends_the_login_for_phone_and_browser(
     broker: RunningBroker, admin: Admin
 ) -> None:
     await admin.ask("POST", "/users", {"id": "u-alice"})
@@ -98,10 +98,10 @@ async def test_somebody_blocked_is_told_so_and_the_browser_is_free_at_once(
     async with new_login(broker) as login, PhoneClient(broker.url, "alice") as phone:
         await phone.post("scan", {"scene": login.scene})
         refused = await phone.post("confirm", login.named)
-        heard = [await login.heard() for _ in range(2)]
+        events = [await login.heard() for _ in range(2)]
         redeemed = await login.redeem()
     assert (refused.status, refused.body["error"]) == (403, "access_denied")
-    assert heard[1] == ("login-denied", login.named)
+    assert events[1] == ("login-denied", login.named)
     assert redeemed["error"] == "access_denied"
 
     await admin.ask("PATCH", "/users/u-alice", {"blocked": False})
@@ -111,7 +111,7 @@ async def test_somebody_blocked_is_told_so_and_the_browser_is_free_at_once(
         assert await login.subject() == "u-alice"
 
 
-async def test_a_person_is_the_same_user_in_two_mini_programs_of_one_company(
+async def test_user_has_one_subject_in_two_mini_programs(
     start_broker: StartBroker, records_url: str
 ) -> None:
     other = "wx00000000000other"
@@ -125,7 +125,7 @@ async def test_a_person_is_the_same_user_in_two_mini_programs_of_one_company(
             **wechat.settings(wechat_appid=other, wechat_secret="other-secret", **shared),
         )
         admin = Admin(red.admin)
-        invitation = await invited(admin, id="u-alice")
+        invitation = await invite(admin, id="u-alice")
         subjects = []
         for broker, appid in ((red, APPID), (blue, other)):
             js_code = platform.login("alice", appid)
@@ -146,10 +146,10 @@ async def test_a_person_is_the_same_user_in_two_mini_programs_of_one_company(
     assert len({one["openid"] for one in user.body["identities"]}) == 2
 
 
-# --- invitations from the phone's side
+# --- invitations on the phone
 
 
-async def test_guesses_at_invitations_are_alike_and_slow_their_address_down(
+async def test_unknown_invitations_are_refused_alike_and_rate_limited(
     start_broker: StartBroker,
 ) -> None:
     broker = await start_broker("sql", misses_per_minute=3)
@@ -164,7 +164,7 @@ async def test_guesses_at_invitations_are_alike_and_slow_their_address_down(
 
 
 @pytest.mark.parametrize("invitation", [None, "", 7, "x" * 200, "a b", "\0", ["x"]])
-async def test_what_is_no_invitation_is_said_to_be_none(
+async def test_malformed_invitation_is_refused(
     start_broker: StartBroker, invitation: object
 ) -> None:
     broker = await start_broker("sql")
@@ -173,7 +173,7 @@ async def test_what_is_no_invitation_is_said_to_be_none(
     assert (answer.status, answer.body["error"]) == (400, "invalid_request")
 
 
-async def test_nobody_registers_without_a_session(start_broker: StartBroker) -> None:
+async def test_registration_needs_a_session(start_broker: StartBroker) -> None:
     broker = await start_broker("sql")
     async with (
         aiohttp.ClientSession(broker.url) as http,
@@ -213,14 +213,14 @@ async def test_user_is_added_changed_and_removed(admin: Admin) -> None:
     assert (await admin.ask("GET", "/users")).body == {"users": []}
 
 
-async def test_what_may_be_left_unsaid_needs_no_body(admin: Admin) -> None:
+async def test_requests_without_fields_need_no_body(admin: Admin) -> None:
     added = await admin.ask("POST", "/users")
-    invited = await admin.ask("POST", f"/users/{added.body['id']}/invite")
+    invitation = await admin.ask("POST", f"/users/{added.body['id']}/invite")
 
-    assert (added.status, invited.status) == (201, 201)
+    assert (added.status, invitation.status) == (201, 201)
 
 
-async def test_users_come_in_pages(admin: Admin) -> None:
+async def test_users_are_listed_in_pages(admin: Admin) -> None:
     for number in range(5):
         await admin.ask("POST", "/users", {"id": f"u-{number}"})
 
@@ -236,28 +236,28 @@ ALICE = {"provider": "pretend", "provider_app_id": "", "openid": "alice"}
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "status", "word"),
+    ("method", "path", "body", "status", "error"),
     [
         ("POST", "/users", {"id": "u-alice"}, 409, "user_exists"),
         ("POST", "/users", {"id": 7}, 400, "invalid_request"),
         ("POST", "/users", ["u"], 400, "invalid_request"),
         ("PATCH", "/users/u-alice", {"colour": "dark"}, 400, "invalid_request"),
-        ("PATCH", "/users/nobody", {"name": "x"}, 404, "unknown_user"),
-        ("GET", "/users/nobody", None, 404, "unknown_user"),
+        ("PATCH", "/users/unknown", {"name": "x"}, 404, "unknown_user"),
+        ("GET", "/users/unknown", None, 404, "unknown_user"),
         ("GET", "/users/%00", None, 404, "unknown_user"),
         ("GET", "/users?limit=0", None, 400, "invalid_request"),
         ("GET", "/users?limit=1000", None, 400, "invalid_request"),
         ("GET", "/users?after=%00", None, 400, "invalid_request"),
-        ("DELETE", "/users/nobody", None, 404, "unknown_user"),
+        ("DELETE", "/users/unknown", None, 404, "unknown_user"),
         ("POST", "/users/u-bob/link", ALICE, 409, "identity_taken"),
         ("POST", "/users/u-bob/link", {"openid": "x"}, 400, "invalid_request"),
         ("POST", "/users/u-bob/unlink", ALICE, 404, "unknown_identity"),
-        ("POST", "/users/nobody/invite", {}, 404, "unknown_user"),
+        ("POST", "/users/unknown/invite", {}, 404, "unknown_user"),
         ("POST", "/users/u-bob/invite", {"expires_in": "60"}, 400, "invalid_request"),
     ],
 )
-async def test_what_cannot_be_is_said(
-    admin: Admin, method: str, path: str, body: object, status: int, word: str
+async def test_invalid_request_has_its_error(
+    admin: Admin, method: str, path: str, body: object, status: int, error: str
 ) -> None:
     for name in ("u-alice", "u-bob"):
         await admin.ask("POST", "/users", {"id": name})
@@ -265,11 +265,11 @@ async def test_what_cannot_be_is_said(
 
     answer = await admin.ask(method, path, body)
 
-    assert (answer.status, answer.body["error"]) == (status, word)
+    assert (answer.status, answer.body["error"]) == (status, error)
 
 
 @pytest.mark.parametrize("name", [*USER_RULES, *IDENTITY_RULES, "expires_in", "colour", "\ud800"])
-async def test_no_value_is_too_odd_to_be_answered(admin: Admin, name: str) -> None:
+async def test_unusual_value_never_causes_a_server_error(admin: Admin, name: str) -> None:
     await admin.ask("POST", "/users", {"id": "u-alice"})
     for value in ODD:
         for method, path, body in [
@@ -283,20 +283,20 @@ async def test_no_value_is_too_odd_to_be_answered(admin: Admin, name: str) -> No
             assert answer.status in (200, 201, 400, 404, 409), (path, value, answer.body)
 
 
-async def test_nothing_is_told_or_done_without_the_token(broker: RunningBroker) -> None:
-    stranger = Admin(broker.admin, "wrong")
-    async with stranger.http:
+async def test_wrong_token_is_refused_on_every_path(broker: RunningBroker) -> None:
+    unauthorized = Admin(broker.admin, "wrong")
+    async with unauthorized.http:
         for method, path in [
             ("GET", "/users"),
             ("POST", "/users"),
             *((method, "/users/u-alice") for method in ("GET", "PATCH", "DELETE")),
             *(("POST", f"/users/u-alice/{verb}") for verb in ("link", "unlink", "invite")),
         ]:
-            answer = await stranger.ask(method, path, {})
+            answer = await unauthorized.ask(method, path, {})
             assert (answer.status, answer.body["error"]) == (401, "invalid_client")
 
 
-async def test_where_users_are_looked_for_elsewhere_there_are_no_such_paths(
+async def test_users_api_is_absent_with_another_directory(
     start_broker: StartBroker,
 ) -> None:
     broker = await start_broker(admin_token=TOKEN)
@@ -305,10 +305,10 @@ async def test_where_users_are_looked_for_elsewhere_there_are_no_such_paths(
         assert (await admin.ask("GET", "/users")).status == 404
 
 
-# --- canaries
+# --- secrets in the output
 
 
-async def test_no_invitation_gets_out(tmp_path: Path) -> None:
+async def test_invitation_appears_in_no_output(tmp_path: Path) -> None:
     port = free_port()
     variables = {
         "SCAN_LOGIN_PORT": "0",
@@ -322,8 +322,8 @@ async def test_no_invitation_gets_out(tmp_path: Path) -> None:
         url = line.split(" ready on ")[1].split()[0]
         admin = Admin(f"http://127.0.0.1:{port}")
         async with admin.http:
-            used, kept = [await invited(admin, id=name) for name in ("u-alice", "u-bob")]
-            for name, invitation in [("alice", used), ("bob", used), ("alice", kept)]:
+            used, unused = [await invite(admin, id=name) for name in ("u-alice", "u-bob")]
+            for name, invitation in [("alice", used), ("bob", used), ("alice", unused)]:
                 async with PhoneClient(url, name) as phone:
                     answers.append(await phone.post("register", {"invitation": invitation}))
             answers.append(await admin.ask("GET", "/users"))
@@ -333,14 +333,14 @@ async def test_no_invitation_gets_out(tmp_path: Path) -> None:
                 answers.append("\n".join(database.iterdump()))
                 database.execute("DROP TABLE invitations")
             async with PhoneClient(url, "bob") as phone:
-                answers.append(await phone.post("register", {"invitation": kept}))
+                answers.append(await phone.post("register", {"invitation": unused}))
             assert answers[-1].status == 503  # type: ignore[attr-defined]
         process.terminate()
         answers.extend(await asyncio.to_thread(process.communicate))
 
-    said = "\n".join(map(str, answers))
-    assert "user changed" in said
-    assert "u-alice" in said
-    for secret in (used, kept):
-        assert secret not in said
-        assert secret.encode().hex() not in said.lower()
+    output = "\n".join(map(str, answers))
+    assert "user changed" in output
+    assert "u-alice" in output
+    for secret in (used, unused):
+        assert secret not in output
+        assert secret.encode().hex() not in output.lower()

@@ -1,4 +1,4 @@
-"""Pages in the web views of apps: their Origins have special schemes."""
+"""Tests of pages in the web views of apps. Their Origins have special schemes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Whole logins with the provider wechat: code, camera, js_code, confirm, token; and its faults.
+"""Tests of whole logins with the provider wechat, and of faults of WeChat.
 
-The WeChat is the pretend one; what a browser shows is read by a real reader of codes.
+They run against the WeChat simulator. A code reader decodes the displayed pictures.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ async def wechat() -> AsyncIterator[Pretending]:
 
 
 @pytest.mark.parametrize("state", ["memory", "valkey"])
-async def test_a_login_from_the_code_to_the_token(
+async def test_login_from_code_to_token(
     state: str, wechat: Pretending, start_broker: StartBroker, engines: Engines, tmp_path: Path
 ) -> None:
-    """Over a shared state the browser waits at one broker, and the phone comes to another."""
+    """With a shared state, the browser and the phone use different brokers."""
     shared = {"key_file": tmp_path / "keys.json", "state_url": engines.url(state)}
     settings = wechat.settings(**shared)
     brokers: list[RunningBroker] = [await start_broker(**settings)]
@@ -57,9 +57,9 @@ async def test_a_login_from_the_code_to_the_token(
     await browser.connect(brokers[0].url)
 
     new_login = await begin(browser)
-    seen = scanned(new_login)
-    assert seen == {"page": PAGE, "scene": new_login["scene"]}
-    await confirm(brokers[-1].url, seen["scene"], wechat.wechat.platform.login("alice"))
+    code = scanned(new_login)
+    assert code == {"page": PAGE, "scene": new_login["scene"]}
+    await confirm(brokers[-1].url, code["scene"], wechat.wechat.platform.login("alice"))
     pushes = [await browser.push() for _ in range(2)]
     redeemed = await browser.emit(
         "redeem", {"login_id": new_login["login_id"], "secret": new_login["secret"]}
@@ -77,7 +77,7 @@ async def test_a_login_from_the_code_to_the_token(
         assert not leaked({SECRET, *wechat.wechat.platform.issued}, everything_in(node))
 
 
-async def test_the_unionid_reaches_the_directory_over_the_shared_state(
+async def test_unionid_reaches_the_directory(
     wechat: Pretending, start_broker: StartBroker, engines: Engines
 ) -> None:
     unionids: list[str | None] = []
@@ -85,7 +85,7 @@ async def test_the_unionid_reaches_the_directory_over_the_shared_state(
     class Directory(OpenDirectory):
         async def find(self, identity: Any) -> str:
             unionids.append(identity.unionid)
-            return "somebody"
+            return "user-1"
 
     broker = await start_broker(Directory(), **wechat.settings(state_url=engines.url("valkey")))
     browser = PythonBrowser(["websocket"])
@@ -97,7 +97,7 @@ async def test_the_unionid_reaches_the_directory_over_the_shared_state(
     assert unionids == [person_id("", "alice")]
 
 
-async def test_somebody_whose_company_binds_its_apps_meanwhile_is_the_same_person(
+async def test_unionid_bound_during_a_login_changes_no_identity(
     wechat: Pretending, start_broker: StartBroker
 ) -> None:
     broker = await start_broker(**wechat.settings())
@@ -114,7 +114,7 @@ async def test_somebody_whose_company_binds_its_apps_meanwhile_is_the_same_perso
     await browser.close()
 
 
-async def test_a_login_that_is_under_way_needs_no_wechat(
+async def test_login_in_progress_completes_during_a_wechat_outage(
     wechat: Pretending, start_broker: StartBroker
 ) -> None:
     broker = await start_broker(**wechat.settings())
@@ -126,15 +126,15 @@ async def test_a_login_that_is_under_way_needs_no_wechat(
             wechat.wechat.faults.set(api, "hang")
         scan = await phone.post("scan", {"scene": new_login["scene"]})
         await phone.post("confirm", {"login_id": scan.body["login_id"]})
-    owned = {"login_id": new_login["login_id"], "secret": new_login["secret"]}
-    redeemed = await browser.emit("redeem", owned)
+    credentials = {"login_id": new_login["login_id"], "secret": new_login["secret"]}
+    redeemed = await browser.emit("redeem", credentials)
     await browser.close()
 
     assert redeemed["access_token"]
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
-async def test_the_largest_picture_reaches_a_browser_in_one_go(
+async def test_largest_picture_reaches_the_browser(
     transport: str, start_broker: StartBroker
 ) -> None:
     odd = Odd(b"\xff\xd8\xff".ljust(RESPONSE_MAX_BYTES), "image/jpeg")
@@ -149,22 +149,22 @@ async def test_the_largest_picture_reaches_a_browser_in_one_go(
     assert len(new_login["code_url"]) > RESPONSE_MAX_BYTES * 4 / 3
 
 
-# What goes wrong, as all three see it
+# Faults, as the browser, the phone and the operator see them
 
 
-class Seen(NamedTuple):
-    """What the browser, and then the phone, was answered; None where all was well."""
+class Responses(NamedTuple):
+    """The errors that the browser and the phone receive; None for success."""
 
     browser: str | None
     phone: tuple[int, str] | None
 
 
-WELL = Seen(None, None)
-NO_CODE = Seen("temporarily_unavailable", None)
-UNPROVED = Seen(None, (401, "invalid_session"))
-PHONE_LATER = Seen(None, (503, "temporarily_unavailable"))
+SUCCESS = Responses(None, None)
+NO_CODE = Responses("temporarily_unavailable", None)
+INVALID_JS_CODE = Responses(None, (401, "invalid_session"))
+PHONE_UNAVAILABLE = Responses(None, (503, "temporarily_unavailable"))
 
-FAULTS: dict[tuple[str, str], Seen] = {
+FAULTS: dict[tuple[str, str], Responses] = {
     (TOKEN, "-1"): NO_CODE,
     (TOKEN, "40013"): NO_CODE,
     (TOKEN, "40125"): NO_CODE,
@@ -174,31 +174,31 @@ FAULTS: dict[tuple[str, str], Seen] = {
     (DRAW, "503"): NO_CODE,
     (DRAW, "html"): NO_CODE,
     (DRAW, "cut"): NO_CODE,
-    (DRAW, "slow"): WELL,
+    (DRAW, "slow"): SUCCESS,
     (DRAW, "40001"): NO_CODE,
     (DRAW, "41030"): NO_CODE,
     (DRAW, "45009"): NO_CODE,
-    (IDENTIFY, "-1"): PHONE_LATER,
-    (IDENTIFY, "503"): PHONE_LATER,
-    (IDENTIFY, "html"): PHONE_LATER,
-    (IDENTIFY, "cut"): PHONE_LATER,
-    (IDENTIFY, "slow"): WELL,
-    (IDENTIFY, "40029"): UNPROVED,
-    (IDENTIFY, "40163"): UNPROVED,
-    (IDENTIFY, "40226"): Seen(None, (403, "access_denied")),
-    (IDENTIFY, "45011"): Seen(None, (429, "rate_limited")),
-    (IDENTIFY, "40125"): PHONE_LATER,
+    (IDENTIFY, "-1"): PHONE_UNAVAILABLE,
+    (IDENTIFY, "503"): PHONE_UNAVAILABLE,
+    (IDENTIFY, "html"): PHONE_UNAVAILABLE,
+    (IDENTIFY, "cut"): PHONE_UNAVAILABLE,
+    (IDENTIFY, "slow"): SUCCESS,
+    (IDENTIFY, "40029"): INVALID_JS_CODE,
+    (IDENTIFY, "40163"): INVALID_JS_CODE,
+    (IDENTIFY, "40226"): Responses(None, (403, "access_denied")),
+    (IDENTIFY, "45011"): Responses(None, (429, "rate_limited")),
+    (IDENTIFY, "40125"): PHONE_UNAVAILABLE,
 }
 
 OUTCOMES = {"503": "unreadable", "html": "unreadable", "cut": "unreadable", "slow": "0"}
-"""How a fault without an errcode is counted."""
+"""The errcode in the metrics for a fault without an errcode."""
 
 
 @pytest.mark.parametrize(
     ("fault", "expected"), FAULTS.items(), ids=lambda one: "-".join(map(str, one))
 )
-async def test_what_each_sees_of_a_fault(
-    fault: tuple[str, str], expected: Seen, wechat: Pretending, start_broker: StartBroker
+async def test_wechat_fault_has_its_response(
+    fault: tuple[str, str], expected: Responses, wechat: Pretending, start_broker: StartBroker
 ) -> None:
     api, name = fault
     wechat.wechat.faults.set(api, name)
@@ -214,23 +214,23 @@ async def test_what_each_sees_of_a_fault(
     await browser.close()
 
     phone = (response.status, answer["error"]) if "error" in answer else None
-    assert Seen(new_login.get("error"), phone) == expected
-    for said in (new_login, answer):
-        assert "rid" not in said.get("error_description", "")
-        if said.get("error") in ("temporarily_unavailable", "rate_limited"):
-            assert said["retry_after"] > 0
+    assert Responses(new_login.get("error"), phone) == expected
+    for text in (new_login, answer):
+        assert "rid" not in text.get("error_description", "")
+        if text.get("error") in ("temporarily_unavailable", "rate_limited"):
+            assert text["retry_after"] > 0
     assert headers.get("Retry-After") == (
         str(answer["retry_after"]) if "retry_after" in answer else None
     )
 
 
-def logged(broker: Process, **fields: object) -> list[Payload]:
-    """The lines of the log that have these fields."""
+def log_lines(broker: Process, **fields: object) -> list[Payload]:
+    """Return the log lines that have these fields."""
     lines = [json.loads(line) for line in broker.log.read_text().splitlines()]
     return [line for line in lines if line.items() >= fields.items()]
 
 
-async def test_the_operator_sees_errcode_rid_and_cure_and_nobody_sees_a_secret(
+async def test_fault_is_logged_with_advice_and_no_secret(
     wechat: Pretending, tmp_path: Path
 ) -> None:
     settings = {key.upper(): str(value) for key, value in wechat.settings().items()}
@@ -244,8 +244,8 @@ async def test_the_operator_sees_errcode_rid_and_cure_and_nobody_sees_a_secret(
         await browser.connect(broker.url)
         new_login = await begin(browser)
         await confirm(broker.url, new_login["scene"], wechat.wechat.platform.login("alice"))
-        owned = {"login_id": new_login["login_id"], "secret": new_login["secret"]}
-        redeemed = await browser.emit("redeem", owned)
+        credentials = {"login_id": new_login["login_id"], "secret": new_login["secret"]}
+        redeemed = await browser.emit("redeem", credentials)
         for api, name in faults:
             wechat.wechat.faults.set(api, name, 1)
             refusals.append(await begin(browser))
@@ -258,18 +258,18 @@ async def test_the_operator_sees_errcode_rid_and_cure_and_nobody_sees_a_secret(
     for api, name in faults:
         errcode = OUTCOMES.get(name, name)
         assert f'scanlogin_wechat_requests_total{{api="{api}",errcode="{errcode}"}}' in metrics
-        lines = logged(broker, event="wechat request failed", api=api, errcode=errcode)
+        lines = log_lines(broker, event="wechat request failed", api=api, errcode=errcode)
         assert lines
         assert all(line["appid"] == APPID and line["advice"] for line in lines)
         assert all(line["rid"] for line in lines) == (name not in OUTCOMES)
     secrets = {SECRET, new_login["scene"], *wechat.wechat.platform.issued}
     errors = [refusal for refusal in refusals if "error" in refusal]
     assert len(errors) > 5
-    for said in (broker.log.read_text(), metrics, str(errors), redeemed["access_token"]):
-        assert not leaked(secrets, said)
+    for text in (broker.log.read_text(), metrics, str(errors), redeemed["access_token"]):
+        assert not leaked(secrets, text)
 
 
-async def test_a_broker_that_ends_lets_go_of_a_wechat_that_hangs(
+async def test_stopping_broker_cancels_hanging_wechat_requests(
     wechat: Pretending, tmp_path: Path
 ) -> None:
     settings = {key.upper(): str(value) for key, value in wechat.settings().items()}

@@ -1,1 +1,1 @@
-"""What every backend of a family guarantees, over each of them."""
+"""Conformance tests: each backend of a family keeps the guarantees of the family."""

@@ -43,8 +43,10 @@ def provider() -> CountingProvider:
 
 
 @pytest.fixture
-def filling(codes: SqlCodeStore, folder: ObjectPictureStore, provider: CountingProvider) -> Fill:
-    """Makes a filler of ten codes; keywords replace its arguments."""
+def make_filler(
+    codes: SqlCodeStore, folder: ObjectPictureStore, provider: CountingProvider
+) -> Fill:
+    """Create a filler of ten codes. Keyword arguments replace its arguments."""
 
     def make(**parts: object) -> PoolFiller:
         fields = {

@@ -1,4 +1,4 @@
-"""The trail: every login that an instance sees end is written down, and none waits for it."""
+"""Tests of the audit trail: each finished login is stored, and no login waits for that."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def dropped() -> float:
     return AUDIT_DROPPED._value.get()
 
 
-# --- what is written
+# --- stored entries
 
 
-async def test_an_end_is_written_as_it_was(
+async def test_finished_login_is_stored_with_all_fields(
     sql_trail: SqlAuditLog, database: Database, clock: Clock
 ) -> None:
     login = a_login(clock, state=State.REDEEMED, phone=ALICE, subject="user-1", instance="one")
@@ -87,7 +87,7 @@ async def test_an_end_is_written_as_it_was(
     ]
 
 
-async def test_one_that_nobody_scanned_has_nobody(
+async def test_login_without_scan_has_no_user(
     sql_trail: SqlAuditLog, database: Database, clock: Clock
 ) -> None:
     sql_trail.record(a_login(clock, state=State.EXPIRED), now=clock() + 500)
@@ -96,27 +96,29 @@ async def test_one_that_nobody_scanned_has_nobody(
 
     [row] = await rows(database)
     assert (row["provider"], row["openid"], row["subject"]) == (None, None, None)
-    assert row["ended_at"] == clock() + 120, "when its time had ended, not when that was seen"
+    assert row["ended_at"] == clock() + 120, "the end of its lifetime, not the time of the notice"
 
 
-async def test_an_end_that_two_have_seen_stands_once(
+async def test_login_recorded_twice_is_stored_once(
     sql_trail: SqlAuditLog, database: Database, clock: Clock
 ) -> None:
     other = SqlAuditLog(database, lifetime=3600, clock=clock)
-    for seen_by in (sql_trail, sql_trail, other):
-        seen_by.record(a_login(clock, **DENIED), now=clock())
+    for audit_log in (sql_trail, sql_trail, other):
+        audit_log.record(a_login(clock, **DENIED), now=clock())
 
     await asyncio.gather(sql_trail.flush(), other.flush())
 
     assert len(await rows(database)) == 1
 
 
-async def test_no_odd_name_keeps_its_batch_out(
+async def test_unusual_text_does_not_fail_its_batch(
     sql_trail: SqlAuditLog, database: Database, clock: Clock
 ) -> None:
-    odd = Phone("shop", Identity("pretend", "\ud800\0" + "界" * 300))
+    unusual = Phone("shop", Identity("pretend", "\ud800\0" + "界" * 300))
     browser = Browser("unknown", "\0" + "x" * 300)
-    sql_trail.record(a_login(clock, state=State.DENIED, phone=odd, browser=browser), now=clock())
+    sql_trail.record(
+        a_login(clock, state=State.DENIED, phone=unusual, browser=browser), now=clock()
+    )
     sql_trail.record(a_login(clock, id="second", **DENIED), now=clock())
 
     await sql_trail.flush()
@@ -124,7 +126,7 @@ async def test_no_odd_name_keeps_its_batch_out(
     assert len(await rows(database)) == 2
 
 
-async def test_what_is_too_old_is_forgotten(
+async def test_old_entries_are_deleted(
     sql_trail: SqlAuditLog, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trail_module, "FLUSH_INTERVAL", 0.01)
@@ -132,17 +134,15 @@ async def test_what_is_too_old_is_forgotten(
     sql_trail.record(a_login(clock, id="young", **DENIED), now=clock() - 3599)
 
     task = asyncio.create_task(sql_trail.write_forever())
-    await eventually(lambda: _only(database, "young"))
+    await eventually(lambda: is_only_end(database, "young"))
     task.cancel()
 
 
-async def _only(database: Database, login_id: str) -> bool:
+async def is_only_end(database: Database, login_id: str) -> bool:
     return [row["login_id"] for row in await rows(database)] == [login_id]
 
 
-async def test_the_first_revision_is_brought_up_to_date_with_its_data(
-    bare_url: str, clock: Clock
-) -> None:
+async def test_migration_from_the_first_revision_keeps_data(bare_url: str, clock: Clock) -> None:
     database = Database(bare_url)
     async with database.write_transaction() as connection:
         await connection.run_sync(lambda to: upgrade_all(to, REVISIONS[0]))
@@ -177,17 +177,17 @@ async def test_the_first_revision_is_brought_up_to_date_with_its_data(
     await database.close()
 
 
-# --- a database that is down
+# --- outages
 
 
-async def test_notes_wait_for_a_database_that_is_down(
-    frail_postgres: PostgresServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+async def test_entries_wait_for_an_unavailable_database(
+    stoppable_postgres: PostgresServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trail_module, "FLUSH_INTERVAL", 0.01)
     monkeypatch.setattr(trail_module, "RETRY_DELAY", 0.05)
-    database = Database(frail_postgres.new_database())
+    database = Database(stoppable_postgres.new_database())
     await database.migrate()
-    frail_postgres.stop()
+    stoppable_postgres.stop()
     failures: list[str] = []
     monkeypatch.setattr(trail_module.OutageLog, "failed", lambda outage, why: failures.append(why))
     trail = SqlAuditLog(database, lifetime=3600, clock=clock)
@@ -195,15 +195,15 @@ async def test_notes_wait_for_a_database_that_is_down(
 
     trail.record(a_login(clock, **DENIED), now=clock())
     await eventually(lambda: len(failures) > 1)
-    frail_postgres.start()
+    stoppable_postgres.start()
 
-    await eventually(lambda: _only(database, a_login(clock).id))
+    await eventually(lambda: is_only_end(database, a_login(clock).id))
     task.cancel()
     await database.close()
 
 
 @pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
-async def test_what_finds_no_room_or_no_database_in_the_end_is_counted(
+async def test_dropped_entries_are_counted(
     sql_trail: SqlAuditLog, records_url: str, clock: Clock
 ) -> None:
     before = dropped()
@@ -228,10 +228,10 @@ async def test_repeated_end_uses_memory_once(sql_trail: SqlAuditLog, clock: Cloc
     assert dropped() == before
 
 
-# --- what is noted
+# --- recorded logins
 
 
-async def test_every_end_is_noted_and_nothing_before_it(
+async def test_each_final_state_is_recorded_once(
     make_login_service: Callable[..., LoginMethods], clock: Clock, trail: RecordingAuditLog
 ) -> None:
     login_service = make_login_service()
@@ -239,31 +239,29 @@ async def test_every_end_is_noted_and_nothing_before_it(
     for end in ("redeemed", "denied", "cancelled", "expired", "open"):
         new_login = await login_service.begin("shop", FIREFOX, has_socket=True)
         ids[end] = new_login.login.id
-        owned = {"login_id": new_login.login.id, "secret": new_login.secret, "app": "shop"}
+        credentials = {"login_id": new_login.login.id, "secret": new_login.secret, "app": "shop"}
         await login_service.scan(new_login.login.scene, ALICE)
         assert trail.ends == [one for one in trail.ends if one[0] != new_login.login.id]
         if end == "redeemed":
             await login_service.confirm(new_login.login.id, ALICE)
-            await login_service.redeem(**owned)
-            await login_service.redeem(**owned)
+            await login_service.redeem(**credentials)
+            await login_service.redeem(**credentials)
         elif end == "denied":
             await login_service.deny(new_login.login.id, ALICE)
             await login_service.deny(new_login.login.id, ALICE)
         elif end == "cancelled":
-            await login_service.cancel(**owned)
+            await login_service.cancel(**credentials)
         elif end == "expired":
             clock.time += 121
             with pytest.raises(LoginExpired):
-                await login_service.redeem(**owned)
+                await login_service.redeem(**credentials)
 
     assert [(login_id, state.value) for login_id, state, _ in trail.ends] == [
         (ids[end], end) for end in ("redeemed", "denied", "cancelled", "expired")
     ]
 
 
-async def test_a_code_that_runs_out_before_a_browser_is_noted(
-    start_broker: StartBroker, records_file: str
-) -> None:
+async def test_login_that_expires_is_recorded(start_broker: StartBroker, records_file: str) -> None:
     broker = await start_broker(login_lifetime=1)
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)
@@ -271,26 +269,26 @@ async def test_a_code_that_runs_out_before_a_browser_is_noted(
 
     assert await browser.push() == ("login-expired", {"login_id": new_login["login_id"]})
 
-    def written() -> list[tuple[str, str, str]]:
+    def stored_ends() -> list[tuple[str, str, str]]:
         with closing(sqlite3.connect(records_file)) as database:
             query = "SELECT login_id, state, ip FROM ended_logins"
             return database.execute(query).fetchall()
 
-    await eventually(written)
-    assert written() == [(new_login["login_id"], "expired", "127.0.0.1")]
+    await eventually(stored_ends)
+    assert stored_ends() == [(new_login["login_id"], "expired", "127.0.0.1")]
     await browser.close()
 
 
 @pytest.mark.parametrize("fault", [PostgresServer.stop, PostgresServer.pause])
-async def test_no_login_waits_for_a_database_that_is_down_or_hangs(
+async def test_login_does_not_wait_for_a_failing_database(
     start_broker: StartBroker,
-    frail_postgres: PostgresServer,
+    stoppable_postgres: PostgresServer,
     fault: Callable[[PostgresServer], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(Database.__init__.__kwdefaults__, "statement_timeout", 3600.0)
-    broker = await start_broker(records_url=frail_postgres.new_database())
-    fault(frail_postgres)
+    broker = await start_broker(records_url=stoppable_postgres.new_database())
+    fault(stoppable_postgres)
     browser = PythonBrowser(["websocket"])
 
     await browser.connect(broker.url)
@@ -298,17 +296,17 @@ async def test_no_login_waits_for_a_database_that_is_down_or_hangs(
         new_login = await browser.emit("begin", {})
         await phone.post("scan", {"scene": new_login["scene"]})
         await phone.post("confirm", {"login_id": new_login["login_id"]})
-        owned = {"login_id": new_login["login_id"], "secret": new_login["secret"]}
-        assert "access_token" in await browser.emit("redeem", owned)
+        credentials = {"login_id": new_login["login_id"], "secret": new_login["secret"]}
+        assert "access_token" in await browser.emit("redeem", credentials)
 
     await browser.close()
 
 
-async def test_a_broker_ends_in_time_before_a_database_that_hangs(
-    frail_postgres: PostgresServer, clock: Clock
+async def test_broker_stops_although_its_database_hangs(
+    stoppable_postgres: PostgresServer, clock: Clock
 ) -> None:
     records = open_records(
-        frail_postgres.new_database(),
+        stoppable_postgres.new_database(),
         load_seal_keys=lambda: (b"k" * 32,),
         providers=("pretend",),
         reserved_ids=(),
@@ -316,7 +314,7 @@ async def test_a_broker_ends_in_time_before_a_database_that_hangs(
         trail_lifetime=3600,
     )
     await records.open()
-    frail_postgres.pause()
+    stoppable_postgres.pause()
     records.audit_log.record(a_login(clock, **DENIED), now=clock())
 
     async with asyncio.timeout(30):

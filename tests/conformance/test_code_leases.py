@@ -305,7 +305,7 @@ async def test_repeated_offer_replaces_the_same_drawing(leases: CodeLeases, cloc
     assert (leased.code, leased.uses) == (moved, 2)
 
 
-async def test_codes_offered_with_cooldown_are_free_after_it(
+async def test_offered_codes_are_free_after_their_cooldown(
     leases: CodeLeases, clock: Clock
 ) -> None:
     await leases.offer("shop", codes([1]))

@@ -1,6 +1,7 @@
-"""Any order of leases, give-backs, crashes, offers, withdrawals and losses of the state.
+"""Random orders of leases, returns, crashes, offers, withdrawals and losses of state.
 
-No scene is on two screens at once, the lowest free number goes first, no number is lost.
+No scene is on two screens at once, the lowest free number is leased first, and no number
+is lost.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from tests.support.waiting import opened
 
 T = TypeVar("T")
 
-LIFE = 120
-REST = 300
+LIFETIME = 120
+COOLDOWN = 300
 NUMBERS = range(6)
 
 
-class World(NamedTuple):
-    """What examples share: a loop, and how to have instances over a state that is empty."""
+class Environment(NamedTuple):
+    """Objects that examples share: a loop, a clock, and a function that empties the state."""
 
     runner: asyncio.Runner
     clock: Clock
@@ -44,172 +45,188 @@ class World(NamedTuple):
 
 
 class Screen(NamedTuple):
-    """A browser that shows a code until then, or until it gives it back."""
+    """A browser that shows a code until `until`, or until the code is returned."""
 
     leased: LeasedCode
     until: float
 
 
 class Pool(RuleBasedStateMachine):
-    """Kept beside the state: what is recorded, what the rules say, what is on screens.
+    """A model of the pool: recorded codes, expected leases, and codes on screens.
 
-    codes: the latest drawing of every number.  retired: the numbers that are in no pool.
-    back: when a number that is out is free again.  present: the lease of a number.
-    on_screens: codes that somebody sees.  held: those of them that may yet be given back.
+    codes: the latest drawing of every number.  retired: numbers that are in no pool.
+    free_at: the time when a leased number is free again.  leases: the lease of a number.
+    on_screens: displayed codes.  returnable: displayed codes that can be returned.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, environment: Environment) -> None:
         super().__init__()
-        self.runner, self.clock, self.empty = world
+        self.runner, self.clock, self.empty = environment
         self.instances = self.empty()
         self.codes: dict[int, OfferedCode] = {}
         self.retired: set[int] = set()
-        self.back: dict[int, float] = {}
-        self.present: dict[int, Screen] = {}
+        self.free_at: dict[int, float] = {}
+        self.leases: dict[int, Screen] = {}
         self.uses: dict[int, int] = {}
         self.on_screens: list[Screen] = []
-        self.held: list[Screen] = []
-        self.over: list[Screen] = []
+        self.returnable: list[Screen] = []
+        self.returned: list[Screen] = []
         self.generations: set[tuple[int, int]] = set()
 
     def run(self, act: Awaitable[T]) -> T:
-        async def waited() -> T:
+        async def call() -> T:
             return await act
 
-        return self.runner.run(waited())
+        return self.runner.run(call())
 
-    def there(self) -> set[int]:
+    def available(self) -> set[int]:
         return self.codes.keys() - self.retired
 
     def free(self) -> set[int]:
-        return {number for number in self.there() if self.back.get(number, 0) <= self.clock()}
+        return {
+            number for number in self.available() if self.free_at.get(number, 0) <= self.clock()
+        }
 
-    ats = st.integers(0, 1)
-    picks = st.integers(0, 20)
+    instance_numbers = st.integers(0, 1)
+    indexes = st.integers(0, 20)
 
-    @initialize(at=ats, count=st.integers(1, len(NUMBERS)))
-    def fill(self, at: int, count: int) -> None:
-        self.draw(at, set(NUMBERS[:count]))
+    @initialize(instance=instance_numbers, count=st.integers(1, len(NUMBERS)))
+    def fill(self, instance: int, count: int) -> None:
+        self.draw(instance, set(NUMBERS[:count]))
 
-    @rule(at=ats, life=st.sampled_from([1, LIFE]))
-    def lease(self, at: int, life: int) -> None:
+    @rule(instance=instance_numbers, lifetime=st.sampled_from([1, LIFETIME]))
+    def lease(self, instance: int, lifetime: int) -> None:
         now, free = self.clock(), self.free()
-        leased = self.run(self.instances[at].lease("shop", until=now + life, cooldown=REST))
+        leased = self.run(
+            self.instances[instance].lease("shop", until=now + lifetime, cooldown=COOLDOWN)
+        )
         assert (leased and leased.code) == (self.codes[min(free)] if free else None)
         if leased is None:
             return
-        number, screen = leased.code.number, Screen(leased, now + life)
+        number, screen = leased.code.number, Screen(leased, now + lifetime)
         seen = {other.leased.code.scene for other in self.on_screens if other.until > now}
         assert leased.code.scene not in seen
         assert (number, leased.generation) not in self.generations
         self.generations.add((number, leased.generation))
         self.uses[number] = self.uses.get(number, 0) + 1
         assert leased.uses == self.uses[number]
-        self.present[number], self.back[number] = screen, screen.until + REST
+        self.leases[number], self.free_at[number] = screen, screen.until + COOLDOWN
         self.on_screens.append(screen)
-        self.held.append(screen)
+        self.returnable.append(screen)
 
-    @precondition(lambda self: self.held)
-    @rule(at=ats, pick=picks)
-    def give_back(self, at: int, pick: int) -> None:
-        """Also what time has ended, what was retired meanwhile, and what the state has lost."""
-        screen = self.held.pop(pick % len(self.held))
+    @precondition(lambda self: self.returnable)
+    @rule(instance=instance_numbers, index=indexes)
+    def return_code(self, instance: int, index: int) -> None:
+        """Return a code, also an expired, retired or lost one."""
+        screen = self.returnable.pop(index % len(self.returnable))
         self.on_screens.remove(screen)
-        self.over.append(screen)
-        self.tell(at, screen)
+        self.returned.append(screen)
+        self.send_return(instance, screen)
         number = screen.leased.code.number
-        if self.present.get(number) == screen and screen.until > self.clock():
-            del self.present[number]
-            self.back[number] = self.clock() + REST
+        if self.leases.get(number) == screen and screen.until > self.clock():
+            del self.leases[number]
+            self.free_at[number] = self.clock() + COOLDOWN
 
-    @precondition(lambda self: self.over)
-    @rule(at=ats, pick=picks)
-    def give_back_again(self, at: int, pick: int) -> None:
-        self.tell(at, self.over[pick % len(self.over)])
+    @precondition(lambda self: self.returned)
+    @rule(instance=instance_numbers, index=indexes)
+    def return_code_again(self, instance: int, index: int) -> None:
+        self.send_return(instance, self.returned[index % len(self.returned)])
 
-    def tell(self, at: int, screen: Screen) -> None:
+    def send_return(self, instance: int, screen: Screen) -> None:
         number, generation = screen.leased.code.number, screen.leased.generation
-        self.run(self.instances[at].return_code("shop", number, generation, cooldown=REST))
+        self.run(
+            self.instances[instance].return_code("shop", number, generation, cooldown=COOLDOWN)
+        )
 
     @rule()
-    def crash(self) -> None:
-        """Nobody will give back what is on screens now."""
-        self.held.clear()
+    def crash_instance(self) -> None:
+        """No instance returns the codes that are on screens now."""
+        self.returnable.clear()
 
-    @rule(seconds=st.sampled_from([1, LIFE - 1, LIFE, REST - 1, REST, LIFE + REST]))
+    @rule(
+        seconds=st.sampled_from(
+            [1, LIFETIME - 1, LIFETIME, COOLDOWN - 1, COOLDOWN, LIFETIME + COOLDOWN]
+        )
+    )
     def wait(self, seconds: int) -> None:
         self.clock.time += seconds
 
-    @rule(at=ats, numbers=st.sets(st.sampled_from(NUMBERS), min_size=1, max_size=3))
-    def draw(self, at: int, numbers: set[int]) -> None:
-        """New numbers, and new drawings of those that are known."""
-        drawn = [self.drawn(number) for number in numbers]
-        self.run(self.instances[at].offer("shop", drawn))
-        self.codes |= {code.number: code for code in drawn}
+    @rule(
+        instance=instance_numbers, numbers=st.sets(st.sampled_from(NUMBERS), min_size=1, max_size=3)
+    )
+    def draw(self, instance: int, numbers: set[int]) -> None:
+        """Offer new numbers, and new drawings of known numbers."""
+        offered = [self.next_drawing(number) for number in numbers]
+        self.run(self.instances[instance].offer("shop", offered))
+        self.codes |= {code.number: code for code in offered}
         self.uses |= dict.fromkeys(numbers, 0)
         self.retired -= numbers
 
-    def drawn(self, number: int) -> OfferedCode:
+    def next_drawing(self, number: int) -> OfferedCode:
         drawing = self.codes[number].drawing + 1 if number in self.codes else 0
         scene = f"scene-{number}-{drawing}"
         return OfferedCode(number=number, drawing=drawing, scene=scene, picture=f"{scene}.png")
 
-    @rule(at=ats, rest=st.sampled_from([0, REST]))
-    def offer_again(self, at: int, rest: int) -> None:
-        """By somebody who has read the records before the last numbers were retired."""
-        self.run(self.instances[at].offer("shop", list(self.codes.values()), cooldown=rest))
+    @rule(instance=instance_numbers, cooldown=st.sampled_from([0, COOLDOWN]))
+    def offer_again(self, instance: int, cooldown: int) -> None:
+        """Offer the records as they were before the last numbers were retired."""
+        self.run(
+            self.instances[instance].offer("shop", list(self.codes.values()), cooldown=cooldown)
+        )
 
-    @rule(at=ats, number=st.sampled_from(NUMBERS))
-    def retire(self, at: int, number: int) -> None:
+    @rule(instance=instance_numbers, number=st.sampled_from(NUMBERS))
+    def retire(self, instance: int, number: int) -> None:
         if number in self.codes:
-            self.run(self.instances[at].withdraw("shop", {number: self.codes[number].drawing}))
+            self.run(
+                self.instances[instance].withdraw("shop", {number: self.codes[number].drawing})
+            )
             self.retired.add(number)
-            self.back.pop(number, None)
-            self.present.pop(number, None)
+            self.free_at.pop(number, None)
+            self.leases.pop(number, None)
 
-    @rule(at=ats, number=st.sampled_from(NUMBERS))
-    def retire_late(self, at: int, number: int) -> None:
-        """Somebody says so of a drawing that another has followed."""
+    @rule(instance=instance_numbers, number=st.sampled_from(NUMBERS))
+    def retire_late(self, instance: int, number: int) -> None:
+        """Withdraw a drawing that has a later one."""
         if number in self.codes and self.codes[number].drawing:
-            self.run(self.instances[at].withdraw("shop", {number: self.codes[number].drawing - 1}))
+            self.run(
+                self.instances[instance].withdraw("shop", {number: self.codes[number].drawing - 1})
+            )
 
-    @rule(at=ats)
-    def lose_the_state(self, at: int) -> None:
-        """It is empty, a moment passes, and the records say what was there."""
+    @rule(instance=instance_numbers)
+    def lose_state(self, instance: int) -> None:
+        """Empty the state, wait a moment, and restore the codes from the records."""
         self.instances = self.empty()
         self.clock.time += 1
-        there = self.there()
-        codes = [self.codes[number] for number in there]
-        self.run(self.instances[at].offer("shop", codes, cooldown=REST))
-        gone = {number: self.codes[number].drawing for number in self.retired}
-        self.run(self.instances[at].withdraw("shop", gone))
-        self.back = dict.fromkeys(there, self.clock() + REST)
-        self.present, self.uses = {}, {}
+        available = self.available()
+        codes = [self.codes[number] for number in available]
+        self.run(self.instances[instance].offer("shop", codes, cooldown=COOLDOWN))
+        withdrawn = {number: self.codes[number].drawing for number in self.retired}
+        self.run(self.instances[instance].withdraw("shop", withdrawn))
+        self.free_at = dict.fromkeys(available, self.clock() + COOLDOWN)
+        self.leases, self.uses = {}, {}
 
     @invariant()
-    def the_level_says_what_the_rules_say(self) -> None:
+    def level_matches_the_rules(self) -> None:
         now, free = self.clock(), len(self.free())
-        leased = sum(screen.until > now for screen in self.present.values())
-        expected = PoolLevel(free, leased, len(self.there()) - free - leased)
+        leased = sum(screen.until > now for screen in self.leases.values())
+        expected = PoolLevel(free, leased, len(self.available()) - free - leased)
         assert self.run(self.instances[0].level("shop")) == expected
 
     def teardown(self) -> None:
-        """Nothing is lost for ever: when all time is over, every number can be leased."""
-        self.clock.time += LIFE + REST
+        """After every lease and cooldown has ended, every number can be leased."""
+        self.clock.time += LIFETIME + COOLDOWN
         free = []
         while leased := self.run(
-            self.instances[0].lease("shop", until=self.clock() + LIFE, cooldown=REST)
+            self.instances[0].lease("shop", until=self.clock() + LIFETIME, cooldown=COOLDOWN)
         ):
             free.append(leased.code.number)
-        assert free == sorted(self.there())
+        assert free == sorted(self.available())
 
 
-@pytest.mark.timeout(400)  # ten seconds; five minutes more to simplify what fails
+@pytest.mark.timeout(400)  # ten seconds; five minutes more to simplify a failure
 @pytest.mark.parametrize("engine", ["memory", "valkey"])
-def test_no_order_of_events_leases_a_scene_twice_or_loses_a_number(
-    engines: Engines, engine: str
-) -> None:
-    """Two instances; memory has but one."""
+def test_random_operations_never_lose_or_duplicate_codes(engines: Engines, engine: str) -> None:
+    """Two instances; with memory only one."""
     clock = Clock()
     stores = [open_state(engines.url(engine), clock) for _ in range(2)]
 
@@ -223,7 +240,7 @@ def test_no_order_of_events_leases_a_scene_twice_or_loses_a_number(
         for store in stores:
             runner.run(opened(store))
         run_state_machine_as_test(
-            lambda: Pool(World(runner, clock, empty)),
+            lambda: Pool(Environment(runner, clock, empty)),
             settings=settings(max_examples=100, stateful_step_count=40, deadline=None),
         )
         for store in stores:

@@ -320,12 +320,12 @@ async def test_scene_is_unique_in_the_database(codes: SqlCodeStore, records_url:
 
 
 async def test_unreachable_database_raises_unavailable(
-    frail_postgres: PostgresServer, postgres_template: str, clock: Clock
+    stoppable_postgres: PostgresServer, postgres_template: str, clock: Clock
 ) -> None:
-    async with connected(frail_postgres.new_database(postgres_template)) as database:
+    async with connected(stoppable_postgres.new_database(postgres_template)) as database:
         codes = SqlCodeStore(database, clock=clock)
         reservation, code = await reserve(codes, 0), await draw(codes, 1)
-        frail_postgres.stop()
+        stoppable_postgres.stop()
 
         for call in (
             codes.missing("shop", 1),
@@ -348,5 +348,5 @@ async def test_unreachable_database_raises_unavailable(
             with pytest.raises(Unavailable):
                 await call
 
-        frail_postgres.revive()
+        stoppable_postgres.revive()
         assert await codes.finish(reservation, "picture.png") is not None

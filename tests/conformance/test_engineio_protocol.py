@@ -1,7 +1,7 @@
-"""Engine.IO, protocol 4: what its specification asks of a server, against peers of our own.
+"""Tests of a server by the specification of Engine.IO, protocol 4.
 
-What has to do with no message is asked of both peers, the one of Engine.IO and
-the one of Socket.IO: so do the official suites.
+Tests that send no message run against an Engine.IO server and a Socket.IO server,
+as in the official suites.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from tests.support.waiting import eventually
 
 
 @pytest.fixture(params=PEERS)
-async def both(
+async def client(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, loop_clock: LoopClock
 ) -> AsyncIterator[Client]:
-    """Either peer, one after the other. Its heartbeat is due when a test moves the clock."""
+    """An Engine.IO or Socket.IO server. Its heartbeat follows the clock of the test."""
     monkeypatch.setattr(heartbeat, "JOIN_TIMEOUT", 3600.0)
     monkeypatch.setattr(upgrade, "PROBE_TIMEOUT", 3600.0)
     async with client_of(
@@ -45,14 +45,14 @@ async def both(
 
 
 @pytest.fixture
-async def echo() -> AsyncIterator[Client]:
-    """Its heartbeat is too slow to be what closes a session here."""
+async def echo_client() -> AsyncIterator[Client]:
+    """An Engine.IO echo server. Its heartbeat closes no session in these tests."""
     async with client_of("eio", ping_interval=25.0, ping_timeout=20.0) as client:
         yield client
 
 
 async def probe(client: Client, sid: str, socket: aiohttp.ClientWebSocketResponse) -> None:
-    """Try the websocket for a session that polls, and find it good."""
+    """Probe the WebSocket of a polling session."""
     await socket.send_str("2probe")
     assert await socket.receive_str() == "3probe"
     assert await client.poll(sid) == (200, "6")
@@ -72,52 +72,52 @@ def is_open_packet(text: str, upgrades: list[str]) -> bool:
 # ---- handshake ----
 
 
-async def test_polling_opens_a_session(both: Client) -> None:
-    async with both.http.get(both.query("polling")) as response:
+async def test_polling_opens_a_session(client: Client) -> None:
+    async with client.http.get(client.query("polling")) as response:
         assert response.status == 200
         assert response.content_type == "text/plain"
         assert is_open_packet(await response.text(), ["websocket"])
 
 
-async def test_a_websocket_opens_a_session(both: Client) -> None:
-    async with both.connect() as socket:
+async def test_websocket_opens_a_session(client: Client) -> None:
+    async with client.connect() as socket:
         assert is_open_packet(await socket.receive_str(), [])
 
 
-async def test_every_session_has_a_name_of_its_own(both: Client) -> None:
-    assert len({await both.open() for _ in range(20)}) == 20
+async def test_session_ids_are_unique(client: Client) -> None:
+    assert len({await client.open() for _ in range(20)}) == 20
 
 
 @pytest.mark.parametrize("transport", ["polling", "websocket"])
 @pytest.mark.parametrize("version", ["", "EIO=abc&", "EIO=3&", "EIO=&", "EIO=44&"])
-async def test_another_version_is_refused(both: Client, transport: str, version: str) -> None:
-    assert await both.ask(f"?{version}transport={transport}") == 400
+async def test_another_version_is_refused(client: Client, transport: str, version: str) -> None:
+    assert await client.ask(f"?{version}transport={transport}") == 400
 
 
 @pytest.mark.parametrize("transport", ["", "&transport=abc", "&transport="])
-async def test_another_transport_is_refused(both: Client, transport: str) -> None:
-    assert await both.ask(f"?EIO=4{transport}") == 400
+async def test_another_transport_is_refused(client: Client, transport: str) -> None:
+    assert await client.ask(f"?EIO=4{transport}") == 400
     with pytest.raises(aiohttp.WSServerHandshakeError):
-        await both.http.ws_connect(f"{both.path}?EIO=4{transport}")
+        await client.http.ws_connect(f"{client.path}?EIO=4{transport}")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "HEAD"])
-async def test_a_handshake_is_a_get(both: Client, method: str) -> None:
-    assert await both.ask("?EIO=4&transport=polling", method) == 400
+async def test_handshake_must_be_a_get(client: Client, method: str) -> None:
+    assert await client.ask("?EIO=4&transport=polling", method) == 400
 
 
-async def test_a_session_that_there_is_not_is_refused(both: Client) -> None:
-    assert await both.poll("nobody") == (400, '{"code": 1, "message": "Session ID unknown"}')
-    assert (await both.post("nobody", "4x"))[0] == 400
+async def test_unknown_session_is_refused(client: Client) -> None:
+    assert await client.poll("nobody") == (400, '{"code": 1, "message": "Session ID unknown"}')
+    assert (await client.post("nobody", "4x"))[0] == 400
     with pytest.raises(aiohttp.WSServerHandshakeError):
-        await both.connect("nobody")
+        await client.connect("nobody")
 
 
-async def test_a_page_of_another_origin_may_read_what_it_is_answered(both: Client) -> None:
+async def test_page_of_an_allowed_origin_may_read_responses(client: Client) -> None:
     page = {"Origin": "https://site.example"}
-    async with both.http.get(both.query("polling"), headers=page) as response:
+    async with client.http.get(client.query("polling"), headers=page) as response:
         assert response.headers["Access-Control-Allow-Origin"] == page["Origin"]
-    async with both.http.options(both.query("polling"), headers=page) as response:
+    async with client.http.options(client.query("polling"), headers=page) as response:
         assert response.status == 204
 
 
@@ -136,18 +136,18 @@ async def test_a_page_of_another_origin_may_read_what_it_is_answered(both: Clien
         SEPARATOR.join(f"4{number}" for number in range(200)),
     ],
 )
-async def test_what_is_posted_comes_back_by_a_poll(echo: Client, body: str) -> None:
-    sid = await echo.open()
+async def test_posted_message_is_returned_by_a_poll(echo_client: Client, body: str) -> None:
+    sid = await echo_client.open()
 
-    assert await echo.post(sid, body) == (200, "ok")
-    assert await echo.poll(sid) == (200, body)
+    assert await echo_client.post(sid, body) == (200, "ok")
+    assert await echo_client.poll(sid) == (200, body)
 
 
-async def test_a_poll_waits_until_there_is_something(echo: Client) -> None:
-    sid = await echo.open()
-    poll = await echo.start_poll(sid)
+async def test_poll_waits_for_a_message(echo_client: Client) -> None:
+    sid = await echo_client.open()
+    poll = await echo_client.start_poll(sid)
 
-    await echo.post(sid, "4hello")
+    await echo_client.post(sid, "4hello")
 
     assert await poll == (200, "4hello")
 
@@ -156,52 +156,50 @@ async def test_a_poll_waits_until_there_is_something(echo: Client) -> None:
     "body",
     ["abc", "", SEPARATOR, "4a\x1e", "b!", "bAQ", "bAQI=AQI=", "0{}", "2", "6", "7", b"\xff4"],
 )
-async def test_a_post_that_holds_no_packet_ends_the_session(
-    echo: Client, body: str | bytes
-) -> None:
-    sid = await echo.open()
+async def test_post_without_packet_ends_the_session(echo_client: Client, body: str | bytes) -> None:
+    sid = await echo_client.open()
 
-    assert (await echo.post(sid, body))[0] == 400
-    assert (await echo.poll(sid))[0] == 400
+    assert (await echo_client.post(sid, body))[0] == 400
+    assert (await echo_client.poll(sid))[0] == 400
 
 
-async def test_a_body_over_the_limit_ends_the_session(echo: Client) -> None:
-    sid = await echo.open()
+async def test_body_over_the_limit_ends_the_session(echo_client: Client) -> None:
+    sid = await echo_client.open()
 
-    assert (await echo.post(sid, "4" + "x" * LONGEST))[0] == 413
-    assert (await echo.poll(sid))[0] == 400
+    assert (await echo_client.post(sid, "4" + "x" * LONGEST))[0] == 413
+    assert (await echo_client.poll(sid))[0] == 400
 
 
-async def test_a_body_at_the_limit_is_taken(echo: Client) -> None:
-    sid = await echo.open()
+async def test_body_at_the_limit_is_accepted(echo_client: Client) -> None:
+    sid = await echo_client.open()
     body = "4" + "x" * (LONGEST // 4 - 2)
 
-    assert (await echo.post(sid, body))[0] == 200
-    assert await echo.poll(sid) == (200, body)
+    assert (await echo_client.post(sid, body))[0] == 200
+    assert await echo_client.poll(sid) == (200, body)
 
 
-async def test_two_polls_at_once_end_the_session(echo: Client) -> None:
-    sid = await echo.open()
-    first = await echo.start_poll(sid)
+async def test_simultaneous_polls_end_the_session(echo_client: Client) -> None:
+    sid = await echo_client.open()
+    first = await echo_client.start_poll(sid)
 
-    assert (await echo.poll(sid))[0] == 400
+    assert (await echo_client.poll(sid))[0] == 400
 
     assert await first == (200, "1")
-    assert (await echo.poll(sid))[0] == 400
+    assert (await echo_client.poll(sid))[0] == 400
 
 
-async def test_a_poll_that_was_given_up_ends_the_session(echo: Client) -> None:
-    """What it would have carried may be lost."""
-    sid = await echo.open()
-    poll = await echo.start_poll(sid)
+async def test_cancelled_poll_ends_the_session(echo_client: Client) -> None:
+    """The messages of its response may be lost."""
+    sid = await echo_client.open()
+    poll = await echo_client.start_poll(sid)
 
     poll.cancel()
 
-    assert (await echo.poll(sid))[0] == 400
+    assert (await echo_client.poll(sid))[0] == 400
 
 
-async def test_two_posts_at_once_end_the_session(echo: Client) -> None:
-    sid = await echo.open()
+async def test_simultaneous_posts_end_the_session(echo_client: Client) -> None:
+    sid = await echo_client.open()
     one_is_answered = asyncio.Event()
 
     async def body() -> AsyncIterator[bytes]:
@@ -209,31 +207,31 @@ async def test_two_posts_at_once_end_the_session(echo: Client) -> None:
         await one_is_answered.wait()
         yield b"llo"
 
-    posts = {asyncio.create_task(echo.post(sid, body())) for _ in range(2)}
+    posts = {asyncio.create_task(echo_client.post(sid, body())) for _ in range(2)}
     [first], [second] = await asyncio.wait(posts, return_when=asyncio.FIRST_COMPLETED)
     one_is_answered.set()
 
     assert (await first)[0] == 400
     assert (await second)[0] in (200, 400)
-    assert (await echo.poll(sid))[0] == 400
+    assert (await echo_client.poll(sid))[0] == 400
 
 
-async def test_text_comes_back_over_a_websocket(echo: Client) -> None:
-    async with echo.opened() as socket:
+async def test_text_is_returned_over_a_websocket(echo_client: Client) -> None:
+    async with echo_client.opened() as socket:
         await socket.send_str("4hello")
 
         assert await socket.receive_str() == "4hello"
 
 
-async def test_binary_comes_back_over_a_websocket(echo: Client) -> None:
-    async with echo.opened() as socket:
+async def test_binary_is_returned_over_a_websocket(echo_client: Client) -> None:
+    async with echo_client.opened() as socket:
         await socket.send_bytes(bytes([1, 2, 3, 4]))
 
         assert await socket.receive_bytes() == bytes([1, 2, 3, 4])
 
 
-async def test_messages_come_back_in_order(echo: Client) -> None:
-    async with echo.opened() as socket:
+async def test_messages_are_returned_in_order(echo_client: Client) -> None:
+    async with echo_client.opened() as socket:
         for number in range(300):
             await socket.send_str(f"4{number}")
 
@@ -241,24 +239,24 @@ async def test_messages_come_back_in_order(echo: Client) -> None:
 
 
 @pytest.mark.parametrize("packet", ["abc", "", "0{}", "2", "2probe", "5", "6", "7", "3probe", "\0"])
-async def test_what_is_no_packet_ends_a_websocket(echo: Client, packet: str) -> None:
-    async with echo.opened() as socket:
+async def test_invalid_packet_ends_a_websocket(echo_client: Client, packet: str) -> None:
+    async with echo_client.opened() as socket:
         await socket.send_str(packet)
 
         assert await is_closed(socket)
         assert socket.close_code == 1008
 
 
-async def test_a_message_over_the_limit_ends_a_websocket(echo: Client) -> None:
-    async with echo.opened() as socket:
+async def test_message_over_the_limit_ends_a_websocket(echo_client: Client) -> None:
+    async with echo_client.opened() as socket:
         await socket.send_str("4" + "x" * LONGEST)
 
         assert await is_closed(socket)
         assert socket.close_code == 1009
 
 
-async def test_a_message_at_the_limit_is_taken(echo: Client) -> None:
-    async with echo.opened() as socket:
+async def test_message_at_the_limit_is_accepted(echo_client: Client) -> None:
+    async with echo_client.opened() as socket:
         text = "4" + "x" * (LONGEST // 4)
         await socket.send_str(text)
 
@@ -268,29 +266,27 @@ async def test_a_message_at_the_limit_is_taken(echo: Client) -> None:
 # ---- heartbeat ----
 
 
-async def test_a_session_that_polls_is_pinged(both: Client, loop_clock: LoopClock) -> None:
-    sid = await both.open()
+async def test_polling_session_receives_a_ping(client: Client, loop_clock: LoopClock) -> None:
+    sid = await client.open()
 
     for _ in range(3):
         await loop_clock.move(PING_INTERVAL + TICK)
-        assert await both.poll(sid) == (200, "2")
-        assert (await both.post(sid, "3"))[0] == 200
+        assert await client.poll(sid) == (200, "2")
+        assert (await client.post(sid, "3"))[0] == 200
 
 
-async def test_a_session_that_polls_and_never_answers_ends(
-    both: Client, loop_clock: LoopClock
-) -> None:
-    sid = await both.open()
+async def test_polling_session_without_pong_ends(client: Client, loop_clock: LoopClock) -> None:
+    sid = await client.open()
     await loop_clock.move(PING_INTERVAL + TICK)
-    assert await both.poll(sid) == (200, "2")
+    assert await client.poll(sid) == (200, "2")
 
     await loop_clock.move(PING_TIMEOUT + TICK)
 
-    assert (await both.poll(sid))[0] == 400
+    assert (await client.poll(sid))[0] == 400
 
 
-async def test_a_websocket_is_pinged(both: Client, loop_clock: LoopClock) -> None:
-    async with both.opened() as socket:
+async def test_websocket_receives_a_ping(client: Client, loop_clock: LoopClock) -> None:
+    async with client.opened() as socket:
         for _ in range(3):
             await loop_clock.move(PING_INTERVAL + TICK)
             assert await is_pinged(socket)
@@ -298,8 +294,8 @@ async def test_a_websocket_is_pinged(both: Client, loop_clock: LoopClock) -> Non
             await settle(socket)
 
 
-async def test_a_websocket_that_never_answers_ends(both: Client, loop_clock: LoopClock) -> None:
-    async with both.opened() as socket:
+async def test_websocket_without_pong_ends(client: Client, loop_clock: LoopClock) -> None:
+    async with client.opened() as socket:
         await loop_clock.move(PING_INTERVAL + TICK)
         assert await is_pinged(socket)
 
@@ -308,9 +304,9 @@ async def test_a_websocket_that_never_answers_ends(both: Client, loop_clock: Loo
         assert await is_closed(socket)
 
 
-async def test_a_pong_that_was_not_asked_for_is_none(both: Client, loop_clock: LoopClock) -> None:
-    """Or one could answer all pings to come."""
-    async with both.opened() as socket:
+async def test_unsolicited_pong_is_ignored(client: Client, loop_clock: LoopClock) -> None:
+    """Otherwise one client could answer all future pings in advance."""
+    async with client.opened() as socket:
         await socket.send_str("3")
         await settle(socket)
         await loop_clock.move(PING_INTERVAL + TICK)
@@ -324,39 +320,39 @@ async def test_a_pong_that_was_not_asked_for_is_none(both: Client, loop_clock: L
 # ---- close ----
 
 
-async def test_a_session_that_polls_closes(both: Client) -> None:
-    sid = await both.open()
-    poll = await both.start_poll(sid)
+async def test_polling_session_can_close(client: Client) -> None:
+    sid = await client.open()
+    poll = await client.start_poll(sid)
 
-    assert (await both.post(sid, "1"))[0] == 200
+    assert (await client.post(sid, "1"))[0] == 200
 
     assert await poll == (200, "6")
-    assert (await both.poll(sid))[0] == 400
+    assert (await client.poll(sid))[0] == 400
 
 
-async def test_a_websocket_closes(both: Client) -> None:
-    async with both.opened() as socket:
+async def test_websocket_can_close(client: Client) -> None:
+    async with client.opened() as socket:
         await socket.send_str("1")
 
         assert await is_closed(socket)
         assert socket.close_code == 1000
 
 
-async def test_nothing_is_heard_after_a_close(echo: Client) -> None:
-    sid = await echo.open()
+async def test_messages_after_a_close_are_ignored(echo_client: Client) -> None:
+    sid = await echo_client.open()
     heard: list[object] = []
-    echo.server.on("message", lambda sid, data: heard.append(data))
+    echo_client.server.on("message", lambda sid, data: heard.append(data))
 
-    await echo.post(sid, "1\x1e4late")
+    await echo_client.post(sid, "1\x1e4late")
 
     assert heard == []
 
 
-async def test_a_server_that_closes_a_session_says_so(echo: Client) -> None:
-    sid = await echo.open()
-    poll = await echo.start_poll(sid)
+async def test_server_sends_a_close_packet(echo_client: Client) -> None:
+    sid = await echo_client.open()
+    poll = await echo_client.start_poll(sid)
 
-    await echo.server.disconnect(sid)
+    await echo_client.server.disconnect(sid)
 
     assert await poll == (200, "1")
 
@@ -364,10 +360,12 @@ async def test_a_server_that_closes_a_session_says_so(echo: Client) -> None:
 # ---- upgrade ----
 
 
-async def test_a_session_goes_over_to_a_websocket(both: Client, loop_clock: LoopClock) -> None:
-    sid = await both.open()
-    async with both.connect(sid) as socket:
-        await probe(both, sid, socket)
+async def test_polling_session_upgrades_to_a_websocket(
+    client: Client, loop_clock: LoopClock
+) -> None:
+    sid = await client.open()
+    async with client.connect(sid) as socket:
+        await probe(client, sid, socket)
 
         await socket.send_str("5")
         await settle(socket)
@@ -379,10 +377,10 @@ async def test_a_session_goes_over_to_a_websocket(both: Client, loop_clock: Loop
             await settle(socket)
 
 
-async def test_messages_go_on_over_the_websocket(echo: Client) -> None:
-    sid = await echo.open()
-    async with echo.connect(sid) as socket:
-        await probe(echo, sid, socket)
+async def test_messages_continue_over_the_websocket(echo_client: Client) -> None:
+    sid = await echo_client.open()
+    async with echo_client.connect(sid) as socket:
+        await probe(echo_client, sid, socket)
 
         await socket.send_str("5")
         await socket.send_str("4hello")
@@ -390,21 +388,21 @@ async def test_messages_go_on_over_the_websocket(echo: Client) -> None:
         assert await socket.receive_str() == "4hello"
 
 
-async def test_a_poll_that_waits_ends_when_a_probe_is_answered(echo: Client) -> None:
-    sid = await echo.open()
-    poll = await echo.start_poll(sid)
-    async with echo.connect(sid) as socket:
+async def test_waiting_poll_ends_at_the_probe(echo_client: Client) -> None:
+    sid = await echo_client.open()
+    poll = await echo_client.start_poll(sid)
+    async with echo_client.connect(sid) as socket:
         await socket.send_str("2probe")
 
         assert await poll == (200, "6")
 
 
-async def test_what_was_yet_to_be_polled_comes_first_over_the_websocket(echo: Client) -> None:
-    sid = await echo.open()
-    async with echo.connect(sid) as socket:
+async def test_messages_not_polled_arrive_first_over_the_websocket(echo_client: Client) -> None:
+    sid = await echo_client.open()
+    async with echo_client.connect(sid) as socket:
         await socket.send_str("2probe")
         assert await socket.receive_str() == "3probe"
-        await echo.post(sid, "4one\x1ebAQI=")
+        await echo_client.post(sid, "4one\x1ebAQI=")
 
         await socket.send_str("5")
         await socket.send_str("4two")
@@ -414,38 +412,38 @@ async def test_what_was_yet_to_be_polled_comes_first_over_the_websocket(echo: Cl
         assert await socket.receive_str() == "4two"
 
 
-async def test_a_session_that_has_its_websocket_is_not_polled(
-    both: Client, loop_clock: LoopClock
-) -> None:
-    sid = await both.open()
-    async with both.connect(sid) as socket:
+async def test_poll_after_the_upgrade_is_refused(client: Client, loop_clock: LoopClock) -> None:
+    sid = await client.open()
+    async with client.connect(sid) as socket:
         await socket.send_str("2probe")
         assert await socket.receive_str() == "3probe"
         await socket.send_str("5")
         await settle(socket)
 
-        assert (await both.poll(sid))[0] == 400
+        assert (await client.poll(sid))[0] == 400
         await loop_clock.move(PING_INTERVAL + TICK)
         assert await is_pinged(socket)
 
 
-async def test_a_session_that_has_its_websocket_is_not_posted_to(echo: Client) -> None:
-    """And does not go on: who holds both ways is not one client."""
-    async with echo.connect() as socket:
+async def test_post_after_the_upgrade_ends_the_session(echo_client: Client) -> None:
+    """Two transports at once do not belong to one client."""
+    async with echo_client.connect() as socket:
         sid = json.loads((await socket.receive_str())[1:])["sid"]
 
-        assert (await echo.post(sid, "4x"))[0] == 400
+        assert (await echo_client.post(sid, "4x"))[0] == 400
 
 
-async def test_a_session_has_one_websocket(both: Client, loop_clock: LoopClock) -> None:
-    sid = await both.open()
-    async with both.connect(sid) as socket:
+async def test_second_websocket_of_a_session_is_refused(
+    client: Client, loop_clock: LoopClock
+) -> None:
+    sid = await client.open()
+    async with client.connect(sid) as socket:
         await socket.send_str("2probe")
         assert await socket.receive_str() == "3probe"
         await socket.send_str("5")
         await settle(socket)
 
-        async with both.connect(sid) as second:
+        async with client.connect(sid) as second:
             assert await is_closed(second)
 
         await loop_clock.move(PING_INTERVAL + TICK)
@@ -453,41 +451,43 @@ async def test_a_session_has_one_websocket(both: Client, loop_clock: LoopClock) 
 
 
 @pytest.mark.parametrize("packet", ["4hello", "2", "2prob", "3probe", "0", "", "abc"])
-async def test_a_probe_of_something_else_ends_and_the_session_goes_on(
-    echo: Client, packet: str
-) -> None:
-    sid = await echo.open()
-    async with echo.connect(sid) as socket:
+async def test_invalid_probe_does_not_end_the_session(echo_client: Client, packet: str) -> None:
+    sid = await echo_client.open()
+    async with echo_client.connect(sid) as socket:
         await socket.send_str(packet)
 
         assert await is_closed(socket)
 
-    assert (await echo.post(sid, "4hello"))[0] == 200
-    assert await echo.poll(sid) == (200, "4hello")
+    assert (await echo_client.post(sid, "4hello"))[0] == 200
+    assert await echo_client.poll(sid) == (200, "4hello")
 
 
-async def test_a_session_that_ends_takes_its_probe_along(echo: Client) -> None:
-    sid = await echo.open()
-    async with echo.connect(sid) as socket:
+async def test_end_of_a_session_closes_its_probe(echo_client: Client) -> None:
+    sid = await echo_client.open()
+    async with echo_client.connect(sid) as socket:
         await socket.send_str("2probe")
         assert await socket.receive_str() == "3probe"
 
-        await echo.post(sid, "1")
+        await echo_client.post(sid, "1")
 
         assert await is_closed(socket)
 
 
 @pytest.mark.parametrize("how", ["disconnect", "shutdown"])
-async def test_a_session_that_is_closed_while_it_changes_over_is_closed_on_its_websocket(
-    echo: Client, how: str, monkeypatch: pytest.MonkeyPatch
+async def test_session_closed_during_upgrade_closes_its_websocket(
+    echo_client: Client, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The official client, which polls no more by then, hears of no end before it."""
+    """The official client has stopped polling, so this is the only way to notify it."""
     monkeypatch.setattr(session_table, "CLOSE_TIMEOUT", 30.0)
     monkeypatch.setattr(session_table, "CLOSE_POLLS", 3000)
-    sid = await echo.open()
-    async with echo.connect(sid) as socket:
-        await probe(echo, sid, socket)
-        end = echo.server.shutdown() if how == "shutdown" else echo.server.disconnect(sid)
+    sid = await echo_client.open()
+    async with echo_client.connect(sid) as socket:
+        await probe(echo_client, sid, socket)
+        end = (
+            echo_client.server.shutdown()
+            if how == "shutdown"
+            else echo_client.server.disconnect(sid)
+        )
         ending = asyncio.create_task(end)
         await settle(socket)
 
@@ -497,14 +497,12 @@ async def test_a_session_that_is_closed_while_it_changes_over_is_closed_on_its_w
         await ending
 
 
-async def test_a_session_that_changes_over_keeps_its_heartbeat(
-    both: Client, loop_clock: LoopClock
-) -> None:
-    """The ping is due when it was, and a pong that is owed stays owed."""
-    sid = await both.open()
+async def test_upgrade_keeps_the_heartbeat(client: Client, loop_clock: LoopClock) -> None:
+    """The time of the next ping and a pending pong do not change."""
+    sid = await client.open()
     await loop_clock.move(PING_INTERVAL + TICK)
-    assert await both.poll(sid) == (200, "2")
-    async with both.connect(sid) as socket:
+    assert await client.poll(sid) == (200, "2")
+    async with client.connect(sid) as socket:
         await socket.send_str("5")
         await settle(socket)
 
@@ -513,13 +511,11 @@ async def test_a_session_that_changes_over_keeps_its_heartbeat(
         assert await is_closed(socket)
 
 
-async def test_nothing_is_left_of_sessions_that_have_ended(
-    both: Client, loop_clock: LoopClock
-) -> None:
-    engine = both.engine
-    sid = await both.open()
-    await both.open()
-    async with both.opened(), both.connect(sid) as socket:
+async def test_ended_sessions_leave_no_data(client: Client, loop_clock: LoopClock) -> None:
+    engine = client.engine
+    sid = await client.open()
+    await client.open()
+    async with client.opened(), client.connect(sid) as socket:
         await socket.send_str("2probe")
         await socket.send_str("5")
         assert len(engine.sockets) == 3

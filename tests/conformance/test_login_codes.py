@@ -1,4 +1,4 @@
-"""A login's code from the pool: lent, given back, and what an old photograph of it can do."""
+"""Tests of pooled codes of logins: leases, returns, and scans of earlier pictures."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from tests.support.builders import (
 from tests.support.servers.redis import Engines
 from tests.support.waiting import opened
 
-LIFE, REST, REGISTER = 120, 600, 600
-"""A login's, its code's, and the time to register, as conftest.py has them."""
+LIFETIME, COOLDOWN, REGISTER = 120, 600, 600
+"""Seconds for a login, a cooldown and a registration, as in conftest.py."""
 
 CHROME = Browser("198.51.100.9", "Chrome")
 POOLED = replace(SHOP, code_source="pool")
@@ -50,7 +50,7 @@ def code(number: int, drawing: int = 0) -> OfferedCode:
 
 @pytest.fixture
 async def store(store: StateBackend) -> StateBackend:
-    """With a pool of ten codes."""
+    """The state with a pool of ten codes."""
     await store.code_leases.offer("shop", [code(number) for number in range(10)])
     return store
 
@@ -60,13 +60,15 @@ def login_service(make_login_service: MakeLoginService) -> LoginMethods:
     return make_login_service(apps=[POOLED, OTHER])
 
 
-def pool_of(store: StateBackend, clock: Clock, *, rest: float = REST, uses: int = 100) -> CodePool:
+def pool_of(
+    store: StateBackend, clock: Clock, *, cooldown: float = COOLDOWN, uses: int = 100
+) -> CodePool:
     pictures = ObjectPictureStore("file:///nowhere", public_url="https://cdn.example/codes")
     return CodePool(
         leases=store.code_leases,
         pictures=pictures,
         clock=clock,
-        cooldown=rest,
+        cooldown=cooldown,
         retention=LOGIN_RETENTION,
         uses=uses,
     )
@@ -85,7 +87,7 @@ def number_of(new_login: NewLogin) -> int:
     return new_login.login.lease.number
 
 
-async def test_a_login_has_the_lowest_free_code_and_the_browser_its_picture(
+async def test_login_has_the_lowest_free_code_and_picture(
     login_service: LoginMethods,
 ) -> None:
     new_logins = [await begin(login_service) for _ in range(3)]
@@ -96,7 +98,7 @@ async def test_a_login_has_the_lowest_free_code_and_the_browser_its_picture(
     assert await login_service.code_url("scene-2-0") == new_logins[2].code_url
 
 
-async def test_an_app_that_draws_live_takes_none_of_the_pool(
+async def test_app_with_live_codes_leases_no_code(
     login_service: LoginMethods, store: StateBackend
 ) -> None:
     await store.code_leases.offer("other", [code(0)])
@@ -108,7 +110,7 @@ async def test_an_app_that_draws_live_takes_none_of_the_pool(
     assert (await store.code_leases.level("other")).free == 1
 
 
-async def test_where_none_is_free_a_code_is_drawn_live(login_service: LoginMethods) -> None:
+async def test_code_is_drawn_live_if_the_pool_is_empty(login_service: LoginMethods) -> None:
     for _ in range(10):
         await begin(login_service)
 
@@ -119,7 +121,7 @@ async def test_where_none_is_free_a_code_is_drawn_live(login_service: LoginMetho
     assert (await login_service.scan(new_login.login.scene, ALICE)).login.id == new_login.login.id
 
 
-# --- given back
+# --- returned
 
 
 async def redeemed(login_service: LoginMethods, new_login: NewLogin) -> None:
@@ -145,7 +147,7 @@ End = Callable[[LoginMethods, NewLogin], Awaitable[None]]
 
 
 @pytest.mark.parametrize("end", [redeemed, denied, cancelled, abandoned])
-async def test_a_code_rests_once_its_login_is_over(
+async def test_code_is_in_cooldown_after_its_login(
     login_service: LoginMethods, store: StateBackend, clock: Clock, end: End
 ) -> None:
     new_login = await begin(login_service)
@@ -155,18 +157,18 @@ async def test_a_code_rests_once_its_login_is_over(
 
     assert await level(store) == PoolLevel(free=9, leased=0, resting=1)
     assert number_of(await begin(login_service)) == 1
-    clock.time += REST - 1
+    clock.time += COOLDOWN - 1
     assert number_of(await begin(login_service)) == 2
     clock.time += 1
     assert number_of(await begin(login_service)) == 0
 
 
-async def test_a_code_stays_with_its_login_for_as_long_as_that_is_open(
+async def test_code_is_leased_until_its_login_ends(
     login_service: LoginMethods, store: StateBackend, clock: Clock
 ) -> None:
     new_login = await begin(login_service)
     await login_service.scan(new_login.login.scene, ALICE)
-    clock.time += LIFE - 1
+    clock.time += LIFETIME - 1
     await login_service.confirm(new_login.login.id, ALICE)
 
     clock.time += REDEEM_LIFETIME - 1
@@ -176,36 +178,36 @@ async def test_a_code_stays_with_its_login_for_as_long_as_that_is_open(
     assert await login_service.redeem(new_login.login.id, new_login.secret, app="shop")
 
 
-async def test_a_code_whose_login_ran_out_or_whose_instance_is_gone_comes_back_with_time(
+async def test_code_of_an_abandoned_login_returns_after_expiry(
     make_login_service: MakeLoginService, store: StateBackend, clock: Clock
 ) -> None:
-    """Nobody gives it back in either case."""
+    """No instance returns the code in either case."""
     await begin(make_login_service(instance="gone", apps=[POOLED]))
     other = make_login_service(instance="other", apps=[POOLED])
 
-    clock.time += LIFE + REDEEM_LIFETIME
+    clock.time += LIFETIME + REDEEM_LIFETIME
     assert await level(store) == PoolLevel(free=9, leased=0, resting=1)
-    clock.time += REST - 1
+    clock.time += COOLDOWN - 1
     assert number_of(await begin(other)) == 1
     clock.time += 1
     assert number_of(await begin(other)) == 0
 
 
-async def test_a_code_rests_for_as_long_as_its_login_is_kept(
+async def test_cooldown_lasts_until_the_login_is_deleted(
     make_login_service: MakeLoginService, store: StateBackend, clock: Clock
 ) -> None:
-    long = 900
-    login_service = make_login_service(apps=[replace(POOLED, login_lifetime=long)])
+    lifetime = 900
+    login_service = make_login_service(apps=[replace(POOLED, login_lifetime=lifetime)])
     await denied(login_service, await begin(login_service))
     await login_service.close()
 
-    clock.time += long + LOGIN_RETENTION - 1
+    clock.time += lifetime + LOGIN_RETENTION - 1
     assert number_of(await begin(login_service)) == 1
     clock.time += 1
     assert number_of(await begin(login_service)) == 0
 
 
-async def test_code_of_unregistered_login_rests_until_login_ends(
+async def test_code_of_unregistered_login_is_unused_until_its_end(
     make_login_service: MakeLoginService, store: StateBackend, clock: Clock
 ) -> None:
     login_service = make_login_service(apps=[POOLED], directory=FixedDirectory())
@@ -222,10 +224,8 @@ async def test_code_of_unregistered_login_rests_until_login_ends(
     assert number_of(await begin(login_service)) == 0
 
 
-async def test_a_rest_is_never_shorter_than_what_an_ended_login_is_kept_for(
-    store: StateBackend, clock: Clock
-) -> None:
-    pool = pool_of(store, clock, rest=0)
+async def test_cooldown_is_at_least_the_login_retention(store: StateBackend, clock: Clock) -> None:
+    pool = pool_of(store, clock, cooldown=0)
     assert await pool.lease("shop", until=clock() + 10)
 
     clock.time += 10 + LOGIN_RETENTION - 1
@@ -234,25 +234,25 @@ async def test_a_rest_is_never_shorter_than_what_an_ended_login_is_kept_for(
     assert (await level(store)).resting == 0
 
 
-async def down(*said: object, **more: object) -> None:
+async def unavailable(*arguments: object, **more: object) -> None:
     raise Unavailable
 
 
-async def test_a_give_back_that_fails_says_nothing(
+async def test_failed_return_raises_no_error(
     store: StateBackend, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = pool_of(store, clock)
-    lent = await pool.lease("shop", until=clock() + LIFE)
-    assert lent is not None
-    monkeypatch.setattr(store.code_leases, "return_code", down)
+    leased = await pool.lease("shop", until=clock() + LIFETIME)
+    assert leased is not None
+    monkeypatch.setattr(store.code_leases, "return_code", unavailable)
 
-    await pool.return_code("shop", lent.lease, until=clock() + LIFE)
+    await pool.return_code("shop", leased.lease, until=clock() + LIFETIME)
 
     assert (await level(store)).leased == 1
 
 
 @pytest.mark.parametrize("end", [redeemed, denied, cancelled, abandoned])
-async def test_a_code_that_cannot_be_given_back_harms_no_login_and_comes_back_with_time(
+async def test_unreturned_code_is_free_after_expiry_and_cooldown(
     login_service: LoginMethods,
     store: StateBackend,
     clock: Clock,
@@ -260,7 +260,7 @@ async def test_a_code_that_cannot_be_given_back_harms_no_login_and_comes_back_wi
     end: End,
 ) -> None:
     new_login = await begin(login_service)
-    monkeypatch.setattr(store.code_leases, "return_code", down)
+    monkeypatch.setattr(store.code_leases, "return_code", unavailable)
 
     await end(login_service, new_login)
     await login_service.close()
@@ -269,33 +269,33 @@ async def test_a_code_that_cannot_be_given_back_harms_no_login_and_comes_back_wi
     assert ended is not None
     assert ended.state.value == end.__name__.replace("abandoned", "cancelled")
     assert await level(store) == PoolLevel(free=9, leased=1, resting=0)
-    clock.time += LIFE + REDEEM_LIFETIME + REST
+    clock.time += LIFETIME + REDEEM_LIFETIME + COOLDOWN
     assert await level(store) == PoolLevel(free=10, leased=0, resting=0)
 
 
-async def test_a_code_is_worn_after_so_many_logins_and_an_empty_pool_is_counted(
+async def test_overused_codes_and_missed_leases_are_reported(
     clock: Clock,
 ) -> None:
-    """For whoever keeps the pool; it is lent until that has dealt with it."""
+    """The code is leased until the pool maintenance retires it."""
     store = open_state("memory://", clock)
     await store.code_leases.offer("shop", [code(7, drawing=2)])
     pool = pool_of(store, clock, uses=3)
-    worn = []
+    codes_to_retire = []
 
     for _ in range(4):
-        assert await pool.lease("shop", until=clock() + LIFE)
-        assert await pool.lease("shop", until=clock() + LIFE) is None
-        worn.append(set(pool.codes_to_retire))
-        clock.time += LIFE + REST
+        assert await pool.lease("shop", until=clock() + LIFETIME)
+        assert await pool.lease("shop", until=clock() + LIFETIME) is None
+        codes_to_retire.append(set(pool.codes_to_retire))
+        clock.time += LIFETIME + COOLDOWN
 
-    assert worn == [set(), set(), {CodeKey("shop", 7, 2)}, {CodeKey("shop", 7, 2)}]
+    assert codes_to_retire == [set(), set(), {CodeKey("shop", 7, 2)}, {CodeKey("shop", 7, 2)}]
     assert pool.missed_leases == {"shop": 4}
 
 
-# --- an old photograph
+# --- old pictures
 
 
-async def test_a_photograph_of_a_code_whose_login_another_phone_scanned_is_refused(
+async def test_old_picture_of_a_scanned_code_is_refused(
     login_service: LoginMethods,
 ) -> None:
     new_login = await begin(login_service)
@@ -310,61 +310,61 @@ async def test_a_photograph_of_a_code_whose_login_another_phone_scanned_is_refus
 
 
 @pytest.mark.parametrize("end", [redeemed, denied, cancelled, abandoned])
-async def test_a_photograph_of_a_code_that_rests_leads_nowhere(
+async def test_old_picture_of_a_code_in_cooldown_is_refused(
     login_service: LoginMethods, clock: Clock, end: End
 ) -> None:
     new_login = await begin(login_service)
     await end(login_service, new_login)
     await login_service.close()
 
-    for _ in range(REST + 1):
+    for _ in range(COOLDOWN + 1):
         with pytest.raises(UnknownScene):
             await login_service.scan(new_login.login.scene, BOB)
         clock.time += 1
 
 
-async def test_a_photograph_of_a_code_that_ran_out_leads_nowhere(
+async def test_old_picture_of_an_expired_code_is_refused(
     login_service: LoginMethods, clock: Clock
 ) -> None:
     new_login = await begin(login_service)
 
-    clock.time += LIFE
+    clock.time += LIFETIME
     with pytest.raises(LoginExpired):
         await login_service.scan(new_login.login.scene, BOB)
     clock.time += LOGIN_RETENTION
-    for _ in range(REDEEM_LIFETIME + REST - LOGIN_RETENTION + 1):
+    for _ in range(REDEEM_LIFETIME + COOLDOWN - LOGIN_RETENTION + 1):
         with pytest.raises(UnknownScene):
             await login_service.scan(new_login.login.scene, BOB)
         clock.time += 1
 
 
-async def test_a_photograph_of_a_code_that_is_on_another_screen_shows_that_browser(
+async def test_old_picture_of_a_reused_code_shows_its_browser(
     login_service: LoginMethods, clock: Clock
 ) -> None:
     former = await begin(login_service)
     await denied(login_service, former)
     await login_service.close()
-    clock.time += REST
-    present = await begin(login_service, CHROME)
+    clock.time += COOLDOWN
+    current = await begin(login_service, CHROME)
     clock.time += 7
 
-    seen = (await login_service.scan(former.login.scene, BOB)).login
+    scanned = (await login_service.scan(former.login.scene, BOB)).login
 
-    assert seen.scene == former.login.scene
-    assert seen.id == present.login.id != former.login.id
-    assert seen.browser == CHROME
-    assert clock() - seen.began_at == 7
+    assert scanned.scene == former.login.scene
+    assert scanned.id == current.login.id != former.login.id
+    assert scanned.browser == CHROME
+    assert clock() - scanned.began_at == 7
 
 
 @pytest.mark.parametrize("end", [redeemed, denied, cancelled, abandoned])
-async def test_whoever_had_a_code_before_can_do_nothing_to_the_login_that_has_it_now(
+async def test_former_login_cannot_affect_the_current_one(
     login_service: LoginMethods, clock: Clock, end: End
 ) -> None:
     former = await begin(login_service)
     await end(login_service, former)
     await login_service.close()
-    clock.time += REST
-    present = await begin(login_service, CHROME)
+    clock.time += COOLDOWN
+    current = await begin(login_service, CHROME)
 
     with pytest.raises(UnknownLogin):
         await login_service.confirm(former.login.id, ALICE)
@@ -374,23 +374,23 @@ async def test_whoever_had_a_code_before_can_do_nothing_to_the_login_that_has_it
         with pytest.raises(UnknownLogin):
             await act(former.login.id, former.secret, app="shop")
         with pytest.raises(UnknownLogin):
-            await act(present.login.id, former.secret, app="shop")
+            await act(current.login.id, former.secret, app="shop")
 
-    login = await login_service.get(present.login.id)
+    login = await login_service.get(current.login.id)
     assert login is not None
     assert (login.state, login.phone) == (State.PENDING, None)
-    await redeemed(login_service, present)
+    await redeemed(login_service, current)
 
 
-async def test_a_photograph_of_a_retired_code_leads_to_its_last_login_and_then_nowhere(
+async def test_old_picture_of_a_retired_code_expires(
     login_service: LoginMethods, store: StateBackend, clock: Clock
 ) -> None:
     new_login = await begin(login_service)
 
     await store.code_leases.withdraw("shop", {0: 0})
     await store.code_leases.offer("shop", [code(0, drawing=1)])
-    drawn_anew = await begin(login_service, CHROME)
-    assert number_of(drawn_anew) == 0
+    redrawn = await begin(login_service, CHROME)
+    assert number_of(redrawn) == 0
     assert (await login_service.scan(new_login.login.scene, ALICE)).login.id == new_login.login.id
     await login_service.confirm(new_login.login.id, ALICE)
     await login_service.redeem(new_login.login.id, new_login.secret, app="shop")
@@ -399,16 +399,16 @@ async def test_a_photograph_of_a_retired_code_leads_to_its_last_login_and_then_n
     for _ in range(2):
         with pytest.raises(UnknownScene):
             await login_service.scan(new_login.login.scene, BOB)
-        clock.time += LIFE + REDEEM_LIFETIME + REST
+        clock.time += LIFETIME + REDEEM_LIFETIME + COOLDOWN
     assert {(await begin(login_service)).login.scene for _ in range(10)}.isdisjoint(
         {new_login.login.scene}
     )
 
 
-# --- what is stored
+# --- stored logins
 
 
-async def test_a_login_that_was_stored_before_there_were_pools_can_still_be_read(
+async def test_login_stored_before_pools_existed_is_readable(
     engines: Engines, clock: Clock
 ) -> None:
     engines.empty("redis")

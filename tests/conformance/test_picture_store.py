@@ -52,7 +52,7 @@ def at(endpoint: str, bucket: str = "pictures") -> ObjectPictureStore:
     return ObjectPictureStore(f"s3://{bucket}/codes", public_url=PUBLIC, endpoint=endpoint)
 
 
-async def test_picture_is_returned_until_it_is_removed(pictures: ObjectPictureStore) -> None:
+async def test_picture_is_returned_until_its_removal(pictures: ObjectPictureStore) -> None:
     assert await pictures.get(KEY) is None
 
     await pictures.put(KEY, b"a picture")
@@ -123,7 +123,7 @@ async def test_endpoint_host_may_contain_the_bucket(
 # --- keys
 
 
-def test_key_of_scene_is_stable_and_hides_it() -> None:
+def test_key_is_stable_and_hides_the_scene() -> None:
     scene = "an-unguessable-scene-of-32-chars"
 
     key = picture_key(scene, "image/jpeg")

@@ -31,7 +31,7 @@ from tests.support.waiting import eventually
 from tests.support.wechat import DRAW, Pretending, pretending
 from tests.support.wechat import provider_of as wechat_at
 
-pytestmark = pytest.mark.usefixtures("patient_provider")
+pytestmark = pytest.mark.usefixtures("long_wechat_timeouts")
 
 
 @pytest.fixture
@@ -97,15 +97,15 @@ async def test_locked_database_file_is_retried(cluster: Cluster, log_lines: LogL
 
 @only_redis
 async def test_database_outage_is_retried(
-    cluster: Cluster, frail_postgres: PostgresServer, log_lines: LogLines
+    cluster: Cluster, stoppable_postgres: PostgresServer, log_lines: LogLines
 ) -> None:
     one = await cluster.start()
     await filled(cluster, one)
 
-    frail_postgres.stop()
+    stoppable_postgres.stop()
     await eventually(lambda: log_lines.count("pool maintenance failed"), within=TIMEOUT)
     assert await one.lease() is not None
-    frail_postgres.revive()
+    stoppable_postgres.revive()
     await eventually(lambda: log_lines.count("pool maintenance recovered"), within=TIMEOUT)
 
     one.codes_to_retire.add(CodeKey("shop", 3, 0))

@@ -32,7 +32,7 @@ from tests.support.wechat import DRAW, PAGE, Pretending, pretending, provider_at
 
 
 async def test_filler_draws_reports_and_offers_all_codes(
-    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, provider: CountingProvider
+    make_filler: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, provider: CountingProvider
 ) -> None:
     told: list[FillProgress] = []
     offered: list[CodeRecord] = []
@@ -40,7 +40,7 @@ async def test_filler_draws_reports_and_offers_all_codes(
     async def offer(some: object) -> None:
         offered.extend(some)  # type: ignore[arg-type]
 
-    drawn = await filling(report=told.append, offer=offer).run()
+    drawn = await make_filler(report=told.append, offer=offer).run()
 
     assert drawn == 10
     assert await is_whole(codes, folder, 10)
@@ -51,16 +51,18 @@ async def test_filler_draws_reports_and_offers_all_codes(
     assert provider.draws == {code.scene: 1 for code in ready}
 
 
-async def test_ready_codes_are_not_drawn_again(filling: Fill, provider: CountingProvider) -> None:
-    await filling(count=4).run()
+async def test_ready_codes_are_not_drawn_again(
+    make_filler: Fill, provider: CountingProvider
+) -> None:
+    await make_filler(count=4).run()
 
-    assert await filling(count=6).run() == 2
-    assert await filling(count=6).run() == 0
+    assert await make_filler(count=6).run() == 2
+    assert await make_filler(count=6).run() == 0
     assert list(provider.draws.values()) == [1] * 6
 
 
 async def test_row_precedes_drawing_and_picture_precedes_readiness(
-    filling: Fill,
+    make_filler: Fill,
     codes: SqlCodeStore,
     folder: ObjectPictureStore,
     provider: CountingProvider,
@@ -78,7 +80,7 @@ async def test_row_precedes_drawing_and_picture_precedes_readiness(
             steps.append(("offer", code.drawn_at, await folder.get(code.picture)))
 
     provider.before_draw = look
-    await filling(count=3, offer=offer).run()
+    await make_filler(count=3, offer=offer).run()
 
     assert Counter(act for act, _, _ in steps) == {"draw": 3, "offer": 3}
     for act, drawn_at, picture in steps:
@@ -86,14 +88,14 @@ async def test_row_precedes_drawing_and_picture_precedes_readiness(
 
 
 async def test_simultaneous_fillers_share_the_numbers(
-    filling: Fill,
+    make_filler: Fill,
     records_url: str,
     clock: Clock,
     folder: ObjectPictureStore,
     provider: CountingProvider,
 ) -> None:
     databases = [Database(records_url) for _ in range(3)]
-    fillings = [filling(codes=SqlCodeStore(one, clock=clock), count=40) for one in databases]
+    fillings = [make_filler(codes=SqlCodeStore(one, clock=clock), count=40) for one in databases]
 
     drawn = await asyncio.gather(*(one.run() for one in fillings))
 
@@ -105,7 +107,7 @@ async def test_simultaneous_fillers_share_the_numbers(
 
 
 async def test_drawing_rate_stays_below_its_limit(
-    filling: Fill, provider: CountingProvider, codes: SqlCodeStore, still_clock: LoopClock
+    make_filler: Fill, provider: CountingProvider, codes: SqlCodeStore, still_clock: LoopClock
 ) -> None:
     """At 6 codes per minute, each draw is 10 s after the last one."""
     times: list[float] = []
@@ -114,7 +116,7 @@ async def test_drawing_rate_stays_below_its_limit(
         times.append(still_clock())
 
     provider.before_draw = note
-    run = asyncio.create_task(filling(count=6, per_minute=6).run())
+    run = asyncio.create_task(make_filler(count=6, per_minute=6).run())
     for drawn in range(1, 7):
         await still_clock.until(lambda drawn=drawn: len(times) >= drawn)
         for _ in range(20):  # a draw that was allowed would come meanwhile
@@ -126,24 +128,24 @@ async def test_drawing_rate_stays_below_its_limit(
 
 
 async def test_stopped_filler_finishes_codes_and_can_be_continued(
-    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, provider: CountingProvider
+    make_filler: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, provider: CountingProvider
 ) -> None:
     def at_three(progress: FillProgress) -> None:
         if progress.ready == 3:
             stopped.stop()
 
-    stopped = filling(count=50, report=at_three)
+    stopped = make_filler(count=50, report=at_three)
     drawn = await stopped.run()
 
     assert 3 <= drawn <= 3 + 8
     assert (await codes.counts())[0].reserved == 0
-    assert await filling(count=50).run() == 50 - drawn
+    assert await make_filler(count=50).run() == 50 - drawn
     assert set(provider.draws.values()) == {1}
     assert await is_whole(codes, folder, 50)
 
 
 async def test_filler_waits_for_abandoned_reservations(
-    filling: Fill,
+    make_filler: Fill,
     codes: SqlCodeStore,
     folder: ObjectPictureStore,
     clock: Clock,
@@ -159,14 +161,14 @@ async def test_filler_waits_for_abandoned_reservations(
         if progress.ready == 9 and next(looks) == 2:
             clock.time += RESERVATION_TIMEOUT
 
-    await filling(report=when_it_has_looked_in_vain).run()
+    await make_filler(report=when_it_has_looked_in_vain).run()
 
     assert await is_whole(codes, folder, 10)
     assert (await ready_codes(codes))[2].scene == left.scene
 
 
 async def test_picture_stored_before_a_crash_is_used(
-    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, clock: Clock
+    make_filler: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, clock: Clock
 ) -> None:
     left = await codes.reserve("shop", 0, seconds=RESERVATION_TIMEOUT)
     assert left is not None
@@ -174,21 +176,21 @@ async def test_picture_stored_before_a_crash_is_used(
     await folder.put(key, (await CountingProvider().draw(left.scene)).content)
     clock.time += RESERVATION_TIMEOUT
 
-    await filling().run()
+    await make_filler().run()
 
     assert (await ready_codes(codes))[0].picture == key
     assert await is_whole(codes, folder, 10)
 
 
 async def test_invalid_picture_is_not_stored(
-    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore
+    make_filler: Fill, codes: SqlCodeStore, folder: ObjectPictureStore
 ) -> None:
     class Cutting(CountingProvider):
         async def draw(self, scene: str) -> CodePicture:
             return (await super().draw(scene))._replace(content=b"<svg")
 
     with pytest.raises(ProviderUnavailable) as failure:
-        await filling(provider=Cutting()).run()
+        await make_filler(provider=Cutting()).run()
 
     reason = "the provider returned an invalid picture: not a complete image/svg+xml"
     assert failure.value.reason == reason
@@ -202,10 +204,10 @@ async def wechat() -> AsyncIterator[Pretending]:
 
 
 async def test_wechat_codes_contain_the_recorded_scenes(
-    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, wechat: Pretending
+    make_filler: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, wechat: Pretending
 ) -> None:
     async with provider_at(wechat.url) as provider:
-        await filling(provider=provider).run()
+        await make_filler(provider=provider).run()
 
     assert wechat.wechat.calls[DRAW] == 10
     for code in await ready_codes(codes):
@@ -215,7 +217,11 @@ async def test_wechat_codes_contain_the_recorded_scenes(
 
 
 async def test_killed_filler_is_continued_by_another(
-    filling: Fill, records_url: str, folder: ObjectPictureStore, tmp_path: Path, wechat: Pretending
+    make_filler: Fill,
+    records_url: str,
+    folder: ObjectPictureStore,
+    tmp_path: Path,
+    wechat: Pretending,
 ) -> None:
     settings = wechat.settings(
         records_url=records_url, pictures_url=folder.location, seal_file=tmp_path / "seal.json"
@@ -246,7 +252,7 @@ async def test_killed_filler_is_continued_by_another(
         draws = wechat.wechat.calls[DRAW]
 
         async with provider_at(wechat.url) as provider:
-            drawn = await filling(
+            drawn = await make_filler(
                 provider=provider, codes=codes, app="default", count=120, retry_delays=PATIENT
             ).run()
 

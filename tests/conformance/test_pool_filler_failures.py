@@ -32,12 +32,16 @@ async def wechat() -> AsyncIterator[Pretending]:
 
 @pytest.mark.parametrize("fault", ["-1", "503", "html", "cut", "40001"])
 async def test_temporary_wechat_failure_is_retried(
-    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, wechat: Pretending, fault: str
+    make_filler: Fill,
+    codes: SqlCodeStore,
+    folder: ObjectPictureStore,
+    wechat: Pretending,
+    fault: str,
 ) -> None:
     wechat.wechat.faults.set(DRAW, fault, 4)
 
     async with provider_at(wechat.url) as provider:
-        await filling(provider=provider).run()
+        await make_filler(provider=provider).run()
 
     assert await is_whole(codes, folder, 10)
 
@@ -51,7 +55,7 @@ async def test_temporary_wechat_failure_is_retried(
     ],
 )
 async def test_permanent_wechat_failure_ends_filling_with_its_remedy(
-    filling: Fill,
+    make_filler: Fill,
     codes: SqlCodeStore,
     folder: ObjectPictureStore,
     wechat: Pretending,
@@ -59,11 +63,11 @@ async def test_permanent_wechat_failure_ends_filling_with_its_remedy(
     remedy: str,
 ) -> None:
     async with provider_at(wechat.url) as provider:
-        await filling(provider=provider, count=3).run()
+        await make_filler(provider=provider, count=3).run()
         wechat.wechat.faults.set(DRAW, fault)
         before = wechat.wechat.calls[DRAW]
         with pytest.raises(ProviderUnavailable) as failure:
-            await filling(provider=provider, count=30).run()
+            await make_filler(provider=provider, count=30).run()
         draws = wechat.wechat.calls[DRAW] - before
         wechat.wechat.faults.clear()
 
@@ -73,35 +77,40 @@ async def test_permanent_wechat_failure_ends_filling_with_its_remedy(
     [counts] = await codes.counts()
     assert (counts.ready, counts.reserved <= 8) == (3, True)
     async with provider_at(wechat.url) as provider:
-        assert await filling(provider=provider, count=30).run() == 27
+        assert await make_filler(provider=provider, count=30).run() == 27
     assert await is_whole(codes, folder, 30)
 
 
-async def test_wrong_secret_ends_filling_without_a_draw(filling: Fill, wechat: Pretending) -> None:
+async def test_wrong_secret_ends_filling_without_a_draw(
+    make_filler: Fill, wechat: Pretending
+) -> None:
     async with provider_at(wechat.url, secret="wrong") as provider:
         with pytest.raises(ProviderUnavailable) as failure:
-            await filling(provider=provider).run()
+            await make_filler(provider=provider).run()
 
     assert "the secret does not belong to this appid" in failure.value.reason
     assert wechat.wechat.calls[DRAW] == 0
 
 
 async def test_repeated_failure_ends_filling_after_all_retries(
-    filling: Fill, wechat: Pretending
+    make_filler: Fill, wechat: Pretending
 ) -> None:
     wechat.wechat.faults.set(DRAW, "503")
     told: list[FillProgress] = []
 
     async with provider_at(wechat.url) as provider:
         with pytest.raises(ProviderUnavailable) as failure:
-            await filling(provider=provider, report=told.append).run()
+            await make_filler(provider=provider, report=told.append).run()
 
     assert failure.value.retryable
     assert any(f"{DRAW} failed with " in progress.waiting_for for progress in told)
 
 
 async def test_picture_store_outage_is_retried(
-    filling: Fill, codes: SqlCodeStore, provider: CountingProvider, monkeypatch: pytest.MonkeyPatch
+    make_filler: Fill,
+    codes: SqlCodeStore,
+    provider: CountingProvider,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "any")
@@ -120,7 +129,9 @@ async def test_picture_store_outage_is_retried(
                 went.append(progress)
 
         # So many that some are still to be stored, however late the fifth is reported.
-        await filling(pictures=pictures, report=come_and_go, retry_delays=PATIENT, count=40).run()
+        await make_filler(
+            pictures=pictures, report=come_and_go, retry_delays=PATIENT, count=40
+        ).run()
 
         assert len(went) == 2
         assert "picture store s3://pictures/x: put failed" in went[1].waiting_for
@@ -133,14 +144,14 @@ async def test_picture_store_outage_is_retried(
 
 
 async def test_missing_bucket_ends_filling(
-    filling: Fill, codes: SqlCodeStore, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+    make_filler: Fill, codes: SqlCodeStore, s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "any")
     nowhere = ObjectPictureStore("s3://nowhere", public_url=PUBLIC, endpoint=s3.url)
 
     with pytest.raises(PicturesUnavailable) as failure:
-        await filling(pictures=nowhere).run()
+        await make_filler(pictures=nowhere).run()
 
     assert "bucket not found" in failure.value.reason
     assert await ready_codes(codes) == []
@@ -148,10 +159,10 @@ async def test_missing_bucket_ends_filling(
 
 @pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)  # used by other fixtures only
 async def test_database_outage_is_retried(
-    filling: Fill,
+    make_filler: Fill,
     folder: ObjectPictureStore,
     provider: CountingProvider,
-    frail_postgres: PostgresServer,
+    stoppable_postgres: PostgresServer,
     postgres_template: str,
     clock: Clock,
 ) -> None:
@@ -159,15 +170,15 @@ async def test_database_outage_is_retried(
 
     def come_and_go(progress: FillProgress) -> None:
         if progress.waiting_for and len(went) == 1:
-            frail_postgres.revive()
+            stoppable_postgres.revive()
             went.append(progress)
         elif progress.ready == 5 and not went:
-            frail_postgres.stop()
+            stoppable_postgres.stop()
             went.append(progress)
 
-    async with connected(frail_postgres.new_database(postgres_template)) as database:
+    async with connected(stoppable_postgres.new_database(postgres_template)) as database:
         codes = SqlCodeStore(database, clock=clock)
-        await filling(codes=codes, report=come_and_go, retry_delays=PATIENT).run()
+        await make_filler(codes=codes, report=come_and_go, retry_delays=PATIENT).run()
 
         assert len(went) == 2
         assert set(provider.draws.values()) == {1}
@@ -176,7 +187,7 @@ async def test_database_outage_is_retried(
 
 @pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
 async def test_locked_database_file_is_retried(
-    filling: Fill,
+    make_filler: Fill,
     codes: SqlCodeStore,
     folder: ObjectPictureStore,
     records_url: str,
@@ -195,16 +206,16 @@ async def test_locked_database_file_is_retried(
                 loop.run_in_executor(None, other.execute, "BEGIN IMMEDIATE")
                 locked.append(progress)
 
-        await filling(report=lock_and_unlock).run()
+        await make_filler(report=lock_and_unlock).run()
 
     assert [progress.waiting_for for progress in locked] == ["", "database is locked"]
     assert set(provider.draws.values()) == {1}
     assert await is_whole(codes, folder, 10)
 
 
-async def test_failed_offer_ends_filling(filling: Fill) -> None:
+async def test_failed_offer_ends_filling(make_filler: Fill) -> None:
     async def offer(some: object) -> None:
         raise RecordsUnavailable("canary")
 
     with pytest.raises(RecordsUnavailable):
-        await filling(offer=offer).run()
+        await make_filler(offer=offer).run()

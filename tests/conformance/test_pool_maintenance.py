@@ -38,7 +38,7 @@ from tests.support.waiting import eventually
 from tests.support.wechat import DRAW, Pretending, pretending
 from tests.support.wechat import provider_of as wechat_at
 
-pytestmark = pytest.mark.usefixtures("patient_provider")
+pytestmark = pytest.mark.usefixtures("long_wechat_timeouts")
 
 
 async def test_new_pool_is_filled_and_free_at_once(cluster: Cluster, log_lines: LogLines) -> None:

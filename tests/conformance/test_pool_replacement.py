@@ -23,7 +23,7 @@ from tests.support.pool_cluster import (
     soon,
 )
 
-pytestmark = pytest.mark.usefixtures("patient_provider")
+pytestmark = pytest.mark.usefixtures("long_wechat_timeouts")
 
 
 # --- removed apps

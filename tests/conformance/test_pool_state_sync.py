@@ -24,7 +24,7 @@ from tests.support.pool_cluster import (
 from tests.support.servers.redis import Engines
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.usefixtures("patient_provider")
+pytestmark = pytest.mark.usefixtures("long_wechat_timeouts")
 
 
 async def test_codes_lost_by_the_state_return_with_cooldown(

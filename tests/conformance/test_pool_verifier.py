@@ -16,9 +16,9 @@ from tests.support.pool import PUBLIC, CountingProvider, Fill, is_whole, ready_c
 
 
 async def test_defects_of_pictures_are_found(
-    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, tmp_path: Path
+    make_filler: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, tmp_path: Path
 ) -> None:
-    await filling().run()
+    await make_filler().run()
     ready = await ready_codes(codes)
     await folder.remove(ready[1].picture)
     (tmp_path / "pictures" / ready[3].picture).write_bytes(b"")
@@ -43,9 +43,9 @@ async def test_defects_of_pictures_are_found(
 
 
 async def test_picture_store_outage_is_not_a_defect(
-    filling: Fill, codes: SqlCodeStore, tmp_path: Path
+    make_filler: Fill, codes: SqlCodeStore, tmp_path: Path
 ) -> None:
-    await filling().run()
+    await make_filler().run()
     (tmp_path / "file").touch()
     down = ObjectPictureStore((tmp_path / "file" / "x").as_uri(), public_url=PUBLIC)
 
@@ -54,9 +54,9 @@ async def test_picture_store_outage_is_not_a_defect(
 
 
 async def test_retired_code_is_replaced_and_its_picture_deleted(
-    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore
+    make_filler: Fill, codes: SqlCodeStore, folder: ObjectPictureStore
 ) -> None:
-    await filling().run()
+    await make_filler().run()
     before = await ready_codes(codes)
     closed: list[tuple[str, Mapping[int, int]]] = []
 
@@ -74,7 +74,7 @@ async def test_retired_code_is_replaced_and_its_picture_deleted(
         True,
         False,
     ]
-    assert await filling().run() == 2
+    assert await make_filler().run() == 2
     after = await ready_codes(codes)
     assert [code.drawing for code in after] == [0, 0, 1, 1, 0, 0, 0, 0, 0, 0]
     assert not {code.scene for code in before[2:4]} & {code.scene for code in after}
@@ -82,9 +82,9 @@ async def test_retired_code_is_replaced_and_its_picture_deleted(
 
 
 async def test_failed_picture_deletion_is_repeated_by_next_call(
-    filling: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, tmp_path: Path
+    make_filler: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, tmp_path: Path
 ) -> None:
-    await filling().run()
+    await make_filler().run()
     chosen = (await ready_codes(codes))[:3]
     (tmp_path / "file").touch()
     down = ObjectPictureStore((tmp_path / "file" / "x").as_uri(), public_url=PUBLIC)

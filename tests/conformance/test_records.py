@@ -1,4 +1,4 @@
-"""Records: what a database promises, whichever it is."""
+"""Tests of the guarantees of records, over each database."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ Open = Callable[..., Awaitable[Records]]
 
 
 @pytest.fixture
-async def opened(records_url: str, clock: Clock) -> AsyncIterator[Open]:
-    """Opens records as one instance after another does, all over one database."""
-    all_of_them: list[Records] = []
+async def open_instance(records_url: str, clock: Clock) -> AsyncIterator[Open]:
+    """Open records over one database, as several instances do."""
+    opened_records: list[Records] = []
 
     async def open(*keys: bytes, url: str = records_url) -> Records:
         records = open_records(
@@ -69,17 +69,17 @@ async def opened(records_url: str, clock: Clock) -> AsyncIterator[Open]:
             clock=clock,
             trail_lifetime=3600,
         )
-        all_of_them.append(records)
+        opened_records.append(records)
         await records.open()
         return records
 
     yield open
-    for records in all_of_them:
+    for records in opened_records:
         await records.close()
 
 
 def dump(url: str, postgres: PostgresServer | None) -> str:
-    """Everything that a thief of the database has."""
+    """Return the whole content of the database."""
     if postgres is not None:
         return postgres.dump(url)
     with closing(sqlite3.connect(url.partition(":///")[2])) as connection:
@@ -89,7 +89,7 @@ def dump(url: str, postgres: PostgresServer | None) -> str:
 # --- migrations
 
 
-async def test_tables_are_made_once(bare_url: str) -> None:
+async def test_tables_are_created_once(bare_url: str) -> None:
     async with connected(bare_url) as database:
         assert await database.status() == MigrationStatus(None, REVISIONS)
         assert await database.migrate() == REVISIONS
@@ -98,18 +98,18 @@ async def test_tables_are_made_once(bare_url: str) -> None:
 
 
 @pytest.mark.parametrize("bare_url", ["sqlite"], indirect=True)
-async def test_a_file_is_its_owners_alone(bare_url: str) -> None:
+async def test_database_file_is_readable_by_its_owner_only(bare_url: str) -> None:
     folder = Path(bare_url.partition(":///")[2]).parent
     async with connected(bare_url) as database:
         await database.migrate()
 
         modes = {file.name: file.stat().st_mode & 0o777 for file in folder.glob("*.db*")}
 
-    assert len(modes) == 3  # and what SQLite keeps beside it
+    assert len(modes) == 3  # the database and the two files that SQLite adds
     assert set(modes.values()) == {0o600}
 
 
-async def test_what_migrations_make_is_what_the_tables_say(bare_url: str) -> None:
+async def test_migrations_create_the_declared_tables(bare_url: str) -> None:
     def differences(connection: sa.Connection) -> object:
         options = {"version_table": VERSION_TABLE, "compare_server_default": True}
         context = MigrationContext.configure(connection, opts=options)
@@ -121,7 +121,7 @@ async def test_what_migrations_make_is_what_the_tables_say(bare_url: str) -> Non
             assert await connection.run_sync(differences) == []
 
 
-async def test_of_many_that_begin_at_once_one_makes_the_tables(bare_url: str) -> None:
+async def test_simultaneous_migrations_create_the_tables_once(bare_url: str) -> None:
     databases = [Database(bare_url) for _ in range(4)]
 
     await asyncio.gather(*(database.migrate() for database in databases))
@@ -131,15 +131,17 @@ async def test_of_many_that_begin_at_once_one_makes_the_tables(bare_url: str) ->
         await database.close()
 
 
-async def test_a_database_newer_than_the_program_is_refused(records_url: str, opened: Open) -> None:
+async def test_database_newer_than_the_program_is_refused(
+    records_url: str, open_instance: Open
+) -> None:
     async with connected(records_url) as database, database.write_transaction() as connection:
         await connection.execute(sa.text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
 
     with pytest.raises(RecordsStartupError, match=f"9999, which is newer than revision {HEAD}"):
-        await opened()
+        await open_instance()
 
 
-def test_the_revisions_are_those_that_there_are_files_for() -> None:
+def test_revisions_match_the_migration_files() -> None:
     found = ScriptDirectory(str(FOLDER)).walk_revisions()
     assert tuple(one.revision for one in found) == REVISIONS[::-1]
 
@@ -147,8 +149,8 @@ def test_the_revisions_are_those_that_there_are_files_for() -> None:
 # --- apps
 
 
-async def test_an_app_is_what_was_said_of_it(opened: Open, clock: Clock) -> None:
-    records = await opened()
+async def test_app_has_its_given_fields(open_instance: Open, clock: Clock) -> None:
+    records = await open_instance()
 
     added = await records.app_admin.add("site", SITE)
 
@@ -169,8 +171,8 @@ async def test_an_app_is_what_was_said_of_it(opened: Open, clock: Clock) -> None
     assert await records.app_admin.list() == [added]
 
 
-async def test_what_is_not_said_has_a_default(opened: Open) -> None:
-    records = await opened()
+async def test_omitted_fields_have_defaults(open_instance: Open) -> None:
+    records = await open_instance()
 
     added = await records.app_admin.add("site", {"name": "A site"})
 
@@ -178,8 +180,8 @@ async def test_what_is_not_said_has_a_default(opened: Open) -> None:
     assert added.app == App(id="site", name="A site", origins=frozenset(), incarnation=incarnation)
 
 
-async def test_a_change_leaves_the_rest(opened: Open, clock: Clock) -> None:
-    records = await opened()
+async def test_update_leaves_other_fields(open_instance: Open, clock: Clock) -> None:
+    records = await open_instance()
     before = await records.app_admin.add("site", SITE)
     clock.time += 5
 
@@ -192,26 +194,26 @@ async def test_a_change_leaves_the_rest(opened: Open, clock: Clock) -> None:
     assert (after.created_at, after.changed_at) == (before.created_at, clock())
 
 
-async def test_apps_that_are_not_there_are_said_not_to_be(opened: Open) -> None:
-    book = (await opened()).app_admin
-    for act in (book.get, book.remove, book.rotate_secret):
+async def test_unknown_app_is_not_found(open_instance: Open) -> None:
+    app_admin = (await open_instance()).app_admin
+    for act in (app_admin.get, app_admin.remove, app_admin.rotate_secret):
         with pytest.raises(AppNotFound):
-            await act("nobody")
+            await act("unknown")
     with pytest.raises(AppNotFound):
-        await book.update("nobody", {"name": "x"})
+        await app_admin.update("unknown", {"name": "x"})
 
 
-async def test_an_id_is_given_once(opened: Open) -> None:
-    book = (await opened()).app_admin
-    await book.add("site", SITE)
+async def test_app_id_is_unique(open_instance: Open) -> None:
+    app_admin = (await open_instance()).app_admin
+    await app_admin.add("site", SITE)
 
     with pytest.raises(AppAlreadyExists):
-        await book.add("site", {"name": "Another"})
+        await app_admin.add("site", {"name": "Another"})
 
-    assert (await book.get("site")).app.name == "A site"
+    assert (await app_admin.get("site")).app.name == "A site"
 
 
-WRONG: list[tuple[str, object]] = [
+INVALID_FIELDS: list[tuple[str, object]] = [
     ("id", "a b"),
     ("id", ""),
     ("id", "-a"),
@@ -220,7 +222,7 @@ WRONG: list[tuple[str, object]] = [
     ("name", "a\nb"),
     ("name", None),
     ("name", "a" * 101),
-    ("provider", "nobody"),
+    ("provider", "unknown"),
     ("provider", 7),
     ("provider_app_id", "a" * 129),
     ("provider_secret", ""),
@@ -244,25 +246,25 @@ WRONG: list[tuple[str, object]] = [
 
 
 @pytest.fixture
-async def book(opened: Open) -> SqlAppAdmin:
-    return (await opened()).app_admin
+async def app_admin(open_instance: Open) -> SqlAppAdmin:
+    return (await open_instance()).app_admin
 
 
 @pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
-async def test_what_an_app_cannot_be_is_named(book: SqlAppAdmin) -> None:
-    for name, value in WRONG:
+async def test_invalid_field_is_named(app_admin: SqlAppAdmin) -> None:
+    for name, value in INVALID_FIELDS:
         fields = {**SITE, name: value}
         app_id = fields.pop("id", "site")
         with pytest.raises(InvalidApp, match=f"^{name}: "):
-            await book.add(app_id, fields)
-    assert await book.list() == []
-    assert {name for name, _ in WRONG} >= FIELD_RULES.keys()
+            await app_admin.add(app_id, fields)
+    assert await app_admin.list() == []
+    assert {name for name, _ in INVALID_FIELDS} >= FIELD_RULES.keys()
 
 
 @pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
-async def test_all_mistakes_are_named_at_once_and_no_secret_is_repeated(book: SqlAppAdmin) -> None:
+async def test_all_mistakes_are_named_without_secrets(app_admin: SqlAppAdmin) -> None:
     with pytest.raises(InvalidApp) as wrong:
-        await book.add("a b", {**SITE, "name": "", "provider_secret": SECRET + "\n"})
+        await app_admin.add("a b", {**SITE, "name": "", "provider_secret": SECRET + "\n"})
 
     named = {part.split(":")[0] for part in str(wrong.value).split("; ")}
     assert named == {"id", "name", "provider_secret"}
@@ -270,18 +272,18 @@ async def test_all_mistakes_are_named_at_once_and_no_secret_is_repeated(book: Sq
 
 
 @pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
-async def test_the_settings_own_app_is_not_written_down(book: SqlAppAdmin) -> None:
+async def test_app_from_the_settings_cannot_be_stored(app_admin: SqlAppAdmin) -> None:
     with pytest.raises(InvalidApp, match="defined by the settings"):
-        await book.add("default", SITE)
+        await app_admin.add("default", SITE)
     with pytest.raises(InvalidApp, match="cannot be changed"):
-        await book.update("site", {"id": "default"})
+        await app_admin.update("site", {"id": "default"})
 
 
-# --- what instances know
+# --- instances
 
 
-async def test_a_change_is_known_at_another_instance(opened: Open) -> None:
-    one, two = await opened(), await opened()
+async def test_change_is_visible_on_another_instance(open_instance: Open) -> None:
+    one, two = await open_instance(), await open_instance()
     await one.app_admin.add("site", SITE)
     await two.apps.refresh()
     assert (await two.apps.get("site")).name == "A site"
@@ -297,8 +299,8 @@ async def test_a_change_is_known_at_another_instance(opened: Open) -> None:
     assert two.apps.origins() == frozenset()
 
 
-async def test_nothing_is_read_again_while_nothing_changes(opened: Open) -> None:
-    records = await opened()
+async def test_refresh_without_changes_reads_no_apps(open_instance: Open) -> None:
+    records = await open_instance()
     await records.app_admin.add("site", SITE)
     await records.apps.refresh()
     before = records.apps.origins()
@@ -308,10 +310,10 @@ async def test_nothing_is_read_again_while_nothing_changes(opened: Open) -> None
     assert records.apps.origins() is before
 
 
-async def test_the_settings_apps_lie_over_those_that_are_recorded(
-    opened: Open,
+async def test_apps_from_the_settings_have_priority(
+    open_instance: Open,
 ) -> None:
-    records = await opened()
+    records = await open_instance()
     apps = AppRegistry([SHOP], records.apps)
     assert apps.origins() == SHOP.origins
     await records.app_admin.add("site", SITE)
@@ -320,7 +322,7 @@ async def test_the_settings_apps_lie_over_those_that_are_recorded(
 
     assert (await apps.get("site")).name == "A site"
     assert await apps.get("shop") is SHOP
-    assert await apps.get("nobody") is None
+    assert await apps.get("unknown") is None
     assert apps.origins() == SHOP.origins | {"https://a.example", "https://b.example"}
     assert apps.origins() is apps.origins()
 
@@ -328,54 +330,54 @@ async def test_the_settings_apps_lie_over_those_that_are_recorded(
 # --- secrets
 
 
-async def test_the_broker_can_read_a_providers_secret_again(opened: Open) -> None:
-    records = await opened()
+async def test_provider_secret_can_be_decrypted(open_instance: Open) -> None:
+    records = await open_instance()
     await records.app_admin.add("site", SITE)
     await records.app_admin.add("bare", {"name": "Bare"})
     await records.apps.refresh()
 
     assert records.apps.provider_secret("site") == SECRET
     assert records.apps.provider_secret("bare") is None
-    assert records.apps.provider_secret("nobody") is None
+    assert records.apps.provider_secret("unknown") is None
 
 
-async def test_an_apps_own_secret_is_told_once_and_the_former_one_is_worth_nothing(
-    opened: Open,
+async def test_rotated_api_secret_replaces_the_former_one(
+    open_instance: Open,
 ) -> None:
-    records = await opened()
+    records = await open_instance()
     await records.app_admin.add("site", SITE)
     await records.app_admin.add("other", {"name": "Other"})
 
-    async def rotated() -> str:
+    async def rotate() -> str:
         secret = await records.app_admin.rotate_secret("site")
         await records.apps.refresh()
         return secret
 
-    first, second = await rotated(), await rotated()
+    first, second = await rotate(), await rotate()
 
     assert len(first) == len(second) == 43
     assert records.apps.is_api_secret("site", second)
     assert not records.apps.is_api_secret("site", first)
-    for app_id in ("other", "nobody"):
+    for app_id in ("other", "unknown"):
         assert not records.apps.is_api_secret(app_id, second)
         assert not records.apps.is_api_secret(app_id, "")
 
 
-async def test_no_secret_stands_in_the_database_or_in_what_is_shown(
-    opened: Open, records_url: str, request: pytest.FixtureRequest
+async def test_no_secret_is_in_the_database_or_output(
+    open_instance: Open, records_url: str, request: pytest.FixtureRequest
 ) -> None:
-    records = await opened()
+    records = await open_instance()
     added = await records.app_admin.add("site", SITE)
     await records.apps.refresh()
-    own = await records.app_admin.rotate_secret("site")
+    api_secret = await records.app_admin.rotate_secret("site")
     server = request.getfixturevalue("postgres") if "postgresql" in records_url else None
 
-    stolen = dump(records_url, server)
+    dumped = dump(records_url, server)
 
-    assert "wx1234" in stolen
+    assert "wx1234" in dumped
     known = await records.app_admin.get("site")
-    for shown in (stolen, repr(known), repr(added), str(known.as_dict()), repr(vars(records.apps))):
-        for secret in (SECRET, own):
+    for shown in (dumped, repr(known), repr(added), str(known.as_dict()), repr(vars(records.apps))):
+        for secret in (SECRET, api_secret):
             for spelling in (secret, secret.encode().hex(), base64.b64encode(secret.encode())):
                 assert str(spelling) not in shown
     assert "sealed" not in repr(known)
@@ -384,18 +386,18 @@ async def test_no_secret_stands_in_the_database_or_in_what_is_shown(
     assert known.as_dict()["has_api_secret"] is True
 
 
-@pytest.mark.parametrize("meddle", ["swap", "turn"])
-async def test_what_was_sealed_for_another_app_or_was_changed_does_not_open(
-    opened: Open, records_url: str, meddle: str
+@pytest.mark.parametrize("change", ["swap", "turn"])
+async def test_moved_or_changed_ciphertext_is_not_decrypted(
+    open_instance: Open, records_url: str, change: str
 ) -> None:
-    records = await opened()
+    records = await open_instance()
     await records.app_admin.add("site", SITE)
     await records.app_admin.add("victim", {**SITE, "provider_secret": "victims"})
     [(content, _)] = await stored_secrets(records_url, "victim")
-    if meddle == "turn":
+    if change == "turn":
         content = content[:-1] + bytes([content[-1] ^ 1])
     row = tables.apps.c
-    app_id = "site" if meddle == "swap" else "victim"
+    app_id = "site" if change == "swap" else "victim"
     async with connected(records_url) as database, database.write_transaction() as connection:
         await connection.execute(
             sa.update(tables.apps).where(row.id == app_id).values(provider_secret=content)
@@ -416,30 +418,30 @@ async def stored_secrets(url: str, *app_ids: str) -> list[tuple[bytes, str]]:
         return [(bytes(secret), key) for secret, key in found]
 
 
-async def test_rewrapping_leaves_nothing_under_an_older_key(opened: Open, records_url: str) -> None:
-    await (await opened(OLD)).app_admin.add("site", SITE)
-    both = await opened(NEW, OLD)
+async def test_rewrap_replaces_all_older_keys(open_instance: Open, records_url: str) -> None:
+    await (await open_instance(OLD)).app_admin.add("site", SITE)
+    both = await open_instance(NEW, OLD)
     await both.app_admin.add("newer", SITE)
 
     assert await both.app_admin.rewrap() == 1
     assert await both.app_admin.rewrap() == 0
 
     assert {key for _, key in await stored_secrets(records_url, "site", "newer")} == {key_id(NEW)}
-    late = await opened(NEW)
+    late = await open_instance(NEW)
     assert late.apps.provider_secret("site") == SECRET
-    left_behind = await opened(OLD)
+    old_instance = await open_instance(OLD)
     with pytest.raises(
         SecretDecryptionFailed, match=f"with the key {key_id(NEW)}, which this instance"
     ):
-        left_behind.apps.provider_secret("site")
+        old_instance.apps.provider_secret("site")
 
 
-async def test_a_key_that_cannot_be_opened_stops_the_rewrapping_whole(
-    opened: Open, records_url: str
+async def test_rewrap_with_a_missing_key_changes_nothing(
+    open_instance: Open, records_url: str
 ) -> None:
-    await (await opened(OLD)).app_admin.add("a", SITE)
-    await (await opened(b"l" * 32)).app_admin.add("b", SITE)
-    records = await opened(NEW, OLD)
+    await (await open_instance(OLD)).app_admin.add("a", SITE)
+    await (await open_instance(b"l" * 32)).app_admin.add("b", SITE)
+    records = await open_instance(NEW, OLD)
 
     with pytest.raises(SecretDecryptionFailed):
         await records.app_admin.rewrap()
@@ -448,7 +450,7 @@ async def test_a_key_that_cannot_be_opened_stops_the_rewrapping_whole(
     assert keys == {key_id(OLD), key_id(b"l" * 32)}
 
 
-def test_a_running_instance_meets_a_newer_key_in_the_seal_file(tmp_path: Path) -> None:
+def test_running_instance_reads_a_new_seal_key(tmp_path: Path) -> None:
     file = SealKeyFile(tmp_path / "seal.json")
     running, other = SecretBox(file.keys), SecretBox(file.keys)
     running.load()
@@ -461,7 +463,7 @@ def test_a_running_instance_meets_a_newer_key_in_the_seal_file(tmp_path: Path) -
     assert running.newest_key_id == other.newest_key_id == sealed.key_id
 
 
-def test_the_seal_file_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+def test_seal_file_is_created_once_for_its_owner(tmp_path: Path) -> None:
     path = tmp_path / "seal.json"
     keys = SealKeyFile(path).keys()
 
@@ -474,7 +476,7 @@ def test_the_seal_file_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"keys": []}', '{"keys": ["c2hvcnQ="]}'])
-def test_a_damaged_seal_file_is_said_to_be_damaged(tmp_path: Path, text: str) -> None:
+def test_damaged_seal_file_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "seal.json"
     path.write_text(text)
     path.chmod(0o600)
@@ -483,26 +485,26 @@ def test_a_damaged_seal_file_is_said_to_be_damaged(tmp_path: Path, text: str) ->
         SealKeyFile(path).keys()
 
 
-# --- a database that is down
+# --- outages
 
 
 @pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
-async def test_apps_stay_known_while_the_database_is_down(
-    opened: Open, frail_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+async def test_apps_are_available_during_a_database_outage(
+    open_instance: Open, stoppable_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("broker.records.app_cache.REFRESH_INTERVAL", 0.05)
-    records = await opened(url=frail_postgres.new_database())
+    records = await open_instance(url=stoppable_postgres.new_database())
     await records.app_admin.add("site", SITE)
     await eventually(records.apps.origins)
 
-    frail_postgres.stop()
+    stoppable_postgres.stop()
     await eventually(lambda: RECORDS_DOWN._value.get() == 1)
     with pytest.raises(RecordsUnavailable):
         await records.app_admin.update("site", {"name": "Another"})
     assert (await records.apps.get("site")).name == "A site"
     assert records.apps.provider_secret("site") == SECRET
 
-    frail_postgres.start()
+    stoppable_postgres.start()
     await eventually(lambda: RECORDS_DOWN._value.get() == 0)
     await records.app_admin.update("site", {"name": "Another"})
     await records.apps.refresh()
@@ -510,8 +512,8 @@ async def test_apps_stay_known_while_the_database_is_down(
 
 
 @pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
-async def test_a_locked_file_can_still_be_read(opened: Open, records_url: str) -> None:
-    records = await opened()
+async def test_locked_database_file_is_readable(open_instance: Open, records_url: str) -> None:
+    records = await open_instance()
     await records.app_admin.add("site", SITE)
     with closing(sqlite3.connect(records_url.partition(":///")[2])) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -536,17 +538,17 @@ async def test_a_locked_file_can_still_be_read(opened: Open, records_url: str) -
     ],
 )
 @pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
-async def test_a_start_without_the_database_says_what_to_do(
-    opened: Open, url: str, reason: str
+async def test_start_without_database_names_the_setting(
+    open_instance: Open, url: str, reason: str
 ) -> None:
     with pytest.raises(RecordsStartupError, match=reason) as refused:
-        await opened(url=url)
+        await open_instance(url=url)
 
     assert "SCAN_LOGIN_RECORDS_URL" in str(refused.value)
     assert "hunter2" not in str(refused.value)
 
 
-async def test_a_server_that_does_not_answer_is_not_waited_for(postgres: PostgresServer) -> None:
+async def test_hanging_server_causes_a_timeout(postgres: PostgresServer) -> None:
     database = Database(postgres.url(), statement_timeout=0.3)
     with pytest.raises(RecordsUnavailable) as down:
         async with database.read_connection() as connection:
@@ -556,7 +558,7 @@ async def test_a_server_that_does_not_answer_is_not_waited_for(postgres: Postgre
     assert down.value.reason == "no answer in time"
 
 
-async def test_a_reason_repeats_no_value(postgres: PostgresServer) -> None:
+async def test_failure_reason_repeats_no_value(postgres: PostgresServer) -> None:
     async with connected(postgres.url()) as database:
         with pytest.raises(RecordsUnavailable) as down:
             async with database.read_connection() as connection:
@@ -566,7 +568,7 @@ async def test_a_reason_repeats_no_value(postgres: PostgresServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "is_one"),
+    ("url", "is_valid"),
     [
         ("sqlite+aiosqlite:///scan-login.db", True),
         ("sqlite+aiosqlite:////var/lib/scan-login.db", True),
@@ -578,10 +580,10 @@ async def test_a_reason_repeats_no_value(postgres: PostgresServer) -> None:
         ("mysql://h/db", False),
     ],
 )
-def test_a_records_url_names_a_file_or_a_server(url: str, is_one: bool) -> None:
-    assert is_records_url(url) is is_one
+def test_records_url_names_a_file_or_server(url: str, is_valid: bool) -> None:
+    assert is_records_url(url) is is_valid
 
 
-def test_apps_are_unknown_before_they_are_read(tmp_path: Path) -> None:
+def test_app_cache_is_empty_before_its_first_read(tmp_path: Path) -> None:
     apps = AppCache(Database(f"sqlite+aiosqlite:///{tmp_path}/x.db"), SecretBox(lambda: (OLD,)))
     assert apps.origins() == frozenset()

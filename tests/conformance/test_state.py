@@ -1,4 +1,4 @@
-"""What every state promises, over each backend."""
+"""Tests of the guarantees of state, over each backend."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ async def store(engine: str, engines: Engines, clock: Clock) -> AsyncIterator[St
 
 @pytest.fixture
 def pass_time(engine: str, engines: Engines, clock: Clock) -> PassTime:
-    """Lets time pass here and on the servers."""
+    """Advance the time of the broker and of the servers."""
 
-    def passed(seconds: float) -> None:
+    def pass_seconds(seconds: float) -> None:
         clock.time += seconds
         engines.pass_time(engine, seconds)
 
-    return passed
+    return pass_seconds
 
 
-async def test_a_login_is_found_by_id_and_by_scene(store: StateBackend, clock: Clock) -> None:
+async def test_login_is_found_by_id_and_by_scene(store: StateBackend, clock: Clock) -> None:
     login = a_login(clock)
 
     await store.logins.add(login)
@@ -65,7 +65,7 @@ async def test_a_login_is_found_by_id_and_by_scene(store: StateBackend, clock: C
     assert await store.logins.by_scene(LOGIN_ID) is None
 
 
-async def test_a_scene_finds_the_newer_login(store: StateBackend, clock: Clock) -> None:
+async def test_scene_returns_the_newer_login(store: StateBackend, clock: Clock) -> None:
     await store.logins.add(a_login(clock))
     newer = a_login(clock, id=f"{LOGIN_ID}-newer")
 
@@ -85,25 +85,25 @@ async def test_swap_stores_a_change(store: StateBackend, clock: Clock) -> None:
     assert await store.logins.by_scene(SCENE) == after
 
 
-async def test_of_many_swaps_of_one_version_one_succeeds(store: StateBackend, clock: Clock) -> None:
+async def test_one_of_simultaneous_swaps_succeeds(store: StateBackend, clock: Clock) -> None:
     before = a_login(clock)
     await store.logins.add(before)
     changes = [replace(before, instance=f"i{number}", version=1) for number in range(50)]
 
-    done = await asyncio.gather(*(store.logins.swap(before, after) for after in changes))
+    results = await asyncio.gather(*(store.logins.swap(before, after) for after in changes))
 
-    assert done.count(True) == 1
-    assert await store.logins.get(LOGIN_ID) == changes[done.index(True)]
+    assert results.count(True) == 1
+    assert await store.logins.get(LOGIN_ID) == changes[results.index(True)]
 
 
-async def test_swap_of_a_login_that_is_gone_fails(store: StateBackend, clock: Clock) -> None:
+async def test_swap_of_an_unknown_login_fails(store: StateBackend, clock: Clock) -> None:
     login = a_login(clock)
 
     assert not await store.logins.swap(login, replace(login, version=1))
     assert await store.logins.get(LOGIN_ID) is None
 
 
-async def test_a_login_is_kept_past_its_end_and_then_forgotten(
+async def test_login_is_deleted_after_its_retention(
     store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
     await store.logins.add(a_login(clock))
@@ -115,7 +115,7 @@ async def test_a_login_is_kept_past_its_end_and_then_forgotten(
     assert await store.logins.by_scene(SCENE) is None
 
 
-async def test_a_login_confirmed_at_last_is_kept_as_much_longer(
+async def test_retention_begins_at_the_extended_end(
     store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
     before = a_login(clock)
@@ -129,7 +129,7 @@ async def test_a_login_confirmed_at_last_is_kept_as_much_longer(
     assert await store.logins.get(LOGIN_ID) is None
 
 
-async def test_a_login_is_stored_whole(store: StateBackend, clock: Clock) -> None:
+async def test_all_fields_of_a_login_are_stored(store: StateBackend, clock: Clock) -> None:
     before = a_login(clock)
     await store.logins.add(before)
     after = replace(
@@ -169,7 +169,9 @@ async def test_login_stored_by_an_older_version_is_readable(engines: Engines, cl
     await store.close()
 
 
-async def test_only_what_has_changed_is_told(store: StateBackend, clock: Clock) -> None:
+async def test_changed_returns_only_changed_and_missing_logins(
+    store: StateBackend, clock: Clock
+) -> None:
     logins = [a_login(clock, id=f"{shard_of(scene)}login", scene=scene) for scene in "ABCDEF"]
     for login in logins:
         await store.logins.add(login)
@@ -183,14 +185,14 @@ async def test_only_what_has_changed_is_told(store: StateBackend, clock: Clock) 
 
 
 @pytest.mark.parametrize("junk", ["", "junk", "7", "7 junk", "7 {}", "7 []", "7 " + "[" * 100_000])
-async def test_what_cannot_be_read_is_as_good_as_gone_and_harms_no_other(
+async def test_unreadable_values_count_as_missing(
     engines: Engines, clock: Clock, junk: str
 ) -> None:
     engines.empty("redis")
     store = open_state(engines.url("redis"), clock)
     await opened(store)
-    login, sound = a_login(clock), a_login(clock, id="Asound", scene="sound")
-    session = a_session(clock, lives=10)
+    login, valid = a_login(clock), a_login(clock, id="Asound", scene="sound")
+    session = a_session(clock, seconds=10)
     await store.logins.add(login)
     await store.sessions.put(session)
     [node] = engines.nodes("redis")
@@ -199,27 +201,27 @@ async def test_what_cannot_be_read_is_as_good_as_gone_and_harms_no_other(
             client.set(key, junk)
         for key in client.keys("*:session:*"):
             client.set(key, junk)
-    await store.logins.add(sound)
+    await store.logins.add(valid)
 
     assert await store.logins.get(login.id) is None
     assert await store.logins.by_scene(login.scene) is None
-    assert await store.logins.changed({login.id: 0, sound.id: 1}) == {
+    assert await store.logins.changed({login.id: 0, valid.id: 1}) == {
         login.id: None,
-        sound.id: sound,
+        valid.id: valid,
     }
     assert await store.sessions.get(session.id) is None
     assert await store.sessions.end(ALICE) == 1
     await store.close()
 
 
-async def test_a_login_can_be_made_secure(store: StateBackend, clock: Clock) -> None:
+async def test_secure_returns_for_a_stored_login(store: StateBackend, clock: Clock) -> None:
     login = a_login(clock)
     await store.logins.add(login)
 
     await store.logins.secure(login)
 
 
-async def test_a_burst_of_thousands_of_acts_neither_fails_nor_loses(
+async def test_thousands_of_simultaneous_operations_succeed(
     store: StateBackend, clock: Clock
 ) -> None:
     scenes = [f"scene-{number}" for number in range(2_500)]
@@ -232,28 +234,28 @@ async def test_a_burst_of_thousands_of_acts_neither_fails_nor_loses(
 
 
 def a_session(
-    clock: Clock, phone: Phone = ALICE, *, lives: float = 100, latest: float = 1_000
+    clock: Clock, phone: Phone = ALICE, *, seconds: float = 100, latest: float = 1_000
 ) -> Session:
     return Session(
         id=new_session_id(phone),
         skey_hash=b"h",
         phone=phone,
-        expires_at=clock() + lives,
-        latest_end=clock() + max(latest, lives),
+        expires_at=clock() + seconds,
+        latest_end=clock() + max(latest, seconds),
         session_key=(b"sealed", "key"),
     )
 
 
-async def live(store: StateBackend, sessions: list[Session]) -> list[int]:
-    """The numbers of those that are there."""
+async def stored_numbers(store: StateBackend, sessions: list[Session]) -> list[int]:
+    """Return the numbers of the sessions that are stored."""
     found = [await store.sessions.get(session.id) for session in sessions]
     return [number for number, session in enumerate(found) if session]
 
 
-async def test_a_session_lives_until_its_end(
+async def test_session_exists_until_its_end(
     store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
-    session = a_session(clock, lives=10)
+    session = a_session(clock, seconds=10)
     await store.sessions.put(session)
 
     pass_time(9)
@@ -262,10 +264,10 @@ async def test_a_session_lives_until_its_end(
     assert await store.sessions.get(session.id) is None
 
 
-async def test_a_sessions_end_can_be_put_off(
+async def test_end_of_a_session_can_be_extended(
     store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
-    session = a_session(clock, lives=10)
+    session = a_session(clock, seconds=10)
     await store.sessions.put(session)
     later = dataclasses.replace(session, expires_at=clock() + 20)
 
@@ -276,12 +278,12 @@ async def test_a_sessions_end_can_be_put_off(
     assert await store.sessions.get(session.id) is None
 
 
-async def test_a_session_is_found_by_its_person_for_as_long_as_it_can_live(
+async def test_extended_session_is_found_by_its_user(
     store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
-    session = a_session(clock, lives=10, latest=100)
+    session = a_session(clock, seconds=10, latest=100)
     await store.sessions.put(session)
-    await store.sessions.put(a_session(clock, lives=5, latest=5))
+    await store.sessions.put(a_session(clock, seconds=5, latest=5))
     for _ in range(9):
         pass_time(9)
         assert await store.sessions.extend(session, clock() + 10)
@@ -290,7 +292,7 @@ async def test_a_session_is_found_by_its_person_for_as_long_as_it_can_live(
     assert await store.sessions.get(session.id) is None
 
 
-async def test_what_has_ended_is_not_put_off(store: StateBackend, clock: Clock) -> None:
+async def test_ended_session_is_not_extended(store: StateBackend, clock: Clock) -> None:
     one, other = a_session(clock), a_session(clock)
     await store.sessions.put(one)
     await store.sessions.put(other)
@@ -302,74 +304,72 @@ async def test_what_has_ended_is_not_put_off(store: StateBackend, clock: Clock) 
         assert await store.sessions.get(session.id) is None
 
 
-async def test_no_session_comes_back_that_is_ended_while_it_is_put_off(
+async def test_session_ended_during_an_extension_stays_ended(
     store: StateBackend, clock: Clock
 ) -> None:
     sessions = [a_session(clock) for _ in range(SESSIONS_MAX)]
     for session in sessions:
         await store.sessions.put(session)
 
-    offs = [store.sessions.extend(session, clock() + 200) for session in sessions]
+    extensions = [store.sessions.extend(session, clock() + 200) for session in sessions]
     *_, ended = await asyncio.gather(
-        *offs[:10],
+        *extensions[:10],
         *(store.sessions.end(ALICE, session.id) for session in sessions[:5]),
-        *offs[10:],
+        *extensions[10:],
         store.sessions.end(ALICE),
     )
 
     assert ended <= SESSIONS_MAX
-    assert await live(store, sessions) == []
+    assert await stored_numbers(store, sessions) == []
     assert await store.sessions.end(ALICE) == 0
 
 
-async def test_one_session_or_all_of_a_person_are_ended_and_nobody_elses(
-    store: StateBackend, clock: Clock
-) -> None:
-    elsewhere = ALICE._replace(app="other")
-    phones = [ALICE, ALICE, ALICE, BOB, elsewhere]
+async def test_end_affects_only_sessions_of_the_phone(store: StateBackend, clock: Clock) -> None:
+    other_app_phone = ALICE._replace(app="other")
+    phones = [ALICE, ALICE, ALICE, BOB, other_app_phone]
     sessions = [a_session(clock, phone) for phone in phones]
     for session in sessions:
         await store.sessions.put(session)
 
     assert await store.sessions.end(ALICE, sessions[1].id) == 1
-    assert await live(store, sessions) == [0, 2, 3, 4]
+    assert await stored_numbers(store, sessions) == [0, 2, 3, 4]
     assert await store.sessions.end(ALICE, sessions[1].id) == 0
     assert await store.sessions.end(ALICE) == 2
-    assert await live(store, sessions) == [3, 4]
+    assert await stored_numbers(store, sessions) == [3, 4]
     assert await store.sessions.end(ALICE) == 0
 
 
-async def test_where_a_person_has_many_sessions_the_one_that_ends_first_gives_way(
+async def test_session_over_the_limit_replaces_the_earliest_ending(
     store: StateBackend, clock: Clock
 ) -> None:
-    sessions = [a_session(clock, lives=100 + number) for number in range(SESSIONS_MAX)]
+    sessions = [a_session(clock, seconds=100 + number) for number in range(SESSIONS_MAX)]
     for session in (*sessions, a_session(clock, BOB)):
         await store.sessions.put(session)
     await store.sessions.extend(sessions[0], clock() + 500)
 
-    sessions.append(a_session(clock, lives=1))
+    sessions.append(a_session(clock, seconds=1))
     await store.sessions.put(sessions[-1])
 
-    assert await live(store, sessions) == [0, *range(2, SESSIONS_MAX + 1)]
+    assert await stored_numbers(store, sessions) == [0, *range(2, SESSIONS_MAX + 1)]
     assert await store.sessions.end(ALICE) == SESSIONS_MAX
     assert await store.sessions.end(BOB) == 1
 
 
-async def test_a_session_that_has_ended_takes_no_place(
+async def test_ended_sessions_do_not_count_for_the_limit(
     store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
-    sessions = [a_session(clock, lives=100) for _ in range(2)]
+    sessions = [a_session(clock, seconds=100) for _ in range(2)]
     for session in sessions:
         await store.sessions.put(session)
     for _ in range(SESSIONS_MAX):
-        await store.sessions.put(a_session(clock, lives=3))
+        await store.sessions.put(a_session(clock, seconds=3))
         pass_time(4)
 
-    assert await live(store, sessions) == [0, 1]
+    assert await stored_numbers(store, sessions) == [0, 1]
     assert await store.sessions.end(ALICE) == 2
 
 
-async def test_a_duty_is_held_by_one_at_a_time_and_as_long_as_it_goes_on_holding(
+async def test_leader_lease_has_one_holder_until_expiry(
     store: StateBackend, pass_time: PassTime
 ) -> None:
     assert await store.leader_leases.acquire("refill:shop", "one", seconds=30)
@@ -385,7 +385,7 @@ async def test_a_duty_is_held_by_one_at_a_time_and_as_long_as_it_goes_on_holding
     assert not await store.leader_leases.acquire("refill:shop", "one", seconds=30)
 
 
-async def test_a_duty_can_be_left_by_its_holder_alone(store: StateBackend) -> None:
+async def test_leader_lease_is_released_by_its_holder_only(store: StateBackend) -> None:
     await store.leader_leases.acquire("refill", "one", seconds=30)
 
     await store.leader_leases.release("refill", "two")
@@ -394,15 +394,15 @@ async def test_a_duty_can_be_left_by_its_holder_alone(store: StateBackend) -> No
     assert await store.leader_leases.acquire("refill", "two", seconds=30)
 
 
-async def test_of_many_that_want_a_duty_at_once_one_has_it(store: StateBackend) -> None:
-    tries = [
+async def test_one_of_simultaneous_acquires_succeeds(store: StateBackend) -> None:
+    attempts = [
         store.leader_leases.acquire("refill", f"i{number}", seconds=30) for number in range(50)
     ]
 
-    assert sum(await asyncio.gather(*tries)) == 1
+    assert sum(await asyncio.gather(*attempts)) == 1
 
 
-async def test_a_flood_ends_in_a_refusal_and_ended_logins_make_room() -> None:
+async def test_full_memory_refuses_logins_until_others_expire() -> None:
     clock = Clock()
     logins = MemoryLoginStore(clock, capacity=2)
     for number in range(2):
@@ -416,20 +416,20 @@ async def test_a_flood_ends_in_a_refusal_and_ended_logins_make_room() -> None:
     assert await logins.get("l2") is not None
 
 
-async def test_where_sessions_have_no_room_the_one_that_ends_first_makes_some() -> None:
+async def test_full_memory_drops_the_earliest_ending_session() -> None:
     clock = Clock()
     sessions = MemorySessionStore(clock, capacity=2)
-    kept = [a_session(clock, lives=10 + end) for end in range(3)]
-    await sessions.put(kept[0])
-    await sessions.put(kept[1])
-    await sessions.extend(kept[0], clock() + 20)
-    await sessions.put(kept[2])
+    stored = [a_session(clock, seconds=10 + end) for end in range(3)]
+    await sessions.put(stored[0])
+    await sessions.put(stored[1])
+    await sessions.extend(stored[0], clock() + 20)
+    await sessions.put(stored[2])
 
-    assert [bool(await sessions.get(one.id)) for one in kept] == [True, False, True]
+    assert [bool(await sessions.get(one.id)) for one in stored] == [True, False, True]
     assert await sessions.end(ALICE) == 2
 
 
-def test_an_unknown_state_names_the_known_ones() -> None:
+def test_error_for_an_unknown_state_lists_all() -> None:
     with pytest.raises(ValueError, match=r"unknown state 'etcd': use one of .*memory"):
         open_state("etcd://localhost", Clock())
 

@@ -1,4 +1,4 @@
-"""What the transport does to sockets that misbehave, byte by byte."""
+"""Tests of the transport with sockets that send invalid data or behave incorrectly."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from tests.support.waiting import eventually
 
 PATH = "/socket.io/?EIO=4&transport=websocket"
 
-Tune = Callable[..., None]
+SetLimits = Callable[..., None]
 
 
 @pytest.fixture(params=ENGINES, autouse=True)
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every test here is a promise of each engine."""
+    """Each test runs with each engine."""
     monkeypatch.setenv("SCAN_LOGIN_ENGINE", request.param)
     return str(request.param)
 
 
 @pytest.fixture
-def tune(monkeypatch: pytest.MonkeyPatch) -> Tune:
-    """Changes limits of both engines."""
+def set_limits(monkeypatch: pytest.MonkeyPatch) -> SetLimits:
+    """Change limits of both engines."""
 
     def change(**limits: float) -> None:
         modules = (fallback_engine, fallback_server, heartbeat, connection)
@@ -55,8 +55,8 @@ def tune(monkeypatch: pytest.MonkeyPatch) -> Tune:
 
 
 @asynccontextmanager
-async def raw(url: str, **headers: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-    """A websocket with the Engine.IO handshake behind it and nothing joined."""
+async def raw_socket(url: str, **headers: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    """Open a WebSocket with the Engine.IO handshake, without a namespace."""
     async with (
         aiohttp.ClientSession() as http,
         http.ws_connect(url + PATH, headers=headers, autoclose=False) as socket,
@@ -71,8 +71,10 @@ async def join(socket: aiohttp.ClientWebSocketResponse) -> None:
     assert (await socket.receive_str()).startswith("40/login,")
 
 
-async def ends(socket: aiohttp.ClientWebSocketResponse, within: float = 30.0) -> bool:
-    """Whether the server closes the socket in time."""
+async def is_closed_by_server(
+    socket: aiohttp.ClientWebSocketResponse, within: float = 30.0
+) -> bool:
+    """Return whether the server closes the socket in time."""
     try:
         async with asyncio.timeout(within):
             while True:
@@ -86,16 +88,16 @@ async def ends(socket: aiohttp.ClientWebSocketResponse, within: float = 30.0) ->
         return False
 
 
-async def lives(url: str) -> bool:
-    """Whether the broker still serves whoever behaves."""
-    async with raw(url) as socket:
+async def is_serving(url: str) -> bool:
+    """Return whether the broker serves another socket."""
+    async with raw_socket(url) as socket:
         await join(socket)
         await socket.send_str('42/login,1["begin",{}]')
         answer: bool = '"secret"' in await socket.receive_str()
         return answer
 
 
-async def test_the_handshake_names_the_limit_and_offers_no_deflate(broker: RunningBroker) -> None:
+async def test_handshake_has_the_size_limit_and_no_compression(broker: RunningBroker) -> None:
     offer = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
     async with (
         aiohttp.ClientSession() as http,
@@ -106,35 +108,35 @@ async def test_the_handshake_names_the_limit_and_offers_no_deflate(broker: Runni
         assert socket.compress == 0
 
 
-async def test_a_socket_that_joins_nothing_is_closed(
+async def test_socket_without_namespace_is_closed(
     broker: RunningBroker, loop_clock: LoopClock
 ) -> None:
-    async with raw(broker.url) as idle, raw(broker.url) as joined:
+    async with raw_socket(broker.url) as idle, raw_socket(broker.url) as joined:
         await join(joined)
 
-        await loop_clock.move(heartbeat.JOIN_TIMEOUT + 2)  # the timer wheel has ticks of a second
+        await loop_clock.move(heartbeat.JOIN_TIMEOUT + 2)  # a tick of the timer wheel is one second
 
-        assert await ends(idle)
+        assert await is_closed_by_server(idle)
         await joined.send_str('42/login,1["begin",{}]')
         assert '"secret"' in await joined.receive_str()
 
 
-async def test_a_socket_that_leaves_all_it_joined_is_closed(
-    broker: RunningBroker, tune: Tune
+async def test_socket_that_leaves_all_namespaces_is_closed(
+    broker: RunningBroker, set_limits: SetLimits
 ) -> None:
-    async with raw(broker.url) as socket:
+    async with raw_socket(broker.url) as socket:
         await join(socket)
-        tune(JOIN_TIMEOUT=0.2)
+        set_limits(JOIN_TIMEOUT=0.2)
 
         await socket.send_str("41/login,")
 
-        assert await ends(socket)
+        assert await is_closed_by_server(socket)
 
 
-async def test_a_polling_session_that_joins_nothing_is_closed(
-    broker: RunningBroker, tune: Tune
+async def test_polling_session_without_namespace_is_closed(
+    broker: RunningBroker, set_limits: SetLimits
 ) -> None:
-    tune(JOIN_TIMEOUT=0.2)
+    set_limits(JOIN_TIMEOUT=0.2)
     async with aiohttp.ClientSession(broker.url) as http:
         sid = await open_polling(http)
 
@@ -174,12 +176,14 @@ async def test_a_polling_session_that_joins_nothing_is_closed(
         "b////",
     ],
 )
-async def test_nonsense_hurts_nobody_else(broker: RunningBroker, frame: str) -> None:
-    async with raw(broker.url) as socket:
+async def test_malformed_frame_does_not_affect_other_sockets(
+    broker: RunningBroker, frame: str
+) -> None:
+    async with raw_socket(broker.url) as socket:
         await join(socket)
         await socket.send_str(frame)
 
-        assert await lives(broker.url)
+        assert await is_serving(broker.url)
 
 
 @pytest.mark.parametrize(
@@ -197,16 +201,16 @@ async def test_nonsense_hurts_nobody_else(broker: RunningBroker, frame: str) -> 
         "40/" + "n" * 65 + ",",
     ],
 )
-async def test_nonsense_closes_its_own_socket(broker: RunningBroker, frame: str) -> None:
-    async with raw(broker.url) as socket:
+async def test_malformed_frame_closes_its_socket(broker: RunningBroker, frame: str) -> None:
+    async with raw_socket(broker.url) as socket:
         await join(socket)
         await socket.send_str(frame)
 
-        assert await ends(socket)
+        assert await is_closed_by_server(socket)
 
 
-async def test_one_session_has_one_websocket(broker: RunningBroker) -> None:
-    """Or the ones that were overtaken would stay when the session is closed."""
+async def test_session_has_one_websocket(broker: RunningBroker) -> None:
+    """Otherwise replaced sockets would stay open after the session is closed."""
     async with aiohttp.ClientSession(broker.url) as http:
         sid = await open_polling(http)
         async with http.ws_connect(f"{PATH}&sid={sid}"):
@@ -215,10 +219,10 @@ async def test_one_session_has_one_websocket(broker: RunningBroker) -> None:
         assert refusal.value.status == 400
 
 
-async def test_a_probe_that_comes_to_nothing_ends_and_may_be_tried_again(
-    broker: RunningBroker, tune: Tune
+async def test_unfinished_probe_is_closed_and_repeatable(
+    broker: RunningBroker, set_limits: SetLimits
 ) -> None:
-    tune(JOIN_TIMEOUT=0.3)
+    set_limits(JOIN_TIMEOUT=0.3)
     async with aiohttp.ClientSession(broker.url) as http:
         sid = await open_polling(http)
         url = polling(sid)
@@ -226,13 +230,13 @@ async def test_a_probe_that_comes_to_nothing_ends_and_may_be_tried_again(
             assert response.status == 200
         for _ in range(2):
             async with http.ws_connect(f"{PATH}&sid={sid}") as socket:
-                assert await ends(socket)
+                assert await is_closed_by_server(socket)
 
 
-async def test_a_session_that_never_polls_is_dropped_whatever_piles_up(
-    broker: RunningBroker, tune: Tune
+async def test_session_that_never_polls_is_dropped(
+    broker: RunningBroker, set_limits: SetLimits
 ) -> None:
-    tune(JOIN_TIMEOUT=3600.0)
+    set_limits(JOIN_TIMEOUT=3600.0)
     async with aiohttp.ClientSession(broker.url) as http:
         sid = await open_polling(http)
         url = polling(sid)
@@ -244,7 +248,9 @@ async def test_a_session_that_never_polls_is_dropped_whatever_piles_up(
         await eventually(is_dropped)
 
 
-async def test_a_body_in_two_pieces_is_one_body(broker: RunningBroker, received: bytearray) -> None:
+async def test_body_in_two_pieces_is_read_completely(
+    broker: RunningBroker, received: bytearray
+) -> None:
     async with aiohttp.ClientSession(broker.url) as http:
         sid = await open_polling(http)
         url = polling(sid)
@@ -260,7 +266,7 @@ async def test_a_body_in_two_pieces_is_one_body(broker: RunningBroker, received:
             assert (await response.text()).startswith("40/login,")
 
 
-async def test_a_websocket_request_without_its_headers_is_no_500(broker: RunningBroker) -> None:
+async def test_websocket_request_without_headers_is_refused(broker: RunningBroker) -> None:
     async with (
         aiohttp.ClientSession(broker.url) as http,
         http.get(PATH, headers={"Upgrade": "websocket"}) as response,
@@ -268,36 +274,38 @@ async def test_a_websocket_request_without_its_headers_is_no_500(broker: Running
         assert response.status == 400
 
 
-async def test_a_closed_socket_that_does_not_read_is_cut(broker: RunningBroker, tune: Tune) -> None:
-    """Its writer is stuck before a full window, so the close that is sent never goes out."""
-    tune(CLOSE_TIMEOUT=0.2)
-    async with raw(broker.url) as socket:
+async def test_closing_socket_that_does_not_read_is_aborted(
+    broker: RunningBroker, set_limits: SetLimits
+) -> None:
+    """The TCP window is full, so the close frame cannot be sent."""
+    set_limits(CLOSE_TIMEOUT=0.2)
+    async with raw_socket(broker.url) as socket:
         await join(socket)
         await socket.send_str("1")
 
-        assert await ends(socket)
+        assert await is_closed_by_server(socket)
 
 
-async def test_binary_closes_its_socket(broker: RunningBroker) -> None:
-    async with raw(broker.url) as socket:
+async def test_binary_frame_closes_its_socket(broker: RunningBroker) -> None:
+    async with raw_socket(broker.url) as socket:
         await join(socket)
         await socket.send_bytes(b"\x00\xff")
 
-        assert await ends(socket)
+        assert await is_closed_by_server(socket)
 
 
 @pytest.mark.parametrize("size", [65_537, 500_000])
-async def test_a_frame_over_64_kb_closes_its_socket(broker: RunningBroker, size: int) -> None:
-    async with raw(broker.url) as socket:
+async def test_frame_over_64_kb_closes_its_socket(broker: RunningBroker, size: int) -> None:
+    async with raw_socket(broker.url) as socket:
         await join(socket)
         await socket.send_str('42/login,1["begin",{"x":"' + "x" * size + '"}]')
 
-        assert await ends(socket)
-        assert await lives(broker.url)
+        assert await is_closed_by_server(socket)
+        assert await is_serving(broker.url)
 
 
-async def test_a_frame_of_just_under_64_kb_is_answered(broker: RunningBroker) -> None:
-    async with raw(broker.url) as socket:
+async def test_frame_below_64_kb_is_answered(broker: RunningBroker) -> None:
+    async with raw_socket(broker.url) as socket:
         await join(socket)
         await socket.send_str('42/login,1["begin",{"x":"' + "x" * 65_000 + '"}]')
 
@@ -305,19 +313,21 @@ async def test_a_frame_of_just_under_64_kb_is_answered(broker: RunningBroker) ->
 
 
 @pytest.mark.parametrize("body", [b"x" * 70_000, b"\xff\xfe", b"", b"x", b"\x1e" * 40, b"d=4"])
-async def test_a_polling_body_of_nonsense_is_no_500(broker: RunningBroker, body: bytes) -> None:
+async def test_malformed_polling_body_causes_no_server_error(
+    broker: RunningBroker, body: bytes
+) -> None:
     async with aiohttp.ClientSession(broker.url) as http:
         sid = await open_polling(http)
         async with http.post(polling(sid), data=body) as response:
             assert response.status in (200, 400)
-    assert await lives(broker.url)
+    assert await is_serving(broker.url)
 
 
 @pytest.mark.parametrize(
     "query",
     ["", "EIO=3&transport=polling", "EIO=4&transport=pigeon", "EIO=4&transport=polling&sid=x"],
 )
-async def test_a_wrong_handshake_is_refused(broker: RunningBroker, query: str) -> None:
+async def test_invalid_handshake_is_refused(broker: RunningBroker, query: str) -> None:
     async with (
         aiohttp.ClientSession(broker.url) as http,
         http.get(f"/socket.io/?{query}") as response,
@@ -325,22 +335,22 @@ async def test_a_wrong_handshake_is_refused(broker: RunningBroker, query: str) -
         assert response.status == 400
 
 
-async def test_a_slow_reader_is_dropped(
+async def test_slow_reader_is_dropped(
     start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It asks and asks and never reads: what piles up for it is bounded."""
+    """The client sends requests and never reads. The stored responses are bounded."""
     broker = await start_broker(begins_per_minute=1_000_000)
-    async with raw(broker.url) as socket:
+    async with raw_socket(broker.url) as socket:
         await join(socket)
         transport = socket._response.connection.transport  # type: ignore[union-attr]
         transport.pause_reading()
         async with asyncio.timeout(60):
             with pytest.raises((ConnectionError, aiohttp.ClientError)):
-                await ask_for_ever(socket)
-    assert await lives(broker.url)
+                await send_forever(socket)
+    assert await is_serving(broker.url)
 
 
-async def ask_for_ever(socket: aiohttp.ClientWebSocketResponse) -> None:
+async def send_forever(socket: aiohttp.ClientWebSocketResponse) -> None:
     while True:
         await socket.send_str('42/login,1["begin",{}]')
         await asyncio.sleep(0)
@@ -365,7 +375,7 @@ async def test_pages_of_other_origins_cannot_connect(start_broker: StartBroker) 
             assert (origin, seen) == (origin, status)
 
 
-async def test_an_origin_that_is_turned_away_is_logged_once(start_broker: StartBroker) -> None:
+async def test_refused_origin_is_logged_once(start_broker: StartBroker) -> None:
     broker = await start_broker()
     with structlog.testing.capture_logs() as lines:
         async with aiohttp.ClientSession(broker.url) as http:
@@ -376,11 +386,11 @@ async def test_an_origin_that_is_turned_away_is_logged_once(start_broker: StartB
     assert [line["origin"] for line in lines] == ["https://a.example", "https://b.example"]
 
 
-async def test_a_client_that_is_no_page_needs_no_origin(broker: RunningBroker) -> None:
-    assert await lives(broker.url)
+async def test_client_without_origin_is_accepted(broker: RunningBroker) -> None:
+    assert await is_serving(broker.url)
 
 
-async def test_only_our_namespaces_are_there(broker: RunningBroker) -> None:
+async def test_other_namespaces_are_refused(broker: RunningBroker) -> None:
     for namespace in ("/", "/admin"):
         browser = PythonBrowser(["websocket"])
         with pytest.raises(Refused):
@@ -391,7 +401,7 @@ async def test_only_our_namespaces_are_there(broker: RunningBroker) -> None:
 async def test_events_of_one_socket_are_answered_in_order(
     broker: RunningBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also when the first takes longest."""
+    """The order also holds if the first event takes longest."""
     draw = PretendProvider.draw
     first_began, first_may_end = asyncio.Event(), asyncio.Event()
 
@@ -402,12 +412,12 @@ async def test_events_of_one_socket_are_answered_in_order(
         return await draw(self, scene)
 
     monkeypatch.setattr(PretendProvider, "draw", slow)
-    async with raw(broker.url) as socket:
+    async with raw_socket(broker.url) as socket:
         await join(socket)
         for number in range(20):
             await socket.send_str(f'42/login,{number}["begin",{{}}]')
         await first_began.wait()
-        assert await lives(broker.url)  # another socket's are answered meanwhile
+        assert await is_serving(broker.url)  # events of another socket are answered
         first_may_end.set()
 
         answers = [await socket.receive_str() for _ in range(20)]
@@ -417,7 +427,7 @@ async def test_events_of_one_socket_are_answered_in_order(
         ]
 
 
-async def test_a_broker_that_stops_closes_its_sockets(start_broker: StartBroker) -> None:
+async def test_stopping_broker_closes_its_sockets(start_broker: StartBroker) -> None:
     settings = (await start_broker()).settings
     browser = NodeBrowser({"transports": ["websocket"], "reconnection": False})
     site = Site("broker", build(settings).public, "127.0.0.1", 0, "PORT")

@@ -1,4 +1,4 @@
-"""Who is who here, over each kind of database: found, joined, invited, let in no more."""
+"""Tests of the user lookup over each database: find, link, register, block."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ PROVIDERS = ("wechat", "pretend")
 
 
 class Instance:
-    """One of several over one database."""
+    """The user services of one instance over a shared database."""
 
     def __init__(self, url: str, clock: Clock) -> None:
         self.database = Database(url)
-        self.people = SqlUserLookup(self.database, clock=clock)
+        self.lookup = SqlUserLookup(self.database, clock=clock)
         self.users = SqlUserAdmin(self.database, providers=PROVIDERS, clock=clock)
-        self.find = SqlDirectory(self.people).find
+        self.find = SqlDirectory(self.lookup).find
 
     async def rows(self, table: sa.Table) -> list[dict[str, object]]:
         async with self.database.read_connection() as connection:
@@ -75,23 +75,23 @@ async def two(records_url: str, clock: Clock) -> AsyncIterator[Instance]:
 
 
 def fields(identity: Identity, **changes: object) -> dict[str, object]:
-    said = {
+    values = {
         "provider": identity.provider,
         "provider_app_id": identity.provider_app_id,
         "openid": identity.id,
         "unionid": identity.unionid,
     }
-    return {**said, **changes}
+    return {**values, **changes}
 
 
-async def known(one: Instance, user_id: str, *identities: Identity) -> None:
+async def add_user(one: Instance, user_id: str, *identities: Identity) -> None:
     await one.users.add({"id": user_id})
     for identity in identities:
         await one.users.link(user_id, fields(identity))
 
 
 async def outcome(act: Awaitable[object]) -> object:
-    """What `act` gives, or the kind of failure."""
+    """Return the result of `act`, or the class of its error."""
     try:
         return await act
     except BrokerError as error:
@@ -101,8 +101,8 @@ async def outcome(act: Awaitable[object]) -> object:
 # --- found
 
 
-async def test_a_person_is_found_by_provider_app_and_openid(one: Instance) -> None:
-    await known(one, "u-alice", replace(ALICE, unionid=None))
+async def test_user_is_found_by_provider_app_and_openid(one: Instance) -> None:
+    await add_user(one, "u-alice", replace(ALICE, unionid=None))
 
     assert await one.find(ALICE) == "u-alice"
     for changes in ({"provider": "pretend"}, {"provider_app_id": BLUE}, {"id": "other"}):
@@ -111,43 +111,41 @@ async def test_a_person_is_found_by_provider_app_and_openid(one: Instance) -> No
 
 
 @pytest.mark.parametrize("records_url", ["postgresql"], indirect=True)
-async def test_who_is_known_is_found_by_one_statement(one: Instance) -> None:
-    await known(one, "u-alice", ALICE)
-    asked: list[str] = []
+async def test_known_user_is_found_by_one_statement(one: Instance) -> None:
+    await add_user(one, "u-alice", ALICE)
+    statements: list[str] = []
     engine = one.database._engine.sync_engine
 
     @sa.event.listens_for(engine, "before_cursor_execute")
-    def note(connection: object, cursor: object, statement: str, *more: object) -> None:
-        asked.append(statement)
+    def record_statement(connection: object, cursor: object, statement: str, *more: object) -> None:
+        statements.append(statement)
 
     async with one.database.read_connection() as connection:
         pooled = await connection.get_raw_connection()
         assert pooled.driver_connection is not None
-        pooled.driver_connection.add_query_logger(lambda query: asked.append(query.query))
+        pooled.driver_connection.add_query_logger(lambda query: statements.append(query.query))
 
     assert await one.find(ALICE) == "u-alice"
 
-    probe, statement = sorted(asked)  # the pool's: whether the connection is still good
+    probe, statement = sorted(statements)  # the pool checks the connection
     assert probe == ";"
     assert statement.startswith("SELECT users.id")
 
 
-@pytest.mark.parametrize("odd", ["\0", "a\0b", "x" * 129, "\ud800", "\n"])
-async def test_an_id_that_no_database_takes_is_nobodys(one: Instance, odd: str) -> None:
-    for identity in (replace(ALICE, id=odd), replace(ALICE, unionid=odd)):
+@pytest.mark.parametrize("text", ["\0", "a\0b", "x" * 129, "\ud800", "\n"])
+async def test_id_unsupported_by_databases_is_unregistered(one: Instance, text: str) -> None:
+    for identity in (replace(ALICE, id=text), replace(ALICE, unionid=text)):
         with pytest.raises(UnregisteredUser):
             await one.find(identity)
         with pytest.raises(InvalidRequest):
-            await one.people.register(identity, "some-invitation")
+            await one.lookup.register(identity, "some-invitation")
 
 
-# --- joined
+# --- linked by unionid
 
 
-async def test_a_person_is_the_same_user_in_another_app_of_the_company(
-    one: Instance, two: Instance
-) -> None:
-    await known(one, "u-alice", ALICE)
+async def test_user_is_found_by_unionid_in_another_app(one: Instance, two: Instance) -> None:
+    await add_user(one, "u-alice", ALICE)
 
     assert await two.find(ALICE_IN_BLUE) == "u-alice"
 
@@ -156,14 +154,12 @@ async def test_a_person_is_the_same_user_in_another_app_of_the_company(
     assert await one.find(replace(ALICE_IN_BLUE, unionid=None)) == "u-alice"
 
 
-async def test_of_instances_that_join_at_once_one_writes_it_down(
-    records_url: str, clock: Clock
-) -> None:
+async def test_simultaneous_links_store_one_identity(records_url: str, clock: Clock) -> None:
     async with AsyncExitStack() as stack:
         instances = [
             await stack.enter_async_context(instance(records_url, clock)) for _ in range(6)
         ]
-        await known(instances[0], "u-alice", ALICE)
+        await add_user(instances[0], "u-alice", ALICE)
 
         found = await asyncio.gather(*(each.find(ALICE_IN_BLUE) for each in instances))
 
@@ -171,8 +167,8 @@ async def test_of_instances_that_join_at_once_one_writes_it_down(
         assert len(await instances[0].rows(t.identities)) == 2
 
 
-async def test_a_unionid_that_comes_later_is_written_down(one: Instance) -> None:
-    await known(one, "u-alice", replace(ALICE, unionid=None))
+async def test_unionid_received_later_is_stored(one: Instance) -> None:
+    await add_user(one, "u-alice", replace(ALICE, unionid=None))
     with pytest.raises(UnregisteredUser):
         await one.find(ALICE_IN_BLUE)
 
@@ -181,16 +177,16 @@ async def test_a_unionid_that_comes_later_is_written_down(one: Instance) -> None
     assert await one.find(ALICE_IN_BLUE) == "u-alice"
 
 
-async def test_what_another_provider_calls_the_same_is_somebody_else(one: Instance) -> None:
-    await known(one, "u-alice", ALICE)
+async def test_same_unionid_at_another_provider_is_unregistered(one: Instance) -> None:
+    await add_user(one, "u-alice", ALICE)
 
     with pytest.raises(UnregisteredUser):
         await one.find(replace(ALICE_IN_BLUE, provider="pretend"))
 
 
-async def test_two_users_are_not_made_one(one: Instance) -> None:
-    await known(one, "u-alice", ALICE)
-    await known(one, "u-other", replace(ALICE_IN_BLUE, unionid=None))
+async def test_users_with_one_unionid_are_not_merged(one: Instance) -> None:
+    await add_user(one, "u-alice", ALICE)
+    await add_user(one, "u-other", replace(ALICE_IN_BLUE, unionid=None))
 
     with capture_logs() as logs:
         assert await one.find(ALICE_IN_BLUE) == "u-other"
@@ -199,11 +195,11 @@ async def test_two_users_are_not_made_one(one: Instance) -> None:
     assert await one.find(replace(ALICE, id="third", provider_app_id="wx3")) == "u-alice"
 
 
-# --- let in no more
+# --- blocked and removed
 
 
-async def test_a_blocked_person_is_blocked_in_every_app_until_let_in_again(one: Instance) -> None:
-    await known(one, "u-alice", ALICE)
+async def test_blocked_user_is_refused_in_every_app(one: Instance) -> None:
+    await add_user(one, "u-alice", ALICE)
     await one.users.update("u-alice", {"blocked": True})
 
     for identity in (ALICE, ALICE_IN_BLUE, ALICE_IN_BLUE):
@@ -213,8 +209,8 @@ async def test_a_blocked_person_is_blocked_in_every_app_until_let_in_again(one: 
     assert await one.find(ALICE_IN_BLUE) == "u-alice"
 
 
-async def test_who_was_removed_is_unknown_and_so_are_invitations(one: Instance) -> None:
-    await known(one, "u-alice", ALICE)
+async def test_removed_user_loses_identities_and_invitations(one: Instance) -> None:
+    await add_user(one, "u-alice", ALICE)
     invitation = (await one.users.invite("u-alice", {})).secret
 
     await one.users.remove("u-alice")
@@ -223,118 +219,118 @@ async def test_who_was_removed_is_unknown_and_so_are_invitations(one: Instance) 
         with pytest.raises(UnregisteredUser):
             await one.find(identity)
     with pytest.raises(InvalidInvitation):
-        await one.people.register(BOB, invitation)
+        await one.lookup.register(BOB, invitation)
     assert await one.rows(t.identities) == await one.rows(t.invitations) == []
 
 
-# --- invited
+# --- invitations
 
 
-async def test_an_invitation_makes_the_phone_the_users_once(one: Instance, two: Instance) -> None:
+async def test_invitation_links_one_identity(one: Instance, two: Instance) -> None:
     await one.users.add({"id": "u-alice", "name": "Alice"})
     invitation = await one.users.invite("u-alice", {})
 
-    registered = await two.people.register(ALICE, invitation.secret)
-    again = await one.people.register(ALICE, invitation.secret)
+    registered = await two.lookup.register(ALICE, invitation.secret)
+    again = await one.lookup.register(ALICE, invitation.secret)
 
     assert registered == again == ("u-alice", "Alice")
     assert (len(invitation.secret), invitation.expires_in) == (32, INVITATION_LIFETIME)
     assert await one.find(ALICE) == await one.find(ALICE_IN_BLUE) == "u-alice"
     with pytest.raises(InvalidInvitation):
-        await one.people.register(BOB, invitation.secret)
+        await one.lookup.register(BOB, invitation.secret)
 
 
-async def test_of_phones_that_show_one_invitation_at_once_one_is_the_users(
-    one: Instance, two: Instance
-) -> None:
+async def test_one_of_simultaneous_registrations_succeeds(one: Instance, two: Instance) -> None:
     await one.users.add({"id": "u-alice"})
     invitation = (await one.users.invite("u-alice", {})).secret
-    crowd = [Identity("pretend", f"person-{number}") for number in range(10)]
+    identities = [Identity("pretend", f"person-{number}") for number in range(10)]
 
-    came = await asyncio.gather(
+    results = await asyncio.gather(
         *(
-            outcome(each.people.register(person, invitation))
-            for each, person in zip([one, two] * 5, crowd, strict=True)
+            outcome(each.lookup.register(person, invitation))
+            for each, person in zip([one, two] * 5, identities, strict=True)
         )
     )
 
-    assert came.count(InvalidInvitation) == 9
+    assert results.count(InvalidInvitation) == 9
     assert len(await one.rows(t.identities)) == 1
 
 
-async def test_invitations_that_are_none_are_all_alike(one: Instance, clock: Clock) -> None:
+async def test_invalid_invitations_have_one_response(one: Instance, clock: Clock) -> None:
     await one.users.add({"id": "u-alice"})
     await one.users.add({"id": "u-bob"})
-    former = (await one.users.invite("u-alice", {})).secret
+    replaced = (await one.users.invite("u-alice", {})).secret
     late = (await one.users.invite("u-alice", {"expires_in": 60})).secret
     used = (await one.users.invite("u-bob", {})).secret
-    await one.people.register(BOB, used)
+    await one.lookup.register(BOB, used)
     clock.time += 60
 
-    said = set()
-    for invitation in ("made-up", former, late, used):
+    responses = set()
+    for invitation in ("made-up", replaced, late, used):
         with pytest.raises(InvalidInvitation) as refused:
-            await one.people.register(ALICE, invitation)
-        said.add(str(refused.value.body()))
-    assert len(said) == 1
+            await one.lookup.register(ALICE, invitation)
+        responses.add(str(refused.value.body()))
+    assert len(responses) == 1
     assert len(await one.rows(t.identities)) == 1
 
 
-async def test_what_cannot_be_used_now_is_not_used_up(one: Instance) -> None:
-    await known(one, "u-bob", BOB)
+async def test_refused_registration_does_not_use_the_invitation(one: Instance) -> None:
+    await add_user(one, "u-bob", BOB)
     await one.users.add({"id": "u-alice", "blocked": True})
     invitation = (await one.users.invite("u-alice", {})).secret
 
     with pytest.raises(UserBlocked):
-        await one.people.register(ALICE, invitation)
+        await one.lookup.register(ALICE, invitation)
     await one.users.update("u-alice", {"blocked": False})
     for bob in (BOB, replace(BOB, id="bob-in-blue", provider_app_id=BLUE)):
         with pytest.raises(IdentityAlreadyLinked):
-            await one.people.register(bob, invitation)
+            await one.lookup.register(bob, invitation)
 
-    assert (await one.people.register(ALICE, invitation)).subject == "u-alice"
+    assert (await one.lookup.register(ALICE, invitation)).subject == "u-alice"
 
 
 async def test_used_invitation_binds_nothing_after_unlink(one: Instance, two: Instance) -> None:
     await one.users.add({"id": "u-alice"})
     invitation = (await one.users.invite("u-alice", {})).secret
-    await one.people.register(ALICE, invitation)
+    await one.lookup.register(ALICE, invitation)
     used = await one.rows(t.invitations)
 
     await one.users.unlink("u-alice", fields(ALICE))
-    async with one.database.write_transaction() as connection:  # as if unlink had not revoked it
+    async with (
+        one.database.write_transaction() as connection
+    ):  # restores the row that unlink deleted
         await connection.execute(sa.insert(t.invitations), [dict(row) for row in used])
 
     for instance in (one, two):
         with pytest.raises(InvalidInvitation):
-            await instance.people.register(ALICE, invitation)
+            await instance.lookup.register(ALICE, invitation)
     assert await one.rows(t.identities) == []
 
 
-async def test_unlink_revokes_invitations_of_the_user_alone(one: Instance) -> None:
-    await known(one, "u-alice", ALICE)
-    await known(one, "u-bob")
-    alices = (await one.users.invite("u-alice", {})).secret
-    bobs = (await one.users.invite("u-bob", {})).secret
+async def test_unlink_revokes_only_invitations_of_the_user(one: Instance) -> None:
+    await add_user(one, "u-alice", ALICE)
+    await add_user(one, "u-bob")
+    alice_invitation = (await one.users.invite("u-alice", {})).secret
+    bob_invitation = (await one.users.invite("u-bob", {})).secret
 
     await one.users.unlink("u-alice", fields(ALICE))
 
     with pytest.raises(InvalidInvitation):
-        await one.people.register(ALICE, alices)
-    assert (await one.people.register(BOB, bobs)).subject == "u-bob"
+        await one.lookup.register(ALICE, alice_invitation)
+    assert (await one.lookup.register(BOB, bob_invitation)).subject == "u-bob"
 
 
 async def test_failed_unlink_revokes_no_invitation(one: Instance) -> None:
-    await known(one, "u-alice")
+    await add_user(one, "u-alice")
     invitation = (await one.users.invite("u-alice", {})).secret
 
     with pytest.raises(IdentityNotFound):
         await one.users.unlink("u-alice", fields(ALICE))
 
-    assert (await one.people.register(ALICE, invitation)).subject == "u-alice"
+    assert (await one.lookup.register(ALICE, invitation)).subject == "u-alice"
 
 
-async def test_invitations_that_are_over_do_not_pile_up(one: Instance, clock: Clock) -> None:
+async def test_expired_invitations_are_deleted(one: Instance, clock: Clock) -> None:
     for number in range(3):
         await one.users.add({"id": f"u-{number}"})
         await one.users.invite(f"u-{number}", {"expires_in": 60})
@@ -343,25 +339,25 @@ async def test_invitations_that_are_over_do_not_pile_up(one: Instance, clock: Cl
     assert [row["user_id"] for row in await one.rows(t.invitations)] == ["u-2"]
 
 
-async def test_no_invitation_stands_in_the_database(
+async def test_invitation_secret_is_not_in_the_database(
     one: Instance, records_url: str, request: pytest.FixtureRequest
 ) -> None:
     await one.users.add({"id": "u-alice"})
     secret = (await one.users.invite("u-alice", {})).secret
-    await one.people.register(ALICE, secret)
+    await one.lookup.register(ALICE, secret)
 
     if records_url.startswith("sqlite"):
         with closing(sqlite3.connect(records_url.partition(":///")[2])) as connection:
-            stolen = "\n".join(connection.iterdump())
+            dumped = "\n".join(connection.iterdump())
     else:
-        stolen = request.getfixturevalue("postgres").dump(records_url)
+        dumped = request.getfixturevalue("postgres").dump(records_url)
 
-    assert ALICE.id in stolen
-    assert secret not in stolen
-    assert secret.encode().hex() not in stolen.lower()
+    assert ALICE.id in dumped
+    assert secret not in dumped
+    assert secret.encode().hex() not in dumped.lower()
 
 
-# --- the operator's book
+# --- administration
 
 
 async def test_user_is_added_changed_and_removed(one: Instance, clock: Clock) -> None:
@@ -384,7 +380,7 @@ async def test_user_is_added_changed_and_removed(one: Instance, clock: Clock) ->
 
 async def test_users_are_listed_page_by_page(one: Instance) -> None:
     for number in range(5):
-        await known(one, f"u-{number}", Identity("pretend", f"person-{number}"))
+        await add_user(one, f"u-{number}", Identity("pretend", f"person-{number}"))
 
     pages = [await one.users.list(after=after, limit=2) for after in ("", "u-1", "u-3", "u-4")]
 
@@ -397,47 +393,47 @@ async def test_users_are_listed_page_by_page(one: Instance) -> None:
     assert [one.id for one in pages[1][0].identities] == ["person-2"]
 
 
-async def test_linking_twice_says_the_same(one: Instance) -> None:
-    await known(one, "u-alice", ALICE)
+async def test_repeated_link_has_no_effect(one: Instance) -> None:
+    await add_user(one, "u-alice", ALICE)
 
     again = await one.users.link("u-alice", fields(ALICE))
 
     assert again.identities == (ALICE,)
 
 
-WRONG: list[tuple[Callable[[SqlUserAdmin], Awaitable[object]], type[BrokerError]]] = [
-    (lambda book: book.get("nobody"), UserNotFound),
-    (lambda book: book.get("no\0body"), UserNotFound),
-    (lambda book: book.update("nobody", {"name": "x"}), UserNotFound),
-    (lambda book: book.remove("nobody"), UserNotFound),
-    (lambda book: book.link("nobody", fields(ALICE)), UserNotFound),
-    (lambda book: book.unlink("nobody", fields(ALICE)), UserNotFound),
-    (lambda book: book.invite("nobody", {}), UserNotFound),
-    (lambda book: book.unlink("u-bob", fields(ALICE)), IdentityNotFound),
-    (lambda book: book.add({"id": "u-bob"}), UserAlreadyExists),
-    (lambda book: book.add({"id": "-x"}), InvalidUser),
-    (lambda book: book.add({"id": "x" * 65}), InvalidUser),
-    (lambda book: book.add({"name": ""}), InvalidUser),
-    (lambda book: book.add({"colour": "red"}), InvalidUser),
-    (lambda book: book.update("u-bob", {"id": "u-robert"}), InvalidUser),
-    (lambda book: book.update("u-bob", {"blocked": 1}), InvalidUser),
-    (lambda book: book.link("u-alice", fields(BOB)), IdentityAlreadyLinked),
-    (lambda book: book.link("u-alice", fields(BOB, openid="bob-in-blue")), IdentityAlreadyLinked),
-    (lambda book: book.link("u-alice", fields(ALICE, provider="alipay")), InvalidUser),
-    (lambda book: book.link("u-alice", fields(ALICE, openid="\0")), InvalidUser),
-    (lambda book: book.link("u-alice", {"provider": "wechat", "openid": "x"}), InvalidUser),
-    (lambda book: book.invite("u-alice", {"expires_in": 0}), InvalidUser),
-    (lambda book: book.invite("u-alice", {"expires_in": True}), InvalidUser),
-    (lambda book: book.invite("u-alice", {"expires_in": 10**9}), InvalidUser),
+INVALID_ACTS: list[tuple[Callable[[SqlUserAdmin], Awaitable[object]], type[BrokerError]]] = [
+    (lambda users: users.get("unknown"), UserNotFound),
+    (lambda users: users.get("un\0known"), UserNotFound),
+    (lambda users: users.update("unknown", {"name": "x"}), UserNotFound),
+    (lambda users: users.remove("unknown"), UserNotFound),
+    (lambda users: users.link("unknown", fields(ALICE)), UserNotFound),
+    (lambda users: users.unlink("unknown", fields(ALICE)), UserNotFound),
+    (lambda users: users.invite("unknown", {}), UserNotFound),
+    (lambda users: users.unlink("u-bob", fields(ALICE)), IdentityNotFound),
+    (lambda users: users.add({"id": "u-bob"}), UserAlreadyExists),
+    (lambda users: users.add({"id": "-x"}), InvalidUser),
+    (lambda users: users.add({"id": "x" * 65}), InvalidUser),
+    (lambda users: users.add({"name": ""}), InvalidUser),
+    (lambda users: users.add({"colour": "red"}), InvalidUser),
+    (lambda users: users.update("u-bob", {"id": "u-robert"}), InvalidUser),
+    (lambda users: users.update("u-bob", {"blocked": 1}), InvalidUser),
+    (lambda users: users.link("u-alice", fields(BOB)), IdentityAlreadyLinked),
+    (lambda users: users.link("u-alice", fields(BOB, openid="bob-in-blue")), IdentityAlreadyLinked),
+    (lambda users: users.link("u-alice", fields(ALICE, provider="alipay")), InvalidUser),
+    (lambda users: users.link("u-alice", fields(ALICE, openid="\0")), InvalidUser),
+    (lambda users: users.link("u-alice", {"provider": "wechat", "openid": "x"}), InvalidUser),
+    (lambda users: users.invite("u-alice", {"expires_in": 0}), InvalidUser),
+    (lambda users: users.invite("u-alice", {"expires_in": True}), InvalidUser),
+    (lambda users: users.invite("u-alice", {"expires_in": 10**9}), InvalidUser),
 ]
 
 
-async def test_what_cannot_be_is_said_and_changes_nothing(one: Instance) -> None:
-    await known(one, "u-alice")
-    await known(one, "u-bob", BOB)
+async def test_invalid_act_raises_and_changes_nothing(one: Instance) -> None:
+    await add_user(one, "u-alice")
+    await add_user(one, "u-bob", BOB)
     before = await one.users.list()
 
-    for act, kind in WRONG:
+    for act, kind in INVALID_ACTS:
         with pytest.raises(kind):
             await act(one.users)
 
@@ -445,13 +441,11 @@ async def test_what_cannot_be_is_said_and_changes_nothing(one: Instance) -> None
     assert await one.rows(t.invitations) == []
 
 
-# --- a crowd, and a database that is down
+# --- locks and outages
 
 
-async def test_neither_strangers_nor_guesses_wait_for_whoever_writes(
-    one: Instance, two: Instance
-) -> None:
-    await known(one, "u-alice", ALICE)
+async def test_failed_lookups_do_not_wait_for_writers(one: Instance, two: Instance) -> None:
+    await add_user(one, "u-alice", ALICE)
 
     async with two.database.write_transaction() as connection:
         await lock_identities(connection)
@@ -459,20 +453,20 @@ async def test_neither_strangers_nor_guesses_wait_for_whoever_writes(
         with pytest.raises(UnregisteredUser):
             await one.find(BOB)
         with pytest.raises(InvalidInvitation):
-            await one.people.register(BOB, "made-up")
+            await one.lookup.register(BOB, "made-up")
 
 
 @pytest.mark.parametrize("records_url", ["postgresql"], indirect=True)
-async def test_while_the_database_is_down_nobody_is_taken_for_unknown(
-    one: Instance, frail_postgres: PostgresServer
+async def test_database_outage_does_not_make_users_unregistered(
+    one: Instance, stoppable_postgres: PostgresServer
 ) -> None:
-    await known(one, "u-alice", ALICE)
+    await add_user(one, "u-alice", ALICE)
 
-    frail_postgres.stop()
+    stoppable_postgres.stop()
     for identity in (ALICE, ALICE_IN_BLUE, BOB):
         with pytest.raises(RecordsUnavailable) as down:
             await one.find(identity)
         assert down.value.body()["retry_after"] == 2
 
-    frail_postgres.start()
+    stoppable_postgres.start()
     assert await one.find(ALICE) == "u-alice"

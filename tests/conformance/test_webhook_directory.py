@@ -1,4 +1,4 @@
-"""The directory that asks a site's webhook: what it asks, what it believes, what it survives."""
+"""Tests of the webhook directory: requests, answers, failures, targets and secrets."""
 
 from __future__ import annotations
 
@@ -54,20 +54,20 @@ ALICE = Identity("wechat", "canary-openid", "canary-unionid", "wx0123456789abcde
 
 
 @pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    async with serving_site(tmp_path) as served:
-        yield served
+async def server(tmp_path: Path) -> AsyncIterator[Served]:
+    async with serving_site(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture
-async def directory(served: Served) -> AsyncIterator[WebhookDirectory]:
-    # The library that checks signatures goes by the system's clock.
-    async with served.directory(clock=time.time) as directory:
+async def directory(server: Served) -> AsyncIterator[WebhookDirectory]:
+    # The library that verifies signatures uses the system clock.
+    async with server.directory(clock=time.time) as directory:
         yield directory
 
 
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("broker.directories.webhook.TOTAL_TIMEOUT", 0.3)
 
 
@@ -79,27 +79,27 @@ def answers(status: int, content: bytes | str, media_type: str = "application/js
     return answer
 
 
-def counted(outcome: str) -> float:
+def answer_count(outcome: str) -> float:
     return REGISTRY.get_sample_value("scanlogin_directory_answers_total", {"outcome": outcome}) or 0
 
 
 async def reason(directory: WebhookDirectory, identity: Identity = ALICE) -> str:
-    """Return why the directory cannot say who `identity` is."""
+    """Return the reason why the directory is unavailable for `identity`."""
     with pytest.raises(DirectoryUnavailable) as failed:
         await directory.find(identity)
     assert failed.value.body()["retry_after"] == 2
     return failed.value.reason
 
 
-# --- what it asks, and what it believes
+# --- requests and answers
 
 
-async def test_a_question_is_signed_and_says_who_is_meant(
-    served: Served, directory: WebhookDirectory
+async def test_request_is_signed_and_has_the_identity(
+    server: Served, directory: WebhookDirectory
 ) -> None:
     assert await directory.find(ALICE) == "user-7"
 
-    [(headers, fields)] = served.site.questions
+    [(headers, fields)] = server.site.questions
     assert fields["type"] == "identity.find"
     assert fields["data"] == {
         "provider": "wechat",
@@ -108,42 +108,44 @@ async def test_a_question_is_signed_and_says_who_is_meant(
         "unionid": "canary-unionid",
     }
     assert headers["webhook-id"].startswith("msg_")
-    assert headers["Host"] == f"{HOST}:{served.port}"
+    assert headers["Host"] == f"{HOST}:{server.port}"
 
 
 @pytest.mark.parametrize("order", [[SECRET, OTHER_SECRET], [OTHER_SECRET, SECRET]])
-async def test_while_a_secret_is_exchanged_both_sign(served: Served, order: list[str]) -> None:
-    async with served.directory(clock=time.time, signing_secrets=order) as directory:
+async def test_request_is_signed_with_both_secrets_during_rotation(
+    server: Served, order: list[str]
+) -> None:
+    async with server.directory(clock=time.time, signing_secrets=order) as directory:
         assert await directory.find(ALICE) == "user-7"
 
 
-async def test_a_question_that_another_secret_signed_is_refused_by_the_site(
-    served: Served,
+async def test_site_refuses_a_request_with_wrong_signature(
+    server: Served,
 ) -> None:
-    async with served.directory(clock=time.time, signing_secrets=[OTHER_SECRET]) as directory:
+    async with server.directory(clock=time.time, signing_secrets=[OTHER_SECRET]) as directory:
         assert await reason(directory) == "status 500"
-    assert served.site.questions == []
+    assert server.site.questions == []
 
 
 @pytest.mark.parametrize(("status", "kind"), [(404, UnregisteredUser), (403, UserBlocked)])
-async def test_the_site_says_who_is_unknown_and_who_is_let_in_no_more(
-    served: Served, directory: WebhookDirectory, status: int, kind: type[Exception]
+async def test_refusal_of_the_site_has_its_error(
+    server: Served, directory: WebhookDirectory, status: int, kind: type[Exception]
 ) -> None:
-    served.site.answer = answers(status, "{}")
+    server.site.answer = answers(status, "{}")
     with capture_logs() as logs, pytest.raises(kind):
         await directory.find(ALICE)
     assert logs == []
 
 
 @pytest.mark.parametrize("subject", ["x", "!" * 255, "wechat:o_-6", "alice@site.example"])
-async def test_a_subject_is_taken_as_it_is(
-    served: Served, directory: WebhookDirectory, subject: str
+async def test_subject_is_used_unchanged(
+    server: Served, directory: WebhookDirectory, subject: str
 ) -> None:
-    served.site.answer = answers(200, f'{{"subject": "{subject}", "more": [1]}}')
+    server.site.answer = answers(200, f'{{"subject": "{subject}", "more": [1]}}')
     assert await directory.find(ALICE) == subject
 
 
-NO_ANSWERS: dict[str, tuple[Answer, str]] = {
+INVALID_ANSWERS: dict[str, tuple[Answer, str]] = {
     "500": (answers(500, "{}"), "status 500"),
     "503": (answers(503, "{}"), "status 503"),
     "201": (answers(201, '{"subject": "x"}'), "status 201"),
@@ -173,59 +175,59 @@ NO_ANSWERS: dict[str, tuple[Answer, str]] = {
 }
 
 
-@pytest.mark.parametrize(("answer", "expected"), NO_ANSWERS.values(), ids=NO_ANSWERS)
-async def test_what_is_no_answer_of_the_sites_says_nothing_of_anybody(
-    served: Served, directory: WebhookDirectory, answer: Answer, expected: str
+@pytest.mark.parametrize(("answer", "expected"), INVALID_ANSWERS.values(), ids=INVALID_ANSWERS)
+async def test_invalid_answer_makes_the_directory_unavailable(
+    server: Served, directory: WebhookDirectory, answer: Answer, expected: str
 ) -> None:
-    served.site.answer = answer
-    before = counted("failed")
+    server.site.answer = answer
+    before = answer_count("failed")
 
     assert (await reason(directory)).startswith(expected)
 
-    assert len(served.site.questions) == 1
-    assert counted("failed") == before + 1
+    assert len(server.site.questions) == 1
+    assert answer_count("failed") == before + 1
 
 
-async def test_a_redirect_is_not_followed(served: Served, directory: WebhookDirectory) -> None:
-    async def away(request: web.Request) -> web.StreamResponse:
+async def test_redirect_is_not_followed(server: Served, directory: WebhookDirectory) -> None:
+    async def redirect(request: web.Request) -> web.StreamResponse:
         raise web.HTTPTemporaryRedirect("/hook")
 
-    served.site.answer = away
+    server.site.answer = redirect
 
     assert await reason(directory) == "status 307"
-    assert len(served.site.questions) == 1
+    assert len(server.site.questions) == 1
 
 
-async def test_no_cookie_is_kept(served: Served, directory: WebhookDirectory) -> None:
-    async def sweet(request: web.Request) -> web.StreamResponse:
+async def test_cookie_is_not_stored(server: Served, directory: WebhookDirectory) -> None:
+    async def set_cookie(request: web.Request) -> web.StreamResponse:
         response = web.json_response({"subject": "user-7"})
         response.set_cookie("person", "alice")
         return response
 
-    served.site.answer = sweet
+    server.site.answer = set_cookie
     for _ in range(2):
         await directory.find(ALICE)
 
-    assert all("Cookie" not in headers for headers, _ in served.site.questions)
+    assert all("Cookie" not in headers for headers, _ in server.site.questions)
 
 
-# --- what it survives
+# --- failures
 
 
-async def test_a_site_that_is_slow_is_not_waited_for(
-    served: Served, directory: WebhookDirectory, hasty: None
+async def test_slow_site_causes_a_timeout(
+    server: Served, directory: WebhookDirectory, short_timeout: None
 ) -> None:
     async def slow(request: web.Request) -> web.StreamResponse:
         await asyncio.Event().wait()
         return await found(request)
 
-    served.site.answer = slow
+    server.site.answer = slow
 
     assert (await reason(directory)).startswith("no answer within")
 
 
-async def test_an_answer_that_trickles_is_not_waited_for(
-    served: Served, directory: WebhookDirectory, loop_clock: LoopClock
+async def test_slow_response_body_causes_a_timeout(
+    server: Served, directory: WebhookDirectory, loop_clock: LoopClock
 ) -> None:
     async def trickle(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -235,13 +237,13 @@ async def test_an_answer_that_trickles_is_not_waited_for(
             await loop_clock.move(http_directory.TOTAL_TIMEOUT / 10)
         return response
 
-    served.site.answer = trickle
+    server.site.answer = trickle
 
     assert (await reason(directory)).startswith("no answer within")
 
 
-def breaks(times: int) -> Answer:
-    """Breaks the connection in the middle of the first answers."""
+def broken_connections(times: int) -> Answer:
+    """Return an answer that aborts the connection during its first uses."""
     left = times
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -259,33 +261,35 @@ def breaks(times: int) -> Answer:
     return answer
 
 
-async def test_a_connection_that_breaks_is_tried_once_more(
-    served: Served, directory: WebhookDirectory
+async def test_lost_connection_is_retried_with_the_same_id(
+    server: Served, directory: WebhookDirectory
 ) -> None:
-    served.site.answer = breaks(1)
+    server.site.answer = broken_connections(1)
 
     assert await directory.find(ALICE) == "user-7"
 
-    first, second = served.site.questions
+    first, second = server.site.questions
     assert first[0]["webhook-id"] == second[0]["webhook-id"]
 
 
-async def test_and_no_more_than_once(served: Served, directory: WebhookDirectory) -> None:
-    served.site.answer = breaks(9)
+async def test_lost_connection_is_retried_only_once(
+    server: Served, directory: WebhookDirectory
+) -> None:
+    server.site.answer = broken_connections(9)
 
     assert (await reason(directory)).startswith("connection lost")
-    assert len(served.site.questions) == 2
+    assert len(server.site.questions) == 2
 
 
-async def test_a_site_that_is_down_is_said_to_be(served: Served) -> None:
-    async with served.directory(url=f"https://{HOST}:1/hook") as directory:
+async def test_unreachable_site_is_reported(server: Served) -> None:
+    async with server.directory(url=f"https://{HOST}:1/hook") as directory:
         assert "Cannot connect to host site.example:1" in await reason(directory)
 
 
-async def test_failing_site_is_not_asked_for_a_while(
-    served: Served, directory: WebhookDirectory
+async def test_failing_site_is_not_called_for_a_while(
+    server: Served, directory: WebhookDirectory
 ) -> None:
-    served.site.answer = answers(500, "")
+    server.site.answer = answers(500, "")
     for number in range(FAILURE_THRESHOLD):
         await reason(directory, replace(ALICE, id=str(number)))
 
@@ -293,17 +297,17 @@ async def test_failing_site_is_not_asked_for_a_while(
         await directory.find(ALICE)
 
     assert paused.value.retry_after == RESET_TIMEOUT
-    assert len(served.site.questions) == FAILURE_THRESHOLD
+    assert len(server.site.questions) == FAILURE_THRESHOLD
 
 
-async def test_an_outage_is_logged_once_with_its_reason_and_so_is_its_end(
-    served: Served, directory: WebhookDirectory
+async def test_outage_and_recovery_are_logged_once(
+    server: Served, directory: WebhookDirectory
 ) -> None:
     with capture_logs() as logs:
-        served.site.answer = answers(502, "<html>canary</html>", "text/html")
+        server.site.answer = answers(502, "<html>canary</html>", "text/html")
         for _ in range(FAILURE_THRESHOLD - 1):
             await reason(directory)
-        served.site.answer = found
+        server.site.answer = found
         for _ in range(SUCCESS_THRESHOLD + 1):
             await directory.find(ALICE)
 
@@ -314,55 +318,53 @@ async def test_an_outage_is_logged_once_with_its_reason_and_so_is_its_end(
     assert "canary" not in str(logs)
 
 
-async def test_site_that_answers_now_and_then_is_one_outage(
-    served: Served, directory: WebhookDirectory
+async def test_intermittent_failures_are_one_outage(
+    server: Served, directory: WebhookDirectory
 ) -> None:
     with capture_logs() as logs:
         for _ in range(4):
-            served.site.answer = answers(500, "")
+            server.site.answer = answers(500, "")
             await reason(directory)
-            served.site.answer = found
+            server.site.answer = found
             await directory.find(ALICE)
 
     assert [log["event"] for log in logs] == ["directory unavailable"]
 
 
-# --- whom it asks
+# --- targets
 
 
-async def test_a_site_with_another_ones_certificate_is_not_asked(served: Served) -> None:
-    async with served.directory(url=f"https://other.example:{served.port}/hook") as directory:
+async def test_site_with_invalid_certificate_is_not_called(server: Served) -> None:
+    async with server.directory(url=f"https://other.example:{server.port}/hook") as directory:
         assert "certificate" in (await reason(directory)).lower()
-    async with served.directory(tls=ssl.create_default_context()) as directory:
+    async with server.directory(tls=ssl.create_default_context()) as directory:
         assert "certificate" in (await reason(directory)).lower()
-    assert served.site.questions == []
+    assert server.site.questions == []
 
 
 @pytest.mark.parametrize("addresses", ["127.0.0.1", "10.0.0.1 127.0.0.1", "169.254.169.254"])
-async def test_a_name_that_means_a_private_address_is_not_asked(
-    served: Served, addresses: str
-) -> None:
-    """The name is looked up once: what is looked at is the address of the very socket."""
+async def test_name_with_a_private_address_is_not_called(server: Served, addresses: str) -> None:
+    """The name is resolved once. The check applies to the address of the socket."""
     names = Names(site=addresses)
-    async with served.directory(
+    async with server.directory(
         allow_private_address=False, resolver=names, clock=time.time
     ) as directory:
         assert "is not a public address" in await reason(directory)
 
     assert names.asked == [HOST]
-    assert served.site.questions == []
+    assert server.site.questions == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"])
-async def test_a_number_that_is_private_is_not_asked(served: Served, host: str) -> None:
-    url = f"https://{host}:{served.port}/hook"
-    async with served.directory(allow_private_address=False, url=url) as directory:
+async def test_private_address_is_not_called(server: Served, host: str) -> None:
+    url = f"https://{host}:{server.port}/hook"
+    async with server.directory(allow_private_address=False, url=url) as directory:
         assert "is not a public address" in await reason(directory)
-    assert served.site.questions == []
+    assert server.site.questions == []
 
 
-async def test_a_proxy_of_the_environment_is_not_asked(
-    served: Served, directory: WebhookDirectory, monkeypatch: pytest.MonkeyPatch
+async def test_proxy_in_the_environment_is_ignored(
+    server: Served, directory: WebhookDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
@@ -370,7 +372,7 @@ async def test_a_proxy_of_the_environment_is_not_asked(
     assert await directory.find(ALICE) == "user-7"
 
 
-# --- its secrets
+# --- secrets
 
 
 @pytest.mark.parametrize(
@@ -380,29 +382,29 @@ async def test_a_proxy_of_the_environment_is_not_asked(
         *("whsec_Y2FuYXJ5LWNhbmFyeQ==", f"whsec_{'A' * 88}"),
     ],
 )
-def test_a_secret_that_is_none_is_refused_and_not_repeated(text: str) -> None:
+def test_invalid_secret_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(ValueError, match="use whsec_ and 24 to 64 bytes") as refused:
         check_signing_secret(text)
     assert "canary" not in str(refused.value)
 
 
-async def test_the_time_of_a_question_is_the_brokers(served: Served, clock: Clock) -> None:
-    async with served.directory(clock=clock) as directory:
+async def test_timestamp_is_that_of_the_broker_clock(server: Served, clock: Clock) -> None:
+    async with server.directory(clock=clock) as directory:
         headers = directory._sign(ALICE).headers
     assert headers["webhook-timestamp"] == str(int(clock()))
 
 
-# --- the docs' own example
+# --- the example in the docs
 
 
-def listens(port: int) -> bool:
+def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @asynccontextmanager
-async def the_docs_webhook(folder: Path, port: int) -> AsyncIterator[None]:
-    """The example of docs/users.md, run as it stands there."""
+async def documented_webhook(folder: Path, port: int) -> AsyncIterator[None]:
+    """Run the example of docs/users.md unchanged."""
     [program] = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (folder / "hook.py").write_text(program)
     process = await asyncio.create_subprocess_exec(
@@ -412,33 +414,33 @@ async def the_docs_webhook(folder: Path, port: int) -> AsyncIterator[None]:
         stdout=asyncio.subprocess.DEVNULL,
     )
     try:
-        await eventually(lambda: listens(port))
+        await eventually(lambda: is_listening(port))
         yield
     finally:
         process.terminate()
         await process.wait()
 
 
-async def test_the_webhook_in_the_docs_does_what_they_say(
+async def test_documented_webhook_returns_the_documented_results(
     tmp_path: Path, start_broker: StartBroker
 ) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}/hook"
     settings = {"directory_private": True, "directory_secret": SECRET}
-    async with the_docs_webhook(tmp_path, port), aiohttp.ClientSession() as http:
+    async with documented_webhook(tmp_path, port), aiohttp.ClientSession() as http:
         broker = await start_broker(url, **settings)
-        said = {}
+        results = {}
         for name in ("alice", "bob", "mallory"):
             async with new_login(broker) as login, PhoneClient(broker.url, name) as phone:
                 await phone.post("scan", {"scene": login.scene})
                 answer = await phone.post("confirm", login.named)
-                said[name] = answer.body.get("error") or await login.subject()
-                heard = [await login.heard() for _ in range(2)]
-                said[f"{name}'s browser"] = heard[1][0]
+                results[name] = answer.body.get("error") or await login.subject()
+                events = [await login.events() for _ in range(2)]
+                results[f"{name}'s browser"] = events[1][0]
         async with http.post(url, json={"data": {"openid": "alice"}}) as unsigned:
             assert unsigned.status == 401
 
-    assert said == {
+    assert results == {
         "alice": "user-1",
         "alice's browser": "login-confirmed",
         "bob": "unregistered_user",
@@ -448,7 +450,7 @@ async def test_the_webhook_in_the_docs_does_what_they_say(
     }
 
 
-async def test_no_secret_and_nobodys_id_gets_out_when_the_site_fails(tmp_path: Path) -> None:
+async def test_failing_site_reveals_no_secret_and_no_id(tmp_path: Path) -> None:
     settings = {
         "DIRECTORY": f"http://127.0.0.1:{free_port()}/canary-path",
         "DIRECTORY_PRIVATE": "true",
@@ -470,5 +472,5 @@ async def test_no_secret_and_nobodys_id_gets_out_when_the_site_fails(tmp_path: P
     assert "directory unavailable" in log
     assert "Cannot connect to host 127.0.0.1" in log
     assert 'scanlogin_directory_answers_total{outcome="failed"} 1.0' in metrics
-    for said in (log, metrics, str(answer.body)):
-        assert not leaked([SECRET, SECRET[6:], "canary-path", "canary-openid"], said)
+    for output in (log, metrics, str(answer.body)):
+        assert not leaked([SECRET, SECRET[6:], "canary-path", "canary-openid"], output)

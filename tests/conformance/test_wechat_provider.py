@@ -1,4 +1,4 @@
-"""The provider wechat, against the pretend WeChat: one call at a time, and what goes wrong."""
+"""Tests of the provider wechat against the WeChat simulator: single calls and faults."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ from tests.support.wechat import (
     seen_in,
 )
 
-pytestmark = pytest.mark.usefixtures("patient_provider")
+pytestmark = pytest.mark.usefixtures("long_wechat_timeouts")
 
 
 @pytest.fixture
@@ -67,28 +67,28 @@ async def provider(wechat: Pretending) -> AsyncIterator[WeChatProvider]:
         yield provider
 
 
-def counted(api: str, errcode: str) -> float:
+def request_count(api: str, errcode: str) -> float:
     labels = {"api": api, "errcode": errcode}
     return REGISTRY.get_sample_value("scanlogin_wechat_requests_total", labels) or 0
 
 
 async def failure(provider: WeChatProvider, api: str, wechat: Pretending) -> BrokerError:
-    """What `draw` or `identify` raises."""
+    """Return the error that `draw` or `identify` raises."""
     js_code = wechat.wechat.platform.login("alice")
-    asked = provider.identify(js_code) if api == IDENTIFY else provider.draw("scene")
+    call = provider.identify(js_code) if api == IDENTIFY else provider.draw("scene")
     with pytest.raises(BrokerError) as failed:
-        await asked
+        await call
     return failed.value
 
 
-async def test_a_code_carries_page_and_scene(provider: WeChatProvider) -> None:
+async def test_code_has_page_and_scene(provider: WeChatProvider) -> None:
     picture = await provider.draw("s-_1" * 8)
 
     assert picture.media_type == "image/png"
     assert seen_in(picture.content) == {"page": PAGE, "scene": "s-_1" * 8}
 
 
-async def test_page_version_and_width_are_what_was_set(wechat: Pretending) -> None:
+async def test_code_has_the_configured_page_and_width(wechat: Pretending) -> None:
     look = {"page": "pages/new", "check_path": False, "env_version": "trial", "width": 280}
     async with provider_at(wechat.url, **look) as provider:
         picture = await provider.draw("scene")
@@ -97,28 +97,26 @@ async def test_page_version_and_width_are_what_was_set(wechat: Pretending) -> No
     assert Image.open(io.BytesIO(picture.content)).width <= 280
 
 
-async def test_a_js_code_proves_who_holds_the_phone(
-    provider: WeChatProvider, wechat: Pretending
-) -> None:
-    proof = await provider.identify(wechat.wechat.platform.login("alice"))
+async def test_js_code_returns_the_identity(provider: WeChatProvider, wechat: Pretending) -> None:
+    identification = await provider.identify(wechat.wechat.platform.login("alice"))
 
-    assert proof.identity == Identity("wechat", person_id(APPID, "alice"))
-    assert proof.identity.provider_app_id == APPID
-    assert proof.identity.unionid == person_id("", "alice")
-    assert proof.session_key is not None
-    assert len(proof.session_key.reveal()) == 24
+    assert identification.identity == Identity("wechat", person_id(APPID, "alice"))
+    assert identification.identity.provider_app_id == APPID
+    assert identification.identity.unionid == person_id("", "alice")
+    assert identification.session_key is not None
+    assert len(identification.session_key.reveal()) == 24
 
 
-async def test_a_session_key_is_shown_by_nothing_and_written_down_nowhere() -> None:
-    sealed = SecretText("hunter2")
+async def test_session_key_is_neither_printed_nor_pickled() -> None:
+    secret = SecretText("hunter2")
 
-    assert "hunter2" not in f"{sealed} {sealed!r} {vars(SecretText)}"
+    assert "hunter2" not in f"{secret} {secret!r} {vars(SecretText)}"
     with pytest.raises(TypeError):
-        pickle.dumps(sealed)
+        pickle.dumps(secret)
 
 
 @pytest.mark.parametrize("js_code", ["", "a b", "码", "\ud800", "x" * 257, "a\n"])
-async def test_what_cannot_be_a_js_code_is_not_sent(
+async def test_malformed_js_code_is_not_sent(
     provider: WeChatProvider, wechat: Pretending, js_code: str
 ) -> None:
     with pytest.raises(InvalidProof):
@@ -129,7 +127,7 @@ async def test_what_cannot_be_a_js_code_is_not_sent(
 # The access token
 
 
-async def test_many_who_begin_at_once_ask_for_one_token(wechat: Pretending) -> None:
+async def test_simultaneous_draws_fetch_one_token(wechat: Pretending) -> None:
     wechat.wechat.faults.set(TOKEN, "slow", 1)
     async with provider_at(wechat.url) as provider:
         await asyncio.gather(*(provider.draw(f"scene-{number}") for number in range(20)))
@@ -137,9 +135,7 @@ async def test_many_who_begin_at_once_ask_for_one_token(wechat: Pretending) -> N
     assert wechat.wechat.calls == {TOKEN: 1, DRAW: 20}
 
 
-async def test_a_token_that_ends_early_heals_by_itself(
-    provider: WeChatProvider, wechat: Pretending
-) -> None:
+async def test_revoked_token_is_replaced(provider: WeChatProvider, wechat: Pretending) -> None:
     await provider.draw("scene")
     wechat.wechat.platform.revoke(APPID)
 
@@ -149,7 +145,7 @@ async def test_a_token_that_ends_early_heals_by_itself(
 
 
 @pytest.mark.parametrize("errcode", ["40001", "40014", "42001"])
-async def test_a_refused_token_is_fetched_again_once(
+async def test_refused_token_is_replaced_once(
     provider: WeChatProvider, wechat: Pretending, errcode: str
 ) -> None:
     wechat.wechat.faults.set(DRAW, errcode, 1)
@@ -161,8 +157,8 @@ async def test_a_refused_token_is_fetched_again_once(
     assert wechat.wechat.calls == {TOKEN: 3, DRAW: 4}
 
 
-class Tokens:
-    """Gives token after token, each good for 2 hours; broken, it gives none."""
+class TokenSource:
+    """Issues a new token for each call, valid for 2 hours; none if `broken`."""
 
     def __init__(self) -> None:
         self.issued = 0
@@ -176,13 +172,13 @@ class Tokens:
         return FetchedToken(f"token-{self.issued}", 7200)
 
 
-async def renewed(*accesses: AccessTokenCache) -> None:
-    """Wait until a renewal that is under way is over."""
+async def wait_for_refresh(*accesses: AccessTokenCache) -> None:
+    """Wait until refreshes in progress have ended."""
     await asyncio.wait([one._refreshing for one in accesses if one._refreshing is not None])
 
 
-async def test_a_token_is_renewed_early_while_it_still_serves(clock: Clock) -> None:
-    tokens = Tokens()
+async def test_token_is_refreshed_before_its_expiry(clock: Clock) -> None:
+    tokens = TokenSource()
     access = AccessTokenCache(tokens, clock=clock)
     assert await access.get() == "token-1"
 
@@ -190,25 +186,25 @@ async def test_a_token_is_renewed_early_while_it_still_serves(clock: Clock) -> N
     assert (await access.get(), tokens.issued) == ("token-1", 1)
     clock.time += REFRESH_FROM - REFRESH_UNTIL + 1
     assert await access.get() == "token-1"
-    await renewed(access)
+    await wait_for_refresh(access)
 
     assert (await access.get(), tokens.issued) == ("token-2", 2)
 
 
-async def test_instances_that_began_together_do_not_renew_together(clock: Clock) -> None:
-    tokens = [Tokens() for _ in range(40)]
+async def test_instances_refresh_their_tokens_at_different_times(clock: Clock) -> None:
+    tokens = [TokenSource() for _ in range(40)]
     accesses = [AccessTokenCache(one, clock=clock) for one in tokens]
     await asyncio.gather(*(access.get() for access in accesses))
 
     clock.time += 7200 - (REFRESH_FROM + REFRESH_UNTIL) / 2
     await asyncio.gather(*(access.get() for access in accesses))
-    await renewed(*accesses)
+    await wait_for_refresh(*accesses)
 
     assert 0 < sum(one.issued == 2 for one in tokens) < 40
 
 
-async def test_a_token_that_cannot_be_renewed_serves_to_its_end(clock: Clock) -> None:
-    tokens = Tokens()
+async def test_token_is_used_until_expiry_if_refresh_fails(clock: Clock) -> None:
+    tokens = TokenSource()
     access = AccessTokenCache(tokens, clock=clock)
     await access.get()
     tokens.broken = True
@@ -216,19 +212,19 @@ async def test_a_token_that_cannot_be_renewed_serves_to_its_end(clock: Clock) ->
 
     for _ in range(3):
         assert await access.get() == "token-1"
-        await renewed(access)
+        await wait_for_refresh(access)
     assert tokens.issued == 2
     clock.time += REFRESH_RETRY_DELAY
     assert await access.get() == "token-1"
-    await renewed(access)
+    await wait_for_refresh(access)
     assert tokens.issued == 3
     clock.time += REFRESH_UNTIL
     with pytest.raises(ProviderUnavailable):
         await access.get()
 
 
-async def test_who_stops_waiting_leaves_the_others_their_token() -> None:
-    access = AccessTokenCache(Tokens())
+async def test_cancelled_caller_does_not_cancel_the_fetch() -> None:
+    access = AccessTokenCache(TokenSource())
     waiting = [asyncio.create_task(access.get()) for _ in range(3)]
     await asyncio.sleep(0)
     waiting[0].cancel()
@@ -237,17 +233,17 @@ async def test_who_stops_waiting_leaves_the_others_their_token() -> None:
     await access.close()
 
 
-def test_a_token_is_renewed_when_wechat_gives_another() -> None:
+def test_refresh_window_is_within_the_token_overlap() -> None:
     assert 0 < REFRESH_UNTIL < REFRESH_FROM < TOKEN_OVERLAP
 
 
-async def test_a_wrong_secret_is_noticed_before_anybody_logs_in(wechat: Pretending) -> None:
-    before = counted(TOKEN, "40125")
+async def test_wrong_secret_is_detected_at_startup(wechat: Pretending) -> None:
+    before = request_count(TOKEN, "40125")
     async with provider_at(wechat.url, secret="canary-wrong"):
-        await eventually(lambda: counted(TOKEN, "40125") > before)
+        await eventually(lambda: request_count(TOKEN, "40125") > before)
 
 
-async def test_a_token_that_is_closed_is_fetched_no_longer() -> None:
+async def test_close_cancels_a_refresh() -> None:
     async def never() -> FetchedToken:
         await asyncio.Event().wait()
         raise AssertionError
@@ -264,7 +260,7 @@ async def test_a_token_that_is_closed_is_fetched_no_longer() -> None:
 
 @pytest.mark.parametrize("api", [TOKEN, DRAW])
 @pytest.mark.parametrize("fault", ["-1", "503", "html", "cut"])
-async def test_what_passes_is_asked_for_again(wechat: Pretending, api: str, fault: str) -> None:
+async def test_temporary_fault_is_retried(wechat: Pretending, api: str, fault: str) -> None:
     wechat.wechat.faults.set(api, fault, 1)
     async with provider_at(wechat.url) as provider:
         assert seen_in((await provider.draw("scene")).content)["scene"] == "scene"
@@ -272,7 +268,7 @@ async def test_what_passes_is_asked_for_again(wechat: Pretending, api: str, faul
     assert wechat.wechat.calls[api] == 2
 
 
-async def test_a_js_code_is_repeated_only_where_wechat_has_not_taken_it(
+async def test_js_code_is_retried_only_if_certainly_unused(
     provider: WeChatProvider, wechat: Pretending
 ) -> None:
     wechat.wechat.faults.set(IDENTIFY, "-1", 1)
@@ -286,14 +282,14 @@ async def test_a_js_code_is_repeated_only_where_wechat_has_not_taken_it(
         assert wechat.wechat.calls[IDENTIFY] == 1
 
 
-async def test_slow_is_not_too_slow(provider: WeChatProvider, wechat: Pretending) -> None:
+async def test_slow_response_is_accepted(provider: WeChatProvider, wechat: Pretending) -> None:
     for api in (DRAW, IDENTIFY):
         wechat.wechat.faults.set(api, "slow")
     assert await provider.draw("scene")
     assert await provider.identify(wechat.wechat.platform.login("alice"))
 
 
-async def test_who_is_silent_is_given_up_in_time(
+async def test_missing_response_is_a_temporary_failure(
     wechat: Pretending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wechat_api, "RESPONSE_TIMEOUT", 0.2)
@@ -303,12 +299,12 @@ async def test_who_is_silent_is_given_up_in_time(
         failures = [await failure(provider, api, wechat) for api in (DRAW, IDENTIFY)]
 
     assert all(isinstance(one, ProviderUnavailable) for one in failures)
-    # WeChat may have taken the js_code.
+    # WeChat may have used the js_code.
     assert (wechat.wechat.calls[DRAW], wechat.wechat.calls[IDENTIFY]) == (3, 1)
 
 
 @pytest.mark.parametrize("api", [DRAW, IDENTIFY])
-async def test_nobody_waits_longer_than_a_phone_does(
+async def test_call_ends_after_the_total_timeout(
     provider: WeChatProvider, wechat: Pretending, api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wechat_provider, "TOTAL_TIMEOUT", 0.2)
@@ -339,17 +335,17 @@ async def test_nobody_waits_longer_than_a_phone_does(
         (TOKEN, "40164", ProviderUnavailable, 30),
     ],
 )
-async def test_an_errcode_is_counted_and_comes_out_in_our_words(
+async def test_errcode_is_counted_and_hidden_from_clients(
     wechat: Pretending, api: str, errcode: str, kind: type[BrokerError], retry_after: int | None
 ) -> None:
     wechat.wechat.faults.set(api, errcode)
-    before = counted(api, errcode)
+    before = request_count(api, errcode)
     async with provider_at(wechat.url) as provider:
         failed = await failure(provider, api, wechat)
 
     assert type(failed) is kind
     assert failed.retry_after == retry_after
-    assert counted(api, errcode) > before
+    assert request_count(api, errcode) > before
     assert errcode not in str(failed.body())
     assert "rid" not in str(failed.body())
     if isinstance(failed, ProviderUnavailable):
@@ -357,34 +353,34 @@ async def test_an_errcode_is_counted_and_comes_out_in_our_words(
         assert lookup_error(api, errcode).advice in failed.reason
 
 
-async def test_nobody_there(wechat: Pretending) -> None:
-    before = counted(IDENTIFY, "unreachable")
+async def test_unreachable_server_is_counted_and_retried(wechat: Pretending) -> None:
+    before = request_count(IDENTIFY, "unreachable")
     async with provider_at("http://127.0.0.1:1") as provider:
         failed = await failure(provider, IDENTIFY, wechat)
 
     assert isinstance(failed, ProviderUnavailable)
-    assert counted(IDENTIFY, "unreachable") == before + 3
+    assert request_count(IDENTIFY, "unreachable") == before + 3
 
 
 @pytest.mark.parametrize("errcode", ERRMSGS)
-def test_every_errcode_that_the_pretend_wechat_may_say_has_a_cure(errcode: int) -> None:
+def test_every_errcode_of_the_simulator_is_known(errcode: int) -> None:
     assert str(errcode) in MEANINGS
 
 
-def test_an_errcode_may_mean_something_else_at_another_api() -> None:
+def test_errcode_depends_on_the_api() -> None:
     assert lookup_error(DRAW, "40001").kind is ErrorKind.TOKEN
     assert lookup_error(TOKEN, "40001").kind is ErrorKind.OPERATOR
     assert lookup_error(DRAW, "45011").kind is ErrorKind.QUOTA
 
 
-# The breaker and the limit
+# Circuit breaker and rate limit
 
 
-def test_a_phone_that_is_told_to_wait_finds_the_breaker_closed() -> None:
+def test_retry_after_is_not_below_the_reset_timeout() -> None:
     assert RETRY_AFTER[ErrorKind.PAUSE] >= RESET_TIMEOUT
 
 
-async def test_a_call_that_fails_stops_no_other(
+async def test_circuit_breaker_of_one_api_affects_no_other(
     provider: WeChatProvider, wechat: Pretending
 ) -> None:
     wechat.wechat.faults.set(DRAW, "41030")
@@ -395,7 +391,7 @@ async def test_a_call_that_fails_stops_no_other(
     assert await provider.identify(wechat.wechat.platform.login("alice"))
 
 
-async def test_people_who_are_turned_away_open_no_breaker(
+async def test_invalid_js_codes_do_not_open_the_breaker(
     provider: WeChatProvider, wechat: Pretending
 ) -> None:
     for _ in range(2 * FAILURE_THRESHOLD):
@@ -405,7 +401,7 @@ async def test_people_who_are_turned_away_open_no_breaker(
     assert await provider.identify(wechat.wechat.platform.login("alice"))
 
 
-async def test_more_codes_than_a_process_may_draw_are_refused_at_once(
+async def test_draws_over_the_limit_are_refused_at_once(
     wechat: Pretending,
 ) -> None:
     outcomes: Counter[str] = Counter()
@@ -424,7 +420,7 @@ async def test_more_codes_than_a_process_may_draw_are_refused_at_once(
     assert wechat.wechat.calls[DRAW] == 5
 
 
-# Answers that are none of WeChat's
+# Invalid responses
 
 
 def jpeg() -> bytes:
@@ -433,8 +429,8 @@ def jpeg() -> bytes:
     return picture.getvalue()
 
 
-async def drawn_by(odd: Odd) -> object:
-    """The media type of the picture, or what the operator is told."""
+async def result_of_draw(odd: Odd) -> object:
+    """Return the media type of the picture, or the reason of the failure."""
     site = Site("odd", odd.application(), "127.0.0.1", 0, "PORT")
     async with serve_sites([site]) as addresses, provider_at(addresses["odd"]) as provider:
         try:
@@ -443,8 +439,8 @@ async def drawn_by(odd: Odd) -> object:
             return failed.reason
 
 
-async def test_a_jpeg_is_what_wechat_really_draws() -> None:
-    assert await drawn_by(Odd(jpeg(), "image/jpeg")) == "image/jpeg"
+async def test_jpeg_picture_is_accepted() -> None:
+    assert await result_of_draw(Odd(jpeg(), "image/jpeg")) == "image/jpeg"
 
 
 @pytest.mark.parametrize(
@@ -462,24 +458,24 @@ async def test_a_jpeg_is_what_wechat_really_draws() -> None:
         (Odd(b"", "image/jpeg", 302, Location="/elsewhere"), "unreadable"),
     ],
 )
-async def test_what_is_no_picture_is_an_error(odd: Odd, outcome: str) -> None:
-    assert f"{DRAW} failed with {outcome}" in str(await drawn_by(odd))
+async def test_response_that_is_not_a_picture_is_refused(odd: Odd, outcome: str) -> None:
+    assert f"{DRAW} failed with {outcome}" in str(await result_of_draw(odd))
     assert set(odd.asked) == {f"/wxa/{DRAW}"}
 
 
-async def test_what_wechat_repeats_of_our_secrets_is_cut_out(
+async def test_secrets_in_errmsg_are_removed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     echo = b'{"errcode":40097,"errmsg":"args canary-token canary-scene\\n rid: 0123abcd-1-2"}'
 
-    reason = str(await drawn_by(Odd(echo, "application/json")))
+    reason = str(await result_of_draw(Odd(echo, "application/json")))
 
     assert "canary" not in reason + capsys.readouterr().out
     assert "args [hidden] [hidden]" in reason
     assert "rid: 0123abcd-1-2" in reason
 
 
-async def test_a_person_without_an_openid_is_nobody() -> None:
+async def test_response_without_openid_is_refused() -> None:
     for answer in (b"{}", b'{"openid":"","session_key":"x"}', b'{"openid":7,"session_key":"x"}'):
         site = Site("odd", Odd(answer, "text/plain").application(), "127.0.0.1", 0, "PORT")
         async with serve_sites([site]) as addresses, provider_at(addresses["odd"]) as provider:
@@ -487,5 +483,5 @@ async def test_a_person_without_an_openid_is_nobody() -> None:
                 await provider.identify("some-js-code")
 
 
-def test_the_secret_is_in_no_repr() -> None:
+def test_repr_of_the_provider_hides_the_secret() -> None:
     assert SECRET not in repr(provider_of("https://api.weixin.qq.com"))

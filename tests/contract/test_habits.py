@@ -1,4 +1,7 @@
-"""Tests wait for events, not for times: a busy machine must not make them fail."""
+"""Checks of all tests: they wait for events, not for times, and their names are short.
+
+A busy machine must not make a test fail.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,21 @@ EXCEPTIONS: Mapping[str, str] = {
     "system/test_concurrent_instances.py::later": "moves one of two racing acts; any order passes",
 }
 """Functions that may do what is forbidden here, and why."""
+
+MOST_WORDS = 9
+"""Words of a test name after `test_`."""
+
+FORBIDDEN_WORDS = frozenset({"whoever", "somebody", "nobody", "who", "whom", "it", "he", "she"})
+
+FOLDERS_WITH_OLD_NAMES: tuple[str, ...] = (
+    "chaos",
+    "clients",
+    "contract",
+    "security",
+    "support",
+    "system",
+)
+"""Folders of tests whose names are not checked yet."""
 
 
 def calls(node: ast.AST) -> Iterator[tuple[ast.Call, str]]:
@@ -151,3 +169,38 @@ def test_exceptions_are_functions_that_exist() -> None:
         known = {name for name, _ in functions(ast.parse((TESTS / path).read_text()))}
 
         assert name in known
+
+
+def name_problems(source: str) -> list[str]:
+    """Names of tests that are too long or have a pronoun."""
+    names = [name for name, _ in functions(ast.parse(source)) if name.startswith("test_")]
+    words = {name: name.removeprefix("test_").split("_") for name in names}
+    return [
+        name
+        for name in names
+        if len(words[name]) > MOST_WORDS or not FORBIDDEN_WORDS.isdisjoint(words[name])
+    ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in TESTS.rglob("test_*.py") if path.parent.name not in FOLDERS_WITH_OLD_NAMES],
+    ids=lambda path: str(path.relative_to(TESTS)),
+)
+def test_names_are_short_and_have_no_pronoun(path: Path) -> None:
+    assert name_problems(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "is_allowed"),
+    [
+        ("test_second_phone_cannot_confirm", True),
+        ("test_one_two_three_four_five_six_seven_eight_nine", True),
+        ("test_one_two_three_four_five_six_seven_eight_nine_ten", False),
+        ("test_phone_reads_what_it_sent", False),
+        ("test_whoever_scans_confirms", False),
+        ("helper_that_is_not_a_test_and_has_it_in_its_name", True),
+    ],
+)
+def test_name_rule_reports_long_names_and_pronouns(name: str, is_allowed: bool) -> None:
+    assert (name_problems(f"def {name}(): ...") == []) is is_allowed

@@ -12,7 +12,12 @@ from tests.support.prose_text import AREAS, COMMENTS, DOCS, STRINGS, TESTS, text
 
 REMAINING: tuple[str, ...] = (
     "broker",
-    "tests",
+    "tests/chaos",
+    "tests/clients",
+    "tests/contract",
+    "tests/security",
+    "tests/support",
+    "tests/system",
 )
 """Files and folders that are not rewritten yet. Matches in them are only counted."""
 
@@ -38,19 +43,6 @@ CLEAN: tuple[str, ...] = (
     "broker/tokens",
     "broker/users",
     "broker/widget",
-    "tests/conformance/conftest.py",
-    "tests/conformance/test_code_leases.py",
-    "tests/conformance/test_code_store.py",
-    "tests/conformance/test_picture_store.py",
-    "tests/conformance/test_pool_failures.py",
-    "tests/conformance/test_pool_filler.py",
-    "tests/conformance/test_pool_filler_failures.py",
-    "tests/conformance/test_pool_maintenance.py",
-    "tests/conformance/test_pool_replacement.py",
-    "tests/conformance/test_pool_state_sync.py",
-    "tests/conformance/test_pool_verifier.py",
-    "tests/conformance/test_removed_app_codes.py",
-    "tests/conformance/test_state_unavailable.py",
     "tests/contract/test_prose.py",
     "tests/support/commands.py",
     "tests/support/demo.py",
@@ -65,12 +57,6 @@ CLEAN: tuple[str, ...] = (
     "tests/system/test_pool_command.py",
     "tests/system/test_serve_command.py",
     "tests/system/test_user_command.py",
-    "tests/unit/test_images.py",
-    "tests/unit/test_pool_demand.py",
-    "tests/unit/test_session_service.py",
-    "tests/unit/test_settings.py",
-    "tests/unit/test_websocket_connection.py",
-    "tests/unit",
 )
 """Files and folders below REMAINING that are done."""
 

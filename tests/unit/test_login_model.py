@@ -152,7 +152,7 @@ def test_unregistered_phone_may_confirm_after_registration() -> None:
     assert (confirmed.state, confirmed.unregistered) == (State.CONFIRMED, False)
 
 
-def test_registration_extends_a_login_once_and_never_shortens_it() -> None:
+def test_registration_extends_a_login_once_and_never_shortens() -> None:
     login = login_in(State.SCANNED)
 
     extended = login.awaiting_registration(until=login.expires_at + 60)
