@@ -115,9 +115,9 @@ async def test_session_from_login_to_sign_out(deployment: Deployment, engines: E
     async with PhoneClient(first, js_code=deployment.js_code(), app="red") as phone:
         session = {"id": phone.session["id"], "skey": phone.session["skey"]}
 
-        claims = (await deployment.server.ask("/sessions/check", **session)).body
+        checked = (await deployment.server.ask("/sessions/check", **session)).body
         openid = person_id(APPID, "alice")
-        assert claims == {
+        assert checked == {
             "app": "red",
             "openid": openid,
             "unionid": person_id("", "alice"),
@@ -141,13 +141,13 @@ async def test_session_from_login_to_sign_out(deployment: Deployment, engines: E
 
         redeemed = await log_in(last, phone)
         claims = jwt.decode(redeemed["access_token"], options={"verify_signature": False})
-        assert claims["sub"] == redeemed["subject"] == claims["subject"]
+        assert claims["sub"] == redeemed["subject"] == checked["subject"]
 
         for node in engines.nodes(deployment.state):
             assert not leaked(
                 {SECRET, *deployment.wechat.wechat.platform.issued}, everything_in(node)
             )
-        assert not leaked(deployment.wechat.wechat.platform.issued, f"{claims}{redeemed}{opened}")
+        assert not leaked(deployment.wechat.wechat.platform.issued, f"{checked}{redeemed}{opened}")
 
         assert (await phone.delete("session")).body == {"ended": 1}
         for answer in (
