@@ -86,7 +86,8 @@ async def test_demo_with_pool_logs_in_during_wechat_outage() -> None:
     async with demo("--pool") as running:
         broker = f"http://127.0.0.1:{running.ports['PORT']}"
         wechat = (await running.line("WeChat stub")).split()[2]
-        assert "100 of 100" in await running.line("Drawing codes")
+        progress = await running.line("Drawing codes")
+        assert progress.strip() == "Drawing codes  100 of 100"
         off, on = await running.line("stable_token"), await running.line("DELETE")
         await running.line("Pool ")
         browser = PythonBrowser(["websocket"])

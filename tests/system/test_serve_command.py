@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import click
@@ -51,6 +53,20 @@ def test_ready_line_waits_for_the_state(tmp_path: Path, redis: RedisServer) -> N
         assert "state unavailable" in reason
         with urllib.request.urlopen(f"{url}/health/ready", timeout=30) as response:
             assert response.status == 200
+
+
+def test_redis_outage_is_logged_once_per_connection(tmp_path: Path, redis: RedisServer) -> None:
+    with serve(
+        *(tmp_path, "--port", "0"),
+        read_line=False,
+        SCAN_LOGIN_STATE_URL=redis.url,
+    ) as (process, _):
+        assert process.stderr is not None
+        log = iter(process.stderr.readline, "")
+        events = [json.loads(line) for line in takewhile(lambda line: "not ready" not in line, log)]
+
+    outages = [event for event in events if event["event"] == "redis unavailable"]
+    assert sorted(event["connection"] for event in outages) == ["bus", "state"]
 
 
 def test_sigterm_ends_broker_before_ready(tmp_path: Path, redis: RedisServer) -> None:

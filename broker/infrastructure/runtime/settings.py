@@ -128,7 +128,7 @@ class ServerSettings(SettingsGroup):
         if first in ANY_ADDRESS:
             raise InvalidField(
                 "public_url",
-                f"missing; browsers cannot open {PREFIX}HOST {first}; set the URL by which "
+                f"missing; browsers cannot open {first} ({PREFIX}HOST); set the URL by which "
                 "they reach the broker, such as https://login.example",
             )
         self.derive(public_url=f"http://{f'[{first}]' if ':' in first else first}:{self.port}")
