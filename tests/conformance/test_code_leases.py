@@ -412,14 +412,14 @@ async def test_whole_pool_is_restored_from_its_lowest_number(
     assert [await take_number(leases, clock) for _ in range(count)] == [*range(count)]
 
 
-async def test_a_lease_is_one_command(engines: Engines) -> None:
+async def test_lease_is_one_command(engines: Engines) -> None:
     engines.empty("redis")
     [node] = engines.nodes("redis")
     stores = [open_state(engines.url("redis")) for _ in range(2)]
     await asyncio.gather(*map(opened, stores))
     leases = [store.code_leases for store in stores]
     await leases[0].offer("shop", codes(range(1_000)))
-    await leases[0].lease("other", until=0, cooldown=0)  # the server knows the script from now on
+    await leases[0].lease("other", until=0, cooldown=0)  # loads the script in the server
     with node.client() as client:
         client.config_resetstat()
 
@@ -431,7 +431,9 @@ async def test_a_lease_is_one_command(engines: Engines) -> None:
             )
         )
 
-        calls = {name: said["calls"] for name, said in client.info("commandstats").items()}
+        calls = {
+            name: statistics["calls"] for name, statistics in client.info("commandstats").items()
+        }
     assert calls["cmdstat_evalsha"] == 200
     inside = {"zrangebyscore", "zpopmin", "hget", "hset", "hincrby", "zadd"}
     assert {*calls} - {f"cmdstat_{name}" for name in (*inside, "time", "config|resetstat")} == {

@@ -340,12 +340,12 @@ async def test_websocket_can_close(client: Client) -> None:
 
 async def test_messages_after_a_close_are_ignored(echo_client: Client) -> None:
     sid = await echo_client.open()
-    heard: list[object] = []
-    echo_client.server.on("message", lambda sid, data: heard.append(data))
+    received: list[object] = []
+    echo_client.server.on("message", lambda sid, data: received.append(data))
 
     await echo_client.post(sid, "1\x1e4late")
 
-    assert heard == []
+    assert received == []
 
 
 async def test_server_sends_a_close_packet(echo_client: Client) -> None:

@@ -83,10 +83,10 @@ async def test_picture_has_media_type_and_cache_control(
     key = picture_key("scene-1", media_type)
     await at(s3.url).put(key, b"a picture")
 
-    kept = s3.head("pictures", f"codes/{key}")
+    metadata = s3.head("pictures", f"codes/{key}")
 
-    assert kept["ContentType"] == media_type
-    assert kept["CacheControl"] == CACHE_CONTROL == "public, max-age=31536000, immutable"
+    assert metadata["ContentType"] == media_type
+    assert metadata["CacheControl"] == CACHE_CONTROL == "public, max-age=31536000, immutable"
 
 
 async def test_store_without_conditional_put_accepts_pictures(
@@ -106,10 +106,10 @@ async def test_store_without_conditional_put_accepts_pictures(
 async def test_endpoint_host_may_contain_the_bucket(
     any_credentials: None, bucket: str, path: str
 ) -> None:
-    asked: list[str] = []
+    requests: list[str] = []
 
     async def note(request: web.Request) -> web.Response:
-        asked.append(request.path)
+        requests.append(request.path)
         return web.Response(body=b"a picture")
 
     application = web.Application()
@@ -117,7 +117,7 @@ async def test_endpoint_host_may_contain_the_bucket(
     async with serve_sites([Site("s3", application, "127.0.0.1", 0, "PORT")]) as addresses:
         assert await at(addresses["s3"], bucket).get(KEY) == b"a picture"
 
-    assert asked == [f"{path}{KEY}"]
+    assert requests == [f"{path}{KEY}"]
 
 
 # --- keys
@@ -212,43 +212,43 @@ def test_invalid_url_is_refused(url: str) -> None:
 
 
 async def test_cache_drops_the_least_recently_used_picture(pictures: ObjectPictureStore) -> None:
-    shown = PictureCache(pictures, max_bytes=20)
+    cache = PictureCache(pictures, max_bytes=20)
     keys = [picture_key(f"scene-{number}", "image/png") for number in range(3)]
     for key in keys:
         await pictures.put(key, b"ten bytes!")
     for key in (keys[0], keys[1], keys[0], keys[2]):
-        assert await shown.get(key, ADDRESS) == b"ten bytes!"
+        assert await cache.get(key, ADDRESS) == b"ten bytes!"
 
     for key in keys:
         await pictures.remove(key)
 
-    assert [await shown.get(key, ADDRESS) is not None for key in keys] == [True, False, True]
+    assert [await cache.get(key, ADDRESS) is not None for key in keys] == [True, False, True]
 
 
 async def test_missing_picture_is_cached_for_a_while(
     pictures: ObjectPictureStore, clock: Clock
 ) -> None:
-    shown = PictureCache(pictures, clock=clock)
-    assert await shown.get(KEY, ADDRESS) is None
+    cache = PictureCache(pictures, clock=clock)
+    assert await cache.get(KEY, ADDRESS) is None
 
     await pictures.put(KEY, b"a picture")
-    assert await shown.get(KEY, ADDRESS) is None
+    assert await cache.get(KEY, ADDRESS) is None
     clock.time += MISSING_TTL
 
-    assert await shown.get(KEY, ADDRESS) == b"a picture"
+    assert await cache.get(KEY, ADDRESS) == b"a picture"
 
 
 class Bucket:
     """An S3 bucket that holds one picture, and answers other keys when it may."""
 
     def __init__(self) -> None:
-        self.asked: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
         self.waiting = 0
         self.may_answer = asyncio.Event()
 
     async def answer(self, request: web.Request) -> web.Response:
         key = request.path.rpartition("/")[2]
-        self.asked[key] += 1
+        self.requests[key] += 1
         if key == KEY:
             return web.Response(body=b"a picture", headers={"ETag": '"1"', "Last-Modified": THEN})
         self.waiting += 1
@@ -269,29 +269,29 @@ async def bucket(any_credentials: None) -> AsyncIterator[tuple[Bucket, PictureCa
 async def test_invented_keys_use_only_their_address_share(
     bucket: tuple[Bucket, PictureCache],
 ) -> None:
-    store, shown = bucket
+    store, cache = bucket
     keys = [picture_key(f"made-up-{number}", "image/png") for number in range(100)]
 
-    flood = [asyncio.create_task(shown.get(key, ADDRESS)) for key in keys]
+    invented = [asyncio.create_task(cache.get(key, ADDRESS)) for key in keys]
     await eventually(lambda: store.waiting == FETCHES_SHARE)
 
-    assert await shown.get(KEY, "192.0.2.2") == b"a picture"
+    assert await cache.get(KEY, "192.0.2.2") == b"a picture"
     assert store.waiting == FETCHES_SHARE
     store.may_answer.set()
-    assert await asyncio.gather(*flood) == [None] * len(keys)
+    assert await asyncio.gather(*invented) == [None] * len(keys)
 
 
 async def test_simultaneous_calls_fetch_a_picture_once(
     bucket: tuple[Bucket, PictureCache],
 ) -> None:
-    store, shown = bucket
+    store, cache = bucket
     store.may_answer.set()
     made_up = picture_key("made-up", "image/png")
 
     for key in (KEY, made_up):
-        await asyncio.gather(*(shown.get(key, ADDRESS) for _ in range(100)))
+        await asyncio.gather(*(cache.get(key, ADDRESS) for _ in range(100)))
 
-    assert max(store.asked.values()) <= FETCHES_SHARE
+    assert max(store.requests.values()) <= FETCHES_SHARE
 
 
 @pytest.mark.parametrize(

@@ -118,8 +118,8 @@ async def test_database_outage_is_retried(
     assert log_lines.count("pool maintenance failed") == 1
 
 
-class Stumbling(PretendProvider):
-    """Fails with an unexpected exception."""
+class FailingProvider(PretendProvider):
+    """A provider that raises an unexpected exception."""
 
     async def draw(self, scene: str) -> CodePicture:
         raise RuntimeError("canary")
@@ -129,7 +129,7 @@ class Stumbling(PretendProvider):
 async def test_unexpected_provider_failure_is_logged_and_filling_resumes(
     cluster: Cluster, log_lines: LogLines
 ) -> None:
-    cluster.make = lambda: Stumbling(phone_page_url="http://phone.example/")
+    cluster.make = lambda: FailingProvider(phone_page_url="http://phone.example/")
     one = await cluster.start()
     await eventually(lambda: log_lines.count("task failed"), within=TIMEOUT)
 

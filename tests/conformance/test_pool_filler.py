@@ -34,18 +34,18 @@ from tests.support.wechat import DRAW, PAGE, Pretending, pretending, provider_at
 async def test_filler_draws_reports_and_offers_all_codes(
     make_filler: Fill, codes: SqlCodeStore, folder: ObjectPictureStore, provider: CountingProvider
 ) -> None:
-    told: list[FillProgress] = []
+    reports: list[FillProgress] = []
     offered: list[CodeRecord] = []
 
     async def offer(some: object) -> None:
         offered.extend(some)  # type: ignore[arg-type]
 
-    drawn = await make_filler(report=told.append, offer=offer).run()
+    drawn = await make_filler(report=reports.append, offer=offer).run()
 
     assert drawn == 10
     assert await is_whole(codes, folder, 10)
-    assert [progress.ready for progress in told] == [*range(11), 10]
-    assert {progress.target for progress in told} == {10}
+    assert [progress.ready for progress in reports] == [*range(11), 10]
+    assert {progress.target for progress in reports} == {10}
     ready = await ready_codes(codes)
     assert sorted(offered, key=lambda code: code.number) == ready
     assert provider.draws == {code.scene: 1 for code in ready}
@@ -185,12 +185,12 @@ async def test_picture_stored_before_a_crash_is_used(
 async def test_invalid_picture_is_not_stored(
     make_filler: Fill, codes: SqlCodeStore, folder: ObjectPictureStore
 ) -> None:
-    class Cutting(CountingProvider):
+    class InvalidPictureProvider(CountingProvider):
         async def draw(self, scene: str) -> CodePicture:
             return (await super().draw(scene))._replace(content=b"<svg")
 
     with pytest.raises(ProviderUnavailable) as failure:
-        await make_filler(provider=Cutting()).run()
+        await make_filler(provider=InvalidPictureProvider()).run()
 
     reason = "the provider returned an invalid picture: not a complete image/svg+xml"
     assert failure.value.reason == reason
@@ -199,8 +199,8 @@ async def test_invalid_picture_is_not_stored(
 
 @pytest.fixture
 async def wechat() -> AsyncIterator[Pretending]:
-    async with pretending() as there:
-        yield there
+    async with pretending() as simulator:
+        yield simulator
 
 
 async def test_wechat_codes_contain_the_recorded_scenes(

@@ -26,8 +26,8 @@ from tests.support.wechat import DRAW, Pretending, pretending, provider_at
 
 @pytest.fixture
 async def wechat() -> AsyncIterator[Pretending]:
-    async with pretending() as there:
-        yield there
+    async with pretending() as simulator:
+        yield simulator
 
 
 @pytest.mark.parametrize("fault", ["-1", "503", "html", "cut", "40001"])
@@ -96,14 +96,14 @@ async def test_repeated_failure_ends_filling_after_all_retries(
     make_filler: Fill, wechat: Pretending
 ) -> None:
     wechat.wechat.faults.set(DRAW, "503")
-    told: list[FillProgress] = []
+    reports: list[FillProgress] = []
 
     async with provider_at(wechat.url) as provider:
         with pytest.raises(ProviderUnavailable) as failure:
-            await make_filler(provider=provider, report=told.append).run()
+            await make_filler(provider=provider, report=reports.append).run()
 
     assert failure.value.retryable
-    assert any(f"{DRAW} failed with " in progress.waiting_for for progress in told)
+    assert any(f"{DRAW} failed with " in progress.waiting_for for progress in reports)
 
 
 async def test_picture_store_outage_is_retried(

@@ -62,14 +62,14 @@ async def test_pools_of_removed_apps_are_deleted(cluster: Cluster) -> None:
 
     await cluster.remove(removed)
     await soon(lambda: cluster.has_ready(removed.key, 0))
-    shown = [await cluster.pictures.get(picture) for picture in pictures]
+    contents = [await cluster.pictures.get(picture) for picture in pictures]
     cluster.clock.time += LIFETIME_MAX + LOGIN_RETENTION + CLOCK_SKEW_OVERLAP + 1
 
     async def is_cleared() -> bool:
         return removed.key not in {one.app for one in await cluster.codes.counts()}
 
     await soon(is_cleared)
-    assert None not in shown
+    assert None not in contents
     assert [await cluster.pictures.get(picture) for picture in pictures] == [None] * SIZE
     assert (await one.level(removed.key)).total == 0
     for app in (POOLED, recorded):

@@ -376,10 +376,10 @@ async def test_no_secret_is_in_the_database_or_output(
 
     assert "wx1234" in dumped
     known = await records.app_admin.get("site")
-    for shown in (dumped, repr(known), repr(added), str(known.as_dict()), repr(vars(records.apps))):
+    for text in (dumped, repr(known), repr(added), str(known.as_dict()), repr(vars(records.apps))):
         for secret in (SECRET, api_secret):
             for spelling in (secret, secret.encode().hex(), base64.b64encode(secret.encode())):
-                assert str(spelling) not in shown
+                assert str(spelling) not in text
     assert "sealed" not in repr(known)
     assert "hash" not in repr(known)
     assert known.as_dict()["has_provider_secret"] is True

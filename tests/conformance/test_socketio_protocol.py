@@ -266,8 +266,8 @@ async def test_server_receives_the_acknowledgement(client: Client) -> None:
         [sid] = [one for one, _ in client.server.manager.get_participants("/", None)]
         answers: asyncio.Queue[str] = asyncio.Queue()
         await client.server.emit("question", to=sid, callback=answers.put)
-        asked = await heard(socket)
-        number = asked.removeprefix("42").removesuffix('["question"]')
+        event = await heard(socket)
+        number = event.removeprefix("42").removesuffix('["question"]')
 
         await socket.send_str(f'43{number}["answer"]')
         await socket.send_str(f'43{number}["again"]')

@@ -37,11 +37,8 @@ MOST_WORDS = 9
 FORBIDDEN_WORDS = frozenset({"whoever", "somebody", "nobody", "who", "whom", "it", "he", "she"})
 
 FOLDERS_WITH_OLD_NAMES: tuple[str, ...] = (
-    "chaos",
-    "clients",
     "contract",
     "security",
-    "support",
     "system",
 )
 """Folders of tests whose names are not checked yet."""

@@ -9,7 +9,7 @@ from broker.infrastructure.clock import seconds_until
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "expected"),
     [
         ("Firefox 小明 é", "Firefox 小明 é"),
         ("a\x00b\x1b[31mc\x85", "ab[31mc"),
@@ -19,12 +19,12 @@ from broker.infrastructure.clock import seconds_until
         ("\u202e" + "x" * 300, "x" * 256),
     ],
 )
-def test_invisible_characters_are_removed_from_displayed_text(text: str, shown: str) -> None:
-    assert sanitize_text(text, 256) == shown
+def test_invisible_characters_are_removed_from_displayed_text(text: str, expected: str) -> None:
+    assert sanitize_text(text, 256) == expected
 
 
 @pytest.mark.parametrize(
-    ("left", "shown"), [(120.0, 120), (120.05, 120), (119.2, 120), (0.3, 1), (0.0, 0), (-5.0, 0)]
+    ("left", "expected"), [(120.0, 120), (120.05, 120), (119.2, 120), (0.3, 1), (0.0, 0), (-5.0, 0)]
 )
-def test_seconds_left_round_up_within_the_clock_error(left: float, shown: int) -> None:
-    assert seconds_until(1_000.0 + left, 1_000.0) == shown
+def test_seconds_left_round_up_within_the_clock_error(left: float, expected: int) -> None:
+    assert seconds_until(1_000.0 + left, 1_000.0) == expected

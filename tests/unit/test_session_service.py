@@ -85,26 +85,26 @@ async def log_in(sessions: SessionService, name: str = "alice") -> tuple[Session
 
 
 async def test_valid_js_code_opens_a_session(sessions: SessionService) -> None:
-    session, shown = await log_in(sessions)
+    session, token = await log_in(sessions)
 
-    assert await sessions.check(shown) == session
+    assert await sessions.check(token) == session
     assert session.phone == Phone("shop", Identity("pretend", "alice"))
-    assert (len(shown.id), len(shown.skey)) == (22, 43)
+    assert (len(token.id), len(token.skey)) == (22, 43)
 
 
 async def test_skey_is_stored_as_hash_only(sessions: SessionService, store: StateBackend) -> None:
-    _, shown = await log_in(sessions)
+    _, token = await log_in(sessions)
 
-    kept = await store.sessions.get(shown.id)
+    stored = await store.sessions.get(token.id)
 
-    assert shown.skey not in repr(kept)
+    assert token.skey not in repr(stored)
 
 
 async def test_person_has_sessions_on_two_phones(sessions: SessionService) -> None:
     first, second = [(await log_in(sessions))[1] for _ in range(2)]
 
-    for shown in (first, second):
-        assert await sessions.check(shown)
+    for token in (first, second):
+        assert await sessions.check(token)
 
 
 async def test_invalid_sessions_are_refused_with_one_response(
@@ -117,7 +117,7 @@ async def test_invalid_sessions_are_refused_with_one_response(
     _, live = await log_in(sessions)
 
     answers = []
-    for shown, app in [
+    for token, app in [
         (SessionToken("unknown", live.skey), SHOP),
         (SessionToken(live.id, ended.skey), SHOP),
         (SessionToken(live.id, ""), SHOP),
@@ -127,7 +127,7 @@ async def test_invalid_sessions_are_refused_with_one_response(
         (live, OTHER),
     ]:
         with pytest.raises(InvalidSession) as refusal:
-            await sessions.check(shown, app)
+            await sessions.check(token, app)
         answers.append(refusal.value.body())
 
     assert all(answer == answers[0] for answer in answers)
@@ -160,16 +160,16 @@ async def test_use_extends_a_session(sessions: SessionService, clock: Clock) -> 
 async def test_use_does_not_extend_beyond_the_lifetime(
     sessions: SessionService, clock: Clock
 ) -> None:
-    session, shown = await log_in(sessions)
+    session, token = await log_in(sessions)
     for _ in range(19):
         clock.time += 50
-        session = await sessions.check(shown)
+        session = await sessions.check(token)
     clock.time += 49
 
-    assert (await sessions.check(shown)).expires_at == session.latest_end
+    assert (await sessions.check(token)).expires_at == session.latest_end
     clock.time += 1
     with pytest.raises(InvalidSession):
-        await sessions.check(shown)
+        await sessions.check(token)
 
 
 class CountingStore:
@@ -190,10 +190,10 @@ async def test_extension_is_stored_after_tenth_of_idle_timeout(
 ) -> None:
     counting = CountingStore(store)
     sessions = make_over(counting, make)
-    _, shown = await log_in(sessions)
+    _, token = await log_in(sessions)
     for _ in range(100):
         clock.time += 1
-        await sessions.check(shown)
+        await sessions.check(token)
 
     assert counting.written == 10
 
@@ -203,10 +203,10 @@ async def test_extension_is_not_stored_without_idle_timeout(
 ) -> None:
     counting = CountingStore(store)
     sessions = make_over(counting, make, idle=1_000)
-    session, shown = await log_in(sessions)
+    session, token = await log_in(sessions)
     clock.time += 999
 
-    assert await sessions.check(shown) == session
+    assert await sessions.check(token) == session
     assert counting.written == 0
 
 
@@ -219,18 +219,18 @@ def make_over(sessions: object, make: Make, **options: int) -> SessionService:
 async def test_sign_out_during_a_use_ends_the_session(
     store: StateBackend, make: Make, clock: Clock
 ) -> None:
-    class SignedOutMeanwhile(CountingStore):
+    class SignOutDuringUse(CountingStore):
         async def extend(self, session: Session, expires_at: float) -> bool:
             await self.end(session.phone, session.id)
             return await super().extend(session, expires_at)
 
-    sessions = make_over(SignedOutMeanwhile(store), make)
-    _, shown = await log_in(sessions)
+    sessions = make_over(SignOutDuringUse(store), make)
+    _, token = await log_in(sessions)
     clock.time += 50
 
     with pytest.raises(InvalidSession):
-        await sessions.check(shown)
-    assert await store.sessions.get(shown.id) is None
+        await sessions.check(token)
+    assert await store.sessions.get(token.id) is None
 
 
 async def test_session_is_valid_if_extension_cannot_be_stored(
@@ -241,10 +241,10 @@ async def test_session_is_valid_if_extension_cannot_be_stored(
             raise Unavailable
 
     sessions = make_over(ReadOnly(store), make)
-    session, shown = await log_in(sessions)
+    session, token = await log_in(sessions)
     clock.time += 50
 
-    assert await sessions.check(shown) == session
+    assert await sessions.check(token) == session
 
 
 # --- sign-out
@@ -259,27 +259,27 @@ async def test_sign_out_ends_one_or_all_sessions(
     assert await sessions.end(first) == 1
     session = await sessions.check(second)
     assert await sessions.end_all(session.phone) == 2
-    for shown in (second, third):
+    for token in (second, third):
         with pytest.raises(InvalidSession):
-            await sessions.check(shown)
+            await sessions.check(token)
     assert await sessions.check(bobs)
 
 
 async def test_sign_out_during_many_uses_leaves_no_session(
     sessions: SessionService, clock: Clock
 ) -> None:
-    session, shown = await log_in(sessions)
+    session, token = await log_in(sessions)
     clock.time += 50
 
     await asyncio.gather(
-        *(sessions.check(shown) for _ in range(20)),
+        *(sessions.check(token) for _ in range(20)),
         sessions.end(session),
-        *(sessions.check(shown) for _ in range(20)),
+        *(sessions.check(token) for _ in range(20)),
         return_exceptions=True,
     )
 
     with pytest.raises(InvalidSession):
-        await sessions.check(shown)
+        await sessions.check(token)
 
 
 # --- subject and signatures
@@ -287,22 +287,22 @@ async def test_sign_out_during_many_uses_leaves_no_session(
 
 async def test_subject_comes_from_the_directory(sessions: SessionService) -> None:
     alice, _ = await log_in(sessions)
-    stranger, _ = await log_in(sessions, "stranger")
+    unknown_session, _ = await log_in(sessions, "unknown")
 
     assert await sessions.subject(alice) == "user-alice"
-    assert await sessions.subject(stranger) is None
+    assert await sessions.subject(unknown_session) is None
 
 
 async def test_signature_and_encryption_of_phone_are_verified(make: Make) -> None:
     sessions = make(provider=SigningProvider)
-    _, shown = await log_in(sessions)
+    _, token = await log_in(sessions)
 
-    assert await sessions.is_signed(shown, SHOP, "text", f"text{KEY}")
-    assert not await sessions.is_signed(shown, SHOP, "other", f"text{KEY}")
-    assert await sessions.decrypt(shown, SHOP, "text", KEY) == {"plain": "text"}
+    assert await sessions.is_signed(token, SHOP, "text", f"text{KEY}")
+    assert not await sessions.is_signed(token, SHOP, "other", f"text{KEY}")
+    assert await sessions.decrypt(token, SHOP, "text", KEY) == {"plain": "text"}
     with pytest.raises(UserDataDecryptionFailed):
-        await sessions.decrypt(shown, SHOP, "text", "wrong")
-    for wrong, app in [(shown, OTHER), (SessionToken(shown.id, "wrong"), SHOP)]:
+        await sessions.decrypt(token, SHOP, "text", "wrong")
+    for wrong, app in [(token, OTHER), (SessionToken(token.id, "wrong"), SHOP)]:
         with pytest.raises(InvalidSession):
             await sessions.is_signed(wrong, app, "text", f"text{KEY}")
         with pytest.raises(InvalidSession):
@@ -316,51 +316,51 @@ async def test_provider_without_session_key_supports_no_signatures(
     make: Make, provider: type[PretendProvider], name: str
 ) -> None:
     sessions = make(provider=provider)
-    _, shown = await log_in(sessions, name)
+    _, token = await log_in(sessions, name)
 
     with pytest.raises(SigningUnsupported):
-        await sessions.is_signed(shown, SHOP, "text", "text")
+        await sessions.is_signed(token, SHOP, "text", "text")
     with pytest.raises(SigningUnsupported):
-        await sessions.decrypt(shown, SHOP, "text", KEY)
+        await sessions.decrypt(token, SHOP, "text", KEY)
 
 
 async def test_session_key_cannot_be_decrypted_without_the_skey(
     make: Make, store: StateBackend
 ) -> None:
-    _, shown = await log_in(make(provider=SigningProvider))
+    _, token = await log_in(make(provider=SigningProvider))
 
-    kept = await store.sessions.get(shown.id)
+    stored = await store.sessions.get(token.id)
 
-    assert kept is not None
-    assert kept.session_key is not None
-    sealed = EncryptedSecret(*kept.session_key)
-    assert KEY.encode() not in sealed.ciphertext
-    assert str(sealed.ciphertext) not in repr(kept)
+    assert stored is not None
+    assert stored.session_key is not None
+    encrypted = EncryptedSecret(*stored.session_key)
+    assert KEY.encode() not in encrypted.ciphertext
+    assert str(encrypted.ciphertext) not in repr(stored)
     secret_box = SecretBox(lambda: [bytes(32)])
     secret_box.load()
-    for skey in (None, "", shown.skey[:-1]):
+    for skey in (None, "", token.skey[:-1]):
         with pytest.raises(Unavailable):
-            secret_box.decrypt(sealed, "shop", skey)
+            secret_box.decrypt(encrypted, "shop", skey)
 
 
 async def test_session_key_of_another_session_is_not_decrypted(
     make: Make, store: StateBackend
 ) -> None:
     sessions = make(provider=SigningProvider)
-    mine, shown = await log_in(sessions)
+    session, token = await log_in(sessions)
     theirs, _ = await log_in(sessions, "bob")
-    await store.sessions.put(replace(mine, session_key=theirs.session_key))
+    await store.sessions.put(replace(session, session_key=theirs.session_key))
 
     with pytest.raises(InvalidSession):
-        await sessions.is_signed(shown, SHOP, "text", f"text{KEY}")
+        await sessions.is_signed(token, SHOP, "text", f"text{KEY}")
 
 
 async def test_session_is_valid_without_its_seal_key(
     make: Make,
 ) -> None:
-    _, shown = await log_in(make(provider=SigningProvider))
+    _, token = await log_in(make(provider=SigningProvider))
     elsewhere = make(provider=SigningProvider, seal_key=b"x" * 32)
 
-    assert await elsewhere.check(shown)
+    assert await elsewhere.check(token)
     with pytest.raises(InvalidSession):
-        await elsewhere.is_signed(shown, SHOP, "text", f"text{KEY}")
+        await elsewhere.is_signed(token, SHOP, "text", f"text{KEY}")
