@@ -107,10 +107,10 @@ async def test_handshake_must_be_a_get(client: Client, method: str) -> None:
 
 
 async def test_unknown_session_is_refused(client: Client) -> None:
-    assert await client.poll("nobody") == (400, '{"code": 1, "message": "Session ID unknown"}')
-    assert (await client.post("nobody", "4x"))[0] == 400
+    assert await client.poll("unknown") == (400, '{"code": 1, "message": "Session ID unknown"}')
+    assert (await client.post("unknown", "4x"))[0] == 400
     with pytest.raises(aiohttp.WSServerHandshakeError):
-        await client.connect("nobody")
+        await client.connect("unknown")
 
 
 async def test_page_of_an_allowed_origin_may_read_responses(client: Client) -> None:

@@ -182,7 +182,7 @@ async def test_code_of_an_abandoned_login_returns_after_expiry(
     make_login_service: MakeLoginService, store: StateBackend, clock: Clock
 ) -> None:
     """No instance returns the code in either case."""
-    await begin(make_login_service(instance="gone", apps=[POOLED]))
+    await begin(make_login_service(instance="stopped", apps=[POOLED]))
     other = make_login_service(instance="other", apps=[POOLED])
 
     clock.time += LIFETIME + REDEEM_LIFETIME

@@ -435,7 +435,7 @@ async def test_documented_webhook_returns_the_documented_results(
                 await phone.post("scan", {"scene": login.scene})
                 answer = await phone.post("confirm", login.named)
                 results[name] = answer.body.get("error") or await login.subject()
-                events = [await login.events() for _ in range(2)]
+                events = [await login.heard() for _ in range(2)]
                 results[f"{name}'s browser"] = events[1][0]
         async with http.post(url, json={"data": {"openid": "alice"}}) as unsigned:
             assert unsigned.status == 401
