@@ -197,7 +197,7 @@ async def fetch(url: str) -> tuple[str, bytes]:
 
 def leases_in(monitor: Monitor) -> int:
     """Return the number of lease commands."""
-    return sum(LEASE.sha.encode() in caught.arguments for caught in monitor.caught)
+    return sum(LEASE.sha.encode() in command.arguments for command in monitor.commands)
 
 
 async def test_simultaneous_begins_lease_separate_codes_without_wechat(

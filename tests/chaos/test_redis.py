@@ -31,7 +31,7 @@ async def test_logins_survive_paused_redis(fault: Fault, world: World, redis: Re
     async with fault("Redis stopped for 10 s", world):
         redis.pause()
         await asyncio.sleep(10)
-        redis.go_on()
+        redis.resume()
 
 
 @long

@@ -1,1 +1,1 @@
-"""What tests share: servers, clients, fakes, builders."""
+"""Shared servers, clients, fakes and builders of the tests."""

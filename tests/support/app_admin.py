@@ -1,4 +1,4 @@
-"""A client of the admin port, and apps to add there."""
+"""A client of the admin port, and apps that tests add."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RED: Payload = {
 
 
 class Admin:
-    """An operator's program, or somebody who has no token."""
+    """A client of the admin port, with or without the admin token."""
 
     def __init__(self, url: str, token: str | None = TOKEN) -> None:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
@@ -47,7 +47,7 @@ ODD: list[object] = [
 
 @asynccontextmanager
 async def page(broker: RunningBroker, app: str, origin: str) -> AsyncIterator[PythonBrowser]:
-    """A browser on a page of `normalize_origin`."""
+    """A browser on a page of `origin`."""
     browser = PythonBrowser(["websocket"])
     browser._http.headers["Origin"] = origin
     try:
@@ -58,7 +58,7 @@ async def page(broker: RunningBroker, app: str, origin: str) -> AsyncIterator[Py
 
 
 async def phone_of(http: aiohttp.ClientSession, app: str, name: str) -> dict[str, str]:
-    """The headers of a phone that has a session for `app`."""
+    """Open a session for `app`, and return its request headers."""
     body = {"app": app, "js_code": f"pretend:{name}"}
     async with http.post("/phone/session", json=body) as response:
         session = await response.json()

@@ -1,4 +1,4 @@
-"""Values and fakes that many tests share."""
+"""Shared values and fakes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OTHER = App(id="other", name="Another", origins=frozenset({"https://other.exampl
 STATES = ["memory", "valkey", "redis", "sentinel", "cluster"]
 
 BUSES = ["memory", "valkey", "redis", "sentinel", "cluster"]
-"""What the families' promises are tested over; see `START` in servers/redis.py."""
+"""Backends of the conformance tests, see `START` in servers/redis.py."""
 
 SCENE = "scene-1"
 
@@ -48,7 +48,7 @@ LOGIN_ID = f"{shard_of(SCENE)}ogin-1"
 
 
 class Clock:
-    """Time that stands still until it is set."""
+    """A clock that changes only when it is set."""
 
     def __init__(self, time: float = 1_000_000.0) -> None:
         self.time = time
@@ -58,7 +58,7 @@ class Clock:
 
 
 class FixedDirectory(OpenDirectory):
-    """A directory of the people whom it was told of."""
+    """A directory that knows the given identities."""
 
     def __init__(self, *known: str) -> None:
         self.known = set(known)
@@ -70,7 +70,7 @@ class FixedDirectory(OpenDirectory):
 
 
 class RecordingAuditLog:
-    """A trail to look at: which logins ended, how and when."""
+    """An audit trail that records which logins ended, how and when."""
 
     def __init__(self) -> None:
         self.ends: list[tuple[str, State, float]] = []
@@ -80,9 +80,10 @@ class RecordingAuditLog:
 
 
 class RunningBroker(NamedTuple):
-    """A broker that serves: its address and its settings.
+    """A serving broker: its address and its settings.
 
-    phones: where phones are to go, which may be another instance.  admin: the operator's port.
+    phones: the URL for phones, which may be another instance.
+    admin: the URL of the admin port.
     """
 
     url: str
@@ -95,7 +96,7 @@ StartBroker = Callable[..., Awaitable[RunningBroker]]
 
 
 class EmptyAppSecrets:
-    """Apps that have none."""
+    """App secrets without any secret."""
 
     def provider_secret(self, app_id: str) -> str | None:
         return None
@@ -105,7 +106,7 @@ class EmptyAppSecrets:
 
 
 def all_pretend(apps: Apps, provider: type[PretendProvider] = PretendProvider) -> ProviderRegistry:
-    """Every app's provider is the pretend one."""
+    """Return a registry in which every app has the pretend provider."""
     return ProviderRegistry(
         apps=apps,
         secrets=EmptyAppSecrets(),
@@ -117,7 +118,7 @@ def all_pretend(apps: Apps, provider: type[PretendProvider] = PretendProvider) -
 def codes_of(
     store: StateBackend, apps: Apps, provider: type[PretendProvider] = PretendProvider
 ) -> CodeSource:
-    """Codes by the pretend provider, and from pools that are in the state."""
+    """Return a source of codes of the pretend provider and of the pools in the state."""
     pictures = ObjectPictureStore("file:///nowhere", public_url="https://cdn.example/codes")
     pool = CodePool(
         leases=store.code_leases,

@@ -1,4 +1,4 @@
-"""Certificates that sign themselves, for servers of the tests' own."""
+"""Self-signed certificates for test servers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 def certificate(folder: Path, host: str = "localhost") -> ssl.SSLContext:
-    """A self-signed one, cert.pem and key.pem; gives what trusts it and nothing else."""
+    """Write a self-signed cert.pem and key.pem; return a context that trusts only it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
     now = datetime.datetime.now(datetime.UTC)

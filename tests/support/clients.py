@@ -1,4 +1,4 @@
-"""Browsers and phones as they are outside: python-socketio's client, the official one, HTTP."""
+"""Browsers and phones: python-socketio's client, the official client, and HTTP."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.support.environment import ROOT, miss, need
 DRIVER = ROOT / "tests/clients/js/browser.js"
 Payload = dict[str, Any]
 WAIT = 30.0
-"""Seconds that a connect, an answer or a push may take on a busy machine."""
+"""Maximum seconds of a connect, an answer or a push on a busy machine."""
 
 
 class Refused(Exception):
-    """CONNECT was turned away; `data` is what the server said."""
+    """The server refused CONNECT with `data`."""
 
     def __init__(self, data: Any) -> None:
         super().__init__(str(data))
@@ -43,12 +43,12 @@ class PythonBrowser:
         self._client = socketio.AsyncClient(
             http_session=self._http, reconnection_delay=0.05, reconnection_delay_max=0.1
         )
-        self._heard: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+        self._pushes: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
 
     async def connect(self, url: str, auth: object = None, namespace: str = "/login") -> None:
         self._namespace = namespace
         refusals: list[Any] = []
-        self._client.on("*", self._hear, namespace=namespace)
+        self._client.on("*", self._on_event, namespace=namespace)
         self._client.on("connect_error", refusals.append, namespace=namespace)
         try:
             await self._client.connect(
@@ -62,17 +62,17 @@ class PythonBrowser:
             await self.close()  # the caller has no connected browser to close
             data = refusals[0].get("data") if refusals and isinstance(refusals[0], dict) else None
             raise Refused(data or str(error)) from None
-        self._client.on("connect", self._hear_connect, namespace=namespace)
-        self._client.on("disconnect", self._hear_disconnect, namespace=namespace)
+        self._client.on("connect", self._on_connect, namespace=namespace)
+        self._client.on("disconnect", self._on_disconnect, namespace=namespace)
 
-    async def _hear(self, event: str, payload: Any = None) -> None:
-        self._heard.put_nowait((event, payload))
+    async def _on_event(self, event: str, payload: Any = None) -> None:
+        self._pushes.put_nowait((event, payload))
 
-    async def _hear_connect(self) -> None:
-        self._heard.put_nowait(("connect", None))
+    async def _on_connect(self) -> None:
+        self._pushes.put_nowait(("connect", None))
 
-    async def _hear_disconnect(self, reason: str) -> None:
-        self._heard.put_nowait(("disconnect", reason))
+    async def _on_disconnect(self, reason: str) -> None:
+        self._pushes.put_nowait(("disconnect", reason))
 
     async def emit(self, event: str, *arguments: object) -> Any:
         return await self._client.call(
@@ -81,36 +81,36 @@ class PythonBrowser:
 
     async def push(self) -> tuple[str, Any]:
         async with asyncio.timeout(WAIT):
-            return await self._heard.get()
+            return await self._pushes.get()
 
     async def cut(self) -> None:
         await self._client.eio.ws.close()
 
     def break_off(self) -> None:
-        """Break the connection at once, once what was sent has gone."""
+        """Reset the connection after the sent data has left."""
         asyncio.get_running_loop().call_later(0.005, self._abort)
 
     def _abort(self) -> None:
         self._client.eio.ws._response.connection.transport.abort()
 
     async def close(self) -> None:
-        await asyncio.sleep(0)  # shutdown trips over a reconnect that has yet to begin
+        await asyncio.sleep(0)  # shutdown fails if a reconnect has not started
         await self._client.shutdown()
         await self._http.close()
 
 
 class NodeBrowser:
-    """The official socket.io-client, in Node, driven by lines of JSON."""
+    """The official socket.io-client in Node, controlled by lines of JSON."""
 
     def __init__(self, options: Payload) -> None:
         self._options = options
         self._process: asyncio.subprocess.Process | None = None
         self._answers: asyncio.Queue[Payload] = asyncio.Queue()
-        self._heard: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+        self._pushes: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
 
     async def connect(self, url: str, auth: object = None, namespace: str = "/login") -> None:
         if not (DRIVER.parent / "node_modules").exists():
-            miss("the official client is not installed: make test does so, by npm")
+            miss("the official client is not installed: run make test")
         self._process = await asyncio.create_subprocess_exec(
             need("node"),
             str(DRIVER),
@@ -128,11 +128,11 @@ class NodeBrowser:
         assert self._process is not None
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            said = json.loads(line)
-            if "push" in said:
-                self._heard.put_nowait((said["push"], said["payload"]))
+            message = json.loads(line)
+            if "push" in message:
+                self._pushes.put_nowait((message["push"], message["payload"]))
             else:
-                self._answers.put_nowait(said)
+                self._answers.put_nowait(message)
 
     async def _do(self, command: Payload) -> Payload:
         assert self._process is not None
@@ -145,12 +145,12 @@ class NodeBrowser:
         return str((await self._do({"do": "transport"}))["answer"])
 
     async def emit(self, event: str, *arguments: object) -> Any:
-        said = await self._do({"do": "emit", "event": event, "arguments": list(arguments)})
-        return said["answer"]
+        message = await self._do({"do": "emit", "event": event, "arguments": list(arguments)})
+        return message["answer"]
 
     async def push(self) -> tuple[str, Any]:
         async with asyncio.timeout(WAIT):
-            return await self._heard.get()
+            return await self._pushes.get()
 
     async def cut(self) -> None:
         await self._do({"do": "cut"})
@@ -172,7 +172,10 @@ class Answer(NamedTuple):
 
 
 class PhoneClient:
-    """A phone over HTTP, as plain as it can be.  js_code: the proof, if not the pretend one."""
+    """A phone over HTTP.
+
+    js_code: the proof; default is a proof of the pretend provider for `name`.
+    """
 
     def __init__(
         self, url: str, name: str = "alice", js_code: str | None = None, app: str = "default"
@@ -209,14 +212,14 @@ class PhoneClient:
             return Answer(response.status, await response.json(), response.headers)
 
     async def delete(self, what: str) -> Answer:
-        """Sign out: `session`, this one, or `sessions`, all of the person's."""
+        """Sign out of this session (`session`) or of all sessions of the person (`sessions`)."""
         headers = {"Authorization": self.bearer}
         async with self._http.delete(f"/phone/{what}", headers=headers) as response:
             return Answer(response.status, await response.json(), response.headers)
 
 
 class SocketPhone:
-    """A phone over Socket.IO, with the session of one over HTTP."""
+    """A phone over Socket.IO with a session that was opened over HTTP."""
 
     def __init__(self, browser: BrowserClient) -> None:
         self._client = browser

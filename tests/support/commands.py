@@ -93,9 +93,9 @@ def wechat_serving() -> Iterator[str]:
         process.communicate()
 
 
-class Said(NamedTuple):
+class CommandResult(NamedTuple):
     code: int
     text: str
 
 
-Call = Callable[..., Said]
+Call = Callable[..., CommandResult]

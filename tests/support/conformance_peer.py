@@ -1,9 +1,9 @@
-"""The peers that the official suites of Engine.IO and Socket.IO ask for, on our own engine.
+"""The servers that the official suites of Engine.IO and Socket.IO need, on the broker's engine.
 
     .venv/bin/python -m tests.support.conformance_peer eio
     .venv/bin/python -m tests.support.conformance_peer sio
 
-The suites are in the folder docs/ of the socket.io repository; they want port 3000.
+The suites are in the folder docs/ of the socket.io repository. They use port 3000.
 """
 
 from __future__ import annotations
@@ -21,40 +21,40 @@ from broker.infrastructure.transport.engineio.server import EngineIOServer
 from broker.infrastructure.transport.socketio.native import NativeServer
 from broker.infrastructure.transport.socketio.server import silent_logger
 
-FIGURES = {"ping_interval": 0.3, "ping_timeout": 0.2}
+HEARTBEAT = {"ping_interval": 0.3, "ping_timeout": 0.2}
 LONGEST = 1_000_000
 
-JOIN_WITHIN = 1.0
-"""The suite waits 2 s for the end of a socket that joins nothing, and wants three pings of it."""
+JOIN_TIMEOUT = 1.0
+"""Seconds. The suite waits 2 s for the end of a socket that joins no namespace, after 3 pings."""
 
 NAMESPACES = ("/", "/custom")
 
 
-def engine_io(**figures: float) -> EngineIOServer:
-    """Sends each message back."""
+def engine_io(**options: float) -> EngineIOServer:
+    """Return a server that sends each message back."""
     server = EngineIOServer(
         is_origin_allowed=lambda origin: True,
         logger=silent_logger,
         max_http_buffer_size=LONGEST,
-        **{**FIGURES, **figures},
+        **{**HEARTBEAT, **options},
     )
 
-    async def come_or_go(sid: str, about: object) -> None: ...
+    async def do_nothing(sid: str, about: object) -> None: ...
 
-    server.on("connect", come_or_go)
+    server.on("connect", do_nothing)
     server.on("message", server.send)
-    server.on("disconnect", come_or_go)
+    server.on("disconnect", do_nothing)
     return server
 
 
-def socket_io(**figures: float) -> NativeServer:
-    """Tells what CONNECT came with, and gives back the arguments of two events."""
+def socket_io(**options: float) -> NativeServer:
+    """Return a server that sends back the auth of CONNECT and the arguments of two events."""
     server = NativeServer(
         is_origin_allowed=lambda origin: True,
         describe_request=lambda request: None,
         binary=True,
         max_bytes=LONGEST,
-        **{**FIGURES, **figures},
+        **{**HEARTBEAT, **options},
     )
     for namespace in NAMESPACES:
         _answer_in(namespace, server)
@@ -66,7 +66,7 @@ def _answer_in(namespace: str, server: NativeServer) -> None:
         server.start_background_task(welcome, sid, auth or {})
 
     async def welcome(sid: str, auth: Any) -> None:
-        await asyncio.sleep(0.02)  # the suite loses a frame that comes along with another
+        await asyncio.sleep(0.02)  # the suite loses a frame that arrives with another
         await server.emit("auth", auth, to=sid, namespace=namespace)
 
     async def message(sid: str, *arguments: Any) -> None:
@@ -81,7 +81,7 @@ def _answer_in(namespace: str, server: NativeServer) -> None:
 
 
 def application(peer: EngineIOServer | NativeServer) -> web.Application:
-    """It listens under /engine.io/ or /socket.io/, and closes its sockets when it ends."""
+    """Return an application that serves `peer` and closes its sockets at the end."""
 
     async def close(application: web.Application) -> None:
         await peer.shutdown()
@@ -99,11 +99,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("peer", choices=PEERS)
     parser.add_argument("--port", type=int, default=3000)
-    given = parser.parse_args()
-    heartbeat.JOIN_TIMEOUT = JOIN_WITHIN
+    arguments_given = parser.parse_args()
+    heartbeat.JOIN_TIMEOUT = JOIN_TIMEOUT
 
     async def run() -> None:
-        site = Site("peer", application(PEERS[given.peer]()), "127.0.0.1", given.port, "--port")
+        site = Site(
+            "peer",
+            application(PEERS[arguments_given.peer]()),
+            "127.0.0.1",
+            arguments_given.port,
+            "--port",
+        )
         await serve_until_signal([site], lambda addresses: print(addresses["peer"], flush=True))
 
     process.run(run())

@@ -33,43 +33,43 @@ class Demo(NamedTuple):
 @asynccontextmanager
 async def demo(*options: str, **ports: str) -> AsyncIterator[Demo]:
     names = ("PORT", "SITE_PORT", "PHONE_PORT", "WECHAT_PORT")
-    chosen = {name: str(free_port()) for name in names} | ports
+    ports_used = {name: str(free_port()) for name in names} | ports
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "broker",
         "demo",
         *options,
-        env={**os.environ, **chosen},
+        env={**os.environ, **ports_used},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        yield Demo(process, chosen)
+        yield Demo(process, ports_used)
     finally:
         if process.returncode is None:
-            process.terminate()  # it has a folder to remove
+            process.terminate()  # it deletes its folder
         await process.communicate()
 
 
 async def run_curl(command: str) -> None:
     """Send the request of a curl command that the demo prints."""
     _, _, method, url, *rest = shlex.split(command)
-    place, _, names = url.partition("{")
+    base, _, names = url.partition("{")
     body = rest[1] if rest else None
     async with aiohttp.ClientSession() as http:
         for name in names.rstrip("}").split(","):
-            async with http.request(method, place + name, data=body) as answer:
+            async with http.request(method, base + name, data=body) as answer:
                 assert answer.status == 200
 
 
-class Ran(NamedTuple):
+class CommandOutput(NamedTuple):
     code: int
     output: str
     errors: str
 
 
-async def phone(*arguments: str, broker: str) -> Ran:
+async def phone(*arguments: str, broker: str) -> CommandOutput:
     """Run `python -m mp_stub …`."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -83,4 +83,4 @@ async def phone(*arguments: str, broker: str) -> Ran:
         stderr=asyncio.subprocess.PIPE,
     )
     output, errors = await process.communicate()
-    return Ran(process.returncode or 0, output.decode(), errors.decode())
+    return CommandOutput(process.returncode or 0, output.decode(), errors.decode())

@@ -26,7 +26,9 @@ EVENTS: Sequence[Event] = [
 ]
 
 ENDPOINTS: Mapping[str, Endpoint] = {
-    name_of(one.method, one.path): one for one in DECLARED if one.method in DOCUMENTED_METHODS
+    name_of(endpoint.method, endpoint.path): endpoint
+    for endpoint in DECLARED
+    if endpoint.method in DOCUMENTED_METHODS
 }
 """Every documented endpoint by its name, such as `GET /apps/{id}`."""
 

@@ -21,11 +21,11 @@ SEPARATOR = "\x1e"
 PING_INTERVAL, PING_TIMEOUT = 25.0, 20.0
 
 TICK = PING_INTERVAL / heartbeat.TICKS_PER_PING
-"""What a heartbeat may be late."""
+"""Maximum delay of a heartbeat in seconds."""
 
 
 class Client:
-    """A peer's address, its path, and the two ways there."""
+    """A client of one server over both transports."""
 
     def __init__(self, http: aiohttp.ClientSession, server: Any, path: str) -> None:
         self.http = http
@@ -37,15 +37,15 @@ class Client:
         return self.server if self.path == "/engine.io/" else self.server.eio
 
     def query(self, transport: str, sid: str | None = None) -> str:
-        rest = f"&sid={sid}" if sid else ""
-        return f"{self.path}?EIO=4&transport={transport}{rest}"
+        parameters = f"&sid={sid}" if sid else ""
+        return f"{self.path}?EIO=4&transport={transport}{parameters}"
 
     async def ask(self, query: str, method: str = "GET") -> int:
         async with self.http.request(method, self.path + query) as response:
             return response.status
 
     async def open(self) -> str:
-        """The sid of a new session that polls."""
+        """Open a polling session, and return its sid."""
         async with self.http.get(self.query("polling")) as response:
             return str(json.loads((await response.text())[1:])["sid"])
 
@@ -54,7 +54,7 @@ class Client:
             return response.status, await response.text()
 
     async def start_poll(self, sid: str) -> asyncio.Task[tuple[int, str]]:
-        """A poll that waits at the server."""
+        """Start a poll, and return when it waits at the server."""
         poll = asyncio.create_task(self.poll(sid))
         await eventually(lambda: self.engine.sockets[sid].has_pending_poll)
         return poll
@@ -82,7 +82,7 @@ async def client_of(name: str, **figures: float) -> AsyncIterator[Client]:
         serve_sites([site]) as addresses,
         aiohttp.ClientSession(
             addresses["peer"],
-            # The server closes a connection that is kept alive when a test moves the clock.
+            # When a test moves the clock, the server closes keep-alive connections.
             connector=aiohttp.TCPConnector(force_close=True),
         ) as http,
     ):
@@ -90,13 +90,13 @@ async def client_of(name: str, **figures: float) -> AsyncIterator[Client]:
 
 
 async def settle(socket: aiohttp.ClientWebSocketResponse) -> None:
-    """Wait until the server has handled what was sent, and show that it has said nothing."""
+    """Wait until the server has handled the sent packets, and check that it sent nothing."""
     await socket.ping()
     assert (await socket.receive()).type is aiohttp.WSMsgType.PONG
 
 
 async def is_pinged(socket: aiohttp.ClientWebSocketResponse) -> bool:
-    """Whether an Engine.IO ping has been sent by now, and nothing else."""
+    """Return whether the server has sent an Engine.IO ping and nothing else."""
     await socket.ping()
     packet = (await socket.receive()).data
     return packet == "2" and (await socket.receive()).type is aiohttp.WSMsgType.PONG

@@ -1,4 +1,4 @@
-"""What is on this machine: programs, and free ports."""
+"""Programs and free ports of this machine."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ ROOT = Path(__file__).parents[2]
 
 CI = bool(os.environ.get("CI"))
 
-AT_ONCE = 16
-"""Processes of pytest-xdist that may run side by side."""
+MAX_WORKERS = 16
+"""Maximum number of concurrent processes of pytest-xdist."""
 
-_place = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_given: deque[int] = deque(maxlen=100)
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_recent_ports: deque[int] = deque(maxlen=100)
 
 
 def free_port() -> int:
-    """A port for a server that is yet to start.
+    """Return a free port for a server that starts later.
 
-    From below those that the system gives to whoever connects somewhere (32768 and
-    up on Linux): one of these might be taken by then.  None that was given lately, here
-    or to tests beside these: its server may be yet to start too.
+    The port is below the ephemeral ports (32768 and up on Linux), which outgoing connections
+    may take. It was not returned recently, in this process or in a concurrent one, because
+    the server of that port may not have started yet.
     """
     while True:
-        port = random.randrange(15_000 + _place % AT_ONCE, 32_000, AT_ONCE)
-        if port in _given:
+        port = random.randrange(15_000 + _worker % MAX_WORKERS, 32_000, MAX_WORKERS)
+        if port in _recent_ports:
             continue
         with socket.socket() as listener, suppress(OSError):
             listener.bind(("127.0.0.1", port))
-            _given.append(port)
+            _recent_ports.append(port)
             return port
 
 
 def need(program: str) -> str:
-    """The program's path; without it the test is skipped on a laptop and fails in CI."""
+    """Return the path of the program. If it is missing, skip the test, or fail it in CI."""
     path = shutil.which(program)
     if path is None:
         miss(f"{program} is not installed: run make test as root on Debian, or install it")
@@ -52,21 +52,21 @@ def need(program: str) -> str:
 
 
 def need_file(path: str) -> str:
-    """`path`, of a program that Debian keeps off the path; as `need` where it is missing."""
+    """Return `path` of a program that is not on Debian's PATH; if it is missing, call `need`."""
     return path if os.path.exists(path) else need(os.path.basename(path))
 
 
 def miss(what: str) -> NoReturn:
-    """Go no further for want of something real: a skip on a laptop, a failure in CI."""
+    """Skip the test because something is missing, or fail it in CI."""
     if CI:
         pytest.fail(what)
     pytest.skip(what)
 
 
 def shifted(offset: str) -> dict[str, str]:
-    """The environment of a process whose clock is `offset` off, its monotonic clock apart."""
-    said = subprocess.check_output([need("faketime"), "-f", offset, "env"], text=True)
-    variables = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+    """Return the environment of a process whose wall clock differs by `offset`."""
+    output = subprocess.check_output([need("faketime"), "-f", offset, "env"], text=True)
+    variables = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
     return {
         "LD_PRELOAD": variables["LD_PRELOAD"],
         "FAKETIME": offset,

@@ -9,7 +9,7 @@ from broker.errors import BrokerError
 
 
 def error_classes(error: type[BrokerError] = BrokerError) -> Iterator[type[BrokerError]]:
-    """The classes that define a word."""
+    """Return the classes that define an error word."""
     for kind in error.__subclasses__():
         if "error" in vars(kind):
             yield kind
@@ -17,6 +17,6 @@ def error_classes(error: type[BrokerError] = BrokerError) -> Iterator[type[Broke
 
 
 STATUSES: Mapping[str, int] = {kind.error: kind.status for kind in reversed([*error_classes()])}
-"""The status of a word's first class; a later class may have another."""
+"""The HTTP status of the first class of each word. Other classes may have another status."""
 
 WORDS = frozenset(STATUSES)

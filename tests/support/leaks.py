@@ -18,7 +18,7 @@ from tests.support.servers.redis import RedisServer
 
 
 async def send_raw(url: str, request: bytes) -> None:
-    """A request that is none, which aiohttp would log word for word."""
+    """Send a malformed request, which aiohttp would log literally."""
     port = int(url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
@@ -27,40 +27,40 @@ async def send_raw(url: str, request: bytes) -> None:
 
 
 ARGUMENT = re.compile(rb'"((?:[^"\\]|\\.)*)"')
-"""One argument of a command, as MONITOR writes it."""
+"""One argument of a command in the output of MONITOR."""
 
 CHANNELS = re.compile(rb"S?PUBLISH|[SP]?(UN)?SUBSCRIBE", re.IGNORECASE)
-"""Commands that name a channel, or send on one."""
+"""Commands of channels."""
 
 
-class Caught(NamedTuple):
-    """A command that the Redis was told: its name and its arguments."""
+class RecordedCommand(NamedTuple):
+    """A command that Redis received: its name and its arguments."""
 
     name: bytes
     arguments: bytes
 
 
 class Monitor:
-    """Every command that a Redis gets, those that scripts give too."""
+    """Records every command of a Redis, also those of scripts."""
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
         self._reader = reader
-        self.caught: list[Caught] = []
+        self.commands: list[RecordedCommand] = []
 
     async def read(self) -> None:
         async for line in self._reader:
             words = ARGUMENT.findall(line)
             if words:
-                self.caught.append(Caught(words[0], b" ".join(words[1:])))
+                self.commands.append(RecordedCommand(words[0], b" ".join(words[1:])))
 
     def all(self) -> str:
-        return text(self.caught)
+        return text(self.commands)
 
     def bus(self) -> str:
-        return text(one for one in self.caught if CHANNELS.fullmatch(one.name))
+        return text(command for command in self.commands if CHANNELS.fullmatch(command.name))
 
 
-def text(commands: Iterable[Caught]) -> str:
+def text(commands: Iterable[RecordedCommand]) -> str:
     return "\n".join((name + b" " + arguments).decode() for name, arguments in commands)
 
 
@@ -78,7 +78,7 @@ async def monitored(redis: RedisServer) -> AsyncIterator[Monitor]:
 
 
 class Process(NamedTuple):
-    """A broker of its own: where it serves, its metrics, and the file of its log."""
+    """A broker process: its URL, its metrics URL and its log file."""
 
     url: str
     metrics_url: str
@@ -86,7 +86,9 @@ class Process(NamedTuple):
 
 
 @asynccontextmanager
-async def process(name: str, state_url: str, folder: Path, **more: str) -> AsyncIterator[Process]:
+async def process(
+    name: str, state_url: str, folder: Path, **extra_settings: str
+) -> AsyncIterator[Process]:
     port, log = free_port(), folder / f"{name}.log"
     settings = {
         "PORT": "0",
@@ -98,7 +100,7 @@ async def process(name: str, state_url: str, folder: Path, **more: str) -> Async
         "INSTANCE": name,
         "LOG_LEVEL": "debug",
         "INTERVAL": "30",
-        **more,
+        **extra_settings,
     }
     with log.open("wb") as stderr:
         broker = await asyncio.create_subprocess_exec(
@@ -117,8 +119,8 @@ async def process(name: str, state_url: str, folder: Path, **more: str) -> Async
         await broker.wait()
 
 
-def leaked(words: Iterable[str], said: str) -> list[str]:
-    return [word for word in words if word in said]
+def leaked(words: Iterable[str], output: str) -> list[str]:
+    return [word for word in words if word in output]
 
 
 async def fetch(http: aiohttp.ClientSession, url: str) -> str:
@@ -128,8 +130,8 @@ async def fetch(http: aiohttp.ClientSession, url: str) -> str:
 
 def everything_in(node: RedisServer) -> str:
     with node.client() as client:
-        kept = [
+        entries = [
             (key, client.get(key)) for key in client.scan_iter() if client.type(key) == b"string"
         ]
-    assert kept
-    return str(kept)
+    assert entries
+    return str(entries)

@@ -1,4 +1,4 @@
-"""Whole logins at a running broker."""
+"""Complete logins at a running broker."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def secret_of(begun: dict[str, Any]) -> dict[str, str]:
 
 
 class Login:
-    """A browser with its login, and the operator."""
+    """A browser with its login."""
 
     def __init__(self, browser: PythonBrowser, begun: Payload) -> None:
         self.browser = browser
@@ -76,7 +76,7 @@ async def browser_at(url: str) -> AsyncIterator[PythonBrowser]:
 
 
 async def logs_in(url: str) -> bool:
-    """Whether a whole login works, its confirm pushed to the browser."""
+    """Return whether a complete login works, including the push of the confirm."""
     async with browser_at(url) as browser, PhoneClient(url) as phone:
         begun = await browser.emit("begin", {})
         if "error" in begun:

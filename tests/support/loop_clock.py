@@ -1,4 +1,4 @@
-"""The event loop's clock, which a test moves on instead of waiting."""
+"""The clock of the event loop, which a test moves forward instead of waiting."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ class LoopClock:
         self._loop = loop
         self._real = loop.time
         self._runs = runs
-        self._ahead = 0.0
+        self._offset = 0.0
 
     def __call__(self) -> float:
-        return self._ahead + (self._real() if self._runs else 0.0)
+        return self._offset + (self._real() if self._runs else 0.0)
 
     def jump(self, seconds: float) -> None:
         """Move the clock without letting the loop run, as if the loop was blocked."""
-        self._ahead += seconds
+        self._offset += seconds
 
     async def move(self, seconds: float) -> None:
-        """Move the clock, and return when no timer is due any more."""
+        """Move the clock, and return when no timer is due."""
         self.jump(seconds)
         while await self._fire_due_timers():
             pass
 
     async def _fire_due_timers(self) -> bool:
-        """Let all timers that are due fire. Return whether more are due, set by these."""
+        """Fire all due timers. Return whether these have set timers that are due."""
         more_are_due = self._loop.create_future()
-        # Timers fire in the order of their times, so this one is the last of its round.
+        # Timers fire in the order of their times, so this one fires last.
         self._loop.call_at(self(), lambda: more_are_due.set_result(self._is_due()))
         return bool(await more_are_due)
 
@@ -45,12 +45,12 @@ class LoopClock:
         return any(timer.when() <= self() for timer in timers if not timer.cancelled())
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Let the loop run until `condition()` holds, while the clock stands still."""
+        """Run the loop until `condition()` holds, without moving the clock."""
         while not condition():
             await asyncio.sleep(0)
 
     async def pass_by(self, seconds: float, step: float) -> None:
-        """Move the clock in steps, so that timers that set themselves again fire each time."""
+        """Move the clock in steps, so that repeating timers fire in each step."""
         for _ in range(round(seconds / step)):
             await self.move(step)
 

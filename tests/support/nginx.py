@@ -1,4 +1,4 @@
-"""nginx in front of brokers that run in the test's own process, by the files of `deploy/`."""
+"""nginx with the configuration of `deploy/`, in front of brokers in the test process."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SHIPPED_RATE = "50r/s"
 async def nginx_before(
     brokers: Sequence[str], folder: Path, port: int, *, rate: str = SHIPPED_RATE
 ) -> AsyncIterator[str]:
-    """Serve the brokers at these URLs on `port`; gives the address that clients use.
+    """Serve the brokers at these URLs on `port`; yields the URL for clients.
 
-    rate: requests that one address may send.
+    rate: maximum rate of requests of one address.
     """
     need("nginx")
     folder.mkdir()
@@ -44,7 +44,7 @@ async def nginx_before(
 
 
 async def can_connect(port: int) -> bool:
-    """Whether a server listens on this port of 127.0.0.1."""
+    """Return whether a server listens on this port of 127.0.0.1."""
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:

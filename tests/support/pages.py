@@ -42,7 +42,7 @@ WAIT_MS = 30_000
 
 
 class Stage(NamedTuple):
-    """The demo, with a proxy between browsers and broker."""
+    """The example site and the phone page, with a proxy between browsers and broker."""
 
     site: str
     phone: str
@@ -85,7 +85,7 @@ async def staged(
 
 
 async def open_page(chromium: Browser, url: str, **context: object) -> Page:
-    """A page in a context of its own: wide and in English where nothing else is said."""
+    """Open a page in a new browser context, by default wide and in English."""
     options = {"viewport": WIDE, "locale": "en-GB", **context}
     page = await (await chromium.new_context(**options)).new_page()  # type: ignore[arg-type]
     page.set_default_timeout(WAIT_MS)
@@ -94,7 +94,7 @@ async def open_page(chromium: Browser, url: str, **context: object) -> Page:
 
 
 def view(page: Page, name: str) -> Locator:
-    """The widget while it shows the view `name`."""
+    """Return the locator of the widget's view `name`."""
     return page.locator(f"scan-login .card[data-view={name}]")
 
 
@@ -109,7 +109,7 @@ async def keep(page: Page, name: str) -> None:
 
 
 async def scene_on(page: Page) -> str:
-    """What a camera reads on the screen."""
+    """Return the scene of the code on the screen."""
     await expect(page.locator("scan-login .frame.drawn")).to_be_visible(timeout=WAIT_MS)
     picture = await page.locator("scan-login .frame").screenshot(animations="disabled")
     [code] = zxingcpp.read_barcodes(Image.open(io.BytesIO(picture)))
@@ -118,7 +118,7 @@ async def scene_on(page: Page) -> str:
 
 
 async def scan(chromium: Browser, stage: Stage, page: Page, **context: object) -> Page:
-    """A phone that has scanned the page's code as alice, and shows what it would confirm."""
+    """Scan the page's code as alice on a phone page, and return that page."""
     url = f"{stage.phone}/?scene={await scene_on(page)}"
     phone = await open_page(chromium, url, viewport=NARROW, **context)
     await phone.locator("input[value=alice]").check(force=True)

@@ -12,7 +12,7 @@ def polling(sid: str) -> str:
 
 
 async def open_polling(http: aiohttp.ClientSession) -> str:
-    """The sid of a new session that polls, with nothing joined."""
+    """Open a polling session without a namespace, and return its sid."""
     async with http.get("/socket.io/?EIO=4&transport=polling") as response:
         sid: str = json.loads((await response.text())[1:])["sid"]
         return sid

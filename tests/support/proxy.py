@@ -1,4 +1,4 @@
-"""A TCP proxy between a client and the broker that can be cut, and can block or hold websockets."""
+"""A TCP proxy to the broker that can reset connections, and block or delay WebSockets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from contextlib import asynccontextmanager
 
 
 class Proxy:
-    """holds: websocket upgrades that were held so far.  held: those that are held now."""
+    """A TCP proxy.
+
+    holds: WebSocket upgrades delayed so far.
+    held: WebSocket upgrades delayed now.
+    """
 
     def __init__(self, *, blocks_websockets: bool = False) -> None:
         self.port = 0
@@ -41,20 +45,20 @@ class Proxy:
         self._pass.set()
 
     async def _hold(self, reader: asyncio.StreamReader) -> bytes:
-        """Return what the client sends while it waits; raises OSError if it gives up."""
+        """Return the data that the client sends meanwhile; raises OSError if it disconnects."""
         self.holds += 1
         self.held += 1
-        passed = asyncio.create_task(self._pass.wait())
-        heard = asyncio.create_task(reader.read(65_536))
+        passing = asyncio.create_task(self._pass.wait())
+        read = asyncio.create_task(reader.read(65_536))
         try:
-            await asyncio.wait({passed, heard}, return_when=asyncio.FIRST_COMPLETED)
-            if heard.done() and not heard.result():
+            await asyncio.wait({passing, read}, return_when=asyncio.FIRST_COMPLETED)
+            if read.done() and not read.result():
                 raise ConnectionResetError
-            return heard.result() if heard.done() else b""
+            return read.result() if read.done() else b""
         finally:
             self.held -= 1
-            passed.cancel()
-            heard.cancel()
+            passing.cancel()
+            read.cancel()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -90,7 +94,7 @@ async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 @asynccontextmanager
 async def proxying(*, blocks_websockets: bool = False) -> AsyncIterator[Proxy]:
-    """A proxy on a free port; `lead_to` says where it leads."""
+    """A proxy on a free port; `lead_to` sets its target."""
     proxy = Proxy(blocks_websockets=blocks_websockets)
     tasks: set[asyncio.Task[None]] = set()
 

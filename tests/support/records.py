@@ -15,7 +15,7 @@ from tests.support.servers.postgres import PostgresServer
 
 
 def database_of(kind: str, request: pytest.FixtureRequest) -> str:
-    """One of that kind, such as `records_url` gives."""
+    """Return the URL of a database of this kind with all tables."""
     if kind == "sqlite":
         return f"sqlite+aiosqlite:///{request.getfixturevalue('records_file')}"
     server: PostgresServer = request.getfixturevalue("postgres")

@@ -1,4 +1,4 @@
-"""An app server that asks about sessions."""
+"""An app server that calls the sessions API."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ def basic(app: str, secret: str) -> str:
 
 
 class Server(NamedTuple):
-    """An app's own server, or somebody who would like to be one."""
+    """An app server with any credentials.
+
+    shows: the Authorization header.
+    """
 
     http: aiohttp.ClientSession
     shows: str
@@ -27,9 +30,9 @@ class Server(NamedTuple):
         async with self.http.post(path, json=body, headers=headers) as response:
             return Answer(response.status, await response.json(), response.headers)
 
-    async def open(self, name: str = "alice", **more: str) -> Payload:
-        """A session as its phone is told of it."""
-        answer = await self.ask("/sessions", js_code=f"pretend:{name}", **more)
+    async def open(self, name: str = "alice", **fields: str) -> Payload:
+        """Open a session, and return its `id` and `skey`."""
+        answer = await self.ask("/sessions", js_code=f"pretend:{name}", **fields)
         assert answer.status == 200
         return {"id": answer.body["id"], "skey": answer.body["skey"]}
 

@@ -35,9 +35,9 @@ def _differences(english: Page, translated: Page) -> Iterator[str]:
         ("first column of table", english.first_columns(), translated.first_columns()),
         ("code block", _code(english), _code(translated)),
     ):
-        for number, (one, other) in enumerate(zip_longest(expected, actual), 1):
-            if one != other:
-                yield f"{name} {number}: {other!r} instead of {one!r}"
+        for number, (english_part, translated_part) in enumerate(zip_longest(expected, actual), 1):
+            if english_part != translated_part:
+                yield f"{name} {number}: {translated_part!r} instead of {english_part!r}"
 
 
 def _levels(page: Page) -> list[int]:

@@ -16,8 +16,8 @@ from broker.state import StateBackend
 
 T = TypeVar("T")
 
-START_WITHIN = 60.0
-"""Seconds that a server gets to answer."""
+START_TIMEOUT = 60.0
+"""Maximum seconds until a server answers."""
 
 
 def listens(port: int) -> bool:
@@ -33,7 +33,7 @@ def wait_for_start(process: subprocess.Popen[bytes], is_up: Callable[[], bool]) 
             raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
         return is_up()
 
-    wait_until(has_started, START_WITHIN)
+    wait_until(has_started, START_TIMEOUT)
 
 
 def wait_until(condition: Callable[[], T], within: float = 30.0) -> T:
@@ -59,7 +59,7 @@ async def eventually(condition: Callable[[], object], within: float = 30.0) -> N
 
 
 async def opened(store: StateBackend) -> None:
-    """Open `store` and wait until it is reached: a busy machine may fail the first try."""
+    """Open `store` and wait until it is available: the first connect may fail on a busy machine."""
     await store.open()
     await eventually(lambda: store.unavailable_reason() is None)
 

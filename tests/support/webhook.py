@@ -1,4 +1,4 @@
-"""A site with a webhook, over TLS, that answers as it is told to."""
+"""A site with a webhook over TLS whose answer a test sets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ async def found(request: web.Request) -> web.StreamResponse:
 
 
 class Site:
-    """questions: headers and fields of each request that came, its signature checked."""
+    """A webhook.
+
+    questions: headers and fields of each request with a valid signature.
+    """
 
     def __init__(self, secret: str = SECRET) -> None:
         self.answer: Answer = found
@@ -44,7 +47,7 @@ class Site:
 
 
 class Names(AbstractResolver):
-    """Knows each name's addresses, of which some are given only the first times."""
+    """A resolver with fixed addresses that records the requested names."""
 
     def __init__(self, **addresses: str) -> None:
         self.addresses = addresses
@@ -58,7 +61,7 @@ class Names(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class Served:
@@ -69,8 +72,8 @@ class Served:
 
     @asynccontextmanager
     async def directory(self, **changes: Any) -> AsyncIterator[WebhookDirectory]:
-        """Asks the site, unless told otherwise."""
-        given: dict[str, Any] = {
+        """Open a webhook directory of the site. Keyword arguments replace its options."""
+        options: dict[str, Any] = {
             "url": f"https://{HOST}:{self.port}/hook",
             "signing_secrets": [SECRET],
             "allow_private_address": True,
@@ -78,7 +81,7 @@ class Served:
             "tls": self.trust,
             "resolver": Names(site="127.0.0.1", other="127.0.0.1"),
         }
-        directory = WebhookDirectory(**{**given, **changes})
+        directory = WebhookDirectory(**{**options, **changes})
         await directory.open()
         yield directory
         await directory.close()

@@ -1,4 +1,4 @@
-"""WebSocket frames and handshakes, byte by byte."""
+"""WebSocket frames and handshakes as bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ MASK = b"\x12\x34\x56\x78"
 def masked(
     first: int, payload: bytes = b"", *, length: int | None = None, mask: bool = True
 ) -> bytes:
-    """A client's frame.  first: its first byte; length: what the header says, where it lies."""
+    """Return a frame of a client.
+
+    first: its first byte.
+    length: the length in the header, if it differs from that of the payload.
+    """
     size = len(payload) if length is None else length
     bit = frames.MASKED if mask else 0
     if size < 126:
@@ -45,7 +49,7 @@ def more(payload: bytes, *, fin: bool = True) -> bytes:
 
 
 class Transport:
-    """Keeps what is written, and has a socket that takes every option."""
+    """A transport that records written data; its socket accepts every option."""
 
     def __init__(self) -> None:
         self.written = b""
@@ -80,7 +84,7 @@ class Transport:
 
 
 class RecordingHandler:
-    """Records the messages and the ends of connections."""
+    """Records messages and close reasons of connections."""
 
     def __init__(self) -> None:
         self.max_message_bytes = LONGEST
@@ -100,13 +104,13 @@ class RecordingHandler:
 
 
 def read_sent(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The server's frames: whole, short enough, and never masked."""
+    """Return the frames of a server; checks that they are complete and not masked."""
     while data:
         assert data[1] <= 126
-        at = 2 if data[1] < 126 else 4
-        size = data[1] if at == 2 else int.from_bytes(data[2:4], "big")
-        yield data[0] & frames.OPCODE, data[at : at + size]
-        data = data[at + size :]
+        start = 2 if data[1] < 126 else 4
+        size = data[1] if start == 2 else int.from_bytes(data[2:4], "big")
+        yield data[0] & frames.OPCODE, data[start : start + size]
+        data = data[start + size :]
 
 
 def raw_transport(ws: aiohttp.ClientWebSocketResponse) -> asyncio.Transport:
@@ -122,7 +126,7 @@ ASKS = ["Host: x", "Connection: Upgrade", "Upgrade: websocket", KEY, VERSION]
 
 
 class Wire:
-    """A connection byte by byte."""
+    """A raw TCP connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -135,12 +139,12 @@ class Wire:
         return cls(*await asyncio.open_connection(address.hostname, address.port))
 
     async def answer(self) -> int:
-        """The status of an answer; its body is read with the head of the next one."""
+        """Return the status of an answer. The next call skips its body."""
         head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 30)
         return int(re.findall(rb"HTTP/1\.[01] (\d+)", head)[0])
 
     async def frame(self) -> bytes:
-        """The payload of a short frame."""
+        """Return the payload of a short frame."""
         head = await asyncio.wait_for(self._reader.readexactly(2), 30)
         return await self._reader.readexactly(head[1])
 

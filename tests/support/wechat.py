@@ -1,4 +1,4 @@
-"""A pretend WeChat for the tests, and what a camera reads in its codes."""
+"""A WeChat stub for the tests, and a reader of its codes."""
 
 from __future__ import annotations
 

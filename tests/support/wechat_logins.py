@@ -11,7 +11,7 @@ from tests.support.wechat import (
 
 
 def scanned(begun: Payload) -> dict[str, str]:
-    """What a camera reads in the code that the browser shows."""
+    """Return the page and scene of the code that the browser shows."""
     head, _, content = begun["code_url"].partition(",")
     assert head == "data:image/png;base64"
     return seen_in(base64.b64decode(content))
@@ -23,7 +23,7 @@ async def begin(browser: PythonBrowser) -> Payload:
 
 
 async def confirm(url: str, scene: str, js_code: str, app: str = "default") -> Payload:
-    """The session's phone scans and confirms; the scan's answer."""
+    """Scan and confirm with a new session, and return the answer to the scan."""
     async with PhoneClient(url, js_code=js_code, app=app) as phone:
         scan = await phone.post("scan", {"scene": scene})
         done = await phone.post("confirm", {"login_id": scan.body["login_id"]})

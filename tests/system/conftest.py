@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from broker.cli.main import command
-from tests.support.commands import Call, Said
+from tests.support.commands import Call, CommandResult
 
 
 @pytest.fixture
@@ -17,9 +17,9 @@ def call(tmp_path: Path, records_file: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)
     records_file.rename("scan-login.db")
 
-    def call(*words: str, stdin: str = "", **variables: str) -> Said:
+    def call(*words: str, stdin: str = "", **variables: str) -> CommandResult:
         done = CliRunner().invoke(command, words, input=stdin, env=variables)
         assert done.exception is None or isinstance(done.exception, SystemExit)
-        return Said(done.exit_code, done.output)
+        return CommandResult(done.exit_code, done.output)
 
     return call

@@ -17,7 +17,7 @@ import pytest
 
 from broker.apps.errors import UnknownApp
 from broker.cli.pool import STATE_UNREACHABLE_NOTE
-from tests.support.commands import COMMAND, Call, Said, run
+from tests.support.commands import COMMAND, Call, CommandResult, run
 from tests.support.environment import free_port
 from tests.support.servers.redis import Engines
 from tests.support.wechat import pretending
@@ -34,7 +34,7 @@ def counts(call: Call) -> dict[str, object]:
     return dict(item)
 
 
-def rows(status: Said) -> list[list[str]]:
+def rows(status: CommandResult) -> list[list[str]]:
     """Return the rows of `pool status`."""
     return [line.split() for line in status.text.splitlines()[1:]]
 

@@ -148,7 +148,7 @@ async def test_calls_to_paused_server_fail_fast(
                 await link.call("GET", "x")
     assert link.unavailable_reason()
 
-    server.go_on()
+    server.resume()
     await eventually(lambda: works(link))
     assert link.unavailable_reason() is None
 
@@ -418,7 +418,7 @@ async def test_bus_detects_missed_heartbeats(server: RedisServer) -> None:
         with pytest.raises(Unavailable):
             async with bus.listen("one"):
                 pass
-        server.go_on()
+        server.resume()
     await eventually(lambda: receives_notice(bus))
     await bus.close()
 

@@ -85,7 +85,7 @@ def empty(server: RedisServer) -> None:
         client.config_set("maxmemory", 0)
 
 
-OUTAGES = {"stopped": (stop, RedisServer.go_on), "full": (fill, empty)}
+OUTAGES = {"stopped": (stop, RedisServer.resume), "full": (fill, empty)}
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
@@ -115,6 +115,6 @@ async def test_confirmed_login_survives_longer_outage(
         return "access_token" in await asyncio.wait_for(browser.emit("redeem", owned), LONG)
 
     await eventually(has_token, within=LONG)
-    while not browser._heard.empty():
+    while not browser._pushes.empty():
         assert (await browser.push())[0] != "login-expired"
     await browser.close()

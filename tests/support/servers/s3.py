@@ -14,21 +14,21 @@ import requests
 
 from tests.support.environment import free_port
 from tests.support.waiting import (
-    START_WITHIN,
+    START_TIMEOUT,
     listens,
     wait_for_start,
 )
 
 
 class S3Server:
-    """A moto, which speaks S3 and forgets everything when it ends.
+    """A moto server, which keeps its objects in memory.
 
-    asks_for_proof: whether it refuses keys that it never gave out; else it takes any.
+    asks_for_proof: whether it refuses unknown access keys; otherwise it accepts any.
     """
 
     def __init__(self, *, asks_for_proof: bool = False) -> None:
         self.port = free_port()
-        self._proof = {"INITIAL_NO_AUTH_ACTION_COUNT": "0"} if asks_for_proof else {}
+        self._auth_environment = {"INITIAL_NO_AUTH_ACTION_COUNT": "0"} if asks_for_proof else {}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -36,20 +36,20 @@ class S3Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start, and return once it takes connections."""
+        """Start the server, and return when it listens."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, **self._proof},
+            env={**os.environ, **self._auth_environment},
         )
         wait_for_start(self._process, lambda: listens(self.port))
 
     def make_bucket(self, name: str) -> None:
-        requests.put(f"{self.url}/{name}", timeout=START_WITHIN).raise_for_status()
+        requests.put(f"{self.url}/{name}", timeout=START_TIMEOUT).raise_for_status()
 
     def head(self, bucket: str, key: str) -> Mapping[str, str]:
-        """What is known of an object, for looking behind the broker's back."""
+        """Return the metadata of an object, independent of the broker."""
         client = boto3.client(
             "s3",
             endpoint_url=self.url,
@@ -62,10 +62,10 @@ class S3Server:
     def stop(self) -> None:
         assert self._process is not None
         self._process.kill()
-        self._process.wait(START_WITHIN)
+        self._process.wait(START_TIMEOUT)
 
     def pause(self) -> None:
-        """Stop it where it stands: connections are taken, and nothing answers."""
+        """Pause the server with SIGSTOP: connections are accepted without answers."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
