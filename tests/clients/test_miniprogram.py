@@ -25,7 +25,7 @@ JEST = FOLDER / "node_modules" / "jest" / "bin" / "jest.js"
 WITHIN = 80.0
 
 
-class Town(FixedDirectory):
+class MiniProgramDirectory(FixedDirectory):
     """A directory that blocks `blocked` and is unavailable for `unlucky`."""
 
     async def find(self, identity: Identity) -> str:
@@ -37,16 +37,16 @@ class Town(FixedDirectory):
 
 
 @pytest.fixture
-async def town() -> Town:
-    return Town("alice", "bob")
+async def directory() -> MiniProgramDirectory:
+    return MiniProgramDirectory("alice", "bob")
 
 
 @pytest.fixture
-async def register_url(town: Town) -> AsyncIterator[str]:
+async def register_url(directory: MiniProgramDirectory) -> AsyncIterator[str]:
     """The register URL of a site."""
 
     async def register(request: web.Request) -> web.Response:
-        town.known.add(request.query["name"])
+        directory.known.add(request.query["name"])
         return web.Response()
 
     site = web.Application()
@@ -98,14 +98,20 @@ def test_vendored_client_has_the_brokers_version() -> None:
     [("pages", ""), ("library", ""), ("socket", ""), ("socket", "/login-broker")],
 )
 async def test_mini_program_suite_passes(
-    start_broker: StartBroker, town: Town, register_url: str, suite: str, path: str
+    start_broker: StartBroker,
+    directory: MiniProgramDirectory,
+    register_url: str,
+    suite: str,
+    path: str,
 ) -> None:
     if not JEST.exists():
         miss("the simulator is not installed: make test does so, by npm")
     public = {"public_url": f"http://127.0.0.1{path}"} if path else {}
-    broker = await start_broker(town, app_name="小店 & Co", register_url=register_url, **public)
-    brief = await start_broker(town, login_lifetime=8, **public)
-    strict = await start_broker(town, misses_per_minute=2, **public)
+    broker = await start_broker(
+        directory, app_name="小店 & Co", register_url=register_url, **public
+    )
+    brief = await start_broker(directory, login_lifetime=8, **public)
+    strict = await start_broker(directory, misses_per_minute=2, **public)
     urls = {"BROKER": broker.url, "BRIEF_BROKER": brief.url, "STRICT_BROKER": strict.url}
     brokers = {name: f"{url}{path}" for name, url in urls.items()}
 

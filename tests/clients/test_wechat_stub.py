@@ -230,7 +230,7 @@ async def test_fault_has_its_documented_effect(
     asked = asyncio.create_task(ask(caller))
     await eventually(lambda: caller.wechat.wechat.calls["stable_token"] == 1)
     if kind in ("slow", "hang"):
-        await caller.json("GET", "/pretend/calls")  # others are answered meanwhile
+        await caller.json("GET", "/pretend/calls")  # other requests are answered
         assert not asked.done()
         await loop_clock.move(faults.SLOW_DELAY)
     if kind == "hang":

@@ -124,8 +124,8 @@ async def log_in(page: Page, served: Served) -> None:
         await phone.confirm((await phone.scan(scene))["login_id"])
 
 
-def listen(page: Page) -> list[str]:
-    """The console lines of the page after this call."""
+def record_console(page: Page) -> list[str]:
+    """Record the console lines of the page from now on."""
     lines: list[str] = []
     page.on("console", lambda line: lines.append(line.text))
     return lines
@@ -184,7 +184,7 @@ async def test_vue_attribute_set_before_the_widget_is_reported(
 ) -> None:
     served = await serve(f"{FRAMEWORK}<script src='vue.js'></script>", files=bundles)
     page = await open_page(chromium, served.url)
-    lines = listen(page)
+    lines = record_console(page)
     await page.locator("scan-login").wait_for(state="attached")
     await page.add_script_tag(url=f"{served.broker.url}/scan-login.js")
 
@@ -263,7 +263,7 @@ async def test_unhandled_token_is_explained_to_person_and_developer(
     served = await serve(PLAIN)
     look = {"locale": language, "color_scheme": scheme, "viewport": NARROW}
     page = await open_page(chromium, served.url, **look)
-    lines = listen(page)
+    lines = record_console(page)
 
     await log_in(page, served)
 
@@ -374,7 +374,7 @@ async def test_widget_works_under_the_documented_policy(chromium: Browser, serve
     policy += "; default-src 'none'; require-trusted-types-for 'script'"
     served = await serve(f'<meta http-equiv=Content-Security-Policy content="{policy}">{PLAIN}')
     page = await open_page(chromium, "about:blank")
-    lines = listen(page)
+    lines = record_console(page)
 
     await page.goto(served.url)
 
@@ -391,7 +391,7 @@ async def test_unknown_app_shows_a_translated_sentence(
 ) -> None:
     served = await serve(PLAIN.replace("<scan-login>", "<scan-login app=nothing>"))
     page = await open_page(chromium, "about:blank", locale=language, viewport=NARROW)
-    lines = listen(page)
+    lines = record_console(page)
 
     await page.goto(served.url)
 
@@ -409,7 +409,7 @@ async def test_refused_origin_shows_a_translated_sentence(
     async with staged(start_broker, blocks_websockets=polls) as stage:
         other = stage.site.replace("127.0.0.1", "localhost")
         page = await open_page(chromium, "about:blank", locale="zh-CN")
-        lines = listen(page)
+        lines = record_console(page)
 
         await page.goto(other)
 
@@ -423,7 +423,7 @@ async def test_unknown_error_word_shows_a_translated_sentence(
 ) -> None:
     async with staged(start_broker, blocks_websockets=True) as stage:
         page = await open_page(chromium, "about:blank", locale="zh-CN")
-        lines = listen(page)
+        lines = record_console(page)
         answer = {"error": "brand_new", "error_description": "words for developers"}
         await page.route(
             "**/oauth/device_authorization",
@@ -539,7 +539,7 @@ async def test_socket_that_swallows_begin_ends_as_an_error(
 ) -> None:
     async with staged(start_broker) as stage:
         page = await open_page(chromium, "about:blank", locale="zh-CN")
-        lines = listen(page)
+        lines = record_console(page)
         begins: list[str | bytes] = []
 
         def swallow(socket: WebSocketRoute) -> None:

@@ -1,4 +1,4 @@
-"""The docs say what is true: settings, words, events, routes, commands, examples."""
+"""The docs match the code: settings, error words, events, routes, commands, examples."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ CODE_FILES = [
 
 
 def setting_row(name: str) -> str:
-    """The row of docs/settings.md that says what the code says."""
+    """Return the row of docs/settings.md for a setting."""
     field = FIELDS[name]
     default = field.get_default(call_default_factory=False)
-    shown = "random" if name == "instance" else "–"
+    default_text = "random" if name == "instance" else "–"
     if default not in (None, (), "") and name != "instance":
-        shown = f"`{str(default).lower() if isinstance(default, bool) else default}`"
-    return f"| `{PREFIX}{name.upper()}` | {shown} | {field.description} |"
+        default_text = f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    return f"| `{PREFIX}{name.upper()}` | {default_text} | {field.description} |"
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_every_setting_is_documented_as_it_is(name: str) -> None:
+def test_setting_is_documented_with_default_and_description(name: str) -> None:
     rows = (DOCS / "settings.md").read_text().splitlines()
-    assert setting_row(name) in rows, f"docs/settings.md wants:\n{setting_row(name)}"
+    assert setting_row(name) in rows, f"missing in docs/settings.md:\n{setting_row(name)}"
 
 
-def test_no_setting_is_documented_that_is_none() -> None:
+def test_documented_settings_exist() -> None:
     text = "".join(page.read_text() for page in PAGES if page.name != "CHANGELOG.md")
     named = set(re.findall(rf"\b{PREFIX}([A-Z_]+)\b", text))
     known = {name.upper() for name in FIELDS}
@@ -93,12 +93,12 @@ def test_every_route_is_documented(tmp_path: Path) -> None:
 def test_every_command_is_documented() -> None:
     text = "".join(page.read_text() for page in PAGES)
     top = get_command(command)
-    for name, one in top.commands.items():  # type: ignore[attr-defined]
-        for words in [f"{name} {sub}" for sub in getattr(one, "commands", {})] or [name]:
+    for name, meaning in top.commands.items():  # type: ignore[attr-defined]
+        for words in [f"{name} {sub}" for sub in getattr(meaning, "commands", {})] or [name]:
             assert f"scan-login {words}" in text, words
 
 
-HEARD: Mapping[ErrorKind, str] = {
+ANSWERS: Mapping[ErrorKind, str] = {
     ErrorKind.TIME: "`temporarily_unavailable`, again in 2 s",
     ErrorKind.TOKEN: "`temporarily_unavailable`, again in 2 s",
     ErrorKind.PAUSE: "`temporarily_unavailable`, again in 5 s",
@@ -110,13 +110,15 @@ HEARD: Mapping[ErrorKind, str] = {
 }
 
 
-def test_every_errcode_of_wechats_is_documented_with_its_cure() -> None:
+def test_wechat_errcodes_are_documented_with_remedies() -> None:
     lines = (DOCS / "wechat.md").read_text().splitlines()
-    named = {f"`{errcode}`": one for errcode, one in MEANINGS.items()}
-    named |= {f"`{errcode}` from `{api}`": one for (api, errcode), one in API_MEANINGS.items()}
-    for name, one in {**named, "any other": UNKNOWN}.items():
-        row = f"| {name} | {HEARD[one.kind]} | {one.advice} |"
-        assert row in lines, f"docs/wechat.md wants:\n{row}"
+    named = {f"`{errcode}`": meaning for errcode, meaning in MEANINGS.items()}
+    named |= {
+        f"`{errcode}` from `{api}`": meaning for (api, errcode), meaning in API_MEANINGS.items()
+    }
+    for name, meaning in {**named, "any other": UNKNOWN}.items():
+        row = f"| {name} | {ANSWERS[meaning.kind]} | {meaning.advice} |"
+        assert row in lines, f"missing in docs/wechat.md:\n{row}"
 
 
 def test_mini_program_titles_are_documented_as_shown() -> None:
@@ -138,7 +140,7 @@ def test_every_metric_is_documented() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_files_that_are_named_are_there(page: Path) -> None:
+def test_files_named_in_docs_exist(page: Path) -> None:
     if page.parent.name == "decisions" or page.name == "CHANGELOG.md":
         return
     for name in re.findall(
@@ -193,5 +195,5 @@ def test_python_examples_can_be_compiled(page: Path) -> None:
         compile(example, str(page), "exec")
 
 
-def test_the_readme_stays_short() -> None:
+def test_readme_has_at_most_150_lines() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150

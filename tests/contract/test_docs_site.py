@@ -112,7 +112,7 @@ def test_alternate_links_are_removed() -> None:
 
 
 def test_search_finds_chinese_words_inside_a_sentence() -> None:
-    """The theme's search finds the beginning of a token: each Chinese character begins one."""
+    """The search of the theme matches prefixes of tokens; each Chinese character starts a token."""
     [separator] = re.findall(r"^ +separator: '(.*)'$", MKDOCS, re.MULTILINE)
 
     tokens = [token for token in re.split(separator, "访问令牌，JWT") if token]

@@ -1,4 +1,4 @@
-"""Every error word of the protocol, once, over the wire: its status and its two fields."""
+"""Every error word of the protocol is answered once, with its status and fields."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from tests.support.waiting import eventually
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 TOKEN = "x" * 32
 Answer = tuple[int, Any]
-Scene = Callable[["Stage"], Awaitable[Answer]]
+Case = Callable[["Setup"], Awaitable[Answer]]
 
 
-class Down(OpenDirectory):
-    """A directory that cannot be asked."""
+class UnavailableDirectory(OpenDirectory):
+    """A directory that is unavailable."""
 
     async def find(self, identity: Identity) -> str:
         raise Unavailable("the directory does not answer")
 
 
-class Stage:
+class Setup:
     """A broker with two phones and one device's login."""
 
     def __init__(self, start: StartBroker, http: Callable[[str], aiohttp.ClientSession]) -> None:
@@ -39,10 +39,10 @@ class Stage:
     async def set(self, directory: Any = None, **settings: object) -> None:
         self.broker: RunningBroker = await self._start(directory, **settings)
         self.http = self._http(self.broker.url)
-        self.begun = (await self.post("/oauth/device_authorization", client_id="default"))[1]
+        self.login = (await self.post("/oauth/device_authorization", client_id="default"))[1]
 
     def operator(self) -> aiohttp.ClientSession:
-        """Somebody at the broker's admin port who has the token."""
+        """Return a client of the admin port with the token."""
         http = self._http(self.broker.admin)
         http.headers["Authorization"] = f"Bearer {TOKEN}"
         return http
@@ -55,99 +55,99 @@ class Stage:
         form = {
             "grant_type": GRANT,
             "client_id": "default",
-            "device_code": self.begun["device_code"],
+            "device_code": self.login["device_code"],
         }
         return await self.post("/oauth/token", **{**form, **changes})
 
     async def phone(self, *acts: str, name: str = "alice") -> Answer:
-        """Let a phone do `acts` one after the other; the answer of the last."""
-        body = {"scene": self.begun.get("user_code"), "login_id": self.begun.get("login_id")}
+        """Let a phone do `acts` in order, and return the last answer."""
+        body = {"scene": self.login.get("user_code"), "login_id": self.login.get("login_id")}
         async with PhoneClient(self.broker.url, name) as phone:
             for act in acts:
                 answer = await phone.post(act, body)
         return answer.status, answer.body
 
 
-async def unregistered(stage: Stage) -> Answer:
-    await stage.set(FixedDirectory())
-    return await stage.phone("scan", "confirm")
+async def unregistered(setup: Setup) -> Answer:
+    await setup.set(FixedDirectory())
+    return await setup.phone("scan", "confirm")
 
 
-async def unavailable(stage: Stage) -> Answer:
-    await stage.set(Down())
-    return await stage.phone("scan", "confirm")
+async def unavailable(setup: Setup) -> Answer:
+    await setup.set(UnavailableDirectory())
+    return await setup.phone("scan", "confirm")
 
 
-async def rate_limited(stage: Stage) -> Answer:
-    await stage.set(begins_per_minute=1)
-    return await stage.post("/oauth/device_authorization", client_id="default")
+async def rate_limited(setup: Setup) -> Answer:
+    await setup.set(begins_per_minute=1)
+    return await setup.post("/oauth/device_authorization", client_id="default")
 
 
-async def expired(stage: Stage) -> Answer:
-    await stage.set(login_lifetime=1)
+async def expired(setup: Setup) -> Answer:
+    await setup.set(login_lifetime=1)
     answers: list[Answer] = []
 
     async def is_refused() -> bool:
-        answers.append(await stage.phone("scan"))
+        answers.append(await setup.phone("scan"))
         return answers[-1][0] != 200
 
     await eventually(is_refused)
     return answers[-1]
 
 
-async def denied(stage: Stage) -> Answer:
-    await stage.set()
-    await stage.phone("scan", name="bob")
-    return await stage.phone("confirm")
+async def denied(setup: Setup) -> Answer:
+    await setup.set()
+    await setup.phone("scan", name="bob")
+    return await setup.phone("confirm")
 
 
-async def scanned_by_another(stage: Stage) -> Answer:
-    await stage.set()
-    await stage.phone("scan", name="bob")
-    return await stage.phone("scan")
+async def scanned_by_another(setup: Setup) -> Answer:
+    await setup.set()
+    await setup.phone("scan", name="bob")
+    return await setup.phone("scan")
 
 
-async def not_scanned(stage: Stage) -> Answer:
-    await stage.set()
-    return await stage.phone("confirm")
+async def not_scanned(setup: Setup) -> Answer:
+    await setup.set()
+    return await setup.phone("confirm")
 
 
-async def no_such_scene(stage: Stage) -> Answer:
-    await stage.set()
-    stage.begun["user_code"] = "unknown"
-    return await stage.phone("scan")
+async def no_such_scene(setup: Setup) -> Answer:
+    await setup.set()
+    setup.login["user_code"] = "unknown"
+    return await setup.phone("scan")
 
 
-async def no_session(stage: Stage) -> Answer:
-    await stage.set()
-    async with stage.http.post("/phone/scan", json={}) as response:
+async def no_session(setup: Setup) -> Answer:
+    await setup.set()
+    async with setup.http.post("/phone/scan", json={}) as response:
         return response.status, await response.json()
 
 
-async def polled_twice(stage: Stage) -> Answer:
-    await stage.set()
-    await stage.poll()
-    return await stage.poll()
+async def polled_twice(setup: Setup) -> Answer:
+    await setup.set()
+    await setup.poll()
+    return await setup.poll()
 
 
-def operated(method: str, path: str, body: object = None) -> Scene:
-    async def scene(stage: Stage) -> Answer:
-        await stage.set("sql", admin_token=TOKEN)
-        http = stage.operator()
+def operated(method: str, path: str, body: object = None) -> Case:
+    async def case(setup: Setup) -> Answer:
+        await setup.set("sql", admin_token=TOKEN)
+        http = setup.operator()
         for _ in range(2):
             async with http.request(method, path, json=body) as response:
                 answer = response.status, await response.json()
         return answer
 
-    return scene
+    return case
 
 
-def linked(verb: str) -> Scene:
-    """To one user what is another's."""
+def linked(verb: str) -> Case:
+    """Link an identity to a user, and apply `verb` to it at another user."""
 
-    async def scene(stage: Stage) -> Answer:
-        await stage.set("sql", admin_token=TOKEN)
-        http = stage.operator()
+    async def case(setup: Setup) -> Answer:
+        await setup.set("sql", admin_token=TOKEN)
+        http = setup.operator()
         identity = {"provider": "pretend", "provider_app_id": "", "openid": "alice"}
         for name, act in (("one", "link"), ("two", verb)):
             await http.post("/users", json={"id": name})
@@ -155,18 +155,18 @@ def linked(verb: str) -> Scene:
                 answer = response.status, await response.json()
         return answer
 
-    return scene
+    return case
 
 
-def polled(**changes: str) -> Scene:
-    async def scene(stage: Stage) -> Answer:
-        await stage.set()
-        return await stage.poll(**changes)
+def polled(**changes: str) -> Case:
+    async def case(setup: Setup) -> Answer:
+        await setup.set()
+        return await setup.poll(**changes)
 
-    return scene
+    return case
 
 
-SCENES: dict[tuple[str, int], Scene] = {
+CASES: dict[tuple[str, int], Case] = {
     ("invalid_request", 400): polled(device_code=""),
     ("unsupported_grant_type", 400): polled(grant_type="password"),
     ("invalid_client", 401): polled(client_id="nobody"),
@@ -191,13 +191,13 @@ SCENES: dict[tuple[str, int], Scene] = {
 }
 
 
-def test_no_word_is_left_out() -> None:
-    assert {word for word, _ in SCENES} == WORDS
+def test_every_error_word_has_a_case() -> None:
+    assert {word for word, _ in CASES} == WORDS
 
 
-@pytest.mark.parametrize(("expected", "scene"), SCENES.items(), ids=[word for word, _ in SCENES])
-async def test_the_word_is_answered(
-    expected: tuple[str, int], scene: Scene, start_broker: StartBroker
+@pytest.mark.parametrize(("expected", "case"), CASES.items(), ids=[word for word, _ in CASES])
+async def test_error_word_is_answered_with_status(
+    expected: tuple[str, int], case: Case, start_broker: StartBroker
 ) -> None:
     sessions: list[aiohttp.ClientSession] = []
 
@@ -206,7 +206,7 @@ async def test_the_word_is_answered(
         return sessions[-1]
 
     try:
-        status, body = await scene(Stage(start_broker, http))
+        status, body = await case(Setup(start_broker, http))
     finally:
         for session in sessions:
             await session.close()

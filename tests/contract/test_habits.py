@@ -25,7 +25,7 @@ SHORTEST_LIMIT = 30.0
 EXCEPTIONS: Mapping[str, str] = {
     "support/waiting.py::eventually": "the shared helper that waits",
     "support/waiting.py::wait_until": "the shared helper that waits",
-    "support/servers/redis.py::answers": "a server that is asked again if it does not answer",
+    "support/servers/redis.py::answers": "a server that gets another request if it does not answer",
     "support/conformance_peer.py::welcome": "the official suite loses a frame sent at once",
     "system/test_concurrent_instances.py::later": "moves one of two racing acts; any order passes",
 }
@@ -105,7 +105,7 @@ def functions(tree: ast.AST) -> Iterator[tuple[str, ast.AST]]:
 
 
 def problems_in(source: str, module: str) -> dict[str, str]:
-    """What is wrong in a module, by place; of a nested function under its own name."""
+    """Problems of a module by place; those of a nested function under its own name."""
     found: dict[str, str] = {}
     for name, function in functions(ast.parse(source)):
         for rule in RULES:

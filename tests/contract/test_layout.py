@@ -31,10 +31,10 @@ FEATURES: Mapping[str, frozenset[str]] = {
 """Each feature, and the features that it may import, apart from `errors` and `infrastructure`."""
 
 BACKENDS = frozenset({"state", "bus", "records", "blobs", "providers", "directories"})
-"""They implement the ports of features, and never import each other."""
+"""Backends implement the ports of features, and do not import each other."""
 
 COMPOSITION = ("settings", "backends", "context", "app", "cli", "__main__")
-"""In this order: each may import the ones before it, and every package."""
+"""Each may import the previous ones and every package."""
 
 SHARED_FILES = frozenset(
     [
@@ -142,7 +142,7 @@ LIBRARIES: Mapping[str, frozenset[str] | None] = {
     "mp_stub": frozenset({"cli/demo"}),
     "web_demo": frozenset({"cli/demo"}),
 }
-"""Where each library may be imported: a folder, a file, or a file name in any folder.
+"""Places that may import each library: a folder, a file, or a file name in any folder.
 
 None: anywhere.  `*api` is every file whose name ends in `api`.
 """
@@ -359,7 +359,7 @@ def test_transport_protocols_import_in_order() -> None:
         and level(one.imported) > level(one.importer)
     ]
 
-    assert not wrong, "websocket knows nothing of Engine.IO, Engine.IO nothing of Socket.IO"
+    assert not wrong, "websocket must not import Engine.IO, Engine.IO must not import Socket.IO"
 
 
 @pytest.mark.parametrize("path", PURE_FILES)

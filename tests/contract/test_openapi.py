@@ -164,7 +164,7 @@ def conforms(case: Case[Any], client: BrokerClient, name: str) -> None:
 
 
 SIGNED_ELSEWHERE = {"POST /sessions/verify", "POST /sessions/decrypt"}
-"""The pretend provider signs nothing; tests/api/test_session_journeys.py has these."""
+"""The pretend provider signs nothing. tests/api/test_session_journeys.py tests these."""
 
 
 class Journal:
