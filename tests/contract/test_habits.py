@@ -36,13 +36,6 @@ MOST_WORDS = 9
 
 FORBIDDEN_WORDS = frozenset({"whoever", "somebody", "nobody", "who", "whom", "it", "he", "she"})
 
-FOLDERS_WITH_OLD_NAMES: tuple[str, ...] = (
-    "contract",
-    "security",
-    "system",
-)
-"""Folders of tests whose names are not checked yet."""
-
 
 def calls(node: ast.AST) -> Iterator[tuple[ast.Call, str]]:
     """All calls below `node` and the last part of what each calls."""
@@ -181,7 +174,7 @@ def name_problems(source: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in TESTS.rglob("test_*.py") if path.parent.name not in FOLDERS_WITH_OLD_NAMES],
+    sorted(TESTS.rglob("test_*.py")),
     ids=lambda path: str(path.relative_to(TESTS)),
 )
 def test_names_are_short_and_have_no_pronoun(path: Path) -> None:

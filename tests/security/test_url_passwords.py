@@ -114,7 +114,7 @@ def test_unreachable_state_is_logged_without_password(tmp_path: Path, form: str)
     assert_clean(serve_until(tmp_path, "redis unavailable", SCAN_LOGIN_STATE_URL=url))
 
 
-def test_refused_redis_password_is_logged_without_it(tmp_path: Path) -> None:
+def test_refused_redis_password_is_not_logged(tmp_path: Path) -> None:
     with running(redis_program(), "--requirepass", "another") as redis:
         url = f"redis://default:{HEAD}%40{TAIL}@127.0.0.1:{redis.port}/0"
 

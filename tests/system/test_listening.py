@@ -88,7 +88,7 @@ def test_taken_port_names_its_address() -> None:
     open_sockets(ListenAddress("broker", "127.0.0.1", port, "PORT"))[0].close()
 
 
-def test_bound_port_is_taken_before_it_listens() -> None:
+def test_bound_port_is_taken_before_listen() -> None:
     """Two sockets with SO_REUSEADDR can be bound to one port until one of them listens."""
     first = open_sockets(ListenAddress("broker", "127.0.0.1", 0, "PORT"))[0]
     port = first.getsockname()[1]
