@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -271,6 +271,15 @@ async def test_background_process_of_shell_ends_by_sigint(tmp_path: Path) -> Non
         signal.signal(signal.SIGINT, first_process)
 
 
+@pytest.fixture
+def default_hangup() -> Iterator[None]:
+    """SIGHUP has its default action: `nohup` ignores it, and child processes inherit that."""
+    previous = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, previous)
+
+
+@pytest.mark.usefixtures("default_hangup")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 async def test_ctrl_c_and_hangup_skip_drain(tmp_path: Path, number: signal.Signals) -> None:
     variables = {"SCAN_LOGIN_PORT": "0", "SCAN_LOGIN_DRAIN": "60"}
