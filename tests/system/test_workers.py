@@ -252,9 +252,7 @@ def test_start_failure_of_workers_is_reported_once(
 def test_workers_without_shared_state_are_refused(bus_url: str | None) -> None:
     state_url = "redis://127.0.0.1" if bus_url else "memory://"
 
-    with pytest.raises(
-        InvalidSettings, match="WORKERS: 2 processes cannot share memory"
-    ):
+    with pytest.raises(InvalidSettings, match="WORKERS: 2 processes cannot share memory"):
         load_settings(workers=2, state_url=state_url, bus_url=bus_url)
 
 
