@@ -10,9 +10,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from broker.infrastructure.api import bodies as wire
 from broker.infrastructure.runtime import server as serving
-from broker.infrastructure.transport.engineio import bodies
+from broker.infrastructure.transport import bodies
 from broker.infrastructure.transport.websocket import connection, frames
 from tests.support.builders import StartBroker
 from tests.support.engineio_client import Client, client_of
@@ -84,8 +83,7 @@ async def test_waiting_poll_and_websocket_are_not_idle(echo: Client, loop_clock:
 async def test_slow_body_is_refused(
     start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
-    for module in (wire, bodies):
-        monkeypatch.setattr(module, "BODY_TIMEOUT", 0.2)
+    monkeypatch.setattr(bodies, "BODY_TIMEOUT", 0.2)
     broker = await start_broker(engine=engine)
     async with aiohttp.ClientSession(broker.url) as http:
         client = Client(http, None, "/socket.io/")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
@@ -10,24 +9,9 @@ from aiohttp import web
 
 from broker.errors import InvalidRequest
 from broker.infrastructure.codec import decode
+from broker.infrastructure.transport.bodies import read_body
 
 BODY_MAX_BYTES = 64 * 1024
-
-BODY_TIMEOUT = 10.0
-"""Seconds in which a body must arrive."""
-
-
-async def read_body(request: web.Request) -> bytes:
-    """Return the body.  Raises InvalidRequest if it does not arrive in full and in time."""
-    if request.content.is_eof():  # a small body arrives with the headers
-        return await request.read()
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT):
-            return await request.read()
-    except TimeoutError:
-        raise InvalidRequest("request body did not arrive in time") from None
-    except ConnectionError:
-        raise InvalidRequest("connection lost before the end of the request body") from None
 
 
 async def read_json(request: web.Request) -> object:

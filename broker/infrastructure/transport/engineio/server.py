@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 
 from broker.errors import InvalidRequest
 from broker.infrastructure.codec import encode
-from broker.infrastructure.transport.engineio.bodies import read_body
+from broker.infrastructure.transport.bodies import read_body
 from broker.infrastructure.transport.engineio.errors import (
     BAD_REQUEST,
     rejection_response,

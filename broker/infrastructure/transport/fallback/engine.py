@@ -12,7 +12,7 @@ from aiohttp import web
 from engineio.async_drivers import aiohttp as driver
 
 from broker.errors import InvalidRequest
-from broker.infrastructure.transport.engineio.bodies import read_body
+from broker.infrastructure.transport.bodies import read_body
 from broker.infrastructure.transport.engineio.heartbeat import JOIN_TIMEOUT
 from broker.infrastructure.transport.engineio.packets import SEPARATOR
 from broker.infrastructure.transport.rate_limit import (

@@ -1,0 +1,25 @@
+"""Receives bodies of HTTP requests, of the API and of Engine.IO polling."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from broker.errors import InvalidRequest
+
+BODY_TIMEOUT = 10.0
+"""Seconds in which a body must arrive."""
+
+
+async def read_body(request: web.Request) -> bytes:
+    """Return the body.  Raises InvalidRequest if it does not arrive in full and in time."""
+    if request.content.is_eof():  # a small body arrives with the headers
+        return await request.read()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            return await request.read()
+    except TimeoutError:
+        raise InvalidRequest("request body did not arrive in time") from None
+    except ConnectionError:
+        raise InvalidRequest("connection lost before the end of the request body") from None
