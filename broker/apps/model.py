@@ -10,6 +10,8 @@ from broker.infrastructure.api.schema import ResponseModel
 DEFAULT_APP = "default"
 """The id of the app that the settings define."""
 
+DEFAULT_SCOPES = ("openid", "profile")
+
 APP_KEY_MAX = 64
 """Characters of an app key: as many as of an app id."""
 
@@ -39,6 +41,24 @@ class App:
     code_source: `live`, a code drawn for each login, or `pool`, codes drawn in advance.
     login_lifetime: seconds in which a code may be scanned and confirmed; None for the default
         of the settings.
+    client_type: `confidential`, which has a secret, or `public` (RFC 6749, section 2.1).
+    home_url: the app's start page; None if it has none.
+    post_logout_urls: exact URLs that a browser may be sent to after a logout.
+    backchannel_logout_url: receives logout tokens; None if the app has none.
+    scopes: the most that a token of this app may have, and what the phone shows.
+    id_token_alg: `RS256` or `ES256`.
+    id_token_claims: `full`, or `lean` for an ID token without the claims of the scopes.
+    pkce: `optional` or `required`; always required for a public app.
+    refresh: when refresh tokens are issued: `offline_access` (if that scope was granted),
+        `always` or `never`.
+    reuse: what the reuse of a refresh token ends: its `family`, or also the `signin`.
+    sso: whether a sign-in session of another app with `sso` may complete a request without a
+        scan, and the reverse.
+    loopback: whether the port of a loopback redirect URL may differ (RFC 8252, section 7.3).
+    phone_app: id of the app whose phones scan its codes; empty for its own.
+    match: `off`, `number` or `code`: what the user compares or types.
+    networks: CIDR networks from which a login may begin; empty for all.
+    events_url: receives webhook events such as `login.reported`; None if the app has none.
     incarnation: random; an app that is removed and added again under its id gets another one and
         is a different app. Empty for the app of the settings, and for apps that are older than
         this field.
@@ -53,7 +73,28 @@ class App:
     provider_app_id: str = ""
     code_source: str = "live"
     login_lifetime: int | None = None
+    client_type: str = "confidential"
+    home_url: str | None = None
+    post_logout_urls: frozenset[str] = frozenset()
+    backchannel_logout_url: str | None = None
+    scopes: tuple[str, ...] = DEFAULT_SCOPES
+    id_token_alg: str = "RS256"  # noqa: S105
+    id_token_claims: str = "full"  # noqa: S105
+    pkce: str = "optional"
+    refresh: str = "offline_access"
+    reuse: str = "family"
+    sso: bool = False
+    loopback: bool = False
+    phone_app: str = ""
+    match: str = "off"
+    networks: tuple[str, ...] = ()
+    events_url: str | None = None
     incarnation: str = ""
+
+    @property
+    def scanned_by(self) -> str:
+        """The id of the app whose phones scan its codes."""
+        return self.phone_app or self.id
 
     @property
     def key(self) -> str:

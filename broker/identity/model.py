@@ -38,6 +38,35 @@ class Identity:
     provider_app_id: str = field(default="", compare=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserProfile:
+    """The answer of a directory: a subject and optional OpenID Connect claims.
+
+    The fields are the standard claims of the same names (OpenID Connect Core, section 5.1);
+    `groups` is the claim that products read for roles. A field is None if the directory does
+    not know it. `email_verified` and `phone_number_verified` come from the directory only.
+
+    subject: the token's `sub`; always the same one for a user.
+    groups: at most `GROUPS_MAX` names of at most `GROUP_NAME_MAX` characters.
+    """
+
+    subject: str
+    name: str | None = None
+    nickname: str | None = None
+    preferred_username: str | None = None
+    picture: str | None = None
+    locale: str | None = None
+    zoneinfo: str | None = None
+    email: str | None = None
+    email_verified: bool | None = None
+    phone_number: str | None = None
+    phone_number_verified: bool | None = None
+    groups: tuple[str, ...] | None = None
+
+
+GROUPS_MAX, GROUP_NAME_MAX = 100, 64
+
+
 class Phone(NamedTuple):
     """A phone within one app: the identity that the provider has verified."""
 

@@ -27,6 +27,7 @@ FEATURES: Mapping[str, frozenset[str]] = {
     "sessions": frozenset({"apps", "identity"}),
     "users": frozenset({"identity", "sessions"}),
     "login": frozenset({"apps", "identity", "tokens", "pool", "sessions"}),
+    "oidc": frozenset({"apps", "identity", "tokens", "sessions", "users", "login"}),
 }
 """Each feature, and the features that it may import, apart from `errors` and `infrastructure`."""
 

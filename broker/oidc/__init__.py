@@ -1,0 +1,1 @@
+"""The OpenID Connect provider: any product signs its users in by scan."""

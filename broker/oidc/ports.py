@@ -1,0 +1,164 @@
+"""Storage ports of the OpenID Connect provider. Every method raises Unavailable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+from broker.oidc.model import AuthorizationCode, AuthorizationRequest, Family, SignIn
+
+SIGN_INS_MAX = 20
+"""Sign-in sessions of one subject. The next one ends the one with the least time left."""
+
+
+class AuthorizationRequests(Protocol):
+    """Stores authorization requests until they expire."""
+
+    async def put(self, request: AuthorizationRequest) -> None:
+        """Store a new request. Raises Unavailable if the store is full; nothing is stored then."""
+
+    async def bind(self, request_id: str, cookie_hash: bytes, expires_at: float) -> bool:
+        """Bind a request to a browser's cookie and set its end, and return whether it is bound.
+
+        Of simultaneous calls one succeeds. A repeat with the same cookie succeeds.
+        """
+
+    async def get(self, request_id: str) -> AuthorizationRequest | None:
+        """Return the request, also a completed one, or None if it has expired or is unknown."""
+
+    async def complete(self, request_id: str, by: str) -> bool:
+        """Set `completed_by` and return True; False if something else completed it or it expired.
+
+        Of simultaneous calls with different `by` one succeeds. A repeat succeeds.
+        """
+
+
+class SignIns(Protocol):
+    """Stores sign-in sessions until they end, by idle time or by an act."""
+
+    async def save(self, sign_in: SignIn, expires_at: float) -> Sequence[SignIn]:
+        """Store a session, and return those that it ended because its subject has too many.
+
+        A session with this `sid` is replaced: its cookie changes and `apps` are joined. It
+        does not restore a session that an act has ended.
+        """
+
+    async def by_cookie(self, cookie_shard: str, cookie_hash: bytes) -> SignIn | None:
+        """Return the session with this cookie.  cookie_shard: the cookie's first character."""
+
+    async def of_subject(self, subject: str) -> Sequence[SignIn]:
+        """Return the subject's active sessions, the oldest first."""
+
+    async def touch(self, sign_in: SignIn, expires_at: float) -> bool:
+        """Store `used_at` and `apps` and set a later end. It never restores an ended session.
+
+        Returns whether the session is active.
+        """
+
+    async def end(self, subject: str, sid: str) -> SignIn | None:
+        """End a session, and return it as it was; None if it had ended before.
+
+        From then on no code works that it covers, and no family without `offline`, also one
+        that is stored at the same time.
+        """
+
+
+class Taken(Enum):
+    """Why `take` returned no code."""
+
+    UNKNOWN = "unknown"
+    USED = "used"
+    ENDED = "ended"
+
+
+class TakenCode(NamedTuple):
+    """The result of `Grants.take`.
+
+    code: None if there is none to exchange; `why` says the reason.
+    family: of a used code. The caller drops it.
+    """
+
+    code: AuthorizationCode | None
+    why: Taken | None = None
+    family: str = ""
+
+
+class FamilyState(NamedTuple):
+    """A family, and whether its sign-in session is active. Both were read at the same time."""
+
+    family: Family
+    is_signed_in: bool
+
+    @property
+    def is_active(self) -> bool:
+        return self.is_signed_in or self.family.grant.offline
+
+
+class Grants(Protocol):
+    """Stores authorization codes and families.
+
+    The first character of a code, and of a family's id, is the shard of its subject.
+    """
+
+    async def save_code(self, shard: str, code_hash: bytes, code: AuthorizationCode) -> None:
+        """Store a code until it expires. A repeat with the same hash changes nothing."""
+
+    async def take(self, shard: str, code_hash: bytes) -> TakenCode:
+        """Return a code and leave a tombstone that names its family.
+
+        Of simultaneous calls over all instances one gets the code. The tombstone lives until
+        60 s after the code would have expired. A code whose sign-in session has ended is
+        `ENDED`, unless its grant is offline.
+        """
+
+    async def save(self, family: Family) -> bool:
+        """Store a new family. Returns False if `drop` named it before; nothing is stored then."""
+
+    async def get(self, family_id: str) -> FamilyState | None:
+        """Return the family, or None if it has ended, was dropped or never existed."""
+
+    async def swap(self, before: Family, after: Family) -> FamilyState | None:
+        """Store `after` if the stored family has the `n` of `before`, and return what is stored.
+
+        Of simultaneous swaps of one `n` one succeeds, and the others get its result. None if
+        the family has ended or was dropped.
+        """
+
+    async def drop(self, family_id: str) -> Family | None:
+        """End a family for good, and return it as it was; None if there was none.
+
+        A `save` or `swap` at the same time, or up to 120 s later, does not restore it.
+        """
+
+    async def of_subject(self, subject: str) -> Sequence[FamilyState]:
+        """Return the subject's families, the oldest first."""
+
+
+class DeferredCall(NamedTuple):
+    """A call that is to be made later.
+
+    id: 22 URL-safe characters. kind: `logout` or `event`. attempt: 1 for the first.
+    payload: what the kind needs, as JSON; it holds no signed token.
+    """
+
+    id: str
+    kind: str
+    attempt: int
+    payload: str
+
+
+class Deferred(Protocol):
+    """Stores calls that any instance makes when they are due."""
+
+    async def put(self, call: DeferredCall, due_at: float) -> None:
+        """Store a call, or store the next attempt of one. `due_at` replaces its former time."""
+
+    async def take_due(self, limit: int) -> Sequence[DeferredCall]:
+        """Return calls that are due. Each is due again after 60 s without `done` or `put`.
+
+        Of simultaneous calls over all instances one gets each call.
+        """
+
+    async def done(self, call_id: str) -> None:
+        """Delete a call."""
