@@ -33,7 +33,7 @@ class AuthorizationRequest:
     max_age: seconds since the sign-in after which a new one is required; None for any.
     hint_subject: the subject of `id_token_hint`; None without a hint.
     match: whether `acr_values` asks for a match.
-    language: `en` or `zh`; empty for the browser's own.
+    language: `en` or `zh`; empty to use the browser's languages.
     began_at: when it was stored. A login without a request is accepted if it began later.
     cookie_hash: SHA-256 of the cookie of the browser that it is bound to; None before.
     completed_by: the login or the sign-in session that completed it; empty before.

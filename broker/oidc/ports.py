@@ -12,6 +12,18 @@ SIGN_INS_MAX = 20
 """Sign-in sessions of one subject. The next one ends the one with the least time left."""
 
 
+ENDED_TTL = 120.0
+"""Seconds for which a state remembers that a session or family was ended. It is longer than an
+act that was under way at that moment, and than a code that a repeated form post makes again."""
+
+
+TOMBSTONE_TTL = 60.0
+"""Seconds after a code's end for which its second use is recognised."""
+
+RETRY_TIMEOUT = 60.0
+"""Seconds after which a deferred call that an instance has taken is due again."""
+
+
 class AuthorizationRequests(Protocol):
     """Stores authorization requests until they expire."""
 
@@ -40,8 +52,8 @@ class SignIns(Protocol):
     async def save(self, sign_in: SignIn, expires_at: float) -> Sequence[SignIn]:
         """Store a session, and return those that it ended because its subject has too many.
 
-        A session with this `sid` is replaced: its cookie changes and `apps` are joined. It
-        does not restore a session that an act has ended.
+        A session with this `sid` is replaced, its cookie changes, and `apps` are joined. A
+        session that `end` has ended in the last `ENDED_TTL` seconds is not restored.
         """
 
     async def by_cookie(self, cookie_shard: str, cookie_hash: bytes) -> SignIn | None:
@@ -51,7 +63,7 @@ class SignIns(Protocol):
         """Return the subject's active sessions, the oldest first."""
 
     async def touch(self, sign_in: SignIn, expires_at: float) -> bool:
-        """Store `used_at` and `apps` and set a later end. It never restores an ended session.
+        """Store `used_at`, join `apps` and set a later end. It never restores an ended session.
 
         Returns whether the session is active.
         """
@@ -108,8 +120,8 @@ class Grants(Protocol):
         """Return a code and leave a tombstone that names its family.
 
         Of simultaneous calls over all instances one gets the code. The tombstone lives until
-        60 s after the code would have expired. A code whose sign-in session has ended is
-        `ENDED`, unless its grant is offline.
+        `TOMBSTONE_TTL` after the code would have expired. A code whose sign-in session has ended is
+        `ENDED`.
         """
 
     async def save(self, family: Family) -> bool:
@@ -118,17 +130,18 @@ class Grants(Protocol):
     async def get(self, family_id: str) -> FamilyState | None:
         """Return the family, or None if it has ended, was dropped or never existed."""
 
-    async def swap(self, before: Family, after: Family) -> FamilyState | None:
+    async def swap(self, before: Family, after: Family, idle: float) -> FamilyState | None:
         """Store `after` if the stored family has the `n` of `before`, and return what is stored.
 
         Of simultaneous swaps of one `n` one succeeds, and the others get its result. None if
-        the family has ended or was dropped.
+        the family has ended or was dropped. The sign-in session, if it is active, ends `idle`
+        seconds from now or later, but not after its `latest_end`.
         """
 
     async def drop(self, family_id: str) -> Family | None:
-        """End a family for good, and return it as it was; None if there was none.
+        """End a family, and return it as it was; None if there was none.
 
-        A `save` or `swap` at the same time, or up to 120 s later, does not restore it.
+        A `save` or `swap` at the same time, or up to `ENDED_TTL` later, does not restore it.
         """
 
     async def of_subject(self, subject: str) -> Sequence[FamilyState]:
@@ -155,7 +168,9 @@ class Deferred(Protocol):
         """Store a call, or store the next attempt of one. `due_at` replaces its former time."""
 
     async def take_due(self, limit: int) -> Sequence[DeferredCall]:
-        """Return calls that are due. Each is due again after 60 s without `done` or `put`.
+        """Return calls that are due. Without `done` or `put`, one is due again later.
+
+        That is after `RETRY_TIMEOUT`.
 
         Of simultaneous calls over all instances one gets each call.
         """

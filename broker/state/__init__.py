@@ -1,4 +1,4 @@
-"""Short-lived data: logins, phone sessions, code leases and leader leases.
+"""Short-lived data: logins, sessions, grants, code leases and leader leases.
 
 The state is authoritative. A change is stored here before the bus publishes a notice of it.
 Each backend is a package; `STATES` maps URL schemes to them.
@@ -15,6 +15,7 @@ from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import LeaderLeases
 from broker.login.ports import Images, LoginStore
 from broker.monitoring.ports import Instances
+from broker.oidc.ports import AuthorizationRequests, Deferred, Grants, SignIns
 from broker.pool.ports import CodeLeases
 from broker.sessions.ports import SessionStore
 
@@ -42,6 +43,10 @@ class StateBackend:
     refusal: Callable[[], str | None]
     evicts: Callable[[], Awaitable[bool]]
     instances: Instances
+    authorization_requests: AuthorizationRequests
+    sign_ins: SignIns
+    grants: Grants
+    deferred: Deferred
 
 
 STATES: Mapping[str, str] = {

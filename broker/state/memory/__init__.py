@@ -6,16 +6,21 @@ import time
 
 from broker.infrastructure.clock import Clock
 from broker.state import StateBackend
+from broker.state.memory.authorization_requests import MemoryAuthorizationRequests
 from broker.state.memory.code_leases import MemoryCodeLeases
+from broker.state.memory.deferred import MemoryDeferred
+from broker.state.memory.grants import MemoryGrants
 from broker.state.memory.instances import MemoryInstances
 from broker.state.memory.leader_leases import MemoryLeaderLeases
 from broker.state.memory.login_images import MemoryImages
 from broker.state.memory.logins import MemoryLoginStore
 from broker.state.memory.sessions import MemorySessionStore
+from broker.state.memory.sign_ins import MemorySignIns
 
 
 def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool) -> StateBackend:
     clock = clock or time.time
+    sign_ins = MemorySignIns(clock)
     return StateBackend(
         MemoryLoginStore(clock),
         MemorySessionStore(clock),
@@ -29,6 +34,10 @@ def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool)
         refusal=lambda: None,
         evicts=_never,
         instances=MemoryInstances(clock),
+        authorization_requests=MemoryAuthorizationRequests(clock),
+        sign_ins=sign_ins,
+        grants=MemoryGrants(clock, sign_ins),
+        deferred=MemoryDeferred(clock),
     )
 
 

@@ -58,6 +58,11 @@ class ExpiringMap(Generic[T]):
             return None
         return entry[1]
 
+    def end_of(self, key: str) -> float:
+        """Return the end of an entry; 0 if there is none."""
+        entry = self._entries.get(key)
+        return 0.0 if entry is None else entry[0]
+
     def remove(self, key: str) -> bool:
         """Remove the entry and return whether there was one."""
         was_present = self.get(key) is not None

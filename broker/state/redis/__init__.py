@@ -1,14 +1,18 @@
 """State in Redis or Valkey, for any number of instances. They share the server's clock.
 
-logins.py         logins, by id and by scene
-sessions.py       phone sessions
-code_leases.py    pools of codes
-leader_leases.py  leader leases
-login_images.py   images of codes that were drawn live
-instances.py      profiles of running instances
-encoding.py       decoding of stored values, milliseconds
+logins.py                  logins, by id and by scene
+sessions.py                phone sessions
+authorization_requests.py  authorization requests of OpenID Connect
+sign_ins.py                sign-in sessions
+grants.py                  authorization codes and families of refresh tokens
+deferred.py                calls that are made later
+code_leases.py             pools of codes
+leader_leases.py           leader leases
+login_images.py            images of codes that were drawn live
+instances.py               profiles of running instances
+encoding.py                decoding of stored values, milliseconds
 
-Logins, sessions, leader leases, images and profiles have a TTL in Redis. Pools have none.
+Everything except the pools has a TTL in Redis.
 """
 
 from __future__ import annotations
@@ -16,12 +20,16 @@ from __future__ import annotations
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.redis import open_redis
 from broker.state import StateBackend
+from broker.state.redis.authorization_requests import RedisAuthorizationRequests
 from broker.state.redis.code_leases import RedisCodeLeases
+from broker.state.redis.deferred import RedisDeferred
+from broker.state.redis.grants import RedisGrants
 from broker.state.redis.instances import RedisInstances
 from broker.state.redis.leader_leases import RedisLeaderLeases
 from broker.state.redis.login_images import RedisImages
 from broker.state.redis.logins import RedisLoginStore
 from broker.state.redis.sessions import RedisSessionStore
+from broker.state.redis.sign_ins import RedisSignIns
 
 
 class StateConnections:
@@ -75,4 +83,8 @@ def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool)
         refusal=redis.refusal,
         evicts=connections.evicts,
         instances=RedisInstances(redis, time),
+        authorization_requests=RedisAuthorizationRequests(redis, time),
+        sign_ins=RedisSignIns(redis, time),
+        grants=RedisGrants(redis, time),
+        deferred=RedisDeferred(redis, time),
     )

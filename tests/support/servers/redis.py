@@ -22,6 +22,9 @@ from tests.support.waiting import (
 PLAIN = ("--save", "", "--appendonly", "no")
 """Options of a server without persistence."""
 
+PassTime = Callable[[float], None]
+"""Advances the time of the broker and of the servers."""
+
 KEPT = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
 """Options of a server that writes to disk before it answers, and so keeps its data."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import AsyncIterator, Callable
 
 import pytest
 from msgspec.structs import replace
@@ -22,36 +21,9 @@ from broker.state import StateBackend, open_state
 from broker.state.memory.login_images import MemoryImages
 from broker.state.memory.logins import MemoryLoginStore
 from broker.state.memory.sessions import MemorySessionStore
-from tests.support.builders import ALICE, BOB, LOGIN_ID, SCENE, STATES, Clock, a_login
-from tests.support.servers.redis import Engines
+from tests.support.builders import ALICE, BOB, LOGIN_ID, SCENE, Clock, a_login
+from tests.support.servers.redis import Engines, PassTime
 from tests.support.waiting import opened
-
-PassTime = Callable[[float], None]
-
-
-@pytest.fixture(params=STATES)
-def engine(request: pytest.FixtureRequest, engines: Engines) -> str:
-    engines.empty(request.param)
-    return str(request.param)
-
-
-@pytest.fixture
-async def store(engine: str, engines: Engines, clock: Clock) -> AsyncIterator[StateBackend]:
-    store = open_state(engines.url(engine), clock)
-    await opened(store)
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-def pass_time(engine: str, engines: Engines, clock: Clock) -> PassTime:
-    """Advance the time of the broker and of the servers."""
-
-    def pass_seconds(seconds: float) -> None:
-        clock.time += seconds
-        engines.pass_time(engine, seconds)
-
-    return pass_seconds
 
 
 async def test_login_is_found_by_id_and_by_scene(store: StateBackend, clock: Clock) -> None:

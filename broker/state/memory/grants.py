@@ -1,0 +1,90 @@
+"""Authorization codes and families of refresh tokens in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from broker.infrastructure.clock import Clock
+from broker.oidc.model import AuthorizationCode, Family
+from broker.oidc.ports import ENDED_TTL, TOMBSTONE_TTL, FamilyState, Taken, TakenCode
+from broker.state.memory.expiring_map import CAPACITY, ExpiringMap
+from broker.state.memory.sign_ins import MemorySignIns
+
+
+class MemoryGrants:
+    """sign_ins: tells whether a sign-in session is active."""
+
+    def __init__(self, clock: Clock, sign_ins: MemorySignIns, capacity: int = CAPACITY) -> None:
+        self._clock = clock
+        self._sign_ins = sign_ins
+        self._codes: ExpiringMap[AuthorizationCode] = ExpiringMap(clock, capacity)
+        self._used: ExpiringMap[str] = ExpiringMap(clock, capacity, evict_oldest=True)
+        self._families: ExpiringMap[Family] = ExpiringMap(clock, capacity, evict_oldest=True)
+        self._dropped: ExpiringMap[bool] = ExpiringMap(clock, capacity, evict_oldest=True)
+        self._subjects: ExpiringMap[frozenset[str]] = ExpiringMap(
+            clock, capacity, evict_oldest=True
+        )
+
+    async def save_code(self, shard: str, code_hash: bytes, code: AuthorizationCode) -> None:
+        key = code_hash.hex()
+        if self._used.get(key) is None and self._codes.get(key) is None:
+            self._codes.put(key, code, code.expires_at)
+
+    async def take(self, shard: str, code_hash: bytes) -> TakenCode:
+        key = code_hash.hex()
+        used = self._used.get(key)
+        if used is not None:
+            return TakenCode(None, Taken.USED, used)
+        code = self._codes.get(key)
+        if code is None:
+            return TakenCode(None, Taken.UNKNOWN)
+        self._codes.remove(key)
+        self._used.put(key, code.grant.family, code.expires_at + TOMBSTONE_TTL)
+        if not self._sign_ins.is_active(code.grant.sid):
+            return TakenCode(None, Taken.ENDED, code.grant.family)
+        return TakenCode(code)
+
+    async def save(self, family: Family) -> bool:
+        family_id = family.grant.family
+        if self._dropped.get(family_id):
+            return False
+        if self._families.get(family_id) is None:
+            self._put(family)
+        return True
+
+    async def get(self, family_id: str) -> FamilyState | None:
+        family = self._families.get(family_id)
+        return None if family is None else self._state_of(family)
+
+    async def swap(self, before: Family, after: Family, idle: float) -> FamilyState | None:
+        stored = self._families.get(before.grant.family)
+        if stored is None:
+            return None
+        if stored.n == before.n:
+            stored = after
+            self._put(after)
+            self._sign_ins.extend(after.grant.sid, idle)
+        return self._state_of(stored)
+
+    async def drop(self, family_id: str) -> Family | None:
+        family = self._families.get(family_id)
+        self._families.remove(family_id)
+        self._dropped.put(family_id, True, self._clock() + ENDED_TTL)
+        return family
+
+    async def of_subject(self, subject: str) -> Sequence[FamilyState]:
+        families = sorted(self._active(subject), key=lambda one: one.began_at)
+        return [self._state_of(one) for one in families]
+
+    def _state_of(self, family: Family) -> FamilyState:
+        return FamilyState(family, self._sign_ins.is_active(family.grant.sid))
+
+    def _put(self, family: Family) -> None:
+        family_id, subject = family.grant.family, family.grant.subject
+        self._families.put(family_id, family, family.expires_at)
+        ids = frozenset(one.grant.family for one in self._active(subject)) | {family_id}
+        self._subjects.put(subject, ids, max(map(self._families.end_of, ids)))
+
+    def _active(self, subject: str) -> list[Family]:
+        ids = self._subjects.get(subject) or frozenset()
+        return [one for one in map(self._families.get, ids) if one is not None]

@@ -1,0 +1,223 @@
+"""Authorization codes and families of refresh tokens in Redis.
+
+    scanlogin:{s}:code:<hash>          "<sid> <family> <the code as JSON>"; "-<family>" once used
+    scanlogin:{s}:family:<id>          "<n> <sid> <the family as JSON>"; "-" once dropped
+    scanlogin:{s}:families:<subject>   sorted set: ids by end time
+
+`s` is the subject's shard, so a script reads a code or a family together with its sign-in
+session (`sign_ins.py`). No code and no refresh token is stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from broker.infrastructure.clock import Clock
+from broker.infrastructure.codec import decoder, encode
+from broker.infrastructure.redis import Redis
+from broker.infrastructure.redis.scripts import script
+from broker.oidc.model import AuthorizationCode, Family, subject_shard
+from broker.oidc.ports import ENDED_TTL, TOMBSTONE_TTL, FamilyState, Taken, TakenCode
+from broker.state.redis.encoding import decode_or_none, to_milliseconds, ttl_milliseconds
+from broker.state.redis.sign_ins import EXTEND, index_key, key_prefix
+
+ACTIVE = """
+local function active(prefix, sid)
+  local stored = redis.call('GET', prefix .. 'signin:' .. sid)
+  return stored and stored ~= '-' and 1 or 0
+end
+"""
+
+TAKE = script(
+    ACTIVE
+    + """
+local stored = redis.call('GET', KEYS[1])
+if not stored then
+  return false
+end
+if string.sub(stored, 1, 1) == '-' then
+  return {stored, 0}
+end
+local sid, family = string.match(stored, '^(%S+) (%S+) ')
+local ttl = redis.call('PTTL', KEYS[1]) + ARGV[2]
+redis.call('SET', KEYS[1], '-' .. family, 'PX', ttl)
+return {stored, active(ARGV[1], sid)}
+"""
+)
+
+SAVE = script("""
+local stored = redis.call('GET', KEYS[1])
+if stored then
+  return stored ~= '-' and 1 or 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[5])
+redis.call('ZADD', KEYS[2], ARGV[3], ARGV[4])
+if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then
+  redis.call('PEXPIRE', KEYS[2], ARGV[2])
+end
+return 1
+""")
+
+GET = script(
+    ACTIVE
+    + """
+local stored = redis.call('GET', KEYS[1])
+if not stored or stored == '-' then
+  return false
+end
+return {stored, active(ARGV[1], string.match(stored, '^%d+ (%S+)'))}
+"""
+)
+
+SWAP = script(
+    ACTIVE
+    + EXTEND
+    + """
+local stored = redis.call('GET', KEYS[1])
+if not stored or stored == '-' then
+  return false
+end
+local n, sid = string.match(stored, '^(%d+) (%S+)')
+if n == ARGV[2] then
+  stored = ARGV[3]
+  redis.call('SET', KEYS[1], stored, 'PX', ARGV[4])
+  redis.call('ZADD', KEYS[2], 'XX', ARGV[5], ARGV[6])
+  if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[4]) then
+    redis.call('PEXPIRE', KEYS[2], ARGV[4])
+  end
+  extend(ARGV[1], KEYS[3], sid, ARGV[7], ARGV[8])
+end
+return {stored, active(ARGV[1], sid)}
+"""
+)
+
+DROP = script("""
+local stored = redis.call('GET', KEYS[1])
+redis.call('SET', KEYS[1], '-', 'PX', ARGV[1])
+if not stored or stored == '-' then
+  return false
+end
+return stored
+""")
+
+OF_SUBJECT = script(
+    ACTIVE
+    + """
+local found = {}
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  local stored = redis.call('GET', ARGV[1] .. 'family:' .. id)
+  if stored and stored ~= '-' then
+    found[#found + 1] = {stored, active(ARGV[1], string.match(stored, '^%d+ (%S+)'))}
+  end
+end
+return found
+"""
+)
+
+_decode_code = decoder(AuthorizationCode)
+_decode_family = decoder(Family)
+
+
+class RedisGrants:
+    def __init__(self, redis: Redis, clock: Clock) -> None:
+        self._redis = redis
+        self._clock = clock
+
+    async def save_code(self, shard: str, code_hash: bytes, code: AuthorizationCode) -> None:
+        value = f"{code.grant.sid} {code.grant.family} ".encode() + encode(code)
+        await self._redis.call(
+            "SET", _code_key(shard, code_hash), value, "PX", self._ttl(code.expires_at), "NX"
+        )
+
+    async def take(self, shard: str, code_hash: bytes) -> TakenCode:
+        key = _code_key(shard, code_hash)
+        ttl = to_milliseconds(TOMBSTONE_TTL)
+        found = await self._redis.run(TAKE, [key], key_prefix(shard), ttl)
+        if not found:
+            return TakenCode(None, Taken.UNKNOWN)
+        stored, is_signed_in = found
+        if stored.startswith(b"-"):
+            return TakenCode(None, Taken.USED, stored[1:].decode())
+        _, family, text = stored.split(b" ", 2)
+        code = decode_or_none(_decode_code, text)
+        if code is None or not is_signed_in:
+            return TakenCode(None, Taken.ENDED, family.decode())
+        return TakenCode(code)
+
+    async def save(self, family: Family) -> bool:
+        return bool(
+            await self._redis.run(
+                SAVE,
+                [_family_key(family.grant.family), _index_key(family.grant.subject)],
+                _encode_family(family),
+                self._ttl(family.expires_at),
+                to_milliseconds(family.latest_end),
+                family.grant.family,
+                to_milliseconds(self._clock()),
+            )
+        )
+
+    async def get(self, family_id: str) -> FamilyState | None:
+        prefix = key_prefix(family_id[:1])
+        return _parse_state(await self._redis.run(GET, [_family_key(family_id)], prefix))
+
+    async def swap(self, before: Family, after: Family, idle: float) -> FamilyState | None:
+        family_id, subject = after.grant.family, after.grant.subject
+        now = self._clock()
+        found = await self._redis.run(
+            SWAP,
+            [_family_key(family_id), _index_key(subject), index_key(subject)],
+            key_prefix(family_id[:1]),
+            before.n,
+            _encode_family(after),
+            self._ttl(after.expires_at),
+            to_milliseconds(after.latest_end),
+            family_id,
+            to_milliseconds(now),
+            to_milliseconds(now + idle),
+        )
+        return _parse_state(found)
+
+    async def drop(self, family_id: str) -> Family | None:
+        ttl = to_milliseconds(ENDED_TTL)
+        stored = await self._redis.run(DROP, [_family_key(family_id)], ttl)
+        return _parse_family(stored)
+
+    async def of_subject(self, subject: str) -> Sequence[FamilyState]:
+        prefix = key_prefix(subject_shard(subject))
+        found = await self._redis.run(OF_SUBJECT, [_index_key(subject)], prefix)
+        states = [state for state in map(_parse_state, found) if state is not None]
+        return sorted(states, key=lambda state: state.family.began_at)
+
+    def _ttl(self, end: float) -> int:
+        return ttl_milliseconds(end - self._clock())
+
+
+def _code_key(shard: str, code_hash: bytes) -> str:
+    return f"{key_prefix(shard)}code:{code_hash.hex()}"
+
+
+def _family_key(family_id: str) -> str:
+    return f"{key_prefix(family_id[:1])}family:{family_id}"
+
+
+def _index_key(subject: str) -> str:
+    name = hashlib.sha256(subject.encode()).hexdigest()[:32]
+    return f"{key_prefix(subject_shard(subject))}families:{name}"
+
+
+def _encode_family(family: Family) -> bytes:
+    return f"{family.n} {family.grant.sid} ".encode() + encode(family)
+
+
+def _parse_family(stored: bytes | None) -> Family | None:
+    return None if stored is None else decode_or_none(_decode_family, stored.split(b" ", 2)[2])
+
+
+def _parse_state(found: tuple[bytes, int] | None) -> FamilyState | None:
+    if not found:
+        return None
+    family = _parse_family(found[0])
+    return None if family is None else FamilyState(family, bool(found[1]))

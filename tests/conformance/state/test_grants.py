@@ -1,0 +1,379 @@
+"""Authorization requests, sign-in sessions, codes, families and deferred calls."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from broker.oidc.model import subject_shard
+from broker.oidc.ports import (
+    ENDED_TTL,
+    RETRY_TIMEOUT,
+    SIGN_INS_MAX,
+    TOMBSTONE_TTL,
+    DeferredCall,
+    FamilyState,
+    Taken,
+)
+from broker.state import StateBackend
+from tests.support.builders import Clock
+from tests.support.grants import (
+    CODE_HASH,
+    COOKIE_HASH,
+    SUBJECT,
+    a_code,
+    a_family,
+    a_grant,
+    a_request,
+    a_sign_in,
+)
+from tests.support.servers.redis import PassTime
+
+SHARD = subject_shard(SUBJECT)
+OTHER_HASH = b"x" * 32
+
+
+async def test_request_is_stored_until_its_end(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    request = a_request(clock)
+    await store.authorization_requests.put(request)
+
+    assert await store.authorization_requests.get(request.id) == request
+    pass_time(60)
+    assert await store.authorization_requests.get(request.id) is None
+
+
+async def test_request_is_bound_to_one_cookie(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    request, requests = a_request(clock), store.authorization_requests
+    await requests.put(request)
+    hashes = [bytes([number]) * 32 for number in range(20)]
+
+    until = clock() + 600
+    results = await asyncio.gather(*(requests.bind(request.id, one, until) for one in hashes))
+
+    assert results.count(True) == 1
+    winner = hashes[results.index(True)]
+    assert await requests.bind(request.id, winner, until)
+    pass_time(599)
+    bound = await requests.get(request.id)
+    assert bound is not None
+    assert bound.cookie_hash == winner
+
+
+async def test_request_is_completed_by_one_login(store: StateBackend, clock: Clock) -> None:
+    request, requests = a_request(clock), store.authorization_requests
+    await requests.put(request)
+    logins = [f"login-{number}" for number in range(20)]
+
+    results = await asyncio.gather(*(requests.complete(request.id, one) for one in logins))
+
+    assert results.count(True) == 1
+    winner = logins[results.index(True)]
+    assert await requests.complete(request.id, winner)
+    completed = await requests.get(request.id)
+    assert completed is not None
+    assert completed.completed_by == winner
+
+
+async def test_unknown_request_is_neither_bound_nor_completed(store: StateBackend) -> None:
+    requests = store.authorization_requests
+
+    assert not await requests.bind("x" * 43, COOKIE_HASH, 2_000_000)
+    assert not await requests.complete("x" * 43, "login")
+
+
+async def test_sign_in_is_found_by_cookie_and_subject(store: StateBackend, clock: Clock) -> None:
+    sign_in = a_sign_in(clock)
+
+    assert await store.sign_ins.save(sign_in, clock() + 100) == []
+
+    assert await store.sign_ins.by_cookie(SHARD, COOKIE_HASH) == sign_in
+    assert list(await store.sign_ins.of_subject(SUBJECT)) == [sign_in]
+    assert await store.sign_ins.by_cookie(SHARD, OTHER_HASH) is None
+
+
+async def test_sign_in_ends_by_time(store: StateBackend, clock: Clock, pass_time: PassTime) -> None:
+    await store.sign_ins.save(a_sign_in(clock), clock() + 100)
+
+    pass_time(100)
+
+    assert await store.sign_ins.by_cookie(SHARD, COOKIE_HASH) is None
+    assert list(await store.sign_ins.of_subject(SUBJECT)) == []
+
+
+async def test_sign_in_without_cookie_is_listed(store: StateBackend, clock: Clock) -> None:
+    sign_in = a_sign_in(clock, cookie_hash=None)
+
+    await store.sign_ins.save(sign_in, clock() + 100)
+
+    assert list(await store.sign_ins.of_subject(SUBJECT)) == [sign_in]
+
+
+async def test_saved_again_changes_the_cookie_and_joins_apps(
+    store: StateBackend, clock: Clock
+) -> None:
+    sign_in = a_sign_in(clock)
+    await store.sign_ins.save(sign_in, clock() + 100)
+
+    again = replace(sign_in, cookie_hash=OTHER_HASH, apps={"wiki": 5.0}, incarnations={"wiki": "w"})
+    await store.sign_ins.save(again, clock() + 100)
+
+    assert await store.sign_ins.by_cookie(SHARD, COOKIE_HASH) is None
+    stored = await store.sign_ins.by_cookie(SHARD, OTHER_HASH)
+    assert stored is not None
+    assert stored.apps == {**sign_in.apps, "wiki": 5.0}
+    assert stored.incarnations == {"shop": "first", "wiki": "w"}
+
+
+async def test_surplus_sign_in_ends_the_first_to_expire(store: StateBackend, clock: Clock) -> None:
+    sign_ins = [
+        a_sign_in(clock, cookie_hash=bytes([number]) * 32) for number in range(SIGN_INS_MAX + 1)
+    ]
+    for number, sign_in in enumerate(sign_ins[:-1]):
+        await store.sign_ins.save(sign_in, clock() + 1_000 - number)
+
+    ended = await store.sign_ins.save(sign_ins[-1], clock() + 10)
+
+    assert list(ended) == [sign_ins[-2]]
+    assert await store.sign_ins.by_cookie(SHARD, bytes([SIGN_INS_MAX - 1]) * 32) is None
+    assert len(await store.sign_ins.of_subject(SUBJECT)) == SIGN_INS_MAX
+
+
+async def test_touch_extends_a_sign_in_and_joins_apps(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    sign_in = a_sign_in(clock)
+    await store.sign_ins.save(sign_in, clock() + 100)
+    used = replace(sign_in, used_at=clock() + 50, apps={"wiki": 7.0}, incarnations={"wiki": ""})
+
+    assert await store.sign_ins.touch(used, clock() + 200)
+
+    pass_time(150)
+    stored = await store.sign_ins.by_cookie(SHARD, COOKIE_HASH)
+    assert stored is not None
+    assert stored.used_at == used.used_at
+    assert stored.apps == {**sign_in.apps, "wiki": 7.0}
+
+
+async def test_touch_does_not_extend_beyond_the_latest_end(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    sign_in = a_sign_in(clock, latest_end=clock() + 150)
+    await store.sign_ins.save(sign_in, clock() + 100)
+
+    assert await store.sign_ins.touch(sign_in, clock() + 200)
+
+    pass_time(150)
+    assert await store.sign_ins.by_cookie(SHARD, COOKIE_HASH) is None
+
+
+async def test_ended_sign_in_is_not_restored(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    sign_in = a_sign_in(clock)
+    await store.sign_ins.save(sign_in, clock() + 1_000)
+
+    assert await store.sign_ins.end(SUBJECT, sign_in.sid) == sign_in
+    assert await store.sign_ins.end(SUBJECT, sign_in.sid) is None
+
+    pass_time(ENDED_TTL - 1)
+    await store.sign_ins.save(sign_in, clock() + 1_000)
+    assert not await store.sign_ins.touch(sign_in, clock() + 1_000)
+    assert await store.sign_ins.by_cookie(SHARD, COOKIE_HASH) is None
+    assert list(await store.sign_ins.of_subject(SUBJECT)) == []
+
+
+async def test_code_is_taken_once_of_parallel_calls(store: StateBackend, clock: Clock) -> None:
+    sign_in = a_sign_in(clock)
+    await store.sign_ins.save(sign_in, clock() + 1_000)
+    code = a_code(clock, a_grant(sign_in))
+    await store.grants.save_code(SHARD, CODE_HASH, code)
+
+    taken = await asyncio.gather(*(store.grants.take(SHARD, CODE_HASH) for _ in range(20)))
+
+    assert [one.code for one in taken if one.code] == [code]
+    used = [one for one in taken if one.code is None]
+    assert {(one.why, one.family) for one in used} == {(Taken.USED, code.grant.family)}
+
+
+async def test_used_code_is_recognised_after_its_end(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    sign_in = a_sign_in(clock)
+    await store.sign_ins.save(sign_in, clock() + 1_000)
+    await store.grants.save_code(SHARD, CODE_HASH, a_code(clock, a_grant(sign_in)))
+    await store.grants.take(SHARD, CODE_HASH)
+
+    pass_time(60 + TOMBSTONE_TTL - 1)
+    assert (await store.grants.take(SHARD, CODE_HASH)).why is Taken.USED
+    pass_time(2)
+    assert (await store.grants.take(SHARD, CODE_HASH)).why is Taken.UNKNOWN
+
+
+async def test_code_expires(store: StateBackend, clock: Clock, pass_time: PassTime) -> None:
+    sign_in = a_sign_in(clock)
+    await store.sign_ins.save(sign_in, clock() + 1_000)
+    await store.grants.save_code(SHARD, CODE_HASH, a_code(clock, a_grant(sign_in)))
+
+    pass_time(60)
+
+    assert (await store.grants.take(SHARD, CODE_HASH)).why is Taken.UNKNOWN
+
+
+async def test_used_code_is_not_stored_again(store: StateBackend, clock: Clock) -> None:
+    sign_in = a_sign_in(clock)
+    await store.sign_ins.save(sign_in, clock() + 1_000)
+    code = a_code(clock, a_grant(sign_in))
+    await store.grants.save_code(SHARD, CODE_HASH, code)
+    await store.grants.take(SHARD, CODE_HASH)
+
+    await store.grants.save_code(SHARD, CODE_HASH, code)
+
+    assert (await store.grants.take(SHARD, CODE_HASH)).why is Taken.USED
+
+
+async def test_code_of_an_ended_sign_in_is_refused(store: StateBackend, clock: Clock) -> None:
+    sign_in = a_sign_in(clock)
+    await store.sign_ins.save(sign_in, clock() + 1_000)
+    grant = a_grant(sign_in, offline=True)
+    await store.grants.save_code(SHARD, CODE_HASH, a_code(clock, grant))
+    await store.sign_ins.end(SUBJECT, sign_in.sid)
+
+    taken = await store.grants.take(SHARD, CODE_HASH)
+
+    assert taken == (None, Taken.ENDED, grant.family)
+
+
+async def test_family_tells_whether_its_sign_in_is_active(
+    store: StateBackend, clock: Clock
+) -> None:
+    sign_in = a_sign_in(clock)
+    await store.sign_ins.save(sign_in, clock() + 1_000)
+    family = a_family(clock, a_grant(sign_in))
+    assert await store.grants.save(family)
+    family_id = family.grant.family
+
+    assert await store.grants.get(family_id) == FamilyState(family, True)
+    assert list(await store.grants.of_subject(SUBJECT)) == [FamilyState(family, True)]
+    await store.sign_ins.end(SUBJECT, sign_in.sid)
+    assert await store.grants.get(family_id) == FamilyState(family, False)
+
+
+async def test_one_of_parallel_swaps_succeeds(store: StateBackend, clock: Clock) -> None:
+    sign_in = a_sign_in(clock)
+    await store.sign_ins.save(sign_in, clock() + 1_000)
+    family = a_family(clock, a_grant(sign_in))
+    await store.grants.save(family)
+    changes = [replace(family, n=1, rotated_at=clock() + number) for number in range(20)]
+
+    results = await asyncio.gather(*(store.grants.swap(family, one, 100) for one in changes))
+
+    stored = await store.grants.get(family.grant.family)
+    assert stored is not None
+    assert stored.family in changes
+    assert set(map(repr, results)) == {repr(stored)}
+
+
+async def test_swap_extends_the_sign_in(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    sign_in = a_sign_in(clock, latest_end=clock() + 180)
+    await store.sign_ins.save(sign_in, clock() + 100)
+    family = a_family(clock, a_grant(sign_in))
+    await store.grants.save(family)
+
+    pass_time(90)
+    await store.grants.swap(family, replace(family, n=1), 100)
+
+    pass_time(89)
+    assert await store.sign_ins.by_cookie(SHARD, COOKIE_HASH) == sign_in
+    pass_time(1)
+    assert await store.sign_ins.by_cookie(SHARD, COOKIE_HASH) is None
+
+
+async def test_dropped_family_is_not_restored(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    sign_in = a_sign_in(clock)
+    family = a_family(clock, a_grant(sign_in))
+    await store.grants.save(family)
+
+    assert await store.grants.drop(family.grant.family) == family
+    assert await store.grants.drop(family.grant.family) is None
+
+    pass_time(ENDED_TTL - 1)
+    assert not await store.grants.save(family)
+    assert await store.grants.swap(family, replace(family, n=1), 100) is None
+    assert await store.grants.get(family.grant.family) is None
+    assert list(await store.grants.of_subject(SUBJECT)) == []
+
+
+async def test_family_that_is_dropped_first_is_not_saved(store: StateBackend, clock: Clock) -> None:
+    family = a_family(clock, a_grant(a_sign_in(clock)))
+    await store.grants.drop(family.grant.family)
+
+    assert not await store.grants.save(family)
+
+
+async def test_family_expires(store: StateBackend, clock: Clock, pass_time: PassTime) -> None:
+    family = a_family(clock, a_grant(a_sign_in(clock)))
+    await store.grants.save(family)
+
+    pass_time(1_000)
+
+    assert await store.grants.get(family.grant.family) is None
+    assert list(await store.grants.of_subject(SUBJECT)) == []
+
+
+async def test_due_call_is_taken_by_one_instance(store: StateBackend, clock: Clock) -> None:
+    calls = [DeferredCall(f"call-{number}", "logout", 1, "{}") for number in range(10)]
+    for call in calls:
+        await store.deferred.put(call, clock())
+    later = DeferredCall("later", "logout", 1, "{}")
+    await store.deferred.put(later, clock() + 10)
+
+    taken = await asyncio.gather(*(store.deferred.take_due(3) for _ in range(5)))
+
+    assert sorted(call for part in taken for call in part) == calls
+
+
+async def test_call_without_result_is_due_again(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    call = DeferredCall("call", "logout", 1, "{}")
+    await store.deferred.put(call, clock())
+    assert list(await store.deferred.take_due(10)) == [call]
+
+    assert list(await store.deferred.take_due(10)) == []
+    pass_time(RETRY_TIMEOUT)
+
+    assert list(await store.deferred.take_due(10)) == [call]
+
+
+async def test_finished_call_is_not_due_again(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    call = DeferredCall("call", "logout", 1, "{}")
+    await store.deferred.put(call, clock())
+    await store.deferred.take_due(10)
+
+    await store.deferred.done("call")
+
+    pass_time(RETRY_TIMEOUT)
+    assert list(await store.deferred.take_due(10)) == []
+
+
+async def test_next_attempt_replaces_the_call(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    call = DeferredCall("call", "logout", 1, "{}")
+    await store.deferred.put(call, clock())
+    await store.deferred.take_due(10)
+
+    await store.deferred.put(call._replace(attempt=2), clock() + 10)
+
+    pass_time(10)
+    assert list(await store.deferred.take_due(10)) == [call._replace(attempt=2)]
