@@ -7,7 +7,7 @@ SOURCES := broker web_demo mp_stub deploy tests bench tools
 CLIENT_VERSION := 4.8.4
 VENDOR := broker/widget/static/vendor
 MINI_VENDOR := mp_stub/miniprogram/scan-login/vendor
-NODE_MODULES := tests/clients/js/node_modules tests/clients/miniprogram/node_modules bench/baselines/node_modules
+NODE_MODULES := tests/clients/js/node_modules tests/clients/miniprogram/node_modules tests/clients/oidc/node_modules bench/baselines/node_modules
 # Tests spend most of their time waiting, so 3 processes suit 2 cores.
 # A test file stays in one process, because its tests share the servers that they start.
 PARALLEL := -n 3 --dist loadfile
@@ -117,7 +117,8 @@ system: # The programs that the tests start. Nothing is installed if none is mis
 	@tools/need chromium:chromium node:nodejs npm:npm libatomic.so.1:libatomic1 \
 		redis-server:redis-server nginx:nginx-light faketime:faketime ip:iproute2 sqlite3:sqlite3 \
 		/usr/lib/postgresql/*/bin/postgres:postgresql systemd-analyze:systemd \
-		/usr/sbin/pgbouncer:pgbouncer
+		/usr/sbin/pgbouncer:pgbouncer /usr/sbin/apache2:apache2 \
+		/usr/lib/apache2/modules/mod_auth_openidc.so:libapache2-mod-auth-openidc
 
 $(BIN)/python:
 	@tools/need-venv $(PYTHON)

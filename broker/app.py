@@ -55,7 +55,7 @@ from broker.sessions.service import SessionService
 from broker.sessions.settings import SessionSettings
 from broker.state import StateBackend
 from broker.tokens.issuer import TokenIssuer
-from broker.tokens.keys import SigningKeyFile
+from broker.tokens.keys import ID_TOKEN_ALGORITHMS, SigningKeyFile
 from broker.tokens.mount import mount as mount_tokens
 from broker.tokens.settings import TokenSettings
 from broker.users.mount import mount as mount_users
@@ -144,6 +144,7 @@ def _build_services(settings: Settings, backends: Backends) -> Services:
         algorithm=settings[TokenSettings].token_algorithm,
         issuer=settings[ServerSettings].public_url,
         lifetime=settings[TokenSettings].token_lifetime,
+        id_token_algorithms=ID_TOKEN_ALGORITHMS,
     )
     pool = CodePool(
         leases=backends.state.code_leases,

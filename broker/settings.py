@@ -28,6 +28,7 @@ from broker.infrastructure.settings import (
 from broker.infrastructure.settings_sources import PREFIX, FoundValues, collect
 from broker.infrastructure.transport.settings import TransportSettings
 from broker.login.settings import LoginSettings
+from broker.oidc.settings import OIDCSettings
 from broker.pool.settings import PoolSettings
 from broker.providers.settings import ProviderSettings, is_pretend_allowed
 from broker.providers.wechat.settings import WeChatSettings
@@ -44,6 +45,7 @@ GROUPS: Sequence[type[SettingsGroup]] = (
     LoginSettings,
     SessionSettings,
     TokenSettings,
+    OIDCSettings,
     StateSettings,
     BusSettings,
     RecordsSettings,

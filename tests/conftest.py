@@ -32,7 +32,7 @@ from broker.records.database import Database
 from broker.settings import load_settings
 from broker.state import StateBackend, open_state
 from broker.tokens.issuer import TokenIssuer
-from broker.tokens.keys import SigningKeyFile
+from broker.tokens.keys import ID_TOKEN_ALGORITHMS, SigningKeyFile, open_key_rings
 from tests.support.builders import (
     OTHER,
     SHOP,
@@ -312,8 +312,18 @@ def records_file(empty_records: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(empty_records, tmp_path))
 
 
+@pytest.fixture(scope="session")
+def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key file with all rings: an RSA key takes a tenth of a second."""
+    path = tmp_path_factory.mktemp("keys") / "keys.json"
+    open_key_rings(SigningKeyFile(path), ["ES256", *ID_TOKEN_ALGORITHMS], 0)
+    return path
+
+
 @pytest.fixture
-async def start_broker(tmp_path: Path, records_file: Path) -> AsyncIterator[StartBroker]:
+async def start_broker(
+    tmp_path: Path, records_file: Path, key_file: Path
+) -> AsyncIterator[StartBroker]:
     """Start a broker on a free port; settings, `directory` and `clock` by keyword.
 
     Returns once the broker is ready, or at once if `ready` is false.
@@ -331,7 +341,7 @@ async def start_broker(tmp_path: Path, records_file: Path) -> AsyncIterator[Star
             values: dict[str, object] = {
                 "port": port,
                 "public_url": f"http://127.0.0.1:{port}",
-                "key_file": tmp_path / f"keys-{port}.json",
+                "key_file": shutil.copy(key_file, tmp_path / f"keys-{port}.json"),
                 "records_url": f"sqlite+aiosqlite:///{records_file}",
                 "seal_file": tmp_path / "seal.json",
                 "phone_page_url": "http://127.0.0.1:8090/",

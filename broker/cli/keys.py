@@ -11,8 +11,15 @@ import typer
 from broker.cli.support import ConfigFile, print_table, read_settings, with_records
 from broker.infrastructure.crypto.sealing import SealKeyFile
 from broker.infrastructure.settings_sources import PREFIX
+from broker.oidc.settings import OIDCSettings
 from broker.records.settings import RecordsSettings
-from broker.tokens.keys import KEY_SET_MAX_AGE, KeyRing, SigningKeyFile, open_key_ring
+from broker.tokens.keys import (
+    ID_TOKEN_ALGORITHMS,
+    PUBLISHED_BEFORE_USE,
+    KeyRings,
+    SigningKeyFile,
+    open_key_rings,
+)
 from broker.tokens.settings import TokenSettings
 
 command = typer.Typer(
@@ -26,7 +33,7 @@ def create(file: ConfigFile = None) -> None:
     settings = read_settings(file)
     tokens, records = settings[TokenSettings], settings[RecordsSettings]
     keys = SigningKeyFile(tokens.key_file)
-    open_key_ring(keys, tokens.token_algorithm)
+    open_key_rings(keys, [tokens.token_algorithm, *ID_TOKEN_ALGORITHMS], time.time())
     print(f"token keys: {keys.path.absolute()}")
     if not records.seal_keys:
         SealKeyFile(records.seal_file).keys()
@@ -34,32 +41,52 @@ def create(file: ConfigFile = None) -> None:
 
 
 @command.command()
-def rotate(file: ConfigFile = None) -> None:
-    """Sign with the next key, and publish a new next key.
+def rotate(
+    file: ConfigFile = None,
+    now: Annotated[
+        bool,
+        typer.Option(
+            "--now", help="Rotate although products may not know the next key yet: a key leaked."
+        ),
+    ] = False,
+) -> None:
+    """Sign with the next keys, and publish new next keys.
 
     Running brokers read the file within seconds. Issued tokens stay valid.
     """
-    tokens = read_settings(file)[TokenSettings]
+    settings = read_settings(file)
+    tokens = settings[TokenSettings]
     keys = SigningKeyFile(tokens.key_file)
-    rotated = _load(keys).rotated(
-        now=time.time(), token_lifetime=tokens.token_lifetime, algorithm=tokens.token_algorithm
-    )
-    keys.save(rotated)
+    with keys.locked():
+        rings, time_now = _load(keys), time.time()
+        wait = max(ring.unpublished_for(time_now) for ring in rings.all.values())
+        if wait and not now:
+            sys.exit(
+                f"the next key is public for less than {PUBLISHED_BEFORE_USE} seconds, so products "
+                f"that cache the key set would refuse its tokens: try again in {wait:.0f} seconds, "
+                "or add --now if a key has leaked"
+            )
+        rotated = rings.rotated(
+            now=time_now,
+            token_lifetime=tokens.token_lifetime,
+            hint_lifetime=settings[OIDCSettings].signin_lifetime,
+            algorithm=tokens.token_algorithm,
+        )
+        keys.save(rotated)
     print(f"{keys.path.absolute()}:")
-    print(f"signing with {rotated.present['kid']}, next is {rotated.next['kid']}")
-    print(
-        f"Sites may cache the key set for {KEY_SET_MAX_AGE} seconds: "
-        "wait at least that long before the next rotation."
-    )
+    for name, ring in rotated.all.items():
+        print(f"{name}: signing with {ring.present['kid']}, next is {ring.next['kid']}")
+    print(f"The next rotation is possible in {PUBLISHED_BEFORE_USE} seconds.")
 
 
 @command.command("list")
 def list_keys(file: ConfigFile = None) -> None:
     """Print the keys of the key set: present, next, and former keys that are still valid."""
-    ring = _load(SigningKeyFile(read_settings(file)[TokenSettings].key_file))
+    rings = _load(SigningKeyFile(read_settings(file)[TokenSettings].key_file))
     uses = ("present", "next")
     rows = [
         (uses[number] if number < len(uses) else "former", key["alg"], key["kid"])
+        for ring in rings.all.values()
         for number, key in enumerate(ring.public(time.time()))
     ]
     print_table(("USE", "ALG", "KID"), rows)
@@ -86,11 +113,11 @@ def rewrap(
     print(f"{count} secrets had an older key; all secrets have the newest key now")
 
 
-def _load(keys: SigningKeyFile) -> KeyRing:
-    ring = keys.load()
-    if ring is None:
+def _load(keys: SigningKeyFile) -> KeyRings:
+    rings = keys.load()
+    if rings is None:
         sys.exit(
             f"there are no keys in {keys.path.absolute()}: run scan-login key create, "
             f"or set {PREFIX}KEY_FILE to the broker's key file"
         )
-    return ring
+    return rings

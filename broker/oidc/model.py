@@ -66,7 +66,7 @@ class SignIn:
     """A browser that is signed in at the broker itself.
 
     sid: 22 URL-safe characters; the first one is the shard of the subject.
-    subject, identity: who is signed in, and how the directory is asked about it again.
+    subject, identity: the signed-in user, and the identity by which the directory finds it again.
     cookie_hash: SHA-256 of the cookie; None for a session that only its own app uses.
     app_first: the app of the first sign-in.
     login_id: the login that made the session.
@@ -96,7 +96,7 @@ class SignIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """What a person granted to an app; a code and the family that follows it share it.
+    """The consent of a person to an app. A code and the family that follows share it.
 
     family: the family's id, 22 URL-safe characters; the first one is the shard of the subject.
     scope: granted scopes. offline: whether the family outlives its sign-in session.

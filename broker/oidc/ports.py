@@ -13,8 +13,8 @@ SIGN_INS_MAX = 20
 
 
 ENDED_TTL = 120.0
-"""Seconds for which a state remembers that a session or family was ended. It is longer than an
-act that was under way at that moment, and than a code that a repeated form post makes again."""
+"""Seconds for which a state remembers that a session or family was ended. It is longer than any
+concurrent act, and than the time in which a repeated form post makes the same session again."""
 
 
 TOMBSTONE_TTL = 60.0

@@ -1,22 +1,27 @@
-"""Issues JWT access tokens (RFC 9068) and publishes the key set (RFC 7517).
+"""Issues and verifies access tokens (RFC 9068) and ID tokens, and publishes the keys (RFC 7517).
 
-The present key signs. The next key is already published, so that sites know it before it
-signs. Former keys are published until the last token that they signed has expired.
+Each algorithm has a ring of keys. The present key signs. The next key is already published, so
+that sites know it before it signs. Former keys are published until the last token that they
+signed has expired.
 
     next ──rotate──▶ present ──rotate──▶ former ──last token expires──▶ removed
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import secrets
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jwt
 import structlog
 
 from broker.infrastructure.crypto.secret_file import KeyFileError
-from broker.tokens.keys import Jwk, KeyRing, SigningKeyFile, open_key_ring
+from broker.tokens.errors import InvalidToken
+from broker.tokens.keys import Jwk, KeyRing, KeyRings, SigningKeyFile, open_key_rings
 
 log = structlog.get_logger()
 
@@ -27,11 +32,13 @@ RELOAD_INTERVAL = 1.0
 
 
 class TokenClaims(NamedTuple):
-    """The claims that differ between tokens; RFC 9068, section 2.2.
+    """The claims that differ between access tokens; RFC 9068, section 2.2.
 
-    id: `jti`. client_id: also `aud`.
+    id: `jti`. client_id: also the audience.
     issued_at, authenticated_at: Unix time in seconds, `iat` and `auth_time`.
     auth_methods: `amr`. provider: `idp`.
+    scope: granted scopes; with `openid`, the issuer is in the audience, for userinfo.
+    sid: the sign-in session; None if there is none.
     """
 
     id: str
@@ -41,6 +48,8 @@ class TokenClaims(NamedTuple):
     authenticated_at: int
     auth_methods: tuple[str, ...]
     provider: str
+    scope: tuple[str, ...] = ()
+    sid: str | None = None
 
 
 class Token(NamedTuple):
@@ -50,11 +59,33 @@ class Token(NamedTuple):
     expires_in: int
 
 
-class TokenIssuer:
-    """Signs tokens with the present key and loads a key file that another process has rotated.
+class VerifiedAccessToken(NamedTuple):
+    """An access token of this broker that is valid now; its fields as in `TokenClaims`."""
 
+    id: str
+    subject: str
+    client_id: str
+    audience: tuple[str, ...]
+    scope: tuple[str, ...]
+    sid: str | None
+    issued_at: int
+    expires_at: int
+
+
+LOGOUT_TOKEN_LIFETIME = 120
+"""Seconds. OpenID Connect Back-Channel Logout, section 2.4, recommends two minutes at most."""
+
+TOKEN_MAX = 16_384
+"""Characters of a token that is verified. Longer ones are refused unread."""
+
+
+class TokenIssuer:
+    """Signs and verifies tokens, and loads a key file that another process has rotated.
+
+    algorithm: of access tokens.
+    id_token_algorithms: of ID tokens and logout tokens; empty without OpenID Connect.
     issuer: the tokens' `iss`, the broker's public URL.
-    lifetime: of a token, in seconds.
+    lifetime: of an access token, in seconds.
     host_clock: this host's Unix time in seconds, by which sites check tokens.
     """
 
@@ -65,18 +96,17 @@ class TokenIssuer:
         algorithm: str,
         issuer: str,
         lifetime: int,
+        id_token_algorithms: Sequence[str] = (),
         host_clock: Callable[[], float] = time.time,
     ) -> None:
         now = host_clock()
         self._host_clock = host_clock
         self._file = file
-        self._issuer = issuer
-        self._lifetime = lifetime
-        ring = open_key_ring(file, algorithm)
-        if ring.present["alg"] != algorithm:
-            ring = ring.rotated(now=now, token_lifetime=lifetime, algorithm=algorithm)
-            file.save(ring)
-        self._use(ring)
+        self._algorithm = algorithm
+        self._algorithms = (algorithm, *id_token_algorithms)
+        self.issuer = issuer
+        self.lifetime = lifetime
+        self._use(open_key_rings(file, self._algorithms, now))
         self._loaded_version = self._file_version()
         self._checked_at = now
 
@@ -87,19 +117,19 @@ class TokenIssuer:
         It is at most half a lifetime behind, so that the token can still be used.
         """
         host_now = self._host_clock()
-        return max(min(now, host_now), host_now - self._lifetime / 2)
+        return max(min(now, host_now), host_now - self.lifetime / 2)
 
     def issue(self, claims: TokenClaims) -> Token:
-        """Return a signed token.
+        """Return a signed access token.
 
         Everything but `expires_in` depends only on `claims`, the settings and the key.
         """
-        self._reload_if_rotated()
-        expires_at = claims.issued_at + self._lifetime
+        expires_at = claims.issued_at + self.lifetime
+        is_openid = "openid" in claims.scope
         payload = {
-            "iss": self._issuer,
+            "iss": self.issuer,
             "sub": claims.subject,
-            "aud": claims.client_id,
+            "aud": [claims.client_id, self.issuer] if is_openid else claims.client_id,
             "client_id": claims.client_id,
             "iat": claims.issued_at,
             "exp": expires_at,
@@ -109,22 +139,103 @@ class TokenIssuer:
             "amr": claims.auth_methods,
             "idp": claims.provider,
         }
-        headers = {"typ": "at+jwt", "kid": self._ring.present["kid"]}
-        token = jwt.encode(payload, self._key, self._ring.present["alg"], headers=headers)
+        if claims.scope:
+            payload["scope"] = " ".join(claims.scope)
+        if claims.sid is not None:
+            payload["sid"] = claims.sid
+        self._reload_if_rotated()
+        ring = self._rings.access_ring(self._algorithm, self._host_clock())
+        token = self._sign(payload, ring, "at+jwt")
         return Token(token, expires_at - int(self._host_clock()))
 
-    def key_set(self) -> dict[str, list[Jwk]]:
-        """Return the JWKS: the present key, the next key and former keys in use."""
+    def issue_id_token(
+        self, claims: Mapping[str, object], *, algorithm: str, issued_at: int, expires_at: int
+    ) -> str:
+        """Return a signed ID token with `claims`, `iss`, `iat`, `exp` and a random `jti`."""
+        times = {"iss": self.issuer, "iat": issued_at, "exp": expires_at}
+        return self._sign_as(algorithm, {**claims, **times}, "JWT")
+
+    def issue_logout_token(
+        self, claims: Mapping[str, object], *, algorithm: str, issued_at: int
+    ) -> str:
+        """Return a signed logout token (OpenID Connect Back-Channel Logout, section 2.4)."""
+        expires_at = issued_at + LOGOUT_TOKEN_LIFETIME
+        times = {"iss": self.issuer, "iat": issued_at, "exp": expires_at}
+        return self._sign_as(algorithm, {**claims, **times}, "logout+jwt")
+
+    def verify_access_token(self, text: str) -> VerifiedAccessToken:
+        """Return an access token of this broker. Raises InvalidToken."""
         self._reload_if_rotated()
-        return {"keys": self._ring.public(self._host_clock())}
+        now = self._host_clock()
+        try:
+            claims = self._verify(text, "at+jwt", self._rings.public(now))
+            token = VerifiedAccessToken(
+                id=claims["jti"],
+                subject=claims["sub"],
+                client_id=claims["client_id"],
+                audience=_strings(claims["aud"]),
+                scope=tuple(claims.get("scope", "").split()),
+                sid=claims.get("sid"),
+                issued_at=claims["iat"],
+                expires_at=claims["exp"],
+            )
+        except (jwt.PyJWTError, KeyError):
+            raise InvalidToken from None
+        if token.expires_at <= now:
+            raise InvalidToken
+        return token
+
+    def verify_id_token_hint(self, text: str) -> Mapping[str, Any] | None:
+        """Return the claims of an ID token of this broker, also of an expired one, or None."""
+        self._reload_if_rotated()
+        try:
+            return self._verify(text, "JWT", self._rings.verification_keys())
+        except (jwt.PyJWTError, KeyError):
+            return None
+
+    def key_set(self) -> dict[str, list[Jwk]]:
+        """Return the JWKS: the present keys, the next keys and former keys in use."""
+        self._reload_if_rotated()
+        return {"keys": self._rings.public(self._host_clock())}
 
     def key_ids(self) -> tuple[str, ...]:
-        """Return the ids of the keys in the JWKS; the first one signs."""
+        """Return the ids of the keys in the JWKS; the first one signs access tokens."""
         return tuple(key["kid"] for key in self.key_set()["keys"])
 
-    def _use(self, ring: KeyRing) -> None:
-        self._ring = ring
-        self._key = jwt.PyJWK(ring.present)  # parsed once: parsing costs more than signing
+    def _sign_as(self, algorithm: str, payload: Mapping[str, object], kind: str) -> str:
+        self._reload_if_rotated()
+        named = {**payload, "jti": secrets.token_urlsafe(16)}
+        return self._sign(named, self._rings.all[algorithm], kind)
+
+    def _sign(self, payload: Mapping[str, object], ring: KeyRing, kind: str) -> str:
+        headers = {"typ": kind, "kid": ring.present["kid"]}
+        key = self._keys[ring.algorithm]
+        return jwt.encode(dict(payload), key, ring.algorithm, headers=headers)
+
+    def _verify(self, text: str, kind: str, keys: Sequence[Jwk]) -> dict[str, Any]:
+        """Return the claims if one of `keys` has signed them. Raises PyJWTError or KeyError.
+
+        The key decides about the algorithm, not the token.
+        """
+        if len(text) > TOKEN_MAX:
+            raise jwt.DecodeError
+        header = jwt.get_unverified_header(text)
+        key = {key["kid"]: key for key in keys}[header["kid"]]
+        if header.get("typ") != kind:
+            raise jwt.DecodeError
+        claims: dict[str, Any] = jwt.decode(
+            text,
+            jwt.PyJWK(key),
+            algorithms=[key["alg"]],
+            issuer=self.issuer,
+            options={"verify_aud": False, "verify_exp": False, "verify_iat": False},
+        )
+        return claims
+
+    def _use(self, rings: KeyRings) -> None:
+        self._rings = rings
+        # Parsed once: parsing costs more than signing.
+        self._keys = {name: jwt.PyJWK(ring.present) for name, ring in rings.all.items()}
 
     def _file_version(self) -> tuple[int, int] | None:
         """Return a value that changes with the file, or None if the file cannot be read."""
@@ -145,9 +256,20 @@ class TokenIssuer:
             return
         self._loaded_version = version
         try:
-            ring = self._file.load()
+            self._use(open_key_rings(self._file, self._algorithms, now))
         except KeyFileError as error:
             log.error("signing key reload failed", reason=str(error))
-            return
-        if ring is not None:
-            self._use(ring)
+
+
+def at_hash(access_token: str, algorithm: str) -> str:
+    """Return the claim `at_hash` (OpenID Connect Core, section 3.1.3.6).
+
+    All algorithms here but EdDSA hash with SHA-256; EdDSA with Ed25519 hashes with SHA-512.
+    """
+    name = "sha512" if algorithm == "EdDSA" else "sha256"
+    digest = hashlib.new(name, access_token.encode("ascii")).digest()
+    return base64.urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode()
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list) else (str(value),)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,13 +56,24 @@ ALGORITHMS: Mapping[str, SigningAlgorithm] = {
 }
 
 
+ID_TOKEN_ALGORITHMS = ("RS256", "ES256")
+"""Algorithms that an app may have for its ID tokens. OpenID Connect Core, section 15.1, requires
+RS256."""
+
+PUBLISHED_BEFORE_USE = 900
+"""Seconds for which a key is published before it signs: three times `KEY_SET_MAX_AGE`, because
+products cache the key set for longer than it says (Envoy: 600 seconds by default)."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """The private JWKs of a key file.
+    """The private JWKs of one algorithm.
 
     present: the key that signs.
     next: the key that signs after the next rotation.
-    former: keys with `until`, the Unix time at which the last token of the key expires.
+    former: public keys with `until`, the Unix time at which the last token of the key expires.
+
+    `present` and `next` have `published_at`, the Unix time of their publication.
     """
 
     present: Jwk
@@ -69,28 +81,102 @@ class KeyRing:
     former: tuple[Jwk, ...] = ()
 
     @classmethod
-    def new(cls, algorithm: str) -> KeyRing:
-        return cls(_new_key(algorithm), _new_key(algorithm))
+    def new(cls, algorithm: str, now: float) -> KeyRing:
+        return cls(_new_key(algorithm, now), _new_key(algorithm, now))
 
-    def rotated(self, *, now: float, token_lifetime: float, algorithm: str) -> KeyRing:
-        """Return the ring after a rotation. A next key of another algorithm is replaced."""
-        former = tuple(key for key in self.former if key["until"] > now)
-        present = self.next if self.next["alg"] == algorithm else _new_key(algorithm)
-        # Another instance may sign with the old key until it reads the rotated file.
-        retired = {**self.present, "until": int(now + token_lifetime + 60)}
-        return KeyRing(present, _new_key(algorithm), (*former, retired))
+    @property
+    def algorithm(self) -> str:
+        return str(self.present["alg"])
+
+    def rotated(self, *, now: float, token_lifetime: float, hint_lifetime: float) -> KeyRing:
+        """Return the ring after a rotation.
+
+        hint_lifetime: seconds for which a former key verifies `id_token_hint` after its last
+            token has expired.
+        """
+        former = tuple(key for key in self.former if key["until"] + hint_lifetime > now)
+        retired = self.retired(now=now, token_lifetime=token_lifetime)
+        return KeyRing(self.next, _new_key(self.algorithm, now), (*former, retired))
+
+    def retired(self, *, now: float, token_lifetime: float) -> Jwk:
+        """Return the present key as a former one."""
+        # Another instance may sign with it until it reads the rotated file.
+        return {**_public(self.present), "until": int(now + token_lifetime + 60)}
 
     def public(self, now: float) -> list[Jwk]:
         """Return the public keys of the JWKS, the present key first."""
         former = [key for key in self.former if key["until"] > now]
         return [_public(key) for key in (self.present, self.next, *former)]
 
+    def unpublished_for(self, now: float) -> float:
+        """Return the seconds until the next key may sign; 0 if it may."""
+        return max(0.0, float(self.next["published_at"]) + PUBLISHED_BEFORE_USE - now)
 
-def _new_key(algorithm: str) -> Jwk:
+
+@dataclass(frozen=True, slots=True)
+class KeyRings:
+    """The key rings of a key file, one for each algorithm in use.
+
+    main: the ring that signs access tokens; in the file, the fields that older brokers read.
+    others: further rings, by algorithm.
+    """
+
+    main: KeyRing
+    others: Mapping[str, KeyRing]
+
+    @classmethod
+    def new(cls, algorithms: Sequence[str], now: float) -> KeyRings:
+        """algorithms: the first is that of access tokens."""
+        main, *others = dict.fromkeys(algorithms)
+        return cls(KeyRing.new(main, now), {name: KeyRing.new(name, now) for name in others})
+
+    @property
+    def all(self) -> Mapping[str, KeyRing]:
+        return {self.main.algorithm: self.main, **self.others}
+
+    def with_algorithms(self, algorithms: Sequence[str], now: float) -> KeyRings:
+        """Return these rings and a new ring for each missing algorithm."""
+        missing = [name for name in dict.fromkeys(algorithms) if name not in self.all]
+        if not missing:
+            return self
+        return KeyRings(
+            self.main, {**self.others, **{name: KeyRing.new(name, now) for name in missing}}
+        )
+
+    def access_ring(self, algorithm: str, now: float) -> KeyRing:
+        """Return the ring that signs access tokens; `algorithm` is that of the settings.
+
+        It is the main ring until the keys of another algorithm have been published long enough.
+        """
+        wanted = self.all[algorithm]
+        is_published = wanted.present["published_at"] + PUBLISHED_BEFORE_USE <= now
+        return wanted if is_published else self.main
+
+    def rotated(
+        self, *, now: float, token_lifetime: float, hint_lifetime: float, algorithm: str
+    ) -> KeyRings:
+        """Return the rings after a rotation of all. `algorithm` becomes that of the main ring."""
+        rings = {
+            name: ring.rotated(now=now, token_lifetime=token_lifetime, hint_lifetime=hint_lifetime)
+            for name, ring in self.with_algorithms([algorithm], now).all.items()
+        }
+        return KeyRings(rings.pop(algorithm), rings)
+
+    def public(self, now: float) -> list[Jwk]:
+        """Return the public keys of the JWKS, the main ring's present key first."""
+        return [key for ring in self.all.values() for key in ring.public(now)]
+
+    def verification_keys(self) -> list[Jwk]:
+        """Return all public keys, also those that have left the JWKS."""
+        return [key for ring in self.all.values() for key in (*ring.public(0), *ring.former)]
+
+
+def _new_key(algorithm: str, now: float) -> Jwk:
     spec = ALGORITHMS[algorithm]
     key: Jwk = spec.to_jwk(spec.generate(), as_dict=True)
     key.pop("key_ops", None)
-    return {**key, "kid": _thumbprint(key, spec.public), "alg": algorithm, "use": "sig"}
+    kid = _thumbprint(key, spec.public)
+    return {**key, "kid": kid, "alg": algorithm, "use": "sig", "published_at": now}
 
 
 def _thumbprint(key: Jwk, members: tuple[str, ...]) -> str:
@@ -106,14 +192,14 @@ def _public(key: Jwk) -> Jwk:
 
 
 class SigningKeyFile:
-    """A key ring in a file that only its owner can read."""
+    """Key rings in a file that only its owner can read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = SecretFile(path)
 
-    def load(self) -> KeyRing | None:
-        """Return the ring, or None if there is no file.
+    def load(self) -> KeyRings | None:
+        """Return the rings, or None if there is no file.
 
         Raises KeyFileError for a file that is damaged or that other users can read.
         """
@@ -122,39 +208,63 @@ class SigningKeyFile:
             return None
         try:
             content = json.loads(text)
-            ring = KeyRing(content["present"], content["next"], tuple(content["former"]))
-            ring.public(now=0)
-            for key in (ring.present, ring.next):
-                jwt.PyJWK({**key, "d": key["d"]})
-        except (ValueError, KeyError, TypeError, jwt.PyJWTError):
+            written_at = self.path.stat().st_mtime
+            main = _parse_ring(content, written_at)
+            others = {
+                str(name): _parse_ring(ring, written_at)
+                for name, ring in content.get("rings", {}).items()
+            }
+            rings = KeyRings(main, others)
+            rings.public(now=0)
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, jwt.PyJWTError):
             raise self._file.damaged_error() from None
-        return ring
+        return rings
 
-    def create(self, ring: KeyRing) -> bool:
-        """Write `ring` unless the file exists. Returns whether it was written."""
-        return self._file.create(_serialize(ring))
+    def create(self, rings: KeyRings) -> bool:
+        """Write `rings` unless the file exists. Returns whether it was written."""
+        return self._file.create(_serialize(rings))
 
-    def save(self, ring: KeyRing) -> None:
-        self._file.replace(_serialize(ring))
+    def save(self, rings: KeyRings) -> None:
+        self._file.replace(_serialize(rings))
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep other processes from changing the file. Readers do not wait."""
+        return self._file.locked()
 
     def missing_error(self) -> KeyFileError:
         return self._file.missing_error()
 
 
-def _serialize(ring: KeyRing) -> str:
-    content = {"present": ring.present, "next": ring.next, "former": list(ring.former)}
-    return json.dumps(content, indent=2)
+def _parse_ring(content: Mapping[str, Any], written_at: float) -> KeyRing:
+    """written_at: stands for `published_at` in a file of an older broker."""
+    present, following = (
+        {"published_at": written_at, **content[name]} for name in ("present", "next")
+    )
+    for key in (present, following):
+        jwt.PyJWK({**key, "d": key["d"]})
+    return KeyRing(present, following, tuple(content["former"]))
 
 
-def open_key_ring(file: SigningKeyFile, algorithm: str) -> KeyRing:
-    """Return the ring of the file. If there is no file, one starting instance creates it."""
-    ring = file.load()
-    if ring is not None:
-        return ring
-    new = KeyRing.new(algorithm)
-    if file.create(new):
-        return new
-    ring = file.load()
-    if ring is None:
-        raise file.missing_error()
-    return ring
+def _serialize(rings: KeyRings) -> str:
+    others = {name: _ring_fields(ring) for name, ring in rings.others.items()}
+    return json.dumps({**_ring_fields(rings.main), "rings": others}, indent=2)
+
+
+def _ring_fields(ring: KeyRing) -> dict[str, Any]:
+    return {"present": ring.present, "next": ring.next, "former": list(ring.former)}
+
+
+def open_key_rings(file: SigningKeyFile, algorithms: Sequence[str], now: float) -> KeyRings:
+    """Return the rings of the file, with one for each algorithm.
+
+    Rings that the file does not have are created by one of the starting instances.
+    """
+    rings = file.load()
+    if rings is not None and rings.with_algorithms(algorithms, now) is rings:
+        return rings
+    with file.locked():
+        rings = file.load() or KeyRings.new(algorithms, now)
+        complete = rings.with_algorithms(algorithms, now)
+        if not file.create(complete):
+            file.save(complete)
+    return complete

@@ -62,11 +62,13 @@ async def test_tokens_are_verifiable_before_and_after_a_rotation(
     assert await asyncio.to_thread(check, before) == "pretend:alice"
 
     file = SigningKeyFile(broker.settings[TokenSettings].key_file)
-    ring = file.load()
-    assert ring is not None
-    rotated = ring.rotated(now=2_000_000_000, token_lifetime=600, algorithm="ES256")
+    rings = file.load()
+    assert rings is not None
+    rotated = rings.rotated(
+        now=2_000_000_000, token_lifetime=600, hint_lifetime=0, algorithm="ES256"
+    )
     file.save(rotated)
-    await eventually(lambda: publishes(broker, rotated.next["kid"]))
+    await eventually(lambda: publishes(broker, rotated.main.next["kid"]))
     after = await token_of(broker)
 
     assert jwt.get_unverified_header(before)["kid"] != jwt.get_unverified_header(after)["kid"]

@@ -48,8 +48,9 @@ numbers = itertools.count()
 
 def forged(demo: Demo, algorithm: str = "ES256", key: Any = None, **changes: Any) -> str:
     """A token like the broker's with `changes`. None removes a claim."""
-    ring = SigningKeyFile(demo.broker.settings[TokenSettings].key_file).load()
-    assert ring is not None
+    rings = SigningKeyFile(demo.broker.settings[TokenSettings].key_file).load()
+    assert rings is not None
+    ring = rings.main
     now = int(time.time())
     claims = {
         "iss": demo.broker.url,
@@ -162,8 +163,9 @@ async def test_malformed_token_is_refused(demo: Demo, token: object) -> None:
 
 
 async def test_id_token_is_refused(demo: Demo) -> None:
-    ring = SigningKeyFile(demo.broker.settings[TokenSettings].key_file).load()
-    assert ring is not None
+    rings = SigningKeyFile(demo.broker.settings[TokenSettings].key_file).load()
+    assert rings is not None
+    ring = rings.main
     claims = jwt.decode(forged(demo), options={"verify_signature": False})
     token = jwt.encode(
         claims, jwt.PyJWK(ring.present), "ES256", headers={"kid": ring.present["kid"]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import signal
 import urllib.request
@@ -83,16 +85,43 @@ def test_running_broker_publishes_rotated_keys(tmp_path: Path) -> None:
         url = line.split(" ready on ")[1].split()[0]
         before = listed_keys(tmp_path)
 
-        rotated = call(tmp_path, "key", "rotate")
+        rotated = call(tmp_path, "key", "rotate", "--now")
         kids = [kid for _, kid in listed_keys(tmp_path)]
         wait_until(lambda: publishes(url, kids))
 
-    assert [use for use, _ in before] == ["present", "next"]
-    assert f"signing with {before[1][1]}" in rotated.stdout
+    assert [use for use, _ in before] == ["present", "next"] * 2  # of ES256 and RS256
+    assert f"ES256: signing with {before[1][1]}" in rotated.stdout
+    assert f"RS256: signing with {before[3][1]}" in rotated.stdout
     after = listed_keys(tmp_path)
-    assert [use for use, _ in after] == ["present", "next", "former"]
-    assert after[2][1] == before[0][1]
+    assert [use for use, _ in after] == ["present", "next", "former"] * 2
+    assert (after[2][1], after[5][1]) == (before[0][1], before[2][1])
     assert [kid for _, kid in after] == kids
+
+
+def test_rotation_is_refused_before_the_key_is_public(tmp_path: Path) -> None:
+    call(tmp_path, "key", "create")
+    before = listed_keys(tmp_path)
+
+    refused = run(tmp_path, "key", "rotate")
+
+    assert refused.returncode == 1
+    assert "public for less than 900 seconds" in refused.stderr
+    assert "--now" in refused.stderr
+    assert listed_keys(tmp_path) == before
+
+
+def test_published_key_may_sign_after_its_time(tmp_path: Path) -> None:
+    """In a file of an older broker, the time of the file stands for that of its keys."""
+    call(tmp_path, "key", "create")
+    path = tmp_path / "scan-login-keys.json"
+    content = json.loads(path.read_text())
+    for key in (content["present"], content["next"]):
+        del key["published_at"]
+    del content["rings"]
+    path.write_text(json.dumps(content))
+    os.utime(path, (0, 0))
+
+    assert call(tmp_path, "key", "rotate").returncode == 0
 
 
 def listed_keys(folder: Path) -> list[tuple[str, str]]:

@@ -322,9 +322,9 @@ async def test_rotated_keys_are_not_reported_as_different(
             )
         )
     await asyncio.gather(*(item.open() for item in monitors))
-    ring = file.load()
-    assert ring is not None
-    file.save(ring.rotated(now=now, token_lifetime=600, algorithm="ES256"))
+    rings = file.load()
+    assert rings is not None
+    file.save(rings.rotated(now=now, token_lifetime=600, hint_lifetime=0, algorithm="ES256"))
     seal.add()
 
     with capture_logs() as lines:

@@ -20,7 +20,13 @@ from broker.infrastructure.crypto.secret_file import KeyFileError
 from broker.login.delivery import token_claims
 from broker.login.model import State
 from broker.tokens.issuer import TokenIssuer
-from broker.tokens.keys import ALGORITHMS, KeyRing, SigningKeyFile, open_key_ring
+from broker.tokens.keys import (
+    ALGORITHMS,
+    PUBLISHED_BEFORE_USE,
+    KeyRings,
+    SigningKeyFile,
+    open_key_rings,
+)
 from tests.support.builders import ALICE, Clock, a_login
 
 REQUIRED = ["exp", "iat", "sub", "aud", "iss", "jti"]
@@ -150,9 +156,9 @@ def test_restart_keeps_the_keys(tmp_path: Path, clock: Clock) -> None:
 
 def test_simultaneous_first_starts_create_one_key_file(tmp_path: Path) -> None:
     file = SigningKeyFile(tmp_path / "keys.json")
-    rings: list[KeyRing] = []
+    found: list[KeyRings] = []
     threads = [
-        threading.Thread(target=lambda: rings.append(open_key_ring(file, "ES256")))
+        threading.Thread(target=lambda: found.append(open_key_rings(file, ["ES256"], 0)))
         for _ in range(8)
     ]
     for thread in threads:
@@ -160,7 +166,7 @@ def test_simultaneous_first_starts_create_one_key_file(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
 
-    assert len({ring.present["kid"] for ring in rings}) == 1
+    assert len({rings.main.present["kid"] for rings in found}) == 1
 
 
 def test_rotation_signs_with_the_key_published_before(tmp_path: Path, clock: Clock) -> None:
@@ -190,18 +196,26 @@ def test_former_key_is_removed_after_its_last_token(tmp_path: Path, clock: Clock
     assert former in kids(issuer, clock)
     clock.time += 61
     assert former not in kids(issuer, clock)
+    clock.time += 1_000
     rotate(path, clock)
     assert former not in path.read_text()
 
 
-def test_another_algorithm_has_separate_keys(tmp_path: Path, clock: Clock) -> None:
+def test_other_algorithm_signs_once_its_keys_are_known(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.json"
     make_issuer(path, clock, "ES256")
 
     issuer = make_issuer(path, clock, "EdDSA")
 
-    algorithms = [key["alg"] for key in issuer.key_set()["keys"]]
-    assert algorithms == ["EdDSA", "EdDSA", "ES256"]
+    assert [key["alg"] for key in issuer.key_set()["keys"]] == ["ES256"] * 2 + ["EdDSA"] * 2
+    assert algorithm_of(issuer, clock) == "ES256"
+    clock.time += PUBLISHED_BEFORE_USE
+    assert algorithm_of(issuer, clock) == "EdDSA"
+
+
+def algorithm_of(issuer: TokenIssuer, clock: Clock) -> str:
+    token = issuer.issue(token_claims(redeemed_login(clock))).access_token
+    return str(jwt.get_unverified_header(token)["alg"])
 
 
 @pytest.mark.parametrize(
@@ -243,19 +257,19 @@ def test_file_system_without_links_is_supported(
     first = make_issuer(path, clock).key_set()
 
     assert make_issuer(path, clock).key_set() == first
-    assert not SigningKeyFile(path).create(KeyRing.new("ES256"))
+    assert not SigningKeyFile(path).create(KeyRings.new(["ES256"], 0))
 
 
 def test_rotation_during_a_reload_is_noticed(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.json"
 
     class RotatingKeyFile(SigningKeyFile):
-        def load(self) -> KeyRing | None:
-            ring = super().load()
-            if ring is not None and self.rotates:
+        def load(self) -> KeyRings | None:
+            rings = super().load()
+            if rings is not None and self.rotates:
                 self.rotates = False
                 rotate(path, clock)
-            return ring
+            return rings
 
         rotates = False
 
@@ -268,9 +282,9 @@ def test_rotation_during_a_reload_is_noticed(tmp_path: Path, clock: Clock) -> No
         clock.time += 5
         keys = issuer.key_set()["keys"]
 
-    ring = SigningKeyFile(path).load()
-    assert ring is not None
-    assert keys[0]["kid"] == ring.present["kid"]
+    rings = SigningKeyFile(path).load()
+    assert rings is not None
+    assert keys[0]["kid"] == rings.main.present["kid"]
 
 
 def test_running_issuer_works_without_its_file(tmp_path: Path, clock: Clock) -> None:
@@ -295,11 +309,13 @@ def test_running_issuer_ignores_a_damaged_file(tmp_path: Path, clock: Clock) -> 
     assert verify(token, issuer.key_set(), clock)
 
 
-def rotate(path: Path, clock: Clock) -> None:
+def rotate(path: Path, clock: Clock, algorithm: str = "ES256") -> None:
     file = SigningKeyFile(path)
-    ring = file.load()
-    assert ring is not None
-    file.save(ring.rotated(now=clock(), token_lifetime=600, algorithm="ES256"))
+    rings = file.load()
+    assert rings is not None
+    file.save(
+        rings.rotated(now=clock(), token_lifetime=600, hint_lifetime=1_000, algorithm=algorithm)
+    )
 
 
 def kids(issuer: TokenIssuer, clock: Clock) -> set[str]:

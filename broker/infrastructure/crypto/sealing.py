@@ -114,6 +114,15 @@ class SecretBox:
         """The ids of the known keys, the newest first."""
         return tuple(self._known)
 
+    def derive(self, purpose: str, *parts: str) -> bytes:
+        """Return 32 bytes that only the holder of the newest key can compute."""
+        return _mac(self._known[self.newest_key_id], purpose, parts)
+
+    def derives(self, mac: bytes, purpose: str, *parts: str) -> bool:
+        """Return whether `derive` made `mac`, with any known key."""
+        macs = [_mac(key, purpose, parts) for key in self._known.values()]
+        return any([hmac.compare_digest(mac, known) for known in macs])
+
     def encrypt(self, secret: str, app_id: str, skey: str | None = None) -> EncryptedSecret:
         """Encrypt a secret. With an skey, only the same skey decrypts it."""
         nonce = secrets.token_bytes(NONCE_BYTES)
@@ -143,6 +152,11 @@ class SecretBox:
             raise SecretDecryptionFailed(
                 f"the recorded secret of app {app_id} was not encrypted for it; set it again"
             ) from None
+
+
+def _mac(key: bytes, purpose: str, parts: Sequence[str]) -> bytes:
+    text = "".join(f"{len(part)}:{part}" for part in ("scan-login", purpose, *parts))
+    return hmac.digest(key, text.encode(), "sha256")
 
 
 def _derive(key: bytes, skey: str | None) -> bytes:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from broker.errors import StartupError
@@ -40,6 +42,22 @@ class SecretFile:
 
     def replace(self, text: str) -> None:
         self._write(text, os.replace)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Wait until no other process is in this block. A process that ends leaves it.
+
+        The lock is on the folder, because a replaced file is another file.
+        """
+        try:
+            descriptor = os.open(self.path.parent, os.O_RDONLY)
+        except OSError as error:
+            raise KeyFileError(f"cannot write {self.path}: {error.strerror}") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def damaged_error(self) -> KeyFileError:
         """Return the error for a file with invalid content."""

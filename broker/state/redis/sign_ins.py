@@ -209,7 +209,7 @@ def index_key(subject: str) -> str:
 
 
 def _encode(sign_in: SignIn) -> bytes:
-    """Encode without the fields that are stored beside it."""
+    """Encode without the fields that have a separate place."""
     return encode(replace(sign_in, cookie_hash=None, apps={}, incarnations={}))
 
 
