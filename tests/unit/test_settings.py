@@ -182,6 +182,26 @@ def test_page_is_a_web_url(monkeypatch: pytest.MonkeyPatch, name: str, url: str)
     assert "http or https URL" in "".join(mistakes())
 
 
+@pytest.mark.parametrize("end", ["/", "//", "?", "?a=1", "#", "#top", "/login/", "/login#top"])
+def test_public_url_is_the_exact_issuer(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """Sites compare the issuer byte for byte, so the broker does not correct it."""
+    monkeypatch.setenv("SCAN_LOGIN_ALLOW_PRETEND", "true")
+    monkeypatch.setenv("SCAN_LOGIN_PUBLIC_URL", f"https://login.example{end}")
+
+    [mistake] = mistakes()
+
+    assert mistake.startswith("SCAN_LOGIN_PUBLIC_URL: use an http or https URL")
+    assert "a slash at the end" in mistake
+
+
+@pytest.mark.parametrize("url", ["https://login.example", "https://LOGIN.example:443/a/B"])
+def test_public_url_is_not_changed(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("SCAN_LOGIN_ALLOW_PRETEND", "true")
+    monkeypatch.setenv("SCAN_LOGIN_PUBLIC_URL", url)
+
+    assert values()["public_url"] == url
+
+
 @pytest.mark.parametrize("value", ["5", "[1, 2]", "{}"])
 def test_toml_value_of_wrong_type_is_refused(tmp_path: Path, value: str) -> None:
     file = tmp_path / "scan-login.toml"

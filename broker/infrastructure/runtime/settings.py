@@ -55,13 +55,13 @@ def _parse_host(text: str) -> str:
 
 
 def check_public_url(value: str) -> str:
-    url = value.rstrip("/")
-    if url and not (is_web_url(url) and PUBLIC_URL_PATTERN.fullmatch(url)):
+    """Return `value` unchanged: it is the issuer, which sites compare byte for byte."""
+    if value and not (is_web_url(value) and PUBLIC_URL_PATTERN.fullmatch(value)):
         raise ValueError(
             "use an http or https URL such as https://login.example or "
-            "https://site.example/login, without user, query and fragment"
+            "https://site.example/login, without user, query, fragment and a slash at the end"
         )
-    return url
+    return value
 
 
 Hosts = Annotated[str, BeforeValidator(parse_hosts), Field(min_length=1)]
@@ -91,7 +91,7 @@ class ServerSettings(SettingsGroup):
     public_url: Annotated[str, AfterValidator(check_public_url)] = Field(
         "",
         description="URL at which browsers and phones reach the broker, and the tokens' `iss`; "
-        "may have a path; default: `http://<host>:<port>`",
+        "may have a path, but no slash at the end; default: `http://<host>:<port>`",
     )
     workers: int = Field(
         1,
