@@ -44,6 +44,7 @@ from broker.login.ports import LOGIN_RETENTION
 from broker.login.services import LoginServices, create_login_services
 from broker.login.settings import LoginSettings
 from broker.monitoring.mount import mount as mount_monitoring
+from broker.oidc.service import RequestReader
 from broker.pool.code_pool import CodePool
 from broker.pool.mount import mount as mount_pool
 from broker.pool.ports import CodeLeases
@@ -170,6 +171,7 @@ def _build_login_services(
         audit_log=backends.records.audit_log,
         codes=CodeSource(providers=backends.providers, pool=pool, images=images),
         directory=backends.directory,
+        requests=RequestReader(state.authorization_requests),
         issuer=issuer,
         clock=state.clock,
         instance=instance,

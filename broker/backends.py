@@ -26,6 +26,8 @@ from broker.identity.registry import ProviderRegistry
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import Bus
 from broker.infrastructure.crypto.sealing import KeyList, SealKeyFile, parse_key
+from broker.infrastructure.fields import normalize_origin
+from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import InvalidField, Settings
 from broker.providers import PROVIDERS, open_provider
 from broker.providers.settings import AccountSettings, ProviderSettings, is_pretend_allowed
@@ -99,6 +101,7 @@ def open_records(settings: Settings, clock: Clock) -> Records:
             reserved_ids=(DEFAULT_APP,),
             clock=clock,
             trail_lifetime=group.trail_lifetime,
+            own_origin=normalize_origin(settings[ServerSettings].public_url),
             pgbouncer=group.records_pgbouncer,
         )
 
@@ -144,6 +147,7 @@ def default_app(settings: Settings) -> App:
         register_url=group.register_url,
         provider=settings[ProviderSettings].provider,
         code_source=group.code_source,
+        client_type="public",  # the settings have no secret for it
     )
 
 

@@ -34,6 +34,7 @@ from broker.state import StateBackend, open_state
 from broker.tokens.issuer import TokenIssuer
 from broker.tokens.keys import ID_TOKEN_ALGORITHMS, SigningKeyFile, open_key_rings
 from tests.support.builders import (
+    NO_REQUESTS,
     OTHER,
     SHOP,
     Clock,
@@ -275,6 +276,7 @@ def make_login_service(
             audit_log=trail,
             codes=codes_of(store, known),
             directory=directory or OpenDirectory(),
+            requests=NO_REQUESTS,
             issuer=issuer,
             clock=clock,
             instance=instance,

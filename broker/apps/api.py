@@ -34,6 +34,22 @@ class AppOptions(RequestFields, total=False):
     register_url: str | None
     code_source: str
     login_lifetime: Annotated[int, Field(ge=1, le=LIFETIME_MAX)] | None
+    client_type: str
+    home_url: str | None
+    post_logout_urls: list[str]
+    backchannel_logout_url: str | None
+    scopes: list[str]
+    id_token_alg: str
+    id_token_claims: str
+    pkce: str
+    refresh: str
+    reuse: str
+    sso: bool
+    loopback: bool
+    phone_app: str
+    match: str
+    networks: list[str]
+    events_url: str | None
 
 
 class AppAddRequest(AppOptions):

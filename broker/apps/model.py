@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from broker.infrastructure.api.schema import ResponseModel
 
@@ -102,7 +104,49 @@ class App:
         return app_key(self.id, self.incarnation)
 
 
-class AppResponse(ResponseModel):
+OPTION_FIELDS = (
+    "client_type",
+    "home_url",
+    "post_logout_urls",
+    "backchannel_logout_url",
+    "scopes",
+    "id_token_alg",
+    "id_token_claims",
+    "pkce",
+    "refresh",
+    "reuse",
+    "sso",
+    "loopback",
+    "phone_app",
+    "match",
+    "networks",
+    "events_url",
+)
+"""Fields that the records keep together, without a column for each."""
+
+
+class AppOptionsResponse(ResponseModel):
+    """The fields in `OPTION_FIELDS`."""
+
+    client_type: str
+    home_url: str | None
+    post_logout_urls: list[str]
+    backchannel_logout_url: str | None
+    scopes: list[str]
+    id_token_alg: str
+    id_token_claims: str
+    pkce: str
+    refresh: str
+    reuse: str
+    sso: bool
+    loopback: bool
+    phone_app: str
+    match: str
+    networks: list[str]
+    events_url: str | None
+
+
+class AppResponse(AppOptionsResponse):
     """The public fields of an app.  created_at, changed_at: Unix time in seconds."""
 
     id: str
@@ -147,7 +191,46 @@ class AppRecord:
             "login_lifetime": app.login_lifetime,
             "created_at": self.created_at,
             "changed_at": self.changed_at,
+            **option_values(app),
         }
+
+
+def option_values(app: App) -> AppOptionsResponse:
+    """Return the fields in `OPTION_FIELDS` as JSON values."""
+    return {
+        "client_type": app.client_type,
+        "home_url": app.home_url,
+        "post_logout_urls": sorted(app.post_logout_urls),
+        "backchannel_logout_url": app.backchannel_logout_url,
+        "scopes": list(app.scopes),
+        "id_token_alg": app.id_token_alg,
+        "id_token_claims": app.id_token_claims,
+        "pkce": app.pkce,
+        "refresh": app.refresh,
+        "reuse": app.reuse,
+        "sso": app.sso,
+        "loopback": app.loopback,
+        "phone_app": app.phone_app,
+        "match": app.match,
+        "networks": list(app.networks),
+        "events_url": app.events_url,
+    }
+
+
+def parse_options(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `option_values` as arguments of `App`; unknown names are left out."""
+    known = {name: value for name, value in values.items() if name in OPTION_FIELDS}
+    return {
+        name: OPTION_COLLECTIONS[name](value) if name in OPTION_COLLECTIONS else value
+        for name, value in known.items()
+    }
+
+
+OPTION_COLLECTIONS: Mapping[str, Callable[[Iterable[str]], Collection[str]]] = {
+    "post_logout_urls": frozenset,
+    "scopes": tuple,
+    "networks": tuple,
+}
 
 
 def hash_api_secret(secret: str) -> bytes:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 from broker.infrastructure.fields import check_text, check_word, is_web_url, parse_origin
@@ -17,6 +20,26 @@ URL_MAX = 500
 SECRET_MAX = 512
 
 LIST_MAX = 100
+
+NETWORKS_MAX = 32
+
+SCOPES = ("openid", "profile", "email", "phone", "groups", "offline_access")
+"""Scopes that an app may have, in the order in which they are shown and granted."""
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "client_type": ("confidential", "public"),
+    "id_token_alg": ("RS256", "ES256"),
+    "id_token_claims": ("full", "lean"),
+    "pkce": ("optional", "required"),
+    "refresh": ("offline_access", "always", "never"),
+    "reuse": ("family", "signin"),
+    "match": ("off", "number", "code"),
+}
+"""The values of each field that has few; the first is the default."""
+
+PRIVATE_SCHEME_PATTERN = re.compile(r"[a-z][a-z0-9-]*(\.[a-z0-9-]+)+:/([^/\s#][^\s#]*)?")
+"""A private-use URI scheme is a reversed domain name with at least one dot, and has one slash
+(RFC 8252, section 7.1)."""
 
 LIFETIME_MAX = 3600
 
@@ -32,6 +55,39 @@ def _url(value: object) -> str:
     if not is_web_url(url) or urlsplit(url).fragment:
         raise ValueError(f"{url!r} is not an http or https URL without a fragment")
     return url
+
+
+def _optional_url(value: object) -> str | None:
+    return None if value is None else _url(value)
+
+
+def _redirect_url(value: object) -> str:
+    text = check_text(value, URL_MAX)
+    return text if PRIVATE_SCHEME_PATTERN.fullmatch(text) else _url(text)
+
+
+def _scopes(value: object) -> list[str]:
+    if not isinstance(value, list | tuple) or not set(map(str, value)) <= set(SCOPES):
+        raise ValueError(f"must be a list of {', '.join(SCOPES)}")
+    return [scope for scope in SCOPES if scope in value]
+
+
+def _networks(value: object) -> list[str]:
+    if not isinstance(value, list | tuple) or len(value) > NETWORKS_MAX:
+        raise ValueError(f"must be a list of at most {NETWORKS_MAX} networks")
+    return sorted({str(ipaddress.ip_network(check_text(text, 64))) for text in value})
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def _choice(name: str, value: object) -> str:
+    if value not in CHOICES[name]:
+        raise ValueError(f"must be one of {', '.join(CHOICES[name])}")
+    return str(value)
 
 
 def _list(value: object, check: Callable[[str], str]) -> list[str]:
@@ -65,9 +121,30 @@ FIELD_RULES: Mapping[str, Callable[[object], object]] = {
     "provider_app_id": lambda value: "" if value == "" else check_text(value, 128),
     "provider_secret": _secret,
     "origins": lambda value: _list(value, parse_origin),
-    "redirect_urls": lambda value: _list(value, _url),
-    "register_url": lambda value: None if value is None else _url(value),
+    "redirect_urls": lambda value: _list(value, _redirect_url),
+    "register_url": _optional_url,
     "code_source": _code_source,
     "login_lifetime": _lifetime,
+    "home_url": _optional_url,
+    "post_logout_urls": lambda value: _list(value, _url),
+    "backchannel_logout_url": _optional_url,
+    "events_url": _optional_url,
+    "scopes": _scopes,
+    "networks": _networks,
+    "sso": _flag,
+    "loopback": _flag,
+    "phone_app": lambda value: "" if value == "" else _id(value),
+    **{name: partial(_choice, name) for name in CHOICES},
 }
 """Checks of the fields that an operator sets: each returns the stored value."""
+
+
+def find_conflicts(app: Mapping[str, Any]) -> list[str]:
+    """Return one line for each pair of fields of an app that do not fit together."""
+    private = [url for url in app["redirect_urls"] if not is_web_url(url)]
+    if private and app.get("client_type") != "public":
+        return [
+            f"redirect_urls: {private[0]!r} has a private-use scheme, which only a public app "
+            "can have; set client_type to public"
+        ]
+    return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broker.identity.model import Identity
+from broker.identity.model import Identity, UserProfile
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.settings import Settings
 from broker.users.ports import UserLookup
@@ -15,9 +15,9 @@ class OpenDirectory:
     async def close(self) -> None:
         """Do nothing."""
 
-    async def find(self, identity: Identity) -> str:
+    async def find(self, identity: Identity) -> UserProfile:
         # Two providers may use the same id for two users.
-        return f"{identity.provider}:{identity.id}"
+        return UserProfile(subject=f"{identity.provider}:{identity.id}")
 
 
 def open_directory(settings: Settings, users: UserLookup, clock: Clock) -> OpenDirectory:

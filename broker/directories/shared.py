@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from broker.errors import BrokerError, RateLimited, Unavailable
-from broker.identity.model import Identity
+from broker.identity.model import Identity, UserProfile
 from broker.identity.ports import Directory
 from broker.infrastructure.fair_queue import FairQueue
 from broker.infrastructure.rate_limit import RateLimit
@@ -31,22 +32,25 @@ ANSWERS_MAX = 10_000
 """Answers in memory: about 5 MB."""
 
 
+NO_PROFILE = UserProfile(subject="")
+
+
 class CachedAnswer(NamedTuple):
-    """A subject or a refusal, and the time of its request.
+    """A profile or a refusal, and the time of its request.
 
     A refusal is raised as a copy. The cached error would hold the frames of every caller that
     it was raised in.
     """
 
-    outcome: str | BrokerError
+    outcome: UserProfile | BrokerError
     requested_at: float
 
     @property
     def is_refusal(self) -> bool:
         return isinstance(self.outcome, BrokerError)
 
-    def subject(self) -> str:
-        """Return the subject. Raises the refusal."""
+    def profile(self) -> UserProfile:
+        """Return the profile. Raises the refusal."""
         if isinstance(self.outcome, BrokerError):
             raise _copy(self.outcome)
         return self.outcome
@@ -65,7 +69,7 @@ class SharedRequest:
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.callers = self.sent = self.answered = 0
-        self.answer = CachedAnswer("", 0.0)
+        self.answer = CachedAnswer(NO_PROFILE, 0.0)
 
 
 class SharedDirectory:
@@ -76,7 +80,7 @@ class SharedDirectory:
     older than the call, and a user who has just been blocked is refused.
 
     `find` may return a refusal that is up to `refusal_ttl` seconds old. `find_recent` returns
-    any answer that is up to `ANSWER_TTL` seconds old. Failures are not cached. Both raise
+    any answer that is up to `ttl` seconds old. Failures are not cached. Both raise
     RateLimited after `REQUESTS_MAX` calls for one identity.
 
     clock: monotonic time in seconds.
@@ -103,19 +107,19 @@ class SharedDirectory:
     async def close(self) -> None:
         await self._directory.close()
 
-    async def find(self, identity: Identity) -> str:
+    async def find(self, identity: Identity) -> UserProfile:
         self._count(identity)
         answer = self._cached(identity, self._refusal_ttl)
         if answer is None or not answer.is_refusal:
             answer = await self._request(identity)
-        return answer.subject()
+        return answer.profile()
 
-    async def find_recent(self, identity: Identity) -> str:
-        answer = self._cached(identity, ANSWER_TTL)
+    async def find_recent(self, identity: Identity, ttl: float = ANSWER_TTL) -> UserProfile:
+        answer = self._cached(identity, ttl)
         if answer is None:
             # Calls that share a request count once: a server may check one session often.
             answer = await self._request(identity, before_sending=self._count)
-        return answer.subject()
+        return answer.profile()
 
     def _count(self, identity: Identity) -> None:
         if not self._limit.hit(identity):
@@ -172,10 +176,11 @@ class SharedDirectory:
 
 
 class RecentDirectory:
-    """The directory behind `shared`, with answers that may be `ANSWER_TTL` seconds old."""
+    """The directory behind `shared`, with answers that may be `ttl` seconds old."""
 
-    def __init__(self, shared: SharedDirectory) -> None:
-        self.open, self.close, self.find = shared.open, shared.close, shared.find_recent
+    def __init__(self, shared: SharedDirectory, ttl: float) -> None:
+        self.open, self.close = shared.open, shared.close
+        self.find = partial(shared.find_recent, ttl=ttl)
 
 
 def _copy(error: BrokerError) -> BrokerError:
@@ -185,6 +190,6 @@ def _copy(error: BrokerError) -> BrokerError:
     return copy
 
 
-def recent(directory: Directory) -> Directory:
-    """Return `directory`, or one with recent answers if it is shared."""
-    return RecentDirectory(directory) if isinstance(directory, SharedDirectory) else directory
+def recent(directory: Directory, ttl: float = ANSWER_TTL) -> Directory:
+    """Return `directory`, or one with answers up to `ttl` seconds old if it is shared."""
+    return RecentDirectory(directory, ttl) if isinstance(directory, SharedDirectory) else directory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from broker.directories.shared import SharedDirectory
 from broker.identity.errors import UnregisteredUser
-from broker.identity.model import Identity
+from broker.identity.model import Identity, UserProfile
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.settings import Settings
 from broker.users.ports import UserLookup
@@ -20,13 +20,13 @@ class SqlDirectory:
     async def close(self) -> None:
         """Do nothing."""
 
-    async def find(self, identity: Identity) -> str:
-        subject = await self._users.find(identity)
-        if subject is None and identity.unionid is not None:
-            subject = await self._users.link_by_unionid(identity)
-        if subject is None:
+    async def find(self, identity: Identity) -> UserProfile:
+        profile = await self._users.find(identity)
+        if profile is None and identity.unionid is not None:
+            profile = await self._users.link_by_unionid(identity)
+        if profile is None:
             raise UnregisteredUser
-        return subject
+        return profile
 
 
 def open_directory(settings: Settings, users: UserLookup, clock: Clock) -> SharedDirectory:

@@ -28,7 +28,8 @@ from broker.directories.settings import DirectorySettings
 from broker.directories.shared import SharedDirectory
 from broker.errors import BrokerError
 from broker.identity.errors import DirectoryUnavailable, UnregisteredUser, UserBlocked
-from broker.identity.model import Identity
+from broker.identity.model import Identity, UserProfile
+from broker.identity.rules import parse_claims
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.codec import decode, encode
 from broker.infrastructure.observability.metrics import Counter
@@ -125,7 +126,7 @@ class WebhookDirectory:
     async def close(self) -> None:
         await self._http.close()
 
-    async def find(self, identity: Identity) -> str:
+    async def find(self, identity: Identity) -> UserProfile:
         if not self._breaker.allows_request():
             DIRECTORY_ANSWERS.labels("paused").inc()
             raise DirectoryUnavailable(
@@ -135,16 +136,16 @@ class WebhookDirectory:
         try:
             async with asyncio.timeout(TOTAL_TIMEOUT):
                 response = await RETRYING(_is_retryable, self._send, self._sign(identity))
-            subject = _parse_subject(response)
+            profile = _parse_profile(response)
         except TimeoutError:
             reason = f"no answer within {TOTAL_TIMEOUT:.0f} seconds"
             raise self._record_failure(identity, reason) from None
         except WebhookFailed as failed:
             raise self._record_failure(identity, str(failed)) from None
         self._record_answer(response)
-        if subject is None:
+        if profile is None:
             raise ERROR_BY_STATUS[response.status]
-        return subject
+        return profile
 
     def _sign(self, identity: Identity) -> SignedRequest:
         now = datetime.fromtimestamp(int(self._clock()), UTC)
@@ -209,8 +210,8 @@ def _is_retryable(error: Exception) -> bool:
     return isinstance(error, WebhookFailed) and error.retryable
 
 
-def _parse_subject(response: HTTPResponse) -> str | None:
-    """Return the subject, or None if the response is a 404 or 403. Raises WebhookFailed.
+def _parse_profile(response: HTTPResponse) -> UserProfile | None:
+    """Return the profile, or None if the response is a 404 or 403. Raises WebhookFailed.
 
     Each response needs a JSON object, because a 404 or 403 without one may come from a proxy
     or from a wrong path.
@@ -228,7 +229,10 @@ def _parse_subject(response: HTTPResponse) -> str | None:
     subject = fields.get("subject")
     if not isinstance(subject, str) or not SUBJECT_PATTERN.fullmatch(subject):
         raise WebhookFailed("invalid subject: it needs 1 to 255 ASCII characters without spaces")
-    return subject
+    claims, invalid = parse_claims(fields)
+    if invalid:
+        log.warning("invalid claims ignored", claims=invalid)
+    return UserProfile(subject=subject, **claims)
 
 
 DIRECTORY_ANSWERS = Counter(

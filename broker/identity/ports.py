@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping
 from typing import NamedTuple, NoReturn, Protocol
 
-from broker.identity.model import Identity
+from broker.identity.model import Identity, UserProfile
 
 
 class Directory(Protocol):
@@ -17,8 +17,8 @@ class Directory(Protocol):
 
     async def close(self) -> None: ...
 
-    async def find(self, identity: Identity) -> str:
-        """Return the subject of `identity`, the token's `sub`. It is always the same one.
+    async def find(self, identity: Identity) -> UserProfile:
+        """Return the user of `identity`. The subject is always the same one.
 
         Raises UnregisteredUser for an unknown user, UserBlocked for a user who may not log in,
         and Unavailable if the directory cannot decide.

@@ -74,16 +74,29 @@ class ProviderRegistry:
             await provider.close()
 
     async def get(self, app: App) -> Provider:
-        """Return the provider of `app`.
+        """Return the provider that draws the codes of `app` and verifies their phones.
 
+        It is the provider of the app's `phone_app`, if it has one.
         Raises ProviderUnavailable if its account cannot be used, and SecretDecryptionFailed if
         the secret of the account cannot be decrypted.
         """
-        cached = self._cached.get(app.id)
-        if cached is None or cached.app is not app:
+        owner = await self._account_owner(app)
+        cached = self._cached.get(owner.id)
+        if cached is None or cached.app is not owner:
             async with self._lock:
-                cached = await self._refresh(app)
+                cached = await self._refresh(owner)
         return cached.provider
+
+    async def _account_owner(self, app: App) -> App:
+        if not app.phone_app or app.phone_app == app.id:
+            return app
+        owner = await self._apps.get(app.phone_app)
+        if owner is None:
+            raise ProviderUnavailable(
+                f"the phone_app {app.phone_app!r} of the app {app.id} does not exist",
+                MISCONFIGURED_RETRY_AFTER,
+            )
+        return owner
 
     async def _refresh(self, app: App) -> CachedProvider:
         try:

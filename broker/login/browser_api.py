@@ -13,8 +13,8 @@ from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.api.schema import (
     AppIdField,
     Count,
-    EmptyRequest,
     LoginIdField,
+    RequestIdField,
     RequestModel,
     ResponseModel,
     SecretField,
@@ -37,6 +37,12 @@ class ConnectRequest(RequestModel):
     """The payload of the CONNECT packet."""
 
     app: AppIdField = DEFAULT_APP
+
+
+class BeginRequest(RequestModel):
+    """request: the authorization request that the login is for."""
+
+    request: RequestIdField = ""
 
 
 class LoginSecretRequest(RequestModel):
@@ -120,10 +126,14 @@ class LoginBrowserAPI:
         app = await authorize_origin(self._apps, parse(ConnectRequest, auth).app, caller.origin)
         return BrowserPeer(app.id, app.incarnation, Browser(caller.ip, caller.user_agent))
 
-    async def begin(self, sid: str, peer: BrowserPeer, body: EmptyRequest) -> BeginResponse:
+    async def begin(self, sid: str, peer: BrowserPeer, body: BeginRequest) -> BeginResponse:
         self._limits.count_begin(peer.browser.ip)
         new = await self._login_service.begin(
-            peer.app, peer.browser, has_socket=True, incarnation=peer.incarnation
+            peer.app,
+            peer.browser,
+            has_socket=True,
+            incarnation=peer.incarnation,
+            request=body.request,
         )
         await self._abandon(self._lobby.wait(sid, new.login))
         return {
@@ -180,7 +190,13 @@ def _state_for_browser(login: Login, *, now: float) -> State:
 
 
 SOCKET_EVENTS = [
-    Event(NAMESPACE, "begin", LoginBrowserAPI.begin, response=BeginResponse),
+    Event(
+        NAMESPACE,
+        "begin",
+        LoginBrowserAPI.begin,
+        request=BeginRequest,
+        response=BeginResponse,
+    ),
     Event(
         NAMESPACE,
         "resume",

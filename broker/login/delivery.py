@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from broker.infrastructure.api.schema import Count, ResponseModel
 from broker.infrastructure.clock import Clock
-from broker.login.errors import AlreadyRedeemed
+from broker.login.errors import AlreadyRedeemed, UnknownLogin
 from broker.login.metrics import REDELIVERIES
 from broker.login.model import Act, Login, State
 from broker.login.ports import LoginStore
@@ -40,6 +40,26 @@ class Redeemer:
         self._writer = writer
         self._issuer = issuer
         self._clock = clock
+
+    async def claim(
+        self, login_id: str, secret: str, *, app: str, request: str, began_after: float
+    ) -> Login:
+        """Complete an authorization request with a confirmed login, and return the login.
+
+        The login belongs to the request, or it has none and began at `began_after` or later.
+        A repeat within `REDELIVERY_LIFETIME` with the same request returns the same login.
+        Raises the errors of `redeem`; AlreadyRedeemed for a login of another request.
+        """
+        before = await self._reader.require_by_secret(login_id, secret, app=app)
+        self._reader.record_if_expired(before)
+        if not before.request and before.began_at < began_after:
+            raise UnknownLogin
+        issued_at = self._issuer.issue_time(self._clock())
+        login = await self._writer.apply_and_store(
+            before, Act.REDEEM, issued_at=issued_at, request=request
+        )
+        await self._logins.secure(login)
+        return login
 
     async def redeem(self, login_id: str, secret: str, *, app: str) -> RedeemedLogin:
         """Return the token of a confirmed login.

@@ -25,6 +25,7 @@ from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.api.schema import (
     AppIdField,
     Count,
+    RequestIdField,
     RequestModel,
     ResponseModel,
 )
@@ -61,7 +62,10 @@ DeviceCodeField = Annotated[str, StringConstraints(min_length=1, max_length=256)
 
 
 class DeviceAuthorizationRequest(RequestModel):
+    """request: the authorization request that the login is for."""
+
     client_id: AppIdField
+    request: RequestIdField = ""
 
 
 class DeviceAuthorizationResponse(ResponseModel):
@@ -126,7 +130,9 @@ class LoginDeviceAPI:
         app = await authorize_origin(self._apps, body.client_id, caller.origin)
         self._limits.count_begin(caller.ip)
         browser = Browser(caller.ip, caller.user_agent)
-        new = await self._login_service.begin(app.id, browser, has_socket=False)
+        new = await self._login_service.begin(
+            app.id, browser, has_socket=False, request=body.request
+        )
         scene = new.login.scene
         return {
             "device_code": f"{new.login.id}.{new.secret}",

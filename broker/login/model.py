@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from broker.identity.model import Phone
+from broker.identity.model import Phone, UserProfile
 from broker.login.errors import (
     AlreadyRedeemed,
     AlreadyScanned,
@@ -128,6 +128,10 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
     unregistered: whether the directory did not know the user who confirmed. This is not a
         state, because the same code works once the user has registered.
     lease: the lease of a pool code; None for a code that was drawn live.
+    request: the authorization request that it belongs to; empty for a login of a page that
+        redeems it for a token.
+    scope: the scopes that the phone shows; None to show those of the app.
+    profile: the directory's answer at the confirm; kept only if `scope` has `openid`.
     version: increases by one with each change, for compare-and-set.
     """
 
@@ -148,6 +152,9 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
     lease: CodeLease | None = None
     version: int = 0
     incarnation: str = ""
+    request: str = ""
+    scope: tuple[str, ...] | None = None
+    profile: UserProfile | None = None
 
     def at(self, now: float) -> Login:
         """Return the login in its state at `now`: expired if it is open after `expires_at`."""
@@ -183,19 +190,22 @@ def apply(
     *,
     now: float,
     phone: Phone | None = None,
-    subject: str | None = None,
+    profile: UserProfile | None = None,
     issued_at: float | None = None,
+    request: str = "",
 ) -> Login:
     """Return `login` after `act`; the same object if the act is a repeat.
 
     Only the phone that scanned can confirm or deny.
 
     phone: the phone that acts; None for an act of the browser.
-    subject: the subject of the phone's user, for `confirm`.
+    profile: of the phone's user, for `confirm`.
     issued_at: the token's `iat`, for `redeem`; default: `now`.
+    request: the authorization request that the login completes, for `redeem`. A login completes
+        one request, or is redeemed for a token without one.
     Raises a LoginError. The login is unchanged then.
     """
-    state = next_state(login, act, now=now, phone=phone)
+    state = next_state(login, act, now=now, phone=phone, request=request)
     if state is None:
         return login
     changes: dict[str, Any] = {"state": state, "version": login.version + 1}
@@ -203,18 +213,25 @@ def apply(
         changes["phone"] = phone
     elif act is Act.CONFIRM:
         changes |= {
-            "subject": subject,
+            "subject": None if profile is None else profile.subject,
+            "profile": profile if login.scope and "openid" in login.scope else None,
             "confirmed_at": now,
             "expires_at": now + REDEEM_LIFETIME,
             "unregistered": False,
         }
     elif act is Act.REDEEM:
         redeemed_at = now if issued_at is None else issued_at
-        changes |= {"redeemed_at": redeemed_at, "expires_at": now + REDELIVERY_LIFETIME}
+        changes |= {
+            "redeemed_at": redeemed_at,
+            "expires_at": now + REDELIVERY_LIFETIME,
+            "request": request,
+        }
     return replace(login, **changes)
 
 
-def next_state(login: Login, act: Act, *, now: float, phone: Phone | None = None) -> State | None:
+def next_state(
+    login: Login, act: Act, *, now: float, phone: Phone | None = None, request: str = ""
+) -> State | None:
     """Return the state that `act` leads to, or None if the act is a repeat.
 
     Raises the same errors as `apply`.
@@ -223,6 +240,8 @@ def next_state(login: Login, act: Act, *, now: float, phone: Phone | None = None
     if current.state is State.EXPIRED:
         raise LoginExpired
     _check_phone(current, act, phone)
+    if act is Act.REDEEM:
+        _check_request(current, request)
     if act is Act.REDEEM and current.state is State.REDEEMED and not current.has_token(now):
         raise AlreadyRedeemed
     if current.state in REPEATS.get(act, frozenset()):
@@ -231,6 +250,19 @@ def next_state(login: Login, act: Act, *, now: float, phone: Phone | None = None
     if state is None:
         raise REFUSALS.get((current.state, act), NotAllowed)
     return state
+
+
+def _check_request(login: Login, request: str) -> None:
+    """Raise an error if the login belongs to another request than `request`.
+
+    The page of a login of a request gets no token: the login page submits the login instead.
+    """
+    if login.request == request:
+        return
+    if not request:
+        raise NotConfirmed
+    if login.request or login.state is State.REDEEMED:
+        raise AlreadyRedeemed
 
 
 OTHER_PHONE_ERRORS: Mapping[Act, type[LoginError]] = {

@@ -36,8 +36,11 @@ class DecisionRequest(RequestModel):
 
 
 class AppView(ResponseModel):
+    """scopes: what the app gets to know, such as `profile`."""
+
     id: str
     name: str
+    scopes: list[str]
 
 
 class BrowserView(ResponseModel):
@@ -77,7 +80,11 @@ class LoginPhoneAPI:
             "login_id": login.id,
             "state": login.state,
             "expires_in": seconds_until(login.expires_at, now),
-            "app": {"id": app.id, "name": app.name},
+            "app": {
+                "id": app.id,
+                "name": app.name,
+                "scopes": list(app.scopes if login.scope is None else login.scope),
+            },
             "browser": {
                 "ip": login.browser.ip,
                 "user_agent": login.browser.user_agent,

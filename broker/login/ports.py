@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Protocol
 
+from broker.apps.model import App
 from broker.infrastructure.coordination import Notice
 from broker.login.model import Login
 
@@ -17,6 +18,16 @@ class AuditLog(Protocol):
         """Queue the final state of `login` for writing. A repeat is recorded once.
 
         It does not wait and raises no error. Records that cannot be written are counted.
+        """
+
+
+class RequestScopes(Protocol):
+    """Reads authorization requests, which the OpenID Connect provider stores."""
+
+    async def scope_of(self, request_id: str, app: App) -> tuple[str, ...] | None:
+        """Return the scopes of a request of `app`, or None if it is unknown, used or expired.
+
+        Raises Unavailable.
         """
 
 

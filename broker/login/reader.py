@@ -56,11 +56,19 @@ class LoginReader:
         return login
 
     async def require_in_app(self, login_id: str, phone: Phone) -> Login:
-        """Raises UnknownLogin for a login of another app than the phone's."""
+        """Raises UnknownLogin for a login that the phone's app may not scan."""
         login = await self.require(login_id)
-        if login.app != phone.app or not await self._is_of_current_app(login):
+        if not (await self.is_scanned_by(login, phone) and await self._is_of_current_app(login)):
             raise UnknownLogin
         return login
+
+    async def is_scanned_by(self, login: Login, phone: Phone) -> bool:
+        """Return whether phones of this app scan the codes of the login's app.
+
+        An app that was removed scans its logins in progress.
+        """
+        app = await self._apps.get(login.app)
+        return phone.app == (login.app if app is None else app.scanned_by)
 
     async def require_by_secret(self, login_id: str, secret: str, *, app: str) -> Login:
         """Raises UnknownLogin for an unknown id, a wrong secret or another app.

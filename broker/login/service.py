@@ -13,9 +13,9 @@ from typing import NamedTuple
 from broker.apps.errors import UnknownApp
 from broker.apps.model import App
 from broker.apps.ports import Apps
-from broker.errors import BrokerError
+from broker.errors import BrokerError, InvalidRequest
 from broker.identity.errors import UnregisteredUser, UserBlocked
-from broker.identity.model import Phone
+from broker.identity.model import Phone, UserProfile
 from broker.identity.ports import Directory
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import Notice
@@ -25,7 +25,7 @@ from broker.login.errors import UnknownScene
 from broker.login.events import MOVED_EVENT, UNREGISTERED_EVENT
 from broker.login.metrics import login_counter
 from broker.login.model import Act, Browser, Login, State, next_state
-from broker.login.ports import LoginStore
+from broker.login.ports import LoginStore, RequestScopes
 from broker.login.reader import LoginReader, hash_secret
 from broker.login.writer import LoginWriter
 
@@ -66,6 +66,7 @@ class LoginService:
         apps: Apps,
         codes: CodeSource,
         directory: Directory,
+        requests: RequestScopes,
         clock: Clock,
         instance: str,
         lifetime: int,
@@ -77,6 +78,7 @@ class LoginService:
         self._apps = apps
         self._codes = codes
         self._directory = directory
+        self._requests = requests
         self._clock = clock
         self._instance = instance
         self._lifetime = lifetime
@@ -93,16 +95,25 @@ class LoginService:
         *,
         has_socket: bool,
         incarnation: str | None = None,
+        request: str = "",
+        scope: tuple[str, ...] | None = None,
     ) -> NewLogin:
         """Create a login with its code.
 
         has_socket: whether the browser has a socket at this instance and receives notices.
         incarnation: of the app for which the browser was admitted, if that was earlier.
-        Raises UnknownApp, or Unavailable if the code cannot be drawn or stored.
+        request: the authorization request that the login is for. Its scopes replace `scope`.
+        scope: the scopes that the phone shows; None to show those of the app.
+        Raises UnknownApp, InvalidRequest for an unknown request, or Unavailable if the code
+        cannot be drawn or stored.
         """
         app = await self._require_app(app_id)
         if incarnation not in (None, app.incarnation):
             raise UnknownApp
+        if request:
+            scope = await self._requests.scope_of(request, app)
+            if scope is None:
+                raise InvalidRequest("request: unknown, used or expired; start again at the site")
         now = self._clock()
         expires_at = now + (app.login_lifetime or self._lifetime)
         code = await self._codes.acquire(
@@ -120,6 +131,8 @@ class LoginService:
             instance=self._instance if has_socket else "",
             lease=code.lease,
             incarnation=app.incarnation,
+            request=request,
+            scope=scope,
         )
         await self._logins.add(login)
         login_counter(login.app, login.state).inc()
@@ -128,7 +141,7 @@ class LoginService:
     async def scan(self, scene: str, phone: Phone) -> ScannedLogin:
         """Assign the login with this scene to `phone`. Only this phone can confirm it then."""
         login = await self._reader.require_by_scene(scene)
-        if login.app != phone.app:
+        if not await self._reader.is_scanned_by(login, phone):
             raise UnknownScene
         login = await self._writer.apply_and_store(login, Act.SCAN, phone=phone)
         return ScannedLogin(login, await self._require_app(login.app))
@@ -144,9 +157,9 @@ class LoginService:
         login = await self._reader.require_in_app(login_id, phone)
         # The directory is not called for a repeat or for an act that is refused.
         if next_state(login, Act.CONFIRM, now=self._clock(), phone=phone) is not None:
-            subject = await self._require_subject(login, phone)
+            profile = await self._require_profile(login, phone)
             login = await self._writer.apply_and_store(
-                login, Act.CONFIRM, phone=phone, subject=subject
+                login, Act.CONFIRM, phone=phone, profile=profile
             )
         await self._logins.secure(login)
         return login
@@ -189,8 +202,8 @@ class LoginService:
             raise UnknownScene
         return await self._codes.url_of(login, await self._require_app(login.app))
 
-    async def _require_subject(self, login: Login, phone: Phone) -> str:
-        """Return the subject of `phone`. Raises UnregisteredUser or UserBlocked, see `confirm`."""
+    async def _require_profile(self, login: Login, phone: Phone) -> UserProfile:
+        """Return the user of `phone`. Raises UnregisteredUser or UserBlocked, see `confirm`."""
         try:
             return await self._directory.find(phone.identity)
         except UnregisteredUser:

@@ -10,7 +10,7 @@ from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import Bus
 from broker.login.codes import CodeSource
 from broker.login.delivery import Redeemer
-from broker.login.ports import AuditLog, LoginStore
+from broker.login.ports import AuditLog, LoginStore, RequestScopes
 from broker.login.reader import LoginReader
 from broker.login.service import LoginService
 from broker.login.writer import LoginWriter
@@ -33,6 +33,7 @@ def create_login_services(
     audit_log: AuditLog,
     codes: CodeSource,
     directory: Directory,
+    requests: RequestScopes,
     issuer: TokenIssuer,
     clock: Clock,
     instance: str,
@@ -51,6 +52,7 @@ def create_login_services(
         apps=apps,
         codes=codes,
         directory=directory,
+        requests=requests,
         clock=clock,
         instance=instance,
         lifetime=lifetime,

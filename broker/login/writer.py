@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from broker.errors import Unavailable
-from broker.identity.model import Phone
+from broker.identity.model import Phone, UserProfile
 from broker.infrastructure.background import BackgroundTasks
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import Bus, Notice
@@ -57,8 +57,9 @@ class LoginWriter:
         act: Act,
         *,
         phone: Phone | None = None,
-        subject: str | None = None,
+        profile: UserProfile | None = None,
         issued_at: float | None = None,
+        request: str = "",
     ) -> Login:
         """Apply `act`, store the result and return it. A repeated act changes nothing.
 
@@ -68,7 +69,15 @@ class LoginWriter:
         """
         while True:
             now = self._clock()
-            after = apply(login, act, now=now, phone=phone, subject=subject, issued_at=issued_at)
+            after = apply(
+                login,
+                act,
+                now=now,
+                phone=phone,
+                profile=profile,
+                issued_at=issued_at,
+                request=request,
+            )
             if after is login:
                 return after
             if await self.swap_and_publish(login, after, EVENT_BY_STATE.get(after.state)):

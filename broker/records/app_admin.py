@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.apps.errors import AppAlreadyExists, AppNotFound, InvalidApp
-from broker.apps.model import AppRecord, hash_api_secret
-from broker.apps.rules import FIELD_RULES
+from broker.apps.model import OPTION_FIELDS, AppRecord, hash_api_secret, option_values
+from broker.apps.rules import FIELD_RULES, find_conflicts
 from broker.infrastructure.crypto.sealing import SecretBox
 from broker.infrastructure.fields import check_fields
 from broker.records import tables as t
@@ -75,6 +76,7 @@ class SqlAppAdmin:
             "created_at": self._clock(),
             "incarnation": secrets.token_hex(8),
         }
+        _check_app({**all_fields, **values, **values["options"]})
         try:
             async with self._database.write_transaction() as connection:
                 await connection.execute(insert(t.apps).values(values))
@@ -89,7 +91,10 @@ class SqlAppAdmin:
             raise InvalidApp(["id: the id of an app cannot be changed"])
         values = self._values(fields, app_id)
         async with self._database.write_transaction() as connection:
-            await _write(connection, app_id, values)
+            former = await _read(connection, app_id, is_locked=True)
+            options = {**option_values(former.app), **values.pop("options")}
+            _check_app({**former.as_dict(), **values, **options})
+            await _write(connection, app_id, {**values, "options": options})
             return await _read(connection, app_id)
 
     async def remove(self, app_id: str) -> None:
@@ -131,7 +136,7 @@ class SqlAppAdmin:
                 await _write(connection, row.app.id, self._secret_columns(secret, row.app.id))
         return len(rows)
 
-    def _values(self, fields: Mapping[str, object], app_id: str) -> dict[str, object]:
+    def _values(self, fields: Mapping[str, object], app_id: str) -> dict[str, Any]:
         """Return the columns for `fields`. Raises InvalidApp."""
         if app_id in self._reserved_ids:
             raise InvalidApp(
@@ -143,15 +148,24 @@ class SqlAppAdmin:
         if "provider_secret" in values:
             secret = values.pop("provider_secret")
             values |= self._secret_columns(secret if isinstance(secret, str) else None, app_id)
-        return {**values, "changed_at": self._clock()}
+        options = {name: values.pop(name) for name in OPTION_FIELDS if name in values}
+        return {**values, "options": options, "changed_at": self._clock()}
 
     def _secret_columns(self, secret: str | None, app_id: str) -> dict[str, object]:
         ciphertext, key = self._secret_box.encrypt(secret, app_id) if secret else (None, None)
         return {"provider_secret": ciphertext, "provider_secret_key": key}
 
 
-async def _read(connection: AsyncConnection, app_id: str) -> AppRecord:
-    rows = await connection.execute(select(t.apps).filter_by(id=app_id))
+def _check_app(fields: Mapping[str, Any]) -> None:
+    """Raises InvalidApp if fields do not fit together."""
+    if mistakes := find_conflicts(fields):
+        raise InvalidApp(mistakes)
+
+
+async def _read(connection: AsyncConnection, app_id: str, *, is_locked: bool = False) -> AppRecord:
+    """is_locked: keep other transactions from changing the row until the end of this one."""
+    query = select(t.apps).filter_by(id=app_id)
+    rows = await connection.execute(query.with_for_update() if is_locked else query)
     row = rows.mappings().one_or_none()
     if row is None:
         raise AppNotFound

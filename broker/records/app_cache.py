@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from sqlalchemy import select
 
@@ -26,10 +27,14 @@ REFRESH_INTERVAL = 2.0
 
 
 class AppCache:
-    """Apps and their secrets. It is empty until the first refresh."""
+    """Apps and their secrets. It is empty until the first refresh.
 
-    def __init__(self, database: Database, secret_box: SecretBox) -> None:
+    own_origin: the Origin of the broker's pages; empty if it has none.
+    """
+
+    def __init__(self, database: Database, secret_box: SecretBox, own_origin: str = "") -> None:
         self._database = database
+        self._own_origin = own_origin
         self._secret_box = secret_box
         self._rows: Mapping[str, AppRow] = {}
         self._origins: frozenset[str] = frozenset()
@@ -66,9 +71,16 @@ class AppCache:
             if number == self._change_number:
                 return
             found = (await connection.execute(select(t.apps))).mappings().all()
-        self._rows = {row["id"]: parse_app_row(row) for row in found}
+        self._rows = {row["id"]: self._allowing_own_pages(parse_app_row(row)) for row in found}
         self._origins = frozenset().union(*(row.app.origins for row in self._rows.values()))
         self._change_number = number
+
+    def _allowing_own_pages(self, row: AppRow) -> AppRow:
+        """Let the broker's login page begin logins of an app that uses OpenID Connect."""
+        if not (self._own_origin and row.app.redirect_urls):
+            return row
+        app = replace(row.app, origins=row.app.origins | {self._own_origin})
+        return replace(row, app=app)
 
     async def refresh_forever(self) -> None:
         """Refresh at an interval until cancelled, and log the begin and end of an outage."""

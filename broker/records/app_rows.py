@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import RowMapping
 
-from broker.apps.model import App, AppRecord
+from broker.apps.model import App, AppRecord, parse_options
 from broker.infrastructure.crypto.sealing import EncryptedSecret
 
 
@@ -44,6 +44,7 @@ def parse_app_row(row: RowMapping) -> AppRow:
         code_source=row["code_source"],
         login_lifetime=row["login_lifetime"],
         incarnation=row["incarnation"] or "",
+        **parse_options(row["options"] or {}),
     )
     return AppRow(
         app=app,

@@ -43,6 +43,7 @@ class Records:
         reserved_ids: Collection[str],
         clock: Callable[[], float],
         trail_lifetime: int,
+        own_origin: str = "",
     ) -> None:
         self._database = Database(url)
         self.secret_box = SecretBox(load_seal_keys)
@@ -50,7 +51,7 @@ class Records:
         self.location = self._database.location
         self.audit_log: AuditLog = self._audit_log
         self.code_store = SqlCodeStore(self._database, clock=clock)
-        self.apps = AppCache(self._database, self.secret_box)
+        self.apps = AppCache(self._database, self.secret_box, own_origin)
         self.app_admin = SqlAppAdmin(
             self._database,
             self.secret_box,
@@ -145,6 +146,7 @@ def open_records(
     reserved_ids: Collection[str],
     clock: Callable[[], float],
     trail_lifetime: int,
+    own_origin: str = "",
     pgbouncer: bool = False,
 ) -> Records:
     """Return the records at `url`, not connected yet. Raises ValueError for an invalid URL.
@@ -161,4 +163,5 @@ def open_records(
         reserved_ids=reserved_ids,
         clock=clock,
         trail_lifetime=trail_lifetime,
+        own_origin=own_origin,
     )

@@ -42,6 +42,7 @@ apps = Table(
     Column("created_at", Double, nullable=False),
     Column("changed_at", Double, nullable=False),
     Column("incarnation", String(16)),  # null for apps from before revision 0005
+    Column("options", JSON),  # see OPTION_FIELDS in apps/model.py; null before revision 0006
 )
 """Apps. `incarnation` differs for each app that has had the same id."""
 

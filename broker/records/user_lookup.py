@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.errors import InvalidRequest
 from broker.identity.errors import UserBlocked
-from broker.identity.model import Identity
+from broker.identity.model import Identity, UserProfile
 from broker.records import tables as t
 from broker.records.database import Database
 from broker.records.user_identities import (
@@ -53,8 +53,8 @@ class SqlUserLookup:
         self._database = database
         self._clock = clock
 
-    async def find(self, identity: Identity) -> str | None:
-        """Return the id of the user who has `identity`, or None. It takes one statement.
+    async def find(self, identity: Identity) -> UserProfile | None:
+        """Return the user who has `identity`, or None. It takes one statement.
 
         Raises UserBlocked.
         """
@@ -66,12 +66,12 @@ class SqlUserLookup:
             return None
         if identity.unionid not in (None, owner.unionid):
             await self._update_unionid(identity, owner)
-        return _unblocked_id(owner)
+        return _unblocked_profile(owner)
 
-    async def link_by_unionid(self, identity: Identity) -> str | None:
+    async def link_by_unionid(self, identity: Identity) -> UserProfile | None:
         """Link `identity` to the user with the same `unionid`, known from another app.
 
-        Returns the user's id, or None if there is no such user. Concurrent calls of several
+        Returns the user, or None if there is no such user. Concurrent calls of several
         instances return the same user. Raises UserBlocked.
         """
         if not _is_storable(identity):
@@ -90,7 +90,7 @@ class SqlUserLookup:
                 await link_identity(connection, identity, owner.user_id, self._clock())
         except IntegrityError:  # the user was deleted in the meantime
             return None
-        return _unblocked_id(owner)
+        return _unblocked_profile(owner)
 
     async def register(self, identity: Identity, invitation: str) -> RegisteredUser:
         """Link `identity` to the invited user. An invitation links one identity, once.
@@ -172,10 +172,10 @@ def hash_invitation(invitation: str) -> bytes:
     return hashlib.sha256(invitation.encode()).digest()
 
 
-def _unblocked_id(owner: IdentityOwner) -> str:
+def _unblocked_profile(owner: IdentityOwner) -> UserProfile:
     if owner.blocked:
         raise UserBlocked
-    return owner.user_id
+    return UserProfile(subject=owner.user_id, name=owner.name)
 
 
 def _is_storable(identity: Identity) -> bool:

@@ -111,7 +111,7 @@ class SessionService:
     async def subject(self, session: Session) -> str | None:
         """Return the subject of the session's person, or None if the directory has none."""
         with suppress(UnregisteredUser):
-            return await self._directory.find(session.phone.identity)
+            return (await self._directory.find(session.phone.identity)).subject
         return None
 
     async def is_signed(self, token: SessionToken, app: App, raw_data: str, signature: str) -> bool:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from broker.identity.model import Identity
+from broker.identity.model import Identity, UserProfile
 from broker.users.model import Invitation, RegisteredUser, User
 
 
 class UserLookup(Protocol):
     """Finds the user of an identity.  Every method raises UserBlocked or Unavailable."""
 
-    async def find(self, identity: Identity) -> str | None:
-        """Return the id of the user who has `identity`, or None."""
+    async def find(self, identity: Identity) -> UserProfile | None:
+        """Return the user who has `identity`, or None."""
 
-    async def link_by_unionid(self, identity: Identity) -> str | None:
+    async def link_by_unionid(self, identity: Identity) -> UserProfile | None:
         """Link `identity` to the user with the same `unionid`.
 
-        Return the user's id, or None if there is no such user.
+        Return the user, or None if there is no such user.
         """
 
 

@@ -201,7 +201,11 @@ async def test_scan_returns_site_and_browser_of_the_login(
 
     scan = (await phone.post("scan", {"scene": new_login["scene"]})).body
 
-    assert scan["app"] == {"id": "default", "name": "Example site"}
+    assert scan["app"] == {
+        "id": "default",
+        "name": "Example site",
+        "scopes": ["openid", "profile"],
+    }
     assert scan["browser"]["ip"] == "127.0.0.1"
     assert scan["browser"]["since"] in (0, 1)
     assert set(scan["browser"]) == {"ip", "user_agent", "since"}

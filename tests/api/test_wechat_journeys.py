@@ -16,6 +16,7 @@ import jwt
 import pytest
 
 from broker.directories.open import OpenDirectory
+from broker.identity.model import UserProfile
 from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.providers.wechat.client import RESPONSE_MAX_BYTES
 from mp_stub.wechat.platform import person_id
@@ -83,9 +84,9 @@ async def test_unionid_reaches_the_directory(
     unionids: list[str | None] = []
 
     class Directory(OpenDirectory):
-        async def find(self, identity: Any) -> str:
+        async def find(self, identity: Any) -> UserProfile:
             unionids.append(identity.unionid)
-            return "user-1"
+            return UserProfile(subject="user-1")
 
     broker = await start_broker(Directory(), **wechat.settings(state_url=engines.url("valkey")))
     browser = PythonBrowser(["websocket"])

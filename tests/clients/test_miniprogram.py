@@ -14,7 +14,7 @@ from aiohttp import web
 
 from broker.errors import Unavailable
 from broker.identity.errors import UserBlocked
-from broker.identity.model import Identity
+from broker.identity.model import Identity, UserProfile
 from broker.infrastructure.runtime.server import Site, serve_sites
 from tests.support.builders import FixedDirectory, StartBroker
 from tests.support.environment import ROOT, free_port, miss, need
@@ -28,7 +28,7 @@ WITHIN = 80.0
 class MiniProgramDirectory(FixedDirectory):
     """A directory that blocks `blocked` and is unavailable for `unlucky`."""
 
-    async def find(self, identity: Identity) -> str:
+    async def find(self, identity: Identity) -> UserProfile:
         if identity.id == "blocked":
             raise UserBlocked
         if identity.id == "unlucky":

@@ -97,7 +97,7 @@ async def reason(directory: WebhookDirectory, identity: Identity = ALICE) -> str
 async def test_request_is_signed_and_has_the_identity(
     server: Served, directory: WebhookDirectory
 ) -> None:
-    assert await directory.find(ALICE) == "user-7"
+    assert (await directory.find(ALICE)).subject == "user-7"
 
     [(headers, fields)] = server.site.questions
     assert fields["type"] == "identity.find"
@@ -116,7 +116,7 @@ async def test_request_is_signed_with_both_secrets_during_rotation(
     server: Served, order: list[str]
 ) -> None:
     async with server.directory(clock=time.time, signing_secrets=order) as directory:
-        assert await directory.find(ALICE) == "user-7"
+        assert (await directory.find(ALICE)).subject == "user-7"
 
 
 async def test_site_refuses_a_request_with_wrong_signature(
@@ -142,7 +142,7 @@ async def test_subject_is_used_unchanged(
     server: Served, directory: WebhookDirectory, subject: str
 ) -> None:
     server.site.answer = answers(200, f'{{"subject": "{subject}", "more": [1]}}')
-    assert await directory.find(ALICE) == subject
+    assert (await directory.find(ALICE)).subject == subject
 
 
 INVALID_ANSWERS: dict[str, tuple[Answer, str]] = {
@@ -266,7 +266,7 @@ async def test_lost_connection_is_retried_with_the_same_id(
 ) -> None:
     server.site.answer = broken_connections(1)
 
-    assert await directory.find(ALICE) == "user-7"
+    assert (await directory.find(ALICE)).subject == "user-7"
 
     first, second = server.site.questions
     assert first[0]["webhook-id"] == second[0]["webhook-id"]
@@ -369,7 +369,7 @@ async def test_proxy_in_the_environment_is_ignored(
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
 
-    assert await directory.find(ALICE) == "user-7"
+    assert (await directory.find(ALICE)).subject == "user-7"
 
 
 # --- secrets

@@ -10,7 +10,7 @@ import pytest
 
 from broker.directories.open import OpenDirectory
 from broker.errors import Unavailable
-from broker.identity.model import Identity
+from broker.identity.model import Identity, UserProfile
 from tests.support.builders import FixedDirectory, RunningBroker, StartBroker
 from tests.support.clients import PhoneClient
 from tests.support.error_words import WORDS
@@ -25,7 +25,7 @@ Case = Callable[["Setup"], Awaitable[Answer]]
 class UnavailableDirectory(OpenDirectory):
     """A directory that is unavailable."""
 
-    async def find(self, identity: Identity) -> str:
+    async def find(self, identity: Identity) -> UserProfile:
         raise Unavailable("the directory does not answer")
 
 

@@ -10,7 +10,7 @@ from broker.apps.ports import Apps
 from broker.blobs.pictures import ObjectPictureStore
 from broker.directories.open import OpenDirectory
 from broker.identity.errors import UnregisteredUser
-from broker.identity.model import Identity, Phone, ProviderAccount
+from broker.identity.model import Identity, Phone, ProviderAccount, UserProfile
 from broker.identity.registry import ProviderRegistry
 from broker.infrastructure.settings import Settings
 from broker.infrastructure.sharding import shard_of
@@ -63,10 +63,20 @@ class FixedDirectory(OpenDirectory):
     def __init__(self, *known: str) -> None:
         self.known = set(known)
 
-    async def find(self, identity: Identity) -> str:
+    async def find(self, identity: Identity) -> UserProfile:
         if identity.id not in self.known:
             raise UnregisteredUser
-        return f"user-{identity.id}"
+        return UserProfile(subject=f"user-{identity.id}")
+
+
+class NoRequests:
+    """A provider without authorization requests."""
+
+    async def scope_of(self, request_id: str, app: App) -> tuple[str, ...] | None:
+        return None
+
+
+NO_REQUESTS = NoRequests()
 
 
 class RecordingAuditLog:

@@ -39,6 +39,7 @@ from tests.support.builders import (
     ALICE,
     BOB,
     FIREFOX,
+    NO_REQUESTS,
     SHOP,
     LoginMethods,
     RecordingAuditLog,
@@ -123,6 +124,7 @@ async def instance(name: str, url: str, keys: SigningKeyFile) -> AsyncIterator[I
         audit_log=trail,
         codes=codes_of(store, apps, BlankProvider),
         directory=OpenDirectory(),
+        requests=NO_REQUESTS,
         issuer=TokenIssuer(
             file=keys,
             algorithm="ES256",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from broker.identity.model import UserProfile
 from broker.login import errors
 from broker.login.model import OPEN, REDELIVERY_LIFETIME, RULES, Act, Login, State, apply
 from tests.support.builders import ALICE, BOB, Clock, a_login
 
+ALICE_PROFILE, BOB_PROFILE = UserProfile(subject="alice"), UserProfile(subject="bob")
 NOW = 1_000_000.0
 
 OUTCOMES: dict[State, dict[Act, State | type[errors.LoginError]]] = {
@@ -77,12 +79,12 @@ def test_act_has_its_outcome_in_each_state(state: State, act: Act) -> None:
     outcome = OUTCOMES[state][act]
 
     if isinstance(outcome, State):
-        after = apply(login, act, now=NOW, phone=ALICE, subject="alice")
+        after = apply(login, act, now=NOW, phone=ALICE, profile=ALICE_PROFILE)
         assert after.state is outcome
         assert after.version == login.version + (outcome is not state)
     else:
         with pytest.raises(outcome):
-            apply(login, act, now=NOW, phone=ALICE, subject="alice")
+            apply(login, act, now=NOW, phone=ALICE, profile=ALICE_PROFILE)
 
 
 @pytest.mark.parametrize(
@@ -104,14 +106,20 @@ def test_act_has_its_outcome_in_each_state(state: State, act: Act) -> None:
 )
 def test_second_phone_is_refused(state: State, act: Act, refusal: type[errors.LoginError]) -> None:
     with pytest.raises(refusal):
-        apply(login_in(state), act, now=NOW, phone=BOB, subject="bob")
+        apply(login_in(state), act, now=NOW, phone=BOB, profile=BOB_PROFILE)
 
 
 def test_identity_in_another_app_is_another_phone() -> None:
     other_phone = ALICE._replace(app="other")
 
     with pytest.raises(errors.WrongPhone):
-        apply(login_in(State.SCANNED), Act.CONFIRM, now=NOW, phone=other_phone, subject="alice")
+        apply(
+            login_in(State.SCANNED),
+            Act.CONFIRM,
+            now=NOW,
+            phone=other_phone,
+            profile=ALICE_PROFILE,
+        )
 
 
 @pytest.mark.parametrize("state", sorted(OPEN))
@@ -129,7 +137,7 @@ def test_finished_login_does_not_expire() -> None:
 def test_login_confirmed_late_has_time_to_redeem() -> None:
     login = replace(login_in(State.SCANNED), expires_at=NOW + 0.5)
 
-    confirmed = apply(login, Act.CONFIRM, now=NOW, phone=ALICE, subject="alice")
+    confirmed = apply(login, Act.CONFIRM, now=NOW, phone=ALICE, profile=ALICE_PROFILE)
 
     assert apply(confirmed, Act.REDEEM, now=NOW + 59).state is State.REDEEMED
     with pytest.raises(errors.LoginExpired):
@@ -140,7 +148,7 @@ def test_only_confirm_sets_the_subject() -> None:
     scanned = apply(login_in(State.PENDING), Act.SCAN, now=NOW, phone=ALICE)
     assert (scanned.phone, scanned.subject, scanned.confirmed_at) == (ALICE, None, None)
 
-    confirmed = apply(scanned, Act.CONFIRM, now=NOW + 3, phone=ALICE, subject="alice")
+    confirmed = apply(scanned, Act.CONFIRM, now=NOW + 3, phone=ALICE, profile=ALICE_PROFILE)
     assert (confirmed.phone, confirmed.subject, confirmed.confirmed_at) == (ALICE, "alice", NOW + 3)
 
 
@@ -148,7 +156,7 @@ def test_unregistered_phone_may_confirm_after_registration() -> None:
     unregistered = login_in(State.SCANNED).awaiting_registration(until=NOW)
 
     assert unregistered.unregistered
-    confirmed = apply(unregistered, Act.CONFIRM, now=NOW, phone=ALICE, subject="alice")
+    confirmed = apply(unregistered, Act.CONFIRM, now=NOW, phone=ALICE, profile=ALICE_PROFILE)
     assert (confirmed.state, confirmed.unregistered) == (State.CONFIRMED, False)
 
 

@@ -15,7 +15,7 @@ from broker.apps.errors import UnknownApp
 from broker.directories.open import OpenDirectory
 from broker.errors import BrokerError, Unavailable
 from broker.identity.errors import UnregisteredUser, UserBlocked
-from broker.identity.model import Identity
+from broker.identity.model import Identity, UserProfile
 from broker.infrastructure.coordination import Bus, Notice
 from broker.login.delivery import RedeemedLogin
 from broker.login.errors import (
@@ -370,7 +370,7 @@ async def test_phone_may_repeat_each_act(login_service: LoginMethods) -> None:
 class BlockingDirectory(OpenDirectory):
     """A directory in which every user is blocked."""
 
-    async def find(self, identity: Identity) -> str:
+    async def find(self, identity: Identity) -> UserProfile:
         raise UserBlocked
 
 
@@ -479,7 +479,7 @@ async def test_resume_during_unregistered_confirm_keeps_the_extension(
     make_login_service: Callable[..., LoginMethods], bus: Bus
 ) -> None:
     class SlowDirectory(FixedDirectory):
-        async def find(self, identity: Identity) -> str:
+        async def find(self, identity: Identity) -> UserProfile:
             await two.resume(new_login.login.id, new_login.secret, app="shop")
             return await super().find(identity)
 

@@ -22,7 +22,15 @@ from broker.login.services import create_login_services
 from broker.state import open_state
 from broker.tokens.issuer import TokenIssuer
 from broker.tokens.keys import SigningKeyFile
-from tests.support.builders import OTHER, SHOP, Clock, LoginMethods, RecordingAuditLog, codes_of
+from tests.support.builders import (
+    NO_REQUESTS,
+    OTHER,
+    SHOP,
+    Clock,
+    LoginMethods,
+    RecordingAuditLog,
+    codes_of,
+)
 
 PHONES = [
     Phone(app, Identity("pretend", name)) for app in ("shop", "other") for name in ("alice", "bob")
@@ -52,6 +60,7 @@ class Logins(RuleBasedStateMachine):
                     audit_log=RecordingAuditLog(),
                     codes=codes_of(store, apps),
                     directory=OpenDirectory(),
+                    requests=NO_REQUESTS,
                     issuer=TokenIssuer(
                         file=SigningKeyFile(Path(folder.name) / "keys.json"),
                         algorithm="ES256",

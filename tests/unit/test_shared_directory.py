@@ -20,7 +20,7 @@ from broker.directories.shared import (
 )
 from broker.errors import RateLimited
 from broker.identity.errors import DirectoryUnavailable, UnregisteredUser, UserBlocked
-from broker.identity.model import Identity
+from broker.identity.model import Identity, UserProfile
 from tests.support.builders import Clock
 
 ALICE = Identity("pretend", "alice")
@@ -43,17 +43,21 @@ class HeldDirectory:
     async def close(self) -> None:
         """Do nothing."""
 
-    async def find(self, identity: Identity) -> str:
+    async def find(self, identity: Identity) -> UserProfile:
         self.calls += 1
         answer = self.answer
         await self.may_answer.wait()
-        return answer(identity)
+        return UserProfile(subject=answer(identity))
 
     def refuse(self, error: Exception) -> None:
         def answer(identity: Identity) -> str:
             raise error
 
         self.answer = answer
+
+
+async def subjects(*finds: asyncio.Task[UserProfile]) -> list[str]:
+    return [profile.subject for profile in await asyncio.gather(*finds)]
 
 
 @pytest.fixture
@@ -85,7 +89,7 @@ async def test_calls_during_a_lookup_share_the_next_lookup(
     assert directory.calls == 2  # one each for alice and bob
     directory.may_answer.set()
 
-    assert await asyncio.gather(first, *others, bob) == ["alice"] * 10 + ["bob"]
+    assert await subjects(first, *others, bob) == ["alice"] * 10 + ["bob"]
     assert directory.calls == 3
 
 
@@ -101,7 +105,7 @@ async def test_answer_is_never_older_than_its_call(
 
     directory.may_answer.set()
 
-    assert await before == "alice"
+    assert (await before).subject == "alice"
     with pytest.raises(UserBlocked):
         await after
 
@@ -117,7 +121,7 @@ async def test_cancelled_call_does_not_affect_other_calls(
     await begin(*finds)
     directory.may_answer.set()
 
-    assert await asyncio.gather(*finds[1:]) == ["alice", "alice"]
+    assert await subjects(*finds[1:]) == ["alice", "alice"]
 
 
 @pytest.mark.parametrize("refusal", [UnregisteredUser, UserBlocked])
@@ -133,7 +137,7 @@ async def test_refusal_is_cached_briefly(
     directory.answer = lambda identity: "user-1"
     clock.time += ANSWER_TTL
 
-    assert await shared.find(ALICE) == "user-1"
+    assert (await shared.find(ALICE)).subject == "user-1"
 
 
 async def test_refusal_is_not_cached_if_its_ttl_is_zero(
@@ -146,7 +150,7 @@ async def test_refusal_is_not_cached_if_its_ttl_is_zero(
 
     directory.answer = lambda identity: "user-1"
 
-    assert await shared.find(ALICE) == "user-1"
+    assert (await shared.find(ALICE)).subject == "user-1"
 
 
 async def test_subject_is_cached_for_recent_answers_only(
@@ -224,9 +228,9 @@ async def test_lookups_of_one_user_are_limited(
     with pytest.raises(RateLimited) as limited:
         await shared.find(ALICE)
     assert limited.value.retry_after == WINDOW
-    assert await shared.find(BOB) == "bob"
+    assert (await shared.find(BOB)).subject == "bob"
     clock.time += WINDOW
-    assert await shared.find(ALICE) == "alice"
+    assert (await shared.find(ALICE)).subject == "alice"
 
 
 async def test_memory_does_not_grow_with_users(
@@ -250,4 +254,4 @@ async def test_lookups_of_all_users_are_bounded(
     assert directory.calls == CONCURRENT_MAX
     directory.may_answer.set()
 
-    assert await asyncio.gather(*finds) == [person.id for person in people]
+    assert await subjects(*finds) == [person.id for person in people]

@@ -21,6 +21,9 @@ SecretField = Annotated[str, StringConstraints(pattern=UrlSafe, max_length=128)]
 
 OpenidField = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
+RequestIdField = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$|^$")]
+"""The id of an authorization request; empty for none."""
+
 SceneField = Annotated[str, StringConstraints(pattern=UrlSafe, max_length=32)]
 
 Count = Annotated[int, Field(ge=0)]
