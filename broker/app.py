@@ -45,6 +45,7 @@ from broker.login.services import LoginServices, create_login_services
 from broker.login.settings import LoginSettings
 from broker.monitoring.mount import mount as mount_monitoring
 from broker.oidc.service import RequestReader
+from broker.oidc.settings import OIDCSettings
 from broker.pool.code_pool import CodePool
 from broker.pool.mount import mount as mount_pool
 from broker.pool.ports import CodeLeases
@@ -146,6 +147,7 @@ def _build_services(settings: Settings, backends: Backends) -> Services:
         issuer=settings[ServerSettings].public_url,
         lifetime=settings[TokenSettings].token_lifetime,
         id_token_algorithms=ID_TOKEN_ALGORITHMS,
+        hint_lifetime=settings[OIDCSettings].signin_lifetime,
     )
     pool = CodePool(
         leases=backends.state.code_leases,

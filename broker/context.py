@@ -157,6 +157,10 @@ class Context:
         return self.services.token_issuer.key_ids
 
     @property
+    def signing_key_ids(self) -> Callable[[], tuple[str, ...]]:
+        return self.services.token_issuer.signing_key_ids
+
+    @property
     def login_lifetime(self) -> int:
         return self.settings[LoginSettings].login_lifetime
 

@@ -33,7 +33,8 @@ CLOCK_OFFSET_MAX = 2.0
 class Monitor:
     """Publishes the keys of this instance, and checks clocks, eviction policy and keys.
 
-    token_key_ids: returns the ids of the token keys; the first one signs.
+    token_key_ids: returns the ids of the published token keys.
+    signing_key_ids: returns the ids of those that sign, one for each algorithm.
     secret_box: the seal keys; loaded again when another instance has a newer key.
     instance: this process's name.
     host_clock: this host's Unix time in seconds.
@@ -44,12 +45,14 @@ class Monitor:
         *,
         state: MonitoredState,
         token_key_ids: Callable[[], tuple[str, ...]],
+        signing_key_ids: Callable[[], tuple[str, ...]],
         secret_box: SecretBox,
         instance: str,
         host_clock: Callable[[], float] = time.time,
     ) -> None:
         self._state = state
         self._token_key_ids = token_key_ids
+        self._signing_key_ids = signing_key_ids
         self._secret_box = secret_box
         self._instance = instance
         self._host_clock = host_clock
@@ -115,12 +118,12 @@ class Monitor:
     async def _compare_keys(self) -> None:
         others = await self._state.instances.publish(self._instance, self._profile())
         mine = self._profile()
-        if not all(_knows(mine.seal_keys, other.seal_keys) for other in others.values()):
+        if not all(_knows(mine.seal_keys, other.seal_keys[:1]) for other in others.values()):
             with suppress(KeyFileError):  # the file may have a newer key
                 self._secret_box.load()
             mine = self._profile()
-        token = [name for name in others if not _knows(mine.token_keys, others[name].token_keys)]
-        seal = [name for name in others if not _knows(mine.seal_keys, others[name].seal_keys)]
+        token = [name for name in others if not _knows(mine.token_keys, _signing(others[name]))]
+        seal = [name for name in others if not _knows(mine.seal_keys, others[name].seal_keys[:1])]
         self._older_instances = [name for name in sorted(token) if self._is_older(others, name)]
         _report("token", token, self._token_key_log)
         _report("seal", seal, self._seal_key_log)
@@ -133,16 +136,21 @@ class Monitor:
             started_at=self._started_at,
             token_keys=self._token_key_ids(),
             seal_keys=self._secret_box.ids,
+            signing_keys=self._signing_key_ids(),
         )
 
 
-def _knows(mine: Sequence[str], theirs: Sequence[str]) -> bool:
-    """Return whether the key that the other instance uses is known here.
+def _signing(profile: Profile) -> tuple[str, ...]:
+    return profile.signing_keys or profile.token_keys[:1]
 
-    After a rotation it is known, even if only one instance has read the file: the next key
+
+def _knows(mine: Sequence[str], theirs: Sequence[str]) -> bool:
+    """Return whether the keys that the other instance uses are known here.
+
+    After a rotation they are known, even if only one instance has read the file: the next key
     is published before it signs.
     """
-    return not theirs or theirs[0] in mine
+    return set(theirs) <= set(mine)
 
 
 def _report(keys: str, names: list[str], outage_log: OutageLog) -> None:

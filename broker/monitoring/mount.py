@@ -26,6 +26,8 @@ class MonitoringContext(Protocol):
     @property
     def token_key_ids(self) -> Callable[[], tuple[str, ...]]: ...
     @property
+    def signing_key_ids(self) -> Callable[[], tuple[str, ...]]: ...
+    @property
     def unready_reason(self) -> ReadinessCheck: ...
 
 
@@ -33,6 +35,7 @@ def mount(context: MonitoringContext) -> Mounted:
     monitor = Monitor(
         state=context.state,
         token_key_ids=context.token_key_ids,
+        signing_key_ids=context.signing_key_ids,
         secret_box=context.secret_box,
         instance=context.settings[ServerSettings].instance,
     )

@@ -17,13 +17,16 @@ class Profile:
     """An instance's start time and keys, published for other instances.
 
     started_at: Unix time in seconds.
-    token_keys: the ids of its key set; the first one signs.
+    token_keys: the ids of its key set; the first one signs access tokens.
     seal_keys: the ids of its seal keys; the first one encrypts.
+    signing_keys: the ids of the token keys that sign, one for each algorithm; empty in the
+        profile of an older version, where the first of `token_keys` signs.
     """
 
     started_at: float
     token_keys: tuple[str, ...]
     seal_keys: tuple[str, ...]
+    signing_keys: tuple[str, ...] = ()
 
 
 class Instances(Protocol):

@@ -86,6 +86,8 @@ class TokenIssuer:
     id_token_algorithms: of ID tokens and logout tokens; empty without OpenID Connect.
     issuer: the tokens' `iss`, the broker's public URL.
     lifetime: of an access token, in seconds.
+    hint_lifetime: seconds for which a former key verifies `id_token_hint` after it has left the
+        JWKS.
     host_clock: this host's Unix time in seconds, by which sites check tokens.
     """
 
@@ -97,6 +99,7 @@ class TokenIssuer:
         issuer: str,
         lifetime: int,
         id_token_algorithms: Sequence[str] = (),
+        hint_lifetime: float = 0,
         host_clock: Callable[[], float] = time.time,
     ) -> None:
         now = host_clock()
@@ -106,6 +109,7 @@ class TokenIssuer:
         self._algorithms = (algorithm, *id_token_algorithms)
         self.issuer = issuer
         self.lifetime = lifetime
+        self._hint_lifetime = hint_lifetime
         self._use(open_key_rings(file, self._algorithms, now))
         self._loaded_version = self._file_version()
         self._checked_at = now
@@ -168,7 +172,7 @@ class TokenIssuer:
         self._reload_if_rotated()
         now = self._host_clock()
         try:
-            claims = self._verify(text, "at+jwt", self._rings.public(now))
+            claims = self._verify(text, "at+jwt", now)
             token = VerifiedAccessToken(
                 id=claims["jti"],
                 subject=claims["sub"],
@@ -189,7 +193,7 @@ class TokenIssuer:
         """Return the claims of an ID token of this broker, also of an expired one, or None."""
         self._reload_if_rotated()
         try:
-            return self._verify(text, "JWT", self._rings.verification_keys())
+            return self._verify(text, "JWT", self._host_clock() - self._hint_lifetime)
         except (jwt.PyJWTError, KeyError):
             return None
 
@@ -202,6 +206,11 @@ class TokenIssuer:
         """Return the ids of the keys in the JWKS; the first one signs access tokens."""
         return tuple(key["kid"] for key in self.key_set()["keys"])
 
+    def signing_key_ids(self) -> tuple[str, ...]:
+        """Return the ids of the keys that sign, one for each algorithm."""
+        self._reload_if_rotated()
+        return tuple(ring.present["kid"] for ring in self._rings.all.values())
+
     def _sign_as(self, algorithm: str, payload: Mapping[str, object], kind: str) -> str:
         self._reload_if_rotated()
         named = {**payload, "jti": secrets.token_urlsafe(16)}
@@ -212,21 +221,21 @@ class TokenIssuer:
         key = self._keys[ring.algorithm]
         return jwt.encode(dict(payload), key, ring.algorithm, headers=headers)
 
-    def _verify(self, text: str, kind: str, keys: Sequence[Jwk]) -> dict[str, Any]:
-        """Return the claims if one of `keys` has signed them. Raises PyJWTError or KeyError.
+    def _verify(self, text: str, kind: str, valid_at: float) -> dict[str, Any]:
+        """Return the claims if a key that was valid then has signed them.
 
-        The key decides about the algorithm, not the token.
+        The key decides about the algorithm, not the token. Raises PyJWTError or KeyError.
         """
-        if len(text) > TOKEN_MAX:
+        if len(text) > TOKEN_MAX or not text.isascii():
             raise jwt.DecodeError
         header = jwt.get_unverified_header(text)
-        key = {key["kid"]: key for key in keys}[header["kid"]]
+        algorithm = {key["kid"]: key["alg"] for key in self._rings.public(valid_at)}[header["kid"]]
         if header.get("typ") != kind:
             raise jwt.DecodeError
         claims: dict[str, Any] = jwt.decode(
             text,
-            jwt.PyJWK(key),
-            algorithms=[key["alg"]],
+            self._public_keys[header["kid"]],
+            algorithms=[algorithm],
             issuer=self.issuer,
             options={"verify_aud": False, "verify_exp": False, "verify_iat": False},
         )
@@ -236,6 +245,7 @@ class TokenIssuer:
         self._rings = rings
         # Parsed once: parsing costs more than signing.
         self._keys = {name: jwt.PyJWK(ring.present) for name, ring in rings.all.items()}
+        self._public_keys = {key["kid"]: jwt.PyJWK(key) for key in rings.public(0)}
 
     def _file_version(self) -> tuple[int, int] | None:
         """Return a value that changes with the file, or None if the file cannot be read."""

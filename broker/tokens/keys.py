@@ -94,17 +94,13 @@ class KeyRing:
         hint_lifetime: seconds for which a former key verifies `id_token_hint` after its last
             token has expired.
         """
-        former = tuple(key for key in self.former if key["until"] + hint_lifetime > now)
-        retired = self.retired(now=now, token_lifetime=token_lifetime)
+        former = [key for key in self.former if key["until"] + hint_lifetime > now]
+        # Another instance may sign with the old key until it reads the rotated file.
+        retired = {**_public(self.present), "until": int(now + token_lifetime + 60)}
         return KeyRing(self.next, _new_key(self.algorithm, now), (*former, retired))
 
-    def retired(self, *, now: float, token_lifetime: float) -> Jwk:
-        """Return the present key as a former one."""
-        # Another instance may sign with it until it reads the rotated file.
-        return {**_public(self.present), "until": int(now + token_lifetime + 60)}
-
     def public(self, now: float) -> list[Jwk]:
-        """Return the public keys of the JWKS, the present key first."""
+        """Return the public keys that are valid at `now`, the present key first."""
         former = [key for key in self.former if key["until"] > now]
         return [_public(key) for key in (self.present, self.next, *former)]
 
@@ -148,27 +144,27 @@ class KeyRings:
 
         It is the main ring until the keys of another algorithm have been published long enough.
         """
-        wanted = self.all[algorithm]
+        wanted = self.all.get(algorithm, self.main)
         is_published = wanted.present["published_at"] + PUBLISHED_BEFORE_USE <= now
         return wanted if is_published else self.main
 
     def rotated(
         self, *, now: float, token_lifetime: float, hint_lifetime: float, algorithm: str
     ) -> KeyRings:
-        """Return the rings after a rotation of all. `algorithm` becomes that of the main ring."""
+        """Return the rings after a rotation of all.
+
+        The main ring becomes that of `algorithm` if that ring signs access tokens.
+        """
+        main = self.access_ring(algorithm, now).algorithm
         rings = {
             name: ring.rotated(now=now, token_lifetime=token_lifetime, hint_lifetime=hint_lifetime)
-            for name, ring in self.with_algorithms([algorithm], now).all.items()
+            for name, ring in self.all.items()
         }
-        return KeyRings(rings.pop(algorithm), rings)
+        return KeyRings(rings.pop(main), rings)
 
     def public(self, now: float) -> list[Jwk]:
-        """Return the public keys of the JWKS, the main ring's present key first."""
+        """Return the public keys that are valid at `now`, the main ring's present key first."""
         return [key for ring in self.all.values() for key in ring.public(now)]
-
-    def verification_keys(self) -> list[Jwk]:
-        """Return all public keys, also those that have left the JWKS."""
-        return [key for ring in self.all.values() for key in (*ring.public(0), *ring.former)]
 
 
 def _new_key(algorithm: str, now: float) -> Jwk:
@@ -242,7 +238,8 @@ def _parse_ring(content: Mapping[str, Any], written_at: float) -> KeyRing:
     )
     for key in (present, following):
         jwt.PyJWK({**key, "d": key["d"]})
-    return KeyRing(present, following, tuple(content["former"]))
+    former = ({**_public(key), "until": float(key["until"])} for key in content["former"])
+    return KeyRing(present, following, tuple(former))
 
 
 def _serialize(rings: KeyRings) -> str:
@@ -260,11 +257,30 @@ def open_key_rings(file: SigningKeyFile, algorithms: Sequence[str], now: float) 
     Rings that the file does not have are created by one of the starting instances.
     """
     rings = file.load()
-    if rings is not None and rings.with_algorithms(algorithms, now) is rings:
+    if rings is not None and set(algorithms) <= set(rings.all):
         return rings
     with file.locked():
-        rings = file.load() or KeyRings.new(algorithms, now)
-        complete = rings.with_algorithms(algorithms, now)
-        if not file.create(complete):
-            file.save(complete)
+        rings = file.load()
+        if rings is None and file.create(new := KeyRings.new(algorithms, now)):
+            return new
+        rings = rings or file.load()  # another version, or another host, may not use the lock
+        if rings is None:
+            raise file.missing_error()
+        return _complete(file, rings, algorithms, now)
+
+
+def _complete(
+    file: SigningKeyFile, rings: KeyRings, algorithms: Sequence[str], now: float
+) -> KeyRings:
+    complete = rings.with_algorithms(algorithms, now)
+    if complete is rings:
+        return rings
+    try:
+        file.save(complete)
+    except KeyFileError as error:
+        added = ", ".join(set(complete.all) - set(rings.all))
+        raise KeyFileError(
+            f"{error}; it has no keys of {added}: run scan-login key create with a copy that can "
+            "be written, and give the result to every instance"
+        ) from None
     return complete

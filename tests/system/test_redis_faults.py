@@ -317,6 +317,7 @@ async def test_rotated_keys_are_not_reported_as_different(
             Monitor(
                 state=store,
                 token_key_ids=issuer.key_ids,
+                signing_key_ids=issuer.signing_key_ids,
                 secret_box=seal_keys,
                 instance=name,
             )

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import os
 import stat
+import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,6 +173,65 @@ def test_simultaneous_first_starts_create_one_key_file(tmp_path: Path) -> None:
     assert len({rings.main.present["kid"] for rings in found}) == 1
 
 
+def test_simultaneous_upgrades_add_one_ring(tmp_path: Path) -> None:
+    """Processes that find a file of an older version agree on the keys that they add."""
+    file = SigningKeyFile(tmp_path / "keys.json")
+    open_key_rings(file, ["ES256"], 0)
+    code = (
+        "import pathlib, sys; from broker.tokens.keys import *;"
+        "file = SigningKeyFile(pathlib.Path(sys.argv[1]));"
+        "rings = open_key_rings(file, ['ES256', 'RS256'], 0);"
+        "print(rings.others['RS256'].present['kid'], rings.main.present['kid'])"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, file.path], stdout=subprocess.PIPE)
+        for _ in range(4)
+    ]
+
+    answers = {process.communicate()[0] for process in processes}
+
+    rings = file.load()
+    assert rings is not None
+    assert len(answers) == 1
+    assert rings.others["RS256"].present["kid"].encode() in answers.pop()
+
+
+def test_file_of_an_older_version_is_completed(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "keys.json"
+    make_issuer(path, clock)
+    content = json.loads(path.read_text())
+    older = {name: content[name] for name in ("present", "next", "former")}
+    for key in (older["present"], older["next"]):
+        del key["published_at"]
+    path.write_text(json.dumps(older))
+    os.utime(path, (500, 500))
+
+    rings = open_key_rings(SigningKeyFile(path), ["ES256", "RS256"], 2_000)
+
+    assert rings.main.present["kid"] == older["present"]["kid"]
+    assert rings.main.next["published_at"] == 500
+    assert rings.others["RS256"].next["published_at"] == 2_000
+    completed = json.loads(path.read_text())
+    assert completed["present"]["kid"] == older["present"]["kid"]  # an older version reads these
+    assert completed["next"]["kid"] == older["next"]["kid"]
+    assert completed["former"] == []
+
+
+def test_incomplete_file_that_cannot_be_written_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = SigningKeyFile(tmp_path / "keys.json")
+    open_key_rings(file, ["ES256"], 0)
+
+    def refuse(**options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+
+    with pytest.raises(KeyFileError, match=r"no keys of RS256: run scan-login key create"):
+        open_key_rings(file, ["ES256", "RS256"], 0)
+
+
 def test_rotation_signs_with_the_key_published_before(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "keys.json"
     issuer = make_issuer(path, clock)
@@ -211,6 +274,32 @@ def test_other_algorithm_signs_once_its_keys_are_known(tmp_path: Path, clock: Cl
     assert algorithm_of(issuer, clock) == "ES256"
     clock.time += PUBLISHED_BEFORE_USE
     assert algorithm_of(issuer, clock) == "EdDSA"
+
+
+def test_rotation_keeps_an_unpublished_algorithm_from_signing(tmp_path: Path, clock: Clock) -> None:
+    """`key rotate` with the changed setting, before a broker has started with it."""
+    path = tmp_path / "keys.json"
+    make_issuer(path, clock, "ES256")
+
+    rotate(path, clock, "EdDSA")
+
+    assert algorithm_of(make_issuer(path, clock, "EdDSA"), clock) == "ES256"
+
+
+def test_rotation_makes_the_published_algorithm_the_main_one(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "keys.json"
+    make_issuer(path, clock, "ES256")
+    issuer = make_issuer(path, clock, "EdDSA")
+    known = kids(issuer, clock)
+    clock.time += PUBLISHED_BEFORE_USE
+
+    rotate(path, clock, "EdDSA")
+    clock.time += 5
+
+    token = issuer.issue(token_claims(redeemed_login(clock))).access_token
+    assert jwt.get_unverified_header(token)["alg"] == "EdDSA"
+    assert jwt.get_unverified_header(token)["kid"] in known
+    assert json.loads(path.read_text())["present"]["alg"] == "EdDSA"
 
 
 def algorithm_of(issuer: TokenIssuer, clock: Clock) -> str:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from broker.errors import StartupError
@@ -31,8 +31,8 @@ class SecretFile:
             raise self.damaged_error() from None
         if mode & 0o077:
             raise KeyFileError(
-                f"{self.path} can be read by other users (mode {mode:o}): chmod 600 it, and rotate "
-                "the keys twice if another user may have read them"
+                f"{self.path} can be read by other users (mode {mode:o}): chmod 600 it. If "
+                "another user may have read the token keys, run scan-login key rotate --now twice"
             )
         return text
 
@@ -54,7 +54,8 @@ class SecretFile:
         except OSError as error:
             raise KeyFileError(f"cannot write {self.path}: {error.strerror}") from None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
