@@ -26,6 +26,7 @@ Backends: implement the ports, and are exchangeable
     blobs/          pictures                                           folder, object store
     providers/      draw codes and verify who holds the phone          pretend, WeChat
     directories/    map an identity to a subject                       open, SQL, webhook
+    policies/       judge scans that may be phishing                   built-in, webhook
 
     infrastructure/ technical code without knowledge of any feature: transport, Redis, HTTP, crypto
     cli/            the command scan-login

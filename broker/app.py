@@ -226,6 +226,7 @@ def _build_lifecycle(
     backends: Backends, services: Services, drain: DrainGate, socket_server: SocketIOServer
 ) -> Lifecycle:
     records, logins = backends.records, services.login_services.service
+    policy = backends.policy
     connected = (backends.state, backends.bus, backends.providers, backends.directory)
     lifecycle = Lifecycle(
         [
@@ -233,6 +234,7 @@ def _build_lifecycle(
                 Resource(partial(_open_records, records), records.close)
             ],  # the other backends read apps
             [Resource(backend.open, backend.close) for backend in connected],
+            [Resource(policy.open, policy.close)] if policy else [],
             [Resource(do_nothing, logins.close)],
         ],
         drain=drain.close,

@@ -29,6 +29,8 @@ from broker.infrastructure.crypto.sealing import KeyList, SealKeyFile, parse_key
 from broker.infrastructure.fields import normalize_origin
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import InvalidField, Settings
+from broker.login.ports import LoginPolicy
+from broker.policies import open_policy
 from broker.providers import PROVIDERS, open_provider
 from broker.providers.settings import AccountSettings, ProviderSettings, is_pretend_allowed
 from broker.records import store
@@ -49,6 +51,7 @@ class Backends:
     apps: AppRegistry
     providers: ProviderRegistry
     directory: Directory
+    policy: LoginPolicy | None
 
 
 def open_backends(settings: Settings, clock: Clock | None, directory: Directory | None) -> Backends:
@@ -68,6 +71,7 @@ def open_backends(settings: Settings, clock: Clock | None, directory: Directory 
         apps=apps,
         providers=open_provider_registry(settings, apps, records),
         directory=directory or open_directory(settings, records.user_lookup, state.clock),
+        policy=open_login_policy(settings, state.clock),
     )
 
 
@@ -130,6 +134,12 @@ def open_pictures(settings: Settings) -> ObjectPictureStore:
             public_url=group.pictures_public_url,
             endpoint=group.pictures_endpoint,
         )
+
+
+def open_login_policy(settings: Settings, clock: Clock) -> LoginPolicy | None:
+    """Return the policy, or None if it is off. Raises InvalidSettings for a wrong GEO file."""
+    with _invalid_setting("geo_file"):
+        return open_policy(settings, clock)
 
 
 def open_apps(settings: Settings, records: Records) -> AppRegistry:

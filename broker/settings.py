@@ -17,6 +17,7 @@ from broker.directories.settings import DirectorySettings
 from broker.errors import InvalidSettings
 from broker.infrastructure.api.settings import APISettings
 from broker.infrastructure.fields import normalize_origin
+from broker.infrastructure.outbound.settings import OutboundSettings, webhook_url_problem
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import (
     InvalidField,
@@ -27,8 +28,10 @@ from broker.infrastructure.settings import (
 )
 from broker.infrastructure.settings_sources import PREFIX, FoundValues, collect
 from broker.infrastructure.transport.settings import TransportSettings
+from broker.infrastructure.urls import split
 from broker.login.settings import LoginSettings
 from broker.oidc.settings import OIDCSettings
+from broker.policies.settings import PolicySettings
 from broker.pool.settings import PoolSettings
 from broker.providers.settings import ProviderSettings, is_pretend_allowed
 from broker.providers.wechat.settings import WeChatSettings
@@ -54,6 +57,8 @@ GROUPS: Sequence[type[SettingsGroup]] = (
     ProviderSettings,
     WeChatSettings,
     DirectorySettings,
+    PolicySettings,
+    OutboundSettings,
 )
 
 FIELDS: Mapping[str, FieldInfo] = {
@@ -172,10 +177,23 @@ def check_workers(settings: Settings) -> Iterator[InvalidField]:
         )
 
 
+def check_policy(settings: Settings) -> Iterator[InvalidField]:
+    url = split(settings[PolicySettings].policy)
+    if not url.scheme:
+        return
+    is_private_allowed = settings[OutboundSettings].webhooks_private
+    problem = webhook_url_problem(
+        url, is_private_allowed=is_private_allowed, setting="webhooks_private"
+    )
+    if problem:
+        yield InvalidField("policy", problem)
+
+
 CHECKS: Sequence[Callable[[Settings], Iterator[InvalidField]]] = (
     check_roles,
     check_pretend_provider,
     check_wechat_credentials,
     check_workers,
+    check_policy,
 )
 """Checks that involve settings of two groups, or a table here."""

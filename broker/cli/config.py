@@ -76,9 +76,17 @@ def _with_source(line: str, sources: Mapping[str, Source]) -> str:
 
 
 def _warnings(found: FoundValues) -> list[str]:
+    warnings = []
     if str(found.values.get("port")) == "0" and "public_url" not in found.values:
-        return [f"{PREFIX}PORT: 0 selects another port at each start; set {PREFIX}PUBLIC_URL"]
-    return []
+        warnings.append(
+            f"{PREFIX}PORT: 0 selects another port at each start; set {PREFIX}PUBLIC_URL"
+        )
+    if found.values.get("policy", "off") != "off":
+        warnings.append(
+            f"{PREFIX}POLICY: a phone whose mini program cannot show a match is refused when it is "
+            "challenged, and while the webhook is down; release the new mini program first"
+        )
+    return warnings
 
 
 def _sources(found: FoundValues) -> dict[str, dict[str, str]]:

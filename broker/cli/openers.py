@@ -11,6 +11,7 @@ from broker.apps.errors import UnknownApp
 from broker.backends import (
     check_records,
     open_apps,
+    open_login_policy,
     open_pictures,
     open_provider_registry,
     open_state_and_bus,
@@ -73,7 +74,13 @@ async def draw_test_code(settings: Settings, records: Records, app_id: str) -> s
 async def check_backends(settings: Settings) -> list[str]:
     """Return why backends cannot be built.  Connects to nothing and writes nothing."""
     mistakes = []
-    for check in (_check_state_and_bus, _check_records, _check_pictures, _check_keys):
+    for check in (
+        _check_state_and_bus,
+        _check_records,
+        _check_pictures,
+        _check_keys,
+        _check_policy,
+    ):
         try:
             await check(settings)
         except StartupError as error:
@@ -93,6 +100,11 @@ async def _check_records(settings: Settings) -> None:
 
 async def _check_pictures(settings: Settings) -> None:
     open_pictures(settings)
+
+
+async def _check_policy(settings: Settings) -> None:
+    if policy := open_login_policy(settings, time.time):
+        await policy.close()
 
 
 async def _check_keys(settings: Settings) -> None:

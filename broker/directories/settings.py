@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Annotated
-from urllib.parse import SplitResult
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from broker.infrastructure.fields import is_web_url
-from broker.infrastructure.outbound.ssrf import is_loopback, may_be_public
-from broker.infrastructure.settings import InvalidField, SecretList, SettingsGroup
+from broker.infrastructure.outbound.settings import (
+    SIGNING_KEY_ADVICE,
+    SigningSecrets,
+    webhook_url_problem,
+)
+from broker.infrastructure.settings import InvalidField, SettingsGroup
 from broker.infrastructure.urls import split
 
 LOCAL_DIRECTORIES = ("open", "sql")
-
-SECRET_BYTES = range(24, 65)
-"""A secret has 24 to 64 bytes (Standard Webhooks)."""
 
 
 def check_directory(value: str) -> str:
@@ -24,24 +23,6 @@ def check_directory(value: str) -> str:
     if value not in LOCAL_DIRECTORIES and not is_web_url(value):
         raise ValueError("use open, sql, or the https URL of a webhook")
     return value
-
-
-def check_signing_secrets(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-    for secret in value:
-        check_signing_secret(secret.get_secret_value())
-    return value
-
-
-def check_signing_secret(text: str) -> None:
-    """Raises ValueError, which contains no part of the secret."""
-    try:
-        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
-    except ValueError:
-        key = b""
-    if not text.startswith("whsec_") or len(key) not in SECRET_BYTES:
-        raise ValueError(
-            "use whsec_ and 24 to 64 bytes in base64: echo whsec_$(openssl rand -base64 32)"
-        )
 
 
 class DirectorySettings(SettingsGroup):
@@ -53,7 +34,7 @@ class DirectorySettings(SettingsGroup):
     directory_private: bool = Field(
         False, description="allow the site's webhook to have an address that is not public"
     )
-    directory_secret: Annotated[SecretList, AfterValidator(check_signing_secrets)] = Field(
+    directory_secret: SigningSecrets = Field(
         (),
         description="secret that signs requests to the webhook, `whsec_…`; with several "
         "secrets, each one signs",
@@ -64,28 +45,11 @@ class DirectorySettings(SettingsGroup):
         url = split(self.directory)
         if not url.scheme:
             return self
-        if reason := self._unusable_reason(url):
-            raise InvalidField("directory", reason)
+        problem = webhook_url_problem(
+            url, is_private_allowed=self.directory_private, setting="directory_private"
+        )
+        if problem:
+            raise InvalidField("directory", problem)
         if not self.directory_secret:
-            raise InvalidField(
-                "directory_secret",
-                "missing; make one with echo whsec_$(openssl rand -base64 32), and give it to "
-                "the webhook too",
-            )
+            raise InvalidField("directory_secret", SIGNING_KEY_ADVICE)
         return self
-
-    def _unusable_reason(self, url: SplitResult) -> str | None:
-        host = url.hostname or ""
-        if url.port == 0 or url.username is not None or url.password is not None:
-            return "use no port 0, and no password: the signature authenticates the broker"
-        if url.scheme == "http" and not (self.directory_private and is_loopback(host)):
-            return (
-                "use https: with http, anyone on the network can read the ids; http on loopback "
-                "requires SCAN_LOGIN_DIRECTORY_PRIVATE=true"
-            )
-        if not self.directory_private and not may_be_public(host):
-            return (
-                f"{host} is not a public address: to allow it, set "
-                "SCAN_LOGIN_DIRECTORY_PRIVATE=true"
-            )
-        return None

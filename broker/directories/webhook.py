@@ -15,7 +15,6 @@ import secrets
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 import aiohttp
 import stamina
@@ -40,6 +39,7 @@ from broker.infrastructure.outbound.ssrf import (
     AddressNotAllowed,
     create_public_socket,
 )
+from broker.infrastructure.outbound.webhook import SignedRequest, WebhookFailed
 from broker.infrastructure.settings import Settings
 from broker.users.ports import UserLookup
 
@@ -66,19 +66,6 @@ OUTCOME_BY_STATUS: Mapping[int, str] = {200: "found", 404: "unregistered", 403: 
 
 # This module logs failures. stamina would log them as well, with the user's ids.
 set_on_retry_hooks([])
-
-
-class SignedRequest(NamedTuple):
-    body: bytes
-    headers: Mapping[str, str]
-
-
-class WebhookFailed(Exception):
-    """A request without a valid response. retryable: whether to retry at once."""
-
-    def __init__(self, reason: str, *, retryable: bool = False) -> None:
-        super().__init__(reason)
-        self.retryable = retryable
 
 
 class WebhookDirectory:

@@ -103,6 +103,21 @@ OPEN = frozenset({State.PENDING, State.SCANNED, State.CONFIRMED})
 """States in which a login can expire."""
 
 
+class Decision(StrEnum):
+    """The decision of a login policy about a scan. A challenge requires a match."""
+
+    ALLOW = "allow"
+    CHALLENGE = "challenge"
+    DENY = "deny"
+
+
+class Verdict(NamedTuple):
+    """A decision, and its reason for the audit log; empty if there is none."""
+
+    decision: Decision
+    reason: str = ""
+
+
 class Browser(NamedTuple):
     """The address and user agent of a browser. The phone shows them before it confirms."""
 

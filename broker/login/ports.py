@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from broker.apps.model import App
+from broker.identity.model import Identity
 from broker.infrastructure.coordination import Notice
-from broker.login.model import Login
+from broker.login.model import Browser, Login, Verdict
 
 
 class AuditLog(Protocol):
@@ -98,3 +99,34 @@ class Images(Protocol):
 
     async def get(self, login: Login) -> str | None:
         """Return the image of the login's code, or None."""
+
+
+class PolicyCase(NamedTuple):
+    """The first scan of a login, for a policy to judge.
+
+    app, login_id: of the login. began_at: when it began, Unix time in seconds.
+    known: whether a cookie of the browser belongs to the identity.
+    phone_ip, how: of the phone: its address, and WeChat's launch scene, if the phone sent one.
+    identity: of the user who holds the phone.
+    """
+
+    app: str
+    login_id: str
+    began_at: float
+    browser: Browser
+    known: bool
+    phone_ip: str
+    how: int | None
+    identity: Identity
+
+
+class LoginPolicy(Protocol):
+    """Judges the first scan of each login."""
+
+    async def open(self) -> None:
+        """Prepare for use without waiting for another service."""
+
+    async def close(self) -> None: ...
+
+    async def judge(self, case: PolicyCase) -> Verdict:
+        """Return the verdict. A policy that cannot decide returns a challenge, and never raises."""

@@ -21,7 +21,6 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from broker.directories import webhook as http_directory
-from broker.directories.settings import check_signing_secret
 from broker.directories.webhook import RESPONSE_MAX_BYTES, WebhookDirectory
 from broker.identity.errors import DirectoryUnavailable, UnregisteredUser, UserBlocked
 from broker.identity.model import Identity
@@ -30,6 +29,7 @@ from broker.infrastructure.outbound.circuit_breaker import (
     RESET_TIMEOUT,
     SUCCESS_THRESHOLD,
 )
+from broker.infrastructure.outbound.settings import check_signing_secret
 from broker.settings import load_settings
 from tests.support.builders import Clock, RunningBroker, StartBroker
 from tests.support.clients import PhoneClient

@@ -31,7 +31,7 @@ FEATURES: Mapping[str, frozenset[str]] = {
 }
 """Each feature, and the features that it may import, apart from `errors` and `infrastructure`."""
 
-BACKENDS = frozenset({"state", "bus", "records", "blobs", "providers", "directories"})
+BACKENDS = frozenset({"state", "bus", "records", "blobs", "providers", "directories", "policies"})
 """Backends implement the ports of features, and do not import each other."""
 
 COMPOSITION = ("settings", "backends", "context", "app", "cli", "__main__")
@@ -112,7 +112,7 @@ LIBRARIES: Mapping[str, frozenset[str] | None] = {
     "aiohttp": frozenset(
         {"infrastructure/api", "infrastructure/transport", "infrastructure/outbound"}
         | {"infrastructure/runtime", "*api", "authentication", "origins", "app", "cli/demo"}
-        | {"providers/wechat/client", "directories/webhook"}
+        | {"providers/wechat/client", "directories/webhook", "policies/webhook"}
     ),
     "aiolimiter": frozenset({"pool", "providers/wechat"}),
     "alembic": frozenset({"records/migrations"}),
@@ -134,8 +134,10 @@ LIBRARIES: Mapping[str, frozenset[str] | None] = {
     "segno": frozenset({"providers/pretend"}),
     "socketio": frozenset({"infrastructure/transport"}),
     "sqlalchemy": frozenset({"records"}),
-    "stamina": frozenset({"providers/wechat/client", "directories/webhook"}),
-    "standardwebhooks": frozenset({"directories/webhook"}),
+    "stamina": frozenset(
+        {"providers/wechat/client", "infrastructure/outbound", "directories/webhook"}
+    ),
+    "standardwebhooks": frozenset({"infrastructure/outbound", "directories/webhook"}),
     "structlog": None,
     "typing_extensions": frozenset({"infrastructure/api/schema"}),
     "typer": frozenset({"cli"}),
