@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 
 class MMDBReader(Protocol):
-    """What this module uses of `maxminddb.Reader`."""
+    """The used part of `maxminddb.Reader`."""
 
     def get(self, ip_address: str) -> Any: ...
 

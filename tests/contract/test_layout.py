@@ -134,10 +134,8 @@ LIBRARIES: Mapping[str, frozenset[str] | None] = {
     "segno": frozenset({"providers/pretend"}),
     "socketio": frozenset({"infrastructure/transport"}),
     "sqlalchemy": frozenset({"records"}),
-    "stamina": frozenset(
-        {"providers/wechat/client", "infrastructure/outbound", "directories/webhook"}
-    ),
-    "standardwebhooks": frozenset({"infrastructure/outbound", "directories/webhook"}),
+    "stamina": frozenset({"providers/wechat/client", "infrastructure/outbound"}),
+    "standardwebhooks": frozenset({"infrastructure/outbound"}),
     "structlog": None,
     "typing_extensions": frozenset({"infrastructure/api/schema"}),
     "typer": frozenset({"cli"}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from standardwebhooks import Webhook
 
 from broker.directories.webhook import WebhookDirectory
+from broker.policies.countries import Countries
+from broker.policies.webhook import WebhookPolicy
 from tests.support.builders import Clock
 from tests.support.certificate import certificate
 from tests.support.environment import free_port
@@ -73,7 +76,22 @@ class Served:
     @asynccontextmanager
     async def directory(self, **changes: Any) -> AsyncIterator[WebhookDirectory]:
         """Open a webhook directory of the site. Keyword arguments replace its options."""
-        options: dict[str, Any] = {
+        directory = WebhookDirectory(**{**self._options(), **changes})
+        await directory.open()
+        yield directory
+        await directory.close()
+
+    @asynccontextmanager
+    async def policy(self, **changes: Any) -> AsyncIterator[WebhookPolicy]:
+        """Open a login policy of the site. Keyword arguments replace its options."""
+        options = {**self._options(), "countries": Countries(None), "clock": time.time}
+        policy = WebhookPolicy(**{**options, **changes})
+        await policy.open()
+        yield policy
+        await policy.close()
+
+    def _options(self) -> dict[str, Any]:
+        return {
             "url": f"https://{HOST}:{self.port}/hook",
             "signing_secrets": [SECRET],
             "allow_private_address": True,
@@ -81,10 +99,6 @@ class Served:
             "tls": self.trust,
             "resolver": Names(site="127.0.0.1", other="127.0.0.1"),
         }
-        directory = WebhookDirectory(**{**options, **changes})
-        await directory.open()
-        yield directory
-        await directory.close()
 
 
 @asynccontextmanager

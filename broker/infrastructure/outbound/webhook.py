@@ -1,10 +1,10 @@
 """Requests to URLs of sites: signed webhooks, and other messages that sites receive.
 
-The parts, each usable alone:
+The parts:
 
     sign         headers of Standard Webhooks
     SiteClient   one POST request with SSRF protection
-    Webhook      one URL that is asked often: retry, circuit breaker, outage log, metrics
+    Webhook      a URL that answers questions: retry, circuit breaker, outage log, metrics
 """
 
 from __future__ import annotations
