@@ -13,32 +13,52 @@ PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; img-src data: {images}; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
+"""The Content Security Policy of pages without scripts."""
+
+
+class SafeHTML(str):
+    """A part of a page that is HTML already, and is not escaped."""
+
+    __slots__ = ()
 
 
 class HTMLPage:
-    """An HTML template.  Values are escaped, and the CSP forbids scripts.
+    """An HTML template.  Values are escaped, apart from `SafeHTML`.
 
     path: of the template, with `$name` placeholders.
     image_source: the CSP source of images, apart from `data:` URLs.
+    policy: the CSP; `{images}` is the image source.
+    referrer_policy: with `no-referrer`, browsers send `Origin: null` with the page's forms.
     """
 
-    def __init__(self, path: Path, *, image_source: str = "'self'") -> None:
-        self._policy = PAGE_POLICY.format(images=image_source)
+    def __init__(
+        self,
+        path: Path,
+        *,
+        image_source: str = "'self'",
+        policy: str = PAGE_POLICY,
+        referrer_policy: str = "no-referrer",
+    ) -> None:
         self._template = Template(path.read_text(encoding="utf-8"))
-
-    def render(self, values: Mapping[str, str], *, status: int = 200) -> web.Response:
-        escaped = {name: html.escape(value) for name, value in values.items()}
-        headers = {
-            "Content-Security-Policy": self._policy,
-            "Referrer-Policy": "no-referrer",
+        self._headers = {
+            "Content-Security-Policy": policy.format(images=image_source),
+            "Referrer-Policy": referrer_policy,
             hdrs.CACHE_CONTROL: "no-store",
         }
+
+    def render(self, values: Mapping[str, str], *, status: int = 200) -> web.Response:
+        escaped = {name: escape(value) for name, value in values.items()}
         return web.Response(
             text=self._template.substitute(escaped),
             content_type="text/html",
             status=status,
-            headers=headers,
+            headers=self._headers,
         )
+
+
+def escape(text: str) -> SafeHTML:
+    """Return `text` as HTML."""
+    return text if isinstance(text, SafeHTML) else SafeHTML(html.escape(text))
 
 
 def preferred_language(request: web.Request) -> str:
