@@ -113,7 +113,7 @@ LIBRARIES: Mapping[str, frozenset[str] | None] = {
         {"infrastructure/api", "infrastructure/transport", "infrastructure/outbound"}
         | {"infrastructure/runtime", "*api", "authentication", "origins", "app", "cli/demo"}
         | {"providers/wechat/client", "directories/webhook", "policies/webhook"}
-        | {"oidc/pages", "oidc/cookies"}
+        | {"oidc/pages", "oidc/cookies", "oidc/redirects"}
     ),
     "aiolimiter": frozenset({"pool", "providers/wechat"}),
     "alembic": frozenset({"records/migrations"}),

@@ -1,0 +1,184 @@
+"""Completes authorization requests: issues codes after a scan or by single sign-on."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Callable
+from typing import NamedTuple
+
+from broker.apps.model import App
+from broker.identity.model import UserProfile
+from broker.identity.ports import Directory
+from broker.infrastructure.clock import Clock
+from broker.login.delivery import Redeemer
+from broker.login.model import Browser, Login
+from broker.oidc.authorization_errors import LoginRequired
+from broker.oidc.browser_sign_ins import (
+    SID_LENGTH,
+    BrowserSignIns,
+    StartedSignIn,
+    new_record_id,
+)
+from broker.oidc.model import (
+    AuthorizationCode,
+    AuthorizationRequest,
+    Grant,
+    SignIn,
+    hash_secret,
+    subject_shard,
+)
+from broker.oidc.ports import AuthorizationRequests, Grants
+
+CODE_LIFETIME = 60
+"""Seconds in which an app exchanges a code. RFC 6749, section 4.1.2, allows ten minutes at most."""
+
+Derive = Callable[..., bytes]
+"""`SecretBox.derive`."""
+
+
+class IssuedCode(NamedTuple):
+    """An authorization code, and the sign-in cookie to set; None to leave the cookie as it is."""
+
+    code: str
+    cookie: str | None = None
+
+
+class AuthorizationService:
+    """derive: computes values that only this deployment can compute, from a login and a request.
+
+    A login page may submit its form twice, because the first answer was lost. Values that are
+    derived from the login are the same both times, so nothing is issued twice.
+    """
+
+    def __init__(
+        self,
+        *,
+        requests: AuthorizationRequests,
+        grants: Grants,
+        sign_ins: BrowserSignIns,
+        redeemer: Redeemer,
+        directory: Directory,
+        derive: Derive,
+        clock: Clock,
+    ) -> None:
+        self._requests = requests
+        self._grants = grants
+        self._sign_ins = sign_ins
+        self._redeemer = redeemer
+        self._directory = directory
+        self._derive = derive
+        self._clock = clock
+
+    async def complete_by_login(
+        self,
+        request: AuthorizationRequest,
+        app: App,
+        *,
+        login_id: str,
+        secret: str,
+        browser: Browser,
+        former: SignIn | None,
+    ) -> IssuedCode:
+        """Return the code of a confirmed login.
+
+        former: the sign-in session of the browser.
+        Raises LoginRequired if the request was completed otherwise, and the errors of
+        `Redeemer.claim` and of the directory.
+        """
+        login = await self._redeemer.claim(
+            login_id, secret, app=app.id, request=request.id, began_after=request.began_at
+        )
+        if not await self._requests.complete(request.id, login.id):
+            raise LoginRequired
+        assert login.phone is not None
+        assert login.subject is not None
+        profile = login.profile or await self._directory.find(login.phone.identity)
+        started = await self._start_sign_in(login, app, request, browser, former)
+        code = self._derived("code", login, request)
+        family = self._derived("family", login, request)[:SID_LENGTH]
+        await self._save(code, request, app, started.sign_in, profile, family)
+        return IssuedCode(code, started.cookie)
+
+    async def complete_by_sign_in(
+        self, request: AuthorizationRequest, app: App, sign_in: SignIn
+    ) -> IssuedCode | None:
+        """Return a code for a browser that is signed in; None if a scan is necessary."""
+        if request.prompt in ("login", "select_account"):
+            return None
+        if not self._is_recent(request, sign_in):
+            return None
+        if request.hint_subject not in (None, sign_in.subject):
+            return None
+        if not await self._sign_ins.is_usable(sign_in, app):
+            return None
+        profile = await self._sign_ins.profile(sign_in)
+        if profile is None:
+            return None
+        await self._sign_ins.use(sign_in, app)
+        code = subject_shard(sign_in.subject) + secrets.token_urlsafe(32)[1:]
+        family = new_record_id(sign_in.subject)
+        await self._save(code, request, app, sign_in, profile, family)
+        return IssuedCode(code)
+
+    def _is_recent(self, request: AuthorizationRequest, sign_in: SignIn) -> bool:
+        age = self._clock() - sign_in.auth_time
+        return request.max_age is None or age <= request.max_age
+
+    async def _start_sign_in(
+        self,
+        login: Login,
+        app: App,
+        request: AuthorizationRequest,
+        browser: Browser,
+        former: SignIn | None,
+    ) -> StartedSignIn:
+        return await self._sign_ins.start(
+            login,
+            app,
+            browser,
+            sid=self._derived("sid", login, request)[:SID_LENGTH],
+            cookie=self._derived("cookie", login, request) if app.sso else None,
+            former=former if app.sso else None,
+        )
+
+    def _derived(self, purpose: str, login: Login, request: AuthorizationRequest) -> str:
+        """Return 43 URL-safe characters, the first of which is the subject's shard."""
+        assert login.subject is not None
+        digest = self._derive(purpose, login.id, request.id)
+        text = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        return subject_shard(login.subject) + text[1:]
+
+    async def _save(
+        self,
+        code: str,
+        request: AuthorizationRequest,
+        app: App,
+        sign_in: SignIn,
+        profile: UserProfile,
+        family: str,
+    ) -> None:
+        grant = Grant(
+            family=family,
+            sid=sign_in.sid,
+            app=app.id,
+            incarnation=app.incarnation,
+            subject=sign_in.subject,
+            identity=sign_in.identity,
+            scope=request.scope,
+            offline="offline_access" in request.scope,
+            claims=request.claims,
+            nonce=request.nonce,
+            auth_time=sign_in.auth_time,
+            amr=sign_in.amr,
+            acr=sign_in.acr,
+            login_id=sign_in.login_id,
+        )
+        stored = AuthorizationCode(
+            grant=grant,
+            redirect_uri=request.redirect_uri,
+            code_challenge=request.code_challenge,
+            profile=profile,
+            expires_at=self._clock() + CODE_LIFETIME,
+        )
+        await self._grants.save_code(code[:1], hash_secret(code), stored)
