@@ -11,6 +11,8 @@ from broker.apps.registry import AppRegistry
 from broker.backends import Backends, default_app
 from broker.blobs.settings import BlobSettings
 from broker.directories.settings import DirectorySettings
+from broker.directories.shared import recent
+from broker.identity.ports import Directory
 from broker.identity.registry import ProviderRegistry
 from broker.infrastructure.api.client_address import ClientAddresses
 from broker.infrastructure.api.mounted import ReadinessCheck
@@ -22,7 +24,7 @@ from broker.infrastructure.runtime.drain import DrainGate
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
 from broker.infrastructure.transport.socketio.server import SocketIOServer
-from broker.login.ports import LOGIN_RETENTION
+from broker.login.ports import LOGIN_RETENTION, LoginPolicy
 from broker.login.services import LoginServices
 from broker.login.settings import LoginSettings
 from broker.pool.code_pool import CodePool
@@ -32,7 +34,10 @@ from broker.sessions.authentication import PhoneAuthenticator
 from broker.sessions.service import SessionService
 from broker.state import StateBackend
 from broker.tokens.issuer import TokenIssuer
-from broker.users.ports import IdentityAdmin, UserAdmin, UserRegistration
+from broker.users.ports import EndedSubjectLog, IdentityAdmin, UserAdmin, UserRegistration
+
+PROFILE_TTL = 60.0
+"""Seconds for which the provider of OpenID Connect uses an answer of the directory again."""
 
 
 class Services(NamedTuple):
@@ -135,6 +140,19 @@ class Context:
     @property
     def user_registration(self) -> UserRegistration:
         return self.backends.records.user_lookup
+
+    @property
+    def policy(self) -> LoginPolicy | None:
+        return self.backends.policy
+
+    @property
+    def profiles(self) -> Directory:
+        """The directory, with answers up to `PROFILE_TTL` seconds old."""
+        return recent(self.backends.directory, PROFILE_TTL)
+
+    @property
+    def ended_subjects(self) -> EndedSubjectLog:
+        return self.backends.records.ended_subjects
 
     @property
     def user_admin(self) -> UserAdmin:

@@ -13,6 +13,7 @@ from broker.records.app_admin import SqlAppAdmin
 from broker.records.app_cache import AppCache
 from broker.records.audit_log import SqlAuditLog
 from broker.records.database import Database, MigrationStatus
+from broker.records.ended_subjects import SqlEndedSubjectLog
 from broker.records.errors import RecordsStartupError, RecordsUnavailable
 from broker.records.pool_codes import SqlCodeStore
 from broker.records.user_admin import SqlUserAdmin
@@ -63,6 +64,7 @@ class Records:
             BackgroundTask("app cache", self.apps.refresh_forever),
             BackgroundTask("audit trail", self._audit_log.write_forever),
         ]
+        self.ended_subjects = SqlEndedSubjectLog(self._database)
         self.user_lookup = SqlUserLookup(self._database, clock=clock)
         self.user_admin = SqlUserAdmin(self._database, providers=providers, clock=clock)
 

@@ -54,6 +54,15 @@ changes = Table(
 )
 """The number of changes of a table, from which instances see whether to read the table again."""
 
+ended_subjects = Table(
+    "ended_subjects",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("subject", String(64), nullable=False),
+    Column("ended_at", Double, nullable=False),
+)
+"""Blocked and removed users of the last day. The row `users` of `changes` has the last number."""
+
 users = Table(
     "users",
     metadata,

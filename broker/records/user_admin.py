@@ -13,6 +13,7 @@ from broker.identity.model import Identity
 from broker.infrastructure.fields import check_fields
 from broker.records import tables as t
 from broker.records.database import Database
+from broker.records.ended_subjects import record_ended_subject
 from broker.records.user_identities import link_identity, lock_identities
 from broker.records.user_lookup import hash_invitation
 from broker.users.errors import IdentityNotFound, InvalidUser, UserAlreadyExists, UserNotFound
@@ -77,6 +78,8 @@ class SqlUserAdmin:
         async with self._database.write_transaction() as connection:
             await _read(connection, user_id)
             await connection.execute(update(t.users).filter_by(id=user_id).values(values))
+            if values.get("blocked"):
+                await record_ended_subject(connection, user_id, now=self._clock())
             return await _read(connection, user_id)
 
     async def remove(self, user_id: str) -> None:
@@ -84,6 +87,7 @@ class SqlUserAdmin:
         async with self._database.write_transaction() as connection:
             await _read(connection, user_id)
             await connection.execute(delete(t.users).filter_by(id=user_id))
+            await record_ended_subject(connection, user_id, now=self._clock())
 
     async def link(self, user_id: str, fields: Mapping[str, object]) -> User:
         """Link an identity to the user. `unionid` is the only optional field.

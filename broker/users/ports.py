@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from broker.identity.model import Identity, UserProfile
 from broker.users.model import Invitation, RegisteredUser, User
@@ -19,6 +19,23 @@ class UserLookup(Protocol):
         """Link `identity` to the user with the same `unionid`.
 
         Return the user, or None if there is no such user.
+        """
+
+
+class EndedSubjects(NamedTuple):
+    """Users who were blocked or removed. number: the argument of the next `after`."""
+
+    number: int
+    subjects: Sequence[str]
+
+
+class EndedSubjectLog(Protocol):
+    """The users who were blocked or removed in the last day, by any process."""
+
+    async def after(self, number: int) -> EndedSubjects:
+        """Return those after `number`, or all with 0, who still may not log in.
+
+        Raises Unavailable.
         """
 
 
