@@ -13,7 +13,7 @@ from broker.identity.ports import Directory
 from broker.infrastructure.clock import Clock
 from broker.login.delivery import Redeemer
 from broker.login.model import Browser, Login
-from broker.oidc.authorization_errors import LoginRequired
+from broker.oidc.authorization_errors import LoginRequired, OtherUser
 from broker.oidc.browser_sign_ins import (
     SID_LENGTH,
     BrowserSignIns,
@@ -83,14 +83,16 @@ class AuthorizationService:
         """Return the code of a confirmed login.
 
         former: the sign-in session of the browser.
-        Raises LoginRequired if the request was completed otherwise, and the errors of
-        `Redeemer.claim` and of the directory.
+        Raises LoginRequired if the request was completed otherwise, OtherUser if the hint names
+        another user, and the errors of `Redeemer.claim` and of the directory.
         """
         login = await self._redeemer.claim(
             login_id, secret, app=app.id, request=request.id, began_after=request.began_at
         )
         if not await self._requests.complete(request.id, login.id):
             raise LoginRequired
+        if request.hint_subject not in (None, login.subject):
+            raise OtherUser
         assert login.phone is not None
         assert login.subject is not None
         profile = login.profile or await self._directory.find(login.phone.identity)

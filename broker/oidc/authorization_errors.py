@@ -28,6 +28,13 @@ class LoginRequired(BrokerError):
     description = "the user has to sign in, which prompt=none forbids"
 
 
+class OtherUser(BrokerError):
+    """OpenID Connect Core, section 3.1.2.1, requires an error."""
+
+    error, status = "login_required", 400
+    description = "id_token_hint: another user has signed in"
+
+
 class RequestCancelled(BrokerError):
     error, status = "access_denied", 403
     description = "the user has cancelled the sign-in"

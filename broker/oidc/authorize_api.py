@@ -143,6 +143,8 @@ class AuthorizeAPI:
             app = await self._require_app(fields)
             request_uri = fields.get("request_uri", "")
             if request_uri.startswith(REQUEST_URI_PREFIX):
+                if is_post:
+                    return self._redirect_to_pushed(app, request_uri)
                 return await self._continue_pushed(http, app, request_uri)
             destination = find_destination(fields, app)
         except BrokerError as error:
@@ -152,6 +154,8 @@ class AuthorizeAPI:
             if is_post:
                 return await self._push(http, app, parsed)
             return await self._continue(http, app, parsed)
+        except RateLimited as error:  # not an error that RFC 6749 has for apps
+            return self._pages.error(http, to_broker_error(error), destination.language)
         except BrokerError as error:
             return self._redirects.error(http, app, destination, to_broker_error(error))
 
@@ -165,7 +169,10 @@ class AuthorizeAPI:
         self._begins.count(self._addresses.of(http))
         request = self._factory.create(parsed, app, lifetime=PUSHED_LIFETIME, cookie=None)
         await self._requests.put(request)
-        query = urlencode({"client_id": app.id, "request_uri": REQUEST_URI_PREFIX + request.id})
+        return self._redirect_to_pushed(app, REQUEST_URI_PREFIX + request.id)
+
+    def _redirect_to_pushed(self, app: App, request_uri: str) -> web.Response:
+        query = urlencode({"client_id": app.id, "request_uri": request_uri})
         return redirect(f"{self._public_url}{AUTHORIZATION_PATH}?{query}")
 
     async def _continue(self, http: web.Request, app: App, parsed: ParsedRequest) -> web.Response:

@@ -29,7 +29,7 @@ from broker.login.errors import (
 )
 from broker.login.model import Browser
 from broker.oidc.authorization import AuthorizationService
-from broker.oidc.authorization_errors import LoginRequired, RequestCancelled
+from broker.oidc.authorization_errors import LoginRequired, OtherUser, RequestCancelled
 from broker.oidc.authorize_api import destination_of
 from broker.oidc.browser_sign_ins import BrowserSignIns
 from broker.oidc.cookies import ProviderCookies
@@ -115,6 +115,9 @@ class LoginFormAPI:
                     browser=Browser(caller.ip, caller.user_agent),
                     former=former,
                 )
+        except OtherUser as error:
+            refusal = to_broker_error(error)
+            return self._redirects.error(http, app, destination_of(request), refusal)
         except RESTART as error:
             to_broker_error(error)
             return self._pages.restart(http, app, request.language)

@@ -103,8 +103,8 @@ MESSAGES: Mapping[str, Mapping[str, Texts]] = {
         "logout": {
             "lang": "en",
             "title": "Sign out?",
-            "sentence": "You are signed in at {host}. Sites that you opened with this sign-in "
-            "will ask you to sign in again.",
+            "sentence": "You are signed in at {host}. After that, sites that use this sign-in ask "
+            "you to sign in again.",
             "button": "Sign out",
         },
         "signed_out": {
@@ -139,7 +139,7 @@ MESSAGES: Mapping[str, Mapping[str, Texts]] = {
         "logout": {
             "lang": "zh-CN",
             "title": "退出登录？",
-            "sentence": "当前已在 {host} 登录。退出后，通过本次登录打开的网站将要求重新登录。",
+            "sentence": "当前已在 {host} 登录，退出后，相关网站会要求重新登录。",
             "button": "退出登录",
         },
         "signed_out": {

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -43,11 +43,14 @@ LOOPBACK_PATTERN = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\]))(?::[0-9]{1,5})
 
 
 class Fields(dict[str, str]):
-    """The fields of a query or form. repeated: names that were sent more than once."""
+    """The fields of a query or form, without empty ones (RFC 6749, section 3.1).
+
+    repeated: names that were sent more than once.
+    """
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
         pairs = list(pairs)
-        super().__init__(pairs)
+        super().__init__((name, value) for name, value in pairs if value)
         counts = Counter(name for name, _ in pairs)
         self.repeated = frozenset(name for name, count in counts.items() if count > 1)
 
@@ -201,14 +204,14 @@ def _max_age(fields: Fields) -> int | None:
     return int(text) if text else None
 
 
-LANGUAGES: Mapping[str, str] = {"zh": "zh", "en": "en"}
-"""The language of the pages by the primary subtag of `ui_locales` (RFC 5646)."""
+LANGUAGES = ("en", "zh")
+"""The languages of the pages, as primary subtags of `ui_locales` (RFC 5646)."""
 
 
 def _language(fields: Fields) -> str:
     tags = fields.get("ui_locales", "").lower().split()
     primary = [tag.partition("-")[0] for tag in tags]
-    return next((LANGUAGES[tag] for tag in primary if tag in LANGUAGES), "")
+    return next((tag for tag in primary if tag in LANGUAGES), "")
 
 
 def _requested_claims(fields: Fields, app: App) -> tuple[str, ...]:
@@ -216,13 +219,20 @@ def _requested_claims(fields: Fields, app: App) -> tuple[str, ...]:
 
     All are voluntary (OpenID Connect Core, section 5.5.1). An invalid parameter is ignored.
     """
-    requested: set[str] = set()
-    with suppress(ValueError, RecursionError):
-        parts = decode(fields.get("claims", ""))
-        for part in ("userinfo", "id_token"):
-            requested.update((parts.get(part) or {}) if isinstance(parts, dict) else {})
+    requested = _claim_names(fields.get("claims", ""))
     allowed = [name for scope in app.scopes for name in SCOPE_CLAIMS[scope] if name != "sub"]
     return tuple(name for name in allowed if name in requested)
+
+
+def _claim_names(text: str) -> set[str]:
+    """Return the names of all claims in the parameter `claims`."""
+    parts: object = None
+    with suppress(ValueError, RecursionError):
+        parts = decode(text)
+    if not isinstance(parts, dict):
+        return set()
+    members = (parts.get(part) for part in ("userinfo", "id_token"))
+    return {name for member in members if isinstance(member, dict) for name in member}
 
 
 def shown_scopes(scope: Sequence[str], claims: Sequence[str]) -> tuple[str, ...]:
