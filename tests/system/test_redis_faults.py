@@ -18,7 +18,7 @@ from broker.monitoring.monitor import Monitor
 from broker.monitoring.ports import Profile
 from broker.state import open_state
 from broker.tokens.issuer import TokenIssuer
-from broker.tokens.keys import SigningKeyFile
+from broker.tokens.keys import KeyRings, SigningKeyFile
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.logins import logs_in
@@ -280,6 +280,21 @@ async def test_instances_with_different_keys_are_reported(
         await eventually(lambda: names_other_keys(second), within=LONG)
     else:
         await eventually(lambda: is_ready(second), within=LONG)
+
+
+async def test_different_keys_of_id_tokens_are_reported(
+    redis: RedisServer, start_broker: StartBroker, tmp_path: Path
+) -> None:
+    """Copies of the file of an older version, each completed by another instance."""
+    files = [tmp_path / "one.json", tmp_path / "two.json"]
+    older = KeyRings.new(["ES256"], 0)
+    for file in files:
+        SigningKeyFile(file).save(older)
+    await start_broker(state_url=redis.url, key_file=files[0])
+
+    second = await start_broker(ready=False, state_url=redis.url, key_file=files[1])
+
+    await eventually(lambda: names_other_keys(second), within=LONG)
 
 
 async def test_newer_instance_is_ready_after_older_ends(
