@@ -236,7 +236,7 @@ def test_token_of_another_issuer_is_refused(
 
 @pytest.mark.parametrize("kind", ["id", "logout"])
 @pytest.mark.parametrize("algorithm", ID_TOKEN_ALGORITHMS)
-def test_other_tokens_are_no_access_tokens(
+def test_id_and_logout_tokens_are_refused(
     issuer: TokenIssuer, clock: Clock, kind: str, algorithm: str
 ) -> None:
     claims = {"aud": ["shop", ISSUER], "sub": "alice", "client_id": "shop", "scope": "openid"}
@@ -322,7 +322,7 @@ def test_header_cannot_choose_the_algorithm(
 
 @pytest.mark.parametrize("form", ["pem", "jwk", "n"])
 @pytest.mark.parametrize("kind", ["at+jwt", "JWT"])
-def test_public_key_is_no_shared_secret(
+def test_public_key_as_shared_secret_is_refused(
     issuer: TokenIssuer, clock: Clock, form: str, kind: str
 ) -> None:
     """HS256 with a public key as the secret: RFC 8725, section 2.1."""
@@ -468,7 +468,7 @@ def test_expired_hint_is_accepted(issuer: TokenIssuer, clock: Clock, algorithm: 
     assert (claims["sub"], claims["aud"]) == ("alice", "shop")
 
 
-def test_access_and_logout_tokens_are_no_hints(issuer: TokenIssuer, clock: Clock) -> None:
+def test_access_and_logout_tokens_are_refused_as_hints(issuer: TokenIssuer, clock: Clock) -> None:
     logout = issuer.issue_logout_token({"sub": "alice"}, algorithm="RS256", issued_at=1)
 
     assert issuer.verify_id_token_hint(access_token(issuer, clock)) is None
