@@ -6,6 +6,8 @@
  *     document.querySelector("scan-login").onlogin = async (token) => { … token.access_token … };
  *
  * Attributes: `broker` (default: the folder of this file), `app`, `lang` (zh… or en), `theme` (light or dark).
+ * With `mode="form"`, `action` and `request` (the login page of the OpenID Connect provider), the widget gets no
+ * token: after the confirm it submits `request`, `login_id` and `secret` to `action`.
  * Events prefixed `scan-login-`: begun scanned unregistered denied expired offline online error token.
  * The token goes to `onlogin(token)` and to listeners of the event `login`. Both may return a promise. The widget
  * shows "signing in" until the promise settles. `refresh()` shows a new code.
@@ -335,6 +337,7 @@ class ScanLogin extends HTMLElement {
   connectedCallback() {
     if (this.#tickTimer) return; // the element was moved within the page: the login continues
     this.#tickTimer = setInterval(() => this.#tick(), 1000);
+    addEventListener("pageshow", this.#onPageShow);
     this.#start();
   }
 
@@ -342,6 +345,7 @@ class ScanLogin extends HTMLElement {
     queueMicrotask(() => {
       if (this.isConnected) return;
       clearInterval(this.#tickTimer);
+      removeEventListener("pageshow", this.#onPageShow);
       this.#tickTimer = 0;
       this.#stop();
     });
@@ -354,6 +358,11 @@ class ScanLogin extends HTMLElement {
       this.#start();
     }
   }
+
+  /** The Back button may restore a page whose login was submitted. */
+  #onPageShow = ({ persisted }) => {
+    if (persisted && this.#isForm()) this.refresh();
+  };
 
   /** Show a new code. Cancels the login of the code on the screen. */
   refresh() {
@@ -485,6 +494,16 @@ class ScanLogin extends HTMLElement {
 
   #app() {
     return this.getAttribute("app") || "default";
+  }
+
+  /** Whether the widget submits the login in a form, and the authorization request that it is for. */
+  #isForm() {
+    return this.getAttribute("mode") === "form";
+  }
+
+  #request() {
+    const request = this.getAttribute("request");
+    return request ? { request } : {};
   }
 
   async #start() {
@@ -693,7 +712,7 @@ class ScanLogin extends HTMLElement {
   async #begin() {
     this.#dropLogin();
     this.#show("loading");
-    const answer = await this.#call("begin", {});
+    const answer = await this.#call("begin", this.#request());
     if (answer?.error) this.#fail(answer, () => this.refresh());
     else if (answer) this.#setLogin(answer);
   }
@@ -714,12 +733,23 @@ class ScanLogin extends HTMLElement {
   async #redeem() {
     const login = this.#login;
     if (login.isRedeeming) return; // both a push and the answer to `resume` may report `confirmed`
+    if (this.#isForm()) return this.#submit();
     login.isRedeeming = true;
     this.#show("confirmed");
     const answer = await this.#call("redeem", this.#proof());
     login.isRedeeming = false;
     if (answer?.error) this.#handleError(answer);
     else if (answer) this.#finish(answer);
+  }
+
+  /** Submit the confirmed login. The broker answers with a redirect to the app. */
+  #submit() {
+    const fields = { request: this.getAttribute("request") ?? "", ...this.#proof() };
+    this.#end("confirmed"); // without `cancel`
+    const inputs = Object.entries(fields).map(([name, value]) => createElement("input", { type: "hidden", name, value }));
+    const form = createElement("form", { method: "post", action: this.getAttribute("action") ?? "", hidden: true }, ...inputs);
+    document.body.append(form);
+    form.submit();
   }
 
   /** Handle an error answer to `resume`, `redeem` or a poll. */
@@ -738,7 +768,7 @@ class ScanLogin extends HTMLElement {
     const attempt = this.#attempt;
     if (attempt.hasPolled) return;
     attempt.hasPolled = true;
-    const answer = await this.#post("/oauth/device_authorization", { client_id: this.#app() });
+    const answer = await this.#post("/oauth/device_authorization", { client_id: this.#app(), ...this.#request() });
     const [login_id, secret] = answer?.device_code?.split(".") ?? [];
     if (attempt !== this.#attempt) return this.#discard({ login_id, secret });
     if (!answer) return this.#unreachable();
