@@ -89,7 +89,7 @@ MESSAGES: Mapping[str, Mapping[str, Texts]] = {
         },
         "restart": {
             "lang": "en",
-            "title": "This sign-in is over",
+            "title": "This sign-in has ended",
             "sentence": "It was completed, it has expired, or another browser began it. Start "
             "again at the site.",
             "link": "Go to {app}",
