@@ -17,6 +17,7 @@ from broker.cli.support import (
     print_json,
     print_table,
     read_settings,
+    usage_error,
     with_records,
 )
 from broker.directories.settings import DirectorySettings
@@ -25,6 +26,7 @@ from broker.infrastructure.settings_sources import PREFIX
 from broker.providers.settings import ProviderSettings
 from broker.providers.wechat.settings import WeChatSettings
 from broker.records.store import Records
+from broker.users.model import claim_values
 from broker.users.rules import INVITATION_LIFETIME, PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -41,7 +43,48 @@ NewIdArgument = Annotated[
     typer.Argument(help="Id of the user, the `sub` of tokens. Default: generated.", metavar="[ID]"),
 ]
 
-NameOption = Annotated[str | None, typer.Option(help="Name of the user.", show_default=False)]
+NameOption = Annotated[str | None, typer.Option(help="Name of the user.")]
+
+NicknameOption = Annotated[str | None, typer.Option(help="Claim nickname.")]
+
+UsernameOption = Annotated[
+    str | None, typer.Option(help="Claim preferred_username, the account name in products.")
+]
+
+PictureOption = Annotated[str | None, typer.Option(help="Claim picture: URL of a picture.")]
+
+LocaleOption = Annotated[str | None, typer.Option(help="Claim locale, such as zh-CN.")]
+
+ZoneinfoOption = Annotated[str | None, typer.Option(help="Claim zoneinfo, such as Asia/Shanghai.")]
+
+EmailOption = Annotated[str | None, typer.Option(help="Claim email.")]
+
+EmailVerifiedOption = Annotated[
+    bool | None,
+    typer.Option(
+        help="Whether the email address was verified to belong to the user. A new address "
+        "needs it again.",
+        show_default=False,
+    ),
+]
+
+PhoneNumberOption = Annotated[
+    str | None, typer.Option(help="Claim phone_number, such as +8613800138000.")
+]
+
+PhoneNumberVerifiedOption = Annotated[
+    bool | None,
+    typer.Option(
+        help="Whether the phone number was verified to belong to the user. A new number needs "
+        "it again.",
+        show_default=False,
+    ),
+]
+
+GroupOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Claim groups; repeat it for several. All former groups are replaced."),
+]
 
 OpenidOption = Annotated[
     str, typer.Option(help="Id of the person at the provider; WeChat: openid.")
@@ -71,20 +114,71 @@ UnionidOption = Annotated[
 def add(
     user_id: NewIdArgument = None,
     name: NameOption = None,
+    nickname: NicknameOption = None,
+    preferred_username: UsernameOption = None,
+    picture: PictureOption = None,
+    locale: LocaleOption = None,
+    zoneinfo: ZoneinfoOption = None,
+    email: EmailOption = None,
+    email_verified: EmailVerifiedOption = None,
+    phone_number: PhoneNumberOption = None,
+    phone_number_verified: PhoneNumberVerifiedOption = None,
+    group: GroupOption = None,
     as_json: JSONOption = False,
     file: ConfigFile = None,
 ) -> None:
     """Add a user and print the id. Then use `invite` or `link` to add an identity."""
-    fields = {"id": user_id, "name": name}
-    given = {key: value for key, value in fields.items() if value is not None}
+    given = _given(
+        id=user_id,
+        name=name,
+        nickname=nickname,
+        preferred_username=preferred_username,
+        picture=picture,
+        locale=locale,
+        zoneinfo=zoneinfo,
+        email=email,
+        email_verified=email_verified,
+        phone_number=phone_number,
+        phone_number_verified=phone_number_verified,
+        groups=group,
+    )
     added = _do(file, lambda records: records.user_admin.add(given))
     print_json(added.as_dict()) if as_json else print(added.id)
 
 
 @command.command("set")
-def change(user_id: IdArgument, name: NameOption, file: ConfigFile = None) -> None:
-    """Change a user's name; "" removes it."""
-    _change(file, user_id, {"name": name or None})
+def change(
+    user_id: IdArgument,
+    name: NameOption = None,
+    nickname: NicknameOption = None,
+    preferred_username: UsernameOption = None,
+    picture: PictureOption = None,
+    locale: LocaleOption = None,
+    zoneinfo: ZoneinfoOption = None,
+    email: EmailOption = None,
+    email_verified: EmailVerifiedOption = None,
+    phone_number: PhoneNumberOption = None,
+    phone_number_verified: PhoneNumberVerifiedOption = None,
+    group: GroupOption = None,
+    file: ConfigFile = None,
+) -> None:
+    """Change the fields that are given; "" removes a field's value."""
+    given = _given(
+        name=name,
+        nickname=nickname,
+        preferred_username=preferred_username,
+        picture=picture,
+        locale=locale,
+        zoneinfo=zoneinfo,
+        email=email,
+        email_verified=email_verified,
+        phone_number=phone_number,
+        phone_number_verified=phone_number_verified,
+        groups=group,
+    )
+    if not given:
+        usage_error("no change is given; see scan-login user set --help")
+    _change(file, user_id, given)
     print(f"user {user_id} is changed")
 
 
@@ -135,6 +229,9 @@ def show(user_id: IdArgument, as_json: JSONOption = False, file: ConfigFile = No
         print_json(user.as_dict())
         return
     print(f"{user.id}\n    name = {user.name or '-'}\n    blocked = {str(user.blocked).lower()}")
+    for name, value in claim_values(user.profile).items():
+        if name != "name" and value is not None:
+            print(f"    {name} = {', '.join(value) if isinstance(value, list) else value}")
     if user.identities:
         rows = [
             (
@@ -207,6 +304,12 @@ def remove(user_id: IdArgument, yes: YesOption = False, file: ConfigFile = None)
         typer.confirm(f"Remove {user_id} with identities and invitations?", abort=True)
     with_records(settings, lambda records: records.user_admin.remove(user_id))
     print(f"user {user_id} is removed")
+
+
+def _given(**options: object) -> dict[str, object]:
+    """Return the fields that the options set; None for a value that is removed."""
+    fields = {name: value for name, value in options.items() if value is not None}
+    return {name: None if value in ("", [""]) else value for name, value in fields.items()}
 
 
 def _settings(file: Path | None) -> Settings:

@@ -71,7 +71,18 @@ users = Table(
     Column("blocked", Boolean, nullable=False, server_default=false()),
     Column("created_at", Double, nullable=False),
     Column("changed_at", Double, nullable=False),
+    Column("nickname", String(100)),
+    Column("preferred_username", String(100)),
+    Column("picture", String(500)),
+    Column("locale", String(35)),
+    Column("zoneinfo", String(100)),
+    Column("email", String(320)),
+    Column("phone_number", String(16)),
+    Column("email_verified", Boolean),
+    Column("phone_number_verified", Boolean),
+    Column("groups", JSON(none_as_null=True)),
 )
+"""Users. The nullable columns are the claims of `UserProfile`."""
 
 identities = Table(
     "identities",

@@ -14,7 +14,7 @@ from broker.infrastructure.fields import check_fields
 from broker.records import tables as t
 from broker.records.database import Database
 from broker.records.ended_subjects import record_ended_subject
-from broker.records.user_identities import link_identity, lock_identities
+from broker.records.user_identities import link_identity, lock_identities, parse_profile
 from broker.records.user_lookup import hash_invitation
 from broker.users.errors import IdentityNotFound, InvalidUser, UserAlreadyExists, UserNotFound
 from broker.users.model import Invitation, User
@@ -25,6 +25,7 @@ from broker.users.rules import (
     PAGE_SIZE,
     USER_ID_PATTERN,
     USER_RULES,
+    VERIFIED_CLAIMS,
 )
 
 
@@ -71,10 +72,17 @@ class SqlUserAdmin:
             raise UserAlreadyExists from None
 
     async def update(self, user_id: str, fields: Mapping[str, object]) -> User:
-        """Change the given fields only. Raises InvalidUser or UserNotFound."""
+        """Change the given fields only, but no new address or number stays verified.
+
+        Raises InvalidUser or UserNotFound.
+        """
         if "id" in fields:
             raise InvalidUser(["id: the id of a user cannot be changed"])
-        values = {**check_fields(fields, USER_RULES, InvalidUser), "changed_at": self._clock()}
+        unverified = {flag: None for name, flag in VERIFIED_CLAIMS.items() if name in fields}
+        values = {
+            **check_fields({**unverified, **fields}, USER_RULES, InvalidUser),
+            "changed_at": self._clock(),
+        }
         async with self._database.write_transaction() as connection:
             await _read(connection, user_id)
             await connection.execute(update(t.users).filter_by(id=user_id).values(values))
@@ -197,4 +205,10 @@ def _identity(fields: Mapping[str, object] | RowMapping) -> Identity:
 
 
 def _user(row: RowMapping, identities: tuple[Identity, ...]) -> User:
-    return User(**row, identities=identities)
+    return User(
+        profile=parse_profile(row),
+        blocked=row["blocked"],
+        identities=identities,
+        created_at=row["created_at"],
+        changed_at=row["changed_at"],
+    )

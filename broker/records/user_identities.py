@@ -6,12 +6,13 @@ Identities with the same `unionid` belong to one person, and so to one user.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, func, insert, select, update
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from broker.identity.model import Identity
+from broker.identity.model import Identity, UserProfile
+from broker.identity.rules import CLAIM_RULES
 from broker.records import tables as t
 from broker.users.errors import IdentityAlreadyLinked
 
@@ -22,10 +23,21 @@ IDENTITY_LOCK = 0x5CA10620
 class IdentityOwner(NamedTuple):
     """The user of an identity. unionid: as it is stored for the identity."""
 
-    user_id: str
-    name: str | None
+    profile: UserProfile
     blocked: bool
     unionid: str | None
+
+    @property
+    def user_id(self) -> str:
+        return self.profile.subject
+
+
+def parse_profile(row: RowMapping) -> UserProfile:
+    """Return the profile of a row of `users`."""
+    claims = {name: row[name] for name in CLAIM_RULES if row[name] is not None}
+    if "groups" in claims:
+        claims["groups"] = tuple(claims["groups"])
+    return UserProfile(subject=row["id"], **claims)
 
 
 async def lock_identities(connection: AsyncConnection) -> None:
@@ -78,13 +90,12 @@ async def _owner(
 ) -> IdentityOwner | None:
     # If operators have added two users for one person, the first one counts.
     first = _owners().where(condition).order_by(t.identities.c.created_at, t.users.c.id).limit(1)
-    row = (await connection.execute(first)).one_or_none()
-    return IdentityOwner._make(row) if row else None
+    row = (await connection.execute(first)).mappings().one_or_none()
+    return IdentityOwner(parse_profile(row), row["blocked"], row["unionid"]) if row else None
 
 
-def _owners() -> Select[tuple[str, str | None, bool, str | None]]:
-    columns = (t.users.c.id, t.users.c.name, t.users.c.blocked, t.identities.c.unionid)
-    return select(*columns).join_from(t.users, t.identities)
+def _owners() -> Select[tuple[Any, ...]]:
+    return select(t.users, t.identities.c.unionid).join_from(t.users, t.identities)
 
 
 def _is(identity: Identity) -> ColumnElement[bool]:

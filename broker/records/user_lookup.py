@@ -175,7 +175,7 @@ def hash_invitation(invitation: str) -> bytes:
 def _unblocked_profile(owner: IdentityOwner) -> UserProfile:
     if owner.blocked:
         raise UserBlocked
-    return UserProfile(subject=owner.user_id, name=owner.name)
+    return owner.profile
 
 
 def _is_storable(identity: Identity) -> bool:

@@ -33,8 +33,20 @@ class UserListQuery(RequestModel):
 
 
 class UserUpdateRequest(RequestFields, total=False):
-    name: str | None
+    """`users/rules.py` checks the values. null deletes a claim."""
+
     blocked: bool
+    name: str | None
+    nickname: str | None
+    preferred_username: str | None
+    picture: str | None
+    locale: str | None
+    zoneinfo: str | None
+    email: str | None
+    email_verified: bool | None
+    phone_number: str | None
+    phone_number_verified: bool | None
+    groups: list[str] | None
 
 
 class UserAddRequest(UserUpdateRequest, total=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from broker.identity.model import Identity
+from broker.identity.model import Identity, UserProfile
 from broker.infrastructure.api.schema import ResponseModel
 
 
@@ -23,11 +23,26 @@ class IdentityResponse(ResponseModel):
     unionid: str | None
 
 
-class UserResponse(ResponseModel):
+class UserClaimsResponse(ResponseModel):
+    """The claims of a user. null: the claim is not sent."""
+
+    name: str | None
+    nickname: str | None
+    preferred_username: str | None
+    picture: str | None
+    locale: str | None
+    zoneinfo: str | None
+    email: str | None
+    email_verified: bool | None
+    phone_number: str | None
+    phone_number_verified: bool | None
+    groups: list[str] | None
+
+
+class UserResponse(UserClaimsResponse):
     """The fields of a user.  created_at, changed_at: Unix time in seconds."""
 
     id: str
-    name: str | None
     blocked: bool
     identities: list[IdentityResponse]
     created_at: float
@@ -38,18 +53,25 @@ class UserResponse(ResponseModel):
 class User:
     """A user in the records.  created_at, changed_at: Unix time in seconds."""
 
-    id: str
-    name: str | None
+    profile: UserProfile
     blocked: bool
     identities: tuple[Identity, ...] = ()
     created_at: float
     changed_at: float
 
+    @property
+    def id(self) -> str:
+        return self.profile.subject
+
+    @property
+    def name(self) -> str | None:
+        return self.profile.name
+
     def as_dict(self) -> UserResponse:
         return {
             "id": self.id,
-            "name": self.name,
             "blocked": self.blocked,
+            **claim_values(self.profile),
             "identities": [
                 {
                     "provider": identity.provider,
@@ -62,6 +84,23 @@ class User:
             "created_at": self.created_at,
             "changed_at": self.changed_at,
         }
+
+
+def claim_values(profile: UserProfile) -> UserClaimsResponse:
+    """Return the claims of a profile as JSON values."""
+    return {
+        "name": profile.name,
+        "nickname": profile.nickname,
+        "preferred_username": profile.preferred_username,
+        "picture": profile.picture,
+        "locale": profile.locale,
+        "zoneinfo": profile.zoneinfo,
+        "email": profile.email,
+        "email_verified": profile.email_verified,
+        "phone_number": profile.phone_number,
+        "phone_number_verified": profile.phone_number_verified,
+        "groups": None if profile.groups is None else list(profile.groups),
+    }
 
 
 class Invitation(NamedTuple):

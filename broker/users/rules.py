@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
+from broker.identity.rules import CLAIM_RULES
 from broker.infrastructure.fields import check_text, check_word
 
 USER_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+:-]{0,63}")
@@ -37,6 +38,10 @@ def _flag(value: object) -> bool:
     return value
 
 
+def _optional(check: FieldRule) -> FieldRule:
+    return lambda value: None if value is None else check(value)
+
+
 def _seconds(value: object) -> int:
     if type(value) is not int or not 1 <= value <= INVITATION_MAX:
         raise ValueError(f"must be whole seconds from 1 to {INVITATION_MAX}")
@@ -45,8 +50,8 @@ def _seconds(value: object) -> int:
 
 USER_RULES: Mapping[str, FieldRule] = {
     "id": _user_id,
-    "name": lambda value: None if value is None else check_text(value, 100),
     "blocked": _flag,
+    **{name: _optional(check) for name, check in CLAIM_RULES.items()},
 }
 
 IDENTITY_RULES: Mapping[str, FieldRule] = {
@@ -57,3 +62,6 @@ IDENTITY_RULES: Mapping[str, FieldRule] = {
 }
 
 INVITATION_RULES: Mapping[str, FieldRule] = {"expires_in": _seconds}
+
+VERIFIED_CLAIMS = {"email": "email_verified", "phone_number": "phone_number_verified"}
+"""Claims, and the claim that tells whether the value was verified to belong to the user."""

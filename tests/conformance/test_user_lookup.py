@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from broker.directories.sql import SqlDirectory
 from broker.errors import BrokerError, InvalidRequest
 from broker.identity.errors import UnregisteredUser, UserBlocked
-from broker.identity.model import Identity
+from broker.identity.model import Identity, UserProfile
 from broker.records import tables as t
 from broker.records.database import Database
 from broker.records.errors import RecordsUnavailable
@@ -470,3 +470,50 @@ async def test_database_outage_does_not_make_users_unregistered(
 
     stoppable_postgres.start()
     assert (await one.find(ALICE)).subject == "u-alice"
+
+
+async def test_lookup_returns_the_claims_of_a_user(one: Instance) -> None:
+    claims = {
+        "name": "Alice",
+        "preferred_username": "alice",
+        "email": "alice@shop.example",
+        "email_verified": True,
+        "phone_number": "+8613800138000",
+        "groups": ["staff", "admins"],
+    }
+    user = await one.users.add(claims)
+    await one.users.link(user.id, fields(ALICE))
+
+    profile = await one.find(ALICE)
+
+    assert profile == UserProfile(
+        subject=user.id,
+        **{**claims, "groups": ("admins", "staff")},  # type: ignore[arg-type]
+    )
+
+
+async def test_new_email_address_is_not_verified(one: Instance) -> None:
+    user = await one.users.add({"email": "alice@shop.example", "email_verified": True})
+
+    renamed = await one.users.update(user.id, {"name": "Alice"})
+    moved = await one.users.update(user.id, {"email": "alice@other.example"})
+    verified = await one.users.update(user.id, {"email_verified": True})
+
+    flags = [changed.profile.email_verified for changed in (renamed, moved, verified)]
+    assert flags == [True, None, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("groups", ["g"] * 101),
+        ("groups", ["g" * 65]),
+        ("email", "alice"),
+        ("email_verified", "true"),
+        ("phone_number", "138"),
+        ("picture", "ftp://shop.example/a.png"),
+    ],
+)
+async def test_malformed_claim_is_refused(one: Instance, name: str, value: object) -> None:
+    with pytest.raises(InvalidUser, match=name):
+        await one.users.add({name: value})

@@ -157,3 +157,22 @@ def test_user_commands_need_the_sql_directory(call: Call, words: list[str]) -> N
     assert "the directory is open, which does not use the users in the records" in refused.text
     assert "SCAN_LOGIN_DIRECTORY=sql" in refused.text
     assert rows(call) == []
+
+
+def test_claims_are_set_replaced_and_removed(call: Call) -> None:
+    call("add", "u-alice", "--email", "a@shop.example", "--email-verified", "--group", "staff")
+    before = show_user(call, "u-alice")
+
+    call("set", "u-alice", "--group", "admins", "--group", "ops", "--email", "")
+
+    after = show_user(call, "u-alice")
+    assert (before["email_verified"], before["groups"]) == (True, ["staff"])
+    assert (after["email"], after["email_verified"]) == (None, None)
+    assert after["groups"] == ["admins", "ops"]
+    assert "    groups = admins, ops\n" in call("show", "u-alice").text
+    assert call("set", "u-alice", "--group", "").code == 0
+    assert show_user(call, "u-alice")["groups"] is None
+
+
+def test_change_of_nothing_is_a_usage_error(call: Call) -> None:
+    assert call("set", "u-alice").code == 2
