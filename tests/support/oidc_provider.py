@@ -1,0 +1,119 @@
+"""Providers for relying parties: one instance, and three behind nginx with Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from deploy import nginx
+from deploy.processes import Process, wait_until_listening
+from tests.support.app_admin import TOKEN, Admin
+from tests.support.builders import StartBroker
+from tests.support.clients import Payload
+from tests.support.environment import free_port, need
+from tests.support.servers.redis import RedisServer, redis_program
+
+
+class Provider(NamedTuple):
+    """The provider that relying parties use.
+
+    issuer: its URL for browsers and apps. phones: the URL for phones.
+    admin: the client of an admin port.
+    """
+
+    issuer: str
+    phones: str
+    admin: Admin
+
+    async def add_app(self, app_id: str, **fields: object) -> str:
+        """Add an app and return its secret; empty for a public app."""
+        body = {"id": app_id, "name": app_id.title(), "phone_app": "default", **fields}
+        answer = await self.admin.ask("POST", "/apps", body)
+        assert answer.status == 201, answer.body
+        if fields.get("client_type") == "public":
+            return ""
+        rotated = await self.admin.ask("POST", f"/apps/{app_id}/rotate-secret")
+        return str(rotated.body["api_secret"])
+
+    async def update_app(self, app_id: str, **fields: object) -> Payload:
+        answer = await self.admin.ask("PATCH", f"/apps/{app_id}", fields)
+        assert answer.status == 200, answer.body
+        return dict(answer.body)
+
+
+COMMON: Payload = {"admin_token": TOKEN, "webhooks_private": True}
+
+APP_CALLS = "token|userinfo|introspect|revoke|par"
+
+
+@asynccontextmanager
+async def one_instance(start_broker: StartBroker, folder: Path) -> AsyncIterator[Provider]:
+    broker = await start_broker(**COMMON)
+    admin = Admin(broker.admin)
+    try:
+        yield Provider(broker.url, broker.url, admin)
+    finally:
+        await admin.http.close()
+
+
+@asynccontextmanager
+async def three_instances(start_broker: StartBroker, folder: Path) -> AsyncIterator[Provider]:
+    """The browser, the app and the phone each use another instance."""
+    redis = RedisServer(redis_program())
+    redis.start()
+    port = free_port()
+    shared = {**COMMON, "state_url": redis.url, "public_url": f"http://127.0.0.1:{port}"}
+    try:
+        brokers = [
+            await start_broker(**shared, instance=name, key_file=folder / "keys.json")
+            for name in ("browsers", "apps", "phones")
+        ]
+        async with nginx_by_path(folder / "nginx", port, *(one.url for one in brokers[:2])):
+            admin = Admin(brokers[1].admin)
+            try:
+                yield Provider(f"http://127.0.0.1:{port}", brokers[2].url, admin)
+            finally:
+                await admin.http.close()
+    finally:
+        redis.stop()
+
+
+@asynccontextmanager
+async def nginx_by_path(folder: Path, port: int, browsers: str, apps: str) -> AsyncIterator[None]:
+    """Serve both instances on one port: the calls of apps at `apps`, all others at `browsers`."""
+    need("nginx")
+    folder.mkdir()
+    folder.chmod(0o711)
+    temporary = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in nginx.TEMPORARY_FOLDERS)
+    upgrade = (
+        "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade;"
+        " proxy_set_header Connection $connection_upgrade; proxy_set_header Host $http_host;"
+    )
+    conf = folder / "nginx.conf"
+    conf.write_text(
+        f"""events {{}}
+http {{ {temporary} access_log off;
+map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
+server {{ listen 127.0.0.1:{port}; {upgrade}
+location ~ ^/oauth/({APP_CALLS})$ {{ proxy_pass {apps}; }}
+location / {{ proxy_pass {browsers}; }} }} }}
+"""
+    )
+    log = folder / "nginx.log"
+    with log.open("wb") as file:
+        process = Process(
+            "nginx",
+            await asyncio.create_subprocess_exec(*nginx.command(conf), stdout=file, stderr=file),
+            log,
+        )
+    try:
+        await wait_until_listening(process, port)
+        yield
+    finally:
+        await process.stop()
+
+
+LAYOUTS = {"one-instance": one_instance, "three-instances": three_instances}
