@@ -125,6 +125,21 @@ class Browser(NamedTuple):
     user_agent: str
 
 
+class ConfirmedLogin(NamedTuple):
+    """A login in the audit log that a person confirmed.
+
+    provider, openid: the identity of the phone, by which only this person may report it.
+    reported_at: Unix time in seconds of the first report; None before.
+    """
+
+    app: str
+    incarnation: str
+    provider: str
+    openid: str
+    subject: str
+    reported_at: float | None
+
+
 class Login(msgspec.Struct, frozen=True, kw_only=True):
     """One code on one screen until its token is delivered.
 
@@ -147,6 +162,8 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
         redeems it for a token.
     scope: the scopes that the phone shows; None to show those of the app.
     profile: the directory's answer at the confirm; kept only if `scope` has `openid`.
+    phone_ip: the address of the phone at the scan; empty before.
+    reason: why it was denied, if not by its phone; for the audit log.
     version: increases by one with each change, for compare-and-set.
     """
 
@@ -170,6 +187,8 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
     request: str = ""
     scope: tuple[str, ...] | None = None
     profile: UserProfile | None = None
+    phone_ip: str = ""
+    reason: str = ""
 
     def at(self, now: float) -> Login:
         """Return the login in its state at `now`: expired if it is open after `expires_at`."""

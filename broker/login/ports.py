@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from broker.apps.model import App
 from broker.identity.model import Identity
 from broker.infrastructure.coordination import Notice
-from broker.login.model import Browser, Login, Verdict
+from broker.login.model import Browser, ConfirmedLogin, Login, Verdict
 
 
 class AuditLog(Protocol):
@@ -19,6 +19,16 @@ class AuditLog(Protocol):
         """Queue the final state of `login` for writing. A repeat is recorded once.
 
         It does not wait and raises no error. Records that cannot be written are counted.
+        """
+
+    async def find(self, login_id: str) -> ConfirmedLogin | None:
+        """Return a login that a person confirmed, or None if it has no record. Raises
+        Unavailable."""
+
+    async def report(self, login_id: str, *, now: float) -> bool:
+        """Record that the person reports the login. Return whether it is the first report.
+
+        A login that has no record gets none. Raises Unavailable.
         """
 
 

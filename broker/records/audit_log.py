@@ -13,11 +13,11 @@ from collections.abc import Callable
 from itertools import islice
 
 import structlog
-from sqlalchemy import delete
+from sqlalchemy import delete, select, update
 
 from broker.infrastructure.observability.metrics import Counter
 from broker.infrastructure.observability.outage import OutageLog
-from broker.login.model import Login, State
+from broker.login.model import ConfirmedLogin, Login, State
 from broker.records import tables as t
 from broker.records.database import INSERT, Database
 from broker.records.errors import RecordsUnavailable
@@ -67,6 +67,46 @@ class SqlAuditLog:
             return
         self._queue[login.id] = _row(login, now)
         self._has_rows.set()
+
+    async def find(self, login_id: str) -> ConfirmedLogin | None:
+        """Return a login that a person confirmed, or None. Raises RecordsUnavailable.
+
+        Queued rows are written first, so that a report right after the end of a login is
+        accepted.
+        """
+        if login_id in self._queue:
+            await self._write()
+        columns, ends = t.ended_logins.c, (State.REDEEMED.value, State.EXPIRED.value)
+        found = (
+            select(t.ended_logins)
+            .where(columns.login_id == login_id, columns.subject.is_not(None))
+            .where(columns.state.in_(ends))
+        )
+        async with self._database.read_connection() as connection:
+            row = (await connection.execute(found)).mappings().one_or_none()
+        if row is None:
+            return None
+        return ConfirmedLogin(
+            row["app"],
+            row["app_incarnation"] or "",
+            row["provider"],
+            row["openid"],
+            row["subject"],
+            row["reported_at"],
+        )
+
+    async def report(self, login_id: str, *, now: float) -> bool:
+        """Record a report. Return whether it is the first one of this login.
+
+        A login without a row stays without a report. Raises RecordsUnavailable.
+        """
+        columns = t.ended_logins.c
+        first = columns.login_id == login_id, columns.reported_at.is_(None)
+        async with self._database.write_transaction() as connection:
+            updated = await connection.execute(
+                update(t.ended_logins).where(*first).values(reported_at=now)
+            )
+        return bool(updated.rowcount)
 
     async def write_forever(self) -> None:
         """Write queued rows until cancelled, and log the begin and end of an outage."""
@@ -124,6 +164,8 @@ def _row(login: Login, now: float) -> dict[str, object]:
         "began_at": login.began_at,
         "ended_at": login.expires_at if login.state is State.EXPIRED else now,
         "instance": login.instance,
+        "phone_ip": _storable(login.phone_ip) or None,
+        "reason": _storable(login.reason) or None,
     }
 
 

@@ -151,6 +151,9 @@ ended_logins = Table(
     Column("ended_at", Double, nullable=False),
     Column("instance", String(64), nullable=False),
     Column("app_incarnation", String(16)),
+    Column("phone_ip", String(256)),  # at the scan
+    Column("reason", String(256)),  # of a denial other than by the phone
+    Column("reported_at", Double),  # the person who confirmed it reported it
     Index("ended_logins_ended_at", "ended_at"),
 )
 """The audit log: one row for each finished login."""

@@ -83,6 +83,9 @@ async def test_finished_login_is_stored_with_all_fields(
             "began_at": clock(),
             "ended_at": clock() + 7,
             "instance": "one",
+            "phone_ip": None,
+            "reason": None,
+            "reported_at": None,
         }
     ]
 
@@ -319,3 +322,47 @@ async def test_broker_stops_although_its_database_hangs(
 
     async with asyncio.timeout(30):
         await records.close()
+
+
+# --- reports
+
+
+async def test_confirmed_login_is_found_and_reported_once(
+    sql_trail: SqlAuditLog, clock: Clock
+) -> None:
+    login = a_login(clock, state=State.REDEEMED, phone=ALICE, subject="user-1")
+    sql_trail.record(login, now=clock())
+
+    found = await sql_trail.find(login.id)
+    first = await sql_trail.report(login.id, now=clock() + 5)
+    second = await sql_trail.report(login.id, now=clock() + 9)
+
+    assert found is not None
+    assert (found.openid, found.subject) == (ALICE.identity.id, "user-1")
+    assert (found.app, found.reported_at) == (login.app, None)
+    assert (first, second) == (True, False)
+    reported = await sql_trail.find(login.id)
+    assert reported is not None
+    assert reported.reported_at == clock() + 5
+
+
+async def test_login_that_ended_unconfirmed_cannot_be_reported(
+    sql_trail: SqlAuditLog, clock: Clock
+) -> None:
+    sql_trail.record(a_login(clock, id="denied", **DENIED), now=clock())
+
+    assert await sql_trail.find("denied") is None
+    assert await sql_trail.find("unknown") is None
+    assert await sql_trail.report("unknown", now=clock()) is False
+
+
+async def test_address_of_phone_and_reason_are_stored(
+    sql_trail: SqlAuditLog, database: Database, clock: Clock
+) -> None:
+    login = a_login(clock, **DENIED, phone_ip="198.51.100.7", reason="match")
+    sql_trail.record(login, now=clock())
+
+    await sql_trail.flush()
+
+    [row] = await rows(database)
+    assert (row["phone_ip"], row["reason"], row["reported_at"]) == ("198.51.100.7", "match", None)

@@ -15,7 +15,7 @@ from broker.identity.registry import ProviderRegistry
 from broker.infrastructure.settings import Settings
 from broker.infrastructure.sharding import shard_of
 from broker.login.codes import CodeSource, LoginImages
-from broker.login.model import Browser, Login, State
+from broker.login.model import Browser, ConfirmedLogin, Login, State
 from broker.login.ports import LOGIN_RETENTION
 from broker.login.services import LoginServices
 from broker.pool.code_pool import CodePool
@@ -87,6 +87,12 @@ class RecordingAuditLog:
 
     def record(self, login: Login, *, now: float) -> None:
         self.ends.append((login.id, login.state, now))
+
+    async def find(self, login_id: str) -> ConfirmedLogin | None:
+        return None
+
+    async def report(self, login_id: str, *, now: float) -> bool:
+        return False
 
 
 class RunningBroker(NamedTuple):
