@@ -66,8 +66,10 @@ FIELDS: Mapping[str, FieldInfo] = {
 }
 """Every setting, by name."""
 
-ROLES = ("browser", "phone", "oauth", "sessions")
+ROLES = ("browser", "phone", "oauth", "sessions", "oidc")
 """The parts of the API that a process serves or leaves to other processes."""
+
+OIDC = "oidc"
 
 
 def find_values(file: Path | None = None) -> FoundValues:
@@ -119,9 +121,11 @@ def derive_pictures_public_url(settings: Settings) -> None:
 
 
 def derive_roles(settings: Settings) -> None:
-    """Default: all.  Sort them in the order of `ROLES`."""
+    """Default: all that the public URL allows.  Sort them in the order of `ROLES`."""
     server = settings[ServerSettings]
-    server.derive(roles=tuple(role for role in ROLES if role in server.roles) or ROLES)
+    chosen = tuple(role for role in ROLES if role in server.roles)
+    default = tuple(role for role in ROLES if role != OIDC or not server.insecure_reason())
+    server.derive(roles=chosen or default)
 
 
 DEFAULTS: Sequence[Callable[[Settings], None]] = (
@@ -137,6 +141,9 @@ def check_roles(settings: Settings) -> Iterator[InvalidField]:
     unknown = [role for role in settings[ServerSettings].roles if role not in ROLES]
     if unknown:
         yield InvalidField("roles", f"{unknown[0]!r} is unknown: use some of {', '.join(ROLES)}")
+    reason = settings[ServerSettings].insecure_reason()
+    if OIDC in settings[ServerSettings].roles and reason:
+        yield InvalidField("roles", f"oidc: {reason}")
 
 
 def check_pretend_provider(settings: Settings) -> Iterator[InvalidField]:

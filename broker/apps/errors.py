@@ -17,6 +17,20 @@ class InvalidAppCredentials(BrokerError):
     auth_scheme = 'Basic realm="sessions"'
 
 
+class InvalidClientSecret(BrokerError):
+    error, status = "invalid_client", 401
+    counts_as_guess = True
+    description = "the app's secret is wrong, or the app is public and has none"
+
+
+class ClientSecretMissing(BrokerError):
+    error, status = "invalid_client", 401
+    description = (
+        "the app must authenticate: send its id and secret with `Authorization: Basic` or in the "
+        "form, as client_id and client_secret"
+    )
+
+
 class OriginNotAllowed(BrokerError):
     error, status = "invalid_client", 401
     description = "the app does not allow this Origin; add it to the app's origins"

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from broker.apps.model import App
 from broker.infrastructure.fields import check_text, check_word, is_web_url, parse_origin
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -148,3 +149,9 @@ def find_conflicts(app: Mapping[str, Any]) -> list[str]:
             "can have; set client_type to public"
         ]
     return []
+
+
+def parse_scope(text: str, app: App) -> tuple[str, ...]:
+    """Return the scopes of `text` that are known and that the app may have, in a fixed order."""
+    wanted = set(text.split()) & set(app.scopes)
+    return tuple(scope for scope in SCOPES if scope in wanted)

@@ -14,6 +14,10 @@ from broker.login.reader import LoginReader
 from broker.login.writer import LoginWriter
 from broker.tokens.issuer import Token, TokenClaims, TokenIssuer
 
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+
+DEVICE_AUTHORIZATION_PATH = "/oauth/device_authorization"
+
 AUTH_METHODS = ("scan",)
 """The token's `amr`."""
 

@@ -7,65 +7,48 @@ It is stateless: any instance can answer any request, so it needs no sticky sess
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
-from aiohttp import web
-from pydantic import StringConstraints, model_validator
+from pydantic import StringConstraints
 
-from broker.apps.errors import OriginNotAllowed, UnknownApp
+from broker.apps.client_authentication import CLIENT, OAUTH_ERRORS, Client, ClientFields
 from broker.apps.model import App
-from broker.apps.origins import authorize_origin
-from broker.apps.ports import Apps
-from broker.errors import RateLimited
-from broker.infrastructure.api.client_address import ClientAddresses
-from broker.infrastructure.api.cors import preflight_response
-from broker.infrastructure.api.endpoint import FORM, Endpoint, ErrorStyle
-from broker.infrastructure.api.rate_limit import RateLimiter
+from broker.apps.rules import parse_scope
+from broker.infrastructure.api.endpoint import FORM, Endpoint
+from broker.infrastructure.api.mounted import TokenGrant
 from broker.infrastructure.api.schema import (
-    AppIdField,
     Count,
     RequestIdField,
     RequestModel,
     ResponseModel,
+    parse,
 )
 from broker.infrastructure.clock import Clock, seconds_until
-from broker.login.delivery import Redeemer, TokenResponse, token_response
-from broker.login.device_page_api import DEVICE_PAGE_PATH
-from broker.login.errors import (
-    AlreadyRedeemed,
-    LoginCancelled,
-    LoginDenied,
-    LoginExpired,
-    NotConfirmed,
-    PolledTooFast,
-    UnknownLogin,
-    UnsupportedGrantType,
+from broker.login.delivery import (
+    DEVICE_AUTHORIZATION_PATH,
+    DEVICE_GRANT,
+    Redeemer,
+    TokenResponse,
+    token_response,
 )
+from broker.login.device_page_api import DEVICE_PAGE_PATH
+from broker.login.errors import NotConfirmed, UnknownLogin
 from broker.login.limits import LoginLimits
 from broker.login.model import Browser
 from broker.login.service import LoginService, register_url_field
 
-DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
-
-TOKEN_PATH = "/oauth/token"  # noqa: S105 - a path
-
-DEVICE_AUTHORIZATION_PATH = "/oauth/device_authorization"
-
-AUTH_SCHEME = 'Basic realm="scan-login"'
-"""RFC 6749, section 5.2; OAuth client libraries reject `Bearer` here."""
-
-KEPT_STATUSES = frozenset({401, 429, 503})
-"""`invalid_client`, and statuses that clients treat as temporary."""
-
 DeviceCodeField = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
-class DeviceAuthorizationRequest(RequestModel):
-    """request: the authorization request that the login is for."""
+class DeviceAuthorizationRequest(ClientFields):
+    """request: the authorization request that the login is for.
 
-    client_id: AppIdField
+    scope: what the app wants to know, such as `openid profile`.
+    """
+
     request: RequestIdField = ""
+    scope: str | None = None
 
 
 class DeviceAuthorizationResponse(ResponseModel):
@@ -79,18 +62,8 @@ class DeviceAuthorizationResponse(ResponseModel):
     code_url: str
 
 
-class TokenRequest(RequestModel):
-    grant_type: str
-    client_id: AppIdField
+class DeviceTokenRequest(RequestModel):
     device_code: DeviceCodeField
-
-    @model_validator(mode="before")
-    @classmethod
-    def check_grant_type(cls, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Raise UnsupportedGrantType first: other grants have other fields."""
-        if fields.get("grant_type", DEVICE_GRANT) != DEVICE_GRANT:
-            raise UnsupportedGrantType
-        return fields
 
 
 class LoginDeviceAPI:
@@ -105,33 +78,29 @@ class LoginDeviceAPI:
         *,
         login_service: LoginService,
         redeemer: Redeemer,
-        apps: Apps,
         limits: LoginLimits,
-        failures: RateLimiter,
-        addresses: ClientAddresses,
         clock: Clock,
         public_url: str,
         interval: int,
     ) -> None:
         self._login_service = login_service
         self._redeemer = redeemer
-        self._apps = apps
         self._limits = limits
-        self._failures = failures
-        self._addresses = addresses
         self._clock = clock
         self._verification_uri = public_url + DEVICE_PAGE_PATH
         self._interval = interval
 
     async def begin(
-        self, http: web.Request, body: DeviceAuthorizationRequest
+        self, client: Client, body: DeviceAuthorizationRequest
     ) -> DeviceAuthorizationResponse:
-        caller = self._addresses.caller(http)
-        app = await authorize_origin(self._apps, body.client_id, caller.origin)
+        caller = client.caller
         self._limits.count_begin(caller.ip)
         browser = Browser(caller.ip, caller.user_agent)
+        scope = None if body.scope is None else parse_scope(body.scope, client.app)
+        if scope and "openid" in scope:
+            client.require_authentication()
         new = await self._login_service.begin(
-            app.id, browser, has_socket=False, request=body.request
+            client.app.id, browser, has_socket=False, request=body.request, scope=scope
         )
         scene = new.login.scene
         return {
@@ -145,14 +114,16 @@ class LoginDeviceAPI:
             "code_url": new.code_url,
         }
 
-    async def redeem(self, http: web.Request, body: TokenRequest) -> TokenResponse:
-        caller = self._addresses.caller(http)
-        app = await authorize_origin(self._apps, body.client_id, caller.origin)
-        with self._failures.counting_failures(caller.ip):
-            return await self._token(body.device_code, app)
+    def grant(self) -> TokenGrant:
+        """Return the grant of the token endpoint."""
+        return TokenGrant(DEVICE_GRANT, self.redeem)
 
-    async def preflight(self, http: web.Request, *, any: str) -> web.Response:
-        return preflight_response("POST")
+    async def redeem(self, client: Client, form: Mapping[str, object]) -> TokenResponse:
+        """Return the token of a confirmed login.
+
+        Raises InvalidRequest or LoginError; NotConfirmed has the progress of the phone.
+        """
+        return await self._token(parse(DeviceTokenRequest, form).device_code, client.app)
 
     async def _token(self, device_code: str, app: App) -> TokenResponse:
         login_id, dot, secret = device_code.partition(".")
@@ -175,58 +146,17 @@ class LoginDeviceAPI:
         return {"state": login.state}
 
 
-def oauth_status(status: int) -> int:
-    """Return the status of an error at the OAuth endpoints: 400, with few exceptions.
-
-    RFC 6749, section 5.2, and RFC 8628, section 3.5.
-    """
-    return status if status in KEPT_STATUSES else 400
-
-
-OAUTH_ERRORS = ErrorStyle(oauth_status, AUTH_SCHEME)
-
 ENDPOINTS = [
     Endpoint(
         "POST",
         DEVICE_AUTHORIZATION_PATH,
         LoginDeviceAPI.begin,
         role="oauth",
+        auth=CLIENT,
         summary="Begin a login (RFC 8628)",
         request=DeviceAuthorizationRequest,
         request_in=FORM,
         response=DeviceAuthorizationResponse,
-        errors=(UnknownApp, OriginNotAllowed, RateLimited),
         error_style=OAUTH_ERRORS,
-    ),
-    Endpoint(
-        "POST",
-        TOKEN_PATH,
-        LoginDeviceAPI.redeem,
-        role="oauth",
-        summary="Get the token, or the progress of the login (RFC 8628)",
-        request=TokenRequest,
-        request_in=FORM,
-        response=TokenResponse,
-        errors=(
-            UnknownApp,
-            OriginNotAllowed,
-            UnsupportedGrantType,
-            UnknownLogin,
-            AlreadyRedeemed,
-            LoginCancelled,
-            NotConfirmed,
-            PolledTooFast,
-            LoginDenied,
-            LoginExpired,
-            RateLimited,
-        ),
-        error_style=OAUTH_ERRORS,
-    ),
-    Endpoint(
-        "OPTIONS",
-        "/oauth/{any}",
-        LoginDeviceAPI.preflight,
-        role="oauth",
-        summary="Allow pages of other origins (CORS)",
     ),
 ]

@@ -5,11 +5,6 @@ from __future__ import annotations
 from broker.errors import BrokerError
 
 
-class UnsupportedGrantType(BrokerError):
-    error, status = "unsupported_grant_type", 400
-    description = "grant_type must be urn:ietf:params:oauth:grant-type:device_code"
-
-
 class LoginError(BrokerError):
     """The login does not allow the act. The login is unchanged."""
 

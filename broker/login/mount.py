@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
+from broker.apps.client_authentication import CLIENT, ClientAuthenticator
 from broker.apps.ports import Apps
-from broker.infrastructure.api.client_address import ClientAddresses
 from broker.infrastructure.api.endpoint import bind_endpoints
 from broker.infrastructure.api.event import bind_events
 from broker.infrastructure.api.mounted import Mounted
@@ -28,7 +28,6 @@ from broker.login import browser_api, device_api, device_page_api, phone_api
 from broker.login.browser_api import LoginBrowserAPI
 from broker.login.device_api import LoginDeviceAPI
 from broker.login.device_page_api import DevicePageAPI
-from broker.login.discovery_api import DiscoveryAPI
 from broker.login.limits import LoginLimits
 from broker.login.lobby import Lobby
 from broker.login.phone_api import LoginPhoneAPI
@@ -55,7 +54,7 @@ class LoginContext(Protocol):
     @property
     def phone_authenticator(self) -> PhoneAuthenticator: ...
     @property
-    def addresses(self) -> ClientAddresses: ...
+    def client_authenticator(self) -> ClientAuthenticator: ...
     @property
     def socket_server(self) -> SocketIOServer: ...
     @property
@@ -70,8 +69,7 @@ def mount(context: LoginContext) -> Mounted:
         drain=context.drain,
     )
     parts = [MOUNT_ROLE[role](context, limits) for role in server.roles if role in MOUNT_ROLE]
-    metadata = Mounted(routes=DiscoveryAPI(public_url=server.public_url).routes())
-    return Mounted.join([metadata, *parts])
+    return Mounted.join([Mounted(), *parts])
 
 
 def _mount_browsers(context: LoginContext, limits: LoginLimits) -> Mounted:
@@ -109,31 +107,40 @@ def _mount_phones(context: LoginContext, limits: LoginLimits) -> Mounted:
     )
 
 
-def _mount_devices(context: LoginContext, limits: LoginLimits) -> Mounted:
-    api = LoginDeviceAPI(
+def _device_api(context: LoginContext, limits: LoginLimits) -> LoginDeviceAPI:
+    return LoginDeviceAPI(
         login_service=context.login_services.service,
         redeemer=context.login_services.redeemer,
-        apps=context.apps,
         limits=limits,
-        failures=context.failures,
-        addresses=context.addresses,
         clock=context.clock,
         public_url=context.settings[ServerSettings].public_url,
         interval=context.settings[LoginSettings].interval,
     )
+
+
+def _mount_devices(context: LoginContext, limits: LoginLimits) -> Mounted:
+    api = _device_api(context, limits)
     page = DevicePageAPI(
         login_service=context.login_services.service, pictures_url=context.pictures_url
     )
+    authenticators = {CLIENT: context.client_authenticator.authenticate}
     return Mounted(
         routes=[
-            *bind_endpoints(api, device_api.ENDPOINTS),
+            *bind_endpoints(api, device_api.ENDPOINTS, authenticators),
             *bind_endpoints(page, device_page_api.ENDPOINTS),
-        ]
+        ],
+        grants=[api.grant()],
     )
+
+
+def _mount_device_grant(context: LoginContext, limits: LoginLimits) -> Mounted:
+    """A process with the token endpoint serves all grants."""
+    return Mounted(grants=[_device_api(context, limits).grant()])
 
 
 MOUNT_ROLE: Mapping[str, Callable[[LoginContext, LoginLimits], Mounted]] = {
     "browser": _mount_browsers,
     "phone": _mount_phones,
     "oauth": _mount_devices,
+    "oidc": _mount_device_grant,
 }

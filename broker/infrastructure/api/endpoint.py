@@ -42,8 +42,8 @@ A handler may raise each `BrokerError` class in `errors`, and `InvalidRequest`, 
 the errors of the authentication, which `errors` does not repeat.
 
 A request is a `RequestModel`, which checks the fields.  If the feature's own rules check them, it
-is a `RequestFields`, which describes them: the handler gets the JSON object as it is, or {} for
-an empty body.
+is a `RequestFields`, which describes them: the handler gets the form or the JSON object as it is,
+or {} for an empty body.
 """
 
 from __future__ import annotations
@@ -115,6 +115,7 @@ class Endpoint:
     path: may have parameters, such as `/apps/{id}` or `/apps/{id:[a-z]+}`.
     handler: a method of the API class, unbound.
     role: a value of the setting `roles`, `PUBLIC` or `ADMIN`.
+    other_roles: further roles that serve it.
     summary: imperative or noun phrase, for the OpenAPI document.
     request: the model of the fields; None if the endpoint takes none.
     request_in: `JSON`, `FORM` or `QUERY`.
@@ -136,6 +137,7 @@ class Endpoint:
     status: int = 200
     not_found_type: str | None = None
     error_style: ErrorStyle | None = None
+    other_roles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +226,8 @@ def _operation(api: object, endpoint: Endpoint) -> Operation:
     handler, model = MethodType(endpoint.handler, api), endpoint.request
     if model is None:
         return Operation(handler, None, read_json)
-    read = READERS[endpoint.request_in] if issubclass(model, RequestModel) else read_object
+    is_object = endpoint.request_in == JSON and not issubclass(model, RequestModel)
+    read = read_object if is_object else READERS[endpoint.request_in]
     return Operation(handler, parser_of(model), read)
 
 

@@ -1,8 +1,8 @@
-"""The result of a feature's `mount`: routes, events, tasks, checks and resources."""
+"""The result of a feature's `mount`: routes, events, tasks, checks, resources and grants."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -21,6 +21,17 @@ class Resource(NamedTuple):
     close: Callable[[], Awaitable[None]]
 
 
+class TokenGrant(NamedTuple):
+    """A way to get tokens at the token endpoint (RFC 6749, section 4).
+
+    grant_type: the value of the form's field.
+    exchange: takes the authenticated app and the form, and returns the JSON response.
+    """
+
+    grant_type: str
+    exchange: Callable[[Any, Mapping[str, object]], Awaitable[Mapping[str, object]]]
+
+
 class Mounted(NamedTuple):
     """routes: at the public port.  admin_routes: at the admin port.
 
@@ -29,6 +40,7 @@ class Mounted(NamedTuple):
     tasks: run while the broker serves.
     readiness: checks that return why this instance should get no browsers, None if it should.
     resources: are opened after the backends and closed before them.
+    grants: of the token endpoint, which the composition root mounts.
     """
 
     routes: Sequence[Route] = ()
@@ -38,6 +50,7 @@ class Mounted(NamedTuple):
     tasks: Sequence[BackgroundTask] = ()
     readiness: Sequence[ReadinessCheck] = ()
     resources: Sequence[Resource] = ()
+    grants: Sequence[TokenGrant] = ()
 
     @classmethod
     def join(cls, parts: Sequence[Mounted]) -> Mounted:

@@ -102,7 +102,7 @@ class ServerSettings(SettingsGroup):
     roles: StringList = Field(
         (),
         description="parts of the API that this process serves, of browser, phone, oauth, "
-        "sessions; default: all",
+        "sessions, oidc; default: all, but oidc only if the public URL is https or loopback",
     )
     drain: float = Field(
         2,
@@ -133,6 +133,13 @@ class ServerSettings(SettingsGroup):
             )
         self.derive(public_url=f"http://{f'[{first}]' if ':' in first else first}:{self.port}")
         return self
+
+    def insecure_reason(self) -> str | None:
+        """Return why cookies and codes would be readable in the network, or None if not."""
+        url = urlsplit(self.public_url)
+        if url.scheme == "https" or is_loopback(url.hostname or ""):
+            return None
+        return f"{PREFIX}PUBLIC_URL is {self.public_url}: OpenID Connect needs https"
 
     def reachable_hosts(self) -> list[str]:
         """Return the addresses by which other machines can reach the broker."""

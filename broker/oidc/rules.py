@@ -1,0 +1,17 @@
+"""What an authorization request may ask for. The metadata lists these values."""
+
+from __future__ import annotations
+
+from broker.oidc.model import ACR_MATCH, ACR_SCAN
+
+RESPONSE_TYPES = ("code",)
+
+RESPONSE_MODES = ("query", "form_post")
+
+CHALLENGE_METHODS = ("S256",)
+
+PROMPTS = ("none", "login", "select_account")
+
+UI_LOCALES = ("en", "zh-CN")
+
+ACR_VALUES = (ACR_SCAN, ACR_MATCH)
