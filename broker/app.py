@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import structlog
 from aiohttp import web
 
+from broker.apps.client_authentication import ClientAuthenticator
 from broker.apps.mount import mount as mount_apps
 from broker.apps.origins import OriginPolicy
 from broker.apps.registry import AppRegistry
@@ -24,6 +25,7 @@ from broker.infrastructure.api.mounted import Mounted, ReadinessCheck, Resource
 from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.api.settings import APISettings
 from broker.infrastructure.clock import Clock
+from broker.infrastructure.outbound.settings import OutboundSettings
 from broker.infrastructure.rate_limit import rate_limit_key
 from broker.infrastructure.runtime.drain import SOCKET_IO_PATH, DrainGate
 from broker.infrastructure.runtime.lifecycle import Lifecycle, do_nothing
@@ -44,7 +46,11 @@ from broker.login.ports import LOGIN_RETENTION
 from broker.login.services import LoginServices, create_login_services
 from broker.login.settings import LoginSettings
 from broker.monitoring.mount import mount as mount_monitoring
+from broker.oidc.mount import mount as mount_oidc
+from broker.oidc.mount import mount_tokens as mount_token_endpoint
+from broker.oidc.paths import READABLE_BY_PAGES
 from broker.oidc.service import RequestReader
+from broker.oidc.services import OIDCServices, create_oidc_services
 from broker.oidc.settings import OIDCSettings
 from broker.pool.code_pool import CodePool
 from broker.pool.mount import mount as mount_pool
@@ -64,6 +70,9 @@ from broker.users.mount import mount as mount_users
 from broker.widget.mount import mount as mount_widget
 
 log = structlog.get_logger()
+
+PROFILE_TTL = 60.0
+"""Seconds for which OpenID Connect uses an answer of the directory again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +100,7 @@ FEATURES: Mapping[str, Callable[[Context], Mounted]] = {
     "pool": mount_pool,
     "tokens": mount_tokens,
     "widget": mount_widget,
+    "oidc": mount_oidc,
 }
 
 
@@ -103,7 +113,8 @@ def build(
     Raises KeyFileError or InvalidSettings.
     """
     context, lifecycle = _build_context(settings, open_backends(settings, clock, directory))
-    mounted = Mounted.join([mount(context) for mount in FEATURES.values()])
+    features = Mounted.join([mount(context) for mount in FEATURES.values()])
+    mounted = Mounted.join([features, mount_token_endpoint(context, features.grants)])
     lifecycle.add(mounted)
     public = _build_public(context, mounted)
     public.cleanup_ctx.append(lifecycle.run)
@@ -129,6 +140,12 @@ def _build_context(settings: Settings, backends: Backends) -> tuple[Context, Lif
         addresses=addresses,
         drain=drain,
         failures=failures,
+        client_authenticator=ClientAuthenticator(
+            apps=backends.apps,
+            secrets=backends.records.apps,
+            failures=failures,
+            addresses=addresses,
+        ),
         phone_authenticator=PhoneAuthenticator(
             session_service=services.session_service,
             apps=backends.apps,
@@ -158,7 +175,28 @@ def _build_services(settings: Settings, backends: Backends) -> Services:
         uses=settings[PoolSettings].pool_uses,
     )
     logins = _build_login_services(settings, backends, issuer, pool)
-    return Services(issuer, pool, logins, _build_session_service(settings, backends))
+    sessions = _build_session_service(settings, backends)
+    return Services(
+        issuer, pool, logins, sessions, _build_oidc_services(settings, backends, issuer)
+    )
+
+
+def _build_oidc_services(
+    settings: Settings, backends: Backends, issuer: TokenIssuer
+) -> OIDCServices:
+    state = backends.state
+    return create_oidc_services(
+        settings=settings[OIDCSettings],
+        sign_ins=state.sign_ins,
+        grants=state.grants,
+        deferred=state.deferred,
+        apps=backends.apps,
+        profiles=recent(backends.directory, PROFILE_TTL),
+        issuer=issuer,
+        secret_box=backends.records.secret_box,
+        clock=state.clock,
+        allow_private=settings[OutboundSettings].webhooks_private,
+    )
 
 
 def _build_login_services(
@@ -265,7 +303,7 @@ def _build_public(context: Context, mounted: Mounted) -> web.Application:
         title="Scan-login broker",
         public_url=public_url,
         check=context.drain.check_handshake,
-        prepare=[allow_cors(lambda origin: origin in context.apps.origins())],
+        prepare=[allow_cors(lambda origin: origin in context.apps.origins(), READABLE_BY_PAGES)],
     )
     for namespace in mounted.namespaces:
         namespace.serve(context.socket_server, mounted.events)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from broker.apps.client_authentication import ClientAuthenticator
 from broker.apps.ports import AppAdmin, AppSecrets
 from broker.apps.registry import AppRegistry
 from broker.backends import Backends, default_app
@@ -27,6 +28,8 @@ from broker.infrastructure.transport.socketio.server import SocketIOServer
 from broker.login.ports import LOGIN_RETENTION, LoginPolicy
 from broker.login.services import LoginServices
 from broker.login.settings import LoginSettings
+from broker.oidc.device_grant import DeviceTokens
+from broker.oidc.services import OIDCServices
 from broker.pool.code_pool import CodePool
 from broker.pool.ports import CodeLeases, PictureStore
 from broker.records.pool_codes import SqlCodeStore
@@ -47,6 +50,7 @@ class Services(NamedTuple):
     code_pool: CodePool
     login_services: LoginServices
     session_service: SessionService
+    oidc_services: OIDCServices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +69,7 @@ class Context:
     addresses: ClientAddresses
     drain: DrainGate
     failures: RateLimiter
+    client_authenticator: ClientAuthenticator
     phone_authenticator: PhoneAuthenticator
     unready_reason: ReadinessCheck
 
@@ -197,3 +202,11 @@ class Context:
     @property
     def session_service(self) -> SessionService:
         return self.services.session_service
+
+    @property
+    def oidc_services(self) -> OIDCServices:
+        return self.services.oidc_services
+
+    @property
+    def openid_tokens(self) -> DeviceTokens:
+        return self.services.oidc_services.device_tokens

@@ -49,6 +49,7 @@ GROUPS: Sequence[type[SettingsGroup]] = (
     SessionSettings,
     TokenSettings,
     OIDCSettings,
+    OutboundSettings,
     StateSettings,
     BusSettings,
     RecordsSettings,

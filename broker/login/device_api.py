@@ -7,7 +7,7 @@ It is stateless: any instance can answer any request, so it needs no sticky sess
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Protocol
 from urllib.parse import quote
 
 from pydantic import StringConstraints
@@ -28,8 +28,8 @@ from broker.infrastructure.clock import Clock, seconds_until
 from broker.login.delivery import (
     DEVICE_AUTHORIZATION_PATH,
     DEVICE_GRANT,
+    RedeemedLogin,
     Redeemer,
-    TokenResponse,
     token_response,
 )
 from broker.login.device_page_api import DEVICE_PAGE_PATH
@@ -66,11 +66,19 @@ class DeviceTokenRequest(RequestModel):
     device_code: DeviceCodeField
 
 
+class OpenIDTokens(Protocol):
+    """The tokens of a login whose scope has `openid`."""
+
+    async def issue(self, redeemed: RedeemedLogin, client: Client) -> Mapping[str, object]:
+        """Return the answer of the token endpoint, the same for a repeat."""
+
+
 class LoginDeviceAPI:
     """Begins and redeems logins for devices.
 
     public_url: the address to which devices send people.
     interval: seconds between two polls.
+    openid_tokens: makes the tokens of a login whose scope has `openid`.
     """
 
     def __init__(
@@ -82,6 +90,7 @@ class LoginDeviceAPI:
         clock: Clock,
         public_url: str,
         interval: int,
+        openid_tokens: OpenIDTokens,
     ) -> None:
         self._login_service = login_service
         self._redeemer = redeemer
@@ -89,6 +98,7 @@ class LoginDeviceAPI:
         self._clock = clock
         self._verification_uri = public_url + DEVICE_PAGE_PATH
         self._interval = interval
+        self._openid_tokens = openid_tokens
 
     async def begin(
         self, client: Client, body: DeviceAuthorizationRequest
@@ -118,22 +128,20 @@ class LoginDeviceAPI:
         """Return the grant of the token endpoint."""
         return TokenGrant(DEVICE_GRANT, self.redeem)
 
-    async def redeem(self, client: Client, form: Mapping[str, object]) -> TokenResponse:
-        """Return the token of a confirmed login.
+    async def redeem(self, client: Client, form: Mapping[str, object]) -> Mapping[str, object]:
+        """Return the tokens of a confirmed login.
 
         Raises InvalidRequest or LoginError; NotConfirmed has the progress of the phone.
         """
-        return await self._token(parse(DeviceTokenRequest, form).device_code, client.app)
-
-    async def _token(self, device_code: str, app: App) -> TokenResponse:
-        login_id, dot, secret = device_code.partition(".")
-        if not (dot and device_code.isascii()):
-            raise UnknownLogin("no login has this device_code")
+        login_id, secret = split_device_code(parse(DeviceTokenRequest, form).device_code)
         try:
-            return token_response(await self._redeemer.redeem(login_id, secret, app=app.id))
+            redeemed = await self._redeemer.redeem(login_id, secret, app=client.app.id)
         except NotConfirmed:
             self._limits.count_poll(login_id)
-            raise NotConfirmed(**await self._progress(login_id, app)) from None
+            raise NotConfirmed(**await self._progress(login_id, client.app)) from None
+        if "openid" in (redeemed.login.scope or ()):
+            return await self._openid_tokens.issue(redeemed, client)
+        return token_response(redeemed)
 
     async def _progress(self, login_id: str, app: App) -> dict[str, str | int]:
         """Return what a browser on a socket would get as a push: the progress of the phone."""
@@ -144,6 +152,14 @@ class LoginDeviceAPI:
             left = seconds_until(login.expires_at, self._clock())
             return {"state": "unregistered", "expires_in": left, **register_url_field(app)}
         return {"state": login.state}
+
+
+def split_device_code(device_code: str) -> tuple[str, str]:
+    """Return the login's id and secret.  Raises UnknownLogin."""
+    login_id, dot, secret = device_code.partition(".")
+    if not (dot and device_code.isascii()):
+        raise UnknownLogin("no login has this device_code")
+    return login_id, secret
 
 
 ENDPOINTS = [

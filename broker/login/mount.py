@@ -26,7 +26,7 @@ from broker.infrastructure.settings import Settings
 from broker.infrastructure.transport.socketio.server import SocketIOServer
 from broker.login import browser_api, device_api, device_page_api, phone_api
 from broker.login.browser_api import LoginBrowserAPI
-from broker.login.device_api import LoginDeviceAPI
+from broker.login.device_api import LoginDeviceAPI, OpenIDTokens
 from broker.login.device_page_api import DevicePageAPI
 from broker.login.limits import LoginLimits
 from broker.login.lobby import Lobby
@@ -53,6 +53,8 @@ class LoginContext(Protocol):
     def failures(self) -> RateLimiter: ...
     @property
     def phone_authenticator(self) -> PhoneAuthenticator: ...
+    @property
+    def openid_tokens(self) -> OpenIDTokens: ...
     @property
     def client_authenticator(self) -> ClientAuthenticator: ...
     @property
@@ -115,6 +117,7 @@ def _device_api(context: LoginContext, limits: LoginLimits) -> LoginDeviceAPI:
         clock=context.clock,
         public_url=context.settings[ServerSettings].public_url,
         interval=context.settings[LoginSettings].interval,
+        openid_tokens=context.openid_tokens,
     )
 
 

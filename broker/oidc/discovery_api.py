@@ -22,7 +22,6 @@ from broker.infrastructure.api.schema import ResponseModel
 from broker.login.delivery import DEVICE_AUTHORIZATION_PATH, DEVICE_GRANT
 from broker.oidc import paths, rules
 from broker.oidc.claims import ID_TOKEN_CLAIMS, SCOPE_CLAIMS
-from broker.oidc.grants import AUTHORIZATION_CODE_GRANT, REFRESH_TOKEN_GRANT
 from broker.tokens.issuer import KEY_SET_PATH
 from broker.tokens.keys import ID_TOKEN_ALGORITHMS
 
@@ -47,7 +46,11 @@ VALUES: Mapping[str, tuple[str, ...]] = {
     "scopes_supported": tuple(SCOPE_CLAIMS),
     "response_types_supported": rules.RESPONSE_TYPES,
     "response_modes_supported": rules.RESPONSE_MODES,
-    "grant_types_supported": (AUTHORIZATION_CODE_GRANT, REFRESH_TOKEN_GRANT, DEVICE_GRANT),
+    "grant_types_supported": (
+        rules.AUTHORIZATION_CODE_GRANT,
+        rules.REFRESH_TOKEN_GRANT,
+        DEVICE_GRANT,
+    ),
     "subject_types_supported": ("public",),
     "id_token_signing_alg_values_supported": ID_TOKEN_ALGORITHMS,
     "code_challenge_methods_supported": rules.CHALLENGE_METHODS,

@@ -1,4 +1,4 @@
-"""What an authorization request may ask for. The metadata lists these values."""
+"""What requests may ask for. The metadata lists these values."""
 
 from __future__ import annotations
 
@@ -15,3 +15,7 @@ PROMPTS = ("none", "login", "select_account")
 UI_LOCALES = ("en", "zh-CN")
 
 ACR_VALUES = (ACR_SCAN, ACR_MATCH)
+
+AUTHORIZATION_CODE_GRANT = "authorization_code"
+
+REFRESH_TOKEN_GRANT = "refresh_token"  # noqa: S105 - a grant type

@@ -1,0 +1,285 @@
+"""The grants of the token endpoint: an authorization code, and a refresh token.
+
+A code works once. A refresh token is replaced with each use:
+
+    presented n == current      n + 1 becomes current, and is returned
+    presented n == current - 1  the current one is returned again, for `grace` seconds
+    any other n                 stolen: the family ends
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from broker.apps.client_authentication import Client
+from broker.apps.model import App
+from broker.identity.model import UserProfile
+from broker.infrastructure.api.mounted import TokenGrant
+from broker.infrastructure.api.schema import RequestModel, parse, sanitize_text
+from broker.infrastructure.clock import Clock
+from broker.oidc.errors import InvalidGrant, InvalidScope, UnknownGrant
+from broker.oidc.families import Families, is_usable
+from broker.oidc.metrics import REUSED
+from broker.oidc.model import AuthorizationCode, Family, Grant, hash_secret
+from broker.oidc.ports import Grants, Taken
+from broker.oidc.refresh_tokens import RefreshToken, RefreshTokens
+from broker.oidc.rules import AUTHORIZATION_CODE_GRANT, REFRESH_TOKEN_GRANT
+from broker.oidc.tokens import TokenIssue, TokenSetResponse, TokenSigner
+from broker.tokens.issuer import TokenIssuer
+
+log = structlog.get_logger()
+
+CODE_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")
+
+
+class CodeTokenRequest(RequestModel):
+    code: str
+    redirect_uri: str
+    code_verifier: str | None = None
+
+
+class RefreshTokenRequest(RequestModel):
+    refresh_token: str
+    scope: str | None = None
+
+
+class SessionEnder(Protocol):
+    """Ends sign-in sessions, their families and the sessions at the apps."""
+
+    async def end(self, subject: str, sid: str, *, offline_too: bool) -> int: ...
+
+
+class FamilyLifetimes(NamedTuple):
+    """Lifetimes in seconds.
+
+    access: of an access token, and of a family without refresh tokens.
+    idle, total: of a family with refresh tokens, without use and however much it is used.
+    grace: in which the previous refresh token returns the same successor.
+    signin_idle: of a sign-in session without use; a refresh is a use.
+    """
+
+    access: int
+    idle: int
+    total: int
+    grace: int
+    signin_idle: int
+
+    def new_family(self, grant: Grant, app: App, now: float) -> Family:
+        """Return the family of a new grant, with the first refresh token if the app gets one."""
+        has_refresh = gets_refresh_token(app, grant.scope)
+        idle, total = (self.idle, self.total) if has_refresh else (self.access, self.access)
+        return Family(
+            grant=grant,
+            n=1 if has_refresh else 0,
+            rotated_at=now,
+            began_at=now,
+            used_at=now,
+            expires_at=now + min(idle, total),
+            latest_end=now + total,
+        )
+
+    def rotated(self, family: Family, now: float) -> Family:
+        return replace(
+            family,
+            n=family.n + 1,
+            rotated_at=now,
+            used_at=now,
+            expires_at=min(now + self.idle, family.latest_end),
+        )
+
+
+def gets_refresh_token(app: App, scope: tuple[str, ...]) -> bool:
+    """Return whether a grant of this scope has refresh tokens."""
+    return app.refresh == "always" or (
+        app.refresh == "offline_access" and "offline_access" in scope
+    )
+
+
+class CodeExchange:
+    """Exchanges authorization codes (RFC 6749, section 4.1.3, and RFC 7636)."""
+
+    def __init__(
+        self,
+        *,
+        grants: Grants,
+        signer: TokenSigner,
+        issuer: TokenIssuer,
+        lifetimes: FamilyLifetimes,
+        clock: Clock,
+    ) -> None:
+        self._grants = grants
+        self._signer = signer
+        self._issuer = issuer
+        self._lifetimes = lifetimes
+        self._clock = clock
+
+    def grant(self) -> TokenGrant:
+        """Return the grant of the token endpoint."""
+        return TokenGrant(AUTHORIZATION_CODE_GRANT, self.exchange)
+
+    async def exchange(self, client: Client, form: Mapping[str, object]) -> TokenSetResponse:
+        """Return the tokens of a code. The code does not work again, also after an error.
+
+        Raises InvalidRequest, ClientSecretMissing or InvalidGrant.
+        """
+        fields = parse(CodeTokenRequest, form)
+        client.require_authentication()
+        code = await self._take(fields.code)
+        check_code(code, client.app, fields)
+        now = self._clock()
+        family = self._lifetimes.new_family(code.grant, client.app, now)
+        if not await self._grants.save(family):
+            raise InvalidGrant("the code was used before")
+        return self._signer.issue(
+            TokenIssue(
+                app=client.app,
+                family=family,
+                profile=code.profile,
+                scope=code.grant.scope,
+                issued_at=int(self._issuer.issue_time(now)),
+                nonce=code.grant.nonce,
+            )
+        )
+
+    async def _take(self, text: str) -> AuthorizationCode:
+        if not CODE_PATTERN.fullmatch(text):
+            raise UnknownGrant("the code was not issued here")
+        taken = await self._grants.take(text[0], hash_secret(text))
+        if taken.code is not None:
+            return taken.code
+        if taken.why is Taken.USED:
+            await self._grants.drop(taken.family)
+            log.warning("authorization code used again")
+            raise InvalidGrant("the code was used before; its tokens no longer work")
+        if taken.why is Taken.ENDED:
+            raise InvalidGrant("the sign-in session has ended")
+        raise UnknownGrant("the code is unknown or expired")
+
+
+def check_code(code: AuthorizationCode, app: App, fields: CodeTokenRequest) -> None:
+    """Raise InvalidGrant unless the code was issued for this app and this request."""
+    if (code.grant.app, code.grant.incarnation) != (app.id, app.incarnation):
+        raise InvalidGrant("the code was issued to another app")
+    if code.redirect_uri != fields.redirect_uri:
+        raise InvalidGrant("redirect_uri is not the one of the authorization request")
+    if not is_verifier(fields.code_verifier, code.code_challenge):
+        raise InvalidGrant("code_verifier does not match the code_challenge")
+
+
+def is_verifier(verifier: str | None, challenge: str | None) -> bool:
+    """Return whether the verifier has this S256 challenge; both may be missing.
+
+    A verifier without a challenge is refused: an attacker may have removed the challenge from
+    the authorization request (RFC 9700, section 2.1.1).
+    """
+    if verifier is None or challenge is None:
+        return verifier is challenge
+    digest = hashlib.sha256(verifier.encode()).digest()
+    expected = base64.urlsafe_b64encode(digest).rstrip(b"=")
+    return hmac.compare_digest(expected, challenge.encode())
+
+
+class RefreshExchange:
+    """Exchanges refresh tokens (RFC 6749, section 6) and replaces them (RFC 9700, 4.14.2)."""
+
+    def __init__(
+        self,
+        *,
+        grants: Grants,
+        families: Families,
+        sessions: SessionEnder,
+        signer: TokenSigner,
+        refresh_tokens: RefreshTokens,
+        issuer: TokenIssuer,
+        lifetimes: FamilyLifetimes,
+        clock: Clock,
+    ) -> None:
+        self._grants = grants
+        self._families = families
+        self._sessions = sessions
+        self._signer = signer
+        self._refresh_tokens = refresh_tokens
+        self._issuer = issuer
+        self._lifetimes = lifetimes
+        self._clock = clock
+
+    def grant(self) -> TokenGrant:
+        """Return the grant of the token endpoint."""
+        return TokenGrant(REFRESH_TOKEN_GRANT, self.exchange)
+
+    async def exchange(self, client: Client, form: Mapping[str, object]) -> TokenSetResponse:
+        """Return new tokens of a family.
+
+        Raises InvalidRequest, ClientSecretMissing, InvalidGrant or InvalidScope, and
+        Unavailable if the directory cannot decide; the refresh token still works then.
+        """
+        fields = parse(RefreshTokenRequest, form)
+        client.require_authentication()
+        token = self._refresh_tokens.parse(fields.refresh_token)
+        if token is None:
+            raise UnknownGrant("the refresh token was not issued here")
+        family = await self._require_family(token, client.app)
+        scope = narrowed(family.grant.scope, fields.scope)
+        profile = await self._profile(family.grant)
+        family = await self._rotate(family, token, client.app)
+        issued_at = int(self._issuer.issue_time(self._clock()))
+        return self._signer.issue(TokenIssue(client.app, family, profile, scope, issued_at))
+
+    async def _require_family(self, token: RefreshToken, app: App) -> Family:
+        family = await self._families.find(token.family, app)
+        if family is None:
+            raise InvalidGrant("the refresh token has expired or was revoked")
+        await self._check_number(family, token, app)
+        return family
+
+    async def _check_number(self, family: Family, token: RefreshToken, app: App) -> None:
+        """End the family if an earlier token than the previous one was presented."""
+        in_grace = self._clock() - family.rotated_at <= self._lifetimes.grace
+        if token.n == family.n or (token.n == family.n - 1 and in_grace):
+            return
+        REUSED.labels(app.id).inc()
+        log.warning("refresh token used again", app=app.id, login_id=family.grant.login_id)
+        await self._grants.drop(token.family)
+        if app.reuse == "signin":
+            grant = family.grant
+            await self._sessions.end(grant.subject, grant.sid, offline_too=True)
+        raise InvalidGrant("the refresh token was used before; its successors no longer work")
+
+    async def _profile(self, grant: Grant) -> UserProfile:
+        try:
+            return await self._families.profile(grant)
+        except InvalidGrant:
+            await self._grants.drop(grant.family)
+            raise
+
+    async def _rotate(self, family: Family, token: RefreshToken, app: App) -> Family:
+        """Return the family after a use of `token`. Simultaneous uses get one successor."""
+        if token.n < family.n:
+            return family  # a repeat within the grace time
+        after = self._lifetimes.rotated(family, self._clock())
+        state = await self._grants.swap(family, after, self._lifetimes.signin_idle)
+        if state is None or not is_usable(state, app):
+            raise InvalidGrant("the refresh token was revoked")
+        await self._check_number(state.family, token, app)
+        return state.family
+
+
+def narrowed(granted: tuple[str, ...], requested: str | None) -> tuple[str, ...]:
+    """Return the requested part of the granted scope; all of it without a request.
+
+    Raises InvalidScope for a scope that was not granted (RFC 6749, section 6).
+    """
+    if requested is None:
+        return granted
+    wanted = requested.split()
+    if extra := [scope for scope in wanted if scope not in granted]:
+        raise InvalidScope(f"scope: {sanitize_text(extra[0], 64)} was not granted")
+    return tuple(scope for scope in granted if scope in wanted) or granted

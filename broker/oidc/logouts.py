@@ -1,0 +1,160 @@
+"""Back-channel logout (OpenID Connect Back-Channel Logout 1.0): tells apps that a session ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+import aiohttp
+import structlog
+
+from broker.apps.model import App
+from broker.apps.ports import Apps
+from broker.infrastructure.api.bodies import FORM_TYPE
+from broker.infrastructure.clock import Clock
+from broker.infrastructure.codec import decoder, encode
+from broker.infrastructure.outbound.http import HTTPClient, ResponseTooLarge
+from broker.infrastructure.outbound.ssrf import create_public_socket
+from broker.oidc.deferred import Outcome
+from broker.oidc.metrics import BACKCHANNEL
+from broker.oidc.model import SignIn
+from broker.oidc.ports import DeferredCall
+from broker.tokens.issuer import TokenIssuer
+
+log = structlog.get_logger()
+
+KIND = "logout"
+
+EVENT = "http://schemas.openid.net/event/backchannel-logout"
+
+CALL_TIMEOUT = 5.0
+"""Seconds for an answer of the app."""
+
+RESPONSE_MAX_BYTES = 4 * 1024
+
+APP_CONCURRENT_MAX = 8
+"""Concurrent calls to one app, so that a slow app does not delay the others."""
+
+
+OUTCOME_BY_STATUS: Mapping[int, Outcome] = {
+    200: Outcome.DELIVERED,
+    204: Outcome.DELIVERED,
+    400: Outcome.REFUSED,
+}
+"""Any other status is a failure."""
+
+
+class Logout(NamedTuple):
+    """What the state keeps of a call. The token is signed when the call is made."""
+
+    app: str
+    incarnation: str
+    subject: str
+    sid: str
+
+
+_decode_logout = decoder(Logout)
+
+
+class BackchannelLogouts:
+    """Puts and makes the calls to the apps of a sign-in session that has ended.
+
+    defer: stores a call of a kind with its payload.
+    allow_private: whether apps may have http URLs and addresses that are not public.
+    """
+
+    def __init__(
+        self,
+        *,
+        defer: Callable[[str, str], Awaitable[None]],
+        apps: Apps,
+        issuer: TokenIssuer,
+        clock: Clock,
+        allow_private: bool,
+    ) -> None:
+        self._defer = defer
+        self._apps = apps
+        self._issuer = issuer
+        self._clock = clock
+        self._allow_private = allow_private
+
+    async def open(self) -> None:
+        connector = aiohttp.TCPConnector(
+            limit_per_host=APP_CONCURRENT_MAX,
+            socket_factory=None if self._allow_private else create_public_socket,
+        )
+        self._http = HTTPClient(
+            max_bytes=RESPONSE_MAX_BYTES,
+            connector=connector,
+            headers={"User-Agent": "scan-login"},
+        )
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    async def announce(self, sign_in: SignIn, reason: str) -> None:
+        """Put a call for each app that used the session and has a URL for it."""
+        for app_id in sign_in.apps:
+            incarnation = sign_in.incarnations.get(app_id, "")
+            logout = Logout(app_id, incarnation, sign_in.subject, sign_in.sid)
+            if await self._app(logout) is not None:
+                await self._defer(KIND, encode(logout).decode())
+        log.info("sign-in session ended", reason=reason, apps=sorted(sign_in.apps))
+
+    async def attempt(self, call: DeferredCall) -> Outcome:
+        """Make one attempt. An app that no longer has a URL is not called."""
+        logout = _decode_logout(call.payload.encode())
+        app = await self._app(logout)
+        if app is None:
+            return Outcome.REFUSED
+        problem, outcome = "", Outcome.FAILED
+        try:
+            outcome = await self._post(app, logout)
+        except TimeoutError:
+            problem = f"no answer within {CALL_TIMEOUT:.0f} seconds"
+        except (aiohttp.ClientError, ResponseTooLarge, OSError, ValueError) as error:
+            problem = type(error).__name__
+        BACKCHANNEL.labels(app.id, outcome).inc()
+        if outcome is not Outcome.DELIVERED:
+            log.warning(
+                "back-channel logout not accepted",
+                app=app.id,
+                outcome=outcome,
+                attempt=call.attempt,
+                reason=problem,
+            )
+        return outcome
+
+    async def _app(self, logout: Logout) -> App | None:
+        """Return the app if it still is the same app, and has a URL for logouts."""
+        app = await self._apps.get(logout.app)
+        if app is None or app.incarnation != logout.incarnation or not app.backchannel_logout_url:
+            return None
+        return app
+
+    async def _post(self, app: App, logout: Logout) -> Outcome:
+        """Send the logout token.  Raises TimeoutError, ClientError, OSError or ValueError."""
+        url = app.backchannel_logout_url or ""
+        if not (self._allow_private or url.startswith("https://")):
+            raise ValueError("the URL does not use https")
+        body = urlencode({"logout_token": self._token(app, logout)}).encode()
+        async with asyncio.timeout(CALL_TIMEOUT):
+            response = await self._http.request(
+                "POST", url, data=body, headers={"Content-Type": FORM_TYPE}
+            )
+        return OUTCOME_BY_STATUS.get(response.status, Outcome.FAILED)
+
+    def _token(self, app: App, logout: Logout) -> str:
+        claims = {
+            "aud": app.id,
+            "sub": logout.subject,
+            "sid": logout.sid,
+            "events": {EVENT: {}},
+        }
+        return self._issuer.issue_logout_token(
+            claims,
+            algorithm=app.id_token_alg,
+            issued_at=int(self._issuer.issue_time(self._clock())),
+        )

@@ -1,0 +1,112 @@
+"""Creates the services of the OpenID Connect provider."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from broker.apps.ports import Apps
+from broker.identity.ports import Directory
+from broker.infrastructure.clock import Clock
+from broker.infrastructure.crypto.sealing import SecretBox
+from broker.oidc.claims import ClaimSource
+from broker.oidc.deferred import DeferredCalls
+from broker.oidc.device_grant import DeviceTokens
+from broker.oidc.families import Families
+from broker.oidc.grants import CodeExchange, FamilyLifetimes, RefreshExchange
+from broker.oidc.logouts import KIND, BackchannelLogouts
+from broker.oidc.ports import Deferred, Grants, SignIns
+from broker.oidc.refresh_tokens import RefreshTokens
+from broker.oidc.settings import OIDCSettings
+from broker.oidc.sign_ins import SignInLifetimes, SignInService
+from broker.oidc.tokens import TokenSigner
+from broker.tokens.issuer import TokenIssuer
+
+
+class OIDCServices(NamedTuple):
+    """Services that share the stores of one state."""
+
+    claims: ClaimSource
+    families: Families
+    refresh_tokens: RefreshTokens
+    sign_ins: SignInService
+    logouts: BackchannelLogouts
+    deferred: DeferredCalls
+    code_exchange: CodeExchange
+    refresh_exchange: RefreshExchange
+    device_tokens: DeviceTokens
+
+
+def create_oidc_services(
+    *,
+    settings: OIDCSettings,
+    sign_ins: SignIns,
+    grants: Grants,
+    deferred: Deferred,
+    apps: Apps,
+    profiles: Directory,
+    issuer: TokenIssuer,
+    secret_box: SecretBox,
+    clock: Clock,
+    allow_private: bool,
+) -> OIDCServices:
+    """Create the services.
+
+    profiles: a directory whose answers may be up to a minute old.
+    allow_private: see `BackchannelLogouts`.
+    """
+    claims = ClaimSource(email_domain=settings.oidc_email_domain)
+    families = Families(grants=grants, profiles=profiles)
+    refresh_tokens = RefreshTokens(secret_box)
+    signer = TokenSigner(issuer=issuer, claims=claims, refresh_tokens=refresh_tokens)
+    lifetimes = _lifetimes(settings, issuer)
+    calls = DeferredCalls(store=deferred, clock=clock)
+    logouts = BackchannelLogouts(
+        defer=calls.put, apps=apps, issuer=issuer, clock=clock, allow_private=allow_private
+    )
+    calls.handle(KIND, logouts.attempt)
+    sessions = SignInService(
+        sign_ins=sign_ins,
+        grants=grants,
+        logouts=logouts,
+        lifetimes=SignInLifetimes(settings.signin_idle, settings.signin_lifetime),
+        clock=clock,
+    )
+    return OIDCServices(
+        claims=claims,
+        families=families,
+        refresh_tokens=refresh_tokens,
+        sign_ins=sessions,
+        logouts=logouts,
+        deferred=calls,
+        code_exchange=CodeExchange(
+            grants=grants, signer=signer, issuer=issuer, lifetimes=lifetimes, clock=clock
+        ),
+        refresh_exchange=RefreshExchange(
+            grants=grants,
+            families=families,
+            sessions=sessions,
+            signer=signer,
+            refresh_tokens=refresh_tokens,
+            issuer=issuer,
+            lifetimes=lifetimes,
+            clock=clock,
+        ),
+        device_tokens=DeviceTokens(
+            sign_ins=sessions,
+            grants=grants,
+            signer=signer,
+            secret_box=secret_box,
+            lifetimes=lifetimes,
+            clock=clock,
+        ),
+    )
+
+
+def _lifetimes(settings: OIDCSettings, issuer: TokenIssuer) -> FamilyLifetimes:
+    return FamilyLifetimes(
+        access=issuer.lifetime,
+        idle=settings.refresh_idle,
+        total=settings.refresh_lifetime,
+        grace=settings.refresh_grace,
+        signin_idle=settings.signin_idle,
+    )
