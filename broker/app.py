@@ -26,6 +26,7 @@ from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.api.settings import APISettings
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.outbound.settings import OutboundSettings
+from broker.infrastructure.outbound.webhook import SiteClient
 from broker.infrastructure.rate_limit import rate_limit_key
 from broker.infrastructure.runtime.drain import SOCKET_IO_PATH, DrainGate
 from broker.infrastructure.runtime.lifecycle import Lifecycle, do_nothing
@@ -46,12 +47,14 @@ from broker.login.ports import LOGIN_RETENTION
 from broker.login.services import LoginServices, create_login_services
 from broker.login.settings import LoginSettings
 from broker.monitoring.mount import mount as mount_monitoring
+from broker.oidc.grants import FamilyLifetimes
 from broker.oidc.mount import mount as mount_oidc
 from broker.oidc.mount import mount_tokens as mount_token_endpoint
 from broker.oidc.paths import READABLE_BY_PAGES
 from broker.oidc.service import RequestReader
 from broker.oidc.services import OIDCServices, create_oidc_services
 from broker.oidc.settings import OIDCSettings
+from broker.oidc.sign_ins import SignInLifetimes
 from broker.pool.code_pool import CodePool
 from broker.pool.mount import mount as mount_pool
 from broker.pool.ports import CodeLeases
@@ -184,9 +187,18 @@ def _build_services(settings: Settings, backends: Backends) -> Services:
 def _build_oidc_services(
     settings: Settings, backends: Backends, issuer: TokenIssuer
 ) -> OIDCServices:
-    state = backends.state
+    state, group = backends.state, settings[OIDCSettings]
+    lifetimes = FamilyLifetimes(
+        access=issuer.lifetime,
+        idle=group.refresh_idle,
+        total=group.refresh_lifetime,
+        grace=group.refresh_grace,
+        signin_idle=group.signin_idle,
+    )
     return create_oidc_services(
-        settings=settings[OIDCSettings],
+        lifetimes=lifetimes,
+        sign_in_lifetimes=SignInLifetimes(group.signin_idle, group.signin_lifetime),
+        email_domain=group.oidc_email_domain,
         sign_ins=state.sign_ins,
         grants=state.grants,
         deferred=state.deferred,
@@ -195,7 +207,7 @@ def _build_oidc_services(
         issuer=issuer,
         secret_box=backends.records.secret_box,
         clock=state.clock,
-        allow_private=settings[OutboundSettings].webhooks_private,
+        site_client=SiteClient(allow_private_address=settings[OutboundSettings].webhooks_private),
     )
 
 

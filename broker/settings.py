@@ -49,7 +49,6 @@ GROUPS: Sequence[type[SettingsGroup]] = (
     SessionSettings,
     TokenSettings,
     OIDCSettings,
-    OutboundSettings,
     StateSettings,
     BusSettings,
     RecordsSettings,

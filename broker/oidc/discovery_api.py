@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs, web
 
 from broker.apps.client_authentication import AUTH_METHODS
+from broker.apps.rules import CHOICES
 from broker.infrastructure.api.endpoint import PUBLIC, Endpoint, Route, bind_endpoints
 from broker.infrastructure.api.openapi import OPENAPI_PATH
 from broker.infrastructure.api.responses import json_response
@@ -23,7 +24,6 @@ from broker.login.delivery import DEVICE_AUTHORIZATION_PATH, DEVICE_GRANT
 from broker.oidc import paths, rules
 from broker.oidc.claims import ID_TOKEN_CLAIMS, SCOPE_CLAIMS
 from broker.tokens.issuer import KEY_SET_PATH
-from broker.tokens.keys import ID_TOKEN_ALGORITHMS
 
 OPENID_CONFIGURATION_PATH = "/.well-known/openid-configuration"
 
@@ -52,7 +52,7 @@ VALUES: Mapping[str, tuple[str, ...]] = {
         DEVICE_GRANT,
     ),
     "subject_types_supported": ("public",),
-    "id_token_signing_alg_values_supported": ID_TOKEN_ALGORITHMS,
+    "id_token_signing_alg_values_supported": CHOICES["id_token_alg"],
     "code_challenge_methods_supported": rules.CHALLENGE_METHODS,
     "claims_supported": tuple(
         dict.fromkeys([*ID_TOKEN_CLAIMS, *(name for one in SCOPE_CLAIMS.values() for name in one)])

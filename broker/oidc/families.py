@@ -66,7 +66,7 @@ class Families:
         return profile
 
     async def end(self, family_id: str) -> None:
-        """End a family for good."""
+        """End a family. It does not work again."""
         await self._grants.drop(family_id)
 
 

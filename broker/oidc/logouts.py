@@ -1,4 +1,4 @@
-"""Back-channel logout (OpenID Connect Back-Channel Logout 1.0): tells apps that a session ended."""
+"""Back-channel logout (OpenID Connect Back-Channel Logout 1.0): notifies apps of ended sessions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-import aiohttp
 import structlog
 
 from broker.apps.model import App
@@ -15,8 +14,7 @@ from broker.apps.ports import Apps
 from broker.infrastructure.api.bodies import FORM_TYPE
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.codec import decoder, encode
-from broker.infrastructure.outbound.http import HTTPClient, ResponseTooLarge
-from broker.infrastructure.outbound.ssrf import create_public_socket
+from broker.infrastructure.outbound.webhook import SignedRequest, SiteClient, WebhookFailed
 from broker.oidc.deferred import Outcome
 from broker.oidc.metrics import BACKCHANNEL
 from broker.oidc.model import SignIn
@@ -32,12 +30,6 @@ EVENT = "http://schemas.openid.net/event/backchannel-logout"
 CALL_TIMEOUT = 5.0
 """Seconds for an answer of the app."""
 
-RESPONSE_MAX_BYTES = 4 * 1024
-
-APP_CONCURRENT_MAX = 8
-"""Concurrent calls to one app, so that a slow app does not delay the others."""
-
-
 OUTCOME_BY_STATUS: Mapping[int, Outcome] = {
     200: Outcome.DELIVERED,
     204: Outcome.DELIVERED,
@@ -47,7 +39,7 @@ OUTCOME_BY_STATUS: Mapping[int, Outcome] = {
 
 
 class Logout(NamedTuple):
-    """What the state keeps of a call. The token is signed when the call is made."""
+    """The payload of a call. The token is signed when the call is made."""
 
     app: str
     incarnation: str
@@ -62,7 +54,7 @@ class BackchannelLogouts:
     """Puts and makes the calls to the apps of a sign-in session that has ended.
 
     defer: stores a call of a kind with its payload.
-    allow_private: whether apps may have http URLs and addresses that are not public.
+    client: sends requests to URLs of sites.
     """
 
     def __init__(
@@ -72,27 +64,13 @@ class BackchannelLogouts:
         apps: Apps,
         issuer: TokenIssuer,
         clock: Clock,
-        allow_private: bool,
+        client: SiteClient,
     ) -> None:
         self._defer = defer
         self._apps = apps
         self._issuer = issuer
         self._clock = clock
-        self._allow_private = allow_private
-
-    async def open(self) -> None:
-        connector = aiohttp.TCPConnector(
-            limit_per_host=APP_CONCURRENT_MAX,
-            socket_factory=None if self._allow_private else create_public_socket,
-        )
-        self._http = HTTPClient(
-            max_bytes=RESPONSE_MAX_BYTES,
-            connector=connector,
-            headers={"User-Agent": "scan-login"},
-        )
-
-    async def close(self) -> None:
-        await self._http.close()
+        self._client = client
 
     async def announce(self, sign_in: SignIn, reason: str) -> None:
         """Put a call for each app that used the session and has a URL for it."""
@@ -114,8 +92,8 @@ class BackchannelLogouts:
             outcome = await self._post(app, logout)
         except TimeoutError:
             problem = f"no answer within {CALL_TIMEOUT:.0f} seconds"
-        except (aiohttp.ClientError, ResponseTooLarge, OSError, ValueError) as error:
-            problem = type(error).__name__
+        except WebhookFailed as failed:
+            problem = str(failed)
         BACKCHANNEL.labels(app.id, outcome).inc()
         if outcome is not Outcome.DELIVERED:
             log.warning(
@@ -135,15 +113,12 @@ class BackchannelLogouts:
         return app
 
     async def _post(self, app: App, logout: Logout) -> Outcome:
-        """Send the logout token.  Raises TimeoutError, ClientError, OSError or ValueError."""
-        url = app.backchannel_logout_url or ""
-        if not (self._allow_private or url.startswith("https://")):
-            raise ValueError("the URL does not use https")
+        """Send the logout token.  Raises TimeoutError or WebhookFailed."""
+        assert app.backchannel_logout_url is not None, "apps without a URL get no calls"
         body = urlencode({"logout_token": self._token(app, logout)}).encode()
+        request = SignedRequest(body, {"Content-Type": FORM_TYPE})
         async with asyncio.timeout(CALL_TIMEOUT):
-            response = await self._http.request(
-                "POST", url, data=body, headers={"Content-Type": FORM_TYPE}
-            )
+            response = await self._client.post(app.backchannel_logout_url, request)
         return OUTCOME_BY_STATUS.get(response.status, Outcome.FAILED)
 
     def _token(self, app: App, logout: Logout) -> str:

@@ -9,7 +9,13 @@ import structlog
 
 from broker.apps.client_authentication import CLIENT, ClientAuthenticator
 from broker.apps.ports import Apps
-from broker.infrastructure.api.endpoint import Auth, Authenticator, Route, bind_endpoints
+from broker.infrastructure.api.endpoint import (
+    Auth,
+    Authenticator,
+    Route,
+    bind_endpoints,
+    without_authentication,
+)
 from broker.infrastructure.api.mounted import Mounted, Resource, TokenGrant
 from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.background import BackgroundTask
@@ -21,7 +27,7 @@ from broker.oidc.introspection_api import IntrospectionAPI
 from broker.oidc.revocation_api import RevocationAPI
 from broker.oidc.services import OIDCServices
 from broker.oidc.token_api import TokenAPI
-from broker.oidc.userinfo_api import UserinfoAPI
+from broker.oidc.userinfo_api import ACCESS_TOKEN, UserinfoAPI
 from broker.tokens.issuer import TokenIssuer
 
 log = structlog.get_logger()
@@ -77,7 +83,7 @@ def _mount_provider(context: OIDCContext) -> Mounted:
     return Mounted(
         routes=_routes(context, services),
         tasks=[BackgroundTask("deferred calls", services.deferred.run)],
-        resources=[Resource(services.logouts.open, services.logouts.close)],
+        resources=[Resource(services.site_client.open, services.site_client.close)],
     )
 
 
@@ -94,11 +100,14 @@ def _routes(context: OIDCContext, services: OIDCServices) -> list[Route]:
     )
     authenticators = _authenticators(context)
     return [
-        *bind_endpoints(userinfo, userinfo_api.ENDPOINTS),
+        *bind_endpoints(userinfo, userinfo_api.ENDPOINTS, authenticators),
         *bind_endpoints(introspection, introspection_api.ENDPOINTS, authenticators),
         *bind_endpoints(revocation, revocation_api.ENDPOINTS, authenticators),
     ]
 
 
 def _authenticators(context: OIDCContext) -> Mapping[Auth, Authenticator]:
-    return {CLIENT: context.client_authenticator.authenticate}
+    return {
+        CLIENT: context.client_authenticator.authenticate,
+        ACCESS_TOKEN: without_authentication,  # the handler verifies it
+    }

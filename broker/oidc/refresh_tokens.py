@@ -1,7 +1,7 @@
 """The text of refresh tokens: `<family>.<n>.<MAC>`.
 
-The state stores the family and the current `n`, and no token. So nobody can make a token from a
-copy of the state, and a lost answer can be sent again.
+The state stores the family and the current `n`, and no token. A copy of the state
+is not enough to make a token, and the broker can send a lost answer again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What requests may ask for. The metadata lists these values."""
+"""Values that requests may have. The metadata lists them."""
 
 from __future__ import annotations
 

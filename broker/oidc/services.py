@@ -8,6 +8,7 @@ from broker.apps.ports import Apps
 from broker.identity.ports import Directory
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.crypto.sealing import SecretBox
+from broker.infrastructure.outbound.webhook import SiteClient
 from broker.oidc.claims import ClaimSource
 from broker.oidc.deferred import DeferredCalls
 from broker.oidc.device_grant import DeviceTokens
@@ -16,7 +17,6 @@ from broker.oidc.grants import CodeExchange, FamilyLifetimes, RefreshExchange
 from broker.oidc.logouts import KIND, BackchannelLogouts
 from broker.oidc.ports import Deferred, Grants, SignIns
 from broker.oidc.refresh_tokens import RefreshTokens
-from broker.oidc.settings import OIDCSettings
 from broker.oidc.sign_ins import SignInLifetimes, SignInService
 from broker.oidc.tokens import TokenSigner
 from broker.tokens.issuer import TokenIssuer
@@ -30,6 +30,7 @@ class OIDCServices(NamedTuple):
     refresh_tokens: RefreshTokens
     sign_ins: SignInService
     logouts: BackchannelLogouts
+    site_client: SiteClient
     deferred: DeferredCalls
     code_exchange: CodeExchange
     refresh_exchange: RefreshExchange
@@ -38,7 +39,9 @@ class OIDCServices(NamedTuple):
 
 def create_oidc_services(
     *,
-    settings: OIDCSettings,
+    lifetimes: FamilyLifetimes,
+    sign_in_lifetimes: SignInLifetimes,
+    email_domain: str | None,
     sign_ins: SignIns,
     grants: Grants,
     deferred: Deferred,
@@ -47,28 +50,28 @@ def create_oidc_services(
     issuer: TokenIssuer,
     secret_box: SecretBox,
     clock: Clock,
-    allow_private: bool,
+    site_client: SiteClient,
 ) -> OIDCServices:
     """Create the services.
 
+    email_domain: see `ClaimSource`.
     profiles: a directory whose answers may be up to a minute old.
-    allow_private: see `BackchannelLogouts`.
+    site_client: sends requests to URLs of apps.
     """
-    claims = ClaimSource(email_domain=settings.oidc_email_domain)
+    claims = ClaimSource(email_domain=email_domain)
     families = Families(grants=grants, profiles=profiles)
     refresh_tokens = RefreshTokens(secret_box)
     signer = TokenSigner(issuer=issuer, claims=claims, refresh_tokens=refresh_tokens)
-    lifetimes = _lifetimes(settings, issuer)
     calls = DeferredCalls(store=deferred, clock=clock)
     logouts = BackchannelLogouts(
-        defer=calls.put, apps=apps, issuer=issuer, clock=clock, allow_private=allow_private
+        defer=calls.put, apps=apps, issuer=issuer, clock=clock, client=site_client
     )
     calls.handle(KIND, logouts.attempt)
     sessions = SignInService(
         sign_ins=sign_ins,
         grants=grants,
         logouts=logouts,
-        lifetimes=SignInLifetimes(settings.signin_idle, settings.signin_lifetime),
+        lifetimes=sign_in_lifetimes,
         clock=clock,
     )
     return OIDCServices(
@@ -77,6 +80,7 @@ def create_oidc_services(
         refresh_tokens=refresh_tokens,
         sign_ins=sessions,
         logouts=logouts,
+        site_client=site_client,
         deferred=calls,
         code_exchange=CodeExchange(
             grants=grants, signer=signer, issuer=issuer, lifetimes=lifetimes, clock=clock
@@ -99,14 +103,4 @@ def create_oidc_services(
             lifetimes=lifetimes,
             clock=clock,
         ),
-    )
-
-
-def _lifetimes(settings: OIDCSettings, issuer: TokenIssuer) -> FamilyLifetimes:
-    return FamilyLifetimes(
-        access=issuer.lifetime,
-        idle=settings.refresh_idle,
-        total=settings.refresh_lifetime,
-        grace=settings.refresh_grace,
-        signin_idle=settings.signin_idle,
     )

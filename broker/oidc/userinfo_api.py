@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 from broker.apps.ports import Apps
 from broker.errors import InvalidRequest
 from broker.infrastructure.api.bodies import FORM_TYPE, read_form
-from broker.infrastructure.api.endpoint import NO_AUTH, Endpoint
+from broker.infrastructure.api.endpoint import Auth, Endpoint
 from broker.infrastructure.api.responses import no_store_response
 from broker.oidc.claims import ClaimSource
 from broker.oidc.errors import InsufficientScope
@@ -17,6 +17,13 @@ from broker.oidc.families import ActiveFamily, Families, family_of
 from broker.oidc.paths import USERINFO_PATH
 from broker.tokens.errors import InvalidToken
 from broker.tokens.issuer import TokenIssuer, VerifiedAccessToken
+
+ACCESS_TOKEN = Auth(
+    {"accessToken": {"type": "http", "scheme": "bearer", "description": "an access token"}},
+    alternatives=(("accessToken",),),
+    errors=(InvalidToken,),
+)
+"""An access token of this provider. The handler gets the `web.Request`."""
 
 
 class UserinfoAPI:
@@ -74,9 +81,9 @@ def _endpoint(method: str, summary: str) -> Endpoint:
         UserinfoAPI.userinfo,
         role="oidc",
         summary=summary,
-        auth=NO_AUTH,
+        auth=ACCESS_TOKEN,
         response=dict[str, Any],
-        errors=(InvalidToken, InsufficientScope),
+        errors=(InsufficientScope,),
     )
 
 

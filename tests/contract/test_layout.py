@@ -40,6 +40,7 @@ COMPOSITION = ("settings", "backends", "context", "app", "cli", "__main__")
 SHARED_FILES = frozenset(
     [
         "authentication",
+        "client_authentication",
         "code_pool",
         "delivery",
         "errors",
@@ -111,7 +112,15 @@ IMPURE_MODULES = frozenset({"asyncio", "time", "socket", "threading", "random"})
 LIBRARIES: Mapping[str, frozenset[str] | None] = {
     "aiohttp": frozenset(
         {"infrastructure/api", "infrastructure/transport", "infrastructure/outbound"}
-        | {"infrastructure/runtime", "*api", "authentication", "origins", "app", "cli/demo"}
+        | {
+            "infrastructure/runtime",
+            "*api",
+            "authentication",
+            "origins",
+            "app",
+            "apps/client_authentication",
+            "cli/demo",
+        }
         | {"providers/wechat/client", "directories/webhook", "policies/webhook"}
         | {"oidc/pages", "oidc/cookies", "oidc/redirects"}
     ),

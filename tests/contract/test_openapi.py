@@ -19,10 +19,12 @@ from schemathesis.specs.openapi import checks
 from broker.app import build
 from broker.apps.api import AppAddRequest
 from broker.apps.authentication import SERVER
+from broker.apps.client_authentication import CLIENT
 from broker.apps.rules import FIELD_RULES
 from broker.infrastructure.api.authorization import OPERATOR
 from broker.infrastructure.api.endpoint import ADMIN, PUBLIC, Auth
 from broker.infrastructure.api.openapi import DOCUMENTED_METHODS, build_document, name_of
+from broker.oidc.userinfo_api import ACCESS_TOKEN
 from broker.pool.pictures import picture_key
 from broker.sessions.authentication import PHONE
 from broker.settings import ROLES, load_settings
@@ -91,11 +93,27 @@ class BrokerClient:
         answer: Payload = self.http.post(f"{self.url}/phone/session", json=body).json()
         return answer
 
+    def openid_tokens(self) -> Payload:
+        """Return the tokens of a login of the app `red` on a device."""
+        app = {"Authorization": basic("red", self.secrets["red"])}
+        login = self._post("/oauth/device_authorization", app, data={"scope": "openid profile"})
+        phone = bearer(self.session())
+        self._post("/phone/scan", phone, json={"scene": login["user_code"]})
+        self._post("/phone/confirm", phone, json={"login_id": login["login_id"]})
+        grant = {"grant_type": GRANT, "device_code": login["device_code"]}
+        return self._post("/oauth/token", app, data=grant)
+
+    def _post(self, path: str, headers: Mapping[str, str], **body: Payload) -> Payload:
+        answer: Payload = self.http.post(self.url + path, headers=headers, **body).json()
+        return answer
+
     def headers(self, auth: Auth) -> dict[str, str]:
         """Return the headers that authenticate a client."""
         if auth is PHONE:
             return bearer(self.session())
-        if auth is SERVER:
+        if auth is ACCESS_TOKEN:
+            return {"Authorization": f"Bearer {self.openid_tokens()['access_token']}"}
+        if auth in (SERVER, CLIENT):
             return {"Authorization": basic("red", self.secrets["red"])}
         return {"Authorization": f"Bearer {TOKEN}"} if auth is OPERATOR else {}
 
@@ -191,11 +209,12 @@ def test_successful_responses_match_the_document(
     send = Journal(client, documents)
 
     for name in ENDPOINTS:
-        if name.startswith("GET ") and "{" not in name:
+        if name.startswith("GET ") and "{" not in name and ENDPOINTS[name].auth is not ACCESS_TOKEN:
             send(name)
     change_apps(send)
     use_phones(send)
     use_sessions(send)
+    use_tokens(send)
 
     assert send.done == {*ENDPOINTS} - SIGNED_ELSEWHERE
 
@@ -249,6 +268,14 @@ def use_sessions(send: Journal) -> None:
     send("DELETE /users/{id}", "/users/carol")
 
 
+def use_tokens(send: Journal) -> None:
+    token = {"token": send.client.openid_tokens()["access_token"]}
+    send("GET /oauth/userinfo")
+    send("POST /oauth/userinfo")
+    send("POST /oauth/introspect", data=token)
+    send("POST /oauth/revoke", data=token)
+
+
 def start_with_roles(folder: Path, roles: tuple[str, ...]) -> tuple[web.Application, ...]:
     values = {"key_file": folder / "keys.json", "admin_token": TOKEN, "directory": "sql"}
     broker = build(load_settings(**values, roles=roles))
@@ -292,7 +319,8 @@ def names_by_role(*roles: str) -> set[str]:
     return {
         name_of(endpoint.method, endpoint.path)
         for endpoint in DECLARED
-        if endpoint.role in roles and endpoint.method in DOCUMENTED_METHODS
+        if {endpoint.role, *endpoint.other_roles} & {*roles}
+        and endpoint.method in DOCUMENTED_METHODS
     }
 
 
