@@ -16,6 +16,7 @@ from broker.apps.origins import OriginPolicy
 from broker.apps.registry import AppRegistry
 from broker.backends import Backends, open_backends
 from broker.context import Context, Services
+from broker.directories.settings import DirectorySettings
 from broker.directories.shared import recent
 from broker.identity.ports import Directory
 from broker.infrastructure.api.application import build_application
@@ -42,6 +43,7 @@ from broker.infrastructure.transport.settings import TransportSettings
 from broker.infrastructure.transport.socketio.server import SocketIOServer
 from broker.infrastructure.transport.websocket.acceptor import UPGRADE_HANDLER
 from broker.login.codes import CodeSource, LoginImages
+from broker.login.delivery import Redeemer
 from broker.login.mount import mount as mount_login
 from broker.login.ports import LOGIN_RETENTION
 from broker.login.services import LoginServices, create_login_services
@@ -179,13 +181,12 @@ def _build_services(settings: Settings, backends: Backends) -> Services:
     )
     logins = _build_login_services(settings, backends, issuer, pool)
     sessions = _build_session_service(settings, backends)
-    return Services(
-        issuer, pool, logins, sessions, _build_oidc_services(settings, backends, issuer)
-    )
+    oidc = _build_oidc_services(settings, backends, issuer, logins.redeemer)
+    return Services(issuer, pool, logins, sessions, oidc)
 
 
 def _build_oidc_services(
-    settings: Settings, backends: Backends, issuer: TokenIssuer
+    settings: Settings, backends: Backends, issuer: TokenIssuer, redeemer: Redeemer
 ) -> OIDCServices:
     state, group = backends.state, settings[OIDCSettings]
     lifetimes = FamilyLifetimes(
@@ -199,10 +200,14 @@ def _build_oidc_services(
         lifetimes=lifetimes,
         sign_in_lifetimes=SignInLifetimes(group.signin_idle, group.signin_lifetime),
         email_domain=group.oidc_email_domain,
+        requests=state.authorization_requests,
         sign_ins=state.sign_ins,
         grants=state.grants,
         deferred=state.deferred,
         apps=backends.apps,
+        directory=backends.directory,
+        is_directory_open=settings[DirectorySettings].directory == "open",
+        redeemer=redeemer,
         profiles=recent(backends.directory, PROFILE_TTL),
         issuer=issuer,
         secret_box=backends.records.secret_box,

@@ -29,6 +29,7 @@ from broker.login.ports import LOGIN_RETENTION, LoginPolicy
 from broker.login.services import LoginServices
 from broker.login.settings import LoginSettings
 from broker.oidc.device_grant import DeviceTokens
+from broker.oidc.ports import AuthorizationRequests
 from broker.oidc.services import OIDCServices
 from broker.pool.code_pool import CodePool
 from broker.pool.ports import CodeLeases, PictureStore
@@ -210,3 +211,7 @@ class Context:
     @property
     def openid_tokens(self) -> DeviceTokens:
         return self.services.oidc_services.device_tokens
+
+    @property
+    def authorization_requests(self) -> AuthorizationRequests:
+        return self.backends.state.authorization_requests

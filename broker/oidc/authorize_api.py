@@ -22,7 +22,7 @@ from broker.oidc.authorization_errors import InvalidRequestUri, LoginRequired
 from broker.oidc.browser_sign_ins import BrowserSignIns
 from broker.oidc.cookies import REQUEST_LIFETIME, ProviderCookies
 from broker.oidc.model import AuthorizationRequest, SignIn, hash_secret
-from broker.oidc.pages import ProviderPages
+from broker.oidc.pages import PAGE_STATUSES, ProviderPages
 from broker.oidc.paths import AUTHORIZATION_PATH
 from broker.oidc.ports import AuthorizationRequests
 from broker.oidc.redirects import AppRedirects, redirect
@@ -251,7 +251,12 @@ ENDPOINTS = [
         role="oidc",
         summary="Show the login page, or send the browser back to the app",
         response="text/html",
+        status=status,
+        page_statuses=PAGE_STATUSES,
         errors=(RateLimited,),
     )
-    for method, handler in (("GET", AuthorizeAPI.get), ("POST", AuthorizeAPI.post))
+    for method, handler, status in (
+        ("GET", AuthorizeAPI.get, 200),
+        ("POST", AuthorizeAPI.post, 303),
+    )
 ]

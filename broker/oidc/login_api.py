@@ -34,7 +34,7 @@ from broker.oidc.authorize_api import destination_of
 from broker.oidc.browser_sign_ins import BrowserSignIns
 from broker.oidc.cookies import ProviderCookies
 from broker.oidc.model import AuthorizationRequest
-from broker.oidc.pages import ProviderPages
+from broker.oidc.pages import PAGE_STATUSES, ProviderPages
 from broker.oidc.paths import LOGIN_PATH
 from broker.oidc.ports import AuthorizationRequests
 from broker.oidc.redirects import AppRedirects
@@ -157,5 +157,7 @@ ENDPOINTS = [
         role="oidc",
         summary="Complete or cancel the request of the login page",
         response="text/html",
+        status=303,
+        page_statuses=PAGE_STATUSES,
     )
 ]

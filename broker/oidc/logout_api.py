@@ -20,7 +20,7 @@ from broker.infrastructure.fields import normalize_origin
 from broker.oidc.browser_sign_ins import BrowserSignIns
 from broker.oidc.cookies import ProviderCookies
 from broker.oidc.login_api import is_same_origin_form
-from broker.oidc.pages import ProviderPages
+from broker.oidc.pages import PAGE_STATUSES, ProviderPages
 from broker.oidc.paths import END_SESSION_PATH
 from broker.oidc.redirects import redirect, with_query
 from broker.oidc.requests import FIELD_MAX, Fields
@@ -130,6 +130,7 @@ ENDPOINTS = [
         role="oidc",
         summary="Sign out, and return to the app",
         response="text/html",
+        page_statuses=PAGE_STATUSES,
     )
     for method, handler in (("GET", LogoutAPI.get), ("POST", LogoutAPI.post))
 ]

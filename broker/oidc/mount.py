@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import structlog
 
 from broker.apps.client_authentication import CLIENT, ClientAuthenticator
 from broker.apps.ports import Apps
+from broker.infrastructure.api.client_address import ClientAddresses
 from broker.infrastructure.api.endpoint import (
     Auth,
     Authenticator,
@@ -18,21 +20,47 @@ from broker.infrastructure.api.endpoint import (
 )
 from broker.infrastructure.api.mounted import Mounted, Resource, TokenGrant
 from broker.infrastructure.api.rate_limit import RateLimiter
+from broker.infrastructure.api.settings import APISettings
 from broker.infrastructure.background import BackgroundTask
+from broker.infrastructure.clock import Clock
+from broker.infrastructure.runtime.drain import DrainGate
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
-from broker.oidc import introspection_api, revocation_api, token_api, userinfo_api
+from broker.oidc import (
+    authorize_api,
+    introspection_api,
+    login_api,
+    logout_api,
+    par_api,
+    revocation_api,
+    token_api,
+    userinfo_api,
+)
+from broker.oidc.authorize_api import AuthorizeAPI, RequestFactory
+from broker.oidc.cookies import ProviderCookies
 from broker.oidc.discovery_api import DiscoveryAPI
+from broker.oidc.ended_subjects import EndedSubjectWatch
 from broker.oidc.introspection_api import IntrospectionAPI
+from broker.oidc.login_api import LoginFormAPI
+from broker.oidc.logout_api import LogoutAPI
+from broker.oidc.pages import ProviderPages
+from broker.oidc.par_api import PushedRequestAPI
+from broker.oidc.ports import AuthorizationRequests
+from broker.oidc.redirects import AppRedirects
 from broker.oidc.revocation_api import RevocationAPI
 from broker.oidc.services import OIDCServices
+from broker.oidc.settings import OIDCSettings
 from broker.oidc.token_api import TokenAPI
 from broker.oidc.userinfo_api import ACCESS_TOKEN, UserinfoAPI
 from broker.tokens.issuer import TokenIssuer
+from broker.users.ports import EndedSubjectLog
 
 log = structlog.get_logger()
 
 ROLE = "oidc"
+
+APP_BEGINS_FACTOR = 10
+"""Pushed requests of one app for each begin of an address: they come from one server."""
 
 TOKEN_ROLES = frozenset({"oauth", "oidc"})
 """A process with one of these roles serves the token endpoint, with all grants."""
@@ -49,6 +77,18 @@ class OIDCContext(Protocol):
     def token_issuer(self) -> TokenIssuer: ...
     @property
     def oidc_services(self) -> OIDCServices: ...
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def drain(self) -> DrainGate: ...
+    @property
+    def addresses(self) -> ClientAddresses: ...
+    @property
+    def pictures_url(self) -> str: ...
+    @property
+    def authorization_requests(self) -> AuthorizationRequests: ...
+    @property
+    def ended_subjects(self) -> EndedSubjectLog: ...
     @property
     def client_authenticator(self) -> ClientAuthenticator: ...
 
@@ -80,29 +120,96 @@ def mount_tokens(context: OIDCContext, grants: Sequence[TokenGrant]) -> Mounted:
 
 def _mount_provider(context: OIDCContext) -> Mounted:
     services = context.oidc_services
+    end_all = partial(services.sign_ins.end_all, reason="user ended")
+    watch = EndedSubjectWatch(context.ended_subjects, end_all)
     return Mounted(
-        routes=_routes(context, services),
-        tasks=[BackgroundTask("deferred calls", services.deferred.run)],
+        routes=[*_token_routes(context, services), *_page_routes(context, services)],
+        tasks=[
+            BackgroundTask("deferred calls", services.deferred.run),
+            BackgroundTask("ended subjects", watch.run),
+        ],
         resources=[Resource(services.site_client.open, services.site_client.close)],
     )
 
 
-def _routes(context: OIDCContext, services: OIDCServices) -> list[Route]:
+def _token_routes(context: OIDCContext, services: OIDCServices) -> list[Route]:
+    """Return the routes that apps call with tokens."""
     issuer, families = context.token_issuer, services.families
+    refresh_tokens = services.refresh_tokens
+    authenticators = _authenticators(context)
     userinfo = UserinfoAPI(
         issuer=issuer, families=families, claims=services.claims, apps=context.apps
     )
     introspection = IntrospectionAPI(
-        issuer=issuer, families=families, refresh_tokens=services.refresh_tokens
+        issuer=issuer, families=families, refresh_tokens=refresh_tokens
     )
-    revocation = RevocationAPI(
-        issuer=issuer, families=families, refresh_tokens=services.refresh_tokens
-    )
-    authenticators = _authenticators(context)
+    revocation = RevocationAPI(issuer=issuer, families=families, refresh_tokens=refresh_tokens)
     return [
         *bind_endpoints(userinfo, userinfo_api.ENDPOINTS, authenticators),
         *bind_endpoints(introspection, introspection_api.ENDPOINTS, authenticators),
         *bind_endpoints(revocation, revocation_api.ENDPOINTS, authenticators),
+    ]
+
+
+def _page_routes(context: OIDCContext, services: OIDCServices) -> list[Route]:
+    """Return the routes that browsers open, and the one to which apps push their requests."""
+    public_url = context.settings[ServerSettings].public_url
+    group = context.settings[OIDCSettings]
+    begins = context.settings[APISettings].begins_per_minute
+    cookies = ProviderCookies(
+        is_secure=public_url.startswith("https://"),
+        remember_for=group.signin_lifetime if group.signin_remember else None,
+    )
+    pages = ProviderPages(public_url=public_url, pictures_url=context.pictures_url)
+    redirects = AppRedirects(issuer=public_url, pages=pages)
+    factory = RequestFactory(issuer=context.token_issuer, clock=context.clock)
+    authorize = AuthorizeAPI(
+        apps=context.apps,
+        requests=context.authorization_requests,
+        factory=factory,
+        service=services.authorization,
+        sign_ins=services.browser_sign_ins,
+        cookies=cookies,
+        pages=pages,
+        redirects=redirects,
+        begins=RateLimiter(begins),
+        addresses=context.addresses,
+        drain=context.drain,
+        clock=context.clock,
+        public_url=public_url,
+    )
+    pushed = PushedRequestAPI(
+        requests=context.authorization_requests,
+        factory=factory,
+        begins=RateLimiter(begins * APP_BEGINS_FACTOR),
+        drain=context.drain,
+    )
+    login = LoginFormAPI(
+        apps=context.apps,
+        requests=context.authorization_requests,
+        service=services.authorization,
+        sign_ins=services.browser_sign_ins,
+        cookies=cookies,
+        pages=pages,
+        redirects=redirects,
+        failures=context.failures,
+        addresses=context.addresses,
+        public_url=public_url,
+    )
+    logout = LogoutAPI(
+        apps=context.apps,
+        issuer=context.token_issuer,
+        sign_in_service=services.sign_ins,
+        sign_ins=services.browser_sign_ins,
+        cookies=cookies,
+        pages=pages,
+        public_url=public_url,
+    )
+    return [
+        *bind_endpoints(authorize, authorize_api.ENDPOINTS),
+        *bind_endpoints(pushed, par_api.ENDPOINTS, _authenticators(context)),
+        *bind_endpoints(login, login_api.ENDPOINTS),
+        *bind_endpoints(logout, logout_api.ENDPOINTS),
     ]
 
 

@@ -53,6 +53,10 @@ ICONS = {
 }
 
 
+PAGE_STATUSES = (400, 403, 429, 503)
+"""Errors that are pages: a person reads them."""
+
+
 class ProviderPages:
     """Renders the pages in Chinese or English.
 

@@ -25,13 +25,10 @@ from broker.oidc.authorization_errors import (
 )
 from broker.oidc.claims import SCOPE_CLAIMS
 from broker.oidc.model import ACR_MATCH
+from broker.oidc.rules import PROMPTS, RESPONSE_MODES
 
 FIELD_MAX, TOTAL_MAX, HINT_TOTAL_MAX = 2_048, 8_192, 16_384
 """Characters of one field, and of all fields without and with an `id_token_hint`."""
-
-RESPONSE_MODES = ("query", "form_post")
-
-PROMPTS = ("none", "login", "select_account")
 
 MAX_AGE_MAX = 2**31
 

@@ -9,13 +9,16 @@ from broker.identity.ports import Directory
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.crypto.sealing import SecretBox
 from broker.infrastructure.outbound.webhook import SiteClient
+from broker.login.delivery import Redeemer
+from broker.oidc.authorization import AuthorizationService
+from broker.oidc.browser_sign_ins import BrowserSignIns
 from broker.oidc.claims import ClaimSource
 from broker.oidc.deferred import DeferredCalls
 from broker.oidc.device_grant import DeviceTokens
 from broker.oidc.families import Families
 from broker.oidc.grants import CodeExchange, FamilyLifetimes, RefreshExchange
 from broker.oidc.logouts import KIND, BackchannelLogouts
-from broker.oidc.ports import Deferred, Grants, SignIns
+from broker.oidc.ports import AuthorizationRequests, Deferred, Grants, SignIns
 from broker.oidc.refresh_tokens import RefreshTokens
 from broker.oidc.sign_ins import SignInLifetimes, SignInService
 from broker.oidc.tokens import TokenSigner
@@ -35,6 +38,8 @@ class OIDCServices(NamedTuple):
     code_exchange: CodeExchange
     refresh_exchange: RefreshExchange
     device_tokens: DeviceTokens
+    browser_sign_ins: BrowserSignIns
+    authorization: AuthorizationService
 
 
 def create_oidc_services(
@@ -42,11 +47,15 @@ def create_oidc_services(
     lifetimes: FamilyLifetimes,
     sign_in_lifetimes: SignInLifetimes,
     email_domain: str | None,
+    requests: AuthorizationRequests,
     sign_ins: SignIns,
     grants: Grants,
     deferred: Deferred,
     apps: Apps,
+    directory: Directory,
     profiles: Directory,
+    is_directory_open: bool,
+    redeemer: Redeemer,
     issuer: TokenIssuer,
     secret_box: SecretBox,
     clock: Clock,
@@ -55,7 +64,8 @@ def create_oidc_services(
     """Create the services.
 
     email_domain: see `ClaimSource`.
-    profiles: a directory whose answers may be up to a minute old.
+    profiles: the directory with answers that may be up to a minute old.
+    is_directory_open: see `BrowserSignIns`.
     site_client: sends requests to URLs of apps.
     """
     claims = ClaimSource(email_domain=email_domain)
@@ -73,6 +83,14 @@ def create_oidc_services(
         logouts=logouts,
         lifetimes=sign_in_lifetimes,
         clock=clock,
+    )
+    browser_sign_ins = BrowserSignIns(
+        sign_ins=sign_ins,
+        service=sessions,
+        apps=apps,
+        profiles=profiles,
+        clock=clock,
+        is_open=is_directory_open,
     )
     return OIDCServices(
         claims=claims,
@@ -101,6 +119,16 @@ def create_oidc_services(
             signer=signer,
             secret_box=secret_box,
             lifetimes=lifetimes,
+            clock=clock,
+        ),
+        browser_sign_ins=browser_sign_ins,
+        authorization=AuthorizationService(
+            requests=requests,
+            grants=grants,
+            sign_ins=browser_sign_ins,
+            redeemer=redeemer,
+            directory=directory,
+            derive=secret_box.derive,
             clock=clock,
         ),
     )

@@ -34,9 +34,8 @@ async def test_metadata_is_at_the_issuer_path(start_broker: StartBroker, issuer:
     assert metadata["token_endpoint"] == f"{issuer}/oauth/token"
     assert metadata["device_authorization_endpoint"] == f"{issuer}/oauth/device_authorization"
     assert metadata["jwks_uri"] == f"{issuer}/.well-known/jwks.json"
-    assert metadata["grant_types_supported"] == [GRANT]
-    assert metadata["token_endpoint_auth_methods_supported"] == ["none"]
-    assert metadata["response_types_supported"] == []
+    assert metadata["authorization_endpoint"] == f"{issuer}/oauth/authorize"
+    assert metadata["response_types_supported"] == ["code"]
 
 
 async def test_endpoints_in_the_metadata_answer(broker: RunningBroker) -> None:
@@ -46,20 +45,60 @@ async def test_endpoints_in_the_metadata_answer(broker: RunningBroker) -> None:
     async with aiohttp.ClientSession() as http:
         async with http.post(metadata["device_authorization_endpoint"], data=client) as response:
             new_login = await response.json()
-        [grant] = metadata["grant_types_supported"]
-        form = {**client, "grant_type": grant, "device_code": new_login["device_code"]}
+        assert GRANT in metadata["grant_types_supported"]
+        form = {**client, "grant_type": GRANT, "device_code": new_login["device_code"]}
         async with http.post(metadata["token_endpoint"], data=form) as response:
             assert (await response.json())["error"] == "authorization_pending"
         async with http.get(metadata["jwks_uri"]) as response:
-            assert len(jwt.PyJWKSet.from_dict(await response.json()).keys) == 2
+            assert len(jwt.PyJWKSet.from_dict(await response.json()).keys) == 4
 
 
 async def test_metadata_passes_the_checks_of_authlib(start_broker: StartBroker) -> None:
-    """Except for the check of response types: the broker supports none."""
     issuer = "https://login.example"
     broker = await start_broker(public_url=issuer, allow_pretend=True)
     metadata = await metadata_of(broker, issuer)
 
-    for key in metadata.REGISTRY_KEYS:
-        if key != "response_types_supported":
-            getattr(metadata, f"validate_{key}")()
+    metadata.validate()
+
+
+@pytest.mark.parametrize("issuer", ISSUERS, ids=["root", "sub-path"])
+async def test_every_discovery_url_begins_with_the_issuer(
+    start_broker: StartBroker, issuer: str
+) -> None:
+    broker = await start_broker(public_url=issuer)
+    forged = {"Host": "evil.example", "X-Forwarded-Host": "evil.example"}
+
+    async with (
+        aiohttp.ClientSession(broker.url, headers=forged) as http,
+        http.get("/.well-known/openid-configuration") as response,
+    ):
+        document = await response.json()
+
+    urls = [url for url in document.values() if str(url).startswith("http")]
+    assert document["issuer"] == issuer
+    assert len(urls) > 8
+    assert all(url.startswith(issuer) for url in urls)
+
+
+async def test_both_metadata_documents_are_equal(broker: RunningBroker) -> None:
+    documents = []
+    async with aiohttp.ClientSession(broker.url) as http:
+        for name in ("openid-configuration", "oauth-authorization-server"):
+            async with http.get(f"/.well-known/{name}") as response:
+                documents.append(await response.json())
+
+    assert documents[0] == documents[1]
+
+
+async def test_insecure_public_url_disables_openid_connect(start_broker: StartBroker) -> None:
+    issuer = "http://login.example"
+    broker = await start_broker(public_url=issuer, allow_pretend=True)
+
+    metadata = await metadata_of(broker, issuer)
+
+    assert metadata["grant_types_supported"] == [GRANT]
+    assert metadata["response_types_supported"] == []
+    async with aiohttp.ClientSession(broker.url) as http:
+        for path in ("/.well-known/openid-configuration", "/oauth/authorize"):
+            async with http.get(path) as response:
+                assert response.status in (404, 405)

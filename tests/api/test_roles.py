@@ -17,12 +17,14 @@ PROBES = {
     "phone": ("POST", "/phone/session"),
     "oauth": ("POST", "/oauth/device_authorization"),
     "sessions": ("POST", "/sessions"),
+    "oidc": ("GET", "/oauth/userinfo"),
 }
 """A request that only this role answers. The response may be an error."""
 
 PUBLIC = [
     "/openapi.json",
     "/.well-known/jwks.json",
+    "/.well-known/openid-configuration",
     "/health/live",
     "/health/ready",
     "/version",
@@ -38,7 +40,7 @@ async def serves(broker: RunningBroker, role: str) -> bool:
         aiohttp.ClientSession(broker.url) as http,
         http.request(method, path) as response,
     ):
-        return response.status != 404
+        return response.status not in (404, 405)
 
 
 async def joins(broker: RunningBroker, namespace: str, auth: object = None) -> bool:
@@ -57,7 +59,8 @@ async def test_all_roles_are_served_by_default(broker: RunningBroker) -> None:
 
 
 async def test_process_serves_only_its_role(start_broker: StartBroker) -> None:
-    for role_served in ("browser", "oauth", "sessions"):  # the role `phone` also serves sockets
+    # The role `phone` also serves sockets.
+    for role_served in ("browser", "oauth", "sessions", "oidc"):
         broker = await start_broker(roles=role_served)
         assert [role for role in ROLES if await serves(broker, role)] == [role_served]
 

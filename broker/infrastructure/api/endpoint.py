@@ -122,6 +122,7 @@ class Endpoint:
     response: the model of a JSON response, a media type, or None if there is no body.
     errors: classes; word, status and `Retry-After` come from the class.
     not_found_type: the media type of a 404 that is not JSON.
+    page_statuses: of errors that are pages.
     """
 
     method: str
@@ -138,6 +139,7 @@ class Endpoint:
     not_found_type: str | None = None
     error_style: ErrorStyle | None = None
     other_roles: tuple[str, ...] = ()
+    page_statuses: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,7 +206,7 @@ def _success(endpoint: Endpoint, schemas: Schemas) -> dict[str, Schema]:
     return {str(endpoint.status): response}
 
 
-def _errors(endpoint: Endpoint) -> dict[str, Schema]:
+def _errors(endpoint: Endpoint) -> dict[str, dict[str, Any]]:
     """Return the error responses by status, with the words of each."""
     words: dict[int, dict[str, None]] = {}
     style = endpoint.error_style
@@ -216,13 +216,16 @@ def _errors(endpoint: Endpoint) -> dict[str, Schema]:
     if "{" in endpoint.path:  # a parameter that does not match is an unknown path
         words.setdefault(404, {})[InvalidRequest.error] = None
     errors = {str(status): _error(status, [*found]) for status, found in sorted(words.items())}
+    for page in map(str, endpoint.page_statuses):
+        error = errors.setdefault(page, {"description": "an error page"})
+        error["content"] = {**error.get("content", {}), "text/html": {"schema": TEXT}}
     if endpoint.not_found_type:
         content = {endpoint.not_found_type: {"schema": TEXT}}
         errors["404"] = {"description": "not found", "content": content}
     return errors
 
 
-def _error(status: int, words: list[str]) -> Schema:
+def _error(status: int, words: list[str]) -> dict[str, Any]:
     error: dict[str, Any] = {
         "description": ", ".join(f"`{word}`" for word in words),
         "content": _json(
