@@ -85,7 +85,7 @@ class PushedRequestAPI:
 
 
 SECRET_FIELDS = frozenset({"client_secret"})
-"""Fields of the client's authentication, which are no part of the request."""
+"""Fields of the client's authentication. They are not fields of the request."""
 
 ENDPOINTS = [
     Endpoint(
