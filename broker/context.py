@@ -38,7 +38,13 @@ from broker.sessions.authentication import PhoneAuthenticator
 from broker.sessions.service import SessionService
 from broker.state import StateBackend
 from broker.tokens.issuer import TokenIssuer
-from broker.users.ports import EndedSubjectLog, IdentityAdmin, UserAdmin, UserRegistration
+from broker.users.ports import (
+    EndedSubjectLog,
+    IdentityAdmin,
+    PhoneNumbers,
+    UserAdmin,
+    UserRegistration,
+)
 
 PROFILE_TTL = 60.0
 """Seconds for which the provider of OpenID Connect uses an answer of the directory again."""
@@ -155,6 +161,14 @@ class Context:
     def profiles(self) -> Directory:
         """The directory, with answers up to `PROFILE_TTL` seconds old."""
         return recent(self.backends.directory, PROFILE_TTL)
+
+    @property
+    def recent_directory(self) -> Directory:
+        return recent(self.backends.directory)
+
+    @property
+    def phone_numbers(self) -> PhoneNumbers | None:
+        return self.backends.records.user_lookup if self.are_users_recorded else None
 
     @property
     def ended_subjects(self) -> EndedSubjectLog:

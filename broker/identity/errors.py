@@ -14,6 +14,12 @@ class InvalidProof(BrokerError):
     description = "the js_code is invalid; log in again"
 
 
+class InvalidPhoneNumberCode(BrokerError):
+    error, status = "invalid_grant", 400
+    counts_as_guess = True
+    description = "the code for the phone number is invalid or used; tap the button again"
+
+
 class UserDataDecryptionFailed(InvalidRequest):
     """One answer for every cause, so that it does not help an attacker to guess."""
 

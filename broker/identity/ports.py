@@ -111,3 +111,11 @@ class Provider(Protocol):
         ProviderRateLimited for a user whom the provider refuses, and ProviderUnavailable if
         the provider cannot decide.
         """
+
+    async def phone_number(self, code: str, identity: Identity) -> str:
+        """Return the verified phone number of `identity`, such as `+8613800138000` (E.164).
+
+        code: the mini program gets it when the user taps the button for the phone number.
+        Raises InvalidPhoneNumberCode for an invalid code, and ProviderUnavailable if the
+        provider cannot decide.
+        """

@@ -1,8 +1,9 @@
 """A provider for demos and tests: it draws a QR code and accepts every identity.
 
 The code contains `<phone page URL>?scene=<scene>`. The js_code `pretend:<openid>` proves that
-the phone belongs to <openid>. With this provider, any client of the broker can log in as any
-user, so the settings allow it on loopback only, unless `SCAN_LOGIN_ALLOW_PRETEND` is set.
+the phone belongs to <openid>, and the code `pretend:+<digits>` proves a phone number. With this
+provider, any client of the broker can log in as any user, so the settings allow it on loopback
+only, unless `SCAN_LOGIN_ALLOW_PRETEND` is set.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ import re
 
 import segno
 
-from broker.identity.errors import MISCONFIGURED_RETRY_AFTER, InvalidProof, ProviderUnavailable
+from broker.identity.errors import (
+    MISCONFIGURED_RETRY_AFTER,
+    InvalidPhoneNumberCode,
+    InvalidProof,
+    ProviderUnavailable,
+)
 from broker.identity.model import Identity, ProviderAccount
 from broker.identity.ports import CodePicture, IdentityProof, UserDataVerifier
 from broker.infrastructure.settings import Settings
@@ -21,6 +27,9 @@ from broker.providers.settings import ProviderSettings, is_pretend_allowed
 
 JS_CODE_PATTERN = re.compile(r"pretend:([^\s\x00-\x1f\x7f]{1,64})")
 """An openid has up to 64 characters of any script, without spaces and control characters."""
+
+
+PHONE_NUMBER_CODE_PATTERN = re.compile(r"pretend:(\+[1-9][0-9]{3,14})")
 
 
 class PretendProvider:
@@ -54,6 +63,14 @@ class PretendProvider:
                 "the js_code is invalid; the pretend provider accepts pretend:<openid>"
             )
         return IdentityProof(Identity(self.name, proof[1]))
+
+    async def phone_number(self, code: str, identity: Identity) -> str:
+        proof = PHONE_NUMBER_CODE_PATTERN.fullmatch(code)
+        if proof is None:
+            raise InvalidPhoneNumberCode(
+                "the code is invalid; the pretend provider accepts pretend:+<phone number>"
+            )
+        return proof[1]
 
 
 def _code(link: str) -> segno.QRCode:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.errors import InvalidRequest
-from broker.identity.errors import UserBlocked
+from broker.identity.errors import UnregisteredUser, UserBlocked
 from broker.identity.model import Identity, UserProfile
 from broker.records import tables as t
 from broker.records.database import Database
@@ -91,6 +91,22 @@ class SqlUserLookup:
         except IntegrityError:  # the user was deleted in the meantime
             return None
         return _unblocked_profile(owner)
+
+    async def set_phone_number(self, identity: Identity, number: str) -> None:
+        """Store the verified number of the user who has `identity`.
+
+        Raises UnregisteredUser or UserBlocked.
+        """
+        profile = await self.find(identity)
+        if profile is None:
+            raise UnregisteredUser
+        values = {
+            "phone_number": number,
+            "phone_number_verified": True,
+            "changed_at": self._clock(),
+        }
+        async with self._database.write_transaction() as connection:
+            await connection.execute(update(t.users).filter_by(id=profile.subject).values(values))
 
     async def register(self, identity: Identity, invitation: str) -> RegisteredUser:
         """Link `identity` to the invited user. An invitation links one identity, once.

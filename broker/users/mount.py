@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from broker.apps.ports import Apps
+from broker.identity.ports import Directory
+from broker.identity.registry import ProviderRegistry
 from broker.infrastructure.api.authorization import OPERATOR, admin_token_authenticator
 from broker.infrastructure.api.endpoint import bind_endpoints
 from broker.infrastructure.api.event import bind_events
@@ -13,10 +16,11 @@ from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
 from broker.sessions.authentication import PHONE, PhoneAuthenticator
-from broker.users import admin_api, phone_api
+from broker.users import admin_api, phone_api, phone_number_api
 from broker.users.admin_api import UsersAdminAPI
 from broker.users.phone_api import REGISTRATIONS_PER_MINUTE, UserPhoneAPI
-from broker.users.ports import IdentityAdmin, UserAdmin, UserRegistration
+from broker.users.phone_number_api import PHONE_NUMBERS_PER_MINUTE, PhoneNumberAPI
+from broker.users.ports import IdentityAdmin, PhoneNumbers, UserAdmin, UserRegistration
 
 
 class UsersContext(Protocol):
@@ -26,6 +30,14 @@ class UsersContext(Protocol):
     def phone_authenticator(self) -> PhoneAuthenticator: ...
     @property
     def user_registration(self) -> UserRegistration: ...
+    @property
+    def phone_numbers(self) -> PhoneNumbers | None: ...
+    @property
+    def apps(self) -> Apps: ...
+    @property
+    def providers(self) -> ProviderRegistry: ...
+    @property
+    def recent_directory(self) -> Directory: ...
     @property
     def admin_token(self) -> str | None: ...
     @property
@@ -48,9 +60,19 @@ def _mount_phones(context: UsersContext) -> Mounted:
     api = UserPhoneAPI(
         registration=context.user_registration, limit=RateLimiter(REGISTRATIONS_PER_MINUTE)
     )
+    phone_number = PhoneNumberAPI(
+        phone_numbers=context.phone_numbers,
+        directory=context.recent_directory,
+        providers=context.providers,
+        apps=context.apps,
+        limit=RateLimiter(PHONE_NUMBERS_PER_MINUTE),
+    )
     authenticators = {PHONE: context.phone_authenticator.authenticate}
     return Mounted(
-        routes=bind_endpoints(api, phone_api.ENDPOINTS, authenticators),
+        routes=[
+            *bind_endpoints(api, phone_api.ENDPOINTS, authenticators),
+            *bind_endpoints(phone_number, phone_number_api.ENDPOINTS, authenticators),
+        ],
         events=bind_events(api, phone_api.SOCKET_EVENTS),
     )
 

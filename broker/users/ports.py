@@ -49,6 +49,16 @@ class UserRegistration(Protocol):
         """
 
 
+class PhoneNumbers(Protocol):
+    """Stores phone numbers that a provider has verified."""
+
+    async def set_phone_number(self, identity: Identity, number: str) -> None:
+        """Store the number of the user who has `identity`, as a verified one.
+
+        Raises UnregisteredUser, UserBlocked or Unavailable; nothing has changed then.
+        """
+
+
 class UserAdmin(Protocol):
     """Lists and changes users.
 

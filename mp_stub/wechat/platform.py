@@ -96,6 +96,20 @@ class Token(NamedTuple):
     expires_at: float
 
 
+PHONE_CODE_LIFETIME = 300
+"""Seconds that a code for a phone number is valid. It can be used once."""
+
+
+class PhoneNumberCode(NamedTuple):
+    """number: without the country code."""
+
+    appid: str
+    person: str
+    country: str
+    number: str
+    expires_at: float
+
+
 class JsCode(NamedTuple):
     appid: str
     person: str
@@ -129,6 +143,7 @@ class Platform:
         self._refreshes: dict[str, list[float]] = {}
         self._js_codes: dict[str, JsCode] = {}
         self._used: set[str] = set()
+        self._phone_codes: dict[str, PhoneNumberCode] = {}
 
     def stable_token(self, body: Fields) -> Fields:
         """The current access token, or a new one near its expiry or on `force_refresh`."""
@@ -198,6 +213,41 @@ class Platform:
             "openid": person_id(program.appid, login.person),
         }
         return {**answer, "unionid": person_id("", login.person)} if program.has_unionid else answer
+
+    def tap_phone_number(
+        self, person: str, number: str, country: str = "86", appid: str | None = None
+    ) -> str:
+        """A tap on the button for the phone number. Returns a code."""
+        program = self.programs[appid] if appid else next(iter(self.programs.values()))
+        code = self._issue(secrets.token_hex(32))
+        expires_at = self._clock() + PHONE_CODE_LIFETIME
+        self._phone_codes[code] = PhoneNumberCode(
+            program.appid, person, country, number, expires_at
+        )
+        return code
+
+    def phone_number(self, access_token: str | None, body: Fields) -> Fields:
+        """`getuserphonenumber`: the number that the person has allowed the mini program to read."""
+        appid = self._appid_of_token(access_token)
+        tapped = self._phone_codes.get(str(body.get("code")))
+        if tapped is None or self._clock() >= tapped.expires_at:
+            raise WeChatRefusal(40029)
+        if tapped.appid != appid:
+            raise WeChatRefusal(40013)
+        if body.get("openid") not in (None, person_id(appid, tapped.person)):
+            raise WeChatRefusal(40029)
+        del self._phone_codes[str(body["code"])]
+        prefix = "" if tapped.country == "86" else f"+{tapped.country}"
+        return {
+            "errcode": 0,
+            "errmsg": "ok",
+            "phone_info": {
+                "phoneNumber": f"{prefix}{tapped.number}",
+                "purePhoneNumber": tapped.number,
+                "countryCode": tapped.country,
+                "watermark": {"timestamp": int(self._clock()), "appid": appid},
+            },
+        }
 
     def _issue(self, secret: str) -> str:
         self.issued.add(secret)

@@ -3,8 +3,11 @@
 POST /cgi-bin/stable_token        {grant_type, appid, secret, force_refresh?}
 POST /wxa/getwxacodeunlimit       ?access_token   {scene, page?, check_path?, env_version?, width?}
 GET  /sns/jscode2session          ?appid&secret&js_code&grant_type
+POST /wxa/business/getuserphonenumber  ?access_token   {code, openid?}
 
 POST /pretend/login               {person, appid?} → {code}: wx.login on the phone of this person
+POST /pretend/phone-number        {person, number, country?, appid?} → {code}: a tap on the button
+                                  for the phone number
 PUT  /pretend/faults/<api>        {fault, times?}: see faults.py; <api> is the last path segment
 DELETE /pretend/faults
 POST /pretend/revoke              {appid}: revoke all its tokens
@@ -78,6 +81,10 @@ class WeChatStub:
         answer.headers["Content-Type"] = "text/plain"
         return answer
 
+    async def _getuserphonenumber(self, request: web.Request) -> web.Response:
+        body = await _body(request, 47001)
+        return _json(self.platform.phone_number(request.query.get("access_token"), body))
+
     async def _control(self, request: web.Request) -> web.Response:
         assert request.match_info.route.resource is not None
         handler = CONTROL_ROUTES[request.method, request.match_info.route.resource.canonical]
@@ -90,6 +97,16 @@ class WeChatStub:
         body = await _body(request, 47001)
         appid = body.get("appid")
         return {"code": self.platform.login(str(body["person"]), str(appid) if appid else None)}
+
+    async def _tap_phone_number(self, request: web.Request) -> Fields:
+        body = await _body(request, 47001)
+        code = self.platform.tap_phone_number(
+            str(body["person"]),
+            str(body["number"]),
+            str(body.get("country", "86")),
+            str(body["appid"]) if body.get("appid") else None,
+        )
+        return {"code": code}
 
     async def _set_fault(self, request: web.Request) -> Fields:
         body = await _body(request, 47001)
@@ -117,10 +134,12 @@ APIS: Mapping[str, tuple[str, APIHandler]] = {
     "/cgi-bin/stable_token": ("POST", WeChatStub._stable_token),
     "/wxa/getwxacodeunlimit": ("POST", WeChatStub._getwxacodeunlimit),
     "/sns/jscode2session": ("GET", WeChatStub._jscode2session),
+    "/wxa/business/getuserphonenumber": ("POST", WeChatStub._getuserphonenumber),
 }
 
 CONTROL_ROUTES: Mapping[tuple[str, str], ControlHandler] = {
     ("POST", "/pretend/login"): WeChatStub._login,
+    ("POST", "/pretend/phone-number"): WeChatStub._tap_phone_number,
     ("PUT", "/pretend/faults/{api}"): WeChatStub._set_fault,
     ("DELETE", "/pretend/faults"): WeChatStub._clear_faults,
     ("POST", "/pretend/revoke"): WeChatStub._revoke,

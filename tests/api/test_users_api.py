@@ -344,3 +344,49 @@ async def test_invitation_appears_in_no_output(tmp_path: Path) -> None:
     for secret in (used, unused):
         assert secret not in output
         assert secret.encode().hex() not in output.lower()
+
+
+# --- phone numbers
+
+
+async def test_shared_phone_number_is_stored_as_verified(
+    broker: RunningBroker, admin: Admin
+) -> None:
+    invitation = await invite(admin, id="u-alice")
+    async with PhoneClient(broker.url, "alice") as phone:
+        await phone.post("register", {"invitation": invitation})
+
+        shared = await phone.post("phone-number", {"code": "pretend:+8613800138000"})
+
+    user = (await admin.ask("GET", "/users/u-alice")).body
+    assert shared.body == {"phone_number": "+8613800138000"}
+    assert (user["phone_number"], user["phone_number_verified"]) == ("+8613800138000", True)
+
+
+@pytest.mark.parametrize("code", ["pretend:", "pretend:13800138000", "pretend:+0138", "x"])
+async def test_wrong_phone_number_code_changes_nothing(
+    broker: RunningBroker, admin: Admin, code: str
+) -> None:
+    invitation = await invite(admin, id="u-alice")
+    async with PhoneClient(broker.url, "alice") as phone:
+        await phone.post("register", {"invitation": invitation})
+
+        refused = await phone.post("phone-number", {"code": code})
+
+    assert (refused.status, refused.body["error"]) == (400, "invalid_grant")
+    assert (await admin.ask("GET", "/users/u-alice")).body["phone_number"] is None
+
+
+async def test_unregistered_person_cannot_store_a_phone_number(broker: RunningBroker) -> None:
+    async with PhoneClient(broker.url, "alice") as phone:
+        refused = await phone.post("phone-number", {"code": "pretend:+8613800138000"})
+
+    assert (refused.status, refused.body["error"]) == (403, "unregistered_user")
+
+
+async def test_open_directory_stores_no_phone_number(start_broker: StartBroker) -> None:
+    broker = await start_broker()
+    async with PhoneClient(broker.url, "alice") as phone:
+        refused = await phone.post("phone-number", {"code": "pretend:+8613800138000"})
+
+    assert (refused.status, refused.body["error"]) == (400, "invalid_request")

@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY
 
 from broker.errors import BrokerError
 from broker.identity.errors import (
+    InvalidPhoneNumberCode,
     InvalidProof,
     ProviderBlockedUser,
     ProviderRateLimited,
@@ -31,7 +32,12 @@ from broker.providers.wechat.access_token import (
     REFRESH_UNTIL,
     AccessTokenCache,
 )
-from broker.providers.wechat.endpoints import FetchedToken
+from broker.providers.wechat.endpoints import (
+    FetchedToken,
+    RequestFailed,
+    WeChatResponse,
+    parse_phone_number,
+)
 from broker.providers.wechat.errcodes import MEANINGS, RETRY_AFTER, ErrorKind, lookup_error
 from broker.providers.wechat.provider import WeChatProvider
 from mp_stub.wechat.platform import ERRMSGS, TOKEN_OVERLAP, person_id
@@ -51,6 +57,10 @@ from tests.support.wechat import (
     provider_of,
     seen_in,
 )
+
+ALICE = Identity("wechat", person_id(APPID, "alice"), None, APPID)
+
+PHONE_NUMBER = "getuserphonenumber"
 
 pytestmark = pytest.mark.usefixtures("long_wechat_timeouts")
 
@@ -105,6 +115,67 @@ async def test_js_code_returns_the_identity(provider: WeChatProvider, wechat: Pr
     assert identification.identity.unionid == person_id("", "alice")
     assert identification.session_key is not None
     assert len(identification.session_key.reveal()) == 24
+
+
+@pytest.mark.parametrize(("country", "number"), [("86", "13800138000"), ("1", "2125550123")])
+async def test_phone_number_has_its_country_code(
+    provider: WeChatProvider, wechat: Pretending, country: str, number: str
+) -> None:
+    code = wechat.wechat.platform.tap_phone_number("alice", number, country)
+
+    assert await provider.phone_number(code, ALICE) == f"+{country}{number}"
+
+
+async def test_code_for_phone_number_works_once(
+    provider: WeChatProvider, wechat: Pretending
+) -> None:
+    code = wechat.wechat.platform.tap_phone_number("alice", "13800138000")
+    await provider.phone_number(code, ALICE)
+
+    with pytest.raises(InvalidPhoneNumberCode):
+        await provider.phone_number(code, ALICE)
+
+
+async def test_phone_number_of_another_person_is_refused(
+    provider: WeChatProvider, wechat: Pretending
+) -> None:
+    code = wechat.wechat.platform.tap_phone_number("bob", "13800138000")
+
+    with pytest.raises(InvalidPhoneNumberCode):
+        await provider.phone_number(code, ALICE)
+
+
+@pytest.mark.parametrize("code", ["", "x" * 257, "a b", "€"])
+async def test_malformed_phone_number_code_is_not_sent(
+    provider: WeChatProvider, wechat: Pretending, code: str
+) -> None:
+    with pytest.raises(InvalidPhoneNumberCode):
+        await provider.phone_number(code, ALICE)
+
+    assert wechat.wechat.calls[PHONE_NUMBER] == 0
+
+
+async def test_revoked_token_is_replaced_for_phone_number(
+    provider: WeChatProvider, wechat: Pretending
+) -> None:
+    platform = wechat.wechat.platform
+    await provider.phone_number(platform.tap_phone_number("alice", "13800138000"), ALICE)
+    platform.revoke(APPID)
+
+    code = platform.tap_phone_number("alice", "13900139000")
+
+    assert await provider.phone_number(code, ALICE) == "+8613900139000"
+
+
+@pytest.mark.parametrize(
+    "info",
+    ["null", "{}", '{"countryCode": "86"}', '{"countryCode": "0", "purePhoneNumber": "138000"}'],
+)
+def test_response_without_phone_number_is_refused(info: str) -> None:
+    content = f'{{"errcode": 0, "phone_info": {info}}}'.encode()
+
+    with pytest.raises(RequestFailed, match="unreadable"):
+        parse_phone_number(WeChatResponse("application/json", content))
 
 
 async def test_session_key_is_neither_printed_nor_pickled() -> None:

@@ -105,6 +105,7 @@ ANSWERS: Mapping[ErrorKind, str] = {
     ErrorKind.QUOTA: "`temporarily_unavailable`, again in 60 s",
     ErrorKind.OPERATOR: "`temporarily_unavailable`, again in 30 s",
     ErrorKind.PHONE: "`invalid_session`",
+    ErrorKind.PHONE_NUMBER: "`invalid_grant`",
     ErrorKind.BLOCKED: "`access_denied`",
     ErrorKind.TOO_OFTEN: "`rate_limited`, again in 60 s",
 }

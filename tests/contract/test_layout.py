@@ -25,7 +25,7 @@ FEATURES: Mapping[str, frozenset[str]] = {
     "identity": frozenset({"apps"}),
     "pool": frozenset({"apps", "identity"}),
     "sessions": frozenset({"apps", "identity"}),
-    "users": frozenset({"identity", "sessions"}),
+    "users": frozenset({"apps", "identity", "sessions"}),
     "login": frozenset({"apps", "identity", "tokens", "pool", "sessions"}),
     "oidc": frozenset({"apps", "identity", "tokens", "sessions", "users", "login"}),
 }

@@ -49,7 +49,7 @@ RESPONSE_MAX_BYTES = 180 * 1024
 """A picture is a third longer as a data URL, and then fits into the 256 KB that a browser may
 leave unread."""
 
-HIDDEN_FIELDS = ("access_token", "js_code", "scene", "secret")
+HIDDEN_FIELDS = ("access_token", "code", "js_code", "scene", "secret")
 """Request fields whose values are removed from WeChat's messages."""
 
 RID_PATTERN = re.compile(r"rid: ?([0-9a-f-]{8,64})")

@@ -1,4 +1,4 @@
-"""The three endpoints of WeChat's API: path, retryable outcomes and response parser.
+"""The four endpoints of WeChat's API: path, retryable outcomes and response parser.
 
 A parser returns the result or raises `RequestFailed`. WeChat sends JSON as `application/json`
 or as `text/plain`, so JSON is accepted with any media type. A picture needs the media type and
@@ -8,6 +8,7 @@ the first bytes of an image.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
@@ -54,6 +55,11 @@ class FetchedToken(NamedTuple):
 
     access_token: str
     expires_in: float
+
+
+COUNTRY_CODE_PATTERN = re.compile(r"[1-9][0-9]{0,2}")
+
+NATIONAL_NUMBER_PATTERN = re.compile(r"[0-9]{4,12}")
 
 
 class WeChatUser(NamedTuple):
@@ -103,6 +109,16 @@ def parse_user(response: WeChatResponse) -> WeChatUser:
     )
 
 
+def parse_phone_number(response: WeChatResponse) -> str:
+    """Return the number in the form of E.164. WeChat's own form differs between countries."""
+    info = _fields(response).get("phone_info")
+    fields = info if isinstance(info, dict) else {}
+    country, number = str(fields.get("countryCode")), str(fields.get("purePhoneNumber"))
+    if not (COUNTRY_CODE_PATTERN.fullmatch(country) and NATIONAL_NUMBER_PATTERN.fullmatch(number)):
+        raise RequestFailed("unreadable", "no phone number")
+    return f"+{country}{number}"
+
+
 def _fields(response: WeChatResponse) -> Mapping[str, object]:
     """Return the response's JSON object. Raises RequestFailed if it contains an errcode."""
     try:
@@ -128,7 +144,7 @@ ALWAYS_RETRYABLE = frozenset({"-1", "timeout", "unreachable", "unreadable"})
 """A retry returns the same token, or draws the same code. It costs quota only."""
 
 RETRYABLE_IF_NOT_PROCESSED = frozenset({"-1", "unreachable"})
-"""A js_code is valid once. If WeChat may have accepted it, there is no retry."""
+"""A code of a phone is valid once. If WeChat may have accepted it, there is no retry."""
 
 STABLE_TOKEN = WeChatEndpoint(
     "stable_token", "POST", "/cgi-bin/stable_token", ALWAYS_RETRYABLE, parse_token
@@ -142,4 +158,12 @@ JSCODE2SESSION = WeChatEndpoint(
     "jscode2session", "GET", "/sns/jscode2session", RETRYABLE_IF_NOT_PROCESSED, parse_user
 )
 
-ENDPOINTS = (STABLE_TOKEN, GETWXACODEUNLIMIT, JSCODE2SESSION)
+GETUSERPHONENUMBER = WeChatEndpoint(
+    "getuserphonenumber",
+    "POST",
+    "/wxa/business/getuserphonenumber",
+    RETRYABLE_IF_NOT_PROCESSED,
+    parse_phone_number,
+)
+
+ENDPOINTS = (STABLE_TOKEN, GETWXACODEUNLIMIT, JSCODE2SESSION, GETUSERPHONENUMBER)

@@ -1,7 +1,7 @@
 """The outcomes of requests to WeChat: WeChat's errcodes, and words of the broker for the rest.
 
 WeChat reports a failure with status 200 and `{errcode, errmsg}`. The errcodes are those of
-its pages on stable_token, getwxacodeunlimit and jscode2session, and of its global list.
+its pages on the four APIs, and of its global list.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ class ErrorKind(Enum):
     QUOTA = auto()  # the next minute
     TOKEN = auto()  # a new access token, which the broker fetches
     PHONE = auto()  # a new js_code from the phone
+    PHONE_NUMBER = auto()  # a new code for the phone number from the phone
     BLOCKED = auto()  # nothing: WeChat rejects the user
     TOO_OFTEN = auto()  # a minute without logins of the user
     OPERATOR = auto()  # the operator
 
 
-USER_KINDS = frozenset({ErrorKind.PHONE, ErrorKind.BLOCKED, ErrorKind.TOO_OFTEN})
+USER_KINDS = frozenset(
+    {ErrorKind.PHONE, ErrorKind.PHONE_NUMBER, ErrorKind.BLOCKED, ErrorKind.TOO_OFTEN}
+)
 """WeChat works and rejects one user."""
 
 TRANSIENT_KINDS = frozenset({ErrorKind.TIME, ErrorKind.PAUSE, ErrorKind.TOKEN})
@@ -142,6 +145,19 @@ API_MEANINGS: Mapping[tuple[str, str], ErrorMeaning] = {
     ("stable_token", "40001"): WRONG_SECRET,
     ("jscode2session", "45011"): ErrorMeaning(
         ErrorKind.TOO_OFTEN, "WeChat's limit of 100 logins of one user a minute"
+    ),
+    ("getuserphonenumber", "40013"): ErrorMeaning(
+        ErrorKind.PHONE_NUMBER, "the code for the phone number is of another mini program"
+    ),
+    ("getuserphonenumber", "40029"): ErrorMeaning(
+        ErrorKind.PHONE_NUMBER,
+        "the code for the phone number is wrong, used or older than 5 minutes",
+    ),
+    ("getuserphonenumber", "40163"): ErrorMeaning(
+        ErrorKind.PHONE_NUMBER, "the code for the phone number was used before"
+    ),
+    ("getuserphonenumber", "48001"): ErrorMeaning(
+        ErrorKind.OPERATOR, "the mini program may not read phone numbers: check WeChat's console"
     ),
 }
 """Errcodes that have another meaning at one API."""

@@ -1,7 +1,8 @@
-"""The WeChat provider: codes by getwxacodeunlimit, identities by jscode2session.
+"""The WeChat provider: codes by getwxacodeunlimit, identities by jscode2session,
+phone numbers by getuserphonenumber.
 
     client.py        timeouts, retries, circuit breakers, log and metrics
-    endpoints.py     the three endpoints: path, retryable outcomes, parser
+    endpoints.py     the four endpoints: path, retryable outcomes, parser
     access_token.py  the access token
     errcodes.py      the meaning of each errcode
     user_data.py     data that a mini program signs and encrypts
@@ -14,12 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import TypeVar
 
 from aiolimiter import AsyncLimiter
 
 from broker.errors import BrokerError
 from broker.identity.errors import (
     MISCONFIGURED_RETRY_AFTER,
+    InvalidPhoneNumberCode,
     InvalidProof,
     ProviderBlockedUser,
     ProviderRateLimited,
@@ -31,14 +34,18 @@ from broker.infrastructure.settings import Settings
 from broker.providers.wechat.access_token import AccessTokenCache
 from broker.providers.wechat.client import WECHAT_REQUESTS, Fields, WeChatClient, WeChatError
 from broker.providers.wechat.endpoints import (
+    GETUSERPHONENUMBER,
     GETWXACODEUNLIMIT,
     JSCODE2SESSION,
     STABLE_TOKEN,
     FetchedToken,
+    WeChatEndpoint,
 )
 from broker.providers.wechat.errcodes import RETRY_AFTER, TRANSIENT_KINDS, ErrorKind
 from broker.providers.wechat.settings import APPID_PATTERN, WeChatSettings
 from broker.providers.wechat.user_data import WeChatUserData
+
+T = TypeVar("T")
 
 TOTAL_TIMEOUT = 6.0
 """Seconds for a code or a proof, including an access token. The widget considers a connection
@@ -47,6 +54,9 @@ dead after 8 s."""
 BURST_WINDOW = 5.0
 """A burst may have as many codes as this many seconds allow. With those of the next 60 s they
 are still fewer than WeChat's 5 000 a minute."""
+
+CODE_PATTERN = re.compile(r"[!-~]{1,256}")
+"""WeChat's codes for phone numbers have 64 hexadecimal digits."""
 
 JS_CODE_PATTERN = re.compile(r"[!-~]{1,256}")
 """WeChat's js_codes have 32 letters and digits. Other strings are not sent to WeChat."""
@@ -118,17 +128,32 @@ class WeChatProvider:
         identity = Identity(self.name, user.openid, user.unionid, self._credentials["appid"])
         return IdentityProof(identity, user.session_key)
 
+    async def phone_number(self, code: str, identity: Identity) -> str:
+        if not CODE_PATTERN.fullmatch(code):
+            raise InvalidPhoneNumberCode
+        # With the openid, WeChat can refuse the code of another user.
+        body = {"code": code, "openid": identity.id}
+        try:
+            async with asyncio.timeout(TOTAL_TIMEOUT):
+                return await self._call_with_token(GETUSERPHONENUMBER, body)
+        except (WeChatError, TimeoutError) as error:
+            raise _to_broker_error(error) from None
+
     async def _draw(self, scene: str) -> CodePicture:
-        body = {**self._code_options, "scene": scene}
+        return await self._call_with_token(
+            GETWXACODEUNLIMIT, {**self._code_options, "scene": scene}
+        )
+
+    async def _call_with_token(self, endpoint: WeChatEndpoint[T], body: Fields) -> T:
         token = await self._token.get()
         try:
-            return await self._client.call(GETWXACODEUNLIMIT, {"access_token": token}, body)
+            return await self._client.call(endpoint, {"access_token": token}, body)
         except WeChatError as error:
             if error.kind is not ErrorKind.TOKEN:
                 raise
             # It may be the same token: a new token takes a moment to reach all WeChat servers.
             latest = await self._token.replace_stale(token)
-        return await self._client.call(GETWXACODEUNLIMIT, {"access_token": latest}, body)
+        return await self._client.call(endpoint, {"access_token": latest}, body)
 
     async def _count_code(self) -> None:
         """Count a code. Raises WeChatError at the limit instead of waiting."""
@@ -150,6 +175,8 @@ def _to_broker_error(error: WeChatError | TimeoutError) -> BrokerError:
         )
     if error.kind is ErrorKind.PHONE:
         return _invalid_proof()
+    if error.kind is ErrorKind.PHONE_NUMBER:
+        return InvalidPhoneNumberCode()
     if error.kind is ErrorKind.BLOCKED:
         return ProviderBlockedUser()
     if error.kind is ErrorKind.TOO_OFTEN:
