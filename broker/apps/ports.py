@@ -34,6 +34,16 @@ class AppSecrets(Protocol):
         """Return whether `secret` authenticates the app's own servers."""
 
 
+class WebhookSecrets(Protocol):
+    """Reads the secrets that sign requests to apps."""
+
+    def webhook_secret(self, app_id: str) -> str | None:
+        """Return the secret, `whsec_…`, or None if the app has none.
+
+        Raises SecretDecryptionFailed.
+        """
+
+
 class AppAdmin(Protocol):
     """Lists and changes apps.
 

@@ -111,6 +111,26 @@ class Images(Protocol):
         """Return the image of the login's code, or None."""
 
 
+class ReportedLogin(NamedTuple):
+    """A login that its user reports as not begun by the user.
+
+    app, incarnation: of the login. at: when the user reported it, Unix time in seconds.
+    """
+
+    app: str
+    incarnation: str
+    login_id: str
+    subject: str
+    at: float
+
+
+class LoginReports(Protocol):
+    """Informs apps of reported logins."""
+
+    async def login_reported(self, report: ReportedLogin) -> None:
+        """Queue an event for the login's app. Raises Unavailable."""
+
+
 class PolicyCase(NamedTuple):
     """The first scan of a login, for a policy to judge.
 
