@@ -11,6 +11,9 @@ from broker.oidc.model import AuthorizationCode, AuthorizationRequest, Family, S
 SIGN_INS_MAX = 20
 """Sign-in sessions of one subject. The next one ends the one with the least time left."""
 
+FAMILIES_MAX = 200
+"""Families of one subject: 20 sessions with ten apps each. The next one ends the one with the
+least time left. So one account cannot fill the state with grants."""
 
 ENDED_TTL = 120.0
 """Seconds for which a state remembers that a session or family was ended. It is longer than any
@@ -71,8 +74,8 @@ class SignIns(Protocol):
     async def end(self, subject: str, sid: str) -> SignIn | None:
         """End a session, and return it as it was; None if it had ended before.
 
-        From then on no code works that it covers, and no family without `offline`, also one
-        that is stored at the same time.
+        A session of another subject stays. From then on no code works that it covers, and no
+        family without `offline`, also one that is stored at the same time.
         """
 
 
@@ -110,7 +113,9 @@ class FamilyState(NamedTuple):
 class Grants(Protocol):
     """Stores authorization codes and families.
 
-    The first character of a code, and of a family's id, is the shard of its subject.
+    The first character of a code, and of a family's id, is the shard of its subject. `take`,
+    `save`, `swap` and `drop` return when as many replicas as are configured hold the change. If
+    they do not, these methods raise Unavailable, and the change may count or not.
     """
 
     async def save_code(self, shard: str, code_hash: bytes, code: AuthorizationCode) -> None:
@@ -125,7 +130,12 @@ class Grants(Protocol):
         """
 
     async def save(self, family: Family) -> bool:
-        """Store a new family. Returns False if `drop` named it before; nothing is stored then."""
+        """Store a new family, and end those of its subject above `FAMILIES_MAX`.
+
+        Returns False, and stores nothing, if `drop` has ended the family or `SignIns.end` its
+        sign-in session in the last `ENDED_TTL` seconds. So a code that was taken before
+        the end of the session gives no family after it, not even one with `offline`.
+        """
 
     async def get(self, family_id: str) -> FamilyState | None:
         """Return the family, or None if it has ended, was dropped or never existed."""
@@ -134,8 +144,9 @@ class Grants(Protocol):
         """Store `after` if the stored family has the `n` of `before`, and return what is stored.
 
         Of simultaneous swaps of one `n` one succeeds, and the others get its result. None if
-        the family has ended or was dropped. The sign-in session, if it is active, ends `idle`
-        seconds from now or later, but not after its `latest_end`.
+        the family has ended or was dropped. The sign-in session, if it is active, is used:
+        it ends `idle` seconds from now or later, but not after its `latest_end`. This is written
+        once in a tenth of `idle`.
         """
 
     async def drop(self, family_id: str) -> Family | None:

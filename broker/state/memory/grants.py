@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from broker.infrastructure.clock import Clock
 from broker.oidc.model import AuthorizationCode, Family
-from broker.oidc.ports import ENDED_TTL, TOMBSTONE_TTL, FamilyState, Taken, TakenCode
+from broker.oidc.ports import ENDED_TTL, FAMILIES_MAX, TOMBSTONE_TTL, FamilyState, Taken, TakenCode
 from broker.state.memory.expiring_map import CAPACITY, ExpiringMap
 from broker.state.memory.sign_ins import MemorySignIns
 
@@ -45,11 +45,16 @@ class MemoryGrants:
         return TakenCode(code)
 
     async def save(self, family: Family) -> bool:
-        family_id = family.grant.family
-        if self._dropped.get(family_id):
+        family_id, sid = family.grant.family, family.grant.sid
+        if self._families.get(family_id) is not None:
+            return True
+        if self._dropped.get(family_id) or self._sign_ins.was_ended(sid):
             return False
-        if self._families.get(family_id) is None:
-            self._put(family)
+        others = self._active(family.grant.subject)
+        others.sort(key=lambda one: one.expires_at)
+        for one in others[: max(0, len(others) + 1 - FAMILIES_MAX)]:
+            await self.drop(one.grant.family)
+        self._put(family)
         return True
 
     async def get(self, family_id: str) -> FamilyState | None:
@@ -63,7 +68,7 @@ class MemoryGrants:
         if stored.n == before.n:
             stored = after
             self._put(after)
-            self._sign_ins.extend(after.grant.sid, idle)
+            self._sign_ins.extend(after.grant.sid, after.used_at, idle)
         return self._state_of(stored)
 
     async def drop(self, family_id: str) -> Family | None:

@@ -30,6 +30,7 @@ class MemorySignIns:
         others.sort(key=lambda one: self._sessions.end_of(one.sid))
         surplus = others[: max(0, len(others) + 1 - SIGN_INS_MAX)]
         for one in surplus:
+            self._end(one.sid)
             self._remove(one)
         if former is not None:
             self._remove_cookie(former)
@@ -58,7 +59,7 @@ class MemorySignIns:
         sign_in = self._sessions.get(sid)
         if sign_in is not None and sign_in.subject != subject:
             return None
-        self._ended.put(sid, True, self._clock() + ENDED_TTL)
+        self._end(sid)
         if sign_in is not None:
             self._remove(sign_in)
         return sign_in
@@ -66,12 +67,18 @@ class MemorySignIns:
     def is_active(self, sid: str) -> bool:
         return self._sessions.get(sid) is not None
 
-    def extend(self, sid: str, idle: float) -> None:
-        """Set the end of an active session to `idle` seconds from now, if that is later."""
+    def was_ended(self, sid: str) -> bool:
+        """Return whether `end` ended the session in the last `ENDED_TTL` seconds."""
+        return self._ended.get(sid) is not None
+
+    def extend(self, sid: str, used_at: float, idle: float) -> None:
+        """Use an active session: it ends `idle` seconds from now, if that is a tenth later."""
         sign_in = self._sessions.get(sid)
-        if sign_in is not None:
-            expires_at = min(self._clock() + idle, sign_in.latest_end)
-            self._put(sign_in, max(expires_at, self._sessions.end_of(sid)))
+        if sign_in is None:
+            return
+        expires_at = min(self._clock() + idle, sign_in.latest_end)
+        if expires_at - self._sessions.end_of(sid) >= idle / 10:
+            self._put(replace(sign_in, used_at=used_at), expires_at)
 
     def _put(self, sign_in: SignIn, expires_at: float) -> None:
         sid, subject = sign_in.sid, sign_in.subject
@@ -84,6 +91,9 @@ class MemorySignIns:
     def _active(self, subject: str) -> list[SignIn]:
         sids = self._subjects.get(subject) or frozenset()
         return [one for one in map(self._sessions.get, sids) if one is not None]
+
+    def _end(self, sid: str) -> None:
+        self._ended.put(sid, True, self._clock() + ENDED_TTL)
 
     def _remove(self, sign_in: SignIn) -> None:
         self._sessions.remove(sign_in.sid)

@@ -10,6 +10,7 @@ code_leases.py             pools of codes
 leader_leases.py           leader leases
 login_images.py            images of codes that were drawn live
 instances.py               profiles of running instances
+replication.py             waits until replicas hold a change
 encoding.py                decoding of stored values, milliseconds
 
 Everything except the pools has a TTL in Redis.
@@ -28,6 +29,7 @@ from broker.state.redis.instances import RedisInstances
 from broker.state.redis.leader_leases import RedisLeaderLeases
 from broker.state.redis.login_images import RedisImages
 from broker.state.redis.logins import RedisLoginStore
+from broker.state.redis.replication import Replication
 from broker.state.redis.sessions import RedisSessionStore
 from broker.state.redis.sign_ins import RedisSignIns
 
@@ -85,6 +87,6 @@ def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool)
         instances=RedisInstances(redis, time),
         authorization_requests=RedisAuthorizationRequests(redis, time),
         sign_ins=RedisSignIns(redis, time),
-        grants=RedisGrants(redis, time),
+        grants=RedisGrants(redis, Replication(connections.replica, replicas), time),
         deferred=RedisDeferred(redis, time),
     )

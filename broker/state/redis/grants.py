@@ -1,16 +1,15 @@
 """Authorization codes and families of refresh tokens in Redis.
 
     scanlogin:{s}:code:<hash>          "<sid> <family> <the code as JSON>"; "-<family>" once used
-    scanlogin:{s}:family:<id>          "<n> <sid> <the family as JSON>"; "-" once dropped
-    scanlogin:{s}:families:<subject>   sorted set: ids by end time
+    scanlogin:{s}:family:<id>          "<n> <sid> <subject> <the family as JSON>"; "-" once dropped
+    scanlogin:{s}:families:<subject>   sorted set: ids of active families by end time
 
 `s` is the subject's shard, so a script reads a code or a family together with its sign-in
-session (`sign_ins.py`). No code and no refresh token is stored.
+session (`sign_ins.py`). `<subject>` is a hash. No code and no refresh token is stored.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 from broker.infrastructure.clock import Clock
@@ -18,9 +17,10 @@ from broker.infrastructure.codec import decoder, encode
 from broker.infrastructure.redis import Redis
 from broker.infrastructure.redis.scripts import script
 from broker.oidc.model import AuthorizationCode, Family, subject_shard
-from broker.oidc.ports import ENDED_TTL, TOMBSTONE_TTL, FamilyState, Taken, TakenCode
+from broker.oidc.ports import ENDED_TTL, FAMILIES_MAX, TOMBSTONE_TTL, FamilyState, Taken, TakenCode
 from broker.state.redis.encoding import decode_or_none, to_milliseconds, ttl_milliseconds
-from broker.state.redis.sign_ins import EXTEND, index_key, key_prefix
+from broker.state.redis.replication import Replication
+from broker.state.redis.sign_ins import EXTEND, index_key, key_prefix, subject_name
 
 ACTIVE = """
 local function active(prefix, sid)
@@ -46,19 +46,45 @@ return {stored, active(ARGV[1], sid)}
 """
 )
 
-SAVE = script("""
+FINISH = """
+local function finish(prefix, family, ttl)
+  local key = prefix .. 'family:' .. family
+  local stored = redis.call('GET', key)
+  redis.call('SET', key, '-', 'PX', ttl)
+  if not stored or stored == '-' then
+    return false
+  end
+  redis.call('ZREM', prefix .. 'families:' .. string.match(stored, '^%d+ %S+ (%S+)'), family)
+  return stored
+end
+"""
+
+SAVE = script(
+    FINISH
+    + """
+local prefix, family, ttl, ended_ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[6]
 local stored = redis.call('GET', KEYS[1])
 if stored then
   return stored ~= '-' and 1 or 0
 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if redis.call('GET', KEYS[3]) == '-' then
+  return 0
+end
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[5])
-redis.call('ZADD', KEYS[2], ARGV[3], ARGV[4])
-if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then
-  redis.call('PEXPIRE', KEYS[2], ARGV[2])
+local surplus = redis.call('ZCARD', KEYS[2]) + 1 - ARGV[7]
+if surplus > 0 then
+  for _, other in ipairs(redis.call('ZRANGE', KEYS[2], 0, surplus - 1)) do
+    finish(prefix, other, ended_ttl)
+  end
+end
+redis.call('SET', KEYS[1], ARGV[8], 'PX', ttl)
+redis.call('ZADD', KEYS[2], ARGV[4], family)
+if redis.call('PTTL', KEYS[2]) < tonumber(ttl) then
+  redis.call('PEXPIRE', KEYS[2], ttl)
 end
 return 1
-""")
+"""
+)
 
 GET = script(
     ACTIVE
@@ -87,20 +113,13 @@ if n == ARGV[2] then
   if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[4]) then
     redis.call('PEXPIRE', KEYS[2], ARGV[4])
   end
-  extend(ARGV[1], KEYS[3], sid, ARGV[7], ARGV[8])
+  extend(ARGV[1], KEYS[3], sid, ARGV[7], ARGV[8], ARGV[9], ARGV[10])
 end
 return {stored, active(ARGV[1], sid)}
 """
 )
 
-DROP = script("""
-local stored = redis.call('GET', KEYS[1])
-redis.call('SET', KEYS[1], '-', 'PX', ARGV[1])
-if not stored or stored == '-' then
-  return false
-end
-return stored
-""")
+DROP = script(FINISH + "return finish(ARGV[1], ARGV[2], ARGV[3])")
 
 OF_SUBJECT = script(
     ACTIVE
@@ -121,8 +140,11 @@ _decode_family = decoder(Family)
 
 
 class RedisGrants:
-    def __init__(self, redis: Redis, clock: Clock) -> None:
+    """replication: waits for the replicas after each change that must not be lost."""
+
+    def __init__(self, redis: Redis, replication: Replication, clock: Clock) -> None:
         self._redis = redis
+        self._replication = replication
         self._clock = clock
 
     async def save_code(self, shard: str, code_hash: bytes, code: AuthorizationCode) -> None:
@@ -140,6 +162,7 @@ class RedisGrants:
         stored, is_signed_in = found
         if stored.startswith(b"-"):
             return TakenCode(None, Taken.USED, stored[1:].decode())
+        await self._replication.wait_for(key, "-")
         _, family, text = stored.split(b" ", 2)
         code = decode_or_none(_decode_code, text)
         if code is None or not is_signed_in:
@@ -147,17 +170,27 @@ class RedisGrants:
         return TakenCode(code)
 
     async def save(self, family: Family) -> bool:
-        return bool(
-            await self._redis.run(
-                SAVE,
-                [_family_key(family.grant.family), _index_key(family.grant.subject)],
-                _encode_family(family),
-                self._ttl(family.expires_at),
-                to_milliseconds(family.latest_end),
-                family.grant.family,
-                to_milliseconds(self._clock()),
-            )
+        grant, now = family.grant, self._clock()
+        prefix = key_prefix(grant.family[:1])
+        is_saved = await self._redis.run(
+            SAVE,
+            [
+                _family_key(grant.family),
+                _index_key(grant.subject),
+                f"{prefix}signin:{grant.sid}",
+            ],
+            prefix,
+            grant.family,
+            ttl_milliseconds(family.expires_at - now),
+            to_milliseconds(family.expires_at),
+            to_milliseconds(now),
+            to_milliseconds(ENDED_TTL),
+            FAMILIES_MAX,
+            _encode_family(family),
         )
+        if is_saved:
+            await self._replication.wait_for(_family_key(grant.family), "")
+        return bool(is_saved)
 
     async def get(self, family_id: str) -> FamilyState | None:
         prefix = key_prefix(family_id[:1])
@@ -173,16 +206,24 @@ class RedisGrants:
             before.n,
             _encode_family(after),
             self._ttl(after.expires_at),
-            to_milliseconds(after.latest_end),
+            to_milliseconds(after.expires_at),
             family_id,
             to_milliseconds(now),
             to_milliseconds(now + idle),
+            str(after.used_at),
+            to_milliseconds(idle / 10),
         )
+        if found:
+            # A caller that lost must not return a number that a failover takes back, either.
+            number = found[0].partition(b" ")[0] + b" "
+            await self._replication.wait_for(_family_key(family_id), number)
         return _parse_state(found)
 
     async def drop(self, family_id: str) -> Family | None:
-        ttl = to_milliseconds(ENDED_TTL)
-        stored = await self._redis.run(DROP, [_family_key(family_id)], ttl)
+        prefix, ttl = key_prefix(family_id[:1]), to_milliseconds(ENDED_TTL)
+        key = _family_key(family_id)
+        stored = await self._redis.run(DROP, [key], prefix, family_id, ttl)
+        await self._replication.wait_for(key, "-")
         return _parse_family(stored)
 
     async def of_subject(self, subject: str) -> Sequence[FamilyState]:
@@ -204,16 +245,16 @@ def _family_key(family_id: str) -> str:
 
 
 def _index_key(subject: str) -> str:
-    name = hashlib.sha256(subject.encode()).hexdigest()[:32]
-    return f"{key_prefix(subject_shard(subject))}families:{name}"
+    return f"{key_prefix(subject_shard(subject))}families:{subject_name(subject)}"
 
 
 def _encode_family(family: Family) -> bytes:
-    return f"{family.n} {family.grant.sid} ".encode() + encode(family)
+    head = f"{family.n} {family.grant.sid} {subject_name(family.grant.subject)} "
+    return head.encode() + encode(family)
 
 
 def _parse_family(stored: bytes | None) -> Family | None:
-    return None if stored is None else decode_or_none(_decode_family, stored.split(b" ", 2)[2])
+    return None if stored is None else decode_or_none(_decode_family, stored.split(b" ", 3)[3])
 
 
 def _parse_state(found: tuple[bytes, int] | None) -> FamilyState | None:

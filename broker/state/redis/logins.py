@@ -28,6 +28,7 @@ from broker.infrastructure.sharding import shard_of
 from broker.login.model import REDEEM_LIFETIME, REDELIVERY_LIFETIME, Login, State
 from broker.login.ports import LOGIN_RETENTION, SwapResult
 from broker.state.redis.encoding import decode_or_none, ttl_milliseconds
+from broker.state.redis.replication import WAIT_MS
 
 SWAP_RESULTS = tuple(SwapResult)
 
@@ -44,9 +45,6 @@ STATE_BEGINNINGS: Mapping[State, Callable[[Login], float | None]] = {
 """Unix time in seconds; None in a login that an older version stored."""
 
 _decode_fields = decoder(Login)
-
-WAIT_MS = 1_000
-"""Milliseconds that replicas get to receive a change."""
 
 ADD = script("""
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])

@@ -1,12 +1,13 @@
 """Sign-in sessions in Redis, with an index of each subject's sessions.
 
-    scanlogin:{s}:signin:<sid>         "<latest end> <cookie hash or -> <the session as JSON>"
+    scanlogin:{s}:signin:<sid>         "<latest end> <cookie hash or -> <used at> <JSON>"
     scanlogin:{s}:signin-apps:<sid>    hash: app to "<first use> <incarnation>"
     scanlogin:{s}:signin-cookie:<hash> the sid
     scanlogin:{s}:signins:<subject>    sorted set: sids by end time
 
 `s` is the subject's shard, so each act is one script, also on a Cluster. Times in keys are
-milliseconds. The value `-` marks a session that was ended.
+milliseconds. The value `-` marks a session that was ended. The index holds every active session
+of its subject, so it tells whose session a sid is.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from broker.state.redis.encoding import decode_or_none, to_milliseconds, ttl_mil
 END = """
 local function finish(prefix, index, sid, ttl)
   local stored = redis.call('GET', prefix .. 'signin:' .. sid)
+  if stored and stored ~= '-' and not redis.call('ZSCORE', index, sid) then
+    return false  -- of another subject
+  end
   redis.call('SET', prefix .. 'signin:' .. sid, '-', 'PX', ttl)
   redis.call('ZREM', index, sid)
   if not stored or stored == '-' then
@@ -80,41 +84,43 @@ return ended
 )
 
 EXTEND = """
-local function extend(prefix, index, sid, now, until_)
+local function extend(prefix, index, sid, now, until_, used_at, least)
   local key = prefix .. 'signin:' .. sid
   local stored = redis.call('GET', key)
   if not stored or stored == '-' then
     return false
   end
-  local latest, cookie = string.match(stored, '^(%d+) (%S+)')
+  local latest, cookie, rest = string.match(stored, '^(%d+) (%S+) %S+ (.*)$')
+  local left = redis.call('PTTL', key)
   local ttl = math.min(tonumber(until_), tonumber(latest)) - now
-  if ttl > redis.call('PTTL', key) then
-    redis.call('PEXPIRE', key, ttl)
-    redis.call('PEXPIRE', prefix .. 'signin-apps:' .. sid, ttl)
-    redis.call('PEXPIRE', prefix .. 'signin-cookie:' .. cookie, ttl)
-    redis.call('ZADD', index, 'XX', now + ttl, sid)
-    if redis.call('PTTL', index) < ttl then
-      redis.call('PEXPIRE', index, ttl)
-    end
+  if ttl - left < tonumber(least) then
+    return true
   end
-  return stored
+  ttl = math.max(ttl, left)
+  redis.call('SET', key, table.concat({latest, cookie, used_at, rest}, ' '), 'PX', ttl)
+  redis.call('PEXPIRE', prefix .. 'signin-apps:' .. sid, ttl)
+  redis.call('PEXPIRE', prefix .. 'signin-cookie:' .. cookie, ttl)
+  redis.call('ZADD', index, 'XX', now + ttl, sid)
+  if redis.call('PTTL', index) < ttl then
+    redis.call('PEXPIRE', index, ttl)
+  end
+  return true
 end
 """
+"""Sets the time of use and a later end, if the session gains `least` milliseconds by that."""
 
 TOUCH = script(
     EXTEND
     + """
 local prefix, sid = ARGV[1], ARGV[2]
-local key = prefix .. 'signin:' .. sid
-local stored = extend(prefix, KEYS[1], sid, ARGV[3], ARGV[4])
-if not stored then
+if not extend(prefix, KEYS[1], sid, ARGV[3], ARGV[4], ARGV[5], '-inf') then
   return 0
 end
-redis.call('SET', key, string.match(stored, '^%d+ %S+ ') .. ARGV[5], 'KEEPTTL')
 for i = 6, #ARGV, 2 do
   redis.call('HSETNX', prefix .. 'signin-apps:' .. sid, ARGV[i], ARGV[i + 1])
 end
-redis.call('PEXPIRE', prefix .. 'signin-apps:' .. sid, redis.call('PTTL', key))
+local ttl = redis.call('PTTL', prefix .. 'signin:' .. sid)
+redis.call('PEXPIRE', prefix .. 'signin-apps:' .. sid, ttl)
 return 1
 """
 )
@@ -151,7 +157,7 @@ class RedisSignIns:
 
     async def save(self, sign_in: SignIn, expires_at: float) -> Sequence[SignIn]:
         cookie = sign_in.cookie_hash.hex() if sign_in.cookie_hash else "-"
-        head = f"{to_milliseconds(sign_in.latest_end)} {cookie} ".encode()
+        head = f"{to_milliseconds(sign_in.latest_end)} {cookie} {sign_in.used_at} ".encode()
         now = self._clock()
         ended = await self._redis.run(
             SAVE,
@@ -188,7 +194,7 @@ class RedisSignIns:
                 sign_in.sid,
                 to_milliseconds(self._clock()),
                 to_milliseconds(expires_at),
-                _encode(sign_in),
+                str(sign_in.used_at),
                 *_apps(sign_in),
             )
         )
@@ -204,8 +210,12 @@ def key_prefix(shard: str) -> str:
 
 
 def index_key(subject: str) -> str:
-    name = hashlib.sha256(subject.encode()).hexdigest()[:32]
-    return f"{key_prefix(subject_shard(subject))}signins:{name}"
+    return f"{key_prefix(subject_shard(subject))}signins:{subject_name(subject)}"
+
+
+def subject_name(subject: str) -> str:
+    """Return the subject's name in keys, which holds no space and does not reveal the subject."""
+    return hashlib.sha256(subject.encode()).hexdigest()[:32]
 
 
 def _encode(sign_in: SignIn) -> bytes:
@@ -228,7 +238,7 @@ def _parse(found: tuple[bytes, list[bytes]] | None) -> SignIn | None:
     if not found or found[0] == b"-":
         return None
     stored, flat = found
-    _, cookie, text = stored.split(b" ", 2)
+    _, cookie, used_at, text = stored.split(b" ", 3)
     sign_in = decode_or_none(_decode, text)
     if sign_in is None:
         return None
@@ -239,6 +249,7 @@ def _parse(found: tuple[bytes, list[bytes]] | None) -> SignIn | None:
     return replace(
         sign_in,
         cookie_hash=None if cookie == b"-" else bytes.fromhex(cookie.decode()),
+        used_at=float(used_at),
         apps={app: float(value[0]) for app, value in pairs},
         incarnations={app: value[2] for app, value in pairs},
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from itertools import count
 
 from broker.oidc.model import subject_shard
 from broker.oidc.ports import (
     ENDED_TTL,
+    FAMILIES_MAX,
     RETRY_TIMEOUT,
     SIGN_INS_MAX,
     TOMBSTONE_TTL,
@@ -31,6 +33,11 @@ from tests.support.servers.redis import PassTime
 
 SHARD = subject_shard(SUBJECT)
 OTHER_HASH = b"x" * 32
+
+NEIGHBOUR = next(
+    name for name in map("pretend:bob-{}".format, count()) if subject_shard(name) == SHARD
+)
+"""Another subject in the same shard."""
 
 
 async def test_request_is_stored_until_its_end(
@@ -186,6 +193,39 @@ async def test_ended_sign_in_is_not_restored(
     assert list(await store.sign_ins.of_subject(SUBJECT)) == []
 
 
+async def test_another_subject_cannot_end_a_sign_in(store: StateBackend, clock: Clock) -> None:
+    sign_in = a_sign_in(clock)
+    await store.sign_ins.save(sign_in, clock() + 1_000)
+
+    assert await store.sign_ins.end(NEIGHBOUR, sign_in.sid) is None
+
+    assert await store.sign_ins.by_cookie(SHARD, COOKIE_HASH) == sign_in
+
+
+async def test_touch_keeps_a_later_sign_in(store: StateBackend, clock: Clock) -> None:
+    sign_in = a_sign_in(clock)
+    later = replace(sign_in, auth_time=clock() + 10, login_id="login-2")
+    await store.sign_ins.save(later, clock() + 100)
+
+    await store.sign_ins.touch(replace(sign_in, used_at=clock() + 20), clock() + 100)
+
+    stored = await store.sign_ins.by_cookie(SHARD, COOKIE_HASH)
+    assert stored == replace(later, used_at=clock() + 20)
+
+
+async def test_end_is_not_lost_to_a_simultaneous_save(store: StateBackend, clock: Clock) -> None:
+    sign_ins = [a_sign_in(clock, cookie_hash=bytes([number]) * 32) for number in range(20)]
+
+    await asyncio.gather(
+        *(store.sign_ins.save(one, clock() + 1_000) for one in sign_ins),
+        *(store.sign_ins.touch(one, clock() + 1_000) for one in sign_ins),
+        *(store.sign_ins.end(SUBJECT, one.sid) for one in sign_ins),
+        *(store.sign_ins.save(one, clock() + 1_000) for one in sign_ins),
+    )
+
+    assert list(await store.sign_ins.of_subject(SUBJECT)) == []
+
+
 async def test_code_is_taken_once_of_parallel_calls(store: StateBackend, clock: Clock) -> None:
     sign_in = a_sign_in(clock)
     await store.sign_ins.save(sign_in, clock() + 1_000)
@@ -286,10 +326,11 @@ async def test_swap_extends_the_sign_in(
     await store.grants.save(family)
 
     pass_time(90)
-    await store.grants.swap(family, replace(family, n=1), 100)
+    await store.grants.swap(family, replace(family, n=1, used_at=clock()), 100)
 
     pass_time(89)
-    assert await store.sign_ins.by_cookie(SHARD, COOKIE_HASH) == sign_in
+    stored = await store.sign_ins.by_cookie(SHARD, COOKIE_HASH)
+    assert stored == replace(sign_in, used_at=family.used_at + 90)
     pass_time(1)
     assert await store.sign_ins.by_cookie(SHARD, COOKIE_HASH) is None
 
@@ -309,6 +350,44 @@ async def test_dropped_family_is_not_restored(
     assert await store.grants.swap(family, replace(family, n=1), 100) is None
     assert await store.grants.get(family.grant.family) is None
     assert list(await store.grants.of_subject(SUBJECT)) == []
+
+
+async def test_family_of_an_ended_sign_in_is_not_saved(store: StateBackend, clock: Clock) -> None:
+    sign_in = a_sign_in(clock)
+    await store.sign_ins.save(sign_in, clock() + 1_000)
+    await store.sign_ins.end(SUBJECT, sign_in.sid)
+
+    assert not await store.grants.save(a_family(clock, a_grant(sign_in, offline=True)))
+
+    assert list(await store.grants.of_subject(SUBJECT)) == []
+
+
+async def test_offline_family_outlives_its_sign_in(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    sign_in = a_sign_in(clock)
+    await store.sign_ins.save(sign_in, clock() + 100)
+    family = a_family(clock, a_grant(sign_in, offline=True))
+    await store.grants.save(family)
+
+    pass_time(100)
+
+    assert await store.grants.get(family.grant.family) == FamilyState(family, False)
+
+
+async def test_surplus_family_ends_the_first_to_expire(store: StateBackend, clock: Clock) -> None:
+    sign_in = a_sign_in(clock)
+    families = [
+        a_family(clock, a_grant(sign_in), expires_at=clock() + 1_000 - number)
+        for number in range(FAMILIES_MAX + 1)
+    ]
+    for family in families[:-1]:
+        await store.grants.save(family)
+
+    assert await store.grants.save(families[-1])
+
+    assert await store.grants.get(families[-2].grant.family) is None
+    assert len(await store.grants.of_subject(SUBJECT)) == FAMILIES_MAX
 
 
 async def test_family_that_is_dropped_first_is_not_saved(store: StateBackend, clock: Clock) -> None:

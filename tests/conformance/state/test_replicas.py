@@ -1,0 +1,85 @@
+"""Grants with `SCAN_LOGIN_REPLICAS=1`: a change counts once a replica holds it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+
+import pytest
+
+from broker.errors import Unavailable
+from broker.oidc.model import subject_shard
+from broker.oidc.ports import Taken
+from broker.state import StateBackend, open_state
+from tests.support.builders import Clock
+from tests.support.grants import CODE_HASH, SUBJECT, a_code, a_family, a_grant, a_sign_in
+from tests.support.servers.redis import RedisServer, redis_program, running
+from tests.support.waiting import eventually, opened
+
+SHARD = subject_shard(SUBJECT)
+
+
+@pytest.fixture
+def master() -> Iterator[RedisServer]:
+    with running(redis_program()) as server:
+        yield server
+
+
+@pytest.fixture
+async def store(master: RedisServer, clock: Clock) -> AsyncIterator[StateBackend]:
+    store = open_state(master.url, clock, replicas=1)
+    await opened(store)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def replica(master: RedisServer) -> Iterator[RedisServer]:
+    options = ("--replicaof", "127.0.0.1", str(master.port), "--repl-diskless-sync-delay", "0")
+    with running(redis_program(), *options) as server:
+        yield server
+
+
+async def has_replica(master: RedisServer) -> bool:
+    with master.client() as client:
+        return bool(client.execute_command("WAIT", 1, 100))
+
+
+async def test_code_without_a_replica_is_not_exchanged(store: StateBackend, clock: Clock) -> None:
+    sign_in = a_sign_in(clock)
+    await store.sign_ins.save(sign_in, clock() + 1_000)
+    await store.grants.save_code(SHARD, CODE_HASH, a_code(clock, a_grant(sign_in)))
+
+    with pytest.raises(Unavailable):
+        await store.grants.take(SHARD, CODE_HASH)
+
+    assert (await store.grants.take(SHARD, CODE_HASH)).why is Taken.USED
+
+
+async def test_family_without_a_replica_is_not_used(store: StateBackend, clock: Clock) -> None:
+    family = a_family(clock, a_grant(a_sign_in(clock)))
+
+    with pytest.raises(Unavailable):
+        await store.grants.save(family)
+    with pytest.raises(Unavailable):
+        await store.grants.swap(family, replace(family, n=1), 100)
+    with pytest.raises(Unavailable):
+        await store.grants.drop(family.grant.family)
+
+
+@pytest.mark.usefixtures("replica")
+async def test_replicated_changes_of_grants_succeed(
+    store: StateBackend, master: RedisServer, clock: Clock
+) -> None:
+    sign_in = a_sign_in(clock)
+    family = a_family(clock, a_grant(sign_in))
+    await store.sign_ins.save(sign_in, clock() + 1_000)
+    await store.grants.save_code(SHARD, CODE_HASH, a_code(clock, family.grant))
+    await eventually(lambda: has_replica(master))
+
+    assert (await store.grants.take(SHARD, CODE_HASH)).code is not None
+    assert await store.grants.save(family)
+    swapped = await store.grants.swap(family, replace(family, n=1), 100)
+    assert swapped is not None
+    assert swapped.family.n == 1
+    assert await store.grants.drop(family.grant.family) == swapped.family
