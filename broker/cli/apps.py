@@ -4,12 +4,39 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Annotated
 
 import typer
 
 from broker.apps.model import DEFAULT_APP
-from broker.apps.rules import CODE_SOURCES, LIFETIME_MAX
+from broker.cli.app_options import (
+    BackchannelLogoutUrlOption,
+    ClientTypeOption,
+    CodeSourceOption,
+    EventsUrlOption,
+    HomeUrlOption,
+    IdArgument,
+    IdTokenAlgOption,
+    IdTokenClaimsOption,
+    LoginLifetimeOption,
+    LoopbackOption,
+    MatchOption,
+    NameOption,
+    NetworkOption,
+    OIDCOption,
+    OriginOption,
+    PhoneAppOption,
+    PkceOption,
+    PostLogoutUrlOption,
+    ProviderAppIdOption,
+    ProviderOption,
+    RedirectUrlOption,
+    RefreshOption,
+    RegisterUrlOption,
+    ReuseOption,
+    ScopeOption,
+    SecretOption,
+    SsoOption,
+)
 from broker.cli.support import (
     ConfigFile,
     JSONOption,
@@ -19,6 +46,7 @@ from broker.cli.support import (
     usage_error,
     with_records,
 )
+from broker.records.store import Records
 
 command = typer.Typer(
     no_args_is_help=True, help="Manage apps: the sites and mini programs that log people in."
@@ -26,64 +54,9 @@ command = typer.Typer(
 
 PROPAGATION_NOTE = "running brokers apply this within seconds"
 
-IdArgument = Annotated[
-    str, typer.Argument(help="Id of the app, the client_id of browsers.", metavar="ID")
-]
-
-NameOption = Annotated[
-    str | None, typer.Option(help="Name that the phone shows. Default of a new app: its id.")
-]
-
-OriginOption = Annotated[
-    list[str] | None,
-    typer.Option(help="Exact Origin of pages that may connect; repeat it for several."),
-]
-
-RedirectUrlOption = Annotated[
-    list[str] | None,
-    typer.Option(help="Exact URL to which browsers may be redirected; repeat it for several."),
-]
-
-RegisterUrlOption = Annotated[
-    str | None,
-    typer.Option(help="Page to which unregistered people are sent.", show_default=False),
-]
-
-ProviderOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Provider that draws codes and verifies phones. Default of a new app: the "
-        "setting at that time.",
-        show_default=False,
-    ),
-]
-
-ProviderAppIdOption = Annotated[
-    str | None,
-    typer.Option(help="Id of the app at the provider; WeChat: AppID.", show_default=False),
-]
-
-CodeSourceOption = Annotated[
-    str | None, typer.Option(help=f"Source of codes: {' or '.join(CODE_SOURCES)}.")
-]
-
-LoginLifetimeOption = Annotated[
-    int | None,
-    typer.Option(
-        help=f"Seconds in which a code can be scanned and confirmed, up to {LIFETIME_MAX}; "
-        "0 uses the setting."
-    ),
-]
-
-SecretOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--secret/--no-secret",
-        help="Read the provider's secret (WeChat: AppSecret) from standard input; on a terminal, "
-        "ask for it without echo. --no-secret deletes it.",
-        show_default=False,
-    ),
-]
+SECRET_NOTE = (
+    f"store it now: only its hash is kept, and it is not printed again; {PROPAGATION_NOTE}"
+)
 
 
 @command.command()
@@ -98,6 +71,23 @@ def add(
     code_source: CodeSourceOption = None,
     login_lifetime: LoginLifetimeOption = None,
     secret: SecretOption = None,
+    client_type: ClientTypeOption = None,
+    home_url: HomeUrlOption = None,
+    post_logout_url: PostLogoutUrlOption = None,
+    backchannel_logout_url: BackchannelLogoutUrlOption = None,
+    scope: ScopeOption = None,
+    id_token_alg: IdTokenAlgOption = None,
+    id_token_claims: IdTokenClaimsOption = None,
+    pkce: PkceOption = None,
+    refresh: RefreshOption = None,
+    reuse: ReuseOption = None,
+    sso: SsoOption = None,
+    loopback: LoopbackOption = None,
+    phone_app: PhoneAppOption = None,
+    match: MatchOption = None,
+    network: NetworkOption = None,
+    events_url: EventsUrlOption = None,
+    oidc: OIDCOption = False,
     file: ConfigFile = None,
 ) -> None:
     """Add an app."""
@@ -111,9 +101,43 @@ def add(
         code_source=code_source,
         login_lifetime=login_lifetime,
         secret=secret,
+        client_type=client_type,
+        home_url=home_url,
+        post_logout_urls=post_logout_url,
+        backchannel_logout_url=backchannel_logout_url,
+        scopes=scope,
+        id_token_alg=id_token_alg,
+        id_token_claims=id_token_claims,
+        pkce=pkce,
+        refresh=refresh,
+        reuse=reuse,
+        sso=sso,
+        loopback=loopback,
+        phone_app=phone_app,
+        match=match,
+        networks=network,
+        events_url=events_url,
     )
-    with_records(read_settings(file), lambda records: records.app_admin.add(app_id, fields))
+    if oidc and not redirect_url:
+        usage_error("--oidc needs --redirect-url, the URL to which the product wants browsers back")
+    if oidc and not provider_app_id:
+        fields = {"phone_app": DEFAULT_APP, **fields}
+    needs_secret = oidc and client_type != "public"
+    api_secret = with_records(
+        read_settings(file), lambda records: _add(records, app_id, fields, needs_secret)
+    )
     print(f"app {app_id} is added; {PROPAGATION_NOTE}")
+    if api_secret:
+        print(f"client_id: {app_id}\nclient_secret: {api_secret}")
+        print(SECRET_NOTE, file=sys.stderr)
+
+
+async def _add(
+    records: Records, app_id: str, fields: Mapping[str, object], needs_secret: bool
+) -> str | None:
+    """Add the app. Return the secret of its servers, if one is needed."""
+    await records.app_admin.add(app_id, fields)
+    return await records.app_admin.rotate_secret(app_id) if needs_secret else None
 
 
 @command.command("set")
@@ -128,6 +152,22 @@ def change(
     code_source: CodeSourceOption = None,
     login_lifetime: LoginLifetimeOption = None,
     secret: SecretOption = None,
+    client_type: ClientTypeOption = None,
+    home_url: HomeUrlOption = None,
+    post_logout_url: PostLogoutUrlOption = None,
+    backchannel_logout_url: BackchannelLogoutUrlOption = None,
+    scope: ScopeOption = None,
+    id_token_alg: IdTokenAlgOption = None,
+    id_token_claims: IdTokenClaimsOption = None,
+    pkce: PkceOption = None,
+    refresh: RefreshOption = None,
+    reuse: ReuseOption = None,
+    sso: SsoOption = None,
+    loopback: LoopbackOption = None,
+    phone_app: PhoneAppOption = None,
+    match: MatchOption = None,
+    network: NetworkOption = None,
+    events_url: EventsUrlOption = None,
     file: ConfigFile = None,
 ) -> None:
     """Change the fields that are given; "" removes a field's value."""
@@ -141,10 +181,28 @@ def change(
         code_source=code_source,
         login_lifetime=login_lifetime,
         secret=secret,
+        client_type=client_type,
+        home_url=home_url,
+        post_logout_urls=post_logout_url,
+        backchannel_logout_url=backchannel_logout_url,
+        scopes=scope,
+        id_token_alg=id_token_alg,
+        id_token_claims=id_token_claims,
+        pkce=pkce,
+        refresh=refresh,
+        reuse=reuse,
+        sso=sso,
+        loopback=loopback,
+        phone_app=phone_app,
+        match=match,
+        networks=network,
+        events_url=events_url,
     )
     if not fields:
         usage_error("no change is given; see scan-login app set --help")
     with_records(read_settings(file), lambda records: records.app_admin.update(app_id, fields))
+    if "id_token_alg" in fields:
+        print("restart the products that use this app: they keep the algorithm", file=sys.stderr)
     print(f"app {app_id} is changed; {PROPAGATION_NOTE}")
 
 
@@ -179,10 +237,7 @@ def rotate_secret(app_id: IdArgument, file: ConfigFile = None) -> None:
         read_settings(file), lambda records: records.app_admin.rotate_secret(app_id)
     )
     print(secret)
-    print(
-        f"store it now: only its hash is kept, and it is not printed again; {PROPAGATION_NOTE}",
-        file=sys.stderr,
-    )
+    print(SECRET_NOTE, file=sys.stderr)
 
 
 @command.command()
@@ -194,21 +249,31 @@ def remove(app_id: IdArgument, yes: YesOption = False, file: ConfigFile = None) 
     print(f"app {app_id} is removed; {PROPAGATION_NOTE}")
 
 
-CLEARED_VALUES: dict[str, object] = {"register_url": None, "login_lifetime": None}
+CLEARED_VALUES: dict[str, object] = {
+    "register_url": None,
+    "login_lifetime": None,
+    "home_url": None,
+    "backchannel_logout_url": None,
+    "events_url": None,
+}
 """The value of a removed field, if it is not the empty text."""
 
 
 def _fields(*, secret: bool | None, **options: object) -> dict[str, object]:
     """Return the fields that the options set."""
-    fields = {name: value for name, value in options.items() if value is not None}
-    for name, value in fields.items():
-        if value in ("", 0):
-            fields[name] = CLEARED_VALUES.get(name, "")
-        elif value == [""]:
-            fields[name] = []
+    given = {name: value for name, value in options.items() if value is not None}
+    fields = {name: _value(name, value) for name, value in given.items()}
     if secret is not None:
         fields["provider_secret"] = _read_secret() if secret else None
     return fields
+
+
+def _value(name: str, value: object) -> object:
+    if isinstance(value, bool):
+        return value  # False equals 0, but is a value
+    if value in ("", 0):
+        return CLEARED_VALUES.get(name, "")
+    return [] if value == [""] else value
 
 
 def _read_secret() -> str:

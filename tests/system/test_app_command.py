@@ -178,3 +178,38 @@ def can_begin(url: str, app: str) -> bool:
     except urllib.error.HTTPError as error:
         error.close()
         return False
+
+
+def test_oidc_app_has_a_printed_secret_and_phone_app(call: Call) -> None:
+    added = call("app", "add", "wiki", "--oidc", "--redirect-url", "https://wiki.example/cb")
+
+    [app] = list_apps(call)
+
+    assert "client_id: wiki\nclient_secret: " in added.text
+    assert (app["has_api_secret"], app["phone_app"]) == (True, "default")
+    assert app["redirect_urls"] == ["https://wiki.example/cb"]
+    assert call("app", "add", "other", "--oidc").code == 2
+
+
+def test_public_oidc_app_has_no_secret(call: Call) -> None:
+    options = ["--client-type", "public", "--redirect-url", "com.example.app:/cb"]
+    added = call("app", "add", "native", "--oidc", *options)
+
+    [app] = list_apps(call)
+
+    assert "client_secret" not in added.text
+    assert (app["has_api_secret"], app["client_type"]) == (False, "public")
+
+
+def test_options_of_openid_connect_are_set_and_cleared(call: Call) -> None:
+    options = ["--sso", "--home-url", "https://wiki.example", "--scope", "openid"]
+    call("app", "add", "wiki", *options, "--network", "192.0.2.0/24")
+    [before] = list_apps(call)
+
+    changed = call("app", "set", "wiki", "--no-sso", "--home-url", "", "--network", "")
+
+    [after] = list_apps(call)
+    assert (before["sso"], before["scopes"]) == (True, ["openid"])
+    assert before["networks"] == ["192.0.2.0/24"]
+    assert changed.code == 0
+    assert (after["sso"], after["home_url"], after["networks"]) == (False, None, [])

@@ -1,0 +1,176 @@
+"""The options of `scan-login app add` and `app set`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from broker.apps.model import DEFAULT_APP
+from broker.apps.rules import CODE_SOURCES, LIFETIME_MAX
+
+IdArgument = Annotated[
+    str, typer.Argument(help="Id of the app, the client_id of browsers.", metavar="ID")
+]
+
+NameOption = Annotated[
+    str | None, typer.Option(help="Name that the phone shows. Default of a new app: its id.")
+]
+
+OriginOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Exact Origin of pages that may connect; repeat it for several."),
+]
+
+RedirectUrlOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Exact URL to which browsers may be redirected; repeat it for several."),
+]
+
+RegisterUrlOption = Annotated[
+    str | None,
+    typer.Option(help="Page to which unregistered people are sent.", show_default=False),
+]
+
+ProviderOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Provider that draws codes and verifies phones. Default of a new app: the "
+        "setting at that time.",
+        show_default=False,
+    ),
+]
+
+ProviderAppIdOption = Annotated[
+    str | None,
+    typer.Option(help="Id of the app at the provider; WeChat: AppID.", show_default=False),
+]
+
+CodeSourceOption = Annotated[
+    str | None, typer.Option(help=f"Source of codes: {' or '.join(CODE_SOURCES)}.")
+]
+
+LoginLifetimeOption = Annotated[
+    int | None,
+    typer.Option(
+        help=f"Seconds in which a code can be scanned and confirmed, up to {LIFETIME_MAX}; "
+        "0 uses the setting."
+    ),
+]
+
+SecretOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--secret/--no-secret",
+        help="Read the provider's secret (WeChat: AppSecret) from standard input; on a terminal, "
+        "ask for it without echo. --no-secret deletes it.",
+        show_default=False,
+    ),
+]
+
+
+ClientTypeOption = Annotated[
+    str | None, typer.Option(help="confidential, with a secret, or public.", show_default=False)
+]
+
+HomeUrlOption = Annotated[
+    str | None,
+    typer.Option(help="Start page of the app, to which error pages link.", show_default=False),
+]
+
+PostLogoutUrlOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Exact URL to which browsers may be redirected after a logout; repeat it for several.",
+        show_default=False,
+    ),
+]
+
+BackchannelLogoutUrlOption = Annotated[
+    str | None, typer.Option(help="URL that receives logout tokens.", show_default=False)
+]
+
+ScopeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Scope that tokens of the app may have; repeat it for several.", show_default=False
+    ),
+]
+
+IdTokenAlgOption = Annotated[
+    str | None, typer.Option(help="Algorithm of ID tokens: RS256 or ES256.", show_default=False)
+]
+
+IdTokenClaimsOption = Annotated[
+    str | None, typer.Option(help="Claims in ID tokens: full or lean.", show_default=False)
+]
+
+PkceOption = Annotated[
+    str | None,
+    typer.Option(
+        help="PKCE: optional or required. Public apps always need it.", show_default=False
+    ),
+]
+
+RefreshOption = Annotated[
+    str | None,
+    typer.Option(
+        help="When refresh tokens are issued: offline_access, always or never.", show_default=False
+    ),
+]
+
+ReuseOption = Annotated[
+    str | None,
+    typer.Option(help="What a reused refresh token ends: family or signin.", show_default=False),
+]
+
+SsoOption = Annotated[
+    bool | None,
+    typer.Option(
+        help="Whether a sign-in at another app with SSO is enough, without a scan.",
+        show_default=False,
+    ),
+]
+
+LoopbackOption = Annotated[
+    bool | None,
+    typer.Option(
+        help="Whether the port of a loopback redirect URL may differ.", show_default=False
+    ),
+]
+
+PhoneAppOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Id of the app whose phones scan the codes of this one; default: its own.",
+        show_default=False,
+    ),
+]
+
+MatchOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What the person compares or types: off, number or code.", show_default=False
+    ),
+]
+
+NetworkOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Network in CIDR notation from which a login may begin; repeat it for several.",
+        show_default=False,
+    ),
+]
+
+EventsUrlOption = Annotated[
+    str | None, typer.Option(help="URL that receives webhook events.", show_default=False)
+]
+
+OIDCOption = Annotated[
+    bool,
+    typer.Option(
+        "--oidc",
+        help="Prepare the app for a product that signs in by OpenID Connect: print its secret, "
+        f"and let the phones of {DEFAULT_APP} scan its codes if it has no provider account.",
+    ),
+]
