@@ -23,7 +23,7 @@ from broker.oidc.login_api import is_same_origin_form
 from broker.oidc.pages import PAGE_STATUSES, ProviderPages
 from broker.oidc.paths import END_SESSION_PATH
 from broker.oidc.redirects import redirect, with_query
-from broker.oidc.requests import FIELD_MAX, Fields
+from broker.oidc.requests import FIELD_MAX, Fields, page_language
 from broker.oidc.sign_ins import SignInService
 from broker.tokens.issuer import TokenIssuer
 
@@ -83,7 +83,8 @@ class LogoutAPI:
             await self._end(str(hint["sub"]), str(hint.get("sid", "")))
             return self._signed_out(http, fields, app)
         if sign_in is not None and not is_confirmed:
-            return self._pages.logout(http, {**_kept(fields), "confirm": "1"})
+            language = page_language(fields)
+            return self._pages.logout(http, {**_kept(fields), "confirm": "1"}, language)
         if sign_in is not None:
             await self._end(sign_in.subject, sign_in.sid)
         return self._signed_out(http, fields, app)
@@ -111,14 +112,16 @@ class LogoutAPI:
             state = fields.get("state", "")
             response = redirect(with_query(url, {"state": state}) if state else url)
         else:
-            response = self._pages.signed_out(http, app)
-        self._cookies.delete_sign_in(response)
+            response = self._pages.signed_out(http, app, page_language(fields))
+        if self._cookies.sign_in(http) is not None:
+            # Another site's form arrives without the cookie, and must not delete it.
+            self._cookies.delete_sign_in(response)
         return response
 
 
 def _kept(fields: Fields) -> dict[str, str]:
     """Return the fields that the page posts again after the user has confirmed."""
-    kept = ("client_id", "post_logout_redirect_uri", "state")
+    kept = ("client_id", "post_logout_redirect_uri", "state", "ui_locales")
     return {name: fields[name] for name in kept if name in fields}
 
 

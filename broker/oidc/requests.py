@@ -92,7 +92,7 @@ def find_destination(fields: Fields, app: App) -> Destination:
         redirect_uri=redirect_uri,
         response_mode=mode if mode in RESPONSE_MODES else "query",
         state=_optional(fields, "state"),
-        language=_language(fields),
+        language=page_language(fields),
     )
 
 
@@ -205,7 +205,8 @@ LANGUAGES = ("en", "zh")
 """The languages of the pages, as primary subtags of `ui_locales` (RFC 5646)."""
 
 
-def _language(fields: Fields) -> str:
+def page_language(fields: Fields) -> str:
+    """Return the language that `ui_locales` selects; empty for none."""
     tags = fields.get("ui_locales", "").lower().split()
     primary = [tag.partition("-")[0] for tag in tags]
     return next((tag for tag in primary if tag in LANGUAGES), "")
