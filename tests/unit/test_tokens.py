@@ -276,10 +276,15 @@ def test_other_algorithm_signs_once_its_keys_are_known(tmp_path: Path, clock: Cl
     assert algorithm_of(issuer, clock) == "EdDSA"
 
 
-def test_rotation_keeps_an_unpublished_algorithm_from_signing(tmp_path: Path, clock: Clock) -> None:
-    """`key rotate` with the changed setting, before a broker has started with it."""
+@pytest.mark.parametrize("started", [False, True])
+def test_rotation_keeps_an_unpublished_algorithm_from_signing(
+    tmp_path: Path, clock: Clock, started: bool
+) -> None:
+    """started: whether a broker has started with the changed setting before `key rotate --now`."""
     path = tmp_path / "keys.json"
     make_issuer(path, clock, "ES256")
+    if started:
+        make_issuer(path, clock, "EdDSA")
 
     rotate(path, clock, "EdDSA")
 
