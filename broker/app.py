@@ -229,11 +229,13 @@ def _build_login_services(
         codes=CodeSource(providers=backends.providers, pool=pool, images=images),
         directory=backends.directory,
         requests=RequestReader(state.authorization_requests),
+        policy=backends.policy,
         issuer=issuer,
         clock=state.clock,
         instance=instance,
         lifetime=settings[LoginSettings].login_lifetime,
         register_lifetime=settings[LoginSettings].register_lifetime,
+        scans_max=settings[LoginSettings].scans_max,
     )
 
 

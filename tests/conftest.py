@@ -27,6 +27,7 @@ from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.infrastructure.settings_sources import PREFIX
 from broker.infrastructure.transport.settings import ENGINES
 from broker.login.model import Browser
+from broker.login.ports import LoginPolicy
 from broker.login.services import create_login_services
 from broker.records.database import Database
 from broker.settings import load_settings
@@ -267,6 +268,7 @@ def make_login_service(
         bus: Bus = bus,
         apps: Sequence[App] = (SHOP, OTHER),
         issuer: TokenIssuer = issuer,
+        policy: LoginPolicy | None = None,
     ) -> LoginMethods:
         known = AppRegistry(apps)
         services = create_login_services(
@@ -277,11 +279,13 @@ def make_login_service(
             codes=codes_of(store, known),
             directory=directory or OpenDirectory(),
             requests=NO_REQUESTS,
+            policy=policy,
             issuer=issuer,
             clock=clock,
             instance=instance,
             lifetime=120,
             register_lifetime=600,
+            scans_max=3,
         )
         return LoginMethods(services)
 

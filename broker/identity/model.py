@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -65,6 +66,12 @@ class UserProfile:
 
 
 GROUPS_MAX, GROUP_NAME_MAX = 100, 64
+
+
+def identity_key(identity: Identity) -> str:
+    """Return a key of 32 characters for the identity. It does not reveal the identity."""
+    parts = "\0".join((identity.provider, identity.provider_app_id, identity.id))
+    return hashlib.sha256(parts.encode()).hexdigest()[:32]
 
 
 class Phone(NamedTuple):

@@ -14,6 +14,7 @@ from broker.infrastructure.api.schema import (
     AppIdField,
     Count,
     LoginIdField,
+    MatchField,
     RequestIdField,
     RequestModel,
     ResponseModel,
@@ -24,11 +25,11 @@ from broker.infrastructure.clock import Clock, seconds_until
 from broker.infrastructure.coordination import Notice
 from broker.infrastructure.transport.socketio.server import SocketIOServer
 from broker.login.delivery import Redeemer, TokenResponse, token_response
-from broker.login.events import UNREGISTERED_EVENT
+from broker.login.events import EVENTS, MATCH_EVENT, UNREGISTERED_EVENT
 from broker.login.limits import LoginLimits
 from broker.login.lobby import Lobby
 from broker.login.model import OPEN, Browser, Login, State
-from broker.login.service import LoginService, register_url_field
+from broker.login.service import Handshake, LoginService, match_fields, register_url_field
 
 NAMESPACE = "/login"
 
@@ -61,15 +62,35 @@ class BeginResponse(ResponseModel):
     interval: Count
 
 
+class ProveRequest(LoginSecretRequest):
+    """match: the digits that the person typed."""
+
+    match: MatchField
+
+
 class LoginStateResponse(ResponseModel):
     login_id: str
     state: State
 
 
+class ProveResponse(LoginStateResponse):
+    """tries: the tries that are left after a wrong answer."""
+
+    tries: NotRequired[Count]
+
+
 class ResumeResponse(LoginStateResponse):
-    """A login.  `unregistered`: the phone's user has to register and confirm again."""
+    """A login.
+
+    unregistered: the phone's user has to register and confirm again.
+    match: the number that the person chooses on the phone.
+    `prove`: whether the person types the digits of the phone here; `tries` are left.
+    """
 
     expires_in: Count
+    match: NotRequired[str]
+    prove: NotRequired[bool]
+    tries: NotRequired[Count]
     unregistered: NotRequired[bool]
     register_url: NotRequired[str]
 
@@ -80,6 +101,7 @@ class BrowserPeer(NamedTuple):
     app: str
     incarnation: str
     browser: Browser
+    origin: str
 
 
 class LoginBrowserAPI:
@@ -116,15 +138,19 @@ class LoginBrowserAPI:
 
     async def push(self, sid: str, app_id: str, notice: Notice) -> None:
         """Send the event of the notice to the browser.  This is the lobby's `Push`."""
-        payload = {"login_id": notice.id}
+        payload: dict[str, str | bool] = {"login_id": notice.id}
+        if notice.event == MATCH_EVENT:
+            payload["match"] = True
         app = await self._apps.get(app_id) if notice.event == UNREGISTERED_EVENT else None
         if app is not None:
             payload |= register_url_field(app)
-        await self._server.emit(notice.event, payload, to=sid, namespace=NAMESPACE)
+        name = EVENTS[notice.event].sent_as or notice.event
+        await self._server.emit(name, payload, to=sid, namespace=NAMESPACE)
 
     async def connect(self, caller: Caller, auth: object) -> BrowserPeer:
         app = await authorize_origin(self._apps, parse(ConnectRequest, auth).app, caller.origin)
-        return BrowserPeer(app.id, app.incarnation, Browser(caller.ip, caller.user_agent))
+        browser = Browser(caller.ip, caller.user_agent)
+        return BrowserPeer(app.id, app.incarnation, browser, caller.origin or "")
 
     async def begin(self, sid: str, peer: BrowserPeer, body: BeginRequest) -> BeginResponse:
         self._limits.count_begin(peer.browser.ip)
@@ -134,6 +160,7 @@ class LoginBrowserAPI:
             has_socket=True,
             incarnation=peer.incarnation,
             request=body.request,
+            handshake=Handshake(peer.origin),
         )
         await self._abandon(self._lobby.wait(sid, new.login))
         return {
@@ -157,6 +184,7 @@ class LoginBrowserAPI:
             "state": _state_for_browser(login, now=self._clock()),
             "expires_in": seconds_until(login.expires_at, self._clock()),
         }
+        response.update(match_fields(login))  # type: ignore[typeddict-item]
         if login.unregistered and login.state is State.SCANNED:
             app = await self._apps.get(login.app)
             response["unregistered"] = True
@@ -170,6 +198,16 @@ class LoginBrowserAPI:
         self._lobby.forget(body.login_id)
         return token_response(redeemed)
 
+    async def prove(self, sid: str, peer: BrowserPeer, body: ProveRequest) -> ProveResponse:
+        """Send the digits that the person typed.  A wrong answer is not an error."""
+        with self._failures.counting_failures(peer.browser.ip):
+            login = await self._login_service.prove(
+                body.login_id, body.secret, body.match, app=peer.app
+            )
+        if login.match is None or login.state not in WRONG_ANSWER_STATES:
+            return {"login_id": login.id, "state": State.CONFIRMED}
+        return {"login_id": login.id, "state": login.state, "tries": login.match.tries_left}
+
     async def cancel(
         self, sid: str, peer: BrowserPeer, body: LoginSecretRequest
     ) -> LoginStateResponse:
@@ -182,6 +220,9 @@ class LoginBrowserAPI:
         """Cancel the login for which the socket waited before: a socket has one login."""
         if login_id is not None:
             await self._login_service.abandon(login_id)
+
+
+WRONG_ANSWER_STATES = frozenset({State.SCANNED, State.DENIED})
 
 
 def _state_for_browser(login: Login, *, now: float) -> State:
@@ -210,6 +251,13 @@ SOCKET_EVENTS = [
         LoginBrowserAPI.redeem,
         request=LoginSecretRequest,
         response=TokenResponse,
+    ),
+    Event(
+        NAMESPACE,
+        "prove",
+        LoginBrowserAPI.prove,
+        request=ProveRequest,
+        response=ProveResponse,
     ),
     Event(
         NAMESPACE,

@@ -18,9 +18,6 @@ DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
 DEVICE_AUTHORIZATION_PATH = "/oauth/device_authorization"
 
-AUTH_METHODS = ("scan",)
-"""The token's `amr`."""
-
 
 class RedeemedLogin(NamedTuple):
     login: Login
@@ -98,7 +95,7 @@ def token_claims(login: Login) -> TokenClaims:
         client_id=login.app,
         issued_at=int(login.redeemed_at),
         authenticated_at=int(login.confirmed_at),
-        auth_methods=AUTH_METHODS,
+        auth_methods=login.auth_methods,
         provider=login.phone.identity.provider,
     )
 

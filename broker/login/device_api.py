@@ -7,6 +7,7 @@ It is stateless: any instance can answer any request, so it needs no sticky sess
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Protocol
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ from broker.infrastructure.api.endpoint import FORM, Endpoint
 from broker.infrastructure.api.mounted import TokenGrant
 from broker.infrastructure.api.schema import (
     Count,
+    MatchField,
     RequestIdField,
     RequestModel,
     ResponseModel,
@@ -33,10 +35,10 @@ from broker.login.delivery import (
     token_response,
 )
 from broker.login.device_page_api import DEVICE_PAGE_PATH
-from broker.login.errors import NotConfirmed, UnknownLogin
+from broker.login.errors import NetworkNotAllowed, NotAllowed, NotConfirmed, UnknownLogin
 from broker.login.limits import LoginLimits
 from broker.login.model import Browser
-from broker.login.service import LoginService, register_url_field
+from broker.login.service import Handshake, LoginService, match_fields, register_url_field
 
 DeviceCodeField = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
@@ -63,7 +65,10 @@ class DeviceAuthorizationResponse(ResponseModel):
 
 
 class DeviceTokenRequest(RequestModel):
+    """match: the digits that the person typed, for a login with a match by code."""
+
     device_code: DeviceCodeField
+    match: MatchField | None = None
 
 
 class OpenIDTokens(Protocol):
@@ -110,7 +115,12 @@ class LoginDeviceAPI:
         if scope and "openid" in scope:
             client.require_authentication()
         new = await self._login_service.begin(
-            client.app.id, browser, has_socket=False, request=body.request, scope=scope
+            client.app.id,
+            browser,
+            has_socket=False,
+            request=body.request,
+            scope=scope,
+            handshake=Handshake(caller.origin or ""),
         )
         scene = new.login.scene
         return {
@@ -133,7 +143,10 @@ class LoginDeviceAPI:
 
         Raises InvalidRequest or LoginError; NotConfirmed has the progress of the phone.
         """
-        login_id, secret = split_device_code(parse(DeviceTokenRequest, form).device_code)
+        body = parse(DeviceTokenRequest, form)
+        login_id, secret = split_device_code(body.device_code)
+        if body.match is not None:
+            await self._prove(login_id, secret, body.match, client.app)
         try:
             redeemed = await self._redeemer.redeem(login_id, secret, app=client.app.id)
         except NotConfirmed:
@@ -143,15 +156,20 @@ class LoginDeviceAPI:
             return await self._openid_tokens.issue(redeemed, client)
         return token_response(redeemed)
 
+    async def _prove(self, login_id: str, secret: str, answer: str, app: App) -> None:
+        with suppress(NotAllowed):  # the phone shows no digits yet: redeem reports the progress
+            await self._login_service.prove(login_id, secret, answer, app=app.id)
+
     async def _progress(self, login_id: str, app: App) -> dict[str, str | int]:
         """Return what a browser on a socket would get as a push: the progress of the phone."""
         login = await self._login_service.get(login_id)
         if login is None:
             return {}
+        shown = match_fields(login)
         if login.unregistered:
             left = seconds_until(login.expires_at, self._clock())
-            return {"state": "unregistered", "expires_in": left, **register_url_field(app)}
-        return {"state": login.state}
+            return {"state": "unregistered", "expires_in": left, **register_url_field(app), **shown}
+        return {"state": login.state, **shown}
 
 
 def split_device_code(device_code: str) -> tuple[str, str]:
@@ -173,6 +191,7 @@ ENDPOINTS = [
         request=DeviceAuthorizationRequest,
         request_in=FORM,
         response=DeviceAuthorizationResponse,
+        errors=(NetworkNotAllowed,),
         error_style=OAUTH_ERRORS,
     ),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broker.errors import BrokerError
+from broker.errors import BrokerError, InvalidRequest
 
 
 class LoginError(BrokerError):
@@ -40,6 +40,29 @@ class PolledTooFast(LoginError):
 class LoginDenied(LoginError):
     error, status = "access_denied", 403
     description = "the login was denied on the phone"
+
+
+class LoginRefused(LoginError):
+    error, status = "access_denied", 403
+    description = "the policy of the site refuses this login"
+
+
+class WrongMatch(LoginError):
+    error, status = "access_denied", 403
+    description = "this is not the number that the browser shows; the login has ended"
+
+
+class MatchRequired(InvalidRequest):
+    description = "match: send the number that the person chose; the browser shows it"
+
+
+class PhoneTooOld(InvalidRequest):
+    description = 'update the app: this login needs a match, and `can` does not contain "match"'
+
+
+class NetworkNotAllowed(BrokerError):
+    error, status = "access_denied", 403
+    description = "this app does not allow logins from this network"
 
 
 class WrongPhone(LoginError):

@@ -15,6 +15,7 @@ class BrowserEvent(NamedTuple):
     """A row of the table.
 
     state: the state that the event reports; None if it reports no state.
+    sent_as: the name that the browser receives; empty if it is `name`.
     is_repeatable: whether the event is also sent if it was the last one.
     is_final: whether no event can follow.
     """
@@ -24,10 +25,17 @@ class BrowserEvent(NamedTuple):
     rank: int
     is_repeatable: bool = False
     is_final: bool = False
+    sent_as: str = ""
 
 
 NO_EVENT = ""
 """In place of the last event of a browser that has received none."""
+
+SCANNED_EVENT = "login-scanned"
+
+MATCH_EVENT = "login-scanned-match"
+"""A phone has scanned a login that needs a match. The browser receives `SCANNED_EVENT` with a flag
+and requests what it has to show; the number is in no notice."""
 
 UNREGISTERED_EVENT = "login-unregistered"
 """The directory does not know the user who confirmed. The login stays scanned."""
@@ -42,7 +50,8 @@ EVENTS: Mapping[str, BrowserEvent] = {
     event.name: event
     for event in (
         BrowserEvent(NO_EVENT, None, rank=0),
-        BrowserEvent("login-scanned", State.SCANNED, rank=1),
+        BrowserEvent(SCANNED_EVENT, State.SCANNED, rank=1),
+        BrowserEvent(MATCH_EVENT, None, rank=1, sent_as=SCANNED_EVENT),
         BrowserEvent(UNREGISTERED_EVENT, None, rank=2, is_repeatable=True),
         BrowserEvent(CONFIRMED_EVENT, State.CONFIRMED, rank=3, is_repeatable=True),
         BrowserEvent("login-denied", State.DENIED, rank=4, is_final=True),
@@ -65,9 +74,15 @@ def current_event(login: Login | None) -> str:
     """
     if login is None:
         return EXPIRED_EVENT
-    if login.unregistered and login.state is State.SCANNED:
-        return UNREGISTERED_EVENT
+    if login.state is State.SCANNED:
+        return _scanned_event(login)
     return EVENT_BY_STATE.get(login.state, NO_EVENT)
+
+
+def _scanned_event(login: Login) -> str:
+    if login.unregistered:
+        return UNREGISTERED_EVENT
+    return SCANNED_EVENT if login.match is None else MATCH_EVENT
 
 
 def is_later_event(event: str, last_sent: str) -> bool:

@@ -16,6 +16,10 @@ RECONCILED_CHANGES = Counter(
     "scanlogin_news_found", "Changes found by reading the state, without a notice"
 )
 
+CODES_SHARED = Counter(
+    "scanlogin_codes_shared", "Logins with codes that many people scanned", ["app"]
+)
+
 WAITING_BROWSERS = Gauge("scanlogin_waiting_browsers", "Browsers that wait at this instance")
 
 

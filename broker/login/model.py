@@ -1,38 +1,27 @@
-"""The states of a login and the rules by which acts change them.
+"""A login and its states.
 
-A login is one code on one screen, from begin until its token is delivered. This module is
-pure: it reads no clock and does no I/O. Callers pass `now` and get a new `Login`. A login is
-a msgspec.Struct, which is copied with changes in a twentieth of the time of a dataclass.
+A login is one code on one screen, from begin until its token is delivered. A login is a
+msgspec.Struct, which is copied with changes in a twentieth of the time of a dataclass.
+`rules.py` has the rules by which acts change a login.
 
     PENDING ──scan──▶ SCANNED ──confirm──▶ CONFIRMED ──redeem──▶ REDEEMED
        │                 ├─────deny──────▶ DENIED        │
        └───────cancel────┴────────────────cancel─────────┴────▶ CANCELLED
 
+A login with a match by code is confirmed by the phone's confirm and the browser's `prove`.
 No act leads to EXPIRED. An open login is in this state from `expires_at` on (`Login.at`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
-from broker.identity.model import Phone, UserProfile
-from broker.login.errors import (
-    AlreadyRedeemed,
-    AlreadyScanned,
-    LoginCancelled,
-    LoginDenied,
-    LoginError,
-    LoginExpired,
-    NotAllowed,
-    NotConfirmed,
-    UnknownScene,
-    WrongPhone,
-)
+from broker.identity.model import Identity, Phone, UserProfile, identity_key
+from broker.login.match import MATCH, Match
 from broker.pool.model import CodeLease
 
 REDEEM_LIFETIME = 60
@@ -42,6 +31,10 @@ second: a browser that reconnects at that moment still gets its token."""
 REDELIVERY_LIFETIME = 60
 """Seconds after the first redeem in which a repeat returns the same token. The first answer
 may be lost in transit, and no transport reports that reliably."""
+
+
+PROOF_LIFETIME = 60
+"""Seconds in which the digits of the phone can be typed in the browser."""
 
 
 class State(StrEnum):
@@ -58,46 +51,18 @@ class Act(StrEnum):
     SCAN = "scan"
     CONFIRM = "confirm"
     DENY = "deny"
+    PROVE = "prove"
     REDEEM = "redeem"
     CANCEL = "cancel"
 
 
-RULES: Mapping[State, Mapping[Act, State]] = {
-    State.PENDING: {Act.SCAN: State.SCANNED, Act.CANCEL: State.CANCELLED},
-    State.SCANNED: {
-        Act.CONFIRM: State.CONFIRMED,
-        Act.DENY: State.DENIED,
-        Act.CANCEL: State.CANCELLED,
-    },
-    State.CONFIRMED: {Act.REDEEM: State.REDEEMED, Act.CANCEL: State.CANCELLED},
-    State.REDEEMED: {},
-    State.DENIED: {},
-    State.EXPIRED: {},
-    State.CANCELLED: {},
-}
+class Reason(StrEnum):
+    """Why a login was denied other than by its phone, for the audit log."""
 
-REPEATS: Mapping[Act, frozenset[State]] = {
-    Act.SCAN: frozenset({State.SCANNED}),
-    # The browser may redeem before a phone on an unreliable network repeats its confirm.
-    Act.CONFIRM: frozenset({State.CONFIRMED, State.REDEEMED}),
-    Act.DENY: frozenset({State.DENIED}),
-    Act.REDEEM: frozenset({State.REDEEMED}),
-    Act.CANCEL: frozenset({State.CANCELLED}),
-}
-"""States in which an act is a repeat: it succeeds and changes nothing.
-A repeated `redeem` succeeds until the login's `expires_at`."""
+    POLICY = "policy"
+    MATCH = "match"
+    SHARED = "shared"
 
-REFUSALS: Mapping[tuple[State, Act], type[LoginError]] = {
-    (State.PENDING, Act.REDEEM): NotConfirmed,
-    (State.SCANNED, Act.REDEEM): NotConfirmed,
-    (State.DENIED, Act.CONFIRM): LoginDenied,
-    (State.DENIED, Act.REDEEM): LoginDenied,
-    (State.CANCELLED, Act.REDEEM): LoginCancelled,
-    (State.REDEEMED, Act.SCAN): UnknownScene,
-    (State.DENIED, Act.SCAN): UnknownScene,
-    (State.CANCELLED, Act.SCAN): UnknownScene,
-}
-"""The error for an act in a state; `NotAllowed` for all other pairs without a rule."""
 
 OPEN = frozenset({State.PENDING, State.SCANNED, State.CONFIRMED})
 """States in which a login can expire."""
@@ -162,8 +127,15 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
         redeems it for a token.
     scope: the scopes that the phone shows; None to show those of the app.
     profile: the directory's answer at the confirm; kept only if `scope` has `openid`.
+    origin: of the page that began it; empty for a device.
+    known: keys of the identities that use this browser (`identity_key`); None if that was not
+        looked up.
+    is_match_requested: whether its authorization request asks for a match.
+    match: the match that it needs; None if it needs none.
     phone_ip: the address of the phone at the scan; empty before.
-    reason: why it was denied, if not by its phone; for the audit log.
+    other_scans: keys of further people who scanned the code, each once.
+    reason: why it was denied, if not by its phone: a `Reason`, and after a colon what a policy
+        said.
     version: increases by one with each change, for compare-and-set.
     """
 
@@ -187,8 +159,32 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
     request: str = ""
     scope: tuple[str, ...] | None = None
     profile: UserProfile | None = None
+    origin: str = ""
+    known: tuple[str, ...] | None = None
+    is_match_requested: bool = False
+    match: Match | None = None
     phone_ip: str = ""
+    other_scans: tuple[str, ...] = ()
     reason: str = ""
+
+    @property
+    def auth_methods(self) -> tuple[str, ...]:
+        """The `amr` of a confirmed login."""
+        return ("scan",) if self.match is None else ("scan", MATCH)
+
+    @property
+    def shows_digits(self) -> bool:
+        """Whether the phone has confirmed and shows digits that the browser must send."""
+        return (
+            self.state is State.SCANNED
+            and self.match is not None
+            and self.match.kind == "code"
+            and bool(self.match.answer)
+        )
+
+    def is_known_to(self, identity: Identity) -> bool | None:
+        """Return whether `identity` has used this browser; None if that was not looked up."""
+        return None if self.known is None else identity_key(identity) in self.known
 
     def at(self, now: float) -> Login:
         """Return the login in its state at `now`: expired if it is open after `expires_at`."""
@@ -216,99 +212,3 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
         if self.instance == instance:
             return self
         return replace(self, instance=instance, version=self.version + 1)
-
-
-def apply(
-    login: Login,
-    act: Act,
-    *,
-    now: float,
-    phone: Phone | None = None,
-    profile: UserProfile | None = None,
-    issued_at: float | None = None,
-    request: str = "",
-) -> Login:
-    """Return `login` after `act`; the same object if the act is a repeat.
-
-    Only the phone that scanned can confirm or deny.
-
-    phone: the phone that acts; None for an act of the browser.
-    profile: of the phone's user, for `confirm`.
-    issued_at: the token's `iat`, for `redeem`; default: `now`.
-    request: the authorization request that the login completes, for `redeem`. A login completes
-        one request, or is redeemed for a token without one.
-    Raises a LoginError. The login is unchanged then.
-    """
-    state = next_state(login, act, now=now, phone=phone, request=request)
-    if state is None:
-        return login
-    changes: dict[str, Any] = {"state": state, "version": login.version + 1}
-    if act is Act.SCAN:
-        changes["phone"] = phone
-    elif act is Act.CONFIRM:
-        changes |= {
-            "subject": None if profile is None else profile.subject,
-            "profile": profile if login.scope and "openid" in login.scope else None,
-            "confirmed_at": now,
-            "expires_at": now + REDEEM_LIFETIME,
-            "unregistered": False,
-        }
-    elif act is Act.REDEEM:
-        redeemed_at = now if issued_at is None else issued_at
-        changes |= {
-            "redeemed_at": redeemed_at,
-            "expires_at": now + REDELIVERY_LIFETIME,
-            "request": request,
-        }
-    return replace(login, **changes)
-
-
-def next_state(
-    login: Login, act: Act, *, now: float, phone: Phone | None = None, request: str = ""
-) -> State | None:
-    """Return the state that `act` leads to, or None if the act is a repeat.
-
-    Raises the same errors as `apply`.
-    """
-    current = login.at(now)
-    if current.state is State.EXPIRED:
-        raise LoginExpired
-    _check_phone(current, act, phone)
-    if act is Act.REDEEM:
-        _check_request(current, request)
-    if act is Act.REDEEM and current.state is State.REDEEMED and not current.has_token(now):
-        raise AlreadyRedeemed
-    if current.state in REPEATS.get(act, frozenset()):
-        return None
-    state = RULES[current.state].get(act)
-    if state is None:
-        raise REFUSALS.get((current.state, act), NotAllowed)
-    return state
-
-
-def _check_request(login: Login, request: str) -> None:
-    """Raise an error if the login belongs to another request than `request`.
-
-    The page of a login of a request gets no token: the login page submits the login instead.
-    """
-    if login.request == request:
-        return
-    if not request:
-        raise NotConfirmed
-    if login.request or login.state is State.REDEEMED:
-        raise AlreadyRedeemed
-
-
-OTHER_PHONE_ERRORS: Mapping[Act, type[LoginError]] = {
-    Act.SCAN: AlreadyScanned,
-    Act.CONFIRM: WrongPhone,
-    Act.DENY: WrongPhone,
-}
-"""The error for a phone that has not scanned the login, by act."""
-
-
-def _check_phone(login: Login, act: Act, phone: Phone | None) -> None:
-    if act is Act.SCAN and login.state not in OPEN:
-        return  # the code of a finished login is unknown, also to the phone that scanned it
-    if act in OTHER_PHONE_ERRORS and login.phone not in (None, phone):
-        raise OTHER_PHONE_ERRORS[act]

@@ -101,7 +101,11 @@ def _mount_browsers(context: LoginContext, limits: LoginLimits) -> Mounted:
 
 
 def _mount_phones(context: LoginContext, limits: LoginLimits) -> Mounted:
-    api = LoginPhoneAPI(login_service=context.login_services.service, clock=context.clock)
+    api = LoginPhoneAPI(
+        login_service=context.login_services.service,
+        scanner=context.login_services.scanner,
+        clock=context.clock,
+    )
     authenticators = {PHONE: context.phone_authenticator.authenticate}
     return Mounted(
         routes=bind_endpoints(api, phone_api.ENDPOINTS, authenticators),

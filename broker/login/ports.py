@@ -32,13 +32,34 @@ class AuditLog(Protocol):
         """
 
 
-class RequestScopes(Protocol):
+class RequestedLogin(NamedTuple):
+    """The demands of an authorization request on its login.
+
+    scope: the scopes that the phone shows.
+    needs_match: whether `acr_values` asks for a match.
+    """
+
+    scope: tuple[str, ...]
+    needs_match: bool
+
+
+class LoginRequests(Protocol):
     """Reads authorization requests, which the OpenID Connect provider stores."""
 
-    async def scope_of(self, request_id: str, app: App) -> tuple[str, ...] | None:
-        """Return the scopes of a request of `app`, or None if it is unknown, used or expired.
+    async def find(self, request_id: str, app: App) -> RequestedLogin | None:
+        """Return an open request of `app`, or None if it is unknown, used or expired.
 
         Raises Unavailable.
+        """
+
+
+class KnownBrowsers(Protocol):
+    """Recognises the browsers that people have signed in with on the broker's own pages."""
+
+    async def identity_keys(self, cookies: str) -> tuple[str, ...]:
+        """Return the keys of identities that use the browser (`identity_key`).
+
+        cookies: the header `Cookie` of its handshake. It raises no error.
         """
 
 

@@ -21,12 +21,15 @@ from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import Notice
 from broker.infrastructure.sharding import shard_of
 from broker.login.codes import CodeSource
-from broker.login.errors import UnknownScene
+from broker.login.errors import MatchRequired, UnknownScene, WrongMatch
 from broker.login.events import MOVED_EVENT, UNREGISTERED_EVENT
+from broker.login.match import draw_digits
 from broker.login.metrics import login_counter
-from broker.login.model import Act, Browser, Login, State, next_state
-from broker.login.ports import LoginStore, RequestScopes
+from broker.login.model import Act, Browser, Login, State
+from broker.login.networks import check_network
+from broker.login.ports import LoginRequests, LoginStore, RequestedLogin
 from broker.login.reader import LoginReader, hash_secret
+from broker.login.rules import next_state
 from broker.login.writer import LoginWriter
 
 
@@ -42,15 +45,22 @@ class NewLogin(NamedTuple):
     code_url: str
 
 
-class ScannedLogin(NamedTuple):
-    """The login and the app that the phone shows before it confirms."""
+class Handshake(NamedTuple):
+    """Facts about a browser that begins a login, which are stored for the phone and the policy.
 
-    login: Login
-    app: App
+    origin: of its page; empty for a device.
+    known: keys of the identities that use the browser; None if that was not looked up.
+    """
+
+    origin: str = ""
+    known: tuple[str, ...] | None = None
+
+
+NO_HANDSHAKE = Handshake()
 
 
 class LoginService:
-    """The acts of browsers and phones, except `redeem`, which is in `delivery.py`.
+    """The acts of browsers and phones, except `scan` (`scanner.py`) and `redeem` (`delivery.py`).
 
     instance: the name of this process on the bus.
     lifetime: seconds for which a code is valid, unless the app sets its own lifetime.
@@ -66,7 +76,7 @@ class LoginService:
         apps: Apps,
         codes: CodeSource,
         directory: Directory,
-        requests: RequestScopes,
+        requests: LoginRequests,
         clock: Clock,
         instance: str,
         lifetime: int,
@@ -97,6 +107,7 @@ class LoginService:
         incarnation: str | None = None,
         request: str = "",
         scope: tuple[str, ...] | None = None,
+        handshake: Handshake = NO_HANDSHAKE,
     ) -> NewLogin:
         """Create a login with its code.
 
@@ -104,16 +115,14 @@ class LoginService:
         incarnation: of the app for which the browser was admitted, if that was earlier.
         request: the authorization request that the login is for. Its scopes replace `scope`.
         scope: the scopes that the phone shows; None to show those of the app.
-        Raises UnknownApp, InvalidRequest for an unknown request, or Unavailable if the code
-        cannot be drawn or stored.
+        Raises UnknownApp, NetworkNotAllowed, InvalidRequest for an unknown request, or Unavailable
+        if the code cannot be drawn or stored.
         """
         app = await self._require_app(app_id)
         if incarnation not in (None, app.incarnation):
             raise UnknownApp
-        if request:
-            scope = await self._requests.scope_of(request, app)
-            if scope is None:
-                raise InvalidRequest("request: unknown, used or expired; start again at the site")
+        check_network(app.networks, browser.ip)
+        requested = await self._find_request(request, app) if request else None
         now = self._clock()
         expires_at = now + (app.login_lifetime or self._lifetime)
         code = await self._codes.acquire(
@@ -132,35 +141,51 @@ class LoginService:
             lease=code.lease,
             incarnation=app.incarnation,
             request=request,
-            scope=scope,
+            scope=scope if requested is None else requested.scope,
+            is_match_requested=requested is not None and requested.needs_match,
+            origin=handshake.origin,
+            known=handshake.known,
         )
         await self._logins.add(login)
         login_counter(login.app, login.state).inc()
         return NewLogin(login, secret, code.url)
 
-    async def scan(self, scene: str, phone: Phone) -> ScannedLogin:
-        """Assign the login with this scene to `phone`. Only this phone can confirm it then."""
-        login = await self._reader.require_by_scene(scene)
-        if not await self._reader.is_scanned_by(login, phone):
-            raise UnknownScene
-        login = await self._writer.apply_and_store(login, Act.SCAN, phone=phone)
-        return ScannedLogin(login, await self._require_app(login.app))
-
-    async def confirm(self, login_id: str, phone: Phone) -> Login:
+    async def confirm(self, login_id: str, phone: Phone, answer: str | None = None) -> Login:
         """Confirm the login as the subject that the directory returns for `phone`.
 
+        A login with a match by code stays scanned, gets its digits and waits for `prove`.
+
+        answer: the number that the person chose, for a login with a match by number.
         Raises UnregisteredUser for a user whom the directory does not know. The browser is
         notified, the login stays scanned while the user can register, and a later confirm
         succeeds. Raises UserBlocked for a blocked user; the login is denied then, because
-        no act of the user can make it succeed.
+        no act of the user can make it succeed. Raises MatchRequired without a number that the
+        login needs, and WrongMatch for a wrong one; the login is denied then.
         """
         login = await self._reader.require_in_app(login_id, phone)
         # The directory is not called for a repeat or for an act that is refused.
         if next_state(login, Act.CONFIRM, now=self._clock(), phone=phone) is not None:
+            await self._check_number(login, phone, answer)
             profile = await self._require_profile(login, phone)
             login = await self._writer.apply_and_store(
-                login, Act.CONFIRM, phone=phone, profile=profile
+                login,
+                Act.CONFIRM,
+                phone=phone,
+                profile=profile,
+                answer=answer or "",
+                digits=draw_digits(),
             )
+        await self._logins.secure(login)
+        return login
+
+    async def prove(self, login_id: str, secret: str, answer: str, *, app: str) -> Login:
+        """Confirm the login by the digits that the phone shows, or count a wrong answer.
+
+        Raises NotAllowed unless the phone has confirmed a login with a match by code.
+        """
+        login = await self._reader.require_by_secret(login_id, secret, app=app)
+        self._reader.record_if_expired(login)
+        login = await self._writer.apply_and_store(login, Act.PROVE, answer=answer)
         await self._logins.secure(login)
         return login
 
@@ -202,6 +227,22 @@ class LoginService:
             raise UnknownScene
         return await self._codes.url_of(login, await self._require_app(login.app))
 
+    async def _find_request(self, request: str, app: App) -> RequestedLogin:
+        requested = await self._requests.find(request, app)
+        if requested is None:
+            raise InvalidRequest("request: unknown, used or expired; start again at the site")
+        return requested
+
+    async def _check_number(self, login: Login, phone: Phone, answer: str | None) -> None:
+        """Deny the login and raise WrongMatch if its match by number has another answer."""
+        if login.match is None or login.match.kind != "number":
+            return
+        if answer is None:
+            raise MatchRequired
+        if not login.match.is_right(answer):
+            await self._writer.apply_and_store(login, Act.CONFIRM, phone=phone, answer=answer)
+            raise WrongMatch
+
     async def _require_profile(self, login: Login, phone: Phone) -> UserProfile:
         """Return the user of `phone`. Raises UnregisteredUser or UserBlocked, see `confirm`."""
         try:
@@ -241,3 +282,16 @@ class LoginService:
 def register_url_field(app: App) -> dict[str, str]:
     """Return `register_url` as a response field, or no field if the app has none."""
     return {"register_url": app.register_url} if app.register_url else {}
+
+
+def match_fields(login: Login) -> dict[str, str | int]:
+    """Return what the browser shows for the login's match; no field if it shows nothing.
+
+    `match` is the number that the person chooses on the phone. With `prove`, the person types the
+    digits of the phone in the browser, and `tries` are left.
+    """
+    if login.match is None or login.state is not State.SCANNED:
+        return {}
+    if login.match.kind == "number":
+        return {"match": login.match.answer}
+    return {"prove": True, "tries": login.match.tries_left}

@@ -10,8 +10,9 @@ from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import Bus
 from broker.login.codes import CodeSource
 from broker.login.delivery import Redeemer
-from broker.login.ports import AuditLog, LoginStore, RequestScopes
+from broker.login.ports import AuditLog, LoginPolicy, LoginRequests, LoginStore
 from broker.login.reader import LoginReader
+from broker.login.scanner import Scanner
 from broker.login.service import LoginService
 from broker.login.writer import LoginWriter
 from broker.tokens.issuer import TokenIssuer
@@ -22,6 +23,7 @@ class LoginServices(NamedTuple):
 
     reader: LoginReader
     service: LoginService
+    scanner: Scanner
     redeemer: Redeemer
 
 
@@ -33,14 +35,16 @@ def create_login_services(
     audit_log: AuditLog,
     codes: CodeSource,
     directory: Directory,
-    requests: RequestScopes,
+    requests: LoginRequests,
+    policy: LoginPolicy | None,
     issuer: TokenIssuer,
     clock: Clock,
     instance: str,
     lifetime: int,
     register_lifetime: int,
+    scans_max: int,
 ) -> LoginServices:
-    """Create the services. See `LoginService` for the last three arguments."""
+    """Create the services. See `LoginService` and `Scanner` for the last four arguments."""
     reader = LoginReader(logins=logins, apps=apps, audit_log=audit_log, clock=clock)
     writer = LoginWriter(
         logins=logins, reader=reader, bus=bus, codes=codes, audit_log=audit_log, clock=clock
@@ -59,4 +63,7 @@ def create_login_services(
         register_lifetime=register_lifetime,
     )
     redeemer = Redeemer(logins=logins, reader=reader, writer=writer, issuer=issuer, clock=clock)
-    return LoginServices(reader, service, redeemer)
+    scanner = Scanner(
+        reader=reader, writer=writer, apps=apps, clock=clock, policy=policy, scans_max=scans_max
+    )
+    return LoginServices(reader, service, scanner, redeemer)

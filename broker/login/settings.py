@@ -16,4 +16,7 @@ class LoginSettings(SettingsGroup):
         le=3600,
         description="seconds that an unregistered person has to register and confirm again",
     )
+    scans_max: int = Field(
+        3, ge=1, le=100, description="other people whose scans of a code end its login"
+    )
     interval: Seconds = Field(2, description="seconds between two polls of the token endpoint")

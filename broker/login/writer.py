@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Unpack
+
 import structlog
 
 from broker.errors import Unavailable
-from broker.identity.model import Phone, UserProfile
 from broker.infrastructure.background import BackgroundTasks
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import Bus, Notice
 from broker.login.codes import CodeSource
-from broker.login.events import EVENT_BY_STATE
-from broker.login.metrics import login_counter
-from broker.login.model import OPEN, Act, Login, apply
+from broker.login.events import current_event
+from broker.login.metrics import CODES_SHARED, login_counter
+from broker.login.model import OPEN, Act, Login, Reason
 from broker.login.ports import AuditLog, LoginStore, SwapResult
 from broker.login.reader import LoginReader
+from broker.login.rules import Details, apply
 
 log = structlog.get_logger()
 
@@ -55,33 +58,30 @@ class LoginWriter:
         self,
         login: Login,
         act: Act,
-        *,
-        phone: Phone | None = None,
-        profile: UserProfile | None = None,
-        issued_at: float | None = None,
-        request: str = "",
+        **details: Unpack[Details],
     ) -> Login:
         """Apply `act`, store the result and return it. A repeated act changes nothing.
 
-        If the login was changed meanwhile, it is read and `act` is applied again.
-        A login that is finished is recorded and its code is returned.
         Raises a LoginError; nothing is stored then.
         """
+        return await self.change_and_store(
+            login, lambda before: apply(before, act, now=self._clock(), **details)
+        )
+
+    async def change_and_store(self, login: Login, change: Callable[[Login], Login]) -> Login:
+        """Store the result of `change` and return it, unless it is the same object.
+
+        If the login was changed meanwhile, it is read and `change` is called again.
+        A login that is finished is recorded and its code is returned.
+        """
         while True:
-            now = self._clock()
-            after = apply(
-                login,
-                act,
-                now=now,
-                phone=phone,
-                profile=profile,
-                issued_at=issued_at,
-                request=request,
-            )
+            after = change(login)
             if after is login:
                 return after
-            if await self.swap_and_publish(login, after, EVENT_BY_STATE.get(after.state)):
-                self._finish(after)
+            event = None if after.state is login.state else current_event(after)
+            if await self.swap_and_publish(login, after, event):
+                if after.state is not login.state:
+                    self._finish(after)
                 return after
             login = await self._reader.require(login.id)
 
@@ -118,6 +118,8 @@ class LoginWriter:
     def _finish(self, login: Login) -> None:
         """Count the login's new state; record the login and return its code if it is finished."""
         login_counter(login.app, login.state).inc()
+        if login.reason == Reason.SHARED:
+            CODES_SHARED.labels(login.app).inc()
         if login.state not in OPEN:
             self._audit_log.record(login, now=self._clock())
             self.return_code(login)

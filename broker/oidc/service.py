@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from broker.apps.model import App
+from broker.login.ports import RequestedLogin
 from broker.oidc.ports import AuthorizationRequests
 from broker.oidc.requests import shown_scopes
 
@@ -11,11 +12,11 @@ class RequestReader:
     def __init__(self, requests: AuthorizationRequests) -> None:
         self._requests = requests
 
-    async def scope_of(self, request_id: str, app: App) -> tuple[str, ...] | None:
-        """Return the scopes that the phone shows for an open request of `app`, or None."""
+    async def find(self, request_id: str, app: App) -> RequestedLogin | None:
+        """Return what an open request of `app` asks of its login, or None."""
         request = await self._requests.get(request_id)
         if request is None or request.completed_by:
             return None
         if (request.app, request.incarnation) != (app.id, app.incarnation):
             return None
-        return shown_scopes(request.scope, request.claims)
+        return RequestedLogin(shown_scopes(request.scope, request.claims), request.match)

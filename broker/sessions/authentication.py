@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from aiohttp import web
@@ -127,7 +128,8 @@ class PhoneAuthenticator:
         with self._failures.counting_failures(peer.address):
             session = await self._session_service.check(peer.session_token)
         with self._failures.counting_failures(person_key(session.phone)):
-            return await operation.call(session, payload=payload, path=path)
+            used = replace(session, address=peer.address)
+            return await operation.call(used, payload=payload, path=path)
 
 
 def session_token_of(request: web.Request) -> SessionToken:

@@ -36,6 +36,7 @@ class Session:
     session_key: the key with which the mini program signs and encrypts, encrypted, and the id
         of the seal key; None if the provider has none.
     incarnation: that of the app in which the session was opened.
+    address: of the client that uses the session at the moment; empty in a stored session.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Session:
     latest_end: float
     session_key: tuple[bytes, str] | None = field(default=None, repr=False)
     incarnation: str = ""
+    address: str = ""
 
 
 def person_key(phone: Phone) -> str:

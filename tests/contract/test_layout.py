@@ -64,7 +64,7 @@ PORT_EXCEPTIONS = frozenset({"pool/pictures"})
 
 FILE_ORDER: tuple[frozenset[str], ...] = (
     frozenset({"errors", "metrics"}),
-    frozenset({"model"}),
+    frozenset({"model", "match"}),
     frozenset({"rules", "events", "ports", "keys"}),
     frozenset({"settings", "images", "pictures", "demand"}),
     frozenset({"limits", "reader"}),
@@ -105,7 +105,14 @@ EARLY_RUNTIME = frozenset({"infrastructure/runtime/drain"})
 
 TRANSPORT = ("websocket", "engineio", "socketio")
 
-PURE_FILES = ("login/model", "login/events", "pool/demand", "apps/rules", "users/rules")
+PURE_FILES = (
+    "login/model",
+    "login/rules",
+    "login/events",
+    "pool/demand",
+    "apps/rules",
+    "users/rules",
+)
 PURE_LIBRARIES = frozenset({"msgspec"})
 IMPURE_MODULES = frozenset({"asyncio", "time", "socket", "threading", "random"})
 
@@ -132,7 +139,9 @@ LIBRARIES: Mapping[str, frozenset[str] | None] = {
     "engineio": frozenset({"infrastructure/transport"}),
     "hiredis": frozenset({"infrastructure/redis"}),
     "jwt": frozenset({"tokens"}),
-    "msgspec": frozenset({"login/model", "infrastructure/codec", "state/redis"}),
+    "msgspec": frozenset(
+        {"login/model", "login/match", "login/rules", "infrastructure/codec", "state/redis"}
+    ),
     "multidict": frozenset({"infrastructure/transport"}),
     "obstore": frozenset({"blobs"}),
     "prometheus_client": frozenset({"infrastructure/observability/metrics"}),

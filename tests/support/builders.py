@@ -16,7 +16,7 @@ from broker.infrastructure.settings import Settings
 from broker.infrastructure.sharding import shard_of
 from broker.login.codes import CodeSource, LoginImages
 from broker.login.model import Browser, ConfirmedLogin, Login, State
-from broker.login.ports import LOGIN_RETENTION
+from broker.login.ports import LOGIN_RETENTION, RequestedLogin
 from broker.login.services import LoginServices
 from broker.pool.code_pool import CodePool
 from broker.providers.pretend import PretendProvider
@@ -72,7 +72,7 @@ class FixedDirectory(OpenDirectory):
 class NoRequests:
     """A provider without authorization requests."""
 
-    async def scope_of(self, request_id: str, app: App) -> tuple[str, ...] | None:
+    async def find(self, request_id: str, app: App) -> RequestedLogin | None:
         return None
 
 
@@ -154,8 +154,9 @@ class LoginMethods:
     def __init__(self, services: LoginServices) -> None:
         self.reader = services.reader
         self.begin = services.service.begin
-        self.scan = services.service.scan
+        self.scan = services.scanner.scan
         self.confirm = services.service.confirm
+        self.prove = services.service.prove
         self.deny = services.service.deny
         self.redeem = services.redeemer.redeem
         self.resume = services.service.resume

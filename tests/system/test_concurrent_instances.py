@@ -125,6 +125,7 @@ async def instance(name: str, url: str, keys: SigningKeyFile) -> AsyncIterator[I
         codes=codes_of(store, apps, BlankProvider),
         directory=OpenDirectory(),
         requests=NO_REQUESTS,
+        policy=None,
         issuer=TokenIssuer(
             file=keys,
             algorithm="ES256",
@@ -136,6 +137,7 @@ async def instance(name: str, url: str, keys: SigningKeyFile) -> AsyncIterator[I
         instance=name,
         lifetime=120,
         register_lifetime=600,
+        scans_max=3,
     )
     login_service = LoginMethods(services)
     yield Instance(login_service, logins, bus, trail)

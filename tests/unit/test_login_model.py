@@ -7,7 +7,8 @@ from msgspec.structs import replace
 
 from broker.identity.model import UserProfile
 from broker.login import errors
-from broker.login.model import OPEN, REDELIVERY_LIFETIME, RULES, Act, Login, State, apply
+from broker.login.model import OPEN, REDELIVERY_LIFETIME, Act, Login, State
+from broker.login.rules import RULES, apply
 from tests.support.builders import ALICE, BOB, Clock, a_login
 
 ALICE_PROFILE, BOB_PROFILE = UserProfile(subject="alice"), UserProfile(subject="bob")
@@ -18,6 +19,7 @@ OUTCOMES: dict[State, dict[Act, State | type[errors.LoginError]]] = {
         Act.SCAN: State.SCANNED,
         Act.CONFIRM: errors.NotAllowed,
         Act.DENY: errors.NotAllowed,
+        Act.PROVE: errors.NotAllowed,
         Act.REDEEM: errors.NotConfirmed,
         Act.CANCEL: State.CANCELLED,
     },
@@ -25,6 +27,7 @@ OUTCOMES: dict[State, dict[Act, State | type[errors.LoginError]]] = {
         Act.SCAN: State.SCANNED,
         Act.CONFIRM: State.CONFIRMED,
         Act.DENY: State.DENIED,
+        Act.PROVE: errors.NotAllowed,
         Act.REDEEM: errors.NotConfirmed,
         Act.CANCEL: State.CANCELLED,
     },
@@ -32,6 +35,7 @@ OUTCOMES: dict[State, dict[Act, State | type[errors.LoginError]]] = {
         Act.SCAN: errors.NotAllowed,
         Act.CONFIRM: State.CONFIRMED,
         Act.DENY: errors.NotAllowed,
+        Act.PROVE: State.CONFIRMED,
         Act.REDEEM: State.REDEEMED,
         Act.CANCEL: State.CANCELLED,
     },
@@ -39,6 +43,7 @@ OUTCOMES: dict[State, dict[Act, State | type[errors.LoginError]]] = {
         Act.SCAN: errors.UnknownScene,
         Act.CONFIRM: State.REDEEMED,
         Act.DENY: errors.NotAllowed,
+        Act.PROVE: State.REDEEMED,
         Act.REDEEM: State.REDEEMED,
         Act.CANCEL: errors.NotAllowed,
     },
@@ -46,6 +51,7 @@ OUTCOMES: dict[State, dict[Act, State | type[errors.LoginError]]] = {
         Act.SCAN: errors.UnknownScene,
         Act.CONFIRM: errors.LoginDenied,
         Act.DENY: State.DENIED,
+        Act.PROVE: errors.LoginDenied,
         Act.REDEEM: errors.LoginDenied,
         Act.CANCEL: errors.NotAllowed,
     },
@@ -53,6 +59,7 @@ OUTCOMES: dict[State, dict[Act, State | type[errors.LoginError]]] = {
         Act.SCAN: errors.UnknownScene,
         Act.CONFIRM: errors.NotAllowed,
         Act.DENY: errors.NotAllowed,
+        Act.PROVE: errors.LoginCancelled,
         Act.REDEEM: errors.LoginCancelled,
         Act.CANCEL: State.CANCELLED,
     },

@@ -61,6 +61,7 @@ class Logins(RuleBasedStateMachine):
                     codes=codes_of(store, apps),
                     directory=OpenDirectory(),
                     requests=NO_REQUESTS,
+                    policy=None,
                     issuer=TokenIssuer(
                         file=SigningKeyFile(Path(folder.name) / "keys.json"),
                         algorithm="ES256",
@@ -72,6 +73,7 @@ class Logins(RuleBasedStateMachine):
                     instance=instance,
                     lifetime=120,
                     register_lifetime=600,
+                    scans_max=3,
                 )
             )
             for instance in INSTANCES

@@ -24,6 +24,9 @@ OpenidField = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 RequestIdField = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$|^$")]
 """The id of an authorization request; empty for none."""
 
+MatchField = Annotated[str, StringConstraints(pattern=r"^[0-9]{2,4}$")]
+"""The number or the digits of a match."""
+
 SceneField = Annotated[str, StringConstraints(pattern=UrlSafe, max_length=32)]
 
 Count = Annotated[int, Field(ge=0)]
