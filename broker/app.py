@@ -205,6 +205,7 @@ def _build_oidc_services(
         grants=state.grants,
         deferred=state.deferred,
         apps=backends.apps,
+        webhook_secrets=backends.records.apps,
         directory=backends.directory,
         is_directory_open=settings[DirectorySettings].directory == "open",
         redeemer=redeemer,

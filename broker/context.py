@@ -46,9 +46,6 @@ from broker.users.ports import (
     UserRegistration,
 )
 
-PROFILE_TTL = 60.0
-"""Seconds for which the provider of OpenID Connect uses an answer of the directory again."""
-
 
 class Services(NamedTuple):
     """Services that several features use."""
@@ -156,11 +153,6 @@ class Context:
     @property
     def policy(self) -> LoginPolicy | None:
         return self.backends.policy
-
-    @property
-    def profiles(self) -> Directory:
-        """The directory, with answers up to `PROFILE_TTL` seconds old."""
-        return recent(self.backends.directory, PROFILE_TTL)
 
     @property
     def recent_directory(self) -> Directory:

@@ -70,3 +70,9 @@ class AppAdmin(Protocol):
 
         The previous secret is invalid at once.  Raises AppNotFound.
         """
+
+    async def rotate_webhook_secret(self, app_id: str) -> str:
+        """Replace the secret that signs requests to the app, and return the new one.
+
+        Raises AppNotFound.
+        """

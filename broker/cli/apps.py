@@ -241,6 +241,19 @@ def rotate_secret(app_id: IdArgument, file: ConfigFile = None) -> None:
 
 
 @command.command()
+def rotate_webhook_secret(app_id: IdArgument, file: ConfigFile = None) -> None:
+    """Replace the secret that signs events for the app.
+
+    Prints the new secret, once. Events are signed with it from then on.
+    """
+    secret = with_records(
+        read_settings(file), lambda records: records.app_admin.rotate_webhook_secret(app_id)
+    )
+    print(secret)
+    print(f"give it to the app's server now; {PROPAGATION_NOTE}", file=sys.stderr)
+
+
+@command.command()
 def remove(app_id: IdArgument, yes: YesOption = False, file: ConfigFile = None) -> None:
     """Delete an app. Logins in progress finish; new ones are refused."""
     if not yes:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from broker.apps.ports import Apps
+from broker.apps.ports import Apps, WebhookSecrets
 from broker.identity.ports import Directory
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.crypto.sealing import SecretBox
 from broker.infrastructure.outbound.webhook import SiteClient
 from broker.login.delivery import Redeemer
+from broker.oidc import app_events
+from broker.oidc.app_events import AppEvents
 from broker.oidc.authorization import AuthorizationService
 from broker.oidc.browser_sign_ins import BrowserSignIns
 from broker.oidc.claims import ClaimSource
@@ -33,6 +35,7 @@ class OIDCServices(NamedTuple):
     refresh_tokens: RefreshTokens
     sign_ins: SignInService
     logouts: BackchannelLogouts
+    app_events: AppEvents
     site_client: SiteClient
     deferred: DeferredCalls
     code_exchange: CodeExchange
@@ -52,6 +55,7 @@ def create_oidc_services(
     grants: Grants,
     deferred: Deferred,
     apps: Apps,
+    webhook_secrets: WebhookSecrets,
     directory: Directory,
     profiles: Directory,
     is_directory_open: bool,
@@ -77,6 +81,10 @@ def create_oidc_services(
         defer=calls.put, apps=apps, issuer=issuer, clock=clock, client=site_client
     )
     calls.handle(KIND, logouts.attempt)
+    events = AppEvents(
+        defer=calls.put, apps=apps, secrets=webhook_secrets, client=site_client, clock=clock
+    )
+    calls.handle(app_events.KIND, events.attempt)
     sessions = SignInService(
         sign_ins=sign_ins,
         grants=grants,
@@ -98,6 +106,7 @@ def create_oidc_services(
         refresh_tokens=refresh_tokens,
         sign_ins=sessions,
         logouts=logouts,
+        app_events=events,
         site_client=site_client,
         deferred=calls,
         code_exchange=CodeExchange(

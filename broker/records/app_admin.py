@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,7 +17,7 @@ from broker.apps.rules import FIELD_RULES, find_conflicts
 from broker.infrastructure.crypto.sealing import SecretBox
 from broker.infrastructure.fields import check_fields
 from broker.records import tables as t
-from broker.records.app_rows import parse_app_row
+from broker.records.app_rows import AppRow, parse_app_row, webhook_secret_owner
 from broker.records.database import Database
 
 APP_DEFAULTS: Mapping[str, object] = {
@@ -120,21 +121,45 @@ class SqlAppAdmin:
             await _write(connection, app_id, values)
         return secret
 
+    async def rotate_webhook_secret(self, app_id: str) -> str:
+        """Replace the secret that signs requests to the app, and return the new one.
+
+        It is stored encrypted. Raises AppNotFound.
+        """
+        secret = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
+        values = {**self._webhook_columns(secret, app_id), "changed_at": self._clock()}
+        async with self._database.write_transaction() as connection:
+            await _write(connection, app_id, values)
+        return secret
+
     async def rewrap(self) -> int:
         """Encrypt with the newest key all secrets that an older key has encrypted.
 
         Returns the number of secrets. Raises SecretDecryptionFailed if a key is unknown;
         nothing has changed then.
         """
-        older = select(t.apps).where(t.apps.c.provider_secret_key != self._secret_box.newest_key_id)
+        keys, newest = t.apps.c, self._secret_box.newest_key_id
+        older = select(t.apps).where(
+            or_(keys.provider_secret_key != newest, keys.webhook_secret_key != newest)
+        )
         async with self._database.write_transaction() as connection:
             found = await connection.execute(older.with_for_update())
             rows = [parse_app_row(row) for row in found.mappings()]
-            for row in rows:
-                assert row.encrypted_secret is not None
-                secret = self._secret_box.decrypt(row.encrypted_secret, row.app.id)
-                await _write(connection, row.app.id, self._secret_columns(secret, row.app.id))
-        return len(rows)
+            rewrapped = [self._rewrapped(row) for row in rows]
+            for row, columns in zip(rows, rewrapped, strict=True):
+                await _write(connection, row.app.id, columns)
+        return sum(len(columns) // 2 for columns in rewrapped)
+
+    def _rewrapped(self, row: AppRow) -> dict[str, object]:
+        """Return the columns of the secrets that an older key has encrypted."""
+        app_id, newest, columns = row.app.id, self._secret_box.newest_key_id, dict[str, object]()
+        secret, webhook_secret = row.encrypted_secret, row.encrypted_webhook_secret
+        if secret is not None and secret.key_id != newest:
+            columns |= self._secret_columns(self._secret_box.decrypt(secret, app_id), app_id)
+        if webhook_secret is not None and webhook_secret.key_id != newest:
+            plain = self._secret_box.decrypt(webhook_secret, webhook_secret_owner(app_id))
+            columns |= self._webhook_columns(plain, app_id)
+        return columns
 
     def _values(self, fields: Mapping[str, object], app_id: str) -> dict[str, Any]:
         """Return the columns for `fields`. Raises InvalidApp."""
@@ -150,6 +175,10 @@ class SqlAppAdmin:
             values |= self._secret_columns(secret if isinstance(secret, str) else None, app_id)
         options = {name: values.pop(name) for name in OPTION_FIELDS if name in values}
         return {**values, "options": options, "changed_at": self._clock()}
+
+    def _webhook_columns(self, secret: str, app_id: str) -> dict[str, object]:
+        ciphertext, key = self._secret_box.encrypt(secret, webhook_secret_owner(app_id))
+        return {"webhook_secret": ciphertext, "webhook_secret_key": key}
 
     def _secret_columns(self, secret: str | None, app_id: str) -> dict[str, object]:
         ciphertext, key = self._secret_box.encrypt(secret, app_id) if secret else (None, None)

@@ -18,7 +18,7 @@ from broker.infrastructure.crypto.sealing import SecretBox
 from broker.infrastructure.observability.metrics import Gauge
 from broker.infrastructure.observability.outage import OutageLog
 from broker.records import tables as t
-from broker.records.app_rows import AppRow, parse_app_row
+from broker.records.app_rows import AppRow, parse_app_row, webhook_secret_owner
 from broker.records.database import RECORDS_FILE_LOST, Database
 from broker.records.errors import RecordsUnavailable
 
@@ -56,6 +56,12 @@ class AppCache:
         if row is None or row.encrypted_secret is None:
             return None
         return self._secret_box.decrypt(row.encrypted_secret, app_id)
+
+    def webhook_secret(self, app_id: str) -> str | None:
+        row = self._rows.get(app_id)
+        if row is None or row.encrypted_webhook_secret is None:
+            return None
+        return self._secret_box.decrypt(row.encrypted_webhook_secret, webhook_secret_owner(app_id))
 
     def is_api_secret(self, app_id: str, secret: str) -> bool:
         row = self._rows.get(app_id)

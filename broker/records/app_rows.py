@@ -16,6 +16,7 @@ class AppRow:
 
     app: App
     encrypted_secret: EncryptedSecret | None = field(repr=False)
+    encrypted_webhook_secret: EncryptedSecret | None = field(repr=False)
     api_secret_hash: bytes | None = field(repr=False)
     created_at: float
     changed_at: float
@@ -32,7 +33,6 @@ class AppRow:
 
 
 def parse_app_row(row: RowMapping) -> AppRow:
-    ciphertext = row["provider_secret"]
     app = App(
         id=row["id"],
         name=row["name"],
@@ -48,10 +48,19 @@ def parse_app_row(row: RowMapping) -> AppRow:
     )
     return AppRow(
         app=app,
-        encrypted_secret=None
-        if ciphertext is None
-        else EncryptedSecret(ciphertext, row["provider_secret_key"]),
+        encrypted_secret=_encrypted(row, "provider_secret"),
+        encrypted_webhook_secret=_encrypted(row, "webhook_secret"),
         api_secret_hash=row["api_secret_hash"],
         created_at=row["created_at"],
         changed_at=row["changed_at"],
     )
+
+
+def _encrypted(row: RowMapping, name: str) -> EncryptedSecret | None:
+    ciphertext = row[name]
+    return None if ciphertext is None else EncryptedSecret(ciphertext, row[f"{name}_key"])
+
+
+def webhook_secret_owner(app_id: str) -> str:
+    """Return the name under which a webhook secret is encrypted: no app has this id."""
+    return f"{app_id}~webhook"

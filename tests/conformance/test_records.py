@@ -26,6 +26,7 @@ from broker.infrastructure.crypto.sealing import (
     key_id,
 )
 from broker.infrastructure.crypto.secret_file import KeyFileError
+from broker.infrastructure.outbound.settings import check_signing_secret
 from broker.records import is_records_url, tables
 from broker.records.app_admin import SqlAppAdmin
 from broker.records.app_cache import RECORDS_DOWN, AppCache
@@ -454,6 +455,45 @@ async def test_rewrap_replaces_all_older_keys(open_instance: Open, records_url: 
         SecretDecryptionFailed, match=f"with the key {key_id(NEW)}, which this instance"
     ):
         old_instance.apps.provider_secret("site")
+
+
+async def test_webhook_secret_is_stored_encrypted(
+    open_instance: Open, records_url: str, request: pytest.FixtureRequest
+) -> None:
+    records = await open_instance(OLD)
+    await records.app_admin.add("site", SITE)
+    former = await records.app_admin.rotate_webhook_secret("site")
+    secret = await records.app_admin.rotate_webhook_secret("site")
+    await records.apps.refresh()
+
+    server = request.getfixturevalue("postgres") if "postgresql" in records_url else None
+
+    check_signing_secret(secret)
+    assert records.apps.webhook_secret("site") == secret != former
+    assert secret not in dump(records_url, server)
+
+
+async def test_rewrap_replaces_keys_of_webhook_secrets(open_instance: Open) -> None:
+    old = await open_instance(OLD)
+    await old.app_admin.add("site", SITE)
+    secret = await old.app_admin.rotate_webhook_secret("site")
+    both = await open_instance(NEW, OLD)
+
+    assert await both.app_admin.rewrap() == 2
+    assert await both.app_admin.rewrap() == 0
+
+    late = await open_instance(NEW)
+    assert late.apps.webhook_secret("site") == secret
+    assert late.apps.provider_secret("site") == SECRET
+
+
+async def test_app_without_webhook_secret_has_none(open_instance: Open) -> None:
+    records = await open_instance(OLD)
+    await records.app_admin.add("site", SITE)
+    await records.apps.refresh()
+
+    assert records.apps.webhook_secret("site") is None
+    assert records.apps.webhook_secret("unknown") is None
 
 
 async def test_rewrap_with_a_missing_key_changes_nothing(
