@@ -115,28 +115,28 @@ PkceOption = Annotated[
 RefreshOption = Annotated[
     str | None,
     typer.Option(
-        help="When refresh tokens are issued: offline_access, always or never.", show_default=False
+        help="Condition for refresh tokens: offline_access, always or never.", show_default=False
     ),
 ]
 
 ReuseOption = Annotated[
     str | None,
-    typer.Option(help="What a reused refresh token ends: family or signin.", show_default=False),
+    typer.Option(
+        help="Ended by the reuse of a refresh token: family or signin.", show_default=False
+    ),
 ]
 
 SsoOption = Annotated[
     bool | None,
     typer.Option(
-        help="Whether a sign-in at another app with SSO is enough, without a scan.",
+        help="Accept a sign-in at another app with SSO, without a scan.",
         show_default=False,
     ),
 ]
 
 LoopbackOption = Annotated[
     bool | None,
-    typer.Option(
-        help="Whether the port of a loopback redirect URL may differ.", show_default=False
-    ),
+    typer.Option(help="Accept any port in a loopback redirect URL.", show_default=False),
 ]
 
 PhoneAppOption = Annotated[
@@ -149,9 +149,7 @@ PhoneAppOption = Annotated[
 
 MatchOption = Annotated[
     str | None,
-    typer.Option(
-        help="What the person compares or types: off, number or code.", show_default=False
-    ),
+    typer.Option(help="Match of browser and phone: off, number or code.", show_default=False),
 ]
 
 NetworkOption = Annotated[

@@ -119,7 +119,7 @@ def add(
         events_url=events_url,
     )
     if oidc and not redirect_url:
-        usage_error("--oidc needs --redirect-url, the URL to which the product wants browsers back")
+        usage_error("--oidc needs --redirect-url, the callback URL of the product")
     if oidc and not provider_app_id:
         fields = {"phone_app": DEFAULT_APP, **fields}
     needs_secret = oidc and client_type != "public"

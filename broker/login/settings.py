@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from broker.apps.rules import LIFETIME_MAX
 from broker.infrastructure.settings import Seconds, SettingsGroup
 
 
 class LoginSettings(SettingsGroup):
     login_lifetime: Seconds = Field(
-        120, description="seconds in which a code can be scanned and confirmed"
+        120, le=LIFETIME_MAX, description="seconds in which a code can be scanned and confirmed"
     )
     register_lifetime: Seconds = Field(
         600,

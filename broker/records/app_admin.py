@@ -107,7 +107,7 @@ class SqlAppAdmin:
         async with self._database.write_transaction() as connection:
             deleted = await connection.execute(delete(t.apps).filter_by(id=app_id))
             if not deleted.rowcount:
-                raise AppNotFound
+                raise AppNotFound(f"the records have no app {app_id!r}; see scan-login app list")
             await _count_change(connection)
 
     async def rotate_secret(self, app_id: str) -> str:
@@ -197,14 +197,14 @@ async def _read(connection: AsyncConnection, app_id: str, *, is_locked: bool = F
     rows = await connection.execute(query.with_for_update() if is_locked else query)
     row = rows.mappings().one_or_none()
     if row is None:
-        raise AppNotFound
+        raise AppNotFound(f"the records have no app {app_id!r}; see scan-login app list")
     return parse_app_row(row).to_record()
 
 
 async def _write(connection: AsyncConnection, app_id: str, values: Mapping[str, object]) -> None:
     updated = await connection.execute(update(t.apps).filter_by(id=app_id).values(values))
     if not updated.rowcount:
-        raise AppNotFound
+        raise AppNotFound(f"the records have no app {app_id!r}; see scan-login app list")
     await _count_change(connection)
 
 

@@ -78,7 +78,7 @@ def test_rotated_app_secret_is_printed_once(call: Call, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (["set", "nobody", "--name", "x"], 1, "the records have no app with this id"),
+        (["set", "unknown", "--name", "x"], 1, "the records have no app 'unknown'"),
         (["set", "site"], 2, "no change is given"),
         (["add", "site"], 1, "an app with this id already exists"),
         (["add", "default"], 1, "the app 'default' is defined by the settings"),
