@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -14,6 +16,7 @@ from broker.identity.model import Identity, UserProfile
 from tests.support.builders import FixedDirectory, RunningBroker, StartBroker
 from tests.support.clients import PhoneClient
 from tests.support.error_words import WORDS
+from tests.support.oidc_site import a_site, answer_in
 from tests.support.waiting import eventually
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
@@ -32,12 +35,15 @@ class UnavailableDirectory(OpenDirectory):
 class Setup:
     """A broker with two phones and one device's login."""
 
-    def __init__(self, start: StartBroker, http: Callable[[str], aiohttp.ClientSession]) -> None:
-        self._start = start
+    def __init__(
+        self, start: StartBroker, http: Callable[[str], aiohttp.ClientSession], folder: Path
+    ) -> None:
+        self.start = start
         self._http = http
+        self.folder = folder
 
     async def set(self, directory: Any = None, **settings: object) -> None:
-        self.broker: RunningBroker = await self._start(directory, **settings)
+        self.broker: RunningBroker = await self.start(directory, **settings)
         self.http = self._http(self.broker.url)
         self.login = (await self.post("/oauth/device_authorization", client_id="default"))[1]
 
@@ -166,6 +172,50 @@ def polled(**changes: str) -> Case:
     return case
 
 
+async def without_openid(setup: Setup) -> Answer:
+    await setup.set()
+    await setup.phone("scan", "confirm")
+    _, token = await setup.poll()
+    return await userinfo(setup, token["access_token"])
+
+
+async def wrong_token(setup: Setup) -> Answer:
+    await setup.set()
+    return await userinfo(setup, "wrong")
+
+
+async def userinfo(setup: Setup, token: str) -> Answer:
+    headers = {"Authorization": f"Bearer {token}"}
+    async with setup.http.get("/oauth/userinfo", headers=headers) as response:
+        return response.status, await response.json()
+
+
+async def refreshed_with_more(setup: Setup) -> Answer:
+    scopes = ["openid", "email", "offline_access"]
+    async with a_site(setup.start, setup.folder, scopes=scopes) as (site, browser):
+        tokens = await site.signed_in(browser, scope="openid offline_access")
+        return await site.refresh(tokens["refresh_token"], scope="openid email")
+
+
+def redirected(**fields: str) -> Case:
+    """Send an authorization request with an error, which the app gets by a redirect."""
+
+    async def case(setup: Setup) -> Answer:
+        async with a_site(setup.start, setup.folder) as (site, browser):
+            return 303, answer_in(await browser.redirect_of(site.url(**fields)))
+
+    return case
+
+
+async def unknown_request_uri(setup: Setup) -> Answer:
+    """The error is on a page."""
+    request_uri = f"urn:ietf:params:oauth:request_uri:{'r' * 43}"
+    async with a_site(setup.start, setup.folder) as (site, browser):
+        page = await browser.open(site.url(request_uri=request_uri))
+    [(word, description)] = re.findall("<pre>([a-z_]+): (.+)</pre>", page.text)
+    return page.status, {"error": word, "error_description": description}
+
+
 CASES: dict[tuple[str, int], Case] = {
     ("invalid_request", 400): polled(device_code=""),
     ("unsupported_grant_type", 400): polled(grant_type="password"),
@@ -188,6 +238,14 @@ CASES: dict[tuple[str, int], Case] = {
     ("user_exists", 409): operated("POST", "/users", {"id": "u-alice"}),
     ("unknown_identity", 404): linked("unlink"),
     ("identity_taken", 409): linked("link"),
+    ("invalid_token", 401): wrong_token,
+    ("insufficient_scope", 403): without_openid,
+    ("invalid_scope", 400): refreshed_with_more,
+    ("unsupported_response_type", 303): redirected(response_type="token"),
+    ("login_required", 303): redirected(prompt="none"),
+    ("request_not_supported", 303): redirected(request="x"),
+    ("request_uri_not_supported", 303): redirected(request_uri="https://site.example/r"),
+    ("invalid_request_uri", 400): unknown_request_uri,
 }
 
 
@@ -197,7 +255,7 @@ def test_every_error_word_has_a_case() -> None:
 
 @pytest.mark.parametrize(("expected", "case"), CASES.items(), ids=[word for word, _ in CASES])
 async def test_error_word_is_answered_with_status(
-    expected: tuple[str, int], case: Case, start_broker: StartBroker
+    expected: tuple[str, int], case: Case, start_broker: StartBroker, tmp_path: Path
 ) -> None:
     sessions: list[aiohttp.ClientSession] = []
 
@@ -206,7 +264,7 @@ async def test_error_word_is_answered_with_status(
         return sessions[-1]
 
     try:
-        status, body = await case(Setup(start_broker, http))
+        status, body = await case(Setup(start_broker, http, tmp_path))
     finally:
         for session in sessions:
             await session.close()

@@ -52,20 +52,25 @@ class OIDCSite(NamedTuple):
     async def exchange(self, code: str) -> dict[str, Any]:
         """Return the answer of the token endpoint, with the claims of the ID token as `claims`."""
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": CALLBACK}
-        basic = aiohttp.encode_basic_auth(self.id, self.secret)
-        async with (
-            aiohttp.ClientSession() as http,
-            http.post(
-                f"{self.provider.issuer}/oauth/token",
-                data=form,
-                headers={"Authorization": basic},
-            ) as response,
-        ):
-            answer: dict[str, Any] = await response.json()
+        _, answer = await self.request_token(form)
         if "id_token" in answer:
             options = {"verify_signature": False}
             answer["claims"] = jwt.decode(answer["id_token"], options=options)
         return answer
+
+    async def refresh(self, refresh_token: str, **fields: str) -> tuple[int, dict[str, Any]]:
+        form = {"grant_type": "refresh_token", "refresh_token": refresh_token, **fields}
+        return await self.request_token(form)
+
+    async def request_token(self, form: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
+        """Return the status and the body of the token endpoint."""
+        headers = {"Authorization": aiohttp.encode_basic_auth(self.id, self.secret)}
+        url = f"{self.provider.issuer}/oauth/token"
+        async with (
+            aiohttp.ClientSession() as http,
+            http.post(url, data=form, headers=headers) as response,
+        ):
+            return response.status, await response.json()
 
     async def signed_in(
         self, browser: ScanBrowser, person: str = "", **fields: str
