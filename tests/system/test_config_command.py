@@ -67,6 +67,24 @@ def test_config_check_names_each_source(tmp_path: Path) -> None:
     assert "SCAN_LOGIN_LOGIN_LIFETIME: from file scan-login.toml\n" in done.stdout
 
 
+def test_config_check_warns_of_phones_without_match(tmp_path: Path) -> None:
+    code, outcome = config_check(tmp_path, POLICY="built-in")
+
+    assert (code, outcome["valid"]) == (0, True)
+    [warning] = outcome["warnings"]
+    assert warning.endswith("release the new mini program first")
+
+
+def test_config_check_reads_the_file_of_countries(tmp_path: Path) -> None:
+    (tmp_path / "countries.mmdb").write_bytes(b"no countries" * 100)
+
+    code, outcome = config_check(tmp_path, POLICY="built-in", GEO_FILE="countries.mmdb")
+
+    assert code == 1
+    [mistake] = outcome["mistakes"]
+    assert mistake.startswith("SCAN_LOGIN_GEO_FILE: countries.mmdb is not an MMDB file")
+
+
 def test_config_check_without_settings_names_defaults_only(tmp_path: Path) -> None:
     done = call(tmp_path, "config", "check")
 
