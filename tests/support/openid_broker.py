@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from html.parser import HTMLParser
 from itertools import count
 
@@ -125,9 +127,12 @@ def _widget_of(page: Page) -> dict[str, str]:
     return widgets.found
 
 
-async def start_broker_provider(start_broker: StartBroker) -> BrokerProvider:
+@asynccontextmanager
+async def running_broker_provider(start_broker: StartBroker) -> AsyncIterator[BrokerProvider]:
     clock = AheadClock()
     broker = await start_broker(
         directory=FullDirectory(), clock=clock, admin_token=TOKEN, webhooks_private=True
     )
-    return BrokerProvider(broker, Admin(broker.admin), clock)
+    admin = Admin(broker.admin)
+    yield BrokerProvider(broker, admin, clock)
+    await admin.http.close()

@@ -8,21 +8,36 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from tests.support.builders import StartBroker
 from tests.support.openid_agent import Agent, MakeParty, OpenIDProvider, RelyingParty
+from tests.support.openid_broker import BrokerProvider, running_broker_provider
 from tests.support.openid_certified import CertifiedProvider, running_certified_provider
 
 
 @pytest.fixture(scope="session")
-def certified_provider() -> Iterator[CertifiedProvider]:
+def certified_process() -> Iterator[CertifiedProvider]:
     with running_certified_provider() as provider:
         yield provider
 
 
-@pytest.fixture(params=["oidc-provider"])
-async def op(request: pytest.FixtureRequest) -> AsyncIterator[OpenIDProvider]:
-    provider: OpenIDProvider = request.getfixturevalue("certified_provider")
-    yield provider
-    await provider.set_clock_ahead(0)
+@pytest.fixture
+async def certified_provider(
+    certified_process: CertifiedProvider,
+) -> AsyncIterator[CertifiedProvider]:
+    yield certified_process
+    await certified_process.set_clock_ahead(0)
+
+
+@pytest.fixture
+async def broker_provider(start_broker: StartBroker) -> AsyncIterator[BrokerProvider]:
+    async with running_broker_provider(start_broker) as provider:
+        yield provider
+
+
+@pytest.fixture(params=["broker_provider", "certified_provider"])
+def op(request: pytest.FixtureRequest) -> OpenIDProvider:
+    provider: OpenIDProvider = request.getfixturevalue(request.param)
+    return provider
 
 
 @pytest.fixture(params=["query", "form_post"])
