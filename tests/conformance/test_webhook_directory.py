@@ -23,7 +23,7 @@ from structlog.testing import capture_logs
 from broker.directories import webhook as http_directory
 from broker.directories.webhook import WebhookDirectory
 from broker.identity.errors import DirectoryUnavailable, UnregisteredUser, UserBlocked
-from broker.identity.model import Identity
+from broker.identity.model import Identity, UserProfile
 from broker.infrastructure.outbound.circuit_breaker import (
     FAILURE_THRESHOLD,
     RESET_TIMEOUT,
@@ -126,6 +126,39 @@ async def test_site_refuses_a_request_with_wrong_signature(
     async with server.directory(clock=time.time, signing_secrets=[OTHER_SECRET]) as directory:
         assert await reason(directory) == "status 500"
     assert server.site.questions == []
+
+
+async def test_claims_of_the_answer_are_returned(
+    server: Served, directory: WebhookDirectory
+) -> None:
+    server.site.answer = answers(
+        200,
+        '{"subject": "user-7", "email": "alice@site.example", "email_verified": true,'
+        ' "groups": ["staff"], "other": 1}',
+    )
+
+    assert await directory.find(ALICE) == UserProfile(
+        subject="user-7", email="alice@site.example", email_verified=True, groups=("staff",)
+    )
+
+
+async def test_malformed_claim_is_dropped_and_named(
+    server: Served, directory: WebhookDirectory
+) -> None:
+    server.site.answer = answers(
+        200,
+        '{"subject": "user-7", "name": "Alice", "email": "canary", "email_verified": "canary",'
+        ' "groups": "canary", "picture": "javascript:canary"}',
+    )
+
+    with capture_logs() as logs:
+        profile = await directory.find(ALICE)
+
+    assert profile == UserProfile(subject="user-7", name="Alice")
+    [event] = logs
+    assert event["event"] == "invalid claims ignored"
+    assert sorted(event["claims"]) == ["email", "email_verified", "groups", "picture"]
+    assert "canary" not in str(logs)
 
 
 @pytest.mark.parametrize(("status", "kind"), [(404, UnregisteredUser), (403, UserBlocked)])

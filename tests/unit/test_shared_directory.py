@@ -17,6 +17,7 @@ from broker.directories.shared import (
     REQUESTS_MAX,
     WINDOW,
     SharedDirectory,
+    recent,
 )
 from broker.errors import RateLimited
 from broker.identity.errors import DirectoryUnavailable, UnregisteredUser, UserBlocked
@@ -166,6 +167,21 @@ async def test_subject_is_cached_for_recent_answers_only(
     await shared.find_recent(ALICE)
 
     assert directory.calls == 3
+
+
+async def test_recent_directory_requests_again_after_its_limit(
+    directory: HeldDirectory, shared: SharedDirectory, clock: Clock
+) -> None:
+    profiles = recent(shared, 60.0)
+    await profiles.find(ALICE)
+    clock.time += 59
+    await profiles.find(ALICE)
+    assert directory.calls == 1
+
+    clock.time += 1
+    await profiles.find(ALICE)
+
+    assert directory.calls == 2
 
 
 async def test_cached_refusal_references_no_frames_of_calls(
