@@ -25,7 +25,7 @@ from broker.infrastructure.runtime.drain import DrainGate
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
 from broker.infrastructure.transport.socketio.server import SocketIOServer
-from broker.login.ports import LOGIN_RETENTION, LoginPolicy
+from broker.login.ports import LOGIN_RETENTION
 from broker.login.services import LoginServices
 from broker.login.settings import LoginSettings
 from broker.oidc.device_grant import DeviceTokens
@@ -149,10 +149,6 @@ class Context:
     @property
     def user_registration(self) -> UserRegistration:
         return self.backends.records.user_lookup
-
-    @property
-    def policy(self) -> LoginPolicy | None:
-        return self.backends.policy
 
     @property
     def recent_directory(self) -> Directory:
