@@ -32,6 +32,7 @@ from broker.oidc import (
     login_api,
     logout_api,
     par_api,
+    phone_api,
     revocation_api,
     token_api,
     userinfo_api,
@@ -45,6 +46,7 @@ from broker.oidc.login_api import LoginFormAPI
 from broker.oidc.logout_api import LogoutAPI
 from broker.oidc.pages import ProviderPages
 from broker.oidc.par_api import PushedRequestAPI
+from broker.oidc.phone_api import SignInsPhoneAPI
 from broker.oidc.ports import AuthorizationRequests
 from broker.oidc.redirects import AppRedirects
 from broker.oidc.revocation_api import RevocationAPI
@@ -52,12 +54,14 @@ from broker.oidc.services import OIDCServices
 from broker.oidc.settings import OIDCSettings
 from broker.oidc.token_api import TokenAPI
 from broker.oidc.userinfo_api import ACCESS_TOKEN, UserinfoAPI
+from broker.sessions.authentication import PHONE, PhoneAuthenticator
+from broker.sessions.service import SessionService
 from broker.tokens.issuer import TokenIssuer
 from broker.users.ports import EndedSubjectLog
 
 log = structlog.get_logger()
 
-ROLE = "oidc"
+ROLE, PHONE_ROLE = "oidc", "phone"
 
 APP_BEGINS_FACTOR = 10
 """Pushed requests of one app for each begin of an address: they come from one server."""
@@ -91,6 +95,10 @@ class OIDCContext(Protocol):
     def ended_subjects(self) -> EndedSubjectLog: ...
     @property
     def client_authenticator(self) -> ClientAuthenticator: ...
+    @property
+    def phone_authenticator(self) -> PhoneAuthenticator: ...
+    @property
+    def session_service(self) -> SessionService: ...
 
 
 def mount(context: OIDCContext) -> Mounted:
@@ -107,6 +115,8 @@ def mount(context: OIDCContext) -> Mounted:
         parts.append(Mounted(grants=grants))
     if ROLE in server.roles:
         parts.append(_mount_provider(context))
+    if PHONE_ROLE in server.roles:
+        parts.append(_mount_phones(context))
     return Mounted.join(parts)
 
 
@@ -130,6 +140,16 @@ def _mount_provider(context: OIDCContext) -> Mounted:
         ],
         resources=[Resource(services.site_client.open, services.site_client.close)],
     )
+
+
+def _mount_phones(context: OIDCContext) -> Mounted:
+    api = SignInsPhoneAPI(
+        subjects=context.session_service,
+        sign_ins=context.oidc_services.sign_ins,
+        apps=context.apps,
+    )
+    authenticators = {PHONE: context.phone_authenticator.authenticate}
+    return Mounted(routes=bind_endpoints(api, phone_api.ENDPOINTS, authenticators))
 
 
 def _token_routes(context: OIDCContext, services: OIDCServices) -> list[Route]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from broker.infrastructure.clock import Clock
 from broker.oidc.metrics import SIGN_INS
-from broker.oidc.model import SignIn
+from broker.oidc.model import Family, SignIn
 from broker.oidc.ports import Grants, SignIns
 
 
@@ -21,6 +22,36 @@ class SignInLifetimes(NamedTuple):
 
     idle: int
     total: int
+
+
+class SubjectSignIn(NamedTuple):
+    """A sign-in of a subject: a session, and the families that follow from it.
+
+    sign_in: None if the session has ended; its offline families remain.
+    """
+
+    sid: str
+    sign_in: SignIn | None
+    families: Sequence[Family]
+
+    @property
+    def apps(self) -> Sequence[str]:
+        """The ids of its apps, in the order of their first use."""
+        if self.sign_in is not None:
+            return sorted(self.sign_in.apps, key=self.sign_in.apps.__getitem__)
+        return list(dict.fromkeys(one.grant.app for one in self.families))
+
+    @property
+    def began_at(self) -> float:
+        if self.sign_in is not None:
+            return self.sign_in.began_at
+        return min(one.began_at for one in self.families)
+
+    @property
+    def used_at(self) -> float:
+        """The time of the last authorization request or refresh."""
+        times = [one.used_at for one in self.families]
+        return max(times if self.sign_in is None else [*times, self.sign_in.used_at])
 
 
 class SignInService:
@@ -64,13 +95,22 @@ class SignInService:
             await self._logouts.announce(ended, reason)
         return int(ended is not None or dropped > 0)
 
+    async def of_subject(self, subject: str) -> Sequence[SubjectSignIn]:
+        """Return the subject's sign-ins, the oldest first."""
+        sessions = {one.sid: one for one in await self._sign_ins.of_subject(subject)}
+        families: dict[str, list[Family]] = {sid: [] for sid in sessions}
+        for state in await self._grants.of_subject(subject):
+            # The session may have begun after the first query.
+            if state.is_active:
+                families.setdefault(state.family.grant.sid, []).append(state.family)
+        found = [SubjectSignIn(sid, sessions.get(sid), ones) for sid, ones in families.items()]
+        return sorted(found, key=lambda one: one.began_at)
+
     async def end_all(self, subject: str, *, reason: str) -> int:
-        """End all sessions and families of a subject. Returns how many sessions had some."""
-        sessions = await self._sign_ins.of_subject(subject)
-        families = await self._grants.of_subject(subject)
-        sids = {one.sid for one in sessions} | {one.family.grant.sid for one in families}
+        """End all sign-ins of a subject, and return how many there were."""
         ended = [
-            await self.end(subject, sid, offline_too=True, reason=reason) for sid in sorted(sids)
+            await self.end(subject, one.sid, offline_too=True, reason=reason)
+            for one in await self.of_subject(subject)
         ]
         return sum(ended)
 

@@ -252,6 +252,8 @@ def use_phones(send: Journal) -> None:
         if act == "confirm":
             grant = {"grant_type": GRANT, "client_id": "red", "device_code": login["device_code"]}
             send("POST /oauth/token", data=grant)
+    send("DELETE /phone/signins/{sid}", f"/phone/signins/{'x' * 22}", headers=phone)
+    send("DELETE /phone/signins", headers=phone)
     send("DELETE /phone/session", headers=phone)
     send("DELETE /phone/sessions", headers=bearer(send.client.session()))
 

@@ -211,10 +211,16 @@ class PhoneClient:
         async with self._http.post(f"/phone/{verb}", json=body, headers=headers) as response:
             return Answer(response.status, await response.json(), response.headers)
 
+    async def get(self, what: str) -> Answer:
+        return await self._ask("GET", what)
+
     async def delete(self, what: str) -> Answer:
-        """Sign out of this session (`session`) or of all sessions of the person (`sessions`)."""
+        """End this session (`session`), all `sessions` of the person, or `signins`."""
+        return await self._ask("DELETE", what)
+
+    async def _ask(self, method: str, what: str) -> Answer:
         headers = {"Authorization": self.bearer}
-        async with self._http.delete(f"/phone/{what}", headers=headers) as response:
+        async with self._http.request(method, f"/phone/{what}", headers=headers) as response:
             return Answer(response.status, await response.json(), response.headers)
 
 
