@@ -69,7 +69,8 @@ class Agent:
     """Opens pages of the provider, keeps cookies, and follows redirects within the provider."""
 
     def __init__(self) -> None:
-        self._http = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
+        self.cookies = aiohttp.CookieJar(unsafe=True)
+        self._http = aiohttp.ClientSession(cookie_jar=self.cookies)
 
     async def __aenter__(self) -> Self:
         return self

@@ -8,6 +8,7 @@ sign out, and must not redirect to an address that it cannot attribute to the cl
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -90,6 +91,17 @@ async def test_logout_without_hint_shows_a_page(party: RelyingParty, query: dict
 
     assert isinstance(answer, Page)
     assert answer.status == 200
+    assert not await is_signed_in(party)
+
+
+async def test_copied_cookie_is_useless_after_logout(party: RelyingParty, tmp_path: Path) -> None:
+    """The provider ends its session, and does not only delete the cookie."""
+    await party.sign_in()
+    party.agent.cookies.save(tmp_path / "cookies")
+    await sign_out(party)
+
+    party.agent.cookies.load(tmp_path / "cookies")
+
     assert not await is_signed_in(party)
 
 
