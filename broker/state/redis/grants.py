@@ -1,6 +1,6 @@
 """Authorization codes and families of refresh tokens in Redis.
 
-    scanlogin:{s}:code:<hash>          "<sid> <family> <the code as JSON>"; "-<family>" once used
+    scanlogin:{s}:code:<hash>          "<sid> <family> <the code as JSON>"; "used <family>" later
     scanlogin:{s}:family:<id>          "<n> <sid> <subject> <the family as JSON>"; "-" once dropped
     scanlogin:{s}:families:<subject>   sorted set: ids of active families by end time
 
@@ -36,12 +36,12 @@ local stored = redis.call('GET', KEYS[1])
 if not stored then
   return false
 end
-if string.sub(stored, 1, 1) == '-' then
+if string.sub(stored, 1, 5) == 'used ' then
   return {stored, 0}
 end
 local sid, family = string.match(stored, '^(%S+) (%S+) ')
 local ttl = redis.call('PTTL', KEYS[1]) + ARGV[2]
-redis.call('SET', KEYS[1], '-' .. family, 'PX', ttl)
+redis.call('SET', KEYS[1], 'used ' .. family, 'PX', ttl)
 return {stored, active(ARGV[1], sid)}
 """
 )
@@ -135,6 +135,9 @@ return found
 """
 )
 
+USED = b"used "
+"""Begins the tombstone of a code. A sid is longer, and may begin with any character."""
+
 _decode_code = decoder(AuthorizationCode)
 _decode_family = decoder(Family)
 
@@ -160,9 +163,9 @@ class RedisGrants:
         if not found:
             return TakenCode(None, Taken.UNKNOWN)
         stored, is_signed_in = found
-        if stored.startswith(b"-"):
-            return TakenCode(None, Taken.USED, stored[1:].decode())
-        await self._replication.wait_for(key, "-")
+        if stored.startswith(USED):
+            return TakenCode(None, Taken.USED, stored.removeprefix(USED).decode())
+        await self._replication.wait_for(key, USED)
         _, family, text = stored.split(b" ", 2)
         code = decode_or_none(_decode_code, text)
         if code is None or not is_signed_in:

@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import replace
 from itertools import count
 
-from broker.oidc.model import subject_shard
+from broker.infrastructure.sharding import SHARDS
+from broker.oidc.model import hash_secret, subject_shard
 from broker.oidc.ports import (
     ENDED_TTL,
     FAMILIES_MAX,
@@ -237,6 +238,20 @@ async def test_code_is_taken_once_of_parallel_calls(store: StateBackend, clock: 
     assert [one.code for one in taken if one.code] == [code]
     used = [one for one in taken if one.code is None]
     assert {(one.why, one.family) for one in used} == {(Taken.USED, code.grant.family)}
+
+
+async def test_code_of_each_shard_is_taken(store: StateBackend, clock: Clock) -> None:
+    subjects = {subject_shard(name): name for name in map("pretend:{}".format, range(1_000))}
+    assert set(subjects) == set(SHARDS)
+
+    for shard, subject in subjects.items():
+        sign_in = a_sign_in(clock, subject=subject, cookie_hash=None)
+        code = a_code(clock, a_grant(sign_in))
+        await store.sign_ins.save(sign_in, clock() + 1_000)
+        code_hash = hash_secret(shard)
+        await store.grants.save_code(shard, code_hash, code)
+
+        assert (await store.grants.take(shard, code_hash)).code == code
 
 
 async def test_used_code_is_recognised_after_its_end(
