@@ -22,7 +22,7 @@ SCOPE_TEXTS: Mapping[str, Texts] = {
         "email": "your e-mail address",
         "phone": "your phone number",
         "groups": "the groups you belong to",
-        "offline_access": "access that continues until you end it",
+        "offline_access": "access until you end it",
     },
     "zh": {
         "openid": "用户标识",
@@ -53,17 +53,17 @@ SIGN_IN_TEXTS: Mapping[str, Texts] = {
     },
     "zh": {
         "lang": "zh-CN",
-        "title": "登录{app}",
+        "title": "登录 {app}",
         "open": "在手机上打开{phone}。",
         "open_any": "在手机上打开用于登录的应用。",
         "scan": "扫描屏幕上的二维码。",
         "confirm": "核对手机上显示的信息并确认，本页会自动继续。",
         "receives": "{app} 将获得",
         "nothing": "不获取个人信息",
-        "cancel": "取消并返回{app}",
-        "hint": "{app} 请求登录的帐号：{hint}",
+        "cancel": "取消并返回 {app}",
+        "hint": "{app} 请求登录的账号：{hint}",
         "handset": "正在用手机浏览本页？手机无法扫描自己的屏幕，"
-        "请在电脑或平板上打开{app}，再用手机扫码。",
+        "请在电脑或平板上打开 {app}，再用手机扫码。",
         "noscript": "显示二维码需要 JavaScript，请允许后刷新本页。",
         "address": "当前登录地址为 {host}，请确认与地址栏一致。",
     },
@@ -71,7 +71,7 @@ SIGN_IN_TEXTS: Mapping[str, Texts] = {
 
 FORM_POST_TEXTS: Mapping[str, Texts] = {
     "en": {"lang": "en", "title": "Returning to {app}…", "button": "Continue to {app}"},
-    "zh": {"lang": "zh-CN", "title": "正在返回{app}…", "button": "继续前往{app}"},
+    "zh": {"lang": "zh-CN", "title": "正在返回 {app}…", "button": "继续前往 {app}"},
 }
 
 MESSAGES: Mapping[str, Mapping[str, Texts]] = {
@@ -103,8 +103,8 @@ MESSAGES: Mapping[str, Mapping[str, Texts]] = {
         "logout": {
             "lang": "en",
             "title": "Sign out?",
-            "sentence": "You are signed in at {host}. After that, sites that use this sign-in ask "
-            "you to sign in again.",
+            "sentence": "You are signed in at {host}. After you sign out, sites that use this "
+            "sign-in ask you to sign in again.",
             "button": "Sign out",
         },
         "signed_out": {
@@ -129,7 +129,7 @@ MESSAGES: Mapping[str, Mapping[str, Texts]] = {
             "lang": "zh-CN",
             "title": "本次登录已结束",
             "sentence": "登录可能已完成、已过期，或由其他浏览器发起。请回到网站重新开始。",
-            "link": "前往{app}",
+            "link": "前往 {app}",
         },
         "foreign": {
             "lang": "zh-CN",
@@ -146,7 +146,7 @@ MESSAGES: Mapping[str, Mapping[str, Texts]] = {
             "lang": "zh-CN",
             "title": "已退出登录",
             "sentence": "本浏览器在 {host} 的登录已结束。",
-            "link": "前往{app}",
+            "link": "前往 {app}",
         },
     },
 }

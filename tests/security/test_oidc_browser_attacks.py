@@ -199,7 +199,7 @@ async def test_login_completes_one_request(visit: Visit) -> None:
     assert second.status == 400
 
 
-async def test_login_of_a_request_yields_no_token_to_its_page(visit: Visit) -> None:
+async def test_login_of_request_yields_no_token_to_page(visit: Visit) -> None:
     """A script on the page, or a stolen secret, gets a code for the app only."""
     device_code = f"{visit.fields['login_id']}.{visit.fields['secret']}"
     form = {
