@@ -142,6 +142,23 @@ async def test_brokers_are_tried_again_after_503(tmp_path: Path) -> None:
                 assert response.status == status
 
 
+async def test_servers_of_apps_have_their_own_request_limit(tmp_path: Path) -> None:
+    async with (
+        nginx_with(tmp_path, FakeBroker("one")) as url,
+        aiohttp.ClientSession(url) as http,
+    ):
+
+        async def status(path: str) -> int:
+            async with http.get(path) as response:
+                return response.status
+
+        of_app = await asyncio.gather(*(status("/oauth/token") for _ in range(600)))
+        of_browser = await asyncio.gather(*(status("/oauth/login") for _ in range(2000)))
+
+    assert 429 not in of_app
+    assert 429 in of_browser
+
+
 async def test_nginx_without_broker_answers_with_error_word(tmp_path: Path) -> None:
     async with (
         nginx_with(tmp_path, unreachable=2) as url,
