@@ -25,7 +25,7 @@ from broker.infrastructure.runtime.drain import DrainGate
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
 from broker.infrastructure.transport.socketio.server import SocketIOServer
-from broker.login.ports import LOGIN_RETENTION
+from broker.login.ports import LOGIN_RETENTION, AuditLog, LoginReports, SignInEnds
 from broker.login.services import LoginServices
 from broker.login.settings import LoginSettings
 from broker.oidc.device_grant import DeviceTokens
@@ -109,6 +109,18 @@ class Context:
     @property
     def bus(self) -> Bus:
         return self.backends.bus
+
+    @property
+    def audit_log(self) -> AuditLog:
+        return self.backends.records.audit_log
+
+    @property
+    def sign_in_ends(self) -> SignInEnds:
+        return self.services.oidc_services.sign_ins
+
+    @property
+    def login_reports(self) -> LoginReports:
+        return self.services.oidc_services.app_events
 
     @property
     def picture_store(self) -> PictureStore:

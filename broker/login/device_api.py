@@ -7,7 +7,6 @@ It is stateless: any instance can answer any request, so it needs no sticky sess
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Annotated, Protocol
 from urllib.parse import quote
 
@@ -145,20 +144,26 @@ class LoginDeviceAPI:
         """
         body = parse(DeviceTokenRequest, form)
         login_id, secret = split_device_code(body.device_code)
-        if body.match is not None:
-            await self._prove(login_id, secret, body.match, client.app)
+        has_proved = body.match is not None and await self._prove(
+            login_id, secret, body.match, client.app
+        )
         try:
             redeemed = await self._redeemer.redeem(login_id, secret, app=client.app.id)
         except NotConfirmed:
-            self._limits.count_poll(login_id)
+            if not has_proved:  # wrong answers have their own limit
+                self._limits.count_poll(login_id)
             raise NotConfirmed(**await self._progress(login_id, client.app)) from None
         if "openid" in (redeemed.login.scope or ()):
             return await self._openid_tokens.issue(redeemed, client)
         return token_response(redeemed)
 
-    async def _prove(self, login_id: str, secret: str, answer: str, app: App) -> None:
-        with suppress(NotAllowed):  # the phone shows no digits yet: redeem reports the progress
+    async def _prove(self, login_id: str, secret: str, answer: str, app: App) -> bool:
+        """Send the digits of the phone. Returns False if the phone shows none yet."""
+        try:
             await self._login_service.prove(login_id, secret, answer, app=app.id)
+        except NotAllowed:
+            return False
+        return True
 
     async def _progress(self, login_id: str, app: App) -> dict[str, str | int]:
         """Return what a browser on a socket would get as a push: the progress of the phone."""

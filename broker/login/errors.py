@@ -17,6 +17,14 @@ class UnknownLogin(LoginError):
     description = "no login has this login_id and secret"
 
 
+class UnknownReport(LoginError):
+    """The login is unknown, was not confirmed, or was confirmed by another person."""
+
+    error, status = "invalid_grant", 400
+    counts_as_guess = True
+    description = "this person has confirmed no login with this login_id"
+
+
 class AlreadyRedeemed(LoginError):
     error, status = "invalid_grant", 400
     description = "the token of this login has been delivered; begin a new login"

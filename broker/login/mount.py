@@ -31,6 +31,8 @@ from broker.login.device_page_api import DevicePageAPI
 from broker.login.limits import LoginLimits
 from broker.login.lobby import Lobby
 from broker.login.phone_api import LoginPhoneAPI
+from broker.login.ports import AuditLog, LoginReports, SignInEnds
+from broker.login.reports import LoginReporter
 from broker.login.services import LoginServices
 from broker.login.settings import LoginSettings
 from broker.sessions.authentication import PHONE, PhoneAuthenticator
@@ -61,6 +63,12 @@ class LoginContext(Protocol):
     def socket_server(self) -> SocketIOServer: ...
     @property
     def pictures_url(self) -> str: ...
+    @property
+    def audit_log(self) -> AuditLog: ...
+    @property
+    def sign_in_ends(self) -> SignInEnds: ...
+    @property
+    def login_reports(self) -> LoginReports: ...
 
 
 def mount(context: LoginContext) -> Mounted:
@@ -104,6 +112,15 @@ def _mount_phones(context: LoginContext, limits: LoginLimits) -> Mounted:
     api = LoginPhoneAPI(
         login_service=context.login_services.service,
         scanner=context.login_services.scanner,
+        reporter=LoginReporter(
+            reader=context.login_services.reader,
+            writer=context.login_services.writer,
+            apps=context.apps,
+            audit_log=context.audit_log,
+            sign_ins=context.sign_in_ends,
+            reports=context.login_reports,
+            clock=context.clock,
+        ),
         clock=context.clock,
     )
     authenticators = {PHONE: context.phone_authenticator.authenticate}

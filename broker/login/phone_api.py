@@ -26,12 +26,14 @@ from broker.login.errors import (
     LoginRefused,
     NotAllowed,
     UnknownLogin,
+    UnknownReport,
     UnknownScene,
     WrongMatch,
     WrongPhone,
 )
 from broker.login.match import MATCH, Match
 from broker.login.model import Login, State
+from broker.login.reports import LoginReporter
 from broker.login.scanner import Scanner, ScanningPhone
 from broker.login.service import LoginService
 from broker.sessions.authentication import PHONE, PHONE_NAMESPACE
@@ -111,12 +113,26 @@ class ConfirmResponse(DecisionResponse):
     expires_in: NotRequired[Count]
 
 
-class LoginPhoneAPI:
-    """Scans, confirms and denies logins for phones."""
+class ReportResponse(ResponseModel):
+    """ended: the sign-in sessions of the login that ended."""
 
-    def __init__(self, *, login_service: LoginService, scanner: Scanner, clock: Clock) -> None:
+    ended: Count
+
+
+class LoginPhoneAPI:
+    """Scans, confirms, denies and reports logins for phones."""
+
+    def __init__(
+        self,
+        *,
+        login_service: LoginService,
+        scanner: Scanner,
+        reporter: LoginReporter,
+        clock: Clock,
+    ) -> None:
         self._login_service = login_service
         self._scanner = scanner
+        self._reporter = reporter
         self._clock = clock
 
     async def scan(self, session: Session, body: ScanRequest) -> ScanResponse:
@@ -166,6 +182,9 @@ class LoginPhoneAPI:
         login = await self._login_service.deny(body.login_id, session.phone)
         return {"login_id": login.id, "state": login.state}
 
+    async def report(self, session: Session, body: DecisionRequest) -> ReportResponse:
+        return {"ended": await self._reporter.report(body.login_id, session.phone)}
+
 
 def _match_view(match: Match) -> MatchView:
     """Return what the phone shows at the scan: for a code only that there will be one."""
@@ -209,6 +228,17 @@ ENDPOINTS = [
         request=DecisionRequest,
         response=DecisionResponse,
         errors=DECISION_ERRORS,
+    ),
+    Endpoint(
+        "POST",
+        "/phone/report",
+        LoginPhoneAPI.report,
+        role="phone",
+        auth=PHONE,
+        summary="Report a login that the user did not intend, and end its sessions",
+        request=DecisionRequest,
+        response=ReportResponse,
+        errors=(UnknownReport,),
     ),
 ]
 

@@ -152,6 +152,16 @@ class LoginReports(Protocol):
         """Queue an event for the login's app. Raises Unavailable."""
 
 
+class SignInEnds(Protocol):
+    """Ends sign-in sessions, which the OpenID Connect provider stores."""
+
+    async def end_of_login(self, subject: str, login_id: str) -> int:
+        """End the sessions that a login began, with all families. Returns how many ended.
+
+        Raises Unavailable.
+        """
+
+
 class PolicyCase(NamedTuple):
     """The first scan of a login, for a policy to judge.
 

@@ -22,6 +22,7 @@ class LoginServices(NamedTuple):
     """Services that share one reader and one writer."""
 
     reader: LoginReader
+    writer: LoginWriter
     service: LoginService
     scanner: Scanner
     redeemer: Redeemer
@@ -66,4 +67,4 @@ def create_login_services(
     scanner = Scanner(
         reader=reader, writer=writer, apps=apps, clock=clock, policy=policy, scans_max=scans_max
     )
-    return LoginServices(reader, service, scanner, redeemer)
+    return LoginServices(reader, writer, service, scanner, redeemer)

@@ -42,6 +42,12 @@ class SubjectSignIn(NamedTuple):
         return list(dict.fromkeys(one.grant.app for one in self.families))
 
     @property
+    def login_ids(self) -> set[str]:
+        """The ids of the logins that led to it."""
+        own = {self.sign_in.login_id} if self.sign_in is not None else set()
+        return own | {one.grant.login_id for one in self.families}
+
+    @property
     def began_at(self) -> float:
         if self.sign_in is not None:
             return self.sign_in.began_at
@@ -105,6 +111,15 @@ class SignInService:
                 families.setdefault(state.family.grant.sid, []).append(state.family)
         found = [SubjectSignIn(sid, sessions.get(sid), ones) for sid, ones in families.items()]
         return sorted(found, key=lambda one: one.began_at)
+
+    async def end_of_login(self, subject: str, login_id: str) -> int:
+        """End the sign-ins of one login, and return how many there were."""
+        ended = [
+            await self.end(subject, one.sid, offline_too=True, reason="reported")
+            for one in await self.of_subject(subject)
+            if login_id in one.login_ids
+        ]
+        return sum(ended)
 
     async def end_all(self, subject: str, *, reason: str) -> int:
         """End all sign-ins of a subject, and return how many there were."""

@@ -252,6 +252,7 @@ def use_phones(send: Journal) -> None:
         if act == "confirm":
             grant = {"grant_type": GRANT, "client_id": "red", "device_code": login["device_code"]}
             send("POST /oauth/token", data=grant)
+            send("POST /phone/report", json={"login_id": login["login_id"]}, headers=phone)
     send("DELETE /phone/signins/{sid}", f"/phone/signins/{'x' * 22}", headers=phone)
     send("DELETE /phone/signins", headers=phone)
     send("DELETE /phone/session", headers=phone)

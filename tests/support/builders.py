@@ -80,19 +80,29 @@ NO_REQUESTS = NoRequests()
 
 
 class RecordingAuditLog:
-    """An audit trail that records which logins ended, how and when."""
+    """An audit log that records which logins ended, how and when."""
 
     def __init__(self) -> None:
         self.ends: list[tuple[str, State, float]] = []
+        self._confirmed: dict[str, ConfirmedLogin] = {}
 
     def record(self, login: Login, *, now: float) -> None:
         self.ends.append((login.id, login.state, now))
+        if login.phone is not None and login.subject is not None:
+            identity = login.phone.identity
+            self._confirmed[login.id] = ConfirmedLogin(
+                login.app, login.incarnation, identity.provider, identity.id, login.subject, None
+            )
 
     async def find(self, login_id: str) -> ConfirmedLogin | None:
-        return None
+        return self._confirmed.get(login_id)
 
     async def report(self, login_id: str, *, now: float) -> bool:
-        return False
+        login = self._confirmed.get(login_id)
+        if login is None or login.reported_at is not None:
+            return False
+        self._confirmed[login_id] = login._replace(reported_at=now)
+        return True
 
 
 class RunningBroker(NamedTuple):
@@ -153,6 +163,7 @@ class LoginMethods:
 
     def __init__(self, services: LoginServices) -> None:
         self.reader = services.reader
+        self.writer = services.writer
         self.begin = services.service.begin
         self.scan = services.scanner.scan
         self.confirm = services.service.confirm
