@@ -55,6 +55,7 @@ class BrokerProvider:
 
     def __init__(self, broker: RunningBroker, admin: Admin, clock: AheadClock) -> None:
         self.issuer = broker.url
+        self.broker = broker
         self._admin, self._clock = admin, clock
         self._numbers = count(1)
 
