@@ -8,35 +8,62 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import aiohttp
+
 from deploy import nginx
 from deploy.processes import Process, wait_until_listening
 from tests.support.app_admin import TOKEN, Admin
 from tests.support.builders import StartBroker
 from tests.support.clients import Payload
 from tests.support.environment import free_port, need
-from tests.support.servers.redis import RedisServer, redis_program
+from tests.support.servers.redis import Engines
+from tests.support.waiting import eventually
 
 
 class Provider(NamedTuple):
     """The provider that relying parties use.
 
     issuer: its URL for browsers and apps. phones: the URL for phones.
-    admin: the client of an admin port.
+    admin: the client of an admin port. instances: the URL of each instance.
     """
 
     issuer: str
     phones: str
     admin: Admin
+    instances: tuple[str, ...]
 
     async def add_app(self, app_id: str, **fields: object) -> str:
         """Add an app and return its secret; empty for a public app."""
         body = {"id": app_id, "name": app_id.title(), "phone_app": "default", **fields}
         answer = await self.admin.ask("POST", "/apps", body)
         assert answer.status == 201, answer.body
+        await eventually(lambda: self._is_known(app_id))
         if fields.get("client_type") == "public":
             return ""
         rotated = await self.admin.ask("POST", f"/apps/{app_id}/rotate-secret")
-        return str(rotated.body["api_secret"])
+        secret = str(rotated.body["api_secret"])
+        await eventually(lambda: self._is_secret(app_id, secret))
+        return secret
+
+    async def _is_known(self, app_id: str) -> bool:
+        """Return whether every instance has read the app."""
+        answers = [await self._post(url, "device_authorization", app_id) for url in self.instances]
+        return 401 not in answers
+
+    async def _is_secret(self, app_id: str, secret: str) -> bool:
+        answers = [
+            await self._post(url, "introspect", app_id, client_secret=secret, token="x")
+            for url in self.instances
+        ]
+        return 401 not in answers
+
+    async def _post(self, url: str, path: str, app_id: str, **fields: str) -> int:
+        form = {"client_id": app_id, **fields}
+        async with (
+            aiohttp.ClientSession() as http,
+            http.post(f"{url}/oauth/{path}", data=form) as response,
+        ):
+            return response.status
 
     async def update_app(self, app_id: str, **fields: object) -> Payload:
         answer = await self.admin.ask("PATCH", f"/apps/{app_id}", fields)
@@ -50,35 +77,40 @@ APP_CALLS = "token|userinfo|introspect|revoke|par"
 
 
 @asynccontextmanager
-async def one_instance(start_broker: StartBroker, folder: Path) -> AsyncIterator[Provider]:
+async def one_instance(
+    start_broker: StartBroker, folder: Path, engines: Engines | None = None
+) -> AsyncIterator[Provider]:
     broker = await start_broker(**COMMON)
     admin = Admin(broker.admin)
     try:
-        yield Provider(broker.url, broker.url, admin)
+        yield Provider(broker.url, broker.url, admin, (broker.url,))
     finally:
         await admin.http.close()
 
 
 @asynccontextmanager
-async def three_instances(start_broker: StartBroker, folder: Path) -> AsyncIterator[Provider]:
+async def three_instances(
+    start_broker: StartBroker, folder: Path, engines: Engines
+) -> AsyncIterator[Provider]:
     """The browser, the app and the phone each use another instance."""
-    redis = RedisServer(redis_program())
-    redis.start()
+    engines.empty("redis")
     port = free_port()
-    shared = {**COMMON, "state_url": redis.url, "public_url": f"http://127.0.0.1:{port}"}
+    shared = {
+        **COMMON,
+        "state_url": engines.url("redis"),
+        "public_url": f"http://127.0.0.1:{port}",
+        "key_file": folder / "keys.json",
+    }
+    brokers = [
+        await start_broker(**shared, instance=name) for name in ("browsers", "apps", "phones")
+    ]
+    admin = Admin(brokers[1].admin)
     try:
-        brokers = [
-            await start_broker(**shared, instance=name, key_file=folder / "keys.json")
-            for name in ("browsers", "apps", "phones")
-        ]
         async with nginx_by_path(folder / "nginx", port, *(one.url for one in brokers[:2])):
-            admin = Admin(brokers[1].admin)
-            try:
-                yield Provider(f"http://127.0.0.1:{port}", brokers[2].url, admin)
-            finally:
-                await admin.http.close()
+            instances = tuple(broker.url for broker in brokers)
+            yield Provider(f"http://127.0.0.1:{port}", brokers[2].url, admin, instances)
     finally:
-        redis.stop()
+        await admin.http.close()
 
 
 @asynccontextmanager

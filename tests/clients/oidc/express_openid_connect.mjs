@@ -1,0 +1,19 @@
+// A site with express-openid-connect. The configuration is JSON in the variable SITE.
+import express from 'express'
+import openid from 'express-openid-connect'
+
+const { port, issuer, id, secret } = JSON.parse(process.env.SITE)
+const site = express()
+site.use(
+  openid.auth({
+    issuerBaseURL: issuer,
+    baseURL: `http://127.0.0.1:${port}`,
+    clientID: id,
+    clientSecret: secret,
+    secret: 'a secret of this test with many characters',
+    authorizationParams: { response_type: 'code', scope: 'openid profile offline_access' },
+    idpLogout: true,
+  }),
+)
+site.get('/', openid.requiresAuth(), (request, response) => response.json(request.oidc.user))
+site.listen(port, '127.0.0.1', () => console.log('ready'))

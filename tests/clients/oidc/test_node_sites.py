@@ -1,0 +1,114 @@
+"""Sites with Auth.js and with express-openid-connect sign new persons in by scan."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from deploy.processes import Process, wait_until_listening
+from tests.support.environment import free_port
+from tests.support.node_client import FOLDER, node
+from tests.support.oidc_browser import ScanBrowser, new_person, parse
+from tests.support.oidc_provider import Provider
+
+
+class Site(NamedTuple):
+    url: str
+    provider: Provider
+    browser: ScanBrowser
+
+
+@asynccontextmanager
+async def running_site(program: str, log: Path, **config: object) -> AsyncIterator[str]:
+    environment = {**os.environ, "SITE": json.dumps(config)}
+    with log.open("wb") as file:
+        process = await asyncio.create_subprocess_exec(
+            node(), str(FOLDER / program), stdout=file, stderr=file, env=environment
+        )
+    running = Process(program, process, log)
+    try:
+        await wait_until_listening(running, int(str(config["port"])))
+        yield f"http://127.0.0.1:{config['port']}"
+    finally:
+        await running.stop()
+
+
+@pytest.fixture
+async def express(provider: Provider, tmp_path: Path) -> AsyncIterator[Site]:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    secret = await provider.add_app(
+        "express",
+        redirect_urls=[f"{url}/callback"],
+        post_logout_urls=[url],
+        scopes=["openid", "profile", "offline_access"],
+    )
+    async with (
+        running_site(
+            "express_openid_connect.mjs",
+            tmp_path / "site.log",
+            port=port,
+            issuer=provider.issuer,
+            id="express",
+            secret=secret,
+        ),
+        ScanBrowser(provider.issuer, phones=provider.phones) as browser,
+    ):
+        yield Site(url, provider, browser)
+
+
+@pytest.fixture
+async def auth_js(provider: Provider, tmp_path: Path) -> AsyncIterator[Site]:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    secret = await provider.add_app("authjs", redirect_urls=[f"{url}/auth/callback/scan"])
+    async with (
+        running_site(
+            "auth_js.mjs",
+            tmp_path / "site.log",
+            port=port,
+            issuer=provider.issuer,
+            id="authjs",
+            secret=secret,
+        ),
+        ScanBrowser(provider.issuer, phones=provider.phones) as browser,
+    ):
+        yield Site(url, provider, browser)
+
+
+async def test_express_reads_the_user_from_the_id_token(express: Site) -> None:
+    person = new_person()
+
+    page = await express.browser.sign_in(express.url, person)
+
+    user = json.loads(page.text)
+    assert user["sub"] == f"pretend:{person}"
+    assert user["preferred_username"].startswith("u-")
+
+
+async def test_express_logout_ends_the_sign_in(express: Site) -> None:
+    await express.browser.sign_in(express.url, new_person())
+
+    page = await express.browser.open(f"{express.url}/logout")
+
+    assert any(url.path.endswith("/oauth/logout") for url in page.trail)
+    assert parse((await express.browser.open(express.url)).text).widget
+
+
+async def test_auth_js_session_has_the_name(auth_js: Site) -> None:
+    """Auth.js reads only the ID token."""
+    token = json.loads((await auth_js.browser.open(f"{auth_js.url}/auth/csrf")).text)
+    fields = {"csrfToken": token["csrfToken"], "callbackUrl": auth_js.url}
+    page = await auth_js.browser.post(f"{auth_js.url}/auth/signin/scan", fields)
+
+    after = await auth_js.browser.finish(page, new_person())
+
+    assert str(after.url).rstrip("/") == auth_js.url
+    assert "user" in json.loads(after.text)
