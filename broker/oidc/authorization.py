@@ -21,6 +21,7 @@ from broker.oidc.browser_sign_ins import (
     new_record_id,
 )
 from broker.oidc.model import (
+    ACR_MATCH,
     AuthorizationCode,
     AuthorizationRequest,
     Grant,
@@ -83,13 +84,16 @@ class AuthorizationService:
         """Return the code of a confirmed login.
 
         former: the sign-in session of the browser.
-        Raises LoginRequired if the request was completed otherwise, OtherUser if the hint names
-        another user, and the errors of `Redeemer.claim` and of the directory.
+        Raises LoginRequired if the request was completed otherwise, or needs a match that the
+        login does not have; OtherUser if the hint names another user; and the errors of
+        `Redeemer.claim` and of the directory.
         """
         login = await self._redeemer.claim(
             login_id, secret, app=app.id, request=request.id, began_after=request.began_at
         )
         if not await self._requests.complete(request.id, login.id):
+            raise LoginRequired
+        if request.match and login.match is None:  # begun without the request's id
             raise LoginRequired
         if request.hint_subject not in (None, login.subject):
             raise OtherUser
@@ -106,11 +110,7 @@ class AuthorizationService:
         self, request: AuthorizationRequest, app: App, sign_in: SignIn
     ) -> IssuedCode | None:
         """Return a code for a browser that is signed in; None if a scan is necessary."""
-        if request.prompt in ("login", "select_account"):
-            return None
-        if not self._is_recent(request, sign_in):
-            return None
-        if request.hint_subject not in (None, sign_in.subject):
+        if self._needs_scan(request, app, sign_in):
             return None
         if not await self._sign_ins.is_usable(sign_in, app):
             return None
@@ -123,9 +123,14 @@ class AuthorizationService:
         await self._save(code, request, app, sign_in, profile, family)
         return IssuedCode(code)
 
-    def _is_recent(self, request: AuthorizationRequest, sign_in: SignIn) -> bool:
+    def _needs_scan(self, request: AuthorizationRequest, app: App, sign_in: SignIn) -> bool:
         age = self._clock() - sign_in.auth_time
-        return request.max_age is None or age <= request.max_age
+        return (
+            request.prompt in ("login", "select_account")
+            or (request.max_age is not None and age > request.max_age)
+            or request.hint_subject not in (None, sign_in.subject)
+            or ((request.match or app.match != "off") and sign_in.acr != ACR_MATCH)
+        )
 
     async def _start_sign_in(
         self,

@@ -13,7 +13,7 @@ from broker.identity.model import UserProfile
 from broker.identity.ports import Directory
 from broker.infrastructure.clock import Clock
 from broker.login.model import Browser, Login
-from broker.oidc.model import ACR_SCAN, SignIn, hash_secret, subject_shard
+from broker.oidc.model import SignIn, acr_of, hash_secret, subject_shard
 from broker.oidc.ports import SignIns
 from broker.oidc.sign_ins import SignInService
 
@@ -129,8 +129,8 @@ class BrowserSignIns:
             cookie_hash=None if cookie is None else hash_secret(cookie),
             app_first=app.id if former is None else former.app_first,
             auth_time=login.confirmed_at or now,
-            amr=("scan",),
-            acr=ACR_SCAN,
+            amr=login.auth_methods,
+            acr=acr_of(login.auth_methods),
             login_id=login.id,
             ip=browser.ip,
             user_agent=browser.user_agent,

@@ -13,7 +13,7 @@ from broker.login.errors import AlreadyRedeemed
 from broker.login.model import Login
 from broker.oidc.families import device_family
 from broker.oidc.grants import FamilyLifetimes
-from broker.oidc.model import ACR_MATCH, ACR_SCAN, Grant, SignIn, subject_shard
+from broker.oidc.model import Grant, SignIn, acr_of, subject_shard
 from broker.oidc.ports import Grants
 from broker.oidc.sign_ins import SignInService
 from broker.oidc.tokens import TokenIssue, TokenSetResponse, TokenSigner
@@ -81,7 +81,7 @@ class DeviceTokens:
             app_first=app.id,
             auth_time=claims.authenticated_at,
             amr=claims.auth_methods,
-            acr=ACR_MATCH if "match" in claims.auth_methods else ACR_SCAN,
+            acr=acr_of(claims.auth_methods),
             login_id=login.id,
             ip=login.browser.ip,
             user_agent=login.browser.user_agent,

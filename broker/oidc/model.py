@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 from broker.identity.model import Identity, UserProfile
 from broker.infrastructure.sharding import shard_of
 
+MATCH = "match"
+"""The `amr` of a login with a match."""
+
 ACR_SCAN, ACR_MATCH = "urn:scan-login:scan", "urn:scan-login:match"
 
 
@@ -150,6 +153,11 @@ class Family:
     used_at: float
     expires_at: float
     latest_end: float
+
+
+def acr_of(auth_methods: tuple[str, ...]) -> str:
+    """Return the `acr` of a login with this `amr`."""
+    return ACR_MATCH if MATCH in auth_methods else ACR_SCAN
 
 
 def hash_secret(secret: str) -> bytes:

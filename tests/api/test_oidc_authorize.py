@@ -9,7 +9,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from tests.support.builders import StartBroker
-from tests.support.oidc_browser import AUTHORIZE, ScanBrowser, new_person, parse
+from tests.support.clients import PhoneClient
+from tests.support.oidc_browser import AUTHORIZE, Page, ScanBrowser, new_person, parse
 from tests.support.oidc_provider import one_instance
 from tests.support.oidc_site import (
     CALLBACK,
@@ -353,3 +354,65 @@ async def test_removed_app_has_no_requests_left(site: OIDCSite, browser: ScanBro
     page = await browser.open(f"{site.provider.issuer}{AUTHORIZE}?{query}")
 
     assert page.status == 400
+
+
+# ---- match ----
+
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+
+WITH_MATCH = {"acr_values": "urn:scan-login:match"}
+
+
+async def login_fields(browser: ScanBrowser, page: Page, request: str) -> dict[str, str]:
+    """Confirm a login that needs a match, and return the fields that its page submits."""
+    app, origin = parse(page.text).widget["app"], page.url.origin()
+    begin = {"client_id": app, **({"request": request} if request else {})}
+    async with browser.http.post(f"{origin}/oauth/device_authorization", data=begin) as response:
+        login = await response.json()
+    login_id, _, secret = login["device_code"].partition(".")
+    poll = {"grant_type": DEVICE_GRANT, "client_id": app, "device_code": login["device_code"]}
+    async with PhoneClient(str(origin), new_person()) as phone:
+        await phone.post("scan", {"scene": login["user_code"], "can": ["match"]})
+        async with browser.http.post(f"{origin}/oauth/token", data=poll) as response:
+            shown = await response.json()
+        number = {"match": shown["match"]} if "match" in shown else {}
+        confirmed = await phone.post("confirm", {"login_id": login_id, **number})
+        assert confirmed.status == 200, confirmed.body
+    fields = {"login_id": login_id, "secret": secret}
+    return {**fields, "request": parse(page.text).widget["request"]}
+
+
+async def test_requested_match_is_in_the_id_token(site: OIDCSite, browser: ScanBrowser) -> None:
+    page = await browser.open(site.url(**WITH_MATCH))
+
+    fields = await login_fields(browser, page, parse(page.text).widget["request"])
+    answer = await browser.submit_login(page, fields, follow=False)
+
+    claims = (await site.exchange(answer_in(answer.headers["Location"])["code"]))["claims"]
+    assert claims["amr"] == ["scan", "match"]
+    assert claims["acr"] == "urn:scan-login:match"
+
+
+async def test_login_without_the_requested_match_is_refused(
+    site: OIDCSite, browser: ScanBrowser
+) -> None:
+    """An attacker's page may begin the login without the request."""
+    page = await browser.open(site.url(**WITH_MATCH))
+
+    fields = await login_fields(browser, page, "")
+    answer = await browser.submit_login(page, fields, follow=False)
+
+    assert answer.status == 400
+
+
+async def test_sign_in_without_match_does_not_replace_one(
+    site: OIDCSite, browser: ScanBrowser
+) -> None:
+    strict = await add_site(site.provider, "strict", sso=True, match="number")
+    await site.signed_in(browser)
+
+    requested = await browser.redirect_of(site.url(prompt="none", **WITH_MATCH))
+    required = await browser.redirect_of(strict.url(prompt="none"))
+
+    assert answer_in(requested)["error"] == "login_required"
+    assert answer_in(required)["error"] == "login_required"
