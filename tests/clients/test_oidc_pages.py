@@ -261,7 +261,7 @@ async def test_pages_fit_in_each_look(
         assert await fits(page)
 
 
-async def test_phone_is_told_to_use_a_computer(
+async def test_phone_shows_advice_to_use_a_computer(
     chromium: Browser, start_broker: StartBroker, tmp_path: Path
 ) -> None:
     phone = {"viewport": NARROW, "is_mobile": True, "has_touch": True}
@@ -272,7 +272,7 @@ async def test_phone_is_told_to_use_a_computer(
         await page.screenshot(path=SCREENSHOTS / "oidc-handset.png", animations="disabled")
 
 
-async def test_page_without_javascript_says_why(
+async def test_page_without_javascript_shows_the_reason(
     chromium: Browser, start_broker: StartBroker, tmp_path: Path
 ) -> None:
     async with staged(start_broker, tmp_path) as stage:
