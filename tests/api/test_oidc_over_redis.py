@@ -1,0 +1,150 @@
+"""Tests of two instances over Redis: what one does with a grant, the other sees at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp
+import pytest
+
+from tests.support.builders import StartBroker
+from tests.support.logout_receiver import LogoutReceiver, logout_receiver
+from tests.support.oidc_app import (
+    SETTINGS,
+    ProfileDirectory,
+    RelyingParty,
+    claims_of,
+    relying_party,
+)
+from tests.support.servers.redis import RedisServer, redis_program, running
+from tests.support.waiting import eventually
+
+RECORDS = ("code", "family", "families", "signin", "signins", "request")
+"""Kinds of keys of the provider."""
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with running(redis_program()) as server:
+        yield server
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[LogoutReceiver]:
+    async with logout_receiver() as started:
+        yield started
+
+
+class Instances(NamedTuple):
+    """One app at two instances."""
+
+    one: RelyingParty
+    two: RelyingParty
+
+
+@pytest.fixture
+async def instances(
+    start_broker: StartBroker, redis: RedisServer, receiver: LogoutReceiver, tmp_path: Path
+) -> AsyncIterator[Instances]:
+    shared = {
+        **SETTINGS,
+        "state_url": redis.url,
+        "webhooks_private": True,
+        "key_file": tmp_path / "keys.json",
+    }
+    first = await start_broker(ProfileDirectory(), **shared)
+    second = await start_broker(ProfileDirectory(), **shared, public_url=first.url)
+    async with (
+        relying_party(first, backchannel_logout_url=receiver.url, reuse="signin") as one,
+        aiohttp.ClientSession(second.url) as http,
+    ):
+        two = replace(one, url=second.url, http=http)
+
+        async def knows_the_app() -> bool:
+            return (await two.post("introspect", token="x")).status == 200
+
+        await eventually(knows_the_app)
+        yield Instances(one, two)
+
+
+async def test_code_raced_at_two_instances_works_once(instances: Instances) -> None:
+    code = await instances.one.code()
+
+    answers = await asyncio.gather(*(app.exchange(code) for app in [*instances] * 50))
+
+    assert sorted(answer.status for answer in answers) == [200] + [400] * 99
+
+
+async def test_refresh_raced_at_two_instances_has_one_successor(instances: Instances) -> None:
+    tokens = await instances.one.tokens()
+
+    answers = await asyncio.gather(
+        *(app.refresh(tokens["refresh_token"]) for app in [*instances] * 10)
+    )
+
+    successors = {one.body["refresh_token"] for one in answers if one.status == 200}
+    assert len(successors) == 1
+
+
+async def test_revocation_is_seen_by_the_other_instance(instances: Instances) -> None:
+    one, two = instances
+    tokens = await one.tokens()
+    assert (await two.introspect(tokens["access_token"]))["active"] is True
+
+    await two.post("revoke", token=tokens["access_token"])
+
+    assert await one.introspect(tokens["access_token"]) == {"active": False}
+    assert (await one.refresh(tokens["refresh_token"])).error == "invalid_grant"
+    assert (await one.userinfo(tokens["access_token"])).status == 401
+
+
+async def test_ended_session_is_announced_once(
+    instances: Instances, receiver: LogoutReceiver
+) -> None:
+    one, two = instances
+    first, other = await one.tokens(), await one.tokens()
+    for tokens in (first, other):
+        refreshed = (await one.refresh(tokens["refresh_token"])).body
+        await two.refresh(refreshed["refresh_token"])
+        await two.refresh(tokens["refresh_token"])
+
+    await eventually(lambda: len(receiver.tokens) >= 2)
+
+    sids = [claims_of(tokens["id_token"])["sid"] for tokens in (first, other)]
+    assert sorted(claims["sid"] for claims in receiver.claims()) == sorted(sids)
+
+
+async def round_trips(server: RedisServer, act: Callable[[], Awaitable[object]]) -> int:
+    """Return how many commands with keys of the provider `act` sends."""
+    with server.client().monitor() as monitor:
+        await act()
+        server.client().echo("the end")
+        seen = 0
+        while True:
+            command = monitor.next_command()
+            if command["command"] == "ECHO the end":
+                return seen
+            kinds = {key.split(":")[2] for key in keys_of(command["command"])}
+            seen += bool(kinds & {*RECORDS}) and command["client_type"] != "lua"
+
+
+def keys_of(command: str) -> list[str]:
+    return [word for word in command.split(" ") if word.startswith("scanlogin:{")]
+
+
+async def test_requests_take_few_round_trips(instances: Instances, redis: RedisServer) -> None:
+    app, _ = instances
+    former = await app.tokens()  # loads the scripts
+    former = (await app.refresh(former["refresh_token"])).body
+    await app.userinfo(former["access_token"])
+    code = await app.code()
+    tokens = await app.tokens()
+
+    assert await round_trips(redis, lambda: app.exchange(code)) == 2
+    assert await round_trips(redis, lambda: app.userinfo(tokens["access_token"])) == 1
+    assert await round_trips(redis, lambda: app.introspect(tokens["access_token"])) == 1
+    assert await round_trips(redis, lambda: app.refresh(tokens["refresh_token"])) == 2
