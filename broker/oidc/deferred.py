@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from enum import StrEnum
 
 import structlog
 
+from broker.errors import Unavailable
 from broker.infrastructure.background import BackgroundTasks
 from broker.infrastructure.clock import Clock
 from broker.oidc.ports import Deferred, DeferredCall
@@ -71,7 +73,7 @@ class DeferredCalls:
         """Make calls until cancelled."""
         try:
             while True:
-                due = await self._store.take_due(BATCH)
+                due = await self._take_due()
                 for call in due:
                     await self._slots.acquire()
                     self._running.spawn(f"deferred {call.kind}", self._make(call))
@@ -79,6 +81,11 @@ class DeferredCalls:
                     await asyncio.sleep(POLL_INTERVAL)
         finally:
             await self._running.close(grace=CLOSE_TIMEOUT)
+
+    async def _take_due(self) -> Sequence[DeferredCall]:
+        with suppress(Unavailable):  # the state logs its own outages
+            return await self._store.take_due(BATCH)
+        return ()
 
     async def _make(self, call: DeferredCall) -> None:
         try:
