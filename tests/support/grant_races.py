@@ -25,7 +25,7 @@ Work = Callable[[StateBackend, Any], Awaitable[object]]
 
 
 class CodeRecord(NamedTuple):
-    """A stored code: where it is stored, and the code."""
+    """A code, with the shard and the hash under which the state keeps it."""
 
     shard: str
     code_hash: bytes
