@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from html.parser import HTMLParser
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 import aiohttp
 from yarl import URL
@@ -35,6 +35,15 @@ class Page(NamedTuple):
     text: str
     headers: Mapping[str, str]
     trail: tuple[URL, ...]
+
+
+class LoginPage(Protocol):
+    """What a scan needs of the broker's login page."""
+
+    @property
+    def url(self) -> URL: ...
+    @property
+    def text(self) -> str: ...
 
 
 class _Tags(HTMLParser):
@@ -141,7 +150,7 @@ class ScanBrowser:
         )
 
     async def confirmed(
-        self, page: Page, person: str, *, phone_app: str = "default"
+        self, page: LoginPage, person: str, *, phone_app: str = "default"
     ) -> dict[str, str]:
         """Return the fields that the login page submits after the confirm."""
         widget = parse(page.text).widget

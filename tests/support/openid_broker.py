@@ -5,20 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from html.parser import HTMLParser
 from itertools import count
-
-import aiohttp
 
 from broker.directories.open import OpenDirectory
 from broker.identity.model import Identity, UserProfile
 from tests.support.app_admin import TOKEN, Admin
 from tests.support.builders import RunningBroker, StartBroker
-from tests.support.clients import PhoneClient
+from tests.support.oidc_browser import FORM_HEADERS, ScanBrowser
 from tests.support.openid_agent import CALLBACK, SIGNED_OUT, Agent, Answer, Client, Page
-
-SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
-"""Sent by a browser with a form of the page's own origin."""
 
 
 class FullDirectory(OpenDirectory):
@@ -79,9 +73,8 @@ class BrokerProvider:
 
     async def sign_in(self, agent: Agent, page: Page, person: str) -> Answer:
         assert page.status == 200, page.text
-        widget = _widget_of(page)
-        login_id, secret = await self._confirmed(widget, person)
-        form = {"request": widget["request"], "login_id": login_id, "secret": secret}
+        async with ScanBrowser(self.issuer) as browser:
+            form = await browser.confirmed(page, person)
         return await agent.open(f"{self.issuer}/oauth/login", form, self._form_headers())
 
     async def sign_out(self, agent: Agent, page: Page) -> Answer:
@@ -92,40 +85,7 @@ class BrokerProvider:
         self._clock.ahead = seconds
 
     def _form_headers(self) -> dict[str, str]:
-        return {**SAME_ORIGIN, "Origin": self.issuer}
-
-    async def _confirmed(self, widget: dict[str, str], person: str) -> tuple[str, str]:
-        """Begin a login as the widget does, and confirm it. Returns its id and secret."""
-        begin = {"client_id": widget["app"], "request": widget["request"]}
-        async with (
-            aiohttp.ClientSession(self.issuer, raise_for_status=True) as http,
-            http.post("/oauth/device_authorization", data=begin) as response,
-        ):
-            login = await response.json()
-        login_id, _, secret = login["device_code"].partition(".")
-        async with PhoneClient(self.issuer, person) as phone:
-            await phone.post("scan", {"scene": login["user_code"]})
-            confirmed = await phone.post("confirm", {"login_id": login_id})
-        assert confirmed.status == 200, confirmed.body
-        return login_id, secret
-
-
-class _Widgets(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: dict[str, str] = {}
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "scan-login":
-            self.found = {name: value or "" for name, value in attrs}
-
-
-def _widget_of(page: Page) -> dict[str, str]:
-    """Return the attributes of the page's widget."""
-    widgets = _Widgets()
-    widgets.feed(page.text)
-    assert widgets.found.get("mode") == "form", page.text
-    return widgets.found
+        return {**FORM_HEADERS, "Origin": self.issuer}
 
 
 @asynccontextmanager

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
 
 from tests.support.builders import StartBroker
+from tests.support.oidc_browser import new_person
 from tests.support.openid_agent import Agent, MakeParty, OpenIDProvider, RelyingParty
 from tests.support.openid_broker import BrokerProvider, running_broker_provider
 from tests.support.openid_certified import CertifiedProvider, running_certified_provider
@@ -50,7 +50,7 @@ def mode(request: pytest.FixtureRequest) -> str | None:
 async def make_party(op: OpenIDProvider, mode: str | None) -> AsyncIterator[MakeParty]:
     """Add a relying party of the test's one user and browser."""
     async with AsyncExitStack() as stack:
-        agent, person = await stack.enter_async_context(Agent()), f"p{secrets.token_hex(6)}"
+        agent, person = await stack.enter_async_context(Agent()), new_person()
 
         async def make(**metadata: object) -> RelyingParty:
             client = await op.register(**metadata)
