@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import aiohttp
 
+from broker.tokens.keys import SigningKeyFile
+from broker.tokens.settings import TokenSettings
 from deploy import nginx
 from deploy.processes import Process, wait_until_listening
 from tests.support.app_admin import TOKEN, Admin
@@ -25,12 +27,14 @@ class Provider(NamedTuple):
 
     issuer: its URL for browsers and apps. phones: the URL for phones.
     admin: the client of an admin port. instances: the URL of each instance.
+    key_file: of all instances.
     """
 
     issuer: str
     phones: str
     admin: Admin
     instances: tuple[str, ...]
+    key_file: Path
 
     async def add_app(self, app_id: str, **fields: object) -> str:
         """Add an app and return its secret; empty for a public app."""
@@ -44,6 +48,13 @@ class Provider(NamedTuple):
         secret = str(rotated.body["api_secret"])
         await eventually(lambda: self._is_secret(app_id, secret))
         return secret
+
+    def rotate_keys(self, now: float) -> None:
+        """Sign with the next keys. The instances read the file within seconds."""
+        file = SigningKeyFile(self.key_file)
+        rings = file.load()
+        assert rings is not None
+        file.save(rings.rotated(now=now, token_lifetime=600, hint_lifetime=600, algorithm="ES256"))
 
     async def _is_known(self, app_id: str) -> bool:
         """Return whether every instance has read the app."""
@@ -83,7 +94,8 @@ async def one_instance(
     broker = await start_broker(**COMMON)
     admin = Admin(broker.admin)
     try:
-        yield Provider(broker.url, broker.url, admin, (broker.url,))
+        key_file = broker.settings[TokenSettings].key_file
+        yield Provider(broker.url, broker.url, admin, (broker.url,), key_file)
     finally:
         await admin.http.close()
 
@@ -108,7 +120,8 @@ async def three_instances(
     try:
         async with nginx_by_path(folder / "nginx", port, *(one.url for one in brokers[:2])):
             instances = tuple(broker.url for broker in brokers)
-            yield Provider(f"http://127.0.0.1:{port}", brokers[2].url, admin, instances)
+            issuer = f"http://127.0.0.1:{port}"
+            yield Provider(issuer, brokers[2].url, admin, instances, folder / "keys.json")
     finally:
         await admin.http.close()
 

@@ -1,0 +1,67 @@
+"""Envoy as a gateway signs new persons in, also while the keys are rotated."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from aiohttp import web
+
+from broker.infrastructure.runtime.server import Site, serve_sites
+from tests.support.environment import free_port
+from tests.support.oidc_browser import ScanBrowser, new_person
+from tests.support.oidc_provider import Provider
+from tests.support.servers.envoy import running_envoy
+
+
+class Gateway(NamedTuple):
+    url: str
+    provider: Provider
+    browser: ScanBrowser
+
+
+@pytest.fixture
+async def gateway(provider: Provider, tmp_path: Path) -> AsyncIterator[Gateway]:
+    async def subject(request: web.Request) -> web.Response:
+        return web.Response(text=request.headers.get("x-subject", "nothing"))
+
+    upstream = web.Application()
+    upstream.router.add_get("/{path:.*}", subject)
+    upstream_port, port = free_port(), free_port()
+    url = f"http://127.0.0.1:{port}"
+    secret = await provider.add_app(
+        "envoy",
+        redirect_urls=[f"{url}/callback"],
+        post_logout_urls=[f"{url}/"],
+        scopes=["openid", "profile", "offline_access"],
+    )
+    async with (
+        serve_sites([Site("upstream", upstream, "127.0.0.1", upstream_port, "PORT")]),
+        running_envoy(tmp_path / "envoy", port, provider.issuer, secret, upstream_port),
+        ScanBrowser(provider.issuer, phones=provider.phones, secure=(url,)) as browser,
+    ):
+        yield Gateway(url, provider, browser)
+
+
+async def test_upstream_gets_the_subject(gateway: Gateway) -> None:
+    person = new_person()
+
+    page = await gateway.browser.sign_in(f"{gateway.url}/page", person)
+
+    assert (page.status, page.text) == (200, f"pretend:{person}")
+
+
+async def test_sign_in_works_after_a_key_rotation(gateway: Gateway) -> None:
+    await gateway.browser.sign_in(f"{gateway.url}/page", new_person())
+
+    gateway.provider.rotate_keys(time.time())
+
+    person = new_person()
+    async with ScanBrowser(
+        gateway.provider.issuer, phones=gateway.provider.phones, secure=(gateway.url,)
+    ) as other:
+        page = await other.sign_in(f"{gateway.url}/page", person)
+    assert (page.status, page.text) == (200, f"pretend:{person}")
