@@ -8,24 +8,24 @@ from functools import partial
 from urllib.parse import urlsplit
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from broker.apps.client_authentication import ClientAuthenticator
 from broker.apps.mount import mount as mount_apps
 from broker.apps.origins import OriginPolicy
-from broker.apps.registry import AppRegistry
 from broker.backends import Backends, open_backends
 from broker.context import Context, Services
 from broker.directories.settings import DirectorySettings
 from broker.directories.shared import recent
 from broker.identity.ports import Directory
 from broker.infrastructure.api.application import build_application
-from broker.infrastructure.api.client_address import ClientAddresses
+from broker.infrastructure.api.client_address import Caller, ClientAddresses
 from broker.infrastructure.api.cors import allow_cors
 from broker.infrastructure.api.mounted import Mounted, ReadinessCheck, Resource
 from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.api.settings import APISettings
 from broker.infrastructure.clock import Clock
+from broker.infrastructure.fields import normalize_origin
 from broker.infrastructure.outbound.settings import OutboundSettings
 from broker.infrastructure.outbound.webhook import SiteClient
 from broker.infrastructure.rate_limit import rate_limit_key
@@ -134,7 +134,7 @@ def _build_context(settings: Settings, backends: Backends) -> tuple[Context, Lif
     services = _build_services(settings, backends)
     addresses = _client_addresses(settings)
     failures = RateLimiter(settings[APISettings].misses_per_minute)
-    socket_server = _build_socket_server(settings, backends.apps, addresses)
+    socket_server = _build_socket_server(settings, backends, addresses)
     drain = DrainGate()
     lifecycle = _build_lifecycle(backends, services, drain, socket_server)
     context = Context(
@@ -214,6 +214,8 @@ def _build_oidc_services(
         secret_box=backends.records.secret_box,
         clock=state.clock,
         site_client=SiteClient(allow_private_address=settings[OutboundSettings].webhooks_private),
+        is_secure=settings[ServerSettings].public_url.startswith("https://"),
+        has_policy=backends.policy is not None,
     )
 
 
@@ -259,9 +261,21 @@ def _client_addresses(settings: Settings) -> ClientAddresses:
     return ClientAddresses(group.trusted_proxies, group.forwarded_header)
 
 
+def _describe_own_page(addresses: ClientAddresses, own_origin: str, request: web.Request) -> Caller:
+    """Return the caller, with the cookies of a page of the broker."""
+    caller = addresses.caller(request)
+    if caller.origin != own_origin:
+        return caller
+    return caller._replace(cookies=request.headers.get(hdrs.COOKIE, ""))
+
+
 def _build_socket_server(
-    settings: Settings, apps: AppRegistry, addresses: ClientAddresses
+    settings: Settings, backends: Backends, addresses: ClientAddresses
 ) -> SocketIOServer:
+    describe_request = addresses.caller
+    if backends.policy is not None:
+        own_origin = normalize_origin(settings[ServerSettings].public_url)
+        describe_request = partial(_describe_own_page, addresses, own_origin)
     group = settings[TransportSettings]
     limits = ClientLimits(
         socket_frames=group.socket_packets_per_minute,
@@ -270,8 +284,8 @@ def _build_socket_server(
     )
     return open_server(
         group.engine,
-        is_origin_allowed=OriginPolicy(apps),
-        describe_request=addresses.caller,
+        is_origin_allowed=OriginPolicy(backends.apps),
+        describe_request=describe_request,
         rate_limiter=TransportRateLimiter(
             limits,
             key_of=lambda caller: rate_limit_key(caller.ip),

@@ -25,7 +25,7 @@ from broker.infrastructure.runtime.drain import DrainGate
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
 from broker.infrastructure.transport.socketio.server import SocketIOServer
-from broker.login.ports import LOGIN_RETENTION, AuditLog, LoginReports, SignInEnds
+from broker.login.ports import LOGIN_RETENTION, AuditLog, KnownBrowsers, LoginReports, SignInEnds
 from broker.login.services import LoginServices
 from broker.login.settings import LoginSettings
 from broker.oidc.device_grant import DeviceTokens
@@ -117,6 +117,10 @@ class Context:
     @property
     def sign_in_ends(self) -> SignInEnds:
         return self.services.oidc_services.sign_ins
+
+    @property
+    def known_browsers(self) -> KnownBrowsers | None:
+        return self.services.oidc_services.known_browsers
 
     @property
     def login_reports(self) -> LoginReports:

@@ -29,6 +29,7 @@ from broker.login.events import EVENTS, MATCH_EVENT, UNREGISTERED_EVENT
 from broker.login.limits import LoginLimits
 from broker.login.lobby import Lobby
 from broker.login.model import OPEN, Browser, Login, State
+from broker.login.ports import KnownBrowsers
 from broker.login.service import Handshake, LoginService, match_fields, register_url_field
 
 NAMESPACE = "/login"
@@ -96,18 +97,24 @@ class ResumeResponse(LoginStateResponse):
 
 
 class BrowserPeer(NamedTuple):
-    """A browser's socket.  app, incarnation: of the app for which it was accepted."""
+    """A browser's socket.
+
+    app, incarnation: of the app for which it was accepted.
+    cookies: of a page of the broker, if a policy asks for known browsers; else None.
+    """
 
     app: str
     incarnation: str
     browser: Browser
     origin: str
+    cookies: str | None
 
 
 class LoginBrowserAPI:
     """Begins, resumes, redeems and cancels logins for browsers.
 
     interval: seconds between two polls, for a browser that loses its socket.
+    known_browsers: None if no policy asks for them.
     """
 
     def __init__(
@@ -120,6 +127,7 @@ class LoginBrowserAPI:
         apps: Apps,
         limits: LoginLimits,
         failures: RateLimiter,
+        known_browsers: KnownBrowsers | None,
         clock: Clock,
         interval: int,
     ) -> None:
@@ -130,6 +138,7 @@ class LoginBrowserAPI:
         self._apps = apps
         self._limits = limits
         self._failures = failures
+        self._known_browsers = known_browsers
         self._clock = clock
         self._interval = interval
 
@@ -150,7 +159,8 @@ class LoginBrowserAPI:
     async def connect(self, caller: Caller, auth: object) -> BrowserPeer:
         app = await authorize_origin(self._apps, parse(ConnectRequest, auth).app, caller.origin)
         browser = Browser(caller.ip, caller.user_agent)
-        return BrowserPeer(app.id, app.incarnation, browser, caller.origin or "")
+        origin = caller.origin or ""
+        return BrowserPeer(app.id, app.incarnation, browser, origin, caller.cookies)
 
     async def begin(self, sid: str, peer: BrowserPeer, body: BeginRequest) -> BeginResponse:
         self._limits.count_begin(peer.browser.ip)
@@ -160,7 +170,7 @@ class LoginBrowserAPI:
             has_socket=True,
             incarnation=peer.incarnation,
             request=body.request,
-            handshake=Handshake(peer.origin),
+            handshake=Handshake(peer.origin, await self._known_identities(peer)),
         )
         await self._abandon(self._lobby.wait(sid, new.login))
         return {
@@ -171,6 +181,11 @@ class LoginBrowserAPI:
             "expires_in": seconds_until(new.login.expires_at, self._clock()),
             "interval": self._interval,
         }
+
+    async def _known_identities(self, peer: BrowserPeer) -> tuple[str, ...] | None:
+        if self._known_browsers is None or peer.cookies is None:
+            return None
+        return await self._known_browsers.identity_keys(peer.cookies)
 
     async def resume(self, sid: str, peer: BrowserPeer, body: LoginSecretRequest) -> ResumeResponse:
         with self._failures.counting_failures(peer.browser.ip):

@@ -31,7 +31,7 @@ from broker.login.device_page_api import DevicePageAPI
 from broker.login.limits import LoginLimits
 from broker.login.lobby import Lobby
 from broker.login.phone_api import LoginPhoneAPI
-from broker.login.ports import AuditLog, LoginReports, SignInEnds
+from broker.login.ports import AuditLog, KnownBrowsers, LoginReports, SignInEnds
 from broker.login.reports import LoginReporter
 from broker.login.services import LoginServices
 from broker.login.settings import LoginSettings
@@ -68,6 +68,8 @@ class LoginContext(Protocol):
     @property
     def sign_in_ends(self) -> SignInEnds: ...
     @property
+    def known_browsers(self) -> KnownBrowsers | None: ...
+    @property
     def login_reports(self) -> LoginReports: ...
 
 
@@ -97,6 +99,7 @@ def _mount_browsers(context: LoginContext, limits: LoginLimits) -> Mounted:
         apps=context.apps,
         limits=limits,
         failures=context.failures,
+        known_browsers=context.known_browsers,
         clock=context.clock,
         interval=context.settings[LoginSettings].interval,
     )

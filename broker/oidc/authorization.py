@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from broker.apps.model import App
-from broker.identity.model import UserProfile
+from broker.identity.model import Identity, UserProfile
 from broker.identity.ports import Directory
 from broker.infrastructure.clock import Clock
 from broker.login.delivery import Redeemer
@@ -39,10 +39,15 @@ Derive = Callable[..., bytes]
 
 
 class IssuedCode(NamedTuple):
-    """An authorization code, and the sign-in cookie to set; None to leave the cookie as it is."""
+    """An authorization code.
+
+    cookie: the sign-in cookie to set; None to leave the cookie as it is.
+    scanned_by: the identity that has signed in by a scan; None without a scan.
+    """
 
     code: str
     cookie: str | None = None
+    scanned_by: Identity | None = None
 
 
 class AuthorizationService:
@@ -104,7 +109,7 @@ class AuthorizationService:
         code = self._derived("code", login, request)
         family = self._derived("family", login, request)[:SID_LENGTH]
         await self._save(code, request, app, started.sign_in, profile, family)
-        return IssuedCode(code, started.cookie)
+        return IssuedCode(code, started.cookie, login.phone.identity)
 
     async def complete_by_sign_in(
         self, request: AuthorizationRequest, app: App, sign_in: SignIn

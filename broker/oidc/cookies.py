@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -19,6 +20,20 @@ REQUEST_LIFETIME = 600
 COOKIE_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
+class CookieNames(NamedTuple):
+    """sign_in, device: names. request: the beginning of the names of requests' cookies."""
+
+    sign_in: str
+    device: str
+    request: str
+
+
+def cookie_names(*, is_secure: bool) -> CookieNames:
+    """Return the names. is_secure: whether browsers reach the broker by https."""
+    prefix = "__Host-" if is_secure else ""
+    return CookieNames(*(f"{prefix}scan-login{suffix}" for suffix in ("", "-d", "-r-")))
+
+
 class ProviderCookies:
     """Reads and sets the cookies.
 
@@ -30,11 +45,12 @@ class ProviderCookies:
     """
 
     def __init__(self, *, is_secure: bool, remember_for: int | None) -> None:
-        prefix = "__Host-" if is_secure else ""
+        names = cookie_names(is_secure=is_secure)
         self._is_secure = is_secure
         self._remember_for = remember_for
-        self._sign_in = f"{prefix}scan-login"
-        self._request_prefix = f"{prefix}scan-login-r-"
+        self._sign_in = names.sign_in
+        self._device = names.device
+        self._request_prefix = names.request
 
     def sign_in(self, http: web.Request) -> str | None:
         """Return the value of the sign-in cookie, or None."""
@@ -45,6 +61,9 @@ class ProviderCookies:
 
     def delete_sign_in(self, response: web.StreamResponse) -> None:
         self._delete(response, self._sign_in)
+
+    def set_device(self, response: web.StreamResponse, value: str, lifetime: int) -> None:
+        self._set(response, self._device, value, lifetime)
 
     def is_bound(self, http: web.Request, request: AuthorizationRequest) -> bool:
         """Return whether this browser holds the cookie of the request."""

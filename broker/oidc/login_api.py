@@ -33,6 +33,7 @@ from broker.oidc.authorization_errors import LoginRequired, OtherUser, RequestCa
 from broker.oidc.authorize_api import destination_of
 from broker.oidc.browser_sign_ins import BrowserSignIns
 from broker.oidc.cookies import ProviderCookies
+from broker.oidc.known_browsers import DEVICE_LIFETIME, KnownBrowserCookies
 from broker.oidc.model import AuthorizationRequest
 from broker.oidc.pages import PAGE_STATUSES, ProviderPages
 from broker.oidc.paths import LOGIN_PATH
@@ -53,7 +54,11 @@ class LoginForm(RequestModel):
 
 
 class LoginFormAPI:
-    """public_url: of the broker; only its own pages may submit the form."""
+    """Completes and cancels requests.
+
+    known_browsers: makes device cookies; None if no login policy asks for them.
+    public_url: of the broker; only its own pages may submit the form.
+    """
 
     def __init__(
         self,
@@ -67,6 +72,7 @@ class LoginFormAPI:
         redirects: AppRedirects,
         failures: RateLimiter,
         addresses: ClientAddresses,
+        known_browsers: KnownBrowserCookies | None,
         public_url: str,
     ) -> None:
         self._apps = apps
@@ -78,6 +84,7 @@ class LoginFormAPI:
         self._redirects = redirects
         self._failures = failures
         self._addresses = addresses
+        self._known_browsers = known_browsers
         self._origin = normalize_origin(public_url)
 
     async def post(self, http: web.Request) -> web.Response:
@@ -124,6 +131,9 @@ class LoginFormAPI:
         response = self._redirects.code(http, app, destination_of(request), issued.code)
         if issued.cookie is not None:
             self._cookies.set_sign_in(response, issued.cookie)
+        if self._known_browsers is not None and issued.scanned_by is not None:
+            value = self._known_browsers.device_cookie(issued.scanned_by)
+            self._cookies.set_device(response, value, DEVICE_LIFETIME)
         return response
 
     async def _cancel(

@@ -205,6 +205,7 @@ def _page_routes(context: OIDCContext, services: OIDCServices) -> list[Route]:
         drain=context.drain,
     )
     login = LoginFormAPI(
+        known_browsers=services.known_browsers,
         apps=context.apps,
         requests=context.authorization_requests,
         service=services.authorization,

@@ -19,6 +19,7 @@ from broker.oidc.deferred import DeferredCalls
 from broker.oidc.device_grant import DeviceTokens
 from broker.oidc.families import Families
 from broker.oidc.grants import CodeExchange, FamilyLifetimes, RefreshExchange
+from broker.oidc.known_browsers import KnownBrowserCookies
 from broker.oidc.logouts import KIND, BackchannelLogouts
 from broker.oidc.ports import AuthorizationRequests, Deferred, Grants, SignIns
 from broker.oidc.refresh_tokens import RefreshTokens
@@ -43,6 +44,7 @@ class OIDCServices(NamedTuple):
     device_tokens: DeviceTokens
     browser_sign_ins: BrowserSignIns
     authorization: AuthorizationService
+    known_browsers: KnownBrowserCookies | None
 
 
 def create_oidc_services(
@@ -64,6 +66,8 @@ def create_oidc_services(
     secret_box: SecretBox,
     clock: Clock,
     site_client: SiteClient,
+    is_secure: bool,
+    has_policy: bool,
 ) -> OIDCServices:
     """Create the services.
 
@@ -71,6 +75,8 @@ def create_oidc_services(
     profiles: the directory with answers that may be up to a minute old.
     is_directory_open: see `BrowserSignIns`.
     site_client: sends requests to URLs of apps.
+    is_secure: whether browsers reach the broker by https.
+    has_policy: whether a login policy asks for known browsers.
     """
     claims = ClaimSource(email_domain=email_domain)
     families = Families(grants=grants, profiles=profiles)
@@ -99,6 +105,9 @@ def create_oidc_services(
         profiles=profiles,
         clock=clock,
         is_open=is_directory_open,
+    )
+    known_browsers = KnownBrowserCookies(
+        sign_ins=sign_ins, secret_box=secret_box, clock=clock, is_secure=is_secure
     )
     return OIDCServices(
         claims=claims,
@@ -140,4 +149,5 @@ def create_oidc_services(
             derive=secret_box.derive,
             clock=clock,
         ),
+        known_browsers=known_browsers if has_policy else None,
     )

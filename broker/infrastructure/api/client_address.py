@@ -21,11 +21,16 @@ ADDRESS_CACHE_SIZE = 4_096
 
 
 class Caller(NamedTuple):
-    """The client of a request.  origin: of the page; None if the client is not a page."""
+    """The client of a request.
+
+    origin: of the page; None if the client is not a page.
+    cookies: the header `Cookie` of a page of the broker, if a feature reads it; else None.
+    """
 
     origin: str | None
     ip: str
     user_agent: str
+    cookies: str | None = None
 
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
