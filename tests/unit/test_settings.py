@@ -8,6 +8,7 @@ import pytest
 
 from broker.directories.settings import DirectorySettings
 from broker.errors import InvalidSettings
+from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import InvalidField, InvalidGroup, Settings
 from broker.pool.settings import PoolSettings
 from broker.providers.wechat.settings import WeChatSettings
@@ -43,6 +44,16 @@ def test_settings_without_sources_have_documented_defaults() -> None:
             "login_lifetime": 120,
         }.items()
     )
+
+
+def test_openid_connect_needs_a_secure_public_url() -> None:
+    insecure = {"public_url": "http://login.example", "allow_pretend": True}
+    secure = {**insecure, "public_url": "https://login.example"}
+
+    assert "oidc" not in load_settings(**insecure)[ServerSettings].roles
+    assert "oidc" in load_settings(**secure)[ServerSettings].roles
+    with pytest.raises(InvalidSettings, match="OpenID Connect needs https"):
+        load_settings(**insecure, roles="oidc")
 
 
 def test_instance_without_setting_is_random() -> None:
