@@ -132,12 +132,13 @@ async def test_redirect_of_a_logout_is_not_followed(
         assert other.tokens == []
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_private_address_gets_no_logout(
-    start_broker: StartBroker, receiver: LogoutReceiver, clock: Clock
+    start_broker: StartBroker, receiver: LogoutReceiver, clock: Clock, scheme: str
 ) -> None:
     broker = await start_broker(ProfileDirectory(), clock, **SETTINGS)
-    https = receiver.url.replace("http:", "https:")
-    async with relying_party(broker, backchannel_logout_url=https) as app:
+    url = receiver.url.replace("http:", f"{scheme}:")
+    async with relying_party(broker, backchannel_logout_url=url) as app:
         await end_by_reuse(app, clock)
 
         async def is_given_up() -> bool:

@@ -113,6 +113,17 @@ async def test_confidential_app_needs_its_secret(app: RelyingParty, endpoint: st
     assert (answer.status, answer.error) == (401, "invalid_client")
 
 
+async def test_code_needs_the_secret_of_its_app(app: RelyingParty) -> None:
+    code, secret = await app.code(), app.secret
+
+    app.secret = ""
+    without_secret = await app.exchange(code)
+    app.secret = secret
+
+    assert (without_secret.status, without_secret.error) == (401, "invalid_client")
+    assert (await app.exchange(code)).status == 200
+
+
 async def test_wrong_secrets_are_limited_and_right_one_works(
     start_broker: StartBroker,
 ) -> None:
