@@ -18,8 +18,8 @@ class StateSettings(SettingsGroup):
     replicas: int = Field(
         0,
         ge=0,
-        description="replicas that must hold a confirm or a redeem before it counts; 0 waits "
-        "for none",
+        description="replicas that must hold a confirm, a redeem or a use of a grant before it "
+        "counts; 0 waits for none",
     )
 
     @model_validator(mode="after")

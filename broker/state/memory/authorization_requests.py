@@ -6,11 +6,15 @@ from dataclasses import replace
 
 from broker.infrastructure.clock import Clock
 from broker.oidc.model import AuthorizationRequest
-from broker.state.memory.expiring_map import CAPACITY, ExpiringMap
+from broker.state.memory.expiring_map import ExpiringMap
+
+REQUESTS_MAX = 50_000
+"""Requests at once. One has at most 8 192 characters, so a flood takes at most 400 MB of text
+before `put` refuses."""
 
 
 class MemoryAuthorizationRequests:
-    def __init__(self, clock: Clock, capacity: int = CAPACITY) -> None:
+    def __init__(self, clock: Clock, capacity: int = REQUESTS_MAX) -> None:
         self._requests: ExpiringMap[AuthorizationRequest] = ExpiringMap(clock, capacity)
 
     async def put(self, request: AuthorizationRequest) -> None:
