@@ -6,6 +6,9 @@ import asyncio
 from dataclasses import replace
 from itertools import count
 
+import pytest
+
+from broker.errors import Unavailable
 from broker.infrastructure.sharding import SHARDS
 from broker.oidc.model import hash_secret, subject_shard
 from broker.oidc.ports import (
@@ -19,6 +22,7 @@ from broker.oidc.ports import (
     Taken,
 )
 from broker.state import StateBackend
+from broker.state.memory.authorization_requests import MemoryAuthorizationRequests
 from tests.support.builders import Clock
 from tests.support.grants import (
     CODE_HASH,
@@ -30,7 +34,7 @@ from tests.support.grants import (
     a_request,
     a_sign_in,
 )
-from tests.support.servers.redis import PassTime
+from tests.support.servers.redis import Engines, PassTime
 
 SHARD = subject_shard(SUBJECT)
 OTHER_HASH = b"x" * 32
@@ -471,3 +475,37 @@ async def test_next_attempt_replaces_the_call(
 
     pass_time(10)
     assert list(await store.deferred.take_due(10)) == [call._replace(attempt=2)]
+
+
+async def test_every_record_has_an_end(
+    store: StateBackend, engine: str, engines: Engines, clock: Clock
+) -> None:
+    sign_in, ended = a_sign_in(clock), a_sign_in(clock, cookie_hash=OTHER_HASH)
+    family = a_family(clock, a_grant(sign_in))
+    await store.authorization_requests.put(a_request(clock))
+    await store.deferred.put(DeferredCall("call", "logout", 1, "{}"), clock())
+    for one in (sign_in, ended):
+        await store.sign_ins.save(one, clock() + 100)
+    await store.sign_ins.touch(sign_in, clock() + 200)
+    await store.sign_ins.end(SUBJECT, ended.sid)
+    await store.grants.save_code(SHARD, CODE_HASH, a_code(clock, family.grant))
+    await store.grants.take(SHARD, CODE_HASH)
+    await store.grants.save(family)
+    await store.grants.swap(family, replace(family, n=1), 300)
+    await store.grants.drop("x" * 22)
+
+    for node in engines.nodes(engine):
+        with node.client() as client:
+            assert [key for key in client.scan_iter() if client.pttl(key) < 0] == []
+
+
+async def test_full_memory_refuses_authorization_requests(clock: Clock) -> None:
+    requests = MemoryAuthorizationRequests(clock, capacity=2)
+    for _ in range(2):
+        await requests.put(a_request(clock))
+
+    with pytest.raises(Unavailable):
+        await requests.put(a_request(clock))
+
+    clock.time += 60
+    await requests.put(a_request(clock))
