@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,17 +28,20 @@ def redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-async def site(redis: RedisServer, start_broker: StartBroker) -> AsyncIterator[OIDCSite]:
+async def site(
+    redis: RedisServer, start_broker: StartBroker, tmp_path: Path
+) -> AsyncIterator[OIDCSite]:
     """An app of two instances. Phones use the second one."""
-    settings = {**COMMON, "state_url": redis.url}
+    keys = tmp_path / "keys.json"
+    settings = {**COMMON, "state_url": redis.url, "key_file": keys}
     first = await start_broker(**settings, instance="first")
-    admin = Admin(first.admin)
-    site = await add_site(
-        Provider(first.url, first.url, admin), scopes=["openid", "profile", "offline_access"]
-    )
     second = await start_broker(**settings, instance="second", public_url=first.url)
-    yield site._replace(provider=Provider(first.url, second.url, admin))
-    await admin.http.close()
+    admin = Admin(first.admin)
+    try:
+        provider = Provider(first.url, second.url, admin, (first.url, second.url), keys)
+        yield await add_site(provider, scopes=["openid", "profile", "offline_access"])
+    finally:
+        await admin.http.close()
 
 
 @pytest.fixture
