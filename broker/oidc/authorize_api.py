@@ -21,7 +21,7 @@ from broker.oidc.authorization import AuthorizationService
 from broker.oidc.authorization_errors import InvalidRequestUri, LoginRequired
 from broker.oidc.browser_sign_ins import BrowserSignIns
 from broker.oidc.cookies import REQUEST_LIFETIME, ProviderCookies
-from broker.oidc.model import AuthorizationRequest, SignIn, hash_secret
+from broker.oidc.model import AuthorizationRequest, hash_secret
 from broker.oidc.pages import PAGE_STATUSES, ProviderPages
 from broker.oidc.paths import AUTHORIZATION_PATH
 from broker.oidc.ports import AuthorizationRequests
@@ -214,7 +214,7 @@ class AuthorizeAPI:
 
         Raises LoginRequired if a scan is necessary and `prompt=none` forbids it.
         """
-        sign_in = await self._sign_in(http, app)
+        sign_in = await self._sign_ins.by_cookie(self._cookies.sign_in(http))
         issued = None
         if sign_in is not None:
             issued = await self._service.complete_by_sign_in(request, app, sign_in)
@@ -223,11 +223,6 @@ class AuthorizeAPI:
         if request.prompt == "none":
             raise LoginRequired
         return None
-
-    async def _sign_in(self, http: web.Request, app: App) -> SignIn | None:
-        if not app.sso:
-            return None
-        return await self._sign_ins.by_cookie(self._cookies.sign_in(http))
 
     def _login_page(
         self, http: web.Request, app: App, request: AuthorizationRequest, cookie: str | None

@@ -64,7 +64,7 @@ class BrowserSignIns:
         Both apps have `sso`, and the person has the same subject in both: either both have the
         same provider account, or the directory knows the person.
         """
-        if not app.sso or sign_in.cookie_hash is None:
+        if not app.sso:
             return False
         if app.id in sign_in.apps:
             return sign_in.incarnations.get(app.id) == app.incarnation

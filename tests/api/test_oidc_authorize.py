@@ -330,15 +330,31 @@ async def test_second_scan_of_the_same_person_keeps_the_session(
 async def test_scan_by_another_person_ends_the_session(
     site: OIDCSite, browser: ScanBrowser
 ) -> None:
-    await site.signed_in(browser)
+    first = await site.signed_in(browser)
     old = sign_in_cookie(browser)
 
-    await site.signed_in(browser, prompt="login")
+    second = await site.signed_in(browser, prompt="login")
 
     async with ScanBrowser(site.provider.issuer) as thief:
         answer = await location_of(thief, site.url(prompt="none"), Cookie=f"scan-login={old}")
     assert answer is not None
     assert answer_in(answer)["error"] == "login_required"
+    assert first["claims"]["sid"] != second["claims"]["sid"]
+    headers = {"Authorization": f"Bearer {first['access_token']}"}
+    userinfo = await browser.open(f"{site.provider.issuer}/oauth/userinfo", **headers)
+    assert userinfo.status == 401
+
+
+async def test_sign_in_of_app_without_sso_any_more_is_unusable(
+    site: OIDCSite, browser: ScanBrowser
+) -> None:
+    other = await add_site(site.provider, "other", sso=True)
+    await site.signed_in(browser)
+
+    await site.provider.update_app("site", sso=False)
+
+    answer = answer_in(await browser.redirect_of(other.url(prompt="none")))
+    assert answer["error"] == "login_required"
 
 
 def sign_in_cookie(browser: ScanBrowser) -> str:

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from tests.support.builders import StartBroker
+from tests.support.clients import PhoneClient
 from tests.support.oidc_browser import AUTHORIZE, LOGIN, Page, ScanBrowser, new_person, parse
 from tests.support.oidc_site import CALLBACK, OIDCSite, a_site, add_site, answer_in
 
@@ -181,6 +182,28 @@ async def test_login_of_another_app_is_refused(visit: Visit) -> None:
     other = await add_site(visit.site.provider, "other", sso=True)
     page = await visit.browser.open(other.url())
     fields = {**visit.fields, "request": parse(page.text).widget["request"]}
+
+    answer = await visit.browser.submit_login(page, fields, follow=False)
+
+    assert answer.status == 400
+    assert "Location" not in answer.headers
+
+
+async def test_login_older_than_the_request_is_refused(visit: Visit) -> None:
+    """A login that an attacker's page began, and that the user has confirmed there."""
+    issuer = visit.site.provider.issuer
+    begin = {"client_id": visit.site.id}
+    async with visit.browser.http.post(
+        f"{issuer}/oauth/device_authorization", data=begin
+    ) as response:
+        login = await response.json()
+    login_id, _, secret = login["device_code"].partition(".")
+    async with PhoneClient(issuer, new_person()) as phone:
+        await phone.post("scan", {"scene": login["user_code"]})
+        await phone.post("confirm", {"login_id": login_id})
+    page = await visit.browser.open(visit.site.url())
+    fields = {"login_id": login_id, "secret": secret}
+    fields["request"] = parse(page.text).widget["request"]
 
     answer = await visit.browser.submit_login(page, fields, follow=False)
 
