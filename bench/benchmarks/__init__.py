@@ -63,6 +63,7 @@ BENCHMARKS: Mapping[str, str] = {
     "disconnect": "bench.benchmarks.disconnect",
     "load": "bench.benchmarks.load",
     "soak": "bench.benchmarks.soak",
+    "oidc": "bench.benchmarks.oidc",
 }
 
 

@@ -102,6 +102,9 @@ TARGETS: Mapping[str, str] = {
     "node": "bench.targets.node:REDIS",
     "node-sharded": "bench.targets.node:SHARDED",
     "stock": "bench.targets.stock:STOCK",
+    "broker-oidc": "bench.targets.oidc:RS256",
+    "broker-oidc-es256": "bench.targets.oidc:ES256",
+    "oidc-provider": "bench.targets.oidc:PROVIDER",
 }
 
 

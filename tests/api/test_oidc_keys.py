@@ -1,4 +1,4 @@
-"""What the metadata promises, and sign-ins while the keys are rotated."""
+"""Promises of the metadata, and sign-ins while the keys are rotated."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Page(NamedTuple):
 
 
 class LoginPage(Protocol):
-    """What a scan needs of the broker's login page."""
+    """The parts of the broker's login page that a scan needs."""
 
     @property
     def url(self) -> URL: ...
