@@ -1,4 +1,4 @@
-"""Promises of the metadata, and sign-ins while the keys are rotated."""
+"""Tests of the metadata, and of sign-ins while the keys are rotated."""
 
 from __future__ import annotations
 
