@@ -227,7 +227,9 @@ class Context:
         return self.services.oidc_services
 
     @property
-    def openid_tokens(self) -> DeviceTokens:
+    def openid_tokens(self) -> DeviceTokens | None:
+        if self.settings[ServerSettings].insecure_reason():
+            return None
         return self.services.oidc_services.device_tokens
 
     @property

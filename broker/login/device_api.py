@@ -15,6 +15,7 @@ from pydantic import StringConstraints
 from broker.apps.client_authentication import CLIENT, OAUTH_ERRORS, Client, ClientFields
 from broker.apps.model import App
 from broker.apps.rules import parse_scope
+from broker.errors import InvalidRequest
 from broker.infrastructure.api.endpoint import FORM, Endpoint
 from broker.infrastructure.api.mounted import TokenGrant
 from broker.infrastructure.api.schema import (
@@ -82,7 +83,8 @@ class LoginDeviceAPI:
 
     public_url: the address to which devices send people.
     interval: seconds between two polls.
-    openid_tokens: makes the tokens of a login whose scope has `openid`.
+    openid_tokens: makes the tokens of a login whose scope has `openid`; None if the broker is
+        not an OpenID Connect provider.
     """
 
     def __init__(
@@ -94,7 +96,7 @@ class LoginDeviceAPI:
         clock: Clock,
         public_url: str,
         interval: int,
-        openid_tokens: OpenIDTokens,
+        openid_tokens: OpenIDTokens | None,
     ) -> None:
         self._login_service = login_service
         self._redeemer = redeemer
@@ -112,6 +114,8 @@ class LoginDeviceAPI:
         browser = Browser(caller.ip, caller.user_agent)
         scope = None if body.scope is None else parse_scope(body.scope, client.app)
         if scope and "openid" in scope:
+            if self._openid_tokens is None:
+                raise InvalidRequest("scope: the broker is not an OpenID Connect provider")
             client.require_authentication()
         new = await self._login_service.begin(
             client.app.id,
@@ -153,7 +157,7 @@ class LoginDeviceAPI:
             if not has_proved:  # wrong answers have their own limit
                 self._limits.count_poll(login_id)
             raise NotConfirmed(**await self._progress(login_id, client.app)) from None
-        if "openid" in (redeemed.login.scope or ()):
+        if self._openid_tokens and "openid" in (redeemed.login.scope or ()):
             return await self._openid_tokens.issue(redeemed, client)
         return token_response(redeemed)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -171,11 +171,38 @@ def _token_routes(context: OIDCContext, services: OIDCServices) -> list[Route]:
     ]
 
 
+class _PageParts(NamedTuple):
+    """Parts that the endpoints for browsers share."""
+
+    public_url: str
+    cookies: ProviderCookies
+    pages: ProviderPages
+    redirects: AppRedirects
+    factory: RequestFactory
+
+
 def _page_routes(context: OIDCContext, services: OIDCServices) -> list[Route]:
     """Return the routes that browsers open, and the one to which apps push their requests."""
+    parts = _page_parts(context)
+    begins = context.settings[APISettings].begins_per_minute
+    pushed = PushedRequestAPI(
+        requests=context.authorization_requests,
+        factory=parts.factory,
+        begins=RateLimiter(begins * APP_BEGINS_FACTOR),
+        drain=context.drain,
+    )
+    authorize = _authorize_api(context, services, parts, RateLimiter(begins))
+    return [
+        *bind_endpoints(authorize, authorize_api.ENDPOINTS),
+        *bind_endpoints(pushed, par_api.ENDPOINTS, _authenticators(context)),
+        *bind_endpoints(_login_api(context, services, parts), login_api.ENDPOINTS),
+        *bind_endpoints(_logout_api(context, services, parts), logout_api.ENDPOINTS),
+    ]
+
+
+def _page_parts(context: OIDCContext) -> _PageParts:
     public_url = context.settings[ServerSettings].public_url
     group = context.settings[OIDCSettings]
-    begins = context.settings[APISettings].begins_per_minute
     cookies = ProviderCookies(
         is_secure=public_url.startswith("https://"),
         remember_for=group.signin_lifetime if group.signin_remember else None,
@@ -183,55 +210,55 @@ def _page_routes(context: OIDCContext, services: OIDCServices) -> list[Route]:
     pages = ProviderPages(public_url=public_url, pictures_url=context.pictures_url)
     redirects = AppRedirects(issuer=public_url, pages=pages)
     factory = RequestFactory(issuer=context.token_issuer, clock=context.clock)
-    authorize = AuthorizeAPI(
+    return _PageParts(public_url, cookies, pages, redirects, factory)
+
+
+def _authorize_api(
+    context: OIDCContext, services: OIDCServices, parts: _PageParts, begins: RateLimiter
+) -> AuthorizeAPI:
+    return AuthorizeAPI(
         apps=context.apps,
         requests=context.authorization_requests,
-        factory=factory,
+        factory=parts.factory,
         service=services.authorization,
         sign_ins=services.browser_sign_ins,
-        cookies=cookies,
-        pages=pages,
-        redirects=redirects,
-        begins=RateLimiter(begins),
+        cookies=parts.cookies,
+        pages=parts.pages,
+        redirects=parts.redirects,
+        begins=begins,
         addresses=context.addresses,
         drain=context.drain,
         clock=context.clock,
-        public_url=public_url,
+        public_url=parts.public_url,
     )
-    pushed = PushedRequestAPI(
-        requests=context.authorization_requests,
-        factory=factory,
-        begins=RateLimiter(begins * APP_BEGINS_FACTOR),
-        drain=context.drain,
-    )
-    login = LoginFormAPI(
+
+
+def _login_api(context: OIDCContext, services: OIDCServices, parts: _PageParts) -> LoginFormAPI:
+    return LoginFormAPI(
         known_browsers=services.known_browsers,
         apps=context.apps,
         requests=context.authorization_requests,
         service=services.authorization,
         sign_ins=services.browser_sign_ins,
-        cookies=cookies,
-        pages=pages,
-        redirects=redirects,
+        cookies=parts.cookies,
+        pages=parts.pages,
+        redirects=parts.redirects,
         failures=context.failures,
         addresses=context.addresses,
-        public_url=public_url,
+        public_url=parts.public_url,
     )
-    logout = LogoutAPI(
+
+
+def _logout_api(context: OIDCContext, services: OIDCServices, parts: _PageParts) -> LogoutAPI:
+    return LogoutAPI(
         apps=context.apps,
         issuer=context.token_issuer,
         sign_in_service=services.sign_ins,
         sign_ins=services.browser_sign_ins,
-        cookies=cookies,
-        pages=pages,
-        public_url=public_url,
+        cookies=parts.cookies,
+        pages=parts.pages,
+        public_url=parts.public_url,
     )
-    return [
-        *bind_endpoints(authorize, authorize_api.ENDPOINTS),
-        *bind_endpoints(pushed, par_api.ENDPOINTS, _authenticators(context)),
-        *bind_endpoints(login, login_api.ENDPOINTS),
-        *bind_endpoints(logout, logout_api.ENDPOINTS),
-    ]
 
 
 def _authenticators(context: OIDCContext) -> Mapping[Auth, Authenticator]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NotRequired
+from typing import NotRequired, cast
 
 from aiohttp import web
 
@@ -14,7 +14,7 @@ from broker.infrastructure.api.cors import preflight_response
 from broker.infrastructure.api.endpoint import FORM, Endpoint
 from broker.infrastructure.api.mounted import TokenGrant
 from broker.infrastructure.api.rate_limit import RateLimiter
-from broker.infrastructure.api.schema import Count, RequestFields, ResponseModel
+from broker.infrastructure.api.schema import RequestFields
 from broker.login.errors import (
     AlreadyRedeemed,
     LoginCancelled,
@@ -26,6 +26,7 @@ from broker.login.errors import (
 )
 from broker.oidc.errors import InvalidGrant, InvalidScope, UnsupportedGrantType
 from broker.oidc.paths import TOKEN_PATH
+from broker.oidc.tokens import TokenSetResponse
 
 
 class TokenRequest(RequestFields):
@@ -42,18 +43,6 @@ class TokenRequest(RequestFields):
     device_code: NotRequired[str]
 
 
-class TokenEndpointResponse(ResponseModel):
-    """subject: of the device grant only."""
-
-    access_token: str
-    token_type: str
-    expires_in: Count
-    scope: NotRequired[str]
-    id_token: NotRequired[str]
-    refresh_token: NotRequired[str]
-    subject: NotRequired[str]
-
-
 class TokenAPI:
     """Exchanges grants for tokens.
 
@@ -64,7 +53,7 @@ class TokenAPI:
         self._grants = {grant.grant_type: grant for grant in grants}
         self._failures = failures
 
-    async def token(self, client: Client, body: Mapping[str, object]) -> TokenEndpointResponse:
+    async def token(self, client: Client, body: Mapping[str, object]) -> TokenSetResponse:
         grant_type = body.get("grant_type")
         if grant_type is None:
             raise InvalidRequest("grant_type: Field required")
@@ -81,8 +70,8 @@ class TokenAPI:
 
     async def _exchange(
         self, grant: TokenGrant, client: Client, body: Mapping[str, object]
-    ) -> TokenEndpointResponse:
-        return {**await grant.exchange(client, body)}  # type: ignore[typeddict-item]
+    ) -> TokenSetResponse:
+        return cast(TokenSetResponse, await grant.exchange(client, body))
 
 
 ENDPOINTS = [
@@ -96,7 +85,7 @@ ENDPOINTS = [
         summary="Exchange a grant for tokens, or get the progress of a login (RFC 6749, RFC 8628)",
         request=TokenRequest,
         request_in=FORM,
-        response=TokenEndpointResponse,
+        response=TokenSetResponse,
         errors=(
             UnsupportedGrantType,
             InvalidGrant,

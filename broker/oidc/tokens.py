@@ -19,12 +19,16 @@ TOKEN_ID_BYTES = 8
 
 
 class TokenSetResponse(ResponseModel):
-    """The answer of the token endpoint (OpenID Connect Core, section 3.1.3.3)."""
+    """The answer of the token endpoint (OpenID Connect Core, section 3.1.3.3).
+
+    scope: missing for a login on a device without scopes.
+    subject: of the device grant only.
+    """
 
     access_token: str
     token_type: str
     expires_in: Count
-    scope: str
+    scope: NotRequired[str]
     id_token: NotRequired[str]
     refresh_token: NotRequired[str]
     subject: NotRequired[str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -93,6 +94,29 @@ async def test_device_without_scope_needs_no_secret(app: RelyingParty) -> None:
     begun = await app.request("POST", "device_authorization", data={"client_id": app.id})
 
     assert begun.status == 200
+
+
+async def test_token_without_scope_is_active_for_its_app(app: RelyingParty) -> None:
+    device_code = await confirmed(app, "profile")
+    token = (await redeem(app, device_code)).body["access_token"]
+    fields = {"id": "other", "name": "Other"}
+    await app.admin.ask("POST", "/apps", fields)
+    rotated = await app.admin.ask("POST", "/apps/other/rotate-secret")
+
+    other = replace(app, id="other", secret=rotated.body["api_secret"])
+
+    assert (await app.introspect(token))["active"] is True
+    assert await other.introspect(token) == {"active": False}
+
+
+async def test_openid_is_refused_over_insecure_http(start_broker: StartBroker) -> None:
+    broker = await start_broker(
+        ProfileDirectory(), **SETTINGS, public_url="http://login.example", allow_pretend=True
+    )
+    async with relying_party(broker) as app:
+        answer = await app.post("device_authorization", scope="openid")
+
+    assert (answer.status, answer.error) == (400, "invalid_request")
 
 
 async def test_scopes_of_other_apps_are_dropped(app: RelyingParty) -> None:
