@@ -376,6 +376,27 @@ async def test_userinfo_accepts_the_token_in_a_form(app: RelyingParty) -> None:
     assert in_query.headers["WWW-Authenticate"].startswith("Bearer")
 
 
+async def test_family_without_offline_ends_with_its_session(
+    app: RelyingParty, clock: Clock
+) -> None:
+    await app.admin.ask("PATCH", "/apps/shop", {"refresh": "always"})
+    online, offline = await app.tokens(scope="openid"), await app.tokens()
+    clock.time += 28_801
+
+    assert (await app.refresh(online["refresh_token"])).error == "invalid_grant"
+    assert (await app.refresh(offline["refresh_token"])).status == 200
+
+
+async def test_refresh_is_a_use_of_the_session(app: RelyingParty, clock: Clock) -> None:
+    await app.admin.ask("PATCH", "/apps/shop", {"refresh": "always"})
+    tokens = await app.tokens(scope="openid")
+    for _ in range(3):
+        clock.time += 20_000
+        tokens = (await app.refresh(tokens["refresh_token"])).body
+
+    assert "refresh_token" in tokens
+
+
 async def test_family_ends_after_idle_time(app: RelyingParty, clock: Clock) -> None:
     tokens = await app.tokens()
     clock.time += 1_209_601
