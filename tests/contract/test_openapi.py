@@ -187,9 +187,14 @@ def conforms(case: Case[Any], client: BrokerClient, name: str) -> None:
     case.call_and_validate(headers=client.headers(ENDPOINTS[name].auth), checks=CHECKS)
 
 
-TESTED_ELSEWHERE = {"POST /sessions/verify", "POST /sessions/decrypt", "POST /oauth/login"}
-"""The pretend provider signs nothing. tests/api/test_session_journeys.py tests these. The form of
-the login page needs its cookie. tests/clients/oidc tests it."""
+TESTED_ELSEWHERE = {
+    "POST /sessions/verify",
+    "POST /sessions/decrypt",
+    "POST /phone/phone-number",
+    "POST /oauth/login",
+}
+"""The pretend provider signs nothing and knows no phone numbers: tests/api/test_session_journeys.py
+and test_users_api.py. The form of the login page needs its cookie: test_oidc_login.py."""
 
 NEEDS_FIELDS = {"GET /oauth/userinfo", "GET /oauth/authorize"}
 
