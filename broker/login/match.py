@@ -34,7 +34,7 @@ MATCH = "match"
 """The value of `can` of a phone that knows matches, and of `amr` after one."""
 
 
-class Match(msgspec.Struct, frozen=True, kw_only=True):
+class Match(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The match that a login needs.
 
     answer: 2 digits that the browser shows, or the `DIGITS` that the phone shows; empty until

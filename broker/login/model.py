@@ -105,7 +105,7 @@ class ConfirmedLogin(NamedTuple):
     reported_at: float | None
 
 
-class Login(msgspec.Struct, frozen=True, kw_only=True):
+class Login(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One code on one screen until its token is delivered.
 
     id: 22 URL-safe characters; may be logged.

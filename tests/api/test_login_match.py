@@ -9,6 +9,7 @@ from typing import NamedTuple
 import aiohttp
 import jwt
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.app_admin import TOKEN, Admin
 from tests.support.builders import RunningBroker, StartBroker
@@ -225,6 +226,24 @@ async def test_onlooker_never_gets_the_number(visit: Visit) -> None:
     assert guess.body["error"] == "access_denied"
     assert resume["error"] == "invalid_grant"
     assert (await visit.browser.emit("resume", secret_of(begun)))["state"] == "scanned"
+
+
+@pytest.mark.parametrize("kind", ["code"], indirect=True)
+async def test_digits_are_in_no_log_and_no_metric(visit: Visit) -> None:
+    with capture_logs() as events:
+        begun = await visit.begin()
+        await visit.scan(begun)
+        confirmed = (await visit.phone.post("confirm", {"login_id": begun["login_id"]})).body
+        proof = {**secret_of(begun), "match": confirmed["match"]}
+        await visit.browser.emit("prove", {**proof, "match": wrong(confirmed["match"])})
+        await visit.browser.emit("prove", proof)
+    async with aiohttp.ClientSession(visit.broker.admin) as http, http.get("/metrics") as metrics:
+        text = await metrics.text()
+
+    pushes = [await visit.browser.push() for _ in range(2)]
+    assert f'"{confirmed["match"]}"' not in text
+    assert all(confirmed["match"] not in event.values() for event in events)
+    assert all(confirmed["match"] not in payload.values() for _, payload in pushes)
 
 
 @pytest.mark.parametrize("kind", ["number"], indirect=True)
