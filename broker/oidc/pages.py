@@ -22,6 +22,7 @@ from broker.oidc.page_texts import (
     SIGN_IN_TEXTS,
     Texts,
 )
+from broker.oidc.requests import shown_scopes
 
 STATIC = Path(__file__).parent / "static"
 
@@ -98,7 +99,11 @@ class ProviderPages:
             "monogram": app.name[:1].upper(),
             "host": urlsplit(app.home_url or request.redirect_uri).netloc,
             "hint": _paragraph(texts["hint"]) if hint else "",
-            "scopes": _scopes(request.scope, SCOPE_TEXTS[language], texts["nothing"]),
+            "scopes": _scopes(
+                shown_scopes(request.scope, request.claims),
+                SCOPE_TEXTS[language],
+                texts["nothing"],
+            ),
             "app": app.id,
             "request": request.id,
         }

@@ -204,6 +204,16 @@ async def test_login_hint_is_shown_as_text(site: OIDCSite, browser: ScanBrowser)
     assert "&lt;b&gt;alice&lt;/b&gt;{app}$app" in page.text
 
 
+async def test_page_lists_scopes_and_requested_claims(site: OIDCSite, browser: ScanBrowser) -> None:
+    await site.provider.update_app("site", scopes=["openid", "email", "groups"])
+    claims = '{"id_token": {"email": null}}'
+
+    page = await browser.open(site.url(scope="openid groups profile", claims=claims))
+
+    assert "<li>your e-mail address</li><li>the groups you belong to</li>" in page.text
+    assert "your name" not in page.text
+
+
 async def test_flood_of_requests_is_limited(start_broker: StartBroker, tmp_path: Path) -> None:
     settings = {"begins_per_minute": 1}
     async with a_site(start_broker, tmp_path, settings=settings) as (site, browser):

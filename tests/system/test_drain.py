@@ -258,6 +258,19 @@ async def test_second_signal_ends_drain(tmp_path: Path, number: signal.Signals) 
         assert process.returncode == 0
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_draining_broker_refuses_authorization_requests(
+    broker_process: DrainingBroker, method: str
+) -> None:
+    broker_process.drain()
+
+    url, form = f"{broker_process.url}/oauth/authorize", {"client_id": "default"}
+    async with aiohttp.ClientSession() as http, http.request(method, url, data=form) as response:
+        assert response.status == 503
+        assert response.content_type == "text/html"
+        assert "Retry-After" in response.headers
+
+
 async def test_background_process_of_shell_ends_by_sigint(tmp_path: Path) -> None:
     """A shell starts such a process with SIGINT ignored."""
     first_process = signal.signal(signal.SIGINT, signal.SIG_IGN)
