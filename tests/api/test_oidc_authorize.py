@@ -355,9 +355,7 @@ async def test_scan_by_another_person_ends_the_session(
     assert userinfo.status == 401
 
 
-async def test_sign_in_of_app_without_sso_any_more_is_unusable(
-    site: OIDCSite, browser: ScanBrowser
-) -> None:
+async def test_sign_in_is_unusable_after_sso_ends(site: OIDCSite, browser: ScanBrowser) -> None:
     other = await add_site(site.provider, "other", sso=True)
     await site.signed_in(browser)
 
