@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from .oidc import OIDCClient
 from .site import build_site
 
 
@@ -38,19 +39,38 @@ def parse_arguments() -> argparse.Namespace:
         "--site-url", type=parse_http_url, help="URL of this site, if it is behind a proxy"
     )
     parser.add_argument(
+        "--oidc",
+        metavar="CLIENT_ID",
+        help="sign in with OpenID Connect as this client; its secret is in OIDC_CLIENT_SECRET",
+    )
+    parser.add_argument(
         "--phone-url", type=parse_http_url, help="URL of a phone page, for development"
     )
     return parser.parse_args()
 
 
+def oidc_client(arguments: argparse.Namespace, site_url: str) -> OIDCClient:
+    secret = os.environ.get("OIDC_CLIENT_SECRET")
+    if not secret:
+        sys.exit("web_demo: set OIDC_CLIENT_SECRET to the secret that `scan-login app add` printed")
+    return OIDCClient(
+        issuer=arguments.issuer or arguments.broker,
+        client_id=arguments.oidc,
+        client_secret=secret,
+        site_url=site_url,
+    )
+
+
 def main() -> None:
     arguments = parse_arguments()
+    own_url = arguments.site_url or f"http://{arguments.host}:{arguments.port}"
     site = build_site(
         broker_url=arguments.broker,
         app=arguments.app,
         phone_url=arguments.phone_url,
         issuer=arguments.issuer,
         site_url=arguments.site_url,
+        oidc=oidc_client(arguments, own_url.rstrip("/")) if arguments.oidc else None,
     )
     address = f"http://{arguments.host}:{arguments.port}/"
     try:

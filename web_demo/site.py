@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 import jwt
 from aiohttp import web
 
+from .oidc import ATTEMPT_LIFETIME, OIDCClient, SignInFailed, read_logout_token
 from .verify import LEEWAY, TokenVerifier
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -36,6 +37,8 @@ FILES = {"/site.css", "/login.js", "/icon.svg"}
 LANGUAGES = {"en": "en", "zh": "zh-CN"}  # the language, and the page's `lang`
 BODY_MAX_BYTES = 64 * 1024
 SESSION_COOKIE = "session"
+BROWSER_COOKIE = "oidc"
+BACKCHANNEL_PATH = "/oidc/backchannel-logout"
 SESSION_LIFETIME = 8 * 60 * 60
 SESSIONS_MAX = 10_000
 LANGUAGE_LIFETIME = 365 * 24 * 60 * 60
@@ -50,17 +53,20 @@ def build_site(
     phone_url: str | None = None,
     issuer: str | None = None,
     site_url: str | None = None,
+    oidc: OIDCClient | None = None,
 ) -> web.Application:
     """Build the site as an application.
 
     phone_url: a phone page for development. The login page links to it.
     issuer: the tokens' `iss`, if it is not `broker_url`.
     site_url: the URL of this site in browsers, if it is behind a proxy.
+    oidc: the site as a client of OpenID Connect. It replaces the widget.
     """
     site = Site(
         verifier=TokenVerifier(broker=broker_url, app=app, issuer=issuer),
         pages=PageTemplates(broker_url=broker_url.rstrip("/"), app=app, phone_url=phone_url or ""),
         site_url=site_url,
+        oidc=oidc,
     )
     application = web.Application(
         client_max_size=BODY_MAX_BYTES, middlewares=[errors_as_json, site.check_post_origin]
@@ -72,6 +78,12 @@ def build_site(
         ("POST", "/sign-out", site.sign_out),
         *(("GET", path, serve_file) for path in FILES),
     ]
+    if oidc is not None:
+        routes += [
+            ("GET", "/oidc/sign-in", site.oidc_sign_in),
+            ("GET", "/oidc/callback", site.oidc_callback),
+            ("POST", BACKCHANNEL_PATH, site.oidc_backchannel_logout),
+        ]
     for method, path, handler in routes:
         application.router.add_route(method, path, handler, expect_handler=check_expectation)
     application.on_response_prepare.append(security_headers(broker_url))
@@ -80,10 +92,14 @@ def build_site(
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A signed-in user. claims: the verified claims. expires_at: Unix time in seconds."""
+    """A signed-in user. claims: the verified claims. expires_at: Unix time in seconds.
+
+    id_token: of a sign-in by OpenID Connect.
+    """
 
     claims: dict[str, Any]
     expires_at: float
+    id_token: str = ""
 
 
 class SiteSessions:
@@ -92,14 +108,14 @@ class SiteSessions:
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
 
-    def open(self, claims: dict[str, Any], now: float) -> str:
+    def open(self, claims: dict[str, Any], now: float, id_token: str = "") -> str:
         while len(self._sessions) >= SESSIONS_MAX:
             oldest = next(
                 iter(self._sessions)
             )  # the first, because all sessions have the same lifetime
             del self._sessions[oldest]
         session_id = secrets.token_urlsafe(32)
-        self._sessions[session_id] = Session(claims, now + SESSION_LIFETIME)
+        self._sessions[session_id] = Session(claims, now + SESSION_LIFETIME, id_token)
         return session_id
 
     def get(self, session_id: str | None, now: float) -> Session | None:
@@ -108,6 +124,12 @@ class SiteSessions:
 
     def close(self, session_id: str | None) -> None:
         self._sessions.pop(session_id or "", None)
+
+    def close_sid(self, sid: str) -> None:
+        """Close the sessions of one sign-in session of the provider."""
+        ended = [key for key, one in self._sessions.items() if one.claims.get("sid") == sid]
+        for key in ended:
+            del self._sessions[key]
 
 
 class UsedTokens:
@@ -128,18 +150,24 @@ class Site:
     """The request handlers and their state."""
 
     def __init__(
-        self, *, verifier: TokenVerifier, pages: "PageTemplates", site_url: str | None
+        self,
+        *,
+        verifier: TokenVerifier,
+        pages: "PageTemplates",
+        site_url: str | None,
+        oidc: OIDCClient | None,
     ) -> None:
         self._verifier = verifier
         self._pages = pages
         self._site_url = site_url.rstrip("/") if site_url else None
+        self._oidc = oidc
         self._sessions = SiteSessions()
         self._used_tokens = UsedTokens()
 
     async def login_page(self, request: web.Request) -> web.Response:
         if self._session(request):
             raise web.HTTPSeeOther("/account")
-        return self._pages.render(request, "login")
+        return self._pages.render(request, "login" if self._oidc is None else "login_oidc")
 
     async def account_page(self, request: web.Request) -> web.Response:
         session = self._session(request)
@@ -159,22 +187,79 @@ class Site:
             fail(web.HTTPUnauthorized, "invalid_token", f"the token is invalid: {error}")
         if not self._used_tokens.add(claims["jti"], claims["exp"], time.time()):
             fail(web.HTTPUnauthorized, "invalid_token", "the token has already been used")
-        self._sessions.close(request.cookies.get(SESSION_COOKIE))
         response = web.json_response({"next": "/account"})
-        # Every login gets a new id, so an id that an attacker planted is useless.
+        self._open_session(request, response, claims)
+        return response
+
+    def _open_session(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        claims: dict[str, Any],
+        id_token: str = "",
+    ) -> None:
+        """Replace the session: an id that an attacker planted is useless."""
+        self._sessions.close(request.cookies.get(SESSION_COOKIE))
+        session_id = self._sessions.open(claims, time.time(), id_token)
+        self._set_cookie(request, response, SESSION_COOKIE, session_id, SESSION_LIFETIME)
+
+    def _set_cookie(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        name: str,
+        value: str,
+        lifetime: int,
+    ) -> None:
         response.set_cookie(
-            SESSION_COOKIE,
-            self._sessions.open(claims, time.time()),
-            max_age=SESSION_LIFETIME,
+            name,
+            value,
+            max_age=lifetime,
             httponly=True,
             samesite="Lax",
             secure=self._origin(request).startswith("https:"),
         )
+
+    async def oidc_sign_in(self, request: web.Request) -> web.Response:
+        assert self._oidc is not None
+        try:
+            url, browser = await self._oidc.begin()
+        except SignInFailed as error:
+            fail(web.HTTPServiceUnavailable, "temporarily_unavailable", str(error))
+        response = web.Response(status=303, headers={"Location": url})
+        self._set_cookie(request, response, BROWSER_COOKIE, browser, ATTEMPT_LIFETIME)
         return response
 
+    async def oidc_callback(self, request: web.Request) -> web.Response:
+        assert self._oidc is not None
+        browser = request.cookies.get(BROWSER_COOKIE, "")
+        try:
+            user = await self._oidc.finish(dict(request.query), browser)
+        except SignInFailed as error:
+            log.warning("sign-in failed: error=%s", error)
+            return self._pages.render(request, "login_oidc", {"problem": str(error)})
+        response = web.Response(status=303, headers={"Location": "/account"})
+        self._open_session(request, response, user.claims, user.id_token)
+        response.del_cookie(BROWSER_COOKIE)
+        return response
+
+    async def oidc_backchannel_logout(self, request: web.Request) -> web.Response:
+        """End the sessions that the provider has ended (OpenID Connect Back-Channel Logout)."""
+        assert self._oidc is not None
+        try:
+            sid = await self._oidc.ended_session(await read_logout_token(request))
+        except SignInFailed as error:
+            fail(web.HTTPBadRequest, "invalid_request", str(error))
+        self._sessions.close_sid(sid)
+        return web.Response(status=204)
+
     async def sign_out(self, request: web.Request) -> web.Response:
+        session = self._session(request)
         self._sessions.close(request.cookies.get(SESSION_COOKIE))
-        response = web.HTTPSeeOther("/")
+        location = "/"
+        if session and session.id_token and self._oidc is not None:
+            location = await self._oidc.logout_url(session.id_token)
+        response = web.HTTPSeeOther(location)
         response.del_cookie(SESSION_COOKIE)
         raise response
 
@@ -185,6 +270,8 @@ class Site:
         This prevents login CSRF, where an attacker's page signs its visitor in as the attacker.
         """
         origins = request.headers.getall("Origin", [])
+        if request.path == BACKCHANNEL_PATH:  # from the provider's server, with a signed token
+            return await handler(request)
         if request.method == "POST" and origins != [self._origin(request)]:
             fail(web.HTTPForbidden, "invalid_origin", "origin is not allowed")
         return await handler(request)
@@ -236,7 +323,8 @@ class PageTemplates:
         self._values = values
         self._texts: dict[str, dict[str, str]] = json.loads(_read("texts.json"))
         self._templates = {
-            name: string.Template(_read(f"{name}.html")) for name in ("frame", "login", "account")
+            name: string.Template(_read(f"{name}.html"))
+            for name in ("frame", "login", "login_oidc", "account")
         }
 
     def render(
@@ -244,7 +332,8 @@ class PageTemplates:
     ) -> web.Response:
         language = choose_language(request)
         texts = {"lang": LANGUAGES[language], **self._texts[language]}
-        texts["title"] = texts[f"{page}_title"]
+        texts["title"] = texts[f"{page.removesuffix('_oidc')}_title"]
+        texts["problem"] = ""
         fields = {k: html.escape(v) for k, v in {**texts, **self._values, **(values or {})}.items()}
         fields["body"] = self._templates[page].substitute(fields)
         response = web.Response(

@@ -61,7 +61,7 @@ class HTTPApp:
 
     def __init__(self, urls: list[str], secret: str) -> None:
         self._urls = urls
-        self._auth = aiohttp.BasicAuth(CLIENT_ID, secret)
+        self._headers = {"Authorization": aiohttp.encode_basic_auth(CLIENT_ID, secret)}
         self._http = aiohttp.ClientSession(
             cookie_jar=aiohttp.DummyCookieJar(), connector=aiohttp.TCPConnector(limit=0)
         )
@@ -93,7 +93,7 @@ class HTTPApp:
             "code_verifier": issued.verifier,
         }
         async with self._http.post(
-            self._url(number) + self.token_path, data=form, auth=self._auth
+            self._url(number) + self.token_path, data=form, headers=self._headers
         ) as response:
             answer = await response.json()
         if not {"id_token", "access_token", "refresh_token"} <= answer.keys():

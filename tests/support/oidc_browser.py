@@ -141,6 +141,13 @@ class ScanBrowser:
         is_form_post = answer.url.path.endswith(LOGIN) and answer.status == 200
         return await self.submit(answer) if is_form_post else answer
 
+    async def cancel(self, page: Page) -> Page:
+        """Press the button of the login page that returns to the app."""
+        form = parse(page.text)
+        action = page.url.join(URL(form.widget["action"]))
+        fields = {"request": form.widget["request"], "cancel": "1"}
+        return await self.post(action, fields, Origin=str(page.url.origin()), **FORM_HEADERS)
+
     async def submit_login(
         self, page: Page, fields: Mapping[str, str], *, follow: bool = True
     ) -> Page:
