@@ -95,7 +95,7 @@ wheel: $(VENV)/.tested ## build a wheel and a source archive in dist/, and try t
 	$(PYTHON) -m venv build/wheel
 	build/wheel/bin/pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
 	cd build/wheel && bin/scan-login --version && \
-		bin/python -c 'from importlib.resources import files as f; assert f("broker").joinpath("py.typed").is_file()'
+		bin/python -c 'from importlib.resources import files as f; assert f("broker").joinpath("py.typed").is_file(); assert f("broker.cli").joinpath("oidc_templates/gitlab.txt").is_file()'
 
 vendor: ## download the Socket.IO client of widget and mini program (CLIENT_VERSION=)
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \

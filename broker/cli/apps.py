@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import typer
 
 from broker.apps.model import DEFAULT_APP
+from broker.cli import app_show
 from broker.cli.app_options import (
     BackchannelLogoutUrlOption,
     ClientTypeOption,
@@ -39,9 +40,7 @@ from broker.cli.app_options import (
 )
 from broker.cli.support import (
     ConfigFile,
-    JSONOption,
     YesOption,
-    print_json,
     read_settings,
     usage_error,
     with_records,
@@ -51,6 +50,10 @@ from broker.records.store import Records
 command = typer.Typer(
     no_args_is_help=True, help="Manage apps: the sites and mini programs that log people in."
 )
+
+command.command("list")(app_show.list_apps)
+
+command.command("show")(app_show.show)
 
 PROPAGATION_NOTE = "running brokers apply this within seconds"
 
@@ -204,27 +207,6 @@ def change(
     if "id_token_alg" in fields:
         print("restart the products that use this app: they keep the algorithm", file=sys.stderr)
     print(f"app {app_id} is changed; {PROPAGATION_NOTE}")
-
-
-@command.command("list")
-def show(as_json: JSONOption = False, file: ConfigFile = None) -> None:
-    """Print all apps. Secrets are not printed, only whether an app has one."""
-    found = with_records(read_settings(file), lambda records: records.app_admin.list())
-    apps = [app.as_dict() for app in found]
-    if as_json:
-        print_json(apps)
-        return
-    for app in apps:
-        _print_fields(app)
-    print(f"{DEFAULT_APP}\n    from the settings: see scan-login config show")
-
-
-def _print_fields(app: Mapping[str, object]) -> None:
-    print(app["id"])
-    for name, value in app.items():
-        text = ", ".join(value) if isinstance(value, list) else value
-        if name != "id" and text not in (None, ""):
-            print(f"    {name} = {text}")
 
 
 @command.command()
