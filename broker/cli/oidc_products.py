@@ -27,7 +27,7 @@ class Product(NamedTuple):
     scopes: that its configuration requests.
     is_public: whether it has no secret.
     sends_pkce: whether it works with `pkce: required`.
-    needs_rs256: whether it refuses ID tokens with another algorithm unless it is told.
+    needs_rs256: whether it refuses ID tokens with another algorithm by default.
     logout: path of its page after a logout; None if it does not send browsers to the broker's
         logout.
     backchannel: path that receives logout tokens; None if it has none.
@@ -158,7 +158,7 @@ def _redirect_problems(name: str, product: Product, app: App) -> Iterator[str]:
         yield f"post_logout_urls: {name} needs one to return after a logout: {_set(app, option)}"
     if product.backchannel and not app.backchannel_logout_url:
         option = f"--backchannel-logout-url {origin}{product.backchannel}"
-        yield f"backchannel_logout_url: {name} learns of a logout elsewhere: {_set(app, option)}"
+        yield f"backchannel_logout_url: {name} receives logouts at one: {_set(app, option)}"
 
 
 def _set(app: App, options: str) -> str:
