@@ -1,6 +1,6 @@
 """Administration of apps over HTTP at the admin port, as by `scan-login app`.
 
-No response contains a secret, except that of a new secret for the app's own servers.
+No response contains a secret, except a new one.
 """
 
 from __future__ import annotations
@@ -69,6 +69,10 @@ class AppSecretResponse(ResponseModel):
     api_secret: str
 
 
+class WebhookSecretResponse(ResponseModel):
+    webhook_secret: str
+
+
 class AppsAPI:
     """refresh: makes this instance read the apps again after a change."""
 
@@ -104,6 +108,11 @@ class AppsAPI:
         secret = await self._app_admin.rotate_secret(id)
         await self._changed(id, "secret rotated")
         return {"api_secret": secret}
+
+    async def rotate_webhook_secret(self, id: str) -> WebhookSecretResponse:
+        secret = await self._app_admin.rotate_webhook_secret(id)
+        await self._changed(id, "webhook secret rotated")
+        return {"webhook_secret": secret}
 
     async def _changed(self, app_id: str, change: str) -> None:
         log.info("app changed", app=app_id, change=change)
@@ -173,6 +182,16 @@ ENDPOINTS = [
         auth=OPERATOR,
         summary="Replace the secret of the app's own servers",
         response=AppSecretResponse,
+        errors=(AppNotFound,),
+    ),
+    Endpoint(
+        "POST",
+        f"{APP_PATH}/rotate-webhook-secret",
+        AppsAPI.rotate_webhook_secret,
+        role=ADMIN,
+        auth=OPERATOR,
+        summary="Replace the secret that signs events for the app",
+        response=WebhookSecretResponse,
         errors=(AppNotFound,),
     ),
 ]

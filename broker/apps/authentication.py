@@ -115,5 +115,5 @@ class AppAuthenticator:
             raise InvalidRequest("app: required with the admin token")
         app = await self._apps.get(name)
         if app is None:
-            raise UnknownApp
+            raise UnknownApp(name)
         return app

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from broker.errors import BrokerError
 
+APP_ID_MAX = 64
+"""Characters of an id in an error: as many as an app id may have."""
+
 
 class UnknownApp(BrokerError):
     error, status = "invalid_client", 401
-    description = "no app has this id"
+
+    def __init__(self, app_id: str) -> None:
+        super().__init__(f"no app has the id {app_id[:APP_ID_MAX]!r}")
 
 
 class InvalidAppCredentials(BrokerError):
@@ -45,6 +50,7 @@ class InvalidApp(AppAdminError):
 
     def __init__(self, mistakes: list[str]) -> None:
         super().__init__("; ".join(mistakes))
+        self.mistakes = mistakes
 
 
 class AppNotFound(AppAdminError):

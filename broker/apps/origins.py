@@ -40,7 +40,7 @@ async def authorize_origin(apps: Apps, app_id: str, origin: str | None) -> App:
     """
     app = await apps.get(app_id)
     if app is None:
-        raise UnknownApp
+        raise UnknownApp(app_id)
     if origin is not None and origin not in app.origins:
         raise OriginNotAllowed
     return app

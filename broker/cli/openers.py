@@ -53,7 +53,7 @@ async def open_app_provider(
     apps = open_apps(settings, records)
     app = await apps.get(app_id)
     if app is None:
-        raise UnknownApp
+        raise UnknownApp(app_id)
     providers = open_provider_registry(settings, apps, records)
     try:
         yield await providers.get(app)

@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn, TypeVar
 
 import typer
 
+from broker.apps.errors import InvalidApp
 from broker.backends import open_records
 from broker.errors import BrokerError
 from broker.identity.errors import ProviderUnavailable
@@ -21,6 +22,7 @@ from broker.pool.errors import PicturesUnavailable
 from broker.records.errors import RecordsUnavailable
 from broker.records.store import Records
 from broker.settings import load_settings
+from broker.users.errors import InvalidUser
 
 T = TypeVar("T")
 
@@ -69,6 +71,8 @@ def with_records(settings: Settings, work: Callable[[Records], Awaitable[T]]) ->
         sys.exit(f"the records cannot be reached: {error.reason}")
     except (ProviderUnavailable, PicturesUnavailable) as error:
         sys.exit(error.reason)
+    except (InvalidApp, InvalidUser) as error:
+        sys.exit("\n".join(error.mistakes))
     except BrokerError as error:
         sys.exit(str(error))
 

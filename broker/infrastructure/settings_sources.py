@@ -77,7 +77,10 @@ def collect(
         values[name], sources[name] = value, Source("environment", variable(name))
     unknown = [
         *(unknown_sentence(name, names) for name in _strange(names, environment)),
-        *(unknown_sentence(name, names, file) for name in sorted(tables.keys() - set(names))),
+        *(
+            _unknown_in_file(name, tables[name], names, file)
+            for name in sorted(tables.keys() - set(names))
+        ),
     ]
     return FoundValues(values, sources, mistakes, unknown, _link_warnings(names, environment))
 
@@ -114,6 +117,12 @@ def unknown_sentence(name: str, names: Collection[str], file: Path | None = None
         return f"{name}: no such setting{where}"
     meant = near[0] if file else variable(near[0])
     return f"{name}: no such setting; did you mean {meant}?{where}"
+
+
+def _unknown_in_file(name: str, value: object, names: Collection[str], file: Path | None) -> str:
+    if isinstance(value, dict):
+        return f"[{name}]: settings are not in tables; remove this line (from file {file})"
+    return unknown_sentence(name, names, file)
 
 
 def _strange(names: Collection[str], environment: Mapping[str, str]) -> Iterator[str]:

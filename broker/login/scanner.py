@@ -83,7 +83,7 @@ class Scanner:
             raise UnknownScene
         app = await self._apps.get(login.app)
         if app is None:
-            raise UnknownApp
+            raise UnknownApp(login.app)
         details = await self._decide(login, app, phone, device)
         try:
             login = await self._writer.apply_and_store(login, Act.SCAN, **details)

@@ -120,7 +120,7 @@ class LoginService:
         """
         app = await self._require_app(app_id)
         if incarnation not in (None, app.incarnation):
-            raise UnknownApp
+            raise UnknownApp(app_id)
         check_network(app.networks, browser.ip)
         requested = await self._find_request(request, app) if request else None
         now = self._clock()
@@ -275,7 +275,7 @@ class LoginService:
     async def _require_app(self, app_id: str) -> App:
         app = await self._apps.get(app_id)
         if app is None:
-            raise UnknownApp
+            raise UnknownApp(app_id)
         return app
 
 

@@ -22,6 +22,7 @@ class InvalidUser(UserAdminError):
 
     def __init__(self, mistakes: list[str]) -> None:
         super().__init__("; ".join(mistakes))
+        self.mistakes = mistakes
 
 
 class UserNotFound(UserAdminError):

@@ -63,7 +63,7 @@ class PhoneNumberAPI:
         self._limit.count(person_key(session.phone))
         app = await self._apps.get(session.phone.app)
         if app is None:
-            raise UnknownApp
+            raise UnknownApp(session.phone.app)
         identity = session.phone.identity
         await self._directory.find(identity)
         provider = await self._providers.get(app)

@@ -93,6 +93,7 @@ async def test_app_is_added_changed_and_removed(admin: Admin) -> None:
         ("GET", "/apps/%00", None, 404, "invalid_request"),
         ("DELETE", "/apps/unknown", None, 404, "unknown_app"),
         ("POST", "/apps/unknown/rotate-secret", None, 404, "unknown_app"),
+        ("POST", "/apps/unknown/rotate-webhook-secret", None, 404, "unknown_app"),
     ],
 )
 async def test_invalid_request_has_its_error(
@@ -140,6 +141,7 @@ async def test_wrong_token_is_refused_on_every_path(
             ("PATCH", "/apps/red"),
             ("DELETE", "/apps/red"),
             ("POST", "/apps/red/rotate-secret"),
+            ("POST", "/apps/red/rotate-webhook-secret"),
         ]:
             async with unauthorized.http.request(method, path, headers=headers) as response:
                 assert (response.status, (await response.json())["error"]) == (
@@ -147,6 +149,17 @@ async def test_wrong_token_is_refused_on_every_path(
                     "invalid_client",
                 )
                 assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_rotated_webhook_secret_replaces_the_former(admin: Admin, apps: None) -> None:
+    path = "/apps/red/rotate-webhook-secret"
+
+    former, current = [(await admin.ask("POST", path)).body["webhook_secret"] for _ in range(2)]
+
+    assert former.startswith("whsec_")
+    assert current.startswith("whsec_")
+    assert former != current
+    assert current not in str((await admin.ask("GET", "/apps/red")).body)
 
 
 async def test_apps_api_is_absent_without_admin_token(start_broker: StartBroker) -> None:

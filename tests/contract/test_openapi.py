@@ -239,6 +239,7 @@ def change_apps(send: Journal) -> None:
     send("GET /apps/{id}", one)
     send("PATCH /apps/{id}", one, json={"login_lifetime": 90, "origins": ["https://green.example"]})
     send("POST /apps/{id}/rotate-secret", f"{one}/rotate-secret")
+    send("POST /apps/{id}/rotate-webhook-secret", f"{one}/rotate-webhook-secret")
     send("GET /apps")
     send("DELETE /apps/{id}", one)
 

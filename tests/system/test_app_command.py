@@ -99,6 +99,13 @@ def test_invalid_app_command_is_refused(
     assert [app["name"] for app in list_apps(call)] == ["site"]
 
 
+def test_each_mistake_is_on_its_own_line(call: Call) -> None:
+    refused = call("app", "add", "site", "--origin", "nowhere", "--pkce", "maybe")
+
+    assert refused.code == 1
+    assert [line.split(":")[0] for line in refused.text.splitlines()] == ["origins", "pkce"]
+
+
 def test_running_broker_serves_a_new_app(tmp_path: Path) -> None:
     with serving(tmp_path, SCAN_LOGIN_PORT="0") as (_, line):
         url = line.split(" ready on ")[1].split()[0]

@@ -12,7 +12,7 @@ from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import InvalidField, InvalidGroup, Settings
 from broker.pool.settings import PoolSettings
 from broker.providers.wechat.settings import WeChatSettings
-from broker.settings import GROUPS, ROLES, load_settings
+from broker.settings import GROUPS, ROLES, find_values, load_settings
 
 
 def mistakes(file: Path | None = None) -> list[str]:
@@ -219,6 +219,15 @@ def test_toml_value_of_wrong_type_is_refused(tmp_path: Path, value: str) -> None
     file.write_text(f"origins = {value}\n")
 
     assert "SCAN_LOGIN_ORIGINS" in mistakes(file)[0]
+
+
+def test_toml_table_is_named_with_remedy(tmp_path: Path) -> None:
+    file = tmp_path / "scan-login.toml"
+    file.write_text("[server]\nport = 8000\n")
+
+    assert find_values(file).unknown == [
+        f"[server]: settings are not in tables; remove this line (from file {file})"
+    ]
 
 
 @pytest.mark.parametrize("content", ["port = ", "port = [", "\xff"])
