@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 from broker.apps.client_authentication import ClientAuthenticator
 from broker.apps.mount import mount as mount_apps
 from broker.apps.origins import OriginPolicy
-from broker.backends import Backends, open_backends
+from broker.backends import Backends, open_backends, open_webhook_secrets
 from broker.context import Context, Services
 from broker.directories.settings import DirectorySettings
 from broker.directories.shared import recent
@@ -205,7 +205,7 @@ def _build_oidc_services(
         grants=state.grants,
         deferred=state.deferred,
         apps=backends.apps,
-        webhook_secrets=backends.records.apps,
+        webhook_secrets=open_webhook_secrets(settings, backends.records),
         directory=backends.directory,
         is_directory_open=settings[DirectorySettings].directory == "open",
         redeemer=redeemer,

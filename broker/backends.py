@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from broker.apps.model import DEFAULT_APP, App
-from broker.apps.ports import Apps
-from broker.apps.registry import AppRegistry
+from broker.apps.ports import Apps, WebhookSecrets
+from broker.apps.registry import AppRegistry, WebhookSecretRegistry
 from broker.apps.settings import AppSettings
 from broker.blobs.pictures import ObjectPictureStore
 from broker.blobs.settings import BlobSettings
@@ -158,7 +158,14 @@ def default_app(settings: Settings) -> App:
         provider=settings[ProviderSettings].provider,
         code_source=group.code_source,
         client_type="public",  # the settings have no secret for it
+        events_url=group.events_url,
     )
+
+
+def open_webhook_secrets(settings: Settings, records: Records) -> WebhookSecrets:
+    secret = settings[AppSettings].webhook_secret
+    secrets = {DEFAULT_APP: secret.get_secret_value()} if secret else {}
+    return WebhookSecretRegistry(secrets, records.apps)
 
 
 def open_provider_registry(settings: Settings, apps: Apps, records: Records) -> ProviderRegistry:

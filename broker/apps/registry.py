@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from broker.apps.model import App
-from broker.apps.ports import Apps
+from broker.apps.ports import Apps, WebhookSecrets
 
 
 class AppRegistry:
@@ -40,3 +40,17 @@ class AppRegistry:
         if recorded is not self._recorded_origins:
             self._recorded_origins, self._origins = recorded, self._settings_origins | recorded
         return self._origins
+
+
+class WebhookSecretRegistry:
+    """Reads webhook secrets from the settings first, then from the records.
+
+    secrets: of apps of the settings, by id.  recorded: those of the records.
+    """
+
+    def __init__(self, secrets: Mapping[str, str], recorded: WebhookSecrets) -> None:
+        self._secrets = secrets
+        self._recorded = recorded
+
+    def webhook_secret(self, app_id: str) -> str | None:
+        return self._secrets.get(app_id) or self._recorded.webhook_secret(app_id)

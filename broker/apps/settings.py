@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from broker.apps.rules import CODE_SOURCES
 from broker.infrastructure.fields import parse_origin
-from broker.infrastructure.settings import SettingsGroup, StringList, WebURL, one_of
+from broker.infrastructure.outbound.settings import SIGNING_KEY_ADVICE, check_signing_secret
+from broker.infrastructure.settings import (
+    InvalidField,
+    SettingsGroup,
+    StringList,
+    WebURL,
+    one_of,
+)
 
 
 def parse_origins(value: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(parse_origin(text) for text in value)
+
+
+def check_webhook_secret(value: SecretStr | None) -> SecretStr | None:
+    if value is not None:
+        check_signing_secret(value.get_secret_value())
+    return value
 
 
 class AppSettings(SettingsGroup):
@@ -32,3 +45,15 @@ class AppSettings(SettingsGroup):
         description="source of codes for the app `default`: `live`, drawn for each login, or "
         "`pool`, drawn in advance",
     )
+    events_url: WebURL | None = Field(
+        None, description="URL that receives webhook events of the app `default`"
+    )
+    webhook_secret: Annotated[SecretStr | None, AfterValidator(check_webhook_secret)] = Field(
+        None, description="secret that signs the events of the app `default`, `whsec_…`"
+    )
+
+    @model_validator(mode="after")
+    def _check_events(self) -> AppSettings:
+        if self.events_url and self.webhook_secret is None:
+            raise InvalidField("webhook_secret", SIGNING_KEY_ADVICE)
+        return self

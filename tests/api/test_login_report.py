@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
+from standardwebhooks import Webhook
 
+from broker.infrastructure.runtime.server import Site, serve_sites
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Answer, PhoneClient
 from tests.support.logins import browser_at, new_login, secret_of
 from tests.support.oidc_browser import ScanBrowser, new_person
 from tests.support.oidc_site import OIDCSite, a_site, answer_in
+from tests.support.waiting import eventually
+from tests.support.webhook import SECRET
 
 
 @pytest.fixture
@@ -78,6 +84,32 @@ async def test_reported_login_cannot_be_redeemed(broker: RunningBroker) -> None:
 
     assert reported.body == {"ended": 0}
     assert redeemed["error"] == "invalid_grant"
+
+
+async def test_default_app_receives_the_signed_event(start_broker: StartBroker) -> None:
+    received: list[dict[str, Any]] = []
+
+    async def receive(request: web.Request) -> web.Response:
+        received.append(Webhook(SECRET).verify(await request.read(), dict(request.headers)))
+        return web.Response()
+
+    site = web.Application()
+    site.router.add_post("/events", receive)
+    async with serve_sites([Site("site", site, "127.0.0.1", 0, "")]) as urls:
+        broker = await start_broker(
+            events_url=f"{urls['site']}/events", webhook_secret=SECRET, webhooks_private=True
+        )
+        async with browser_at(broker.url) as browser, PhoneClient(broker.url) as phone:
+            begun = await browser.emit("begin", {})
+            await phone.post("scan", {"scene": begun["scene"]})
+            await phone.post("confirm", {"login_id": begun["login_id"]})
+            await phone.post("report", {"login_id": begun["login_id"]})
+
+        await eventually(lambda: received)
+
+    [event] = received
+    assert event["type"] == "login.reported"
+    assert event["data"]["login_id"] == begun["login_id"]
 
 
 async def test_unconfirmed_login_cannot_be_reported(broker: RunningBroker) -> None:

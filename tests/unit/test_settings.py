@@ -221,6 +221,21 @@ def test_toml_value_of_wrong_type_is_refused(tmp_path: Path, value: str) -> None
     assert "SCAN_LOGIN_ORIGINS" in mistakes(file)[0]
 
 
+def test_events_of_default_app_need_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCAN_LOGIN_EVENTS_URL", "https://site.example/events")
+
+    assert "SCAN_LOGIN_WEBHOOK_SECRET: missing" in mistakes()[0]
+
+
+def test_webhook_secret_of_wrong_form_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCAN_LOGIN_WEBHOOK_SECRET", "canary")
+
+    [mistake] = mistakes()
+
+    assert "use whsec_ and 24 to 64 bytes" in mistake
+    assert "canary" not in mistake
+
+
 def test_toml_table_is_named_with_remedy(tmp_path: Path) -> None:
     file = tmp_path / "scan-login.toml"
     file.write_text("[server]\nport = 8000\n")
