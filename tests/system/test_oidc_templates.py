@@ -71,7 +71,7 @@ def parse_ini(text: str) -> object:
 
 
 PARSERS: dict[str, Callable[[str], object]] = {
-    "argocd": yaml.safe_load,
+    "argocd": lambda text: yaml.safe_load(yaml.safe_load(text)["data"]["oidc.config"]),
     "envoy": yaml.safe_load,
     "grafana": parse_ini,
     "harbor": parse_json_body,
