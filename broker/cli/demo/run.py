@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -19,11 +20,13 @@ from aiohttp import web
 
 from broker.app import build
 from broker.apps.settings import AppSettings
-from broker.cli.demo import pool
+from broker.cli.demo import gateway, pool
+from broker.cli.demo.oidc import Products, add_products
 from broker.infrastructure.background import spawn
 from broker.infrastructure.observability.logging import announce
 from broker.infrastructure.outbound.ssrf import is_loopback
 from broker.infrastructure.runtime.server import Site, serve_until_signal
+from broker.infrastructure.settings import Settings
 from broker.providers.pretend import terminal_code
 from broker.settings import load_settings
 from mp_stub.phone_page import build_phone_page
@@ -54,29 +57,48 @@ WECHAT_BANNER = """\
 """
 
 
+GATEWAY_BANNER = """\
+  Gateway        {0}      Envoy, unchanged: it signs you in with OpenID Connect
+"""
+
+
 class DemoPorts(NamedTuple):
-    """wechat: port of the WeChat stub, which runs with the provider `wechat` only."""
+    """wechat: port of the WeChat stub, which runs with the provider `wechat` only.
+
+    gateway: port of Envoy, which runs with OpenID Connect only.
+    """
 
     broker: int
     site: int
     phone: int
     wechat: int
+    gateway: int
+
+
+class DemoOptions(NamedTuple):
+    """provider: `pretend` or `wechat`. pooled: draw the codes in advance.
+
+    oidc: sign in at the example site, and at a gateway, with OpenID Connect.
+    """
+
+    provider: str
+    pooled: bool = False
+    oidc: bool = False
 
 
 class DemoURLs(NamedTuple):
-    """URLs for browsers and phones.  wechat: None without WeChat stub."""
+    """URLs for browsers and phones.  wechat, gateway: None if they do not run."""
 
     broker: str
     site: str
     phone: str
     wechat: str | None
+    gateway: str | None
 
 
-async def run_demo(host: str, ports: DemoPorts, provider: str, *, pooled: bool = False) -> None:
-    """Serve everything on `host` until a signal arrives.  Raises PortInUse.
-
-    pooled: draw the codes in advance.
-    """
+async def run_demo(host: str, ports: DemoPorts, options: DemoOptions) -> None:
+    """Serve everything on `host` until a signal arrives.  Raises PortInUse."""
+    provider, pooled = options.provider, options.pooled
     name = own_address() if host in ANY_ADDRESS else f"[{host}]" if ":" in host else host
     urls = DemoURLs(
         broker=f"http://{name}:{ports.broker}",
@@ -84,12 +106,14 @@ async def run_demo(host: str, ports: DemoPorts, provider: str, *, pooled: bool =
         phone=f"http://{name}:{ports.phone}",
         # Only the broker and the phone page's server call it, so it listens on loopback.
         wechat=f"http://127.0.0.1:{ports.wechat}" if provider == "wechat" else None,
+        gateway=f"http://{name}:{ports.gateway}" if options.oidc else None,
     )
     with tempfile.TemporaryDirectory(prefix="scan-login-demo-") as folder:
         values = _values(host, ports.broker, urls, provider, Path(folder))
         settings = load_settings(None, **values, **(pool.POOL_SETTINGS if pooled else {}))
         origins = (*_site_origins(name, ports.site), *settings[AppSettings].origins)
         settings = settings.replace(AppSettings, origins=origins)
+        products = await _products(settings, urls)
         broker = build(settings)
         tasks: list[asyncio.Task[None]] = []
 
@@ -104,12 +128,51 @@ async def run_demo(host: str, ports: DemoPorts, provider: str, *, pooled: bool =
             tasks.append(spawn("demo login", after_start()))
 
         try:
-            sites = _sites(host, ports, urls, broker.public)
-            await serve_until_signal(sites, on_ready, unready_reason=broker.unready_reason)
+            async with _gateway(host, ports, urls, products, Path(folder)) as page:
+                sites = [*_sites(host, ports, urls, broker.public, products), *page]
+                await serve_until_signal(sites, on_ready, unready_reason=broker.unready_reason)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _products(settings: Settings, urls: DemoURLs) -> Products | None:
+    if urls.gateway is None:
+        return None
+    return await add_products(
+        settings, issuer=urls.broker, site_url=urls.site, gateway_url=urls.gateway
+    )
+
+
+@asynccontextmanager
+async def _gateway(
+    host: str, ports: DemoPorts, urls: DemoURLs, products: Products | None, folder: Path
+) -> AsyncIterator[Sequence[Site]]:
+    """Run Envoy, if it is part of the demo; yields the page behind it."""
+    if products is None:
+        yield ()
+        return
+    page, admin = free_port(), free_port()
+    configuration = gateway.write_configuration(
+        folder,
+        host=host,
+        port=ports.gateway,
+        admin=admin,
+        issuer=urls.broker,
+        secret=products.gateway_secret,
+        upstream=page,
+    )
+    async with gateway.running_gateway(configuration, "127.0.0.1", ports.gateway):
+        yield [Site("protected page", gateway.protected_page(), "127.0.0.1", page, "GATEWAY_PORT")]
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that is free now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def _values(host: str, port: int, urls: DemoURLs, provider: str, folder: Path) -> dict[str, object]:
@@ -118,6 +181,7 @@ def _values(host: str, port: int, urls: DemoURLs, provider: str, folder: Path) -
         "host": host,
         "port": port,
         "public_url": urls.broker,
+        "webhooks_private": True,  # back-channel logouts go to this machine
         "phone_page_url": f"{urls.phone}/",
         "allow_pretend": True,
         "provider": provider,
@@ -132,11 +196,18 @@ def _values(host: str, port: int, urls: DemoURLs, provider: str, folder: Path) -
     return values
 
 
-def _sites(host: str, ports: DemoPorts, urls: DemoURLs, broker: web.Application) -> Iterator[Site]:
+def _sites(
+    host: str,
+    ports: DemoPorts,
+    urls: DemoURLs,
+    broker: web.Application,
+    products: Products | None,
+) -> Iterator[Site]:
     if urls.wechat:  # first: the broker requests an access token when it starts
         wechat = WeChatStub(Platform([MiniProgram(APPID, SECRET)]), link=f"{urls.phone}/")
         yield Site("WeChat", wechat.application(), "127.0.0.1", ports.wechat, "WECHAT_PORT")
-    site = build_site(broker_url=urls.broker, phone_url=urls.phone)
+    client = None if products is None else products.site
+    site = build_site(broker_url=urls.broker, phone_url=urls.phone, oidc=client)
     phone = build_phone_page(broker_url=urls.broker, wechat_url=urls.wechat)
     yield Site("broker", broker, host, ports.broker, "PORT")
     yield Site("example site", site, host, ports.site, "SITE_PORT")
@@ -162,6 +233,8 @@ def _greeting(host: str, urls: DemoURLs) -> str:
     parts = [BANNER.format(urls)]
     if urls.wechat:
         parts.append(WECHAT_BANNER.format(urls.wechat))
+    if urls.gateway:
+        parts.append(GATEWAY_BANNER.format(urls.gateway))
     if not is_loopback(host):
         parts.append(PUBLIC_WARNING)
     return "\n".join(parts)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 from aiohttp import web
 
+from broker.cli.demo.gateway import APP_ID
 from broker.infrastructure.runtime.server import Site, serve_sites
 from tests.support.environment import free_port
 from tests.support.oidc_browser import ScanBrowser, new_person
@@ -33,7 +34,7 @@ async def gateway(provider: Provider, tmp_path: Path) -> AsyncIterator[Gateway]:
     upstream_port, port = free_port(), free_port()
     url = f"http://127.0.0.1:{port}"
     secret = await provider.add_app(
-        "envoy",
+        APP_ID,
         redirect_urls=[f"{url}/callback"],
         post_logout_urls=[f"{url}/"],
         scopes=["openid", "profile", "offline_access"],
