@@ -256,7 +256,7 @@ def test_app_cannot_use_data_of_another_app(redis: RedisServer, tmp_path: Path) 
         log = "".join(process.communicate())
 
     assert len(clients.secrets_returned) > 50
-    assert "subject" in stored
+    assert "began_at" in stored
     assert "red.example" in recorded
     assert "app changed" in log
     for output in (*clients.answers, stored, recorded, log):

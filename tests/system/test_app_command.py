@@ -99,6 +99,13 @@ def test_invalid_app_command_is_refused(
     assert [app["name"] for app in list_apps(call)] == ["site"]
 
 
+def test_unknown_app_is_named(call: Call) -> None:
+    refused = call("provider", "check", "--app", "shpo")
+
+    assert refused.code == 1
+    assert "no app has the id 'shpo'" in refused.text
+
+
 def test_each_mistake_is_on_its_own_line(call: Call) -> None:
     refused = call("app", "add", "site", "--origin", "nowhere", "--pkce", "maybe")
 
