@@ -5,7 +5,8 @@
  *     <scan-login broker="https://login.example" app="default"></scan-login>
  *     document.querySelector("scan-login").onlogin = async (token) => { … token.access_token … };
  *
- * Attributes: `broker` (default: the folder of this file), `app`, `lang` (zh… or en), `theme` (light or dark).
+ * Attributes: `broker` (default: the folder of this file), `app`, `lang` (zh… or en), `theme` (light or dark),
+ * `refresh_every` (seconds after which a code that no phone has scanned is replaced; off by default).
  * With `mode="form"`, `action` and `request` (the login page of the OpenID Connect provider), the widget gets no
  * token: after the confirm it submits `request`, `login_id` and `secret` to `action`.
  * Events prefixed `scan-login-`: begun scanned unregistered denied expired offline online error token.
@@ -28,6 +29,7 @@ const OFFLINE_TIMEOUT_MS = 60_000; // then a message and a button replace the sp
 const LATE_EXPIRY_MS = 2000; // a push `login-expired` that is later than this is missing: the widget resumes
 const EARLY_EXPIRY_MS = 3000; // a push `login-expired` that is earlier than this means that the broker lost the login
 const RETRY_DELAY = 5; // seconds, if the server sends no `retry_after`; also the poll interval of RFC 8628
+const REFRESH_MIN = 10; // seconds; a shorter `refresh_every` would meet the broker's rate limit
 const RETRYABLE = new Set(["rate_limited", "temporarily_unavailable"]);
 const CONFIGURATION_ERRORS = new Set(["invalid_client", "invalid_request"]); // a retry does not help
 const SHOWN_STATES = new Set(["scanned", "unregistered", "denied", "expired"]);
@@ -58,9 +60,14 @@ const TEXTS = {
       "You have no account yet",
       "Register, then confirm again on your phone. This page continues automatically.",
     ],
+    number: ["Choose {number} on your phone", "The sign-in then continues."],
+    digits: ["Enter the digits on your phone", "Confirm on your phone. It then shows 4 digits."],
+    wrong: "These digits are wrong. Tries left: {tries}",
+    early: "Your phone shows no digits yet. Confirm there first.",
     confirmed: ["Confirmed", "Signing you in…"],
     done: ["You are signed in", ""],
     denied: ["Sign-in declined", "You declined the sign-in on your phone."],
+    mismatch: ["Sign-in ended", "It was declined, or the number was wrong."],
     expired: ["This code has expired", "Get a new code and scan it."],
     offline: ["Connection lost", "Reconnecting…"],
     unreachable: ["No connection", "Check your network. This page keeps retrying."],
@@ -70,7 +77,7 @@ const TEXTS = {
     rejected: ["The site could not sign you in", "Please try again."],
     unhandled: ["The site did not complete the sign-in", "Please contact the site's administrator."],
     picture: ["The code could not be loaded", "Please try again."],
-    again: "Try again", fresh: "New code", register: "Register",
+    again: "Try again", fresh: "New code", register: "Register", send: "Continue", field: "4 digits on your phone",
     expires: (time) => `Valid for ${time}`, retries: (time) => `Retry in ${time}`,
     registers: (time) => `Time left to register: ${time}`,
     alt: "Sign-in code. Scan it with your phone.",
@@ -80,9 +87,14 @@ const TEXTS = {
     code: ["扫码登录", "请使用手机扫描二维码"],
     scanned: ["扫描成功", "请在手机上确认登录"],
     unregistered: ["尚未注册", "请先注册，然后在手机上再次确认，本页会自动继续"],
+    number: ["请在手机上选择 {number}", "选择后自动继续登录"],
+    digits: ["请输入手机上的数字", "请先在手机上确认，手机会显示 4 位数字"],
+    wrong: "数字不正确，还可尝试 {tries} 次",
+    early: "手机尚未显示数字，请先在手机上确认",
     confirmed: ["已确认", "正在登录…"],
     done: ["登录成功", ""],
     denied: ["登录已拒绝", "已在手机上拒绝本次登录"],
+    mismatch: ["登录已结束", "登录被拒绝，或者数字不正确"],
     expired: ["二维码已过期", "请刷新二维码后重新扫描"],
     offline: ["连接已断开", "正在重新连接…"],
     unreachable: ["无法连接", "请检查网络，本页会自动重试"],
@@ -92,7 +104,7 @@ const TEXTS = {
     rejected: ["网站登录失败", "请重试"],
     unhandled: ["网站未完成登录", "请联系网站管理员"],
     picture: ["二维码加载失败", "请重试"],
-    again: "重试", fresh: "刷新二维码", register: "去注册",
+    again: "重试", fresh: "刷新二维码", register: "去注册", send: "继续", field: "手机上的 4 位数字",
     expires: (time) => `${time} 后过期`, retries: (time) => `${time} 后重试`,
     registers: (time) => `注册剩余时间 ${time}`,
     alt: "登录二维码，请使用手机扫描",
@@ -113,15 +125,18 @@ const ICONS = {
 
 // The properties of each view besides its text. icon: an icon over the code; button: a button over the code;
 // link: a button below the code; timer: the countdown; live: the login is active; blank: the code is removed;
-// busy: a request is in progress.
+// match: the number or the field of the login's match over the code; busy: a request is in progress.
 const VIEWS = {
   loading: { busy: true },
   code: { timer: "expires", live: true },
   scanned: { icon: "phone", timer: "expires", link: "fresh", live: true },
-  unregistered: { icon: "person", timer: "registers", link: "fresh", live: true, blank: true },
+  number: { icon: "phone", timer: "expires", link: "fresh", live: true, blank: true, match: true },
+  digits: { icon: "phone", timer: "expires", link: "fresh", live: true, blank: true, match: true },
+  unregistered: { icon: "person", timer: "registers", link: "fresh", live: true, blank: true, match: true },
   confirmed: { icon: "spin", busy: true },
   done: { icon: "tick" },
   denied: { icon: "cross", tone: "danger", button: "again" },
+  mismatch: { icon: "cross", tone: "danger", button: "again" },
   expired: { icon: "clock", tone: "muted", button: "fresh" },
   offline: { icon: "spin", busy: true },
   unreachable: { icon: "alert", tone: "muted", button: "again" },
@@ -174,6 +189,12 @@ STYLES.replaceSync(`
   svg { width: 2.25rem; height: 2.25rem; fill: none; stroke: currentColor; stroke-width: 1.8;
     stroke-linecap: round; stroke-linejoin: round; }
   .spin svg { width: 3rem; height: 3rem; }
+  .number { font-size: 5rem; font-weight: 700; line-height: 1.1; letter-spacing: .06em; text-indent: .06em;
+    font-variant-numeric: tabular-nums; }
+  .digits { display: flex; flex-direction: column; align-items: center; gap: .75rem; }
+  .digits input { width: 9rem; padding: .3em; text-align: center; font: inherit; font-size: 1.75rem; font-weight: 600;
+    letter-spacing: .2em; text-indent: .2em; color: var(--ink); background: var(--card);
+    border: 1px solid var(--muted); border-radius: 12px; }
   .status { min-height: 4.1em; padding-top: 1rem; overflow-wrap: anywhere; text-wrap: balance; }
   .title { font-size: 1.0625rem; font-weight: 600; }
   .hint, .timer { color: var(--muted); }
@@ -286,7 +307,7 @@ class ScanLogin extends HTMLElement {
   #view = "loading";
   #handler = null; // the property `onlogin`
   #wrappers = new WeakMap(); // a listener of `login`: the function that is registered instead
-  #login = null; // {id, secret, interval, state, registerUrl} of the active login
+  #login = null; // {id, secret, interval, state, registerUrl, number, asksDigits, tries} of the active login
   #attempt = {}; // a new object for each attempt; code that awaits compares it to ignore a late answer
   #socket = null;
   #polls = false; // true: RFC 8628 polling, because a WebSocket does not work on this network
@@ -294,6 +315,7 @@ class ScanLogin extends HTMLElement {
   #spinnerEnd = 0; // Unix milliseconds; the end of the spinner of a lost connection
   #unanswered = 0; // consecutive sockets without an answer to `begin`
   #expiresAt = 0; // Unix milliseconds; the expiry of the code
+  #begunAt = 0; // Unix milliseconds; the time since which the code is shown
   #retryAt = 0; // Unix milliseconds; the next attempt
   #tickTimer = 0;
 
@@ -382,6 +404,11 @@ class ScanLogin extends HTMLElement {
         onload: () => this.#setImageLoaded(true), onerror: () => this.#imageFailed(),
       }),
       button: createElement("button", { className: "button", type: "button", onclick: () => this.refresh() }),
+      number: createElement("p", { className: "number" }),
+      field: createElement("input", {
+        inputMode: "numeric", autocomplete: "one-time-code", pattern: "[0-9]{4}", maxLength: 4, required: true,
+      }),
+      send: createElement("button", { className: "button" }),
       title: createElement("p", { className: "title" }),
       hint: createElement("p", { className: "hint" }),
       timer: createElement("p", { className: "timer" }),
@@ -389,7 +416,10 @@ class ScanLogin extends HTMLElement {
       link: createElement("button", { className: "link", type: "button", onclick: () => this.refresh() }),
     });
     p.timer.setAttribute("role", "timer"); // screen readers do not announce a timer when it changes
-    p.veil = createElement("div", { className: "veil" }, createElement("span", { className: "badge" }, svg), p.button);
+    p.number.setAttribute("aria-hidden", "true"); // the status has the number too
+    p.badge = createElement("span", { className: "badge" }, svg);
+    p.digits = createElement("form", { className: "digits", onsubmit: (event) => this.#submitDigits(event) }, p.field, p.send);
+    p.veil = createElement("div", { className: "veil" }, p.badge, p.number, p.digits, p.button);
     p.frame = createElement("div", { className: "frame" }, p.image, p.veil);
     p.status = createElement("div", { className: "status" }, p.title, p.hint);
     p.status.setAttribute("role", "status");
@@ -423,7 +453,8 @@ class ScanLogin extends HTMLElement {
     p.image.hidden = !p.image.src || Boolean(view.blank);
     p.veil.hidden = !view.icon;
     p.path.setAttribute("d", ICONS[view.icon] ?? "");
-    [p.title.textContent, p.hint.textContent] = texts[this.#view];
+    [p.title.textContent, p.hint.textContent] = texts[this.#view].map((text) => this.#fill(text));
+    this.#renderMatch(Boolean(view.match), texts);
     p.button.hidden = !view.button;
     p.button.textContent = texts[view.button] ?? "";
     p.link.hidden = !view.link;
@@ -432,6 +463,24 @@ class ScanLogin extends HTMLElement {
     p.register.textContent = texts.register;
     if (!p.register.hidden) p.register.href = this.#login.registerUrl;
     this.#renderTimer();
+  }
+
+  /** No push follows when a person without an account has registered: the field is shown before too. */
+  #renderMatch(isShown, texts) {
+    const [p, login] = [this.#parts, this.#login];
+    p.number.textContent = login?.number ?? "";
+    p.number.hidden = !isShown || !login?.number;
+    p.digits.hidden = !isShown || !login?.asksDigits;
+    p.badge.hidden = !p.number.hidden || !p.digits.hidden;
+    p.field.ariaLabel = texts.field;
+    p.send.textContent = texts.send;
+    p.send.disabled = Boolean(login?.isProving);
+    if (!p.digits.hidden && login.note) p.hint.textContent = this.#fill(texts[login.note]);
+  }
+
+  #fill(text) {
+    const { number = "", tries = "" } = this.#login ?? {};
+    return text.replace("{number}", number).replace("{tries}", tries);
   }
 
   #renderTimer() {
@@ -473,6 +522,14 @@ class ScanLogin extends HTMLElement {
     const isLate = VIEWS[this.#view].live && Date.now() > this.#expiresAt + LATE_EXPIRY_MS;
     if (isLate && this.#socket?.connected) this.#resume();
     if (this.#view === "offline" && Date.now() > this.#spinnerEnd) this.#show("unreachable");
+    this.#refreshOldCode();
+  }
+
+  /** Replace a code that is older than `refresh_every` seconds and that no phone has scanned. */
+  #refreshOldCode() {
+    const seconds = Number(this.getAttribute("refresh_every"));
+    const isOld = seconds > 0 && Date.now() > this.#begunAt + Math.max(seconds, REFRESH_MIN) * 1000;
+    if (isOld && this.#view === "code") this.refresh();
   }
 
   // ---- one login ----
@@ -555,7 +612,9 @@ class ScanLogin extends HTMLElement {
 
   #setLogin({ login_id, scene, secret, code_url, expires_in, interval = RETRY_DELAY }) {
     this.#login = { id: login_id, secret, interval, state: "pending" };
-    this.#expiresAt = Date.now() + expires_in * 1000;
+    this.#begunAt = Date.now();
+    this.#expiresAt = this.#begunAt + expires_in * 1000;
+    this.#parts.field.value = "";
     this.#setImageLoaded(false);
     this.#parts.image.src = code_url;
     this.#show("code");
@@ -563,7 +622,7 @@ class ScanLogin extends HTMLElement {
   }
 
   /** Apply the login's `state`, which a push, a resume or a poll has brought. */
-  #applyState(state, { register_url, expires_in } = {}) {
+  #applyState(state, { register_url, expires_in, match, prove, tries } = {}) {
     const changed = this.#login.state !== state;
     this.#login.state = state;
     if (expires_in !== undefined) this.#expiresAt = Date.now() + expires_in * 1000;
@@ -573,11 +632,54 @@ class ScanLogin extends HTMLElement {
     const isLost = state === "expired" && Date.now() < this.#expiresAt - EARLY_EXPIRY_MS;
     if (isLost) return this.#restart();
     if (state === "unregistered") this.#login.registerUrl = httpURL(register_url);
-    if (state === "denied" || state === "expired") this.#end(state);
-    else this.#show(state);
+    if (typeof match === "string") this.#login.number = match;
+    if (prove) Object.assign(this.#login, { asksDigits: true, tries });
+    if (state === "denied" || state === "expired") this.#end(this.#endView(state));
+    else this.#show(state === "scanned" ? this.#scannedView() : state);
     if (changed) this.#emit(state);
     const needsExpiry = state === "unregistered" && expires_in === undefined; // a push has no `expires_in`
-    if (needsExpiry && this.#socket) this.#resume();
+    const needsMatch = match === true; // a push has no number
+    if ((needsExpiry || needsMatch) && this.#socket) this.#resume();
+  }
+
+  #scannedView() {
+    const { number, asksDigits } = this.#login;
+    return asksDigits ? "digits" : number ? "number" : "scanned";
+  }
+
+  /** The broker does not tell the browser whether the person denied the login or chose a wrong number. */
+  #endView(state) {
+    return state === "denied" && this.#scannedView() !== "scanned" ? "mismatch" : state;
+  }
+
+  #submitDigits(event) {
+    event.preventDefault();
+    this.#prove(this.#parts.field.value);
+  }
+
+  /** Send the digits that the person read on the phone. */
+  async #prove(match) {
+    const login = this.#login;
+    if (!login || login.isProving) return;
+    const { tries } = login;
+    login.isProving = true;
+    this.#render();
+    const answer = this.#polls
+      ? await this.#requestToken({ match })
+      : await this.#call("prove", { ...this.#proof(), match });
+    login.isProving = false;
+    if (login !== this.#login) return;
+    this.#parts.field.value = "";
+    // Digits that the broker compared are not counted as a poll, so `slow_down` means that it has none.
+    const isUncounted = answer?.error === "authorization_pending" && answer.tries === tries;
+    const isEarly = isUncounted || ["invalid_state", "slow_down"].includes(answer?.error);
+    if (answer?.tries < tries) Object.assign(login, { tries: answer.tries, note: "wrong" });
+    else if (isEarly) login.note = "early";
+    if (this.#polls) this.#applyPoll(answer);
+    else if (answer?.error && !isEarly) this.#handleError(answer);
+    else if (answer?.state) this.#applyState(answer.state);
+    this.#render();
+    if (!this.#parts.digits.hidden) this.#parts.field.focus();
   }
 
   #restart() {
@@ -834,10 +936,10 @@ class ScanLogin extends HTMLElement {
     return response !== null && (await this.#post("/oauth/token", {})) === null;
   }
 
-  #requestToken() {
+  #requestToken(fields = {}) {
     return this.#post("/oauth/token", {
       grant_type: "urn:ietf:params:oauth:grant-type:device_code",
-      device_code: `${this.#login.id}.${this.#login.secret}`, client_id: this.#app(),
+      device_code: `${this.#login.id}.${this.#login.secret}`, client_id: this.#app(), ...fields,
     });
   }
 
@@ -850,7 +952,8 @@ class ScanLogin extends HTMLElement {
     if (RETRYABLE.has(answer.error)) return retryDelay(answer);
     const state = answer.state ?? this.#login.state;
     if (["authorization_pending", "slow_down"].includes(answer.error)) {
-      if (wasOffline || state !== this.#login.state) this.#applyState(state, answer);
+      const isNew = state !== this.#login.state || (answer.tries !== undefined && answer.tries !== this.#login.tries);
+      if (wasOffline || isNew) this.#applyState(state, answer);
     } else this.#handleError(answer);
     return 0;
   }

@@ -1,0 +1,196 @@
+"""The widget in Chromium: matches by number and by code, and codes that are replaced."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import NamedTuple
+
+import pytest
+from aiohttp import web
+from playwright.async_api import Browser, Page, WebSocketRoute, expect
+
+from broker.infrastructure.runtime.server import Site, serve_sites
+from tests.support.app_admin import TOKEN, Admin
+from tests.support.builders import StartBroker
+from tests.support.clients import PhoneClient
+from tests.support.environment import free_port
+from tests.support.pages import NARROW, WAIT_MS, WIDE, keep, open_page, scene_on, shows
+
+CAN = {"can": ["match"]}
+
+
+class Bank(NamedTuple):
+    """A page of the app `bank`, and a phone of alice."""
+
+    url: str
+    phone: PhoneClient
+
+    async def scan(self, page: Page) -> tuple[str, list[str]]:
+        """Scan the page's code: the login's id, and the numbers to choose from."""
+        answer = await self.phone.post("scan", {"scene": await scene_on(page), **CAN})
+        assert answer.status == 200, answer.body
+        return answer.body["login_id"], answer.body["match"].get("choices", [])
+
+    async def confirm(self, login_id: str, **match: str) -> str:
+        """Confirm: the digits to type, if there are any."""
+        answer = await self.phone.post("confirm", {"login_id": login_id, **match})
+        return str(answer.body.get("match", ""))
+
+
+OpenBank = Callable[..., Awaitable[Bank]]
+
+
+@pytest.fixture
+async def open_bank(start_broker: StartBroker) -> AsyncIterator[OpenBank]:
+    async with AsyncExitStack() as stack:
+
+        async def start(match: str, attributes: str = "") -> Bank:
+            port = free_port()
+            url = f"http://127.0.0.1:{port}"
+            broker = await start_broker(admin_token=TOKEN, interval=1)
+            admin = Admin(broker.admin)
+            stack.push_async_callback(admin.http.close)
+            fields = {"id": "bank", "name": "Bank", "match": match, "origins": [url]}
+            assert (await admin.ask("POST", "/apps", fields)).status == 201
+            page = PAGE.format(broker=broker.url, attributes=attributes)
+
+            async def show(request: web.Request) -> web.Response:
+                return web.Response(text=page, content_type="text/html")
+
+            site = web.Application()
+            site.add_routes([web.get("/", show)])
+            sites = [Site("site", site, "127.0.0.1", port, "PORT")]
+            await stack.enter_async_context(serve_sites(sites))
+            phone = await stack.enter_async_context(PhoneClient(broker.url, app="bank"))
+            return Bank(url, phone)
+
+        yield start
+
+
+PAGE = """<!doctype html><meta name=viewport content="width=device-width"><title>Bank</title>
+<script src="{broker}/scan-login.js" defer></script>
+<style>:root {{ color-scheme: light dark }}</style>
+<scan-login app="bank" broker="{broker}" {attributes}></scan-login>
+<script>document.querySelector("scan-login").onlogin = () => {{}};</script>"""
+
+
+async def open_site(chromium: Browser, bank: Bank, *, polls: bool = False, **look: object) -> Page:
+    page = await open_page(chromium, "about:blank", **look)
+    if polls:
+        await page.route_web_socket("**/*", close_socket)
+    await page.goto(bank.url)
+    await shows(page, "code")
+    return page
+
+
+async def close_socket(socket: WebSocketRoute) -> None:
+    await socket.close()
+
+
+def wrong(digits: str) -> str:
+    return f"{(int(digits) + 1) % 10_000:04}"
+
+
+async def type_digits(page: Page, digits: str) -> None:
+    await page.locator("scan-login input").fill(digits)
+    await page.locator("scan-login input").press("Enter")
+
+
+async def hints(page: Page, text: str) -> None:
+    await expect(page.locator("scan-login .hint")).to_have_text(text, timeout=WAIT_MS)
+
+
+@pytest.mark.parametrize("polls", [False, True])
+async def test_number_on_the_page_signs_the_browser_in(
+    chromium: Browser, open_bank: OpenBank, polls: bool
+) -> None:
+    bank = await open_bank("number")
+    page = await open_site(chromium, bank, polls=polls)
+    login_id, choices = await bank.scan(page)
+
+    await shows(page, "number")
+    number = await page.locator("scan-login .number").inner_text()
+    assert number in choices
+    await bank.confirm(login_id, match=number)
+
+    await shows(page, "done")
+
+
+async def test_wrong_number_ends_the_login(chromium: Browser, open_bank: OpenBank) -> None:
+    bank = await open_bank("number")
+    page = await open_site(chromium, bank)
+    login_id, choices = await bank.scan(page)
+    await shows(page, "number")
+    number = await page.locator("scan-login .number").inner_text()
+
+    await bank.confirm(login_id, match=next(one for one in choices if one != number))
+
+    await shows(page, "mismatch")
+
+
+@pytest.mark.parametrize("polls", [False, True])
+async def test_typed_digits_sign_the_browser_in(
+    chromium: Browser, open_bank: OpenBank, polls: bool
+) -> None:
+    bank = await open_bank("code")
+    page = await open_site(chromium, bank, polls=polls)
+    login_id, _ = await bank.scan(page)
+    await shows(page, "digits")
+    await type_digits(page, "0000")
+    await hints(page, "Your phone shows no digits yet. Confirm there first.")
+    digits = await bank.confirm(login_id)
+
+    await type_digits(page, wrong(digits))
+    await hints(page, "These digits are wrong. Tries left: 2")
+    await type_digits(page, digits)
+
+    await shows(page, "done")
+
+
+@pytest.mark.parametrize("polls", [False, True])
+async def test_third_wrong_code_ends_the_login(
+    chromium: Browser, open_bank: OpenBank, polls: bool
+) -> None:
+    bank = await open_bank("code")
+    page = await open_site(chromium, bank, polls=polls)
+    login_id, _ = await bank.scan(page)
+    await shows(page, "digits")
+    digits = await bank.confirm(login_id)
+
+    for left in (2, 1):
+        await type_digits(page, wrong(digits))
+        await hints(page, f"These digits are wrong. Tries left: {left}")
+    await type_digits(page, wrong(digits))
+
+    await shows(page, "mismatch")
+
+
+async def test_old_code_is_replaced(chromium: Browser, open_bank: OpenBank) -> None:
+    page = await open_site(chromium, await open_bank("off", 'refresh_every="10"'))
+    first = await page.locator("scan-login img").get_attribute("src") or ""
+
+    await expect(page.locator("scan-login img")).not_to_have_attribute(
+        "src", first, timeout=WAIT_MS
+    )
+    await shows(page, "code")
+
+
+@pytest.mark.parametrize("kind", ["number", "code"])
+@pytest.mark.parametrize("language", ["en-GB", "zh-CN"])
+async def test_match_view_fits_its_page(
+    chromium: Browser, open_bank: OpenBank, kind: str, language: str
+) -> None:
+    bank = await open_bank(kind)
+    page = await open_site(chromium, bank, locale=language)
+    await bank.scan(page)
+    await shows(page, {"number": "number", "code": "digits"}[kind])
+
+    for name, size in (("wide", WIDE), ("narrow", NARROW)):
+        for scheme in ("light", "dark"):
+            await page.set_viewport_size(size)  # type: ignore[arg-type]
+            await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            await keep(page, f"match-{kind}-{language[:2]}-{name}-{scheme}")
+            assert not await page.evaluate(
+                "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+            )
