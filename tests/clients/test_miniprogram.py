@@ -16,6 +16,7 @@ from broker.errors import Unavailable
 from broker.identity.errors import UserBlocked
 from broker.identity.model import Identity, UserProfile
 from broker.infrastructure.runtime.server import Site, serve_sites
+from tests.support.app_admin import TOKEN, Admin
 from tests.support.builders import FixedDirectory, StartBroker
 from tests.support.environment import ROOT, free_port, miss, need
 
@@ -108,8 +109,13 @@ async def test_mini_program_suite_passes(
         miss("the simulator is not installed: make test does so, by npm")
     public = {"public_url": f"http://127.0.0.1{path}"} if path else {}
     broker = await start_broker(
-        directory, app_name="小店 & Co", register_url=register_url, **public
+        directory, app_name="小店 & Co", register_url=register_url, admin_token=TOKEN, **public
     )
+    admin = Admin(broker.admin)
+    for match in ("number", "code"):
+        fields = {"id": match, "name": "Bank", "match": match, "origins": ["https://b.example"]}
+        assert (await admin.ask("POST", "/apps", fields)).status == 201
+    await admin.http.close()
     brief = await start_broker(directory, login_lifetime=8, **public)
     strict = await start_broker(directory, misses_per_minute=2, **public)
     urls = {"BROKER": broker.url, "BRIEF_BROKER": brief.url, "STRICT_BROKER": strict.url}

@@ -26,14 +26,17 @@ class ScanLogin {
   }
 
   // Scan a code. The broker notifies the browser that shows it. Resolves with
-  // {login_id, state, expires_in, app: {id, name}, browser: {ip, user_agent, since}}.
+  // {login_id, state, expires_in, app: {id, name}, browser: {ip, user_agent, since, origin?, known?}, match?}.
+  // match: {kind: "number", choices: ["12", "47", "83"]} or {kind: "code"}.
   scan(scene) {
-    return this._act("scan", { scene });
+    return this._act("scan", { scene, can: ["match"] });
   }
 
-  // Sign the browser in as the person with this phone.
-  confirm(login_id) {
-    return this._act("confirm", { login_id });
+  // Sign the browser in as the person with this phone. match: the number that the person chose.
+  // For a match by code it resolves with {login_id, state: "scanned", match, expires_in}: the
+  // digits that the person types in the browser.
+  confirm(login_id, match) {
+    return this._act("confirm", match ? { login_id, match } : { login_id });
   }
 
   // End the login. The browser is not signed in.

@@ -21,7 +21,7 @@ let phone;
 let opened = [];
 
 beforeEach(() => {
-  Object.assign(config, { broker: BROKER, proof: null, webViewHosts: [] });
+  Object.assign(config, { broker: BROKER, app: "default", proof: null, webViewHosts: [] });
   jest.spyOn(console, "warn").mockImplementation(() => {});
   hold(new PretendPhone("alice"));
 });
@@ -119,6 +119,38 @@ describe("confirm view", () => {
 
     expect((await browser.ask()).state).toBe("scanned");
     expect(textOf(page, "title")).toBe("Sign in to 小店 & Co?");
+  });
+});
+
+describe("match", () => {
+  const begin = async (app) => {
+    config.app = app;
+    return Browser.at(BROKER, undefined, app);
+  };
+
+  test("the number in the browser is one of three choices of equal weight", async () => {
+    const browser = await begin("number");
+    const page = await scan(browser.scene);
+    await simulate.sleep(450);
+    const { match } = await browser.ask();
+    const choices = page.querySelectorAll(".button").map(({ dom }) => dom);
+    expect(choices.length).toBe(4);
+    expect(new Set(choices.map(({ className }) => className)).size).toBe(1);
+
+    await tap(page, `choice-${match}`);
+    await shown(page, "Confirmed");
+
+    expect((await browser.ask()).access_token).toBeTruthy();
+  });
+
+  test("the digits of the phone are typed in the browser", async () => {
+    const browser = await begin("code");
+    const page = await scanned(browser);
+
+    await tap(page, "confirm");
+    await shown(page, "Type these digits in the browser");
+
+    expect((await browser.ask({ match: textOf(page, "digits") })).access_token).toBeTruthy();
   });
 });
 

@@ -12,7 +12,8 @@ Page({
   },
 
   scanCode() {
-    wx.scanCode({ success: (seen) => this.open(sceneInScan(seen)) });
+    // A saved picture of a code is often the code of another person's screen.
+    wx.scanCode({ onlyFromCamera: true, success: (seen) => this.open(sceneInScan(seen)) });
   },
 
   open(scene) {

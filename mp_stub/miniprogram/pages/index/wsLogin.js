@@ -1,6 +1,7 @@
 // The page that a code opens: it shows the login and its outcome.
 //
 //   loading ──scan──▶ asking ──confirm, deny──▶ outcome ──again──▶ repeat the act
+//                        └──confirm──▶ digits (match by code)
 //      └──────────────── any error ──────────────▶┘
 //
 // `act` is the current or the last act, `login` the answer to the scan.
@@ -22,6 +23,7 @@ const OUTCOMES = {
   unknown: { icon: "info" },
   unregistered: { icon: "info", again: "againRegistered" },
   blocked: { icon: "warn" },
+  mismatch: { icon: "warn" },
   over: { icon: "waiting" },
   limited: { icon: "waiting", again: "again" },
   busy: { icon: "waiting", again: "again" },
@@ -86,21 +88,30 @@ Page({
       return;
     }
     if (act === "scan") this.showAsking(answer);
+    else if (answer.match) this.showDigits(answer);
     else this.showOutcome(DONE[act]);
   },
 
   send(act) {
     if (act === "scan") return this.phone.scan(this.scene);
-    return this.phone[act](this.login.login_id);
+    return this.phone[act](this.login.login_id, this.chosen);
   },
 
   fail(error) {
     console.warn(`scan-login: ${error.error}: ${error.message}`);
-    this.showOutcome(OUTCOME_OF[error.error] || "failed", error);
+    const isWrongNumber = error.error === "access_denied" && this.chosen;
+    this.showOutcome(isWrongNumber ? "mismatch" : OUTCOME_OF[error.error] || "failed", error);
   },
 
   confirm() {
     if (this.isPastDoubleTap()) this.perform("confirm");
+  },
+
+  // The person chose the number that the browser shows.
+  choose(event) {
+    if (!this.isPastDoubleTap() || this.data.doing) return;
+    this.chosen = event.currentTarget.dataset.number;
+    this.perform("confirm");
   },
 
   deny() {
@@ -137,8 +148,20 @@ Page({
       doing: "",
       title: say("confirmTitle", { site: login.app.name }),
       text: say("confirmText"),
+      choices: (login.match && login.match.choices) || [],
+      choose: say("choose"),
       confirm: say("confirm"),
       deny: say("deny"),
+    });
+    this.tick();
+  },
+
+  // The digits that the person types in the browser.
+  showDigits({ match, expires_in }) {
+    Object.assign(this.login, { at: Date.now(), expires_in });
+    const origin = this.login.browser.origin || this.login.app.name;
+    this.setData({
+      view: "digits", doing: "", title: say("digitsTitle"), text: say("digitsText", { origin }), digits: match,
     });
     this.tick();
   },
@@ -161,7 +184,7 @@ Page({
 
   // Update the countdowns once a second.
   tick() {
-    if (this.data.view === "asking") this.tickAsking();
+    if (["asking", "digits"].includes(this.data.view)) this.tickAsking();
     if (this.data.view === "outcome") this.tickAgain();
   },
 
@@ -191,8 +214,10 @@ Page({
 // The facts that the person must see before confirming, `elapsed` seconds after the scan.
 function facts({ app, browser, at }, elapsed) {
   const began = new Date(at - browser.since * 1000);
+  const origin = browser.origin ? [{ label: say("address"), value: browser.origin }] : [];
   return [
     { label: say("site"), value: app.name },
+    ...origin,
     { label: say("browser"), value: browserName(browser.user_agent) },
     { label: say("from"), value: browser.ip },
     { label: say("since"), value: `${timeAgo(browser.since + elapsed)} · ${formatTime(began)}` },
