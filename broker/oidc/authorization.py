@@ -112,15 +112,21 @@ class AuthorizationService:
         return IssuedCode(code, started.cookie, login.phone.identity)
 
     async def complete_by_sign_in(
-        self, request: AuthorizationRequest, app: App, sign_in: SignIn
+        self, request: AuthorizationRequest, app: App, sign_in: SignIn, *, is_stored: bool
     ) -> IssuedCode | None:
-        """Return a code for a browser that is signed in; None if a scan is necessary."""
+        """Return a code for a browser that is signed in; None if a scan is necessary.
+
+        is_stored: whether the request was pushed. Such a request is completed once: a repeat
+            needs the sign-in that completed it, and is the reload of a page.
+        """
         if self._needs_scan(request, app, sign_in):
             return None
         if not await self._sign_ins.is_usable(sign_in, app):
             return None
         profile = await self._sign_ins.profile(sign_in)
         if profile is None:
+            return None
+        if is_stored and not await self._requests.complete(request.id, sign_in.login_id):
             return None
         await self._sign_ins.use(sign_in, app)
         code = subject_shard(sign_in.subject) + secrets.token_urlsafe(32)[1:]

@@ -90,7 +90,11 @@ class RequestFactory:
 
 
 class AuthorizeAPI:
-    """begins: limits the stored requests of an address.  public_url: of the broker."""
+    """Begins requests, and completes those of browsers that are signed in.
+
+    begins: limits the stored requests of an address, and the codes of a sign-in session.
+    public_url: of the broker.
+    """
 
     def __init__(
         self,
@@ -178,7 +182,7 @@ class AuthorizeAPI:
     async def _continue(self, http: web.Request, app: App, parsed: ParsedRequest) -> web.Response:
         cookie = self._cookies.new_request_cookie()
         request = self._factory.create(parsed, app, lifetime=REQUEST_LIFETIME, cookie=cookie)
-        answer = await self._complete_silently(http, app, request)
+        answer = await self._complete_silently(http, app, request, is_stored=False)
         if answer is not None:
             return answer
         self._begins.count(self._addresses.of(http))
@@ -191,7 +195,9 @@ class AuthorizeAPI:
         if request is None or (request.app, request.incarnation) != (app.id, app.incarnation):
             raise InvalidRequestUri
         try:
-            answer = await self._complete_silently(http, app, request)
+            answer = await self._complete_silently(http, app, request, is_stored=True)
+        except RateLimited:
+            raise
         except BrokerError as error:
             destination = destination_of(request)
             return self._redirects.error(http, app, destination, to_broker_error(error))
@@ -208,16 +214,20 @@ class AuthorizeAPI:
         return self._login_page(http, app, request, cookie)
 
     async def _complete_silently(
-        self, http: web.Request, app: App, request: AuthorizationRequest
+        self, http: web.Request, app: App, request: AuthorizationRequest, *, is_stored: bool
     ) -> web.Response | None:
         """Return the answer for a browser that is signed in; None if a scan is necessary.
 
-        Raises LoginRequired if a scan is necessary and `prompt=none` forbids it.
+        Raises LoginRequired if a scan is necessary and `prompt=none` forbids it, and RateLimited
+        for a session that gets too many codes.
         """
         sign_in = await self._sign_ins.by_cookie(self._cookies.sign_in(http))
         issued = None
         if sign_in is not None:
-            issued = await self._service.complete_by_sign_in(request, app, sign_in)
+            self._begins.count(sign_in.sid)
+            issued = await self._service.complete_by_sign_in(
+                request, app, sign_in, is_stored=is_stored
+            )
         if issued is not None:
             return self._redirects.code(http, app, destination_of(request), issued.code)
         if request.prompt == "none":

@@ -71,6 +71,8 @@ class BrowserSignIns:
         first = await self._apps.get(sign_in.app_first)
         if first is None or not first.sso:
             return False
+        if sign_in.incarnations.get(first.id) != first.incarnation:
+            return False
         return not self._is_open or await self._account(first) == await self._account(app)
 
     async def profile(self, sign_in: SignIn) -> UserProfile | None:

@@ -19,6 +19,11 @@ REQUEST_LIFETIME = 600
 
 COOKIE_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")
 
+REQUEST_NAME_LENGTH = 8
+"""Characters of a request's id in the name of its cookie."""
+
+REQUEST_NAME_PATTERN = re.compile(rf"[A-Za-z0-9_-]{{{REQUEST_NAME_LENGTH}}}")
+
 
 class CookieNames(NamedTuple):
     """sign_in, device: names. request: the beginning of the names of requests' cookies."""
@@ -84,9 +89,7 @@ class ProviderCookies:
         """Set the cookie of a request, and delete the oldest ones beyond `REQUESTS_MAX`."""
         name = self._name(request_id)
         # Browsers send older cookies first (RFC 6265, section 5.4).
-        others = [
-            one for one in http.cookies if one.startswith(self._request_prefix) and one != name
-        ]
+        others = [one for one in http.cookies if self._is_request(one) and one != name]
         for surplus in others[: max(0, len(others) + 1 - REQUESTS_MAX)]:
             self._delete(response, surplus)
         self._set(response, name, value, REQUEST_LIFETIME)
@@ -95,7 +98,12 @@ class ProviderCookies:
         self._delete(response, self._name(request_id))
 
     def _name(self, request_id: str) -> str:
-        return self._request_prefix + request_id[:8]
+        return self._request_prefix + request_id[:REQUEST_NAME_LENGTH]
+
+    def _is_request(self, name: str) -> bool:
+        """Return whether this is a name that `_name` gives; a browser may send any other."""
+        suffix = name.removeprefix(self._request_prefix)
+        return suffix != name and bool(REQUEST_NAME_PATTERN.fullmatch(suffix))
 
     def _set(
         self, response: web.StreamResponse, name: str, value: str, max_age: int | None

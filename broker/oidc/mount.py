@@ -184,14 +184,16 @@ class _PageParts(NamedTuple):
 def _page_routes(context: OIDCContext, services: OIDCServices) -> list[Route]:
     """Return the routes that browsers open, and the one to which apps push their requests."""
     parts = _page_parts(context)
-    begins = context.settings[APISettings].begins_per_minute
+    begins_per_minute = context.settings[APISettings].begins_per_minute
+    begins = RateLimiter(begins_per_minute)
     pushed = PushedRequestAPI(
         requests=context.authorization_requests,
         factory=parts.factory,
-        begins=RateLimiter(begins * APP_BEGINS_FACTOR),
+        begins=RateLimiter(begins_per_minute * APP_BEGINS_FACTOR),
+        anonymous_begins=begins,
         drain=context.drain,
     )
-    authorize = _authorize_api(context, services, parts, RateLimiter(begins))
+    authorize = _authorize_api(context, services, parts, begins)
     return [
         *bind_endpoints(authorize, authorize_api.ENDPOINTS),
         *bind_endpoints(pushed, par_api.ENDPOINTS, _authenticators(context)),

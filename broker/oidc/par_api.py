@@ -51,7 +51,8 @@ class PushedRequestResponse(ResponseModel):
 class PushedRequestAPI:
     """Stores the authorization requests of authenticated apps.
 
-    begins: limits the requests of one app.
+    begins: limits the requests of one app with a secret.
+    anonymous_begins: limits those of an address for public apps, which anyone can push.
     """
 
     def __init__(
@@ -60,11 +61,13 @@ class PushedRequestAPI:
         requests: AuthorizationRequests,
         factory: RequestFactory,
         begins: RateLimiter,
+        anonymous_begins: RateLimiter,
         drain: DrainGate,
     ) -> None:
         self._requests = requests
         self._factory = factory
         self._begins = begins
+        self._anonymous_begins = anonymous_begins
         self._drain = drain
 
     async def push(self, client: Client, body: Mapping[str, object]) -> PushedRequestResponse:
@@ -78,7 +81,10 @@ class PushedRequestAPI:
         texts = {name: str(value) for name, value in body.items() if name not in SECRET_FIELDS}
         fields = Fields({**texts, "client_id": app.id}.items())
         parsed = parse_request(fields, app, find_destination(fields, app))
-        self._begins.count(app.id)
+        if client.has_secret:
+            self._begins.count(app.id)
+        else:
+            self._anonymous_begins.count(client.caller.ip)
         request = self._factory.create(parsed, app, lifetime=PUSHED_LIFETIME, cookie=None)
         await self._requests.put(request)
         return {"request_uri": REQUEST_URI_PREFIX + request.id, "expires_in": PUSHED_LIFETIME}

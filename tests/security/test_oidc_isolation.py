@@ -22,6 +22,7 @@ from tests.support.oidc_app import (
     new_challenge,
     relying_party,
 )
+from tests.support.oidc_browser import ScanBrowser
 
 INACTIVE = {"active": False}
 
@@ -135,6 +136,23 @@ async def test_grants_of_a_removed_app_do_not_work(apps: Apps) -> None:
     assert (await shop.refresh(tokens["refresh_token"])).error == "invalid_grant"
     assert (await shop.userinfo(tokens["access_token"])).status == 401
     assert await shop.introspect(tokens["access_token"]) == INACTIVE
+
+
+async def test_session_of_a_removed_app_serves_no_other(start_broker: StartBroker) -> None:
+    """The app that has its id now may have another provider account, and other subjects."""
+    broker = await start_broker(ProfileDirectory(), **SETTINGS)
+    async with (
+        relying_party(broker, sso=True) as shop,
+        relying_party(broker, "evil", sso=True) as evil,
+        ScanBrowser(broker.url) as browser,
+    ):
+        await browser.redirect_after_sign_in(shop.request_url(), "alice", phone_app="shop")
+        await shop.admin.ask("DELETE", "/apps/shop")
+        fields = {"id": "shop", "name": "Other", "redirect_urls": [CALLBACK], "sso": True}
+        assert (await shop.admin.ask("POST", "/apps", fields)).status == 201
+        location = await browser.redirect_of(evil.request_url(prompt="none"))
+
+    assert "error=login_required" in location
 
 
 BAD_VALUES = [
