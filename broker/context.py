@@ -33,6 +33,7 @@ from broker.oidc.ports import AuthorizationRequests
 from broker.oidc.services import OIDCServices
 from broker.pool.code_pool import CodePool
 from broker.pool.ports import CodeLeases, PictureStore
+from broker.providers.settings import ProviderSettings
 from broker.records.pool_codes import SqlCodeStore
 from broker.sessions.authentication import PhoneAuthenticator
 from broker.sessions.service import SessionService
@@ -85,6 +86,11 @@ class Context:
     @property
     def pictures_url(self) -> str:
         return f"{self.settings[BlobSettings].pictures_public_url}/"
+
+    @property
+    def phone_page_url(self) -> str:
+        """The page that simulates a phone, for apps with the provider `pretend`."""
+        return self.settings[ProviderSettings].phone_page_url
 
     @property
     def are_users_recorded(self) -> bool:

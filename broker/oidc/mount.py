@@ -90,6 +90,8 @@ class OIDCContext(Protocol):
     @property
     def pictures_url(self) -> str: ...
     @property
+    def phone_page_url(self) -> str: ...
+    @property
     def authorization_requests(self) -> AuthorizationRequests: ...
     @property
     def ended_subjects(self) -> EndedSubjectLog: ...
@@ -209,7 +211,11 @@ def _page_parts(context: OIDCContext) -> _PageParts:
         is_secure=public_url.startswith("https://"),
         remember_for=group.signin_lifetime if group.signin_remember else None,
     )
-    pages = ProviderPages(public_url=public_url, pictures_url=context.pictures_url)
+    pages = ProviderPages(
+        public_url=public_url,
+        pictures_url=context.pictures_url,
+        phone_page_url=context.phone_page_url,
+    )
     redirects = AppRedirects(issuer=public_url, pages=pages)
     factory = RequestFactory(issuer=context.token_issuer, clock=context.clock)
     return _PageParts(public_url, cookies, pages, redirects, factory)

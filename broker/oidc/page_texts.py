@@ -49,6 +49,7 @@ SIGN_IN_TEXTS: Mapping[str, Texts] = {
         "handset": "Is this page on your phone? A phone cannot scan its own screen. Open {app} "
         "on a computer or tablet, and scan the code there.",
         "noscript": "This page needs JavaScript to show the code. Allow it, then reload the page.",
+        "pretend": "Pretend to be the phone",
         "address": "You sign in at {host}. Check that the address bar shows this name.",
     },
     "zh": {
@@ -65,6 +66,7 @@ SIGN_IN_TEXTS: Mapping[str, Texts] = {
         "handset": "正在用手机浏览本页？手机无法扫描自己的屏幕，"
         "请在电脑或平板上打开 {app}，再用手机扫码。",
         "noscript": "显示二维码需要 JavaScript，请允许后刷新本页。",
+        "pretend": "使用模拟手机扫码",
         "address": "当前登录地址为 {host}，请确认与地址栏一致。",
     },
 }

@@ -27,18 +27,34 @@ from broker.oidc.requests import shown_scopes
 STATIC = Path(__file__).parent / "static"
 
 SUBMIT_SCRIPT = SafeHTML("document.forms[0].submit()")
-SUBMIT_HASH = b64encode(hashlib.sha256(SUBMIT_SCRIPT.encode()).digest()).decode()
+
+PRETEND_SCRIPT = SafeHTML("""
+document.querySelector("scan-login").addEventListener("scan-login-begun", ({ detail }) => {
+  const link = document.querySelector("#phone");
+  const url = new URL(link.dataset.url);
+  url.searchParams.set("scene", detail.scene);
+  link.href = url.href;
+});
+""")
+"""Makes the link open the code in the page that simulates a phone."""
+
+
+def _hash(script: str) -> str:
+    return b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
 
 FIXED_POLICY = "base-uri 'none'; frame-ancestors 'none'"
 
 SIGN_IN_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' {socket}; "
+    f"default-src 'none'; script-src 'self' 'sha256-{_hash(PRETEND_SCRIPT)}'; style-src 'self'; "
+    "connect-src 'self' {socket}; "
     "img-src data: {{images}}; " + FIXED_POLICY
 )
 """No `form-action`: Chromium applies it to each redirect after the form, also those of the app."""
 
 FORM_POST_POLICY = (
-    f"default-src 'none'; script-src 'sha256-{SUBMIT_HASH}'; style-src 'self'; " + FIXED_POLICY
+    f"default-src 'none'; script-src 'sha256-{_hash(SUBMIT_SCRIPT)}'; style-src 'self'; "
+    + FIXED_POLICY
 )
 
 FORM_REFERRER_POLICY = "same-origin"
@@ -65,9 +81,11 @@ class ProviderPages:
 
     public_url: where browsers reach the broker.
     pictures_url: the CSP source of pictures of codes.
+    phone_page_url: the page that simulates a phone, for apps with the provider `pretend`.
     """
 
-    def __init__(self, *, public_url: str, pictures_url: str) -> None:
+    def __init__(self, *, public_url: str, pictures_url: str, phone_page_url: str) -> None:
+        self._phone_page_url = phone_page_url
         parts = urlsplit(public_url)
         self._host = parts.netloc
         scheme = "wss" if parts.scheme == "https" else "ws"
@@ -104,10 +122,20 @@ class ProviderPages:
                 SCOPE_TEXTS[language],
                 texts["nothing"],
             ),
+            "pretend": self._pretend(app, texts["pretend"]),
             "app": app.id,
             "request": request.id,
         }
         return self._sign_in.render(values)
+
+    def _pretend(self, app: App, text: str) -> SafeHTML:
+        if app.provider != "pretend":
+            return SafeHTML()
+        url = escape(self._phone_page_url)
+        return SafeHTML(
+            f'<p><a id="phone" target="_blank" data-url="{url}">{escape(text)}</a></p>'
+            f"<script>{PRETEND_SCRIPT}</script>"
+        )
 
     def form_post(
         self, http: web.Request, url: str, fields: Mapping[str, str], app: App, language: str

@@ -204,6 +204,23 @@ async def test_login_hint_is_shown_as_text(site: OIDCSite, browser: ScanBrowser)
     assert "&lt;b&gt;alice&lt;/b&gt;{app}$app" in page.text
 
 
+async def test_page_of_pretend_app_links_to_phone_page(
+    site: OIDCSite, browser: ScanBrowser
+) -> None:
+    page = await browser.open(site.url())
+
+    assert 'data-url="http://127.0.0.1:8090/"' in page.text
+
+
+async def test_page_of_wechat_app_has_no_phone_page(site: OIDCSite, browser: ScanBrowser) -> None:
+    await site.provider.update_app("site", provider="wechat")
+
+    page = await browser.open(site.url())
+
+    assert page.status == 200
+    assert "data-url" not in page.text
+
+
 async def test_page_lists_scopes_and_requested_claims(site: OIDCSite, browser: ScanBrowser) -> None:
     await site.provider.update_app("site", scopes=["openid", "email", "groups"])
     claims = '{"id_token": {"email": null}}'
