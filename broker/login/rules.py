@@ -296,7 +296,7 @@ def _refusal(login: Login, act: Act) -> type[LoginError]:
 def _check_request(login: Login, request: str) -> None:
     """Raise an error if the login belongs to another request than `request`.
 
-    The page of a login of a request gets no token: the login page submits the login instead.
+    The page of a login of a request gets no token: the sign-in page submits the login instead.
     """
     if login.request == request:
         return

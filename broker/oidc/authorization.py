@@ -53,7 +53,7 @@ class IssuedCode(NamedTuple):
 class AuthorizationService:
     """derive: computes values that only this deployment can compute, from a login and a request.
 
-    A login page may submit its form twice, because the first answer was lost. Values that are
+    A sign-in page may submit its form twice, because the first answer was lost. Values that are
     derived from the login are the same both times, so nothing is issued twice.
     """
 

@@ -190,7 +190,7 @@ class AuthorizeAPI:
         return self._login_page(http, app, request, cookie)
 
     async def _continue_pushed(self, http: web.Request, app: App, request_uri: str) -> web.Response:
-        """Show the login page of a pushed request, to the first browser that comes with it."""
+        """Show the sign-in page of a pushed request, to the first browser that comes with it."""
         request = await self._requests.get(request_uri.removeprefix(REQUEST_URI_PREFIX))
         if request is None or (request.app, request.incarnation) != (app.id, app.incarnation):
             raise InvalidRequestUri
@@ -254,7 +254,7 @@ ENDPOINTS = [
         AUTHORIZATION_PATH,
         handler,
         role="oidc",
-        summary="Show the login page, or send the browser back to the app",
+        summary="Show the sign-in page, or send the browser back to the app",
         response="text/html",
         status=status,
         page_statuses=PAGE_STATUSES,

@@ -1,4 +1,4 @@
-"""`POST /oauth/login`: the form of the login page."""
+"""`POST /oauth/login`: the form of the sign-in page."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ ENDPOINTS = [
         LOGIN_PATH,
         LoginFormAPI.post,
         role="oidc",
-        summary="Complete or cancel the request of the login page",
+        summary="Complete or cancel the request of the sign-in page",
         response="text/html",
         status=303,
         page_statuses=PAGE_STATUSES,

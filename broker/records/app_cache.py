@@ -82,7 +82,7 @@ class AppCache:
         self._change_number = number
 
     def _allowing_own_pages(self, row: AppRow) -> AppRow:
-        """Let the broker's login page begin logins of an app that uses OpenID Connect."""
+        """Let the broker's sign-in page begin logins of an app that uses OpenID Connect."""
         if not (self._own_origin and row.app.redirect_urls):
             return row
         app = replace(row.app, origins=row.app.origins | {self._own_origin})
