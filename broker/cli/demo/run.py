@@ -42,7 +42,7 @@ PUBLIC_WARNING = """\
 """
 
 BANNER = """
-  Example site   {0.site}      open this: it shows the code
+  Example site   {0.site}      open this and sign in
   Phone page     {0.phone}      simulates a phone
   Broker         {0.broker}
 
