@@ -63,9 +63,22 @@ payloads = anything | nearly
 
 TOKEN = "x" * 32
 POSTS = [one for one in DECLARED if one.method == "POST" and one.role != ADMIN]
-JSON_ROUTES = [endpoint.path for endpoint in POSTS if endpoint.request_in == JSON]
+PAGES = [endpoint.path for endpoint in POSTS if endpoint.response == "text/html"]
+JSON_ROUTES = [
+    endpoint.path
+    for endpoint in POSTS
+    if endpoint.request_in == JSON and endpoint.path not in PAGES
+]
 FORM_ROUTES = [endpoint.path for endpoint in POSTS if endpoint.request_in == FORM]
-GET_ROUTES = ["/device", "/.well-known/jwks.json", "/health/ready", "/scan-login.js", "/socket.io/"]
+GET_ROUTES = [
+    "/device",
+    "/oauth/authorize",
+    "/oauth/logout",
+    "/.well-known/jwks.json",
+    "/health/ready",
+    "/scan-login.js",
+    "/socket.io/",
+]
 
 
 class Loop:
@@ -246,6 +259,34 @@ def test_form_endpoint_answers_any_body(run: Loop) -> None:
     send()
 
 
+def test_page_answers_any_form(run: Loop) -> None:
+    async def post(path: str, form: Any, kind: str) -> tuple[int, str]:
+        async with (
+            aiohttp.ClientSession() as http,
+            http.post(run.url + path, data=form, headers={"Content-Type": kind}) as response,
+        ):
+            return response.status, response.content_type
+
+    names = st.sampled_from(
+        [
+            *("client_id", "redirect_uri", "response_type", "request_uri", "request", "cancel"),
+            *("id_token_hint", "post_logout_redirect_uri", "state", "login_id", "secret"),
+        ]
+    )
+
+    @FUZZ
+    @given(
+        path=st.sampled_from(PAGES),
+        form=st.dictionaries(names, st.text(max_size=60), max_size=5) | st.binary(max_size=200),
+        kind=st.sampled_from(["application/x-www-form-urlencoded", "text/plain", "a/b; charset=x"]),
+    )
+    def send(path: str, form: Any, kind: str) -> None:
+        status, media_type = run(post(path, form, kind))
+        assert (status in (200, 400, 403), media_type) == (True, "text/html")
+
+    send()
+
+
 def test_page_answers_any_query(run: Loop) -> None:
     async def get(path: str, query: dict[str, str]) -> int:
         async with (
@@ -258,7 +299,9 @@ def test_page_answers_any_query(run: Loop) -> None:
     @given(
         path=st.sampled_from(GET_ROUTES),
         query=st.dictionaries(
-            st.sampled_from(["user_code", "EIO", "transport", "sid", "j", "x"]),
+            st.sampled_from(
+                ["user_code", "EIO", "transport", "sid", "j", "x", "client_id", "request_uri"]
+            ),
             st.text(max_size=40) | st.sampled_from(["4", "polling", "websocket"]),
             max_size=4,
         ),
@@ -308,6 +351,7 @@ def test_large_body_is_refused_with_error_word(run: Loop, path: str) -> None:
         (400, "invalid_request"),
         (401, "invalid_session"),
         (401, "invalid_client"),
+        (401, "invalid_token"),
     ]
 
 

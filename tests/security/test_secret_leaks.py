@@ -164,7 +164,7 @@ async def send_refused_requests(clients: Clients) -> None:
     await clients.phone(1, dave, "register", {"invitation": "canary-invitation"})
     await clients.device(0, "token", grant_type="canary", device_code="canary")
     await clients.device(1, "token", grant_type=GRANT, device_code="some-id.canary-secret")
-    await clients.socket(0, {"app": "canary-app"})
+    await clients.socket(0, {"app": "unknown-app"})  # an error names it: it is not secret
     await clients.socket(1, {"id": "some-id", "skey": "canary-skey"}, "/phone")
     browser = await clients.socket(0)
     await clients.ask(browser, "canary-event", {"secret": "canary"})

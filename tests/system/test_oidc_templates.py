@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from broker.apps.model import App, AppRecord
+from broker.cli.demo.gateway import envoy_program
 from broker.cli.oidc_products import (
     PRODUCTS,
     SECRET_PLACEHOLDER,
@@ -27,7 +28,6 @@ from tests.support.certificate import certificate
 from tests.support.commands import Call
 from tests.support.environment import need, need_file
 from tests.support.servers.apache import CONFIGURATION, LOADED, MODULES
-from tests.support.servers.envoy import envoy_program
 
 ISSUER = "https://login.example"
 
