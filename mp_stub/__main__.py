@@ -45,7 +45,9 @@ async def scan(phone: Phone, scene: str) -> str:
 
 async def confirm(phone: Phone, scene: str) -> str:
     result = await phone.scan(scene)
-    await phone.confirm(result["login_id"])
+    answer = await phone.confirm(result["login_id"])
+    if "match" in answer:
+        return printable(f"type {answer['match']} in the browser that shows the code")
     return (
         f"confirmed: signed in to {site_name(result)} as {phone.name}, login {result['login_id']}"
     )
@@ -173,6 +175,7 @@ def describe(result: ScanResult) -> str:
     agent = browser["user_agent"]
     facts = {
         "site": site_name(result),
+        **({"address": browser["origin"]} if "origin" in browser else {}),
         "browser": f"{user_agent.parse(agent)} ({agent})",
         "from": browser["ip"],
         "since": f"{browser['since']} seconds ago, {began}",

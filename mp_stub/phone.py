@@ -14,7 +14,7 @@ safe to repeat an act: the broker identifies the phone by the person.
 import asyncio
 import unicodedata
 from types import TracebackType
-from typing import Self, TypedDict, cast
+from typing import Literal, NotRequired, Self, TypedDict, cast
 from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
@@ -52,16 +52,31 @@ class InvalidInput(ValueError):
 
 
 class App(TypedDict):
+    """scopes: what the app gets to know, such as `profile`."""
+
     id: str
     name: str
+    scopes: list[str]
 
 
 class Browser(TypedDict):
-    """ip, user_agent: as the broker received them. since: seconds since the login began."""
+    """ip, user_agent: as the broker received them. since: seconds since the login began.
+
+    origin: of the page that shows the code. known: whether this person has used the browser before.
+    """
 
     ip: str
     user_agent: str
     since: int
+    origin: NotRequired[str]
+    known: NotRequired[bool]
+
+
+class Match(TypedDict):
+    """choices: the numbers of which the browser shows one."""
+
+    kind: Literal["number", "code"]
+    choices: NotRequired[list[str]]
 
 
 class ScanResult(TypedDict):
@@ -72,6 +87,7 @@ class ScanResult(TypedDict):
     expires_in: int
     app: App
     browser: Browser
+    match: NotRequired[Match]
 
 
 class Phone:
@@ -121,11 +137,16 @@ class Phone:
 
     async def scan(self, scene: str) -> ScanResult:
         """Scan `scene` as this person. The broker notifies the browser that shows the code."""
-        return cast(ScanResult, await self._act("scan", {"scene": scene}))
+        return cast(ScanResult, await self._act("scan", {"scene": scene, "can": ["match"]}))
 
-    async def confirm(self, login_id: str) -> Answer:
-        """Sign the browser in as this person."""
-        return await self._act("confirm", {"login_id": login_id})
+    async def confirm(self, login_id: str, match: str | None = None) -> Answer:
+        """Sign the browser in as this person.
+
+        match: the number that the person chose. For a match by code the answer has
+        the digits to type in the browser as `match`.
+        """
+        chosen: Answer = {} if match is None else {"match": match}
+        return await self._act("confirm", {"login_id": login_id, **chosen})
 
     async def deny(self, login_id: str) -> Answer:
         """End the login. The browser is not signed in."""

@@ -113,7 +113,8 @@ async def scan(phone: Phone, fields: Answer) -> Mapping[str, object]:
 
 
 async def confirm(phone: Phone, fields: Answer) -> Mapping[str, object]:
-    return await phone.confirm(text_field(fields, "login_id"))
+    match = text_field(fields, "match") if "match" in fields else None
+    return await phone.confirm(text_field(fields, "login_id"), match)
 
 
 async def deny(phone: Phone, fields: Answer) -> Mapping[str, object]:

@@ -1,6 +1,7 @@
 // The views of the phone page.
 //
 //   home ──scan──▶ confirm ──confirm, deny──▶ outcome ──another──▶ home
+//                     ├──confirm──▶ digits (match by code)
 //                     └──────── any error ──────▶┘  └─again──▶ repeat the act
 //
 // The page sends each act to its server, which runs the phone.
@@ -20,6 +21,8 @@ const OUTCOMES = {
   unknown: { sign: "question" },
   unreadable: { sign: "question" },
   unregistered: { sign: "person", again: "againRegistered" },
+  mismatch: { sign: "alert", tone: "bad" },
+  digitsOver: { sign: "clock" },
   over: { sign: "clock" },
   limited: { sign: "clock", again: "again" },
   unreachable: { sign: "cut", tone: "bad", again: "again" },
@@ -54,6 +57,7 @@ const phone = {
   view: "home",
   doing: null, // the act in progress
   login: null, // the answer to the scan, and its time `at`
+  chosen: null, // the number that the person chose
   outcome: null, // {kind, act, answer, at}
 };
 
@@ -116,7 +120,7 @@ function render() {
   }
   byId("language").textContent = word("language");
   byId("language").lang = phone.language === "zh" ? "en" : "zh-CN";
-  for (const view of ["home", "confirm", "outcome"]) byId(view).hidden = view !== phone.view;
+  for (const view of Object.keys(RENDER)) byId(view).hidden = view !== phone.view;
   RENDER[phone.view]();
   tick();
   document.title = `${byId(phone.view).querySelector("h1").textContent} · ${word("title")}`;
@@ -142,11 +146,29 @@ function renderConfirm() {
   byId("fact-browser").textContent = browserName(browser);
   byId("fact-agent").textContent = plain(browser?.user_agent);
   byId("fact-full").hidden = !browser?.user_agent;
+  byId("fact-known").hidden = typeof browser?.known !== "boolean";
+  byId("fact-known").textContent = word(browser?.known ? "known" : "notKnown");
+  byId("address").hidden = !browser?.origin;
+  byId("fact-address").textContent = plain(browser?.origin);
+  byId("warning").textContent = word(browser?.origin ? "warningAt" : "warning", { origin: plain(browser?.origin) });
+  const scopes = (app?.scopes ?? []).map((scope) => WORDS[phone.language].scopes[scope]).filter(Boolean);
+  byId("scopes").hidden = !scopes.length;
+  byId("fact-scopes").textContent = scopes.join(word("comma"));
   byId("fact-from").textContent = plain(browser?.ip) || word("unknown");
-  for (const [button, act] of [["deny", "deny"], ["allow", "confirm"]]) {
+  renderButtons([["deny", "deny"], ["allow", "confirm"]]);
+  for (const choice of byId("choices").children) choice.ariaDisabled = String(phone.doing !== null);
+}
+
+function renderButtons(acts) {
+  for (const [button, act] of acts) {
     byId(button).textContent = word(phone.doing === act ? DOING[act] : act);
     byId(button).ariaDisabled = String(phone.doing !== null);
   }
+}
+
+function renderDigits() {
+  byId("digits-text").textContent = word("digitsText", { origin: plain(phone.login.browser?.origin) || site() });
+  renderButtons([["digits-deny", "deny"]]);
 }
 
 function renderOutcome() {
@@ -166,7 +188,7 @@ function renderOutcome() {
   byId("again").className = link ? "even-button" : "main-button";
 }
 
-const RENDER = { home: renderHome, confirm: renderConfirm, outcome: renderOutcome };
+const RENDER = { home: renderHome, confirm: renderConfirm, digits: renderDigits, outcome: renderOutcome };
 
 function outcomeText() {
   return word(`${phone.outcome.kind}Text`, { site: site(), name: phone.name });
@@ -197,17 +219,24 @@ function httpURL(text) {
 function tick() {
   byId("strip-clock").textContent = formatTime(Date.now());
   if (phone.view === "confirm") tickConfirm();
+  if (phone.view === "digits") tickLeft("digits-left", "digitsOver");
   if (phone.view === "outcome") tickAgain();
 }
 
 function tickConfirm() {
-  const { at, browser, expires_in: lifetime } = phone.login;
+  const { at, browser } = phone.login;
   const elapsed = Math.floor((Date.now() - at) / 1000);
   const since = Math.max(0, Math.floor(Number(browser?.since) || 0));
   byId("fact-since").textContent = `${timeAgo(since + elapsed)} · ${formatTime(at - since * 1000, { second: "2-digit" })}`;
-  const left = Math.ceil(Number(lifetime) - elapsed);
-  byId("left").textContent = word("left", { time: duration(Math.max(0, left)) });
-  if (left < 0 && !phone.doing) conclude("expired", "confirm");
+  tickLeft("left", "expired");
+}
+
+// Show in `element` the time that is left of the login.
+function tickLeft(element, outcome) {
+  const { endsAt } = phone.login;
+  const left = Math.ceil((endsAt - Date.now()) / 1000);
+  byId(element).textContent = word("left", { time: duration(Math.max(0, left)) });
+  if (left < 0 && !phone.doing) conclude(outcome, "confirm");
 }
 
 function tickAgain() {
@@ -227,13 +256,18 @@ function secondsToWait() {
 
 // Acts
 
+function fieldsOf(act) {
+  if (act === "scan") return { scene: phone.scene };
+  const { login_id } = phone.login;
+  return act === "confirm" && phone.chosen ? { login_id, match: phone.chosen } : { login_id };
+}
+
 async function send(act) {
-  const fields = act === "scan" ? { scene: phone.scene } : { login_id: phone.login.login_id };
   try {
     const response = await fetch(`api/${act}`, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ ...fields, name: phone.name }),
+      body: JSON.stringify({ ...fieldsOf(act), name: phone.name }),
       signal: AbortSignal.timeout(ACT_TIMEOUT_MS),
     });
     return await response.json();
@@ -251,21 +285,56 @@ async function perform(act) {
   phone.doing = null;
   if (answer.error) conclude(outcomeOf(act, answer.error), act, answer);
   else if (act === "scan") openConfirm(answer);
+  else if (act === "confirm" && answer.match) openDigits(answer);
   else conclude(act === "confirm" ? "confirmed" : "denied", act, answer);
 }
 
 function outcomeOf(act, error) {
   if (error === "invalid_request" && act === "scan") return "unreadable";
+  if (error === "access_denied" && act === "confirm" && phone.chosen) return "mismatch";
   return OUTCOME_OF[error] ?? "failed";
 }
 
 function openConfirm(login) {
-  phone.login = { ...login, at: Date.now() };
+  phone.login = { ...login, at: Date.now(), endsAt: endOf(login) };
+  phone.chosen = null;
   byId("status").textContent = "";
   byId("fact-full").open = false;
-  byId("deny").disabled = byId("allow").disabled = true;
-  setTimeout(() => { byId("deny").disabled = byId("allow").disabled = false; }, DOUBLE_TAP_MS);
+  const choices = login.match?.choices ?? [];
+  byId("choices").replaceChildren(...choices.map(choiceButton));
+  byId("match").hidden = !choices.length;
+  byId("allow").hidden = choices.length > 0;
+  const buttons = [byId("deny"), byId("allow"), ...byId("choices").children];
+  for (const button of buttons) button.disabled = true;
+  setTimeout(() => { for (const button of buttons) button.disabled = false; }, DOUBLE_TAP_MS);
   show("confirm");
+}
+
+function endOf({ expires_in }) {
+  return Date.now() + Number(expires_in) * 1000;
+}
+
+function choiceButton(number) {
+  const button = document.createElement("button");
+  button.className = "even-button";
+  button.type = "button";
+  button.textContent = plain(number);
+  button.addEventListener("click", () => choose(number));
+  return button;
+}
+
+function choose(number) {
+  if (phone.doing) return;
+  phone.chosen = number;
+  perform("confirm");
+}
+
+// The digits that the person types in the browser.
+function openDigits(answer) {
+  phone.login.endsAt = endOf(answer);
+  byId("status").textContent = "";
+  byId("digits-shown").textContent = plain(answer.match);
+  show("digits");
 }
 
 function conclude(kind, act, answer = {}) {
@@ -335,6 +404,8 @@ function start() {
   byId("other-code").addEventListener("click", scanAnother);
   byId("allow").addEventListener("click", () => perform("confirm"));
   byId("deny").addEventListener("click", () => perform("deny"));
+  byId("digits-deny").addEventListener("click", () => perform("deny"));
+  byId("digits-another").addEventListener("click", scanAnother);
   byId("again").addEventListener("click", () => secondsToWait() || perform(phone.outcome.act));
   byId("another").addEventListener("click", scanAnother);
   byId("language").addEventListener("click", switchLanguage);

@@ -124,6 +124,14 @@ async def test_phone_page_scans_and_confirms(broker: RunningBroker, page: Page) 
     assert (await outcome(broker, begun))["subject"] == "pretend:小明"
 
 
+async def test_phone_page_passes_scopes(broker: RunningBroker, page: Page) -> None:
+    begun = await begin(broker)
+
+    _, seen = await page.post("scan", {"scene": begun["user_code"], "name": "alice"})
+
+    assert seen["app"]["scopes"] == ["openid", "profile"]
+
+
 async def test_phone_page_forwards_an_error_answer(broker: RunningBroker, page: Page) -> None:
     status, answer = await page.post("scan", {"scene": "unknown", "name": "alice"})
 
