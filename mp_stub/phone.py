@@ -13,9 +13,10 @@ safe to repeat an act: the broker identifies the phone by the person.
 
 import asyncio
 import unicodedata
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Literal, NotRequired, Self, TypedDict, cast
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import aiohttp
 
@@ -27,7 +28,9 @@ from mp_stub.transport import (
     SocketIOTransport,
     Transport,
     Unreachable,
+    bearer,
     post,
+    request,
 )
 
 __all__ = [
@@ -37,6 +40,7 @@ __all__ = [
     "Phone",
     "Refused",
     "ScanResult",
+    "SignIn",
     "Unreachable",
     "parse_person",
     "parse_scene",
@@ -88,6 +92,21 @@ class ScanResult(TypedDict):
     app: App
     browser: Browser
     match: NotRequired[Match]
+
+
+class SignIn(TypedDict):
+    """A sign-in of this person. Times are Unix times in seconds.
+
+    offline: the browser has signed out, but apps still have refresh tokens.
+    """
+
+    sid: str
+    apps: list[str]
+    ip: str
+    user_agent: str
+    began_at: int
+    used_at: int
+    offline: bool
 
 
 class Phone:
@@ -152,22 +171,50 @@ class Phone:
         """End the login. The browser is not signed in."""
         return await self._act("deny", {"login_id": login_id})
 
+    async def report(self, login_id: str) -> Answer:
+        """Report a login that this person confirmed by mistake, and end its sign-ins."""
+        return await self._request("POST", "/phone/report", {"login_id": login_id})
+
+    async def sign_ins(self) -> list[SignIn]:
+        """The sign-ins of this person in all apps, the oldest first."""
+        answer = await self._request("GET", "/phone/signins")
+        return cast(list[SignIn], answer["signins"])
+
+    async def end_sign_in(self, sid: str) -> Answer:
+        """End a sign-in. The broker notifies the apps that use it."""
+        return await self._request("DELETE", f"/phone/signins/{quote(sid, safe='')}")
+
+    async def end_sign_ins(self) -> Answer:
+        """End all sign-ins of this person."""
+        return await self._request("DELETE", "/phone/signins")
+
     async def _act(self, act: str, payload: Answer) -> Answer:
+        return await self._in_session(lambda session: self._transport.send(act, payload, session))
+
+    async def _request(self, method: str, path: str, payload: Answer | None = None) -> Answer:
+        """Send a request that has no event on Socket.IO."""
+        return await self._in_session(
+            lambda session: request(
+                self._http, method, self._broker, path, payload, bearer(session)
+            )
+        )
+
+    async def _in_session(self, send: Callable[[Session], Awaitable[Answer]]) -> Answer:
         try:
             async with asyncio.timeout(ACT_TIMEOUT):
-                return await self._send(act, payload)
+                return await self._send(send)
         except TimeoutError as cause:
             reason = f"no answer within {ACT_TIMEOUT:.0f} seconds"
             raise Unreachable.at(self._broker, reason) from cause
 
-    async def _send(self, act: str, payload: Answer) -> Answer:
+    async def _send(self, send: Callable[[Session], Awaitable[Answer]]) -> Answer:
         session = await self._session_other_than(None)
         try:
-            return await self._transport.send(act, payload, session)
+            return await send(session)
         except Refused as refusal:
             if refusal.error != "invalid_session":
                 raise
-        return await self._transport.send(act, payload, await self._session_other_than(session))
+        return await send(await self._session_other_than(session))
 
     async def _session_other_than(self, stale: Session | None) -> Session:
         """A session other than `stale`. Concurrent acts share the new session."""

@@ -1,6 +1,6 @@
 """The phone page and its server.
 
-    page ──POST /api/scan, confirm, deny──▶ this server ──Phone──▶ broker
+    page ──POST /api/scan, confirm, …──▶ this server ──Phone──▶ broker
 
 The page's script calls this server only, so the broker's phone API needs no
 CORS. The page is for development: each visitor can act as any person. It works
@@ -121,7 +121,33 @@ async def deny(phone: Phone, fields: Answer) -> Mapping[str, object]:
     return await phone.deny(text_field(fields, "login_id"))
 
 
-ACTS: Mapping[str, ActHandler] = {"/api/scan": scan, "/api/confirm": confirm, "/api/deny": deny}
+async def report(phone: Phone, fields: Answer) -> Mapping[str, object]:
+    return await phone.report(text_field(fields, "login_id"))
+
+
+async def sign_ins(phone: Phone, fields: Answer) -> Mapping[str, object]:
+    """The sign-ins of the person, with the names of the browsers and of their systems added."""
+    found = await phone.sign_ins()
+    return {"signins": [{**one, **user_agent.parse(one["user_agent"])._asdict()} for one in found]}
+
+
+async def end(phone: Phone, fields: Answer) -> Mapping[str, object]:
+    return await phone.end_sign_in(text_field(fields, "sid"))
+
+
+async def end_all(phone: Phone, fields: Answer) -> Mapping[str, object]:
+    return await phone.end_sign_ins()
+
+
+ACTS: Mapping[str, ActHandler] = {
+    "/api/scan": scan,
+    "/api/confirm": confirm,
+    "/api/deny": deny,
+    "/api/report": report,
+    "/api/signins": sign_ins,
+    "/api/end": end,
+    "/api/end-all": end_all,
+}
 
 
 def build_phone_page(

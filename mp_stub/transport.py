@@ -49,6 +49,11 @@ class Session(NamedTuple):
     skey: str
 
 
+def bearer(session: Session) -> Mapping[str, str]:
+    """The headers that authenticate a request of `session`."""
+    return {"Authorization": f"Bearer {session.id}.{session.skey}"}
+
+
 class Refused(Exception):
     """The broker answered with an error.
 
@@ -107,8 +112,7 @@ class HTTPTransport:
         self._http = http
 
     async def send(self, act: str, payload: Answer, session: Session) -> Answer:
-        bearer = {"Authorization": f"Bearer {session.id}.{session.skey}"}
-        return await post(self._http, self._broker, f"/phone/{act}", payload, bearer)
+        return await post(self._http, self._broker, f"/phone/{act}", payload, bearer(session))
 
     async def close(self) -> None:
         """Does nothing: the caller owns the client session `http`."""
@@ -250,13 +254,25 @@ async def post(
     payload: Answer,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    """POST `payload` to the broker and return the answer. Raises Refused or Unreachable.
+    """POST `payload` to the broker and return the answer. Raises Refused or Unreachable."""
+    return await request(http, "POST", broker, path, payload, headers)
+
+
+async def request(
+    http: aiohttp.ClientSession,
+    method: str,
+    broker: str,
+    path: str,
+    payload: Answer | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """Send a request to the broker and return the answer. Raises Refused or Unreachable.
 
     Redirects are not followed, because they would send the session to another host.
     """
     try:
-        async with http.post(
-            broker + path, json=payload, headers=headers, allow_redirects=False
+        async with http.request(
+            method, broker + path, json=payload, headers=headers, allow_redirects=False
         ) as response:
             body = await response.read()
     except (aiohttp.ClientError, OSError) as cause:

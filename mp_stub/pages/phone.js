@@ -3,6 +3,7 @@
 //   home ──scan──▶ confirm ──confirm, deny──▶ outcome ──another──▶ home
 //                     ├──confirm──▶ digits (match by code)
 //                     └──────── any error ──────▶┘  └─again──▶ repeat the act
+//   home ──sign-ins──▶ signins ──back──▶ home
 //
 // The page sends each act to its server, which runs the phone.
 // Values from the server are set as text, never as HTML.
@@ -16,6 +17,8 @@ const DOUBLE_TAP_MS = 400; // the second tap of a double tap on "scan" must not 
 const OUTCOMES = {
   confirmed: { sign: "tick", tone: "good" },
   denied: { sign: "cross" },
+  reported: { sign: "tick", tone: "good" },
+  reportedOnly: { sign: "tick" },
   expired: { sign: "clock" },
   taken: { sign: "alert", tone: "bad" },
   unknown: { sign: "question" },
@@ -45,7 +48,13 @@ const OUTCOME_OF = {
   offline: "offline",
 };
 
-const DOING = { scan: "scanning", confirm: "confirming", deny: "denying" };
+const DOING = {
+  scan: "scanning", confirm: "confirming", deny: "denying",
+  report: "reporting", signins: "loading", end: "ending", "end-all": "ending",
+};
+// These errors are about a login. Their outcomes describe no other act.
+const LOGIN_ACTS = ["scan", "confirm", "deny"];
+const LOGIN_ERRORS = ["invalid_grant", "access_denied", "unregistered_user"];
 const NAME = /^[\p{L}\p{M}\p{Nd}._-]{1,32}$/u;
 const byId = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
@@ -58,6 +67,8 @@ const phone = {
   doing: null, // the act in progress
   login: null, // the answer to the scan, and its time `at`
   chosen: null, // the number that the person chose
+  signIns: [],
+  sid: null, // the sign-in to end
   outcome: null, // {kind, act, answer, at}
 };
 
@@ -88,6 +99,10 @@ function timeAgo(seconds) {
 function formatTime(at, precision = {}) {
   const digits = { hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...precision };
   return new Intl.DateTimeFormat(phone.language, digits).format(at);
+}
+
+function dateTime(at) {
+  return new Intl.DateTimeFormat(phone.language, { dateStyle: "medium", timeStyle: "short" }).format(at);
 }
 
 function duration(seconds) {
@@ -133,8 +148,9 @@ function renderHome() {
   byId("scene-ready").hidden = phone.scene === "";
   byId("scene-text").textContent = phone.scene;
   const label = NAME.test(phone.name) ? word("scanAs", { name: phone.name }) : word("scan");
-  byId("scan").textContent = phone.doing ? word(DOING[phone.doing]) : label;
+  byId("scan").textContent = phone.doing === "scan" ? word("scanning") : label;
   byId("scan").ariaDisabled = String(phone.doing !== null);
+  renderButtons([["open-signins", "signins"]]);
 }
 
 function renderConfirm() {
@@ -171,6 +187,47 @@ function renderDigits() {
   renderButtons([["digits-deny", "deny"]]);
 }
 
+function renderSignIns() {
+  byId("signins-none").hidden = phone.signIns.length > 0;
+  byId("signins-list").replaceChildren(...phone.signIns.map(signInItem));
+  byId("end-all").hidden = !phone.signIns.length;
+  renderButtons([["end-all", "end-all"]]);
+}
+
+function signInItem(one) {
+  const used = dateTime(one.used_at * 1000);
+  const lines = [
+    one.apps.map(plain).join(word("comma")),
+    ...(one.offline ? [] : [`${browserName(one)} · ${plain(one.ip)}`]),
+    word("lastUsed", { time: used }),
+  ];
+  const item = document.createElement("li");
+  item.append(...lines.map((text) => createText("p", text)));
+  if (one.offline) {
+    item.append(createText("p", word("offlineAccess"), "mark"), createText("p", word("offlineAccessText"), "hint"));
+  }
+  item.append(endButton(one));
+  return item;
+}
+
+function endButton({ sid, apps }) {
+  const isEnding = phone.doing === "end" && phone.sid === sid;
+  const button = createText("button", word(isEnding ? "ending" : "end"), "even-button");
+  button.type = "button";
+  button.ariaDisabled = String(phone.doing !== null);
+  button.ariaLabel = word("endOf", { apps: apps.map(plain).join(word("comma")) });
+  button.addEventListener("click", () => {
+    if (phone.doing) return;
+    phone.sid = sid;
+    perform("end");
+  });
+  return button;
+}
+
+function createText(tag, text, className = "") {
+  return Object.assign(document.createElement(tag), { textContent: text, className });
+}
+
 function renderOutcome() {
   const { kind, answer } = phone.outcome;
   const { sign, tone, again } = OUTCOMES[kind];
@@ -181,6 +238,8 @@ function renderOutcome() {
   byId("outcome-detail").hidden = !answer.error_description;
   byId("outcome-words").textContent = plain(`${answer.error}: ${answer.error_description}`);
   byId("again").hidden = !again;
+  byId("report").hidden = kind !== "confirmed";
+  renderButtons([["report", "report"]]);
   byId("another").className = again || kind === "denied" ? "even-button" : "main-button";
   const link = httpURL(answer.register_url);
   byId("register").hidden = !link;
@@ -188,7 +247,7 @@ function renderOutcome() {
   byId("again").className = link ? "even-button" : "main-button";
 }
 
-const RENDER = { home: renderHome, confirm: renderConfirm, digits: renderDigits, outcome: renderOutcome };
+const RENDER = { home: renderHome, confirm: renderConfirm, digits: renderDigits, signins: renderSignIns, outcome: renderOutcome };
 
 function outcomeText() {
   return word(`${phone.outcome.kind}Text`, { site: site(), name: phone.name });
@@ -258,6 +317,8 @@ function secondsToWait() {
 
 function fieldsOf(act) {
   if (act === "scan") return { scene: phone.scene };
+  if (act === "end") return { sid: phone.sid };
+  if (act === "signins" || act === "end-all") return {};
   const { login_id } = phone.login;
   return act === "confirm" && phone.chosen ? { login_id, match: phone.chosen } : { login_id };
 }
@@ -284,14 +345,36 @@ async function perform(act) {
   const answer = await send(act);
   phone.doing = null;
   if (answer.error) conclude(outcomeOf(act, answer.error), act, answer);
-  else if (act === "scan") openConfirm(answer);
-  else if (act === "confirm" && answer.match) openDigits(answer);
-  else conclude(act === "confirm" ? "confirmed" : "denied", act, answer);
+  else AFTER[act](answer);
+}
+
+const AFTER = {
+  scan: openConfirm,
+  confirm: (answer) => (answer.match ? openDigits(answer) : conclude("confirmed", "confirm", answer)),
+  deny: (answer) => conclude("denied", "deny", answer),
+  report: (answer) => conclude(answer.ended ? "reported" : "reportedOnly", "report", answer),
+  signins: openSignIns,
+  end: () => perform("signins"),
+  "end-all": () => perform("signins"),
+};
+
+function openSignIns({ signins }) {
+  phone.signIns = signins;
+  byId("status").textContent = "";
+  show("signins");
+}
+
+function openOwnSignIns() {
+  clearInputError();
+  if (!NAME.test(phone.name)) return showInputError(word("noName"), byId("other"));
+  save("name", phone.name);
+  perform("signins");
 }
 
 function outcomeOf(act, error) {
   if (error === "invalid_request" && act === "scan") return "unreadable";
   if (error === "access_denied" && act === "confirm" && phone.chosen) return "mismatch";
+  if (!LOGIN_ACTS.includes(act) && LOGIN_ERRORS.includes(error)) return "failed";
   return OUTCOME_OF[error] ?? "failed";
 }
 
@@ -406,6 +489,10 @@ function start() {
   byId("deny").addEventListener("click", () => perform("deny"));
   byId("digits-deny").addEventListener("click", () => perform("deny"));
   byId("digits-another").addEventListener("click", scanAnother);
+  byId("open-signins").addEventListener("click", openOwnSignIns);
+  byId("end-all").addEventListener("click", () => perform("end-all"));
+  byId("back").addEventListener("click", () => show("home"));
+  byId("report").addEventListener("click", () => perform("report"));
   byId("again").addEventListener("click", () => secondsToWait() || perform(phone.outcome.act));
   byId("another").addEventListener("click", scanAnother);
   byId("language").addEventListener("click", switchLanguage);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -16,8 +17,10 @@ from mp_stub.phone_page import build_phone_page
 from tests.support.app_admin import TOKEN, Admin
 from tests.support.builders import StartBroker
 from tests.support.environment import free_port
+from tests.support.oidc_site import a_site
 from tests.support.pages import NARROW, WAIT_MS, keep, open_page, scene_on
 
+OFFLINE = ["openid", "offline_access"]
 LOOKS = [("en-GB", "light"), ("en-GB", "dark"), ("zh-CN", "light"), ("zh-CN", "dark")]
 
 PAGE = """<!doctype html><title>Bank</title>
@@ -159,3 +162,52 @@ async def test_digits_are_shown_with_the_origin(
     await site.locator("scan-login input").fill(await phone.locator("#digits-shown").inner_text())
     await site.keyboard.press("Enter")
     await expect(site.locator("h1")).to_have_text("Signed in")
+
+
+@pytest.mark.parametrize(("language", "scheme"), LOOKS)
+async def test_sign_ins_are_listed_and_ended(
+    chromium: Browser, start_broker: StartBroker, tmp_path: Path, language: str, scheme: str
+) -> None:
+    async with a_site(start_broker, tmp_path, sso=True, scopes=OFFLINE) as (site, browser):
+        tokens = await site.signed_in(browser, "alice", scope=" ".join(OFFLINE))
+        await browser.open(
+            f"{site.provider.issuer}/oauth/logout?id_token_hint={tokens['id_token']}"
+        )
+        await site.signed_in(browser, "alice")
+        page = build_phone_page(broker_url=site.provider.phones)
+        async with serve_sites([Site("phone", page, "127.0.0.1", 0, "PORT")]) as addresses:
+            look = {"locale": language, "color_scheme": scheme, "viewport": NARROW}
+            phone = await open_page(chromium, addresses["phone"], **look)
+            await phone.locator("#open-signins").click()
+
+            items = phone.locator("#signins-list li")
+            await expect(items).to_have_count(2)
+            await expect(items.locator(".mark")).to_have_count(1)
+            await expect(items.nth(1)).to_contain_text("127.0.0.1")
+            await keep(phone, f"{language[:2]}-{scheme}-phone-signins")
+            assert not await is_too_wide(phone)
+
+            await items.first.locator("button").click()
+            await expect(items).to_have_count(1)
+            await expect(items.locator(".mark")).to_have_count(0)
+            await phone.locator("#end-all").click()
+            await expect(phone.locator("#signins-none")).to_be_visible()
+
+
+@pytest.mark.parametrize("language", ["en-GB", "zh-CN"])
+async def test_confirmed_login_can_be_reported(
+    chromium: Browser, open_bank: OpenBank, language: str
+) -> None:
+    bank = await open_bank("off")
+    site = await open_page(chromium, bank.site, locale=language)
+    phone = await bank.scan(chromium, site, locale=language)
+    await phone.locator("#allow").click()
+    await expect(phone.locator("#report")).to_be_visible()
+    await keep(phone, f"{language[:2]}-phone-confirmed")
+
+    await phone.locator("#report").click()
+
+    title = {"en-GB": "Reported", "zh-CN": "已报告"}[language]
+    await expect(phone.locator("#outcome-title")).to_have_text(title)
+    await expect(phone.locator("#report")).to_be_hidden()
+    await keep(phone, f"{language[:2]}-phone-reported")

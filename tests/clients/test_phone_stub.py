@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -13,6 +15,7 @@ from mp_stub.phone_page import build_phone_page
 from tests.support.builders import FixedDirectory, RunningBroker, StartBroker
 from tests.support.demo import phone
 from tests.support.environment import free_port
+from tests.support.oidc_site import a_site
 
 
 async def begin(broker: RunningBroker) -> Any:
@@ -103,14 +106,20 @@ class Page(NamedTuple):
             return answer.status, await answer.json()
 
 
-@pytest.fixture
-async def page(broker: RunningBroker) -> AsyncIterator[Page]:
-    site = Site("phone", build_phone_page(broker_url=broker.url), "127.0.0.1", 0, "PORT")
+@asynccontextmanager
+async def phone_page(broker_url: str) -> AsyncIterator[Page]:
+    site = Site("phone", build_phone_page(broker_url=broker_url), "127.0.0.1", 0, "PORT")
     async with (
         serve_sites([site]) as addresses,
         aiohttp.ClientSession(addresses["phone"]) as http,
     ):
         yield Page(addresses["phone"], http)
+
+
+@pytest.fixture
+async def page(broker: RunningBroker) -> AsyncIterator[Page]:
+    async with phone_page(broker.url) as page:
+        yield page
 
 
 async def test_phone_page_scans_and_confirms(broker: RunningBroker, page: Page) -> None:
@@ -141,12 +150,7 @@ async def test_phone_page_forwards_an_error_answer(broker: RunningBroker, page: 
 async def test_phone_page_returns_the_register_url(start_broker: StartBroker) -> None:
     broker = await start_broker(FixedDirectory(), register_url="https://site.example/register")
     begun = await begin(broker)
-    site = Site("phone", build_phone_page(broker_url=broker.url), "127.0.0.1", 0, "PORT")
-    async with (
-        serve_sites([site]) as addresses,
-        aiohttp.ClientSession(addresses["phone"]) as http,
-    ):
-        page = Page(addresses["phone"], http)
+    async with phone_page(broker.url) as page:
         await page.post("scan", {"scene": begun["user_code"], "name": "alice"})
         status, answer = await page.post(
             "confirm", {"login_id": begun["login_id"], "name": "alice"}
@@ -183,10 +187,42 @@ async def test_page_of_another_site_cannot_confirm(broker: RunningBroker, page: 
     ],
     ids=lambda body: str(body)[:30],
 )
-@pytest.mark.parametrize("act", ["scan", "confirm", "deny"])
+@pytest.mark.parametrize("act", ["scan", "confirm", "deny", "report", "end"])
 async def test_invalid_request_to_phone_page_is_refused(page: Page, act: str, body: object) -> None:
     status, answer = await page.post(act, body)
 
     assert 400 <= status < 500
     assert answer["error"]
     assert answer["error_description"]
+
+
+async def test_phone_page_reports_a_confirmed_login(broker: RunningBroker, page: Page) -> None:
+    begun = await begin(broker)
+    fields = {"login_id": begun["login_id"], "name": "alice"}
+    await page.post("scan", {"scene": begun["user_code"], "name": "alice"})
+    await page.post("confirm", fields)
+
+    assert await page.post("report", fields) == (200, {"ended": 0})
+    status, answer = await page.post("report", {**fields, "name": "bob"})
+    assert (status, answer["error"]) == (400, "invalid_grant")
+
+
+async def test_phone_page_lists_and_ends_sign_ins(
+    start_broker: StartBroker, tmp_path: Path
+) -> None:
+    visit = a_site(start_broker, tmp_path, sso=True, scopes=["openid", "offline_access"])
+    async with visit as (site, browser), phone_page(site.provider.phones) as page:
+        person = {"name": "alice"}
+        tokens = await site.signed_in(browser, "alice", scope="openid offline_access")
+        sid = tokens["claims"]["sid"]
+
+        _, answer = await page.post("signins", person)
+        [one] = answer["signins"]
+        assert (one["sid"], one["apps"], one["offline"]) == (sid, ["Site"], False)
+        assert await page.post("end", {**person, "sid": "Aunknown"}) == (200, {"ended": 0})
+        assert await page.post("end", {**person, "sid": sid}) == (200, {"ended": 1})
+        assert await page.post("signins", person) == (200, {"signins": []})
+
+        await site.signed_in(browser, "alice")
+        assert await page.post("end-all", person) == (200, {"ended": 1})
+        assert await page.post("signins", person) == (200, {"signins": []})
