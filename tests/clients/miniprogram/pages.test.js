@@ -89,12 +89,13 @@ async function shown(page, expected, seconds = 30) {
 }
 
 describe("confirm view", () => {
-  test("it shows site, browser, address and time", async () => {
+  test("it shows site, scopes, browser, address and time", async () => {
     const page = await scan((await Browser.at(BROKER)).scene);
 
     const values = page.querySelectorAll(".value").map((value) => value.dom.textContent);
-    expect(values.slice(0, 3)).toEqual(["小店 & Co", "Chrome 126 on Windows", "127.0.0.1"]);
-    expect(values[3]).toMatch(/^just now · \d\d:\d\d:\d\d$/);
+    const scopes = "your user ID, your name and profile";
+    expect(values.slice(0, 4)).toEqual(["小店 & Co", scopes, "Chrome 126 on Windows", "127.0.0.1"]);
+    expect(values[4]).toMatch(/^just now · \d\d:\d\d:\d\d$/);
     expect(textOf(page, "left")).toMatch(/The code expires in [12]:\d\d/);
   });
 

@@ -215,10 +215,12 @@ Page({
 function facts({ app, browser, at }, elapsed) {
   const began = new Date(at - browser.since * 1000);
   const origin = browser.origin ? [{ label: say("address"), value: browser.origin }] : [];
+  const known = browser.known === undefined ? "" : say(browser.known ? "known" : "notKnown");
   return [
     { label: say("site"), value: app.name },
+    { label: say("scopes"), value: app.scopes.map((scope) => say(`scope_${scope}`)).join(say("comma")) },
     ...origin,
-    { label: say("browser"), value: browserName(browser.user_agent) },
+    { label: say("browser"), value: [browserName(browser.user_agent), known].filter(Boolean).join(" · ") },
     { label: say("from"), value: browser.ip },
     { label: say("since"), value: `${timeAgo(browser.since + elapsed)} · ${formatTime(began)}` },
   ];
