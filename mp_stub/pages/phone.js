@@ -388,9 +388,13 @@ function openConfirm(login) {
   byId("match").hidden = !choices.length;
   byId("allow").hidden = choices.length > 0;
   const buttons = [byId("deny"), byId("allow"), ...byId("choices").children];
+  ignoreDoubleTap(buttons);
+  show("confirm");
+}
+
+function ignoreDoubleTap(buttons) {
   for (const button of buttons) button.disabled = true;
   setTimeout(() => { for (const button of buttons) button.disabled = false; }, DOUBLE_TAP_MS);
-  show("confirm");
 }
 
 function endOf({ expires_in }) {
@@ -423,6 +427,7 @@ function openDigits(answer) {
 function conclude(kind, act, answer = {}) {
   phone.outcome = { kind, act, answer, at: Date.now() };
   byId("outcome-detail").open = false;
+  ignoreDoubleTap([byId("report")]); // it is where the numbers of a match were
   show("outcome");
   byId("status").textContent = outcomeText();
 }
