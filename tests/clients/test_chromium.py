@@ -123,7 +123,7 @@ async def test_denied_login_can_be_retried(chromium: Browser, start_broker: Star
 
         await shows(page, "denied")
         await keep(page, "denied")
-        await page.locator("scan-login .button").first.click()
+        await page.locator("scan-login .button:visible").first.click()
         await shows(page, "code")
 
 
@@ -138,7 +138,7 @@ async def test_expired_code_is_replaced_by_one_click(
 
         await shows(page, "expired")
         await keep(page, "expired")
-        await page.locator("scan-login .button").first.click()
+        await page.locator("scan-login .button:visible").first.click()
 
         await shows(page, "code")
         assert await scene_on(page) != first

@@ -529,7 +529,7 @@ async def test_lost_connection_stops_spinning_and_offers_a_button(
         await shows(page, "unreachable")
         await keep(page, "unreachable")
         stage.proxy.restore()
-        await page.locator("scan-login .button").first.click()
+        await page.locator("scan-login .button:visible").first.click()
 
         await shows(page, "code")
 
