@@ -78,8 +78,6 @@ async def test_each_code_is_taken_by_one_process(
     first, second = await asyncio.to_thread(raced, redis.url, (take, codes), (take, codes))
 
     assert [sum(pair) for pair in zip(first, second, strict=True)] == [1] * COUNT
-    assert any(first)
-    assert any(second)
 
 
 async def test_each_refresh_gives_one_successor(
