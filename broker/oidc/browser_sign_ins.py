@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from broker.apps.model import App
 from broker.apps.ports import Apps
-from broker.errors import BrokerError, Unavailable
+from broker.identity.errors import UnregisteredUser, UserBlocked
 from broker.identity.model import UserProfile
 from broker.identity.ports import Directory
 from broker.infrastructure.clock import Clock
@@ -78,13 +78,12 @@ class BrowserSignIns:
     async def profile(self, sign_in: SignIn) -> UserProfile | None:
         """Return the user, or None if the directory refuses the user now; the session ends then.
 
-        Raises Unavailable if the directory cannot decide.
+        Raises Unavailable if the directory cannot decide, and RateLimited for too many requests
+        about this user; the session stays then.
         """
         try:
             profile = await self._profiles.find(sign_in.identity)
-        except Unavailable:
-            raise
-        except BrokerError as refusal:
+        except (UnregisteredUser, UserBlocked) as refusal:
             await self._service.end_all(sign_in.subject, reason=refusal.error)
             return None
         return profile if profile.subject == sign_in.subject else None

@@ -1,0 +1,73 @@
+"""Sign-in sessions of browsers: the answers of the directory about their users."""
+
+from __future__ import annotations
+
+import pytest
+
+from broker.apps.registry import AppRegistry
+from broker.directories.open import OpenDirectory
+from broker.errors import BrokerError, RateLimited, Unavailable
+from broker.identity.errors import UnregisteredUser, UserBlocked
+from broker.identity.model import Identity, UserProfile
+from broker.oidc.browser_sign_ins import BrowserSignIns
+from broker.oidc.model import SignIn
+from broker.oidc.sign_ins import SignInLifetimes, SignInService
+from broker.state import StateBackend
+from tests.support.builders import Clock
+from tests.support.grants import SUBJECT, a_sign_in
+
+
+class RefusingDirectory(OpenDirectory):
+    def __init__(self, error: BrokerError) -> None:
+        self._error = error
+
+    async def find(self, identity: Identity) -> UserProfile:
+        raise self._error
+
+
+class NoApps:
+    async def announce(self, sign_in: SignIn, reason: str) -> None:
+        """Inform no app."""
+
+
+def browser_sign_ins(store: StateBackend, clock: Clock, error: BrokerError) -> BrowserSignIns:
+    service = SignInService(
+        sign_ins=store.sign_ins,
+        grants=store.grants,
+        logouts=NoApps(),
+        lifetimes=SignInLifetimes(600, 3_600),
+        clock=clock,
+    )
+    return BrowserSignIns(
+        sign_ins=store.sign_ins,
+        service=service,
+        apps=AppRegistry([]),
+        profiles=RefusingDirectory(error),
+        clock=clock,
+        is_open=True,
+    )
+
+
+@pytest.mark.parametrize("error", [UserBlocked(), UnregisteredUser()], ids=str)
+async def test_refused_user_loses_all_sessions(
+    store: StateBackend, clock: Clock, error: BrokerError
+) -> None:
+    sign_in = a_sign_in(clock)
+    await store.sign_ins.save(sign_in, clock() + 600)
+
+    assert await browser_sign_ins(store, clock, error).profile(sign_in) is None
+
+    assert list(await store.sign_ins.of_subject(SUBJECT)) == []
+
+
+@pytest.mark.parametrize("error", [RateLimited(3), Unavailable()], ids=str)
+async def test_busy_directory_ends_no_session(
+    store: StateBackend, clock: Clock, error: BrokerError
+) -> None:
+    sign_in = a_sign_in(clock)
+    await store.sign_ins.save(sign_in, clock() + 600)
+
+    with pytest.raises(type(error)):
+        await browser_sign_ins(store, clock, error).profile(sign_in)
+
+    assert list(await store.sign_ins.of_subject(SUBJECT)) == [sign_in]
