@@ -24,8 +24,8 @@ from broker.oidc.model import (
     ACR_MATCH,
     AuthorizationCode,
     AuthorizationRequest,
-    Grant,
     SignIn,
+    grant_of,
     hash_secret,
     subject_shard,
 )
@@ -176,21 +176,13 @@ class AuthorizationService:
         profile: UserProfile,
         family: str,
     ) -> None:
-        grant = Grant(
+        grant = grant_of(
+            sign_in,
             family=family,
-            sid=sign_in.sid,
-            app=app.id,
-            incarnation=app.incarnation,
-            subject=sign_in.subject,
-            identity=sign_in.identity,
+            app=app,
             scope=request.scope,
-            offline="offline_access" in request.scope,
             claims=request.claims,
             nonce=request.nonce,
-            auth_time=sign_in.auth_time,
-            amr=sign_in.amr,
-            acr=sign_in.acr,
-            login_id=sign_in.login_id,
         )
         stored = AuthorizationCode(
             grant=grant,

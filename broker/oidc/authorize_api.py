@@ -54,7 +54,7 @@ class RequestFactory:
     ) -> AuthorizationRequest:
         """Return a new request. cookie: of the browser that it is bound to; None for PAR.
 
-        Raises LoginRequired if the hint is not an ID token of this provider.
+        Raises InvalidRequest if the hint is not an ID token of this provider.
         """
         now = self._clock()
         destination = parsed.destination

@@ -13,7 +13,7 @@ from broker.login.errors import AlreadyRedeemed
 from broker.login.model import Login
 from broker.oidc.families import device_family
 from broker.oidc.grants import FamilyLifetimes
-from broker.oidc.model import Grant, SignIn, acr_of, subject_shard
+from broker.oidc.model import SignIn, acr_of, grant_of, subject_shard
 from broker.oidc.ports import Grants
 from broker.oidc.sign_ins import SignInService
 from broker.oidc.tokens import TokenIssue, TokenSetResponse, TokenSigner
@@ -55,7 +55,13 @@ class DeviceTokens:
         assert login.profile is not None, "a confirmed login with openid has a profile"
         sign_in = self._sign_in(login, app)
         await self._sign_ins.save(sign_in)
-        family = self._lifetimes.new_family(_grant(login, sign_in), app, self._clock())
+        grant = grant_of(
+            sign_in,
+            family=device_family(sign_in.subject, login.id),
+            app=app,
+            scope=login.scope or (),
+        )
+        family = self._lifetimes.new_family(grant, app, self._clock())
         if not await self._grants.save(family):
             raise AlreadyRedeemed
         request = TokenIssue(
@@ -91,21 +97,3 @@ class DeviceTokens:
             used_at=now,
             latest_end=now + self._sign_ins.lifetimes.total,
         )
-
-
-def _grant(login: Login, sign_in: SignIn) -> Grant:
-    scope = login.scope or ()
-    return Grant(
-        family=device_family(sign_in.subject, login.id),
-        sid=sign_in.sid,
-        app=sign_in.app_first,
-        incarnation=sign_in.incarnations[sign_in.app_first],
-        subject=sign_in.subject,
-        identity=sign_in.identity,
-        scope=scope,
-        offline="offline_access" in scope,
-        auth_time=sign_in.auth_time,
-        amr=sign_in.amr,
-        acr=sign_in.acr,
-        login_id=login.id,
-    )

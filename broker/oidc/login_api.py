@@ -150,7 +150,7 @@ def is_same_origin_form(http: web.Request, origin: str) -> bool:
     """Return whether a form comes from the broker's own page.
 
     Fetch metadata is checked first: a browser that sends it may send `Origin: null` with a
-    form of its own page, if a proxy has changed the Referrer-Policy.
+    form of the same page, if a proxy has changed the Referrer-Policy.
     """
     site = http.headers.get("Sec-Fetch-Site")
     if site is not None and site != "same-origin":

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+from broker.apps.model import App
 from broker.identity.model import Identity, UserProfile
 from broker.infrastructure.sharding import shard_of
 
@@ -120,6 +121,34 @@ class Grant:
     amr: tuple[str, ...]
     acr: str
     login_id: str
+
+
+def grant_of(
+    sign_in: SignIn,
+    *,
+    family: str,
+    app: App,
+    scope: tuple[str, ...],
+    claims: tuple[str, ...] = (),
+    nonce: str | None = None,
+) -> Grant:
+    """Return what a signed-in person grants to `app`."""
+    return Grant(
+        family=family,
+        sid=sign_in.sid,
+        app=app.id,
+        incarnation=app.incarnation,
+        subject=sign_in.subject,
+        identity=sign_in.identity,
+        scope=scope,
+        offline="offline_access" in scope,
+        claims=claims,
+        nonce=nonce,
+        auth_time=sign_in.auth_time,
+        amr=sign_in.amr,
+        acr=sign_in.acr,
+        login_id=sign_in.login_id,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,7 +74,7 @@ def protected_page() -> web.Application:
     """The page behind the gateway. Envoy sets `x-subject` from the verified ID token."""
 
     async def show(request: web.Request) -> web.Response:
-        subject = html.escape(request.headers.get("x-subject", "nobody"))
+        subject = html.escape(request.headers.get("x-subject", "unknown"))
         return web.Response(text=PAGE.format(subject=subject), content_type="text/html")
 
     page = web.Application()
