@@ -1,8 +1,11 @@
-"""The options of `scan-login app add` and `app set`."""
+"""The options of `scan-login app add` and `app set`, one for each field of an app."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+from collections.abc import Callable, Mapping
+from inspect import Parameter
+from typing import Annotated, Any
 
 import typer
 
@@ -172,3 +175,47 @@ OIDCOption = Annotated[
         f"and let the phones of {DEFAULT_APP} scan its codes if it has no provider account.",
     ),
 ]
+
+FIELD_OPTIONS: Mapping[str, Any] = {
+    "name": NameOption,
+    "origin": OriginOption,
+    "redirect_url": RedirectUrlOption,
+    "register_url": RegisterUrlOption,
+    "provider": ProviderOption,
+    "provider_app_id": ProviderAppIdOption,
+    "code_source": CodeSourceOption,
+    "login_lifetime": LoginLifetimeOption,
+    "secret": SecretOption,
+    "client_type": ClientTypeOption,
+    "home_url": HomeUrlOption,
+    "post_logout_url": PostLogoutUrlOption,
+    "backchannel_logout_url": BackchannelLogoutUrlOption,
+    "scope": ScopeOption,
+    "id_token_alg": IdTokenAlgOption,
+    "id_token_claims": IdTokenClaimsOption,
+    "pkce": PkceOption,
+    "refresh": RefreshOption,
+    "reuse": ReuseOption,
+    "sso": SsoOption,
+    "loopback": LoopbackOption,
+    "phone_app": PhoneAppOption,
+    "match": MatchOption,
+    "network": NetworkOption,
+    "events_url": EventsUrlOption,
+}
+"""The options in the order of the help. None as their value means that an option is not given."""
+
+
+def takes_fields(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command all `FIELD_OPTIONS`. They are the `**options` of the function."""
+    signature = inspect.signature(command, eval_str=True)
+    named = [one for one in signature.parameters.values() if one.kind is not Parameter.VAR_KEYWORD]
+    app_id, *others = named
+    options = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in FIELD_OPTIONS.items()
+    ]
+    command.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[app_id, *options, *others]
+    )
+    return command

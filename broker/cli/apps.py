@@ -4,40 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import typer
 
 from broker.apps.model import DEFAULT_APP
 from broker.cli import app_show
-from broker.cli.app_options import (
-    BackchannelLogoutUrlOption,
-    ClientTypeOption,
-    CodeSourceOption,
-    EventsUrlOption,
-    HomeUrlOption,
-    IdArgument,
-    IdTokenAlgOption,
-    IdTokenClaimsOption,
-    LoginLifetimeOption,
-    LoopbackOption,
-    MatchOption,
-    NameOption,
-    NetworkOption,
-    OIDCOption,
-    OriginOption,
-    PhoneAppOption,
-    PkceOption,
-    PostLogoutUrlOption,
-    ProviderAppIdOption,
-    ProviderOption,
-    RedirectUrlOption,
-    RefreshOption,
-    RegisterUrlOption,
-    ReuseOption,
-    ScopeOption,
-    SecretOption,
-    SsoOption,
-)
+from broker.cli.app_options import IdArgument, OIDCOption, takes_fields
 from broker.cli.support import (
     ConfigFile,
     YesOption,
@@ -63,69 +36,21 @@ SECRET_NOTE = (
 
 
 @command.command()
+@takes_fields
 def add(
     app_id: IdArgument,
-    name: NameOption = None,
-    origin: OriginOption = None,
-    redirect_url: RedirectUrlOption = None,
-    register_url: RegisterUrlOption = None,
-    provider: ProviderOption = None,
-    provider_app_id: ProviderAppIdOption = None,
-    code_source: CodeSourceOption = None,
-    login_lifetime: LoginLifetimeOption = None,
-    secret: SecretOption = None,
-    client_type: ClientTypeOption = None,
-    home_url: HomeUrlOption = None,
-    post_logout_url: PostLogoutUrlOption = None,
-    backchannel_logout_url: BackchannelLogoutUrlOption = None,
-    scope: ScopeOption = None,
-    id_token_alg: IdTokenAlgOption = None,
-    id_token_claims: IdTokenClaimsOption = None,
-    pkce: PkceOption = None,
-    refresh: RefreshOption = None,
-    reuse: ReuseOption = None,
-    sso: SsoOption = None,
-    loopback: LoopbackOption = None,
-    phone_app: PhoneAppOption = None,
-    match: MatchOption = None,
-    network: NetworkOption = None,
-    events_url: EventsUrlOption = None,
+    *,
     oidc: OIDCOption = False,
     file: ConfigFile = None,
+    **options: Any,
 ) -> None:
     """Add an app."""
-    fields = _fields(
-        name=name or app_id,
-        origins=origin,
-        redirect_urls=redirect_url,
-        register_url=register_url,
-        provider=provider,
-        provider_app_id=provider_app_id,
-        code_source=code_source,
-        login_lifetime=login_lifetime,
-        secret=secret,
-        client_type=client_type,
-        home_url=home_url,
-        post_logout_urls=post_logout_url,
-        backchannel_logout_url=backchannel_logout_url,
-        scopes=scope,
-        id_token_alg=id_token_alg,
-        id_token_claims=id_token_claims,
-        pkce=pkce,
-        refresh=refresh,
-        reuse=reuse,
-        sso=sso,
-        loopback=loopback,
-        phone_app=phone_app,
-        match=match,
-        networks=network,
-        events_url=events_url,
-    )
-    if oidc and not redirect_url:
+    fields = _fields(**{**options, "name": options["name"] or app_id})
+    if oidc and not options["redirect_url"]:
         usage_error("--oidc needs --redirect-url, the callback URL of the product")
-    if oidc and not provider_app_id:
+    if oidc and not options["provider_app_id"]:
         fields = {"phone_app": DEFAULT_APP, **fields}
-    needs_secret = oidc and client_type != "public"
+    needs_secret = oidc and options["client_type"] != "public"
     api_secret = with_records(
         read_settings(file), lambda records: _add(records, app_id, fields, needs_secret)
     )
@@ -144,63 +69,10 @@ async def _add(
 
 
 @command.command("set")
-def change(
-    app_id: IdArgument,
-    name: NameOption = None,
-    origin: OriginOption = None,
-    redirect_url: RedirectUrlOption = None,
-    register_url: RegisterUrlOption = None,
-    provider: ProviderOption = None,
-    provider_app_id: ProviderAppIdOption = None,
-    code_source: CodeSourceOption = None,
-    login_lifetime: LoginLifetimeOption = None,
-    secret: SecretOption = None,
-    client_type: ClientTypeOption = None,
-    home_url: HomeUrlOption = None,
-    post_logout_url: PostLogoutUrlOption = None,
-    backchannel_logout_url: BackchannelLogoutUrlOption = None,
-    scope: ScopeOption = None,
-    id_token_alg: IdTokenAlgOption = None,
-    id_token_claims: IdTokenClaimsOption = None,
-    pkce: PkceOption = None,
-    refresh: RefreshOption = None,
-    reuse: ReuseOption = None,
-    sso: SsoOption = None,
-    loopback: LoopbackOption = None,
-    phone_app: PhoneAppOption = None,
-    match: MatchOption = None,
-    network: NetworkOption = None,
-    events_url: EventsUrlOption = None,
-    file: ConfigFile = None,
-) -> None:
+@takes_fields
+def change(app_id: IdArgument, *, file: ConfigFile = None, **options: Any) -> None:
     """Change the fields that are given; "" removes a field's value."""
-    fields = _fields(
-        name=name,
-        origins=origin,
-        redirect_urls=redirect_url,
-        register_url=register_url,
-        provider=provider,
-        provider_app_id=provider_app_id,
-        code_source=code_source,
-        login_lifetime=login_lifetime,
-        secret=secret,
-        client_type=client_type,
-        home_url=home_url,
-        post_logout_urls=post_logout_url,
-        backchannel_logout_url=backchannel_logout_url,
-        scopes=scope,
-        id_token_alg=id_token_alg,
-        id_token_claims=id_token_claims,
-        pkce=pkce,
-        refresh=refresh,
-        reuse=reuse,
-        sso=sso,
-        loopback=loopback,
-        phone_app=phone_app,
-        match=match,
-        networks=network,
-        events_url=events_url,
-    )
+    fields = _fields(**options)
     if not fields:
         usage_error("no change is given; see scan-login app set --help")
     with_records(read_settings(file), lambda records: records.app_admin.update(app_id, fields))
@@ -254,9 +126,21 @@ CLEARED_VALUES: dict[str, object] = {
 """The value of a removed field, if it is not the empty text."""
 
 
+LIST_FIELDS: Mapping[str, str] = {
+    "origin": "origins",
+    "redirect_url": "redirect_urls",
+    "post_logout_url": "post_logout_urls",
+    "scope": "scopes",
+    "network": "networks",
+}
+"""The field of each option that can be repeated."""
+
+
 def _fields(*, secret: bool | None, **options: object) -> dict[str, object]:
     """Return the fields that the options set."""
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {
+        LIST_FIELDS.get(name, name): value for name, value in options.items() if value is not None
+    }
     fields = {name: _value(name, value) for name, value in given.items()}
     if secret is not None:
         fields["provider_secret"] = _read_secret() if secret else None
