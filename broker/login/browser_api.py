@@ -25,7 +25,7 @@ from broker.infrastructure.clock import Clock, seconds_until
 from broker.infrastructure.coordination import Notice
 from broker.infrastructure.transport.socketio.server import SocketIOServer
 from broker.login.delivery import Redeemer, TokenResponse, token_response
-from broker.login.events import EVENTS, MATCH_EVENT, UNREGISTERED_EVENT
+from broker.login.events import EVENTS, UNREGISTERED_EVENT
 from broker.login.limits import LoginLimits
 from broker.login.lobby import Lobby
 from broker.login.model import OPEN, Browser, Login, State
@@ -84,6 +84,7 @@ class ResumeResponse(LoginStateResponse):
     """A login.
 
     unregistered: the phone's user has to register and confirm again.
+    refused: the broker, and not the person, has denied the login.
     match: the number that the person chooses on the phone.
     `prove`: whether the person types the digits of the phone here; `tries` are left.
     """
@@ -94,6 +95,7 @@ class ResumeResponse(LoginStateResponse):
     tries: NotRequired[Count]
     unregistered: NotRequired[bool]
     register_url: NotRequired[str]
+    refused: NotRequired[bool]
 
 
 class BrowserPeer(NamedTuple):
@@ -147,14 +149,14 @@ class LoginBrowserAPI:
 
     async def push(self, sid: str, app_id: str, notice: Notice) -> None:
         """Send the event of the notice to the browser.  This is the lobby's `Push`."""
+        event = EVENTS[notice.event]
         payload: dict[str, str | bool] = {"login_id": notice.id}
-        if notice.event == MATCH_EVENT:
-            payload["match"] = True
+        if event.flag:
+            payload[event.flag] = True
         app = await self._apps.get(app_id) if notice.event == UNREGISTERED_EVENT else None
         if app is not None:
             payload |= register_url_field(app)
-        name = EVENTS[notice.event].sent_as or notice.event
-        await self._server.emit(name, payload, to=sid, namespace=NAMESPACE)
+        await self._server.emit(event.sent_as or event.name, payload, to=sid, namespace=NAMESPACE)
 
     async def connect(self, caller: Caller, auth: object) -> BrowserPeer:
         app = await authorize_origin(self._apps, parse(ConnectRequest, auth).app, caller.origin)
@@ -200,6 +202,8 @@ class LoginBrowserAPI:
             "expires_in": seconds_until(login.expires_at, self._clock()),
         }
         response.update(match_fields(login))  # type: ignore[typeddict-item]
+        if login.is_refused:
+            response["refused"] = True
         if login.unregistered and login.state is State.SCANNED:
             app = await self._apps.get(login.app)
             response["unregistered"] = True

@@ -16,6 +16,7 @@ class BrowserEvent(NamedTuple):
 
     state: the state that the event reports; None if it reports no state.
     sent_as: the name that the browser receives; empty if it is `name`.
+    flag: a field that the browser receives as true; empty for none.
     is_repeatable: whether the event is also sent if it was the last one.
     is_final: whether no event can follow.
     """
@@ -26,6 +27,7 @@ class BrowserEvent(NamedTuple):
     is_repeatable: bool = False
     is_final: bool = False
     sent_as: str = ""
+    flag: str = ""
 
 
 NO_EVENT = ""
@@ -42,6 +44,11 @@ UNREGISTERED_EVENT = "login-unregistered"
 
 CONFIRMED_EVENT = "login-confirmed"
 
+DENIED_EVENT = "login-denied"
+
+REFUSED_EVENT = "login-refused"
+"""The broker has denied the login. The browser receives `DENIED_EVENT` with a flag."""
+
 EXPIRED_EVENT = "login-expired"
 
 # Repeatable events: a user may confirm several times before registering, and a phone repeats
@@ -51,10 +58,13 @@ EVENTS: Mapping[str, BrowserEvent] = {
     for event in (
         BrowserEvent(NO_EVENT, None, rank=0),
         BrowserEvent(SCANNED_EVENT, State.SCANNED, rank=1),
-        BrowserEvent(MATCH_EVENT, None, rank=1, sent_as=SCANNED_EVENT),
+        BrowserEvent(MATCH_EVENT, None, rank=1, sent_as=SCANNED_EVENT, flag="match"),
         BrowserEvent(UNREGISTERED_EVENT, None, rank=2, is_repeatable=True),
         BrowserEvent(CONFIRMED_EVENT, State.CONFIRMED, rank=3, is_repeatable=True),
-        BrowserEvent("login-denied", State.DENIED, rank=4, is_final=True),
+        BrowserEvent(DENIED_EVENT, State.DENIED, rank=4, is_final=True),
+        BrowserEvent(
+            REFUSED_EVENT, None, rank=4, is_final=True, sent_as=DENIED_EVENT, flag="refused"
+        ),
         BrowserEvent(EXPIRED_EVENT, State.EXPIRED, rank=4, is_final=True),
     )
 }
@@ -76,6 +86,8 @@ def current_event(login: Login | None) -> str:
         return EXPIRED_EVENT
     if login.state is State.SCANNED:
         return _scanned_event(login)
+    if login.state is State.DENIED and login.is_refused:
+        return REFUSED_EVENT
     return EVENT_BY_STATE.get(login.state, NO_EVENT)
 
 

@@ -62,6 +62,12 @@ class Reason(StrEnum):
     POLICY = "policy"
     MATCH = "match"
     SHARED = "shared"
+    BLOCKED = "blocked"
+
+
+REFUSAL_REASONS = frozenset({Reason.POLICY, Reason.SHARED, Reason.BLOCKED})
+"""Reasons by which the broker has refused a login. The browser gets to know that it was refused. It
+cannot distinguish a wrong answer to a match from a denial by the person."""
 
 
 OPEN = frozenset({State.PENDING, State.SCANNED, State.CONFIRMED})
@@ -171,6 +177,11 @@ class Login(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def auth_methods(self) -> tuple[str, ...]:
         """The `amr` of a confirmed login."""
         return ("scan",) if self.match is None else ("scan", MATCH)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the broker has denied the login, and not the person."""
+        return self.reason.partition(":")[0] in REFUSAL_REASONS
 
     @property
     def shows_digits(self) -> bool:

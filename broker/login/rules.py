@@ -44,6 +44,7 @@ class Condition(StrEnum):
     """Why an act leads to another state than its rule in `RULES`."""
 
     POLICY_DENIES = "policy denies"
+    USER_IS_BLOCKED = "user is blocked"
     NEEDS_PROOF = "needs proof"
     WRONG_ANSWER = "wrong answer"
     LAST_WRONG_ANSWER = "last wrong answer"
@@ -70,6 +71,7 @@ CONDITIONAL_RULES: Mapping[tuple[State, Act, Condition], tuple[State, Reason | N
     (State.PENDING, Act.SCAN, Condition.POLICY_DENIES): (State.DENIED, Reason.POLICY),
     (State.SCANNED, Act.SCAN, Condition.OTHER_PERSON): (State.SCANNED, None),
     (State.SCANNED, Act.SCAN, Condition.LAST_OTHER_PERSON): (State.DENIED, Reason.SHARED),
+    (State.SCANNED, Act.DENY, Condition.USER_IS_BLOCKED): (State.DENIED, Reason.BLOCKED),
     (State.SCANNED, Act.CONFIRM, Condition.NEEDS_PROOF): (State.SCANNED, None),
     (State.SCANNED, Act.CONFIRM, Condition.WRONG_ANSWER): (State.DENIED, Reason.MATCH),
     (State.SCANNED, Act.PROVE, Condition.WRONG_ANSWER): (State.SCANNED, None),
@@ -113,6 +115,7 @@ class Details(TypedDict, total=False):
     answer: for the confirm with a match by number, and for `prove`.
     digits: drawn for the confirm with a match by code.
     profile: of the phone's user, for `confirm`.
+    is_blocked: whether the directory refuses the phone's user, for `deny`.
     issued_at: the token's `iat`, for `redeem`; default: `now`.
     request: the authorization request that the login completes, for `redeem`. A login completes
         one request, or is redeemed for a token without one.
@@ -125,6 +128,7 @@ class Details(TypedDict, total=False):
     answer: str
     digits: str
     profile: UserProfile | None
+    is_blocked: bool
     issued_at: float
     request: str
 
@@ -161,6 +165,10 @@ def _scan_condition(login: Login, details: Details) -> Condition | None:
     return Condition.POLICY_DENIES if denies else None
 
 
+def _deny_condition(login: Login, details: Details) -> Condition | None:
+    return Condition.USER_IS_BLOCKED if details.get("is_blocked") else None
+
+
 def _confirm_condition(login: Login, details: Details) -> Condition | None:
     if login.match is None:
         return None
@@ -179,6 +187,7 @@ def _prove_condition(login: Login, details: Details) -> Condition | None:
 
 CONDITIONS: Mapping[Act, Callable[[Login, Details], Condition | None]] = {
     Act.SCAN: _scan_condition,
+    Act.DENY: _deny_condition,
     Act.CONFIRM: _confirm_condition,
     Act.PROVE: _prove_condition,
 }
@@ -287,10 +296,12 @@ def _is_repeat(login: Login, act: Act) -> bool:
     return login.state in REPEATS.get(act, ()) or (act is Act.CONFIRM and login.shows_digits)
 
 
-def _refusal(login: Login, act: Act) -> type[LoginError]:
+def _refusal(login: Login, act: Act) -> LoginError:
     if act is Act.CONFIRM and login.reason == Reason.SHARED:
-        return NotAllowed  # the phone did not deny the login
-    return REFUSALS.get((login.state, act), NotAllowed)
+        return NotAllowed()  # the phone did not deny the login
+    if act is Act.REDEEM and login.is_refused:
+        return LoginDenied("the broker refused the login", refused=True)
+    return REFUSALS.get((login.state, act), NotAllowed)()
 
 
 def _check_request(login: Login, request: str) -> None:

@@ -252,7 +252,7 @@ class LoginService:
             app = await self._require_app(login.app)
             raise UnregisteredUser(**register_url_field(app)) from None
         except UserBlocked:
-            await self._writer.apply_and_store(login, Act.DENY, phone=phone)
+            await self._writer.apply_and_store(login, Act.DENY, phone=phone, is_blocked=True)
             raise
 
     async def _await_registration(self, login: Login) -> None:

@@ -101,8 +101,8 @@ async def test_blocked_user_ends_the_login_for_phone_and_browser(
         events = [await login.heard() for _ in range(2)]
         redeemed = await login.redeem()
     assert (refused.status, refused.body["error"]) == (403, "access_denied")
-    assert events[1] == ("login-denied", login.named)
-    assert redeemed["error"] == "access_denied"
+    assert events[1] == ("login-denied", {**login.named, "refused": True})
+    assert (redeemed["error"], redeemed["refused"]) == ("access_denied", True)
 
     await admin.ask("PATCH", "/users/u-alice", {"blocked": False})
     async with new_login(broker) as login, PhoneClient(broker.url, "alice") as phone:

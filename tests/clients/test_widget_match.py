@@ -24,6 +24,7 @@ class Bank(NamedTuple):
     """A page of the app `bank`, and a phone of alice."""
 
     url: str
+    broker: str
     phone: PhoneClient
 
     async def scan(self, page: Page) -> tuple[str, list[str]]:
@@ -45,10 +46,10 @@ OpenBank = Callable[..., Awaitable[Bank]]
 async def open_bank(start_broker: StartBroker) -> AsyncIterator[OpenBank]:
     async with AsyncExitStack() as stack:
 
-        async def start(match: str, attributes: str = "") -> Bank:
+        async def start(match: str, attributes: str = "", **settings: object) -> Bank:
             port = free_port()
             url = f"http://127.0.0.1:{port}"
-            broker = await start_broker(admin_token=TOKEN, interval=1)
+            broker = await start_broker(admin_token=TOKEN, interval=1, **settings)
             admin = Admin(broker.admin)
             stack.push_async_callback(admin.http.close)
             fields = {"id": "bank", "name": "Bank", "match": match, "origins": [url]}
@@ -63,7 +64,7 @@ async def open_bank(start_broker: StartBroker) -> AsyncIterator[OpenBank]:
             sites = [Site("site", site, "127.0.0.1", port, "PORT")]
             await stack.enter_async_context(serve_sites(sites))
             phone = await stack.enter_async_context(PhoneClient(broker.url, app="bank"))
-            return Bank(url, phone)
+            return Bank(url, broker.url, phone)
 
         yield start
 
@@ -164,6 +165,25 @@ async def test_third_wrong_code_ends_the_login(
     await type_digits(page, wrong(digits))
 
     await shows(page, "mismatch")
+
+
+@pytest.mark.parametrize(
+    ("polls", "language", "title"),
+    [(False, "en-GB", "Sign-in refused"), (True, "zh-CN", "登录未被允许")],
+)
+async def test_login_refused_by_the_broker_is_shown(
+    chromium: Browser, open_bank: OpenBank, polls: bool, language: str, title: str
+) -> None:
+    bank = await open_bank("off", scans_max=1)
+    page = await open_site(chromium, bank, polls=polls, locale=language)
+    scene = await scene_on(page)
+    await bank.phone.post("scan", {"scene": scene})
+
+    async with PhoneClient(bank.broker, "bob", app="bank") as other:
+        await other.post("scan", {"scene": scene})
+
+    await shows(page, "forbidden")
+    await expect(page.locator("scan-login .title")).to_have_text(title, timeout=WAIT_MS)
 
 
 async def test_old_code_is_replaced(chromium: Browser, open_bank: OpenBank) -> None:

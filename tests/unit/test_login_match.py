@@ -27,6 +27,7 @@ from broker.login.errors import (
     WrongMatch,
     WrongPhone,
 )
+from broker.login.events import REFUSED_EVENT, current_event
 from broker.login.match import CHOICES, TRIES_MAX, Match, draw_match
 from broker.login.model import PROOF_LIFETIME, Browser, Decision, Login, State, Verdict
 from broker.login.ports import PolicyCase
@@ -317,6 +318,7 @@ async def test_denied_scan_ends_the_login(
     login = await store.logins.get(new_login.login.id)
     assert login is not None
     assert (login.state, login.reason) == (State.DENIED, "policy: new country")
+    assert current_event(login) == REFUSED_EVENT
     with pytest.raises(UnknownScene):
         await service.scan(new_login.login.scene, ALICE)
 

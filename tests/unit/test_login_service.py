@@ -383,11 +383,12 @@ async def test_blocked_user_ends_the_login(
     async with bus.listen("one") as notices:
         with pytest.raises(UserBlocked):
             await login_service.confirm(new_login.login.id, ALICE)
-        assert (await anext(notices)).event == "login-denied"
+        assert (await anext(notices)).event == "login-refused"
 
     assert [(name, state) for name, state, _ in trail.ends] == [(new_login.login.id, State.DENIED)]
-    with pytest.raises(LoginDenied):
+    with pytest.raises(LoginDenied) as caught:
         await login_service.redeem(new_login.login.id, new_login.secret, app="shop")
+    assert caught.value.details == {"refused": True}
 
 
 async def test_repeated_confirm_of_a_blocked_user_is_denied_again(

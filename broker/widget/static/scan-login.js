@@ -67,6 +67,7 @@ const TEXTS = {
     confirmed: ["Confirmed", "Signing you in…"],
     done: ["You are signed in", ""],
     denied: ["Sign-in declined", "You declined the sign-in on your phone."],
+    forbidden: ["Sign-in refused", "This sign-in was not allowed. Try again, or contact the site's administrator."],
     mismatch: ["Sign-in ended", "It was declined, or the number was wrong."],
     expired: ["This code has expired", "Get a new code and scan it."],
     offline: ["Connection lost", "Reconnecting…"],
@@ -94,6 +95,7 @@ const TEXTS = {
     confirmed: ["已确认", "正在登录…"],
     done: ["登录成功", ""],
     denied: ["登录已拒绝", "已在手机上拒绝本次登录"],
+    forbidden: ["登录未被允许", "网站拒绝了本次登录，请重试或联系网站管理员"],
     mismatch: ["登录已结束", "登录被拒绝，或者数字不正确"],
     expired: ["二维码已过期", "请刷新二维码后重新扫描"],
     offline: ["连接已断开", "正在重新连接…"],
@@ -136,6 +138,7 @@ const VIEWS = {
   confirmed: { icon: "spin", busy: true },
   done: { icon: "tick" },
   denied: { icon: "cross", tone: "danger", button: "again" },
+  forbidden: { icon: "cross", tone: "danger", button: "again" },
   mismatch: { icon: "cross", tone: "danger", button: "again" },
   expired: { icon: "clock", tone: "muted", button: "fresh" },
   offline: { icon: "spin", busy: true },
@@ -622,7 +625,7 @@ class ScanLogin extends HTMLElement {
   }
 
   /** Apply the login's `state`, which a push, a resume or a poll has brought. */
-  #applyState(state, { register_url, expires_in, match, prove, tries } = {}) {
+  #applyState(state, { register_url, expires_in, match, prove, tries, refused } = {}) {
     const changed = this.#login.state !== state;
     this.#login.state = state;
     if (expires_in !== undefined) this.#expiresAt = Date.now() + expires_in * 1000;
@@ -634,7 +637,7 @@ class ScanLogin extends HTMLElement {
     if (state === "unregistered") this.#login.registerUrl = httpURL(register_url);
     if (typeof match === "string") this.#login.number = match;
     if (prove) Object.assign(this.#login, { asksDigits: true, tries });
-    if (state === "denied" || state === "expired") this.#end(this.#endView(state));
+    if (state === "denied" || state === "expired") this.#end(this.#endView(state, refused));
     else this.#show(state === "scanned" ? this.#scannedView() : state);
     if (changed) this.#emit(state);
     const needsExpiry = state === "unregistered" && expires_in === undefined; // a push has no `expires_in`
@@ -648,7 +651,8 @@ class ScanLogin extends HTMLElement {
   }
 
   /** The broker does not tell the browser whether the person denied the login or chose a wrong number. */
-  #endView(state) {
+  #endView(state, refused) {
+    if (refused) return "forbidden";
     return state === "denied" && this.#scannedView() !== "scanned" ? "mismatch" : state;
   }
 
@@ -858,7 +862,7 @@ class ScanLogin extends HTMLElement {
   #handleError(answer) {
     if (answer.error === "invalid_grant") return this.#restart(); // unknown to the broker, or already redeemed
     if (answer.error === "expired_token") return this.#applyState("expired");
-    if (answer.error === "access_denied") return this.#applyState("denied");
+    if (answer.error === "access_denied") return this.#applyState("denied", answer);
     if (answer.error === "authorization_pending") return this.#resume(); // the confirm was lost in a failover
     this.#fail(answer, () => (this.#socket?.connected ? this.#resumeOrBegin() : this.#socket?.connect()));
   }
