@@ -18,6 +18,7 @@ from broker.monitoring.ports import Instances
 from broker.oidc.ports import AuthorizationRequests, Deferred, Grants, SignIns
 from broker.pool.ports import CodeLeases
 from broker.sessions.ports import SessionStore
+from broker.tunnels.ports import TunnelStores
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class StateBackend:
     sign_ins: SignIns
     grants: Grants
     deferred: Deferred
+    tunnels: TunnelStores
 
 
 STATES: Mapping[str, str] = {

@@ -28,6 +28,7 @@ FEATURES: Mapping[str, frozenset[str]] = {
     "users": frozenset({"apps", "identity", "sessions"}),
     "login": frozenset({"apps", "identity", "tokens", "pool", "sessions"}),
     "oidc": frozenset({"apps", "identity", "tokens", "sessions", "users", "login"}),
+    "tunnels": frozenset({"apps", "identity", "sessions"}),
 }
 """Each feature, and the features that it may import, apart from `errors` and `infrastructure`."""
 

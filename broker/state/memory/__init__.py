@@ -16,6 +16,7 @@ from broker.state.memory.login_images import MemoryImages
 from broker.state.memory.logins import MemoryLoginStore
 from broker.state.memory.sessions import MemorySessionStore
 from broker.state.memory.sign_ins import MemorySignIns
+from broker.state.memory.tunnels import open_tunnels
 
 
 def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool) -> StateBackend:
@@ -38,6 +39,7 @@ def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool)
         sign_ins=sign_ins,
         grants=MemoryGrants(clock, sign_ins),
         deferred=MemoryDeferred(clock),
+        tunnels=open_tunnels(clock),
     )
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.redis import open_redis
 from broker.state import StateBackend
+from broker.state.memory.tunnels import open_tunnels
 from broker.state.redis.authorization_requests import RedisAuthorizationRequests
 from broker.state.redis.code_leases import RedisCodeLeases
 from broker.state.redis.deferred import RedisDeferred
@@ -89,4 +90,5 @@ def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool)
         sign_ins=RedisSignIns(redis, time),
         grants=RedisGrants(redis, Replication(connections.replica, replicas), time),
         deferred=RedisDeferred(redis, time),
+        tunnels=open_tunnels(time),
     )

@@ -1,0 +1,154 @@
+"""Tunnels, and what passes through them. Pure values."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from broker.infrastructure.sharding import SHARDS
+
+NATIVE = "native"
+"""The `api` of a tunnel that `POST /tunnels` created."""
+
+META_MAX_BYTES = 4096
+FRAME_MAX_BYTES = 64 * 1024
+
+NETWORK_LOST = 1006
+"""The `code` of a close whose socket ended without a close frame (RFC 6455, section 7.4.1)."""
+
+
+class TunnelState(StrEnum):
+    OPEN = "open"
+    AWAY = "away"
+
+
+class ClosedBy(StrEnum):
+    """Who or what ended a tunnel: the field `by` of `tunnel.close`."""
+
+    CLIENT = "client"
+    SERVER = "server"
+    NETWORK = "network"
+    DRAIN = "drain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tunnel:
+    """The record of a tunnel. Times are Unix seconds.
+
+    id: 22 URL-safe characters; the first one is the tunnel's shard.
+    app, incarnation: of the app whose backend it belongs to.
+    api: the API of the call that created it, which decides the frames and callbacks.
+    callback_url: of this tunnel; empty for the app's own URL.
+    subject, openid: of the person, as the backend sees them; empty if unknown.
+    session, person: the id of the phone session and its `person_key`; empty without a session.
+    meta: a JSON object as text, at most `META_MAX_BYTES`.
+    resume_hash: SHA-256 of the resume secret; empty before the ticket is used.
+    attachment: how often a connection was attached; 0 before the ticket is used.
+    instance: the instance that holds the socket, or held it last.
+    epoch: names the numbering of offsets. It changes if offsets were lost.
+    seen_at: the client's last frame, with a precision of a minute.
+    due_at: when a job must look at the tunnel: the end of an away tunnel, or the end of the
+        session as last read; 0 for never.
+    lost_by: why an away tunnel lost its socket: `network` or `drain`.
+    """
+
+    id: str
+    app: str
+    incarnation: str = ""
+    api: str = NATIVE
+    callback_url: str = ""
+    subject: str = ""
+    openid: str = ""
+    session: str = ""
+    person: str = ""
+    meta: str = "{}"
+    groups: tuple[str, ...] = ()
+    resume_hash: bytes = field(default=b"", repr=False)
+    state: TunnelState = TunnelState.OPEN
+    attachment: int = 0
+    instance: str = ""
+    epoch: str = ""
+    opened_at: float = 0.0
+    seen_at: float = 0.0
+    due_at: float = 0.0
+    lost_by: ClosedBy = ClosedBy.NETWORK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedTunnel:
+    """A tunnel that has ended, and what `tunnel.close` says about it.
+
+    tunnel: the record as it was.
+    seq: the number of the callback `tunnel.close`; 0 if none is sent, because the backend has
+        not accepted the tunnel.
+    code: the WebSocket close code; `NETWORK_LOST` if the socket was lost.
+    """
+
+    tunnel: Tunnel
+    seq: int
+    code: int
+    reason: str
+    by: ClosedBy
+
+
+class StoredMessage(NamedTuple):
+    """A pushed message.  offset: 1 for the tunnel's first.  data: JSON text in UTF-8."""
+
+    offset: int
+    data: bytes
+
+
+class Opening(NamedTuple):
+    """The client of a `tunnel.open`.  resumed: whether the tunnel was open before."""
+
+    ip: str
+    user_agent: str
+    resumed: bool
+
+
+class AcceptedOpening(NamedTuple):
+    """The backend's answer to `tunnel.open`. None leaves a field as it is.
+
+    meta: a JSON object as text.
+    """
+
+    meta: str | None = None
+    groups: tuple[str, ...] | None = None
+    subject: str | None = None
+
+
+class CloseRequest(NamedTuple):
+    """The backend's wish to end the tunnel.  code: 4000 to 4999.  reason: at most 123 bytes."""
+
+    code: int
+    reason: str
+
+
+class MessageAnswer(NamedTuple):
+    """The backend's answer to `tunnel.message`.
+
+    reply: JSON text for the client; None for an answer without one.
+    error: the words `error` and `error_description` of a refusal; None if it was accepted.
+    """
+
+    reply: bytes | None = None
+    error: tuple[str, str] | None = None
+    close: CloseRequest | None = None
+
+
+def new_tunnel_id() -> str:
+    """Return an id with 126 random bits after a random shard."""
+    return secrets.choice(SHARDS) + secrets.token_urlsafe(16)[1:]
+
+
+def new_ticket(tunnel_id: str) -> str:
+    """Return a ticket of 43 characters. The first one is the tunnel's shard."""
+    return tunnel_id[0] + secrets.token_urlsafe(32)[1:]
+
+
+def secret_hash(secret: str) -> bytes:
+    """Return the SHA-256 of a ticket or resume secret."""
+    return hashlib.sha256(secret.encode()).digest()
