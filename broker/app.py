@@ -24,8 +24,10 @@ from broker.infrastructure.api.cors import allow_cors
 from broker.infrastructure.api.mounted import Mounted, ReadinessCheck, Resource
 from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.api.settings import APISettings
+from broker.infrastructure.background import BackgroundTask
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.fields import normalize_origin
+from broker.infrastructure.notices import NOTICE_LISTENER, NoticeDispatcher
 from broker.infrastructure.outbound.settings import OutboundSettings
 from broker.infrastructure.outbound.webhook import SiteClient
 from broker.infrastructure.rate_limit import rate_limit_key
@@ -119,7 +121,8 @@ def build(
     """
     context, lifecycle = _build_context(settings, open_backends(settings, clock, directory))
     features = Mounted.join([mount(context) for mount in FEATURES.values()])
-    mounted = Mounted.join([features, mount_token_endpoint(context, features.grants)])
+    shared = (mount_token_endpoint(context, features.grants), _mount_notices(context, features))
+    mounted = Mounted.join([features, *shared])
     lifecycle.add(mounted)
     public = _build_public(context, mounted)
     public.cleanup_ctx.append(lifecycle.run)
@@ -160,6 +163,21 @@ def _build_context(settings: Settings, backends: Backends) -> tuple[Context, Lif
         unready_reason=lifecycle.unready_reason,
     )
     return context, lifecycle
+
+
+def _mount_notices(context: Context, features: Mounted) -> Mounted:
+    """One listener receives the notices of all features."""
+    if not features.notices:
+        return Mounted()
+    dispatcher = NoticeDispatcher(
+        bus=context.bus,
+        instance=context.settings[ServerSettings].instance,
+        handlers=features.notices,
+    )
+    return Mounted(
+        tasks=[BackgroundTask(NOTICE_LISTENER, dispatcher.run)],
+        readiness=[dispatcher.unready_reason],
+    )
 
 
 def _build_services(settings: Settings, backends: Backends) -> Services:

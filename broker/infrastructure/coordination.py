@@ -35,9 +35,10 @@ class Bus(Protocol):
 
 
 class Notice(NamedTuple):
-    """The change of a login, sent to the instance where the login's browser waits.
+    """A change, sent to the instance of the clients that are affected.
 
-    event: the event that the browser receives, such as `login-confirmed`.
+    event: what has changed, such as `login-confirmed`. It selects the feature that handles it.
+    id: of what has changed. The feature defines it; a login's id, or `app/room` for a room.
     """
 
     event: str

@@ -76,6 +76,9 @@ EVENT_BY_STATE: Mapping[State, str] = {
 MOVED_EVENT = "login-moved"
 """Sent to an instance when another instance has taken over the login. Not for the browser."""
 
+NOTICES = frozenset({*EVENTS, MOVED_EVENT}) - {NO_EVENT}
+"""The events of notices about logins."""
+
 
 def current_event(login: Login | None) -> str:
     """Return the last event that the browser of a login should have received.

@@ -15,19 +15,21 @@ from typing import NamedTuple
 
 import structlog
 
-from broker.errors import BrokerError, Unavailable
+from broker.errors import BrokerError
 from broker.infrastructure.background import BackgroundTask
 from broker.infrastructure.clock import Clock
-from broker.infrastructure.coordination import Bus, Notice
+from broker.infrastructure.coordination import Notice
+from broker.infrastructure.notices import NoticeHandler
 from broker.login.events import (
     CONFIRMED_EVENT,
     EVENTS,
     MOVED_EVENT,
+    NOTICES,
     current_event,
     is_later_event,
     is_new_event,
 )
-from broker.login.metrics import BUS_RESUBSCRIBES, RECONCILED_CHANGES, WAITING_BROWSERS
+from broker.login.metrics import RECONCILED_CHANGES, WAITING_BROWSERS
 from broker.login.model import OPEN, REDEEM_LIFETIME, Login
 from broker.login.reader import LoginReader
 
@@ -82,8 +84,7 @@ class Lobby:
     instance: the name of this process on the bus.
     """
 
-    def __init__(self, *, bus: Bus, reader: LoginReader, clock: Clock, instance: str) -> None:
-        self._bus = bus
+    def __init__(self, *, reader: LoginReader, clock: Clock, instance: str) -> None:
         self._reader = reader
         self._clock = clock
         self._instance = instance
@@ -93,7 +94,6 @@ class Lobby:
         self._expiries: list[tuple[float, str]] = []
         self._first_expiry_changed = asyncio.Event()
         self._last_read_failed = False
-        self._is_subscribed = False
         self._tasks: list[BackgroundTask] = []
         self._push: Push  # assigned by `run`
 
@@ -134,7 +134,6 @@ class Lobby:
         """Send events to browsers by `push` until cancelled."""
         self._push = push
         loops = {
-            "lobby listener": self._consume_notices,
             "lobby poller": self._reconcile_loop,
             "lobby expiry": self._expire_loop,
         }
@@ -149,30 +148,16 @@ class Lobby:
 
     def unready_reason(self) -> str | None:
         """Return why browsers receive their events late, or None if they do not."""
+        if not self._tasks:
+            return "the task lobby is not running"
         reasons = (task.unready_reason() for task in self._tasks)
-        reason = next(filter(None, reasons), None)
-        return reason or (None if self._is_subscribed else "the bus delivers no notices")
+        return next(filter(None, reasons), None)
 
-    async def _consume_notices(self) -> None:
-        """Deliver notices. Subscribe again after a failure of the bus."""
-        while True:
-            try:
-                await self._listen()
-                return  # the bus was closed
-            except Unavailable:
-                if self._is_subscribed:
-                    log.warning("bus subscription lost")
-                    BUS_RESUBSCRIBES.inc()
-            finally:
-                self._is_subscribed = False
-            await asyncio.sleep(RETRY_DELAY)
+    def notice_handler(self) -> NoticeHandler:
+        return NoticeHandler(NOTICES, self._deliver, self._reconcile_all)
 
-    async def _listen(self) -> None:
-        async with self._bus.listen(self._instance) as notices:
-            self._is_subscribed = True
-            await self._reconcile(list(self._waiting))
-            async for notice in notices:
-                await self._deliver(notice)
+    async def _reconcile_all(self) -> None:
+        await self._reconcile(list(self._waiting))
 
     async def _reconcile_loop(self) -> None:
         """Read the logins slice by slice, because a notice may have been lost."""

@@ -8,8 +8,6 @@ from broker.infrastructure.observability.metrics import Counter, Gauge
 
 _LOGINS = Counter("scanlogin_logins", "Logins by state", ["app", "state"])
 
-BUS_RESUBSCRIBES = Counter("scanlogin_bus_deaf", "Bus resubscriptions after missed heartbeats")
-
 REDELIVERIES = Counter("scanlogin_token_redeliveries", "Tokens that were issued again")
 
 RECONCILED_CHANGES = Counter(

@@ -19,7 +19,6 @@ from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.api.settings import APISettings
 from broker.infrastructure.background import BackgroundTask
 from broker.infrastructure.clock import Clock
-from broker.infrastructure.coordination import Bus
 from broker.infrastructure.runtime.drain import DrainGate
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
@@ -43,8 +42,6 @@ class LoginContext(Protocol):
     def settings(self) -> Settings: ...
     @property
     def clock(self) -> Clock: ...
-    @property
-    def bus(self) -> Bus: ...
     @property
     def apps(self) -> Apps: ...
     @property
@@ -86,7 +83,6 @@ def mount(context: LoginContext) -> Mounted:
 
 def _mount_browsers(context: LoginContext, limits: LoginLimits) -> Mounted:
     lobby = Lobby(
-        bus=context.bus,
         reader=context.login_services.reader,
         clock=context.clock,
         instance=context.settings[ServerSettings].instance,
@@ -108,6 +104,7 @@ def _mount_browsers(context: LoginContext, limits: LoginLimits) -> Mounted:
         namespaces=[api.namespace()],
         tasks=[BackgroundTask("lobby", partial(lobby.run, api.push))],
         readiness=[lobby.unready_reason],
+        notices=[lobby.notice_handler()],
     )
 
 

@@ -87,6 +87,7 @@ INFRASTRUCTURE: tuple[frozenset[str], ...] = (
             "coordination",
             "fair_queue",
             "fields",
+            "notices",
             "observability",
             "rate_limit",
             "settings",

@@ -25,6 +25,7 @@ from broker.infrastructure.background import (
     report,
     spawn,
 )
+from broker.infrastructure.notices import NoticeDispatcher
 from broker.infrastructure.redis.cluster import RedisCluster
 from broker.infrastructure.redis.reconnector import Reconnector
 from broker.infrastructure.runtime.supervisor import Supervisor
@@ -169,8 +170,8 @@ FAULTS = [
     Fault("redis connection", RedisCluster, "_sync_clock", engine="cluster"),
     Fault("bus heartbeat", RedisBus, "publish"),
     Fault("lobby", Lobby, "run"),
-    Fault("lobby listener", Lobby, "_listen"),
-    Fault("lobby listener", Lobby, "_deliver"),
+    Fault("notice listener", NoticeDispatcher, "_listen"),
+    Fault("notice listener", Lobby, "_deliver"),
     Fault("lobby poller", Lobby, "_reconcile"),
     Fault("lobby expiry", Lobby, "expire_due"),
     Fault("pool scheduler", PoolScheduler, "_maintain_all"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 
 import pytest
 from msgspec.structs import replace
@@ -12,6 +13,7 @@ from broker.bus.memory import MemoryBus
 from broker.errors import Unavailable
 from broker.identity.errors import UnregisteredUser
 from broker.infrastructure.coordination import Bus, Notice
+from broker.infrastructure.notices import NoticeDispatcher
 from broker.login.lobby import HEAP_SLACK, RECONCILE_SLICES, Lobby
 from broker.login.service import NewLogin
 from broker.state import StateBackend
@@ -56,20 +58,28 @@ def pushes() -> Pushes:
 
 
 @pytest.fixture
-def lobby(bus: Bus, login_service: LoginMethods, clock: Clock, pushes: Pushes) -> Lobby:
+def lobby(login_service: LoginMethods, clock: Clock, pushes: Pushes) -> Lobby:
     """A lobby that is not running. Tests call its methods."""
-    lobby = Lobby(bus=bus, reader=login_service.reader, clock=clock, instance="one")
+    lobby = Lobby(reader=login_service.reader, clock=clock, instance="one")
     lobby._push = pushes
     return lobby
 
 
 @pytest.fixture
-async def running(lobby: Lobby, pushes: Pushes) -> AsyncIterator[Lobby]:
-    task = asyncio.create_task(lobby.run(pushes))
-    await eventually(lambda: lobby.unready_reason() is None)
-    yield lobby
-    task.cancel()
-    await asyncio.wait([task])
+async def running(lobby: Lobby, pushes: Pushes, bus: Bus) -> AsyncIterator[Lobby]:
+    async with running_lobby(lobby, pushes, bus):
+        yield lobby
+
+
+@asynccontextmanager
+async def running_lobby(lobby: Lobby, pushes: Pushes, bus: Bus) -> AsyncIterator[None]:
+    dispatcher = NoticeDispatcher(bus=bus, instance="one", handlers=[lobby.notice_handler()])
+    tasks = [asyncio.create_task(lobby.run(pushes)), asyncio.create_task(dispatcher.run())]
+    await eventually(lambda: lobby.unready_reason() is None is dispatcher.unready_reason())
+    yield
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 Turn = Callable[[], Awaitable[None]]
@@ -207,7 +217,7 @@ async def test_confirm_with_lost_notice_is_found_at_expiry(
 
 
 async def test_changes_before_subscription_are_pushed(
-    lobby: Lobby, login_service: LoginMethods, pushes: Pushes
+    lobby: Lobby, login_service: LoginMethods, pushes: Pushes, bus: Bus
 ) -> None:
     fresh, scanned, confirmed = [await begin(login_service) for _ in range(3)]
     for name, new_login in [("fresh", fresh), ("scanned", scanned), ("confirmed", confirmed)]:
@@ -216,12 +226,10 @@ async def test_changes_before_subscription_are_pushed(
     await login_service.scan(confirmed.login.scene, ALICE)
     await login_service.confirm(confirmed.login.id, ALICE)
 
-    task = asyncio.create_task(lobby.run(pushes))
+    async with running_lobby(lobby, pushes, bus):
+        received = {await pushes.next(), await pushes.next()}
 
-    received = {await pushes.next(), await pushes.next()}
     assert received == {("scanned", "login-scanned"), ("confirmed", "login-confirmed")}
-    task.cancel()
-    await asyncio.wait([task])
 
 
 async def test_browser_that_never_redeems_is_notified_of_expiry(

@@ -1,4 +1,4 @@
-"""The result of a feature's `mount`: routes, events, tasks, checks, resources and grants."""
+"""The result of a feature's `mount`: what it adds to the broker."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from broker.infrastructure.api.endpoint import Route
 from broker.infrastructure.api.event import BoundEvent, EventNamespace
 from broker.infrastructure.background import BackgroundTask
+from broker.infrastructure.notices import NoticeHandler
 
 ReadinessCheck = Callable[[], str | None]
 """Returns why this instance should get no browsers now; None if it should."""
@@ -41,6 +42,7 @@ class Mounted(NamedTuple):
     readiness: checks that return why this instance should get no browsers, None if it should.
     resources: are opened after the backends and closed before them.
     grants: of the token endpoint, which the composition root mounts.
+    notices: handlers of the bus's notices, which the composition root receives.
     """
 
     routes: Sequence[Route] = ()
@@ -51,6 +53,7 @@ class Mounted(NamedTuple):
     readiness: Sequence[ReadinessCheck] = ()
     resources: Sequence[Resource] = ()
     grants: Sequence[TokenGrant] = ()
+    notices: Sequence[NoticeHandler] = ()
 
     @classmethod
     def join(cls, parts: Sequence[Mounted]) -> Mounted:
