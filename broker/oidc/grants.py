@@ -29,7 +29,7 @@ from broker.oidc.errors import InvalidGrant, InvalidScope, UnknownGrant
 from broker.oidc.families import Families, is_usable
 from broker.oidc.metrics import REUSED
 from broker.oidc.model import AuthorizationCode, Family, Grant, hash_secret
-from broker.oidc.ports import Grants, Taken
+from broker.oidc.ports import FamilyState, Grants, Taken
 from broker.oidc.refresh_tokens import RefreshToken, RefreshTokens
 from broker.oidc.rules import AUTHORIZATION_CODE_GRANT, REFRESH_TOKEN_GRANT
 from broker.oidc.tokens import TokenIssue, TokenSetResponse, TokenSigner
@@ -234,16 +234,16 @@ class RefreshExchange:
         return self._signer.issue(TokenIssue(client.app, family, profile, scope, issued_at))
 
     async def _require_family(self, token: RefreshToken, app: App) -> Family:
-        family = await self._families.find(token.family, app)
-        if family is None:
+        state = await self._grants.get(token.family)
+        if state is None or not is_usable(state, app):
             raise InvalidGrant("the refresh token has expired or was revoked")
-        await self._check_number(family, token, app)
-        return family
+        await self._check_number(state, token, app)
+        return state.family
 
-    async def _check_number(self, family: Family, token: RefreshToken, app: App) -> None:
+    async def _check_number(self, state: FamilyState, token: RefreshToken, app: App) -> None:
         """End the family if an earlier token than the previous one was presented."""
-        in_grace = self._clock() - family.rotated_at <= self._lifetimes.grace
-        if token.n == family.n or (token.n == family.n - 1 and in_grace):
+        family = state.family
+        if token.n == family.n or (token.n == family.n - 1 and state.in_grace):
             return
         REUSED.labels(app.id).inc()
         log.warning("refresh token used again", app=app.id, login_id=family.grant.login_id)
@@ -265,10 +265,12 @@ class RefreshExchange:
         if token.n < family.n:
             return family  # a repeat within the grace time
         after = self._lifetimes.rotated(family, self._clock())
-        state = await self._grants.swap(family, after, self._lifetimes.signin_idle)
+        state = await self._grants.swap(
+            family, after, idle=self._lifetimes.signin_idle, grace=self._lifetimes.grace
+        )
         if state is None or not is_usable(state, app):
             raise InvalidGrant("the refresh token was revoked")
-        await self._check_number(state.family, token, app)
+        await self._check_number(state, token, app)
         return state.family
 
 

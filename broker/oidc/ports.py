@@ -100,10 +100,14 @@ class TakenCode(NamedTuple):
 
 
 class FamilyState(NamedTuple):
-    """A family, and whether its sign-in session is active. Both were read at the same time."""
+    """A family, and whether its sign-in session is active. Both were read at the same time.
+
+    in_grace: whether the previous refresh token returns the current one; see `Grants.swap`.
+    """
 
     family: Family
     is_signed_in: bool
+    in_grace: bool = False
 
     @property
     def is_active(self) -> bool:
@@ -140,8 +144,13 @@ class Grants(Protocol):
     async def get(self, family_id: str) -> FamilyState | None:
         """Return the family, or None if it has ended, was dropped or never existed."""
 
-    async def swap(self, before: Family, after: Family, idle: float) -> FamilyState | None:
+    async def swap(
+        self, before: Family, after: Family, *, idle: float, grace: float
+    ) -> FamilyState | None:
         """Store `after` if the stored family has the `n` of `before`, and return what is stored.
+
+        The family is `in_grace` for `grace` seconds from now. They count from the moment at which
+        the state stores `after`, which may be long after the call during an outage.
 
         Of simultaneous swaps of one `n` one succeeds, and the others get its result. None if
         the family has ended or was dropped. The sign-in session, if it is active, is used:

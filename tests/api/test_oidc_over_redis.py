@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import NamedTuple
 import aiohttp
 import pytest
 
-from tests.support.builders import StartBroker
+from broker.identity.model import Identity, UserProfile
+from tests.support.builders import Clock, StartBroker
 from tests.support.logout_receiver import LogoutReceiver, logout_receiver
 from tests.support.oidc_app import (
     SETTINGS,
+    Answer,
     ProfileDirectory,
     RelyingParty,
     claims_of,
@@ -116,6 +119,56 @@ async def test_ended_session_is_announced_once(
 
     sids = [claims_of(tokens["id_token"])["sid"] for tokens in (first, other)]
     assert sorted(claims["sid"] for claims in receiver.claims()) == sorted(sids)
+
+
+class StallingDirectory(ProfileDirectory):
+    """A directory during whose next answer the state stalls."""
+
+    stall: Callable[[], None] | None = None
+
+    async def find(self, identity: Identity) -> UserProfile:
+        if self.stall is not None:
+            self.stall()
+            self.stall = None
+        return await super().find(identity)
+
+
+async def refreshed(app: RelyingParty, token: str) -> Answer:
+    """Refresh again while the broker is unavailable."""
+    answers: list[Answer] = []
+
+    async def is_answered() -> bool:
+        answers.append(await app.refresh(token))
+        return answers[-1].status != 503
+
+    await eventually(is_answered)
+    return answers[-1]
+
+
+async def test_refresh_stored_after_a_long_outage_can_be_repeated(
+    start_broker: StartBroker, redis: RedisServer
+) -> None:
+    directory, clock = StallingDirectory(), Clock(time.time())
+    settings = {**SETTINGS, "state_url": redis.url, "refresh_grace": 60}
+    broker = await start_broker(directory, clock, **settings)
+    async with relying_party(broker) as app:
+        tokens = await app.tokens()
+        tokens = (await app.refresh(tokens["refresh_token"])).body  # loads the scripts
+        family = tokens["refresh_token"].partition(".")[0]
+        clock.time += 61  # the directory is asked again
+
+        directory.stall = redis.pause  # after the family was read
+        refused = await app.refresh(tokens["refresh_token"])
+        clock.time += 300
+        redis.resume()
+        with redis.client() as client:
+            key = f"scanlogin:{{{family[0]}}}:family:{family}"
+            await eventually(lambda: client.get(key).startswith(b"3 "))
+        answer = await refreshed(app, tokens["refresh_token"])
+
+    assert refused.status == 503
+    assert answer.status == 200
+    assert answer.body["refresh_token"].startswith(f"{family}.3.")
 
 
 async def round_trips(server: RedisServer, act: Callable[[], Awaitable[object]]) -> int:

@@ -17,7 +17,7 @@ from tests.support.waiting import opened
 PARALLEL = 50
 """Records that one process uses at the same time."""
 
-IDLE = 100.0
+IDLE, GRACE = 100.0, 10.0
 
 START_TIMEOUT = 60.0
 
@@ -55,7 +55,10 @@ async def take(store: StateBackend, record: CodeRecord) -> bool:
 
 async def rotate(store: StateBackend, rotation: Rotation) -> list[Family]:
     """Return the families that each of the swaps returned."""
-    swaps = (store.grants.swap(rotation.before, after, IDLE) for after in rotation.after)
+    swaps = (
+        store.grants.swap(rotation.before, after, idle=IDLE, grace=GRACE)
+        for after in rotation.after
+    )
     return [state.family for state in await asyncio.gather(*swaps) if state is not None]
 
 
@@ -67,7 +70,7 @@ async def use(store: StateBackend, race: SignInEnd) -> None:
         sign_ins.touch(race.sign_in, race.expires_at),
         grants.take(race.code.shard, race.code.code_hash),
         grants.save(race.family),
-        grants.swap(race.family, replace(race.family, n=1), IDLE),
+        grants.swap(race.family, replace(race.family, n=1), idle=IDLE, grace=GRACE),
     )
 
 

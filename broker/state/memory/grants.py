@@ -20,6 +20,7 @@ class MemoryGrants:
         self._codes: ExpiringMap[AuthorizationCode] = ExpiringMap(clock, capacity)
         self._used: ExpiringMap[str] = ExpiringMap(clock, capacity, evict_oldest=True)
         self._families: ExpiringMap[Family] = ExpiringMap(clock, capacity, evict_oldest=True)
+        self._graces: ExpiringMap[bool] = ExpiringMap(clock, capacity, evict_oldest=True)
         self._dropped: ExpiringMap[bool] = ExpiringMap(clock, capacity, evict_oldest=True)
         self._subjects: ExpiringMap[frozenset[str]] = ExpiringMap(
             clock, capacity, evict_oldest=True
@@ -61,13 +62,16 @@ class MemoryGrants:
         family = self._families.get(family_id)
         return None if family is None else self._state_of(family)
 
-    async def swap(self, before: Family, after: Family, idle: float) -> FamilyState | None:
+    async def swap(
+        self, before: Family, after: Family, *, idle: float, grace: float
+    ) -> FamilyState | None:
         stored = self._families.get(before.grant.family)
         if stored is None:
             return None
         if stored.n == before.n:
             stored = after
             self._put(after)
+            self._graces.put(after.grant.family, True, self._clock() + grace)
             self._sign_ins.extend(after.grant.sid, after.used_at, idle)
         return self._state_of(stored)
 
@@ -82,7 +86,9 @@ class MemoryGrants:
         return [self._state_of(one) for one in families]
 
     def _state_of(self, family: Family) -> FamilyState:
-        return FamilyState(family, self._sign_ins.is_active(family.grant.sid))
+        grant = family.grant
+        in_grace = self._graces.get(grant.family) is not None
+        return FamilyState(family, self._sign_ins.is_active(grant.sid), in_grace)
 
     def _put(self, family: Family) -> None:
         family_id, subject = family.grant.family, family.grant.subject

@@ -2,6 +2,7 @@
 
     scanlogin:{s}:code:<hash>          "<sid> <family> <the code as JSON>"; "used <family>" later
     scanlogin:{s}:family:<id>          "<n> <sid> <subject> <the family as JSON>"; "-" once dropped
+    scanlogin:{s}:grace:<id>           exists while the previous refresh token may be repeated
     scanlogin:{s}:families:<subject>   sorted set: ids of active families by end time
 
 `s` is the subject's shard, so a script reads a code or a family together with its sign-in
@@ -28,6 +29,17 @@ local function active(prefix, sid)
   return stored and stored ~= '-' and 1 or 0
 end
 """
+
+STATE = (
+    ACTIVE
+    + """
+local function state(prefix, id, stored)
+  local sid = string.match(stored, '^%d+ (%S+)')
+  local in_grace = redis.call('GET', prefix .. 'grace:' .. id) and 1 or 0
+  return {stored, active(prefix, sid), in_grace}
+end
+"""
+)
 
 TAKE = script(
     ACTIVE
@@ -87,18 +99,18 @@ return 1
 )
 
 GET = script(
-    ACTIVE
+    STATE
     + """
 local stored = redis.call('GET', KEYS[1])
 if not stored or stored == '-' then
   return false
 end
-return {stored, active(ARGV[1], string.match(stored, '^%d+ (%S+)'))}
+return state(ARGV[1], ARGV[2], stored)
 """
 )
 
 SWAP = script(
-    ACTIVE
+    STATE
     + EXTEND
     + """
 local stored = redis.call('GET', KEYS[1])
@@ -113,22 +125,24 @@ if n == ARGV[2] then
   if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[4]) then
     redis.call('PEXPIRE', KEYS[2], ARGV[4])
   end
+  -- A TTL counts from here, also if the command has waited in a server that did not answer.
+  redis.call('SET', ARGV[1] .. 'grace:' .. ARGV[6], '', 'PX', ARGV[11])
   extend(ARGV[1], KEYS[3], sid, ARGV[7], ARGV[8], ARGV[9], ARGV[10])
 end
-return {stored, active(ARGV[1], sid)}
+return state(ARGV[1], ARGV[6], stored)
 """
 )
 
 DROP = script(FINISH + "return finish(ARGV[1], ARGV[2], ARGV[3])")
 
 OF_SUBJECT = script(
-    ACTIVE
+    STATE
     + """
 local found = {}
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
   local stored = redis.call('GET', ARGV[1] .. 'family:' .. id)
   if stored and stored ~= '-' then
-    found[#found + 1] = {stored, active(ARGV[1], string.match(stored, '^%d+ (%S+)'))}
+    found[#found + 1] = state(ARGV[1], id, stored)
   end
 end
 return found
@@ -197,9 +211,12 @@ class RedisGrants:
 
     async def get(self, family_id: str) -> FamilyState | None:
         prefix = key_prefix(family_id[:1])
-        return _parse_state(await self._redis.run(GET, [_family_key(family_id)], prefix))
+        found = await self._redis.run(GET, [_family_key(family_id)], prefix, family_id)
+        return _parse_state(found)
 
-    async def swap(self, before: Family, after: Family, idle: float) -> FamilyState | None:
+    async def swap(
+        self, before: Family, after: Family, *, idle: float, grace: float
+    ) -> FamilyState | None:
         family_id, subject = after.grant.family, after.grant.subject
         now = self._clock()
         found = await self._redis.run(
@@ -215,6 +232,7 @@ class RedisGrants:
             to_milliseconds(now + idle),
             str(after.used_at),
             to_milliseconds(idle / 10),
+            ttl_milliseconds(grace),
         )
         if found:
             # A caller that lost must not return a number that a failover takes back, either.
@@ -260,8 +278,9 @@ def _parse_family(stored: bytes | None) -> Family | None:
     return None if stored is None else decode_or_none(_decode_family, stored.split(b" ", 3)[3])
 
 
-def _parse_state(found: tuple[bytes, int] | None) -> FamilyState | None:
+def _parse_state(found: tuple[bytes, int, int] | None) -> FamilyState | None:
     if not found:
         return None
-    family = _parse_family(found[0])
-    return None if family is None else FamilyState(family, bool(found[1]))
+    stored, is_signed_in, in_grace = found
+    family = _parse_family(stored)
+    return None if family is None else FamilyState(family, bool(is_signed_in), bool(in_grace))

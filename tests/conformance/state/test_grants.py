@@ -10,7 +10,7 @@ import pytest
 
 from broker.errors import Unavailable
 from broker.infrastructure.sharding import SHARDS
-from broker.oidc.model import hash_secret, subject_shard
+from broker.oidc.model import Family, hash_secret, subject_shard
 from broker.oidc.ports import (
     ENDED_TTL,
     FAMILIES_MAX,
@@ -43,6 +43,12 @@ NEIGHBOUR = next(
     name for name in map("pretend:bob-{}".format, count()) if subject_shard(name) == SHARD
 )
 """Another subject in the same shard."""
+
+
+async def swap(
+    store: StateBackend, before: Family, after: Family, *, idle: float = 100, grace: float = 30
+) -> FamilyState | None:
+    return await store.grants.swap(before, after, idle=idle, grace=grace)
 
 
 async def test_request_is_stored_until_its_end(
@@ -328,12 +334,41 @@ async def test_one_of_parallel_swaps_succeeds(store: StateBackend, clock: Clock)
     await store.grants.save(family)
     changes = [replace(family, n=1, rotated_at=clock() + number) for number in range(20)]
 
-    results = await asyncio.gather(*(store.grants.swap(family, one, 100) for one in changes))
+    results = await asyncio.gather(*(swap(store, family, one) for one in changes))
 
     stored = await store.grants.get(family.grant.family)
     assert stored is not None
     assert stored.family in changes
     assert set(map(repr, results)) == {repr(stored)}
+
+
+async def test_grace_counts_from_the_stored_rotation(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    """An outage may last longer than the grace, and the state then carries out the swap."""
+    family = a_family(clock, a_grant(a_sign_in(clock), offline=True))
+    await store.grants.save(family)
+    after = replace(family, n=1, rotated_at=clock())
+    pass_time(60)
+
+    assert await swap(store, family, after) == FamilyState(after, False, in_grace=True)
+
+    pass_time(25)
+    assert await store.grants.get(family.grant.family) == FamilyState(after, False, in_grace=True)
+    pass_time(5)
+    assert await store.grants.get(family.grant.family) == FamilyState(after, False, in_grace=False)
+
+
+async def test_refused_swap_starts_no_grace(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    family = a_family(clock, a_grant(a_sign_in(clock), offline=True))
+    await store.grants.save(family)
+    after = replace(family, n=1)
+    await swap(store, family, after)
+    pass_time(30)
+
+    assert await swap(store, family, after) == FamilyState(after, False, in_grace=False)
 
 
 async def test_swap_extends_the_sign_in(
@@ -345,7 +380,7 @@ async def test_swap_extends_the_sign_in(
     await store.grants.save(family)
 
     pass_time(90)
-    await store.grants.swap(family, replace(family, n=1, used_at=clock()), 100)
+    await swap(store, family, replace(family, n=1, used_at=clock()))
 
     pass_time(89)
     stored = await store.sign_ins.by_cookie(SHARD, COOKIE_HASH)
@@ -366,7 +401,7 @@ async def test_dropped_family_is_not_restored(
 
     pass_time(ENDED_TTL - 1)
     assert not await store.grants.save(family)
-    assert await store.grants.swap(family, replace(family, n=1), 100) is None
+    assert await swap(store, family, replace(family, n=1)) is None
     assert await store.grants.get(family.grant.family) is None
     assert list(await store.grants.of_subject(SUBJECT)) == []
 
@@ -491,7 +526,7 @@ async def test_every_record_has_an_end(
     await store.grants.save_code(SHARD, CODE_HASH, a_code(clock, family.grant))
     await store.grants.take(SHARD, CODE_HASH)
     await store.grants.save(family)
-    await store.grants.swap(family, replace(family, n=1), 300)
+    await swap(store, family, replace(family, n=1), idle=300)
     await store.grants.drop("x" * 22)
 
     for node in engines.nodes(engine):

@@ -64,7 +64,15 @@ class Rotation(RuleBasedStateMachine):
         return self.runner.run(call())
 
     def expected(self) -> FamilyState | None:
-        return FamilyState(self.history[-1], self.is_signed_in) if self.is_stored else None
+        if not self.is_stored:
+            return None
+        has_rotated = len(self.history) > 1  # and no grace has ended
+        return FamilyState(self.history[-1], self.is_signed_in, has_rotated)
+
+    def swapped(
+        self, instance: int, before: Family, after: Family
+    ) -> Awaitable[FamilyState | None]:
+        return self.stores[instance].grants.swap(before, after, idle=LONG, grace=LONG)
 
     def successor(self, before: Family) -> Family:
         """Return a successor that differs from all others of this number."""
@@ -78,17 +86,14 @@ class Rotation(RuleBasedStateMachine):
         after = self.successor(before)
         if self.is_stored and before.n == self.history[-1].n:
             self.history.append(after)
-        assert self.run(self.stores[instance].grants.swap(before, after, LONG)) == self.expected()
+        assert self.run(self.swapped(instance, before, after)) == self.expected()
 
     @rule(count=st.integers(2, 5))
     def race(self, count: int) -> None:
         """Swap the current family several times at once."""
         before = self.history[-1]
         changes = [self.successor(before) for _ in range(count)]
-        swaps = [
-            self.stores[number % 2].grants.swap(before, after, LONG)
-            for number, after in enumerate(changes)
-        ]
+        swaps = [self.swapped(number % 2, before, after) for number, after in enumerate(changes)]
         results = self.run(asyncio.gather(*swaps))
         if self.is_stored:
             assert results[0] is not None

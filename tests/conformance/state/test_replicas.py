@@ -62,7 +62,7 @@ async def test_family_without_a_replica_is_not_used(store: StateBackend, clock: 
     with pytest.raises(Unavailable):
         await store.grants.save(family)
     with pytest.raises(Unavailable):
-        await store.grants.swap(family, replace(family, n=1), 100)
+        await store.grants.swap(family, replace(family, n=1), idle=100, grace=10)
     with pytest.raises(Unavailable):
         await store.grants.drop(family.grant.family)
 
@@ -79,7 +79,7 @@ async def test_replicated_changes_of_grants_succeed(
 
     assert (await store.grants.take(SHARD, CODE_HASH)).code is not None
     assert await store.grants.save(family)
-    swapped = await store.grants.swap(family, replace(family, n=1), 100)
+    swapped = await store.grants.swap(family, replace(family, n=1), idle=100, grace=10)
     assert swapped is not None
     assert swapped.family.n == 1
     assert await store.grants.drop(family.grant.family) == swapped.family
