@@ -1,4 +1,4 @@
-"""Short-lived data: logins, sessions, grants, code leases and leader leases.
+"""Short-lived data: logins, sessions, grants, chats, code leases and leader leases.
 
 The state is authoritative. A change is stored here before the bus publishes a notice of it.
 Each backend is a package; `STATES` maps URL schemes to them.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from urllib.parse import urlsplit
 
+from broker.chat.ports import ChatStores
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import LeaderLeases
 from broker.login.ports import Images, LoginStore
@@ -30,6 +31,7 @@ class StateBackend:
     unavailable_reason: why no request can succeed now; None if the state is available.
     refusal: the error code with which the state refuses writes; None while it accepts them.
     evicts: returns whether the state may evict entries to free memory. Raises Unavailable.
+    chat: None if the backend cannot store chats.
     """
 
     logins: LoginStore
@@ -49,6 +51,7 @@ class StateBackend:
     grants: Grants
     deferred: Deferred
     tunnels: TunnelStores
+    chat: ChatStores | None = None
 
 
 STATES: Mapping[str, str] = {

@@ -29,6 +29,7 @@ FEATURES: Mapping[str, frozenset[str]] = {
     "login": frozenset({"apps", "identity", "tokens", "pool", "sessions"}),
     "oidc": frozenset({"apps", "identity", "tokens", "sessions", "users", "login"}),
     "tunnels": frozenset({"apps", "identity", "sessions"}),
+    "chat": frozenset({"apps", "identity", "sessions", "tokens"}),
 }
 """Each feature, and the features that it may import, apart from `errors` and `infrastructure`."""
 

@@ -7,6 +7,7 @@ import time
 from broker.infrastructure.clock import Clock
 from broker.state import StateBackend
 from broker.state.memory.authorization_requests import MemoryAuthorizationRequests
+from broker.state.memory.chat_people import open_chat
 from broker.state.memory.code_leases import MemoryCodeLeases
 from broker.state.memory.deferred import MemoryDeferred
 from broker.state.memory.grants import MemoryGrants
@@ -40,6 +41,7 @@ def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool)
         grants=MemoryGrants(clock, sign_ins),
         deferred=MemoryDeferred(clock),
         tunnels=open_tunnels(clock),
+        chat=open_chat(clock),
     )
 
 

@@ -1,0 +1,1 @@
+"""Chat: rooms and point-to-point messages between clients, at the namespace `/chat`."""
