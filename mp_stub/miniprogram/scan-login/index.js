@@ -28,8 +28,9 @@ class ScanLogin {
   // Scan a code. The broker notifies the browser that shows it. Resolves with
   // {login_id, state, expires_in, app: {id, name}, browser: {ip, user_agent, since, origin?, known?}, match?}.
   // match: {kind: "number", choices: ["12", "47", "83"]} or {kind: "code"}.
-  scan(scene) {
-    return this._act("scan", { scene, can: ["match"] });
+  // how: WeChat's launch scene, from `howScanned` of ./how. The broker gives it to its policy.
+  scan(scene, how) {
+    return this._act("scan", { scene, can: ["match"], how });
   }
 
   // Sign the browser in as the person with this phone. match: the number that the person chose.

@@ -155,6 +155,67 @@ describe("match", () => {
   });
 });
 
+describe("launch scene of a scan", () => {
+  // Scan with the camera on the start page, and return the query of the page that it opens.
+  const seen = async (scene) => {
+    phone.scanned = { result: `http://127.0.0.1:8090/?scene=${scene}` };
+    await tap(open(HOME), "scan");
+    const [{ url }] = phone.calls("navigateTo");
+    return Object.fromEntries(new URL(url, "http://page").searchParams);
+  };
+  const sent = async (query) => {
+    const page = open(LOGIN, query);
+    await shown(page, "Sign in to 小店 & Co?");
+    return acts("scan").pop().data.how;
+  };
+
+  test("a code that WeChat opened has its launch scene", async () => {
+    phone.launchScene = 1049;
+
+    expect(await sent({ scene: (await Browser.at(BROKER)).scene })).toBe(1049);
+  });
+
+  test("a code of the start page was scanned by the camera", async () => {
+    expect(await sent(await seen((await Browser.at(BROKER)).scene))).toBe(1047);
+    expect(phone.calls("scanCode")).toMatchObject([{ onlyFromCamera: true }]);
+  });
+
+  test("the query of a link has no influence", async () => {
+    phone.launchScene = 1007;
+    const { scene } = await Browser.at(BROKER);
+
+    expect(await sent({ scene, how: "1047" })).toBe(1007);
+  });
+
+  test("a scan by the camera counts once", async () => {
+    phone.launchScene = 1048;
+    const query = await seen((await Browser.at(BROKER)).scene);
+    await sent(query);
+
+    expect(await sent(query)).toBe(1048);
+  });
+
+  test("a scan by the camera counts for its own code", async () => {
+    phone.launchScene = 1048;
+    await seen("another-code");
+
+    expect(await sent({ scene: (await Browser.at(BROKER)).scene })).toBe(1048);
+  });
+
+  test("a repeated scan has the same launch scene", async () => {
+    const query = await seen((await Browser.at(BROKER)).scene);
+    phone.isOnline = false;
+    const page = open(LOGIN, query);
+    await shown(page, "No connection");
+
+    phone.isOnline = true;
+    await tap(page, "again");
+
+    await shown(page, "Sign in to 小店 & Co?");
+    expect(acts("scan").pop().data.how).toBe(1047);
+  });
+});
+
 describe("outcome", () => {
   test("confirm gives the browser its token", async () => {
     const browser = await Browser.at(BROKER);

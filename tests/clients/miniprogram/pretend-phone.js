@@ -10,6 +10,7 @@ class PretendPhone {
     this.isOnline = true;
     this.losesNextAnswer = false;
     this.scanned = null; // the result of wx.scanCode
+    this.launchScene = 1001; // opened from the list of mini programs
     this.sockets = [];
     this.happened = []; // the calls of `wx`, each as [name, argument]
     this.wx = this._wx(language);
@@ -36,6 +37,7 @@ class PretendPhone {
         noted("connectSocket", ({ url }) => this._connect(url)),
       ]),
       getAppBaseInfo: () => ({ language }),
+      getEnterOptionsSync: () => ({ scene: this.launchScene }),
       getStorageSync: (key) => (kept.has(key) ? JSON.parse(kept.get(key)) : ""),
       setStorage: ({ key, data }) => kept.set(key, JSON.stringify(data)),
     };

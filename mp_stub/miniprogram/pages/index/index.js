@@ -1,6 +1,6 @@
 // The start page: scan a code and open its page, as WeChat does.
 
-const { sceneInScan } = require("../../scan-login/scene");
+const { scanWithCamera } = require("../../scan-login/how");
 const { say, sayAll } = require("../../words");
 
 Page({
@@ -12,8 +12,7 @@ Page({
   },
 
   scanCode() {
-    // A saved picture of a code is often the code of another person's screen.
-    wx.scanCode({ onlyFromCamera: true, success: (seen) => this.open(sceneInScan(seen)) });
+    scanWithCamera((scene) => this.open(scene));
   },
 
   open(scene) {

@@ -8,6 +8,7 @@
 
 const config = require("../../config");
 const { readBrowser } = require("../../scan-login/browsers");
+const { howScanned } = require("../../scan-login/how");
 const { ScanLogin } = require("../../scan-login/index");
 const { sceneInQuery } = require("../../scan-login/scene");
 const { say, sayAll } = require("../../words");
@@ -55,6 +56,7 @@ Page({
   onLoad(query) {
     this.phone = new ScanLogin(config);
     this.scene = sceneInQuery(query);
+    this.how = howScanned(this.scene);
     wx.setNavigationBarTitle({ title: say("title") });
     this.setData({ words: sayAll("warning", "warningWhy", "register", "another", "done") });
     if (this.scene) this.perform("scan");
@@ -93,7 +95,7 @@ Page({
   },
 
   send(act) {
-    if (act === "scan") return this.phone.scan(this.scene);
+    if (act === "scan") return this.phone.scan(this.scene, this.how);
     return this.phone[act](this.login.login_id, this.chosen);
   },
 
