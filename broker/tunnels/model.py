@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from broker.apps.model import app_key
 from broker.infrastructure.sharding import SHARDS
 
 NATIVE = "native"
@@ -76,6 +77,11 @@ class Tunnel:
     due_at: float = 0.0
     lost_by: ClosedBy = ClosedBy.NETWORK
 
+    @property
+    def owner(self) -> str:
+        """The key of the app. An app that was added again under its id is another owner."""
+        return app_key(self.app, self.incarnation)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedTunnel:
@@ -121,10 +127,29 @@ class AcceptedOpening(NamedTuple):
 
 
 class CloseRequest(NamedTuple):
-    """The backend's wish to end the tunnel.  code: 4000 to 4999.  reason: at most 123 bytes."""
+    """Code and reason of a close.  A backend uses codes from 4000 to 4999.
+
+    reason: at most 123 bytes.
+    """
 
     code: int
     reason: str
+
+
+INVALID_GRANT = CloseRequest(4001, "invalid_grant")
+INVALID_FRAME = CloseRequest(4002, "invalid_request")
+ACCESS_DENIED = CloseRequest(4003, "access_denied")
+REPLACED = CloseRequest(4004, "replaced")
+SLOW_READER = CloseRequest(4008, "slow reader")
+SESSION_ENDED = CloseRequest(4011, "session ended")
+RATE_LIMITED = CloseRequest(4029, "rate_limited")
+CLOSED_BY_CLIENT = CloseRequest(1000, "")
+DRAINING = CloseRequest(1012, "drain")
+UNAVAILABLE = CloseRequest(1013, "temporarily_unavailable")
+AWAY_TOO_LONG = CloseRequest(NETWORK_LOST, "")
+
+ENDED_BY_BACKEND = 4010
+"""The default code of a close by the backend."""
 
 
 class MessageAnswer(NamedTuple):

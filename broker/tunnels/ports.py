@@ -119,12 +119,13 @@ class TunnelStore(Protocol):
 
 
 class TunnelQuery(NamedTuple):
-    """A condition on tunnels: those of `app` and of the first field that is not empty.
+    """A condition on tunnels: those of `owner` and of the first field that is not empty.
 
-    instance: the tunnels of this instance that are open; `app` is not used then.
+    owner: the key of an app (`Tunnel.owner`).
+    instance: the tunnels of this instance that are open; `owner` is not used then.
     """
 
-    app: str = ""
+    owner: str = ""
     subject: str = ""
     group: str = ""
     person: str = ""
@@ -150,8 +151,11 @@ class TunnelIndex(Protocol):
         one. A tunnel that matches during all calls is on exactly one page.
         """
 
-    async def count(self, app: str) -> int:
-        """Return how many tunnels the app has. Ended ones are not counted."""
+    async def count(self, owner: str) -> int:
+        """Return how many tunnels the app has. Ended ones are not counted.
+
+        owner: the key of the app (`Tunnel.owner`).
+        """
 
     async def owners(self) -> Collection[str]:
         """Return the instances that open tunnels name."""
@@ -212,11 +216,11 @@ class TunnelStream(Protocol):
     """
 
     async def append(
-        self, app: str, api: str, pushes: Sequence[Push]
+        self, owner: str, api: str, pushes: Sequence[Push]
     ) -> Sequence[AppendedMessage | None]:
         """Append messages in order, in one round trip, and return one result for each.
 
-        None: the tunnel has ended, is unknown, or is not of this `app` and `api`.
+        None: the tunnel has ended, is unknown, or is not of this `owner` and `api`.
         A repeated `id` to the same tunnel within `PUSH_ID_TTL` stores nothing and returns the
         offset of the first. The instance of an open tunnel gets news.
         """

@@ -123,7 +123,7 @@ class _Entry:
         self.numbered: OrderedDict[str, _NumberedId] = OrderedDict()
 
     @property
-    def owner(self) -> str:
+    def holder(self) -> str:
         """The instance that holds the socket; empty if none does."""
         return self.tunnel.instance if self.tunnel.state is TunnelState.OPEN else ""
 
@@ -161,7 +161,7 @@ class MemoryTunnels:
             if tunnel.id in self._entries:
                 return None
             entry = self._add(tunnel)
-        former, before = entry.owner, entry.tunnel
+        former, before = entry.holder, entry.tunnel
         entry.tunnel = tunnel
         entry.ends_at = self._clock() + RECORD_TTL
         entry.seq += takes_seq
@@ -176,7 +176,7 @@ class MemoryTunnels:
             return "" if entry.closed.seq == closed.seq else None
         entry.closed = closed
         entry.ends_at = self._clock() + CLOSED_TTL
-        return self._mark(entry.owner, closed.tunnel.id)
+        return self._mark(entry.holder, closed.tunnel.id)
 
     async def touch(self, seen: Mapping[str, tuple[int, float]]) -> Collection[str]:
         missing = []
@@ -200,8 +200,8 @@ class MemoryTunnels:
         page = found[:limit]
         return TunnelPage(page, page[-1].id if len(found) > limit else "")
 
-    async def count(self, app: str) -> int:
-        return sum(one.app == app for one in self._all_active())
+    async def count(self, owner: str) -> int:
+        return sum(one.owner == owner for one in self._all_active())
 
     async def owners(self) -> Collection[str]:
         return {one.instance for one in self._all_active() if one.state is TunnelState.OPEN}
@@ -211,9 +211,9 @@ class MemoryTunnels:
         return [one for one in self._all_active() if 0 < one.due_at <= now][:limit]
 
     async def append(
-        self, app: str, api: str, pushes: Sequence[Push]
+        self, owner: str, api: str, pushes: Sequence[Push]
     ) -> Sequence[AppendedMessage | None]:
-        return [self._append(app, api, push) for push in pushes]
+        return [self._append(owner, api, push) for push in pushes]
 
     async def read(
         self, positions: Mapping[str, int], instance: str
@@ -245,13 +245,13 @@ class MemoryTunnels:
         if entry is not None and number is not None and number.ends_at > self._clock():
             entry.numbered[message_id] = number._replace(reply=reply)
 
-    def _append(self, app: str, api: str, push: Push) -> AppendedMessage | None:
+    def _append(self, owner: str, api: str, push: Push) -> AppendedMessage | None:
         entry = self._active(push.tunnel_id)
-        if entry is None or (entry.tunnel.app, entry.tunnel.api) != (app, api):
+        if entry is None or (entry.tunnel.owner, entry.tunnel.api) != (owner, api):
             return None
         offset = entry.stream.append(push, self._clock())
         is_open = entry.tunnel.state is TunnelState.OPEN
-        return AppendedMessage(offset, is_open, self._mark(entry.owner, push.tunnel_id))
+        return AppendedMessage(offset, is_open, self._mark(entry.holder, push.tunnel_id))
 
     def _read(self, tunnel_id: str, position: int) -> StreamReading:
         entry = self._known(tunnel_id)
@@ -305,16 +305,16 @@ def open_tunnels(clock: Clock) -> TunnelStores:
 
 
 def _condition(query: TunnelQuery) -> Callable[[Tunnel], bool]:
-    app, subject, group, person, instance = query
+    owner, subject, group, person, instance = query
     if instance:
         return lambda one: one.instance == instance and one.state is TunnelState.OPEN
     if subject:
-        return lambda one: one.app == app and one.subject == subject
+        return lambda one: one.owner == owner and one.subject == subject
     if group:
-        return lambda one: one.app == app and group in one.groups
+        return lambda one: one.owner == owner and group in one.groups
     if person:
-        return lambda one: one.app == app and one.person == person
-    return lambda one: one.app == app
+        return lambda one: one.owner == owner and one.person == person
+    return lambda one: one.owner == owner
 
 
 def _remember(known: OrderedDict[str, _T], key: str, value: _T, limit: int) -> None:

@@ -1,0 +1,108 @@
+"""The life of a tunnel, and the rules for its fields. Pure functions.
+
+        ticket used              socket lost
+pending ───────────▶ open ───────────────────────▶ away
+                     ▲ │ ◀──────── resume ─────────┘ │
+            resume ──┘ └───── end ──▶ closed ◀── end ┘
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from enum import StrEnum
+
+from broker.infrastructure.codec import encode
+from broker.tunnels.model import META_MAX_BYTES, ClosedBy, Tunnel, TunnelState
+
+GROUPS_MAX = 16
+
+GROUP_NAME = r"[A-Za-z0-9._:-]{1,64}"
+
+SUBJECT_MAX = 128
+
+CLOSE_REASON_MAX_BYTES = 123
+"""A close frame has 125 bytes, two of them for the code (RFC 6455, section 5.5)."""
+
+
+class Act(StrEnum):
+    ATTACH = "attach"
+    LOSE = "lose"
+
+
+RULES: Mapping[tuple[TunnelState, Act], TunnelState] = {
+    (TunnelState.OPEN, Act.ATTACH): TunnelState.OPEN,
+    (TunnelState.AWAY, Act.ATTACH): TunnelState.OPEN,
+    (TunnelState.OPEN, Act.LOSE): TunnelState.AWAY,
+}
+"""The state after an act. A pair that is not in the table is not possible. A pending tunnel has
+no record yet, and a closed one has none any more: `end` is possible in both states."""
+
+
+def attach(tunnel: Tunnel, *, instance: str, now: float, session_end: float = 0.0) -> Tunnel:
+    """Return the tunnel with a socket at `instance`. A new one is open from now on.
+
+    session_end: when the session ends, Unix time in seconds; 0 without a session.
+    """
+    return replace(
+        tunnel,
+        state=RULES[tunnel.state, Act.ATTACH],
+        attachment=tunnel.attachment + 1,
+        instance=instance,
+        opened_at=tunnel.opened_at or now,
+        seen_at=now,
+        due_at=session_end,
+    )
+
+
+def lose(tunnel: Tunnel, by: ClosedBy, *, now: float, away_timeout: float) -> Tunnel | None:
+    """Return the tunnel without its socket; None if it has none.
+
+    by: `network` or `drain`.  away_timeout: seconds until the tunnel ends.
+    """
+    state = RULES.get((tunnel.state, Act.LOSE))
+    if state is None:
+        return None
+    return replace(tunnel, state=state, lost_by=by, due_at=now + away_timeout)
+
+
+def check_meta(value: object) -> str:
+    """Return a JSON object as text. Raises ValueError, whose text is for the backend."""
+    text = encode(value) if isinstance(value, dict) else b""
+    if not 0 < len(text) <= META_MAX_BYTES:
+        raise ValueError(f"must be a JSON object of at most {META_MAX_BYTES} bytes")
+    return text.decode()
+
+
+def check_groups(value: object) -> tuple[str, ...]:
+    """Return the names in their order, each once. Raises ValueError as `check_meta`."""
+    if (
+        not isinstance(value, list | tuple)
+        or len(value) > GROUPS_MAX
+        or not all(isinstance(name, str) and re.fullmatch(GROUP_NAME, name) for name in value)
+    ):
+        raise ValueError(f"must be a list of at most {GROUPS_MAX} names {GROUP_NAME}")
+    return tuple(dict.fromkeys(value))
+
+
+def check_subject(value: object) -> str:
+    """Return the subject. Raises ValueError as `check_meta`."""
+    if not isinstance(value, str) or not 0 < len(value) <= SUBJECT_MAX or not value.isprintable():
+        raise ValueError(f"must be a printable text of 1 to {SUBJECT_MAX} characters")
+    return value
+
+
+def check_close_reason(value: object) -> str:
+    """Return the reason of a close. Raises ValueError as `check_meta`."""
+    if not isinstance(value, str) or len(value.encode(errors="replace")) > CLOSE_REASON_MAX_BYTES:
+        raise ValueError(f"must be a text of at most {CLOSE_REASON_MAX_BYTES} bytes")
+    value.encode()  # lone surrogates cannot be sent: UnicodeEncodeError is a ValueError
+    return value
+
+
+def check_close_code(value: object) -> int:
+    """Return the code of a close by the backend. Raises ValueError as `check_meta`."""
+    if type(value) is not int or not 4000 <= value <= 4999:
+        raise ValueError("must be a number from 4000 to 4999")
+    return value
