@@ -31,7 +31,7 @@ class Bank(NamedTuple):
         """Scan the page's code: the login's id, and the numbers to choose from."""
         answer = await self.phone.post("scan", {"scene": await scene_on(page), **CAN})
         assert answer.status == 200, answer.body
-        return answer.body["login_id"], answer.body["match"].get("choices", [])
+        return answer.body["login_id"], answer.body.get("match", {}).get("choices", [])
 
     async def confirm(self, login_id: str, **match: str) -> str:
         """Confirm: the digits to type, if there are any."""
@@ -49,7 +49,7 @@ async def open_bank(start_broker: StartBroker) -> AsyncIterator[OpenBank]:
         async def start(match: str, attributes: str = "", **settings: object) -> Bank:
             port = free_port()
             url = f"http://127.0.0.1:{port}"
-            broker = await start_broker(admin_token=TOKEN, interval=1, **settings)
+            broker = await start_broker(**{"admin_token": TOKEN, "interval": 1, **settings})
             admin = Admin(broker.admin)
             stack.push_async_callback(admin.http.close)
             fields = {"id": "bank", "name": "Bank", "match": match, "origins": [url]}
@@ -194,6 +194,32 @@ async def test_old_code_is_replaced(chromium: Browser, open_bank: OpenBank) -> N
         "src", first, timeout=WAIT_MS
     )
     await shows(page, "code")
+
+
+def lose_scans(socket: WebSocketRoute) -> None:
+    server = socket.connect_to_server()
+
+    def pass_on(message: str | bytes) -> None:
+        if "login-scanned" not in str(message):
+            socket.send(message)
+
+    server.on_message(pass_on)
+
+
+@pytest.mark.parametrize(
+    ("route", "interval"), [(lose_scans, 1), (close_socket, 12)], ids=["lost push", "late poll"]
+)
+async def test_old_code_with_an_unknown_scan_stays(
+    chromium: Browser, open_bank: OpenBank, route: Callable[..., object], interval: int
+) -> None:
+    bank = await open_bank("off", 'refresh_every="10"', interval=interval)
+    page = await open_page(chromium, "about:blank")
+    await page.route_web_socket("**/*", route)
+    await page.goto(bank.url)
+
+    await bank.scan(page)
+
+    await shows(page, "scanned")
 
 
 @pytest.mark.parametrize("kind", ["number", "code"])

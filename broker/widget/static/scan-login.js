@@ -525,14 +525,22 @@ class ScanLogin extends HTMLElement {
     const isLate = VIEWS[this.#view].live && Date.now() > this.#expiresAt + LATE_EXPIRY_MS;
     if (isLate && this.#socket?.connected) this.#resume();
     if (this.#view === "offline" && Date.now() > this.#spinnerEnd) this.#show("unreachable");
-    this.#refreshOldCode();
+    if (this.#hasOldCode() && this.#socket?.connected) this.#refreshOldCode();
   }
 
-  /** Replace a code that is older than `refresh_every` seconds and that no phone has scanned. */
-  #refreshOldCode() {
+  /** Whether a code without a known scan is older than `refresh_every` seconds. */
+  #hasOldCode() {
     const seconds = Number(this.getAttribute("refresh_every"));
     const isOld = seconds > 0 && Date.now() > this.#begunAt + Math.max(seconds, REFRESH_MIN) * 1000;
-    if (isOld && this.#view === "code") this.refresh();
+    return isOld && this.#view === "code";
+  }
+
+  /** Replace an old code, unless `resume` reports a scan: its push may be late or lost. */
+  async #refreshOldCode() {
+    const login = this.#login;
+    if (login.isResuming) return;
+    await this.#resume();
+    if (login === this.#login && this.#hasOldCode()) this.refresh();
   }
 
   // ---- one login ----
@@ -919,6 +927,7 @@ class ScanLogin extends HTMLElement {
       if (attempt !== this.#attempt) return;
       if (next?.error === "slow_down") interval += 5; // RFC 8628, section 3.5
       wait = this.#applyPoll(next);
+      if (next?.error === "authorization_pending" && this.#hasOldCode()) return this.refresh();
     }
   }
 
