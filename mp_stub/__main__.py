@@ -39,13 +39,16 @@ from mp_stub.wechat.platform import APPID, SECRET, MiniProgram, Platform
 from mp_stub.wechat.server import WeChatStub
 
 
-async def scan(phone: Phone, scene: str) -> str:
-    return describe(await phone.scan(scene))
+async def scan(phone: Phone, options: argparse.Namespace) -> str:
+    return describe(await phone.scan(options.scene))
 
 
-async def confirm(phone: Phone, scene: str) -> str:
-    result = await phone.scan(scene)
-    answer = await phone.confirm(result["login_id"])
+async def confirm(phone: Phone, options: argparse.Namespace) -> str:
+    result = await phone.scan(options.scene)
+    choices = choices_of(result)
+    if choices and options.number is None:
+        raise InvalidInput(f"use --number with the number in the browser, {' or '.join(choices)}")
+    answer = await phone.confirm(result["login_id"], options.number)
     if "match" in answer:
         return printable(f"type {answer['match']} in the browser that shows the code")
     return (
@@ -53,13 +56,13 @@ async def confirm(phone: Phone, scene: str) -> str:
     )
 
 
-async def deny(phone: Phone, scene: str) -> str:
-    result = await phone.scan(scene)
+async def deny(phone: Phone, options: argparse.Namespace) -> str:
+    result = await phone.scan(options.scene)
     await phone.deny(result["login_id"])
     return f"denied: not signed in to {site_name(result)}, login {result['login_id']}"
 
 
-ACTS: Mapping[str, Callable[[Phone, str], Awaitable[str]]] = {
+ACTS: Mapping[str, Callable[[Phone, argparse.Namespace], Awaitable[str]]] = {
     "scan": scan,
     "confirm": confirm,
     "deny": deny,
@@ -93,11 +96,11 @@ async def act(options: argparse.Namespace) -> int:
             socketio=options.socketio,
             wechat=options.wechat,
         ) as phone:
-            print(await ACTS[options.act](phone, options.scene))
+            print(await ACTS[options.act](phone, options))
     except Refused as refusal:
         hint = f" (register at {refusal.register_url})" if refusal.register_url else ""
         return report_failure(f"{refusal}{hint}")
-    except Unreachable as cause:
+    except (InvalidInput, Unreachable) as cause:
         return report_failure(str(cause))
     return 0
 
@@ -180,8 +183,14 @@ def describe(result: ScanResult) -> str:
         "from": browser["ip"],
         "since": f"{browser['since']} seconds ago, {began}",
         "login": f"{result['login_id']}, {result['state']}, expires in {result['expires_in']} s",
+        **({"number": " or ".join(choices_of(result))} if choices_of(result) else {}),
     }
     return "\n".join(f"{fact:<9}{printable(str(value))}" for fact, value in facts.items())
+
+
+def choices_of(result: ScanResult) -> list[str]:
+    """The numbers of which the browser shows one; none if no number is compared."""
+    return result["match"].get("choices", []) if "match" in result else []
 
 
 def site_name(result: ScanResult) -> str:
@@ -202,6 +211,9 @@ def build_parser() -> argparse.ArgumentParser:
     acts = top.add_subparsers(dest="act", required=True, metavar="ACT")
     for name in ACTS:
         add_act(acts.add_parser(name, help=HELP[name], description=HELP[name]))
+    acts.choices["confirm"].add_argument(
+        "--number", metavar="NN", help="the number in the browser, if the login has a match"
+    )
     add_serve(acts.add_parser("serve", help=HELP["serve"], description=HELP["serve"]))
     add_wechat(acts.add_parser("wechat", help=HELP["wechat"], description=HELP["wechat"]))
     return top

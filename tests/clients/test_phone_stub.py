@@ -49,6 +49,20 @@ async def test_confirm_command_signs_the_browser_in(broker: RunningBroker, over:
     assert (await outcome(broker, begun))["subject"] == "pretend:alice"
 
 
+async def test_confirm_command_sends_the_chosen_number(start_broker: StartBroker) -> None:
+    broker = await start_broker(policy="built-in")
+    begun = await begin(broker)
+    command = ("confirm", begun["user_code"], "--as", "alice")
+
+    asked = await phone(*command, broker=broker.url)
+    number = (await outcome(broker, begun))["match"]
+    ran = await phone(*command, "--number", number, broker=broker.url)
+
+    assert (asked.code, number in asked.errors, "--number" in asked.errors) == (1, True, True)
+    assert (ran.code, ran.errors) == (0, "")
+    assert (await outcome(broker, begun))["subject"] == "pretend:alice"
+
+
 @pytest.mark.parametrize("over", [[], ["--socketio"]])
 async def test_deny_command_ends_the_login(broker: RunningBroker, over: list[str]) -> None:
     begun = await begin(broker)
