@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from mp_stub.wechat.codes import draw_code
+from mp_stub.wechat.codes import code_link, draw_code
 from mp_stub.wechat.faults import Faults
 from mp_stub.wechat.platform import Fields, Platform, WeChatRefusal
 
@@ -36,15 +36,19 @@ class WeChatStub:
     """The stub as an HTTP application.
 
     link: the URL that the codes open, without a query.
+    on_draw: called with the link in each code that is drawn.
     platform, faults: the state, which a test can read and change.
     calls: the number of calls of each API.
     """
 
-    def __init__(self, platform: Platform, *, link: str) -> None:
+    def __init__(
+        self, platform: Platform, *, link: str, on_draw: Callable[[str], None] | None = None
+    ) -> None:
         self.platform = platform
         self.faults = Faults()
         self.calls: Counter[str] = Counter()
         self._link = link
+        self._on_draw = on_draw
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=BODY_MAX_BYTES)
@@ -74,6 +78,8 @@ class WeChatStub:
     async def _getwxacodeunlimit(self, request: web.Request) -> web.Response:
         body = await _body(request, 40169)
         code = self.platform.code(request.query.get("access_token"), body)
+        if self._on_draw is not None:
+            self._on_draw(code_link(code, self._link))
         return web.Response(body=draw_code(code, self._link), content_type="image/png")
 
     async def _jscode2session(self, request: web.Request) -> web.Response:

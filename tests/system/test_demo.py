@@ -7,7 +7,7 @@ import signal
 
 import aiohttp
 
-from broker.cli.demo.run import own_address
+from broker.cli.demo.run import DemoURLs, greeting, own_address
 from mp_stub.wechat.platform import APPID, person_id
 from tests.support.clients import PythonBrowser
 from tests.support.demo import demo, phone, run_curl
@@ -128,6 +128,25 @@ async def test_demo_names_port_in_use_and_remedy() -> None:
 
 def test_own_address_is_an_ip_address() -> None:
     assert own_address().count(".") == 3
+
+
+def test_greeting_explains_scans_of_pooled_codes() -> None:
+    urls = DemoURLs("http://b", "http://s", "http://p", "http://w", "http://g")
+
+    assert "code with a QR reader" in greeting("127.0.0.1", urls, pooled=True)
+
+
+async def test_openid_demo_with_wechat_prints_scannable_links() -> None:
+    async with demo("--provider", "wechat", "--oidc") as running:
+        wechat = (await running.line("WeChat stub")).split()[2]
+        assert "no link to the phone page" in await running.line("sign-in page")
+        link = (await running.line("Code drawn")).split()[-1]
+
+        scanned = await phone(
+            "scan", link, "--wechat", wechat, broker=f"http://127.0.0.1:{running.ports['PORT']}"
+        )
+
+    assert (scanned.code, scanned.errors) == (0, "")
 
 
 async def test_demo_with_openid_connect_signs_in_twice() -> None:

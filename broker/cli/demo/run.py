@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,6 +60,15 @@ WECHAT_BANNER = """\
 GATEWAY_BANNER = """\
   Gateway        {0}      Envoy, unchanged: it signs you in with OpenID Connect
 """
+
+
+WECHAT_OIDC_BANNER = """\
+  The broker's sign-in page has no link to the phone page with this provider: {0}
+"""
+
+DRAWN_CODES = "open the link\n  of the code that was drawn last, which is printed here."
+
+POOL_CODES = "read its\n  code with a QR reader on this machine, and open the link in the code."
 
 
 class DemoPorts(NamedTuple):
@@ -124,12 +133,13 @@ async def run_demo(host: str, ports: DemoPorts, options: DemoOptions) -> None:
             await _terminal_login(urls.broker, f"{urls.phone}/")
 
         def on_ready(addresses: dict[str, str]) -> None:
-            announce(_greeting(host, urls))
+            announce(greeting(host, urls, pooled=pooled))
             tasks.append(spawn("demo login", after_start()))
 
         try:
             async with _gateway(host, ports, urls, products, Path(folder)) as page:
-                sites = [*_sites(host, ports, urls, broker.public, products), *page]
+                on_draw = _announce_code if options.oidc and not pooled else None
+                sites = [*_sites(host, ports, urls, broker.public, products, on_draw), *page]
                 await serve_until_signal(sites, on_ready, unready_reason=broker.unready_reason)
         finally:
             for task in tasks:
@@ -202,9 +212,11 @@ def _sites(
     urls: DemoURLs,
     broker: web.Application,
     products: Products | None,
+    on_draw: Callable[[str], None] | None,
 ) -> Iterator[Site]:
     if urls.wechat:  # first: the broker requests an access token when it starts
-        wechat = WeChatStub(Platform([MiniProgram(APPID, SECRET)]), link=f"{urls.phone}/")
+        platform = Platform([MiniProgram(APPID, SECRET)])
+        wechat = WeChatStub(platform, link=f"{urls.phone}/", on_draw=on_draw)
         yield Site("WeChat", wechat.application(), "127.0.0.1", ports.wechat, "WECHAT_PORT")
     client = None if products is None else products.site
     site = build_site(broker_url=urls.broker, phone_url=urls.phone, oidc=client)
@@ -229,15 +241,22 @@ def _site_origins(name: str, port: int) -> tuple[str, ...]:
     return tuple(sorted({f"http://{host}:{port}" for host in (name, "127.0.0.1", "localhost")}))
 
 
-def _greeting(host: str, urls: DemoURLs) -> str:
+def greeting(host: str, urls: DemoURLs, *, pooled: bool) -> str:
+    """Return the text that describes the demo."""
     parts = [BANNER.format(urls)]
     if urls.wechat:
         parts.append(WECHAT_BANNER.format(urls.wechat))
     if urls.gateway:
         parts.append(GATEWAY_BANNER.format(urls.gateway))
+    if urls.wechat and urls.gateway:
+        parts.append(WECHAT_OIDC_BANNER.format(POOL_CODES if pooled else DRAWN_CODES))
     if not is_loopback(host):
         parts.append(PUBLIC_WARNING)
     return "\n".join(parts)
+
+
+def _announce_code(link: str) -> None:
+    announce(f"  Code drawn     {link}")
 
 
 async def _terminal_login(broker_url: str, phone_page_url: str) -> None:
