@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
-from inspect import Parameter
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
 from broker.apps.model import DEFAULT_APP
 from broker.apps.rules import CODE_SOURCES, LIFETIME_MAX
+from broker.cli.options import takes_options
 
 IdArgument = Annotated[
     str, typer.Argument(help="Id of the app, the client_id of browsers.", metavar="ID")
@@ -205,17 +204,4 @@ FIELD_OPTIONS: Mapping[str, Any] = {
 }
 """The options in the order of the help. None as their value means that an option is not given."""
 
-
-def takes_fields(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command all `FIELD_OPTIONS`. They are the `**options` of the function."""
-    signature = inspect.signature(command, eval_str=True)
-    named = [one for one in signature.parameters.values() if one.kind is not Parameter.VAR_KEYWORD]
-    app_id, *others = named
-    options = [
-        Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        for name, annotation in FIELD_OPTIONS.items()
-    ]
-    command.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[app_id, *options, *others]
-    )
-    return command
+takes_fields = takes_options(FIELD_OPTIONS)

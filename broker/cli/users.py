@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,7 @@ from broker.cli.support import (
     usage_error,
     with_records,
 )
+from broker.cli.user_options import takes_fields
 from broker.directories.settings import DirectorySettings
 from broker.infrastructure.settings import Settings
 from broker.infrastructure.settings_sources import PREFIX
@@ -41,49 +42,6 @@ IdArgument = Annotated[
 NewIdArgument = Annotated[
     str | None,
     typer.Argument(help="Id of the user, the `sub` of tokens. Default: generated.", metavar="[ID]"),
-]
-
-NameOption = Annotated[str | None, typer.Option(help="Name of the user.")]
-
-NicknameOption = Annotated[str | None, typer.Option(help="Claim nickname.")]
-
-UsernameOption = Annotated[
-    str | None, typer.Option(help="Claim preferred_username, the account name in products.")
-]
-
-PictureOption = Annotated[str | None, typer.Option(help="Claim picture: URL of a picture.")]
-
-LocaleOption = Annotated[str | None, typer.Option(help="Claim locale, such as zh-CN.")]
-
-ZoneinfoOption = Annotated[str | None, typer.Option(help="Claim zoneinfo, such as Asia/Shanghai.")]
-
-EmailOption = Annotated[str | None, typer.Option(help="Claim email.")]
-
-EmailVerifiedOption = Annotated[
-    bool | None,
-    typer.Option(
-        help="Whether the email address was verified to belong to the user. A new address "
-        "needs it again.",
-        show_default=False,
-    ),
-]
-
-PhoneNumberOption = Annotated[
-    str | None, typer.Option(help="Claim phone_number, such as +8613800138000.")
-]
-
-PhoneNumberVerifiedOption = Annotated[
-    bool | None,
-    typer.Option(
-        help="Whether the phone number was verified to belong to the user. A new number needs "
-        "it again.",
-        show_default=False,
-    ),
-]
-
-GroupOption = Annotated[
-    list[str] | None,
-    typer.Option(help="Claim groups; repeat it for several. All former groups are replaced."),
 ]
 
 OpenidOption = Annotated[
@@ -111,74 +69,28 @@ UnionidOption = Annotated[
 
 
 @command.command()
+@takes_fields
 def add(
     user_id: NewIdArgument = None,
-    name: NameOption = None,
-    nickname: NicknameOption = None,
-    preferred_username: UsernameOption = None,
-    picture: PictureOption = None,
-    locale: LocaleOption = None,
-    zoneinfo: ZoneinfoOption = None,
-    email: EmailOption = None,
-    email_verified: EmailVerifiedOption = None,
-    phone_number: PhoneNumberOption = None,
-    phone_number_verified: PhoneNumberVerifiedOption = None,
-    group: GroupOption = None,
+    *,
     as_json: JSONOption = False,
     file: ConfigFile = None,
+    **options: Any,
 ) -> None:
     """Add a user and print the id. Then use `invite` or `link` to add an identity."""
-    given = _given(
-        id=user_id,
-        name=name,
-        nickname=nickname,
-        preferred_username=preferred_username,
-        picture=picture,
-        locale=locale,
-        zoneinfo=zoneinfo,
-        email=email,
-        email_verified=email_verified,
-        phone_number=phone_number,
-        phone_number_verified=phone_number_verified,
-        groups=group,
-    )
-    added = _do(file, lambda records: records.user_admin.add(given))
+    fields = _fields(id=user_id, **options)
+    added = _do(file, lambda records: records.user_admin.add(fields))
     print_json(added.as_dict()) if as_json else print(added.id)
 
 
 @command.command("set")
-def change(
-    user_id: IdArgument,
-    name: NameOption = None,
-    nickname: NicknameOption = None,
-    preferred_username: UsernameOption = None,
-    picture: PictureOption = None,
-    locale: LocaleOption = None,
-    zoneinfo: ZoneinfoOption = None,
-    email: EmailOption = None,
-    email_verified: EmailVerifiedOption = None,
-    phone_number: PhoneNumberOption = None,
-    phone_number_verified: PhoneNumberVerifiedOption = None,
-    group: GroupOption = None,
-    file: ConfigFile = None,
-) -> None:
+@takes_fields
+def change(user_id: IdArgument, *, file: ConfigFile = None, **options: Any) -> None:
     """Change the fields that are given; "" removes a field's value."""
-    given = _given(
-        name=name,
-        nickname=nickname,
-        preferred_username=preferred_username,
-        picture=picture,
-        locale=locale,
-        zoneinfo=zoneinfo,
-        email=email,
-        email_verified=email_verified,
-        phone_number=phone_number,
-        phone_number_verified=phone_number_verified,
-        groups=group,
-    )
-    if not given:
+    fields = _fields(**options)
+    if not fields:
         usage_error("no change is given; see scan-login user set --help")
-    _change(file, user_id, given)
+    _change(file, user_id, fields)
     print(f"user {user_id} is changed")
 
 
@@ -306,10 +218,11 @@ def remove(user_id: IdArgument, yes: YesOption = False, file: ConfigFile = None)
     print(f"user {user_id} is removed")
 
 
-def _given(**options: object) -> dict[str, object]:
+def _fields(*, group: list[str] | None, **options: object) -> dict[str, object]:
     """Return the fields that the options set; None for a value that is removed."""
-    fields = {name: value for name, value in options.items() if value is not None}
-    return {name: None if value in ("", [""]) else value for name, value in fields.items()}
+    fields = {**options, "groups": group}
+    given = {name: value for name, value in fields.items() if value is not None}
+    return {name: None if value in ("", [""]) else value for name, value in given.items()}
 
 
 def _settings(file: Path | None) -> Settings:
