@@ -48,6 +48,7 @@ class Tunnel:
     meta: a JSON object as text, at most `META_MAX_BYTES`.
     resume_hash: SHA-256 of the resume secret; empty before the ticket is used.
     attachment: how often a connection was attached; 0 before the ticket is used.
+    version: how often the record was changed; 0 before the ticket is used.
     instance: the instance that holds the socket, or held it last.
     epoch: names the numbering of offsets. It changes if offsets were lost.
     seen_at: the client's last frame, with a precision of a minute.
@@ -70,6 +71,7 @@ class Tunnel:
     resume_hash: bytes = field(default=b"", repr=False)
     state: TunnelState = TunnelState.OPEN
     attachment: int = 0
+    version: int = 0
     instance: str = ""
     epoch: str = ""
     opened_at: float = 0.0

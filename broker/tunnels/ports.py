@@ -90,14 +90,15 @@ class TunnelStore(Protocol):
     async def change(
         self, tunnel: Tunnel, *, attachment: int, takes_seq: bool = False
     ) -> ChangedTunnel | None:
-        """Store `tunnel` if the stored record has this attachment number.
+        """Store `tunnel` if the stored record has this attachment number and the version before.
 
-        attachment: 0 to store a new tunnel, which must not exist.
+        `tunnel.version` is one more than that of the stored record, so that no change is lost.
+        attachment: 0 to store a new tunnel, which must not exist; its version is not compared.
         takes_seq: whether to take the next number of a callback with it.
         If the instance or the attachment changes, the former instance of an open tunnel gets
-        news. Returns None, and changes nothing, for another attachment number, an ended tunnel
-        and an unknown one. Of simultaneous changes from one attachment to the next, one
-        succeeds. Raises Unavailable if the store is full.
+        news. Returns None, and changes nothing, for another attachment number or version, an ended
+        tunnel and an unknown one. Of simultaneous changes from one version, one succeeds.
+        Raises Unavailable if the store is full.
         """
 
     async def end(self, closed: ClosedTunnel) -> str | None:
@@ -111,7 +112,7 @@ class TunnelStore(Protocol):
         """
 
     async def touch(self, seen: Mapping[str, tuple[int, float]]) -> Collection[str]:
-        """Store `seen_at` and extend the records' lives, in one round trip.
+        """Store `seen_at` and extend the records' lives, in one round trip. Versions stay.
 
         seen: attachment number and `seen_at`, by tunnel id; at most a few hundred.
         Returns the ids whose record is missing or has another attachment. They are unchanged.

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
+from typing import TypedDict, Unpack
 
 from broker.infrastructure.codec import encode
 from broker.tunnels.model import META_MAX_BYTES, ClosedBy, Tunnel, TunnelState
@@ -40,12 +41,34 @@ RULES: Mapping[tuple[TunnelState, Act], TunnelState] = {
 no record yet, and a closed one has none any more: `end` is possible in both states."""
 
 
+class Changes(TypedDict, total=False):
+    """Fields of a tunnel that change."""
+
+    state: TunnelState
+    attachment: int
+    instance: str
+    epoch: str
+    resume_hash: bytes
+    opened_at: float
+    seen_at: float
+    due_at: float
+    lost_by: ClosedBy
+    meta: str
+    groups: tuple[str, ...]
+    subject: str
+
+
+def edit(tunnel: Tunnel, **changes: Unpack[Changes]) -> Tunnel:
+    """Return the next version of the record."""
+    return replace(tunnel, version=tunnel.version + 1, **changes)
+
+
 def attach(tunnel: Tunnel, *, instance: str, now: float, session_end: float = 0.0) -> Tunnel:
     """Return the tunnel with a socket at `instance`. A new one is open from now on.
 
     session_end: when the session ends, Unix time in seconds; 0 without a session.
     """
-    return replace(
+    return edit(
         tunnel,
         state=RULES[tunnel.state, Act.ATTACH],
         attachment=tunnel.attachment + 1,
@@ -64,7 +87,7 @@ def lose(tunnel: Tunnel, by: ClosedBy, *, now: float, away_timeout: float) -> Tu
     state = RULES.get((tunnel.state, Act.LOSE))
     if state is None:
         return None
-    return replace(tunnel, state=state, lost_by=by, due_at=now + away_timeout)
+    return edit(tunnel, state=state, lost_by=by, due_at=now + away_timeout)
 
 
 def check_meta(value: object) -> str:

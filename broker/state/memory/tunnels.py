@@ -161,6 +161,8 @@ class MemoryTunnels:
             if tunnel.id in self._entries:
                 return None
             entry = self._add(tunnel)
+        elif entry.tunnel.version + 1 != tunnel.version:
+            return None
         former, before = entry.holder, entry.tunnel
         entry.tunnel = tunnel
         entry.ends_at = self._clock() + RECORD_TTL

@@ -1,0 +1,268 @@
+"""Delivers the messages of clients to backends: one at a time for each tunnel, in order.
+
+A tunnel has a queue and a task only while messages wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import NamedTuple, Protocol
+
+from broker.errors import Unavailable
+from broker.infrastructure.background import spawn
+from broker.tunnels.closing import TunnelCloser
+from broker.tunnels.model import (
+    CLOSED_BY_CLIENT,
+    ClosedBy,
+    CloseRequest,
+    MessageAnswer,
+    Tunnel,
+)
+from broker.tunnels.ports import (
+    CallbackFailed,
+    NumberedMessage,
+    TunnelCallbacks,
+    TunnelStores,
+)
+
+WAITING_MAX = 16
+"""Messages of one tunnel that wait, with the one in flight. Then its socket is not read."""
+
+RETRY_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds before a number is taken again while the state is unavailable. A message survives an
+outage of 15 s."""
+
+CLOSE_TIMEOUT = 3.0
+"""Seconds to wait for messages that wait when the process ends. Others are lost."""
+
+FAILED = MessageAnswer(error=("temporarily_unavailable", "the backend is unavailable; try again"))
+
+
+class ClientMessage(NamedTuple):
+    """data: JSON text in UTF-8.  id: the client's; empty if it has none."""
+
+    data: bytes
+    id: str = ""
+
+
+CLOSE = ClientMessage(b"")
+"""The client's wish to end the tunnel, after its messages."""
+
+
+class MessageSource(Protocol):
+    """The socket that a queue belongs to."""
+
+    tunnel_id: str
+    attachment: int
+    queue: TunnelInboxQueue | None
+
+    def encode_reply(self, message_id: str, answer: MessageAnswer) -> bytes:
+        """Return the frame's text with the reply to a message."""
+
+    def send_reply(self, text: bytes) -> None:
+        """Send `encode_reply`. Does nothing if the socket is closed."""
+
+    def on_handled(self, waiting: int) -> None:
+        """A message was handled; `waiting` others wait."""
+
+    def end(self, why: CloseRequest) -> None:
+        """Close the socket. The tunnel has ended."""
+
+    def drop(self) -> None:
+        """Close the socket. The tunnel is away, because its end could not be stored."""
+
+    def check(self) -> None:
+        """The attachment is not the current one: read why."""
+
+
+class TunnelInboxQueue:
+    """The waiting messages of one tunnel, the first of which is in flight."""
+
+    __slots__ = ("_is_stopped", "_messages", "_on_end", "task")
+
+    def __init__(self) -> None:
+        self._messages: deque[ClientMessage] = deque()
+        self._is_stopped = False
+        self._on_end: Callable[[], None] | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._is_stopped
+
+    def append(self, message: ClientMessage) -> None:
+        if not self._is_stopped:
+            self._messages.append(message)
+
+    def first(self) -> ClientMessage | None:
+        return self._messages[0] if self._messages else None
+
+    def pop(self) -> None:
+        if self._messages:
+            self._messages.popleft()
+
+    def stop(self, on_end: Callable[[], None] | None = None) -> None:
+        """Drop the waiting messages. The one in flight ends without repeats.
+
+        on_end: called after it.
+        """
+        self._is_stopped = True
+        self._on_end = on_end
+        self._messages.clear()
+
+    def cancel(self) -> None:
+        """Drop all messages, also the one in flight."""
+        self.stop()
+        if self.task is not None:
+            self.task.cancel()
+
+    def end(self) -> None:
+        if self._on_end is not None:
+            self._on_end()
+
+
+class TunnelInboxes:
+    """Delivers messages.
+
+    callbacks: by the `api` of a tunnel.
+    """
+
+    def __init__(
+        self,
+        *,
+        stores: TunnelStores,
+        callbacks: Mapping[str, TunnelCallbacks],
+        closer: TunnelCloser,
+    ) -> None:
+        self._inboxes = stores.inboxes
+        self._records = stores.records
+        self._callbacks = callbacks
+        self._closer = closer
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def put(self, source: MessageSource, message: ClientMessage) -> int:
+        """Deliver a message after the earlier ones. Returns how many wait."""
+        queue = source.queue
+        if queue is None:
+            queue = source.queue = TunnelInboxQueue()
+            queue.append(message)
+            queue.task = spawn("tunnel messages", self._deliver_all(source, queue))
+            self._tasks.add(queue.task)
+            queue.task.add_done_callback(self._tasks.discard)
+        else:
+            queue.append(message)
+        return len(queue)
+
+    async def close(self) -> None:
+        """Wait up to `CLOSE_TIMEOUT` for all messages."""
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+
+    async def _deliver_all(self, source: MessageSource, queue: TunnelInboxQueue) -> None:
+        try:
+            while (message := queue.first()) is not None:
+                if message is CLOSE:
+                    await self._close(source, queue)
+                else:
+                    await self._deliver(source, queue, message)
+                queue.pop()
+                source.on_handled(len(queue))
+        finally:
+            source.queue = None
+        queue.end()
+
+    async def _deliver(
+        self, source: MessageSource, queue: TunnelInboxQueue, message: ClientMessage
+    ) -> None:
+        try:
+            numbered = await self._number(source, message.id)
+        except Unavailable:
+            self._reply(source, message.id, FAILED)
+            return
+        if numbered is None:
+            queue.stop()
+            source.check()
+        elif numbered.reply is not None:
+            source.send_reply(numbered.reply)
+        else:
+            await self._call(source, queue, message, numbered)
+
+    async def _number(self, source: MessageSource, message_id: str) -> NumberedMessage | None:
+        """Raises Unavailable after the last attempt."""
+        for delay in RETRY_DELAYS:
+            with suppress(Unavailable):
+                return await self._inboxes.number(source.tunnel_id, source.attachment, message_id)
+            await asyncio.sleep(delay)
+        return await self._inboxes.number(source.tunnel_id, source.attachment, message_id)
+
+    async def _call(
+        self,
+        source: MessageSource,
+        queue: TunnelInboxQueue,
+        message: ClientMessage,
+        numbered: NumberedMessage,
+    ) -> None:
+        tunnel, seq = numbered.tunnel, numbered.seq
+        try:
+            answer = await self._callbacks[tunnel.api].message(
+                tunnel, seq, message.data, message.id, may_repeat=lambda: not queue.is_stopped
+            )
+        except CallbackFailed:
+            self._reply(source, message.id, FAILED)
+            return
+        if message.id:
+            await self._settle(source, message.id, self._reply(source, message.id, answer))
+        if answer.close is not None:
+            await self._end(source, queue, tunnel, answer.close, ClosedBy.SERVER)
+
+    def _reply(self, source: MessageSource, message_id: str, answer: MessageAnswer) -> bytes:
+        if not message_id:
+            return b""
+        text = source.encode_reply(message_id, answer)
+        source.send_reply(text)
+        return text
+
+    async def _settle(self, source: MessageSource, message_id: str, reply: bytes) -> None:
+        """Without the stored reply, a repeat of the message goes to the backend again."""
+        with suppress(Unavailable):
+            await self._inboxes.settle(source.tunnel_id, message_id, reply)
+
+    async def _close(self, source: MessageSource, queue: TunnelInboxQueue) -> None:
+        """End the tunnel for its client. If the state is unavailable, it ends as an away one."""
+        try:
+            tunnel = await self._records.get(source.tunnel_id)
+        except Unavailable:
+            source.drop()
+            return
+        if tunnel is None or tunnel.attachment != source.attachment:
+            source.check()
+            return
+        await self._end(source, queue, tunnel, CLOSED_BY_CLIENT, ClosedBy.CLIENT)
+
+    async def _end(
+        self,
+        source: MessageSource,
+        queue: TunnelInboxQueue,
+        tunnel: Tunnel,
+        why: CloseRequest,
+        by: ClosedBy,
+    ) -> None:
+        try:
+            closed = await self._closer.end(tunnel, why, by)
+        except Unavailable:
+            source.drop()
+            return
+        if closed is not None:
+            queue.stop(lambda: self._closer.report(closed))
+            source.end(why)
