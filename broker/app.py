@@ -31,6 +31,7 @@ from broker.infrastructure.notices import NOTICE_LISTENER, NoticeDispatcher
 from broker.infrastructure.outbound.settings import OutboundSettings
 from broker.infrastructure.outbound.webhook import SiteClient
 from broker.infrastructure.rate_limit import rate_limit_key
+from broker.infrastructure.retries import Defer, RetryWorker
 from broker.infrastructure.runtime.drain import SOCKET_IO_PATH, DrainGate
 from broker.infrastructure.runtime.lifecycle import Lifecycle, do_nothing
 from broker.infrastructure.runtime.settings import ServerSettings
@@ -121,8 +122,14 @@ def build(
     """
     context, lifecycle = _build_context(settings, open_backends(settings, clock, directory))
     features = Mounted.join([mount(context) for mount in FEATURES.values()])
-    shared = (mount_token_endpoint(context, features.grants), _mount_notices(context, features))
-    mounted = Mounted.join([features, *shared])
+    mounted = Mounted.join(
+        [
+            features,
+            mount_token_endpoint(context, features.grants),
+            _mount_notices(context, features),
+            _mount_retries(context.retries),
+        ]
+    )
     lifecycle.add(mounted)
     public = _build_public(context, mounted)
     public.cleanup_ctx.append(lifecycle.run)
@@ -180,6 +187,13 @@ def _mount_notices(context: Context, features: Mounted) -> Mounted:
     )
 
 
+def _mount_retries(retries: RetryWorker) -> Mounted:
+    """One worker makes the deferred calls of all features."""
+    if not retries.has_kinds:
+        return Mounted()
+    return Mounted(tasks=[BackgroundTask("deferred calls", retries.run)])
+
+
 def _build_services(settings: Settings, backends: Backends) -> Services:
     issuer = TokenIssuer(
         file=SigningKeyFile(settings[TokenSettings].key_file),
@@ -199,12 +213,17 @@ def _build_services(settings: Settings, backends: Backends) -> Services:
     )
     logins = _build_login_services(settings, backends, issuer, pool)
     sessions = _build_session_service(settings, backends)
-    oidc = _build_oidc_services(settings, backends, issuer, logins.redeemer)
-    return Services(issuer, pool, logins, sessions, oidc)
+    retries = RetryWorker(queue=backends.state.retries, clock=backends.state.clock)
+    oidc = _build_oidc_services(settings, backends, issuer, logins.redeemer, retries.defer)
+    return Services(issuer, pool, logins, sessions, oidc, retries)
 
 
 def _build_oidc_services(
-    settings: Settings, backends: Backends, issuer: TokenIssuer, redeemer: Redeemer
+    settings: Settings,
+    backends: Backends,
+    issuer: TokenIssuer,
+    redeemer: Redeemer,
+    defer: Defer,
 ) -> OIDCServices:
     state, group = backends.state, settings[OIDCSettings]
     lifetimes = FamilyLifetimes(
@@ -221,7 +240,7 @@ def _build_oidc_services(
         requests=state.authorization_requests,
         sign_ins=state.sign_ins,
         grants=state.grants,
-        deferred=state.deferred,
+        defer=defer,
         apps=backends.apps,
         webhook_secrets=open_webhook_secrets(settings, backends.records),
         directory=backends.directory,

@@ -21,6 +21,7 @@ from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import Bus, LeaderLeases
 from broker.infrastructure.crypto.sealing import SecretBox
+from broker.infrastructure.retries import RetryWorker
 from broker.infrastructure.runtime.drain import DrainGate
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
@@ -56,6 +57,7 @@ class Services(NamedTuple):
     login_services: LoginServices
     session_service: SessionService
     oidc_services: OIDCServices
+    retries: RetryWorker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,10 @@ class Context:
     @property
     def bus(self) -> Bus:
         return self.backends.bus
+
+    @property
+    def retries(self) -> RetryWorker:
+        return self.services.retries
 
     @property
     def audit_log(self) -> AuditLog:

@@ -1,8 +1,8 @@
-"""Coordination of instances: notices on a bus, and leader leases."""
+"""Coordination of instances: notices on a bus, leader leases, and calls that any of them makes."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
@@ -60,3 +60,44 @@ class LeaderLeases(Protocol):
 
     async def release(self, job: str, holder: str) -> None:
         """End the lease if `holder` has it."""
+
+
+RETRY_TIMEOUT = 60.0
+"""Seconds after which a deferred call that an instance has taken is due again."""
+
+
+class DeferredCall(NamedTuple):
+    """A call to another server that is to be made later.
+
+    id: unique in its kind.
+    kind: what makes the call, such as `logout`.
+    receiver: whose server it calls, such as an app's id. Receivers take turns.
+    payload: what the kind needs, as JSON; it holds no signed token.
+    attempt: 1 for the first.
+    """
+
+    id: str
+    kind: str
+    receiver: str
+    payload: str
+    attempt: int = 1
+
+
+class RetryQueue(Protocol):
+    """Stores calls that any instance makes when they are due. Methods raise Unavailable."""
+
+    async def put(self, call: DeferredCall, due_at: float) -> None:
+        """Store a call, or store the next attempt of one. `due_at` replaces its former time.
+
+        Raises Unavailable if the store is full.
+        """
+
+    async def take_due(self, kinds: Collection[str], limit: int) -> Sequence[DeferredCall]:
+        """Return calls that are due, at most `limit` of each of these kinds.
+
+        Without `done` or `put`, a call is due again after `RETRY_TIMEOUT`. Of simultaneous calls
+        over all instances one gets each call.
+        """
+
+    async def done(self, call: DeferredCall) -> None:
+        """Delete a call."""

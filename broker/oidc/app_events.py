@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -11,11 +10,11 @@ from broker.apps.model import App
 from broker.apps.ports import Apps, WebhookSecrets
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.codec import decoder, encode
+from broker.infrastructure.coordination import DeferredCall
 from broker.infrastructure.observability.metrics import Counter
 from broker.infrastructure.outbound.webhook import SiteClient, WebhookFailed, sign
+from broker.infrastructure.retries import CallOutcome, Defer
 from broker.login.ports import ReportedLogin
-from broker.oidc.deferred import Outcome
-from broker.oidc.ports import DeferredCall
 
 log = structlog.get_logger()
 
@@ -34,14 +33,13 @@ _decode_report = decoder(ReportedLogin)
 class AppEvents:
     """Puts and makes the calls for events.
 
-    defer: stores a call of a kind with its payload.
     client: sends requests to URLs of sites.
     """
 
     def __init__(
         self,
         *,
-        defer: Callable[[str, str], Awaitable[None]],
+        defer: Defer,
         apps: Apps,
         secrets: WebhookSecrets,
         client: SiteClient,
@@ -56,25 +54,25 @@ class AppEvents:
     async def login_reported(self, report: ReportedLogin) -> None:
         """Put a call if the app receives events. Raises Unavailable."""
         if await self._app(report) is not None:
-            await self._defer(KIND, encode(report).decode())
+            await self._defer(KIND, report.app, encode(report).decode())
 
-    async def attempt(self, call: DeferredCall) -> Outcome:
+    async def attempt(self, call: DeferredCall) -> CallOutcome:
         """Make one attempt. An app that no longer receives events gets none."""
         report = _decode_report(call.payload.encode())
         app = await self._app(report)
         if app is None:
-            return Outcome.REFUSED
-        problem, outcome = "", Outcome.FAILED
+            return CallOutcome.REFUSED
+        problem, outcome = "", CallOutcome.FAILED
         try:
             status = await self._post(app, report, call)
-            outcome = Outcome.DELIVERED if 200 <= status < 300 else Outcome.FAILED
+            outcome = CallOutcome.DELIVERED if 200 <= status < 300 else CallOutcome.FAILED
             problem = f"status {status}"
         except TimeoutError:
             problem = f"no answer within {EVENT_TIMEOUT:.0f} seconds"
         except WebhookFailed as failed:
             problem = str(failed)
         APP_EVENTS.labels(app.id, outcome).inc()
-        if outcome is not Outcome.DELIVERED:
+        if outcome is not CallOutcome.DELIVERED:
             log.warning("app event not delivered", app=app.id, attempt=call.attempt, reason=problem)
         return outcome
 

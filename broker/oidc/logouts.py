@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlencode
 
@@ -14,11 +14,11 @@ from broker.apps.ports import Apps
 from broker.infrastructure.api.bodies import FORM_TYPE
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.codec import decoder, encode
+from broker.infrastructure.coordination import DeferredCall
 from broker.infrastructure.outbound.webhook import SignedRequest, SiteClient, WebhookFailed
-from broker.oidc.deferred import Outcome
+from broker.infrastructure.retries import CallOutcome, Defer
 from broker.oidc.metrics import BACKCHANNEL
 from broker.oidc.model import SignIn
-from broker.oidc.ports import DeferredCall
 from broker.tokens.issuer import TokenIssuer
 
 log = structlog.get_logger()
@@ -30,10 +30,10 @@ EVENT = "http://schemas.openid.net/event/backchannel-logout"
 CALL_TIMEOUT = 5.0
 """Seconds for an answer of the app."""
 
-OUTCOME_BY_STATUS: Mapping[int, Outcome] = {
-    200: Outcome.DELIVERED,
-    204: Outcome.DELIVERED,
-    400: Outcome.REFUSED,
+OUTCOME_BY_STATUS: Mapping[int, CallOutcome] = {
+    200: CallOutcome.DELIVERED,
+    204: CallOutcome.DELIVERED,
+    400: CallOutcome.REFUSED,
 }
 """Any other status is a failure."""
 
@@ -53,14 +53,13 @@ _decode_logout = decoder(Logout)
 class BackchannelLogouts:
     """Puts and makes the calls to the apps of a sign-in session that has ended.
 
-    defer: stores a call of a kind with its payload.
     client: sends requests to URLs of sites.
     """
 
     def __init__(
         self,
         *,
-        defer: Callable[[str, str], Awaitable[None]],
+        defer: Defer,
         apps: Apps,
         issuer: TokenIssuer,
         clock: Clock,
@@ -78,16 +77,16 @@ class BackchannelLogouts:
             incarnation = sign_in.incarnations.get(app_id, "")
             logout = Logout(app_id, incarnation, sign_in.subject, sign_in.sid)
             if await self._app(logout) is not None:
-                await self._defer(KIND, encode(logout).decode())
+                await self._defer(KIND, app_id, encode(logout).decode())
         log.info("sign-in session ended", reason=reason, apps=sorted(sign_in.apps))
 
-    async def attempt(self, call: DeferredCall) -> Outcome:
+    async def attempt(self, call: DeferredCall) -> CallOutcome:
         """Make one attempt. An app that no longer has a URL is not called."""
         logout = _decode_logout(call.payload.encode())
         app = await self._app(logout)
         if app is None:
-            return Outcome.REFUSED
-        problem, outcome = "", Outcome.FAILED
+            return CallOutcome.REFUSED
+        problem, outcome = "", CallOutcome.FAILED
         try:
             outcome = await self._post(app, logout)
         except TimeoutError:
@@ -95,7 +94,7 @@ class BackchannelLogouts:
         except WebhookFailed as failed:
             problem = str(failed)
         BACKCHANNEL.labels(app.id, outcome).inc()
-        if outcome is not Outcome.DELIVERED:
+        if outcome is not CallOutcome.DELIVERED:
             log.warning(
                 "back-channel logout not accepted",
                 app=app.id,
@@ -112,14 +111,14 @@ class BackchannelLogouts:
             return None
         return app
 
-    async def _post(self, app: App, logout: Logout) -> Outcome:
+    async def _post(self, app: App, logout: Logout) -> CallOutcome:
         """Send the logout token.  Raises TimeoutError or WebhookFailed."""
         assert app.backchannel_logout_url is not None, "apps without a URL get no calls"
         body = urlencode({"logout_token": self._token(app, logout)}).encode()
         request = SignedRequest(body, {"Content-Type": FORM_TYPE})
         async with asyncio.timeout(CALL_TIMEOUT):
             response = await self._client.post(app.backchannel_logout_url, request)
-        return OUTCOME_BY_STATUS.get(response.status, Outcome.FAILED)
+        return OUTCOME_BY_STATUS.get(response.status, CallOutcome.FAILED)
 
     def _token(self, app: App, logout: Logout) -> str:
         claims = {

@@ -23,14 +23,17 @@ from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.api.settings import APISettings
 from broker.infrastructure.background import BackgroundTask
 from broker.infrastructure.clock import Clock
+from broker.infrastructure.retries import RetryWorker
 from broker.infrastructure.runtime.drain import DrainGate
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
 from broker.oidc import (
+    app_events,
     authorize_api,
     introspection_api,
     login_api,
     logout_api,
+    logouts,
     par_api,
     phone_api,
     revocation_api,
@@ -63,6 +66,9 @@ log = structlog.get_logger()
 
 ROLE, PHONE_ROLE = "oidc", "phone"
 
+RETRY_DELAYS = (1.0, 10.0, 60.0, 600.0)
+"""Seconds before the second, third, fourth and fifth attempt of a call to an app."""
+
 APP_BEGINS_FACTOR = 10
 """Pushed requests of one app for each begin of an address: they come from one server."""
 
@@ -71,6 +77,8 @@ TOKEN_ROLES = frozenset({"oauth", "oidc"})
 
 
 class OIDCContext(Protocol):
+    @property
+    def retries(self) -> RetryWorker: ...
     @property
     def settings(self) -> Settings: ...
     @property
@@ -133,11 +141,12 @@ def mount_tokens(context: OIDCContext, grants: Sequence[TokenGrant]) -> Mounted:
 def _mount_provider(context: OIDCContext) -> Mounted:
     services = context.oidc_services
     end_all = partial(services.sign_ins.end_all, reason="user ended")
+    context.retries.handle(logouts.KIND, services.logouts.attempt, RETRY_DELAYS)
+    context.retries.handle(app_events.KIND, services.app_events.attempt, RETRY_DELAYS)
     watch = EndedSubjectWatch(context.ended_subjects, end_all)
     return Mounted(
         routes=[*_token_routes(context, services), *_page_routes(context, services)],
         tasks=[
-            BackgroundTask("deferred calls", services.deferred.run),
             BackgroundTask("ended subjects", watch.run),
         ],
         resources=[Resource(services.site_client.open, services.site_client.close)],

@@ -23,9 +23,6 @@ concurrent act, and than the time in which a repeated form post makes the same s
 TOMBSTONE_TTL = 60.0
 """Seconds after a code's end for which its second use is recognised."""
 
-RETRY_TIMEOUT = 60.0
-"""Seconds after which a deferred call that an instance has taken is due again."""
-
 
 class AuthorizationRequests(Protocol):
     """Stores authorization requests until they expire."""
@@ -166,34 +163,3 @@ class Grants(Protocol):
 
     async def of_subject(self, subject: str) -> Sequence[FamilyState]:
         """Return the subject's families, the oldest first."""
-
-
-class DeferredCall(NamedTuple):
-    """A call that is to be made later.
-
-    id: 22 URL-safe characters. kind: `logout` or `event`. attempt: 1 for the first.
-    payload: what the kind needs, as JSON; it holds no signed token.
-    """
-
-    id: str
-    kind: str
-    attempt: int
-    payload: str
-
-
-class Deferred(Protocol):
-    """Stores calls that any instance makes when they are due."""
-
-    async def put(self, call: DeferredCall, due_at: float) -> None:
-        """Store a call, or store the next attempt of one. `due_at` replaces its former time."""
-
-    async def take_due(self, limit: int) -> Sequence[DeferredCall]:
-        """Return calls that are due. Without `done` or `put`, one is due again later.
-
-        That is after `RETRY_TIMEOUT`.
-
-        Of simultaneous calls over all instances one gets each call.
-        """
-
-    async def done(self, call_id: str) -> None:
-        """Delete a call."""

@@ -9,19 +9,18 @@ from broker.identity.ports import Directory
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.crypto.sealing import SecretBox
 from broker.infrastructure.outbound.webhook import SiteClient
+from broker.infrastructure.retries import Defer
 from broker.login.delivery import Redeemer
-from broker.oidc import app_events
 from broker.oidc.app_events import AppEvents
 from broker.oidc.authorization import AuthorizationService
 from broker.oidc.browser_sign_ins import BrowserSignIns
 from broker.oidc.claims import ClaimSource
-from broker.oidc.deferred import DeferredCalls
 from broker.oidc.device_grant import DeviceTokens
 from broker.oidc.families import Families
 from broker.oidc.grants import CodeExchange, FamilyLifetimes, RefreshExchange
 from broker.oidc.known_browsers import KnownBrowserCookies
-from broker.oidc.logouts import KIND, BackchannelLogouts
-from broker.oidc.ports import AuthorizationRequests, Deferred, Grants, SignIns
+from broker.oidc.logouts import BackchannelLogouts
+from broker.oidc.ports import AuthorizationRequests, Grants, SignIns
 from broker.oidc.refresh_tokens import RefreshTokens
 from broker.oidc.sign_ins import SignInLifetimes, SignInService
 from broker.oidc.tokens import TokenSigner
@@ -38,7 +37,6 @@ class OIDCServices(NamedTuple):
     logouts: BackchannelLogouts
     app_events: AppEvents
     site_client: SiteClient
-    deferred: DeferredCalls
     code_exchange: CodeExchange
     refresh_exchange: RefreshExchange
     device_tokens: DeviceTokens
@@ -55,7 +53,7 @@ def create_oidc_services(
     requests: AuthorizationRequests,
     sign_ins: SignIns,
     grants: Grants,
-    deferred: Deferred,
+    defer: Defer,
     apps: Apps,
     webhook_secrets: WebhookSecrets,
     directory: Directory,
@@ -82,15 +80,12 @@ def create_oidc_services(
     families = Families(grants=grants, profiles=profiles)
     refresh_tokens = RefreshTokens(secret_box)
     signer = TokenSigner(issuer=issuer, claims=claims, refresh_tokens=refresh_tokens)
-    calls = DeferredCalls(store=deferred, clock=clock)
     logouts = BackchannelLogouts(
-        defer=calls.put, apps=apps, issuer=issuer, clock=clock, client=site_client
+        defer=defer, apps=apps, issuer=issuer, clock=clock, client=site_client
     )
-    calls.handle(KIND, logouts.attempt)
     events = AppEvents(
-        defer=calls.put, apps=apps, secrets=webhook_secrets, client=site_client, clock=clock
+        defer=defer, apps=apps, secrets=webhook_secrets, client=site_client, clock=clock
     )
-    calls.handle(app_events.KIND, events.attempt)
     sessions = SignInService(
         sign_ins=sign_ins,
         grants=grants,
@@ -117,7 +112,6 @@ def create_oidc_services(
         logouts=logouts,
         app_events=events,
         site_client=site_client,
-        deferred=calls,
         code_exchange=CodeExchange(
             grants=grants, signer=signer, issuer=issuer, lifetimes=lifetimes, clock=clock
         ),

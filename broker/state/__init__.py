@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 from broker.chat.ports import ChatStores
 from broker.infrastructure.clock import Clock
-from broker.infrastructure.coordination import LeaderLeases
+from broker.infrastructure.coordination import LeaderLeases, RetryQueue
 from broker.login.ports import Images, LoginStore
 from broker.monitoring.ports import Instances
-from broker.oidc.ports import AuthorizationRequests, Deferred, Grants, SignIns
+from broker.oidc.ports import AuthorizationRequests, Grants, SignIns
 from broker.pool.ports import CodeLeases
 from broker.sessions.ports import SessionStore
 from broker.tunnels.ports import TunnelStores
@@ -49,7 +49,7 @@ class StateBackend:
     authorization_requests: AuthorizationRequests
     sign_ins: SignIns
     grants: Grants
-    deferred: Deferred
+    retries: RetryQueue
     tunnels: TunnelStores
     chat: ChatStores | None = None
 

@@ -13,12 +13,12 @@ from structlog.testing import capture_logs
 
 from broker.apps.model import App
 from broker.apps.registry import AppRegistry
+from broker.infrastructure.coordination import DeferredCall
 from broker.infrastructure.outbound.webhook import SiteClient
+from broker.infrastructure.retries import CallOutcome, RetryWorker
 from broker.login.ports import ReportedLogin
 from broker.oidc.app_events import KIND, AppEvents
-from broker.oidc.deferred import DeferredCalls, Outcome
-from broker.oidc.ports import DeferredCall
-from broker.state.memory.deferred import MemoryDeferred
+from broker.state.memory.retry_queue import MemoryRetryQueue
 from tests.support.builders import SHOP
 from tests.support.webhook import HOST, OTHER_SECRET, SECRET, Names, Served, serving_site
 
@@ -42,14 +42,14 @@ async def server(tmp_path: Path) -> AsyncIterator[Served]:
 class Sender:
     """The events of one app, and the calls that are due."""
 
-    def __init__(self, events: AppEvents, store: MemoryDeferred) -> None:
+    def __init__(self, events: AppEvents, store: MemoryRetryQueue) -> None:
         self.events = events
         self._store = store
 
     async def calls(self) -> list[DeferredCall]:
-        return list(await self._store.take_due(10))
+        return list(await self._store.take_due([KIND], 10))
 
-    async def attempt(self) -> Outcome:
+    async def attempt(self) -> CallOutcome:
         await self.events.login_reported(REPORT)
         [call] = await self.calls()
         return await self.events.attempt(call)
@@ -70,10 +70,10 @@ async def sender(server: Served) -> AsyncIterator[OpenSender]:
         )
         await client.open()
         clients.append(client)
-        store = MemoryDeferred(time.time)
+        store = MemoryRetryQueue(time.time)
         app = app or replace(SHOP, events_url=f"https://{HOST}:{server.port}/hook")
         events = AppEvents(
-            defer=DeferredCalls(store=store, clock=time.time).put,
+            defer=RetryWorker(queue=store, clock=time.time).defer,
             apps=AppRegistry([app]),
             secrets=FixedSecrets(secret),
             client=client,
@@ -87,7 +87,7 @@ async def sender(server: Served) -> AsyncIterator[OpenSender]:
 
 
 async def test_reported_login_is_sent_with_a_signature(server: Served, sender: OpenSender) -> None:
-    assert await (await sender()).attempt() is Outcome.DELIVERED
+    assert await (await sender()).attempt() is CallOutcome.DELIVERED
 
     [(_, fields)] = server.site.questions
     assert fields["type"] == "login.reported"
@@ -120,7 +120,7 @@ async def test_refused_event_is_repeated_later(
 
     server.site.answer = refuse
 
-    assert await (await sender()).attempt() is Outcome.FAILED
+    assert await (await sender()).attempt() is CallOutcome.FAILED
     assert len(server.site.questions) == 1
 
 
@@ -128,7 +128,7 @@ async def test_refused_event_is_repeated_later(
 async def test_event_without_the_right_secret_fails(
     server: Served, sender: OpenSender, secret: str | None
 ) -> None:
-    assert await (await sender(secret=secret)).attempt() is Outcome.FAILED
+    assert await (await sender(secret=secret)).attempt() is CallOutcome.FAILED
     assert server.site.questions == []
 
 
@@ -138,7 +138,7 @@ async def test_private_address_gets_no_event(server: Served, sender: OpenSender)
     with capture_logs() as logs:
         outcome = await one.attempt()
 
-    assert outcome is Outcome.FAILED
+    assert outcome is CallOutcome.FAILED
     assert server.site.questions == []
     assert "is not a public address" in logs[0]["reason"]
 
@@ -165,7 +165,7 @@ async def test_later_app_with_the_same_id_gets_no_event(server: Served, sender: 
     one = await sender()
     payload = '["shop","former","login-1","user-7",1000000.5]'
 
-    assert await one.events.attempt(DeferredCall("c", KIND, 1, payload)) is Outcome.REFUSED
+    assert await one.events.attempt(DeferredCall("c", KIND, "shop", payload)) is CallOutcome.REFUSED
     assert server.site.questions == []
 
 

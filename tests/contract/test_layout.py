@@ -91,6 +91,7 @@ INFRASTRUCTURE: tuple[frozenset[str], ...] = (
             "notices",
             "observability",
             "rate_limit",
+            "retries",
             "settings",
             "settings_sources",
             "sharding",

@@ -9,12 +9,12 @@ from broker.state import StateBackend
 from broker.state.memory.authorization_requests import MemoryAuthorizationRequests
 from broker.state.memory.chat_people import open_chat
 from broker.state.memory.code_leases import MemoryCodeLeases
-from broker.state.memory.deferred import MemoryDeferred
 from broker.state.memory.grants import MemoryGrants
 from broker.state.memory.instances import MemoryInstances
 from broker.state.memory.leader_leases import MemoryLeaderLeases
 from broker.state.memory.login_images import MemoryImages
 from broker.state.memory.logins import MemoryLoginStore
+from broker.state.memory.retry_queue import MemoryRetryQueue
 from broker.state.memory.sessions import MemorySessionStore
 from broker.state.memory.sign_ins import MemorySignIns
 from broker.state.memory.tunnels import open_tunnels
@@ -39,7 +39,7 @@ def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool)
         authorization_requests=MemoryAuthorizationRequests(clock),
         sign_ins=sign_ins,
         grants=MemoryGrants(clock, sign_ins),
-        deferred=MemoryDeferred(clock),
+        retries=MemoryRetryQueue(clock),
         tunnels=open_tunnels(clock),
         chat=open_chat(clock),
     )

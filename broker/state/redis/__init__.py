@@ -5,7 +5,7 @@ sessions.py                phone sessions
 authorization_requests.py  authorization requests of OpenID Connect
 sign_ins.py                sign-in sessions
 grants.py                  authorization codes and families of refresh tokens
-deferred.py                calls that are made later
+retry_queue.py             calls that are made later
 code_leases.py             pools of codes
 leader_leases.py           leader leases
 login_images.py            images of codes that were drawn live
@@ -24,13 +24,13 @@ from broker.state import StateBackend
 from broker.state.memory.tunnels import open_tunnels
 from broker.state.redis.authorization_requests import RedisAuthorizationRequests
 from broker.state.redis.code_leases import RedisCodeLeases
-from broker.state.redis.deferred import RedisDeferred
 from broker.state.redis.grants import RedisGrants
 from broker.state.redis.instances import RedisInstances
 from broker.state.redis.leader_leases import RedisLeaderLeases
 from broker.state.redis.login_images import RedisImages
 from broker.state.redis.logins import RedisLoginStore
 from broker.state.redis.replication import Replication
+from broker.state.redis.retry_queue import RedisRetryQueue
 from broker.state.redis.sessions import RedisSessionStore
 from broker.state.redis.sign_ins import RedisSignIns
 
@@ -89,6 +89,6 @@ def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool)
         authorization_requests=RedisAuthorizationRequests(redis, time),
         sign_ins=RedisSignIns(redis, time),
         grants=RedisGrants(redis, Replication(connections.replica, replicas), time),
-        deferred=RedisDeferred(redis, time),
+        retries=RedisRetryQueue(redis, time),
         tunnels=open_tunnels(time),
     )

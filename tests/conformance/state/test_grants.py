@@ -1,4 +1,4 @@
-"""Authorization requests, sign-in sessions, codes, families and deferred calls."""
+"""Authorization requests, sign-in sessions, codes and families."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from itertools import count
 import pytest
 
 from broker.errors import Unavailable
+from broker.infrastructure.coordination import DeferredCall
 from broker.infrastructure.sharding import SHARDS
 from broker.oidc.model import Family, hash_secret, subject_shard
 from broker.oidc.ports import (
     ENDED_TTL,
     FAMILIES_MAX,
-    RETRY_TIMEOUT,
     SIGN_INS_MAX,
     TOMBSTONE_TTL,
-    DeferredCall,
     FamilyState,
     Taken,
 )
@@ -461,64 +460,13 @@ async def test_family_expires(store: StateBackend, clock: Clock, pass_time: Pass
     assert list(await store.grants.of_subject(SUBJECT)) == []
 
 
-async def test_due_call_is_taken_by_one_instance(store: StateBackend, clock: Clock) -> None:
-    calls = [DeferredCall(f"call-{number}", "logout", 1, "{}") for number in range(10)]
-    for call in calls:
-        await store.deferred.put(call, clock())
-    later = DeferredCall("later", "logout", 1, "{}")
-    await store.deferred.put(later, clock() + 10)
-
-    taken = await asyncio.gather(*(store.deferred.take_due(3) for _ in range(5)))
-
-    assert sorted(call for part in taken for call in part) == calls
-
-
-async def test_call_without_result_is_due_again(
-    store: StateBackend, clock: Clock, pass_time: PassTime
-) -> None:
-    call = DeferredCall("call", "logout", 1, "{}")
-    await store.deferred.put(call, clock())
-    assert list(await store.deferred.take_due(10)) == [call]
-
-    assert list(await store.deferred.take_due(10)) == []
-    pass_time(RETRY_TIMEOUT)
-
-    assert list(await store.deferred.take_due(10)) == [call]
-
-
-async def test_finished_call_is_not_due_again(
-    store: StateBackend, clock: Clock, pass_time: PassTime
-) -> None:
-    call = DeferredCall("call", "logout", 1, "{}")
-    await store.deferred.put(call, clock())
-    await store.deferred.take_due(10)
-
-    await store.deferred.done("call")
-
-    pass_time(RETRY_TIMEOUT)
-    assert list(await store.deferred.take_due(10)) == []
-
-
-async def test_next_attempt_replaces_the_call(
-    store: StateBackend, clock: Clock, pass_time: PassTime
-) -> None:
-    call = DeferredCall("call", "logout", 1, "{}")
-    await store.deferred.put(call, clock())
-    await store.deferred.take_due(10)
-
-    await store.deferred.put(call._replace(attempt=2), clock() + 10)
-
-    pass_time(10)
-    assert list(await store.deferred.take_due(10)) == [call._replace(attempt=2)]
-
-
 async def test_every_record_has_an_end(
     store: StateBackend, engine: str, engines: Engines, clock: Clock
 ) -> None:
     sign_in, ended = a_sign_in(clock), a_sign_in(clock, cookie_hash=OTHER_HASH)
     family = a_family(clock, a_grant(sign_in))
     await store.authorization_requests.put(a_request(clock))
-    await store.deferred.put(DeferredCall("call", "logout", 1, "{}"), clock())
+    await store.retries.put(DeferredCall("call", "logout", "shop", "{}"), clock())
     for one in (sign_in, ended):
         await store.sign_ins.save(one, clock() + 100)
     await store.sign_ins.touch(sign_in, clock() + 200)

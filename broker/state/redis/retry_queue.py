@@ -1,21 +1,19 @@
 """Deferred calls in Redis.
 
-scanlogin:{deferred}:due      sorted set: ids by due time in milliseconds
-scanlogin:{deferred}:calls    hash: id to the call as JSON
+scanlogin:{retries}:due:<kind>      sorted set: ids by due time in milliseconds
+scanlogin:{retries}:calls:<kind>    hash: id to the call as JSON
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.codec import decoder, encode
+from broker.infrastructure.coordination import RETRY_TIMEOUT, DeferredCall
 from broker.infrastructure.redis import Redis
 from broker.infrastructure.redis.scripts import script
-from broker.oidc.ports import RETRY_TIMEOUT, DeferredCall
 from broker.state.redis.encoding import decode_or_none, to_milliseconds
-
-DUE, CALLS = "scanlogin:{deferred}:due", "scanlogin:{deferred}:calls"
 
 KEPT = 86_400.0
 """Seconds without a new call after which the keys expire. The last attempt of a call is due
@@ -29,14 +27,20 @@ redis.call('PEXPIRE', KEYS[2], ARGV[4])
 """)
 
 TAKE = script("""
-local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[3])
-if #ids == 0 then
-  return {}
+local taken = {}
+for k = 1, #KEYS, 2 do
+  local ids = redis.call('ZRANGEBYSCORE', KEYS[k], '-inf', ARGV[1], 'LIMIT', 0, ARGV[3])
+  for _, id in ipairs(ids) do
+    local call = redis.call('HGET', KEYS[k + 1], id)
+    if call then
+      redis.call('ZADD', KEYS[k], ARGV[2], id)
+      table.insert(taken, call)
+    else
+      redis.call('ZREM', KEYS[k], id)
+    end
+  end
 end
-for _, id in ipairs(ids) do
-  redis.call('ZADD', KEYS[1], ARGV[2], id)
-end
-return redis.call('HMGET', KEYS[2], unpack(ids))
+return taken
 """)
 
 DONE = script("""
@@ -47,21 +51,28 @@ redis.call('HDEL', KEYS[2], ARGV[1])
 _decode = decoder(DeferredCall)
 
 
-class RedisDeferred:
+class RedisRetryQueue:
     def __init__(self, redis: Redis, clock: Clock) -> None:
         self._redis = redis
         self._clock = clock
 
     async def put(self, call: DeferredCall, due_at: float) -> None:
         due, kept = to_milliseconds(due_at), to_milliseconds(KEPT)
-        await self._redis.run(PUT, [DUE, CALLS], call.id, due, encode(call), kept)
+        await self._redis.run(PUT, _keys(call.kind), call.id, due, encode(call), kept)
 
-    async def take_due(self, limit: int) -> Sequence[DeferredCall]:
+    async def take_due(self, kinds: Collection[str], limit: int) -> Sequence[DeferredCall]:
+        if not kinds:
+            return ()
         now = self._clock()
         again = to_milliseconds(now + RETRY_TIMEOUT)
-        found = await self._redis.run(TAKE, [DUE, CALLS], to_milliseconds(now), again, limit)
+        keys = [key for kind in kinds for key in _keys(kind)]
+        found = await self._redis.run(TAKE, keys, to_milliseconds(now), again, limit)
         calls = [decode_or_none(_decode, stored) for stored in found]
         return [call for call in calls if call is not None]
 
-    async def done(self, call_id: str) -> None:
-        await self._redis.run(DONE, [DUE, CALLS], call_id)
+    async def done(self, call: DeferredCall) -> None:
+        await self._redis.run(DONE, _keys(call.kind), call.id)
+
+
+def _keys(kind: str) -> list[str]:
+    return [f"scanlogin:{{retries}}:due:{kind}", f"scanlogin:{{retries}}:calls:{kind}"]
