@@ -18,6 +18,7 @@ from broker.blobs.pictures import ObjectPictureStore
 from broker.blobs.settings import BlobSettings
 from broker.bus import open_bus
 from broker.bus.settings import BusSettings
+from broker.chat.settings import ChatSettings
 from broker.directories import open_directory
 from broker.errors import InvalidSettings
 from broker.identity.model import ProviderAccount
@@ -159,6 +160,8 @@ def default_app(settings: Settings) -> App:
         code_source=group.code_source,
         client_type="public",  # the settings have no secret for it
         events_url=group.events_url,
+        rooms=settings[ChatSettings].chat_rooms,
+        moderators=settings[ChatSettings].chat_moderators,
     )
 
 

@@ -10,14 +10,20 @@ from urllib.parse import urlsplit
 
 from pydantic.fields import FieldInfo
 
+from broker.apps.rules import NO_ROOMS, OPEN_ROOMS
 from broker.apps.settings import AppSettings
 from broker.blobs.settings import BlobSettings
 from broker.bus.settings import BusSettings
+from broker.chat.settings import ChatSettings
 from broker.directories.settings import DirectorySettings
 from broker.errors import InvalidSettings
 from broker.infrastructure.api.settings import APISettings
 from broker.infrastructure.fields import normalize_origin
-from broker.infrastructure.outbound.settings import OutboundSettings, webhook_url_problem
+from broker.infrastructure.outbound.settings import (
+    SIGNING_KEY_ADVICE,
+    OutboundSettings,
+    webhook_url_problem,
+)
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import (
     InvalidField,
@@ -49,6 +55,7 @@ GROUPS: Sequence[type[SettingsGroup]] = (
     SessionSettings,
     TokenSettings,
     OIDCSettings,
+    ChatSettings,
     StateSettings,
     BusSettings,
     RecordsSettings,
@@ -66,7 +73,7 @@ FIELDS: Mapping[str, FieldInfo] = {
 }
 """Every setting, by name."""
 
-ROLES = ("browser", "phone", "oauth", "sessions", "oidc")
+ROLES = ("browser", "phone", "oauth", "sessions", "oidc", "chat")
 """The parts of the API that a process serves or leaves to other processes."""
 
 OIDC = "oidc"
@@ -196,11 +203,26 @@ def check_policy(settings: Settings) -> Iterator[InvalidField]:
         yield InvalidField("policy", problem)
 
 
+def check_chat_webhook(settings: Settings) -> Iterator[InvalidField]:
+    rooms = settings[ChatSettings].chat_rooms
+    if rooms in (NO_ROOMS, OPEN_ROOMS):
+        return
+    is_private_allowed = settings[OutboundSettings].webhooks_private
+    problem = webhook_url_problem(
+        split(rooms), is_private_allowed=is_private_allowed, setting="webhooks_private"
+    )
+    if problem:
+        yield InvalidField("chat_rooms", problem)
+    if settings[AppSettings].webhook_secret is None:
+        yield InvalidField("webhook_secret", SIGNING_KEY_ADVICE)
+
+
 CHECKS: Sequence[Callable[[Settings], Iterator[InvalidField]]] = (
     check_roles,
     check_pretend_provider,
     check_wechat_credentials,
     check_workers,
     check_policy,
+    check_chat_webhook,
 )
 """Checks that involve settings of two groups, or a table here."""

@@ -61,6 +61,9 @@ class App:
     match: `off`, `number` or `code`: what the user compares or types.
     networks: CIDR networks from which a login may begin; empty for all.
     events_url: receives webhook events such as `login.reported`; None if the app has none.
+    rooms: who may join chat rooms: `none`, `open` for everyone who has logged in, or the URL of
+        the webhook that admits people.
+    moderators: subjects that may moderate every chat room of the app.
     incarnation: random; an app that is removed and added again under its id gets another one and
         is a different app. Empty for the app of the settings, and for apps that are older than
         this field.
@@ -91,6 +94,8 @@ class App:
     match: str = "off"
     networks: tuple[str, ...] = ()
     events_url: str | None = None
+    rooms: str = "none"
+    moderators: tuple[str, ...] = ()
     incarnation: str = ""
 
     @property
@@ -121,6 +126,8 @@ OPTION_FIELDS = (
     "match",
     "networks",
     "events_url",
+    "rooms",
+    "moderators",
 )
 """Fields that the records keep together, without a column for each."""
 
@@ -144,6 +151,8 @@ class AppOptionsResponse(ResponseModel):
     match: str
     networks: list[str]
     events_url: str | None
+    rooms: str
+    moderators: list[str]
 
 
 class AppResponse(AppOptionsResponse):
@@ -214,6 +223,8 @@ def option_values(app: App) -> AppOptionsResponse:
         "match": app.match,
         "networks": list(app.networks),
         "events_url": app.events_url,
+        "rooms": app.rooms,
+        "moderators": list(app.moderators),
     }
 
 
@@ -230,6 +241,7 @@ OPTION_COLLECTIONS: Mapping[str, Callable[[Iterable[str]], Collection[str]]] = {
     "post_logout_urls": frozenset,
     "scopes": tuple,
     "networks": tuple,
+    "moderators": tuple,
 }
 
 

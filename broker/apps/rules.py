@@ -44,6 +44,12 @@ PRIVATE_SCHEME_PATTERN = re.compile(r"[a-z][a-z0-9-]*(\.[a-z0-9-]+)+:/([^/\s#][^
 
 LIFETIME_MAX = 3600
 
+SUBJECT_MAX = 255
+"""Characters of a subject (OpenID Connect Core, section 2)."""
+
+NO_ROOMS, OPEN_ROOMS = "none", "open"
+"""Values of `rooms`. Any other is a URL."""
+
 
 def _id(value: object) -> str:
     if not ID_PATTERN.fullmatch(check_text(value, 64)):
@@ -97,6 +103,18 @@ def _list(value: object, check: Callable[[str], str]) -> list[str]:
     return sorted({check(check_text(text, URL_MAX)) for text in value})
 
 
+def check_rooms(value: object) -> str:
+    """Return the value of `rooms`. Raises ValueError."""
+    return str(value) if value in (NO_ROOMS, OPEN_ROOMS) else _url(value)
+
+
+def check_moderators(value: object) -> tuple[str, ...]:
+    """Return the subjects, sorted and each once. Raises ValueError."""
+    if not isinstance(value, list | tuple) or len(value) > LIST_MAX:
+        raise ValueError(f"must be a list of at most {LIST_MAX} subjects")
+    return tuple(sorted({check_text(text, SUBJECT_MAX) for text in value}))
+
+
 def _code_source(value: object) -> str:
     if value not in CODE_SOURCES:
         raise ValueError(f"must be one of {', '.join(CODE_SOURCES)}")
@@ -132,6 +150,8 @@ FIELD_RULES: Mapping[str, Callable[[object], object]] = {
     "events_url": _optional_url,
     "scopes": _scopes,
     "networks": _networks,
+    "rooms": check_rooms,
+    "moderators": lambda value: list(check_moderators(value)),
     "sso": _flag,
     "loopback": _flag,
     "phone_app": lambda value: "" if value == "" else _id(value),

@@ -166,6 +166,22 @@ EventsUrlOption = Annotated[
     str | None, typer.Option(help="URL that receives webhook events.", show_default=False)
 ]
 
+RoomsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Chat rooms: none, open, or the URL of the webhook that admits people.",
+        show_default=False,
+    ),
+]
+
+ModeratorOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Subject that may moderate every chat room of the app; repeat it for several.",
+        show_default=False,
+    ),
+]
+
 OIDCOption = Annotated[
     bool,
     typer.Option(
@@ -201,6 +217,8 @@ FIELD_OPTIONS: Mapping[str, Any] = {
     "match": MatchOption,
     "network": NetworkOption,
     "events_url": EventsUrlOption,
+    "rooms": RoomsOption,
+    "moderator": ModeratorOption,
 }
 """The options in the order of the help. None as their value means that an option is not given."""
 

@@ -122,6 +122,7 @@ CLEARED_VALUES: dict[str, object] = {
     "home_url": None,
     "backchannel_logout_url": None,
     "events_url": None,
+    "rooms": "none",
 }
 """The value of a removed field, if it is not the empty text."""
 
@@ -132,6 +133,7 @@ LIST_FIELDS: Mapping[str, str] = {
     "post_logout_url": "post_logout_urls",
     "scope": "scopes",
     "network": "networks",
+    "moderator": "moderators",
 }
 """The field of each option that can be repeated."""
 

@@ -262,6 +262,10 @@ INVALID_FIELDS: list[tuple[str, object]] = [
     ("match", "maybe"),
     ("networks", ["192.0.2.1/24"]),
     ("networks", "192.0.2.0/24"),
+    ("rooms", "closed"),
+    ("rooms", ""),
+    ("moderators", "alice"),
+    ("moderators", ["a" * 256]),
     ("colour", "red"),
 ]
 

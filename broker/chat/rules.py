@@ -1,0 +1,96 @@
+"""Rules of chat: names of rooms, admission, recovery and the deletion of messages."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from broker.chat.errors import ChatDenied
+from broker.chat.model import Message, Restriction, RestrictionKind, RoomPage
+
+ROOM_PATTERN = r"^[A-Za-z0-9._:-]{1,64}$|^@[A-Za-z0-9_-]{43}$"
+"""Names of rooms: chosen by the app, or `pair_room`."""
+
+PAIRS = "@"
+"""The room name by which a site admits to point-to-point messages."""
+
+HISTORY_MAX = 100
+"""Messages in one answer, and messages that a client may have missed to be recovered."""
+
+DELETE_LIMIT = 120.0
+"""Seconds in which people may delete their own messages."""
+
+SAY, MODERATE = "say", "moderate"
+
+MAY = (SAY, MODERATE)
+"""What a member may do, in the order of answers."""
+
+NAME_MATCH = re.compile(ROOM_PATTERN)
+
+
+def is_room_name(text: str) -> bool:
+    return NAME_MATCH.match(text) is not None and not text.endswith("\n")
+
+
+def parse_may(value: object) -> frozenset[str] | None:
+    """Return the `may` of a site's answer; None if it is not a list of known words."""
+    if not isinstance(value, list) or not all(one in MAY for one in value):
+        return None
+    return frozenset(value)
+
+
+def may_in_room(
+    admitted: frozenset[str], subject: str, moderators: Collection[str]
+) -> frozenset[str]:
+    """Return what a person may do in a room: the app's moderators moderate every room."""
+    return admitted | {SAY, MODERATE} if subject in moderators else admitted
+
+
+def in_order(may: Collection[str]) -> list[str]:
+    return [one for one in MAY if one in may]
+
+
+class Position(NamedTuple):
+    """What a client has of a room: all entries of `epoch` up to `offset`."""
+
+    epoch: str
+    offset: int
+
+
+def is_recovered(position: Position, page: RoomPage) -> bool:
+    """Return whether `page`, read from after the position, has all that the client misses.
+
+    A client that has seen no entry, in a room without entries, has an empty epoch.
+    """
+    is_same = position.epoch == page.epoch or position == Position("", 0)
+    return is_same and page.floor <= position.offset <= page.head and not page.more
+
+
+def may_delete(message: Message, subject: str, may: Collection[str], *, now: float) -> bool:
+    """Return whether a member may delete a message: a recent one of their own, or as moderator."""
+    is_own = message.sender.subject == subject and now - message.at <= DELETE_LIMIT
+    return is_own or MODERATE in may
+
+
+def check_restrictions(
+    restrictions: Sequence[Restriction], kind: RestrictionKind, *, now: float
+) -> None:
+    """Raise ChatDenied if there is a restriction of this kind."""
+    for one in restrictions:
+        if one.kind is kind:
+            raise denied_by(one, now=now)
+
+
+def denied_by(restriction: Restriction, *, now: float) -> ChatDenied:
+    return ChatDenied(
+        RESTRICTION_TEXTS[restriction.kind],
+        retry_after=max(1, math.ceil(restriction.until - now)),
+    )
+
+
+RESTRICTION_TEXTS = {
+    RestrictionKind.KICK: "a moderator has removed you from the room",
+    RestrictionKind.MUTE: "a moderator has muted you in the room",
+}
