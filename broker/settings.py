@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 from pydantic.fields import FieldInfo
 
-from broker.apps.rules import NO_ROOMS, OPEN_ROOMS
 from broker.apps.settings import AppSettings
 from broker.blobs.settings import BlobSettings
 from broker.bus.settings import BusSettings
@@ -204,12 +203,12 @@ def check_policy(settings: Settings) -> Iterator[InvalidField]:
 
 
 def check_chat_webhook(settings: Settings) -> Iterator[InvalidField]:
-    rooms = settings[ChatSettings].chat_rooms
-    if rooms in (NO_ROOMS, OPEN_ROOMS):
+    url = split(settings[ChatSettings].chat_rooms)
+    if not url.scheme:
         return
     is_private_allowed = settings[OutboundSettings].webhooks_private
     problem = webhook_url_problem(
-        split(rooms), is_private_allowed=is_private_allowed, setting="webhooks_private"
+        url, is_private_allowed=is_private_allowed, setting="webhooks_private"
     )
     if problem:
         yield InvalidField("chat_rooms", problem)

@@ -209,7 +209,7 @@ class Presence(NamedTuple):
 
 
 class MemberPage(NamedTuple):
-    """members: online, those who joined last first. online: people, each counted once."""
+    """members: online, the last to join first. online: people, each counted once."""
 
     members: tuple[Member, ...]
     online: int
@@ -232,11 +232,11 @@ class Restriction(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatSession:
-    """What a `resume` secret stands for.
+    """The person of a `resume` secret.
 
     app: the id of the app. incarnation: of that app.
     phone_session: id of the phone's session that it ends with; empty for none.
-    openid: the user's id at the provider, if a phone's session has told it.
+    openid: the user's id at the provider; None if the session is not from a phone.
     expires_at: Unix time in seconds; each use extends it.
     """
 

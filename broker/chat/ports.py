@@ -61,7 +61,7 @@ class RoomStore(Protocol):
     `person_room` are never used.
 
     Entries beyond `retention` are never returned. `append` and `delete` drop them; `trim` drops
-    those of rooms that nobody uses.
+    those of unused rooms.
     """
 
     async def append(
@@ -72,7 +72,7 @@ class RoomStore(Protocol):
         A message of a sender who is kicked or muted is not stored; the restriction that ends
         last is returned. A message whose sender has sent its id within `MESSAGE_ID_TTL` is not
         stored again, also if it has another text: the place of the first one is returned, and
-        nobody is notified. After Unavailable the message may be stored or not; the same id
+        no instance is notified. After Unavailable the message may be stored or not; the same id
         gives the answer.
         """
 
@@ -108,7 +108,7 @@ class RoomStore(Protocol):
     async def trim(self, *, now: float, retention: Retention) -> int:
         """Drop entries older than `retention`, in all rooms, and return how many.
 
-        At most some thousands; a return of 0 means that there are no more.
+        At most some thousands; 0 means that none is left.
         """
 
 
@@ -157,7 +157,7 @@ class RestrictionStore(Protocol):
 
 
 class ChatSessionStore(Protocol):
-    """What `resume` secrets stand for, by the SHA-256 of the secret.
+    """Chat sessions, by the SHA-256 of the `resume` secret.
 
     shard: the first character of the secret, which is the shard of the person
     (`shard_of(Person.room.name)`).

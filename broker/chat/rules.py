@@ -25,7 +25,7 @@ DELETE_LIMIT = 120.0
 SAY, MODERATE = "say", "moderate"
 
 MAY = (SAY, MODERATE)
-"""What a member may do, in the order of answers."""
+"""The rights of a member, in the order of answers."""
 
 NAME_MATCH = re.compile(ROOM_PATTERN)
 
@@ -53,7 +53,7 @@ def in_order(may: Collection[str]) -> list[str]:
 
 
 class Position(NamedTuple):
-    """What a client has of a room: all entries of `epoch` up to `offset`."""
+    """The entries that a client has: all of `epoch` up to `offset`."""
 
     epoch: str
     offset: int
