@@ -108,6 +108,10 @@ class SessionService:
             raise InvalidSession
         return await self._extend(session)
 
+    async def find(self, session_id: str) -> Session | None:
+        """Return an active session by its id. This is not a use, and authenticates no client."""
+        return await self._store.get(session_id)
+
     async def subject(self, session: Session) -> str | None:
         """Return the subject of the session's person, or None if the directory has none."""
         with suppress(UnregisteredUser):

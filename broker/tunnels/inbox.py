@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from broker.errors import Unavailable
 from broker.infrastructure.background import spawn
@@ -27,6 +27,8 @@ from broker.tunnels.ports import (
     TunnelCallbacks,
     TunnelStores,
 )
+
+T = TypeVar("T")
 
 WAITING_MAX = 16
 """Messages of one tunnel that wait, with the one in flight. Then its socket is not read."""
@@ -200,11 +202,17 @@ class TunnelInboxes:
 
     async def _number(self, source: MessageSource, message_id: str) -> NumberedMessage | None:
         """Raises Unavailable after the last attempt."""
-        for delay in RETRY_DELAYS:
-            with suppress(Unavailable):
-                return await self._inboxes.number(source.tunnel_id, source.attachment, message_id)
-            await asyncio.sleep(delay)
-        return await self._inboxes.number(source.tunnel_id, source.attachment, message_id)
+        return await _retry(
+            lambda: self._inboxes.number(source.tunnel_id, source.attachment, message_id)
+        )
+
+    async def _is_attached(self, source: MessageSource) -> bool:
+        """Return whether the tunnel still belongs to this socket, as far as the state can say."""
+        try:
+            tunnel = await _retry(lambda: self._records.get(source.tunnel_id))
+        except Unavailable:
+            return False
+        return tunnel is not None and tunnel.attachment == source.attachment
 
     async def _call(
         self,
@@ -214,9 +222,13 @@ class TunnelInboxes:
         numbered: NumberedMessage,
     ) -> None:
         tunnel, seq = numbered.tunnel, numbered.seq
+
+        async def may_repeat() -> bool:
+            return not queue.is_stopped and await self._is_attached(source)
+
         try:
             answer = await self._callbacks[tunnel.api].message(
-                tunnel, seq, message.data, message.id, may_repeat=lambda: not queue.is_stopped
+                tunnel, seq, message.data, message.id, may_repeat=may_repeat
             )
         except CallbackFailed:
             self._reply(source, message.id, FAILED)
@@ -266,3 +278,12 @@ class TunnelInboxes:
         if closed is not None:
             queue.stop(lambda: self._closer.report(closed))
             source.end(why)
+
+
+async def _retry(call: Callable[[], Awaitable[T]]) -> T:
+    """Raises Unavailable if each attempt does."""
+    for delay in RETRY_DELAYS:
+        with suppress(Unavailable):
+            return await call()
+        await asyncio.sleep(delay)
+    return await call()

@@ -176,6 +176,10 @@ def new_ticket(tunnel_id: str) -> str:
     return tunnel_id[0] + secrets.token_urlsafe(32)[1:]
 
 
+def new_epoch() -> str:
+    return secrets.token_urlsafe(6)
+
+
 def secret_hash(secret: str) -> bytes:
     """Return the SHA-256 of a ticket or resume secret."""
     return hashlib.sha256(secret.encode()).digest()

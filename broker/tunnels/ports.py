@@ -10,7 +10,7 @@ tunnel is in that instance's set of changed tunnels before the method returns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -173,7 +173,7 @@ class Push(NamedTuple):
 
     data: JSON text in UTF-8.
     id: equal for repeats of one message; empty if it has none.
-    keep: seconds for which the message is kept for replay.
+    keep: seconds for which the message is kept for replay, or as long as an earlier one.
     """
 
     tunnel_id: str
@@ -212,8 +212,9 @@ class TunnelStream(Protocol):
     """Stores the messages for the clients of tunnels.
 
     A tunnel's offsets are 1, 2, 3, … without a gap. A stream holds at most `STREAM_MAX`
-    messages. A message is deleted when its `keep` has passed, when `ack` covers it, or when the
-    stream is full. An ended tunnel keeps its stream for `CLOSED_TTL`.
+    messages, without a gap between them: they are deleted in their order. That is when `keep` has
+    passed, for a message and for those before it, when `ack` covers it, or when the stream is
+    full. An ended tunnel keeps its stream for `CLOSED_TTL`.
     """
 
     async def append(
@@ -313,12 +314,13 @@ class TunnelCallbacks(Protocol):
         data: bytes,
         message_id: str,
         *,
-        may_repeat: Callable[[], bool],
+        may_repeat: Callable[[], Awaitable[bool]],
     ) -> MessageAnswer:
         """Send `tunnel.message`, with repeats. Raises CallbackFailed.
 
         data: JSON text in UTF-8.  message_id: the client's; empty if it has none.
-        may_repeat: called before each repeat. False gives the message up.
+        may_repeat: called before each repeat. False gives the message up: another instance has
+            the tunnel, or it has ended.
         """
 
     async def schedule_close(self, closed: ClosedTunnel, *, delay: float) -> None:

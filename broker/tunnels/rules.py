@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import TypedDict, Unpack
 
 from broker.infrastructure.codec import encode
-from broker.tunnels.model import META_MAX_BYTES, ClosedBy, Tunnel, TunnelState
+from broker.tunnels.model import META_MAX_BYTES, AcceptedOpening, ClosedBy, Tunnel, TunnelState
 
 GROUPS_MAX = 16
 
@@ -88,6 +88,16 @@ def lose(tunnel: Tunnel, by: ClosedBy, *, now: float, away_timeout: float) -> Tu
     if state is None:
         return None
     return edit(tunnel, state=state, lost_by=by, due_at=now + away_timeout)
+
+
+def accept(tunnel: Tunnel, answer: AcceptedOpening) -> Tunnel:
+    """Return the tunnel with what the backend has answered to `tunnel.open`."""
+    return edit(
+        tunnel,
+        meta=tunnel.meta if answer.meta is None else answer.meta,
+        groups=tunnel.groups if answer.groups is None else answer.groups,
+        subject=tunnel.subject if answer.subject is None else answer.subject,
+    )
 
 
 def check_meta(value: object) -> str:

@@ -64,12 +64,10 @@ class _Stream:
     """The messages of one tunnel.
 
     last: the offset of the last appended message.
-    complete_after: the offset after which no message was lost.
     """
 
     def __init__(self) -> None:
         self.last = 0
-        self._complete_after = 0
         self._messages: deque[_Message] = deque()
         self._ids: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
@@ -79,9 +77,11 @@ class _Stream:
         if push.id and ends_at > now:
             return offset
         self.last += 1
-        self._messages.append(_Message(StoredMessage(self.last, push.data), now + push.keep))
+        before = self._messages[-1].ends_at if self._messages else 0.0
+        message = StoredMessage(self.last, push.data)
+        self._messages.append(_Message(message, max(before, now + push.keep)))
         if len(self._messages) > STREAM_MAX:
-            self._lose(self._messages.popleft())
+            self._messages.popleft()
         if push.id:
             _remember(self._ids, push.id, (now + PUSH_ID_TTL, self.last), PUSH_IDS_MAX)
         return self.last
@@ -95,20 +95,11 @@ class _Stream:
         self._drop_expired(now)
         after = [one.stored for one in self._messages if one.stored.offset > position]
         first = after[0].offset if after else self.last + 1
-        is_complete = position >= self._complete_after and position + 1 >= first
-        return after[:READ_MAX], is_complete
+        return after[:READ_MAX], first <= position + 1
 
     def _drop_expired(self, now: float) -> None:
-        """Messages with different `keep` do not expire in the order of their offsets."""
-        if not any(one.ends_at <= now for one in self._messages):
-            return
-        for one in self._messages:
-            if one.ends_at <= now:
-                self._lose(one)
-        self._messages = deque(one for one in self._messages if one.ends_at > now)
-
-    def _lose(self, message: _Message) -> None:
-        self._complete_after = max(self._complete_after, message.stored.offset)
+        while self._messages and self._messages[0].ends_at <= now:
+            self._messages.popleft()
 
 
 class _Entry:
