@@ -155,7 +155,7 @@ async def test_refresh_stored_after_a_long_outage_can_be_repeated(
         tokens = await app.tokens()
         tokens = (await app.refresh(tokens["refresh_token"])).body  # loads the scripts
         family = tokens["refresh_token"].partition(".")[0]
-        clock.time += 61  # the directory is asked again
+        clock.time += 61  # ends the cached answer of the directory
 
         directory.stall = redis.pause  # after the family was read
         refused = await app.refresh(tokens["refresh_token"])
