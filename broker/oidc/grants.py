@@ -15,7 +15,7 @@ import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 import structlog
 
@@ -29,7 +29,7 @@ from broker.oidc.errors import InvalidGrant, InvalidScope, UnknownGrant
 from broker.oidc.families import Families, is_usable
 from broker.oidc.metrics import REUSED
 from broker.oidc.model import AuthorizationCode, Family, Grant, hash_secret
-from broker.oidc.ports import FamilyState, Grants, Taken
+from broker.oidc.ports import FamilyState, Grants, Unusable
 from broker.oidc.refresh_tokens import RefreshToken, RefreshTokens
 from broker.oidc.rules import AUTHORIZATION_CODE_GRANT, REFRESH_TOKEN_GRANT
 from broker.oidc.tokens import TokenIssue, TokenSetResponse, TokenSigner
@@ -126,18 +126,20 @@ class CodeExchange:
         return TokenGrant(AUTHORIZATION_CODE_GRANT, self.exchange)
 
     async def exchange(self, client: Client, form: Mapping[str, object]) -> TokenSetResponse:
-        """Return the tokens of a code. The code does not work again, also after an error.
+        """Return the tokens of a code. The code does not work again, also after InvalidGrant.
 
-        Raises InvalidRequest, ClientSecretMissing or InvalidGrant.
+        The step that stores the family uses the code. An exchange that got no further, because
+        the state did not answer, can be repeated.
+        Raises InvalidRequest, ClientSecretMissing, InvalidGrant or Unavailable.
         """
         fields = parse(CodeTokenRequest, form)
         client.require_authentication()
-        code = await self._take(fields.code)
-        check_code(code, client.app, fields)
+        code = await self._find(fields.code)
+        await self._check(code, client.app, fields)
         now = self._clock()
         family = self._lifetimes.new_family(code.grant, client.app, now)
-        if not await self._grants.save(family):
-            raise InvalidGrant("the code was used before")
+        if not await self._grants.save(family, hash_secret(fields.code)):
+            await self._refuse_used(family.grant.family)
         return self._signer.issue(
             TokenIssue(
                 app=client.app,
@@ -149,19 +151,30 @@ class CodeExchange:
             )
         )
 
-    async def _take(self, text: str) -> AuthorizationCode:
+    async def _find(self, text: str) -> AuthorizationCode:
         if not CODE_PATTERN.fullmatch(text):
             raise UnknownGrant("the code was not issued here")
-        taken = await self._grants.take(text[0], hash_secret(text))
-        if taken.code is not None:
-            return taken.code
-        if taken.why is Taken.USED:
-            await self._grants.drop(taken.family)
-            log.warning("authorization code used again")
-            raise InvalidGrant("the code was used before; its tokens no longer work")
-        if taken.why is Taken.ENDED:
+        found = await self._grants.find_code(text[0], hash_secret(text))
+        if found.code is not None:
+            return found.code
+        if found.why is Unusable.USED:
+            await self._refuse_used(found.family)
+        if found.why is Unusable.ENDED:
             raise InvalidGrant("the sign-in session has ended")
         raise UnknownGrant("the code is unknown or expired")
+
+    async def _check(self, code: AuthorizationCode, app: App, fields: CodeTokenRequest) -> None:
+        try:
+            check_code(code, app, fields)
+        except InvalidGrant:
+            await self._grants.use_code(fields.code[0], hash_secret(fields.code))
+            raise
+
+    async def _refuse_used(self, family_id: str) -> NoReturn:
+        """End the family, because one of two clients has stolen the code (RFC 6749, 4.1.2)."""
+        await self._grants.drop(family_id)
+        log.warning("authorization code used again")
+        raise InvalidGrant("the code was used before; its tokens no longer work")
 
 
 def check_code(code: AuthorizationCode, app: App, fields: CodeTokenRequest) -> None:

@@ -76,23 +76,23 @@ class SignIns(Protocol):
         """
 
 
-class Taken(Enum):
-    """Why `take` returned no code."""
+class Unusable(Enum):
+    """Why a code cannot be exchanged. A code that has expired is unknown."""
 
     UNKNOWN = "unknown"
     USED = "used"
     ENDED = "ended"
 
 
-class TakenCode(NamedTuple):
-    """The result of `Grants.take`.
+class FoundCode(NamedTuple):
+    """The result of `Grants.find_code`.
 
     code: None if there is none to exchange; `why` says the reason.
     family: of a used code. The caller drops it.
     """
 
     code: AuthorizationCode | None
-    why: Taken | None = None
+    why: Unusable | None = None
     family: str = ""
 
 
@@ -114,7 +114,7 @@ class FamilyState(NamedTuple):
 class Grants(Protocol):
     """Stores authorization codes and families.
 
-    The first character of a code, and of a family's id, is the shard of its subject. `take`,
+    The first character of a code, and of a family's id, is the shard of its subject. `use_code`,
     `save`, `swap` and `drop` return when as many replicas as are configured hold the change. If
     they do not, these methods raise Unavailable, and the change may count or not.
     """
@@ -122,20 +122,27 @@ class Grants(Protocol):
     async def save_code(self, shard: str, code_hash: bytes, code: AuthorizationCode) -> None:
         """Store a code until it expires. A repeat with the same hash changes nothing."""
 
-    async def take(self, shard: str, code_hash: bytes) -> TakenCode:
-        """Return a code and leave a tombstone that names its family.
+    async def find_code(self, shard: str, code_hash: bytes) -> FoundCode:
+        """Return a code. It changes nothing, so an exchange can be repeated that got no further.
 
-        Of simultaneous calls over all instances one gets the code. The tombstone lives until
-        `TOMBSTONE_TTL` after the code would have expired. A code whose sign-in session has ended is
-        `ENDED`.
+        A code whose sign-in session has ended is `ENDED`.
         """
 
-    async def save(self, family: Family) -> bool:
+    async def use_code(self, shard: str, code_hash: bytes) -> None:
+        """Replace a code by a tombstone that names its family.
+
+        The tombstone lives until `TOMBSTONE_TTL` after the code would have expired.
+        """
+
+    async def save(self, family: Family, code_hash: bytes | None = None) -> bool:
         """Store a new family, and end those of its subject above `FAMILIES_MAX`.
 
-        Returns False, and stores nothing, if `drop` has ended the family or `SignIns.end` its
-        sign-in session in the last `ENDED_TTL` seconds. So a code that was taken before
-        the end of the session gives no family after it, not even one with `offline`.
+        code_hash: of the family's code. The same step uses it, as `use_code` does. Of
+            simultaneous calls over all instances one succeeds.
+        Returns False, and stores nothing, if the code has been used or has expired, and if `drop`
+        has ended the family or `SignIns.end` its sign-in session in the last `ENDED_TTL`
+        seconds. So a code that was found before the end of the session gives no family after
+        it, not even one with `offline`.
         """
 
     async def get(self, family_id: str) -> FamilyState | None:

@@ -133,16 +133,32 @@ class StallingDirectory(ProfileDirectory):
         return await super().find(identity)
 
 
-async def refreshed(app: RelyingParty, token: str) -> Answer:
-    """Refresh again while the broker is unavailable."""
+async def answered(request: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Repeat a request while the broker is unavailable."""
     answers: list[Answer] = []
 
     async def is_answered() -> bool:
-        answers.append(await app.refresh(token))
+        answers.append(await request())
         return answers[-1].status != 503
 
     await eventually(is_answered)
     return answers[-1]
+
+
+async def test_exchange_during_an_outage_can_be_repeated(
+    instances: Instances, redis: RedisServer
+) -> None:
+    one, two = instances
+    await one.tokens()  # loads the scripts
+    code = await one.code()
+
+    redis.pause()
+    refused = await one.exchange(code)
+    redis.resume()
+    answer = await answered(lambda: two.exchange(code))
+    again = await two.exchange(code)
+
+    assert (refused.status, answer.status, again.error) == (503, 200, "invalid_grant")
 
 
 async def test_refresh_stored_after_a_long_outage_can_be_repeated(
@@ -164,7 +180,7 @@ async def test_refresh_stored_after_a_long_outage_can_be_repeated(
         with redis.client() as client:
             key = f"scanlogin:{{{family[0]}}}:family:{family}"
             await eventually(lambda: client.get(key).startswith(b"3 "))
-        answer = await refreshed(app, tokens["refresh_token"])
+        answer = await answered(lambda: app.refresh(tokens["refresh_token"]))
 
     assert refused.status == 503
     assert answer.status == 200

@@ -25,11 +25,12 @@ Work = Callable[[StateBackend, Any], Awaitable[object]]
 
 
 class CodeRecord(NamedTuple):
-    """A code, with the shard and the hash under which the state keeps it."""
+    """A code, with the shard and the hash under which the state keeps it, and its family."""
 
     shard: str
     code_hash: bytes
     code: AuthorizationCode
+    family: Family
 
 
 class Rotation(NamedTuple):
@@ -48,9 +49,9 @@ class SignInEnd(NamedTuple):
     expires_at: float
 
 
-async def take(store: StateBackend, record: CodeRecord) -> bool:
-    """Return whether the code was taken."""
-    return (await store.grants.take(record.shard, record.code_hash)).code is not None
+async def exchange(store: StateBackend, record: CodeRecord) -> bool:
+    """Return whether the code gave a family."""
+    return await store.grants.save(record.family, record.code_hash)
 
 
 async def rotate(store: StateBackend, rotation: Rotation) -> list[Family]:
@@ -63,12 +64,12 @@ async def rotate(store: StateBackend, rotation: Rotation) -> list[Family]:
 
 
 async def use(store: StateBackend, race: SignInEnd) -> None:
-    """Save the session, take its code and swap its family, as often as the state allows."""
+    """Save the session, use its code and swap its family, as often as the state allows."""
     sign_ins, grants = store.sign_ins, store.grants
     await asyncio.gather(
         sign_ins.save(race.sign_in, race.expires_at),
         sign_ins.touch(race.sign_in, race.expires_at),
-        grants.take(race.code.shard, race.code.code_hash),
+        grants.save(race.code.family, race.code.code_hash),
         grants.save(race.family),
         grants.swap(race.family, replace(race.family, n=1), idle=IDLE, grace=GRACE),
     )

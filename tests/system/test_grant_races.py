@@ -18,9 +18,9 @@ from tests.support.grant_races import (
     Rotation,
     SignInEnd,
     end,
+    exchange,
     raced,
     rotate,
-    take,
     use,
 )
 from tests.support.grants import a_code, a_family, a_grant, a_sign_in
@@ -57,8 +57,9 @@ def races(clock: Clock) -> list[SignInEnd]:
 def a_race(clock: Clock, subject: str) -> SignInEnd:
     cookie_hash = secrets.token_bytes(32)
     sign_in = a_sign_in(clock, subject=subject, cookie_hash=cookie_hash)
-    code = a_code(clock, a_grant(sign_in))
-    record = CodeRecord(subject_shard(subject), secrets.token_bytes(32), code)
+    grant = a_grant(sign_in)
+    code, code_family = a_code(clock, grant), a_family(clock, grant)
+    record = CodeRecord(subject_shard(subject), secrets.token_bytes(32), code, code_family)
     family = a_family(clock, a_grant(sign_in, offline=True))
     return SignInEnd(sign_in, record, family, clock() + 1_000)
 
@@ -68,14 +69,14 @@ async def save(store: StateBackend, race: SignInEnd) -> None:
     await store.grants.save_code(race.code.shard, race.code.code_hash, race.code.code)
 
 
-async def test_each_code_is_taken_by_one_process(
+async def test_each_code_is_exchanged_by_one_process(
     store: StateBackend, redis: RedisServer, clock: Clock
 ) -> None:
     records = races(clock)
     await asyncio.gather(*(save(store, one) for one in records))
     codes = [one.code for one in records]
 
-    first, second = await asyncio.to_thread(raced, redis.url, (take, codes), (take, codes))
+    first, second = await asyncio.to_thread(raced, redis.url, (exchange, codes), (exchange, codes))
 
     assert [sum(pair) for pair in zip(first, second, strict=True)] == [1] * COUNT
 
@@ -112,4 +113,4 @@ async def test_no_end_of_a_sign_in_is_lost(
         subject = one.sign_in.subject
         assert list(await store.sign_ins.of_subject(subject)) == []
         assert list(await store.grants.of_subject(subject)) == []
-        assert (await store.grants.take(one.code.shard, one.code.code_hash)).code is None
+        assert (await store.grants.find_code(one.code.shard, one.code.code_hash)).code is None

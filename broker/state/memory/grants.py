@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 from broker.infrastructure.clock import Clock
 from broker.oidc.model import AuthorizationCode, Family
-from broker.oidc.ports import ENDED_TTL, FAMILIES_MAX, TOMBSTONE_TTL, FamilyState, Taken, TakenCode
+from broker.oidc.ports import (
+    ENDED_TTL,
+    FAMILIES_MAX,
+    TOMBSTONE_TTL,
+    FamilyState,
+    FoundCode,
+    Unusable,
+)
 from broker.state.memory.expiring_map import CAPACITY, ExpiringMap
 from broker.state.memory.sign_ins import MemorySignIns
 
@@ -31,22 +38,29 @@ class MemoryGrants:
         if self._used.get(key) is None and self._codes.get(key) is None:
             self._codes.put(key, code, code.expires_at)
 
-    async def take(self, shard: str, code_hash: bytes) -> TakenCode:
+    async def find_code(self, shard: str, code_hash: bytes) -> FoundCode:
         key = code_hash.hex()
         used = self._used.get(key)
         if used is not None:
-            return TakenCode(None, Taken.USED, used)
+            return FoundCode(None, Unusable.USED, used)
         code = self._codes.get(key)
         if code is None:
-            return TakenCode(None, Taken.UNKNOWN)
-        self._codes.remove(key)
-        self._used.put(key, code.grant.family, code.expires_at + TOMBSTONE_TTL)
+            return FoundCode(None, Unusable.UNKNOWN)
         if not self._sign_ins.is_active(code.grant.sid):
-            return TakenCode(None, Taken.ENDED, code.grant.family)
-        return TakenCode(code)
+            return FoundCode(None, Unusable.ENDED, code.grant.family)
+        return FoundCode(code)
 
-    async def save(self, family: Family) -> bool:
+    async def use_code(self, shard: str, code_hash: bytes) -> None:
+        key = code_hash.hex()
+        code = self._codes.get(key)
+        if code is not None:
+            self._codes.remove(key)
+            self._used.put(key, code.grant.family, code.expires_at + TOMBSTONE_TTL)
+
+    async def save(self, family: Family, code_hash: bytes | None = None) -> bool:
         family_id, sid = family.grant.family, family.grant.sid
+        if code_hash is not None and self._codes.get(code_hash.hex()) is None:
+            return False
         if self._families.get(family_id) is not None:
             return True
         if self._dropped.get(family_id) or self._sign_ins.was_ended(sid):
@@ -55,6 +69,8 @@ class MemoryGrants:
         others.sort(key=lambda one: one.expires_at)
         for one in others[: max(0, len(others) + 1 - FAMILIES_MAX)]:
             await self.drop(one.grant.family)
+        if code_hash is not None:
+            await self.use_code(family_id[:1], code_hash)
         self._put(family)
         return True
 

@@ -18,7 +18,14 @@ from broker.infrastructure.codec import decoder, encode
 from broker.infrastructure.redis import Redis
 from broker.infrastructure.redis.scripts import script
 from broker.oidc.model import AuthorizationCode, Family, subject_shard
-from broker.oidc.ports import ENDED_TTL, FAMILIES_MAX, TOMBSTONE_TTL, FamilyState, Taken, TakenCode
+from broker.oidc.ports import (
+    ENDED_TTL,
+    FAMILIES_MAX,
+    TOMBSTONE_TTL,
+    FamilyState,
+    FoundCode,
+    Unusable,
+)
 from broker.state.redis.encoding import decode_or_none, to_milliseconds, ttl_milliseconds
 from broker.state.redis.replication import Replication
 from broker.state.redis.sign_ins import EXTEND, index_key, key_prefix, subject_name
@@ -41,22 +48,31 @@ end
 """
 )
 
-TAKE = script(
+FIND_CODE = script(
     ACTIVE
     + """
 local stored = redis.call('GET', KEYS[1])
 if not stored then
   return false
 end
-if string.sub(stored, 1, 5) == 'used ' then
-  return {stored, 0}
-end
-local sid, family = string.match(stored, '^(%S+) (%S+) ')
-local ttl = redis.call('PTTL', KEYS[1]) + ARGV[2]
-redis.call('SET', KEYS[1], 'used ' .. family, 'PX', ttl)
-return {stored, active(ARGV[1], sid)}
+return {stored, active(ARGV[1], string.match(stored, '^%S+'))}
 """
 )
+
+USE = """
+local function use(key, tombstone_ttl)
+  local stored = redis.call('GET', key)
+  if not stored or string.sub(stored, 1, 5) == 'used ' then
+    return false
+  end
+  local family = string.match(stored, '^%S+ (%S+) ')
+  redis.call('SET', key, 'used ' .. family, 'PX', redis.call('PTTL', key) + tombstone_ttl)
+  return true
+end
+"""
+"""Replaces a code by its tombstone, and returns whether the code could be used."""
+
+USE_CODE = script(USE + "return use(KEYS[1], ARGV[1])")
 
 FINISH = """
 local function finish(prefix, family, ttl)
@@ -73,14 +89,18 @@ end
 
 SAVE = script(
     FINISH
+    + USE
     + """
 local prefix, family, ttl, ended_ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[6]
 local stored = redis.call('GET', KEYS[1])
-if stored then
-  return stored ~= '-' and 1 or 0
-end
-if redis.call('GET', KEYS[3]) == '-' then
+if stored == '-' or not stored and redis.call('GET', KEYS[3]) == '-' then
   return 0
+end
+if KEYS[4] and not use(KEYS[4], ARGV[9]) then
+  return 0
+end
+if stored then
+  return 1
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[5])
 local surplus = redis.call('ZCARD', KEYS[2]) + 1 - ARGV[7]
@@ -170,32 +190,35 @@ class RedisGrants:
             "SET", _code_key(shard, code_hash), value, "PX", self._ttl(code.expires_at), "NX"
         )
 
-    async def take(self, shard: str, code_hash: bytes) -> TakenCode:
+    async def find_code(self, shard: str, code_hash: bytes) -> FoundCode:
         key = _code_key(shard, code_hash)
-        ttl = to_milliseconds(TOMBSTONE_TTL)
-        found = await self._redis.run(TAKE, [key], key_prefix(shard), ttl)
+        found = await self._redis.run(FIND_CODE, [key], key_prefix(shard))
         if not found:
-            return TakenCode(None, Taken.UNKNOWN)
+            return FoundCode(None, Unusable.UNKNOWN)
         stored, is_signed_in = found
         if stored.startswith(USED):
-            return TakenCode(None, Taken.USED, stored.removeprefix(USED).decode())
-        await self._replication.wait_for(key, USED)
+            return FoundCode(None, Unusable.USED, stored.removeprefix(USED).decode())
         _, family, text = stored.split(b" ", 2)
         code = decode_or_none(_decode_code, text)
         if code is None or not is_signed_in:
-            return TakenCode(None, Taken.ENDED, family.decode())
-        return TakenCode(code)
+            return FoundCode(None, Unusable.ENDED, family.decode())
+        return FoundCode(code)
 
-    async def save(self, family: Family) -> bool:
+    async def use_code(self, shard: str, code_hash: bytes) -> None:
+        key = _code_key(shard, code_hash)
+        if await self._redis.run(USE_CODE, [key], to_milliseconds(TOMBSTONE_TTL)):
+            await self._replication.wait_for(key, USED)
+
+    async def save(self, family: Family, code_hash: bytes | None = None) -> bool:
         grant, now = family.grant, self._clock()
-        prefix = key_prefix(grant.family[:1])
+        shard = grant.family[:1]
+        prefix = key_prefix(shard)
+        keys = [_family_key(grant.family), _index_key(grant.subject), f"{prefix}signin:{grant.sid}"]
+        if code_hash is not None:
+            keys.append(_code_key(shard, code_hash))
         is_saved = await self._redis.run(
             SAVE,
-            [
-                _family_key(grant.family),
-                _index_key(grant.subject),
-                f"{prefix}signin:{grant.sid}",
-            ],
+            keys,
             prefix,
             grant.family,
             ttl_milliseconds(family.expires_at - now),
@@ -204,6 +227,7 @@ class RedisGrants:
             to_milliseconds(ENDED_TTL),
             FAMILIES_MAX,
             _encode_family(family),
+            to_milliseconds(TOMBSTONE_TTL),
         )
         if is_saved:
             await self._replication.wait_for(_family_key(grant.family), "")

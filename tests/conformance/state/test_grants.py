@@ -18,7 +18,7 @@ from broker.oidc.ports import (
     SIGN_INS_MAX,
     TOMBSTONE_TTL,
     FamilyState,
-    Taken,
+    Unusable,
 )
 from broker.state import StateBackend
 from broker.state.memory.authorization_requests import MemoryAuthorizationRequests
@@ -236,20 +236,50 @@ async def test_end_is_not_lost_to_a_simultaneous_save(store: StateBackend, clock
     assert list(await store.sign_ins.of_subject(SUBJECT)) == []
 
 
-async def test_code_is_taken_once_of_parallel_calls(store: StateBackend, clock: Clock) -> None:
+async def test_code_gives_one_family_of_parallel_calls(store: StateBackend, clock: Clock) -> None:
+    sign_in = a_sign_in(clock)
+    await store.sign_ins.save(sign_in, clock() + 1_000)
+    grant = a_grant(sign_in)
+    await store.grants.save_code(SHARD, CODE_HASH, a_code(clock, grant))
+    families = [a_family(clock, grant, used_at=clock() + number) for number in range(20)]
+
+    saved = await asyncio.gather(*(store.grants.save(one, CODE_HASH) for one in families))
+
+    assert saved.count(True) == 1
+    stored = await store.grants.get(grant.family)
+    assert stored is not None
+    assert stored.family == families[saved.index(True)]
+    found = await store.grants.find_code(SHARD, CODE_HASH)
+    assert found == (None, Unusable.USED, grant.family)
+
+
+async def test_found_code_can_still_be_exchanged(store: StateBackend, clock: Clock) -> None:
     sign_in = a_sign_in(clock)
     await store.sign_ins.save(sign_in, clock() + 1_000)
     code = a_code(clock, a_grant(sign_in))
     await store.grants.save_code(SHARD, CODE_HASH, code)
 
-    taken = await asyncio.gather(*(store.grants.take(SHARD, CODE_HASH) for _ in range(20)))
+    for _ in range(2):
+        assert (await store.grants.find_code(SHARD, CODE_HASH)).code == code
 
-    assert [one.code for one in taken if one.code] == [code]
-    used = [one for one in taken if one.code is None]
-    assert {(one.why, one.family) for one in used} == {(Taken.USED, code.grant.family)}
+    assert await store.grants.save(a_family(clock, code.grant), CODE_HASH)
 
 
-async def test_code_of_each_shard_is_taken(store: StateBackend, clock: Clock) -> None:
+async def test_expired_code_gives_no_family(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    sign_in = a_sign_in(clock)
+    await store.sign_ins.save(sign_in, clock() + 1_000)
+    grant = a_grant(sign_in)
+    await store.grants.save_code(SHARD, CODE_HASH, a_code(clock, grant))
+    pass_time(60)
+
+    assert not await store.grants.save(a_family(clock, grant), CODE_HASH)
+
+    assert await store.grants.get(grant.family) is None
+
+
+async def test_code_of_each_shard_is_used(store: StateBackend, clock: Clock) -> None:
     subjects = {subject_shard(name): name for name in map("pretend:{}".format, range(1_000))}
     assert set(subjects) == set(SHARDS)
 
@@ -260,7 +290,8 @@ async def test_code_of_each_shard_is_taken(store: StateBackend, clock: Clock) ->
         code_hash = hash_secret(shard)
         await store.grants.save_code(shard, code_hash, code)
 
-        assert (await store.grants.take(shard, code_hash)).code == code
+        assert (await store.grants.find_code(shard, code_hash)).code == code
+        assert await store.grants.save(a_family(clock, code.grant), code_hash)
 
 
 async def test_used_code_is_recognised_after_its_end(
@@ -269,12 +300,12 @@ async def test_used_code_is_recognised_after_its_end(
     sign_in = a_sign_in(clock)
     await store.sign_ins.save(sign_in, clock() + 1_000)
     await store.grants.save_code(SHARD, CODE_HASH, a_code(clock, a_grant(sign_in)))
-    await store.grants.take(SHARD, CODE_HASH)
+    await store.grants.use_code(SHARD, CODE_HASH)
 
     pass_time(60 + TOMBSTONE_TTL - 1)
-    assert (await store.grants.take(SHARD, CODE_HASH)).why is Taken.USED
+    assert (await store.grants.find_code(SHARD, CODE_HASH)).why is Unusable.USED
     pass_time(2)
-    assert (await store.grants.take(SHARD, CODE_HASH)).why is Taken.UNKNOWN
+    assert (await store.grants.find_code(SHARD, CODE_HASH)).why is Unusable.UNKNOWN
 
 
 async def test_code_expires(store: StateBackend, clock: Clock, pass_time: PassTime) -> None:
@@ -284,7 +315,7 @@ async def test_code_expires(store: StateBackend, clock: Clock, pass_time: PassTi
 
     pass_time(60)
 
-    assert (await store.grants.take(SHARD, CODE_HASH)).why is Taken.UNKNOWN
+    assert (await store.grants.find_code(SHARD, CODE_HASH)).why is Unusable.UNKNOWN
 
 
 async def test_used_code_is_not_stored_again(store: StateBackend, clock: Clock) -> None:
@@ -292,11 +323,12 @@ async def test_used_code_is_not_stored_again(store: StateBackend, clock: Clock) 
     await store.sign_ins.save(sign_in, clock() + 1_000)
     code = a_code(clock, a_grant(sign_in))
     await store.grants.save_code(SHARD, CODE_HASH, code)
-    await store.grants.take(SHARD, CODE_HASH)
+    await store.grants.use_code(SHARD, CODE_HASH)
 
     await store.grants.save_code(SHARD, CODE_HASH, code)
 
-    assert (await store.grants.take(SHARD, CODE_HASH)).why is Taken.USED
+    assert (await store.grants.find_code(SHARD, CODE_HASH)).why is Unusable.USED
+    assert not await store.grants.save(a_family(clock, code.grant), CODE_HASH)
 
 
 async def test_code_of_an_ended_sign_in_is_refused(store: StateBackend, clock: Clock) -> None:
@@ -306,9 +338,10 @@ async def test_code_of_an_ended_sign_in_is_refused(store: StateBackend, clock: C
     await store.grants.save_code(SHARD, CODE_HASH, a_code(clock, grant))
     await store.sign_ins.end(SUBJECT, sign_in.sid)
 
-    taken = await store.grants.take(SHARD, CODE_HASH)
+    found = await store.grants.find_code(SHARD, CODE_HASH)
 
-    assert taken == (None, Taken.ENDED, grant.family)
+    assert found == (None, Unusable.ENDED, grant.family)
+    assert not await store.grants.save(a_family(clock, grant), CODE_HASH)
 
 
 async def test_family_tells_whether_its_sign_in_is_active(
@@ -472,8 +505,7 @@ async def test_every_record_has_an_end(
     await store.sign_ins.touch(sign_in, clock() + 200)
     await store.sign_ins.end(SUBJECT, ended.sid)
     await store.grants.save_code(SHARD, CODE_HASH, a_code(clock, family.grant))
-    await store.grants.take(SHARD, CODE_HASH)
-    await store.grants.save(family)
+    await store.grants.save(family, CODE_HASH)
     await swap(store, family, replace(family, n=1), idle=300)
     await store.grants.drop("x" * 22)
 

@@ -9,7 +9,7 @@ import pytest
 
 from broker.errors import Unavailable
 from broker.oidc.model import subject_shard
-from broker.oidc.ports import Taken
+from broker.oidc.ports import Unusable
 from broker.state import StateBackend, open_state
 from tests.support.builders import Clock
 from tests.support.grants import CODE_HASH, SUBJECT, a_code, a_family, a_grant, a_sign_in
@@ -48,12 +48,13 @@ async def has_replica(master: RedisServer) -> bool:
 async def test_code_without_a_replica_is_not_exchanged(store: StateBackend, clock: Clock) -> None:
     sign_in = a_sign_in(clock)
     await store.sign_ins.save(sign_in, clock() + 1_000)
-    await store.grants.save_code(SHARD, CODE_HASH, a_code(clock, a_grant(sign_in)))
+    grant = a_grant(sign_in)
+    await store.grants.save_code(SHARD, CODE_HASH, a_code(clock, grant))
 
     with pytest.raises(Unavailable):
-        await store.grants.take(SHARD, CODE_HASH)
+        await store.grants.save(a_family(clock, grant), CODE_HASH)
 
-    assert (await store.grants.take(SHARD, CODE_HASH)).why is Taken.USED
+    assert (await store.grants.find_code(SHARD, CODE_HASH)).why is Unusable.USED
 
 
 async def test_family_without_a_replica_is_not_used(store: StateBackend, clock: Clock) -> None:
@@ -77,8 +78,7 @@ async def test_replicated_changes_of_grants_succeed(
     await store.grants.save_code(SHARD, CODE_HASH, a_code(clock, family.grant))
     await eventually(lambda: has_replica(master))
 
-    assert (await store.grants.take(SHARD, CODE_HASH)).code is not None
-    assert await store.grants.save(family)
+    assert await store.grants.save(family, CODE_HASH)
     swapped = await store.grants.swap(family, replace(family, n=1), idle=100, grace=10)
     assert swapped is not None
     assert swapped.family.n == 1
