@@ -174,7 +174,9 @@ class CodeExchange:
         """End the family, because one of two clients has stolen the code (RFC 6749, 4.1.2)."""
         await self._grants.drop(family_id)
         log.warning("authorization code used again")
-        raise InvalidGrant("the code was used before; its tokens no longer work")
+        raise InvalidGrant(
+            "the code was used before and its tokens have ended; begin a new authorization request"
+        )
 
 
 def check_code(code: AuthorizationCode, app: App, fields: CodeTokenRequest) -> None:

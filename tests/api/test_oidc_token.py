@@ -156,6 +156,16 @@ async def test_challenge_needs_its_verifier(app: RelyingParty) -> None:
     assert [missing.error, wrong.error, right.error] == ["invalid_grant", "invalid_grant", ""]
 
 
+async def test_code_with_a_wrong_verifier_is_used(app: RelyingParty) -> None:
+    challenge = new_challenge()
+    code = await app.code(**challenge.fields)
+
+    await app.exchange(code, code_verifier=new_challenge().verifier)
+
+    right = await app.exchange(code, code_verifier=challenge.verifier)
+    assert (right.status, right.error) == (400, "invalid_grant")
+
+
 async def test_verifier_without_challenge_is_refused(app: RelyingParty) -> None:
     answer = await app.exchange(await app.code(), code_verifier=new_challenge().verifier)
 
