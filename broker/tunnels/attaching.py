@@ -55,7 +55,7 @@ ATTEMPTS_MAX = 5
 
 
 class Refused(Exception):
-    """The socket gets no tunnel.  why: what the client is told."""
+    """The socket gets no tunnel.  why: the close that the client gets."""
 
     def __init__(self, why: CloseRequest) -> None:
         super().__init__(why.reason)
@@ -77,7 +77,7 @@ class Attached(NamedTuple):
 
 
 class ResumeRequest(NamedTuple):
-    """What a client sends to resume.  offset: of the last message that it has received."""
+    """The fields of a resume frame.  offset: of the last message that it has received."""
 
     tunnel_id: str
     resume: str

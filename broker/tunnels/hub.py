@@ -64,8 +64,8 @@ class TunnelSocket(Protocol):
 
     @property
     def is_congested(self) -> bool:
-        """Whether the client reads more slowly than messages are sent. It calls `Hub.wake` when
-        it does not any more."""
+        """Whether messages wait in the send buffer. The socket calls `TunnelHub.wake` when it
+        is empty again."""
 
     def deliver(self, messages: Sequence[StoredMessage]) -> None:
         """Send the first messages that fit into the send buffer, and move `position`."""

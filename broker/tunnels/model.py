@@ -27,7 +27,7 @@ class TunnelState(StrEnum):
 
 
 class ClosedBy(StrEnum):
-    """Who or what ended a tunnel: the field `by` of `tunnel.close`."""
+    """The cause of an end: the field `by` of `tunnel.close`."""
 
     CLIENT = "client"
     SERVER = "server"

@@ -191,7 +191,7 @@ class AppendedMessage(NamedTuple):
 
 
 class StreamReading(NamedTuple):
-    """What a tunnel's instance must know.
+    """The news of a tunnel for its instance.
 
     attachment: of the record, or of the record as it ended; 0 if the tunnel is unknown.
     messages: the first ones after the position, in order, at most `READ_MAX`.

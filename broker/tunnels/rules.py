@@ -27,18 +27,18 @@ CLOSE_REASON_MAX_BYTES = 123
 """A close frame has 125 bytes, two of them for the code (RFC 6455, section 5.5)."""
 
 
-class Act(StrEnum):
+class TunnelAct(StrEnum):
     ATTACH = "attach"
     LOSE = "lose"
 
 
-RULES: Mapping[tuple[TunnelState, Act], TunnelState] = {
-    (TunnelState.OPEN, Act.ATTACH): TunnelState.OPEN,
-    (TunnelState.AWAY, Act.ATTACH): TunnelState.OPEN,
-    (TunnelState.OPEN, Act.LOSE): TunnelState.AWAY,
+RULES: Mapping[tuple[TunnelState, TunnelAct], TunnelState] = {
+    (TunnelState.OPEN, TunnelAct.ATTACH): TunnelState.OPEN,
+    (TunnelState.AWAY, TunnelAct.ATTACH): TunnelState.OPEN,
+    (TunnelState.OPEN, TunnelAct.LOSE): TunnelState.AWAY,
 }
-"""The state after an act. A pair that is not in the table is not possible. A pending tunnel has
-no record yet, and a closed one has none any more: `end` is possible in both states."""
+"""The state after an act. A pair that is not in the table is not possible. A pending tunnel and
+a closed one have no record. `end` is possible in both states."""
 
 
 class Changes(TypedDict, total=False):
@@ -70,7 +70,7 @@ def attach(tunnel: Tunnel, *, instance: str, now: float, session_end: float = 0.
     """
     return edit(
         tunnel,
-        state=RULES[tunnel.state, Act.ATTACH],
+        state=RULES[tunnel.state, TunnelAct.ATTACH],
         attachment=tunnel.attachment + 1,
         instance=instance,
         opened_at=tunnel.opened_at or now,
@@ -84,7 +84,7 @@ def lose(tunnel: Tunnel, by: ClosedBy, *, now: float, away_timeout: float) -> Tu
 
     by: `network` or `drain`.  away_timeout: seconds until the tunnel ends.
     """
-    state = RULES.get((tunnel.state, Act.LOSE))
+    state = RULES.get((tunnel.state, TunnelAct.LOSE))
     if state is None:
         return None
     return edit(tunnel, state=state, lost_by=by, due_at=now + away_timeout)
