@@ -8,6 +8,8 @@ CLIENT_VERSION := 4.8.4
 VENDOR := broker/widget/static/vendor
 MINI_VENDOR := mp_stub/miniprogram/scan-login/vendor
 NODE_MODULES := tests/clients/js/node_modules tests/clients/miniprogram/node_modules tests/clients/oidc/node_modules bench/baselines/node_modules
+# Each product of `make interop` has an environment of its own.
+PRODUCTS := $(patsubst tests/interop/%.txt,build/interop/%/.installed,$(wildcard tests/interop/*.txt))
 # Tests spend most of their time waiting, so 3 processes suit 2 cores.
 # A test file stays in one process, because its tests share the servers that they start.
 PARALLEL := -n 3 --dist loadfile
@@ -17,7 +19,7 @@ export PORT SITE_PORT PHONE_PORT WECHAT_PORT GATEWAY_PORT PROVIDER POOL OIDC BRO
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-cluster install test-unit test test-stock test-busy coverage check lint types \
-	fix docs chaos bench wheel vendor clean system
+	fix docs chaos interop bench wheel vendor clean system
 
 ## Help
 
@@ -85,6 +87,10 @@ test-busy: $(VENV)/.tested system $(NODE_MODULES) ## run all tests on a busy mac
 chaos: $(VENV)/.tested system ## inject every fault under load; updates docs/reliability.md
 	$(BIN)/pytest tests/chaos -m "" --table docs/reliability.md
 
+interop: $(VENV)/.tested $(PRODUCTS) tests/interop/node_modules ## sign people in at JupyterHub, Synapse and pgAdmin by scan
+	@# CI=true: a missing program is an error here.
+	CI=true $(BIN)/pytest tests/interop -m "" --durations 0 --durations-min 1
+
 bench: $(VENV)/.tested system bench/baselines/node_modules ## measure; updates bench/RESULTS.md (ROW=growth for one row)
 	$(BIN)/python -m bench $(ROW)
 
@@ -110,7 +116,7 @@ vendor: ## download the Socket.IO client of widget and mini program (CLIENT_VERS
 	sha256sum $(VENDOR)/socket.io.min.js $(VENDOR)/socket.io.esm.min.js
 
 clean: ## remove everything that the targets created
-	rm -rf $(VENV) build dist *.egg-info $(NODE_MODULES)
+	rm -rf $(VENV) build dist *.egg-info $(NODE_MODULES) tests/interop/node_modules
 	rm -rf tests/screenshots
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
@@ -139,6 +145,13 @@ $(VENV)/.tested: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing Python packages for the tests into $(VENV). Later runs reuse them."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@ $(VENV)/.installed
+
+build/interop/%/.installed: tests/interop/%.txt
+	@tools/need-venv $(PYTHON)
+	@echo "Installing $* into build/interop/$*. Later runs reuse it."
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 $(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing Python packages for the documentation into $(VENV). Later runs reuse them."

@@ -68,7 +68,7 @@ PRODUCTS: Mapping[str, Product] = {
     "nginx": Product("/oauth2/callback", REFRESH),
     "oauth2-proxy": Product("/oauth2/callback", REFRESH),
     "oidc-client-ts": Product("", REFRESH, is_public=True, logout=""),
-    "pgadmin": Product("/oauth2/authorize"),
+    "pgadmin": Product("/oauth2/authorize", logout="/"),
     "spring": Product("/login/oauth2/code/scan-login", needs_rs256=True),
     "synapse": Product(
         "/_synapse/client/oidc/callback", backchannel="/_synapse/client/oidc/backchannel_logout"

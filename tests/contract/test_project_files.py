@@ -65,7 +65,7 @@ def test_workflow_runs_supported_pythons(workflow: Path) -> None:
     jobs = yaml.safe_load(workflow.read_text())["jobs"].values()
     matrices = [job["strategy"]["matrix"]["python"] for job in jobs if "strategy" in job]
 
-    assert matrices
+    assert matrices or workflow.stem == "nightly"
     assert all(matrix == PYTHONS for matrix in matrices)
 
 

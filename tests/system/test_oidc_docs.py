@@ -69,3 +69,12 @@ def test_ten_products_have_a_section() -> None:
     named = re.findall(r"--oidc ([\w-]+)$", PAGE.partition("### ")[2], re.MULTILINE)
 
     assert len(set(named)) == 10
+
+
+def test_documented_versions_are_those_of_the_requirements() -> None:
+    [table] = re.findall(r"^### Products that were run$(.*?)^## ", PAGE, re.MULTILINE | re.DOTALL)
+    pins = [file.read_text() for file in sorted((ROOT / "tests/interop").glob("*.txt"))]
+
+    for name in ("jupyterhub", "oauthenticator", "matrix-synapse", "pgadmin4"):
+        [version] = re.findall(rf"^{name}==(.+)$", "\n".join(pins), re.MULTILINE)
+        assert re.search(rf"[|,] {re.escape(version)}[ ,]", table), name

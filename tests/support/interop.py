@@ -1,0 +1,131 @@
+"""Products in environments of their own, configured by the output of `app show --oidc`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp
+
+from broker.cli.oidc_products import PRODUCTS, SECRET_PLACEHOLDER
+from deploy.processes import Process, wait_until_ready
+from tests.support.commands import run
+from tests.support.environment import ROOT, miss
+from tests.support.oidc_browser import ScanBrowser
+from tests.support.oidc_provider import Provider
+from tests.support.waiting import eventually
+
+PROGRAMS = ROOT / "tests/interop/node_modules/.bin"
+"""The programs of tests/interop/package.json."""
+
+
+class Interop(NamedTuple):
+    """A provider, and the commands that configure products for it.
+
+    records: the SQLite file of the provider, which `scan-login` reads.
+    """
+
+    provider: Provider
+    records: Path
+
+    async def add_product(self, name: str, url: str, **fields: object) -> str:
+        """Add an app for the product at `url`, and return what `app show --oidc NAME` prints.
+
+        The secret is in the place of its placeholder. The issuer is plain http on a loopback
+        address, and nothing else is reported.
+        """
+        product = PRODUCTS[name]
+        usual: dict[str, object] = {"redirect_urls": [url + product.callback]}
+        if product.logout is not None:
+            usual["post_logout_urls"] = [url + product.logout]
+        if product.backchannel is not None:
+            usual["backchannel_logout_url"] = url + product.backchannel
+        fields = {**usual, "scopes": list(product.scopes), **fields}
+        secret = await self.provider.add_app(name, **fields)
+        return (await self._printed(name)).replace(SECRET_PLACEHOLDER, secret)
+
+    async def _printed(self, name: str) -> str:
+        variables = {
+            "SCAN_LOGIN_RECORDS_URL": f"sqlite+aiosqlite:///{self.records}",
+            "SCAN_LOGIN_PUBLIC_URL": self.provider.issuer,
+        }
+        words = ("app", "show", name, "--oidc", name)
+        done = await asyncio.to_thread(run, self.records.parent, *words, **variables)
+        assert done.returncode == 0, done.stderr
+        [warning] = done.stderr.splitlines()
+        assert "is not https" in warning
+        return done.stdout
+
+    async def rotate_keys(self, *, ago: float = 0.0) -> None:
+        """Return when the broker signs with keys that it did not use before.
+
+        ago: seconds since the rotation. After more than the lifetime of a token, the broker
+        refuses the access tokens that it signed with the earlier keys.
+        """
+        before = await self._key_ids()
+        self.provider.rotate_keys(time.time() - ago)
+        await eventually(partial(self._has_other_keys, before))
+
+    async def _has_other_keys(self, before: set[str]) -> bool:
+        return await self._key_ids() != before
+
+    async def _key_ids(self) -> set[str]:
+        """Return the ids of the published keys. A rotation adds the one after the next."""
+        async with (
+            aiohttp.ClientSession() as http,
+            http.get(f"{self.provider.issuer}/.well-known/jwks.json") as response,
+        ):
+            return {key["kid"] for key in (await response.json())["keys"]}
+
+    def browser(self, *secure: str) -> ScanBrowser:
+        """secure: origins whose Secure cookies the browser sends although they are http."""
+        return ScanBrowser(self.provider.issuer, secure=secure)
+
+
+def program_of(product: str, program: str) -> str:
+    """Return the path of a program in the environment of a product."""
+    return _existing(ROOT / "build/interop" / product / "bin" / program)
+
+
+def node_program(program: str) -> str:
+    return _existing(PROGRAMS / program)
+
+
+def _existing(path: Path) -> str:
+    if not path.exists():
+        miss(f"{path.name} is not installed: run make interop")
+    return str(path)
+
+
+@asynccontextmanager
+async def running_product(
+    command: list[str], folder: Path, ready_url: str, **variables: str
+) -> AsyncIterator[Path]:
+    """Run a server until the end of the context; yields its log. `ready_url` answers 200 then."""
+    name = Path(command[0]).name
+    log = folder / f"{name}.log"
+    with log.open("wb") as file:
+        child = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=folder,
+            env={**os.environ, **variables},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            process_group=0,
+        )
+    process = Process(name, child, log)
+    try:
+        await wait_until_ready(process, ready_url)
+        yield log
+    finally:
+        await process.stop()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # a process that the server has left behind
