@@ -51,6 +51,7 @@ from broker.login.mount import mount as mount_login
 from broker.login.ports import LOGIN_RETENTION
 from broker.login.services import LoginServices, create_login_services
 from broker.login.settings import LoginSettings
+from broker.monitoring.instance_watch import InstanceWatch
 from broker.monitoring.mount import mount as mount_monitoring
 from broker.oidc.grants import FamilyLifetimes
 from broker.oidc.mount import mount as mount_oidc
@@ -215,7 +216,8 @@ def _build_services(settings: Settings, backends: Backends) -> Services:
     sessions = _build_session_service(settings, backends)
     retries = RetryWorker(queue=backends.state.retries, clock=backends.state.clock)
     oidc = _build_oidc_services(settings, backends, issuer, logins.redeemer, retries.defer)
-    return Services(issuer, pool, logins, sessions, oidc, retries)
+    instances = InstanceWatch(settings[ServerSettings].instance)
+    return Services(issuer, pool, logins, sessions, oidc, retries, instances)
 
 
 def _build_oidc_services(

@@ -29,6 +29,7 @@ from broker.infrastructure.transport.socketio.server import SocketIOServer
 from broker.login.ports import LOGIN_RETENTION, AuditLog, KnownBrowsers, LoginReports, SignInEnds
 from broker.login.services import LoginServices
 from broker.login.settings import LoginSettings
+from broker.monitoring.instance_watch import InstanceWatch
 from broker.oidc.device_grant import DeviceTokens
 from broker.oidc.ports import AuthorizationRequests
 from broker.oidc.services import OIDCServices
@@ -58,6 +59,7 @@ class Services(NamedTuple):
     session_service: SessionService
     oidc_services: OIDCServices
     retries: RetryWorker
+    instances: InstanceWatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +119,10 @@ class Context:
     @property
     def bus(self) -> Bus:
         return self.backends.bus
+
+    @property
+    def instances(self) -> InstanceWatch:
+        return self.services.instances
 
     @property
     def retries(self) -> RetryWorker:

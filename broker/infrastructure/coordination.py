@@ -1,4 +1,4 @@
-"""Coordination of instances: notices on a bus, leader leases, and calls that any of them makes."""
+"""Coordination of instances: notices on a bus, leader leases, deferred calls, and who runs."""
 
 from __future__ import annotations
 
@@ -60,6 +60,16 @@ class LeaderLeases(Protocol):
 
     async def release(self, job: str, holder: str) -> None:
         """End the lease if `holder` has it."""
+
+
+class InstanceRegistry(Protocol):
+    """Knows which instances of this state have ended."""
+
+    def ended(self, instances: Collection[str]) -> Collection[str]:
+        """Return those of `instances` that have not run for 30 seconds.
+
+        An instance that this one cannot judge now is not among them. This needs no request.
+        """
 
 
 RETRY_TIMEOUT = 60.0

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 from broker.errors import Unavailable
@@ -37,6 +37,7 @@ class Monitor:
     signing_key_ids: returns the ids of those that sign, one for each algorithm.
     secret_box: the seal keys; loaded again when another instance has a newer key.
     instance: this process's name.
+    observe: receives the names of the other instances that run.
     host_clock: this host's Unix time in seconds.
     """
 
@@ -48,6 +49,7 @@ class Monitor:
         signing_key_ids: Callable[[], tuple[str, ...]],
         secret_box: SecretBox,
         instance: str,
+        observe: Callable[[Collection[str]], None],
         host_clock: Callable[[], float] = time.time,
     ) -> None:
         self._state = state
@@ -55,6 +57,7 @@ class Monitor:
         self._signing_key_ids = signing_key_ids
         self._secret_box = secret_box
         self._instance = instance
+        self._observe = observe
         self._host_clock = host_clock
         self._started_at = 0.0
         self._eviction_checked_at = -EVICTION_INTERVAL
@@ -117,6 +120,7 @@ class Monitor:
 
     async def _compare_keys(self) -> None:
         others = await self._state.instances.publish(self._instance, self._profile())
+        self._observe(others)
         mine = self._profile()
         if not all(_knows(mine.seal_keys, other.seal_keys[:1]) for other in others.values()):
             with suppress(KeyFileError):  # the file may have a newer key

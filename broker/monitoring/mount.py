@@ -12,6 +12,7 @@ from broker.infrastructure.crypto.sealing import SecretBox
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
 from broker.monitoring.api import ADMIN_ENDPOINTS, PUBLIC_ENDPOINTS, HealthAPI
+from broker.monitoring.instance_watch import InstanceWatch
 from broker.monitoring.monitor import Monitor
 from broker.monitoring.ports import MonitoredState
 
@@ -28,6 +29,8 @@ class MonitoringContext(Protocol):
     @property
     def signing_key_ids(self) -> Callable[[], tuple[str, ...]]: ...
     @property
+    def instances(self) -> InstanceWatch: ...
+    @property
     def unready_reason(self) -> ReadinessCheck: ...
 
 
@@ -38,6 +41,7 @@ def mount(context: MonitoringContext) -> Mounted:
         signing_key_ids=context.signing_key_ids,
         secret_box=context.secret_box,
         instance=context.settings[ServerSettings].instance,
+        observe=context.instances.observe,
     )
     health = HealthAPI(unready_reason=context.unready_reason)
     return Mounted(

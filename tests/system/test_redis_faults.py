@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from broker.infrastructure.crypto.sealing import SealKeyFile, SecretBox
+from broker.monitoring.instance_watch import InstanceWatch
 from broker.monitoring.monitor import Monitor
 from broker.monitoring.ports import Profile
 from broker.state import open_state
@@ -335,6 +336,7 @@ async def test_rotated_keys_are_not_reported_as_different(
                 signing_key_ids=issuer.signing_key_ids,
                 secret_box=seal_keys,
                 instance=name,
+                observe=InstanceWatch(name).observe,
             )
         )
     await asyncio.gather(*(item.open() for item in monitors))
