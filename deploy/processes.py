@@ -65,15 +65,15 @@ class Process:
         await self._process.wait()
 
 
-async def wait_until_ready(process: Process, url: str) -> None:
-    """Return when `url` answers 200. Raises ProcessNotReady."""
+async def wait_until_ready(process: Process, url: str, *, within: float = START_TIMEOUT) -> None:
+    """Return when `url` answers 200. Raises ProcessNotReady after `within` seconds."""
     async with aiohttp.ClientSession() as http:
 
         async def ready() -> bool:
             async with http.get(url) as response:
                 return response.status == 200
 
-        await _wait_until(process, ready)
+        await _wait_until(process, ready, within)
 
 
 async def wait_until_listening(process: Process, port: int) -> None:
@@ -84,12 +84,14 @@ async def wait_until_listening(process: Process, port: int) -> None:
         writer.close()
         return True
 
-    await _wait_until(process, listening)
+    await _wait_until(process, listening, START_TIMEOUT)
 
 
-async def _wait_until(process: Process, condition: Callable[[], Awaitable[bool]]) -> None:
+async def _wait_until(
+    process: Process, condition: Callable[[], Awaitable[bool]], within: float
+) -> None:
     with suppress(TimeoutError):
-        async with asyncio.timeout(START_TIMEOUT):
+        async with asyncio.timeout(within):
             while process.exit_code is None:
                 with suppress(OSError, aiohttp.ClientError):
                     if await condition():

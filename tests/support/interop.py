@@ -25,6 +25,9 @@ from tests.support.waiting import eventually
 PROGRAMS = ROOT / "tests/interop/node_modules/.bin"
 """The programs of tests/interop/package.json."""
 
+START_TIMEOUT = 120.0
+"""Maximum seconds until a product is ready. pgAdmin takes 45 on a busy machine."""
+
 
 class Interop(NamedTuple):
     """A provider, and the commands that configure products for it.
@@ -123,7 +126,7 @@ async def running_product(
         )
     process = Process(name, child, log)
     try:
-        await wait_until_ready(process, ready_url)
+        await wait_until_ready(process, ready_url, within=START_TIMEOUT)
         yield log
     finally:
         await process.stop()
