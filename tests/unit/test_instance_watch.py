@@ -38,7 +38,7 @@ def test_missing_instance_has_ended_after_a_while(watch: InstanceWatch, clock: C
     assert watch.ended(["two", "three"]) == {"two"}
 
 
-def test_new_watch_waits_before_it_decides(watch: InstanceWatch, clock: Clock) -> None:
+def test_new_watch_decides_after_a_while(watch: InstanceWatch, clock: Clock) -> None:
     """An instance that has lost its connection publishes its profile again."""
     observe(watch, clock, UNSEEN_MAX - INTERVAL)
     assert not watch.ended(["two"])
