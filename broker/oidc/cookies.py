@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from broker.infrastructure.base64url import is_256_bits
 from broker.oidc.model import AuthorizationRequest, hash_secret
 
 REQUESTS_MAX = 8
@@ -16,8 +17,6 @@ REQUESTS_MAX = 8
 
 REQUEST_LIFETIME = 600
 """Seconds in which a person can scan and confirm."""
-
-COOKIE_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")
 
 REQUEST_NAME_LENGTH = 8
 """Characters of a request's id in the name of its cookie."""
@@ -123,4 +122,4 @@ class ProviderCookies:
 
 
 def _valid(value: str | None) -> str | None:
-    return value if value and COOKIE_PATTERN.fullmatch(value) else None
+    return value if value and is_256_bits(value) else None

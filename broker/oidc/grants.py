@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple, NoReturn, Protocol
@@ -24,6 +23,7 @@ from broker.apps.model import App
 from broker.identity.model import UserProfile
 from broker.infrastructure.api.mounted import TokenGrant
 from broker.infrastructure.api.schema import RequestModel, parse, sanitize_text
+from broker.infrastructure.base64url import is_256_bits
 from broker.infrastructure.clock import Clock
 from broker.oidc.errors import InvalidGrant, InvalidScope, UnknownGrant
 from broker.oidc.families import Families, is_usable
@@ -36,8 +36,6 @@ from broker.oidc.tokens import TokenIssue, TokenSetResponse, TokenSigner
 from broker.tokens.issuer import TokenIssuer
 
 log = structlog.get_logger()
-
-CODE_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 class CodeTokenRequest(RequestModel):
@@ -152,7 +150,7 @@ class CodeExchange:
         )
 
     async def _find(self, text: str) -> AuthorizationCode:
-        if not CODE_PATTERN.fullmatch(text):
+        if not is_256_bits(text):
             raise UnknownGrant("the code was not issued here")
         found = await self._grants.find_code(text[0], hash_secret(text))
         if found.code is not None:

@@ -9,16 +9,17 @@ from http.cookies import CookieError, SimpleCookie
 
 from broker.errors import Unavailable
 from broker.identity.model import Identity, identity_key
+from broker.infrastructure.base64url import BITS_256, is_256_bits
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.crypto.sealing import SecretBox
-from broker.oidc.cookies import COOKIE_PATTERN, cookie_names
+from broker.oidc.cookies import cookie_names
 from broker.oidc.model import hash_secret
 from broker.oidc.ports import SignIns
 
 DEVICE_LIFETIME = 180 * 86_400
 """Seconds for which a browser is recognised after a sign-in."""
 
-DEVICE_PATTERN = re.compile(r"([0-9a-f]{32})\.([0-9]{1,12})\.([A-Za-z0-9_-]{43})")
+DEVICE_PATTERN = re.compile(rf"([0-9a-f]{{32}})\.([0-9]{{1,12}})\.({BITS_256})")
 
 PURPOSE = "device"
 """Of the MAC of a device cookie."""
@@ -67,7 +68,7 @@ class KnownBrowserCookies:
         return parts[1] if self._secret_box.derives(mac, PURPOSE, parts[1], parts[2]) else None
 
     async def _signed_in_key(self, cookie: str) -> str | None:
-        if not COOKIE_PATTERN.fullmatch(cookie):
+        if not is_256_bits(cookie):
             return None
         with suppress(Unavailable):  # the browser counts as unknown
             sign_in = await self._sign_ins.by_cookie(cookie[:1], hash_secret(cookie))

@@ -11,9 +11,10 @@ import binascii
 import re
 from typing import NamedTuple
 
+from broker.infrastructure.base64url import BITS_256
 from broker.infrastructure.crypto.sealing import SecretBox
 
-PATTERN = re.compile(r"([A-Za-z0-9_-]{22})\.([1-9][0-9]{0,9})\.([A-Za-z0-9_-]{43})")
+PATTERN = re.compile(rf"([A-Za-z0-9_-]{{22}})\.([1-9][0-9]{{0,9}})\.({BITS_256})")
 
 PURPOSE = "refresh"
 

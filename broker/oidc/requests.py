@@ -17,6 +17,7 @@ from typing import NamedTuple
 from broker.apps.model import App
 from broker.apps.rules import SCOPES
 from broker.errors import InvalidRequest
+from broker.infrastructure.base64url import is_256_bits
 from broker.infrastructure.codec import decode
 from broker.oidc.authorization_errors import (
     RequestNotSupported,
@@ -31,9 +32,6 @@ FIELD_MAX, TOTAL_MAX, HINT_TOTAL_MAX = 2_048, 8_192, 16_384
 """Characters of one field, and of all fields without and with an `id_token_hint`."""
 
 MAX_AGE_MAX = 2**31
-
-CHALLENGE_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")
-"""BASE64URL of a SHA-256 (RFC 7636, section 4.2)."""
 
 LOOPBACK_PATTERN = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\]))(?::[0-9]{1,5})?((?:/.*)?)")
 """A loopback redirect URI, whose port the operating system chooses (RFC 8252, section 7.3)."""
@@ -160,7 +158,7 @@ def _check_pkce(fields: Fields, app: App) -> None:
         return
     if fields.get("code_challenge_method", "plain") != "S256":
         raise InvalidRequest("code_challenge_method: must be S256")
-    if not CHALLENGE_PATTERN.fullmatch(challenge):
+    if not is_256_bits(challenge):  # a SHA-256 (RFC 7636, section 4.2)
         raise InvalidRequest("code_challenge: must be 43 URL-safe characters")
 
 

@@ -82,6 +82,7 @@ SERVICES, ENDPOINTS = 5, 7
 INFRASTRUCTURE: tuple[frozenset[str], ...] = (
     frozenset(
         [
+            "base64url",
             "background",
             "clock",
             "codec",

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from typing_extensions import TypedDict
 
 from broker.errors import InvalidRequest
+from broker.infrastructure.base64url import BITS_256
 
 UrlSafe = r"^[A-Za-z0-9_-]+$"
 
@@ -21,7 +22,7 @@ SecretField = Annotated[str, StringConstraints(pattern=UrlSafe, max_length=128)]
 
 OpenidField = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
-RequestIdField = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$|^$")]
+RequestIdField = Annotated[str, StringConstraints(pattern=rf"^{BITS_256}$|^$")]
 """The id of an authorization request; empty for none."""
 
 MatchField = Annotated[str, StringConstraints(pattern=r"^[0-9]{2,4}$")]
