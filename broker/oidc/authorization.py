@@ -88,7 +88,7 @@ class AuthorizationService:
     ) -> IssuedCode:
         """Return the code of a confirmed login.
 
-        former: the sign-in session of the browser.
+        former: the sign-in session that the browser shares with `app`; None if there is none.
         Raises LoginRequired if the request was completed otherwise, or needs a match that the
         login does not have; OtherUser if the hint names another user; and the errors of
         `Redeemer.claim` and of the directory.
@@ -157,7 +157,7 @@ class AuthorizationService:
             browser,
             sid=self._derived("sid", login, request)[:SID_LENGTH],
             cookie=self._derived("cookie", login, request) if app.sso else None,
-            former=former if app.sso else None,
+            former=former,
         )
 
     def _derived(self, purpose: str, login: Login, request: AuthorizationRequest) -> str:

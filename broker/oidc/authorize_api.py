@@ -221,7 +221,7 @@ class AuthorizeAPI:
         Raises LoginRequired if a scan is necessary and `prompt=none` forbids it, and RateLimited
         for a session that gets too many codes.
         """
-        sign_in = await self._sign_ins.by_cookie(self._cookies.sign_in(http))
+        sign_in = await self._sign_ins.shared(self._cookies.sign_in(http), app)
         issued = None
         if sign_in is not None:
             self._begins.count(sign_in.sid)

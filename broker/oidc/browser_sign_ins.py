@@ -58,6 +58,10 @@ class BrowserSignIns:
             return None
         return await self._sign_ins.by_cookie(cookie[:1], hash_secret(cookie))
 
+    async def shared(self, cookie: str | None, app: App) -> SignIn | None:
+        """Return the active session of a browser, or None; an app without `sso` uses none."""
+        return await self.by_cookie(cookie) if app.sso else None
+
     async def is_usable(self, sign_in: SignIn, app: App) -> bool:
         """Return whether the session may complete a request of `app` without a scan.
 

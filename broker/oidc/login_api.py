@@ -111,7 +111,7 @@ class LoginFormAPI:
         self, http: web.Request, form: LoginForm, request: AuthorizationRequest, app: App
     ) -> web.Response:
         caller = self._addresses.caller(http)
-        former = await self._sign_ins.by_cookie(self._cookies.sign_in(http))
+        former = await self._sign_ins.shared(self._cookies.sign_in(http), app)
         try:
             with self._failures.counting_failures(caller.ip):
                 issued = await self._service.complete_by_login(

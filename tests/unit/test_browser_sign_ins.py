@@ -1,6 +1,8 @@
-"""Sign-in sessions of browsers: the answers of the directory about their users."""
+"""Sign-in sessions of browsers: which apps read them, and the directory's answers about users."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
@@ -10,11 +12,13 @@ from broker.errors import BrokerError, RateLimited, Unavailable
 from broker.identity.errors import UnregisteredUser, UserBlocked
 from broker.identity.model import Identity, UserProfile
 from broker.oidc.browser_sign_ins import BrowserSignIns
-from broker.oidc.model import SignIn
+from broker.oidc.model import SignIn, hash_secret, subject_shard
 from broker.oidc.sign_ins import SignInLifetimes, SignInService
 from broker.state import StateBackend
-from tests.support.builders import Clock
+from tests.support.builders import SHOP, Clock
 from tests.support.grants import SUBJECT, a_sign_in
+
+COOKIE = subject_shard(SUBJECT) + "c" * 42
 
 
 class RefusingDirectory(OpenDirectory):
@@ -46,6 +50,19 @@ def browser_sign_ins(store: StateBackend, clock: Clock, error: BrokerError) -> B
         clock=clock,
         is_open=True,
     )
+
+
+@pytest.mark.parametrize("sso", [True, False])
+async def test_session_is_read_for_apps_with_sso_only(
+    store: StateBackend, clock: Clock, sso: bool
+) -> None:
+    sign_in = replace(a_sign_in(clock), cookie_hash=hash_secret(COOKIE))
+    await store.sign_ins.save(sign_in, clock() + 600)
+    sign_ins = browser_sign_ins(store, clock, UserBlocked())
+
+    found = await sign_ins.shared(COOKIE, replace(SHOP, sso=sso))
+
+    assert found == (sign_in if sso else None)
 
 
 @pytest.mark.parametrize("error", [UserBlocked(), UnregisteredUser()], ids=str)
