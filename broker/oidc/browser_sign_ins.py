@@ -13,7 +13,7 @@ from broker.identity.model import UserProfile
 from broker.identity.ports import Directory
 from broker.infrastructure.clock import Clock
 from broker.login.model import Browser, Login
-from broker.oidc.model import SignIn, acr_of, hash_secret, subject_shard
+from broker.oidc.model import SignIn, hash_secret, subject_shard
 from broker.oidc.ports import SignIns
 from broker.oidc.sign_ins import SignInService
 
@@ -119,32 +119,15 @@ class BrowserSignIns:
             `sid` and gets the new cookie; the session of another person ends.
         former: the session of the browser; None if it has none or the app has no `sso`.
         """
-        assert login.phone is not None
-        assert login.subject is not None
-        now = self._clock()
-        if former is not None and former.subject != login.subject:
+        sign_in = self._service.of_login(login, app, browser, sid=sid, cookie=cookie)
+        if former is not None and former.subject != sign_in.subject:
             await self._service.end(
                 former.subject, former.sid, offline_too=False, reason="other person"
             )
-            former = None
-        sign_in = SignIn(
-            sid=sid if former is None else former.sid,
-            subject=login.subject,
-            identity=login.phone.identity,
-            cookie_hash=None if cookie is None else hash_secret(cookie),
-            app_first=app.id if former is None else former.app_first,
-            auth_time=login.confirmed_at or now,
-            amr=login.auth_methods,
-            acr=acr_of(login.auth_methods),
-            login_id=login.id,
-            ip=browser.ip,
-            user_agent=browser.user_agent,
-            apps={app.id: now},
-            incarnations={app.id: app.incarnation},
-            began_at=now if former is None else former.began_at,
-            used_at=now,
-            latest_end=now + self._service.lifetimes.total,
-        )
+        elif former is not None:
+            sign_in = replace(
+                sign_in, sid=former.sid, app_first=former.app_first, began_at=former.began_at
+            )
         await self._service.save(sign_in)
         return StartedSignIn(sign_in, cookie)
 

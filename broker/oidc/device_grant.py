@@ -5,15 +5,15 @@ from __future__ import annotations
 import base64
 
 from broker.apps.client_authentication import Client
-from broker.apps.model import App
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.crypto.sealing import SecretBox
 from broker.login.delivery import RedeemedLogin, token_claims
 from broker.login.errors import AlreadyRedeemed
 from broker.login.model import Login
+from broker.oidc.browser_sign_ins import SID_LENGTH
 from broker.oidc.families import device_family
 from broker.oidc.grants import FamilyLifetimes
-from broker.oidc.model import SignIn, acr_of, grant_of, subject_shard
+from broker.oidc.model import grant_of, subject_shard
 from broker.oidc.ports import Grants
 from broker.oidc.sign_ins import SignInService
 from broker.oidc.tokens import TokenIssue, TokenSetResponse, TokenSigner
@@ -53,7 +53,7 @@ class DeviceTokens:
         client.require_authentication()
         login, app = redeemed.login, client.app
         assert login.profile is not None, "a confirmed login with openid has a profile"
-        sign_in = self._sign_in(login, app)
+        sign_in = self._sign_ins.of_login(login, app, login.browser, sid=self._sid(login))
         await self._sign_ins.save(sign_in)
         grant = grant_of(
             sign_in,
@@ -74,26 +74,8 @@ class DeviceTokens:
         )
         return {**self._signer.issue(request), "subject": sign_in.subject}
 
-    def _sign_in(self, login: Login, app: App) -> SignIn:
-        claims, now = token_claims(login), self._clock()
+    def _sid(self, login: Login) -> str:
         assert login.subject is not None, "a redeemed login has a subject"
-        assert login.phone is not None, "a redeemed login has a phone"
         mac = self._secret_box.derive(PURPOSE, login.id)
-        sid = base64.urlsafe_b64encode(mac).decode()[:21]
-        return SignIn(
-            sid=subject_shard(login.subject) + sid,
-            subject=login.subject,
-            identity=login.phone.identity,
-            app_first=app.id,
-            auth_time=claims.authenticated_at,
-            amr=claims.auth_methods,
-            acr=acr_of(claims.auth_methods),
-            login_id=login.id,
-            ip=login.browser.ip,
-            user_agent=login.browser.user_agent,
-            apps={app.id: now},
-            incarnations={app.id: app.incarnation},
-            began_at=now,
-            used_at=now,
-            latest_end=now + self._sign_ins.lifetimes.total,
-        )
+        sid = base64.urlsafe_b64encode(mac).decode()[: SID_LENGTH - 1]
+        return subject_shard(login.subject) + sid

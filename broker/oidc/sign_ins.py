@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from broker.apps.model import App
 from broker.infrastructure.clock import Clock
+from broker.login.model import Browser, Login
 from broker.oidc.metrics import SIGN_INS
-from broker.oidc.model import Family, SignIn
+from broker.oidc.model import Family, SignIn, acr_of, hash_secret
 from broker.oidc.ports import Grants, SignIns
 
 
@@ -80,6 +82,35 @@ class SignInService:
         self._logouts = logouts
         self.lifetimes = lifetimes
         self._clock = clock
+
+    def of_login(
+        self, login: Login, app: App, browser: Browser, *, sid: str, cookie: str | None = None
+    ) -> SignIn:
+        """Return the new session of a confirmed login, for `save`.
+
+        cookie: of the browser; None for a session that only `app` uses.
+        """
+        assert login.phone is not None
+        assert login.subject is not None
+        now = self._clock()
+        return SignIn(
+            sid=sid,
+            subject=login.subject,
+            identity=login.phone.identity,
+            cookie_hash=None if cookie is None else hash_secret(cookie),
+            app_first=app.id,
+            auth_time=login.confirmed_at or now,
+            amr=login.auth_methods,
+            acr=acr_of(login.auth_methods),
+            login_id=login.id,
+            ip=browser.ip,
+            user_agent=browser.user_agent,
+            apps={app.id: now},
+            incarnations={app.id: app.incarnation},
+            began_at=now,
+            used_at=now,
+            latest_end=now + self.lifetimes.total,
+        )
 
     async def save(self, sign_in: SignIn) -> None:
         """Store a session. A subject with too many loses the one with the least time left."""
