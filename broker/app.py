@@ -58,7 +58,7 @@ from broker.oidc.mount import mount as mount_oidc
 from broker.oidc.mount import mount_tokens as mount_token_endpoint
 from broker.oidc.paths import READABLE_BY_PAGES
 from broker.oidc.service import RequestReader
-from broker.oidc.services import OIDCServices, create_oidc_services
+from broker.oidc.services import OIDCDependencies, OIDCServices, create_oidc_services
 from broker.oidc.settings import OIDCSettings
 from broker.oidc.sign_ins import SignInLifetimes
 from broker.pool.code_pool import CodePool
@@ -235,7 +235,7 @@ def _build_oidc_services(
         grace=group.refresh_grace,
         signin_idle=group.signin_idle,
     )
-    return create_oidc_services(
+    needs = OIDCDependencies(
         lifetimes=lifetimes,
         sign_in_lifetimes=SignInLifetimes(group.signin_idle, group.signin_lifetime),
         email_domain=group.oidc_email_domain,
@@ -256,6 +256,7 @@ def _build_oidc_services(
         is_secure=settings[ServerSettings].public_url.startswith("https://"),
         has_policy=backends.policy is not None,
     )
+    return create_oidc_services(needs)
 
 
 def _build_login_services(

@@ -45,29 +45,8 @@ class OIDCServices(NamedTuple):
     known_browsers: KnownBrowserCookies | None
 
 
-def create_oidc_services(
-    *,
-    lifetimes: FamilyLifetimes,
-    sign_in_lifetimes: SignInLifetimes,
-    email_domain: str | None,
-    requests: AuthorizationRequests,
-    sign_ins: SignIns,
-    grants: Grants,
-    defer: Defer,
-    apps: Apps,
-    webhook_secrets: WebhookSecrets,
-    directory: Directory,
-    profiles: Directory,
-    is_directory_open: bool,
-    redeemer: Redeemer,
-    issuer: TokenIssuer,
-    secret_box: SecretBox,
-    clock: Clock,
-    site_client: SiteClient,
-    is_secure: bool,
-    has_policy: bool,
-) -> OIDCServices:
-    """Create the services.
+class OIDCDependencies(NamedTuple):
+    """Stores, services of other features and settings from which the services are made.
 
     email_domain: see `ClaimSource`.
     profiles: the directory with answers that may be up to a minute old.
@@ -76,72 +55,156 @@ def create_oidc_services(
     is_secure: whether browsers reach the broker by https.
     has_policy: whether a login policy asks for known browsers.
     """
-    claims = ClaimSource(email_domain=email_domain)
-    families = Families(grants=grants, profiles=profiles)
-    refresh_tokens = RefreshTokens(secret_box)
-    signer = TokenSigner(issuer=issuer, claims=claims, refresh_tokens=refresh_tokens)
-    logouts = BackchannelLogouts(
-        defer=defer, apps=apps, issuer=issuer, clock=clock, client=site_client
-    )
-    events = AppEvents(
-        defer=defer, apps=apps, secrets=webhook_secrets, client=site_client, clock=clock
-    )
-    sessions = SignInService(
-        sign_ins=sign_ins,
-        grants=grants,
+
+    lifetimes: FamilyLifetimes
+    sign_in_lifetimes: SignInLifetimes
+    email_domain: str | None
+    requests: AuthorizationRequests
+    sign_ins: SignIns
+    grants: Grants
+    defer: Defer
+    apps: Apps
+    webhook_secrets: WebhookSecrets
+    directory: Directory
+    profiles: Directory
+    is_directory_open: bool
+    redeemer: Redeemer
+    issuer: TokenIssuer
+    secret_box: SecretBox
+    clock: Clock
+    site_client: SiteClient
+    is_secure: bool
+    has_policy: bool
+
+
+class _Sessions(NamedTuple):
+    sign_ins: SignInService
+    browser_sign_ins: BrowserSignIns
+
+
+class _Tokens(NamedTuple):
+    claims: ClaimSource
+    families: Families
+    refresh_tokens: RefreshTokens
+    signer: TokenSigner
+
+
+def create_oidc_services(needs: OIDCDependencies) -> OIDCServices:
+    logouts = _logouts(needs)
+    sessions = _sessions(needs, logouts)
+    tokens = _tokens(needs)
+    return OIDCServices(
+        claims=tokens.claims,
+        families=tokens.families,
+        refresh_tokens=tokens.refresh_tokens,
+        sign_ins=sessions.sign_ins,
         logouts=logouts,
-        lifetimes=sign_in_lifetimes,
-        clock=clock,
+        app_events=_app_events(needs),
+        site_client=needs.site_client,
+        code_exchange=CodeExchange(
+            grants=needs.grants,
+            signer=tokens.signer,
+            issuer=needs.issuer,
+            lifetimes=needs.lifetimes,
+            clock=needs.clock,
+        ),
+        refresh_exchange=_refresh_exchange(needs, sessions, tokens),
+        device_tokens=_device_tokens(needs, sessions, tokens),
+        browser_sign_ins=sessions.browser_sign_ins,
+        authorization=_authorization(needs, sessions),
+        known_browsers=_known_browsers(needs) if needs.has_policy else None,
+    )
+
+
+def _logouts(needs: OIDCDependencies) -> BackchannelLogouts:
+    return BackchannelLogouts(
+        defer=needs.defer,
+        apps=needs.apps,
+        issuer=needs.issuer,
+        clock=needs.clock,
+        client=needs.site_client,
+    )
+
+
+def _app_events(needs: OIDCDependencies) -> AppEvents:
+    return AppEvents(
+        defer=needs.defer,
+        apps=needs.apps,
+        secrets=needs.webhook_secrets,
+        client=needs.site_client,
+        clock=needs.clock,
+    )
+
+
+def _sessions(needs: OIDCDependencies, logouts: BackchannelLogouts) -> _Sessions:
+    sign_ins = SignInService(
+        sign_ins=needs.sign_ins,
+        grants=needs.grants,
+        logouts=logouts,
+        lifetimes=needs.sign_in_lifetimes,
+        clock=needs.clock,
     )
     browser_sign_ins = BrowserSignIns(
-        sign_ins=sign_ins,
-        service=sessions,
-        apps=apps,
-        profiles=profiles,
-        clock=clock,
-        is_open=is_directory_open,
+        sign_ins=needs.sign_ins,
+        service=sign_ins,
+        apps=needs.apps,
+        profiles=needs.profiles,
+        clock=needs.clock,
+        is_open=needs.is_directory_open,
     )
-    known_browsers = KnownBrowserCookies(
-        sign_ins=sign_ins, secret_box=secret_box, clock=clock, is_secure=is_secure
+    return _Sessions(sign_ins, browser_sign_ins)
+
+
+def _tokens(needs: OIDCDependencies) -> _Tokens:
+    claims = ClaimSource(email_domain=needs.email_domain)
+    families = Families(grants=needs.grants, profiles=needs.profiles)
+    refresh_tokens = RefreshTokens(needs.secret_box)
+    signer = TokenSigner(issuer=needs.issuer, claims=claims, refresh_tokens=refresh_tokens)
+    return _Tokens(claims, families, refresh_tokens, signer)
+
+
+def _refresh_exchange(
+    needs: OIDCDependencies, sessions: _Sessions, tokens: _Tokens
+) -> RefreshExchange:
+    return RefreshExchange(
+        grants=needs.grants,
+        families=tokens.families,
+        sessions=sessions.sign_ins,
+        signer=tokens.signer,
+        refresh_tokens=tokens.refresh_tokens,
+        issuer=needs.issuer,
+        lifetimes=needs.lifetimes,
+        clock=needs.clock,
     )
-    return OIDCServices(
-        claims=claims,
-        families=families,
-        refresh_tokens=refresh_tokens,
-        sign_ins=sessions,
-        logouts=logouts,
-        app_events=events,
-        site_client=site_client,
-        code_exchange=CodeExchange(
-            grants=grants, signer=signer, issuer=issuer, lifetimes=lifetimes, clock=clock
-        ),
-        refresh_exchange=RefreshExchange(
-            grants=grants,
-            families=families,
-            sessions=sessions,
-            signer=signer,
-            refresh_tokens=refresh_tokens,
-            issuer=issuer,
-            lifetimes=lifetimes,
-            clock=clock,
-        ),
-        device_tokens=DeviceTokens(
-            sign_ins=sessions,
-            grants=grants,
-            signer=signer,
-            secret_box=secret_box,
-            lifetimes=lifetimes,
-            clock=clock,
-        ),
-        browser_sign_ins=browser_sign_ins,
-        authorization=AuthorizationService(
-            requests=requests,
-            grants=grants,
-            sign_ins=browser_sign_ins,
-            redeemer=redeemer,
-            directory=directory,
-            derive=secret_box.derive,
-            clock=clock,
-        ),
-        known_browsers=known_browsers if has_policy else None,
+
+
+def _device_tokens(needs: OIDCDependencies, sessions: _Sessions, tokens: _Tokens) -> DeviceTokens:
+    return DeviceTokens(
+        sign_ins=sessions.sign_ins,
+        grants=needs.grants,
+        signer=tokens.signer,
+        secret_box=needs.secret_box,
+        lifetimes=needs.lifetimes,
+        clock=needs.clock,
+    )
+
+
+def _authorization(needs: OIDCDependencies, sessions: _Sessions) -> AuthorizationService:
+    return AuthorizationService(
+        requests=needs.requests,
+        grants=needs.grants,
+        sign_ins=sessions.browser_sign_ins,
+        redeemer=needs.redeemer,
+        directory=needs.directory,
+        derive=needs.secret_box.derive,
+        clock=needs.clock,
+    )
+
+
+def _known_browsers(needs: OIDCDependencies) -> KnownBrowserCookies:
+    return KnownBrowserCookies(
+        sign_ins=needs.sign_ins,
+        secret_box=needs.secret_box,
+        clock=needs.clock,
+        is_secure=needs.is_secure,
     )
