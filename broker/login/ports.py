@@ -35,12 +35,12 @@ class AuditLog(Protocol):
 class RequestedLogin(NamedTuple):
     """The demands of an authorization request on its login.
 
-    scope: the scopes that the phone shows.
+    scope: the scopes that the phone shows; None to show those of the app.
     needs_match: whether `acr_values` asks for a match.
     """
 
-    scope: tuple[str, ...]
-    needs_match: bool
+    scope: tuple[str, ...] | None
+    needs_match: bool = False
 
 
 class LoginRequests(Protocol):

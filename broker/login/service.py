@@ -118,11 +118,8 @@ class LoginService:
         Raises UnknownApp, NetworkNotAllowed, InvalidRequest for an unknown request, or Unavailable
         if the code cannot be drawn or stored.
         """
-        app = await self._require_app(app_id)
-        if incarnation not in (None, app.incarnation):
-            raise UnknownApp(app_id)
-        check_network(app.networks, browser.ip)
-        requested = await self._find_request(request, app) if request else None
+        app = await self._admit(app_id, incarnation, browser)
+        requested = await self._find_request(request, app) if request else RequestedLogin(scope)
         now = self._clock()
         expires_at = now + (app.login_lifetime or self._lifetime)
         code = await self._codes.acquire(
@@ -141,8 +138,8 @@ class LoginService:
             lease=code.lease,
             incarnation=app.incarnation,
             request=request,
-            scope=scope if requested is None else requested.scope,
-            is_match_requested=requested is not None and requested.needs_match,
+            scope=requested.scope,
+            is_match_requested=requested.needs_match,
             origin=handshake.origin,
             known=handshake.known,
         )
@@ -226,6 +223,13 @@ class LoginService:
         if login.at(self._clock()).state is not State.PENDING:
             raise UnknownScene
         return await self._codes.url_of(login, await self._require_app(login.app))
+
+    async def _admit(self, app_id: str, incarnation: str | None, browser: Browser) -> App:
+        app = await self._require_app(app_id)
+        if incarnation not in (None, app.incarnation):
+            raise UnknownApp(app_id)
+        check_network(app.networks, browser.ip)
+        return app
 
     async def _find_request(self, request: str, app: App) -> RequestedLogin:
         requested = await self._requests.find(request, app)
