@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,12 +16,10 @@ from broker.identity.model import Identity, UserProfile
 from broker.infrastructure.runtime.server import Site, serve_sites
 from tests.support.app_admin import TOKEN, Admin
 from tests.support.builders import FixedDirectory, StartBroker
-from tests.support.environment import ROOT, free_port, miss, need
+from tests.support.environment import ROOT, free_port
+from tests.support.miniprogram import run_suite
 
-FOLDER = Path(__file__).parent / "miniprogram"
 PROGRAM = ROOT / "mp_stub" / "miniprogram"
-JEST = FOLDER / "node_modules" / "jest" / "bin" / "jest.js"
-WITHIN = 80.0
 
 
 class MiniProgramDirectory(FixedDirectory):
@@ -77,7 +73,7 @@ def test_every_tap_has_a_handler(page: Path) -> None:
 
 
 def test_every_error_is_documented() -> None:
-    script = (PROGRAM / "pages" / "index" / "wsLogin.js").read_text()
+    script = (PROGRAM / "outcomes.js").read_text()
     [table] = re.findall(r"const OUTCOME_OF = \{(.*?)\};", script, re.DOTALL)
     titles = (PROGRAM / "words.js").read_text()
     docs = (PROGRAM.parent.parent / "docs" / "miniprogram.md").read_text()
@@ -96,7 +92,7 @@ def test_vendored_client_has_the_brokers_version() -> None:
 
 @pytest.mark.parametrize(
     ("suite", "path"),
-    [("pages", ""), ("library", ""), ("socket", ""), ("socket", "/login-broker")],
+    [("pages", ""), ("match", ""), ("library", ""), ("socket", ""), ("socket", "/login-broker")],
 )
 async def test_mini_program_suite_passes(
     start_broker: StartBroker,
@@ -105,8 +101,6 @@ async def test_mini_program_suite_passes(
     suite: str,
     path: str,
 ) -> None:
-    if not JEST.exists():
-        miss("the simulator is not installed: make test does so, by npm")
     public = {"public_url": f"http://127.0.0.1{path}"} if path else {}
     broker = await start_broker(
         directory, app_name="小店 & Co", register_url=register_url, admin_token=TOKEN, **public
@@ -121,18 +115,4 @@ async def test_mini_program_suite_passes(
     urls = {"BROKER": broker.url, "BRIEF_BROKER": brief.url, "STRICT_BROKER": strict.url}
     brokers = {name: f"{url}{path}" for name, url in urls.items()}
 
-    jest = await asyncio.create_subprocess_exec(
-        *(need("node"), str(JEST), "--ci", "--runInBand", f"{suite}.test.js"),
-        cwd=FOLDER,
-        env={**os.environ, **brokers},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        output, _ = await asyncio.wait_for(jest.communicate(), WITHIN)
-    finally:
-        if jest.returncode is None:
-            jest.kill()
-            await jest.wait()
-
-    assert jest.returncode == 0, output.decode()
+    await run_suite(suite, **brokers)

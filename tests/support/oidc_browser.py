@@ -160,6 +160,16 @@ class ScanBrowser:
         self, page: LoginPage, person: str, *, phone_app: str = "default"
     ) -> dict[str, str]:
         """Return the fields that the login page submits after the confirm."""
+        scene, fields = await self.begin(page)
+        async with PhoneClient(self._phones, person, app=phone_app) as phone:
+            scanned = await phone.post("scan", {"scene": scene})
+            assert scanned.status == 200, scanned.body
+            confirmed = await phone.post("confirm", {"login_id": fields["login_id"]})
+            assert confirmed.status == 200, confirmed.body
+        return fields
+
+    async def begin(self, page: LoginPage) -> tuple[str, dict[str, str]]:
+        """Return the scene of the login page, and the fields that it submits after the confirm."""
         widget = parse(page.text).widget
         begin = {"client_id": widget["app"], "request": widget["request"]}
         url = f"{widget.get('broker') or page.url.origin()}/oauth/device_authorization"
@@ -167,12 +177,8 @@ class ScanBrowser:
             assert response.status == 200, await response.text()
             login = await response.json()
         login_id, _, secret = login["device_code"].partition(".")
-        async with PhoneClient(self._phones, person, app=phone_app) as phone:
-            scanned = await phone.post("scan", {"scene": login["user_code"]})
-            assert scanned.status == 200, scanned.body
-            confirmed = await phone.post("confirm", {"login_id": login_id})
-            assert confirmed.status == 200, confirmed.body
-        return {"request": widget["request"], "login_id": login_id, "secret": secret}
+        fields = {"request": widget["request"], "login_id": login_id, "secret": secret}
+        return login["user_code"], fields
 
 
 async def _page(response: aiohttp.ClientResponse) -> Page:

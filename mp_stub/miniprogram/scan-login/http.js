@@ -4,14 +4,16 @@ const { ScanLoginError, unreachable } = require("./errors");
 
 const ANSWER_TIMEOUT_MS = 6000;
 
-// Resolves with the broker's answer. Rejects with a ScanLoginError.
-function post(broker, path, payload, header) {
+// Resolves with the broker's answer. Rejects with a ScanLoginError. session: of the phone, if the
+// request needs one.
+function request(method, url, { payload, session } = {}) {
+  const authorization = session ? { Authorization: `Bearer ${session.id}.${session.skey}` } : {};
   return new Promise((resolve, reject) => {
     wx.request({
-      url: broker + path,
-      method: "POST",
+      url,
+      method,
       data: payload,
-      header: Object.assign({ "Content-Type": "application/json" }, header),
+      header: Object.assign({ "Content-Type": "application/json" }, authorization),
       timeout: ANSWER_TIMEOUT_MS,
       success: ({ statusCode, data }) => {
         if (data && data.error) reject(new ScanLoginError(data));
@@ -27,10 +29,9 @@ function post(broker, path, payload, header) {
 // The default transport of acts.
 function overHttp(broker) {
   return {
-    send: (act, payload, { id, skey }) =>
-      post(broker, `/phone/${act}`, payload, { Authorization: `Bearer ${id}.${skey}` }),
+    send: (act, payload, session) => request("POST", `${broker}/phone/${act}`, { payload, session }),
     close: () => {},
   };
 }
 
-module.exports = { overHttp, post };
+module.exports = { overHttp, request };

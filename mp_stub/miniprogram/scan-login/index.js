@@ -1,4 +1,4 @@
-// Scans a website's code and confirms or denies its login.
+// Scans a website's code and confirms or denies its login. Lists and ends the person's sign-ins.
 //
 //     const { ScanLogin } = require("./scan-login/index");
 //
@@ -11,7 +11,7 @@
 // phone the same answer (docs/protocol.md).
 
 const { ScanLoginError } = require("./errors");
-const { overHttp } = require("./http");
+const { overHttp, request } = require("./http");
 const { Session } = require("./session");
 
 const ATTEMPTS = 3;
@@ -21,6 +21,7 @@ class ScanLogin {
   // proof: a js_code to use instead of the one of wx.login, such as "pretend:alice".
   // wire: the transport of acts, HTTP by default; `overSocket` of ./socket for Socket.IO.
   constructor({ broker, app = "default", proof = null, wire = overHttp }) {
+    this._broker = broker;
     this._session = new Session({ broker, app, proof });
     this._wire = wire(broker);
   }
@@ -45,14 +46,46 @@ class ScanLogin {
     return this._act("deny", { login_id });
   }
 
+  // "That was not me": end the sign-ins of a login that this person confirmed, and inform the site.
+  // Resolves with {ended}, which is 0 if the site itself has to sign the browser out.
+  report(login_id) {
+    return this._request("POST", "/phone/report", { login_id });
+  }
+
+  // The person's sign-ins in all apps, the oldest first. Resolves with a list of
+  // {sid, apps: [name], ip, user_agent, began_at, used_at, offline}. The times are Unix times.
+  // offline: the browser has signed out, but apps still have refresh tokens.
+  async signIns() {
+    return (await this._request("GET", "/phone/signins")).signins;
+  }
+
+  // End a sign-in. Its apps are informed. Resolves with {ended}.
+  endSignIn(sid) {
+    return this._request("DELETE", `/phone/signins/${encodeURIComponent(sid)}`);
+  }
+
+  // End all sign-ins of the person. Resolves with {ended}.
+  endSignIns() {
+    return this._request("DELETE", "/phone/signins");
+  }
+
   close() {
     this._wire.close();
   }
 
-  async _act(act, payload) {
+  _act(act, payload) {
+    return this._repeat((session) => this._wire.send(act, payload, session));
+  }
+
+  // A request that has no event on Socket.IO.
+  _request(method, path, payload) {
+    return this._repeat((session) => request(method, this._broker + path, { payload, session }));
+  }
+
+  async _repeat(send) {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return await this._send(act, payload);
+        return await this._inSession(send);
       } catch (failure) {
         if (failure.error !== "unreachable" || attempt === ATTEMPTS) throw failure;
       }
@@ -60,15 +93,15 @@ class ScanLogin {
     }
   }
 
-  // If the broker does not know the session, open a new one and send the act again, once.
-  async _send(act, payload) {
+  // If the broker does not know the session, open a new one and send again, once.
+  async _inSession(send) {
     const session = await this._session.current();
     try {
-      return await this._wire.send(act, payload, session);
+      return await send(session);
     } catch (failure) {
       if (failure.error !== "invalid_session") throw failure;
     }
-    return this._wire.send(act, payload, await this._session.after(session));
+    return send(await this._session.after(session));
   }
 }
 

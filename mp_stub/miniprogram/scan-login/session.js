@@ -1,7 +1,7 @@
 // The phone's session at the broker, `{id, skey}`, in the storage of the phone.
 
 const { unreachable } = require("./errors");
-const { post } = require("./http");
+const { request } = require("./http");
 
 class Session {
   constructor({ broker, app, proof }) {
@@ -34,7 +34,8 @@ class Session {
 
   async _logIn() {
     const js_code = this._proof || (await jsCode());
-    const { id, skey } = await post(this._broker, "/phone/session", { app: this._app, js_code });
+    const payload = { app: this._app, js_code };
+    const { id, skey } = await request("POST", `${this._broker}/phone/session`, { payload });
     this._stored = { id, skey };
     wx.setStorage({ key: this._key, data: this._stored, fail: () => {} }); // storage is full: the session stays in memory
     return this._stored;

@@ -2,23 +2,15 @@
 "use strict";
 
 const http = require("node:http");
-const path = require("node:path");
-const simulate = require("miniprogram-simulate");
 const { Browser } = require("./browser");
 const { PretendPhone, call } = require("./pretend-phone");
+const {
+  HOME, LOGIN, REGISTER, closeAll, config, open, scan, scanned, shown, sleep, tap, textOf,
+} = require("./simulator");
 
 const { BROKER, BRIEF_BROKER, STRICT_BROKER } = process.env;
-const ROOT = path.resolve(__dirname, "../../../mp_stub/miniprogram");
-const config = require(`${ROOT}/config`);
-
-// The simulator supports components. A page is a component with its methods next to its data.
-global.Page = ({ data, ...methods }) => Component({ data, methods });
-const [HOME, LOGIN, REGISTER] = ["index/index", "index/wsLogin", "register/register"].map(
-  (page) => simulate.load(`${ROOT}/pages/${page}`, "page", { rootPath: ROOT }),
-);
 
 let phone;
-let opened = [];
 
 beforeEach(() => {
   Object.assign(config, { broker: BROKER, app: "default", proof: null, webViewHosts: [] });
@@ -26,10 +18,7 @@ beforeEach(() => {
   hold(new PretendPhone("alice"));
 });
 
-afterEach(() => {
-  for (const page of opened) if (page.instance.onUnload) page.instance.onUnload();
-  opened = [];
-});
+afterEach(closeAll);
 
 function hold(other) {
   phone = other;
@@ -37,55 +26,8 @@ function hold(other) {
   return phone;
 }
 
-function open(id, query = {}) {
-  const page = simulate.render(id);
-  page.attach(document.body);
-  page.instance.onLoad(query);
-  if (page.instance.onShow) page.instance.onShow();
-  opened.push(page);
-  return page;
-}
-
-// Open the page as WeChat does after a scan, with every possible character percent-encoded.
-async function scan(scene) {
-  const hex = (character) => `%${character.charCodeAt().toString(16)}`;
-  const page = open(LOGIN, { scene: scene.replace(/[^A-Za-z]/g, hex) });
-  await shown(page, (text) => !text.includes("Reading the code") && !text.includes("正在识别"));
-  return page;
-}
-
-// The page of a scanned login, after the delay for a double tap.
-async function scanned(browser) {
-  const page = await scan(browser.scene);
-  expect(page.querySelector("#confirm")).toBeTruthy();
-  await simulate.sleep(450);
-  return page;
-}
-
-async function tap(page, id) {
-  const button = page.querySelector(`#${id}`);
-  const tapped = new Promise((done) => button.addEventListener("tap", done));
-  button.dispatchEvent("touchstart");
-  button.dispatchEvent("touchend");
-  await tapped; // the simulator sends the event later
-}
-
-function textOf(page, id) {
-  const node = page.querySelector(`#${id}`);
-  return node ? node.dom.textContent : null;
-}
-
 function acts(act) {
   return phone.calls("request").filter(({ url }) => url.endsWith(`/phone/${act}`));
-}
-
-async function shown(page, expected, seconds = 30) {
-  const end = Date.now() + seconds * 1000;
-  const fits = (text) => (typeof expected === "string" ? text.includes(expected) : expected(text));
-  while (!fits(page.dom.textContent)) {
-    if (Date.now() > end) throw new Error(`expected ${expected} in ${page.dom.textContent}`);
-    await simulate.sleep(20);
-  }
 }
 
 describe("confirm view", () => {
@@ -120,38 +62,6 @@ describe("confirm view", () => {
 
     expect((await browser.ask()).state).toBe("scanned");
     expect(textOf(page, "title")).toBe("Sign in to 小店 & Co?");
-  });
-});
-
-describe("match", () => {
-  const begin = async (app) => {
-    config.app = app;
-    return Browser.at(BROKER, undefined, app);
-  };
-
-  test("the number in the browser is one of three choices of equal weight", async () => {
-    const browser = await begin("number");
-    const page = await scan(browser.scene);
-    await simulate.sleep(450);
-    const { match } = await browser.ask();
-    const choices = page.querySelectorAll(".button").map(({ dom }) => dom);
-    expect(choices.length).toBe(4);
-    expect(new Set(choices.map(({ className }) => className)).size).toBe(1);
-
-    await tap(page, `choice-${match}`);
-    await shown(page, "Confirmed");
-
-    expect((await browser.ask()).access_token).toBeTruthy();
-  });
-
-  test("the digits of the phone are typed in the browser", async () => {
-    const browser = await begin("code");
-    const page = await scanned(browser);
-
-    await tap(page, "confirm");
-    await shown(page, "Type these digits in the browser");
-
-    expect((await browser.ask({ match: textOf(page, "digits") })).access_token).toBeTruthy();
   });
 });
 
@@ -227,6 +137,45 @@ describe("outcome", () => {
     expect((await browser.ask()).subject).toBe("user-alice");
     await tap(page, "done");
     expect(phone.calls("exitMiniProgram")).toHaveLength(1);
+  });
+
+  test("a report ends the login", async () => {
+    const browser = await Browser.at(BROKER);
+    const page = await scanned(browser);
+    await tap(page, "confirm");
+    await shown(page, "Confirmed");
+    await sleep(450);
+
+    await tap(page, "report");
+
+    await shown(page, "The report is recorded");
+    expect(page.querySelector("#report")).toBeFalsy();
+    expect((await browser.ask()).error).toBe("invalid_grant");
+  });
+
+  test("the second tap of a double tap does not report", async () => {
+    const page = await scanned(await Browser.at(BROKER));
+    await tap(page, "confirm");
+    await shown(page, "Confirmed");
+
+    await tap(page, "report");
+
+    expect(acts("report")).toEqual([]);
+  });
+
+  test("a report can be repeated after an offline phase", async () => {
+    const page = await scanned(await Browser.at(BROKER));
+    await tap(page, "confirm");
+    await shown(page, "Confirmed");
+    await sleep(450);
+    phone.isOnline = false;
+    await tap(page, "report");
+    await shown(page, "No connection");
+
+    phone.isOnline = true;
+    await tap(page, "again");
+
+    await shown(page, "The report is recorded");
   });
 
   test("deny gives the browser no token", async () => {
@@ -466,6 +415,12 @@ describe("start page", () => {
     await tap(page, "scan");
 
     expect(phone.calls("navigateTo")).toEqual([{ url: "/pages/index/wsLogin?scene=abc-1" }]);
+  });
+
+  test("the sign-ins have a button", async () => {
+    await tap(open(HOME), "sign-ins");
+
+    expect(phone.calls("navigateTo")).toEqual([{ url: "/pages/signins/signins" }]);
   });
 
   test("another kind of code is refused", async () => {

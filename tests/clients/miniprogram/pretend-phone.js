@@ -80,7 +80,7 @@ function taskOf(socket) {
 
 // An HTTP request as in wx.request. The data is parsed if it is JSON, else it is text.
 function call({ url, method = "GET", header = {}, data = null, timeout = 5000 }) {
-  const body = typeof data === "string" ? data : JSON.stringify(data);
+  const body = data === null || typeof data === "string" ? data : JSON.stringify(data);
   return new Promise((resolve, reject) => {
     const request = http.request(url, { method, headers: header, timeout }, (response) => {
       const parts = [];
@@ -92,7 +92,7 @@ function call({ url, method = "GET", header = {}, data = null, timeout = 5000 })
     });
     request.on("timeout", () => request.destroy(new Error("timeout")));
     request.on("error", reject);
-    request.end(method === "GET" ? undefined : body);
+    request.end(body);
   });
 }
 

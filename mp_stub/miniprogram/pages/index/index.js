@@ -8,11 +8,15 @@ Page({
 
   onLoad() {
     wx.setNavigationBarTitle({ title: say("title") });
-    this.setData({ words: sayAll("homeTitle", "homeText", "scanCode") });
+    this.setData({ words: sayAll("homeTitle", "homeText", "scanCode", "signIns") });
   },
 
   scanCode() {
     scanWithCamera((scene) => this.open(scene));
+  },
+
+  signIns() {
+    wx.navigateTo({ url: "/pages/signins/signins" });
   },
 
   open(scene) {

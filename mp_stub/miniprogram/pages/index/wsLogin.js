@@ -1,13 +1,14 @@
 // The page that a code opens: it shows the login and its outcome.
 //
 //   loading ──scan──▶ asking ──confirm, deny──▶ outcome ──again──▶ repeat the act
-//                        └──confirm──▶ digits (match by code)
+//                        └──confirm──▶ digits (match by code) ──▶ outcome
 //      └──────────────── any error ──────────────▶┘
 //
 // `act` is the current or the last act, `login` the answer to the scan.
 
 const config = require("../../config");
-const { readBrowser } = require("../../scan-login/browsers");
+const { browserName, duration, formatTime, timeAgo } = require("../../formats");
+const { OUTCOMES, outcomeOf, secondsToWait } = require("../../outcomes");
 const { howScanned } = require("../../scan-login/how");
 const { ScanLogin } = require("../../scan-login/index");
 const { sceneInQuery } = require("../../scan-login/scene");
@@ -15,40 +16,13 @@ const { say, sayAll } = require("../../words");
 
 const DOUBLE_TAP_MS = 400; // the second tap of a double tap on "try again" must not hit "confirm"
 
-// The icon of each outcome (one of WeChat's), and the text of the button "again", if there is one.
-const OUTCOMES = {
-  confirmed: { icon: "success" },
-  denied: { icon: "cancel" },
-  expired: { icon: "waiting" },
-  taken: { icon: "warn" },
-  unknown: { icon: "info" },
-  unregistered: { icon: "info", again: "againRegistered" },
-  blocked: { icon: "warn" },
-  mismatch: { icon: "warn" },
-  over: { icon: "waiting" },
-  limited: { icon: "waiting", again: "again" },
-  busy: { icon: "waiting", again: "again" },
-  offline: { icon: "warn", again: "again" },
-  failed: { icon: "warn", again: "again" },
-};
+const WATCH_INTERVAL_MS = 2000; // between two questions whether the browser has sent the digits
 
-// The outcome of each error word. Other words have the outcome "failed".
-const OUTCOME_OF = {
-  expired_token: "expired",
-  already_scanned: "taken",
-  unknown_scene: "unknown",
-  invalid_request: "unknown",
-  unregistered_user: "unregistered",
-  access_denied: "blocked",
-  invalid_state: "over",
-  invalid_grant: "over",
-  rate_limited: "limited",
-  temporarily_unavailable: "busy",
-  unreachable: "offline",
-};
+// The outcome of digits after an error word. Other words are in outcomes.js.
+const DIGITS_OUTCOME_OF = { access_denied: "digitsWrong", expired_token: "digitsOver", invalid_grant: "digitsOver" };
 
 const DONE = { confirm: "confirmed", deny: "denied" };
-const DOING = { scan: "scanning", confirm: "confirming", deny: "denying" };
+const DOING = { scan: "scanning", confirm: "confirming", deny: "denying", report: "reporting" };
 
 Page({
   data: { view: "loading", words: {}, facts: [], doing: "" },
@@ -58,7 +32,7 @@ Page({
     this.scene = sceneInQuery(query);
     this.how = howScanned(this.scene);
     wx.setNavigationBarTitle({ title: say("title") });
-    this.setData({ words: sayAll("warning", "warningWhy", "register", "another", "done") });
+    this.setData({ words: sayAll("warningWhy", "register", "report", "another", "done") });
     if (this.scene) this.perform("scan");
     else this.showOutcome("unknown");
   },
@@ -90,6 +64,7 @@ Page({
       return;
     }
     if (act === "scan") this.showAsking(answer);
+    else if (act === "report") this.showOutcome(answer.ended ? "reported" : "reportedOnly");
     else if (answer.match) this.showDigits(answer);
     else this.showOutcome(DONE[act]);
   },
@@ -102,7 +77,7 @@ Page({
   fail(error) {
     console.warn(`scan-login: ${error.error}: ${error.message}`);
     const isWrongNumber = error.error === "access_denied" && this.chosen;
-    this.showOutcome(isWrongNumber ? "mismatch" : OUTCOME_OF[error.error] || "failed", error);
+    this.showOutcome(isWrongNumber ? "mismatch" : outcomeOf(this.act, error.error), error);
   },
 
   confirm() {
@@ -116,12 +91,36 @@ Page({
     this.perform("confirm");
   },
 
+  // Ask whether the browser has sent the digits. A repeated confirm changes nothing.
+  async watch() {
+    this.isWatching = true;
+    const [kind, error] = await this.phone.confirm(this.login.login_id).then(
+      (answer) => [answer.match ? "" : "confirmed", {}],
+      (error) => [this.digitsOutcome(error), error],
+    );
+    this.isWatching = false;
+    this.watchAt = Date.now() + Math.max(WATCH_INTERVAL_MS, 1000 * (error.retry_after || 0));
+    if (kind && this.data.view === "digits" && !this.data.doing) this.showOutcome(kind, error);
+  },
+
+  // "" if the browser can still send them.
+  digitsOutcome({ error }) {
+    const kind = DIGITS_OUTCOME_OF[error] || outcomeOf("confirm", error);
+    if (!OUTCOMES[kind].again) return kind;
+    return this.secondsLeft() ? "" : "digitsOver";
+  },
+
   deny() {
     if (this.isPastDoubleTap()) this.perform("deny");
   },
 
+  // "That was not me".
+  report() {
+    if (this.isPastDoubleTap()) this.perform("report");
+  },
+
   isPastDoubleTap() {
-    return Date.now() - this.login.at >= DOUBLE_TAP_MS;
+    return Date.now() - this.shownAt >= DOUBLE_TAP_MS;
   },
 
   again() {
@@ -143,58 +142,78 @@ Page({
 
   // Views
 
+  showView(view, data) {
+    this.shownAt = Date.now();
+    this.setData(Object.assign({ view, doing: "" }, data));
+    this.tick();
+  },
+
   showAsking(login) {
     this.login = Object.assign({ at: Date.now() }, login);
-    this.setData({
-      view: "asking",
-      doing: "",
+    this.expireIn(login.expires_in);
+    const { origin } = login.browser;
+    this.showView("asking", {
       title: say("confirmTitle", { site: login.app.name }),
       text: say("confirmText"),
+      warning: say(origin ? "warningAt" : "warning", { origin }),
       choices: (login.match && login.match.choices) || [],
       choose: say("choose"),
       confirm: say("confirm"),
       deny: say("deny"),
     });
-    this.tick();
   },
 
   // The digits that the person types in the browser.
   showDigits({ match, expires_in }) {
-    Object.assign(this.login, { at: Date.now(), expires_in });
+    this.expireIn(expires_in);
+    this.watchAt = Date.now() + WATCH_INTERVAL_MS;
     const origin = this.login.browser.origin || this.login.app.name;
-    this.setData({
-      view: "digits", doing: "", title: say("digitsTitle"), text: say("digitsText", { origin }), digits: match,
-    });
-    this.tick();
+    this.showView("digits", { title: say("digitsTitle"), text: say("digitsText", { origin }), digits: match });
   },
 
   showOutcome(kind, error = {}) {
-    this.error = Object.assign({ at: Date.now() }, error);
+    this.error = error;
     this.outcome = kind;
     const site = this.login ? this.login.app.name : "";
-    this.setData({
-      view: "outcome",
-      doing: "",
+    this.showView("outcome", {
       kind,
       icon: OUTCOMES[kind].icon,
       title: say(`${kind}Title`),
       text: say(`${kind}Text`, { site }),
       canRegister: kind === "unregistered" && Boolean(error.register_url),
     });
-    this.tick();
+  },
+
+  expireIn(seconds) {
+    this.endsAt = Date.now() + seconds * 1000;
+  },
+
+  secondsLeft() {
+    return Math.max(0, Math.ceil((this.endsAt - Date.now()) / 1000));
   },
 
   // Update the countdowns once a second.
   tick() {
-    if (["asking", "digits"].includes(this.data.view)) this.tickAsking();
+    if (this.data.view === "asking") this.tickAsking();
+    if (this.data.view === "digits") this.tickDigits();
     if (this.data.view === "outcome") this.tickAgain();
   },
 
   tickAsking() {
     const elapsed = Math.floor((Date.now() - this.login.at) / 1000);
-    const left = this.login.expires_in - elapsed;
-    this.setData({ facts: facts(this.login, elapsed), left: say("left", { time: duration(left) }) });
-    if (left <= 0 && !this.data.doing) this.showOutcome("expired");
+    this.setData({ facts: facts(this.login, elapsed), left: this.leftText() });
+    if (!this.secondsLeft() && !this.data.doing) this.showOutcome("expired");
+  },
+
+  // The last request comes after the end: only the broker knows whether the browser was in time.
+  tickDigits() {
+    this.setData({ left: this.leftText() });
+    const isDue = Date.now() >= this.watchAt || !this.secondsLeft();
+    if (isDue && !this.isWatching && !this.data.doing) this.watch();
+  },
+
+  leftText() {
+    return say("left", { time: duration(this.secondsLeft()) });
   },
 
   tickAgain() {
@@ -208,8 +227,7 @@ Page({
 
   // Seconds until "again" is enabled, from `retry_after`.
   secondsToWait() {
-    const elapsed = (Date.now() - this.error.at) / 1000;
-    return Math.max(0, Math.ceil((this.error.retry_after || 0) - elapsed));
+    return secondsToWait(this.error, Date.now() - this.shownAt);
   },
 });
 
@@ -226,28 +244,4 @@ function facts({ app, browser, at }, elapsed) {
     { label: say("from"), value: browser.ip },
     { label: say("since"), value: `${timeAgo(browser.since + elapsed)} · ${formatTime(began)}` },
   ];
-}
-
-function browserName(userAgent) {
-  const { program, system } = readBrowser(userAgent);
-  if (program && system) return say("browserOn", { program, system });
-  return program || system || userAgent.slice(0, 80) || say("unknown");
-}
-
-function timeAgo(seconds) {
-  if (seconds < 5) return say("justNow");
-  if (seconds < 60) return say("secondsAgo", { count: seconds });
-  return say("minutesAgo", { count: Math.floor(seconds / 60) });
-}
-
-function formatTime(date) {
-  return [date.getHours(), date.getMinutes(), date.getSeconds()].map(twoDigits).join(":");
-}
-
-function duration(seconds) {
-  return `${Math.floor(seconds / 60)}:${twoDigits(seconds % 60)}`;
-}
-
-function twoDigits(number) {
-  return String(number).padStart(2, "0");
 }

@@ -1,0 +1,120 @@
+// Matches in WeChat's simulator, against a running broker.
+"use strict";
+
+const { Browser } = require("./browser");
+const { PretendPhone } = require("./pretend-phone");
+const { closeAll, config, scan, scanned, shown, sleep, tap, textOf } = require("./simulator");
+
+const { BROKER } = process.env;
+
+let phone;
+
+beforeEach(() => {
+  Object.assign(config, { broker: BROKER, proof: null });
+  jest.spyOn(console, "warn").mockImplementation(() => {});
+  phone = new PretendPhone("alice");
+  global.wx = phone.wx;
+});
+
+afterEach(closeAll);
+
+async function begin(app) {
+  config.app = app;
+  return Browser.at(BROKER, undefined, app);
+}
+
+test("the number in the browser is one of three choices of equal weight", async () => {
+  const browser = await begin("number");
+  const page = await scan(browser.scene);
+  await sleep(450);
+  const { match } = await browser.ask();
+  const choices = page.querySelectorAll(".button").map(({ dom }) => dom);
+  expect(choices.length).toBe(4);
+  expect(new Set(choices.map(({ className }) => className)).size).toBe(1);
+
+  await tap(page, `choice-${match}`);
+  await shown(page, "Confirmed");
+
+  expect((await browser.ask()).access_token).toBeTruthy();
+});
+
+describe("digits", () => {
+  let browser;
+  let page;
+
+  beforeEach(async () => {
+    browser = await begin("code");
+    page = await scanned(browser);
+    await tap(page, "confirm");
+    await shown(page, "Type these digits in the browser");
+    expect(textOf(page, "digits")).toMatch(/^\d{4}$/);
+  });
+
+  afterEach(() => jest.restoreAllMocks());
+
+  const type = () => browser.ask({ match: textOf(page, "digits") });
+  const typeWrong = () => browser.ask({ match: textOf(page, "digits") === "0000" ? "0001" : "0000" });
+  const confirms = () => phone.calls("request").filter(({ url }) => url.endsWith("/confirm")).length;
+  const wait = (seconds) => {
+    const { now } = Date;
+    jest.spyOn(Date, "now").mockImplementation(() => now() + seconds * 1000);
+  };
+
+  test("the view ends when the browser has sent the digits", async () => {
+    expect((await type()).access_token).toBeTruthy();
+
+    await shown(page, "Confirmed");
+    expect(textOf(page, "report")).toBe("That was not me");
+  });
+
+  test("the view stays until the browser has sent the digits", async () => {
+    const before = confirms();
+
+    await shown(page, () => confirms() >= before + 2); // the first has an answer
+    expect(textOf(page, "title")).toBe("Type these digits in the browser");
+  });
+
+  test("wrong digits are reported", async () => {
+    for (let tries = 3; tries > 0; tries -= 1) await typeWrong();
+
+    await shown(page, "The digits in the browser were wrong");
+  });
+
+  test("a loss of the network does not end the view", async () => {
+    phone.isOnline = false;
+    const before = phone.calls("request").length;
+    await shown(page, () => phone.calls("request").length >= before + 3);
+
+    phone.isOnline = true;
+    await type();
+
+    await shown(page, "Confirmed");
+  });
+
+  test("a view that was in the background has the outcome", async () => {
+    page.instance.onHide();
+    await type();
+    wait(90);
+
+    page.instance.onShow();
+
+    await shown(page, "Confirmed");
+  });
+
+  test("the digits expire without a network", async () => {
+    phone.isOnline = false;
+
+    wait(61);
+
+    await shown(page, "The digits have expired");
+  });
+
+  test("a login can be denied instead", async () => {
+    await sleep(450);
+
+    await tap(page, "deny");
+
+    await shown(page, "Denied");
+    expect((await browser.ask()).error).toBe("access_denied");
+  });
+});
