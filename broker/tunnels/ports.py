@@ -21,6 +21,7 @@ from broker.tunnels.model import (
     Opening,
     StoredMessage,
     Tunnel,
+    TunnelState,
 )
 
 TUNNEL_NEWS = "tunnel-news"
@@ -131,6 +132,17 @@ class TunnelQuery(NamedTuple):
     group: str = ""
     person: str = ""
     instance: str = ""
+
+    def matches(self, tunnel: Tunnel) -> bool:
+        if self.instance:
+            return tunnel.instance == self.instance and tunnel.state is TunnelState.OPEN
+        if tunnel.owner != self.owner:
+            return False
+        if self.subject:
+            return tunnel.subject == self.subject
+        if self.group:
+            return self.group in tunnel.groups
+        return not self.person or tunnel.person == self.person
 
 
 class TunnelPage(NamedTuple):

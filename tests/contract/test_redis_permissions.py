@@ -1,4 +1,4 @@
-"""The documented permissions of the broker's Redis user include every command of its scripts."""
+"""The documented permissions of the broker's Redis user include every command of the state."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 
 from tests.support.environment import ROOT
 
-CALL = re.compile(r"redis\.p?call\('([A-Z]+)'")
+CALL = re.compile(r"""redis\.p?call\(\s*['"]([A-Z]+)['"]""")
+"""A command in a script, or of `Redis.call`."""
 
 
 def test_documented_permissions_include_all_commands() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
@@ -185,9 +185,8 @@ class MemoryTunnels:
     async def find(
         self, query: TunnelQuery, *, after: str = "", limit: int = PAGE_MAX
     ) -> TunnelPage:
-        matches = _condition(query)
         found = sorted(
-            (one for one in self._all_active() if one.id > after and matches(one)),
+            (one for one in self._all_active() if one.id > after and query.matches(one)),
             key=lambda one: one.id,
         )
         page = found[:limit]
@@ -295,19 +294,6 @@ class MemoryTunnels:
 def open_tunnels(clock: Clock) -> TunnelStores:
     tunnels = MemoryTunnels(clock)
     return TunnelStores(MemoryTicketStore(clock), tunnels, tunnels, tunnels, tunnels)
-
-
-def _condition(query: TunnelQuery) -> Callable[[Tunnel], bool]:
-    owner, subject, group, person, instance = query
-    if instance:
-        return lambda one: one.instance == instance and one.state is TunnelState.OPEN
-    if subject:
-        return lambda one: one.owner == owner and one.subject == subject
-    if group:
-        return lambda one: one.owner == owner and group in one.groups
-    if person:
-        return lambda one: one.owner == owner and one.person == person
-    return lambda one: one.owner == owner
 
 
 def _remember(known: OrderedDict[str, _T], key: str, value: _T, limit: int) -> None:

@@ -6,6 +6,11 @@ authorization_requests.py  authorization requests of OpenID Connect
 sign_ins.py                sign-in sessions
 grants.py                  authorization codes and families of refresh tokens
 retry_queue.py             calls that are made later
+tunnels.py                 tunnels: tickets and records
+tunnel_streams.py          messages for the clients of tunnels
+tunnel_inbox.py            numbers of the callbacks of tunnels
+tunnel_index.py            tunnels by app, subject, group, person and instance
+tunnel_keys.py             keys of tunnels, and which of them are in one slot
 code_leases.py             pools of codes
 leader_leases.py           leader leases
 login_images.py            images of codes that were drawn live
@@ -21,7 +26,6 @@ from __future__ import annotations
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.redis import open_redis
 from broker.state import StateBackend
-from broker.state.memory.tunnels import open_tunnels
 from broker.state.redis.authorization_requests import RedisAuthorizationRequests
 from broker.state.redis.code_leases import RedisCodeLeases
 from broker.state.redis.grants import RedisGrants
@@ -33,6 +37,7 @@ from broker.state.redis.replication import Replication
 from broker.state.redis.retry_queue import RedisRetryQueue
 from broker.state.redis.sessions import RedisSessionStore
 from broker.state.redis.sign_ins import RedisSignIns
+from broker.state.redis.tunnels import open_tunnels
 
 
 class StateConnections:
@@ -90,5 +95,5 @@ def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool)
         sign_ins=RedisSignIns(redis, time),
         grants=RedisGrants(redis, Replication(connections.replica, replicas), time),
         retries=RedisRetryQueue(redis, time),
-        tunnels=open_tunnels(time),
+        tunnels=open_tunnels(redis, time, publishes=publishes and redis.is_single_server),
     )

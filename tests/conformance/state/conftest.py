@@ -27,6 +27,19 @@ async def store(engine: str, engines: Engines, clock: Clock) -> AsyncIterator[St
 
 
 @pytest.fixture
+async def clients(
+    store: StateBackend, engine: str, engines: Engines, clock: Clock
+) -> AsyncIterator[list[StateBackend]]:
+    """Three instances with one state."""
+    others = [] if engine == "memory" else [open_state(engines.url(engine), clock) for _ in "ab"]
+    for other in others:
+        await opened(other)
+    yield [store, *others]
+    for other in others:
+        await other.close()
+
+
+@pytest.fixture
 def pass_time(engine: str, engines: Engines, clock: Clock) -> PassTime:
     """Advance the time of the broker and of the servers."""
 
