@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.chaos import table
 from tests.chaos.ledger import Ledger, Row
-from tests.chaos.load import Fault, Users, open_users
+from tests.chaos.load import Fault, Load, open_users
 from tests.chaos.probe import probing
 from tests.chaos.world import World, brokers_with_links
 from tests.support.servers.redis import KEPT, RedisServer, redis_program, running
@@ -32,6 +33,8 @@ FINISH_TIMEOUT = 15.0
 BLOCKED_MAX = 1.0
 """Seconds that the event loop of a broker may be blocked at most."""
 
+
+OpenLoad = Callable[[World, Ledger], AbstractAsyncContextManager[Load[Any]]]
 
 ROWS = pytest.StashKey[list[Row]]()
 
@@ -71,29 +74,42 @@ async def world(redis: RedisServer, tmp_path: Path) -> AsyncIterator[World]:
 
 
 @pytest.fixture
-def fault(request: pytest.FixtureRequest) -> Fault:
+def rows(request: pytest.FixtureRequest) -> list[Row]:
+    """The rows of the table."""
+    return request.config.stash[ROWS]
+
+
+@pytest.fixture
+def fault(rows: list[Row]) -> Fault:
     """A context manager `fault(name, world)`. Its block is the fault; its end checks all logins.
 
     No confirmed login may be lost (unless `loses`), no login returns two different tokens,
-    no event loop is blocked, and all other users log in.
+    no event loop is blocked (unless `stops`), and all other users log in.
+    open_load: opens the users.
     """
 
     @asynccontextmanager
     async def inject(
-        name: str, world: World, *, rate: float = RATE, loses: bool = False
-    ) -> AsyncIterator[Users]:
+        name: str,
+        world: World,
+        *,
+        rate: float = RATE,
+        loses: bool = False,
+        stops: bool = False,
+        open_load: OpenLoad = open_users,
+    ) -> AsyncIterator[Load[Any]]:
         ledger = Ledger()
         with probing(world.instances) as probes:
-            async with open_users(world, ledger) as users:
+            async with open_load(world, ledger) as users:
                 async with users_during(users, ledger, rate):
                     yield users
                 await users.finish(FINISH_TIMEOUT)
                 await users.redeem_again()
                 unfinished = len(users)
         row = ledger.row(name, max(probe.slowest for probe in probes))
-        request.config.stash[ROWS].append(row)
+        rows.append(row)
         assert row.double == 0, ledger.double()
-        assert row.slowest_live < BLOCKED_MAX
+        assert stops or row.slowest_live < BLOCKED_MAX
         assert loses or row.lost == 0, [ledger.entries[one] for one in ledger.lost()]
         assert unfinished <= row.lost, f"{unfinished} users did not log in: {ledger.refusals}"
         assert all(one.runs() for one in world.instances if one.serving)
@@ -102,7 +118,7 @@ def fault(request: pytest.FixtureRequest) -> Fault:
 
 
 @asynccontextmanager
-async def users_during(users: Users, ledger: Ledger, rate: float) -> AsyncIterator[None]:
+async def users_during(users: Load[Any], ledger: Ledger, rate: float) -> AsyncIterator[None]:
     """Users log in before, during and after the block, which is the fault."""
     adding = asyncio.create_task(users.add_continuously(rate))
     users.add_waiting(WAITING_BROWSERS)

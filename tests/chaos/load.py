@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any, Generic, Protocol, TypeVar
 
 import aiohttp
 
@@ -56,15 +57,28 @@ class User:
         return code
 
 
-class Users:
+class Scanner(Protocol):
+    """A user whose phone waits for `may_scan`."""
+
+    @property
+    def may_scan(self) -> asyncio.Event: ...
+
+    async def log_in(self) -> None: ...
+
+
+S = TypeVar("S", bound=Scanner)
+
+
+class Load(Generic[S]):
+    """Users who log in at the same time."""
+
     def __init__(self, http: aiohttp.ClientSession, world: World, ledger: Ledger) -> None:
-        self.waiting: list[User] = []
+        self.waiting: list[S] = []
         self.ledger = ledger
         self._http = http
         self._world = world
         self._tasks: set[asyncio.Task[None]] = set()
-        self._users: list[User] = []
-        self._disconnected: set[Browser] = set()
+        self._users: list[S] = []
 
     def __len__(self) -> int:
         """Return the number of users who are not logged in."""
@@ -98,6 +112,27 @@ class Users:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def redeem_again(self) -> None:
+        """Let each user who has a token request it again."""
+        raise NotImplementedError
+
+    def _new_user(self, name: str) -> S:
+        raise NotImplementedError
+
+    def _add_user(self) -> S:
+        user = self._new_user(f"person-{len(self._users)}")
+        self._users.append(user)
+        self._tasks.add(asyncio.create_task(user.log_in()))
+        return user
+
+
+class Users(Load[User]):
+    """Users with the widget in their browser."""
+
+    def __init__(self, http: aiohttp.ClientSession, world: World, ledger: Ledger) -> None:
+        super().__init__(http, world, ledger)
+        self._disconnected: set[Browser] = set()
+
     def move(self) -> None:
         """Disconnect all browsers."""
         for user in self._users:
@@ -111,19 +146,14 @@ class Users:
                 user.browser.move()
 
     async def redeem_again(self) -> None:
-        """Let each browser that has a token request it again."""
         for user in self._users:
             code = user.browser.code
             if code is not None and self.ledger.entries[code.login_id].tokens:
                 await user.browser.redeem_again(code)
 
-    def _add_user(self) -> User:
+    def _new_user(self, name: str) -> User:
         browser = Browser(self._http, self._world, self.ledger)
-        phone = Phone(self._http, self._world, self.ledger, browser, f"person-{len(self._users)}")
-        user = User(browser, phone)
-        self._users.append(user)
-        self._tasks.add(asyncio.create_task(user.log_in()))
-        return user
+        return User(browser, Phone(self._http, self._world, self.ledger, browser, name))
 
 
 @asynccontextmanager
@@ -136,4 +166,4 @@ async def open_users(world: World, ledger: Ledger) -> AsyncIterator[Users]:
             await users.cancel_all()
 
 
-Fault = Callable[..., AbstractAsyncContextManager[Users]]
+Fault = Callable[..., AbstractAsyncContextManager[Any]]

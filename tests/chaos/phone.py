@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 
-from tests.chaos.browser import Browser, Code
+from tests.chaos.browser import Code
 from tests.chaos.ledger import Ledger
 from tests.chaos.world import Instance, World
 
 ANSWER_TIMEOUT = aiohttp.ClientTimeout(total=5)
 
 Payload = dict[str, Any]
+
+
+class Client(Protocol):
+    """A browser. `at` is the instance that it uses now."""
+
+    @property
+    def at(self) -> Instance | None: ...
 
 
 class Phone:
@@ -25,7 +32,7 @@ class Phone:
         http: aiohttp.ClientSession,
         world: World,
         ledger: Ledger,
-        browser: Browser,
+        browser: Client,
         name: str,
     ) -> None:
         self._http = http

@@ -1,21 +1,24 @@
-"""The steps of a sign-in with OpenID Connect, each at an instance of choice, with retries."""
+"""The steps of a sign-in with OpenID Connect, each at an instance of choice."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import hashlib
+import json
 import re
 import secrets
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 
+from tests.chaos.browser import Code
 from tests.support.clients import PhoneClient
 
 REDIRECT_URI = "http://127.0.0.1:1/callback"
@@ -23,7 +26,28 @@ REDIRECT_URI = "http://127.0.0.1:1/callback"
 APP = "shop"
 
 RETRY_TIMEOUT = 50.0
-"""Seconds for which a browser sends its form again. The login can be claimed for 60."""
+"""Seconds for which a client repeats a request. A confirmed login waits 60 for its browser."""
+
+RETRY_INTERVAL = 0.2
+
+T = TypeVar("T")
+
+
+class Unanswered(Exception):
+    """There is no answer, or its status is 503. Clients repeat the request."""
+
+
+class SignInRefused(Exception):
+    """The broker refuses to continue the sign-in. The person begins again."""
+
+
+class Reply(NamedTuple):
+    status: int
+    headers: Any
+    text: str
+
+    def json(self) -> dict[str, Any]:
+        return dict(json.loads(self.text))
 
 
 def add_app(folder: Path) -> str:
@@ -34,22 +58,32 @@ def add_app(folder: Path) -> str:
     return output.rpartition("client_secret: ")[2].strip()
 
 
+async def repeated(request: Callable[[], Awaitable[T]]) -> T:
+    """Repeat a request until it is answered."""
+    async with asyncio.timeout(RETRY_TIMEOUT):
+        while True:
+            try:
+                return await request()
+            except Unanswered:
+                await asyncio.sleep(RETRY_INTERVAL)
+
+
 @dataclass
 class Steps:
-    """One sign-in.  cookie: of its request, as the browser sends it."""
+    """One sign-in. The steps raise Unanswered and SignInRefused.
+
+    cookie: of its request, as the browser sends it. code: the login's code on the screen.
+    """
 
     http: aiohttp.ClientSession
     secret: str
-    person: str
     cookie: str = ""
     request: str = ""
-    login_id: str = ""
-    login_secret: str = ""
-    scene: str = ""
     verifier: str = ""
+    code: Code | None = None
 
-    async def begin(self, url: str) -> None:
-        """Open the sign-in page and get a code."""
+    async def begin(self, url: str) -> Code:
+        """Open the sign-in page, and return the code that it shows."""
         self.verifier = secrets.token_urlsafe(32)
         digest = hashlib.sha256(self.verifier.encode()).digest()
         query = {
@@ -60,59 +94,68 @@ class Steps:
             "code_challenge": base64.urlsafe_b64encode(digest).rstrip(b"=").decode(),
             "code_challenge_method": "S256",
         }
-        async with self.http.get(f"{url}/oauth/authorize", params=query) as page:
-            self.cookie = "; ".join(f"{name}={one.value}" for name, one in page.cookies.items())
-            [self.request] = re.findall(r'request="([\w-]{43})"', await page.text())
+        page = await self._send("GET", f"{url}/oauth/authorize", params=query)
+        requests = re.findall(r'request="([\w-]{43})"', page.text)
+        if not requests:
+            raise Unanswered  # a redirect with `temporarily_unavailable`: the app tries again
+        self.request = requests[0]
+        cookies = page.headers.getall("Set-Cookie", [])
+        self.cookie = "; ".join(cookie.partition(";")[0] for cookie in cookies)
         form = {"client_id": APP, "request": self.request}
-        async with self.http.post(f"{url}/oauth/device_authorization", data=form) as response:
-            login = await response.json()
-        self.login_id, _, self.login_secret = login["device_code"].partition(".")
-        self.scene = login["user_code"]
+        reply = await self._send("POST", f"{url}/oauth/device_authorization", data=form)
+        if reply.status != 200:
+            raise SignInRefused(reply.text)
+        login_id, _, secret = reply.json()["device_code"].partition(".")
+        self.code = Code(login_id, reply.json()["user_code"], secret)
+        return self.code
 
-    async def confirm(self, url: str) -> None:
-        async with PhoneClient(url, self.person) as phone:
-            assert (await phone.post("scan", {"scene": self.scene})).status == 200
-            assert (await phone.post("confirm", {"login_id": self.login_id})).status == 200
-
-    async def submit_once(self, url: str) -> str | None:
-        """Submit the form of the page. Return the code; None if a browser would try again."""
-        form = {"request": self.request, "login_id": self.login_id, "secret": self.login_secret}
-        headers = {"Cookie": self.cookie, "Sec-Fetch-Site": "same-origin"}
-        try:
-            async with self.http.post(
-                f"{url}/oauth/login", data=form, headers=headers, allow_redirects=False
-            ) as response:
-                if response.status == 503:
-                    return None
-                assert response.status == 303, await response.text()
-                return parse_qs(urlsplit(response.headers["Location"]).query)["code"][0]
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            return None
+    async def confirm(self, url: str, person: str) -> None:
+        assert self.code is not None
+        async with PhoneClient(url, person) as phone:
+            assert (await phone.post("scan", {"scene": self.code.scene})).status == 200
+            named = {"login_id": self.code.login_id}
+            assert (await phone.post("confirm", named)).status == 200
 
     async def submit(self, url: str) -> str:
-        """Submit the form until the broker answers with a code."""
-        async with asyncio.timeout(RETRY_TIMEOUT):
-            while (code := await self.submit_once(url)) is None:
-                await asyncio.sleep(0.2)
-        return code
+        """Submit the form of the page, and return the authorization code."""
+        assert self.code is not None
+        form = {
+            "request": self.request,
+            "login_id": self.code.login_id,
+            "secret": self.code.secret,
+        }
+        headers = {"Cookie": self.cookie, "Sec-Fetch-Site": "same-origin"}
+        reply = await self._send("POST", f"{url}/oauth/login", data=form, headers=headers)
+        answer = parse_qs(urlsplit(reply.headers.get("Location", "")).query)
+        if "code" not in answer:
+            raise SignInRefused(f"{reply.status}: {answer}")
+        return answer["code"][0]
 
     async def exchange(self, url: str, code: str) -> dict[str, Any]:
-        """Exchange the code, again while the broker is unavailable. Return the answer."""
-        form = {
-            "grant_type": "authorization_code",
-            "code": code,
-            "redirect_uri": REDIRECT_URI,
-            "code_verifier": self.verifier,
-        }
+        """Exchange the code, and return the answer, also a refusal."""
+        return await self._token(
+            url,
+            grant_type="authorization_code",
+            code=code,
+            redirect_uri=REDIRECT_URI,
+            code_verifier=self.verifier,
+        )
+
+    async def refresh(self, url: str, token: str) -> dict[str, Any]:
+        """Use a refresh token, and return the answer, also a refusal."""
+        return await self._token(url, grant_type="refresh_token", refresh_token=token)
+
+    async def _token(self, url: str, **form: str) -> dict[str, Any]:
         headers = {"Authorization": aiohttp.encode_basic_auth(APP, self.secret)}
-        async with asyncio.timeout(RETRY_TIMEOUT):
-            while True:
-                try:
-                    async with self.http.post(
-                        f"{url}/oauth/token", data=form, headers=headers
-                    ) as response:
-                        if response.status != 503:
-                            return dict(await response.json())
-                except (aiohttp.ClientError, OSError):
-                    pass
-                await asyncio.sleep(0.2)
+        reply = await self._send("POST", f"{url}/oauth/token", data=form, headers=headers)
+        return reply.json()
+
+    async def _send(self, method: str, url: str, **options: Any) -> Reply:
+        try:
+            async with self.http.request(method, url, allow_redirects=False, **options) as response:
+                text = await response.text()
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            raise Unanswered from None
+        if response.status == 503:
+            raise Unanswered
+        return Reply(response.status, response.headers, text)

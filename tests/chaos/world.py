@@ -122,6 +122,15 @@ class Instance:
         self._process.kill()
         self._process.wait()
 
+    def pause(self) -> None:
+        """Pause the broker with SIGSTOP. The load balancer does not detect it."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     async def stop(self) -> None:
         """Send SIGTERM, and wait for the end. Users still connect during `BALANCER_DELAY`."""
         assert self._process is not None
