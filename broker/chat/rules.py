@@ -69,7 +69,7 @@ def is_recovered(position: Position, page: RoomPage) -> bool:
 
 
 def may_delete(message: Message, subject: str, may: Collection[str], *, now: float) -> bool:
-    """Return whether a member may delete a message: a recent one of their own, or as moderator."""
+    """Return whether a member may delete a message: the sender early, or a moderator."""
     is_own = message.sender.subject == subject and now - message.at <= DELETE_LIMIT
     return is_own or MODERATE in may
 

@@ -57,7 +57,7 @@ class AppNames(Protocol):
 
 
 class SignInsPhoneAPI:
-    """Lists and ends sign-ins for phones.  A phone reaches only those of its own person."""
+    """Lists and ends sign-ins for phones.  A phone reaches only its person's."""
 
     def __init__(self, *, subjects: Subjects, sign_ins: SignInService, apps: AppNames) -> None:
         self._subjects = subjects

@@ -300,8 +300,8 @@ async def test_simultaneous_calls_fetch_a_picture_once(
      KEY.replace(".png", ".html"), KEY.replace(".png", ""), KEY.upper()],
 )  # fmt: skip
 async def test_invalid_key_is_not_fetched(any_credentials: None, text: str) -> None:
-    nobody = at(f"http://127.0.0.1:{free_port()}")
+    unreachable = at(f"http://127.0.0.1:{free_port()}")
 
-    assert await PictureCache(nobody).get(text, ADDRESS) is None
+    assert await PictureCache(unreachable).get(text, ADDRESS) is None
     with pytest.raises(PicturesUnavailable):
-        await PictureCache(nobody).get(KEY, ADDRESS)
+        await PictureCache(unreachable).get(KEY, ADDRESS)

@@ -1,4 +1,4 @@
-"""A phone reaches the sign-ins of its own person only."""
+"""A phone reaches only the sign-ins of its person."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ async def end(store: StateBackend, race: SignInEnd) -> None:
 
 
 def raced(url: str, *parts: tuple[Work, Sequence[object]]) -> list[list[Any]]:
-    """Do each part in a process of its own, and return the results in the order of the parts.
+    """Do each part in its own process, and return the results in the order of the parts.
 
     A part is a function and the records that it is called with.
     """

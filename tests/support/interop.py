@@ -1,4 +1,4 @@
-"""Products in environments of their own, configured by the output of `app show --oidc`."""
+"""Products in separate environments, configured by the output of `app show --oidc`."""
 
 from __future__ import annotations
 

@@ -35,7 +35,6 @@ ALLOWED: dict[tuple[str, str], str] = {
 class Pattern:
     """A phrase to avoid.
 
-    most: matches that one file may have.
     areas: areas of text that it is applied to.
     """
 
@@ -44,7 +43,6 @@ class Pattern:
     hint: str
     found: tuple[str, ...]
     passed: tuple[str, ...]
-    most: int
     areas: tuple[str, ...]
 
 
@@ -74,7 +72,6 @@ def patterns() -> tuple[Pattern, ...]:
             hint=row["hint"],
             found=tuple(row["found"]),
             passed=tuple(row["passed"]),
-            most=row.get("most", 0),
             areas=tuple(row.get("areas", AREAS)),
         )
         for row in tomllib.loads(TABLE.read_text())["pattern"]
@@ -90,16 +87,10 @@ def tracked(root: Path, paths: Iterable[str] = ()) -> list[str]:
 
 
 def matches_in(path: str, found: Sequence[Text]) -> Iterator[Match]:
-    """The matches in a file's texts; of a pattern with `most`, only if there are more."""
     for pattern in patterns():
-        matches = [
-            match
-            for text in found
-            if text.area in pattern.areas
-            for match in matches_of(pattern, path, text)
-        ]
-        if len(matches) > pattern.most:
-            yield from matches
+        for text in found:
+            if text.area in pattern.areas:
+                yield from matches_of(pattern, path, text)
 
 
 def matches_of(pattern: Pattern, path: str, text: Text) -> Iterator[Match]:

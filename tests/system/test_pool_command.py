@@ -138,7 +138,7 @@ def test_codes_are_retired_by_age_or_all(call: Call) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["fill", "--count", "1", "--app", "nobody"], str(UnknownApp("nobody"))),
+        (["fill", "--count", "1", "--app", "unknown"], str(UnknownApp("unknown"))),
         (["retire"], "give one of: numbers, --older-than, --all"),
         (["retire", "1", "--all"], "give one of: numbers, --older-than, --all"),
         (["retire", "one"], "'one' is not a number or a range such as 20-29"),

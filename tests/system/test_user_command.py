@@ -123,10 +123,10 @@ def test_user_list_prints_all_pages(call: Call) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["show", "nobody"], "no user has this id"),
-        (["block", "nobody"], "no user has this id"),
-        (["invite", "nobody"], "no user has this id"),
-        (["remove", "nobody", "--yes"], "no user has this id"),
+        (["show", "unknown"], "no user has this id"),
+        (["block", "unknown"], "no user has this id"),
+        (["invite", "unknown"], "no user has this id"),
+        (["remove", "unknown", "--yes"], "no user has this id"),
         (["add", "u-alice"], "a user with this id already exists"),
         (["add", "a b"], "id: must be letters, digits"),
         (["invite", "u-alice", "--expires-in", "0"], "expires_in: must be whole seconds"),

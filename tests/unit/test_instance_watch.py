@@ -59,7 +59,7 @@ def test_outage_of_the_state_ends_no_instance(watch: InstanceWatch, clock: Clock
     assert not watch.ended(["two"])
 
 
-def test_watch_forgets_ended_instances(watch: InstanceWatch, clock: Clock) -> None:
+def test_watch_drops_ended_instances(watch: InstanceWatch, clock: Clock) -> None:
     for number in range(100):
         observe(watch, clock, INTERVAL, f"instance-{number}")
 

@@ -40,7 +40,7 @@ class ErrorReply(Exception):
     @property
     def code(self) -> str:
         """The first word of the error, such as OOM."""
-        # Redis before version 7 puts text of its own before an error inside a script.
+        # Redis before version 7 puts its own text before an error inside a script.
         return str(self).rpartition(": -")[2].partition(" ")[0]
 
 

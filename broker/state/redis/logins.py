@@ -151,7 +151,7 @@ class RedisLoginStore:
     async def secure(self, login: Login) -> None:
         if not self._replicas:
             return
-        # WAIT covers the last write of its own connection. TOUCH is a write after the swap's.
+        # WAIT covers the last write on the same connection. TOUCH is a write after the swap's.
         # After a failover it may reach another server, so it checks the version.
         key, ttl = _login_key(login.id), self._ttl(login.expires_at)
         is_stored, replicas = await asyncio.gather(

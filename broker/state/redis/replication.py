@@ -42,7 +42,7 @@ class Replication:
         """
         if not self._replicas:
             return
-        # WAIT covers the last write of its own connection. TOUCH is a write after the change.
+        # WAIT covers the last write on the same connection. TOUCH is a write after the change.
         is_stored, replicas = await asyncio.gather(
             self._connection.call("EVAL", TOUCH, 1, key, prefix),
             self._connection.call("WAIT", self._replicas, WAIT_MS),

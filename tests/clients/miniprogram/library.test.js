@@ -28,7 +28,7 @@ function hold(other) {
 
 describe("failures", () => {
   test("an error has the broker's words and is not retried", async () => {
-    const refused = new ScanLogin({ broker: BROKER }).scan("nobody-waits");
+    const refused = new ScanLogin({ broker: BROKER }).scan("unknown-scene");
 
     await expect(refused).rejects.toBeInstanceOf(ScanLoginError);
     await expect(refused).rejects.toMatchObject({

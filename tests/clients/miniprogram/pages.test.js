@@ -241,7 +241,7 @@ describe("outcome", () => {
     expect(textOf(again, "title")).toBe("This sign-in has ended");
   });
 
-  test.each(["nobody-waits-with-this", "not a scene!", "%E0%A4%A", ""])(
+  test.each(["scene-without-a-browser", "not a scene!", "%E0%A4%A", ""])(
     "an unknown scene %j is reported", async (scene) => {
       const page = open(LOGIN, { scene });
 
@@ -271,7 +271,7 @@ describe("users", () => {
   });
 
   test("an app without a register page shows no link", async () => {
-    hold(new PretendPhone("nobody"));
+    hold(new PretendPhone("unregistered"));
     config.broker = BRIEF_BROKER;
     const page = await scanned(await Browser.at(BRIEF_BROKER));
 

@@ -89,7 +89,7 @@ test("deny ends the login", async () => {
 });
 
 test("an error has the broker's error word and description", async () => {
-  await expect(scanLogin().scan("nobody-waits")).rejects.toMatchObject({
+  await expect(scanLogin().scan("unknown-scene")).rejects.toMatchObject({
     error: "unknown_scene",
     message: "no active login for this code",
   });

@@ -48,7 +48,7 @@ class Rotation(RuleBasedStateMachine):
     def __init__(self, environment: Environment, is_offline: bool) -> None:
         super().__init__()
         self.runner, self.clock, self.stores = environment
-        # A subject of its own, because a subject's sessions and families are limited.
+        # A new subject, because a subject's sessions and families are limited.
         subject = f"pretend:{secrets.token_hex(8)}"
         self.sign_in = a_sign_in(self.clock, subject=subject, cookie_hash=None)
         first = a_family(self.clock, a_grant(self.sign_in, offline=is_offline))

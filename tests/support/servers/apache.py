@@ -1,4 +1,4 @@
-"""Apache with mod_auth_openidc, as a process of this user with a configuration of its own."""
+"""Apache with mod_auth_openidc, as a process of this user with its own configuration."""
 
 from __future__ import annotations
 
