@@ -19,7 +19,7 @@ export PORT SITE_PORT PHONE_PORT WECHAT_PORT GATEWAY_PORT PROVIDER POOL OIDC BRO
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-cluster install test-unit test test-stock test-busy coverage check lint types \
-	fix docs chaos interop bench wheel vendor clean system
+	fix docs chaos interop bench instructions wheel vendor clean system
 
 ## Help
 
@@ -92,7 +92,12 @@ interop: $(VENV)/.tested $(PRODUCTS) tests/interop/node_modules ## sign people i
 	CI=true $(BIN)/pytest tests/interop -m "" --durations 0 --durations-min 1
 
 bench: $(VENV)/.tested system bench/baselines/node_modules ## measure; updates bench/RESULTS.md (ROW=growth for one row)
+	@tools/need valgrind:valgrind
 	$(BIN)/python -m bench $(ROW)
+
+instructions: $(VENV)/.tested system ## count the instructions of a login with valgrind
+	@tools/need valgrind:valgrind
+	$(BIN)/python -m bench instructions
 
 ## Release
 

@@ -64,6 +64,7 @@ BENCHMARKS: Mapping[str, str] = {
     "load": "bench.benchmarks.load",
     "soak": "bench.benchmarks.soak",
     "oidc": "bench.benchmarks.oidc",
+    "instructions": "bench.benchmarks.instructions",
 }
 
 

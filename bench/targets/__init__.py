@@ -99,6 +99,7 @@ TARGETS: Mapping[str, str] = {
     "broker-draws": "bench.targets.broker:DRAWS",
     "broker-pooled": "bench.targets.broker:POOLED",
     "broker-wechat": "bench.targets.broker:WECHAT",
+    "broker-counted": "bench.targets.counted:COUNTED",
     "node": "bench.targets.node:REDIS",
     "node-sharded": "bench.targets.node:SHARDED",
     "stock": "bench.targets.stock:STOCK",

@@ -170,7 +170,7 @@ class LoginService:
                 phone=phone,
                 profile=profile,
                 answer=answer or "",
-                digits=draw_digits(),
+                digits=draw_digits() if login.match and login.match.kind == "code" else "",
             )
         await self._logins.secure(login)
         return login

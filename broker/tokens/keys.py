@@ -144,7 +144,7 @@ class KeyRings:
 
         It is the main ring until the keys of another algorithm have been published long enough.
         """
-        wanted = self.all.get(algorithm, self.main)
+        wanted = self.others.get(algorithm, self.main)
         is_published = wanted.present["published_at"] + PUBLISHED_BEFORE_USE <= now
         return wanted if is_published else self.main
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench import results
+from bench import callgrind, results
 from bench.baselines import HERE
 from bench.benchmarks import Figures, Runs, Setup, load_benchmark, pool, soak
 from bench.benchmarks.compare import compare_with_node
@@ -233,3 +233,48 @@ def test_plot_draws_every_line() -> None:
 
     assert len(drawn) == 2
     assert {"CPU", "instances", "ms", "broker", "<node>", "40"} <= set(words)
+
+
+PROFILE = """\
+ob=(1) /usr/bin/python3.11
+fl=(1) ceval.c
+fn=(1) eval
+12 100
+cfn=(2) parse
+cob=(2) /x/site-packages/hiredis/hiredis.cpython-311-x86_64-linux-gnu.so
+calls=3 0
+12 5000
++1 20
+ob=(2)
+fn=(2)
+0 5000
+ob=(3) /usr/lib/x86_64-linux-gnu/libcrypto.so.3
+* 7
+ob=(1)
+-2 3
+"""
+"""A profile in the format of callgrind: the call costs 5 000, which are its callee's own."""
+
+
+def test_instructions_of_a_profile_are_counted_by_library() -> None:
+    assert callgrind.instructions(PROFILE.splitlines()) == {
+        "interpreter": 123,
+        "hiredis": 5000,
+        "libcrypto": 7,
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/x/site-packages/msgspec/_core.cpython-311-x86_64-linux-gnu.so", "msgspec"),
+        ("/x/site-packages/_cffi_backend.cpython-311-x86_64-linux-gnu.so", "_cffi_backend"),
+        ("/usr/lib/python3.11/lib-dynload/_ssl.cpython-311-x86_64.so", "standard library"),
+        ("/usr/bin/python3.11", "interpreter"),
+        ("/usr/lib/libpython3.11.so.1.0", "interpreter"),
+        ("/usr/lib/x86_64-linux-gnu/libc.so.6", "libc"),
+        ("???", "other libraries"),
+    ],
+)
+def test_library_is_named_after_its_file(path: str, name: str) -> None:
+    assert callgrind.library_name(path) == name
