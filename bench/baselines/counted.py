@@ -19,7 +19,7 @@ PERIODIC = (
     ("broker.records.app_cache", "REFRESH_INTERVAL"),
     ("broker.login.lobby", "RECONCILE_INTERVAL"),
     ("broker.monitoring.monitor", "INTERVAL"),
-    ("broker.oidc.deferred", "POLL_INTERVAL"),
+    ("broker.infrastructure.retries", "POLL_INTERVAL"),
     ("broker.oidc.ended_subjects", "LOOK_INTERVAL"),
 )
 """Constants with the seconds between two runs of a task. Redis is still pinged each second."""
@@ -27,6 +27,5 @@ PERIODIC = (
 if __name__ == "__main__":
     PretendProvider.draw = return_picture  # type: ignore[method-assign]
     for module, name in PERIODIC:
-        assert hasattr(import_module(module), name), f"{module} has no {name}"
         setattr(import_module(module), name, NEVER)
     main()

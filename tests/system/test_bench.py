@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -11,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import callgrind, results
-from bench.baselines import HERE
+from bench.baselines import HERE, counted
 from bench.benchmarks import Figures, Runs, Setup, load_benchmark, pool, soak
 from bench.benchmarks.compare import compare_with_node
 from bench.benchmarks.growth import IDLE_CPU, SERVER_CPU
@@ -254,6 +255,11 @@ ob=(1)
 -2 3
 """
 """A profile in the format of callgrind: the call costs 5 000, which are its callee's own."""
+
+
+@pytest.mark.parametrize(("module", "name"), counted.PERIODIC)
+def test_interval_of_periodic_work_exists(module: str, name: str) -> None:
+    assert getattr(import_module(module), name) > 0
 
 
 def test_instructions_of_a_profile_are_counted_by_library() -> None:
