@@ -30,6 +30,11 @@ class RoomKey(NamedTuple):
         """Whether this is the room of a point-to-point conversation."""
         return self.name.startswith(PAIR_MARK)
 
+    @property
+    def is_person(self) -> bool:
+        """Whether this is `Person.room`."""
+        return self.name.startswith(PERSON_MARK)
+
 
 class Person(NamedTuple):
     """A subject in an app. app: `App.key`."""

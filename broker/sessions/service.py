@@ -24,7 +24,7 @@ from broker.apps.model import App
 from broker.apps.ports import Apps
 from broker.errors import Unavailable
 from broker.identity.errors import UnregisteredUser
-from broker.identity.model import Phone
+from broker.identity.model import Phone, UserProfile
 from broker.identity.ports import Directory, IdentityProof, SecretText, UserDataVerifier
 from broker.identity.registry import ProviderRegistry
 from broker.infrastructure.clock import Clock
@@ -114,8 +114,13 @@ class SessionService:
 
     async def subject(self, session: Session) -> str | None:
         """Return the subject of the session's person, or None if the directory has none."""
+        profile = await self.profile(session)
+        return None if profile is None else profile.subject
+
+    async def profile(self, session: Session) -> UserProfile | None:
+        """Return the profile of the session's person, or None if the directory has none."""
         with suppress(UnregisteredUser):
-            return (await self._directory.find(session.phone.identity)).subject
+            return await self._directory.find(session.phone.identity)
         return None
 
     async def is_signed(self, token: SessionToken, app: App, raw_data: str, signature: str) -> bool:

@@ -70,6 +70,7 @@ class VerifiedAccessToken(NamedTuple):
     sid: str | None
     issued_at: int
     expires_at: int
+    name: str | None = None
 
 
 LOGOUT_TOKEN_LIFETIME = 120
@@ -182,6 +183,7 @@ class TokenIssuer:
                 sid=claims.get("sid"),
                 issued_at=claims["iat"],
                 expires_at=claims["exp"],
+                name=_optional_string(claims.get("name")),
             )
         except (jwt.PyJWTError, KeyError):
             raise InvalidToken from None
@@ -279,6 +281,10 @@ def at_hash(access_token: str, algorithm: str) -> str:
     name = "sha512" if algorithm == "EdDSA" else "sha256"
     digest = hashlib.new(name, access_token.encode("ascii")).digest()
     return base64.urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode()
+
+
+def _optional_string(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _strings(value: object) -> tuple[str, ...]:

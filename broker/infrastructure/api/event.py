@@ -75,6 +75,8 @@ def call_with_peer(sid: str, peer: object, operation: Operation, payload: object
 class EventNamespace(Generic[P]):
     """One Socket.IO namespace: its CONNECT, its DISCONNECT and its events.
 
+    on_connect: gets the sid and the peer of a socket that is accepted. Its client receives what is
+        sent later after the answer to CONNECT; a task that `on_connect` starts may send.
     on_disconnect: gets the sid of a socket that has left.
     """
 
@@ -84,11 +86,13 @@ class EventNamespace(Generic[P]):
         *,
         authenticate: Authenticate[P],
         run: Run[P] = call_with_peer,
+        on_connect: Callable[[str, P], None] = lambda sid, peer: None,
         on_disconnect: Callable[[str], None] = lambda sid: None,
     ) -> None:
         self._name = name
         self._authenticate = authenticate
         self._run = run
+        self._on_connect = on_connect
         self._on_disconnect = on_disconnect
         self._operations: dict[str, Operation] = {}
         self._peers: dict[str, P] = {}
@@ -104,7 +108,9 @@ class EventNamespace(Generic[P]):
 
     async def _connect(self, sid: str, caller: Caller, auth: object = None) -> None:
         try:
-            self._peers[sid] = await self._authenticate(caller, {} if auth is None else auth)
+            peer = await self._authenticate(caller, {} if auth is None else auth)
+            self._on_connect(sid, peer)
+            self._peers[sid] = peer
         except Exception as error:  # every CONNECT is answered
             raise ConnectionRefused(to_broker_error(error).body()) from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from aiohttp import web
@@ -39,6 +39,11 @@ class NativeServer(SocketIOServer):
         )
         self.eio.sessions.has_joined = self.has_joined
         self.eio.sessions.on_connect = self._on_connect
+
+    async def emit_to_all(
+        self, event: str, data: Any, *, sids: Collection[str], namespace: str
+    ) -> None:
+        self.manager.send_to_all(event, data, sids=sids, namespace=namespace)
 
     def _engineio_server_class(self) -> type[EngineIOServer]:
         return EngineIOServer

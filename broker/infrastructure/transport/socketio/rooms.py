@@ -7,7 +7,7 @@ socket's own room is not stored, and an event is encoded once for all recipients
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import socketio
@@ -164,6 +164,16 @@ class RoomManager(socketio.AsyncManager):  # type: ignore[misc]  # python-socket
         for sid, eio_sid in recipients:
             ack_id = self._generate_ack_id(sid, callback)
             self._send([eio_sid], namespace, event, data, ack_id)
+
+    def send_to_all(
+        self, event: str, data: Any, *, sids: Collection[str], namespace: str
+    ) -> None:
+        """Send an event to several sockets. Those that have left are skipped."""
+        found = self._namespaces.get(namespace)
+        if found is not None:
+            members = found.members
+            recipients = [members[sid].eio_sid for sid in sids if sid in members]
+            self._send(recipients, namespace, event, data)
 
     def _send(
         self, eio_sids: list[str], namespace: str, event: str, data: Any, ack_id: int | None = None

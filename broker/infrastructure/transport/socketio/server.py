@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -126,6 +126,12 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]  # python-sock
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await self._idle.wait()
         await self.shutdown()
+
+    async def emit_to_all(
+        self, event: str, data: Any, *, sids: Collection[str], namespace: str
+    ) -> None:
+        """Send an event to several sockets, encoded once for all of them."""
+        await self.emit(event, data, to=list(sids), namespace=namespace)
 
     def check_packet(self, eio_sid: str, data: Any) -> None:
         """Raise ValueError for unexpected binary data or text, and for a long namespace."""
