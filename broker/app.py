@@ -14,6 +14,7 @@ from broker.apps.client_authentication import ClientAuthenticator
 from broker.apps.mount import mount as mount_apps
 from broker.apps.origins import OriginPolicy
 from broker.backends import Backends, open_backends, open_webhook_secrets
+from broker.chat.mount import mount as mount_chat
 from broker.context import Context, Services
 from broker.directories.settings import DirectorySettings
 from broker.directories.shared import recent
@@ -110,6 +111,7 @@ FEATURES: Mapping[str, Callable[[Context], Mounted]] = {
     "tokens": mount_tokens,
     "widget": mount_widget,
     "oidc": mount_oidc,
+    "chat": mount_chat,
 }
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from broker.apps.client_authentication import ClientAuthenticator
-from broker.apps.ports import AppAdmin, AppSecrets
+from broker.apps.ports import AppAdmin, AppSecrets, WebhookSecrets
 from broker.apps.registry import AppRegistry
-from broker.backends import Backends, default_app
+from broker.backends import Backends, default_app, open_webhook_secrets
 from broker.blobs.settings import BlobSettings
+from broker.chat.ports import ChatStores
 from broker.directories.settings import DirectorySettings
 from broker.directories.shared import recent
 from broker.identity.ports import Directory
@@ -115,6 +116,14 @@ class Context:
     @property
     def leader_leases(self) -> LeaderLeases:
         return self.backends.state.leader_leases
+
+    @property
+    def webhook_secrets(self) -> WebhookSecrets:
+        return open_webhook_secrets(self.settings, self.backends.records)
+
+    @property
+    def chat_stores(self) -> ChatStores | None:
+        return self.backends.state.chat
 
     @property
     def bus(self) -> Bus:

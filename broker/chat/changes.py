@@ -25,7 +25,7 @@ from broker.chat.model import (
 )
 from broker.chat.notices import Signal, SignalKind, parse_signal
 from broker.chat.payloads import Payload
-from broker.chat.ports import ConversationStore, RestrictionStore, RoomStore
+from broker.chat.ports import RestrictionStore, RoomStore
 from broker.chat.presence import CROWD
 from broker.errors import Unavailable
 from broker.infrastructure.background import BackgroundTasks
@@ -51,7 +51,6 @@ class ChangeReader:
         *,
         store: RoomStore,
         restrictions: RestrictionStore,
-        conversations: ConversationStore,
         rooms: LocalRooms,
         connections: Connections,
         fan_out: FanOut,
@@ -62,7 +61,6 @@ class ChangeReader:
     ) -> None:
         self._store = store
         self._restrictions = restrictions
-        self._conversations = conversations
         self._rooms = rooms
         self._connections = connections
         self._fan_out = fan_out
@@ -96,13 +94,6 @@ class ChangeReader:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
             await self._sweep_soon()
-
-    async def catch_up(self, person: Person) -> None:
-        """Read the point-to-point rooms that send to a person. Raises Unavailable."""
-        for one in await self._conversations.of(person, now=self._clock()):
-            room = self._rooms.find(RoomKey(person.app, one.room))
-            if room is not None:
-                self._fan_out.wake(room)
 
     async def sweep(self) -> None:
         """Take the changes and apply them. Those that fail are applied by the next call."""
@@ -147,8 +138,10 @@ class ChangeReader:
 
     async def _read_restrictions(self, change: Change) -> None:
         room = self._rooms.find(change.room)
-        if room is None or not room.has(change.subject):
+        if room is None:
             return
+        if room.joining:
+            self._failed.append(change)  # one that joins now may be the one that is restricted
         now = self._clock()
         found = await self._restrictions.find(change.room, change.subject, now=now)
         until = {one.kind: one.until for one in found}

@@ -8,14 +8,14 @@ write finds that reports it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 from broker.chat.connections import Connections
 from broker.chat.fan_out import FanOut, Pushes
 from broker.chat.local_rooms import LocalRoom, LocalRooms, member_of
 from broker.chat.model import Member, Person, Presence, RoomKey
 from broker.chat.notices import Notifier, Signal, SignalKind
-from broker.chat.ports import MemberStore
+from broker.chat.ports import ConversationStore, MemberStore
 from broker.errors import Unavailable
 from broker.infrastructure.background import BackgroundTasks
 from broker.infrastructure.clock import Clock
@@ -31,11 +31,7 @@ CROWD = 100
 
 
 class PresenceService:
-    """Writes and announces members.
-
-    instance: the name of this process on the bus.
-    catch_up: reads the point-to-point messages that a person has missed.
-    """
+    """Writes and announces members. instance: the name of this process on the bus."""
 
     def __init__(
         self,
@@ -48,7 +44,7 @@ class PresenceService:
         notifier: Notifier,
         clock: Clock,
         instance: str,
-        catch_up: Callable[[Person], Awaitable[None]],
+        conversations: ConversationStore,
     ) -> None:
         self._store = store
         self._rooms = rooms
@@ -58,7 +54,7 @@ class PresenceService:
         self._notifier = notifier
         self._clock = clock
         self._instance = instance
-        self._catch_up = catch_up
+        self._conversations = conversations
         self._departures: dict[RoomKey, set[str]] = {}
         self._tasks = BackgroundTasks()
         self._is_flushing = False
@@ -82,6 +78,9 @@ class PresenceService:
             for subject in subjects:
                 signal = Signal(kind, room.key, presence.online, subject)
                 await self._notifier.notify(presence.instances, signal.notice())
+
+    def announce_soon(self, room: LocalRoom, presence: Presence) -> None:
+        self._tasks.spawn("chat presence", self.announce(room, presence))
 
     def leave(self, key: RoomKey, subject: str) -> None:
         """Remove a member soon, with all that leave at about the same time."""
@@ -121,6 +120,13 @@ class PresenceService:
             return  # the next write repeats it
         for key, room in rooms.items():
             await self._apply(room, found[key])
+
+    async def _catch_up(self, person: Person) -> None:
+        """Read the point-to-point rooms that send to a person. Raises Unavailable."""
+        for one in await self._conversations.of(person, now=self._clock()):
+            room = self._rooms.find(RoomKey(person.app, one.room))
+            if room is not None:
+                self._fan_out.wake(room)
 
     def _member(self, person: Person) -> Member:
         """Return a person as the member of `person.room`."""
@@ -167,6 +173,6 @@ class PresenceService:
     def _is_here(self, key: RoomKey, room: LocalRoom | None, subject: str) -> bool:
         """Return whether the person has joined again, or has another connection."""
         if room is not None:
-            return room.has(subject)
+            return room.joining > 0 or room.has(subject)
         person = Person(key.app, subject)
         return key == person.room and bool(self._connections.of(person))

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from broker.chat.errors import ChatDenied
 from broker.chat.model import Message, Restriction, RestrictionKind, RoomPage
+from broker.errors import InvalidRequest
+from broker.infrastructure.codec import encode
 
 ROOM_PATTERN = r"^[A-Za-z0-9._:-]{1,64}$|^@[A-Za-z0-9_-]{43}$"
 """Names of rooms: chosen by the app, or `pair_room`."""
@@ -94,3 +96,26 @@ RESTRICTION_TEXTS = {
     RestrictionKind.KICK: "a moderator has removed you from the room",
     RestrictionKind.MUTE: "a moderator has muted you in the room",
 }
+
+DATA_MAX_BYTES = 8 * 1024
+"""Bytes of `data` as JSON."""
+
+DATA_WRAPPERS = 16
+"""Levels of nesting that a frame or a stored entry adds to `data`."""
+
+
+def check_data(data: object) -> None:
+    """Raise InvalidRequest for `data` that cannot be sent to all members as JSON."""
+    if data is None:
+        return
+    wrapped = data
+    for _ in range(DATA_WRAPPERS):
+        wrapped = [wrapped]
+    try:
+        size = len(encode(wrapped)) - 2 * DATA_WRAPPERS
+    except (ValueError, OverflowError, RecursionError):
+        raise InvalidRequest("data: has too large numbers or too many levels") from None
+    if size > DATA_MAX_BYTES:
+        raise InvalidRequest(
+            f"data: has {size} bytes as JSON; at most {DATA_MAX_BYTES} are allowed"
+        )

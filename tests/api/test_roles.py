@@ -7,7 +7,6 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from broker.settings import ROLES
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser, Refused
 from tests.support.servers.redis import Engines
@@ -19,7 +18,7 @@ PROBES = {
     "sessions": ("POST", "/sessions"),
     "oidc": ("GET", "/oauth/userinfo"),
 }
-"""A request that only this role answers. The response may be an error."""
+"""A request that only this role answers. The response may be an error. `chat` has a namespace."""
 
 PUBLIC = [
     "/openapi.json",
@@ -54,15 +53,23 @@ async def joins(broker: RunningBroker, namespace: str, auth: object = None) -> b
     return True
 
 
+async def has_namespace(broker: RunningBroker, namespace: str) -> bool:
+    """Return whether the namespace refuses a CONNECT without credentials by itself."""
+    browser = PythonBrowser(["websocket"])
+    with pytest.raises(Refused) as refused:
+        await browser.connect(broker.url, {}, namespace)
+    return "error" in refused.value.data
+
+
 async def test_all_roles_are_served_by_default(broker: RunningBroker) -> None:
-    assert all([await serves(broker, role) for role in ROLES])
+    assert all([await serves(broker, role) for role in PROBES])
 
 
 async def test_process_serves_only_its_role(start_broker: StartBroker) -> None:
     # The role `phone` also serves sockets.
     for role_served in ("browser", "oauth", "sessions", "oidc"):
         broker = await start_broker(roles=role_served)
-        assert [role for role in ROLES if await serves(broker, role)] == [role_served]
+        assert [role for role in PROBES if await serves(broker, role)] == [role_served]
 
 
 async def test_sockets_join_namespaces_of_served_roles_only(start_broker: StartBroker) -> None:
@@ -74,6 +81,11 @@ async def test_sockets_join_namespaces_of_served_roles_only(start_broker: StartB
 
     browsers = await start_broker(roles="browser")
     assert await joins(browsers, "/login")
+    assert not await has_namespace(browsers, "/chat")
+
+    chats = await start_broker(roles="chat")
+    assert await has_namespace(chats, "/chat")
+    assert not await joins(chats, "/login")
 
 
 async def test_sockets_and_logic_may_run_in_separate_processes(

@@ -165,9 +165,7 @@ class RoomManager(socketio.AsyncManager):  # type: ignore[misc]  # python-socket
             ack_id = self._generate_ack_id(sid, callback)
             self._send([eio_sid], namespace, event, data, ack_id)
 
-    def send_to_all(
-        self, event: str, data: Any, *, sids: Collection[str], namespace: str
-    ) -> None:
+    def send_to_all(self, event: str, data: Any, *, sids: Collection[str], namespace: str) -> None:
         """Send an event to several sockets. Those that have left are skipped."""
         found = self._namespaces.get(namespace)
         if found is not None:

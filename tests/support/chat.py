@@ -1,0 +1,79 @@
+"""Chat clients of a running broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+from tests.support.clients import WAIT, Payload, PhoneClient, PythonBrowser
+
+NAMESPACE = "/chat"
+
+
+class ChatClient:
+    """One connection. ready: the payload of `chat-ready`."""
+
+    def __init__(self) -> None:
+        self._browser = PythonBrowser(["websocket"])
+        self._waiting: deque[tuple[str, Any]] = deque()
+        self._numbers = 0
+        self.ready: Payload = {}
+
+    async def connect(self, url: str, auth: object) -> Self:
+        """Raises Refused, with the body of the refusal."""
+        await self._browser.connect(url, auth, NAMESPACE)
+        self.ready = await self.push("chat-ready")
+        return self
+
+    async def ask(self, event: str, payload: object = None) -> Any:
+        return await self._browser.emit(event, {} if payload is None else payload)
+
+    async def join(self, room: str = "lounge", **fields: object) -> Any:
+        return await self.ask("join", {"room": room, **fields})
+
+    async def say(self, text: str, room: str = "lounge", **fields: object) -> Any:
+        self._numbers += 1
+        return await self.ask("say", {"room": room, "id": f"m{self._numbers}", "text": text} | fields)
+
+    async def push(
+        self, event: str, where: Callable[[Any], bool] = lambda payload: True
+    ) -> Any:
+        """Return the next push of an event. Those that were passed over can be read later."""
+        passed: deque[tuple[str, Any]] = deque()
+        try:
+            async with asyncio.timeout(WAIT):
+                while True:
+                    found = self._waiting.popleft() if self._waiting else await self._browser.push()
+                    if found[0] == event and where(found[1]):
+                        return found[1]
+                    passed.append(found)
+        finally:
+            self._waiting.extendleft(reversed(passed))
+
+    def arrived(self, event: str) -> list[Any]:
+        """Return all pushes of an event that have arrived and were not read, and leave them."""
+        while not self._browser._pushes.empty():
+            self._waiting.append(self._browser._pushes.get_nowait())
+        return [payload for name, payload in self._waiting if name == event]
+
+    async def texts(self, count: int) -> list[str]:
+        return [(await self.push("chat-message"))["text"] for _ in range(count)]
+
+    async def close(self) -> None:
+        await self._browser.close()
+
+
+@asynccontextmanager
+async def chatting(url: str, name: str = "alice", **auth: object) -> AsyncIterator[ChatClient]:
+    """A connection of a person, by a new session of the person's phone."""
+    client = ChatClient()
+    async with PhoneClient(url, name) as phone:
+        proof = {"id": phone.session["id"], "skey": phone.session["skey"]}
+        await client.connect(url, proof | auth)
+        try:
+            yield client
+        finally:
+            await client.close()
