@@ -170,7 +170,7 @@ class LocalRooms:
     def open_lane(self, person: Person, key: RoomKey, app: str, first: int) -> LocalRoom:
         """Return a point-to-point room that sends the entries from `first` on to a person.
 
-        A room that sends to the person already goes on from its last entry.
+        A room that sends to the person already continues from its last entry.
         """
         room = self.open(key, app)
         room.lanes.setdefault(person.subject, first - 1)

@@ -30,7 +30,7 @@ class Moderation:
     ) -> None:
         """Restrict a person, for all their connections. seconds: 0 ends the restriction.
 
-        Raises NotAMember, or ChatDenied for a person who is no moderator of the room.
+        Raises NotAMember, or ChatDenied unless the person moderates the room.
         """
         may = connection.rooms.get(target.key.name)
         if may is None:

@@ -160,7 +160,7 @@ class ChatService:
         place = await self._stores.rooms.append(target.key, message, retention=self._retention)
         if isinstance(place, Restriction):
             raise denied_by(place, now=now)
-        if place.at == now:  # it is no repetition
+        if place.at == now:  # not a repetition
             MESSAGES.labels(connection.app).inc()
         await self._announce(connection, target, place, is_message=True)
         return place

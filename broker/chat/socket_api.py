@@ -32,6 +32,7 @@ from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.api.schema import (
     AppIdField,
     Count,
+    EmptyRequest,
     LoginIdField,
     RequestModel,
     ResponseModel,
@@ -261,7 +262,7 @@ class ChatSocketAPI:
         return {"messages": entries_payload(page.entries), "more": page.more}
 
     async def conversations(
-        self, connection: Connection, body: RequestModel
+        self, connection: Connection, body: EmptyRequest
     ) -> ConversationsResponse:
         found = await self._conversations.of(connection)
         return {"conversations": [conversation_payload(one) for one in found]}

@@ -107,7 +107,7 @@ async def test_sockets_and_logic_may_run_in_separate_processes(
     await browser.close()
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", [*PROBES, "chat"])
 async def test_public_endpoints_are_served_in_every_role(
     start_broker: StartBroker, role: str
 ) -> None:

@@ -14,6 +14,7 @@ from broker.directories.open import OpenDirectory
 from broker.errors import Unavailable
 from broker.identity.model import Identity, UserProfile
 from tests.support.builders import FixedDirectory, RunningBroker, StartBroker
+from tests.support.chat import admitting, chatting
 from tests.support.clients import PhoneClient
 from tests.support.error_words import WORDS
 from tests.support.oidc_site import a_site, answer_in
@@ -207,6 +208,14 @@ def redirected(**fields: str) -> Case:
     return case
 
 
+async def closed_room(setup: Setup) -> Answer:
+    """An acknowledgement has no status."""
+    async with admitting(404) as (_, settings):
+        await setup.set(**settings)
+        async with chatting(setup.broker.url) as chat:
+            return 404, await chat.join()
+
+
 async def unknown_request_uri(setup: Setup) -> Answer:
     """The error is on a page."""
     request_uri = f"urn:ietf:params:oauth:request_uri:{'r' * 43}"
@@ -246,6 +255,7 @@ CASES: dict[tuple[str, int], Case] = {
     ("request_not_supported", 303): redirected(request="x"),
     ("request_uri_not_supported", 303): redirected(request_uri="https://site.example/r"),
     ("invalid_request_uri", 400): unknown_request_uri,
+    ("unknown_room", 404): closed_room,
 }
 
 

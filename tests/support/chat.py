@@ -8,7 +8,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
+from aiohttp import web
+
 from tests.support.clients import WAIT, Payload, PhoneClient, PythonBrowser
+from tests.support.environment import free_port
+from tests.support.webhook import SECRET, Site
 
 NAMESPACE = "/chat"
 
@@ -36,11 +40,11 @@ class ChatClient:
 
     async def say(self, text: str, room: str = "lounge", **fields: object) -> Any:
         self._numbers += 1
-        return await self.ask("say", {"room": room, "id": f"m{self._numbers}", "text": text} | fields)
+        return await self.ask(
+            "say", {"room": room, "id": f"m{self._numbers}", "text": text} | fields
+        )
 
-    async def push(
-        self, event: str, where: Callable[[Any], bool] = lambda payload: True
-    ) -> Any:
+    async def push(self, event: str, where: Callable[[Any], bool] = lambda payload: True) -> Any:
         """Return the next push of an event. Those that were passed over can be read later."""
         passed: deque[tuple[str, Any]] = deque()
         try:
@@ -77,3 +81,28 @@ async def chatting(url: str, name: str = "alice", **auth: object) -> AsyncIterat
             yield client
         finally:
             await client.close()
+
+
+@asynccontextmanager
+async def admitting(status: int = 200, body: object = None) -> AsyncIterator[tuple[Site, Payload]]:
+    """A site that answers each request for admission, and the settings of its broker."""
+    site = Site()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.json_response({} if body is None else body, status=status)
+
+    site.answer = answer
+    application = web.Application()
+    application.router.add_post("/admit", site.hook)
+    runner, port = web.AppRunner(application), free_port()
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    settings = {
+        "chat_rooms": f"http://127.0.0.1:{port}/admit",
+        "webhook_secret": SECRET,
+        "webhooks_private": True,
+    }
+    try:
+        yield site, settings
+    finally:
+        await runner.cleanup()
