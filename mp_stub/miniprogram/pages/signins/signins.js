@@ -102,7 +102,7 @@ Page({
   },
 });
 
-// What the list shows of a sign-in.
+// The fields that the list shows of a sign-in.
 function itemOf({ sid, apps, ip, user_agent, used_at, offline }) {
   const names = apps.join(say("comma"));
   return {
