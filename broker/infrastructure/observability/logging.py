@@ -11,6 +11,7 @@ never blocks the event loop, even if the stream fails.
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import os
 import queue
@@ -201,6 +202,21 @@ def _log_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
     structlog.get_logger().error("unraisable exception", kind=kind)
 
 
+def escape_controls(logger: Any, method: str, line: str) -> str:
+    """Return the JSON text with escapes for characters that a terminal could interpret."""
+    if line.isprintable():
+        return line
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
+
+
+JSON_LINE: Sequence[Any] = (
+    structlog.processors.format_exc_info,
+    structlog.processors.JSONRenderer(ensure_ascii=False),
+    escape_controls,
+)
+"""Processors that render an event as a line. Other text than ASCII stays readable."""
+
+
 def configure(level: str) -> None:
     """Log to stderr. level: debug, info, warning or error."""
     terminal = sys.stderr is not None and sys.stderr.isatty()
@@ -208,7 +224,6 @@ def configure(level: str) -> None:
     root.handlers = [LibraryLogHandler()]
     # Plain tracebacks: tracebacks with local variables would contain secrets.
     plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    renderer: Any = plain if terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             rendered_by(
@@ -216,8 +231,7 @@ def configure(level: str) -> None:
                     structlog.processors.add_log_level,
                     structlog.processors.TimeStamper(fmt="iso"),
                     redact,
-                    *([] if terminal else [structlog.processors.format_exc_info]),
-                    renderer,
+                    *([plain] if terminal else JSON_LINE),
                 ]
             )
         ],
