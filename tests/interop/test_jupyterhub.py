@@ -85,6 +85,7 @@ async def test_sign_out_ends_both_sessions(hub: Hub) -> None:
     question = await hub.browser.open(f"{hub.url}/hub/logout")
     await hub.browser.submit(question)
 
+    assert (await hub.home()).url.path == "/hub/login"
     assert parse((await hub.browser.open(f"{hub.url}/hub/oauth_login")).text).widget
 
 

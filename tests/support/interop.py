@@ -26,7 +26,7 @@ PROGRAMS = ROOT / "tests/interop/node_modules/.bin"
 """The programs of tests/interop/package.json."""
 
 START_TIMEOUT = 120.0
-"""Maximum seconds until a product is ready. pgAdmin takes 45 on a busy machine."""
+"""Maximum seconds until a product is ready. pgAdmin may take 50 on a busy machine."""
 
 
 class Interop(NamedTuple):
