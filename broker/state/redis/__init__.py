@@ -10,6 +10,7 @@ tunnels.py                 tunnels: tickets and records
 tunnel_streams.py          messages for the clients of tunnels
 tunnel_inbox.py            numbers of the callbacks of tunnels
 tunnel_index.py            tunnels by app, subject, group, person and instance
+tunnel_news.py             tunnels that have changed, for each instance
 tunnel_keys.py             keys of tunnels, and which of them are in one slot
 code_leases.py             pools of codes
 leader_leases.py           leader leases

@@ -9,19 +9,18 @@
     scanlogin:{s}:tunnel-numbers:<id>         hash: client id → "<end> <seq> <reply>"
     scanlogin:{s}:tunnel-numbers-order:<id>   sorted set: client id by seq
 
-`s` is the first character of the tunnel's id. Keys for many tunnels are:
+`s` is the first character of the tunnel's id. These keys serve many tunnels:
 
-    scanlogin:{m}:tunnels-changed:<instance>  set: ids of tunnels with news for an instance
-    scanlogin:{m}:tunnels-due                 sorted set: id by `due_at`
-    scanlogin:{n}:tunnels:<kind>:<hash>       sorted set: ids of tunnels with one app, subject,
-                                              group, person or instance, all with score 0
+    scanlogin:{n}:tunnels-changed:<instance>  set: ids of tunnels with news for an instance
+    scanlogin:{n}:tunnels-due                 sorted set: id by `due_at`
     scanlogin:{n}:tunnels-owners              sorted set: instance by the end of its last record
+    scanlogin:{n}:tunnels:<kind>:<hash>       sorted set: ids of the tunnels of one app, subject,
+                                              group, person or instance, all with score 0
 
-With one server, `m` and `n` are the same for all keys. So one script changes a record, its
-index, the changed set and the due times, and one command reads each of these. On a Cluster `m` is
-the tunnel's shard, and `n` is the shard of the key's name. There, a second round trip updates the
-index. An update that is lost, or overtaken by another, is repaired by the next `touch`, which
-writes all entries of a tunnel again. All times are in milliseconds.
+With one server, one script changes a tunnel and these keys. On a Cluster `n` is the shard of the
+key's name, and a second round trip changes them. A change there that is lost, or overtaken by
+another, is repaired by the next `touch`, which writes all entries of a tunnel again. All times are
+in milliseconds. A script that changes such keys begins with `SHARED`.
 """
 
 from __future__ import annotations
@@ -31,11 +30,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
+from broker.infrastructure.clock import Clock
 from broker.infrastructure.codec import decoder
 from broker.infrastructure.redis import Redis
+from broker.infrastructure.redis.scripts import CommandPart
 from broker.infrastructure.sharding import SHARDS, shard_of
-from broker.state.redis.encoding import decode_or_none
+from broker.state.redis.encoding import decode_or_none, to_milliseconds
 from broker.tunnels.model import Tunnel, TunnelState
+from broker.tunnels.ports import RECORD_TTL
+
+RECORD_TTL_MS = to_milliseconds(RECORD_TTL)
 
 BATCH = 100
 """Tunnels or messages of one script. Redis runs nothing else during a script."""
@@ -46,6 +50,15 @@ local function key(kind, id)
 end
 """
 
+SHARED = """
+local home, channel, now, record_ttl = unpack(ARGV, 1, 4)
+"""
+"""The first arguments of a script: `TunnelKeys.shared_arguments`.
+
+home: the prefix of keys that serve many tunnels; empty on a Cluster.
+channel: the prefix of the channels of instances; empty if the bus is elsewhere.
+"""
+
 EXPIRE = """
 local function expire(name, ttl)
   if redis.call('PTTL', name) < tonumber(ttl) then
@@ -54,23 +67,6 @@ local function expire(name, ttl)
 end
 """
 """Extends the life of a key, and never shortens it."""
-
-NOTIFY = """
-local function notify(marks, channel, notice, instance, id, ttl)
-  if instance == '' then
-    return ''
-  end
-  local changed = marks .. 'tunnels-changed:' .. instance
-  redis.call('SADD', changed, id)
-  redis.call('PEXPIRE', changed, ttl)
-  if channel ~= '' and type(redis.pcall('PUBLISH', channel .. instance, notice)) == 'number' then
-    return ''
-  end
-  return instance
-end
-"""
-"""Marks a tunnel as changed and publishes the notice. Returns the instance that the caller must
-notify. With an empty `channel`, the bus is elsewhere. If PUBLISH is refused, the mark stays."""
 
 REMEMBER = """
 local function known(name, id, now)
@@ -107,30 +103,31 @@ class TunnelKeys:
     """Names of keys, and which of them are together.
 
     channel: the prefix of the channels on which scripts publish; empty if they do not.
+    is_together: whether a script can change a tunnel and the keys that serve many.
     """
 
-    def __init__(self, redis: Redis, *, channel: str) -> None:
-        self.channel = channel
+    def __init__(self, redis: Redis, clock: Clock, *, channel: str) -> None:
         self.is_together = redis.is_single_server
-        self.mark_shards: Sequence[str] = SHARDS[:1] if self.is_together else SHARDS
+        self._channel = channel
+        self._clock = clock
+        self._home = shard_prefix(SHARDS[0]) if self.is_together else ""
 
-    def marks(self, tunnel_id: str) -> str:
-        """Return the prefix of the changed set and of the due times of a tunnel."""
-        return shard_prefix(self.mark_shards[0] if self.is_together else tunnel_id[:1])
+    def shared_arguments(self) -> tuple[CommandPart, ...]:
+        """Return the arguments of `SHARED`."""
+        return self._home, self._channel, to_milliseconds(self._clock()), RECORD_TTL_MS
 
-    def changed(self, shard: str, instance: str) -> str:
-        return f"{shard_prefix(shard)}tunnels-changed:{instance}"
+    def changed(self, instance: str) -> str:
+        return self._shared(f"tunnels-changed:{instance}")
 
-    def due(self, shard: str) -> str:
-        return f"{shard_prefix(shard)}tunnels-due"
+    def due(self) -> str:
+        return self._shared("tunnels-due")
+
+    def owners(self) -> str:
+        return self._shared("tunnels-owners")
 
     def index(self, kind: str, *names: str) -> str:
         digest = hashlib.sha256("\0".join(names).encode()).hexdigest()[:32]
-        shard = SHARDS[0] if self.is_together else shard_of(digest)
-        return f"{shard_prefix(shard)}tunnels:{kind}:{digest}"
-
-    def owners(self) -> str:
-        return f"{shard_prefix(SHARDS[0])}tunnels-owners"
+        return self._shared(f"tunnels:{kind}:{digest}")
 
     def of(self, tunnel: Tunnel) -> list[str]:
         """Return the index keys that hold the tunnel."""
@@ -138,8 +135,8 @@ class TunnelKeys:
         named += [("group", group) for group in tunnel.groups]
         keys = [self.index("app", tunnel.owner)]
         keys += [self.index(kind, tunnel.owner, name) for kind, name in named if name]
-        if tunnel.state is TunnelState.OPEN:
-            keys.append(self.index("instance", tunnel.instance))
+        if holder := holder_of(tunnel):
+            keys.append(self.index("instance", holder))
         return keys
 
     def batches(self, ids: Sequence[str]) -> list[list[int]]:
@@ -152,11 +149,14 @@ class TunnelKeys:
             positions[tunnel_id].append(position)
         by_slot: defaultdict[str, list[list[int]]] = defaultdict(list)
         for tunnel_id, own in positions.items():
-            batches = by_slot[self.marks(tunnel_id)]
+            batches = by_slot["" if self.is_together else tunnel_id[:1]]
             if not batches or len(batches[-1]) + len(own) > BATCH:
                 batches.append([])
             batches[-1] += own
         return [batch for batches in by_slot.values() for batch in batches]
+
+    def _shared(self, name: str) -> str:
+        return (self._home or shard_prefix(shard_of(name))) + name
 
 
 def shard_prefix(shard: str) -> str:
@@ -165,6 +165,11 @@ def shard_prefix(shard: str) -> str:
 
 def tunnel_key(kind: str, tunnel_id: str) -> str:
     return f"{shard_prefix(tunnel_id[:1])}{kind}:{tunnel_id}"
+
+
+def holder_of(tunnel: Tunnel) -> str:
+    """Return the instance that holds the socket; empty if none does."""
+    return tunnel.instance if tunnel.state is TunnelState.OPEN else ""
 
 
 def parse_tunnel(stored: Sequence[bytes | None]) -> Tunnel | None:

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from broker.infrastructure.clock import Clock
 from broker.infrastructure.codec import decoder
-from broker.infrastructure.coordination import Notice
 from broker.infrastructure.redis import Redis, Reply
-from broker.infrastructure.redis.channels import encode_notice
-from broker.infrastructure.redis.scripts import CommandPart, script
+from broker.infrastructure.redis.scripts import CommandPart, Script, script
 from broker.state.redis.encoding import decode_or_none, to_milliseconds, ttl_milliseconds
-from broker.state.redis.tunnel_keys import (
-    EXPIRE,
-    KEY,
-    NOTIFY,
-    REMEMBER,
-    TunnelKeys,
-    tunnel_key,
-)
+from broker.state.redis.tunnel_keys import EXPIRE, KEY, REMEMBER, SHARED, TunnelKeys, tunnel_key
+from broker.state.redis.tunnel_news import NOTIFY, RedisTunnelNews, news_of
 from broker.tunnels.model import ClosedTunnel, StoredMessage
 from broker.tunnels.ports import (
     PUSH_ID_TTL,
     PUSH_IDS_MAX,
     READ_MAX,
-    RECORD_TTL,
     STREAM_MAX,
-    TUNNEL_NEWS,
     AppendedMessage,
     Push,
     StreamReading,
@@ -60,13 +49,14 @@ end
 """Offsets have no gap, and each message ends with or after the one before it."""
 
 APPEND = script(
-    KEY
+    SHARED
+    + KEY
     + EXPIRE
     + NOTIFY
     + REMEMBER
     + DROP
     + f"""
-local function store(id, offset, value, now, keep)
+local function store(id, offset, value, keep)
   local ends, data = key('tunnel-ends', id), key('tunnel-data', id)
   drop_expired(ends, data, now)
   local ends_at = math.max(now + keep, redis.call('ZRANGE', ends, -1, -1, 'WITHSCORES')[2] or 0)
@@ -77,7 +67,7 @@ local function store(id, offset, value, now, keep)
   expire(data, ends_at - now)
 end
 
-local owner, api, marks, channel, now, mark_ttl, id_ttl = unpack(ARGV, 1, 7)
+local owner, api, id_ttl = unpack(ARGV, 5, 7)
 local results, notified = {{}}, {{}}
 for i = 8, #ARGV, 5 do
   local id, value, push_id, keep, notice = unpack(ARGV, i, i + 4)
@@ -90,13 +80,13 @@ for i = 8, #ARGV, 5 do
     local offset = push_id ~= '' and known(pushes, push_id, now)
     if not offset then
       offset = redis.call('HINCRBY', record, 'last', 1)
-      store(id, offset, value, now, keep)
+      store(id, offset, value, keep)
       if push_id ~= '' then
         remember(pushes, order, push_id, offset, now, id_ttl, {PUSH_IDS_MAX})
       end
     end
     local holder = stored[3] == '1' and stored[4] or ''
-    notified[id] = notified[id] or notify(marks, channel, notice, holder, id, mark_ttl)
+    notified[id] = notified[id] or notify(notice, holder, id)
     results[#results + 1] = {{tonumber(offset), tonumber(stored[3]), notified[id]}}
   end
 end
@@ -105,14 +95,16 @@ return results
 )
 
 READ = script(
-    KEY
+    SHARED
+    + KEY
     + DROP
     + f"""
-local instance, marks, now = unpack(ARGV, 1, 3)
-local results = {{}}
-for i = 4, #ARGV, 2 do
+local instance, results = ARGV[5], {{}}
+for i = 6, #ARGV, 2 do
   local id, position = ARGV[i], tonumber(ARGV[i + 1])
-  redis.call('SREM', marks .. 'tunnels-changed:' .. instance, id)
+  if home ~= '' then
+    redis.call('SREM', home .. 'tunnels-changed:' .. instance, id)
+  end
   local stored = redis.call('HMGET', key('tunnel', id), 'attachment', 'last', 'closed')
   if not stored[1] then
     results[#results + 1] = false
@@ -139,63 +131,54 @@ ACK = script(
     KEY
     + DROP
     + """
+local acknowledged = {}
 for i = 1, #ARGV, 2 do
   local id, last = ARGV[i], redis.call('HGET', key('tunnel', ARGV[i]), 'last')
   if last then
     local ends, data = key('tunnel-ends', id), key('tunnel-data', id)
     drop_first(ends, data, first_offset(ends, last), math.min(last, ARGV[i + 1]))
   end
+  acknowledged[#acknowledged + 1] = 1
 end
+return acknowledged
 """
 )
-
-CHANGED = script("""
-local ids = redis.call('SMEMBERS', KEYS[1])
-redis.call('DEL', KEYS[1])
-return ids
-""")
 
 _decode_closed = decoder(ClosedTunnel)
 
 
 class RedisTunnelStream:
-    def __init__(self, redis: Redis, keys: TunnelKeys, clock: Clock) -> None:
+    def __init__(self, redis: Redis, keys: TunnelKeys, news: RedisTunnelNews) -> None:
         self._redis = redis
         self._keys = keys
-        self._clock = clock
+        self._news = news
 
     async def append(
         self, owner: str, api: str, pushes: Sequence[Push]
     ) -> Sequence[AppendedMessage | None]:
-        results: list[AppendedMessage | None] = [None] * len(pushes)
-
-        async def append_batch(batch: Sequence[int]) -> None:
-            found = await self._append(owner, api, [pushes[at] for at in batch])
-            for at, one in zip(batch, found, strict=True):
-                results[at] = (
-                    AppendedMessage(one[0], bool(one[1]), one[2].decode()) if one else None
-                )
-
         batches = self._keys.batches([push.tunnel_id for push in pushes])
-        await asyncio.gather(*map(append_batch, batches))
+        parts = await asyncio.gather(
+            *(self._append(owner, api, [pushes[at] for at in batch]) for batch in batches)
+        )
+        places = (at for batch in batches for at in batch)
+        found = dict(zip(places, (one for part in parts for one in part), strict=True))
+        results = [_parse_appended(found[at]) for at in range(len(pushes))]
+        if not self._keys.is_together:
+            pairs = zip(results, pushes, strict=True)
+            await self._news.mark([(one.notify, push.tunnel_id) for one, push in pairs if one])
         return results
 
     async def _append(self, owner: str, api: str, pushes: Sequence[Push]) -> list[Reply]:
         parts: list[CommandPart] = []
         for push in pushes:
-            notice = encode_notice(Notice(TUNNEL_NEWS, push.tunnel_id))
-            keep = ttl_milliseconds(push.keep)
+            keep, notice = ttl_milliseconds(push.keep), news_of(push.tunnel_id)
             parts += [push.tunnel_id, push.data, push.id, keep, notice]
-        first = pushes[0].tunnel_id
         found: list[Reply] = await self._redis.run(
             APPEND,
-            [tunnel_key("tunnel", first)],
+            [tunnel_key("tunnel", pushes[0].tunnel_id)],
+            *self._keys.shared_arguments(),
             owner,
             api,
-            self._keys.marks(first),
-            self._keys.channel,
-            to_milliseconds(self._clock()),
-            to_milliseconds(RECORD_TTL),
             to_milliseconds(PUSH_ID_TTL),
             *parts,
         )
@@ -204,42 +187,40 @@ class RedisTunnelStream:
     async def read(
         self, positions: Mapping[str, int], instance: str
     ) -> Mapping[str, StreamReading]:
-        ids = list(positions)
-        readings: dict[str, StreamReading] = {}
-
-        async def read_batch(batch: Sequence[int]) -> None:
-            own = [ids[at] for at in batch]
-            found = await self._redis.run(
-                READ,
-                [tunnel_key("tunnel", own[0])],
-                instance,
-                self._keys.marks(own[0]),
-                to_milliseconds(self._clock()),
-                *(part for tunnel_id in own for part in (tunnel_id, positions[tunnel_id])),
-            )
-            readings.update(zip(own, map(_parse_reading, found), strict=True))
-
-        await asyncio.gather(*map(read_batch, self._keys.batches(ids)))
-        return readings
+        if not self._keys.is_together:
+            await self._news.remove(instance, positions)
+        found = await self._run_in_batches(
+            READ, positions, *self._keys.shared_arguments(), instance
+        )
+        return {tunnel_id: _parse_reading(found[tunnel_id]) for tunnel_id in positions}
 
     async def ack(self, offsets: Mapping[str, int]) -> None:
-        ids = list(offsets)
-
-        async def ack_batch(batch: Sequence[int]) -> None:
-            own = [ids[at] for at in batch]
-            parts = (part for tunnel_id in own for part in (tunnel_id, offsets[tunnel_id]))
-            await self._redis.run(ACK, [tunnel_key("tunnel", own[0])], *parts)
-
-        await asyncio.gather(*map(ack_batch, self._keys.batches(ids)))
+        await self._run_in_batches(ACK, offsets)
 
     async def changed(self, instance: str) -> Collection[str]:
-        found: list[list[bytes]] = await asyncio.gather(
-            *(
-                self._redis.run(CHANGED, [self._keys.changed(shard, instance)])
-                for shard in self._keys.mark_shards
-            )
-        )
-        return [tunnel_id.decode() for part in found for tunnel_id in part]
+        return await self._news.take(instance)
+
+    async def _run_in_batches(
+        self, batch_script: Script, offsets: Mapping[str, int], *first: CommandPart
+    ) -> dict[str, Reply]:
+        """Run a script with ids and offsets, and return its results by id."""
+        ids = list(offsets)
+
+        async def run(batch: Sequence[int]) -> Iterable[tuple[str, Reply]]:
+            own = [ids[at] for at in batch]
+            pairs = (part for tunnel_id in own for part in (tunnel_id, offsets[tunnel_id]))
+            key = tunnel_key("tunnel", own[0])
+            return zip(own, await self._redis.run(batch_script, [key], *first, *pairs), strict=True)
+
+        parts = await asyncio.gather(*map(run, self._keys.batches(ids)))
+        return {tunnel_id: reply for part in parts for tunnel_id, reply in part}
+
+
+def _parse_appended(found: Reply) -> AppendedMessage | None:
+    if not found:
+        return None
+    offset, is_open, notified = found
+    return AppendedMessage(offset, bool(is_open), notified.decode())
 
 
 def _parse_reading(found: Reply) -> StreamReading:

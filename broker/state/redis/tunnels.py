@@ -7,42 +7,34 @@ from collections.abc import Collection, Mapping, Sequence
 
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.codec import encode
-from broker.infrastructure.coordination import Notice
 from broker.infrastructure.redis import Redis
-from broker.infrastructure.redis.channels import channel_name, encode_notice
+from broker.infrastructure.redis.channels import channel_name
 from broker.infrastructure.redis.scripts import CommandPart, script
 from broker.state.redis.encoding import to_milliseconds, ttl_milliseconds
 from broker.state.redis.tunnel_inbox import RedisTunnelInbox
 from broker.state.redis.tunnel_index import LINK, RedisTunnelIndex
 from broker.state.redis.tunnel_keys import (
     KEY,
-    NOTIFY,
     RECORD,
+    SHARED,
     TunnelKeys,
     parse_ticket,
     parse_tunnel,
     shard_prefix,
     tunnel_key,
 )
+from broker.state.redis.tunnel_news import NOTIFY, RedisTunnelNews, news_of
 from broker.state.redis.tunnel_streams import RedisTunnelStream
 from broker.tunnels.model import ClosedTunnel, Tunnel, TunnelState
-from broker.tunnels.ports import (
-    CLOSED_TTL,
-    RECORD_TTL,
-    TUNNEL_NEWS,
-    ChangedTunnel,
-    TunnelStores,
-)
-
-RECORD_TTL_MS, CLOSED_TTL_MS = to_milliseconds(RECORD_TTL), to_milliseconds(CLOSED_TTL)
+from broker.tunnels.ports import CLOSED_TTL, ChangedTunnel, TunnelStores
 
 CHANGE = script(
-    NOTIFY
+    SHARED
+    + NOTIFY
     + LINK
     + """
-local id, expected, takes_seq, names, due, ttl = unpack(ARGV, 1, 6)
-local marks, channel, notice, owners, now = unpack(ARGV, 7, 11)
-local attachment, instance, open, version = unpack(ARGV, 12, 15)
+local id, expected, takes_seq, names, due, notice = unpack(ARGV, 5, 10)
+local attachment, instance, open, version = unpack(ARGV, 11, 14)
 local stored = redis.call(
   'HMGET', KEYS[1], 'attachment', 'instance', 'open', 'closed', 'names', 'seq', 'version')
 if stored[4] or (stored[1] or '0') ~= expected then
@@ -52,13 +44,13 @@ if stored[7] and stored[7] + 1 ~= tonumber(version) then
   return false
 end
 redis.call('HSET', KEYS[1], 'attachment', attachment, 'instance', instance, 'open', open,
-  'version', version, 'names', names, unpack(ARGV, 16))
-redis.call('PEXPIRE', KEYS[1], ttl)
-set_due(marks, id, due, ttl)
-if owners ~= '' then
+  'version', version, 'names', names, unpack(ARGV, 15))
+redis.call('PEXPIRE', KEYS[1], record_ttl)
+if home ~= '' then
   unlink(stored[5] or '', id, names)
-  link(names, id, ttl)
-  own(owners, open == '1' and instance or '', now, ttl)
+  link(names, id)
+  own(home .. 'tunnels-owners', open == '1' and instance or '')
+  set_due(home .. 'tunnels-due', id, due)
 end
 local seq = stored[6] or 0
 if takes_seq == '1' then
@@ -66,19 +58,19 @@ if takes_seq == '1' then
 end
 local notified = ''
 if stored[3] == '1' and (stored[1] ~= attachment or stored[2] ~= instance) then
-  notified = notify(marks, channel, notice, stored[2], id, ttl)
+  notified = notify(notice, stored[2], id)
 end
 return {tonumber(seq), notified, stored[5] or ''}
 """
 )
-"""With an empty `owners` the index is elsewhere: the caller updates it."""
 
 END = script(
-    KEY
+    SHARED
+    + KEY
     + NOTIFY
     + LINK
     + """
-local id, attachment, seq, closed, ttl, marks, channel, notice, together, mark_ttl = unpack(ARGV)
+local id, attachment, seq, closed, ttl, notice = unpack(ARGV, 5)
 local stored = redis.call('HMGET', KEYS[1], 'attachment', 'instance', 'open', 'closed', 'names')
 if stored[1] ~= attachment then
   return false
@@ -95,20 +87,19 @@ end
 for _, kind in ipairs({'tunnel-pushes', 'tunnel-numbers'}) do
   redis.call('DEL', key(kind, id), key(kind .. '-order', id))
 end
-set_due(marks, id, '0', ttl)
-if together == '1' then
+if home ~= '' then
   unlink(stored[5], id, '')
+  set_due(home .. 'tunnels-due', id, '0')
 end
-local holder = stored[3] == '1' and stored[2] or ''
-return {notify(marks, channel, notice, holder, id, mark_ttl), stored[5]}
+return {notify(notice, stored[3] == '1' and stored[2] or '', id), stored[5]}
 """
 )
 
 TOUCH = script(
-    KEY
+    SHARED
+    + KEY
     + LINK
     + """
-local marks, owners, now, ttl = unpack(ARGV, 1, 4)
 local found = {}
 for i = 5, #ARGV, 3 do
   local id, attachment, seen = unpack(ARGV, i, i + 2)
@@ -118,16 +109,16 @@ for i = 5, #ARGV, 3 do
     found[#found + 1] = false
   else
     redis.call('HSET', record, 'seen', seen)
-    redis.call('PEXPIRE', record, ttl)
+    redis.call('PEXPIRE', record, record_ttl)
     local holder = stored[4] == '1' and stored[5] or ''
-    if owners ~= '' then
-      link(stored[3], id, ttl)
-      own(owners, holder, now, ttl)
+    if home ~= '' then
+      link(stored[3], id)
+      own(home .. 'tunnels-owners', holder)
+      redis.call('PEXPIRE', home .. 'tunnels-due', record_ttl)
     end
     found[#found + 1] = {stored[3], holder}
   end
 end
-redis.call('PEXPIRE', marks .. 'tunnels-due', ttl)
 return found
 """
 )
@@ -149,17 +140,17 @@ class RedisTicketStore:
 
 
 class RedisTunnelStore:
-    def __init__(self, redis: Redis, keys: TunnelKeys, index: RedisTunnelIndex, clock: Clock):
+    def __init__(
+        self, redis: Redis, keys: TunnelKeys, index: RedisTunnelIndex, news: RedisTunnelNews
+    ) -> None:
         self._redis = redis
         self._keys = keys
         self._index = index
-        self._clock = clock
-        self._owners = keys.owners() if keys.is_together else ""
+        self._news = news
 
     async def get(self, tunnel_id: str) -> Tunnel | None:
-        return parse_tunnel(
-            await self._redis.call("HMGET", tunnel_key("tunnel", tunnel_id), *RECORD)
-        )
+        stored = await self._redis.call("HMGET", tunnel_key("tunnel", tunnel_id), *RECORD)
+        return parse_tunnel(stored)
 
     async def change(
         self, tunnel: Tunnel, *, attachment: int, takes_seq: bool = False
@@ -168,50 +159,48 @@ class RedisTunnelStore:
         changed = await self._redis.run(
             CHANGE,
             [tunnel_key("tunnel", tunnel.id)],
+            *self._keys.shared_arguments(),
             tunnel.id,
             attachment,
             int(takes_seq),
             " ".join(names),
             to_milliseconds(tunnel.due_at),
-            RECORD_TTL_MS,
-            *self._notice(tunnel.id),
-            self._owners,
-            to_milliseconds(self._clock()),
-            tunnel.attachment,
-            tunnel.instance,
-            int(tunnel.state is TunnelState.OPEN),
-            tunnel.version,
+            news_of(tunnel.id),
             *_fields(tunnel),
         )
         if not changed:
             return None
-        seq, notified, former = changed
+        seq, notified, former_names = changed[0], changed[1].decode(), changed[2].decode().split()
         if not self._keys.is_together:
-            surplus = set(former.decode().split()).difference(names)
-            await self._index.move(tunnel, names, surplus)
-        return ChangedTunnel(seq, notified.decode())
+            surplus = set(former_names).difference(names)
+            await asyncio.gather(
+                self._news.mark([(notified, tunnel.id)]),
+                self._index.move(tunnel, names, surplus),
+            )
+        return ChangedTunnel(seq, notified)
 
     async def end(self, closed: ClosedTunnel) -> str | None:
         tunnel = closed.tunnel
         ended = await self._redis.run(
             END,
             [tunnel_key("tunnel", tunnel.id)],
+            *self._keys.shared_arguments(),
             tunnel.id,
             tunnel.attachment,
             closed.seq,
             encode(closed),
-            CLOSED_TTL_MS,
-            *self._notice(tunnel.id),
-            int(self._keys.is_together),
-            RECORD_TTL_MS,
+            to_milliseconds(CLOSED_TTL),
+            news_of(tunnel.id),
         )
         if not ended:
             return None
-        notified, names = ended
+        notified: str = ended[0].decode()
         if not self._keys.is_together:
-            await self._index.remove(tunnel.id, names.decode().split())
-        instance: str = notified.decode()
-        return instance
+            await asyncio.gather(
+                self._news.mark([(notified, tunnel.id)]),
+                self._index.remove(tunnel.id, ended[1].decode().split()),
+            )
+        return notified
 
     async def touch(self, seen: Mapping[str, tuple[int, float]]) -> Collection[str]:
         ids = list(seen)
@@ -226,34 +215,26 @@ class RedisTunnelStore:
         for tunnel_id in ids:
             attachment, seen_at = seen[tunnel_id]
             parts += [tunnel_id, attachment, str(seen_at)]
-        found = await self._redis.run(
-            TOUCH,
-            [tunnel_key("tunnel", ids[0])],
-            self._keys.marks(ids[0]),
-            self._owners,
-            to_milliseconds(self._clock()),
-            RECORD_TTL_MS,
-            *parts,
-        )
+        shared, key = self._keys.shared_arguments(), tunnel_key("tunnel", ids[0])
+        found = dict(zip(ids, await self._redis.run(TOUCH, [key], *shared, *parts), strict=True))
         if not self._keys.is_together:
-            await self._index.restore(
+            touched = ((tunnel_id, one) for tunnel_id, one in found.items() if one)
+            await self._index.add(
                 {
-                    tunnel_id: (one[0].decode().split(), one[1].decode())
-                    for tunnel_id, one in zip(ids, found, strict=True)
-                    if one
+                    tunnel_id: (names.decode().split(), holder.decode())
+                    for tunnel_id, (names, holder) in touched
                 }
             )
-        return [tunnel_id for tunnel_id, one in zip(ids, found, strict=True) if not one]
-
-    def _notice(self, tunnel_id: str) -> tuple[CommandPart, ...]:
-        """Return where scripts mark and publish news of a tunnel."""
-        notice = encode_notice(Notice(TUNNEL_NEWS, tunnel_id))
-        return self._keys.marks(tunnel_id), self._keys.channel, notice
+        return [tunnel_id for tunnel_id, one in found.items() if not one]
 
 
 def _fields(tunnel: Tunnel) -> list[CommandPart]:
-    """Return the fields that only `parse_tunnel` and `append` read."""
+    """Return the values that `CHANGE` compares, and the fields that it only stores."""
     return [
+        tunnel.attachment,
+        tunnel.instance,
+        int(tunnel.state is TunnelState.OPEN),
+        tunnel.version,
         *("tunnel", encode(tunnel)),
         *("seen", str(tunnel.seen_at)),
         *("owner", tunnel.owner),
@@ -267,12 +248,12 @@ def _ticket_key(shard: str, ticket_hash: bytes) -> str:
 
 def open_tunnels(redis: Redis, clock: Clock, *, publishes: bool) -> TunnelStores:
     """Return the stores.  publishes: whether scripts publish notices, see `open_state`."""
-    keys = TunnelKeys(redis, channel=channel_name("") if publishes else "")
-    index = RedisTunnelIndex(redis, keys, clock)
+    keys = TunnelKeys(redis, clock, channel=channel_name("") if publishes else "")
+    index, news = RedisTunnelIndex(redis, keys, clock), RedisTunnelNews(redis, keys)
     return TunnelStores(
         RedisTicketStore(redis, clock),
-        RedisTunnelStore(redis, keys, index, clock),
+        RedisTunnelStore(redis, keys, index, news),
         index,
-        RedisTunnelStream(redis, keys, clock),
+        RedisTunnelStream(redis, keys, news),
         RedisTunnelInbox(redis, clock),
     )
