@@ -48,13 +48,13 @@ class DevicePageAPI:
         # Not counted as failed attempts: any page could cause them by an image URL.
         for scene in _typed_scenes(query.user_code):
             try:
-                code = parse(TypedCode, {"scene": scene})
-                picture = await self._login_service.code_url(code.scene)
+                typed = parse(TypedCode, {"scene": scene})
+                code = await self._login_service.code(typed.scene)
             except (InvalidRequest, UnknownScene):
                 continue
             except (RateLimited, Unavailable) as error:
                 return self._render_busy(words, to_broker_error(error))
-            return self._render(words, "code", words["scan"], picture)
+            return self._render(words, "code", words[code.match or "scan"], code.url)
         return self._render({**words, "typed": query.user_code}, "gone", words["gone"], status=404)
 
     def _render_busy(self, words: Mapping[str, str], error: BrokerError) -> web.Response:
@@ -80,6 +80,10 @@ PAGE_TEXTS: Mapping[str, Mapping[str, str]] = {
         "lang": "en",
         "title": "Sign in on your device",
         "scan": "Scan this code with your phone and confirm. Your device continues by itself.",
+        "number": "Scan this code with your phone. Then choose on the phone the number that your "
+        "device shows.",
+        "code": "Scan this code with your phone and confirm. Then type the 4 digits of the phone "
+        "on your device.",
         "ask": "Enter the code that your device shows.",
         "gone": "This code is unknown or has expired. Check it, or get a new one on your device.",
         "busy": "The code cannot be shown right now. Reload this page in a moment.",
@@ -91,6 +95,8 @@ PAGE_TEXTS: Mapping[str, Mapping[str, str]] = {
         "lang": "zh-CN",
         "title": "在设备上登录",
         "scan": "请用手机扫描二维码并确认登录，设备会自动继续。",
+        "number": "请用手机扫描二维码，然后在手机上选择设备显示的数字。",
+        "code": "请用手机扫描二维码并确认登录，然后在设备上输入手机显示的 4 位数字。",
         "ask": "请输入设备上显示的代码。",
         "gone": "代码不存在或已过期，请检查代码，或在设备上重新获取。",
         "busy": "暂时无法显示二维码，请稍后刷新本页。",

@@ -23,13 +23,14 @@ from broker.infrastructure.sharding import shard_of
 from broker.login.codes import CodeSource
 from broker.login.errors import MatchRequired, UnknownScene, WrongMatch
 from broker.login.events import MOVED_EVENT, UNREGISTERED_EVENT
-from broker.login.match import draw_digits
+from broker.login.match import MatchKind, draw_digits
 from broker.login.metrics import login_counter
 from broker.login.model import Act, Browser, Login, State
 from broker.login.networks import check_network
 from broker.login.ports import LoginRequests, LoginStore, RequestedLogin
 from broker.login.reader import LoginReader, hash_secret
 from broker.login.rules import next_state
+from broker.login.scanner import needed_match
 from broker.login.writer import LoginWriter
 
 
@@ -43,6 +44,13 @@ class NewLogin(NamedTuple):
     login: Login
     secret: str
     code_url: str
+
+
+class ShownCode(NamedTuple):
+    """A code that can be scanned. match: the match that its login needs; a policy may add one."""
+
+    url: str
+    match: MatchKind | None
 
 
 class Handshake(NamedTuple):
@@ -217,12 +225,14 @@ class LoginService:
         """Return the login in its present state, or None if it is not stored."""
         return await self._reader.get(login_id)
 
-    async def code_url(self, scene: str) -> str:
-        """Return the image URL of a code that can be scanned. Raises UnknownScene."""
+    async def code(self, scene: str) -> ShownCode:
+        """Return a code that can be scanned. Raises UnknownScene."""
         login = await self._reader.require_by_scene(scene)
         if login.at(self._clock()).state is not State.PENDING:
             raise UnknownScene
-        return await self._codes.url_of(login, await self._require_app(login.app))
+        app = await self._require_app(login.app)
+        match = needed_match(app, is_challenged=login.is_match_requested)
+        return ShownCode(await self._codes.url_of(login, app), match)
 
     async def _admit(self, app_id: str, incarnation: str | None, browser: Browser) -> App:
         app = await self._require_app(app_id)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import NamedTuple
 
+import aiohttp
 import pytest
 from aiohttp import web
 from playwright.async_api import Browser, Page, WebSocketRoute, expect
@@ -232,11 +233,41 @@ async def test_match_view_fits_its_page(
     await bank.scan(page)
     await shows(page, {"number": "number", "code": "digits"}[kind])
 
+    await fits(page, f"match-{kind}-{language[:2]}")
+
+
+async def fits(page: Page, picture: str) -> None:
+    """Check that the page is not wider than its window, and keep pictures named `picture`."""
     for name, size in (("wide", WIDE), ("narrow", NARROW)):
         for scheme in ("light", "dark"):
             await page.set_viewport_size(size)  # type: ignore[arg-type]
             await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-            await keep(page, f"match-{kind}-{language[:2]}-{name}-{scheme}")
+            await keep(page, f"{picture}-{name}-{scheme}")
             assert not await page.evaluate(
                 "document.documentElement.scrollWidth > document.documentElement.clientWidth"
             )
+
+
+DEVICE_SENTENCES = {
+    ("number", "en-GB"): "Then choose on the phone the number that your device shows.",
+    ("number", "zh-CN"): "然后在手机上选择设备显示的数字。",
+    ("code", "en-GB"): "Then type the 4 digits of the phone on your device.",
+    ("code", "zh-CN"): "然后在设备上输入手机显示的 4 位数字。",
+}
+
+
+@pytest.mark.parametrize(("kind", "language"), DEVICE_SENTENCES)
+async def test_device_page_explains_the_match(
+    chromium: Browser, open_bank: OpenBank, kind: str, language: str
+) -> None:
+    bank = await open_bank(kind)
+    async with (
+        aiohttp.ClientSession(bank.broker) as http,
+        http.post("/oauth/device_authorization", data={"client_id": "bank"}) as response,
+    ):
+        url = (await response.json())["verification_uri_complete"]
+
+    page = await open_page(chromium, url, locale=language)
+
+    await expect(page.locator("p")).to_contain_text(DEVICE_SENTENCES[kind, language])
+    await fits(page, f"device-{kind}-{language[:2]}")

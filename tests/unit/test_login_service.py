@@ -607,13 +607,13 @@ async def test_resume_elsewhere_notifies_the_former_instance(
 
 async def test_code_url_is_available_until_the_scan(login_service: LoginMethods) -> None:
     new_login = await begin(login_service)
-    assert await login_service.code_url(new_login.login.scene) == new_login.code_url
+    assert (await login_service.code(new_login.login.scene)).url == new_login.code_url
 
     await login_service.scan(new_login.login.scene, ALICE)
 
     for scene in (new_login.login.scene, "unknown"):
         with pytest.raises(UnknownScene):
-            await login_service.code_url(scene)
+            await login_service.code(scene)
 
 
 async def test_unknown_app_cannot_begin_a_login(login_service: LoginMethods) -> None:
