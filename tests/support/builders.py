@@ -174,7 +174,7 @@ class LoginMethods:
         self.cancel = services.service.cancel
         self.abandon = services.service.abandon
         self.get = services.service.get
-        self.code_url = services.service.code_url
+        self.code = services.service.code
         self.close = services.service.close
 
 
