@@ -32,7 +32,7 @@ from broker.infrastructure.notices import NOTICE_LISTENER, NoticeDispatcher
 from broker.infrastructure.outbound.settings import OutboundSettings
 from broker.infrastructure.outbound.webhook import SiteClient
 from broker.infrastructure.rate_limit import rate_limit_key
-from broker.infrastructure.retries import Defer, RetryWorker
+from broker.infrastructure.retries import RetryWorker
 from broker.infrastructure.runtime.drain import SOCKET_IO_PATH, DrainGate
 from broker.infrastructure.runtime.lifecycle import Lifecycle, do_nothing
 from broker.infrastructure.runtime.settings import ServerSettings
@@ -217,7 +217,7 @@ def _build_services(settings: Settings, backends: Backends) -> Services:
     logins = _build_login_services(settings, backends, issuer, pool)
     sessions = _build_session_service(settings, backends)
     retries = RetryWorker(queue=backends.state.retries, clock=backends.state.clock)
-    oidc = _build_oidc_services(settings, backends, issuer, logins.redeemer, retries.defer)
+    oidc = _build_oidc_services(settings, backends, issuer, logins.redeemer, retries)
     instances = InstanceWatch(settings[ServerSettings].instance)
     return Services(issuer, pool, logins, sessions, oidc, retries, instances)
 
@@ -227,7 +227,7 @@ def _build_oidc_services(
     backends: Backends,
     issuer: TokenIssuer,
     redeemer: Redeemer,
-    defer: Defer,
+    retries: RetryWorker,
 ) -> OIDCServices:
     state, group = backends.state, settings[OIDCSettings]
     lifetimes = FamilyLifetimes(
@@ -244,7 +244,7 @@ def _build_oidc_services(
         requests=state.authorization_requests,
         sign_ins=state.sign_ins,
         grants=state.grants,
-        defer=defer,
+        retries=retries,
         apps=backends.apps,
         webhook_secrets=open_webhook_secrets(settings, backends.records),
         directory=backends.directory,

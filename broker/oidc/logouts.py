@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from urllib.parse import urlencode
 
 import structlog
@@ -16,9 +17,10 @@ from broker.infrastructure.clock import Clock
 from broker.infrastructure.codec import decoder, encode
 from broker.infrastructure.coordination import DeferredCall
 from broker.infrastructure.outbound.webhook import SignedRequest, SiteClient, WebhookFailed
-from broker.infrastructure.retries import CallOutcome, Defer
+from broker.infrastructure.retries import CallOutcome
 from broker.oidc.metrics import BACKCHANNEL
 from broker.oidc.model import SignIn
+from broker.oidc.ports import SignIns
 from broker.tokens.issuer import TokenIssuer
 
 log = structlog.get_logger()
@@ -26,6 +28,10 @@ log = structlog.get_logger()
 KIND = "logout"
 
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
+
+PREPARED_DELAY = 60.0
+"""Seconds after which the calls of an end are due whose instance died before it announced it.
+An end takes a few round trips."""
 
 CALL_TIMEOUT = 5.0
 """Seconds for an answer of the app."""
@@ -50,6 +56,10 @@ class Logout(NamedTuple):
 _decode_logout = decoder(Logout)
 
 
+class CallStore(Protocol):
+    async def put(self, call: DeferredCall, *, delay: float = 0.0) -> None: ...
+
+
 class BackchannelLogouts:
     """Puts and makes the calls to the apps of a sign-in session that has ended.
 
@@ -59,32 +69,50 @@ class BackchannelLogouts:
     def __init__(
         self,
         *,
-        defer: Defer,
+        calls: CallStore,
+        sign_ins: SignIns,
         apps: Apps,
         issuer: TokenIssuer,
         clock: Clock,
         client: SiteClient,
     ) -> None:
-        self._defer = defer
+        self._calls = calls
+        self._sign_ins = sign_ins
         self._apps = apps
         self._issuer = issuer
         self._clock = clock
         self._client = client
 
+    async def prepare(self, sign_in: SignIn) -> None:
+        """Put the calls of a session that is about to end, due in `PREPARED_DELAY`.
+
+        No app is called if the session is still active then. Raises Unavailable.
+        """
+        await self._put(sign_in, delay=PREPARED_DELAY)
+
     async def announce(self, sign_in: SignIn, reason: str) -> None:
-        """Put a call for each app that used the session and has a URL for it."""
+        """Put a call for each app that used the session and has a URL for it.
+
+        It replaces the prepared call. Raises Unavailable.
+        """
+        await self._put(sign_in, delay=0.0)
+        log.info("sign-in session ended", reason=reason, apps=sorted(sign_in.apps))
+
+    async def _put(self, sign_in: SignIn, *, delay: float) -> None:
         for app_id in sign_in.apps:
             incarnation = sign_in.incarnations.get(app_id, "")
             logout = Logout(app_id, incarnation, sign_in.subject, sign_in.sid)
             if await self._app(logout) is not None:
-                await self._defer(KIND, app_id, encode(logout).decode())
-        log.info("sign-in session ended", reason=reason, apps=sorted(sign_in.apps))
+                payload = encode(logout)
+                call_id = hashlib.sha256(payload).hexdigest()[:32]  # one call for each end
+                call = DeferredCall(call_id, KIND, app_id, payload.decode())
+                await self._calls.put(call, delay=delay)
 
     async def attempt(self, call: DeferredCall) -> CallOutcome:
-        """Make one attempt. An app that no longer has a URL is not called."""
+        """Make one attempt. An app that no longer has a URL is not called. Raises Unavailable."""
         logout = _decode_logout(call.payload.encode())
         app = await self._app(logout)
-        if app is None:
+        if app is None or await self._is_active(logout):
             return CallOutcome.REFUSED
         problem, outcome = "", CallOutcome.FAILED
         try:
@@ -110,6 +138,10 @@ class BackchannelLogouts:
         if app is None or app.incarnation != logout.incarnation or not app.backchannel_logout_url:
             return None
         return app
+
+    async def _is_active(self, logout: Logout) -> bool:
+        sign_ins = await self._sign_ins.of_subject(logout.subject)
+        return any(one.sid == logout.sid for one in sign_ins)
 
     async def _post(self, app: App, logout: Logout) -> CallOutcome:
         """Send the logout token.  Raises TimeoutError or WebhookFailed."""

@@ -9,7 +9,7 @@ from broker.identity.ports import Directory
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.crypto.sealing import SecretBox
 from broker.infrastructure.outbound.webhook import SiteClient
-from broker.infrastructure.retries import Defer
+from broker.infrastructure.retries import RetryWorker
 from broker.login.delivery import Redeemer
 from broker.oidc.app_events import AppEvents
 from broker.oidc.authorization import AuthorizationService
@@ -62,7 +62,7 @@ class OIDCDependencies(NamedTuple):
     requests: AuthorizationRequests
     sign_ins: SignIns
     grants: Grants
-    defer: Defer
+    retries: RetryWorker
     apps: Apps
     webhook_secrets: WebhookSecrets
     directory: Directory
@@ -118,7 +118,8 @@ def create_oidc_services(needs: OIDCDependencies) -> OIDCServices:
 
 def _logouts(needs: OIDCDependencies) -> BackchannelLogouts:
     return BackchannelLogouts(
-        defer=needs.defer,
+        calls=needs.retries,
+        sign_ins=needs.sign_ins,
         apps=needs.apps,
         issuer=needs.issuer,
         clock=needs.clock,
@@ -128,7 +129,7 @@ def _logouts(needs: OIDCDependencies) -> BackchannelLogouts:
 
 def _app_events(needs: OIDCDependencies) -> AppEvents:
     return AppEvents(
-        defer=needs.defer,
+        defer=needs.retries.defer,
         apps=needs.apps,
         secrets=needs.webhook_secrets,
         client=needs.site_client,

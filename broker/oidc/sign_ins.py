@@ -16,6 +16,8 @@ from broker.oidc.ports import Grants, SignIns
 class Announcer(Protocol):
     """Informs apps that a sign-in session has ended."""
 
+    async def prepare(self, sign_in: SignIn) -> None: ...
+
     async def announce(self, sign_in: SignIn, reason: str) -> None: ...
 
 
@@ -126,6 +128,9 @@ class SignInService:
         offline_too: whether families that outlive the session end too.
         Returns 1 if a session or a family ended, else 0.
         """
+        for sign_in in await self._sign_ins.of_subject(subject):
+            if sign_in.sid == sid:
+                await self._logouts.prepare(sign_in)  # this instance may die after the end
         ended = await self._sign_ins.end(subject, sid)
         dropped = await self._drop_families(subject, sid, offline_too=offline_too)
         if ended is not None:

@@ -30,6 +30,9 @@ class RefusingDirectory(OpenDirectory):
 
 
 class NoApps:
+    async def prepare(self, sign_in: SignIn) -> None:
+        """Inform no app."""
+
     async def announce(self, sign_in: SignIn, reason: str) -> None:
         """Inform no app."""
 
