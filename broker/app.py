@@ -245,6 +245,7 @@ def _build_oidc_services(
         sign_ins=state.sign_ins,
         grants=state.grants,
         retries=retries,
+        reuse_log=backends.records.reuse_log,
         apps=backends.apps,
         webhook_secrets=open_webhook_secrets(settings, backends.records),
         directory=backends.directory,

@@ -29,7 +29,7 @@ from broker.oidc.errors import InvalidGrant, InvalidScope, UnknownGrant
 from broker.oidc.families import Families, is_usable
 from broker.oidc.metrics import REUSED
 from broker.oidc.model import AuthorizationCode, Family, Grant, hash_secret
-from broker.oidc.ports import FamilyState, Grants, Unusable
+from broker.oidc.ports import FamilyState, Grants, ReuseLog, Unusable
 from broker.oidc.refresh_tokens import RefreshToken, RefreshTokens
 from broker.oidc.rules import AUTHORIZATION_CODE_GRANT, REFRESH_TOKEN_GRANT
 from broker.oidc.tokens import TokenIssue, TokenSetResponse, TokenSigner
@@ -209,6 +209,7 @@ class RefreshExchange:
         grants: Grants,
         families: Families,
         sessions: SessionEnder,
+        reuse_log: ReuseLog,
         signer: TokenSigner,
         refresh_tokens: RefreshTokens,
         issuer: TokenIssuer,
@@ -218,6 +219,7 @@ class RefreshExchange:
         self._grants = grants
         self._families = families
         self._sessions = sessions
+        self._reuse_log = reuse_log
         self._signer = signer
         self._refresh_tokens = refresh_tokens
         self._issuer = issuer
@@ -259,7 +261,9 @@ class RefreshExchange:
         if token.n == family.n or (token.n == family.n - 1 and state.in_grace):
             return
         REUSED.labels(app.id).inc()
-        log.warning("refresh token used again", app=app.id, login_id=family.grant.login_id)
+        login_id = family.grant.login_id
+        log.warning("refresh token used again", app=app.id, login_id=login_id)
+        self._reuse_log.record_reuse(login_id, now=self._clock())
         await self._grants.drop(token.family)
         if app.reuse == "signin":
             grant = family.grant

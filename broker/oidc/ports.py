@@ -46,6 +46,16 @@ class AuthorizationRequests(Protocol):
         """
 
 
+class ReuseLog(Protocol):
+    """Records reuses of refresh tokens in the audit log."""
+
+    def record_reuse(self, login_id: str, *, now: float) -> None:
+        """Queue the time of the first reuse for writing, in the record of the login.
+
+        It does not wait and raises no error. A login without a record gets none.
+        """
+
+
 class SignIns(Protocol):
     """Stores sign-in sessions until they end, by idle time or by an act."""
 

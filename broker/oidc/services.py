@@ -20,7 +20,7 @@ from broker.oidc.families import Families
 from broker.oidc.grants import CodeExchange, FamilyLifetimes, RefreshExchange
 from broker.oidc.known_browsers import KnownBrowserCookies
 from broker.oidc.logouts import BackchannelLogouts
-from broker.oidc.ports import AuthorizationRequests, Grants, SignIns
+from broker.oidc.ports import AuthorizationRequests, Grants, ReuseLog, SignIns
 from broker.oidc.refresh_tokens import RefreshTokens
 from broker.oidc.sign_ins import SignInLifetimes, SignInService
 from broker.oidc.tokens import TokenSigner
@@ -63,6 +63,7 @@ class OIDCDependencies(NamedTuple):
     sign_ins: SignIns
     grants: Grants
     retries: RetryWorker
+    reuse_log: ReuseLog
     apps: Apps
     webhook_secrets: WebhookSecrets
     directory: Directory
@@ -171,6 +172,7 @@ def _refresh_exchange(
         grants=needs.grants,
         families=tokens.families,
         sessions=sessions.sign_ins,
+        reuse_log=needs.reuse_log,
         signer=tokens.signer,
         refresh_tokens=tokens.refresh_tokens,
         issuer=needs.issuer,

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from itertools import islice
 
 import structlog
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 
 from broker.infrastructure.observability.metrics import Counter
 from broker.infrastructure.observability.outage import OutageLog
@@ -44,7 +44,7 @@ TEXT_MAX = 256
 
 
 class SqlAuditLog:
-    """Queues finished logins and writes them.
+    """Queues finished logins, and reuses of their refresh tokens, and writes them.
 
     lifetime: seconds for which a row is kept.
     clock: Unix time in seconds.
@@ -55,6 +55,7 @@ class SqlAuditLog:
         self._lifetime = lifetime
         self._clock = clock
         self._queue: dict[str, dict[str, object]] = {}  # by login, oldest first
+        self._reuses: dict[str, float] = {}  # time of the first reuse by login
         self._has_rows = asyncio.Event()
         self._pruned_at = -PRUNE_INTERVAL
         self._outage = OutageLog("audit log unavailable", "audit log recovered")
@@ -66,6 +67,13 @@ class SqlAuditLog:
             AUDIT_DROPPED.inc()
             return
         self._queue[login.id] = _row(login, now)
+        self._has_rows.set()
+
+    def record_reuse(self, login_id: str, *, now: float) -> None:
+        if len(self._reuses) >= QUEUE_MAX:
+            AUDIT_DROPPED.inc()
+            return
+        self._reuses.setdefault(login_id, now)
         self._has_rows.set()
 
     async def find(self, login_id: str) -> ConfirmedLogin | None:
@@ -126,8 +134,9 @@ class SqlAuditLog:
             async with asyncio.timeout(FLUSH_TIMEOUT):
                 await self._write()
         except (RecordsUnavailable, TimeoutError):
-            log.warning("audit log rows lost", count=len(self._queue))
-            AUDIT_DROPPED.inc(len(self._queue))
+            lost = len(self._queue) + len(self._reuses)
+            log.warning("audit log rows lost", count=lost)
+            AUDIT_DROPPED.inc(lost)
 
     async def _write(self) -> None:
         while self._queue:
@@ -137,7 +146,21 @@ class SqlAuditLog:
                 await connection.execute(insert.on_conflict_do_nothing(), [*batch.values()])
             for login_id in batch:
                 self._queue.pop(login_id, None)
+        await self._write_reuses()
         self._has_rows.clear()
+
+    async def _write_reuses(self) -> None:
+        """Write the queued reuses. A login without a row stays without one."""
+        columns = t.ended_logins.c
+        first = columns.login_id == bindparam("login"), columns.reused_at.is_(None)
+        statement = update(t.ended_logins).where(*first).values(reused_at=bindparam("at"))
+        while self._reuses:
+            batch = dict(islice(self._reuses.items(), BATCH_SIZE))
+            values = [{"login": login_id, "at": at} for login_id, at in batch.items()]
+            async with self._database.write_transaction() as connection:
+                await connection.execute(statement, values)
+            for login_id in batch:
+                self._reuses.pop(login_id, None)
 
     async def _prune(self) -> None:
         """Delete rows older than `lifetime`, at most once in `PRUNE_INTERVAL`."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from broker.infrastructure.background import BackgroundTask
 from broker.infrastructure.crypto.sealing import KeyList, SecretBox
 from broker.login.ports import AuditLog
+from broker.oidc.ports import ReuseLog
 from broker.records.app_admin import SqlAppAdmin
 from broker.records.app_cache import AppCache
 from broker.records.audit_log import SqlAuditLog
@@ -51,6 +52,7 @@ class Records:
         self._audit_log = SqlAuditLog(self._database, lifetime=trail_lifetime, clock=clock)
         self.location = self._database.location
         self.audit_log: AuditLog = self._audit_log
+        self.reuse_log: ReuseLog = self._audit_log
         self.code_store = SqlCodeStore(self._database, clock=clock)
         self.apps = AppCache(self._database, self.secret_box, own_origin)
         self.app_admin = SqlAppAdmin(

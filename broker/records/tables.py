@@ -156,6 +156,7 @@ ended_logins = Table(
     Column("phone_ip", String(256)),  # at the scan
     Column("reason", String(256)),  # of a denial other than by the phone
     Column("reported_at", Double),  # the person who confirmed it reported it
+    Column("reused_at", Double),  # a refresh token that followed from it was used again
     Index("ended_logins_ended_at", "ended_at"),
 )
 """The audit log: one row for each finished login."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +25,7 @@ from tests.support.oidc_app import (
     new_challenge,
     relying_party,
 )
+from tests.support.waiting import eventually
 
 CHANGING = {"iat", "exp", "at_hash", "jti", "nonce"}
 """Claims in which a refreshed ID token may differ."""
@@ -204,6 +208,23 @@ async def test_parallel_refreshes_give_one_successor(app: RelyingParty) -> None:
     assert {answer.status for answer in answers} == {200}
     assert len(successors) == 1
     assert (await app.refresh(successors.pop() or "")).status == 200
+
+
+async def test_refresh_reuse_is_in_the_audit_log(
+    app: RelyingParty, clock: Clock, records_file: Path
+) -> None:
+    first = await app.tokens()
+    await app.refresh(first["refresh_token"])
+    clock.time += 11
+    await app.refresh(first["refresh_token"])
+
+    def reused_at() -> float | None:
+        with closing(sqlite3.connect(records_file)) as database:
+            rows = database.execute("SELECT reused_at FROM ended_logins").fetchall()
+        return rows[0][0] if rows else None
+
+    await eventually(reused_at)
+    assert reused_at() == clock()
 
 
 async def test_previous_refresh_token_works_in_grace(app: RelyingParty, clock: Clock) -> None:

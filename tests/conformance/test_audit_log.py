@@ -86,6 +86,7 @@ async def test_finished_login_is_stored_with_all_fields(
             "phone_ip": None,
             "reason": None,
             "reported_at": None,
+            "reused_at": None,
         }
     ]
 
@@ -354,6 +355,22 @@ async def test_login_that_ended_unconfirmed_cannot_be_reported(
     assert await sql_trail.find("denied") is None
     assert await sql_trail.find("unknown") is None
     assert await sql_trail.report("unknown", now=clock()) is False
+
+
+async def test_first_reuse_is_stored_with_its_login(
+    sql_trail: SqlAuditLog, database: Database, clock: Clock
+) -> None:
+    login = a_login(clock, state=State.REDEEMED, phone=ALICE, subject="user-1")
+    sql_trail.record(login, now=clock())
+    sql_trail.record_reuse(login.id, now=clock() + 5)
+    await sql_trail.flush()
+
+    sql_trail.record_reuse(login.id, now=clock() + 9)
+    sql_trail.record_reuse("unknown", now=clock() + 9)
+    await sql_trail.flush()
+
+    [row] = await rows(database)
+    assert row["reused_at"] == clock() + 5
 
 
 async def test_address_of_phone_and_reason_are_stored(
