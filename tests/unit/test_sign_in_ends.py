@@ -89,7 +89,7 @@ async def test_ended_sign_in_has_one_call_at_once(
     assert await due(store) == []
 
 
-async def test_end_before_the_death_of_an_instance_has_a_call(
+async def test_end_before_an_instance_dies_has_a_call(
     store: StateBackend, clock: Clock, logouts: BackchannelLogouts
 ) -> None:
     sign_in = await saved_sign_in(store, clock)
