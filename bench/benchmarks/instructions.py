@@ -25,14 +25,14 @@ TOTAL = "a login, thousand instructions"
 IDLE = "idle, thousand instructions per second"
 IDLE_SECONDS = 10.0
 SHOWN_MIN = 5.0
-"""Thousand instructions a login from which a library has a row of its own."""
+"""Thousand instructions a login from which a library has a separate row."""
 
 
 class Instructions(Benchmark):
     question = (
         f"Instructions of a login in user space, counted by callgrind. {LOGINS} logins at one "
         "instance take a step one after the other, then the next step. Periodic work is off, and "
-        "what is left of it is measured first and subtracted from the steps. Figures in thousands "
+        "the remaining work is measured first and subtracted from the steps. Figures in thousands "
         "a login. `bench/instructions.json` has the accepted figure."
     )
     setups: Sequence[Setup] = (Setup("broker-counted", 1),)

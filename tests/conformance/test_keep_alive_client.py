@@ -93,7 +93,7 @@ async def test_requests_share_a_connection(client: KeepAliveClient) -> None:
         assert server.connections == 1
 
 
-async def test_concurrent_requests_have_connections_of_their_own(client: KeepAliveClient) -> None:
+async def test_concurrent_requests_have_separate_connections(client: KeepAliveClient) -> None:
     both_are_open = asyncio.Event()
 
     async def answer(request: RawRequest) -> None:

@@ -254,7 +254,7 @@ ob=(3) /usr/lib/x86_64-linux-gnu/libcrypto.so.3
 ob=(1)
 -2 3
 """
-"""A profile in the format of callgrind: the call costs 5 000, which are its callee's own."""
+"""A profile in the format of callgrind: the call costs the 5 000 of the function called."""
 
 
 @pytest.mark.parametrize(("module", "name"), counted.PERIODIC)

@@ -189,7 +189,7 @@ def parse_head(head: bytes) -> ResponseHead:
         fields[key] = fields[key] + b"," + value.strip() if key in fields else value.strip()
     status, coding = int(match["status"]), fields.get(b"transfer-encoding")
     if coding is not None and (coding.lower() != b"chunked" or b"content-length" in fields):
-        raise MalformedResponse("unknown transfer coding, or a length beside it")
+        raise MalformedResponse("unknown transfer coding, or a length in addition to it")
     is_bodiless = status in BODILESS or status < 200
     options = {option.strip() for option in fields.get(b"connection", b"").lower().split(b",")}
     return ResponseHead(

@@ -65,7 +65,7 @@ class KeepAliveConnection(asyncio.Protocol):
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
+        self._transport = cast(asyncio.Transport, transport)  # uvloop has its own classes
 
     def data_received(self, data: bytes) -> None:
         response, parser = self._response, self._parser
