@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import jwt
 from aiohttp import web
 
@@ -33,6 +34,31 @@ class LogoutReceiver:
 
     def claims(self) -> list[dict[str, Any]]:
         return [jwt.decode(one, options={"verify_signature": False}) for one in self.tokens]
+
+
+EVENT = "http://schemas.openid.net/event/backchannel-logout"
+
+
+async def verified_logout(issuer: str, token: str, *, audience: str) -> dict[str, Any]:
+    """Return the claims of a logout token after the checks of an app (Back-Channel Logout 2.6)."""
+    async with aiohttp.ClientSession() as http:
+        async with http.get(f"{issuer}/.well-known/openid-configuration") as response:
+            jwks_uri = (await response.json())["jwks_uri"]
+        async with http.get(jwks_uri) as response:
+            keys = jwt.PyJWKSet.from_dict(await response.json())
+    header = jwt.get_unverified_header(token)
+    assert header["typ"] == "logout+jwt"
+    claims: dict[str, Any] = jwt.decode(
+        token,
+        keys[header["kid"]],
+        algorithms=["RS256", "ES256"],
+        issuer=issuer,
+        audience=audience,
+        options={"require": ["iss", "aud", "iat", "exp", "jti", "events"]},
+    )
+    assert claims["events"] == {EVENT: {}}
+    assert "nonce" not in claims
+    return claims
 
 
 @asynccontextmanager
