@@ -126,6 +126,7 @@ def test_fitting_app_has_no_problem(name: str) -> None:
         ("argocd", {"scopes": ("openid", "email")}, "also requests profile groups"),
         ("grafana", {"refresh": "never"}, "--refresh offline_access"),
         ("gitea", {"pkce": "required"}, "--pkce optional"),
+        ("argocd", {"pkce": "required"}, "--pkce optional"),
         ("spring", {"id_token_alg": "ES256"}, "--id-token-alg RS256"),
         (
             "aspnet",
@@ -149,6 +150,16 @@ def test_unfitting_field_is_reported_with_remedy(
     [found] = find_problems(name, record_of(app), ISSUER)
 
     assert problem in found
+
+
+def test_traefik_passes_renewed_cookies_to_the_browser() -> None:
+    http = yaml.safe_load(filled("traefik"))["http"]
+
+    assert (
+        "_oauth2_proxy"
+        in http["middlewares"]["scan-login"]["forwardAuth"]["addAuthCookiesToResponse"]
+    )
+    assert all("tls" in router for router in http["routers"].values())
 
 
 def test_missing_secret_is_reported() -> None:
