@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
@@ -22,7 +22,7 @@ from broker.identity.ports import Directory
 from broker.infrastructure.api.application import build_application
 from broker.infrastructure.api.client_address import Caller, ClientAddresses
 from broker.infrastructure.api.cors import allow_cors
-from broker.infrastructure.api.mounted import Mounted, ReadinessCheck, Resource
+from broker.infrastructure.api.mounted import Mounted, ReadinessCheck, Resource, SocketRoute
 from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.api.settings import APISettings
 from broker.infrastructure.background import BackgroundTask
@@ -76,6 +76,8 @@ from broker.tokens.issuer import TokenIssuer
 from broker.tokens.keys import ID_TOKEN_ALGORITHMS, SigningKeyFile
 from broker.tokens.mount import mount as mount_tokens
 from broker.tokens.settings import TokenSettings
+from broker.tunnels.direct_callbacks import DirectCallbacks
+from broker.tunnels.mount import mount as mount_tunnels
 from broker.users.mount import mount as mount_users
 from broker.widget.mount import mount as mount_widget
 
@@ -112,6 +114,7 @@ FEATURES: Mapping[str, Callable[[Context], Mounted]] = {
     "widget": mount_widget,
     "oidc": mount_oidc,
     "chat": mount_chat,
+    "tunnels": mount_tunnels,
 }
 
 
@@ -219,7 +222,13 @@ def _build_services(settings: Settings, backends: Backends) -> Services:
     retries = RetryWorker(queue=backends.state.retries, clock=backends.state.clock)
     oidc = _build_oidc_services(settings, backends, issuer, logins.redeemer, retries)
     instances = InstanceWatch(settings[ServerSettings].instance)
-    return Services(issuer, pool, logins, sessions, oidc, retries, instances)
+    callbacks = DirectCallbacks(
+        apps=backends.apps,
+        secrets=open_webhook_secrets(settings, backends.records),
+        client=SiteClient(allow_private_address=settings[OutboundSettings].webhooks_private),
+        clock=backends.state.clock,
+    )
+    return Services(issuer, pool, logins, sessions, oidc, callbacks, retries, instances)
 
 
 def _build_oidc_services(
@@ -351,6 +360,7 @@ def _build_lifecycle(
             [Resource(backend.open, backend.close) for backend in connected],
             [Resource(policy.open, policy.close)] if policy else [],
             [Resource(do_nothing, logins.close)],
+            [Resource(services.direct_callbacks.start, services.direct_callbacks.stop)],
         ],
         drain=drain.close,
         close_sockets=socket_server.close,
@@ -387,12 +397,23 @@ def _build_public(context: Context, mounted: Mounted) -> web.Application:
     if mounted.namespaces:  # without namespaces, a socket could join nothing
         for path in {"", urlsplit(public_url).path}:
             context.socket_server.attach(application, f"{path}{SOCKET_IO_PATH}")
-        _refuse_while_draining(application, context.drain)
+    _serve_sockets(application, mounted.socket_routes, context.drain)
     return application
 
 
-def _refuse_while_draining(application: web.Application, drain: DrainGate) -> None:
-    """While draining, an upgrade request takes the path of other requests, which refuses it."""
-    accept = application.get(UPGRADE_HANDLER)
-    if accept is not None:
-        application[UPGRADE_HANDLER] = lambda request: drain.is_open and accept(request)
+def _serve_sockets(
+    application: web.Application, routes: Sequence[SocketRoute], drain: DrainGate
+) -> None:
+    """Offer an upgrade request to each handler; the first that has its path takes it over.
+
+    While draining, the request takes the path of other requests, which refuses it.
+    """
+    for route in routes:
+        for path in route.paths:
+            application.router.add_get(path, route.handle, allow_head=False)
+    own = application.get(UPGRADE_HANDLER)
+    handlers = [*([] if own is None else [own]), *(route.accept for route in routes)]
+    if handlers:
+        application[UPGRADE_HANDLER] = lambda request: (
+            drain.is_open and any(handler(request) for handler in handlers)
+        )

@@ -160,6 +160,7 @@ def default_app(settings: Settings) -> App:
         code_source=group.code_source,
         client_type="public",  # the settings have no secret for it
         events_url=group.events_url,
+        tunnel_url=group.tunnel_url,
         rooms=settings[ChatSettings].chat_rooms,
         moderators=settings[ChatSettings].chat_moderators,
     )

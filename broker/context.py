@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -42,6 +42,9 @@ from broker.sessions.authentication import PhoneAuthenticator
 from broker.sessions.service import SessionService
 from broker.state import StateBackend
 from broker.tokens.issuer import TokenIssuer
+from broker.tunnels.direct_callbacks import DirectCallbacks
+from broker.tunnels.model import NATIVE
+from broker.tunnels.ports import TunnelCallbacks, TunnelStores
 from broker.users.ports import (
     EndedSubjectLog,
     IdentityAdmin,
@@ -59,6 +62,7 @@ class Services(NamedTuple):
     login_services: LoginServices
     session_service: SessionService
     oidc_services: OIDCServices
+    direct_callbacks: DirectCallbacks
     retries: RetryWorker
     instances: InstanceWatch
 
@@ -216,6 +220,14 @@ class Context:
     @property
     def records_problem(self) -> ReadinessCheck:
         return self.backends.records.file_problem
+
+    @property
+    def tunnel_stores(self) -> TunnelStores:
+        return self.backends.state.tunnels
+
+    @property
+    def tunnel_callbacks(self) -> Mapping[str, TunnelCallbacks]:
+        return {NATIVE: self.services.direct_callbacks}
 
     @property
     def token_issuer(self) -> TokenIssuer:

@@ -44,6 +44,7 @@ from broker.records.settings import RecordsSettings
 from broker.sessions.settings import SessionSettings
 from broker.state.settings import StateSettings
 from broker.tokens.settings import TokenSettings
+from broker.tunnels.settings import TunnelSettings
 
 GROUPS: Sequence[type[SettingsGroup]] = (
     ServerSettings,
@@ -52,6 +53,7 @@ GROUPS: Sequence[type[SettingsGroup]] = (
     AppSettings,
     LoginSettings,
     SessionSettings,
+    TunnelSettings,
     TokenSettings,
     OIDCSettings,
     ChatSettings,
@@ -72,7 +74,7 @@ FIELDS: Mapping[str, FieldInfo] = {
 }
 """Every setting, by name."""
 
-ROLES = ("browser", "phone", "oauth", "sessions", "oidc", "chat")
+ROLES = ("browser", "phone", "oauth", "sessions", "tunnels", "oidc", "chat")
 """The parts of the API that a process serves or leaves to other processes."""
 
 OIDC = "oidc"

@@ -50,6 +50,7 @@ class AppOptions(RequestFields, total=False):
     match: str
     networks: list[str]
     events_url: str | None
+    tunnel_url: str | None
     rooms: str
     moderators: list[str]
 

@@ -61,6 +61,7 @@ class App:
     match: `off`, `number` or `code`: what the user compares or types.
     networks: CIDR networks from which a login may begin; empty for all.
     events_url: receives webhook events such as `login.reported`; None if the app has none.
+    tunnel_url: receives the callbacks of tunnels; None if the app has none.
     rooms: who may join chat rooms: `none`, `open` for everyone who has logged in, or the URL of
         the webhook that admits people.
     moderators: subjects that may moderate every chat room of the app.
@@ -94,6 +95,7 @@ class App:
     match: str = "off"
     networks: tuple[str, ...] = ()
     events_url: str | None = None
+    tunnel_url: str | None = None
     rooms: str = "none"
     moderators: tuple[str, ...] = ()
     incarnation: str = ""
@@ -126,6 +128,7 @@ OPTION_FIELDS = (
     "match",
     "networks",
     "events_url",
+    "tunnel_url",
     "rooms",
     "moderators",
 )
@@ -151,6 +154,7 @@ class AppOptionsResponse(ResponseModel):
     match: str
     networks: list[str]
     events_url: str | None
+    tunnel_url: str | None
     rooms: str
     moderators: list[str]
 
@@ -223,6 +227,7 @@ def option_values(app: App) -> AppOptionsResponse:
         "match": app.match,
         "networks": list(app.networks),
         "events_url": app.events_url,
+        "tunnel_url": app.tunnel_url,
         "rooms": app.rooms,
         "moderators": list(app.moderators),
     }

@@ -148,6 +148,7 @@ FIELD_RULES: Mapping[str, Callable[[object], object]] = {
     "post_logout_urls": lambda value: _list(value, _url),
     "backchannel_logout_url": _optional_url,
     "events_url": _optional_url,
+    "tunnel_url": _optional_url,
     "scopes": _scopes,
     "networks": _networks,
     "rooms": check_rooms,

@@ -48,12 +48,16 @@ class AppSettings(SettingsGroup):
     events_url: WebURL | None = Field(
         None, description="URL that receives webhook events of the app `default`"
     )
+    tunnel_url: WebURL | None = Field(
+        None, description="URL that receives the callbacks of tunnels of the app `default`"
+    )
     webhook_secret: Annotated[SecretStr | None, AfterValidator(check_webhook_secret)] = Field(
-        None, description="secret that signs the events of the app `default`, `whsec_…`"
+        None,
+        description="secret that signs the events and callbacks of the app `default`, `whsec_…`",
     )
 
     @model_validator(mode="after")
     def _check_events(self) -> AppSettings:
-        if self.events_url and self.webhook_secret is None:
+        if (self.events_url or self.tunnel_url) and self.webhook_secret is None:
             raise InvalidField("webhook_secret", SIGNING_KEY_ADVICE)
         return self

@@ -166,6 +166,11 @@ EventsUrlOption = Annotated[
     str | None, typer.Option(help="URL that receives webhook events.", show_default=False)
 ]
 
+TunnelUrlOption = Annotated[
+    str | None,
+    typer.Option(help="URL that receives the callbacks of tunnels.", show_default=False),
+]
+
 RoomsOption = Annotated[
     str | None,
     typer.Option(
@@ -217,6 +222,7 @@ FIELD_OPTIONS: Mapping[str, Any] = {
     "match": MatchOption,
     "network": NetworkOption,
     "events_url": EventsUrlOption,
+    "tunnel_url": TunnelUrlOption,
     "rooms": RoomsOption,
     "moderator": ModeratorOption,
 }

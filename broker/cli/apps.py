@@ -122,6 +122,7 @@ CLEARED_VALUES: dict[str, object] = {
     "home_url": None,
     "backchannel_logout_url": None,
     "events_url": None,
+    "tunnel_url": None,
     "rooms": "none",
 }
 """The value of a removed field, if it is not the empty text."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -41,6 +41,10 @@ log = structlog.get_logger()
 
 EXTENSION_THRESHOLD = 0.1
 """The fraction of `idle_timeout` by which a use must extend a session to be stored."""
+
+
+SessionEndHandler = Callable[[Phone, str | None], None]
+"""Gets the person and the id of the ended session; None for all sessions of the person."""
 
 
 class SessionService:
@@ -71,6 +75,11 @@ class SessionService:
         self._clock = clock
         self._lifetime = lifetime
         self._idle_timeout = idle_timeout
+        self._on_ended: list[SessionEndHandler] = []
+
+    def on_ended(self, handler: SessionEndHandler) -> None:
+        """Call `handler` after a session, or all sessions of a person, were ended by an act."""
+        self._on_ended.append(handler)
 
     async def open(self, app: App, js_code: str) -> OpenedSession:
         """Open a session. Raises InvalidProof if the provider refuses `js_code`."""
@@ -143,11 +152,17 @@ class SessionService:
 
     async def end(self, session: Session) -> int:
         """End the session; return 0 if it has ended before, else 1."""
-        return await self._store.end(session.phone, session.id)
+        return await self._end(session.phone, session.id)
 
     async def end_all(self, phone: Phone) -> int:
         """End all sessions of a person in the app, and return how many have ended."""
-        return await self._store.end(phone)
+        return await self._end(phone)
+
+    async def _end(self, phone: Phone, session_id: str | None = None) -> int:
+        ended = await self._store.end(phone, session_id)
+        for handler in self._on_ended:
+            handler(phone, session_id)
+        return ended
 
     async def _extend(self, session: Session) -> Session:
         later = min(session.latest_end, self._clock() + self._idle_timeout)

@@ -33,7 +33,9 @@ from broker.tunnels.model import (
     ClosedBy,
     CloseRequest,
     Opening,
+    SocketPeer,
     Tunnel,
+    is_ticket,
     new_epoch,
     secret_hash,
 )
@@ -119,8 +121,10 @@ class TunnelAttacher:
         self._clock = clock
         self._instance = instance
 
-    async def open(self, ticket: str, ip: str, user_agent: str) -> Attached:
+    async def open(self, ticket: str, client: SocketPeer) -> Attached:
         """Open a new tunnel. Raises Refused, or Unavailable; the ticket may be used then."""
+        if not is_ticket(ticket):
+            raise Refused(INVALID_GRANT)
         pending = await self._stores.tickets.take(ticket[0], secret_hash(ticket))
         if pending is None:
             raise Refused(INVALID_GRANT)
@@ -132,33 +136,43 @@ class TunnelAttacher:
         if changed is None:
             raise Refused(INVALID_GRANT)
         try:
-            await self._session_end(tunnel)  # a session that ended meanwhile has not found it
-            answer = await self._callbacks.open(tunnel, changed.seq, Opening(ip, user_agent, False))
-        except OpeningRefused:
+            answer = await self._ask(tunnel, changed.seq, Opening(*client, resumed=False))
+            tunnel = await self._apply(tunnel, answer)
+        except Refused:
             await self._closer.discard(tunnel)
-            raise Refused(ACCESS_DENIED) from None
-        except (CallbackFailed, Refused) as error:
-            await self._closer.discard(tunnel)
-            raise error if isinstance(error, Refused) else Refused(UNAVAILABLE) from None
-        log.info("tunnel opened", app=tunnel.app, tunnel_id=tunnel.id)
-        return Attached(await self._apply(tunnel, answer), resume, 0, True)
-
-    async def resume(self, request: ResumeRequest, ip: str, user_agent: str) -> Attached:
-        """Attach a further socket. The former one loses the tunnel. Raises Refused, Unavailable."""
-        tunnel, seq = await self._take_over(request)
-        try:
-            answer = await self._callbacks.open(tunnel, seq, Opening(ip, user_agent, True))
-        except OpeningRefused:
-            await self._closer.end(tunnel, ACCESS_DENIED, ClosedBy.SERVER)
-            raise Refused(ACCESS_DENIED) from None
-        except CallbackFailed:
-            self._losses.add(tunnel.id, tunnel.attachment, ClosedBy.NETWORK)
-            raise Refused(UNAVAILABLE) from None
-        try:
-            return await self._replay(await self._apply(tunnel, answer), request)
+            raise
         except Unavailable:
             self._losses.add(tunnel.id, tunnel.attachment, ClosedBy.NETWORK)
             raise
+        log.info("tunnel opened", app=tunnel.app, tunnel_id=tunnel.id)
+        return Attached(tunnel, resume, 0, recovered=True)
+
+    async def resume(self, request: ResumeRequest, client: SocketPeer) -> Attached:
+        """Attach a further socket. The former one loses the tunnel. Raises Refused, Unavailable."""
+        tunnel, seq = await self._take_over(request)
+        try:
+            answer = await self._ask(tunnel, seq, Opening(*client, resumed=True))
+            return await self._replay(await self._apply(tunnel, answer), request)
+        except Refused as refused:
+            if refused.why is ACCESS_DENIED:
+                await self._closer.end(tunnel, refused.why, ClosedBy.SERVER)
+            else:
+                self._losses.add(tunnel.id, tunnel.attachment, ClosedBy.NETWORK)
+            raise
+        except Unavailable:
+            self._losses.add(tunnel.id, tunnel.attachment, ClosedBy.NETWORK)
+            raise
+
+    async def _ask(self, tunnel: Tunnel, seq: int, opening: Opening) -> AcceptedOpening:
+        """Let the backend accept the socket. Raises Refused."""
+        # The session may have ended before the record was stored. Its end has not found the record.
+        await self._session_end(tunnel)
+        try:
+            return await self._callbacks.open(tunnel, seq, opening)
+        except OpeningRefused:
+            raise Refused(ACCESS_DENIED) from None
+        except CallbackFailed:
+            raise Refused(UNAVAILABLE) from None
 
     async def _take_over(self, request: ResumeRequest) -> tuple[Tunnel, int]:
         for _ in range(ATTEMPTS_MAX):

@@ -49,22 +49,29 @@ class TunnelCloser:
         The callback of an open tunnel is sent by its instance, which reads the end. Raises
         Unavailable. The tunnel may have ended then, and its callback is scheduled.
         """
+        closed = await self.end_silently(tunnel, why, by)
+        if closed is not None and closed.tunnel.state is TunnelState.AWAY:
+            self.report(closed)
+        return closed
+
+    async def end_silently(
+        self, tunnel: Tunnel, why: CloseRequest, by: ClosedBy
+    ) -> ClosedTunnel | None:
+        """As `end`, for a caller that reports the end after its callbacks in flight."""
         numbered = await self._stores.inboxes.number(tunnel.id, tunnel.attachment)
         if numbered is None:
             return None
         closed = ClosedTunnel(
             tunnel=numbered.tunnel, seq=numbered.seq, code=why.code, reason=why.reason, by=by
         )
-        callbacks, is_open = self._callbacks[tunnel.api], numbered.tunnel.state is TunnelState.OPEN
-        await callbacks.schedule_close(closed, delay=HANDOVER_DELAY if is_open else 0)
+        callbacks = self._callbacks[tunnel.api]
+        await callbacks.schedule_close(closed, delay=HANDOVER_DELAY)
         notify = await self._stores.records.end(closed)
         if notify is None:
             await callbacks.cancel_close(closed)
             return None
         log.info("tunnel closed", app=tunnel.app, tunnel_id=tunnel.id, code=why.code, by=by)
         await self._news.send(notify, tunnel.id)
-        if not is_open:
-            self.report(closed)
         return closed
 
     async def discard(self, tunnel: Tunnel) -> None:

@@ -54,6 +54,8 @@ class TunnelSocket(Protocol):
     attachment: the number under which it was attached.
     position: offset of the last message that was sent.
     queue: messages of the client that wait for their callback; None if there are none.
+    quiet: sweeps since the client's last frame.
+    full_at: when its bucket of messages is full again, in seconds of the event loop.
     """
 
     tunnel_id: str
@@ -61,6 +63,8 @@ class TunnelSocket(Protocol):
     attachment: int
     position: int
     queue: TunnelInboxQueue | None
+    quiet: int
+    full_at: float
 
     @property
     def is_congested(self) -> bool:
@@ -70,8 +74,15 @@ class TunnelSocket(Protocol):
     def deliver(self, messages: Sequence[StoredMessage]) -> None:
         """Send the first messages that fit into the send buffer, and move `position`."""
 
+    @property
+    def is_read(self) -> bool:
+        """Whether the client is read: not while too many of its messages wait."""
+
     def finish(self, why: CloseRequest) -> None:
         """Send why the tunnel or its socket ends, and close the socket."""
+
+    def abort(self) -> None:
+        """Close the connection without a message."""
 
 
 class TunnelLosses(Protocol):
@@ -148,12 +159,19 @@ class TunnelHub:
         self.lose(socket)
         socket.finish(why)
 
+    def abort(self, socket: TunnelSocket, reason: str) -> None:
+        """Drop a socket whose client does not answer.  reason: as of `drop`."""
+        DROPPED.labels(socket.app, reason).inc()
+        self.lose(socket)
+        socket.abort()
+
     async def run(self) -> None:
         """Read news until cancelled."""
         while True:
             await self._has_news.wait()
             try:
                 await self._read_batch()
+                await asyncio.sleep(0)  # messages leave before the next ones are read
             except Unavailable:
                 await asyncio.sleep(RETRY_DELAY)
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import NamedTuple, Protocol, TypeVar
 
 from broker.errors import Unavailable
-from broker.infrastructure.background import spawn
+from broker.infrastructure.background import report, spawn
 from broker.tunnels.closing import TunnelCloser
 from broker.tunnels.model import (
     CLOSED_BY_CLIENT,
@@ -174,15 +174,24 @@ class TunnelInboxes:
     async def _deliver_all(self, source: MessageSource, queue: TunnelInboxQueue) -> None:
         try:
             while (message := queue.first()) is not None:
-                if message is CLOSE:
-                    await self._close(source, queue)
-                else:
-                    await self._deliver(source, queue, message)
+                await self._handle(source, queue, message)
                 queue.pop()
                 source.on_handled(len(queue))
         finally:
             source.queue = None
         queue.end()
+
+    async def _handle(
+        self, source: MessageSource, queue: TunnelInboxQueue, message: ClientMessage
+    ) -> None:
+        try:
+            if message is CLOSE:
+                await self._close(source, queue)
+            else:
+                await self._deliver(source, queue, message)
+        except Exception as error:  # does not affect the other messages
+            report("tunnel messages", error)
+            self._reply(source, message.id, FAILED)
 
     async def _deliver(
         self, source: MessageSource, queue: TunnelInboxQueue, message: ClientMessage
@@ -271,7 +280,7 @@ class TunnelInboxes:
         by: ClosedBy,
     ) -> None:
         try:
-            closed = await self._closer.end(tunnel, why, by)
+            closed = await self._closer.end_silently(tunnel, why, by)
         except Unavailable:
             source.drop()
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from itertools import islice
 
 from broker.errors import Unavailable
@@ -33,31 +34,30 @@ class LostSockets:
         self._away_timeout = away_timeout
         self._lost: dict[str, tuple[int, ClosedBy]] = {}
         self._has_lost = asyncio.Event()
-        self._is_empty = asyncio.Event()
-        self._is_empty.set()
 
     def add(self, tunnel_id: str, attachment: int, by: ClosedBy) -> None:
         """Let the tunnel be away, if it still has this attachment."""
         self._lost[tunnel_id] = (attachment, by)
         self._has_lost.set()
-        self._is_empty.clear()
 
     async def run(self) -> None:
         """Store losses until cancelled."""
         while True:
             await self._has_lost.wait()
-            try:
-                await self._store_batch()
-            except Unavailable:
-                await asyncio.sleep(RETRY_DELAY)
+            await self._try_batch()
 
     async def flush(self) -> None:
         """Wait up to `CLOSE_TIMEOUT` until all losses are stored."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._is_empty.wait()
-        except TimeoutError:
-            return
+                while self._lost:
+                    await self._try_batch()
+
+    async def _try_batch(self) -> None:
+        try:
+            await self._store_batch()
+        except Unavailable:
+            await asyncio.sleep(RETRY_DELAY)
 
     async def _store_batch(self) -> None:
         """Raises Unavailable if a change failed. It is repeated with the next batch then."""
@@ -71,7 +71,6 @@ class LostSockets:
                 del self._lost[tunnel_id]
         if not self._lost:
             self._has_lost.clear()
-            self._is_empty.set()
         if failures:
             raise failures[0]
 

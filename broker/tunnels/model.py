@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -109,6 +110,13 @@ class StoredMessage(NamedTuple):
     data: bytes
 
 
+class SocketPeer(NamedTuple):
+    """The client of a handshake."""
+
+    ip: str
+    user_agent: str
+
+
 class Opening(NamedTuple):
     """The client of a `tunnel.open`.  resumed: whether the tunnel was open before."""
 
@@ -169,6 +177,15 @@ class MessageAnswer(NamedTuple):
 def new_tunnel_id() -> str:
     """Return an id with 126 random bits after a random shard."""
     return secrets.choice(SHARDS) + secrets.token_urlsafe(16)[1:]
+
+
+def is_tunnel_id(text: str) -> bool:
+    """Whether the text has the form of an id. Other text must not reach the state's keys."""
+    return re.fullmatch(r"[A-Za-z0-9_-]{22}", text) is not None
+
+
+def is_ticket(text: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9_-]{43}", text) is not None
 
 
 def new_ticket(tunnel_id: str) -> str:

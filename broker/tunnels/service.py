@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from broker.apps.model import App
-from broker.errors import Unavailable
+from broker.errors import InvalidRequest, Unavailable
 from broker.infrastructure.clock import Clock
 from broker.sessions.model import Session, SessionToken, person_key
 from broker.sessions.service import SessionService
@@ -100,8 +100,11 @@ class TunnelService:
     async def create(self, app: App, new: NewTunnel) -> CreatedTunnel:
         """Create a tunnel that waits for the use of its ticket.
 
-        Raises InvalidSession or TooManyTunnels.
+        Raises InvalidSession, TooManyTunnels, or InvalidRequest if the app has no URL for
+        callbacks.
         """
+        if new.api == NATIVE and not app.tunnel_url:
+            raise InvalidRequest("the app has no tunnel_url, which receives the callbacks")
         await self._app_limit.check(app.key)
         tunnel = Tunnel(
             id=new_tunnel_id(),

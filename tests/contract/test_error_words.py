@@ -225,6 +225,14 @@ async def unknown_request_uri(setup: Setup) -> Answer:
     return page.status, {"error": word, "error_description": description}
 
 
+async def no_such_tunnel(setup: Setup) -> Answer:
+    await setup.set(admin_token=TOKEN)
+    async with setup.http.get(
+        f"/tunnels/{'A' * 22}?app=default", headers={"Authorization": f"Bearer {TOKEN}"}
+    ) as response:
+        return response.status, await response.json()
+
+
 CASES: dict[tuple[str, int], Case] = {
     ("invalid_request", 400): polled(device_code=""),
     ("unsupported_grant_type", 400): polled(grant_type="password"),
@@ -242,6 +250,7 @@ CASES: dict[tuple[str, int], Case] = {
     ("rate_limited", 429): rate_limited,
     ("temporarily_unavailable", 503): unavailable,
     ("unknown_app", 404): operated("GET", "/apps/unknown"),
+    ("unknown_tunnel", 410): no_such_tunnel,
     ("app_exists", 409): operated("POST", "/apps", {"id": "red", "name": "Red"}),
     ("unknown_user", 404): operated("GET", "/users/unknown"),
     ("user_exists", 409): operated("POST", "/users", {"id": "u-alice"}),

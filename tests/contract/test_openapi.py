@@ -192,9 +192,14 @@ TESTED_ELSEWHERE = {
     "POST /sessions/decrypt",
     "POST /phone/phone-number",
     "POST /oauth/login",
+    "POST /tunnels/{tunnel_id}/push",
+    "GET /tunnels/{tunnel_id}",
+    "PATCH /tunnels/{tunnel_id}",
+    "DELETE /tunnels/{tunnel_id}",
 }
 """The pretend provider signs nothing and knows no phone numbers: tests/api/test_session_journeys.py
-and test_users_api.py. The form of the login page needs its cookie: test_oidc_login.py."""
+and test_users_api.py. The form of the login page needs its cookie: test_oidc_login.py. An open
+tunnel needs a client: test_tunnels.py."""
 
 NEEDS_FIELDS = {"GET /oauth/userinfo", "GET /oauth/authorize"}
 
@@ -228,6 +233,7 @@ def test_successful_responses_match_the_document(
     change_apps(send)
     use_phones(send)
     use_sessions(send)
+    use_tunnels(send)
     use_tokens(send)
 
     assert send.done == {*ENDPOINTS} - TESTED_ELSEWHERE
@@ -284,6 +290,13 @@ def use_sessions(send: Journal) -> None:
     send("POST /sessions/end", json=token)
     send("POST /sessions/end-all", json={"openid": "carol"})
     send("DELETE /users/{id}", "/users/carol")
+
+
+def use_tunnels(send: Journal) -> None:
+    send("PATCH /apps/{id}", "/apps/red", json={"tunnel_url": "https://red.example/tunnel"})
+    send("POST /tunnels", json={"app": "red", "meta": {"room": 7}})
+    message = {"to": {"tunnel_ids": ["A" * 22]}, "data": 7}
+    send("POST /tunnels/push", json={"app": "red", "messages": [message]})
 
 
 def use_tokens(send: Journal) -> None:
@@ -347,7 +360,10 @@ def names_by_role(*roles: str) -> set[str]:
     }
 
 
-UNDOCUMENTED = {"GET /socket.io/", "POST /socket.io/"}
+UNDOCUMENTED = {
+    *("GET /socket.io/", "POST /socket.io/"),
+    *("GET /tunnel", "GET /tunnel/{ticket}"),
+}
 """The protocol of Engine.IO."""
 
 

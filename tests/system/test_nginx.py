@@ -142,6 +142,16 @@ async def test_brokers_are_tried_again_after_503(tmp_path: Path) -> None:
                 assert response.status == status
 
 
+SERVER_PATHS = [
+    "/oauth/token",
+    "/sessions/check",
+    "/tunnels",
+    "/tunnels/push",
+    f"/tunnels/{'A' * 22}",
+    f"/tunnels/{'A' * 22}/push",
+]
+
+
 async def test_servers_of_apps_have_their_own_request_limit(tmp_path: Path) -> None:
     async with (
         nginx_with(tmp_path, FakeBroker("one")) as url,
@@ -152,11 +162,41 @@ async def test_servers_of_apps_have_their_own_request_limit(tmp_path: Path) -> N
             async with http.get(path) as response:
                 return response.status
 
-        of_app = await asyncio.gather(*(status("/oauth/token") for _ in range(600)))
+        of_app = await asyncio.gather(*(status(path) for path in SERVER_PATHS * 100))
         of_browser = await asyncio.gather(*(status("/oauth/login") for _ in range(2000)))
 
     assert 429 not in of_app
     assert 429 in of_browser
+
+
+async def test_large_body_is_allowed_for_pushes_only(tmp_path: Path) -> None:
+    async with (
+        nginx_with(tmp_path, FakeBroker("one")) as url,
+        aiohttp.ClientSession(url) as http,
+    ):
+        statuses = {}
+        for path in SERVER_PATHS:
+            async with http.post(path, data=b"x" * 500_000) as response:
+                statuses[path] = response.status
+
+    accepted = {path for path, status in statuses.items() if status == 200}
+    assert accepted == {path for path in SERVER_PATHS if path.endswith("/push")}
+    assert {*statuses.values()} == {200, 413}
+
+
+async def test_access_log_has_no_ticket_of_tunnel(tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+
+    async with (
+        nginx_with(tmp_path, FakeBroker("one")) as url,
+        aiohttp.ClientSession(url) as http,
+    ):
+        async with http.get(f"/tunnel/{'t' * 43}") as response:
+            assert response.status == 200
+
+        await eventually(lambda: "/tunnel/" in log.read_text())
+
+    assert "ttt" not in log.read_text()
 
 
 async def test_nginx_without_broker_answers_with_error_word(tmp_path: Path) -> None:

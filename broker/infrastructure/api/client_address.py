@@ -11,6 +11,7 @@ from typing import NamedTuple
 from aiohttp import hdrs, web
 
 from broker.infrastructure.api.schema import sanitize_text
+from broker.infrastructure.transport.websocket.acceptor import UpgradeRequest
 from broker.infrastructure.transport.websocket.handshake import origin_of
 
 USER_AGENT_MAX = 256
@@ -60,11 +61,11 @@ class ClientAddresses:
         self._header = header
         self._hops = FORWARDED_HEADERS[header]
 
-    def caller(self, request: web.Request) -> Caller:
+    def caller(self, request: web.Request | UpgradeRequest) -> Caller:
         agent = sanitize_text(request.headers.get(hdrs.USER_AGENT, ""), USER_AGENT_MAX)
         return Caller(origin_of(request.headers), self.of(request), agent)
 
-    def of(self, request: web.Request) -> str:
+    def of(self, request: web.Request | UpgradeRequest) -> str:
         """Return the last hop that is not a trusted proxy.
 
         A hop that is not an address, such as `unknown`, ends the search.  The result is then the

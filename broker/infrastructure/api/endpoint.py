@@ -56,8 +56,14 @@ from typing import Any
 
 from aiohttp import web
 
-from broker.errors import BrokerError
-from broker.infrastructure.api.bodies import FORM_TYPE, read_form, read_json, read_object
+from broker.errors import BrokerError, InvalidRequest
+from broker.infrastructure.api.bodies import (
+    BODY_MAX_BYTES,
+    FORM_TYPE,
+    read_form,
+    read_json,
+    read_object,
+)
 from broker.infrastructure.api.errors import to_broker_error
 from broker.infrastructure.api.responses import Handler, error_response, no_store_response
 from broker.infrastructure.api.schema import RequestModel, parse
@@ -70,6 +76,9 @@ ADMIN = "admin"
 
 JSON, FORM, QUERY = "application/json", FORM_TYPE, "query"
 """The location of a request's fields: a body of this media type, or the query string."""
+
+BODY_OR_QUERY = "body or query"
+"""A JSON object in the body, which may be missing, over the fields of the query string."""
 
 Schema = Mapping[str, Any]
 """A JSON schema."""
@@ -118,11 +127,12 @@ class Endpoint:
     other_roles: further roles that serve it.
     summary: imperative or noun phrase, for the OpenAPI document.
     request: the model of the fields; None if the endpoint takes none.
-    request_in: `JSON`, `FORM` or `QUERY`.
+    request_in: `JSON`, `FORM`, `QUERY` or `BODY_OR_QUERY`.
     response: the model of a JSON response, a media type, or None if there is no body.
     errors: classes; word, status and `Retry-After` come from the class.
     not_found_type: the media type of a 404 that is not JSON.
     page_statuses: of errors that are pages.
+    body_max_bytes: of the request.
     """
 
     method: str
@@ -140,6 +150,7 @@ class Endpoint:
     error_style: ErrorStyle | None = None
     other_roles: tuple[str, ...] = ()
     page_statuses: tuple[int, ...] = ()
+    body_max_bytes: int = BODY_MAX_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +246,13 @@ def _operation(api: object, endpoint: Endpoint) -> Operation:
 
 def _handler(endpoint: Endpoint, operation: Operation, authenticate: Authenticator) -> Handler:
     async def handle(http: web.Request) -> web.StreamResponse:
-        return _response(await authenticate(http, operation), endpoint.status)
+        limit = endpoint.body_max_bytes
+        if limit != BODY_MAX_BYTES:
+            http = http.clone(client_max_size=limit)
+        try:
+            return _response(await authenticate(http, operation), endpoint.status)
+        except web.HTTPRequestEntityTooLarge:
+            raise InvalidRequest(f"request body is larger than {limit} bytes") from None
 
     return handle if endpoint.error_style is None else _with_style(handle, endpoint.error_style)
 
@@ -264,8 +281,13 @@ async def _read_query(http: web.Request) -> object:
     return http.query
 
 
+async def _read_body_or_query(http: web.Request) -> object:
+    return {**http.query, **await read_object(http)}
+
+
 READERS: Mapping[str, Callable[[web.Request], Awaitable[object]]] = {
     JSON: read_json,
     FORM: read_form,
     QUERY: _read_query,
+    BODY_OR_QUERY: _read_body_or_query,
 }

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 from broker.infrastructure.api.endpoint import Route
 from broker.infrastructure.api.event import BoundEvent, EventNamespace
+from broker.infrastructure.api.responses import Handler
 from broker.infrastructure.background import BackgroundTask
 from broker.infrastructure.notices import NoticeHandler
+from broker.infrastructure.transport.websocket.acceptor import UpgradeHandler
 
 ReadinessCheck = Callable[[], str | None]
 """Returns why this instance should get no browsers now; None if it should."""
@@ -20,6 +22,19 @@ class Resource(NamedTuple):
 
     open: Callable[[], Awaitable[None]]
     close: Callable[[], Awaitable[None]]
+
+
+class SocketRoute(NamedTuple):
+    """The WebSockets of one feature. The OpenAPI document does not describe them.
+
+    paths: of handshakes; they may have parameters, such as `/tunnel/{ticket}`.
+    accept: takes over complete handshakes of these paths.
+    handle: handles all other requests of these paths.
+    """
+
+    paths: Sequence[str]
+    accept: UpgradeHandler
+    handle: Handler
 
 
 class TokenGrant(NamedTuple):
@@ -41,6 +56,8 @@ class Mounted(NamedTuple):
     tasks: run while the broker serves.
     readiness: checks that return why this instance should get no browsers, None if it should.
     resources: are opened after the backends and closed before them.
+    socket_routes: paths of WebSockets.
+    close_sockets: close the sockets of these when the broker stops.
     grants: of the token endpoint, which the composition root mounts.
     notices: handlers of the bus's notices, which the composition root receives.
     """
@@ -54,6 +71,8 @@ class Mounted(NamedTuple):
     resources: Sequence[Resource] = ()
     grants: Sequence[TokenGrant] = ()
     notices: Sequence[NoticeHandler] = ()
+    socket_routes: Sequence[SocketRoute] = ()
+    close_sockets: Sequence[Callable[[], Awaitable[None]]] = ()
 
     @classmethod
     def join(cls, parts: Sequence[Mounted]) -> Mounted:

@@ -17,6 +17,8 @@ from pydantic.json_schema import GenerateJsonSchema
 from broker import __version__
 from broker.errors import BrokerError, InvalidRequest, Unavailable
 from broker.infrastructure.api.endpoint import (
+    BODY_OR_QUERY,
+    JSON,
     PUBLIC,
     QUERY,
     Endpoint,
@@ -174,7 +176,8 @@ def _operation(endpoint: Endpoint, method: str, path: str, schemas: Schemas) -> 
         operation["parameters"] = parameters
     if endpoint.request is not None and endpoint.request_in != QUERY:
         required = bool(schemas.resolve(endpoint.request).get("required"))
-        content = {endpoint.request_in: {"schema": schemas.reference(endpoint.request)}}
+        media_type = JSON if endpoint.request_in == BODY_OR_QUERY else endpoint.request_in
+        content = {media_type: {"schema": schemas.reference(endpoint.request)}}
         operation["requestBody"] = {"required": required, "content": content}
     if endpoint.auth.alternatives:
         operation["security"] = [

@@ -35,7 +35,7 @@ class Lifecycle:
     ) -> None:
         self._stages = list(stages)
         self._drain = drain
-        self._close_sockets = close_sockets
+        self._close_sockets = [close_sockets]
         self._tasks: list[BackgroundTask] = []
         self._checks: list[ReadinessCheck] = []
         self._is_open = False
@@ -46,10 +46,11 @@ class Lifecycle:
         self._checks.extend(checks)
 
     def add(self, mounted: Mounted) -> None:
-        """Add the tasks, resources and readiness checks of features."""
+        """Add the tasks, resources, readiness checks and sockets of features."""
         self._stages.append(mounted.resources)
         self._tasks.extend(mounted.tasks)
         self._checks.extend(mounted.readiness)
+        self._close_sockets.extend(mounted.close_sockets)
 
     def unready_reason(self) -> str | None:
         """Why this instance should get no browsers now; None if it should."""
@@ -81,4 +82,4 @@ class Lifecycle:
     async def close_sockets(self, application: web.Application) -> None:
         """Drain, and close every socket; for `on_shutdown`."""
         self.drain()
-        await self._close_sockets()
+        await asyncio.gather(*(close() for close in self._close_sockets))

@@ -109,13 +109,20 @@ class WebSocketConnection(asyncio.Protocol):
         """Whether the TCP connection is closed or closes without the peer."""
         return self._transport.is_closing()
 
-    def start(self, request: HTTPRequest, early_data: bytes, greeting: bytes = b"") -> None:
+    def start(
+        self,
+        request: HTTPRequest,
+        early_data: bytes,
+        greeting: bytes = b"",
+        subprotocol: str = "",
+    ) -> None:
         """Answer the handshake.
 
         early_data: bytes that the client sent after its request.
         greeting: frames that leave in one write with the answer.
+        subprotocol: the one that the server speaks, echoed if the client offers it.
         """
-        self._transport.write(build_response(request) + greeting)
+        self._transport.write(build_response(request, subprotocol) + greeting)
         if early_data:
             asyncio.get_running_loop().call_soon(self.data_received, early_data)
 
@@ -134,13 +141,16 @@ class WebSocketConnection(asyncio.Protocol):
         if len(self._write_queue) == FRAMES_PER_WRITE:
             self._flush()
 
-    def close(self, code: int = frames.NORMAL) -> None:
-        """Close after all sent messages. Later messages of the peer are not handled."""
+    def close(self, code: int = frames.NORMAL, reason: str = "") -> None:
+        """Close after all sent messages. Later messages of the peer are not handled.
+
+        reason: at most 123 bytes.
+        """
         if self._is_closed:
             return
         self._is_closed = True
         self._unparsed = None
-        self._write_queue = [*(self._write_queue or ()), frames.build_close_frame(code)]
+        self._write_queue = [*(self._write_queue or ()), frames.build_close_frame(code, reason)]
         self._flush()
         self._handler.closing.add(self._transport)
         self._transport.resume_reading()  # to receive the peer's close

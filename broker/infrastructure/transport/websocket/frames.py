@@ -122,8 +122,9 @@ def build_message(message: Message) -> bytes:
     return build_frame(TEXT, message.encode())
 
 
-def build_close_frame(code: int) -> bytes:
-    return build_frame(CLOSE, code.to_bytes(2, "big"))
+def build_close_frame(code: int, reason: str = "") -> bytes:
+    """reason: at most 123 bytes."""
+    return build_frame(CLOSE, code.to_bytes(2, "big") + reason.encode())
 
 
 def parse_close_code(payload: bytes) -> int:

@@ -23,7 +23,7 @@ SWITCHING_PROTOCOLS = (
     b"HTTP/1.1 101 Switching Protocols\r\n"
     b"Upgrade: websocket\r\n"
     b"Connection: Upgrade\r\n"
-    b"Sec-WebSocket-Accept: %s\r\n\r\n"
+    b"Sec-WebSocket-Accept: %s\r\n"
 )
 
 
@@ -72,9 +72,20 @@ def _is_key(text: str) -> bool:
         return False
 
 
-def build_response(request: HTTPRequest) -> bytes:
-    """Return the 101 response to a valid handshake."""
-    return SWITCHING_PROTOCOLS % accept_key(request.headers[hdrs.SEC_WEBSOCKET_KEY].encode())
+def build_response(request: HTTPRequest, subprotocol: str = "") -> bytes:
+    """Return the 101 response to a valid handshake.
+
+    subprotocol: echoed if the client offers it (section 4.2.2).
+    """
+    response = SWITCHING_PROTOCOLS % accept_key(request.headers[hdrs.SEC_WEBSOCKET_KEY].encode())
+    if subprotocol and subprotocol in _offered_subprotocols(request):
+        response += f"{hdrs.SEC_WEBSOCKET_PROTOCOL}: {subprotocol}\r\n".encode()
+    return response + b"\r\n"
+
+
+def _offered_subprotocols(request: HTTPRequest) -> set[str]:
+    offers = request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ())
+    return {word.strip() for word in ",".join(offers).split(",")}
 
 
 def accept_key(key: bytes) -> bytes:

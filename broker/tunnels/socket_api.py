@@ -1,0 +1,81 @@
+"""The WebSocket of tunnels: `/tunnel/<ticket>`, and `/tunnel` for a client that resumes.
+
+Each handshake is accepted, because a page cannot read the HTTP status of a refused one. The
+close code is the reason why there is no tunnel. The Origin is not checked: the ticket is the
+authority.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from aiohttp import web
+
+from broker.errors import InvalidRequest
+from broker.infrastructure.api.client_address import ClientAddresses
+from broker.infrastructure.api.mounted import SocketRoute
+from broker.infrastructure.transport.websocket.acceptor import UpgradeRequest
+from broker.infrastructure.transport.websocket.handshake import (
+    DetachedResponse,
+    detach,
+    is_websocket_handshake,
+)
+from broker.tunnels.client_socket import ClientSockets
+from broker.tunnels.model import SocketPeer
+
+PATH = "/tunnel"
+
+
+class TunnelSocketAPI:
+    """Starts the sockets of tunnels.
+
+    prefixes: paths below which the broker is served; "" is one of them.
+    """
+
+    def __init__(
+        self, *, sockets: ClientSockets, addresses: ClientAddresses, prefixes: Collection[str]
+    ) -> None:
+        self._sockets = sockets
+        self._addresses = addresses
+        self._paths = tuple(prefix + PATH for prefix in prefixes)
+
+    def accept_upgrade(self, request: UpgradeRequest) -> bool:
+        """Start a socket. This is an `UpgradeHandler`."""
+        ticket = self._ticket_of(request.path)
+        if ticket is None or not is_websocket_handshake(request):
+            return False
+        self._sockets.accept(
+            request,
+            request.transport,
+            request.early_data,
+            ticket=ticket,
+            client=self._client(request),
+        )
+        return True
+
+    async def open(self, http: web.Request) -> web.StreamResponse:
+        """Start a socket whose handshake has arrived in pieces, or refuse another request."""
+        transport = http.transport
+        if transport is None or not is_websocket_handshake(http):
+            raise InvalidRequest("this is a WebSocket: send an upgrade request")
+        ticket, client = http.match_info.get("ticket", ""), self._client(http)
+        early_data = detach(http.protocol)
+        self._sockets.accept(http, transport, early_data, ticket=ticket, client=client)
+        return DetachedResponse()
+
+    def route(self) -> SocketRoute:
+        paths = [path + end for path in self._paths for end in ("", "/{ticket}")]
+        return SocketRoute(paths, self.accept_upgrade, self.open)
+
+    def _ticket_of(self, path: str) -> str | None:
+        """Return the ticket, which may be empty; None for another path."""
+        for own in self._paths:
+            if path == own:
+                return ""
+            if path.startswith(f"{own}/"):
+                return path[len(own) + 1 :]
+        return None
+
+    def _client(self, request: web.Request | UpgradeRequest) -> SocketPeer:
+        caller = self._addresses.caller(request)
+        return SocketPeer(caller.ip, caller.user_agent)
