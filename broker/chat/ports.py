@@ -125,7 +125,8 @@ class MemberStore(Protocol):
         """Store the members of rooms at this instance, or extend their time.
 
         Members that are left out keep their time. It costs one command for each room at most,
-        all sent at once. `joined_at` is kept from the first call for a member.
+        all sent at once. `joined_at` is kept from the first call for a person who is online; the
+        names are those of the last call.
         """
 
     async def leave(

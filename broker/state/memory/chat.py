@@ -85,11 +85,8 @@ class MemoryMemberStore:
         return self._presence(room, left=left, was_listed=was_listed)
 
     async def page(self, room: RoomKey, *, now: float) -> MemberPage:
-        members: dict[str, Member] = {}
-        for one in self._rooms.get(room, {}).values():
-            if one.end > now:
-                known = members.get(one.member.subject, one.member)
-                members[known.subject] = min(known, one.member, key=lambda each: each.joined_at)
+        stored = sorted(self._rooms.get(room, {}).values(), key=lambda one: one.end)
+        members = {one.member.subject: one.member for one in stored if one.end > now}
         newest = sorted(members.values(), key=lambda one: one.joined_at, reverse=True)
         return MemberPage(tuple(newest[:MEMBERS_MAX]), len(members))
 
@@ -106,10 +103,10 @@ class MemoryMemberStore:
         was_listed = instance in self.present(room, now)
         left = self._sweep(room, now)
         stored = self._rooms.setdefault(room, {})
-        before = _subjects(stored)
+        before = {one.member.subject: one.member.joined_at for one in stored.values()}
         for member in members:
             key = (instance, member.subject)
-            first = stored[key].member.joined_at if key in stored else member.joined_at
+            first = before.get(member.subject, member.joined_at)
             stored[key] = _Membership(replace(member, joined_at=first), now + MEMBER_TTL)
         joined = [one.subject for one in members if one.subject not in before]
         still_left = [one for one in left if one not in joined]
@@ -137,7 +134,7 @@ class MemoryMemberStore:
         for key in ended:
             del stored[key]
         remaining = _subjects(stored)
-        return [subject for _, subject in ended if subject not in remaining]
+        return list(dict.fromkeys(one for _, one in ended if one not in remaining))
 
 
 def _subjects(stored: Mapping[tuple[str, str], _Membership]) -> set[str]:
@@ -246,8 +243,11 @@ class MemoryRoomStore:
         self, room: RoomKey, offset: int, *, by: str, at: float, retention: Retention
     ) -> Appended | None:
         stored = self._rooms.get(room)
-        found = stored and _find_message(stored, offset)
-        if not stored or not found:
+        if stored is None:
+            return None
+        self._count -= stored.drop_old(at, retention)
+        found = _find_message(stored, offset)
+        if found is None:
             return None
         stored.entries.remove(found)
         self._count -= 1

@@ -12,11 +12,19 @@ tunnel_inbox.py            numbers of the callbacks of tunnels
 tunnel_index.py            tunnels by app, subject, group, person and instance
 tunnel_news.py             tunnels that have changed, for each instance
 tunnel_keys.py             keys of tunnels, and which of them are in one slot
+chat.py                    chat
+chat_rooms.py              entries of rooms
+chat_restrictions.py       kicks and mutes
+chat_members.py            members of rooms
+chat_people.py             chat sessions and conversations
+chat_changes.py            changes of rooms and people, for each instance
+chat_keys.py               keys of chat
 code_leases.py             pools of codes
 leader_leases.py           leader leases
 login_images.py            images of codes that were drawn live
 instances.py               profiles of running instances
 replication.py             waits until replicas hold a change
+keys.py                    prefixes and lives of keys
 encoding.py                decoding of stored values, milliseconds
 
 Everything except the pools has a TTL in Redis.
@@ -28,6 +36,7 @@ from broker.infrastructure.clock import Clock
 from broker.infrastructure.redis import open_redis
 from broker.state import StateBackend
 from broker.state.redis.authorization_requests import RedisAuthorizationRequests
+from broker.state.redis.chat import open_chat
 from broker.state.redis.code_leases import RedisCodeLeases
 from broker.state.redis.grants import RedisGrants
 from broker.state.redis.instances import RedisInstances
@@ -72,14 +81,16 @@ class StateConnections:
 def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool) -> StateBackend:
     connections = StateConnections(url, replicas=replicas)
     redis = connections.main
+    replication = Replication(connections.replica, replicas)
     time = clock or redis.clock
+    publishes = publishes and redis.is_single_server
     return StateBackend(
         RedisLoginStore(
             redis=redis,
             replica_connection=connections.replica,
             clock=time,
             replicas=replicas,
-            publishes=publishes and redis.is_single_server,
+            publishes=publishes,
         ),
         RedisSessionStore(redis, time),
         RedisCodeLeases(redis, time),
@@ -94,7 +105,8 @@ def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool)
         instances=RedisInstances(redis, time),
         authorization_requests=RedisAuthorizationRequests(redis, time),
         sign_ins=RedisSignIns(redis, time),
-        grants=RedisGrants(redis, Replication(connections.replica, replicas), time),
+        grants=RedisGrants(redis, replication, time),
         retries=RedisRetryQueue(redis, time),
-        tunnels=open_tunnels(redis, time, publishes=publishes and redis.is_single_server),
+        tunnels=open_tunnels(redis, time, publishes=publishes),
+        chat=open_chat(redis, replication, time, publishes=publishes),
     )

@@ -27,8 +27,9 @@ from broker.oidc.ports import (
     Unusable,
 )
 from broker.state.redis.encoding import decode_or_none, to_milliseconds, ttl_milliseconds
+from broker.state.redis.keys import shard_prefix
 from broker.state.redis.replication import Replication
-from broker.state.redis.sign_ins import EXTEND, index_key, key_prefix, subject_name
+from broker.state.redis.sign_ins import EXTEND, index_key, subject_name
 
 ACTIVE = """
 local function active(prefix, sid)
@@ -192,7 +193,7 @@ class RedisGrants:
 
     async def find_code(self, shard: str, code_hash: bytes) -> FoundCode:
         key = _code_key(shard, code_hash)
-        found = await self._redis.run(FIND_CODE, [key], key_prefix(shard))
+        found = await self._redis.run(FIND_CODE, [key], shard_prefix(shard))
         if not found:
             return FoundCode(None, Unusable.UNKNOWN)
         stored, is_signed_in = found
@@ -212,7 +213,7 @@ class RedisGrants:
     async def save(self, family: Family, code_hash: bytes | None = None) -> bool:
         grant, now = family.grant, self._clock()
         shard = grant.family[:1]
-        prefix = key_prefix(shard)
+        prefix = shard_prefix(shard)
         keys = [_family_key(grant.family), _index_key(grant.subject), f"{prefix}signin:{grant.sid}"]
         if code_hash is not None:
             keys.append(_code_key(shard, code_hash))
@@ -234,7 +235,7 @@ class RedisGrants:
         return bool(is_saved)
 
     async def get(self, family_id: str) -> FamilyState | None:
-        prefix = key_prefix(family_id[:1])
+        prefix = shard_prefix(family_id[:1])
         found = await self._redis.run(GET, [_family_key(family_id)], prefix, family_id)
         return _parse_state(found)
 
@@ -246,7 +247,7 @@ class RedisGrants:
         found = await self._redis.run(
             SWAP,
             [_family_key(family_id), _index_key(subject), index_key(subject)],
-            key_prefix(family_id[:1]),
+            shard_prefix(family_id[:1]),
             before.n,
             _encode_family(after),
             self._ttl(after.expires_at),
@@ -265,14 +266,14 @@ class RedisGrants:
         return _parse_state(found)
 
     async def drop(self, family_id: str) -> Family | None:
-        prefix, ttl = key_prefix(family_id[:1]), to_milliseconds(ENDED_TTL)
+        prefix, ttl = shard_prefix(family_id[:1]), to_milliseconds(ENDED_TTL)
         key = _family_key(family_id)
         stored = await self._redis.run(DROP, [key], prefix, family_id, ttl)
         await self._replication.wait_for(key, "-")
         return _parse_family(stored)
 
     async def of_subject(self, subject: str) -> Sequence[FamilyState]:
-        prefix = key_prefix(subject_shard(subject))
+        prefix = shard_prefix(subject_shard(subject))
         found = await self._redis.run(OF_SUBJECT, [_index_key(subject)], prefix)
         states = [state for state in map(_parse_state, found) if state is not None]
         return sorted(states, key=lambda state: state.family.began_at)
@@ -282,15 +283,15 @@ class RedisGrants:
 
 
 def _code_key(shard: str, code_hash: bytes) -> str:
-    return f"{key_prefix(shard)}code:{code_hash.hex()}"
+    return f"{shard_prefix(shard)}code:{code_hash.hex()}"
 
 
 def _family_key(family_id: str) -> str:
-    return f"{key_prefix(family_id[:1])}family:{family_id}"
+    return f"{shard_prefix(family_id[:1])}family:{family_id}"
 
 
 def _index_key(subject: str) -> str:
-    return f"{key_prefix(subject_shard(subject))}families:{subject_name(subject)}"
+    return f"{shard_prefix(subject_shard(subject))}families:{subject_name(subject)}"
 
 
 def _encode_family(family: Family) -> bytes:

@@ -23,6 +23,7 @@ from broker.infrastructure.redis.scripts import CommandPart, script
 from broker.oidc.model import SignIn, subject_shard
 from broker.oidc.ports import ENDED_TTL, SIGN_INS_MAX
 from broker.state.redis.encoding import decode_or_none, to_milliseconds, ttl_milliseconds
+from broker.state.redis.keys import shard_prefix
 
 END = """
 local function finish(prefix, index, sid, ttl)
@@ -162,7 +163,7 @@ class RedisSignIns:
         ended = await self._redis.run(
             SAVE,
             [index_key(sign_in.subject)],
-            key_prefix(subject_shard(sign_in.subject)),
+            shard_prefix(subject_shard(sign_in.subject)),
             sign_in.sid,
             to_milliseconds(now),
             to_milliseconds(expires_at),
@@ -176,12 +177,12 @@ class RedisSignIns:
         return _parse_all(ended)
 
     async def by_cookie(self, cookie_shard: str, cookie_hash: bytes) -> SignIn | None:
-        prefix = key_prefix(cookie_shard)
+        prefix = shard_prefix(cookie_shard)
         key = f"{prefix}signin-cookie:{cookie_hash.hex()}"
         return _parse(await self._redis.run(BY_COOKIE, [key], prefix))
 
     async def of_subject(self, subject: str) -> Sequence[SignIn]:
-        prefix = key_prefix(subject_shard(subject))
+        prefix = shard_prefix(subject_shard(subject))
         found = await self._redis.run(OF_SUBJECT, [index_key(subject)], prefix)
         return sorted(_parse_all(found), key=lambda one: one.began_at)
 
@@ -190,7 +191,7 @@ class RedisSignIns:
             await self._redis.run(
                 TOUCH,
                 [index_key(sign_in.subject)],
-                key_prefix(subject_shard(sign_in.subject)),
+                shard_prefix(subject_shard(sign_in.subject)),
                 sign_in.sid,
                 to_milliseconds(self._clock()),
                 to_milliseconds(expires_at),
@@ -200,17 +201,13 @@ class RedisSignIns:
         )
 
     async def end(self, subject: str, sid: str) -> SignIn | None:
-        prefix = key_prefix(subject_shard(subject))
+        prefix = shard_prefix(subject_shard(subject))
         ttl = to_milliseconds(ENDED_TTL)
         return _parse(await self._redis.run(FINISH, [index_key(subject)], prefix, sid, ttl))
 
 
-def key_prefix(shard: str) -> str:
-    return f"scanlogin:{{{shard}}}:"
-
-
 def index_key(subject: str) -> str:
-    return f"{key_prefix(subject_shard(subject))}signins:{subject_name(subject)}"
+    return f"{shard_prefix(subject_shard(subject))}signins:{subject_name(subject)}"
 
 
 def subject_name(subject: str) -> str:

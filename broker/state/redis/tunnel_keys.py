@@ -36,6 +36,7 @@ from broker.infrastructure.redis import Redis
 from broker.infrastructure.redis.scripts import CommandPart
 from broker.infrastructure.sharding import SHARDS, shard_of
 from broker.state.redis.encoding import decode_or_none, to_milliseconds
+from broker.state.redis.keys import shard_prefix
 from broker.tunnels.model import Tunnel, TunnelState
 from broker.tunnels.ports import RECORD_TTL
 
@@ -58,15 +59,6 @@ local home, channel, now, record_ttl = unpack(ARGV, 1, 4)
 home: the prefix of keys that serve many tunnels; empty on a Cluster.
 channel: the prefix of the channels of instances; empty if the bus is elsewhere.
 """
-
-EXPIRE = """
-local function expire(name, ttl)
-  if redis.call('PTTL', name) < tonumber(ttl) then
-    redis.call('PEXPIRE', name, ttl)
-  end
-end
-"""
-"""Extends the life of a key, and never shortens it."""
 
 REMEMBER = """
 local function known(name, id, now)
@@ -157,10 +149,6 @@ class TunnelKeys:
 
     def _shared(self, name: str) -> str:
         return (self._home or shard_prefix(shard_of(name))) + name
-
-
-def shard_prefix(shard: str) -> str:
-    return f"scanlogin:{{{shard}}}:"
 
 
 def tunnel_key(kind: str, tunnel_id: str) -> str:

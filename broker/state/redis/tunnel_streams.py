@@ -9,7 +9,8 @@ from broker.infrastructure.codec import decoder
 from broker.infrastructure.redis import Redis, Reply
 from broker.infrastructure.redis.scripts import CommandPart, Script, script
 from broker.state.redis.encoding import decode_or_none, to_milliseconds, ttl_milliseconds
-from broker.state.redis.tunnel_keys import EXPIRE, KEY, REMEMBER, SHARED, TunnelKeys, tunnel_key
+from broker.state.redis.keys import EXPIRE
+from broker.state.redis.tunnel_keys import KEY, REMEMBER, SHARED, TunnelKeys, tunnel_key
 from broker.state.redis.tunnel_news import NOTIFY, RedisTunnelNews, news_of
 from broker.tunnels.model import ClosedTunnel, StoredMessage
 from broker.tunnels.ports import (

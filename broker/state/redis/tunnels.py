@@ -11,6 +11,7 @@ from broker.infrastructure.redis import Redis
 from broker.infrastructure.redis.channels import channel_name
 from broker.infrastructure.redis.scripts import CommandPart, script
 from broker.state.redis.encoding import to_milliseconds, ttl_milliseconds
+from broker.state.redis.keys import shard_prefix
 from broker.state.redis.tunnel_inbox import RedisTunnelInbox
 from broker.state.redis.tunnel_index import LINK, RedisTunnelIndex
 from broker.state.redis.tunnel_keys import (
@@ -20,7 +21,6 @@ from broker.state.redis.tunnel_keys import (
     TunnelKeys,
     parse_ticket,
     parse_tunnel,
-    shard_prefix,
     tunnel_key,
 )
 from broker.state.redis.tunnel_news import NOTIFY, RedisTunnelNews, news_of
