@@ -13,7 +13,7 @@ from random import randrange
 
 import aiohttp
 
-START_TIMEOUT = 45.0
+START_TIMEOUT = 120.0
 """Seconds until a process must be ready. Generous, for a busy machine."""
 
 STOP_TIMEOUT = 12.0

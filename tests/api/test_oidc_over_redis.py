@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -75,11 +76,14 @@ async def instances(
 
 
 async def test_code_raced_at_two_instances_works_once(instances: Instances) -> None:
+    """The reuse ends the family of the code, also before the first answer is made."""
     code = await instances.one.code()
 
     answers = await asyncio.gather(*(app.exchange(code) for app in [*instances] * 50))
 
-    assert sorted(answer.status for answer in answers) == [200] + [400] * 99
+    statuses = Counter(answer.status for answer in answers)
+    assert statuses.keys() <= {200, 400}
+    assert statuses[200] <= 1
 
 
 async def test_refresh_raced_at_two_instances_has_one_successor(instances: Instances) -> None:

@@ -59,6 +59,9 @@ CHECKS: list[CheckFunction] = [
 ]
 
 
+BROKER_LIMIT = 1_800.0
+"""Seconds after which the broker of all these tests is killed."""
+
 CALLBACK = "https://red.example/callback"
 
 AT_ADMIN = ("apps", "metrics", "users")
@@ -142,7 +145,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerClient]:
     folder = tmp_path_factory.mktemp("broker")
     (folder / "scan-login-pictures").mkdir()
     (folder / "scan-login-pictures" / PICTURE).write_text("<svg/>")
-    with serving(folder, **variables):
+    with serving(folder, limit=BROKER_LIMIT, **variables):
         yield BrokerClient(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}")
 
 

@@ -49,11 +49,16 @@ def call(folder: Path, *arguments: str, **variables: str) -> subprocess.Complete
 
 @contextmanager
 def serving(
-    folder: Path, *arguments: str, read_line: bool = True, **variables: str
+    folder: Path,
+    *arguments: str,
+    read_line: bool = True,
+    limit: float = LIMIT,
+    **variables: str,
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run `scan-login serve`; yields it and its ready line.
 
     read_line: whether to wait for the ready line.
+    limit: seconds after which the process is killed.
     """
     process = subprocess.Popen(
         [*COMMAND, "serve", *arguments],
@@ -63,7 +68,7 @@ def serving(
         stderr=subprocess.PIPE,
         text=True,
     )
-    watchdog = Timer(LIMIT, process.kill)  # a test that waits for a line then fails
+    watchdog = Timer(limit, process.kill)  # a test that waits for a line then fails
     watchdog.start()
     try:
         assert process.stdout is not None

@@ -16,7 +16,7 @@ from broker.state import StateBackend
 
 T = TypeVar("T")
 
-START_TIMEOUT = 60.0
+START_TIMEOUT = 120.0
 """Maximum seconds until a server answers."""
 
 
@@ -36,7 +36,7 @@ def wait_for_start(process: subprocess.Popen[bytes], is_up: Callable[[], bool]) 
     wait_until(has_started, START_TIMEOUT)
 
 
-def wait_until(condition: Callable[[], T], within: float = 30.0) -> T:
+def wait_until(condition: Callable[[], T], within: float = 60.0) -> T:
     """Wait until `condition()` is true, outside of an event loop, and return its value."""
     end = time.monotonic() + within
     while not (value := condition()):
@@ -46,7 +46,7 @@ def wait_until(condition: Callable[[], T], within: float = 30.0) -> T:
     return value
 
 
-async def eventually(condition: Callable[[], object], within: float = 30.0) -> None:
+async def eventually(condition: Callable[[], object], within: float = 60.0) -> None:
     """Wait until `condition()` holds; it may be a coroutine function."""
     async with asyncio.timeout(within):
         while True:
