@@ -85,7 +85,7 @@ def fault(rows: list[Row], request: pytest.FixtureRequest) -> Fault:
 
     No confirmed login may be lost (unless `loses`), no login returns two different tokens, and
     all other users log in. `make chaos` also checks that no event loop is blocked (unless
-    `stops`). On a busy machine, the time says nothing.
+    `stops`). On a busy machine, that time has no meaning.
     open_load: opens the users.
     """
 
