@@ -60,12 +60,10 @@ class Connections:
     def __len__(self) -> int:
         return len(self._by_sid)
 
-    def check_room_for(self, person: Person) -> None:
-        """Raise TooManyConnections if the person has as many as are allowed."""
-        if len(self._by_person.get(person, ())) >= CONNECTIONS_MAX:
-            raise TooManyConnections(RETRY_AFTER)
-
     def add(self, sid: str, connection: Connection) -> None:
+        """Register a connection. Raises TooManyConnections if its person has enough."""
+        if len(self._by_person.get(connection.person, ())) >= CONNECTIONS_MAX:
+            raise TooManyConnections(RETRY_AFTER)
         connection.sid = sid
         connection.is_open = True
         self._by_sid[sid] = connection

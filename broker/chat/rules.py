@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from broker.chat.errors import ChatDenied
@@ -100,22 +100,23 @@ RESTRICTION_TEXTS = {
 DATA_MAX_BYTES = 8 * 1024
 """Bytes of `data` as JSON."""
 
-DATA_WRAPPERS = 16
-"""Levels of nesting that a frame or a stored entry adds to `data`."""
+DATA_LEVELS = 32
+"""Levels of nesting of `data`. Clients in all languages can read as many."""
 
 
 def check_data(data: object) -> None:
     """Raise InvalidRequest for `data` that cannot be sent to all members as JSON."""
-    if data is None:
-        return
-    wrapped = data
-    for _ in range(DATA_WRAPPERS):
-        wrapped = [wrapped]
-    try:
-        size = len(encode(wrapped)) - 2 * DATA_WRAPPERS
-    except (ValueError, OverflowError, RecursionError):
-        raise InvalidRequest("data: has too large numbers or too many levels") from None
+    level = [data]
+    for _ in range(DATA_LEVELS):
+        level = [child for one in level for child in _children(one)]
+    if level:
+        raise InvalidRequest(f"data: has more than {DATA_LEVELS} levels")
+    size = len(encode(data))
     if size > DATA_MAX_BYTES:
-        raise InvalidRequest(
-            f"data: has {size} bytes as JSON; at most {DATA_MAX_BYTES} are allowed"
-        )
+        raise InvalidRequest(f"data: has {size} bytes; at most {DATA_MAX_BYTES} are allowed")
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
