@@ -76,7 +76,7 @@ from broker.tokens.issuer import TokenIssuer
 from broker.tokens.keys import ID_TOKEN_ALGORITHMS, SigningKeyFile
 from broker.tokens.mount import mount as mount_tokens
 from broker.tokens.settings import TokenSettings
-from broker.tunnels.direct_callbacks import DirectCallbacks
+from broker.tunnels.callback_services import CallbackServices, create_callback_services
 from broker.tunnels.mount import mount as mount_tunnels
 from broker.users.mount import mount as mount_users
 from broker.widget.mount import mount as mount_widget
@@ -222,13 +222,21 @@ def _build_services(settings: Settings, backends: Backends) -> Services:
     retries = RetryWorker(queue=backends.state.retries, clock=backends.state.clock)
     oidc = _build_oidc_services(settings, backends, issuer, logins.redeemer, retries)
     instances = InstanceWatch(settings[ServerSettings].instance)
-    callbacks = DirectCallbacks(
+    callbacks = _build_callbacks(settings, backends, retries)
+    return Services(issuer, pool, logins, sessions, oidc, callbacks, retries, instances)
+
+
+def _build_callbacks(
+    settings: Settings, backends: Backends, retries: RetryWorker
+) -> CallbackServices:
+    return create_callback_services(
         apps=backends.apps,
         secrets=open_webhook_secrets(settings, backends.records),
-        client=SiteClient(allow_private_address=settings[OutboundSettings].webhooks_private),
+        records=backends.state.tunnels.records,
+        retries=retries,
         clock=backends.state.clock,
+        allow_private_address=settings[OutboundSettings].webhooks_private,
     )
-    return Services(issuer, pool, logins, sessions, oidc, callbacks, retries, instances)
 
 
 def _build_oidc_services(
@@ -360,7 +368,7 @@ def _build_lifecycle(
             [Resource(backend.open, backend.close) for backend in connected],
             [Resource(policy.open, policy.close)] if policy else [],
             [Resource(do_nothing, logins.close)],
-            [Resource(services.direct_callbacks.start, services.direct_callbacks.stop)],
+            [Resource(services.callbacks.client.open, services.callbacks.client.close)],
         ],
         drain=drain.close,
         close_sockets=socket_server.close,

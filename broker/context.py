@@ -42,7 +42,7 @@ from broker.sessions.authentication import PhoneAuthenticator
 from broker.sessions.service import SessionService
 from broker.state import StateBackend
 from broker.tokens.issuer import TokenIssuer
-from broker.tunnels.direct_callbacks import DirectCallbacks
+from broker.tunnels.callback_services import CallbackServices
 from broker.tunnels.model import NATIVE
 from broker.tunnels.ports import TunnelCallbacks, TunnelStores
 from broker.users.ports import (
@@ -62,7 +62,7 @@ class Services(NamedTuple):
     login_services: LoginServices
     session_service: SessionService
     oidc_services: OIDCServices
-    direct_callbacks: DirectCallbacks
+    callbacks: CallbackServices
     retries: RetryWorker
     instances: InstanceWatch
 
@@ -227,7 +227,7 @@ class Context:
 
     @property
     def tunnel_callbacks(self) -> Mapping[str, TunnelCallbacks]:
-        return {NATIVE: self.services.direct_callbacks}
+        return {NATIVE: self.services.callbacks.native}
 
     @property
     def token_issuer(self) -> TokenIssuer:

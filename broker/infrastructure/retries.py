@@ -98,10 +98,17 @@ class RetryWorker:
         """Delete a call that was put. Raises Unavailable."""
         await self._queue.done(call)
 
-    async def make(self, call: DeferredCall) -> None:
-        """Make one attempt of a call that was put. Raises Unavailable; it is due again then."""
-        kind = self._kinds[call.kind]
-        await self._record(call, kind.delays, await kind.attempt(call))
+    async def record(self, call: DeferredCall, outcome: CallOutcome) -> None:
+        """Store the outcome of an attempt of a call. Raises Unavailable; it is due again then."""
+        delays = self._kinds[call.kind].delays
+        if outcome is not CallOutcome.FAILED:
+            await self._queue.done(call)
+        elif call.attempt > len(delays):
+            log.error("deferred call given up", kind=call.kind, attempts=call.attempt)
+            await self._queue.done(call)
+        else:
+            again = call._replace(attempt=call.attempt + 1)
+            await self.put(again, delay=delays[call.attempt - 1])
 
     async def run(self) -> None:
         """Make calls until cancelled."""
@@ -128,20 +135,8 @@ class RetryWorker:
             return  # it is due again after `RETRY_TIMEOUT`
         else:
             try:
-                await self.make(call)
+                await self.record(call, await self._kinds[call.kind].attempt(call))
             finally:
                 self._turns.release(call.receiver)
         finally:
             self._taken.release()
-
-    async def _record(
-        self, call: DeferredCall, delays: Sequence[float], outcome: CallOutcome
-    ) -> None:
-        if outcome is not CallOutcome.FAILED:
-            await self._queue.done(call)
-        elif call.attempt > len(delays):
-            log.error("deferred call given up", kind=call.kind, attempts=call.attempt)
-            await self._queue.done(call)
-        else:
-            again = call._replace(attempt=call.attempt + 1)
-            await self.put(again, delay=delays[call.attempt - 1])

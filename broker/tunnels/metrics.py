@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broker.infrastructure.observability.metrics import Counter, Gauge
+from broker.infrastructure.observability.metrics import Counter, Gauge, Histogram
 
 TUNNELS = Gauge("scanlogin_tunnels", "Tunnels with a socket at this instance", ["app", "state"])
 
@@ -10,4 +10,17 @@ REPLAYED = Counter("scanlogin_tunnel_replayed", "Messages that were sent again",
 
 DROPPED = Counter(
     "scanlogin_tunnel_dropped", "Tunnel sockets that the broker dropped", ["app", "reason"]
+)
+
+CALLBACKS = Counter(
+    "scanlogin_tunnel_callbacks",
+    "Attempts to deliver callbacks of tunnels by outcome",
+    ["app", "type", "outcome"],
+)
+
+CALLBACK_SECONDS = Histogram(
+    "scanlogin_tunnel_callback_seconds",
+    "Seconds until backends answer callbacks of tunnels",
+    ["app", "type"],
+    buckets=(0.005, 0.02, 0.1, 0.5, 2.0, 10.0),
 )

@@ -23,14 +23,13 @@ class Receivers:
     """Answers attempts. The receiver `slow` never answers."""
 
     def __init__(self) -> None:
-        self.outcome = CallOutcome.DELIVERED
         self.attempts: list[DeferredCall] = []
 
     async def attempt(self, call: DeferredCall) -> CallOutcome:
         self.attempts.append(call)
         if call.receiver == "slow":
             await asyncio.Event().wait()
-        return self.outcome
+        return CallOutcome.DELIVERED
 
     def of(self, receiver: str) -> int:
         return sum(call.receiver == receiver for call in self.attempts)
@@ -68,37 +67,30 @@ async def take(queue: MemoryRetryQueue) -> list[DeferredCall]:
 
 
 async def test_failed_call_is_due_after_its_delays(
-    worker: RetryWorker, queue: MemoryRetryQueue, receivers: Receivers, clock: Clock
+    worker: RetryWorker, queue: MemoryRetryQueue, clock: Clock
 ) -> None:
-    receivers.outcome = CallOutcome.FAILED
     call = CALL
     await worker.put(call)
 
     for delay in DELAYS:
-        await worker.make(call)
+        await worker.record(call, CallOutcome.FAILED)
         clock.time += delay - 0.5
         assert await take(queue) == []
         clock.time += 0.5
         [call] = await take(queue)
-    await worker.make(call)
+    await worker.record(call, CallOutcome.FAILED)
 
-    assert [call.attempt for call in receivers.attempts] == [1, 2, 3]
     clock.time += RETRY_TIMEOUT
     assert await take(queue) == []
 
 
 @pytest.mark.parametrize("outcome", [CallOutcome.DELIVERED, CallOutcome.REFUSED])
 async def test_answered_call_is_not_repeated(
-    worker: RetryWorker,
-    queue: MemoryRetryQueue,
-    receivers: Receivers,
-    clock: Clock,
-    outcome: CallOutcome,
+    worker: RetryWorker, queue: MemoryRetryQueue, clock: Clock, outcome: CallOutcome
 ) -> None:
-    receivers.outcome = outcome
     await worker.put(CALL)
 
-    await worker.make(CALL)
+    await worker.record(CALL, outcome)
 
     clock.time += RETRY_TIMEOUT
     assert await take(queue) == []

@@ -5,9 +5,9 @@ Each module defines its metrics. No label contains a login, a scene, a session o
 
 from __future__ import annotations
 
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
 
-__all__ = ["CONTENT_TYPE", "Counter", "Gauge", "render"]
+__all__ = ["CONTENT_TYPE", "Counter", "Gauge", "Histogram", "render"]
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
