@@ -126,7 +126,7 @@ class Context:
         return open_webhook_secrets(self.settings, self.backends.records)
 
     @property
-    def chat_stores(self) -> ChatStores | None:
+    def chat_stores(self) -> ChatStores:
         return self.backends.state.chat
 
     @property

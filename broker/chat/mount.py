@@ -67,20 +67,20 @@ class ChatContext(Protocol):
     @property
     def leader_leases(self) -> LeaderLeases: ...
     @property
-    def chat_stores(self) -> ChatStores | None: ...
+    def chat_stores(self) -> ChatStores: ...
 
 
 def mount(context: ChatContext) -> Mounted:
-    stores = context.chat_stores
-    if stores is None or ROLE not in context.settings[ServerSettings].roles:
+    if ROLE not in context.settings[ServerSettings].roles:
         return Mounted()
-    return ChatParts(context, stores).mounted()
+    return ChatParts(context).mounted()
 
 
 class ChatParts:
     """The objects of one instance."""
 
-    def __init__(self, context: ChatContext, stores: ChatStores) -> None:
+    def __init__(self, context: ChatContext) -> None:
+        stores = context.chat_stores
         settings, clock = context.settings[ChatSettings], context.clock
         instance = context.settings[ServerSettings].instance
         retention = Retention(settings.chat_history, settings.chat_retention)

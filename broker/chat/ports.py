@@ -102,6 +102,7 @@ class RoomStore(Protocol):
         """Take the changes that are marked for an instance, each room, kind and subject once.
 
         A change that is marked during the call is in its result or in that of the next call.
+        After Unavailable, the next call returns the changes again.
         `ENTRIES` have the highest new offset, `CONVERSATION`s the lowest.
         """
 

@@ -31,7 +31,6 @@ class StateBackend:
     unavailable_reason: why no request can succeed now; None if the state is available.
     refusal: the error code with which the state refuses writes; None while it accepts them.
     evicts: returns whether the state may evict entries to free memory. Raises Unavailable.
-    chat: None if the backend cannot store chats.
     """
 
     logins: LoginStore
@@ -51,7 +50,7 @@ class StateBackend:
     grants: Grants
     retries: RetryQueue
     tunnels: TunnelStores
-    chat: ChatStores | None = None
+    chat: ChatStores
 
 
 STATES: Mapping[str, str] = {

@@ -252,7 +252,10 @@ class TunnelStream(Protocol):
         """Delete the messages up to an offset, by tunnel id. Unknown tunnels are ignored."""
 
     async def changed(self, instance: str) -> Collection[str]:
-        """Empty the instance's set of changed tunnels and return it, with one command."""
+        """Empty the instance's set of changed tunnels and return it, with one command.
+
+        After Unavailable, the next call returns them again.
+        """
 
 
 class NumberedMessage(NamedTuple):

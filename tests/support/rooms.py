@@ -18,7 +18,6 @@ from broker.chat.model import (
     RoomKey,
     pair_room,
 )
-from broker.chat.ports import ChatStores
 from broker.state import StateBackend
 from tests.support.builders import Clock
 
@@ -26,11 +25,6 @@ ROOM = RoomKey("shop~first", "lobby")
 ALICE = Person("shop~first", "pretend:alice")
 KEEP = Retention(entries=1_000, seconds=604_800.0)
 FEW = Retention(entries=5, seconds=3_600.0)
-
-
-def chat_of(store: StateBackend) -> ChatStores:
-    assert store.chat is not None
-    return store.chat
 
 
 def a_message(clock: Clock, message_id: str, subject: str = "alice", **changes: Any) -> NewMessage:
@@ -72,7 +66,7 @@ async def say(
     store: StateBackend, message: NewMessage, room: RoomKey = ROOM, retention: Retention = KEEP
 ) -> Appended:
     """Append a message, and return its place."""
-    appended = await chat_of(store).rooms.append(room, message, retention=retention)
+    appended = await store.chat.rooms.append(room, message, retention=retention)
     assert isinstance(appended, Appended)
     return appended
 
@@ -80,5 +74,5 @@ async def say(
 async def entries_of(
     store: StateBackend, clock: Clock, room: RoomKey = ROOM, retention: Retention = KEEP
 ) -> Sequence[Entry]:
-    page = await chat_of(store).rooms.read(room, limit=2_000, now=clock(), retention=retention)
+    page = await store.chat.rooms.read(room, limit=2_000, now=clock(), retention=retention)
     return page.entries

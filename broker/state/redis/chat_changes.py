@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Sequence
 
 from broker.chat.model import Change, ChangeKind, parse_room_id, room_id
@@ -66,11 +67,27 @@ instances that the caller must notify. On a Cluster, the caller marks the change
 
 MARK_ONE = script(MARK + "mark(KEYS[1], ARGV[1], ARGV[2], ARGV[3])")
 
-TAKE = script("""
-local changes = redis.call('HGETALL', KEYS[1])
-redis.call('DEL', KEYS[1])
-return changes
-""")
+TAKE = script(
+    MARK
+    + """
+local changes, taken, token = unpack(KEYS)
+if redis.call('GET', token) == ARGV[1] then
+  redis.call('DEL', taken)
+end
+local all = redis.call('HGETALL', changes)
+for i = 1, #all, 2 do
+  mark(taken, all[i], all[i + 1], ARGV[3])
+end
+redis.call('DEL', changes)
+redis.call('SET', token, ARGV[2], 'PX', ARGV[3])
+return redis.call('HGETALL', taken)
+"""
+)
+"""Moves changes from `changes` to `taken`, and returns all in `taken`.
+
+They remain there until a call has the token of this one: if a reply is lost, the next call returns
+them again.
+"""
 
 
 class ChatChanges:
@@ -83,6 +100,7 @@ class ChatChanges:
         self._redis = redis
         self._home = shard_prefix(SHARDS[0]) if redis.is_single_server else ""
         self._channel = channel_name("") if publishes else ""
+        self._received: dict[str, str] = {}
 
     def arguments(self, change: Change, notice: Notice, now: float) -> tuple[CommandPart, ...]:
         """Return the arguments of `ANNOUNCE`."""
@@ -101,17 +119,28 @@ class ChatChanges:
         if not self._home:
             arguments = _field(change), change.offset, to_milliseconds(MARK_TTL)
             await asyncio.gather(
-                *(self._redis.run(MARK_ONE, [self._key(one)], *arguments) for one in instances)
+                *(
+                    self._redis.run(MARK_ONE, [self._key("room-changes", one)], *arguments)
+                    for one in instances
+                )
             )
         return instances
 
     async def take(self, instance: str) -> Sequence[Change]:
-        found = await self._redis.run(TAKE, [self._key(instance)])
+        kinds = ("room-changes", "room-taken", "room-taken-token")
+        token, received = secrets.token_urlsafe(8), self._received.get(instance, "")
+        found = await self._redis.run(
+            TAKE,
+            [self._key(kind, instance) for kind in kinds],
+            received,
+            token,
+            to_milliseconds(MARK_TTL),
+        )
+        self._received[instance] = token
         return [_parse(*pair) for pair in zip(found[::2], found[1::2], strict=True)]
 
-    def _key(self, instance: str) -> str:
-        name = f"room-changes:{instance}"
-        return (self._home or shard_prefix(shard_of(name))) + name
+    def _key(self, kind: str, instance: str) -> str:
+        return f"{self._home or shard_prefix(shard_of(instance))}{kind}:{instance}"
 
 
 def _field(change: Change) -> str:

@@ -16,10 +16,12 @@
     scanlogin:{s}:chats-order:<person>       sorted set: room by end
 
     scanlogin:{n}:room-changes:<instance>    hash: "<kind>/<app>/<room>/<subject>" → offset
+    scanlogin:{n}:room-taken:<instance>      hash: changes that the instance has read, until it
+                                             tells the token in `room-taken-token:<instance>`
 
 `s` is the shard of the room's name; for a person it is that of `Person.room`. With one server, one
-script changes a room and `room-changes`. On a Cluster `n` is the shard of the key's name, and a
-second round trip changes it. Ends of members are in milliseconds, other times in seconds.
+script changes a room and `room-changes`. On a Cluster `n` is the shard of the instance's name, and
+a second round trip changes it. Ends of members are in milliseconds, other times in seconds.
 """
 
 from __future__ import annotations

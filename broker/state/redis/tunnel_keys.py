@@ -12,15 +12,17 @@
 `s` is the first character of the tunnel's id. These keys serve many tunnels:
 
     scanlogin:{n}:tunnels-changed:<instance>  set: ids of tunnels with news for an instance
+    scanlogin:{n}:tunnels-taken:<instance>    set: ids that the instance has read, until it tells
+                                              the token in `tunnels-taken-token:<instance>`
     scanlogin:{n}:tunnels-due                 sorted set: id by `due_at`
     scanlogin:{n}:tunnels-owners              sorted set: instance by the end of its last record
     scanlogin:{n}:tunnels:<kind>:<hash>       sorted set: ids of the tunnels of one app, subject,
                                               group, person or instance, all with score 0
 
 With one server, one script changes a tunnel and these keys. On a Cluster `n` is the shard of the
-key's name, and a second round trip changes them. A change there that is lost, or overtaken by
-another, is repaired by the next `touch`, which writes all entries of a tunnel again. All times are
-in milliseconds. A script that changes such keys begins with `SHARED`.
+instance or of the key's name, and a second round trip changes them. A change there that is lost, or
+overtaken by another, is repaired by the next `touch`, which writes all entries of a tunnel again.
+All times are in milliseconds. A script that changes such keys begins with `SHARED`.
 """
 
 from __future__ import annotations
@@ -109,7 +111,11 @@ class TunnelKeys:
         return self._home, self._channel, to_milliseconds(self._clock()), RECORD_TTL_MS
 
     def changed(self, instance: str) -> str:
-        return self._shared(f"tunnels-changed:{instance}")
+        return self._shared(f"tunnels-changed:{instance}", instance)
+
+    def taken(self, instance: str) -> tuple[str, str]:
+        names = (f"tunnels-taken:{instance}", f"tunnels-taken-token:{instance}")
+        return self._shared(names[0], instance), self._shared(names[1], instance)
 
     def due(self) -> str:
         return self._shared("tunnels-due")
@@ -147,8 +153,8 @@ class TunnelKeys:
             batches[-1] += own
         return [batch for batches in by_slot.values() for batch in batches]
 
-    def _shared(self, name: str) -> str:
-        return (self._home or shard_prefix(shard_of(name))) + name
+    def _shared(self, name: str, shard_name: str = "") -> str:
+        return (self._home or shard_prefix(shard_of(shard_name or name))) + name
 
 
 def tunnel_key(kind: str, tunnel_id: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 
@@ -36,16 +37,28 @@ redis.call('PEXPIRE', KEYS[1], ARGV[1])
 """)
 
 TAKE = script("""
-local ids = redis.call('SMEMBERS', KEYS[1])
-redis.call('DEL', KEYS[1])
-return ids
+local changed, taken, token = unpack(KEYS)
+if redis.call('GET', token) == ARGV[1] then
+  redis.call('DEL', taken)
+end
+redis.call('SUNIONSTORE', taken, taken, changed)
+redis.call('DEL', changed)
+redis.call('PEXPIRE', taken, ARGV[3])
+redis.call('SET', token, ARGV[2], 'PX', ARGV[3])
+return redis.call('SMEMBERS', taken)
 """)
+"""Moves ids from `changed` to `taken`, and returns all in `taken`.
+
+They remain there until a call has the token of this one: if a reply is lost, the next call returns
+them again.
+"""
 
 
 class RedisTunnelNews:
     def __init__(self, redis: Redis, keys: TunnelKeys) -> None:
         self._redis = redis
         self._keys = keys
+        self._received: dict[str, str] = {}
 
     async def mark(self, news: Iterable[tuple[str, str]]) -> None:
         """Mark tunnels as changed.  news: instance, which may be empty, and tunnel id."""
@@ -61,7 +74,15 @@ class RedisTunnelNews:
         )
 
     async def take(self, instance: str) -> Collection[str]:
-        found = await self._redis.run(TAKE, [self._keys.changed(instance)])
+        token = secrets.token_urlsafe(8)
+        found = await self._redis.run(
+            TAKE,
+            [self._keys.changed(instance), *self._keys.taken(instance)],
+            self._received.get(instance, ""),
+            token,
+            RECORD_TTL_MS,
+        )
+        self._received[instance] = token
         return [tunnel_id.decode() for tunnel_id in found]
 
     async def remove(self, instance: str, tunnel_ids: Collection[str]) -> None:

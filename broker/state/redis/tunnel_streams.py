@@ -188,7 +188,7 @@ class RedisTunnelStream:
     async def read(
         self, positions: Mapping[str, int], instance: str
     ) -> Mapping[str, StreamReading]:
-        if not self._keys.is_together:
+        if instance and not self._keys.is_together:
             await self._news.remove(instance, positions)
         found = await self._run_in_batches(
             READ, positions, *self._keys.shared_arguments(), instance

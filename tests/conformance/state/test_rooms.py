@@ -36,7 +36,7 @@ from broker.chat.ports import (
 )
 from broker.infrastructure.sharding import SHARDS, shard_of
 from broker.state import StateBackend, open_state
-from tests.support.builders import Clock
+from tests.support.builders import STATES, Clock
 from tests.support.rooms import (
     ALICE,
     FEW,
@@ -46,7 +46,6 @@ from tests.support.rooms import (
     a_conversation,
     a_member,
     a_message,
-    chat_of,
     entries_of,
     say,
 )
@@ -62,7 +61,7 @@ async def join(
     store: StateBackend, clock: Clock, instance: str, *subjects: str, room: RoomKey = ROOM
 ) -> Presence:
     members = [a_member(clock, subject) for subject in subjects]
-    found = await chat_of(store).members.refresh(instance, {room: members}, now=clock())
+    found = await store.chat.members.refresh(instance, {room: members}, now=clock())
     return found[room]
 
 
@@ -70,7 +69,7 @@ async def join(
 
 
 async def test_unused_room_is_empty(store: StateBackend, clock: Clock) -> None:
-    rooms = chat_of(store).rooms
+    rooms = store.chat.rooms
 
     page = await rooms.read(ROOM, limit=10, now=clock(), retention=KEEP)
 
@@ -85,7 +84,7 @@ async def test_all_fields_of_messages_are_stored(store: StateBackend, clock: Clo
 
     places = [await say(store, first), await say(store, second)]
 
-    page = await chat_of(store).rooms.read(ROOM, limit=10, now=clock(), retention=KEEP)
+    page = await store.chat.rooms.read(ROOM, limit=10, now=clock(), retention=KEEP)
     assert [(one.offset, one.at) for one in places] == [(1, first.at), (2, second.at)]
     assert {one.epoch for one in places} == {page.epoch}
     assert (page.head, page.floor, page.more) == (2, 0, False)
@@ -114,13 +113,13 @@ async def test_repeated_id_is_stored_once(
     await join(store, clock, "one", "alice")
     first = await say(store, a_message(clock, "1"))
     other = await say(store, a_message(clock, "1", "bob"))
-    await chat_of(store).rooms.changes("one")
+    await store.chat.rooms.changes("one")
     pass_time(MESSAGE_ID_TTL - 1)
 
     again = await say(store, a_message(clock, "1", text="another"))
 
     assert (again, other.offset) == (first._replace(pending=()), 2)
-    assert list(await chat_of(store).rooms.changes("one")) == []
+    assert list(await store.chat.rooms.changes("one")) == []
     pass_time(1)
     assert (await say(store, a_message(clock, "1"))).offset == 3
 
@@ -159,7 +158,7 @@ async def test_pages_are_read_by_offset(store: StateBackend, clock: Clock) -> No
         await say(store, a_message(clock, str(number)))
 
     async def offsets(**bounds: int) -> tuple[list[int], bool]:
-        page = await chat_of(store).rooms.read(ROOM, now=clock(), retention=KEEP, **bounds)
+        page = await store.chat.rooms.read(ROOM, now=clock(), retention=KEEP, **bounds)
         return [one.position for one in page.entries], page.more
 
     assert await offsets(limit=3) == ([8, 9, 10], True)
@@ -179,7 +178,7 @@ async def test_room_keeps_its_newest_entries(store: StateBackend, clock: Clock) 
     for number in range(1, 9):
         await say(store, a_message(clock, str(number)), retention=FEW)
 
-    page = await chat_of(store).rooms.read(ROOM, limit=10, now=clock(), retention=FEW)
+    page = await store.chat.rooms.read(ROOM, limit=10, now=clock(), retention=FEW)
 
     assert [one.position for one in page.entries] == [4, 5, 6, 7, 8]
     assert (page.head, page.floor) == (8, 3)
@@ -194,20 +193,19 @@ async def test_old_entries_are_not_returned(
 
     assert len(await entries_of(store, clock, retention=FEW)) == 2
     pass_time(1)
-    page = await chat_of(store).rooms.read(ROOM, limit=9, now=clock(), retention=FEW)
+    page = await store.chat.rooms.read(ROOM, limit=9, now=clock(), retention=FEW)
     assert ([one.position for one in page.entries], page.head, page.floor) == ([2], 2, 1)
-    assert await chat_of(store).rooms.delete(ROOM, 1, by="alice", at=clock(), retention=FEW) is None
+    assert await store.chat.rooms.delete(ROOM, 1, by="alice", at=clock(), retention=FEW) is None
     pass_time(FEW.seconds)
-    page = await chat_of(store).rooms.read(ROOM, limit=9, now=clock(), retention=FEW)
+    page = await store.chat.rooms.read(ROOM, limit=9, now=clock(), retention=FEW)
     assert page == RoomPage(first.epoch, 2, 2, (), False)
     assert (await say(store, a_message(clock, "3"), retention=FEW))[:2] == (first.epoch, 3)
 
 
+@pytest.mark.parametrize("engine", STATES[1:], indirect=True)
 async def test_lost_room_has_a_new_epoch(
     store: StateBackend, engine: str, engines: Engines, clock: Clock
 ) -> None:
-    if engine == "memory":
-        pytest.skip("memory is lost with its process")
     first = await say(store, a_message(clock, "1"))
 
     engines.empty(engine)
@@ -218,7 +216,7 @@ async def test_lost_room_has_a_new_epoch(
 
 
 async def test_deletion_is_an_entry(store: StateBackend, clock: Clock) -> None:
-    rooms = chat_of(store).rooms
+    rooms = store.chat.rooms
     for number in "12":
         await say(store, a_message(clock, number))
 
@@ -241,7 +239,7 @@ async def test_one_of_concurrent_deletions_succeeds(
 
     results = await asyncio.gather(
         *(
-            chat_of(clients[number % len(clients)]).rooms.delete(
+            clients[number % len(clients)].chat.rooms.delete(
                 ROOM, 1, by=f"b{number}", at=clock(), retention=KEEP
             )
             for number in range(20)
@@ -255,7 +253,7 @@ async def test_one_of_concurrent_deletions_succeeds(
 async def test_trim_drops_old_entries_of_unused_rooms(
     store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
-    rooms = chat_of(store).rooms
+    rooms = store.chat.rooms
     for number in range(3):
         await say(store, a_message(clock, str(number)), retention=FEW)
         await say(store, a_message(clock, str(number)), OTHER_ROOM, retention=FEW)
@@ -279,7 +277,7 @@ async def test_message_is_marked_for_each_instance(store: StateBackend, clock: C
     await join(store, clock, "one", "alice")
     await join(store, clock, "two", "bob")
     await join(store, clock, "three", "carol", room=OTHER_ROOM)
-    rooms = chat_of(store).rooms
+    rooms = store.chat.rooms
 
     for number in "12":
         place = await say(store, a_message(clock, number))
@@ -298,7 +296,7 @@ async def test_message_is_marked_for_each_instance(store: StateBackend, clock: C
 async def test_changes_have_one_line_for_each_cause(store: StateBackend, clock: Clock) -> None:
     await join(store, clock, "one", ALICE.subject)
     await join(store, clock, "one", ALICE.subject, room=ALICE.room)
-    chat, conversation = chat_of(store), a_conversation(clock)
+    chat, conversation = store.chat, a_conversation(clock)
     mute = Restriction(RestrictionKind.MUTE, clock() + 60)
 
     for number in "12":
@@ -320,6 +318,19 @@ async def test_changes_have_one_line_for_each_cause(store: StateBackend, clock: 
     )
 
 
+@pytest.mark.parametrize("engine", STATES[1:], indirect=True)
+async def test_lost_changes_are_returned_again(clients: list[StateBackend], clock: Clock) -> None:
+    first, second, _ = clients
+    await join(first, clock, "one", "alice")
+    await say(first, a_message(clock, "1"))
+    lost = await first.chat.rooms.changes("one")
+    await say(first, a_message(clock, "2"))
+
+    assert list(lost) == [Change(ChangeKind.ENTRIES, ROOM, 1)]
+    assert list(await second.chat.rooms.changes("one")) == [Change(ChangeKind.ENTRIES, ROOM, 2)]
+    assert list(await second.chat.rooms.changes("one")) == []
+
+
 async def test_marks_of_a_dead_instance_expire(
     store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
@@ -330,7 +341,7 @@ async def test_marks_of_a_dead_instance_expire(
     assert (await say(store, a_message(clock, "2"))).pending == ()
     pass_time(1)
 
-    assert list(await chat_of(store).rooms.changes("one")) == []
+    assert list(await store.chat.rooms.changes("one")) == []
 
 
 async def test_stores_publish_if_the_state_has_the_bus(
@@ -344,14 +355,14 @@ async def test_stores_publish_if_the_state_has_the_bus(
     kick = Restriction(RestrictionKind.KICK, clock() + 60)
     async with bus.listen("one") as notices:
         place = await say(store, a_message(clock, "1"))
-        pending = await chat_of(store).restrictions.put(ROOM, "bob", kick, now=clock())
+        pending = await store.chat.restrictions.put(ROOM, "bob", kick, now=clock())
 
         if engine in ("memory", "cluster"):
             assert (list(place.pending), list(pending)) == (["one"], ["one"])
         else:
             assert (list(place.pending), list(pending)) == ([], [])
             assert [await anext(notices) for _ in "12"] == [room_notice(ROOM), CHANGES_NOTICE]
-    assert len(await chat_of(store).rooms.changes("one")) == 2
+    assert len(await store.chat.rooms.changes("one")) == 2
     await bus.close()
     await store.close()
 
@@ -363,7 +374,7 @@ async def test_stores_publish_if_the_state_has_the_bus(
 async def test_restricted_person_cannot_say(
     store: StateBackend, clock: Clock, pass_time: PassTime, kind: RestrictionKind
 ) -> None:
-    chat, restriction = chat_of(store), Restriction(kind, clock() + 60.5)
+    chat, restriction = store.chat, Restriction(kind, clock() + 60.5)
     await chat.restrictions.put(ROOM, "alice", restriction, now=clock())
 
     refused = await chat.rooms.append(ROOM, a_message(clock, "1"), retention=KEEP)
@@ -380,7 +391,7 @@ async def test_restricted_person_cannot_say(
 
 
 async def test_restriction_that_ends_last_is_returned(store: StateBackend, clock: Clock) -> None:
-    chat, kinds = chat_of(store), (RestrictionKind.KICK, RestrictionKind.MUTE)
+    chat, kinds = store.chat, (RestrictionKind.KICK, RestrictionKind.MUTE)
     for kind, seconds in zip(kinds, (60, 90), strict=True):
         await chat.restrictions.put(
             ROOM, "alice", Restriction(kind, clock() + seconds), now=clock()
@@ -393,7 +404,7 @@ async def test_restriction_that_ends_last_is_returned(store: StateBackend, clock
 
 
 async def test_ended_restriction_removes_its_kind(store: StateBackend, clock: Clock) -> None:
-    chat = chat_of(store)
+    chat = store.chat
     for kind in RestrictionKind:
         await chat.restrictions.put(ROOM, "alice", Restriction(kind, clock() + 60), now=clock())
 
@@ -412,7 +423,7 @@ async def test_members_join_and_leave_once(store: StateBackend, clock: Clock) ->
     first = await join(store, clock, "one", "alice", "bob")
     second = await join(store, clock, "one", "alice", "bob")
     third = await join(store, clock, "two", "bob", "carol")
-    members = chat_of(store).members
+    members = store.chat.members
 
     assert (first.online, first.instances, first.was_listed) == (2, ("one",), False)
     assert (sorted(first.joined), first.left) == (["alice", "bob"], ())
@@ -429,7 +440,7 @@ async def test_members_join_and_leave_once(store: StateBackend, clock: Clock) ->
 async def test_member_without_heartbeat_is_offline(
     store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
-    members = chat_of(store).members
+    members = store.chat.members
     await join(store, clock, "dead", "alice", "bob")
     pass_time(MEMBER_TTL - 1)
     await join(store, clock, "one", "bob")
@@ -470,7 +481,7 @@ async def test_members_that_are_left_out_keep_their_time(
 async def test_page_has_the_last_members_first(
     store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
-    members = chat_of(store).members
+    members = store.chat.members
     rooms = {
         ROOM: [a_member(clock, f"m{n}", joined_at=clock() + n) for n in range(MEMBERS_MAX + 5)]
     }
@@ -490,7 +501,7 @@ async def test_page_has_the_last_members_first(
 async def test_member_keeps_the_first_time_and_the_last_name(
     store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
-    members = chat_of(store).members
+    members = store.chat.members
     first = a_member(clock, "alice", joined_at=clock() + 0.25, name="A", nickname="first")
     await members.refresh("one", {ROOM: [first]}, now=clock())
     pass_time(1)
@@ -505,7 +516,7 @@ async def test_member_keeps_the_first_time_and_the_last_name(
 async def test_refresh_of_many_rooms_is_separate(store: StateBackend, clock: Clock) -> None:
     rooms = {RoomKey(ROOM.app, f"r{n}"): [a_member(clock, f"m{n}")] for n in range(70)}
 
-    found = await chat_of(store).members.refresh("one", rooms, now=clock())
+    found = await store.chat.members.refresh("one", rooms, now=clock())
 
     assert {room: one.joined for room, one in found.items()} == {
         room: (members[0].subject,) for room, members in rooms.items()
@@ -518,9 +529,7 @@ async def test_racing_members_join_and_leave_once(
     async def come_and_go(number: int) -> list[Presence]:
         client, instance = clients[number % len(clients)], f"i{number}"
         joined = await join(client, clock, instance, "alice", f"m{number}")
-        left = await chat_of(client).members.leave(
-            instance, ROOM, ["alice", f"m{number}"], now=clock()
-        )
+        left = await client.chat.members.leave(instance, ROOM, ["alice", f"m{number}"], now=clock())
         return [joined, left]
 
     results = await asyncio.gather(*map(come_and_go, range(12)))
@@ -531,7 +540,7 @@ async def test_racing_members_join_and_leave_once(
     for number in range(12):
         assert sum(one.joined.count(f"m{number}") for one in found) == 1
         assert sum(one.left.count(f"m{number}") for one in found) == 1
-    assert (await chat_of(clients[0]).members.page(ROOM, now=clock())).online == 0
+    assert (await clients[0].chat.members.page(ROOM, now=clock())).online == 0
 
 
 # Chat sessions
@@ -540,7 +549,7 @@ async def test_racing_members_join_and_leave_once(
 async def test_chat_session_is_found_until_its_end(
     store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
-    sessions = chat_of(store).sessions
+    sessions = store.chat.sessions
     session = a_chat_session(clock, name=None, openid="o", expires_at=clock() + 60.5)
     await sessions.put(SHARD, HASH, session)
 
@@ -557,19 +566,19 @@ async def test_chat_session_is_found_until_its_end(
 
 async def test_ended_chat_session_stays_ended(clients: list[StateBackend], clock: Clock) -> None:
     for _ in range(5):
-        await chat_of(clients[0]).sessions.put(SHARD, HASH, a_chat_session(clock))
+        await clients[0].chat.sessions.put(SHARD, HASH, a_chat_session(clock))
 
         await asyncio.gather(
-            *(chat_of(one).sessions.extend(SHARD, HASH, clock() + 60) for one in clients),
-            chat_of(clients[-1]).sessions.end(SHARD, HASH),
-            *(chat_of(one).sessions.extend(SHARD, HASH, clock() + 60) for one in clients),
+            *(one.chat.sessions.extend(SHARD, HASH, clock() + 60) for one in clients),
+            clients[-1].chat.sessions.end(SHARD, HASH),
+            *(one.chat.sessions.extend(SHARD, HASH, clock() + 60) for one in clients),
         )
 
-        assert await chat_of(clients[0]).sessions.find(SHARD, HASH) is None
+        assert await clients[0].chat.sessions.find(SHARD, HASH) is None
 
 
 async def test_next_chat_session_drops_the_first_to_end(store: StateBackend, clock: Clock) -> None:
-    sessions = chat_of(store).sessions
+    sessions = store.chat.sessions
     hashes = [bytes([number]) * 32 for number in range(CHAT_SESSIONS_MAX + 1)]
     for number, one in enumerate(hashes[:-1]):
         end = clock() + 1_000 + number
@@ -587,7 +596,7 @@ async def test_next_chat_session_drops_the_first_to_end(store: StateBackend, clo
 
 
 async def test_conversations_are_returned_newest_first(store: StateBackend, clock: Clock) -> None:
-    conversations = chat_of(store).conversations
+    conversations = store.chat.conversations
     stored = [a_conversation(clock, f"p{n}", at=clock() + n, name=None) for n in (2, 1, 3)]
 
     for one in stored:
@@ -601,7 +610,7 @@ async def test_conversations_are_returned_newest_first(store: StateBackend, cloc
 async def test_conversation_values_never_decrease_in_an_epoch(
     store: StateBackend, clock: Clock
 ) -> None:
-    conversations, room = chat_of(store).conversations, pair_room(ALICE.subject, "pretend:bob")
+    conversations, room = store.chat.conversations, pair_room(ALICE.subject, "pretend:bob")
     first = a_conversation(clock, offset=5, seen=3, at=clock() + 5.5, name="Bob 鲍勃")
 
     async def after(conversation: object) -> object:
@@ -627,7 +636,7 @@ async def test_conversation_values_never_decrease_in_an_epoch(
 async def test_conversation_expires_after_its_retention(
     store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
-    conversations = chat_of(store).conversations
+    conversations = store.chat.conversations
     await conversations.touch(ALICE, a_conversation(clock, "a"), first=1, retention=FEW)
     pass_time(10)
     await conversations.touch(ALICE, a_conversation(clock, "b"), first=1, retention=FEW)
@@ -639,7 +648,7 @@ async def test_conversation_expires_after_its_retention(
 
 
 async def test_next_conversation_drops_the_oldest(store: StateBackend, clock: Clock) -> None:
-    conversations = chat_of(store).conversations
+    conversations = store.chat.conversations
     for number in range(CONVERSATIONS_MAX + 1):
         conversation = a_conversation(clock, f"p{number}", at=clock() + number)
         await conversations.touch(ALICE, conversation, first=1, retention=KEEP)
@@ -655,7 +664,7 @@ async def test_next_conversation_drops_the_oldest(store: StateBackend, clock: Cl
 async def test_no_key_of_chat_remains(
     store: StateBackend, engine: str, engines: Engines, clock: Clock, pass_time: PassTime
 ) -> None:
-    chat, retention = chat_of(store), Retention(10, 1_000.0)
+    chat, retention = store.chat, Retention(10, 1_000.0)
     kick = Restriction(RestrictionKind.KICK, clock() + 500)
     for name in SHARDS[:6]:
         room = RoomKey(ROOM.app, name)

@@ -35,7 +35,7 @@ from broker.tunnels.ports import (
     StreamReading,
     TunnelQuery,
 )
-from tests.support.builders import Clock
+from tests.support.builders import STATES, Clock
 from tests.support.servers.redis import Engines, PassTime
 from tests.support.tunnels import a_close, a_tunnel, next_version, push, stored_tunnel
 from tests.support.waiting import opened, opened_bus
@@ -672,6 +672,19 @@ async def test_changed_set_holds_each_tunnel_once(store: StateBackend) -> None:
         await push(store, tunnel, Push(tunnel.id, b"1"))
 
     assert sorted(await store.tunnels.streams.changed("one")) == sorted(one.id for one in tunnels)
+
+
+@pytest.mark.parametrize("engine", STATES[1:], indirect=True)
+async def test_lost_changed_set_is_returned_again(clients: list[StateBackend]) -> None:
+    first, second, _ = clients
+    one, two = await stored_tunnel(first), await stored_tunnel(first)
+    await push(first, one, Push(one.id, b"1"))
+    lost = await first.tunnels.streams.changed("one")
+    await push(first, two, Push(two.id, b"1"))
+
+    assert list(lost) == [one.id]
+    assert sorted(await second.tunnels.streams.changed("one")) == sorted([one.id, two.id])
+    assert list(await second.tunnels.streams.changed("one")) == []
 
 
 async def test_append_publishes_if_the_state_has_the_bus(
