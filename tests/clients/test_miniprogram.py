@@ -14,12 +14,13 @@ from broker.errors import Unavailable
 from broker.identity.errors import UserBlocked
 from broker.identity.model import Identity, UserProfile
 from broker.infrastructure.runtime.server import Site, serve_sites
-from tests.support.app_admin import TOKEN, Admin
+from tests.support.app_admin import TOKEN, Admin, page
 from tests.support.builders import FixedDirectory, StartBroker
 from tests.support.environment import ROOT, free_port
 from tests.support.miniprogram import run_suite
 
 PROGRAM = ROOT / "mp_stub" / "miniprogram"
+PAGE = "https://b.example"
 
 
 class MiniProgramDirectory(FixedDirectory):
@@ -55,9 +56,9 @@ async def register_url(directory: MiniProgramDirectory) -> AsyncIterator[str]:
 def test_every_file_of_the_manifest_exists() -> None:
     app = json.loads((PROGRAM / "app.json").read_text())
 
-    for page in app["pages"]:
+    for name in app["pages"]:
         for kind in ("js", "json", "wxml", "wxss"):
-            assert (PROGRAM / f"{page}.{kind}").exists(), f"{page}.{kind}"
+            assert (PROGRAM / f"{name}.{kind}").exists(), f"{name}.{kind}"
     assert (PROGRAM / app["sitemapLocation"]).exists()
     theme = json.loads((PROGRAM / app["themeLocation"]).read_text())
     colours = {value[1:] for value in app["window"].values() if value.startswith("@")}
@@ -107,7 +108,7 @@ async def test_mini_program_suite_passes(
     )
     admin = Admin(broker.admin)
     for match in ("number", "code"):
-        fields = {"id": match, "name": "Bank", "match": match, "origins": ["https://b.example"]}
+        fields = {"id": match, "name": "Bank", "match": match, "origins": [PAGE]}
         assert (await admin.ask("POST", "/apps", fields)).status == 201
     await admin.http.close()
     brief = await start_broker(directory, login_lifetime=8, **public)
@@ -115,4 +116,6 @@ async def test_mini_program_suite_passes(
     urls = {"BROKER": broker.url, "BRIEF_BROKER": brief.url, "STRICT_BROKER": strict.url}
     brokers = {name: f"{url}{path}" for name, url in urls.items()}
 
-    await run_suite(suite, **brokers)
+    async with page(broker, "code", PAGE) as browser:
+        begun = await browser.emit("begin", {})
+        await run_suite(suite, **brokers, PAGE_SCENE=begun["scene"])

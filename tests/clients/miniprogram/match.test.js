@@ -5,7 +5,7 @@ const { Browser } = require("./browser");
 const { PretendPhone } = require("./pretend-phone");
 const { closeAll, config, scan, scanned, shown, sleep, tap, textOf } = require("./simulator");
 
-const { BROKER } = process.env;
+const { BROKER, PAGE_SCENE } = process.env;
 
 let phone;
 
@@ -36,6 +36,14 @@ test("the number in the browser is one of three choices of equal weight", async 
   await shown(page, "Confirmed");
 
   expect((await browser.ask()).access_token).toBeTruthy();
+});
+
+test("the warning names the page that shows the code", async () => {
+  config.app = "code";
+
+  const page = await scan(PAGE_SCENE);
+
+  expect(textOf(page, "warning")).toContain("in front of you, at https://b.example");
 });
 
 describe("digits", () => {
@@ -107,6 +115,25 @@ describe("digits", () => {
     wait(61);
 
     await shown(page, "The digits have expired");
+  });
+
+  test("a late answer does not replace the outcome", async () => {
+    const { request } = phone.wx;
+    const late = await new Promise((resolve) => {
+      phone.wx.request = (asked) => {
+        phone.wx.request = request;
+        resolve(asked);
+      };
+    });
+    await tap(page, "deny");
+    await shown(page, "Denied");
+
+    const answer = await new Promise((success) => { request({ ...late, success }); });
+    expect(answer.data.error).toBe("access_denied");
+    late.success(answer);
+    await sleep(0);
+
+    expect(textOf(page, "title")).toBe("Denied");
   });
 
   test("a login can be denied instead", async () => {

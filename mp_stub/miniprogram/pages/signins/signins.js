@@ -108,7 +108,7 @@ function itemOf({ sid, apps, ip, user_agent, used_at, offline }) {
   return {
     sid,
     apps: names,
-    browser: offline ? "" : browserName(user_agent),
+    browser: browserName(user_agent),
     ip,
     used: say("lastUsed", { time: formatMinute(new Date(used_at * 1000)) }),
     offline,
