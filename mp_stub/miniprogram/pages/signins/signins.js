@@ -18,7 +18,7 @@ Page({
 
   onLoad() {
     this.phone = new ScanLogin(config);
-    wx.setNavigationBarTitle({ title: say("title") });
+    wx.setNavigationBarTitle({ title: say("signIns") });
     this.setData({
       words: sayAll("signIns", "noSignIns", "noSignInsText", "end", "endAll", "offlineAccess", "offlineAccessText"),
     });
@@ -80,7 +80,7 @@ Page({
     console.warn(`scan-login: ${error.error}: ${error.message}`);
     this.shownAt = Date.now();
     this.error = error;
-    const { icon, again } = OUTCOMES[kind];
+    const { icon, again = "" } = OUTCOMES[kind];
     this.setData({
       view: "failure", doing: "", icon, again, title: say(`${kind}Title`), text: say(`${kind}Text`),
     });
