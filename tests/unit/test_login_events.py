@@ -24,6 +24,20 @@ def test_unregistered_login_has_its_event(clock: Clock) -> None:
     assert current_event(login) == "login-unregistered"
 
 
+@pytest.mark.parametrize("reason", ["policy: new country", "shared", "blocked"])
+def test_refused_login_has_its_event(clock: Clock, reason: str) -> None:
+    login = a_login(clock, state=State.DENIED, phone=ALICE, reason=reason)
+
+    assert current_event(login) == "login-refused"
+
+
+@pytest.mark.parametrize("reason", ["", "match"])
+def test_wrong_match_has_the_event_of_a_denial(clock: Clock, reason: str) -> None:
+    login = a_login(clock, state=State.DENIED, phone=ALICE, reason=reason)
+
+    assert current_event(login) == "login-denied"
+
+
 def test_deleted_login_counts_as_expired() -> None:
     assert current_event(None) == "login-expired"
 
@@ -39,7 +53,8 @@ def test_no_new_event_follows_a_final_event(event: str, last_sent: str) -> None:
 
 
 def test_final_events_report_finished_states() -> None:
-    final = {event.state for event in EVENTS.values() if event.is_final}
+    sent = [event.sent_as or event.name for event in EVENTS.values() if event.is_final]
+    final = {EVENTS[name].state for name in sent}
 
     assert final == EVENT_BY_STATE.keys() - OPEN
 
