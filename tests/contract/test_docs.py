@@ -202,3 +202,12 @@ def test_python_examples_can_be_compiled(page: Path) -> None:
 
 def test_readme_has_at_most_150_lines() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_every_page_is_in_the_navigation_and_the_index() -> None:
+    pages = {page.name for page in DOCS.glob("*.md")}
+
+    assert set(re.findall(r"(?<= )[\w-]+\.md", (ROOT / "mkdocs.yml").read_text())) == pages
+    assert set(re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / "index.md").read_text())) >= pages - {
+        "index.md"
+    }
