@@ -88,6 +88,21 @@ test("deny ends the login", async () => {
   expect((await browser.ask()).error).toBe("access_denied");
 });
 
+test("reports and sign-ins use HTTP", async () => {
+  const link = scanLogin();
+  const { login_id } = await link.scan((await Browser.at(BROKER)).scene);
+  await link.confirm(login_id);
+
+  expect(await link.report(login_id)).toEqual({ ended: 0 });
+  expect(await link.signIns()).toEqual([]);
+  expect(await link.endSignIn("unknown")).toEqual({ ended: 0 });
+  expect(await link.endSignIns()).toEqual({ ended: 0 });
+
+  const paths = phone.calls("request").map(({ url }) => url.replace(BROKER, ""));
+  const signIns = ["/phone/signins", "/phone/signins/unknown", "/phone/signins"];
+  expect(paths).toEqual(["/phone/session", "/phone/report", ...signIns]);
+});
+
 test("an error has the broker's error word and description", async () => {
   await expect(scanLogin().scan("unknown-scene")).rejects.toMatchObject({
     error: "unknown_scene",
