@@ -118,8 +118,9 @@ class ChatCluster:
             failures=None,
             socket_server=self.server,
             leader_leases=None,
+            chat_stores=stores,
         )
-        return ChatInstance(self, name, ChatParts(cast(ChatContext, context), stores))
+        return ChatInstance(self, name, ChatParts(cast(ChatContext, context)))
 
 
 class ChatInstance:
