@@ -18,10 +18,12 @@ NAMESPACE = "/chat"
 
 
 class ChatClient:
-    """One connection. ready: the payload of `chat-ready`."""
+    """One connection. ready: the payload of `chat-ready`. origin: of its page, if it is one."""
 
-    def __init__(self) -> None:
+    def __init__(self, origin: str | None = None) -> None:
         self._browser = PythonBrowser(["websocket"])
+        if origin is not None:
+            self._browser._http.headers["Origin"] = origin
         self._waiting: deque[tuple[str, Any]] = deque()
         self._numbers = 0
         self.ready: Payload = {}
@@ -71,10 +73,12 @@ class ChatClient:
 
 
 @asynccontextmanager
-async def chatting(url: str, name: str = "alice", **auth: object) -> AsyncIterator[ChatClient]:
+async def chatting(
+    url: str, name: str = "alice", app: str = "default", **auth: object
+) -> AsyncIterator[ChatClient]:
     """A connection of a person, by a new session of the person's phone."""
     client = ChatClient()
-    async with PhoneClient(url, name) as phone:
+    async with PhoneClient(url, name, app=app) as phone:
         proof = {"id": phone.session["id"], "skey": phone.session["skey"]}
         await client.connect(url, proof | auth)
         try:
