@@ -14,6 +14,7 @@ import pytest
 
 from tests.chaos.ledger import Ledger, Row
 from tests.chaos.load import Fault
+from tests.chaos.monitor import monitoring
 from tests.chaos.probe import LivenessProbe, probing
 from tests.chaos.sign_in_load import open_sign_ins
 from tests.chaos.sign_in_steps import Steps, Unanswered, add_app, repeated
@@ -154,6 +155,26 @@ async def test_form_whose_answer_is_lost_yields_one_grant(setup: Setup) -> None:
         codes += await setup.submitted(steps, setup.urls[1])
 
     assert {one for one in before if not isinstance(one, Unanswered)} <= set(codes)
+
+
+async def test_exchange_whose_answer_is_lost_gives_no_second_grant(setup: Setup) -> None:
+    """The instance dies after Redis has stored the tokens of a code. The person begins again."""
+    first, second, *_ = steps = await setup.confirmed()
+    [used, code, *_] = await setup.submitted(steps, setup.urls[0])
+    await first.exchange(setup.urls[0], used)  # loads the scripts
+    victim = setup.world.instances[0]
+    victim.link.delay = 0.2
+
+    async with monitoring(setup.redis) as monitor:
+        lost = asyncio.create_task(second.exchange(victim.url, code))
+        await monitor.write((b":family:", b":code:"), victim.link)
+        victim.kill()
+
+    with pytest.raises(Unanswered):
+        await lost
+    refused = await second.exchange(setup.urls[1], code)
+    assert refused["error"] == "invalid_grant"
+    await sign_in_at(setup, setup.urls[1])
 
 
 @long
