@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple, TypeVar
 
 import aiohttp
@@ -33,6 +33,7 @@ class Person:
 
     at: the instance of the last request; the phone prefers another one.
     may_scan: set when the phone may scan.
+    signed_out: errors of refresh tokens that should still work.
     """
 
     def __init__(
@@ -40,7 +41,8 @@ class Person:
     ) -> None:
         self.at: Instance | None = None
         self.may_scan = asyncio.Event()
-        self.grants: list[Grant] = []
+        self.signed_out: list[str] = []
+        self._grant: Grant | None = None
         self._http = http
         self._secret = secret
         self._world = world
@@ -49,9 +51,9 @@ class Person:
 
     async def log_in(self) -> None:
         """Begin again until a sign-in has ended with tokens."""
-        while not self.grants:
+        while self._grant is None:
             try:
-                self.grants.append(await self._attempt())
+                self._grant = await self._attempt()
             except SignInRefused as refused:
                 self._ledger.add_refusal("sign-in", str(refused))
 
@@ -68,21 +70,27 @@ class Person:
         if "id_token" not in tokens:
             raise SignInRefused(f"exchange: {tokens}")
         self._ledger.add_token(login.login_id, tokens["access_token"])
-        refreshed = await self._anywhere(lambda url: steps.refresh(url, tokens["refresh_token"]))
-        if "id_token" not in refreshed:
-            raise SignInRefused(f"refresh: {refreshed}")
-        return Grant(steps, login.login_id, code, refreshed["refresh_token"])
+        token = await self._refresh(steps, tokens["refresh_token"])
+        return Grant(steps, login.login_id, code, token)
 
-    async def use_again(self) -> list[str]:
-        """Return the errors of another refresh. Then exchange each code a second time."""
-        errors = []
-        for steps, login_id, code, token in self.grants:
-            refreshed = await self._anywhere(lambda url, s=steps, t=token: s.refresh(url, t))
-            errors += [refreshed["error"]] if "error" in refreshed else []
-            tokens = await self._anywhere(lambda url, s=steps, c=code: s.exchange(url, c))
-            if "access_token" in tokens:
-                self._ledger.add_token(login_id, tokens["access_token"])
-        return errors
+    async def use_again(self) -> None:
+        """Refresh again, and then exchange the code a second time."""
+        if self._grant is None:
+            return
+        steps, login_id, code, token = self._grant
+        with suppress(SignInRefused):
+            await self._refresh(steps, token)
+        tokens = await self._anywhere(lambda url: steps.exchange(url, code))
+        if "access_token" in tokens:
+            self._ledger.add_token(login_id, tokens["access_token"])
+
+    async def _refresh(self, steps: Steps, token: str) -> str:
+        """Return the next refresh token."""
+        answer = await self._anywhere(lambda url: steps.refresh(url, token))
+        if "error" in answer:
+            self.signed_out.append(answer["error"])
+            raise SignInRefused(f"refresh: {answer}")
+        return str(answer["refresh_token"])
 
     async def _anywhere(self, act: Callable[[str], Awaitable[T]]) -> T:
         async def once() -> T:
@@ -95,21 +103,22 @@ class Person:
 
 
 class SignIns(Load[Person]):
-    """People who sign in.
-
-    secret: of the app. signed_out: errors of refresh tokens that should still work.
-    """
+    """People who sign in.  secret: of the app."""
 
     def __init__(
         self, http: aiohttp.ClientSession, world: World, ledger: Ledger, secret: str
     ) -> None:
         super().__init__(http, world, ledger)
-        self.signed_out: list[str] = []
         self._secret = secret
+
+    @property
+    def signed_out(self) -> list[str]:
+        """The errors of refresh tokens that should still work."""
+        return [error for person in self._users for error in person.signed_out]
 
     async def redeem_again(self) -> None:
         for person in self._users:
-            self.signed_out += await person.use_again()
+            await person.use_again()
 
     def _new_user(self, name: str) -> Person:
         return Person(self._http, self._secret, self._world, self.ledger, name)
