@@ -104,6 +104,7 @@ class ClientSocket(WebSocketConnection):
         "position",
         "queue",
         "quiet",
+        "replay_end",
         "tunnel_id",
     )
 
@@ -115,6 +116,7 @@ class ClientSocket(WebSocketConnection):
         self.tunnel_id = self.app = ""
         self.attachment = AWAITS_RESUME
         self.position = self.quiet = 0
+        self.replay_end = -1
         self.full_at = 0.0
         self.is_congested = False
         self.queue: TunnelInboxQueue | None = None

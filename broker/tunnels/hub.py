@@ -44,7 +44,8 @@ BATCH = 100
 """Tunnels of one read. A read has at most `READ_MAX` messages of 64 KB for each."""
 
 UNSENT_MAX = 64
-"""Messages that wait for a slow client. With more its socket is closed."""
+"""New messages that wait for a slow client. With more its socket is closed. Those that were in the
+stream when it was attached may be more, and a client that reads them is not slow."""
 
 
 class TunnelSocket(Protocol):
@@ -54,6 +55,8 @@ class TunnelSocket(Protocol):
     attachment: the number under which it was attached.
     position: offset of the last message that was sent.
     queue: messages of the client that wait for their callback; None if there are none.
+    replay_end: offset of the last message that was in the stream when the socket was attached;
+        -1 before the first read.
     quiet: sweeps since the client's last frame.
     full_at: when its bucket of messages is full again, in seconds of the event loop.
     """
@@ -63,6 +66,7 @@ class TunnelSocket(Protocol):
     attachment: int
     position: int
     queue: TunnelInboxQueue | None
+    replay_end: int
     quiet: int
     full_at: float
 
@@ -216,7 +220,9 @@ class TunnelHub:
         if reading.attachment != socket.attachment:
             self._close(socket, REPLACED if reading.attachment else INVALID_GRANT)
             return
-        unsent = reading.last - socket.position
+        if socket.replay_end < 0:
+            socket.replay_end = reading.last
+        unsent = reading.last - max(socket.position, socket.replay_end)
         if not reading.is_complete or (socket.is_congested and unsent > UNSENT_MAX):
             self.drop(socket, SLOW_READER, "slow reader")
             return

@@ -4,68 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import NamedTuple
 
-import aiohttp
 import pytest
-from aiohttp import web
 
-from tests.support.builders import RunningBroker, StartBroker
+from tests.support.builders import StartBroker
 from tests.support.tunnel_client import (
-    Backend,
-    Fields,
-    Respond,
     TunnelClient,
-    TunnelServer,
+    TunnelWorld,
     reply_with,
-    serving_backend,
+    respond,
     socket_url,
-    tunnel_settings,
+    tunnel_world,
 )
 from tests.support.waiting import eventually
 
 
-class World(NamedTuple):
-    broker: RunningBroker
-    backend: Backend
-    http: aiohttp.ClientSession
-    server: TunnelServer
-
-    async def open(self, **fields: object) -> TunnelClient:
-        created = await self.server.create(**fields)
-        return await TunnelClient.open(self.http, created["url"])
-
-    async def is_away(self, tunnel_id: str) -> None:
-        """Wait until the state has recorded the loss of the socket."""
-
-        async def is_away() -> bool:
-            return (await self.server.read(f"/tunnels/{tunnel_id}")).body["state"] == "away"
-
-        await eventually(is_away)
-
-    async def resume(self, client: TunnelClient, offset: int = 0) -> TunnelClient:
-        return await client.resume(self.http, socket_url(self.broker), offset)
-
-
 @pytest.fixture
-async def world(start_broker: StartBroker) -> AsyncIterator[World]:
-    async with serving_backend() as backend, aiohttp.ClientSession() as http:
-        broker = await start_broker(**tunnel_settings(backend))
-        yield World(broker, backend, http, TunnelServer(http, broker.url))
+async def world(start_broker: StartBroker) -> AsyncIterator[TunnelWorld]:
+    async with tunnel_world(start_broker) as world:
+        yield world
 
 
-def respond(status: int, body: object) -> Respond:
-    """Return an answer with a JSON body, or with none."""
-
-    async def answer(data: Fields) -> web.StreamResponse:
-        return (
-            web.Response(status=status) if body is None else web.json_response(body, status=status)
-        )
-
-    return answer
-
-
-async def test_ticket_opens_tunnel(world: World) -> None:
+async def test_ticket_opens_tunnel(world: TunnelWorld) -> None:
     created = await world.server.create(subject="user-7", meta={"room": 7})
 
     client = await TunnelClient.open(world.http, created["url"])
@@ -87,7 +47,7 @@ async def test_ticket_opens_tunnel(world: World) -> None:
     assert len(client.opened["resume"]) == 43
 
 
-async def test_message_reaches_backend_and_reply_reaches_client(world: World) -> None:
+async def test_message_reaches_backend_and_reply_reaches_client(world: TunnelWorld) -> None:
     world.backend.answers["tunnel.message"] = reply_with(reply={"ok": True})
     client = await world.open()
 
@@ -99,7 +59,7 @@ async def test_message_reaches_backend_and_reply_reaches_client(world: World) ->
     assert message.data["data"] == {"act": "play"}
 
 
-async def test_pushes_reach_client_in_order(world: World) -> None:
+async def test_pushes_reach_client_in_order(world: TunnelWorld) -> None:
     client = await world.open()
 
     answers = [await world.server.push(client.tunnel_id, {"n": n}) for n in range(20)]
@@ -108,7 +68,7 @@ async def test_pushes_reach_client_in_order(world: World) -> None:
     assert await client.messages(20) == [{"n": n} for n in range(20)]
 
 
-async def test_push_reports_delivered_kept_and_unknown(world: World) -> None:
+async def test_push_reports_delivered_kept_and_unknown(world: TunnelWorld) -> None:
     one, two = await world.open(subject="a"), await world.open(subject="a", meta={})
     away = await world.open()
     await world.server.call("PATCH", f"/tunnels/{two.tunnel_id}", groups=["g"])
@@ -135,7 +95,7 @@ async def test_push_reports_delivered_kept_and_unknown(world: World) -> None:
     assert await two.messages(2) == [1, 2]
 
 
-async def test_repeated_push_id_is_stored_once(world: World) -> None:
+async def test_repeated_push_id_is_stored_once(world: TunnelWorld) -> None:
     client = await world.open()
 
     first = await world.server.push(client.tunnel_id, "a", id="x")
@@ -146,7 +106,7 @@ async def test_repeated_push_id_is_stored_once(world: World) -> None:
     assert await client.messages(2) == ["a", "b"]
 
 
-async def test_resume_replays_missed_messages(world: World) -> None:
+async def test_resume_replays_missed_messages(world: TunnelWorld) -> None:
     client = await world.open()
     await world.server.push(client.tunnel_id, 1)
     assert await client.messages(1) == [1]
@@ -162,7 +122,7 @@ async def test_resume_replays_missed_messages(world: World) -> None:
     assert (opening.data["resumed"], opening.data["seq"]) == (True, 2)
 
 
-async def test_resume_replaces_former_socket(world: World) -> None:
+async def test_resume_replaces_former_socket(world: TunnelWorld) -> None:
     client = await world.open()
 
     resumed = await world.resume(client)
@@ -172,7 +132,7 @@ async def test_resume_replaces_former_socket(world: World) -> None:
     assert await client.closed() == 4004
 
 
-async def test_resume_after_acknowledged_messages_is_not_recovered(world: World) -> None:
+async def test_resume_after_acknowledged_messages_is_not_recovered(world: TunnelWorld) -> None:
     client = await world.open()
     for n in range(3):
         await world.server.push(client.tunnel_id, n)
@@ -192,7 +152,7 @@ async def test_resume_after_acknowledged_messages_is_not_recovered(world: World)
     assert await resumed.messages(1) == [2]
 
 
-async def test_resume_with_unknown_offset_begins_an_epoch(world: World) -> None:
+async def test_resume_with_unknown_offset_begins_an_epoch(world: TunnelWorld) -> None:
     client = await world.open()
     await world.server.push(client.tunnel_id, "x")
 
@@ -204,7 +164,7 @@ async def test_resume_with_unknown_offset_begins_an_epoch(world: World) -> None:
 
 
 @pytest.mark.parametrize("field", ["tunnel_id", "resume"])
-async def test_resume_with_wrong_secret_is_refused(world: World, field: str) -> None:
+async def test_resume_with_wrong_secret_is_refused(world: TunnelWorld, field: str) -> None:
     client, other = await world.open(), await world.open()
     client.opened[field] = other.opened[field]
 
@@ -214,7 +174,7 @@ async def test_resume_with_wrong_secret_is_refused(world: World, field: str) -> 
     assert await refused.closed() == 4001
 
 
-async def test_ticket_is_used_once(world: World) -> None:
+async def test_ticket_is_used_once(world: TunnelWorld) -> None:
     created = await world.server.create()
 
     clients = await asyncio.gather(
@@ -227,7 +187,7 @@ async def test_ticket_is_used_once(world: World) -> None:
 
 
 @pytest.mark.parametrize("ticket", ["A" * 43, "x", "%00", "a" * 5000])
-async def test_unknown_ticket_is_refused_after_the_upgrade(world: World, ticket: str) -> None:
+async def test_unknown_ticket_is_refused_after_the_upgrade(world: TunnelWorld, ticket: str) -> None:
     client = await TunnelClient.connect(world.http, f"{socket_url(world.broker)}/{ticket}")
 
     assert (await client.receive())["code"] == 4001
@@ -235,7 +195,7 @@ async def test_unknown_ticket_is_refused_after_the_upgrade(world: World, ticket:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_backend_refuses_tunnel(world: World, status: int) -> None:
+async def test_backend_refuses_tunnel(world: TunnelWorld, status: int) -> None:
     world.backend.answers["tunnel.open"] = respond(status, {})
     created = await world.server.create()
 
@@ -248,7 +208,7 @@ async def test_backend_refuses_tunnel(world: World, status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [404, 500, 302])
-async def test_failed_backend_gives_temporary_error(world: World, status: int) -> None:
+async def test_failed_backend_gives_temporary_error(world: TunnelWorld, status: int) -> None:
     world.backend.answers["tunnel.open"] = respond(status, None)
     created = await world.server.create()
 
@@ -257,7 +217,7 @@ async def test_failed_backend_gives_temporary_error(world: World, status: int) -
     assert (await client.receive())["code"] == 1013
 
 
-async def test_answer_to_open_sets_fields(world: World) -> None:
+async def test_answer_to_open_sets_fields(world: TunnelWorld) -> None:
     world.backend.answers["tunnel.open"] = reply_with(meta={"a": 1}, groups=["g"], subject="s")
 
     client = await world.open()
@@ -269,7 +229,7 @@ async def test_answer_to_open_sets_fields(world: World) -> None:
     assert [one["tunnel_id"] for one in listed] == [client.tunnel_id]
 
 
-async def test_message_after_edit_has_new_meta(world: World) -> None:
+async def test_message_after_edit_has_new_meta(world: TunnelWorld) -> None:
     client = await world.open()
     await world.server.call("PATCH", f"/tunnels/{client.tunnel_id}", meta={"v": 2})
 
@@ -279,7 +239,7 @@ async def test_message_after_edit_has_new_meta(world: World) -> None:
     assert message.data["meta"] == {"v": 2}
 
 
-async def test_client_ends_tunnel_after_its_messages(world: World) -> None:
+async def test_client_ends_tunnel_after_its_messages(world: TunnelWorld) -> None:
     client = await world.open()
 
     await client.send("message", data="last")
@@ -296,7 +256,7 @@ async def test_client_ends_tunnel_after_its_messages(world: World) -> None:
     assert await client.closed() == 1000
 
 
-async def test_backend_ends_tunnel_after_its_pushes(world: World) -> None:
+async def test_backend_ends_tunnel_after_its_pushes(world: TunnelWorld) -> None:
     client = await world.open()
     await world.server.push(client.tunnel_id, "bye")
 
@@ -314,7 +274,7 @@ async def test_backend_ends_tunnel_after_its_pushes(world: World) -> None:
     )
 
 
-async def test_answer_to_message_ends_tunnel(world: World) -> None:
+async def test_answer_to_message_ends_tunnel(world: TunnelWorld) -> None:
     world.backend.answers["tunnel.message"] = reply_with(
         reply=1, close={"code": 4321, "reason": "enough"}
     )
@@ -327,7 +287,7 @@ async def test_answer_to_message_ends_tunnel(world: World) -> None:
     await world.backend.received("tunnel.close")
 
 
-async def test_refused_message_is_reported_to_client(world: World) -> None:
+async def test_refused_message_is_reported_to_client(world: TunnelWorld) -> None:
     world.backend.answers["tunnel.message"] = respond(
         422, {"error": "no_such_hand", "error_description": "use rock"}
     )
@@ -343,7 +303,7 @@ async def test_refused_message_is_reported_to_client(world: World) -> None:
     }
 
 
-async def test_repeated_message_gets_stored_reply(world: World) -> None:
+async def test_repeated_message_gets_stored_reply(world: TunnelWorld) -> None:
     world.backend.answers["tunnel.message"] = reply_with(reply="once")
     client = await world.open()
     await client.send("message", id="m", data=1)
@@ -355,7 +315,7 @@ async def test_repeated_message_gets_stored_reply(world: World) -> None:
     assert len(world.backend.of_type("tunnel.message")) == 1
 
 
-async def test_ping_is_answered(world: World) -> None:
+async def test_ping_is_answered(world: TunnelWorld) -> None:
     client = await world.open()
 
     await client.send("ping")
@@ -386,7 +346,7 @@ INVALID_FRAMES = [
 
 
 @pytest.mark.parametrize("frame", INVALID_FRAMES, ids=range(len(INVALID_FRAMES)))
-async def test_invalid_frame_closes_socket(world: World, frame: str) -> None:
+async def test_invalid_frame_closes_socket(world: TunnelWorld, frame: str) -> None:
     client = await world.open()
 
     await client.websocket.send_str(frame)
@@ -395,7 +355,7 @@ async def test_invalid_frame_closes_socket(world: World, frame: str) -> None:
     await world.is_away(client.tunnel_id)
 
 
-async def test_binary_frame_closes_socket(world: World) -> None:
+async def test_binary_frame_closes_socket(world: TunnelWorld) -> None:
     client = await world.open()
 
     await client.websocket.send_bytes(b"{}")
@@ -403,7 +363,7 @@ async def test_binary_frame_closes_socket(world: World) -> None:
     assert await client.closed() == 4002
 
 
-async def test_frame_over_limit_closes_socket(world: World) -> None:
+async def test_frame_over_limit_closes_socket(world: TunnelWorld) -> None:
     client = await world.open()
 
     await client.send("message", data="x" * 65_536)
@@ -411,7 +371,7 @@ async def test_frame_over_limit_closes_socket(world: World) -> None:
     assert await client.closed() == 1009
 
 
-async def test_flood_of_messages_closes_socket(world: World) -> None:
+async def test_flood_of_messages_closes_socket(world: TunnelWorld) -> None:
     client = await world.open()
 
     for _ in range(100):
@@ -420,7 +380,7 @@ async def test_flood_of_messages_closes_socket(world: World) -> None:
     assert await client.closed() == 4029
 
 
-async def test_subprotocol_is_echoed(world: World) -> None:
+async def test_subprotocol_is_echoed(world: TunnelWorld) -> None:
     created = await world.server.create()
 
     client = await TunnelClient.connect(
@@ -430,7 +390,7 @@ async def test_subprotocol_is_echoed(world: World) -> None:
     assert client.websocket.protocol == "scan-login.tunnel.1"
 
 
-async def test_callbacks_of_one_tunnel_do_not_overlap(world: World) -> None:
+async def test_callbacks_of_one_tunnel_do_not_overlap(world: TunnelWorld) -> None:
     client = await world.open()
 
     for n in range(50):

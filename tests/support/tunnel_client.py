@@ -13,7 +13,7 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 from tests.support.app_admin import TOKEN
-from tests.support.builders import RunningBroker
+from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Answer
 from tests.support.environment import free_port
 from tests.support.waiting import eventually
@@ -43,6 +43,17 @@ def reply_with(**fields: object) -> Respond:
         return web.json_response(fields)
 
     return respond
+
+
+def respond(status: int, body: object) -> Respond:
+    """Return an answer with a JSON body, or with none."""
+
+    async def answer(data: Fields) -> web.StreamResponse:
+        return (
+            web.Response(status=status) if body is None else web.json_response(body, status=status)
+        )
+
+    return answer
 
 
 class Backend:
@@ -112,7 +123,8 @@ class TunnelServer:
     def __init__(self, http: aiohttp.ClientSession, url: str, authorization: str = "") -> None:
         self._http = http
         self._url = url
-        self._headers = {"Authorization": authorization or f"Bearer {TOKEN}"}
+        self.authorization = authorization or f"Bearer {TOKEN}"
+        self._headers = {"Authorization": self.authorization}
         self._app = {} if authorization else {"app": "default"}
 
     async def call(self, method: str, path: str, **body: object) -> Answer:
@@ -189,6 +201,16 @@ class TunnelClient:
         assert {frame["type"] for frame in frames} == {"message"}
         return [frame["data"] for frame in frames]
 
+    async def rest(self) -> list[Any]:
+        """Return the data of all messages until the socket is closed."""
+        received = []
+        async with asyncio.timeout(60):
+            while (message := await self.websocket.receive()).type is aiohttp.WSMsgType.TEXT:
+                frame = json.loads(message.data)
+                if frame["type"] == "message":
+                    received.append(frame["data"])
+        return received
+
     async def closed(self) -> int | None:
         """Wait until the socket is closed, skipping messages, and return its code."""
         async with asyncio.timeout(30):
@@ -200,3 +222,36 @@ class TunnelClient:
 def socket_url(broker: RunningBroker) -> str:
     """The URL at which clients resume."""
     return f"{broker.url}/tunnel"
+
+
+class TunnelWorld(NamedTuple):
+    """A broker, the backend of its app `default`, and the backend's calls."""
+
+    broker: RunningBroker
+    backend: Backend
+    http: aiohttp.ClientSession
+    server: TunnelServer
+
+    async def open(self, **fields: object) -> TunnelClient:
+        created = await self.server.create(**fields)
+        return await TunnelClient.open(self.http, created["url"])
+
+    async def is_away(self, tunnel_id: str) -> None:
+        """Wait until the state has recorded the loss of the socket."""
+
+        async def is_away() -> bool:
+            return (await self.server.read(f"/tunnels/{tunnel_id}")).body["state"] == "away"
+
+        await eventually(is_away)
+
+    async def resume(self, client: TunnelClient, offset: int = 0) -> TunnelClient:
+        return await client.resume(self.http, socket_url(self.broker), offset)
+
+
+@asynccontextmanager
+async def tunnel_world(start_broker: StartBroker, **settings: Any) -> AsyncIterator[TunnelWorld]:
+    """Start a broker whose app `default` has a backend."""
+    connector = aiohttp.TCPConnector(limit=0)
+    async with serving_backend() as backend, aiohttp.ClientSession(connector=connector) as http:
+        broker = await start_broker(**{**tunnel_settings(backend), **settings})
+        yield TunnelWorld(broker, backend, http, TunnelServer(http, broker.url))
