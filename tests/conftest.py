@@ -363,11 +363,14 @@ async def start_broker(
                 Site("broker", broker.public, "127.0.0.1", port, "PORT"),
                 Site("admin", broker.admin, "127.0.0.1", 0, "ADMIN_PORT"),
             ]
-            addresses = await stack.enter_async_context(serve_sites(sites))
+            serving = await stack.enter_async_context(AsyncExitStack())
+            addresses = await serving.enter_async_context(serve_sites(sites))
             if ready:
                 await eventually(lambda: broker.unready_reason() is None)
             url = addresses["broker"]
-            return RunningBroker(url, settings, url, addresses["admin"])
+            return RunningBroker(
+                url, settings, url, addresses["admin"], broker.drain, serving.aclose
+            )
 
         yield start
 

@@ -68,6 +68,8 @@ CLOSE_TIMEOUT = 1.0
 
 OFFSET_MAX = 2**53
 
+CLOSE_POLLS = 20
+
 AWAITS_RESUME, OPENING = -1, 0
 """Values of `attachment` before a socket is attached."""
 
@@ -205,7 +207,8 @@ class ClientSockets:
         self.closing: set[asyncio.Transport] = set()
         self._attacher = attacher
         self._inboxes = inboxes
-        self._message_cost = 1 / messages_per_second
+        self._frame_cost = 1 / messages_per_second / FRAMES_PER_MESSAGE
+        self._message_cost = 1 / messages_per_second - self._frame_cost
         self._ping_interval = ping_interval
         self._tasks = BackgroundTasks()
         self._drain = drain
@@ -241,14 +244,17 @@ class ClientSockets:
             self.hub.lose(socket, ClosedBy.DRAIN)
             socket.finish(DRAINING)
         await self._tasks.close(grace=CLOSE_TIMEOUT)
-        await asyncio.sleep(0)
+        for _ in range(CLOSE_POLLS):
+            if not self.closing:
+                break
+            await asyncio.sleep(CLOSE_TIMEOUT / CLOSE_POLLS)
         for transport in tuple(self.closing):
             transport.abort()
 
     # ---- MessageHandler ----
 
     def on_frames(self, connection: ClientSocket, count: int) -> bool:
-        self._charge(connection, count * self._message_cost / FRAMES_PER_MESSAGE)
+        self._charge(connection, count * self._frame_cost)
         return True
 
     def on_message(self, connection: ClientSocket, message: Message) -> None:

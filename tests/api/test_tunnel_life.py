@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
-from aiohttp import web
 
 from tests.support.app_admin import ODD
 from tests.support.builders import Clock, FixedDirectory, StartBroker
@@ -135,19 +134,19 @@ async def test_away_tunnel_ends_after_its_timeout(start_broker: StartBroker, clo
 
 async def test_tunnel_ends_with_expired_session(start_broker: StartBroker, clock: Clock) -> None:
     async with (
-        tunnel_world(start_broker, clock=clock, session_idle=3_600) as world,
+        tunnel_world(start_broker, clock=clock, session_idle=100) as world,
         PhoneClient(world.broker.url) as phone,
     ):
         session = session_of(phone)
         client = await world.open(session=session)
-        clock.time += 3_000
+        clock.time += 80
         other = await world.open(session=session)  # a use, which extends the session
 
-        clock.time += 1_000
+        clock.time += 40
         await other.send("ping")
         assert (await other.receive())["type"] == "pong"
 
-        clock.time += 3_000
+        clock.time += 100
         assert await client.closed() == 4011
         assert await other.closed() == 4011
 
@@ -205,24 +204,47 @@ async def test_slow_reader_is_closed_and_misses_nothing(world: TunnelWorld) -> N
 
 async def test_slow_backend_slows_client(world: TunnelWorld) -> None:
     released = asyncio.Event()
-
-    async def wait(data: Fields) -> web.StreamResponse:
-        await released.wait()
-        return web.Response(status=204)
-
-    world.backend.answers["tunnel.message"] = wait
+    world.backend.hold("tunnel.message", released)
     client = await world.open()
-    for n in range(60):
+    for n in range(50):
         await client.send("message", id=str(n), data="x" * 60_000)
     await client.send("ping")
     await world.backend.received("tunnel.message")
 
     released.set()
 
-    frames = [await client.receive() for _ in range(61)]
+    frames = [await client.receive() for _ in range(51)]
     pong = frames.index({"type": "pong"})
-    assert [frame["id"] for frame in frames if "id" in frame] == [*map(str, range(60))]
+    assert [frame["id"] for frame in frames if "id" in frame] == [*map(str, range(50))]
     assert pong >= 20, "the socket was read while 16 messages waited"
+
+
+async def test_draining_broker_does_not_use_ticket(world: TunnelWorld) -> None:
+    created = await world.server.create()
+    assert world.broker.drain is not None
+    world.broker.drain()
+
+    clients = [
+        await TunnelClient.connect(world.http, url)
+        for url in (created["url"], created["url"], socket_url(world.broker))
+    ]
+
+    assert [await client.closed() for client in clients] == [1012] * 3
+
+
+async def test_stopped_broker_finishes_message_in_flight(world: TunnelWorld) -> None:
+    released = asyncio.Event()
+    world.backend.hold("tunnel.message", released)
+    client = await world.open()
+    await client.send("message", data="last")
+    await world.backend.received("tunnel.message")
+
+    stopping = asyncio.create_task(world.stop())
+    assert await client.closed() == 1012
+    released.set()
+    await stopping
+
+    assert len(world.backend.of_type("tunnel.message")) == 1
 
 
 async def test_handshake_in_pieces_opens_tunnel(world: TunnelWorld) -> None:

@@ -110,12 +110,15 @@ class RunningBroker(NamedTuple):
 
     phones: the URL for phones, which may be another instance.
     admin: the URL of the admin port.
+    drain: refuses new logins and sockets.  stop: ends the broker before the end of the test.
     """
 
     url: str
     settings: Settings
     phones: str
     admin: str = ""
+    drain: Callable[[], None] = lambda: None
+    stop: Callable[[], Awaitable[None]] | None = None
 
 
 StartBroker = Callable[..., Awaitable[RunningBroker]]

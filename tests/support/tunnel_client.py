@@ -85,6 +85,15 @@ class Backend:
         finally:
             self._in_flight[tunnel_id] -= 1
 
+    def hold(self, type_: str, released: asyncio.Event) -> None:
+        """Accept callbacks of a type, once `released` is set."""
+
+        async def wait(data: Fields) -> web.StreamResponse:
+            await released.wait()
+            return await accept(data)
+
+        self.answers[type_] = wait
+
     def of_type(self, type_: str) -> list[Callback]:
         return [one for one in self.callbacks if one.type == type_]
 
@@ -235,6 +244,11 @@ class TunnelWorld(NamedTuple):
     async def open(self, **fields: object) -> TunnelClient:
         created = await self.server.create(**fields)
         return await TunnelClient.open(self.http, created["url"])
+
+    async def stop(self) -> None:
+        """End the broker."""
+        assert self.broker.stop is not None
+        await self.broker.stop()
 
     async def is_away(self, tunnel_id: str) -> None:
         """Wait until the state has recorded the loss of the socket."""
