@@ -172,7 +172,7 @@ class ChatInstance:
             await asyncio.sleep(0)
 
     async def kill(self) -> None:
-        """End without a word to the others."""
+        """End without a message to the others."""
         self._task.cancel()
         await asyncio.wait([self._task])
         for part in (self.parts.api, self.parts.changes, self.parts.fan_out):

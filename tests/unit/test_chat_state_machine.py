@@ -29,7 +29,7 @@ def position_of(entry: Any) -> int:
 
 
 class MemberView:
-    """What one client of a person shows. entries: by the order in which they came."""
+    """The list of one client of a person. entries: in the order in which they came."""
 
     def __init__(self, subject: str) -> None:
         self.subject = subject
@@ -102,7 +102,7 @@ class ChatMachine(RuleBasedStateMachine):
 
     @rule(subjects=st.lists(people, min_size=1, max_size=2))
     def cut_off(self, subjects: list[str]) -> None:
-        """Let the members of all instances expire, and say something."""
+        """Let the members of all instances expire, and talk."""
         self.cluster.clock.time += 31
         self.runner.run(self._together(*map(self._say, subjects)))
 
