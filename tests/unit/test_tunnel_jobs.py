@@ -1,0 +1,145 @@
+"""The jobs of tunnels: instances that have ended, lost notices, an unavailable state."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from typing import NamedTuple
+
+import pytest
+
+from broker.apps.registry import AppRegistry
+from broker.directories.open import OpenDirectory
+from broker.errors import Unavailable
+from broker.infrastructure.crypto.sealing import SecretBox
+from broker.sessions.service import SessionService
+from broker.state import StateBackend
+from broker.tunnels.jobs import TunnelJobs
+from broker.tunnels.losses import LostSockets
+from broker.tunnels.model import AWAY_TOO_LONG, NATIVE, ClosedBy, Tunnel, TunnelState
+from broker.tunnels.ports import Push
+from tests.support.builders import SHOP, Clock, all_pretend
+from tests.support.tunnel_instances import FlakyBackend, Instance, running_instances
+from tests.support.waiting import eventually
+
+
+class EndedInstances:
+    """An instance registry. ended_names: the instances that have ended."""
+
+    def __init__(self, *ended_names: str) -> None:
+        self.ended_names = {*ended_names}
+
+    def ended(self, instances: Collection[str]) -> Collection[str]:
+        return self.ended_names & {*instances}
+
+
+class Pair(NamedTuple):
+    backend: FlakyBackend
+    one: Instance
+    two: Instance
+
+
+@pytest.fixture
+async def pair(store: StateBackend) -> AsyncIterator[Pair]:
+    backend = FlakyBackend()
+    async with running_instances(store, backend, "one", "two") as instances:
+        yield Pair(backend, *instances)
+
+
+def jobs_of(store: StateBackend, instance: Instance, *ended: str) -> TunnelJobs:
+    apps = AppRegistry([SHOP])
+    return TunnelJobs(
+        stores=store.tunnels,
+        closer=instance.closer,
+        session_service=SessionService(
+            store=store.sessions,
+            providers=all_pretend(apps),
+            directory=OpenDirectory(),
+            apps=apps,
+            secret_box=SecretBox(lambda: [bytes(32)]),
+            clock=store.clock,
+            lifetime=600,
+            idle_timeout=600,
+        ),
+        leader_leases=store.leader_leases,
+        instances=EndedInstances(*ended),
+        clock=store.clock,
+        away_timeout=120,
+        instance="two",
+    )
+
+
+async def record_of(store: StateBackend, tunnel_id: str) -> Tunnel:
+    tunnel = await store.tunnels.records.get(tunnel_id)
+    assert tunnel is not None
+    return tunnel
+
+
+async def test_tunnels_of_ended_instance_are_away(store: StateBackend, pair: Pair) -> None:
+    socket, attached = await pair.one.open()
+    other, _ = await pair.two.open()
+
+    await jobs_of(store, pair.two, "one").free_lost()
+
+    assert (await record_of(store, socket.tunnel_id)).state is TunnelState.AWAY
+    assert (await record_of(store, other.tunnel_id)).state is TunnelState.OPEN
+    assert await pair.two.resume(attached) is not None
+
+
+async def test_away_tunnel_that_resumes_is_not_ended(
+    store: StateBackend, pair: Pair, clock: Clock
+) -> None:
+    socket, attached = await pair.one.open()
+    socket.lose()
+    await pair.one.losses.flush()
+    away = await record_of(store, socket.tunnel_id)
+    clock.time += 121
+
+    assert await pair.two.resume(attached) is not None
+    await jobs_of(store, pair.two).run_once()
+    assert await pair.two.closer.end(away, AWAY_TOO_LONG, ClosedBy.NETWORK) is None
+
+    assert (await record_of(store, socket.tunnel_id)).state is TunnelState.OPEN
+
+
+async def test_due_tunnel_ends_once(store: StateBackend, pair: Pair, clock: Clock) -> None:
+    socket, _ = await pair.one.open()
+    socket.lose()
+    await pair.one.losses.flush()
+    clock.time += 121
+
+    for instance in (pair.one, pair.two):
+        await jobs_of(store, instance).run_once()
+        await instance.closer.close()
+
+    assert pair.backend.accepted[socket.tunnel_id] == [(1, ""), (2, "close")]
+
+
+async def test_message_without_notice_is_in_changed_set(store: StateBackend, pair: Pair) -> None:
+    socket, attached = await pair.one.open()
+    push = Push(socket.tunnel_id, b'"x"')
+    await store.tunnels.streams.append(attached.tunnel.owner, NATIVE, [push])
+
+    await pair.one.hub.read_changed()
+
+    await eventually(lambda: [one.data for one in socket.received] == [b'"x"'])
+
+
+async def test_loss_is_stored_after_state_recovers(
+    store: StateBackend, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    socket, _ = await pair.one.open()
+    records, failures = store.tunnels.records, iter([True, True, False])
+    get = records.get
+
+    async def get_or_fail(tunnel_id: str) -> Tunnel | None:
+        if next(failures, False):
+            raise Unavailable
+        return await get(tunnel_id)
+
+    monkeypatch.setattr(records, "get", get_or_fail)
+    losses = LostSockets(records=records, clock=store.clock, away_timeout=120)
+    losses.add(socket.tunnel_id, socket.attachment, ClosedBy.NETWORK)
+
+    await losses.flush()
+
+    assert (await record_of(store, socket.tunnel_id)).state is TunnelState.AWAY
