@@ -31,7 +31,7 @@ from broker.infrastructure.outbound.webhook import (
     sign,
 )
 from broker.tunnels.callback_answers import GONE, read_verified
-from broker.tunnels.metrics import CALLBACK_SECONDS, CALLBACKS
+from broker.tunnels.metrics import callback_counter, callback_timer
 from broker.tunnels.ports import CallbackFailed
 
 log = structlog.get_logger()
@@ -212,10 +212,10 @@ class CallbackSender:
             target.pause()
             failed = gone
         else:
-            CALLBACKS.labels(target.app.id, kind.type, answer.outcome).inc()
+            callback_counter(target.app.id, kind.type, answer.outcome).inc()
             target.record_success()
             return answer.value
-        CALLBACKS.labels(target.app.id, kind.type, "failed").inc()
+        callback_counter(target.app.id, kind.type, "failed").inc()
         target.record_failure(callback.caller, str(failed))
         raise failed
 
@@ -224,9 +224,13 @@ class CallbackSender:
     ) -> HTTPResponse:
         """Raises TimeoutError, WebhookFailed or BackendGone."""
         request = self._sign(target.app, kind, callback)
-        with CALLBACK_SECONDS.labels(target.app.id, kind.type).time():
+        began = time.perf_counter()
+        try:
             async with asyncio.timeout(kind.timeout):
                 response = await self._client.post(target.url, request, max_bytes=kind.max_bytes)
+        finally:
+            seconds = time.perf_counter() - began
+            callback_timer(target.app.id, kind.type).observe(seconds)
         if response.status == GONE:
             raise BackendGone(f"status {GONE}: no callbacks for {GONE_PAUSE:.0f} seconds")
         return response
@@ -250,5 +254,5 @@ class CallbackSender:
         )
 
     def _paused(self, target: CallbackTarget, kind: CallbackKind, reason: str) -> CallbackPaused:
-        CALLBACKS.labels(target.app.id, kind.type, "paused").inc()
+        callback_counter(target.app.id, kind.type, "paused").inc()
         return CallbackPaused(reason)

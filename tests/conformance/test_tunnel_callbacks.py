@@ -24,7 +24,7 @@ from broker.tunnels.callback_sender import (
     CallbackKind,
 )
 from broker.tunnels.callbacks import CLOSE_CALL, CLOSE_DELAYS, MESSAGE, OPEN
-from broker.tunnels.metrics import CALLBACKS
+from broker.tunnels.metrics import callback_counter
 from broker.tunnels.model import AcceptedOpening, CloseRequest, MessageAnswer, TunnelState
 from broker.tunnels.ports import CallbackFailed, OpeningRefused
 from tests.support.callbacks import (
@@ -65,7 +65,7 @@ async def one(receiver: CallbackReceiver) -> AsyncIterator[Sending]:
 
 
 def attempts(kind: str, outcome: str) -> float:
-    return float(CALLBACKS.labels("shop", kind, outcome)._value.get())
+    return float(callback_counter("shop", kind, outcome)._value.get())
 
 
 async def test_open_has_the_documented_fields(receiver: CallbackReceiver, one: Sending) -> None:
