@@ -167,9 +167,8 @@ def default_app(settings: Settings) -> App:
 
 
 def open_webhook_secrets(settings: Settings, records: Records) -> WebhookSecrets:
-    secret = settings[AppSettings].webhook_secret
-    secrets = {DEFAULT_APP: secret.get_secret_value()} if secret else {}
-    return WebhookSecretRegistry(secrets, records.apps)
+    secrets = [secret.get_secret_value() for secret in settings[AppSettings].webhook_secret]
+    return WebhookSecretRegistry({DEFAULT_APP: secrets}, records.apps)
 
 
 def open_provider_registry(settings: Settings, apps: Apps, records: Records) -> ProviderRegistry:

@@ -37,10 +37,11 @@ class AppSecrets(Protocol):
 class WebhookSecrets(Protocol):
     """Reads the secrets that sign requests to apps."""
 
-    def webhook_secret(self, app_id: str) -> str | None:
-        """Return the secret, `whsec_…`, or None if the app has none.
+    def webhook_secrets(self, app_id: str) -> Sequence[str]:
+        """Return the secrets, `whsec_…`, the newest first; none if the app has none.
 
-        Raises SecretDecryptionFailed.
+        Each one signs every request, so that the app can replace its own. Raises
+        SecretDecryptionFailed.
         """
 
 

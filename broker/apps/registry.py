@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from broker.apps.model import App
 from broker.apps.ports import Apps, WebhookSecrets
@@ -48,9 +48,9 @@ class WebhookSecretRegistry:
     secrets: of apps of the settings, by id.  recorded: those of the records.
     """
 
-    def __init__(self, secrets: Mapping[str, str], recorded: WebhookSecrets) -> None:
+    def __init__(self, secrets: Mapping[str, Sequence[str]], recorded: WebhookSecrets) -> None:
         self._secrets = secrets
         self._recorded = recorded
 
-    def webhook_secret(self, app_id: str) -> str | None:
-        return self._secrets.get(app_id) or self._recorded.webhook_secret(app_id)
+    def webhook_secrets(self, app_id: str) -> Sequence[str]:
+        return self._secrets.get(app_id) or self._recorded.webhook_secrets(app_id)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from broker.apps.rules import CODE_SOURCES
 from broker.infrastructure.fields import parse_origin
-from broker.infrastructure.outbound.settings import SIGNING_KEY_ADVICE, check_signing_secret
+from broker.infrastructure.outbound.settings import SIGNING_KEY_ADVICE, SigningSecrets
 from broker.infrastructure.settings import (
     InvalidField,
     SettingsGroup,
@@ -20,12 +20,6 @@ from broker.infrastructure.settings import (
 
 def parse_origins(value: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(parse_origin(text) for text in value)
-
-
-def check_webhook_secret(value: SecretStr | None) -> SecretStr | None:
-    if value is not None:
-        check_signing_secret(value.get_secret_value())
-    return value
 
 
 class AppSettings(SettingsGroup):
@@ -51,13 +45,14 @@ class AppSettings(SettingsGroup):
     tunnel_url: WebURL | None = Field(
         None, description="URL that receives the callbacks of tunnels of the app `default`"
     )
-    webhook_secret: Annotated[SecretStr | None, AfterValidator(check_webhook_secret)] = Field(
-        None,
-        description="secret that signs the events and callbacks of the app `default`, `whsec_…`",
+    webhook_secret: SigningSecrets = Field(
+        (),
+        description="secret that signs the events and callbacks of the app `default`, `whsec_…`; "
+        "with several secrets, each one signs",
     )
 
     @model_validator(mode="after")
     def _check_events(self) -> AppSettings:
-        if (self.events_url or self.tunnel_url) and self.webhook_secret is None:
+        if (self.events_url or self.tunnel_url) and not self.webhook_secret:
             raise InvalidField("webhook_secret", SIGNING_KEY_ADVICE)
         return self

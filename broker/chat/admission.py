@@ -75,7 +75,7 @@ class Admission:
         self._client = client
         self._clock = clock
         self._monotonic = monotonic
-        self._webhooks: dict[tuple[str, str, str], Webhook] = {}
+        self._webhooks: dict[tuple[str, str, tuple[str, ...]], Webhook] = {}
         self._answers: dict[tuple[str, str, str, str], tuple[float, Answer]] = {}
         self._turns = FairQueue(share=APP_SHARE, total=CONCURRENT_MAX, wait=ANSWER_TIMEOUT)
         self._people = FairQueue(share=1, wait=ANSWER_TIMEOUT)
@@ -129,19 +129,19 @@ class Admission:
 
     def _webhook(self, app: App) -> Webhook:
         """Return the webhook of the app, with its circuit breaker. Raises AdmissionUnavailable."""
-        secret = self._secrets.webhook_secret(app.id)
-        if secret is None:
+        signing_secrets = tuple(self._secrets.webhook_secrets(app.id))
+        if not signing_secrets:
             raise AdmissionUnavailable(
                 "the app has no webhook secret; its operator has to make one"
             )
-        key = (app.key, app.rooms, secret)
+        key = (app.key, app.rooms, signing_secrets)
         if key not in self._webhooks:
             if len(self._webhooks) >= WEBHOOKS_MAX:
                 del self._webhooks[next(iter(self._webhooks))]
             self._webhooks[key] = Webhook(
                 f"chat admission of {app.id}",
                 url=app.rooms,
-                signing_secrets=[secret],
+                signing_secrets=signing_secrets,
                 client=self._client,
                 answers=ADMISSIONS,
                 timeout=ANSWER_TIMEOUT,

@@ -96,9 +96,9 @@ def rotate_secret(app_id: IdArgument, file: ConfigFile = None) -> None:
 
 @command.command()
 def rotate_webhook_secret(app_id: IdArgument, file: ConfigFile = None) -> None:
-    """Replace the secret that signs events for the app.
+    """Add a secret that signs requests to the app.
 
-    Prints the new secret, once. Events are signed with it from then on.
+    Prints the new secret, once. The previous one also signs until the next rotation.
     """
     secret = with_records(
         read_settings(file), lambda records: records.app_admin.rotate_webhook_secret(app_id)

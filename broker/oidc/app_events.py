@@ -85,8 +85,8 @@ class AppEvents:
 
     async def _post(self, app: App, report: ReportedLogin, call: DeferredCall) -> int:
         """Return the status of the answer. Raises TimeoutError or WebhookFailed."""
-        secret = self._secrets.webhook_secret(app.id)
-        if secret is None:
+        signing_secrets = self._secrets.webhook_secrets(app.id)
+        if not signing_secrets:
             raise WebhookFailed(
                 f"the app has no webhook secret: scan-login app rotate-webhook-secret {app.id}"
             )
@@ -97,7 +97,7 @@ class AppEvents:
             "at": int(report.at),
         }
         request = sign(
-            [secret],
+            signing_secrets,
             type="login.reported",
             data=data,
             now=self._clock(),

@@ -14,10 +14,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from broker.apps.errors import AppAlreadyExists, AppNotFound, InvalidApp
 from broker.apps.model import OPTION_FIELDS, AppRecord, hash_api_secret, option_values
 from broker.apps.rules import FIELD_RULES, find_conflicts
-from broker.infrastructure.crypto.sealing import SecretBox
+from broker.infrastructure.crypto.sealing import SecretBox, SecretDecryptionFailed
 from broker.infrastructure.fields import check_fields
 from broker.records import tables as t
-from broker.records.app_rows import AppRow, parse_app_row, webhook_secret_owner
+from broker.records.app_rows import (
+    AppRow,
+    decrypt_webhook_secrets,
+    parse_app_row,
+    webhook_secret_owner,
+)
 from broker.records.database import Database
 
 APP_DEFAULTS: Mapping[str, object] = {
@@ -122,13 +127,16 @@ class SqlAppAdmin:
         return secret
 
     async def rotate_webhook_secret(self, app_id: str) -> str:
-        """Replace the secret that signs requests to the app, and return the new one.
+        """Add a secret that signs requests to the app, and return it.
 
-        It is stored encrypted. Raises AppNotFound.
+        It is stored encrypted. The previous one also signs, until the next call. Raises
+        AppNotFound.
         """
         secret = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
-        values = {**self._webhook_columns(secret, app_id), "changed_at": self._clock()}
         async with self._database.write_transaction() as connection:
+            row = await _read_row(connection, app_id, is_locked=True)
+            active = " ".join([secret, *self._former_webhook_secrets(row)])
+            values = {**self._webhook_columns(active, app_id), "changed_at": self._clock()}
             await _write(connection, app_id, values)
         return secret
 
@@ -176,6 +184,13 @@ class SqlAppAdmin:
         options = {name: values.pop(name) for name in OPTION_FIELDS if name in values}
         return {**values, "options": options, "changed_at": self._clock()}
 
+    def _former_webhook_secrets(self, row: AppRow) -> Sequence[str]:
+        """Return the newest secret, unless its key is lost."""
+        try:
+            return decrypt_webhook_secrets(row, self._secret_box)[:1]
+        except SecretDecryptionFailed:
+            return ()
+
     def _webhook_columns(self, secret: str, app_id: str) -> dict[str, object]:
         ciphertext, key = self._secret_box.encrypt(secret, webhook_secret_owner(app_id))
         return {"webhook_secret": ciphertext, "webhook_secret_key": key}
@@ -192,13 +207,17 @@ def _check_app(fields: Mapping[str, Any]) -> None:
 
 
 async def _read(connection: AsyncConnection, app_id: str, *, is_locked: bool = False) -> AppRecord:
+    return (await _read_row(connection, app_id, is_locked=is_locked)).to_record()
+
+
+async def _read_row(connection: AsyncConnection, app_id: str, *, is_locked: bool) -> AppRow:
     """is_locked: keep other transactions from changing the row until the end of this one."""
     query = select(t.apps).filter_by(id=app_id)
     rows = await connection.execute(query.with_for_update() if is_locked else query)
     row = rows.mappings().one_or_none()
     if row is None:
         raise AppNotFound(f"the records have no app {app_id!r}; see scan-login app list")
-    return parse_app_row(row).to_record()
+    return parse_app_row(row)
 
 
 async def _write(connection: AsyncConnection, app_id: str, values: Mapping[str, object]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import select
@@ -18,7 +18,7 @@ from broker.infrastructure.crypto.sealing import SecretBox
 from broker.infrastructure.observability.metrics import Gauge
 from broker.infrastructure.observability.outage import OutageLog
 from broker.records import tables as t
-from broker.records.app_rows import AppRow, parse_app_row, webhook_secret_owner
+from broker.records.app_rows import AppRow, decrypt_webhook_secrets, parse_app_row
 from broker.records.database import RECORDS_FILE_LOST, Database
 from broker.records.errors import RecordsUnavailable
 
@@ -57,11 +57,9 @@ class AppCache:
             return None
         return self._secret_box.decrypt(row.encrypted_secret, app_id)
 
-    def webhook_secret(self, app_id: str) -> str | None:
+    def webhook_secrets(self, app_id: str) -> Sequence[str]:
         row = self._rows.get(app_id)
-        if row is None or row.encrypted_webhook_secret is None:
-            return None
-        return self._secret_box.decrypt(row.encrypted_webhook_secret, webhook_secret_owner(app_id))
+        return () if row is None else decrypt_webhook_secrets(row, self._secret_box)
 
     def is_api_secret(self, app_id: str, secret: str) -> bool:
         row = self._rows.get(app_id)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import RowMapping
 
 from broker.apps.model import App, AppRecord, parse_options
-from broker.infrastructure.crypto.sealing import EncryptedSecret
+from broker.infrastructure.crypto.sealing import EncryptedSecret, SecretBox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,17 @@ def parse_app_row(row: RowMapping) -> AppRow:
 def _encrypted(row: RowMapping, name: str) -> EncryptedSecret | None:
     ciphertext = row[name]
     return None if ciphertext is None else EncryptedSecret(ciphertext, row[f"{name}_key"])
+
+
+def decrypt_webhook_secrets(row: AppRow, secret_box: SecretBox) -> Sequence[str]:
+    """Return the secrets that sign requests to the app, the newest first.
+
+    Raises SecretDecryptionFailed.
+    """
+    encrypted = row.encrypted_webhook_secret
+    if encrypted is None:
+        return ()
+    return secret_box.decrypt(encrypted, webhook_secret_owner(row.app.id)).split()
 
 
 def webhook_secret_owner(app_id: str) -> str:

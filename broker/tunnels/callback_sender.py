@@ -238,15 +238,15 @@ class CallbackSender:
     def _sign(self, app: App, kind: CallbackKind, callback: Callback) -> SignedRequest:
         """Raises WebhookFailed."""
         try:
-            secret = self._secrets.webhook_secret(app.id)
+            signing_secrets = self._secrets.webhook_secrets(app.id)
         except Unavailable as error:  # the secret cannot be decrypted
             raise WebhookFailed(str(error)) from None
-        if secret is None:
+        if not signing_secrets:
             raise WebhookFailed(
                 f"the app has no webhook secret: scan-login app rotate-webhook-secret {app.id}"
             )
         return sign(
-            [secret],
+            signing_secrets,
             type=f"tunnel.{kind.type}",
             data=callback.data,
             now=self._clock(),

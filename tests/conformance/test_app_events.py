@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,8 +29,8 @@ class FixedSecrets:
     def __init__(self, secret: str | None) -> None:
         self.secret = secret
 
-    def webhook_secret(self, app_id: str) -> str | None:
-        return self.secret
+    def webhook_secrets(self, app_id: str) -> Sequence[str]:
+        return [self.secret] if self.secret else []
 
 
 @pytest.fixture

@@ -247,6 +247,7 @@ INVALID_FIELDS: list[tuple[str, object]] = [
     ("post_logout_urls", ["javascript:alert(1)"]),
     ("backchannel_logout_url", "ftp://a.example"),
     ("events_url", ""),
+    ("tunnel_url", "ftp://a.example"),
     ("redirect_urls", ["com.example.app:/cb"]),  # of a confidential app
     ("redirect_urls", ["app:/cb"]),
     ("scopes", ["openid", "everything"]),
@@ -466,14 +467,14 @@ async def test_webhook_secret_is_stored_encrypted(
 ) -> None:
     records = await open_instance(OLD)
     await records.app_admin.add("site", SITE)
-    former = await records.app_admin.rotate_webhook_secret("site")
-    secret = await records.app_admin.rotate_webhook_secret("site")
+    rotated = [await records.app_admin.rotate_webhook_secret("site") for _ in range(3)]
+    _, former, secret = rotated
     await records.apps.refresh()
 
     server = request.getfixturevalue("postgres") if "postgresql" in records_url else None
 
     check_signing_secret(secret)
-    assert records.apps.webhook_secret("site") == secret != former
+    assert list(records.apps.webhook_secrets("site")) == [secret, former]
     assert secret not in dump(records_url, server)
 
 
@@ -487,8 +488,20 @@ async def test_rewrap_replaces_keys_of_webhook_secrets(open_instance: Open) -> N
     assert await both.app_admin.rewrap() == 0
 
     late = await open_instance(NEW)
-    assert late.apps.webhook_secret("site") == secret
+    assert list(late.apps.webhook_secrets("site")) == [secret]
     assert late.apps.provider_secret("site") == SECRET
+
+
+async def test_webhook_secret_of_a_lost_key_is_replaced(open_instance: Open) -> None:
+    old = await open_instance(OLD)
+    await old.app_admin.add("site", SITE)
+    await old.app_admin.rotate_webhook_secret("site")
+    new = await open_instance(NEW)
+
+    secret = await new.app_admin.rotate_webhook_secret("site")
+
+    await new.apps.refresh()
+    assert list(new.apps.webhook_secrets("site")) == [secret]
 
 
 async def test_app_without_webhook_secret_has_none(open_instance: Open) -> None:
@@ -496,8 +509,8 @@ async def test_app_without_webhook_secret_has_none(open_instance: Open) -> None:
     await records.app_admin.add("site", SITE)
     await records.apps.refresh()
 
-    assert records.apps.webhook_secret("site") is None
-    assert records.apps.webhook_secret("unknown") is None
+    assert list(records.apps.webhook_secrets("site")) == []
+    assert list(records.apps.webhook_secrets("unknown")) == []
 
 
 async def test_rewrap_with_a_missing_key_changes_nothing(

@@ -40,6 +40,7 @@ from tests.support.callbacks import (
 )
 from tests.support.tunnels import a_close, a_tunnel
 from tests.support.waiting import eventually
+from tests.support.webhook import OTHER_SECRET, SECRET
 
 LONG, SHORT = 60.0, 0.05
 """Seconds for an answer: on a busy machine, and if none is expected."""
@@ -482,11 +483,19 @@ async def test_close_for_a_deleted_app_is_dropped(receiver: CallbackReceiver, on
 
 
 async def test_app_without_a_secret_gets_no_callbacks(receiver: CallbackReceiver) -> None:
-    async with sending(receiver.url, secret=None) as one:
+    async with sending(receiver.url, secrets=[]) as one:
         with pytest.raises(CallbackFailed, match="rotate-webhook-secret shop"):
             await one.callbacks.open(one.tunnel, 1, OPENING)
 
     assert receiver.counts == {}
+
+
+async def test_each_active_secret_signs(receiver: CallbackReceiver) -> None:
+    async with sending(receiver.url, secrets=[OTHER_SECRET, SECRET]) as one:
+        await one.message()
+
+    [(headers, _)] = receiver.received
+    assert len(headers["webhook-signature"].split()) == 2
 
 
 @pytest.mark.parametrize(

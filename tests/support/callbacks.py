@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -100,11 +100,11 @@ async def callback_receiver() -> AsyncIterator[CallbackReceiver]:
 
 
 class FixedSecrets:
-    def __init__(self, secret: str | None) -> None:
-        self.secret = secret
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._secrets = secrets
 
-    def webhook_secret(self, app_id: str) -> str | None:
-        return self.secret
+    def webhook_secrets(self, app_id: str) -> Sequence[str]:
+        return self._secrets
 
 
 class Sending:
@@ -114,7 +114,7 @@ class Sending:
     """
 
     def __init__(
-        self, url: str, client: KeepAliveClient, *, secret: str | None, app: App | None
+        self, url: str, client: KeepAliveClient, *, secrets: Sequence[str], app: App | None
     ) -> None:
         self.clock, self.monotonic = Clock(), Clock(0.0)
         self.app = app or replace(SHOP, incarnation="first")
@@ -125,7 +125,7 @@ class Sending:
         self.callbacks = NativeCallbacks(
             apps=AppRegistry([self.app]),
             sender=CallbackSender(
-                secrets=FixedSecrets(secret),
+                secrets=FixedSecrets(secrets),
                 client=client,
                 clock=time.time,
                 monotonic=self.monotonic,
@@ -151,12 +151,12 @@ class Sending:
 async def sending(
     url: str,
     *,
-    secret: str | None = SECRET,
+    secrets: Sequence[str] = (SECRET,),
     app: App | None = None,
     is_private: bool = True,
     resolve: Resolve = resolve_host,
 ) -> AsyncIterator[Sending]:
     client = KeepAliveClient(allow_private_address=is_private, resolve=resolve)
     await client.open()
-    yield Sending(url, client, secret=secret, app=app)
+    yield Sending(url, client, secrets=secrets, app=app)
     await client.close()
