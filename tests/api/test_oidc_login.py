@@ -85,6 +85,7 @@ async def test_form_of_an_unknown_request_is_a_page(visit: tuple[OIDCSite, ScanB
 
     assert answer.status == 400
     assert "Location" not in answer.headers
+    assert "start again" in answer.text.lower()
 
 
 @pytest.mark.parametrize(
