@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
@@ -28,12 +27,6 @@ SAY, MODERATE = "say", "moderate"
 
 MAY = (SAY, MODERATE)
 """The rights of a member, in the order of answers."""
-
-NAME_MATCH = re.compile(ROOM_PATTERN)
-
-
-def is_room_name(text: str) -> bool:
-    return NAME_MATCH.match(text) is not None and not text.endswith("\n")
 
 
 def parse_may(value: object) -> frozenset[str] | None:
