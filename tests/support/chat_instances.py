@@ -86,8 +86,15 @@ class RecordingServer:
         self.received.setdefault(sid, []).append(("disconnect", None))
 
 
+class EndedSessions:
+    """A session service without any active session."""
+
+    async def find(self, session_id: str) -> None:
+        return None
+
+
 class ChatCluster:
-    """The state, the bus and the instances."""
+    """The state, the bus and the instances. running: those that were not killed."""
 
     def __init__(self, seed: int = 0) -> None:
         self.clock = Clock()
@@ -96,13 +103,25 @@ class ChatCluster:
         self._turns = random.Random(seed)
         self._names = count()
         self._stores = open_chat(self.clock)
+        self.running: list[ChatInstance] = []
 
-    def start(self) -> ChatInstance:
+    def session_of(self, subject: str, phone_session: str = "") -> ChatSession:
+        return ChatSession(
+            app=OPEN_APP.id,
+            incarnation=OPEN_APP.incarnation,
+            subject=subject,
+            name=None,
+            phone_session=phone_session,
+            openid=None,
+            expires_at=self.clock() + 3_600,
+        )
+
+    def start(self, history: int = 1_000) -> ChatInstance:
         name = f"instance-{next(self._names)}"
         stores = ChatStores(*(cast(Any, SlowStore(one, self._turns)) for one in self._stores))
         settings = Settings(
             [
-                ChatSettings(chat_rooms="open", chat_says_per_second=1_000),
+                ChatSettings(chat_rooms="open", chat_says_per_second=1_000, chat_history=history),
                 ServerSettings(instance=name),
                 OutboundSettings(),
             ]
@@ -114,13 +133,15 @@ class ChatCluster:
             apps=AppRegistry([OPEN_APP]),
             webhook_secrets=None,
             token_issuer=None,
-            session_service=None,
+            session_service=EndedSessions(),
             failures=None,
             socket_server=self.server,
             leader_leases=None,
             chat_stores=stores,
         )
-        return ChatInstance(self, name, ChatParts(cast(ChatContext, context)))
+        instance = ChatInstance(self, name, ChatParts(cast(ChatContext, context)))
+        self.running.append(instance)
+        return instance
 
 
 class ChatInstance:
@@ -138,15 +159,7 @@ class ChatInstance:
         connection = Connection(
             person=Person(OPEN_APP.key, subject),
             author=Author(subject),
-            session=ChatSession(
-                app=OPEN_APP.id,
-                incarnation=OPEN_APP.incarnation,
-                subject=subject,
-                name=None,
-                phone_session="",
-                openid=None,
-                expires_at=self._cluster.clock() + 3_600,
-            ),
+            session=self._cluster.session_of(subject),
             session_key=SessionKey(shard="A", secret_hash=b""),
             resume="secret",
             joined_at=self._cluster.clock(),
@@ -173,6 +186,7 @@ class ChatInstance:
 
     async def kill(self) -> None:
         """End without a message to the others."""
+        self._cluster.running.remove(self)
         self._task.cancel()
         await asyncio.wait([self._task])
         for part in (self.parts.api, self.parts.changes, self.parts.fan_out):
