@@ -281,6 +281,7 @@ class MemoryRoomStore:
         dropped = 0
         for room, stored in list(self._rooms.items())[:TRIM_BATCH]:
             del self._rooms[room]
+            stored.drop_ids(now)
             dropped += stored.drop_old(now, retention)
             if stored.entries or stored.used_at > now - 2 * retention.seconds:
                 self._rooms[room] = stored  # at the end, so that the next call trims other rooms

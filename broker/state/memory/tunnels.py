@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, TypeVar
 
 from broker.infrastructure.clock import Clock
 from broker.state.errors import StateCapacityExceeded
 from broker.state.memory.expiring_map import CAPACITY, ExpiringMap
-from broker.tunnels.model import ClosedTunnel, StoredMessage, Tunnel, TunnelState
+from broker.state.memory.tunnel_entries import TunnelEntry
+from broker.tunnels.model import ClosedTunnel, Tunnel, TunnelState
 from broker.tunnels.ports import (
     CLOSED_TTL,
     PAGE_MAX,
-    PUSH_ID_TTL,
-    PUSH_IDS_MAX,
-    READ_MAX,
     RECORD_TTL,
-    REPLIES_MAX,
-    REPLY_TTL,
-    STREAM_MAX,
     AppendedMessage,
     ChangedTunnel,
     NumberedMessage,
@@ -31,7 +24,14 @@ from broker.tunnels.ports import (
     TunnelStores,
 )
 
-_T = TypeVar("_T")
+BYTES_MAX = 256 * 2**20
+"""Bytes of the messages and replies of all tunnels."""
+
+SWEEP_INTERVAL = 60.0
+"""Seconds after which expired data is dropped that no call has touched."""
+
+FULL_SWEEP_INTERVAL = 1.0
+"""The same while the store is full."""
 
 
 class MemoryTicketStore:
@@ -47,96 +47,21 @@ class MemoryTicketStore:
         return tunnel
 
 
-class _Message(NamedTuple):
-    stored: StoredMessage
-    ends_at: float
-
-
-class _NumberedId(NamedTuple):
-    """A client's message id: its number, and its reply once it has one."""
-
-    ends_at: float
-    seq: int
-    reply: bytes | None = None
-
-
-class _Stream:
-    """The messages of one tunnel.
-
-    last: the offset of the last appended message.
-    """
-
-    def __init__(self) -> None:
-        self.last = 0
-        self._messages: deque[_Message] = deque()
-        self._ids: OrderedDict[str, tuple[float, int]] = OrderedDict()
-
-    def append(self, push: Push, now: float) -> int:
-        self._drop_expired(now)
-        ends_at, offset = self._ids.get(push.id, (0.0, 0))
-        if push.id and ends_at > now:
-            return offset
-        self.last += 1
-        before = self._messages[-1].ends_at if self._messages else 0.0
-        message = StoredMessage(self.last, push.data)
-        self._messages.append(_Message(message, max(before, now + push.keep)))
-        if len(self._messages) > STREAM_MAX:
-            self._messages.popleft()
-        if push.id:
-            _remember(self._ids, push.id, (now + PUSH_ID_TTL, self.last), PUSH_IDS_MAX)
-        return self.last
-
-    def ack(self, offset: int) -> None:
-        while self._messages and self._messages[0].stored.offset <= offset:
-            self._messages.popleft()
-
-    def read(self, position: int, now: float) -> tuple[Sequence[StoredMessage], bool]:
-        """Return messages after a position, and whether none is missing."""
-        self._drop_expired(now)
-        after = [one.stored for one in self._messages if one.stored.offset > position]
-        first = after[0].offset if after else self.last + 1
-        return after[:READ_MAX], first <= position + 1
-
-    def _drop_expired(self, now: float) -> None:
-        while self._messages and self._messages[0].ends_at <= now:
-            self._messages.popleft()
-
-
-class _Entry:
-    """A record with its stream and its inbox."""
-
-    def __init__(self, tunnel: Tunnel, ends_at: float) -> None:
-        self.tunnel = tunnel
-        self.ends_at = ends_at
-        self.seq = 0
-        self.closed: ClosedTunnel | None = None
-        self.stream = _Stream()
-        self.numbered: OrderedDict[str, _NumberedId] = OrderedDict()
-
-    @property
-    def holder(self) -> str:
-        """The instance that holds the socket; empty if none does."""
-        return self.tunnel.instance if self.tunnel.state is TunnelState.OPEN else ""
-
-    def take_seq(self, message_id: str, now: float) -> _NumberedId:
-        known = self.numbered.get(message_id)
-        if message_id and known is not None and known.ends_at > now:
-            return known
-        self.seq += 1
-        number = _NumberedId(now + REPLY_TTL, self.seq)
-        if message_id:
-            _remember(self.numbered, message_id, number, REPLIES_MAX)
-        return number
-
-
 class MemoryTunnels:
     """TunnelStore, TunnelIndex, TunnelStream and TunnelInbox in one."""
 
-    def __init__(self, clock: Clock, capacity: int = CAPACITY) -> None:
+    def __init__(self, clock: Clock, capacity: int = CAPACITY, bytes_max: int = BYTES_MAX) -> None:
         self._clock = clock
         self._capacity = capacity
-        self._entries: dict[str, _Entry] = {}
+        self._bytes_max = bytes_max
+        self._bytes = 0  # as of the last sweep, and what was added since
+        self._swept_at = clock()
+        self._entries: dict[str, TunnelEntry] = {}
         self._changed: dict[str, set[str]] = {}
+
+    def __len__(self) -> int:
+        """Return how many tunnels are in memory, also ended ones."""
+        return len(self._entries)
 
     async def get(self, tunnel_id: str) -> Tunnel | None:
         entry = self._active(tunnel_id)
@@ -172,6 +97,7 @@ class MemoryTunnels:
         return self._mark(entry.holder, closed.tunnel.id)
 
     async def touch(self, seen: Mapping[str, tuple[int, float]]) -> Collection[str]:
+        self._sweep_if_due(is_full=False)
         missing = []
         for tunnel_id, (attachment, seen_at) in seen.items():
             entry = self._active(tunnel_id)
@@ -233,14 +159,15 @@ class MemoryTunnels:
 
     async def settle(self, tunnel_id: str, message_id: str, reply: bytes) -> None:
         entry = self._active(tunnel_id)
-        number = entry.numbered.get(message_id) if entry else None
-        if entry is not None and number is not None and number.ends_at > self._clock():
-            entry.numbered[message_id] = number._replace(reply=reply)
+        if entry is not None:
+            self._reserve(len(reply))
+            entry.settle(message_id, reply, self._clock())
 
     def _append(self, owner: str, api: str, push: Push) -> AppendedMessage | None:
         entry = self._active(push.tunnel_id)
         if entry is None or (entry.tunnel.owner, entry.tunnel.api) != (owner, api):
             return None
+        self._reserve(len(push.data))
         offset = entry.stream.append(push, self._clock())
         is_open = entry.tunnel.state is TunnelState.OPEN
         return AppendedMessage(offset, is_open, self._mark(entry.holder, push.tunnel_id))
@@ -260,19 +187,31 @@ class MemoryTunnels:
             self._changed.setdefault(instance, set()).add(tunnel_id)
         return instance
 
-    def _add(self, tunnel: Tunnel) -> _Entry:
-        if len(self._entries) >= self._capacity:
-            self._sweep()
+    def _add(self, tunnel: Tunnel) -> TunnelEntry:
+        self._sweep_if_due(len(self._entries) >= self._capacity)
         if len(self._entries) >= self._capacity:
             raise StateCapacityExceeded
-        entry = self._entries[tunnel.id] = _Entry(tunnel, 0.0)
+        entry = self._entries[tunnel.id] = TunnelEntry(tunnel, 0.0)
         return entry
 
-    def _sweep(self) -> None:
-        now = self._clock()
-        self._entries = {key: one for key, one in self._entries.items() if one.ends_at > now}
+    def _reserve(self, size: int) -> None:
+        """Count bytes that are stored now. Raises StateCapacityExceeded."""
+        self._sweep_if_due(self._bytes + size > self._bytes_max)
+        if self._bytes + size > self._bytes_max:
+            raise StateCapacityExceeded
+        self._bytes += size
 
-    def _known(self, tunnel_id: str) -> _Entry | None:
+    def _sweep_if_due(self, is_full: bool) -> None:
+        now = self._clock()
+        if now - self._swept_at < (FULL_SWEEP_INTERVAL if is_full else SWEEP_INTERVAL):
+            return
+        self._swept_at = now
+        self._entries = {key: one for key, one in self._entries.items() if one.ends_at > now}
+        for entry in self._entries.values():
+            entry.sweep(now)
+        self._bytes = sum(entry.size for entry in self._entries.values())
+
+    def _known(self, tunnel_id: str) -> TunnelEntry | None:
         """Return the entry of an active tunnel, or of one that has ended not long ago."""
         entry = self._entries.get(tunnel_id)
         if entry is not None and entry.ends_at <= self._clock():
@@ -280,7 +219,7 @@ class MemoryTunnels:
             return None
         return entry
 
-    def _active(self, tunnel_id: str) -> _Entry | None:
+    def _active(self, tunnel_id: str) -> TunnelEntry | None:
         entry = self._known(tunnel_id)
         return None if entry is None or entry.closed else entry
 
@@ -294,10 +233,3 @@ class MemoryTunnels:
 def open_tunnels(clock: Clock) -> TunnelStores:
     tunnels = MemoryTunnels(clock)
     return TunnelStores(MemoryTicketStore(clock), tunnels, tunnels, tunnels, tunnels)
-
-
-def _remember(known: OrderedDict[str, _T], key: str, value: _T, limit: int) -> None:
-    known[key] = value
-    known.move_to_end(key)
-    if len(known) > limit:
-        known.popitem(last=False)

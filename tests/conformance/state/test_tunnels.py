@@ -9,9 +9,11 @@ import pytest
 
 from broker.apps.model import app_key
 from broker.bus import open_bus
+from broker.errors import Unavailable
 from broker.infrastructure.coordination import Notice
 from broker.infrastructure.sharding import SHARDS
 from broker.state import StateBackend, open_state
+from broker.state.memory.tunnels import MemoryTunnels
 from broker.tunnels.model import (
     ClosedBy,
     StoredMessage,
@@ -803,3 +805,54 @@ async def test_no_key_of_a_tunnel_remains(
     assert [node.client().dbsize() for node in engines.nodes(engine)] == [0] * len(
         engines.nodes(engine)
     )
+
+
+async def test_memory_drops_expired_tunnels(clock: Clock) -> None:
+    tunnels = MemoryTunnels(clock)
+    one, two = a_tunnel(), a_tunnel()
+    await tunnels.change(one, attachment=0)
+    await tunnels.change(two, attachment=0)
+    await tunnels.end(a_close(one))
+
+    clock.time += CLOSED_TTL
+    await tunnels.touch({})
+    assert len(tunnels) == 1
+    clock.time += RECORD_TTL
+    await tunnels.touch({})
+
+    assert len(tunnels) == 0
+
+
+async def test_memory_limits_the_bytes_of_messages(clock: Clock) -> None:
+    tunnels, tunnel = MemoryTunnels(clock, bytes_max=100), a_tunnel()
+    await tunnels.change(tunnel, attachment=0)
+    message = Push(tunnel.id, b"x" * 30, keep=10)
+    await tunnels.append(OWNER, "native", [message, message])
+    assert await tunnels.number(tunnel.id, 1, "a") is not None
+    await tunnels.settle(tunnel.id, "a", b"x" * 30)
+
+    with pytest.raises(Unavailable):
+        await tunnels.append(OWNER, "native", [message])
+    with pytest.raises(Unavailable):
+        await tunnels.settle(tunnel.id, "a", b"x" * 30)
+
+    clock.time += 10
+    found = await tunnels.append(OWNER, "native", [message, message])
+    assert [one.offset for one in found if one is not None] == [3, 4]
+    await tunnels.ack({tunnel.id: 4})
+    clock.time += REPLY_TTL
+    for _ in range(3):
+        await tunnels.append(OWNER, "native", [message])
+
+
+async def test_memory_limits_the_number_of_tunnels(clock: Clock) -> None:
+    tunnels = MemoryTunnels(clock, capacity=2)
+    for _ in range(2):
+        await tunnels.change(a_tunnel(), attachment=0)
+
+    with pytest.raises(Unavailable):
+        await tunnels.change(a_tunnel(), attachment=0)
+
+    clock.time += RECORD_TTL
+    await tunnels.change(a_tunnel(), attachment=0)
+    assert len(tunnels) == 1
