@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -23,23 +23,24 @@ from tests.support.webhook import SECRET
 ALICE, BOB = Applicant("alice", "openid-1"), Applicant("bob", None)
 
 
-class FixedSecret:
-    def __init__(self, secret: str | None = SECRET) -> None:
-        self._secret = secret
+class FixedSecrets:
+    def __init__(self, *secrets: str) -> None:
+        self._secrets = secrets
 
-    def webhook_secret(self, app_id: str) -> str | None:
-        return self._secret
+    def webhook_secrets(self, app_id: str) -> Sequence[str]:
+        return self._secrets
 
 
 @asynccontextmanager
 async def admission(
-    clock: Clock, secret: str | None = SECRET, *, private: bool = True
+    clock: Clock, *, secrets: Sequence[str] = (SECRET,), private: bool = True
 ) -> AsyncIterator[Admission]:
     client = SiteClient(allow_private_address=private)
     await client.open()
     try:
-        secrets = FixedSecret(secret)
-        yield Admission(secrets=secrets, client=client, clock=time.time, monotonic=clock)
+        yield Admission(
+            secrets=FixedSecrets(*secrets), client=client, clock=time.time, monotonic=clock
+        )
     finally:
         await client.close()
 
@@ -127,7 +128,7 @@ async def test_request_names_app_room_and_person(clock: Clock) -> None:
 
 
 async def test_app_without_webhook_secret_sends_no_request(clock: Clock) -> None:
-    async with admitting() as (site, settings), admission(clock, secret=None) as admits:
+    async with admitting() as (site, settings), admission(clock, secrets=()) as admits:
         with pytest.raises(AdmissionUnavailable):
             await admits.admit(replace(SHOP, rooms=settings["chat_rooms"]), "lounge", ALICE)
 
