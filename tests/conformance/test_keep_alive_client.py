@@ -6,12 +6,18 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import uvloop
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 
 from broker.infrastructure.outbound.http import HTTPResponse
+from broker.infrastructure.outbound.http_response import ResponseParser
 from broker.infrastructure.outbound.keep_alive import IDLE_TIMEOUT, KeepAliveClient
 from broker.infrastructure.outbound.ssrf import AddressInfo
 from broker.infrastructure.outbound.webhook import SignedRequest, WebhookFailed
@@ -277,7 +283,12 @@ async def empty(request: web.Request) -> web.StreamResponse:
     return web.Response(status=204)
 
 
-async def test_answers_of_aiohttp_are_read(client: KeepAliveClient) -> None:
+CHUNKED_BODY = b"x" * 1000 + b"y" + b"z" * 5000
+
+
+@asynccontextmanager
+async def aiohttp_server() -> AsyncIterator[int]:
+    """Serve answers of several kinds. Yields the port."""
     application = web.Application()
     application.router.add_post("/large", large)
     application.router.add_post("/chunked", chunked)
@@ -285,13 +296,44 @@ async def test_answers_of_aiohttp_are_read(client: KeepAliveClient) -> None:
     runner, port = web.AppRunner(application), free_port()
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
-
-    for _ in range(2):
-        assert (await post(client, port, "/large")).content == b"x" * MAX_BYTES
-        assert (await post(client, port, "/chunked")).content == b"x" * 1000 + b"y" + b"z" * 5000
-        assert (await post(client, port, "/empty")).status == 204
-        assert (await post(client, port, "/unknown")).status == 404
+    yield port
     await runner.cleanup()
+
+
+async def test_answers_of_aiohttp_are_read(client: KeepAliveClient) -> None:
+    async with aiohttp_server() as port:
+        for _ in range(2):
+            assert (await post(client, port, "/large")).content == b"x" * MAX_BYTES
+            assert (await post(client, port, "/chunked")).content == CHUNKED_BODY
+            assert (await post(client, port, "/empty")).status == 204
+            assert (await post(client, port, "/unknown")).status == 404
+
+
+async def raw_answer(port: int, path: str) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n" % path.encode())
+    writer.write(b"Connection: close\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/large", b"x" * MAX_BYTES), ("/chunked", CHUNKED_BODY), ("/empty", b"")]
+)
+async def test_answers_of_aiohttp_are_read_in_any_parts(path: str, body: bytes) -> None:
+    async with aiohttp_server() as port:
+        answer = await raw_answer(port, path)
+
+    @given(st.lists(st.integers(1, len(answer) - 1), max_size=12))
+    def check(cuts: list[int]) -> None:
+        parser, places = ResponseParser(MAX_BYTES), sorted({0, *cuts, len(answer)})
+        responses = [parser.feed(answer[a:b]) for a, b in pairwise(places)]
+        assert responses[:-1] == [None] * (len(responses) - 1)
+        assert responses[-1] is not None
+        assert responses[-1].content == body
+
+    check()
 
 
 @pytest.fixture
@@ -330,6 +372,26 @@ async def test_next_address_is_tried(server_tls: ssl.SSLContext, tmp_path: Path)
         addresses = Addresses("127.0.0.2", "127.0.0.1")
 
         assert await post_over_tls(server.port, trust, addresses) == OK_RESPONSE
+
+
+def test_uvloop_runs_the_client(server_tls: ssl.SSLContext, tmp_path: Path) -> None:
+    """The broker runs on uvloop, whose transports have classes of their own."""
+    trust = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+
+    async def main() -> None:
+        async with raw_server(ok) as server:
+            client = KeepAliveClient(allow_private_address=True)
+            await client.open()
+            for _ in range(2):
+                assert await post(client, server.port) == OK_RESPONSE
+            assert server.connections == 1
+            await client.close()
+        async with raw_server(ok, server_tls) as server:
+            assert await post_over_tls(server.port, trust, Addresses("127.0.0.1")) == OK_RESPONSE
+            with pytest.raises(WebhookFailed, match="certificate verify failed"):
+                await post_over_tls(server.port, None, Addresses("127.0.0.1"))
+
+    uvloop.run(main())
 
 
 @pytest.mark.parametrize(

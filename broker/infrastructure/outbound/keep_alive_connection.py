@@ -43,7 +43,7 @@ class KeepAliveConnection(asyncio.Protocol):
         then, and also if the caller is cancelled.
         """
         loop = asyncio.get_running_loop()
-        if not self.is_reusable:
+        if not self.is_reusable or self._transport.is_closing():
             raise ConnectionLost(has_begun=False)
         self.is_reusable = False
         self._parser = parser = ResponseParser(max_bytes)
