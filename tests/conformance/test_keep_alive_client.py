@@ -375,7 +375,7 @@ async def test_next_address_is_tried(server_tls: ssl.SSLContext, tmp_path: Path)
 
 
 def test_uvloop_runs_the_client(server_tls: ssl.SSLContext, tmp_path: Path) -> None:
-    """The broker runs on uvloop, whose transports have classes of their own."""
+    """The broker runs on uvloop, with other classes of transports."""
     trust = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
 
     async def main() -> None:
