@@ -18,6 +18,8 @@ from broker.cli.support import (
     usage_error,
     with_records,
 )
+from broker.cli.tunnel_url import print_verification
+from broker.infrastructure.settings import Settings
 from broker.records.store import Records
 
 command = typer.Typer(
@@ -75,10 +77,20 @@ def change(app_id: IdArgument, *, file: ConfigFile = None, **options: Any) -> No
     fields = _fields(**options)
     if not fields:
         usage_error("no change is given; see scan-login app set --help")
-    with_records(read_settings(file), lambda records: records.app_admin.update(app_id, fields))
+    settings = read_settings(file)
+    with_records(settings, lambda records: _change(settings, records, app_id, fields))
     if "id_token_alg" in fields:
         print("restart the products that use this app: they keep the algorithm", file=sys.stderr)
     print(f"app {app_id} is changed; {PROPAGATION_NOTE}")
+
+
+async def _change(
+    settings: Settings, records: Records, app_id: str, fields: Mapping[str, object]
+) -> None:
+    await records.app_admin.update(app_id, fields)
+    if fields.get("tunnel_url"):
+        await records.apps.refresh()
+        await print_verification(settings, records, app_id)
 
 
 @command.command()

@@ -165,6 +165,10 @@ class CallbackSender:
         finally:
             self._turns.release(app.id)
 
+    async def verify(self, app: App, url: str) -> None:
+        """Send `tunnel.verify`, unless the URL has answered it. Raises CallbackFailed."""
+        await self._verified(self._target(app, url))
+
     def _target(self, app: App, url: str) -> CallbackTarget:
         key = (app.id, url)
         target = self._targets.get(key)

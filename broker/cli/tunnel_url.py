@@ -1,0 +1,37 @@
+"""Checks the URL that receives the callbacks of an app's tunnels."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from broker.backends import open_apps, open_webhook_secrets
+from broker.infrastructure.outbound.keep_alive import KeepAliveClient
+from broker.infrastructure.outbound.settings import OutboundSettings
+from broker.infrastructure.settings import Settings
+from broker.records.store import Records
+from broker.tunnels.callback_sender import CallbackSender
+from broker.tunnels.ports import CallbackFailed
+
+
+async def print_verification(settings: Settings, records: Records, app_id: str) -> None:
+    """Send `tunnel.verify` to the app's URL, and print the result.
+
+    records: they are open.
+    """
+    app = await open_apps(settings, records).get(app_id)
+    if app is None or app.tunnel_url is None:
+        return
+    client = KeepAliveClient(allow_private_address=settings[OutboundSettings].webhooks_private)
+    sender = CallbackSender(
+        secrets=open_webhook_secrets(settings, records), client=client, clock=time.time
+    )
+    await client.open()
+    try:
+        await sender.verify(app, app.tunnel_url)
+    except CallbackFailed as failed:
+        print(f"{app.tunnel_url} gets no callbacks yet: {failed}", file=sys.stderr)
+    else:
+        print(f"{app.tunnel_url} has answered tunnel.verify")
+    finally:
+        await client.close()
