@@ -10,26 +10,32 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, NotRequired, TypedDict, cast
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 from broker.errors import Unavailable
 from broker.infrastructure.background import BackgroundTasks
-from broker.infrastructure.codec import RawJSON, decode, decoder, encode
 from broker.infrastructure.runtime.drain import DrainGate
 from broker.infrastructure.transport.step_queue import StepQueue
-from broker.infrastructure.transport.websocket import frames
-from broker.infrastructure.transport.websocket.connection import CloseReason, WebSocketConnection
+from broker.infrastructure.transport.websocket.connection import CloseReason
 from broker.infrastructure.transport.websocket.frames import Message
 from broker.infrastructure.transport.websocket.handshake import HTTPRequest
 from broker.tunnels.attaching import Attached, Refused, ResumeRequest, TunnelAttacher
+from broker.tunnels.client_connection import AWAITS_RESUME, OPENING, ClientSocket
+from broker.tunnels.client_frames import (
+    ID_MAX,
+    PONG,
+    SUBPROTOCOL,
+    ClientFrame,
+    encode_open,
+    parse_frame,
+)
 from broker.tunnels.hub import TunnelHub
 from broker.tunnels.inbox import (
     CLOSE,
     WAITING_MAX,
     ClientMessage,
     TunnelInboxes,
-    TunnelInboxQueue,
 )
 from broker.tunnels.metrics import DROPPED
 from broker.tunnels.model import (
@@ -40,19 +46,12 @@ from broker.tunnels.model import (
     UNAVAILABLE,
     ClosedBy,
     CloseRequest,
-    MessageAnswer,
     SocketPeer,
-    StoredMessage,
     is_tunnel_id,
 )
 
-SUBPROTOCOL = "scan-login.tunnel.1"
-
 FIRST_FRAME_TIMEOUT = 5.0
 """Seconds in which a connection without a ticket sends `resume`."""
-
-SEND_BATCH_BYTES = 64 * 1024
-"""Bytes of one delivery. With one more message they fit into the send buffer."""
 
 BURST_SECONDS = 3.0
 """Seconds whose messages a client may send at once."""
@@ -60,126 +59,10 @@ BURST_SECONDS = 3.0
 FRAMES_PER_MESSAGE = 10
 """Other frames, such as acknowledgements, that cost as much as one message."""
 
-ID_MAX = 64
-"""Characters of a client's message id."""
-
 CLOSE_TIMEOUT = 1.0
 """Seconds in which clients answer the close of a drain."""
 
-OFFSET_MAX = 2**53
-
 CLOSE_POLLS = 20
-
-AWAITS_RESUME, OPENING = -1, 0
-"""Values of `attachment` before a socket is attached."""
-
-
-class ClientFrame(TypedDict):
-    """The fields of all frames of a client."""
-
-    type: str
-    id: NotRequired[str]
-    data: NotRequired[RawJSON]
-    offset: NotRequired[int]
-    tunnel_id: NotRequired[str]
-    resume: NotRequired[str]
-    epoch: NotRequired[str]
-
-
-decode_frame = decoder(ClientFrame)
-
-
-class ClientSocket(WebSocketConnection):
-    """A client's connection. `TunnelSocket` and `MessageSource` describe it.
-
-    client: address and user agent, until it is attached; then None.
-    full_at: when its bucket of messages is full again, in seconds of the event loop.
-    quiet: sweeps since the last frame.
-    """
-
-    __slots__ = (
-        "app",
-        "attachment",
-        "client",
-        "full_at",
-        "is_congested",
-        "position",
-        "queue",
-        "quiet",
-        "replay_end",
-        "tunnel_id",
-    )
-
-    def __init__(
-        self, sockets: ClientSockets, transport: asyncio.Transport, client: SocketPeer
-    ) -> None:
-        super().__init__(sockets, transport)
-        self.client: SocketPeer | None = client
-        self.tunnel_id = self.app = ""
-        self.attachment = AWAITS_RESUME
-        self.position = self.quiet = 0
-        self.replay_end = -1
-        self.full_at = 0.0
-        self.is_congested = False
-        self.queue: TunnelInboxQueue | None = None
-
-    @property
-    def sockets(self) -> ClientSockets:
-        return cast("ClientSockets", self._handler)
-
-    def pause_writing(self) -> None:
-        self.is_congested = True
-
-    def resume_writing(self) -> None:
-        self.is_congested = False
-        self.sockets.hub.wake(self.tunnel_id)
-
-    def deliver(self, messages: Sequence[StoredMessage]) -> None:
-        size = 0
-        for offset, data in messages:
-            if size > SEND_BATCH_BYTES:
-                return
-            text = b'{"type":"message","offset":%d,"data":%b}' % (offset, data)
-            self.write(frames.build_frame(frames.TEXT, text))
-            self.position = offset
-            size += len(text)
-
-    def finish(self, why: CloseRequest) -> None:
-        self.send_text(encode({"type": "close", "code": why.code, "reason": why.reason}))
-        self.close(why.code, why.reason)
-
-    def send_text(self, text: bytes) -> None:
-        self.write(frames.build_frame(frames.TEXT, text))
-
-    def encode_reply(self, message_id: str, answer: MessageAnswer) -> bytes:
-        fields: dict[str, object] = {"type": "reply", "id": message_id}
-        if answer.error is not None:
-            fields["error"], fields["error_description"] = answer.error
-        else:
-            fields["data"] = RawJSON(answer.reply or b"null")
-        return encode(fields)
-
-    def send_reply(self, text: bytes) -> None:
-        self.send_text(text)
-
-    def on_handled(self, waiting: int) -> None:
-        if self._is_paused and waiting < WAITING_MAX:
-            self.resume()
-
-    def end(self, why: CloseRequest) -> None:
-        self.sockets.hub.remove(self)
-        self.finish(why)
-
-    def drop(self) -> None:
-        self.sockets.hub.drop(self, UNAVAILABLE, "state unavailable")
-
-    def check(self) -> None:
-        self.sockets.hub.wake(self.tunnel_id)
-
-    @property
-    def is_read(self) -> bool:
-        """Whether the socket is read: not while too many of its messages wait."""
-        return not self._is_paused
 
 
 class ClientSockets:
@@ -259,7 +142,7 @@ class ClientSockets:
 
     def on_message(self, connection: ClientSocket, message: Message) -> None:
         connection.quiet = 0
-        frame = _parse(message)
+        frame = parse_frame(message)
         if frame is None:
             self._refuse(connection, INVALID_FRAME)
         elif connection.attachment == AWAITS_RESUME:
@@ -305,7 +188,7 @@ class ClientSockets:
         self.hub.ack(socket, frame.get("offset", 0))
 
     def _handle_ping(self, socket: ClientSocket, frame: ClientFrame) -> None:
-        socket.send_text(b'{"type":"pong"}')
+        socket.send_text(PONG)
 
     def _handle_close(self, socket: ClientSocket, frame: ClientFrame) -> None:
         self._put(socket, CLOSE)
@@ -355,7 +238,7 @@ class ClientSockets:
         socket.client = None
         socket.tunnel_id, socket.app = tunnel.id, sys.intern(tunnel.app)
         socket.attachment, socket.position = tunnel.attachment, attached.position
-        socket.send_text(encode(self._open_frame(attached)))
+        socket.send_text(encode_open(attached, self._ping_interval))
         self.hub.attach(socket)
         if socket.is_closed:
             self.hub.lose(socket)
@@ -364,17 +247,6 @@ class ClientSockets:
             socket.finish(DRAINING)
         else:
             socket.resume()
-
-    def _open_frame(self, attached: Attached) -> Mapping[str, object]:
-        return {
-            "type": "open",
-            "tunnel_id": attached.tunnel.id,
-            "resume": attached.resume,
-            "epoch": attached.tunnel.epoch,
-            "offset": attached.position,
-            "recovered": attached.recovered,
-            "ping_every": self._ping_interval,
-        }
 
 
 FrameHandler = Callable[[ClientSockets, ClientSocket, ClientFrame], None]
@@ -386,16 +258,3 @@ HANDLERS: Mapping[str, FrameHandler] = {
     "close": ClientSockets._handle_close,
 }
 """Handlers of the frames of an attached client, by `type`."""
-
-
-def _parse(message: Message) -> ClientFrame | None:
-    """Return the frame; None if it is binary, no JSON object, or has a field of a wrong type."""
-    if isinstance(message, bytes):
-        return None
-    try:
-        frame = decode_frame(message)
-        if "data" in frame:
-            decode(bytes(frame["data"]))  # its text is copied, so that it must be valid
-    except (ValueError, RecursionError):
-        return None
-    return frame if 0 <= frame.get("offset", 0) <= OFFSET_MAX else None

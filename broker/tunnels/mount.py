@@ -20,7 +20,7 @@ from broker.infrastructure.runtime.lifecycle import do_nothing
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
 from broker.sessions.service import SessionService
-from broker.tunnels import server_api
+from broker.tunnels import push_api, server_api
 from broker.tunnels.attaching import TunnelAttacher
 from broker.tunnels.client_socket import ClientSockets
 from broker.tunnels.closing import TunnelCloser
@@ -32,6 +32,7 @@ from broker.tunnels.losses import LostSockets
 from broker.tunnels.model import NATIVE
 from broker.tunnels.news import NewsSender
 from broker.tunnels.ports import TunnelCallbacks, TunnelStores
+from broker.tunnels.push_api import TunnelPushAPI
 from broker.tunnels.server_api import TunnelServerAPI
 from broker.tunnels.service import TunnelService
 from broker.tunnels.session_ends import SessionTunnels
@@ -200,8 +201,11 @@ def _server_routes(context: TunnelsContext, parts: _Parts) -> list[Route]:
         addresses=context.addresses,
         admin_token=context.admin_token,
     )
-    api = TunnelServerAPI(service=service, url=url)
-    return bind_endpoints(api, server_api.ENDPOINTS, {SERVER: authenticator.authenticate})
+    authenticators = {SERVER: authenticator.authenticate}
+    return [
+        *bind_endpoints(TunnelPushAPI(service), push_api.ENDPOINTS, authenticators),
+        *bind_endpoints(TunnelServerAPI(service, url), server_api.ENDPOINTS, authenticators),
+    ]
 
 
 def _jobs(context: TunnelsContext, parts: _Parts) -> TunnelJobs:
