@@ -193,7 +193,7 @@ ENDPOINTS = [
         AppsAPI.rotate_webhook_secret,
         role=ADMIN,
         auth=OPERATOR,
-        summary="Replace the secret that signs events for the app",
+        summary="Add a secret that signs requests to the app",
         response=WebhookSecretResponse,
         errors=(AppNotFound,),
     ),

@@ -73,7 +73,7 @@ class AppAdmin(Protocol):
         """
 
     async def rotate_webhook_secret(self, app_id: str) -> str:
-        """Replace the secret that signs requests to the app, and return the new one.
+        """Add a secret that signs requests to the app, and return it.
 
-        Raises AppNotFound.
+        The previous one also signs until the next call. Raises AppNotFound.
         """

@@ -151,7 +151,7 @@ async def test_wrong_token_is_refused_on_every_path(
                 assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
-async def test_rotated_webhook_secret_replaces_the_former(admin: Admin, apps: None) -> None:
+async def test_each_rotation_returns_another_webhook_secret(admin: Admin, apps: None) -> None:
     path = "/apps/red/rotate-webhook-secret"
 
     former, current = [(await admin.ask("POST", path)).body["webhook_secret"] for _ in range(2)]
