@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.chat import ChatClient, chatting
-from tests.support.clients import Payload, Refused
+from tests.support.clients import NodeBrowser, Payload, Refused
 from tests.support.logins import token_of
 
 ALICE, BOB, MOD = "pretend:alice", "pretend:bob", "pretend:mod"
@@ -58,7 +58,7 @@ async def test_message_names_its_authenticated_sender(alice: ChatClient, bob: Ch
     await alice.join()
     await bob.join()
 
-    forged = {"from": {"subject": BOB}, "subject": BOB, "sender": BOB}
+    forged: Payload = {"from": {"subject": BOB}, "subject": BOB, "sender": BOB}
     place = await alice.say("hello", data={"n": [1]}, **forged)
 
     assert await bob.push("chat-message") == {
@@ -136,6 +136,26 @@ async def test_unknown_position_is_not_recovered(alice: ChatClient, position: Pa
 
     assert not joined["recovered"]
     assert [one["text"] for one in joined["messages"]] == ["hello"]
+
+
+async def test_official_client_recovers_after_a_lost_connection(
+    chat: RunningBroker, bob: ChatClient
+) -> None:
+    await bob.join()
+    token = await token_of(chat)
+    official = await ChatClient(browser=NodeBrowser({})).connect(chat.url, {"token": token})
+    joined = await official.join()
+
+    await official._browser.cut()
+    await bob.say("missed")
+    await official.push("chat-ready")
+    again = await official.join(**position_of(joined))
+
+    assert again["recovered"]
+    assert [one["text"] for one in again["messages"]] == ["missed"]
+    await bob.say("next")
+    assert await official.texts(1) == ["next"]
+    await official.close()
 
 
 async def test_token_of_a_login_opens_a_chat(chat: RunningBroker) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from tests.support.clients import WAIT, Payload, PhoneClient, PythonBrowser
+from tests.support.clients import WAIT, BrowserClient, Payload, PhoneClient, PythonBrowser
 from tests.support.environment import free_port
 from tests.support.webhook import SECRET, Site
 
@@ -18,12 +18,14 @@ NAMESPACE = "/chat"
 
 
 class ChatClient:
-    """One connection. ready: the payload of `chat-ready`. origin: of its page, if it is one."""
+    """One connection. ready: the payload of `chat-ready`.
 
-    def __init__(self, origin: str | None = None) -> None:
-        self._browser = PythonBrowser(["websocket"])
-        if origin is not None:
-            self._browser._http.headers["Origin"] = origin
+    origin: of its page, if it is one.
+    browser: the client; python-socketio's by default.
+    """
+
+    def __init__(self, origin: str | None = None, browser: BrowserClient | None = None) -> None:
+        self._browser = browser or python_client(origin)
         self._waiting: deque[tuple[str, Any]] = deque()
         self._numbers = 0
         self.ready: Payload = {}
@@ -61,6 +63,7 @@ class ChatClient:
 
     def arrived(self, event: str) -> list[Any]:
         """Return all pushes of an event that have arrived and were not read, and leave them."""
+        assert isinstance(self._browser, PythonBrowser)
         while not self._browser._pushes.empty():
             self._waiting.append(self._browser._pushes.get_nowait())
         return [payload for name, payload in self._waiting if name == event]
@@ -70,6 +73,13 @@ class ChatClient:
 
     async def close(self) -> None:
         await self._browser.close()
+
+
+def python_client(origin: str | None) -> PythonBrowser:
+    browser = PythonBrowser(["websocket"])
+    if origin is not None:
+        browser._http.headers["Origin"] = origin
+    return browser
 
 
 @asynccontextmanager
