@@ -77,7 +77,7 @@ def mount(context: ChatContext) -> Mounted:
 
 
 class ChatParts:
-    """The objects of one instance."""
+    """The objects of one instance. The constructor is a flat list, in the order of dependence."""
 
     def __init__(self, context: ChatContext) -> None:
         stores = context.chat_stores

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 from pydantic import TypeAdapter
 
-from tests.support.builders import RunningBroker
+from tests.support.builders import RunningBroker, StartBroker
+from tests.support.chat import chatting
 from tests.support.clients import Payload, PhoneClient, PythonBrowser, SocketPhone
 from tests.support.endpoints import EVENTS
 
@@ -67,3 +68,26 @@ async def test_acks_of_denied_and_cancelled_logins_match_models(
         "cancel",
         {"login_id": cancelled["login_id"], "secret": cancelled["secret"]},
     )
+
+
+async def test_acks_of_chat_match_models(start_broker: StartBroker) -> None:
+    broker = await start_broker(chat_rooms="open", chat_moderators="pretend:alice")
+    requests: list[tuple[str, Payload]] = [
+        ("join", {"room": "lounge"}),
+        ("say", {"room": "lounge", "id": "1", "text": "hello"}),
+        ("say", {"to": "pretend:bob", "id": "1", "data": {}}),
+        ("history", {"room": "lounge"}),
+        ("conversations", {}),
+        ("seen", {"room": "lounge", "offset": 1}),
+        ("typing", {"room": "lounge"}),
+        ("delete", {"room": "lounge", "offset": 1}),
+        ("mute", {"room": "lounge", "subject": "pretend:bob", "seconds": 1}),
+        ("kick", {"room": "lounge", "subject": "pretend:bob", "seconds": 1}),
+        ("leave", {"room": "lounge"}),
+    ]
+
+    async with chatting(broker.url) as chat:
+        for event, request in requests:
+            RESPONSES["/chat", event].validate_python(await chat.ask(event, request))
+
+    assert {name for namespace, name in RESPONSES if namespace == "/chat"} == dict(requests).keys()
