@@ -182,18 +182,19 @@ class CallbackSender:
 
     async def _verified(self, target: CallbackTarget) -> None:
         """Verify the URL once; callbacks that come meanwhile wait. Raises CallbackFailed."""
-        task = target.verification
-        if task is None:
-            task = spawn("tunnel verify", self._verify(target), expected=CallbackFailed)
-            target.verification = task
-        try:
-            await asyncio.shield(task)
-        except CallbackFailed:
-            if target.verification is task:
-                target.verification = None  # the next callback verifies it again
-            raise
+        if target.verification is None:
+            work = self._verify(target)
+            target.verification = spawn("tunnel verify", work, expected=CallbackFailed)
+        await asyncio.shield(target.verification)
 
     async def _verify(self, target: CallbackTarget) -> None:
+        try:
+            await self._send_challenge(target)
+        except BaseException:
+            target.verification = None  # the next callback verifies the URL again
+            raise
+
+    async def _send_challenge(self, target: CallbackTarget) -> None:
         challenge = secrets.token_urlsafe(32)
         data = {"app": target.app.id, "challenge": challenge}
         callback = Callback(f"msg_{secrets.token_urlsafe(16)}", data, caller=None)
