@@ -46,6 +46,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--phone-url", type=parse_http_url, help="URL of a phone page, for development"
     )
+    parser.add_argument(
+        "--chat-room", metavar="ROOM", help="serve a chat in this room; the app needs `rooms`"
+    )
     return parser.parse_args()
 
 
@@ -71,6 +74,7 @@ def main() -> None:
         issuer=arguments.issuer,
         site_url=arguments.site_url,
         oidc=oidc_client(arguments, own_url.rstrip("/")) if arguments.oidc else None,
+        chat_room=arguments.chat_room,
     )
     address = f"http://{arguments.host}:{arguments.port}/"
     try:

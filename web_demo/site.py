@@ -3,24 +3,19 @@
     browser ── code, token ── broker
        │ POST /session {access_token}
        ▼
-     site ── verifies the token ──▶ cookie session ──▶ /account
+     site ── verifies the token ──▶ cookie session ──▶ /account, /chat
 
-The site exchanges a token for one session and does not store the token. Sessions
-are in memory, so a restart signs out all users. A real site uses its existing
-sessions.
+The site exchanges a token for one session. It stores the token only for its chat
+page, which takes it once. Sessions are in memory, so a restart signs out all users.
+A real site uses its existing sessions.
 """
 
 import asyncio
-import html
 import json
 import logging
-import secrets
-import string
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -28,20 +23,22 @@ import jwt
 from aiohttp import web
 
 from .oidc import ATTEMPT_LIFETIME, OIDCClient, SignInFailed, read_logout_token
-from .verify import LEEWAY, TokenVerifier
+from .sessions import SESSION_LIFETIME, Session, SiteSessions, UsedTokens
+from .templates import CHAT, PAGES, PageTemplates
+from .verify import TokenVerifier
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-PAGES = Path(__file__).with_name("pages")
-FILES = {"/site.css", "/login.js", "/icon.svg"}
-LANGUAGES = {"en": "en", "zh": "zh-CN"}  # the language, and the page's `lang`
+FILES = {f"/{name}": PAGES / name for name in ("site.css", "login.js", "icon.svg")}
+CHAT_FILES = {
+    f"/chat/{name}": CHAT / name
+    for name in ("chat.css", "page.js", "messages.js", "words.js", "chat.js", "chat_room.js")
+}
+SCRIPT_HEADER = ("X-Requested-With", "fetch")
 BODY_MAX_BYTES = 64 * 1024
 SESSION_COOKIE = "session"
 BROWSER_COOKIE = "oidc"
 BACKCHANNEL_PATH = "/oidc/backchannel-logout"
-SESSION_LIFETIME = 8 * 60 * 60
-SESSIONS_MAX = 10_000
-LANGUAGE_LIFETIME = 365 * 24 * 60 * 60
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +51,7 @@ def build_site(
     issuer: str | None = None,
     site_url: str | None = None,
     oidc: OIDCClient | None = None,
+    chat_room: str | None = None,
 ) -> web.Application:
     """Build the site as an application.
 
@@ -61,12 +59,14 @@ def build_site(
     issuer: the tokens' `iss`, if it is not `broker_url`.
     site_url: the URL of this site in browsers, if it is behind a proxy.
     oidc: the site as a client of OpenID Connect. It replaces the widget.
+    chat_room: the room of the page /chat. Without it, or with `oidc`, there is no such page.
     """
     site = Site(
         verifier=TokenVerifier(broker=broker_url, app=app, issuer=issuer),
         pages=PageTemplates(broker_url=broker_url.rstrip("/"), app=app, phone_url=phone_url or ""),
         site_url=site_url,
         oidc=oidc,
+        chat_room=chat_room,
     )
     application = web.Application(
         client_max_size=BODY_MAX_BYTES, middlewares=[errors_as_json, site.check_post_origin]
@@ -78,6 +78,12 @@ def build_site(
         ("POST", "/sign-out", site.sign_out),
         *(("GET", path, serve_file) for path in FILES),
     ]
+    if site.has_chat:
+        routes += [
+            ("GET", "/chat", site.chat_page),
+            ("GET", "/chat/token", site.chat_token),
+            *(("GET", path, serve_file) for path in CHAT_FILES),
+        ]
     if oidc is not None:
         routes += [
             ("GET", "/oidc/sign-in", site.oidc_sign_in),
@@ -90,62 +96,6 @@ def build_site(
     return application
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
-    """A signed-in user. claims: the verified claims. expires_at: Unix time in seconds.
-
-    id_token: of a sign-in by OpenID Connect.
-    """
-
-    claims: dict[str, Any]
-    expires_at: float
-    id_token: str = ""
-
-
-class SiteSessions:
-    """Sessions by cookie value. At `SESSIONS_MAX` the oldest session is closed."""
-
-    def __init__(self) -> None:
-        self._sessions: dict[str, Session] = {}
-
-    def open(self, claims: dict[str, Any], now: float, id_token: str = "") -> str:
-        while len(self._sessions) >= SESSIONS_MAX:
-            oldest = next(
-                iter(self._sessions)
-            )  # the first, because all sessions have the same lifetime
-            del self._sessions[oldest]
-        session_id = secrets.token_urlsafe(32)
-        self._sessions[session_id] = Session(claims, now + SESSION_LIFETIME, id_token)
-        return session_id
-
-    def get(self, session_id: str | None, now: float) -> Session | None:
-        session = self._sessions.get(session_id or "")
-        return session if session and session.expires_at > now else None
-
-    def close(self, session_id: str | None) -> None:
-        self._sessions.pop(session_id or "", None)
-
-    def close_sid(self, sid: str) -> None:
-        """Close the sessions of one sign-in session of the provider."""
-        ended = [key for key, one in self._sessions.items() if one.claims.get("sid") == sid]
-        for key in ended:
-            del self._sessions[key]
-
-
-class UsedTokens:
-    """The tokens that were exchanged for a session, until they expire. A token works once."""
-
-    def __init__(self) -> None:
-        self._ends: dict[str, float] = {}
-
-    def add(self, jti: str, expires_at: float, now: float) -> bool:
-        """Store the token. Returns whether it is new."""
-        self._ends = {known: end for known, end in self._ends.items() if end + LEEWAY > now}
-        is_new = jti not in self._ends
-        self._ends[jti] = expires_at
-        return is_new
-
-
 class Site:
     """The request handlers and their state."""
 
@@ -156,13 +106,19 @@ class Site:
         pages: "PageTemplates",
         site_url: str | None,
         oidc: OIDCClient | None,
+        chat_room: str | None,
     ) -> None:
         self._verifier = verifier
         self._pages = pages
         self._site_url = site_url.rstrip("/") if site_url else None
         self._oidc = oidc
+        self._chat_room = chat_room
         self._sessions = SiteSessions()
         self._used_tokens = UsedTokens()
+
+    @property
+    def has_chat(self) -> bool:
+        return self._chat_room is not None and self._oidc is None
 
     async def login_page(self, request: web.Request) -> web.Response:
         if self._session(request):
@@ -173,7 +129,27 @@ class Site:
         session = self._session(request)
         if not session:
             raise web.HTTPSeeOther("/")
-        return self._pages.render(request, "account", account_fields(session.claims))
+        fields = account_fields(session.claims)
+        fields["chat_hidden"] = "" if self.has_chat else "hidden"
+        return self._pages.render(request, "account", fields)
+
+    async def chat_page(self, request: web.Request) -> web.Response:
+        """The chat; before the sign-in, the login page under the same URL."""
+        session = self._session(request)
+        if not session:
+            return self._pages.render(request, "login")
+        fields = {"room": self._chat_room or "", "subject": session.claims["sub"]}
+        return self._pages.render(request, "chat", fields)
+
+    async def chat_token(self, request: web.Request) -> web.Response:
+        """Give the access token to the chat page, once. It continues with the broker's `resume`."""
+        name, value = SCRIPT_HEADER
+        if request.headers.get(name) != value:  # a page of another origin cannot send it
+            fail(web.HTTPForbidden, "invalid_origin", f"send the header {name}: {value}")
+        token = self._sessions.take_chat_token(request.cookies.get(SESSION_COOKIE), time.time())
+        if not token:
+            fail(web.HTTPUnauthorized, "login_required", "sign in again to get a token")
+        return web.json_response({"access_token": token}, headers={"Cache-Control": "no-store"})
 
     async def sign_in(self, request: web.Request) -> web.Response:
         """Exchange the broker's token for a session of this site."""
@@ -188,19 +164,16 @@ class Site:
         if not self._used_tokens.add(claims["jti"], claims["exp"], time.time()):
             fail(web.HTTPUnauthorized, "invalid_token", "the token has already been used")
         response = web.json_response({"next": "/account"})
-        self._open_session(request, response, claims)
+        chat_token = token if self.has_chat else ""
+        self._open_session(request, response, Session(claims, ends_at(), chat_token=chat_token))
         return response
 
     def _open_session(
-        self,
-        request: web.Request,
-        response: web.StreamResponse,
-        claims: dict[str, Any],
-        id_token: str = "",
+        self, request: web.Request, response: web.StreamResponse, session: Session
     ) -> None:
         """Replace the session: an id that an attacker planted is useless."""
         self._sessions.close(request.cookies.get(SESSION_COOKIE))
-        session_id = self._sessions.open(claims, time.time(), id_token)
+        session_id = self._sessions.open(session)
         self._set_cookie(request, response, SESSION_COOKIE, session_id, SESSION_LIFETIME)
 
     def _set_cookie(
@@ -239,7 +212,7 @@ class Site:
             log.warning("sign-in failed: error=%s", error)
             return self._pages.render(request, "login_oidc", {"problem": str(error)})
         response = web.Response(status=303, headers={"Location": "/account"})
-        self._open_session(request, response, user.claims, user.id_token)
+        self._open_session(request, response, Session(user.claims, ends_at(), user.id_token))
         response.del_cookie(BROWSER_COOKIE)
         return response
 
@@ -283,6 +256,11 @@ class Site:
         return self._sessions.get(request.cookies.get(SESSION_COOKIE), time.time())
 
 
+def ends_at() -> float:
+    """Return when a session that is opened now ends."""
+    return time.time() + SESSION_LIFETIME
+
+
 async def read_access_token(request: web.Request) -> str:
     """The token in a JSON body. Only a script of this origin can send this content type."""
     if request.content_type != "application/json":
@@ -313,50 +291,9 @@ def account_fields(claims: dict[str, Any]) -> dict[str, str]:
     }
 
 
-class PageTemplates:
-    """HTML pages from templates: `frame.html` with one page, and texts from `texts.json`.
-
-    All values are escaped, because names contain arbitrary text.
-    """
-
-    def __init__(self, **values: str) -> None:
-        self._values = values
-        self._texts: dict[str, dict[str, str]] = json.loads(_read("texts.json"))
-        self._templates = {
-            name: string.Template(_read(f"{name}.html"))
-            for name in ("frame", "login", "login_oidc", "account")
-        }
-
-    def render(
-        self, request: web.Request, page: str, values: dict[str, str] | None = None
-    ) -> web.Response:
-        language = choose_language(request)
-        texts = {"lang": LANGUAGES[language], **self._texts[language]}
-        texts["title"] = texts[f"{page.removesuffix('_oidc')}_title"]
-        texts["problem"] = ""
-        fields = {k: html.escape(v) for k, v in {**texts, **self._values, **(values or {})}.items()}
-        fields["body"] = self._templates[page].substitute(fields)
-        response = web.Response(
-            text=self._templates["frame"].substitute(fields), content_type="text/html"
-        )
-        response.headers["Content-Language"] = LANGUAGES[language]
-        response.headers["Cache-Control"] = (
-            "no-store"  # else "back" shows the account after sign-out
-        )
-        response.set_cookie("lang", language, max_age=LANGUAGE_LIFETIME, samesite="Lax")
-        return response
-
-
-def choose_language(request: web.Request) -> str:
-    """`?lang=`, else the cookie, else the first known in Accept-Language, else English."""
-    asked = request.headers.get("Accept-Language", "").split(",")
-    wanted = [request.query.get("lang", ""), request.cookies.get("lang", ""), *asked]
-    names = (tag.strip()[:2].lower() for tag in wanted)
-    return next((name for name in names if name in LANGUAGES), "en")
-
-
 async def serve_file(request: web.Request) -> web.FileResponse:
-    return web.FileResponse(PAGES / request.path.lstrip("/"), headers={"Cache-Control": "no-cache"})
+    path = {**FILES, **CHAT_FILES}[request.path]
+    return web.FileResponse(path, headers={"Cache-Control": "no-cache"})
 
 
 def security_headers(
@@ -412,7 +349,3 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
             refusal.text = json.dumps(words)
             refusal.content_type = "application/json"
         raise
-
-
-def _read(name: str) -> str:
-    return (PAGES / name).read_text(encoding="utf-8")

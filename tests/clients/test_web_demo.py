@@ -16,7 +16,7 @@ from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.tokens.keys import SigningKeyFile
 from broker.tokens.settings import TokenSettings
 from tests.support.builders import RunningBroker, StartBroker
-from tests.support.environment import free_port
+from tests.support.environment import ROOT, free_port
 from tests.support.logins import token_of
 from web_demo.site import build_site
 
@@ -35,7 +35,8 @@ class Demo(NamedTuple):
 @pytest.fixture
 async def demo(start_broker: StartBroker) -> AsyncIterator[Demo]:
     broker = await start_broker()
-    site = Site("site", build_site(broker_url=broker.url), "127.0.0.1", free_port(), "PORT")
+    application = build_site(broker_url=broker.url, chat_room="lobby")
+    site = Site("site", application, "127.0.0.1", free_port(), "PORT")
     jar = aiohttp.CookieJar(unsafe=True)  # cookies of an address that is a number
     async with serve_sites([site]) as addresses:
         url = addresses["site"]
@@ -226,3 +227,57 @@ async def test_name_is_escaped(demo: Demo, name: str) -> None:
         text = await page.text()
         assert "<script>" not in text
         assert ("小明" in text) == (name == "小明")
+
+
+SCRIPT = {"X-Requested-With": "fetch"}
+
+
+async def test_chat_page_gets_the_token_once(demo: Demo) -> None:
+    token = await token_of(demo.broker)
+    await demo.sign_in(token)
+
+    async with demo.http.get("/chat/token", headers=SCRIPT) as answer:
+        assert await answer.json() == {"access_token": token}
+        assert answer.headers["Cache-Control"] == "no-store"
+    async with demo.http.get("/chat/token", headers=SCRIPT) as answer:
+        assert (answer.status, (await answer.json())["error"]) == (401, "login_required")
+
+
+async def test_chat_token_needs_the_header_of_scripts(demo: Demo) -> None:
+    """A link or a page of another origin does not use the token up."""
+    await demo.sign_in(await token_of(demo.broker))
+
+    async with demo.http.get("/chat/token") as answer:
+        assert answer.status == 403
+    async with demo.http.get("/chat/token", headers=SCRIPT) as answer:
+        assert answer.status == 200
+
+
+async def test_chat_token_needs_a_session(demo: Demo) -> None:
+    async with demo.http.get("/chat/token", headers=SCRIPT) as answer:
+        assert (answer.status, (await answer.json())["error"]) == (401, "login_required")
+
+
+async def test_chat_page_without_session_shows_the_login(demo: Demo) -> None:
+    async with demo.http.get("/chat", allow_redirects=False) as page:
+        assert page.status == 200
+        assert "<scan-login" in await page.text()
+
+
+@pytest.mark.parametrize("path", ["/chat", "/chat/token", "/chat/page.js"])
+async def test_site_without_a_room_has_no_chat(demo: Demo, path: str) -> None:
+    site = build_site(broker_url=demo.broker.url)
+
+    async with (
+        serve_sites([Site("site", site, "127.0.0.1", 0, "PORT")]) as addresses,
+        aiohttp.ClientSession(addresses["site"]) as http,
+        http.get(path, headers=SCRIPT) as answer,
+    ):
+        assert answer.status == 404
+
+
+@pytest.mark.parametrize("name", ["chat.js", "chat_room.js"])
+def test_page_and_mini_program_have_one_chat_client(name: str) -> None:
+    library = ROOT / "mp_stub/miniprogram/scan-login"
+
+    assert (ROOT / "web_demo/chat" / name).read_text() == (library / name).read_text()

@@ -12,7 +12,9 @@ login.onlogin = async (token) => {
   });
   const answer = await response.json();
   if (!response.ok) throw new Error(answer.error_description);
-  location.assign(answer.next);
+  // The page /chat shows the sign-in under its own URL.
+  if (location.pathname === "/chat") location.reload();
+  else location.assign(answer.next);
 };
 
 // For development: a link that opens the code on the screen in the phone page.

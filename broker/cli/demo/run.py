@@ -36,6 +36,8 @@ from web_demo.site import build_site
 
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
 
+CHAT_ROOM, CHAT_MODERATOR = "lobby", "pretend:alice"
+
 PUBLIC_WARNING = """\
   Anyone who reaches these addresses can log in as anyone: the pretend provider
   accepts every phone.  Use this only in a network that you trust.
@@ -43,10 +45,14 @@ PUBLIC_WARNING = """\
 
 BANNER = """
   Example site   {0.site}      open this and sign in
-  Phone page     {0.phone}      simulates a phone
+{1}  Phone page     {0.phone}      simulates a phone
   Broker         {0.broker}
 
   Ctrl-C stops all of them.
+"""
+
+CHAT_BANNER = """\
+  Chat           {0.site}/chat      sign in in two browsers, and talk
 """
 
 WECHAT_BANNER = """\
@@ -200,6 +206,8 @@ def _values(host: str, port: int, urls: DemoURLs, provider: str, folder: Path) -
         "records_url": f"sqlite+aiosqlite:///{folder}/records.db",
         "workers": 1,
         "roles": (),
+        "chat_rooms": "open",
+        "chat_moderators": (CHAT_MODERATOR,),
     }
     if urls.wechat:
         values |= {"wechat_api_url": urls.wechat, "wechat_appid": APPID, "wechat_secret": SECRET}
@@ -219,7 +227,9 @@ def _sites(
         wechat = WeChatStub(platform, link=f"{urls.phone}/", on_draw=on_draw)
         yield Site("WeChat", wechat.application(), "127.0.0.1", ports.wechat, "WECHAT_PORT")
     client = None if products is None else products.site
-    site = build_site(broker_url=urls.broker, phone_url=urls.phone, oidc=client)
+    site = build_site(
+        broker_url=urls.broker, phone_url=urls.phone, oidc=client, chat_room=CHAT_ROOM
+    )
     phone = build_phone_page(broker_url=urls.broker, wechat_url=urls.wechat)
     yield Site("broker", broker, host, ports.broker, "PORT")
     yield Site("example site", site, host, ports.site, "SITE_PORT")
@@ -243,7 +253,8 @@ def _site_origins(name: str, port: int) -> tuple[str, ...]:
 
 def greeting(host: str, urls: DemoURLs, *, pooled: bool) -> str:
     """Return the text that describes the demo."""
-    parts = [BANNER.format(urls)]
+    chat = CHAT_BANNER.format(urls) if urls.gateway is None else ""
+    parts = [BANNER.format(urls, chat)]
     if urls.wechat:
         parts.append(WECHAT_BANNER.format(urls.wechat))
     if urls.gateway:
