@@ -68,6 +68,7 @@ from broker.pool.ports import CodeLeases
 from broker.pool.settings import PoolSettings
 from broker.records.store import Records
 from broker.sessions.authentication import PhoneAuthenticator
+from broker.sessions.limits import SessionLimits
 from broker.sessions.mount import mount as mount_sessions
 from broker.sessions.service import SessionService
 from broker.sessions.settings import SessionSettings
@@ -79,6 +80,7 @@ from broker.tokens.settings import TokenSettings
 from broker.tunnels.callback_services import CallbackServices, create_callback_services
 from broker.tunnels.mount import mount as mount_tunnels
 from broker.users.mount import mount as mount_users
+from broker.wafer.mount import mount as mount_wafer
 from broker.widget.mount import mount as mount_widget
 
 log = structlog.get_logger()
@@ -115,6 +117,7 @@ FEATURES: Mapping[str, Callable[[Context], Mounted]] = {
     "oidc": mount_oidc,
     "chat": mount_chat,
     "tunnels": mount_tunnels,
+    "wafer": mount_wafer,
 }
 
 
@@ -219,11 +222,14 @@ def _build_services(settings: Settings, backends: Backends) -> Services:
     )
     logins = _build_login_services(settings, backends, issuer, pool)
     sessions = _build_session_service(settings, backends)
+    session_limits = SessionLimits(per_minute=settings[APISettings].begins_per_minute)
     retries = RetryWorker(queue=backends.state.retries, clock=backends.state.clock)
     oidc = _build_oidc_services(settings, backends, issuer, logins.redeemer, retries)
     instances = InstanceWatch(settings[ServerSettings].instance)
     callbacks = _build_callbacks(settings, backends, retries)
-    return Services(issuer, pool, logins, sessions, oidc, callbacks, retries, instances)
+    return Services(
+        issuer, pool, logins, sessions, session_limits, oidc, callbacks, retries, instances
+    )
 
 
 def _build_callbacks(

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from broker.apps.model import DEFAULT_APP, App
-from broker.apps.ports import Apps, WebhookSecrets
-from broker.apps.registry import AppRegistry, WebhookSecretRegistry
+from broker.apps.ports import Apps, WaferKeys, WebhookSecrets
+from broker.apps.registry import AppRegistry, WaferKeyRegistry, WebhookSecretRegistry
 from broker.apps.settings import AppSettings
 from broker.blobs.pictures import ObjectPictureStore
 from broker.blobs.settings import BlobSettings
@@ -39,6 +39,7 @@ from broker.records.settings import RecordsSettings
 from broker.records.store import Records
 from broker.state import StateBackend, open_state
 from broker.state.settings import StateSettings
+from broker.wafer.settings import WaferSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +162,7 @@ def default_app(settings: Settings) -> App:
         client_type="public",  # the settings have no secret for it
         events_url=group.events_url,
         tunnel_url=group.tunnel_url,
+        wafer_host=settings[WaferSettings].wafer_host,
         rooms=settings[ChatSettings].chat_rooms,
         moderators=settings[ChatSettings].chat_moderators,
     )
@@ -169,6 +171,12 @@ def default_app(settings: Settings) -> App:
 def open_webhook_secrets(settings: Settings, records: Records) -> WebhookSecrets:
     secrets = [secret.get_secret_value() for secret in settings[AppSettings].webhook_secret]
     return WebhookSecretRegistry({DEFAULT_APP: secrets}, records.apps)
+
+
+def open_wafer_keys(settings: Settings, records: Records) -> WaferKeys:
+    key = settings[WaferSettings].wafer_key
+    keys = {DEFAULT_APP: key.get_secret_value()} if key else {}
+    return WaferKeyRegistry(keys, records.apps)
 
 
 def open_provider_registry(settings: Settings, apps: Apps, records: Records) -> ProviderRegistry:

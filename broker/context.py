@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from broker.apps.client_authentication import ClientAuthenticator
-from broker.apps.ports import AppAdmin, AppSecrets, WebhookSecrets
+from broker.apps.ports import AppAdmin, AppSecrets, WaferKeys, WebhookSecrets
 from broker.apps.registry import AppRegistry
-from broker.backends import Backends, default_app, open_webhook_secrets
+from broker.backends import Backends, default_app, open_wafer_keys, open_webhook_secrets
 from broker.blobs.settings import BlobSettings
 from broker.chat.ports import ChatStores
 from broker.directories.settings import DirectorySettings
@@ -39,6 +39,7 @@ from broker.pool.ports import CodeLeases, PictureStore
 from broker.providers.settings import ProviderSettings
 from broker.records.pool_codes import SqlCodeStore
 from broker.sessions.authentication import PhoneAuthenticator
+from broker.sessions.limits import SessionLimits
 from broker.sessions.service import SessionService
 from broker.state import StateBackend
 from broker.tokens.issuer import TokenIssuer
@@ -61,6 +62,7 @@ class Services(NamedTuple):
     code_pool: CodePool
     login_services: LoginServices
     session_service: SessionService
+    session_limits: SessionLimits
     oidc_services: OIDCServices
     callbacks: CallbackServices
     retries: RetryWorker
@@ -124,6 +126,10 @@ class Context:
     @property
     def webhook_secrets(self) -> WebhookSecrets:
         return open_webhook_secrets(self.settings, self.backends.records)
+
+    @property
+    def wafer_keys(self) -> WaferKeys:
+        return open_wafer_keys(self.settings, self.backends.records)
 
     @property
     def chat_stores(self) -> ChatStores:
@@ -260,6 +266,10 @@ class Context:
     @property
     def session_service(self) -> SessionService:
         return self.services.session_service
+
+    @property
+    def session_limits(self) -> SessionLimits:
+        return self.services.session_limits
 
     @property
     def oidc_services(self) -> OIDCServices:

@@ -45,6 +45,7 @@ from broker.sessions.settings import SessionSettings
 from broker.state.settings import StateSettings
 from broker.tokens.settings import TokenSettings
 from broker.tunnels.settings import TunnelSettings
+from broker.wafer.settings import WaferSettings
 
 GROUPS: Sequence[type[SettingsGroup]] = (
     ServerSettings,
@@ -54,6 +55,7 @@ GROUPS: Sequence[type[SettingsGroup]] = (
     LoginSettings,
     SessionSettings,
     TunnelSettings,
+    WaferSettings,
     TokenSettings,
     OIDCSettings,
     ChatSettings,
@@ -74,7 +76,7 @@ FIELDS: Mapping[str, FieldInfo] = {
 }
 """Every setting, by name."""
 
-ROLES = ("browser", "phone", "oauth", "sessions", "tunnels", "oidc", "chat")
+ROLES = ("browser", "phone", "oauth", "sessions", "tunnels", "wafer", "oidc", "chat")
 """The parts of the API that a process serves or leaves to other processes."""
 
 OIDC = "oidc"

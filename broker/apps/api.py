@@ -14,7 +14,7 @@ from pydantic import Field
 from broker.apps.errors import AppAlreadyExists, AppNotFound, InvalidApp
 from broker.apps.model import AppResponse
 from broker.apps.ports import AppAdmin
-from broker.apps.rules import LIFETIME_MAX, SECRET_MAX
+from broker.apps.rules import LIFETIME_MAX, SECRET_MAX, WAFER_KEY_MAX, WAFER_KEY_MIN
 from broker.errors import InvalidRequest
 from broker.infrastructure.api.authorization import OPERATOR
 from broker.infrastructure.api.endpoint import ADMIN, Endpoint
@@ -29,6 +29,7 @@ class AppOptions(RequestFields, total=False):
     provider: str
     provider_app_id: str
     provider_secret: Annotated[str, Field(max_length=SECRET_MAX)] | None
+    wafer_key: Annotated[str, Field(min_length=WAFER_KEY_MIN, max_length=WAFER_KEY_MAX)] | None
     origins: list[str]
     redirect_urls: list[str]
     register_url: str | None
@@ -51,6 +52,7 @@ class AppOptions(RequestFields, total=False):
     networks: list[str]
     events_url: str | None
     tunnel_url: str | None
+    wafer_host: str
     rooms: str
     moderators: list[str]
 

@@ -62,6 +62,7 @@ class App:
     networks: CIDR networks from which a login may begin; empty for all.
     events_url: receives webhook events such as `login.reported`; None if the app has none.
     tunnel_url: receives the callbacks of tunnels; None if the app has none.
+    wafer_host: the `ServerHost` of its Wafer server SDK; empty if it has none.
     rooms: who may join chat rooms: `none`, `open` for everyone who has logged in, or the URL of
         the webhook that admits people.
     moderators: subjects that may moderate every chat room of the app.
@@ -96,6 +97,7 @@ class App:
     networks: tuple[str, ...] = ()
     events_url: str | None = None
     tunnel_url: str | None = None
+    wafer_host: str = ""
     rooms: str = "none"
     moderators: tuple[str, ...] = ()
     incarnation: str = ""
@@ -129,6 +131,7 @@ OPTION_FIELDS = (
     "networks",
     "events_url",
     "tunnel_url",
+    "wafer_host",
     "rooms",
     "moderators",
 )
@@ -155,6 +158,7 @@ class AppOptionsResponse(ResponseModel):
     networks: list[str]
     events_url: str | None
     tunnel_url: str | None
+    wafer_host: str
     rooms: str
     moderators: list[str]
 
@@ -168,6 +172,7 @@ class AppResponse(AppOptionsResponse):
     provider_app_id: str
     has_provider_secret: bool
     has_api_secret: bool
+    has_wafer_key: bool
     origins: list[str]
     redirect_urls: list[str]
     register_url: str | None
@@ -184,6 +189,7 @@ class AppRecord:
     app: App
     has_provider_secret: bool
     has_api_secret: bool
+    has_wafer_key: bool
     created_at: float
     changed_at: float
 
@@ -197,6 +203,7 @@ class AppRecord:
             "provider_app_id": app.provider_app_id,
             "has_provider_secret": self.has_provider_secret,
             "has_api_secret": self.has_api_secret,
+            "has_wafer_key": self.has_wafer_key,
             "origins": sorted(app.origins),
             "redirect_urls": sorted(app.redirect_urls),
             "register_url": app.register_url,
@@ -228,6 +235,7 @@ def option_values(app: App) -> AppOptionsResponse:
         "networks": list(app.networks),
         "events_url": app.events_url,
         "tunnel_url": app.tunnel_url,
+        "wafer_host": app.wafer_host,
         "rooms": app.rooms,
         "moderators": list(app.moderators),
     }

@@ -45,6 +45,13 @@ class WebhookSecrets(Protocol):
         """
 
 
+class WaferKeys(Protocol):
+    """Reads the keys that sign Wafer's tunnel calls."""
+
+    def wafer_key(self, app_id: str) -> str | None:
+        """Return the key, or None if the app has none. Raises SecretDecryptionFailed."""
+
+
 class AppAdmin(Protocol):
     """Lists and changes apps.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from broker.apps.model import App
-from broker.apps.ports import Apps, WebhookSecrets
+from broker.apps.ports import Apps, WaferKeys, WebhookSecrets
 
 
 class AppRegistry:
@@ -54,3 +54,17 @@ class WebhookSecretRegistry:
 
     def webhook_secrets(self, app_id: str) -> Sequence[str]:
         return self._secrets.get(app_id) or self._recorded.webhook_secrets(app_id)
+
+
+class WaferKeyRegistry:
+    """Reads the keys of Wafer's signatures from the settings first, then from the records.
+
+    keys: of apps of the settings, by id.  recorded: those of the records.
+    """
+
+    def __init__(self, keys: Mapping[str, str], recorded: WaferKeys) -> None:
+        self._keys = keys
+        self._recorded = recorded
+
+    def wafer_key(self, app_id: str) -> str | None:
+        return self._keys.get(app_id) or self._recorded.wafer_key(app_id)

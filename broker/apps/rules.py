@@ -20,6 +20,11 @@ URL_MAX = 500
 
 SECRET_MAX = 512
 
+WAFER_HOST_MAX = 253
+"""Characters of a host name (RFC 1035, section 2.3.4)."""
+
+WAFER_KEY_MIN, WAFER_KEY_MAX = 16, 128
+
 LIST_MAX = 100
 
 NETWORKS_MAX = 32
@@ -129,6 +134,28 @@ def _lifetime(value: object) -> int | None:
     return value
 
 
+def check_wafer_host(value: object) -> str:
+    """Return the value of `wafer_host`. Raises ValueError."""
+    if value == "":
+        return ""
+    return check_text(value, WAFER_HOST_MAX)
+
+
+def check_wafer_key(value: str) -> str:
+    """Return the value of `wafer_key`. Raises ValueError, which contains no part of it."""
+    if not WAFER_KEY_MIN <= len(value) <= WAFER_KEY_MAX or not value.isprintable():
+        raise ValueError(f"use {WAFER_KEY_MIN} to {WAFER_KEY_MAX} printable characters")
+    return value
+
+
+def _wafer_key(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError("must be a string")
+    return check_wafer_key(value)
+
+
 def _secret(value: object) -> str | None:
     return None if value is None else check_text(value, SECRET_MAX)
 
@@ -139,6 +166,7 @@ FIELD_RULES: Mapping[str, Callable[[object], object]] = {
     "provider": check_word,
     "provider_app_id": lambda value: "" if value == "" else check_text(value, 128),
     "provider_secret": _secret,
+    "wafer_key": _wafer_key,
     "origins": lambda value: _list(value, parse_origin),
     "redirect_urls": lambda value: _list(value, _redirect_url),
     "register_url": _optional_url,
@@ -149,6 +177,7 @@ FIELD_RULES: Mapping[str, Callable[[object], object]] = {
     "backchannel_logout_url": _optional_url,
     "events_url": _optional_url,
     "tunnel_url": _optional_url,
+    "wafer_host": check_wafer_host,
     "scopes": _scopes,
     "networks": _networks,
     "rooms": check_rooms,

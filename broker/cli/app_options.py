@@ -171,6 +171,21 @@ TunnelUrlOption = Annotated[
     typer.Option(help="URL that receives the callbacks of tunnels.", show_default=False),
 ]
 
+WaferHostOption = Annotated[
+    str | None,
+    typer.Option(help="ServerHost of the app's Wafer server SDK.", show_default=False),
+]
+
+WaferKeyOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--wafer-key/--no-wafer-key",
+        help="Read the TunnelSignatureKey of the app's Wafer server SDK from standard input; on a "
+        "terminal, ask for it without echo. --no-wafer-key deletes it.",
+        show_default=False,
+    ),
+]
+
 RoomsOption = Annotated[
     str | None,
     typer.Option(
@@ -223,6 +238,8 @@ FIELD_OPTIONS: Mapping[str, Any] = {
     "network": NetworkOption,
     "events_url": EventsUrlOption,
     "tunnel_url": TunnelUrlOption,
+    "wafer_host": WaferHostOption,
+    "wafer_key": WaferKeyOption,
     "rooms": RoomsOption,
     "moderator": ModeratorOption,
 }

@@ -151,14 +151,18 @@ LIST_FIELDS: Mapping[str, str] = {
 """The field of each option that can be repeated."""
 
 
-def _fields(*, secret: bool | None, **options: object) -> dict[str, object]:
+def _fields(*, secret: bool | None, wafer_key: bool | None, **options: object) -> dict[str, object]:
     """Return the fields that the options set."""
+    if secret and wafer_key:
+        usage_error("standard input has one secret: use --secret and --wafer-key in two commands")
     given = {
         LIST_FIELDS.get(name, name): value for name, value in options.items() if value is not None
     }
     fields = {name: _value(name, value) for name, value in given.items()}
     if secret is not None:
-        fields["provider_secret"] = _read_secret() if secret else None
+        fields["provider_secret"] = _read_secret("provider's secret") if secret else None
+    if wafer_key is not None:
+        fields["wafer_key"] = _read_secret("TunnelSignatureKey") if wafer_key else None
     return fields
 
 
@@ -170,9 +174,9 @@ def _value(name: str, value: object) -> object:
     return [] if value == [""] else value
 
 
-def _read_secret() -> str:
+def _read_secret(name: str) -> str:
     if sys.stdin.isatty():
-        return str(typer.prompt("The provider's secret", hide_input=True))
+        return str(typer.prompt(f"The {name}", hide_input=True))
     secret = sys.stdin.read().strip()
     if not secret:
         usage_error("standard input has no secret: pipe it in, such as with < appsecret.txt")

@@ -65,6 +65,14 @@ class ProviderUnavailable(Unavailable):
         self.retryable = retryable
 
 
+class NoProviderAccount(ProviderUnavailable):
+    """Neither the app nor the settings have an account at the app's provider."""
+
+
+class ProviderAnswerMalformed(ProviderUnavailable):
+    """The provider has sent an answer that is not in its format."""
+
+
 class DirectoryUnavailable(Unavailable):
     """The site's webhook returns no valid answer.
 

@@ -14,7 +14,11 @@ import structlog
 
 from broker.apps.model import App
 from broker.apps.ports import Apps, AppSecrets
-from broker.identity.errors import MISCONFIGURED_RETRY_AFTER, ProviderUnavailable
+from broker.identity.errors import (
+    MISCONFIGURED_RETRY_AFTER,
+    NoProviderAccount,
+    ProviderUnavailable,
+)
 from broker.identity.model import ProviderAccount
 from broker.identity.ports import Provider
 from broker.infrastructure.background import spawn
@@ -117,7 +121,7 @@ class ProviderRegistry:
             return ProviderAccount(app.provider, app.provider_app_id, secret)
         account = self._defaults.get(app.provider)
         if account is None:
-            raise ProviderUnavailable(
+            raise NoProviderAccount(
                 f"neither the app {app.id} nor the settings have an account at the provider "
                 f"{app.provider}",
                 MISCONFIGURED_RETRY_AFTER,

@@ -18,10 +18,11 @@ from broker.infrastructure.crypto.sealing import SecretBox, SecretDecryptionFail
 from broker.infrastructure.fields import check_fields
 from broker.records import tables as t
 from broker.records.app_rows import (
+    SECRET_OWNERS,
     AppRow,
     decrypt_webhook_secrets,
     parse_app_row,
-    webhook_secret_owner,
+    secret_owner,
 )
 from broker.records.database import Database
 
@@ -136,7 +137,8 @@ class SqlAppAdmin:
         async with self._database.write_transaction() as connection:
             row = await _read_row(connection, app_id, is_locked=True)
             active = " ".join([secret, *self._former_webhook_secrets(row)])
-            values = {**self._webhook_columns(active, app_id), "changed_at": self._clock()}
+            columns = self._secret_columns("webhook_secret", active, app_id)
+            values = {**columns, "changed_at": self._clock()}
             await _write(connection, app_id, values)
         return secret
 
@@ -146,9 +148,9 @@ class SqlAppAdmin:
         Returns the number of secrets. Raises SecretDecryptionFailed if a key is unknown;
         nothing has changed then.
         """
-        keys, newest = t.apps.c, self._secret_box.newest_key_id
+        newest = self._secret_box.newest_key_id
         older = select(t.apps).where(
-            or_(keys.provider_secret_key != newest, keys.webhook_secret_key != newest)
+            or_(*(t.apps.c[f"{name}_key"] != newest for name in SECRET_OWNERS))
         )
         async with self._database.write_transaction() as connection:
             found = await connection.execute(older.with_for_update())
@@ -161,12 +163,10 @@ class SqlAppAdmin:
     def _rewrapped(self, row: AppRow) -> dict[str, object]:
         """Return the columns of the secrets that an older key has encrypted."""
         app_id, newest, columns = row.app.id, self._secret_box.newest_key_id, dict[str, object]()
-        secret, webhook_secret = row.encrypted_secret, row.encrypted_webhook_secret
-        if secret is not None and secret.key_id != newest:
-            columns |= self._secret_columns(self._secret_box.decrypt(secret, app_id), app_id)
-        if webhook_secret is not None and webhook_secret.key_id != newest:
-            plain = self._secret_box.decrypt(webhook_secret, webhook_secret_owner(app_id))
-            columns |= self._webhook_columns(plain, app_id)
+        for name, secret in row.encrypted.items():
+            if secret.key_id != newest:
+                plain = self._secret_box.decrypt(secret, secret_owner(name, app_id))
+                columns |= self._secret_columns(name, plain, app_id)
         return columns
 
     def _values(self, fields: Mapping[str, object], app_id: str) -> dict[str, Any]:
@@ -178,9 +178,11 @@ class SqlAppAdmin:
         values = check_fields(fields, FIELD_RULES, InvalidApp)
         if values.get("provider", self._providers[0]) not in self._providers:
             raise InvalidApp([f"provider: use one of {', '.join(self._providers)}"])
-        if "provider_secret" in values:
-            secret = values.pop("provider_secret")
-            values |= self._secret_columns(secret if isinstance(secret, str) else None, app_id)
+        for name in SECRET_OWNERS.keys() & values.keys():
+            secret = values.pop(name)
+            values |= self._secret_columns(
+                name, secret if isinstance(secret, str) else None, app_id
+            )
         options = {name: values.pop(name) for name in OPTION_FIELDS if name in values}
         return {**values, "options": options, "changed_at": self._clock()}
 
@@ -191,13 +193,12 @@ class SqlAppAdmin:
         except SecretDecryptionFailed:
             return ()
 
-    def _webhook_columns(self, secret: str, app_id: str) -> dict[str, object]:
-        ciphertext, key = self._secret_box.encrypt(secret, webhook_secret_owner(app_id))
-        return {"webhook_secret": ciphertext, "webhook_secret_key": key}
-
-    def _secret_columns(self, secret: str | None, app_id: str) -> dict[str, object]:
-        ciphertext, key = self._secret_box.encrypt(secret, app_id) if secret else (None, None)
-        return {"provider_secret": ciphertext, "provider_secret_key": key}
+    def _secret_columns(self, name: str, secret: str | None, app_id: str) -> dict[str, object]:
+        """Return the columns of a secret; None deletes it."""
+        ciphertext, key = (
+            self._secret_box.encrypt(secret, secret_owner(name, app_id)) if secret else (None, None)
+        )
+        return {name: ciphertext, f"{name}_key": key}
 
 
 def _check_app(fields: Mapping[str, Any]) -> None:

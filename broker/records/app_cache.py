@@ -18,7 +18,12 @@ from broker.infrastructure.crypto.sealing import SecretBox
 from broker.infrastructure.observability.metrics import Gauge
 from broker.infrastructure.observability.outage import OutageLog
 from broker.records import tables as t
-from broker.records.app_rows import AppRow, decrypt_webhook_secrets, parse_app_row
+from broker.records.app_rows import (
+    AppRow,
+    decrypt_webhook_secrets,
+    parse_app_row,
+    secret_owner,
+)
 from broker.records.database import RECORDS_FILE_LOST, Database
 from broker.records.errors import RecordsUnavailable
 
@@ -52,14 +57,14 @@ class AppCache:
         return self._origins
 
     def provider_secret(self, app_id: str) -> str | None:
-        row = self._rows.get(app_id)
-        if row is None or row.encrypted_secret is None:
-            return None
-        return self._secret_box.decrypt(row.encrypted_secret, app_id)
+        return self._secret("provider_secret", app_id)
 
     def webhook_secrets(self, app_id: str) -> Sequence[str]:
         row = self._rows.get(app_id)
         return () if row is None else decrypt_webhook_secrets(row, self._secret_box)
+
+    def wafer_key(self, app_id: str) -> str | None:
+        return self._secret("wafer_key", app_id)
 
     def is_api_secret(self, app_id: str, secret: str) -> bool:
         row = self._rows.get(app_id)
@@ -78,6 +83,14 @@ class AppCache:
         self._rows = {row["id"]: self._allowing_own_pages(parse_app_row(row)) for row in found}
         self._origins = frozenset().union(*(row.app.origins for row in self._rows.values()))
         self._change_number = number
+
+    def _secret(self, name: str, app_id: str) -> str | None:
+        """Return a secret, or None if the app has none. Raises SecretDecryptionFailed."""
+        row = self._rows.get(app_id)
+        secret = row.encrypted.get(name) if row else None
+        return (
+            None if secret is None else self._secret_box.decrypt(secret, secret_owner(name, app_id))
+        )
 
     def _allowing_own_pages(self, row: AppRow) -> AppRow:
         """Let the broker's sign-in page begin logins of an app that uses OpenID Connect."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import RowMapping
@@ -10,14 +10,25 @@ from sqlalchemy import RowMapping
 from broker.apps.model import App, AppRecord, parse_options
 from broker.infrastructure.crypto.sealing import EncryptedSecret, SecretBox
 
+SECRET_OWNERS: Mapping[str, str] = {
+    "provider_secret": "{}",
+    "webhook_secret": "{}~webhook",
+    "wafer_key": "{}~wafer",
+}
+"""The columns of encrypted secrets, and the name under which each is encrypted for an app id. No
+app has an id with a tilde. The column `<name>_key` has the id of the seal key."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppRow:
-    """An app with its secrets. created_at, changed_at: Unix time in seconds."""
+    """An app with its secrets.
+
+    encrypted: the secrets that it has, by a name of `SECRET_OWNERS`.
+    created_at, changed_at: Unix time in seconds.
+    """
 
     app: App
-    encrypted_secret: EncryptedSecret | None = field(repr=False)
-    encrypted_webhook_secret: EncryptedSecret | None = field(repr=False)
+    encrypted: Mapping[str, EncryptedSecret] = field(repr=False)
     api_secret_hash: bytes | None = field(repr=False)
     created_at: float
     changed_at: float
@@ -26,8 +37,9 @@ class AppRow:
         """Return the app without its secrets."""
         return AppRecord(
             app=self.app,
-            has_provider_secret=self.encrypted_secret is not None,
+            has_provider_secret="provider_secret" in self.encrypted,
             has_api_secret=self.api_secret_hash is not None,
+            has_wafer_key="wafer_key" in self.encrypted,
             created_at=self.created_at,
             changed_at=self.changed_at,
         )
@@ -49,17 +61,15 @@ def parse_app_row(row: RowMapping) -> AppRow:
     )
     return AppRow(
         app=app,
-        encrypted_secret=_encrypted(row, "provider_secret"),
-        encrypted_webhook_secret=_encrypted(row, "webhook_secret"),
+        encrypted={
+            name: EncryptedSecret(row[name], row[f"{name}_key"])
+            for name in SECRET_OWNERS
+            if row[name] is not None
+        },
         api_secret_hash=row["api_secret_hash"],
         created_at=row["created_at"],
         changed_at=row["changed_at"],
     )
-
-
-def _encrypted(row: RowMapping, name: str) -> EncryptedSecret | None:
-    ciphertext = row[name]
-    return None if ciphertext is None else EncryptedSecret(ciphertext, row[f"{name}_key"])
 
 
 def decrypt_webhook_secrets(row: AppRow, secret_box: SecretBox) -> Sequence[str]:
@@ -67,12 +77,12 @@ def decrypt_webhook_secrets(row: AppRow, secret_box: SecretBox) -> Sequence[str]
 
     Raises SecretDecryptionFailed.
     """
-    encrypted = row.encrypted_webhook_secret
+    encrypted = row.encrypted.get("webhook_secret")
     if encrypted is None:
         return ()
-    return secret_box.decrypt(encrypted, webhook_secret_owner(row.app.id)).split()
+    return secret_box.decrypt(encrypted, secret_owner("webhook_secret", row.app.id)).split()
 
 
-def webhook_secret_owner(app_id: str) -> str:
-    """Return the name under which a webhook secret is encrypted: no app has this id."""
-    return f"{app_id}~webhook"
+def secret_owner(name: str, app_id: str) -> str:
+    """Return the name under which a secret of the app is encrypted."""
+    return SECRET_OWNERS[name].format(app_id)

@@ -44,6 +44,8 @@ apps = Table(
     Column("incarnation", String(16)),  # null for apps from before revision 0005
     Column("webhook_secret", LargeBinary),  # encrypted
     Column("webhook_secret_key", String(16)),
+    Column("wafer_key", LargeBinary),  # encrypted
+    Column("wafer_key_key", String(16)),
     Column("options", JSON),  # see OPTION_FIELDS in apps/model.py; null before revision 0006
 )
 """Apps. `incarnation` differs for each app that has had the same id."""

@@ -12,10 +12,14 @@ from broker.infrastructure.sharding import shard_of
 
 
 class OpenedSession(NamedTuple):
-    """A new session and its `skey`, which is returned once."""
+    """A new session and its `skey`, which is returned once.
+
+    user_info: what was stored about the person; empty for nothing.
+    """
 
     session: Session
     skey: str
+    user_info: str = ""
 
 
 class SessionToken(NamedTuple):
@@ -35,6 +39,8 @@ class Session:
     latest_end: Unix time in seconds; uses do not extend the session beyond it.
     session_key: the key with which the mini program signs and encrypts, encrypted, and the id
         of the seal key; None if the provider has none.
+    user_info: what the wire that opened the session stored about the person, encrypted as
+        `session_key`; None if it stored nothing.
     incarnation: that of the app in which the session was opened.
     address: of the client that uses the session at the moment; empty in a stored session.
     """
@@ -45,6 +51,7 @@ class Session:
     expires_at: float
     latest_end: float
     session_key: tuple[bytes, str] | None = field(default=None, repr=False)
+    user_info: tuple[bytes, str] | None = field(default=None, repr=False)
     incarnation: str = ""
     address: str = ""
 

@@ -11,7 +11,6 @@ from broker.infrastructure.api.client_address import ClientAddresses
 from broker.infrastructure.api.endpoint import bind_endpoints
 from broker.infrastructure.api.mounted import Mounted
 from broker.infrastructure.api.rate_limit import RateLimiter
-from broker.infrastructure.api.settings import APISettings
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
@@ -37,6 +36,8 @@ class SessionsContext(Protocol):
     @property
     def session_service(self) -> SessionService: ...
     @property
+    def session_limits(self) -> SessionLimits: ...
+    @property
     def phone_authenticator(self) -> PhoneAuthenticator: ...
     @property
     def failures(self) -> RateLimiter: ...
@@ -45,7 +46,7 @@ class SessionsContext(Protocol):
 
 
 def mount(context: SessionsContext) -> Mounted:
-    limits = SessionLimits(per_minute=context.settings[APISettings].begins_per_minute)
+    limits = context.session_limits
     roles = context.settings[ServerSettings].roles
     return Mounted.join([MOUNT_ROLE[role](context, limits) for role in roles if role in MOUNT_ROLE])
 

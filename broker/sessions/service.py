@@ -17,6 +17,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 import structlog
 
@@ -24,8 +25,14 @@ from broker.apps.model import App
 from broker.apps.ports import Apps
 from broker.errors import Unavailable
 from broker.identity.errors import UnregisteredUser
-from broker.identity.model import Phone, UserProfile
-from broker.identity.ports import Directory, IdentityProof, SecretText, UserDataVerifier
+from broker.identity.model import Identity, Phone, UserProfile
+from broker.identity.ports import (
+    Directory,
+    IdentityProof,
+    Provider,
+    SecretText,
+    UserDataVerifier,
+)
 from broker.identity.registry import ProviderRegistry
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.crypto.sealing import (
@@ -42,6 +49,13 @@ log = structlog.get_logger()
 EXTENSION_THRESHOLD = 0.1
 """The fraction of `idle_timeout` by which a use must extend a session to be stored."""
 
+
+Decrypt = Callable[[str, str], Mapping[str, object]]
+"""Decrypts data and its `iv`, which were encrypted for a new session. Raises
+UserDataDecryptionFailed."""
+
+DescribeUser = Callable[[Identity, Decrypt | None], str]
+"""Returns the `user_info` of a new session. Gets None if the provider does not encrypt."""
 
 SessionEndHandler = Callable[[Phone, str | None], None]
 """Gets the person and the id of the ended session; None for all sessions of the person."""
@@ -81,10 +95,16 @@ class SessionService:
         """Call `handler` after a session, or all sessions of a person, were ended by an act."""
         self._on_ended.append(handler)
 
-    async def open(self, app: App, js_code: str) -> OpenedSession:
-        """Open a session. Raises InvalidProof if the provider refuses `js_code`."""
+    async def open(
+        self, app: App, js_code: str, describe: DescribeUser | None = None
+    ) -> OpenedSession:
+        """Open a session. Raises InvalidProof if the provider refuses `js_code`.
+
+        describe: its result is stored with the session. An error that it raises opens none.
+        """
         provider = await self._providers.get(app)
         proof = await provider.identify(js_code)
+        user_info = describe(proof.identity, _decrypt(provider, proof)) if describe else None
         phone = Phone(app.id, proof.identity)
         skey = secrets.token_urlsafe(32)
         now = self._clock()
@@ -95,10 +115,11 @@ class SessionService:
             expires_at=now + min(self._lifetime, self._idle_timeout),
             latest_end=now + self._lifetime,
             session_key=self._encrypt_session_key(proof, app, skey),
+            user_info=self._encrypt_user_info(user_info, app, skey),
             incarnation=app.incarnation,
         )
         await self._store.put(session)
-        return OpenedSession(session, skey)
+        return OpenedSession(session, skey, user_info or "")
 
     async def check(self, token: SessionToken, app: App | None = None) -> Session:
         """Return the session and count this as a use. app: the app that it must belong to.
@@ -116,6 +137,13 @@ class SessionService:
         if current is not None and current.incarnation != session.incarnation:
             raise InvalidSession
         return await self._extend(session)
+
+    async def check_with_user(self, token: SessionToken, app: App) -> tuple[Session, str | None]:
+        """As `check`. Also return the session's `user_info`, or None if it has none."""
+        session = await self.check(token, app)
+        if session.user_info is None:
+            return session, None
+        return session, self._decrypt(session.user_info, _user_info_owner(app), token.skey)
 
     async def find(self, session_id: str) -> Session | None:
         """Return an active session by its id. This is not a use, and authenticates no client."""
@@ -183,14 +211,23 @@ class SessionService:
         provider = await self._providers.get(app)
         if provider.user_data is None or session.session_key is None:
             raise SigningUnsupported
-        try:
-            key = self._secret_box.decrypt(
-                EncryptedSecret(*session.session_key), app.id, token.skey
-            )
-        except SecretDecryptionFailed:
-            log.warning("session key decryption failed", app=app.id)
-            raise InvalidSession from None
+        key = self._decrypt(session.session_key, app.id, token.skey)
         return provider.user_data, SecretText(key)
+
+    def _decrypt(self, secret: tuple[bytes, str], owner: str, skey: str) -> str:
+        """Raises InvalidSession."""
+        try:
+            return self._secret_box.decrypt(EncryptedSecret(*secret), owner, skey)
+        except SecretDecryptionFailed:
+            log.warning("session key decryption failed", app=owner)
+            raise InvalidSession from None
+
+    def _encrypt_user_info(
+        self, user_info: str | None, app: App, skey: str
+    ) -> tuple[bytes, str] | None:
+        if user_info is None:
+            return None
+        return self._secret_box.encrypt(user_info, _user_info_owner(app), skey)
 
     def _encrypt_session_key(
         self, proof: IdentityProof, app: App, skey: str
@@ -198,6 +235,18 @@ class SessionService:
         if proof.session_key is None:
             return None
         return self._secret_box.encrypt(proof.session_key.reveal(), app.id, skey)
+
+
+def _decrypt(provider: Provider, proof: IdentityProof) -> Decrypt | None:
+    verifier, key = provider.user_data, proof.session_key
+    if verifier is None or key is None:
+        return None
+    return partial(verifier.decrypt, session_key=key)
+
+
+def _user_info_owner(app: App) -> str:
+    """Return the name under which `user_info` is encrypted: it is never read as a key."""
+    return f"{app.id}~user"
 
 
 def hash_skey(skey: str) -> bytes:

@@ -29,6 +29,7 @@ FEATURES: Mapping[str, frozenset[str]] = {
     "login": frozenset({"apps", "identity", "tokens", "pool", "sessions"}),
     "oidc": frozenset({"apps", "identity", "tokens", "sessions", "users", "login"}),
     "tunnels": frozenset({"apps", "identity", "sessions"}),
+    "wafer": frozenset({"apps", "identity", "sessions", "tunnels"}),
     "chat": frozenset({"apps", "identity", "sessions", "tokens"}),
 }
 """Each feature, and the features that it may import, apart from `errors` and `infrastructure`."""
@@ -47,6 +48,7 @@ SHARED_FILES = frozenset(
         "delivery",
         "errors",
         "issuer",
+        "limits",
         "model",
         "origins",
         "policy",

@@ -65,6 +65,15 @@ class ClientAddresses:
         agent = sanitize_text(request.headers.get(hdrs.USER_AGENT, ""), USER_AGENT_MAX)
         return Caller(origin_of(request.headers), self.of(request), agent)
 
+    def is_known(self, request: web.Request | UpgradeRequest) -> bool:
+        """Return whether `of` is the client: no unknown proxy has forwarded the request.
+
+        A proxy is unknown if it is not trusted, or sets another header than the configured one.
+        """
+        if not any(name in request.headers for name in FORWARDING_HEADERS):
+            return True
+        return self._header in request.headers and self._is_trusted(request.remote or "")
+
     def of(self, request: web.Request | UpgradeRequest) -> str:
         """Return the last hop that is not a trusted proxy.
 
@@ -122,3 +131,12 @@ FORWARDED_HEADERS: Mapping[str, Callable[[str], Sequence[str]]] = {
     "forwarded": _forwarded_hops,
 }
 """Functions that return the hops in a header, the client first."""
+
+FORWARDING_HEADERS = (
+    *FORWARDED_HEADERS,
+    "x-real-ip",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "via",
+)
+"""Headers that proxies add."""

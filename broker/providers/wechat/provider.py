@@ -24,6 +24,7 @@ from broker.identity.errors import (
     MISCONFIGURED_RETRY_AFTER,
     InvalidPhoneNumberCode,
     InvalidProof,
+    ProviderAnswerMalformed,
     ProviderBlockedUser,
     ProviderRateLimited,
     ProviderUnavailable,
@@ -57,6 +58,9 @@ are still fewer than WeChat's 5 000 a minute."""
 
 CODE_PATTERN = re.compile(r"[!-~]{1,256}")
 """WeChat's codes for phone numbers have 64 hexadecimal digits."""
+
+MALFORMED_OUTCOMES = frozenset({"too-large", "unreadable"})
+"""Outcomes of requests that WeChat has answered, but not in its format."""
 
 JS_CODE_PATTERN = re.compile(r"[!-~]{1,256}")
 """WeChat's js_codes have 32 letters and digits. Other strings are not sent to WeChat."""
@@ -181,9 +185,8 @@ def _to_broker_error(error: WeChatError | TimeoutError) -> BrokerError:
         return ProviderBlockedUser()
     if error.kind is ErrorKind.TOO_OFTEN:
         return ProviderRateLimited(RETRY_AFTER[error.kind])
-    return ProviderUnavailable(
-        str(error), RETRY_AFTER[error.kind], retryable=error.kind in TRANSIENT_KINDS
-    )
+    raised = ProviderAnswerMalformed if error.outcome in MALFORMED_OUTCOMES else ProviderUnavailable
+    return raised(str(error), RETRY_AFTER[error.kind], retryable=error.kind in TRANSIENT_KINDS)
 
 
 def _invalid_proof() -> InvalidProof:

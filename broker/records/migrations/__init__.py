@@ -12,7 +12,20 @@ from sqlalchemy import ColumnClause, Connection, String, column, inspect, select
 
 FOLDER = Path(__file__).parent
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
+REVISIONS = (
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+    "0005",
+    "0006",
+    "0007",
+    "0008",
+    "0009",
+    "0010",
+    "0011",
+    "0012",
+)
 """All revisions in order. The last one is that of this program. `versions/` has a file for each."""
 
 HEAD = REVISIONS[-1]

@@ -1,0 +1,1 @@
+"""Wafer's session and tunnel services, for business servers with its unmodified SDKs."""
