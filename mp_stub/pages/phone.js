@@ -1,7 +1,7 @@
 // The views of the phone page.
 //
 //   home ──scan──▶ confirm ──confirm, deny──▶ outcome ──another──▶ home
-//                     ├──confirm──▶ digits (match by code)
+//                     ├──confirm──▶ digits (match by code) ──▶ outcome
 //                     └──────── any error ──────▶┘  └─again──▶ repeat the act
 //   home ──sign-ins──▶ signins ──back──▶ home
 //
@@ -11,6 +11,7 @@
 import { WORDS } from "./words.js";
 
 const ACT_TIMEOUT_MS = 15_000; // longer than the server's timeout for the broker, 10 s
+const WATCH_INTERVAL_MS = 2_000; // between two questions whether the browser has sent the digits
 const DOUBLE_TAP_MS = 400; // the second tap of a double tap on "scan" must not hit "confirm"
 
 // The icon of each outcome, its tone, and the text of the button "again".
@@ -26,6 +27,7 @@ const OUTCOMES = {
   unregistered: { sign: "person", again: "againRegistered" },
   mismatch: { sign: "alert", tone: "bad" },
   digitsOver: { sign: "clock" },
+  digitsWrong: { sign: "alert" },
   over: { sign: "clock" },
   limited: { sign: "clock", again: "again" },
   unreachable: { sign: "cut", tone: "bad", again: "again" },
@@ -47,6 +49,9 @@ const OUTCOME_OF = {
   temporarily_unavailable: "unreachable",
   offline: "offline",
 };
+
+// The outcome of digits after an error word. After other words, the digits stay.
+const DIGITS_OUTCOME_OF = { access_denied: "digitsWrong", expired_token: "digitsOver", invalid_grant: "digitsOver" };
 
 const DOING = {
   scan: "scanning", confirm: "confirming", deny: "denying",
@@ -422,6 +427,21 @@ function openDigits(answer) {
   byId("status").textContent = "";
   byId("digits-shown").textContent = plain(answer.match);
   show("digits");
+  watchDigits();
+}
+
+// Ask whether the browser has sent the digits. A repeated confirm changes nothing.
+async function watchDigits() {
+  const { login } = phone;
+  const isShown = () => phone.view === "digits" && phone.login === login && !phone.doing;
+  while (isShown()) {
+    await new Promise((resolve) => setTimeout(resolve, WATCH_INTERVAL_MS));
+    if (!isShown()) return;
+    const answer = await send("confirm");
+    if (!isShown() || answer.match) continue;
+    const kind = answer.error ? DIGITS_OUTCOME_OF[answer.error] : "confirmed";
+    if (kind) conclude(kind, "confirm", answer);
+  }
 }
 
 function conclude(kind, act, answer = {}) {

@@ -18,7 +18,7 @@ from tests.support.app_admin import TOKEN, Admin
 from tests.support.builders import StartBroker
 from tests.support.environment import free_port
 from tests.support.oidc_site import a_site
-from tests.support.pages import NARROW, WAIT_MS, keep, open_page, scene_on
+from tests.support.pages import NARROW, WAIT_MS, keep, open_page, scene_on, type_digits, wrong
 
 OFFLINE = ["openid", "offline_access"]
 LOOKS = [("en-GB", "light"), ("en-GB", "dark"), ("zh-CN", "light"), ("zh-CN", "dark")]
@@ -159,9 +159,30 @@ async def test_digits_are_shown_with_the_origin(
     await expect(phone.locator("#digits-text")).to_contain_text(bank.site)
     await keep(phone, f"{language[:2]}-{scheme}-phone-digits")
     assert not await is_too_wide(phone)
-    await site.locator("scan-login input").fill(await phone.locator("#digits-shown").inner_text())
-    await site.keyboard.press("Enter")
+    await type_digits(site, await phone.locator("#digits-shown").inner_text())
     await expect(site.locator("h1")).to_have_text("Signed in")
+    await expect(phone.locator("#outcome-title")).to_have_text(
+        {"en": "Confirmed", "zh": "已确认"}[language[:2]]
+    )
+
+
+async def test_wrong_digits_are_reported_on_the_phone(
+    chromium: Browser, open_bank: OpenBank
+) -> None:
+    bank = await open_bank("code")
+    site = await open_page(chromium, bank.site)
+    phone = await bank.scan(chromium, site)
+    await phone.locator("#allow").click()
+    shown = phone.locator("#digits-shown")
+    await expect(shown).to_have_text(re.compile(r"^\d{4}$"))
+    other = wrong(await shown.inner_text())
+
+    for left in ("2", "1"):
+        await type_digits(site, other)
+        await expect(site.locator("scan-login")).to_contain_text(f"Tries left: {left}")
+    await type_digits(site, other)
+
+    await expect(phone.locator("#outcome-text")).to_contain_text("digits in the browser were wrong")
 
 
 @pytest.mark.parametrize(("language", "scheme"), LOOKS)

@@ -16,7 +16,17 @@ from tests.support.app_admin import TOKEN, Admin
 from tests.support.builders import StartBroker
 from tests.support.clients import PhoneClient
 from tests.support.environment import free_port
-from tests.support.pages import NARROW, WAIT_MS, WIDE, keep, open_page, scene_on, shows
+from tests.support.pages import (
+    NARROW,
+    WAIT_MS,
+    WIDE,
+    keep,
+    open_page,
+    scene_on,
+    shows,
+    type_digits,
+    wrong,
+)
 
 CAN = {"can": ["match"]}
 
@@ -88,15 +98,6 @@ async def open_site(chromium: Browser, bank: Bank, *, polls: bool = False, **loo
 
 async def close_socket(socket: WebSocketRoute) -> None:
     await socket.close()
-
-
-def wrong(digits: str) -> str:
-    return f"{(int(digits) + 1) % 10_000:04}"
-
-
-async def type_digits(page: Page, digits: str) -> None:
-    await page.locator("scan-login input").fill(digits)
-    await page.locator("scan-login input").press("Enter")
 
 
 async def hints(page: Page, text: str) -> None:

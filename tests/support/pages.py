@@ -125,3 +125,14 @@ async def scan(chromium: Browser, stage: Stage, page: Page, **context: object) -
     await phone.locator("#scan").click()
     await expect(phone.locator("#confirm")).to_be_visible(timeout=WAIT_MS)
     return phone
+
+
+def wrong(digits: str) -> str:
+    """Return other digits."""
+    return f"{(int(digits) + 1) % 10_000:04}"
+
+
+async def type_digits(page: Page, digits: str) -> None:
+    """Send the digits of a match in the widget."""
+    await page.locator("scan-login input").fill(digits)
+    await page.locator("scan-login input").press("Enter")
