@@ -17,7 +17,7 @@ from broker.chat.metrics import DELIVERED
 from broker.chat.model import Entry, Person, Retention, RoomKey, RoomPage
 from broker.chat.payloads import Payload, push_of
 from broker.chat.ports import RoomStore
-from broker.chat.rules import HISTORY_MAX, Position, is_recovered
+from broker.chat.rules import HISTORY_MAX, Position, fit_page, is_recovered
 from broker.errors import Unavailable
 from broker.infrastructure.background import BackgroundTasks
 from broker.infrastructure.clock import Clock
@@ -115,10 +115,10 @@ class FanOut:
     async def _read_from(self, key: RoomKey, position: Position | None) -> tuple[RoomPage, bool]:
         """Return what follows the position, and True; or the newest entries, and False."""
         if position is not None:
-            page = await self._read_page(key, position.offset, None)
+            page = fit_page(await self._read_page(key, position.offset, None))
             if is_recovered(position, page):
                 return page, True
-        return await self._read_page(key, 0, None), False
+        return fit_page(await self._read_page(key, 0, None)), False
 
     async def _pump(self, room: LocalRoom) -> None:
         try:

@@ -82,6 +82,10 @@ class PresenceService:
     def announce_soon(self, room: LocalRoom, presence: Presence) -> None:
         self._tasks.spawn("chat presence", self.announce(room, presence))
 
+    def retract(self, room: LocalRoom, presence: Presence, subject: str) -> None:
+        """Remove a member soon that `enter` has written, and that was not announced."""
+        self._tasks.spawn("chat presence", self._retract(room, presence, subject))
+
     def leave(self, key: RoomKey, subject: str) -> None:
         """Remove a member soon, with all that leave at about the same time."""
         self._departures.setdefault(key, set()).add(subject)
@@ -169,6 +173,12 @@ class PresenceService:
             return  # their time ends
         if not key.is_person:
             await self.announce(room or LocalRoom(key, ""), presence)
+
+    async def _retract(self, room: LocalRoom, presence: Presence, subject: str) -> None:
+        if not room.has(subject):
+            await self._store.leave(self._instance, room.key, [subject], now=self._clock())
+            online = presence.online - len(presence.joined)
+            await self.announce(room, presence._replace(joined=(), online=online))
 
     def _is_here(self, key: RoomKey, room: LocalRoom | None, subject: str) -> bool:
         """Return whether the person has joined again, or has another connection."""

@@ -20,6 +20,10 @@ PAIRS = "@"
 HISTORY_MAX = 100
 """Messages in one answer, and messages that a client may have missed to be recovered."""
 
+PAGE_MAX_BYTES = 128 * 1024
+"""Bytes of the entries in one answer. The transport closes a connection with 256 KB unsent, and
+the answer to `join` also has up to 100 members."""
+
 DELETE_LIMIT = 120.0
 """Seconds in which people may delete their own messages."""
 
@@ -63,6 +67,17 @@ def is_recovered(position: Position, page: RoomPage) -> bool:
     return is_same and page.floor <= position.offset <= page.head and not page.more
 
 
+def fit_page(page: RoomPage) -> RoomPage:
+    """Leave out the oldest entries of a page if it is too large for one answer."""
+    size, kept = 0, len(page.entries)
+    for entry in reversed(page.entries):
+        size += len(encode(entry))
+        if size > PAGE_MAX_BYTES:
+            break
+        kept -= 1
+    return page._replace(entries=page.entries[kept:], more=True) if kept else page
+
+
 def may_delete(message: Message, subject: str, may: Collection[str], *, now: float) -> bool:
     """Return whether a member may delete a message: the sender early, or a moderator."""
     is_own = message.sender.subject == subject and now - message.at <= DELETE_LIMIT
@@ -98,7 +113,7 @@ DATA_LEVELS = 32
 
 
 def check_data(data: object) -> None:
-    """Raise InvalidRequest for `data` that cannot be sent to all members as JSON."""
+    """Raise InvalidRequest for `data` that is too large or too deep for all members."""
     level = [data]
     for _ in range(DATA_LEVELS):
         level = [child for one in level for child in _children(one)]

@@ -44,10 +44,12 @@ from broker.chat.rules import (
     Position,
     check_restrictions,
     denied_by,
+    fit_page,
     may_delete,
 )
 from broker.errors import BrokerError
 from broker.infrastructure.clock import Clock
+from broker.infrastructure.codec import encode
 
 ROOMS_PER_CONNECTION = 50
 """Rooms that a connection may have joined."""
@@ -113,10 +115,11 @@ class ChatService:
         try:
             with room.being_joined():
                 presence = await self._presence.enter(key, member_of(connection))
-                answer = await self._enter(connection, room, target, position, may)
-        except BrokerError:
-            self._presence.leave(key, connection.person.subject)
-            raise
+                try:
+                    answer = await self._enter(connection, room, target, position, may)
+                except BrokerError:
+                    self._presence.retract(room, presence, connection.person.subject)
+                    raise
         finally:
             self._rooms.discard_unused(room)
         connection.rooms[key.name] = may
@@ -152,7 +155,7 @@ class ChatService:
         self, connection: Connection, target: Target, id: str, text: str | None, data: object
     ) -> Appended:
         """Store a message and notify the instances of the room."""
-        self._limits.count_say(connection.person)
+        self._limits.count_say(connection.person, len(encode((text, data))))
         if SAY not in await self._rights(connection, target):
             raise ChatDenied("you may only read in this room")
         now = round(self._clock(), 3)
@@ -169,13 +172,14 @@ class ChatService:
         self, connection: Connection, target: Target, before: int | None, limit: int
     ) -> RoomPage:
         await self._rights(connection, target)
-        return await self._stores.rooms.read(
+        page = await self._stores.rooms.read(
             target.key,
             before=before,
             limit=limit,
             now=self._clock(),
             retention=self._retention,
         )
+        return fit_page(page)
 
     async def delete(self, connection: Connection, target: Target, offset: int) -> Appended:
         """Delete a message, and store the deletion as an entry."""

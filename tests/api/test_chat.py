@@ -375,6 +375,23 @@ async def test_says_over_the_limit_are_refused(alice: ChatClient) -> None:
     assert answers[-1]["retry_after"] > 0
 
 
+async def test_history_of_large_messages_fits_the_connection(
+    start_broker: StartBroker,
+) -> None:
+    broker = await start_broker(chat_rooms="open", chat_says_per_second=1_000)
+    async with chatting(broker.url) as alice:
+        await alice.join()
+        for _ in range(40):
+            assert "error" not in await alice.say("张" * 4_000, data="x" * 8_000)
+
+        joined = await alice.join()
+        page = await alice.ask("history", {"room": "lounge"})
+
+        assert joined["messages"] == page["messages"]
+        assert page["messages"][-1]["offset"] == 40
+        assert page["more"]
+
+
 async def test_eleventh_connection_of_a_person_is_refused(chat: RunningBroker) -> None:
     async with AsyncExitStack() as stack:
         for _ in range(10):

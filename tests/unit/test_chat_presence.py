@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from broker.chat.connections import Connection
+from broker.chat.errors import ChatDenied
 from broker.chat.ports import MEMBER_TTL
+from broker.chat.socket_api import RestrictRequest
 from tests.support.chat_instances import ChatCluster, ChatInstance
 
 ROOM = "lounge"
@@ -157,3 +159,20 @@ async def test_disconnect_leaves_nothing_behind(cluster: ChatCluster) -> None:
 
     assert (len(instance.parts.rooms), len(instance.parts.connections)) == (0, 0)
     assert instance.parts.rooms._lanes == {}
+
+
+async def test_refused_join_is_invisible_to_members(cluster: ChatCluster) -> None:
+    instance = cluster.start()
+    mod, alice = await joined(instance, "mod"), instance.connect("alice", "alice")
+    body = RestrictRequest(room=ROOM, subject="alice", seconds=60)
+    await instance.parts.api.kick(mod, body)
+    await instance.settle()
+
+    with pytest.raises(ChatDenied):
+        await instance.join(alice, room=ROOM)
+    await instance.settle()
+
+    pushes = cluster.server.received[mod.sid]
+    assert [name for name, _ in pushes] == ["chat-ready"]
+    again = await instance.join(mod, room=ROOM)
+    assert [one["subject"] for one in again["members"]] == ["mod"]

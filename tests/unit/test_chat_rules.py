@@ -27,6 +27,7 @@ from broker.chat.rules import (
     Position,
     check_data,
     denied_by,
+    fit_page,
     is_recovered,
     may_delete,
     may_in_room,
@@ -159,11 +160,37 @@ def test_restriction_is_reported_with_its_remaining_time() -> None:
 def test_says_are_limited_for_each_person() -> None:
     limits = ChatLimits(5)
     for _ in range(20):
-        limits.count_say(Person("shop", "alice"))
+        limits.count_say(Person("shop", "alice"), 100)
 
     with pytest.raises(RateLimited):
-        limits.count_say(Person("shop", "alice"))
-    limits.count_say(Person("shop", "bob"))
+        limits.count_say(Person("shop", "alice"), 100)
+    limits.count_say(Person("shop", "bob"), 100)
+
+
+def test_large_message_counts_once_for_each_kilobyte() -> None:
+    limits = ChatLimits(5)
+    limits.count_say(Person("shop", "alice"), 19 * 1_024)
+
+    with pytest.raises(RateLimited):
+        limits.count_say(Person("shop", "alice"), 1)
+
+
+def test_largest_message_is_within_the_smallest_limit() -> None:
+    ChatLimits(1).count_say(Person("shop", "alice"), 20 * 1_024)
+
+
+def test_page_of_large_messages_has_the_newest() -> None:
+    entries = tuple(
+        Message(id="1", sender=Author("alice"), text="x" * 4_000, data=None, at=1.0, offset=offset)
+        for offset in range(1, 101)
+    )
+
+    page = fit_page(RoomPage("e", 100, 0, entries, more=False))
+
+    assert page.more
+    assert page.entries[-1].position == 100
+    assert 25 < len(page.entries) < 33
+    assert fit_page(RoomPage("e", 100, 0, entries[:9], more=False)).entries == entries[:9]
 
 
 @pytest.mark.parametrize("subject", ["alice", "a/b//c", "张三"])
