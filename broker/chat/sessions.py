@@ -53,6 +53,8 @@ class ChatSessions:
         if verified.client_id not in verified.audience or app_id not in (None, verified.client_id):
             raise InvalidToken
         app = await self._app(verified.client_id, origin)
+        if verified.incarnation != app.incarnation:
+            raise InvalidToken
         return await self._open(app, verified.subject, verified.name)
 
     async def open_by_phone(self, token: SessionToken, origin: str | None) -> Connection:

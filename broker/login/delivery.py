@@ -97,6 +97,7 @@ def token_claims(login: Login) -> TokenClaims:
         authenticated_at=int(login.confirmed_at),
         auth_methods=login.auth_methods,
         provider=login.phone.identity.provider,
+        incarnation=login.incarnation,
     )
 
 

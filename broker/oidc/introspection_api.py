@@ -63,7 +63,7 @@ class IntrospectionAPI:
             token = self._issuer.verify_access_token(body.token)
         except InvalidToken:
             return INACTIVE
-        if token.client_id != client.app.id:
+        if (token.client_id, token.incarnation) != (client.app.id, client.app.incarnation):
             return INACTIVE
         return await self._access_token(client.app, token)
 

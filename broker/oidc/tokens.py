@@ -106,6 +106,7 @@ def _access_claims(request: TokenIssue) -> TokenClaims:
         provider=grant.identity.provider,
         scope=tuple(request.scope),
         sid=grant.sid,
+        incarnation=grant.incarnation,
     )
 
 

@@ -39,6 +39,7 @@ class TokenClaims(NamedTuple):
     auth_methods: `amr`. provider: `idp`.
     scope: granted scopes; with `openid`, the issuer is in the audience, for userinfo.
     sid: the sign-in session; None if there is none.
+    incarnation: of the app, see `App`. A later app with the same id accepts no such token.
     """
 
     id: str
@@ -50,6 +51,7 @@ class TokenClaims(NamedTuple):
     provider: str
     scope: tuple[str, ...] = ()
     sid: str | None = None
+    incarnation: str = ""
 
 
 class Token(NamedTuple):
@@ -71,6 +73,7 @@ class VerifiedAccessToken(NamedTuple):
     issued_at: int
     expires_at: int
     name: str | None = None
+    incarnation: str = ""
 
 
 LOGOUT_TOKEN_LIFETIME = 120
@@ -148,6 +151,8 @@ class TokenIssuer:
             payload["scope"] = " ".join(claims.scope)
         if claims.sid is not None:
             payload["sid"] = claims.sid
+        if claims.incarnation:
+            payload["app_incarnation"] = claims.incarnation
         self._reload_if_rotated()
         ring = self._rings.access_ring(self._algorithm, self._host_clock())
         token = self._sign(payload, ring, "at+jwt")
@@ -184,6 +189,7 @@ class TokenIssuer:
                 issued_at=claims["iat"],
                 expires_at=claims["exp"],
                 name=_optional_string(claims.get("name")),
+                incarnation=claims.get("app_incarnation", ""),
             )
         except (jwt.PyJWTError, KeyError):
             raise InvalidToken from None

@@ -73,8 +73,13 @@ def token_issued(broker: RunningBroker, ago: float, **changes: Any) -> str:
 
 @pytest.mark.parametrize(
     ("ago", "changes"),
-    [(601.0, {}), (0.0, {"client_id": "other"}), (0.0, {"subject": None})],
-    ids=["expired", "unknown app", "no subject"],
+    [
+        (601.0, {}),
+        (0.0, {"client_id": "other"}),
+        (0.0, {"subject": None}),
+        (0.0, {"incarnation": "0" * 16}),
+    ],
+    ids=["expired", "unknown app", "no subject", "removed app"],
 )
 async def test_token_that_names_no_chat_is_refused(
     chat: RunningBroker, ago: float, changes: dict[str, Any]

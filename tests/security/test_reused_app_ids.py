@@ -119,6 +119,25 @@ async def test_logins_of_removed_app_end(admin: Admin, http: aiohttp.ClientSessi
     assert confirm["error"] == redeem["error"] == "invalid_grant"
 
 
+async def test_token_of_removed_app_is_not_active(
+    admin: Admin, http: aiohttp.ClientSession
+) -> None:
+    """A token without a sign-in session belongs to no grant that ends with the app."""
+    active = []
+    for replaces in (False, True):
+        login, phone = await begin(http), await phone_of(http, "red", "alice")
+        scanned = await post(http, "/phone/scan", phone, scene=login["user_code"])
+        await post(http, "/phone/confirm", phone, login_id=scanned["login_id"])
+        token = (await post(http, "/oauth/token", **redeem_form(login)))["access_token"]
+        if replaces:
+            await replace_app(admin)
+        secret = (await admin.ask("POST", "/apps/red/rotate-secret")).body["api_secret"]
+        server = {"Authorization": basic("red", secret)}
+        active.append((await post(http, "/oauth/introspect", server, token=token))["active"])
+
+    assert active == [True, False]
+
+
 async def test_login_of_removed_app_can_be_confirmed(
     admin: Admin, http: aiohttp.ClientSession
 ) -> None:

@@ -177,6 +177,8 @@ def test_own_access_token_is_accepted(issuer: TokenIssuer, clock: Clock) -> None
         "sid": "session-1",
         "issued_at": 1_000_000,
         "expires_at": 1_000_600,
+        "name": None,
+        "incarnation": "",
     }
 
 
