@@ -57,6 +57,11 @@ class RateLimit:
         count, end = self._windows.get(key, (0, 0.0))
         return count > 0 and end > self._clock()
 
+    def is_used_up(self, key: Hashable) -> bool:
+        """Return whether a further event of `key` would be over the limit. It is not counted."""
+        count, end = self._windows.get(key, (0, 0.0))
+        return count >= self._limit and end > self._clock()
+
     def take_back(self, key: Hashable) -> None:
         """Remove one event from the current window."""
         count, end = self._windows.get(key, (0, 0.0))

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from broker.errors import RateLimited
+from broker.identity.model import Phone, identity_key
 from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.rate_limit import RateLimit
 from broker.infrastructure.runtime.drain import DrainGate
 from broker.login.errors import PolledTooFast
+from broker.login.match import TRIES_MAX, MatchKind
 
 POLL_TOLERANCE = 1
 """Seconds that a poll may be early: timers and networks are uneven."""
+
+WRONG_ANSWERS_MAX, WRONG_ANSWERS_WINDOW = 3 * TRIES_MAX, 600.0
+"""Wrong digits of one person in a window of seconds. A wrong number counts as `TRIES_MAX` of them,
+because either ends a login."""
 
 
 class LoginLimits:
@@ -28,3 +37,28 @@ class LoginLimits:
         """Raise PolledTooFast for the second poll of a login within its interval."""
         if not self._polls.hit(login_id):
             raise PolledTooFast
+
+
+class MatchLimit:
+    """Limits the wrong answers to the matches of one person, over all logins.
+
+    Each wrong number ends a login, but a person who is sent many codes would soon choose the right
+    number of one of them. Counters are local to this process.
+    """
+
+    def __init__(self) -> None:
+        self._wrong_answers = RateLimit(WRONG_ANSWERS_MAX, WRONG_ANSWERS_WINDOW)
+
+    def count(self, phone: Phone, kind: MatchKind) -> None:
+        """Count a wrong answer."""
+        for _ in range(WEIGHTS[kind]):
+            self._wrong_answers.hit(identity_key(phone.identity))
+
+    def check(self, phone: Phone) -> None:
+        """Raise RateLimited for a person with too many wrong answers."""
+        person = identity_key(phone.identity)
+        if self._wrong_answers.is_used_up(person):
+            raise RateLimited(self._wrong_answers.retry_after(person))
+
+
+WEIGHTS: Mapping[MatchKind, int] = {"number": TRIES_MAX, "code": 1}

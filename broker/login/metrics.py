@@ -18,6 +18,10 @@ CODES_SHARED = Counter(
     "scanlogin_codes_shared", "Logins with codes that many people scanned", ["app"]
 )
 
+WRONG_ANSWERS = Counter(
+    "scanlogin_match_wrong_answers", "Wrong answers to the match of a login", ["app", "kind"]
+)
+
 WAITING_BROWSERS = Gauge("scanlogin_waiting_browsers", "Browsers that wait at this instance")
 
 

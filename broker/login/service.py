@@ -23,8 +23,9 @@ from broker.infrastructure.sharding import shard_of
 from broker.login.codes import CodeSource
 from broker.login.errors import MatchRequired, UnknownScene, WrongMatch
 from broker.login.events import MOVED_EVENT, UNREGISTERED_EVENT
+from broker.login.limits import MatchLimit
 from broker.login.match import MatchKind, draw_digits
-from broker.login.metrics import login_counter
+from broker.login.metrics import WRONG_ANSWERS, login_counter
 from broker.login.model import Act, Browser, Login, State
 from broker.login.networks import check_network
 from broker.login.ports import LoginRequests, LoginStore, RequestedLogin
@@ -85,6 +86,7 @@ class LoginService:
         codes: CodeSource,
         directory: Directory,
         requests: LoginRequests,
+        match_limit: MatchLimit,
         clock: Clock,
         instance: str,
         lifetime: int,
@@ -97,6 +99,7 @@ class LoginService:
         self._codes = codes
         self._directory = directory
         self._requests = requests
+        self._match_limit = match_limit
         self._clock = clock
         self._instance = instance
         self._lifetime = lifetime
@@ -165,11 +168,14 @@ class LoginService:
         notified, the login stays scanned while the user can register, and a later confirm
         succeeds. Raises UserBlocked for a blocked user; the login is denied then, because
         no act of the user can make it succeed. Raises MatchRequired without a number that the
-        login needs, and WrongMatch for a wrong one; the login is denied then.
+        login needs, and WrongMatch for a wrong one; the login is denied then. Raises
+        RateLimited for a person with many wrong answers.
         """
         login = await self._reader.require_in_app(login_id, phone)
         # The directory is not called for a repeat or for an act that is refused.
         if next_state(login, Act.CONFIRM, now=self._clock(), phone=phone) is not None:
+            if login.match is not None:
+                self._match_limit.check(phone)
             await self._check_number(login, phone, answer)
             profile = await self._require_profile(login, phone)
             login = await self._writer.apply_and_store(
@@ -186,11 +192,16 @@ class LoginService:
     async def prove(self, login_id: str, secret: str, answer: str, *, app: str) -> Login:
         """Confirm the login by the digits that the phone shows, or count a wrong answer.
 
-        Raises NotAllowed unless the phone has confirmed a login with a match by code.
+        Raises NotAllowed unless the phone has confirmed a login with a match by code, and
+        RateLimited for a person with many wrong answers.
         """
         login = await self._reader.require_by_secret(login_id, secret, app=app)
         self._reader.record_if_expired(login)
+        if login.shows_digits and login.phone is not None:
+            self._match_limit.check(login.phone)
         login = await self._writer.apply_and_store(login, Act.PROVE, answer=answer)
+        if login.state in (State.SCANNED, State.DENIED):
+            self._count_wrong_answer(login)
         await self._logins.secure(login)
         return login
 
@@ -254,8 +265,14 @@ class LoginService:
         if answer is None:
             raise MatchRequired
         if not login.match.is_right(answer):
+            self._count_wrong_answer(login)
             await self._writer.apply_and_store(login, Act.CONFIRM, phone=phone, answer=answer)
             raise WrongMatch
+
+    def _count_wrong_answer(self, login: Login) -> None:
+        if login.match is not None and login.phone is not None:
+            WRONG_ANSWERS.labels(login.app, login.match.kind).inc()
+            self._match_limit.count(login.phone, login.match.kind)
 
     async def _require_profile(self, login: Login, phone: Phone) -> UserProfile:
         """Return the user of `phone`. Raises UnregisteredUser or UserBlocked, see `confirm`."""

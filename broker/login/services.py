@@ -10,6 +10,7 @@ from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import Bus
 from broker.login.codes import CodeSource
 from broker.login.delivery import Redeemer
+from broker.login.limits import MatchLimit
 from broker.login.ports import AuditLog, LoginPolicy, LoginRequests, LoginStore
 from broker.login.reader import LoginReader
 from broker.login.scanner import Scanner
@@ -58,6 +59,7 @@ def create_login_services(
         codes=codes,
         directory=directory,
         requests=requests,
+        match_limit=MatchLimit(),
         clock=clock,
         instance=instance,
         lifetime=lifetime,

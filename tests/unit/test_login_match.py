@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
+from broker.errors import RateLimited
 from broker.identity.errors import UnregisteredUser
 from broker.identity.model import Identity, Phone
 from broker.infrastructure.coordination import Bus, Notice
@@ -102,6 +103,14 @@ def wrong_digits(login: Login) -> str:
 
 def other_person(number: int) -> Phone:
     return Phone("shop", Identity("pretend", f"person-{number}"))
+
+
+async def confirmed_by(service: LoginMethods, phone: Phone) -> bool:
+    """Return whether a login of another person with the right number is confirmed."""
+    new_login = await begin(service)
+    login, _ = await service.scan(new_login.login.scene, phone, NEW_PHONE)
+    assert login.match is not None
+    return (await service.confirm(login.id, phone, login.match.answer)).state is State.CONFIRMED
 
 
 async def test_right_number_confirms_the_login(make_login_service: MakeService) -> None:
@@ -218,6 +227,38 @@ async def test_third_wrong_answer_ends_the_login(make_login_service: MakeService
     assert [one.state for one in tried] == [State.SCANNED, State.SCANNED, State.DENIED]
     assert [one.match.tries_left for one in tried if one.match] == [2, 1, 0]
     assert tried[-1].reason == "match"
+
+
+async def test_person_with_three_wrong_numbers_must_wait(make_login_service: MakeService) -> None:
+    """Otherwise a person who is sent many codes soon chooses the number of one of them."""
+    service = make_login_service(apps=[NUMBER])
+    logins = [await scanned(service) for _ in range(4)]  # all of them before the first answer
+
+    for login, _, match in logins[:3]:
+        with pytest.raises(WrongMatch):
+            await service.confirm(login.id, ALICE, wrong_number(match))
+
+    with pytest.raises(RateLimited) as refused:
+        await service.confirm(logins[3].login.id, ALICE, logins[3].match.answer)
+    assert refused.value.retry_after > 60
+    assert await confirmed_by(service, BOB)
+
+
+async def test_wrong_digits_over_many_logins_are_limited(make_login_service: MakeService) -> None:
+    """A guess that ends no login counts as well."""
+    service = make_login_service(apps=[CODE])
+    former, former_secret, _ = await scanned(service)
+    await service.confirm(former.id, ALICE)
+    for _ in range(3 * TRIES_MAX):
+        login, secret, _ = await scanned(service)
+        waiting = await service.confirm(login.id, ALICE)
+        await service.prove(login.id, secret, wrong_digits(waiting), app="shop")
+
+    login, _, _ = await scanned(service)
+    with pytest.raises(RateLimited):
+        await service.confirm(login.id, ALICE)
+    with pytest.raises(RateLimited):
+        await service.prove(former.id, former_secret, "0000", app="shop")
 
 
 async def test_digits_expire_after_sixty_seconds(

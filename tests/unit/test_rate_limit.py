@@ -31,6 +31,16 @@ def test_window_ends_after_its_seconds(clock: Clock) -> None:
     assert limit.hit("a")
 
 
+def test_full_window_is_used_up_until_its_end(clock: Clock) -> None:
+    limit = RateLimit(2, 60, clock=clock)
+
+    seen = [(limit.hit("a"), limit.is_used_up("a")) for _ in range(2)]
+    clock.time += 60
+
+    assert seen == [(True, False), (True, True)]
+    assert not limit.is_used_up("a")
+
+
 def test_event_taken_back_does_not_count(clock: Clock) -> None:
     limit = RateLimit(1, 60, clock=clock)
 
