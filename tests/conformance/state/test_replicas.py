@@ -1,4 +1,4 @@
-"""Grants with `SCAN_LOGIN_REPLICAS=1`: a change counts once a replica holds it."""
+"""`SCAN_LOGIN_REPLICAS=1`: a change of a grant or a room counts once a replica holds it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from broker.oidc.ports import Unusable
 from broker.state import StateBackend, open_state
 from tests.support.builders import Clock
 from tests.support.grants import CODE_HASH, SUBJECT, a_code, a_family, a_grant, a_sign_in
+from tests.support.rooms import KEEP, ROOM, a_message, say
 from tests.support.servers.redis import RedisServer, redis_program, running
 from tests.support.waiting import eventually, opened
 
@@ -83,3 +84,28 @@ async def test_replicated_changes_of_grants_succeed(
     assert swapped is not None
     assert swapped.family.n == 1
     assert await store.grants.drop(family.grant.family) == swapped.family
+
+
+async def test_message_without_a_replica_is_not_confirmed(
+    store: StateBackend, clock: Clock
+) -> None:
+    message = a_message(clock, "1")
+
+    for _ in "12":  # a repeat is not confirmed either
+        with pytest.raises(Unavailable):
+            await say(store, message)
+    with pytest.raises(Unavailable):
+        await store.chat.rooms.delete(ROOM, 1, by="alice", at=clock(), retention=KEEP)
+
+
+@pytest.mark.usefixtures("replica")
+async def test_replicated_messages_are_confirmed(
+    store: StateBackend, master: RedisServer, clock: Clock
+) -> None:
+    await eventually(lambda: has_replica(master))
+
+    assert (await say(store, a_message(clock, "1"))).offset == 1
+    assert (await say(store, a_message(clock, "1"))).offset == 1
+    deleted = await store.chat.rooms.delete(ROOM, 1, by="alice", at=clock(), retention=KEEP)
+    assert deleted is not None
+    assert deleted.offset == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, count, islice
 
 import pytest
 
@@ -193,9 +193,9 @@ async def test_old_entries_are_not_returned(
 
     assert len(await entries_of(store, clock, retention=FEW)) == 2
     pass_time(1)
+    assert await store.chat.rooms.delete(ROOM, 1, by="alice", at=clock(), retention=FEW) is None
     page = await store.chat.rooms.read(ROOM, limit=9, now=clock(), retention=FEW)
     assert ([one.position for one in page.entries], page.head, page.floor) == ([2], 2, 1)
-    assert await store.chat.rooms.delete(ROOM, 1, by="alice", at=clock(), retention=FEW) is None
     pass_time(FEW.seconds)
     page = await store.chat.rooms.read(ROOM, limit=9, now=clock(), retention=FEW)
     assert page == RoomPage(first.epoch, 2, 2, (), False)
@@ -213,6 +213,22 @@ async def test_lost_room_has_a_new_epoch(
 
     assert again.offset == 1
     assert again.epoch != first.epoch
+
+
+@pytest.mark.parametrize("engine", STATES[1:], indirect=True)
+async def test_room_that_lost_its_record_begins_again(
+    store: StateBackend, engine: str, engines: Engines, clock: Clock
+) -> None:
+    first = await say(store, a_message(clock, "1"))
+    for node in engines.nodes(engine):
+        with node.client() as client:
+            for key in client.scan_iter("scanlogin:{?}:room:*"):
+                client.delete(key)
+
+    again = await say(store, a_message(clock, "2"))
+
+    assert (again.offset, again.epoch == first.epoch) == (1, False)
+    assert [one.position for one in await entries_of(store, clock)] == [1]
 
 
 async def test_deletion_is_an_entry(store: StateBackend, clock: Clock) -> None:
@@ -268,6 +284,24 @@ async def test_trim_drops_old_entries_of_unused_rooms(
 
     page = await rooms.read(ROOM, limit=9, now=clock(), retention=FEW)
     assert ([one.position for one in page.entries], page.floor) == ([4], 3)
+
+
+async def test_trim_reaches_all_rooms_of_a_shard(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    names = (name for name in map(str, count()) if shard_of(name) == "A")
+    rooms = [RoomKey(ROOM.app, name) for name in islice(names, 25)]
+    for seconds in (0, FEW.seconds):
+        pass_time(seconds - 1 if seconds else 0)
+        for room in rooms:
+            await say(store, a_message(clock, f"{seconds}"), room, retention=FEW)
+    pass_time(1)
+
+    dropped = 0
+    while number := await store.chat.rooms.trim(now=clock(), retention=FEW):
+        dropped += number
+
+    assert dropped == len(rooms)
 
 
 # Changes
@@ -478,6 +512,27 @@ async def test_members_that_are_left_out_keep_their_time(
     assert (await join(store, clock, "one")).left == ("alice",)
 
 
+async def test_refresh_without_members_extends_no_time(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    await join(store, clock, "one", "alice")
+    pass_time(MEMBER_TTL - 1)
+    await join(store, clock, "one")
+    pass_time(1)
+
+    assert list(await store.chat.members.instances(ROOM, now=clock())) == []
+
+
+async def test_room_without_members_has_no_key(
+    store: StateBackend, engine: str, engines: Engines, clock: Clock
+) -> None:
+    await join(store, clock, "one", "alice", "bob")
+    await store.chat.members.leave("one", ROOM, ["alice", "bob"], now=clock())
+
+    nodes = engines.nodes(engine)
+    assert [node.client().dbsize() for node in nodes] == [0] * len(nodes)
+
+
 async def test_page_has_the_last_members_first(
     store: StateBackend, clock: Clock, pass_time: PassTime
 ) -> None:
@@ -486,7 +541,8 @@ async def test_page_has_the_last_members_first(
         ROOM: [a_member(clock, f"m{n}", joined_at=clock() + n) for n in range(MEMBERS_MAX + 5)]
     }
     await members.refresh("one", rooms, now=clock())
-    await join(store, clock, "gone", "late")
+    late = a_member(clock, "late", joined_at=clock() + 999)
+    await members.refresh("gone", {ROOM: [late]}, now=clock())
     pass_time(MEMBER_TTL - 1)
     await members.refresh("one", rooms, now=clock())
     pass_time(1)
