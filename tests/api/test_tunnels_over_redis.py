@@ -120,6 +120,7 @@ async def test_end_at_other_instance_follows_message_in_flight(instances: Instan
 
     await instances.two.server.call("DELETE", f"/tunnels/{client.tunnel_id}")
     assert await client.closed() == 4010
+    await instances.one.open()  # a callback that was sent before has arrived now
     assert backend.of_type("tunnel.close") == []
     answered.set()
 
@@ -169,3 +170,48 @@ async def test_stopped_instance_hands_tunnels_over(
     await instances.two.server.push(client.tunnel_id, "after")
     resumed = await instances.two.resume(client, 1)
     assert await resumed.messages(1) == ["after"]
+
+
+async def test_message_during_outage_of_state_is_delivered(
+    instances: Instances, redis: RedisServer
+) -> None:
+    client = await instances.one.open()
+    redis.pause()
+    try:
+        for n in range(5):
+            await client.send("message", id=str(n), data=n)
+        await instances.one.is_unready()
+    finally:
+        redis.resume()
+
+    replies = [await client.receive() for _ in range(5)]
+
+    assert [reply["id"] for reply in replies] == [str(n) for n in range(5)]
+    messages = instances.one.backend.of_type("tunnel.message")
+    assert [one.data["seq"] for one in messages] == [2, 3, 4, 5, 6]
+
+
+async def test_socket_lost_during_outage_of_state_is_away_after_it(
+    instances: Instances, redis: RedisServer
+) -> None:
+    client = await instances.one.open()
+    redis.pause()
+    try:
+        await client.websocket.close()
+        await instances.one.is_unready()
+    finally:
+        redis.resume()
+
+    await instances.two.is_away(client.tunnel_id)
+
+
+async def test_tunnels_of_emptied_state_are_closed(
+    instances: Instances, redis: RedisServer
+) -> None:
+    client = await instances.one.open()
+    with redis.client() as connection:
+        connection.flushall()
+
+    await client.send("message", id="m", data=1)
+
+    assert await client.closed() == 4001

@@ -250,6 +250,15 @@ class TunnelWorld(NamedTuple):
         assert self.broker.stop is not None
         await self.broker.stop()
 
+    async def is_unready(self) -> None:
+        """Wait until the broker notices an outage of the state."""
+
+        async def is_unready() -> bool:
+            async with self.http.get(f"{self.broker.url}/health/ready") as response:
+                return response.status == 503
+
+        await eventually(is_unready)
+
     async def is_away(self, tunnel_id: str) -> None:
         """Wait until the state has recorded the loss of the socket."""
 
