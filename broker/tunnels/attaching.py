@@ -7,6 +7,7 @@ record ──▶ tunnel.open ──▶ socket registered
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import secrets
 from collections.abc import Callable, Mapping
@@ -141,7 +142,7 @@ class TunnelAttacher:
         except Refused:
             await self._closer.discard(tunnel)
             raise
-        except Unavailable:
+        except (Unavailable, asyncio.CancelledError):
             self._losses.add(tunnel.id, tunnel.attachment, ClosedBy.NETWORK)
             raise
         log.info("tunnel opened", app=tunnel.app, tunnel_id=tunnel.id)
@@ -159,7 +160,7 @@ class TunnelAttacher:
             else:
                 self._losses.add(tunnel.id, tunnel.attachment, ClosedBy.NETWORK)
             raise
-        except Unavailable:
+        except (Unavailable, asyncio.CancelledError):
             self._losses.add(tunnel.id, tunnel.attachment, ClosedBy.NETWORK)
             raise
 

@@ -29,7 +29,7 @@ from broker.tunnels.model import (
     CloseRequest,
     StoredMessage,
 )
-from broker.tunnels.ports import READ_MAX, TUNNEL_NEWS, StreamReading, TunnelStream
+from broker.tunnels.ports import TUNNEL_NEWS, StreamReading, TunnelStream
 
 log = structlog.get_logger()
 
@@ -114,9 +114,6 @@ class TunnelHub:
         """Tunnels with news that were not read yet, in the order of their notices."""
         self._has_news = asyncio.Event()
         self._acks: dict[str, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._sockets)
 
     def __iter__(self) -> Iterator[TunnelSocket]:
         """All sockets; others may be attached and lost meanwhile."""
@@ -256,6 +253,3 @@ class TunnelHub:
         acks, self._acks = self._acks, {}
         if acks:
             await self._streams.ack(acks)
-
-
-assert UNSENT_MAX > READ_MAX, "one read cannot tell a slow client"

@@ -83,23 +83,19 @@ class MessageSource(Protocol):
 class TunnelInboxQueue:
     """The waiting messages of one tunnel, the first of which is in flight."""
 
-    __slots__ = ("_is_stopped", "_messages", "_on_end", "task")
+    __slots__ = ("_messages", "_on_end", "is_stopped", "task")
 
     def __init__(self) -> None:
         self._messages: deque[ClientMessage] = deque()
-        self._is_stopped = False
+        self.is_stopped = False
         self._on_end: Callable[[], None] | None = None
         self.task: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return len(self._messages)
 
-    @property
-    def is_stopped(self) -> bool:
-        return self._is_stopped
-
     def append(self, message: ClientMessage) -> None:
-        if not self._is_stopped:
+        if not self.is_stopped:
             self._messages.append(message)
 
     def first(self) -> ClientMessage | None:
@@ -114,7 +110,7 @@ class TunnelInboxQueue:
 
         on_end: called after it.
         """
-        self._is_stopped = True
+        self.is_stopped = True
         self._on_end = on_end
         self._messages.clear()
 
@@ -125,6 +121,7 @@ class TunnelInboxQueue:
             self.task.cancel()
 
     def end(self) -> None:
+        """No message is in flight any longer: call `on_end`."""
         if self._on_end is not None:
             self._on_end()
 

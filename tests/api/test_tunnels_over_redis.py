@@ -172,9 +172,7 @@ async def test_stopped_instance_hands_tunnels_over(
     assert await resumed.messages(1) == ["after"]
 
 
-async def test_message_during_outage_of_state_is_delivered(
-    instances: Instances, redis: RedisServer
-) -> None:
+async def test_message_during_outage_is_delivered(instances: Instances, redis: RedisServer) -> None:
     client = await instances.one.open()
     redis.pause()
     try:
@@ -191,7 +189,7 @@ async def test_message_during_outage_of_state_is_delivered(
     assert [one.data["seq"] for one in messages] == [2, 3, 4, 5, 6]
 
 
-async def test_socket_lost_during_outage_of_state_is_away_after_it(
+async def test_lost_socket_is_recorded_after_outage(
     instances: Instances, redis: RedisServer
 ) -> None:
     client = await instances.one.open()
@@ -205,9 +203,7 @@ async def test_socket_lost_during_outage_of_state_is_away_after_it(
     await instances.two.is_away(client.tunnel_id)
 
 
-async def test_tunnels_of_emptied_state_are_closed(
-    instances: Instances, redis: RedisServer
-) -> None:
+async def test_tunnel_of_emptied_state_is_closed(instances: Instances, redis: RedisServer) -> None:
     client = await instances.one.open()
     with redis.client() as connection:
         connection.flushall()
