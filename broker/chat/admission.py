@@ -33,8 +33,8 @@ ANSWER_TTL = 60.0
 ANSWERS_MAX = 50_000
 """Answers in memory."""
 
-APP_SHARE, CONCURRENT_MAX = 16, 64
-"""Concurrent requests to one site and to all sites."""
+PERSON_SHARE, APP_SHARE, CONCURRENT_MAX = 4, 16, 64
+"""Concurrent requests for one person, to one site and to all sites."""
 
 WEBHOOKS_MAX = 1_000
 """Webhooks in memory, each with the state of its circuit breaker."""
@@ -78,7 +78,8 @@ class Admission:
         self._webhooks: dict[tuple[str, str, tuple[str, ...]], Webhook] = {}
         self._answers: dict[tuple[str, str, str, str], tuple[float, Answer]] = {}
         self._turns = FairQueue(share=APP_SHARE, total=CONCURRENT_MAX, wait=ANSWER_TIMEOUT)
-        self._people = FairQueue(share=1, wait=ANSWER_TIMEOUT)
+        self._people = FairQueue(share=PERSON_SHARE, wait=ANSWER_TIMEOUT)
+        self._repeats = FairQueue(share=1, wait=ANSWER_TIMEOUT)
 
     async def admit(self, app: App, room: str, applicant: Applicant) -> frozenset[str]:
         """Return what a person may do in a room; the name `@` stands for all pairs.
@@ -100,8 +101,11 @@ class Admission:
         if known is not None:
             return known
         try:
-            # A person's requests are sent one after the other, so that a repeat finds the answer.
-            async with self._people.turn((app.key, applicant.subject)), self._turns.turn(app.key):
+            async with (
+                self._repeats.turn(key),  # a repeat finds the answer of the first one
+                self._people.turn((app.key, applicant.subject)),
+                self._turns.turn(app.key),
+            ):
                 answer = self._known(key) or await self._ask(app, room, applicant)
         except TimeoutError:
             raise AdmissionUnavailable from None

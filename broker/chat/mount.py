@@ -7,6 +7,7 @@ from typing import Protocol
 from broker.apps.ports import Apps, WebhookSecrets
 from broker.chat import socket_api
 from broker.chat.admission import Admission
+from broker.chat.blocked import BlockedSubjects
 from broker.chat.changes import ChangeReader
 from broker.chat.connections import Connections
 from broker.chat.conversations import Conversations
@@ -38,6 +39,7 @@ from broker.infrastructure.settings import Settings
 from broker.infrastructure.transport.socketio.server import SocketIOServer
 from broker.sessions.service import SessionService
 from broker.tokens.issuer import TokenIssuer
+from broker.users.ports import EndedSubjectLog
 
 ROLE = "chat"
 
@@ -68,6 +70,8 @@ class ChatContext(Protocol):
     def leader_leases(self) -> LeaderLeases: ...
     @property
     def chat_stores(self) -> ChatStores: ...
+    @property
+    def ended_subjects(self) -> EndedSubjectLog: ...
 
 
 def mount(context: ChatContext) -> Mounted:
@@ -100,11 +104,13 @@ class ChatParts:
         self.conversations = Conversations(
             store=stores.conversations, notifier=notifier, retention=retention, clock=clock
         )
+        blocked = BlockedSubjects(context.ended_subjects)
         self.sessions = ChatSessions(
             store=stores.sessions,
             apps=context.apps,
             issuer=context.token_issuer,
             sessions=context.session_service,
+            blocked=blocked,
             clock=clock,
             lifetime=settings.chat_session_lifetime,
         )
@@ -156,7 +162,10 @@ class ChatParts:
             clock=clock,
         )
         self.watch = SessionWatch(
-            sessions=self.sessions, connections=self.connections, pushes=pushes
+            sessions=self.sessions,
+            connections=self.connections,
+            blocked=blocked,
+            pushes=pushes,
         )
         self.trimmer = Trimmer(
             store=stores.rooms,
@@ -171,6 +180,7 @@ class ChatParts:
             "chat changes": self.changes.sweep_forever,
             "chat members": self.presence.refresh_forever,
             "chat sessions": self.watch.run,
+            "chat blocks": self.watch.run_blocks,
             "chat retention": self.trimmer.run,
         }
         return Mounted(

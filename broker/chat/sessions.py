@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Container
 from dataclasses import replace
 
 from broker.apps.model import App
@@ -15,7 +16,7 @@ from broker.chat.errors import ChatDisabled, InvalidResume
 from broker.chat.model import Author, ChatSession, Person
 from broker.chat.ports import ChatSessionStore
 from broker.errors import Unavailable
-from broker.identity.errors import UnregisteredUser
+from broker.identity.errors import UnregisteredUser, UserBlocked
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.sharding import shard_of
 from broker.sessions.model import SessionToken
@@ -28,7 +29,11 @@ EXTENSION_THRESHOLD = 0.1
 
 
 class ChatSessions:
-    """Opens and resumes chat sessions. lifetime: seconds after the last use of a session."""
+    """Opens and resumes chat sessions.
+
+    blocked: subjects that may not chat.
+    lifetime: seconds after the last use of a session.
+    """
 
     def __init__(
         self,
@@ -37,6 +42,7 @@ class ChatSessions:
         apps: Apps,
         issuer: TokenIssuer,
         sessions: SessionService,
+        blocked: Container[str],
         clock: Clock,
         lifetime: int,
     ) -> None:
@@ -44,6 +50,7 @@ class ChatSessions:
         self._apps = apps
         self._issuer = issuer
         self._sessions = sessions
+        self._blocked = blocked
         self._clock = clock
         self._lifetime = lifetime
 
@@ -86,7 +93,9 @@ class ChatSessions:
         return connection
 
     async def is_active(self, session: ChatSession) -> bool:
-        """Return whether the phone's session that this one ends with is active."""
+        """Return whether the person may log in, and the phone's session has not ended."""
+        if session.subject in self._blocked:
+            return False
         phone_session = session.phone_session
         return not phone_session or await self._sessions.find(phone_session) is not None
 
@@ -124,6 +133,8 @@ class ChatSessions:
         phone_session: str = "",
         openid: str | None = None,
     ) -> Connection:
+        if subject in self._blocked:
+            raise UserBlocked
         shard = shard_of(Person(app.key, subject).room.name)
         secret = shard + secrets.token_urlsafe(32)[1:]
         session = ChatSession(

@@ -20,7 +20,7 @@ class ChatSettings(SettingsGroup):
         (), description="subjects that may moderate every room of the app `default`"
     )
     chat_session_lifetime: Seconds = Field(
-        86_400, description="seconds after its last use that a chat can be resumed"
+        86_400, le=86_400, description="seconds after its last use that a chat can be resumed"
     )
     chat_history: int = Field(1_000, ge=100, le=10_000, description="messages that a room keeps")
     chat_retention: Seconds = Field(604_800, description="seconds after which a message is deleted")

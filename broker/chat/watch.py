@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
+from broker.chat.blocked import BlockedSubjects
 from broker.chat.connections import Connection, Connections
 from broker.chat.fan_out import Pushes
 from broker.chat.sessions import ChatSessions
@@ -12,6 +14,9 @@ from broker.errors import Unavailable
 WATCH_INTERVAL = 60.0
 """Seconds in which each connection is checked once."""
 
+BLOCK_INTERVAL = 2.0
+"""Seconds in which the block of a user takes effect."""
+
 WATCH_SLICES = 12
 """Parts of an interval."""
 
@@ -19,7 +24,15 @@ WATCH_SLICES = 12
 class SessionWatch:
     """Checks the sessions of all connections."""
 
-    def __init__(self, *, sessions: ChatSessions, connections: Connections, pushes: Pushes) -> None:
+    def __init__(
+        self,
+        *,
+        sessions: ChatSessions,
+        connections: Connections,
+        blocked: BlockedSubjects,
+        pushes: Pushes,
+    ) -> None:
+        self._blocked = blocked
         self._sessions = sessions
         self._connections = connections
         self._pushes = pushes
@@ -32,6 +45,20 @@ class SessionWatch:
             index = (index + 1) % WATCH_SLICES
             for connection in self._connections.all():
                 if hash(connection.sid) % WATCH_SLICES == index:
+                    await self.check(connection)
+
+    async def run_blocks(self) -> None:
+        """Close the connections of blocked users, until cancelled."""
+        while True:
+            with suppress(Unavailable):  # the records log their own outages
+                await self.check_blocked()
+            await asyncio.sleep(BLOCK_INTERVAL)
+
+    async def check_blocked(self) -> None:
+        """Close the connections of users who were blocked or removed. Raises Unavailable."""
+        if await self._blocked.look():
+            for connection in self._connections.all():
+                if connection.person.subject in self._blocked:
                     await self.check(connection)
 
     async def check(self, connection: Connection) -> None:

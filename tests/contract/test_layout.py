@@ -30,7 +30,7 @@ FEATURES: Mapping[str, frozenset[str]] = {
     "oidc": frozenset({"apps", "identity", "tokens", "sessions", "users", "login"}),
     "tunnels": frozenset({"apps", "identity", "sessions"}),
     "wafer": frozenset({"apps", "identity", "sessions", "tunnels"}),
-    "chat": frozenset({"apps", "identity", "sessions", "tokens"}),
+    "chat": frozenset({"apps", "identity", "sessions", "tokens", "users"}),
 }
 """Each feature, and the features that it may import, apart from `errors` and `infrastructure`."""
 

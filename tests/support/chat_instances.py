@@ -25,6 +25,7 @@ from broker.infrastructure.outbound.settings import OutboundSettings
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
 from broker.state.memory.chat_people import open_chat
+from broker.users.ports import EndedSubjects
 from tests.support.builders import Clock
 
 OPEN_APP = App(id="shop", name="A shop", origins=frozenset(), rooms="open", moderators=("mod",))
@@ -93,6 +94,16 @@ class EndedSessions:
         return None
 
 
+class EndedSubjectList:
+    """The blocked users, which a test sets."""
+
+    def __init__(self) -> None:
+        self.subjects: list[str] = []
+
+    async def after(self, number: int) -> EndedSubjects:
+        return EndedSubjects(len(self.subjects), self.subjects[number:])
+
+
 class ChatCluster:
     """The state, the bus and the instances. running: those that were not killed."""
 
@@ -104,6 +115,7 @@ class ChatCluster:
         self._names = count()
         self._stores = open_chat(self.clock)
         self.running: list[ChatInstance] = []
+        self.ended = EndedSubjectList()
 
     def session_of(self, subject: str, phone_session: str = "") -> ChatSession:
         return ChatSession(
@@ -138,6 +150,7 @@ class ChatCluster:
             socket_server=self.server,
             leader_leases=None,
             chat_stores=stores,
+            ended_subjects=self.ended,
         )
         instance = ChatInstance(self, name, ChatParts(cast(ChatContext, context)))
         self.running.append(instance)

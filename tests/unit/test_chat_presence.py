@@ -176,3 +176,15 @@ async def test_refused_join_is_invisible_to_members(cluster: ChatCluster) -> Non
     assert [name for name, _ in pushes] == ["chat-ready"]
     again = await instance.join(mod, room=ROOM)
     assert [one["subject"] for one in again["members"]] == ["mod"]
+
+
+async def test_blocked_user_is_disconnected(cluster: ChatCluster) -> None:
+    instance = cluster.start()
+    alice, bob = await joined(instance, "alice"), await joined(instance, "bob")
+    cluster.ended.subjects.append("alice")
+
+    await instance.parts.watch.check_blocked()
+
+    assert ("disconnect", None) in cluster.server.received[alice.sid]
+    assert ("disconnect", None) not in cluster.server.received[bob.sid]
+    assert not await instance.parts.sessions.is_active(alice.session)
