@@ -54,6 +54,11 @@ def message() -> SignedRequest:
     return sign([SECRET], type="tunnel.message", data=data, now=time.time(), message_id="t.7")
 
 
+async def post_in_time(client: SiteClient, url: str, request: SignedRequest) -> object:
+    async with asyncio.timeout(60.0):
+        return await client.post(url, request)
+
+
 async def measured(post: Post) -> float:
     """Return the CPU seconds of one request."""
 
@@ -74,8 +79,8 @@ async def compare(url: str) -> Mapping[str, float]:
     await aiohttp_client.open()
     request = message()
     posts: dict[str, Post] = {
-        "keep-alive": partial(keep_alive.post, url, request, max_bytes=65_536),
-        "aiohttp": partial(aiohttp_client.post, url, request),
+        "keep-alive": partial(keep_alive.post, url, request, max_bytes=65_536, seconds=60.0),
+        "aiohttp": partial(post_in_time, aiohttp_client, url, request),
     }
     for post in posts.values():
         await measured(post)

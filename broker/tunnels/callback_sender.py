@@ -231,8 +231,9 @@ class CallbackSender:
         request = self._sign(target.app, kind, callback)
         began = time.perf_counter()
         try:
-            async with asyncio.timeout(kind.timeout):
-                response = await self._client.post(target.url, request, max_bytes=kind.max_bytes)
+            response = await self._client.post(
+                target.url, request, max_bytes=kind.max_bytes, seconds=kind.timeout
+            )
         finally:
             seconds = time.perf_counter() - began
             callback_timer(target.app.id, kind.type).observe(seconds)

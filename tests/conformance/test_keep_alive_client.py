@@ -30,6 +30,9 @@ from tests.support.waiting import eventually
 HOST = "site.example"
 REQUEST = SignedRequest(b'{"seq":1}', {"Content-Type": "application/json", "webhook-id": "t.1"})
 MAX_BYTES = 16 * 1024
+SHORT = 0.05
+"""Seconds for an answer that never arrives."""
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 OK_RESPONSE = HTTPResponse(200, "application/json", b"{}")
 
@@ -66,7 +69,7 @@ async def client() -> AsyncIterator[KeepAliveClient]:
 async def post(client: KeepAliveClient, port: int, path: str = "/hook") -> HTTPResponse:
     async with asyncio.timeout(60):
         url = f"http://127.0.0.1:{port}{path}"
-        return await client.post(url, REQUEST, max_bytes=MAX_BYTES)
+        return await client.post(url, REQUEST, max_bytes=MAX_BYTES, seconds=60)
 
 
 async def ok(request: RawRequest) -> None:
@@ -212,6 +215,36 @@ async def test_cancelled_request_closes_its_connection(client: KeepAliveClient) 
         assert server.connections == 2
 
 
+async def test_late_answer_is_a_timeout(client: KeepAliveClient) -> None:
+    may_answer = asyncio.Event()
+
+    async def answer(request: RawRequest) -> None:
+        if len(server.requests) == 1:
+            await may_answer.wait()
+        await request.write(OK)
+
+    async with raw_server(answer) as server:
+        url = f"http://127.0.0.1:{server.port}/"
+        with pytest.raises(TimeoutError):
+            await client.post(url, REQUEST, max_bytes=MAX_BYTES, seconds=SHORT)
+        may_answer.set()
+
+        assert await post(client, server.port) == OK_RESPONSE
+        assert server.connections == 2
+
+
+async def test_slow_resolver_is_a_timeout() -> None:
+    async def resolve(host: str, port: int) -> Sequence[AddressInfo]:
+        await asyncio.Event().wait()
+        return []
+
+    client = KeepAliveClient(allow_private_address=False, resolve=resolve)
+    await client.open()
+
+    with pytest.raises(TimeoutError):
+        await client.post(f"https://{HOST}/", REQUEST, max_bytes=MAX_BYTES, seconds=SHORT)
+
+
 async def test_idle_connection_is_closed(client: KeepAliveClient, loop_clock: LoopClock) -> None:
     async with raw_server(ok) as server:
         await post(client, server.port)
@@ -263,7 +296,7 @@ async def test_refused_connection_is_an_error(client: KeepAliveClient) -> None:
 )
 async def test_invalid_url_is_an_error(client: KeepAliveClient, url: str) -> None:
     with pytest.raises(WebhookFailed, match="invalid URL"):
-        await client.post(url, REQUEST, max_bytes=MAX_BYTES)
+        await client.post(url, REQUEST, max_bytes=MAX_BYTES, seconds=60)
 
 
 async def large(request: web.Request) -> web.StreamResponse:
@@ -351,7 +384,9 @@ async def post_over_tls(
     await client.open()
     try:
         async with asyncio.timeout(60):
-            return await client.post(f"https://{HOST}:{port}/", REQUEST, max_bytes=MAX_BYTES)
+            return await client.post(
+                f"https://{HOST}:{port}/", REQUEST, max_bytes=MAX_BYTES, seconds=60
+            )
     finally:
         await client.close()
 
@@ -414,7 +449,7 @@ async def test_each_connection_resolves_and_checks_the_name() -> None:
 
     for _ in range(2):
         with pytest.raises(WebhookFailed, match="is not a public address"):
-            await client.post(f"https://{HOST}/", REQUEST, max_bytes=MAX_BYTES)
+            await client.post(f"https://{HOST}/", REQUEST, max_bytes=MAX_BYTES, seconds=60)
 
     assert resolve.asked == 2
 
@@ -423,7 +458,7 @@ async def test_http_needs_permission() -> None:
     client = KeepAliveClient(allow_private_address=False)
 
     with pytest.raises(WebhookFailed, match="does not use https"):
-        await client.post(f"http://{HOST}/", REQUEST, max_bytes=MAX_BYTES)
+        await client.post(f"http://{HOST}/", REQUEST, max_bytes=MAX_BYTES, seconds=60)
 
 
 async def test_idle_connections_are_limited(

@@ -66,5 +66,7 @@ async def raw_server(
     raw = RawServer(0, answer)
     server = await asyncio.start_server(raw.serve, "127.0.0.1", 0, ssl=context)
     raw.port = server.sockets[0].getsockname()[1]
-    yield raw
-    server.close()
+    try:
+        yield raw
+    finally:
+        server.close()

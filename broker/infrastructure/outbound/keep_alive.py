@@ -31,6 +31,10 @@ from broker.infrastructure.outbound.webhook import SignedRequest, WebhookFailed
 IDLE_TIMEOUT = 15.0
 """Seconds for which a connection without a request stays open."""
 
+TICK = 0.25
+"""Seconds between two looks at all connections. One timer for all costs less than one for each
+request."""
+
 IDLE_MAX = 256
 """Connections without a request, to all servers. Further ones are closed after their request."""
 
@@ -110,30 +114,37 @@ class KeepAliveClient:
         self._resolve = resolve
         self._idle: dict[Server, list[KeepAliveConnection]] = {}
         self._idle_count = 0
-        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._deadlines: dict[KeepAliveConnection, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
         self._tls = self._tls or ssl.create_default_context()
 
     async def close(self) -> None:
         """Close the connections without a request. The callers have cancelled their requests."""
-        if self._sweep_timer is not None:
-            self._sweep_timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         for connections in self._idle.values():
             for connection in connections:
                 connection.close()
         self._idle.clear()
 
-    async def post(self, url: str, request: SignedRequest, *, max_bytes: int) -> HTTPResponse:
-        """Return the response, whatever its status. Raises WebhookFailed.
+    async def post(
+        self, url: str, request: SignedRequest, *, max_bytes: int, seconds: float
+    ) -> HTTPResponse:
+        """Return the response, whatever its status.
 
-        There is no time limit.
+        seconds: until the response is complete.
+        Raises WebhookFailed or TimeoutError.
         """
         if not (self._allow_private_address or url.startswith("https://")):
             raise WebhookFailed("the URL does not use https")
         try:
             server, head = request_line(url)
-            return await self._send(server, _encode(head, request), max_bytes)
+            deadline = asyncio.get_running_loop().time() + seconds
+            return await self._send(server, _encode(head, request), max_bytes, deadline)
+        except TimeoutError:
+            raise
         except ResponseTooLarge as error:
             raise WebhookFailed(f"response too large: {error}") from None
         except MalformedResponse as error:
@@ -145,21 +156,34 @@ class KeepAliveClient:
         except ValueError as error:
             raise WebhookFailed(f"invalid URL: {error}") from None
 
-    async def _send(self, server: Server, message: bytes, max_bytes: int) -> HTTPResponse:
+    async def _send(
+        self, server: Server, message: bytes, max_bytes: int, deadline: float
+    ) -> HTTPResponse:
         connection = self._take_idle(server)
         if connection is not None:
             try:
-                return await self._exchange(connection, server, message, max_bytes)
+                return await self._exchange(connection, server, message, max_bytes, deadline)
             except ConnectionLost as lost:
                 if lost.has_begun:
                     raise
-        connection = await self._connect(server)
-        return await self._exchange(connection, server, message, max_bytes)
+        async with asyncio.timeout_at(deadline):
+            connection = await self._connect(server)
+        return await self._exchange(connection, server, message, max_bytes, deadline)
 
     async def _exchange(
-        self, connection: KeepAliveConnection, server: Server, message: bytes, max_bytes: int
+        self,
+        connection: KeepAliveConnection,
+        server: Server,
+        message: bytes,
+        max_bytes: int,
+        deadline: float,
     ) -> HTTPResponse:
-        response = await connection.exchange(message, max_bytes=max_bytes)
+        self._deadlines[connection] = deadline
+        self._start_timer()
+        try:
+            response = await connection.exchange(message, max_bytes=max_bytes)
+        finally:
+            del self._deadlines[connection]
         if connection.is_reusable:
             self._keep(connection, server)
         return response
@@ -210,24 +234,28 @@ class KeepAliveClient:
             return
         self._idle.setdefault(server, []).append(connection)
         self._idle_count += 1
-        if self._sweep_timer is None:
-            self._schedule_sweep()
+        self._start_timer()
 
-    def _schedule_sweep(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._sweep_timer = loop.call_later(IDLE_TIMEOUT, self._sweep)
+    def _start_timer(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(TICK, self._tick)
 
-    def _sweep(self) -> None:
-        """Close connections that have been idle for `IDLE_TIMEOUT`, and drop lost ones."""
-        latest = asyncio.get_running_loop().time() - IDLE_TIMEOUT
+    def _tick(self) -> None:
+        """End late requests, close connections that are idle for long, and drop lost ones."""
+        now = asyncio.get_running_loop().time()
+        self._timer = None
+        for connection, deadline in self._deadlines.items():
+            if deadline <= now:
+                connection.fail(TimeoutError())
         idle, self._idle, self._idle_count = self._idle, {}, 0
-        self._sweep_timer = None
         for server, connections in idle.items():
             for connection in connections:
-                if connection.is_reusable and connection.idle_since > latest:
+                if connection.is_reusable and connection.idle_since > now - IDLE_TIMEOUT:
                     self._keep(connection, server)
                 else:
                     connection.close()
+        if self._deadlines:
+            self._start_timer()
 
 
 def _encode(head: bytes, request: SignedRequest) -> bytes:

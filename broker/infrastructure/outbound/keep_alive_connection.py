@@ -39,8 +39,8 @@ class KeepAliveConnection(asyncio.Protocol):
     async def exchange(self, message: bytes, *, max_bytes: int) -> HTTPResponse:
         """Send a request and return the response.
 
-        Raises ConnectionLost, MalformedResponse or ResponseTooLarge. The connection is closed
-        then, and also if the caller is cancelled.
+        Raises ConnectionLost, MalformedResponse, ResponseTooLarge, or the error of `fail`. The
+        connection is closed then, and also if the caller is cancelled.
         """
         loop = asyncio.get_running_loop()
         if not self.is_reusable or self._transport.is_closing():
@@ -59,6 +59,11 @@ class KeepAliveConnection(asyncio.Protocol):
             self.idle_since = loop.time()
             if not self.is_reusable:
                 self.close()
+
+    def fail(self, error: Exception) -> None:
+        """End the exchange in progress with `error`."""
+        if self._response is not None and not self._response.done():
+            self._response.set_exception(error)
 
     def close(self) -> None:
         self.is_reusable = False
