@@ -16,11 +16,11 @@ from tests.support.clients import (
 )
 
 
-async def token_of(broker: RunningBroker) -> str:
+async def token_of(broker: RunningBroker, name: str = "alice") -> str:
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)
     begun = await browser.emit("begin", {})
-    async with PhoneClient(broker.url) as phone:
+    async with PhoneClient(broker.url, name) as phone:
         await phone.post("scan", {"scene": begun["scene"]})
         await phone.post("confirm", {"login_id": begun["login_id"]})
     token = await browser.emit("redeem", {"login_id": begun["login_id"], "secret": begun["secret"]})

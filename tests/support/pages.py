@@ -20,7 +20,7 @@ from playwright.async_api import (
 from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.infrastructure.runtime.settings import ServerSettings
 from mp_stub.phone_page import build_phone_page
-from tests.support.builders import FixedDirectory, StartBroker
+from tests.support.builders import FixedDirectory, RunningBroker, StartBroker
 from tests.support.environment import ROOT, free_port
 from tests.support.proxy import Proxy, proxying
 from web_demo.site import build_site
@@ -40,13 +40,19 @@ QUIET = [
 
 WAIT_MS = 30_000
 
+CHAT_ROOM = "lobby"
+
 
 class Stage(NamedTuple):
-    """The example site and the phone page, with a proxy between browsers and broker."""
+    """The example site and the phone page, with a proxy between browsers and broker.
+
+    broker: `url` is its address without the proxy.
+    """
 
     site: str
     phone: str
     proxy: Proxy
+    broker: RunningBroker
 
 
 @asynccontextmanager
@@ -70,7 +76,9 @@ async def staged(
         )
         proxy.lead_to(broker.settings[ServerSettings].port)
         site = build_site(
-            broker_url=broker.settings[ServerSettings].public_url, phone_url=phone_url
+            broker_url=broker.settings[ServerSettings].public_url,
+            phone_url=phone_url,
+            chat_room=CHAT_ROOM,
         )
         phone = build_phone_page(broker_url=broker.url)
         await stack.enter_async_context(
@@ -81,7 +89,7 @@ async def staged(
                 ]
             )
         )
-        yield Stage(site_url, phone_url, proxy)
+        yield Stage(site_url, phone_url, proxy, broker)
 
 
 async def open_page(chromium: Browser, url: str, **context: object) -> Page:

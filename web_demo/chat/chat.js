@@ -221,18 +221,29 @@ class Chat {
 
   // Rooms
 
-  _join(room) {
-    if (this.status !== "online") return;
-    const place = room.epoch ? { epoch: room.epoch, offset: room.offset } : {};
+  // One request at a time. A call during a request repeats it.
+  async _join(room) {
+    room.mustEnter = true;
+    if (room.isEntering) return;
+    room.isEntering = true;
+    while (room.mustEnter && room.isWanted && this.status === "online") {
+      room.mustEnter = false;
+      await this._enter(room);
+    }
+    room.isEntering = false;
+  }
+
+  async _enter(room) {
     const enter = (answer) => room.isWanted && room.enter(answer, this.me.subject);
-    this._ask("join", { ...room.address, ...place }, enter).then(() => {
-      this.onchange("room", room);
+    try {
+      await this._ask("join", { ...room.address, ...room.place }, enter);
       this._flush(room);
-    }, (failure) => {
+    } catch (failure) {
       room.problem = failure;
-      if (TEMPORARY.has(failure.error)) this._later(() => this._join(room), failure.retry_after);
-      this.onchange("room", room);
-    });
+      const again = () => room.isJoined || this._join(room);
+      if (TEMPORARY.has(failure.error)) this._later(again, failure.retry_after);
+    }
+    this.onchange("room", room);
   }
 
   // Entries of a room that is not joined are read by the next join.
@@ -240,6 +251,7 @@ class Chat {
     const room = this._find((one) => one.name === name);
     if (room && room.isJoined) {
       room.add(entry);
+      if (!room.epoch) this._join(room); // the first entry begins an epoch, which a push does not name
       this.onchange("messages", room);
     }
     if (name.startsWith("@")) this._list();

@@ -18,8 +18,15 @@ class Room {
     Object.assign(this, { messages: [], pending: [], may: [], members: new Map(), online: 0 });
     Object.assign(this, { typing: new Map(), readTo: 0, seenTo: 0, peerSeen: 0, unseen: 0 });
     Object.assign(this, { isWanted: false, isJoined: false, isLoading: false, hasMore: false });
+    Object.assign(this, { isKnown: false, isEntering: false, mustEnter: false });
     Object.assign(this, { problem: null, mutedUntil: 0 });
     Object.assign(this, { nextTyping: null, typingTimer: null, isSending: false });
+  }
+
+  // The position after the entries that the client has, for `join`. An empty room has no epoch.
+  get place() {
+    if (!this.isKnown) return {};
+    return { epoch: this.epoch, offset: this.epoch ? this.offset : 0 };
   }
 
   // The field of requests that names the room.
@@ -48,12 +55,14 @@ class Room {
       const hasMore = answer.messages.length >= JOIN_COUNT;
       Object.assign(this, { messages: [], offset: 0, oldest: 0, hasMore });
     }
-    if (!this.epoch && !this.to) this.readTo = answer.offset; // earlier messages are not new
-    else if (this.epoch !== answer.epoch) Object.assign(this, { readTo: 0, seenTo: 0, peerSeen: 0 });
+    if (!this.isKnown && !this.to) this.readTo = answer.offset; // earlier messages are not new
+    if (this.epoch && this.epoch !== answer.epoch) {
+      Object.assign(this, { readTo: 0, seenTo: 0, peerSeen: 0 });
+    }
     const { room: name, epoch, online, may, members } = answer;
-    Object.assign(this, { self, name, epoch, online, may, isJoined: true, problem: null });
+    Object.assign(this, { self, name, epoch, online, may, problem: null });
+    Object.assign(this, { isKnown: true, isJoined: true });
     this.members = new Map(members.map((member) => [member.subject, member]));
-    this.typing.clear();
     for (const entry of answer.messages) this.add(entry);
     this.offset = answer.offset;
     this.pending = this.pending.filter(({ state }) => state !== "stored");

@@ -91,15 +91,18 @@ function problemText() {
     return chat.problem.error === "access_denied" ? words.refused(explain(chat.problem)) : words.ended;
   }
   if (chat.status !== "online") return chat.me ? words.offline : words.connecting;
-  const minutes = Math.ceil((current.mutedUntil - Date.now()) / 60_000);
-  if (minutes > 0) return words.youAreMuted(minutes);
   const { problem } = current;
-  if (!problem) return "";
+  if (problem) return refusalText(problem);
+  const minutes = Math.ceil((current.mutedUntil - Date.now()) / 60_000);
+  return minutes > 0 ? words.youAreMuted(minutes) : "";
+}
+
+function refusalText(problem) {
   if (problem.error === "kicked" || problem.retry_after) return words.youAreKicked;
   return problem.error === "room_closed" ? words.closed : words.refused(explain(problem));
 }
 
-// hasReturned: what is new was missed, even if it is on the screen now.
+// hasReturned: the client has joined again, so new messages were missed.
 function drawRoom(room, hasReturned = false) {
   if (room !== current) {
     drawSide();
@@ -357,4 +360,7 @@ $$("me").addEventListener("submit", (event) => {
 for (const form of [$$("sign-out"), $$("again")]) {
   form.addEventListener("submit", () => sessionStorage.removeItem(storageKey));
 }
+new ResizeObserver(() => {
+  if (isAtEnd) $$("scroll").scrollTop = $$("scroll").scrollHeight;
+}).observe($$("scroll"));
 document.addEventListener("visibilitychange", () => drawRoom(current));
