@@ -28,8 +28,7 @@ from broker.state.redis.keys import EXPIRE, shard_prefix
 PUT_SESSION = script(
     EXPIRE
     + """
-local hash, value, ends_at, ttl, now, limit, prefix = unpack(ARGV)
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+local hash, value, ends_at, ttl, limit, prefix = unpack(ARGV)
 local surplus = redis.call('ZCARD', KEYS[2]) + 1 - limit
 if surplus > 0 then
   for _, other in ipairs(redis.call('ZRANGE', KEYS[2], 0, surplus - 1)) do
@@ -42,6 +41,7 @@ redis.call('ZADD', KEYS[2], ends_at, hash)
 expire(KEYS[2], ttl)
 """
 )
+"""Ended sessions are first in the index and are removed first."""
 
 EXTEND_SESSION = script(
     EXPIRE
@@ -138,15 +138,14 @@ class RedisChatSessionStore:
         self._clock = clock
 
     async def put(self, shard: str, secret_hash: bytes, session: ChatSession) -> None:
-        person, now = digest(session.app, session.subject), self._clock()
+        person = digest(session.app, session.subject)
         await self._redis.run(
             PUT_SESSION,
             [_session_key(shard, secret_hash), _index_prefix(shard) + person],
             secret_hash.hex(),
             f"{session.expires_at} {person} ".encode() + encode(session),
             to_milliseconds(session.expires_at),
-            ttl_milliseconds(session.expires_at - now),
-            to_milliseconds(now),
+            ttl_milliseconds(session.expires_at - self._clock()),
             CHAT_SESSIONS_MAX,
             _session_prefix(shard),
         )

@@ -648,6 +648,34 @@ async def test_next_chat_session_drops_the_first_to_end(store: StateBackend, clo
     assert found == [True, False, *[True] * CHAT_SESSIONS_MAX]
 
 
+async def test_extended_chat_session_still_counts(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    sessions = store.chat.sessions
+    await sessions.put(SHARD, HASH, a_chat_session(clock, expires_at=clock() + 60))
+    await sessions.extend(SHARD, HASH, clock() + 5_000)
+    pass_time(60)
+
+    for number in range(CHAT_SESSIONS_MAX):
+        session = a_chat_session(clock, expires_at=clock() + 9_000)
+        await sessions.put(SHARD, bytes([number]) * 32, session)
+
+    assert await sessions.find(SHARD, HASH) is None
+
+
+async def test_ended_chat_session_counts_no_more(store: StateBackend, clock: Clock) -> None:
+    sessions = store.chat.sessions
+    hashes = [bytes([number]) * 32 for number in range(CHAT_SESSIONS_MAX)]
+    for number, one in enumerate(hashes):
+        end = clock() + 1_000 + number
+        await sessions.put(SHARD, one, a_chat_session(clock, expires_at=end))
+    await sessions.end(SHARD, hashes[-1])
+
+    await sessions.put(SHARD, HASH, a_chat_session(clock, expires_at=clock() + 9_000))
+
+    assert await sessions.find(SHARD, hashes[0]) is not None
+
+
 # Conversations
 
 
@@ -703,6 +731,21 @@ async def test_conversation_expires_after_its_retention(
     assert await conversations.of(ALICE, now=clock()) == []
 
 
+async def test_expired_conversation_begins_again(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    conversations, old = store.chat.conversations, a_conversation(clock, "a", offset=9, seen=9)
+    await conversations.touch(ALICE, old, first=1, retention=FEW)
+    pass_time(10)
+    await conversations.touch(ALICE, a_conversation(clock, "b"), first=1, retention=FEW)
+    pass_time(FEW.seconds - 10)
+
+    new = a_conversation(clock, "a", offset=1, name=None)
+    await conversations.touch(ALICE, new, first=1, retention=FEW)
+
+    assert (await conversations.of(ALICE, now=clock()))[0] == new
+
+
 async def test_next_conversation_drops_the_oldest(store: StateBackend, clock: Clock) -> None:
     conversations = store.chat.conversations
     for number in range(CONVERSATIONS_MAX + 1):
@@ -730,6 +773,8 @@ async def test_no_key_of_chat_remains(
         await chat.restrictions.put(room, "bob", kick, now=clock())
     await chat.sessions.put(SHARD, HASH, a_chat_session(clock, expires_at=clock() + 900))
     await chat.sessions.extend(SHARD, HASH, clock() + 1_500)
+    other = a_chat_session(clock, subject="bob", expires_at=clock() + 900)
+    await chat.sessions.put(SHARD, OTHER_HASH, other)
     await chat.conversations.touch(ALICE, a_conversation(clock), first=1, retention=retention)
     await chat.conversations.see(ALICE, pair_room(ALICE.subject, "pretend:bob"), 1)
 
