@@ -757,6 +757,28 @@ async def test_next_conversation_drops_the_oldest(store: StateBackend, clock: Cl
     assert [one.subject for one in found] == [f"p{n}" for n in range(CONVERSATIONS_MAX, 0, -1)]
 
 
+# Round trips
+
+
+@pytest.mark.parametrize("engine", ["valkey"], indirect=True)
+async def test_each_act_in_a_room_is_one_script(
+    store: StateBackend, engine: str, engines: Engines, clock: Clock
+) -> None:
+    await join(store, clock, "one", "alice")
+    await join(store, clock, "two", "bob")
+    acts = [
+        lambda: say(store, a_message(clock, "1")),
+        lambda: store.chat.rooms.read(ROOM, limit=9, now=clock(), retention=KEEP),
+        lambda: store.chat.rooms.delete(ROOM, 1, by="bob", at=clock(), retention=KEEP),
+        lambda: store.chat.rooms.changes("one"),
+        lambda: join(store, clock, "one", "alice", "carol"),
+    ]
+    for act in acts:
+        before = engines.script_calls(engine)
+        await act()
+        assert engines.script_calls(engine) - before == 1
+
+
 # Bounds
 
 

@@ -782,6 +782,32 @@ async def test_newest_client_ids_are_remembered(store: StateBackend) -> None:
     assert await seq_of(ids[0]) == REPLIES_MAX + 2
 
 
+# Round trips
+
+
+@pytest.mark.parametrize("engine", ["valkey"], indirect=True)
+async def test_each_act_of_a_tunnel_is_one_script(
+    store: StateBackend, engine: str, engines: Engines
+) -> None:
+    tunnel, other = await stored_tunnel(store), await stored_tunnel(store)
+    stores = store.tunnels
+    pushes = [Push(one, b"1", "a") for one in (tunnel.id, other.id, new_tunnel_id())]
+    acts = [
+        lambda: stores.records.change(next_version(tunnel), attachment=1, takes_seq=True),
+        lambda: stores.streams.append(OWNER, "native", pushes),
+        lambda: stores.streams.read({tunnel.id: 0, other.id: 0}, "one"),
+        lambda: stores.streams.ack({tunnel.id: 1, other.id: 1}),
+        lambda: stores.streams.changed("one"),
+        lambda: stores.inboxes.number(tunnel.id, 1, "a"),
+        lambda: stores.records.touch({tunnel.id: (1, 1.0), other.id: (1, 1.0)}),
+        lambda: stores.records.end(a_close(other)),
+    ]
+    for act in acts:
+        before = engines.script_calls(engine)
+        await act()
+        assert engines.script_calls(engine) - before == 1
+
+
 # Bounds
 
 

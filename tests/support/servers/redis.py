@@ -160,6 +160,15 @@ class Engines:
             with node.client() as client:
                 client.flushall()
 
+    def script_calls(self, name: str) -> int:
+        """Return how many scripts the servers have run."""
+        count = 0
+        for node in self.nodes(name):
+            with node.client() as client:
+                found = client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})
+                count += found["calls"]
+        return count
+
     def pass_time(self, name: str, seconds: float) -> None:
         """Reduce the TTL of every key that has one by `seconds`."""
         for node in self.nodes(name):
