@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         head, end, body = self._buffer.partition(b"\r\n\r\n")
-        if not end or len(body) < _length(head):
+        if not end or len(body) < content_length(head):
             return
         self._buffer.clear()
         if self._answer is not None and not self._answer.done():
@@ -80,6 +80,7 @@ def address(url: str) -> tuple[str, int]:
     return parts.hostname, parts.port
 
 
-def _length(head: bytearray) -> int:
+def content_length(head: bytes | bytearray) -> int:
+    """The length of the body in the head of a request or response."""
     match = LENGTH.search(head)
     return int(match[1]) if match else 0

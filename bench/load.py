@@ -11,7 +11,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from itertools import count
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from bench.fleet import Fleet
 from bench.socketio import ProtocolError
@@ -243,6 +243,10 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
 
 
-def close_all(browsers: Iterable[Browser]) -> None:
-    for browser in browsers:
-        browser.close()
+class Closable(Protocol):
+    def close(self) -> None: ...
+
+
+def close_all(clients: Iterable[Closable]) -> None:
+    for client in clients:
+        client.close()

@@ -1,14 +1,19 @@
-"""Servers to compare the broker with. They do the same login with the same durable changes.
+"""Servers to compare the broker with, with the same durable changes.
 
     server.js, login.js, store.js  Node: socket.io with @socket.io/redis-adapter, plain or sharded
+    tunnel.js, tunnel_store.js     Node: tunnels with ws; callbacks.js sends with http.Agent
+    chat.js                        Node: chat rooms with socket.io and @socket.io/redis-adapter
+    http.js, scripts.js            Node: requests with JSON bodies; the broker's Redis scripts
+    secrets.js                     Node: random secrets and their hashes
+    oidc_provider.js               Node: the OpenID Provider of npm
     stock.py                       python-socketio on aiohttp, with redis-py
     *.lua                          the Redis scripts of both, the same as the broker's
     ready.py                       the broker, with codes drawn in advance
     wechat.py                      a WeChat stub with a delay
 
-They implement a successful login of docs/protocol.md. The browser gets a push of the
+The login servers implement a successful login of docs/protocol.md. The browser gets a push of the
 scan and of the confirm. Each act of a phone reads its session. Each change is a
-compare-and-set. They have no rate limits, no metrics, no repeated requests and no
+compare-and-set. The servers have no rate limits, no metrics, no repeated requests and no
 recovery of lost notices, and save this work. All sign with ES256 and a key that is
 parsed once.
 """

@@ -1,7 +1,8 @@
 // The acts of a login, with the same durable changes as the broker.
 
-import { createHash, generateKeyPairSync, randomBytes, timingSafeEqual } from "node:crypto";
+import { generateKeyPairSync } from "node:crypto";
 import jwt from "jsonwebtoken";
+import { hash, matches, random } from "./secrets.js";
 import { Refused } from "./store.js";
 
 const LIFETIME = 900;
@@ -102,18 +103,6 @@ export class LoginService {
 
 function check(condition, status, error) {
   if (!condition) throw new Refused(status, error);
-}
-
-function matches(one, other) {
-  return timingSafeEqual(Buffer.from(one), Buffer.from(other));
-}
-
-function hash(secret) {
-  return createHash("sha256").update(secret).digest("hex");
-}
-
-function random(bytes) {
-  return randomBytes(bytes).toString("base64url");
 }
 
 function now() {

@@ -4,23 +4,21 @@
 // REDIS_URL: the Redis of all servers. ADAPTER: redis or sharded. CODE_URL: the image
 // of every code.
 
-import { createServer } from "node:http";
 import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
 import { createClient } from "redis";
 import { Server } from "socket.io";
+import { createJSONServer, errorBody, listen } from "./http.js";
 import { LoginService } from "./login.js";
 import { Refused, Store } from "./store.js";
 
 const { REDIS_URL, ADAPTER, CODE_URL } = process.env;
 const ADAPTERS = { redis: createAdapter, sharded: createShardedAdapter };
-// Longer than a run, because phones keep their connections open.
-const KEEP_ALIVE_MS = 600_000;
 
 const commands = createClient({ url: REDIS_URL });
 const subscriber = commands.duplicate();
 await Promise.all([commands.connect(), subscriber.connect()]);
 
-const http = createServer({ keepAliveTimeout: KEEP_ALIVE_MS }, onRequest);
+const http = createJSONServer(answer);
 const io = new Server(http, {
   adapter: ADAPTERS[ADAPTER](commands, subscriber),
   serveClient: false,
@@ -54,34 +52,10 @@ const phones = {
   "/phone/confirm": async (body, bearer) => service.confirm(body, await service.phone(bearer)),
 };
 
-function onRequest(request, response) {
-  const chunks = [];
-  request.on("data", (chunk) => chunks.push(chunk));
-  request.on("end", () => {
-    answer(request, Buffer.concat(chunks))
-      .then((body) => send(response, 200, body))
-      .catch((error) => send(response, error.status ?? 500, errorBody(error)));
-  });
-}
-
-async function answer(request, content) {
-  const act = phones[request.url];
+async function answer(path, body, headers) {
+  const act = phones[path];
   if (act === undefined) throw new Refused(404, "invalid_request");
-  return act(JSON.parse(content), request.headers.authorization);
+  return act(body, headers.authorization);
 }
 
-function send(response, status, body) {
-  const content = JSON.stringify(body);
-  const length = Buffer.byteLength(content);
-  response.writeHead(status, { "Content-Type": "application/json", "Content-Length": length });
-  response.end(content);
-}
-
-function errorBody(error) {
-  if (!(error instanceof Refused)) console.error(error);
-  return { error: error.message };
-}
-
-http.listen(0, "127.0.0.1", 4096, () => {
-  console.log(`listening on http://127.0.0.1:${http.address().port}`);
-});
+listen(http);

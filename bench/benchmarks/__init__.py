@@ -64,6 +64,10 @@ BENCHMARKS: Mapping[str, str] = {
     "load": "bench.benchmarks.load",
     "soak": "bench.benchmarks.soak",
     "oidc": "bench.benchmarks.oidc",
+    "tunnel": "bench.benchmarks.tunnel",
+    "tunnel-memory": "bench.benchmarks.tunnel_memory",
+    "chat": "bench.benchmarks.chat",
+    "chat-memory": "bench.benchmarks.chat_memory",
     "instructions": "bench.benchmarks.instructions",
 }
 

@@ -27,12 +27,19 @@ def compare_with_node(runs: Runs, figure: str, *, bar: float | None = None) -> l
 
 
 def _line(runs: Runs, setup: Setup, node: Setup, figure: str, bar: float | None) -> str:
-    pairs = zip(runs[setup], runs[node], strict=True)
-    shares = [one[figure] / other[figure] for one, other in pairs]
-    share = median_of(runs, setup, figure) / median_of(runs, node, figure)
-    bar_result = f"; {judge(share, bar)}" if setup.target == BROKER and bar is not None else ""
+    return compare_setups(runs, setup, node, figure, bar=bar if setup.target == BROKER else None)
+
+
+def compare_setups(
+    runs: Runs, setup: Setup, other: Setup, figure: str, *, bar: float | None = None
+) -> str:
+    """Return a line: the `figure` of `setup` divided by that of `other`."""
+    pairs = zip(runs[setup], runs[other], strict=True)
+    shares = [one[figure] / its[figure] for one, its in pairs]
+    share = median_of(runs, setup, figure) / median_of(runs, other, figure)
+    bar_result = "" if bar is None else f"; {judge(share, bar)}"
     return (
-        f"{figure}: {setup} {share:.2f} of {node} "
+        f"{figure}: {setup} {share:.2f} of {other} "
         f"({min(shares):.2f}–{max(shares):.2f} by round){bar_result}."
     )
 

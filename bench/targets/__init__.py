@@ -106,6 +106,10 @@ TARGETS: Mapping[str, str] = {
     "broker-oidc": "bench.targets.oidc:RS256",
     "broker-oidc-es256": "bench.targets.oidc:ES256",
     "oidc-provider": "bench.targets.oidc:PROVIDER",
+    "broker-tunnel": "bench.targets.tunnels:BROKER",
+    "node-tunnel": "bench.targets.tunnels:NODE",
+    "broker-chat": "bench.targets.chat:BROKER",
+    "node-chat": "bench.targets.chat:NODE",
 }
 
 

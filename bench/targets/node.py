@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.baselines import HERE, PICTURE
@@ -12,13 +12,12 @@ from bench.protocol import ProtocolTarget
 from bench.targets import Command, WarmUp
 from tests.support.environment import need
 
-PACKAGES = ("socket.io", "@socket.io/redis-adapter", "redis", "jsonwebtoken")
-
 
 class NodeTarget(ProtocolTarget):
     """A server on Node. warm_up: V8 optimizes code for a long time."""
 
     warm_up = WarmUp(seconds=15, logins=4_000)
+    packages: Sequence[str] = ("socket.io", "@socket.io/redis-adapter", "redis", "jsonwebtoken")
 
     def __init__(self, name: str, adapter: str) -> None:
         self.name = name
@@ -34,7 +33,7 @@ class NodeTarget(ProtocolTarget):
 
     def versions(self) -> Mapping[str, str]:
         output = subprocess.run([need("node"), "--version"], capture_output=True, text=True)
-        made_of = {f"{name} (npm)": _version(name) for name in PACKAGES}
+        made_of = {f"{name} (npm)": _version(name) for name in self.packages}
         return {"Node": output.stdout.strip().removeprefix("v"), **made_of}
 
 

@@ -7,31 +7,54 @@ import os
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 from xml.etree import ElementTree
 
 import pytest
 
 from bench import callgrind, results
 from bench.baselines import HERE, counted
-from bench.benchmarks import Figures, Runs, Setup, load_benchmark, pool, soak
+from bench.benchmarks import (
+    Figures,
+    Runs,
+    Setup,
+    chat,
+    chat_memory,
+    load_benchmark,
+    pool,
+    soak,
+    tunnel,
+    tunnel_memory,
+)
 from bench.benchmarks.compare import compare_with_node
 from bench.benchmarks.growth import IDLE_CPU, SERVER_CPU
 from bench.fleet import Fleet, fleet
 from bench.load import LOST, LoadGenerator, close_all, percentile, run_at_rate, run_concurrently
 from bench.plots import Plot, svg
 from bench.socketio import Client, ProtocolError
-from bench.targets import load_target
+from bench.targets import Target, load_target
+from bench.targets.tunnels import TunnelTarget, broker_settings
 from tests.support.builders import Clock, RunningBroker, StartBroker
 from tests.support.environment import miss
 
 THIS_PROCESS = os.getpid()
 
 
-def fleet_of(*brokers: RunningBroker) -> Fleet:
+def fleet_of(*brokers: RunningBroker, target: Target | None = None) -> Fleet:
     """A fleet of in-process brokers."""
-    return Fleet(
-        load_target("broker"), [item.url for item in brokers], [THIS_PROCESS], THIS_PROCESS
-    )
+    urls = [item.url for item in brokers]
+    return Fleet(target or load_target("broker"), urls, [THIS_PROCESS], THIS_PROCESS)
+
+
+def without_warm_up(name: str, monkeypatch: pytest.MonkeyPatch) -> Target:
+    target = load_target(name)
+    monkeypatch.setattr(target, "warm_up", target.warm_up._replace(seconds=0))
+    return target
+
+
+def require_node_modules() -> None:
+    if not (HERE / "node_modules").exists():
+        miss("the Node peers are not installed: make bench/baselines/node_modules")
 
 
 async def test_load_completes_every_login(broker: RunningBroker) -> None:
@@ -82,8 +105,8 @@ async def test_concurrent_logins_reach_the_minimum(
 
 @pytest.mark.parametrize("name", ["stock", "node", "node-sharded"])
 async def test_baseline_completes_logins_over_two_servers(name: str) -> None:
-    if name.startswith("node") and not (HERE / "node_modules").exists():
-        miss("the Node peers are not installed: make bench/baselines/node_modules")
+    if name.startswith("node"):
+        require_node_modules()
     async with fleet(load_target(name), 2) as servers:
         generator = LoadGenerator(servers)
         result = await run_concurrently(generator.log_in, concurrency=2, seconds=0, min_acts=4)
@@ -175,6 +198,82 @@ async def test_begin_runs_expected_number_of_scripts(
     assert figures[LOST] == 0
     assert scripts <= figures[pool.SCRIPTS] < scripts + 1  # the pool scheduler runs scripts too
     assert 0 < figures[pool.P50] <= figures[pool.P99]
+
+
+async def test_messages_pass_a_tunnel_in_both_directions(
+    start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = cast("TunnelTarget", without_warm_up("broker-tunnel", monkeypatch))
+    names = broker_settings(target.callback_port)
+    broker = await start_broker(**{name.lower(): value for name, value in names.items()})
+
+    figures = await tunnel.BENCHMARK.measure(fleet_of(broker, target=target), seconds=0.3)
+
+    assert figures[LOST] == 0
+    assert figures["round trips per second"] > 0
+
+
+async def test_node_tunnels_pass_messages_and_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_node_modules()
+    monkeypatch.setattr(tunnel_memory, "TUNNELS", 20)
+    monkeypatch.setattr(tunnel_memory, "SETTLE_DELAY", 0)
+    async with fleet(without_warm_up("node-tunnel", monkeypatch), 1) as servers:
+        passed = await tunnel.BENCHMARK.measure(servers, seconds=0.3)
+        held = await tunnel_memory.BENCHMARK.measure(servers, seconds=0)
+
+    assert (passed[LOST], held[LOST]) == (0, 0)
+    assert passed["round trips per second"] > 0
+
+
+async def test_chat_messages_reach_every_member(
+    start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "MEMBERS", 5)
+    monkeypatch.setattr(chat, "IDLE_SECONDS", 0.1)
+    broker = await start_broker(chat_rooms="open")
+    target = without_warm_up("broker-chat", monkeypatch)
+
+    figures = await chat.BENCHMARK.measure(fleet_of(broker, target=target), seconds=0.3)
+
+    assert figures[LOST] == 0
+    assert 0 < figures["delivery p50, ms"] <= figures["delivery p99, ms"]
+
+
+async def test_node_chat_delivers_over_two_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_node_modules()
+    monkeypatch.setattr(chat, "MEMBERS", 6)
+    monkeypatch.setattr(chat, "IDLE_SECONDS", 0.1)
+    async with fleet(without_warm_up("node-chat", monkeypatch), 2) as servers:
+        figures = await chat.BENCHMARK.measure(servers, seconds=0.3)
+
+    assert figures[LOST] == 0
+
+
+async def test_chat_members_stay_connected(
+    start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_memory, "MEMBERS", 8)
+    monkeypatch.setattr(chat_memory, "ROOMS", 2)
+    monkeypatch.setattr(chat_memory, "SETTLE_DELAY", 0)
+    broker = await start_broker(chat_rooms="open")
+
+    figures = await chat_memory.BENCHMARK.measure(fleet_of(broker), seconds=0)
+
+    assert figures[LOST] == 0
+
+
+def test_verdict_compares_chat_with_node_and_with_fewer_instances() -> None:
+    costs = {("broker-chat", 2): 10, ("broker-chat", 8): 12, ("node-chat", 2): 20}
+    runs = {
+        Setup(*setup): [{chat.SERVER_CPU: cost, chat.ALONE_CPU: cost}]
+        for setup, cost in costs.items()
+    }
+
+    node, grown, alone = chat.BENCHMARK.verdict(runs)
+
+    assert "0.50 of node-chat, 2 instances (0.50–0.50 by round); bar 1: met." in node
+    assert "1.20 of broker-chat, 2 instances (1.20–1.20 by round); bar 1.1: **missed**." in grown
+    assert alone.endswith("by round).")
 
 
 async def test_failed_begin_has_no_latency(start_broker: StartBroker) -> None:
