@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from broker.chat.connections import Connection, Connections
+from broker.chat.errors import NotAMember
 from broker.chat.local_rooms import ALL, LocalRoom, LocalRooms
 from broker.chat.metrics import DELIVERED
 from broker.chat.model import Entry, Person, Retention, RoomKey, RoomPage
@@ -92,7 +93,7 @@ class FanOut:
 
         position: the entries that the client has; None for none. The caller is in
         `room.being_joined()` and sends the result before the connection's next event.
-        Raises Unavailable.
+        Raises Unavailable, or NotAMember if the connection was closed meanwhile.
         """
         while True:
             known = room.epoch
@@ -107,6 +108,8 @@ class FanOut:
         missed = [one for one in room.recent if one.position > page.head]
         head = missed[-1].position if missed else page.head
         page = page._replace(epoch=room.epoch, entries=(*page.entries, *missed), head=head)
+        if not connection.is_open:
+            raise NotAMember
         room.add(connection, head)
         if room.is_stale:
             self.wake(room)

@@ -67,6 +67,10 @@ class LocalRoom:
         self.is_stale = False
         self.is_reading = False
 
+    def _close_unused_lane(self) -> None:
+        if not self.joined and not self.joining:
+            self.lanes.pop(ALL, None)
+
     def lane_of(self, connection: Connection) -> str:
         return connection.person.subject if self.key.is_pair else ALL
 
@@ -83,8 +87,7 @@ class LocalRoom:
     def remove(self, sid: str) -> None:
         self.joined.pop(sid, None)
         self.starts.pop(sid, None)
-        if not self.joined and not self.joining:
-            self.lanes.pop(ALL, None)
+        self._close_unused_lane()
 
     @contextmanager
     def being_joined(self) -> Iterator[None]:
@@ -96,6 +99,7 @@ class LocalRoom:
             self.joining -= 1
             if not self.joining:
                 self.recent = []
+                self._close_unused_lane()
 
     def clear(self) -> list[str]:
         """Remove all connections, and return their sids."""

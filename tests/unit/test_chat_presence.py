@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from broker.chat.connections import Connection
-from broker.chat.errors import ChatDenied
+from broker.chat.errors import ChatDenied, NotAMember
 from broker.chat.ports import MEMBER_TTL
 from broker.chat.socket_api import RestrictRequest
 from tests.support.chat_instances import ChatCluster, ChatInstance
@@ -188,3 +188,31 @@ async def test_blocked_user_is_disconnected(cluster: ChatCluster) -> None:
     assert ("disconnect", None) in cluster.server.received[alice.sid]
     assert ("disconnect", None) not in cluster.server.received[bob.sid]
     assert not await instance.parts.sessions.is_active(alice.session)
+
+
+async def test_connection_closed_during_join_leaves_no_member(cluster: ChatCluster) -> None:
+    instance = cluster.start()
+    alice = instance.connect("alice", "alice")
+
+    joining = asyncio.create_task(instance.join(alice, room=ROOM))
+    await asyncio.sleep(0)
+    instance.parts.chat.disconnect(alice.sid)
+    with pytest.raises(NotAMember):
+        await joining
+    await instance.settle()
+
+    assert len(instance.parts.rooms) == 0
+
+
+async def test_room_ends_with_its_last_refused_join(cluster: ChatCluster) -> None:
+    instance = cluster.start()
+    alice, bob = await joined(instance, "alice"), instance.connect("bob", "bob")
+
+    joining = asyncio.create_task(instance.join(bob, room=ROOM))
+    await asyncio.sleep(0)
+    for connection in (alice, bob):
+        instance.parts.chat.disconnect(connection.sid)
+    await asyncio.wait([joining])
+    await instance.settle()
+
+    assert len(instance.parts.rooms) == 0
