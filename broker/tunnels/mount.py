@@ -92,10 +92,12 @@ def mount(context: TunnelsContext) -> Mounted:
     parts = _parts(context)
     ends = SessionTunnels(index=context.tunnel_stores.index, closer=parts.closer, apps=context.apps)
     context.session_service.on_ended(ends.on_ended)
-    mounted = [Mounted(resources=[Resource(do_nothing, ends.close)])]
-    if ROLE in context.settings[ServerSettings].roles:
-        mounted.append(_mount_role(context, parts))
-    return Mounted.join([*mounted, Mounted(resources=[Resource(do_nothing, parts.closer.close)])])
+    # The first resource is closed last: the others give it work.
+    closing = (parts.closer.close, ends.close)
+    shared = Mounted(resources=[Resource(do_nothing, close) for close in closing])
+    if ROLE not in context.settings[ServerSettings].roles:
+        return shared
+    return Mounted.join([shared, _mount_role(context, parts)])
 
 
 def _parts(context: TunnelsContext) -> _Parts:

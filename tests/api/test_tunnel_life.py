@@ -324,20 +324,20 @@ async def test_odd_bodies_are_refused_without_failure(world: TunnelWorld) -> Non
                 assert answer.status < 500, (method, path, field, value)
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b'{"app": "default", "data": 1e999}'])
-async def test_malformed_bodies_are_refused(world: TunnelWorld, body: bytes) -> None:
+async def test_malformed_bodies_are_refused(world: TunnelWorld) -> None:
     headers = {"Authorization": world.server.authorization}
-    for method, path, _ in CALLS:
-        url = world.broker.url + path
-        async with world.http.request(method, url, data=body, headers=headers) as response:
-            assert response.status in (400, 410), (method, path)
+    for body in (b"", b"[]", b"{", b"\xff", b'{"app": "default", "data": 1e999}'):
+        for method, path, _ in CALLS:
+            url = world.broker.url + path
+            async with world.http.request(method, url, data=body, headers=headers) as response:
+                assert response.status in (400, 410), (method, path, body)
 
 
-@pytest.mark.parametrize("tunnel_id", ["x", "{}", "a" * 22 + "%0a", "A" * 500])
-async def test_malformed_id_is_an_unknown_tunnel(world: TunnelWorld, tunnel_id: str) -> None:
-    for method in ("GET", "PATCH", "DELETE"):
-        answer = await world.server.call(method, f"/tunnels/{tunnel_id}?app=default")
-        assert answer.status in (404, 410)
+async def test_malformed_id_is_an_unknown_tunnel(world: TunnelWorld) -> None:
+    for tunnel_id in ("x", "{}", "a" * 22 + "%0a", "A" * 500):
+        for method in ("GET", "PATCH", "DELETE"):
+            answer = await world.server.call(method, f"/tunnels/{tunnel_id}?app=default")
+            assert answer.status in (404, 410), (method, tunnel_id)
 
 
 async def test_push_over_its_limits_is_refused(world: TunnelWorld) -> None:
