@@ -33,7 +33,7 @@ class ChatRoom:
         self._delivered: dict[str, asyncio.Future[float]] = {}
 
     async def say(self, number: int) -> float:
-        """Let a member say something. Returns the seconds until it is at the last member.
+        """Send a message from a member. Returns the seconds until it is at the last member.
 
         number: different for each message. Members take turns. Raises ProtocolError.
         """

@@ -20,10 +20,9 @@ PER_MEMBER = "KB per member"
 class ChatMemory(Benchmark):
     question = (
         f"Memory of a connection that has joined a chat room. {MEMBERS} people connect to one "
-        f"fresh instance, and each joins one of {ROOMS} rooms. One person has said something "
-        f"before. The figure is the growth of the resident set after {SETTLE_DELAY:.0f} s, "
-        "divided by the number of people. The kernel's memory for sockets is not included. No "
-        "bar."
+        f"fresh instance, and each joins one of {ROOMS} rooms. One message was sent before. The "
+        f"figure is the growth of the resident set after {SETTLE_DELAY:.0f} s, divided by the "
+        "number of people. The kernel's memory for sockets is not included. No bar."
     )
     setups: Sequence[Setup] = [Setup(BROKER, 1), Setup(NODE, 1)]
     warms_up = False

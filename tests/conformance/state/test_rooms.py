@@ -663,7 +663,7 @@ async def test_extended_chat_session_still_counts(
     assert await sessions.find(SHARD, HASH) is None
 
 
-async def test_ended_chat_session_counts_no_more(store: StateBackend, clock: Clock) -> None:
+async def test_ended_chat_session_is_not_counted(store: StateBackend, clock: Clock) -> None:
     sessions = store.chat.sessions
     hashes = [bytes([number]) * 32 for number in range(CHAT_SESSIONS_MAX)]
     for number, one in enumerate(hashes):
