@@ -254,7 +254,8 @@ class TunnelStream(Protocol):
     async def changed(self, instance: str) -> Collection[str]:
         """Empty the instance's set of changed tunnels and return it, with one command.
 
-        After Unavailable, the next call returns them again.
+        After Unavailable, the next call returns them again. A set expires `RECORD_TTL` after its
+        last change.
         """
 
 

@@ -57,7 +57,7 @@ class MemoryTunnels:
         self._bytes = 0  # as of the last sweep, and what was added since
         self._swept_at = clock()
         self._entries: dict[str, TunnelEntry] = {}
-        self._changed: dict[str, set[str]] = {}
+        self._changed: ExpiringMap[set[str]] = ExpiringMap(clock)
 
     def __len__(self) -> int:
         """Return how many tunnels are in memory, also ended ones."""
@@ -136,7 +136,7 @@ class MemoryTunnels:
     async def read(
         self, positions: Mapping[str, int], instance: str
     ) -> Mapping[str, StreamReading]:
-        self._changed.get(instance, set()).difference_update(positions)
+        (self._changed.get(instance) or set()).difference_update(positions)
         return {tunnel_id: self._read(tunnel_id, at) for tunnel_id, at in positions.items()}
 
     async def ack(self, offsets: Mapping[str, int]) -> None:
@@ -146,7 +146,9 @@ class MemoryTunnels:
                 entry.stream.ack(offset)
 
     async def changed(self, instance: str) -> Collection[str]:
-        return self._changed.pop(instance, set())
+        changed = self._changed.get(instance) or set()
+        self._changed.remove(instance)
+        return changed
 
     async def number(
         self, tunnel_id: str, attachment: int, message_id: str = ""
@@ -184,7 +186,9 @@ class MemoryTunnels:
     def _mark(self, instance: str, tunnel_id: str) -> str:
         """Add the tunnel to the instance's changed set, and return the instance."""
         if instance:
-            self._changed.setdefault(instance, set()).add(tunnel_id)
+            changed = self._changed.get(instance) or set()
+            changed.add(tunnel_id)
+            self._changed.put(instance, changed, self._clock() + RECORD_TTL)
         return instance
 
     def _add(self, tunnel: Tunnel) -> TunnelEntry:

@@ -570,7 +570,7 @@ async def test_member_keeps_the_first_time_and_the_last_name(
 
 
 async def test_refresh_of_many_rooms_is_separate(store: StateBackend, clock: Clock) -> None:
-    rooms = {RoomKey(ROOM.app, f"r{n}"): [a_member(clock, f"m{n}")] for n in range(70)}
+    rooms = {RoomKey(ROOM.app, f"r{n}"): [a_member(clock, f"m{n}")] for n in range(20)}
 
     found = await store.chat.members.refresh("one", rooms, now=clock())
 

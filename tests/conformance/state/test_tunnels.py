@@ -273,7 +273,7 @@ async def test_end_of_an_away_tunnel_sends_no_notice(store: StateBackend) -> Non
 
 
 async def test_ends_and_changes_in_a_race_agree(clients: list[StateBackend]) -> None:
-    tunnels = [await stored_tunnel(clients[0]) for _ in range(20)]
+    tunnels = [await stored_tunnel(clients[0]) for _ in range(10)]
 
     async def end(number: int, seq: int) -> str | None:
         records = clients[seq % len(clients)].tunnels.records
@@ -290,7 +290,7 @@ async def test_ends_and_changes_in_a_race_agree(clients: list[StateBackend]) -> 
         )
         return sum(one is not None for one in ended), moved is not None
 
-    results = await asyncio.gather(*map(race, range(len(tunnels))))
+    results = [await race(number) for number in range(len(tunnels))]
 
     for tunnel, (ended, has_moved) in zip(tunnels, results, strict=True):
         assert ended + has_moved == 1
@@ -332,8 +332,10 @@ async def test_touch_returns_tunnels_that_are_elsewhere(store: StateBackend) -> 
 
 
 async def test_touch_of_many_tunnels_reaches_all(store: StateBackend) -> None:
-    tunnels = [a_tunnel() for _ in range(120)]
-    await asyncio.gather(*(store.tunnels.records.change(one, attachment=0) for one in tunnels))
+    tunnels = [
+        await stored_tunnel(store, id=SHARDS[number % 2] + new_tunnel_id()[1:])
+        for number in range(120)
+    ]
 
     assert await store.tunnels.records.touch({one.id: (1, 7.0) for one in tunnels}) == []
 
@@ -406,8 +408,7 @@ async def test_away_tunnel_has_no_owner(store: StateBackend) -> None:
 
 
 async def test_pages_have_each_tunnel_once_in_order(store: StateBackend) -> None:
-    tunnels = [a_tunnel() for _ in range(25)]
-    await asyncio.gather(*(store.tunnels.records.change(one, attachment=0) for one in tunnels))
+    tunnels = [await stored_tunnel(store) for _ in range(25)]
 
     found = await ids_of(store, TunnelQuery(OWNER), limit=10)
 
