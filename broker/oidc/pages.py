@@ -60,6 +60,9 @@ FORM_POST_POLICY = (
 FORM_REFERRER_POLICY = "same-origin"
 """With `no-referrer`, Chromium sends `Origin: null` with the page's own form."""
 
+HINT_MAX = 100
+"""Characters of a `login_hint` that the page shows."""
+
 ICONS = {
     "error": "!",
     "busy": "…",
@@ -107,7 +110,7 @@ class ProviderPages:
         """The page with the code."""
         language = request.language or preferred_language(http)
         phone = PHONE_APPS[language].get(app.provider, "")
-        hint = request.login_hint or ""
+        hint = _account_name(request.login_hint or "")
         texts = _filled(
             SIGN_IN_TEXTS[language], app=app.name, phone=phone, host=self._host, hint=hint
         )
@@ -211,6 +214,12 @@ def _fill(text: str, names: Mapping[str, str]) -> str:
     before, brace, rest = text.partition("{")
     name, _, after = rest.partition("}")
     return before + names.get(name, f"{{{name}}}") + _fill(after, names) if brace else before
+
+
+def _account_name(hint: str) -> str:
+    """Return the hint if it can be the name of an account, or "": anyone can write a text in it."""
+    is_name = len(hint) <= HINT_MAX and " " not in hint and hint.isprintable()
+    return hint if is_name else ""
 
 
 def _paragraph(text: str) -> SafeHTML:

@@ -204,6 +204,17 @@ async def test_login_hint_is_shown_as_text(site: OIDCSite, browser: ScanBrowser)
     assert "&lt;b&gt;alice&lt;/b&gt;{app}$app" in page.text
 
 
+@pytest.mark.parametrize("text", ["call +1-555-0100 now", "a" * 101, "a\u202ecba", "你\u3000好"])
+async def test_login_hint_that_may_be_a_message_is_hidden(
+    site: OIDCSite, browser: ScanBrowser, text: str
+) -> None:
+    """Anyone can send a link with a hint: the page must not show a stranger's instructions."""
+    page = await browser.open(site.url(login_hint=text))
+
+    assert page.status == 200
+    assert text not in page.text
+
+
 async def test_page_of_pretend_app_links_to_phone_page(
     site: OIDCSite, browser: ScanBrowser
 ) -> None:
