@@ -208,7 +208,7 @@ async def test_login_hint_is_shown_as_text(site: OIDCSite, browser: ScanBrowser)
 async def test_login_hint_that_may_be_a_message_is_hidden(
     site: OIDCSite, browser: ScanBrowser, text: str
 ) -> None:
-    """Anyone can send a link with a hint: the page must not show a stranger's instructions."""
+    """Anyone can send a link with a hint: the page must not show an attacker's instructions."""
     page = await browser.open(site.url(login_hint=text))
 
     assert page.status == 200

@@ -52,7 +52,7 @@ def caller(method: str, path: str, **options: object) -> Call:
 
 
 async def refreshes(provider: Provider) -> tuple[Call, int]:
-    """The same refresh token within its grace time: each answer is signed anew."""
+    """The same refresh token within its grace time: each answer has new signatures."""
     form = {"grant_type": "refresh_token", "refresh_token": provider.tokens["refresh_token"]}
     headers = {"Authorization": basic(provider.app.id, provider.app.secret)}
     return caller("POST", "/oauth/token", data=form, headers=headers), 200
