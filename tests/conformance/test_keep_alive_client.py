@@ -140,8 +140,11 @@ async def test_connection_in_doubt_is_not_used_again(
         assert server.connections == 2
 
 
-async def test_answer_without_a_request_closes_the_connection(client: KeepAliveClient) -> None:
-    """Otherwise it would be taken for the answer to the next request."""
+async def test_answer_without_a_request_closes_the_connection(
+    client: KeepAliveClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it could be taken for the answer to the next request."""
+    monkeypatch.setattr("broker.infrastructure.outbound.keep_alive.IDLE_TIMEOUT", 3600.0)
     forged = OK.replace(b"{}", b"[]")
 
     async with raw_server(ok) as server:
