@@ -39,7 +39,10 @@ INSTANCES_INTERVAL = 10.0
 """Seconds between two comparisons with the list of live instances."""
 
 BATCH = 100
-"""Tunnels of one run."""
+"""Tunnels that are handled at once."""
+
+BATCHES_MAX = 20
+"""Batches of one run. Due tunnels that are left wait for the next run."""
 
 
 class TunnelJobs:
@@ -83,8 +86,11 @@ class TunnelJobs:
 
     async def run_once(self) -> None:
         """Do what is due. Raises Unavailable."""
-        for tunnel in await self._stores.index.due(BATCH):
-            await self._handle_due(tunnel)
+        for _ in range(BATCHES_MAX):
+            due = await self._stores.index.due(BATCH)
+            await asyncio.gather(*map(self._handle_due, due))
+            if len(due) < BATCH:
+                break
         now = asyncio.get_running_loop().time()
         if now >= self._next_comparison:
             self._next_comparison = now + INSTANCES_INTERVAL
@@ -95,9 +101,16 @@ class TunnelJobs:
         owners = await self._stores.index.owners()
         for instance in self._instances.ended(owners):
             log.warning("tunnels of a lost instance", instance=instance)
-            page = await self._stores.index.find(TunnelQuery(instance=instance))
-            for tunnel in page.tunnels:
-                await self._free(tunnel)
+            await self._free_all(TunnelQuery(instance=instance))
+
+    async def _free_all(self, query: TunnelQuery) -> None:
+        after = ""
+        while True:
+            page = await self._stores.index.find(query, after=after, limit=BATCH)
+            await asyncio.gather(*map(self._free, page.tunnels))
+            after = page.next
+            if not after:
+                return
 
     async def _handle_due(self, tunnel: Tunnel) -> None:
         if tunnel.state is TunnelState.AWAY:

@@ -76,11 +76,13 @@ async def record_of(store: StateBackend, tunnel_id: str) -> Tunnel:
 
 async def test_tunnels_of_ended_instance_are_away(store: StateBackend, pair: Pair) -> None:
     socket, attached = await pair.one.open()
+    more = [(await pair.one.open())[0] for _ in range(250)]
     other, _ = await pair.two.open()
 
     await jobs_of(store, pair.two, "one").free_lost()
 
-    assert (await record_of(store, socket.tunnel_id)).state is TunnelState.AWAY
+    for one in (socket, *more):
+        assert (await record_of(store, one.tunnel_id)).state is TunnelState.AWAY
     assert (await record_of(store, other.tunnel_id)).state is TunnelState.OPEN
     assert await pair.two.resume(attached) is not None
 
