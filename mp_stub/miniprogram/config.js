@@ -8,6 +8,9 @@ module.exports = {
   // null for WeChat.
   proof: "pretend:alice",
 
+  // The room of the page pages/chat. The app needs the field `rooms`.
+  chatRoom: "lobby",
+
   // Hosts of register pages that a web-view may open: the business domains in WeChat's
   // console. For other hosts the page shows a link to copy.
   webViewHosts: [],

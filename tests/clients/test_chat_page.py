@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import pytest
-from playwright.async_api import Browser, Locator, Page, expect
+from playwright.async_api import Browser, expect
 
 from broker.identity.model import Identity, UserProfile
 from mp_stub.phone import Phone
 from tests.support.builders import FixedDirectory, StartBroker
 from tests.support.chat import chatting
-from tests.support.logins import token_of
+from tests.support.chat_page import chat_page, chat_stage, member, say, texts
 from tests.support.pages import (
     CHAT_ROOM,
     NARROW,
-    WAIT_MS,
     WIDE,
-    Stage,
     keep,
     open_page,
     scene_on,
-    staged,
 )
 
 MARKUP = "<img src=x onerror=alert(1)>"
-
-expect.set_options(timeout=WAIT_MS)
 
 
 class MarkupDirectory(FixedDirectory):
@@ -35,42 +27,6 @@ class MarkupDirectory(FixedDirectory):
 
     async def find(self, identity: Identity) -> UserProfile:
         return UserProfile(subject=f"pretend:{identity.id}", name=f"{MARKUP}{identity.id}")
-
-
-@asynccontextmanager
-async def chat_stage(
-    start_broker: StartBroker, register: FixedDirectory | None = None
-) -> AsyncIterator[Stage]:
-    settings = {"chat_moderators": "pretend:mod", "chat_says_per_second": 100}
-    async with staged(start_broker, register=register, chat_rooms="open", **settings) as stage:
-        yield stage
-
-
-async def chat_page(chromium: Browser, stage: Stage, name: str, **context: object) -> Page:
-    """Sign a new browser in, and open its chat."""
-    page = await open_page(chromium, "about:blank", **context)
-    answer = await page.request.post(
-        f"{stage.site}/session",
-        data={"access_token": await token_of(stage.broker, name)},
-        headers={"Origin": stage.site},
-    )
-    assert answer.ok
-    await page.goto(f"{stage.site}/chat")
-    await expect(member(page, name)).to_be_attached()
-    return page
-
-
-def member(page: Page, name: str) -> Locator:
-    return page.locator("#members li", has_text=f"pretend:{name}")
-
-
-def texts(page: Page) -> Locator:
-    return page.locator("#messages .text")
-
-
-async def say(page: Page, text: str) -> None:
-    await page.locator("#text").fill(text)
-    await page.locator("#text").press("Enter")
 
 
 async def test_people_sign_in_by_scan_and_talk(

@@ -26,6 +26,19 @@ function asWebSocket(task) {
   return socket;
 }
 
+// Open a socket of the official client to a namespace of the broker, such as "/chat".
+// auth: the payload of CONNECT, or a function that passes it to its argument.
+export function openSocket(broker, namespace, options) {
+  // The client reads the path of the URL as a namespace; a path prefix has its own option.
+  const [, origin, prefix] = /^(\w+:\/\/[^/]+)(.*?)\/*$/.exec(broker);
+  return io(`${origin}${namespace}`, Object.assign({
+    path: `${prefix}/socket.io/`,
+    transports: [WeChatTransport],
+    timeout: ANSWER_TIMEOUT_MS,
+    forceNew: true,
+  }, options));
+}
+
 // One socket at a time, for the session of the last act.
 class SocketWire {
   constructor(broker) {
@@ -48,14 +61,8 @@ class SocketWire {
   _connect(session) {
     this.close();
     this._session = session;
-    // The client reads the path of the URL as a namespace; a path prefix has its own option.
-    const [, origin, prefix] = /^(\w+:\/\/[^/]+)(.*?)\/*$/.exec(this._broker);
-    this._socket = io(`${origin}/phone`, {
-      path: `${prefix}/socket.io/`,
+    this._socket = openSocket(this._broker, "/phone", {
       auth: { id: session.id, skey: session.skey },
-      transports: [WeChatTransport],
-      timeout: ANSWER_TIMEOUT_MS,
-      forceNew: true,
       reconnection: false, // the next act connects again
     });
     return new Promise((resolve, reject) => {

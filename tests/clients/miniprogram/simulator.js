@@ -11,9 +11,11 @@ const { sleep } = simulate;
 // The simulator supports components. A page is a component with its methods next to its data.
 global.Page = ({ data, ...methods }) => Component({ data, methods });
 
+const load = (page) => simulate.load(`${ROOT}/pages/${page}`, "page", { rootPath: ROOT });
+
 const [HOME, LOGIN, SIGN_INS, REGISTER] = [
   "index/index", "index/wsLogin", "signins/signins", "register/register",
-].map((page) => simulate.load(`${ROOT}/pages/${page}`, "page", { rootPath: ROOT }));
+].map(load);
 
 let opened = [];
 
@@ -71,5 +73,5 @@ async function shown(page, expected, seconds = 30) {
 }
 
 module.exports = {
-  HOME, LOGIN, REGISTER, SIGN_INS, closeAll, config, open, scan, scanned, shown, sleep, tap, textOf,
+  HOME, LOGIN, REGISTER, SIGN_INS, closeAll, config, load, open, scan, scanned, shown, sleep, tap, textOf,
 };

@@ -8,7 +8,7 @@ Page({
 
   onLoad() {
     wx.setNavigationBarTitle({ title: say("title") });
-    this.setData({ words: sayAll("homeTitle", "homeText", "scanCode", "signIns") });
+    this.setData({ words: sayAll("homeTitle", "homeText", "scanCode", "signIns", "chat") });
   },
 
   scanCode() {
@@ -17,6 +17,10 @@ Page({
 
   signIns() {
     wx.navigateTo({ url: "/pages/signins/signins" });
+  },
+
+  chat() {
+    wx.navigateTo({ url: "/pages/chat/chat" });
   },
 
   open(scene) {

@@ -1,0 +1,173 @@
+// The chat: a room, and conversations with its members. The phone connects with its session.
+
+const config = require("../../config");
+const { Chat } = require("../../scan-login/chat");
+const { Session } = require("../../scan-login/session");
+const { openSocket } = require("../../scan-login/socket");
+const { say, sayAll } = require("../../words");
+const { memberItem, messageItems, nameOf, roomItem } = require("./items");
+
+const RESTRICTION_SECONDS = 600;
+
+Page({
+  data: {
+    words: {}, title: "", presence: "", banner: "", messages: [], rooms: [], members: [],
+    isSideOpen: false, unread: 0, typing: "", text: "", hasMore: false, isEmpty: false, last: "",
+  },
+
+  onLoad() {
+    wx.setNavigationBarTitle({ title: say("chat") });
+    this.setData({
+      words: sayAll("chatEmpty", "chatEarlier", "chatNew", "chatPeople", "chatBack",
+        "chatConversations", "chatMembers", "chatUnverified", "chatYou", "chatWrite", "chatMute",
+        "chatKick", "chatMessage", "chatSend", "chatDelete"),
+    });
+    const session = new Session(config);
+    this.chat = new Chat({
+      open: (auth) => openSocket(config.broker, "/chat", { auth }),
+      credentials: async (isRefused) => {
+        this.session = await (isRefused ? session.after(this.session) : session.current());
+        return this.session;
+      },
+    });
+    this.lobby = this.chat.room(config.chatRoom);
+    this.current = this.lobby;
+    this.marker = null;
+    this.chat.onchange = (what, room) => this.draw(what === "room" && room === this.current);
+    this.chat.join(this.lobby);
+    this.draw();
+  },
+
+  onUnload() {
+    this.chat.close();
+  },
+
+  // Views
+
+  // hasReturned: the client has joined again, so new messages were missed.
+  draw(hasReturned = false) {
+    const room = this.current;
+    const isNew = room.unread > 0 && (this.marker === null || this.marker < room.readTo);
+    if (isNew && (hasReturned || this.data.isSideOpen)) this.marker = room.readTo;
+    const messages = messageItems(room, this.marker);
+    if (room.isJoined && !this.data.isSideOpen && room.readTo < room.offset) this.chat.read(room);
+    const rooms = [this.lobby, ...this.conversations()].map((one) => roomItem(one, room));
+    this.setData({
+      messages,
+      rooms,
+      title: roomItem(room, room).title,
+      presence: room.isJoined ? this.presence() : "",
+      banner: this.banner(),
+      members: [...this.lobby.members.values()].map((one) => memberItem(this.lobby, one)),
+      unread: rooms.reduce((sum, { unread }) => sum + unread, 0),
+      typing: this.typing(),
+      hasMore: room.hasMore,
+      isEmpty: room.isJoined && messages.length === 0,
+    });
+    this.scrollToEnd(messages);
+  },
+
+  scrollToEnd(messages) {
+    const last = messages.length ? messages[messages.length - 1].key : "";
+    if (last !== this.data.last) this.setData({ last });
+  },
+
+  conversations() {
+    const listed = this.chat.conversations.map((one) => this.chat.conversation(one.with.subject));
+    return !this.current.to || listed.includes(this.current) ? listed : [this.current, ...listed];
+  },
+
+  presence() {
+    const { to, online, members } = this.current;
+    if (!to) return say("chatOnline", { count: online });
+    const peer = members.get(to);
+    return say(peer && peer.online ? "chatIsOnline" : "chatIsOffline");
+  },
+
+  banner() {
+    const { status, problem, me } = this.chat;
+    const { problem: refusal, mutedUntil } = this.current;
+    if (status === "ended") {
+      return say("chatEnded", { reason: problem.error_description || problem.message });
+    }
+    if (status !== "online") return say(me ? "chatOffline" : "chatConnecting");
+    if (refusal && (refusal.error === "kicked" || refusal.retry_after)) return say("chatRemoved");
+    if (refusal) return say("chatEnded", { reason: refusal.message || refusal.error });
+    return mutedUntil > Date.now() ? say("chatMuted") : "";
+  },
+
+  typing() {
+    const { members, typists } = this.current;
+    const names = typists.map((subject) => nameOf(members.get(subject) || { subject }));
+    return names.length ? say("chatTyping", { names: names.join(say("comma")) }) : "";
+  },
+
+  // Acts
+
+  input({ detail: { value } }) {
+    this.setData({ text: value });
+    this.chat.typing(this.current, value !== "");
+  },
+
+  send() {
+    const text = this.data.text.trim();
+    if (!text) return;
+    this.marker = null;
+    this.setData({ text: "" });
+    this.chat.typing(this.current, false);
+    this.chat.send(this.current, { text });
+  },
+
+  earlier() {
+    this.attempt(this.chat.history(this.current));
+  },
+
+  remove({ currentTarget }) {
+    this.attempt(this.chat.delete(this.current, { offset: currentTarget.dataset.offset }));
+  },
+
+  // Send a failed message again.
+  again({ currentTarget }) {
+    const message = this.current.pending.find(({ id }) => id === currentTarget.dataset.id);
+    if (message && message.state === "failed") this.chat.repeat(this.current, message);
+  },
+
+  show({ currentTarget }) {
+    const { to } = currentTarget.dataset;
+    const room = to ? this.chat.conversation(to) : this.lobby;
+    if (room !== this.current) {
+      if (this.current.to) this.chat.leave(this.current);
+      this.marker = room.to && room.unseen ? room.readTo : null;
+      this.current = room;
+      this.chat.join(room);
+    }
+    this.setData({ isSideOpen: false });
+    this.draw();
+  },
+
+  mute(event) {
+    this.restrict("mute", event);
+  },
+
+  kick(event) {
+    this.restrict("kick", event);
+  },
+
+  restrict(act, { currentTarget }) {
+    this.attempt(this.chat[act](this.lobby, currentTarget.dataset.to, RESTRICTION_SECONDS));
+  },
+
+  toggleSide() {
+    this.setData({ isSideOpen: !this.data.isSideOpen });
+    this.draw();
+  },
+
+  async attempt(act) {
+    try {
+      await act;
+    } catch (error) {
+      console.warn(`chat: ${error.error}: ${error.message}`);
+      wx.showToast({ title: say("chatImpossible"), icon: "none" });
+    }
+  },
+});
