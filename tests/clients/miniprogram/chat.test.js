@@ -1,5 +1,5 @@
 /**
- * The chat page in WeChat's simulator. A web page is in the room `lobby`; the test in Python uses it.
+ * The chat page in WeChat's simulator. The test in Python has a web page in the room `lobby`.
  *
  * @jest-environment-options {"customExportConditions": ["node", "node-addons"]}
  */

@@ -1,4 +1,4 @@
-// What the chat page shows of rooms, messages and people.
+// The items of the chat page: rooms, messages and people.
 
 const { formatTime } = require("../../formats");
 const { say } = require("../../words");
