@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 from broker.apps.client_authentication import ClientAuthenticator
 from broker.apps.mount import mount as mount_apps
 from broker.apps.origins import OriginPolicy
-from broker.backends import Backends, open_backends, open_webhook_secrets
+from broker.backends import Backends, open_backends, open_wafer_keys, open_webhook_secrets
 from broker.chat.mount import mount as mount_chat
 from broker.context import Context, Services
 from broker.directories.settings import DirectorySettings
@@ -78,9 +78,15 @@ from broker.tokens.keys import ID_TOKEN_ALGORITHMS, SigningKeyFile
 from broker.tokens.mount import mount as mount_tokens
 from broker.tokens.settings import TokenSettings
 from broker.tunnels.callback_services import CallbackServices, create_callback_services
+from broker.tunnels.model import NATIVE, WAFER
 from broker.tunnels.mount import mount as mount_tunnels
+from broker.tunnels.ports import TunnelCallbacks
+from broker.tunnels.services import TunnelServices, create_tunnel_services
+from broker.tunnels.settings import TunnelSettings
 from broker.users.mount import mount as mount_users
 from broker.wafer.mount import mount as mount_wafer
+from broker.wafer.services import WaferServices, create_wafer_services
+from broker.wafer.settings import WaferSettings
 from broker.widget.mount import mount as mount_widget
 
 log = structlog.get_logger()
@@ -227,8 +233,22 @@ def _build_services(settings: Settings, backends: Backends) -> Services:
     oidc = _build_oidc_services(settings, backends, issuer, logins.redeemer, retries)
     instances = InstanceWatch(settings[ServerSettings].instance)
     callbacks = _build_callbacks(settings, backends, retries)
+    wafer = _build_wafer(settings, backends, retries)
+    tunnels = _build_tunnels(
+        settings, backends, sessions, {NATIVE: callbacks.native, WAFER: wafer.callbacks}
+    )
     return Services(
-        issuer, pool, logins, sessions, session_limits, oidc, callbacks, retries, instances
+        issuer,
+        pool,
+        logins,
+        sessions,
+        session_limits,
+        oidc,
+        callbacks,
+        tunnels,
+        wafer,
+        retries,
+        instances,
     )
 
 
@@ -242,6 +262,37 @@ def _build_callbacks(
         retries=retries,
         clock=backends.state.clock,
         allow_private_address=settings[OutboundSettings].webhooks_private,
+    )
+
+
+def _build_wafer(settings: Settings, backends: Backends, retries: RetryWorker) -> WaferServices:
+    return create_wafer_services(
+        apps=backends.apps,
+        keys=open_wafer_keys(settings, backends.records),
+        secrets=open_webhook_secrets(settings, backends.records),
+        records=backends.state.tunnels.records,
+        retries=retries,
+        clock=backends.state.clock,
+        allow_private_address=settings[WaferSettings].wafer_callbacks_private,
+    )
+
+
+def _build_tunnels(
+    settings: Settings,
+    backends: Backends,
+    sessions: SessionService,
+    callbacks: Mapping[str, TunnelCallbacks],
+) -> TunnelServices:
+    group = settings[TunnelSettings]
+    return create_tunnel_services(
+        stores=backends.state.tunnels,
+        callbacks=callbacks,
+        session_service=sessions,
+        bus=backends.bus,
+        clock=backends.state.clock,
+        instance=settings[ServerSettings].instance,
+        tunnel_max=group.tunnel_max,
+        away_timeout=group.tunnel_away_timeout,
     )
 
 
@@ -374,7 +425,10 @@ def _build_lifecycle(
             [Resource(backend.open, backend.close) for backend in connected],
             [Resource(policy.open, policy.close)] if policy else [],
             [Resource(do_nothing, logins.close)],
-            [Resource(services.callbacks.client.open, services.callbacks.client.close)],
+            [
+                Resource(client.open, client.close)
+                for client in (services.callbacks.client, services.wafer.client)
+            ],
         ],
         drain=drain.close,
         close_sockets=socket_server.close,

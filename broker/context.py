@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -44,8 +44,8 @@ from broker.sessions.service import SessionService
 from broker.state import StateBackend
 from broker.tokens.issuer import TokenIssuer
 from broker.tunnels.callback_services import CallbackServices
-from broker.tunnels.model import NATIVE
-from broker.tunnels.ports import TunnelCallbacks, TunnelStores
+from broker.tunnels.ports import TunnelStores
+from broker.tunnels.services import TunnelServices
 from broker.users.ports import (
     EndedSubjectLog,
     IdentityAdmin,
@@ -53,6 +53,8 @@ from broker.users.ports import (
     UserAdmin,
     UserRegistration,
 )
+from broker.wafer.callbacks import WaferCallbacks
+from broker.wafer.services import WaferServices
 
 
 class Services(NamedTuple):
@@ -65,6 +67,8 @@ class Services(NamedTuple):
     session_limits: SessionLimits
     oidc_services: OIDCServices
     callbacks: CallbackServices
+    tunnels: TunnelServices
+    wafer: WaferServices
     retries: RetryWorker
     instances: InstanceWatch
 
@@ -232,8 +236,8 @@ class Context:
         return self.backends.state.tunnels
 
     @property
-    def tunnel_callbacks(self) -> Mapping[str, TunnelCallbacks]:
-        return {NATIVE: self.services.callbacks.native}
+    def tunnel_services(self) -> TunnelServices:
+        return self.services.tunnels
 
     @property
     def token_issuer(self) -> TokenIssuer:
@@ -270,6 +274,10 @@ class Context:
     @property
     def session_limits(self) -> SessionLimits:
         return self.services.session_limits
+
+    @property
+    def wafer_callbacks(self) -> WaferCallbacks:
+        return self.services.wafer.callbacks
 
     @property
     def oidc_services(self) -> OIDCServices:

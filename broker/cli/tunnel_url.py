@@ -10,7 +10,7 @@ from broker.infrastructure.outbound.keep_alive import KeepAliveClient
 from broker.infrastructure.outbound.settings import OutboundSettings
 from broker.infrastructure.settings import Settings
 from broker.records.store import Records
-from broker.tunnels.callback_sender import CallbackSender
+from broker.tunnels.callback_sender import CallbackSender, NativeFormat
 from broker.tunnels.ports import CallbackFailed
 
 
@@ -23,9 +23,8 @@ async def print_verification(settings: Settings, records: Records, app_id: str) 
     if app is None or app.tunnel_url is None:
         return
     client = KeepAliveClient(allow_private_address=settings[OutboundSettings].webhooks_private)
-    sender = CallbackSender(
-        secrets=open_webhook_secrets(settings, records), client=client, clock=time.time
-    )
+    webhook_secrets = open_webhook_secrets(settings, records)
+    sender = CallbackSender(format=NativeFormat(webhook_secrets, time.time), client=client)
     await client.open()
     try:
         await sender.verify(app, app.tunnel_url)

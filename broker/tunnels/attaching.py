@@ -124,20 +124,9 @@ class TunnelAttacher:
 
     async def open(self, ticket: str, client: SocketPeer) -> Attached:
         """Open a new tunnel. Raises Refused, or Unavailable; the ticket may be used then."""
-        if not is_ticket(ticket):
-            raise Refused(INVALID_GRANT)
-        pending = await self._stores.tickets.take(ticket[0], secret_hash(ticket))
-        if pending is None:
-            raise Refused(INVALID_GRANT)
-        await self._check_limits(pending)
-        resume = secrets.token_urlsafe(32)
-        named = replace(pending, resume_hash=secret_hash(resume), epoch=new_epoch())
-        tunnel = self._attach(named, await self._session_end(pending))
-        changed = await self._stores.records.change(tunnel, attachment=0, takes_seq=True)
-        if changed is None:
-            raise Refused(INVALID_GRANT)
+        tunnel, resume, seq = await self._claim(ticket, takes_seq=True)
         try:
-            answer = await self._ask(tunnel, changed.seq, Opening(*client, resumed=False))
+            answer = await self._ask(tunnel, seq, Opening(*client, resumed=False))
             tunnel = await self._apply(tunnel, answer)
         except Refused:
             await self._closer.discard(tunnel)
@@ -145,6 +134,12 @@ class TunnelAttacher:
         except (Unavailable, asyncio.CancelledError):
             self._losses.add(tunnel.id, tunnel.attachment, ClosedBy.NETWORK)
             raise
+        log.info("tunnel opened", app=tunnel.app, tunnel_id=tunnel.id)
+        return Attached(tunnel, resume, 0, recovered=True)
+
+    async def attach(self, ticket: str) -> Attached:
+        """Open a new tunnel without asking the backend. Raises as `open`."""
+        tunnel, resume, _ = await self._claim(ticket, takes_seq=False)
         log.info("tunnel opened", app=tunnel.app, tunnel_id=tunnel.id)
         return Attached(tunnel, resume, 0, recovered=True)
 
@@ -163,6 +158,22 @@ class TunnelAttacher:
         except (Unavailable, asyncio.CancelledError):
             self._losses.add(tunnel.id, tunnel.attachment, ClosedBy.NETWORK)
             raise
+
+    async def _claim(self, ticket: str, *, takes_seq: bool) -> tuple[Tunnel, str, int]:
+        """Store the tunnel of a ticket. Returns it, its resume secret and its last `seq`."""
+        if not is_ticket(ticket):
+            raise Refused(INVALID_GRANT)
+        pending = await self._stores.tickets.take(ticket[0], secret_hash(ticket))
+        if pending is None or pending.api != self._api:
+            raise Refused(INVALID_GRANT)
+        await self._check_limits(pending)
+        resume = secrets.token_urlsafe(32)
+        named = replace(pending, resume_hash=secret_hash(resume), epoch=new_epoch())
+        tunnel = self._attach(named, await self._session_end(pending))
+        changed = await self._stores.records.change(tunnel, attachment=0, takes_seq=takes_seq)
+        if changed is None:
+            raise Refused(INVALID_GRANT)
+        return tunnel, resume, changed.seq
 
     async def _ask(self, tunnel: Tunnel, seq: int, opening: Opening) -> AcceptedOpening:
         """Let the backend accept the socket. Raises Refused."""

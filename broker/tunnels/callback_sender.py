@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import structlog
 
@@ -81,6 +81,48 @@ class Callback(NamedTuple):
     caller: Hashable
 
 
+class CallbackFormat(Protocol):
+    """Builds the requests of one API.
+
+    is_verified: whether a URL gets callbacks only after it has answered `tunnel.verify`.
+    """
+
+    is_verified: bool
+
+    def build(self, app: App, kind: CallbackKind, callback: Callback) -> SignedRequest:
+        """Raises WebhookFailed."""
+
+
+class NativeFormat:
+    """Standard Webhooks.
+
+    clock: Unix time in seconds.
+    """
+
+    is_verified = True
+
+    def __init__(self, secrets: WebhookSecrets, clock: Clock) -> None:
+        self._secrets = secrets
+        self._clock = clock
+
+    def build(self, app: App, kind: CallbackKind, callback: Callback) -> SignedRequest:
+        try:
+            signing_secrets = self._secrets.webhook_secrets(app.id)
+        except Unavailable as error:  # the secret cannot be decrypted
+            raise WebhookFailed(str(error)) from None
+        if not signing_secrets:
+            raise WebhookFailed(
+                f"the app has no webhook secret: scan-login app rotate-webhook-secret {app.id}"
+            )
+        return sign(
+            signing_secrets,
+            type=f"tunnel.{kind.type}",
+            data=callback.data,
+            now=self._clock(),
+            message_id=callback.id,
+        )
+
+
 class CallbackTarget:
     """The condition of one URL of an app."""
 
@@ -94,6 +136,10 @@ class CallbackTarget:
 
     def allows_request(self) -> bool:
         return self._clock() >= self._paused_until and self._breaker.allows_request()
+
+    @property
+    def is_paused(self) -> bool:
+        return self._clock() < self._paused_until or self._breaker.is_waiting
 
     def pause(self) -> None:
         """Allow no request for `GONE_PAUSE` seconds."""
@@ -118,23 +164,21 @@ class CallbackSender:
     """Sends signed callbacks.
 
     An app has at most `IN_FLIGHT_MAX` callbacks in flight; further ones wait for a turn. A URL
-    gets its first callback after it has answered `tunnel.verify`. A URL that keeps failing gets
+    of a verified API gets its first callback after it has answered. A URL that keeps failing gets
     one request in `RESET_TIMEOUT` seconds, and one that answers `GONE` none in `GONE_PAUSE`.
 
-    clock: Unix time in seconds.  monotonic: seconds.
+    monotonic: seconds.
     """
 
     def __init__(
         self,
         *,
-        secrets: WebhookSecrets,
+        format: CallbackFormat,
         client: KeepAliveClient,
-        clock: Clock,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._secrets = secrets
+        self._format = format
         self._client = client
-        self._clock = clock
         self._monotonic = monotonic
         self._turns = FairQueue(share=IN_FLIGHT_MAX, wait=TURN_TIMEOUT)
         self._targets: OrderedDict[tuple[str, str], CallbackTarget] = OrderedDict()
@@ -160,7 +204,8 @@ class CallbackSender:
         try:
             if not target.allows_request():
                 raise self._paused(target, kind, "the backend has failed too often")
-            await self._verified(target)
+            if self._format.is_verified:
+                await self._verified(target)
             return await self._attempt(target, kind, callback, read)
         finally:
             self._turns.release(app.id)
@@ -168,6 +213,11 @@ class CallbackSender:
     async def verify(self, app: App, url: str) -> None:
         """Send `tunnel.verify`, unless the URL has answered it. Raises CallbackFailed."""
         await self._verified(self._target(app, url))
+
+    def is_paused(self, app: App, url: str) -> bool:
+        """Return whether the URL gets no callbacks now."""
+        target = self._targets.get((app.id, url))
+        return target is not None and target.is_paused
 
     def _target(self, app: App, url: str) -> CallbackTarget:
         key = (app.id, url)
@@ -212,7 +262,7 @@ class CallbackSender:
         except TimeoutError:
             failed = CallbackFailed(f"no answer within {kind.timeout:g} seconds")
         except WebhookFailed as error:
-            failed = CallbackFailed(str(error))
+            failed = CallbackFailed(str(error), retryable=error.retryable)
         except BackendGone as gone:
             target.pause()
             failed = gone
@@ -228,7 +278,7 @@ class CallbackSender:
         self, target: CallbackTarget, kind: CallbackKind, callback: Callback
     ) -> HTTPResponse:
         """Raises TimeoutError, WebhookFailed or BackendGone."""
-        request = self._sign(target.app, kind, callback)
+        request = self._format.build(target.app, kind, callback)
         began = time.perf_counter()
         try:
             response = await self._client.post(
@@ -240,24 +290,6 @@ class CallbackSender:
         if response.status == GONE:
             raise BackendGone(f"status {GONE}: no callbacks for {GONE_PAUSE:.0f} seconds")
         return response
-
-    def _sign(self, app: App, kind: CallbackKind, callback: Callback) -> SignedRequest:
-        """Raises WebhookFailed."""
-        try:
-            signing_secrets = self._secrets.webhook_secrets(app.id)
-        except Unavailable as error:  # the secret cannot be decrypted
-            raise WebhookFailed(str(error)) from None
-        if not signing_secrets:
-            raise WebhookFailed(
-                f"the app has no webhook secret: scan-login app rotate-webhook-secret {app.id}"
-            )
-        return sign(
-            signing_secrets,
-            type=f"tunnel.{kind.type}",
-            data=callback.data,
-            now=self._clock(),
-            message_id=callback.id,
-        )
 
     def _paused(self, target: CallbackTarget, kind: CallbackKind, reason: str) -> CallbackPaused:
         callback_counter(target.app.id, kind.type, "paused").inc()

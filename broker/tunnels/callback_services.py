@@ -8,8 +8,9 @@ from broker.apps.ports import Apps, WebhookSecrets
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.outbound.keep_alive import KeepAliveClient
 from broker.infrastructure.retries import RetryWorker
-from broker.tunnels.callback_sender import CallbackSender
-from broker.tunnels.callbacks import CLOSE_CALL, CLOSE_DELAYS, NativeCallbacks
+from broker.tunnels.callback_sender import CallbackSender, NativeFormat
+from broker.tunnels.callbacks import CLOSE_CALL, NativeCallbacks
+from broker.tunnels.deferred_closes import CLOSE_DELAYS
 from broker.tunnels.ports import TunnelStore
 
 
@@ -31,7 +32,7 @@ def create_callback_services(
 ) -> CallbackServices:
     """Create the services. They make the deferred calls of `tunnel.close`."""
     client = KeepAliveClient(allow_private_address=allow_private_address)
-    sender = CallbackSender(secrets=secrets, client=client, clock=clock)
+    sender = CallbackSender(format=NativeFormat(secrets, clock), client=client)
     native = NativeCallbacks(apps=apps, sender=sender, records=records, retries=retries)
     retries.handle(CLOSE_CALL, native.send_scheduled, CLOSE_DELAYS)
     return CallbackServices(client, native)

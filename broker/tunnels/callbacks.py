@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import structlog
 
 from broker.apps.model import App
 from broker.apps.ports import Apps
-from broker.errors import Unavailable
-from broker.infrastructure.codec import RawJSON, decoder, encode
-from broker.infrastructure.coordination import DeferredCall
+from broker.infrastructure.codec import RawJSON
 from broker.infrastructure.retries import CallOutcome, RetryWorker
 from broker.tunnels.callback_answers import read_closed, read_message_answer, read_opening
 from broker.tunnels.callback_sender import (
@@ -22,6 +19,7 @@ from broker.tunnels.callback_sender import (
     CallbackPaused,
     CallbackSender,
 )
+from broker.tunnels.deferred_closes import DeferredCloses
 from broker.tunnels.model import (
     AcceptedOpening,
     ClosedTunnel,
@@ -40,20 +38,15 @@ CLOSE = CallbackKind("close", 10.0)
 MESSAGE_DELAYS = (0.5, 2.0, 8.0)
 """Seconds before the second, third and fourth attempt of `tunnel.message`."""
 
-CLOSE_DELAYS = (1.0, 10.0, 60.0, 600.0, 3600.0)
-"""Seconds before the second to sixth attempt of `tunnel.close`."""
-
 CLOSE_CALL = "tunnel-close"
 """The kind of the deferred calls."""
-
-_decode_closed = decoder(ClosedTunnel)
 
 
 class NoReceiver(CallbackPaused):
     """The app was deleted, or has no URL for callbacks."""
 
 
-class NativeCallbacks:
+class NativeCallbacks(DeferredCloses):
     """Sends callbacks to the `tunnel_url` of apps. It is the `TunnelCallbacks` of native tunnels.
 
     retries: stores the calls of `tunnel.close`.
@@ -62,10 +55,9 @@ class NativeCallbacks:
     def __init__(
         self, *, apps: Apps, sender: CallbackSender, records: TunnelStore, retries: RetryWorker
     ) -> None:
+        super().__init__(kind=CLOSE_CALL, records=records, retries=retries)
         self._apps = apps
         self._sender = sender
-        self._records = records
-        self._retries = retries
 
     async def open(self, tunnel: Tunnel, seq: int, opening: Opening) -> AcceptedOpening:
         callback = _callback(tunnel, seq, **opening._asdict())
@@ -73,7 +65,7 @@ class NativeCallbacks:
             app, url = await self._receiver(tunnel)
             accepted = await self._sender.send(app, url, OPEN, callback, read_opening)
         except CallbackFailed as failed:
-            _log_failure(OPEN, tunnel, failed)
+            log_failure(OPEN, tunnel, failed)
             raise
         if accepted is None:
             raise OpeningRefused
@@ -93,27 +85,8 @@ class NativeCallbacks:
         try:
             return await self._send_message(tunnel, callback, may_repeat)
         except CallbackFailed as failed:
-            _log_failure(MESSAGE, tunnel, failed)
+            log_failure(MESSAGE, tunnel, failed)
             raise
-
-    async def schedule_close(self, closed: ClosedTunnel, *, delay: float) -> None:
-        await self._retries.put(_close_call(closed), delay=delay)
-
-    async def close(self, closed: ClosedTunnel) -> None:
-        outcome = await self._send_close(closed)
-        with suppress(Unavailable):  # it is sent again as scheduled
-            await self._retries.record(_close_call(closed), outcome)
-
-    async def cancel_close(self, closed: ClosedTunnel) -> None:
-        await self._retries.cancel(_close_call(closed))
-
-    async def send_scheduled(self, call: DeferredCall) -> CallOutcome:
-        """Make one attempt of a scheduled `tunnel.close`. Raises Unavailable."""
-        closed = _decode_closed(call.payload.encode())
-        # After the first attempt, the tunnel has ended.
-        if call.attempt == 1 and await self._records.end(closed) is None:
-            return CallOutcome.REFUSED
-        return await self._send_close(closed)
 
     async def _send_message(
         self, tunnel: Tunnel, callback: Callback, may_repeat: Callable[[], Awaitable[bool]]
@@ -135,7 +108,7 @@ class NativeCallbacks:
                 raise last
         return await self._sender.send(app, url, MESSAGE, callback, read_message_answer)
 
-    async def _send_close(self, closed: ClosedTunnel) -> CallOutcome:
+    async def send_close(self, closed: ClosedTunnel) -> CallOutcome:
         callback = _callback(
             closed.tunnel, closed.seq, code=closed.code, reason=closed.reason, by=closed.by.value
         )
@@ -145,7 +118,7 @@ class NativeCallbacks:
         except NoReceiver:
             return CallOutcome.REFUSED
         except CallbackFailed as failed:
-            _log_failure(CLOSE, closed.tunnel, failed)
+            log_failure(CLOSE, closed.tunnel, failed)
             return CallOutcome.FAILED
         return CallOutcome.DELIVERED
 
@@ -170,14 +143,7 @@ def _callback(tunnel: Tunnel, seq: int, **more: object) -> Callback:
     return Callback(f"{tunnel.id}.{seq}", {**data, **more}, tunnel.id)
 
 
-def _close_call(closed: ClosedTunnel) -> DeferredCall:
-    tunnel = closed.tunnel
-    return DeferredCall(
-        f"{tunnel.id}.{closed.seq}", CLOSE_CALL, tunnel.app, encode(closed).decode()
-    )
-
-
-def _log_failure(kind: CallbackKind, tunnel: Tunnel, failed: CallbackFailed) -> None:
+def log_failure(kind: CallbackKind, tunnel: Tunnel, failed: CallbackFailed) -> None:
     if not isinstance(failed, CallbackPaused):
         log.warning(
             "tunnel callback failed",

@@ -12,10 +12,11 @@ from broker.infrastructure.transport.websocket.connection import (
     WebSocketConnection,
 )
 from broker.tunnels.client_frames import encode_close, encode_message, encode_reply
-from broker.tunnels.hub import TunnelHub
+from broker.tunnels.hub import TunnelHub, TunnelLosses
 from broker.tunnels.inbox import WAITING_MAX, TunnelInboxQueue
 from broker.tunnels.model import (
     UNAVAILABLE,
+    ClosedBy,
     CloseRequest,
     MessageAnswer,
     SocketPeer,
@@ -30,9 +31,15 @@ AWAITS_RESUME, OPENING = -1, 0
 
 
 class SocketOwner(MessageHandler["ClientSocket"], Protocol):
-    """The handler of connections, and the hub in which they are registered."""
+    """The handler of connections, and what they share.
+
+    hub: in which they are registered.  losses: records sockets whose tunnel is away.
+    idle_timeout: seconds without a frame after which a connection is dropped.
+    """
 
     hub: TunnelHub
+    losses: TunnelLosses
+    idle_timeout: float
 
 
 class ClientSocket(WebSocketConnection):
@@ -70,15 +77,19 @@ class ClientSocket(WebSocketConnection):
         self.queue: TunnelInboxQueue | None = None
 
     @property
-    def _hub(self) -> TunnelHub:
-        return cast("SocketOwner", self._handler).hub
+    def owner(self) -> SocketOwner:
+        return cast("SocketOwner", self._handler)
+
+    @property
+    def idle_timeout(self) -> float:
+        return self.owner.idle_timeout
 
     def pause_writing(self) -> None:
         self.is_congested = True
 
     def resume_writing(self) -> None:
         self.is_congested = False
-        self._hub.wake(self.tunnel_id)
+        self.owner.hub.wake(self.tunnel_id)
 
     def deliver(self, messages: Sequence[StoredMessage]) -> None:
         size = 0
@@ -107,14 +118,17 @@ class ClientSocket(WebSocketConnection):
             self.resume()
 
     def end(self, why: CloseRequest) -> None:
-        self._hub.remove(self)
+        self.owner.hub.remove(self)
         self.finish(why)
 
+    def lose(self, by: ClosedBy) -> None:
+        self.owner.losses.add(self.tunnel_id, self.attachment, by)
+
     def drop(self) -> None:
-        self._hub.drop(self, UNAVAILABLE, "state unavailable")
+        self.owner.hub.drop(self, UNAVAILABLE, "state unavailable")
 
     def check(self) -> None:
-        self._hub.wake(self.tunnel_id)
+        self.owner.hub.wake(self.tunnel_id)
 
     @property
     def is_read(self) -> bool:

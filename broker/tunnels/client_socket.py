@@ -14,10 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from broker.errors import Unavailable
-from broker.infrastructure.background import BackgroundTasks
 from broker.infrastructure.runtime.drain import DrainGate
-from broker.infrastructure.transport.step_queue import StepQueue
-from broker.infrastructure.transport.websocket.connection import CloseReason
 from broker.infrastructure.transport.websocket.frames import Message
 from broker.infrastructure.transport.websocket.handshake import HTTPRequest
 from broker.tunnels.attaching import Attached, Refused, ResumeRequest, TunnelAttacher
@@ -30,71 +27,55 @@ from broker.tunnels.client_frames import (
     encode_open,
     parse_frame,
 )
-from broker.tunnels.hub import TunnelHub
+from broker.tunnels.hub import TunnelHub, TunnelLosses
 from broker.tunnels.inbox import (
     CLOSE,
     WAITING_MAX,
     ClientMessage,
     TunnelInboxes,
 )
-from broker.tunnels.metrics import DROPPED
 from broker.tunnels.model import (
     DRAINING,
-    FRAME_MAX_BYTES,
     INVALID_FRAME,
-    RATE_LIMITED,
     UNAVAILABLE,
     ClosedBy,
-    CloseRequest,
     SocketPeer,
     is_tunnel_id,
 )
+from broker.tunnels.socket_handler import SocketHandler
 
 FIRST_FRAME_TIMEOUT = 5.0
 """Seconds in which a connection without a ticket sends `resume`."""
 
-BURST_SECONDS = 3.0
-"""Seconds whose messages a client may send at once."""
 
-FRAMES_PER_MESSAGE = 10
-"""Other frames, such as acknowledgements, that cost as much as one message."""
-
-CLOSE_TIMEOUT = 1.0
-"""Seconds in which clients answer the close of a drain."""
-
-CLOSE_POLLS = 20
-
-
-class ClientSockets:
+class ClientSockets(SocketHandler):
     """Opens tunnels for clients, and handles their frames. It is the `MessageHandler`.
 
-    drain: once it is closed, no further tunnel is opened.
-    messages_per_second: of one tunnel, over `BURST_SECONDS`.
     ping_interval: seconds, for the clients.
     """
-
-    max_message_bytes = FRAME_MAX_BYTES
 
     def __init__(
         self,
         *,
         hub: TunnelHub,
+        losses: TunnelLosses,
         attacher: TunnelAttacher,
         inboxes: TunnelInboxes,
         drain: DrainGate,
         messages_per_second: int,
         ping_interval: int,
+        idle_timeout: float,
     ) -> None:
-        self.hub = hub
-        self.steps = StepQueue()
-        self.closing: set[asyncio.Transport] = set()
+        super().__init__(
+            hub=hub,
+            losses=losses,
+            drain=drain,
+            messages_per_second=messages_per_second,
+            idle_timeout=idle_timeout,
+        )
         self._attacher = attacher
         self._inboxes = inboxes
-        self._frame_cost = 1 / messages_per_second / FRAMES_PER_MESSAGE
-        self._message_cost = 1 / messages_per_second - self._frame_cost
         self._ping_interval = ping_interval
-        self._tasks = BackgroundTasks()
-        self._drain = drain
 
     def accept(
         self,
@@ -111,50 +92,26 @@ class ClientSockets:
             socket.attachment = OPENING
             socket.pause()
         socket.start(request, early_data, subprotocol=SUBPROTOCOL)
-        if not self._drain.is_open:
+        if not self.drain.is_open:
             socket.finish(DRAINING)
         elif ticket:
-            self._tasks.spawn(
-                "tunnel open", self._open(socket, self._attacher.open(ticket, client))
-            )
+            self.tasks.spawn("tunnel open", self._open(socket, self._attacher.open(ticket, client)))
         else:
             loop = asyncio.get_running_loop()
             loop.call_later(FIRST_FRAME_TIMEOUT, self._expire, socket)
 
-    async def close(self) -> None:
-        """Close all sockets of a draining instance. Their clients resume at another one."""
-        for socket in self.hub:
-            self.hub.lose(socket, ClosedBy.DRAIN)
-            socket.finish(DRAINING)
-        await self._tasks.close(grace=CLOSE_TIMEOUT)
-        for _ in range(CLOSE_POLLS):
-            if not self.closing:
-                break
-            await asyncio.sleep(CLOSE_TIMEOUT / CLOSE_POLLS)
-        for transport in tuple(self.closing):
-            transport.abort()
-
     # ---- MessageHandler ----
-
-    def on_frames(self, connection: ClientSocket, count: int) -> bool:
-        self._charge(connection, count * self._frame_cost)
-        return True
 
     def on_message(self, connection: ClientSocket, message: Message) -> None:
         connection.quiet = 0
         frame = parse_frame(message)
         if frame is None:
-            self._refuse(connection, INVALID_FRAME)
+            self.refuse(connection, INVALID_FRAME)
         elif connection.attachment == AWAITS_RESUME:
             self._handle_first(connection, frame)
         else:
             handle = HANDLERS.get(frame["type"], ClientSockets._handle_unknown)
             handle(self, connection, frame)
-
-    def on_closed(self, connection: ClientSocket, reason: CloseReason) -> None:
-        if reason is CloseReason.ERROR and connection.attachment > OPENING:
-            DROPPED.labels(connection.app, "protocol error").inc()
-        self.hub.lose(connection)
 
     # ---- frames ----
 
@@ -170,18 +127,18 @@ class ClientSockets:
             or socket.client is None
             or not is_tunnel_id(request.tunnel_id)
         ):
-            self._refuse(socket, INVALID_FRAME)
+            self.refuse(socket, INVALID_FRAME)
             return
         socket.attachment = OPENING
         socket.pause()
         resuming = self._attacher.resume(request, socket.client)
-        self._tasks.spawn("tunnel resume", self._open(socket, resuming))
+        self.tasks.spawn("tunnel resume", self._open(socket, resuming))
 
     def _handle_message(self, socket: ClientSocket, frame: ClientFrame) -> None:
         message_id = frame.get("id", "")
         if "data" not in frame or len(message_id) > ID_MAX:
-            self._refuse(socket, INVALID_FRAME)
-        elif self._charge(socket, self._message_cost):
+            self.refuse(socket, INVALID_FRAME)
+        elif self.charge_message(socket):
             self._put(socket, ClientMessage(bytes(frame["data"]), message_id))
 
     def _handle_ack(self, socket: ClientSocket, frame: ClientFrame) -> None:
@@ -194,27 +151,11 @@ class ClientSockets:
         self._put(socket, CLOSE)
 
     def _handle_unknown(self, socket: ClientSocket, frame: ClientFrame) -> None:
-        self._refuse(socket, INVALID_FRAME)
+        self.refuse(socket, INVALID_FRAME)
 
     def _put(self, socket: ClientSocket, message: ClientMessage) -> None:
         if self._inboxes.put(socket, message) >= WAITING_MAX:
             socket.pause()
-
-    def _charge(self, socket: ClientSocket, cost: float) -> bool:
-        """Take from the socket's bucket. False, after closing the socket, if it is empty."""
-        now = asyncio.get_running_loop().time()
-        socket.full_at = max(socket.full_at, now) + cost
-        if socket.full_at <= now + BURST_SECONDS:
-            return True
-        self._refuse(socket, RATE_LIMITED)
-        return False
-
-    def _refuse(self, socket: ClientSocket, why: CloseRequest) -> None:
-        """Close a socket that breaks a rule. Its tunnel is away."""
-        if socket.attachment > OPENING:
-            self.hub.drop(socket, why, why.reason)
-        else:
-            socket.finish(why)
 
     def _expire(self, socket: ClientSocket) -> None:
         if socket.attachment == AWAITS_RESUME:
@@ -242,7 +183,7 @@ class ClientSockets:
         self.hub.attach(socket)
         if socket.is_closed:
             self.hub.lose(socket)
-        elif not self._drain.is_open:
+        elif not self.drain.is_open:
             self.hub.lose(socket, ClosedBy.DRAIN)
             socket.finish(DRAINING)
         else:

@@ -82,6 +82,13 @@ class TunnelSocket(Protocol):
     def is_read(self) -> bool:
         """Whether the client is read: not while too many of its messages wait."""
 
+    @property
+    def idle_timeout(self) -> float:
+        """Seconds without a frame after which the socket is dropped."""
+
+    def lose(self, by: ClosedBy) -> None:
+        """Record that the tunnel has no socket any longer."""
+
     def finish(self, why: CloseRequest) -> None:
         """Send why the tunnel or its socket ends, and close the socket."""
 
@@ -102,12 +109,9 @@ class TunnelHub:
     instance: the name of this process on the bus.
     """
 
-    def __init__(
-        self, *, streams: TunnelStream, closer: TunnelCloser, losses: TunnelLosses, instance: str
-    ) -> None:
+    def __init__(self, *, streams: TunnelStream, closer: TunnelCloser, instance: str) -> None:
         self._streams = streams
         self._closer = closer
-        self._losses = losses
         self._instance = instance
         self._sockets: dict[str, TunnelSocket] = {}
         self._waiting: dict[str, None] = {}
@@ -132,9 +136,9 @@ class TunnelHub:
         self.wake(socket.tunnel_id)
 
     def lose(self, socket: TunnelSocket, by: ClosedBy = ClosedBy.NETWORK) -> None:
-        """The socket was lost: the tunnel is away. Its waiting messages are still delivered."""
+        """The socket was lost. Its waiting messages are still delivered."""
         if self.remove(socket):
-            self._losses.add(socket.tunnel_id, socket.attachment, by)
+            socket.lose(by)
 
     def remove(self, socket: TunnelSocket) -> bool:
         """Unregister a socket. Returns whether it was registered."""

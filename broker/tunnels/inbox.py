@@ -15,15 +15,20 @@ from broker.errors import Unavailable
 from broker.infrastructure.background import report, spawn
 from broker.tunnels.closing import TunnelCloser
 from broker.tunnels.model import (
+    AWAY_TOO_LONG,
     CLOSED_BY_CLIENT,
+    DRAINING,
+    UNAVAILABLE,
     ClosedBy,
     CloseRequest,
     MessageAnswer,
+    Opening,
     Tunnel,
 )
 from broker.tunnels.ports import (
     CallbackFailed,
     NumberedMessage,
+    OpeningRefused,
     TunnelCallbacks,
     TunnelStores,
 )
@@ -44,14 +49,28 @@ FAILED = MessageAnswer(error=("temporarily_unavailable", "the backend is unavail
 
 
 class ClientMessage(NamedTuple):
-    """data: JSON text in UTF-8.  id: the client's; empty if it has none."""
+    """data: JSON text in UTF-8.  id: the client's; empty if it has none.
 
-    data: bytes
+    opening: calls the backend with `TunnelCallbacks.open` instead. If the backend does not accept
+        the tunnel, the socket is closed.
+    end: ends the tunnel instead.
+    """
+
+    data: bytes = b""
     id: str = ""
+    opening: Opening | None = None
+    end: ClosedBy | None = None
 
 
-CLOSE = ClientMessage(b"")
+CLOSE = ClientMessage(end=ClosedBy.CLIENT)
 """The client's wish to end the tunnel, after its messages."""
+
+ENDS: Mapping[ClosedBy, CloseRequest] = {
+    ClosedBy.CLIENT: CLOSED_BY_CLIENT,
+    ClosedBy.NETWORK: AWAY_TOO_LONG,
+    ClosedBy.DRAIN: DRAINING,
+}
+"""Code and reason of an end, by its cause."""
 
 
 class MessageSource(Protocol):
@@ -93,6 +112,11 @@ class TunnelInboxQueue:
 
     def __len__(self) -> int:
         return len(self._messages)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the messages."""
+        return sum(len(message.data) for message in self._messages)
 
     def append(self, message: ClientMessage) -> None:
         if not self.is_stopped:
@@ -182,8 +206,10 @@ class TunnelInboxes:
         self, source: MessageSource, queue: TunnelInboxQueue, message: ClientMessage
     ) -> None:
         try:
-            if message is CLOSE:
-                await self._close(source, queue)
+            if message.end is not None:
+                await self._close(source, queue, message.end)
+            elif message.opening is not None:
+                await self._open(source, queue, message.opening)
             else:
                 await self._deliver(source, queue, message)
         except Exception as error:  # does not affect the other messages
@@ -256,7 +282,36 @@ class TunnelInboxes:
         with suppress(Unavailable):
             await self._inboxes.settle(source.tunnel_id, message_id, reply)
 
-    async def _close(self, source: MessageSource, queue: TunnelInboxQueue) -> None:
+    async def _open(self, source: MessageSource, queue: TunnelInboxQueue, opening: Opening) -> None:
+        try:
+            numbered = await self._number(source, "")
+        except Unavailable:
+            queue.stop()
+            source.drop()
+            return
+        if numbered is None:
+            queue.stop()
+            source.check()
+            return
+        tunnel = numbered.tunnel
+        try:
+            await self._callbacks[tunnel.api].open(tunnel, numbered.seq, opening)
+        except (CallbackFailed, OpeningRefused):
+            await self._discard(source, queue, tunnel)
+
+    async def _discard(
+        self, source: MessageSource, queue: TunnelInboxQueue, tunnel: Tunnel
+    ) -> None:
+        """End a tunnel that the backend has not accepted."""
+        queue.stop()
+        try:
+            await self._closer.discard(tunnel)
+        except Unavailable:
+            source.drop()
+        else:
+            source.end(UNAVAILABLE)
+
+    async def _close(self, source: MessageSource, queue: TunnelInboxQueue, by: ClosedBy) -> None:
         """End the tunnel for its client. If the state is unavailable, it ends as an away one."""
         try:
             tunnel = await self._records.get(source.tunnel_id)
@@ -266,7 +321,7 @@ class TunnelInboxes:
         if tunnel is None or tunnel.attachment != source.attachment:
             source.check()
             return
-        await self._end(source, queue, tunnel, CLOSED_BY_CLIENT, ClosedBy.CLIENT)
+        await self._end(source, queue, tunnel, ENDS[by], by)
 
     async def _end(
         self,

@@ -15,6 +15,9 @@ from broker.infrastructure.sharding import SHARDS
 NATIVE = "native"
 """The `api` of a tunnel that `POST /tunnels` created."""
 
+WAFER = "wafer"
+"""The `api` of a tunnel that Wafer's `POST /get/wsurl` created. It ends with its socket."""
+
 META_MAX_BYTES = 4096
 FRAME_MAX_BYTES = 64 * 1024
 

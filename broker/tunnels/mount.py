@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from broker.apps.authentication import SERVER, AppAuthenticator
@@ -21,22 +20,14 @@ from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
 from broker.sessions.service import SessionService
 from broker.tunnels import push_api, server_api
-from broker.tunnels.attaching import TunnelAttacher
 from broker.tunnels.client_socket import ClientSockets
-from broker.tunnels.closing import TunnelCloser
-from broker.tunnels.hub import TunnelHub
-from broker.tunnels.inbox import TunnelInboxes
 from broker.tunnels.jobs import TunnelJobs
-from broker.tunnels.limits import AppTunnelLimit
-from broker.tunnels.losses import LostSockets
 from broker.tunnels.model import NATIVE
-from broker.tunnels.news import NewsSender
-from broker.tunnels.ports import TunnelCallbacks, TunnelStores
+from broker.tunnels.ports import TunnelStores
 from broker.tunnels.push_api import TunnelPushAPI
 from broker.tunnels.server_api import TunnelServerAPI
-from broker.tunnels.service import TunnelService
+from broker.tunnels.services import TunnelServices
 from broker.tunnels.session_ends import SessionTunnels
-from broker.tunnels.session_limit import SessionTunnelLimit
 from broker.tunnels.settings import TunnelSettings
 from broker.tunnels.socket_api import PATH, TunnelSocketAPI
 from broker.tunnels.sweep import SocketSweep
@@ -72,24 +63,12 @@ class TunnelsContext(Protocol):
     @property
     def tunnel_stores(self) -> TunnelStores: ...
     @property
-    def tunnel_callbacks(self) -> Mapping[str, TunnelCallbacks]: ...
-
-
-class _Parts(NamedTuple):
-    """Parts that the endpoints and the sockets share."""
-
-    closer: TunnelCloser
-    news: NewsSender
-    app_limit: AppTunnelLimit
-    session_limit: SessionTunnelLimit
-    losses: LostSockets
-    hub: TunnelHub
-    inboxes: TunnelInboxes
+    def tunnel_services(self) -> TunnelServices: ...
 
 
 def mount(context: TunnelsContext) -> Mounted:
     """Mount the role `tunnels`. Every process ends the tunnels of the sessions that it ends."""
-    parts = _parts(context)
+    parts = context.tunnel_services
     ends = SessionTunnels(index=context.tunnel_stores.index, closer=parts.closer, apps=context.apps)
     context.session_service.on_ended(ends.on_ended)
     # The first resource is closed last: the others give it work.
@@ -100,37 +79,13 @@ def mount(context: TunnelsContext) -> Mounted:
     return Mounted.join([shared, _mount_role(context, parts)])
 
 
-def _parts(context: TunnelsContext) -> _Parts:
-    group, stores = context.settings[TunnelSettings], context.tunnel_stores
-    news = NewsSender(context.bus)
-    closer = TunnelCloser(stores=stores, callbacks=context.tunnel_callbacks, news=news)
-    losses = LostSockets(
-        records=stores.records, clock=context.clock, away_timeout=group.tunnel_away_timeout
-    )
-    return _Parts(
-        closer=closer,
-        news=news,
-        app_limit=AppTunnelLimit(index=stores.index, limit=group.tunnel_max, clock=context.clock),
-        session_limit=SessionTunnelLimit(index=stores.index, closer=closer),
-        losses=losses,
-        hub=TunnelHub(
-            streams=stores.streams,
-            closer=closer,
-            losses=losses,
-            instance=context.settings[ServerSettings].instance,
-        ),
-        inboxes=TunnelInboxes(stores=stores, callbacks=context.tunnel_callbacks, closer=closer),
-    )
-
-
-def _mount_role(context: TunnelsContext, parts: _Parts) -> Mounted:
+def _mount_role(context: TunnelsContext, parts: TunnelServices) -> Mounted:
     sockets = _sockets(context, parts)
     jobs = _jobs(context, parts)
     sweep = SocketSweep(
         hub=parts.hub,
         records=context.tunnel_stores.records,
         clock=context.clock,
-        idle_timeout=context.settings[TunnelSettings].tunnel_idle_timeout,
     )
 
     async def close() -> None:
@@ -153,28 +108,17 @@ def _mount_role(context: TunnelsContext, parts: _Parts) -> Mounted:
     )
 
 
-def _sockets(context: TunnelsContext, parts: _Parts) -> ClientSockets:
+def _sockets(context: TunnelsContext, parts: TunnelServices) -> ClientSockets:
     group = context.settings[TunnelSettings]
-    attacher = TunnelAttacher(
-        api=NATIVE,
-        stores=context.tunnel_stores,
-        callbacks=context.tunnel_callbacks,
-        closer=parts.closer,
-        losses=parts.losses,
-        session_service=context.session_service,
-        app_limit=parts.app_limit,
-        session_limit=parts.session_limit,
-        news=parts.news,
-        clock=context.clock,
-        instance=context.settings[ServerSettings].instance,
-    )
     return ClientSockets(
         hub=parts.hub,
-        attacher=attacher,
+        losses=parts.losses,
+        attacher=parts.attachers[NATIVE],
         inboxes=parts.inboxes,
         drain=context.drain,
         messages_per_second=group.tunnel_messages_per_second,
         ping_interval=group.tunnel_ping_interval,
+        idle_timeout=group.tunnel_idle_timeout,
     )
 
 
@@ -184,16 +128,7 @@ def _socket_route(context: TunnelsContext, sockets: ClientSockets) -> SocketRout
     return api.route()
 
 
-def _server_routes(context: TunnelsContext, parts: _Parts) -> list[Route]:
-    service = TunnelService(
-        stores=context.tunnel_stores,
-        session_service=context.session_service,
-        closer=parts.closer,
-        news=parts.news,
-        app_limit=parts.app_limit,
-        session_limit=parts.session_limit,
-        clock=context.clock,
-    )
+def _server_routes(context: TunnelsContext, parts: TunnelServices) -> list[Route]:
     # https becomes wss, and http becomes ws
     url = f"ws{context.settings[ServerSettings].public_url.removeprefix('http')}{PATH}"
     authenticator = AppAuthenticator(
@@ -205,12 +140,12 @@ def _server_routes(context: TunnelsContext, parts: _Parts) -> list[Route]:
     )
     authenticators = {SERVER: authenticator.authenticate}
     return [
-        *bind_endpoints(TunnelPushAPI(service), push_api.ENDPOINTS, authenticators),
-        *bind_endpoints(TunnelServerAPI(service, url), server_api.ENDPOINTS, authenticators),
+        *bind_endpoints(TunnelPushAPI(parts.service), push_api.ENDPOINTS, authenticators),
+        *bind_endpoints(TunnelServerAPI(parts.service, url), server_api.ENDPOINTS, authenticators),
     ]
 
 
-def _jobs(context: TunnelsContext, parts: _Parts) -> TunnelJobs:
+def _jobs(context: TunnelsContext, parts: TunnelServices) -> TunnelJobs:
     return TunnelJobs(
         stores=context.tunnel_stores,
         closer=parts.closer,

@@ -308,7 +308,14 @@ class OpeningRefused(Exception):
 
 
 class CallbackFailed(Exception):
-    """A callback has no valid answer after its last attempt, or was not attempted."""
+    """A callback has no valid answer after its last attempt, or was not attempted.
+
+    retryable: whether there was no connection, so that the backend has not received it.
+    """
+
+    def __init__(self, reason: str, *, retryable: bool = False) -> None:
+        super().__init__(reason)
+        self.retryable = retryable
 
 
 class TunnelCallbacks(Protocol):

@@ -15,7 +15,14 @@ from enum import StrEnum
 from typing import TypedDict, Unpack
 
 from broker.infrastructure.codec import encode
-from broker.tunnels.model import META_MAX_BYTES, AcceptedOpening, ClosedBy, Tunnel, TunnelState
+from broker.tunnels.model import (
+    META_MAX_BYTES,
+    WAFER,
+    AcceptedOpening,
+    ClosedBy,
+    Tunnel,
+    TunnelState,
+)
 
 GROUPS_MAX = 16
 
@@ -82,12 +89,14 @@ def attach(tunnel: Tunnel, *, instance: str, now: float, session_end: float = 0.
 def lose(tunnel: Tunnel, by: ClosedBy, *, now: float, away_timeout: float) -> Tunnel | None:
     """Return the tunnel without its socket; None if it has none.
 
-    by: `network` or `drain`.  away_timeout: seconds until the tunnel ends.
+    by: `network` or `drain`.  away_timeout: seconds until the tunnel ends. A Wafer tunnel ends
+        at once.
     """
     state = RULES.get((tunnel.state, TunnelAct.LOSE))
     if state is None:
         return None
-    return edit(tunnel, state=state, lost_by=by, due_at=now + away_timeout)
+    due_at = now if tunnel.api == WAFER else now + away_timeout
+    return edit(tunnel, state=state, lost_by=by, due_at=due_at)
 
 
 def accept(tunnel: Tunnel, answer: AcceptedOpening) -> Tunnel:

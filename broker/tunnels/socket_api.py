@@ -7,7 +7,9 @@ authority.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
+from typing import Protocol
 
 from aiohttp import web
 
@@ -17,27 +19,48 @@ from broker.infrastructure.api.mounted import SocketRoute
 from broker.infrastructure.transport.websocket.acceptor import UpgradeRequest
 from broker.infrastructure.transport.websocket.handshake import (
     DetachedResponse,
+    HTTPRequest,
     detach,
     is_websocket_handshake,
 )
-from broker.tunnels.client_socket import ClientSockets
 from broker.tunnels.model import SocketPeer
 
 PATH = "/tunnel"
+
+
+class SocketStarter(Protocol):
+    """Starts the sockets of one API."""
+
+    def accept(
+        self,
+        request: HTTPRequest,
+        transport: asyncio.Transport,
+        early_data: bytes,
+        *,
+        ticket: str,
+        client: SocketPeer,
+    ) -> None:
+        """Answer a valid handshake.  ticket: empty for a client that sends none."""
 
 
 class TunnelSocketAPI:
     """Starts the sockets of tunnels.
 
     prefixes: paths below which the broker is served; "" is one of them.
+    path: of the sockets. Tickets follow it.
     """
 
     def __init__(
-        self, *, sockets: ClientSockets, addresses: ClientAddresses, prefixes: Collection[str]
+        self,
+        *,
+        sockets: SocketStarter,
+        addresses: ClientAddresses,
+        prefixes: Collection[str],
+        path: str = PATH,
     ) -> None:
         self._sockets = sockets
         self._addresses = addresses
-        self._paths = tuple(prefix + PATH for prefix in prefixes)
+        self._paths = tuple(prefix + path for prefix in prefixes)
 
     def accept_upgrade(self, request: UpgradeRequest) -> bool:
         """Start a socket. This is an `UpgradeHandler`."""
@@ -72,7 +95,7 @@ class TunnelSocketAPI:
         for own in self._paths:
             if path == own:
                 return ""
-            if path.startswith(f"{own}/"):
+            if path.startswith(f"{own}/") and "/" not in path[len(own) + 1 :]:
                 return path[len(own) + 1 :]
         return None
 

@@ -28,18 +28,12 @@ T = TypeVar("T")
 
 
 class SocketSweep:
-    """Looks at all sockets every `SWEEP_INTERVAL`.
+    """Looks at all sockets every `SWEEP_INTERVAL`."""
 
-    idle_timeout: seconds without a frame after which a socket is dropped.
-    """
-
-    def __init__(
-        self, *, hub: TunnelHub, records: TunnelStore, clock: Clock, idle_timeout: float
-    ) -> None:
+    def __init__(self, *, hub: TunnelHub, records: TunnelStore, clock: Clock) -> None:
         self._hub = hub
         self._records = records
         self._clock = clock
-        self._quiet_max = idle_timeout / SWEEP_INTERVAL
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -58,7 +52,7 @@ class SocketSweep:
                 socket.quiet = 0
                 continue
             socket.quiet += 1
-            if socket.quiet > self._quiet_max:
+            if socket.quiet * SWEEP_INTERVAL > socket.idle_timeout:
                 self._hub.abort(socket, "idle")
 
     async def touch(self) -> None:

@@ -23,7 +23,8 @@ from broker.tunnels.callback_sender import (
     TARGETS_MAX,
     CallbackKind,
 )
-from broker.tunnels.callbacks import CLOSE_CALL, CLOSE_DELAYS, MESSAGE, OPEN
+from broker.tunnels.callbacks import CLOSE_CALL, MESSAGE, OPEN
+from broker.tunnels.deferred_closes import CLOSE_DELAYS
 from broker.tunnels.metrics import callback_counter
 from broker.tunnels.model import AcceptedOpening, CloseRequest, MessageAnswer, TunnelState
 from broker.tunnels.ports import CallbackFailed, OpeningRefused

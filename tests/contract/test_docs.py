@@ -90,6 +90,8 @@ def test_every_route_is_documented(tmp_path: Path) -> None:
                 "/socket.io/",
                 "/tunnel",
                 "/tunnel/{ticket}",
+                "/tunnel/wafer",
+                "/tunnel/wafer/{ticket}",
             ):
                 assert f"`{route.method} {path}`" in PROTOCOL, f"{route.method} {path}"
 

@@ -306,6 +306,9 @@ def use_wafer(send: Journal) -> None:
     body = session_call("id_skey", code="pretend:alice")
     send("POST /mina_auth/", json=body)
     send("POST /wafer/{app}/mina_auth/", "/wafer/red/mina_auth/", json=body)
+    for path in ("/get/wsurl", "/ws/push"):
+        send(f"POST {path}", json={})
+        send(f"POST /wafer/{{app}}{path}", f"/wafer/red{path}", json={})
 
 
 def use_tunnels(send: Journal) -> None:

@@ -19,8 +19,9 @@ from broker.infrastructure.outbound.keep_alive import KeepAliveClient, Resolve, 
 from broker.infrastructure.retries import RetryWorker
 from broker.state.memory.retry_queue import MemoryRetryQueue
 from broker.state.memory.tunnels import open_tunnels
-from broker.tunnels.callback_sender import CallbackSender
-from broker.tunnels.callbacks import CLOSE_CALL, CLOSE_DELAYS, NativeCallbacks
+from broker.tunnels.callback_sender import CallbackSender, NativeFormat
+from broker.tunnels.callbacks import CLOSE_CALL, NativeCallbacks
+from broker.tunnels.deferred_closes import CLOSE_DELAYS
 from broker.tunnels.model import MessageAnswer, Opening, Tunnel
 from tests.support.builders import SHOP, Clock
 from tests.support.environment import free_port
@@ -125,9 +126,8 @@ class Sending:
         self.callbacks = NativeCallbacks(
             apps=AppRegistry([self.app]),
             sender=CallbackSender(
-                secrets=FixedSecrets(secrets),
+                format=NativeFormat(FixedSecrets(secrets), time.time),
                 client=client,
-                clock=time.time,
                 monotonic=self.monotonic,
             ),
             records=self.stores.records,

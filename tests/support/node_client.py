@@ -1,4 +1,4 @@
-"""Node programs in tests/clients/oidc."""
+"""Node programs of the tests, in folders with their own packages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from tests.support.clients import WAIT
@@ -14,10 +15,10 @@ from tests.support.environment import ROOT, miss, need
 FOLDER = ROOT / "tests/clients/oidc"
 
 
-def node() -> str:
-    """Return the path of Node; the packages of this folder are installed."""
-    if not (FOLDER / "node_modules").exists():
-        miss("the OpenID Connect clients are not installed: run make test")
+def node(folder: Path = FOLDER) -> str:
+    """Return the path of Node; the packages of the folder are installed."""
+    if not (folder / "node_modules").exists():
+        miss(f"the packages of {folder.name} are not installed: run make test")
     return need("node")
 
 
@@ -49,10 +50,13 @@ class NodeClient:
 
 
 @asynccontextmanager
-async def running_client(program: str) -> AsyncIterator[NodeClient]:
+async def running_client(
+    program: str, *arguments: str, folder: Path = FOLDER
+) -> AsyncIterator[NodeClient]:
     process = await asyncio.create_subprocess_exec(
-        node(),
-        str(FOLDER / program),
+        node(folder),
+        str(folder / program),
+        *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=1 << 20,

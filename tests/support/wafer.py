@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
 
 import aiohttp
+from aiohttp import web
 
+from broker.wafer.signing import client_id, signature
 from tests.support.clients import Answer
+from tests.support.environment import free_port
+from tests.support.waiting import eventually
 
 Fields = dict[str, Any]
 
@@ -39,3 +47,134 @@ class SessionServer:
 
     async def open(self, js_code: str = "pretend:alice") -> Fields:
         return await self.call("id_skey", code=js_code)
+
+
+HOST, KEY = "127.0.0.2", "9f338d1f0ecc37d25ac7b161c1d7bf72"
+
+
+class Packet(NamedTuple):
+    """A callback.  content: None without one."""
+
+    tunnel_id: str
+    type: str
+    content: str | None
+    headers: Mapping[str, str]
+
+
+class BusinessServer:
+    """Receives callbacks, and checks their signatures.
+
+    answers: those of the next callbacks of a type, as status and body; others are accepted.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}/tunnel"
+        self.answers: dict[str, list[tuple[int, object]]] = {}
+        self.packets: list[Packet] = []
+        self.held: asyncio.Event | None = None
+
+    async def receive(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        assert body["signature"] == signature(body["data"], KEY)
+        fields = json.loads(body["data"])
+        packet = Packet(fields["tunnelId"], fields["type"], fields.get("content"), request.headers)
+        self.packets.append(packet)
+        if self.held is not None:
+            await self.held.wait()
+        answers = self.answers.get(packet.type)
+        status, answer = answers.pop(0) if answers else (200, {"code": 0, "message": "ok"})
+        return web.json_response(answer, status=status)
+
+    def types(self) -> list[str]:
+        return [packet.type for packet in self.packets]
+
+    async def received(self, *types: str) -> None:
+        """Wait until callbacks of these types, and no others, have arrived in this order."""
+        await eventually(lambda: self.types() == [*types])
+
+
+@asynccontextmanager
+async def serving_business() -> AsyncIterator[BusinessServer]:
+    port = free_port()
+    business = BusinessServer(port)
+    application = web.Application()
+    application.router.add_post("/tunnel", business.receive)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    yield business
+    await runner.cleanup()
+
+
+WAFER_SETTINGS: Fields = {
+    "wafer_host": HOST,
+    "wafer_key": KEY,
+    "wafer_callbacks_private": True,
+}
+
+
+class TunnelCalls:
+    """The tunnel calls of a business server, which are signed."""
+
+    def __init__(
+        self, http: aiohttp.ClientSession, url: str, *, key: str = KEY, host: str = HOST
+    ) -> None:
+        self._http = http
+        self._url = url
+        self._key = key
+        self._host = host
+
+    def signed(self, data: object) -> Fields:
+        text = data if isinstance(data, str) else json.dumps(data)
+        return {
+            "data": text,
+            "tcId": client_id(self._host),
+            "tcKey": self._key,
+            "signature": signature(text, self._key),
+        }
+
+    async def post(self, path: str, body: bytes | object) -> Fields:
+        sent = {"data": body} if isinstance(body, bytes) else {"json": body}
+        async with self._http.post(self._url + path, **sent) as response:
+            assert response.status == 200, await response.text()
+            return dict(await response.json())
+
+    async def create(self, receive_url: object) -> Fields:
+        data = {"receiveUrl": receive_url, "protocolType": "wss"}
+        return await self.post("/get/wsurl", self.signed(data))
+
+    async def push(self, *packets: Fields) -> Fields:
+        return await self.post("/ws/push", self.signed([*packets]))
+
+
+def message_packet(*tunnel_ids: str, content: object = None) -> Fields:
+    text = json.dumps({"type": "speak", "content": content})
+    return {"tunnelIds": [*tunnel_ids], "type": "message", "content": text}
+
+
+def close_packet(*tunnel_ids: str) -> Fields:
+    return {"tunnelIds": [*tunnel_ids], "type": "close"}
+
+
+class WaferClient:
+    """A client's end of a tunnel."""
+
+    def __init__(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+        self.websocket = websocket
+
+    async def send(self, text: str) -> None:
+        await self.websocket.send_str(text)
+
+    async def receive(self) -> str:
+        """Return the next frame. Raises AssertionError if the socket closes."""
+        async with asyncio.timeout(30):
+            message = await self.websocket.receive()
+        assert message.type is aiohttp.WSMsgType.TEXT, (message, self.websocket.close_code)
+        return str(message.data)
+
+    async def closed(self) -> int | None:
+        """Wait until the socket is closed, without a frame before, and return its code."""
+        async with asyncio.timeout(30):
+            message = await self.websocket.receive()
+        assert message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED), message
+        return self.websocket.close_code

@@ -147,6 +147,9 @@ SERVER_PATHS = [
     "/sessions/check",
     "/tunnels",
     "/tunnels/push",
+    "/mina_auth/",
+    "/get/wsurl",
+    "/wafer/red/ws/push",
     f"/tunnels/{'A' * 22}",
     f"/tunnels/{'A' * 22}/push",
 ]

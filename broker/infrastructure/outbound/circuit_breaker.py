@@ -49,6 +49,11 @@ class CircuitBreaker:
         return True
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether the breaker allows no request now."""
+        return self._is_open and self._clock() < self._next_request_at
+
+    @property
     def is_steady(self) -> bool:
         """Whether the last `SUCCESS_THRESHOLD` requests succeeded, which ends an outage."""
         return self._successes >= SUCCESS_THRESHOLD

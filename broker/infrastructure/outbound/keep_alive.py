@@ -151,6 +151,8 @@ class KeepAliveClient:
             raise WebhookFailed(f"invalid response: {error}") from None
         except AddressNotAllowed as error:
             raise WebhookFailed(str(error)) from None
+        except ConnectionLost as error:
+            raise WebhookFailed(f"connection lost: {error}") from None
         except OSError as error:
             raise WebhookFailed(f"connection failed: {error}", retryable=True) from None
         except ValueError as error:

@@ -79,6 +79,14 @@ def sign(
     """
     time = datetime.fromtimestamp(int(now), UTC)
     body = encode({"type": type, "timestamp": time.isoformat(), "data": data})
+    return sign_body(signing_secrets, body, now=now, message_id=message_id)
+
+
+def sign_body(
+    signing_secrets: Sequence[str], body: bytes, *, now: float, message_id: str = ""
+) -> SignedRequest:
+    """Return a message with this body, signed as by `sign`.  body: in UTF-8."""
+    time = datetime.fromtimestamp(int(now), UTC)
     message_id = message_id or f"msg_{secrets.token_urlsafe(16)}"
     signatures = [
         standardwebhooks.Webhook(secret).sign(message_id, time, body.decode())
