@@ -95,8 +95,9 @@ class BusinessServer:
         return dict(opened.get("data", {}))
 
     async def _call(self, path: str, **body: str) -> Fields:
-        login = aiohttp.BasicAuth(self._configuration.app, self._configuration.secret)
-        return await self._post(self._configuration.broker + path, body, auth=login)
+        login = aiohttp.encode_basic_auth(self._configuration.app, self._configuration.secret)
+        url, headers = self._configuration.broker + path, {"Authorization": login}
+        return await self._post(url, body, headers=headers)
 
     async def _signed_call(self, path: str, value: object) -> Fields:
         data, own = json.dumps(value), self._configuration

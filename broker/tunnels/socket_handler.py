@@ -1,4 +1,4 @@
-"""What the handlers of all APIs share: limits, the end of sockets, and the drain."""
+"""Limits sockets and ends them, for the handlers of all APIs."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class SocketSweep:
                 socket.quiet = 0
                 continue
             socket.quiet += 1
-            if socket.quiet * SWEEP_INTERVAL > socket.idle_timeout:
+            if (socket.quiet - 1) * SWEEP_INTERVAL >= socket.idle_timeout:
                 self._hub.abort(socket, "idle")
 
     async def touch(self) -> None:

@@ -72,7 +72,7 @@ def _parse_packet(packet: object) -> WaferPacket:
 
 
 def _parse_content(content: object) -> bytes:
-    """The SDK of the clients throws on content that is no object with a type."""
+    """The SDK of the clients throws on other content than an object with a type."""
     try:
         value = decode(content) if isinstance(content, str) else None
     except (ValueError, RecursionError):

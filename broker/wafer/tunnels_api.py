@@ -79,7 +79,6 @@ class SignedCall(NamedTuple):
 
     app: App
     key: str
-    data: str
 
 
 class WaferTunnelsAPI:
@@ -116,7 +115,7 @@ class WaferTunnelsAPI:
             fields = _read_fields(await _read(http))
             with self._failures.counting_failures(self._addresses.of(http)):
                 call = await self._verify(fields, http.match_info.get("app", DEFAULT_APP))
-            return await operation.handler(call)
+            return await operation.handler(call, fields)
         except TunnelCallFailed as failed:
             return _failure(failed.code, str(failed))
         except WrongSignature as wrong:
@@ -126,9 +125,9 @@ class WaferTunnelsAPI:
         except Unavailable as unavailable:
             return _failure(TunnelCode.UNAVAILABLE, str(unavailable))
 
-    async def create(self, call: SignedCall) -> TunnelCallResponse:
+    async def create(self, call: SignedCall, body: Mapping[str, object]) -> TunnelCallResponse:
         """Create a tunnel whose callbacks go to `receiveUrl`."""
-        url = self._receive_url(call.data)
+        url = self._receive_url(str(body["data"]))
         if self._callbacks.is_paused(call.app, url):
             raise TunnelCallFailed(
                 TunnelCode.UNAVAILABLE, "receiveUrl has failed too often; try again later"
@@ -139,10 +138,10 @@ class WaferTunnelsAPI:
         data = encode(answer).decode()
         return {**_success(), "data": data, "signature": signature(data, call.key)}
 
-    async def push(self, call: SignedCall) -> TunnelCallResponse:
+    async def push(self, call: SignedCall, body: Mapping[str, object]) -> TunnelCallResponse:
         """Send packets in their order."""
         try:
-            packets = parse_packets(call.data)
+            packets = parse_packets(str(body["data"]))
         except ValueError as error:
             raise TunnelCallFailed(TunnelCode.INVALID_DATA, str(error)) from None
         if sum(len(packet.tunnel_ids) for packet in packets) > DELIVERIES_MAX:
@@ -163,7 +162,7 @@ class WaferTunnelsAPI:
         is_known = hmac.compare_digest(client_id(host).encode(), fields["tcId"].encode())
         if app is None or key is None or not (host and is_known and is_right):
             raise WrongSignature
-        return SignedCall(app, key, fields["data"])
+        return SignedCall(app, key)
 
     def _receive_url(self, data: str) -> str:
         """Raises TunnelCallFailed."""
@@ -196,7 +195,7 @@ class WaferTunnelsAPI:
         return None
 
     async def _send(self, app: App, packet: WaferPacket) -> Sequence[str]:
-        """Send a packet, and return the ids that are no tunnels of the app's Wafer API."""
+        """Send a packet, and return the ids without an open tunnel of the app's Wafer API."""
         known = [one for one in packet.tunnel_ids if is_tunnel_id(one)]
         if packet.type == CLOSE:
             open_ids = {one for one in known if await self._close(app, one)}

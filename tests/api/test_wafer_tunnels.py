@@ -133,6 +133,18 @@ async def test_lost_socket_ends_tunnel_after_its_messages(world: World) -> None:
     assert pushed["data"] == {"invalidTunnelIds": [tunnel_id]}
 
 
+async def test_silent_client_loses_its_tunnel(start_broker: StartBroker) -> None:
+    async with serving_business() as business, aiohttp.ClientSession() as http:
+        broker = await start_broker(wafer_heartbeat_interval=1, **WAFER_SETTINGS)
+        answer = await TunnelCalls(http, broker.url).create(business.url)
+        client = WaferClient(await http.ws_connect(json.loads(answer["data"])["connectUrl"]))
+        assert await client.receive() == "timeout:1"
+
+        await business.received("connect", "close")
+
+        assert await client.closed() in (None, 1006)
+
+
 async def test_close_of_the_client_ends_tunnel(world: World) -> None:
     _, client = await world.open()
 
@@ -256,7 +268,7 @@ async def test_tunnel_of_another_app_is_invalid(world: World) -> None:
     assert len(created["tunnelId"]) == 22
 
 
-async def test_native_tunnel_calls_do_not_know_it(world: World) -> None:
+async def test_native_calls_do_not_know_wafer_tunnels(world: World) -> None:
     tunnel_id, _ = await world.open()
 
     async with world.http.delete(

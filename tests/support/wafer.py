@@ -12,8 +12,10 @@ import aiohttp
 from aiohttp import web
 
 from broker.wafer.signing import client_id, signature
+from tests.support.app_admin import TOKEN
+from tests.support.builders import RunningBroker
 from tests.support.clients import Answer
-from tests.support.environment import free_port
+from tests.support.environment import ROOT, free_port
 from tests.support.waiting import eventually
 
 Fields = dict[str, Any]
@@ -111,6 +113,20 @@ WAFER_SETTINGS: Fields = {
     "wafer_key": KEY,
     "wafer_callbacks_private": True,
 }
+
+
+SDK_FOLDER = ROOT / "tests/clients/wafer"
+
+
+class Layout(NamedTuple):
+    """url: of the app's Wafer calls.  broker: of an instance.  app: the id of the app."""
+
+    url: str
+    broker: RunningBroker
+    app: str
+
+
+SDK_SETTINGS = {**WAFER_SETTINGS, "wafer_heartbeat_interval": 1, "admin_token": TOKEN}
 
 
 class TunnelCalls:

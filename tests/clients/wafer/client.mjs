@@ -1,7 +1,7 @@
 // A mini program with an unmodified Wafer SDK, controlled by lines of JSON. Argument: the package.
 import { createRequire } from "node:module";
 import readline from "node:readline";
-import { cut, state } from "./wx.mjs";
+import { cut, forge, state } from "./wx.mjs";
 
 const sdk = createRequire(import.meta.url)(process.argv[2]);
 const events = [];
@@ -17,11 +17,7 @@ const acts = {
     return called(sdk.login, { loginUrl: url });
   },
   request: async ({ url, login }) => (await called(sdk.request, { url, login })).data,
-  forge: ({ session }) => {
-    const key = "weapp_session_F2C224D4-2BCE-4C64-AF9F-A6D872000D1A";
-    const stored = wx.getStorageSync(key);
-    wx.setStorageSync(key, { ...stored, ...session });
-  },
+  forge: ({ session }) => forge(session),
   open: ({ url, increase }) => {
     if (increase) sdk.Tunnel.RECONNECT_TIME_INCREASE = increase;
     tunnel = new sdk.Tunnel(url);

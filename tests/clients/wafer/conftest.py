@@ -5,29 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import aiohttp
 import pytest
 
-from tests.support.app_admin import TOKEN, Admin
+from tests.support.app_admin import Admin
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.environment import free_port
 from tests.support.nginx import nginx_before
 from tests.support.servers.redis import Engines
-from tests.support.wafer import HOST, KEY, WAFER_SETTINGS, TunnelCalls
+from tests.support.wafer import HOST, KEY, SDK_SETTINGS, Layout, TunnelCalls
 from tests.support.waiting import eventually
-
-
-class Layout(NamedTuple):
-    """url: of the app's Wafer calls.  broker: of an instance.  app: the id of the app."""
-
-    url: str
-    broker: RunningBroker
-    app: str
-
-
-SETTINGS = {**WAFER_SETTINGS, "wafer_heartbeat_interval": 1, "admin_token": TOKEN}
 
 
 async def add_red(broker: RunningBroker, *urls: str) -> None:
@@ -51,7 +39,7 @@ async def add_red(broker: RunningBroker, *urls: str) -> None:
 async def default_app(
     start_broker: StartBroker, folder: Path, engines: Engines
 ) -> AsyncIterator[Layout]:
-    broker = await start_broker(**SETTINGS)
+    broker = await start_broker(**SDK_SETTINGS)
     yield Layout(broker.url, broker, "default")
 
 
@@ -59,7 +47,7 @@ async def default_app(
 async def red_app(
     start_broker: StartBroker, folder: Path, engines: Engines
 ) -> AsyncIterator[Layout]:
-    broker = await start_broker(**SETTINGS)
+    broker = await start_broker(**SDK_SETTINGS)
     await add_red(broker, broker.url)
     yield Layout(f"{broker.url}/wafer/red", broker, "red")
 
@@ -72,7 +60,7 @@ async def two_instances(
     engines.empty("redis")
     port = free_port()
     shared = {
-        **SETTINGS,
+        **SDK_SETTINGS,
         "state_url": engines.url("redis"),
         "public_url": f"http://127.0.0.1:{port}",
         "key_file": folder / "keys.json",

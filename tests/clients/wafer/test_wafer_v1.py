@@ -13,13 +13,10 @@ import aiohttp
 import pytest
 
 from deploy.processes import Process, wait_until_listening
-from tests.clients.wafer.conftest import Layout
-from tests.support.environment import ROOT, free_port
+from tests.support.environment import free_port
 from tests.support.node_client import NodeClient, node, running_client
-from tests.support.wafer import HOST, KEY
+from tests.support.wafer import HOST, KEY, SDK_FOLDER, Layout
 from tests.support.waiting import eventually
-
-FOLDER = ROOT / "tests/clients/wafer"
 
 
 class World(NamedTuple):
@@ -77,7 +74,7 @@ async def business(layout: Layout, tmp_path: Path) -> AsyncIterator[str]:
     log = tmp_path / "business.log"
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
-            *(node(FOLDER), str(FOLDER / "server.cjs")),
+            *(node(SDK_FOLDER), str(SDK_FOLDER / "server.cjs")),
             stdout=file,
             stderr=file,
             env={**os.environ, "SITE": json.dumps(site)},
@@ -93,7 +90,7 @@ async def business(layout: Layout, tmp_path: Path) -> AsyncIterator[str]:
 @pytest.fixture
 async def world(business: str) -> AsyncIterator[World]:
     async with (
-        running_client("client.mjs", "wafer-client-sdk", folder=FOLDER) as client,
+        running_client("client.mjs", "wafer-client-sdk", folder=SDK_FOLDER) as client,
         aiohttp.ClientSession() as http,
     ):
         yield World(client, business, http)

@@ -60,3 +60,9 @@ globalThis.wx = {
 };
 
 export const cut = () => socket.terminate();
+
+// Each SDK has one key in the storage.
+export const forge = (fields) => {
+  const [[key, session]] = storage;
+  storage.set(key, { ...session, ...fields });
+};
