@@ -121,7 +121,7 @@ class ClientSocket(WebSocketConnection):
         self.owner.hub.remove(self)
         self.finish(why)
 
-    def lose(self, by: ClosedBy) -> None:
+    def on_lost(self, by: ClosedBy) -> None:
         self.owner.losses.add(self.tunnel_id, self.attachment, by)
 
     def drop(self) -> None:

@@ -86,7 +86,7 @@ class TunnelSocket(Protocol):
     def idle_timeout(self) -> float:
         """Seconds without a frame after which the socket is dropped."""
 
-    def lose(self, by: ClosedBy) -> None:
+    def on_lost(self, by: ClosedBy) -> None:
         """Record that the tunnel has no socket any longer."""
 
     def finish(self, why: CloseRequest) -> None:
@@ -138,7 +138,7 @@ class TunnelHub:
     def lose(self, socket: TunnelSocket, by: ClosedBy = ClosedBy.NETWORK) -> None:
         """The socket was lost. Its waiting messages are still delivered."""
         if self.remove(socket):
-            socket.lose(by)
+            socket.on_lost(by)
 
     def remove(self, socket: TunnelSocket) -> bool:
         """Unregister a socket. Returns whether it was registered."""

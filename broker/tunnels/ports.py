@@ -313,7 +313,7 @@ class CallbackFailed(Exception):
     retryable: whether there was no connection, so that the backend has not received it.
     """
 
-    def __init__(self, reason: str, *, retryable: bool = False) -> None:
+    def __init__(self, reason: str = "", *, retryable: bool = False) -> None:
         super().__init__(reason)
         self.retryable = retryable
 

@@ -67,14 +67,14 @@ class WaferSocket(ClientSocket):
             self.send_text(b"close")
         self.close(why.code, why.reason)
 
-    def lose(self, by: ClosedBy) -> None:
+    def on_lost(self, by: ClosedBy) -> None:
         if not self.sockets.inboxes.put(self, ClientMessage(end=by)):
-            super().lose(by)
+            super().on_lost(by)
 
     def drop(self) -> None:
         """Close the socket. The tunnel ends when the state is available again."""
         self.sockets.hub.remove(self)
-        super().lose(ClosedBy.NETWORK)
+        super().on_lost(ClosedBy.NETWORK)
         self.finish(UNAVAILABLE)
 
     def on_handled(self, waiting: int) -> None:

@@ -23,6 +23,7 @@ from broker.tunnels.losses import LostSockets
 from broker.tunnels.model import (
     NATIVE,
     AcceptedOpening,
+    ClosedBy,
     ClosedTunnel,
     CloseRequest,
     MessageAnswer,
@@ -97,6 +98,7 @@ class FakeSocket:
 
     is_read = True
     is_congested = False
+    idle_timeout = 60.0
 
     def __init__(self, instance: Instance, attached: Attached) -> None:
         tunnel = attached.tunnel
@@ -123,6 +125,9 @@ class FakeSocket:
 
     def abort(self) -> None:
         self.closed = CloseRequest(1006, "")
+
+    def on_lost(self, by: ClosedBy) -> None:
+        self._instance.losses.add(self.tunnel_id, self.attachment, by)
 
     def lose(self) -> None:
         """End the connection, as a network does."""
@@ -159,9 +164,7 @@ class Instance:
         callbacks, news = {NATIVE: backend}, NewsSender(bus)
         self.closer = TunnelCloser(stores=stores, callbacks=callbacks, news=news)
         self.losses = LostSockets(records=stores.records, clock=clock, away_timeout=120)
-        self.hub = TunnelHub(
-            streams=stores.streams, closer=self.closer, losses=self.losses, instance=name
-        )
+        self.hub = TunnelHub(streams=stores.streams, closer=self.closer, instance=name)
         self.inboxes = TunnelInboxes(stores=stores, callbacks=callbacks, closer=self.closer)
         apps = AppRegistry([SHOP])
         self.attacher = TunnelAttacher(
