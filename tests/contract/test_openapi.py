@@ -382,8 +382,10 @@ def names_by_role(*roles: str) -> set[str]:
 UNDOCUMENTED = {
     *("GET /socket.io/", "POST /socket.io/"),
     *("GET /tunnel", "GET /tunnel/{ticket}"),
+    *("GET /tunnel/wafer", "GET /tunnel/wafer/{ticket}"),
+    *("POST /mina_auth", "POST /wafer/{app}/mina_auth"),
 }
-"""The protocol of Engine.IO."""
+"""The protocol of Engine.IO, WebSockets of tunnels, and paths without the slash at the end."""
 
 
 def test_document_lists_error_words_by_status() -> None:
