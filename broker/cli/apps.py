@@ -18,7 +18,6 @@ from broker.cli.support import (
     usage_error,
     with_records,
 )
-from broker.cli.tunnel_url import print_verification
 from broker.infrastructure.settings import Settings
 from broker.records.store import Records
 
@@ -90,6 +89,9 @@ async def _change(
     await records.app_admin.update(app_id, fields)
     if fields.get("tunnel_url"):
         await records.apps.refresh()
+        # Imported here, because it imports aiohttp, which the other commands do not need.
+        from broker.cli.tunnel_url import print_verification
+
         await print_verification(settings, records, app_id)
 
 
