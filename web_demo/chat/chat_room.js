@@ -70,7 +70,7 @@ class Room {
 
   // Add an entry at the end. An entry that the room has already is left out.
   add(entry) {
-    const position = positionOf(entry);
+    const position = placeOf(entry);
     if (position <= this.offset) return;
     this.offset = position;
     if (!this.oldest) this.oldest = position;
@@ -91,7 +91,7 @@ class Room {
   prepend(entries, more) {
     this.messages.unshift(...entries.filter(({ type }) => type !== "deleted"));
     for (const { type, offset } of entries) if (type === "deleted") this._markDeleted(offset);
-    if (entries.length) this.oldest = positionOf(entries[0]);
+    if (entries.length) this.oldest = placeOf(entries[0]);
     this.hasMore = more && entries.length > 0;
   }
 
@@ -121,7 +121,7 @@ class Room {
 }
 
 // The place of an entry. A deletion has its own, apart from that of its message.
-function positionOf({ type, offset, entry }) {
+function placeOf({ type, offset, entry }) {
   return type === "deleted" ? entry : offset;
 }
 
