@@ -65,10 +65,12 @@ TOKEN = "x" * 32
 POSTS = [one for one in DECLARED if one.method == "POST" and one.role != ADMIN]
 PAGES = [endpoint.path for endpoint in POSTS if endpoint.response == "text/html"]
 JSON_ROUTES = [
-    endpoint.path
+    endpoint.path.replace("{tunnel_id}", "A" * 22)
     for endpoint in POSTS
-    if endpoint.request_in == JSON and endpoint.path not in PAGES
+    if endpoint.request_in == JSON and endpoint.path not in PAGES and endpoint.role != "wafer"
 ]
+"""Wafer's calls have their own format of errors, and their own tests."""
+
 FORM_ROUTES = [endpoint.path for endpoint in POSTS if endpoint.request_in == FORM]
 GET_ROUTES = [
     "/device",
@@ -373,6 +375,8 @@ def test_compressed_body_is_refused(run: Loop, body: bytes) -> None:
 @pytest.mark.parametrize("path", [*JSON_ROUTES, *FORM_ROUTES, "/health/live"])
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 def test_wrong_method_is_refused(run: Loop, path: str, method: str) -> None:
+    if (method, path) == ("PATCH", "/tunnels/push"):
+        path = "/tunnels"  # PATCH has the path of a tunnel here
     status, answer = run(exchange(method, run.url + path))
 
     assert (status, answer["error"]) == (405, "invalid_request")

@@ -51,6 +51,7 @@ def record_of(app: App, *, has_api_secret: bool = True) -> AppRecord:
         app=app,
         has_provider_secret=False,
         has_api_secret=has_api_secret,
+        has_wafer_key=False,
         created_at=0.0,
         changed_at=0.0,
     )
