@@ -10,9 +10,9 @@ MINI_VENDOR := mp_stub/miniprogram/scan-login/vendor
 NODE_MODULES := tests/clients/js/node_modules tests/clients/miniprogram/node_modules tests/clients/oidc/node_modules tests/clients/wafer/node_modules bench/baselines/node_modules
 # Each product of `make interop` has its own environment.
 PRODUCTS := $(patsubst tests/interop/%.txt,build/interop/%/.installed,$(wildcard tests/interop/*.txt))
-# Tests spend most of their time waiting, so 3 processes suit 2 cores.
+# Tests spend much of their time waiting, so 4 processes suit 2 cores.
 # A test file stays in one process, because its tests share the servers that they start.
-PARALLEL := -n 3 --dist loadfile
+PARALLEL := -n 4 --dist loadfile
 RUNS := 3
 TESTS :=
 export PORT SITE_PORT PHONE_PORT WECHAT_PORT GATEWAY_PORT PROVIDER POOL OIDC BROKERS

@@ -128,6 +128,14 @@ class RetryWorker:
             return await self._queue.take_due(list(self._kinds), BATCH)
         return ()
 
+    async def _attempt(self, call: DeferredCall) -> CallOutcome:
+        """Make one attempt. A call that cannot be decoded fails: another version may know it."""
+        try:
+            return await self._kinds[call.kind].attempt(call)
+        except ValueError as error:
+            log.warning("deferred call is invalid", kind=call.kind, reason=str(error))
+            return CallOutcome.FAILED
+
     async def _make_in_turn(self, call: DeferredCall) -> None:
         try:
             await self._turns.acquire(call.receiver)
@@ -135,7 +143,7 @@ class RetryWorker:
             return  # it is due again after `RETRY_TIMEOUT`
         else:
             try:
-                await self.record(call, await self._kinds[call.kind].attempt(call))
+                await self.record(call, await self._attempt(call))
             finally:
                 self._turns.release(call.receiver)
         finally:

@@ -97,6 +97,7 @@ def shared_workers(
     tmp_path_factory: pytest.TempPathFactory, engines: Engines
 ) -> Iterator[RunningWorkers]:
     """A supervisor shared by several tests, because it starts slowly. The last test ends it."""
+    engines.empty("redis")
     with running_workers(
         tmp_path_factory.mktemp("standing"),
         engines.url("redis"),

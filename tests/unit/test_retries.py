@@ -96,6 +96,26 @@ async def test_answered_call_is_not_repeated(
     assert await take(queue) == []
 
 
+async def test_invalid_call_is_repeated_after_its_delay(
+    worker: RetryWorker, queue: MemoryRetryQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An instance of a newer version may have put it, and can make it."""
+
+    tries: list[DeferredCall] = []
+
+    async def attempt(call: DeferredCall) -> CallOutcome:
+        tries.append(call)
+        raise ValueError("unknown format")
+
+    worker.handle(KIND, attempt, DELAYS)
+    await worker.put(CALL)
+
+    async with running(worker, monkeypatch):
+        await eventually(lambda: tries)
+    clock.time += DELAYS[0]
+    assert [call.attempt for call in await take(queue)] == [2]
+
+
 async def test_cancelled_call_is_not_made(worker: RetryWorker, queue: MemoryRetryQueue) -> None:
     await worker.put(CALL)
 
