@@ -9,15 +9,12 @@ An idle tunnel is one `ClientSocket`: no task, queue or timer belongs to it.
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
-from broker.errors import Unavailable
 from broker.infrastructure.runtime.drain import DrainGate
 from broker.infrastructure.transport.websocket.frames import Message
 from broker.infrastructure.transport.websocket.handshake import HTTPRequest
-from broker.tunnels.attaching import Attached, Refused, ResumeRequest, TunnelAttacher
+from broker.tunnels.attaching import Attached, ResumeRequest, TunnelAttacher
 from broker.tunnels.client_connection import AWAITS_RESUME, OPENING, ClientSocket
 from broker.tunnels.client_frames import (
     ID_MAX,
@@ -37,8 +34,6 @@ from broker.tunnels.inbox import (
 from broker.tunnels.model import (
     DRAINING,
     INVALID_FRAME,
-    UNAVAILABLE,
-    ClosedBy,
     SocketPeer,
     is_tunnel_id,
 )
@@ -95,10 +90,14 @@ class ClientSockets(SocketHandler):
         if not self.drain.is_open:
             socket.finish(DRAINING)
         elif ticket:
-            self.tasks.spawn("tunnel open", self._open(socket, self._attacher.open(ticket, client)))
+            opening = self._attacher.open(ticket, client)
+            self.tasks.spawn("tunnel open", self.attach(socket, opening))
         else:
             loop = asyncio.get_running_loop()
             loop.call_later(FIRST_FRAME_TIMEOUT, self._expire, socket)
+
+    def greet(self, socket: ClientSocket, attached: Attached) -> None:
+        socket.send_text(encode_open(attached, self._ping_interval))
 
     # ---- MessageHandler ----
 
@@ -132,7 +131,7 @@ class ClientSockets(SocketHandler):
         socket.attachment = OPENING
         socket.pause()
         resuming = self._attacher.resume(request, socket.client)
-        self.tasks.spawn("tunnel resume", self._open(socket, resuming))
+        self.tasks.spawn("tunnel resume", self.attach(socket, resuming))
 
     def _handle_message(self, socket: ClientSocket, frame: ClientFrame) -> None:
         message_id = frame.get("id", "")
@@ -160,34 +159,6 @@ class ClientSockets(SocketHandler):
     def _expire(self, socket: ClientSocket) -> None:
         if socket.attachment == AWAITS_RESUME:
             socket.finish(INVALID_FRAME)
-
-    # ---- opening ----
-
-    async def _open(self, socket: ClientSocket, attaching: Coroutine[Any, Any, Attached]) -> None:
-        try:
-            attached = await attaching
-        except Refused as refused:
-            socket.finish(refused.why)
-        except Unavailable:
-            socket.finish(UNAVAILABLE)
-        else:
-            self._start(socket, attached)
-
-    def _start(self, socket: ClientSocket, attached: Attached) -> None:
-        """Register an attached socket, which may be closed already."""
-        tunnel = attached.tunnel
-        socket.client = None
-        socket.tunnel_id, socket.app = tunnel.id, sys.intern(tunnel.app)
-        socket.attachment, socket.position = tunnel.attachment, attached.position
-        socket.send_text(encode_open(attached, self._ping_interval))
-        self.hub.attach(socket)
-        if socket.is_closed:
-            self.hub.lose(socket)
-        elif not self.drain.is_open:
-            self.hub.lose(socket, ClosedBy.DRAIN)
-            socket.finish(DRAINING)
-        else:
-            socket.resume()
 
 
 FrameHandler = Callable[[ClientSockets, ClientSocket, ClientFrame], None]

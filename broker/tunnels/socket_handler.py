@@ -1,17 +1,28 @@
-"""Limits sockets and ends them, for the handlers of all APIs."""
+"""Attaches sockets, limits them and ends them, for the handlers of all APIs."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Awaitable
 
+from broker.errors import Unavailable
 from broker.infrastructure.background import BackgroundTasks
 from broker.infrastructure.runtime.drain import DrainGate
 from broker.infrastructure.transport.step_queue import StepQueue
 from broker.infrastructure.transport.websocket.connection import CloseReason
+from broker.tunnels.attaching import Attached, Refused
 from broker.tunnels.client_connection import OPENING, ClientSocket
 from broker.tunnels.hub import TunnelHub, TunnelLosses
 from broker.tunnels.metrics import DROPPED
-from broker.tunnels.model import DRAINING, FRAME_MAX_BYTES, RATE_LIMITED, ClosedBy, CloseRequest
+from broker.tunnels.model import (
+    DRAINING,
+    FRAME_MAX_BYTES,
+    RATE_LIMITED,
+    UNAVAILABLE,
+    ClosedBy,
+    CloseRequest,
+)
 
 BURST_SECONDS = 3.0
 """Seconds whose messages a client may send at once."""
@@ -26,7 +37,9 @@ CLOSE_POLLS = 20
 
 
 class SocketHandler:
-    """Limits the sockets of one API, and ends them. It is part of a `MessageHandler`.
+    """Attaches the sockets of one API, limits and ends them. It is part of a `MessageHandler`.
+
+    A subclass accepts the handshakes, and greets the attached sockets.
 
     losses: records sockets whose tunnel is away.
     drain: once it is closed, no further tunnel is opened.
@@ -67,6 +80,37 @@ class SocketHandler:
             await asyncio.sleep(CLOSE_TIMEOUT / CLOSE_POLLS)
         for transport in tuple(self.closing):
             transport.abort()
+
+    def greet(self, socket: ClientSocket, attached: Attached) -> None:
+        """Begin the tunnel of a socket, before it gets its first message."""
+        raise NotImplementedError
+
+    async def attach(self, socket: ClientSocket, attaching: Awaitable[Attached]) -> None:
+        """Attach a socket, or close it with the reason why it is refused."""
+        try:
+            attached = await attaching
+        except Refused as refused:
+            socket.finish(refused.why)
+        except Unavailable:
+            socket.finish(UNAVAILABLE)
+        else:
+            self._register(socket, attached)
+
+    def _register(self, socket: ClientSocket, attached: Attached) -> None:
+        """Register an attached socket, which may be closed already."""
+        tunnel = attached.tunnel
+        socket.tunnel_id, socket.app = tunnel.id, sys.intern(tunnel.app)
+        socket.attachment, socket.position = tunnel.attachment, attached.position
+        self.greet(socket, attached)
+        socket.client = None
+        self.hub.attach(socket)
+        if socket.is_closed:
+            self.hub.lose(socket)
+        elif not self.drain.is_open:
+            self.hub.lose(socket, ClosedBy.DRAIN)
+            socket.finish(DRAINING)
+        else:
+            socket.resume()
 
     def on_frames(self, connection: ClientSocket, count: int) -> bool:
         self._charge(connection, count * self._frame_cost)

@@ -12,16 +12,14 @@ closes the WebSocket.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Sequence
 from typing import cast
 
-from broker.errors import Unavailable
 from broker.infrastructure.runtime.drain import DrainGate
 from broker.infrastructure.transport.websocket import frames
 from broker.infrastructure.transport.websocket.frames import Message
 from broker.infrastructure.transport.websocket.handshake import HTTPRequest
-from broker.tunnels.attaching import Attached, Refused, TunnelAttacher
+from broker.tunnels.attaching import Attached, TunnelAttacher
 from broker.tunnels.client_connection import OPENING, SEND_BATCH_BYTES, ClientSocket
 from broker.tunnels.hub import TunnelHub, TunnelLosses
 from broker.tunnels.inbox import CLOSE, ClientMessage, TunnelInboxes
@@ -124,9 +122,13 @@ class WaferSockets(SocketHandler):
         socket.pause()
         socket.start(request, early_data, self._greeting)
         if self.drain.is_open:
-            self.tasks.spawn("tunnel open", self._open(socket, ticket, client))
+            self.tasks.spawn("tunnel open", self.attach(socket, self._attacher.attach(ticket)))
         else:
             socket.finish(DRAINING)
+
+    def greet(self, socket: ClientSocket, attached: Attached) -> None:
+        assert socket.client is not None, "it is set until the socket is attached"
+        self.inboxes.put(socket, ClientMessage(opening=Opening(*socket.client, resumed=False)))
 
     def on_message(self, connection: ClientSocket, message: Message) -> None:
         connection.quiet = 0
@@ -145,29 +147,3 @@ class WaferSockets(SocketHandler):
         size = socket.queue.size_bytes if socket.queue is not None else 0
         if waiting > WAITING_MAX or size > WAITING_MAX_BYTES:
             self.hub.abort(socket, "waiting messages")
-
-    async def _open(self, socket: WaferSocket, ticket: str, client: SocketPeer) -> None:
-        try:
-            attached = await self._attacher.attach(ticket)
-        except Refused as refused:
-            socket.finish(refused.why)
-        except Unavailable:
-            socket.finish(UNAVAILABLE)
-        else:
-            self._start(socket, attached, client)
-
-    def _start(self, socket: WaferSocket, attached: Attached, client: SocketPeer) -> None:
-        """Register an attached socket, which may be closed already."""
-        tunnel = attached.tunnel
-        socket.client = None
-        socket.tunnel_id, socket.app = tunnel.id, sys.intern(tunnel.app)
-        socket.attachment = tunnel.attachment
-        self.inboxes.put(socket, ClientMessage(opening=Opening(*client, resumed=False)))
-        self.hub.attach(socket)
-        if socket.is_closed:
-            self.hub.lose(socket)
-        elif not self.drain.is_open:
-            self.hub.lose(socket, ClosedBy.DRAIN)
-            socket.finish(DRAINING)
-        else:
-            socket.resume()
