@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from broker.apps.authentication import SERVER, AppAuthenticator
 from broker.apps.ports import Apps, AppSecrets
@@ -29,7 +28,7 @@ from broker.tunnels.server_api import TunnelServerAPI
 from broker.tunnels.services import TunnelServices
 from broker.tunnels.session_ends import SessionTunnels
 from broker.tunnels.settings import TunnelSettings
-from broker.tunnels.socket_api import PATH, TunnelSocketAPI
+from broker.tunnels.socket_api import TunnelSocketAPI, socket_url
 from broker.tunnels.sweep import SocketSweep
 
 ROLE = "tunnels"
@@ -123,14 +122,13 @@ def _sockets(context: TunnelsContext, parts: TunnelServices) -> ClientSockets:
 
 
 def _socket_route(context: TunnelsContext, sockets: ClientSockets) -> SocketRoute:
-    prefix = urlsplit(context.settings[ServerSettings].public_url).path
-    api = TunnelSocketAPI(sockets=sockets, addresses=context.addresses, prefixes={"", prefix})
+    public_url = context.settings[ServerSettings].public_url
+    api = TunnelSocketAPI(sockets=sockets, addresses=context.addresses, public_url=public_url)
     return api.route()
 
 
 def _server_routes(context: TunnelsContext, parts: TunnelServices) -> list[Route]:
-    # https becomes wss, and http becomes ws
-    url = f"ws{context.settings[ServerSettings].public_url.removeprefix('http')}{PATH}"
+    url = socket_url(context.settings[ServerSettings].public_url)
     authenticator = AppAuthenticator(
         apps=context.apps,
         secrets=context.app_secrets,

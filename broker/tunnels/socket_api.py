@@ -8,8 +8,8 @@ authority.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -26,6 +26,11 @@ from broker.infrastructure.transport.websocket.handshake import (
 from broker.tunnels.model import SocketPeer
 
 PATH = "/tunnel"
+
+
+def socket_url(public_url: str, path: str = PATH) -> str:
+    """Return the URL that a ticket follows: wss for a broker with https, ws for http."""
+    return f"ws{public_url.removeprefix('http')}{path}"
 
 
 class SocketStarter(Protocol):
@@ -46,7 +51,7 @@ class SocketStarter(Protocol):
 class TunnelSocketAPI:
     """Starts the sockets of tunnels.
 
-    prefixes: paths below which the broker is served; "" is one of them.
+    public_url: of the broker. Its path may precede `path`, or a proxy has removed it.
     path: of the sockets. Tickets follow it.
     """
 
@@ -55,12 +60,12 @@ class TunnelSocketAPI:
         *,
         sockets: SocketStarter,
         addresses: ClientAddresses,
-        prefixes: Collection[str],
+        public_url: str,
         path: str = PATH,
     ) -> None:
         self._sockets = sockets
         self._addresses = addresses
-        self._paths = tuple(prefix + path for prefix in prefixes)
+        self._paths = tuple(prefix + path for prefix in {"", urlsplit(public_url).path})
 
     def accept_upgrade(self, request: UpgradeRequest) -> bool:
         """Start a socket. This is an `UpgradeHandler`."""

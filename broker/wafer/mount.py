@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from broker.apps.ports import Apps, WaferKeys
 from broker.infrastructure.api.client_address import ClientAddresses
@@ -21,7 +20,7 @@ from broker.sessions.service import SessionService
 from broker.tunnels.model import WAFER
 from broker.tunnels.services import TunnelServices
 from broker.tunnels.settings import TunnelSettings
-from broker.tunnels.socket_api import TunnelSocketAPI
+from broker.tunnels.socket_api import TunnelSocketAPI, socket_url
 from broker.wafer import sessions_api, tunnels_api
 from broker.wafer.authentication import NetworkGuard
 from broker.wafer.callbacks import WaferCallbacks
@@ -80,16 +79,16 @@ def _mount_sockets(context: WaferContext) -> Mounted:
         messages_per_second=context.settings[TunnelSettings].tunnel_messages_per_second,
         heartbeat_interval=context.settings[WaferSettings].wafer_heartbeat_interval,
     )
-    prefix = urlsplit(context.settings[ServerSettings].public_url).path
     api = TunnelSocketAPI(
-        sockets=sockets, addresses=context.addresses, prefixes={"", prefix}, path=SOCKET_PATH
+        sockets=sockets,
+        addresses=context.addresses,
+        public_url=context.settings[ServerSettings].public_url,
+        path=SOCKET_PATH,
     )
     return Mounted(socket_routes=[api.route()], close_sockets=[sockets.close])
 
 
 def _tunnel_routes(context: WaferContext) -> Sequence[Route]:
-    # https becomes wss, and http becomes ws
-    url = f"ws{context.settings[ServerSettings].public_url.removeprefix('http')}{SOCKET_PATH}"
     api = WaferTunnelsAPI(
         service=context.tunnel_services.service,
         callbacks=context.wafer_callbacks,
@@ -97,7 +96,7 @@ def _tunnel_routes(context: WaferContext) -> Sequence[Route]:
         keys=context.wafer_keys,
         failures=context.failures,
         addresses=context.addresses,
-        url=url,
+        url=socket_url(context.settings[ServerSettings].public_url, SOCKET_PATH),
         is_private_allowed=context.settings[WaferSettings].wafer_callbacks_private,
     )
     return bind_endpoints(api, tunnels_api.ENDPOINTS, {SIGNED: api.authenticate})
