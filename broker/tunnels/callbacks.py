@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import structlog
-
 from broker.apps.model import App
 from broker.apps.ports import Apps
 from broker.infrastructure.codec import RawJSON
-from broker.infrastructure.retries import CallOutcome, RetryWorker
+from broker.infrastructure.retries import RetryWorker
 from broker.tunnels.callback_answers import read_closed, read_message_answer, read_opening
 from broker.tunnels.callback_sender import (
     BackendGone,
@@ -19,7 +17,7 @@ from broker.tunnels.callback_sender import (
     CallbackPaused,
     CallbackSender,
 )
-from broker.tunnels.deferred_closes import DeferredCloses
+from broker.tunnels.deferred_closes import CLOSE, DeferredCloses, NoReceiver, log_failure
 from broker.tunnels.model import (
     AcceptedOpening,
     ClosedTunnel,
@@ -29,21 +27,14 @@ from broker.tunnels.model import (
 )
 from broker.tunnels.ports import CallbackFailed, OpeningRefused, TunnelStore
 
-log = structlog.get_logger()
-
 OPEN = CallbackKind("open", 3.0)
 MESSAGE = CallbackKind("message", 10.0, max_bytes=64 * 1024)
-CLOSE = CallbackKind("close", 10.0)
 
 MESSAGE_DELAYS = (0.5, 2.0, 8.0)
 """Seconds before the second, third and fourth attempt of `tunnel.message`."""
 
 CLOSE_CALL = "tunnel-close"
 """The kind of the deferred calls."""
-
-
-class NoReceiver(CallbackPaused):
-    """The app was deleted, or has no URL for callbacks."""
 
 
 class NativeCallbacks(DeferredCloses):
@@ -55,8 +46,7 @@ class NativeCallbacks(DeferredCloses):
     def __init__(
         self, *, apps: Apps, sender: CallbackSender, records: TunnelStore, retries: RetryWorker
     ) -> None:
-        super().__init__(kind=CLOSE_CALL, records=records, retries=retries)
-        self._apps = apps
+        super().__init__(kind=CLOSE_CALL, apps=apps, records=records, retries=retries)
         self._sender = sender
 
     async def open(self, tunnel: Tunnel, seq: int, opening: Opening) -> AcceptedOpening:
@@ -108,25 +98,16 @@ class NativeCallbacks(DeferredCloses):
                 raise last
         return await self._sender.send(app, url, MESSAGE, callback, read_message_answer)
 
-    async def send_close(self, closed: ClosedTunnel) -> CallOutcome:
+    async def attempt_close(self, closed: ClosedTunnel) -> None:
         callback = _callback(
             closed.tunnel, closed.seq, code=closed.code, reason=closed.reason, by=closed.by.value
         )
-        try:
-            app, url = await self._receiver(closed.tunnel)
-            await self._sender.send(app, url, CLOSE, callback, read_closed)
-        except NoReceiver:
-            return CallOutcome.REFUSED
-        except CallbackFailed as failed:
-            log_failure(CLOSE, closed.tunnel, failed)
-            return CallOutcome.FAILED
-        return CallOutcome.DELIVERED
+        app, url = await self._receiver(closed.tunnel)
+        await self._sender.send(app, url, CLOSE, callback, read_closed)
 
     async def _receiver(self, tunnel: Tunnel) -> tuple[App, str]:
         """Return the tunnel's app and the URL of its callbacks. Raises NoReceiver."""
-        app = await self._apps.get(tunnel.app)
-        if app is None or app.incarnation != tunnel.incarnation:
-            raise NoReceiver("the app was deleted")
+        app = await self.app_of(tunnel)
         url = tunnel.callback_url or app.tunnel_url
         if not url:
             raise NoReceiver("the app has no tunnel_url")
@@ -141,14 +122,3 @@ def _callback(tunnel: Tunnel, seq: int, **more: object) -> Callback:
         data["openid"] = tunnel.openid
     data["meta"] = RawJSON(tunnel.meta.encode())
     return Callback(f"{tunnel.id}.{seq}", {**data, **more}, tunnel.id)
-
-
-def log_failure(kind: CallbackKind, tunnel: Tunnel, failed: CallbackFailed) -> None:
-    if not isinstance(failed, CallbackPaused):
-        log.warning(
-            "tunnel callback failed",
-            app=tunnel.app,
-            type=kind.type,
-            tunnel_id=tunnel.id,
-            reason=str(failed),
-        )

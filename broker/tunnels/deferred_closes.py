@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+import structlog
+
+from broker.apps.model import App
+from broker.apps.ports import Apps
 from broker.errors import Unavailable
 from broker.infrastructure.codec import decoder, encode
 from broker.infrastructure.coordination import DeferredCall
 from broker.infrastructure.retries import CallOutcome, RetryWorker
-from broker.tunnels.model import ClosedTunnel
-from broker.tunnels.ports import TunnelStore
+from broker.tunnels.callback_sender import CallbackKind, CallbackPaused
+from broker.tunnels.model import ClosedTunnel, Tunnel
+from broker.tunnels.ports import CallbackFailed, TunnelStore
+
+log = structlog.get_logger()
+
+CLOSE = CallbackKind("close", 10.0)
 
 CLOSE_DELAYS = (1.0, 10.0, 60.0, 600.0, 3600.0)
 """Seconds before the second to sixth attempt of a close."""
 
 _decode_closed = decoder(ClosedTunnel)
+
+
+class NoReceiver(CallbackPaused):
+    """The app was deleted, or has no URL for callbacks."""
 
 
 class DeferredCloses:
@@ -24,14 +37,35 @@ class DeferredCloses:
     retries: stores the calls.
     """
 
-    def __init__(self, *, kind: str, records: TunnelStore, retries: RetryWorker) -> None:
+    def __init__(
+        self, *, kind: str, apps: Apps, records: TunnelStore, retries: RetryWorker
+    ) -> None:
         self._kind = kind
+        self._apps = apps
         self._records = records
         self._retries = retries
 
+    async def attempt_close(self, closed: ClosedTunnel) -> None:
+        """Send the callback once. Raises CallbackFailed, or NoReceiver to end the attempts."""
+        raise NotImplementedError
+
+    async def app_of(self, tunnel: Tunnel) -> App:
+        """Return the app that the tunnel was created for. Raises NoReceiver."""
+        app = await self._apps.get(tunnel.app)
+        if app is None or app.incarnation != tunnel.incarnation:
+            raise NoReceiver("the app was deleted")
+        return app
+
     async def send_close(self, closed: ClosedTunnel) -> CallOutcome:
         """Make one attempt to send the callback."""
-        raise NotImplementedError
+        try:
+            await self.attempt_close(closed)
+        except NoReceiver:
+            return CallOutcome.REFUSED
+        except CallbackFailed as failed:
+            log_failure(CLOSE, closed.tunnel, failed)
+            return CallOutcome.FAILED
+        return CallOutcome.DELIVERED
 
     async def schedule_close(self, closed: ClosedTunnel, *, delay: float) -> None:
         await self._retries.put(self._call(closed), delay=delay)
@@ -56,4 +90,15 @@ class DeferredCloses:
         tunnel = closed.tunnel
         return DeferredCall(
             f"{tunnel.id}.{closed.seq}", self._kind, tunnel.app, encode(closed).decode()
+        )
+
+
+def log_failure(kind: CallbackKind, tunnel: Tunnel, failed: CallbackFailed) -> None:
+    if not isinstance(failed, CallbackPaused):
+        log.warning(
+            "tunnel callback failed",
+            app=tunnel.app,
+            type=kind.type,
+            tunnel_id=tunnel.id,
+            reason=str(failed),
         )

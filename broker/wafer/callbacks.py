@@ -19,10 +19,10 @@ from broker.infrastructure.outbound.webhook import (
     WebhookFailed,
     sign_body,
 )
-from broker.infrastructure.retries import CallOutcome, RetryWorker
+from broker.infrastructure.retries import RetryWorker
 from broker.tunnels.callback_sender import Callback, CallbackKind, CallbackSender
-from broker.tunnels.callbacks import MESSAGE_DELAYS, NoReceiver, log_failure
-from broker.tunnels.deferred_closes import DeferredCloses
+from broker.tunnels.callbacks import MESSAGE_DELAYS
+from broker.tunnels.deferred_closes import CLOSE, DeferredCloses, log_failure
 from broker.tunnels.model import AcceptedOpening, ClosedTunnel, MessageAnswer, Opening, Tunnel
 from broker.tunnels.ports import CallbackFailed, OpeningRefused, TunnelStore
 from broker.wafer.signing import signature
@@ -31,7 +31,6 @@ log = structlog.get_logger()
 
 CONNECT = CallbackKind("connect", 10.0)
 MESSAGE = CallbackKind("message", 10.0)
-CLOSE = CallbackKind("close", 10.0)
 
 CLOSE_CALL = "wafer-close"
 """The kind of the deferred calls."""
@@ -79,8 +78,7 @@ class WaferCallbacks(DeferredCloses):
     def __init__(
         self, *, apps: Apps, sender: CallbackSender, records: TunnelStore, retries: RetryWorker
     ) -> None:
-        super().__init__(kind=CLOSE_CALL, records=records, retries=retries)
-        self._apps = apps
+        super().__init__(kind=CLOSE_CALL, apps=apps, records=records, retries=retries)
         self._sender = sender
 
     def is_paused(self, app: App, url: str) -> bool:
@@ -104,15 +102,8 @@ class WaferCallbacks(DeferredCloses):
         await self._send(tunnel, seq, MESSAGE, data.decode(), may_repeat)
         return MessageAnswer()
 
-    async def send_close(self, closed: ClosedTunnel) -> CallOutcome:
-        try:
-            await self._send_once(closed.tunnel, closed.seq, CLOSE)
-        except NoReceiver:
-            return CallOutcome.REFUSED
-        except CallbackFailed as failed:
-            log_failure(CLOSE, closed.tunnel, failed)
-            return CallOutcome.FAILED
-        return CallOutcome.DELIVERED
+    async def attempt_close(self, closed: ClosedTunnel) -> None:
+        await self._send_once(closed.tunnel, closed.seq, CLOSE)
 
     async def _send(
         self,
@@ -139,9 +130,7 @@ class WaferCallbacks(DeferredCloses):
     async def _send_once(
         self, tunnel: Tunnel, seq: int, kind: CallbackKind, content: str | None = None
     ) -> bool:
-        app = await self._apps.get(tunnel.app)
-        if app is None or app.incarnation != tunnel.incarnation:
-            raise NoReceiver("the app was deleted")
+        app = await self.app_of(tunnel)
         packet = {"tunnelId": tunnel.id, "type": kind.type}
         if content is not None:
             packet["content"] = content
