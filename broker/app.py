@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 from broker.apps.client_authentication import ClientAuthenticator
 from broker.apps.mount import mount as mount_apps
 from broker.apps.origins import OriginPolicy
-from broker.backends import Backends, open_backends, open_wafer_keys, open_webhook_secrets
+from broker.backends import Backends, open_backends
 from broker.chat.mount import mount as mount_chat
 from broker.context import Context, Services
 from broker.directories.settings import DirectorySettings
@@ -257,7 +257,7 @@ def _build_callbacks(
 ) -> CallbackServices:
     return create_callback_services(
         apps=backends.apps,
-        secrets=open_webhook_secrets(settings, backends.records),
+        secrets=backends.webhook_secrets,
         records=backends.state.tunnels.records,
         retries=retries,
         clock=backends.state.clock,
@@ -268,8 +268,8 @@ def _build_callbacks(
 def _build_wafer(settings: Settings, backends: Backends, retries: RetryWorker) -> WaferServices:
     return create_wafer_services(
         apps=backends.apps,
-        keys=open_wafer_keys(settings, backends.records),
-        secrets=open_webhook_secrets(settings, backends.records),
+        keys=backends.wafer_keys,
+        secrets=backends.webhook_secrets,
         records=backends.state.tunnels.records,
         retries=retries,
         clock=backends.state.clock,
@@ -321,7 +321,7 @@ def _build_oidc_services(
         retries=retries,
         reuse_log=backends.records.reuse_log,
         apps=backends.apps,
-        webhook_secrets=open_webhook_secrets(settings, backends.records),
+        webhook_secrets=backends.webhook_secrets,
         directory=backends.directory,
         is_directory_open=settings[DirectorySettings].directory == "open",
         redeemer=redeemer,

@@ -51,6 +51,8 @@ class Backends:
     records: Records
     picture_store: ObjectPictureStore
     apps: AppRegistry
+    webhook_secrets: WebhookSecrets
+    wafer_keys: WaferKeys
     providers: ProviderRegistry
     directory: Directory
     policy: LoginPolicy | None
@@ -71,6 +73,8 @@ def open_backends(settings: Settings, clock: Clock | None, directory: Directory 
         records=records,
         picture_store=open_pictures(settings),
         apps=apps,
+        webhook_secrets=open_webhook_secrets(settings, records),
+        wafer_keys=open_wafer_keys(settings, records),
         providers=open_provider_registry(settings, apps, records),
         directory=directory or open_directory(settings, records.user_lookup, state.clock),
         policy=open_login_policy(settings, state.clock),

@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from broker.apps.authentication import AppAuthenticator
 from broker.apps.client_authentication import ClientAuthenticator
-from broker.apps.ports import AppAdmin, AppSecrets, WaferKeys, WebhookSecrets
+from broker.apps.ports import AppAdmin, WaferKeys, WebhookSecrets
 from broker.apps.registry import AppRegistry
-from broker.backends import Backends, default_app, open_wafer_keys, open_webhook_secrets
+from broker.backends import Backends, default_app
 from broker.blobs.settings import BlobSettings
 from broker.chat.ports import ChatStores
 from broker.directories.settings import DirectorySettings
@@ -99,6 +100,16 @@ class Context:
         return token.get_secret_value() if token else None
 
     @property
+    def app_authenticator(self) -> AppAuthenticator:
+        return AppAuthenticator(
+            apps=self.apps,
+            secrets=self.backends.records.apps,
+            failures=self.failures,
+            addresses=self.addresses,
+            admin_token=self.admin_token,
+        )
+
+    @property
     def pictures_url(self) -> str:
         return f"{self.settings[BlobSettings].pictures_public_url}/"
 
@@ -129,11 +140,11 @@ class Context:
 
     @property
     def webhook_secrets(self) -> WebhookSecrets:
-        return open_webhook_secrets(self.settings, self.backends.records)
+        return self.backends.webhook_secrets
 
     @property
     def wafer_keys(self) -> WaferKeys:
-        return open_wafer_keys(self.settings, self.backends.records)
+        return self.backends.wafer_keys
 
     @property
     def chat_stores(self) -> ChatStores:
@@ -190,10 +201,6 @@ class Context:
     @property
     def code_store(self) -> SqlCodeStore:
         return self.backends.records.code_store
-
-    @property
-    def app_secrets(self) -> AppSecrets:
-        return self.backends.records.apps
 
     @property
     def app_admin(self) -> AppAdmin:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic.fields import FieldInfo
 
@@ -196,28 +196,26 @@ def check_workers(settings: Settings) -> Iterator[InvalidField]:
 
 def check_policy(settings: Settings) -> Iterator[InvalidField]:
     url = split(settings[PolicySettings].policy)
-    if not url.scheme:
-        return
-    is_private_allowed = settings[OutboundSettings].webhooks_private
-    problem = webhook_url_problem(
-        url, is_private_allowed=is_private_allowed, setting="webhooks_private"
-    )
-    if problem:
-        yield InvalidField("policy", problem)
+    if url.scheme:
+        yield from _check_webhook(settings, "policy", url)
 
 
 def check_chat_webhook(settings: Settings) -> Iterator[InvalidField]:
     url = split(settings[ChatSettings].chat_rooms)
     if not url.scheme:
         return
+    yield from _check_webhook(settings, "chat_rooms", url)
+    if settings[AppSettings].webhook_secret is None:
+        yield InvalidField("webhook_secret", SIGNING_KEY_ADVICE)
+
+
+def _check_webhook(settings: Settings, name: str, url: SplitResult) -> Iterator[InvalidField]:
     is_private_allowed = settings[OutboundSettings].webhooks_private
     problem = webhook_url_problem(
         url, is_private_allowed=is_private_allowed, setting="webhooks_private"
     )
     if problem:
-        yield InvalidField("chat_rooms", problem)
-    if settings[AppSettings].webhook_secret is None:
-        yield InvalidField("webhook_secret", SIGNING_KEY_ADVICE)
+        yield InvalidField(name, problem)
 
 
 CHECKS: Sequence[Callable[[Settings], Iterator[InvalidField]]] = (

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from broker.apps.authentication import SERVER, AppAuthenticator
-from broker.apps.ports import Apps, AppSecrets
-from broker.infrastructure.api.client_address import ClientAddresses
+from broker.apps.ports import Apps
 from broker.infrastructure.api.endpoint import bind_endpoints
 from broker.infrastructure.api.mounted import Mounted
 from broker.infrastructure.api.rate_limit import RateLimiter
@@ -26,13 +25,11 @@ class SessionsContext(Protocol):
     @property
     def settings(self) -> Settings: ...
     @property
-    def admin_token(self) -> str | None: ...
-    @property
     def clock(self) -> Clock: ...
     @property
     def apps(self) -> Apps: ...
     @property
-    def app_secrets(self) -> AppSecrets: ...
+    def app_authenticator(self) -> AppAuthenticator: ...
     @property
     def session_service(self) -> SessionService: ...
     @property
@@ -41,8 +38,6 @@ class SessionsContext(Protocol):
     def phone_authenticator(self) -> PhoneAuthenticator: ...
     @property
     def failures(self) -> RateLimiter: ...
-    @property
-    def addresses(self) -> ClientAddresses: ...
 
 
 def mount(context: SessionsContext) -> Mounted:
@@ -71,14 +66,7 @@ def _mount_servers(context: SessionsContext, limits: SessionLimits) -> Mounted:
     api = SessionServerAPI(
         session_service=context.session_service, limits=limits, clock=context.clock
     )
-    authenticator = AppAuthenticator(
-        apps=context.apps,
-        secrets=context.app_secrets,
-        failures=context.failures,
-        addresses=context.addresses,
-        admin_token=context.admin_token,
-    )
-    authenticators = {SERVER: authenticator.authenticate}
+    authenticators = {SERVER: context.app_authenticator.authenticate}
     return Mounted(routes=bind_endpoints(api, server_api.ENDPOINTS, authenticators))
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Protocol
 
 from broker.apps.authentication import SERVER, AppAuthenticator
-from broker.apps.ports import Apps, AppSecrets
+from broker.apps.ports import Apps
 from broker.infrastructure.api.client_address import ClientAddresses
 from broker.infrastructure.api.endpoint import Route, bind_endpoints
 from broker.infrastructure.api.mounted import Mounted, Resource, SocketRoute
-from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.background import BackgroundTask
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import Bus, InstanceRegistry, LeaderLeases
@@ -38,17 +37,13 @@ class TunnelsContext(Protocol):
     @property
     def settings(self) -> Settings: ...
     @property
-    def admin_token(self) -> str | None: ...
-    @property
     def clock(self) -> Clock: ...
     @property
     def apps(self) -> Apps: ...
     @property
-    def app_secrets(self) -> AppSecrets: ...
+    def app_authenticator(self) -> AppAuthenticator: ...
     @property
     def session_service(self) -> SessionService: ...
-    @property
-    def failures(self) -> RateLimiter: ...
     @property
     def addresses(self) -> ClientAddresses: ...
     @property
@@ -129,14 +124,7 @@ def _socket_route(context: TunnelsContext, sockets: ClientSockets) -> SocketRout
 
 def _server_routes(context: TunnelsContext, parts: TunnelServices) -> list[Route]:
     url = socket_url(context.settings[ServerSettings].public_url)
-    authenticator = AppAuthenticator(
-        apps=context.apps,
-        secrets=context.app_secrets,
-        failures=context.failures,
-        addresses=context.addresses,
-        admin_token=context.admin_token,
-    )
-    authenticators = {SERVER: authenticator.authenticate}
+    authenticators = {SERVER: context.app_authenticator.authenticate}
     return [
         *bind_endpoints(TunnelPushAPI(parts.service), push_api.ENDPOINTS, authenticators),
         *bind_endpoints(TunnelServerAPI(parts.service, url), server_api.ENDPOINTS, authenticators),
