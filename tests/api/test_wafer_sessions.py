@@ -162,7 +162,7 @@ def repr_json(body: object) -> bytes:
 
 
 async def test_unknown_app_has_no_account(world: World) -> None:
-    server = SessionServer(world.http, world.broker.url, "/wafer/nobody/mina_auth/")
+    server = SessionServer(world.http, world.broker.url, "/wafer/unknown/mina_auth/")
 
     assert (await server.open())["returnCode"] == 1012
 

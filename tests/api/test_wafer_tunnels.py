@@ -280,7 +280,7 @@ async def test_native_calls_do_not_know_wafer_tunnels(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("key", "host", "path"),
-    [(KEY[::-1], HOST, ""), (KEY, "other.example", ""), (KEY, HOST, "/wafer/nobody")],
+    [(KEY[::-1], HOST, ""), (KEY, "other.example", ""), (KEY, HOST, "/wafer/unknown")],
 )
 async def test_forged_call_has_one_answer(world: World, key: str, host: str, path: str) -> None:
     calls = TunnelCalls(world.http, world.broker.url + path, key=key, host=host)

@@ -154,6 +154,21 @@ class FakeSocket:
         self._instance.hub.wake(self.tunnel_id)
 
 
+def sessions_of(store: StateBackend) -> SessionService:
+    """Return the sessions of the app `SHOP`."""
+    apps = AppRegistry([SHOP])
+    return SessionService(
+        store=store.sessions,
+        providers=all_pretend(apps),
+        directory=OpenDirectory(),
+        apps=apps,
+        secret_box=SecretBox(lambda: [bytes(32)]),
+        clock=store.clock,
+        lifetime=600,
+        idle_timeout=600,
+    )
+
+
 class Instance:
     """The parts of one instance that hold tunnels."""
 
@@ -166,23 +181,13 @@ class Instance:
         self.losses = LostSockets(records=stores.records, clock=clock, away_timeout=120)
         self.hub = TunnelHub(streams=stores.streams, closer=self.closer, instance=name)
         self.inboxes = TunnelInboxes(stores=stores, callbacks=callbacks, closer=self.closer)
-        apps = AppRegistry([SHOP])
         self.attacher = TunnelAttacher(
             api=NATIVE,
             stores=stores,
             callbacks=callbacks,
             closer=self.closer,
             losses=self.losses,
-            session_service=SessionService(
-                store=store.sessions,
-                providers=all_pretend(apps),
-                directory=OpenDirectory(),
-                apps=apps,
-                secret_box=SecretBox(lambda: [bytes(32)]),
-                clock=clock,
-                lifetime=600,
-                idle_timeout=600,
-            ),
+            session_service=sessions_of(store),
             app_limit=AppTunnelLimit(index=stores.index, limit=10_000, clock=clock),
             session_limit=SessionTunnelLimit(index=stores.index, closer=self.closer),
             news=news,

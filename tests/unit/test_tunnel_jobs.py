@@ -7,18 +7,14 @@ from typing import NamedTuple
 
 import pytest
 
-from broker.apps.registry import AppRegistry
-from broker.directories.open import OpenDirectory
 from broker.errors import Unavailable
-from broker.infrastructure.crypto.sealing import SecretBox
-from broker.sessions.service import SessionService
 from broker.state import StateBackend
 from broker.tunnels.jobs import TunnelJobs
 from broker.tunnels.losses import LostSockets
 from broker.tunnels.model import AWAY_TOO_LONG, NATIVE, ClosedBy, Tunnel, TunnelState
 from broker.tunnels.ports import Push
-from tests.support.builders import SHOP, Clock, all_pretend
-from tests.support.tunnel_instances import FlakyBackend, Instance, running_instances
+from tests.support.builders import Clock
+from tests.support.tunnel_instances import FlakyBackend, Instance, running_instances, sessions_of
 from tests.support.waiting import eventually
 
 
@@ -46,20 +42,10 @@ async def pair(store: StateBackend) -> AsyncIterator[Pair]:
 
 
 def jobs_of(store: StateBackend, instance: Instance, *ended: str) -> TunnelJobs:
-    apps = AppRegistry([SHOP])
     return TunnelJobs(
         stores=store.tunnels,
         closer=instance.closer,
-        session_service=SessionService(
-            store=store.sessions,
-            providers=all_pretend(apps),
-            directory=OpenDirectory(),
-            apps=apps,
-            secret_box=SecretBox(lambda: [bytes(32)]),
-            clock=store.clock,
-            lifetime=600,
-            idle_timeout=600,
-        ),
+        session_service=sessions_of(store),
         leader_leases=store.leader_leases,
         instances=EndedInstances(*ended),
         clock=store.clock,
