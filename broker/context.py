@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from broker.apps.authentication import AppAuthenticator
 from broker.apps.client_authentication import ClientAuthenticator
@@ -39,12 +38,12 @@ from broker.pool.code_pool import CodePool
 from broker.pool.ports import CodeLeases, PictureStore
 from broker.providers.settings import ProviderSettings
 from broker.records.pool_codes import SqlCodeStore
+from broker.services import Services
 from broker.sessions.authentication import PhoneAuthenticator
 from broker.sessions.limits import SessionLimits
 from broker.sessions.service import SessionService
 from broker.state import StateBackend
 from broker.tokens.issuer import TokenIssuer
-from broker.tunnels.callback_services import CallbackServices
 from broker.tunnels.ports import TunnelStores
 from broker.tunnels.services import TunnelServices
 from broker.users.ports import (
@@ -55,23 +54,6 @@ from broker.users.ports import (
     UserRegistration,
 )
 from broker.wafer.callbacks import WaferCallbacks
-from broker.wafer.services import WaferServices
-
-
-class Services(NamedTuple):
-    """Services that several features use."""
-
-    token_issuer: TokenIssuer
-    code_pool: CodePool
-    login_services: LoginServices
-    session_service: SessionService
-    session_limits: SessionLimits
-    oidc_services: OIDCServices
-    callbacks: CallbackServices
-    tunnels: TunnelServices
-    wafer: WaferServices
-    retries: RetryWorker
-    instances: InstanceWatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,7 @@ def create_tunnel_services(
     tunnel_max: int,
     away_timeout: float,
 ) -> TunnelServices:
-    """Create the services.
+    """Create the services: a flat list, in the order of dependence.
 
     callbacks: by the `api` of a tunnel.
     instance: the name of this process on the bus.

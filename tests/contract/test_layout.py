@@ -37,7 +37,7 @@ FEATURES: Mapping[str, frozenset[str]] = {
 BACKENDS = frozenset({"state", "bus", "records", "blobs", "providers", "directories", "policies"})
 """Backends implement the ports of features, and do not import each other."""
 
-COMPOSITION = ("settings", "backends", "context", "app", "cli", "__main__")
+COMPOSITION = ("settings", "backends", "services", "context", "app", "cli", "__main__")
 """Each may import the previous ones and every package."""
 
 SHARED_FILES = frozenset(
