@@ -61,25 +61,28 @@ class Proxy:
             read.cancel()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Forward a connection. It is closed at the end, also if the task is cancelled."""
         try:
-            first = await reader.read(65_536)
-            if self._is_cut or (self.blocks_websockets and b"transport=websocket" in first):
-                writer.transport.abort()
-                return
-            if not self._pass.is_set() and b"transport=websocket" in first:
-                first += await self._hold(reader)
-            inward, outward = await asyncio.open_connection("127.0.0.1", self._target)
+            await self._forward(reader, writer)
         except OSError:
+            pass
+        finally:
             writer.transport.abort()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first = await reader.read(65_536)
+        if self._is_cut or (self.blocks_websockets and b"transport=websocket" in first):
             return
+        if not self._pass.is_set() and b"transport=websocket" in first:
+            first += await self._hold(reader)
+        inward, outward = await asyncio.open_connection("127.0.0.1", self._target)
         outward.write(first)
         self._links |= {writer, outward}
         try:
             await asyncio.gather(copy(reader, outward), copy(inward, writer))
         finally:
-            for link in (writer, outward):
-                self._links.discard(link)
-                link.transport.abort()
+            self._links -= {writer, outward}
+            outward.transport.abort()
 
 
 async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
