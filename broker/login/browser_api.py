@@ -30,6 +30,7 @@ from broker.login.limits import LoginLimits
 from broker.login.lobby import Lobby
 from broker.login.model import OPEN, Browser, Login, State
 from broker.login.ports import KnownBrowsers
+from broker.login.rules import WRONG_ANSWER_STATES
 from broker.login.service import Handshake, LoginService, match_fields, register_url_field
 
 NAMESPACE = "/login"
@@ -239,9 +240,6 @@ class LoginBrowserAPI:
         """Cancel the login for which the socket waited before: a socket has one login."""
         if login_id is not None:
             await self._login_service.abandon(login_id)
-
-
-WRONG_ANSWER_STATES = frozenset({State.SCANNED, State.DENIED})
 
 
 def _state_for_browser(login: Login, *, now: float) -> State:

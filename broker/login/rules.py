@@ -79,6 +79,9 @@ CONDITIONAL_RULES: Mapping[tuple[State, Act, Condition], tuple[State, Reason | N
 }
 """The next state under a condition, and the login's reason if it is denied."""
 
+WRONG_ANSWER_STATES = frozenset({State.SCANNED, State.DENIED})
+"""The states of a login after `prove` with a wrong answer."""
+
 REPEATS: Mapping[Act, frozenset[State]] = {
     Act.SCAN: frozenset({State.SCANNED}),
     # The browser may redeem before a phone on an unreliable network repeats its confirm.

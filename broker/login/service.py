@@ -30,7 +30,7 @@ from broker.login.model import Act, Browser, Login, State
 from broker.login.networks import check_network
 from broker.login.ports import LoginRequests, LoginStore, RequestedLogin
 from broker.login.reader import LoginReader, hash_secret
-from broker.login.rules import next_state
+from broker.login.rules import WRONG_ANSWER_STATES, next_state
 from broker.login.scanner import needed_match
 from broker.login.writer import LoginWriter
 
@@ -200,7 +200,7 @@ class LoginService:
         if login.shows_digits and login.phone is not None:
             self._match_limit.check(login.phone)
         login = await self._writer.apply_and_store(login, Act.PROVE, answer=answer)
-        if login.state in (State.SCANNED, State.DENIED):
+        if login.state in WRONG_ANSWER_STATES:
             self._count_wrong_answer(login)
         await self._logins.secure(login)
         return login
