@@ -1,9 +1,12 @@
 """Servers to compare the broker with, with the same durable changes.
 
-    server.js, login.js, store.js  Node: socket.io with @socket.io/redis-adapter, plain or sharded
+    server.js                      Node, Bun: socket.io with @socket.io/redis-adapter
+    bun_server.js                  Bun: the same with @socket.io/bun-engine and Bun.serve
+    flow.js, login.js, store.js    the login flow of both
     tunnel.js, tunnel_store.js     Node: tunnels with ws; callbacks.js sends with http.Agent
     chat.js                        Node: chat rooms with socket.io and @socket.io/redis-adapter
-    http.js, scripts.js            Node: requests with JSON bodies; the broker's Redis scripts
+    http.js, errors.js             Node: requests with JSON bodies; errors
+    scripts.js                     Node: the broker's Redis scripts
     secrets.js                     Node: random secrets and their hashes
     oidc_provider.js               Node: the OpenID Provider of npm
     stock.py                       python-socketio on aiohttp, with redis-py

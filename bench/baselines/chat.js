@@ -7,10 +7,11 @@
 import { createAdapter } from "@socket.io/redis-adapter";
 import { createClient } from "redis";
 import { Server } from "socket.io";
-import { createJSONServer, errorBody, listen } from "./http.js";
+import { errorBody, Refused } from "./errors.js";
+import { createJSONServer, listen } from "./http.js";
 import { loadScripts } from "./scripts.js";
 import { hash, matches, random } from "./secrets.js";
-import { Refused, Store } from "./store.js";
+import { Store } from "./store.js";
 
 const HISTORY = 100;
 const MESSAGE_ID_TTL_MS = 600_000;

@@ -1,7 +1,7 @@
 // An HTTP server with JSON bodies.
 
 import { createServer } from "node:http";
-import { Refused } from "./store.js";
+import { errorBody } from "./errors.js";
 
 // Longer than a run, because phones keep their connections open.
 const KEEP_ALIVE_MS = 600_000;
@@ -24,11 +24,6 @@ export function listen(server) {
   server.listen(0, "127.0.0.1", 4096, () => {
     console.log(`listening on http://127.0.0.1:${server.address().port}`);
   });
-}
-
-export function errorBody(error) {
-  if (!(error instanceof Refused)) console.error(error);
-  return { error: error.message };
 }
 
 async function answer(act, request, content) {

@@ -3,7 +3,7 @@
 import { generateKeyPairSync } from "node:crypto";
 import jwt from "jsonwebtoken";
 import { hash, matches, random } from "./secrets.js";
-import { Refused } from "./store.js";
+import { Refused } from "./errors.js";
 
 const LIFETIME = 900;
 const TOKEN_LIFETIME = 600;

@@ -5,6 +5,7 @@
 //     session:<id>    the session as JSON
 
 import { readFileSync } from "node:fs";
+import { Refused } from "./errors.js";
 
 const LIFETIME_MS = 900_000;
 
@@ -59,14 +60,6 @@ export class Store {
     const stored = await this.client.get(`session:${id}`);
     if (stored === null) throw new Refused(401, "invalid_session");
     return JSON.parse(stored);
-  }
-}
-
-// An act is refused, with an HTTP status and an error word.
-export class Refused extends Error {
-  constructor(status, error) {
-    super(error);
-    this.status = status;
   }
 }
 

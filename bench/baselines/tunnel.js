@@ -10,7 +10,7 @@ import { Callbacks } from "./callbacks.js";
 import { createJSONServer, listen } from "./http.js";
 import { loadScripts } from "./scripts.js";
 import { hash, matches, random } from "./secrets.js";
-import { Refused } from "./store.js";
+import { Refused } from "./errors.js";
 import { TunnelStore } from "./tunnel_store.js";
 
 const { REDIS_URL, CALLBACK_URL, SECRET, TOKEN } = process.env;

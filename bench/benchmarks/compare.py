@@ -1,15 +1,24 @@
-"""Compares the targets with Node, round by round, for bars that are ratios."""
+"""Compares the targets with the peers, round by round, for bars that are ratios."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
+from types import MappingProxyType
 
 from bench.benchmarks import Runs, Setup
 
-BASELINE = "node"
+NODE = "node"
+BUN = "bun"
+PEERS = (NODE, BUN)
+BETTER_PEER = "the better peer"
 BROKER = "broker"
-ALL_TARGETS = ("broker", "node", "node-sharded", "stock")
+ALL_TARGETS = (BROKER, NODE, "node-sharded", BUN, "bun-ws", "stock")
+
+Bars = Mapping[str, float]
+"""The bars of the broker as shares of a figure of a peer, by peer or BETTER_PEER."""
+
+NO_BARS: Bars = MappingProxyType({})
 
 
 def setups(*instances: int, targets: Sequence[str] = ALL_TARGETS) -> list[Setup]:
@@ -20,14 +29,34 @@ def median_of(runs: Runs, setup: Setup, figure: str) -> float:
     return median(one[figure] for one in runs[setup])
 
 
-def compare_with_node(runs: Runs, figure: str, *, bar: float | None = None) -> list[str]:
-    """One line per target: its `figure` divided by Node's with as many instances."""
-    pairs = [(setup, setup._replace(target=BASELINE)) for setup in runs if setup.target != BASELINE]
-    return [_line(runs, setup, node, figure, bar) for setup, node in pairs if node in runs]
+def compare_with_peers(runs: Runs, figure: str, *, bars: Bars = NO_BARS) -> list[str]:
+    """Lines: the `figure` of the broker divided by that of each peer, then the others by Node.
+
+    A line compares setups with as many instances.
+    """
+    broker = [_broker_lines(runs, setup, figure, bars) for setup in runs if setup.target == BROKER]
+    others = [(setup, setup._replace(target=NODE)) for setup in runs]
+    return [line for lines in broker for line in lines] + [
+        compare_setups(runs, setup, node, figure)
+        for setup, node in others
+        if setup.target not in (BROKER, NODE) and node in runs
+    ]
 
 
-def _line(runs: Runs, setup: Setup, node: Setup, figure: str, bar: float | None) -> str:
-    return compare_setups(runs, setup, node, figure, bar=bar if setup.target == BROKER else None)
+def _broker_lines(runs: Runs, setup: Setup, figure: str, bars: Bars) -> list[str]:
+    peers = [peer for name in PEERS if (peer := setup._replace(target=name)) in runs]
+    better = min(peers, key=lambda peer: median_of(runs, peer, figure), default=None)
+    shared = bars.get(BETTER_PEER)
+    return [
+        compare_setups(
+            runs,
+            setup,
+            peer,
+            figure,
+            bar=bars.get(peer.target, shared if peer == better else None),
+        )
+        for peer in peers
+    ]
 
 
 def compare_setups(

@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 
 from bench.benchmarks import Benchmark, Figures, Runs, Setup
-from bench.benchmarks.compare import compare_with_node, generator_limit, setups
+from bench.benchmarks.compare import BUN, compare_with_peers, generator_limit, setups
 from bench.fleet import Fleet, Meter
 from bench.load import CONCURRENCY, LoadGenerator, close_all, gather_limited
 
 CONNECTS = 5_000
-BAR = 0.75
+BAR = 1.05
 SERVER_CPU = "server's CPU, ms per connect"
 GENERATOR_CPU = "load generator, ms per connect"
 
@@ -20,7 +20,7 @@ class Connect(Benchmark):
     question = (
         f"CPU of a connect. {CONNECTS} browsers connect to one instance, {CONCURRENCY} at a time: "
         "TCP, the WebSocket handshake, the Engine.IO handshake, CONNECT to the namespace. They "
-        f"stay connected and begin no login. Bar: {BAR} of node."
+        f"stay connected and begin no login. Bar: {BAR} of bun."
     )
     setups: Sequence[Setup] = setups(1)
 
@@ -38,7 +38,7 @@ class Connect(Benchmark):
 
     def verdict(self, runs: Runs) -> list[str]:
         return [
-            *compare_with_node(runs, SERVER_CPU, bar=BAR),
+            *compare_with_peers(runs, SERVER_CPU, bars={BUN: BAR}),
             generator_limit(runs, GENERATOR_CPU, "connects"),
         ]
 

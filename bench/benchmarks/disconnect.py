@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.benchmarks import Benchmark, Figures, Runs, Setup
-from bench.benchmarks.compare import BROKER, compare_with_node, judge, median_of, setups
+from bench.benchmarks.compare import BROKER, compare_with_peers, judge, median_of, setups
 from bench.fleet import Fleet, Meter, idle_cpu, wait_until_idle
 from bench.load import LoadGenerator, close_all
 
@@ -42,7 +42,7 @@ class Disconnect(Benchmark):
         }
 
     def verdict(self, runs: Runs) -> list[str]:
-        return [_cost_line(runs, setup) for setup in runs] + compare_with_node(runs, SERVER_CPU)
+        return [_cost_line(runs, setup) for setup in runs] + compare_with_peers(runs, SERVER_CPU)
 
 
 def _cost_line(runs: Runs, setup: Setup) -> str:

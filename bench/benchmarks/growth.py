@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from bench.benchmarks import Benchmark, Figures, Runs, Setup
-from bench.benchmarks.compare import BROKER, compare_with_node, judge, median_of, setups
+from bench.benchmarks.compare import BROKER, compare_with_peers, judge, median_of, setups
 from bench.fleet import Fleet, Meter, idle_cpu
 from bench.load import LoadGenerator, close_all, run_at_rate
 from bench.plots import Plot
@@ -62,7 +62,7 @@ class Growth(Benchmark):
         grown = [
             _growth_line(runs, *pair) for pair in pairs if pair[0] != pair[1] and pair[1] in runs
         ]
-        return grown + compare_with_node(runs, SERVER_CPU)
+        return grown + compare_with_peers(runs, SERVER_CPU)
 
     def plots(self, runs: Runs) -> Sequence[Plot]:
         lines: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)

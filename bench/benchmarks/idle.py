@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Sequence
 
 from bench.benchmarks import Benchmark, Figures, Runs, Setup
-from bench.benchmarks.compare import compare_with_node, setups
+from bench.benchmarks.compare import BUN, NODE, compare_with_peers, setups
 from bench.fleet import Fleet, idle_cpu
 from bench.load import LoadGenerator, close_all, gather_limited
 
 BROWSERS = 10_000
 SETTLE_DELAY = 5.0
-BAR = 0.25
+BARS = {BUN: 0.8, NODE: 0.25}
 CONNECTED = "connected, % of a core"
 WAITING = "waiting for a login, % of a core"
 
@@ -22,7 +22,7 @@ class Idle(Benchmark):
         f"CPU of {BROWSERS} browsers that only wait, at one instance. The CPU is measured over "
         "two ping intervals of 25 seconds: while the browsers are connected, and again after each "
         "has begun a login. Only the broker queries the state for each login, about every 4 s. "
-        f"Bar: {BAR} of node."
+        f"Bar: {BARS[BUN]} of bun; while they wait also {BARS[NODE]} of node."
     )
     setups: Sequence[Setup] = setups(1)
     seconds = 50.0
@@ -48,8 +48,8 @@ class Idle(Benchmark):
 
     def verdict(self, runs: Runs) -> list[str]:
         return [
-            *compare_with_node(runs, CONNECTED, bar=BAR),
-            *compare_with_node(runs, WAITING, bar=BAR),
+            *compare_with_peers(runs, CONNECTED, bars={BUN: BARS[BUN]}),
+            *compare_with_peers(runs, WAITING, bars=BARS),
         ]
 
 

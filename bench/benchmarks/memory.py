@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from bench.benchmarks import Benchmark, Figures, Runs, Setup
-from bench.benchmarks.compare import compare_with_node, median_of, setups
+from bench.benchmarks.compare import BUN, compare_with_peers, median_of, setups
 from bench.fleet import Fleet
 from bench.load import LoadGenerator, close_all, gather_limited
 from bench.plots import Plot
@@ -14,7 +14,7 @@ from bench.targets import Browser
 
 STEPS = (2_000, 4_000, 6_000, 8_000, 10_000)
 SETTLE_DELAY = 5.0
-BAR = 0.2
+BAR = 0.25
 KB = 1024
 PER_BROWSER = "KB per browser"
 
@@ -25,7 +25,7 @@ class Memory(Benchmark):
         "which has done one login before, and wait. The figure is the growth of the resident set "
         f"after {SETTLE_DELAY:.0f} s, divided by the number of browsers. The server gets no "
         "request to return memory. The kernel's memory for sockets is the same for all targets "
-        f"and is not included. Bar: {BAR} of node."
+        f"and is not included. Bar: {BAR} of bun."
     )
     setups: Sequence[Setup] = setups(1)
     warms_up = False
@@ -49,7 +49,7 @@ class Memory(Benchmark):
         }
 
     def verdict(self, runs: Runs) -> list[str]:
-        return compare_with_node(runs, PER_BROWSER, bar=BAR)
+        return compare_with_peers(runs, PER_BROWSER, bars={BUN: BAR})
 
     def plots(self, runs: Runs) -> Sequence[Plot]:
         lines = {

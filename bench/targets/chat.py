@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Mapping
 
-from bench.baselines import HERE
-from bench.targets import Command, WarmUp
+from bench.targets import WarmUp
 from bench.targets.broker import BrokerTarget
-from bench.targets.node import NodeTarget
+from bench.targets.peers import PeerTarget
 from broker.state.redis.chat_rooms import APPEND
-from tests.support.environment import need
 
 WARM_UP = WarmUp(seconds=12, logins=0)
 
@@ -19,16 +17,13 @@ class BrokerChat(BrokerTarget):
     warm_up = WARM_UP
 
 
-class NodeChat(NodeTarget):
+class NodeChat(PeerTarget):
     warm_up = WARM_UP
+    server = "chat.js"
     packages = ("socket.io", "@socket.io/redis-adapter", "redis")
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def command(self, *, redis_url: str, folder: Path) -> Command:
-        environment = {"REDIS_URL": redis_url, "SCRIPTS": json.dumps({"append": APPEND.text})}
-        return Command([need("node"), str(HERE / "chat.js")], environment)
+    def environment(self) -> Mapping[str, str]:
+        return {"SCRIPTS": json.dumps({"append": APPEND.text})}
 
 
 BROKER = BrokerChat("broker-chat", settings={"CHAT_ROOMS": "open"})

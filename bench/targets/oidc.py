@@ -17,13 +17,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 
-from bench.baselines import HERE
 from bench.socketio import ProtocolError
 from bench.targets import Command
 from bench.targets.broker import BrokerTarget
-from bench.targets.node import NodeTarget
+from bench.targets.peers import PeerTarget
 from broker.tokens.keys import KeyRing
-from tests.support.environment import need
 
 REDIRECT_URI = "http://127.0.0.1:1/callback"
 SCOPE = "openid profile offline_access"
@@ -238,19 +236,16 @@ class BrokerOIDC(BrokerTarget):
         return await BrokerApp(urls, secret).open()
 
 
-class OIDCProvider(NodeTarget):
-    def __init__(self) -> None:
-        self.name = "oidc-provider"
+class OIDCProvider(PeerTarget):
+    server = "oidc_provider.js"
+    packages = ("oidc-provider", "redis")
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
         self._jwks = json.dumps({"keys": [KeyRing.new("RS256", 0).present]})
 
-    def command(self, *, redis_url: str, folder: Path) -> Command:
-        environment = {
-            "REDIS_URL": redis_url,
-            "JWKS": self._jwks,
-            "SECRET": SECRET,
-            "REDIRECT_URI": REDIRECT_URI,
-        }
-        return Command([need("node"), str(HERE / "oidc_provider.js")], environment)
+    def environment(self) -> Mapping[str, str]:
+        return {"JWKS": self._jwks, "SECRET": SECRET, "REDIRECT_URI": REDIRECT_URI}
 
     async def app(self, urls: list[str]) -> SignInApp:
         return ProviderApp(urls, SECRET)
@@ -258,4 +253,4 @@ class OIDCProvider(NodeTarget):
 
 RS256 = BrokerOIDC("broker-oidc", "RS256")
 ES256 = BrokerOIDC("broker-oidc-es256", "ES256")
-PROVIDER = OIDCProvider()
+PROVIDER = OIDCProvider("oidc-provider")

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Protocol
 
-from bench.baselines import HERE
-from bench.targets import Command, Target, WarmUp
+from bench.targets import Target, WarmUp
 from bench.targets.broker import NO_LIMIT, BrokerTarget
-from bench.targets.node import NodeTarget
+from bench.targets.peers import PeerTarget
 from broker.state.redis.tunnel_inbox import NUMBER
 from broker.state.redis.tunnel_streams import APPEND, READ
 from broker.state.redis.tunnels import CHANGE
 from tests.support.app_admin import TOKEN
-from tests.support.environment import free_port, need
+from tests.support.environment import free_port
 from tests.support.webhook import SECRET
 
 IDLE_TIMEOUT = "3600"
@@ -55,23 +53,22 @@ class BrokerTunnels(BrokerTarget):
         super().__init__(name, settings=broker_settings(self.callback_port))
 
 
-class NodeTunnels(NodeTarget):
+class NodeTunnels(PeerTarget):
     warm_up = WarmUp(seconds=12, logins=0)
+    server = "tunnel.js"
     packages = ("ws", "redis")
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        super().__init__(name)
         self.callback_port = free_port()
 
-    def command(self, *, redis_url: str, folder: Path) -> Command:
-        environment = {
-            "REDIS_URL": redis_url,
+    def environment(self) -> Mapping[str, str]:
+        return {
             "SCRIPTS": json.dumps({name: script.text for name, script in SCRIPTS.items()}),
             "CALLBACK_URL": callback_url(self.callback_port),
             "SECRET": SECRET,
             "TOKEN": TOKEN,
         }
-        return Command([need("node"), str(HERE / "tunnel.js")], environment)
 
 
 BROKER = BrokerTunnels("broker-tunnel")

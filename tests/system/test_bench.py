@@ -26,7 +26,7 @@ from bench.benchmarks import (
     tunnel,
     tunnel_memory,
 )
-from bench.benchmarks.compare import compare_with_node
+from bench.benchmarks.compare import BETTER_PEER, BUN, Bars, compare_with_peers
 from bench.benchmarks.growth import IDLE_CPU, SERVER_CPU
 from bench.fleet import Fleet, fleet
 from bench.load import LOST, LoadGenerator, close_all, percentile, run_at_rate, run_concurrently
@@ -54,7 +54,7 @@ def without_warm_up(name: str, monkeypatch: pytest.MonkeyPatch) -> Target:
 
 def require_node_modules() -> None:
     if not (HERE / "node_modules").exists():
-        miss("the Node peers are not installed: make bench/baselines/node_modules")
+        miss("the peers are not installed: make bench/baselines/node_modules")
 
 
 async def test_load_completes_every_login(broker: RunningBroker) -> None:
@@ -103,9 +103,9 @@ async def test_concurrent_logins_reach_the_minimum(
     assert len(result.latencies) in (5, 6)
 
 
-@pytest.mark.parametrize("name", ["stock", "node", "node-sharded"])
+@pytest.mark.parametrize("name", ["stock", "node", "node-sharded", "bun", "bun-ws"])
 async def test_baseline_completes_logins_over_two_servers(name: str) -> None:
-    if name.startswith("node"):
+    if name != "stock":
         require_node_modules()
     async with fleet(load_target(name), 2) as servers:
         generator = LoadGenerator(servers)
@@ -316,12 +316,29 @@ def test_verdict_compares_equal_numbers_of_instances() -> None:
     costs = {"broker": [1.0, 2.0, 3.0], "node": [2.0, 4.0, 4.0]}
     runs = {Setup(name, 2): [{"ms": cost} for cost in rounds] for name, rounds in costs.items()}
 
-    [met], [missed] = (compare_with_node(runs, "ms", bar=bar) for bar in (0.5, 0.4))
+    [met], [missed] = (compare_with_peers(runs, "ms", bars={"node": bar}) for bar in (0.5, 0.4))
 
     assert met == (
         "ms: broker, 2 instances 0.50 of node, 2 instances (0.50–0.75 by round); bar 0.5: met."
     )
     assert missed.endswith("bar 0.4: **missed**.")
+
+
+@pytest.mark.parametrize(
+    ("bars", "node_bar", "bun_bar"),
+    [({BUN: 0.5}, False, True), ({BETTER_PEER: 0.5}, False, True), ({}, False, False)],
+)
+def test_verdict_applies_bars_to_their_peer(bars: Bars, node_bar: bool, bun_bar: bool) -> None:
+    costs = {"broker": 1.0, "node": 4.0, "bun": 2.0, "stock": 8.0}
+    runs = {Setup(name, 2): [{"ms": cost}] for name, cost in costs.items()}
+
+    node, bun, bun_by_node, stock = compare_with_peers(runs, "ms", bars=bars)
+
+    assert "broker, 2 instances 0.25 of node" in node
+    assert "broker, 2 instances 0.50 of bun" in bun
+    assert ("bar" in node, "bar" in bun) == (node_bar, bun_bar)
+    assert "bun, 2 instances 0.50 of node" in bun_by_node
+    assert "stock, 2 instances 2.00 of node" in stock
 
 
 def test_plot_draws_every_line() -> None:
