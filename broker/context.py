@@ -11,7 +11,7 @@ from broker.apps.ports import AppAdmin, WaferKeys, WebhookSecrets
 from broker.apps.registry import AppRegistry
 from broker.backends import Backends, default_app
 from broker.blobs.settings import BlobSettings
-from broker.chat.ports import ChatStores
+from broker.chat.ports import ChatStores, LoginGrants
 from broker.directories.settings import DirectorySettings
 from broker.directories.shared import recent
 from broker.identity.ports import Directory
@@ -231,6 +231,10 @@ class Context:
     @property
     def token_issuer(self) -> TokenIssuer:
         return self.services.token_issuer
+
+    @property
+    def access_grants(self) -> LoginGrants:
+        return self.services.oidc_services.access_grants
 
     @property
     def token_key_ids(self) -> Callable[[], tuple[str, ...]]:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from broker.infrastructure.clock import Clock
 from broker.users.ports import EndedSubjectLog
+
+REREAD_INTERVAL = 60.0
+"""Seconds after which the log is read again without a new entry: a user may be unblocked."""
 
 
 class BlockedSubjects:
@@ -13,18 +17,23 @@ class BlockedSubjects:
     The log has the last day, which is as long as an unused chat session lasts at most.
     """
 
-    def __init__(self, log: EndedSubjectLog) -> None:
+    def __init__(self, log: EndedSubjectLog, clock: Clock) -> None:
         self._log = log
+        self._clock = clock
         self._number = 0
+        self._read_at = 0.0
         self._subjects: Collection[str] = frozenset()
 
     def __contains__(self, subject: object) -> bool:
         return subject in self._subjects
 
     async def look(self) -> bool:
-        """Read the log, and return whether it has changed. Raises Unavailable."""
-        if (await self._log.after(self._number)).number == self._number:
+        """Read the log, and return whether it may have changed. Raises Unavailable."""
+        now = self._clock()
+        is_new = (await self._log.after(self._number)).number != self._number
+        if not is_new and 0 <= now - self._read_at < REREAD_INTERVAL:
             return False
         found = await self._log.after(0)
         self._number, self._subjects = found.number, frozenset(found.subjects)
+        self._read_at = now
         return True

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from broker.infrastructure.coordination import Notice
+from broker.tokens.model import AccessGrant
 
 PAIR_MARK, PERSON_MARK = "@", "~"
 """First characters of the rooms of two people and of one person. No other room has them."""
@@ -243,6 +244,7 @@ class ChatSession:
     phone_session: id of the phone's session that it ends with; empty for none.
     openid: the user's id at the provider; None if the session is not from a phone.
     expires_at: Unix time in seconds; each use extends it.
+    grant: of the access token, that it ends with; None for none.
     """
 
     app: str
@@ -252,6 +254,7 @@ class ChatSession:
     phone_session: str
     openid: str | None
     expires_at: float
+    grant: AccessGrant | None = None
 
 
 class Conversation(NamedTuple):

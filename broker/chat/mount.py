@@ -17,7 +17,7 @@ from broker.chat.local_rooms import LocalRooms
 from broker.chat.model import Retention
 from broker.chat.moderation import Moderation
 from broker.chat.notices import Notifier
-from broker.chat.ports import ChatStores
+from broker.chat.ports import ChatStores, LoginGrants
 from broker.chat.presence import PresenceService
 from broker.chat.service import ChatService
 from broker.chat.sessions import ChatSessions
@@ -60,6 +60,8 @@ class ChatContext(Protocol):
     def webhook_secrets(self) -> WebhookSecrets: ...
     @property
     def token_issuer(self) -> TokenIssuer: ...
+    @property
+    def access_grants(self) -> LoginGrants: ...
     @property
     def session_service(self) -> SessionService: ...
     @property
@@ -104,11 +106,12 @@ class ChatParts:
         self.conversations = Conversations(
             store=stores.conversations, notifier=notifier, retention=retention, clock=clock
         )
-        blocked = BlockedSubjects(context.ended_subjects)
+        blocked = BlockedSubjects(context.ended_subjects, clock)
         self.sessions = ChatSessions(
             store=stores.sessions,
             apps=context.apps,
             issuer=context.token_issuer,
+            grants=context.access_grants,
             sessions=context.session_service,
             blocked=blocked,
             clock=clock,

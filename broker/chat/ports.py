@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from broker.apps.model import App
 from broker.chat.model import (
     Appended,
     Change,
@@ -30,6 +31,8 @@ from broker.chat.model import (
     RoomKey,
     RoomPage,
 )
+from broker.tokens.issuer import VerifiedAccessToken
+from broker.tokens.model import AccessGrant
 
 MESSAGE_ID_TTL = 600.0
 """Seconds in which a message with the same id is a repetition."""
@@ -206,6 +209,19 @@ class ConversationStore(Protocol):
 
         Does nothing for an unknown conversation.
         """
+
+
+class LoginGrants(Protocol):
+    """The grants of access tokens, which the OpenID Connect provider stores."""
+
+    async def find(self, token: VerifiedAccessToken, app: App) -> AccessGrant | None:
+        """Return the grant; None for a token without one.
+
+        Raises InvalidToken if the grant has ended or if its user may not log in.
+        """
+
+    async def is_active(self, grant: AccessGrant, subject: str) -> bool:
+        """Return whether neither the grant nor its sign-in session was ended."""
 
 
 class ChatStores(NamedTuple):

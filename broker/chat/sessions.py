@@ -14,7 +14,7 @@ from broker.apps.rules import NO_ROOMS
 from broker.chat.connections import Connection, SessionKey
 from broker.chat.errors import ChatDisabled, InvalidResume
 from broker.chat.model import Author, ChatSession, Person
-from broker.chat.ports import ChatSessionStore
+from broker.chat.ports import ChatSessionStore, LoginGrants
 from broker.errors import Unavailable
 from broker.identity.errors import UnregisteredUser, UserBlocked
 from broker.infrastructure.clock import Clock
@@ -23,6 +23,7 @@ from broker.sessions.model import SessionToken
 from broker.sessions.service import SessionService
 from broker.tokens.errors import InvalidToken
 from broker.tokens.issuer import TokenIssuer
+from broker.tokens.model import AccessGrant
 
 EXTENSION_THRESHOLD = 0.1
 """The fraction of the lifetime by which a use must extend a session to be stored."""
@@ -41,6 +42,7 @@ class ChatSessions:
         store: ChatSessionStore,
         apps: Apps,
         issuer: TokenIssuer,
+        grants: LoginGrants,
         sessions: SessionService,
         blocked: Container[str],
         clock: Clock,
@@ -49,6 +51,7 @@ class ChatSessions:
         self._store = store
         self._apps = apps
         self._issuer = issuer
+        self._grants = grants
         self._sessions = sessions
         self._blocked = blocked
         self._clock = clock
@@ -62,7 +65,8 @@ class ChatSessions:
         app = await self._app(verified.client_id, origin)
         if verified.incarnation != app.incarnation:
             raise InvalidToken
-        return await self._open(app, verified.subject, verified.name)
+        grant = await self._grants.find(verified, app)
+        return await self._open(app, verified.subject, verified.name, grant=grant)
 
     async def open_by_phone(self, token: SessionToken, origin: str | None) -> Connection:
         """Open a session that ends with the phone's. Raises InvalidSession and others."""
@@ -93,9 +97,14 @@ class ChatSessions:
         return connection
 
     async def is_active(self, session: ChatSession) -> bool:
-        """Return whether the person may log in, and the phone's session has not ended."""
+        """Return whether the person may log in, and the login has not ended.
+
+        The login is the phone's session, or the grant of the token. Raises Unavailable.
+        """
         if session.subject in self._blocked:
             return False
+        if session.grant is not None:
+            return await self._grants.is_active(session.grant, session.subject)
         phone_session = session.phone_session
         return not phone_session or await self._sessions.find(phone_session) is not None
 
@@ -132,6 +141,7 @@ class ChatSessions:
         name: str | None,
         phone_session: str = "",
         openid: str | None = None,
+        grant: AccessGrant | None = None,
     ) -> Connection:
         if subject in self._blocked:
             raise UserBlocked
@@ -145,6 +155,7 @@ class ChatSessions:
             phone_session=phone_session,
             openid=openid,
             expires_at=self._clock() + self._lifetime,
+            grant=grant,
         )
         key = _key(secret)
         await self._store.put(key.shard, key.secret_hash, session)

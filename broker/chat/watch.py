@@ -62,7 +62,7 @@ class SessionWatch:
                     await self.check(connection)
 
     async def check(self, connection: Connection) -> None:
-        """Close a connection whose phone's session or app has ended, or extend its session."""
+        """Close a connection whose login or app has ended, or extend its session."""
         try:
             if not await self._sessions.is_active(connection.session):
                 await self._sessions.end(connection)

@@ -11,6 +11,7 @@ from broker.infrastructure.crypto.sealing import SecretBox
 from broker.infrastructure.outbound.webhook import SiteClient
 from broker.infrastructure.retries import RetryWorker
 from broker.login.delivery import Redeemer
+from broker.oidc.access_grants import AccessGrants
 from broker.oidc.app_events import AppEvents
 from broker.oidc.authorization import AuthorizationService
 from broker.oidc.browser_sign_ins import BrowserSignIns
@@ -33,6 +34,7 @@ class OIDCServices(NamedTuple):
     claims: ClaimSource
     families: Families
     refresh_tokens: RefreshTokens
+    access_grants: AccessGrants
     sign_ins: SignInService
     logouts: BackchannelLogouts
     app_events: AppEvents
@@ -98,6 +100,12 @@ def create_oidc_services(needs: OIDCDependencies) -> OIDCServices:
         claims=tokens.claims,
         families=tokens.families,
         refresh_tokens=tokens.refresh_tokens,
+        access_grants=AccessGrants(
+            families=tokens.families,
+            grants=needs.grants,
+            sign_ins=needs.sign_ins,
+            clock=needs.clock,
+        ),
         sign_ins=sessions.sign_ins,
         logouts=logouts,
         app_events=_app_events(needs),

@@ -13,7 +13,7 @@ from broker.tokens.keys import SigningKeyFile
 from broker.tokens.settings import TokenSettings
 from tests.support.app_admin import RED, TOKEN, Admin
 from tests.support.builders import RunningBroker, StartBroker
-from tests.support.chat import ChatClient, admitting, chatting
+from tests.support.chat import ChatClient, admitting, chatting, refusal
 from tests.support.clients import PhoneClient, Refused
 from tests.support.logins import token_of
 
@@ -21,13 +21,6 @@ from tests.support.logins import token_of
 @pytest.fixture
 async def chat(start_broker: StartBroker) -> RunningBroker:
     return await start_broker(chat_rooms="open", admin_token=TOKEN)
-
-
-async def refusal(url: str, auth: object) -> str:
-    """Return the error of a refused CONNECT."""
-    with pytest.raises(Refused) as refused:
-        await ChatClient().connect(url, auth)
-    return str(refused.value.data["error"])
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
+import pytest
 from aiohttp import web
 
-from tests.support.clients import WAIT, BrowserClient, Payload, PhoneClient, PythonBrowser
+from tests.support.clients import WAIT, BrowserClient, Payload, PhoneClient, PythonBrowser, Refused
 from tests.support.environment import free_port
 from tests.support.webhook import SECRET, Site
 
@@ -73,6 +74,13 @@ class ChatClient:
 
     async def close(self) -> None:
         await self._browser.close()
+
+
+async def refusal(url: str, auth: object) -> str:
+    """Return the error of a refused CONNECT."""
+    with pytest.raises(Refused) as refused:
+        await ChatClient().connect(url, auth)
+    return str(refused.value.data["error"])
 
 
 def python_client(origin: str | None) -> PythonBrowser:

@@ -95,13 +95,15 @@ class EndedSessions:
 
 
 class EndedSubjectList:
-    """The blocked users, which a test sets."""
+    """The log of ended subjects. unblocked: those of it who may log in again."""
 
     def __init__(self) -> None:
         self.subjects: list[str] = []
+        self.unblocked: set[str] = set()
 
     async def after(self, number: int) -> EndedSubjects:
-        return EndedSubjects(len(self.subjects), self.subjects[number:])
+        found = [one for one in self.subjects[number:] if one not in self.unblocked]
+        return EndedSubjects(len(self.subjects), found)
 
 
 class ChatCluster:
@@ -145,6 +147,7 @@ class ChatCluster:
             apps=AppRegistry([OPEN_APP]),
             webhook_secrets=None,
             token_issuer=None,
+            access_grants=None,
             session_service=EndedSessions(),
             failures=None,
             socket_server=self.server,

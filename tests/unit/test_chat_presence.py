@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from broker.chat.blocked import REREAD_INTERVAL
 from broker.chat.connections import Connection
 from broker.chat.errors import ChatDenied, NotAMember
 from broker.chat.ports import MEMBER_TTL
@@ -188,6 +189,18 @@ async def test_blocked_user_is_disconnected(cluster: ChatCluster) -> None:
     assert ("disconnect", None) in cluster.server.received[alice.sid]
     assert ("disconnect", None) not in cluster.server.received[bob.sid]
     assert not await instance.parts.sessions.is_active(alice.session)
+
+
+async def test_unblocked_user_may_chat_again(cluster: ChatCluster) -> None:
+    parts = cluster.start().parts
+    cluster.ended.subjects.append("alice")
+    await parts.watch.check_blocked()
+    cluster.ended.unblocked.add("alice")
+
+    cluster.clock.time += REREAD_INTERVAL
+    await parts.watch.check_blocked()
+
+    assert await parts.sessions.is_active(cluster.session_of("alice"))
 
 
 async def test_connection_closed_during_join_leaves_no_member(cluster: ChatCluster) -> None:
