@@ -9,6 +9,7 @@ from broker.backends import Backends
 from broker.directories.settings import DirectorySettings
 from broker.directories.shared import recent
 from broker.infrastructure.api.settings import APISettings
+from broker.infrastructure.fair_queue import FairQueue
 from broker.infrastructure.outbound.settings import OutboundSettings
 from broker.infrastructure.outbound.webhook import SiteClient
 from broker.infrastructure.retries import RetryWorker
@@ -33,6 +34,7 @@ from broker.sessions.settings import SessionSettings
 from broker.tokens.issuer import TokenIssuer
 from broker.tokens.keys import ID_TOKEN_ALGORITHMS, SigningKeyFile
 from broker.tokens.settings import TokenSettings
+from broker.tunnels.callback_sender import callback_turns
 from broker.tunnels.callback_services import CallbackServices, create_callback_services
 from broker.tunnels.model import NATIVE, WAFER
 from broker.tunnels.ports import TunnelCallbacks
@@ -84,8 +86,9 @@ def build_services(settings: Settings, backends: Backends) -> Services:
     retries = RetryWorker(queue=backends.state.retries, clock=backends.state.clock)
     oidc = _build_oidc_services(settings, backends, issuer, logins.redeemer, retries)
     instances = InstanceWatch(settings[ServerSettings].instance)
-    callbacks = _build_callbacks(settings, backends, retries)
-    wafer = _build_wafer(settings, backends, retries)
+    turns = callback_turns()
+    callbacks = _build_callbacks(settings, backends, retries, turns)
+    wafer = _build_wafer(settings, backends, retries, turns)
     tunnels = _build_tunnels(
         settings, backends, sessions, {NATIVE: callbacks.native, WAFER: wafer.callbacks}
     )
@@ -105,25 +108,29 @@ def build_services(settings: Settings, backends: Backends) -> Services:
 
 
 def _build_callbacks(
-    settings: Settings, backends: Backends, retries: RetryWorker
+    settings: Settings, backends: Backends, retries: RetryWorker, turns: FairQueue
 ) -> CallbackServices:
     return create_callback_services(
         apps=backends.apps,
         secrets=backends.webhook_secrets,
         records=backends.state.tunnels.records,
         retries=retries,
+        turns=turns,
         clock=backends.state.clock,
         allow_private_address=settings[OutboundSettings].webhooks_private,
     )
 
 
-def _build_wafer(settings: Settings, backends: Backends, retries: RetryWorker) -> WaferServices:
+def _build_wafer(
+    settings: Settings, backends: Backends, retries: RetryWorker, turns: FairQueue
+) -> WaferServices:
     return create_wafer_services(
         apps=backends.apps,
         keys=backends.wafer_keys,
         secrets=backends.webhook_secrets,
         records=backends.state.tunnels.records,
         retries=retries,
+        turns=turns,
         clock=backends.state.clock,
         allow_private_address=settings[WaferSettings].wafer_callbacks_private,
     )

@@ -10,7 +10,7 @@ from broker.infrastructure.outbound.keep_alive import KeepAliveClient
 from broker.infrastructure.outbound.settings import OutboundSettings
 from broker.infrastructure.settings import Settings
 from broker.records.store import Records
-from broker.tunnels.callback_sender import CallbackSender, NativeFormat
+from broker.tunnels.callback_sender import CallbackSender, NativeFormat, callback_turns
 from broker.tunnels.ports import CallbackFailed
 
 
@@ -24,7 +24,9 @@ async def print_verification(settings: Settings, records: Records, app_id: str) 
         return
     client = KeepAliveClient(allow_private_address=settings[OutboundSettings].webhooks_private)
     webhook_secrets = open_webhook_secrets(settings, records)
-    sender = CallbackSender(format=NativeFormat(webhook_secrets, time.time), client=client)
+    sender = CallbackSender(
+        format=NativeFormat(webhook_secrets, time.time), client=client, turns=callback_turns()
+    )
     await client.open()
     try:
         await sender.verify(app, app.tunnel_url)

@@ -160,6 +160,11 @@ class CallbackTarget:
             )
 
 
+def callback_turns() -> FairQueue:
+    """Return turns with which an app has at most `IN_FLIGHT_MAX` callbacks in flight."""
+    return FairQueue(share=IN_FLIGHT_MAX, wait=TURN_TIMEOUT)
+
+
 class CallbackSender:
     """Sends signed callbacks.
 
@@ -167,6 +172,7 @@ class CallbackSender:
     of a verified API gets its first callback after it has answered. A URL that keeps failing gets
     one request in `RESET_TIMEOUT` seconds, and one that answers `GONE` none in `GONE_PAUSE`.
 
+    turns: from `callback_turns`. The senders of all APIs share them.
     monotonic: seconds.
     """
 
@@ -175,12 +181,13 @@ class CallbackSender:
         *,
         format: CallbackFormat,
         client: KeepAliveClient,
+        turns: FairQueue,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._format = format
         self._client = client
         self._monotonic = monotonic
-        self._turns = FairQueue(share=IN_FLIGHT_MAX, wait=TURN_TIMEOUT)
+        self._turns = turns
         self._targets: OrderedDict[tuple[str, str], CallbackTarget] = OrderedDict()
 
     async def send(

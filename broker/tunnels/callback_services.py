@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from broker.apps.ports import Apps, WebhookSecrets
 from broker.infrastructure.clock import Clock
+from broker.infrastructure.fair_queue import FairQueue
 from broker.infrastructure.outbound.keep_alive import KeepAliveClient
 from broker.infrastructure.retries import RetryWorker
 from broker.tunnels.callback_sender import CallbackSender, NativeFormat
@@ -27,12 +28,13 @@ def create_callback_services(
     secrets: WebhookSecrets,
     records: TunnelStore,
     retries: RetryWorker,
+    turns: FairQueue,
     clock: Clock,
     allow_private_address: bool,
 ) -> CallbackServices:
     """Create the services. They make the deferred calls of `tunnel.close`."""
     client = KeepAliveClient(allow_private_address=allow_private_address)
-    sender = CallbackSender(format=NativeFormat(secrets, clock), client=client)
+    sender = CallbackSender(format=NativeFormat(secrets, clock), client=client, turns=turns)
     native = NativeCallbacks(apps=apps, sender=sender, records=records, retries=retries)
     retries.handle(CLOSE_CALL, native.send_scheduled, CLOSE_DELAYS)
     return CallbackServices(client, native)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from broker.apps.model import App
@@ -10,14 +9,9 @@ from broker.apps.ports import Apps
 from broker.infrastructure.codec import RawJSON
 from broker.infrastructure.retries import RetryWorker
 from broker.tunnels.callback_answers import read_closed, read_message_answer, read_opening
-from broker.tunnels.callback_sender import (
-    BackendGone,
-    Callback,
-    CallbackKind,
-    CallbackPaused,
-    CallbackSender,
-)
-from broker.tunnels.deferred_closes import CLOSE, DeferredCloses, NoReceiver, log_failure
+from broker.tunnels.callback_repeats import log_failure, send_with_repeats
+from broker.tunnels.callback_sender import Callback, CallbackKind, CallbackSender
+from broker.tunnels.deferred_closes import CLOSE, DeferredCloses, NoReceiver
 from broker.tunnels.model import (
     AcceptedOpening,
     ClosedTunnel,
@@ -29,9 +23,6 @@ from broker.tunnels.ports import CallbackFailed, OpeningRefused, TunnelStore
 
 OPEN = CallbackKind("open", 3.0)
 MESSAGE = CallbackKind("message", 10.0, max_bytes=64 * 1024)
-
-MESSAGE_DELAYS = (0.5, 2.0, 8.0)
-"""Seconds before the second, third and fourth attempt of `tunnel.message`."""
 
 CLOSE_CALL = "tunnel-close"
 """The kind of the deferred calls."""
@@ -73,30 +64,15 @@ class NativeCallbacks(DeferredCloses):
         more = {"id": message_id} if message_id else {}
         callback = _callback(tunnel, seq, **more, data=RawJSON(data))
         try:
-            return await self._send_message(tunnel, callback, may_repeat)
+            app, url = await self._receiver(tunnel)
+            return await send_with_repeats(
+                lambda: self._sender.send(app, url, MESSAGE, callback, read_message_answer),
+                is_idempotent=True,
+                may_repeat=may_repeat,
+            )
         except CallbackFailed as failed:
             log_failure(MESSAGE, tunnel, failed)
             raise
-
-    async def _send_message(
-        self, tunnel: Tunnel, callback: Callback, may_repeat: Callable[[], Awaitable[bool]]
-    ) -> MessageAnswer:
-        app, url = await self._receiver(tunnel)
-        was_sent = False
-        for delay in MESSAGE_DELAYS:
-            try:
-                return await self._sender.send(app, url, MESSAGE, callback, read_message_answer)
-            except BackendGone:
-                raise
-            except CallbackFailed as failed:
-                was_sent = was_sent or not isinstance(failed, CallbackPaused)
-                if not was_sent:
-                    raise
-                last = failed
-            await asyncio.sleep(delay)
-            if not await may_repeat():
-                raise last
-        return await self._sender.send(app, url, MESSAGE, callback, read_message_answer)
 
     async def attempt_close(self, closed: ClosedTunnel) -> None:
         callback = _callback(

@@ -13,7 +13,7 @@ from broker.infrastructure.transport.websocket.connection import (
 )
 from broker.tunnels.client_frames import encode_close, encode_message, encode_reply
 from broker.tunnels.hub import TunnelHub, TunnelLosses
-from broker.tunnels.inbox import WAITING_MAX, TunnelInboxQueue
+from broker.tunnels.inbox_queue import WAITING_MAX, TunnelInboxQueue
 from broker.tunnels.model import (
     UNAVAILABLE,
     ClosedBy,

@@ -25,12 +25,8 @@ from broker.tunnels.client_frames import (
     parse_frame,
 )
 from broker.tunnels.hub import TunnelHub, TunnelLosses
-from broker.tunnels.inbox import (
-    CLOSE,
-    WAITING_MAX,
-    ClientMessage,
-    TunnelInboxes,
-)
+from broker.tunnels.inbox import TunnelInboxes
+from broker.tunnels.inbox_queue import CLOSE, WAITING_MAX, ClientMessage
 from broker.tunnels.model import (
     DRAINING,
     INVALID_FRAME,

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-import structlog
-
 from broker.apps.model import App
 from broker.apps.ports import Apps
 from broker.errors import Unavailable
 from broker.infrastructure.codec import decoder, encode
 from broker.infrastructure.coordination import DeferredCall
 from broker.infrastructure.retries import CallOutcome, RetryWorker
+from broker.tunnels.callback_repeats import log_failure
 from broker.tunnels.callback_sender import CallbackKind, CallbackPaused
 from broker.tunnels.model import ClosedTunnel, Tunnel
 from broker.tunnels.ports import CallbackFailed, TunnelStore
-
-log = structlog.get_logger()
 
 CLOSE = CallbackKind("close", 10.0)
 
@@ -90,15 +87,4 @@ class DeferredCloses:
         tunnel = closed.tunnel
         return DeferredCall(
             f"{tunnel.id}.{closed.seq}", self._kind, tunnel.app, encode(closed).decode()
-        )
-
-
-def log_failure(kind: CallbackKind, tunnel: Tunnel, failed: CallbackFailed) -> None:
-    if not isinstance(failed, CallbackPaused):
-        log.warning(
-            "tunnel callback failed",
-            app=tunnel.app,
-            type=kind.type,
-            tunnel_id=tunnel.id,
-            reason=str(failed),
         )

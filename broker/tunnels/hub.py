@@ -18,7 +18,7 @@ from broker.errors import Unavailable
 from broker.infrastructure.coordination import Notice
 from broker.infrastructure.notices import NoticeHandler
 from broker.tunnels.closing import TunnelCloser
-from broker.tunnels.inbox import TunnelInboxQueue
+from broker.tunnels.inbox_queue import TunnelInboxQueue
 from broker.tunnels.metrics import DROPPED, TUNNELS
 from broker.tunnels.model import (
     INVALID_GRANT,

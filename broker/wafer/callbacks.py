@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -20,9 +19,9 @@ from broker.infrastructure.outbound.webhook import (
     sign_body,
 )
 from broker.infrastructure.retries import RetryWorker
+from broker.tunnels.callback_repeats import log_failure, send_with_repeats
 from broker.tunnels.callback_sender import Callback, CallbackKind, CallbackSender
-from broker.tunnels.callbacks import MESSAGE_DELAYS
-from broker.tunnels.deferred_closes import CLOSE, DeferredCloses, log_failure
+from broker.tunnels.deferred_closes import CLOSE, DeferredCloses
 from broker.tunnels.model import AcceptedOpening, ClosedTunnel, MessageAnswer, Opening, Tunnel
 from broker.tunnels.ports import CallbackFailed, OpeningRefused, TunnelStore
 from broker.wafer.signing import signature
@@ -103,7 +102,8 @@ class WaferCallbacks(DeferredCloses):
         return MessageAnswer()
 
     async def attempt_close(self, closed: ClosedTunnel) -> None:
-        await self._send_once(closed.tunnel, closed.seq, CLOSE)
+        tunnel = closed.tunnel
+        await self._send_once(await self.app_of(tunnel), tunnel, closed.seq, CLOSE)
 
     async def _send(
         self,
@@ -114,23 +114,20 @@ class WaferCallbacks(DeferredCloses):
         may_repeat: Callable[[], Awaitable[bool]] | None = None,
     ) -> bool:
         """Return whether the business server has accepted the packet. Raises CallbackFailed."""
-        for delay in (*MESSAGE_DELAYS, None):
-            try:
-                return await self._send_once(tunnel, seq, kind, content)
-            except CallbackFailed as failed:
-                if delay is None or not failed.retryable:
-                    log_failure(kind, tunnel, failed)
-                    raise
-                last = failed
-            await asyncio.sleep(delay)
-            if may_repeat is not None and not await may_repeat():
-                raise last
-        raise AssertionError("the last attempt returns or raises")
+        try:
+            app = await self.app_of(tunnel)
+            return await send_with_repeats(
+                lambda: self._send_once(app, tunnel, seq, kind, content),
+                is_idempotent=False,
+                may_repeat=may_repeat,
+            )
+        except CallbackFailed as failed:
+            log_failure(kind, tunnel, failed)
+            raise
 
     async def _send_once(
-        self, tunnel: Tunnel, seq: int, kind: CallbackKind, content: str | None = None
+        self, app: App, tunnel: Tunnel, seq: int, kind: CallbackKind, content: str | None = None
     ) -> bool:
-        app = await self.app_of(tunnel)
         packet = {"tunnelId": tunnel.id, "type": kind.type}
         if content is not None:
             packet["content"] = content

@@ -22,7 +22,8 @@ from broker.infrastructure.transport.websocket.handshake import HTTPRequest
 from broker.tunnels.attaching import Attached, TunnelAttacher
 from broker.tunnels.client_connection import OPENING, SEND_BATCH_BYTES, ClientSocket
 from broker.tunnels.hub import TunnelHub, TunnelLosses
-from broker.tunnels.inbox import CLOSE, ClientMessage, TunnelInboxes
+from broker.tunnels.inbox import TunnelInboxes
+from broker.tunnels.inbox_queue import CLOSE, ClientMessage
 from broker.tunnels.model import (
     DRAINING,
     ENDED_BY_BACKEND,

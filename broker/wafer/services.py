@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from broker.apps.ports import Apps, WaferKeys, WebhookSecrets
 from broker.infrastructure.clock import Clock
+from broker.infrastructure.fair_queue import FairQueue
 from broker.infrastructure.outbound.keep_alive import KeepAliveClient
 from broker.infrastructure.retries import RetryWorker
 from broker.tunnels.callback_sender import CallbackSender
@@ -28,12 +29,13 @@ def create_wafer_services(
     secrets: WebhookSecrets,
     records: TunnelStore,
     retries: RetryWorker,
+    turns: FairQueue,
     clock: Clock,
     allow_private_address: bool,
 ) -> WaferServices:
     """Create the services. They make the deferred calls of the callback `close`."""
     client = KeepAliveClient(allow_private_address=allow_private_address)
-    sender = CallbackSender(format=WaferFormat(keys, secrets, clock), client=client)
+    sender = CallbackSender(format=WaferFormat(keys, secrets, clock), client=client, turns=turns)
     callbacks = WaferCallbacks(apps=apps, sender=sender, records=records, retries=retries)
     retries.handle(CLOSE_CALL, callbacks.send_scheduled, CLOSE_DELAYS)
     return WaferServices(client, callbacks)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from broker.infrastructure.outbound.circuit_breaker import FAILURE_THRESHOLD, RESET_TIMEOUT
-from broker.tunnels import callback_sender
+from broker.tunnels import callback_repeats, callback_sender
 from broker.tunnels import callbacks as module
 from broker.tunnels.callback_sender import (
     GONE_PAUSE,
@@ -49,7 +49,7 @@ LONG, SHORT = 60.0, 0.05
 
 @pytest.fixture(autouse=True)
 def _answers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MESSAGE_DELAYS", (0, 0, 0))
+    monkeypatch.setattr(callback_repeats, "MESSAGE_DELAYS", (0, 0, 0))
     monkeypatch.setattr(module, "OPEN", OPEN._replace(timeout=LONG))
     monkeypatch.setattr(callback_sender, "VERIFY", callback_sender.VERIFY._replace(timeout=LONG))
 

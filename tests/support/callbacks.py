@@ -19,7 +19,7 @@ from broker.infrastructure.outbound.keep_alive import KeepAliveClient, Resolve, 
 from broker.infrastructure.retries import RetryWorker
 from broker.state.memory.retry_queue import MemoryRetryQueue
 from broker.state.memory.tunnels import open_tunnels
-from broker.tunnels.callback_sender import CallbackSender, NativeFormat
+from broker.tunnels.callback_sender import CallbackSender, NativeFormat, callback_turns
 from broker.tunnels.callbacks import CLOSE_CALL, NativeCallbacks
 from broker.tunnels.deferred_closes import CLOSE_DELAYS
 from broker.tunnels.model import MessageAnswer, Opening, Tunnel
@@ -128,6 +128,7 @@ class Sending:
             sender=CallbackSender(
                 format=NativeFormat(FixedSecrets(secrets), time.time),
                 client=client,
+                turns=callback_turns(),
                 monotonic=self.monotonic,
             ),
             records=self.stores.records,

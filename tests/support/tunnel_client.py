@@ -60,6 +60,7 @@ class Backend:
     """Receives callbacks, and verifies their signatures.
 
     answers: by type; others are accepted.  callbacks: all that arrived, in order.
+    in_flight: callbacks that have no answer yet.
     in_flight_max: the most callbacks of one tunnel at a time.
     """
 
@@ -70,6 +71,10 @@ class Backend:
         self.in_flight_max = 0
         self._in_flight: dict[str, int] = {}
         self._webhook = Webhook(SECRET)
+
+    @property
+    def in_flight(self) -> int:
+        return sum(self._in_flight.values())
 
     async def hook(self, request: web.Request) -> web.StreamResponse:
         fields = self._webhook.verify(await request.read(), dict(request.headers))

@@ -17,7 +17,8 @@ from broker.state import StateBackend
 from broker.tunnels.attaching import Attached, Refused, ResumeRequest, TunnelAttacher
 from broker.tunnels.closing import TunnelCloser
 from broker.tunnels.hub import TunnelHub
-from broker.tunnels.inbox import ClientMessage, TunnelInboxes, TunnelInboxQueue
+from broker.tunnels.inbox import TunnelInboxes
+from broker.tunnels.inbox_queue import ClientMessage, TunnelInboxQueue
 from broker.tunnels.limits import AppTunnelLimit
 from broker.tunnels.losses import LostSockets
 from broker.tunnels.model import (

@@ -67,6 +67,7 @@ class BusinessServer:
     """Receives callbacks, and checks their signatures.
 
     answers: those of the next callbacks of a type, as status and body; others are accepted.
+    held: until it is set, callbacks get no answer.  in_flight: those callbacks.
     """
 
     def __init__(self, port: int) -> None:
@@ -74,6 +75,7 @@ class BusinessServer:
         self.answers: dict[str, list[tuple[int, object]]] = {}
         self.packets: list[Packet] = []
         self.held: asyncio.Event | None = None
+        self.in_flight = 0
 
     async def receive(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -82,7 +84,9 @@ class BusinessServer:
         packet = Packet(fields["tunnelId"], fields["type"], fields.get("content"), request.headers)
         self.packets.append(packet)
         if self.held is not None:
+            self.in_flight += 1
             await self.held.wait()
+            self.in_flight -= 1
         answers = self.answers.get(packet.type)
         status, answer = answers.pop(0) if answers else (200, {"code": 0, "message": "ok"})
         return web.json_response(answer, status=status)
