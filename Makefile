@@ -3,11 +3,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := broker web_demo mp_stub deploy tests bench tools
+SOURCES := broker web_demo mp_stub deploy packages tests bench tools
 CLIENT_VERSION := 4.8.4
 VENDOR := broker/widget/static/vendor
 MINI_VENDOR := mp_stub/miniprogram/scan-login/vendor
-NODE_MODULES := tests/clients/js/node_modules tests/clients/miniprogram/node_modules tests/clients/oidc/node_modules tests/clients/wafer/node_modules bench/baselines/node_modules
+NODE_MODULES := tests/clients/backend/node_modules tests/clients/js/node_modules tests/clients/miniprogram/node_modules tests/clients/oidc/node_modules tests/clients/wafer/node_modules bench/baselines/node_modules
 # Each product of `make interop` has its own environment.
 PRODUCTS := $(patsubst tests/interop/%.txt,build/interop/%/.installed,$(wildcard tests/interop/*.txt))
 # Tests spend much of their time waiting, so 4 processes suit 2 cores.

@@ -1,0 +1,100 @@
+"""Runs the installed package for Python: a JSON command a line, a JSON answer a line.
+
+    {"make": "Verifier" | "AsyncVerifier" | "Webhook" | "Broker", …its arguments}
+    {"do": "verify", "tokens": […], "now": seconds}     concurrently
+    {"do": "spend", "tokens": […], "now": seconds}      in order
+    {"do": "parse", "headers": {…}, "body": "…"}
+    {"do": "sessions.open", "with": {…arguments}}
+
+An answer is `{"done": …}` or `{"error": the name of the class, "status": …}`.
+"""
+
+import asyncio
+import dataclasses
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
+
+import scan_login_client as package
+
+loop = asyncio.new_event_loop()
+pool = ThreadPoolExecutor(8)
+made = {}
+now = 0.0
+
+
+def fields(value):
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+
+
+def outcome(act, *arguments):
+    try:
+        return {"done": fields(act(*arguments))}
+    except package.ScanLoginError as error:
+        return {"error": type(error).__name__, "status": error.status, "text": str(error)}
+
+
+def make(command):
+    kind = command.pop("make")
+    if kind in ("Verifier", "AsyncVerifier"):
+        clocks = {"clock": lambda: now, "monotonic": lambda: now}
+        made["Verifier"] = getattr(package, kind)(**command, **clocks)
+        made["SpentTokens"] = package.SpentTokens(clock=clocks["clock"])
+    else:
+        made[kind] = getattr(package, kind)(**command)
+    return {"done": None}
+
+
+async def gather(tokens):
+    async def one(token):
+        try:
+            return {"done": fields(await made["Verifier"].verify(token))}
+        except package.ScanLoginError as error:
+            return {"error": type(error).__name__, "status": error.status, "text": str(error)}
+
+    return await asyncio.gather(*map(one, tokens))
+
+
+def verify(tokens):
+    if isinstance(made["Verifier"], package.AsyncVerifier):
+        return loop.run_until_complete(gather(tokens))
+    return list(pool.map(lambda token: outcome(made["Verifier"].verify, token), tokens))
+
+
+def spend(tokens):
+    for token in tokens:
+        [verified] = verify([token])
+        if "error" in verified:
+            yield verified
+        else:
+            yield outcome(made["SpentTokens"].spend, package.Claims(**verified["done"]))
+
+
+def parse(command):
+    found = outcome(made["Webhook"].parse, command["headers"], command["body"].encode())
+    if "error" in found:
+        return found
+    event = made["Webhook"].parse(command["headers"], command["body"].encode())
+    earlier = made["Webhook"].answer_to(event)
+    made["Webhook"].remember(event, {"at": len(command["body"])})
+    return {"done": {**found["done"], "type": event.type}, "repeat": earlier is not None}
+
+
+def run(command):
+    global now
+    if "make" in command:
+        return make(command)
+    now = command.get("now", now)
+    if command["do"] == "verify":
+        return verify(command["tokens"])
+    if command["do"] == "spend":
+        return list(spend(command["tokens"]))
+    if command["do"] == "parse":
+        return parse(command)
+    call = attrgetter(command["do"])(made["Broker"])
+    return outcome(lambda: call(**command["with"]))
+
+
+for line in sys.stdin:
+    print(json.dumps(run(json.loads(line))), flush=True)
