@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from aiohttp import web
 
+from broker import __version__
 from broker.infrastructure.api.endpoint import PUBLIC, Endpoint
 from broker.infrastructure.api.pages import HTMLPage, preferred_language
 from broker.infrastructure.api.static import StaticFile, serve_static
@@ -17,6 +19,7 @@ VENDOR = STATIC / "vendor"
 
 JAVASCRIPT = "text/javascript"
 DAY = 86_400
+YEAR = 365 * DAY
 
 
 class WidgetFile(NamedTuple):
@@ -28,6 +31,11 @@ class WidgetFile(NamedTuple):
 FILES = (
     WidgetFile(
         "/scan-login.js", StaticFile(STATIC / "scan-login.js", JAVASCRIPT, 300), "The widget"
+    ),
+    WidgetFile(
+        f"/scan-login-{{version:{re.escape(__version__)}}}.js",
+        StaticFile(STATIC / "scan-login.js", JAVASCRIPT, YEAR, immutable=True),
+        "The widget of the broker's version, for subresource integrity",
     ),
     WidgetFile(
         "/socket.io/socket.io.min.js",
@@ -77,7 +85,7 @@ class WidgetAPI:
 
 
 def _handler(path: str) -> Callable[[WidgetAPI, web.Request], Awaitable[web.StreamResponse]]:
-    async def serve(api: WidgetAPI, request: web.Request) -> web.StreamResponse:
+    async def serve(api: WidgetAPI, request: web.Request, version: str = "") -> web.StreamResponse:
         return await api.file(path, request)
 
     return serve

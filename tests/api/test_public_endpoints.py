@@ -124,6 +124,7 @@ async def test_metrics_are_absent_on_the_public_port(http: aiohttp.ClientSession
     ("path", "file"),
     [
         ("/scan-login.js", "scan-login.js"),
+        (f"/scan-login-{__version__}.js", "scan-login.js"),
         ("/socket.io/socket.io.min.js", "vendor/socket.io.min.js"),
         ("/socket.io/socket.io.esm.min.js", "vendor/socket.io.esm.min.js"),
     ],
@@ -139,6 +140,16 @@ async def test_scripts_are_served_to_pages_of_any_site(
         etag = response.headers["ETag"]
     async with http.get(path, headers={"If-None-Match": etag}) as response:
         assert response.status == 304
+
+
+async def test_widget_of_the_version_is_immutable(http: aiohttp.ClientSession) -> None:
+    async with http.get(f"/scan-login-{__version__}.js") as response:
+        assert response.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+
+
+async def test_widget_of_another_version_is_absent(http: aiohttp.ClientSession) -> None:
+    async with http.get("/scan-login-0.0.9.js") as response:
+        assert response.status == 404
 
 
 @pytest.fixture

@@ -13,11 +13,20 @@ from broker.infrastructure.api.responses import Handler
 
 
 class StaticFile(NamedTuple):
-    """A file to serve.  max_age: seconds for which a client may use it without a request."""
+    """A file to serve.
+
+    max_age: seconds for which a client may use it without a request.
+    immutable: whether the content at this URL never changes (RFC 8246).
+    """
 
     path: Path
     media_type: str
     max_age: int
+    immutable: bool = False
+
+    @property
+    def cache_control(self) -> str:
+        return f"public, max-age={self.max_age}" + ", immutable" * self.immutable
 
 
 CROSS_ORIGIN_HEADERS: Mapping[str, str] = {
@@ -31,7 +40,7 @@ def serve_static(file: StaticFile) -> Handler:
     content = file.path.read_bytes()
     tag = hashlib.sha256(content).hexdigest()[:32]
     headers = {
-        hdrs.CACHE_CONTROL: f"public, max-age={file.max_age}",
+        hdrs.CACHE_CONTROL: file.cache_control,
         hdrs.ETAG: f'"{tag}"',
         **CROSS_ORIGIN_HEADERS,
     }

@@ -21,6 +21,9 @@
 (() => {
 "use strict";
 
+if (typeof HTMLElement === "undefined") return; // a server that renders pages imports the package
+
+
 const ANSWER_TIMEOUT_MS = 8000; // longer than a healthy broker takes; then the connection counts as dead
 const POLL_FALLBACK_DELAY = 2.5; // seconds until polling starts in parallel to a WebSocket that is not open
 const BEGIN_ATTEMPTS = 3; // sockets without an answer to `begin` before the widget shows an error
@@ -46,7 +49,7 @@ function findScriptURL() {
   if (document.currentScript) return document.currentScript.src;
   const scripts = [...document.scripts].map((script) => script.src);
   const loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
-  return [...loaded, ...scripts].filter((url) => /\/scan-login\.js([?#]|$)/.test(url)).pop();
+  return [...loaded, ...scripts].filter((url) => /\/scan-login(-\d[\w.]*)?\.js([?#]|$)/.test(url)).pop();
 }
 
 const SCRIPT_URL = findScriptURL();
@@ -262,7 +265,7 @@ const clients = new Map();
  */
 function loadClient(url) {
   if (!clients.has(url)) {
-    clients.set(url, import(url).then(({ io }) => io, (error) => { clients.delete(url); throw error; }));
+    clients.set(url, import(/* webpackIgnore: true */ /* @vite-ignore */ url).then(({ io }) => io, (error) => { clients.delete(url); throw error; }));
   }
   return clients.get(url);
 }
