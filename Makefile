@@ -7,7 +7,7 @@ SOURCES := broker web_demo mp_stub deploy packages tests bench tools
 CLIENT_VERSION := 4.8.4
 VENDOR := broker/widget/static/vendor
 MINI_VENDOR := mp_stub/miniprogram/scan-login/vendor
-NODE_MODULES := tests/clients/backend/node_modules tests/clients/js/node_modules tests/clients/miniprogram/node_modules tests/clients/oidc/node_modules tests/clients/wafer/node_modules bench/baselines/node_modules
+NODE_MODULES := tests/clients/backend/node_modules tests/clients/js/node_modules tests/clients/miniprogram/node_modules tests/clients/oidc/node_modules tests/clients/packages/node_modules tests/clients/wafer/node_modules bench/baselines/node_modules
 # Each product of `make interop` has its own environment.
 PRODUCTS := $(patsubst tests/interop/%.txt,build/interop/%/.installed,$(wildcard tests/interop/*.txt))
 # Tests spend much of their time waiting, so 4 processes suit 2 cores.
@@ -19,7 +19,7 @@ export PORT SITE_PORT PHONE_PORT WECHAT_PORT GATEWAY_PORT PROVIDER POOL OIDC BRO
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-cluster install test-unit test test-stock test-busy coverage check lint types \
-	fix docs chaos interop bench instructions wheel vendor clean system
+	fix docs chaos interop bench instructions wheel packages vendor clean system
 
 ## Help
 
@@ -108,6 +108,9 @@ wheel: $(VENV)/.tested ## build a wheel and a source archive in dist/, and try t
 	build/wheel/bin/pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
 	cd build/wheel && bin/scan-login --version && \
 		bin/python -c 'from importlib.resources import files as f; assert f("broker").joinpath("py.typed").is_file(); assert f("broker.cli").joinpath("oidc_templates/gitlab.txt").is_file()'
+
+packages: wheel system ## build the wheel and the client packages in dist/
+	$(BIN)/python -m tools.packages
 
 vendor: ## download the Socket.IO client of widget and mini program (CLIENT_VERSION=)
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \

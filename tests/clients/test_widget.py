@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import aiohttp
 import pytest
-from aiohttp import web
 from playwright.async_api import (
     Browser,
     Page,
@@ -22,22 +19,20 @@ from playwright.async_api import (
     expect,
 )
 
-from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.widget.api import STATIC
-from mp_stub.phone import Phone
-from tests.support.builders import FixedDirectory, RunningBroker, StartBroker
-from tests.support.environment import ROOT, free_port, miss
+from tests.support.builders import FixedDirectory, StartBroker
+from tests.support.environment import ROOT, miss
 from tests.support.pages import (
     NARROW,
     WAIT_MS,
     keep,
     open_page,
     scan,
-    scene_on,
     shows,
     staged,
 )
 from tests.support.waiting import eventually
+from tests.support.widget_pages import Serve, log_in, record_console
 
 JS = Path(__file__).parent / "js"
 DEFINED = {
@@ -68,67 +63,6 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([*command, *defined, f"--outdir={folder}"], cwd=JS, check=True, timeout=60)
     (folder / "require.js").write_bytes((modules / "requirejs/require.js").read_bytes())
     return folder
-
-
-class Served(NamedTuple):
-    """A test site: its URL, its broker, the tokens it received and its next statuses."""
-
-    url: str
-    broker: RunningBroker
-    tokens: list[str]
-    answer: list[int]
-
-
-Serve = Callable[..., Awaitable[Served]]
-
-
-@pytest.fixture
-async def serve(start_broker: StartBroker) -> AsyncIterator[Serve]:
-    """Starts a site with one page, and a broker for it.
-
-    {broker} in the page stands for the broker's address, {socket} for that of its WebSocket.
-    files: a folder that the site serves.
-    """
-    async with AsyncExitStack() as stack:
-
-        async def start(page: str, *, files: Path | None = None, **settings: object) -> Served:
-            port = free_port()
-            broker = await start_broker(origins=f"http://127.0.0.1:{port}", **settings)
-            served = Served(f"http://127.0.0.1:{port}", broker, [], [204])
-
-            async def show(request: web.Request) -> web.Response:
-                text = page.replace("{socket}", broker.url.replace("http", "ws"))
-                text = "<!doctype html>" + text.replace("{broker}", broker.url)
-                return web.Response(text=text, content_type="text/html")
-
-            async def take(request: web.Request) -> web.Response:
-                served.tokens.append(await request.text())
-                return web.Response(status=served.answer[0])
-
-            site = web.Application()
-            site.add_routes([web.get("/", show), web.post("/session", take)])
-            if files is not None:
-                site.router.add_static("/", files)
-            await stack.enter_async_context(
-                serve_sites([Site("site", site, "127.0.0.1", port, "PORT")])
-            )
-            return served
-
-        yield start
-
-
-async def log_in(page: Page, served: Served) -> None:
-    """Scan the page's code as alice, and confirm."""
-    scene = await scene_on(page)
-    async with Phone(broker=served.broker.url, name="alice") as phone:
-        await phone.confirm((await phone.scan(scene))["login_id"])
-
-
-def record_console(page: Page) -> list[str]:
-    """Record the console lines of the page from now on."""
-    lines: list[str] = []
-    page.on("console", lambda line: lines.append(line.text))
-    return lines
 
 
 async def texts_on(page: Page) -> str:
@@ -328,7 +262,8 @@ def below(tmp_path: Path) -> Path:
     """A site's folder with the broker's scripts below a path."""
     folder = tmp_path / "site" / SUB_PATH
     (folder / "socket.io").mkdir(parents=True)
-    (folder / "scan-login.js").write_bytes((STATIC / "scan-login.js").read_bytes())
+    for name in ("scan-login.js", "scan-login-1.0.0.js"):
+        (folder / name).write_bytes((STATIC / "scan-login.js").read_bytes())
     client = (STATIC / "vendor/socket.io.esm.min.js").read_bytes()
     (folder / "socket.io/socket.io.esm.min.js").write_bytes(client)
     return folder.parent
@@ -339,6 +274,7 @@ def below(tmp_path: Path) -> Path:
     [
         f"<script src='{SUB_PATH}/scan-login.js?v=1'></script>",
         f"<script src='{SUB_PATH}/scan-login.js' type=module></script>",
+        f"<script src='{SUB_PATH}/scan-login-1.0.0.js' type=module></script>",
         f"<script type=module>import './{SUB_PATH}/scan-login.js'</script>",
         f"<script>import('./{SUB_PATH}/scan-login.js')</script>",
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from broker import __version__
 from tests.support.environment import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -54,6 +56,16 @@ def test_pre_commit_uses_versions_of_constraints() -> None:
 def test_wheel_contains_type_marker() -> None:
     assert (ROOT / "broker/py.typed").exists()
     assert "py.typed" in PROJECT["tool"]["setuptools"]["package-data"]["broker"]
+
+
+def test_packages_have_the_version_of_the_broker() -> None:
+    manifests = (ROOT / "packages").glob("*/package.json")
+    versions = {path: json.loads(path.read_text())["version"] for path in manifests}
+    for path in (ROOT / "packages").glob("*/src/*/__init__.py"):
+        [versions[path]] = re.findall(r'^__version__ = "(.+)"$', path.read_text(), re.MULTILINE)
+
+    assert versions
+    assert {path for path, version in versions.items() if version != __version__} == set()
 
 
 def test_oldest_python_is_the_required_one() -> None:

@@ -1,0 +1,72 @@
+"""Builds the packages of packages/ and lists what is in dist/.
+
+    python -m tools.packages
+
+A package is built from a copy of its folder. Files that the broker or the mini program has too
+have one source, and are copied into that copy.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ROOT / "packages"
+DIST = ROOT / "dist"
+
+SOURCES: Mapping[str, Mapping[str, str]] = {
+    "widget": {"scan-login.js": "broker/widget/static/scan-login.js"},
+}
+"""By package: the files and folders in it that have their source elsewhere."""
+
+LEFT_OUT = shutil.ignore_patterns("node_modules", "dist", "*.egg-info", ".*_cache", "__pycache__")
+
+
+def stage(name: str, folder: Path) -> Path:
+    """Copy the complete package `name` into `folder`, and return its path there."""
+    package = folder / name
+    shutil.copytree(PACKAGES / name, package, ignore=LEFT_OUT)
+    shutil.copy(ROOT / "LICENSE", package)
+    for target, source in SOURCES.get(name, {}).items():
+        path = ROOT / source
+        copy = shutil.copytree if path.is_dir() else shutil.copy
+        copy(path, package / target)
+    return package
+
+
+def build(name: str, output: Path) -> None:
+    """Build a package for npm or for Python into the folder `output`."""
+    output.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as folder:
+        package = stage(name, Path(folder))
+        if (package / "package.json").exists():
+            command = ["npm", "pack", "--silent", "--pack-destination", str(output)]
+        else:
+            command = [sys.executable, "-m", "build", "--outdir", str(output)]
+        subprocess.run(command, cwd=package, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+
+
+def names() -> list[str]:
+    """Return the names of the folders in packages/."""
+    return sorted(path.name for path in PACKAGES.iterdir() if path.is_dir())
+
+
+def listing(output: Path) -> Iterator[str]:
+    """Yield a line with name and size for each file in `output`."""
+    for path in sorted(output.iterdir()):
+        yield f"{path.stat().st_size / 1024:10.1f} KB  {path.relative_to(output.parent)}"
+
+
+def main() -> None:
+    for name in names():
+        build(name, DIST)
+    print("\n".join(listing(DIST)))
+
+
+if __name__ == "__main__":
+    main()
