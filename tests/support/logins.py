@@ -17,10 +17,15 @@ from tests.support.clients import (
 
 
 async def token_of(broker: RunningBroker, name: str = "alice") -> str:
+    return await token_from(broker.url, name)
+
+
+async def token_from(url: str, name: str = "alice") -> str:
+    """Return the token of a login at the broker with this URL."""
     browser = PythonBrowser(["websocket"])
-    await browser.connect(broker.url)
+    await browser.connect(url)
     begun = await browser.emit("begin", {})
-    async with PhoneClient(broker.url, name) as phone:
+    async with PhoneClient(url, name) as phone:
         await phone.post("scan", {"scene": begun["scene"]})
         await phone.post("confirm", {"login_id": begun["login_id"]})
     token = await browser.emit("redeem", {"login_id": begun["login_id"], "secret": begun["secret"]})
