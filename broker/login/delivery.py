@@ -98,6 +98,7 @@ def token_claims(login: Login) -> TokenClaims:
         auth_methods=login.auth_methods,
         provider=login.phone.identity.provider,
         incarnation=login.incarnation,
+        name=login.name,
     )
 
 

@@ -133,6 +133,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         redeems it for a token.
     scope: the scopes that the phone shows; None to show those of the app.
     profile: the directory's answer at the confirm; kept only if `scope` has `openid`.
+    name: of the user, for the token; None if the phone did not show the scope `profile`.
     origin: of the page that began it; empty for a device.
     known: keys of the identities that use this browser (`identity_key`); None if that was not
         looked up.
@@ -165,6 +166,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     request: str = ""
     scope: tuple[str, ...] | None = None
     profile: UserProfile | None = None
+    name: str | None = None
     origin: str = ""
     known: tuple[str, ...] | None = None
     is_match_requested: bool = False

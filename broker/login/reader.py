@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Mapping
 
 from broker.apps.ports import Apps
-from broker.identity.model import Phone
+from broker.identity.model import Phone, UserProfile
 from broker.infrastructure.clock import Clock
 from broker.login.errors import UnknownLogin, UnknownScene
 from broker.login.model import Login, State
@@ -69,6 +69,12 @@ class LoginReader:
         """
         app = await self._apps.get(login.app)
         return phone.app == (login.app if app is None else app.scanned_by)
+
+    async def granted_name(self, login: Login, profile: UserProfile) -> str | None:
+        """Return the user's name if the phone shows that the app gets the scope `profile`."""
+        app = await self._apps.get(login.app)
+        shown = login.scope if login.scope is not None or app is None else app.scopes
+        return profile.name if "profile" in (shown or ()) else None
 
     async def require_by_secret(self, login_id: str, secret: str, *, app: str) -> Login:
         """Raises UnknownLogin for an unknown id, a wrong secret or another app.

@@ -118,6 +118,7 @@ class Details(TypedDict, total=False):
     answer: for the confirm with a match by number, and for `prove`.
     digits: drawn for the confirm with a match by code.
     profile: of the phone's user, for `confirm`.
+    name: of the user, for `confirm`; None if the app may not know it.
     is_blocked: whether the directory refuses the phone's user, for `deny`.
     issued_at: the token's `iat`, for `redeem`; default: `now`.
     request: the authorization request that the login completes, for `redeem`. A login completes
@@ -131,6 +132,7 @@ class Details(TypedDict, total=False):
     answer: str
     digits: str
     profile: UserProfile | None
+    name: str | None
     is_blocked: bool
     issued_at: float
     request: str
@@ -216,6 +218,7 @@ def _admitted(login: Login, details: Details) -> Changes:
     return {
         "subject": None if profile is None else profile.subject,
         "profile": profile if login.scope and "openid" in login.scope else None,
+        "name": details.get("name"),
         "unregistered": False,
     }
 

@@ -183,6 +183,7 @@ class LoginService:
                 Act.CONFIRM,
                 phone=phone,
                 profile=profile,
+                name=await self._reader.granted_name(login, profile),
                 answer=answer or "",
                 digits=draw_digits() if login.match and login.match.kind == "code" else "",
             )

@@ -107,6 +107,7 @@ def _access_claims(request: TokenIssue) -> TokenClaims:
         scope=tuple(request.scope),
         sid=grant.sid,
         incarnation=grant.incarnation,
+        name=request.profile.name if "profile" in request.scope else None,
     )
 
 

@@ -40,6 +40,7 @@ class TokenClaims(NamedTuple):
     scope: granted scopes; with `openid`, the issuer is in the audience, for userinfo.
     sid: the sign-in session; None if there is none.
     incarnation: of the app, see `App`. A later app with the same id accepts no such token.
+    name: of the user, if the scope `profile` was granted and the directory knows it.
     """
 
     id: str
@@ -52,6 +53,7 @@ class TokenClaims(NamedTuple):
     scope: tuple[str, ...] = ()
     sid: str | None = None
     incarnation: str = ""
+    name: str | None = None
 
 
 class Token(NamedTuple):
@@ -153,6 +155,8 @@ class TokenIssuer:
             payload["sid"] = claims.sid
         if claims.incarnation:
             payload["app_incarnation"] = claims.incarnation
+        if claims.name is not None:
+            payload["name"] = claims.name
         self._reload_if_rotated()
         ring = self._rings.access_ring(self._algorithm, self._host_clock())
         token = self._sign(payload, ring, "at+jwt")

@@ -16,19 +16,19 @@ from tests.support.clients import (
 )
 
 
-async def token_of(broker: RunningBroker, name: str = "alice") -> str:
-    return await token_from(broker.url, name)
+async def token_of(broker: RunningBroker, name: str = "alice", app: str = "default") -> str:
+    return await token_from(broker.url, name, app)
 
 
-async def token_from(url: str, name: str = "alice") -> str:
+async def token_from(url: str, name: str = "alice", app: str = "default") -> str:
     """Return the token of a login at the broker with this URL."""
     browser = PythonBrowser(["websocket"])
-    await browser.connect(url)
+    await browser.connect(url, {"app": app})
     begun = await browser.emit("begin", {})
-    async with PhoneClient(url, name) as phone:
+    async with PhoneClient(url, name, app=app) as phone:
         await phone.post("scan", {"scene": begun["scene"]})
         await phone.post("confirm", {"login_id": begun["login_id"]})
-    token = await browser.emit("redeem", {"login_id": begun["login_id"], "secret": begun["secret"]})
+    token = await browser.emit("redeem", secret_of(begun))
     await browser.close()
     return str(token["access_token"])
 
