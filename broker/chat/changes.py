@@ -126,7 +126,10 @@ class ChangeReader:
 
     async def _read_entries(self, change: Change) -> None:
         room = self._rooms.find(change.room)
-        if room is not None and any(sent != change.offset for sent in room.lanes.values()):
+        if room is None:
+            return
+        is_other_epoch = room.epoch != change.epoch
+        if is_other_epoch or any(sent != change.offset for sent in room.lanes.values()):
             self._fan_out.wake(room)
 
     async def _read_conversation(self, change: Change) -> None:

@@ -168,7 +168,7 @@ class Retention(NamedTuple):
 
 class ChangeKind(StrEnum):
     ENTRIES = "entries"
-    """The room has new entries up to `offset`."""
+    """The room has new entries of `epoch` up to `offset`."""
 
     CONVERSATION = "conversation"
     """The point-to-point room has new entries for the person `subject`, the first at `offset`."""
@@ -184,6 +184,7 @@ class Change(NamedTuple):
     room: RoomKey
     offset: int = 0
     subject: str = ""
+    epoch: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

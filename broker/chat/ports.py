@@ -102,7 +102,8 @@ class RoomStore(Protocol):
         """Return the newest `limit` entries whose offset is above `after` and below `before`."""
 
     async def changes(self, instance: str) -> Sequence[Change]:
-        """Take the changes that are marked for an instance, each room, kind and subject once.
+        """Take the changes that are marked for an instance, each room, kind, subject and epoch
+        once.
 
         A change that is marked during the call is in its result or in that of the next call.
         After Unavailable, the next call returns the changes again.

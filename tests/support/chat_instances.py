@@ -130,12 +130,17 @@ class ChatCluster:
             expires_at=self.clock() + 3_600,
         )
 
-    def start(self, history: int = 1_000) -> ChatInstance:
+    def start(self, history: int = 1_000, retention: int = 604_800) -> ChatInstance:
         name = f"instance-{next(self._names)}"
         stores = ChatStores(*(cast(Any, SlowStore(one, self._turns)) for one in self._stores))
         settings = Settings(
             [
-                ChatSettings(chat_rooms="open", chat_says_per_second=1_000, chat_history=history),
+                ChatSettings(
+                    chat_rooms="open",
+                    chat_says_per_second=1_000,
+                    chat_history=history,
+                    chat_retention=retention,
+                ),
                 ServerSettings(instance=name),
                 OutboundSettings(),
             ]

@@ -49,15 +49,17 @@ class Room {
     return [...this.typing].filter(([, end]) => end > now).map(([subject]) => subject);
   }
 
-  // Apply the answer of `join`. Without a recovery the list is replaced.
+  // Apply the answer of `join`. Without a recovery the list is replaced; also a list without an
+  // epoch, because the answer to its place has all entries and may be of a later epoch.
   enter(answer, self) {
-    if (!answer.recovered) {
-      const hasMore = answer.messages.length >= JOIN_COUNT;
+    if (!answer.recovered || !this.epoch) {
+      const hasMore = !answer.recovered && answer.messages.length >= JOIN_COUNT;
       Object.assign(this, { messages: [], offset: 0, oldest: 0, hasMore });
     }
     if (!this.isKnown && !this.to) this.readTo = answer.offset; // earlier messages are not new
-    if (this.epoch && this.epoch !== answer.epoch) {
-      Object.assign(this, { readTo: 0, seenTo: 0, peerSeen: 0 });
+    if (this.epoch !== answer.epoch) {
+      const seenMax = this.epoch ? 0 : answer.offset;
+      for (const key of ["readTo", "seenTo", "peerSeen"]) this[key] = Math.min(this[key], seenMax);
     }
     const { room: name, epoch, online, may, members } = answer;
     Object.assign(this, { self, name, epoch, online, may, problem: null });

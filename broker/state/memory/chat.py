@@ -300,7 +300,7 @@ class MemoryRoomStore:
         stored.head = entry.position
         stored.used_at = entry.at
         self._count += 1 - stored.drop_old(entry.at, retention)
-        change = Change(ChangeKind.ENTRIES, room, stored.head)
+        change = Change(ChangeKind.ENTRIES, room, stored.head, epoch=stored.epoch)
         return self._marks.add(self._members.present(room, entry.at), change)
 
 

@@ -144,9 +144,11 @@ class ChatChanges:
 
 
 def _field(change: Change) -> str:
-    return f"{change.kind}/{room_id(change.room)}/{change.subject}"
+    return f"{change.kind}/{room_id(change.room)}/{change.subject or change.epoch}"
 
 
 def _parse(field: bytes, offset: bytes) -> Change:
-    kind, app, name, subject = field.decode().split("/", 3)
-    return Change(ChangeKind(kind), parse_room_id(f"{app}/{name}"), int(offset), subject)
+    kind, app, name, part = field.decode().split("/", 3)
+    change = Change(ChangeKind(kind), parse_room_id(f"{app}/{name}"), int(offset))
+    is_of_room = change.kind is ChangeKind.ENTRIES
+    return change._replace(epoch=part) if is_of_room else change._replace(subject=part)

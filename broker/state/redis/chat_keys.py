@@ -15,7 +15,7 @@
     scanlogin:{s}:chats:<person>             hash: room → "<epoch> <offset> <at> <seen> <peer>"
     scanlogin:{s}:chats-order:<person>       sorted set: room by end
 
-    scanlogin:{n}:room-changes:<instance>    hash: "<kind>/<app>/<room>/<subject>" → offset
+    scanlogin:{n}:room-changes:<instance>    hash: "<kind>/<app>/<room>/<subject or epoch>" → offset
     scanlogin:{n}:room-taken:<instance>      hash: changes that the instance has read, until it
                                              tells the token in `room-taken-token:<instance>`
 

@@ -74,6 +74,7 @@ local function add(epoch)
     redis.call('PEXPIRE', rooms, 2 * ttl)
   end
   redis.call('SET', place, table.concat({epoch, offset, at}, ' '), 'PX', place_ttl)
+  field = field .. epoch
   return {epoch, offset, at, announce(instances, offset)}
 end
 """
@@ -213,10 +214,12 @@ class RedisRoomStore:
         return await self._appended(change, found, place) if found else None
 
     async def _appended(self, change: Change, found: Reply, place: str) -> Appended:
-        epoch, offset, at, pending = found
-        notified = await self._changes.complete(change._replace(offset=offset), pending)
-        await self._replication.wait_for(place, b"%b %d " % (epoch, offset))
-        return Appended(epoch.decode(), offset, float(at), notified)
+        name, offset, at, pending = found
+        epoch = name.decode()
+        changed = change._replace(offset=offset, epoch=epoch)
+        notified = await self._changes.complete(changed, pending)
+        await self._replication.wait_for(place, b"%b %d " % (name, offset))
+        return Appended(epoch, offset, float(at), notified)
 
     async def read(
         self,

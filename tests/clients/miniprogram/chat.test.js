@@ -10,6 +10,7 @@ const { closeAll, config, load, open, shown, sleep, tap } = require("./simulator
 
 const ROOT = "../../../mp_stub/miniprogram/scan-login";
 const { Chat } = require(`${ROOT}/chat`);
+const { Room } = require(`${ROOT}/chat_room`);
 const { openSocket } = require(`${ROOT}/socket`);
 const { BROKER } = process.env;
 const CHAT = load("chat/chat");
@@ -91,6 +92,19 @@ test("members and typing are shown", async () => {
   await shown(page, (text) => text.includes("<b>hello</b>") && !text.includes("typing"));
   await tap(page, "side");
   await shown(page, "pretend:bob");
+});
+
+test("a list without an epoch is replaced", () => {
+  const entry = (offset, text) => ({ offset, id: text, from: { subject: "bob" }, text });
+  const answer = { room: "lobby", epoch: "", offset: 0, recovered: false, messages: [] };
+  Object.assign(answer, { members: [], online: 1, may: [] });
+  const room = new Room("lobby");
+  room.enter(answer, "me");
+  for (const [offset, text] of [[1, "lost"], [2, "lost too"]]) room.add(entry(offset, text));
+
+  room.enter({ ...answer, epoch: "later", offset: 1, recovered: true, messages: [entry(1, "new")] }, "me");
+
+  expect(room.messages.map(({ text }) => text)).toEqual(["new"]);
 });
 
 test("missed messages are read after a lost connection", async () => {

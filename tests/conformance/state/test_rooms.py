@@ -307,6 +307,14 @@ async def test_trim_reaches_all_rooms_of_a_shard(
 # Changes
 
 
+SHORT = Retention(entries=5, seconds=10.0)
+"""A room loses its epoch while its members are online."""
+
+
+def entries_change(place: Appended, offset: int) -> Change:
+    return Change(ChangeKind.ENTRIES, ROOM, offset, epoch=place.epoch)
+
+
 async def test_message_is_marked_for_each_instance(store: StateBackend, clock: Clock) -> None:
     await join(store, clock, "one", "alice")
     await join(store, clock, "two", "bob")
@@ -318,13 +326,28 @@ async def test_message_is_marked_for_each_instance(store: StateBackend, clock: C
         assert sorted(place.pending) == ["one", "two"]
 
     for instance in ("one", "two"):
-        assert list(await rooms.changes(instance)) == [Change(ChangeKind.ENTRIES, ROOM, 2)]
+        assert list(await rooms.changes(instance)) == [entries_change(place, 2)]
         assert list(await rooms.changes(instance)) == []
     assert list(await rooms.changes("three")) == []
     deleted = await rooms.delete(ROOM, 1, by="alice", at=clock(), retention=KEEP)
     assert deleted is not None
     assert sorted(deleted.pending) == ["one", "two"]
-    assert list(await rooms.changes("one")) == [Change(ChangeKind.ENTRIES, ROOM, 3)]
+    assert list(await rooms.changes("one")) == [entries_change(deleted, 3)]
+
+
+async def test_changes_of_two_epochs_are_separate(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    await join(store, clock, "one", "alice")
+    places = [await say(store, a_message(clock, "1"), retention=SHORT)]
+    pass_time(2 * SHORT.seconds + 1)
+    await store.chat.rooms.trim(now=clock(), retention=SHORT)
+
+    places.append(await say(store, a_message(clock, "2"), retention=SHORT))
+
+    assert places[0].epoch != places[1].epoch
+    changes = await store.chat.rooms.changes("one")
+    assert sorted(changes) == sorted(entries_change(place, 1) for place in places)
 
 
 async def test_changes_have_one_line_for_each_cause(store: StateBackend, clock: Clock) -> None:
@@ -334,7 +357,7 @@ async def test_changes_have_one_line_for_each_cause(store: StateBackend, clock: 
     mute = Restriction(RestrictionKind.MUTE, clock() + 60)
 
     for number in "12":
-        await say(store, a_message(clock, number))
+        place = await say(store, a_message(clock, number))
         await chat.restrictions.put(ROOM, "a/b c", mute, now=clock())
     for first in (7, 5, 6):
         assert await chat.conversations.touch(ALICE, conversation, first=first, retention=KEEP) in (
@@ -345,7 +368,7 @@ async def test_changes_have_one_line_for_each_cause(store: StateBackend, clock: 
     changes = await chat.rooms.changes("one")
     assert sorted(changes) == sorted(
         [
-            Change(ChangeKind.ENTRIES, ROOM, 2),
+            entries_change(place, 2),
             Change(ChangeKind.RESTRICTION, ROOM, 0, "a/b c"),
             Change(ChangeKind.CONVERSATION, RoomKey(ROOM.app, conversation.room), 5, ALICE.subject),
         ]
@@ -356,12 +379,12 @@ async def test_changes_have_one_line_for_each_cause(store: StateBackend, clock: 
 async def test_lost_changes_are_returned_again(clients: list[StateBackend], clock: Clock) -> None:
     first, second, _ = clients
     await join(first, clock, "one", "alice")
-    await say(first, a_message(clock, "1"))
+    place = await say(first, a_message(clock, "1"))
     lost = await first.chat.rooms.changes("one")
     await say(first, a_message(clock, "2"))
 
-    assert list(lost) == [Change(ChangeKind.ENTRIES, ROOM, 1)]
-    assert list(await second.chat.rooms.changes("one")) == [Change(ChangeKind.ENTRIES, ROOM, 2)]
+    assert list(lost) == [entries_change(place, 1)]
+    assert list(await second.chat.rooms.changes("one")) == [entries_change(place, 2)]
     assert list(await second.chat.rooms.changes("one")) == []
 
 
