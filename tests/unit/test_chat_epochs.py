@@ -93,7 +93,7 @@ async def test_entry_that_expired_unseen_is_a_gap(scene: Scene) -> None:
     assert (answer["recovered"], answer["messages"]) == (False, [])
 
 
-async def test_member_learns_of_a_new_epoch_without_notices(scene: Scene) -> None:
+async def test_member_receives_a_loss_without_notices(scene: Scene) -> None:
     """The new entry has the offset of the last one that was sent."""
     await scene.expire()
     scene.cluster.bus.is_lossy = True
