@@ -132,7 +132,7 @@ system: # The programs that the tests start. Nothing is installed if none is mis
 	@tools/need chromium:chromium node:nodejs npm:npm libatomic.so.1:libatomic1 \
 		redis-server:redis-server nginx:nginx-light faketime:faketime ip:iproute2 sqlite3:sqlite3 \
 		/usr/lib/postgresql/*/bin/postgres:postgresql systemd-analyze:systemd \
-		/usr/sbin/pgbouncer:pgbouncer /usr/sbin/apache2:apache2 \
+		promtool:prometheus /usr/sbin/pgbouncer:pgbouncer /usr/sbin/apache2:apache2 \
 		/usr/lib/apache2/modules/mod_auth_openidc.so:libapache2-mod-auth-openidc
 
 $(BIN)/python:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import structlog
 from aiohttp import hdrs, web
 
+from broker import __version__
 from broker.apps.client_authentication import ClientAuthenticator
 from broker.apps.mount import mount as mount_apps
 from broker.apps.origins import OriginPolicy
@@ -129,7 +130,8 @@ def _build_context(settings: Settings, backends: Backends) -> tuple[Context, Lif
     failures = RateLimiter(settings[APISettings].misses_per_minute)
     socket_server = _build_socket_server(settings, backends, addresses)
     drain = DrainGate()
-    lifecycle = _build_lifecycle(backends, services, drain, socket_server)
+    fields = {"instance": settings[ServerSettings].instance, "version": __version__}
+    lifecycle = _build_lifecycle(backends, services, drain, socket_server, fields)
     context = Context(
         settings=settings,
         backends=backends,
@@ -216,7 +218,11 @@ def _build_socket_server(
 
 
 def _build_lifecycle(
-    backends: Backends, services: Services, drain: DrainGate, socket_server: SocketIOServer
+    backends: Backends,
+    services: Services,
+    drain: DrainGate,
+    socket_server: SocketIOServer,
+    fields: Mapping[str, object],
 ) -> Lifecycle:
     records, logins = backends.records, services.login_services.service
     policy = backends.policy
@@ -236,6 +242,7 @@ def _build_lifecycle(
         ],
         drain=drain.close,
         close_sockets=socket_server.close,
+        fields=fields,
     )
     lifecycle.check(partial(_state_problem, backends.state))
     return lifecycle

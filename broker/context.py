@@ -245,6 +245,10 @@ class Context:
         return self.services.token_issuer.signing_key_ids
 
     @property
+    def signing_key_age(self) -> Callable[[], float]:
+        return self.services.token_issuer.signing_key_age
+
+    @property
     def login_lifetime(self) -> int:
         return self.settings[LoginSettings].login_lifetime
 

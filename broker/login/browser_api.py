@@ -32,6 +32,7 @@ from broker.login.model import OPEN, Browser, Login, State
 from broker.login.ports import KnownBrowsers
 from broker.login.rules import WRONG_ANSWER_STATES
 from broker.login.service import Handshake, LoginService, match_fields, register_url_field
+from broker.login.step_times import observe_delivery
 
 NAMESPACE = "/login"
 
@@ -215,6 +216,9 @@ class LoginBrowserAPI:
     async def redeem(self, sid: str, peer: BrowserPeer, body: LoginSecretRequest) -> TokenResponse:
         with self._failures.counting_failures(peer.browser.ip):
             redeemed = await self._redeemer.redeem(body.login_id, body.secret, app=peer.app)
+        pushed_at = self._lobby.confirm_pushed_at(body.login_id)
+        if pushed_at is not None:
+            observe_delivery(redeemed.login, pushed_at=pushed_at, now=self._clock())
         self._lobby.forget(body.login_id)
         return token_response(redeemed)
 

@@ -64,6 +64,7 @@ class WaitingBrowser(NamedTuple):
 
     app: the login's app.
     last_sent: the last event that was sent; `NO_EVENT` for none.
+    confirm_pushed_at: when the event of the confirm was sent; None before.
     """
 
     sid: str
@@ -71,6 +72,7 @@ class WaitingBrowser(NamedTuple):
     expires_at: float
     version: int
     last_sent: str
+    confirm_pushed_at: float | None = None
 
 
 def slice_index(login_id: str) -> int:
@@ -129,6 +131,11 @@ class Lobby:
             self._slices[slice_index(login_id)].discard(login_id)
             del self._login_by_sid[waiting.sid]
             WAITING_BROWSERS.dec()
+
+    def confirm_pushed_at(self, login_id: str) -> float | None:
+        """Return when the event of the confirm was sent to the browser; None if it was not."""
+        waiting = self._waiting.get(login_id)
+        return None if waiting is None else waiting.confirm_pushed_at
 
     async def run(self, push: Push) -> None:
         """Send events to browsers by `push` until cancelled."""
@@ -249,10 +256,11 @@ class Lobby:
         if EVENTS[notice.event].is_final:
             self.forget(notice.id)
         else:
-            expires_at = waiting.expires_at
+            sent = waiting._replace(last_sent=notice.event)
             if notice.event == CONFIRMED_EVENT:
-                expires_at = self._clock() + REDEEM_LIFETIME
-            self._update(notice.id, waiting._replace(expires_at=expires_at, last_sent=notice.event))
+                now = self._clock()
+                sent = sent._replace(expires_at=now + REDEEM_LIFETIME, confirm_pushed_at=now)
+            self._update(notice.id, sent)
         try:
             await self._push(waiting.sid, waiting.app, notice)
         except Exception:  # a failure of one browser does not affect the others

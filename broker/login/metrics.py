@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from broker.infrastructure.observability.metrics import Counter, Gauge
+from broker.infrastructure.observability.metrics import Counter, Gauge, Timer
 
 _LOGINS = Counter("scanlogin_logins", "Logins by state", ["app", "state"])
 
@@ -21,6 +21,21 @@ CODES_SHARED = Counter(
 WRONG_ANSWERS = Counter(
     "scanlogin_match_wrong_answers", "Wrong answers to the match of a login", ["app", "kind"]
 )
+
+_STEPS = Timer(
+    "scanlogin_login_seconds",
+    "Seconds between the steps of logins",
+    "step",
+    (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0),
+)
+
+BEGIN_SCAN = _STEPS.labels("begin_scan")
+
+SCAN_CONFIRM = _STEPS.labels("scan_confirm")
+
+CONFIRM_PUSH = _STEPS.labels("confirm_push")
+
+PUSH_REDEEM = _STEPS.labels("push_redeem")
 
 WAITING_BROWSERS = Gauge("scanlogin_waiting_browsers", "Browsers that wait at this instance")
 

@@ -119,7 +119,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         getwxacodeunlimit). Anyone who sees the screen can read it.
     secret_hash: SHA-256 of the secret that only the browser has.
     app, incarnation: the app's id, and which of the apps that had this id one after another.
-    began_at, confirmed_at: Unix time in seconds by the state's clock.
+    began_at, scanned_at, confirmed_at: Unix time in seconds by the state's clock.
     redeemed_at: also; the token's `iat`, so never ahead of the issuing host's clock.
     expires_at: Unix time in seconds. A pending, scanned or confirmed login expires then.
         The token of a redeemed login is not issued again from then on.
@@ -174,6 +174,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     phone_ip: str = ""
     other_scans: tuple[str, ...] = ()
     reason: str = ""
+    scanned_at: float | None = None
 
     @property
     def auth_methods(self) -> tuple[str, ...]:

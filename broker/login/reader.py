@@ -6,12 +6,21 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 
+import structlog
+
 from broker.apps.ports import Apps
 from broker.identity.model import Phone, UserProfile
 from broker.infrastructure.clock import Clock
 from broker.login.errors import UnknownLogin, UnknownScene
+from broker.login.metrics import login_counter
 from broker.login.model import Login, State
 from broker.login.ports import AuditLog, LoginStore
+
+log = structlog.get_logger()
+
+EXPIRED_MAX = 10_000
+"""Expired logins that are recognized at a repeat. A login that expires while a browser or a device
+asks for it is read several times within `LOGIN_RETENTION`."""
 
 
 class LoginReader:
@@ -30,6 +39,7 @@ class LoginReader:
         self._apps = apps
         self._audit_log = audit_log
         self._clock = clock
+        self._expired: dict[str, None] = {}  # ids that were recorded, oldest first
 
     async def get(self, login_id: str) -> Login | None:
         login = await self._logins.get(login_id)
@@ -94,8 +104,16 @@ class LoginReader:
         """Write the login to the audit log if it has expired. A repeat changes nothing."""
         now = self._clock()
         current = login.at(now)
-        if current.state is State.EXPIRED:
+        if current.state is State.EXPIRED and current.id not in self._expired:
+            self._remember_expired(current.id)
+            login_counter(current.app, current.state).inc()
+            log_end(current, current.expires_at)
             self._audit_log.record(current, now=now)
+
+    def _remember_expired(self, login_id: str) -> None:
+        if len(self._expired) >= EXPIRED_MAX:
+            del self._expired[next(iter(self._expired))]
+        self._expired[login_id] = None
 
     async def _is_of_current_app(self, login: Login) -> bool:
         """Whether the id of the login's app has not been given to another app since.
@@ -104,6 +122,16 @@ class LoginReader:
         """
         app = await self._apps.get(login.app)
         return app is None or app.incarnation == login.incarnation
+
+
+def log_end(login: Login, ended_at: float) -> None:
+    log.info(
+        "login finished",
+        app=login.app,
+        state=login.state.value,
+        login_id=login.id,
+        seconds=round(ended_at - login.began_at, 3),
+    )
 
 
 def hash_secret(secret: str) -> bytes:

@@ -202,7 +202,8 @@ Changes = dict[str, Any]
 
 def _scanned(login: Login, now: float, details: Details) -> Changes:
     names = ("phone", "phone_ip", "match")
-    return {name: details[name] for name in names if name in details}  # type: ignore[literal-required]
+    known = {name: details[name] for name in names if name in details}  # type: ignore[literal-required]
+    return {**known, "scanned_at": now}
 
 
 def _confirmed(login: Login, now: float, details: Details) -> Changes:

@@ -16,8 +16,9 @@ from broker.login.events import current_event
 from broker.login.metrics import CODES_SHARED, login_counter
 from broker.login.model import OPEN, Act, Login, Reason
 from broker.login.ports import AuditLog, LoginStore, SwapResult
-from broker.login.reader import LoginReader
+from broker.login.reader import LoginReader, log_end
 from broker.login.rules import Details, apply
+from broker.login.step_times import observe_step
 
 log = structlog.get_logger()
 
@@ -117,9 +118,12 @@ class LoginWriter:
 
     def _finish(self, login: Login) -> None:
         """Count the login's new state; record the login and return its code if it is finished."""
+        observe_step(login)
         login_counter(login.app, login.state).inc()
         if login.reason == Reason.SHARED:
             CODES_SHARED.labels(login.app).inc()
         if login.state not in OPEN:
-            self._audit_log.record(login, now=self._clock())
+            now = self._clock()
+            log_end(login, now)
+            self._audit_log.record(login, now=now)
             self.return_code(login)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from aiohttp import hdrs, web
@@ -14,7 +14,7 @@ from broker.infrastructure.api.mounted import ReadinessCheck
 from broker.infrastructure.api.responses import error_response, json_response
 from broker.infrastructure.api.schema import ResponseModel
 from broker.infrastructure.observability.metrics import CONTENT_TYPE, render
-from broker.monitoring.metrics import READY
+from broker.monitoring.metrics import READY, SIGNING_KEY_AGE, STATE_UP
 
 
 class StatusResponse(ResponseModel):
@@ -27,10 +27,22 @@ class VersionResponse(ResponseModel):
 
 
 class HealthAPI:
-    """unready_reason: of this instance."""
+    """unready_reason: of this instance.
 
-    def __init__(self, *, unready_reason: ReadinessCheck) -> None:
+    state_problem: why the state cannot be reached; None if it can.
+    signing_key_age: seconds since the signing keys were rotated.
+    """
+
+    def __init__(
+        self,
+        *,
+        unready_reason: ReadinessCheck,
+        state_problem: ReadinessCheck,
+        signing_key_age: Callable[[], float],
+    ) -> None:
         self._unready_reason = unready_reason
+        self._state_problem = state_problem
+        self._signing_key_age = signing_key_age
 
     async def live(self, request: web.Request) -> web.Response:
         return _uncached_response({"status": "live"})
@@ -46,6 +58,8 @@ class HealthAPI:
 
     async def metrics(self, request: web.Request) -> web.Response:
         READY.set(self._unready_reason() is None)
+        STATE_UP.set(self._state_problem() is None)
+        SIGNING_KEY_AGE.set(self._signing_key_age())
         return web.Response(body=render(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
 
 

@@ -6,6 +6,16 @@ from broker.infrastructure.observability.metrics import Gauge
 
 READY = Gauge("scanlogin_ready", "1 while this instance accepts browsers, else 0")
 
+BUILD_INFO = Gauge(
+    "scanlogin_build_info", "1, with the versions of this instance", ["version", "python", "engine"]
+)
+
+STATE_UP = Gauge("scanlogin_state_up", "1 while the state can be reached, else 0")
+
+SIGNING_KEY_AGE = Gauge(
+    "scanlogin_signing_key_age_seconds", "Seconds since the signing keys were rotated"
+)
+
 STATE_EVICTS = Gauge("scanlogin_state_evicts", "1 while Redis may evict keys, else 0")
 
 CLOCK_OFFSET = Gauge(

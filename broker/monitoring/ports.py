@@ -44,11 +44,14 @@ class MonitoredState(Protocol):
 
     clock: the time that all instances share.
     evicts: whether the state may evict entries to make room; raises Unavailable.
+    unavailable_reason: why no request can succeed now; None if the state is available.
     """
 
     @property
     def clock(self) -> Clock: ...
     @property
     def evicts(self) -> Callable[[], Awaitable[bool]]: ...
+    @property
+    def unavailable_reason(self) -> Callable[[], str | None]: ...
     @property
     def instances(self) -> Instances: ...

@@ -223,6 +223,12 @@ class TokenIssuer:
         self._reload_if_rotated()
         return tuple(ring.present["kid"] for ring in self._rings.all.values())
 
+    def signing_key_age(self) -> float:
+        """Return the seconds since the last rotation, of the oldest ring."""
+        self._reload_if_rotated()
+        rotated_at = min(float(ring.next["published_at"]) for ring in self._rings.all.values())
+        return max(0.0, self._host_clock() - rotated_at)
+
     def _sign_as(self, algorithm: str, payload: Mapping[str, object], kind: str) -> str:
         self._reload_if_rotated()
         named = {**payload, "jti": secrets.token_urlsafe(16)}

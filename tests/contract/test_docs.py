@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from prometheus_client import Counter, Gauge
 from typer.main import get_command
 
 from broker.app import build
-from broker.apps.model import DEFAULT_APP
 from broker.cli.main import command
-from broker.infrastructure.observability import metrics
 from broker.infrastructure.settings_sources import PREFIX
 from broker.login.events import EVENT_BY_STATE, UNREGISTERED_EVENT
 from broker.login.model import State
@@ -135,81 +131,3 @@ def test_mini_program_titles_are_documented_as_shown() -> None:
 
     assert titles
     assert [title for title in titles if f'Title: "{title}"' not in words] == []
-
-
-def test_every_metric_is_documented() -> None:
-    table = (DOCS / "alarms.md").read_text()
-    for metric in vars(metrics).values():
-        if isinstance(metric, Counter | Gauge):
-            [described] = metric.describe()
-            suffix = "_total" if isinstance(metric, Counter) else ""
-            assert f"| `{described.name}{suffix}" in table, described.name
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_files_named_in_docs_exist(page: Path) -> None:
-    if page.parent.name == "decisions" or page.name == "CHANGELOG.md":
-        return
-    for name in re.findall(
-        r"`((?:broker|web_demo|mp_stub|deploy|tests|docs|tools)/[\w./-]*)`", page.read_text()
-    ):
-        assert (ROOT / name).exists(), name
-
-
-@pytest.mark.parametrize("page", ["tour.md", "extending.md"])
-def test_named_code_exists(page: str) -> None:
-    """Names such as `Lobby`, `RULES`, `open_bus` and `Redeemer.redeem`."""
-    named = set(re.findall(r"`([A-Za-z_]\w*(?:\.\w+)?)`", (DOCS / page).read_text()))
-
-    defined = {name for file in CODE_FILES for name in defined_names(file)}
-
-    assert [name for name in sorted(named) if not is_defined_or_file(name, defined)] == []
-
-
-def is_defined_or_file(name: str, defined: set[str]) -> bool:
-    return name in defined or name == DEFAULT_APP or name.endswith((".py", ".toml"))
-
-
-def defined_names(file: Path) -> Iterator[str]:
-    """Names of classes, functions and constants, and `Class.member` for members of classes."""
-    for node in ast.walk(ast.parse(file.read_text())):
-        yield from names_of(node)
-        if isinstance(node, ast.ClassDef):
-            for member in node.body:
-                yield from (f"{node.name}.{name}" for name in names_of(member))
-
-
-def names_of(node: ast.AST) -> list[str]:
-    if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        return [node.name]
-    targets = node.targets if isinstance(node, ast.Assign) else []
-    targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
-    return [target.id for target in targets if isinstance(target, ast.Name)]
-
-
-def test_named_tests_exist() -> None:
-    tests = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
-    defined = set(re.findall(r"def (test_\w+)\(", tests))
-
-    pages = "".join(page.read_text() for page in PAGES if page.name != "CHANGELOG.md")
-
-    assert set(re.findall(r"`(test_\w+)`", pages)) <= defined
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_python_examples_can_be_compiled(page: Path) -> None:
-    for example in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
-        compile(example, str(page), "exec")
-
-
-def test_readme_has_at_most_150_lines() -> None:
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
-
-
-def test_every_page_is_in_the_navigation_and_the_index() -> None:
-    pages = {page.name for page in DOCS.glob("*.md")}
-
-    assert set(re.findall(r"(?<= )[\w-]+\.md", (ROOT / "mkdocs.yml").read_text())) == pages
-    assert set(re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / "index.md").read_text())) >= pages - {
-        "index.md"
-    }

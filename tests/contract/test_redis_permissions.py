@@ -13,7 +13,7 @@ CALL = re.compile(r"""redis\.p?call\(\s*['"]([A-Z]+)['"]""")
 def test_documented_permissions_include_all_commands() -> None:
     sources = (ROOT / "broker" / "state" / "redis").glob("*.py")
     commands = {name.lower() for path in sources for name in CALL.findall(path.read_text())}
-    text = (ROOT / "docs" / "alarms.md").read_text()
+    text = (ROOT / "docs" / "alerts.md").read_text()
     [documented] = re.findall(r"`~scanlogin:\*[^`]*`", text)
 
     assert commands

@@ -336,7 +336,7 @@ async def test_missing_time_permission_is_reported_without_reconnect_storm(
 
 
 async def test_documented_redis_permissions_suffice(server: RedisServer, clock: Clock) -> None:
-    page = Path("docs/alarms.md").read_text()
+    page = Path("docs/alerts.md").read_text()
     [rules] = re.findall(r"`NOPERM` .*?`(.*?)`", page)
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "bob", "on", ">pw", "-@all", *rules.split())

@@ -131,6 +131,24 @@ async def test_browser_receives_events_of_its_phone(
     assert await pushes.next() == ("tab", "login-confirmed")
 
 
+async def test_time_of_the_confirm_push_is_known(
+    running: Lobby, login_service: LoginMethods, pushes: Pushes, clock: Clock
+) -> None:
+    new_login = await begin(login_service)
+    running.wait("tab", new_login.login)
+    await login_service.scan(new_login.login.scene, ALICE)
+    assert await pushes.next() == ("tab", "login-scanned")
+    assert running.confirm_pushed_at(new_login.login.id) is None
+
+    clock.time += 5
+    await login_service.confirm(new_login.login.id, ALICE)
+    assert await pushes.next() == ("tab", "login-confirmed")
+    await running._reconcile_all()
+
+    assert running.confirm_pushed_at(new_login.login.id) == clock()
+    assert running.confirm_pushed_at("unknown") is None
+
+
 async def test_failed_push_does_not_affect_other_browsers(
     running: Lobby, login_service: LoginMethods, pushes: Pushes
 ) -> None:

@@ -7,12 +7,15 @@ close    tasks stop ─▶ … ─▶ stage 2 ─▶ stage 1
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
+import structlog
 from aiohttp import web
 
 from broker.infrastructure.api.mounted import Mounted, ReadinessCheck, Resource
 from broker.infrastructure.background import BackgroundTask
+
+log = structlog.get_logger()
 
 
 async def do_nothing() -> None:
@@ -24,6 +27,7 @@ class Lifecycle:
 
     stages: the resources of a stage are opened together; stages in turn.
     drain: refuses new sockets.  close_sockets: closes the open ones.
+    fields: of the lines that are logged at the start, the drain and the end.
     """
 
     def __init__(
@@ -32,10 +36,12 @@ class Lifecycle:
         *,
         drain: Callable[[], None],
         close_sockets: Callable[[], Awaitable[None]],
+        fields: Mapping[str, object],
     ) -> None:
         self._stages = list(stages)
         self._drain = drain
         self._close_sockets = [close_sockets]
+        self._fields = fields
         self._tasks: list[BackgroundTask] = []
         self._checks: list[ReadinessCheck] = []
         self._is_open = False
@@ -62,6 +68,8 @@ class Lifecycle:
 
     def drain(self) -> None:
         """Refuse new sockets from now on; logins in progress finish."""
+        if not self._is_draining:
+            log.info("instance draining", **self._fields)
         self._is_draining = True
         self._drain()
 
@@ -72,12 +80,14 @@ class Lifecycle:
         for task in self._tasks:
             task.start()
         self._is_open = True
+        log.info("instance started", **self._fields)
         yield
         for task in self._tasks:
             await task.stop()
         for stage in reversed(self._stages):
             for resource in reversed(stage):
                 await resource.close()
+        log.info("instance stopped", **self._fields)
 
     async def close_sockets(self, application: web.Application) -> None:
         """Drain, and close every socket; for `on_shutdown`."""
