@@ -1,6 +1,7 @@
 """A broker for login by scan: a phone confirms, and the waiting browser gets a signed token.
 
     app.py          composition root: creates the shared services and mounts the features
+    operators.py    builds the authentication of operators
     context.py      settings, backends and services that a feature is mounted with
     backends.py     opens the backends that the settings name, for server and commands
     settings.py     list of the settings groups, and checks that involve two of them
@@ -15,6 +16,7 @@ Features: values, rules, ports (protocols of storage), service, endpoints, setti
     users/          registered users
     pool/           codes drawn in advance
     tokens/         JWT issuer, signing keys, JWKS endpoint
+    admin/          page for operators, its sign-in, settings and events
     widget/         drop-in script and index page
     monitoring/     health, readiness, version and metrics endpoints
 

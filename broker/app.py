@@ -11,6 +11,9 @@ import structlog
 from aiohttp import hdrs, web
 
 from broker import __version__
+from broker.admin.hosts import AllowedHosts
+from broker.admin.mount import mount as mount_admin
+from broker.admin.settings import AdminSettings
 from broker.apps.client_authentication import ClientAuthenticator
 from broker.apps.mount import mount as mount_apps
 from broker.apps.origins import OriginPolicy
@@ -48,6 +51,7 @@ from broker.monitoring.mount import mount as mount_monitoring
 from broker.oidc.mount import mount as mount_oidc
 from broker.oidc.mount import mount_tokens as mount_token_endpoint
 from broker.oidc.paths import READABLE_BY_PAGES
+from broker.operators import build_operators
 from broker.pool.mount import mount as mount_pool
 from broker.pool.ports import CodeLeases
 from broker.records.store import Records
@@ -93,6 +97,7 @@ FEATURES: Mapping[str, Callable[[Context], Mounted]] = {
     "chat": mount_chat,
     "tunnels": mount_tunnels,
     "wafer": mount_wafer,
+    "admin": mount_admin,
 }
 
 
@@ -118,9 +123,7 @@ def build(
     public = _build_public(context, mounted)
     public.cleanup_ctx.append(lifecycle.run)
     public.on_shutdown.append(lifecycle.close_sockets)
-    admin = build_application(
-        mounted.admin_routes, title="Scan-login broker: administration", public_url=None
-    )
+    admin = _build_admin(settings, mounted)
     return Broker(public, admin, lifecycle.drain, lifecycle.unready_reason, context.code_leases)
 
 
@@ -153,6 +156,7 @@ def _build_context(settings: Settings, backends: Backends) -> tuple[Context, Lif
             addresses=addresses,
         ),
         unready_reason=lifecycle.unready_reason,
+        operators=build_operators(settings, backends, services, failures, addresses),
     )
     return context, lifecycle
 
@@ -260,6 +264,18 @@ def _state_problem(state: StateBackend) -> str | None:
         return "state unavailable"
     refusal = state.refusal()
     return None if refusal is None else f"the state refuses writes: {refusal}"
+
+
+def _build_admin(settings: Settings, mounted: Mounted) -> web.Application:
+    url = settings[AdminSettings].admin_url
+    names = settings[ServerSettings].admin_host.split(",")
+    hosts = AllowedHosts([*names, *([urlsplit(url).hostname or ""] if url else [])])
+    return build_application(
+        mounted.admin_routes,
+        title="Scan-login broker: administration",
+        public_url=None,
+        check=lambda request: hosts.check(request.host, request.path),
+    )
 
 
 def _build_public(context: Context, mounted: Mounted) -> web.Application:

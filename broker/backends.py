@@ -5,12 +5,13 @@ The commands do not serve, so this module does not import the server.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from broker.apps.model import DEFAULT_APP, App
+from broker.admin.settings import AdminSettings
+from broker.apps.model import ADMIN_APP, DEFAULT_APP, App
 from broker.apps.ports import Apps, WaferKeys, WebhookSecrets
 from broker.apps.registry import AppRegistry, WaferKeyRegistry, WebhookSecretRegistry
 from broker.apps.settings import AppSettings
@@ -108,7 +109,7 @@ def open_records(settings: Settings, clock: Clock) -> Records:
             group.records_url,
             load_seal_keys=partial(_load_seal_keys, group),
             providers=(provider, *(name for name in PROVIDERS if name != provider)),
-            reserved_ids=(DEFAULT_APP,),
+            reserved_ids=(DEFAULT_APP, ADMIN_APP),
             clock=clock,
             trail_lifetime=group.trail_lifetime,
             own_origin=normalize_origin(settings[ServerSettings].public_url),
@@ -150,7 +151,7 @@ def open_login_policy(settings: Settings, clock: Clock) -> LoginPolicy | None:
 
 def open_apps(settings: Settings, records: Records) -> AppRegistry:
     """Return the app of the settings and the apps in the records."""
-    return AppRegistry([default_app(settings)], records.apps)
+    return AppRegistry([default_app(settings), *admin_app(settings)], records.apps)
 
 
 def default_app(settings: Settings) -> App:
@@ -170,6 +171,27 @@ def default_app(settings: Settings) -> App:
         rooms=settings[ChatSettings].chat_rooms,
         moderators=settings[ChatSettings].chat_moderators,
     )
+
+
+def admin_app(settings: Settings) -> Sequence[App]:
+    """Return the app with which operators sign in; none if the settings list no operators."""
+    group, public_url = settings[AdminSettings], settings[ServerSettings].public_url
+    if not group.admin_subjects or group.admin_url is None:
+        return []
+    origins = {normalize_origin(group.admin_url), normalize_origin(public_url)}
+    app = App(
+        id=ADMIN_APP,
+        name="scan-login",
+        origins=frozenset(origins),
+        redirect_urls=frozenset({f"{group.admin_url}/"}),
+        provider=settings[ProviderSettings].provider,
+        client_type="public",
+        pkce="required",
+        refresh="never",
+        scopes=("openid",),
+        phone_app=DEFAULT_APP,
+    )
+    return [app]
 
 
 def open_webhook_secrets(settings: Settings, records: Records) -> WebhookSecrets:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from broker.apps.authentication import AppAuthenticator
@@ -16,12 +16,15 @@ from broker.directories.settings import DirectorySettings
 from broker.directories.shared import recent
 from broker.identity.ports import Directory
 from broker.identity.registry import ProviderRegistry
+from broker.infrastructure.api.authorization import OperatorAuthenticator
 from broker.infrastructure.api.client_address import ClientAddresses
 from broker.infrastructure.api.mounted import ReadinessCheck
 from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import Bus, LeaderLeases
 from broker.infrastructure.crypto.sealing import SecretBox
+from broker.infrastructure.observability.feed import Feed
+from broker.infrastructure.observability.instance_report import InstanceReport
 from broker.infrastructure.retries import RetryWorker
 from broker.infrastructure.runtime.drain import DrainGate
 from broker.infrastructure.runtime.settings import ServerSettings
@@ -63,6 +66,7 @@ class Context:
     addresses: determines client addresses.
     failures: limits failed attempts per client address.
     unready_reason: returns why this instance should get no browsers now; None if it should.
+    operators: authenticates operators; None without an admin token.
     """
 
     settings: Settings
@@ -75,6 +79,7 @@ class Context:
     client_authenticator: ClientAuthenticator
     phone_authenticator: PhoneAuthenticator
     unready_reason: ReadinessCheck
+    operators: OperatorAuthenticator | None
 
     @property
     def admin_token(self) -> str | None:
@@ -139,6 +144,22 @@ class Context:
     @property
     def instances(self) -> InstanceWatch:
         return self.services.instances
+
+    @property
+    def other_instances(self) -> Callable[[], Collection[str]]:
+        return self.services.instances.names
+
+    @property
+    def instance_notes(self) -> Callable[[str], Collection[str]]:
+        return self.services.instances.notes
+
+    @property
+    def feed(self) -> Feed:
+        return self.services.feed
+
+    @property
+    def report(self) -> InstanceReport:
+        return self.services.report
 
     @property
     def retries(self) -> RetryWorker:

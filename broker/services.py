@@ -10,6 +10,8 @@ from broker.directories.settings import DirectorySettings
 from broker.directories.shared import recent
 from broker.infrastructure.api.settings import APISettings
 from broker.infrastructure.fair_queue import FairQueue
+from broker.infrastructure.observability.feed import Feed
+from broker.infrastructure.observability.instance_report import InstanceReport
 from broker.infrastructure.outbound.settings import OutboundSettings
 from broker.infrastructure.outbound.webhook import SiteClient
 from broker.infrastructure.retries import RetryWorker
@@ -61,6 +63,8 @@ class Services(NamedTuple):
     wafer: WaferServices
     retries: RetryWorker
     instances: InstanceWatch
+    feed: Feed
+    report: InstanceReport
 
 
 def build_services(settings: Settings, backends: Backends) -> Services:
@@ -80,17 +84,18 @@ def build_services(settings: Settings, backends: Backends) -> Services:
         retention=LOGIN_RETENTION,
         uses=settings[PoolSettings].pool_uses,
     )
-    logins = _build_login_services(settings, backends, issuer, pool)
+    feed = Feed()
+    logins = _build_login_services(settings, backends, issuer, pool, feed)
     sessions = _build_session_service(settings, backends)
     session_limits = SessionLimits(per_minute=settings[APISettings].begins_per_minute)
     retries = RetryWorker(queue=backends.state.retries, clock=backends.state.clock)
-    oidc = _build_oidc_services(settings, backends, issuer, logins.redeemer, retries)
-    instances = InstanceWatch(settings[ServerSettings].instance)
+    oidc = _build_oidc_services(settings, backends, issuer, logins.redeemer, retries, feed)
+    instances = InstanceWatch(settings[ServerSettings].instance, feed=feed)
     turns = callback_turns()
     callbacks = _build_callbacks(settings, backends, retries, turns)
     wafer = _build_wafer(settings, backends, retries, turns)
     tunnels = _build_tunnels(
-        settings, backends, sessions, {NATIVE: callbacks.native, WAFER: wafer.callbacks}
+        settings, backends, sessions, {NATIVE: callbacks.native, WAFER: wafer.callbacks}, feed
     )
     return Services(
         issuer,
@@ -104,6 +109,8 @@ def build_services(settings: Settings, backends: Backends) -> Services:
         wafer,
         retries,
         instances,
+        feed,
+        InstanceReport(),
     )
 
 
@@ -141,6 +148,7 @@ def _build_tunnels(
     backends: Backends,
     sessions: SessionService,
     callbacks: Mapping[str, TunnelCallbacks],
+    feed: Feed,
 ) -> TunnelServices:
     group = settings[TunnelSettings]
     return create_tunnel_services(
@@ -152,6 +160,7 @@ def _build_tunnels(
         instance=settings[ServerSettings].instance,
         tunnel_max=group.tunnel_max,
         away_timeout=group.tunnel_away_timeout,
+        feed=feed,
     )
 
 
@@ -161,6 +170,7 @@ def _build_oidc_services(
     issuer: TokenIssuer,
     redeemer: Redeemer,
     retries: RetryWorker,
+    feed: Feed,
 ) -> OIDCServices:
     state, group = backends.state, settings[OIDCSettings]
     lifetimes = FamilyLifetimes(
@@ -191,12 +201,13 @@ def _build_oidc_services(
         site_client=SiteClient(allow_private_address=settings[OutboundSettings].webhooks_private),
         is_secure=settings[ServerSettings].public_url.startswith("https://"),
         has_policy=backends.policy is not None,
+        feed=feed,
     )
     return create_oidc_services(needs)
 
 
 def _build_login_services(
-    settings: Settings, backends: Backends, issuer: TokenIssuer, pool: CodePool
+    settings: Settings, backends: Backends, issuer: TokenIssuer, pool: CodePool, feed: Feed
 ) -> LoginServices:
     state, instance = backends.state, settings[ServerSettings].instance
     images = LoginImages(store=state.images, leader_leases=state.leader_leases, instance=instance)
@@ -215,6 +226,7 @@ def _build_login_services(
         lifetime=settings[LoginSettings].login_lifetime,
         register_lifetime=settings[LoginSettings].register_lifetime,
         scans_max=settings[LoginSettings].scans_max,
+        feed=feed,
     )
 
 

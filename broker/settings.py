@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic.fields import FieldInfo
 
+from broker.admin.settings import AdminSettings
 from broker.apps.settings import AppSettings
 from broker.blobs.settings import BlobSettings
 from broker.bus.settings import BusSettings
@@ -31,7 +32,7 @@ from broker.infrastructure.settings import (
     SettingsGroup,
     read_groups,
 )
-from broker.infrastructure.settings_sources import PREFIX, FoundValues, collect
+from broker.infrastructure.settings_sources import PREFIX, FoundValues, Source, collect
 from broker.infrastructure.transport.settings import TransportSettings
 from broker.infrastructure.urls import split
 from broker.login.settings import LoginSettings
@@ -49,6 +50,7 @@ from broker.wafer.settings import WaferSettings
 
 GROUPS: Sequence[type[SettingsGroup]] = (
     ServerSettings,
+    AdminSettings,
     TransportSettings,
     APISettings,
     AppSettings,
@@ -96,7 +98,8 @@ def load_settings(file: Path | None = None, **fixed: object) -> Settings:
     if unknown := fixed.keys() - FIELDS.keys():
         raise TypeError(f"unknown settings: {', '.join(sorted(unknown))}")
     found = find_values(file)
-    settings, invalid = read_groups(GROUPS, {**found.values, **fixed})
+    sources = {**found.sources, **dict.fromkeys(fixed, Source("option"))}
+    settings, invalid = read_groups(GROUPS, {**found.values, **fixed}, sources)
     mistakes = [*found.mistakes, *invalid]
     for check in CHECKS:
         with suppress(InvalidGroup):  # the group's mistakes are in the list
@@ -154,6 +157,16 @@ def check_roles(settings: Settings) -> Iterator[InvalidField]:
     reason = settings[ServerSettings].insecure_reason()
     if OIDC in settings[ServerSettings].roles and reason:
         yield InvalidField("roles", f"oidc: {reason}")
+
+
+def check_operators(settings: Settings) -> Iterator[InvalidField]:
+    server, admin = settings[ServerSettings], settings[AdminSettings]
+    if not admin.admin_subjects:
+        return
+    if server.admin_token is None:
+        yield InvalidField("admin_token", "missing; without it there is no admin page")
+    if reason := server.insecure_reason():
+        yield InvalidField("admin_subjects", reason)
 
 
 def check_pretend_provider(settings: Settings) -> Iterator[InvalidField]:
@@ -220,6 +233,7 @@ def _check_webhook(settings: Settings, name: str, url: SplitResult) -> Iterator[
 
 CHECKS: Sequence[Callable[[Settings], Iterator[InvalidField]]] = (
     check_roles,
+    check_operators,
     check_pretend_provider,
     check_wechat_credentials,
     check_workers,

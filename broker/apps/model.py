@@ -12,6 +12,9 @@ from broker.infrastructure.api.schema import ResponseModel
 DEFAULT_APP = "default"
 """The id of the app that the settings define."""
 
+ADMIN_APP = "scan-login-admin"
+"""The id of the app with which operators sign in to the admin page."""
+
 DEFAULT_SCOPES = ("openid", "profile")
 
 APP_KEY_MAX = 64

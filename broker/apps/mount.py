@@ -7,14 +7,14 @@ from typing import Protocol
 
 from broker.apps.api import ENDPOINTS, AppsAPI
 from broker.apps.ports import AppAdmin
-from broker.infrastructure.api.authorization import OPERATOR, admin_token_authenticator
+from broker.infrastructure.api.authorization import OPERATOR, OperatorAuthenticator
 from broker.infrastructure.api.endpoint import bind_endpoints
 from broker.infrastructure.api.mounted import Mounted
 
 
 class AppsContext(Protocol):
     @property
-    def admin_token(self) -> str | None: ...
+    def operators(self) -> OperatorAuthenticator | None: ...
     @property
     def app_admin(self) -> AppAdmin: ...
     @property
@@ -22,8 +22,8 @@ class AppsContext(Protocol):
 
 
 def mount(context: AppsContext) -> Mounted:
-    if context.admin_token is None:
+    if context.operators is None:
         return Mounted()
     api = AppsAPI(app_admin=context.app_admin, refresh=context.refresh_apps)
-    operator = {OPERATOR: admin_token_authenticator(context.admin_token)}
+    operator = {OPERATOR: context.operators.authenticate}
     return Mounted(admin_routes=bind_endpoints(api, ENDPOINTS, operator))

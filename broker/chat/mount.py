@@ -31,6 +31,7 @@ from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.background import BackgroundTask
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import Bus, LeaderLeases
+from broker.infrastructure.observability.instance_report import InstanceReport
 from broker.infrastructure.outbound.settings import OutboundSettings
 from broker.infrastructure.outbound.webhook import SiteClient
 from broker.infrastructure.runtime.lifecycle import do_nothing
@@ -74,6 +75,8 @@ class ChatContext(Protocol):
     def chat_stores(self) -> ChatStores: ...
     @property
     def ended_subjects(self) -> EndedSubjectLog: ...
+    @property
+    def report(self) -> InstanceReport: ...
 
 
 def mount(context: ChatContext) -> Mounted:
@@ -95,6 +98,7 @@ class ChatParts:
             allow_private_address=context.settings[OutboundSettings].webhooks_private
         )
         self.connections, self.rooms = Connections(), LocalRooms()
+        context.report.count("chat", self.connections.__len__)
         self.fan_out = FanOut(
             store=stores.rooms,
             rooms=self.rooms,

@@ -18,9 +18,8 @@ from broker.cli.support import (
     settings_file,
 )
 from broker.errors import StartupError
-from broker.infrastructure.settings import Settings
+from broker.infrastructure.settings import Settings, describe_value
 from broker.infrastructure.settings_sources import DEFAULT, PREFIX, FoundValues, Source, variable
-from broker.infrastructure.urls import hide_passwords
 from broker.settings import find_values
 
 command = typer.Typer(no_args_is_help=True, help="Check and show the settings.")
@@ -96,24 +95,15 @@ def _sources(found: FoundValues) -> dict[str, dict[str, str]]:
 def _described(settings: Settings, found: FoundValues) -> dict[str, dict[str, object]]:
     return {
         name: {
-            "value": _json_value(value),
+            "value": describe_value(value),
             "source": found.sources.get(name, DEFAULT)._asdict(),
         }
         for name, value in settings.values().items()
     }
 
 
-def _json_value(value: object) -> object:
-    """Return the value as JSON, without secrets."""
-    if isinstance(value, tuple):
-        return [_json_value(member) for member in value]
-    if value is None or isinstance(value, int | float):
-        return value
-    return hide_passwords(str(value))  # the text of a SecretStr is asterisks
-
-
 def _text(value: object) -> str:
-    plain = _json_value(value)
+    plain = describe_value(value)
     if isinstance(plain, list):
         return ", ".join(map(str, plain)) or "-"
     if isinstance(plain, bool):

@@ -17,8 +17,10 @@ from broker.tokens.keys import (
     ID_TOKEN_ALGORITHMS,
     PUBLISHED_BEFORE_USE,
     KeyRings,
+    RotationTooEarly,
     SigningKeyFile,
     open_key_rings,
+    rotate_file,
 )
 from broker.tokens.settings import TokenSettings
 
@@ -57,22 +59,26 @@ def rotate(
     settings = read_settings(file)
     tokens = settings[TokenSettings]
     keys = SigningKeyFile(tokens.key_file)
-    with keys.locked():
-        rings, time_now = _load(keys), time.time()
-        wait = max(ring.unpublished_for(time_now) for ring in rings.all.values())
-        if wait and not now:
-            sys.exit(
-                f"the next key is public for less than {PUBLISHED_BEFORE_USE} seconds, so products "
-                f"that cache the key set would refuse its tokens: try again in {wait:.0f} seconds, "
-                "or add --now if a key has leaked"
-            )
-        rotated = rings.rotated(
+    _load(keys)
+    time_now = time.time()
+    try:
+        rotated = rotate_file(
+            keys,
+            lambda rings: rings.rotated(
+                now=time_now,
+                token_lifetime=tokens.token_lifetime,
+                hint_lifetime=settings[OIDCSettings].signin_lifetime,
+                algorithm=tokens.token_algorithm,
+            ),
             now=time_now,
-            token_lifetime=tokens.token_lifetime,
-            hint_lifetime=settings[OIDCSettings].signin_lifetime,
-            algorithm=tokens.token_algorithm,
+            force=now,
         )
-        keys.save(rotated)
+    except RotationTooEarly as error:
+        sys.exit(
+            f"the next key is public for less than {PUBLISHED_BEFORE_USE} seconds, so products "
+            f"that cache the key set would refuse its tokens: try again in {error.wait:.0f} "
+            "seconds, or add --now if a key has leaked"
+        )
     print(f"{keys.path.absolute()}:")
     for name, ring in rotated.all.items():
         print(f"{name}: signing with {ring.present['kid']}, next is {ring.next['kid']}")

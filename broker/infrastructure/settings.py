@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from broker.infrastructure.fields import is_web_url
-from broker.infrastructure.settings_sources import variable
+from broker.infrastructure.settings_sources import Source, variable
 from broker.infrastructure.urls import check_server_url, hide_passwords
 
 Group = TypeVar("Group", bound="SettingsGroup")
@@ -86,10 +86,16 @@ class SettingsGroup(BaseModel):
 
 
 class Settings:
-    """The values of all groups, by the group's class."""
+    """The values of all groups, by the group's class.
 
-    def __init__(self, groups: Iterable[SettingsGroup]) -> None:
+    sources: of the settings whose values are not defaults, by name.
+    """
+
+    def __init__(
+        self, groups: Iterable[SettingsGroup], sources: Mapping[str, Source] | None = None
+    ) -> None:
         self._groups = {type(group): group for group in groups}
+        self.sources = sources or {}
 
     def __getitem__(self, group: type[Group]) -> Group:
         """Return the group's values. Raises InvalidGroup if it has none."""
@@ -104,15 +110,27 @@ class Settings:
     def replace(self, group: type[Group], **values: object) -> Settings:
         """Return settings with other values in one group. The values are not checked."""
         changed = self[group].model_copy(update=values)
-        return Settings([*(one for one in self if type(one) is not group), changed])
+        others = (one for one in self if type(one) is not group)
+        return Settings([*others, changed], self.sources)
 
     def values(self) -> dict[str, object]:
         """Return the value of each setting, by name."""
         return {name: getattr(group, name) for group in self for name in type(group).model_fields}
 
 
+def describe_value(value: object) -> object:
+    """Return the value of a setting as JSON, without secrets."""
+    if isinstance(value, tuple):
+        return [describe_value(member) for member in value]
+    if value is None or isinstance(value, int | float):
+        return value
+    return hide_passwords(str(value))  # the text of a SecretStr is asterisks
+
+
 def read_groups(
-    groups: Collection[type[SettingsGroup]], values: Mapping[str, object]
+    groups: Collection[type[SettingsGroup]],
+    values: Mapping[str, object],
+    sources: Mapping[str, Source] | None = None,
 ) -> tuple[Settings, list[str]]:
     """Return the groups that are valid, and the mistakes in the others."""
     valid, mistakes = [], []
@@ -125,7 +143,7 @@ def read_groups(
                 _mistake(one["loc"], one["type"], one["msg"], one.get("ctx", {}))
                 for one in error.errors()
             ]
-    return Settings(valid), mistakes
+    return Settings(valid, sources), mistakes
 
 
 def _mistake(

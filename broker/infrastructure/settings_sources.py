@@ -29,7 +29,10 @@ TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$"
 
 
 class Source(NamedTuple):
-    """kind: `environment`, `file` or `default`.  name: of the variable or the file."""
+    """kind: `environment`, `file`, `default`, or `option` for one that the command fixes.
+
+    name: of the variable or the file; else empty.
+    """
 
     kind: str
     name: str = ""

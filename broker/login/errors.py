@@ -97,3 +97,10 @@ class AlreadyScanned(LoginError):
 class NotAllowed(LoginError):
     error, status = "invalid_state", 409
     description = "the state of the login does not allow this"
+
+
+class LoginNotOpen(BrokerError):
+    """For operators; clients get UnknownLogin."""
+
+    error, status = "not_found", 404
+    description = "no open login has this id: it has ended, or never existed"

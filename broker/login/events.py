@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from broker.login.model import Login, State
+from broker.login.model import Login, Reason, State
 
 
 class BrowserEvent(NamedTuple):
@@ -91,6 +91,8 @@ def current_event(login: Login | None) -> str:
         return _scanned_event(login)
     if login.state is State.DENIED and login.is_refused:
         return REFUSED_EVENT
+    if login.state is State.CANCELLED and login.reason == Reason.ADMIN:
+        return EXPIRED_EVENT
     return EVENT_BY_STATE.get(login.state, NO_EVENT)
 
 

@@ -153,6 +153,18 @@ class Lobby:
             for task in self._tasks:
                 await task.stop()
 
+    def login_ids(self, *, app: str | None, after: str, limit: int) -> list[str]:
+        """Return the first `limit` logins after this id, of one app or of all.
+
+        It looks at every browser, so it is for operators only.
+        """
+        found = (
+            name
+            for name, browser in self._waiting.items()
+            if name > after and app in (None, browser.app)
+        )
+        return heapq.nsmallest(limit, found)
+
     def unready_reason(self) -> str | None:
         """Return why browsers receive their events late, or None if they do not."""
         if not self._tasks:

@@ -57,12 +57,13 @@ class Act(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a login was denied other than by its phone, for the audit log."""
+    """Why a login was denied other than by its phone, or cancelled by an operator."""
 
     POLICY = "policy"
     MATCH = "match"
     SHARED = "shared"
     BLOCKED = "blocked"
+    ADMIN = "admin"
 
 
 REFUSAL_REASONS = frozenset({Reason.POLICY, Reason.SHARED, Reason.BLOCKED})
@@ -141,8 +142,8 @@ class Login(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     match: the match that it needs; None if it needs none.
     phone_ip: the address of the phone at the scan; empty before.
     other_scans: keys of further people who scanned the code, each once.
-    reason: why it was denied, if not by its phone: a `Reason`, and after a colon what a policy
-        said.
+    reason: why it was denied, if not by its phone, or cancelled, if not by its browser: a
+        `Reason`, and after a colon what a policy said.
     version: increases by one with each change, for compare-and-set.
     """
 
@@ -220,6 +221,9 @@ class Login(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             return self
         expires_at = max(self.expires_at, until)
         return replace(self, unregistered=True, expires_at=expires_at, version=self.version + 1)
+
+    def with_reason(self, reason: Reason) -> Login:
+        return replace(self, reason=reason.value)
 
     def on_instance(self, instance: str) -> Login:
         """Return the login with its browser at `instance`; the same object if it has no change."""

@@ -6,31 +6,36 @@ processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Protocol
 
 from broker.apps.client_authentication import CLIENT, ClientAuthenticator
 from broker.apps.ports import Apps
+from broker.infrastructure.api.authorization import OPERATOR, OperatorAuthenticator
 from broker.infrastructure.api.endpoint import bind_endpoints
 from broker.infrastructure.api.event import bind_events
-from broker.infrastructure.api.mounted import Mounted
+from broker.infrastructure.api.mounted import Mounted, Resource
 from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.api.settings import APISettings
 from broker.infrastructure.background import BackgroundTask
 from broker.infrastructure.clock import Clock
+from broker.infrastructure.coordination import Bus
+from broker.infrastructure.observability.instance_report import InstanceReport
 from broker.infrastructure.runtime.drain import DrainGate
+from broker.infrastructure.runtime.lifecycle import do_nothing
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
 from broker.infrastructure.transport.socketio.server import SocketIOServer
-from broker.login import browser_api, device_api, device_page_api, phone_api
+from broker.login import admin_api, browser_api, device_api, device_page_api, phone_api
+from broker.login.admin_api import LoginsAdminAPI
 from broker.login.browser_api import LoginBrowserAPI
 from broker.login.device_api import LoginDeviceAPI, OpenIDTokens
 from broker.login.device_page_api import DevicePageAPI
 from broker.login.limits import LoginLimits
-from broker.login.lobby import Lobby
 from broker.login.phone_api import LoginPhoneAPI
 from broker.login.ports import AuditLog, KnownBrowsers, LoginReports, SignInEnds
+from broker.login.questions import LoginQuestions
 from broker.login.reports import LoginReporter
 from broker.login.services import LoginServices
 from broker.login.settings import LoginSettings
@@ -68,6 +73,14 @@ class LoginContext(Protocol):
     def known_browsers(self) -> KnownBrowsers | None: ...
     @property
     def login_reports(self) -> LoginReports: ...
+    @property
+    def operators(self) -> OperatorAuthenticator | None: ...
+    @property
+    def bus(self) -> Bus: ...
+    @property
+    def other_instances(self) -> Callable[[], Collection[str]]: ...
+    @property
+    def report(self) -> InstanceReport: ...
 
 
 def mount(context: LoginContext) -> Mounted:
@@ -78,15 +91,36 @@ def mount(context: LoginContext) -> Mounted:
         drain=context.drain,
     )
     parts = [MOUNT_ROLE[role](context, limits) for role in server.roles if role in MOUNT_ROLE]
-    return Mounted.join([Mounted(), *parts])
+    return Mounted.join([_mount_administration(context), *parts])
+
+
+def _mount_administration(context: LoginContext) -> Mounted:
+    if context.operators is None:
+        return Mounted()
+    services = context.login_services
+    questions = LoginQuestions(
+        lobby=services.lobby,
+        bus=context.bus,
+        others=context.other_instances,
+        instance=context.settings[ServerSettings].instance,
+    )
+    api = LoginsAdminAPI(
+        questions=questions,
+        reader=services.reader,
+        login_service=services.service,
+        clock=context.clock,
+    )
+    operator = {OPERATOR: context.operators.authenticate}
+    return Mounted(
+        admin_routes=bind_endpoints(api, admin_api.ENDPOINTS, operator),
+        notices=[questions.notice_handler()],
+        resources=[Resource(do_nothing, questions.close)],
+    )
 
 
 def _mount_browsers(context: LoginContext, limits: LoginLimits) -> Mounted:
-    lobby = Lobby(
-        reader=context.login_services.reader,
-        clock=context.clock,
-        instance=context.settings[ServerSettings].instance,
-    )
+    lobby = context.login_services.lobby
+    context.report.count("waiting", lobby.__len__)
     api = LoginBrowserAPI(
         server=context.socket_server,
         login_service=context.login_services.service,

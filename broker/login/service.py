@@ -25,12 +25,12 @@ from broker.login.errors import MatchRequired, UnknownScene, WrongMatch
 from broker.login.events import MOVED_EVENT, UNREGISTERED_EVENT
 from broker.login.limits import MatchLimit
 from broker.login.match import MatchKind, draw_digits
-from broker.login.metrics import WRONG_ANSWERS, login_counter
-from broker.login.model import Act, Browser, Login, State
+from broker.login.metrics import WRONG_ANSWERS
+from broker.login.model import OPEN, Act, Browser, Login, Reason, State
 from broker.login.networks import check_network
 from broker.login.ports import LoginRequests, LoginStore, RequestedLogin
 from broker.login.reader import LoginReader, hash_secret
-from broker.login.rules import WRONG_ANSWER_STATES, next_state
+from broker.login.rules import WRONG_ANSWER_STATES, apply, next_state
 from broker.login.scanner import needed_match
 from broker.login.writer import LoginWriter
 
@@ -155,7 +155,7 @@ class LoginService:
             known=handshake.known,
         )
         await self._logins.add(login)
-        login_counter(login.app, login.state).inc()
+        self._writer.announce(login)
         return NewLogin(login, secret, code.url)
 
     async def confirm(self, login_id: str, phone: Phone, answer: str | None = None) -> Login:
@@ -232,6 +232,18 @@ class LoginService:
         """
         with suppress(BrokerError):
             await self._writer.apply_and_store(await self._reader.require(login_id), Act.CANCEL)
+
+    async def end(self, login_id: str) -> bool:
+        """Cancel a login for an operator; its browser is notified. Return whether it was open."""
+        login = await self._reader.require(login_id)
+        is_open = login.at(self._clock()).state in OPEN
+        if is_open:
+            await self._writer.change_and_store(login, self._end)
+        return is_open
+
+    def _end(self, login: Login) -> Login:
+        after = apply(login, Act.CANCEL, now=self._clock())
+        return after if after is login else after.with_reason(Reason.ADMIN)
 
     async def get(self, login_id: str) -> Login | None:
         """Return the login in its present state, or None if it is not stored."""

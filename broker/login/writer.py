@@ -11,6 +11,7 @@ from broker.errors import Unavailable
 from broker.infrastructure.background import BackgroundTasks
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import Bus, Notice
+from broker.infrastructure.observability.feed import NO_FEED, Feed
 from broker.login.codes import CodeSource
 from broker.login.events import current_event
 from broker.login.metrics import CODES_SHARED, login_counter
@@ -42,6 +43,7 @@ class LoginWriter:
         codes: CodeSource,
         audit_log: AuditLog,
         clock: Clock,
+        feed: Feed = NO_FEED,
     ) -> None:
         self._logins = logins
         self._reader = reader
@@ -49,6 +51,7 @@ class LoginWriter:
         self._codes = codes
         self._audit_log = audit_log
         self._clock = clock
+        self._feed = feed
         self._returns = BackgroundTasks()
 
     async def close(self) -> None:
@@ -116,10 +119,15 @@ class LoginWriter:
         if login.lease is not None:
             self._returns.spawn("code return", self._codes.return_code(login))
 
-    def _finish(self, login: Login) -> None:
-        """Count the login's new state; record the login and return its code if it is finished."""
-        observe_step(login)
+    def announce(self, login: Login) -> None:
+        """Count the login's state, and show it to operators who watch this instance."""
         login_counter(login.app, login.state).inc()
+        self._feed.publish("login", login.state, id=login.id, app=login.app)
+
+    def _finish(self, login: Login) -> None:
+        """Announce the login's new state; record it and return its code if it is finished."""
+        observe_step(login)
+        self.announce(login)
         if login.reason == Reason.SHARED:
             CODES_SHARED.labels(login.app).inc()
         if login.state not in OPEN:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from broker.errors import Unavailable
@@ -20,7 +20,7 @@ from broker.infrastructure.crypto.sealing import SecretBox
 from broker.infrastructure.crypto.secret_file import KeyFileError
 from broker.infrastructure.observability.outage import OutageLog
 from broker.monitoring.metrics import CLOCK_OFFSET, KEYS_DIFFER, STATE_EVICTS
-from broker.monitoring.ports import MonitoredState, Profile
+from broker.monitoring.ports import InstanceFacts, MonitoredState, Profile
 
 INTERVAL = 2.0
 
@@ -37,7 +37,8 @@ class Monitor:
     signing_key_ids: returns the ids of those that sign, one for each algorithm.
     secret_box: the seal keys; loaded again when another instance has a newer key.
     instance: this process's name.
-    observe: receives the names of the other instances that run.
+    observe: receives the profiles of the other instances that run.
+    facts: returns the facts about this instance for operators.
     host_clock: this host's Unix time in seconds.
     """
 
@@ -49,7 +50,8 @@ class Monitor:
         signing_key_ids: Callable[[], tuple[str, ...]],
         secret_box: SecretBox,
         instance: str,
-        observe: Callable[[Collection[str]], None],
+        observe: Callable[[Mapping[str, Profile]], None],
+        facts: Callable[[], InstanceFacts],
         host_clock: Callable[[], float] = time.time,
     ) -> None:
         self._state = state
@@ -58,6 +60,7 @@ class Monitor:
         self._secret_box = secret_box
         self._instance = instance
         self._observe = observe
+        self._facts = facts
         self._host_clock = host_clock
         self._started_at = 0.0
         self._eviction_checked_at = -EVICTION_INTERVAL
@@ -119,13 +122,13 @@ class Monitor:
             self._eviction_log.recovered()
 
     async def _compare_keys(self) -> None:
-        others = await self._state.instances.publish(self._instance, self._profile())
+        others = await self._state.instances.publish(self._instance, self.profile())
         self._observe(others)
-        mine = self._profile()
+        mine = self.profile()
         if not all(_knows(mine.seal_keys, other.seal_keys[:1]) for other in others.values()):
             with suppress(KeyFileError):  # the file may have a newer key
                 self._secret_box.load()
-            mine = self._profile()
+            mine = self.profile()
         token = [name for name in others if not _knows(mine.token_keys, _signing(others[name]))]
         seal = [name for name in others if not _knows(mine.seal_keys, others[name].seal_keys[:1])]
         self._older_instances = [name for name in sorted(token) if self._is_older(others, name)]
@@ -135,12 +138,13 @@ class Monitor:
     def _is_older(self, others: Mapping[str, Profile], name: str) -> bool:
         return (others[name].started_at, name) < (self._started_at, self._instance)
 
-    def _profile(self) -> Profile:
+    def profile(self) -> Profile:
         return Profile(
             started_at=self._started_at,
             token_keys=self._token_key_ids(),
             seal_keys=self._secret_box.ids,
             signing_keys=self._signing_key_ids(),
+            facts=self._facts(),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from broker.infrastructure.clock import Clock
@@ -13,8 +13,23 @@ INSTANCE_TTL = 6.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceFacts:
+    """Facts about an instance, for operators.
+
+    unready: why it should get no browsers; empty if it should.
+    counts, notes: see `InstanceReport`.
+    """
+
+    version: str = ""
+    roles: tuple[str, ...] = ()
+    unready: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """An instance's start time and keys, published for other instances.
+    """An instance's start time, keys and facts, published for other instances.
 
     started_at: Unix time in seconds.
     token_keys: the ids of its key set; the first one signs access tokens.
@@ -27,6 +42,7 @@ class Profile:
     token_keys: tuple[str, ...]
     seal_keys: tuple[str, ...]
     signing_keys: tuple[str, ...] = ()
+    facts: InstanceFacts = field(default_factory=InstanceFacts)
 
 
 class Instances(Protocol):

@@ -32,3 +32,10 @@ class InsufficientScope(BrokerError):
     error, status = "insufficient_scope", 403
     auth_scheme = 'Bearer error="insufficient_scope", scope="openid"'
     description = "the access token was issued without the scope openid"
+
+
+class SignInNotFound(BrokerError):
+    """For operators."""
+
+    error, status = "not_found", 404
+    description = "the subject has no sign-in with this sid: it has ended, or never existed"

@@ -51,6 +51,11 @@ class Families:
         except InvalidGrant:
             return None
 
+    async def is_active(self, token: VerifiedAccessToken, app: App) -> bool:
+        """Return whether the token's family works for `app`, and its user is active."""
+        family_id = family_of(token)
+        return family_id is not None and await self.with_profile(family_id, app) is not None
+
     async def profile(self, grant: Grant) -> UserProfile:
         """Return the present profile of the user.
 

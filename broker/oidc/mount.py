@@ -10,6 +10,7 @@ import structlog
 
 from broker.apps.client_authentication import CLIENT, ClientAuthenticator
 from broker.apps.ports import Apps
+from broker.infrastructure.api.authorization import OPERATOR, OperatorAuthenticator
 from broker.infrastructure.api.client_address import ClientAddresses
 from broker.infrastructure.api.endpoint import (
     Auth,
@@ -28,6 +29,7 @@ from broker.infrastructure.runtime.drain import DrainGate
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
 from broker.oidc import (
+    admin_api,
     app_events,
     authorize_api,
     introspection_api,
@@ -40,6 +42,7 @@ from broker.oidc import (
     token_api,
     userinfo_api,
 )
+from broker.oidc.admin_api import SignInsAdminAPI
 from broker.oidc.authorize_api import AuthorizeAPI, RequestFactory
 from broker.oidc.cookies import ProviderCookies
 from broker.oidc.discovery_api import DiscoveryAPI
@@ -109,6 +112,8 @@ class OIDCContext(Protocol):
     def phone_authenticator(self) -> PhoneAuthenticator: ...
     @property
     def session_service(self) -> SessionService: ...
+    @property
+    def operators(self) -> OperatorAuthenticator | None: ...
 
 
 def mount(context: OIDCContext) -> Mounted:
@@ -118,7 +123,7 @@ def mount(context: OIDCContext) -> Mounted:
     if reason:
         log.info("oidc disabled", reason=reason)
     discovery = DiscoveryAPI(public_url=server.public_url, has_openid=reason is None)
-    parts = [Mounted(routes=discovery.routes())]
+    parts = [Mounted(routes=discovery.routes()), _mount_administration(context)]
     if reason is None and TOKEN_ROLES & {*server.roles}:
         services = context.oidc_services
         grants = [services.code_exchange.grant(), services.refresh_exchange.grant()]
@@ -128,6 +133,14 @@ def mount(context: OIDCContext) -> Mounted:
     if PHONE_ROLE in server.roles:
         parts.append(_mount_phones(context))
     return Mounted.join(parts)
+
+
+def _mount_administration(context: OIDCContext) -> Mounted:
+    if context.operators is None:
+        return Mounted()
+    api = SignInsAdminAPI(sign_ins=context.oidc_services.sign_ins)
+    operator = {OPERATOR: context.operators.authenticate}
+    return Mounted(admin_routes=bind_endpoints(api, admin_api.ENDPOINTS, operator))
 
 
 def mount_tokens(context: OIDCContext, grants: Sequence[TokenGrant]) -> Mounted:

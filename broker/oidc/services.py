@@ -8,6 +8,7 @@ from broker.apps.ports import Apps, WebhookSecrets
 from broker.identity.ports import Directory
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.crypto.sealing import SecretBox
+from broker.infrastructure.observability.feed import Feed
 from broker.infrastructure.outbound.webhook import SiteClient
 from broker.infrastructure.retries import RetryWorker
 from broker.login.delivery import Redeemer
@@ -78,6 +79,7 @@ class OIDCDependencies(NamedTuple):
     site_client: SiteClient
     is_secure: bool
     has_policy: bool
+    feed: Feed
 
 
 class _Sessions(NamedTuple):
@@ -153,6 +155,7 @@ def _sessions(needs: OIDCDependencies, logouts: BackchannelLogouts) -> _Sessions
         logouts=logouts,
         lifetimes=needs.sign_in_lifetimes,
         clock=needs.clock,
+        feed=needs.feed,
     )
     browser_sign_ins = BrowserSignIns(
         sign_ins=needs.sign_ins,

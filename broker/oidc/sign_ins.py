@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from broker.apps.model import App
 from broker.infrastructure.clock import Clock
+from broker.infrastructure.observability.feed import NO_FEED, Feed
 from broker.login.model import Browser, Login
 from broker.oidc.metrics import SIGN_INS
 from broker.oidc.model import Family, SignIn, acr_of, hash_secret
@@ -78,12 +79,14 @@ class SignInService:
         logouts: Announcer,
         lifetimes: SignInLifetimes,
         clock: Clock,
+        feed: Feed = NO_FEED,
     ) -> None:
         self._sign_ins = sign_ins
         self._grants = grants
         self._logouts = logouts
         self.lifetimes = lifetimes
         self._clock = clock
+        self._feed = feed
 
     def of_login(
         self, login: Login, app: App, browser: Browser, *, sid: str, cookie: str | None = None
@@ -121,6 +124,7 @@ class SignInService:
             await self._drop_families(surplus.subject, surplus.sid, offline_too=False)
             await self._logouts.announce(surplus, "surplus")
         SIGN_INS.labels(sign_in.app_first).inc()
+        self._feed.publish("signin", "begun", id=sign_in.sid, app=sign_in.app_first)
 
     async def end(self, subject: str, sid: str, *, offline_too: bool, reason: str = "end") -> int:
         """End a session and its families, and inform its apps.
@@ -134,6 +138,7 @@ class SignInService:
         ended = await self._sign_ins.end(subject, sid)
         dropped = await self._drop_families(subject, sid, offline_too=offline_too)
         if ended is not None:
+            self._feed.publish("signin", "ended", id=sid, app=ended.app_first)
             await self._logouts.announce(ended, reason)
         return int(ended is not None or dropped > 0)
 

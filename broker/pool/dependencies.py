@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from broker.identity.registry import ProviderRegistry
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import LeaderLeases
+from broker.infrastructure.observability.feed import NO_FEED, Feed
+from broker.infrastructure.observability.instance_report import InstanceReport
 from broker.pool.ports import CodeLeases, CodeStore, PictureStore
 
 CLOCK_SKEW_OVERLAP = 60.0
@@ -59,3 +61,5 @@ class PoolDependencies:
     limits: PoolLimits
     retry_delays: Sequence[float] = RETRY_DELAYS
     timer: Callable[[], float] = time.monotonic
+    feed: Feed = NO_FEED
+    report: InstanceReport = field(default_factory=InstanceReport)

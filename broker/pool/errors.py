@@ -24,3 +24,13 @@ class PicturesUnavailable(Unavailable):
 def failure_reason(error: Unavailable) -> str:
     """Return the reason for operators, or the public description if there is none."""
     return str(getattr(error, "reason", error))
+
+
+class PoolNotFound(BrokerError):
+    error, status = "not_found", 404
+    description = "no app with this id has a pool: set its code_source to `pool` first"
+
+
+class FillRunning(BrokerError):
+    error, status = "conflict", 409
+    description = "this instance is filling the pool already; wait until it has finished"

@@ -23,7 +23,7 @@ from broker.pool.dependencies import CLOCK_SKEW_OVERLAP, PoolDependencies
 from broker.pool.errors import failure_reason
 from broker.pool.filler import PoolFiller
 from broker.pool.metrics import POOL_CODES, POOL_DRAWN, POOL_LOW
-from broker.pool.model import CodeRecord, PoolLevel
+from broker.pool.model import CodeRecord, PoolLevel, PoolReport
 from broker.pool.retirement import delete_retired_pictures, retire_codes
 from broker.pool.state_sync import StateSync
 
@@ -41,11 +41,18 @@ RETIRE_BATCH = 10
 CLOSE_TIMEOUT = 2.0
 """Seconds for codes that are being drawn when the broker stops."""
 
+UNEXPECTED = "unexpected error; see the log"
+
 HEALTH_LOG = {
     PoolHealth.HEALTHY: (logging.INFO, "pool recovered"),
     PoolHealth.LOW: (logging.WARNING, "pool low"),
     PoolHealth.EMPTY: (logging.WARNING, "pool empty"),
 }
+
+
+def error_note(app: str) -> str:
+    """Return the name under which instances report the failure of a pool.  app: its key."""
+    return f"pool:{app}"
 
 
 class PoolMaintainer:
@@ -69,6 +76,9 @@ class PoolMaintainer:
         self._job: asyncio.Task[None] | None = None
         self._next_job_at = 0.0
         self._next_cleanup_at = 0.0
+        self._target = 0
+        self._refilled_at: float | None = None
+        self._error = ""
         self._job_outage = OutageLog("pool refill failed", "pool refill recovered", app=app.id)
         self._outage = OutageLog(
             "pool maintenance failed", "pool maintenance recovered", app=app.id
@@ -86,13 +96,28 @@ class PoolMaintainer:
         now = dependencies.timer()
         cycle = self._login_lifetime(app) + dependencies.limits.cooldown
         self._report_level(level, self._demand.observe(level, missed=missed, now=now, cycle=cycle))
+        self._target = self._demand.target_size(
+            min_size=dependencies.limits.min_size,
+            max_size=dependencies.limits.max_size,
+            cycle=cycle,
+        )
         self._outage.recovered()
         if ready is not None and is_idle and now >= self._next_job_at:
             self._start_due_job(app, ready=ready, level=level, now=now)
 
+    def report(self) -> PoolReport:
+        return PoolReport(
+            health=self._health.value,
+            lease_rate=self._demand.lease_rate,
+            target=self._target,
+            refilled_at=self._refilled_at,
+            error=self._error,
+        )
+
     async def record_failure(self, reason: str) -> None:
         """Log the first failure of an outage, and let another instance try."""
         self._outage.failed(reason)
+        self._note(reason)
         self._stop()
         await self._release()
 
@@ -106,6 +131,7 @@ class PoolMaintainer:
         for state in PoolLevel._fields:
             POOL_CODES.remove(self._app_id, state)
         POOL_LOW.remove(self._app_id)
+        self._note("")
         await self._release()
 
     async def _sync_if_leader(self) -> int | None:
@@ -129,20 +155,17 @@ class PoolMaintainer:
             POOL_CODES.labels(self._app_id, state).set(count)
         POOL_LOW.labels(self._app_id).set(health is not PoolHealth.HEALTHY)
         if health is not self._health:
+            self._dependencies.feed.publish("pool", health.value, app=self._app_id)
             severity, event = HEALTH_LOG[health]
             log.log(severity, event, app=self._app_id, **level._asdict())
         self._health = health
 
     def _start_due_job(self, app: App, *, ready: int, level: PoolLevel, now: float) -> None:
-        limits, lifetime = self._dependencies.limits, self._login_lifetime(app)
-        target = self._demand.target_size(
-            min_size=limits.min_size, max_size=limits.max_size, cycle=lifetime + limits.cooldown
-        )
-        if ready < target:
-            self._start_job(partial(self._fill, app, target))
+        if ready < self._target:
+            self._start_job(partial(self._fill, app, self._target))
         elif now >= self._next_cleanup_at:
             self._next_cleanup_at = now + CLEANUP_INTERVAL
-            self._start_job(partial(self._clean_up, level, lifetime))
+            self._start_job(partial(self._clean_up, level, self._login_lifetime(app)))
 
     def _start_job(self, work: Callable[[], Awaitable[None]]) -> None:
         self._job = asyncio.create_task(self._run_job(work))
@@ -154,13 +177,16 @@ class PoolMaintainer:
             await work()
         except Unavailable as error:
             self._job_outage.failed(failure_reason(error))
+            self._note(failure_reason(error))
             failures = self._job_outage.failures if error.retryable else len(delays)
             self._next_job_at = timer() + delays[min(failures, len(delays)) - 1]
         except Exception as error:
             report("pool filling", error, app=self._app_id)
+            self._note(UNEXPECTED)
             self._next_job_at = timer() + delays[-1]
         else:
             self._job_outage.recovered()
+            self._note("")
 
     async def _fill(self, app: App, count: int) -> None:
         dependencies = self._dependencies
@@ -175,6 +201,8 @@ class PoolMaintainer:
             retry_delays=dependencies.retry_delays[:1],
         )
         await self._filler.run()
+        self._refilled_at = dependencies.clock()
+        dependencies.feed.publish("pool", "refilled", app=self._app_id)
 
     async def _offer(self, drawn: Sequence[CodeRecord]) -> None:
         await self._sync.offer(drawn)
@@ -209,6 +237,13 @@ class PoolMaintainer:
             await delete_retired_pictures(
                 self._app, codes=dependencies.codes, pictures=dependencies.pictures, before=before
             )
+
+    def _note(self, error: str) -> None:
+        """Report the last failure of this instance to operators; "" for none."""
+        if error and error != self._error:
+            self._dependencies.feed.publish("pool", "failed", app=self._app_id)
+        self._error = error
+        self._dependencies.report.note(error_note(self._app), error)
 
     def _stop(self) -> None:
         """Draw no further codes: another instance is the leader, or the pool is not needed."""

@@ -123,6 +123,22 @@ class LeasedCode(NamedTuple):
     uses: int
 
 
+class PoolReport(NamedTuple):
+    """The knowledge of one instance about a pool.
+
+    health: `healthy`, `low` or `empty`.  lease_rate: leases per second.
+    target: the number of codes that the pool should have.
+    refilled_at: Unix time of the last refill by this instance; None if it has made none.
+    error: why its last refill failed; empty if it did not.
+    """
+
+    health: str
+    lease_rate: float
+    target: int
+    refilled_at: float | None
+    error: str
+
+
 class PoolLevel(NamedTuple):
     """The number of codes in a pool, by state. `resting` codes are in their cooldown."""
 

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from broker.apps.ports import Apps
 from broker.identity.registry import ProviderRegistry
+from broker.infrastructure.api.authorization import OPERATOR, OperatorAuthenticator
 from broker.infrastructure.api.client_address import ClientAddresses
 from broker.infrastructure.api.endpoint import bind_endpoints
-from broker.infrastructure.api.mounted import Mounted
+from broker.infrastructure.api.mounted import Mounted, Resource
 from broker.infrastructure.background import BackgroundTask
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import LeaderLeases
+from broker.infrastructure.observability.feed import Feed
+from broker.infrastructure.observability.instance_report import InstanceReport
+from broker.infrastructure.runtime.lifecycle import do_nothing
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
+from broker.pool import admin_api
+from broker.pool.admin_api import PoolAdminAPI
 from broker.pool.api import ENDPOINTS, PicturesAPI
 from broker.pool.code_pool import CodePool
 from broker.pool.dependencies import PoolDependencies, PoolLimits
 from broker.pool.pictures import PictureCache
 from broker.pool.ports import CodeLeases, CodeStore, PictureStore
+from broker.pool.requested_fills import RequestedFills
 from broker.pool.scheduler import PoolScheduler
 from broker.pool.settings import PoolSettings
 
@@ -56,19 +63,49 @@ class PoolContext(Protocol):
     def login_retention(self) -> int: ...
     @property
     def addresses(self) -> ClientAddresses: ...
+    @property
+    def feed(self) -> Feed: ...
+    @property
+    def report(self) -> InstanceReport: ...
+    @property
+    def instance_notes(self) -> Callable[[str], Collection[str]]: ...
+    @property
+    def operators(self) -> OperatorAuthenticator | None: ...
 
 
 def mount(context: PoolContext) -> Mounted:
     api = PicturesAPI(pictures=PictureCache(context.picture_store), addresses=context.addresses)
+    dependencies = _dependencies(context)
     scheduler = PoolScheduler(
         apps=context.apps,
-        dependencies=_dependencies(context),
+        dependencies=dependencies,
         codes_to_retire=context.code_pool.codes_to_retire,
         missed_leases=context.code_pool.missed_leases,
         settings_apps=context.settings_apps,
     )
     routes = bind_endpoints(api, ENDPOINTS)
-    return Mounted(routes=routes, tasks=[BackgroundTask("pool scheduler", scheduler.run)])
+    mounted = Mounted(routes=routes, tasks=[BackgroundTask("pool scheduler", scheduler.run)])
+    return Mounted.join([mounted, _mount_administration(context, dependencies, scheduler)])
+
+
+def _mount_administration(
+    context: PoolContext, dependencies: PoolDependencies, scheduler: PoolScheduler
+) -> Mounted:
+    if context.operators is None:
+        return Mounted()
+    fills = RequestedFills(dependencies)
+    api = PoolAdminAPI(
+        apps=context.apps,
+        leases=context.code_leases,
+        reports=scheduler.reports,
+        notes=context.instance_notes,
+        fills=fills,
+    )
+    operator = {OPERATOR: context.operators.authenticate}
+    return Mounted(
+        admin_routes=bind_endpoints(api, admin_api.ENDPOINTS, operator),
+        resources=[Resource(do_nothing, fills.close)],
+    )
 
 
 def _dependencies(context: PoolContext) -> PoolDependencies:
@@ -81,6 +118,8 @@ def _dependencies(context: PoolContext) -> PoolDependencies:
         clock=context.clock,
         instance=context.settings[ServerSettings].instance,
         limits=_limits(context),
+        feed=context.feed,
+        report=context.report,
     )
 
 

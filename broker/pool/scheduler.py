@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from broker.apps.model import App
 from broker.apps.ports import Apps
@@ -25,7 +25,7 @@ from broker.pool.dependencies import PoolDependencies
 from broker.pool.errors import failure_reason
 from broker.pool.maintainer import PoolMaintainer
 from broker.pool.metrics import POOL_EMPTY
-from broker.pool.model import CodeKey
+from broker.pool.model import CodeKey, PoolReport
 from broker.pool.retirement import retire_codes
 
 POLL_INTERVAL = 2.0
@@ -71,6 +71,10 @@ class PoolScheduler:
             await cleaning.stop()
             maintainers, self._maintainers = self._maintainers, {}
             await asyncio.gather(*(maintainer.close() for maintainer in maintainers.values()))
+
+    def reports(self) -> Mapping[str, PoolReport]:
+        """Return a report about each pool, by the app's key."""
+        return {key: maintainer.report() for key, maintainer in self._maintainers.items()}
 
     async def _maintain_all(self) -> None:
         apps = {app.key: app for app in self._apps.with_pool()}

@@ -16,3 +16,10 @@ class InvalidSession(BrokerError):
     error, status = "invalid_session", 401
     counts_as_guess = True
     description = "the session is unknown, wrong or has ended; log in again"
+
+
+class SessionNotFound(BrokerError):
+    """For operators; clients get InvalidSession."""
+
+    error, status = "not_found", 404
+    description = "no active session has this id: it has ended, or never existed"

@@ -7,13 +7,15 @@ from typing import Protocol
 
 from broker.apps.authentication import SERVER, AppAuthenticator
 from broker.apps.ports import Apps
+from broker.infrastructure.api.authorization import OPERATOR, OperatorAuthenticator
 from broker.infrastructure.api.endpoint import bind_endpoints
 from broker.infrastructure.api.mounted import Mounted
 from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
-from broker.sessions import phone_api, server_api
+from broker.sessions import admin_api, phone_api, server_api
+from broker.sessions.admin_api import SessionsAdminAPI
 from broker.sessions.authentication import NEW_PHONE, PHONE, PhoneAuthenticator
 from broker.sessions.limits import SessionLimits
 from broker.sessions.phone_api import SessionPhoneAPI
@@ -38,12 +40,25 @@ class SessionsContext(Protocol):
     def phone_authenticator(self) -> PhoneAuthenticator: ...
     @property
     def failures(self) -> RateLimiter: ...
+    @property
+    def operators(self) -> OperatorAuthenticator | None: ...
 
 
 def mount(context: SessionsContext) -> Mounted:
     limits = context.session_limits
     roles = context.settings[ServerSettings].roles
-    return Mounted.join([MOUNT_ROLE[role](context, limits) for role in roles if role in MOUNT_ROLE])
+    parts = [MOUNT_ROLE[role](context, limits) for role in roles if role in MOUNT_ROLE]
+    return Mounted.join([_mount_administration(context), *parts])
+
+
+def _mount_administration(context: SessionsContext) -> Mounted:
+    if context.operators is None:
+        return Mounted()
+    api = SessionsAdminAPI(
+        session_service=context.session_service, apps=context.apps, clock=context.clock
+    )
+    operator = {OPERATOR: context.operators.authenticate}
+    return Mounted(admin_routes=bind_endpoints(api, admin_api.ENDPOINTS, operator))
 
 
 def _mount_phones(context: SessionsContext, limits: SessionLimits) -> Mounted:

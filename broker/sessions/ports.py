@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from broker.identity.model import Phone
@@ -23,6 +24,9 @@ class SessionStore(Protocol):
 
     async def get(self, session_id: str) -> Session | None:
         """Return the session, or None if it has ended or never existed."""
+
+    async def of_person(self, phone: Phone) -> Sequence[Session]:
+        """Return the active sessions of a person in one app."""
 
     async def extend(self, session: Session, expires_at: float) -> bool:
         """Set a later end. Returns False if the session has ended; it remains ended then."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -148,6 +148,11 @@ class SessionService:
     async def find(self, session_id: str) -> Session | None:
         """Return an active session by its id. This is not a use, and authenticates no client."""
         return await self._store.get(session_id)
+
+    async def of_person(self, phone: Phone) -> Sequence[Session]:
+        """Return the active sessions of a person in one app, those that end first at first."""
+        found = await self._store.of_person(phone)
+        return sorted(found, key=lambda session: session.expires_at)
 
     async def subject(self, session: Session) -> str | None:
         """Return the subject of the session's person, or None if the directory has none."""

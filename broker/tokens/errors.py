@@ -11,3 +11,10 @@ class InvalidToken(BrokerError):
     error, status = "invalid_token", 401
     auth_scheme = 'Bearer error="invalid_token"'
     description = "the access token is malformed, expired or revoked, or of another issuer"
+
+
+class KeysNotRotated(BrokerError):
+    """The keys are unchanged."""
+
+    error, status = "conflict", 409
+    description = "the keys cannot be rotated now"

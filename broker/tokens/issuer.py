@@ -21,7 +21,15 @@ import structlog
 
 from broker.infrastructure.crypto.secret_file import KeyFileError
 from broker.tokens.errors import InvalidToken
-from broker.tokens.keys import Jwk, KeyRing, KeyRings, SigningKeyFile, open_key_rings
+from broker.tokens.keys import (
+    Jwk,
+    KeyRing,
+    KeyRings,
+    KeyStatus,
+    SigningKeyFile,
+    open_key_rings,
+    rotate_file,
+)
 
 log = structlog.get_logger()
 
@@ -217,6 +225,32 @@ class TokenIssuer:
     def key_ids(self) -> tuple[str, ...]:
         """Return the ids of the keys in the JWKS; the first one signs access tokens."""
         return tuple(key["kid"] for key in self.key_set()["keys"])
+
+    def key_statuses(self) -> list[KeyStatus]:
+        """Return the keys of the JWKS, by algorithm."""
+        self._reload_if_rotated()
+        now = self._host_clock()
+        return [key for ring in self._rings.all.values() for key in ring.described(now)]
+
+    def rotate(self, *, force: bool) -> None:
+        """Sign with the next keys. Raises RotationTooEarly or KeyFileError.
+
+        It takes about 0.2 s, because new keys are generated. It may run in a thread.
+        force: rotate although products may not know the next keys yet.
+        """
+        now = self._host_clock()
+        rotate_file(
+            self._file,
+            lambda rings: rings.rotated(
+                now=now,
+                token_lifetime=self.lifetime,
+                hint_lifetime=self._hint_lifetime,
+                algorithm=self._algorithm,
+            ),
+            now=now,
+            force=force,
+        )
+        self._checked_at = 0.0
 
     def signing_key_ids(self) -> tuple[str, ...]:
         """Return the ids of the keys that sign, one for each algorithm."""

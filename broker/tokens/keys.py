@@ -65,6 +65,19 @@ PUBLISHED_BEFORE_USE = 900
 products cache the key set for longer than it says (Envoy: 600 seconds by default)."""
 
 
+class KeyStatus(NamedTuple):
+    """A key as operators see it.
+
+    status: `present` signs, `next` signs after the next rotation, `former` still verifies.
+    published_at: Unix time in seconds; None for a former key.
+    """
+
+    kid: str
+    algorithm: str
+    status: str
+    published_at: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class KeyRing:
     """The private JWKs of one algorithm.
@@ -107,6 +120,15 @@ class KeyRing:
     def unpublished_for(self, now: float) -> float:
         """Return the seconds until the next key may sign; 0 if it may."""
         return max(0.0, float(self.next["published_at"]) + PUBLISHED_BEFORE_USE - now)
+
+    def described(self, now: float) -> list[KeyStatus]:
+        """Return the keys that are valid at `now`, the present key first."""
+        former = [key for key in self.former if key["until"] > now]
+        return [
+            KeyStatus(self.present["kid"], self.algorithm, "present", self.present["published_at"]),
+            KeyStatus(self.next["kid"], self.algorithm, "next", self.next["published_at"]),
+            *(KeyStatus(key["kid"], self.algorithm, "former", None) for key in former),
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,3 +306,35 @@ def _complete(
             "be written, and give the result to every instance"
         ) from None
     return complete
+
+
+class RotationTooEarly(Exception):
+    """The next key is published for less than `PUBLISHED_BEFORE_USE`.  wait: seconds."""
+
+    def __init__(self, wait: float) -> None:
+        super().__init__(wait)
+        self.wait = wait
+
+
+def rotate_file(
+    file: SigningKeyFile,
+    rotate: Callable[[KeyRings], KeyRings],
+    *,
+    now: float,
+    force: bool,
+) -> KeyRings:
+    """Store the result of `rotate`, and return it.
+
+    force: rotate although products may not know the next keys yet.
+    Raises RotationTooEarly or KeyFileError; the file is unchanged then.
+    """
+    with file.locked():
+        rings = file.load()
+        if rings is None:
+            raise file.missing_error()
+        wait = max(ring.unpublished_for(now) for ring in rings.all.values())
+        if wait and not force:
+            raise RotationTooEarly(wait)
+        rotated = rotate(rings)
+        file.save(rotated)
+        return rotated

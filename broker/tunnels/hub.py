@@ -17,6 +17,7 @@ import structlog
 from broker.errors import Unavailable
 from broker.infrastructure.coordination import Notice
 from broker.infrastructure.notices import NoticeHandler
+from broker.infrastructure.observability.feed import NO_FEED, Feed
 from broker.tunnels.closing import TunnelCloser
 from broker.tunnels.inbox_queue import TunnelInboxQueue
 from broker.tunnels.metrics import DROPPED, TUNNELS
@@ -109,10 +110,13 @@ class TunnelHub:
     instance: the name of this process on the bus.
     """
 
-    def __init__(self, *, streams: TunnelStream, closer: TunnelCloser, instance: str) -> None:
+    def __init__(
+        self, *, streams: TunnelStream, closer: TunnelCloser, instance: str, feed: Feed = NO_FEED
+    ) -> None:
         self._streams = streams
         self._closer = closer
         self._instance = instance
+        self._feed = feed
         self._sockets: dict[str, TunnelSocket] = {}
         self._waiting: dict[str, None] = {}
         """Tunnels with news that were not read yet, in the order of their notices."""
@@ -122,6 +126,9 @@ class TunnelHub:
     def __iter__(self) -> Iterator[TunnelSocket]:
         """All sockets; others may be attached and lost meanwhile."""
         return iter(tuple(self._sockets.values()))
+
+    def __len__(self) -> int:
+        return len(self._sockets)
 
     def notice_handler(self) -> NoticeHandler:
         return NoticeHandler([TUNNEL_NEWS], self._on_notice, self.read_changed)
@@ -133,6 +140,7 @@ class TunnelHub:
             self._close(former, REPLACED)
         self._sockets[socket.tunnel_id] = socket
         TUNNELS.labels(socket.app, "open").inc()
+        self._feed.publish("tunnel", "open", id=socket.tunnel_id, app=socket.app)
         self.wake(socket.tunnel_id)
 
     def lose(self, socket: TunnelSocket, by: ClosedBy = ClosedBy.NETWORK) -> None:
@@ -146,6 +154,7 @@ class TunnelHub:
             return False
         del self._sockets[socket.tunnel_id]
         TUNNELS.labels(socket.app, "open").dec()
+        self._feed.publish("tunnel", "lost", id=socket.tunnel_id, app=socket.app)
         return True
 
     def wake(self, tunnel_id: str) -> None:

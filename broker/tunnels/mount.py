@@ -12,6 +12,7 @@ from broker.infrastructure.api.mounted import Mounted, Resource, SocketRoute
 from broker.infrastructure.background import BackgroundTask
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import Bus, InstanceRegistry, LeaderLeases
+from broker.infrastructure.observability.instance_report import InstanceReport
 from broker.infrastructure.runtime.drain import DrainGate
 from broker.infrastructure.runtime.lifecycle import do_nothing
 from broker.infrastructure.runtime.settings import ServerSettings
@@ -58,6 +59,8 @@ class TunnelsContext(Protocol):
     def tunnel_stores(self) -> TunnelStores: ...
     @property
     def tunnel_services(self) -> TunnelServices: ...
+    @property
+    def report(self) -> InstanceReport: ...
 
 
 def mount(context: TunnelsContext) -> Mounted:
@@ -74,6 +77,7 @@ def mount(context: TunnelsContext) -> Mounted:
 
 
 def _mount_role(context: TunnelsContext, parts: TunnelServices) -> Mounted:
+    context.report.count("tunnels", parts.hub.__len__)
     sockets = _sockets(context, parts)
     jobs = _jobs(context, parts)
     sweep = SocketSweep(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import Bus
+from broker.infrastructure.observability.feed import NO_FEED, Feed
 from broker.sessions.service import SessionService
 from broker.tunnels.attaching import TunnelAttacher
 from broker.tunnels.closing import TunnelCloser
@@ -41,6 +42,7 @@ def create_tunnel_services(
     instance: str,
     tunnel_max: int,
     away_timeout: float,
+    feed: Feed = NO_FEED,
 ) -> TunnelServices:
     """Create the services: a flat list, in the order of dependence.
 
@@ -83,7 +85,7 @@ def create_tunnel_services(
         service=service,
         closer=closer,
         losses=losses,
-        hub=TunnelHub(streams=stores.streams, closer=closer, instance=instance),
+        hub=TunnelHub(streams=stores.streams, closer=closer, instance=instance, feed=feed),
         inboxes=TunnelInboxes(stores=stores, callbacks=callbacks, closer=closer),
         attachers=attachers,
     )

@@ -10,7 +10,13 @@ from pydantic import Field, StringConstraints
 
 from broker.infrastructure.api.authorization import OPERATOR
 from broker.infrastructure.api.endpoint import ADMIN, QUERY, Endpoint
-from broker.infrastructure.api.schema import Count, RequestFields, RequestModel, ResponseModel
+from broker.infrastructure.api.schema import (
+    Count,
+    LimitField,
+    RequestFields,
+    RequestModel,
+    ResponseModel,
+)
 from broker.users.errors import (
     IdentityAlreadyLinked,
     IdentityNotFound,
@@ -29,7 +35,7 @@ class UserListQuery(RequestModel):
     """Selects 1 to 999 users, from the first one after `after`."""
 
     after: Annotated[str, StringConstraints(pattern=r"^[ -~]*$", max_length=64)] = ""
-    limit: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,2}$")] = "100"
+    limit: LimitField = "100"
 
 
 class UserUpdateRequest(RequestFields, total=False):

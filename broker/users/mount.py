@@ -8,7 +8,7 @@ from typing import Protocol
 from broker.apps.ports import Apps
 from broker.identity.ports import Directory
 from broker.identity.registry import ProviderRegistry
-from broker.infrastructure.api.authorization import OPERATOR, admin_token_authenticator
+from broker.infrastructure.api.authorization import OPERATOR, OperatorAuthenticator
 from broker.infrastructure.api.endpoint import bind_endpoints
 from broker.infrastructure.api.event import bind_events
 from broker.infrastructure.api.mounted import Mounted
@@ -39,7 +39,7 @@ class UsersContext(Protocol):
     @property
     def recent_directory(self) -> Directory: ...
     @property
-    def admin_token(self) -> str | None: ...
+    def operators(self) -> OperatorAuthenticator | None: ...
     @property
     def are_users_recorded(self) -> bool: ...
     @property
@@ -81,9 +81,9 @@ def _mount_administration(context: UsersContext) -> Mounted:
     if not context.are_users_recorded:
         return Mounted()
     readiness = [context.records_problem]
-    if context.admin_token is None:
+    if context.operators is None:
         return Mounted(readiness=readiness)
     api = UsersAdminAPI(user_admin=context.user_admin, identity_admin=context.identity_admin)
-    operator = {OPERATOR: admin_token_authenticator(context.admin_token)}
+    operator = {OPERATOR: context.operators.authenticate}
     routes = bind_endpoints(api, admin_api.ENDPOINTS, operator)
     return Mounted(admin_routes=routes, readiness=readiness)

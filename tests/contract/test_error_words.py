@@ -252,6 +252,8 @@ CASES: dict[tuple[str, int], Case] = {
     ("unknown_app", 404): operated("GET", "/apps/unknown"),
     ("unknown_tunnel", 410): no_such_tunnel,
     ("app_exists", 409): operated("POST", "/apps", {"id": "red", "name": "Red"}),
+    ("not_found", 404): operated("DELETE", "/logins/unknown"),
+    ("conflict", 409): operated("POST", "/keys/rotate", {}),
     ("unknown_user", 404): operated("GET", "/users/unknown"),
     ("user_exists", 409): operated("POST", "/users", {"id": "u-alice"}),
     ("unknown_identity", 404): linked("unlink"),

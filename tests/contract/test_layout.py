@@ -31,13 +31,14 @@ FEATURES: Mapping[str, frozenset[str]] = {
     "tunnels": frozenset({"apps", "identity", "sessions"}),
     "wafer": frozenset({"apps", "identity", "sessions", "tunnels"}),
     "chat": frozenset({"apps", "identity", "sessions", "tokens", "users"}),
+    "admin": frozenset({"apps", "tokens"}),
 }
 """Each feature, and the features that it may import, apart from `errors` and `infrastructure`."""
 
 BACKENDS = frozenset({"state", "bus", "records", "blobs", "providers", "directories", "policies"})
 """Backends implement the ports of features, and do not import each other."""
 
-COMPOSITION = ("settings", "backends", "services", "context", "app", "cli", "__main__")
+COMPOSITION = ("settings", "backends", "services", "operators", "context", "app", "cli", "__main__")
 """Each may import the previous ones and every package."""
 
 SHARED_FILES = frozenset(

@@ -6,6 +6,7 @@ import pytest
 
 from broker.monitoring.instance_watch import GAP_MAX, UNSEEN_MAX, InstanceWatch
 from broker.monitoring.monitor import INTERVAL
+from broker.monitoring.ports import Profile
 from tests.support.builders import Clock
 
 
@@ -14,12 +15,15 @@ def watch(clock: Clock) -> InstanceWatch:
     return InstanceWatch("one", clock)
 
 
+PROFILE = Profile(started_at=0.0, token_keys=(), seal_keys=())
+
+
 def observe(watch: InstanceWatch, clock: Clock, seconds: float, *others: str) -> None:
     """Observe the same instances as often as the monitor does."""
     end = clock.time + seconds
     while clock.time < end:
         clock.time += INTERVAL
-        watch.observe(others)
+        watch.observe(dict.fromkeys(others, PROFILE))
 
 
 def test_instance_that_runs_has_not_ended(watch: InstanceWatch, clock: Clock) -> None:
@@ -54,7 +58,7 @@ def test_outage_of_the_state_ends_no_instance(watch: InstanceWatch, clock: Clock
 
     clock.time += GAP_MAX + INTERVAL
     assert not watch.ended(["two"])
-    watch.observe([])
+    watch.observe({})
 
     assert not watch.ended(["two"])
 

@@ -30,6 +30,9 @@ MatchField = Annotated[str, StringConstraints(pattern=r"^[0-9]{2,4}$")]
 
 SceneField = Annotated[str, StringConstraints(pattern=UrlSafe, max_length=32)]
 
+LimitField = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,2}$")]
+"""The number of entries of a page, 1 to 999, in a query string."""
+
 Count = Annotated[int, Field(ge=0)]
 """A number of things, or of whole seconds."""
 

@@ -75,18 +75,18 @@ class ServerSettings(SettingsGroup):
     port: Port = Field(8000, description="port to listen on; 0 selects a free one")
     admin_host: Hosts = Field(
         "127.0.0.1",
-        description="addresses that serve `/metrics` and `/apps`, separated by commas",
+        description="addresses that serve `/metrics` and the admin page, separated by commas",
     )
     admin_port: Port = Field(
         9000,
-        description="port that serves `/metrics` and `/apps`; 0 selects a free one; if the port "
-        "is in use, both are turned off",
+        description="port that serves `/metrics` and the admin page; 0 selects a free one; if the "
+        "port is in use, both are turned off",
     )
     admin_token: SecretStr | None = Field(
         None,
         min_length=32,
-        description="token for `/apps` on the admin port, and for `/sessions` of every app, at "
-        "least 32 characters; without it there is no `/apps`",
+        description="token for the admin page and its calls, and for `/sessions` of every app, at "
+        "least 32 characters; without it the admin port has no page",
     )
     public_url: Annotated[str, AfterValidator(check_public_url)] = Field(
         "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from broker.identity.model import Phone
@@ -31,6 +32,10 @@ class MemorySessionStore:
 
     async def get(self, session_id: str) -> Session | None:
         return self._sessions.get(session_id)
+
+    async def of_person(self, phone: Phone) -> Sequence[Session]:
+        ids = self._ids.get(person_key(phone)) or ()
+        return [session for one in ids if (session := self._sessions.get(one)) is not None]
 
     async def extend(self, session: Session, expires_at: float) -> bool:
         if self._sessions.get(session.id) is None:

@@ -9,6 +9,7 @@ on the same node of a Cluster, so that each change is one script.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from broker.identity.model import Phone
@@ -44,6 +45,17 @@ if not redis.call('SET', KEYS[1], ARGV[1], 'XX', 'PX', ARGV[2]) then
 end
 redis.call('ZADD', KEYS[2], 'XX', ARGV[4], ARGV[3])
 return 1
+""")
+
+SESSIONS_OF_PERSON = script("""
+local found = {}
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  local session = redis.call('GET', ARGV[1] .. id)
+  if session then
+    table.insert(found, session)
+  end
+end
+return found
 """)
 
 END_SESSIONS = script("""
@@ -82,6 +94,13 @@ class RedisSessionStore:
         stored = await self._redis.call("GET", _session_key(session_id))
         session = decode_or_none(_decode_session, stored)
         return session if session and session.expires_at > self._clock() else None
+
+    async def of_person(self, phone: Phone) -> Sequence[Session]:
+        prefix = _session_prefix(shard_of(person_key(phone)))
+        stored = await self._redis.run(SESSIONS_OF_PERSON, [_person_key(phone)], prefix)
+        found = (decode_or_none(_decode_session, one) for one in stored)
+        now = self._clock()
+        return [session for session in found if session and session.expires_at > now]
 
     async def extend(self, session: Session, expires_at: float) -> bool:
         extended = replace(session, expires_at=expires_at)

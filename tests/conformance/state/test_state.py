@@ -275,6 +275,20 @@ async def test_extended_session_is_found_by_its_user(
     assert await store.sessions.get(session.id) is None
 
 
+async def test_sessions_of_a_person_are_listed(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    short, long, ended = a_session(clock, seconds=5), a_session(clock), a_session(clock)
+    other = a_session(clock, BOB)
+    for session in (short, long, ended, other):
+        await store.sessions.put(session)
+    await store.sessions.end(ALICE, ended.id)
+
+    assert {one.id for one in await store.sessions.of_person(ALICE)} == {short.id, long.id}
+    pass_time(5)
+    assert list(await store.sessions.of_person(ALICE)) == [long]
+
+
 async def test_ended_session_is_not_extended(store: StateBackend, clock: Clock) -> None:
     one, other = a_session(clock), a_session(clock)
     await store.sessions.put(one)

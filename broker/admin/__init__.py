@@ -1,0 +1,1 @@
+"""The page for operators, its sign-in by scan, the settings and the stream of events."""

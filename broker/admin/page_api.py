@@ -1,0 +1,85 @@
+"""The admin page: one HTML file, one ES module and one style sheet."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from aiohttp import hdrs, web
+
+from broker.infrastructure.api.endpoint import ADMIN, Endpoint
+from broker.infrastructure.api.pages import HTMLPage
+from broker.infrastructure.api.static import is_not_modified
+
+STATIC = Path(__file__).parent / "static"
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self' {images}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+FILES: Mapping[str, str] = {"admin.js": "text/javascript", "admin.css": "text/css"}
+
+
+class AdminPageAPI:
+    """public_url: of the broker.  client_id: of the sign-in by scan; empty without it."""
+
+    def __init__(self, *, public_url: str, client_id: str) -> None:
+        self._values = {"public_url": public_url, "client_id": client_id}
+        self._page = HTMLPage(
+            STATIC / "admin.html", image_source=_origin(public_url), policy=PAGE_POLICY
+        )
+        self._files = {name: _file(name) for name in FILES}
+
+    async def page(self, request: web.Request) -> web.Response:
+        return self._page.render(self._values)
+
+    async def file(self, name: str, request: web.Request) -> web.Response:
+        content, tag = self._files[name]
+        headers = {hdrs.CACHE_CONTROL: "no-cache", hdrs.ETAG: f'"{tag}"'}
+        if is_not_modified(request, tag):
+            return web.Response(status=304, headers=headers)
+        return web.Response(
+            body=content, content_type=FILES[name], charset="utf-8", headers=headers
+        )
+
+
+def _origin(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}"
+
+
+def _file(name: str) -> tuple[bytes, str]:
+    content = (STATIC / name).read_bytes()
+    return content, hashlib.sha256(content).hexdigest()[:32]
+
+
+def _handler(name: str) -> Callable[[AdminPageAPI, web.Request], Awaitable[web.Response]]:
+    async def serve(api: AdminPageAPI, request: web.Request) -> web.Response:
+        return await api.file(name, request)
+
+    return serve
+
+
+ENDPOINTS = [
+    Endpoint(
+        "GET",
+        "/",
+        AdminPageAPI.page,
+        role=ADMIN,
+        summary="The admin page",
+        response="text/html",
+    ),
+    *(
+        Endpoint(
+            "GET",
+            f"/{name}",
+            _handler(name),
+            role=ADMIN,
+            summary="A file of the admin page",
+            response=media_type,
+        )
+        for name, media_type in FILES.items()
+    ),
+]
