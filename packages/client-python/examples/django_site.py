@@ -1,4 +1,4 @@
-"""A site with scan login on Django. Run it with `python django_site.py runserver --noreload 8081`."""
+"""A Django site with scan login. Run it with `python django_site.py runserver --noreload 8081`."""
 
 from django.conf import settings
 from django.core.cache import cache

@@ -4,7 +4,7 @@
     {"do": "verify", "tokens": […], "now": seconds}     concurrently
     {"do": "spend", "tokens": […], "now": seconds}      in order
     {"do": "parse", "headers": {…}, "body": "…"}
-    {"do": "sessions.open", "with": {…arguments}}
+    {"do": "sessions.open", "arguments": {…}}
 
 An answer is `{"done": …}` or `{"error": the name of the class, "status": …}`.
 """
@@ -32,7 +32,11 @@ def outcome(act, *arguments):
     try:
         return {"done": fields(act(*arguments))}
     except package.ScanLoginError as error:
-        return {"error": type(error).__name__, "status": error.status, "text": str(error)}
+        return failure(error)
+
+
+def failure(error):
+    return {"error": type(error).__name__, "status": error.status, "text": str(error)}
 
 
 def make(command):
@@ -51,7 +55,7 @@ async def gather(tokens):
         try:
             return {"done": fields(await made["Verifier"].verify(token))}
         except package.ScanLoginError as error:
-            return {"error": type(error).__name__, "status": error.status, "text": str(error)}
+            return failure(error)
 
     return await asyncio.gather(*map(one, tokens))
 
@@ -72,13 +76,14 @@ def spend(tokens):
 
 
 def parse(command):
-    found = outcome(made["Webhook"].parse, command["headers"], command["body"].encode())
-    if "error" in found:
-        return found
-    event = made["Webhook"].parse(command["headers"], command["body"].encode())
-    earlier = made["Webhook"].answer_to(event)
-    made["Webhook"].remember(event, {"at": len(command["body"])})
-    return {"done": {**found["done"], "type": event.type}, "repeat": earlier is not None}
+    webhook = made["Webhook"]
+    try:
+        event = webhook.parse(command["headers"], command["body"].encode())
+    except package.ScanLoginError as error:
+        return failure(error)
+    is_repeat = webhook.answer_to(event) is not None
+    webhook.remember(event, {})
+    return {"done": {**fields(event), "type": event.type}, "repeat": is_repeat}
 
 
 def run(command):
@@ -93,7 +98,7 @@ def run(command):
     if command["do"] == "parse":
         return parse(command)
     call = attrgetter(command["do"])(made["Broker"])
-    return outcome(lambda: call(**command["with"]))
+    return outcome(lambda: call(**command["arguments"]))
 
 
 for line in sys.stdin:

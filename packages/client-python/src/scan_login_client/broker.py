@@ -7,10 +7,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from scan_login_client.errors import BrokerRefused, BrokerUnavailable
 from scan_login_client.transport import Answer, check_url, send
+
+DEFAULT_APP = "default"
 
 T = TypeVar("T")
 
@@ -80,7 +82,8 @@ class PushResult:
 class Broker:
     """The calls of an app to its broker.
 
-    url: of the broker. app, secret: `scan-login app rotate-secret` prints the secret.
+    url: of the broker. app: its id. secret: `scan-login app rotate-secret` prints it; for the app
+        `default`, which has none, the admin token of the broker.
     timeout: seconds for connecting, and for each read.
 
     Each call raises BrokerRefused, or BrokerUnavailable. In an event loop, use
@@ -89,22 +92,24 @@ class Broker:
 
     def __init__(self, url: str, app: str, secret: str, *, timeout: float = 10.0) -> None:
         self._url = check_url(url)
-        credentials = f"{app}:{secret}".encode()
         self._headers = {
-            "Authorization": f"Basic {base64.b64encode(credentials).decode()}",
+            "Authorization": _authorization(app, secret),
             "Content-Type": "application/json",
         }
+        # The admin token is valid for all apps, so each request names one.
+        self._app = {"app": app} if app == DEFAULT_APP else {}
         self._timeout = timeout
         self.sessions = Sessions(self._call)
         self.tunnels = Tunnels(self._call)
 
     def _call(self, method: str, path: str, given: Fields) -> dict[str, Any]:
-        body = json.dumps({name: value for name, value in given.items() if value is not None})
+        sent = {name: value for name, value in given.items() if value is not None} | self._app
+        is_read = method == "GET"
         answer = send(
             method,
-            f"{self._url}{path}",
+            f"{self._url}{path}" + (f"?{urlencode(sent)}" if is_read and sent else ""),
             headers=self._headers,
-            body=None if method == "GET" else body.encode(),
+            body=None if is_read else json.dumps(sent).encode(),
             timeout=self._timeout,
         )
         return _read(answer)
@@ -189,6 +194,12 @@ class Tunnels:
         """End a tunnel.  code: 4000 to 4999, for the client."""
         given = {"code": code, "reason": reason}
         self._call("DELETE", f"/tunnels/{quote(tunnel_id, safe='')}", given)
+
+
+def _authorization(app: str, secret: str) -> str:
+    if app == DEFAULT_APP:
+        return f"Bearer {secret}"
+    return f"Basic {base64.b64encode(f'{app}:{secret}'.encode()).decode()}"
 
 
 def _read(answer: Answer) -> dict[str, Any]:

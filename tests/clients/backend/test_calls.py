@@ -1,0 +1,135 @@
+"""Calls of the Python package to a broker, and the events of tunnels that the broker sends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from broker.infrastructure.outbound.webhook import sign
+from tests.support.app_admin import TOKEN
+from tests.support.builders import RunningBroker, StartBroker
+from tests.support.client_driver import Driver, KeyServer, running
+from tests.support.environment import free_port
+from tests.support.session_server import secret_of
+from tests.support.tunnel_client import TunnelClient, tunnel_world
+from tests.support.webhook import SECRET
+
+
+@pytest.fixture
+async def driver(python_folder: Path) -> AsyncIterator[Driver]:
+    async with running("Python", python_folder) as driver:
+        yield driver
+
+
+class Calls(NamedTuple):
+    """The calls of an app."""
+
+    driver: Driver
+
+    async def use(self, url: str, secret: str, app: str = "red") -> None:
+        await self.driver.send(make="Broker", url=url, app=app, secret=secret)
+
+    async def call(self, name: str, **arguments: object) -> Any:
+        return await self.driver.send(do=name, arguments=arguments)
+
+    async def done(self, name: str, **arguments: object) -> Any:
+        answer = await self.call(name, **arguments)
+        assert "done" in answer, answer
+        return answer["done"]
+
+
+@pytest.fixture
+def calls(driver: Driver) -> Calls:
+    return Calls(driver)
+
+
+async def test_session_is_opened_checked_and_ended(calls: Calls, start_broker: StartBroker) -> None:
+    broker = await start_broker(admin_token=TOKEN)
+    await calls.use(f"{broker.url}/", await secret_of(broker, "red"))
+    opened = await calls.done("sessions.open", js_code="pretend:alice")
+    session = {"id": opened["id"], "skey": opened["skey"]}
+    person = {"app": "red", "openid": "alice", "unionid": None, "subject": "pretend:alice"}
+
+    checked = await calls.done("sessions.check", **session)
+    ended = await calls.done("sessions.end", **session)
+    after = await calls.call("sessions.check", **session)
+
+    assert {name: checked[name] for name in person} == person
+    assert {name: opened[name] for name in person} == person
+    assert ended == 1
+    assert (after["error"], after["status"]) == ("BrokerRefused", 500)
+    assert after["text"].startswith("invalid_session: ")
+
+
+async def test_wrong_secret_is_reported(calls: Calls, broker: RunningBroker) -> None:
+    await calls.use(broker.url, "wrong")
+
+    answer = await calls.call("sessions.open", js_code="pretend:alice")
+
+    assert answer["text"].startswith("invalid_client: ")
+
+
+async def test_unreachable_broker_is_unavailable(calls: Calls) -> None:
+    await calls.use(f"http://127.0.0.1:{free_port()}", "any")
+
+    answer = await calls.call("sessions.open", js_code="pretend:alice")
+
+    assert (answer["error"], answer["status"]) == ("BrokerUnavailable", 503)
+
+
+async def test_page_of_another_server_is_unavailable(calls: Calls) -> None:
+    async with KeyServer().serving() as url:
+        await calls.use(url, "any")
+
+        answer = await calls.call("sessions.open", js_code="pretend:alice")
+
+    assert (answer["error"], answer["status"]) == ("BrokerUnavailable", 503)
+
+
+async def test_tunnel_events_are_parsed(driver: Driver, start_broker: StartBroker) -> None:
+    """A real tunnel: its callbacks have the fields that the events declare."""
+    async with tunnel_world(start_broker) as world:
+        client = await world.open(subject="user-7")
+        await client.send("message", id="1", data={"n": 1})
+        assert (await client.receive())["type"] == "reply"
+        await client.send("close")
+        await world.backend.received("tunnel.close")
+    await driver.send(make="Webhook", secrets=[SECRET])
+
+    found = {}
+    for callback in world.backend.callbacks:
+        now = time.time()
+        request = sign([SECRET], type=callback.type, data=callback.data, now=now)
+        answer = await driver.send(
+            do="parse", headers=dict(request.headers), body=request.body.decode()
+        )
+        found[answer["done"].pop("type")] = answer["done"]
+
+    assert set(found) == {"tunnel.open", "tunnel.message", "tunnel.close"}
+    assert found["tunnel.message"]["data"] == {"n": 1}
+    assert found["tunnel.close"]["by"] == "client"
+    assert {event["subject"] for event in found.values()} == {"user-7"}
+
+
+async def test_tunnel_is_opened_pushed_to_and_closed(
+    calls: Calls, start_broker: StartBroker
+) -> None:
+    async with tunnel_world(start_broker) as world:
+        await calls.use(world.broker.url, TOKEN, app="default")
+
+        new = await calls.done("tunnels.open", subject="user-7", meta={"room": 7})
+        client = await TunnelClient.open(world.http, new["url"])
+        pushed = await calls.done("tunnels.push", data={"n": 1}, subjects=["user-7"], id="m1")
+        found = await calls.done("tunnels.get", tunnel_id=new["tunnel_id"])
+        await calls.done("tunnels.close", tunnel_id=new["tunnel_id"], code=4100, reason="over")
+
+        assert pushed == {"delivered": 1, "kept": 0, "unknown": []}
+        assert await client.messages(1) == [{"n": 1}]
+        assert (found["state"], found["offset"], found["meta"]) == ("open", 1, {"room": 7})
+        assert await client.closed() == 4100
+        gone = await calls.call("tunnels.get", tunnel_id=new["tunnel_id"])
+        assert gone["text"].startswith("unknown_tunnel: ")
