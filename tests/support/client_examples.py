@@ -12,12 +12,12 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.support.client_packages import SOURCES, python_command
-from tests.support.environment import need
+from tests.support.client_packages import python_command
+from tests.support.environment import ROOT, need
 from tests.support.waiting import eventually
 
 EXAMPLES = {
-    path.stem: path for path in sorted(SOURCES.glob("client-*/examples/*")) if path.is_file()
+    path.stem: path for path in sorted(ROOT.glob("packages/client-*/examples/*")) if path.is_file()
 }
 
 

@@ -18,8 +18,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.support.environment import ROOT, miss, need
+from tools.packages import build
 
-SOURCES = ROOT / "packages"
 NODE_MODULES = ROOT / "tests/clients/backend/node_modules"
 
 PYTHON_SITES = ("fastapi", "flask", "django", "itsdangerous", "uvicorn")
@@ -47,19 +47,12 @@ def shared_folder(factory: pytest.TempPathFactory) -> Path:
 
 def install_python(folder: Path) -> None:
     """Build the wheel, and install it with what it and the examples require."""
-    wheels = folder / "wheels"
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(wheels)]
-    run([*build, str(SOURCES / "client-python")])
-    [wheel] = wheels.glob("scan_login_client-*.whl")
-    pip = [sys.executable, "-m", "pip", "install", "--no-index", "--no-deps", "--no-compile"]
-    run([*pip, "--target", str(folder), str(wheel)])
+    build("client-python", folder / "dist")
+    [wheel] = folder.glob("dist/*.whl")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+    subprocess.run([*pip, "--target", str(folder), str(wheel)], check=True)
     [package] = metadata.distributions(name="scan-login-client", path=[str(folder)])
     link([*required(package, {"async"}), *map(Requirement, PYTHON_SITES)], folder)
-
-
-def run(command: list[str], folder: Path | None = None) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def link(requirements: Iterable[Requirement], folder: Path) -> None:
@@ -89,9 +82,9 @@ def install_node(folder: Path) -> None:
     """Pack the package, and install the tarball with what it and the examples require."""
     if not NODE_MODULES.exists():
         miss("the packages of tests/clients/backend are not installed: run make test")
-    pack = [need("npm"), "pack", "--silent", "--pack-destination", str(folder)]
-    run(pack, SOURCES / "client-node")
-    [tarball] = folder.glob("scan-login-client-*.tgz")
+    need("npm")
+    build("client-node", folder / "dist")
+    [tarball] = folder.glob("dist/*.tgz")
     modules = folder / "node_modules"
     with tarfile.open(tarball) as archive:
         archive.extractall(modules, filter="data")
