@@ -5,15 +5,15 @@ const { ScanLoginError, unreachable } = require("./errors");
 const ANSWER_TIMEOUT_MS = 6000;
 
 // Resolves with the broker's answer. Rejects with a ScanLoginError. session: of the phone, if the
-// request needs one.
-function request(method, url, { payload, session } = {}) {
+// request needs one.  header: further headers, for a request to your own server.
+function request(method, url, { payload, session, header } = {}) {
   const authorization = session ? { Authorization: `Bearer ${session.id}.${session.skey}` } : {};
   return new Promise((resolve, reject) => {
     wx.request({
       url,
       method,
       data: payload,
-      header: Object.assign({ "Content-Type": "application/json" }, authorization),
+      header: Object.assign({ "Content-Type": "application/json" }, authorization, header),
       timeout: ANSWER_TIMEOUT_MS,
       success: ({ statusCode, data }) => {
         if (data && data.error) reject(new ScanLoginError(data));

@@ -7,23 +7,14 @@
 
 import { io, WebSocket as WebSocketTransport } from "./vendor/socket.io.esm.min.js";
 import { ScanLoginError, unreachable } from "./errors";
+import { connectSocket } from "./wechat_socket";
 
 const ANSWER_TIMEOUT_MS = 6000;
 
 class WeChatTransport extends WebSocketTransport {
   createSocket(url) {
-    return asWebSocket(wx.connectSocket({ url }));
+    return connectSocket(url);
   }
-}
-
-// A SocketTask of WeChat with the interface of a browser's WebSocket.
-function asWebSocket(task) {
-  const socket = { send: (data) => task.send({ data }), close: () => task.close({}) };
-  task.onOpen(() => socket.onopen());
-  task.onMessage((event) => socket.onmessage(event));
-  task.onClose((event) => socket.onclose(event));
-  task.onError((event) => socket.onerror(event));
-  return socket;
 }
 
 // Open a socket of the official client to a namespace of the broker, such as "/chat".
