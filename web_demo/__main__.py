@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from .game.server import GameOptions
 from .oidc import OIDCClient
 from .site import build_site
 
@@ -49,6 +50,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--chat-room", metavar="ROOM", help="serve a chat in this room; the app needs `rooms`"
     )
+    parser.add_argument(
+        "--game",
+        metavar="APP",
+        help="serve a game as the backend of this app, whose tunnel URL is /game/callbacks of "
+        "this site; its secrets are in GAME_SECRET and GAME_WEBHOOK_SECRET",
+    )
     return parser.parse_args()
 
 
@@ -64,6 +71,17 @@ def oidc_client(arguments: argparse.Namespace, site_url: str) -> OIDCClient:
     )
 
 
+def game_options(app: str) -> GameOptions:
+    names = ("GAME_SECRET", "GAME_WEBHOOK_SECRET")
+    secret, webhook_secret = (os.environ.get(name, "") for name in names)
+    if not secret or not webhook_secret:
+        sys.exit(
+            "web_demo: set GAME_SECRET and GAME_WEBHOOK_SECRET to what `scan-login app "
+            f"rotate-secret {app}` and `scan-login app rotate-webhook-secret {app}` print"
+        )
+    return GameOptions(app=app, secret=secret, webhook_secret=webhook_secret)
+
+
 def main() -> None:
     arguments = parse_arguments()
     own_url = arguments.site_url or f"http://{arguments.host}:{arguments.port}"
@@ -75,6 +93,7 @@ def main() -> None:
         site_url=arguments.site_url,
         oidc=oidc_client(arguments, own_url.rstrip("/")) if arguments.oidc else None,
         chat_room=arguments.chat_room,
+        game=game_options(arguments.game) if arguments.game else None,
     )
     address = f"http://{arguments.host}:{arguments.port}/"
     try:

@@ -3,7 +3,7 @@
     browser ── code, token ── broker
        │ POST /session {access_token}
        ▼
-     site ── verifies the token ──▶ cookie session ──▶ /account, /chat
+     site ── verifies the token ──▶ cookie session ──▶ /account, /chat, /game
 
 The site exchanges a token for one session. It stores the token only for its chat
 page, which takes it once. Sessions are in memory, so a restart signs out all users.
@@ -22,9 +22,10 @@ from urllib.parse import urlsplit
 import jwt
 from aiohttp import web
 
+from .game.server import CALLBACK_PATH, TUNNEL_PATH, GameOptions, GameServer, is_from_phone
 from .oidc import ATTEMPT_LIFETIME, OIDCClient, SignInFailed, read_logout_token
 from .sessions import SESSION_LIFETIME, Session, SiteSessions, UsedTokens
-from .templates import CHAT, PAGES, PageTemplates
+from .templates import CHAT, GAME, PAGES, PageTemplates
 from .verify import TokenVerifier
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -34,11 +35,16 @@ CHAT_FILES = {
     f"/chat/{name}": CHAT / name
     for name in ("chat.css", "page.js", "messages.js", "words.js", "chat.js", "chat_room.js")
 }
+GAME_FILES = {
+    f"/game/{name}": GAME / name
+    for name in ("game.css", "page.js", "client.js", "words.js", "tunnel.js")
+}
 SCRIPT_HEADER = ("X-Requested-With", "fetch")
 BODY_MAX_BYTES = 64 * 1024
 SESSION_COOKIE = "session"
 BROWSER_COOKIE = "oidc"
 BACKCHANNEL_PATH = "/oidc/backchannel-logout"
+SIGNED_PATHS = (BACKCHANNEL_PATH, CALLBACK_PATH)  # for requests of servers
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +58,7 @@ def build_site(
     site_url: str | None = None,
     oidc: OIDCClient | None = None,
     chat_room: str | None = None,
+    game: GameOptions | None = None,
 ) -> web.Application:
     """Build the site as an application.
 
@@ -60,6 +67,7 @@ def build_site(
     site_url: the URL of this site in browsers, if it is behind a proxy.
     oidc: the site as a client of OpenID Connect. It replaces the widget.
     chat_room: the room of the page /chat. Without it, or with `oidc`, there is no such page.
+    game: the app of the page /game. Without it there is no such page.
     """
     site = Site(
         verifier=TokenVerifier(broker=broker_url, app=app, issuer=issuer),
@@ -67,6 +75,7 @@ def build_site(
         site_url=site_url,
         oidc=oidc,
         chat_room=chat_room,
+        has_game=game is not None,
     )
     application = web.Application(
         client_max_size=BODY_MAX_BYTES, middlewares=[errors_as_json, site.check_post_origin]
@@ -83,6 +92,15 @@ def build_site(
             ("GET", "/chat", site.chat_page),
             ("GET", "/chat/token", site.chat_token),
             *(("GET", path, serve_file) for path in CHAT_FILES),
+        ]
+    if game is not None:
+        server = GameServer(broker=broker_url, options=game, subject_of=site.subject_of)
+        application.cleanup_ctx.append(server.running)
+        routes += [
+            ("GET", "/game", site.game_page),
+            ("POST", TUNNEL_PATH, server.open_tunnel),
+            ("POST", CALLBACK_PATH, server.receive),
+            *(("GET", path, serve_file) for path in GAME_FILES),
         ]
     if oidc is not None:
         routes += [
@@ -107,12 +125,14 @@ class Site:
         site_url: str | None,
         oidc: OIDCClient | None,
         chat_room: str | None,
+        has_game: bool,
     ) -> None:
         self._verifier = verifier
         self._pages = pages
         self._site_url = site_url.rstrip("/") if site_url else None
         self._oidc = oidc
         self._chat_room = chat_room
+        self._has_game = has_game
         self._sessions = SiteSessions()
         self._used_tokens = UsedTokens()
 
@@ -123,7 +143,7 @@ class Site:
     async def login_page(self, request: web.Request) -> web.Response:
         if self._session(request):
             raise web.HTTPSeeOther("/account")
-        return self._pages.render(request, "login" if self._oidc is None else "login_oidc")
+        return self._login_page(request)
 
     async def account_page(self, request: web.Request) -> web.Response:
         session = self._session(request)
@@ -131,6 +151,7 @@ class Site:
             raise web.HTTPSeeOther("/")
         fields = account_fields(session.claims)
         fields["chat_hidden"] = "" if self.has_chat else "hidden"
+        fields["game_hidden"] = "" if self._has_game else "hidden"
         return self._pages.render(request, "account", fields)
 
     async def chat_page(self, request: web.Request) -> web.Response:
@@ -150,6 +171,21 @@ class Site:
         if not token:
             fail(web.HTTPUnauthorized, "login_required", "sign in again to get a token")
         return web.json_response({"access_token": token}, headers={"Cache-Control": "no-store"})
+
+    async def game_page(self, request: web.Request) -> web.Response:
+        """The game; before the sign-in, the login page under the same URL."""
+        subject = self.subject_of(request)
+        if subject is None:
+            return self._login_page(request)
+        return self._pages.render(request, "game", {"subject": subject})
+
+    def subject_of(self, request: web.Request) -> str | None:
+        """Return the person who is signed in; None before the sign-in."""
+        session = self._session(request)
+        return session.claims["sub"] if session else None
+
+    def _login_page(self, request: web.Request) -> web.Response:
+        return self._pages.render(request, "login" if self._oidc is None else "login_oidc")
 
     async def sign_in(self, request: web.Request) -> web.Response:
         """Exchange the broker's token for a session of this site."""
@@ -243,7 +279,7 @@ class Site:
         This prevents login CSRF, where an attacker's page signs its visitor in as the attacker.
         """
         origins = request.headers.getall("Origin", [])
-        if request.path == BACKCHANNEL_PATH:  # from the provider's server, with a signed token
+        if request.path in SIGNED_PATHS or is_from_phone(request):
             return await handler(request)
         if request.method == "POST" and origins != [self._origin(request)]:
             fail(web.HTTPForbidden, "invalid_origin", "origin is not allowed")
@@ -292,7 +328,7 @@ def account_fields(claims: dict[str, Any]) -> dict[str, str]:
 
 
 async def serve_file(request: web.Request) -> web.FileResponse:
-    path = {**FILES, **CHAT_FILES}[request.path]
+    path = {**FILES, **CHAT_FILES, **GAME_FILES}[request.path]
     return web.FileResponse(path, headers={"Cache-Control": "no-cache"})
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-PAGES, CHAT = (Path(__file__).with_name(name) for name in ("pages", "chat"))
+PAGES, CHAT, GAME = (Path(__file__).with_name(name) for name in ("pages", "chat", "game"))
+FOLDERS = {"chat.html": CHAT, "game.html": GAME}  # of the others: PAGES
 LANGUAGES = {"en": "en", "zh": "zh-CN"}  # the language, and the page's `lang`
 LANGUAGE_LIFETIME = 365 * 24 * 60 * 60
 
@@ -23,7 +24,7 @@ class PageTemplates:
         self._texts: dict[str, dict[str, str]] = json.loads(_read("texts.json"))
         self._templates = {
             name: string.Template(_read(f"{name}.html"))
-            for name in ("frame", "login", "login_oidc", "account", "chat")
+            for name in ("frame", "login", "login_oidc", "account", "chat", "game")
         }
 
     def render(
@@ -55,5 +56,4 @@ def choose_language(request: web.Request) -> str:
 
 
 def _read(name: str) -> str:
-    folder = CHAT if name == "chat.html" else PAGES
-    return (folder / name).read_text(encoding="utf-8")
+    return (FOLDERS.get(name, PAGES) / name).read_text(encoding="utf-8")

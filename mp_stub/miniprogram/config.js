@@ -11,6 +11,10 @@ module.exports = {
   // The room of the page pages/chat. The app needs the field `rooms`.
   chatRoom: "lobby",
 
+  // The site with the game of the page pages/game, and the app whose backend it is.
+  site: "http://127.0.0.1:8080",
+  gameApp: "game",
+
   // Hosts of register pages that a web-view may open: the business domains in WeChat's
   // console. For other hosts the page shows a link to copy.
   webViewHosts: [],

@@ -108,6 +108,8 @@ const WORDS = {
     registerText: "Copy this link and open it in a browser. After you have registered, return here and confirm.",
     copy: "Copy the link",
 
+    game: "Rock-paper-scissors",
+
     chat: "San Mu chat",
     chatConnecting: "Connecting…",
     chatOffline: "Connection lost, reconnecting…",
@@ -246,6 +248,8 @@ const WORDS = {
     registerText: "复制链接并在浏览器中打开。注册后返回这里确认。",
     copy: "复制链接",
 
+    game: "剪刀石头布",
+
     chat: "三木聊天室",
     chatConnecting: "正在连接…",
     chatOffline: "连接已断开，正在重新连接…",
@@ -293,4 +297,4 @@ function sayAll(...keys) {
   return Object.assign({}, ...keys.map((key) => ({ [key]: say(key) })));
 }
 
-module.exports = { WORDS, say, sayAll };
+module.exports = { WORDS, language, say, sayAll };

@@ -12,8 +12,8 @@ login.onlogin = async (token) => {
   });
   const answer = await response.json();
   if (!response.ok) throw new Error(answer.error_description);
-  // The page /chat shows the sign-in under its own URL.
-  if (location.pathname === "/chat") location.reload();
+  // The pages /chat and /game show the sign-in under their own URLs.
+  if (["/chat", "/game"].includes(location.pathname)) location.reload();
   else location.assign(answer.next);
 };
 

@@ -21,6 +21,7 @@ from aiohttp import web
 from broker.app import build
 from broker.apps.settings import AppSettings
 from broker.cli.demo import gateway, pool
+from broker.cli.demo.game import add_game
 from broker.cli.demo.oidc import Products, add_products
 from broker.infrastructure.background import spawn
 from broker.infrastructure.observability.logging import announce
@@ -32,6 +33,7 @@ from broker.settings import load_settings
 from mp_stub.phone_page import build_phone_page
 from mp_stub.wechat.platform import APPID, SECRET, MiniProgram, Platform
 from mp_stub.wechat.server import WeChatStub
+from web_demo.game.server import GameOptions
 from web_demo.site import build_site
 
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
@@ -45,7 +47,8 @@ PUBLIC_WARNING = """\
 
 BANNER = """
   Example site   {0.site}      open this and sign in
-{1}  Phone page     {0.phone}      simulates a phone
+{1}  Game           {0.site}/game      sign in in two browsers, and play
+  Phone page     {0.phone}      simulates a phone
   Broker         {0.broker}
 
   Ctrl-C stops all of them.
@@ -129,6 +132,7 @@ async def run_demo(host: str, ports: DemoPorts, options: DemoOptions) -> None:
         origins = (*_site_origins(name, ports.site), *settings[AppSettings].origins)
         settings = settings.replace(AppSettings, origins=origins)
         products = await _products(settings, urls)
+        game = await add_game(settings, urls.site)
         broker = build(settings)
         tasks: list[asyncio.Task[None]] = []
 
@@ -145,8 +149,10 @@ async def run_demo(host: str, ports: DemoPorts, options: DemoOptions) -> None:
         try:
             async with _gateway(host, ports, urls, products, Path(folder)) as page:
                 on_draw = _announce_code if options.oidc and not pooled else None
-                sites = [*_sites(host, ports, urls, broker.public, products, on_draw), *page]
-                await serve_until_signal(sites, on_ready, unready_reason=broker.unready_reason)
+                sites = _sites(host, ports, urls, broker.public, products, game, on_draw)
+                await serve_until_signal(
+                    [*sites, *page], on_ready, unready_reason=broker.unready_reason
+                )
         finally:
             for task in tasks:
                 task.cancel()
@@ -220,6 +226,7 @@ def _sites(
     urls: DemoURLs,
     broker: web.Application,
     products: Products | None,
+    game: GameOptions,
     on_draw: Callable[[str], None] | None,
 ) -> Iterator[Site]:
     if urls.wechat:  # first: the broker requests an access token when it starts
@@ -228,7 +235,7 @@ def _sites(
         yield Site("WeChat", wechat.application(), "127.0.0.1", ports.wechat, "WECHAT_PORT")
     client = None if products is None else products.site
     site = build_site(
-        broker_url=urls.broker, phone_url=urls.phone, oidc=client, chat_room=CHAT_ROOM
+        broker_url=urls.broker, phone_url=urls.phone, oidc=client, chat_room=CHAT_ROOM, game=game
     )
     phone = build_phone_page(broker_url=urls.broker, wechat_url=urls.wechat)
     yield Site("broker", broker, host, ports.broker, "PORT")

@@ -8,7 +8,7 @@ Page({
 
   onLoad() {
     wx.setNavigationBarTitle({ title: say("title") });
-    this.setData({ words: sayAll("homeTitle", "homeText", "scanCode", "signIns", "chat") });
+    this.setData({ words: sayAll("homeTitle", "homeText", "scanCode", "signIns", "chat", "game") });
   },
 
   scanCode() {
@@ -21,6 +21,10 @@ Page({
 
   chat() {
     wx.navigateTo({ url: "/pages/chat/chat" });
+  },
+
+  game() {
+    wx.navigateTo({ url: "/pages/game/game" });
   },
 
   open(scene) {
