@@ -21,9 +21,9 @@ import structlog
 
 from broker.infrastructure.crypto.secret_file import KeyFileError
 from broker.tokens.errors import InvalidToken
+from broker.tokens.jws import Signer
 from broker.tokens.keys import (
     Jwk,
-    KeyRing,
     KeyRings,
     KeyStatus,
     SigningKeyFile,
@@ -167,7 +167,7 @@ class TokenIssuer:
             payload["name"] = claims.name
         self._reload_if_rotated()
         ring = self._rings.access_ring(self._algorithm, self._host_clock())
-        token = self._sign(payload, ring, "at+jwt")
+        token = self._signers[ring.algorithm].sign(payload, "at+jwt")
         return Token(token, expires_at - int(self._host_clock()))
 
     def issue_id_token(
@@ -266,12 +266,7 @@ class TokenIssuer:
     def _sign_as(self, algorithm: str, payload: Mapping[str, object], kind: str) -> str:
         self._reload_if_rotated()
         named = {**payload, "jti": secrets.token_urlsafe(16)}
-        return self._sign(named, self._rings.all[algorithm], kind)
-
-    def _sign(self, payload: Mapping[str, object], ring: KeyRing, kind: str) -> str:
-        headers = {"typ": kind, "kid": ring.present["kid"]}
-        key = self._keys[ring.algorithm]
-        return jwt.encode(dict(payload), key, ring.algorithm, headers=headers)
+        return self._signers[algorithm].sign(named, kind)
 
     def _verify(self, text: str, kind: str, valid_at: float) -> dict[str, Any]:
         """Return the claims if a key that was valid then has signed them.
@@ -295,8 +290,7 @@ class TokenIssuer:
 
     def _use(self, rings: KeyRings) -> None:
         self._rings = rings
-        # Parsed once: parsing costs more than signing.
-        self._keys = {name: jwt.PyJWK(ring.present) for name, ring in rings.all.items()}
+        self._signers = {name: Signer(ring.present) for name, ring in rings.all.items()}
         self._public_keys = {key["kid"]: jwt.PyJWK(key) for key in rings.public(0)}
 
     def _file_version(self) -> tuple[int, int] | None:

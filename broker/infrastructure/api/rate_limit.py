@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from broker.errors import BrokerError, RateLimited
 from broker.infrastructure.rate_limit import RateLimit, rate_limit_key
 
@@ -31,17 +28,28 @@ class RateLimiter:
         """Uncount one event."""
         self._limit.take_back(rate_limit_key(key))
 
-    @contextmanager
-    def counting_failures(self, key: str) -> Iterator[None]:
+    def counting_failures(self, key: str) -> CountedAttempt:
         """Count the failed attempt inside.  Over the limit, RateLimited replaces its error.
 
         Only errors with `counts_as_guess` are failed attempts.  The secret is checked first:
         a client with a correct secret is served even if others have made many failed attempts
         from its address.  See docs/decisions/0023-serve-correct-secrets.md.
         """
-        try:
-            yield
-        except BrokerError as error:
-            if error.counts_as_guess:
-                self.count(key)
-            raise
+        return CountedAttempt(self, key)
+
+
+class CountedAttempt:
+    """The context manager of `RateLimiter.counting_failures`."""
+
+    __slots__ = ("_key", "_limiter")
+
+    def __init__(self, limiter: RateLimiter, key: str) -> None:
+        self._limiter = limiter
+        self._key = key
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, BrokerError) and error.counts_as_guess:
+            self._limiter.count(self._key)
