@@ -19,6 +19,11 @@ from socketio import packet
 from socketio.exceptions import ConnectionRefusedError as _ConnectionRefused
 
 from broker.infrastructure.codec import decode, encode
+from broker.infrastructure.transport.socketio.text_events import (
+    TextEvent,
+    build_ack,
+    parse_event,
+)
 
 MESSAGE_MAX_BYTES = 64 * 1024
 """Longest message. A longer one closes the socket."""
@@ -156,8 +161,12 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]  # python-sock
             return  # the server closes, or the client sent it before it received the close
         self._in_progress += 1
         try:
-            self.check_packet(eio_sid, data)
-            await super()._handle_eio_message(eio_sid, data)
+            event = None if self._binary else parse_event(data)
+            if event is not None and len(event.namespace) <= NAMESPACE_MAX:
+                await self._handle_text_event(eio_sid, event)
+            else:
+                self.check_packet(eio_sid, data)
+                await super()._handle_eio_message(eio_sid, data)
         except Exception:  # whatever the cause, the socket is closed
             await self.eio.disconnect(eio_sid)
         finally:
@@ -165,9 +174,18 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]  # python-sock
             if self._idle is not None and not self._in_progress:
                 self._idle.set()
 
+    async def _handle_text_event(self, eio_sid: str, event: TextEvent) -> None:
+        _check_event(event.data)
+        sid = self.manager.sid_from_eio_sid(eio_sid, event.namespace)
+        if not self.manager.is_connected(sid, event.namespace):
+            return
+        name, *arguments = event.data
+        answer = await self._trigger_event(name, event.namespace, sid, *arguments)
+        if event.id is not None and answer != self.not_handled:
+            await self.eio.send(eio_sid, build_ack(event, answer))
+
     async def _handle_event(self, eio_sid: str, namespace: str, id: int | None, data: Any) -> None:
-        if not isinstance(data, list) or not data or data[0] in RESERVED_EVENTS:
-            raise ValueError("not an event")
+        _check_event(data)
         await super()._handle_event(eio_sid, namespace, id, data)
 
     async def _trigger_event(self, event: str, namespace: str, *args: Any) -> Any:
@@ -183,6 +201,11 @@ class SocketIOServer(socketio.AsyncServer):  # type: ignore[misc]  # python-sock
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         self._binary_packet.pop(eio_sid, None)  # python-socketio keeps incomplete events
         await super()._handle_eio_disconnect(eio_sid, reason)
+
+
+def _check_event(data: Any) -> None:
+    if not isinstance(data, list) or not data or data[0] in RESERVED_EVENTS:
+        raise ValueError("not an event")
 
 
 def _check_count(data: str, allowed: int) -> None:

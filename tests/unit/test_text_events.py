@@ -1,0 +1,75 @@
+"""Events that the broker reads itself: python-socketio reads them alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from socketio import packet
+
+from broker.infrastructure.transport.socketio.server import TextPacket
+from broker.infrastructure.transport.socketio.text_events import (
+    TextEvent,
+    build_ack,
+    parse_event,
+)
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=3), values),
+    max_leaves=6,
+)
+HEADS = st.text(alphabet="2345/,-?0179[²٣ab", max_size=8).map(lambda text: "2" + text)
+BODIES = st.sampled_from(['["begin",{}]', '["x"]', "[]", "[", '{"a":1}', '["a",[1,"2-"]]', ""])
+IDS = st.none() | st.integers(0, 10**18)
+NAMESPACES = st.sampled_from(["/", "/login", "/phone-1"])
+
+
+def read_by_python_socketio(message: str) -> TextEvent:
+    """Raises an exception if python-socketio does not read an event."""
+    read = TextPacket(encoded_packet=message)
+    assert read.packet_type == packet.EVENT
+    assert not read.attachment_count
+    return TextEvent(read.namespace or "/", read.id, read.data)
+
+
+@given(HEADS, BODIES)
+@example("2", '["begin",{}]')
+@example("2/login,17", '["begin",{}]')
+@example("2/login?a=b,17", '["begin",{}]')
+@example("21-", '["begin",{}]')
+@example("2" + "9" * 18, "[]")
+@example("2" + "9" * 101, "[]")
+@example("2/,", '["x"]')
+def test_event_is_read_as_by_python_socketio(head: str, body: str) -> None:
+    message = head + body
+    try:
+        event = parse_event(message)
+    except ValueError:
+        with pytest.raises(ValueError):  # noqa: PT011  # of any JSON module
+            read_by_python_socketio(message)
+        return
+    if event is not None:
+        assert event == read_by_python_socketio(message)
+
+
+@pytest.mark.parametrize("message", ["0/login,", '3/login,1["x"]', '51-["x"]', b'2["x"]', "", "2"])
+def test_other_messages_are_left_to_python_socketio(message: object) -> None:
+    assert parse_event(message) is None
+
+
+@pytest.mark.parametrize("head", ["2", "217", "2/login,", "2/login,17"])
+def test_events_of_browsers_are_read(head: str) -> None:
+    assert parse_event(head + '["begin",{"a":"2-"}]') is not None
+
+
+@given(NAMESPACES, IDS.filter(lambda number: number is not None), JSON)
+def test_acknowledgement_is_built_as_by_python_socketio(
+    namespace: str, number: int, answer: Any
+) -> None:
+    data = [] if answer is None else [answer]
+    expected = TextPacket(packet.ACK, namespace=namespace, id=number, data=data).encode()
+
+    assert build_ack(TextEvent(namespace, number, []), answer) == expected
