@@ -21,6 +21,11 @@ PERIODIC = (
     ("broker.monitoring.monitor", "INTERVAL"),
     ("broker.infrastructure.retries", "POLL_INTERVAL"),
     ("broker.oidc.ended_subjects", "LOOK_INTERVAL"),
+    ("broker.pool.scheduler", "POLL_INTERVAL"),
+    ("broker.tunnels.jobs", "INTERVAL"),
+    ("broker.tunnels.hub", "CHANGED_INTERVAL"),
+    ("broker.chat.watch", "BLOCK_INTERVAL"),
+    ("broker.chat.changes", "SWEEP_INTERVAL"),
 )
 """Constants with the seconds between two runs of a task. Redis is still pinged each second."""
 

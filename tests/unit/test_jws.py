@@ -43,9 +43,7 @@ def test_signed_token_is_verified_by_pyjwt(ring: KeyRing) -> None:
 def test_signed_token_is_verified_by_joserfc(ring: KeyRing) -> None:
     token = Signer(ring.present).sign(CLAIMS, "JWT")
 
-    decoded = joserfc_jwt.decode(
-        token, import_key(ring.public(0)[0]), algorithms=[ring.algorithm]
-    )
+    decoded = joserfc_jwt.decode(token, import_key(ring.public(0)[0]), algorithms=[ring.algorithm])
 
     assert decoded.claims == DECODED
 

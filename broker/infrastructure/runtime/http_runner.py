@@ -9,7 +9,7 @@ runs: as plain text, or with status 500 if a header is not UTF-8.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import structlog
@@ -20,6 +20,12 @@ from broker.errors import BrokerError, InvalidRequest
 from broker.infrastructure.api.errors import to_broker_error
 from broker.infrastructure.api.responses import FIXED_HEADERS, json_response
 from broker.infrastructure.api.schema import sanitize_text
+from broker.infrastructure.runtime.http_direct import (
+    PlainRoute,
+    is_usual,
+    plain_routes,
+    serialize,
+)
 from broker.infrastructure.transport.step_queue import StepQueue
 
 log = structlog.get_logger()
@@ -37,7 +43,7 @@ class Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         return _Server(
-            _checking_expectations(server.request_handler),
+            _answering(plain_routes(self.app), _checking_expectations(server.request_handler)),
             request_factory=server.request_factory,
             **server._kwargs,
         )
@@ -111,6 +117,20 @@ class _Protocol(RequestHandler):
             self._is_malformed = True
             last.exc.__traceback__ = None  # its frames hold the data, in a reference cycle
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Write a usual response at once. aiohttp prepares and writes the others."""
+        transport = self.transport
+        if transport is None or self._upgraded or not is_usual(resp, request):
+            return await super().finish_response(request, resp, start_time)
+        await request._prepare_hook(resp)
+        transport.write(serialize(resp))
+        resp._keep_alive = True
+        if self._paused:
+            await self._drain_helper()
+        return resp, False
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -134,6 +154,20 @@ def _error(status: int, exc: BaseException | None) -> Exception:
     # Only the class name: aiohttp's message contains the request.
     log.debug("malformed request", kind=type(exc).__name__)
     return InvalidRequest("the request is not valid HTTP/1.1")
+
+
+def _answering(routes: Mapping[tuple[str, str], PlainRoute], handle: Handle) -> Handle:
+    """Return a function that calls a plain route itself, and `handle` for other requests."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        route = routes.get((request.method, request._message.path))
+        if route is None or hdrs.EXPECT in request.headers:
+            return await handle(request)
+        assert isinstance(request, web.Request)
+        request._match_info = route.match_info
+        return await route.handler(request)
+
+    return answer
 
 
 def _checking_expectations(handle: Handle) -> Handle:
