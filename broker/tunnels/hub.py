@@ -25,6 +25,7 @@ from broker.tunnels.model import (
     INVALID_GRANT,
     REPLACED,
     SLOW_READER,
+    UNAVAILABLE,
     ClosedBy,
     ClosedTunnel,
     CloseRequest,
@@ -228,7 +229,7 @@ class TunnelHub:
 
     def _handle(self, socket: TunnelSocket, reading: StreamReading) -> None:
         if reading.attachment != socket.attachment:
-            self._close(socket, REPLACED if reading.attachment else INVALID_GRANT)
+            self._close(socket, _lost_to(reading))
             return
         if socket.replay_end < 0:
             socket.replay_end = reading.last
@@ -245,7 +246,7 @@ class TunnelHub:
             self._end(socket, reading.closed)
 
     def _close(self, socket: TunnelSocket, why: CloseRequest) -> None:
-        """Close a socket that has lost its tunnel to another one."""
+        """Close a socket that has lost its tunnel."""
         self.remove(socket)
         if socket.queue is not None:
             socket.queue.cancel()
@@ -266,3 +267,14 @@ class TunnelHub:
         acks, self._acks = self._acks, {}
         if acks:
             await self._streams.ack(acks)
+
+
+def _lost_to(reading: StreamReading) -> CloseRequest:
+    """Return why a socket with another attachment is closed.
+
+    An away tunnel has no other socket: it was freed because this instance seemed to have ended.
+    Its client resumes.
+    """
+    if not reading.attachment:
+        return INVALID_GRANT
+    return REPLACED if reading.is_open else UNAVAILABLE

@@ -23,7 +23,7 @@ from broker.tunnels.model import (
     TunnelState,
 )
 from broker.tunnels.ports import TunnelQuery, TunnelStores
-from broker.tunnels.rules import edit, lose
+from broker.tunnels.rules import edit, free
 
 log = structlog.get_logger()
 
@@ -125,6 +125,6 @@ class TunnelJobs:
         await self._stores.records.change(later, attachment=tunnel.attachment)
 
     async def _free(self, tunnel: Tunnel) -> None:
-        away = lose(tunnel, ClosedBy.NETWORK, now=self._clock(), away_timeout=self._away_timeout)
+        away = free(tunnel, now=self._clock(), away_timeout=self._away_timeout)
         if away is not None:
             await self._stores.records.change(away, attachment=tunnel.attachment)

@@ -51,7 +51,8 @@ class Tunnel:
     session, person: the id of the phone session and its `person_key`; empty without a session.
     meta: a JSON object as text, at most `META_MAX_BYTES`.
     resume_hash: SHA-256 of the resume secret; empty before the ticket is used.
-    attachment: how often a connection was attached; 0 before the ticket is used.
+    attachment: rises with each connection, and when the instance of one seems to have ended; 0
+        before the ticket is used.
     version: how often the record was changed; 0 before the ticket is used.
     instance: the instance that holds the socket, or held it last.
     epoch: names the numbering of offsets. It changes if offsets were lost.

@@ -49,9 +49,12 @@ CLOSED_TTL = 120.0
 """Seconds for which an ended tunnel and its stream can be read, so that its instance can send
 the last messages and the close."""
 
-RECORD_TTL = 3600.0
+AWAY_TIMEOUT_MAX = 86_400
+"""Seconds for which a tunnel can be away. A push is kept for replay at most as long."""
+
+RECORD_TTL = 2.0 * AWAY_TIMEOUT_MAX
 """Seconds after the last `change` or `touch` at which a record is deleted. This is a safety
-net: jobs end tunnels much earlier."""
+net: jobs end tunnels earlier, also those that are away for long."""
 
 PAGE_MAX = 100
 """Tunnels of one page."""
@@ -211,6 +214,7 @@ class StreamReading(NamedTuple):
     is_complete: whether no message between the position and `last` is missing: each is in
         `messages` or follows them.
     closed: how the tunnel ended; None if it has not.
+    is_open: whether the tunnel is open and not away, or was at its end.
     """
 
     attachment: int
@@ -218,6 +222,7 @@ class StreamReading(NamedTuple):
     last: int = 0
     is_complete: bool = True
     closed: ClosedTunnel | None = None
+    is_open: bool = False
 
 
 class TunnelStream(Protocol):

@@ -99,6 +99,16 @@ def lose(tunnel: Tunnel, by: ClosedBy, *, now: float, away_timeout: float) -> Tu
     return edit(tunnel, state=state, lost_by=by, due_at=due_at)
 
 
+def free(tunnel: Tunnel, *, now: float, away_timeout: float) -> Tunnel | None:
+    """As `lose`, for a tunnel whose instance seems to have ended.
+
+    The attachment is another one then. If the instance still runs, it makes no further callback
+    and closes the socket.
+    """
+    away = lose(tunnel, ClosedBy.NETWORK, now=now, away_timeout=away_timeout)
+    return None if away is None else replace(away, attachment=tunnel.attachment + 1)
+
+
 def accept(tunnel: Tunnel, answer: AcceptedOpening) -> Tunnel:
     """Return the tunnel with what the backend has answered to `tunnel.open`."""
     return edit(

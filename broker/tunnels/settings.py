@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from broker.infrastructure.settings import InvalidField, Seconds, SettingsGroup
+from broker.tunnels.ports import AWAY_TIMEOUT_MAX
 
 
 class TunnelSettings(SettingsGroup):
@@ -15,8 +16,11 @@ class TunnelSettings(SettingsGroup):
     tunnel_idle_timeout: Seconds = Field(
         60, description="seconds without a frame after which a tunnel's socket is dropped"
     )
-    tunnel_away_timeout: Seconds = Field(
-        120, description="seconds without a socket after which a tunnel ends"
+    tunnel_away_timeout: int = Field(
+        120,
+        gt=0,
+        le=AWAY_TIMEOUT_MAX,
+        description="seconds without a socket after which a tunnel ends, at most 86400",
     )
     tunnel_messages_per_second: int = Field(
         20, gt=0, description="messages that one tunnel may send to its app"

@@ -11,8 +11,8 @@ from broker.errors import Unavailable
 from broker.state import StateBackend
 from broker.tunnels.jobs import TunnelJobs
 from broker.tunnels.losses import LostSockets
-from broker.tunnels.model import AWAY_TOO_LONG, NATIVE, ClosedBy, Tunnel, TunnelState
-from broker.tunnels.ports import Push
+from broker.tunnels.model import AWAY_TOO_LONG, NATIVE, UNAVAILABLE, ClosedBy, Tunnel, TunnelState
+from broker.tunnels.ports import AWAY_TIMEOUT_MAX, Push
 from tests.support.builders import Clock
 from tests.support.tunnel_instances import FlakyBackend, Instance, running_instances, sessions_of
 from tests.support.waiting import eventually
@@ -73,6 +73,20 @@ async def test_tunnels_of_ended_instance_are_away(store: StateBackend, pair: Pai
     assert await pair.two.resume(attached) is not None
 
 
+async def test_running_instance_that_seemed_ended_closes_sockets(
+    store: StateBackend, pair: Pair
+) -> None:
+    socket, attached = await pair.one.open()
+
+    await jobs_of(store, pair.two, "one").free_lost()
+    socket.send("late")
+
+    await eventually(lambda: socket.closed is not None)
+    assert socket.closed == UNAVAILABLE
+    assert pair.backend.accepted[socket.tunnel_id] == [(1, "")]
+    assert await pair.two.resume(attached) is not None
+
+
 async def test_away_tunnel_that_resumes_is_not_ended(
     store: StateBackend, pair: Pair, clock: Clock
 ) -> None:
@@ -100,6 +114,30 @@ async def test_due_tunnel_ends_once(store: StateBackend, pair: Pair, clock: Cloc
         await instance.closer.close()
 
     assert pair.backend.accepted[socket.tunnel_id] == [(1, ""), (2, "close")]
+
+
+async def test_tunnel_away_for_a_day_is_closed_not_forgotten(
+    store: StateBackend, pair: Pair, clock: Clock
+) -> None:
+    socket, attached = await pair.one.open()
+    losses = LostSockets(records=store.tunnels.records, clock=clock, away_timeout=AWAY_TIMEOUT_MAX)
+    losses.add(socket.tunnel_id, socket.attachment, ClosedBy.NETWORK)
+    await losses.flush()
+    push = Push(socket.tunnel_id, b'"kept"', keep=AWAY_TIMEOUT_MAX)
+    await store.tunnels.streams.append(attached.tunnel.owner, NATIVE, [push])
+
+    clock.time += AWAY_TIMEOUT_MAX - 1
+    await jobs_of(store, pair.two).run_once()
+    resumed = await pair.two.resume(attached)
+
+    assert resumed is not None
+    await eventually(lambda: [one.data for one in resumed.received] == [b'"kept"'])
+    losses.add(socket.tunnel_id, resumed.attachment, ClosedBy.NETWORK)
+    await losses.flush()
+    clock.time += AWAY_TIMEOUT_MAX
+    await jobs_of(store, pair.two).run_once()
+    await pair.two.closer.close()
+    assert pair.backend.accepted[socket.tunnel_id][-1] == (3, "close")
 
 
 async def test_message_without_notice_is_in_changed_set(store: StateBackend, pair: Pair) -> None:

@@ -179,8 +179,14 @@ class MemoryTunnels:
         if entry is None:
             return StreamReading(0)
         messages, is_complete = entry.stream.read(position, self._clock())
+        tunnel = entry.tunnel
         return StreamReading(
-            entry.tunnel.attachment, messages, entry.stream.last, is_complete, entry.closed
+            tunnel.attachment,
+            messages,
+            entry.stream.last,
+            is_complete,
+            entry.closed,
+            tunnel.state is TunnelState.OPEN,
         )
 
     def _mark(self, instance: str, tunnel_id: str) -> str:

@@ -106,7 +106,7 @@ for i = 6, #ARGV, 2 do
   if home ~= '' then
     redis.call('SREM', home .. 'tunnels-changed:' .. instance, id)
   end
-  local stored = redis.call('HMGET', key('tunnel', id), 'attachment', 'last', 'closed')
+  local stored = redis.call('HMGET', key('tunnel', id), 'attachment', 'last', 'closed', 'open')
   if not stored[1] then
     results[#results + 1] = false
   else
@@ -121,7 +121,7 @@ for i = 6, #ARGV, 2 do
     local messages = #page > 0 and redis.call('HMGET', data, unpack(page)) or {{}}
     local is_complete = first <= position + 1 and 1 or 0
     results[#results + 1] =
-      {{tonumber(stored[1]), last, is_complete, stored[3] or '', page, messages}}
+      {{tonumber(stored[1]), last, is_complete, stored[3] or '', page, messages, stored[4]}}
   end
 end
 return results
@@ -227,11 +227,12 @@ def _parse_appended(found: Reply) -> AppendedMessage | None:
 def _parse_reading(found: Reply) -> StreamReading:
     if not found:
         return StreamReading(0)
-    attachment, last, is_complete, closed, offsets, messages = found
+    attachment, last, is_complete, closed, offsets, messages, is_open = found
     return StreamReading(
         attachment,
         [StoredMessage(*one) for one in zip(offsets, messages, strict=True)],
         last,
         bool(is_complete),
         decode_or_none(_decode_closed, closed[closed.index(b" ") :]) if closed else None,
+        is_open == b"1",
     )

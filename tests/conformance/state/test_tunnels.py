@@ -470,7 +470,7 @@ async def test_messages_are_read_in_order_from_an_offset(store: StateBackend) ->
         StoredMessage(number, one) for number, one in enumerate(data[1:], 2)
     ]
     assert (found.attachment, found.last, found.is_complete, found.closed) == (1, 4, True, None)
-    assert await reading(store, tunnel.id, 4) == StreamReading(1, [], 4)
+    assert await reading(store, tunnel.id, 4) == StreamReading(1, [], 4, is_open=True)
 
 
 async def test_append_to_foreign_tunnels_stores_nothing(store: StateBackend) -> None:
@@ -483,7 +483,7 @@ async def test_append_to_foreign_tunnels_stores_nothing(store: StateBackend) -> 
     assert await streams.append(OWNER, "wafer", [Push(tunnel.id, b"1")]) == [None]
     assert await streams.append(OWNER, "native", [Push(new_tunnel_id(), b"1")]) == [None]
 
-    assert await reading(store, tunnel.id) == StreamReading(1, [])
+    assert await reading(store, tunnel.id) == StreamReading(1, [], is_open=True)
     assert list(await streams.changed("one")) == []
 
 
@@ -527,7 +527,7 @@ async def test_read_begins_with_the_oldest_message(store: StateBackend) -> None:
 
     assert [one.offset for one in found.messages] == list(range(41, 41 + READ_MAX))
     assert not found.is_complete
-    assert await reading(store, tunnel.id, 90) == StreamReading(1, [], 80)
+    assert await reading(store, tunnel.id, 90) == StreamReading(1, [], 80, is_open=True)
 
 
 async def test_concurrent_appends_have_no_gap(clients: list[StateBackend]) -> None:
@@ -574,7 +574,9 @@ async def test_each_message_is_kept_for_its_time(store: StateBackend, pass_time:
     pass_time(289)
     assert [one.offset for one in (await reading(store, tunnel.id)).messages] == [3]
     pass_time(1)
-    assert await reading(store, tunnel.id) == StreamReading(1, [], 3, is_complete=False)
+    assert await reading(store, tunnel.id) == StreamReading(
+        1, [], 3, is_complete=False, is_open=True
+    )
     assert await push(store, tunnel, Push(tunnel.id, b"4")) == [4]
 
 
@@ -587,7 +589,9 @@ async def test_message_is_kept_as_long_as_earlier_ones(
     pass_time(299)
     assert [one.offset for one in (await reading(store, tunnel.id)).messages] == [1, 2, 3]
     pass_time(1)
-    assert await reading(store, tunnel.id) == StreamReading(1, [], 3, is_complete=False)
+    assert await reading(store, tunnel.id) == StreamReading(
+        1, [], 3, is_complete=False, is_open=True
+    )
 
 
 async def test_ack_deletes_messages_up_to_its_offset(store: StateBackend) -> None:
@@ -601,7 +605,7 @@ async def test_ack_deletes_messages_up_to_its_offset(store: StateBackend) -> Non
     assert [one.offset for one in found.messages] == [4, 5]
     assert not found.is_complete
     assert (await reading(store, tunnel.id, 3)).is_complete
-    assert await reading(store, other.id, 5) == StreamReading(1, [], 5)
+    assert await reading(store, other.id, 5) == StreamReading(1, [], 5, is_open=True)
     assert await push(store, other, Push(other.id, b"1")) == [6]
 
 
@@ -650,10 +654,22 @@ async def test_ended_tunnel_keeps_its_stream_for_a_time(
     pass_time(CLOSED_TTL - 1)
 
     assert await reading(store, tunnel.id) == StreamReading(
-        1, [StoredMessage(1, b"1")], 1, closed=closed
+        1, [StoredMessage(1, b"1")], 1, closed=closed, is_open=True
     )
     pass_time(1)
     assert await reading(store, tunnel.id) == StreamReading(0)
+
+
+async def test_reading_tells_whether_tunnel_is_open(store: StateBackend) -> None:
+    tunnel = await stored_tunnel(store)
+    assert (await reading(store, tunnel.id)).is_open
+
+    away = next_version(tunnel, state=TunnelState.AWAY)
+    await store.tunnels.records.change(away, attachment=1)
+    assert not (await reading(store, tunnel.id)).is_open
+
+    await store.tunnels.records.end(a_close(away))
+    assert not (await reading(store, tunnel.id)).is_open
 
 
 async def test_read_takes_tunnels_from_the_changed_set(store: StateBackend) -> None:
