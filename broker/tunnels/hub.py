@@ -132,7 +132,7 @@ class TunnelHub:
         return len(self._sockets)
 
     def notice_handler(self) -> NoticeHandler:
-        return NoticeHandler([TUNNEL_NEWS], self._on_notice, self.read_changed)
+        return NoticeHandler([TUNNEL_NEWS], self._on_notice, self.catch_up)
 
     def attach(self, socket: TunnelSocket) -> None:
         """Register a socket, and send it the messages after its position."""
@@ -199,6 +199,11 @@ class TunnelHub:
                 await self._flush_acks()
             except Unavailable:
                 continue  # the next interval tries again
+
+    async def catch_up(self) -> None:
+        """Read the news of all tunnels: the state may have lost the set of changed ones."""
+        for tunnel_id in self._sockets:
+            self.wake(tunnel_id)
 
     async def read_changed(self) -> None:
         """Raises Unavailable."""

@@ -203,6 +203,38 @@ async def test_lost_socket_is_recorded_after_outage(
     await instances.two.is_away(client.tunnel_id)
 
 
+async def test_idle_client_is_closed_after_restart_without_data(
+    instances: Instances, redis: RedisServer
+) -> None:
+    client = await instances.one.open()
+
+    redis.kill()
+    redis.start()
+
+    assert await client.closed() == 4001
+
+    async def is_unknown() -> bool:
+        return (await instances.two.server.push(client.tunnel_id, 1)).status == 410
+
+    await eventually(is_unknown)
+
+
+async def test_unanswered_message_keeps_its_number_after_resume(instances: Instances) -> None:
+    backend, released = instances.one.backend, asyncio.Event()
+    backend.hold("tunnel.message", released)
+    client = await instances.one.open()
+    await client.send("message", id="m", data=1)
+    [first] = await backend.received("tunnel.message")
+
+    resumed = await instances.two.resume(client)
+    released.set()
+    await resumed.send("message", id="m", data=1)
+
+    assert (await resumed.receive())["id"] == "m"
+    assert all(one == first for one in backend.of_type("tunnel.message"))
+    assert [one.data["seq"] for one in backend.of_type("tunnel.open")] == [1, 3]
+
+
 async def test_tunnel_of_emptied_state_is_closed(instances: Instances, redis: RedisServer) -> None:
     client = await instances.one.open()
     with redis.client() as connection:

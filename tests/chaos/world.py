@@ -166,13 +166,22 @@ async def running(instances: Sequence[Instance]) -> AsyncIterator[World]:
 
 @asynccontextmanager
 async def brokers_with_links(
-    redis: RedisServer, folder: Path, count: int = 2
+    redis: RedisServer,
+    folder: Path,
+    count: int = 2,
+    variables: dict[str, str] | None = None,
 ) -> AsyncIterator[World]:
-    """Brokers that share `redis`, each over its own link."""
+    """Brokers that share `redis`, each over its own link.  variables: of the environment."""
     async with AsyncExitStack() as stack:
         links = [await stack.enter_async_context(open_link(redis.port)) for _ in range(count)]
         instances = [
-            Instance(f"broker-{number}", folder=folder, state_url=link.url, link=link)
+            Instance(
+                f"broker-{number}",
+                folder=folder,
+                state_url=link.url,
+                link=link,
+                variables=variables,
+            )
             for number, link in enumerate(links, 1)
         ]
         yield await stack.enter_async_context(running(instances))

@@ -122,6 +122,7 @@ def test_all_mistakes_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> 
         "TRUSTED_PROXIES": "10.0.0.0/99",
         "LOG_LEVEL": "loud",
         "INSTANCE": "a b",
+        "TUNNEL_AWAY_TIMEOUT": "86401",
     }
     for name, value in wrong.items():
         monkeypatch.setenv(f"SCAN_LOGIN_{name}", value)
