@@ -116,7 +116,7 @@ async def test_due_tunnel_ends_once(store: StateBackend, pair: Pair, clock: Cloc
     assert pair.backend.accepted[socket.tunnel_id] == [(1, ""), (2, "close")]
 
 
-async def test_tunnel_away_for_a_day_is_closed_not_forgotten(
+async def test_tunnel_away_for_a_day_resumes_and_ends(
     store: StateBackend, pair: Pair, clock: Clock
 ) -> None:
     socket, attached = await pair.one.open()
