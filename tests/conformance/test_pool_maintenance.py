@@ -20,6 +20,7 @@ from broker.pool.verifier import verify_codes
 from broker.records import tables as t
 from tests.support.builders import SHOP, RunningBroker, StartBroker
 from tests.support.commands import COMMAND
+from tests.support.pool import IN_FLIGHT_MAX
 from tests.support.pool_cluster import (
     POOLED,
     SIZE,
@@ -228,7 +229,7 @@ async def test_codes_of_killed_broker_are_drawn_by_another(
             await http.get("/pretend/calls")
         left, drawn = await cluster.codes.count("default"), wechat.wechat.calls[DRAW]
         assert left < size
-        assert drawn <= left + 8
+        assert drawn <= left + IN_FLIGHT_MAX
 
         async def is_continued() -> bool:
             return await cluster.codes.count("default") > left

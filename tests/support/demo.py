@@ -22,7 +22,7 @@ class Demo(NamedTuple):
     async def line(self, text: str) -> str:
         """Return the next line that contains `text`."""
         assert self.process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while True:
                 line = (await self.process.stdout.readline()).decode()
                 assert line, f"the demo ended before it printed {text!r}"

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from broker.identity.ports import CodePicture
+from broker.pool.batches import CONCURRENCY
 from broker.pool.filler import PoolFiller
 from broker.pool.model import CodeRecord, CodeReservation
 from broker.pool.ports import CodeReservations, PictureStore, ReadyCodes
@@ -19,6 +20,9 @@ FAST = 1e6
 
 PATIENT = (0.1,) * 300
 """Delays that are long enough for a server to start on a busy machine."""
+
+IN_FLIGHT_MAX = 2 * CONCURRENCY
+"""Draws without a code after a kill: one for each worker, and its repeat after a time limit."""
 
 RESERVATION = 60.0
 """Seconds of a reservation."""

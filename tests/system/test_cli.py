@@ -34,7 +34,7 @@ def test_serve_prints_ready_line_and_ends_cleanly(tmp_path: Path) -> None:
             assert response.status == 200
 
         process.send_signal(signal.SIGTERM)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=90)
 
         assert (process.returncode, output, errors) == (0, "", "")
     assert (tmp_path / "scan-login-keys.json").stat().st_mode & 0o777 == 0o600
@@ -43,7 +43,7 @@ def test_serve_prints_ready_line_and_ends_cleanly(tmp_path: Path) -> None:
 def test_ctrl_c_ends_serve(tmp_path: Path) -> None:
     with serving(tmp_path, SCAN_LOGIN_PORT="0") as (process, _):
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=90)
         assert process.returncode == 0
 
 
@@ -77,7 +77,7 @@ def test_admin_port_in_use_turns_metrics_off(tmp_path: Path) -> None:
     ):
         assert " ready on " in line
         second.send_signal(signal.SIGTERM)
-        assert "SCAN_LOGIN_ADMIN_PORT" in second.communicate(timeout=30)[1]
+        assert "SCAN_LOGIN_ADMIN_PORT" in second.communicate(timeout=90)[1]
 
 
 def test_running_broker_publishes_rotated_keys(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def served(words: list[str], folder: Path, env: Mapping[str, str]) -> Iterator[s
 
 def status(port: str, path: str) -> int:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=90) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
         return error.code

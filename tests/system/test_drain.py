@@ -254,7 +254,7 @@ async def test_second_signal_ends_drain(tmp_path: Path, number: signal.Signals) 
 
         process.send_signal(number)
 
-        process.communicate(timeout=30)
+        process.communicate(timeout=90)
         assert process.returncode == 0
 
 
@@ -278,7 +278,7 @@ async def test_background_process_of_shell_ends_by_sigint(tmp_path: Path) -> Non
         with command(tmp_path, SCAN_LOGIN_PORT="0") as (process, _):
             process.send_signal(signal.SIGINT)
 
-            process.communicate(timeout=30)
+            process.communicate(timeout=90)
             assert process.returncode == 0
     finally:
         signal.signal(signal.SIGINT, first_process)
@@ -299,5 +299,5 @@ async def test_ctrl_c_and_hangup_skip_drain(tmp_path: Path, number: signal.Signa
     with command(tmp_path, **variables) as (process, _):
         process.send_signal(number)
 
-        process.communicate(timeout=30)
+        process.communicate(timeout=90)
         assert process.returncode == 0

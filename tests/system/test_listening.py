@@ -30,7 +30,7 @@ def _ipv6() -> None:
 
 
 def answers(url: str) -> bool:
-    with urllib.request.urlopen(f"{url}/health/live", timeout=30) as response:
+    with urllib.request.urlopen(f"{url}/health/live", timeout=90) as response:
         return bool(response.status == 200)
 
 

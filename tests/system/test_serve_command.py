@@ -51,7 +51,7 @@ def test_ready_line_waits_for_the_state(tmp_path: Path, redis: RedisServer) -> N
         url = ready_url(process.stdout.readline())
 
         assert "state unavailable" in reason
-        with urllib.request.urlopen(f"{url}/health/ready", timeout=30) as response:
+        with urllib.request.urlopen(f"{url}/health/ready", timeout=90) as response:
             assert response.status == 200
 
 
@@ -80,7 +80,7 @@ def test_sigterm_ends_broker_before_ready(tmp_path: Path, redis: RedisServer) ->
         next(line for line in log if "not ready" in line)
         process.send_signal(signal.SIGTERM)
 
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=90)
 
         assert (process.returncode, output) == (0, "")
 
@@ -99,7 +99,7 @@ def test_workers_share_the_port_of_the_option(tmp_path: Path, redis: RedisServer
     with serve(tmp_path, "--port", "0", "--workers", "2", **variables) as (process, line):
         assert listeners_on(int(ready_url(line).rpartition(":")[2])) == 2
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        process.communicate(timeout=90)
         assert process.returncode == 0
 
 
@@ -138,7 +138,7 @@ def test_every_program_prints_help(tmp_path: Path, module: str) -> None:
         [sys.executable, "-m", module, "-h"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
         cwd=ROOT,
     )
 

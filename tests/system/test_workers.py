@@ -111,7 +111,7 @@ def shared_workers(
 def status(url: str) -> int:
     """Return the status, or 0 if there is no answer."""
     try:
-        with urllib.request.urlopen(url, timeout=30) as response:
+        with urllib.request.urlopen(url, timeout=90) as response:
             return int(response.status)
     except OSError as error:
         return int(getattr(error, "code", 0))

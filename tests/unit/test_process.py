@@ -77,7 +77,7 @@ def test_process_runs_without_uvloop() -> None:
     )
 
     result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=90
     )
 
     assert result.stdout.startswith("asyncio."), result.stderr
