@@ -9,7 +9,6 @@ import asyncio
 import io
 import re
 import shlex
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from playwright.async_api import (
 from broker.infrastructure.runtime.server import Site, serve_sites
 from mp_stub.phone import Phone
 from tests.support.builders import FixedDirectory, StartBroker
+from tests.support.client_packages import python_command
 from tests.support.demo import demo, run_curl
 from tests.support.environment import ROOT, free_port
 from tests.support.loop_clock import LoopClock
@@ -354,7 +354,9 @@ def quick_start(language: str) -> str:
     return str(next(one for one in found if language != "sh" or "flask --app" in one))
 
 
-async def test_quick_start_site_signs_in(chromium: Browser, tmp_path: Path) -> None:
+async def test_quick_start_site_signs_in(
+    chromium: Browser, tmp_path: Path, python_folder: Path
+) -> None:
     port = str(free_port())
     async with demo(SCAN_LOGIN_ORIGINS=f"http://127.0.0.1:{port}") as running:
         await running.line("Broker")
@@ -365,7 +367,9 @@ async def test_quick_start_site_signs_in(chromium: Browser, tmp_path: Path) -> N
             (tmp_path / name).write_text(text)
         flask = shlex.split(quick_start("sh").replace("8081", port))[1:]
         site = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "flask", *flask, cwd=tmp_path, stderr=asyncio.subprocess.PIPE
+            *python_command(python_folder, "-m", "flask", *flask),
+            cwd=tmp_path,
+            stderr=asyncio.subprocess.PIPE,
         )
         try:
             assert site.stderr is not None

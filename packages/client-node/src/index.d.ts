@@ -35,6 +35,8 @@ export interface Claims {
   readonly auth_time?: number;
   /** `["scan"]` or `["scan", "match"]`. */
   readonly amr?: string[];
+  /** Of the user, if the broker gives it to the app. */
+  readonly name?: string;
   /** The provider. */
   readonly idp?: string;
   readonly client_id?: string;

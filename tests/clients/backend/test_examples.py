@@ -20,8 +20,6 @@ from tests.support.environment import free_port
 from tests.support.logins import token_from
 from tests.support.pages import WAIT_MS, open_page, scene_on
 
-LINES_MAX = 60
-
 
 class Example(NamedTuple):
     site: str
@@ -142,8 +140,3 @@ async def test_example_page_signs_in(chromium: Browser, sites: dict[str, Example
     await expect(heading).to_have_text("Signed in as pretend:alice", timeout=WAIT_MS)
     await page.get_by_role("button", name="Sign out").click()
     await expect(page.locator("scan-login")).to_be_visible(timeout=WAIT_MS)
-
-
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_example_is_short(name: str) -> None:
-    assert len(EXAMPLES[name].read_text().splitlines()) <= LINES_MAX

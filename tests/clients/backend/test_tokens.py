@@ -49,16 +49,19 @@ async def test_valid_tokens_are_accepted(driver: Driver, broker: KeyServer) -> N
 
 
 async def test_claims_are_those_of_the_token(driver: Driver, broker: KeyServer) -> None:
-    [answer] = await driver.verify(SIGNER.token(scope="openid profile", name="Alice"), now=NOW)
+    [answer] = await driver.verify(
+        SIGNER.token(scope="openid profile", name="Alice", shoe=42), now=NOW
+    )
 
     claims = answer["done"]
-    names = ("iss", "sub", "exp", "iat", "jti", "auth_time", "amr", "idp", "client_id")
+    names = ("iss", "sub", "exp", "iat", "jti", "auth_time", "amr", "idp", "client_id", "name")
     assert {name: claims[name] for name in names} == {
         **{"iss": ISSUER, "sub": "pretend:alice", "client_id": AUDIENCE, "jti": "token-1"},
         **{"exp": NOW + 600, "iat": NOW, "auth_time": NOW - 2, "amr": ["scan"], "idp": "pretend"},
+        "name": "Alice",
     }
     assert claims["scope"] in ("openid profile", ["openid", "profile"])
-    assert claims.get("extra", claims)["name"] == "Alice"
+    assert claims.get("extra", claims)["shoe"] == 42
 
 
 async def test_bad_tokens_are_refused(driver: Driver, broker: KeyServer) -> None:

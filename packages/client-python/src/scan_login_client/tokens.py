@@ -37,7 +37,8 @@ class Rules(NamedTuple):
 class Claims:
     """The claims of a valid token. Times are Unix times in seconds.
 
-    sub: the user. jti: the id of the token; accept each one once, see `SpentTokens`.
+    sub: the user. name: of the user, if the broker gives it to the app.
+    jti: the id of the token; accept each one once, see `SpentTokens`.
     auth_time: when the user confirmed. amr: `("scan",)` or `("scan", "match")`.
     idp: the provider. sid: the sign-in session of OpenID Connect.
     extra: all other claims.
@@ -51,6 +52,7 @@ class Claims:
     jti: str
     auth_time: float | None
     amr: tuple[str, ...]
+    name: str | None
     idp: str | None
     client_id: str | None
     scope: tuple[str, ...]
@@ -142,6 +144,7 @@ def _claims_of(payload: Mapping[str, Any]) -> Claims:
         jti=_text(payload, "jti"),
         auth_time=_time(payload, "auth_time") if "auth_time" in payload else None,
         amr=_texts(payload, "amr"),
+        name=_optional_text(payload, "name"),
         idp=_optional_text(payload, "idp"),
         client_id=_optional_text(payload, "client_id"),
         scope=tuple((_optional_text(payload, "scope") or "").split()),
