@@ -359,9 +359,11 @@ async def start_broker(
             }
             settings = load_settings(None, **values)
             broker = build(settings, clock=clock, directory=None if named else directory)
+            admin_port = changes.get("admin_port", 0)
+            assert isinstance(admin_port, int)
             sites = [
                 Site("broker", broker.public, "127.0.0.1", port, "PORT"),
-                Site("admin", broker.admin, "127.0.0.1", 0, "ADMIN_PORT"),
+                Site("admin", broker.admin, "127.0.0.1", admin_port, "ADMIN_PORT"),
             ]
             serving = await stack.enter_async_context(AsyncExitStack())
             addresses = await serving.enter_async_context(serve_sites(sites))

@@ -1,0 +1,286 @@
+"""The admin page in Chromium: each view and act, the sign-in by scan, and accessibility."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from playwright.async_api import Browser, Locator, Page, expect
+
+from tests.support.app_admin import RED, TOKEN, Admin
+from tests.support.builders import RunningBroker, StartBroker
+from tests.support.clients import PhoneClient
+from tests.support.environment import ROOT, free_port, need_file
+from tests.support.logins import Login, new_login
+from tests.support.pages import NARROW, WAIT_MS, keep, open_page, scene_on
+
+AXE = ROOT / "tests/clients/js/node_modules/axe-core/axe.min.js"
+
+VIEWS = ("live", "apps", "users", "sessions", "pool", "audit", "keys", "system")
+
+LOOKS: Mapping[str, Mapping[str, object]] = {
+    "en-wide-light": {},
+    "zh-wide-dark": {"locale": "zh-CN", "color_scheme": "dark"},
+    "en-narrow-dark": {"viewport": NARROW, "color_scheme": "dark"},
+    "zh-narrow-light": {"viewport": NARROW, "locale": "zh-CN"},
+}
+
+EXPECTED_COMPLAINTS = ("status of 401", "status of 404", "status of 409")
+"""Messages of Chromium about answers that the page shows to the operator."""
+
+
+class Operator(NamedTuple):
+    """The page of an operator, and what it has complained about."""
+
+    page: Page
+    complaints: list[str]
+
+    async def show(self, view: str) -> Locator:
+        """Open a view, and return its content once it is loaded."""
+        await self.page.locator(f"nav button[data-view={view}]").click()
+        content = self.page.locator("main .stack > *:not(:empty)").first
+        await expect(content).to_be_visible(timeout=WAIT_MS)
+        return self.page.locator("main")
+
+    async def press(self, name: str) -> None:
+        """Press a button of the front dialog, or of the page."""
+        dialogs = self.page.locator("dialog[open]")
+        place = dialogs.last if await dialogs.count() else self.page.locator("main")
+        await place.get_by_role("button", name=name, exact=True).last.click()
+
+    async def fill(self, label: str, text: str) -> None:
+        await self.page.locator("dialog[open]").last.get_by_label(label).first.fill(text)
+
+    async def is_closed(self) -> None:
+        await expect(self.page.locator("dialog[open]")).to_have_count(0, timeout=WAIT_MS)
+
+
+@asynccontextmanager
+async def an_operator(
+    chromium: Browser, broker: RunningBroker, **look: object
+) -> AsyncIterator[Operator]:
+    page = await open_page(chromium, "about:blank", **look)
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "console",
+        lambda line: (
+            line.type == "error"
+            and not any(text in line.text for text in EXPECTED_COMPLAINTS)
+            and complaints.append(line.text)
+        ),
+    )
+    await page.goto(broker.admin)
+    await page.locator("input[type=password]").fill(TOKEN)
+    await page.keyboard.press("Enter")
+    await expect(page.locator("nav")).to_be_visible(timeout=WAIT_MS)
+    yield Operator(page, complaints)
+    await page.context.close()
+
+
+class Prepared(NamedTuple):
+    """A broker with an app, a user, a pool, a waiting login and a phone."""
+
+    broker: RunningBroker
+    login: Login
+
+
+@asynccontextmanager
+async def prepared(start_broker: StartBroker) -> AsyncIterator[Prepared]:
+    broker = await start_broker("sql", admin_token=TOKEN, code_source="pool", pool_size=2)
+    admin = Admin(broker.admin)
+    await admin.ask("POST", "/apps", RED)
+    await admin.ask("POST", "/users", {"id": "u-alice", "name": "Alice"})
+    await admin.http.close()
+    async with new_login(broker) as login, PhoneClient(broker.url, "alice") as phone:
+        await phone.post("scan", {"scene": login.scene})
+        yield Prepared(broker, login)
+
+
+async def serious_findings(page: Page) -> list[str]:
+    """Return the serious findings of axe-core on the page."""
+    await page.evaluate(need_file(AXE).read_text())
+    found = await page.evaluate("axe.run()")
+    return [
+        f"{one['id']}: {node['html']}"
+        for one in found["violations"]
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]
+
+
+async def fits(page: Page) -> bool:
+    return not await page.evaluate(
+        "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+    )
+
+
+async def test_every_view_is_accessible_in_every_look(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with prepared(start_broker) as prepared_broker:
+        for look, options in LOOKS.items():
+            async with an_operator(chromium, prepared_broker.broker, **options) as operator:
+                for view in VIEWS:
+                    await operator.show(view)
+
+                    await keep(operator.page, f"admin-{view}-{look}")
+                    assert await serious_findings(operator.page) == [], (look, view)
+                    assert await fits(operator.page), (look, view)
+                assert operator.complaints == []
+
+
+async def test_operator_acts_on_logins_apps_and_users(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    async with (
+        prepared(start_broker) as prepared_broker,
+        an_operator(chromium, prepared_broker.broker) as operator,
+    ):
+        page = operator.page
+
+        await end_a_login(operator, prepared_broker.login)
+        await manage_an_app(operator)
+        await manage_a_user(operator)
+        await manage_sessions(operator)
+        await manage_pool_and_keys(operator)
+
+        assert operator.complaints == []
+        await page.reload()
+        await expect(page.locator("input[type=password]")).to_be_visible()
+
+
+async def end_a_login(operator: Operator, login: Login) -> None:
+    main = await operator.show("live")
+    await expect(main.get_by_role("cell", name="scanned")).to_be_visible()
+    await main.get_by_role("button", name="End: default").click()
+    await operator.press("End")
+    await operator.is_closed()
+    await expect(main.get_by_text("No browser waits")).to_be_visible(timeout=WAIT_MS)
+    events = [(await login.heard())[0], (await login.heard())[0]]
+    assert events == ["login-scanned", "login-expired"]
+
+
+async def manage_an_app(operator: Operator) -> None:
+    main = await operator.show("apps")
+    await operator.press("Add an app")
+    await operator.fill("id", "red")
+    await operator.fill("name", "Red")
+    await operator.press("Add")
+    await expect(operator.page.get_by_role("alert")).to_contain_text("already exists")
+    await operator.fill("id", "blue")
+    await operator.press("Add")
+    await operator.is_closed()
+
+    await main.get_by_role("button", name="Edit blue").click()
+    await operator.fill("home_url", "https://blue.example")
+    await operator.press("Save")
+    await operator.is_closed()
+    await main.get_by_role("button", name="Edit blue").click()
+    await operator.press("New secret")
+    await operator.press("New secret")
+    secret = operator.page.get_by_label("Secret of the app's servers")
+    assert len(await secret.input_value()) == 43
+    await keep(operator.page, "admin-secret")
+    await operator.press("Done")
+    await operator.press("Delete")
+    await operator.press("Delete")
+    await operator.is_closed()
+    await expect(main.get_by_role("cell", name="blue")).to_have_count(0)
+
+
+async def manage_a_user(operator: Operator) -> None:
+    main = await operator.show("users")
+    await operator.press("Add a user")
+    await operator.fill("Id", "u-bob")
+    await operator.press("Add")
+    await operator.is_closed()
+
+    await main.get_by_role("button", name="Invite u-bob").click()
+    assert await operator.page.get_by_label("Invitation").first.input_value()
+    await keep(operator.page, "admin-invitation")
+    await operator.press("Done")
+    await main.get_by_role("button", name="Edit u-bob").click()
+    await operator.press("Link a phone")
+    await operator.fill("Provider", "pretend")
+    await operator.fill("Openid", "bob")
+    await operator.press("Link a phone")
+    await operator.is_closed()
+    await main.get_by_role("button", name="Edit u-bob").click()
+    await operator.press("Unlink")
+    await operator.press("Unlink")
+    await operator.is_closed()
+    await main.get_by_role("button", name="Edit u-bob").click()
+    await operator.press("Block")
+    await operator.press("Block")
+    await operator.is_closed()
+    await expect(main.get_by_text("blocked")).to_be_visible()
+    await main.get_by_role("button", name="Edit u-bob").click()
+    await operator.press("Delete")
+    await keep(operator.page, "admin-confirm")
+    await operator.press("Delete")
+    await operator.is_closed()
+
+
+async def manage_sessions(operator: Operator) -> None:
+    main = await operator.show("sessions")
+    await main.get_by_label("Openid").fill("alice")
+    await main.get_by_role("button", name="Find").last.click()
+    await operator.press("End")
+    await operator.press("End")
+    await operator.is_closed()
+    await expect(main.get_by_text("No sessions")).to_be_visible()
+
+
+async def manage_pool_and_keys(operator: Operator) -> None:
+    main = await operator.show("pool")
+    await main.get_by_role("button", name="Fill default").click()
+    await operator.fill("Codes that the pool should have", "60")
+    await operator.press("Fill")
+    await operator.is_closed()
+    await expect(main.get_by_role("cell", name="60").first).to_be_visible(timeout=WAIT_MS)
+
+    main = await operator.show("keys")
+    await operator.press("Rotate")
+    await operator.press("Rotate")
+    await operator.is_closed()
+    await expect(main.get_by_text("former").first).to_be_visible()
+    await operator.press("Rotate")
+    await operator.press("Rotate")
+    await expect(operator.page.get_by_role("alert")).to_contain_text("try again in")
+    await operator.press("Cancel")
+
+
+async def test_operator_signs_in_by_scan(
+    chromium: Browser, start_broker: StartBroker, tmp_path: Path
+) -> None:
+    port = free_port()
+    broker = await start_broker(
+        admin_token=TOKEN,
+        admin_port=port,
+        admin_url=f"http://127.0.0.1:{port}",
+        admin_subjects=["pretend:alice"],
+    )
+    page = await open_page(chromium, broker.admin)
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+
+    async def sign_in(person: str) -> None:
+        await page.get_by_role("button", name="Sign in by scan").click()
+        async with PhoneClient(broker.url, person) as phone:
+            scanned = await phone.post("scan", {"scene": await scene_on(page)})
+            await phone.post("confirm", {"login_id": scanned.body["login_id"]})
+
+    await page.locator("input[type=password]").fill("x" * 32)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("alert")).to_contain_text("token is wrong", timeout=WAIT_MS)
+    await sign_in("mallory")
+    await expect(page.get_by_role("alert")).to_contain_text("not an operator", timeout=WAIT_MS)
+    await sign_in("alice")
+
+    await expect(page.locator("nav")).to_be_visible(timeout=WAIT_MS)
+    await expect(page.get_by_text("No browser waits")).to_be_visible(timeout=WAIT_MS)
+    assert "?" not in page.url
+    assert complaints == []
