@@ -22,6 +22,7 @@ from broker.records.engines import CHECKS, ENGINES, STATEMENT_TIMEOUT, use_file
 from broker.records.errors import RecordsStartupError, RecordsUnavailable
 from broker.records.migrations import HEAD, REVISIONS, revision_of, upgrade
 from broker.records.sqlite_file import DatabaseFile
+from broker.records.sqlite_threads import ConnectionThreads
 
 MIGRATION_TIMEOUT = 120.0
 """Seconds for migrations, including the wait for another instance that migrates."""
@@ -56,9 +57,12 @@ class Database:
         self.dialect = parsed.get_backend_name()
         self._url = url
         self._file = DatabaseFile(parsed.database or "") if self.dialect == "sqlite" else None
+        self._statement_timeout = statement_timeout
         self._engine = ENGINES[self.dialect](parsed, statement_timeout)
+        self._threads: ConnectionThreads | None = None
         if self._file is not None:
             use_file(self._engine, self._file)
+            self._threads = ConnectionThreads(self._engine)
 
     @property
     def was_created(self) -> bool:
@@ -132,7 +136,10 @@ class Database:
             await connection.run_sync(upgrade)
 
     async def close(self) -> None:
+        """Close all connections, and wait for statements whose caller was cancelled."""
         await self._engine.dispose()
+        if self._threads is not None:
+            await self._threads.join(self._statement_timeout)
 
     def _check_file(self) -> None:
         if self._file is not None:

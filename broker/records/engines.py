@@ -19,6 +19,7 @@ from sqlalchemy.util import await_only
 from broker.infrastructure.urls import unknown_option
 from broker.records import urls
 from broker.records.sqlite_file import DatabaseFile
+from broker.records.sqlite_threads import ConnectionThreads
 
 STATEMENT_TIMEOUT = 5.0
 """Seconds for a statement by default."""
@@ -117,7 +118,12 @@ def _check_folder(file: str) -> None:
 
 async def _check_sqlite(url: URL) -> None:
     _check_folder(url.database or "")
-    await _try_connect(create_async_engine(url.set(database=":memory:")), url)
+    engine = create_async_engine(url.set(database=":memory:"))
+    threads = ConnectionThreads(engine)
+    try:
+        await _try_connect(engine, url)
+    finally:
+        await threads.join(STATEMENT_TIMEOUT)
 
 
 async def _check_postgresql(url: URL) -> None:

@@ -80,7 +80,7 @@ class Records:
             await self.migrate()
             with _startup_errors(self._database):
                 await self.apps.refresh()
-        except RecordsStartupError:
+        except BaseException:
             await self._database.close()
             raise
         for task in self._tasks:

@@ -6,6 +6,7 @@ import ast
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
@@ -143,6 +144,7 @@ LIBRARIES: Mapping[str, frozenset[str] | None] = {
         | {"oidc/pages", "oidc/cookies", "oidc/redirects"}
     ),
     "aiolimiter": frozenset({"pool", "providers/wechat"}),
+    "aiosqlite": frozenset({"records/sqlite_threads"}),
     "alembic": frozenset({"records/migrations"}),
     "cryptography": frozenset(
         {"tokens/keys", "infrastructure/crypto", "providers/wechat/user_data"}
@@ -200,9 +202,19 @@ def name_of(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def imported_modules(file: Path) -> Iterator[str]:
+@cache
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
+@cache
+def imported_modules(file: Path) -> frozenset[str]:
     """The full names of all modules that a file imports, also under TYPE_CHECKING."""
-    for node in ast.walk(ast.parse(file.read_text())):
+    return frozenset(_imports_in(tree_of(file)))
+
+
+def _imports_in(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -210,25 +222,40 @@ def imported_modules(file: Path) -> Iterator[str]:
                 yield submodule_or_module(node.module, alias.name)
 
 
+@cache
 def submodule_or_module(module: str, name: str) -> str:
+    if not module.startswith("broker"):
+        return module
     below = ROOT.joinpath(*module.split("."), name)
-    is_module = module.startswith("broker") and (
-        below.is_dir() or below.with_suffix(".py").exists()
-    )
+    is_module = below.is_dir() or below.with_suffix(".py").exists()
     return f"{module}.{name}" if is_module else module
 
 
-IMPORTS = sorted(
-    {
-        Import(path_of(file), module.removeprefix("broker").strip(".").replace(".", "/"))
-        for file in FILES
-        for module in imported_modules(file)
-        if module.split(".")[0] == "broker"
-    }
-)
+@cache
+def imports() -> list[Import]:
+    """The imports between files of `broker/`."""
+    return sorted(
+        {
+            Import(path_of(file), module.removeprefix("broker").strip(".").replace(".", "/"))
+            for file in FILES
+            for module in imported_modules(file)
+            if module.split(".")[0] == "broker"
+        }
+    )
 
-INSIDE = [one for one in IMPORTS if package_of(one.importer) == package_of(one.imported)]
-ACROSS = [one for one in IMPORTS if one not in INSIDE and one.imported and one.importer]
+
+def inside() -> list[Import]:
+    """The imports inside a package."""
+    return [one for one in imports() if package_of(one.importer) == package_of(one.imported)]
+
+
+def across() -> list[Import]:
+    """The imports of another package."""
+    return [
+        one
+        for one in imports()
+        if package_of(one.importer) != package_of(one.imported) and one.imported and one.importer
+    ]
 
 
 def allowed_packages(package: str) -> frozenset[str]:
@@ -253,7 +280,7 @@ def test_every_package_has_a_level() -> None:
 def test_package_imports_lower_levels_only() -> None:
     wrong = [
         one
-        for one in ACROSS
+        for one in across()
         if package_of(one.imported) not in allowed_packages(package_of(one.importer))
     ]
 
@@ -263,7 +290,7 @@ def test_package_imports_lower_levels_only() -> None:
 def test_settings_import_only_settings_groups() -> None:
     wrong = [
         one
-        for one in ACROSS
+        for one in across()
         if one.importer == "settings"
         and package_of(one.imported) not in {"errors", "infrastructure"}
         and name_of(one.imported) != "settings"
@@ -279,7 +306,7 @@ SETTINGS_READERS = frozenset({"infrastructure/transport/engines", *COMPOSITION, 
 def test_settings_groups_are_read_at_composition_only() -> None:
     wrong = [
         one
-        for one in IMPORTS
+        for one in imports()
         if name_of(one.imported) == "settings"
         and one.imported != "infrastructure/settings"
         and not {one.importer, package_of(one.importer)} & SETTINGS_READERS
@@ -292,7 +319,7 @@ def test_settings_groups_are_read_at_composition_only() -> None:
 def test_feature_imports_shared_files_only() -> None:
     wrong = [
         one
-        for one in ACROSS
+        for one in across()
         if {package_of(one.importer), package_of(one.imported)} <= FEATURES.keys()
         and name_of(one.imported) not in SHARED_FILES
         and (package_of(one.importer), package_of(one.imported)) not in WIRES
@@ -304,7 +331,7 @@ def test_feature_imports_shared_files_only() -> None:
 def test_backend_imports_ports_and_models_only() -> None:
     wrong = [
         one
-        for one in ACROSS
+        for one in across()
         if package_of(one.importer) in BACKENDS
         and package_of(one.imported) in FEATURES
         and name_of(one.imported) not in PORT_FILES
@@ -317,7 +344,7 @@ def test_backend_imports_ports_and_models_only() -> None:
 def test_commands_import_no_endpoints() -> None:
     wrong = [
         one
-        for one in ACROSS
+        for one in across()
         if package_of(one.importer) == "cli"
         and package_of(one.imported) in FEATURES
         and (name_of(one.imported).endswith("api") or name_of(one.imported) == "mount")
@@ -327,7 +354,7 @@ def test_commands_import_no_endpoints() -> None:
 
 
 def test_only_app_imports_mount_files() -> None:
-    wrong = [one for one in IMPORTS if name_of(one.imported) == "mount" and one.importer != "app"]
+    wrong = [one for one in imports() if name_of(one.imported) == "mount" and one.importer != "app"]
 
     assert not wrong
 
@@ -342,7 +369,7 @@ def group_of_file(path: str) -> int:
 def test_files_of_a_feature_import_in_order() -> None:
     wrong = [
         one
-        for one in INSIDE
+        for one in inside()
         if package_of(one.importer) in FEATURES
         and group_of_file(one.imported) > group_of_file(one.importer)
     ]
@@ -357,7 +384,7 @@ def group_of_infrastructure(path: str) -> int:
 
 
 def test_infrastructure_imports_in_order() -> None:
-    inner = [one for one in INSIDE if one.importer.startswith("infrastructure/")]
+    inner = [one for one in inside() if one.importer.startswith("infrastructure/")]
     wrong = [
         one
         for one in inner
@@ -373,7 +400,7 @@ def test_infrastructure_imports_in_order() -> None:
 
 
 def test_early_runtime_files_import_no_infrastructure() -> None:
-    wrong = [one for one in INSIDE if one.importer in EARLY_RUNTIME]
+    wrong = [one for one in inside() if one.importer in EARLY_RUNTIME]
 
     assert not wrong
 
@@ -385,7 +412,7 @@ def test_transport_protocols_import_in_order() -> None:
 
     wrong = [
         one
-        for one in INSIDE
+        for one in inside()
         if one.importer.startswith("infrastructure/transport/")
         and level(one.importer) >= 0
         and level(one.imported) > level(one.importer)
@@ -413,17 +440,21 @@ def is_allowed_place(path: str, places: frozenset[str]) -> bool:
     )
 
 
-@pytest.mark.parametrize("file", FILES, ids=path_of)
-def test_library_is_imported_in_its_place(file: Path) -> None:
+def misplaced_libraries(file: Path) -> Iterator[str]:
     for module in imported_modules(file):
         library = module.split(".")[0]
         if library == "broker" or library in sys.stdlib_module_names:
             continue
-        assert library in LIBRARIES, f"{library}: add it to LIBRARIES and write a decision record"
+        if library not in LIBRARIES:
+            yield f"{library}: add it to LIBRARIES and write a decision record"
+            continue
         places = LIBRARIES[library]
-        assert places is None or is_allowed_place(path_of(file), places), (
-            f"broker/{path_of(file)}.py imports {library}, which is allowed in {sorted(places)}"
-        )
+        if places is not None and not is_allowed_place(path_of(file), places):
+            yield f"{path_of(file)} imports {library}, which is allowed in {sorted(places)}"
+
+
+def test_library_is_imported_in_its_place() -> None:
+    assert [problem for file in FILES for problem in misplaced_libraries(file)] == []
 
 
 def assert_no_cycle(imports: list[Import]) -> None:
@@ -438,18 +469,18 @@ def assert_no_cycle(imports: list[Import]) -> None:
 
 
 def test_files_import_without_cycles() -> None:
-    assert_no_cycle(IMPORTS)
+    assert_no_cycle(imports())
 
 
 def test_packages_import_without_cycles() -> None:
-    assert_no_cycle([Import(package_of(a), package_of(b)) for a, b in ACROSS])
+    assert_no_cycle([Import(package_of(a), package_of(b)) for a, b in across()])
 
 
 def test_class_names_are_unique() -> None:
     names = Counter(
         node.name
         for file in FILES
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in ast.walk(tree_of(file))
         if isinstance(node, ast.ClassDef)
     )
 
@@ -481,9 +512,8 @@ def test_example_package_imports_neither_broker_nor_the_other(package: str) -> N
         assert not tops & ({"broker", "web_demo", "mp_stub"} - {package}), file
 
 
-@pytest.mark.parametrize("file", FILES, ids=path_of)
-def test_file_has_a_docstring(file: Path) -> None:
-    assert ast.get_docstring(ast.parse(file.read_text()))
+def test_every_file_has_a_docstring() -> None:
+    assert [path_of(file) for file in FILES if not ast.get_docstring(tree_of(file))] == []
 
 
 TESTS = ROOT / "tests"
@@ -508,11 +538,13 @@ def is_chaos(file: Path) -> bool:
     return file.is_relative_to(TESTS / "chaos")
 
 
-@pytest.mark.parametrize("file", TEST_FILES, ids=lambda file: str(file.relative_to(TESTS)))
-def test_tests_import_only_shared_helpers(file: Path) -> None:
-    imported = {module for module in imported_modules(file) if module.split(".")[0] == "tests"}
-
-    forbidden = {module for module in imported if not is_shared(module, file)}
+def test_tests_import_only_shared_helpers() -> None:
+    forbidden = [
+        f"{file.relative_to(TESTS)} imports {module}"
+        for file in TEST_FILES
+        for module in imported_modules(file)
+        if module.split(".")[0] == "tests" and not is_shared(module, file)
+    ]
 
     assert not forbidden, "move what the file needs to tests/support"
 

@@ -2,12 +2,15 @@
 
 open     stage 1 ─▶ stage 2 ─▶ … ─▶ tasks start ─▶ ready
 close    tasks stop ─▶ … ─▶ stage 2 ─▶ stage 1
+
+If a part cannot be opened, the parts before it are closed.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 from aiohttp import web
@@ -75,21 +78,46 @@ class Lifecycle:
 
     async def run(self, application: web.Application) -> AsyncIterator[None]:
         """Open, and close when the application is cleaned up; for `cleanup_ctx`."""
-        for stage in self._stages:
-            await asyncio.gather(*(resource.open() for resource in stage))
-        for task in self._tasks:
-            task.start()
-        self._is_open = True
-        log.info("instance started", **self._fields)
-        yield
-        for task in self._tasks:
-            await task.stop()
-        for stage in reversed(self._stages):
-            for resource in reversed(stage):
-                await resource.close()
+        async with AsyncExitStack() as stack:
+            for stage in self._stages:
+                await stack.enter_async_context(_opened(stage))
+            for task in self._tasks:
+                task.start()
+            self._is_open = True
+            log.info("instance started", **self._fields)
+            try:
+                yield
+            finally:
+                for task in self._tasks:
+                    await task.stop()
         log.info("instance stopped", **self._fields)
 
     async def close_sockets(self, application: web.Application) -> None:
         """Drain, and close every socket; for `on_shutdown`."""
         self.drain()
         await asyncio.gather(*(close() for close in self._close_sockets))
+
+
+@asynccontextmanager
+async def _opened(stage: Sequence[Resource]) -> AsyncIterator[None]:
+    """Open the resources together, and close in reverse order those that were opened."""
+    openings = [asyncio.create_task(_open(resource)) for resource in stage]
+    try:
+        await asyncio.gather(*openings)
+        yield
+    finally:
+        for opening in openings:
+            opening.cancel()  # has no effect on one that has ended
+        outcomes = await asyncio.gather(*openings, return_exceptions=True)
+        for resource, outcome in reversed([*zip(stage, outcomes, strict=True)]):
+            if outcome is None:
+                await resource.close()
+
+
+async def _open(resource: Resource) -> None:
+    """Open the resource. A part that it has opened before a failure is closed."""
+    try:
+        await resource.open()
+    except BaseException:
+        await resource.close()
+        raise
