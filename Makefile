@@ -13,6 +13,10 @@ PRODUCTS := $(patsubst tests/interop/%.txt,build/interop/%/.installed,$(wildcard
 # Tests spend much of their time waiting, so 4 processes suit 2 cores.
 # A test file stays in one process, because its tests share the servers that they start.
 PARALLEL := -n 4 --dist loadfile
+# The files with tests of the marker both_engines. Collecting all others takes half a minute.
+BOTH_ENGINES = $(shell grep -rlw both_engines tests --include='test_*.py')
+# The tests start hundreds of Python processes, which load their modules faster from bytecode.
+unexport PYTHONDONTWRITEBYTECODE
 RUNS := 3
 TESTS :=
 export PORT SITE_PORT PHONE_PORT WECHAT_PORT GATEWAY_PORT PROVIDER POOL OIDC BROKERS
@@ -55,7 +59,7 @@ test: $(VENV)/.tested system $(NODE_MODULES) ## run all tests; as root on Debian
 	$(BIN)/pytest $(PARALLEL) $(TESTS)
 
 check: $(VENV)/.tested lint types test ## run what CI runs: lint, types and all tests
-	$(BIN)/pytest $(PARALLEL) --engine stock -m both_engines
+	$(BIN)/pytest $(PARALLEL) -n 2 --engine stock -m both_engines $(BOTH_ENGINES)
 
 lint: $(VENV)/.tested ## check style and spelling
 	$(BIN)/ruff check $(SOURCES)

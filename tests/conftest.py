@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ import pytest
 import stamina
 import structlog
 from aiohttp.web_protocol import RequestHandler
+from jwt.algorithms import RSAAlgorithm
 
 from broker.app import build
 from broker.apps.model import App
@@ -60,6 +62,9 @@ DEMO = {
 """The environment variables of `scan-login demo`."""
 
 
+RSA_MEMBERS = ("kty", "n", "e", "d", "p", "q", "dp", "dq", "qi", "oth")
+"""The members of a JWK that PyJWT reads (RFC 7518, section 6.3)."""
+
 RECORDS = ["sqlite", "postgresql"]
 PICTURES = ["folder", "s3"]
 
@@ -104,6 +109,25 @@ def _unchanged_log_configuration(monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     monkeypatch.setattr(structlog, "configure", configure_for_now)
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _rsa_keys_are_parsed_once() -> Iterator[None]:
+    """Parsing a private RSA key takes 40 ms, and each broker parses three of its key file."""
+    parsed: dict[str, object] = {}
+    parse = RSAAlgorithm.from_jwk
+
+    def from_jwk(jwk: object) -> object:
+        if not isinstance(jwk, dict) or "d" not in jwk:
+            return parse(jwk)  # type: ignore[arg-type]
+        text = json.dumps([jwk.get(member) for member in RSA_MEMBERS])
+        if text not in parsed:
+            parsed[text] = parse(jwk)
+        return parsed[text]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RSAAlgorithm, "from_jwk", staticmethod(from_jwk))
+        yield
 
 
 @pytest.fixture

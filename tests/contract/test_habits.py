@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pytest
 
@@ -111,11 +110,14 @@ def problems_in(source: str, module: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(TESTS)))
-def test_module_waits_for_no_fixed_time(path: Path) -> None:
-    problems = problems_in(path.read_text(), str(path.relative_to(TESTS)))
+def test_modules_wait_for_no_fixed_time() -> None:
+    problems = [
+        f"{place}: {what}"
+        for path in MODULES
+        for place, what in problems_in(path.read_text(), str(path.relative_to(TESTS))).items()
+    ]
 
-    assert not problems, "\n".join(f"{place}: {what}" for place, what in problems.items())
+    assert not problems, "\n".join(problems)
 
 
 @pytest.mark.parametrize(
@@ -172,13 +174,11 @@ def name_problems(source: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(
-    "path",
-    sorted(TESTS.rglob("test_*.py")),
-    ids=lambda path: str(path.relative_to(TESTS)),
-)
-def test_names_are_short_and_have_no_pronoun(path: Path) -> None:
-    assert name_problems(path.read_text()) == []
+def test_names_are_short_and_have_no_pronoun() -> None:
+    files = sorted(TESTS.rglob("test_*.py"))
+    problems = {str(path.relative_to(TESTS)): name_problems(path.read_text()) for path in files}
+
+    assert {path: names for path, names in problems.items() if names} == {}
 
 
 @pytest.mark.parametrize(

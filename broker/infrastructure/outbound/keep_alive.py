@@ -11,7 +11,7 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -91,6 +91,12 @@ async def resolve_host(host: str, port: int) -> Sequence[AddressInfo]:
     return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
+@cache
+def _system_tls() -> ssl.SSLContext:
+    """Return the context of all clients. Loading the system's certificates takes 20 ms."""
+    return ssl.create_default_context()
+
+
 class KeepAliveClient:
     """Sends POST requests to URLs of sites.
 
@@ -118,7 +124,7 @@ class KeepAliveClient:
         self._timer: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
-        self._tls = self._tls or ssl.create_default_context()
+        self._tls = self._tls or _system_tls()
 
     async def close(self) -> None:
         """Close the connections without a request. The callers have cancelled their requests."""
