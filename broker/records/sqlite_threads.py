@@ -1,6 +1,6 @@
 """The threads of SQLite connections.
 
-aiosqlite runs each connection in a thread of its own, which reports each result to the event loop.
+aiosqlite runs each connection in a separate thread, which reports each result to the event loop.
 If an open or a statement is cancelled or fails, the connection stops without a wait for its thread.
 The thread may then report to a loop that is closed, which ends it with a traceback on stderr.
 """
