@@ -94,6 +94,7 @@ class ChatParts:
         instance = context.settings[ServerSettings].instance
         retention = Retention(settings.chat_history, settings.chat_retention)
         notifier, pushes = Notifier(context.bus), Pushes(context.socket_server)
+        limits = ChatLimits(settings.chat_says_per_second)
         self.client = SiteClient(
             allow_private_address=context.settings[OutboundSettings].webhooks_private
         )
@@ -142,7 +143,7 @@ class ChatParts:
             fan_out=self.fan_out,
             presence=self.presence,
             notifier=notifier,
-            limits=ChatLimits(settings.chat_says_per_second),
+            limits=limits,
             retention=retention,
             clock=clock,
         )
@@ -165,6 +166,7 @@ class ChatParts:
             connections=self.connections,
             presence=self.presence,
             pushes=pushes,
+            limits=limits,
             failures=context.failures,
             clock=clock,
         )

@@ -8,8 +8,9 @@ from typing import Annotated, Any, NotRequired
 from pydantic import Field, StringConstraints
 
 from broker.chat.connections import Connection, Connections
-from broker.chat.conversations import Conversations
+from broker.chat.conversations import Conversations, Target
 from broker.chat.fan_out import NAMESPACE, Pushes
+from broker.chat.limits import ChatLimits
 from broker.chat.local_rooms import member_of
 from broker.chat.metrics import REFUSED
 from broker.chat.model import RestrictionKind
@@ -173,6 +174,7 @@ class ChatSocketAPI:
         connections: Connections,
         presence: PresenceService,
         pushes: Pushes,
+        limits: ChatLimits,
         failures: RateLimiter,
         clock: Clock,
     ) -> None:
@@ -183,6 +185,7 @@ class ChatSocketAPI:
         self._connections = connections
         self._presence = presence
         self._pushes = pushes
+        self._limits = limits
         self._failures = failures
         self._clock = clock
         self._tasks = BackgroundTasks()
@@ -226,7 +229,7 @@ class ChatSocketAPI:
             raise
 
     async def join(self, connection: Connection, body: JoinRequest) -> JoinResponse:
-        target = await self._conversations.target(connection, body.room, body.to)
+        target = await self._target(connection, body)
         position = None
         if body.offset is not None:
             position = Position(body.epoch or "", body.offset)
@@ -244,7 +247,7 @@ class ChatSocketAPI:
         }
 
     async def leave(self, connection: Connection, body: RoomRequest) -> LeaveResponse:
-        target = await self._conversations.target(connection, body.room, body.to)
+        target = await self._target(connection, body)
         self._chat.leave(connection, target.key)
         return {"room": target.key.name}
 
@@ -257,28 +260,29 @@ class ChatSocketAPI:
         return {"room": target.key.name, "offset": place.offset, "at": place.at}
 
     async def history(self, connection: Connection, body: HistoryRequest) -> HistoryResponse:
-        target = await self._conversations.target(connection, body.room, body.to)
+        target = await self._target(connection, body)
         page = await self._chat.history(connection, target, body.before, body.limit)
         return {"messages": entries_payload(page.entries), "more": page.more}
 
     async def conversations(
         self, connection: Connection, body: EmptyRequest
     ) -> ConversationsResponse:
+        self._limits.count_request(connection.person)
         found = await self._conversations.of(connection)
         return {"conversations": [conversation_payload(one) for one in found]}
 
     async def seen(self, connection: Connection, body: RoomOffsetRequest) -> EmptyResponse:
-        target = await self._conversations.target(connection, body.room, body.to)
+        target = await self._target(connection, body)
         await self._chat.see(connection, target, body.offset)
         return {}
 
     async def typing(self, connection: Connection, body: TypingRequest) -> EmptyResponse:
-        target = await self._conversations.target(connection, body.room, body.to)
+        target = await self._target(connection, body)
         await self._chat.type(connection, target, on=body.on)
         return {}
 
     async def delete(self, connection: Connection, body: RoomOffsetRequest) -> DeleteResponse:
-        target = await self._conversations.target(connection, body.room, body.to)
+        target = await self._target(connection, body)
         place = await self._chat.delete(connection, target, body.offset)
         return {"room": target.key.name, "offset": body.offset, "entry": place.offset}
 
@@ -288,10 +292,15 @@ class ChatSocketAPI:
     async def kick(self, connection: Connection, body: RestrictRequest) -> EmptyResponse:
         return await self._restrict(connection, body, RestrictionKind.KICK)
 
+    async def _target(self, connection: Connection, body: RoomRequest) -> Target:
+        """Count a request, and return its room. `say` counts by itself."""
+        self._limits.count_request(connection.person)
+        return await self._conversations.target(connection, body.room, body.to)
+
     async def _restrict(
         self, connection: Connection, body: RestrictRequest, kind: RestrictionKind
     ) -> EmptyResponse:
-        target = await self._conversations.target(connection, body.room, body.to)
+        target = await self._target(connection, body)
         await self._moderation.restrict(connection, target, body.subject, kind, body.seconds)
         return {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -12,6 +13,7 @@ from tests.support.builders import RunningBroker, StartBroker
 from tests.support.chat import ChatClient, chatting
 from tests.support.clients import NodeBrowser, Payload, Refused
 from tests.support.logins import token_of
+from tests.support.waiting import eventually
 
 ALICE, BOB, MOD = "pretend:alice", "pretend:bob", "pretend:mod"
 
@@ -390,6 +392,27 @@ async def test_history_of_large_messages_fits_the_connection(
         assert joined["messages"] == page["messages"]
         assert page["messages"][-1]["offset"] == 40
         assert page["more"]
+
+
+async def test_slow_reader_is_closed_and_recovers_the_room(start_broker: StartBroker) -> None:
+    broker = await start_broker(chat_rooms="open", chat_says_per_second=1_000)
+    async with chatting(broker.url) as alice, chatting(broker.url, "bob") as bob:
+        before = position_of(await alice.join())
+        await bob.join()
+        alice.stop_reading()
+
+        async def is_closed() -> bool:
+            answers = await asyncio.gather(*(bob.say("x" * 4_000, data="x" * 8_000) for _ in "123"))
+            return bool(bob.arrived("chat-left")) and not any("error" in one for one in answers)
+
+        await eventually(is_closed)
+
+        again = await ChatClient().connect(broker.url, {"resume": alice.ready["resume"]})
+        joined = await again.join(**before)
+        offsets = [one["offset"] for one in joined["messages"]]
+        assert (joined["recovered"], offsets[-1]) == (False, joined["offset"])
+        assert offsets == list(range(offsets[0], offsets[-1] + 1))
+        await again.close()
 
 
 async def test_eleventh_connection_of_a_person_is_refused(chat: RunningBroker) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -10,15 +11,26 @@ import pytest
 
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.chat import ChatClient, chatting
-from tests.support.servers.redis import RedisServer, redis_program, running
+from tests.support.chat_members import ChatMember, check_sequence, staying
+from tests.support.proxy import Proxy, proxying
+from tests.support.servers.redis import KEPT, RedisServer, redis_program, running
+from tests.support.waiting import eventually
 
 ALICE, BOB, MOD = "pretend:alice", "pretend:bob", "pretend:mod"
 
 
 @pytest.fixture
 def redis() -> Iterator[RedisServer]:
-    with running(redis_program()) as server:
+    with running(redis_program(), *KEPT) as server:
         yield server
+
+
+@pytest.fixture
+async def link(redis: RedisServer) -> AsyncIterator[Proxy]:
+    """The network link from the first instance to Redis."""
+    async with proxying() as proxy:
+        proxy.lead_to(redis.port)
+        yield proxy
 
 
 class Pair(NamedTuple):
@@ -27,14 +39,17 @@ class Pair(NamedTuple):
 
 
 @pytest.fixture
-async def brokers(start_broker: StartBroker, redis: RedisServer, tmp_path: Path) -> Pair:
+async def brokers(
+    link: Proxy, start_broker: StartBroker, redis: RedisServer, tmp_path: Path
+) -> Pair:
     shared = {
         "state_url": redis.url,
         "key_file": tmp_path / "keys.json",
         "chat_rooms": "open",
         "chat_moderators": MOD,
     }
-    return Pair(await start_broker(**shared), await start_broker(**shared))
+    linked = shared | {"state_url": f"redis://127.0.0.1:{link.port}"}
+    return Pair(await start_broker(**linked), await start_broker(**shared))
 
 
 @pytest.fixture
@@ -133,3 +148,45 @@ async def test_lost_history_is_reported_by_a_new_epoch(
     assert not after["recovered"]
     assert after["epoch"] != before["epoch"]
     assert "old" not in [one["text"] for one in after["messages"]]
+
+
+# Faults; tests/chaos/test_chat.py has the slow ones
+
+
+@pytest.fixture
+async def members(brokers: Pair) -> AsyncIterator[list[ChatMember]]:
+    """One person at each instance. The end checks what they have received."""
+    members = [
+        ChatMember("alice", lambda: [brokers.one.url]),
+        ChatMember("bob", lambda: [brokers.two.url]),
+    ]
+    async with staying(members):
+        for one in members:
+            await one.say(f"{one.name} before")
+        yield members
+        for one in members:
+            await one.say(f"{one.name} after")
+        await eventually(lambda: {one.offset for one in members} == {6})
+    check_sequence(members)
+
+
+async def test_cut_link_to_redis_loses_no_message(members: list[ChatMember], link: Proxy) -> None:
+    alice, bob = members
+    link.cut()
+    late = asyncio.create_task(alice.say("alice meanwhile"))
+    await bob.say("bob meanwhile")
+
+    link.restore()
+
+    await late
+
+
+async def test_restarted_redis_loses_no_message(
+    members: list[ChatMember], redis: RedisServer
+) -> None:
+    redis.kill()
+    late = [asyncio.create_task(one.say(f"{one.name} meanwhile")) for one in members]
+
+    redis.start()
+
+    await asyncio.gather(*late)

@@ -25,6 +25,7 @@ EXCEPTIONS: Mapping[str, str] = {
     "support/waiting.py::eventually": "the shared helper that waits",
     "support/waiting.py::wait_until": "the shared helper that waits",
     "support/servers/redis.py::answers": "a server that gets another request if it does not answer",
+    "support/chat_members.py::wait_to_repeat": "a client that repeats a refused request",
     "support/conformance_peer.py::welcome": "the official suite loses a frame sent at once",
     "system/test_concurrent_instances.py::later": "moves one of two racing acts; any order passes",
 }

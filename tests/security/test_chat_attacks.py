@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
+from broker.chat.limits import REQUESTS_MAX
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.tokens.issuer import TokenClaims, TokenIssuer
 from broker.tokens.keys import SigningKeyFile
@@ -189,3 +192,43 @@ async def test_flooding_member_does_not_limit_others(chat: RunningBroker) -> Non
 
         assert {one.get("error") for one in answers} == {None, "rate_limited"}
         assert "error" not in await bob.say("calm")
+
+
+async def test_flood_of_joins_is_limited_over_all_connections(chat: RunningBroker) -> None:
+    async with AsyncExitStack() as stack:
+        connections = [await stack.enter_async_context(chatting(chat.url, "eve")) for _ in "12"]
+        bob = await stack.enter_async_context(chatting(chat.url, "bob"))
+
+        answers = [await connections[n % 2].join() for n in range(REQUESTS_MAX + 1)]
+
+        assert [one.get("error") for one in answers] == [None] * REQUESTS_MAX + ["rate_limited"]
+        assert (await connections[0].ask("conversations"))["error"] == "rate_limited"
+        assert "error" not in await connections[0].say("hello")
+        assert "error" not in await bob.join()
+
+
+async def test_flood_of_typing_reaches_members_once(chat: RunningBroker) -> None:
+    async with chatting(chat.url, "eve") as eve, chatting(chat.url, "bob") as bob:
+        await eve.join()
+        await bob.join()
+
+        for _ in range(10):
+            await eve.ask("typing", {"room": "lounge"})
+        await eve.say("done")
+
+        await bob.push("chat-message")
+        assert len(bob.arrived("chat-typing")) == 1
+
+
+async def test_large_frame_closes_its_sender_only(chat: RunningBroker) -> None:
+    async with chatting(chat.url, "eve") as eve, chatting(chat.url, "bob") as bob:
+        await bob.join()
+        await eve.join()
+
+        flood = asyncio.create_task(eve.say("x" * 70_000))
+
+        await eve.push("disconnect")
+        assert (await bob.push("chat-left"))["subject"] == "pretend:eve"
+        assert "error" not in await bob.say("calm")
+        flood.cancel()
+        await asyncio.wait([flood])

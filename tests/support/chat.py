@@ -62,6 +62,23 @@ class ChatClient:
         finally:
             self._waiting.extendleft(reversed(passed))
 
+    async def next(self) -> tuple[str, Any]:
+        """Return the next push of any event, however long it takes."""
+        assert isinstance(self._browser, PythonBrowser)
+        return self._waiting.popleft() if self._waiting else await self._browser._pushes.get()
+
+    def stay_closed(self) -> asyncio.Event:
+        """Do not connect again after a loss. Return an event that is set by the loss."""
+        assert isinstance(self._browser, PythonBrowser)
+        self._browser._client.reconnection = False
+        return self._browser.disconnected
+
+    def stop_reading(self) -> None:
+        """Read nothing from now on, as a client whose network is too slow."""
+        assert isinstance(self._browser, PythonBrowser)
+        websocket: Any = self._browser._client.eio.ws
+        websocket._response.connection.transport.pause_reading()
+
     def arrived(self, event: str) -> list[Any]:
         """Return all pushes of an event that have arrived and were not read, and leave them."""
         assert isinstance(self._browser, PythonBrowser)

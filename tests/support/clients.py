@@ -44,6 +44,7 @@ class PythonBrowser:
             http_session=self._http, reconnection_delay=0.05, reconnection_delay_max=0.1
         )
         self._pushes: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+        self.disconnected = asyncio.Event()
 
     async def connect(self, url: str, auth: object = None, namespace: str = "/login") -> None:
         self._namespace = namespace
@@ -72,6 +73,7 @@ class PythonBrowser:
         self._pushes.put_nowait(("connect", None))
 
     async def _on_disconnect(self, reason: str) -> None:
+        self.disconnected.set()
         self._pushes.put_nowait(("disconnect", reason))
 
     async def emit(self, event: str, *arguments: object) -> Any:
