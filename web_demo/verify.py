@@ -3,6 +3,9 @@
 The broker signs tokens with a private key and publishes the public keys at
 `/.well-known/jwks.json`. A site verifies tokens with the public keys. It needs no
 call to the broker for each login and no shared secret.
+
+A product uses the package `scan-login-client`. This file shows what the package does. The
+example site does not use it, because it is part of the broker's distribution.
 """
 
 from collections.abc import Sequence
@@ -49,7 +52,7 @@ class TokenVerifier:
         header = _header(token)
         if header.get("typ") != "at+jwt":  # RFC 9068: an access token, not an ID token
             raise jwt.InvalidTokenError("not an access token")
-        return jwt.decode(
+        claims: dict[str, Any] = jwt.decode(
             token,
             self._key(header.get("kid", "")),
             algorithms=self._algorithms,
@@ -58,6 +61,9 @@ class TokenVerifier:
             leeway=LEEWAY,
             options={"require": REQUIRED_CLAIMS},
         )
+        if not claims["sub"] or not claims["jti"]:
+            raise jwt.InvalidTokenError("sub or jti is empty")
+        return claims
 
     def _key(self, kid: str) -> jwt.PyJWK:
         try:

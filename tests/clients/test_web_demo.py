@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator
@@ -10,15 +11,17 @@ from typing import Any, NamedTuple
 import aiohttp
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from broker.infrastructure.runtime.server import Site, serve_sites
 from broker.tokens.keys import SigningKeyFile
 from broker.tokens.settings import TokenSettings
+from tests.support.bad_tokens import AUDIENCE, ISSUER, Signer, bad_tokens
 from tests.support.builders import RunningBroker, StartBroker
+from tests.support.client_driver import KeyServer
 from tests.support.environment import ROOT, free_port
 from tests.support.logins import token_of
 from web_demo.site import build_site
+from web_demo.verify import TokenVerifier
 
 
 class Demo(NamedTuple):
@@ -47,8 +50,8 @@ async def demo(start_broker: StartBroker) -> AsyncIterator[Demo]:
 numbers = itertools.count()
 
 
-def forged(demo: Demo, algorithm: str = "ES256", key: Any = None, **changes: Any) -> str:
-    """A token like the broker's with `changes`. None removes a claim."""
+def forged(demo: Demo, **changes: Any) -> str:
+    """A token like the broker's with `changes`."""
     rings = SigningKeyFile(demo.broker.settings[TokenSettings].key_file).load()
     assert rings is not None
     ring = rings.main
@@ -62,11 +65,8 @@ def forged(demo: Demo, algorithm: str = "ES256", key: Any = None, **changes: Any
         "jti": str(next(numbers)),
         **changes,
     }
-    given = {name: value for name, value in claims.items() if value is not None}
     headers = {"typ": "at+jwt", "kid": ring.present["kid"]}
-    if algorithm == "none":
-        return jwt.encode(given, None, "none", headers=headers)
-    return jwt.encode(given, key or jwt.PyJWK(ring.present), algorithm, headers=headers)
+    return jwt.encode(claims, jwt.PyJWK(ring.present), "ES256", headers=headers)
 
 
 async def test_token_is_exchanged_for_a_session(demo: Demo) -> None:
@@ -131,48 +131,41 @@ async def test_valid_token_is_accepted(demo: Demo) -> None:
     assert (await demo.sign_in(forged(demo)))[0] == 200
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"algorithm": "none"},
-        {"algorithm": "HS256", "key": "k" * 32},
-        {"key": ec.generate_private_key(ec.SECP256R1())},
-        {"aud": "another"},
-        {"aud": None},
-        {"iss": "https://evil.example"},
-        {"iss": None},
-        {"exp": 1},
-        {"exp": None},
-        {"iat": None},
-        {"sub": None},
-        {"jti": None},
-        {"nbf": 9_999_999_999},
-    ],
-    ids=lambda changes: "key" if "key" in changes else str(changes),
-)
-async def test_forged_token_is_refused(demo: Demo, changes: dict[str, Any]) -> None:
-    status, answer = await demo.sign_in(forged(demo, **changes))
+async def test_forged_token_is_refused(demo: Demo) -> None:
+    status, answer = await demo.sign_in(forged(demo, aud="another"))
 
     assert (status, answer["error"]) == (401, "invalid_token")
     async with demo.http.get("/account", allow_redirects=False) as page:
         assert page.status == 303
 
 
+async def test_bad_tokens_are_refused() -> None:
+    """The site has the rules of the client packages."""
+    signer = Signer("first", int(time.time()))
+    bad = {name: one for name, one in bad_tokens(signer).items() if isinstance(one, str)}
+    keys = KeyServer(signer.public)
+    async with keys.serving() as url:
+        verifier = TokenVerifier(broker=url, app=AUDIENCE, issuer=ISSUER)
+
+        accepted = [name for name, one in bad.items() if await accepts(verifier, one)]
+
+        assert await accepts(verifier, signer.token())
+        assert accepted == []
+
+
+async def accepts(verifier: TokenVerifier, token: str) -> bool:
+    try:
+        await asyncio.to_thread(verifier.verify, token)
+    except jwt.PyJWKClientConnectionError:
+        raise
+    except jwt.PyJWTError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("token", ["", "x", "a.b.c", 7, None, "é", "\ud800", "x" * 60_000])
 async def test_malformed_token_is_refused(demo: Demo, token: object) -> None:
     assert (await demo.sign_in(token))[0] in (400, 401)
-
-
-async def test_id_token_is_refused(demo: Demo) -> None:
-    rings = SigningKeyFile(demo.broker.settings[TokenSettings].key_file).load()
-    assert rings is not None
-    ring = rings.main
-    claims = jwt.decode(forged(demo), options={"verify_signature": False})
-    token = jwt.encode(
-        claims, jwt.PyJWK(ring.present), "ES256", headers={"kid": ring.present["kid"]}
-    )
-
-    assert (await demo.sign_in(token))[0] == 401
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", ""])

@@ -22,10 +22,11 @@ ES256 = ECAlgorithm(ECAlgorithm.SHA256)
 
 
 class Signer:
-    """A broker's key with a `kid`."""
+    """A broker's key with a `kid`.  now: when it issues its tokens."""
 
-    def __init__(self, kid: str) -> None:
+    def __init__(self, kid: str, now: int = NOW) -> None:
         self.kid = kid
+        self.now = now
         self.key = ec.generate_private_key(ec.SECP256R1())
 
     @property
@@ -42,23 +43,22 @@ class Signer:
         """Return a token with changed header fields and claims; None removes one."""
         return signed(
             self.header(**(header or {})),
-            claims(**changes),
+            self.claims(**changes),
             lambda text: ES256.sign(text, self.key),
+        )
+
+    def claims(self, **changes: Any) -> dict[str, Any]:
+        return without_none(
+            {
+                **{"iss": ISSUER, "sub": "pretend:alice", "aud": AUDIENCE, "client_id": AUDIENCE},
+                **{"iat": self.now, "exp": self.now + 600, "auth_time": self.now - 2},
+                **{"jti": "token-1", "amr": ["scan"], "idp": "pretend"},
+                **changes,
+            }
         )
 
     def header(self, **changes: Any) -> dict[str, Any]:
         return without_none({"typ": "at+jwt", "alg": "ES256", "kid": self.kid, **changes})
-
-
-def claims(**changes: Any) -> dict[str, Any]:
-    return without_none(
-        {
-            **{"iss": ISSUER, "sub": "pretend:alice", "aud": AUDIENCE, "client_id": AUDIENCE},
-            **{"iat": NOW, "exp": NOW + 600, "jti": "token-1", "auth_time": NOW - 2},
-            **{"amr": ["scan"], "idp": "pretend"},
-            **changes,
-        }
-    )
 
 
 def without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,39 +79,40 @@ def hmac_token(signer: Signer, secret: bytes, algorithm: str = "HS256") -> str:
     """A token that is authentic for a verifier which takes the public key as a secret."""
     return signed(
         signer.header(alg=algorithm),
-        claims(),
+        signer.claims(),
         lambda text: hmac.digest(secret, text, hashlib.sha256),
     )
 
 
-def altered(token: str) -> str:
-    """The token with another user and the old signature."""
-    header, _, signature = token.split(".")
-    return f"{header}.{part(claims(sub='pretend:admin'))}.{signature}"
+def altered(signer: Signer) -> str:
+    """A token with another user and the old signature."""
+    header, _, signature = signer.token().split(".")
+    return f"{header}.{part(signer.claims(sub='pretend:admin'))}.{signature}"
 
 
 def embedded_key(signer: Signer) -> str:
     """A token that names an attacker's key in its own header."""
-    forger = Signer(signer.kid)
+    forger = Signer(signer.kid, signer.now)
     return forger.token(header={"jwk": forger.public, "jku": "https://evil.example/keys"})
 
 
 def good_tokens(signer: Signer) -> dict[str, str]:
+    now = signer.now
     return {
         "valid": signer.token(),
         "audience list": signer.token(aud=["other", AUDIENCE]),
         "long type": signer.token(header={"typ": "application/at+jwt"}),
-        "expired within leeway": signer.token(exp=NOW - LEEWAY + 1),
-        "issued in the future within leeway": signer.token(iat=NOW + LEEWAY - 1),
+        "expired within leeway": signer.token(exp=now - LEEWAY + 1),
+        "issued in the future within leeway": signer.token(iat=now + LEEWAY - 1),
         "without optional claims": signer.token(auth_time=None, amr=None, idp=None),
     }
 
 
 def bad_tokens(signer: Signer) -> dict[str, object]:
-    pem, point = signer.pem, signer.public["x"].encode()
+    now, pem, point = signer.now, signer.pem, signer.public["x"].encode()
     return {
-        "alg none": signed(signer.header(alg="none"), claims(), lambda _: b""),
-        "alg None": signed(signer.header(alg="None"), claims(), lambda _: b""),
+        "alg none": signed(signer.header(alg="none"), signer.claims(), lambda _: b""),
+        "alg None": signed(signer.header(alg="None"), signer.claims(), lambda _: b""),
         "alg none with signature": signer.token(header={"alg": "none"}),
         "alg missing": signer.token(header={"alg": None}),
         "alg list": signer.token(header={"alg": ["ES256"]}),
@@ -122,15 +123,15 @@ def bad_tokens(signer: Signer) -> dict[str, object]:
         "typ JWT": signer.token(header={"typ": "JWT"}),
         "typ logout": signer.token(header={"typ": "logout+jwt"}),
         "typ missing": signer.token(header={"typ": None}),
-        "kid unknown": Signer("other").token(),
+        "kid unknown": Signer("other", now).token(),
         "kid missing": signer.token(header={"kid": None}),
         "kid number": signer.token(header={"kid": 1}),
         "kid path": signer.token(header={"kid": "../keys.json"}),
         "kid of an object's member": signer.token(header={"kid": "__proto__"}),
         "crit unknown": signer.token(header={"crit": ["x"], "x": 1}),
-        "other key with same kid": Signer(signer.kid).token(),
+        "other key with same kid": Signer(signer.kid, now).token(),
         "key in header": embedded_key(signer),
-        "altered": altered(signer.token()),
+        "altered": altered(signer),
         "no signature": signer.token().rpartition(".")[0] + ".",
         "iss other": signer.token(iss="https://evil.example"),
         "iss with slash": signer.token(iss=f"{ISSUER}/"),
@@ -141,22 +142,22 @@ def bad_tokens(signer: Signer) -> dict[str, object]:
         "aud prefix": signer.token(aud=AUDIENCE[:-1]),
         "aud empty": signer.token(aud=[]),
         "aud missing": signer.token(aud=None),
-        "expired": signer.token(exp=NOW - LEEWAY),
+        "expired": signer.token(exp=now - LEEWAY),
         "exp missing": signer.token(exp=None),
         "exp text": signer.token(exp="tomorrow"),
         "exp true": signer.token(exp=True),
-        "iat in the future": signer.token(iat=NOW + LEEWAY + 1),
+        "iat in the future": signer.token(iat=now + LEEWAY + 1),
         "iat missing": signer.token(iat=None),
         "iat text": signer.token(iat="now"),
-        "nbf in the future": signer.token(nbf=NOW + LEEWAY + 1),
+        "nbf in the future": signer.token(nbf=now + LEEWAY + 1),
         "sub missing": signer.token(sub=None),
         "sub empty": signer.token(sub=""),
         "sub number": signer.token(sub=7),
         "jti missing": signer.token(jti=None),
         "jti empty": signer.token(jti=""),
         "jti number": signer.token(jti=7),
-        "claims list": signed(signer.header(), [claims()], lambda _: b"x" * 64),
-        "header list": f"{part([1])}.{part(claims())}.{part(b'x' * 64)}",
+        "claims list": signed(signer.header(), [signer.claims()], lambda _: b"x" * 64),
+        "header list": f"{part([1])}.{part(signer.claims())}.{part(b'x' * 64)}",
         "header nested": f"{part(b'[' * 5_000)}.e30.e30",
         "header not utf-8": f"{part(b'{' + bytes([255]) + b'}')}.e30.e30",
         "two parts": "e30.e30",

@@ -26,7 +26,7 @@ def test_types_for_node_are_complete(node_folder: Path) -> None:
     options += ["--typeRoots", str(NODE_MODULES / "@types"), "--types", "node"]
 
     done = subprocess.run(
-        [str(NODE_MODULES / ".bin/tsc"), *options, str(script)],
+        [str(ROOT / "tests/clients/packages/node_modules/.bin/tsc"), *options, str(script)],
         capture_output=True,
         text=True,
     )
