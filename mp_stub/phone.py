@@ -171,6 +171,10 @@ class Phone:
         """End the login. The browser is not signed in."""
         return await self._act("deny", {"login_id": login_id})
 
+    async def register(self, invitation: str) -> Answer:
+        """Become the user whom an invitation names. Returns `subject` and `name`."""
+        return await self._act("register", {"invitation": invitation})
+
     async def report(self, login_id: str) -> Answer:
         """Report a login that this person confirmed by mistake, and end its sign-ins."""
         return await self._request("POST", "/phone/report", {"login_id": login_id})

@@ -121,6 +121,10 @@ async def deny(phone: Phone, fields: Answer) -> Mapping[str, object]:
     return await phone.deny(text_field(fields, "login_id"))
 
 
+async def register(phone: Phone, fields: Answer) -> Mapping[str, object]:
+    return await phone.register(text_field(fields, "invitation"))
+
+
 async def report(phone: Phone, fields: Answer) -> Mapping[str, object]:
     return await phone.report(text_field(fields, "login_id"))
 
@@ -144,6 +148,7 @@ ACTS: Mapping[str, ActHandler] = {
     "/api/confirm": confirm,
     "/api/deny": deny,
     "/api/report": report,
+    "/api/register": register,
     "/api/signins": sign_ins,
     "/api/end": end,
     "/api/end-all": end_all,

@@ -95,6 +95,9 @@ class Provider(Protocol):
     scene_max: int
     """The most characters of a scene."""
 
+    def link(self, scene: str) -> str | None:
+        """Return the URL in the code of `scene`; None for a code that only WeChat can read."""
+
     async def open(self) -> None:
         """Prepare for use without waiting for another service."""
 

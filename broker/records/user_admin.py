@@ -17,7 +17,7 @@ from broker.records.ended_subjects import record_ended_subject
 from broker.records.user_identities import link_identity, lock_identities, parse_profile
 from broker.records.user_lookup import hash_invitation
 from broker.users.errors import IdentityNotFound, InvalidUser, UserAlreadyExists, UserNotFound
-from broker.users.model import Invitation, User
+from broker.users.model import INVITATION_BYTES, Invitation, User
 from broker.users.rules import (
     IDENTITY_RULES,
     INVITATION_LIFETIME,
@@ -142,7 +142,7 @@ class SqlUserAdmin:
         )
         expires_in = values["expires_in"]
         assert isinstance(expires_in, int)  # checked by INVITATION_RULES
-        invitation = Invitation(secrets.token_urlsafe(24), expires_in)
+        invitation = Invitation(secrets.token_urlsafe(INVITATION_BYTES), expires_in)
         now, row = self._clock(), t.invitations.c
         columns = {
             "secret_hash": hash_invitation(invitation.secret),

@@ -8,6 +8,7 @@ from typing import Annotated, NotRequired
 import structlog
 from pydantic import Field, StringConstraints
 
+from broker.apps.model import DEFAULT_APP
 from broker.infrastructure.api.authorization import OPERATOR
 from broker.infrastructure.api.endpoint import ADMIN, QUERY, Endpoint
 from broker.infrastructure.api.schema import (
@@ -24,6 +25,7 @@ from broker.users.errors import (
     UserAlreadyExists,
     UserNotFound,
 )
+from broker.users.invitation_codes import InvitationCodes
 from broker.users.model import UserResponse
 from broker.users.ports import IdentityAdmin, UserAdmin
 from broker.users.rules import INVITATION_MAX
@@ -67,6 +69,9 @@ class IdentityRequest(RequestFields):
 
 
 class InvitationRequest(RequestFields, total=False):
+    """app: whose provider draws the code."""
+
+    app: str
     expires_in: Annotated[int, Field(ge=1, le=INVITATION_MAX)]
 
 
@@ -78,14 +83,26 @@ class UserListResponse(ResponseModel):
 
 
 class InvitationResponse(ResponseModel):
+    """code_url: a code for the phone, as a `data:` URL; missing if it cannot be drawn now.
+
+    link: the URL in the code, if it has one.
+    """
+
     invitation: str
     expires_in: Count
+    code_url: NotRequired[str]
+    link: NotRequired[str]
 
 
 class UsersAdminAPI:
-    def __init__(self, *, user_admin: UserAdmin, identity_admin: IdentityAdmin) -> None:
+    """codes: draws the codes of invitations."""
+
+    def __init__(
+        self, *, user_admin: UserAdmin, identity_admin: IdentityAdmin, codes: InvitationCodes
+    ) -> None:
         self._user_admin = user_admin
         self._identity_admin = identity_admin
+        self._codes = codes
 
     async def list(self, query: UserListQuery) -> UserListResponse:
         limit = int(query.limit)
@@ -121,9 +138,20 @@ class UsersAdminAPI:
         return user.as_dict()
 
     async def invite(self, body: Mapping[str, object], id: str) -> InvitationResponse:
-        invitation = await self._identity_admin.invite(id, body)
+        fields = {**body}
+        app = await self._codes.require_app(fields.pop("app", DEFAULT_APP))
+        invitation = await self._identity_admin.invite(id, fields)
         _log_change(id, "invited")
-        return {"invitation": invitation.secret, "expires_in": invitation.expires_in}
+        answer: InvitationResponse = {
+            "invitation": invitation.secret,
+            "expires_in": invitation.expires_in,
+        }
+        code = await self._codes.draw(invitation, app)
+        if code is not None:
+            answer["code_url"] = code.picture.data_url()
+            if code.link is not None:
+                answer["link"] = code.link
+        return answer
 
 
 def _log_change(user_id: str, change: str) -> None:

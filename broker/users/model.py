@@ -103,8 +103,20 @@ def claim_values(profile: UserProfile) -> UserClaimsResponse:
     }
 
 
+INVITATION_BYTES = 22
+"""176 random bits are 30 characters. With the prefix they are a scene of WeChat's codes."""
+
+INVITATION_PREFIX = "i."
+"""The beginning of a scene with an invitation. No login's scene contains a full stop."""
+
+
 class Invitation(NamedTuple):
-    """secret: sent by the phone, 32 URL-safe characters.  expires_in: seconds from now."""
+    """secret: sent by the phone, 30 URL-safe characters.  expires_in: seconds from now."""
 
     secret: str
     expires_in: int
+
+    @property
+    def scene(self) -> str:
+        """The content of a code that a phone scans to use the invitation."""
+        return f"{INVITATION_PREFIX}{self.secret}"

@@ -18,6 +18,7 @@ from broker.infrastructure.settings import Settings
 from broker.sessions.authentication import PHONE, PhoneAuthenticator
 from broker.users import admin_api, phone_api, phone_number_api
 from broker.users.admin_api import UsersAdminAPI
+from broker.users.invitation_codes import InvitationCodes
 from broker.users.phone_api import REGISTRATIONS_PER_MINUTE, UserPhoneAPI
 from broker.users.phone_number_api import PHONE_NUMBERS_PER_MINUTE, PhoneNumberAPI
 from broker.users.ports import IdentityAdmin, PhoneNumbers, UserAdmin, UserRegistration
@@ -83,7 +84,11 @@ def _mount_administration(context: UsersContext) -> Mounted:
     readiness = [context.records_problem]
     if context.operators is None:
         return Mounted(readiness=readiness)
-    api = UsersAdminAPI(user_admin=context.user_admin, identity_admin=context.identity_admin)
+    api = UsersAdminAPI(
+        user_admin=context.user_admin,
+        identity_admin=context.identity_admin,
+        codes=InvitationCodes(apps=context.apps, providers=context.providers),
+    )
     operator = {OPERATOR: context.operators.authenticate}
     routes = bind_endpoints(api, admin_api.ENDPOINTS, operator)
     return Mounted(admin_routes=routes, readiness=readiness)

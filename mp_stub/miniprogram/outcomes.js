@@ -3,6 +3,8 @@
 // The icon of each outcome (one of WeChat's), and the text of the button "again", if there is one.
 const OUTCOMES = {
   confirmed: { icon: "success" },
+  registered: { icon: "success" },
+  invitationOver: { icon: "waiting" },
   denied: { icon: "cancel" },
   reported: { icon: "success" },
   reportedOnly: { icon: "info" },
@@ -37,7 +39,7 @@ const OUTCOME_OF = {
   unreachable: "offline",
 };
 
-// The outcomes of acts on sign-ins and of reports. Other words are about a login.
+// The outcomes of acts on sign-ins, of reports and of invitations. Other words are about a login.
 const OTHER_OUTCOME_OF = {
   access_denied: "barred",
   rate_limited: "limited",
@@ -48,6 +50,7 @@ const OTHER_OUTCOME_OF = {
 const LOGIN_ACTS = ["scan", "confirm", "deny"];
 
 function outcomeOf(act, error) {
+  if (act === "register" && error === "invalid_grant") return "invitationOver";
   const outcomes = LOGIN_ACTS.includes(act) ? OUTCOME_OF : OTHER_OUTCOME_OF;
   return outcomes[error] || "failed";
 }

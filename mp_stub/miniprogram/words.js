@@ -10,6 +10,7 @@ const WORDS = {
     notACode: "This is not a sign-in code",
 
     scanning: "Reading the code…",
+    registering: "Registering…",
     confirming: "Confirming…",
     denying: "Denying…",
 
@@ -57,6 +58,10 @@ const WORDS = {
     unknownText: "No website is waiting for this code. The code may be too old. Get a new code and scan it.",
     unregisteredTitle: "Not registered yet",
     unregisteredText: "{site} does not know you. Register there, then confirm. The sign-in continues.",
+    registeredTitle: "Registered",
+    registeredText: "This phone belongs to the invited user now. Scan a code to sign in.",
+    invitationOverTitle: "The invitation has ended",
+    invitationOverText: "It was used, has expired, or was replaced by a newer one. Ask for a new invitation.",
     blockedTitle: "Not allowed",
     blockedText: "{site} does not allow you to sign in. Please contact the site's administrator.",
     mismatchTitle: "Not signed in",
@@ -150,6 +155,7 @@ const WORDS = {
     notACode: "这不是登录码",
 
     scanning: "正在识别登录码…",
+    registering: "正在注册…",
     confirming: "正在确认…",
     denying: "正在拒绝…",
 
@@ -197,6 +203,10 @@ const WORDS = {
     unknownText: "没有网站正在使用这个登录码，登录码可能已过期。请刷新后重新扫描。",
     unregisteredTitle: "尚未注册",
     unregisteredText: "{site} 没有你的账号。请先注册，然后确认，登录会继续。",
+    registeredTitle: "已注册",
+    registeredText: "这部手机现在属于受邀用户，可以扫码登录了。",
+    invitationOverTitle: "邀请已失效",
+    invitationOverText: "邀请已使用、已过期或已被新的邀请取代。请索取新的邀请。",
     blockedTitle: "不允许登录",
     blockedText: "{site} 不允许你登录。请联系网站管理员。",
     mismatchTitle: "未登录",

@@ -17,6 +17,8 @@ const DOUBLE_TAP_MS = 400; // the second tap of a double tap on "scan" must not 
 // The icon of each outcome, its tone, and the text of the button "again".
 const OUTCOMES = {
   confirmed: { sign: "tick", tone: "good" },
+  registered: { sign: "tick", tone: "good" },
+  invitationOver: { sign: "clock" },
   denied: { sign: "cross" },
   reported: { sign: "tick", tone: "good" },
   reportedOnly: { sign: "tick" },
@@ -55,11 +57,12 @@ const DIGITS_OUTCOME_OF = { access_denied: "digitsWrong", expired_token: "digits
 
 const DOING = {
   scan: "scanning", confirm: "confirming", deny: "denying",
-  report: "reporting", signins: "loading", end: "ending", "end-all": "ending",
+  report: "reporting", register: "registering", signins: "loading", end: "ending", "end-all": "ending",
 };
 // These errors are about a login. Their outcomes describe no other act.
 const LOGIN_ACTS = ["scan", "confirm", "deny"];
 const LOGIN_ERRORS = ["invalid_grant", "access_denied", "unregistered_user"];
+const INVITATION = /(?:^|[?&]scene=)i\.([\w-]+)/; // in a scene, or in the link with it
 const NAME = /^[\p{L}\p{M}\p{Nd}._-]{1,32}$/u;
 const byId = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
@@ -153,7 +156,7 @@ function renderHome() {
   byId("scene-ready").hidden = phone.scene === "";
   byId("scene-text").textContent = phone.scene;
   const label = NAME.test(phone.name) ? word("scanAs", { name: phone.name }) : word("scan");
-  byId("scan").textContent = phone.doing === "scan" ? word("scanning") : label;
+  byId("scan").textContent = phone.doing === "scan" ? word("scanning") : phone.doing === "register" ? word("registering") : label;
   byId("scan").ariaDisabled = String(phone.doing !== null);
   renderButtons([["open-signins", "signins"]]);
 }
@@ -323,6 +326,7 @@ function secondsToWait() {
 function fieldsOf(act) {
   if (act === "scan") return { scene: phone.scene };
   if (act === "end") return { sid: phone.sid };
+  if (act === "register") return { invitation: INVITATION.exec(phone.scene)[1] };
   if (act === "signins" || act === "end-all") return {};
   const { login_id } = phone.login;
   return act === "confirm" && phone.chosen ? { login_id, match: phone.chosen } : { login_id };
@@ -358,6 +362,7 @@ const AFTER = {
   confirm: (answer) => (answer.match ? openDigits(answer) : conclude("confirmed", "confirm", answer)),
   deny: (answer) => conclude("denied", "deny", answer),
   report: (answer) => conclude(answer.ended ? "reported" : "reportedOnly", "report", answer),
+  register: (answer) => conclude("registered", "register", answer),
   signins: openSignIns,
   end: () => perform("signins"),
   "end-all": () => perform("signins"),
@@ -377,6 +382,7 @@ function openOwnSignIns() {
 }
 
 function outcomeOf(act, error) {
+  if (error === "invalid_grant" && act === "register") return "invitationOver";
   if (error === "invalid_request" && act === "scan") return "unreadable";
   if (error === "access_denied" && act === "confirm" && phone.chosen) return "mismatch";
   if (!LOGIN_ACTS.includes(act) && LOGIN_ERRORS.includes(error)) return "failed";
@@ -469,7 +475,7 @@ function scan() {
   if (!NAME.test(phone.name)) return showInputError(word("noName"), byId("other"));
   if (!phone.scene) return showInputError(word("noCode"), byId("scene"));
   save("name", phone.name);
-  perform("scan");
+  perform(INVITATION.test(phone.scene) ? "register" : "scan");
 }
 
 function selectPerson() {

@@ -390,3 +390,18 @@ async def test_open_directory_stores_no_phone_number(start_broker: StartBroker) 
         refused = await phone.post("phone-number", {"code": "pretend:+8613800138000"})
 
     assert (refused.status, refused.body["error"]) == (400, "invalid_request")
+
+
+# --- invitations as codes
+
+
+async def test_invitation_has_a_code_with_its_link(broker: RunningBroker, admin: Admin) -> None:
+    await admin.ask("POST", "/users", {"id": "u-alice"})
+
+    invited = (await admin.ask("POST", "/users/u-alice/invite", {"app": "default"})).body
+    unknown = await admin.ask("POST", "/users/u-alice/invite", {"app": "unknown"})
+
+    assert len(invited["invitation"]) == 30
+    assert invited["link"] == f"http://127.0.0.1:8090/?scene=i.{invited['invitation']}"
+    assert invited["code_url"].startswith("data:image/svg+xml;base64,")
+    assert (unknown.status, unknown.body["error"]) == (400, "invalid_request")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import zxingcpp
+from PIL import Image
 from playwright.async_api import Browser, Locator, Page, expect
 
+from broker.infrastructure.runtime.server import Site, serve_sites
+from mp_stub.phone_page import build_phone_page
 from tests.support.app_admin import RED, TOKEN, Admin
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import PhoneClient
@@ -89,12 +94,24 @@ class Prepared(NamedTuple):
 
 @asynccontextmanager
 async def prepared(start_broker: StartBroker) -> AsyncIterator[Prepared]:
-    broker = await start_broker("sql", admin_token=TOKEN, code_source="pool", pool_size=2)
+    port = free_port()
+    broker = await start_broker(
+        "sql",
+        admin_token=TOKEN,
+        code_source="pool",
+        pool_size=2,
+        phone_page_url=f"http://127.0.0.1:{port}/",
+    )
+    phones = Site("phone", build_phone_page(broker_url=broker.url), "127.0.0.1", port, "PORT")
     admin = Admin(broker.admin)
     await admin.ask("POST", "/apps", RED)
     await admin.ask("POST", "/users", {"id": "u-alice", "name": "Alice"})
     await admin.http.close()
-    async with new_login(broker) as login, PhoneClient(broker.url, "alice") as phone:
+    async with (
+        serve_sites([phones]),
+        new_login(broker) as login,
+        PhoneClient(broker.url, "alice") as phone,
+    ):
         await phone.post("scan", {"scene": login.scene})
         yield Prepared(broker, login)
 
@@ -191,6 +208,21 @@ async def manage_an_app(operator: Operator) -> None:
     await expect(main.get_by_role("cell", name="blue")).to_have_count(0)
 
 
+async def redeem(operator: Operator) -> None:
+    """Open the link of the shown invitation on a phone, and register there."""
+    page = operator.page
+    link = await page.get_by_label("Link").input_value()
+    picture = await page.locator("img.qr").screenshot()
+    [code] = zxingcpp.read_barcodes(Image.open(io.BytesIO(picture)))
+    assert code.text == link
+    phone = await page.context.new_page()
+    await phone.goto(link)
+    await phone.locator("#scan").click()
+    await expect(phone.locator("#outcome-title")).to_have_text("Registered", timeout=WAIT_MS)
+    await keep(phone, "admin-registered-phone")
+    await phone.close()
+
+
 async def manage_a_user(operator: Operator) -> None:
     main = await operator.show("users")
     await operator.press("Add a user")
@@ -201,8 +233,13 @@ async def manage_a_user(operator: Operator) -> None:
     await main.get_by_role("button", name="Invite u-bob").click()
     assert await operator.page.get_by_label("Invitation").first.input_value()
     await keep(operator.page, "admin-invitation")
+    await redeem(operator)
     await operator.press("Done")
+    await operator.show("users")
     await main.get_by_role("button", name="Edit u-bob").click()
+    await expect(operator.page.get_by_role("cell", name="alice", exact=True).last).to_be_visible(
+        timeout=WAIT_MS
+    )
     await operator.press("Link a phone")
     await operator.fill("Provider", "pretend")
     await operator.fill("Openid", "bob")
@@ -216,7 +253,7 @@ async def manage_a_user(operator: Operator) -> None:
     await operator.press("Block")
     await operator.press("Block")
     await operator.is_closed()
-    await expect(main.get_by_text("blocked")).to_be_visible()
+    await expect(main.get_by_text("blocked")).to_be_visible(timeout=WAIT_MS)
     await main.get_by_role("button", name="Edit u-bob").click()
     await operator.press("Delete")
     await keep(operator.page, "admin-confirm")
@@ -228,10 +265,13 @@ async def manage_sessions(operator: Operator) -> None:
     main = await operator.show("sessions")
     await main.get_by_label("Openid").fill("alice")
     await main.get_by_role("button", name="Find").last.click()
-    await operator.press("End")
+    await operator.press("End")  # of the phone that has scanned, or of the phone page
     await operator.press("End")
     await operator.is_closed()
-    await expect(main.get_by_text("No sessions")).to_be_visible()
+    await operator.press("End all")
+    await operator.press("End all")
+    await operator.is_closed()
+    await expect(main.get_by_text("No sessions")).to_be_visible(timeout=WAIT_MS)
 
 
 async def manage_pool_and_keys(operator: Operator) -> None:
@@ -246,7 +286,7 @@ async def manage_pool_and_keys(operator: Operator) -> None:
     await operator.press("Rotate")
     await operator.press("Rotate")
     await operator.is_closed()
-    await expect(main.get_by_text("former").first).to_be_visible()
+    await expect(main.get_by_text("former").first).to_be_visible(timeout=WAIT_MS)
     await operator.press("Rotate")
     await operator.press("Rotate")
     await expect(operator.page.get_by_role("alert")).to_contain_text("try again in")

@@ -111,6 +111,7 @@ async def test_mini_program_suite_passes(
         fields = {"id": match, "name": "Bank", "match": match, "origins": [PAGE]}
         assert (await admin.ask("POST", "/apps", fields)).status == 201
     await admin.http.close()
+    invitation = await new_invitation(start_broker) if suite == "pages" else ""
     brief = await start_broker(directory, login_lifetime=8, **public)
     strict = await start_broker(directory, misses_per_minute=2, **public)
     urls = {"BROKER": broker.url, "BRIEF_BROKER": brief.url, "STRICT_BROKER": strict.url}
@@ -118,4 +119,14 @@ async def test_mini_program_suite_passes(
 
     async with page(broker, "code", PAGE) as browser:
         begun = await browser.emit("begin", {})
-        await run_suite(suite, **brokers, PAGE_SCENE=begun["scene"])
+        await run_suite(suite, **brokers, PAGE_SCENE=begun["scene"], INVITATION=invitation)
+
+
+async def new_invitation(start_broker: StartBroker) -> str:
+    """Return an invitation that brokers with the same records accept."""
+    broker = await start_broker("sql", admin_token=TOKEN)
+    admin = Admin(broker.admin)
+    await admin.ask("POST", "/users", {"id": "u-guest"})
+    invited = await admin.ask("POST", "/users/u-guest/invite", {})
+    await admin.http.close()
+    return str(invited.body["invitation"])

@@ -112,6 +112,9 @@ class WeChatProvider:
         await self._token.close()
         await self._client.close()
 
+    def link(self, scene: str) -> str | None:
+        return None
+
     async def draw(self, scene: str) -> CodePicture:
         try:
             async with asyncio.timeout(TOTAL_TIMEOUT):

@@ -46,6 +46,12 @@ class ScanLogin {
     return this._act("deny", { login_id });
   }
 
+  // Use an invitation: from then on this phone belongs to the invited user. Resolves with
+  // {subject, name}. `invitationIn` of ./scene finds an invitation in a scene.
+  register(invitation) {
+    return this._request("POST", "/phone/register", { invitation });
+  }
+
   // "That was not me": end the sign-ins of a login that this person confirmed, and inform the site.
   // Resolves with {ended}, which is 0 if the site itself has to sign the browser out.
   report(login_id) {

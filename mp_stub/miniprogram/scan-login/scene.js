@@ -12,6 +12,11 @@ function sceneInScan({ path, result }) {
   return match ? decode(match[1]) : "";
 }
 
+// The invitation in a scene, or "" if it is the scene of a login.
+function invitationIn(scene) {
+  return scene.startsWith("i.") ? scene.slice(2) : "";
+}
+
 function decode(text) {
   try {
     return decodeURIComponent(text);
@@ -20,4 +25,4 @@ function decode(text) {
   }
 }
 
-module.exports = { sceneInQuery, sceneInScan };
+module.exports = { invitationIn, sceneInQuery, sceneInScan };

@@ -8,7 +8,7 @@ const {
   HOME, LOGIN, REGISTER, closeAll, config, open, scan, scanned, shown, sleep, tap, textOf,
 } = require("./simulator");
 
-const { BROKER, BRIEF_BROKER, STRICT_BROKER } = process.env;
+const { BROKER, BRIEF_BROKER, STRICT_BROKER, INVITATION } = process.env;
 
 let phone;
 
@@ -248,6 +248,23 @@ describe("outcome", () => {
       await shown(page, "Unknown code");
     },
   );
+});
+
+describe("invitations", () => {
+  test("the code of an invitation registers the phone", async () => {
+    hold(new PretendPhone("guest"));
+
+    const page = open(LOGIN, { scene: `i.${INVITATION}` });
+
+    await shown(page, "Registered");
+    expect(acts("scan")).toHaveLength(0);
+  });
+
+  test("an unknown invitation is reported", async () => {
+    const page = open(LOGIN, { scene: `i.${"x".repeat(30)}` });
+
+    await shown(page, "The invitation has ended");
+  });
 });
 
 describe("users", () => {

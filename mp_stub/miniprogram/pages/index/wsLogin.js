@@ -11,7 +11,7 @@ const { browserName, duration, formatTime, timeAgo } = require("../../formats");
 const { OUTCOMES, outcomeOf, secondsToWait } = require("../../outcomes");
 const { howScanned } = require("../../scan-login/how");
 const { ScanLogin } = require("../../scan-login/index");
-const { sceneInQuery } = require("../../scan-login/scene");
+const { invitationIn, sceneInQuery } = require("../../scan-login/scene");
 const { say, sayAll } = require("../../words");
 
 const DOUBLE_TAP_MS = 400; // the second tap of a double tap on "try again" must not hit "confirm"
@@ -22,7 +22,7 @@ const WATCH_INTERVAL_MS = 2000; // between two questions whether the browser has
 const DIGITS_OUTCOME_OF = { access_denied: "digitsWrong", expired_token: "digitsOver", invalid_grant: "digitsOver" };
 
 const DONE = { confirm: "confirmed", deny: "denied" };
-const DOING = { scan: "scanning", confirm: "confirming", deny: "denying", report: "reporting" };
+const DOING = { scan: "scanning", confirm: "confirming", deny: "denying", report: "reporting", register: "registering" };
 
 Page({
   data: { view: "loading", words: {}, facts: [], doing: "" },
@@ -33,7 +33,9 @@ Page({
     this.how = howScanned(this.scene);
     wx.setNavigationBarTitle({ title: say("title") });
     this.setData({ words: sayAll("warningWhy", "register", "report", "another", "done") });
-    if (this.scene) this.perform("scan");
+    this.invitation = invitationIn(this.scene);
+    if (this.invitation) this.perform("register");
+    else if (this.scene) this.perform("scan");
     else this.showOutcome("unknown");
   },
 
@@ -64,6 +66,7 @@ Page({
       return;
     }
     if (act === "scan") this.showAsking(answer);
+    else if (act === "register") this.showOutcome("registered");
     else if (act === "report") this.showOutcome(answer.ended ? "reported" : "reportedOnly");
     else if (answer.match) this.showDigits(answer);
     else this.showOutcome(DONE[act]);
@@ -71,6 +74,7 @@ Page({
 
   send(act) {
     if (act === "scan") return this.phone.scan(this.scene, this.how);
+    if (act === "register") return this.phone.register(this.invitation);
     return this.phone[act](this.login.login_id, this.chosen);
   },
 
