@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Annotated, Any, NotRequired
-
-from pydantic import Field, StringConstraints
 
 from broker.chat.connections import Connection, Connections
 from broker.chat.conversations import Conversations, Target
@@ -22,7 +19,25 @@ from broker.chat.payloads import (
     member_payload,
 )
 from broker.chat.presence import PresenceService
-from broker.chat.rules import HISTORY_MAX, ROOM_PATTERN, Position, check_data, in_order
+from broker.chat.rules import Position, check_data, in_order
+from broker.chat.schema_api import (
+    NICKNAME_MAX,
+    ChatConnectRequest,
+    ConversationsResponse,
+    DeleteResponse,
+    EmptyResponse,
+    HistoryRequest,
+    HistoryResponse,
+    JoinRequest,
+    JoinResponse,
+    LeaveResponse,
+    RestrictRequest,
+    RoomOffsetRequest,
+    RoomRequest,
+    SayRequest,
+    SayResponse,
+    TypingRequest,
+)
 from broker.chat.service import ChatService
 from broker.chat.sessions import ChatSessions
 from broker.errors import BrokerError, InvalidRequest, Unavailable
@@ -31,134 +46,13 @@ from broker.infrastructure.api.endpoint import Operation
 from broker.infrastructure.api.event import Event, EventNamespace
 from broker.infrastructure.api.rate_limit import RateLimiter
 from broker.infrastructure.api.schema import (
-    AppIdField,
-    Count,
     EmptyRequest,
-    LoginIdField,
-    RequestModel,
-    ResponseModel,
-    SecretField,
     parse,
     sanitize_text,
 )
 from broker.infrastructure.background import BackgroundTasks
 from broker.infrastructure.clock import Clock, seconds_until
 from broker.sessions.model import SessionToken
-
-NICKNAME_MAX, TEXT_MAX = 32, 4_000
-
-RESTRICTION_MAX = 30 * 86_400
-"""Seconds of a mute or a kick."""
-
-OFFSET_MAX = 2**53 - 1
-"""The largest whole number that JavaScript has exactly."""
-
-RoomField = Annotated[str, StringConstraints(pattern=ROOM_PATTERN)]
-
-SubjectField = Annotated[str, StringConstraints(min_length=1, max_length=255)]
-
-MessageIdField = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-
-OffsetField = Annotated[int, Field(ge=0, le=OFFSET_MAX)]
-
-
-class ChatConnectRequest(RequestModel):
-    """The payload of the CONNECT packet: a token, a phone's session, or `resume`."""
-
-    token: Annotated[str, StringConstraints(max_length=16_384)] | None = None
-    app: AppIdField | None = None
-    id: LoginIdField | None = None
-    skey: SecretField | None = None
-    resume: SecretField | None = None
-    nickname: str | None = None
-
-
-class RoomRequest(RequestModel):
-    """A room by its name, or a point-to-point room by the other person's subject."""
-
-    room: RoomField | None = None
-    to: SubjectField | None = None
-
-
-class JoinRequest(RoomRequest):
-    """epoch, offset: the entries that the client has."""
-
-    epoch: Annotated[str, StringConstraints(max_length=64)] | None = None
-    offset: OffsetField | None = None
-
-
-class SayRequest(RoomRequest):
-    id: MessageIdField
-    text: Annotated[str, StringConstraints(max_length=TEXT_MAX)] | None = None
-    data: Any = None
-
-
-class HistoryRequest(RoomRequest):
-    before: OffsetField | None = None
-    limit: Annotated[int, Field(ge=1, le=HISTORY_MAX)] = HISTORY_MAX
-
-
-class RoomOffsetRequest(RoomRequest):
-    offset: OffsetField
-
-
-class TypingRequest(RoomRequest):
-    on: bool = True
-
-
-class RestrictRequest(RoomRequest):
-    subject: SubjectField
-    seconds: Annotated[int, Field(ge=0, le=RESTRICTION_MAX)]
-
-
-class ChatAuthorResponse(ResponseModel):
-    subject: str
-    name: str | None
-    nickname: NotRequired[str]
-
-
-class ChatMemberResponse(ChatAuthorResponse):
-    online: bool
-
-
-class JoinResponse(ResponseModel):
-    room: str
-    epoch: str
-    offset: Count
-    recovered: bool
-    messages: list[Payload]
-    members: list[Payload]
-    online: Count
-    may: list[str]
-
-
-class LeaveResponse(ResponseModel):
-    room: str
-
-
-class SayResponse(ResponseModel):
-    room: str
-    offset: Count
-    at: float
-
-
-class HistoryResponse(ResponseModel):
-    messages: list[Payload]
-    more: bool
-
-
-class ConversationsResponse(ResponseModel):
-    conversations: list[Payload]
-
-
-class DeleteResponse(ResponseModel):
-    room: str
-    offset: Count
-    entry: Count
-
-
-class EmptyResponse(ResponseModel):
-    """No fields."""
 
 
 class ChatSocketAPI:

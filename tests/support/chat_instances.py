@@ -17,8 +17,8 @@ from broker.chat.model import Author, ChatSession, Person
 from broker.chat.mount import ChatContext, ChatParts
 from broker.chat.ports import ChatStores
 from broker.chat.presence import REFRESH_SLICES
+from broker.chat.schema_api import JoinRequest, RoomOffsetRequest, SayRequest
 from broker.chat.settings import ChatSettings
-from broker.chat.socket_api import JoinRequest, RoomOffsetRequest, SayRequest
 from broker.infrastructure.coordination import Notice
 from broker.infrastructure.notices import NoticeDispatcher
 from broker.infrastructure.outbound.settings import OutboundSettings

@@ -12,7 +12,7 @@ from broker.chat.blocked import REREAD_INTERVAL
 from broker.chat.connections import Connection
 from broker.chat.errors import ChatDenied, NotAMember
 from broker.chat.ports import MEMBER_TTL
-from broker.chat.socket_api import RestrictRequest
+from broker.chat.schema_api import RestrictRequest
 from tests.support.chat_instances import ChatCluster, ChatInstance
 
 ROOM = "lounge"

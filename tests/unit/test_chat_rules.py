@@ -33,7 +33,7 @@ from broker.chat.rules import (
     may_in_room,
     parse_may,
 )
-from broker.chat.socket_api import RoomRequest
+from broker.chat.schema_api import RoomRequest
 from broker.errors import InvalidRequest, RateLimited
 from broker.infrastructure.api.schema import parse
 from broker.infrastructure.coordination import Notice
