@@ -21,6 +21,7 @@ from broker.chat.schema_api import JoinRequest, RoomOffsetRequest, SayRequest
 from broker.chat.settings import ChatSettings
 from broker.infrastructure.coordination import Notice
 from broker.infrastructure.notices import NoticeDispatcher
+from broker.infrastructure.observability.instance_report import InstanceReport
 from broker.infrastructure.outbound.settings import OutboundSettings
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
@@ -153,6 +154,7 @@ class ChatCluster:
             webhook_secrets=None,
             token_issuer=None,
             access_grants=None,
+            report=InstanceReport(),
             session_service=EndedSessions(),
             failures=None,
             socket_server=self.server,
