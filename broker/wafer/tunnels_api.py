@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NotRequired
 from urllib.parse import urlsplit
 
+import structlog
 from aiohttp import web
 
 from broker.apps.model import DEFAULT_APP, App
@@ -31,6 +32,8 @@ from broker.wafer.callbacks import WaferCallbacks
 from broker.wafer.errors import TunnelCallFailed, TunnelCode, WrongSignature
 from broker.wafer.rules import APP_PREFIX, CLOSE, DELIVERIES_MAX, WaferPacket, parse_packets
 from broker.wafer.signing import client_id, is_signed, signature
+
+log = structlog.get_logger()
 
 SIGNED = Auth({}, (), ())
 """The signature in the body."""
@@ -161,6 +164,7 @@ class WaferTunnelsAPI:
         host = app.wafer_host if app is not None else ""
         is_known = hmac.compare_digest(client_id(host).encode(), fields["tcId"].encode())
         if app is None or key is None or not (host and is_known and is_right):
+            log.warning("wafer signature refused", app=app.id if app is not None else None)
             raise WrongSignature
         return SignedCall(app, key)
 

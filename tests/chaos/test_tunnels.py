@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.chaos.tunnel_talk import Talk, assert_complete, open_talk, talking, v
 from tests.chaos.world import World, brokers_with_links
 from tests.support.servers.redis import RedisServer, redis_program, running
 from tests.support.tunnel_client import Backend, TunnelServer, reply_with, respond, serving_backend
+from tests.support.wafer import WAFER_SETTINGS, TunnelCalls, WaferClient, serving_business
 from tests.support.waiting import eventually
 
 long = pytest.mark.chaos_long
@@ -185,3 +187,43 @@ async def test_instance_that_was_cut_off_sends_no_callback(setup: Setup) -> None
     assert await former.closed() == 4004
     await talk.run(50)
     assert_complete(talk, setup.backend, 50)
+
+
+@long
+@pytest.mark.timeout(180)
+async def test_wafer_tunnel_of_killed_instance_is_closed(
+    redis: RedisServer, tmp_path: Path, key_file: Path
+) -> None:
+    """The client opens another tunnel at once. The former one ends when the instance is missed."""
+    variables = {f"SCAN_LOGIN_{key.upper()}": str(value) for key, value in WAFER_SETTINGS.items()}
+    variables["SCAN_LOGIN_KEY_FILE"] = str(key_file)
+    async with (
+        serving_business() as business,
+        aiohttp.ClientSession() as http,
+        brokers_with_links(redis, tmp_path, 2, variables) as world,
+    ):
+        one, two = world.instances
+        lost_id, client = await open_wafer(http, one.url, business.url)
+        _, other = await open_wafer(http, two.url, business.url)
+        await business.received("connect", "connect")
+
+        one.kill()
+        await client.closed()
+
+        await open_wafer(http, two.url, business.url)
+        await eventually(lambda: "close" in business.types(), within=120)
+        assert [packet.tunnel_id for packet in business.packets if packet.type == "close"] == [
+            lost_id
+        ]
+        await other.send("ping")
+        assert await other.receive() == "pong"
+
+
+async def open_wafer(
+    http: aiohttp.ClientSession, url: str, receive_url: str
+) -> tuple[str, WaferClient]:
+    created = json.loads((await TunnelCalls(http, url).create(receive_url))["data"])
+    ticket = created["connectUrl"].rpartition("/")[2]
+    client = WaferClient(await http.ws_connect(f"{url}/tunnel/wafer/{ticket}"))
+    assert (await client.receive()).startswith("timeout:")
+    return created["tunnelId"], client

@@ -23,6 +23,7 @@ from broker.tunnels.limits import AppTunnelLimit
 from broker.tunnels.losses import LostSockets
 from broker.tunnels.model import (
     NATIVE,
+    WAFER,
     AcceptedOpening,
     ClosedBy,
     ClosedTunnel,
@@ -177,7 +178,7 @@ class Instance:
         self, name: str, store: StateBackend, bus: MemoryBus, backend: FlakyBackend
     ) -> None:
         stores, clock = store.tunnels, store.clock
-        callbacks, news = {NATIVE: backend}, NewsSender(bus)
+        callbacks, news = {NATIVE: backend, WAFER: backend}, NewsSender(bus)
         self.closer = TunnelCloser(stores=stores, callbacks=callbacks, news=news)
         self.losses = LostSockets(records=stores.records, clock=clock, away_timeout=120)
         self.hub = TunnelHub(streams=stores.streams, closer=self.closer, instance=name)

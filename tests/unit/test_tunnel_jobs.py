@@ -11,10 +11,19 @@ from broker.errors import Unavailable
 from broker.state import StateBackend
 from broker.tunnels.jobs import TunnelJobs
 from broker.tunnels.losses import LostSockets
-from broker.tunnels.model import AWAY_TOO_LONG, NATIVE, UNAVAILABLE, ClosedBy, Tunnel, TunnelState
+from broker.tunnels.model import (
+    AWAY_TOO_LONG,
+    NATIVE,
+    UNAVAILABLE,
+    WAFER,
+    ClosedBy,
+    Tunnel,
+    TunnelState,
+)
 from broker.tunnels.ports import AWAY_TIMEOUT_MAX, Push
 from tests.support.builders import Clock
 from tests.support.tunnel_instances import FlakyBackend, Instance, running_instances, sessions_of
+from tests.support.tunnels import stored_tunnel
 from tests.support.waiting import eventually
 
 
@@ -71,6 +80,18 @@ async def test_tunnels_of_ended_instance_are_away(store: StateBackend, pair: Pai
         assert (await record_of(store, one.tunnel_id)).state is TunnelState.AWAY
     assert (await record_of(store, other.tunnel_id)).state is TunnelState.OPEN
     assert await pair.two.resume(attached) is not None
+
+
+async def test_wafer_tunnel_of_ended_instance_is_closed(store: StateBackend, pair: Pair) -> None:
+    tunnel = await stored_tunnel(store, api=WAFER, instance="one")
+    jobs = jobs_of(store, pair.two, "one")
+
+    await jobs.free_lost()
+    await jobs.run_once()
+    await pair.two.closer.close()
+
+    assert await store.tunnels.records.get(tunnel.id) is None
+    assert pair.backend.accepted[tunnel.id] == [(1, "close")]
 
 
 async def test_running_instance_that_seemed_ended_closes_sockets(
