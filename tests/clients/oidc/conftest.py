@@ -14,7 +14,13 @@ from tests.support.servers.redis import Engines
 
 @pytest.fixture(params=LAYOUTS)
 async def provider(
-    request: pytest.FixtureRequest, start_broker: StartBroker, tmp_path: Path, engines: Engines
+    request: pytest.FixtureRequest,
+    start_broker: StartBroker,
+    tmp_path: Path,
+    engines: Engines,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Provider]:
+    # Each test adds an app and waits until all instances have read it.
+    monkeypatch.setattr("broker.records.app_cache.REFRESH_INTERVAL", 0.1)
     async with LAYOUTS[request.param](start_broker, tmp_path, engines) as provider:
         yield provider
