@@ -123,7 +123,7 @@ async def test_event_outside_the_window_is_refused(driver: Driver, seconds: int)
     [
         {"webhook-id": "msg_2"},
         {"webhook-id": None},
-        {"webhook-timestamp": str(int(time.time()) - 1_000)},
+        {"webhook-timestamp": "1700000000"},
         {"webhook-timestamp": "now"},
         {"webhook-timestamp": "1e999"},
         {"webhook-timestamp": None},
