@@ -19,7 +19,7 @@ BOTH_ENGINES = $(shell grep -rlw both_engines tests --include='test_*.py')
 unexport PYTHONDONTWRITEBYTECODE
 RUNS := 3
 TESTS :=
-export PORT SITE_PORT PHONE_PORT WECHAT_PORT GATEWAY_PORT PROVIDER POOL OIDC BROKERS
+export PORT SITE_PORT PHONE_PORT WECHAT_PORT GATEWAY_PORT ADMIN_PORT PROVIDER POOL OIDC BROKERS
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-cluster install test-unit test test-stock test-busy coverage check lint types \

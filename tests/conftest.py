@@ -57,6 +57,7 @@ from tests.support.waiting import eventually
 
 DEMO = {
     *("HOST", "PORT", "SITE_PORT", "PHONE_PORT", "WECHAT_PORT", "GATEWAY_PORT"),
+    "ADMIN_PORT",
     *("PROVIDER", "POOL", "OIDC"),
 }
 """The environment variables of `scan-login demo`."""

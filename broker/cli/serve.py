@@ -105,6 +105,8 @@ def run_broker(settings: Settings, *, is_supervised: bool) -> None:
     def on_ready(addresses: dict[str, str]) -> None:
         process.freeze_gc()
         logs.announce(ready_line(settings, addresses["broker"], files))
+        if server.admin_token and admin.name in addresses:
+            logs.announce(f"admin page on {addresses[admin.name]}")
 
     drain = DrainPlan(broker.drain, server.drain)
     process.run(

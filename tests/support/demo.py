@@ -32,7 +32,7 @@ class Demo(NamedTuple):
 
 @asynccontextmanager
 async def demo(*options: str, **ports: str) -> AsyncIterator[Demo]:
-    names = ("PORT", "SITE_PORT", "PHONE_PORT", "WECHAT_PORT", "GATEWAY_PORT")
+    names = ("PORT", "SITE_PORT", "PHONE_PORT", "WECHAT_PORT", "GATEWAY_PORT", "ADMIN_PORT")
     ports_used = {name: str(free_port()) for name in names} | ports
     process = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -14,17 +14,20 @@ from tests.support.demo import demo, phone, run_curl
 from tests.support.oidc_browser import ScanBrowser
 from tests.support.wechat import link_in
 
+SITES = ("PORT", "SITE_PORT", "PHONE_PORT", "ADMIN_PORT")
 
-async def test_demo_serves_three_applications_until_ctrl_c() -> None:
+
+async def test_demo_serves_its_applications_until_ctrl_c() -> None:
     async with demo() as running:
         for name, port in [
             ("Example site", "SITE_PORT"),
             ("Phone page", "PHONE_PORT"),
             ("Broker", "PORT"),
+            ("Admin page", "ADMIN_PORT"),
         ]:
             assert running.ports[port] in await running.line(name)
         async with aiohttp.ClientSession() as http:
-            for port in [running.ports[name] for name in ("PORT", "SITE_PORT", "PHONE_PORT")]:
+            for port in [running.ports[name] for name in SITES]:
                 async with http.get(f"http://127.0.0.1:{port}/") as response:
                     assert response.status == 200
 

@@ -31,6 +31,10 @@ def demo(
     gateway_port: Annotated[
         int, typer.Option(envvar="GATEWAY_PORT", min=1, max=65535, help="Port of the gateway.")
     ] = 8070,
+    admin_port: Annotated[
+        int,
+        typer.Option(envvar="ADMIN_PORT", min=1, max=65535, help="Port of the admin page."),
+    ] = 9000,
     provider: Annotated[
         Literal["pretend", "wechat"],
         typer.Option(envvar="PROVIDER", help="Provider; `wechat` uses a stub of WeChat's server."),
@@ -56,6 +60,6 @@ def demo(
     """Run broker, example site and phone page. No WeChat account is needed."""
     from broker.cli.demo.run import DemoOptions, DemoPorts, run_demo
 
-    ports = DemoPorts(port, site_port, phone_port, wechat_port, gateway_port)
+    ports = DemoPorts(port, site_port, phone_port, wechat_port, gateway_port, admin_port)
     options = DemoOptions("wechat" if pool else provider, pooled=pool, oidc=oidc)
     asyncio.run(run_demo(host, ports, options))

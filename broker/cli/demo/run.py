@@ -7,6 +7,7 @@ page send their WeChat requests to it.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -16,9 +17,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import aiohttp
-from aiohttp import web
 
-from broker.app import build
+from broker.app import Broker, build
 from broker.apps.settings import AppSettings
 from broker.cli.demo import gateway, pool
 from broker.cli.demo.game import add_game
@@ -38,6 +38,8 @@ from web_demo.site import build_site
 
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
 
+ADMIN_SITE = "admin page"
+
 CHAT_ROOM, CHAT_MODERATOR = "lobby", "pretend:alice"
 
 PUBLIC_WARNING = """\
@@ -50,8 +52,12 @@ BANNER = """
 {1}  Game           {0.site}/game      sign in in two browsers, and play
   Phone page     {0.phone}      simulates a phone
   Broker         {0.broker}
-
+{2}
   Ctrl-C stops all of them.
+"""
+
+ADMIN_BANNER = """\
+  Admin page     {0}      its token is {1}
 """
 
 CHAT_BANNER = """\
@@ -84,6 +90,7 @@ class DemoPorts(NamedTuple):
     """wechat: port of the WeChat stub, which runs with the provider `wechat` only.
 
     gateway: port of Envoy, which runs with OpenID Connect only.
+    admin: port of the admin page, which is turned off if the port is in use.
     """
 
     broker: int
@@ -91,6 +98,7 @@ class DemoPorts(NamedTuple):
     phone: int
     wechat: int
     gateway: int
+    admin: int
 
 
 class DemoOptions(NamedTuple):
@@ -143,13 +151,15 @@ async def run_demo(host: str, ports: DemoPorts, options: DemoOptions) -> None:
             await _terminal_login(urls.broker, f"{urls.phone}/")
 
         def on_ready(addresses: dict[str, str]) -> None:
-            announce(greeting(host, urls, pooled=pooled))
+            page = addresses.get(ADMIN_SITE)
+            admin = ADMIN_BANNER.format(page, values["admin_token"]) if page else ""
+            announce(greeting(host, urls, pooled=pooled, admin=admin))
             tasks.append(spawn("demo login", after_start()))
 
         try:
             async with _gateway(host, ports, urls, products, Path(folder)) as page:
                 on_draw = _announce_code if options.oidc and not pooled else None
-                sites = _sites(host, ports, urls, broker.public, products, game, on_draw)
+                sites = _sites(host, ports, urls, broker, products, game, on_draw)
                 await serve_until_signal(
                     [*sites, *page], on_ready, unready_reason=broker.unready_reason
                 )
@@ -206,6 +216,7 @@ def _values(host: str, port: int, urls: DemoURLs, provider: str, folder: Path) -
         "webhooks_private": True,  # back-channel logouts go to this machine
         "phone_page_url": f"{urls.phone}/",
         "allow_pretend": True,
+        "admin_token": secrets.token_urlsafe(24),
         "provider": provider,
         "key_file": folder / "keys.json",
         "seal_file": folder / "seal.json",
@@ -224,7 +235,7 @@ def _sites(
     host: str,
     ports: DemoPorts,
     urls: DemoURLs,
-    broker: web.Application,
+    broker: Broker,
     products: Products | None,
     game: GameOptions,
     on_draw: Callable[[str], None] | None,
@@ -238,7 +249,8 @@ def _sites(
         broker_url=urls.broker, phone_url=urls.phone, oidc=client, chat_room=CHAT_ROOM, game=game
     )
     phone = build_phone_page(broker_url=urls.broker, wechat_url=urls.wechat)
-    yield Site("broker", broker, host, ports.broker, "PORT")
+    yield Site("broker", broker.public, host, ports.broker, "PORT")
+    yield Site(ADMIN_SITE, broker.admin, "127.0.0.1", ports.admin, "ADMIN_PORT", needed=False)
     yield Site("example site", site, host, ports.site, "SITE_PORT")
     yield Site("phone page", phone, host, ports.phone, "PHONE_PORT")
 
@@ -258,10 +270,10 @@ def _site_origins(name: str, port: int) -> tuple[str, ...]:
     return tuple(sorted({f"http://{host}:{port}" for host in (name, "127.0.0.1", "localhost")}))
 
 
-def greeting(host: str, urls: DemoURLs, *, pooled: bool) -> str:
-    """Return the text that describes the demo."""
+def greeting(host: str, urls: DemoURLs, *, pooled: bool, admin: str = "") -> str:
+    """Return the text that describes the demo.  admin: the line of the admin page."""
     chat = CHAT_BANNER.format(urls) if urls.gateway is None else ""
-    parts = [BANNER.format(urls, chat)]
+    parts = [BANNER.format(urls, chat, admin)]
     if urls.wechat:
         parts.append(WECHAT_BANNER.format(urls.wechat))
     if urls.gateway:
