@@ -195,7 +195,8 @@ async def test_wafer_tunnel_of_killed_instance_is_closed(
     redis: RedisServer, tmp_path: Path, key_file: Path
 ) -> None:
     """The client opens another tunnel at once. The former one ends when the instance is missed."""
-    variables = {f"SCAN_LOGIN_{key.upper()}": str(value) for key, value in WAFER_SETTINGS.items()}
+    settings = {**WAFER_SETTINGS, "wafer_heartbeat_interval": 600}  # no client is silent too long
+    variables = {f"SCAN_LOGIN_{key.upper()}": str(value) for key, value in settings.items()}
     variables["SCAN_LOGIN_KEY_FILE"] = str(key_file)
     async with (
         serving_business() as business,
@@ -210,13 +211,13 @@ async def test_wafer_tunnel_of_killed_instance_is_closed(
         one.kill()
         await client.closed()
 
-        await open_wafer(http, two.url, business.url)
+        _, again = await open_wafer(http, two.url, business.url)
         await eventually(lambda: "close" in business.types(), within=120)
-        assert [packet.tunnel_id for packet in business.packets if packet.type == "close"] == [
-            lost_id
-        ]
-        await other.send("ping")
-        assert await other.receive() == "pong"
+        closed = [packet.tunnel_id for packet in business.packets if packet.type == "close"]
+        assert closed == [lost_id]
+        for living in (other, again):
+            await living.send("ping")
+            assert await living.receive() == "pong"
 
 
 async def open_wafer(
