@@ -20,6 +20,7 @@ PACKAGES = ROOT / "packages"
 DIST = ROOT / "dist"
 
 SOURCES: Mapping[str, Mapping[str, str]] = {
+    "miniprogram": {"miniprogram_dist": "mp_stub/miniprogram/scan-login"},
     "widget": {"scan-login.js": "broker/widget/static/scan-login.js"},
 }
 """By package: the files and folders in it that have their source elsewhere."""

@@ -1,1 +1,8 @@
-App({});
+const config = require("./config");
+const { configure } = require("./scan-login/index");
+
+App({
+  onLaunch() {
+    configure(config);
+  },
+});

@@ -1,92 +1,14 @@
-// The texts of all pages in both languages. `say` replaces {placeholders}.
+// The texts of the pages in both languages, with those of the confirm view.
 
-const WORDS = {
+const { WORDS: CONFIRM_WORDS, language, speaker } = require("./scan-login/confirm/words");
+
+const PAGE_WORDS = {
   en: {
     title: "Scan to sign in",
 
     homeTitle: "Sign in on a computer",
     homeText: "A website shows a code. Scan the code, check the sign-in request, then confirm.",
     scanCode: "Scan a code",
-    notACode: "This is not a sign-in code",
-
-    scanning: "Reading the code…",
-    registering: "Registering…",
-    confirming: "Confirming…",
-    denying: "Denying…",
-
-    confirmTitle: "Sign in to {site}?",
-    confirmText: "The browser below will be signed in as you.",
-    site: "Website",
-    scopes: "Shares",
-    scope_openid: "your user ID",
-    scope_profile: "your name and profile",
-    scope_email: "your e-mail address",
-    scope_phone: "your phone number",
-    scope_groups: "the groups you belong to",
-    scope_offline_access: "access until you end it",
-    comma: ", ",
-    known: "used before",
-    notKnown: "not used before",
-    browser: "Browser",
-    browserOn: "{program} on {system}",
-    from: "From",
-    since: "Since",
-    justNow: "just now",
-    secondsAgo: "{count} s ago",
-    minutesAgo: "{count} min ago",
-    unknown: "Unknown",
-    warningAt: "Only continue if this code is on a screen in front of you, at {origin}",
-    warning: "Only confirm if the browser shown here is your own.",
-    warningWhy: "Otherwise another person is signed in as you.",
-    left: "The code expires in {time}",
-    address: "Address",
-    choose: "Which number does the browser show?",
-    digitsTitle: "Type these digits in the browser",
-    digitsText: "Type them only at {origin}. If that page is not on a screen in front of you, close this page.",
-    confirm: "Confirm",
-    deny: "Deny",
-
-    confirmedTitle: "Confirmed",
-    confirmedText: "The browser is now signed in to {site}.",
-    deniedTitle: "Denied",
-    deniedText: "The browser is not signed in. If you did not open that page, another person may have tried to sign in as you.",
-    expiredTitle: "The code has expired",
-    expiredText: "The sign-in was not confirmed. Get a new code on the website and scan it.",
-    takenTitle: "Scanned by another phone",
-    takenText: "Another phone has scanned this code. Get a new code on the website.",
-    unknownTitle: "Unknown code",
-    unknownText: "No website is waiting for this code. The code may be too old. Get a new code and scan it.",
-    unregisteredTitle: "Not registered yet",
-    unregisteredText: "{site} does not know you. Register there, then confirm. The sign-in continues.",
-    registeredTitle: "Registered",
-    registeredText: "This phone belongs to the invited user now. Scan a code to sign in.",
-    invitationOverTitle: "The invitation has ended",
-    invitationOverText: "It was used, has expired, or was replaced by a newer one. Ask for a new invitation.",
-    blockedTitle: "Not allowed",
-    blockedText: "{site} does not allow you to sign in. Please contact the site's administrator.",
-    mismatchTitle: "Not signed in",
-    mismatchText: "The number was wrong, or {site} does not allow you to sign in. Get a new code on the website.",
-    digitsOverTitle: "The digits have expired",
-    digitsOverText: "If the browser is not signed in, get a new code on the website and scan it.",
-    digitsWrongTitle: "Not signed in",
-    digitsWrongText: "The digits in the browser were wrong. Get a new code on the website.",
-    overTitle: "This sign-in has ended",
-    overText: "It was already confirmed, denied or cancelled. Get a new code on the website.",
-    limitedTitle: "Too many attempts",
-    limitedText: "Wait a moment, then try again.",
-    busyTitle: "Temporarily unavailable",
-    busyText: "The sign-in service is temporarily unavailable. You can safely try again.",
-    offlineTitle: "No connection",
-    offlineText: "Check the network. You can safely try again.",
-    failedTitle: "Something went wrong",
-    failedText: "Try again, or scan a new code.",
-
-    report: "That was not me",
-    reporting: "Reporting…",
-    reportedTitle: "Reported",
-    reportedText: "The sign-in to {site} has ended.",
-    reportedOnlyTitle: "Reported",
-    reportedOnlyText: "The report is recorded, but the browser may still be signed in to {site}. Please contact the site's administrator.",
 
     signIns: "Your sign-ins",
     loading: "Loading…",
@@ -99,15 +21,6 @@ const WORDS = {
     endOf: "End the sign-in to {apps}",
     endAll: "End all",
     ending: "Ending…",
-    barredTitle: "Not allowed",
-    barredText: "Your account is blocked. Please contact the administrator.",
-
-    register: "Register",
-    again: "Try again",
-    againRegistered: "I have registered. Confirm",
-    againIn: "Try again in {time}",
-    another: "Scan another code",
-    done: "Done",
 
     registerTitle: "Register",
     registerText: "Copy this link and open it in a browser. After you have registered, return here and confirm.",
@@ -152,86 +65,6 @@ const WORDS = {
     homeTitle: "在电脑上登录",
     homeText: "网站会显示一个登录码。扫描登录码，核对登录请求，然后确认。",
     scanCode: "扫一扫",
-    notACode: "这不是登录码",
-
-    scanning: "正在识别登录码…",
-    registering: "正在注册…",
-    confirming: "正在确认…",
-    denying: "正在拒绝…",
-
-    confirmTitle: "登录 {site}？",
-    confirmText: "下面的浏览器将以你的身份登录。",
-    site: "网站",
-    scopes: "提供",
-    scope_openid: "用户标识",
-    scope_profile: "姓名和个人资料",
-    scope_email: "电子邮箱",
-    scope_phone: "手机号码",
-    scope_groups: "所属用户组",
-    scope_offline_access: "持续访问，直到取消为止",
-    comma: "、",
-    known: "以前用过",
-    notKnown: "以前没有用过",
-    browser: "浏览器",
-    browserOn: "{system} 上的 {program}",
-    from: "来自",
-    since: "时间",
-    justNow: "刚刚",
-    secondsAgo: "{count} 秒前",
-    minutesAgo: "{count} 分钟前",
-    unknown: "未知",
-    warningAt: "仅当这个登录码在你面前的屏幕上、网址为 {origin} 时才继续",
-    warning: "仅当这是你自己的浏览器时才确认。",
-    warningWhy: "否则别人会以你的身份登录。",
-    left: "登录码将在 {time} 后失效",
-    address: "网址",
-    choose: "浏览器显示的是哪个数字？",
-    digitsTitle: "请在浏览器中输入这些数字",
-    digitsText: "只在 {origin} 输入。如果这个网页不在你面前的屏幕上，请关闭本页。",
-    confirm: "确认",
-    deny: "拒绝",
-
-    confirmedTitle: "已确认",
-    confirmedText: "浏览器已登录 {site}。",
-    deniedTitle: "已拒绝",
-    deniedText: "浏览器没有登录。如果那个页面不是你打开的，可能有人想冒用你的身份。",
-    expiredTitle: "登录码已失效",
-    expiredText: "登录未确认。请在网站上刷新登录码，然后重新扫描。",
-    takenTitle: "已被另一部手机扫描",
-    takenText: "另一部手机已扫描这个登录码。请在网站上刷新登录码。",
-    unknownTitle: "未知的登录码",
-    unknownText: "没有网站正在使用这个登录码，登录码可能已过期。请刷新后重新扫描。",
-    unregisteredTitle: "尚未注册",
-    unregisteredText: "{site} 没有你的账号。请先注册，然后确认，登录会继续。",
-    registeredTitle: "已注册",
-    registeredText: "这部手机现在属于受邀用户，可以扫码登录了。",
-    invitationOverTitle: "邀请已失效",
-    invitationOverText: "邀请已使用、已过期或已被新的邀请取代。请索取新的邀请。",
-    blockedTitle: "不允许登录",
-    blockedText: "{site} 不允许你登录。请联系网站管理员。",
-    mismatchTitle: "未登录",
-    mismatchText: "数字不正确，或者 {site} 不允许你登录。请在网站上刷新登录码。",
-    digitsOverTitle: "数字已失效",
-    digitsOverText: "如果浏览器没有登录，请在网站上刷新登录码，然后重新扫描。",
-    digitsWrongTitle: "未登录",
-    digitsWrongText: "浏览器中输入的数字不正确。请在网站上刷新登录码。",
-    overTitle: "本次登录已结束",
-    overText: "本次登录已被确认、拒绝或取消。请在网站上刷新登录码。",
-    limitedTitle: "操作太频繁",
-    limitedText: "请稍等片刻再试。",
-    busyTitle: "暂时无法使用",
-    busyText: "登录服务暂时不可用。可以放心重试。",
-    offlineTitle: "网络连接失败",
-    offlineText: "请检查网络。可以放心重试。",
-    failedTitle: "操作失败",
-    failedText: "请重试，或者扫描新的登录码。",
-
-    report: "不是我本人操作",
-    reporting: "正在报告…",
-    reportedTitle: "已报告",
-    reportedText: "{site} 的登录已结束。",
-    reportedOnlyTitle: "已报告",
-    reportedOnlyText: "报告已记录，但浏览器可能仍登录着 {site}。请联系网站管理员。",
 
     signIns: "你的登录",
     loading: "正在加载…",
@@ -244,15 +77,6 @@ const WORDS = {
     endOf: "结束 {apps} 的登录",
     endAll: "全部结束",
     ending: "正在结束…",
-    barredTitle: "无法访问",
-    barredText: "你的账号已被停用。请联系管理员。",
-
-    register: "去注册",
-    again: "重试",
-    againRegistered: "已注册，确认登录",
-    againIn: "{time} 后可重试",
-    another: "扫描另一个登录码",
-    done: "完成",
 
     registerTitle: "注册",
     registerText: "复制链接并在浏览器中打开。注册后返回这里确认。",
@@ -292,19 +116,9 @@ const WORDS = {
   },
 };
 
-// The language of WeChat. Older versions of WeChat have getSystemInfoSync only.
-function language() {
-  const { language } = wx.getAppBaseInfo ? wx.getAppBaseInfo() : wx.getSystemInfoSync();
-  return language.startsWith("zh") ? "zh" : "en";
-}
+const WORDS = {
+  en: Object.assign({}, CONFIRM_WORDS.en, PAGE_WORDS.en),
+  zh: Object.assign({}, CONFIRM_WORDS.zh, PAGE_WORDS.zh),
+};
 
-function say(key, values = {}) {
-  return WORDS[language()][key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
-}
-
-// The texts of several keys, for the data of a page.
-function sayAll(...keys) {
-  return Object.assign({}, ...keys.map((key) => ({ [key]: say(key) })));
-}
-
-module.exports = { WORDS, language, say, sayAll };
+module.exports = Object.assign({ WORDS, language }, speaker(WORDS));

@@ -127,7 +127,7 @@ def test_wechat_errcodes_are_documented_with_remedies() -> None:
 def test_mini_program_titles_are_documented_as_shown() -> None:
     errors_table = (DOCS / "miniprogram.md").read_text().partition("## Errors")[2]
     titles = re.findall(r"^\| `\w+` \| ([^|]+) \|", errors_table, re.MULTILINE)
-    words = (ROOT / "mp_stub/miniprogram/words.js").read_text()
+    words = (ROOT / "mp_stub/miniprogram/scan-login/confirm/words.js").read_text()
 
     assert titles
     assert [title for title in titles if f'Title: "{title}"' not in words] == []

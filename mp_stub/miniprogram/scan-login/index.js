@@ -1,8 +1,8 @@
 // Scans a website's code and confirms or denies its login. Lists and ends the person's sign-ins.
 //
-//     const { ScanLogin } = require("./scan-login/index");
+//     const { configure } = require("./scan-login/index");
 //
-//     const phone = new ScanLogin({ broker: "https://login.example", app: "default" });
+//     const phone = configure({ broker: "https://login.example", app: "default" });
 //     const login = await phone.scan(scene);  // show login.app and login.browser to the person
 //     await phone.confirm(login.login_id);    // or deny
 //
@@ -10,8 +10,11 @@
 // rejects with a ScanLoginError. It is safe to repeat a request: the broker gives the same
 // phone the same answer (docs/protocol.md).
 
+const { readBrowser } = require("./browsers");
 const { ScanLoginError } = require("./errors");
+const { howScanned, scanWithCamera } = require("./how");
 const { overHttp, request } = require("./http");
+const { invitationIn, sceneInQuery, sceneInScan } = require("./scene");
 const { Session } = require("./session");
 
 const ATTEMPTS = 3;
@@ -21,7 +24,7 @@ class ScanLogin {
   // proof: a js_code to use instead of the one of wx.login, such as "pretend:alice".
   // wire: the transport of acts, HTTP by default; `overSocket` of ./socket for Socket.IO.
   constructor({ broker, app = "default", proof = null, wire = overHttp }) {
-    this._broker = broker;
+    this.broker = broker;
     this._session = new Session({ broker, app, proof });
     this._wire = wire(broker);
   }
@@ -75,32 +78,42 @@ class ScanLogin {
     return this._request("DELETE", "/phone/signins");
   }
 
+  // The phone's session `{id, skey}`, opened if there is none. stale: a session that the broker
+  // no longer knows; then the result is another one.
+  session(stale) {
+    return stale ? this._session.after(stale) : this._session.current();
+  }
+
+  // End the phone's session, at the broker and on the phone. The next act opens another one.
+  async signOut() {
+    const session = this._session.stored;
+    if (!session) return;
+    const end = () => request("DELETE", `${this.broker}/phone/session`, { session });
+    await repeat(end).catch((failure) => {
+      if (failure.error !== "invalid_session") throw failure; // it has ended already
+    });
+    this._session.forget(session);
+  }
+
   close() {
     this._wire.close();
   }
 
   _act(act, payload) {
-    return this._repeat((session) => this._wire.send(act, payload, session));
+    return this._inSession((session) => this._wire.send(act, payload, session));
   }
 
   // A request that has no event on Socket.IO.
   _request(method, path, payload) {
-    return this._repeat((session) => request(method, this._broker + path, { payload, session }));
+    return this._inSession((session) => request(method, this.broker + path, { payload, session }));
   }
 
-  async _repeat(send) {
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        return await this._inSession(send);
-      } catch (failure) {
-        if (failure.error !== "unreachable" || attempt === ATTEMPTS) throw failure;
-      }
-      await sleep(attempt * RETRY_DELAY_MS);
-    }
+  _inSession(send) {
+    return repeat(() => this._withSession(send));
   }
 
   // If the broker does not know the session, open a new one and send again, once.
-  async _inSession(send) {
+  async _withSession(send) {
     const session = await this._session.current();
     try {
       return await send(session);
@@ -111,8 +124,45 @@ class ScanLogin {
   }
 }
 
+let instance = null;
+
+// Set the broker and the app of the mini program, once, in app.js. Takes the options of ScanLogin
+// and returns the instance that the component <scan-login-confirm> uses.
+function configure(options) {
+  instance = new ScanLogin(options);
+  return instance;
+}
+
+function configured() {
+  if (!instance) throw new Error("scan-login: call configure({ broker, app }) in app.js");
+  return instance;
+}
+
+// Send a request again if there is no answer.
+async function repeat(send) {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await send();
+    } catch (failure) {
+      if (failure.error !== "unreachable" || attempt === ATTEMPTS) throw failure;
+    }
+    await sleep(attempt * RETRY_DELAY_MS);
+  }
+}
+
 function sleep(milliseconds) {
   return new Promise((resolve) => { setTimeout(resolve, milliseconds); });
 }
 
-module.exports = { ScanLogin, ScanLoginError };
+module.exports = {
+  ScanLogin,
+  ScanLoginError,
+  configure,
+  configured,
+  howScanned,
+  invitationIn,
+  readBrowser,
+  sceneInQuery,
+  sceneInScan,
+  scanWithCamera,
+};

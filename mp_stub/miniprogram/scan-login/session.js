@@ -18,10 +18,22 @@ class Session {
     return this._stored || this._open();
   }
 
+  // The stored session, or null.
+  get stored() {
+    return this._stored;
+  }
+
   // A session other than `stale`.
   async after(stale) {
     if (this._stored === stale) this._stored = null;
     return this.current();
+  }
+
+  // Remove a session from the phone, unless another one has replaced it.
+  forget(session) {
+    if (this._stored !== session) return;
+    this._stored = null;
+    wx.removeStorage({ key: this._key, fail: () => {} });
   }
 
   // Concurrent acts share the new session.

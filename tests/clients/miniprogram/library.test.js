@@ -5,11 +5,9 @@
  */
 "use strict";
 
-const fs = require("node:fs");
-const { createRequire } = require("node:module");
 const path = require("node:path");
 const { Browser } = require("./browser");
-const { PretendPhone } = require("./pretend-phone");
+const { PretendPhone, call } = require("./pretend-phone");
 
 const { BROKER, STRICT_BROKER } = process.env;
 const ROOT = path.resolve(__dirname, "../../../mp_stub/miniprogram");
@@ -107,6 +105,53 @@ describe("sessions", () => {
   });
 });
 
+describe("signing out", () => {
+  test("the session ends at the broker and on the phone", async () => {
+    const link = new ScanLogin({ broker: BROKER });
+    const session = await link.session();
+
+    await link.signOut();
+
+    const next = await new ScanLogin({ broker: BROKER }).session();
+    expect(next.id).not.toBe(session.id);
+    const header = { Authorization: `Bearer ${session.id}.${session.skey}` };
+    const url = `${BROKER}/phone/signins`;
+    expect((await call({ url, header })).data.error).toBe("invalid_session");
+  });
+
+  test("a session that has ended elsewhere is removed", async () => {
+    const links = [new ScanLogin({ broker: BROKER }), new ScanLogin({ broker: BROKER })];
+    const [{ id }] = [await links[0].session(), await links[1].session()];
+    await links[0].signOut();
+
+    await links[1].signOut();
+
+    expect((await links[1].session()).id).not.toBe(id);
+  });
+
+  test("a phone without a session sends no request", async () => {
+    await new ScanLogin({ broker: BROKER }).signOut();
+
+    expect(phone.happened).toEqual([]);
+  });
+
+  test("a sign-out without a connection keeps the session", async () => {
+    const link = new ScanLogin({ broker: BROKER });
+    const session = await link.session();
+    phone.isOnline = false;
+
+    await expect(link.signOut()).rejects.toMatchObject({ error: "unreachable" });
+
+    expect(await link.session()).toBe(session);
+  });
+});
+
+test("an invitation that the broker does not know is refused", async () => {
+  const registered = new ScanLogin({ broker: BROKER }).register("unknown");
+
+  await expect(registered).rejects.toMatchObject({ error: "invalid_grant" });
+});
+
 test.each([
   ["Chrome 126", "Windows", "Mozilla/5.0 (Windows NT 10.0) Chrome/126.0.0.0 Safari/537.36"],
   ["Edge 125", "macOS", "Mozilla/5.0 (Macintosh) Chrome/125.0.0.0 Safari/537.36 Edg/125.0"],
@@ -115,23 +160,6 @@ test.each([
   [null, null, "kiosk"],
 ])("a User-Agent is parsed to %s, %s", (program, system, userAgent) => {
   expect(readBrowser(userAgent)).toEqual({ program, system });
-});
-
-test("the example of docs/miniprogram.md works", async () => {
-  const docs = fs.readFileSync(path.resolve(ROOT, "../../docs/miniprogram.md"), "utf8");
-  const [, example] = /```js\n(.*?)```/s.exec(docs);
-  const requireFromPage = createRequire(`${ROOT}/pages/index/example.js`);
-  const shown = {};
-  let page;
-  new Function("require", "Page", example.replace("https://login.example", BROKER))(
-    requireFromPage, (options) => { page = options; },
-  );
-  page.setData = (data) => Object.assign(shown, data);
-
-  await page.onLoad({ scene: (await Browser.at(BROKER)).scene });
-  await page.confirm();
-
-  expect(shown).toMatchObject({ site: "小店 & Co", outcome: "confirmed" });
 });
 
 test("both languages have the same texts with the same placeholders", () => {

@@ -100,11 +100,11 @@ describe("digits", () => {
   });
 
   test("a view that was in the background has the outcome", async () => {
-    page.instance.onHide();
+    page.triggerPageLifeTime("hide");
     await type();
     wait(90);
 
-    page.instance.onShow();
+    page.triggerPageLifeTime("show");
 
     await shown(page, "Confirmed");
   });

@@ -215,8 +215,16 @@ describe("outcome", () => {
     const page = await scan(browser.scene);
 
     expect(textOf(page, "title")).toBe("Scanned by another phone");
+  });
+
+  test("another code is scanned in place", async () => {
+    const page = await scan("unknown-scene");
+    phone.scanned = { result: `http://127.0.0.1:8090/?scene=${(await Browser.at(BROKER)).scene}` };
+
     await tap(page, "another");
-    expect(phone.calls("reLaunch")).toEqual([{ url: "/pages/index/index" }]);
+
+    await shown(page, "Sign in to 小店 & Co?");
+    expect(acts("scan").pop().data.how).toBe(1047);
   });
 
   test("an expired code is shown as expired", async () => {

@@ -26,7 +26,7 @@ class PretendPhone {
       this.happened.push([name, asked]);
       return act(asked);
     }];
-    const silent = ["exitMiniProgram", "navigateTo", "reLaunch", "setClipboardData",
+    const silent = ["exitMiniProgram", "navigateTo", "setClipboardData",
       "setNavigationBarTitle", "showToast"];
     return {
       ...Object.fromEntries(silent.map((name) => noted(name))),
@@ -39,6 +39,7 @@ class PretendPhone {
       getAppBaseInfo: () => ({ language }),
       getEnterOptionsSync: () => ({ scene: this.launchScene }),
       getStorageSync: (key) => (kept.has(key) ? JSON.parse(kept.get(key)) : ""),
+      removeStorage: ({ key }) => kept.delete(key),
       setStorage: ({ key, data }) => kept.set(key, JSON.stringify(data)),
     };
   }

@@ -3,10 +3,11 @@
 
 const path = require("node:path");
 const simulate = require("miniprogram-simulate");
+const { shown, sleep, tap, textOf } = require("./elements");
 
 const ROOT = path.resolve(__dirname, "../../../mp_stub/miniprogram");
 const config = require(`${ROOT}/config`);
-const { sleep } = simulate;
+const { configure } = require(`${ROOT}/scan-login/index`);
 
 // The simulator supports components. A page is a component with its methods next to its data.
 global.Page = ({ data, ...methods }) => Component({ data, methods });
@@ -19,17 +20,23 @@ const [HOME, LOGIN, SIGN_INS, REGISTER] = [
 
 let opened = [];
 
+// Open a page as WeChat does. The result is the component with the content of the page: for the
+// page of a code that of the library, otherwise the page itself.
 function open(id, query = {}) {
+  configure(config); // as in app.js
   const page = simulate.render(id);
   page.attach(document.body);
   page.instance.onLoad(query);
   if (page.instance.onShow) page.instance.onShow();
   opened.push(page);
-  return page;
+  return page.querySelector("#login") || page;
 }
 
 function closeAll() {
-  for (const page of opened) if (page.instance.onUnload) page.instance.onUnload();
+  for (const page of opened) {
+    if (page.instance.onUnload) page.instance.onUnload();
+    page.detach();
+  }
   opened = [];
 }
 
@@ -47,29 +54,6 @@ async function scanned(browser) {
   expect(page.querySelector("#confirm")).toBeTruthy();
   await sleep(450);
   return page;
-}
-
-// Tap the button with this id, or the first one with this class.
-async function tap(page, name) {
-  const button = page.querySelector(`#${name}`) || page.querySelector(`.${name}`);
-  const tapped = new Promise((done) => button.addEventListener("tap", done));
-  button.dispatchEvent("touchstart");
-  button.dispatchEvent("touchend");
-  await tapped; // the simulator sends the event later
-}
-
-function textOf(page, id) {
-  const node = page.querySelector(`#${id}`);
-  return node ? node.dom.textContent : null;
-}
-
-async function shown(page, expected, seconds = 30) {
-  const end = Date.now() + seconds * 1000;
-  const fits = (text) => (typeof expected === "string" ? text.includes(expected) : expected(text));
-  while (!fits(page.dom.textContent)) {
-    if (Date.now() > end) throw new Error(`expected ${expected} in ${page.dom.textContent}`);
-    await sleep(20);
-  }
 }
 
 module.exports = {

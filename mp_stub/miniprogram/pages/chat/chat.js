@@ -1,9 +1,8 @@
 // The chat: a room, and conversations with its members. The phone connects with its session.
 
 const config = require("../../config");
-const { Chat } = require("../../scan-login/chat");
-const { Session } = require("../../scan-login/session");
-const { openSocket } = require("../../scan-login/socket");
+const { configured } = require("../../scan-login/index");
+const { openChat } = require("../../scan-login/open_chat");
 const { say, sayAll } = require("../../words");
 const { memberItem, messageItems, nameOf, roomItem } = require("./items");
 
@@ -22,14 +21,7 @@ Page({
         "chatConversations", "chatMembers", "chatUnverified", "chatYou", "chatWrite", "chatMute",
         "chatKick", "chatMessage", "chatSend", "chatDelete"),
     });
-    const session = new Session(config);
-    this.chat = new Chat({
-      open: (auth) => openSocket(config.broker, "/chat", { auth }),
-      credentials: async (isRefused) => {
-        this.session = await (isRefused ? session.after(this.session) : session.current());
-        return this.session;
-      },
-    });
+    this.chat = openChat(configured());
     this.lobby = this.chat.room(config.chatRoom);
     this.current = this.lobby;
     this.marker = null;

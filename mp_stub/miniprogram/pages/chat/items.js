@@ -1,6 +1,6 @@
 // The items of the chat page: rooms, messages and people.
 
-const { formatTime } = require("../../formats");
+const { formatTime } = require("../../scan-login/confirm/formats");
 const { say } = require("../../words");
 
 const DELETE_SECONDS = 115; // the broker allows 120

@@ -4,10 +4,9 @@
 //      │         └─ error ─▶┐
 //      └──────── error ────▶failure ──again──▶ repeat the act
 
-const config = require("../../config");
-const { browserName, duration, formatMinute } = require("../../formats");
-const { OUTCOMES, outcomeOf, secondsToWait } = require("../../outcomes");
-const { ScanLogin } = require("../../scan-login/index");
+const { browserName, duration, formatMinute } = require("../../scan-login/confirm/formats");
+const { OUTCOMES, outcomeOf, secondsToWait } = require("../../scan-login/confirm/outcomes");
+const { configured } = require("../../scan-login/index");
 const { say, sayAll } = require("../../words");
 
 const DOUBLE_TAP_MS = 400; // the second tap of a double tap must not end another sign-in
@@ -17,7 +16,7 @@ Page({
   data: { view: "loading", words: {}, doing: "", signIns: [], ending: "" },
 
   onLoad() {
-    this.phone = new ScanLogin(config);
+    this.phone = configured();
     wx.setNavigationBarTitle({ title: say("signIns") });
     this.setData({
       words: sayAll("signIns", "noSignIns", "noSignInsText", "end", "endAll", "offlineAccess", "offlineAccessText"),

@@ -1,6 +1,6 @@
 // Formats of browsers and times, in the language of WeChat.
 
-const { readBrowser } = require("./scan-login/browsers");
+const { readBrowser } = require("../browsers");
 const { say } = require("./words");
 
 function browserName(userAgent) {

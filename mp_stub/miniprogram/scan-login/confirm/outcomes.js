@@ -1,4 +1,4 @@
-// The outcomes of acts. words.js has a title and a text for each.
+// The outcomes of acts. The words of the pages have a title and a text for each.
 
 // The icon of each outcome (one of WeChat's), and the text of the button "again", if there is one.
 const OUTCOMES = {
