@@ -22,7 +22,14 @@ from urllib.parse import urlsplit
 import jwt
 from aiohttp import web
 
-from .game.server import CALLBACK_PATH, TUNNEL_PATH, GameOptions, GameServer, is_from_phone
+from .game.server import (
+    CALLBACK_PATH,
+    TUNNEL_PATH,
+    GameOptions,
+    GameServer,
+    Person,
+    is_from_phone,
+)
 from .oidc import ATTEMPT_LIFETIME, OIDCClient, SignInFailed, read_logout_token
 from .sessions import SESSION_LIFETIME, Session, SiteSessions, UsedTokens
 from .templates import CHAT, GAME, PAGES, PageTemplates
@@ -94,7 +101,7 @@ def build_site(
             *(("GET", path, serve_file) for path in CHAT_FILES),
         ]
     if game is not None:
-        server = GameServer(broker=broker_url, options=game, subject_of=site.subject_of)
+        server = GameServer(broker=broker_url, options=game, person_of=site.person_of)
         application.cleanup_ctx.append(server.running)
         routes += [
             ("GET", "/game", site.game_page),
@@ -174,15 +181,15 @@ class Site:
 
     async def game_page(self, request: web.Request) -> web.Response:
         """The game; before the sign-in, the login page under the same URL."""
-        subject = self.subject_of(request)
-        if subject is None:
+        person = self.person_of(request)
+        if person is None:
             return self._login_page(request)
-        return self._pages.render(request, "game", {"subject": subject})
+        return self._pages.render(request, "game", {"subject": person.subject})
 
-    def subject_of(self, request: web.Request) -> str | None:
+    def person_of(self, request: web.Request) -> Person | None:
         """Return the person who is signed in; None before the sign-in."""
         session = self._session(request)
-        return session.claims["sub"] if session else None
+        return Person(session.claims["sub"], session.claims.get("name", "")) if session else None
 
     def _login_page(self, request: web.Request) -> web.Response:
         return self._pages.render(request, "login" if self._oidc is None else "login_oidc")

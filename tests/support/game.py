@@ -110,12 +110,16 @@ class SignedCallbacks:
     async def open(
         self, name: str, *, tunnel: str = "", seq: int = 1, resumed: bool = False
     ) -> Any:
-        fields = {"subject": f"pretend:{name}", "tunnel_id": tunnel or name, "seq": seq}
+        fields = self._fields(name, tunnel, seq)
         return await self.send("tunnel.open", {**fields, "resumed": resumed})
 
     async def say(self, name: str, seq: int, data: object, *, tunnel: str = "") -> tuple[int, Any]:
-        fields = {"subject": f"pretend:{name}", "tunnel_id": tunnel or name, "seq": seq}
+        fields = self._fields(name, tunnel, seq)
         return await self.send("tunnel.message", {**fields, "data": data})
+
+    def _fields(self, name: str, tunnel: str, seq: int) -> dict[str, Any]:
+        subject = f"pretend:{name}"
+        return {"subject": subject, "tunnel_id": tunnel or name, "seq": seq, "meta": {}}
 
     async def act(self, name: str, seq: int, act: str, **fields: object) -> dict[str, Any]:
         """Send an act, and return the view that answers it."""
@@ -127,7 +131,7 @@ class SignedCallbacks:
 @asynccontextmanager
 async def signed_callbacks() -> AsyncIterator[SignedCallbacks]:
     options = GameOptions(GAME_APP, "secret", SECRET, PATIENT)
-    server = GameServer(broker="http://127.0.0.1:9", options=options, subject_of=lambda _: None)
+    server = GameServer(broker="http://127.0.0.1:9", options=options, person_of=lambda _: None)
     application = web.Application()
     application.cleanup_ctx.append(server.running)
     application.router.add_post(CALLBACK_PATH, server.receive)

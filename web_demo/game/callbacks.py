@@ -21,6 +21,8 @@ GROUP = "players"
 REMEMBERED_SECONDS = 600.0
 """How long the last callback of a tunnel is known. A signature is valid for 5 minutes."""
 
+NAME_MAX = 64
+
 Fields = Mapping[str, Any]
 
 log = logging.getLogger(__name__)
@@ -139,4 +141,5 @@ KINDS: Mapping[str, Callable[[GameCallbacks, Fields, float], Answer]] = {
 def name_of(data: Fields) -> str:
     """Return the name that others see. A subject is `<provider>:<id>`."""
     subject: str = data["subject"]
-    return subject.partition(":")[2] or subject
+    name: str = data["meta"].get("name") or subject.partition(":")[2] or subject
+    return name[:NAME_MAX]

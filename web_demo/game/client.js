@@ -60,6 +60,7 @@ class Game {
   draw(say) {
     const { view, tunnel } = this;
     const isEnded = tunnel.status === "ended";
+    const isSignedOut = isEnded && hasNoSession(tunnel.problem);
     const isConnected = tunnel.status === "open";
     const other = view.other || { name: "", state: "" };
     const [ownPoints, otherPoints] = view.score || [0, 0];
@@ -79,7 +80,9 @@ class Game {
       hands: Object.keys(PICTURES).map((hand) => (
         { hand, picture: PICTURES[hand], label: say(hand), isChosen: hand === view.hand })),
       canChoose: this.canChoose,
-      shows: { ...shownButtons(isEnded ? {} : view), here: isEnded && isReplaced(tunnel.problem) },
+      shows: {
+        ...shownButtons(isEnded ? {} : view), here: isEnded && !isSignedOut, signIn: isSignedOut,
+      },
     };
   }
 
@@ -88,7 +91,7 @@ class Game {
     if (status === "away") return say("reconnecting");
     if (status !== "ended") return say(STATUS_OF[this.view.phase](this.view), { name });
     if (isReplaced(problem)) return say("replaced");
-    return say(problem.error && problem.error.isFinal ? "signIn" : "ended");
+    return say(hasNoSession(problem) ? "signedOut" : "ended");
   }
 }
 
@@ -117,6 +120,11 @@ function hintOf({ phase, other, rematch, end }, say) {
 
 function isReplaced({ code }) {
   return REPLACED_CODES.includes(code);
+}
+
+// The backend gives no tunnel to a person who is not signed in.
+function hasNoSession({ error }) {
+  return Boolean(error && error.isFinal);
 }
 
 function person(name, points, say) {

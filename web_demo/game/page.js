@@ -91,6 +91,7 @@ $$("here").addEventListener("click", () => {
   game.start();
   draw();
 });
+$$("signIn").addEventListener("click", () => location.reload());
 document.addEventListener("keydown", ({ key, altKey, ctrlKey, metaKey }) => {
   if (KEYS[key] && !altKey && !ctrlKey && !metaKey) game.choose(KEYS[key]);
 });

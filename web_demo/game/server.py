@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from .callbacks import GROUP, GameCallbacks
+from .callbacks import GROUP, NAME_MAX, GameCallbacks
 from .lobby import Lobby, Player
 from .match import Pace
 from .tunnels import BrokerFailed, TunnelAPI, TunnelPush
@@ -41,10 +41,17 @@ class GameOptions(NamedTuple):
     pace: Pace = Pace()
 
 
+class Person(NamedTuple):
+    """A person who is signed in at the site. name: from the directory; empty for none."""
+
+    subject: str
+    name: str
+
+
 class GameServer:
     """Runs the game of one process. The games are in its memory.
 
-    subject_of: returns the person of a page's request; None before the sign-in.
+    person_of: returns the person of a page's request; None before the sign-in.
     """
 
     def __init__(
@@ -52,9 +59,9 @@ class GameServer:
         *,
         broker: str,
         options: GameOptions,
-        subject_of: Callable[[web.Request], str | None],
+        person_of: Callable[[web.Request], Person | None],
     ) -> None:
-        self._subject_of = subject_of
+        self._person_of = person_of
         # Versions grow over a restart too.
         self._lobby = Lobby(options.pace, version=int(time.time() * 1000))
         self._tunnels = TunnelAPI(broker=broker, app=options.app, secret=options.secret)
@@ -66,19 +73,25 @@ class GameServer:
 
     async def open_tunnel(self, request: web.Request) -> web.Response:
         """Give the URL of a new tunnel to a page with a cookie, or to a phone with a session."""
-        if is_from_phone(request):
-            fields = {name: request.headers.get(f"X-WX-{name}", "") for name in ("id", "skey")}
-            owner: Mapping[str, object] = {"session": fields}
-        else:
-            owner = {"subject": self._subject_of(request)}
-            if owner["subject"] is None:
-                return _failure(401, "login_required", "sign in before you play")
+        owner = self._owner(request)
+        if owner is None:
+            return _failure(401, "login_required", "sign in before you play")
         try:
             url = await self._tunnels.create(owner)
         except BrokerFailed as failed:
             status = failed.status if failed.status in PASSED_ON else 503
             return _failure(status, failed.error, str(failed))
         return web.json_response({"url": url}, headers={"Cache-Control": "no-store"})
+
+    def _owner(self, request: web.Request) -> Mapping[str, object] | None:
+        """Return the fields of a new tunnel that name its person."""
+        if is_from_phone(request):
+            session = {name: request.headers.get(f"X-WX-{name}", "") for name in ("id", "skey")}
+            return {"session": session}
+        person = self._person_of(request)
+        if person is None:
+            return None
+        return {"subject": person.subject, "meta": {"name": person.name[:NAME_MAX]}}
 
     async def receive(self, request: web.Request) -> web.Response:
         """Answer a callback of the broker."""
