@@ -22,3 +22,7 @@ async def test_game_suite_passes(chromium: Browser, start_broker: StartBroker) -
         await hand(web, "scissors").click()
         await expect(status(web)).to_contain_text("phone wins")
         await suite
+
+
+async def test_tunnel_suite_passes() -> None:
+    await run_suite("tunnel")
