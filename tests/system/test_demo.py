@@ -21,6 +21,7 @@ async def test_demo_serves_its_applications_until_ctrl_c() -> None:
     async with demo() as running:
         for name, port in [
             ("Example site", "SITE_PORT"),
+            ("Game", "SITE_PORT"),
             ("Phone page", "PHONE_PORT"),
             ("Broker", "PORT"),
             ("Admin page", "ADMIN_PORT"),

@@ -11,7 +11,7 @@ const { Tunnel } = require("../../../mp_stub/miniprogram/scan-login/tunnel");
 const OPEN = { type: "open", tunnel_id: "t1", resume: "secret", epoch: "e1", offset: 0, recovered: true, ping_every: 25 };
 
 let sockets;
-let seen; // what the page hears
+let seen; // calls of the page's functions
 let saved;
 
 class FakeSocket {
