@@ -50,7 +50,7 @@ async def test_people_sign_in_by_scan_and_play(
 
 
 async def test_reload_continues_the_round(chromium: Browser, start_broker: StartBroker) -> None:
-    """The tunnel is resumed: the site is not asked for another one."""
+    """The tunnel is resumed: the page requests no other one."""
     async with game_stage(start_broker) as stage:
         alice = await game_page(chromium, stage, "alice")
         bob = await game_page(chromium, stage, "bob")
@@ -100,7 +100,7 @@ async def test_opponent_is_away_and_returns(chromium: Browser, start_broker: Sta
         await expect(hand(bob, "rock")).to_be_enabled()
 
 
-async def test_opponent_who_signs_out_loses(chromium: Browser, start_broker: StartBroker) -> None:
+async def test_sign_out_ends_the_match(chromium: Browser, start_broker: StartBroker) -> None:
     async with game_stage(start_broker) as stage:
         alice = await game_page(chromium, stage, "alice")
         bob = await game_page(chromium, stage, "bob")

@@ -213,7 +213,7 @@ test("an event of an old socket is ignored", async () => {
   expect(seen[seen.length - 1]).toEqual(["open", true]);
 });
 
-test("a backend that refuses for good ends the tunnel", async () => {
+test("a final refusal of the backend ends the tunnel", async () => {
   start({ create: async () => { throw Object.assign(new Error("sign in"), { isFinal: true }); } });
   await settle(60_000);
 
