@@ -75,12 +75,13 @@ async def running(kind: str, folder: Path) -> AsyncIterator[Driver]:
 class KeyServer:
     """Serves the keys of a broker.
 
-    body: of each answer, by default the `keys`. is_down: whether it answers 503.
+    url: of the keys. body: of each answer, by default the `keys`. is_down: whether it answers 503.
     requests: how many it got.
     """
 
     def __init__(self, *keys: Mapping[str, str]) -> None:
         self.keys = list(keys)
+        self.url = ""
         self.body: bytes | None = None
         self.is_down = False
         self.requests = 0
@@ -99,6 +100,7 @@ class KeyServer:
         await runner.setup()
         port = free_port()
         await web.TCPSite(runner, "127.0.0.1", port).start()
+        self.url = f"http://127.0.0.1:{port}/.well-known/jwks.json"
         try:
             yield f"http://127.0.0.1:{port}"
         finally:

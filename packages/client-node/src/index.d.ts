@@ -53,7 +53,7 @@ export interface VerifierOptions {
   audience: string;
   /** The accepted algorithms; by default `["ES256"]`. */
   algorithms?: readonly string[];
-  /** Seconds that the clocks of broker and site may differ; by default 30. */
+  /** Seconds that the clocks of broker and site may differ, at most 120; by default 30. */
   leeway?: number;
   /** The URL of the key set, if this server reaches the broker at another URL. */
   keysUrl?: string;
@@ -84,8 +84,8 @@ export class Verifier {
  */
 export function readToken(body: AsyncIterable<Uint8Array | string>): Promise<unknown>;
 
-/** Stores a `jti` until a Unix time, atomically. Returns whether it is new. */
-export type Store = (jti: string, endsAt: number) => boolean | Promise<boolean>;
+/** Stores a `jti` for a number of seconds, atomically. Returns whether it is new. */
+export type Store = (jti: string, seconds: number) => boolean | Promise<boolean>;
 
 /**
  * Accepts each token once. Without a `store` the tokens are in the memory of this process, which

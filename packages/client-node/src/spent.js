@@ -2,19 +2,22 @@
 
 import { SpentToken } from "./errors.js";
 
-/** Seconds that a token is remembered after its expiry; twice the default leeway. */
-const MARGIN = 60;
+/** Seconds that a token is remembered after its expiry, which is more than any leeway. */
+const MARGIN = 180;
 
 export class SpentTokens {
   #store;
+  #clock;
 
   /** The types in index.d.ts describe the arguments. */
   constructor(store = undefined, { clock = () => Date.now() / 1000 } = {}) {
     this.#store = store ?? memoryStore(clock);
+    this.#clock = clock;
   }
 
   async spend(claims) {
-    if (!(await this.#store(claims.jti, claims.exp + MARGIN))) {
+    const seconds = Math.ceil(claims.exp + MARGIN - this.#clock());
+    if (!(await this.#store(claims.jti, seconds))) {
       throw new SpentToken("the token has been used before");
     }
   }
@@ -22,14 +25,15 @@ export class SpentTokens {
 
 function memoryStore(clock) {
   const ends = new Map();
-  return (jti, endsAt) => {
+  return (jti, seconds) => {
     // From the front: tokens of one broker expire in about the order of their use.
+    const now = clock();
     for (const [oldest, end] of ends) {
-      if (end > clock()) break;
+      if (end > now) break;
       ends.delete(oldest);
     }
     if (ends.has(jti)) return false;
-    ends.set(jti, endsAt);
+    ends.set(jti, now + seconds);
     return true;
   };
 }

@@ -6,6 +6,9 @@ import { checkToken } from "./tokens.js";
 
 const FETCH_TIMEOUT_MS = 5_000;
 
+/** Seconds. Spent tokens are remembered for longer after their expiry. */
+const LEEWAY_MAX = 120;
+
 export class Verifier {
   #rules;
   #keysUrl;
@@ -25,6 +28,9 @@ export class Verifier {
     monotonic = () => performance.now() / 1000,
   }) {
     if (!audience) throw new TypeError("audience is missing: the id of your app at the broker");
+    if (!(leeway >= 0 && leeway <= LEEWAY_MAX)) {
+      throw new TypeError(`leeway must be 0 to ${LEEWAY_MAX} seconds`);
+    }
     const base = checkUrl(issuer);
     this.#rules = { issuer: base, audience, algorithms: [...algorithms], leeway };
     this.#keysUrl = checkUrl(keysUrl ?? `${base}/.well-known/jwks.json`);
@@ -67,8 +73,9 @@ export class Verifier {
 
   /** Fetch the keys for an unknown `kid`, if that is allowed. Another call may be doing so. */
   async #refetch() {
-    await this.#fetching;
-    if (this.#cache.allowRefetch(this.#monotonic())) this.#fetching = this.#fetch();
+    if (!this.#fetching && this.#cache.allowRefetch(this.#monotonic())) {
+      this.#fetching = this.#fetch();
+    }
     await this.#fetching;
   }
 

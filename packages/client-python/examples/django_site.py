@@ -31,7 +31,7 @@ settings.configure(
     SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
     SESSION_COOKIE_SECURE=SITE.startswith("https:"),
 )
-verifier, spent = Verifier(BROKER, APP), SpentTokens(lambda jti, ends: cache.add(jti, 1, 3600))
+verifier, spent = Verifier(BROKER, APP), SpentTokens(lambda jti, ttl: cache.add(jti, 1, ttl))
 
 
 def home(request):

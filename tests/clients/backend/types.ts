@@ -4,7 +4,7 @@ import type { Claims, Event } from "scan-login-client";
 import { createServer } from "node:http";
 
 const verifier = new Verifier({ issuer: "https://login.example", audience: "shop", leeway: 5 });
-const spent = new SpentTokens(async (jti: string, endsAt: number) => jti.length < endsAt);
+const spent = new SpentTokens(async (jti: string, seconds: number) => jti.length < seconds);
 const webhook = new Webhook(["whsec_a", "whsec_b"]);
 
 createServer(async (request, response) => {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -9,11 +10,11 @@ from collections.abc import Callable
 from scan_login_client.errors import SpentToken
 from scan_login_client.tokens import Claims
 
-MARGIN = 60.0
-"""Seconds that a token is remembered after its expiry; twice the default leeway."""
+MARGIN = 180.0
+"""Seconds that a token is remembered after its expiry, which is more than any leeway."""
 
-Store = Callable[[str, float], bool]
-"""Stores a `jti` until a Unix time. Returns whether it is new."""
+Store = Callable[[str, int], bool]
+"""Stores a `jti` for a number of seconds. Returns whether it is new."""
 
 
 class SpentTokens:
@@ -27,11 +28,13 @@ class SpentTokens:
     def __init__(
         self, store: Store | None = None, *, clock: Callable[[], float] = time.time
     ) -> None:
+        self._clock = clock
         self._store = store or _Memory(clock).add
 
     def spend(self, claims: Claims) -> None:
         """Mark a verified token as used. Raises SpentToken if it has been used before."""
-        if not self._store(claims.jti, claims.exp + MARGIN):
+        seconds = math.ceil(claims.exp + MARGIN - self._clock())
+        if not self._store(claims.jti, seconds):
             raise SpentToken("the token has been used before")
 
 
@@ -43,16 +46,16 @@ class _Memory:
         self._lock = threading.Lock()
         self._ends: dict[str, float] = {}
 
-    def add(self, jti: str, ends_at: float) -> bool:
+    def add(self, jti: str, seconds: int) -> bool:
+        now = self._clock()
         with self._lock:
-            self._remove_expired()
+            self._remove_expired(now)
             is_new = jti not in self._ends
-            self._ends.setdefault(jti, ends_at)
+            self._ends.setdefault(jti, now + seconds)
             return is_new
 
-    def _remove_expired(self) -> None:
+    def _remove_expired(self, now: float) -> None:
         """Remove from the front: tokens of one broker expire in about the order of their use."""
-        now = self._clock()
         while self._ends:
             oldest = next(iter(self._ends))
             if self._ends[oldest] > now:

@@ -20,6 +20,9 @@ from scan_login_client.transport import check_url, expect_ok, fetch, send
 
 FETCH_TIMEOUT = 5.0
 
+LEEWAY_MAX = 120
+"""Seconds. Spent tokens are remembered for longer after their expiry."""
+
 
 class _Checker:
     """The rules, the keys and the clocks of a verifier. It has no I/O."""
@@ -35,6 +38,8 @@ class _Checker:
         clock: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
+        if not 0 <= leeway <= LEEWAY_MAX:
+            raise ValueError(f"leeway must be 0 to {LEEWAY_MAX} seconds")
         issuer = check_url(issuer)
         self._rules = Rules(issuer, audience, tuple(algorithms), leeway)
         self.keys_url = check_url(keys_url or f"{issuer}/.well-known/jwks.json")
@@ -81,7 +86,7 @@ class Verifier:
     """Verifies access tokens. Threads may share it.
 
     issuer: the public URL of the broker. audience: the id of your app at the broker.
-    algorithms: the accepted ones. leeway: seconds that the clocks may differ.
+    algorithms: the accepted ones. leeway: seconds that the clocks may differ, at most 120.
     keys_url: of the key set, if this server reaches the broker at another URL.
     clock: Unix time in seconds. monotonic: seconds, for the age of the keys.
 
