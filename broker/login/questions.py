@@ -14,14 +14,13 @@ import secrets
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from broker.errors import Unavailable
 from broker.infrastructure.background import BackgroundTasks
 from broker.infrastructure.codec import decoder, encode
 from broker.infrastructure.coordination import Bus, Notice
 from broker.infrastructure.notices import NoticeHandler
-from broker.login.lobby import Lobby
 
 ASKED_EVENT, LIST_EVENT = "login-list-asked", "login-list"
 
@@ -56,6 +55,14 @@ class LoginAnswer:
     instance: str
     total: int
     ids: list[str]
+
+
+class WaitingLogins(Protocol):
+    """The logins of this instance; the lobby."""
+
+    def __len__(self) -> int: ...
+
+    def login_ids(self, *, app: str | None, after: str, limit: int) -> Sequence[str]: ...
 
 
 class FoundLogins(NamedTuple):
@@ -99,7 +106,12 @@ class LoginQuestions:
     """
 
     def __init__(
-        self, *, lobby: Lobby, bus: Bus, others: Callable[[], Collection[str]], instance: str
+        self,
+        *,
+        lobby: WaitingLogins,
+        bus: Bus,
+        others: Callable[[], Collection[str]],
+        instance: str,
     ) -> None:
         self._lobby = lobby
         self._bus = bus
@@ -149,7 +161,7 @@ class LoginQuestions:
         limit = min(question.limit, LIST_MAX)
         ids = self._lobby.login_ids(app=question.app, after=question.after, limit=limit)
         return LoginAnswer(
-            question=question.id, instance=self._instance, total=len(self._lobby), ids=ids
+            question=question.id, instance=self._instance, total=len(self._lobby), ids=[*ids]
         )
 
     async def _send(self, instance: str, notice: Notice) -> None:
