@@ -19,6 +19,7 @@ from broker.chat.moderation import Moderation
 from broker.chat.notices import Notifier
 from broker.chat.ports import ChatStores, LoginGrants
 from broker.chat.presence import PresenceService
+from broker.chat.rights import Rights
 from broker.chat.service import ChatService
 from broker.chat.sessions import ChatSessions
 from broker.chat.settings import ChatSettings
@@ -135,8 +136,12 @@ class ChatParts:
         )
         self.chat = ChatService(
             stores=stores,
-            apps=context.apps,
-            admission=Admission(secrets=context.webhook_secrets, client=self.client, clock=clock),
+            rights=Rights(
+                apps=context.apps,
+                admission=Admission(
+                    secrets=context.webhook_secrets, client=self.client, clock=clock
+                ),
+            ),
             conversations=self.conversations,
             connections=self.connections,
             rooms=self.rooms,

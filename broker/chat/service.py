@@ -5,15 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
-from broker.apps.model import App
-from broker.apps.ports import Apps
-from broker.chat.admission import Admission, Applicant
 from broker.chat.connections import RETRY_AFTER, Connection, Connections
 from broker.chat.conversations import Conversations, Target
 from broker.chat.errors import (
     ChatDenied,
-    ChatDisabled,
-    NotAMember,
     TooManyRooms,
     UnknownMessage,
 )
@@ -38,8 +33,8 @@ from broker.chat.model import (
 from broker.chat.notices import Notifier, Signal, SignalKind
 from broker.chat.ports import ChatStores
 from broker.chat.presence import CROWD, PresenceService
+from broker.chat.rights import Rights
 from broker.chat.rules import (
-    PAIRS,
     SAY,
     Position,
     check_restrictions,
@@ -74,8 +69,7 @@ class ChatService:
         self,
         *,
         stores: ChatStores,
-        apps: Apps,
-        admission: Admission,
+        rights: Rights,
         conversations: Conversations,
         connections: Connections,
         rooms: LocalRooms,
@@ -87,8 +81,7 @@ class ChatService:
         clock: Clock,
     ) -> None:
         self._stores = stores
-        self._apps = apps
-        self._admission = admission
+        self._rights = rights
         self._conversations = conversations
         self._connections = connections
         self._rooms = rooms
@@ -108,7 +101,7 @@ class ChatService:
         answer is before the first push.
         """
         key = target.key
-        may = await self._admit(connection, target)
+        may = await self._rights.admit(connection, target)
         if key.name not in connection.rooms and len(connection.rooms) >= ROOMS_PER_CONNECTION:
             raise TooManyRooms(RETRY_AFTER)
         room = self._rooms.open(key, connection.app)
@@ -156,7 +149,7 @@ class ChatService:
     ) -> Appended:
         """Store a message and notify the instances of the room."""
         self._limits.count_say(connection.person, len(encode((text, data))))
-        if SAY not in await self._rights(connection, target):
+        if SAY not in await self._rights.of(connection, target):
             raise ChatDenied("you may only read in this room")
         now = round(self._clock(), 3)
         message = NewMessage(id=id, sender=connection.author, text=text, data=data, at=now)
@@ -171,7 +164,7 @@ class ChatService:
     async def history(
         self, connection: Connection, target: Target, before: int | None, limit: int
     ) -> RoomPage:
-        await self._rights(connection, target)
+        await self._rights.of(connection, target)
         page = await self._stores.rooms.read(
             target.key,
             before=before,
@@ -183,7 +176,7 @@ class ChatService:
 
     async def delete(self, connection: Connection, target: Target, offset: int) -> Appended:
         """Delete a message, and store the deletion as an entry."""
-        may, now = await self._rights(connection, target), round(self._clock(), 3)
+        may, now = await self._rights.of(connection, target), round(self._clock(), 3)
         message = await self._message(target.key, offset)
         if not may_delete(message, connection.person.subject, may, now=now):
             raise ChatDenied("you may delete your own messages of the last two minutes only")
@@ -197,7 +190,7 @@ class ChatService:
 
     async def type(self, connection: Connection, target: Target, *, on: bool) -> None:
         """Show the other members that a person types. Repeats within 2 s are left out."""
-        self._check_joined(connection, target)
+        self._rights.check_joined(connection, target)
         if self._limits.may_type(connection.sid, target.key.name):
             await self._signal(connection, target, SignalKind.TYPING, int(on))
 
@@ -206,22 +199,8 @@ class ChatService:
         if target.peer:
             await self._conversations.see(connection, target.key.name, offset)
         if not target.peer or target.key.name in connection.rooms:
-            self._check_joined(connection, target)
+            self._rights.check_joined(connection, target)
             await self._signal(connection, target, SignalKind.SEEN, offset)
-
-    async def _admit(self, connection: Connection, target: Target) -> frozenset[str]:
-        """Raises ChatDenied, UnknownRoom, AdmissionUnavailable or ChatDisabled."""
-        app = await self._app(connection)
-        applicant = Applicant(connection.person.subject, connection.session.openid)
-        if not target.peer:
-            return await self._admission.admit(app, target.key.name, applicant)
-        return await self._admission.admit(app, PAIRS, applicant) & {SAY}
-
-    async def _app(self, connection: Connection) -> App:
-        app = await self._apps.get(connection.session.app)
-        if app is None or app.incarnation != connection.session.incarnation:
-            raise ChatDisabled
-        return app
 
     async def _enter(
         self,
@@ -254,17 +233,6 @@ class ChatService:
         page: MemberPage = await self._stores.members.page(person.room, now=now)
         unknown = Member(subject=target.peer, joined_at=now)
         return next(iter(page.members), unknown), page.online > 0
-
-    async def _rights(self, connection: Connection, target: Target) -> frozenset[str]:
-        """Return what the connection may do. Raises NotAMember, or why a pair is not admitted."""
-        if target.peer:
-            return await self._admit(connection, target)
-        self._check_joined(connection, target)
-        return connection.rooms[target.key.name]
-
-    def _check_joined(self, connection: Connection, target: Target) -> None:
-        if target.key.name not in connection.rooms:
-            raise NotAMember
 
     async def _message(self, key: RoomKey, offset: int) -> Message:
         page = await self._stores.rooms.read(
