@@ -5,6 +5,7 @@ tests/clients/packages/pages has a page without a framework, one of React and on
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from tests.support.clients import PhoneClient
+from tests.support.environment import ROOT
 from tests.support.packages import FOLDER, Project
 from tests.support.pages import WAIT_MS, open_page, scene_on, shows
 from tests.support.waiting import eventually
@@ -26,6 +28,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     for name in ("tsconfig.json", "vite.config.js"):
         shutil.copy(FOLDER / name, project.root)
     shutil.copytree(FOLDER / "pages", project.root / "pages")
+    docs = (ROOT / "docs/react-vue.md").read_text()
+    for kind in ("tsx", "vue"):
+        [example] = re.findall(rf"```{kind}\n(.*?)```", docs, re.DOTALL)
+        (project.root / "pages" / f"example.{kind}").write_text(example)
     return project
 
 

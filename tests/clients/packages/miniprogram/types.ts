@@ -2,6 +2,8 @@
 import { configure, howScanned, sceneInScan, type ScanLogin, type ScanLoginError } from "@scan-login/miniprogram";
 import { openChat } from "@scan-login/miniprogram/open_chat";
 import { overSocket } from "@scan-login/miniprogram/socket";
+import { Tunnel } from "@scan-login/miniprogram/tunnel";
+import { connectSocket } from "@scan-login/miniprogram/wechat_socket";
 
 const phone: ScanLogin = configure({ broker: "https://login.example", wire: overSocket });
 
@@ -17,6 +19,14 @@ wx.scanCode({ success: (seen) => sceneInScan(seen).length });
 const chat = openChat(phone, { nickname: "Al" });
 chat.onchange = (what, room) => [what.length, room?.messages.length];
 chat.send(chat.room("lobby"), { text: "hello" });
+const tunnel = new Tunnel({
+  connect: connectSocket,
+  create: async () => ({ url: "wss://login.example/tunnel/t" }),
+  onopen: ({ recovered }) => recovered,
+  onmessage: (data) => data,
+  onstatus: (status, problem) => [status.length, problem?.code],
+});
+tunnel.send({ act: "play" });
 // @ts-expect-error the broker is required
 configure({ app: "default" });
 // @ts-expect-error a session has no such field

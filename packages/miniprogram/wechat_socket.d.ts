@@ -1,0 +1,2 @@
+/** A WebSocket of WeChat with the interface of a browser's WebSocket. */
+export declare function connectSocket(url: string): unknown;
