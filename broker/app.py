@@ -17,6 +17,7 @@ from broker.admin.settings import AdminSettings
 from broker.apps.client_authentication import ClientAuthenticator
 from broker.apps.mount import mount as mount_apps
 from broker.apps.origins import OriginPolicy
+from broker.audit.mount import mount as mount_audit
 from broker.backends import Backends, open_backends
 from broker.chat.mount import mount as mount_chat
 from broker.context import Context
@@ -98,6 +99,7 @@ FEATURES: Mapping[str, Callable[[Context], Mounted]] = {
     "tunnels": mount_tunnels,
     "wafer": mount_wafer,
     "admin": mount_admin,
+    "audit": mount_audit,
 }
 
 

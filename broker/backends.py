@@ -15,6 +15,7 @@ from broker.apps.model import ADMIN_APP, DEFAULT_APP, App
 from broker.apps.ports import Apps, WaferKeys, WebhookSecrets
 from broker.apps.registry import AppRegistry, WaferKeyRegistry, WebhookSecretRegistry
 from broker.apps.settings import AppSettings
+from broker.audit.settings import AuditSettings
 from broker.blobs.pictures import ObjectPictureStore
 from broker.blobs.settings import BlobSettings
 from broker.bus import open_bus
@@ -114,6 +115,8 @@ def open_records(settings: Settings, clock: Clock) -> Records:
             trail_lifetime=group.trail_lifetime,
             own_origin=normalize_origin(settings[ServerSettings].public_url),
             pgbouncer=group.records_pgbouncer,
+            instance=settings[ServerSettings].instance,
+            has_audit_chain=settings[AuditSettings].audit_chain,
         )
 
 

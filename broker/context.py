@@ -9,6 +9,7 @@ from broker.apps.authentication import AppAuthenticator
 from broker.apps.client_authentication import ClientAuthenticator
 from broker.apps.ports import AppAdmin, WaferKeys, WebhookSecrets
 from broker.apps.registry import AppRegistry
+from broker.audit.ports import AuditExport
 from broker.backends import Backends, default_app
 from broker.blobs.settings import BlobSettings
 from broker.chat.ports import ChatStores, LoginGrants
@@ -168,6 +169,10 @@ class Context:
     @property
     def audit_log(self) -> AuditLog:
         return self.backends.records.audit_log
+
+    @property
+    def audit_export(self) -> AuditExport:
+        return self.backends.records.audit_export
 
     @property
     def sign_in_ends(self) -> SignInEnds:

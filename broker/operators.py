@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from broker.admin.operators import OperatorTokens
 from broker.admin.settings import AdminSettings
 from broker.apps.model import ADMIN_APP
+from broker.audit.model import AuditEntry, AuditKind
+from broker.audit.ports import AuditTrail
 from broker.backends import Backends
-from broker.infrastructure.api.authorization import OperatorAuthenticator
+from broker.infrastructure.api.authorization import OperatorAct, OperatorAuthenticator
 from broker.infrastructure.api.client_address import ClientAddresses
 from broker.infrastructure.api.rate_limit import RateLimiter
+from broker.infrastructure.clock import Clock
 from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.settings import Settings
 from broker.services import Services
@@ -40,7 +45,22 @@ def build_operators(
     return OperatorAuthenticator(
         token=token.get_secret_value(),
         find_operator=tokens.find,
-        record=lambda act: None,
+        record=partial(_record, backends.records.audit_trail, backends.state.clock),
         failures=failures,
         addresses=addresses,
+    )
+
+
+def _record(trail: AuditTrail, clock: Clock, act: OperatorAct) -> None:
+    """Write a change by an operator to the audit log."""
+    trail.add(
+        AuditEntry(
+            AuditKind.ADMIN,
+            "done",
+            clock(),
+            actor=act.actor,
+            target=act.target or None,
+            ip=act.ip,
+            reason=act.act,
+        )
     )

@@ -189,6 +189,7 @@ def _build_oidc_services(
         grants=state.grants,
         retries=retries,
         reuse_log=backends.records.reuse_log,
+        audit_trail=backends.records.audit_trail,
         apps=backends.apps,
         webhook_secrets=backends.webhook_secrets,
         directory=backends.directory,

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from broker.admin.settings import AdminSettings
 from broker.apps.settings import AppSettings
+from broker.audit.settings import AuditSettings
 from broker.blobs.settings import BlobSettings
 from broker.bus.settings import BusSettings
 from broker.chat.settings import ChatSettings
@@ -61,6 +62,7 @@ GROUPS: Sequence[type[SettingsGroup]] = (
     TokenSettings,
     OIDCSettings,
     ChatSettings,
+    AuditSettings,
     StateSettings,
     BusSettings,
     RecordsSettings,
@@ -213,6 +215,12 @@ def check_policy(settings: Settings) -> Iterator[InvalidField]:
         yield from _check_webhook(settings, "policy", url)
 
 
+def check_audit_url(settings: Settings) -> Iterator[InvalidField]:
+    url = settings[AuditSettings].audit_url
+    if url is not None:
+        yield from _check_webhook(settings, "audit_url", split(url))
+
+
 def check_chat_webhook(settings: Settings) -> Iterator[InvalidField]:
     url = split(settings[ChatSettings].chat_rooms)
     if not url.scheme:
@@ -239,5 +247,6 @@ CHECKS: Sequence[Callable[[Settings], Iterator[InvalidField]]] = (
     check_workers,
     check_policy,
     check_chat_webhook,
+    check_audit_url,
 )
 """Checks that involve settings of two groups, or a table here."""

@@ -26,6 +26,7 @@ PERIODIC = (
     ("broker.tunnels.hub", "CHANGED_INTERVAL"),
     ("broker.chat.watch", "BLOCK_INTERVAL"),
     ("broker.chat.changes", "SWEEP_INTERVAL"),
+    ("broker.audit.numbering", "INTERVAL"),
 )
 """Constants with the seconds between two runs of a task. Redis is still pinged each second."""
 

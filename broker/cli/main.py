@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from broker import __version__
-from broker.cli import apps, config, demo, keys, pool, provider, records, serve, users
+from broker.cli import apps, audit, config, demo, keys, pool, provider, records, serve, users
 from broker.errors import StartupError
 from broker.infrastructure.observability import logging as logs
 
@@ -31,6 +31,7 @@ SUBCOMMANDS = {
     "user": users.command,
     "records": records.command,
     "provider": provider.command,
+    "audit": audit.command,
 }
 
 for name, group in SUBCOMMANDS.items():

@@ -263,7 +263,9 @@ class RefreshExchange:
         REUSED.labels(app.id).inc()
         login_id = family.grant.login_id
         log.warning("refresh token used again", app=app.id, login_id=login_id)
-        self._reuse_log.record_reuse(login_id, now=self._clock())
+        self._reuse_log.record_reuse(
+            login_id, app=app.id, subject=family.grant.subject, now=self._clock()
+        )
         await self._grants.drop(token.family)
         if app.reuse == "signin":
             grant = family.grant

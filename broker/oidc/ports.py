@@ -49,10 +49,11 @@ class AuthorizationRequests(Protocol):
 class ReuseLog(Protocol):
     """Records reuses of refresh tokens in the audit log."""
 
-    def record_reuse(self, login_id: str, *, now: float) -> None:
-        """Queue the time of the first reuse for writing, in the record of the login.
+    def record_reuse(self, login_id: str, *, app: str, subject: str, now: float) -> None:
+        """Queue the time of the first reuse for writing, in the record of the login and as an entry
+        of its own.
 
-        It does not wait and raises no error. A login without a record gets none.
+        It does not wait and raises no error. A login without a record stays without one.
         """
 
 

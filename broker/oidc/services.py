@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from broker.apps.ports import Apps, WebhookSecrets
+from broker.audit.ports import AuditTrail
 from broker.identity.ports import Directory
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.crypto.sealing import SecretBox
@@ -67,6 +68,7 @@ class OIDCDependencies(NamedTuple):
     grants: Grants
     retries: RetryWorker
     reuse_log: ReuseLog
+    audit_trail: AuditTrail
     apps: Apps
     webhook_secrets: WebhookSecrets
     directory: Directory
@@ -153,6 +155,7 @@ def _sessions(needs: OIDCDependencies, logouts: BackchannelLogouts) -> _Sessions
         sign_ins=needs.sign_ins,
         grants=needs.grants,
         logouts=logouts,
+        trail=needs.audit_trail,
         lifetimes=needs.sign_in_lifetimes,
         clock=needs.clock,
         feed=needs.feed,

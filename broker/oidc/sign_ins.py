@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from broker.apps.model import App
+from broker.audit.model import AuditEntry, AuditKind
+from broker.audit.ports import AuditTrail
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.observability.feed import NO_FEED, Feed
 from broker.login.model import Browser, Login
@@ -77,6 +79,7 @@ class SignInService:
         sign_ins: SignIns,
         grants: Grants,
         logouts: Announcer,
+        trail: AuditTrail,
         lifetimes: SignInLifetimes,
         clock: Clock,
         feed: Feed = NO_FEED,
@@ -84,6 +87,7 @@ class SignInService:
         self._sign_ins = sign_ins
         self._grants = grants
         self._logouts = logouts
+        self._trail = trail
         self.lifetimes = lifetimes
         self._clock = clock
         self._feed = feed
@@ -123,6 +127,19 @@ class SignInService:
         for surplus in await self._sign_ins.save(sign_in, expires_at):
             await self._drop_families(surplus.subject, surplus.sid, offline_too=False)
             await self._logouts.announce(surplus, "surplus")
+            self._record_end(surplus, "surplus")
+        self._trail.add(
+            AuditEntry(
+                AuditKind.SIGNIN,
+                "began",
+                self._clock(),
+                app=sign_in.app_first,
+                subject=sign_in.subject,
+                target=sign_in.sid,
+                ip=sign_in.ip,
+                user_agent=sign_in.user_agent,
+            )
+        )
         SIGN_INS.labels(sign_in.app_first).inc()
         self._feed.publish("signin", "begun", id=sign_in.sid, app=sign_in.app_first)
 
@@ -140,6 +157,7 @@ class SignInService:
         if ended is not None:
             self._feed.publish("signin", "ended", id=sid, app=ended.app_first)
             await self._logouts.announce(ended, reason)
+            self._record_end(ended, reason)
         return int(ended is not None or dropped > 0)
 
     async def of_subject(self, subject: str) -> Sequence[SubjectSignIn]:
@@ -169,6 +187,19 @@ class SignInService:
             for one in await self.of_subject(subject)
         ]
         return sum(ended)
+
+    def _record_end(self, sign_in: SignIn, reason: str) -> None:
+        self._trail.add(
+            AuditEntry(
+                AuditKind.LOGOUT,
+                "ended",
+                self._clock(),
+                app=sign_in.app_first,
+                subject=sign_in.subject,
+                target=sign_in.sid,
+                reason=reason,
+            )
+        )
 
     async def _drop_families(self, subject: str, sid: str, *, offline_too: bool) -> int:
         grants = [one.family.grant for one in await self._grants.of_subject(subject)]

@@ -13,7 +13,8 @@ app_rows.py          rows of the table of apps
 user_lookup.py       the user of an identity, invitations     user_admin.py  administration of users
 user_identities.py   statements on identities
 pool_codes.py        codes drawn in advance
-audit_log.py         finished logins
+audit_log.py         finished logins and other entries of the audit log
+audit_export.py      numbers, hash chain and export of the audit log
 """
 
 from __future__ import annotations

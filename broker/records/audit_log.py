@@ -1,4 +1,6 @@
-"""The audit log: one row for each finished login, without secrets, scenes and hashes.
+"""The audit log: one row for each finished login and each other entry.
+
+Rows contain no secrets, no scenes and no hashes of them.
 
 Logins never wait for it. Rows are queued in memory and written in batches, once a second. While
 the database is down, up to `QUEUE_MAX` rows wait. Further rows are lost, and so are the queued
@@ -8,17 +10,21 @@ rows of an instance that is killed.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable
 from itertools import islice
 
 import structlog
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from broker.audit.model import AuditEntry, AuditKind
 from broker.infrastructure.observability.metrics import Counter
 from broker.infrastructure.observability.outage import OutageLog
 from broker.login.model import ConfirmedLogin, Login, State
 from broker.records import tables as t
+from broker.records.audit_export import delete_before
 from broker.records.database import INSERT, Database
 from broker.records.errors import RecordsUnavailable
 
@@ -44,16 +50,25 @@ TEXT_MAX = 256
 
 
 class SqlAuditLog:
-    """Queues finished logins, and reuses of their refresh tokens, and writes them.
+    """Queues finished logins, other entries, and reuses of refresh tokens, and writes them.
 
     lifetime: seconds for which a row is kept.
     clock: Unix time in seconds.
+    instance: the name of this process, for entries other than logins.
     """
 
-    def __init__(self, database: Database, *, lifetime: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        lifetime: int,
+        clock: Callable[[], float],
+        instance: str = "",
+    ) -> None:
         self._database = database
         self._lifetime = lifetime
         self._clock = clock
+        self._instance = instance
         self._queue: dict[str, dict[str, object]] = {}  # by login, oldest first
         self._reuses: dict[str, float] = {}  # time of the first reuse by login
         self._has_rows = asyncio.Event()
@@ -61,19 +76,38 @@ class SqlAuditLog:
         self._outage = OutageLog("audit log unavailable", "audit log recovered")
 
     def record(self, login: Login, *, now: float) -> None:
-        if login.id in self._queue:
-            return  # repeated requests for a login take one entry of the queue only
-        if len(self._queue) >= QUEUE_MAX:
-            AUDIT_DROPPED.inc()
-            return
-        self._queue[login.id] = _row(login, now)
-        self._has_rows.set()
+        if login.id not in self._queue:
+            self._put(login.id, _row(login, now))
 
-    def record_reuse(self, login_id: str, *, now: float) -> None:
+    def add(self, entry: AuditEntry) -> None:
+        row_id = f"{entry.kind}-{entry.id or secrets.token_urlsafe(16)}"
+        self._put(row_id, _entry_row(row_id, entry, self._instance))
+
+    def record_reuse(self, login_id: str, *, app: str, subject: str, now: float) -> None:
         if len(self._reuses) >= QUEUE_MAX:
             AUDIT_DROPPED.inc()
             return
         self._reuses.setdefault(login_id, now)
+        self.add(
+            AuditEntry(
+                AuditKind.REFRESH,
+                "reused",
+                now,
+                app=app,
+                subject=subject,
+                target=login_id,
+                id=login_id,
+            )
+        )
+
+    def _put(self, row_id: str, row: dict[str, object]) -> None:
+        """Queue a row, once: repeated requests for a login take one entry of the queue only."""
+        if row_id in self._queue:
+            return
+        if len(self._queue) >= QUEUE_MAX:
+            AUDIT_DROPPED.inc()
+            return
+        self._queue[row_id] = row
         self._has_rows.set()
 
     async def find(self, login_id: str) -> ConfirmedLogin | None:
@@ -114,7 +148,26 @@ class SqlAuditLog:
             updated = await connection.execute(
                 update(t.ended_logins).where(*first).values(reported_at=now)
             )
+            if updated.rowcount:
+                await self._add_report(connection, login_id, now)
         return bool(updated.rowcount)
+
+    async def _add_report(self, connection: AsyncConnection, login_id: str, now: float) -> None:
+        """Store a report as an entry of its own, because numbered rows do not change."""
+        columns = t.ended_logins.c
+        found = select(columns.app, columns.subject).where(columns.login_id == login_id)
+        login = (await connection.execute(found)).one()
+        entry = AuditEntry(
+            AuditKind.LOGIN,
+            "reported",
+            now,
+            app=login.app,
+            subject=login.subject,
+            target=login_id,
+            reason="reported",
+        )
+        row = _entry_row(f"report-{login_id}", entry, self._instance)
+        await connection.execute(insert(t.ended_logins).values(row))
 
     async def write_forever(self) -> None:
         """Write queued rows until cancelled, and log the begin and end of an outage."""
@@ -166,9 +219,8 @@ class SqlAuditLog:
         """Delete rows older than `lifetime`, at most once in `PRUNE_INTERVAL`."""
         if time.monotonic() - self._pruned_at < PRUNE_INTERVAL:
             return
-        too_old = t.ended_logins.c.ended_at < self._clock() - self._lifetime
         async with self._database.write_transaction() as connection:
-            await connection.execute(delete(t.ended_logins).where(too_old))
+            await delete_before(connection, self._clock() - self._lifetime)
         self._pruned_at = time.monotonic()
 
 
@@ -189,6 +241,32 @@ def _row(login: Login, now: float) -> dict[str, object]:
         "instance": login.instance,
         "phone_ip": _storable(login.phone_ip) or None,
         "reason": _storable(login.reason) or None,
+        **dict.fromkeys(("kind", "actor", "target")),
+    }
+
+
+def _entry_row(row_id: str, entry: AuditEntry, instance: str) -> dict[str, object]:
+    texts = {
+        name: value and _storable(value)
+        for name, value in (
+            ("subject", entry.subject),
+            ("actor", entry.actor),
+            ("target", entry.target),
+            ("reason", entry.reason),
+        )
+    }
+    return {
+        **dict.fromkeys(("app_incarnation", "provider", "openid", "phone_ip")),
+        **texts,
+        "login_id": row_id,
+        "kind": None if entry.kind is AuditKind.LOGIN else entry.kind.value,
+        "app": entry.app,
+        "state": entry.state,
+        "ip": _storable(entry.ip),
+        "user_agent": _storable(entry.user_agent),
+        "began_at": entry.at,
+        "ended_at": entry.at,
+        "instance": instance,
     }
 
 

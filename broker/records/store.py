@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from broker.audit.ports import AuditExport, AuditTrail
 from broker.infrastructure.background import BackgroundTask
 from broker.infrastructure.crypto.sealing import KeyList, SecretBox
 from broker.login.ports import AuditLog
 from broker.oidc.ports import ReuseLog
 from broker.records.app_admin import SqlAppAdmin
 from broker.records.app_cache import AppCache
+from broker.records.audit_export import SqlAuditExport
 from broker.records.audit_log import SqlAuditLog
 from broker.records.database import Database, MigrationStatus
 from broker.records.ended_subjects import SqlEndedSubjectLog
@@ -33,7 +35,9 @@ class Records:
     providers: names that an app may have; the first is the default.
     reserved_ids: ids of apps in the settings.
     clock: Unix time in seconds.
-    trail_lifetime: seconds for which a finished login is kept.
+    trail_lifetime: seconds for which an entry of the audit log is kept.
+    instance: the name of this process.
+    has_audit_chain: whether entries of the audit log are chained by hashes.
     """
 
     def __init__(
@@ -46,13 +50,19 @@ class Records:
         clock: Callable[[], float],
         trail_lifetime: int,
         own_origin: str = "",
+        instance: str = "",
+        has_audit_chain: bool = False,
     ) -> None:
         self._database = Database(url)
         self.secret_box = SecretBox(load_seal_keys)
-        self._audit_log = SqlAuditLog(self._database, lifetime=trail_lifetime, clock=clock)
+        self._audit_log = SqlAuditLog(
+            self._database, lifetime=trail_lifetime, clock=clock, instance=instance
+        )
         self.location = self._database.location
         self.audit_log: AuditLog = self._audit_log
         self.reuse_log: ReuseLog = self._audit_log
+        self.audit_trail: AuditTrail = self._audit_log
+        self.audit_export: AuditExport = SqlAuditExport(self._database, chains=has_audit_chain)
         self.code_store = SqlCodeStore(self._database, clock=clock)
         self.apps = AppCache(self._database, self.secret_box, own_origin)
         self.app_admin = SqlAppAdmin(
@@ -152,6 +162,8 @@ def open_records(
     trail_lifetime: int,
     own_origin: str = "",
     pgbouncer: bool = False,
+    instance: str = "",
+    has_audit_chain: bool = False,
 ) -> Records:
     """Return the records at `url`, not connected yet. Raises ValueError for an invalid URL.
 
@@ -168,4 +180,6 @@ def open_records(
         clock=clock,
         trail_lifetime=trail_lifetime,
         own_origin=own_origin,
+        instance=instance,
+        has_audit_chain=has_audit_chain,
     )

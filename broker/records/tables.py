@@ -159,6 +159,23 @@ ended_logins = Table(
     Column("reason", String(256)),  # of a denial other than by the phone
     Column("reported_at", Double),  # the person who confirmed it reported it
     Column("reused_at", Double),  # a refresh token that followed from it was used again
+    Column("kind", String(16)),  # null for the end of a login
+    Column("actor", String(256)),  # of an admin act
+    Column("target", String(256)),  # the id of what another entry than a login concerns
+    Column("hash", String(64)),  # null outside the hash chain
+    Column("seq", BigInteger),  # null until the row is numbered
     Index("ended_logins_ended_at", "ended_at"),
+    Index("ended_logins_seq", "seq", unique=True),
+    Index("ended_logins_subject", "subject", "seq"),
 )
-"""The audit log: one row for each finished login."""
+"""The audit log: one row for each finished login, and for each other entry, whose id is in
+`login_id`. Rows do not change after they are numbered, except `reported_at` and `reused_at`."""
+
+audit_marks = Table(
+    "audit_marks",
+    metadata,
+    Column("name", String(16), primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", String(64)),
+)
+"""Numbers of rows of the audit log; see `audit_export.py`."""

@@ -87,6 +87,7 @@ async def test_finished_login_is_stored_with_all_fields(
             "reason": None,
             "reported_at": None,
             "reused_at": None,
+            **dict.fromkeys(("kind", "actor", "target", "hash", "seq")),
         }
     ]
 
@@ -362,15 +363,16 @@ async def test_first_reuse_is_stored_with_its_login(
 ) -> None:
     login = a_login(clock, state=State.REDEEMED, phone=ALICE, subject="user-1")
     sql_trail.record(login, now=clock())
-    sql_trail.record_reuse(login.id, now=clock() + 5)
+    sql_trail.record_reuse(login.id, app="shop", subject="user-1", now=clock() + 5)
     await sql_trail.flush()
 
-    sql_trail.record_reuse(login.id, now=clock() + 9)
-    sql_trail.record_reuse("unknown", now=clock() + 9)
+    sql_trail.record_reuse(login.id, app="shop", subject="user-1", now=clock() + 9)
     await sql_trail.flush()
 
-    [row] = await rows(database)
+    [row, entry] = await rows(database)
     assert row["reused_at"] == clock() + 5
+    assert (entry["kind"], entry["state"], entry["target"]) == ("refresh", "reused", login.id)
+    assert (entry["subject"], entry["ended_at"]) == ("user-1", clock() + 5)
 
 
 async def test_address_of_phone_and_reason_are_stored(

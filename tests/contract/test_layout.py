@@ -23,12 +23,13 @@ FEATURES: Mapping[str, frozenset[str]] = {
     "tokens": frozenset(),
     "widget": frozenset(),
     "monitoring": frozenset(),
+    "audit": frozenset(),
     "identity": frozenset({"apps"}),
     "pool": frozenset({"apps", "identity"}),
     "sessions": frozenset({"apps", "identity"}),
     "users": frozenset({"apps", "identity", "sessions"}),
     "login": frozenset({"apps", "identity", "tokens", "pool", "sessions"}),
-    "oidc": frozenset({"apps", "identity", "tokens", "sessions", "users", "login"}),
+    "oidc": frozenset({"apps", "identity", "tokens", "sessions", "users", "login", "audit"}),
     "tunnels": frozenset({"apps", "identity", "sessions"}),
     "wafer": frozenset({"apps", "identity", "sessions", "tunnels"}),
     "chat": frozenset({"apps", "identity", "sessions", "tokens", "users"}),
@@ -124,6 +125,7 @@ PURE_FILES = (
     "pool/demand",
     "apps/rules",
     "users/rules",
+    "audit/rules",
 )
 PURE_LIBRARIES = frozenset({"msgspec"})
 IMPURE_MODULES = frozenset({"asyncio", "time", "socket", "threading", "random"})

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from broker.apps.model import App
 from broker.apps.ports import Apps
+from broker.audit.model import AuditEntry
 from broker.blobs.pictures import ObjectPictureStore
 from broker.directories.open import OpenDirectory
 from broker.identity.errors import UnregisteredUser
@@ -103,6 +104,16 @@ class RecordingAuditLog:
             return False
         self._confirmed[login_id] = login._replace(reported_at=now)
         return True
+
+
+class RecordingTrail:
+    """An audit trail in memory."""
+
+    def __init__(self) -> None:
+        self.entries: list[AuditEntry] = []
+
+    def add(self, entry: AuditEntry) -> None:
+        self.entries.append(entry)
 
 
 class RunningBroker(NamedTuple):

@@ -15,7 +15,7 @@ from broker.oidc.browser_sign_ins import BrowserSignIns
 from broker.oidc.model import SignIn, hash_secret, subject_shard
 from broker.oidc.sign_ins import SignInLifetimes, SignInService
 from broker.state import StateBackend
-from tests.support.builders import SHOP, Clock
+from tests.support.builders import SHOP, Clock, RecordingTrail
 from tests.support.grants import SUBJECT, a_sign_in
 
 COOKIE = subject_shard(SUBJECT) + "c" * 42
@@ -42,6 +42,7 @@ def browser_sign_ins(store: StateBackend, clock: Clock, error: BrokerError) -> B
         sign_ins=store.sign_ins,
         grants=store.grants,
         logouts=NoApps(),
+        trail=RecordingTrail(),
         lifetimes=SignInLifetimes(600, 3_600),
         clock=clock,
     )

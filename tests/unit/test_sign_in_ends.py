@@ -17,7 +17,7 @@ from broker.oidc.ports import SignIns
 from broker.oidc.sign_ins import SignInLifetimes, SignInService
 from broker.state import StateBackend
 from broker.tokens.issuer import TokenIssuer
-from tests.support.builders import SHOP, Clock
+from tests.support.builders import SHOP, Clock, RecordingTrail
 from tests.support.grants import SUBJECT, a_sign_in
 
 
@@ -61,6 +61,7 @@ def service(
         sign_ins=sign_ins,
         grants=store.grants,
         logouts=logouts,
+        trail=RecordingTrail(),
         lifetimes=SignInLifetimes(600, 3_600),
         clock=clock,
     )

@@ -25,6 +25,7 @@ REVISIONS = (
     "0010",
     "0011",
     "0012",
+    "0013",
 )
 """All revisions in order. The last one is that of this program. `versions/` has a file for each."""
 

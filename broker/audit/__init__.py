@@ -1,0 +1,1 @@
+"""The audit log: entries, their numbers and hash chain, and their export."""

@@ -1,0 +1,113 @@
+"""The audit log for operators: a search, and an export of all entries."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any
+
+from aiohttp import hdrs, web
+from pydantic import StringConstraints
+
+from broker.audit.model import AuditKind, AuditQuery, ExportedEntry
+from broker.audit.ports import AuditExport
+from broker.infrastructure.api.authorization import OPERATOR
+from broker.infrastructure.api.endpoint import ADMIN, QUERY, Endpoint
+from broker.infrastructure.api.schema import RequestModel, ResponseModel
+from broker.infrastructure.codec import encode
+
+PAGE = 500
+"""Entries that are read at once for an export."""
+
+DEFAULT_LIMIT = 100
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+Number = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,15}$")]
+
+Limit = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,2}$")]
+
+
+class TrailQuery(RequestModel):
+    """since: Unix time in seconds. after: the `next` of the page before."""
+
+    app: Text | None = None
+    subject: Text | None = None
+    state: Text | None = None
+    kind: AuditKind | None = None
+    since: Number | None = None
+    after: Number | None = None
+    limit: Limit = str(DEFAULT_LIMIT)
+
+
+class TrailExportQuery(RequestModel):
+    """since: the `seq` of the last entry that the client has; 0 for all."""
+
+    since: Number = "0"
+
+
+class TrailResponse(ResponseModel, total=False):
+    """next: if there are more entries."""
+
+    entries: list[dict[str, Any]]
+    next: str
+
+
+class TrailAPI:
+    def __init__(self, export: AuditExport) -> None:
+        self._export = export
+
+    async def search(self, query: TrailQuery) -> TrailResponse:
+        """Return a page, the latest entries first."""
+        limit = int(query.limit)
+        found = await self._export.search(
+            AuditQuery(
+                app=query.app,
+                subject=query.subject,
+                state=query.state,
+                kind=query.kind,
+                since=None if query.since is None else float(query.since),
+                before=None if query.after is None else int(query.after),
+            ),
+            limit + 1,
+        )
+        response: TrailResponse = {"entries": [dict(entry) for entry in found[:limit]]}
+        if len(found) > limit:
+            response["next"] = str(found[limit - 1]["seq"])
+        return response
+
+    async def export(self, query: TrailExportQuery) -> web.Response:
+        """Stream all entries after a number, one JSON object a line."""
+        first = await self._export.page(int(query.since), PAGE)
+        headers = {hdrs.CACHE_CONTROL: "no-store", hdrs.CONTENT_TYPE: "application/x-ndjson"}
+        return web.Response(body=self._lines(first), headers=headers)
+
+    async def _lines(self, page: Sequence[ExportedEntry]) -> AsyncIterator[bytes]:
+        while page:
+            yield b"".join(encode(entry) + b"\n" for entry in page)
+            page = await self._export.page(int(str(page[-1]["seq"])), PAGE)
+
+
+ENDPOINTS = [
+    Endpoint(
+        "GET",
+        "/trail",
+        TrailAPI.search,
+        role=ADMIN,
+        auth=OPERATOR,
+        summary="Search the audit log, the latest entries first",
+        request=TrailQuery,
+        request_in=QUERY,
+        response=TrailResponse,
+    ),
+    Endpoint(
+        "GET",
+        "/trail.ndjson",
+        TrailAPI.export,
+        role=ADMIN,
+        auth=OPERATOR,
+        summary="Export all entries of the audit log after a number, one JSON object a line",
+        request=TrailExportQuery,
+        request_in=QUERY,
+        response="application/x-ndjson",
+    ),
+]

@@ -1,0 +1,102 @@
+"""`scan-login audit`: the audit log."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from broker.audit.model import AuditKind, AuditQuery, ChainCheck, ExportedEntry
+from broker.cli.support import (
+    ConfigFile,
+    JSONOption,
+    print_json,
+    print_table,
+    read_settings,
+    with_records,
+)
+from broker.infrastructure.codec import encode
+from broker.records.store import Records
+
+command = typer.Typer(no_args_is_help=True, help="Search, export and verify the audit log.")
+
+PAGE = 500
+
+TIME_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
+
+COLUMNS = ("seq", "at", "kind", "app", "state", "subject", "actor", "ip", "reason")
+
+
+@command.command(name="list")
+def list_entries(
+    file: ConfigFile = None,
+    subject: Annotated[str | None, typer.Option(help="Entries of this subject only.")] = None,
+    app: Annotated[str | None, typer.Option(help="Entries of this app only.")] = None,
+    kind: Annotated[AuditKind | None, typer.Option(help="Entries of this kind only.")] = None,
+    state: Annotated[str | None, typer.Option(help="Entries with this state only.")] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            help="Entries from this time on, in UTC.", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=999, help="Number of entries.")] = 100,
+    as_json: JSONOption = False,
+) -> None:
+    """Print entries, the latest first."""
+    query = AuditQuery(
+        app=app,
+        subject=subject,
+        state=state,
+        kind=kind,
+        since=None if since is None else since.replace(tzinfo=UTC).timestamp(),
+    )
+
+    async def search(records: Records) -> Sequence[ExportedEntry]:
+        return await records.audit_export.search(query, limit)
+
+    entries = with_records(read_settings(file), search)
+    if as_json:
+        print_json([dict(entry) for entry in entries])
+    else:
+        print_table(COLUMNS, [_row(entry) for entry in entries])
+
+
+@command.command()
+def export(
+    file: ConfigFile = None,
+    since: Annotated[
+        int, typer.Option(min=0, help="Entries after this `seq` only.", show_default=False)
+    ] = 0,
+) -> None:
+    """Print all entries in the order of their numbers, one JSON object a line."""
+
+    async def write(records: Records) -> None:
+        last = since
+        while page := await records.audit_export.page(last, PAGE):
+            for entry in page:
+                print(encode(entry).decode())
+            last = int(str(page[-1]["seq"]))
+
+    with_records(read_settings(file), write)
+
+
+@command.command()
+def verify(file: ConfigFile = None) -> None:
+    """Compare the entries with their hash chain. Exits with 1 at the first break."""
+
+    async def check(records: Records) -> ChainCheck:
+        return await records.audit_export.verify()
+
+    found = with_records(read_settings(file), check)
+    if found.broken_at is not None:
+        sys.exit(f"the chain is broken at entry {found.broken_at}: {found.problem}")
+    print(f"{found.checked} entries agree with the hash chain")
+
+
+def _row(entry: ExportedEntry) -> list[object]:
+    shown = {**entry, "at": f"{datetime.fromtimestamp(float(str(entry['at'])), UTC):%F %T}"}
+    return [shown.get(name, "") for name in COLUMNS]
