@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from aiohttp import hdrs, web
 from pydantic import StringConstraints
 
-from broker.audit.model import AuditKind, AuditQuery, ExportedEntry
+from broker.audit.model import AuditQuery, ExportedEntry
 from broker.audit.ports import AuditExport
 from broker.infrastructure.api.authorization import OPERATOR
 from broker.infrastructure.api.endpoint import ADMIN, QUERY, Endpoint
@@ -33,7 +33,7 @@ class TrailQuery(RequestModel):
     app: Text | None = None
     subject: Text | None = None
     state: Text | None = None
-    kind: AuditKind | None = None
+    kind: Literal["login", "signin", "refresh", "logout", "admin"] | None = None
     since: Number | None = None
     after: Number | None = None
     limit: Limit = str(DEFAULT_LIMIT)

@@ -56,6 +56,8 @@ ONE, SHOP = {"instance": "one"}, {"app": "shop"}
 
 LOGINS, REFUSALS = "scanlogin_logins_total", "scanlogin_refusals_total"
 
+PUSHES = "scanlogin_audit_pushes_total"
+
 CASES = [
     Case(
         "ScanLoginNotReady",
@@ -160,6 +162,13 @@ CASES = [
         *counter("scanlogin_trail_dropped_total", 1, 0, 'instance="one"'),
         "one loses entries of the audit trail",
         ONE,
+    ),
+    Case(
+        "ScanLoginAuditPushFails",
+        {f'{PUSHES}{{outcome="failed"}}': "0+1x60", f'{PUSHES}{{outcome="delivered"}}': "5x60"},
+        {f'{PUSHES}{{outcome="failed"}}': "0+1x60", f'{PUSHES}{{outcome="delivered"}}': "0+1x60"},
+        "The audit log cannot be pushed",
+        at="50m",
     ),
     Case(
         "ScanLoginPoolLow",

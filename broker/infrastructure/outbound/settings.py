@@ -63,6 +63,6 @@ def webhook_url_problem(url: SplitResult, *, is_private_allowed: bool, setting: 
 class OutboundSettings(SettingsGroup):
     webhooks_private: bool = Field(
         False,
-        description="allow the webhooks of apps and of the login policy to use http, and to have "
-        "addresses that are not public",
+        description="allow the webhooks of apps, of the login policy and of the audit log to use "
+        "http, and to have addresses that are not public",
     )

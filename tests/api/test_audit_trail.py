@@ -1,0 +1,117 @@
+"""The audit log at the admin port: search, export and entries of all kinds."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tracemalloc
+from collections.abc import AsyncIterator
+from contextlib import closing
+
+import pytest
+
+from tests.support.app_admin import RED, TOKEN, Admin
+from tests.support.builders import RunningBroker, StartBroker
+from tests.support.logins import token_of
+from tests.support.waiting import eventually
+
+ROWS = 20_000
+
+PEAK_MAX = 4_000_000
+"""Bytes of a few pages, for any number of rows. All rows together take more than 20 MB."""
+
+INSERT = """
+INSERT INTO ended_logins
+    (login_id, app, state, ip, user_agent, began_at, ended_at, instance, seq)
+WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?)
+SELECT 'login-' || n, 'shop', 'denied', '192.0.2.7', 'Firefox', n, n, 'one', n FROM numbers
+"""
+"""Numbered rows."""
+
+
+@pytest.fixture
+async def broker(start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch) -> RunningBroker:
+    monkeypatch.setattr("broker.records.audit_log.FLUSH_INTERVAL", 0.01)
+    monkeypatch.setattr("broker.audit.numbering.INTERVAL", 0.01)
+    return await start_broker(admin_token=TOKEN, audit_chain=True)
+
+
+@pytest.fixture
+async def admin(broker: RunningBroker) -> AsyncIterator[Admin]:
+    admin = Admin(broker.admin)
+    yield admin
+    await admin.http.close()
+
+
+async def exported(admin: Admin, since: int = 0) -> list[dict[str, object]]:
+    async with admin.http.get(f"/trail.ndjson?since={since}") as response:
+        assert response.content_type == "application/x-ndjson"
+        return [json.loads(line) for line in (await response.text()).splitlines()]
+
+
+async def entries(admin: Admin, query: str) -> list[dict[str, object]]:
+    answer = await admin.ask("GET", f"/trail?{query}")
+    found: list[dict[str, object]] = answer.body["entries"]
+    return found
+
+
+async def test_logins_and_acts_of_operators_are_in_the_log(
+    broker: RunningBroker, admin: Admin
+) -> None:
+    await token_of(broker)
+    await admin.ask("POST", "/apps", {**RED, "provider_secret": None})
+    await admin.ask("DELETE", "/apps/red")
+    await eventually(lambda: has_entries(admin, 3))
+
+    [removed, added] = await entries(admin, "kind=admin")
+    [login] = await entries(admin, "kind=login&state=redeemed&app=default")
+
+    assert (added["actor"], added["target"], added["reason"]) == ("token", "red", "POST /apps")
+    assert (removed["target"], removed["reason"]) == ("red", "DELETE /apps/{id}")
+    assert login["subject"] == "pretend:alice"
+    assert {len(str(entry["hash"])) for entry in await exported(admin)} == {64}
+    assert TOKEN not in str(await exported(admin))
+
+
+async def has_entries(admin: Admin, count: int) -> bool:
+    return len(await exported(admin)) == count
+
+
+async def test_pages_of_the_search_follow_each_other(broker: RunningBroker, admin: Admin) -> None:
+    for number in range(3):
+        await admin.ask("POST", "/apps", {**RED, "id": f"app-{number}", "provider_secret": None})
+    await eventually(lambda: has_entries(admin, 3))
+
+    first = (await admin.ask("GET", "/trail?limit=2")).body
+    second = (await admin.ask("GET", f"/trail?limit=2&after={first['next']}")).body
+
+    targets = [entry["target"] for entry in [*first["entries"], *second["entries"]]]
+    assert targets == ["app-2", "app-1", "app-0"]
+    assert "next" not in second
+
+
+async def test_bad_queries_are_refused(admin: Admin) -> None:
+    statuses = set()
+    for name in ("app", "subject", "state", "kind", "since", "after", "limit"):
+        for value in ["", "-1", "1e9", "x" * 300, "\0", "9" * 30]:
+            async with admin.http.get("/trail", params={name: value}) as response:
+                statuses.add(response.status)
+    for path in ("/trail.ndjson?since=x", "/trail.ndjson?since=-1", "/trail?limit=1000"):
+        assert (await admin.ask("GET", path)).status == 400
+
+    assert statuses <= {200, 400}
+
+
+async def test_export_has_constant_memory(admin: Admin, records_file: str) -> None:
+    with closing(sqlite3.connect(records_file)) as database, database:
+        database.execute(INSERT, [ROWS])
+    lines, last = 0, b""
+    tracemalloc.start()
+    async with admin.http.get("/trail.ndjson?since=0") as response:
+        async for line in response.content:
+            lines, last = lines + 1, line
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert (lines, json.loads(last)["seq"]) == (ROWS, ROWS)
+    assert peak < PEAK_MAX
