@@ -50,8 +50,8 @@ class ReuseLog(Protocol):
     """Records reuses of refresh tokens in the audit log."""
 
     def record_reuse(self, login_id: str, *, app: str, subject: str, now: float) -> None:
-        """Queue the time of the first reuse for writing, in the record of the login and as an entry
-        of its own.
+        """Queue the time of the first reuse for writing, in the record of the login, and a separate
+        entry.
 
         It does not wait and raises no error. A login without a record stays without one.
         """

@@ -153,7 +153,7 @@ class SqlAuditLog:
         return bool(updated.rowcount)
 
     async def _add_report(self, connection: AsyncConnection, login_id: str, now: float) -> None:
-        """Store a report as an entry of its own, because numbered rows do not change."""
+        """Store a report as a separate entry, because numbered rows do not change."""
         columns = t.ended_logins.c
         found = select(columns.app, columns.subject).where(columns.login_id == login_id)
         login = (await connection.execute(found)).one()
