@@ -220,7 +220,9 @@ async def test_refresh_reuse_is_in_the_audit_log(
 
     def reused_at() -> float | None:
         with closing(sqlite3.connect(records_file)) as database:
-            rows = database.execute("SELECT reused_at FROM ended_logins WHERE kind IS NULL").fetchall()
+            rows = database.execute(
+                "SELECT reused_at FROM ended_logins WHERE kind IS NULL"
+            ).fetchall()
         return rows[0][0] if rows else None
 
     await eventually(reused_at)

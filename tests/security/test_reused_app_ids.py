@@ -176,7 +176,8 @@ async def test_audit_trail_distinguishes_apps_with_one_id(
     async def rows() -> list[tuple[str, str | None]]:
         async with database.read_connection() as connection:
             columns = (t.ended_logins.c.app, t.ended_logins.c.app_incarnation)
-            return [tuple(row) for row in await connection.execute(sa.select(*columns))]
+            logins = sa.select(*columns).where(t.ended_logins.c.kind.is_(None))
+            return [tuple(row) for row in await connection.execute(logins)]
 
     await eventually(lambda: _has_count(rows, 2), within=30)
     found = await rows()
