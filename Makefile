@@ -12,7 +12,8 @@ NODE_MODULES := tests/clients/backend/node_modules tests/clients/js/node_modules
 PRODUCTS := $(patsubst tests/interop/%.txt,build/interop/%/.installed,$(wildcard tests/interop/*.txt))
 # Tests spend much of their time waiting, so 4 processes suit 2 cores.
 # A test file stays in one process, because its tests share the servers that they start.
-PARALLEL := -n 4 --dist loadfile
+# The last files are those of tests/unit, which are short, so the processes end together.
+PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 # The files with tests of the marker both_engines. Collecting all others takes half a minute.
 BOTH_ENGINES = $(shell grep -rlw both_engines tests --include='test_*.py')
 # The tests start hundreds of Python processes, which load their modules faster from bytecode.
