@@ -47,7 +47,7 @@ from tests.support.builders import (
     StartBroker,
     codes_of,
 )
-from tests.support.environment import free_port, need
+from tests.support.environment import free_port
 from tests.support.loop_clock import LoopClock, replaced_clock
 from tests.support.records import database_of
 from tests.support.servers.postgres import PostgresServer, running_postgres
@@ -172,16 +172,20 @@ def long_wechat_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"broker.providers.wechat.client.{limit}", 60.0)
 
 
+@pytest.fixture(scope="session")
+def chromium_url() -> Iterator[str]:
+    from tests.support.servers.chromium import running_chromium
+
+    with running_chromium() as url:
+        yield url
+
+
 @pytest.fixture
-async def chromium() -> AsyncIterator[Browser]:
-    from playwright.async_api import async_playwright
+async def chromium(chromium_url: str) -> AsyncIterator[Browser]:
+    from tests.support.servers.chromium import connected_chromium
 
-    from tests.support.pages import QUIET
-
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=need("chromium"), args=QUIET)
+    async with connected_chromium(chromium_url) as browser:
         yield browser
-        await browser.close()
 
 
 @pytest.fixture(scope="session")

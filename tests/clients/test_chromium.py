@@ -41,6 +41,7 @@ from tests.support.pages import (
     WIDE,
     keep,
     open_page,
+    open_page_with_clock,
     scan,
     scene_on,
     shows,
@@ -125,14 +126,6 @@ async def test_denied_login_can_be_retried(chromium: Browser, start_broker: Star
         await keep(page, "denied")
         await page.locator("scan-login .button:visible").first.click()
         await shows(page, "code")
-
-
-async def open_page_with_clock(chromium: Browser, url: str) -> Page:
-    """Open a page whose clock a test can move forward."""
-    page = await open_page(chromium, "about:blank")
-    await page.clock.install()
-    await page.goto(url)
-    return page
 
 
 async def expire(page: Page, loop_clock: LoopClock) -> None:

@@ -21,7 +21,7 @@ from tests.support.clients import NodeBrowser
 from tests.support.engineio_client import client_of
 from tests.support.environment import ROOT, free_port, need
 from tests.support.nginx import nginx_before
-from tests.support.pages import QUIET
+from tests.support.servers.chromium import QUIET
 from tests.support.waiting import eventually
 
 JS = Path(__file__).parent / "js"

@@ -22,6 +22,7 @@ from tests.support.pages import (
     WIDE,
     keep,
     open_page,
+    open_page_with_clock,
     scene_on,
     shows,
     type_digits,
@@ -189,8 +190,12 @@ async def test_login_refused_by_the_broker_is_shown(
 
 
 async def test_old_code_is_replaced(chromium: Browser, open_bank: OpenBank) -> None:
-    page = await open_site(chromium, await open_bank("off", 'refresh_every="10"'))
+    bank = await open_bank("off", 'refresh_every="10"')
+    page = await open_page_with_clock(chromium, bank.url)
+    await shows(page, "code")
     first = await page.locator("scan-login img").get_attribute("src") or ""
+
+    await page.clock.fast_forward(10_000)
 
     await expect(page.locator("scan-login img")).not_to_have_attribute(
         "src", first, timeout=WAIT_MS
@@ -217,9 +222,11 @@ async def test_old_code_with_an_unknown_scan_stays(
     bank = await open_bank("off", 'refresh_every="10"', interval=interval)
     page = await open_page(chromium, "about:blank")
     await page.route_web_socket("**/*", route)
+    await page.clock.install()
     await page.goto(bank.url)
 
     await bank.scan(page)
+    await page.clock.fast_forward(10_000)
 
     await shows(page, "scanned")
 

@@ -29,15 +29,6 @@ SCREENSHOTS = ROOT / "tests/screenshots"
 
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
 
-QUIET = [
-    "--no-sandbox",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
 WAIT_MS = 30_000
 
 CHAT_ROOM = "lobby"
@@ -97,6 +88,14 @@ async def open_page(chromium: Browser, url: str, **context: object) -> Page:
     options = {"viewport": WIDE, "locale": "en-GB", **context}
     page = await (await chromium.new_context(**options)).new_page()  # type: ignore[arg-type]
     page.set_default_timeout(WAIT_MS)
+    await page.goto(url)
+    return page
+
+
+async def open_page_with_clock(chromium: Browser, url: str) -> Page:
+    """Open a page whose clock a test can move forward."""
+    page = await open_page(chromium, "about:blank")
+    await page.clock.install()
     await page.goto(url)
     return page
 
