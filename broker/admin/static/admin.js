@@ -57,6 +57,7 @@ const EN = {
   refill_failed: "The last refill failed: {reason}",
   audit: "Audit log", audit_about: "Finished logins, sign-ins and the acts of operators.", kind: "Kind", time: "Time", actor: "Operator", reason: "Reason", export: "Export",
   no_entries: "No entries", no_entries_about: "Change the search, or wait for the next login.", since: "Since",
+  login: "login", signin: "sign-in", refresh: "refresh", logout: "sign-out", admin: "operator", target_id: "Target",
   no_audit: "The audit log is not available", no_audit_about: "This broker has no call for it.",
   keys: "Keys", keys_about: "Keys that sign tokens, and keys that encrypt secrets in the database.",
   signing: "Signing keys", seal: "Seal keys", key_age: "Published for", algorithm: "Algorithm", status: "Status", present: "signs", next: "next", former: "former", seal_present: "encrypts", seal_former: "decrypts only",
@@ -104,6 +105,7 @@ const ZH = {
   free: "空闲", leased: "使用中", cooldown: "冷却中", target: "目标", rate: "每分钟使用", refilled: "最近补充", health: "状况", healthy: "正常", low: "偏低", empty: "已空", unknown: "未知",
   fill: "补充", fill_title: "补充 {id} 的码池", fill_count: "码池应有的登录码数量", fill_started: "登录服务正在后台生成登录码。", refill_failed: "最近一次补充失败：{reason}",
   audit: "审计日志", audit_about: "已结束的登录、网页登录和运维人员的操作。", kind: "类型", time: "时间", actor: "运维人员", reason: "原因", export: "导出", no_entries: "没有记录", no_entries_about: "请修改搜索条件，或等待下一次登录。", since: "起始时间",
+  login: "登录", signin: "网页登录", refresh: "刷新令牌", logout: "退出", admin: "运维操作", target_id: "对象",
   no_audit: "审计日志不可用", no_audit_about: "此登录服务没有该接口。",
   keys: "密钥", keys_about: "签发令牌的密钥，以及加密数据库中机密的密钥。", signing: "签名密钥", seal: "加密密钥", key_age: "已公布", algorithm: "算法", status: "状态", present: "签名中", next: "下一个", former: "旧密钥", seal_present: "加密中", seal_former: "仅解密",
   rotate: "轮换", rotate_ask: "轮换签名密钥？", rotate_about: "从现在起用下一个密钥签名。已签发的令牌保持有效。", rotate_force: "密钥已泄露，立即轮换", rotated: "现在使用下一个密钥签名。",
@@ -845,8 +847,8 @@ async function showAudit({ body, tools }) {
     const page = await api("GET", `trail?${query({ app: app.value.trim(), subject: subject.value.trim(), kind: kind.value, state: state.value, since: time, after, limit: 100 })}`);
     entries = [...entries, ...page.entries];
     result.replaceChildren(section(null, entries.length
-      ? table(t("audit"), ["time", "kind", "app", "state", "subject", "actor", "ip", "reason"], entries.map((one) => [
-        since(one.ended_at ?? one.at), one.kind ? word(one.kind) : "–", one.app || "–", one.state ? chip(word(one.state), STATE_KIND[one.state]) : "–", one.subject ? h("code", {}, one.subject) : "–", one.actor || "–", one.ip || "–", one.reason || "–"]))
+      ? table(t("audit"), ["time", "kind", "app", "state", "subject", "actor", "target_id", "ip", "reason"], entries.map((one) => [
+        since(one.at), one.kind ? word(one.kind) : "–", one.app || "–", one.state ? chip(word(one.state), STATE_KIND[one.state]) : "–", one.subject ? h("code", {}, one.subject) : "–", one.actor || "–", one.target ? h("code", {}, one.target) : "–", one.ip || "–", one.reason || "–"]))
       : empty(t("no_entries"), t("no_entries_about")),
     page.next ? acts(button(t("more"), () => attempt(result, () => load(page.next, entries)))) : null));
   };
