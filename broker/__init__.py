@@ -1,6 +1,7 @@
 """A broker for login by scan: a phone confirms, and the waiting browser gets a signed token.
 
     app.py          composition root: creates the shared services and mounts the features
+    services.py     builds the services that several features share
     operators.py    builds the authentication of operators
     context.py      settings, backends and services that a feature is mounted with
     backends.py     opens the backends that the settings name, for server and commands
@@ -14,8 +15,13 @@ Features: values, rules, ports (protocols of storage), service, endpoints, setti
     identity/       who holds the phone: providers and directories
     apps/           relying parties: sites and mini programs
     users/          registered users
+    oidc/           OpenID Connect provider
     pool/           codes drawn in advance
     tokens/         JWT issuer, signing keys, JWKS endpoint
+    tunnels/        WebSockets that the broker holds for backends of apps
+    wafer/          Wafer's wire for sessions and tunnels
+    chat/           chat rooms
+    audit/          numbers, exports and hash chain of the audit log
     admin/          page for operators, its sign-in, settings and events
     widget/         drop-in script and index page
     monitoring/     health, readiness, version and metrics endpoints

@@ -1,4 +1,4 @@
-"""`scan-login records`: the database of apps, users and the audit trail."""
+"""`scan-login records`: the database of apps, users and the audit log."""
 
 from __future__ import annotations
 

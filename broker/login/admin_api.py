@@ -11,8 +11,8 @@ from broker.infrastructure.api.endpoint import ADMIN, QUERY, Endpoint
 from broker.infrastructure.api.schema import Count, LimitField, RequestModel, ResponseModel, UrlSafe
 from broker.infrastructure.clock import Clock, seconds_until
 from broker.login.errors import LoginNotOpen, UnknownLogin
+from broker.login.lister import LoginLister
 from broker.login.model import OPEN, Login
-from broker.login.questions import LoginQuestions
 from broker.login.reader import LoginReader
 from broker.login.service import LoginService
 
@@ -65,21 +65,19 @@ class LoginsAdminAPI:
     def __init__(
         self,
         *,
-        questions: LoginQuestions,
+        lister: LoginLister,
         reader: LoginReader,
         login_service: LoginService,
         clock: Clock,
     ) -> None:
-        self._questions = questions
+        self._lister = lister
         self._reader = reader
         self._login_service = login_service
         self._clock = clock
 
     async def list(self, query: LoginListQuery) -> LoginListResponse:
         limit = int(query.limit)
-        found = await self._questions.ask(
-            app=query.app or None, after=query.after or "", limit=limit
-        )
+        found = await self._lister.find(app=query.app or None, after=query.after or "", limit=limit)
         logins = await self._reader.get_changed(dict.fromkeys(found.ids, UNKNOWN_VERSION))
         page: LoginListResponse = {
             "logins": [

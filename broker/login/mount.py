@@ -33,9 +33,9 @@ from broker.login.browser_api import LoginBrowserAPI
 from broker.login.device_api import LoginDeviceAPI, OpenIDTokens
 from broker.login.device_page_api import DevicePageAPI
 from broker.login.limits import LoginLimits
+from broker.login.lister import LoginLister
 from broker.login.phone_api import LoginPhoneAPI
 from broker.login.ports import AuditLog, KnownBrowsers, LoginReports, SignInEnds
-from broker.login.questions import LoginQuestions
 from broker.login.reports import LoginReporter
 from broker.login.services import LoginServices
 from broker.login.settings import LoginSettings
@@ -98,14 +98,14 @@ def _mount_administration(context: LoginContext) -> Mounted:
     if context.operators is None:
         return Mounted()
     services = context.login_services
-    questions = LoginQuestions(
+    lister = LoginLister(
         lobby=services.lobby,
         bus=context.bus,
         others=context.other_instances,
         instance=context.settings[ServerSettings].instance,
     )
     api = LoginsAdminAPI(
-        questions=questions,
+        lister=lister,
         reader=services.reader,
         login_service=services.service,
         clock=context.clock,
@@ -113,8 +113,8 @@ def _mount_administration(context: LoginContext) -> Mounted:
     operator = {OPERATOR: context.operators.authenticate}
     return Mounted(
         admin_routes=bind_endpoints(api, admin_api.ENDPOINTS, operator),
-        notices=[questions.notice_handler()],
-        resources=[Resource(do_nothing, questions.close)],
+        notices=[lister.notice_handler()],
+        resources=[Resource(do_nothing, lister.close)],
     )
 
 

@@ -56,7 +56,7 @@ class RecordsSettings(SettingsGroup):
         description="file with the keys that encrypt apps' secrets; created at the first start",
     )
     trail_lifetime: Seconds = Field(
-        7_776_000, description="seconds for which the audit trail keeps an ended login"
+        7_776_000, description="seconds for which the audit log keeps an ended login"
     )
 
     @model_validator(mode="after")

@@ -74,7 +74,7 @@ class Records:
         )
         self._tasks = [
             BackgroundTask("app cache", self.apps.refresh_forever),
-            BackgroundTask("audit trail", self._audit_log.write_forever),
+            BackgroundTask("audit log", self._audit_log.write_forever),
         ]
         self.ended_subjects = SqlEndedSubjectLog(self._database)
         self.user_lookup = SqlUserLookup(self._database, clock=clock)

@@ -1,4 +1,4 @@
-"""Tests of the audit trail: each finished login is stored, and no login waits for that."""
+"""Tests of the audit log: each finished login is stored, and no login waits for that."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class RecordingAuditLog:
 
 
 class RecordingTrail:
-    """An audit trail in memory."""
+    """An audit log in memory."""
 
     def __init__(self) -> None:
         self.entries: list[AuditEntry] = []

@@ -160,7 +160,7 @@ CASES = [
     Case(
         "ScanLoginTrailDropped",
         *counter("scanlogin_trail_dropped_total", 1, 0, 'instance="one"'),
-        "one loses entries of the audit trail",
+        "one loses entries of the audit log",
         ONE,
     ),
     Case(

@@ -1,4 +1,4 @@
-"""Tests of access tokens of operators, of events for them, and of questions to instances."""
+"""Tests of access tokens of operators, of events for them, and of lists of logins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from broker.apps.model import ADMIN_APP
 from broker.infrastructure.codec import decode, encode
 from broker.infrastructure.coordination import Bus, Notice
 from broker.infrastructure.observability.feed import LOST, QUEUE_MAX, WATCHERS_MAX, Feed
-from broker.login.questions import ASKED_EVENT, LIST_EVENT, LoginAnswer, LoginQuestions
+from broker.login.lister import REQUEST_EVENT, RESPONSE_EVENT, ListResponse, LoginLister
 from broker.tokens.issuer import TokenClaims, TokenIssuer, VerifiedAccessToken
 from tests.support.builders import Clock
 
@@ -96,29 +96,29 @@ class EmptyLobby:
         return []
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"id": 1}', '{"question": "x"}'])
-@pytest.mark.parametrize("event", [ASKED_EVENT, LIST_EVENT])
-async def test_malformed_question_is_ignored(bus: Bus, event: str, text: str) -> None:
-    questions = LoginQuestions(lobby=EmptyLobby(), bus=bus, others=list, instance="one")
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"id": 1}', '{"request": "x"}'])
+@pytest.mark.parametrize("event", [REQUEST_EVENT, RESPONSE_EVENT])
+async def test_malformed_notice_is_ignored(bus: Bus, event: str, text: str) -> None:
+    lister = LoginLister(lobby=EmptyLobby(), bus=bus, others=list, instance="one")
 
-    await questions.notice_handler().handle(Notice(event, text))
+    await lister.notice_handler().handle(Notice(event, text))
 
 
 async def test_answer_of_an_unasked_instance_is_ignored(bus: Bus) -> None:
     def others() -> list[str]:
         return ["two"]
 
-    questions = LoginQuestions(lobby=EmptyLobby(), bus=bus, others=others, instance="one")
-    handle = questions.notice_handler().handle
+    lister = LoginLister(lobby=EmptyLobby(), bus=bus, others=others, instance="one")
+    handle = lister.notice_handler().handle
 
     async with bus.listen("two") as asked:
-        asking = asyncio.create_task(questions.ask(app=None, after="", limit=9))
-        question = await anext(asked)
+        asking = asyncio.create_task(lister.find(app=None, after="", limit=9))
+        request = await anext(asked)
         for instance in ("three", "two", "two"):
-            answer = LoginAnswer(
-                question=decode(question.id)["id"], instance=instance, total=1, ids=[instance]
+            answer = ListResponse(
+                request=decode(request.id)["id"], instance=instance, total=1, ids=[instance]
             )
-            await handle(Notice(LIST_EVENT, encode(answer).decode()))
+            await handle(Notice(RESPONSE_EVENT, encode(answer).decode()))
         found = await asking
 
     assert (found.ids, found.total, found.missing) == (["two"], 1, [])

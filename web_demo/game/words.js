@@ -35,7 +35,7 @@ const WORDS = {
     rematchWait: "Waiting for {name} to agree…",
     away: "away",
     left: "gone",
-    replaced: "You play in another window.",
+    replaced: "You are playing in another window.",
     signedOut: "Please sign in again.",
     signIn: "Sign in",
     ended: "The game is not available.",

@@ -1,10 +1,10 @@
-"""Asks every instance which logins wait there.
+"""Lists the logins that wait at all instances.
 
 An operator's request reaches one instance. It sends a notice to each other instance, and each
 answers with the ids of its logins by a notice. The logins themselves are read from the state.
 
-    asker ──login-list-asked──▶ other instances
-    asker ◀──login-list───────  other instances
+    requester ──login-list-request──▶ other instances
+    requester ◀──login-list─────────── other instances
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ from broker.infrastructure.codec import decoder, encode
 from broker.infrastructure.coordination import Bus, Notice
 from broker.infrastructure.notices import NoticeHandler
 
-ASKED_EVENT, LIST_EVENT = "login-list-asked", "login-list"
+REQUEST_EVENT, RESPONSE_EVENT = "login-list-request", "login-list"
 
 ANSWER_TIMEOUT = 1.0
 """Seconds in which an instance answers."""
 
 LIST_MAX = 1_000
-"""Logins in one answer."""
+"""Logins in one response."""
 
 CLOSE_TIMEOUT = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoginQuestion:
-    """id: of the question.  asker: the instance that gets the answers.
+class ListRequest:
+    """id: of the request.  requester: the instance that gets the responses.
 
     app: None for all apps.  after, limit: the page.
     """
 
     id: str
-    asker: str
+    requester: str
     app: str | None
     after: str
     limit: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoginAnswer:
+class ListResponse:
     """total: the browsers that wait at the instance.  ids: those of the page, in order."""
 
-    question: str
+    request: str
     instance: str
     total: int
     ids: list[str]
@@ -73,20 +73,20 @@ class FoundLogins(NamedTuple):
     missing: Sequence[str]
 
 
-class _OpenQuestion:
-    """A question that waits for the answers of `instances`."""
+class _PendingRequest:
+    """A request that waits for the responses of `instances`."""
 
     def __init__(self, instances: Collection[str]) -> None:
         self.missing = set(instances)
-        self.answers: list[LoginAnswer] = []
+        self.responses: list[ListResponse] = []
         self.is_complete = asyncio.Event()
         self._check()
 
-    def add(self, answer: LoginAnswer) -> None:
-        """Another answer of one instance, and one of an unknown instance, are ignored."""
-        if answer.instance in self.missing:
-            self.missing.discard(answer.instance)
-            self.answers.append(answer)
+    def add(self, response: ListResponse) -> None:
+        """A second response of an instance, and one of an unknown instance, are ignored."""
+        if response.instance in self.missing:
+            self.missing.discard(response.instance)
+            self.responses.append(response)
             self._check()
 
     def _check(self) -> None:
@@ -94,12 +94,12 @@ class _OpenQuestion:
             self.is_complete.set()
 
 
-_decode_question = decoder(LoginQuestion)
-_decode_answer = decoder(LoginAnswer)
+_decode_request = decoder(ListRequest)
+_decode_response = decoder(ListResponse)
 
 
-class LoginQuestions:
-    """Asks the other instances, and answers their questions.
+class LoginLister:
+    """Sends requests to the other instances, and answers theirs.
 
     others: returns the names of the other instances.
     instance: the name of this process on the bus.
@@ -117,51 +117,51 @@ class LoginQuestions:
         self._bus = bus
         self._others = others
         self._instance = instance
-        self._open: dict[str, _OpenQuestion] = {}
+        self._pending: dict[str, _PendingRequest] = {}
         self._tasks = BackgroundTasks()
 
     async def close(self) -> None:
         await self._tasks.close(grace=CLOSE_TIMEOUT)
 
     def notice_handler(self) -> NoticeHandler:
-        return NoticeHandler((ASKED_EVENT, LIST_EVENT), self._receive, _nothing)
+        return NoticeHandler((REQUEST_EVENT, RESPONSE_EVENT), self._receive, _nothing)
 
-    async def ask(self, *, app: str | None, after: str, limit: int) -> FoundLogins:
+    async def find(self, *, app: str | None, after: str, limit: int) -> FoundLogins:
         """Return the logins of all instances that answer within `ANSWER_TIMEOUT`."""
-        question = LoginQuestion(
-            id=secrets.token_urlsafe(9), asker=self._instance, app=app, after=after, limit=limit
+        request = ListRequest(
+            id=secrets.token_urlsafe(9), requester=self._instance, app=app, after=after, limit=limit
         )
         instances = list(self._others())
-        waiting = self._open[question.id] = _OpenQuestion(instances)
+        pending = self._pending[request.id] = _PendingRequest(instances)
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(ANSWER_TIMEOUT):
-                    notice = Notice(ASKED_EVENT, encode(question).decode())
+                    notice = Notice(REQUEST_EVENT, encode(request).decode())
                     await asyncio.gather(*(self._send(name, notice) for name in instances))
-                    await waiting.is_complete.wait()
+                    await pending.is_complete.wait()
         finally:
-            del self._open[question.id]
-        answers = [self._answer(question), *waiting.answers]
-        ids = sorted({login_id for answer in answers for login_id in answer.ids})[:limit]
-        return FoundLogins(ids, sum(one.total for one in answers), sorted(waiting.missing))
+            del self._pending[request.id]
+        responses = [self._response(request), *pending.responses]
+        ids = sorted({login_id for one in responses for login_id in one.ids})[:limit]
+        return FoundLogins(ids, sum(one.total for one in responses), sorted(pending.missing))
 
     async def _receive(self, notice: Notice) -> None:
         """Handle a notice. One that cannot be decoded is of another version, and is ignored."""
         with suppress(ValueError, RecursionError):
-            if notice.event == ASKED_EVENT:
-                question = _decode_question(notice.id)
-                answer = Notice(LIST_EVENT, encode(self._answer(question)).decode())
-                self._tasks.spawn("login list", self._send(question.asker, answer))
+            if notice.event == REQUEST_EVENT:
+                request = _decode_request(notice.id)
+                response = Notice(RESPONSE_EVENT, encode(self._response(request)).decode())
+                self._tasks.spawn("login list", self._send(request.requester, response))
             else:
-                received = _decode_answer(notice.id)
-                if received.question in self._open:
-                    self._open[received.question].add(received)
+                received = _decode_response(notice.id)
+                if received.request in self._pending:
+                    self._pending[received.request].add(received)
 
-    def _answer(self, question: LoginQuestion) -> LoginAnswer:
-        limit = min(question.limit, LIST_MAX)
-        ids = self._lobby.login_ids(app=question.app, after=question.after, limit=limit)
-        return LoginAnswer(
-            question=question.id, instance=self._instance, total=len(self._lobby), ids=[*ids]
+    def _response(self, request: ListRequest) -> ListResponse:
+        limit = min(request.limit, LIST_MAX)
+        ids = self._lobby.login_ids(app=request.app, after=request.after, limit=limit)
+        return ListResponse(
+            request=request.id, instance=self._instance, total=len(self._lobby), ids=[*ids]
         )
 
     async def _send(self, instance: str, notice: Notice) -> None:
@@ -170,4 +170,4 @@ class LoginQuestions:
 
 
 async def _nothing() -> None:
-    """The asker names instances that have not answered."""
+    """The requester names instances that have not answered."""
