@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -226,6 +227,63 @@ async def test_logins_work_after_failed_task(
     await eventually(lambda: is_ready(broker), within=LONG)
 
     assert await logs_in(broker.url)
+
+
+TASKS = {
+    "app cache",
+    "audit log",
+    "audit numbering",
+    "bus heartbeat",
+    "changed tunnels",
+    "deferred calls",
+    "ended subjects",
+    "lobby",
+    "lobby expiry",
+    "lobby poller",
+    "lost tunnels",
+    "monitor",
+    "notice listener",
+    "redis connection",
+    "tunnel jobs",
+    "tunnel news",
+    "tunnel sweep",
+}
+"""Tasks of an instance with the usual settings, apart from those of chat."""
+
+
+async def test_every_task_is_restarted(
+    monkeypatch: pytest.MonkeyPatch, engines: Engines, start_broker: StartBroker
+) -> None:
+    starts: Counter[str] = Counter()
+    start_once = BackgroundTask._run_once
+
+    async def fails_twice(self: BackgroundTask) -> None:
+        starts[self.name] += 1
+        if starts[self.name] <= 2:
+            monkeypatch.setattr(self, "_work", raises)
+        else:
+            monkeypatch.setattr(self, "_work", works[id(self)])
+        await start_once(self)
+
+    works: dict[int, Callable[[], Awaitable[None]]] = {}
+    create = BackgroundTask.__init__
+
+    def remember(self: BackgroundTask, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        create(self, name, work)
+        works[id(self)] = work
+
+    monkeypatch.setattr(BackgroundTask, "__init__", remember)
+    monkeypatch.setattr(BackgroundTask, "_run_once", fails_twice)
+    broker = await start_broker(
+        ready=False, state_url=engines.url("redis"), chat_rooms="open", audit_chain=True
+    )
+
+    await eventually(lambda: min(starts[name] for name in TASKS) > 2, within=LONG)
+    await eventually(lambda: is_ready(broker), within=LONG)
+
+    assert await logs_in(broker.url)
+    assert starts.keys() >= TASKS
+    assert all(count > 2 for count in starts.values()), starts
 
 
 async def test_supervisor_continues_if_worker_cannot_start(
