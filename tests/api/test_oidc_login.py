@@ -132,3 +132,16 @@ async def cancel(browser: ScanBrowser, page: Page) -> Page:
     form = {"request": parse(page.text).widget["request"], "cancel": "1"}
     url = page.url.origin().joinpath(LOGIN.strip("/"))
     return await browser.post(url, form, follow=False, **{"Sec-Fetch-Site": "same-origin"})
+
+
+@pytest.mark.parametrize(("remember", "max_age"), [(False, ""), (True, "2592000")])
+async def test_sign_in_cookie_outlives_the_browser_if_remembered(
+    start_broker: StartBroker, tmp_path: Path, remember: bool, max_age: str
+) -> None:
+    settings = {"signin_remember": remember, "signin_lifetime": 2_592_000}
+    async with a_site(start_broker, tmp_path, settings=settings, sso=True) as (site, browser):
+        await browser.redirect_after_sign_in(site.url(), new_person())
+
+        [cookie] = [one for one in browser.http.cookie_jar if one.key == "scan-login"]
+
+    assert cookie["max-age"] == max_age

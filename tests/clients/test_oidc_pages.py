@@ -24,11 +24,16 @@ from tests.support.pages import NARROW, SCREENSHOTS, WAIT_MS, WIDE, keep, open_p
 
 
 class Stage(NamedTuple):
-    """An app at its own origin, whose callback redirects to a third origin."""
+    """An app at its own origin, whose callback redirects to a third origin.
+
+    other: an app with the same callback.  bank: another one, with a match by number.
+    """
 
     site: OIDCSite
     callback: str
     home: str
+    other: OIDCSite
+    bank: OIDCSite
 
     def url(self, **fields: str) -> str:
         return self.site.url(redirect_uri=self.callback, **fields)
@@ -53,10 +58,11 @@ async def staged(
         await stack.enter_async_context(serve_sites(sites))
         fields = {"redirect_urls": [callback], "home_url": home, "post_logout_urls": [home]}
         scopes = ["openid", "profile", "email", "groups", "offline_access"]
-        site = await add_site(
-            provider, name="Grafana", provider="pretend", sso=True, scopes=scopes, **fields
-        )
-        yield Stage(site, callback, home)
+        usual = {"provider": "pretend", "sso": True, "scopes": scopes, **fields}
+        site = await add_site(provider, name="Grafana", **usual)
+        other = await add_site(provider, "other", name="GitLab", **usual)
+        bank = await add_site(provider, "bank", name="Bank", match="number", **usual)
+        yield Stage(site, callback, home, other, bank)
 
 
 def site_that_redirects(home: str) -> web.Application:
@@ -137,6 +143,38 @@ async def test_second_visit_needs_no_scan(
 
         await is_home(page)
         await expect(page.locator("#state")).to_have_text("again")
+
+
+async def test_second_app_needs_no_scan(
+    chromium: Browser, start_broker: StartBroker, tmp_path: Path
+) -> None:
+    async with staged(start_broker, tmp_path) as stage:
+        page = await open_page(chromium, stage.url())
+        await confirm(stage, page)
+        await is_home(page)
+        first = await page.locator("#code").inner_text()
+
+        await page.goto(stage.other.url(redirect_uri=stage.callback, state="other"))
+
+        await is_home(page)
+        await expect(page.locator("#state")).to_have_text("other")
+        assert await page.locator("#code").inner_text() != first
+
+
+async def test_number_on_the_sign_in_page_signs_in(
+    chromium: Browser, start_broker: StartBroker, tmp_path: Path
+) -> None:
+    async with staged(start_broker, tmp_path) as stage:
+        page = await open_page(chromium, stage.bank.url(redirect_uri=stage.callback))
+        scene = await scene_on(page)
+        async with PhoneClient(stage.site.provider.phones, "alice") as phone:
+            scanned = await phone.post("scan", {"scene": scene, "can": ["match"]})
+            await shows(page, "number")
+            number = await page.locator("scan-login .number").inner_text()
+            assert number in scanned.body["match"]["choices"]
+            await phone.post("confirm", {"login_id": scanned.body["login_id"], "match": number})
+
+        await is_home(page)
 
 
 async def test_two_tabs_finish_their_own_requests(
