@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.support.app_admin import TOKEN, Admin
 from tests.support.builders import StartBroker
 from tests.support.clients import Payload
 from tests.support.environment import free_port, need
+from tests.support.oidc_browser import Page, ScanBrowser, new_person
 from tests.support.servers.redis import Engines
 from tests.support.waiting import eventually
 
@@ -80,6 +82,15 @@ class Provider(NamedTuple):
         answer = await self.admin.ask("PATCH", f"/apps/{app_id}", fields)
         assert answer.status == 200, answer.body
         return dict(answer.body)
+
+
+async def sign_in_after_rotation(
+    provider: Provider, url: str, *, secure: tuple[str, ...] = ()
+) -> Page:
+    """Rotate the keys, sign a new person in at `url` in another browser, and return the page."""
+    provider.rotate_keys(time.time())
+    async with ScanBrowser(provider.issuer, phones=provider.phones, secure=secure) as browser:
+        return await browser.sign_in(url, new_person())
 
 
 COMMON: Payload = {"admin_token": TOKEN, "webhooks_private": True}

@@ -14,7 +14,7 @@ from yarl import URL
 from tests.support.clients import PhoneClient
 from tests.support.environment import free_port
 from tests.support.oidc_browser import ScanBrowser, new_person, parse
-from tests.support.oidc_provider import Provider
+from tests.support.oidc_provider import Provider, sign_in_after_rotation
 from tests.support.servers.apache import running_apache
 from tests.support.waiting import eventually
 
@@ -60,6 +60,14 @@ async def test_new_person_reaches_the_page(site: Site) -> None:
     info = await site.info()
     assert info["id_token"]["sub"] == info["userinfo"]["sub"] == f"pretend:{person}"
     assert info["userinfo"]["preferred_username"] == info["id_token"]["preferred_username"]
+
+
+async def test_sign_in_works_after_a_key_rotation(site: Site) -> None:
+    await site.browser.sign_in(site.url, new_person())
+
+    page = await sign_in_after_rotation(site.provider, site.url)
+
+    assert (page.status, page.text) == (200, "welcome")
 
 
 async def test_forced_refresh_yields_another_access_token(site: Site) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from deploy.processes import Process, wait_until_listening
 from tests.support.environment import free_port
 from tests.support.node_client import FOLDER, node
 from tests.support.oidc_browser import ScanBrowser, new_person, parse
-from tests.support.oidc_provider import Provider
+from tests.support.oidc_provider import Provider, sign_in_after_rotation
 
 
 class Site(NamedTuple):
@@ -93,6 +94,14 @@ async def test_express_reads_the_user_from_the_id_token(express: Site) -> None:
     assert user["preferred_username"].startswith("u-")
 
 
+async def test_express_accepts_tokens_after_a_key_rotation(express: Site) -> None:
+    await express.browser.sign_in(express.url, new_person())
+
+    page = await sign_in_after_rotation(express.provider, express.url)
+
+    assert json.loads(page.text)["sub"].startswith("pretend:")
+
+
 async def test_express_logout_ends_the_sign_in(express: Site) -> None:
     await express.browser.sign_in(express.url, new_person())
 
@@ -103,12 +112,22 @@ async def test_express_logout_ends_the_sign_in(express: Site) -> None:
 
 
 async def test_auth_js_session_has_the_name(auth_js: Site) -> None:
-    """Auth.js reads only the ID token."""
-    token = json.loads((await auth_js.browser.open(f"{auth_js.url}/auth/csrf")).text)
-    fields = {"csrfToken": token["csrfToken"], "callbackUrl": auth_js.url}
-    page = await auth_js.browser.post(f"{auth_js.url}/auth/signin/scan", fields)
+    """Auth.js reads only the ID token. Also after a key rotation."""
+    await signs_in_at_auth_js(auth_js, auth_js.browser)
 
-    after = await auth_js.browser.finish(page, new_person())
+    auth_js.provider.rotate_keys(time.time())
 
-    assert str(after.url).rstrip("/") == auth_js.url
+    phones = auth_js.provider.phones
+    async with ScanBrowser(auth_js.provider.issuer, phones=phones) as other:
+        await signs_in_at_auth_js(auth_js, other)
+
+
+async def signs_in_at_auth_js(site: Site, browser: ScanBrowser) -> None:
+    token = json.loads((await browser.open(f"{site.url}/auth/csrf")).text)
+    fields = {"csrfToken": token["csrfToken"], "callbackUrl": site.url}
+    page = await browser.post(f"{site.url}/auth/signin/scan", fields)
+
+    after = await browser.finish(page, new_person())
+
+    assert str(after.url).rstrip("/") == site.url
     assert "user" in json.loads(after.text)
