@@ -126,3 +126,11 @@ async def test_scopes_of_other_apps_are_dropped(app: RelyingParty) -> None:
         scanned = await phone.post("scan", {"scene": begun.body["user_code"]})
 
     assert scanned.body["app"]["scopes"] == ["openid"]
+
+
+async def test_device_in_another_network_is_refused(app: RelyingParty) -> None:
+    await app.admin.ask("PATCH", "/apps/shop", {"networks": ["203.0.113.0/24"]})
+
+    answer = await app.post("device_authorization", scope="openid")
+
+    assert (answer.status, answer.error) == (400, "access_denied")

@@ -30,6 +30,7 @@ from broker.login.errors import (
 )
 from broker.login.events import REFUSED_EVENT, current_event
 from broker.login.match import CHOICES, TRIES_MAX, Match, draw_match
+from broker.login.metrics import CODES_SHARED
 from broker.login.model import PROOF_LIFETIME, Browser, Decision, Login, State, Verdict
 from broker.login.ports import PolicyCase
 from broker.login.scanner import ScanningPhone
@@ -390,6 +391,7 @@ async def test_policy_judges_the_first_scan_only(make_login_service: MakeService
 async def test_third_other_person_ends_the_login(make_login_service: MakeService) -> None:
     service = make_login_service()
     new_login = await begin(service)
+    counted = CODES_SHARED.labels("shop")._value.get()
     await service.scan(new_login.login.scene, ALICE)
 
     for number in range(3):
@@ -401,6 +403,7 @@ async def test_third_other_person_ends_the_login(make_login_service: MakeService
     login = await service.get(new_login.login.id)
     assert login is not None
     assert (login.state, login.reason) == (State.DENIED, "shared")
+    assert CODES_SHARED.labels("shop")._value.get() == counted + 1
 
 
 async def test_one_other_person_is_counted_once(make_login_service: MakeService) -> None:
