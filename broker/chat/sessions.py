@@ -84,13 +84,17 @@ class ChatSessions:
         )
 
     async def resume(self, secret: str, origin: str | None) -> Connection:
-        """Continue a session. Raises InvalidResume and others."""
+        """Continue a session. Raises InvalidResume and others.
+
+        A session whose login has ended is deleted, so that it stays refused.
+        """
         key = _key(secret)
         session = await self._store.find(key.shard, key.secret_hash)
         if session is None:
             raise InvalidResume
         app = await self._app(session.app, origin)
         if app.incarnation != session.incarnation or not await self.is_active(session):
+            await self._store.end(key.shard, key.secret_hash)
             raise InvalidResume
         connection = _connection(app, session, key, secret)
         await self.extend(connection)

@@ -45,11 +45,13 @@ class AccessGrants:
         """Return whether neither the grant nor its sign-in session was ended.
 
         A family without refresh tokens ends with its only access token. From then on the
-        sign-in session alone decides.
+        sign-in session alone decides, unless the family was dropped before.
         """
         state = await self._grants.get(grant.family)
         if state is not None:
             return state.is_active
         if not grant.ends_at or self._clock() < grant.ends_at - EXPIRY_TOLERANCE:
+            return False
+        if await self._grants.was_dropped(grant.family):
             return False
         return any(one.sid == grant.sid for one in await self._sign_ins.of_subject(subject))

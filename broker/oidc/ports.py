@@ -19,6 +19,10 @@ ENDED_TTL = 120.0
 """Seconds for which a state remembers that a session or family was ended. It is longer than any
 concurrent act, and than the time in which a repeated form post makes the same session again."""
 
+DROPPED_TTL = 90_000.0
+"""Seconds for which a state remembers that a family without refresh tokens was dropped. It is
+longer than any chat session lasts without use (`SCAN_LOGIN_CHAT_SESSION_LIFETIME`, at most a
+day). So a session that the family opened is never taken for one whose family has expired."""
 
 TOMBSTONE_TTL = 60.0
 """Seconds after a code's end for which its second use is recognised."""
@@ -177,6 +181,13 @@ class Grants(Protocol):
         """End a family, and return it as it was; None if there was none.
 
         A `save` or `swap` at the same time, or up to `ENDED_TTL` later, does not restore it.
+        """
+
+    async def was_dropped(self, family_id: str) -> bool:
+        """Return whether a family without refresh tokens was dropped within `DROPPED_TTL`.
+
+        False for one that has expired. A family above `FAMILIES_MAX`, and one with refresh tokens,
+        is remembered for `ENDED_TTL` only.
         """
 
     async def of_subject(self, subject: str) -> Sequence[FamilyState]:

@@ -116,7 +116,7 @@ class ChatCluster:
         self.server = RecordingServer()
         self._turns = random.Random(seed)
         self._names = count()
-        self._stores = open_chat(self.clock)
+        self.stores = open_chat(self.clock)
         self.running: list[ChatInstance] = []
         self.ended = EndedSubjectList()
 
@@ -133,7 +133,7 @@ class ChatCluster:
 
     def start(self, history: int = 1_000, retention: int = 604_800) -> ChatInstance:
         name = f"instance-{next(self._names)}"
-        stores = ChatStores(*(cast(Any, SlowStore(one, self._turns)) for one in self._stores))
+        stores = ChatStores(*(cast(Any, SlowStore(one, self._turns)) for one in self.stores))
         settings = Settings(
             [
                 ChatSettings(

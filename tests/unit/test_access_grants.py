@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
+from pydantic import ValidationError
 
+from broker.chat.settings import ChatSettings
 from broker.directories.open import OpenDirectory
 from broker.oidc.access_grants import EXPIRY_TOLERANCE, AccessGrants
 from broker.oidc.families import Families
 from broker.oidc.model import Family, SignIn
+from broker.oidc.ports import DROPPED_TTL
 from broker.state import StateBackend, open_state
 from broker.tokens.model import AccessGrant
 from tests.support.builders import Clock
@@ -64,3 +67,20 @@ async def test_dropped_family_is_inactive(scene: Scene, ends_at: float) -> None:
     await scene.state.grants.drop(scene.family.grant.family)
 
     assert not await scene.is_active(ends_at)
+
+
+async def test_dropped_family_stays_inactive_after_its_end(scene: Scene, clock: Clock) -> None:
+    ends_at = scene.family.expires_at
+    await scene.state.grants.drop(scene.family.grant.family)
+
+    clock.time = ends_at + 1
+    assert not await scene.is_active(ends_at)
+
+
+def test_drop_is_remembered_longer_than_a_chat_session() -> None:
+    longest = 86_400
+    ChatSettings(chat_session_lifetime=longest)
+    with pytest.raises(ValidationError):
+        ChatSettings(chat_session_lifetime=longest + 1)
+
+    assert longest < DROPPED_TTL

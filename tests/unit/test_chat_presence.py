@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from broker.chat.blocked import REREAD_INTERVAL
 from broker.chat.connections import Connection
-from broker.chat.errors import ChatDenied, NotAMember
+from broker.chat.errors import ChatDenied, InvalidResume, NotAMember
 from broker.chat.ports import MEMBER_TTL
 from broker.chat.schema_api import RestrictRequest
 from tests.support.chat_instances import ChatCluster, ChatInstance
@@ -229,3 +230,14 @@ async def test_room_ends_with_its_last_refused_join(cluster: ChatCluster) -> Non
     await instance.settle()
 
     assert len(instance.parts.rooms) == 0
+
+
+async def test_refused_resume_deletes_its_session(cluster: ChatCluster) -> None:
+    sessions, store = cluster.start().parts.sessions, cluster.stores.sessions
+    secret_hash = hashlib.sha256(b"Asecret").digest()
+    await store.put("A", secret_hash, cluster.session_of("alice", phone_session="ended"))
+
+    with pytest.raises(InvalidResume):
+        await sessions.resume("Asecret", None)
+
+    assert await store.find("A", secret_hash) is None

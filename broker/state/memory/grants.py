@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from broker.infrastructure.clock import Clock
 from broker.oidc.model import AuthorizationCode, Family
 from broker.oidc.ports import (
+    DROPPED_TTL,
     ENDED_TTL,
     FAMILIES_MAX,
     TOMBSTONE_TTL,
@@ -68,7 +69,7 @@ class MemoryGrants:
         others = self._active(family.grant.subject)
         others.sort(key=lambda one: one.expires_at)
         for one in others[: max(0, len(others) + 1 - FAMILIES_MAX)]:
-            await self.drop(one.grant.family)
+            self._finish(one.grant.family, ENDED_TTL)
         if code_hash is not None:
             await self.use_code(family_id[:1], code_hash)
         self._put(family)
@@ -93,13 +94,19 @@ class MemoryGrants:
 
     async def drop(self, family_id: str) -> Family | None:
         family = self._families.get(family_id)
-        self._families.remove(family_id)
-        self._dropped.put(family_id, True, self._clock() + ENDED_TTL)
+        self._finish(family_id, ENDED_TTL if family is not None and family.n else DROPPED_TTL)
         return family
+
+    async def was_dropped(self, family_id: str) -> bool:
+        return self._dropped.get(family_id) is not None
 
     async def of_subject(self, subject: str) -> Sequence[FamilyState]:
         families = sorted(self._active(subject), key=lambda one: one.began_at)
         return [self._state_of(one) for one in families]
+
+    def _finish(self, family_id: str, ttl: float) -> None:
+        self._families.remove(family_id)
+        self._dropped.put(family_id, True, self._clock() + ttl)
 
     def _state_of(self, family: Family) -> FamilyState:
         grant = family.grant

@@ -19,6 +19,7 @@ from broker.infrastructure.redis import Redis
 from broker.infrastructure.redis.scripts import script
 from broker.oidc.model import AuthorizationCode, Family, subject_shard
 from broker.oidc.ports import (
+    DROPPED_TTL,
     ENDED_TTL,
     FAMILIES_MAX,
     TOMBSTONE_TTL,
@@ -154,7 +155,14 @@ return state(ARGV[1], ARGV[6], stored)
 """
 )
 
-DROP = script(FINISH + "return finish(ARGV[1], ARGV[2], ARGV[3])")
+DROP = script(
+    FINISH
+    + """
+local stored = redis.call('GET', KEYS[1])
+local refreshes = stored and string.find(stored, '^[1-9]')
+return finish(ARGV[1], ARGV[2], refreshes and ARGV[3] or ARGV[4])
+"""
+)
 
 OF_SUBJECT = script(
     STATE
@@ -266,11 +274,14 @@ class RedisGrants:
         return _parse_state(found)
 
     async def drop(self, family_id: str) -> Family | None:
-        prefix, ttl = shard_prefix(family_id[:1]), to_milliseconds(ENDED_TTL)
-        key = _family_key(family_id)
-        stored = await self._redis.run(DROP, [key], prefix, family_id, ttl)
+        prefix, key = shard_prefix(family_id[:1]), _family_key(family_id)
+        lifetimes = [to_milliseconds(ENDED_TTL), to_milliseconds(DROPPED_TTL)]
+        stored = await self._redis.run(DROP, [key], prefix, family_id, *lifetimes)
         await self._replication.wait_for(key, "-")
         return _parse_family(stored)
+
+    async def was_dropped(self, family_id: str) -> bool:
+        return bool(await self._redis.call("GET", _family_key(family_id)) == b"-")
 
     async def of_subject(self, subject: str) -> Sequence[FamilyState]:
         prefix = shard_prefix(subject_shard(subject))

@@ -13,6 +13,7 @@ from broker.infrastructure.coordination import DeferredCall
 from broker.infrastructure.sharding import SHARDS
 from broker.oidc.model import Family, hash_secret, subject_shard
 from broker.oidc.ports import (
+    DROPPED_TTL,
     ENDED_TTL,
     FAMILIES_MAX,
     SIGN_INS_MAX,
@@ -436,6 +437,44 @@ async def test_dropped_family_is_not_restored(
     assert await swap(store, family, replace(family, n=1)) is None
     assert await store.grants.get(family.grant.family) is None
     assert list(await store.grants.of_subject(SUBJECT)) == []
+
+
+async def test_dropped_family_is_remembered_beyond_its_end(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    family = replace(a_family(clock, a_grant(a_sign_in(clock))), n=0)
+    await store.grants.save(family)
+    await store.grants.drop(family.grant.family)
+    await store.grants.drop(family.grant.family)
+
+    pass_time(DROPPED_TTL - 1)
+    assert await store.grants.was_dropped(family.grant.family)
+    pass_time(1)
+    assert not await store.grants.was_dropped(family.grant.family)
+
+
+async def test_dropped_family_with_refresh_tokens_is_remembered_briefly(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    family = replace(a_family(clock, a_grant(a_sign_in(clock))), n=1)
+    await store.grants.save(family)
+    await store.grants.drop(family.grant.family)
+
+    assert await store.grants.was_dropped(family.grant.family)
+    pass_time(ENDED_TTL)
+    assert not await store.grants.was_dropped(family.grant.family)
+
+
+async def test_expired_family_was_not_dropped(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    family = a_family(clock, a_grant(a_sign_in(clock)))
+    await store.grants.save(family)
+    assert not await store.grants.was_dropped(family.grant.family)
+
+    pass_time(1_000)
+
+    assert not await store.grants.was_dropped(family.grant.family)
 
 
 async def test_family_of_an_ended_sign_in_is_not_saved(store: StateBackend, clock: Clock) -> None:
