@@ -49,6 +49,11 @@ def retry_delay(failures: int) -> float:
     return RETRY_DELAYS[failures - 1] if failures <= len(RETRY_DELAYS) else LAST_DELAY
 
 
+def look_delay(retry_in: float) -> float:
+    """Return the seconds before the next look.  retry_in: seconds before a retry; <= 0 for none."""
+    return min(INTERVAL, retry_in) if retry_in > 0 else INTERVAL
+
+
 class AuditPusher:
     """url, signing_secrets: of the receiver. instance: the name of this process."""
 
@@ -77,14 +82,16 @@ class AuditPusher:
         """Push entries until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(min(INTERVAL, max(RETRY_DELAYS[0], self._next_at - loop.time())))
+            await asyncio.sleep(look_delay(self._next_at - loop.time()))
             with suppress(Unavailable):  # state and records log their outages
-                leads = await self._leader_leases.acquire(JOB, self._instance, seconds=LEASE_TTL)
-                if leads and loop.time() >= self._next_at:
+                if await self._acquire() and loop.time() >= self._next_at:
                     await self.run_once()
 
     async def run_once(self) -> None:
-        """Push pages until there is none, or until an attempt fails. Raises Unavailable."""
+        """Push pages until there is none, an attempt fails, or another instance has the lease.
+
+        Raises Unavailable.
+        """
         while entries := await self._export.page(await self._export.pushed(), PAGE):
             problem = await self._post(entries)
             if problem:
@@ -96,7 +103,11 @@ class AuditPusher:
             DELIVERED.inc()
             self._outage.recovered()
             await self._export.mark_pushed(_seq(entries[-1]))
-            await self._leader_leases.acquire(JOB, self._instance, seconds=LEASE_TTL)
+            if not await self._acquire():
+                return
+
+    async def _acquire(self) -> bool:
+        return await self._leader_leases.acquire(JOB, self._instance, seconds=LEASE_TTL)
 
     async def _post(self, entries: Sequence[ExportedEntry]) -> str:
         """Return why the receiver has not accepted the entries; empty if it has."""

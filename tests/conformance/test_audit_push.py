@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from broker.audit.push import LAST_DELAY, RETRY_DELAYS, AuditPusher, retry_delay
+from broker.audit.push import (
+    INTERVAL,
+    JOB,
+    LAST_DELAY,
+    RETRY_DELAYS,
+    AuditPusher,
+    look_delay,
+    retry_delay,
+)
 from broker.errors import Unavailable
 from broker.infrastructure.outbound.webhook import SiteClient
 from broker.login.model import State
@@ -60,7 +68,12 @@ async def open_pusher(
 ) -> AsyncIterator[OpenPusher]:
     async with AsyncExitStack() as stack:
 
-        async def open_(*, is_private_allowed: bool = True, instance: str = "one") -> AuditPusher:
+        async def open_(
+            *,
+            is_private_allowed: bool = True,
+            instance: str = "one",
+            leader_leases: MemoryLeaderLeases | None = None,
+        ) -> AuditPusher:
             client = SiteClient(
                 allow_private_address=is_private_allowed,
                 tls=server.trust,
@@ -73,7 +86,7 @@ async def open_pusher(
                 client=client,
                 url=f"https://{HOST}:{server.port}/hook",
                 signing_secrets=[SECRET],
-                leader_leases=MemoryLeaderLeases(clock),
+                leader_leases=leader_leases or MemoryLeaderLeases(clock),
                 clock=time.time,
                 instance=instance,
             )
@@ -160,6 +173,24 @@ async def test_private_address_is_refused(
 
     assert received(server) == []
     assert await export.pushed() == 0
+
+
+async def test_push_ends_when_another_instance_leads(
+    server: Served, open_pusher: OpenPusher, clock: Clock
+) -> None:
+    leases = MemoryLeaderLeases(clock)
+    pusher = await open_pusher(leader_leases=leases)
+    await leases.acquire(JOB, "two", seconds=30)
+
+    await pusher.run_once()
+
+    assert received(server) == list(range(1, 101))
+
+
+def test_pusher_looks_at_its_interval_or_retry() -> None:
+    delays = [look_delay(retry_in) for retry_in in (-60.0, 0.0, 0.5, 3600.0)]
+
+    assert delays == [INTERVAL, INTERVAL, 0.5, INTERVAL]
 
 
 def test_retries_have_longer_and_longer_delays() -> None:
