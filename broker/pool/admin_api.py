@@ -107,7 +107,8 @@ class PoolAdminAPI:
         }
         if report.refilled_at is not None:
             view["refilled_at"] = report.refilled_at
-        errors = [self._fills.error(app), report.error, *self._notes(error_note(app.key))]
+        requested = self._fills.error(app, report.refilled_at)
+        errors = [requested, report.error, *self._notes(error_note(app.key))]
         error = next(filter(None, errors), "")
         return {**view, "error": error} if error else view
 

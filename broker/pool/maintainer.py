@@ -78,7 +78,8 @@ class PoolMaintainer:
         self._next_cleanup_at = 0.0
         self._target = 0
         self._refilled_at: float | None = None
-        self._error = ""
+        self._maintenance_error = ""
+        self._job_error = ""
         self._job_outage = OutageLog("pool refill failed", "pool refill recovered", app=app.id)
         self._outage = OutageLog(
             "pool maintenance failed", "pool maintenance recovered", app=app.id
@@ -102,6 +103,7 @@ class PoolMaintainer:
             cycle=cycle,
         )
         self._outage.recovered()
+        self._note(maintenance="")
         if ready is not None and is_idle and now >= self._next_job_at:
             self._start_due_job(app, ready=ready, level=level, now=now)
 
@@ -111,13 +113,13 @@ class PoolMaintainer:
             lease_rate=self._demand.lease_rate,
             target=self._target,
             refilled_at=self._refilled_at,
-            error=self._error,
+            error=self._error(),
         )
 
     async def record_failure(self, reason: str) -> None:
         """Log the first failure of an outage, and let another instance try."""
         self._outage.failed(reason)
-        self._note(reason)
+        self._note(maintenance=reason)
         self._stop()
         await self._release()
 
@@ -131,7 +133,7 @@ class PoolMaintainer:
         for state in PoolLevel._fields:
             POOL_CODES.remove(self._app_id, state)
         POOL_LOW.remove(self._app_id)
-        self._note("")
+        self._note(maintenance="", job="")
         await self._release()
 
     async def _sync_if_leader(self) -> int | None:
@@ -142,6 +144,7 @@ class PoolMaintainer:
         ):
             return await self._sync.run(self._finishing())
         self._stop()
+        self._note(job="")  # the leader reports its own failures
         return None
 
     def _finishing(self) -> Collection[int]:
@@ -177,16 +180,16 @@ class PoolMaintainer:
             await work()
         except Unavailable as error:
             self._job_outage.failed(failure_reason(error))
-            self._note(failure_reason(error))
+            self._note(job=failure_reason(error))
             failures = self._job_outage.failures if error.retryable else len(delays)
             self._next_job_at = timer() + delays[min(failures, len(delays)) - 1]
         except Exception as error:
             report("pool filling", error, app=self._app_id)
-            self._note(UNEXPECTED)
+            self._note(job=UNEXPECTED)
             self._next_job_at = timer() + delays[-1]
         else:
             self._job_outage.recovered()
-            self._note("")
+            self._note(job="")
 
     async def _fill(self, app: App, count: int) -> None:
         dependencies = self._dependencies
@@ -238,11 +241,17 @@ class PoolMaintainer:
                 self._app, codes=dependencies.codes, pictures=dependencies.pictures, before=before
             )
 
-    def _note(self, error: str) -> None:
-        """Report the last failure of this instance to operators; "" for none."""
-        if error and error != self._error:
+    def _error(self) -> str:
+        return self._maintenance_error or self._job_error
+
+    def _note(self, *, maintenance: str | None = None, job: str | None = None) -> None:
+        """Report the failures of this instance to operators; "" for none, None for no change."""
+        before = self._error()
+        self._maintenance_error = self._maintenance_error if maintenance is None else maintenance
+        self._job_error = self._job_error if job is None else job
+        error = self._error()
+        if error and error != before:
             self._dependencies.feed.publish("pool", "failed", app=self._app_id)
-        self._error = error
         self._dependencies.report.note(error_note(self._app), error)
 
     def _stop(self) -> None:

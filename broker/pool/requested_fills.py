@@ -17,6 +17,9 @@ log = structlog.get_logger()
 CLOSE_TIMEOUT = 2.0
 """Seconds for codes that are being drawn when the broker stops."""
 
+ERROR_TTL = 600.0
+"""Seconds for which a failure is reported. Another instance may refill the pool meanwhile."""
+
 
 class RequestedFills:
     """Runs at most one fill for each app. Fillers of other instances may run at the same time."""
@@ -24,12 +27,17 @@ class RequestedFills:
     def __init__(self, dependencies: PoolDependencies) -> None:
         self._dependencies = dependencies
         self._fillers: dict[str, PoolFiller] = {}
-        self._errors: dict[str, str] = {}
+        self._errors: dict[str, tuple[float, str]] = {}  # the time and the reason
         self._tasks = BackgroundTasks()
 
-    def error(self, app: App) -> str:
-        """Return why the last fill of this instance failed; empty if it did not."""
-        return self._errors.get(app.key, "")
+    def error(self, app: App, refilled_at: float | None) -> str:
+        """Return why the last fill of this instance failed; empty if it did not, or long ago.
+
+        refilled_at: Unix time of the last refill, which ends the report of earlier failures.
+        """
+        failed_at, reason = self._errors.get(app.key, (0.0, ""))
+        is_old = self._dependencies.clock() - failed_at > ERROR_TTL
+        return "" if is_old or (refilled_at or 0.0) > failed_at else reason
 
     async def start(self, app: App, count: int) -> None:
         """Draw codes in the background until `count` are ready.
@@ -63,7 +71,7 @@ class RequestedFills:
         try:
             drawn = await filler.run()
         except Unavailable as error:
-            self._errors[app.key] = failure_reason(error)
+            self._errors[app.key] = self._dependencies.clock(), failure_reason(error)
             log.warning("requested fill failed", app=app.id, reason=failure_reason(error))
             self._dependencies.feed.publish("pool", "failed", app=app.id)
         else:

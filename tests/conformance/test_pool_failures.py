@@ -14,11 +14,15 @@ from broker.identity.errors import ProviderUnavailable
 from broker.identity.ports import CodePicture, Provider
 from broker.pool.filler import RESERVATION_TIMEOUT
 from broker.pool.model import CodeKey
+from broker.pool.requested_fills import ERROR_TTL, RequestedFills
 from broker.providers.pretend import PretendProvider
 from tests.support.pool import PUBLIC
 from tests.support.pool_cluster import (
+    POOLED,
+    SIZE,
     TIMEOUT,
     Cluster,
+    Instance,
     LogLines,
     filled,
     only_memory,
@@ -54,6 +58,7 @@ async def test_wechat_outage_is_logged_once_until_recovery(
 
     assert await cluster.is_whole()
     await eventually(lambda: log_lines.count("pool refill recovered") == 1)
+    assert not error_of(one)
     assert ["45009" in reason for reason in log_lines.reasons("pool refill failed")] == [True]
 
 
@@ -105,8 +110,10 @@ async def test_database_outage_is_retried(
     stoppable_postgres.stop()
     await eventually(lambda: log_lines.count("pool maintenance failed"), within=TIMEOUT)
     assert await one.lease() is not None
+    assert error_of(one)
     stoppable_postgres.revive()
     await eventually(lambda: log_lines.count("pool maintenance recovered"), within=TIMEOUT)
+    assert not error_of(one)
 
     one.codes_to_retire.add(CodeKey("shop", 3, 0))
 
@@ -139,13 +146,53 @@ async def test_unexpected_provider_failure_is_logged_and_filling_resumes(
     await filled(cluster, await cluster.start("two"))
 
 
+def error_of(instance: Instance) -> str:
+    """Return why the last refill failed; empty before the first round, too."""
+    report = instance.scheduler.reports().get("shop")
+    return report.error if report else ""
+
+
+def no_provider() -> Provider:
+    raise ProviderUnavailable("down", 1)
+
+
+@only_memory
+async def test_instance_without_leader_lease_reports_no_failure(cluster: Cluster) -> None:
+    cluster.make = no_provider
+    one = await cluster.start()
+    await eventually(lambda: error_of(one), within=TIMEOUT)
+
+    leases = one.store.leader_leases
+    await leases.release("pool:shop", "one")
+    assert await leases.acquire("pool:shop", "two", seconds=3_600)
+
+    await eventually(lambda: not error_of(one), within=TIMEOUT)
+
+
+async def refuse(scene: str) -> None:
+    raise ProviderUnavailable("no more codes", 60, retryable=False)
+
+
+@only_memory
+async def test_failed_requested_fill_is_reported_until_success(cluster: Cluster) -> None:
+    one = await cluster.start(min_size=0, max_size=0)
+    fills = RequestedFills(one.scheduler._dependencies)
+    cluster.counting.before_draw = refuse
+    await fills.start(POOLED, SIZE)
+    await eventually(lambda: fills.error(POOLED, None), within=TIMEOUT)
+
+    failed_at = cluster.clock()
+    assert fills.error(POOLED, failed_at - 60)
+    assert not fills.error(POOLED, failed_at + 60)  # the scheduler has refilled the pool
+    cluster.clock.time += ERROR_TTL
+    assert not fills.error(POOLED, None)
+    await fills.close()
+
+
 @only_memory
 async def test_drawing_resumes_after_the_clock_is_set_back(
     cluster: Cluster, log_lines: LogLines
 ) -> None:
-    def no_provider() -> Provider:
-        raise ProviderUnavailable("down", 1)
-
     cluster.timer, cluster.make = time.monotonic, no_provider
     one = await cluster.start()
     await eventually(lambda: log_lines.count("pool refill failed"), within=TIMEOUT)
