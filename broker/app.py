@@ -272,12 +272,19 @@ def _build_admin(settings: Settings, mounted: Mounted) -> web.Application:
     url = settings[AdminSettings].admin_url
     names = settings[ServerSettings].admin_host.split(",")
     hosts = AllowedHosts([*names, *([urlsplit(url).hostname or ""] if url else [])])
-    return build_application(
+    application = build_application(
         mounted.admin_routes,
         title="Scan-login broker: administration",
         public_url=None,
         check=lambda request: hosts.check(request.host, request.path),
     )
+
+    async def close_streams(application: web.Application) -> None:
+        for close in mounted.close_streams:
+            await close()
+
+    application.on_shutdown.append(close_streams)
+    return application
 
 
 def _build_public(context: Context, mounted: Mounted) -> web.Application:

@@ -41,5 +41,5 @@ def mount(context: AdminContext) -> Mounted:
             *bind_endpoints(ConfigAPI(context.settings), config_api.ENDPOINTS, operator),
             *bind_endpoints(EventsAPI(context.feed), events_api.ENDPOINTS, operator),
         ],
-        close_sockets=[context.feed.close],
+        close_streams=[context.feed.close],
     )

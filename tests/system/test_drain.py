@@ -21,6 +21,7 @@ from broker.infrastructure.runtime.settings import ServerSettings
 from broker.infrastructure.transport.socketio import server as strict
 from broker.providers.pretend import PretendProvider
 from broker.settings import load_settings
+from tests.support.app_admin import TOKEN, Admin
 from tests.support.clients import BrowserClient, NodeBrowser, PhoneClient, PythonBrowser
 from tests.support.commands import serving as command
 from tests.support.environment import free_port
@@ -222,6 +223,28 @@ async def test_official_client_gets_transport_close(broker_process: DrainingBrok
 
     assert await browser.push() == ("disconnect", "transport close")
     await browser.close()
+
+
+async def test_admin_stream_ends_before_the_shutdown_timeout(
+    tmp_path: Path, records_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(processes, "SHUTDOWN_TIMEOUT", 1_000)
+    records_url = f"sqlite+aiosqlite:///{records_file}"
+    broker = build(load_settings(records_url=records_url, admin_token=TOKEN))
+    applications = {"broker": broker.public, "admin": broker.admin}
+    sites = [Site(name, one, "127.0.0.1", 0, "PORT") for name, one in applications.items()]
+    async with AsyncExitStack() as stack:
+        addresses = await stack.enter_async_context(serve_sites(sites))
+        admin = Admin(addresses["admin"])
+        stream = await admin.http.get("/events")
+        await stream.content.readline()  # the stream has begun
+
+        async with asyncio.timeout(60):
+            await stack.aclose()
+
+        assert await stream.content.read() == b"\n"
+        await admin.http.close()
 
 
 async def test_sigterm_drains_and_ends_within_limits(

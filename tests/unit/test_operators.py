@@ -86,6 +86,14 @@ async def test_feed_is_full_with_its_most_watchers() -> None:
     assert not feed.is_full
 
 
+async def test_watcher_of_a_closed_feed_is_closed() -> None:
+    feed = Feed()
+    async with feed.watch() as earlier:
+        await feed.close()
+        async with feed.watch() as later:
+            assert (earlier.is_closed, later.is_closed) == (True, True)
+
+
 class EmptyLobby:
     """A lobby without browsers."""
 

@@ -57,7 +57,8 @@ class Mounted(NamedTuple):
     readiness: checks that return why this instance should get no browsers, None if it should.
     resources: are opened after the backends and closed before them.
     socket_routes: paths of WebSockets.
-    close_sockets: close the sockets of these when the broker stops.
+    close_sockets: close the sockets of these when the public port stops.
+    close_streams: end the responses without end of the admin port when that port stops.
     grants: of the token endpoint, which the composition root mounts.
     notices: handlers of the bus's notices, which the composition root receives.
     """
@@ -73,6 +74,7 @@ class Mounted(NamedTuple):
     notices: Sequence[NoticeHandler] = ()
     socket_routes: Sequence[SocketRoute] = ()
     close_sockets: Sequence[Callable[[], Awaitable[None]]] = ()
+    close_streams: Sequence[Callable[[], Awaitable[None]]] = ()
 
     @classmethod
     def join(cls, parts: Sequence[Mounted]) -> Mounted:

@@ -59,6 +59,7 @@ class Feed:
 
     def __init__(self) -> None:
         self._watchers: set[FeedWatcher] = set()
+        self._is_closed = False
 
     def publish(self, kind: str, state: str, *, id: str = "", app: str = "") -> None:
         if self._watchers:
@@ -73,6 +74,8 @@ class Feed:
     @asynccontextmanager
     async def watch(self) -> AsyncIterator[FeedWatcher]:
         watcher = FeedWatcher()
+        if self._is_closed:
+            watcher.close()
         self._watchers.add(watcher)
         try:
             yield watcher
@@ -80,7 +83,8 @@ class Feed:
             self._watchers.discard(watcher)
 
     async def close(self) -> None:
-        """End the streams of all watchers."""
+        """End the streams of all watchers, and at once those that begin later."""
+        self._is_closed = True
         for watcher in self._watchers:
             watcher.close()
 
