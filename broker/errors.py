@@ -72,6 +72,11 @@ class Unavailable(BrokerError):
     retryable: bool = True
 
 
+def failure_reason(error: Unavailable) -> str:
+    """Return the reason for operators, or the public description if there is none."""
+    return str(getattr(error, "reason", error))
+
+
 class StartupError(Exception):
     """Ends a command.  The message states the reason and what to do."""
 

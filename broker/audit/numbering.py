@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
 from broker.audit.ports import AuditExport
-from broker.errors import Unavailable
+from broker.errors import Unavailable, failure_reason
 from broker.infrastructure.coordination import LeaderLeases
+from broker.infrastructure.observability.outage import OutageLog
 
 JOB = "audit numbering"
 
@@ -27,16 +27,26 @@ class NumberingJob:
         self._export = export
         self._leader_leases = leader_leases
         self._instance = instance
+        self._outage = OutageLog("audit numbering failed", "audit numbering recovered")
 
     async def run(self) -> None:
         """Number entries until cancelled."""
         while True:
             await asyncio.sleep(INTERVAL)
-            with suppress(Unavailable):  # state and records log their outages
-                if await self._leader_leases.acquire(JOB, self._instance, seconds=LEASE_TTL):
-                    await self.run_once()
+            await self.run_once()
 
     async def run_once(self) -> None:
-        """Number all entries that have no number. Raises Unavailable."""
-        while await self._export.number(BATCH) == BATCH:
-            continue
+        """Number all entries that have no number, if this instance has the leader lease.
+
+        The begin and the end of an outage are logged.
+        """
+        try:
+            while await self._acquire() and await self._export.number(BATCH) == BATCH:
+                continue
+        except Unavailable as error:
+            self._outage.failed(failure_reason(error))
+        else:
+            self._outage.recovered()
+
+    async def _acquire(self) -> bool:
+        return await self._leader_leases.acquire(JOB, self._instance, seconds=LEASE_TTL)

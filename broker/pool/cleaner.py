@@ -8,9 +8,8 @@ from collections.abc import Collection
 import structlog
 
 from broker.apps.rules import LIFETIME_MAX
-from broker.errors import Unavailable
+from broker.errors import Unavailable, failure_reason
 from broker.pool.dependencies import CLOCK_SKEW_OVERLAP, PoolDependencies
-from broker.pool.errors import failure_reason
 from broker.pool.retirement import delete_retired_pictures
 
 log = structlog.get_logger()

@@ -21,11 +21,6 @@ class PicturesUnavailable(Unavailable):
         self.retryable = retryable
 
 
-def failure_reason(error: Unavailable) -> str:
-    """Return the reason for operators, or the public description if there is none."""
-    return str(getattr(error, "reason", error))
-
-
 class PoolNotFound(BrokerError):
     error, status = "not_found", 404
     description = "no app with this id has a pool: set its code_source to `pool` first"

@@ -18,11 +18,10 @@ from typing import NamedTuple, TypeVar
 
 from aiolimiter import AsyncLimiter
 
-from broker.errors import Unavailable
+from broker.errors import Unavailable, failure_reason
 from broker.identity.errors import ProviderUnavailable
 from broker.identity.ports import CodePicture, Provider
 from broker.pool.batches import CONCURRENCY
-from broker.pool.errors import failure_reason
 from broker.pool.images import validation_error
 from broker.pool.model import CodeRecord, CodeReservation
 from broker.pool.pictures import picture_key

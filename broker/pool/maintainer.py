@@ -15,12 +15,11 @@ from functools import partial
 import structlog
 
 from broker.apps.model import App
-from broker.errors import Unavailable
+from broker.errors import Unavailable, failure_reason
 from broker.infrastructure.background import report
 from broker.infrastructure.observability.outage import OutageLog
 from broker.pool.demand import DemandEstimator, PoolHealth
 from broker.pool.dependencies import CLOCK_SKEW_OVERLAP, PoolDependencies
-from broker.pool.errors import failure_reason
 from broker.pool.filler import PoolFiller
 from broker.pool.metrics import POOL_CODES, POOL_DRAWN, POOL_LOW
 from broker.pool.model import CodeRecord, PoolLevel, PoolReport

@@ -5,10 +5,10 @@ from __future__ import annotations
 import structlog
 
 from broker.apps.model import App
-from broker.errors import Unavailable
+from broker.errors import Unavailable, failure_reason
 from broker.infrastructure.background import BackgroundTasks
 from broker.pool.dependencies import PoolDependencies
-from broker.pool.errors import FillRunning, failure_reason
+from broker.pool.errors import FillRunning
 from broker.pool.filler import PoolFiller
 from broker.pool.state_sync import offer_to_state
 

@@ -18,11 +18,10 @@ from collections.abc import Collection, Mapping
 
 from broker.apps.model import App
 from broker.apps.ports import Apps
-from broker.errors import Unavailable
+from broker.errors import Unavailable, failure_reason
 from broker.infrastructure.background import BackgroundTask, report
 from broker.pool.cleaner import REMOVED_APPS_INTERVAL, PoolCleaner
 from broker.pool.dependencies import PoolDependencies
-from broker.pool.errors import failure_reason
 from broker.pool.maintainer import PoolMaintainer
 from broker.pool.metrics import POOL_EMPTY
 from broker.pool.model import CodeKey, PoolReport

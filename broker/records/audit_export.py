@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, bindparam, delete, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.audit.model import AuditKind, AuditQuery, ChainCheck, ExportedEntry
@@ -67,13 +67,9 @@ class SqlAuditExport:
     async def number(self, limit: int) -> int:
         if not await self._has_new_rows():
             return 0  # without a write transaction
-        columns = t.ended_logins.c
-        new = select(t.ended_logins).where(columns.seq.is_(None))
         async with self._database.write_transaction() as connection:
             last = await locked_mark(connection, LAST)
-            found = await connection.execute(
-                new.order_by(columns.ended_at, columns.login_id).limit(limit)
-            )
+            found = await connection.execute(new_rows(limit))
             numbered = self._numbered(last, found.mappings().all())
             if numbered:
                 await self._store(connection, last, numbered)
@@ -169,6 +165,13 @@ class SqlAuditExport:
         async with self._database.read_connection() as connection:
             rows = (await connection.execute(select(t.audit_marks))).mappings()
             return {row["name"]: Mark(row["seq"], row["hash"]) for row in rows}
+
+
+def new_rows(limit: int) -> Select[Any]:
+    """Select the oldest rows without a number. The index `ended_logins_new` has this order."""
+    columns = t.ended_logins.c
+    new = select(t.ended_logins).where(columns.seq.is_(None))
+    return new.order_by(columns.ended_at, columns.login_id).limit(limit)
 
 
 async def locked_mark(connection: AsyncConnection, name: str) -> Mark:

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    text,
 )
 
 metadata = MetaData()
@@ -165,7 +166,20 @@ ended_logins = Table(
     Column("hash", String(64)),  # null outside the hash chain
     Column("seq", BigInteger),  # null until the row is numbered
     Index("ended_logins_ended_at", "ended_at"),
-    Index("ended_logins_seq", "seq", unique=True),
+    Index(
+        "ended_logins_seq",
+        "seq",
+        unique=True,
+        sqlite_where=text("seq IS NOT NULL"),
+        postgresql_where=text("seq IS NOT NULL"),
+    ),
+    Index(
+        "ended_logins_new",
+        "ended_at",
+        "login_id",
+        sqlite_where=text("seq IS NULL"),
+        postgresql_where=text("seq IS NULL"),
+    ),
     Index("ended_logins_subject", "subject", "seq"),
 )
 """The audit log: one row for each finished login, and for each other entry, whose id is in

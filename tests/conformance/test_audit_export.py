@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
 import sqlalchemy as sa
+import structlog
 
 from broker.audit.model import AuditEntry, AuditKind, AuditQuery, ExportedEntry
 from broker.audit.numbering import NumberingJob
 from broker.login.model import State
 from broker.records import tables as t
-from broker.records.audit_export import SqlAuditExport, delete_before
+from broker.records.audit_export import SqlAuditExport, delete_before, new_rows
 from broker.records.audit_log import SqlAuditLog
 from broker.records.database import Database
 from broker.records.errors import RecordsUnavailable
@@ -149,6 +150,48 @@ async def test_numbering_job_numbers_more_than_a_batch(
     await job.run_once()
 
     assert len(await all_entries(export)) == 5
+
+
+async def test_numbering_job_logs_the_begin_of_an_outage_once(
+    export: SqlAuditExport, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = NumberingJob(export=export, leader_leases=MemoryLeaderLeases(clock), instance="one")
+
+    async def fail(limit: int) -> int:
+        raise RecordsUnavailable("statement timeout")
+
+    with monkeypatch.context() as patch, structlog.testing.capture_logs() as lines:
+        patch.setattr(export, "number", fail)
+        await job.run_once()
+        await job.run_once()
+        patch.undo()
+        await job.run_once()
+
+    assert [(line["event"], line.get("reason")) for line in lines] == [
+        ("audit numbering failed", "statement timeout"),
+        ("audit numbering recovered", None),
+    ]
+
+
+PLANS = {
+    "sqlite": ["EXPLAIN QUERY PLAN"],
+    "postgresql": ["SET LOCAL enable_seqscan = off", "SET LOCAL enable_sort = off", "EXPLAIN"],
+}
+"""Statements before the explained one. PostgreSQL would read and sort a small table."""
+
+
+async def test_rows_to_number_are_read_in_index_order(database: Database) -> None:
+    *settings, explain = PLANS[database.dialect]
+    statement = str(new_rows(500).compile(compile_kwargs={"literal_binds": True}))
+
+    async with database.write_transaction() as connection:
+        for setting in settings:
+            await connection.execute(sa.text(setting))
+        plan = str((await connection.execute(sa.text(f"{explain} {statement}"))).all())
+
+    assert "ended_logins_new" in plan
+    assert "sort" not in plan.lower()
+    assert "b-tree" not in plan.lower()
 
 
 # --- entries
