@@ -200,7 +200,8 @@ class SqlAuditLog:
             for login_id in batch:
                 self._queue.pop(login_id, None)
         await self._write_reuses()
-        self._has_rows.clear()
+        if not self._queue:  # rows may have been queued during the last transaction
+            self._has_rows.clear()
 
     async def _write_reuses(self) -> None:
         """Write the queued reuses. A login without a row stays without one."""

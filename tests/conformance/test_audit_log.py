@@ -116,6 +116,28 @@ async def test_login_recorded_twice_is_stored_once(
     assert len(await rows(database)) == 1
 
 
+async def test_row_queued_during_a_write_is_written(
+    sql_trail: SqlAuditLog, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trail_module, "FLUSH_INTERVAL", 0.01)
+    sql_trail.record(a_login(clock, id="first", **DENIED), now=clock())
+    write_reuses = sql_trail._write_reuses
+
+    async def write_while_another_login_ends() -> None:
+        await write_reuses()
+        monkeypatch.undo()
+        sql_trail.record(a_login(clock, id="second", **DENIED), now=clock())
+
+    monkeypatch.setattr(sql_trail, "_write_reuses", write_while_another_login_ends)
+    task = asyncio.create_task(sql_trail.write_forever())
+
+    async def are_stored() -> bool:
+        return len(await rows(database)) == 2
+
+    await eventually(are_stored)
+    task.cancel()
+
+
 async def test_unusual_text_does_not_fail_its_batch(
     sql_trail: SqlAuditLog, database: Database, clock: Clock
 ) -> None:
