@@ -97,8 +97,15 @@ class TunnelCallFailed(Exception):
 
 
 class WrongSignature(BrokerError):
-    """Counts as a failed attempt. It is answered as `TunnelCode.WRONG_SIGNATURE`."""
+    """Counts as a failed attempt. It is answered as `TunnelCode.WRONG_SIGNATURE`.
+
+    app: the id in the path if there is such an app, for the log.
+    """
 
     error, status = "invalid_client", 401
     counts_as_guess = True
     description = "wrong tcId or signature"
+
+    def __init__(self, app: str | None) -> None:
+        super().__init__()
+        self.app = app

@@ -121,7 +121,8 @@ class WaferTunnelsAPI:
             return await operation.handler(call, fields)
         except TunnelCallFailed as failed:
             return _failure(failed.code, str(failed))
-        except WrongSignature as wrong:
+        except WrongSignature as wrong:  # not over the limit of failed attempts
+            log.warning("wafer signature refused", app=wrong.app)
             return _failure(TunnelCode.WRONG_SIGNATURE, str(wrong))
         except RateLimited as limited:
             return _failure(TunnelCode.LIMIT_REACHED, str(limited))
@@ -164,8 +165,7 @@ class WaferTunnelsAPI:
         host = app.wafer_host if app is not None else ""
         is_known = hmac.compare_digest(client_id(host).encode(), fields["tcId"].encode())
         if app is None or key is None or not (host and is_known and is_right):
-            log.warning("wafer signature refused", app=app.id if app is not None else None)
-            raise WrongSignature
+            raise WrongSignature(app.id if app is not None else None)
         return SignedCall(app, key)
 
     def _receive_url(self, data: str) -> str:

@@ -300,7 +300,9 @@ async def test_app_without_wafer_fields_refuses_signatures(start_broker: StartBr
     assert answer["code"] == 9003
 
 
-async def test_forged_calls_are_counted_as_failures(start_broker: StartBroker) -> None:
+async def test_forged_calls_are_counted_as_failures(
+    start_broker: StartBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
     broker = await start_broker(misses_per_minute=2, **WAFER_SETTINGS)
     async with aiohttp.ClientSession() as http:
         forged = TunnelCalls(http, broker.url, key=KEY[::-1])
@@ -309,6 +311,7 @@ async def test_forged_calls_are_counted_as_failures(start_broker: StartBroker) -
 
     assert codes == [9003, 9003, 9006, 9006]
     assert served["code"] == 0
+    assert "".join(capsys.readouterr()).count("wafer signature refused") == 2
 
 
 async def test_malformed_calls_have_their_codes(world: World) -> None:
