@@ -97,7 +97,15 @@ async def test_health_check_of_image_detects_missing_broker(broker: RunningBroke
 
 def environment_of(service: str) -> dict[str, str]:
     image = re.findall(rf"({PREFIX}\w+)=(\S+)", last("ENV"))
-    return {**dict(image), **SERVICES[service]["environment"]}
+    settings = {**dict(image), **SERVICES[service]["environment"]}
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+@pytest.mark.parametrize("service", ["broker-1", "broker-2"])
+def test_compose_has_no_default_admin_token(service: str) -> None:
+    environment = SERVICES[service]["environment"]
+
+    assert environment["SCAN_LOGIN_ADMIN_TOKEN"] is None, "the value of the shell or .env"
 
 
 @pytest.mark.parametrize("service", ["broker-1", "broker-2"])

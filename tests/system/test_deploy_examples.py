@@ -273,7 +273,8 @@ def test_kubernetes_pod_runs_as_user_of_image() -> None:
 def test_compose_settings_pass_config_check(tmp_path: Path, service: str) -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     settings = {**image_environment(), **compose["services"][service]["environment"]}
-    env = {**os.environ, **{name: move_below(value, tmp_path) for name, value in settings.items()}}
+    values = {name: move_below(value, tmp_path) for name, value in settings.items() if value}
+    env = {**os.environ, **values}
     (tmp_path / "var/lib/scan-login").mkdir(parents=True)
 
     done = run([*COMMAND, "config", "check", "--json"], tmp_path, env)
