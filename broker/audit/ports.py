@@ -28,8 +28,8 @@ class AuditExport(Protocol):
     async def number(self, limit: int) -> int:
         """Number at most `limit` entries, and return how many. Simultaneous calls take turns."""
 
-    async def page(self, since: int, limit: int) -> Sequence[ExportedEntry]:
-        """Return the entries after the number `since`, in order."""
+    async def page(self, after: int, limit: int) -> Sequence[ExportedEntry]:
+        """Return the entries after the number `after`, in order."""
 
     async def search(self, query: AuditQuery, limit: int) -> Sequence[ExportedEntry]:
         """Return the entries that match, the latest number first."""

@@ -12,7 +12,7 @@ from broker.audit.model import AuditQuery, ExportedEntry
 from broker.audit.ports import AuditExport
 from broker.infrastructure.api.authorization import OPERATOR
 from broker.infrastructure.api.endpoint import ADMIN, QUERY, Endpoint
-from broker.infrastructure.api.schema import RequestModel, ResponseModel
+from broker.infrastructure.api.schema import LimitField, RequestModel, ResponseModel
 from broker.infrastructure.codec import encode
 
 PAGE = 500
@@ -20,11 +20,9 @@ PAGE = 500
 
 DEFAULT_LIMIT = 100
 
-Text = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]+$", max_length=256)]
 
 Number = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,15}$")]
-
-Limit = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,2}$")]
 
 
 class TrailQuery(RequestModel):
@@ -36,13 +34,13 @@ class TrailQuery(RequestModel):
     kind: Literal["login", "signin", "refresh", "logout", "admin"] | None = None
     since: Number | None = None
     after: Number | None = None
-    limit: Limit = str(DEFAULT_LIMIT)
+    limit: LimitField = str(DEFAULT_LIMIT)
 
 
 class TrailExportQuery(RequestModel):
-    """since: the `seq` of the last entry that the client has; 0 for all."""
+    """after: the `seq` of the last entry that the client has; 0 for all."""
 
-    since: Number = "0"
+    after: Number = "0"
 
 
 class TrailResponse(ResponseModel, total=False):
@@ -77,7 +75,7 @@ class TrailAPI:
 
     async def export(self, query: TrailExportQuery) -> web.Response:
         """Stream all entries after a number, one JSON object a line."""
-        first = await self._export.page(int(query.since), PAGE)
+        first = await self._export.page(int(query.after), PAGE)
         headers = {hdrs.CACHE_CONTROL: "no-store", hdrs.CONTENT_TYPE: "application/x-ndjson"}
         return web.Response(body=self._lines(first), headers=headers)
 

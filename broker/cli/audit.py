@@ -25,8 +25,6 @@ command = typer.Typer(no_args_is_help=True, help="Search, export and verify the 
 
 PAGE = 500
 
-TIME_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
-
 COLUMNS = ("seq", "at", "kind", "app", "state", "subject", "actor", "ip", "reason")
 
 
@@ -68,14 +66,14 @@ def list_entries(
 @command.command()
 def export(
     file: ConfigFile = None,
-    since: Annotated[
+    after: Annotated[
         int, typer.Option(min=0, help="Entries after this `seq` only.", show_default=False)
     ] = 0,
 ) -> None:
     """Print all entries in the order of their numbers, one JSON object a line."""
 
     async def write(records: Records) -> None:
-        last = since
+        last = after
         while page := await records.audit_export.page(last, PAGE):
             for entry in page:
                 print(encode(entry).decode())

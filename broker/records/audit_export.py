@@ -104,8 +104,8 @@ class SqlAuditExport:
         async with self._database.read_connection() as connection:
             return await connection.scalar(new) is not None
 
-    async def page(self, since: int, limit: int) -> Sequence[ExportedEntry]:
-        return await self._find([t.ended_logins.c.seq > since], limit)
+    async def page(self, after: int, limit: int) -> Sequence[ExportedEntry]:
+        return await self._find([t.ended_logins.c.seq > after], limit)
 
     async def search(self, query: AuditQuery, limit: int) -> Sequence[ExportedEntry]:
         return await self._find(_conditions(query), limit, latest_first=True)

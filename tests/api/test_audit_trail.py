@@ -43,8 +43,8 @@ async def admin(broker: RunningBroker) -> AsyncIterator[Admin]:
     await admin.http.close()
 
 
-async def exported(admin: Admin, since: int = 0) -> list[dict[str, object]]:
-    async with admin.http.get(f"/trail.ndjson?since={since}") as response:
+async def exported(admin: Admin, after: int = 0) -> list[dict[str, object]]:
+    async with admin.http.get(f"/trail.ndjson?after={after}") as response:
         assert response.content_type == "application/x-ndjson"
         return [json.loads(line) for line in (await response.text()).splitlines()]
 
@@ -96,10 +96,20 @@ async def test_bad_queries_are_refused(admin: Admin) -> None:
         for value in ["", "-1", "1e9", "x" * 300, "\0", "9" * 30]:
             async with admin.http.get("/trail", params={name: value}) as response:
                 statuses.add(response.status)
-    for path in ("/trail.ndjson?since=x", "/trail.ndjson?since=-1", "/trail?limit=1000"):
+    for path in ("/trail.ndjson?after=x", "/trail.ndjson?after=-1", "/trail?limit=1000"):
         assert (await admin.ask("GET", path)).status == 400
 
     assert statuses <= {200, 400}
+
+
+async def test_nul_in_search_is_refused(start_broker: StartBroker, records_url: str) -> None:
+    broker = await start_broker(admin_token=TOKEN, records_url=records_url)
+    admin = Admin(broker.admin)
+
+    answers = [await admin.ask("GET", f"/trail?{name}=%00") for name in ("app", "subject", "state")]
+
+    await admin.http.close()
+    assert [answer.status for answer in answers] == [400, 400, 400]
 
 
 async def test_export_has_constant_memory(admin: Admin, records_file: str) -> None:
@@ -107,7 +117,7 @@ async def test_export_has_constant_memory(admin: Admin, records_file: str) -> No
         database.execute(INSERT, [ROWS])
     lines, last = 0, b""
     tracemalloc.start()
-    async with admin.http.get("/trail.ndjson?since=0") as response:
+    async with admin.http.get("/trail.ndjson?after=0") as response:
         async for line in response.content:
             lines, last = lines + 1, line
     _, peak = tracemalloc.get_traced_memory()

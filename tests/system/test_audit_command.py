@@ -72,7 +72,7 @@ def test_list_shows_the_selected_entries(call: Call) -> None:
 
 @pytest.mark.usefixtures("_rows")
 def test_export_prints_entries_after_a_number(call: Call) -> None:
-    lines = call("audit", "export", "--since", "1").text.splitlines()
+    lines = call("audit", "export", "--after", "1").text.splitlines()
 
     assert [json.loads(line)["id"] for line in lines] == ["login-2", "admin-3"]
 

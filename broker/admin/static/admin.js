@@ -868,7 +868,7 @@ async function showAudit({ body, tools }) {
 
 async function exportAudit() {
   try {
-    const blob = await (await request("GET", "trail.ndjson?since=0")).blob();
+    const blob = await (await request("GET", "trail.ndjson?after=0")).blob();
     const link = h("a", { href: URL.createObjectURL(blob), download: `scan-login-audit-${new Date().toISOString().slice(0, 10)}.ndjson` });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
