@@ -31,9 +31,11 @@ def mount(context: AdminContext) -> Mounted:
     if context.operators is None:
         return Mounted()
     operator = {OPERATOR: context.operators.authenticate}
+    settings = context.settings[AdminSettings]
     page = AdminPageAPI(
         public_url=context.settings[ServerSettings].public_url,
-        client_id=ADMIN_APP if context.settings[AdminSettings].admin_subjects else "",
+        admin_url=settings.admin_url or "",
+        client_id=ADMIN_APP if settings.admin_subjects else "",
     )
     return Mounted(
         admin_routes=[

@@ -23,10 +23,13 @@ FILES: Mapping[str, str] = {"admin.js": "text/javascript", "admin.css": "text/cs
 
 
 class AdminPageAPI:
-    """public_url: of the broker.  client_id: of the sign-in by scan; empty without it."""
+    """public_url: of the broker.  admin_url: of this page, to which a sign-in by scan returns.
 
-    def __init__(self, *, public_url: str, client_id: str) -> None:
-        self._values = {"public_url": public_url, "client_id": client_id}
+    client_id: of the sign-in by scan; empty without it.
+    """
+
+    def __init__(self, *, public_url: str, admin_url: str, client_id: str) -> None:
+        self._values = {"public_url": public_url, "admin_url": admin_url, "client_id": client_id}
         self._page = HTMLPage(
             STATIC / "admin.html", image_source=_origin(public_url), policy=PAGE_POLICY
         )

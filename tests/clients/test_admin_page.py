@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import zxingcpp
 from PIL import Image
-from playwright.async_api import Browser, Locator, Page, expect
+from playwright.async_api import Browser, Locator, Page, Route, expect
 
 from broker.infrastructure.runtime.server import Site, serve_sites
 from mp_stub.phone_page import build_phone_page
@@ -21,6 +21,7 @@ from tests.support.clients import PhoneClient
 from tests.support.environment import ROOT, free_port, need_file
 from tests.support.logins import Login, new_login
 from tests.support.pages import NARROW, WAIT_MS, keep, open_page, scene_on
+from tests.support.waiting import eventually
 
 AXE = ROOT / "tests/clients/js/node_modules/axe-core/axe.min.js"
 
@@ -35,6 +36,11 @@ LOOKS: Mapping[str, Mapping[str, object]] = {
 
 EXPECTED_COMPLAINTS = ("status of 401", "status of 404", "status of 409")
 """Messages of Chromium about answers that the page shows to the operator."""
+
+
+README_SNIPPET = re.findall(r"```html\n(<script.*?)\n```", (ROOT / "README.md").read_text(), re.S)[
+    0
+]
 
 
 class Operator(NamedTuple):
@@ -160,7 +166,7 @@ async def test_operator_acts_on_logins_apps_and_users(
         page = operator.page
 
         await end_a_login(operator, prepared_broker.login)
-        await manage_an_app(operator)
+        await manage_an_app(operator, prepared_broker.broker.url)
         await manage_a_user(operator)
         await manage_sessions(operator)
         await manage_pool_and_keys(operator)
@@ -181,8 +187,13 @@ async def end_a_login(operator: Operator, login: Login) -> None:
     assert events == ["login-scanned", "login-expired"]
 
 
-async def manage_an_app(operator: Operator) -> None:
+async def manage_an_app(operator: Operator, broker_url: str) -> None:
     main = await operator.show("apps")
+    await main.get_by_role("row", name="red").get_by_role("button", name="Connect").click()
+    snippet = operator.page.locator("dialog[open] pre").first
+    expected = README_SNIPPET.replace("https://login.example", broker_url)
+    assert await snippet.text_content() == expected.replace('app="default"', 'app="red"')
+    await operator.press("Close")
     await operator.press("Add an app")
     await operator.fill("id", "red")
     await operator.fill("name", "Red")
@@ -293,6 +304,75 @@ async def manage_pool_and_keys(operator: Operator) -> None:
     await operator.press("Rotate")
     await expect(operator.page.get_by_role("alert")).to_contain_text("try again in")
     await operator.press("Cancel")
+
+
+async def test_page_refreshes_one_at_a_time_until_sign_out(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    broker = await start_broker(admin_token=TOKEN)
+    async with an_operator(chromium, broker) as operator:
+        page = operator.page
+        held: list[Route] = []
+        asked: list[str] = []
+        await expect(page.get_by_text("Updates live")).to_be_visible(timeout=WAIT_MS)
+        await page.clock.install()
+        await operator.show("live")
+        await expect(page.get_by_text("Updates live")).to_be_visible(timeout=WAIT_MS)
+        page.on("request", lambda request: asked.append(request.url))
+        await page.route("**/logins?*", lambda route: held.append(route))
+
+        async with new_login(broker), new_login(broker):
+            await eventually(lambda: held)
+            await page.clock.run_for(60_000)
+            assert len(held) == 1
+
+        for route in held:
+            await route.continue_()
+        await page.get_by_role("button", name="Sign out").click()
+        asked.clear()
+        await page.clock.run_for(60_000)
+        await expect(page.locator("input[type=password]")).to_be_visible()
+        assert asked == []
+
+
+async def test_scan_at_another_address_is_explained(
+    chromium: Browser, start_broker: StartBroker
+) -> None:
+    broker = await start_broker(
+        admin_token=TOKEN, admin_url="https://admin.example", admin_subjects=["pretend:alice"]
+    )
+    page = await open_page(chromium, broker.admin)
+
+    await page.get_by_role("button", name="Sign in by scan").click()
+
+    await expect(page.get_by_role("alert")).to_contain_text("works at https://admin.example only")
+
+
+async def test_failed_unblock_is_reported(chromium: Browser, start_broker: StartBroker) -> None:
+    broker = await start_broker("sql", admin_token=TOKEN)
+    admin = Admin(broker.admin)
+    await admin.ask("POST", "/users", {"id": "u-alice"})
+    await admin.ask("PATCH", "/users/u-alice", {"blocked": True})
+    async with admin.http, an_operator(chromium, broker) as operator:
+        main = await operator.show("users")
+        await main.get_by_role("button", name="Edit u-alice").click()
+        await admin.ask("DELETE", "/users/u-alice")
+        await operator.press("Unblock")
+
+        problem = operator.page.get_by_role("alert").first
+        await expect(problem).to_contain_text("no user has this id", timeout=WAIT_MS)
+        assert operator.complaints == []
+
+
+def test_texts_have_one_value_for_each_name_and_language() -> None:
+    script = (ROOT / "broker/admin/static/admin.js").read_text()
+    names = [
+        re.findall(r'\b(\w+): "', script.split(f"const {language} = {{")[1].split("\n};")[0])
+        for language in ("EN", "ZH")
+    ]
+
+    assert [len(one) for one in names] == [len(set(one)) for one in names]
+    assert set(names[0]) == set(names[1])
 
 
 async def test_operator_signs_in_by_scan(

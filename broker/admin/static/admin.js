@@ -10,10 +10,12 @@ const EN = {
   ended: "Your sign-in has ended. Sign in again.",
   not_operator: "You are signed in, but you are not an operator. Add your subject to SCAN_LOGIN_ADMIN_SUBJECTS.",
   scan_failed: "The sign-in by scan did not succeed. Try again, or use the token.",
+  scan_elsewhere: "The sign-in by scan works at {url} only (SCAN_LOGIN_ADMIN_URL). Open the page there, or use the token.",
+  scan_insecure: "The sign-in by scan needs https or localhost. Open the page there, or use the token.",
   unreachable: "The broker does not answer. Check that it runs and that this page can reach it, then try again.",
   retry: "Try again", cancel: "Cancel", close: "Close", save: "Save", search: "Search", more: "Show more", all: "All",
   copy: "Copy", copied: "Copied", add: "Add", edit: "Edit", remove: "Delete", end: "End", end_all: "End all", none: "none",
-  done: "Done", saved: "Saved", refresh: "Refresh", optional: "optional", actions: "Actions",
+  done: "Done", saved: "Saved", optional: "optional", actions: "Actions",
   shown_once: "This is shown once. Copy it now: the broker cannot show it again.",
   live: "Live", live_about: "Logins whose browsers wait now, at all instances.",
   watching: "Updates live", not_watching: "Updates every 15 s",
@@ -73,9 +75,11 @@ const ZH = {
   sign_in_with_token: "请输入 SCAN_LOGIN_ADMIN_TOKEN 的值。", token: "管理令牌", sign_in: "登录", or: "或", sign_in_by_scan: "扫码登录", sign_out: "退出",
   wrong_token: "令牌错误。请从登录服务的配置中复制 SCAN_LOGIN_ADMIN_TOKEN 的值。",
   ended: "登录已结束，请重新登录。", not_operator: "您已登录，但不是运维人员。请把您的 subject 加入 SCAN_LOGIN_ADMIN_SUBJECTS。",
+  scan_elsewhere: "扫码登录只能在 {url}（SCAN_LOGIN_ADMIN_URL）使用。请在那里打开本页，或使用令牌。",
+  scan_insecure: "扫码登录需要 https 或 localhost。请用这样的地址打开本页，或使用令牌。",
   scan_failed: "扫码登录未成功。请重试，或使用令牌。", unreachable: "登录服务没有响应。请确认它正在运行且本页可以访问它，然后重试。",
   retry: "重试", cancel: "取消", close: "关闭", save: "保存", search: "搜索", more: "显示更多", all: "全部", copy: "复制", copied: "已复制", add: "添加", edit: "编辑", remove: "删除",
-  end: "结束", end_all: "全部结束", none: "无", done: "完成", saved: "已保存", refresh: "刷新", optional: "可选", actions: "操作",
+  end: "结束", end_all: "全部结束", none: "无", done: "完成", saved: "已保存", optional: "可选", actions: "操作",
   shown_once: "只显示一次，请立即复制：登录服务无法再次显示。",
   live: "实时", live_about: "所有实例上浏览器正在等待的登录。", watching: "实时更新", not_watching: "每 15 秒更新", waiting: "等待中的浏览器",
   app: "应用", state: "状态", age: "已等待", ip: "地址", browser: "浏览器", instance: "实例",
@@ -180,7 +184,7 @@ const since = (time) => h("time", { title: new Date(time * 1000).toLocaleString(
 // --- calls
 
 const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
-const broker = meta("broker"), client = meta("client");
+const broker = meta("broker"), client = meta("client"), adminURL = meta("admin");
 let token = "";
 
 class Failure extends Error {
@@ -228,6 +232,16 @@ function toast(text, kind = "") {
   const notice = h("div", { class: `notice ${kind}` }, text);
   toasts.append(notice);
   setTimeout(() => notice.remove(), kind === "bad" ? 12000 : 5000);
+}
+
+/** Run `act`; a failure is shown in `place`, or as a notice on the page, which a dialog covers. */
+async function report(act, place) {
+  try {
+    await act();
+  } catch (error) {
+    if (place) place.replaceChildren(h("div", { class: "notice bad" }, error.message));
+    else if (frame) toast(error.message, "bad");
+  }
 }
 
 function showDialog(title, content, { large = false } = {}) {
@@ -309,7 +323,10 @@ const STORED = "scan-login-admin";
 
 const encoded = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes))).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
 
+/** Open the sign-in page of the broker, which returns to `adminURL` only. */
 async function beginScan() {
+  if (location.origin !== new URL(adminURL).origin) throw new Error(t("scan_elsewhere", { url: adminURL }));
+  if (!isSecureContext) throw new Error(t("scan_insecure"));
   const verifier = encoded(crypto.getRandomValues(new Uint8Array(32)));
   const state = encoded(crypto.getRandomValues(new Uint8Array(16)));
   const challenge = encoded(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(verifier)));
@@ -354,21 +371,22 @@ async function signIn(value, refusal) {
 function signOut(message = "") {
   token = "";
   frame = null;
+  shown += 1;
   stopWatching();
   document.querySelectorAll("dialog").forEach((dialog) => dialog.remove());
-  showGate(message);
+  showSignIn(message);
 }
 
 function setLanguage(next) {
   language = next;
   if (frame) showFrame();
-  else showGate();
+  else showSignIn();
 }
 
 const languageButton = () => button(t("language"), () => setLanguage(language === "zh" ? "en" : "zh"),
   { class: "plain", lang: language === "zh" ? "en" : "zh-CN" });
 
-function showGate(message = "") {
+function showSignIn(message = "") {
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
   document.title = `${t("title")} · scan-login`;
   const problem = h("div", { role: "alert" }, message ? h("div", { class: "notice bad" }, message) : null);
@@ -385,8 +403,8 @@ function showGate(message = "") {
     }
     submit.disabled = false;
   } }, field(t("token"), input), submit);
-  const scan = client ? [h("div", { class: "or" }, t("or")), button(t("sign_in_by_scan"), beginScan)] : [];
-  document.body.replaceChildren(h("div", { class: "gate" }, h("main", {},
+  const scan = client ? [h("div", { class: "or" }, t("or")), button(t("sign_in_by_scan"), () => report(beginScan, problem))] : [];
+  document.body.replaceChildren(h("div", { class: "sign-in" }, h("main", {},
     h("div", { class: "brand" }, "scan-login"), h("h1", {}, t("title")), h("p", {}, t("sign_in_with_token")),
     problem, form, scan, h("footer", {}, languageButton()))), toasts);
   input.focus();
@@ -483,20 +501,28 @@ async function readEvents(body) {
 
 const announce = (kind) => listeners.forEach((listener) => listener(kind));
 
-/** Call `refresh` soon after events of these kinds, and every 15 s, while the view is shown. */
+const FOLLOW_PAUSE_MS = 1500, FOLLOW_INTERVAL_MS = 15000;
+
+/** Call `refresh` after events of these kinds, and every 15 s, while the view is shown.
+ *
+ * One call at a time, with a pause after it. The events of a call and its pause cause one more
+ * call. A failed call is repeated by the next event or interval. */
 function follow(kinds, isShown, refresh) {
-  let planned = 0;
-  const listener = (kind) => {
-    if (!isShown()) return stop();
-    if (kind === "status") return refresh();
-    if ((kind === "lost" || kinds.includes(kind)) && !planned) planned = setTimeout(run, 400);
-  };
+  let isBusy = false, isWanted = false;
   const run = async () => {
-    planned = 0;
-    if (isShown()) await refresh();
-    else stop();
+    if (!isShown()) return stop();
+    isWanted = true;
+    if (isBusy) return;
+    isBusy = true;
+    while (isWanted && isShown()) {
+      isWanted = false;
+      await refresh().catch(() => {});
+      await new Promise((resolve) => setTimeout(resolve, FOLLOW_PAUSE_MS));
+    }
+    isBusy = false;
   };
-  const timer = setInterval(run, 15000);
+  const listener = (kind) => { if (["lost", "status", ...kinds].includes(kind)) run(); };
+  const timer = setInterval(run, FOLLOW_INTERVAL_MS);
   const stop = () => { listeners.delete(listener); clearInterval(timer); };
   listeners.add(listener);
 }
@@ -514,8 +540,8 @@ function select(values, { label, chosen = "", texts = word, onchange } = {}) {
 async function showLive({ body, tools, isShown }) {
   const status = h("span", { class: "live", role: "status" });
   tools.append(status);
-  const app = h("input", { maxlength: "64", oninput: () => refresh() });
-  const [stateField, state] = select(["", ...STATES], { label: t("state"), onchange: () => refresh() });
+  const app = h("input", { maxlength: "64", oninput: () => report(refresh) });
+  const [stateField, state] = select(["", ...STATES], { label: t("state"), onchange: () => report(refresh) });
   const counts = h("div", { class: "counts" }), list = section(null);
   const missing = h("div");
   body.replaceChildren(counts, missing, h("div", { class: "tools" }, field(t("app"), app), stateField), list);
@@ -530,12 +556,12 @@ async function showLive({ body, tools, isShown }) {
     missing.replaceChildren(...(answer.missing.length
       ? [h("div", { class: "notice warn", role: "alert" }, t("missing", { names: answer.missing.join(", ") }))] : []));
     const focused = list.contains(document.activeElement) ? document.activeElement.dataset.key : null;
-    list.replaceChildren(loginTable(answer.logins, refresh), ...(answer.next && limit < 999 ? [acts(button(t("more"), () => { limit = 999; refresh(); }))] : []));
+    list.replaceChildren(loginTable(answer.logins, refresh), ...(answer.next && limit < 999 ? [acts(button(t("more"), () => { limit = 999; report(refresh); }))] : []));
     if (focused) list.querySelector(`[data-key="${focused}"]`)?.focus();
   }
 
   await refresh();
-  follow(["login", "instance"], isShown, () => refresh().catch(() => {}));
+  follow(["login", "instance"], isShown, refresh);
 }
 
 function showCounts(place, answer) {
@@ -552,7 +578,7 @@ function loginTable(logins, refresh) {
     one.app, chip(word(one.state), STATE_KIND[one.state]), duration(Date.now() / 1000 - one.since), one.ip || "–",
     h("span", { class: "muted" }, one.user_agent || "–"), h("code", {}, one.instance),
     acts(button(t("end"), async () => {
-      if (await confirmAct(t("end_login"), t("end_login_about"), t("end"), () => api("DELETE", `logins/${one.login_id}`))) refresh();
+      if (await confirmAct(t("end_login"), t("end_login_about"), t("end"), () => api("DELETE", `logins/${one.login_id}`))) report(refresh);
     }, { class: "row-act", "data-key": one.login_id, "aria-label": `${t("end")}: ${one.app}, ${one.ip}` })),
   ]));
 }
@@ -662,7 +688,19 @@ function editApp(app) {
 }
 
 function showSnippets(app) {
-  const page = `<script type="module" src="${broker}/scan-login.js"></script>\n<scan-login broker="${broker}" app="${app.id}"></scan-login>\n<script>\n  document.querySelector("scan-login").onlogin = ({ access_token }) =>\n    fetch("/session", { method: "POST", body: access_token });\n</script>`;
+  const page = `<script src="${broker}/scan-login.js" defer></script>
+<scan-login broker="${broker}" app="${app.id}">Sign-in is unavailable.</scan-login>
+<script type="module">
+  document.querySelector("scan-login").onlogin = async ({ access_token }) => {
+    const answer = await fetch("/session", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ access_token }),
+    });
+    if (!answer.ok) throw new Error("the site rejected the token");
+    location.assign("/account");
+  };
+</script>`;
   const oidc = `issuer         ${broker}\nclient_id      ${app.id}\nclient_secret  ${app.client_type === "public" ? "–" : "…"}\nredirect_uri   ${app.redirect_urls[0] ?? "https://…/callback"}\nscopes         ${app.scopes.join(" ")}`;
   showDialog(`${t("connect")}: ${app.id}`, (own) => [h("h3", {}, t("snippet_page")), h("pre", { tabindex: "0" }, page), h("h3", {}, t("snippet_oidc")), h("pre", { tabindex: "0" }, oidc),
     acts(button(t("close"), () => own.close(), { class: "primary" }))], { large: true });
@@ -686,14 +724,14 @@ async function showUsers({ body, tools }) {
   const draw = () => list.replaceChildren(users.length
     ? table(t("users"), ["id", "name", "identities", "state", "changed", "actions"], users.map((user) => [
       h("code", {}, user.id), user.name ?? "–", user.identities.length, user.blocked ? chip(t("blocked"), "bad") : chip(t("active"), "good"), since(user.changed_at),
-      acts(button(t("invite"), () => invite(user), { class: "row-act", "aria-label": `${t("invite")} ${user.id}` }), button(t("edit"), () => editUser(user), { class: "row-act", "aria-label": `${t("edit")} ${user.id}` })),
+      acts(button(t("invite"), () => report(() => invite(user)), { class: "row-act", "aria-label": `${t("invite")} ${user.id}` }), button(t("edit"), () => editUser(user), { class: "row-act", "aria-label": `${t("edit")} ${user.id}` })),
     ]))
     : empty(t("no_users"), t("no_users_about"), button(t("add_user"), addUser)),
-  page.next ? acts(button(t("more"), async () => {
+  page.next ? acts(button(t("more"), () => report(async () => {
     page = await api("GET", `users?${query({ limit: 100, after: page.next })}`);
     users.push(...page.users);
     draw();
-  })) : "");
+  }))) : "");
   draw();
   body.replaceChildren(list);
 }
@@ -708,21 +746,19 @@ function addUser() {
 }
 
 async function invite(user) {
-  try {
-    const made = await api("POST", `users/${encodeURIComponent(user.id)}/invite`, {});
-    showSecret(t("user_of", { id: user.id }), t("invitation"), made.invitation, [
-      h("p", {}, t("invite_about", { hours: Math.round(made.expires_in / 3600) })),
-      made.code_url ? h("img", { class: "qr", src: made.code_url, alt: t("invitation") }) : null,
-      made.link ? [h("label", {}, t("link_address")), copyField(t("link_address"), made.link)] : null,
-    ]);
-  } catch (error) {
-    toast(error.message, "bad");
-  }
+  const made = await api("POST", `users/${encodeURIComponent(user.id)}/invite`, {});
+  showSecret(t("user_of", { id: user.id }), t("invitation"), made.invitation, [
+    h("p", {}, t("invite_about", { hours: Math.round(made.expires_in / 3600) })),
+    made.code_url ? h("img", { class: "qr", src: made.code_url, alt: t("invitation") }) : null,
+    made.link ? [h("label", {}, t("link_address")), copyField(t("link_address"), made.link)] : null,
+  ]);
 }
 
 function editUser(user) {
   const path = `users/${encodeURIComponent(user.id)}`;
   const { sets, changes } = controls(USER_FIELDS, user);
+  const problem = h("div", { role: "alert" });
+  const block = (blocked) => api("PATCH", path, { blocked });
   const closeAll = () => { document.querySelectorAll("dialog").forEach((dialog) => dialog.close()); reload(); };
   const phones = user.identities.length
     ? table(t("identities"), ["provider", "provider_app_id", "openid", "actions"], user.identities.map((one) => [one.provider, one.provider_app_id || "–", h("code", {}, one.openid),
@@ -739,12 +775,13 @@ function editUser(user) {
     reload();
   }, {
     large: true,
-    after: h("fieldset", {}, h("legend", {}, t("identities")), phones, acts(
+    after: h("fieldset", {}, h("legend", {}, t("identities")), phones, problem, acts(
       button(t("link"), () => linkPhone(path, closeAll)),
-      button(user.blocked ? t("unblock") : t("block"), async () => {
-        const change = () => api("PATCH", path, { blocked: !user.blocked });
-        if (user.blocked ? (await change(), true) : await confirmAct(t("block_ask", { id: user.id }), t("block_about"), t("block"), change)) closeAll();
-      }),
+      user.blocked
+        ? button(t("unblock"), () => report(async () => { await block(false); closeAll(); }, problem))
+        : button(t("block"), async () => {
+          if (await confirmAct(t("block_ask", { id: user.id }), t("block_about"), t("block"), () => block(true))) closeAll();
+        }),
       button(t("remove"), async () => {
         if (await confirmAct(t("delete_user", { id: user.id }), t("delete_user_about"), t("remove"), () => api("DELETE", path))) closeAll();
       }, { class: "destroy" }))),
@@ -821,7 +858,7 @@ async function showPool({ body, isShown }) {
       : empty(t("no_pools"), t("no_pools_about"))));
   }
   await refresh();
-  follow(["pool"], isShown, () => (document.querySelector("dialog") ? undefined : refresh().catch(() => {})));
+  follow(["pool"], isShown, async () => { if (!document.querySelector("dialog")) await refresh(); });
 }
 
 function fillPool(pool, refresh) {
@@ -829,7 +866,7 @@ function fillPool(pool, refresh) {
   showForm(t("fill_title", { id: pool.app }), [field(t("fill_count"), count)], async () => {
     await api("POST", `pool/${pool.app}/fill`, { count: Number(count.value) });
     toast(t("fill_started"));
-    refresh();
+    report(refresh);
   }, { label: t("fill") });
 }
 
@@ -860,21 +897,17 @@ async function showAudit({ body, tools }) {
       result.replaceChildren(section(null, empty(t("no_audit"), t("no_audit_about"))));
     }
   });
-  tools.append(button(t("export"), exportAudit));
+  tools.append(button(t("export"), () => report(exportAudit)));
   body.replaceChildren(h("form", { class: "tools", onsubmit: (event) => { event.preventDefault(); run(); } },
     field(t("app"), app), field(t("subject"), subject), kindField, stateField, field(t("since"), from), h("button", { class: "primary" }, t("search"))), result);
   await run();
 }
 
 async function exportAudit() {
-  try {
-    const blob = await (await request("GET", "trail.ndjson?after=0")).blob();
-    const link = h("a", { href: URL.createObjectURL(blob), download: `scan-login-audit-${new Date().toISOString().slice(0, 10)}.ndjson` });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-  } catch (error) {
-    toast(error.message, "bad");
-  }
+  const blob = await (await request("GET", "trail.ndjson?after=0")).blob();
+  const link = h("a", { href: URL.createObjectURL(blob), download: `scan-login-audit-${new Date().toISOString().slice(0, 10)}.ndjson` });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
 
 // --- keys
@@ -935,7 +968,7 @@ const VIEWS = { live: showLive, apps: showApps, users: showUsers, sessions: show
 
 document.body.append(toasts);
 try {
-  if (!(await finishScan())) showGate();
+  if (!(await finishScan())) showSignIn();
 } catch (error) {
-  showGate(error.message);
+  showSignIn(error.message);
 }
