@@ -10,7 +10,7 @@ from broker.audit.ports import AuditExport
 from broker.audit.push import AuditPusher
 from broker.audit.settings import AuditSettings
 from broker.audit.trail_api import TrailAPI
-from broker.infrastructure.api.authorization import OPERATOR, OperatorAuthenticator
+from broker.infrastructure.api.authorization import OPERATOR, RECORDED, OperatorAuthenticator
 from broker.infrastructure.api.endpoint import bind_endpoints
 from broker.infrastructure.api.mounted import Mounted, Resource
 from broker.infrastructure.background import BackgroundTask
@@ -69,6 +69,9 @@ def _mount_push(context: AuditContext) -> Mounted:
 def _mount_api(context: AuditContext) -> Mounted:
     if context.operators is None:
         return Mounted()
-    operator = {OPERATOR: context.operators.authenticate}
+    operator = {
+        OPERATOR: context.operators.authenticate,
+        RECORDED: context.operators.authenticate_recorded,
+    }
     api = TrailAPI(context.audit_export)
     return Mounted(admin_routes=bind_endpoints(api, trail_api.ENDPOINTS, operator))

@@ -10,7 +10,7 @@ from pydantic import StringConstraints
 
 from broker.audit.model import AuditQuery, ExportedEntry
 from broker.audit.ports import AuditExport
-from broker.infrastructure.api.authorization import OPERATOR
+from broker.infrastructure.api.authorization import OPERATOR, RECORDED
 from broker.infrastructure.api.endpoint import ADMIN, QUERY, Endpoint
 from broker.infrastructure.api.schema import LimitField, RequestModel, ResponseModel
 from broker.infrastructure.codec import encode
@@ -102,7 +102,7 @@ ENDPOINTS = [
         "/trail.ndjson",
         TrailAPI.export,
         role=ADMIN,
-        auth=OPERATOR,
+        auth=RECORDED,
         summary="Export all entries of the audit log after a number, one JSON object a line",
         request=TrailExportQuery,
         request_in=QUERY,

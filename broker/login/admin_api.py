@@ -13,11 +13,8 @@ from broker.infrastructure.clock import Clock, seconds_until
 from broker.login.errors import LoginNotOpen, UnknownLogin
 from broker.login.lister import LoginLister
 from broker.login.model import OPEN, Login
-from broker.login.reader import LoginReader
+from broker.login.reader import UNKNOWN_VERSION, LoginReader
 from broker.login.service import LoginService
-
-UNKNOWN_VERSION = -1
-"""No login has this version, so every login counts as changed and is read."""
 
 
 class LoginListQuery(RequestModel):

@@ -31,7 +31,7 @@ from broker.login.events import (
 )
 from broker.login.metrics import RECONCILED_CHANGES, WAITING_BROWSERS
 from broker.login.model import OPEN, REDEEM_LIFETIME, Login
-from broker.login.reader import LoginReader
+from broker.login.reader import UNKNOWN_VERSION, LoginReader
 
 log = structlog.get_logger()
 
@@ -53,10 +53,6 @@ RETRY_DELAY = 0.5
 
 HEAP_SLACK = 100
 """Entries of the expiry heap beyond twice the browsers before it is rebuilt."""
-
-
-UNKNOWN_VERSION = -1
-"""No login has this version, so a login that is known by it counts as changed."""
 
 
 class WaitingBrowser(NamedTuple):

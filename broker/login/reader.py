@@ -23,6 +23,10 @@ EXPIRED_MAX = 10_000
 asks for it is read several times within `LOGIN_RETENTION`."""
 
 
+UNKNOWN_VERSION = -1
+"""No login has this version, so a login that is known by it counts as changed."""
+
+
 class LoginReader:
     """Reads logins and records those that have expired.
 

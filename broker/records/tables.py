@@ -160,7 +160,7 @@ ended_logins = Table(
     Column("reason", String(256)),  # of a denial other than by the phone
     Column("reported_at", Double),  # the person who confirmed it reported it
     Column("reused_at", Double),  # a refresh token that followed from it was used again
-    Column("kind", String(16)),  # null for the end of a login
+    Column("kind", String(16)),  # null for the end and the report of a login
     Column("actor", String(256)),  # of an admin act
     Column("target", String(256)),  # the id of what another entry than a login concerns
     Column("hash", String(64)),  # null outside the hash chain

@@ -41,8 +41,12 @@ OPERATOR = Auth(
 """The admin token, or an access token of an operator, at the admin port."""
 
 
+RECORDED = Auth(OPERATOR.schemes, OPERATOR.alternatives, OPERATOR.errors)
+"""The same, for a read that is recorded like a change."""
+
+
 class OperatorAct(NamedTuple):
-    """A change by an operator.
+    """A change by an operator, or a recorded read.
 
     actor: the subject of the operator, or `TOKEN_ACTOR`.
     act: the method and path of the endpoint, such as `DELETE /apps/{id}`.
@@ -65,7 +69,7 @@ class OperatorAuthenticator:
 
     token: the admin token.
     find_operator: accepts the access tokens of operators.
-    record: receives each act that has succeeded.
+    record: receives each act that has succeeded, or that failed and may have changed something.
     """
 
     def __init__(
@@ -84,10 +88,17 @@ class OperatorAuthenticator:
         self._addresses = addresses
 
     async def authenticate(self, http: web.Request, operation: Operation) -> object:
-        """Call the handler of an endpoint. This is an `Authenticator`.
+        """Call the handler of an endpoint, and record a change. This is an `Authenticator`.
 
         Raises AdminTokenMissing, InvalidAdminToken, and RateLimited for too many failed attempts.
         """
+        return await self._call(http, operation, is_recorded=http.method not in READS)
+
+    async def authenticate_recorded(self, http: web.Request, operation: Operation) -> object:
+        """Do the same for `RECORDED` endpoints, whose calls are all recorded."""
+        return await self._call(http, operation, is_recorded=True)
+
+    async def _call(self, http: web.Request, operation: Operation, *, is_recorded: bool) -> object:
         scheme, _, bearer = http.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         if scheme.lower() != "bearer" or not bearer.strip():
             raise AdminTokenMissing
@@ -95,8 +106,13 @@ class OperatorAuthenticator:
         with self._failures.counting_failures(address):
             actor = await self._actor(bearer.strip())
         payload = await operation.read(http)
-        result = await operation.call(payload=payload, path=http.match_info)
-        if http.method not in READS:
+        try:
+            result = await operation.call(payload=payload, path=http.match_info)
+        except BaseException as error:
+            if is_recorded and not is_refusal(error):
+                self._record_act(actor, http, None, address)
+            raise
+        if is_recorded:
             self._record_act(actor, http, result, address)
         return result
 
@@ -117,6 +133,11 @@ class OperatorAuthenticator:
         act = OperatorAct(actor, f"{http.method} {path}", target, address)
         log.info("admin act", actor=actor, act=act.act, target=target)
         self._record(act)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Return whether the error means that a handler has changed nothing."""
+    return isinstance(error, BrokerError) and error.status < 500
 
 
 def is_secret(value: str, secret: str) -> bool:
