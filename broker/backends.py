@@ -192,6 +192,7 @@ def admin_app(settings: Settings) -> Sequence[App]:
         pkce="required",
         refresh="never",
         scopes=("openid",),
+        match="number",  # a relayed code would give the attacker an operator's token
         phone_app=DEFAULT_APP,
     )
     return [app]

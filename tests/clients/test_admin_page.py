@@ -392,8 +392,13 @@ async def test_operator_signs_in_by_scan(
     async def sign_in(person: str) -> None:
         await page.get_by_role("button", name="Sign in by scan").click()
         async with PhoneClient(broker.url, person) as phone:
-            scanned = await phone.post("scan", {"scene": await scene_on(page)})
-            await phone.post("confirm", {"login_id": scanned.body["login_id"]})
+            scene = await scene_on(page)
+            scanned = await phone.post("scan", {"scene": scene, "can": ["match"]})
+            number = page.locator("scan-login .number")
+            await expect(number).to_be_visible(timeout=WAIT_MS)
+            match = await number.inner_text()
+            assert match in scanned.body["match"]["choices"]
+            await phone.post("confirm", {"login_id": scanned.body["login_id"], "match": match})
 
     await page.locator("input[type=password]").fill("x" * 32)
     await page.keyboard.press("Enter")
