@@ -11,7 +11,13 @@ from broker.apps.model import ADMIN_APP
 from broker.infrastructure.codec import decode, encode
 from broker.infrastructure.coordination import Bus, Notice
 from broker.infrastructure.observability.feed import LOST, QUEUE_MAX, WATCHERS_MAX, Feed
-from broker.login.lister import REQUEST_EVENT, RESPONSE_EVENT, ListResponse, LoginLister
+from broker.login.lister import (
+    REQUEST_EVENT,
+    RESPONSE_EVENT,
+    ListRequest,
+    ListResponse,
+    LoginLister,
+)
 from broker.tokens.issuer import TokenClaims, TokenIssuer, VerifiedAccessToken
 from tests.support.builders import Clock
 
@@ -104,12 +110,22 @@ class EmptyLobby:
         return []
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"id": 1}', '{"request": "x"}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"id": 1}', '{"request": "x"}', '{"requester": "two"}']
+)
 @pytest.mark.parametrize("event", [REQUEST_EVENT, RESPONSE_EVENT])
 async def test_malformed_notice_is_ignored(bus: Bus, event: str, text: str) -> None:
     lister = LoginLister(lobby=EmptyLobby(), bus=bus, others=list, instance="one")
 
-    await lister.notice_handler().handle(Notice(event, text))
+    handle = lister.notice_handler().handle
+    valid = ListRequest(id="valid", requester="two", app=None, after="", limit=9)
+
+    async with bus.listen("two") as answered:
+        await handle(Notice(event, text))
+        await handle(Notice(REQUEST_EVENT, encode(valid).decode()))
+        first = await anext(answered)
+
+    assert decode(first.id)["request"] == "valid"
 
 
 async def test_answer_of_an_unasked_instance_is_ignored(bus: Bus) -> None:
