@@ -22,7 +22,7 @@ from broker.apps.api import AppAddRequest
 from broker.apps.authentication import SERVER
 from broker.apps.client_authentication import CLIENT
 from broker.apps.rules import FIELD_RULES
-from broker.infrastructure.api.authorization import OPERATOR
+from broker.infrastructure.api.authorization import OPERATOR, RECORDED
 from broker.infrastructure.api.endpoint import ADMIN, PUBLIC, Auth
 from broker.infrastructure.api.openapi import DOCUMENTED_METHODS, build_document, name_of
 from broker.oidc.userinfo_api import ACCESS_TOKEN
@@ -130,7 +130,7 @@ class BrokerClient:
             return {"Authorization": f"Bearer {self.openid_tokens()['access_token']}"}
         if auth in (SERVER, CLIENT):
             return {"Authorization": basic("red", self.secrets["red"])}
-        return {"Authorization": f"Bearer {TOKEN}"} if auth is OPERATOR else {}
+        return {"Authorization": f"Bearer {TOKEN}"} if auth in (OPERATOR, RECORDED) else {}
 
 
 def bearer(session: Payload) -> dict[str, str]:
