@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from broker.admin.errors import TooManyWatchers
 from broker.infrastructure.api.authorization import OPERATOR
 from broker.infrastructure.api.endpoint import ADMIN, Endpoint
+from broker.infrastructure.api.responses import StreamedResponse
 from broker.infrastructure.codec import encode
 from broker.infrastructure.observability.feed import Feed, FeedEvent
 
@@ -30,10 +31,10 @@ class EventsAPI:
         """Raises TooManyWatchers."""
         if self._feed.is_full:
             raise TooManyWatchers
-        headers = {hdrs.CACHE_CONTROL: "no-store", hdrs.CONTENT_TYPE: "text/event-stream"}
-        return web.Response(body=self._lines(), headers=headers)
+        headers = {"Cache-Control": "no-store", "Content-Type": "text/event-stream"}
+        return StreamedResponse(self._lines(), headers)
 
-    async def _lines(self) -> AsyncIterator[bytes]:
+    async def _lines(self) -> AsyncGenerator[bytes, None]:
         end = asyncio.get_running_loop().time() + STREAM_MAX
         async with self._feed.watch() as watcher:
             yield KEEP_ALIVE  # the headers are sent with it

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated, Any, Literal
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from pydantic import StringConstraints
 
 from broker.audit.model import AuditQuery, ExportedEntry
 from broker.audit.ports import AuditExport
 from broker.infrastructure.api.authorization import OPERATOR, RECORDED
 from broker.infrastructure.api.endpoint import ADMIN, QUERY, Endpoint
+from broker.infrastructure.api.responses import StreamedResponse
 from broker.infrastructure.api.schema import LimitField, RequestModel, ResponseModel
 from broker.infrastructure.codec import encode
 
@@ -76,10 +77,10 @@ class TrailAPI:
     async def export(self, query: TrailExportQuery) -> web.Response:
         """Stream all entries after a number, one JSON object a line."""
         first = await self._export.page(int(query.after), PAGE)
-        headers = {hdrs.CACHE_CONTROL: "no-store", hdrs.CONTENT_TYPE: "application/x-ndjson"}
-        return web.Response(body=self._lines(first), headers=headers)
+        headers = {"Cache-Control": "no-store", "Content-Type": "application/x-ndjson"}
+        return StreamedResponse(self._lines(first), headers)
 
-    async def _lines(self, page: Sequence[ExportedEntry]) -> AsyncIterator[bytes]:
+    async def _lines(self, page: Sequence[ExportedEntry]) -> AsyncGenerator[bytes, None]:
         while page:
             yield b"".join(encode(entry) + b"\n" for entry in page)
             page = await self._export.page(int(str(page[-1]["seq"])), PAGE)

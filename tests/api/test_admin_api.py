@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from broker.infrastructure.api.authorization import OPERATOR
 from broker.infrastructure.api.endpoint import ADMIN
+from broker.infrastructure.observability.feed import WATCHERS_MAX
 from tests.support.app_admin import TOKEN, Admin
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import Payload, PhoneClient
@@ -222,6 +223,25 @@ async def test_events_name_changes_of_logins(broker: RunningBroker, admin: Admin
     assert response.headers["Content-Type"] == "text/event-stream"
     assert begun == {"state": "pending", **named}
     assert scanned == {"state": "scanned", **named}
+
+
+async def test_watcher_is_refused_until_another_leaves(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.admin.events_api.KEEP_ALIVE_INTERVAL", 0.05)
+    streams = [await admin.http.get("/events") for _ in range(WATCHERS_MAX)]
+
+    refused = await admin.ask("GET", "/events")
+    streams[0].close()
+
+    async def is_served() -> bool:
+        async with admin.http.get("/events") as stream:
+            return stream.status == 200
+
+    assert (refused.status, refused.body["error"]) == (429, "rate_limited")
+    await eventually(is_served)
+    for stream in streams:
+        stream.close()
 
 
 async def test_act_is_logged_with_its_actor(admin: Admin) -> None:

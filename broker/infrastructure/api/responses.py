@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
 from aiohttp import web
 
@@ -15,6 +15,25 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 ResponseHook = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
 """Changes a response before it is sent."""
+
+
+class StreamedResponse(web.Response):
+    """A response from a generator, which is closed at the end, also if the client has left.
+
+    aiohttp drops the generator of a client that has left, and its `finally` blocks then wait for
+    the garbage collector.
+    """
+
+    def __init__(self, chunks: AsyncGenerator[bytes, None], headers: Mapping[str, str]) -> None:
+        super().__init__(body=chunks, headers=headers)
+        self._chunks = chunks
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        try:
+            await super().write_eof(data)
+        finally:
+            await self._chunks.aclose()
+
 
 JSON_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 
