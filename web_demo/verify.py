@@ -14,6 +14,7 @@ from typing import Any
 import jwt
 
 LEEWAY = 5  # seconds; allowed difference between the clocks of broker and site
+TOKEN_MAX_CHARACTERS = 16 * 1024
 REQUIRED_CLAIMS = ["exp", "iat", "sub", "aud", "iss", "jti"]
 
 
@@ -49,6 +50,8 @@ class TokenVerifier:
         token may be valid then. Raises another jwt.PyJWTError if the token is invalid.
         The call may fetch keys and block: use `asyncio.to_thread`.
         """
+        if len(token) > TOKEN_MAX_CHARACTERS:
+            raise jwt.InvalidTokenError("the token is too long")
         header = _header(token)
         if header.get("typ") != "at+jwt":  # RFC 9068: an access token, not an ID token
             raise jwt.InvalidTokenError("not an access token")

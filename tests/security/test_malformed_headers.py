@@ -93,7 +93,7 @@ class Route(NamedTuple):
     path: str
 
     def request(self, header: bytes, query: str = "") -> bytes:
-        host = b"" if b"Host: " in header else b"Host: x\r\n"
+        host = b"" if b"Host: " in header else b"Host: localhost\r\n"
         close = b"" if b"Connection: " in header else b"Connection: close\r\n"
         line = f"{self.method} {self.path}{query} HTTP/1.1\r\n".encode()
         return line + host + close + header + b"\r\nContent-Length: 2\r\n\r\n{}"
