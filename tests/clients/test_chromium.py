@@ -315,8 +315,11 @@ async def test_unregistered_user_is_shown_while_polling(
 
 
 @pytest.mark.both_engines
-async def test_readme_example_signs_in(chromium: Browser, start_broker: StartBroker) -> None:
+async def test_readme_example_signs_in(
+    chromium: Browser, start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The examples are unchanged except for the URL of the broker."""
+    monkeypatch.syspath_prepend(ROOT / "packages/client-python/src")
     readme = (ROOT / "README.md").read_text()
     [page_text] = re.findall(r"```html\n(.*?)```", readme, re.DOTALL)
     [check] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
