@@ -333,8 +333,8 @@ async def test_readme_example_signs_in(
         return web.Response(text=f"<!doctype html>{text}", content_type="text/html")
 
     async def take(request: web.Request) -> web.Response:
-        token = (await request.json())["access_token"]
-        return web.Response(text=await asyncio.to_thread(scope["subject_of"], token))
+        body = await request.read()
+        return web.Response(text=await asyncio.to_thread(scope["user_of"], body))
 
     async def account(request: web.Request) -> web.Response:
         return web.Response(text="<h1>In</h1>", content_type="text/html")
