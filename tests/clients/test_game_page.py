@@ -125,10 +125,10 @@ async def test_second_window_takes_the_seat(chromium: Browser, start_broker: Sta
         await second.goto(f"{stage.site}/game")
 
         await expect(hand(second, "rock")).to_be_enabled()
-        await expect(status(alice)).to_have_text("You play in another window.")
+        await expect(status(alice)).to_have_text("You are playing in another window.")
         await alice.locator("#here").click()
         await expect(hand(alice, "rock")).to_be_enabled()
-        await expect(status(second)).to_have_text("You play in another window.")
+        await expect(status(second)).to_have_text("You are playing in another window.")
         await second.context.clear_cookies()
         await second.locator("#here").click()
         await expect(status(second)).to_have_text("Please sign in again.")

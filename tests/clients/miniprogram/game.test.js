@@ -110,11 +110,11 @@ test("the second phone of a person takes the seat", async () => {
   const first = await enter("alice");
   const second = await enter("alice");
 
-  await shown(first, "You play in another window.");
+  await shown(first, "You are playing in another window.");
   await tapped(first, "here", "alice");
 
   await shown(first, "Ready?");
-  await shown(second, "You play in another window.");
+  await shown(second, "You are playing in another window.");
 });
 
 test("an ended session is replaced", async () => {
