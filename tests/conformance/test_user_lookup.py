@@ -234,7 +234,7 @@ async def test_invitation_links_one_identity(one: Instance, two: Instance) -> No
     again = await one.lookup.register(ALICE, invitation.secret)
 
     assert registered == again == ("u-alice", "Alice")
-    assert (len(invitation.secret), invitation.expires_in) == (32, INVITATION_LIFETIME)
+    assert (len(invitation.secret), invitation.expires_in) == (30, INVITATION_LIFETIME)
     assert [(await one.find(each)).subject for each in (ALICE, ALICE_IN_BLUE)] == ["u-alice"] * 2
     with pytest.raises(InvalidInvitation):
         await one.lookup.register(BOB, invitation.secret)

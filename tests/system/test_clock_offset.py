@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
@@ -15,11 +15,9 @@ from structlog.testing import capture_logs
 from broker.tokens.settings import TokenSettings
 from tests.support.builders import RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
-from tests.support.environment import ROOT, shifted
+from tests.support.environment import shifted
 from tests.support.servers.redis import RedisServer, valkey_program
 from tests.support.waiting import eventually
-
-README = ROOT / "README.md"
 
 
 @pytest.fixture(params=["+1m", "-1m"])
@@ -59,19 +57,6 @@ def claims_of(token: str) -> dict[str, Any]:
     return claims
 
 
-def readme_verifier(broker: RunningBroker) -> Callable[[str], str]:
-    """Return `subject_of` of the README's example."""
-    [example] = [
-        item
-        for item in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-        if "def subject_of" in item
-    ]
-    names: dict[str, Any] = {}
-    exec(example.replace("https://login.example", broker.url), names)
-    subject_of: Callable[[str], str] = names["subject_of"]
-    return subject_of
-
-
 async def test_site_accepts_tokens_despite_wrong_redis_clock(
     redis: RedisServer, start_broker: StartBroker
 ) -> None:
@@ -96,16 +81,3 @@ async def test_clock_offset_is_logged_and_measured(
     async with aiohttp.ClientSession() as http, http.get(f"{broker.admin}/metrics") as response:
         [offset] = re.findall(r"^scanlogin_clock_offset_seconds (\S+)", await response.text(), re.M)
     assert 55 < abs(float(offset)) < 65
-
-
-async def test_readme_example_accepts_access_tokens_only(start_broker: StartBroker) -> None:
-    broker = await start_broker()
-    subject_of, token = readme_verifier(broker), await token_from(broker)
-
-    assert await asyncio.to_thread(subject_of, token) == "pretend:alice"
-
-    header, rest = token.split(".", 1)
-    other = jwt.encode({}, "k" * 32, headers={"typ": "JWT"}).split(".")[0]
-    assert header != other
-    with pytest.raises(jwt.InvalidTokenError, match="not an access token"):
-        await asyncio.to_thread(subject_of, f"{other}.{rest}")
