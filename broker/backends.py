@@ -168,6 +168,9 @@ def default_app(settings: Settings) -> App:
         provider=settings[ProviderSettings].provider,
         code_source=group.code_source,
         client_type="public",  # the settings have no secret for it
+        logo_url=group.logo_url,
+        open_url=group.open_url,
+        show_scanner=group.show_scanner,
         events_url=group.events_url,
         tunnel_url=group.tunnel_url,
         wafer_host=settings[WaferSettings].wafer_host,

@@ -34,13 +34,13 @@ class BrokerError(Exception):
     counts_as_guess: ClassVar[bool] = False
     retry_after: int | None = None
 
-    def __init__(self, description: str | None = None, /, **details: str | int) -> None:
+    def __init__(self, description: str | None = None, /, **details: object) -> None:
         super().__init__(description or self.description)
-        self.details: Mapping[str, str | int] = details
+        self.details: Mapping[str, object] = details
 
-    def body(self) -> dict[str, str | int]:
+    def body(self) -> dict[str, object]:
         """Return the body of an HTTP response or of a Socket.IO acknowledgement."""
-        body: dict[str, str | int] = {"error": self.error, "error_description": str(self)}
+        body: dict[str, object] = {"error": self.error, "error_description": str(self)}
         if self.retry_after is not None:
             body["retry_after"] = self.retry_after
         return {**body, **self.details}

@@ -214,11 +214,13 @@ def _build_login_services(
     images = LoginImages(store=state.images, leader_leases=state.leader_leases, instance=instance)
     return create_login_services(
         logins=state.logins,
+        user_codes=state.user_codes,
         bus=backends.bus,
         apps=backends.apps,
         audit_log=backends.records.audit_log,
         codes=CodeSource(providers=backends.providers, pool=pool, images=images),
         directory=backends.directory,
+        profiles=recent(backends.directory, PROFILE_TTL),
         requests=RequestReader(state.authorization_requests),
         policy=backends.policy,
         issuer=issuer,

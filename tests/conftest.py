@@ -305,11 +305,13 @@ def make_login_service(
         known = AppRegistry(apps)
         services = create_login_services(
             logins=store.logins,
+            user_codes=store.user_codes,
             bus=bus,
             apps=known,
             audit_log=trail,
             codes=codes_of(store, known),
             directory=directory or OpenDirectory(),
+            profiles=directory or OpenDirectory(),
             requests=NO_REQUESTS,
             policy=policy,
             issuer=issuer,

@@ -49,6 +49,9 @@ class AppOptions(RequestFields, total=False):
     loopback: bool
     phone_app: str
     match: str
+    show_scanner: str
+    logo_url: str | None
+    open_url: str | None
     networks: list[str]
     events_url: str | None
     tunnel_url: str | None

@@ -62,6 +62,9 @@ class App:
     loopback: whether the port of a loopback redirect URL may differ (RFC 8252, section 7.3).
     phone_app: id of the app whose phones scan its codes; empty for its own.
     match: `off`, `number` or `code`: what the user compares or types.
+    show_scanner: `off`, `name` or `picture`: what the browser shows of the person who scanned.
+    logo_url: its logo, which the browser shows; None if it has none.
+    open_url: opens the phone app at a login, with `{scene}`; None for the link of the provider.
     networks: CIDR networks from which a login may begin; empty for all.
     events_url: receives webhook events such as `login.reported`; None if the app has none.
     tunnel_url: receives the callbacks of tunnels; None if the app has none.
@@ -97,6 +100,9 @@ class App:
     loopback: bool = False
     phone_app: str = ""
     match: str = "off"
+    show_scanner: str = "off"
+    logo_url: str | None = None
+    open_url: str | None = None
     networks: tuple[str, ...] = ()
     events_url: str | None = None
     tunnel_url: str | None = None
@@ -131,6 +137,9 @@ OPTION_FIELDS = (
     "loopback",
     "phone_app",
     "match",
+    "show_scanner",
+    "logo_url",
+    "open_url",
     "networks",
     "events_url",
     "tunnel_url",
@@ -158,6 +167,9 @@ class AppOptionsResponse(ResponseModel):
     loopback: bool
     phone_app: str
     match: str
+    show_scanner: str
+    logo_url: str | None
+    open_url: str | None
     networks: list[str]
     events_url: str | None
     tunnel_url: str | None
@@ -235,6 +247,9 @@ def option_values(app: App) -> AppOptionsResponse:
         "loopback": app.loopback,
         "phone_app": app.phone_app,
         "match": app.match,
+        "show_scanner": app.show_scanner,
+        "logo_url": app.logo_url,
+        "open_url": app.open_url,
         "networks": list(app.networks),
         "events_url": app.events_url,
         "tunnel_url": app.tunnel_url,

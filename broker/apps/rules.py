@@ -40,12 +40,21 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "refresh": ("offline_access", "always", "never"),
     "reuse": ("family", "signin"),
     "match": ("off", "number", "code"),
+    "show_scanner": ("off", "name", "picture"),
 }
 """The values of each field that has few; the first is the default."""
 
 PRIVATE_SCHEME_PATTERN = re.compile(r"[a-z][a-z0-9-]*(\.[a-z0-9-]+)+:/([^/\s#][^\s#]*)?")
 """A private-use URI scheme is a reversed domain name with at least one dot, and has one slash
 (RFC 8252, section 7.1)."""
+
+OPEN_URL_PATTERN = re.compile(
+    r"(?!(?:javascript|data|vbscript|blob|file):)[a-z][a-z0-9+.-]*:[!-~]+"
+)
+"""A URL of any scheme that opens an app, such as `weixin://…`. Schemes that a page runs or reads
+itself are refused."""
+
+SCENE_PLACEHOLDER = "{scene}"
 
 LIFETIME_MAX = 3600
 
@@ -71,6 +80,18 @@ def _url(value: object) -> str:
 
 def _optional_url(value: object) -> str | None:
     return None if value is None else _url(value)
+
+
+def check_open_url(value: object) -> str | None:
+    """Return the value of `open_url`. Raises ValueError."""
+    if value is None:
+        return None
+    text = check_text(value, URL_MAX)
+    if not OPEN_URL_PATTERN.fullmatch(text) or SCENE_PLACEHOLDER not in text:
+        raise ValueError(
+            f"{text!r} is not a URL that opens an app; it needs a scheme and {SCENE_PLACEHOLDER}"
+        )
+    return text
 
 
 def _redirect_url(value: object) -> str:
@@ -182,6 +203,8 @@ FIELD_RULES: Mapping[str, Callable[[object], object]] = {
     "networks": _networks,
     "rooms": check_rooms,
     "moderators": lambda value: list(check_moderators(value)),
+    "logo_url": _optional_url,
+    "open_url": check_open_url,
     "sso": _flag,
     "loopback": _flag,
     "phone_app": lambda value: "" if value == "" else _id(value),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from broker.apps.rules import CODE_SOURCES
+from broker.apps.rules import CHOICES, CODE_SOURCES, check_open_url
 from broker.infrastructure.fields import parse_origin
 from broker.infrastructure.outbound.settings import SIGNING_KEY_ADVICE, SigningSecrets
 from broker.infrastructure.settings import (
@@ -28,6 +28,19 @@ class AppSettings(SettingsGroup):
     )
     register_url: WebURL | None = Field(
         None, description="page to which the app `default` sends unregistered people"
+    )
+    logo_url: WebURL | None = Field(
+        None, description="logo of the app `default`, which the browser shows"
+    )
+    open_url: Annotated[str | None, AfterValidator(check_open_url)] = Field(
+        None,
+        description="URL that opens the phone app of the app `default` at a login, with "
+        "`{scene}`; default: the link in the code, if the provider has one",
+    )
+    show_scanner: Annotated[str, one_of(CHOICES["show_scanner"])] = Field(
+        "off",
+        description="details of the person who scanned that the browser shows for the app "
+        "`default`: `off`, `name`, which is masked, or `picture`, which adds the picture",
     )
     origins: Annotated[StringList, AfterValidator(parse_origins)] = Field(
         (),

@@ -154,6 +154,23 @@ MatchOption = Annotated[
     typer.Option(help="Match of browser and phone: off, number or code.", show_default=False),
 ]
 
+ShowScannerOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Shown by the browser of the person who scanned: off, name or picture.",
+        show_default=False,
+    ),
+]
+
+LogoUrlOption = Annotated[
+    str | None, typer.Option(help="Logo that the browser shows.", show_default=False)
+]
+
+OpenUrlOption = Annotated[
+    str | None,
+    typer.Option(help="URL that opens the phone app at a login, with {scene}.", show_default=False),
+]
+
 NetworkOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -235,6 +252,9 @@ FIELD_OPTIONS: Mapping[str, Any] = {
     "loopback": LoopbackOption,
     "phone_app": PhoneAppOption,
     "match": MatchOption,
+    "show_scanner": ShowScannerOption,
+    "logo_url": LogoUrlOption,
+    "open_url": OpenUrlOption,
     "network": NetworkOption,
     "events_url": EventsUrlOption,
     "tunnel_url": TunnelUrlOption,

@@ -136,6 +136,8 @@ CLEARED_VALUES: dict[str, object] = {
     "home_url": None,
     "backchannel_logout_url": None,
     "events_url": None,
+    "logo_url": None,
+    "open_url": None,
     "tunnel_url": None,
     "rooms": "none",
 }

@@ -24,14 +24,26 @@ from broker.infrastructure.api.schema import (
 from broker.infrastructure.clock import Clock, seconds_until
 from broker.infrastructure.coordination import Notice
 from broker.infrastructure.transport.socketio.server import SocketIOServer
+from broker.login.browser_fields import (
+    BrowserApp,
+    LinkResponse,
+    ScannerFields,
+    ScannerProfiles,
+    app_fields,
+    link_fields,
+    match_fields,
+    register_url_field,
+    shows_scanner,
+)
 from broker.login.delivery import Redeemer, TokenResponse, token_response
-from broker.login.events import EVENTS, UNREGISTERED_EVENT
+from broker.login.device_codes import DeviceCodes
+from broker.login.events import EVENTS, SCANNED_EVENT, UNREGISTERED_EVENT
 from broker.login.limits import LoginLimits
 from broker.login.lobby import Lobby
 from broker.login.model import OPEN, Browser, Login, State
 from broker.login.ports import KnownBrowsers
 from broker.login.rules import WRONG_ANSWER_STATES
-from broker.login.service import Handshake, LoginService, match_fields, register_url_field
+from broker.login.service import Handshake, LoginService
 from broker.login.step_times import observe_delivery
 
 NAMESPACE = "/login"
@@ -57,10 +69,14 @@ class LoginSecretRequest(RequestModel):
 
 
 class BeginResponse(ResponseModel):
+    """open_url: opens the phone app at the login."""
+
     login_id: str
     scene: str
     secret: str
     code_url: str
+    open_url: NotRequired[str]
+    app: BrowserApp
     expires_in: Count
     interval: Count
 
@@ -89,6 +105,7 @@ class ResumeResponse(LoginStateResponse):
     refused: the broker, and not the person, has denied the login.
     match: the number that the person chooses on the phone.
     `prove`: whether the person types the digits of the phone here; `tries` are left.
+    scanner: the person who scanned, if the app shows it.
     """
 
     expires_in: Count
@@ -98,6 +115,7 @@ class ResumeResponse(LoginStateResponse):
     unregistered: NotRequired[bool]
     register_url: NotRequired[str]
     refused: NotRequired[bool]
+    scanner: NotRequired[ScannerFields]
 
 
 class BrowserPeer(NamedTuple):
@@ -119,6 +137,7 @@ class LoginBrowserAPI:
 
     interval: seconds between two polls, for a browser that loses its socket.
     known_browsers: None if no policy asks for them.
+    verification_uri: the page for user codes.
     """
 
     def __init__(
@@ -132,6 +151,9 @@ class LoginBrowserAPI:
         limits: LoginLimits,
         failures: RateLimiter,
         known_browsers: KnownBrowsers | None,
+        device_codes: DeviceCodes,
+        scanner_profiles: ScannerProfiles,
+        verification_uri: str,
         clock: Clock,
         interval: int,
     ) -> None:
@@ -143,6 +165,9 @@ class LoginBrowserAPI:
         self._limits = limits
         self._failures = failures
         self._known_browsers = known_browsers
+        self._device_codes = device_codes
+        self._scanner_profiles = scanner_profiles
+        self._verification_uri = verification_uri
         self._clock = clock
         self._interval = interval
 
@@ -155,10 +180,13 @@ class LoginBrowserAPI:
         payload: dict[str, str | bool] = {"login_id": notice.id}
         if event.flag:
             payload[event.flag] = True
-        app = await self._apps.get(app_id) if notice.event == UNREGISTERED_EVENT else None
-        if app is not None:
+        name = event.sent_as or event.name
+        app = await self._apps.get(app_id)
+        if app is not None and name == UNREGISTERED_EVENT:
             payload |= register_url_field(app)
-        await self._server.emit(event.sent_as or event.name, payload, to=sid, namespace=NAMESPACE)
+        if name == SCANNED_EVENT and shows_scanner(app):
+            payload["scanner"] = True
+        await self._server.emit(name, payload, to=sid, namespace=NAMESPACE)
 
     async def connect(self, caller: Caller, auth: object) -> BrowserPeer:
         app = await authorize_origin(self._apps, parse(ConnectRequest, auth).app, caller.origin)
@@ -177,14 +205,24 @@ class LoginBrowserAPI:
             handshake=Handshake(peer.origin, await self._known_identities(peer)),
         )
         await self._abandon(self._lobby.wait(sid, new.login))
-        return {
+        response: BeginResponse = {
             "login_id": new.login.id,
             "scene": new.login.scene,
             "secret": new.secret,
             "code_url": new.code_url,
+            "app": app_fields(new.app),
             "expires_in": seconds_until(new.login.expires_at, self._clock()),
             "interval": self._interval,
         }
+        if new.open_url:
+            response["open_url"] = new.open_url
+        return response
+
+    async def link(self, sid: str, peer: BrowserPeer, body: LoginSecretRequest) -> LinkResponse:
+        """Return the short code of the login, for a person whose camera does not work."""
+        with self._failures.counting_failures(peer.browser.ip):
+            login = await self._login_service.require(body.login_id, body.secret, app=peer.app)
+        return link_fields(await self._device_codes.issue(login), self._verification_uri)
 
     async def _known_identities(self, peer: BrowserPeer) -> tuple[str, ...] | None:
         if self._known_browsers is None or peer.cookies is None:
@@ -204,6 +242,7 @@ class LoginBrowserAPI:
             "expires_in": seconds_until(login.expires_at, self._clock()),
         }
         response.update(match_fields(login))  # type: ignore[typeddict-item]
+        response.update(await self._scanner_profiles.fields(login))  # type: ignore[typeddict-item]
         if login.is_refused:
             response["refused"] = True
         if login.unregistered and login.state is State.SCANNED:
@@ -258,6 +297,13 @@ SOCKET_EVENTS = [
         LoginBrowserAPI.begin,
         request=BeginRequest,
         response=BeginResponse,
+    ),
+    Event(
+        NAMESPACE,
+        "link",
+        LoginBrowserAPI.link,
+        request=LoginSecretRequest,
+        response=LinkResponse,
     ),
     Event(
         NAMESPACE,

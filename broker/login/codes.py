@@ -10,6 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from broker.apps.model import App, app_key
+from broker.apps.rules import SCENE_PLACEHOLDER
 from broker.errors import RateLimited, Unavailable
 from broker.identity.registry import ProviderRegistry
 from broker.infrastructure.coordination import LeaderLeases
@@ -145,6 +146,18 @@ class CodeSource:
         return await self._images.get(
             login, partial(self._draw, app, login.scene, login.browser.ip)
         )
+
+    async def open_url_of(self, scene: str, app: App) -> str | None:
+        """Return the URL that opens the phone app at the login with this scene, if there is one.
+
+        It is that of the app, or else the link in the provider's code.
+        """
+        if app.open_url:
+            return app.open_url.replace(SCENE_PLACEHOLDER, scene)
+        try:
+            return (await self._providers.get(app)).link(scene)
+        except Unavailable:
+            return None  # the code of a pool is shown without its provider
 
     async def return_code(self, login: Login) -> None:
         """Return the code of a finished login to its pool."""

@@ -1,14 +1,13 @@
 """The device flow, RFC 8628, for browsers and devices without a socket.
 
 It is stateless: any instance can answer any request, so it needs no sticky sessions.
-`device_code` is `login_id.secret`, `user_code` is the scene.
+`device_code` is `login_id.secret`. `user_code` is a short code that leads to the login.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Protocol
-from urllib.parse import quote
+from typing import Annotated, NotRequired, Protocol
 
 from pydantic import StringConstraints
 
@@ -27,6 +26,14 @@ from broker.infrastructure.api.schema import (
     parse,
 )
 from broker.infrastructure.clock import Clock, seconds_until
+from broker.login.browser_fields import (
+    BrowserApp,
+    ScannerProfiles,
+    app_fields,
+    link_fields,
+    match_fields,
+    register_url_field,
+)
 from broker.login.delivery import (
     DEVICE_AUTHORIZATION_PATH,
     DEVICE_GRANT,
@@ -34,11 +41,11 @@ from broker.login.delivery import (
     Redeemer,
     token_response,
 )
-from broker.login.device_page_api import DEVICE_PAGE_PATH
+from broker.login.device_codes import DeviceCodes
 from broker.login.errors import NetworkNotAllowed, NotAllowed, NotConfirmed, UnknownLogin
 from broker.login.limits import LoginLimits
 from broker.login.model import Browser
-from broker.login.service import Handshake, LoginService, match_fields, register_url_field
+from broker.login.service import Handshake, LoginService
 
 DeviceCodeField = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
@@ -61,7 +68,10 @@ class DeviceAuthorizationResponse(ResponseModel):
     expires_in: Count
     interval: Count
     login_id: str
+    scene: str
     code_url: str
+    open_url: NotRequired[str]
+    app: BrowserApp
 
 
 class DeviceTokenRequest(RequestModel):
@@ -81,7 +91,7 @@ class OpenIDTokens(Protocol):
 class LoginDeviceAPI:
     """Begins and redeems logins for devices.
 
-    public_url: the address to which devices send people.
+    verification_uri: the page to which devices send people.
     interval: seconds between two polls.
     openid_tokens: makes the tokens of a login whose scope has `openid`; None if the broker is
         not an OpenID Connect provider.
@@ -94,7 +104,9 @@ class LoginDeviceAPI:
         redeemer: Redeemer,
         limits: LoginLimits,
         clock: Clock,
-        public_url: str,
+        verification_uri: str,
+        device_codes: DeviceCodes,
+        scanner_profiles: ScannerProfiles,
         interval: int,
         openid_tokens: OpenIDTokens | None,
     ) -> None:
@@ -102,7 +114,9 @@ class LoginDeviceAPI:
         self._redeemer = redeemer
         self._limits = limits
         self._clock = clock
-        self._verification_uri = public_url + DEVICE_PAGE_PATH
+        self._verification_uri = verification_uri
+        self._device_codes = device_codes
+        self._scanner_profiles = scanner_profiles
         self._interval = interval
         self._openid_tokens = openid_tokens
 
@@ -125,17 +139,23 @@ class LoginDeviceAPI:
             scope=scope,
             handshake=Handshake(caller.origin or ""),
         )
-        scene = new.login.scene
-        return {
+        user_code = await self._device_codes.issue(new.login)
+        link = link_fields(user_code, self._verification_uri)
+        response: DeviceAuthorizationResponse = {
             "device_code": f"{new.login.id}.{new.secret}",
-            "user_code": scene,
-            "verification_uri": self._verification_uri,
-            "verification_uri_complete": f"{self._verification_uri}?user_code={quote(scene)}",
+            "user_code": link["user_code"],
+            "verification_uri": link["verification_uri"],
+            "verification_uri_complete": link["verification_uri_complete"],
             "expires_in": seconds_until(new.login.expires_at, self._clock()),
             "interval": self._interval,
             "login_id": new.login.id,
+            "scene": new.login.scene,
             "code_url": new.code_url,
+            "app": app_fields(new.app),
         }
+        if new.open_url:
+            response["open_url"] = new.open_url
+        return response
 
     def grant(self) -> TokenGrant:
         """Return the grant of the token endpoint."""
@@ -169,12 +189,12 @@ class LoginDeviceAPI:
             return False
         return True
 
-    async def _progress(self, login_id: str, app: App) -> dict[str, str | int]:
+    async def _progress(self, login_id: str, app: App) -> dict[str, object]:
         """Return what a browser on a socket would get as a push: the progress of the phone."""
         login = await self._login_service.get(login_id)
         if login is None:
             return {}
-        shown = match_fields(login)
+        shown = {**match_fields(login), **await self._scanner_profiles.fields(login)}
         if login.unregistered:
             left = seconds_until(login.expires_at, self._clock())
             return {"state": "unregistered", "expires_in": left, **register_url_field(app), **shown}

@@ -1,24 +1,45 @@
-"""The page at which a person enters a device's `user_code` and scans its code."""
+"""The page at which a person types a device's `user_code`, and scans or opens its login."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from unicodedata import category, normalize
 
 from aiohttp import hdrs, web
 
-from broker.errors import BrokerError, InvalidRequest, RateLimited, Unavailable
+from broker.errors import BrokerError, RateLimited, Unavailable
+from broker.infrastructure.api.client_address import ClientAddresses
 from broker.infrastructure.api.endpoint import QUERY, Endpoint
 from broker.infrastructure.api.errors import to_broker_error
-from broker.infrastructure.api.pages import HTMLPage, preferred_language
-from broker.infrastructure.api.schema import RequestModel, SceneField, parse
+from broker.infrastructure.api.pages import HTMLPage, SafeHTML, escape, preferred_language
+from broker.infrastructure.api.schema import RequestModel
+from broker.infrastructure.fields import is_web_url
+from broker.login.device_codes import DeviceCodes, TypedLogin
+from broker.login.device_page_texts import PAGE_TEXTS, PHONE_APPS, Texts
 from broker.login.errors import UnknownScene
-from broker.login.service import LoginService
+from broker.login.model import State
 
 PAGE = Path(__file__).parent / "static" / "device.html"
 
 DEVICE_PAGE_PATH = "/device"
+
+REFRESH_INTERVAL = 4
+"""Seconds after which the page of a login in progress loads again, without a script."""
+
+VIEWS: Mapping[State, str] = {
+    State.PENDING: "code",
+    State.SCANNED: "scanned",
+    State.CONFIRMED: "done",
+    State.REDEEMED: "done",
+    State.DENIED: "denied",
+    State.EXPIRED: "gone",
+    State.CANCELLED: "gone",
+}
+
+REFRESHED_VIEWS = frozenset({"code", "open", "scanned"})
+
+MATCH_SENTENCES: Mapping[str, str] = {"number": "number", "code": "digits"}
+"""The last step of a login that needs a match."""
 
 
 class DevicePageQuery(RequestModel):
@@ -27,104 +48,102 @@ class DevicePageQuery(RequestModel):
     user_code: str = ""
 
 
-class TypedCode(RequestModel):
-    """One reading of a typed `user_code`."""
-
-    scene: SceneField
-
-
 class DevicePageAPI:
-    """Shows the codes of devices.  pictures_url: the CSP source of pictures of codes."""
+    """Shows the logins of devices.
 
-    def __init__(self, *, login_service: LoginService, pictures_url: str) -> None:
-        self._login_service = login_service
+    The page of a login in progress loads itself again until the login has ended. On a phone it
+    continues to the phone app.
+
+    pictures_url: the CSP source of pictures of codes.
+    """
+
+    def __init__(
+        self, *, device_codes: DeviceCodes, addresses: ClientAddresses, pictures_url: str
+    ) -> None:
+        self._device_codes = device_codes
+        self._addresses = addresses
         self._page = HTMLPage(PAGE, image_source=pictures_url)
 
     async def show(self, http: web.Request, query: DevicePageQuery) -> web.Response:
-        """Show the code of a device, or a form for the `user_code` that the device shows."""
-        words = PAGE_TEXTS[preferred_language(http)]
+        """Show the login of a `user_code`, or a form for the code that the device shows."""
+        texts = PAGE_TEXTS[preferred_language(http)]
         if "user_code" not in http.query:
-            return self._render(words, "ask", words["ask"])
-        # Not counted as failed attempts: any page could cause them by an image URL.
-        for scene in _typed_scenes(query.user_code):
-            try:
-                typed = parse(TypedCode, {"scene": scene})
-                code = await self._login_service.code(typed.scene)
-            except (InvalidRequest, UnknownScene):
-                continue
-            except (RateLimited, Unavailable) as error:
-                return self._render_busy(words, to_broker_error(error))
-            return self._render(words, "code", words[code.match or "scan"], code.url)
-        return self._render({**words, "typed": query.user_code}, "gone", words["gone"], status=404)
+            return self._render(texts, "ask")
+        typed = {**texts, "typed": query.user_code}
+        if _is_from_another_site(http):
+            return self._render(typed, "check")
+        try:
+            login = await self._device_codes.find(query.user_code, address=self._addresses.of(http))
+        except UnknownScene:
+            return self._render(typed, "gone", status=404)
+        except (RateLimited, Unavailable) as error:
+            return self._render_busy(typed, to_broker_error(error))
+        return self._show_login(http, typed, login)
 
-    def _render_busy(self, words: Mapping[str, str], error: BrokerError) -> web.Response:
-        response = self._render(words, "busy", words["busy"], status=error.status)
+    def _show_login(self, http: web.Request, texts: Texts, login: TypedLogin) -> web.Response:
+        view = VIEWS[login.state]
+        if view != "code":
+            return self._render(texts, view)
+        is_phone = _is_phone(http)
+        if is_phone and is_web_url(login.open_url or ""):
+            raise web.HTTPSeeOther(login.open_url or "", headers=NO_STORE)
+        if is_phone and login.open_url:
+            view = "open"
+        values = {
+            "steps": _steps(texts, login),
+            "picture": login.code_url,
+            "open_url": login.open_url or "",
+        }
+        return self._render({**texts, **values}, view)
+
+    def _render_busy(self, texts: Texts, error: BrokerError) -> web.Response:
+        response = self._render(texts, "busy", status=error.status)
         if error.retry_after is not None:
             response.headers[hdrs.RETRY_AFTER] = str(error.retry_after)
         return response
 
-    def _render(
-        self,
-        words: Mapping[str, str],
-        view: str,
-        sentence: str,
-        picture: str = "data:,",
-        status: int = 200,
-    ) -> web.Response:
-        values = {"typed": "", **words, "view": view, "sentence": sentence, "picture": picture}
+    def _render(self, texts: Texts, view: str, status: int = 200) -> web.Response:
+        values = {**EMPTY, **texts, "view": view, "sentence": texts[f"{view}_sentence"]}
+        if view in REFRESHED_VIEWS:
+            values["refresh"] = REFRESH
         return self._page.render(values, status=status)
 
 
-PAGE_TEXTS: Mapping[str, Mapping[str, str]] = {
-    "en": {
-        "lang": "en",
-        "title": "Sign in on your device",
-        "scan": "Scan this code with your phone and confirm. Your device continues by itself.",
-        "number": "Scan this code with your phone. Then choose on the phone the number that your "
-        "device shows.",
-        "code": "Scan this code with your phone and confirm. Then type the 4 digits of the phone "
-        "on your device.",
-        "ask": "Enter the code that your device shows.",
-        "gone": "This code is unknown or has expired. Check it, or get a new one on your device.",
-        "busy": "The code cannot be shown right now. Reload this page in a moment.",
-        "label": "Code",
-        "button": "Show the code to scan",
-        "alt": "Code to scan with your phone",
-    },
-    "zh": {
-        "lang": "zh-CN",
-        "title": "在设备上登录",
-        "scan": "请用手机扫描二维码并确认登录，设备会自动继续。",
-        "number": "请用手机扫描二维码，然后在手机上选择设备显示的数字。",
-        "code": "请用手机扫描二维码并确认登录，然后在设备上输入手机显示的 4 位数字。",
-        "ask": "请输入设备上显示的代码。",
-        "gone": "代码不存在或已过期，请检查代码，或在设备上重新获取。",
-        "busy": "暂时无法显示二维码，请稍后刷新本页。",
-        "label": "代码",
-        "button": "显示二维码",
-        "alt": "登录二维码，请用手机扫描",
-    },
+NO_STORE = {hdrs.CACHE_CONTROL: "no-store", "Referrer-Policy": "no-referrer"}
+
+REFRESH = SafeHTML(f'<meta http-equiv="refresh" content="{REFRESH_INTERVAL}">')
+
+EMPTY: Mapping[str, str] = {
+    "typed": "",
+    "steps": "",
+    "picture": "data:,",
+    "open_url": "",
+    "refresh": "",
 }
+"""Values of the template that not every view has."""
 
 
-def _typed_scenes(text: str) -> Iterator[str]:
-    """The scenes that a typed or pasted user_code may mean, the most likely first.
+def _steps(texts: Texts, login: TypedLogin) -> SafeHTML:
+    """Return the steps on the phone as items of a list."""
+    phone = PHONE_APPS[texts["lang"]].get(login.provider, texts["phone"])
+    last = MATCH_SENTENCES.get(login.match or "", "confirm")
+    steps = (texts["start"].format(phone=phone), texts["scan"], texts[last])
+    return SafeHTML("".join(f"<li>{escape(step)}</li>" for step in steps))
 
-    Spaces and invisible characters are never part of a scene.  Hyphens may be, so they
-    are removed second: a person may group a long code with them (RFC 8628, section 6.1).
-    Full-width characters count as the ASCII ones, every dash as a hyphen.
+
+def _is_from_another_site(http: web.Request) -> bool:
+    """Return whether another site's page sends the browser here, or embeds this page.
+
+    The person then has to continue (RFC 8628, section 5.4). The code is not looked up before, so
+    that a site cannot use the guesses of its visitors up.
     """
-    scene = "".join(map(_typed_character, normalize("NFKC", text)))
-    yield scene
-    if "-" in scene:
-        yield scene.replace("-", "")
+    is_navigation = http.headers.get("Sec-Fetch-Dest", "document") == "document"
+    return http.headers.get("Sec-Fetch-Site") == "cross-site" or not is_navigation
 
 
-def _typed_character(character: str) -> str:
-    kind = category(character)
-    if kind[0] in "CZ":  # control, format and space characters
-        return ""
-    return "-" if kind == "Pd" else character
+def _is_phone(http: web.Request) -> bool:
+    is_mobile = http.headers.get("Sec-CH-UA-Mobile") == "?1"
+    return is_mobile or "Mobi" in http.headers.get(hdrs.USER_AGENT, "")
 
 
 ENDPOINTS = [
@@ -133,7 +152,7 @@ ENDPOINTS = [
         DEVICE_PAGE_PATH,
         DevicePageAPI.show,
         role="oauth",
-        summary="The page that shows a device's code",
+        summary="The page that shows a device's login",
         request=DevicePageQuery,
         request_in=QUERY,
         response="text/html",

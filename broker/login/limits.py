@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from broker.errors import RateLimited
 from broker.identity.model import Phone, identity_key
 from broker.infrastructure.api.rate_limit import RateLimiter
-from broker.infrastructure.rate_limit import RateLimit
+from broker.infrastructure.rate_limit import RateLimit, rate_limit_key
 from broker.infrastructure.runtime.drain import DrainGate
-from broker.login.errors import PolledTooFast
+from broker.login.errors import PolledTooFast, UnknownScene
 from broker.login.match import TRIES_MAX, MatchKind
 
 POLL_TOLERANCE = 1
@@ -18,6 +19,11 @@ POLL_TOLERANCE = 1
 WRONG_ANSWERS_MAX, WRONG_ANSWERS_WINDOW = 3 * TRIES_MAX, 600.0
 """Wrong digits of one person in a window of seconds. A wrong number counts as `TRIES_MAX` of them,
 because either ends a login."""
+
+
+USER_CODES_MAX, USER_CODES_WINDOW = 30, 60.0
+"""Unknown user codes of one address or person in a window of seconds. With 1000 active logins, one
+of 850 000 guesses is right."""
 
 
 class LoginLimits:
@@ -59,6 +65,32 @@ class MatchLimit:
         person = identity_key(phone.identity)
         if self._wrong_answers.is_used_up(person):
             raise RateLimited(self._wrong_answers.retry_after(person))
+
+
+class UserCodeLimit:
+    """Limits the guesses of user codes. Counters are local to this process.
+
+    A user code is short, so a client over the limit gets no answer to any code (RFC 8628,
+    section 5.1), in contrast to `RateLimiter.counting_failures`.
+    """
+
+    def __init__(self) -> None:
+        self._guesses = RateLimit(USER_CODES_MAX, USER_CODES_WINDOW)
+
+    @contextmanager
+    def counting(self, key: str) -> Iterator[None]:
+        """Count an UnknownScene that is raised inside. Raises RateLimited over the limit.
+
+        key: the client's address, or the key of a person.
+        """
+        key = rate_limit_key(key)
+        if self._guesses.is_used_up(key):
+            raise RateLimited(self._guesses.retry_after(key))
+        try:
+            yield
+        except UnknownScene:
+            self._guesses.hit(key)
+            raise
 
 
 WEIGHTS: Mapping[MatchKind, int] = {"number": TRIES_MAX, "code": 1}

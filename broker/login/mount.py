@@ -13,6 +13,7 @@ from typing import Protocol
 from broker.apps.client_authentication import CLIENT, ClientAuthenticator
 from broker.apps.ports import Apps
 from broker.infrastructure.api.authorization import OPERATOR, OperatorAuthenticator
+from broker.infrastructure.api.client_address import ClientAddresses
 from broker.infrastructure.api.endpoint import bind_endpoints
 from broker.infrastructure.api.event import bind_events
 from broker.infrastructure.api.mounted import Mounted, Resource
@@ -31,7 +32,7 @@ from broker.login import admin_api, browser_api, device_api, device_page_api, ph
 from broker.login.admin_api import LoginsAdminAPI
 from broker.login.browser_api import LoginBrowserAPI
 from broker.login.device_api import LoginDeviceAPI, OpenIDTokens
-from broker.login.device_page_api import DevicePageAPI
+from broker.login.device_page_api import DEVICE_PAGE_PATH, DevicePageAPI
 from broker.login.limits import LoginLimits
 from broker.login.lister import LoginLister
 from broker.login.phone_api import LoginPhoneAPI
@@ -65,6 +66,8 @@ class LoginContext(Protocol):
     def socket_server(self) -> SocketIOServer: ...
     @property
     def pictures_url(self) -> str: ...
+    @property
+    def addresses(self) -> ClientAddresses: ...
     @property
     def audit_log(self) -> AuditLog: ...
     @property
@@ -130,6 +133,9 @@ def _mount_browsers(context: LoginContext, limits: LoginLimits) -> Mounted:
         limits=limits,
         failures=context.failures,
         known_browsers=context.known_browsers,
+        device_codes=context.login_services.device_codes,
+        scanner_profiles=context.login_services.scanner_profiles,
+        verification_uri=_verification_uri(context),
         clock=context.clock,
         interval=context.settings[LoginSettings].interval,
     )
@@ -164,13 +170,19 @@ def _mount_phones(context: LoginContext, limits: LoginLimits) -> Mounted:
     )
 
 
+def _verification_uri(context: LoginContext) -> str:
+    return context.settings[ServerSettings].public_url + DEVICE_PAGE_PATH
+
+
 def _device_api(context: LoginContext, limits: LoginLimits) -> LoginDeviceAPI:
     return LoginDeviceAPI(
         login_service=context.login_services.service,
         redeemer=context.login_services.redeemer,
         limits=limits,
         clock=context.clock,
-        public_url=context.settings[ServerSettings].public_url,
+        verification_uri=_verification_uri(context),
+        device_codes=context.login_services.device_codes,
+        scanner_profiles=context.login_services.scanner_profiles,
         interval=context.settings[LoginSettings].interval,
         openid_tokens=context.openid_tokens,
     )
@@ -179,7 +191,9 @@ def _device_api(context: LoginContext, limits: LoginLimits) -> LoginDeviceAPI:
 def _mount_devices(context: LoginContext, limits: LoginLimits) -> Mounted:
     api = _device_api(context, limits)
     page = DevicePageAPI(
-        login_service=context.login_services.service, pictures_url=context.pictures_url
+        device_codes=context.login_services.device_codes,
+        addresses=context.addresses,
+        pictures_url=context.pictures_url,
     )
     authenticators = {CLIENT: context.client_authenticator.authenticate}
     return Mounted(

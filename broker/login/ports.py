@@ -132,6 +132,19 @@ class Images(Protocol):
         """Return the image of the login's code, or None."""
 
 
+class UserCodes(Protocol):
+    """The logins of user codes, until `LOGIN_RETENTION` seconds after their `expires_at`."""
+
+    async def claim(self, code: str, login: Login) -> bool:
+        """Store the code for `login`. Return False if another login has it.
+
+        A repeat for the same login returns True. Raises Unavailable if the store is full.
+        """
+
+    async def find(self, code: str) -> str | None:
+        """Return the id of the login that has the code, or None."""
+
+
 class ReportedLogin(NamedTuple):
     """A login that its user reports as not begun by the user.
 

@@ -14,7 +14,7 @@ from broker.infrastructure.clock import Clock
 from broker.login.errors import UnknownLogin, UnknownScene
 from broker.login.metrics import login_counter
 from broker.login.model import Login, State
-from broker.login.ports import AuditLog, LoginStore
+from broker.login.ports import AuditLog, LoginStore, UserCodes
 
 log = structlog.get_logger()
 
@@ -37,9 +37,16 @@ class LoginReader:
     """
 
     def __init__(
-        self, *, logins: LoginStore, apps: Apps, audit_log: AuditLog, clock: Clock
+        self,
+        *,
+        logins: LoginStore,
+        user_codes: UserCodes,
+        apps: Apps,
+        audit_log: AuditLog,
+        clock: Clock,
     ) -> None:
         self._logins = logins
+        self._user_codes = user_codes
         self._apps = apps
         self._audit_log = audit_log
         self._clock = clock
@@ -65,6 +72,14 @@ class LoginReader:
     async def require_by_scene(self, scene: str) -> Login:
         """Raises UnknownScene for a login that is not stored or belongs to a former app."""
         login = await self._logins.by_scene(scene)
+        if login is None or not await self._is_of_current_app(login):
+            raise UnknownScene
+        return login
+
+    async def require_by_user_code(self, code: str) -> Login:
+        """Raises UnknownScene for a code without a login, or of a login of a former app."""
+        login_id = await self._user_codes.find(code)
+        login = None if login_id is None else await self._logins.get(login_id)
         if login is None or not await self._is_of_current_app(login):
             raise UnknownScene
         return login

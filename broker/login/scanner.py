@@ -9,14 +9,16 @@ import structlog
 from broker.apps.errors import UnknownApp
 from broker.apps.model import App
 from broker.apps.ports import Apps
-from broker.identity.model import Phone
+from broker.identity.model import Phone, identity_key
 from broker.infrastructure.clock import Clock
 from broker.login.errors import AlreadyScanned, LoginRefused, PhoneTooOld, UnknownScene
+from broker.login.limits import UserCodeLimit
 from broker.login.match import MATCH_KINDS, MatchKind, draw_match
 from broker.login.model import Act, Decision, Login, State, Verdict
 from broker.login.ports import LoginPolicy, PolicyCase
 from broker.login.reader import LoginReader
 from broker.login.rules import Details, count_scan
+from broker.login.user_code import parse_user_code
 from broker.login.writer import LoginWriter
 
 log = structlog.get_logger()
@@ -68,17 +70,20 @@ class Scanner:
         self._clock = clock
         self._policy = policy
         self._scans_max = scans_max
+        self._user_code_limit = UserCodeLimit()
 
     async def scan(
         self, scene: str, phone: Phone, device: ScanningPhone = UNKNOWN_PHONE
     ) -> ScannedLogin:
         """Assign the login with this scene to `phone`. Only this phone can confirm it then.
 
+        scene: from the code, or the user code that the person typed.
+
         The first scan asks the policy and draws the match; a repeat changes nothing.
         Raises PhoneTooOld if the login needs a match that the phone does not know; the login stays
         pending. Raises LoginRefused if the policy denies the login; it is denied then.
         """
-        login = await self._reader.require_by_scene(scene)
+        login = await self._find(scene, phone)
         if not await self._reader.is_scanned_by(login, phone):
             raise UnknownScene
         app = await self._apps.get(login.app)
@@ -93,6 +98,13 @@ class Scanner:
         if login.state is State.DENIED:
             raise LoginRefused
         return ScannedLogin(login, app)
+
+    async def _find(self, scene: str, phone: Phone) -> Login:
+        code = parse_user_code(scene)
+        if code is None:
+            return await self._reader.require_by_scene(scene)
+        with self._user_code_limit.counting(identity_key(phone.identity)):
+            return await self._reader.require_by_user_code(code)
 
     async def _decide(self, login: Login, app: App, phone: Phone, device: ScanningPhone) -> Details:
         """Return the details of the scan; only the first one asks the policy."""

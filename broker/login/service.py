@@ -20,18 +20,18 @@ from broker.identity.ports import Directory
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import Notice
 from broker.infrastructure.sharding import shard_of
+from broker.login.browser_fields import register_url_field
 from broker.login.codes import CodeSource
-from broker.login.errors import MatchRequired, UnknownScene, WrongMatch
+from broker.login.errors import MatchRequired, WrongMatch
 from broker.login.events import MOVED_EVENT, UNREGISTERED_EVENT
 from broker.login.limits import MatchLimit
-from broker.login.match import MatchKind, draw_digits
+from broker.login.match import draw_digits
 from broker.login.metrics import WRONG_ANSWERS
 from broker.login.model import OPEN, Act, Browser, Login, Reason, State
 from broker.login.networks import check_network
 from broker.login.ports import LoginRequests, LoginStore, RequestedLogin
 from broker.login.reader import LoginReader, hash_secret
 from broker.login.rules import WRONG_ANSWER_STATES, apply, next_state
-from broker.login.scanner import needed_match
 from broker.login.writer import LoginWriter
 
 
@@ -40,18 +40,14 @@ class NewLogin(NamedTuple):
 
     secret: for its browser only.
     code_url: the code as an image URL.
+    open_url: opens the phone app at the login; None if there is no such URL.
     """
 
     login: Login
     secret: str
     code_url: str
-
-
-class ShownCode(NamedTuple):
-    """A code that can be scanned. match: the match that its login needs; a policy may add one."""
-
-    url: str
-    match: MatchKind | None
+    app: App
+    open_url: str | None
 
 
 class Handshake(NamedTuple):
@@ -156,7 +152,8 @@ class LoginService:
         )
         await self._logins.add(login)
         self._writer.announce(login)
-        return NewLogin(login, secret, code.url)
+        open_url = await self._codes.open_url_of(login.scene, app)
+        return NewLogin(login, secret, code.url, app, open_url)
 
     async def confirm(self, login_id: str, phone: Phone, answer: str | None = None) -> Login:
         """Confirm the login as the subject that the directory returns for `phone`.
@@ -189,6 +186,10 @@ class LoginService:
             )
         await self._logins.secure(login)
         return login
+
+    async def require(self, login_id: str, secret: str, *, app: str) -> Login:
+        """Return the login of a browser as it is stored. Raises UnknownLogin."""
+        return await self._reader.require_by_secret(login_id, secret, app=app)
 
     async def prove(self, login_id: str, secret: str, answer: str, *, app: str) -> Login:
         """Confirm the login by the digits that the phone shows, or count a wrong answer.
@@ -248,15 +249,6 @@ class LoginService:
     async def get(self, login_id: str) -> Login | None:
         """Return the login in its present state, or None if it is not stored."""
         return await self._reader.get(login_id)
-
-    async def code(self, scene: str) -> ShownCode:
-        """Return a code that can be scanned. Raises UnknownScene."""
-        login = await self._reader.require_by_scene(scene)
-        if login.at(self._clock()).state is not State.PENDING:
-            raise UnknownScene
-        app = await self._require_app(login.app)
-        match = needed_match(app, is_challenged=login.is_match_requested)
-        return ShownCode(await self._codes.url_of(login, app), match)
 
     async def _admit(self, app_id: str, incarnation: str | None, browser: Browser) -> App:
         app = await self._require_app(app_id)
@@ -321,21 +313,3 @@ class LoginService:
         if app is None:
             raise UnknownApp(app_id)
         return app
-
-
-def register_url_field(app: App) -> dict[str, str]:
-    """Return `register_url` as a response field, or no field if the app has none."""
-    return {"register_url": app.register_url} if app.register_url else {}
-
-
-def match_fields(login: Login) -> dict[str, str | int]:
-    """Return what the browser shows for the login's match; no field if it shows nothing.
-
-    `match` is the number that the person chooses on the phone. With `prove`, the person types the
-    digits of the phone in the browser, and `tries` are left.
-    """
-    if login.match is None or login.state is not State.SCANNED:
-        return {}
-    if login.match.kind == "number":
-        return {"match": login.match.answer}
-    return {"prove": True, "tries": login.match.tries_left}

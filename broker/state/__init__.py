@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from broker.chat.ports import ChatStores
 from broker.infrastructure.clock import Clock
 from broker.infrastructure.coordination import LeaderLeases, RetryQueue
-from broker.login.ports import Images, LoginStore
+from broker.login.ports import Images, LoginStore, UserCodes
 from broker.monitoring.ports import Instances
 from broker.oidc.ports import AuthorizationRequests, Grants, SignIns
 from broker.pool.ports import CodeLeases
@@ -38,6 +38,7 @@ class StateBackend:
     code_leases: CodeLeases
     leader_leases: LeaderLeases
     images: Images
+    user_codes: UserCodes
     clock: Clock
     open: Callable[[], Awaitable[None]]
     unavailable_reason: Callable[[], str | None]

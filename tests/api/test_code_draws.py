@@ -39,12 +39,14 @@ async def load_page(broker: RunningBroker, user_code: str) -> int:
 
 
 async def begin_on_socket(broker: RunningBroker) -> str:
-    """Begin a login without a visit to its page, and return its scene."""
+    """Begin a login without a visit to its page, and return its user code."""
     browser = PythonBrowser(["websocket"])
     await browser.connect(broker.url)
     new_login = await browser.emit("begin", {})
+    proof = {name: new_login[name] for name in ("login_id", "secret")}
+    link = await browser.emit("link", proof)
     await browser.close()
-    return str(new_login["scene"])
+    return str(link["user_code"])
 
 
 async def test_device_page_shows_the_image_of_its_begin(
@@ -68,10 +70,10 @@ async def test_image_is_drawn_once_for_all_instances(
     keys = tmp_path / "keys.json"
     shared = wechat.settings(state_url=engines.url("redis"), key_file=keys)
     brokers = [await start_broker(instance=name, **shared) for name in ("one", "two")]
-    scene = await begin_on_socket(brokers[0])
+    code = await begin_on_socket(brokers[0])
     assert wechat.wechat.calls[DRAW] == 1
 
-    pages = [load_page(broker, scene) for broker in brokers for _ in range(LOADS)]
+    pages = [load_page(broker, code) for broker in brokers for _ in range(LOADS)]
     statuses = await asyncio.gather(*pages)
 
     assert statuses == [200] * len(statuses)
@@ -82,10 +84,10 @@ async def test_failing_draws_for_one_page_are_few(
     start_broker: StartBroker, wechat: Pretending
 ) -> None:
     broker = await start_broker(**wechat.settings())
-    scene = await begin_on_socket(broker)
+    code = await begin_on_socket(broker)
     wechat.wechat.faults.set(DRAW, "45009")
 
-    statuses = [await load_page(broker, scene) for _ in range(REDRAWS + 2)]
+    statuses = [await load_page(broker, code) for _ in range(REDRAWS + 2)]
 
     assert statuses == [503] * REDRAWS + [429] * 2
     assert wechat.wechat.calls[DRAW] == 1 + REDRAWS
@@ -96,13 +98,13 @@ async def test_failing_device_page_shows_a_translated_sentence(
     start_broker: StartBroker, wechat: Pretending, language: str, text: str
 ) -> None:
     broker = await start_broker(**wechat.settings())
-    scene = await begin_on_socket(broker)
+    code = await begin_on_socket(broker)
     wechat.wechat.faults.set(DRAW, "45009")
 
     headers = {"Accept-Language": language}
     async with (
         aiohttp.ClientSession(broker.url, headers=headers) as http,
-        http.get("/device", params={"user_code": scene}) as response,
+        http.get("/device", params={"user_code": code}) as response,
     ):
         page = await response.text()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from authlib.integrations.requests_client import OAuth2Session
 from yarl import URL
 
 from broker.infrastructure.rate_limit import RateLimit
+from broker.login.limits import USER_CODES_MAX
 from tests.support.builders import Clock, FixedDirectory, RunningBroker, StartBroker
 from tests.support.clients import PhoneClient, PythonBrowser
 from tests.support.device_flow import GRANT
@@ -72,6 +74,10 @@ async def test_device_authorization_has_the_documented_fields(
 ) -> None:
     new_login = await begin(http)
 
+    assert re.fullmatch(
+        "[BCDFGHJKLMNPQRSTVWXZ]{4}-[BCDFGHJKLMNPQRSTVWXZ]{4}", new_login["user_code"]
+    )
+    assert new_login["app"] == {"name": "Example site", "provider": "pretend"}
     login_id, _, secret = new_login["device_code"].partition(".")
     assert (len(login_id), len(secret)) == (22, 43)
     assert new_login["verification_uri"] == f"{broker.url}/device"
@@ -263,58 +269,104 @@ async def test_device_page_shows_the_code(http: aiohttp.ClientSession) -> None:
         assert response.headers["Referrer-Policy"] == "no-referrer"
 
 
-async def begin_until(
-    http: aiohttp.ClientSession, matches: Callable[[str], bool]
-) -> dict[str, Any]:
-    """Begin logins until a user_code matches. Two in five codes have a hyphen."""
-    for _ in range(100):
-        new_login = await begin(http)
-        if matches(new_login["user_code"]):
-            return new_login
-    raise AssertionError("no user_code matches")
+async def device_page(
+    http: aiohttp.ClientSession, user_code: str, **headers: str
+) -> tuple[int, str, str]:
+    """The status, the view and the text of the page for a code."""
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with http.get(
+        "/device", params={"user_code": user_code}, headers=sent, allow_redirects=False
+    ) as response:
+        text = await response.text()
+        found = re.search(r'<main class="device (\w+)">', text)
+        return response.status, found[1] if found else response.headers["Location"], text
 
 
-def grouped(code: str, by: str) -> str:
-    return by.join(code[start : start + 4] for start in range(0, len(code), 4))
+async def test_device_page_accepts_a_typed_code(http: aiohttp.ClientSession) -> None:
+    new_login = await begin(http)
+
+    status, view, text = await device_page(http, new_login["user_code"].lower().replace("-", " "))
+
+    assert (status, view) == (200, "code")
+    assert new_login["code_url"] in text
+    assert 'http-equiv="refresh"' in text
 
 
-def full_width(code: str) -> str:
-    return "".join(chr(ord(character) + 0xFEE0) for character in code)
-
-
-@pytest.mark.parametrize(
-    "typed",
-    [
-        lambda code: f"  {code}\n",
-        lambda code: grouped(code, " "),
-        lambda code: grouped(code, "-"),
-        lambda code: grouped(code, " \N{EN DASH} "),
-        lambda code: grouped(code, "\N{NO-BREAK SPACE}"),
-        lambda code: f"\N{ZERO WIDTH SPACE}{code}",
-        full_width,
-    ],
-    ids=["padded", "spaces", "hyphens", "dashes", "no-break-spaces", "invisible", "full-width"],
-)
-async def test_device_page_accepts_a_grouped_code(
-    start_broker: StartBroker, typed: Callable[[str], str]
+async def test_device_page_follows_the_login_to_its_end(
+    http: aiohttp.ClientSession, broker: RunningBroker
 ) -> None:
-    broker = await start_broker(begins_per_minute=1000)
+    new_login = await begin(http)
+    views = [(await device_page(http, new_login["user_code"]))[1]]
+
+    async with PhoneClient(broker.url) as phone:
+        await phone.post("scan", {"scene": new_login["user_code"]})
+        views.append((await device_page(http, new_login["user_code"]))[1])
+        await phone.post("confirm", {"login_id": new_login["login_id"]})
+        views.append((await device_page(http, new_login["user_code"]))[1])
+        assert (await poll(http, new_login["device_code"]))[0] == 200
+    _, view, text = await device_page(http, new_login["user_code"])
+
+    assert [*views, view] == ["code", "scanned", "done", "done"]
+    assert 'http-equiv="refresh"' not in text
+
+
+async def test_device_page_shows_a_denial(
+    http: aiohttp.ClientSession, broker: RunningBroker
+) -> None:
+    new_login = await begin(http)
+    async with PhoneClient(broker.url) as phone:
+        await phone.post("scan", {"scene": new_login["scene"]})
+        await phone.post("deny", {"login_id": new_login["login_id"]})
+
+    assert (await device_page(http, new_login["user_code"]))[1] == "denied"
+
+
+PHONES = [{"Sec_CH_UA_Mobile": "?1"}, {"User_Agent": "Mozilla/5.0 (iPhone) Mobile/15E148 Safari"}]
+
+
+@pytest.mark.parametrize("headers", PHONES, ids=["hint", "user-agent"])
+async def test_phone_goes_straight_to_the_confirm_page(
+    http: aiohttp.ClientSession, headers: dict[str, str]
+) -> None:
+    new_login = await begin(http)
+
+    status, location, _ = await device_page(http, new_login["user_code"], **headers)
+
+    assert (status, location) == (303, new_login["open_url"])
+    assert location.endswith(f"?scene={new_login['scene']}")
+
+
+async def test_phone_gets_a_button_for_an_app_scheme(start_broker: StartBroker) -> None:
+    broker = await start_broker(open_url="weixin://dl/business/?query=scene%3D{scene}")
     async with aiohttp.ClientSession(broker.url) as http:
-        new_login = await begin_until(http, lambda code: "-" not in code)
+        new_login = await begin(http)
 
-        query = {"user_code": typed(new_login["user_code"])}
-        async with http.get("/device", params=query) as response:
-            assert (response.status, new_login["code_url"] in await response.text()) == (200, True)
+        status, view, text = await device_page(http, new_login["user_code"], Sec_CH_UA_Mobile="?1")
+
+    assert (status, view) == (200, "open")
+    assert f'href="weixin://dl/business/?query=scene%3D{new_login["scene"]}"' in text
 
 
-async def test_device_page_keeps_hyphens_of_the_code(start_broker: StartBroker) -> None:
-    broker = await start_broker(begins_per_minute=1000)
-    async with aiohttp.ClientSession(broker.url) as http:
-        new_login = await begin_until(http, lambda code: "-" in code)
+async def test_link_of_another_site_asks_first(http: aiohttp.ClientSession) -> None:
+    """A site that sends its visitors here cannot use their guesses up, or skip the question."""
+    new_login = await begin(http)
+    for _ in range(USER_CODES_MAX + 1):
+        unknown = await device_page(http, "BBBB-BBBB", Sec_Fetch_Site="cross-site")
+        assert unknown[:2] == (200, "check")
 
-        query = {"user_code": grouped(new_login["user_code"], " ")}
-        async with http.get("/device", params=query) as response:
-            assert (response.status, new_login["code_url"] in await response.text()) == (200, True)
+    _, view, text = await device_page(http, new_login["user_code"], Sec_Fetch_Site="cross-site")
+
+    assert view == "check"
+    assert f'value="{new_login["user_code"]}"' in text
+    assert (await device_page(http, new_login["user_code"]))[1] == "code"
+
+
+async def test_many_unknown_codes_are_rate_limited(http: aiohttp.ClientSession) -> None:
+    new_login = await begin(http)
+    for _ in range(USER_CODES_MAX):
+        assert (await device_page(http, "BBBB-BBBB"))[0] == 404
+
+    assert (await device_page(http, new_login["user_code"]))[:2] == (429, "busy")
 
 
 async def test_device_page_does_not_cut_pasted_codes(http: aiohttp.ClientSession) -> None:

@@ -341,7 +341,7 @@ async def test_device_page_shows_the_picture_of_the_pool(
         async with http.get("/device", params=query) as response:
             page, headers = await response.text(), response.headers
 
-    assert new_login["user_code"] == code.scene
+    assert new_login["scene"] == code.scene
     assert new_login["code_url"] == f"{pictures}/{code.picture}"
     assert f'src="{new_login["code_url"]}"' in page
     assert f"img-src data: {pictures}/;" in headers["Content-Security-Policy"]

@@ -74,7 +74,7 @@ PORT_EXCEPTIONS = frozenset({"pool/pictures"})
 
 FILE_ORDER: tuple[frozenset[str], ...] = (
     frozenset({"errors", "metrics"}),
-    frozenset({"model", "match"}),
+    frozenset({"model", "match", "user_code"}),
     frozenset({"rules", "events", "ports", "keys"}),
     frozenset({"settings", "images", "pictures", "demand"}),
     frozenset({"limits", "reader"}),

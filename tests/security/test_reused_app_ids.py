@@ -233,7 +233,7 @@ async def test_login_leases_code_of_its_incarnation(
         await store.code_leases.offer(key, [code])
     login_service = make_login_service(apps=[app])
 
-    login, secret, _ = await login_service.begin("shop", FIREFOX, has_socket=True)
+    login, secret, *_ = await login_service.begin("shop", FIREFOX, has_socket=True)
     await login_service.cancel(login.id, secret, app="shop")
     await login_service.close()
 

@@ -188,7 +188,10 @@ class LoginMethods:
         self.cancel = services.service.cancel
         self.abandon = services.service.abandon
         self.get = services.service.get
-        self.code = services.service.code
+        self.require = services.service.require
+        self.user_code = services.device_codes.issue
+        self.typed = services.device_codes.find
+        self.scanner = services.scanner_profiles.fields
         self.close = services.service.close
 
 

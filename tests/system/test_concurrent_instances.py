@@ -119,11 +119,13 @@ async def instance(name: str, url: str, keys: SigningKeyFile) -> AsyncIterator[I
     apps, trail = AppRegistry([SHOP]), RecordingAuditLog()
     services = create_login_services(
         logins=logins,
+        user_codes=store.user_codes,
         bus=bus,
         apps=apps,
         audit_log=trail,
         codes=codes_of(store, apps, BlankProvider),
         directory=OpenDirectory(),
+        profiles=OpenDirectory(),
         requests=NO_REQUESTS,
         policy=None,
         issuer=TokenIssuer(

@@ -14,6 +14,7 @@ from broker.errors import RateLimited
 from broker.identity.errors import UnregisteredUser
 from broker.identity.model import Identity, Phone
 from broker.infrastructure.coordination import Bus, Notice
+from broker.login.browser_fields import match_fields
 from broker.login.errors import (
     AlreadyScanned,
     LoginDenied,
@@ -34,7 +35,7 @@ from broker.login.metrics import CODES_SHARED
 from broker.login.model import PROOF_LIFETIME, Browser, Decision, Login, State, Verdict
 from broker.login.ports import PolicyCase
 from broker.login.scanner import ScanningPhone
-from broker.login.service import Handshake, NewLogin, match_fields
+from broker.login.service import Handshake, NewLogin
 from broker.state import StateBackend
 from tests.support.builders import (
     ALICE,

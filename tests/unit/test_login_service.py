@@ -71,7 +71,7 @@ async def confirmed(login_service: LoginMethods) -> NewLogin:
 
 
 async def test_login_from_begin_to_token(login_service: LoginMethods) -> None:
-    login, secret, _ = await begin(login_service)
+    login, secret, *_ = await begin(login_service)
 
     scanned = await login_service.scan(login.scene, ALICE)
     await login_service.confirm(login.id, ALICE)
@@ -607,13 +607,12 @@ async def test_resume_elsewhere_notifies_the_former_instance(
 
 async def test_code_url_is_available_until_the_scan(login_service: LoginMethods) -> None:
     new_login = await begin(login_service)
-    assert (await login_service.code(new_login.login.scene)).url == new_login.code_url
+    code = await login_service.user_code(new_login.login)
+    assert (await login_service.typed(code, address="192.0.2.1")).code_url == new_login.code_url
 
     await login_service.scan(new_login.login.scene, ALICE)
 
-    for scene in (new_login.login.scene, "unknown"):
-        with pytest.raises(UnknownScene):
-            await login_service.code(scene)
+    assert (await login_service.typed(code, address="192.0.2.1")).code_url == ""
 
 
 async def test_unknown_app_cannot_begin_a_login(login_service: LoginMethods) -> None:

@@ -82,11 +82,13 @@ class Logins(RuleBasedStateMachine):
             LoginMethods(
                 create_login_services(
                     logins=store.logins,
+                    user_codes=store.user_codes,
                     bus=bus,
                     apps=apps,
                     audit_log=RecordingAuditLog(),
                     codes=codes_of(store, apps),
                     directory=OpenDirectory(),
+                    profiles=OpenDirectory(),
                     requests=NO_REQUESTS,
                     policy=self.policy,
                     issuer=TokenIssuer(

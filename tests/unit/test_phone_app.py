@@ -20,7 +20,7 @@ MakeService = Callable[..., LoginMethods]
 
 async def test_phone_of_the_phone_app_confirms_a_login(make_login_service: MakeService) -> None:
     service = make_login_service(apps=APPS)
-    login, secret, _ = await service.begin("wiki", FIREFOX, has_socket=True)
+    login, secret, *_ = await service.begin("wiki", FIREFOX, has_socket=True)
 
     scanned = await service.scan(login.scene, ALICE)
     await service.confirm(login.id, ALICE)
@@ -35,7 +35,7 @@ async def test_phone_of_no_other_app_scans_a_login(
     make_login_service: MakeService, app: str
 ) -> None:
     service = make_login_service(apps=APPS)
-    login, _, _ = await service.begin("wiki", FIREFOX, has_socket=True)
+    login, *_ = await service.begin("wiki", FIREFOX, has_socket=True)
     phone = Phone(app, Identity("pretend", "alice"))
 
     with pytest.raises(UnknownScene):
@@ -46,7 +46,7 @@ async def test_phone_of_no_other_app_scans_a_login(
 
 async def test_phone_app_is_not_mutual(make_login_service: MakeService) -> None:
     service = make_login_service(apps=APPS)
-    login, _, _ = await service.begin("shop", FIREFOX, has_socket=True)
+    login, *_ = await service.begin("shop", FIREFOX, has_socket=True)
 
     with pytest.raises(UnknownScene):
         await service.scan(login.scene, Phone("wiki", Identity("pretend", "alice")))

@@ -589,12 +589,12 @@ const TEXT = "text", LIST = "list", FLAG = "flag", NUMBER = "number", SECRET = "
 
 /** The fields of an app: group → [name, kind or choices]. */
 const APP_FIELDS = {
-  basics: [["name", TEXT], ["origins", LIST], ["redirect_urls", LIST], ["home_url", TEXT], ["register_url", TEXT],
-    ["provider", TEXT], ["provider_app_id", TEXT], ["provider_secret", SECRET], ["code_source", ["live", "pool"]], ["login_lifetime", NUMBER], ["phone_app", TEXT]],
+  basics: [["name", TEXT], ["origins", LIST], ["redirect_urls", LIST], ["home_url", TEXT], ["register_url", TEXT], ["logo_url", TEXT],
+    ["provider", TEXT], ["provider_app_id", TEXT], ["provider_secret", SECRET], ["code_source", ["live", "pool"]], ["login_lifetime", NUMBER], ["phone_app", TEXT], ["open_url", TEXT]],
   oidc: [["client_type", ["confidential", "public"]], ["scopes", LIST], ["pkce", ["optional", "required"]], ["refresh", ["offline_access", "always", "never"]],
     ["reuse", ["family", "signin"]], ["id_token_alg", ["RS256", "ES256"]], ["id_token_claims", ["full", "lean"]],
     ["post_logout_urls", LIST], ["backchannel_logout_url", TEXT], ["sso", FLAG], ["loopback", FLAG]],
-  security: [["match", ["off", "number", "code"]], ["networks", LIST]],
+  security: [["match", ["off", "number", "code"]], ["show_scanner", ["off", "name", "picture"]], ["networks", LIST]],
   tunnel_chat: [["tunnel_url", TEXT], ["events_url", TEXT], ["wafer_host", TEXT], ["wafer_key", SECRET], ["rooms", TEXT], ["moderators", LIST]],
 };
 

@@ -18,6 +18,7 @@ from broker.state.memory.retry_queue import MemoryRetryQueue
 from broker.state.memory.sessions import MemorySessionStore
 from broker.state.memory.sign_ins import MemorySignIns
 from broker.state.memory.tunnels import open_tunnels
+from broker.state.memory.user_codes import MemoryUserCodes
 
 
 def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool) -> StateBackend:
@@ -29,6 +30,7 @@ def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool)
         MemoryCodeLeases(clock),
         MemoryLeaderLeases(clock),
         MemoryImages(clock),
+        MemoryUserCodes(clock),
         clock=clock,
         open=_do_nothing,
         unavailable_reason=lambda: None,

@@ -22,6 +22,7 @@ chat_keys.py               keys of chat
 code_leases.py             pools of codes
 leader_leases.py           leader leases
 login_images.py            images of codes that were drawn live
+user_codes.py              short codes that people type
 instances.py               profiles of running instances
 replication.py             waits until replicas hold a change
 keys.py                    prefixes and lives of keys
@@ -48,6 +49,7 @@ from broker.state.redis.retry_queue import RedisRetryQueue
 from broker.state.redis.sessions import RedisSessionStore
 from broker.state.redis.sign_ins import RedisSignIns
 from broker.state.redis.tunnels import open_tunnels
+from broker.state.redis.user_codes import RedisUserCodes
 
 
 class StateConnections:
@@ -96,6 +98,7 @@ def open_state(url: str, clock: Clock | None, *, replicas: int, publishes: bool)
         RedisCodeLeases(redis, time),
         RedisLeaderLeases(redis),
         RedisImages(redis, time),
+        RedisUserCodes(redis, time),
         clock=time,
         open=connections.open,
         unavailable_reason=connections.unavailable_reason,

@@ -447,6 +447,28 @@ async def test_image_is_kept_until_its_code_ends(
     assert await store.images.get(login) is None
 
 
+async def test_user_code_belongs_to_the_first_login(store: StateBackend, clock: Clock) -> None:
+    login = a_login(clock)
+
+    assert await store.user_codes.claim("WDJBMJHT", login)
+
+    assert await store.user_codes.claim("WDJBMJHT", login)
+    assert not await store.user_codes.claim("WDJBMJHT", replace(login, id="another"))
+    assert await store.user_codes.find("WDJBMJHT") == LOGIN_ID
+    assert await store.user_codes.find("WDJBMJHX") is None
+
+
+async def test_user_code_is_kept_as_long_as_its_login(
+    store: StateBackend, clock: Clock, pass_time: PassTime
+) -> None:
+    await store.user_codes.claim("WDJBMJHT", a_login(clock))
+
+    pass_time(120 + LOGIN_RETENTION - 1)
+    assert await store.user_codes.find("WDJBMJHT") == LOGIN_ID
+    pass_time(1)
+    assert await store.user_codes.find("WDJBMJHT") is None
+
+
 async def test_images_in_memory_are_bounded(clock: Clock) -> None:
     images = MemoryImages(clock, capacity=2)
     logins = [a_login(clock, id=str(number), expires_at=clock() + number) for number in (1, 2, 3)]

@@ -55,7 +55,7 @@ class ConnectionRefused(_ConnectionRefused):  # type: ignore[misc]  # python-soc
     The client's `connect_error` has the error description as message and `body` as data.
     """
 
-    def __init__(self, body: Mapping[str, str | int]) -> None:
+    def __init__(self, body: Mapping[str, object]) -> None:
         super().__init__(body["error_description"], dict(body))
 
 

@@ -1,0 +1,45 @@
+"""User codes: short codes that a person types in place of a scan (RFC 8628, section 6.1)."""
+
+from __future__ import annotations
+
+import hashlib
+from unicodedata import category, normalize
+
+ALPHABET = "BCDFGHJKLMNPQRSTVWXZ"
+"""Letters without vowels, so that no code is a word (RFC 8628, section 6.1)."""
+
+LENGTH, GROUP = 8, 4
+"""Letters of a code, and of each group of it: 20 ** 8, or 34 bits."""
+
+ATTEMPTS = 3
+"""Codes that a login tries to get. Among 200 000 logins, one code in 100 000 is taken."""
+
+
+def derive_user_code(secret_hash: bytes, attempt: int) -> str:
+    """Return a code for the login with this hash of its secret, without hyphen.
+
+    It is derived, so that a login has the same code at each request and on each instance.
+    """
+    digest = hashlib.sha256(b"user code %d:" % attempt + secret_hash).digest()
+    number = int.from_bytes(digest)
+    letters = []
+    for _ in range(LENGTH):
+        number, index = divmod(number, len(ALPHABET))
+        letters.append(ALPHABET[index])
+    return "".join(letters)
+
+
+def format_user_code(code: str) -> str:
+    """Return the code as people see it, such as `WDJB-MJHT`."""
+    return f"{code[:GROUP]}-{code[GROUP:]}"
+
+
+def parse_user_code(text: str) -> str | None:
+    """Return the code that a person typed or pasted; None for other text.
+
+    Case, spaces, punctuation and invisible characters do not count, and full-width letters are
+    the ASCII ones.
+    """
+    letters = [one for one in normalize("NFKC", text).upper() if category(one)[0] not in "CPZ"]
+    is_code = len(letters) == LENGTH and set(letters) <= set(ALPHABET)
+    return "".join(letters) if is_code else None

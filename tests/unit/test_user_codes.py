@@ -1,0 +1,153 @@
+"""Tests of user codes: the short codes that people type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from msgspec.structs import replace
+
+from broker.apps.model import App
+from broker.errors import RateLimited
+from broker.login.device_codes import TypedLogin
+from broker.login.errors import UnknownScene
+from broker.login.limits import USER_CODES_MAX
+from broker.login.model import State
+from broker.login.service import NewLogin
+from broker.login.user_code import ALPHABET, derive_user_code, parse_user_code
+from broker.state import StateBackend
+from tests.support.builders import ALICE, BOB, FIREFOX, SHOP, Clock, LoginMethods, a_login
+
+IP = "192.0.2.1"
+UNKNOWN = "BBBB-BBBB"
+
+
+async def begin(login_service: LoginMethods) -> NewLogin:
+    return await login_service.begin("shop", FIREFOX, has_socket=True)
+
+
+def test_user_code_has_eight_letters_without_vowels() -> None:
+    code = derive_user_code(b"hash", 0)
+
+    assert len(code) == 8
+    assert set(code) <= set(ALPHABET)
+    assert not set(ALPHABET) & set("AEIOUY")
+    assert code == derive_user_code(b"hash", 0) != derive_user_code(b"hash", 1)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "WDJBMJHT",
+        "WDJB-MJHT",
+        " wdjb mjht\n",
+        "WDJB \N{EN DASH} MJHT",
+        "WDJB\N{NO-BREAK SPACE}MJHT",
+        "\N{ZERO WIDTH SPACE}WDJB.MJHT",
+        "ＷＤＪＢＭＪＨＴ",
+    ],
+)
+def test_typed_code_is_normalized(typed: str) -> None:
+    assert parse_user_code(typed) == "WDJBMJHT"
+
+
+@pytest.mark.parametrize("typed", ["", "WDJBMJH", "WDJBMJHTT", "WDJBMJHA", "WDJBMJH1", "x" * 9_000])
+def test_other_text_is_refused(typed: str) -> None:
+    assert parse_user_code(typed) is None
+
+
+async def test_user_code_of_a_login_stays_the_same(login_service: LoginMethods) -> None:
+    new_login = await begin(login_service)
+
+    codes = {await login_service.user_code(new_login.login) for _ in range(3)}
+
+    assert len(codes) == 1
+    assert codes.pop()[4] == "-"
+
+
+async def test_taken_code_is_replaced(
+    login_service: LoginMethods, store: StateBackend, clock: Clock
+) -> None:
+    first = a_login(clock)
+    code = await login_service.user_code(first)
+
+    other = await login_service.user_code(replace(first, id="another"))
+
+    assert other != code
+
+
+async def test_typed_code_leads_to_its_login(login_service: LoginMethods) -> None:
+    new_login = await begin(login_service)
+    code = await login_service.user_code(new_login.login)
+
+    typed = await login_service.typed(code.lower(), address=IP)
+
+    link = f"http://phone.example/?scene={new_login.login.scene}"
+    assert typed == TypedLogin(State.PENDING, "pretend", new_login.code_url, link)
+
+
+@pytest.mark.parametrize(
+    ("confirm", "state"), [(False, State.DENIED), (True, State.CONFIRMED)], ids=["deny", "confirm"]
+)
+async def test_typed_code_shows_the_end(
+    login_service: LoginMethods, confirm: bool, state: State
+) -> None:
+    new_login = await begin(login_service)
+    code = await login_service.user_code(new_login.login)
+    await login_service.scan(new_login.login.scene, ALICE)
+    decide = login_service.confirm if confirm else login_service.deny
+
+    await decide(new_login.login.id, ALICE)
+
+    assert await login_service.typed(code, address=IP) == TypedLogin(state, "pretend")
+
+
+async def test_phone_scans_a_typed_code(login_service: LoginMethods) -> None:
+    new_login = await begin(login_service)
+    code = await login_service.user_code(new_login.login)
+
+    scanned = await login_service.scan(code, ALICE)
+
+    assert scanned.login.id == new_login.login.id
+
+
+async def test_code_of_a_removed_app_is_unknown(
+    make_login_service: Callable[..., LoginMethods],
+) -> None:
+    before = make_login_service()
+    code = await before.user_code((await begin(before)).login)
+    another = App(id="shop", name="Shop", origins=frozenset(), incarnation="another")
+
+    with pytest.raises(UnknownScene):
+        await make_login_service(apps=(another,)).typed(code, address=IP)
+
+
+async def test_address_with_many_guesses_is_refused(login_service: LoginMethods) -> None:
+    code = await login_service.user_code((await begin(login_service)).login)
+    for _ in range(USER_CODES_MAX):
+        with pytest.raises(UnknownScene):
+            await login_service.typed(UNKNOWN, address=IP)
+
+    with pytest.raises(RateLimited):
+        await login_service.typed(code, address=IP)
+
+    assert (await login_service.typed(code, address="192.0.2.2")).state is State.PENDING
+
+
+async def test_person_with_many_guesses_is_refused(login_service: LoginMethods) -> None:
+    new_login = await begin(login_service)
+    code = await login_service.user_code(new_login.login)
+    for _ in range(USER_CODES_MAX):
+        with pytest.raises(UnknownScene):
+            await login_service.scan(UNKNOWN, BOB)
+
+    with pytest.raises(RateLimited):
+        await login_service.scan(code, BOB)
+
+    assert (await login_service.scan(new_login.login.scene, BOB)).app == SHOP
+
+
+async def test_malformed_code_is_not_counted(login_service: LoginMethods) -> None:
+    for _ in range(USER_CODES_MAX + 1):
+        with pytest.raises(UnknownScene):
+            await login_service.typed("hello", address=IP)
